@@ -1,0 +1,259 @@
+"""The contract: what an environment says of itself, and what a player at one of its seats does.
+
+A *world* is one community. Worlds are played in batches: every tensor of a state leads with the
+world dimension. A *round* is a sequence of *phases*; in a phase the seats of some *roles* act at
+once, all seeing the same state. Whoever writes an environment subclasses `Game`, whoever writes
+somebody to sit at it subclasses `Player`; both are plain parameters plus pure functions.
+
+Dimensions, used everywhere in this order: world, agent, option | value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+from jaxtyping import Bool, Float
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+import torch
+
+from mores.draws import Draws
+from mores.errors import did_you_mean
+from mores.people import People
+
+State = TypeVar("State")
+
+
+@dataclasses.dataclass(frozen=True)
+class Discrete:
+    """A choice among `options`, numbered from zero."""
+
+    options: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A named stretch of a vector: its length, and the range of each number in it."""
+
+    size: int
+    low: float = -math.inf
+    high: float = math.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """A vector made of named parts, so that nobody reads it by number."""
+
+    parts: Mapping[str, Part]
+
+    @staticmethod
+    def of(**parts: int | Part) -> Box:
+        """`Box.of(values=3, voice=Part(1, 0, 1))`: a number is a length without bounds."""
+        return Box({n: Part(p) if isinstance(p, int) else p for n, p in parts.items()})
+
+    @functools.cached_property
+    def size(self) -> int:
+        """Length of the whole vector."""
+        return sum(part.size for part in self.parts.values())
+
+    @functools.cached_property
+    def low(self) -> tuple[float, ...]:
+        """Smallest value of each number."""
+        return tuple(part.low for part in self.parts.values() for _ in range(part.size))
+
+    @functools.cached_property
+    def high(self) -> tuple[float, ...]:
+        """Largest value of each number."""
+        return tuple(part.high for part in self.parts.values() for _ in range(part.size))
+
+    @functools.cached_property
+    def _slices(self) -> Mapping[str, slice]:
+        slices, at = {}, 0
+        for name, part in self.parts.items():
+            slices[name] = slice(at, at + part.size)
+            at += part.size
+        return slices
+
+    def read(self, vector: Tensor, name: str) -> Tensor:
+        """The named part of a vector `[..., size]`."""
+        if name not in self._slices:
+            raise KeyError(f"no part {name!r} here{did_you_mean(name, self._slices)}")
+        return vector[..., self._slices[name]]
+
+    def join(self, **parts: Tensor) -> Tensor:
+        """The vector `[..., size]` from its parts `[..., part]`; leading sizes are broadcast."""
+        if set(parts) != set(self.parts):
+            raise KeyError(f"needs the parts {sorted(self.parts)}, not {sorted(parts)}")
+        leading = torch.broadcast_shapes(*(part.shape[:-1] for part in parts.values()))
+        return torch.cat([parts[n].expand(*leading, -1) for n in self.parts], -1)
+
+
+Space = Discrete | Box
+
+
+@dataclasses.dataclass(frozen=True)
+class Role:
+    """A kind of seat: how many there are, and what one of them sees."""
+
+    name: str
+    count: int
+    sees: Box
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A part of a round: the roles that act in it at once, and what each may do."""
+
+    name: str
+    acts: Mapping[str, Space]
+
+
+@dataclasses.dataclass(frozen=True)
+class Step(Generic[State]):
+    """What a phase led to.
+
+    Attributes:
+        state: the next state.
+        reward: what each role's seats earned, `[world, agent]`; a role not named earned nothing.
+        ended: worlds whose episode is over, `[world]`; read only in a round's last phase.
+    """
+
+    state: State
+    reward: Mapping[str, Float[Tensor, "world agent"]] = dataclasses.field(default_factory=dict)
+    ended: Bool[Tensor, " world"] | None = None
+
+
+class Configured(BaseModel):
+    """Something made from named, checked parameters: unknown names and wrong values are errors."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, ignored_types=(functools.cached_property,)
+    )
+
+
+class Game(Configured, ABC, Generic[State]):
+    """An environment: parameters as fields, and pure functions from state to state.
+
+    Static data (a network, a table) may be cached on the game; all that changes is in the state,
+    whose tensors lead with the world dimension. `mores.envs` holds examples.
+    """
+
+    traits: ClassVar[Mapping[str, object]] = {}  # for `mores list --where`
+
+    @property
+    @abstractmethod
+    def roles(self) -> tuple[Role, ...]:
+        """The kinds of seats."""
+
+    @property
+    @abstractmethod
+    def phases(self) -> tuple[Phase, ...]:
+        """The parts of a round, in order."""
+
+    @abstractmethod
+    def reset(self, draws: Draws, start: People | None = None) -> State:
+        """A first state. `start`: people made elsewhere (a population, real data)."""
+
+    @abstractmethod
+    def observe(self, state: State, role: str, phase: str) -> Float[Tensor, "world agent size"]:
+        """What each seat of a role may see, in any phase. A person sees nobody else's values."""
+
+    def legal(
+        self, state: State, role: str, phase: str
+    ) -> Bool[Tensor, "world agent option"] | None:
+        """Which options are open to each seat; `None`: all of them."""
+        return None
+
+    @abstractmethod
+    def step(
+        self, state: State, phase: str, actions: Mapping[str, Tensor], draws: Draws
+    ) -> Step[State]:
+        """What follows when the phase's roles act: pure, the given state is left as it was.
+
+        Name the purpose of every draw once; a purpose drawn in two phases of a round gives the
+        same numbers twice.
+        """
+
+    @abstractmethod
+    def measures(self, state: State) -> Mapping[str, Float[Tensor, "world *agent"]]:
+        """What is reported of each world, `[world]`, or of its agents or values, `[world, n]`."""
+
+    def hidden(self, state: State) -> Mapping[str, Tensor]:
+        """What no player may see, for measures and pictures: `[world, ...]` by name."""
+        return {}
+
+    def predictions(self, players: Mapping[str, Player]) -> Mapping[str, float]:
+        """What theory says measures come to, given who plays: formulas by name."""
+        return {}
+
+    def baseline(self) -> Mapping[str, Player]:
+        """A scripted player for each role."""
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Act:
+    """What a role's seats do, `[world, agent]` or `[world, agent, size]`, and what they keep."""
+
+    action: Tensor
+    memory: Any = None
+    extra: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+
+
+class Player(Configured, ABC):
+    """Somebody who fills all seats of a role in every world: a rule, a policy, a population model.
+
+    Memory is anything made of tensors that lead with the world dimension. Beliefs end with the
+    episode, learned parameters do not: `again` decides.
+    """
+
+    traits: ClassVar[Mapping[str, object]] = {}
+
+    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Any:
+        """Memory at the first episode's start, for `draws.worlds` worlds."""
+        return None
+
+    @abstractmethod
+    def act(
+        self,
+        phase: Phase,
+        seen: Float[Tensor, "world agent size"],
+        legal: Bool[Tensor, "world agent option"] | None,
+        memory: Any,
+        draws: Draws,
+    ) -> Act:
+        """Act in a phase, on what the seats see and remember."""
+
+    def again(self, memory: Any, fresh: Any, over: Bool[Tensor, " world"]) -> Any:
+        """Memory when the worlds `over` begin anew; `fresh` is `start`'s memory for just those."""
+        from mores import tree
+
+        return tree.put(memory, fresh, over)
+
+    def learn(
+        self,
+        memory: Any,
+        reward: Float[Tensor, "world agent"],
+        ended: Bool[Tensor, " world"],
+        draws: Draws,
+    ) -> Any:
+        """Memory after a round's reward. Called only where a player defines it."""
+        return memory
+
+    def hidden(self, memory: Any) -> Mapping[str, Tensor]:
+        """What only this player knows (a flipped answer), for measures: never for learners."""
+        return {}
+
+
+def role_named(game: Game[Any], name: str) -> Role:
+    """The role of that name."""
+    for role in game.roles:
+        if role.name == name:
+            return role
+    known = [role.name for role in game.roles]
+    raise KeyError(f"no role {name!r}{did_you_mean(name, known)}")

@@ -1,0 +1,24 @@
+"""The people of a community: values that move, and what does not move with them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class People:
+    """People of a batch of worlds.
+
+    Attributes:
+        values: where each person stands on each value dimension.
+        traits: other numbers of a person by name, `[world, agent]`.
+        groups: the number of the group each person belongs to, or `None`.
+    """
+
+    values: Float[Tensor, "world agent value"]
+    traits: Mapping[str, Float[Tensor, "world agent"]] = dataclasses.field(default_factory=dict)
+    groups: Int[Tensor, "world agent"] | None = None

@@ -1,0 +1,55 @@
+"""Philox4x32-10: random words from a counter and a key (Salmon et al. 2011, SC '11).
+
+doi 10.1145/2063384.2063405. A block is a pure function of a 128-bit counter and a 64-bit key, so any word can be had at once
+and in any order. Two forms give the same words: `philox_numpy` on the CPU, where unsigned
+products wrap by definition, and `philox_torch` for other devices and for `torch.compile`. The
+latter forms products in halves: a wrapped int64 product is undefined when compiled, and its
+vector tails were seen to come out wrong.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+MULTIPLIER_0, MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
+WEYL_0, WEYL_1 = 0x9E3779B9, 0xBB67AE85
+MASK = 0xFFFFFFFF
+ROUNDS = 10
+
+Words = tuple[Tensor, Tensor, Tensor, Tensor]
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def _product(word: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
+    """High and low 32 bits of `word * multiplier`, by 16-bit halves of the multiplier."""
+    low = word * (multiplier & 0xFFFF)  # below 2^48
+    high = word * (multiplier >> 16) + (low >> 16)  # below 2^49
+    return high >> 16, (high & 0xFFFF) << 16 | (low & 0xFFFF)
+
+
+def philox_torch(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
+    """Ten rounds on int64 tensors that hold unsigned 32-bit words and broadcast together."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        high_0, low_0 = _product(c0, MULTIPLIER_0)
+        high_1, low_1 = _product(c2, MULTIPLIER_1)
+        c0, c1, c2, c3 = high_1 ^ c1 ^ k0, low_1, high_0 ^ c3 ^ k1, low_0
+        k0, k1 = (k0 + WEYL_0) & MASK, (k1 + WEYL_1) & MASK
+    return c0, c1, c2, c3
+
+
+def philox_numpy(counter: Arrays, key: tuple[np.ndarray, np.ndarray]) -> Arrays:
+    """Ten rounds on uint64 arrays that hold unsigned 32-bit words and broadcast together."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    shift, mask = np.uint64(32), np.uint64(MASK)
+    multiplier_0, multiplier_1 = np.uint64(MULTIPLIER_0), np.uint64(MULTIPLIER_1)
+    weyl_0, weyl_1 = np.uint64(WEYL_0), np.uint64(WEYL_1)
+    for _ in range(ROUNDS):
+        product_0, product_1 = c0 * multiplier_0, c2 * multiplier_1
+        c0, c2 = (product_1 >> shift) ^ c1 ^ k0, (product_0 >> shift) ^ c3 ^ k1
+        c1, c3 = product_1 & mask, product_0 & mask
+        k0, k1 = (k0 + weyl_0) & mask, (k1 + weyl_1) & mask
+    return c0, c1, c2, c3

@@ -1,0 +1,109 @@
+"""What there is by name: environments, players, populations. These three lists are all to edit.
+
+A name stands for a class, written `module:Class` and imported when asked for, so that
+`import mores` stays light. Your own classes are added with `register`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from mores.errors import UserError, did_you_mean
+
+Shelf = Literal["environment", "player", "population"]
+
+ENVIRONMENTS: dict[str, str | type] = {
+    "coevolution": "mores.envs.coevolution:Coevolution",
+    "commission": "mores.envs.commission:Commission",
+    "lock_in": "mores.envs.lock_in:LockIn",
+}
+PLAYERS: dict[str, str | type] = {
+    "honest": "mores.agents.humans.honest:Honest",
+    "mirror": "mores.agents.policies.assistants:Mirror",
+    "look_ahead": "mores.agents.policies.assistants:LookAhead",
+    "persuade": "mores.agents.policies.assistants:Persuade",
+    "silent": "mores.agents.policies.assistants:Silent",
+    "anyhow": "mores.agents.policies.anyhow:Anyhow",
+    "report": "mores.envs.lock_in:Report",
+    "fair_principal": "mores.envs.commission:FairPrincipal",
+    "careful_agent": "mores.envs.commission:CarefulAgent",
+}
+POPULATIONS: dict[str, str | type] = {
+    "normal": "mores.agents.humans.simulated:Normal",
+    "anes96": "mores.agents.humans.anes96:Anes96",
+}
+SHELVES: dict[Shelf, dict[str, str | type]] = {
+    "environment": ENVIRONMENTS,
+    "player": PLAYERS,
+    "population": POPULATIONS,
+}
+
+
+def class_of(shelf: Shelf, kind: str) -> Any:
+    """The class of that name.
+
+    Raises:
+        UserError: there is no such name, with the nearest one.
+    """
+    known = SHELVES[shelf]
+    if kind not in known:
+        raise UserError(f"no {shelf} {kind!r}{did_you_mean(kind, known)}")
+    found = known[kind]
+    if isinstance(found, str):
+        module, _, name = found.partition(":")
+        found = getattr(importlib.import_module(module), name)
+        known[kind] = found
+    return found
+
+
+def register(shelf: Shelf, kind: str, made: str | type) -> None:
+    """Add a class, or its `module:Class`, under a name of your own."""
+    known = SHELVES[shelf]
+    if not kind.isidentifier():
+        raise UserError(f"{kind!r} is no name: use letters, digits and underscores")
+    if kind in known and known[kind] is not made:
+        raise UserError(f"there is an {shelf} {kind!r} already")
+    known[kind] = made
+
+
+def make(shelf: Shelf, kind: str, parameters: Mapping[str, Any]) -> Any:
+    """An object of that name with these parameters.
+
+    Raises:
+        UserError: an unknown name or parameter, or a wrong value: one line each.
+    """
+    chosen = class_of(shelf, kind)
+    try:
+        return chosen(**parameters)
+    except ValidationError as error:
+        raise UserError("\n".join(_complaints(kind, chosen, error))) from None
+
+
+def make_game(kind: str, **parameters: Any) -> Any:
+    """An environment by name: `make_game("lock_in", people=50)`."""
+    return make("environment", kind, parameters)
+
+
+def make_player(kind: str, **parameters: Any) -> Any:
+    """A player by name: `make_player("mirror", rate=0.3)`."""
+    return make("player", kind, parameters)
+
+
+def make_population(kind: str, **parameters: Any) -> Any:
+    """A population by name: `make_population("anes96")`."""
+    return make("population", kind, parameters)
+
+
+def _complaints(kind: str, chosen: Any, error: ValidationError) -> list[str]:
+    lines = []
+    for problem in error.errors():
+        path = ".".join(str(part) for part in problem["loc"])
+        what = problem["msg"]
+        if problem["type"] == "extra_forbidden":
+            what = "no such parameter" + did_you_mean(str(problem["loc"][-1]), chosen.model_fields)
+        lines.append(f"{kind}.{path}: {what}" if path else f"{kind}: {what}")
+    return lines

@@ -1,0 +1,145 @@
+"""What a scenario file may say. Data only: nothing in it is evaluated or imported.
+
+The parameters of an environment, a player or a population are checked by the class that `kind`
+names, when the scenario is expanded into cells (`mores.scenario.expand`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+class Document(BaseModel):
+    """A part of a scenario file: unknown keys are errors, and nothing changes once read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Kind(BaseModel):
+    """`kind` and the parameters of whatever it names."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    kind: str = Field(description="name of the class: see `mores list`")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Everything but the kind."""
+        return dict(self.model_extra or {})
+
+
+class Bound(Document):
+    """Where the estimate must lie. Exactly one of the four is given."""
+
+    above: float | None = Field(None, description="holds if the interval lies above this")
+    below: float | None = Field(None, description="holds if the interval lies below this")
+    within: tuple[float, float] | None = Field(None, description="holds if it lies in [low, high]")
+    differs_from: float | None = Field(
+        None,
+        description="holds if the interval is further from this than the smallest effect; "
+        "fails if it is nearer throughout",
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Bound:
+        given = [
+            n for n in ("above", "below", "within", "differs_from") if getattr(self, n) is not None
+        ]
+        if len(given) != 1:
+            raise ValueError("give one of above, below, within, differs_from")
+        if self.within is not None and self.within[0] > self.within[1]:
+            raise ValueError("within: the first number must not exceed the second")
+        return self
+
+
+ClaimKind = Literal[
+    "exact", "statistical", "learned", "reward_implied", "by_construction", "report"
+]
+
+
+class Claim(Document):
+    """A finding that a run confirms or not."""
+
+    says: str = Field(min_length=1, description="the finding in a sentence")
+    kind: ClaimKind = Field(
+        description="exact: every replicate must lie in the bound; statistical: the interval must; "
+        "reward_implied: a solver of the payoffs predicts it; by_construction: put in by hand; "
+        "learned: needs an ablation arm in which it vanishes; report: a figure without a verdict"
+    )
+    measure: str = Field(description="what is compared")
+    arm: str | None = Field(None, description="in which arm; default: the control, or the only one")
+    against: str | None = Field(
+        None, description="another arm: replicate by replicate its value is taken off (paired)"
+    )
+    prediction: str | None = Field(
+        None, description="a formula that the environment publishes: its value is taken off"
+    )
+    relative: bool = Field(False, description="divide by what was taken off")
+    statistic: Literal["mean", "median", "rms", "sd"] = Field(
+        "mean", description="over replicates; rms is the root of the mean square"
+    )
+    at: int | None = Field(None, ge=0, description="after how many rounds; default: at the end")
+    bound: Bound | None = Field(None, description="where the estimate must lie; none for a report")
+    smallest_effect: float = Field(0.0, ge=0, description="smallest difference of interest")
+    interval: Literal["monte_carlo", "people"] = Field(
+        "monte_carlo", description="what the interval covers: replicates; respondents resampled"
+    )
+    source: str | None = Field(None, description="where the finding is from: arXiv id, section")
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Claim:
+        if (self.bound is None) != (self.kind == "report"):
+            raise ValueError("every claim but a report needs a bound, and a report has none")
+        if self.against is not None and self.prediction is not None:
+            raise ValueError("compare with another arm or with a prediction, not with both")
+        if self.relative and self.against is None and self.prediction is None:
+            raise ValueError("relative needs something to compare with: against or prediction")
+        if self.smallest_effect and (self.bound is None or self.bound.differs_from is None):
+            raise ValueError("smallest_effect goes with a bound differs_from")
+        return self
+
+
+def _one_name(given: Any) -> Any:
+    return [given] if isinstance(given, str) else given
+
+
+class Scenario(Document):
+    """An experiment: an environment, who plays in it, conditions, measures and claims."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="name of the run's folder")
+    about: str = Field(min_length=1, description="what it shows, in a sentence or two")
+    source: str | None = Field(None, description="the paper: arXiv id")
+    construct: Literal["belief", "attitude", "ideology", "value"] | None = Field(
+        None, description="what the moving numbers stand for"
+    )
+    env: Kind = Field(description="the environment and its parameters")
+    people: Kind | None = Field(None, description="the population; default: the environment's own")
+    players: dict[str, Kind] = Field(
+        default_factory=dict, description="by role; default: the environment's baseline"
+    )
+    rounds: int = Field(ge=1, le=1_000_000, description="rounds of an episode")
+    replicates: int = Field(1, ge=1, le=1_000_000, description="independent repetitions: the n")
+    worlds: int = Field(1, ge=1, le=1_000_000, description="parallel copies inside a replicate")
+    seed: int = Field(0, ge=0, lt=2**63, description="of all random draws")
+    arms: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="conditions on shared draws: by name, what differs, as dotted paths",
+    )
+    control: str | None = Field(None, description="the arm that others are compared with")
+    sweep: dict[str, list[Any]] = Field(
+        default_factory=dict, description="dotted paths and their values: every combination is run"
+    )
+    measures: Annotated[list[str], BeforeValidator(_one_name)] = Field(
+        min_length=1, description="what is recorded"
+    )
+    every: int = Field(1, ge=1, description="record at every so many rounds, and where claims look")
+    sample: int = Field(1, ge=0, description="worlds whose people are kept for pictures")
+    claims: list[Claim] = Field(default_factory=list, description="findings to be confirmed")
+
+    @model_validator(mode="after")
+    def _arms_fit(self) -> Scenario:
+        if self.control is not None and self.control not in self.arms:
+            raise ValueError(f"control {self.control!r} is not among the arms {sorted(self.arms)}")
+        return self

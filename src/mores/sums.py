@@ -1,0 +1,33 @@
+"""Sums whose order is fixed, so that a world's numbers do not depend on the worlds beside it.
+
+`torch.sum` may change its order of addition with the shape of the whole batch; the last bit then
+depends on how many worlds are played together, and a replicate could not be replayed alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def total(x: Tensor, dim: int) -> Tensor:
+    """Sum over `dim` by halves: always the same pairs, whatever the other dimensions are."""
+    x = x.movedim(dim, 0)
+    if x.shape[0] == 0:
+        return x.new_zeros(x.shape[1:])
+    while x.shape[0] > 1:
+        half = x.shape[0] // 2
+        pairs = x[:half] + x[half : 2 * half]
+        x = torch.cat([pairs, x[2 * half :]]) if x.shape[0] % 2 else pairs
+    return x[0]
+
+
+def mean(x: Tensor, dim: int) -> Tensor:
+    """Mean over `dim`, summed in a fixed order."""
+    return total(x, dim) / x.shape[dim]
+
+
+def norm(x: Float[Tensor, "*shape value"]) -> Float[Tensor, "*shape"]:
+    """Euclidean length of the last dimension, summed in a fixed order."""
+    return total(x * x, -1).sqrt()

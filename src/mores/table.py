@@ -1,0 +1,397 @@
+"""The one loop of the house: worlds played until somebody outside must act.
+
+Every view stands on the `Table`, and so does `play`, which is a table with nobody outside. It
+owns the seats, the players' memories, the clock, the end of episodes and what is owed for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mores import tree
+from mores.draws import Draws, Worlds
+from mores.errors import UserError, did_you_mean
+from mores.game import Box, Discrete, Game, Phase, Player, Role
+from mores.people import People
+
+
+class Population(Protocol):
+    """Where people come from: parameters, or real data."""
+
+    def people(self, draws: Draws) -> People:
+        """Fresh people for `draws.worlds` worlds."""
+        ...
+
+
+class Turn(NamedTuple):
+    """What happened since the outside seats last acted.
+
+    Attributes:
+        pay: what the seats of each outside role earned, `[world, agent]`.
+        terminated, truncated: worlds whose episode ended by itself, or by the limit of rounds.
+        final: in those worlds, what each outside role last saw, `[world, agent, size]`; else None.
+        repaired: outside actions that were out of range or illegal and had to be changed.
+    """
+
+    pay: dict[str, Float[Tensor, "world agent"]]
+    terminated: Bool[Tensor, " world"]
+    truncated: Bool[Tensor, " world"]
+    final: dict[str, Float[Tensor, "world agent size"]] | None
+    repaired: dict[str, Bool[Tensor, "world seat"]]
+
+
+class Table:
+    """A game being played in many worlds.
+
+    Args:
+        game: the environment.
+        players: who sits where, by role.
+        outside: seats filled from outside, by role; a player fills the other seats of the role.
+        worlds: how many worlds, or the replicates to play, or a `Worlds`.
+        rounds: after so many an episode is cut off.
+        autoreset: begin a new episode at once in the worlds that ended; else they stand still.
+        people: a population that makes the people of every episode.
+        stage: number of the stage, so that stages have draws of their own.
+        device: where tensors live.
+    """
+
+    def __init__(
+        self,
+        game: Game[Any],
+        players: Mapping[str, Player] | None = None,
+        outside: Mapping[str, Sequence[int]] | None = None,
+        worlds: int | Sequence[int] | Worlds = 1,
+        rounds: int = 100,
+        autoreset: bool = False,
+        people: Population | None = None,
+        stage: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.game, self.rounds, self.autoreset = game, rounds, autoreset
+        self.worlds = Worlds.of(worlds)
+        self.people, self.stage, self.device = people, stage, torch.device(device)
+        self.roles: dict[str, Role] = {role.name: role for role in game.roles}
+        self.phases: tuple[Phase, ...] = game.phases
+        self.outside = {name: list(seats) for name, seats in (outside or {}).items() if seats}
+        self._check_seats(players or {})
+        self.players = {
+            name: player
+            for name, player in (players or {}).items()
+            if len(self.outside.get(name, ())) < self.roles[name].count
+        }
+        self._learners = [n for n, p in self.players.items() if type(p).learn is not Player.learn]
+        self._seats = {
+            name: torch.tensor(seats, device=self.device) for name, seats in self.outside.items()
+        }
+        self._nobody = torch.zeros(len(self.worlds), dtype=torch.bool, device=self.device)
+        self._known_bounds: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
+        self.seed: int | None = None
+
+    def _check_seats(self, players: Mapping[str, Player]) -> None:
+        if self.rounds < 1 or not len(self.worlds):
+            raise UserError("a table needs at least one world and one round")
+        for name in [*players, *self.outside]:
+            if name not in self.roles:
+                raise UserError(f"no role {name!r} in this game{did_you_mean(name, self.roles)}")
+        for name, seats in self.outside.items():
+            count = self.roles[name].count
+            if len(set(seats)) < len(seats) or not all(0 <= seat < count for seat in seats):
+                raise UserError(f"seats of {name!r} run from 0 to {count - 1}, each once: {seats}")
+        for name, role in self.roles.items():
+            if name not in players and len(self.outside.get(name, ())) < role.count:
+                raise UserError(f"nobody plays {name!r}: give it a player, or seat it outside")
+
+    # --- the episode -------------------------------------------------------------------------
+
+    def reset(self, seed: int) -> None:
+        """Begin the first episode in every world, and play on to the first outside turn."""
+        self.seed = seed
+        self.episode = torch.zeros(len(self.worlds), dtype=torch.int64)
+        self._open_span(torch.zeros_like(self.episode))
+        everyone = ~self._nobody
+        self.state, self.memory = self._fresh(everyone.cpu())
+        self.over: Bool[Tensor, " world"] | None = None
+        self._at = 0
+        self._owed = {name: self._no_pay(name) for name in self.outside}
+        self._earned = {name: self._no_pay(name) for name in self._learners}
+        while self.outside and not self.acting:
+            self._play_phase({})
+
+    def _open_span(self, rounds: Tensor) -> None:
+        """From here on worlds stand at these rounds, `[world]`."""
+        assert self.seed is not None
+        equal = bool((rounds == rounds[0]).all())
+        self._draws = Draws.of(
+            self.seed,
+            self.worlds,
+            stage=self.stage,
+            episode=self.episode,
+            round=int(rounds[0]) if equal else rounds,
+            device=self.device,
+        )
+        self._offset = 0  # rounds since the span was opened
+        self._furthest = int(rounds.max())  # the most advanced world, known without a look
+
+    def _fresh(self, over: Tensor) -> tuple[Any, dict[str, Any]]:
+        """First state and memories of the worlds `over`, and of those only."""
+        assert self.seed is not None
+        worlds = Worlds(self.worlds.replicate[over], self.worlds.world[over])
+        draws = Draws.of(
+            self.seed, worlds, stage=self.stage, episode=self.episode[over], device=self.device
+        ).within("start")
+        start = None if self.people is None else self.people.people(draws.within("people"))
+        state = self.game.reset(draws.within("game"), start)
+        memory = {
+            name: player.start(self.roles[name], self.phases, draws.within(name))
+            for name, player in self.players.items()
+        }
+        return state, memory
+
+    def _restart(self, over: Tensor) -> None:
+        """Begin a new episode in the worlds `over`."""
+        on_host = over.cpu()
+        self.episode = self.episode + on_host
+        self._open_span(torch.where(on_host, 0, self.round.cpu()))
+        state, memory = self._fresh(on_host)
+        self.state = tree.put(self.state, state, over)
+        for name, player in self.players.items():
+            self.memory[name] = player.again(self.memory[name], memory[name], over)
+
+    # --- what is known from outside -----------------------------------------------------------
+
+    @property
+    def phase(self) -> Phase:
+        """The phase to be played next."""
+        return self.phases[self._at]
+
+    @property
+    def acting(self) -> list[str]:
+        """Outside roles that must act now."""
+        return [name for name in self.phase.acts if name in self.outside]
+
+    @property
+    def round(self) -> Int[Tensor, " world"]:
+        """Rounds each world has completed in its episode."""
+        return self._draws.round + self._offset
+
+    @property
+    def finished(self) -> bool:
+        """No world plays on."""
+        return self.over is not None and bool(self.over.all())
+
+    def observe(self, role: str) -> Float[Tensor, "world agent size"]:
+        """What the seats of a role see now."""
+        return self.game.observe(self.state, role, self.phase.name)
+
+    def mask(self, role: str, options: int) -> Bool[Tensor, "world agent option"]:
+        """Which of `options` are open now; a waiting seat has one, and it is ignored."""
+        count = self.roles[role].count
+        mask = torch.zeros(len(self.worlds), count, options, dtype=torch.bool, device=self.device)
+        space = self.phase.acts.get(role)
+        if not isinstance(space, Discrete):
+            mask[..., 0] = True
+            return mask
+        legal = self.game.legal(self.state, role, self.phase.name)
+        mask[..., : space.options] = True if legal is None else legal
+        return mask
+
+    # --- playing --------------------------------------------------------------------------------
+
+    def step(self, given: Mapping[str, Tensor] | None = None) -> Turn:
+        """Let the outside seats act, and play on until they must act again.
+
+        Args:
+            given: by role, the actions of its outside seats: `[world, seat]` or
+                `[world, seat, size]`. With nobody outside, one whole round is played.
+        """
+        if self.seed is None:
+            raise UserError("reset the table before the first step")
+        if self.finished:
+            raise UserError("every world has ended: reset the table")
+        given = given or {}
+        missing = set(self.acting) ^ set(given)
+        if missing:
+            raise UserError(f"{self.acting} must act now, and nobody else; got {sorted(given)}")
+        terminated = truncated = self._nobody
+        final, paid_at_end = None, None
+        repaired = self._play_phase(given)
+        while True:
+            if self._at == 0 and self._may_end():
+                terminated, truncated = self._ends()
+                over = terminated | truncated
+                if bool(over.any()):
+                    final = {name: self._last_sight(name) for name in self.outside}
+                    paid_at_end = self._owed
+                    if self.autoreset:
+                        self._restart(over)
+                        self._owed = {
+                            n: torch.where(over[:, None], 0.0, v) for n, v in self._owed.items()
+                        }
+                    else:
+                        self.over = over if self.over is None else self.over | over
+                        break
+            if self.acting or (self._at == 0 and not self.outside):
+                break
+            self._play_phase({})
+        return Turn(
+            self._settle(terminated, truncated, paid_at_end), terminated, truncated, final, repaired
+        )
+
+    def _play_phase(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """One phase: all its roles see the same state, act, and the worlds move."""
+        phase, before = self.phase, self.state
+        draws = self._draws.at(self._offset)
+        actions: dict[str, Tensor] = {}
+        repaired: dict[str, Tensor] = {}
+        for name in phase.acts:
+            if name in self.players:
+                act = self.players[name].act(
+                    phase,
+                    self.game.observe(before, name, phase.name),
+                    self.game.legal(before, name, phase.name),
+                    self.memory[name],
+                    draws.within(f"{name}/{phase.name}"),
+                )
+                actions[name], self.memory[name] = act.action, act.memory
+            if name in given:
+                theirs, repaired[name] = self._repair(name, given[name])
+                inside = actions.get(name)
+                actions[name] = (
+                    theirs if inside is None else inside.index_copy(1, self._seats[name], theirs)
+                )
+        step = self.game.step(before, phase.name, actions, draws.within("game"))
+        self.state = step.state if self.over is None else tree.where(self.over, before, step.state)
+        self._pay(step.reward)
+        self._at = (self._at + 1) % len(self.phases)
+        if self._at == 0:
+            self._ended = step.ended
+            self._offset += 1
+            if self._learners:
+                self._let_learn(draws)
+        return repaired
+
+    def _pay(self, reward: Mapping[str, Tensor]) -> None:
+        """Book what a phase earned: for outside seats until their turn, for learners this round."""
+        for book in (self._owed, self._earned):
+            for name in book.keys() & reward.keys():
+                earned = reward[name]
+                if self.over is not None:
+                    earned = torch.where(self.over[:, None], 0.0, earned)
+                book[name] = book[name] + earned
+
+    def _let_learn(self, draws: Draws) -> None:
+        """Give the players that learn their pay of the round just completed."""
+        terminated, truncated = self._ends()
+        ended = terminated | truncated
+        for name in self._learners:
+            self.memory[name] = self.players[name].learn(
+                self.memory[name], self._earned[name], ended, draws.within(f"{name}/learn")
+            )
+            self._earned[name] = self._no_pay(name)
+
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        """Which worlds ended in the round just completed: by themselves, by the limit."""
+        playing = None if self.over is None else ~self.over
+        terminated = self._nobody if self._ended is None else self._ended
+        truncated = self._nobody
+        if self._furthest + self._offset >= self.rounds:
+            truncated = (self.round >= self.rounds) & ~terminated
+        if playing is not None:
+            terminated, truncated = terminated & playing, truncated & playing
+        return terminated, truncated
+
+    def _may_end(self) -> bool:
+        """Whether any world can have ended now, as far as is known without looking at tensors."""
+        return self._ended is not None or self._furthest + self._offset >= self.rounds
+
+    def _last_sight(self, name: str) -> Tensor:
+        first = next(phase.name for phase in self.phases if name in phase.acts)
+        return self.game.observe(self.state, name, first)
+
+    def _settle(
+        self, terminated: Tensor, truncated: Tensor, paid_at_end: dict[str, Tensor] | None
+    ) -> dict[str, Tensor]:
+        """Pay what is owed. After a restart, pay of the new episode waits for its own turn."""
+        pay = {name: self._owed[name] for name in self.outside}
+        kept = {name: self._no_pay(name) for name in self.outside}
+        if paid_at_end is not None and self.autoreset:
+            over = (terminated | truncated)[:, None]
+            pay = {n: torch.where(over, paid_at_end[n], v) for n, v in pay.items()}
+            kept = {n: torch.where(over, self._owed[n], 0.0) for n in self.outside}
+        self._owed.update(kept)
+        return pay
+
+    def _no_pay(self, name: str) -> Tensor:
+        return torch.zeros(len(self.worlds), self.roles[name].count, device=self.device)
+
+    def _repair(self, name: str, action: Tensor) -> tuple[Tensor, Tensor]:
+        """An action that is in the space and legal, and whether it had to be changed."""
+        space, seats = self.phase.acts[name], self._seats[name]
+        action = action.to(self.device)
+        expected = (len(self.worlds), len(seats))
+        if tuple(action.shape[:2]) != expected or action.dim() != 2 + isinstance(space, Box):
+            raise UserError(f"actions of {name!r} lead with {expected}, not {tuple(action.shape)}")
+        if isinstance(space, Discrete):
+            legal = self.mask(name, space.options)[:, seats]
+            choice = action.to(torch.int64)
+            inside = (choice >= 0) & (choice < space.options)
+            asked = choice.clamp(0, space.options - 1)[..., None]
+            fine = inside & legal.gather(-1, asked)[..., 0]
+            return torch.where(fine, choice, legal.to(torch.int8).argmax(-1)), ~fine
+        if action.shape[-1] != space.size:
+            raise UserError(
+                f"actions of {name!r} have {space.size} numbers, not {action.shape[-1]}"
+            )
+        action = action.to(torch.float32)
+        low, high = self._bounds(name)
+        mended = torch.nan_to_num(action, nan=0.0).clamp(low, high)
+        return mended, (mended != action).any(-1)
+
+    def _bounds(self, name: str) -> tuple[Tensor, Tensor]:
+        space = self.phase.acts[name]
+        assert isinstance(space, Box)
+        place = (self.phase.name, name)
+        if place not in self._known_bounds:
+            self._known_bounds[place] = (
+                torch.tensor(space.low, device=self.device),
+                torch.tensor(space.high, device=self.device),
+            )
+        return self._known_bounds[place]
+
+    # --- saving ---------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that is needed to play on from here, as named tensors."""
+        if self.seed is None:
+            raise UserError("a table that was not reset has nothing to save")
+        over = self._nobody if self.over is None else self.over
+        clock = torch.tensor([self._at, self.over is not None])
+        seed = torch.tensor([self.seed & 0xFFFFFFFF, (self.seed >> 32) & 0xFFFFFFFF])
+        held = {
+            "state": self.state,
+            "memory": self.memory,
+            "owed": self._owed,
+            "over": over,
+            "clock": clock,
+            "seed": seed,
+            "episode": self.episode,
+            "round": self.round,
+        }
+        return {name: tensor.clone() for name, tensor in tree.flatten(held).items()}
+
+    def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
+        """Play on from a saved state of a table made with the same arguments."""
+        low, high = (int(word) for word in saved["seed"])
+        self.reset(high << 32 | low)
+        self.episode = saved["episode"].clone()
+        self._open_span(saved["round"].cpu())
+        self.state = tree.restore(self.state, saved, "state")
+        self.memory = tree.restore(self.memory, saved, "memory")
+        self._owed = tree.restore(self._owed, saved, "owed")
+        self._at, some_over = (int(number) for number in saved["clock"])
+        self.over = saved["over"].to(self.device).clone() if some_over else None

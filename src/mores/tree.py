@@ -1,0 +1,90 @@
+"""States and memories: dataclasses, dicts, tuples and lists of tensors that lead with the world."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+Tree = TypeVar("Tree")
+
+
+def combine(function: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree:
+    """Apply a function to the tensors that stand at the same place of one or more trees."""
+    first: Any = tree
+    if isinstance(first, Tensor):
+        return function(first, *others)  # type: ignore[return-value]
+    if dataclasses.is_dataclass(first) and not isinstance(first, type):
+        names = [field.name for field in dataclasses.fields(first)]
+        parts = {
+            n: combine(function, getattr(first, n), *(getattr(o, n) for o in others)) for n in names
+        }
+        return dataclasses.replace(first, **parts)  # type: ignore[return-value]
+    if isinstance(first, Mapping):
+        return {k: combine(function, v, *(o[k] for o in others)) for k, v in first.items()}  # type: ignore
+    if isinstance(first, (tuple, list)):
+        parts = [combine(function, *items) for items in zip(first, *others, strict=True)]
+        return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)  # type: ignore
+    return tree
+
+
+def where(mask: Tensor, one: Tree, other: Tree) -> Tree:
+    """World by world: `one` where the mask `[world]` holds, else `other`."""
+
+    def choose(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(mask.view(-1, *[1] * (a.dim() - 1)), a, b)
+
+    return combine(choose, one, other)
+
+
+def put(tree: Tree, fresh: Tree, mask: Tensor) -> Tree:
+    """A copy of `tree` in which the worlds of the mask are `fresh`'s, in their order."""
+
+    def replace(old: Tensor, new: Tensor) -> Tensor:
+        old = old.clone()
+        old[mask] = new
+        return old
+
+    return combine(replace, tree, fresh)
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Tensor]:
+    """Every tensor by its path (`people/values`), to be saved."""
+    if isinstance(tree, Tensor):
+        return {prefix: tree}
+    found: dict[str, Tensor] = {}
+    for name, part in _parts(tree):
+        found |= flatten(part, f"{prefix}/{name}" if prefix else name)
+    return found
+
+
+def restore(tree: Tree, saved: Mapping[str, Tensor], prefix: str = "") -> Tree:
+    """A tree of the same structure as `tree`, with the saved tensors in it."""
+    paths = iter(flatten(tree, prefix))
+
+    def take(old: Tensor) -> Tensor:
+        path = next(paths)
+        if path not in saved:
+            raise KeyError(f"nothing saved for {path!r}")
+        new = saved[path]
+        if new.shape != old.shape or new.dtype != old.dtype:
+            raise ValueError(
+                f"{path!r} was saved as {tuple(new.shape)} {new.dtype}, "
+                f"and is {tuple(old.shape)} {old.dtype} here"
+            )
+        return new.to(old.device).clone()
+
+    return combine(take, tree)
+
+
+def _parts(tree: Any) -> list[tuple[str, Any]]:
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        return [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]
+    if isinstance(tree, Mapping):
+        return [(str(name), part) for name, part in tree.items()]
+    if isinstance(tree, (tuple, list)):
+        return [(str(i), part) for i, part in enumerate(tree)]
+    return []
