@@ -1,0 +1,1 @@
+"""mores: communities of people, principals, supervisors and AI agents whose values move."""

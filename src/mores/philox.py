@@ -1,6 +1,8 @@
-"""Philox4x32-10: random words from a counter and a key (Salmon et al. 2011, SC '11).
+"""Philox4x32-10: random words from a counter and a key.
 
-doi 10.1145/2063384.2063405. A block is a pure function of a 128-bit counter and a 64-bit key, so any word can be had at once
+Salmon et al. 2011, SC '11, doi 10.1145/2063384.2063405.
+
+A block is a pure function of a 128-bit counter and a 64-bit key, so any word can be had at once
 and in any order. Two forms give the same words: `philox_numpy` on the CPU, where unsigned
 products wrap by definition, and `philox_torch` for other devices and for `torch.compile`. The
 latter forms products in halves: a wrapped int64 product is undefined when compiled, and its

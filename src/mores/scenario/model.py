@@ -111,8 +111,8 @@ class Scenario(Document):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="name of the run's folder")
     about: str = Field(min_length=1, description="what it shows, in a sentence or two")
     source: str | None = Field(None, description="the paper: arXiv id")
-    construct: Literal["belief", "attitude", "ideology", "value"] | None = Field(
-        None, description="what the moving numbers stand for"
+    construct_: Literal["belief", "attitude", "ideology", "value"] | None = Field(
+        None, alias="construct", description="what the moving numbers stand for"
     )
     env: Kind = Field(description="the environment and its parameters")
     people: Kind | None = Field(None, description="the population; default: the environment's own")
