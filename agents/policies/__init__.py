@@ -1,0 +1,1 @@
+"""Policies that take a seat: scripted ones for now."""

@@ -1,0 +1,49 @@
+"""A policy that does anything that is legal, evenly."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mores.draws import Draws
+from mores.game import Act, Discrete, Phase, Player, Role
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """The name of one's role, to find one's space in a phase."""
+
+    role: str
+
+
+class Anyhow(Player):
+    """Any legal option with equal probability; in a box, any point of it (unbounded: normal)."""
+
+    traits: ClassVar[Mapping[str, object]] = {"learns": False, "stochastic": True}
+
+    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Memory:
+        """Remember the role."""
+        return Memory(role.name)
+
+    def act(
+        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Memory, draws: Draws
+    ) -> Act:
+        """Draw an action."""
+        space, seats = phase.acts[memory.role], seen.shape[1]
+        if isinstance(space, Discrete):
+            chance = draws.uniform("option", seats, space.options)
+            if legal is not None:
+                chance = torch.where(legal, chance, -1.0)
+            return Act(chance.argmax(-1), memory)
+        low = torch.tensor(space.low, device=seen.device)
+        high = torch.tensor(space.high, device=seen.device)
+        bounded = torch.isfinite(low) & torch.isfinite(high)
+        inside = low + draws.uniform("point", seats, space.size) * (high - low)
+        free = draws.normal("free point", seats, space.size)
+        return Act(
+            torch.where(bounded, inside, torch.maximum(low, torch.minimum(free, high))), memory
+        )

@@ -1,0 +1,1 @@
+"""How people's values move through others: one rule a file, tested against its closed form."""

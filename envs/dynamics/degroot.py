@@ -1,0 +1,40 @@
+"""DeGroot (1974): everybody moves to the weighted mean of what they hear, `x' = P x`.
+
+With a strongly connected, aperiodic network all agree in the end on `pi . x0`, where `pi` is the
+left eigenvector of P for eigenvalue 1; they get there at the rate of the second largest
+eigenvalue in modulus. Periodic networks do not converge.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from mores.envs.networks import Network, average
+
+
+def step(
+    values: Float[Tensor, "world agent value"],
+    said: Float[Tensor, "world agent value"],
+    network: Network,
+) -> Float[Tensor, "world agent value"]:
+    """Values after one round of listening to what the others said."""
+    return average(network, values, said)
+
+
+def consensus_weights(matrix: Float[np.ndarray, "agent agent"]) -> Float[np.ndarray, " agent"]:
+    """How much each person's start counts in the final consensus; adds up to 1."""
+    eigenvalues, vectors = np.linalg.eig(matrix.T)
+    leading = vectors[:, np.argmax(eigenvalues.real)].real
+    return leading / leading.sum()
+
+
+def contraction(matrix: Float[np.ndarray, "agent agent"]) -> float:
+    """The share of disagreement that is left after a round, in the long run: |lambda_2|."""
+    return float(np.sort(np.abs(np.linalg.eigvals(matrix)))[-2])
+
+
+def half_life(matrix: Float[np.ndarray, "agent agent"]) -> float:
+    """Rounds after which half of the disagreement is gone, in the long run."""
+    return float(np.log(0.5) / np.log(contraction(matrix)))
