@@ -367,3 +367,9 @@ class Echo(Player):
         """Say the answers back, at full voice."""
         answers = memory.read(seen, "answers")
         return Act(torch.cat([answers, torch.ones_like(answers[..., :1])], -1), memory)
+
+
+if __name__ == "__main__":
+    from mores.demo import show
+
+    show(Coevolution(reference_drift=0.02, carry=1.0, noise=0.02))

@@ -233,3 +233,9 @@ class CarefulAgent(Player):
         gain = trust * memory.read(seen, "offer") * effort
         worth = gain - 0.5 * memory.read(seen, "cost") * effort * effort
         return Act(torch.where(legal, worth, -torch.inf).argmax(-1), memory)
+
+
+if __name__ == "__main__":
+    from mores.demo import show
+
+    show(Commission())

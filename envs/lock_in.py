@@ -251,3 +251,9 @@ class Report(Player):
     ) -> Act:
         """Report it."""
         return Act(memory.read(seen, "belief"), memory)
+
+
+if __name__ == "__main__":
+    from mores.demo import show
+
+    show(LockIn())

@@ -17,10 +17,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
-import torch
 
 from mores.draws import Draws
 from mores.errors import did_you_mean
@@ -145,6 +146,10 @@ class Game(Configured, ABC, Generic[State]):
 
     traits: ClassVar[Mapping[str, object]] = {}  # for `mores list --where`
 
+    def __class_getitem__(cls, typevar_values: Any) -> type[Any]:
+        """`Game[State]` is for type checkers: when run it is the class, not a model of its own."""
+        return cls
+
     @property
     @abstractmethod
     def roles(self) -> tuple[Role, ...]:
@@ -187,8 +192,13 @@ class Game(Configured, ABC, Generic[State]):
         """What no player may see, for measures and pictures: `[world, ...]` by name."""
         return {}
 
-    def predictions(self, players: Mapping[str, Player]) -> Mapping[str, float]:
-        """What theory says measures come to, given who plays: formulas by name."""
+    def predictions(
+        self, players: Mapping[str, Player], rounds: int
+    ) -> Mapping[str, float | Float[np.ndarray, " round"]]:
+        """What theory says a measure comes to, given who plays: formulas by name.
+
+        A number, or one for each number of rounds completed, 0 to `rounds`.
+        """
         return {}
 
     def baseline(self) -> Mapping[str, Player]:

@@ -102,8 +102,9 @@ def _complaints(kind: str, chosen: Any, error: ValidationError) -> list[str]:
     lines = []
     for problem in error.errors():
         path = ".".join(str(part) for part in problem["loc"])
-        what = problem["msg"]
+        what = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            what = "no such parameter" + did_you_mean(str(problem["loc"][-1]), chosen.model_fields)
+            known = [field.alias or name for name, field in chosen.model_fields.items()]
+            what = "no such parameter" + did_you_mean(str(problem["loc"][-1]), known)
         lines.append(f"{kind}.{path}: {what}" if path else f"{kind}: {what}")
     return lines

@@ -7,7 +7,7 @@ owns the seats, the players' memories, the clock, the end of episodes and what i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,6 +20,7 @@ from mores.game import Box, Discrete, Game, Phase, Player, Role
 from mores.people import People
 
 
+@runtime_checkable
 class Population(Protocol):
     """Where people come from: parameters, or real data."""
 
@@ -36,6 +37,7 @@ class Turn(NamedTuple):
         terminated, truncated: worlds whose episode ended by itself, or by the limit of rounds.
         final: in those worlds, what each outside role last saw, `[world, agent, size]`; else None.
         repaired: outside actions that were out of range or illegal and had to be changed.
+        ended_in: the state of all worlds in which some ended, before any began anew; else None.
     """
 
     pay: dict[str, Float[Tensor, "world agent"]]
@@ -43,6 +45,7 @@ class Turn(NamedTuple):
     truncated: Bool[Tensor, " world"]
     final: dict[str, Float[Tensor, "world agent size"]] | None
     repaired: dict[str, Bool[Tensor, "world seat"]]
+    ended_in: Any = None
 
 
 class Table:
@@ -102,6 +105,8 @@ class Table:
             count = self.roles[name].count
             if len(set(seats)) < len(seats) or not all(0 <= seat < count for seat in seats):
                 raise UserError(f"seats of {name!r} run from 0 to {count - 1}, each once: {seats}")
+            if not any(name in phase.acts for phase in self.phases):
+                raise UserError(f"{name!r} acts in no phase: nobody outside can sit there")
         for name, role in self.roles.items():
             if name not in players and len(self.outside.get(name, ())) < role.count:
                 raise UserError(f"nobody plays {name!r}: give it a player, or seat it outside")
@@ -218,7 +223,7 @@ class Table:
         if missing:
             raise UserError(f"{self.acting} must act now, and nobody else; got {sorted(given)}")
         terminated = truncated = self._nobody
-        final, paid_at_end = None, None
+        final, paid_at_end, ended_in = None, None, None
         repaired = self._play_phase(given)
         while True:
             if self._at == 0 and self._may_end():
@@ -226,7 +231,7 @@ class Table:
                 over = terminated | truncated
                 if bool(over.any()):
                     final = {name: self._last_sight(name) for name in self.outside}
-                    paid_at_end = self._owed
+                    paid_at_end, ended_in = self._owed, self.state
                     if self.autoreset:
                         self._restart(over)
                         self._owed = {
@@ -238,9 +243,8 @@ class Table:
             if self.acting or (self._at == 0 and not self.outside):
                 break
             self._play_phase({})
-        return Turn(
-            self._settle(terminated, truncated, paid_at_end), terminated, truncated, final, repaired
-        )
+        pay = self._settle(terminated, truncated, paid_at_end)
+        return Turn(pay, terminated, truncated, final, repaired, ended_in)
 
     def _play_phase(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """One phase: all its roles see the same state, act, and the worlds move."""
@@ -257,13 +261,12 @@ class Table:
                     self.memory[name],
                     draws.within(f"{name}/{phase.name}"),
                 )
-                actions[name], self.memory[name] = act.action, act.memory
+                actions[name] = act.action
+                self._remember(name, act.memory)
             if name in given:
                 theirs, repaired[name] = self._repair(name, given[name])
-                inside = actions.get(name)
-                actions[name] = (
-                    theirs if inside is None else inside.index_copy(1, self._seats[name], theirs)
-                )
+                inside = actions.get(name, theirs)  # nobody inside: all seats are overwritten
+                actions[name] = inside.index_copy(1, self._seats[name], theirs)
         step = self.game.step(before, phase.name, actions, draws.within("game"))
         self.state = step.state if self.over is None else tree.where(self.over, before, step.state)
         self._pay(step.reward)
@@ -274,6 +277,11 @@ class Table:
             if self._learners:
                 self._let_learn(draws)
         return repaired
+
+    def _remember(self, name: str, memory: Any) -> None:
+        """Keep a player's memory; in worlds that are over it stands still, as their state does."""
+        held = self.memory[name]
+        self.memory[name] = memory if self.over is None else tree.where(self.over, held, memory)
 
     def _pay(self, reward: Mapping[str, Tensor]) -> None:
         """Book what a phase earned: for outside seats until their turn, for learners this round."""
@@ -289,9 +297,10 @@ class Table:
         terminated, truncated = self._ends()
         ended = terminated | truncated
         for name in self._learners:
-            self.memory[name] = self.players[name].learn(
+            learned = self.players[name].learn(
                 self.memory[name], self._earned[name], ended, draws.within(f"{name}/learn")
             )
+            self._remember(name, learned)
             self._earned[name] = self._no_pay(name)
 
     def _ends(self) -> tuple[Tensor, Tensor]:
@@ -341,7 +350,7 @@ class Table:
             choice = action.to(torch.int64)
             inside = (choice >= 0) & (choice < space.options)
             asked = choice.clamp(0, space.options - 1)[..., None]
-            fine = inside & legal.gather(-1, asked)[..., 0]
+            fine = inside & legal.gather(-1, asked)[..., 0] & (choice == action)
             return torch.where(fine, choice, legal.to(torch.int8).argmax(-1)), ~fine
         if action.shape[-1] != space.size:
             raise UserError(
@@ -376,22 +385,34 @@ class Table:
             "state": self.state,
             "memory": self.memory,
             "owed": self._owed,
+            "earned": self._earned,
             "over": over,
             "clock": clock,
             "seed": seed,
             "episode": self.episode,
             "round": self.round,
         }
-        return {name: tensor.clone() for name, tensor in tree.flatten(held).items()}
+        return {
+            name: tensor.clone(memory_format=torch.contiguous_format)
+            for name, tensor in tree.flatten(held).items()
+        }
 
     def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
-        """Play on from a saved state of a table made with the same arguments."""
-        low, high = (int(word) for word in saved["seed"])
-        self.reset(high << 32 | low)
-        self.episode = saved["episode"].clone()
-        self._open_span(saved["round"].cpu())
-        self.state = tree.restore(self.state, saved, "state")
-        self.memory = tree.restore(self.memory, saved, "memory")
-        self._owed = tree.restore(self._owed, saved, "owed")
+        """Play on from a saved state of a table made with the same arguments.
+
+        Raises:
+            UserError: it was saved from another kind of table.
+        """
+        try:
+            low, high = (int(word) for word in saved["seed"])
+            self.reset(high << 32 | low)
+            self.episode = tree.restore(self.episode, saved, "episode")
+            self._open_span(tree.restore(self.round, saved, "round").cpu())
+            self.state = tree.restore(self.state, saved, "state")
+            self.memory = tree.restore(self.memory, saved, "memory")
+            self._owed = tree.restore(self._owed, saved, "owed")
+            self._earned = tree.restore(self._earned, saved, "earned")
+        except (KeyError, ValueError) as error:
+            raise UserError(f"this was saved from another table: {error.args[0]}") from None
         self._at, some_over = (int(number) for number in saved["clock"])
         self.over = saved["over"].to(self.device).clone() if some_over else None

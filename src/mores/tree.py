@@ -13,22 +13,26 @@ Tree = TypeVar("Tree")
 
 
 def combine(function: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree:
-    """Apply a function to the tensors that stand at the same place of one or more trees."""
+    """Apply a function to the tensors that stand at the same place of one or more trees.
+
+    Whatever holds no tensor (a number, a description) is kept as the first tree has it.
+    """
     first: Any = tree
     if isinstance(first, Tensor):
         return function(first, *others)  # type: ignore[return-value]
-    if dataclasses.is_dataclass(first) and not isinstance(first, type):
-        names = [field.name for field in dataclasses.fields(first)]
-        parts = {
-            n: combine(function, getattr(first, n), *(getattr(o, n) for o in others)) for n in names
-        }
-        return dataclasses.replace(first, **parts)  # type: ignore[return-value]
+    old = _parts(first)
+    if not old:
+        return tree
+    columns = zip(old, *(_parts(other) for other in others), strict=True)
+    new = {row[0][0]: combine(function, *(part for _, part in row)) for row in columns}
+    if all(new[name] is part for name, part in old):
+        return tree
+    if dataclasses.is_dataclass(first):
+        return dataclasses.replace(first, **new)  # type: ignore[type-var]
     if isinstance(first, Mapping):
-        return {k: combine(function, v, *(o[k] for o in others)) for k, v in first.items()}  # type: ignore
-    if isinstance(first, (tuple, list)):
-        parts = [combine(function, *items) for items in zip(first, *others, strict=True)]
-        return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)  # type: ignore
-    return tree
+        return dict(zip(first, new.values(), strict=True))  # type: ignore[return-value]
+    made = new.values()
+    return type(first)(*made) if hasattr(first, "_fields") else type(first)(made)
 
 
 def where(mask: Tensor, one: Tree, other: Tree) -> Tree:

@@ -8,7 +8,32 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+from mores.errors import did_you_mean
+
+
+class At(ValueError):
+    """A mistake that a check of several keys found, and the one among them to put right."""
+
+    def __init__(self, *path: str | int, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+SCENARIO_NAME = r"^[a-z][a-z0-9_]*$"
+ARM_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+IN_WORDS = {  # what a name must be, for messages
+    SCENARIO_NAME: "lower-case letters, digits and _, beginning with a letter",
+    ARM_NAME: "letters, digits, _ and -, beginning with a letter or digit",
+}
 
 
 class Document(BaseModel):
@@ -50,7 +75,7 @@ class Bound(Document):
         if len(given) != 1:
             raise ValueError("give one of above, below, within, differs_from")
         if self.within is not None and self.within[0] > self.within[1]:
-            raise ValueError("within: the first number must not exceed the second")
+            raise At("within", message="the first number must not exceed the second")
         return self
 
 
@@ -93,11 +118,15 @@ class Claim(Document):
         if (self.bound is None) != (self.kind == "report"):
             raise ValueError("every claim but a report needs a bound, and a report has none")
         if self.against is not None and self.prediction is not None:
-            raise ValueError("compare with another arm or with a prediction, not with both")
+            raise At(
+                "prediction", message="compare with another arm or a prediction, not with both"
+            )
         if self.relative and self.against is None and self.prediction is None:
-            raise ValueError("relative needs something to compare with: against or prediction")
+            raise At("relative", message="needs something to compare with: against or prediction")
         if self.smallest_effect and (self.bound is None or self.bound.differs_from is None):
-            raise ValueError("smallest_effect goes with a bound differs_from")
+            raise At("smallest_effect", message="goes with a bound differs_from, and no other")
+        if self.kind == "learned" and self.against is None:
+            raise At("kind", message="a learned finding needs against: an arm where it vanishes")
         return self
 
 
@@ -105,10 +134,21 @@ def _one_name(given: Any) -> Any:
     return [given] if isinstance(given, str) else given
 
 
+def _nothing_differs(given: Any) -> Any:
+    return {} if given is None else given
+
+
+ArmName = Annotated[str, StringConstraints(pattern=ARM_NAME, max_length=60)]
+Changes = Annotated[
+    dict[str, Any],
+    BeforeValidator(_nothing_differs, json_schema_input_type=dict[str, Any] | None),
+]
+
+
 class Scenario(Document):
     """An experiment: an environment, who plays in it, conditions, measures and claims."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="name of the run's folder")
+    name: str = Field(pattern=SCENARIO_NAME, max_length=60, description="name of the run's folder")
     about: str = Field(min_length=1, description="what it shows, in a sentence or two")
     source: str | None = Field(None, description="the paper: arXiv id")
     construct_: Literal["belief", "attitude", "ideology", "value"] | None = Field(
@@ -123,17 +163,17 @@ class Scenario(Document):
     replicates: int = Field(1, ge=1, le=1_000_000, description="independent repetitions: the n")
     worlds: int = Field(1, ge=1, le=1_000_000, description="parallel copies inside a replicate")
     seed: int = Field(0, ge=0, lt=2**63, description="of all random draws")
-    arms: dict[str, dict[str, Any]] = Field(
+    arms: dict[ArmName, Changes] = Field(
         default_factory=dict,
         description="conditions on shared draws: by name, what differs, as dotted paths",
     )
     control: str | None = Field(None, description="the arm that others are compared with")
-    sweep: dict[str, list[Any]] = Field(
+    sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         default_factory=dict, description="dotted paths and their values: every combination is run"
     )
-    measures: Annotated[list[str], BeforeValidator(_one_name)] = Field(
-        min_length=1, description="what is recorded"
-    )
+    measures: Annotated[
+        list[str], BeforeValidator(_one_name, json_schema_input_type=str | list[str])
+    ] = Field(min_length=1, description="what is recorded")
     every: int = Field(1, ge=1, description="record at every so many rounds, and where claims look")
     sample: int = Field(1, ge=0, description="worlds whose people are kept for pictures")
     claims: list[Claim] = Field(default_factory=list, description="findings to be confirmed")
@@ -141,5 +181,9 @@ class Scenario(Document):
     @model_validator(mode="after")
     def _arms_fit(self) -> Scenario:
         if self.control is not None and self.control not in self.arms:
-            raise ValueError(f"control {self.control!r} is not among the arms {sorted(self.arms)}")
+            near = did_you_mean(self.control, self.arms) or "; there are no arms"
+            raise At("control", message=f"there is no arm {self.control!r}{near}")
+        for i, name in enumerate(self.measures):
+            if name in self.measures[:i]:
+                raise At("measures", i, message=f"{name!r} is listed twice")
         return self

@@ -1,0 +1,112 @@
+"""Open a run's folder: its numbers as a pandas table or xarray arrays, its people, its verdicts."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mores.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+FORMAT = ("scenario.yaml", "resolved.yaml", "status.json")
+
+
+class Run:
+    """A finished or stopped run on disk. Nothing in it is executed; nothing is changed."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        missing = [name for name in FORMAT if not (self.folder / name).is_file()]
+        if missing:
+            raise UserError(f"{self.folder} is not a run's folder: it has no {missing[0]}")
+
+    def __repr__(self) -> str:
+        return f"<run {self.folder}: {self.status['state']}, cells {', '.join(self.cells)}>"
+
+    @cached_property
+    def status(self) -> dict[str, Any]:
+        """How far the run came: `state`, cells `done` and `to_do`."""
+        return self._json("status.json")
+
+    @property
+    def cells(self) -> list[str]:
+        """The cells that are whole."""
+        return list(self.status["done"])
+
+    @property
+    def claims(self) -> list[dict[str, Any]]:
+        """Every claim with its estimate, interval, n, method and verdict."""
+        return self._json("claims.json")
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Versions, source, machine, command, times."""
+        return self._json("provenance.json")
+
+    def table(self, cell: str | None = None) -> pd.DataFrame:
+        """All numbers, one a row: cell, replicate, world, stage, episode, round, measure, value."""
+        import pandas as pd
+
+        frames = []
+        for name in [self._known(cell)] if cell is not None else self.cells:
+            frame = pd.read_parquet(self.folder / "cells" / name / "measures.parquet")
+            frame.insert(0, "cell", name)
+            frames.append(frame)
+        return pd.concat(frames, ignore_index=True)
+
+    def measures(self, cell: str) -> xr.Dataset:
+        """A cell's measures as arrays over (world, round), with `replicate` as a coordinate."""
+        import xarray as xr
+
+        frame = self.table(cell)
+        arrays = {}
+        for name, part in frame.groupby("measure", observed=True, sort=False):
+            wide = part.pivot(index=["replicate", "world"], columns="round", values="value")
+            arrays[str(name)] = (("row", "round"), wide.to_numpy())
+            rows, rounds = wide.index, wide.columns.to_numpy()
+        return xr.Dataset(
+            arrays,
+            coords={
+                "round": rounds,
+                "replicate": ("row", rows.get_level_values("replicate").to_numpy()),
+                "world": ("row", rows.get_level_values("world").to_numpy()),
+            },
+            attrs={"cell": cell},
+        )
+
+    def trajectory(self, cell: str) -> xr.Dataset:
+        """The sampled people (and what else is hidden from players) of a cell, over rounds."""
+        import xarray as xr
+
+        path = self.folder / "cells" / self._known(cell) / "trajectory.zarr"
+        if not path.exists():
+            raise UserError(f"{cell} kept no trajectory: the scenario has sample: 0")
+        return xr.open_zarr(path, consolidated=False)
+
+    def _known(self, cell: str) -> str:
+        if cell not in self.cells:
+            raise UserError(f"no cell {cell!r} in {self.folder}{did_you_mean(cell, self.cells)}")
+        return cell
+
+    def _json(self, name: str) -> Any:
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{self.folder} has no {name}: the run did not come so far") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {path}: {error}") from None
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open the folder that `mores run` left.
+
+    Raises:
+        UserError: it is not one.
+    """
+    return Run(folder)

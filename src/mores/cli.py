@@ -1,0 +1,306 @@
+"""The command line: `mores run`, `mores check`, `mores list`, `mores claims`.
+
+Exit codes: 0; 1 a claim failed; 2 a mistake of the user, one line for each on standard error;
+130 interrupted; 141 whoever read the output has gone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mores.errors import UserError
+from mores.own_code import load_modules
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mores.analysis.verdicts import Verdict
+    from mores.run import Result
+    from mores.scenario.load import Loaded
+
+USER_ERROR, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
+COLOURS = {"holds": "green", "fails": "bold red", "undecided": "yellow", "report": "cyan"}
+# What the disk may say to a run whose folder the user chose.
+DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR}
+
+app = typer.Typer(
+    help="Communities of people and AI agents whose values move.",
+    add_completion=False,
+    no_args_is_help=False,
+)
+
+ScenarioFile = Annotated[
+    str, typer.Argument(metavar="FILE", help="A scenario file, or the name of a shipped one.")
+]
+ScenarioFiles = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[FILE]...", help="Scenario files; by default all that are shipped."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[PATH=VALUE]...", help="Changes, such as rounds=50 env.people=30."),
+]
+Modules = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--load", metavar="FILE.py", help="Python file that registers classes of your own."
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Where the run's folder is made.")
+]
+Only = Annotated[
+    str | None,
+    typer.Option("--only", metavar="LIST", help="Replicates to run, such as 37,40-43."),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="TRAIT[=VALUE]", help="Only what has this trait."),
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, and turn whatever the user can mend into lines and an exit code."""
+    command = typer.main.get_command(app)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with command.make_context("mores", given or ["--help"]) as context:
+            code = command.invoke(context)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except UserError as error:
+        return _complain(str(error))
+    except KeyboardInterrupt:
+        print("mores: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # What is still buffered has no reader; Python would complain of it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        return _complain(f"mores: {error.filename or 'the disk'}: {error.strerror}")
+    except Exception as error:
+        code = getattr(error, "exit_code", None)  # typer's own, which has moved between versions
+        if code is None:
+            raise
+        if hasattr(error, "format_message"):
+            return _complain(_usage(error, command))
+        return int(code)
+
+
+def _complain(lines: str) -> int:
+    from mores.scenario.places import shown
+
+    for line in lines.splitlines():
+        print(shown(line, 2000), file=sys.stderr)
+    return USER_ERROR
+
+
+def _usage(error: Any, command: Any) -> str:
+    """A wrong option or command, in one line with the nearest right one."""
+    context = getattr(error, "ctx", None)
+    name = context.command_path if context is not None else "mores"
+    message = error.format_message().splitlines()[0]
+    message = re.sub(r" ?\(Possible options: .*\)| Did you mean .*", "", message).rstrip(".")
+    option = getattr(error, "option_name", None)
+    wrong = re.search(r"No such command '(.*)'", message)
+    if option and context is not None:
+        known = [text for parameter in context.command.params for text in parameter.opts]
+        message += _near(option, [text for text in known if text.startswith("-")])
+    elif wrong:
+        message += _near(wrong[1], command.commands)
+    return f"{name}: {message[:1].lower()}{message[1:]}; see {name} --help"
+
+
+def _near(given: str, names: Sequence[str] | dict[str, Any]) -> str:
+    near = difflib.get_close_matches(given, list(names), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from importlib import metadata
+
+        print(f"mores {metadata.version('mores')}")
+        raise typer.Exit(0)
+
+
+@app.command("run")
+def run_command(
+    file: ScenarioFile,
+    overrides: Overrides = None,
+    out: Out = None,
+    load: Modules = None,
+    only: Only = None,
+) -> int:
+    """Run a scenario, judge its claims, and write a report."""
+    load_modules(load or ())
+    from mores.scenario.load import load as read
+
+    loaded = read(file, overrides or ())
+    replicates = None if only is None else _replicates(only, loaded.scenario.replicates)
+    from mores.run import run
+
+    result = run(loaded, out=out, only=replicates)
+    console = _console()
+    if result.verdicts:
+        console.print(_verdicts(loaded.scenario.name, [(loaded, result)]))
+    else:
+        console.print("The scenario makes no claims.")
+    console.print(f"report: {result.folder / 'report.html'}", soft_wrap=True, highlight=False)
+    return int(result.failed)
+
+
+@app.command("check")
+def check_command(file: ScenarioFile, overrides: Overrides = None, load: Modules = None) -> None:
+    """Check a scenario without running it."""
+    load_modules(load or ())
+    from mores.scenario.expand import check
+    from mores.scenario.load import load as read
+
+    loaded = read(file, overrides or ())
+    cells, scenario = check(loaded), loaded.scenario
+    points = len(cells) // max(1, len(scenario.arms))
+    parts = [
+        _count(max(1, len(scenario.arms)), "arm"),
+        *([_count(points, "point") + " of the sweep"] if scenario.sweep else []),
+        _count(scenario.replicates, "replicate"),
+        _count(scenario.rounds, "round"),
+        _count(len(scenario.claims), "claim"),
+    ]
+    print(f"{loaded.places.source}: fine: {', '.join(parts)}")
+
+
+@app.command("list")
+def list_command(where: Where = None, load: Modules = None) -> None:
+    """List environments, players, populations and scenarios."""
+    load_modules(load or ())
+    from rich.table import Table
+    from rich.text import Text
+
+    from mores.scenario import catalogue
+
+    found = catalogue.catalogue()
+    chosen = catalogue.chosen(found, where or ())
+    console = _console()
+    for shelf in dict.fromkeys(entry.shelf for entry in chosen):
+        table = Table(title=f"{shelf}s", title_justify="left", title_style="bold")
+        for heading in ("name", "what it is", "traits"):
+            table.add_column(heading, overflow="fold")
+        for entry in chosen:
+            if entry.shelf == shelf:
+                traits = ", ".join(catalogue.told(trait) for trait in entry.traits.items())
+                table.add_row(Text(entry.name), Text(entry.about), Text(traits))
+        console.print(table)
+    if not chosen:
+        console.print("Nothing has these traits.")
+
+
+@app.command("claims")
+def claims_command(files: ScenarioFiles = None, out: Out = None, load: Modules = None) -> int:
+    """Run scenarios and tell which of their claims hold: by default all that are shipped."""
+    load_modules(load or ())
+    from mores.scenario.expand import check
+    from mores.scenario.load import load as read
+    from mores.scenario.load import shipped
+
+    loaded = [read(file) for file in files or shipped()]
+    for one in loaded:  # all mistakes before the first run
+        check(one)
+    from mores.run import run
+
+    results = []
+    with tempfile.TemporaryDirectory(prefix="mores-") as unwanted:
+        for number, one in enumerate(loaded):
+            folder = (out or Path(unwanted)) / one.scenario.name
+            if one.scenario.name in {other.scenario.name for other in loaded[:number]}:
+                folder = folder.with_name(f"{one.scenario.name}-{number}")
+            results.append((one, run(one, out=folder)))
+    _console().print(_verdicts("claims", results))
+    return int(any(result.failed for _, result in results))
+
+
+def _replicates(text: str, count: int) -> list[int]:
+    """`37,40-43` to numbers of replicates."""
+    chosen: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
+        if not match:
+            raise UserError(f"--only {text}: write replicates as in 37,40-43")
+        first = int(match[1])
+        last = int(match[2]) if match[2] else first
+        if not first <= last < count:
+            raise UserError(f"--only {text}: replicates are numbered 0 to {count - 1}")
+        chosen.update(range(first, last + 1))
+    return sorted(chosen)
+
+
+def _verdicts(title: str, results: Sequence[tuple[Loaded, Result]]) -> Table:
+    """Claims and what became of them; a word beside the colour."""
+    from rich.table import Table
+    from rich.text import Text
+
+    sourced = any(_source(loaded, v) for loaded, result in results for v in result.verdicts)
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("claim", overflow="fold", ratio=1)
+    if sourced:
+        table.add_column("source", overflow="fold")
+    for heading in ("kind", "estimate", "interval", "n", "verdict"):
+        table.add_column(heading, overflow="fold")
+    for loaded, result in results:
+        for verdict in result.verdicts:
+            claim, estimate = verdict.claim, verdict.estimate
+            row = [
+                claim.says,
+                *([_source(loaded, verdict)] if sourced else []),
+                claim.kind,
+                _number(estimate.value),
+                f"[{_number(estimate.low)}, {_number(estimate.high)}]",
+                str(estimate.n),
+            ]
+            word = Text(verdict.verdict, style=COLOURS.get(verdict.verdict, ""))
+            table.add_row(*map(Text, row), word)
+    return table
+
+
+def _source(loaded: Loaded, verdict: Verdict) -> str:
+    return verdict.claim.source or loaded.scenario.source or ""
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _console() -> Console:
+    """Standard output; a reader that has gone is told by the usual exception."""
+    from rich.console import Console
+
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Quiet()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""What there is to write into a scenario: classes by name, and the scenarios that are shipped."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mores.errors import UserError, did_you_mean
+from mores.registry import SHELVES, class_of
+from mores.scenario.load import shipped
+from mores.scenario.places import shown
+from mores.scenario.strict_yaml import parse
+
+
+class Entry(NamedTuple):
+    """Something with a name.
+
+    Attributes:
+        shelf: `environment`, `player`, `population` or `scenario`.
+        name: what a scenario calls it.
+        about: one line.
+        traits: by name; of a scenario what it says of itself.
+    """
+
+    shelf: str
+    name: str
+    about: str
+    traits: Mapping[str, Any]
+
+
+def catalogue() -> list[Entry]:
+    """Everything by name. A class that cannot be imported here is listed with the reason."""
+    found: list[Entry] = []
+    for shelf, names in SHELVES.items():
+        for name in sorted(names):
+            try:
+                made = class_of(shelf, name)
+            except ImportError as error:
+                found.append(Entry(shelf, name, f"(cannot be imported: {shown(error)})", {}))
+                continue
+            about = (inspect.getdoc(made) or "").partition("\n")[0]
+            found.append(Entry(shelf, name, about, getattr(made, "traits", {})))
+    return found + [_scenario(name) for name in shipped()]
+
+
+def _scenario(name: str) -> Entry:
+    file = shipped()[name]
+    try:
+        said = parse(file.read_text(encoding="utf-8"), file.name).document
+        about = " ".join(str(said["about"]).split())
+    except (UserError, UnicodeDecodeError, TypeError, KeyError):
+        return Entry("scenario", name, f"(see mores check {name})", {})
+    traits = {key: said[key] for key in ("source", "construct") if key in said}
+    env = said.get("env")
+    return Entry("scenario", name, about, {**traits, **({"env": env["kind"]} if env else {})})
+
+
+def chosen(found: Sequence[Entry], where: Iterable[str]) -> list[Entry]:
+    """Those that have every trait: `stochastic`, or `paper=2506.06166`.
+
+    Raises:
+        UserError: a trait that nothing has, with the nearest one.
+    """
+    known = {trait for entry in found for trait in entry.traits}
+    for condition in where:
+        trait, equals, value = condition.partition("=")
+        if trait not in known:
+            raise UserError(
+                f"--where {shown(condition)}: nothing has the trait {shown(trait, 40)!r}"
+                f"{did_you_mean(trait, known)}"
+            )
+        found = [entry for entry in found if _has(entry, trait, value if equals else None)]
+    return list(found)
+
+
+def _has(entry: Entry, trait: str, value: str | None) -> bool:
+    mine = entry.traits.get(trait)
+    if value is None:
+        return bool(mine)
+    all_mine = mine if isinstance(mine, (list, tuple, set, frozenset)) else [mine]
+    return value.lower() in {str(one).lower() for one in all_mine if one is not None}
+
+
+def told(trait: tuple[str, Any]) -> str:
+    """`stochastic`, `not real`, `paper 2506.06166`."""
+    name, value = trait
+    if isinstance(value, bool):
+        return name if value else f"not {name}"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        value = " ".join(str(one) for one in value)
+    return f"{name} {value}"

@@ -1,0 +1,176 @@
+"""Arms and sweeps: what each cell of a scenario changes in what the file says.
+
+Arms share their random draws, so they may differ in the environment, the people and the players,
+and in nothing that draws depend on: rounds, replicates, worlds, seed.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from mores.errors import did_you_mean
+from mores.scenario.cell import Cell, Origin, cell_id
+from mores.scenario.model import Kind, Scenario
+from mores.scenario.places import Path, Places, Problem, ScenarioError, dotted, said, shown
+
+MOST_CELLS = 10_000
+ONLY_ARM = "main"  # name of the arm where a scenario has none
+VARIED = ("env", "people", "players")  # what arms and sweeps may change
+
+
+class Change(NamedTuple):
+    """A value to be put at a path of the cell, and where in the file it stands."""
+
+    path: tuple[str, ...]
+    value: Any
+    stands: Path
+
+
+class Condition(NamedTuple):
+    """An arm at a point of the sweep, and what it changes."""
+
+    arm: str
+    point: dict[str, Any]
+    changes: list[Change]
+
+
+def conditions(scenario: Scenario, places: Places) -> Iterator[Condition]:
+    """Every arm at every point, what they change in the order in which it is put in."""
+    problems: list[Problem] = []
+
+    def change(path: str, value: Any, stands: Path, key: Path) -> Change:
+        try:
+            return Change(_way(path), value, stands)
+        except ValueError as error:
+            problems.append(Problem(places.key(key), key, str(error)))
+            return Change((), value, stands)
+
+    arms = {
+        arm: [change(path, v, p, p) for path, v in changes.items() for p in [("arms", arm, path)]]
+        for arm, changes in scenario.arms.items()
+    }
+    sweep = {
+        path: [change(path, v, ("sweep", path, i), ("sweep", path)) for i, v in enumerate(values)]
+        for path, values in scenario.sweep.items()
+    }
+    problems += _clashes(scenario, places)
+    cells = max(1, len(arms)) * math.prod(len(values) for values in sweep.values())
+    if cells > MOST_CELLS:
+        message = f"arms times sweep make {cells:,} cells; at most {MOST_CELLS:,} are run"
+        problems.append(Problem(places.key(("sweep",)), ("sweep",), message))
+    if problems:
+        raise ScenarioError(problems)
+    for arm, changes in (arms or {ONLY_ARM: []}).items():
+        for chosen in itertools.product(*sweep.values()):
+            point = {path: c.value for path, c in zip(sweep, chosen, strict=True)}
+            # a whole part first, then what is changed in it
+            ordered = [*sorted(changes, key=_depth), *sorted(chosen, key=_depth)]
+            yield Condition(arm, point, ordered)
+
+
+def _depth(change: Change) -> int:
+    return len(change.path)
+
+
+def _way(path: str) -> tuple[str, ...]:
+    """The parts of a dotted path, if it leads into what arms and sweeps may change."""
+    way = tuple(path.split("."))
+    if way[0] in Scenario.model_fields and way[0] not in VARIED:
+        raise ValueError(
+            f"{way[0]} cannot differ between arms, which share their draws; "
+            "what can is env., people. and players."
+        )
+    if way[0] not in VARIED:
+        near = did_you_mean(shown(way[0]), VARIED)
+        raise ValueError(f"a path begins with env, people or players{near}")
+    if not all(way):
+        raise ValueError("the path has an empty part")
+    if way == ("players",):
+        raise ValueError("name the role too, as in players.assistant")
+    return way
+
+
+def _clashes(scenario: Scenario, places: Places) -> Iterator[Problem]:
+    """Paths set by an arm and by the sweep; values swept twice."""
+    for path, values in scenario.sweep.items():
+        for arm, changes in scenario.arms.items():
+            if path in changes:
+                stands: Path = ("arms", arm, path)
+                yield Problem(places.key(stands), stands, "is swept as well: leave one out")
+        texts: list[str] = []
+        for i, value in enumerate(values):
+            text = json.dumps(float(value) if type(value) is int else value, sort_keys=True)
+            if text in texts:
+                stands = ("sweep", path, i)
+                yield Problem(places.value(stands), stands, f"{said(value)} is listed twice")
+            texts.append(text)
+
+
+def changed(scenario: Scenario, places: Places, condition: Condition) -> Cell:
+    """The cell of a condition: what the file says, with the condition's changes put in."""
+    whole: dict[str, Any] = {
+        "env": _plain(scenario.env),
+        "people": scenario.people and _plain(scenario.people),
+        "players": {role: _plain(asked) for role, asked in scenario.players.items()},
+    }
+    paths: dict[Path, Path] = {}
+    problems: list[Problem] = []
+    for change in condition.changes:
+        try:
+            _put(whole, change.path, change.value)
+        except ValueError as error:
+            problems.append(Problem(places.value(change.stands), change.stands, str(error)))
+        below = [path for path in paths if path[: len(change.path)] == change.path]
+        for path in below:
+            del paths[path]
+        paths[change.path] = change.stands
+    if problems:
+        raise ScenarioError(problems)
+    return Cell(
+        id=cell_id(condition.arm, condition.point),
+        arm=condition.arm,
+        point=condition.point,
+        env=whole["env"],
+        people=whole["people"],
+        players=whole["players"],
+        rounds=scenario.rounds,
+        origin=Origin(places, paths),
+    )
+
+
+def _plain(asked: Kind) -> dict[str, Any]:
+    return {"kind": asked.kind, **copy.deepcopy(asked.parameters)}
+
+
+def _put(whole: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    """Put a value at a path; a part with a `kind` may be replaced whole, or left out by null."""
+    value = copy.deepcopy(value)
+    start = 2 if path[0] == "players" else 1
+    if len(path) == start:
+        holder = whole["players"] if path[0] == "players" else whole
+        if value is None and path[0] != "env":
+            if path[0] == "players":
+                holder.pop(path[1], None)
+            else:
+                holder["people"] = None
+            return
+        if not (isinstance(value, dict) and isinstance(value.get("kind"), str)):
+            raise ValueError(f"must be a mapping with a kind, {{kind: ...}}, not {said(value)}")
+        holder[path[-1]] = value
+        return
+    node = whole[path[0]].get(path[1]) if path[0] == "players" else whole[path[0]]
+    if node is None:
+        part = dotted(path[:start])
+        raise ValueError(f"there is no {part} to change: give {part} a kind first")
+    if path[start:] == ("kind",) and not isinstance(value, str):
+        raise ValueError(f"must be a name, not {said(value)}")
+    for part in path[start:-1]:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise ValueError(f"{shown(part)} is {said(node)}: it has no parts")
+    node[path[-1]] = value

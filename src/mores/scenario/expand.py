@@ -1,0 +1,187 @@
+"""What a scenario leads to: a cell for each arm at each point of the sweep, checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import yaml
+
+from mores.errors import UserError
+from mores.registry import class_of
+from mores.scenario import strict_yaml
+from mores.scenario.cell import Built, Cell, Origin, cell_id, make_part, no_such_role
+from mores.scenario.complaints import in_file
+from mores.scenario.conditions import changed, conditions
+from mores.scenario.load import Loaded
+from mores.scenario.model import Scenario
+from mores.scenario.places import Places, Problem, ScenarioError, shown
+
+__all__ = ["Built", "Cell", "check", "expand", "recorded_rounds", "resolved"]
+
+ENOUGH = 100  # problems: more cells would only say the same
+
+
+def expand(given: Loaded | Scenario) -> tuple[Cell, ...]:
+    """The cells of a scenario, arm by arm, their parameters checked.
+
+    Raises:
+        ScenarioError: paths that lead nowhere, wrong parameters, too many cells.
+    """
+    scenario, places = _parts(given)
+    return tuple(resolution.cell for resolution in _resolve(scenario, places))
+
+
+def check(given: Loaded | Scenario) -> tuple[Cell, ...]:
+    """Expand a scenario, begin one world of every cell, and verify measures and claims.
+
+    Raises:
+        ScenarioError: everything that would go wrong later, found before anything is played.
+    """
+    from mores.scenario import verify
+
+    scenario, places = _parts(given)
+    problems = verify.claims(scenario, places)
+    cells = []
+    try:
+        for cell, built in _resolve(scenario, places):
+            cells.append(cell)
+            if len(problems) < ENOUGH:
+                problems += verify.cell(scenario, places, cell, built)
+    except ScenarioError as error:
+        problems += error.problems
+    if problems:
+        raise ScenarioError(problems)
+    return tuple(cells)
+
+
+def recorded_rounds(scenario: Scenario) -> tuple[int, ...]:
+    """The rounds after which measures are taken: the first, every so many, the last, claims'."""
+    asked = {claim.at for claim in scenario.claims if claim.at is not None}
+    regular = range(0, scenario.rounds + 1, scenario.every)
+    return tuple(sorted({*regular, scenario.rounds, *asked}))
+
+
+def resolved(scenario: Scenario, cells: Sequence[Cell]) -> str:
+    """The scenario as YAML with every parameter written out, those left at defaults included."""
+    given_by_cell = {"env", "people", "players"}
+    told = scenario.model_dump(
+        mode="json", by_alias=True, exclude_none=True, exclude=given_by_cell
+    )
+    told["cells"] = {}
+    for cell in cells:
+        game, players, population = cell.build()
+        told["cells"][cell.id] = {
+            "arm": cell.arm,
+            "point": dict(cell.point),
+            "env": _whole(cell.env, game),
+            "people": None if cell.people is None else _whole(cell.people, population),
+            "players": {role: _whole(cell.players.get(role), p) for role, p in players.items()},
+            "rounds": cell.rounds,
+        }
+    return yaml.dump(told, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that the core schema of YAML 1.2 would read as something else; no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write equal parts out each time."""
+        return True
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if strict_yaml.type_of(text) == "str" else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _quoted)
+
+
+def _whole(asked: Mapping[str, Any] | None, made: Any) -> dict[str, Any]:
+    """`kind`, and the parameters as the object has them; of a baseline player its class."""
+    kind = type(made).__name__ if asked is None else asked["kind"]
+    parameters = asked or {}
+    if hasattr(made, "model_dump"):
+        parameters = made.model_dump(mode="json", by_alias=True)
+    return {"kind": kind, **{n: v for n, v in parameters.items() if n != "kind"}}
+
+
+class _Resolved(NamedTuple):
+    """A cell and what it is made of."""
+
+    cell: Cell
+    built: Built
+
+
+def _parts(given: Loaded | Scenario) -> tuple[Scenario, Places]:
+    if isinstance(given, Scenario):
+        return given, Places(f"scenario {given.name}")
+    return given.scenario, given.places
+
+
+def _resolve(scenario: Scenario, places: Places) -> Iterator[_Resolved]:
+    """Cells one after another; their problems together, once all were seen."""
+    problems: list[Problem] = []
+    roles: set[str] = set()
+    unseated: dict[str, Problem] = {}
+    ids: set[str] = set()
+    for condition in conditions(scenario, places):
+        if len(problems) >= ENOUGH:
+            break
+        try:
+            cell = _supplied(changed(scenario, places, condition))
+            here = _roles(cell)
+            for role in cell.players.keys() - here:
+                unseated.setdefault(role, no_such_role(role, sorted(here), cell))
+            roles |= here
+            if here:
+                seated = {role: asked for role, asked in cell.players.items() if role in here}
+                cell = dataclasses.replace(cell, players=seated)
+            if cell.id.lower() in ids:  # some file systems do not tell A from a
+                cell = dataclasses.replace(cell, id=cell_id(cell.arm, cell.point, digest=True))
+            ids.add(cell.id.lower())
+            yield _Resolved(cell, cell.build())
+        except ScenarioError as error:
+            problems += error.problems
+    if not problems:  # an environment that could not be made might have had the role
+        problems += [problem for role, problem in unseated.items() if role not in roles]
+    if problems:
+        raise ScenarioError(problems)
+
+
+def _roles(cell: Cell) -> set[str]:
+    """The roles of a cell's environment; none where it cannot be made, as `build` will tell."""
+    try:
+        game = make_part("environment", cell.env, ("env",), cell.origin)
+    except ScenarioError:
+        return set()
+    return {role.name for role in game.roles}
+
+
+def _supplied(cell: Cell) -> Cell:
+    """The cell with what its population supplies (how many people, say) as parameters of `env`."""
+    if cell.people is None:
+        return cell
+    try:
+        population = make_part("population", cell.people, ("people",), cell.origin)
+        fields = class_of("environment", cell.env["kind"]).model_fields
+    except (UserError, ImportError):
+        return cell  # `build` will tell
+    supplies: Any = getattr(population, "supplies", {})
+    supplied: Any = supplies() if callable(supplies) else supplies
+    env, paths, problems = dict(cell.env), dict(cell.origin.paths), []
+    for name, number in supplied.items():
+        if name in env and env[name] != number:
+            message = (
+                f"is {shown(env[name], 40)}, but the population {cell.people['kind']} has "
+                f"{number}: leave {name} out here, or change it in people"
+            )
+            problems.append(cell.origin.problem(("env", name), message))
+        if name in fields:
+            env[name] = number
+            paths.setdefault(("env", name), in_file(("people",), cell.origin.paths))
+    if problems:
+        raise ScenarioError(problems)
+    return dataclasses.replace(cell, env=env, origin=Origin(cell.origin.places, paths))

@@ -1,0 +1,141 @@
+"""Whether measures and claims speak of what there is: arms, measures, rounds, predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mores.draws import Draws
+from mores.errors import UserError, did_you_mean
+from mores.scenario.cell import Built, Cell
+from mores.scenario.model import Claim, Scenario
+from mores.scenario.places import Places, Problem, shown
+
+DERIVED = {"causal_drift": "centre"}  # computed from recorded measures, against the control
+MOST_NUMBERS = 2**31  # that the seats of one world may see: 8 GiB
+
+
+def arm_of(scenario: Scenario, claim: Claim) -> str | None:
+    """The arm a claim is about: the one it names, else the control, else the only one."""
+    if claim.arm is not None:
+        return claim.arm
+    arms = list(scenario.arms) or ["main"]
+    return scenario.control or (arms[0] if len(arms) == 1 else None)
+
+
+def claims(scenario: Scenario, places: Places) -> list[Problem]:
+    """What is wrong with measures and claims as the file alone tells."""
+    problems: list[Problem] = []
+
+    def wrong(message: str, *path: str | int) -> None:
+        problems.append(Problem(places.value(path), path, message))
+
+    for i, name in enumerate(scenario.measures):
+        for message in _derived(scenario, name):
+            wrong(message, "measures", i)
+    arms = list(scenario.arms) or ["main"]
+    for i, claim in enumerate(scenario.claims):
+        known = dict.fromkeys([*scenario.measures, *DERIVED])
+        arm = arm_of(scenario, claim)
+        if arm is None:
+            wrong("does not say which arm; name one, or a control", "claims", i)
+        elif arm not in arms:
+            wrong(f"there is no arm {arm!r}{_near(arm, arms)}", "claims", i, "arm")
+        if claim.against is not None and claim.against not in arms:
+            near = _near(claim.against, arms)
+            wrong(f"there is no arm {claim.against!r}{near}", "claims", i, "against")
+        elif claim.against is not None and claim.against == arm:
+            wrong("is the arm itself; compare with another", "claims", i, "against")
+        if claim.measure not in known:
+            near = _near(claim.measure, known)
+            message = f"{claim.measure!r} is not among the scenario's measures{near}"
+            wrong(message, "claims", i, "measure")
+        for message in _derived(scenario, claim.measure):
+            wrong(message, "claims", i, "measure")
+        if claim.measure in DERIVED and arm is not None and arm == scenario.control:
+            wrong("is about the control itself: name another arm", "claims", i, "measure")
+        if claim.at is not None and claim.at > scenario.rounds:
+            message = f"must be at most {scenario.rounds}, the number of rounds, not {claim.at}"
+            wrong(message, "claims", i, "at")
+    return problems
+
+
+def cell(scenario: Scenario, places: Places, cell: Cell, built: Built) -> list[Problem]:
+    """What is wrong with a cell once its first world begins: seats, measures, predictions."""
+    problems: list[Problem] = []
+    game, players, population = built
+    for role in game.roles:
+        if role.name not in players:
+            message = f"nobody plays {role.name!r}: name a player for it"
+            problems.append(cell.origin.problem(("players",), message, key=True))
+    measures = _begun(cell, built, scenario.seed, problems)
+    if measures is None:
+        return problems
+    for i, name in enumerate(scenario.measures):
+        if name not in measures and name not in DERIVED:
+            near = _near(name, [*measures, *DERIVED])
+            message = f"{cell.env['kind']} has no measure {name!r}{near}"
+            problems.append(_at(places, message, "measures", i))
+    for i, claim in enumerate(scenario.claims):
+        if cell.arm not in (arm_of(scenario, claim), claim.against):
+            continue
+        if claim.interval == "people" and getattr(population, "resample", False) is not True:
+            message = f"people needs people.resample to be true, and in {cell.arm} it is not"
+            problems.append(_at(places, message, "claims", i, "interval"))
+        if claim.prediction is not None:
+            known = game.predictions(players, scenario.rounds)
+            if claim.prediction not in known:
+                near = _near(claim.prediction, known) or "; it makes none"
+                message = f"{cell.env['kind']} predicts no {claim.prediction!r} in {cell.arm}{near}"
+                problems.append(_at(places, message, "claims", i, "prediction"))
+    return problems
+
+
+def _begun(
+    cell: Cell, built: Built, seed: int, problems: list[Problem]
+) -> Mapping[str, Any] | None:
+    """Begin one world as the table does, and look at its measures."""
+    game, players, population = built
+    numbers = sum(role.count * role.sees.size for role in game.roles)
+    if numbers > MOST_NUMBERS:
+        message = f"is too large: in one world {numbers:,} numbers are seen"
+        problems.append(cell.origin.problem(("env",), message))
+        return None
+    draws = Draws.of(seed, [0]).within("start")
+    try:
+        start = None if population is None else population.people(draws.within("people"))
+    except UserError as error:
+        problems.append(cell.origin.problem(("people",), shown(error, 300)))
+        return None
+    for role in game.roles:
+        if role.name in players:
+            try:
+                players[role.name].start(role, game.phases, draws.within(role.name))
+            except UserError as error:
+                message = shown(error, 300)
+                problems.append(cell.origin.problem(("players", role.name), message))
+    try:
+        return game.measures(game.reset(draws.within("game"), start))
+    except UserError as error:
+        problems.append(cell.origin.problem(("env",), shown(error, 300)))
+    return None
+
+
+def _derived(scenario: Scenario, name: str) -> list[str]:
+    """What a derived measure lacks."""
+    if name not in DERIVED:
+        return []
+    lacks = []
+    if scenario.control is None:
+        lacks.append(f"{name} is measured against a control: name one")
+    if DERIVED[name] not in scenario.measures:
+        lacks.append(f"{name} is computed from {DERIVED[name]}: list it among the measures")
+    return lacks
+
+
+def _at(places: Places, message: str, *path: str | int) -> Problem:
+    return Problem(places.value(path), path, message)
+
+
+def _near(given: str, names: Any) -> str:
+    return did_you_mean(shown(given, 40), names)

@@ -1,0 +1,38 @@
+"""Actions, measures and arguments as they come from numpy clients, and go to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mores.errors import UserError, did_you_mean
+from mores.views import text
+
+
+def numbers(action: Any, who: str) -> Tensor:
+    """An action of one seat as a tensor: what is in it is checked by the table."""
+    array = np.asarray(action)
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"the action of {who} is a number or an array of numbers, not {action!r}")
+    return torch.from_numpy(array.astype(np.float64 if array.dtype.kind == "f" else np.int64))
+
+
+def plain(measure: Tensor) -> float | np.ndarray:
+    """A measure of one world: a float, or an array of its own."""
+    return float(measure) if measure.dim() == 0 else measure.cpu().numpy().copy()
+
+
+def known_mode(render_mode: str | None) -> None:
+    """Refuse a render mode that there is not."""
+    if render_mode is not None and render_mode not in text.MODES:
+        raise UserError(f"no render mode {render_mode!r}{did_you_mean(render_mode, text.MODES)}")
+
+
+def no_options(options: Mapping[str, Any] | None) -> None:
+    """Refuse reset options, of which there are none."""
+    if options:
+        raise UserError(f"reset takes no options; got {sorted(options)}")

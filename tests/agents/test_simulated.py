@@ -1,0 +1,81 @@
+"""People drawn from normal distributions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from mores.agents.humans.simulated import Camp, Normal
+from mores.draws import Draws
+from mores.errors import UserError
+from mores.registry import make_population
+
+CAMPS = (Camp(centre=(-1.0, 0.0), share=1.0), Camp(centre=(1.0, 0.5), share=3.0))
+
+
+@pytest.mark.parametrize("correlation", [-0.5, -0.2, 0.0, 0.6, 1.0])
+def test_moments_are_as_asked(correlation: float) -> None:
+    population = Normal(people=100, values=3, mean=0.4, spread=0.5, correlation=correlation)
+    values = population.people(Draws.of(1, 400)).values.flatten(0, 1).double()  # 40,000 people
+    # five standard errors: .5 / sqrt(40,000) for a mean, 1 / sqrt(40,000) for a correlation
+    assert torch.allclose(values.mean(0), torch.tensor(0.4).double(), atol=5 * 0.0025)
+    assert torch.allclose(values.std(0), torch.tensor(0.5).double(), atol=5 * 0.0025)
+    found = torch.corrcoef(values.T)
+    expected = torch.full((3, 3), correlation).double().fill_diagonal_(1.0)
+    assert torch.allclose(found, expected, atol=5 * 0.005)
+
+
+def test_strongest_opposition_leaves_nothing_in_common() -> None:
+    values = Normal(people=50, values=3, correlation=-0.5).people(Draws.of(0, 4)).values
+    assert values.sum(-1).abs().max() < 1e-5
+
+
+def test_one_camp_has_no_groups() -> None:
+    assert Normal().people(Draws.of(0, 2)).groups is None
+
+
+def test_camps_have_their_shares_and_centres() -> None:
+    people = Normal(people=100, values=2, mean=0.25, spread=0.1, camps=CAMPS).people(
+        Draws.of(2, 400)
+    )
+    assert people.groups is not None
+    # five standard errors of a share of 3/4 among 40,000
+    assert abs(people.groups.double().mean().item() - 0.75) < 5 * 0.0022
+    for number, camp in enumerate(CAMPS):
+        centre = people.values[people.groups == number].mean(0)
+        assert torch.allclose(centre, torch.tensor(camp.centre) + 0.25, atol=5 * 0.001)
+
+
+@pytest.mark.parametrize("camps", [(), CAMPS])
+def test_a_replicate_replays_alone(camps: tuple[Camp, ...]) -> None:
+    population = Normal(people=33, values=2, correlation=0.3, camps=camps)
+    batch, alone = population.people(Draws.of(7, 512)), population.people(Draws.of(7, [37]))
+    assert torch.equal(batch.values[37], alone.values[0])
+    if camps:
+        assert batch.groups is not None and alone.groups is not None
+        assert torch.equal(batch.groups[37], alone.groups[0])
+    assert not torch.equal(batch.values[36], batch.values[37])
+
+
+def test_a_smaller_community_is_the_first_part_of_a_larger_one() -> None:
+    draws = Draws.of(3, 5)
+    small, large = (Normal(people=n, values=2).people(draws).values for n in (10, 25))
+    assert torch.equal(small, large[:, :10])
+
+
+def test_supplies_what_it_says() -> None:
+    population = make_population("normal", people=12, values=4)
+    made = population.people(Draws.of(0, 3))
+    assert population.supplies() == {"people": 12, "values": 4}
+    assert made.values.shape == (3, 12, 4)
+    assert len(population.names) == 4
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(ValidationError, match=r"-0\.5 with each other at the least"):
+        Normal(values=3, correlation=-0.6)
+    with pytest.raises(ValidationError, match="each of the 3 value dimensions, not 2"):
+        Normal(values=3, camps=CAMPS)
+    with pytest.raises(UserError, match=r"normal\.people: .*greater than or equal to 1"):
+        make_population("normal", people=0)

@@ -1,0 +1,209 @@
+"""Small games that reach the corners of the contract, and what the tests share."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from gymnasium.utils import seeding
+from pydantic import Field
+from torch import Tensor
+
+from mores.draws import Draws
+from mores.game import Act, Box, Discrete, Game, Part, Phase, Player, Role, Step
+from mores.people import People
+from mores.registry import ENVIRONMENTS, class_of
+from mores.sums import total
+
+
+@dataclasses.dataclass(frozen=True)
+class Race:
+    secret: Tensor  # [world, runner]
+    called: Tensor  # [world, 1]
+    ran: Tensor  # [world, runner]
+    round: Tensor  # [world, 1]
+
+
+class Relay(Game[Race]):
+    """A caller calls, runners run, the caller pays: three phases, masks, an end by chance.
+
+    A runner earns 1, 10 and 100 times what it is worth in the three phases, so that pay shows when
+    it was earned; `worth` is 1 for the first runner, 2 for the second, ...
+    """
+
+    runners: int = Field(3, ge=1)
+    quits: float = Field(0.2, ge=0, le=1)
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        caller = Box.of(ran=self.runners, round=1)
+        runner = Box.of(secret=1, called=Part(1, 0.0, 3.0), ran=1)
+        return Role("caller", 1, caller), Role("runner", self.runners, runner)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return (
+            Phase("call", {"caller": Discrete(4)}),
+            Phase("run", {"runner": Discrete(3)}),
+            Phase("pay", {"caller": Discrete(2)}),
+        )
+
+    def reset(self, draws: Draws, start: People | None = None) -> Race:
+        secret = draws.normal("secret", self.runners)[..., 0]
+        zero = torch.zeros_like(secret)
+        return Race(secret, zero[:, :1], zero, zero[:, :1])
+
+    def observe(self, state: Race, role: str, phase: str) -> Tensor:
+        if role == "caller":
+            return torch.cat([state.ran, state.round], -1)[:, None]
+        called = state.called.expand_as(state.ran)
+        return torch.stack([state.secret, called, state.ran], -1)
+
+    def legal(self, state: Race, role: str, phase: str) -> Tensor | None:
+        if phase == "call":  # the last option only in odd rounds
+            odd = state.round % 2 == 1
+            return torch.cat([torch.ones_like(odd).expand(-1, 3), odd], -1)[:, None]
+        if phase == "run":  # no third option for who has a low secret, no first for the others
+            low = state.secret < 0
+            return torch.stack([low, torch.ones_like(low), ~low], -1)
+        return None
+
+    def step(
+        self, state: Race, phase: str, actions: Mapping[str, Tensor], draws: Draws
+    ) -> Step[Race]:
+        worth = torch.arange(1.0, self.runners + 1).expand_as(state.ran)
+        if phase == "call":
+            called = actions["caller"].to(torch.float32)
+            return Step(
+                dataclasses.replace(state, called=called), {"runner": worth, "caller": called}
+            )
+        if phase == "run":
+            ran = actions["runner"].to(torch.float32)
+            secret = state.secret + 0.1 * ran * draws.normal("luck", self.runners)[..., 0]
+            return Step(dataclasses.replace(state, ran=ran, secret=secret), {"runner": 10 * worth})
+        pays = actions["caller"].to(torch.float32)
+        ended = draws.uniform("end")[:, 0, 0] < self.quits
+        state = dataclasses.replace(state, round=state.round + 1)
+        return Step(state, {"runner": 100 * worth, "caller": 0.5 * pays}, ended)
+
+    def measures(self, state: Race) -> Mapping[str, Tensor]:
+        return {"rounds": state.round[:, 0], "ran": total(state.ran, 1), "secrets": state.secret}
+
+    def hidden(self, state: Race) -> Mapping[str, Tensor]:
+        return {"secret": state.secret}
+
+    def baseline(self) -> Mapping[str, Player]:
+        return {"caller": AnyOption(), "runner": AnyOption()}
+
+
+class AnyOption(Player):
+    """Somebody who takes any open option, and remembers how many acts that were."""
+
+    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Tensor:
+        return torch.zeros(draws.worlds, role.count)
+
+    def act(
+        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Tensor, draws: Draws
+    ) -> Act:
+        name = next(name for name in ("caller", "runner") if name in phase.acts)
+        space = phase.acts[name]
+        assert isinstance(space, Discrete)
+        if legal is None:
+            legal = torch.ones(*seen.shape[:2], space.options, dtype=torch.bool)
+        logits = torch.where(legal, 0.0, -torch.inf)
+        return Act(draws.choose("act", logits), memory + 1)
+
+
+class Tally(AnyOption):
+    """Somebody who also keeps all that it ever earned: a learner, whose memory outlives episodes."""
+
+    def again(self, memory: Tensor, fresh: Tensor, over: Tensor) -> Tensor:
+        return memory
+
+    def learn(self, memory: Tensor, reward: Tensor, ended: Tensor, draws: Draws) -> Tensor:
+        return memory + 1000 * reward
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    at: Tensor  # [world, voter, 2]
+
+
+class Meeting(Game[Place]):
+    """Voters and a chair name places at once: boxes, one without bounds; no masks, no end."""
+
+    voters: int = Field(4, ge=1)
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        return Role("voter", self.voters, Box.of(at=2, middle=2)), Role("chair", 1, Box.of(middle=2))
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        voter = Box.of(place=Part(2, -1.0, 1.0), weight=Part(1, 0.0, 1.0))
+        return (Phase("vote", {"voter": voter, "chair": Box.of(pull=2)}),)
+
+    def reset(self, draws: Draws, start: People | None = None) -> Place:
+        return Place(draws.normal("at", self.voters, 2))
+
+    def observe(self, state: Place, role: str, phase: str) -> Tensor:
+        middle = total(state.at, 1)[:, None] / self.voters
+        if role == "chair":
+            return middle
+        return torch.cat([state.at, middle.expand_as(state.at)], -1)
+
+    def step(
+        self, state: Place, phase: str, actions: Mapping[str, Tensor], draws: Draws
+    ) -> Step[Place]:
+        votes, pull = actions["voter"], actions["chair"].clamp(-1, 1)
+        at = state.at + 0.1 * votes[..., 2:] * (votes[..., :2] - state.at) + 0.01 * pull
+        at = at + 0.01 * draws.normal("noise", self.voters, 2)
+        far = total(at * at, -1)
+        return Step(Place(at), {"voter": -far, "chair": -total(far, 1)[:, None]})
+
+    def measures(self, state: Place) -> Mapping[str, Tensor]:
+        return {"far": total(total(state.at * state.at, -1), 1)}
+
+    def baseline(self) -> Mapping[str, Player]:
+        return {"voter": Still(size=3), "chair": Still(size=2)}
+
+
+class Still(Player):
+    """Somebody who wants the origin."""
+
+    size: int
+
+    def act(
+        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Any, draws: Draws
+    ) -> Act:
+        return Act(torch.zeros(*seen.shape[:2], self.size), memory)
+
+
+SHIPPED = [kind for kind, made in ENVIRONMENTS.items() if str(made).find("mores.") >= 0]
+
+
+def small(kind: str) -> dict[str, int]:
+    """Parameters for a quick test: a handful of people, where there are people."""
+    return {"people": 4} if "people" in class_of("environment", kind).model_fields else {}
+
+
+def make(kind: str) -> Game[Any]:
+    """A small game of that kind: shipped, or one of these."""
+    ours: dict[str, type[Game[Any]]] = {"relay": Relay, "meeting": Meeting}
+    return ours[kind]() if kind in ours else class_of("environment", kind)(**small(kind))
+
+
+EVERY_GAME = [*SHIPPED, "relay", "meeting"]
+EVERY_SEAT = [
+    (kind, f"{role.name}_{number}")
+    for kind in EVERY_GAME
+    for role in make(kind).roles
+    for number in {0, role.count - 1}
+]
+
+
+def table_seed(seed: int) -> int:
+    """What every view makes of the seed it is reset with."""
+    return int(seeding.np_random(seed)[0].integers(2**63 - 1))

@@ -1,0 +1,161 @@
+"""Peers, the loop law and the twin, against networkx, scipy and closed forms."""
+
+from __future__ import annotations
+
+import networkx as nx
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from mores.agents.policies.assistants import LookAhead, Mirror, Persuade, Silent
+from mores.draws import Draws
+from mores.envs.coevolution import Coevolution
+from mores.envs.dynamics import degroot, friedkin_johnsen
+from mores.envs.networks import average, by_likeness, from_matrix, karate_matrix, rewired
+from mores.play import play
+
+KARATE = {"network": "karate"}
+
+
+def test_karate_consensus_weights():
+    weights = degroot.consensus_weights(karate_matrix())
+    degrees = np.array([d for _, d in nx.karate_club_graph().degree()])
+    assert weights == pytest.approx((degrees + 1) / (degrees + 1).sum(), abs=1e-12)
+    assert weights[0] == pytest.approx(17 / 190, abs=1e-12)
+    assert weights[33] == pytest.approx(18 / 190, abs=1e-12)
+    graph = nx.karate_club_graph()
+    nx.set_edge_attributes(graph, 1, "weight")
+    graph.add_edges_from(((i, i) for i in graph), weight=1)
+    walk = nx.google_matrix(graph, alpha=1.0)  # networkx's own row-stochastic walk
+    assert np.asarray(walk) == pytest.approx(karate_matrix(), abs=1e-12)
+
+
+def test_karate_speed():
+    assert degroot.contraction(karate_matrix()) == pytest.approx(0.896142, abs=5e-7)
+    assert degroot.half_life(karate_matrix()) == pytest.approx(6.3211, abs=5e-5)
+
+
+def test_degroot_reaches_the_consensus():
+    game = Coevolution(people=34, values=3, assistants=0, peers={**KARATE, "rule": "degroot"})
+    played = play(game, worlds=5, rounds=200, seed=3)
+    start, end = played.state.anchor.double().numpy(), played.state.people.values.double().numpy()
+    settled = np.einsum("a,wad->wd", degroot.consensus_weights(karate_matrix()), start)
+    assert end == pytest.approx(np.repeat(settled[:, None], 34, 1), abs=1e-5)
+
+
+@pytest.mark.parametrize("susceptibility", [0.0, 0.3, 0.9])
+def test_friedkin_johnsen_reaches_its_equilibrium(susceptibility):
+    kernel = friedkin_johnsen.kernel(karate_matrix(), susceptibility)
+    assert kernel.sum(1) == pytest.approx(1.0, abs=1e-12)
+    inverse = scipy.linalg.inv(np.eye(34) - susceptibility * karate_matrix())
+    assert kernel == pytest.approx(inverse * (1 - susceptibility), abs=1e-12)
+    peers = {**KARATE, "rule": "friedkin_johnsen", "susceptibility": susceptibility}
+    played = play(Coevolution(people=34, assistants=0, peers=peers), worlds=5, rounds=250, seed=3)
+    settled = np.einsum("ab,wbd->wad", kernel, played.state.anchor.double().numpy())
+    assert played.state.people.values.double().numpy() == pytest.approx(settled, abs=1e-5)
+
+
+def test_averaging_over_slots_is_the_matrix_product():
+    rng = np.random.default_rng(1)
+    matrix = rng.uniform(size=(12, 12)) * (rng.uniform(size=(12, 12)) < 0.4)
+    matrix = matrix / np.maximum(matrix.sum(1, keepdims=True), 1e-9) * 0.8
+    np.fill_diagonal(matrix, 0.0)
+    own, said = torch.randn(2, 3, 12, 2).unbind(0)
+    heard = average(from_matrix(matrix), own, said).double().numpy()
+    own_weight = 1 - matrix.sum(1)
+    expected = own_weight[None, :, None] * own.double().numpy() + np.einsum(
+        "ab,wbd->wad", matrix, said.double().numpy()
+    )
+    assert heard == pytest.approx(expected, abs=1e-6)
+
+
+GRID = [(a, e, ahead) for a in (0.05, 0.2, 0.5) for e in (0.05, 0.1, 0.5) for ahead in (0, 5, 20)]
+
+
+@pytest.mark.parametrize(("influence", "rate", "ahead"), GRID)
+def test_the_loop_law(influence, rate, ahead):
+    """Speed and lag by the formulas, with assistants that act through the game."""
+    drift = 0.01
+    game = Coevolution(
+        people=6, values=2, carry=1.0, reference_drift=drift, ai_influence=influence, extent=1000.0
+    )
+    assistant = LookAhead(rate=rate, ahead=ahead)
+    played = play(game, {"assistant": assistant}, 2, 400, 0, ["speed", "lag"], at=[400])
+    speed = drift * rate * (1 + influence * ahead) / (influence + rate)
+    lag = drift * (1 - rate * ahead) / (influence + rate)
+    assert played.measures["speed"].numpy() == pytest.approx(speed, rel=0.01)
+    assert played.measures["lag"].numpy() == pytest.approx(lag, rel=0.01, abs=1e-5)
+
+
+def test_loop_law_figures():
+    """Halved, 9.1 % of the speed, and 1.667 times it: figures known beforehand."""
+
+    def speed(influence: float, rate: float, ahead: float) -> float:
+        game = Coevolution(carry=1.0, reference_drift=1.0, ai_influence=influence)
+        return game.predictions({"assistant": LookAhead(rate=rate, ahead=ahead)}, 1)["speed"]
+
+    assert speed(0.5, 0.5, 0) == pytest.approx(0.5)
+    assert speed(0.5, 0.05, 0) == pytest.approx(0.0909, abs=5e-5)
+    assert speed(0.2, 0.1, 20) == pytest.approx(1.667, abs=5e-4)
+    assert speed(0.3, 0.25, 4) == pytest.approx(1.0)
+
+
+def test_without_drift_a_weighted_sum_is_conserved():
+    """eta h + alpha a stays; the limit is (eta h0 + alpha a0) / (eta + alpha)."""
+    game = Coevolution(people=5, values=1, ai_influence=0.2)
+    goal = Persuade(goal=[0.0], reach=0.0, rate=0.3)  # a mirror by another name
+    played = play(game, {"assistant": goal}, 3, 300, seed=2)
+    start = played.state.anchor.mean(1)
+    # the first belief is the first answers: a0 = h0, so nothing moves the centre at all
+    assert played.state.people.values.mean(1).numpy() == pytest.approx(start.numpy(), abs=1e-5)
+
+
+NOISY = {
+    "people": 40,
+    "noise": 0.05,
+    "reference_drift": 0.01,
+    "reference_pull": 0.05,
+    "reference_noise": 0.02,
+    "peers": {"rule": "friedkin_johnsen", "ties": 5},
+}
+
+
+@pytest.mark.parametrize("assistant", [Silent(), Mirror()])
+def test_without_influence_an_arm_is_its_twin_bit_for_bit(assistant):
+    influence = 0.3 if isinstance(assistant, Silent) else 0.0
+    twin = play(Coevolution(assistants=0, **NOISY), {}, 4, 50, seed=5)
+    arm = play(
+        Coevolution(ai_influence=influence, **NOISY), {"assistant": assistant}, 4, 50, seed=5
+    )
+    assert torch.equal(arm.state.people.values, twin.state.people.values)
+
+
+def test_listened_to_an_arm_is_not_its_twin():
+    twin = play(Coevolution(assistants=0, **NOISY), {}, 4, 50, seed=5)
+    arm = play(Coevolution(ai_influence=0.01, **NOISY), {"assistant": Mirror()}, 4, 50, seed=5)
+    assert not torch.equal(arm.state.people.values, twin.state.people.values)
+
+
+def test_likeness_makes_like_people_listen_to_each_other():
+    values = Draws.of(1, 8).normal("values", 200, 2)
+
+    def apart(network):
+        theirs = values.gather(1, network.neighbours.flatten(1)[..., None].expand(-1, -1, 2))
+        return (theirs.unflatten(1, (200, -1)) - values[:, :, None]).norm(dim=-1).mean((1, 2))
+
+    draws = Draws.of(1, 8)
+    liked = by_likeness(values, 8, 0.5, 0.3, 64, draws)
+    anybody = by_likeness(values, 8, 0.5, 1e9, 64, draws)
+    strangers = rewired(liked, draws)
+    assert (apart(liked) < 0.5 * apart(anybody)).all()
+    assert apart(strangers).numpy() == pytest.approx(apart(anybody).numpy(), rel=0.15)
+    me = torch.arange(200)[:, None]
+    for network in (liked, strangers, anybody):
+        assert (network.neighbours != me).all()
+    for world in range(8):  # the shape is kept: as many people listened to by k others as before
+        counts = [
+            torch.bincount(n.neighbours[world].flatten(), minlength=200).sort().values
+            for n in (liked, strangers)
+        ]
+        assert torch.equal(*counts)

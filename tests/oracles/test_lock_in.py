@@ -1,0 +1,126 @@
+"""The precision recursion against its matrix form in float64, and against its closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mores.envs.dynamics.pooling import exact_error
+from mores.envs.lock_in import LockIn
+from mores.play import play
+
+
+def _trust(game: LockIn) -> np.ndarray:
+    n, everybody = game.people, game.people + game.assistants
+    trust = game.self_trust * np.eye(everybody)
+    trust[:n, n:] += game.trust_in_ai
+    trust[n:, :n] += game.trust_in_people
+    return trust
+
+
+def _game(gain: float, people: int = 100, **more: float) -> LockIn:
+    trust = (gain / people) ** 0.5
+    return LockIn(people=people, trust_in_ai=trust, trust_in_people=trust, **more)
+
+
+@pytest.mark.parametrize(("people", "assistants"), [(3, 1), (7, 2), (20, 4)])
+def test_the_environment_is_the_recursion(people, assistants):
+    game = LockIn(
+        people=people,
+        assistants=assistants,
+        trust_in_ai=0.7,
+        trust_in_people=0.4,
+        self_trust=0.3,
+        prior_precision=0.5,
+    )
+    rounds, everybody = 12, people + assistants
+    played = play(game, worlds=3, rounds=rounds, seed=4, record=["ai_error"])
+    from mores.draws import Draws
+
+    draws = Draws.of(4, 3).within("game")
+    truth = played.state.truth.double().numpy()
+    trust = _trust(game)
+    for world in range(3):
+        precision = np.full(everybody, 0.5)
+        evidence, belief, weight = np.zeros(everybody), np.zeros(everybody), np.full(everybody, 0.5)
+        for round in range(rounds):
+            noise = draws.at(round).normal("evidence", everybody)[world, :, 0].double().numpy()
+            evidence = (evidence * precision + truth[world] + noise) / (precision + 1)
+            precision = precision + 1
+            total = precision + trust @ weight
+            belief = (evidence * precision + trust @ (belief * weight)) / total
+            weight = total
+        assert played.state.beliefs.mean[world].numpy() == pytest.approx(belief, abs=2e-5)
+        found = 10 ** played.state.beliefs.log10_precision[world].double().numpy()
+        assert found == pytest.approx(weight, rel=1e-4)
+
+
+def test_spectral_radius():
+    for game in (_game(1.21), LockIn(people=9, assistants=3, trust_in_ai=0.2, self_trust=0.1)):
+        radius = np.abs(np.linalg.eigvals(_trust(game))).max()
+        assert game.predictions({}, 1)["spectral_radius"] == pytest.approx(radius, rel=1e-12)
+
+
+def test_spectral_radius_of_unequal_trust():
+    """rho^2 = sum of l1_i l2_i for a star: one assistant, people who differ."""
+    rng = np.random.default_rng(0)
+    of_people, in_people = rng.uniform(size=50), rng.uniform(size=50)
+    star = np.zeros((51, 51))
+    star[:50, 50], star[50, :50] = of_people, in_people
+    assert np.abs(np.linalg.eigvals(star)).max() ** 2 == pytest.approx(of_people @ in_people)
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.5, 1.0, 1.1, 2.0])
+@pytest.mark.parametrize(("people", "assistants"), [(10, 1), (6, 3)])
+def test_exact_error_against_powers_of_the_matrix(gain, people, assistants):
+    trust = (gain / (people * assistants)) ** 0.5
+    game = LockIn(people=people, assistants=assistants, trust_in_ai=trust, trust_in_people=trust)
+    matrix, rounds = _trust(game), 40
+    power, row = np.eye(len(matrix)), np.zeros_like(matrix)
+    squares, sums = np.zeros(len(matrix)), np.zeros(len(matrix))
+    mine = (
+        exact_error(rounds, people, assistants, trust, gain, 1.0),
+        exact_error(rounds, assistants, people, trust, gain, 1.0),
+    )
+    for round in range(1, rounds + 1):
+        row = row + power
+        power = power @ matrix
+        squares, sums = squares + (row**2).sum(1), sums + row.sum(1)
+        exact = np.sqrt(squares) / sums
+        assert mine[0][round] == pytest.approx(exact[0], rel=1e-9)
+        assert mine[1][round] == pytest.approx(exact[-1], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("gain", "assistant", "person"),
+    [(1.1, 0.01984, 0.01986), (1.5, 0.0407, 0.0414), (2.0, 0.0528, 0.0554), (4.0, 0.0717, 0.0861)],
+)
+def test_locked_standard_deviations(gain, assistant, person):
+    """The two families of the locked value; in the table they are given without saying which."""
+    trust = (gain / 100) ** 0.5
+    found = [exact_error(2000, *sides, trust, gain, 1.0)[-1] for sides in ((1, 100), (100, 1))]
+    assert sorted(found) == pytest.approx([assistant, person], rel=3e-3)
+
+
+@pytest.mark.parametrize(("gain", "rounds"), [(4.0, 1500), (2.0, 3000)])
+def test_float32_is_stable(gain, rounds):
+    """Against a float64 run of the same evidence, rescaled every round."""
+    game = _game(gain)
+    played = play(game, worlds=2, rounds=rounds, seed=9, record=["growth"], at=[rounds])
+    assert torch.isfinite(played.state.beliefs.mean).all()
+    assert played.measures["growth"].double().numpy() == pytest.approx(gain, rel=1e-5)
+    from mores.draws import Draws
+
+    draws, trust = Draws.of(9, 2).within("game"), _trust(game)
+    truth = played.state.truth.double().numpy()
+    evidence = np.zeros((2, 101))
+    belief, weight, unit = np.zeros((2, 101)), np.zeros((2, 101)), 1.0
+    for round in range(rounds):
+        noise = draws.at(round).normal("evidence", 101)[..., 0].double().numpy()
+        evidence = evidence + (truth[:, None] + noise - evidence) / (round + 1)
+        own = (round + 1) * unit
+        total = own + weight @ trust.T
+        belief = (evidence * own + (belief * weight) @ trust.T) / total
+        unit, weight = unit / total.max(), total / total.max()
+    assert played.state.beliefs.mean.double().numpy() == pytest.approx(belief, abs=1e-4)

@@ -1,0 +1,74 @@
+"""What tests of scenario files share: toys to write about, and how a mistake is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mores.cli import main
+from mores.own_code import load_modules
+
+TOYS = Path(__file__).parent / "toys.py"
+load_modules([TOYS])
+
+GOOD = """\
+name: walkers
+about: People walk, or do not.
+env: {kind: toy_walk, pull: 0.25}
+players:
+  helper: {kind: toy_still}
+rounds: 10
+replicates: 5
+arms:
+  still: {players.person: {kind: toy_still}}
+  walking: {players.person: {kind: toy_stride, by: 2}, env.pull: 0.5}
+control: still
+measures: [centre, drift]
+claims:
+  - says: Who walks gets somewhere
+    kind: statistical
+    measure: drift
+    arm: walking
+    against: still
+    bound: {above: 0.1}
+"""
+
+
+@pytest.fixture
+def good() -> str:
+    return GOOD
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Write a scenario into the working directory, an empty one; its name comes back."""
+    monkeypatch.chdir(tmp_path)
+
+    def written(text: str | bytes = GOOD, name: str = "s.yaml") -> str:
+        data = text if isinstance(text, bytes) else text.encode()
+        (tmp_path / name).write_bytes(data)
+        return name
+
+    return written
+
+
+@pytest.fixture
+def complaints(
+    write: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., list[str]]:
+    """What the command line says of a scenario that it refuses; nothing else may have happened."""
+
+    def told(text: str | bytes | None, *arguments: str, command: str = "check") -> list[str]:
+        file = [] if text is None else [write(text)]
+        before = sorted(tmp_path.rglob("*"))
+        code = main([command, *file, *arguments])
+        said = capsys.readouterr()
+        assert code == 2, said
+        assert said.out == ""
+        assert sorted(tmp_path.rglob("*")) == before, "something was written"
+        assert "Traceback" not in said.err
+        return said.err.splitlines()
+
+    return told
