@@ -27,10 +27,17 @@ class Network:
     Attributes:
         neighbours: whom each person listens to.
         weights: how much, from 0; each person's weights add up to at most 1.
+        own: the weight of one's own view, which is the rest.
     """
 
     neighbours: Int[Tensor, "*world agent slot"]
     weights: Float[Tensor, "*world agent slot"]
+    own: Float[Tensor, "*world agent"]
+
+    @staticmethod
+    def of(neighbours: Tensor, weights: Tensor) -> Network:
+        """With the rest of everybody's weight on their own view."""
+        return Network(neighbours, weights, 1.0 - total(weights, -1))
 
 
 def average(
@@ -39,8 +46,7 @@ def average(
     said: Float[Tensor, "world agent value"],
 ) -> Float[Tensor, "world agent value"]:
     """Each person's weighted mean of their own view and of what those they listen to say."""
-    own_weight = 1.0 - total(network.weights, -1)
-    heard = own_weight[..., None] * own
+    heard = network.own[..., None] * own
     for slot in range(network.neighbours.shape[-1]):
         neighbour, weight = network.neighbours[..., slot], network.weights[..., slot]
         if neighbour.dim() == 1:
@@ -61,7 +67,7 @@ def from_matrix(matrix: np.ndarray) -> Network:
         (listened,) = np.nonzero(row)
         neighbours[i, : len(listened)] = listened
         weights[i, : len(listened)] = row[listened]
-    return Network(torch.from_numpy(neighbours), torch.from_numpy(weights).to(torch.float32))
+    return Network.of(torch.from_numpy(neighbours), torch.from_numpy(weights).to(torch.float32))
 
 
 def walk_matrix(graph: nx.Graph) -> np.ndarray:
@@ -110,7 +116,7 @@ def by_likeness(
     kept = score.topk(ties, dim=-1).indices
     neighbours = met.gather(2, kept)
     weights = torch.full((worlds, agents, ties), listening / ties, device=values.device)
-    return Network(neighbours, weights)
+    return Network.of(neighbours, weights)
 
 
 def rewired(network: Network, draws: Draws) -> Network:
@@ -124,4 +130,4 @@ def rewired(network: Network, draws: Draws) -> Network:
     rows = place[..., None].expand(-1, -1, slots)
     ties = network.neighbours.gather(1, rows)
     neighbours = person.gather(1, ties.flatten(1)).unflatten(1, (agents, slots))
-    return Network(neighbours, network.weights.gather(1, rows))
+    return Network.of(neighbours, network.weights.gather(1, rows))

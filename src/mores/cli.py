@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if code is None:
             raise
         if hasattr(error, "format_message"):
-            return _complain(_usage(error, command))
+            return _complain(_usage(error, command, given))
         return int(code)
 
 
@@ -109,10 +109,10 @@ def _complain(lines: str) -> int:
     return USER_ERROR
 
 
-def _usage(error: Any, command: Any) -> str:
+def _usage(error: Any, command: Any, given: Sequence[str]) -> str:
     """A wrong option or command, in one line with the nearest right one."""
     context = getattr(error, "ctx", None)
-    name = context.command_path if context is not None else "mores"
+    name = f"mores {given[0]}" if given and given[0] in command.commands else "mores"
     message = error.format_message().splitlines()[0]
     message = re.sub(r" ?\(Possible options: .*\)| Did you mean .*", "", message).rstrip(".")
     option = getattr(error, "option_name", None)

@@ -239,7 +239,8 @@ class Table:
                         }
                     else:
                         self.over = over if self.over is None else self.over | over
-                        break
+                        if self.finished:
+                            break
             if self.acting or (self._at == 0 and not self.outside):
                 break
             self._play_phase({})

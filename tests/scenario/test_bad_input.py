@@ -65,7 +65,7 @@ Complaints = Callable[..., list[str]]
         (
             "bound: {above: 0.1}",
             "bound: {within: [1]}",
-            "19:21: claims.0.bound.within.1: is missing: the list is too short",
+            "19:13: claims.0.bound.within: the list is too short",
         ),
         (
             "bound: {above: 0.1}",
@@ -219,7 +219,7 @@ Complaints = Callable[..., list[str]]
         (
             "rounds: 10",
             "rounds: !!python/object/apply:os.system ['touch here']",
-            "6:9: tags (tag:yaml.org,2002:python/object/apply:...) are not used here: "
+            "6:9: tags (!!python/object/apply:os.system) are not used here: "
             "a scenario is plain data; put a text that begins with ! in quotes",
         ),
         (
@@ -273,8 +273,8 @@ def test_one_line_with_its_place(
     assert old in good
     said = complaints(good.replace(old, new, 1))
     assert f"s.yaml:{line}" in said
-    may_follow = {"rouns: 10": 1, "[center, drift]": 0, "10: rounds": 0, "no: 10": 1}
-    assert len(said) == 1 + may_follow.get(new, 0)  # a missing `rounds` follows from a misspelt one
+    may_follow = {"rouns: 10": 1, "no: 10": 1, "helpr: {kind: toy_still}": 1}
+    assert len(said) == 1 + may_follow.get(new, 0)  # what is misspelt is missing, too
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_one_line_with_its_place(
     [
         (b"", "is empty"),
         (b"# nothing but a comment\n", "is empty"),
-        (b"---\n", "1:4: a scenario is a mapping of `key: value` lines, not nothing (null)"),
+        (b"---\n", "2:1: a scenario is a mapping of `key: value` lines, not nothing (null)"),
         (b"- name: a\n", "1:1: a scenario is a mapping of `key: value` lines, not a list"),
         (b"a scenario\n",
          "1:1: a scenario is a mapping of `key: value` lines, not the text 'a scenario'"),
@@ -315,7 +315,7 @@ def test_a_file_that_is_none(complaints: Complaints, write: Callable[..., str]) 
     (said,) = complaints(None, ".")
     assert said == ".: is a directory; name a scenario file (in it: walkers.yaml)"
     (said,) = complaints(None, "a\0b")
-    assert said.startswith("a\\x00b: cannot be read")
+    assert said.startswith("a\\x00b: no such scenario file")
     (said,) = complaints(None, "a" * 5000)
     assert "File name too long" in said
 
@@ -351,7 +351,7 @@ def test_the_same_mistake_in_every_arm_is_told_once(good: str, complaints: Compl
         ("rounds=[1", "override rounds=[1: in a list in brackets: expected ',' or ']', but got "
                       "the end of the file; is a ']' or a ',' missing?"),
         ("rounds=!!python/none x", "override rounds=!!python/none x: tags "
-                                   "(tag:yaml.org,2002:python/none) are not used here: a scenario "
+                                   "(!!python/none) are not used here: a scenario "
                                    "is plain data; put a text that begins with ! in quotes"),
         ("rounds.x=3", "override rounds.x=3: rounds: is the number 10: nothing can be set below "
                        "it"),
@@ -410,7 +410,7 @@ def test_files_of_code(complaints: Complaints, write: Callable[..., str]) -> Non
     ("data", "expected"),
     [
         (b"rounds: " + b"[" * 3000, "s.yaml:1:38: is nested deeper than 30 levels"),
-        (bytes(range(256)), "s.yaml:1:129: the byte 0x80 is not UTF-8: is it a text file?"),
+        (bytes(range(256)), "s.yaml:2:118: the byte 0x80 is not UTF-8: is it a text file?"),
         (None, "s.yaml: is a directory; name a scenario file (no *.yaml file is in it)"),
     ],
 )

@@ -145,13 +145,18 @@ def make_part(shelf: Shelf, asked: Mapping[str, Any], path: Path, origin: Origin
 
 def cell_id(arm: str, point: Mapping[str, Any], digest: bool = False) -> str:
     """A folder's name: readable, safe everywhere, with a digest where something had to go."""
-    texts = (
-        f"{path}={value if isinstance(value, str) else json.dumps(value)}"
-        for path, value in point.items()
-    )
+    texts = [f"{path}={_word(value)}" for path, value in point.items()]
     name = f"{arm}__{','.join(texts)}" if point else arm
+    digest = digest or any(isinstance(value, dict) and len(value) > 1 for value in point.values())
     safe = re.sub(r"[^A-Za-z0-9._=,+-]", "_", name)
     if safe == name and len(safe) <= LONGEST_ID and not digest:
         return safe
     mark = hashlib.blake2b(json.dumps([arm, point]).encode(), digest_size=4).hexdigest()
     return f"{safe[: LONGEST_ID - 9]}-{mark}"
+
+
+def _word(value: Any) -> str:
+    """A swept value in a folder's name; of a part with parameters its kind."""
+    if isinstance(value, dict) and "kind" in value:
+        return str(value["kind"])
+    return value if isinstance(value, str) else json.dumps(value)

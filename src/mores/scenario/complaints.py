@@ -60,7 +60,9 @@ def problems_of(
     """
 
     def to_file(path: Path) -> Path:
-        return in_file(below + path, place_of or {})
+        found = in_file(below + path, place_of or {})
+        known = found in places.values or len(path) == 0
+        return found if known else _setter(below + path, place_of or {}) or found
 
     messages: dict[tuple[Path, bool], list[str]] = {}
     for found in error.errors(include_url=False):
@@ -87,6 +89,11 @@ def in_file(path: Path, place_of: Mapping[Path, Path]) -> Path:
         if path[:length] in place_of:
             return place_of[path[:length]] + path[length:]
     return path
+
+
+def _setter(path: Path, place_of: Mapping[Path, Path]) -> Path | None:
+    """What made a part that is there only because something below it is set."""
+    return next((where for put, where in place_of.items() if put[: len(path)] == path), None)
 
 
 def names_at(model: Any, path: Path) -> list[str] | None:
@@ -151,13 +158,17 @@ def _message(
     kind, given, context = found["type"], found["input"], found.get("ctx", {})
     if kind == "extra_forbidden":
         known = names_at(model, path[:-1]) or []
-        free = [name for name in known if not _holds(document, path, name)]
-        return f"{unknown}{did_you_mean(shown(path[-1]), free)}"
+        near = did_you_mean(shown(path[-1]), known)
+        if "did you mean" not in near:  # a list of what may be meant: not of what is there
+            near = did_you_mean("", [name for name in known if not _holds(document, path, name)])
+        return f"{unknown}{near}"
     if kind == "missing":
         return _missing(model, path)
     if kind in _BOUNDS:
         words, key = _BOUNDS[kind]
-        return f"must be {words} {shown(context[key])}, not {shown(given, 40)}"
+        bound = context[key]
+        bound = int(bound) if isinstance(bound, float) and bound.is_integer() else bound
+        return f"must be {words} {shown(bound)}, not {shown(given, 40)}"
     if kind == "literal_error":
         near = did_you_mean(given, _options(model, path)) if isinstance(given, str) else ""
         near = near if "mean" in near else ""
@@ -189,7 +200,7 @@ def _holds(document: Any, path: Path, name: str) -> bool:
 
 def _missing(model: type[BaseModel], path: Path) -> str:
     if isinstance(path[-1], int):
-        return "is missing: the list is too short"
+        return "the list is too short"
     parent: Any = model
     for part in path[:-1]:
         parent = _below(parent, part)

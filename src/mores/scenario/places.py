@@ -58,11 +58,12 @@ class Places:
             kept = {p: found for p, found in old.items() if p[: len(path)] != path}
             return kept | {path + p: found for p, found in new.items()}
 
-        keys = merge(self.keys, other.keys) | {path: Place(other.source)}
+        here = Place(other.source)
+        made = {path[:i]: here for i in range(1, len(path)) if path[:i] not in self.values}
         return Places(
             self.source,
-            keys,
-            merge(self.values, other.values),
+            merge(self.keys, other.keys) | made | {path: here},
+            merge(self.values, other.values) | made,
             merge(self.texts, other.texts),
         )
 

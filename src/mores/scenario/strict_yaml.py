@@ -213,9 +213,10 @@ class _Reader:
             )
         tag = getattr(event, "tag", None)
         if tag is not None:
+            short = shown(tag.replace("tag:yaml.org,2002:", "!!"), 40)
             self._refuse(
                 mark,
-                f"tags ({shown(tag, 40)}) are not used here: a scenario is plain data; "
+                f"tags ({short}) are not used here: a scenario is plain data; "
                 "put a text that begins with ! in quotes",
             )
 

@@ -27,14 +27,15 @@ def announce(kind: str) -> None:
     Episodes end after `rounds`, an argument: so there is no `max_episode_steps` here, which
     would wrap single environments in a second limit.
     """
-    if gymnasium_id(kind) not in gymnasium.registry:
-        gymnasium.register(
-            gymnasium_id(kind),
-            entry_point="mores.views.gym:Env",
-            vector_entry_point="mores.views.vector:VectorEnv",
-            kwargs={"game": kind},
-        )
-    if pettingzoo_id(kind) not in pettingzoo.parallel_registry:
-        name, kwargs = pettingzoo_id(kind), {"game": kind}
-        pettingzoo.register("parallel", name, "mores.views.pettingzoo:Parallel", kwargs=kwargs)
-        pettingzoo.register("aec", name, "mores.views.pettingzoo:AEC", kwargs=kwargs)
+    if gymnasium_id(kind) in gymnasium.registry:
+        return
+    kwargs = {"game": kind}
+    gymnasium.register(
+        gymnasium_id(kind),
+        entry_point="mores.views.gym:Env",
+        vector_entry_point="mores.views.vector:VectorEnv",
+        kwargs=kwargs,
+    )
+    name = pettingzoo_id(kind)
+    pettingzoo.register("parallel", name, "mores.views.pettingzoo:Parallel", kwargs=kwargs)
+    pettingzoo.register("aec", name, "mores.views.pettingzoo:AEC", kwargs=kwargs)

@@ -1,0 +1,113 @@
+"""`import mores` is light, knows its names, and says so where links are missing."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mores
+from mores.registry import ENVIRONMENTS
+
+HEAVY = [
+    "torch",
+    "jaxtyping",
+    "scipy",
+    "matplotlib",
+    "pandas",
+    "xarray",
+    "zarr",
+    "networkx",
+    "pyarrow",
+    "torchrl",
+    "tensordict",
+    "transformers",
+    "typer",
+    "jinja2",
+]
+
+
+def python(code: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, **kwargs
+    )  # type: ignore[call-overload]
+
+
+def test_import_is_light() -> None:
+    """What is heavy is not there after the import, and is when it is used."""
+    code = (
+        "import sys, gymnasium, pettingzoo, mores\n"
+        f"heavy = {HEAVY!r}\n"
+        "print([name for name in heavy if name in sys.modules])\n"
+        f"ids = [name for name in gymnasium.registry if name.startswith('mores/')]\n"
+        "print(len(ids), len([n for n in pettingzoo.parallel_registry if n.startswith('mores/')]))\n"
+        "mores.Table\n"
+        "print('torch' in sys.modules)\n"
+    )
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    kinds = len(ENVIRONMENTS)
+    assert done.stdout.splitlines() == ["[]", f"{kinds} {kinds}", "True"]
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", mores.__all__)
+def test_every_name_is_there(name: str) -> None:
+    found = getattr(mores, name)
+    assert callable(found) or name == "__version__"
+    assert name in dir(mores)
+    assert getattr(mores, name) is found
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="did you mean 'VectorEnv'"):
+        mores.VectorEnvs  # noqa: B018
+    assert not hasattr(mores, "nothing_like_it")
+
+
+def test_play_is_the_function_whatever_was_imported_before() -> None:
+    """The module of that name is still there to import from."""
+    code = (
+        "import mores.play\n"
+        "from mores.play import Played\n"
+        "import mores, types\n"
+        "assert isinstance(mores.play, types.FunctionType)\n"
+        "game = mores.make_game('lock_in', people=2)\n"
+        "assert isinstance(mores.play(game, rounds=2), Played)\n"
+    )
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_torchrl_is_an_extra() -> None:
+    """Without it, one line says what to install; the rest of mores works."""
+    code = (
+        "import sys\n"
+        "sys.modules['torchrl'] = None\n"  # as if it were not installed
+        "import mores\n"
+        "mores.Parallel('lock_in', people=2).reset()\n"
+        "try:\n"
+        "    mores.TorchRLEnv\n"
+        "except mores.UserError as error:\n"
+        "    print(error)\n"
+    )
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    assert "pip install mores[rl]" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_links_that_are_text_files_are_named(tmp_path: Path) -> None:
+    """As a checkout without symbolic links has them."""
+    package = tmp_path / "mores"
+    package.mkdir()
+    shutil.copy(Path(mores.__file__), package / "__init__.py")
+    (package / "envs").write_text("../../envs")
+    done = python("import mores", cwd=tmp_path)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: mores/envs should be a link to a folder")
+    assert "core.symlinks=true" in last

@@ -1,0 +1,209 @@
+"""Arms and sweeps become cells, and cells become objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from mores.errors import UserError
+from mores.scenario.expand import check, expand, recorded_rounds, resolved
+from mores.scenario.load import load, shipped
+from mores.scenario.model import Scenario
+from mores.scenario.strict_yaml import parse
+
+Write = Callable[..., str]
+
+
+def scenario(**changes: object) -> Scenario:
+    base = {
+        "name": "walkers",
+        "about": "People walk.",
+        "env": {"kind": "toy_walk"},
+        "players": {"helper": {"kind": "toy_still"}},
+        "rounds": 10,
+        "measures": ["centre", "drift"],
+    }
+    return Scenario.model_validate({**base, **changes})
+
+
+def test_one_cell_without_arms() -> None:
+    (cell,) = check(scenario())
+    assert (cell.id, cell.arm, cell.point, cell.rounds) == ("main", "main", {}, 10)
+    game, players, population = cell.build()
+    assert (game.people, population) == (4, None)
+    assert {role: type(player).__name__ for role, player in players.items()} == {
+        "person": "Still",
+        "helper": "Still",
+    }
+
+
+def test_arms_times_sweep_in_the_order_of_the_file() -> None:
+    cells = check(
+        scenario(
+            arms={
+                "still": {},
+                "walking": {
+                    "players.person.by": 2,
+                    "players.person": {"kind": "toy_stride", "by": 4},
+                    "env.shape.ties": 3,
+                },
+            },
+            sweep={"env.pull": [0.1, 1], "env.shape": [{"kind": "star"}]},
+        )
+    )
+    assert [cell.id for cell in cells] == [
+        "still__env.pull=0.1,env.shape=star",
+        "still__env.pull=1,env.shape=star",
+        "walking__env.pull=0.1,env.shape=star",
+        "walking__env.pull=1,env.shape=star",
+    ]
+    last = cells[-1].build()
+    assert last.game.pull == 1
+    assert last.game.shape.model_dump() == {"kind": "star", "ties": 2}  # the sweep has the last word
+    assert last.players["person"].model_dump() == {"by": 2}  # the part over the whole
+
+
+def test_a_part_changed_in_an_arm_leaves_other_arms_alone() -> None:
+    arms = {"one": {"env.shape.ties": 5}, "other": {}}
+    one, other = expand(scenario(env={"kind": "toy_walk", "shape": {"kind": "star"}}, arms=arms))
+    assert one.env["shape"] == {"kind": "star", "ties": 5}
+    assert other.env["shape"] == {"kind": "star"}
+
+
+def test_parts_may_be_left_out_by_null() -> None:
+    people = {"kind": "toy_crowd"}
+    _, bare = check(
+        scenario(people=people, arms={"with": {}, "bare": {"people": None, "players.person": None}})
+    )
+    assert bare.people is None
+    assert bare.build().game.people == 4
+
+
+def test_ids_are_safe_short_and_distinct() -> None:
+    texts = ["../../etc", "a b", "a_b", "x" * 300, "x" * 301, "ü", "A_B"]
+    cells = expand(scenario(sweep={"env.greeting": texts}))
+    ids = [cell.id for cell in cells]
+    assert len({name.lower() for name in ids}) == len(texts)
+    assert all(len(name) <= 80 and name.replace("_", "").isascii() for name in ids)
+    assert not any(set(name) & set("/\\ :*?\"<>|") for name in ids)
+    again = expand(scenario(sweep={"env.greeting": texts}))
+    assert [cell.id for cell in again] == ids
+
+
+def test_a_population_supplies_what_the_environment_was_not_told() -> None:
+    (cell,) = check(scenario(people={"kind": "toy_crowd", "heads": 9}))
+    assert (cell.env["people"], cell.env["values"]) == (9, 2)
+    (cell,) = check(scenario(people={"kind": "toy_herd", "heads": 2}))
+    assert cell.env["people"] == 2
+    cells = check(scenario(people={"kind": "toy_crowd"}, sweep={"people.heads": [3, 5]}))
+    assert [cell.build().game.people for cell in cells] == [3, 5]
+    with pytest.raises(UserError, match=r"env.people: is 4, but the population toy_crowd has 6"):
+        expand(scenario(env={"kind": "toy_walk", "people": 4}, people={"kind": "toy_crowd"}))
+
+
+def test_players_of_a_role_that_an_arm_lacks_are_dropped_there_and_only_there() -> None:
+    with_helper, alone = check(scenario(arms={"with": {}, "alone": {"env.helpers": 0}}))
+    assert set(with_helper.players) == {"helper"}
+    assert set(alone.players) == set()
+    with pytest.raises(UserError, match=r"players.helper: toy_walk has no such role"):
+        check(scenario(env={"kind": "toy_walk", "helpers": 0}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sweep": {"env.pull": [0.1, 0.2, 0.1]}}, "sweep.env.pull.2: the number 0.1 is listed"),
+        ({"sweep": {"env.pull": [1, 1.0]}}, "sweep.env.pull.1: the number 1.0 is listed twice"),
+        (
+            {"sweep": {"env.pull": [0.1]}, "arms": {"a": {"env.pull": 0.1}}},
+            "arms.a.env.pull: is swept as well: leave one out",
+        ),
+        (
+            {"sweep": {f"env.{n}": list(range(101)) for n in ("people", "values")}},
+            "sweep: arms times sweep make 10,201 cells; at most 10,000 are run",
+        ),
+        ({"sweep": {"env.pull": [0.1, 3]}}, "sweep.env.pull.1: must be at most 1, not 3"),
+        ({"sweep": {"env.pul": [0.1]}}, "sweep.env.pul: toy_walk has no such parameter; did you"),
+        ({"sweep": {"players": [{}]}}, "sweep.players: name the role too, as in players."),
+        ({"sweep": {"env": [3]}}, "sweep.env.0: must be a mapping with a kind, {kind: ...}, not"),
+        ({"sweep": {"players.person.by": [3]}}, "there is no players.person to change: give pl"),
+        (
+            {"sweep": {"env.pull.x": [3]}, "env": {"kind": "toy_walk", "pull": 0.5}},
+            "sweep.env.pull.x.0: pull is the number 0.5: it has no parts",
+        ),
+        ({"arms": {"a": {"env.greeting.x": 1}}}, "arms.a.env.greeting.x: must be text, not a map"),
+        ({"arms": {"a": {"env.kind": 1}}}, "arms.a.env.kind: must be a name, not the number 1"),
+        ({"env": {"kind": "toy_walk", "people": 10**6, "values": 10**6}}, "env: is too large"),
+        ({"measures": ["centre", "causal_drift"]}, "measured against a control: name one"),
+        (
+            {"measures": ["drift", "causal_drift"], "arms": {"a": {}}, "control": "a"},
+            "causal_drift is computed from centre: list it among the measures",
+        ),
+    ],
+)
+def test_refused(changes: dict, message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        check(scenario(**changes))
+    assert message in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def claim(**parts: object) -> dict:
+    base = {"says": "so", "kind": "statistical", "measure": "drift", "bound": {"above": 0}}
+    return {**base, **parts}
+
+
+ARMS = {"a": {}, "b": {"players.person": {"kind": "toy_stride"}}}
+
+
+@pytest.mark.parametrize(
+    ("parts", "more", "message"),
+    [
+        ({}, {"arms": ARMS}, "claims.0: does not say which arm; name one, or a control"),
+        ({"measure": "causal_drift"}, {"arms": ARMS, "control": "a"},
+         "claims.0.measure: is about the control itself: name another arm"),
+        ({"measure": "causal_drift"}, {}, "is measured against a control: name one"),
+        ({"against": "a"}, {}, "claims.0.against: there is no arm 'a'"),
+        ({"arm": "b", "prediction": "drift"}, {"arms": ARMS}, "predicts no 'drift' in b"),
+        ({"interval": "people"}, {"people": {"kind": "toy_crowd"}}, "people.resample to be true"),
+        ({"kind": "learned", "arm": "a"}, {"arms": ARMS}, "needs against"),
+    ],
+)  # fmt: skip
+def test_claims_refused(parts: dict, more: dict, message: str) -> None:
+    with pytest.raises((UserError, ValueError), match=message):
+        check(scenario(claims=[claim(**parts)], **more))
+
+
+def test_claims_allowed() -> None:
+    claims = [
+        claim(arm="b", against="a"),
+        claim(arm="b", measure="causal_drift", at=7),
+        claim(arm="a", prediction="drift", relative=True),
+        claim(interval="people"),  # about the control
+    ]
+    people = {"kind": "toy_crowd", "resample": True}
+    check(scenario(claims=claims, arms=ARMS, control="a", people=people))
+
+
+def test_recorded_rounds() -> None:
+    chosen = scenario(every=4, claims=[claim(at=3), claim(at=8)])
+    assert recorded_rounds(chosen) == (0, 3, 4, 8, 10)
+
+
+def test_resolved_is_the_scenario_with_every_default_in_it() -> None:
+    made = scenario(sweep={"env.greeting": ["1e-4", "no", "12:30", "plain"]})
+    told = parse(resolved(made, expand(made)), "resolved.yaml").document
+    envs = [cell["env"] for cell in told["cells"].values()]
+    assert [env["greeting"] for env in envs] == ["1e-4", "no", "12:30", "plain"]
+    assert envs[0]["shape"] == {"kind": "ring", "ties": 2}
+    assert all(cell["players"]["person"]["kind"] == "Still" for cell in told["cells"].values())
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_what_is_shipped_is_fine_and_short(name: str) -> None:
+    loaded = load(name)
+    cells = check(loaded)
+    assert loaded.text.splitlines()[0] == "# yaml-language-server: $schema=./schema.json"
+    told = parse(resolved(loaded.scenario, cells), "resolved.yaml").document
+    assert list(told["cells"]) == [cell.id for cell in cells]

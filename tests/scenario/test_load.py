@@ -1,0 +1,119 @@
+"""Reading: what plain scalars mean, where things stand, overrides, files by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mores.scenario.load import find, load, shipped
+from mores.scenario.places import Place
+from mores.scenario.strict_yaml import parse
+
+Write = Callable[..., str]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("1E5", 1e5),
+        ("-.5", -0.5),
+        ("7.", 7.0),
+        ("+12", 12),
+        ("0x1F", 31),
+        ("0o17", 15),
+        ("9223372036854775807", 2**63 - 1),
+        ("12:30", "12:30"),
+        ("190:20:30", "190:20:30"),
+        ("1_000", "1_000"),
+        ("0b11", "0b11"),
+        ("no", "no"),
+        ("Yes", "Yes"),
+        ("on", "on"),
+        ("OFF", "OFF"),
+        ("y", "y"),
+        ("true", True),
+        ("False", False),
+        ("~", None),
+        ("null", None),
+        ("", None),
+        ("2024-01-01", "2024-01-01"),
+        ("2024-01-01 10:00:00", "2024-01-01 10:00:00"),
+        ("=", "="),
+        ("'12'", "12"),
+        ('"true"', "true"),
+        ("e5", "e5"),
+        (".", "."),
+        ("-", "-"),
+    ],
+)
+def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
+    if text == "-":
+        text, value = "'-'", "-"
+    read = parse(f"a: {text}\n", "s.yaml").document["a"]
+    assert read == value
+    assert type(read) is type(value)
+
+
+def test_where_keys_and_values_stand() -> None:
+    text = "# a comment\na: 1\nb:\n  - {c: x, d: [y, z]}\n"
+    places = parse(text, "s.yaml").places
+    assert places.key(("b", 0, "d")) == Place("s.yaml", 4, 12)
+    assert places.value(("b", 0, "d", 1)) == Place("s.yaml", 4, 19)
+    assert places.value(("b", 0, "e", "f")) == Place("s.yaml", 4, 5)  # of what would hold it
+    assert places.value(()) == Place("s.yaml", 2, 1)
+
+
+def test_overrides_come_before_validation(write: Write, good: str) -> None:
+    file = write(good.replace("rounds: 10", "rounds: ten"))
+    overrides = [
+        "rounds=20",
+        "env.pull=1e-1",
+        "people.kind=toy_crowd",
+        "claims.0.at=15",
+        "arms.walking.env.pull=0.75",
+        "sweep.env.people=[3, 4]",
+        "measures=drift",
+    ]
+    loaded = load(file, overrides)
+    scenario = loaded.scenario
+    assert scenario.rounds == 20
+    assert scenario.env.parameters == {"pull": 0.1}
+    assert scenario.people is not None and scenario.people.kind == "toy_crowd"
+    assert scenario.claims[0].at == 15
+    assert scenario.arms["walking"]["env.pull"] == 0.75
+    assert scenario.sweep == {"env.people": [3, 4]}
+    assert scenario.measures == ["drift"]
+    assert str(loaded.places.value(("rounds",))) == "override rounds=20"
+    assert loaded.document["rounds"] == 20
+    assert "rounds: ten" in loaded.text
+
+
+def test_an_override_of_a_whole_part_forgets_what_was_in_it(write: Write) -> None:
+    loaded = load(write(), ["env={kind: toy_walk, values: 3}"])
+    assert loaded.scenario.env.parameters == {"values": 3}
+    assert ("env", "pull") not in loaded.places.values
+    assert str(loaded.places.key(("env", "values"))) == "override env={kind: toy_walk, values: 3}"
+
+
+def test_an_arm_may_differ_in_nothing(write: Write, good: str) -> None:
+    text = good.replace("still: {players.person: {kind: toy_still}}", "still:")
+    assert load(write(text)).scenario.arms["still"] == {}
+
+
+def test_shipped_scenarios_are_found_by_name(write: Write) -> None:
+    write()  # somewhere else than the checkout
+    assert shipped(), "no scenarios are shipped"
+    for name, file in shipped().items():
+        for given in (name, f"{name}.yaml", f"scenarios/{name}.yaml"):
+            assert find(given) == file
+        assert load(name).scenario.name == name
+
+
+def test_a_file_of_ones_own_comes_before_a_shipped_one(write: Write) -> None:
+    name = next(iter(shipped()))
+    assert find(write(name=f"{name}.yaml")) == Path(f"{name}.yaml")
+    Path(name).mkdir()
+    assert find(name) == shipped()[name]  # a directory is no scenario

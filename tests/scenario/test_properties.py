@@ -1,0 +1,180 @@
+"""Whatever a file says, it is read or refused in clear lines: never a traceback."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mores.errors import UserError
+from mores.scenario import load as reading
+from mores.scenario.expand import check
+from mores.scenario.places import MOST_SHOWN, Places, ScenarioError
+from mores.scenario.strict_yaml import parse
+
+pytestmark = pytest.mark.slow
+
+
+def steady(examples: int) -> settings:
+    """The same examples in every run, and no limit on the time of one."""
+    fixtures_are_constant = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    return settings(
+        derandomize=True,
+        deadline=None,
+        max_examples=examples,
+        suppress_health_check=fixtures_are_constant,
+    )
+
+
+def clear(attempt: Callable[[], object]) -> bool:
+    """Whether it succeeds; if not, it is refused in few printable lines that name the source."""
+    try:
+        attempt()
+    except UserError as error:
+        lines = str(error).split("\n")
+        assert 1 <= len(lines) <= MOST_SHOWN + 1
+        for line in lines:
+            assert line.isprintable() and 0 < len(line) < 1000
+        if isinstance(error, ScenarioError):
+            assert lines[0].startswith(("s.yaml", "override", "scenario walkers"))
+        return False
+    return True
+
+
+# Tokens that mean something to YAML, or look as if they did, and numbers at the edges.
+TOKENS = [
+    *("", " ", "\t", "\n", "- ", "? ", ": ", ":", ",", "[", "]", "{", "}", "#", "&a", "*a", "<<"),
+    *("!", "!!str", "!x", "|", ">", "'", '"', "%", "@", "`", "---", "...", "~", "null", "true"),
+    *("no", "0", "-1", "1", "2", "0.5", "1e-4", "1e400", "010", "0x10", "12:30", ".inf", ".nan"),
+    *("9" * 30, "kind", "env", "env.pull", "players", "people", "toy_walk", "toy_crowd", "drift"),
+    *("causal_drift", "still", "walking", "main", "\\", "é", "\u2028", "\x00", "\ufeff", "1" * 99),
+]
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 12)
+    | st.sampled_from([2**63, -(2**63), 10**30])
+    | st.floats(allow_nan=True)
+    | st.sampled_from(TOKENS)
+    | st.text(max_size=8)
+)
+documents = st.recursive(
+    scalars,
+    lambda below: (
+        st.lists(below, max_size=4)
+        | st.dictionaries(st.sampled_from(TOKENS) | st.text(max_size=6), below, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@steady(400)
+@given(st.text(max_size=60) | st.lists(st.sampled_from(TOKENS), max_size=25).map("".join))
+def test_any_text(text: str) -> None:
+    clear(lambda: parse(text, "s.yaml"))
+    clear(lambda: parse(f"a:\n  - {text}\n", "s.yaml"))
+
+
+@steady(150)
+@given(data=st.binary(max_size=80) | st.binary(max_size=40).map(lambda b: b"name: " + b))
+def test_any_bytes(data: bytes, write: Callable[..., str]) -> None:
+    file = write(data)
+    assert not clear(lambda: reading.load(file))  # too short to be a scenario
+
+
+@steady(300)
+@given(value=documents)
+def test_what_another_yaml_writes_is_read_as_it_was_meant(value: Any) -> None:
+    text = yaml.safe_dump({"a": value}, allow_unicode=True)
+    told: list[Any] = []
+    if clear(lambda: told.append(parse(text, "s.yaml").document["a"])):
+        assert told == [value]
+
+
+@steady(250)
+@given(data=st.data())
+def test_any_document_in_place_of_a_part(data: st.DataObject, good: str) -> None:
+    document = copy.deepcopy(parse(good, "s.yaml").document)
+    for _ in range(data.draw(st.integers(1, 3))):
+        node, part = data.draw(st.sampled_from(list(_parts(document)) or [(document, "name")]))
+        match data.draw(st.sampled_from(["replace", "remove", "add"])):
+            case "replace":
+                node[part] = data.draw(documents)
+            case "remove" if part in node or isinstance(node, list):
+                del node[part]
+            case _ if isinstance(node, dict):
+                node[data.draw(st.sampled_from(TOKENS))] = data.draw(documents)
+
+    def attempt() -> None:
+        text = yaml.safe_dump(document, allow_unicode=True)
+        read = parse(text, "s.yaml")
+        if isinstance(read.document, dict):
+            scenario = reading.check(read.document, read.places)
+            check(reading.Loaded(scenario, read.places, Path("s.yaml"), text, read.document))
+
+    clear(attempt)
+
+
+def _parts(node: Any) -> list[tuple[Any, Any]]:
+    """Every place in a document that a value could be put in."""
+    if isinstance(node, dict):
+        return [(node, key) for key in node] + [p for v in node.values() for p in _parts(v)]
+    if isinstance(node, list):
+        return [(node, i) for i in range(len(node))] + [p for v in node for p in _parts(v)]
+    return []
+
+
+@steady(400)
+@given(data=st.data())
+def test_any_mutation_of_a_scenario(
+    data: st.DataObject, good: str, write: Callable[..., str]
+) -> None:
+    shipped = [reading.find(name).read_text(encoding="utf-8") for name in ("karate", "lock_in")]
+    text = data.draw(st.sampled_from([good, good, *shipped]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        by_line = data.draw(st.booleans())
+        pieces = text.splitlines(keepends=True) if by_line else re.split(r"(\W|\b)", text)
+        at = data.draw(st.integers(0, len(pieces) - 1))
+        other = data.draw(st.sampled_from(pieces) | st.sampled_from(TOKENS))
+        match data.draw(st.sampled_from(["delete", "duplicate", "replace", "insert"])):
+            case "delete":
+                del pieces[at]
+            case "duplicate":
+                pieces.insert(at, pieces[at])
+            case "replace":
+                pieces[at] = other
+            case _:
+                pieces.insert(at, other)
+        text = "".join(pieces) or "x"
+    file = write(text.encode("utf-8", "surrogatepass"))
+    clear(lambda: check(reading.load(file)))
+
+
+@steady(250)
+@given(
+    path=st.lists(
+        st.sampled_from(["env", "claims", "0", "arms", "walking", "bound", "sweep", "x", "-1", ""]),
+        max_size=4,
+    ).map(".".join)
+    | st.text(max_size=10),
+    value=documents.map(lambda v: yaml.safe_dump(v, default_flow_style=True))
+    | st.text(max_size=10),
+)
+def test_any_override(path: str, value: str, good: str, write: Callable[..., str]) -> None:
+    file = write(good)
+    clear(lambda: check(reading.load(file, [f"{path}={value}"])))
+
+
+def test_these_tests_can_fail() -> None:
+    with pytest.raises(ZeroDivisionError):
+        clear(lambda: 1 // 0)
+    with pytest.raises(AssertionError):
+        clear(lambda: (_ for _ in ()).throw(UserError("two\n\nlines")))
+    assert not clear(lambda: reading.check({}, Places("s.yaml")))

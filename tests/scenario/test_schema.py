@@ -1,0 +1,18 @@
+"""The schema that editors use is that of the model."""
+
+from __future__ import annotations
+
+import json
+
+from mores.scenario.schema import FILE, schema
+
+
+def test_the_schema_on_disk_is_current() -> None:
+    assert FILE.read_text(encoding="utf-8") == schema(), "run python -m mores.scenario.schema"
+
+
+def test_the_schema_knows_the_keys_of_a_file() -> None:
+    made = json.loads(schema())
+    assert {"construct", "env", "arms", "claims"} <= set(made["properties"])
+    assert made["additionalProperties"] is False
+    assert {"type": "string"} in made["properties"]["measures"]["anyOf"]  # one name will do

@@ -1,0 +1,386 @@
+"""The table: pay, ends, seats, repairs, and saving, on games that reach its corners."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mores import UserError, tree
+from mores.game import Box, Discrete, Phase, Role, Step
+from mores.play import play
+from mores.table import Table, Turn
+from tests.conformance.games import EVERY_GAME, AnyOption, Meeting, Relay, Still, Tally, make
+
+
+def acts(table: Table, step: int) -> dict[str, torch.Tensor]:
+    """Actions for everybody who must act, drawn from a seed and the step: legal choices."""
+    generator = torch.Generator().manual_seed(step)
+    given = {}
+    for role in table.acting:
+        space, seats = table.phase.acts[role], table.outside[role]
+        shape = (len(table.worlds), len(seats))
+        if isinstance(space, Discrete):
+            mask = table.mask(role, space.options)[:, seats]
+            noise = torch.rand(*shape, space.options, generator=generator)
+            given[role] = torch.where(mask, noise, -1.0).argmax(-1)
+        else:
+            low, high = torch.tensor(space.low).clamp(-9, 9), torch.tensor(space.high).clamp(-9, 9)
+            given[role] = low + (high - low) * torch.rand(*shape, space.size, generator=generator)
+    return given
+
+
+def same(one: Any, other: Any) -> bool:
+    """Two states or memories are equal, bit for bit."""
+    first, second = tree.flatten(one), tree.flatten(other)
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name].nan_to_num(7.5), second[name].nan_to_num(7.5)) for name in first
+    )
+
+
+def only(world: int, held: Any) -> Any:
+    """One world of a state or memory."""
+    return tree.combine(lambda tensor: tensor[world : world + 1], held)
+
+
+# --- pay ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("autoreset", [True, False])
+def test_pay_between_turns_is_owed(autoreset: bool) -> None:
+    """Whole rounds are paid in whole: also what comes before an episode's first own turn."""
+    table = Table(Relay(), Relay().baseline(), {"runner": [0, 2]}, 6, 5, autoreset)
+    table.reset(1)
+    paid, rounds, ends = torch.zeros(6, 3), torch.zeros(6), 0
+    worth = torch.tensor([1.0, 2.0, 3.0])
+    playing = torch.ones(6, dtype=torch.bool)
+    for step in range(30):
+        if table.finished:
+            break
+        turn = table.step(acts(table, step))
+        assert not turn.pay["runner"][~playing].any()
+        paid, rounds = paid + turn.pay["runner"], rounds + playing
+        over = turn.terminated | turn.truncated
+        assert torch.equal(paid[over], 111 * rounds[over, None] * worth)
+        ends += int(over.sum())
+        paid[over], rounds[over] = 0, 0
+        if not autoreset:
+            playing = playing & ~over
+    assert ends == 6 if not autoreset else ends > 12
+
+
+def test_pay_within_an_episode() -> None:
+    """The first turn brings the pay of the first round's first phase, the last one no more."""
+    table = Table(Relay(quits=0), Relay().baseline(), {"runner": [0]}, 1, 3, autoreset=True)
+    table.reset(1)
+    pays = [float(table.step(acts(table, step)).pay["runner"][0, 0]) for step in range(6)]
+    assert pays == [112, 111, 110, 112, 111, 110]
+
+
+# --- ends --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("autoreset", [True, False])
+@pytest.mark.parametrize("role", ["caller", "runner"])
+def test_worlds_together_are_as_alone(role: str, autoreset: bool) -> None:
+    """Each world's turns, states and memories are those of the world alone, whoever ends when."""
+    worlds, rounds = 5, 4
+    out = {role: [0]}
+    players = {"caller": Tally(), "runner": AnyOption()}
+    together = Table(Relay(), players, out, worlds, rounds, autoreset)
+    alone = [Table(Relay(), players, out, [world], rounds, autoreset) for world in range(worlds)]
+    for table in (together, *alone):
+        table.reset(3)
+    ends = 0
+    for step in range(20):
+        if together.finished:
+            break
+        given = acts(together, step)
+        turn = together.step(given)
+        for world, table in enumerate(alone):
+            if table.finished:
+                assert not turn.pay[role][world].any()
+                continue
+            own = table.step({role: given[role][world : world + 1]})
+            ends += int(own.terminated | own.truncated)
+            assert torch.equal(turn.pay[role][world], own.pay[role][0])
+            assert turn.terminated[world] == own.terminated[0]
+            assert turn.truncated[world] == own.truncated[0]
+            if own.final is not None:
+                assert turn.final is not None
+                assert torch.equal(turn.final[role][world], own.final[role][0])
+                assert same(only(world, turn.ended_in), own.ended_in)
+            assert same(only(world, together.state), table.state)
+            assert same(only(world, together.memory), table.memory)
+    assert ends == worlds if not autoreset else ends > worlds
+
+
+def test_only_worlds_that_ended_begin_anew() -> None:
+    table = Table(Relay(), Relay().baseline(), {"caller": [0]}, 8, 50, autoreset=True)
+    table.reset(2)
+    partly = 0
+    for step in range(30):
+        before, rounds = table.episode.clone(), table.round.clone()
+        turn = table.step(acts(table, step))
+        over = turn.terminated | turn.truncated
+        partly += bool(over.any()) and not bool(over.all())
+        assert torch.equal(table.episode, before + over)
+        assert not table.round[over].any()
+        if turn.ended_in is not None:  # the others stand where the round left them
+            assert same(tree.where(over, turn.ended_in, table.state), turn.ended_in)
+            assert not torch.equal(turn.ended_in.secret[over], table.state.secret[over])
+        elif table.phase.name == "call":
+            assert torch.equal(table.round, rounds + 1)
+    assert partly > 5
+
+
+def test_memory_has_two_lifetimes() -> None:
+    """Beliefs end with the episode; what a learner keeps does not, and holds all it earned."""
+    table = Table(Relay(quits=0), {"runner": Tally()}, {"caller": [0]}, 2, 3, autoreset=True)
+    table.reset(1)
+    for step in range(2 * 7):  # seven rounds: two episodes and one round
+        table.step(acts(table, step))
+    worth = torch.tensor([1.0, 2.0, 3.0])
+    assert torch.equal(table.memory["runner"], (7 + 1000 * 7 * 111 * worth).expand(2, 3))
+    plain = Table(Relay(quits=0), Relay().baseline(), {"caller": [0]}, 2, 3, autoreset=True)
+    plain.reset(1)
+    for step in range(2 * 7):
+        plain.step(acts(plain, step))
+    assert torch.equal(plain.memory["runner"], torch.ones(2, 3))
+
+
+# --- seats -------------------------------------------------------------------------------------
+
+
+def test_order_of_outside_seats_is_the_callers() -> None:
+    """Actions go to the seats in the order in which they were named."""
+    for seats in ([2, 0, 1], [2, 0]):
+        table = Table(Relay(quits=0), Relay().baseline(), {"runner": seats}, 1, 9)
+        table.reset(4)
+        legal = table.mask("runner", 3)[0]
+        wanted = [int(legal[seat].int().argmax()) + (seat == 2) for seat in seats]
+        turn = table.step({"runner": torch.tensor([wanted])})
+        assert not turn.repaired["runner"].any()
+        assert turn.ended_in is None
+        assert [int(table.state.ran[0, seat]) for seat in seats] == wanted
+
+
+def test_a_seat_outside_among_seats_inside() -> None:
+    """Somebody outside who does what the player would do changes nothing; else it does."""
+    inside = play(Meeting(), worlds=2, rounds=6, seed=5).state
+    states = {}
+    for pull in (0.0, 1.0):
+        table = Table(Meeting(), Meeting().baseline(), {"voter": [2]}, 2, 6)
+        table.reset(5)
+        while not table.finished:
+            table.step({"voter": torch.full((2, 1, 3), pull)})
+        states[pull] = table.state
+    assert same(states[0.0], inside)
+    assert not same(states[1.0], inside)
+    assert torch.equal(states[1.0].at[:, :2], inside.at[:, :2])  # the others go their own way
+
+
+# --- repairs -----------------------------------------------------------------------------------
+
+
+def test_choices_are_kept_legal() -> None:
+    """An option that is closed, out of range or no number becomes the first open one, flagged."""
+    table = Table(Relay(quits=0), Relay().baseline(), {"runner": [0, 1, 2]}, 4, 9)
+    table.reset(6)
+    legal = table.mask("runner", 3)
+    assert 0 < int(legal[..., 0].sum()) < 12  # both kinds of runner are there
+    first = legal.int().argmax(-1).to(torch.float32)
+    for bad in (-1, 3, 10**9, -(10**9), math.nan, math.inf, 0.5):
+        table.reset(6)
+        turn = table.step({"runner": torch.full((4, 3), float(bad))})
+        assert bool(turn.repaired["runner"].all()), bad
+        assert torch.equal(table.state.ran, first)
+    table.reset(6)
+    turn = table.step({"runner": torch.zeros(4, 3, dtype=torch.int64)})
+    assert torch.equal(turn.repaired["runner"], ~legal[..., 0])
+    assert torch.equal(table.state.ran, first)
+
+
+def test_numbers_are_kept_in_range() -> None:
+    table = Table(Meeting(), Meeting().baseline(), {"voter": [1], "chair": [0]}, 1, 9)
+    cases = {
+        (0.5, -1.0, 1.0): False,
+        (0.5, -1.0, 1.1): True,
+        (math.nan, 0.0, 0.0): True,
+        (0.0, math.inf, 0.0): True,
+        (-3.0, 0.0, 0.5): True,
+    }
+    kept = {
+        (0.5, -1.0, 1.1): (0.5, -1.0, 1.0),
+        (math.nan, 0.0, 0.0): (0.0, 0.0, 0.0),
+        (0.0, math.inf, 0.0): (0.0, 1.0, 0.0),
+        (-3.0, 0.0, 0.5): (-1.0, 0.0, 0.5),
+    }
+    for wanted, changed in cases.items():
+        states = []
+        for action in (wanted, kept.get(wanted, wanted)):
+            table.reset(1)
+            turn = table.step(
+                {"voter": torch.tensor([[action]]), "chair": torch.tensor([[[1e30, -1e30]]])}
+            )
+            states.append(table.state)
+            assert bool(turn.repaired["voter"][0, 0]) == (changed and action == wanted), wanted
+            assert not turn.repaired["chair"].any()  # it has no bounds
+        assert same(states[0], states[1])
+        assert bool(torch.isfinite(states[0].at).all())
+
+
+# --- saving ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", EVERY_GAME)
+def test_ten_rounds_are_five_and_five(kind: str, tmp_path: Path) -> None:
+    """Also across a file, in the midst of a round, with worlds in different rounds."""
+    game = make(kind)
+    out = {game.roles[-1].name: [0]}
+    players = dict(game.baseline())
+    if kind == "relay":
+        players["caller"] = Tally()
+
+    def fresh() -> Table:
+        return Table(game, players, out, 5, 4, autoreset=True)
+
+    def turns(table: Table, steps: range) -> list[Turn]:
+        return [table.step(acts(table, step)) for step in steps]
+
+    whole = fresh()
+    whole.reset(2**63 + 12345)
+    expected = turns(whole, range(10))
+    first = fresh()
+    first.reset(2**63 + 12345)
+    turns(first, range(5))
+    save_file(first.state_dict(), tmp_path / "table.safetensors")
+    second = fresh()
+    second.load_state_dict(load_file(tmp_path / "table.safetensors"))
+    for one, other in zip(expected[5:], turns(second, range(5, 10)), strict=True):
+        assert same(one._asdict(), other._asdict())
+    assert same(second.state_dict(), whole.state_dict())
+
+
+def test_a_saved_table_is_no_hostage() -> None:
+    """What was saved stays as it was while the table plays on."""
+    table = Table(Relay(), Relay().baseline(), {"caller": [0]}, 3, 9, autoreset=True)
+    table.reset(1)
+    saved = table.state_dict()
+    copies = {name: tensor.clone() for name, tensor in saved.items()}
+    for step in range(6):
+        table.step(acts(table, step))
+    assert all(torch.equal(saved[name], copies[name]) for name in saved)
+
+
+def test_worlds_that_are_over_stay_over_when_loaded() -> None:
+    table = Table(Relay(quits=0.5), Relay().baseline(), {"caller": [0]}, 6, 9)
+    table.reset(1)
+    step = 0
+    while table.over is None:
+        table.step(acts(table, step))
+        step += 1
+    assert not table.finished
+    other = Table(Relay(quits=0.5), Relay().baseline(), {"caller": [0]}, 6, 9)
+    other.load_state_dict(table.state_dict())
+    while not table.finished:
+        assert same(table.step(acts(table, step))._asdict(), other.step(acts(other, step))._asdict())
+        step += 1
+    assert other.finished
+
+
+# --- mistakes of the user ------------------------------------------------------------------------
+
+
+class Idle(Relay):
+    """A relay with somebody who looks on and never acts."""
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        return (*super().roles, Role("looker", 1, Box.of(round=1)))
+
+
+def test_mistakes_are_the_users() -> None:
+    base = Relay().baseline()
+
+    def refused(message: str, *args: Any, **kwargs: Any) -> None:
+        with pytest.raises(UserError, match=message):
+            Table(*args, **kwargs)
+
+    refused("no role 'runer'.*did you mean 'runner'", Relay(), {**base, "runer": AnyOption()})
+    refused("no role 'walker'", Relay(), base, {"walker": [0]})
+    refused("nobody plays 'caller'", Relay(), {"runner": AnyOption()})
+    refused("nobody plays 'runner'", Relay(), {"caller": AnyOption()}, {"runner": [0, 1]})
+    refused("run from 0 to 2", Relay(), base, {"runner": [3]})
+    refused("each once", Relay(), base, {"runner": [1, 1]})
+    refused("at least one world", Relay(), base, worlds=0)
+    refused("one round", Relay(), base, rounds=0)
+    refused("acts in no phase", Idle(), base, {"looker": [0]})
+
+
+def test_mistakes_at_play_are_the_users() -> None:
+    table = Table(Relay(), Relay().baseline(), {"runner": [0, 1]}, 2, 1)
+    with pytest.raises(UserError, match="reset the table"):
+        table.step({})
+    with pytest.raises(UserError, match="nothing to save"):
+        table.state_dict()
+    table.reset(1)
+    with pytest.raises(UserError, match=r"\['runner'\] must act now"):
+        table.step({})
+    with pytest.raises(UserError, match=r"\['runner'\] must act now"):
+        table.step({"runner": torch.zeros(2, 2), "caller": torch.zeros(2, 1)})
+    for shape in ((2, 3), (1, 2), (2, 2, 1), (2,)):
+        with pytest.raises(UserError, match=r"lead with \(2, 2\)"):
+            table.step({"runner": torch.zeros(shape)})
+    table.step({"runner": torch.ones(2, 2)})
+    with pytest.raises(UserError, match="every world has ended"):
+        table.step({"runner": torch.ones(2, 2)})
+    boxes = Table(Meeting(), {"chair": Still(size=2)}, {"voter": range(4)}, 2)
+    boxes.reset(1)
+    with pytest.raises(UserError, match="have 3 numbers, not 2"):
+        boxes.step({"voter": torch.zeros(2, 4, 2)})
+
+
+def test_a_state_of_another_table_is_refused() -> None:
+    table = Table(Relay(), Relay().baseline(), {"runner": [0]}, 2)
+    table.reset(1)
+    saved = table.state_dict()
+    others = {
+        "was saved as": Table(Relay(), Relay().baseline(), {"runner": [0]}, 3),
+        "nothing saved": Table(Meeting(), Meeting().baseline(), {"chair": [0]}, 2),
+    }
+    for message, other in others.items():
+        with pytest.raises(UserError, match=f"another table.*{message}"):
+            other.load_state_dict(saved)
+
+
+def test_an_end_counts_only_in_the_last_phase() -> None:
+    """A game that says `ended` in another phase is not heard: the contract says so."""
+
+    class Hasty(Relay):
+        def step(self, state: Any, phase: str, actions: Any, draws: Any) -> Step[Any]:
+            step = super().step(state, phase, actions, draws)
+            if phase == "call":
+                return Step(step.state, step.reward, torch.ones(len(state.ran), dtype=torch.bool))
+            return step
+
+    table = Table(Hasty(quits=0), Hasty().baseline(), {}, 2, 5)
+    table.reset(1)
+    ends = [bool((turn.terminated | turn.truncated).all()) for turn in (table.step() for _ in range(5))]
+    assert ends == [False] * 4 + [True]
+
+
+def test_phases_are_those_of_the_game() -> None:
+    """With nobody outside a step is a round; the outside seats are asked in their own phases."""
+    table = Table(Relay(quits=0), Relay().baseline(), {"caller": [0]}, 1, 2)
+    table.reset(1)
+    asked = []
+    for step in range(4):
+        assert isinstance(table.phase, Phase)
+        asked.append((table.phase.name, int(table.round)))
+        table.step(acts(table, step))
+    assert asked == [("call", 0), ("pay", 0), ("call", 1), ("pay", 1)]
