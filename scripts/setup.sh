@@ -25,16 +25,16 @@ complaint() {
     "$1" -c '
 import sys
 if sys.version_info < (3, 11):
-    print("is %d.%d.%d" % sys.version_info[:3])
+    print("is %d.%d.%d: install Python 3.12" % sys.version_info[:3])
 else:
     for name in ("venv", "ensurepip"):
         try:
             __import__(name)
         except ImportError:
-            print("lacks the module %s (on Debian and Ubuntu: apt install python%d.%d-venv)"
+            print("lacks the module %s: install it (Debian, Ubuntu: apt install python%d.%d-venv)"
                   % ((name,) + sys.version_info[:2]))
             break
-' 2>/dev/null || echo "is not there, or does not run"
+' 2>/dev/null || echo "does not run here: install Python 3.12"
 }
 
 version() {
@@ -53,8 +53,7 @@ find_python() {
             fi
         done
     fi
-    fail "needs Python 3.11 or newer with venv, and $python $wrong;" \
-        "install Python 3.12, or say which one: PYTHON=/path/to/python3.12"
+    fail "needs Python 3.11 or newer, and $python $wrong, or name one: PYTHON=/path/to/python3.12"
 }
 
 [ -f pyproject.toml ] && [ -f constraints.txt ] || fail "run this from the root of the checkout"

@@ -45,11 +45,11 @@ ScenarioFile = Annotated[
 ]
 ScenarioFiles = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[FILE]...", help="Scenario files; by default all that are shipped."),
+    typer.Argument(metavar="FILE", help="Scenario files; by default all that are shipped."),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[PATH=VALUE]...", help="Changes, such as rounds=50 env.people=30."),
+    typer.Argument(metavar="PATH=VALUE", help="Changes, such as rounds=50 env.people=30."),
 ]
 Modules = Annotated[
     list[Path] | None,

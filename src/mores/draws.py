@@ -26,6 +26,8 @@ from torch import Tensor
 
 from mores.philox import MASK, philox_numpy, philox_torch
 
+Transform = Callable[..., list[Tensor]]  # four words to four numbers
+
 AHEAD = 2**18  # at most so many words of one stream family are kept ahead
 
 
@@ -160,9 +162,7 @@ class Draws:
         below = probabilities.cumsum(-1)[..., :-1]
         return (u >= below).sum(-1)
 
-    def _draw(
-        self, purpose: str, agents: int | Tensor, width: int, transform: Callable[[Tensor], Tensor]
-    ) -> Tensor:
+    def _draw(self, purpose: str, agents: int | Tensor, width: int, transform: Transform) -> Tensor:
         span, name = self._span, f"{self._scope}/{purpose}"
         if not isinstance(agents, int):
             return self._stream(name, agents, width, self._offset, 1, transform)[0]
@@ -191,14 +191,16 @@ class Draws:
         width: int,
         offset: int,
         rounds: int,
-        transform: Callable[[Tensor], Tensor],
+        transform: Transform,
     ) -> Float[Tensor, "round world agent width"]:
         """Numbers of `rounds` rounds from `offset` on, for the named purpose."""
         span, device = self._span, self.device
         count = rounds * width
         first = (span.first + offset) * width  # position in the stream, [world]
-        spare = 0 if width % 4 == 0 and count else 3  # the first position may lie inside a block
-        blocks = (count + spare + 3) // 4
+        inside = 3  # at most, of its block, before that position
+        if span.shared_first is not None:
+            inside = (span.shared_first + offset) * width % 4
+        blocks = -(-(inside + count) // 4)
         block = (first // 4)[:, None, None] + torch.arange(blocks, device=device)
         agent = agents.to(device).reshape(1, -1, 1)
         tag_low, tag_high = _tag(name)
@@ -206,9 +208,9 @@ class Draws:
         zero = torch.zeros((), dtype=torch.int64, device=device)
         words = _philox((block, agent, zero + tag_low, zero + tag_high), (key_0, key_1))
         shape = (len(span.first), agent.shape[1], blocks)
-        numbers = transform(torch.stack([w.expand(shape) for w in words], -1)).flatten(2)
+        made = transform(*words)
+        numbers = torch.stack([number.expand(shape) for number in made], -1).flatten(2)
         if span.shared_first is not None:
-            inside = (span.shared_first + offset) * width % 4
             numbers = numbers[..., inside : inside + count]
         else:
             places = (first % 4)[:, None, None] + torch.arange(count, device=device)
@@ -234,19 +236,21 @@ def _philox(
     return tuple(torch.from_numpy(word.view(np.int64)) for word in words)
 
 
-def _uniform(words: Tensor) -> Tensor:
-    return (words >> 8).to(torch.float32) * 2.0**-24
+def _uniform(*words: Tensor) -> list[Tensor]:
+    return [(word >> 8).to(torch.float32) * 2.0**-24 for word in words]
 
 
-def _normal(words: Tensor) -> Tensor:
+def _normal(*words: Tensor) -> list[Tensor]:
     """Pairs of words to pairs of normals: all 32 bits serve the radius, so tails reach 6.8."""
-    radius_word, angle_word = words.unflatten(-1, (2, 2)).unbind(-1)
-    radius = torch.sqrt(-2.0 * torch.log((radius_word.to(torch.float32) + 0.5) * 2.0**-32))
-    angle = (angle_word >> 8).to(torch.float32) * (2.0 * math.pi * 2.0**-24)
-    return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], -1).flatten(-2)
+    numbers = []
+    for radius_word, angle_word in (words[:2], words[2:]):
+        radius = torch.sqrt(-2.0 * torch.log((radius_word.to(torch.float32) + 0.5) * 2.0**-32))
+        angle = (angle_word >> 8).to(torch.float32) * (2.0 * math.pi * 2.0**-24)
+        numbers += [radius * torch.cos(angle), radius * torch.sin(angle)]
+    return numbers
 
 
-def _gumbel(words: Tensor) -> Tensor:
+def _gumbel(*words: Tensor) -> list[Tensor]:
     """23 bits: with 24 the largest uniform would round to one, and its logarithm vanish."""
-    u = ((words >> 9).to(torch.float32) + 0.5) * 2.0**-23
-    return -torch.log(-torch.log(u))
+    uniforms = [((word >> 9).to(torch.float32) + 0.5) * 2.0**-23 for word in words]
+    return [-torch.log(-torch.log(u)) for u in uniforms]

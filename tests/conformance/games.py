@@ -39,7 +39,7 @@ class Relay(Game[Race]):
     @property
     def roles(self) -> tuple[Role, ...]:
         caller = Box.of(ran=self.runners, round=1)
-        runner = Box.of(secret=1, called=Part(1, 0.0, 3.0), ran=1)
+        runner = Box.of(secret=1, called=Part(1, 0.0, 3.0), ran=1, phase=1)
         return Role("caller", 1, caller), Role("runner", self.runners, runner)
 
     @property
@@ -59,7 +59,8 @@ class Relay(Game[Race]):
         if role == "caller":
             return torch.cat([state.ran, state.round], -1)[:, None]
         called = state.called.expand_as(state.ran)
-        return torch.stack([state.secret, called, state.ran], -1)
+        number = [known.name for known in self.phases].index(phase)
+        return torch.stack([state.secret, called, state.ran, 0 * called + number], -1)
 
     def legal(self, state: Race, role: str, phase: str) -> Tensor | None:
         if phase == "call":  # the last option only in odd rounds
@@ -132,13 +133,16 @@ class Place:
 
 
 class Meeting(Game[Place]):
-    """Voters and a chair name places at once: boxes, one without bounds; no masks, no end."""
+    """Voters and a chair name places at once: boxes, one without bounds; no masks, no end.
+
+    What voters see is the state itself, and the state is not contiguous.
+    """
 
     voters: int = Field(4, ge=1)
 
     @property
     def roles(self) -> tuple[Role, ...]:
-        return Role("voter", self.voters, Box.of(at=2, middle=2)), Role("chair", 1, Box.of(middle=2))
+        return Role("voter", self.voters, Box.of(at=2)), Role("chair", 1, Box.of(middle=2))
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -149,10 +153,7 @@ class Meeting(Game[Place]):
         return Place(draws.normal("at", self.voters, 2))
 
     def observe(self, state: Place, role: str, phase: str) -> Tensor:
-        middle = total(state.at, 1)[:, None] / self.voters
-        if role == "chair":
-            return middle
-        return torch.cat([state.at, middle.expand_as(state.at)], -1)
+        return state.at if role == "voter" else total(state.at, 1)[:, None] / self.voters
 
     def step(
         self, state: Place, phase: str, actions: Mapping[str, Tensor], draws: Draws
@@ -161,6 +162,7 @@ class Meeting(Game[Place]):
         at = state.at + 0.1 * votes[..., 2:] * (votes[..., :2] - state.at) + 0.01 * pull
         at = at + 0.01 * draws.normal("noise", self.voters, 2)
         far = total(at * at, -1)
+        at = at.transpose(1, 2).contiguous().transpose(1, 2)  # strides are no part of the contract
         return Step(Place(at), {"voter": -far, "chair": -total(far, 1)[:, None]})
 
     def measures(self, state: Place) -> Mapping[str, Tensor]:

@@ -6,16 +6,14 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.utils.env_checker import data_equivalence
-from torch import Tensor
 
 from mores.game import Discrete
-from mores.table import Table, Turn
+from mores.table import Table
 from mores.views.gym import Env
 from mores.views.pettingzoo import AEC, Parallel
 from mores.views.torchrl import TorchRLEnv
 from mores.views.vector import VectorEnv
-from tests.conformance.games import EVERY_GAME, EVERY_SEAT, Relay, make, table_seed
+from tests.conformance.games import EVERY_GAME, EVERY_SEAT, make, table_seed
 
 SEED = 7
 
@@ -31,7 +29,10 @@ def alone(kind: str, seat: str, world: int, rounds: int, autoreset: bool) -> tup
 
 
 def sampled(space: gymnasium.Space, mask: np.ndarray | None) -> np.ndarray:
-    return np.asarray(space.sample(mask) if isinstance(space, gymnasium.spaces.Discrete) else space.sample())
+    """A random action that is open."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return np.asarray(space.sample(mask))
+    return np.asarray(space.sample())
 
 
 @pytest.mark.parametrize(("kind", "seat"), EVERY_SEAT)
@@ -72,8 +73,9 @@ def test_vector_env(kind: str, seat: str) -> None:
         actions = []
         for world in range(worlds):
             env.single_action_space.seed(int(generator.integers(2**31)))
-            mask = info["action_mask"][world].numpy().astype(np.int8) if "action_mask" in info else None
-            actions.append(sampled(env.single_action_space, mask))
+            mask = info["action_mask"][world].numpy() if "action_mask" in info else None
+            open_now = None if mask is None else mask.astype(np.int8)
+            actions.append(sampled(env.single_action_space, open_now))
         seen, reward, terminated, truncated, info = env.step(np.stack(actions))
         for world, (table, role, number) in enumerate(tables):
             turn = table.step({role: torch.as_tensor(actions[world])[None, None]})
@@ -222,3 +224,20 @@ def test_same_seed_same_world_in_every_view(kind: str) -> None:
         assert single.tobytes() == Parallel(game).reset(seed=SEED)[0][first].tobytes()
         assert single.tobytes() == batched.reset()[role, "observation"][0, 0].numpy().tobytes()
     assert single.tobytes() == vector[0].numpy().tobytes()
+
+
+@pytest.mark.parametrize("kind", EVERY_GAME)
+def test_a_seed_begins_again_and_none_goes_on(kind: str) -> None:
+    game = make(kind)
+    for view in (Env(game), VectorEnv(game, 2), Parallel(game), AEC(game)):
+        begun = []
+        for seed in (SEED, None, SEED):
+            view.reset(seed=seed)
+            begun.append(view.table.seed)
+        assert begun[0] == begun[2] == table_seed(SEED) != begun[1]
+    batched = TorchRLEnv(game, 2)
+    batched.set_seed(SEED)
+    batched.reset()
+    assert batched.table.seed == table_seed(SEED)
+    batched.reset()
+    assert batched.table.seed != table_seed(SEED)

@@ -95,7 +95,9 @@ def test_a_bad_action_is_flagged_in_every_view(kind: str, seat: str) -> None:
     role = seat.rpartition("_")[0]
     batched = TorchRLEnv(game, 2, outside=[seat])
     data = batched.rand_action(batched.reset())
-    data[role, "action"] = torch.stack([data[role, "action"][0].double(), torch.as_tensor(bad)[None]])
+    data[role, "action"] = torch.stack(
+        [data[role, "action"][0].double(), torch.as_tensor(bad)[None]]
+    )
     flags = batched.step(data)["next", role, "repaired"]
     assert flags.flatten().tolist() == [False, True]
 
@@ -310,7 +312,9 @@ def test_measures_are_told_only_on_request(kind: str) -> None:
     for view in views:
         got = view.reset(seed=1)
         infos = view.infos if isinstance(view, AEC) else got[1]
-        told = set(infos) | {key for info in infos.values() if isinstance(info, dict) for key in info}
+        told = set(infos) | {
+            key for info in infos.values() if isinstance(info, dict) for key in info
+        }
         assert not names & told
     name = sorted(names)[0]
     for view in (Env(game, seat, measures=[name]), VectorEnv(game, 2, seat, measures=[name])):
@@ -462,14 +466,14 @@ def test_options_there_are_none() -> None:
 
 
 def test_render_names_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
-    env = Env(Meeting(voters=2), "voter_0", rounds=7, render_mode="ansi", measures=["far"])
+    env = Env(Relay(), "runner_1", rounds=7, render_mode="ansi", measures=["secrets"])
     seen, _ = env.reset(seed=1)
-    at = " ".join(f"{x:.4g}" for x in seen[:2])
     lines = env.render().splitlines()  # type: ignore[union-attr]
-    assert lines[:3] == ["round 1 of 7, phase vote", "voter_0", f"  at: {at}"]
-    assert lines[3].startswith("  middle: ")
-    assert lines[4].startswith("far: ")
-    assert len(lines) == 5
+    assert lines[:3] == ["round 1 of 7, phase run", "runner_1", f"  secret: {seen[0]:.4g}"]
+    assert lines[3:6] == [f"  called: {seen[1]:.4g}", "  ran: 0", "  phase: 1"]
+    assert lines[6].startswith("secrets: ")
+    assert len(lines[6].split()) == 4
+    assert len(lines) == 7
     plain = Parallel(Meeting(voters=2), render_mode="ansi")
     plain.reset(seed=1)
     assert "far" not in (plain.render() or "")

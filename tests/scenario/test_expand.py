@@ -60,7 +60,10 @@ def test_arms_times_sweep_in_the_order_of_the_file() -> None:
     ]
     last = cells[-1].build()
     assert last.game.pull == 1
-    assert last.game.shape.model_dump() == {"kind": "star", "ties": 2}  # the sweep has the last word
+    assert last.game.shape.model_dump() == {
+        "kind": "star",
+        "ties": 2,
+    }  # the sweep has the last word
     assert last.players["person"].model_dump() == {"by": 2}  # the part over the whole
 
 
@@ -86,7 +89,7 @@ def test_ids_are_safe_short_and_distinct() -> None:
     ids = [cell.id for cell in cells]
     assert len({name.lower() for name in ids}) == len(texts)
     assert all(len(name) <= 80 and name.replace("_", "").isascii() for name in ids)
-    assert not any(set(name) & set("/\\ :*?\"<>|") for name in ids)
+    assert not any(set(name) & set('/\\ :*?"<>|') for name in ids)
     again = expand(scenario(sweep={"env.greeting": texts}))
     assert [cell.id for cell in again] == ids
 
@@ -135,11 +138,7 @@ def test_players_of_a_role_that_an_arm_lacks_are_dropped_there_and_only_there() 
         ({"arms": {"a": {"env.greeting.x": 1}}}, "arms.a.env.greeting.x: must be text, not a map"),
         ({"arms": {"a": {"env.kind": 1}}}, "arms.a.env.kind: must be a name, not the number 1"),
         ({"env": {"kind": "toy_walk", "people": 10**6, "values": 10**6}}, "env: is too large"),
-        ({"measures": ["centre", "causal_drift"]}, "measured against a control: name one"),
-        (
-            {"measures": ["drift", "causal_drift"], "arms": {"a": {}}, "control": "a"},
-            "causal_drift is computed from centre: list it among the measures",
-        ),
+        ({"measures": ["centre", "causal_drift"]}, "measures.1: causal_drift is for claims, and"),
     ],
 )
 def test_refused(changes: dict, message: str) -> None:
@@ -164,6 +163,12 @@ ARMS = {"a": {}, "b": {"players.person": {"kind": "toy_stride"}}}
         ({"measure": "causal_drift"}, {"arms": ARMS, "control": "a"},
          "claims.0.measure: is about the control itself: name another arm"),
         ({"measure": "causal_drift"}, {}, "is measured against a control: name one"),
+        ({"measure": "causal_drift", "arm": "b"},
+         {"arms": ARMS, "control": "a", "measures": "drift"},
+         "computed from centre: list it among the measures"),
+        ({"measure": "centre[2]"}, {}, r"claims.0.measure: centre is 2 numbers in main"),
+        ({"measure": "drift[0]"}, {}, r"claims.0.measure: drift is one number"),
+        ({"measure": "drif[0]"}, {}, r"'drif\[0\]' is not among the scenario's measures; did you"),
         ({"against": "a"}, {}, "claims.0.against: there is no arm 'a'"),
         ({"arm": "b", "prediction": "drift"}, {"arms": ARMS}, "predicts no 'drift' in b"),
         ({"interval": "people"}, {"people": {"kind": "toy_crowd"}}, "people.resample to be true"),
@@ -181,6 +186,7 @@ def test_claims_allowed() -> None:
         claim(arm="b", measure="causal_drift", at=7),
         claim(arm="a", prediction="drift", relative=True),
         claim(interval="people"),  # about the control
+        claim(measure="centre[1]"),
     ]
     people = {"kind": "toy_crowd", "resample": True}
     check(scenario(claims=claims, arms=ARMS, control="a", people=people))

@@ -28,7 +28,7 @@ LARGE = 2_000  # with more replicates nothing is drawn anew: errors are normal, 
 NOTHING = 1e-12  # what is smaller than this share of what it should be is rounding
 
 Moments = Mapping[tuple[int, int], np.ndarray]  # E[x^i y^j] in each resample
-Studentised = tuple[np.ndarray, np.ndarray]  # a statistic and its standard error, [resample]
+Studentised = tuple[np.ndarray, np.ndarray]  # a statistic, its standard error times the root of n
 
 
 def root_interval(
@@ -67,7 +67,7 @@ def _interval(
     if error == 0.0:  # of a deviation: as many above as below, equally far; that bounds nothing
         return (-math.inf, math.inf) if about_mean else (float(value), float(value))
     if len(x) > LARGE:
-        reach = error * ndtri(0.5 + level / 2.0)
+        reach = error * ndtri(0.5 + level / 2.0) / math.sqrt(len(x))
         return float(value - reach), float(value + reach)
     values, errors = statistic(_moments(x, y, _counts(len(x)), about_mean))
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -95,7 +95,7 @@ def estimate(
         return _exact(_value(x, statistic), n, f"all {n} replicates are equal")
     if statistic == "rms" and _constant(np.abs(x)):
         return _exact(_value(x, statistic), n, f"all {n} replicates are equal but for the sign")
-    x, exponent = _scaled(x)
+    x, exponent = _scaled(np.sort(x))  # sorted: the order of replicates must not matter
     value = _value(x, statistic)
     confidence = level
     if statistic == "mean":
@@ -111,6 +111,8 @@ def estimate(
     else:
         low, high = bootstrap.root_interval(x, statistic == "sd", level)
         method = "studentised bootstrap of the logarithm"
+        if n > bootstrap.LARGE:
+            method = "normal error of the logarithm"
     low, high = min(low, value), max(high, value)
     return _unscaled(Estimate(value, low, high, n, method, confidence), exponent)
 
@@ -144,6 +146,8 @@ def compare(
         raise UserError(f"arms are compared replicate by replicate: {n} values against {len(b)}")
     if bad := int((~np.isfinite(a) | ~np.isfinite(b)).sum()):
         return _not_finite(bad, n)
+    if statistic == "rms":
+        a, b = np.abs(a), np.abs(b)
     # In a fixed order of the pairs nothing depends on the order of the replicates.
     order = np.lexsort((b, a))
     (a, b), exponent = _scaled(np.stack([a[order], b[order]]))
@@ -195,6 +199,8 @@ def _difference(
     reach = _student(n, level) * math.sqrt(max(variance, 0.0))
     low, high = bootstrap.difference_interval(a, b, statistic == "sd", level)
     method = "wider of jackknife t and studentised bootstrap, paired"
+    if n > bootstrap.LARGE:
+        method = "jackknife t, paired"
     return min(low, value - reach), max(high, value + reach), method
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from mores.draws import Worlds
 from mores.game import Game
 from mores.play import Played, play
-from mores.scenario.expand import Cell
+from mores.scenario.cell import Built, Cell
 from mores.scenario.model import Scenario
 
 CHUNK = 2**21  # numbers seen by all seats of a chunk of worlds together
@@ -34,6 +34,7 @@ class Record:
         hidden: sampled quantities by name, for pictures.
         hidden_rounds: at which they were taken.
         predictions: formulas by name: a number, or one for each number of rounds.
+        value_names: of the dimensions of people's values, for pictures.
     """
 
     cell: str
@@ -44,6 +45,7 @@ class Record:
     hidden: Mapping[str, np.ndarray]
     hidden_rounds: tuple[int, ...]
     predictions: Mapping[str, float | Float[np.ndarray, " round"]]
+    value_names: tuple[str, ...] = ("first value", "second value")
 
     def by_replicate(self, measure: str) -> Float[np.ndarray, "replicate round"]:
         """A measure averaged over the worlds of each replicate: one row an independent repetition.
@@ -122,7 +124,13 @@ def play_cell(
         hidden={n: t.numpy() for n, t in chunks[0].hidden.items()},
         hidden_rounds=hidden_rounds if scenario.sample else (),
         predictions=dict(built.game.predictions(built.players, scenario.rounds)),
+        **_names(built),
     )
+
+
+def _names(built: Built) -> dict[str, tuple[str, ...]]:
+    names = getattr(built.population, "names", None)
+    return {"value_names": tuple(name.replace("_", " ") for name in names)} if names else {}
 
 
 def _seen_numbers(game: Game) -> int:

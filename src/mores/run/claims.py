@@ -35,9 +35,7 @@ def point_key(cell: Cell) -> str:
     return json.dumps(dict(cell.point), sort_keys=True)
 
 
-def _verdict(
-    claim: Claim, scenario: Scenario, cells: Sequence[Cell], records: Records
-) -> Verdict:
+def _verdict(claim: Claim, scenario: Scenario, cells: Sequence[Cell], records: Records) -> Verdict:
     at = scenario.rounds if claim.at is None else claim.at
     arm = arm_of(claim, scenario)
     single = []
@@ -61,9 +59,7 @@ def _control(records: Mapping[str, Record], scenario: Scenario) -> Record | None
     return None if scenario.control is None else records[scenario.control]
 
 
-def values_at(
-    record: Record, measure: str, at: int, control: Record | None
-) -> np.ndarray:
+def values_at(record: Record, measure: str, at: int, control: Record | None) -> np.ndarray:
     """One number a replicate: a measure after so many rounds. Derived measures need the control."""
     column = record.rounds.index(at)
     if measure == "causal_drift":

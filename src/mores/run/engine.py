@@ -79,7 +79,9 @@ def run(
         records = _play_all(scenario, cells, replicates, folder, log, progress)
         judged = verdicts_of(scenario, cells, records)
         arms = [arm_of(claim, scenario) for claim in scenario.claims]
-        store.write_json(folder / "claims.json", [_plain(v, a) for v, a in zip(judged, arms)])
+        store.write_json(
+            folder / "claims.json", [_plain(v, a) for v, a in zip(judged, arms, strict=True)]
+        )
         origin |= {"finished": now(), "seconds": round(time.monotonic() - began, 2)}
         store.write_json(folder / "provenance.json", origin)
         _report(folder, scenario, cells, records, judged, origin)

@@ -15,10 +15,12 @@ import numpy as np
 
 from mores.analysis.intervals import band
 from mores.analysis.verdicts import Verdict
-from mores.run.claims import drift_from, point_key
 from mores.run.cells import Record
+from mores.run.claims import drift_from, point_key
 from mores.scenario.cell import Cell
 from mores.scenario.model import Scenario
+
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))  # equal arms overlap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,8 +129,13 @@ def _people(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Figure
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
     figure, grid = plt.subplots(
-        rows, columns, figsize=(3.4 * columns, 3.2 * rows), squeeze=False, layout="constrained",
-        sharex=True, sharey=True,
+        rows,
+        columns,
+        figsize=(3.4 * columns, 3.2 * rows),
+        squeeze=False,
+        layout="constrained",
+        sharex=True,
+        sharey=True,
     )
     for cell, axes in zip(shown, grid.flat, strict=False):
         values = records[cell.id].hidden["values"][0]  # round agent value
@@ -136,14 +143,17 @@ def _people(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Figure
         if values.shape[-1] == 1:
             axes.hist([start[:, 0], end[:, 0]], bins=30, color=["#bbbbbb", "#0072B2"])
         else:
-            axes.scatter(*start[:, :2].T, s=6, color="#bbbbbb", label="start", linewidths=0)
-            axes.scatter(*end[:, :2].T, s=6, color="#0072B2", label="end", linewidths=0, alpha=0.6)
+            _dots(axes, start[:, :2], "#bbbbbb", "start")
+            _dots(axes, end[:, :2], "#0072B2", "end")
         axes.set_title(cell.arm)
     for axes in list(grid.flat)[len(shown) :]:
         axes.set_visible(False)
+    names = records[shown[0].id].value_names
+    figure.supxlabel(names[0])
+    figure.supylabel(names[1] if len(names) > 1 else "people")
     caption = (
-        "People of one world at the start (grey) and at the end (blue), first two values. "
-        "One replicate: an illustration, not an estimate."
+        "People of one world at the start (grey) and at the end (blue); the larger a dot, the "
+        "more people there. One replicate: an illustration, not an estimate."
     )
     return [Figure("people.png", caption, _png(figure))]
 
@@ -178,10 +188,20 @@ def _formulas(
     return [Figure("formulas.png", caption, _png(figure))]
 
 
+def _dots(axes: Any, places: np.ndarray, color: str, label: str) -> None:
+    """A dot where people stand, its area by how many."""
+    where, many = np.unique(places, axis=0, return_counts=True)
+    axes.scatter(*where.T, s=5 * many, color=color, label=label, linewidths=0, alpha=0.6)
+
+
 def _line(axes: Any, rounds: Sequence[int], rows: np.ndarray, label: str) -> None:
-    middle, low, high = band(rows)
-    (line,) = axes.plot(rounds, middle, label=label)
-    axes.fill_between(rounds, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    """Mean and band, at the rounds where every replicate has a number."""
+    known = np.isfinite(rows).all(0)
+    middle, low, high = band(rows[:, known])
+    at = np.array(rounds)[known]
+    style = LINES[len(axes.get_lines()) % len(LINES)]
+    (line,) = axes.plot(at, middle, label=label, linestyle=style)
+    axes.fill_between(at, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
 
 
 def _png(figure: Any) -> bytes:

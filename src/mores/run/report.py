@@ -45,7 +45,7 @@ def write_report(
         store.write_bytes(folder / "figures" / picture.name, picture.png)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = (resources.files("mores.run") / "report.html.j2").read_text(encoding="utf-8")
-    counts = {name: 0 for name in ("holds", "fails", "undecided", "report")}
+    counts = dict.fromkeys(("holds", "fails", "undecided", "report"), 0)
     for verdict in judged:
         counts[verdict.verdict] += 1
     text = environment.from_string(template).render(
@@ -84,7 +84,7 @@ def _row(verdict: Verdict, scenario: Scenario) -> dict[str, Any]:
         "n": estimate.n,
         "method": estimate.method,
         "points": verdict.n_points,
-        "source": claim.source or scenario.source or "",
+        "source": claim.source or "",
     }
 
 

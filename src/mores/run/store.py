@@ -1,7 +1,7 @@
 """What a run leaves on disk. Every file is whole or absent: written beside, then renamed.
 
-    measures.parquet   replicate, world, stage, episode, round, measure, value: one row a number
-    trajectory.zarr    sampled hidden quantities, with units and names
+measures.parquet   replicate, world, stage, episode, round, measure, value: one row a number
+trajectory.zarr    sampled hidden quantities, with units and names
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _write_measures(path: Path, record: Record) -> None:
     names = list(record.measures)
 
     def write(spare: Path) -> None:
-        with pq.ParquetWriter(spare, _SCHEMA()) as writer:
+        with pq.ParquetWriter(spare, _schema()) as writer:
             for number, name in enumerate(names):  # a measure at a time: memory stays small
                 columns = {
                     "replicate": np.repeat(record.replicate, rounds).astype(np.int32),
@@ -92,12 +92,12 @@ def _write_measures(path: Path, record: Record) -> None:
                     ),
                     "value": record.measures[name].reshape(-1).astype(np.float32),
                 }
-                writer.write_table(pa.table(columns, schema=_SCHEMA()))
+                writer.write_table(pa.table(columns, schema=_schema()))
 
     _beside(path, write)
 
 
-def _SCHEMA() -> Any:  # noqa: N802 - a constant that needs an import
+def _schema() -> Any:
     import pyarrow as pa
 
     name = pa.dictionary(pa.int32(), pa.string())

@@ -66,9 +66,7 @@ def recorded_rounds(scenario: Scenario) -> tuple[int, ...]:
 def resolved(scenario: Scenario, cells: Sequence[Cell]) -> str:
     """The scenario as YAML with every parameter written out, those left at defaults included."""
     given_by_cell = {"env", "people", "players"}
-    told = scenario.model_dump(
-        mode="json", by_alias=True, exclude_none=True, exclude=given_by_cell
-    )
+    told = scenario.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=given_by_cell)
     told["cells"] = {}
     for cell in cells:
         game, players, population = cell.build()

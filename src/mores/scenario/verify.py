@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,8 @@ from mores.scenario.cell import Built, Cell
 from mores.scenario.model import Claim, Scenario
 from mores.scenario.places import Places, Problem, shown
 
-DERIVED = {"causal_drift": "centre"}  # computed from recorded measures, against the control
+DERIVED = {"causal_drift": "centre"}  # computed for claims from this measure and the control's
+_INDEXED = re.compile(r"\[([0-9]{1,9})\]$")
 MOST_NUMBERS = 2**31  # that the seats of one world may see: 8 GiB
 
 
@@ -31,23 +33,23 @@ def claims(scenario: Scenario, places: Places) -> list[Problem]:
         problems.append(Problem(places.value(path), path, message))
 
     for i, name in enumerate(scenario.measures):
-        for message in _derived(scenario, name):
+        if name in DERIVED:
+            message = f"{name} is for claims, and computed from {DERIVED[name]}: list that here"
             wrong(message, "measures", i)
     arms = list(scenario.arms) or ["main"]
     for i, claim in enumerate(scenario.claims):
-        known = dict.fromkeys([*scenario.measures, *DERIVED])
         arm = arm_of(scenario, claim)
         if arm is None:
             wrong("does not say which arm; name one, or a control", "claims", i)
         elif arm not in arms:
-            wrong(f"there is no arm {arm!r}{_near(arm, arms)}", "claims", i, "arm")
+            wrong(f"there is no arm {arm!r}{_near(arm, scenario.arms)}", "claims", i, "arm")
         if claim.against is not None and claim.against not in arms:
-            near = _near(claim.against, arms)
+            near = _near(claim.against, scenario.arms) or "; the scenario has no arms"
             wrong(f"there is no arm {claim.against!r}{near}", "claims", i, "against")
         elif claim.against is not None and claim.against == arm:
             wrong("is the arm itself; compare with another", "claims", i, "against")
-        if claim.measure not in known:
-            near = _near(claim.measure, known)
+        if _whole(claim.measure) not in [*scenario.measures, *DERIVED]:
+            near = _near(claim.measure, dict.fromkeys([*scenario.measures, *DERIVED]))
             message = f"{claim.measure!r} is not among the scenario's measures{near}"
             wrong(message, "claims", i, "measure")
         for message in _derived(scenario, claim.measure):
@@ -73,12 +75,17 @@ def cell(scenario: Scenario, places: Places, cell: Cell, built: Built) -> list[P
         return problems
     for i, name in enumerate(scenario.measures):
         if name not in measures and name not in DERIVED:
-            near = _near(name, [*measures, *DERIVED])
+            near = _near(name, measures)
             message = f"{cell.env['kind']} has no measure {name!r}{near}"
             problems.append(_at(places, message, "measures", i))
     for i, claim in enumerate(scenario.claims):
         if cell.arm not in (arm_of(scenario, claim), claim.against):
             continue
+        size = _size(measures.get(_whole(claim.measure)))
+        if size is not None and not _number(claim.measure) < size:
+            numbers = f"{size} numbers in {cell.arm}, counted from 0" if size else "one number"
+            message = f"{_whole(claim.measure)} is {numbers}"
+            problems.append(_at(places, message, "claims", i, "measure"))
         if claim.interval == "people" and getattr(population, "resample", False) is not True:
             message = f"people needs people.resample to be true, and in {cell.arm} it is not"
             problems.append(_at(places, message, "claims", i, "interval"))
@@ -95,13 +102,26 @@ def _begun(
     cell: Cell, built: Built, seed: int, problems: list[Problem]
 ) -> Mapping[str, Any] | None:
     """Begin one world as the table does, and look at its measures."""
-    game, players, population = built
-    numbers = sum(role.count * role.sees.size for role in game.roles)
+    numbers = sum(role.count * role.sees.size for role in built.game.roles)
     if numbers > MOST_NUMBERS:
         message = f"is too large: in one world {numbers:,} numbers are seen"
         problems.append(cell.origin.problem(("env",), message))
         return None
     draws = Draws.of(seed, [0]).within("start")
+    try:
+        return _measured(cell, built, draws, problems)
+    except (MemoryError, RuntimeError) as error:  # PyTorch has no class of its own for it
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        message = "is too large: not one world fits into memory"
+        problems.append(cell.origin.problem(("env",), message))
+        return None
+
+
+def _measured(
+    cell: Cell, built: Built, draws: Draws, problems: list[Problem]
+) -> Mapping[str, Any] | None:
+    game, players, population = built
     try:
         start = None if population is None else population.people(draws.within("people"))
     except UserError as error:
@@ -119,6 +139,22 @@ def _begun(
     except UserError as error:
         problems.append(cell.origin.problem(("env",), shown(error, 300)))
     return None
+
+
+def _whole(measure: str) -> str:
+    """`centre` of `centre[1]`, which is the second number of it."""
+    return _INDEXED.sub("", measure)
+
+
+def _number(measure: str) -> int:
+    """1 of `centre[1]`; -1 where all numbers are meant."""
+    found = _INDEXED.search(measure)
+    return int(found[1]) if found else -1
+
+
+def _size(found: Any) -> int | None:
+    """Of how many numbers a measure of a world is; 0: it is one number, without index."""
+    return None if found is None else (found.shape[1] if found.dim() > 1 else 0)
 
 
 def _derived(scenario: Scenario, name: str) -> list[str]:

@@ -41,9 +41,7 @@ def game_from(game: str | Game[Any], parameters: Mapping[str, Any]) -> Game[Any]
     return game
 
 
-def players_from(
-    game: Game[Any], players: Mapping[str, Player | Made] | None
-) -> dict[str, Player]:
+def players_from(game: Game[Any], players: Mapping[str, Player | Made] | None) -> dict[str, Player]:
     """The players named for roles, and the game's baseline for the others."""
     roles = {role.name for role in game.roles}
     found = dict(game.baseline())

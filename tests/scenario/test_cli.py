@@ -1,0 +1,192 @@
+"""The commands: what they print, and what code they end with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from mores.cli import main
+
+Write = Callable[..., str]
+TOYS = Path(__file__).parent / "toys.py"
+UNTRUE = """\
+  - says: Who walks stays [where] they are
+    kind: statistical
+    measure: drift
+    arm: walking
+    bound: {within: [0, 0.001]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables as on a wide terminal, where nothing is folded."""
+    monkeypatch.setenv("COLUMNS", "250")
+
+
+def mores(*arguments: str, cwd: Path, **rest: object) -> subprocess.Popen[str]:
+    """The command line in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "mores.cli", *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **rest,  # type: ignore[call-overload]
+    )
+
+
+def test_check(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", write(), "replicates=1200", "sweep.env.values=[1, 2, 3]"]) == 0
+    assert capsys.readouterr().out == (
+        "s.yaml: fine: 2 arms, 3 points of the sweep, 1,200 replicates, 10 rounds, 1 claim\n"
+    )
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"mores {metadata.version('mores')}\n"
+    assert main([]) == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in ("run", "check", "list", "claims"))
+    assert main(["run", "--help"]) == 0
+    assert "--only" in capsys.readouterr().out
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    told = capsys.readouterr().out
+    for text in ("environments", "toy_walk", "People who walk where they say they will."):
+        assert text in told
+    for text in ("players", "toy_stride", "populations", "A crowd at zero.", "scenarios", "karate"):
+        assert text in told
+
+
+@pytest.mark.parametrize(
+    ("where", "there", "gone"),
+    [
+        (["stochastic"], ["toy_walk"], ["toy_still", "toy_stride"]),
+        (["paper=toy"], ["toy_walk"], ["coevolution", "karate"]),
+        (["stochastic=false"], ["toy_still"], ["toy_walk"]),
+        (["stochastic", "paper=nowhere"], ["Nothing has these traits."], ["toy_walk"]),
+        (["env=lock_in"], ["lock_in"], ["karate"]),
+    ],
+)
+def test_list_where(
+    where: list[str], there: list[str], gone: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list", *(text for one in where for text in ("--where", one))]) == 0
+    told = capsys.readouterr().out
+    assert all(text in told for text in there)
+    assert not any(f" {text} " in told for text in gone)
+
+
+def test_run(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", write(), "--out", "here"]) == 0
+    told = capsys.readouterr().out
+    assert "Who walks gets somewhere" in told and "holds" in told
+    assert "report: here/report.html" in told
+    assert (tmp_path / "here" / "report.html").exists()
+    assert (tmp_path / "here" / "scenario.yaml").read_text() == (tmp_path / "s.yaml").read_text()
+
+
+def test_a_claim_that_fails(write: Write, good: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", write(good + UNTRUE)]) == 1
+    told = capsys.readouterr().out
+    assert "stays [where] they are" in told and "fails" in told
+
+
+def test_some_replicates_only(write: Write, tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    assert main(["run", write(), "--out", "some", "--only", "3,0-1"]) == 0
+    (table, *_) = (tmp_path / "some").rglob("measures.parquet")
+    replicates = pyarrow.parquet.read_table(table)["replicate"].to_pylist()
+    assert set(replicates) == {0, 1, 3}
+
+
+def test_a_scenario_without_claims(
+    write: Write, good: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", write(good.partition("claims:")[0])]) == 0
+    assert "makes no claims" in capsys.readouterr().out
+
+
+def test_claims_of_several_files(
+    write: Write, good: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = write(), write(good + UNTRUE, "t.yaml")
+    assert main(["claims", first]) == 0
+    assert capsys.readouterr().out.count("Who walks gets somewhere") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.yaml", "t.yaml"]
+    assert main(["claims", first, second, "--out", "kept"]) == 1
+    told = capsys.readouterr().out
+    assert told.count("Who walks gets somewhere") == 2
+    assert told.count("fails") == 1
+    assert len(list((tmp_path / "kept").glob("*/report.html"))) == 2
+
+
+def test_no_claim_is_run_before_all_files_are_fine(
+    write: Write, good: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = write(good.replace("drift]", "drft]"), "wrong.yaml")
+    assert main(["claims", write(), wrong, "--out", "kept"]) == 2
+    assert not (tmp_path / "kept").exists()
+    assert capsys.readouterr().err.startswith("wrong.yaml:12:20: measures.1: toy_walk has no")
+
+
+def test_a_folder_that_cannot_be_written(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", write(), "--out", "s.yaml"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and "s.yaml" in said[0]
+
+
+@pytest.mark.slow
+def test_code_of_ones_own(write: Write, tmp_path: Path) -> None:
+    file = write()
+    ran = mores("check", file, "--load", str(TOYS), cwd=tmp_path)
+    assert ran.communicate() == (
+        "s.yaml: fine: 2 arms, 5 replicates, 10 rounds, 1 claim\n",
+        "",
+    )
+    assert ran.returncode == 0
+    ran = mores("check", file, cwd=tmp_path)  # without it nobody knows toy_walk
+    out, err = ran.communicate()
+    assert (ran.returncode, out) == (2, "")
+    assert err.startswith("s.yaml:3:13: env.kind: no environment 'toy_walk'")
+
+
+@pytest.mark.slow
+def test_interrupted(tmp_path: Path) -> None:
+    # the user's file stands for the user's keyboard: a signal at a moment that is known
+    (tmp_path / "stop.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    ran = mores("run", "karate", "--load", "stop.py", cwd=tmp_path)
+    assert ran.communicate() == ("", "mores: interrupted\n")
+    assert ran.returncode == 130
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["list"], ["check", "karate"]])
+def test_a_reader_that_has_gone(arguments: list[str], tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "mores.cli", *arguments]
+    ran = subprocess.run(command, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (ran.returncode, ran.stderr) == (141, "")
+
+
+@pytest.mark.slow
+def test_asking_for_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from mores.cli import main; main(['--help']); "
+        "print([m for m in ('torch', 'scipy', 'matplotlib') if m in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.stdout.splitlines()[-1] == "[]", ran.stderr
