@@ -73,6 +73,11 @@ class Box:
         return tuple(part.high for part in self.parts.values() for _ in range(part.size))
 
     @functools.cached_property
+    def limits(self) -> tuple[Float[Tensor, " size"], Float[Tensor, " size"]]:
+        """`low` and `high` as tensors."""
+        return torch.tensor(self.low), torch.tensor(self.high)
+
+    @functools.cached_property
     def _slices(self) -> Mapping[str, slice]:
         slices, at = {}, 0
         for name, part in self.parts.items():

@@ -18,6 +18,7 @@ from mores.draws import Draws, Worlds
 from mores.errors import UserError, did_you_mean
 from mores.game import Box, Discrete, Game, Phase, Player, Role
 from mores.people import People
+from mores.repair import Repaired, repair
 
 
 @runtime_checkable
@@ -92,7 +93,6 @@ class Table:
             name: torch.tensor(seats, device=self.device) for name, seats in self.outside.items()
         }
         self._nobody = torch.zeros(len(self.worlds), dtype=torch.bool, device=self.device)
-        self._known_bounds: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
         self.seed: int | None = None
 
     def _check_seats(self, players: Mapping[str, Player]) -> None:
@@ -339,39 +339,16 @@ class Table:
     def _no_pay(self, name: str) -> Tensor:
         return torch.zeros(len(self.worlds), self.roles[name].count, device=self.device)
 
-    def _repair(self, name: str, action: Tensor) -> tuple[Tensor, Tensor]:
-        """An action that is in the space and legal, and whether it had to be changed."""
+    def _repair(self, name: str, action: Tensor) -> Repaired:
+        """What the outside seats of a role do, made legal."""
         space, seats = self.phase.acts[name], self._seats[name]
-        action = action.to(self.device)
         expected = (len(self.worlds), len(seats))
         if tuple(action.shape[:2]) != expected or action.dim() != 2 + isinstance(space, Box):
             raise UserError(f"actions of {name!r} lead with {expected}, not {tuple(action.shape)}")
-        if isinstance(space, Discrete):
-            legal = self.mask(name, space.options)[:, seats]
-            choice = action.to(torch.int64)
-            inside = (choice >= 0) & (choice < space.options)
-            asked = choice.clamp(0, space.options - 1)[..., None]
-            fine = inside & legal.gather(-1, asked)[..., 0] & (choice == action)
-            return torch.where(fine, choice, legal.to(torch.int8).argmax(-1)), ~fine
-        if action.shape[-1] != space.size:
-            raise UserError(
-                f"actions of {name!r} have {space.size} numbers, not {action.shape[-1]}"
-            )
-        action = action.to(torch.float32)
-        low, high = self._bounds(name)
-        mended = torch.nan_to_num(action, nan=0.0).clamp(low, high)
-        return mended, (mended != action).any(-1)
-
-    def _bounds(self, name: str) -> tuple[Tensor, Tensor]:
-        space = self.phase.acts[name]
-        assert isinstance(space, Box)
-        place = (self.phase.name, name)
-        if place not in self._known_bounds:
-            self._known_bounds[place] = (
-                torch.tensor(space.low, device=self.device),
-                torch.tensor(space.high, device=self.device),
-            )
-        return self._known_bounds[place]
+        legal = self.game.legal(self.state, name, self.phase.name)
+        if legal is not None:
+            legal = legal[:, seats]
+        return repair(space, action.to(self.device), legal, name)
 
     # --- saving ---------------------------------------------------------------------------------
 

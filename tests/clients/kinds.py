@@ -10,10 +10,9 @@ from typing import Any
 import gymnasium
 import pettingzoo
 
-from mores.registry import ENVIRONMENTS, class_of
 from mores.views.ids import gymnasium_id, pettingzoo_id
-
-KINDS = [kind for kind in ENVIRONMENTS if class_of("environment", kind).__module__[:6] == "mores."]
+from tests.conformance.games import SHIPPED as KINDS
+from tests.conformance.games import make, small
 
 MEANT = (
     "error",
@@ -38,14 +37,9 @@ MEANT = (
 )
 
 
-def small(kind: str) -> dict[str, Any]:
-    """Parameters for a quick test: a handful of people, where there are people."""
-    return {"people": 4} if "people" in class_of("environment", kind).model_fields else {}
-
-
 def roles(kind: str) -> list[str]:
     """Names of the roles of that environment."""
-    return [role.name for role in class_of("environment", kind)(**small(kind)).roles]
+    return [role.name for role in make(kind).roles]
 
 
 SEATS = [(kind, f"{role}_0") for kind in KINDS for role in roles(kind)]

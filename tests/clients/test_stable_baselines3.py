@@ -30,7 +30,7 @@ def test_ppo(kind: str, seat: str) -> None:
 
 
 def learn_at_all(env: Any, supersuit: Any, seats: int) -> None:
-    """One policy for all seats of two worlds. SuperSuit's vector cannot be seeded by the learner."""
+    """One policy for all seats of two worlds. (No seed: SuperSuit's vector takes none.)"""
     env = supersuit.pettingzoo_env_to_vec_env_v1(env)
     env = supersuit.concat_vec_envs_v1(env, 2, num_cpus=0, base_class="stable_baselines3")
     assert env.num_envs == 2 * seats

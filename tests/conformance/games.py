@@ -118,7 +118,7 @@ class AnyOption(Player):
 
 
 class Tally(AnyOption):
-    """Somebody who also keeps all that it ever earned: a learner, whose memory outlives episodes."""
+    """Somebody who also keeps all that it earned: a learner, whose memory outlives episodes."""
 
     def again(self, memory: Tensor, fresh: Tensor, over: Tensor) -> Tensor:
         return memory
@@ -183,7 +183,9 @@ class Still(Player):
         return Act(torch.zeros(*seen.shape[:2], self.size), memory)
 
 
-SHIPPED = [kind for kind, made in ENVIRONMENTS.items() if str(made).find("mores.") >= 0]
+SHIPPED = [
+    kind for kind in ENVIRONMENTS if class_of("environment", kind).__module__[:6] == "mores."
+]
 
 
 def small(kind: str) -> dict[str, int]:

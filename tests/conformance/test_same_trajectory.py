@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from mores.game import Discrete
 from mores.table import Table
 from mores.views.gym import Env
 from mores.views.pettingzoo import AEC, Parallel
@@ -138,7 +137,7 @@ def trajectory_of_aec(env: AEC, actions: dict[str, list[np.ndarray]]) -> dict[st
     lived: dict[str, list] = {agent: [] for agent in env.possible_agents}
     env.reset(seed=SEED)
     for agent in env.agent_iter():
-        seen, reward, terminated, truncated, info = env.last()
+        seen, reward, terminated, truncated, _ = env.last()
         lived[agent].append((seen.tobytes(), np.float32(reward), terminated, truncated))
         env.step(None if terminated or truncated else next(left[agent]))
     return lived

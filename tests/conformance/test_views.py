@@ -21,7 +21,7 @@ from mores.views.pettingzoo import AEC, Parallel
 from mores.views.seats import outside_seats
 from mores.views.torchrl import TorchRLEnv
 from mores.views.vector import VectorEnv
-from tests.conformance.games import EVERY_GAME, EVERY_SEAT, Meeting, Relay, Still, make
+from tests.conformance.games import EVERY_GAME, EVERY_SEAT, SHIPPED, Meeting, Relay, Still, make
 
 # --- spaces --------------------------------------------------------------------------------------
 
@@ -237,7 +237,7 @@ def test_max_cycles_counts_phases(form: type) -> None:
     while env.agents:
         steps += 1
         if form is Parallel:
-            *_, truncated, _ = env.step({agent: 1 for agent in env.agents})
+            *_, truncated, _ = env.step(dict.fromkeys(env.agents, 1))
             over = all(truncated.values())
         else:
             over = env.truncations[env.agent_selection]
@@ -346,7 +346,7 @@ def test_measures_of_an_episode_that_ended() -> None:
     assert np.array_equal(told["final_info"]["secrets"][0].numpy(), alone["secrets"])
     assert torch.equal(shown["secrets"], told["final_info"]["secrets"])
     assert torch.equal(start["measures", "secrets"], told["secrets"])
-    with pytest.raises(UserError, match="no measure 'round'.*did you mean 'rounds'"):
+    with pytest.raises(UserError, match=r"no measure 'round'.*did you mean 'rounds'"):
         Env(Relay(), "caller_0", measures=["round"]).reset()
 
 
@@ -522,7 +522,7 @@ def test_an_environment_of_ones_own_is_known_everywhere() -> None:
         pettingzoo.aec_registry.pop("mores/test_relay-v0")
 
 
-@pytest.mark.parametrize("kind", registry.ENVIRONMENTS)
+@pytest.mark.parametrize("kind", SHIPPED)
 def test_parameters_do_not_meet_arguments_of_views(kind: str) -> None:
     """A parameter named `rounds` could not be given to a view by name."""
     taken = {"game", "seat", "outside", "players", "rounds", "population", "measures", "device"}

@@ -63,7 +63,7 @@ def _interval(
 
     if about_mean:  # the moments below then lose no digits
         x, y = x - x.mean(), None if y is None else y - y.mean()
-    (value,), (error,) = statistic(_moments(x, y, np.ones((1, len(x))), about_mean))
+    (value,), (error,) = statistic(_moments(x, y, np.ones((len(x), 1)), about_mean))
     if error == 0.0:  # of a deviation: as many above as below, equally far; that bounds nothing
         return (-math.inf, math.inf) if about_mean else (float(value), float(value))
     if len(x) > LARGE:
@@ -106,9 +106,7 @@ def _variance(fourth: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.where(variance > NOTHING * fourth, variance, 0.0)
 
 
-def _moments(
-    x: np.ndarray, y: np.ndarray | None, counts: np.ndarray, about_mean: bool
-) -> Moments:
+def _moments(x: np.ndarray, y: np.ndarray | None, counts: np.ndarray, about_mean: bool) -> Moments:
     """Second and fourth moments of the replicates drawn `counts` times, `[resample]` each.
 
     Those about the resample's own means follow from those about zero by the binomial theorem.
@@ -117,10 +115,10 @@ def _moments(
     if y is not None:
         powers += [(0, 2), (0, 4), (2, 2)]
         powers += [(0, 1), (0, 3), (1, 1), (2, 1), (1, 2)] if about_mean else []
-    columns = np.stack([x**i if y is None else x**i * y**j for i, j in powers], axis=1)
-    n, rows = len(x), max(1, AT_ONCE // len(x))
-    parts = [counts[r : r + rows] @ columns / n for r in range(0, len(counts), rows)]
-    m = dict(zip(powers, np.ascontiguousarray(np.concatenate(parts).T), strict=True))
+    columns = np.stack([x**i if y is None else x**i * y**j for i, j in powers]) / len(x)
+    cells = max(1, AT_ONCE // len(x))
+    parts = [columns @ counts[:, c : c + cells] for c in range(0, counts.shape[1], cells)]
+    m = dict(zip(powers, np.concatenate(parts, axis=1), strict=True))
     if not about_mean:
         return m
     a, central = m[1, 0], {}
@@ -145,15 +143,19 @@ def _about_mean(
 
 @functools.lru_cache(maxsize=2)
 def _counts(n: int) -> np.ndarray:
-    """How often each of n replicates is drawn in each resample, `[resample, replicate]`."""
-    draws = np.random.default_rng(SEED)
-    counts = np.empty((RESAMPLES, n), dtype=np.uint16)
-    rows = max(1, AT_ONCE // n)
-    for start in range(0, RESAMPLES, rows):
-        here = min(rows, RESAMPLES - start)
-        cells = draws.integers(0, n, (here, n)) + n * np.arange(here)[:, None]
-        counts[start : start + here] = np.bincount(cells.ravel(), minlength=here * n).reshape(-1, n)
-    return counts
+    """How often each of n replicates is drawn in each resample, `[replicate, resample]`.
+
+    Kept as floating-point numbers where they are few, else in a quarter of the room.
+    """
+    draws, parts = np.random.default_rng(SEED), []
+    cells = max(1, AT_ONCE // n)
+    for start in range(0, RESAMPLES, cells):
+        here = min(cells, RESAMPLES - start)
+        drawn = draws.integers(0, n, (here, n)) + n * np.arange(here)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=here * n).reshape(here, n)
+        parts.append(counts.T.astype(np.uint16))
+    all_counts = np.concatenate(parts, axis=1)
+    return all_counts.astype(np.float64) if all_counts.size <= AT_ONCE else all_counts
 
 
 def _unbiased(n: int, about_mean: bool) -> float:

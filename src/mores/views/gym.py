@@ -44,7 +44,7 @@ class Env(gymnasium.Env[Observation, Any]):
         UserError: an unknown name or parameter, or a wrong value.
     """
 
-    metadata = {"render_modes": list(text.MODES), "render_fps": 4}
+    metadata = {"render_modes": list(text.MODES), "render_fps": 4}  # noqa: RUF012
 
     def __init__(
         self,

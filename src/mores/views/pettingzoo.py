@@ -124,7 +124,7 @@ class _Seats:
         return [name for name, seat in self.seats.items() if seat.role in roles]
 
     def _play(self, actions: Mapping[str, Any]) -> Phase:
-        """Let the acting agents act, and play on to the next phase in which anybody outside does."""
+        """Let the acting agents act, and play on to the next phase that asks anybody outside."""
         asked = self._acting()
         acts: dict[str, list[torch.Tensor]] = {role: [] for role in self.table.acting}
         for name in asked:

@@ -70,7 +70,7 @@ class TorchRLEnv(EnvBase):
         **parameters: Any,
     ) -> None:
         which = Worlds.of(worlds)
-        super().__init__(device=device, batch_size=[len(which)])
+        super().__init__(device=device, batch_size=torch.Size([len(which)]))
         self.game, self.measures = seats.game_from(game, parameters), tuple(measures)
         out = seats.outside_seats(self.game, outside, players)
         self.table = Table(
@@ -146,7 +146,9 @@ class TorchRLEnv(EnvBase):
             }
             if role in self._options:
                 mask = self.table.mask(role, self._options[role])[:, numbers]
-                self.input_spec["full_action_spec", role, "action"].update_mask(mask)
+                choices = self.full_action_spec[role, "action"]
+                assert isinstance(choices, Categorical)
+                choices.update_mask(mask)
                 group["action_mask"] = mask.clone()
             groups[role] = TensorDict(group, batch_size=shape, device=self.device)
         if self.measures:
@@ -157,10 +159,8 @@ class TorchRLEnv(EnvBase):
         told = seats.chosen_measures(self.game, self.table.state, self.measures)
         if turn is None or turn.ended_in is None:
             return told
-        over, last = (
-            turn.terminated | turn.truncated,
-            seats.chosen_measures(self.game, turn.ended_in, self.measures),
-        )
+        over = turn.terminated | turn.truncated
+        last = seats.chosen_measures(self.game, turn.ended_in, self.measures)
         return {
             name: torch.where(over.view(-1, *[1] * (now.dim() - 1)), last[name], now)
             for name, now in told.items()

@@ -48,7 +48,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
         UserError: an unknown name or parameter, or a wrong value.
     """
 
-    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
     autoreset_mode = AutoresetMode.SAME_STEP  # TorchRL looks for it here
 
     def __init__(

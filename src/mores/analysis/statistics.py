@@ -1,0 +1,131 @@
+"""Statistics of replicates: their values, and how far a mean or a median may be off."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+Statistic = Literal["mean", "median", "rms", "sd"]
+STATISTICS: tuple[Statistic, ...] = ("mean", "median", "rms", "sd")
+
+Values = Float[np.ndarray, " replicate"]
+
+
+class Pair(NamedTuple):
+    """Two figures of the same replicates, and the covariance matrix of their errors."""
+
+    one: float
+    other: float
+    variance_one: float
+    covariance: float
+    variance_other: float
+
+
+class Ranked(NamedTuple):
+    """Two order statistics, and how often they hold the median between them."""
+
+    low: float
+    high: float
+    held: float
+
+
+def value_of(x: Values, statistic: Statistic) -> float:
+    """Mean, median, rms (root of the mean square) or sd (with n - 1; nan of one replicate).
+
+    Equal replicates give their own value to the last bit, which a sum over n would not.
+    """
+    if statistic == "sd":
+        if len(x) == 1:
+            return math.nan
+        return 0.0 if constant(x) else float(x.std(ddof=1))
+    if statistic == "rms":
+        x = np.abs(x)
+    if constant(x):
+        return float(x[0])
+    if statistic == "rms":
+        return math.sqrt(float((x * x).mean()))
+    return float(x.mean() if statistic == "mean" else np.median(x))
+
+
+def whose_mean(x: Values, statistic: Statistic) -> Values:
+    """Numbers whose mean is the mean, the square of the rms, or the variance.
+
+    For the variance these are its jackknife pseudo-values.
+    """
+    if statistic == "mean":
+        return x
+    if statistic == "rms":
+        return x * x
+    n = len(x)
+    return (n * (x - x.mean()) ** 2 - x.var(ddof=1)) / (n - 2)
+
+
+def pair_of_means(u: Values, v: Values) -> Pair:
+    """The means of two columns of the same replicates."""
+    (variance_u, covariance), (_, variance_v) = np.cov(u, v) / len(u)
+    return Pair(
+        float(u.mean()), float(v.mean()), float(variance_u), float(covariance), float(variance_v)
+    )
+
+
+def pair_of_medians(a: Values, b: Values) -> Pair:
+    """The medians of two columns of the same replicates, after Bonett and Price 2020.
+
+    Each error comes from order statistics. The covariance comes from the share of replicates that
+    lie on the same side of both medians, drawn towards none as they do; a tie counts half.
+    """
+    middle_a, middle_b = float(np.median(a)), float(np.median(b))
+    side_a, side_b = np.sign(a - middle_a), np.sign(b - middle_b)
+    replicates = math.sqrt((side_a**2).sum() * (side_b**2).sum())
+    alike = float((side_a * side_b).sum()) / (replicates + 1.0)
+    error_a, error_b = median_error(a), median_error(b)
+    return Pair(middle_a, middle_b, error_a**2, alike * error_a * error_b, error_b**2)
+
+
+def median_error(x: Values) -> float:
+    """Standard error of a median: the width of two order statistics over its normal quantiles.
+
+    Price and Bonett 2001, J. Stat. Comput. Simul. 68, 295.
+    """
+    from scipy.special import bdtr, ndtri
+
+    n, ordered = len(x), np.sort(x)
+    rank = max(1, round(n / 2 - math.sqrt(n)))
+    quantiles = -2.0 * ndtri(bdtr(rank - 1, n, 0.5))
+    return float((ordered[n - rank] - ordered[rank - 1]) / quantiles)
+
+
+def around_median(x: Values, level: float) -> Ranked:
+    """The innermost pair of order statistics that holds the level; else the outermost there is.
+
+    P(x_(k) <= median <= x_(n+1-k)) >= 1 - 2 P(Binomial(n, 1/2) < k), with equality where no two
+    replicates can be equal (David and Nagaraja 2003, Order Statistics, 7.1).
+    """
+    from scipy.special import bdtr
+
+    n, ordered = len(x), np.sort(x)
+    held = 1.0 - 2.0 * bdtr(np.arange(n // 2), n, 0.5)
+    rank = max(1, int((held >= level).sum()))
+    return Ranked(float(ordered[rank - 1]), float(ordered[n - rank]), float(held[rank - 1]))
+
+
+def student(n: int, level: float) -> float:
+    """Upper quantile of Student's t with n - 1 degrees of freedom, for a two-sided level."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(n - 1, 0.5 + level / 2.0))
+
+
+def normal(level: float) -> float:
+    """Upper quantile of the normal distribution, for a two-sided level."""
+    from scipy.special import ndtri
+
+    return float(ndtri(0.5 + level / 2.0))
+
+
+def constant(x: np.ndarray) -> bool:
+    """All entries are equal."""
+    return bool((x == x[0]).all())

@@ -1,0 +1,62 @@
+"""Actions from outside may be anything: make them legal, and say which had to be changed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mores.errors import UserError
+from mores.game import Box, Discrete, Space
+
+
+class Repaired(NamedTuple):
+    """An action that is in its space and legal, and where it is not what was asked for."""
+
+    action: Tensor
+    changed: Bool[Tensor, "world seat"]
+
+
+def repair(
+    space: Space, action: Tensor, legal: Bool[Tensor, "world seat option"] | None, role: str
+) -> Repaired:
+    """Mend what seats of a role do.
+
+    Args:
+        space: what they may do in this phase.
+        action: what they ask for: `[world, seat]`, or `[world, seat, size]` for a box.
+        legal: open options of each seat; `None`: all.
+        role: its name, for messages.
+
+    Raises:
+        UserError: a box's action of the wrong size: that is no slip of a policy.
+    """
+    if isinstance(space, Discrete):
+        return _choice(space, action, legal)
+    if action.shape[-1] != space.size:
+        raise UserError(f"actions of {role!r} have {space.size} numbers, not {action.shape[-1]}")
+    return _point(space, action)
+
+
+def _choice(
+    space: Discrete, action: Tensor, legal: Bool[Tensor, "world seat option"] | None
+) -> Repaired:
+    """What is not open becomes the first option that is."""
+    asked = torch.nan_to_num(action, nan=-1.0) if action.is_floating_point() else action
+    inside = (asked >= 0) & (asked < space.options)
+    choice: Int[Tensor, "world seat"] = torch.where(inside, asked, 0).to(torch.int64)
+    fine = inside & (choice == asked)  # 1.5 is no option
+    if legal is None:
+        return Repaired(torch.where(fine, choice, 0), ~fine)
+    fine = fine & legal.gather(-1, choice[..., None])[..., 0]
+    return Repaired(torch.where(fine, choice, legal.to(torch.int8).argmax(-1)), ~fine)
+
+
+def _point(space: Box, action: Tensor) -> Repaired:
+    """What is no number becomes 0, and what is out of range its nearest end."""
+    action = action.to(torch.float32)
+    low, high = (limit.to(action.device) for limit in space.limits)
+    mended: Float[Tensor, "world seat size"] = torch.nan_to_num(action, nan=0.0).clamp(low, high)
+    return Repaired(mended, (mended != action).any(-1))
