@@ -1,0 +1,165 @@
+"""What every view promises of spaces, masks and actions that are not allowed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from mores import UserError
+from mores.game import Box, Discrete, Phase
+from mores.views import spaces
+from mores.views.gym import Env
+from mores.views.pettingzoo import AEC, Parallel
+from mores.views.torchrl import TorchRLEnv
+from mores.views.vector import VectorEnv
+from tests.conformance.games import EVERY_GAME, EVERY_SEAT, Meeting, Relay, make
+
+
+@pytest.mark.parametrize("kind", EVERY_GAME)
+def test_spaces_are_those_of_the_roles(kind: str) -> None:
+    game = make(kind)
+    for role in game.roles:
+        seen = spaces.observation_space(role)
+        assert (seen.shape, seen.dtype) == ((role.sees.size,), np.float32)
+        assert np.array_equal(seen.low, np.array(role.sees.low, np.float32))
+        assert np.array_equal(seen.high, np.array(role.sees.high, np.float32))
+        done = spaces.action_space(game, role.name)
+        acts = [phase.acts[role.name] for phase in game.phases if role.name in phase.acts]
+        if isinstance(done, gymnasium.spaces.Discrete):
+            assert done.n == max(act.options for act in acts)  # type: ignore[union-attr]
+        else:
+            assert all(done == spaces.box_space(act) for act in acts)  # type: ignore[arg-type]
+
+
+def test_a_role_with_two_kinds_of_action_is_refused() -> None:
+    class Mixed(Relay):
+        other: Any
+
+        @property
+        def phases(self) -> tuple[Phase, ...]:
+            return (*super().phases[:2], Phase("pay", {"caller": self.other}))
+
+    for other in (Box.of(pay=1), Box.of(pay=2)):
+        with pytest.raises(UserError, match="split it in two roles"):
+            Env(Mixed(other=other), "caller_0")
+    assert Env(Mixed(other=Discrete(7)), "caller_0").action_space.n == 7
+
+    class Boxes(Meeting):
+        @property
+        def phases(self) -> tuple[Phase, ...]:
+            return (*super().phases, Phase("again", {"chair": Box.of(pull=1)}))
+
+    with pytest.raises(UserError, match="in the phases vote, again"):
+        Parallel(Boxes())
+
+
+BAD_CHOICES = [-1, 99, math.nan, math.inf, 0.5]
+
+
+def worst(env: Env) -> Any:
+    """An action that is never allowed."""
+    if isinstance(env.action_space, gymnasium.spaces.Discrete):
+        return 99
+    return np.full(env.action_space.shape, np.nan, np.float32)
+
+
+@pytest.mark.parametrize(("kind", "seat"), EVERY_SEAT)
+def test_a_bad_action_is_flagged_in_every_view(kind: str, seat: str) -> None:
+    game = make(kind)
+    env, vector = Env(game, seat), VectorEnv(game, 2, seat)
+    for info in (env.reset(seed=1)[1], vector.reset(seed=1)[1]):
+        assert not np.asarray(info["repaired"]).any()
+    good, bad = env.action_space.sample(env.reset(seed=1)[1].get("action_mask")), worst(env)
+    assert env.step(bad)[4]["repaired"] is True
+    shown = vector.step(np.stack([np.asarray(good), np.asarray(bad)]).astype(np.float64))[4]
+    assert shown["repaired"].tolist() == [False, True]
+    parallel, native = Parallel(game, outside=[seat]), AEC(game, outside=[seat])
+    assert parallel.reset(seed=1)[1][seat]["repaired"] is False
+    assert parallel.step({seat: bad})[4][seat]["repaired"] is True
+    native.reset(seed=1)
+    native.step(bad)
+    assert native.infos[seat]["repaired"] is True
+    role = seat.rpartition("_")[0]
+    batched = TorchRLEnv(game, 2, outside=[seat])
+    data = batched.rand_action(batched.reset())
+    data[role, "action"] = torch.stack(
+        [data[role, "action"][0].double(), torch.as_tensor(bad)[None]]
+    )
+    flags = batched.step(data)["next", role, "repaired"]
+    assert flags.flatten().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("bad", BAD_CHOICES)
+def test_a_bad_choice_is_as_the_first_open_one(bad: float) -> None:
+    game = Relay(quits=0)
+    one, other = Env(game, "runner_1"), Env(game, "runner_1")
+    one.reset(seed=3)
+    first = int(other.reset(seed=3)[1]["action_mask"].argmax())
+    given, meant = one.step(bad), other.step(first)
+    assert given[4].pop("repaired")
+    assert not meant[4].pop("repaired")
+    assert given[1:4] == meant[1:4]
+    assert np.array_equal(given[0], meant[0])
+
+
+def test_masks_are_one_no_op_while_waiting() -> None:
+    env = Parallel(Relay())
+    _, infos = env.reset(seed=1)
+    seen = []
+    for _ in range(3):
+        acting = {agent for agent in env.agents if infos[agent]["acting"]}
+        seen.append(acting)
+        for agent in env.agents:
+            mask = infos[agent]["action_mask"]
+            assert mask.dtype == np.int8
+            if agent not in acting:
+                assert mask.tolist() == [1] + [0] * (len(mask) - 1)
+        actions = {a: int(infos[a]["action_mask"].argmax()) for a in env.agents}
+        waiting = {agent: 99 for agent in env.agents if agent not in acting}
+        _, _, _, _, infos = env.step(actions | waiting)  # what they do is ignored
+        assert not any(info["repaired"] for info in infos.values())
+    runners = {"runner_0", "runner_1", "runner_2"}
+    assert seen == [{"caller_0"}, runners, {"caller_0"}]
+
+
+def test_options_of_another_phase_are_closed() -> None:
+    """Four options when calling, two when paying: one space, and a mask."""
+    env = Env(Relay(quits=0), "caller_0")
+    masks = [env.reset(seed=1)[1]["action_mask"].tolist()]
+    masks += [env.step(1)[4]["action_mask"].tolist() for _ in range(3)]
+    assert masks == [[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]
+    env.reset(seed=1)
+    env.step(0)
+    assert env.step(3)[4]["repaired"]  # open when calling, not when paying
+
+
+def test_numbers_have_no_mask() -> None:
+    env = Env(Meeting(), "voter_0")
+    assert "action_mask" not in env.reset()[1]
+    with pytest.raises(UserError, match="numbers, not choices"):
+        env.action_masks()
+
+
+def test_actions_that_are_no_numbers() -> None:
+    env = Env(Meeting(), "voter_0")
+    env.reset()
+    for action, message in (("left", "is a number"), ([1, 2], "3 numbers"), (0.5, "lead with")):
+        with pytest.raises(UserError, match=message):
+            env.step(action)
+    parallel = Parallel(Meeting())
+    parallel.reset()
+    with pytest.raises(UserError, match="no action for chair_0, who acts in 'vote'"):
+        parallel.step({f"voter_{i}": np.zeros(3) for i in range(4)})
+    with pytest.raises(UserError, match="different shapes"):
+        parallel.step({a: np.zeros(3 if a == "voter_0" else 2) for a in parallel.agents})
+    vector = VectorEnv(Meeting(), 2, "voter_0")
+    vector.reset()
+    with pytest.raises(UserError, match=r"lead with \(2, 1\)"):
+        vector.step(torch.zeros(3, 3))
+    with pytest.raises(UserError, match="one action for each of 2"):
+        vector.step(1.0)

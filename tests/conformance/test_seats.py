@@ -1,0 +1,167 @@
+"""Who sits where, by name or by object; text; and an environment of one's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pettingzoo
+import pytest
+import torch
+
+import mores
+from mores import UserError, registry
+from mores.views.gym import Env
+from mores.views.pettingzoo import AEC, Parallel
+from mores.views.seats import outside_seats
+from mores.views.torchrl import TorchRLEnv
+from mores.views.vector import VectorEnv
+from tests.conformance.games import SHIPPED, Meeting, Relay, Still
+
+
+def test_who_is_outside() -> None:
+    game = Relay()
+    everybody = {"caller": [0], "runner": [0, 1, 2]}
+    assert outside_seats(game, None, None) == everybody
+    assert outside_seats(game, None, {"caller": 1}) == {"runner": [0, 1, 2]}
+    assert outside_seats(game, ["runner_2", "runner_0"], None) == {"runner": [0, 2]}
+    assert outside_seats(game, ["runner", "runner_0", "caller_0"], None) == everybody
+    for wrong, message in (
+        (["runer"], "did you mean 'runner_0'"),
+        (["runner_3"], "they run to runner_2"),
+        (["runner_x"], "no seat"),
+        ([], "nobody is outside"),
+        ("runner", "is a list"),
+    ):
+        with pytest.raises(UserError, match=message):
+            outside_seats(game, wrong, None)
+    with pytest.raises(UserError, match="nobody is outside"):
+        Parallel(game, players=dict(game.baseline()))
+
+
+@pytest.mark.parametrize("form", [Parallel, AEC])
+def test_partial_seats_outside(form: type) -> None:
+    """Only the seats outside are listed; a player fills the rest of the role."""
+    env = form(Meeting(), outside=["voter_1", "voter_3"], rounds=2)
+    env.reset(seed=1)
+    assert env.possible_agents == env.agents == ["voter_1", "voter_3"]
+    before = env.table.state.at.clone()
+    if form is Parallel:
+        env.step({agent: np.ones(3, np.float32) for agent in env.agents})
+    else:
+        for _ in range(2):
+            env.step(np.ones(3, np.float32))
+    inside = mores.Table(Meeting(), Meeting().baseline(), {}, 1, 2)
+    inside.reset(env.table.seed)
+    assert torch.equal(inside.state.at, before)
+    inside.step()
+    moved = (inside.state.at != env.table.state.at).all(-1)[0]
+    assert moved.tolist() == [False, True, False, True]
+
+
+def test_seats_by_name() -> None:
+    assert Env(Relay()).seat.name == "caller_0"  # the role with fewest seats
+    assert Env(Relay(), "runner_2").seat == ("runner", 2)
+    for wrong, message in (("runner", "no seat"), ("runner_9", "run to runner_2"), ("", "no seat")):
+        with pytest.raises(UserError, match=message):
+            Env(Relay(), wrong)
+
+
+def test_players_are_objects_or_kinds() -> None:
+    """Both say the same, and what is wrong is answered in one line."""
+    for players in ({"chair": Still(size=2)}, {"voter": {"kind": "anyhow"}}):
+        Env(Meeting(), "voter_0" if "chair" in players else "chair_0", players=players).reset()  # type: ignore[arg-type]
+    wrong: list[tuple[Any, str]] = [
+        ({"chairs": Still(size=2)}, "did you mean 'chair'"),
+        ({"chair": {"size": 2}}, "'kind': name"),
+        ({"chair": {"kind": "anyhw"}}, "no player 'anyhw'; did you mean 'anyhow'"),
+        ({"chair": {"kind": "anyhow", "speed": 2}}, "no such parameter"),
+    ]
+    for players, message in wrong:
+        with pytest.raises(UserError, match=message):
+            Env(Meeting(), "voter_0", players=players)
+    with pytest.raises(UserError, match="not with a ready game"):
+        Env(Meeting(), voters=3)
+
+
+def test_people_come_from_a_population() -> None:
+    population = {"kind": "normal", "people": 4, "values": 2}
+    views = [
+        form("coevolution", people=4, population=population)
+        for form in (Env, VectorEnv, Parallel, AEC, TorchRLEnv)
+    ]
+    for view in views:
+        view.reset()
+        assert view.table.people is not None
+    with pytest.raises(UserError, match="population brings"):
+        Env("coevolution", people=5, population=population).reset()
+
+
+def test_options_there_are_none() -> None:
+    for view in (Env(Meeting()), VectorEnv(Meeting(), 2)):
+        view.reset(options={})
+        with pytest.raises(UserError, match="no options; got"):
+            view.reset(options={"colour": 1})
+
+
+def test_render_names_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    env = Env(Relay(), "runner_1", rounds=7, render_mode="ansi", measures=["secrets"])
+    seen, _ = env.reset(seed=1)
+    lines = env.render().splitlines()  # type: ignore[union-attr]
+    assert lines[:3] == ["round 1 of 7, phase run", "runner_1", f"  secret: {seen[0]:.4g}"]
+    assert lines[3:6] == [f"  called: {seen[1]:.4g}", "  ran: 0", "  phase: 1"]
+    assert lines[6].startswith("secrets: ")
+    assert len(lines[6].split()) == 4
+    assert len(lines) == 7
+    plain = Parallel(Meeting(voters=2), render_mode="ansi")
+    plain.reset(seed=1)
+    assert "far" not in (plain.render() or "")
+    assert [line for line in plain.render().splitlines() if line[0] != " "][1:] == [  # type: ignore
+        "voter_0",
+        "voter_1",
+        "chair_0",
+    ]
+    assert capsys.readouterr().out == ""
+    loud = Env(Meeting(voters=20), "voter_0", render_mode="human")
+    loud.reset(seed=1)
+    loud.step(np.zeros(3))
+    shown = capsys.readouterr().out
+    assert shown.count("phase vote") == 2
+    assert loud.render() is None
+    with pytest.raises(UserError, match="did you mean 'human'"):
+        Env(Meeting(), render_mode="humn")
+
+
+def test_an_environment_of_ones_own_is_known_everywhere() -> None:
+    mores.register("environment", "test_relay", Relay)
+    mores.register("environment", "test_relay", Relay)  # twice is once
+    try:
+        one = gymnasium.make("mores/TestRelay-v0", runners=2, seat="runner_1")
+        assert one.unwrapped.game == Relay(runners=2)
+        many = gymnasium.make_vec("mores/TestRelay-v0", num_envs=3)
+        assert isinstance(many, VectorEnv)
+        assert isinstance(many.spec.to_json(), str)  # type: ignore[union-attr]
+        parallel = pettingzoo.make("parallel", "mores/test_relay_v0")
+        assert isinstance(parallel, Parallel)
+        assert isinstance(pettingzoo.make("aec", "mores/test_relay_v0"), AEC)
+        from mores.zoo import test_relay_v0  # type: ignore[attr-defined]
+
+        assert test_relay_v0.parallel_env(runners=2).possible_agents[-1] == "runner_1"
+        with pytest.raises(UserError, match="already"):
+            mores.register("environment", "test_relay", Meeting)
+        with pytest.raises(UserError, match="is no name"):
+            mores.register("environment", "my-game", Meeting)
+    finally:
+        registry.ENVIRONMENTS.pop("test_relay")
+        gymnasium.registry.pop("mores/TestRelay-v0")
+        pettingzoo.parallel_registry.pop("mores/test_relay-v0")  # as PettingZoo writes it
+        pettingzoo.aec_registry.pop("mores/test_relay-v0")
+
+
+@pytest.mark.parametrize("kind", SHIPPED)
+def test_parameters_do_not_meet_arguments_of_views(kind: str) -> None:
+    """A parameter named `rounds` could not be given to a view by name."""
+    taken = {"game", "seat", "outside", "players", "rounds", "population", "measures", "device"}
+    taken |= {"render_mode", "max_cycles", "num_envs", "max_episode_steps", "worlds"}
+    assert not taken & set(registry.class_of("environment", kind).model_fields)
