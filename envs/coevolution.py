@@ -67,7 +67,7 @@ class Coevolution(Game[State]):
         person: `values` own position, `advice` mean of what assistants said last, `peers` mean of
         what those they listen to said last. Nobody sees another person's values.
         assistant: `answers` mean answer of the people this round, `trend` history's last movement
-        (public). All in value units; no bounds.
+        (public). All in value units, in [-extent, extent] but for the trend.
 
     Action:
         person, phase `answer`: `answer` in [-extent, extent]^values.
@@ -134,9 +134,10 @@ class Coevolution(Game[State]):
     @functools.cached_property
     def roles(self) -> tuple[Role, ...]:
         """`person`, and `assistant` where there are any."""
-        size = self.values
-        person = Role("person", self.people, Box.of(values=size, advice=size, peers=size))
-        assistant = Role("assistant", self.assistants, Box.of(answers=size, trend=size))
+        place = Part(self.values, -self.extent, self.extent)
+        person = Role("person", self.people, Box.of(values=place, advice=place, peers=place))
+        sees = Box.of(answers=place, trend=self.values)
+        assistant = Role("assistant", self.assistants, sees)
         return (person, assistant) if self.assistants else (person,)
 
     @functools.cached_property
@@ -284,9 +285,9 @@ class Coevolution(Game[State]):
         if groups is None:
             return nothing
         ends = []
-        for number in (groups.amin(), groups.amax()):
+        for number in (groups.amin(1, keepdim=True), groups.amax(1, keepdim=True)):
             member = (groups == number)[..., None].to(torch.float32)
-            ends.append(total(member * state.people.values, 1) / total(member, 1).clamp(min=1.0))
+            ends.append(total(member * state.people.values, 1) / total(member, 1))
         return norm(ends[1] - ends[0])
 
     def _to_equilibrium(self, state: State, nothing: Tensor) -> Tensor:

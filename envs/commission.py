@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.draws import Draws
-from mores.game import Act, Box, Discrete, Game, Phase, Player, Role, Step
+from mores.game import Act, Box, Discrete, Game, Part, Phase, Player, Role, Step
 from mores.people import People
 from mores.sums import mean, total
 
@@ -103,8 +103,11 @@ class Commission(Game[State]):
     @functools.cached_property
     def roles(self) -> tuple[Role, ...]:
         """`principal` and `agent`."""
-        principal = Box.of(offer=1, kept=1, broken=1, output=self.agents)
-        agent = Box.of(cost=1, ability=1, offer=1, kept=1, broken=1, effort=1, output=1, wage=1)
+        share, count = Part(1, 0.0, 1.0), Part(1, 0.0)
+        deal = {"offer": share, "kept": count, "broken": count}
+        principal = Box.of(**deal, output=self.agents)
+        own = {"cost": count, "ability": count}
+        agent = Box.of(**own, **deal, effort=count, output=1, wage=count)
         return Role("principal", 1, principal), Role("agent", self.agents, agent)
 
     @functools.cached_property

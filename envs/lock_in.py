@@ -40,6 +40,7 @@ class State:
     beliefs: Beliefs
     before: Beliefs  # those of one round ago
     past: Beliefs  # those of two rounds ago
+    told: Float[Tensor, "world agent"]  # what was reported last; 0 before anything was
 
 
 class LockIn(Game[State]):
@@ -120,17 +121,17 @@ class LockIn(Game[State]):
         zero = torch.zeros_like(truth)
         nothing = zero[:, None].expand(-1, self.people + self.assistants).clone()
         prior = Beliefs(nothing, nothing + self.prior_precision, zero, zero + 1.0)
-        return State(truth, nothing, zero + self.prior_precision, prior, prior, prior)
+        return State(truth, nothing, zero + self.prior_precision, prior, prior, prior, nothing)
 
     def observe(self, state: State, role: str, phase: str) -> Tensor:
         """See the class docstring."""
-        belief, evidence, people = state.beliefs.mean, state.evidence, self.people
-        if role == "person":
-            mine, known, others = belief[:, :people], evidence[:, :people], belief[:, people:]
-        else:
-            mine, known, others = belief[:, people:], evidence[:, people:], belief[:, :people]
+        mine, theirs = slice(0, self.people), slice(self.people, None)
+        if role == "assistant":
+            mine, theirs = theirs, mine
+        others = state.told[:, theirs]
         told = mean(others, 1) if others.shape[1] else torch.zeros_like(state.truth)
-        return torch.stack([mine, known, told[:, None].expand(mine.shape)], -1)
+        belief, evidence = state.beliefs.mean[:, mine], state.evidence[:, mine]
+        return torch.stack([belief, evidence, told[:, None].expand(belief.shape)], -1)
 
     def step(
         self, state: State, phase: str, actions: Mapping[str, Tensor], draws: Draws
@@ -142,9 +143,10 @@ class LockIn(Game[State]):
         precision = state.precision + news
         surprise = state.truth[:, None] + noise - state.evidence
         evidence = state.evidence + surprise * (news / precision)[:, None]
-        heard_weight, heard_moment = self._heard(state.beliefs, actions)
+        told = torch.cat([actions[role.name][..., 0] for role in self.roles], 1)
+        heard_weight, heard_moment = self._heard(state.beliefs, told)
         beliefs = pooling.update(state.beliefs, evidence, precision, heard_weight, heard_moment)
-        after = State(state.truth, evidence, precision, beliefs, state.beliefs, state.before)
+        after = State(state.truth, evidence, precision, beliefs, state.beliefs, state.before, told)
         return Step(after, self._reward(beliefs.mean - state.truth[:, None]))
 
     def _reward(self, error: Tensor) -> dict[str, Tensor]:
@@ -154,13 +156,12 @@ class LockIn(Game[State]):
             reward["assistant"] = -loss[:, self.people :]
         return reward
 
-    def _heard(self, beliefs: Beliefs, actions: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _heard(self, beliefs: Beliefs, told: Float[Tensor, "world agent"]) -> tuple[Tensor, Tensor]:
         """Precision, and precision times report, that everybody takes over from those trusted."""
         weight, people = beliefs.weight, self.people
         own_weight, own_moment = self.self_trust * weight, self.self_trust * weight * beliefs.mean
         if not self.assistants:
             return own_weight, own_moment
-        told = torch.cat([actions["person"][..., 0], actions["assistant"][..., 0]], 1)
         moment = weight * told
 
         def exchanged(x: Tensor) -> Tensor:

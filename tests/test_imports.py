@@ -21,7 +21,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(CORE, CORE),
     "registry": {"errors"},  # names modules, and imports none until asked
     "own_code": {"errors"},
-    "table": CORE,
+    "repair": CORE,
+    "table": CORE | {"repair"},
     "play": CORE | {"table"},
     "demo": CORE | {"table", "play"},  # what `python -m mores.envs.lock_in` shows
     "envs": CORE | {"demo"},

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from mores.analysis.verdicts import Verdict
     from mores.run import Result
     from mores.scenario.load import Loaded
 
@@ -160,7 +159,7 @@ def run_command(
     result = run(loaded, out=out, only=replicates)
     console = _console()
     if result.verdicts:
-        console.print(_verdicts(loaded.scenario.name, [(loaded, result)]))
+        console.print(_verdicts([(loaded, result)]))
     else:
         console.print("The scenario makes no claims.")
     console.print(f"report: {result.folder / 'report.html'}", soft_wrap=True, highlight=False)
@@ -232,7 +231,7 @@ def claims_command(files: ScenarioFiles = None, out: Out = None, load: Modules =
             if one.scenario.name in {other.scenario.name for other in loaded[:number]}:
                 folder = folder.with_name(f"{one.scenario.name}-{number}")
             results.append((one, run(one, out=folder)))
-    _console().print(_verdicts("claims", results))
+    _console().print(_verdicts(results))
     return int(any(result.failed for _, result in results))
 
 
@@ -251,36 +250,31 @@ def _replicates(text: str, count: int) -> list[int]:
     return sorted(chosen)
 
 
-def _verdicts(title: str, results: Sequence[tuple[Loaded, Result]]) -> Table:
-    """Claims and what became of them; a word beside the colour."""
+def _verdicts(results: Sequence[tuple[Loaded, Result]]) -> Table:
+    """Claims and what became of them: a word beside the colour, readable on 80 columns."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    sourced = any(_source(loaded, v) for loaded, result in results for v in result.verdicts)
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(box=box.HORIZONTALS, show_lines=True, expand=True)
     table.add_column("claim", overflow="fold", ratio=1)
-    if sourced:
-        table.add_column("source", overflow="fold")
-    for heading in ("kind", "estimate", "interval", "n", "verdict"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("estimate, interval", no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     for loaded, result in results:
+        scenario = loaded.scenario
         for verdict in result.verdicts:
-            claim, estimate = verdict.claim, verdict.estimate
-            row = [
-                claim.says,
-                *([_source(loaded, verdict)] if sourced else []),
-                claim.kind,
-                _number(estimate.value),
-                f"[{_number(estimate.low)}, {_number(estimate.high)}]",
-                str(estimate.n),
-            ]
-            word = Text(verdict.verdict, style=COLOURS.get(verdict.verdict, ""))
-            table.add_row(*map(Text, row), word)
+            claim, found = verdict.claim, verdict.estimate
+            colour = COLOURS.get(verdict.verdict, "")
+            points = f"{verdict.n_points} points of the sweep" if verdict.n_points > 1 else None
+            about = [scenario.name, claim.kind, points, claim.source or scenario.source]
+            says = Text.assemble(claim.says, ("\n" + " - ".join(filter(None, about)), "dim"))
+            if verdict.verdict in ("fails", "undecided"):
+                says.append(f"\n{verdict.reason}", style=colour)
+            interval = f"[{_number(found.low)}, {_number(found.high)}]"
+            numbers = Text.assemble(_number(found.value), "\n", interval)
+            table.add_row(says, numbers, Text(str(found.n)), Text(verdict.verdict, style=colour))
     return table
-
-
-def _source(loaded: Loaded, verdict: Verdict) -> str:
-    return verdict.claim.source or loaded.scenario.source or ""
 
 
 def _number(value: float) -> str:

@@ -54,7 +54,7 @@ class Box:
 
     @staticmethod
     def of(**parts: int | Part) -> Box:
-        """`Box.of(values=3, voice=Part(1, 0, 1))`: a number is a length without bounds."""
+        """`Box.of(values=3, voice=Part(1, 0.0, 1.0))`: a number is a length without bounds."""
         return Box({n: Part(p) if isinstance(p, int) else p for n, p in parts.items()})
 
     @functools.cached_property

@@ -15,7 +15,7 @@ from mores.errors import UserError, did_you_mean
 def load_modules(files: Sequence[str | Path]) -> None:
     """Import Python files that the user names: the only way code gets in.
 
-    A file registers its classes with `mores.registry.register`; a second time it is not imported.
+    A file registers its classes with `mores.register`; a second time it is not imported.
 
     Raises:
         UserError: there is no such file, or it breaks when it is imported: file, line and reason.

@@ -61,7 +61,7 @@ def test_document(document, tmp_path):
             _run([sys.executable, "-c", body], tmp_path)
             scripts += 1
         else:
-            assert language in ("text", "yaml", "bibtex"), f"a block of {language}: say how to test it"
+            assert language in ("text", "yaml", "bibtex"), f"how is a block of {language} tested?"
     assert scripts or "tutorials" not in document.parts
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from mores.envs.dynamics.pooling import exact_error
 from mores.envs.lock_in import LockIn
 from mores.play import play
+from mores.table import Table
 
 
 def _trust(game: LockIn) -> np.ndarray:
@@ -124,3 +127,17 @@ def test_float32_is_stable(gain, rounds):
         belief = (evidence * own + (belief * weight) @ trust.T) / total
         unit, weight = unit / total.max(), total / total.max()
     assert played.state.beliefs.mean.double().numpy() == pytest.approx(belief, abs=1e-4)
+
+
+def test_what_is_seen_of_others_is_what_they_reported():
+    """A report need not be a belief, and nobody sees another's belief or evidence."""
+    game = LockIn(people=4, assistants=2)
+    table = Table(game, game.baseline(), {"assistant": [0, 1]}, worlds=3, rounds=9)
+    table.reset(1)
+    table.step({"assistant": torch.tensor([1000.0, 500.0])[None, :, None].expand(3, 2, 1)})
+    assert (table.observe("person")[..., 2] == 750.0).all()
+    before = {role: table.observe(role) for role in ("person", "assistant")}
+    beliefs = dataclasses.replace(table.state.beliefs, mean=table.state.beliefs.mean + 1)
+    table.state = dataclasses.replace(table.state, beliefs=beliefs)
+    for role in before:
+        assert torch.equal(table.observe(role)[..., 1:], before[role][..., 1:])

@@ -60,7 +60,7 @@ def complaints(
 ) -> Callable[..., list[str]]:
     """What the command line says of a scenario that it refuses; nothing else may have happened."""
 
-    def told(text: str | bytes | None, *arguments: str, command: str = "check") -> list[str]:
+    def told(text: str | bytes | None, *arguments: str, command: str = "run") -> list[str]:
         file = [] if text is None else [write(text)]
         before = sorted(tmp_path.rglob("*"))
         code = main([command, *file, *arguments])

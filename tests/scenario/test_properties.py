@@ -100,7 +100,7 @@ def test_json_is_read_as_it_was_meant(value: Any) -> None:
         assert json.dumps(told[0]) == json.dumps(value)  # 1 is not 1.0, nor True
 
 
-@steady(250)
+@steady(180)
 @given(data=st.data())
 def test_any_document_in_place_of_a_part(data: st.DataObject, good: str) -> None:
     document = copy.deepcopy(parse(good, "s.yaml").document)
@@ -133,7 +133,7 @@ def _parts(node: Any) -> list[tuple[Any, Any]]:
     return []
 
 
-@steady(400)
+@steady(250)
 @given(data=st.data())
 def test_any_mutation_of_a_scenario(
     data: st.DataObject, good: str, write: Callable[..., str]
@@ -159,7 +159,7 @@ def test_any_mutation_of_a_scenario(
     clear(lambda: check(reading.load(file)))
 
 
-@steady(250)
+@steady(180)
 @given(
     path=st.lists(
         st.sampled_from(["env", "claims", "0", "arms", "walking", "bound", "sweep", "x", "-1", ""]),

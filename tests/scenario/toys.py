@@ -80,6 +80,13 @@ class Walk(Game[State]):
         return {"drift": 0.0} if isinstance(players["person"], Still) else {}
 
     def baseline(self) -> Mapping[str, Player]:
+        return {role.name: Still() for role in self.roles}
+
+
+class Bare(Walk):
+    """The same, where nobody helps unless somebody is named."""
+
+    def baseline(self) -> Mapping[str, Player]:
         return {"person": Still()}
 
 
@@ -137,6 +144,7 @@ class Herd:
 
 
 register("environment", "toy_walk", Walk)
+register("environment", "toy_bare", Bare)
 register("player", "toy_still", Still)
 register("player", "toy_stride", Stride)
 register("population", "toy_crowd", Crowd)
