@@ -92,6 +92,9 @@ class Table:
         self._seats = {
             name: torch.tensor(seats, device=self.device) for name, seats in self.outside.items()
         }
+        self._outside_acting = [
+            [name for name in phase.acts if name in self.outside] for phase in self.phases
+        ]
         self._nobody = torch.zeros(len(self.worlds), dtype=torch.bool, device=self.device)
         self.seed: int | None = None
 
@@ -177,7 +180,7 @@ class Table:
     @property
     def acting(self) -> list[str]:
         """Outside roles that must act now."""
-        return [name for name in self.phase.acts if name in self.outside]
+        return self._outside_acting[self._at]
 
     @property
     def round(self) -> Int[Tensor, " world"]:
@@ -219,8 +222,7 @@ class Table:
         if self.finished:
             raise UserError("every world has ended: reset the table")
         given = given or {}
-        missing = set(self.acting) ^ set(given)
-        if missing:
+        if given.keys() != set(self.acting):
             raise UserError(f"{self.acting} must act now, and nobody else; got {sorted(given)}")
         terminated = truncated = self._nobody
         final, paid_at_end, ended_in = None, None, None
@@ -229,7 +231,7 @@ class Table:
             if self._at == 0 and self._may_end():
                 terminated, truncated = self._ends()
                 over = terminated | truncated
-                if bool(over.any()):
+                if over.any():
                     final = {name: self._last_sight(name) for name in self.outside}
                     paid_at_end, ended_in = self._owed, self.state
                     if self.autoreset:
@@ -250,15 +252,15 @@ class Table:
     def _play_phase(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """One phase: all its roles see the same state, act, and the worlds move."""
         phase, before = self.phase, self.state
-        draws = self._draws.at(self._offset)
+        game, draws = self.game, self._draws.at(self._offset)
         actions: dict[str, Tensor] = {}
         repaired: dict[str, Tensor] = {}
         for name in phase.acts:
             if name in self.players:
                 act = self.players[name].act(
                     phase,
-                    self.game.observe(before, name, phase.name),
-                    self.game.legal(before, name, phase.name),
+                    game.observe(before, name, phase.name),
+                    game.legal(before, name, phase.name),
                     self.memory[name],
                     draws.within(f"{name}/{phase.name}"),
                 )
@@ -268,9 +270,10 @@ class Table:
                 theirs, repaired[name] = self._repair(name, given[name])
                 inside = actions.get(name, theirs)  # nobody inside: all seats are overwritten
                 actions[name] = inside.index_copy(1, self._seats[name], theirs)
-        step = self.game.step(before, phase.name, actions, draws.within("game"))
+        step = game.step(before, phase.name, actions, draws.within("game"))
         self.state = step.state if self.over is None else tree.where(self.over, before, step.state)
-        self._pay(step.reward)
+        if self._owed or self._earned:
+            self._pay(step.reward)
         self._at = (self._at + 1) % len(self.phases)
         if self._at == 0:
             self._ended = step.ended
@@ -306,13 +309,12 @@ class Table:
 
     def _ends(self) -> tuple[Tensor, Tensor]:
         """Which worlds ended in the round just completed: by themselves, by the limit."""
-        playing = None if self.over is None else ~self.over
         terminated = self._nobody if self._ended is None else self._ended
         truncated = self._nobody
         if self._furthest + self._offset >= self.rounds:
             truncated = (self.round >= self.rounds) & ~terminated
-        if playing is not None:
-            terminated, truncated = terminated & playing, truncated & playing
+        if self.over is not None:
+            terminated, truncated = terminated & ~self.over, truncated & ~self.over
         return terminated, truncated
 
     def _may_end(self) -> bool:

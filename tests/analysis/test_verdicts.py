@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mores.analysis.intervals import estimate
-from mores.analysis.verdicts import WORST_FIRST, judge, over_points
+from mores.analysis.verdicts import Verdict, judge, over_points
 from mores.errors import UserError
-from mores.scenario.model import Bound, Claim
+from mores.scenario.model import Claim
 
 # The interval of these four is 5 -+ 3.182 * 2 / 2.
 SPREAD = np.array([5 - math.sqrt(3), 5 - math.sqrt(3), 5 + math.sqrt(3), 5 + math.sqrt(3)])
@@ -168,10 +168,11 @@ def test_reasons_are_sentences_with_numbers() -> None:
 # --- over a sweep -------------------------------------------------------------------------------
 
 
-def points(of: Claim, *values: float) -> list[Any]:
-    """One point a value: without spread, nan, or undecided where it is written as a string."""
+def points(of: Claim, *values: float | str) -> list[Verdict]:
+    """A point for each value: one without spread, or one with where it is written as a string."""
     return [
-        judge(of, SPREAD - 5 + float(v) if isinstance(v, str) else np.array([v, v])) for v in values
+        judge(of, SPREAD - 5 + float(v) if isinstance(v, str) else np.array([v, v], dtype=float))
+        for v in values
     ]
 
 
@@ -234,14 +235,8 @@ def test_a_stricter_bound_is_not_easier(values, x, by, statistic) -> None:
 @given(SAMPLES, NUMBERS, st.sampled_from(["statistical", "exact"]))
 def test_opposite_claims_do_not_both_hold(values, x, kind) -> None:
     above, below = word(claim(kind, above=x), values), word(claim(kind, below=x), values)
-    assert (above, below) != ("holds", "holds")
+    if "holds" in (above, below):
+        assert "fails" in (above, below)
     if kind == "statistical":
-        assert (above == "holds") <= (below == "fails")
-        assert (above == "undecided") == (below == "undecided") or x in values
         apart = word(claim(kind, differs_from=x), values)
         assert (apart == "holds") == ("holds" in (above, below))
-
-
-def test_words_are_ordered() -> None:
-    assert WORST_FIRST == ("fails", "undecided", "holds", "report")
-    assert Bound(above=0.0).below is None

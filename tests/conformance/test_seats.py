@@ -71,7 +71,8 @@ def test_seats_by_name() -> None:
 def test_players_are_objects_or_kinds() -> None:
     """Both say the same, and what is wrong is answered in one line."""
     for players in ({"chair": Still(size=2)}, {"voter": {"kind": "anyhow"}}):
-        Env(Meeting(), "voter_0" if "chair" in players else "chair_0", players=players).reset()  # type: ignore[arg-type]
+        seat = "voter_0" if "chair" in players else "chair_0"
+        Env(Meeting(), seat, players=players).reset()  # type: ignore[arg-type]
     wrong: list[tuple[Any, str]] = [
         ({"chairs": Still(size=2)}, "did you mean 'chair'"),
         ({"chair": {"size": 2}}, "'kind': name"),
