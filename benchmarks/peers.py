@@ -82,7 +82,7 @@ def main() -> None:
             anchor = torch.from_numpy(start).to(torch.float32).expand(worlds, people)[..., None]
             held = {"values": anchor.clone()}
 
-            def ours(held: dict[str, torch.Tensor] = held, anchor: torch.Tensor = anchor) -> None:
+            def ours(held=held, anchor=anchor, network=network) -> None:
                 heard = degroot.step(held["values"], held["values"], network)
                 held["values"] = friedkin_johnsen.step(heard, anchor, SUSCEPTIBILITY)
 

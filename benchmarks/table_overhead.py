@@ -50,7 +50,9 @@ def by_hand(game: Game[Any], rounds: int) -> float:
     start = draws.within("start")
     state = game.reset(start.within("game"))
     roles = {role.name: role for role in game.roles}
-    memory = {n: p.start(roles[n], game.phases, start.within(n)) for n, p in players.items()}
+    memory = {
+        n: p.start(roles[n], game.phases, start.within(f"player/{n}")) for n, p in players.items()
+    }
     began = time.process_time()
     for round in range(rounds):
         now = draws.at(round)
@@ -62,7 +64,7 @@ def by_hand(game: Game[Any], rounds: int) -> float:
                     game.observe(state, name, phase.name),
                     game.legal(state, name, phase.name),
                     memory[name],
-                    now.within(f"{name}/{phase.name}"),
+                    now.within(f"player/{name}/{phase.name}"),
                 )
                 actions[name], memory[name] = act.action, act.memory
             state = game.step(state, phase.name, actions, now.within("game")).state

@@ -40,17 +40,21 @@ class State:
     moved: Float[Tensor, "world value"]  # the people's centre's last movement
     advice: Float[Tensor, "world assistant value"]  # what the assistants said last
     voice: Float[Tensor, "world assistant"]  # and how loudly
-    heard: Float[Tensor, "world agent value"]  # what peers said on average, as each heard it
+    peers: Float[Tensor, "world agent value"]  # mean of what those one listens to said last
     previous_spread: Float[Tensor, " world"]
     network: Network | None  # where every world has its own
 
 
 @runtime_checkable
 class Tracker(Protocol):
-    """An assistant that learns at a `rate` and looks `ahead` rounds: the loop law knows it."""
+    """An assistant that learns at a `rate` and looks `ahead` rounds.
+
+    The loop law holds for one that is `frank`: it says what it believes, at full voice.
+    """
 
     rate: float
     ahead: float
+    frank: bool
 
 
 class Coevolution(Game[State]):
@@ -64,8 +68,9 @@ class Coevolution(Game[State]):
         person (`people`): answers.  assistant (`assistants`, may be none): advises.
 
     Observation:
-        person: `values` own position, `advice` mean of what assistants said last, `peers` mean of
-        what those they listen to said last. Nobody sees another person's values.
+        person: `values` own position, `advice` mean of what assistants said last, by voice (0 if
+        nobody spoke), `peers` weighted mean of what those they listen to said last. Nobody sees
+        another person's values.
         assistant: `answers` mean answer of the people this round, `trend` history's last movement
         (public). All in value units, in [-extent, extent] but for the trend.
 
@@ -109,29 +114,43 @@ class Coevolution(Game[State]):
         "paper": "2406.20087",
     }
 
-    people: int = Field(20, ge=1, le=10_000_000, description="number of people")
-    values: int = Field(2, ge=1, le=10_000, description="number of value dimensions")
-    assistants: int = Field(1, ge=0, le=10_000, description="number of assistants; 0: the twin")
-    spread: float = Field(1.0, ge=0, description="standard deviation of first values")
-    extent: float = Field(10.0, gt=0, description="values stay in [-extent, extent]")
-    reference_drift: float = Field(0.0, description="history's movement a round, in every value")
-    reference_noise: float = Field(0.0, ge=0, description="its standard deviation a round")
+    people: int = Field(default=20, ge=1, le=10_000_000, description="number of people")
+    values: int = Field(default=2, ge=1, le=10_000, description="number of value dimensions")
+    assistants: int = Field(
+        default=1, ge=0, le=10_000, description="number of assistants; 0: the twin"
+    )
+    spread: float = Field(default=1.0, ge=0, description="standard deviation of first values")
+    extent: float = Field(default=10.0, gt=0, description="values stay in [-extent, extent]")
+    reference_drift: float = Field(
+        default=0.0, description="history's movement a round, in every value"
+    )
+    reference_noise: float = Field(default=0.0, ge=0, description="its standard deviation a round")
     reference_pull: float = Field(
-        0.0, ge=0, le=1, description="share of the way to history a round"
+        default=0.0, ge=0, le=1, description="share of the way to history a round"
     )
-    carry: float = Field(0.0, ge=0, le=1, description="share of history's movement people make too")
-    peers: Peers = Field(Peers(), description="who people listen to, and how that moves them")
-    ai_influence: float = Field(0.1, ge=0, le=1, description="share of the way to advice a round")
+    carry: float = Field(
+        default=0.0, ge=0, le=1, description="share of history's movement people make too"
+    )
+    peers: Peers = Field(
+        default=Peers(), description="who people listen to, and how that moves them"
+    )
+    ai_influence: float = Field(
+        default=0.1, ge=0, le=1, description="share of the way to advice a round"
+    )
     confidence: float | None = Field(
-        None, gt=0, description="advice further away than this moves nobody; none: all of it does"
+        default=None,
+        gt=0,
+        description="advice further away than this moves nobody; none: all of it does",
     )
-    noise: float = Field(0.0, ge=0, description="standard deviation of other movement a round")
+    noise: float = Field(
+        default=0.0, ge=0, description="standard deviation of other movement a round"
+    )
 
     def model_post_init(self, context: Any) -> None:
         """Refuse parameters that do not go together."""
         self.peers.check(self.people)
 
-    @functools.cached_property
+    @property
     def roles(self) -> tuple[Role, ...]:
         """`person`, and `assistant` where there are any."""
         place = Part(self.values, -self.extent, self.extent)
@@ -140,7 +159,7 @@ class Coevolution(Game[State]):
         assistant = Role("assistant", self.assistants, sees)
         return (person, assistant) if self.assistants else (person,)
 
-    @functools.cached_property
+    @property
     def phases(self) -> tuple[Phase, ...]:
         """`answer`, then `advise` where there are assistants."""
         place = Part(self.values, -self.extent, self.extent)
@@ -170,7 +189,7 @@ class Coevolution(Game[State]):
             moved=nowhere,
             advice=advice,
             voice=advice[..., 0],
-            heard=torch.zeros_like(values),
+            peers=torch.zeros_like(values),
             previous_spread=_spread(values),
             network=self.peers.ties_of(values, draws),
         )
@@ -183,7 +202,7 @@ class Coevolution(Game[State]):
             if self.assistants:
                 loud = state.voice[..., None]
                 advice = total(loud * state.advice, 1) / total(loud, 1).clamp(min=1e-6)
-            return sees.join(values=state.people.values, advice=advice[:, None], peers=state.heard)
+            return sees.join(values=state.people.values, advice=advice[:, None], peers=state.peers)
         answers = mean(state.said, 1)[:, None].expand(-1, self.assistants, -1)
         return sees.join(answers=answers, trend=state.trend[:, None])
 
@@ -219,11 +238,11 @@ class Coevolution(Game[State]):
     def _move(self, state: State, draws: Draws) -> State:
         """Steps 3 to 6: history pulls, then peers, then assistants, then noise."""
         before = values = state.people.values
-        heard = state.heard
+        peers = state.peers
         if self.reference_pull:
             values = values + self.reference_pull * (state.reference[:, None] - values)
         if self.peers.rule != "none":
-            heard = self.peers.heard(values, state.said, state.network)
+            peers, heard = self.peers.heard(values, state.said, state.network)
             values = self.peers.moved(heard, state.anchor)
         values = values + self.ai_influence * self._persuasion(state, values)
         values = values + self.carry * state.trend[:, None]
@@ -233,7 +252,7 @@ class Coevolution(Game[State]):
         return dataclasses.replace(
             state,
             people=dataclasses.replace(state.people, values=values),
-            heard=heard,
+            peers=peers,
             moved=mean(values, 1) - mean(before, 1),
             previous_spread=_spread(before),
         )
@@ -297,6 +316,12 @@ class Coevolution(Game[State]):
         settled = total(kernel.to(state.anchor.device)[..., None] * state.anchor[:, None], 2)
         return norm(state.people.values - settled).amax(-1)
 
+    @property
+    def working_size(self) -> int:
+        """See `Game`: meeting others takes most."""
+        meetings = self.peers.meetings if self.peers.rule != "none" else 0
+        return self.people * (4 * self.values + 3) * max(1, meetings)
+
     def hidden(self, state: State) -> Mapping[str, Tensor]:
         """Where everybody stands, and with them history and the advice."""
         return {
@@ -313,10 +338,11 @@ class Coevolution(Game[State]):
         """
         found: dict[str, Any] = dict(self.peers.predictions())
         assistant = players.get("assistant")
-        if isinstance(assistant, Tracker) and self.carry == 1 and self.reference_pull == 0:
+        open_loop = self.carry == 1 and not self.reference_pull and self.confidence is None
+        if isinstance(assistant, Tracker) and assistant.frank and open_loop:
             drift, influence = self.reference_drift, self.ai_influence
             rate, ahead = assistant.rate, assistant.ahead
-            if influence + rate > 0:
+            if self.peers.rule == "none" and 0 < influence + rate < 2:  # else it does not settle
                 found["speed"] = drift * rate * (1 + influence * ahead) / (influence + rate)
                 found["lag"] = drift * (1 - rate * ahead) / (influence + rate)
         return found

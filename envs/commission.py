@@ -9,7 +9,6 @@ Run `python -m mores.envs.commission` to watch it.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -87,20 +86,26 @@ class Commission(Game[State]):
         "masks": True,
     }
 
-    agents: int = Field(3, ge=1, le=10_000, description="number of agents")
-    shares: int = Field(5, ge=2, le=1001, description="number of shares that can be offered")
-    efforts: int = Field(4, ge=2, le=1001, description="number of effort levels, 0 included")
-    cost_low: float = Field(0.2, ge=0, description="lowest cost of effort")
-    cost_high: float = Field(0.8, ge=0, description="highest cost of effort")
-    luck: float = Field(0.5, ge=0, description="standard deviation of output around effort")
-    quits: float = Field(0.02, ge=0, le=1, description="probability of the end after a deal")
+    agents: int = Field(default=3, ge=1, le=10_000, description="number of agents")
+    shares: int = Field(
+        default=5, ge=2, le=1001, description="number of shares that can be offered"
+    )
+    efforts: int = Field(
+        default=4, ge=2, le=1001, description="number of effort levels, 0 included"
+    )
+    cost_low: float = Field(default=0.2, ge=0, description="lowest cost of effort")
+    cost_high: float = Field(default=0.8, ge=0, description="highest cost of effort")
+    luck: float = Field(default=0.5, ge=0, description="standard deviation of output around effort")
+    quits: float = Field(
+        default=0.02, ge=0, le=1, description="probability of the end after a deal"
+    )
 
     def model_post_init(self, context: Any) -> None:
         """Refuse parameters that do not go together."""
         if self.cost_low > self.cost_high:
             raise ValueError("cost_low must not exceed cost_high")
 
-    @functools.cached_property
+    @property
     def roles(self) -> tuple[Role, ...]:
         """`principal` and `agent`."""
         share, count = Part(1, 0.0, 1.0), Part(1, 0.0)
@@ -110,7 +115,7 @@ class Commission(Game[State]):
         agent = Box.of(**own, **deal, effort=count, output=1, wage=count)
         return Role("principal", 1, principal), Role("agent", self.agents, agent)
 
-    @functools.cached_property
+    @property
     def phases(self) -> tuple[Phase, ...]:
         """`offer`, `work`, `pay`."""
         return (
@@ -202,7 +207,7 @@ class Commission(Game[State]):
 class FairPrincipal(Player):
     """A principal that always promises the same share and always pays."""
 
-    share: float = Field(0.5, ge=0, le=1, description="share promised")
+    share: float = Field(default=0.5, ge=0, le=1, description="share promised")
 
     def act(
         self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Any, draws: Draws

@@ -88,27 +88,37 @@ class LockIn(Game[State]):
         "paper": "2506.06166",
     }
 
-    people: int = Field(20, ge=1, le=1_000_000, description="number of people")
-    assistants: int = Field(1, ge=0, le=10_000, description="number of assistants")
-    trust_in_ai: float = Field(0.2, ge=0, description="of each person in each assistant")
-    trust_in_people: float = Field(0.2, ge=0, description="of each assistant in each person")
-    self_trust: float = Field(0.0, ge=0, description="of everybody in their own last belief")
-    evidence_noise: float = Field(1.0, gt=0, description="standard deviation of one observation")
-    truth_spread: float = Field(1.0, ge=0, description="standard deviation of the truth")
-    prior_precision: float = Field(0.0, ge=0, description="of the first belief, which is 0")
+    people: int = Field(default=20, ge=1, le=1_000_000, description="number of people")
+    assistants: int = Field(default=1, ge=0, le=10_000, description="number of assistants")
+    trust_in_ai: float = Field(default=0.2, ge=0, description="of each person in each assistant")
+    trust_in_people: float = Field(
+        default=0.2, ge=0, description="of each assistant in each person"
+    )
+    self_trust: float = Field(
+        default=0.0, ge=0, description="of everybody in their own last belief"
+    )
+    evidence_noise: float = Field(
+        default=1.0, gt=0, description="standard deviation of one observation"
+    )
+    truth_spread: float = Field(default=1.0, ge=0, description="standard deviation of the truth")
+    prior_precision: float = Field(default=0.0, ge=0, description="of the first belief, which is 0")
 
-    @functools.cached_property
+    @property
     def roles(self) -> tuple[Role, ...]:
         """`person`, and `assistant` where there are any."""
         sees = Box.of(belief=1, evidence=1, reports=1)
         person = Role("person", self.people, sees)
         return (person, Role("assistant", self.assistants, sees)) if self.assistants else (person,)
 
-    @functools.cached_property
+    @property
     def phases(self) -> tuple[Phase, ...]:
         """Everybody reports at once."""
         space = Box.of(report=Part(1, -1e6, 1e6))
         return (Phase("report", {role.name: space for role in self.roles}),)
+
+    @functools.cached_property
+    def _sides(self) -> tuple[str, ...]:
+        return tuple(role.name for role in self.roles)
 
     @property
     def loop_gain(self) -> float:
@@ -143,7 +153,7 @@ class LockIn(Game[State]):
         precision = state.precision + news
         surprise = state.truth[:, None] + noise - state.evidence
         evidence = state.evidence + surprise * (news / precision)[:, None]
-        told = torch.cat([actions[role.name][..., 0] for role in self.roles], 1)
+        told = torch.cat([actions[name][..., 0] for name in self._sides], 1)
         heard_weight, heard_moment = self._heard(state.beliefs, told)
         beliefs = pooling.update(state.beliefs, evidence, precision, heard_weight, heard_moment)
         after = State(state.truth, evidence, precision, beliefs, state.beliefs, state.before, told)

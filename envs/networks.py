@@ -40,13 +40,11 @@ class Network:
         return Network(neighbours, weights, 1.0 - total(weights, -1))
 
 
-def average(
-    network: Network,
-    own: Float[Tensor, "world agent value"],
-    said: Float[Tensor, "world agent value"],
+def told(
+    network: Network, said: Float[Tensor, "world agent value"]
 ) -> Float[Tensor, "world agent value"]:
-    """Each person's weighted mean of their own view and of what those they listen to say."""
-    heard = network.own[..., None] * own
+    """Weighted sum of what those each person listens to say; the weights need not add up to 1."""
+    heard = torch.zeros_like(said)
     for slot in range(network.neighbours.shape[-1]):
         neighbour, weight = network.neighbours[..., slot], network.weights[..., slot]
         if neighbour.dim() == 1:
@@ -55,6 +53,15 @@ def average(
             theirs = said.gather(1, neighbour[..., None].expand(said.shape))
         heard = heard + weight[..., None] * theirs
     return heard
+
+
+def average(
+    network: Network,
+    own: Float[Tensor, "world agent value"],
+    said: Float[Tensor, "world agent value"],
+) -> Float[Tensor, "world agent value"]:
+    """Each person's weighted mean of their own view and of what those they listen to say."""
+    return network.own[..., None] * own + told(network, said)
 
 
 def from_matrix(matrix: np.ndarray) -> Network:
@@ -125,8 +132,9 @@ def rewired(network: Network, draws: Draws) -> Network:
     One shuffle of the people a world: the shape of the network is kept exactly, likeness is lost.
     """
     _, agents, slots = network.neighbours.shape
-    place = draws.uniform("place", agents)[..., 0].argsort(-1)  # person -> place in the network
-    person = place.argsort(-1)  # place -> person
+    chance = draws.uniform("place", agents)[..., 0]
+    place = torch.sort(chance, dim=-1, stable=True).indices  # person -> place in the network
+    person = torch.sort(place, dim=-1, stable=True).indices  # place -> person
     rows = place[..., None].expand(-1, -1, slots)
     ties = network.neighbours.gather(1, rows)
     neighbours = person.gather(1, ties.flatten(1)).unflatten(1, (agents, slots))

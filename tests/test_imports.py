@@ -22,7 +22,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "registry": {"errors"},  # names modules, and imports none until asked
     "own_code": {"errors"},
     "repair": CORE,
-    "table": CORE | {"repair"},
+    "seating": CORE,
+    "table": CORE | {"repair", "seating"},
     "play": CORE | {"table"},
     "demo": CORE | {"table", "play"},  # what `python -m mores.envs.lock_in` shows
     "envs": CORE | {"demo"},

@@ -131,20 +131,23 @@ class Anes96(Configured):
 
     # `people` is what a scenario calls it; the attribute of that name is the method that makes them
     count: int | None = Field(
-        None, ge=1, alias="people", description="people in a world; default: all 944"
+        default=None, ge=1, alias="people", description="people in a world; default: all 944"
     )
     resample: bool = Field(
-        False,
+        default=False,
         description="draw respondents with replacement, in each world anew: intervals over "
         "replicates then cover the choice of people, too",
     )
     dimensions: tuple[str, ...] = Field(
-        ("left_right", "party"),
+        default=("left_right", "party"),
         min_length=1,
         description="what the values are: " + ", ".join(DIMENSIONS),
     )
     spread: float = Field(
-        0.0, ge=0, le=1, description="width of the noise within an option; 1: the whole option"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="width of the noise within an option; 1: the whole option",
     )
 
     @field_validator("dimensions")

@@ -18,7 +18,9 @@ class Honest(Player):
 
     traits: ClassVar[Mapping[str, object]] = {"learns": False, "stochastic": True}
 
-    noise: float = Field(0.0, ge=0, description="standard deviation of an answer, in value units")
+    noise: float = Field(
+        default=0.0, ge=0, description="standard deviation of an answer, in value units"
+    )
 
     def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Box:
         """How its sight is laid out."""

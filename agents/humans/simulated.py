@@ -28,7 +28,9 @@ class Camp(Configured):
     """Some of the people, gathered around a centre of their own."""
 
     centre: tuple[float, ...] = Field(description="added to the mean, one number a dimension")
-    share: float = Field(1.0, gt=0, description="part of the people, relative to other camps'")
+    share: float = Field(
+        default=1.0, gt=0, description="part of the people, relative to other camps'"
+    )
 
 
 class Normal(Configured):
@@ -48,14 +50,14 @@ class Normal(Configured):
     traits: ClassVar[Mapping[str, object]] = {"real": False, "distribution": "normal"}
 
     # `people` is what a scenario calls it; the attribute of that name is the method that makes them
-    count: int = Field(100, ge=1, alias="people", description="people in a world")
-    values: int = Field(1, ge=1, description="value dimensions")
-    mean: float = Field(0.0, description="of every dimension")
-    spread: float = Field(1.0, ge=0, description="standard deviation within a camp")
+    count: int = Field(default=100, ge=1, alias="people", description="people in a world")
+    values: int = Field(default=1, ge=1, description="value dimensions")
+    mean: float = Field(default=0.0, description="of every dimension")
+    spread: float = Field(default=1.0, ge=0, description="standard deviation within a camp")
     correlation: float = Field(
-        0.0, ge=-1, le=1, description="between any two dimensions, within a camp"
+        default=0.0, ge=-1, le=1, description="between any two dimensions, within a camp"
     )
-    camps: tuple[Camp, ...] = Field((), description="default: all people are one camp")
+    camps: tuple[Camp, ...] = Field(default=(), description="default: all people are one camp")
 
     @model_validator(mode="after")
     def _possible(self) -> Normal:

@@ -39,9 +39,11 @@ class LookAhead(Player):
     traits: ClassVar[Mapping[str, object]] = {"learns": True, "stochastic": False}
 
     rate: float = Field(
-        0.2, ge=0, le=1, description="learning rate (eta), share of the gap a round"
+        default=0.2, ge=0, le=1, description="learning rate (eta), share of the gap a round"
     )
-    ahead: float = Field(0.0, ge=0, description="rounds of history's trend to aim ahead (L)")
+    ahead: float = Field(
+        default=0.0, ge=0, description="rounds of history's trend to aim ahead (L)"
+    )
 
     def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Memory:
         """No belief yet."""
@@ -64,6 +66,11 @@ class LookAhead(Player):
         after = dataclasses.replace(memory, belief=learned, begun=torch.ones_like(memory.begun))
         return Act(torch.cat([position, loud], -1), after)
 
+    @property
+    def frank(self) -> bool:
+        """Whether it says what it believes, at full voice."""
+        return type(self).say is LookAhead.say
+
     def say(self, belief: Tensor) -> tuple[Tensor, float]:
         """What to say on a belief `[world, assistant, value]`, and how loudly."""
         return belief, 1.0
@@ -72,7 +79,7 @@ class LookAhead(Player):
 class Mirror(LookAhead):
     """Learns where people stand, and says it back to them."""
 
-    ahead: float = Field(0.0, ge=0, le=0, description="a mirror does not look ahead")
+    ahead: float = Field(default=0.0, ge=0, le=0, description="a mirror does not look ahead")
 
 
 class Persuade(LookAhead):
@@ -80,7 +87,10 @@ class Persuade(LookAhead):
 
     goal: list[float] = Field(min_length=1, description="where it wants people, one a value")
     reach: float = Field(
-        0.5, ge=0, le=1, description="share of the way from people to the goal that it speaks from"
+        default=0.5,
+        ge=0,
+        le=1,
+        description="share of the way from people to the goal that it speaks from",
     )
 
     def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Memory:

@@ -75,7 +75,7 @@ def interval(
         paired=True,
         vectorized=False,
         method="percentile",
-        random_state=np.random.default_rng(seed),
+        rng=np.random.default_rng(seed),
     ).confidence_interval
     return Estimate(float(statistic(*answers)), float(found.low), float(found.high))
 

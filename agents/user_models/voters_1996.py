@@ -80,8 +80,10 @@ def votes_in_1996() -> dict[str, VoteModel]:
     for name, features in models.items():
         fitted = fit_vote(features, data.vote)
         inside, outside = (log_losses(probability, data.vote) for probability in fitted)
+        right, right_held_out = (float(((p > 0.5) == data.vote).mean()) for p in fitted)
         found[name] = VoteModel(
-            *(float(((p > 0.5) == data.vote).mean()) for p in fitted),
+            right,
+            right_held_out,
             float(inside.mean()),
             float(outside.mean()),
             interval(lambda one, other: float((one - other).mean()), party, outside),

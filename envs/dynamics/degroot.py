@@ -26,7 +26,7 @@ def step(
 def consensus_weights(matrix: Float[np.ndarray, "agent agent"]) -> Float[np.ndarray, " agent"]:
     """How much each person's start counts in the final consensus; adds up to 1."""
     eigenvalues, vectors = np.linalg.eig(matrix.T)
-    leading = vectors[:, np.argmax(eigenvalues.real)].real
+    leading = np.real(vectors[:, np.argmax(np.real(eigenvalues))])
     return leading / leading.sum()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,24 +18,46 @@ from mores.envs.networks import Network
 from mores.game import Configured
 
 
+class Heard(NamedTuple):
+    """What each person heard from those they listen to.
+
+    Attributes:
+        peers: weighted mean of what these said.
+        together: mean of that and one's own view, by their weights: DeGroot's `P x`.
+    """
+
+    peers: Float[Tensor, "world agent value"]
+    together: Float[Tensor, "world agent value"]
+
+
 class Peers(Configured):
     """Parameters of people's influence on each other; nobody listens to peers by default."""
 
     rule: Literal["none", "degroot", "friedkin_johnsen"] = Field(
-        "none", description="how people move each other"
+        default="none", description="how people move each other"
     )
     susceptibility: float = Field(
-        0.9, ge=0, le=1, description="Friedkin-Johnsen: weight of others against one's own start"
+        default=0.9,
+        ge=0,
+        le=1,
+        description="Friedkin-Johnsen: weight of others against one's own start",
     )
     network: Literal["likeness", "rewired", "karate"] = Field(
-        "likeness", description="who listens to whom; rewired: the likeness network among strangers"
+        default="likeness",
+        description="who listens to whom; rewired: the likeness network among strangers",
     )
-    ties: int = Field(8, ge=1, le=1000, description="likeness: how many each person listens to")
+    ties: int = Field(
+        default=8, ge=1, le=1000, description="likeness: how many each person listens to"
+    )
     meetings: int = Field(
-        64, ge=1, le=10_000, description="likeness: how many others each gets to know"
+        default=64, ge=1, le=10_000, description="likeness: how many others each gets to know"
     )
-    closeness: float = Field(0.3, gt=0, description="likeness: distance over which it falls by e")
-    listening: float = Field(0.5, ge=0, le=1, description="likeness: weight of peers together")
+    closeness: float = Field(
+        default=0.3, gt=0, description="likeness: distance over which it falls by e"
+    )
+    listening: float = Field(
+        default=0.5, ge=0, le=1, description="likeness: weight of peers together"
+    )
 
     def check(self, people: int) -> None:
         """Refuse what does not go together.
@@ -66,9 +88,14 @@ class Peers(Configured):
         own: Float[Tensor, "world agent value"],
         said: Float[Tensor, "world agent value"],
         network: Network | None,
-    ) -> Float[Tensor, "world agent value"]:
-        """Mean of one's own view and of what those one listens to said."""
-        return degroot.step(own, said, network or self._fixed_network)
+    ) -> Heard:
+        """What those one listens to said on average, alone and together with one's own view."""
+        ties = network or self._fixed_network
+        peers, own_share = networks.told(ties, said), ties.own[..., None]
+        listening = (1.0 - own_share).clamp(min=torch.finfo(torch.float32).tiny)
+        low, high = said.amin(1, keepdim=True), said.amax(1, keepdim=True)
+        alone = (peers / listening).clamp(low, high)  # a mean, but for rounding
+        return Heard(alone, own_share * own + peers)
 
     def moved(
         self,

@@ -193,6 +193,11 @@ class Game(Configured, ABC, Generic[State]):
     def measures(self, state: State) -> Mapping[str, Float[Tensor, "world *agent"]]:
         """What is reported of each world, `[world]`, or of its agents or values, `[world, n]`."""
 
+    @property
+    def working_size(self) -> int:
+        """Numbers that a world needs at once, roughly: runs are cut into chunks by it."""
+        return sum(role.count * role.sees.size for role in self.roles)
+
     def hidden(self, state: State) -> Mapping[str, Tensor]:
         """What no player may see, for measures and pictures: `[world, ...]` by name."""
         return {}

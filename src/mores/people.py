@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from mores.draws import Draws
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,3 +25,12 @@ class People:
     values: Float[Tensor, "world agent value"]
     traits: Mapping[str, Float[Tensor, "world agent"]] = dataclasses.field(default_factory=dict)
     groups: Int[Tensor, "world agent"] | None = None
+
+
+@runtime_checkable
+class Population(Protocol):
+    """Where people come from: parameters, or real data."""
+
+    def people(self, draws: Draws) -> People:
+        """Fresh people for `draws.worlds` worlds."""
+        ...

@@ -7,7 +7,7 @@ owns the seats, the players' memories, the clock, the end of episodes and what i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,19 +15,11 @@ from torch import Tensor
 
 from mores import tree
 from mores.draws import Draws, Worlds
-from mores.errors import UserError, did_you_mean
+from mores.errors import UserError
 from mores.game import Box, Discrete, Game, Phase, Player, Role
-from mores.people import People
+from mores.people import Population as Population
 from mores.repair import Repaired, repair
-
-
-@runtime_checkable
-class Population(Protocol):
-    """Where people come from: parameters, or real data."""
-
-    def people(self, draws: Draws) -> People:
-        """Fresh people for `draws.worlds` worlds."""
-        ...
+from mores.seating import check_seats
 
 
 class Turn(NamedTuple):
@@ -82,7 +74,9 @@ class Table:
         self.roles: dict[str, Role] = {role.name: role for role in game.roles}
         self.phases: tuple[Phase, ...] = game.phases
         self.outside = {name: list(seats) for name, seats in (outside or {}).items() if seats}
-        self._check_seats(players or {})
+        if rounds < 1 or not len(self.worlds):
+            raise UserError("a table needs at least one world and one round")
+        check_seats(self.roles, self.phases, players or {}, self.outside)
         self.players = {
             name: player
             for name, player in (players or {}).items()
@@ -97,22 +91,6 @@ class Table:
         ]
         self._nobody = torch.zeros(len(self.worlds), dtype=torch.bool, device=self.device)
         self.seed: int | None = None
-
-    def _check_seats(self, players: Mapping[str, Player]) -> None:
-        if self.rounds < 1 or not len(self.worlds):
-            raise UserError("a table needs at least one world and one round")
-        for name in [*players, *self.outside]:
-            if name not in self.roles:
-                raise UserError(f"no role {name!r} in this game{did_you_mean(name, self.roles)}")
-        for name, seats in self.outside.items():
-            count = self.roles[name].count
-            if len(set(seats)) < len(seats) or not all(0 <= seat < count for seat in seats):
-                raise UserError(f"seats of {name!r} run from 0 to {count - 1}, each once: {seats}")
-            if not any(name in phase.acts for phase in self.phases):
-                raise UserError(f"{name!r} acts in no phase: nobody outside can sit there")
-        for name, role in self.roles.items():
-            if name not in players and len(self.outside.get(name, ())) < role.count:
-                raise UserError(f"nobody plays {name!r}: give it a player, or seat it outside")
 
     # --- the episode -------------------------------------------------------------------------
 
@@ -155,7 +133,7 @@ class Table:
         start = None if self.people is None else self.people.people(draws.within("people"))
         state = self.game.reset(draws.within("game"), start)
         memory = {
-            name: player.start(self.roles[name], self.phases, draws.within(name))
+            name: player.start(self.roles[name], self.phases, draws.within(f"player/{name}"))
             for name, player in self.players.items()
         }
         return state, memory
@@ -262,7 +240,7 @@ class Table:
                     game.observe(before, name, phase.name),
                     game.legal(before, name, phase.name),
                     self.memory[name],
-                    draws.within(f"{name}/{phase.name}"),
+                    draws.within(f"player/{name}/{phase.name}"),
                 )
                 actions[name] = act.action
                 self._remember(name, act.memory)
@@ -302,7 +280,7 @@ class Table:
         ended = terminated | truncated
         for name in self._learners:
             learned = self.players[name].learn(
-                self.memory[name], self._earned[name], ended, draws.within(f"{name}/learn")
+                self.memory[name], self._earned[name], ended, draws.within(f"learner/{name}")
             )
             self._remember(name, learned)
             self._earned[name] = self._no_pay(name)
@@ -371,6 +349,7 @@ class Table:
             "seed": seed,
             "episode": self.episode,
             "round": self.round,
+            **self._identity,
         }
         return {
             name: tensor.clone(memory_format=torch.contiguous_format)
@@ -383,16 +362,37 @@ class Table:
         Raises:
             UserError: it was saved from another kind of table.
         """
+        before = dict(self.__dict__)
         try:
-            low, high = (int(word) for word in saved["seed"])
-            self.reset(high << 32 | low)
-            self.episode = tree.restore(self.episode, saved, "episode")
-            self._open_span(tree.restore(self.round, saved, "round").cpu())
-            self.state = tree.restore(self.state, saved, "state")
-            self.memory = tree.restore(self.memory, saved, "memory")
-            self._owed = tree.restore(self._owed, saved, "owed")
-            self._earned = tree.restore(self._earned, saved, "earned")
+            self._load(saved)
         except (KeyError, ValueError) as error:
+            self.__dict__ = before
             raise UserError(f"this was saved from another table: {error.args[0]}") from None
+
+    @property
+    def _identity(self) -> dict[str, Tensor]:
+        """What a saved state must have in common with the table it is loaded into."""
+        return {
+            "replicate": self.worlds.replicate,
+            "world": self.worlds.world,
+            "stage and rounds": torch.tensor([self.stage, self.rounds]),
+        }
+
+    def _load(self, saved: Mapping[str, Tensor]) -> None:
+        for name, mine in self._identity.items():
+            if not torch.equal(tree.restore(mine, saved, name), mine):
+                raise ValueError(f"{name} differ: {saved[name].tolist()}, here {mine.tolist()}")
+        low, high = (int(word) for word in saved["seed"])
+        self.reset(high << 32 | low)
+        self.episode = tree.restore(self.episode, saved, "episode")
+        self._open_span(tree.restore(self.round, saved, "round").cpu())
+        self.state = tree.restore(self.state, saved, "state")
+        self.memory = tree.restore(self.memory, saved, "memory")
+        self._owed = tree.restore(self._owed, saved, "owed")
+        self._earned = tree.restore(self._earned, saved, "earned")
         self._at, some_over = (int(number) for number in saved["clock"])
         self.over = saved["over"].to(self.device).clone() if some_over else None
+        unknown = saved.keys() - self.state_dict().keys()
+        if unknown:
+            where = min(unknown)
+            raise ValueError(f"no place for {where!r}: memories have all their tensors from start")

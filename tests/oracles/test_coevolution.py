@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -10,10 +12,12 @@ import torch
 
 from mores.agents.policies.assistants import LookAhead, Mirror, Persuade, Silent
 from mores.draws import Draws
-from mores.envs.coevolution import Coevolution
+from mores.envs.coevolution import Coevolution, Frank
 from mores.envs.dynamics import degroot, friedkin_johnsen
 from mores.envs.networks import average, by_likeness, from_matrix, karate_matrix, rewired
+from mores.game import Act
 from mores.play import play
+from mores.table import Table
 
 KARATE = {"network": "karate"}
 
@@ -101,14 +105,66 @@ def test_loop_law_figures():
     assert speed(0.3, 0.25, 4) == pytest.approx(1.0)
 
 
-def test_without_drift_a_weighted_sum_is_conserved():
-    """eta h + alpha a stays; the limit is (eta h0 + alpha a0) / (eta + alpha)."""
-    game = Coevolution(people=5, values=1, ai_influence=0.2)
-    goal = Persuade(goal=[0.0], reach=0.0, rate=0.3)  # a mirror by another name
-    played = play(game, {"assistant": goal}, 3, 300, seed=2)
-    start = played.state.anchor.mean(1)
-    # the first belief is the first answers: a0 = h0, so nothing moves the centre at all
-    assert played.state.people.values.mean(1).numpy() == pytest.approx(start.numpy(), abs=1e-5)
+class Opinionated(LookAhead):
+    """An assistant that does not begin with what people first answer."""
+
+    def start(self, role, phases, draws):
+        memory = super().start(role, phases, draws)
+        ones = torch.ones_like(memory.belief)
+        return dataclasses.replace(memory, belief=3.0 * ones, begun=memory.begun | True)
+
+
+@pytest.mark.parametrize(("influence", "rate"), [(0.2, 0.3), (0.05, 0.5), (0.4, 0.1)])
+def test_without_drift_a_weighted_sum_is_conserved(influence, rate):
+    """eta h + alpha a stays; people and assistant meet at (eta h0 + alpha a0) / (eta + alpha)."""
+    game = Coevolution(people=5, values=1, ai_influence=influence)
+    assistant = {"assistant": Opinionated(rate=rate)}
+    start = play(game, assistant, 3, 1, 2).state.anchor.mean(1)
+    limit = (rate * start + influence * 3.0) / (rate + influence)
+    assert (limit - start).abs().min() > 0.1  # there is a way to go
+    for rounds in (5, 300):
+        played = play(game, assistant, 3, rounds, seed=2)
+        people, belief = played.state.people.values.mean(1), played.memory["assistant"].belief[:, 0]
+        held = (rate * people + influence * belief) / (rate + influence)
+        assert held.numpy() == pytest.approx(limit.numpy(), abs=1e-5)
+    assert people.numpy() == pytest.approx(limit.numpy(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "assistant"),
+    [
+        ({}, Silent()),
+        ({}, Persuade(goal=[1.0, 1.0])),
+        ({"confidence": 0.3}, LookAhead()),
+        ({"peers": {"rule": "friedkin_johnsen"}}, LookAhead()),
+        ({"ai_influence": 1.0}, LookAhead(rate=1.0)),
+        ({"carry": 0.5}, LookAhead()),
+        ({"reference_pull": 0.1}, LookAhead()),
+    ],
+)
+def test_the_loop_law_is_not_published_where_it_does_not_hold(changes, assistant):
+    holds = Coevolution(carry=1.0, reference_drift=0.01)
+    assert "speed" in holds.predictions({"assistant": LookAhead()}, 1)
+    game = Coevolution(**{"carry": 1.0, "reference_drift": 0.01, **changes})
+    assert "speed" not in game.predictions({"assistant": assistant}, 1)
+
+
+def test_peers_are_seen_as_what_they_said():
+    """Not mixed with one's own values, nor with history, which nobody sees."""
+    peers = {"rule": "degroot", "listening": 0.3, "ties": 4}
+    game = Coevolution(people=30, assistants=0, peers=peers, reference_pull=0.5, extent=3.0)
+    players = {"person": Loud()}
+    table = Table(game, players, worlds=2, rounds=9)
+    table.reset(1)
+    table.step()
+    assert (table.observe("person")[..., 4:] == 3.0).all()
+
+
+class Loud(Frank):
+    """Says the most one can say, whatever one thinks."""
+
+    def act(self, phase, seen, legal, memory, draws):
+        return Act(torch.full_like(seen[..., :2], 3.0), memory)
 
 
 NOISY = {

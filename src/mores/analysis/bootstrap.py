@@ -23,7 +23,8 @@ from jaxtyping import Float
 
 RESAMPLES = 9_999  # with one more, the ranks of 2.5 % and 97.5 % are whole
 SEED = 20_240_229
-AT_ONCE = 2**21  # entries of the matrix that are held as floating-point numbers at a time
+AT_ONCE = 2**21  # entries of the matrix of counts that are made at a time
+ONE_THREAD = 2**18  # products so small are not shared among threads, which would cost more
 LARGE = 2_000  # with more replicates nothing is drawn anew: errors are normal, see `_interval`
 NOTHING = 1e-12  # what is smaller than this share of what it should be is rounding
 
@@ -116,7 +117,7 @@ def _moments(x: np.ndarray, y: np.ndarray | None, counts: np.ndarray, about_mean
         powers += [(0, 2), (0, 4), (2, 2)]
         powers += [(0, 1), (0, 3), (1, 1), (2, 1), (1, 2)] if about_mean else []
     columns = np.stack([x**i if y is None else x**i * y**j for i, j in powers]) / len(x)
-    cells = max(1, AT_ONCE // len(x))
+    cells = max(1, ONE_THREAD // columns.size)
     parts = [columns @ counts[:, c : c + cells] for c in range(0, counts.shape[1], cells)]
     m = dict(zip(powers, np.concatenate(parts, axis=1), strict=True))
     if not about_mean:

@@ -48,7 +48,9 @@ def directness(path: Float[np.ndarray, "*many round value"]) -> Float[np.ndarray
 
 
 def half_life(distance: Float[np.ndarray, "*many round"]) -> Float[np.ndarray, "*many"]:
-    """Rounds until a distance has fallen to half of its first value.
+    """Records until a distance has fallen to half of its first value.
+
+    A record is a round where every round was recorded; else multiply by how many lie between.
 
     Between two rounds it is taken to fall by a constant factor, which is exact where it decays
     geometrically. Infinite where half is not reached within the record; nan where there was no

@@ -2,26 +2,49 @@
 
 The replicate is the independent unit of every interval here. A comparison of two arms is paired
 by replicate, and is always the statistic of the one less (or relative to) the statistic of the
-other. That depends on how values are distributed in each arm, and not on how two arms share their
-draws; sharing them only makes the interval shorter. For the mean it is the mean of differences.
+other. What is estimated thus depends on how values are distributed in each arm, and not on how
+two arms share their draws; that they share them makes the interval shorter. For the mean it is
+the mean of the differences; for the median it is not their median.
 
-| statistic | alone | one arm less another | one arm relative to another |
+| statistic | alone | one arm less another | relative to another |
 |---|---|---|---|
-| mean | Student's t | t of the differences | Fieller |
-| median | order statistics, exact | Bonett and Price | Fieller with their covariance |
-| rms, sd | studentised bootstrap of the log | wider of jackknife t, bootstrap t | Fieller of squares |
+| mean | Student's t | Student's t of differences | Fieller |
+| median | order statistics | Bonett and Price | Fieller, errors by Bonett and Price |
+| rms, sd | studentised bootstrap | wider of jackknife t and bootstrap | Fieller of squares |
 
-Why these: share of 95 % intervals that covered the truth, 4,000 samples each.
+Share of 95 % intervals that covered the truth, in 4,000 samples of n replicates each. Alone:
 
-COVERAGE_TABLE
+| n | normal: mean, rms, sd | exponential: mean, rms, sd | squared normal: mean, rms, sd |
+|---|---|---|---|
+| 10 | .947 .933 .934 | .898 .892 .868 | .872 .890 .875 |
+| 30 | .953 .937 .937 | .922 .908 .885 | .901 .894 .883 |
+| 100 | .949 .947 .945 | .941 .933 .928 | .937 .929 .921 |
+| 400 | .948 .944 .948 | .941 .933 .926 | .943 .944 .938 |
 
-What falls short, and is not hidden: tails. The rms and sd of heavy-tailed figures (squares, ages,
-wealth) are covered too rarely with fewer than a hundred replicates. A median has no such trouble.
-A figure that was the same in all n replicates gets an interval without width; an event that none
-of them saw may still have a probability of up to about 3 / n.
+Of two exponential arms with correlated noise (normal copula, 0.5), one of them 1.5 times as large:
 
-Sources: Fieller 1954, J. R. Stat. Soc. B 16; Efron 1982, The Jackknife, the Bootstrap and Other
-Resampling Plans, ch. 10; Bonett and Price 2020, Br. J. Math. Stat. Psychol. 73, 333.
+| n | less: mean, median, rms, sd | relative: mean, median, rms, sd |
+|---|---|---|
+| 10 | .941 .966 .907 .882 | .961 .976 .985 .977 |
+| 30 | .938 .958 .921 .899 | .953 .965 .964 .957 |
+| 100 | .943 .947 .931 .927 | .942 .954 .951 .951 |
+
+The methods were chosen by such tables: of the sd of 30 exponential figures plain percentiles of a
+bootstrap cover .753, its BCa form .812, t of the variance .766, the studentised logarithm .885.
+What still falls short:
+
+- The mean, rms and sd of skewed or heavy-tailed figures are covered too rarely with fewer than a
+  hundred replicates; the sd of a squared Laplace figure (kurtosis 88) in .81 of samples of 30
+  and .90 of samples of 400. The interval of a median covers at least what it says, for any figure.
+- The sd of a figure with two values, each in about half of the replicates, is not covered; its mean
+  says as much, and is.
+- Medians of strongly correlated arms get intervals that are too wide: they cover .98 with ten
+  replicates and a correlation of 0.95, and more beyond.
+- A figure that was the same in all n replicates gets an interval without width. An event that none
+  of them saw may still have a probability of up to about 3 / n.
+
+Sources: Fieller 1954, J. R. Stat. Soc. B 16, 175; Efron 1982, The Jackknife, the Bootstrap and
+Other Resampling Plans; Bonett and Price 2020, Br. J. Math. Stat. Psychol. 73, 333.
 """
 
 from __future__ import annotations
@@ -91,15 +114,13 @@ def estimate(
     if (unknown := _unknown(x)) is not None:
         return unknown
     n = len(x)
-    if statistic == "rms":
-        x = np.abs(x)
-    value = value_of(x, statistic)
-    if n == 1:
-        return _single(value)
-    if constant(x):
-        return Estimate(value, value, value, n, f"equal in all {n} replicates", 1.0)
     x, exponent = _scaled(np.sort(x))  # sorted: the order of replicates must not matter
     value, confidence = value_of(x, statistic), level
+    if n == 1:
+        return _single(float(np.ldexp(value, exponent)))
+    if constant(np.abs(x) if statistic == "rms" else x):
+        method = f"equal in all {n} replicates"
+        return _unscaled(value, value, value, n, method, 1.0, exponent)
     if statistic == "mean":
         reach = student(n, level) * float(x.std(ddof=1)) / math.sqrt(n)
         low, high, method = value - reach, value + reach, "Student's t"

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mores.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -63,14 +65,14 @@ class Run:
         """A cell's measures as arrays over (world, round), with `replicate` as a coordinate."""
         import xarray as xr
 
-        frame = self.table(cell)
-        arrays = {}
-        for name, part in frame.groupby("measure", observed=True, sort=False):
-            wide = part.pivot(index=["replicate", "world"], columns="round", values="value")
-            arrays[str(name)] = (("row", "round"), wide.to_numpy())
-            rows, rounds = wide.index, wide.columns.to_numpy()
+        wide = self.table(cell).pivot(
+            index=["replicate", "world"], columns=["measure", "round"], values="value"
+        )
+        names = list(dict.fromkeys(wide.columns.get_level_values("measure")))
+        rounds = list(dict.fromkeys(wide.columns.get_level_values("round")))
+        rows = wide.index
         return xr.Dataset(
-            arrays,
+            {str(name): (("row", "round"), np.asarray(wide[name][rounds])) for name in names},
             coords={
                 "round": rounds,
                 "replicate": ("row", rows.get_level_values("replicate").to_numpy()),

@@ -14,10 +14,23 @@ An exact claim asks for every replicate instead of an interval, and is never und
 use for the statistic. A claim about a figure that is not finite, in any replicate, fails: more
 replicates would not mend it.
 
-Where two arms do not differ, an interval of 95 % has them differ in 5 % of experiments, and has
-one above the other in 2.5 %; measured with `judge` in 2,000 experiments each:
+Where two arms do not differ, "differs from 0" should hold in 5 % of experiments, and "above 0" in
+2.5 %. Share of 2,000 experiments in which `judge` had it hold, of n replicates each, arms with
+correlation 0.5 (relative means and medians of a normal figure: around 5):
 
-RATES_TABLE
+| figure, n | less: mean, median, rms, sd | relative: mean, median, rms, sd |
+|---|---|---|
+| normal, 10 | .057 .042 .026 .021 | .057 .042 .028 .017 |
+| normal, 20 | .040 .036 .040 .031 | .040 .036 .043 .034 |
+| normal, 40 | .041 .045 .046 .043 | .041 .045 .048 .045 |
+| normal, 100 | .047 .053 .049 .049 | .047 .053 .051 .050 |
+| exponential, 10 | .037 .035 .017 .031 | .037 .024 .012 .026 |
+| exponential, 20 | .040 .035 .026 .041 | .040 .035 .024 .038 |
+| exponential, 40 | .040 .042 .033 .039 | .040 .041 .034 .041 |
+| exponential, 100 | .050 .049 .041 .046 | .050 .049 .042 .049 |
+
+The figures have a standard error of .005. With few replicates, nothing but a difference of means
+is found as often as it might be; nothing is found too often.
 """
 
 from __future__ import annotations
@@ -31,6 +44,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mores.analysis.intervals import Estimate, compare, estimate
+from mores.analysis.people import over_resamples
 from mores.errors import UserError
 from mores.scenario.model import Bound, Claim
 
@@ -85,7 +99,9 @@ def judge(
     other = prediction if reference is None else reference
     if claim.kind == "exact":
         return _judge_exactly(claim, np.asarray(values, dtype=np.float64), other)
-    if other is None:
+    if claim.interval == "people":
+        found = over_resamples(values, other, claim.relative, LEVEL)
+    elif other is None:
         found = estimate(values, claim.statistic, LEVEL)
     else:
         found = compare(values, other, claim.statistic, claim.relative, LEVEL)
@@ -126,7 +142,7 @@ def over_points(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
         values = np.array([v.estimate.value for v in verdicts])
         reason = f"from {values.min():.6g} to {values.max():.6g} over {len(verdicts)} points"
         return Verdict(claim, verdicts[0].estimate, "report", reason, len(verdicts))
-    word: Word = min((v.verdict for v in verdicts), key=WORST_FIRST.index)
+    word: Word = next(w for w in WORST_FIRST if any(v.verdict == w for v in verdicts))
     decided = [v for v in verdicts if v.verdict == word]
     shown = min(decided, key=lambda v: _depth(claim, v.estimate.value))
     says = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}[word]

@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float, Int
 
 from mores.draws import Worlds
-from mores.game import Game
 from mores.play import Played, play
 from mores.scenario.cell import Built, Cell
 from mores.scenario.model import Scenario
+from mores.table import Table
 
-CHUNK = 2**21  # numbers seen by all seats of a chunk of worlds together
+CHUNK = 2**23  # numbers that a chunk of worlds may need at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +93,9 @@ def play_cell(
     """
     built = cell.build()
     every = Worlds.grid(replicates, scenario.worlds)
-    size = max(1, CHUNK // _seen_numbers(built.game))
+    size = max(1, CHUNK // built.game.working_size)
     hidden_rounds = _hidden_rounds(scenario.rounds)
+    names = _hidden_names(built) if scenario.sample else []
     chunks: list[Played] = []
     for first in range(0, len(every), size):
         chosen = Worlds(every.replicate[first : first + size], every.world[first : first + size])
@@ -110,7 +111,7 @@ def play_cell(
                 scenario.measures,
                 at=rounds,
                 people=built.population,
-                keep_hidden=dict.fromkeys(_hidden_names(built.game), keep) if keep else None,
+                keep_hidden=dict.fromkeys(names, keep) if keep else None,
                 hidden_at=hidden_rounds,
                 tick=lambda _, share=share: tick(share),
             )
@@ -120,8 +121,8 @@ def play_cell(
         rounds=tuple(rounds),
         replicate=every.replicate.numpy(),
         world=every.world.numpy(),
-        measures=_split({n: _joined(chunks, n) for n in scenario.measures}),
-        hidden={n: t.numpy() for n, t in chunks[0].hidden.items()},
+        measures=_split({n: _joined([c.measures for c in chunks], n) for n in scenario.measures}),
+        hidden={n: _joined([c.hidden for c in chunks if c.hidden], n) for n in names},
         hidden_rounds=hidden_rounds if scenario.sample else (),
         predictions=dict(built.game.predictions(built.players, scenario.rounds)),
         **_names(built),
@@ -133,16 +134,11 @@ def _names(built: Built) -> dict[str, tuple[str, ...]]:
     return {"value_names": tuple(name.replace("_", " ") for name in names)} if names else {}
 
 
-def _seen_numbers(game: Game) -> int:
-    return sum(role.count * role.sees.size for role in game.roles)
-
-
-def _hidden_names(game: Game) -> list[str]:
-    from mores.table import Table
-
-    table = Table(game, game.baseline(), rounds=1)
+def _hidden_names(built: Built) -> list[str]:
+    """The names of hidden quantities, from a first state of one world."""
+    table = Table(built.game, built.players, rounds=1, people=built.population)
     table.reset(0)
-    return list(game.hidden(table.state))
+    return list(built.game.hidden(table.state))
 
 
 def _hidden_rounds(rounds: int, most: int = 50) -> tuple[int, ...]:
@@ -150,8 +146,8 @@ def _hidden_rounds(rounds: int, most: int = 50) -> tuple[int, ...]:
     return tuple(int(r) for r in np.unique(np.linspace(0, rounds, min(most, rounds) + 1).round()))
 
 
-def _joined(chunks: Sequence[Played], name: str) -> np.ndarray:
-    return torch.cat([chunk.measures[name] for chunk in chunks]).numpy()
+def _joined(chunks: Sequence[Mapping[str, torch.Tensor]], name: str) -> np.ndarray:
+    return torch.cat([chunk[name] for chunk in chunks]).numpy()
 
 
 def _split(measures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from mores.analysis.verdicts import Verdict
 from mores.run.cells import Record, mean_by
 from mores.scenario.cell import Cell
 from mores.scenario.model import Claim, Scenario
+from mores.scenario.verify import arm_of
 
 Records = Mapping[str, Record]  # by cell id
 
@@ -23,13 +24,6 @@ def verdicts_of(scenario: Scenario, cells: Sequence[Cell], records: Records) -> 
     return [_verdict(claim, scenario, cells, records) for claim in scenario.claims]
 
 
-def arm_of(claim: Claim, scenario: Scenario) -> str:
-    """The arm a claim is about: its own, else the control, else the only one there is."""
-    if claim.arm is not None:
-        return claim.arm
-    return scenario.control or next(iter(scenario.arms), "main")
-
-
 def point_key(cell: Cell) -> str:
     """What cells at the same point of the sweep have in common."""
     return json.dumps(dict(cell.point), sort_keys=True)
@@ -37,7 +31,7 @@ def point_key(cell: Cell) -> str:
 
 def _verdict(claim: Claim, scenario: Scenario, cells: Sequence[Cell], records: Records) -> Verdict:
     at = scenario.rounds if claim.at is None else claim.at
-    arm = arm_of(claim, scenario)
+    arm = arm_of(scenario, claim)
     single = []
     for cell in cells:
         if cell.arm != arm:

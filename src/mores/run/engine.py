@@ -13,13 +13,14 @@ from mores.analysis.verdicts import Verdict
 from mores.errors import UserError
 from mores.run import store
 from mores.run.cells import Record, play_cell
-from mores.run.claims import arm_of, verdicts_of
+from mores.run.claims import verdicts_of
 from mores.run.progress import Progress
 from mores.run.provenance import now, provenance, short_hash
 from mores.scenario.cell import Cell
 from mores.scenario.expand import check, recorded_rounds, resolved
 from mores.scenario.load import Loaded
 from mores.scenario.model import Scenario
+from mores.scenario.verify import arm_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,14 +63,16 @@ def run(
         progress: show how far it is.
 
     Raises:
-        UserError: the scenario cannot be run, or the folder not written; nothing is left then.
+        UserError: the scenario cannot be run, and nothing was written; or the folder cannot be
+            written any more, and its `status.json` says where the run stopped.
     """
     scenario = loaded.scenario
     cells = check(loaded)
     replicates = _chosen(scenario, only)
     text = resolved(scenario, cells)
     folder = _make_folder(scenario, text, out)
-    origin = provenance(text, scenario.seed)
+    with _one_thread():
+        origin = provenance(text, scenario.seed)
     store.write_text(folder / "scenario.yaml", loaded.text)
     store.write_text(folder / "resolved.yaml", text)
     store.write_json(folder / "provenance.json", origin)
@@ -78,7 +81,7 @@ def run(
     try:
         records = _play_all(scenario, cells, replicates, folder, log, progress)
         judged = verdicts_of(scenario, cells, records)
-        arms = [arm_of(claim, scenario) for claim in scenario.claims]
+        arms = [arm_of(scenario, claim) or "" for claim in scenario.claims]
         store.write_json(
             folder / "claims.json", [_plain(v, a) for v, a in zip(judged, arms, strict=True)]
         )
@@ -142,19 +145,27 @@ def _chosen(scenario: Scenario, only: Sequence[int] | None) -> list[int]:
 
 
 def _make_folder(scenario: Scenario, text: str, out: Path | None) -> Path:
-    name = f"{now()}-{short_hash(text)}"
-    folder = Path("runs") / scenario.name / name if out is None else out
-    try:
-        if out is None:
-            tries = (folder.with_name(f"{name}-{i}") if i else folder for i in range(1000))
-            folder = next(place for place in tries if not place.exists())
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise UserError(f"{folder} is not empty: a run writes into a new or empty folder")
-        (folder / "cells").mkdir()
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror or error}") from None
-    return folder
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            if any(out.iterdir()):
+                raise UserError(f"{out} is not empty: a run writes into a new or empty folder")
+            (out / "cells").mkdir()  # fails if another run has begun here
+        except OSError as error:
+            raise UserError(f"cannot write to {out}: {error.strerror or error}") from None
+        return out
+    first = Path("runs") / scenario.name / f"{now()}-{short_hash(text)}"
+    for number in range(1000):
+        folder = first.with_name(f"{first.name}-{number}") if number else first
+        try:
+            folder.mkdir(parents=True)
+            (folder / "cells").mkdir()
+        except FileExistsError:
+            continue  # the same scenario was begun in the same second
+        except OSError as error:
+            raise UserError(f"cannot write to {folder}: {error.strerror or error}") from None
+        return folder
+    raise UserError(f"{first} and 999 names beside it are taken")
 
 
 def _status(folder: Path, state: str, cells: Sequence[Cell], finished: int) -> None:

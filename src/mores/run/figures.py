@@ -178,7 +178,7 @@ def _formulas(
             record = records[cell.id]
             formula = record.predictions.get(prediction)
             if formula is not None:
-                said.append(formula if np.ndim(formula) == 0 else formula[at])
+                said.append(formula if isinstance(formula, (int, float)) else formula[at])
                 seen.append(record.by_replicate(measure)[:, record.rounds.index(at)].mean())
         axes.axline((0, 0), slope=1, color="#999999", linewidth=1)
         axes.scatter(said, seen, s=18)

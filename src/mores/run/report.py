@@ -13,17 +13,15 @@ from typing import Any
 from mores.analysis.verdicts import Verdict
 from mores.run import store
 from mores.run.cells import Record
-from mores.run.claims import arm_of
 from mores.run.figures import figures
 from mores.scenario.cell import Cell
-from mores.scenario.model import Bound, Claim, Scenario
+from mores.scenario.model import Claim, Scenario
+from mores.scenario.verify import arm_of
 
 KINDS = {
     "exact": "a formula or a logical consequence; every replicate must agree",
-    "statistical": "the 95 % interval over replicates must lie inside the bound",
-    "learned": "learned by agents, and gone in an ablation",
-    "reward_implied": "follows from the payoffs that were written down",
-    "by_construction": "put in by hand",
+    "statistical": "the 95 % interval must lie inside the bound",
+    "by_construction": "follows from what was put in by hand; the interval must lie inside, too",
     "report": "a figure without a verdict",
 }
 
@@ -91,7 +89,7 @@ def _row(verdict: Verdict, scenario: Scenario) -> dict[str, Any]:
 def _what(claim: Claim, scenario: Scenario) -> str:
     text = f"{claim.statistic} of {claim.measure}"
     if scenario.arms:
-        text += f" in {arm_of(claim, scenario)}"
+        text += f" in {arm_of(scenario, claim)}"
     if claim.against:
         text += f" against {claim.against}"
     if claim.prediction:
@@ -104,8 +102,8 @@ def _what(claim: Claim, scenario: Scenario) -> str:
 
 def bound_text(claim: Claim) -> str:
     """The bound in words."""
-    bound = claim.bound or Bound(above=-math.inf)
-    if claim.bound is None:
+    bound = claim.bound
+    if bound is None:
         return ""
     if bound.above is not None:
         return f"above {number(bound.above)}"

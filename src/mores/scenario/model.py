@@ -58,11 +58,13 @@ class Kind(BaseModel):
 class Bound(Document):
     """Where the estimate must lie. Exactly one of the four is given."""
 
-    above: float | None = Field(None, description="holds if the interval lies above this")
-    below: float | None = Field(None, description="holds if the interval lies below this")
-    within: tuple[float, float] | None = Field(None, description="holds if it lies in [low, high]")
+    above: float | None = Field(default=None, description="holds if the interval lies above this")
+    below: float | None = Field(default=None, description="holds if the interval lies below this")
+    within: tuple[float, float] | None = Field(
+        default=None, description="holds if it lies in [low, high]"
+    )
     differs_from: float | None = Field(
-        None,
+        default=None,
         description="holds if the interval is further from this than the smallest effect; "
         "fails if it is nearer throughout",
     )
@@ -79,9 +81,7 @@ class Bound(Document):
         return self
 
 
-ClaimKind = Literal[
-    "exact", "statistical", "learned", "reward_implied", "by_construction", "report"
-]
+ClaimKind = Literal["exact", "statistical", "by_construction", "report"]
 
 
 class Claim(Document):
@@ -90,28 +90,38 @@ class Claim(Document):
     says: str = Field(min_length=1, description="the finding in a sentence")
     kind: ClaimKind = Field(
         description="exact: every replicate must lie in the bound; statistical: the interval must; "
-        "reward_implied: a solver of the payoffs predicts it; by_construction: put in by hand; "
-        "learned: needs an ablation arm in which it vanishes; report: a figure without a verdict"
+        "by_construction: the interval must, and it follows from what was put in by hand; "
+        "report: a figure without a verdict"
     )
     measure: str = Field(description="what is compared")
-    arm: str | None = Field(None, description="in which arm; default: the control, or the only one")
+    arm: str | None = Field(
+        default=None, description="in which arm; default: the control, or the only one"
+    )
     against: str | None = Field(
-        None, description="another arm: replicate by replicate its value is taken off (paired)"
+        default=None,
+        description="another arm: replicate by replicate its value is taken off (paired)",
     )
     prediction: str | None = Field(
-        None, description="a formula that the environment publishes: its value is taken off"
+        default=None, description="a formula that the environment publishes: its value is taken off"
     )
-    relative: bool = Field(False, description="divide by what was taken off")
+    relative: bool = Field(default=False, description="divide by what was taken off")
     statistic: Literal["mean", "median", "rms", "sd"] = Field(
-        "mean", description="over replicates; rms is the root of the mean square"
+        default="mean", description="over replicates; rms is the root of the mean square"
     )
-    at: int | None = Field(None, ge=0, description="after how many rounds; default: at the end")
-    bound: Bound | None = Field(None, description="where the estimate must lie; none for a report")
-    smallest_effect: float = Field(0.0, ge=0, description="smallest difference of interest")
+    at: int | None = Field(
+        default=None, ge=0, description="after how many rounds; default: at the end"
+    )
+    bound: Bound | None = Field(
+        default=None, description="where the estimate must lie; none for a report"
+    )
+    smallest_effect: float = Field(default=0.0, ge=0, description="smallest difference of interest")
     interval: Literal["monte_carlo", "people"] = Field(
-        "monte_carlo", description="what the interval covers: replicates; respondents resampled"
+        default="monte_carlo",
+        description="what the interval covers: replicates; respondents resampled",
     )
-    source: str | None = Field(None, description="where the finding is from: arXiv id, section")
+    source: str | None = Field(
+        default=None, description="where the finding is from: arXiv id, section"
+    )
 
     @model_validator(mode="after")
     def _sensible(self) -> Claim:
@@ -125,8 +135,8 @@ class Claim(Document):
             raise At("relative", message="needs something to compare with: against or prediction")
         if self.smallest_effect and (self.bound is None or self.bound.differs_from is None):
             raise At("smallest_effect", message="goes with a bound differs_from, and no other")
-        if self.kind == "learned" and self.against is None:
-            raise At("kind", message="a learned finding needs against: an arm where it vanishes")
+        if self.interval == "people" and self.statistic != "mean":
+            raise At("interval", message="people: only for a mean over resampled respondents")
         return self
 
 
@@ -150,32 +160,40 @@ class Scenario(Document):
 
     name: str = Field(pattern=SCENARIO_NAME, max_length=60, description="name of the run's folder")
     about: str = Field(min_length=1, description="what it shows, in a sentence or two")
-    source: str | None = Field(None, description="the paper: arXiv id")
+    source: str | None = Field(default=None, description="the paper: arXiv id")
     construct_: Literal["belief", "attitude", "ideology", "value"] | None = Field(
-        None, alias="construct", description="what the moving numbers stand for"
+        default=None, alias="construct", description="what the moving numbers stand for"
     )
     env: Kind = Field(description="the environment and its parameters")
-    people: Kind | None = Field(None, description="the population; default: the environment's own")
+    people: Kind | None = Field(
+        default=None, description="the population; default: the environment's own"
+    )
     players: dict[str, Kind] = Field(
         default_factory=dict, description="by role; default: the environment's baseline"
     )
     rounds: int = Field(ge=1, le=1_000_000, description="rounds of an episode")
-    replicates: int = Field(1, ge=1, le=1_000_000, description="independent repetitions: the n")
-    worlds: int = Field(1, ge=1, le=1_000_000, description="parallel copies inside a replicate")
-    seed: int = Field(0, ge=0, lt=2**63, description="of all random draws")
+    replicates: int = Field(
+        default=1, ge=1, le=1_000_000, description="independent repetitions: the n"
+    )
+    worlds: int = Field(
+        default=1, ge=1, le=1_000_000, description="parallel copies inside a replicate"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="of all random draws")
     arms: dict[ArmName, Changes] = Field(
         default_factory=dict,
         description="conditions on shared draws: by name, what differs, as dotted paths",
     )
-    control: str | None = Field(None, description="the arm that others are compared with")
+    control: str | None = Field(default=None, description="the arm that others are compared with")
     sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         default_factory=dict, description="dotted paths and their values: every combination is run"
     )
     measures: Annotated[
         list[str], BeforeValidator(_one_name, json_schema_input_type=str | list[str])
     ] = Field(min_length=1, description="what is recorded")
-    every: int = Field(1, ge=1, description="record at every so many rounds, and where claims look")
-    sample: int = Field(1, ge=0, description="worlds whose people are kept for pictures")
+    every: int = Field(
+        default=1, ge=1, description="record at every so many rounds, and where claims look"
+    )
+    sample: int = Field(default=1, ge=0, description="worlds whose people are kept for pictures")
     claims: list[Claim] = Field(default_factory=list, description="findings to be confirmed")
 
     @model_validator(mode="after")
@@ -183,6 +201,10 @@ class Scenario(Document):
         if self.control is not None and self.control not in self.arms:
             near = did_you_mean(self.control, self.arms) or "; there are no arms"
             raise At("control", message=f"there is no arm {self.control!r}{near}")
+        for i, claim in enumerate(self.claims):
+            if claim.statistic != "mean" and claim.kind != "exact" and self.worlds > 1:
+                message = f"{claim.statistic} is taken over replicates of one world: not worlds > 1"
+                raise At("claims", i, "statistic", message=message)
         for i, name in enumerate(self.measures):
             if name in self.measures[:i]:
                 raise At("measures", i, message=f"{name!r} is listed twice")

@@ -77,9 +77,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return ": ".join(
-            [shown(self.place), *([dotted(self.path)] if self.path else []), self.message]
-        )
+        path = [shown(dotted(self.path), 200)] if self.path else []
+        return ": ".join([shown(self.place, 200), *path, shown(self.message, 600)])
 
 
 class ScenarioError(UserError):
