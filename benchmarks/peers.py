@@ -1,5 +1,8 @@
 """The same model in Mesa and in mores: Friedkin-Johnsen opinion dynamics on one network.
 
+`kernel` is the update alone. `environment` is all of `coevolution` through the Table (people who
+are asked, answer and listen), with as many people, each listening to 10 others.
+
 Both sides get the same network, start and parameters; the results are compared before anything is
 timed. Steps only are timed (no set-up), in turns, in one process, on one thread, in processor time.
 Report the ratios; absolute numbers depend on the machine.
@@ -23,8 +26,10 @@ import networkx as nx
 import numpy as np
 import torch
 
+from mores.envs.coevolution import Coevolution
 from mores.envs.dynamics import degroot, friedkin_johnsen
 from mores.envs.networks import from_matrix, walk_matrix
+from mores.table import Table
 
 SUSCEPTIBILITY = 0.9
 
@@ -86,22 +91,29 @@ def main() -> None:
                 heard = degroot.step(held["values"], held["values"], network)
                 held["values"] = friedkin_johnsen.step(heard, anchor, SUSCEPTIBILITY)
 
+            peers = {"rule": "friedkin_johnsen", "ties": 10, "susceptibility": SUSCEPTIBILITY}
+            game = Coevolution(people=people, values=1, assistants=0, peers=peers)
+            table = Table(game, game.baseline(), worlds=worlds, rounds=100_000)
+            table.reset(0)
             club = Club(graph, start)
             for _ in range(10):
                 club.step()
                 ours()
             theirs = np.array([person.opinion for person in club.people])
             assert np.allclose(held["values"][0, :, 0].numpy(), theirs, atol=1e-5)
-            ratios, rates = [], []
+            ratios, whole, rates = [], [], []
             for _ in range(asked.repeats):
                 mesa_time = seconds(club.step, max(3, 20_000 // people)) / people
                 our_time = seconds(ours, 100) / (people * worlds)
+                table_time = seconds(table.step, 100) / (people * worlds)
                 ratios.append(mesa_time / our_time)
+                whole.append(mesa_time / table_time)
                 rates.append(1 / our_time / 1e6)
             row = {
                 "people": people,
                 "worlds": worlds,
-                "times_mesa": round(statistics.median(ratios), 1),
+                "kernel_times_mesa": round(statistics.median(ratios), 1),
+                "environment_times_mesa": round(statistics.median(whole), 1),
                 "million_updates_a_second": round(statistics.median(rates), 2),
             }
             rows.append(row)

@@ -140,6 +140,15 @@ def test_too_few_replicates_decide_nothing() -> None:
     assert word(claim(below=0, statistic="median"), five) == "undecided"
 
 
+def test_an_interval_over_respondents_is_as_wide_as_surveys_differ() -> None:
+    """Each replicate is a survey drawn anew: more of them do not make one survey more precise."""
+    found = judge(claim(above=0, interval="people"), np.tile(SPREAD, 100))
+    assert found.verdict == "holds"
+    assert found.estimate.low == pytest.approx(5 - 1.966 * math.sqrt(3), abs=0.01)
+    found = judge(claim(above=2, interval="people"), np.tile(SPREAD, 100))
+    assert found.verdict == "undecided" and "more respondents" in found.reason
+
+
 def test_a_report_has_no_verdict() -> None:
     found = judge(claim("report"), SPREAD)
     assert found.verdict == "report" and "1.81755 to 8.18245" in found.reason

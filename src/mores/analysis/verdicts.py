@@ -10,6 +10,9 @@
 s is the smallest effect of interest. Anything else is undecided, which does not pass. It follows
 that of a figure without spread each bound holds or fails: nothing is above itself.
 
+The interval is over replicates (`mores.analysis.intervals`), or with `interval: people` over the
+choice of respondents (`mores.analysis.people`), which more replicates do not make shorter.
+
 An exact claim asks for every replicate instead of an interval, and is never undecided. It has no
 use for the statistic. A claim about a figure that is not finite, in any replicate, fails: more
 replicates would not mend it.
@@ -119,7 +122,8 @@ def judge(
         return Verdict(claim, found, "fails", f"{_interval(found)} does not lie {where}")
     if math.isinf(low) and math.isinf(high):
         return Verdict(claim, found, "undecided", f"there is no interval: {found.method}")
-    reason = f"{_interval(found)} lies only partly {where}: it takes more replicates"
+    more = "respondents" if claim.interval == "people" else "replicates"
+    reason = f"{_interval(found)} lies only partly {where}: it takes more {more}"
     return Verdict(claim, found, "undecided", reason)
 
 

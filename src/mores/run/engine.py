@@ -39,8 +39,8 @@ class Result:
 
     @property
     def failed(self) -> bool:
-        """Whether any claim failed, or stayed undecided, which does not pass either."""
-        return any(verdict.verdict in ("fails", "undecided") for verdict in self.verdicts)
+        """Whether any claim failed. One that is undecided did not pass, and did not fail."""
+        return any(verdict.verdict == "fails" for verdict in self.verdicts)
 
     @property
     def report(self) -> Path:

@@ -16,7 +16,7 @@ import numpy as np
 from mores.analysis.intervals import band
 from mores.analysis.verdicts import Verdict
 from mores.run.cells import Record
-from mores.run.claims import drift_from, point_key
+from mores.run.claims import point_key
 from mores.scenario.cell import Cell
 from mores.scenario.model import Scenario
 
@@ -61,31 +61,37 @@ def figures(
 def _drift(
     scenario: Scenario, cells: Sequence[Cell], records: Mapping[str, Record]
 ) -> list[Figure]:
+    """Where each arm's centre is, less where the control's is: which way, and how far."""
     if scenario.control is None or len(cells) < 2:
         return []
     control = next(records[cell.id] for cell in cells if cell.arm == scenario.control)
-    if not any(name.startswith("centre[") for name in control.measures):
+    parts = [name for name in control.measures if name.startswith("centre[")][:3]
+    if not parts:
         return []
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7.5, 3.6))
-    others = [cell for cell in cells if cell.arm != scenario.control]
-    for cell in others:
-        record = records[cell.id]
-        _line(axes, record.rounds, drift_from(record, control), cell.arm)
-    axes.set(xlabel="round", ylabel="distance, in value units")
-    axes.set_title(f"How far the people's centre is from where it is in “{scenario.control}”")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure, grid = plt.subplots(
+        1, len(parts), figsize=(4.4 * len(parts), 3.6), squeeze=False, layout="constrained"
+    )
+    for i, (part, axes) in enumerate(zip(parts, grid[0], strict=True)):
+        for cell in cells:
+            if cell.arm != scenario.control:
+                record = records[cell.id]
+                apart = record.by_replicate(part) - control.by_replicate(part)
+                _line(axes, record.rounds, apart, cell.arm)
+        names = control.value_names
+        axes.set_title(names[i] if i < len(names) else part)
+        axes.set_xlabel("round")
+    grid[0, 0].set_ylabel(f"centre, less that of “{scenario.control}”")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
     n = len(np.unique(control.replicate))
-    return [
-        Figure(
-            "drift.png",
-            f"Causal drift: distance between the centre of an arm's people and that of its twin "
-            f"“{scenario.control}”, which has the same people and the same chance events. "
-            f"Line: mean of {n} replicates; band: 95 % interval.",
-            _png(figure),
-        )
-    ]
+    caption = (
+        f"Causal drift: where the centre of an arm's people is, less where it is in its twin "
+        f"“{scenario.control}”, which has the same people and the same chance events. "
+        f"In value units. Line: mean of {n} replicates; band: 95 % interval of that mean."
+    )
+    return [Figure("drift.png", caption, _png(figure))]
 
 
 def _measures(
