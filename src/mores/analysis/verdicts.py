@@ -32,8 +32,9 @@ correlation 0.5 (relative means and medians of a normal figure: around 5):
 | exponential, 40 | .040 .042 .033 .039 | .040 .041 .034 .041 |
 | exponential, 100 | .050 .049 .041 .046 | .050 .049 .042 .049 |
 
-The figures have a standard error of .005. With few replicates, nothing but a difference of means
-is found as often as it might be; nothing is found too often.
+The rates have a standard error of .005. With few replicates all but differences of means are found
+less often than allowed, and none more often. That is said of arms that do not differ: of one skewed
+figure against a number, or of arms that differ, intervals may cover too little, as `intervals` says.
 """
 
 from __future__ import annotations
