@@ -14,7 +14,7 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from mores.analysis import bootstrap, paired
 from mores.analysis.intervals import Estimate, band, compare, estimate
-from mores.analysis.statistics import STATISTICS, Statistic, pair_of_medians
+from mores.analysis.statistics import STATISTICS, Statistic, pair_of_medians, whose_mean
 from mores.errors import UserError
 
 # Eighths, so that sums and shifts are exact; small, so that equal values are common.
@@ -132,6 +132,29 @@ def test_bootstrap_is_resampling(about_mean: bool) -> None:
         else:
             found = bootstrap.difference_interval(a, other, about_mean, 0.95)
             assert found == pytest.approx((scale * low, scale * high))
+
+
+def test_pseudo_values_leave_out_one_replicate_at_a_time() -> None:
+    x = draw(18, 9)
+    without = np.array([np.delete(x, i).var(ddof=1) for i in range(9)])
+    found = whose_mean(x, "sd")
+    assert found == pytest.approx(9 * x.var(ddof=1) - 8 * without)
+    assert found.mean() == pytest.approx(x.var(ddof=1))
+
+
+@pytest.mark.parametrize("statistic", ["rms", "sd"])
+def test_difference_of_spreads_is_no_shorter_than_jackknife_t(statistic: Statistic) -> None:
+    """The error of a root is that of its square, over twice the root."""
+    a, b = np.exp(draw(19, 2, 40)) * np.array([[2.0], [1.0]])
+    found, alone = compare(a, b, statistic), []
+    for x in (a, b):
+        square = whose_mean(x, statistic)
+        alone.append(square / (2.0 * math.sqrt(square.mean())))
+    low, high = DescrStatsW(alone[0] - alone[1]).tconfint_mean()
+    half = (high - low) / 2.0
+    drawn = bootstrap.difference_interval(np.sort(a), b[np.argsort(a)], statistic == "sd", 0.95)
+    assert found.low == pytest.approx(min(found.value - half, drawn[0]))
+    assert found.high == pytest.approx(max(found.value + half, drawn[1]))
 
 
 @pytest.mark.parametrize("statistic", ["rms", "sd"])

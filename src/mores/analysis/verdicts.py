@@ -33,8 +33,8 @@ correlation 0.5 (relative means and medians of a normal figure: around 5):
 | exponential, 100 | .050 .049 .041 .046 | .050 .049 .042 .049 |
 
 The rates have a standard error of .005. With few replicates all but differences of means are found
-less often than allowed, and none more often. That is said of arms that do not differ: of one skewed
-figure against a number, or of arms that differ, intervals may cover too little, as `intervals` says.
+less often than allowed, and none more often. That is said of arms that do not differ: intervals of
+one skewed figure, or of skewed arms that differ, may cover too little, as `intervals` says.
 """
 
 from __future__ import annotations

@@ -1,0 +1,53 @@
+"""Intervals over resampled respondents cover the population, as those over replicates do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mores.analysis.intervals import estimate
+from mores.analysis.people import over_resamples
+from mores.analysis.verdicts import judge
+from mores.scenario.model import Claim
+
+SURVEYS, RESPONDENTS, REPLICATES = 2000, 200, 40
+
+
+def _surveys(seed: int) -> np.ndarray:
+    """Means of resamples `[survey, replicate]` of surveys from a population with mean 0."""
+    rng = np.random.default_rng(seed)
+    people = rng.standard_normal((SURVEYS, RESPONDENTS))
+    drawn = rng.integers(0, RESPONDENTS, (SURVEYS, REPLICATES, RESPONDENTS))
+    return np.take_along_axis(people[:, None], drawn, 2).mean(2)
+
+
+def test_coverage_of_the_population():
+    means = _surveys(1)
+    covered = sum(e.low <= 0.0 <= e.high for e in map(over_resamples, means))
+    assert stats.binomtest(covered, SURVEYS, 0.95).pvalue > 1e-3
+    narrow = sum(e.low <= 0.0 <= e.high for e in map(estimate, means))
+    assert narrow < 0.5 * SURVEYS  # an interval of the replicates' mean is no such thing
+
+
+def test_more_replicates_do_not_narrow_it():
+    rng = np.random.default_rng(2)
+    few, many = (over_resamples(rng.standard_normal(n)) for n in (100, 10_000))
+    assert many.high - many.low == pytest.approx(few.high - few.low, rel=0.2)
+
+
+def test_a_claim_over_people_is_judged_by_it():
+    claim = Claim(
+        says="x", kind="statistical", measure="x", interval="people", bound={"above": 0.0}
+    )
+    values = np.random.default_rng(3).standard_normal(400) + 0.5
+    assert judge(claim, values).verdict == "undecided"
+    assert judge(claim.model_copy(update={"interval": "monte_carlo"}), values).verdict == "holds"
+
+
+def test_what_is_taken_off_is_taken_off_resample_by_resample():
+    one = np.array([1.0, 2.0, 4.0])
+    found = over_resamples(one, 2 * one, relative=True)
+    assert (found.value, found.low, found.high) == (-0.5, -0.5, -0.5)
+    assert np.isnan(over_resamples(np.array([1.0, np.nan])).value)
+    assert over_resamples(one[:1]).high == np.inf
