@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,8 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.draws import Draws
+from mores.envs.dynamics import loop_law
+from mores.envs.dynamics.loop_law import Tracker
 from mores.envs.dynamics.peers import Peers
 from mores.envs.networks import Network
 from mores.errors import UserError
@@ -43,18 +45,6 @@ class State:
     peers: Float[Tensor, "world agent value"]  # mean of what those one listens to said last
     previous_spread: Float[Tensor, " world"]
     network: Network | None  # where every world has its own
-
-
-@runtime_checkable
-class Tracker(Protocol):
-    """An assistant that learns at a `rate` and looks `ahead` rounds.
-
-    The loop law holds for one that is `frank`: it says what it believes, at full voice.
-    """
-
-    rate: float
-    ahead: float
-    frank: bool
 
 
 class Coevolution(Game[State]):
@@ -331,20 +321,14 @@ class Coevolution(Game[State]):
         }
 
     def predictions(self, players: Mapping[str, Player], rounds: int) -> Mapping[str, Any]:
-        """The loop law (speed, lag), and how fast a fixed network of peers agrees.
-
-        h' = h + alpha (a - h) + g and a' = a + eta (h + L g - a), with alpha the influence of the
-        assistants, eta their rate, L how far they look ahead, g the drift that people share.
-        """
+        """The loop law (speed, lag), and how fast a fixed network of peers agrees."""
         found: dict[str, Any] = dict(self.peers.predictions())
         assistant = players.get("assistant")
         open_loop = self.carry == 1 and not self.reference_pull and self.confidence is None
         if isinstance(assistant, Tracker) and assistant.frank and open_loop:
-            drift, influence = self.reference_drift, self.ai_influence
-            rate, ahead = assistant.rate, assistant.ahead
-            if self.peers.rule == "none" and 0 < influence + rate < 2:  # else it does not settle
-                found["speed"] = drift * rate * (1 + influence * ahead) / (influence + rate)
-                found["lag"] = drift * (1 - rate * ahead) / (influence + rate)
+            loop = (self.reference_drift, self.ai_influence, assistant.rate, assistant.ahead)
+            if self.peers.rule == "none" and loop_law.settles(self.ai_influence, assistant.rate):
+                found |= {"speed": loop_law.speed(*loop), "lag": loop_law.lag(*loop)}
         return found
 
     def baseline(self) -> Mapping[str, Player]:

@@ -41,5 +41,6 @@ def over_resamples(
     value = float(figures.mean())
     if n < 2:
         return Estimate(value, -np.inf, np.inf, n, "one resample has no spread", 1.0)
-    reach = student(n, level) * float(figures.std(ddof=1))
+    chance = (1.0 + 1.0 / n) ** 0.5  # the centre, too, is known only as well as n replicates allow
+    reach = student(n, level) * float(figures.std(ddof=1)) * chance
     return Estimate(value, value - reach, value + reach, n, "spread over resampled respondents")

@@ -99,7 +99,7 @@ class Claim(Document):
     )
     against: str | None = Field(
         default=None,
-        description="another arm: replicate by replicate its value is taken off (paired)",
+        description="another arm: its statistic is taken off, paired by replicate",
     )
     prediction: str | None = Field(
         default=None, description="a formula that the environment publishes: its value is taken off"
