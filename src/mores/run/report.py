@@ -87,7 +87,7 @@ def _row(verdict: Verdict, scenario: Scenario) -> dict[str, Any]:
 
 
 def _what(claim: Claim, scenario: Scenario) -> str:
-    text = f"{claim.statistic} of {claim.measure}"
+    text = claim.measure if claim.kind == "exact" else f"{claim.statistic} of {claim.measure}"
     if scenario.arms:
         text += f" in {arm_of(scenario, claim)}"
     if claim.against:
