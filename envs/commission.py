@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.draws import Draws
+from mores.errors import UserError
 from mores.game import Act, Box, Discrete, Game, Part, Phase, Player, Role, Step
 from mores.people import People
 from mores.sums import mean, total
@@ -126,6 +127,8 @@ class Commission(Game[State]):
 
     def reset(self, draws: Draws, start: People | None = None) -> State:
         """Agents with costs and abilities of their own; no deal yet."""
+        if start is not None:
+            raise UserError("commission takes no people from a population: they have no values")
         chance = draws.uniform("cost", self.agents)[..., 0]
         cost = self.cost_low + (self.cost_high - self.cost_low) * chance
         level = draws.uniform("ability", self.agents)[..., 0] * (self.efforts - 1)

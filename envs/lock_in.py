@@ -25,6 +25,7 @@ from torch import Tensor
 from mores.draws import Draws
 from mores.envs.dynamics import pooling
 from mores.envs.dynamics.pooling import Beliefs
+from mores.errors import UserError
 from mores.game import Act, Box, Game, Part, Phase, Player, Role, Step
 from mores.people import People
 from mores.sums import mean, total
@@ -127,6 +128,10 @@ class LockIn(Game[State]):
 
     def reset(self, draws: Draws, start: People | None = None) -> State:
         """Nobody knows anything but the prior."""
+        if start is not None:
+            raise UserError(
+                "lock_in takes no people from a population: beliefs begin with evidence"
+            )
         truth = self.truth_spread * draws.normal("truth")[:, 0, 0]
         zero = torch.zeros_like(truth)
         nothing = zero[:, None].expand(-1, self.people + self.assistants).clone()

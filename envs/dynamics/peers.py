@@ -65,6 +65,11 @@ class Peers(Configured):
         Raises:
             ValueError: with what is wrong.
         """
+        given = self.model_fields_set
+        if given and "rule" not in given:
+            raise ValueError(
+                f"peers: {min(given)} says nothing without a rule: none is the default"
+            )
         if self.rule == "none":
             return
         if self.network == "karate" and people != 34:

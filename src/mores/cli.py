@@ -63,6 +63,7 @@ Only = Annotated[
     str | None,
     typer.Option("--only", metavar="LIST", help="Replicates to run, such as 37,40-43."),
 ]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="As `mores list` has it.")]
 Where = Annotated[
     list[str] | None,
     typer.Option("--where", metavar="TRAIT[=VALUE]", help="Only what has this trait."),
@@ -209,6 +210,28 @@ def list_command(where: Where = None, load: Modules = None) -> None:
         console.print(table)
     if not chosen:
         console.print("Nothing has these traits.")
+
+
+@app.command("describe")
+def describe_command(name: Name, load: Modules = None) -> None:
+    """Tell all about an environment, a player or a population: what it does, its parameters."""
+    load_modules(load or ())
+    from rich.table import Table
+    from rich.text import Text
+
+    from mores.scenario import catalogue
+
+    found = catalogue.described(name)
+    console = _console()
+    console.print(Text(f"{name}, {found.shelf}\n", style="bold"))
+    console.print(Text(found.text))
+    if found.parameters:
+        table = Table(title="parameters", title_justify="left", title_style="bold")
+        for heading in ("name", "default", "allowed", "meaning"):
+            table.add_column(heading, overflow="fold")
+        for row in found.parameters:
+            table.add_row(*(Text(part) for part in row))
+        console.print(table)
 
 
 @app.command("claims")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -56,3 +57,13 @@ def test_supersuit_one_role(kind: str) -> None:
     role = roles(kind)[-1]
     env = zoo_make("parallel", kind, rounds=10, outside=[role])
     learn_at_all(env, supersuit, len(env.possible_agents))
+
+
+def test_the_entries_of_stable_baselines3_by_id() -> None:
+    """They try `rgb_array` first, and fall back on a `TypeError`."""
+    from stable_baselines3.common.env_util import make_vec_env
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert make_vec_env("mores/Coevolution-v0", n_envs=2).num_envs == 2
+        PPO("MlpPolicy", "mores/Coevolution-v0", n_steps=16, batch_size=16).learn(16)

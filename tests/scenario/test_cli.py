@@ -190,3 +190,13 @@ def test_asking_for_help_imports_nothing_heavy() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.stdout.splitlines()[-1] == "[]", ran.stderr
+
+
+def test_describe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", "coevolution"]) == 0
+    told = capsys.readouterr().out
+    assert "peers.susceptibility" in told
+    assert "share of the way to advice a round" in told
+    assert "Reward:" in told
+    assert main(["describe", "mirrror"]) == 2
+    assert "did you mean 'mirror'?" in capsys.readouterr().err

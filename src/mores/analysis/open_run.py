@@ -40,6 +40,11 @@ class Run:
         """The cells that are whole."""
         return list(self.status["done"])
 
+    @cached_property
+    def index(self) -> dict[str, dict[str, Any]]:
+        """The arm of each cell, and its point of the sweep."""
+        return self._json("cells.json")
+
     @property
     def claims(self) -> list[dict[str, Any]]:
         """Every claim with its estimate, interval, n, method and verdict."""
@@ -51,13 +56,20 @@ class Run:
         return self._json("provenance.json")
 
     def table(self, cell: str | None = None) -> pd.DataFrame:
-        """All numbers, one a row: cell, replicate, world, stage, episode, round, measure, value."""
+        """All numbers: cell, arm, replicate, world, stage, episode, round, measure, value a row.
+
+        Over a sweep each swept path is a column, too.
+        """
         import pandas as pd
 
         frames = []
         for name in [self._known(cell)] if cell is not None else self.cells:
             frame = pd.read_parquet(self.folder / "cells" / name / "measures.parquet")
             frame.insert(0, "cell", name)
+            about = self.index[name]
+            frame.insert(1, "arm", about["arm"])
+            for path, value in about["point"].items():
+                frame[path] = str(value) if isinstance(value, (dict, list)) else value
             frames.append(frame)
         return pd.concat(frames, ignore_index=True)
 

@@ -151,7 +151,8 @@ def over_points(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
     decided = [v for v in verdicts if v.verdict == word]
     shown = min(decided, key=lambda v: _depth(claim, v.estimate.value))
     says = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}[word]
-    reason = f"{says} at {len(decided)} of {len(verdicts)} points; closest call: {shown.reason}"
+    which = "clearest" if word == "fails" else "closest call"
+    reason = f"{says} at {len(decided)} of {len(verdicts)} points; {which}: {shown.reason}"
     return Verdict(claim, shown.estimate, word, reason, len(verdicts))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,12 +17,31 @@ from mores.scenario.cell import Cell
 from mores.scenario.model import Claim, Scenario
 from mores.scenario.verify import arm_of
 
+ROUNDINGS = 32  # last bits of float32 by which equal arms may differ after many operations
+
 Records = Mapping[str, Record]  # by cell id
 
 
-def verdicts_of(scenario: Scenario, cells: Sequence[Cell], records: Records) -> list[Verdict]:
-    """The verdict on each claim; over a sweep a claim must hold at every point."""
-    return [_verdict(claim, scenario, cells, records) for claim in scenario.claims]
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """The verdict on a claim, and over a sweep those at each point of it.
+
+    Attributes:
+        verdict: over all points.
+        arm: the arm it is about.
+        points: of the sweep, in its order; one, without paths, where there is none.
+        by_point: the verdict at each.
+    """
+
+    verdict: Verdict
+    arm: str
+    points: list[Mapping[str, Any]]
+    by_point: list[Verdict]
+
+
+def judge_all(scenario: Scenario, cells: Sequence[Cell], records: Records) -> list[Judged]:
+    """What becomes of each claim; over a sweep a claim must hold at every point."""
+    return [_judged(claim, scenario, cells, records) for claim in scenario.claims]
 
 
 def point_key(cell: Cell) -> str:
@@ -29,10 +49,11 @@ def point_key(cell: Cell) -> str:
     return json.dumps(dict(cell.point), sort_keys=True)
 
 
-def _verdict(claim: Claim, scenario: Scenario, cells: Sequence[Cell], records: Records) -> Verdict:
+def _judged(claim: Claim, scenario: Scenario, cells: Sequence[Cell], records: Records) -> Judged:
     at = scenario.rounds if claim.at is None else claim.at
-    arm = arm_of(scenario, claim)
-    single = []
+    arm = arm_of(scenario, claim) or ""
+    points: list[Mapping[str, Any]] = []
+    single: list[Verdict] = []
     for cell in cells:
         if cell.arm != arm:
             continue
@@ -43,10 +64,25 @@ def _verdict(claim: Claim, scenario: Scenario, cells: Sequence[Cell], records: R
         if claim.against is not None:
             other = others[claim.against]
             reference = values_at(other, claim.measure, at, _control(others, scenario))
+            if claim.kind != "exact":
+                reference = _beyond_rounding(reference, values)
         if claim.prediction is not None:
             prediction = float(_at(record.predictions[claim.prediction], at))
+        points.append(dict(cell.point))
         single.append(verdicts.judge(claim, values, reference, prediction))
-    return single[0] if len(single) == 1 else verdicts.over_points(claim, single)
+    overall = single[0] if len(single) == 1 else verdicts.over_points(claim, single)
+    return Judged(overall, arm, points, single)
+
+
+def _beyond_rounding(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The reference, with `values` wherever the two are equal but for rounding in float32.
+
+    Arms that are equal in exact arithmetic may differ systematically in the last bits, and with
+    enough replicates any such difference would be found.
+    """
+    size = np.maximum(np.abs(values), np.abs(reference)).max()
+    alike = np.abs(values - reference) <= ROUNDINGS * np.finfo(np.float32).eps * size
+    return np.where(alike, values, reference)
 
 
 def _control(records: Mapping[str, Record], scenario: Scenario) -> Record | None:

@@ -13,14 +13,13 @@ from mores.analysis.verdicts import Verdict
 from mores.errors import UserError
 from mores.run import store
 from mores.run.cells import Record, play_cell
-from mores.run.claims import verdicts_of
+from mores.run.claims import Judged, judge_all
 from mores.run.progress import Progress
 from mores.run.provenance import now, provenance, short_hash
 from mores.scenario.cell import Cell
 from mores.scenario.expand import check, recorded_rounds, resolved
 from mores.scenario.load import Loaded
 from mores.scenario.model import Scenario
-from mores.scenario.verify import arm_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,15 +75,16 @@ def run(
     store.write_text(folder / "scenario.yaml", loaded.text)
     store.write_text(folder / "resolved.yaml", text)
     store.write_json(folder / "provenance.json", origin)
+    index = {cell.id: {"arm": cell.arm, "point": dict(cell.point)} for cell in cells}
+    store.write_json(folder / "cells.json", index)
     log = _Log(folder / "log.txt")
     began = time.monotonic()
     try:
         records = _play_all(scenario, cells, replicates, folder, log, progress)
-        judged = verdicts_of(scenario, cells, records)
-        arms = [arm_of(scenario, claim) or "" for claim in scenario.claims]
-        store.write_json(
-            folder / "claims.json", [_plain(v, a) for v, a in zip(judged, arms, strict=True)]
-        )
+        claims = judge_all(scenario, cells, records)
+        judged = [claim.verdict for claim in claims]
+        arms = [claim.arm for claim in claims]
+        store.write_json(folder / "claims.json", [_plain(claim) for claim in claims])
         origin |= {"finished": now(), "seconds": round(time.monotonic() - began, 2)}
         store.write_json(folder / "provenance.json", origin)
         _report(folder, scenario, cells, records, judged, origin)
@@ -176,20 +176,27 @@ def _status(folder: Path, state: str, cells: Sequence[Cell], finished: int) -> N
     )
 
 
-def _plain(verdict: Verdict, arm: str) -> dict[str, Any]:
+def _plain(judged: Judged) -> dict[str, Any]:
+    """A claim as JSON: over all points, and at each of them."""
+    claim = judged.verdict.claim
+    told = {"says": claim.says, "arm": judged.arm, **_figures(judged.verdict)}
+    told["claim"] = claim.model_dump(mode="json", exclude_none=True)
+    if len(judged.by_point) > 1:
+        pairs = zip(judged.points, judged.by_point, strict=True)
+        told["points"] = [{"point": dict(point), **_figures(verdict)} for point, verdict in pairs]
+    return told
+
+
+def _figures(verdict: Verdict) -> dict[str, Any]:
     estimate = verdict.estimate
     return {
-        "says": verdict.claim.says,
         "verdict": verdict.verdict,
         "reason": verdict.reason,
-        "arm": arm,
         "estimate": estimate.value,
         "low": estimate.low,
         "high": estimate.high,
         "n": estimate.n,
         "method": estimate.method,
-        "points": verdict.n_points,
-        "claim": verdict.claim.model_dump(mode="json", exclude_none=True),
     }
 
 

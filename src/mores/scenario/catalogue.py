@@ -90,3 +90,51 @@ def told(trait: tuple[str, Any]) -> str:
     if isinstance(value, (list, tuple, set, frozenset)):
         value = " ".join(str(one) for one in value)
     return f"{name} {value}"
+
+
+class Parameter(NamedTuple):
+    """A parameter of something with a name: what it is called, what it may be, what it means."""
+
+    name: str
+    default: str
+    allowed: str
+    about: str
+
+
+class Described(NamedTuple):
+    """All that there is to know of an environment, a player or a population."""
+
+    shelf: str
+    text: str
+    parameters: list[Parameter]
+
+
+def described(name: str) -> Described:
+    """What it is, and its parameters.
+
+    Raises:
+        UserError: nothing is called so.
+    """
+    for shelf, names in SHELVES.items():
+        if name in names:
+            made = class_of(shelf, name)
+            return Described(shelf, inspect.getdoc(made) or "", _parameters(made, ""))
+    known = [name for names in SHELVES.values() for name in names]
+    raise UserError(f"nothing is called {shown(name)!r}{did_you_mean(shown(name), known)}")
+
+
+def _parameters(made: Any, within: str) -> list[Parameter]:
+    """The fields of a class, those of groups of parameters among them by dotted names."""
+    found: list[Parameter] = []
+    for name, field in getattr(made, "model_fields", {}).items():
+        path = f"{within}{field.alias or name}"
+        kind = field.annotation
+        if inspect.isclass(kind) and hasattr(kind, "model_fields"):
+            found += _parameters(kind, f"{path}.")
+            continue
+        text = kind.__name__ if inspect.isclass(kind) else str(kind).replace("typing.", "")
+        limits = [str(limit).partition("(")[2].rstrip(")") for limit in field.metadata]
+        default = "required" if field.is_required() else str(field.get_default())
+        allowed = ", ".join([text, *(limit for limit in limits if limit)])
+        found.append(Parameter(path, default, allowed, field.description or ""))
+    return found

@@ -13,6 +13,10 @@ from mores.errors import UserError, did_you_mean
 from mores.views import text
 
 
+class NoRenderMode(UserError, TypeError):
+    """Clients that try a mode and fall back (Stable-Baselines3) look for a `TypeError`."""
+
+
 def numbers(action: Any, who: str) -> Tensor:
     """An action of one seat as a tensor: what is in it is checked by the table."""
     array = np.asarray(action)
@@ -29,7 +33,7 @@ def plain(measure: Tensor) -> float | np.ndarray:
 def known_mode(render_mode: str | None) -> None:
     """Refuse a render mode that there is not."""
     if render_mode is not None and render_mode not in text.MODES:
-        raise UserError(f"no render mode {render_mode!r}{did_you_mean(render_mode, text.MODES)}")
+        raise NoRenderMode(f"no render mode {render_mode!r}{did_you_mean(render_mode, text.MODES)}")
 
 
 def no_options(options: Mapping[str, Any] | None) -> None:
