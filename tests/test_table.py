@@ -326,7 +326,7 @@ def test_mistakes_at_play_are_the_users() -> None:
     with pytest.raises(UserError, match=r"\['runner'\] must act now"):
         table.step({"runner": torch.zeros(2, 2), "caller": torch.zeros(2, 1)})
     for shape in ((2, 3), (1, 2), (2, 2, 1), (2,)):
-        with pytest.raises(UserError, match=r"lead with \(2, 2\)"):
+        with pytest.raises(UserError, match=r"are \(2, 2\), not"):
             table.step({"runner": torch.zeros(shape)})
     table.step({"runner": torch.ones(2, 2)})
     with pytest.raises(UserError, match="every world has ended"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import io
 import os
 import re
 import sys
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from mores.run import Result
     from mores.scenario.load import Loaded
 
-USER_ERROR, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
+USER_ERROR, DEFECT, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141
 COLOURS = {"holds": "green", "fails": "bold red", "undecided": "yellow", "report": "cyan"}
 # What the disk may say to a run whose folder the user chose.
 DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR}
@@ -74,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and turn whatever the user can mend into lines and an exit code."""
     command = typer.main.get_command(app)
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a claim may use letters that this output lacks
     try:
         with command.make_context("mores", given or ["--help"]) as context:
             code = command.invoke(context)
@@ -95,7 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         code = getattr(error, "exit_code", None)  # typer's own, which has moved between versions
         if code is None:
-            raise
+            if os.environ.get("MORES_TRACEBACK"):
+                raise
+            from mores.scenario.probe import broken
+
+            print(f"mores: {broken(error)}; for all of it set MORES_TRACEBACK=1", file=sys.stderr)
+            return DEFECT
         if hasattr(error, "format_message"):
             return _complain(_usage(error, command, given))
         return int(code)
@@ -316,7 +324,8 @@ def _console() -> Console:
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
 
-    return Quiet()
+    console = Quiet()
+    return console if console.width >= 60 else Quiet(width=60)
 
 
 if __name__ == "__main__":

@@ -34,14 +34,14 @@ def load_modules(files: Sequence[str | Path]) -> None:
         sys.modules[name] = module  # classes look up their annotations there
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[name]
             if isinstance(error, UserError):
                 raise
             raise UserError(_where_it_broke(file, error)) from error
 
 
-def _where_it_broke(file: Path, error: Exception) -> str:
+def _where_it_broke(file: Path, error: BaseException) -> str:
     """The last line of the user's file that an error passed through."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     for frame in traceback.extract_tb(error.__traceback__):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -71,11 +72,12 @@ def play(
     seated = {**game.baseline(), **(players or {})}
     table = Table(game, seated, {}, worlds, rounds, people=people, stage=stage, device=device)
     table.reset(seed)
-    when = tuple(range(rounds + 1)) if at is None else tuple(sorted(set(at)))
-    if when and not 0 <= when[0] <= when[-1] <= rounds:
-        raise UserError(f"measures are taken between rounds 0 and {rounds}, not at {when}")
+    when = tuple(range(rounds + 1)) if at is None else _whole_numbers(at)
+    for asked in (when, _whole_numbers(hidden_at)):
+        if asked and not 0 <= asked[0] <= asked[-1] <= rounds:
+            raise UserError(f"measures are taken between rounds 0 and {rounds}, not at {asked}")
     measures = _Recorder(when)
-    hidden = _Recorder(tuple(sorted(set(hidden_at))))
+    hidden = _Recorder(_whole_numbers(hidden_at))
     for played in range(rounds + 1):
         if played:
             if not table.finished:
@@ -107,6 +109,13 @@ class _Recorder:
                 shape = (len(tensor), len(self._index), *tensor.shape[1:])
                 self.kept[name] = torch.empty(shape, dtype=tensor.dtype)
             self.kept[name][:, self._index[played]] = tensor.detach().cpu()
+
+
+def _whole_numbers(asked: Sequence[int]) -> tuple[int, ...]:
+    try:
+        return tuple(sorted({operator.index(number) for number in asked}))
+    except TypeError:
+        raise UserError(f"rounds are whole numbers, not {list(asked)}") from None
 
 
 def _named(found: Mapping[str, Tensor], name: str) -> Tensor:

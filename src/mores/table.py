@@ -324,7 +324,8 @@ class Table:
         space, seats = self.phase.acts[name], self._seats[name]
         expected = (len(self.worlds), len(seats))
         if tuple(action.shape[:2]) != expected or action.dim() != 2 + isinstance(space, Box):
-            raise UserError(f"actions of {name!r} lead with {expected}, not {tuple(action.shape)}")
+            wanted = (*expected, space.size) if isinstance(space, Box) else expected
+            raise UserError(f"actions of {name!r} are {wanted}, not {tuple(action.shape)}")
         legal = self.game.legal(self.state, name, self.phase.name)
         if legal is not None:
             legal = legal[:, seats]

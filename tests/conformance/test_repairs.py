@@ -148,7 +148,11 @@ def test_numbers_have_no_mask() -> None:
 def test_actions_that_are_no_numbers() -> None:
     env = Env(Meeting(), "voter_0")
     env.reset()
-    for action, message in (("left", "is a number"), ([1, 2], "3 numbers"), (0.5, "lead with")):
+    for action, message in (
+        ("left", "is a number"),
+        ([1, 2], "3 numbers"),
+        (0.5, "are \\(1, 1, 3\\)"),
+    ):
         with pytest.raises(UserError, match=message):
             env.step(action)
     parallel = Parallel(Meeting())
@@ -159,7 +163,7 @@ def test_actions_that_are_no_numbers() -> None:
         parallel.step({a: np.zeros(3 if a == "voter_0" else 2) for a in parallel.agents})
     vector = VectorEnv(Meeting(), 2, "voter_0")
     vector.reset()
-    with pytest.raises(UserError, match=r"lead with \(2, 1\)"):
+    with pytest.raises(UserError, match=r"are \(2, 1, 3\), not"):
         vector.step(torch.zeros(3, 3))
     with pytest.raises(UserError, match="one action for each of 2"):
         vector.step(1.0)

@@ -172,3 +172,36 @@ def test_peers_without_a_rule_are_refused(tmp_path):
     text = SCENARIO.replace("noise: 0.1,", "noise: 0.1, peers: {network: rewired},")
     with pytest.raises(UserError, match="says nothing without a rule"):
         _run(tmp_path / "run", text)
+
+
+@pytest.mark.parametrize("player", ["careful_agent", "report"])
+def test_a_player_of_another_environment_is_refused_before_the_run(tmp_path, player):
+    text = SCENARIO.replace("kind: mirror", f"kind: {player}")
+    with pytest.raises(UserError, match=r"breaks in its first round|needs a role"):
+        _run(tmp_path / "run", text)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("wrong", ["extent: 1.0e+300", "reference_drift: 1.0e+308"])
+def test_numbers_that_no_float32_holds_are_refused_before_the_run(tmp_path, wrong):
+    with pytest.raises(UserError, match="coevolution: breaks"):
+        _run(tmp_path / "run", SCENARIO.replace("noise: 0.1", wrong))
+    assert not (tmp_path / "run").exists()
+
+
+def test_arms_with_other_numbers_of_values(tmp_path):
+    text = SCENARIO.replace("twin: {env.assistants: 0}", "twin: {env.assistants: 0, env.values: 3}")
+    with pytest.raises(UserError, match="as many values"):
+        _run(tmp_path / "run", text)
+
+
+def test_damaged_folders_are_named(tmp_path):
+    result = _run(tmp_path / "run")
+    measures = result.folder / "cells" / "mirror" / "measures.parquet"
+    measures.write_bytes(measures.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"cannot read .*measures\.parquet"):
+        open_run(result.folder).table("mirror")
+    for status in ("[]", "{}", '{"done": null}', '{"done": ["../../elsewhere"]}', "{"):
+        (result.folder / "status.json").write_text(status)
+        with pytest.raises(UserError, match="status"):
+            open_run(result.folder).table()

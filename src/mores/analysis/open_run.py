@@ -33,7 +33,13 @@ class Run:
     @cached_property
     def status(self) -> dict[str, Any]:
         """How far the run came: `state`, cells `done` and `to_do`."""
-        return self._json("status.json")
+        found = self._json("status.json")
+        cells = found.get("done") if isinstance(found, dict) else None
+        if not isinstance(cells, list) or not all(isinstance(c, str) for c in cells):
+            raise UserError(f"{self.folder / 'status.json'} is not a run's status")
+        if any(Path(cell).name != cell for cell in cells):
+            raise UserError(f"{self.folder / 'status.json'} names cells outside the run's folder")
+        return found
 
     @property
     def cells(self) -> list[str]:
@@ -64,13 +70,19 @@ class Run:
 
         frames = []
         for name in [self._known(cell)] if cell is not None else self.cells:
-            frame = pd.read_parquet(self.folder / "cells" / name / "measures.parquet")
+            path = self.folder / "cells" / name / "measures.parquet"
+            try:
+                frame = pd.read_parquet(path)
+            except (OSError, ValueError) as error:  # pyarrow's own errors are of both kinds
+                raise UserError(f"cannot read {path}: {error}") from None
             frame.insert(0, "cell", name)
             about = self.index[name]
             frame.insert(1, "arm", about["arm"])
             for path, value in about["point"].items():
                 frame[path] = str(value) if isinstance(value, (dict, list)) else value
             frames.append(frame)
+        if not frames:
+            raise UserError(f"{self.folder}: no cell is done yet")
         return pd.concat(frames, ignore_index=True)
 
     def measures(self, cell: str) -> xr.Dataset:

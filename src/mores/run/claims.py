@@ -12,6 +12,7 @@ import numpy as np
 from mores.analysis import verdicts
 from mores.analysis.drift import causal_drift
 from mores.analysis.verdicts import Verdict
+from mores.errors import UserError
 from mores.run.cells import Record, mean_by
 from mores.scenario.cell import Cell
 from mores.scenario.model import Claim, Scenario
@@ -103,7 +104,13 @@ def drift_from(record: Record, control: Record) -> np.ndarray:
 
     Averaged over the worlds of each replicate: `[replicate, round]`.
     """
-    apart = causal_drift(_centre(record), _centre(control))
+    here, there = _centre(record), _centre(control)
+    if here.shape[-1] != there.shape[-1]:
+        raise UserError(
+            f"causal_drift needs as many values in {record.cell} as in {control.cell}: "
+            f"{here.shape[-1]} and {there.shape[-1]}"
+        )
+    apart = causal_drift(here, there)
     return mean_by(record.replicate, apart)
 
 

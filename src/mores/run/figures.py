@@ -75,7 +75,7 @@ def _drift(
     )
     for i, (part, axes) in enumerate(zip(parts, grid[0], strict=True)):
         for cell in cells:
-            if cell.arm != scenario.control:
+            if cell.arm != scenario.control and part in records[cell.id].measures:
                 record = records[cell.id]
                 apart = record.by_replicate(part) - control.by_replicate(part)
                 _line(axes, record.rounds, apart, cell.arm)
@@ -100,7 +100,7 @@ def _measures(
     import matplotlib.pyplot as plt
 
     names = list(dict.fromkeys(n for cell in cells for n in records[cell.id].measures))
-    names = [n for n in names if any(np.isfinite(records[c.id].measures[n]).any() for c in cells)]
+    names = [n for n in names if any(_known(records[c.id], n) for c in cells)]
     if not names or len(records[cells[0].id].rounds) < 2:
         return []
     columns = min(3, len(names))
@@ -111,7 +111,8 @@ def _measures(
     for name, axes in zip(names, grid.flat, strict=False):
         for cell in cells:
             record = records[cell.id]
-            _line(axes, record.rounds, record.by_replicate(name), cell.arm)
+            if name in record.measures:
+                _line(axes, record.rounds, record.by_replicate(name), cell.arm)
         axes.set_title(name.replace("_", " "))
     for axes in list(grid.flat)[len(names) :]:
         axes.set_visible(False)
@@ -192,6 +193,10 @@ def _formulas(
         axes.set_title(f"{measure}, {len(said)} points")
     caption = "Every point of the sweep: measured (mean over replicates) against the formula."
     return [Figure("formulas.png", caption, _png(figure))]
+
+
+def _known(record: Record, name: str) -> bool:
+    return name in record.measures and bool(np.isfinite(record.measures[name]).any())
 
 
 def _dots(axes: Any, places: np.ndarray, color: str, label: str) -> None:

@@ -11,9 +11,11 @@ from mores.errors import UserError, did_you_mean
 from mores.scenario.cell import Built, Cell
 from mores.scenario.model import Claim, Scenario
 from mores.scenario.places import Places, Problem, shown
+from mores.scenario.probe import broken, first_round
 
 DERIVED = {"causal_drift": "centre"}  # computed for claims from this measure and the control's
-_INDEXED = re.compile(r"\[([0-9]{1,9})\]$")
+_INDEXED = re.compile(r"\[(0|[1-9][0-9]{0,8})\]$")
+MOST_KEPT = 2**29  # of each measure in a cell: 2 GiB
 MOST_NUMBERS = 2**31  # that the seats of one world may see: 8 GiB
 
 
@@ -31,6 +33,11 @@ def claims(scenario: Scenario, places: Places) -> list[Problem]:
 
     def wrong(message: str, *path: str | int) -> None:
         problems.append(Problem(places.value(path), path, message))
+
+    kept = scenario.replicates * scenario.worlds * (scenario.rounds // scenario.every + 1)
+    if kept > MOST_KEPT:
+        message = f"{kept:.1e} numbers of each measure are too many: raise every, or lower it"
+        wrong(message, "replicates")
 
     for i, name in enumerate(scenario.measures):
         if name in DERIVED:
@@ -109,11 +116,18 @@ def _begun(
         return None
     draws = Draws.of(seed, [0]).within("start")
     try:
-        return _measured(cell, built, draws, problems)
-    except (MemoryError, RuntimeError) as error:  # PyTorch has no class of its own for it
-        if isinstance(error, RuntimeError) and "allocate" not in str(error):
-            raise
-        message = "is too large: not one world fits into memory"
+        found = _measured(cell, built, draws, problems)
+        if not problems:
+            wrong = first_round(built, seed)
+            kind = cell.env["kind"]
+            problems.extend(
+                cell.origin.problem(("env",), f"{kind}: {shown(line, 300)}") for line in wrong
+            )
+        return found
+    except Exception as error:
+        message = f"{cell.env['kind']}: breaks at its start: {broken(error)}"
+        if isinstance(error, MemoryError) or "allocate" in str(error):  # PyTorch has no class
+            message = "is too large: not one world fits into memory"
         problems.append(cell.origin.problem(("env",), message))
         return None
 

@@ -1,0 +1,62 @@
+"""Play one round of two worlds before an experiment begins, and see that all has its shape."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from mores.errors import UserError
+from mores.scenario.cell import Built
+from mores.table import Table
+
+WORLDS = 2
+
+
+def first_round(built: Built, seed: int) -> list[str]:
+    """What is wrong with an environment or its players, as far as one round shows."""
+    game, players, population = built
+    try:
+        table = Table(game, players, worlds=WORLDS, rounds=2, people=population)
+        table.reset(seed)
+        before = _shapes(game.measures(table.state))
+        wrong = _sights(table)
+        table.step()
+        after = _shapes(game.measures(table.state))
+        wrong += _sights(table)
+    except UserError as error:
+        return [str(error)]
+    except MemoryError:
+        raise
+    except Exception as error:
+        if "allocate" in str(error):  # PyTorch has no class of its own for it
+            raise
+        return [f"breaks in its first round: {broken(error)}"]
+    for name, shape in after.items():
+        if shape[:1] != (WORLDS,):
+            wrong.append(f"measure {name!r} is {shape}: a measure leads with the worlds, {WORLDS}")
+        elif before.get(name) != shape:
+            wrong.append(f"measure {name!r} is {before.get(name)} at first, then {shape}")
+    return list(dict.fromkeys(wrong))
+
+
+def broken(error: BaseException) -> str:
+    """An error of somebody's code in one line, with the place where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"
+
+
+def _shapes(measures: object) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in dict(measures).items()}  # type: ignore
+
+
+def _sights(table: Table) -> list[str]:
+    """Observations that are not `[world, seat, size]`."""
+    wrong = []
+    for phase in table.phases:
+        for role in phase.acts:
+            seen = tuple(table.game.observe(table.state, role, phase.name).shape)
+            said = (WORLDS, table.roles[role].count, table.roles[role].sees.size)
+            if seen != said:
+                wrong.append(f"what {role!r} sees in {phase.name!r} is {seen}, not {said}")
+    return wrong
