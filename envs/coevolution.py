@@ -39,11 +39,10 @@ class State:
     said: Float[Tensor, "world agent value"]  # last answers
     reference: Float[Tensor, "world value"]  # where history is
     trend: Float[Tensor, "world value"]  # history's last movement
-    moved: Float[Tensor, "world value"]  # the people's centre's last movement
+    before: Float[Tensor, "world agent value"]  # values a round ago
     advice: Float[Tensor, "world assistant value"]  # what the assistants said last
     voice: Float[Tensor, "world assistant"]  # and how loudly
     peers: Float[Tensor, "world agent value"]  # mean of what those one listens to said last
-    previous_spread: Float[Tensor, " world"]
     network: Network | None  # where every world has its own
 
 
@@ -168,19 +167,17 @@ class Coevolution(Game[State]):
                 f"values={self.values}"
             )
         values = start.values.clamp(-self.extent, self.extent)
-        nowhere = torch.zeros_like(values[:, 0])
         advice = values.new_zeros(len(values), self.assistants, self.values)
         return State(
             people=dataclasses.replace(start, values=values),
             anchor=values,
             said=torch.zeros_like(values),
             reference=mean(values, 1),
-            trend=nowhere,
-            moved=nowhere,
+            trend=torch.zeros_like(values[:, 0]),
+            before=values,
             advice=advice,
             voice=advice[..., 0],
             peers=torch.zeros_like(values),
-            previous_spread=_spread(values),
             network=self.peers.ties_of(values, draws),
         )
 
@@ -243,8 +240,7 @@ class Coevolution(Game[State]):
             state,
             people=dataclasses.replace(state.people, values=values),
             peers=peers,
-            moved=mean(values, 1) - mean(before, 1),
-            previous_spread=_spread(before),
+            before=before,
         )
 
     def _persuasion(self, state: State, values: Tensor) -> Tensor:
@@ -272,20 +268,21 @@ class Coevolution(Game[State]):
         """
         values = state.people.values
         centre = mean(values, 1)
+        moved = centre - mean(state.before, 1)
         nothing = torch.full_like(centre[:, 0], torch.nan)
         lag = nothing
         if self.assistants:
-            lag = mean(centre - state.moved - mean(state.advice, 1), 1)
+            lag = mean(centre - moved - mean(state.advice, 1), 1)
         spread = _spread(values)
         return {
             "centre": centre,
             "drift": norm(centre - mean(state.anchor, 1)),
             "spread": spread,
-            "speed": mean(state.moved, 1),
+            "speed": mean(moved, 1),
             "lag": lag,
             "to_reference": norm(centre - state.reference),
             "group_gap": self._group_gap(state, nothing),
-            "contraction": spread / state.previous_spread,
+            "contraction": spread / _spread(state.before),
             "to_equilibrium": self._to_equilibrium(state, nothing),
         }
 

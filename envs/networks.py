@@ -61,7 +61,16 @@ def average(
     said: Float[Tensor, "world agent value"],
 ) -> Float[Tensor, "world agent value"]:
     """Each person's weighted mean of their own view and of what those they listen to say."""
-    return network.own[..., None] * own + told(network, said)
+    return together(network, own, told(network, said))
+
+
+def together(
+    network: Network,
+    own: Float[Tensor, "world agent value"],
+    peers: Float[Tensor, "world agent value"],
+) -> Float[Tensor, "world agent value"]:
+    """One's own view, by its weight, and what one was `told`."""
+    return network.own[..., None] * own + peers
 
 
 def from_matrix(matrix: np.ndarray) -> Network:

@@ -96,11 +96,11 @@ class Peers(Configured):
     ) -> Heard:
         """What those one listens to said on average, alone and together with one's own view."""
         ties = network or self._fixed_network
-        peers, own_share = networks.told(ties, said), ties.own[..., None]
-        listening = (1.0 - own_share).clamp(min=torch.finfo(torch.float32).tiny)
+        peers = networks.told(ties, said)
+        listening = (1.0 - ties.own[..., None]).clamp(min=torch.finfo(torch.float32).tiny)
         low, high = said.amin(1, keepdim=True), said.amax(1, keepdim=True)
         alone = (peers / listening).clamp(low, high)  # a mean, but for rounding
-        return Heard(alone, own_share * own + peers)
+        return Heard(alone, networks.together(ties, own, peers))
 
     def moved(
         self,
