@@ -1,0 +1,233 @@
+"""The panel: what it computes against scipy, and simulated people against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from pydantic import ValidationError
+
+from mores.agents.humans.honest import Honest
+from mores.agents.humans.respondent import Respondent
+from mores.agents.policies.assistants import Persuade, Silent
+from mores.draws import Draws
+from mores.envs import surveys
+from mores.envs.panel import Advocate, Panel
+from mores.errors import UserError
+from mores.game import Box, Phase, Role
+from mores.play import play
+from mores.table import Table
+from mores.tree import flatten
+
+PEOPLE = {"half_life": 9.0, "settling": 0.2, "volatility": 0.8, "disposition_noise": 0.05}
+OPEN = {"low": None, "high": None}
+
+
+def answers(world: int) -> np.ndarray:
+    """Integer answers of 40 people in 4 waves, many of them repeated."""
+    rng = np.random.default_rng(world)
+    held = rng.normal(4, 2, (40, 1))
+    return np.clip(np.round(held + rng.normal(0, 1, (40, 4))), 0, 7)
+
+
+@pytest.fixture(scope="module")
+def given() -> tuple[list[np.ndarray], torch.Tensor]:
+    each = [answers(world) for world in range(5)]
+    return each, torch.from_numpy(np.stack(each)).float()
+
+
+def test_intraclass_correlation_is_that_of_the_f_test(given):
+    for x, found in zip(given[0], surveys.intraclass(given[1]).tolist(), strict=True):
+        f = scipy.stats.f_oneway(*x).statistic  # between people over within
+        assert found == pytest.approx((f - 1) / (f + 3), abs=1e-5)
+
+
+def test_figures_of_a_panel(given):
+    waves = given[1]
+    found = {
+        "r": surveys.correlation(waves[..., 0], waves[..., 2]),
+        "sd": surveys.deviation(waves),
+        "change": surveys.mean_change(waves),
+        "same": surveys.unchanged(waves),
+        **surveys.forecasts(waves)._asdict(),
+    }
+    for world, x in enumerate(given[0]):
+        past, last = x[:, :3], x[:, 3]
+        f = scipy.stats.f_oneway(*past).statistic
+        shrunk = past.mean() + (1 - 1 / f) * (past.mean(1) - past.mean())
+        expected = {
+            "r": scipy.stats.pearsonr(x[:, 0], x[:, 2]).statistic,
+            "sd": x.std(0, ddof=1).mean(),
+            "change": np.abs(np.diff(x)).mean(),
+            "same": (np.diff(x) == 0).mean(),
+            "last": np.sqrt(((last - past[:, 2]) ** 2).mean()),
+            "person_mean": np.sqrt(((last - past.mean(1)) ** 2).mean()),
+            "grand_mean": np.sqrt(((last - past.mean()) ** 2).mean()),
+            "shrunk": np.sqrt(((last - shrunk) ** 2).mean()),
+        }
+        for name, figure in expected.items():
+            assert found[name][world].item() == pytest.approx(figure, abs=1e-5), name
+
+
+def test_figures_of_an_experiment(given):
+    before, after = given[1][..., 0], given[1][..., 1]
+    treated = (torch.arange(40) % 2).float().expand(5, -1)
+    gains, odds = surveys.gain(before, after, treated), surveys.odds_ratio(before, after, treated)
+    for world, x in enumerate(given[0]):
+        rise, yes = x[:, 1] - x[:, 0], np.arange(40) % 2 == 1
+        assert gains[world].item() == pytest.approx(rise[yes].mean() - rise[~yes].mean(), abs=1e-5)
+        a, b = (rise[yes] > 0).sum() + 0.5, (rise[yes] <= 0).sum() + 0.5
+        c, d = (rise[~yes] > 0).sum() + 0.5, (rise[~yes] <= 0).sum() + 0.5
+        assert odds[world].item() == pytest.approx(a * d / (b * c), rel=1e-5)
+
+
+@pytest.mark.parametrize("power", [0.0, 1.1])
+def test_a_panel_comes_to_its_predictions(power):
+    """Means over 150 worlds of 2,000 people, seed 11: 4.5 standard errors, and a bias of 1/n."""
+    game = Panel(people=2000, every=4, person={**PEOPLE, "volatility_spread": power}, **OPEN)
+    players = {"person": Respondent(noise=0.6)}
+    expected = game.predictions(players, 13)
+    assert ("mean_change" in expected) == (power == 0)
+    assert {"correlation_3", "decay", "icc", "rmse_shrunk", "sd", "mean_answer"} <= set(expected)
+    played = play(game, players, 150, 13, 11, list(expected), at=[12, 13])
+    for name, figure in expected.items():
+        assert played.measures[name][:, 0].isnan().all(), name  # the last wave is not in
+        x = played.measures[name][:, 1].double().numpy()
+        error = 4.5 * x.std(ddof=1) / math.sqrt(150) + 1 / 2000
+        assert abs(x.mean() - figure) < error, (name, x.mean(), figure)
+
+
+@pytest.mark.parametrize("later", [1, 3])
+def test_a_conversation_comes_to_its_predictions(later):
+    """Means over 150 worlds of 2,000 people, seed 12; 4.5 standard errors."""
+    person = {**PEOPLE, "half_life": 0.7, "volatility_spread": 1.0}
+    game = Panel(
+        people=2000, person=person, conversation=2, later=later, influence=0.3, mean=5.0, **OPEN
+    )
+    players = {"person": Respondent(noise=0.6), "assistant": Advocate(goal=12.0, voice=0.5)}
+    expected = game.predictions(players, 9)
+    left = 0.2 + 0.8 * 0.5 ** (later / 0.7)
+    assert expected == pytest.approx(
+        {"effect": 1.05, "effect_later": 1.05 * left, "remainder": left}
+    )
+    played = play(game, players, 150, 9, 12, list(expected))
+    for name, figure in expected.items():
+        x = played.measures[name].double().numpy()
+        first = 3 if name == "effect" else 3 + later
+        assert np.isnan(x[:, :first]).all() and (x[:, first:] == x[:, first:][:, :1]).all()
+        error = 4.5 * x[:, -1].std(ddof=1) / math.sqrt(150)
+        assert abs(x[:, -1].mean() - figure) < error, (name, x[:, -1].mean(), figure)
+
+
+def test_predictions_are_not_published_where_they_do_not_hold():
+    fine = {"person": Respondent(noise=0.5)}
+    assert "icc" in Panel(**OPEN).predictions(fine, 37)
+    assert not Panel().predictions(fine, 37)
+    assert not Panel(**OPEN).predictions({"person": Respondent(step=1.0)}, 37)
+    talk = Panel(conversation=1, **OPEN)
+    assert not talk.predictions({**fine, "assistant": Silent()}, 37)
+
+
+def test_waves_are_the_answers_of_their_rounds():
+    game = Panel(people=5, every=3, waves=4, **OPEN)
+    table = Table(game, game.baseline(), worlds=2, rounds=20)
+    table.reset(3)
+    held = []
+    for _ in range(12):
+        held.append(table.state.held.values[..., 0])
+        table.step()
+    assert torch.equal(table.state.waves, torch.stack(held[::3], -1))
+
+
+@pytest.mark.parametrize("people", [2, 7, 264])
+def test_half_of_the_people_talk(people):
+    state = Panel(people=people, conversation=0).reset(Draws.of(1, 50))
+    assert (state.treated.sum(1) == people // 2).all()
+    often = state.treated.mean(0)
+    assert people > 7 or (often > 0).all()  # not always the same
+
+
+def test_who_does_not_talk_is_left_alone_bit_for_bit():
+    twin = play(Panel(people=50), {}, 4, 8, seed=5).state
+    silent = play(Panel(people=50, conversation=3), {"assistant": Silent()}, 4, 8, seed=5).state
+    talked = play(Panel(people=50, conversation=3), {}, 4, 8, seed=5).state
+    assert torch.equal(silent.held.values, twin.held.values)
+    others = talked.treated == 0
+    assert torch.equal(talked.held.values[others], twin.held.values[others])
+    assert not (talked.held.values[~others] == twin.held.values[~others]).any()
+
+
+def test_assistants_made_elsewhere_can_persuade():
+    game = Panel(people=400, conversation=2, spread=1.0, mean=3.0)
+    persuade = Persuade(goal=[7.0], reach=1.0)
+    one, other = (
+        play(game, {"assistant": player}, 20, 5, 1, ["effect"], at=[5]).measures["effect"]
+        for player in (persuade, Advocate(goal=7.0))
+    )
+    assert torch.equal(one, other) and (one > 0).all()
+
+
+@pytest.mark.parametrize("conversation", [None, 4])
+def test_replicate_37_alone_is_replicate_37_of_400(conversation):
+    game = Panel(people=101, every=2, conversation=conversation)
+    players = {"person": Respondent(noise=0.4, low=0, high=7, step=1)}
+    names = list(game.measures(game.reset(Draws.of(0, 1))))
+    together = play(game, players, 400, 9, 6, names)
+    alone = play(game, players, [37], 9, 6, names)
+    for path, tensor in flatten(alone.state).items():
+        assert torch.equal(tensor[0], flatten(together.state)[path][37]), path
+    for name in names:
+        assert torch.equal(
+            alone.measures[name][0].nan_to_num(), together.measures[name][37].nan_to_num()
+        ), name
+
+
+# --- respondents -------------------------------------------------------------------------------
+
+
+def asked(player: Respondent | Honest, seen: torch.Tensor, **sees: int) -> torch.Tensor:
+    role = Role("person", seen.shape[1], Box.of(**sees))
+    phase = Phase("answer", {"person": Box.of(answer=sees["values"])})
+    draws = Draws.of(1, len(seen))
+    return player.act(phase, seen, None, player.start(role, (phase,), draws), draws).action
+
+
+def test_a_respondent_answers_in_the_options_of_the_scale():
+    seen = torch.linspace(-3, 9, 121).expand(1, -1)[..., None]
+    found = asked(Respondent(low=1, high=7, step=1.5), seen, values=1)
+    options = np.array([1.0, 2.5, 4.0, 5.5, 7.0])
+    near = np.abs(seen.numpy() - options).min(-1)
+    chosen = np.abs(seen.numpy() - found.numpy())[..., 0]
+    assert set(found.flatten().tolist()) == set(options.tolist())
+    assert chosen == pytest.approx(near, abs=1e-5)
+
+
+def test_without_a_scale_a_respondent_is_honest():
+    seen = torch.randn(3, 20, 2)
+    slips = asked(Respondent(noise=0.7), seen, values=2)
+    assert torch.equal(slips, asked(Honest(noise=0.7), seen, values=2))
+    assert torch.equal(asked(Respondent(), seen, values=2), seen)
+
+
+def test_the_restless_answer_less_exactly():
+    """Slips are as much larger as restlessness is, which may be none."""
+    seen = torch.cat([torch.zeros(2, 9, 1), torch.arange(9.0).expand(2, -1)[..., None]], -1)
+    slips = asked(Respondent(noise=0.5), seen, values=1, restlessness=1)
+    alike = asked(Respondent(noise=0.5), torch.zeros(2, 9, 1), values=1)
+    assert torch.equal(slips, alike * seen[..., 1:])
+
+
+@pytest.mark.parametrize("wrong", [{"low": 2.0, "high": 1.0}, {"low": 0, "high": 7, "step": 2}])
+def test_scales_that_are_none(wrong):
+    with pytest.raises(ValidationError, match=r"low must be|whole number of steps"):
+        Respondent(**wrong)
+
+
+def test_what_the_panel_refuses():
+    with pytest.raises(ValidationError, match="low must be below"):
+        Panel(low=7.0, high=0.0)
+    with pytest.raises(UserError, match="has no limit"):
+        play(Panel(conversation=0, **OPEN), {}, 1, 1)
