@@ -1,0 +1,178 @@
+"""Sobol and Morris indices against closed forms, and what becomes of outputs without any."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from mores.analysis.sensitivity import design, indices
+from mores.errors import UserError
+
+pytest.importorskip("SALib")
+
+PI = (-np.pi, np.pi)
+ISHIGAMI = {"env.a": PI, "env.peers.b": PI, "players.assistant.c": PI}
+
+
+def ishigami(x: np.ndarray) -> np.ndarray:
+    return np.sin(x[:, 0]) + 7 * np.sin(x[:, 1]) ** 2 + 0.1 * x[:, 2] ** 4 * np.sin(x[:, 0])
+
+
+def test_ishigami_has_its_sobol_indices() -> None:
+    """Ishigami and Homma 1990, a = 7, b = 0.1."""
+    points = design("sobol", ISHIGAMI, 4096, seed=1)
+    assert points.shape == (4096 * 5, 3)
+    found = indices("sobol", ISHIGAMI, points, ishigami(points))
+    first, total = [0.3139, 0.4424, 0.0], [0.5576, 0.4424, 0.2437]
+    for band, exact in ((found.first, first), (found.total, total)):
+        assert band is not None
+        assert band.value == pytest.approx(exact, abs=0.02)
+        assert (band.low <= exact).all() and (exact <= band.high).all()
+        assert (band.high - band.low < 0.1).all()
+    assert found.ranked == ("env.a", "env.peers.b", "players.assistant.c")
+    assert found.points == len(points)
+    assert (found.mu_star, found.sigma, found.noise) == (None, None, None)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_intervals_of_small_designs_cover(seed: int) -> None:
+    """A sum of two parameters with variance shares .2 and .8: 20 designs of 64 base points."""
+    ranges = {"x": (0.0, 1.0), "y": (-2.0, 2.0)}
+    points = design("sobol", ranges, 64, seed)
+    found = indices("sobol", ranges, points, 2 * points[:, 0] + points[:, 1], seed=seed)
+    assert found.first is not None and found.total is not None
+    for band in (found.first, found.total):
+        assert (band.low <= [0.2, 0.8]).all() and (band.high >= [0.2, 0.8]).all()
+
+
+def test_morris_of_a_plane_is_its_slopes() -> None:
+    """mu* is |slope| times range, and sigma 0."""
+    ranges = {"a.b": (0.0, 1.0), "c": (-3.0, 5.0), "d": (10.0, 12.0), "e": (0.0, 1e-6)}
+    points = design("morris", ranges, 6, seed=3)
+    assert points.shape == (6 * 5, 4)
+    for i, (low, high) in enumerate(ranges.values()):
+        assert low <= points[:, i].min() and points[:, i].max() <= high
+    found = indices("morris", ranges, points, points @ [2.0, -1.0, 0.25, 0.0] + 7)
+    assert found.mu_star is not None and found.sigma is not None
+    for column in found.mu_star:
+        assert column == pytest.approx([2.0, 8.0, 0.5, 0.0], abs=1e-9)
+    assert found.sigma.value == pytest.approx(0.0, abs=1e-9)
+    assert found.ranked == ("c", "a.b", "d", "e")
+
+
+def test_morris_of_a_product() -> None:
+    """The effect of x in x y is y: uniform on {0, 1/3, 2/3, 1}, mean .5, sd .3727."""
+    ranges = {"x": (0.0, 1.0), "y": (0.0, 1.0)}
+    points = design("morris", ranges, 4000, seed=2)
+    found = indices("morris", ranges, points, points[:, 0] * points[:, 1])
+    assert found.mu_star is not None and found.sigma is not None
+    for band, exact in ((found.mu_star, 0.5), (found.sigma, np.sqrt(5 / 36))):
+        assert (band.low <= exact).all() and (exact <= band.high).all()
+        assert (band.low < band.value).all() and (band.value < band.high).all()
+        assert (band.high - band.low < 0.03).all()
+
+
+@pytest.mark.parametrize("method", ["sobol", "morris"])
+def test_one_parameter_carries_everything(method: str) -> None:
+    ranges = {"only.one": (2.0, 4.0)}
+    points = design(method, ranges, 64, 0)
+    found = indices(method, ranges, points, 5 * points[:, 0])
+    expected = 1.0 if method == "sobol" else 10.0
+    assert found.main.value == pytest.approx([expected], abs=0.02)
+
+
+@pytest.mark.parametrize("method", ["sobol", "morris"])
+@pytest.mark.parametrize("value", [0.0, 3.0, -1e-30])
+def test_outputs_that_are_alike(
+    method: str, value: float, recwarn: pytest.WarningsRecorder
+) -> None:
+    points = design(method, ISHIGAMI, 4, 0)
+    outputs = np.full(len(points), value)
+    outputs[::2] *= 1 + 1e-7  # the last bit of a float32
+    found = indices(method, ISHIGAMI, points, outputs)
+    assert "alike" in found.about
+    assert np.isnan(found.main.value).all() if method == "sobol" else (found.main.value == 0).all()
+    assert found.ranked == tuple(ISHIGAMI)
+    assert not len(recwarn)
+
+
+@pytest.mark.parametrize("method", ["sobol", "morris"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_outputs_that_failed(method: str, bad: float) -> None:
+    points = design(method, ISHIGAMI, 4, 0)
+    outputs = ishigami(points)
+    outputs[5] = bad
+    found = indices(method, ISHIGAMI, points, outputs)
+    assert found.about == f"1 of {len(points)} outputs are not finite"
+    assert np.isnan(np.concatenate(found.main)).all()
+
+
+@pytest.mark.parametrize("method", ["sobol", "morris"])
+def test_a_seed_says_all(method: str) -> None:
+    """Also seed 0, and whatever the global generators of numpy did before; these are left alone."""
+    for seed in (0, 1):
+        rows = []
+        for other in (5, 6):
+            np.random.seed(other)
+            before = np.random.get_state()[1].copy()  # type: ignore[index]
+            points = design(method, ISHIGAMI, 8, seed)
+            found = indices(method, ISHIGAMI, points, ishigami(points), seed=seed)
+            assert (np.random.get_state()[1] == before).all()  # type: ignore[index]
+            rows.append([points, *found.main])
+        assert all(np.array_equal(a, b) for a, b in zip(*rows, strict=True))
+    assert not np.array_equal(design(method, ISHIGAMI, 8, 0), design(method, ISHIGAMI, 8, 1))
+
+
+def test_what_noise_does() -> None:
+    """As the module says, for noise as large as the signal: 0.5 of first, (1 + total) / 2."""
+    ranges = {"x": (0.0, 1.0), "nothing": (0.0, 1.0)}
+    points = design("sobol", ranges, 8192, seed=1)
+    error = np.sqrt(1 / 12)
+    noisy = points[:, 0] + error * np.random.default_rng(0).normal(size=len(points))
+    found = indices("sobol", ranges, points, noisy, errors=np.full(len(points), error))
+    assert found.first is not None and found.total is not None
+    assert found.first.value == pytest.approx([0.5, 0.0], abs=0.04)
+    assert found.total.value == pytest.approx([1.0, 0.5], abs=0.04)
+    assert found.noise == pytest.approx(0.5, abs=0.02)
+    paths = design("morris", ranges, 4000, seed=1)
+    noise = np.random.default_rng(1).normal(size=len(paths))
+    mu_star = indices("morris", ranges, paths, noise).mu_star
+    assert mu_star is not None
+    assert mu_star.value == pytest.approx(1.69, abs=0.08)  # 3/2 sqrt(2) sqrt(2 / pi)
+
+
+@pytest.mark.parametrize(
+    ("method", "ranges", "size", "says"),
+    [
+        ("sobol", ISHIGAMI, 100, "power of 2"),
+        ("sobol", ISHIGAMI, 1, "power of 2"),
+        ("morris", ISHIGAMI, 1, "at least 2"),
+        ("sobl", ISHIGAMI, 8, "did you mean 'sobol'"),
+        ("morris", {}, 8, "no parameters"),
+        ("morris", {"env.x": (1.0, 1.0)}, 8, r"range of env.x is \[1.0, 1.0\]"),
+        ("sobol", {"env.x": (2.0, 1.0)}, 8, "low < high"),
+        ("sobol", {"env.x": (0.0, np.inf)}, 8, "low < high"),
+        ("sobol", {"env.x": (np.nan, 1.0)}, 8, "low < high"),
+    ],
+)
+def test_bad_designs(method: str, ranges: dict, size: int, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        design(method, ranges, size, 0)
+
+
+def test_outputs_of_another_design() -> None:
+    points = design("sobol", ISHIGAMI, 8, 0)
+    with pytest.raises(UserError, match="do not go together"):
+        indices("sobol", ISHIGAMI, points, np.zeros(7))
+    with pytest.raises(UserError, match="blocks of 4 points, not 10"):
+        indices("morris", ISHIGAMI, points[:10], np.arange(10.0))
+
+
+def test_without_salib(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "SALib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "SALib", None)
+    with pytest.raises(UserError, match=r"pip install 'mores\[sensitivity\]'"):
+        design("sobol", ISHIGAMI, 8, 0)
