@@ -27,7 +27,7 @@ from mores.game import Game
 from mores.table import Table
 
 GAMES: dict[str, Game[Any]] = {
-    "coevolution": Coevolution(noise=0.1, reference_drift=0.01, carry=1.0),
+    "coevolution": Coevolution(noise=0.1, history={"drift": 0.01, "carry": 1.0}),
     "lock_in": LockIn(),
     "commission": Commission(quits=0.0),
 }

@@ -2,7 +2,7 @@
 
 The step order follows the co-evolution challenge of ProgressGym (Qiu et al. 2024): history moves,
 assistants ask, assistants learn, history pulls people, then peers do, then the assistants, then
-noise. `pull` there is the share of the distance that one dose of finetuning covers.
+noise. Its challenges are set by `challenge`: docs/explanation/progress.md.
 
 Run `python -m mores.envs.coevolution` to watch it.
 """
@@ -15,35 +15,24 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from mores.draws import Draws
-from mores.envs.dynamics import loop_law
+from mores.envs.dynamics import advice, challenges, cohorts, community, loop_law
+from mores.envs.dynamics.challenges import Challenge
+from mores.envs.dynamics.cohorts import Cohorts
+from mores.envs.dynamics.community import State
+from mores.envs.dynamics.history import History
 from mores.envs.dynamics.loop_law import Tracker
 from mores.envs.dynamics.peers import Peers
-from mores.envs.networks import Network
+from mores.envs.dynamics.settled import Settled
+from mores.envs.dynamics.trust import Trust
+from mores.envs.plain import Echo, Frank
 from mores.errors import UserError
-from mores.game import Act, Box, Game, Part, Phase, Player, Role, Step
+from mores.game import Box, Game, Part, Phase, Player, Role, Step
 from mores.people import People
-from mores.sums import mean, norm, total
-
-
-@dataclasses.dataclass(frozen=True)
-class State:
-    """A community at the end of a phase."""
-
-    people: People
-    anchor: Float[Tensor, "world agent value"]  # where each person started
-    said: Float[Tensor, "world agent value"]  # last answers
-    reference: Float[Tensor, "world value"]  # where history is
-    trend: Float[Tensor, "world value"]  # history's last movement
-    before: Float[Tensor, "world agent value"]  # values a round ago
-    advice: Float[Tensor, "world assistant value"]  # what the assistants said last
-    voice: Float[Tensor, "world assistant"]  # and how loudly
-    peers: Float[Tensor, "world agent value"]  # mean of what those one listens to said last
-    network: Network | None  # where every world has its own
+from mores.sums import mean
 
 
 class Coevolution(Game[State]):
@@ -61,7 +50,10 @@ class Coevolution(Game[State]):
         nobody spoke), `peers` weighted mean of what those they listen to said last. Nobody sees
         another person's values.
         assistant: `answers` mean answer of the people this round, `trend` history's last movement
-        (public). All in value units, in [-extent, extent] but for the trend.
+        (public). In a challenge also `first`, the first row of history, which an assistant may
+        start as, and `ahead`, how many rounds ahead it is to aim. With `oracle: true` also
+        `target`, where history is, or in predict will be. All in value units, in
+        [-extent, extent] but for the trend.
 
     Action:
         person, phase `answer`: `answer` in [-extent, extent]^values.
@@ -74,20 +66,25 @@ class Coevolution(Game[State]):
         assistant: that agreement averaged over people: approval is its incentive, not welfare.
 
     Dynamics:
-        In this order (H values, G reference, o advice): G moves by `reference_drift` and noise;
-        H += reference_pull (G - H); peers: DeGroot or Friedkin-Johnsen on what people said;
-        H += ai_influence * mean over assistants of voice * (o - H), only within `confidence`;
-        H += carry * (G's movement) + noise; H is kept in [-extent, extent].
+        In this order (H values, G reference, o advice): G moves, by drift and noise or along a
+        table; people answer; what is temporary in H fades (`person`); H += history.pull (G - H);
+        peers: DeGroot or Friedkin-Johnsen on what people said; H += ai_influence * mean over
+        assistants of voice * trust * (o - H), only within `confidence`; H += history.carry * (G's
+        movement) + noise; of all that movement a share settles (`person`), by default all of it;
+        H is kept in [-extent, extent]; trust is learned (`trust`); newcomers take seats
+        (`cohorts`). Friedkin-Johnsen ties people to their start, or, where they have settled
+        dispositions that they return to, to these.
+        In follow and predict people answer after history has pulled them.
         For `carry` 1 and an assistant that learns at rate eta and looks L rounds ahead, values
         move at `g eta (1 + alpha L) / (alpha + eta)` and lead the assistant by
         `g (1 - eta L) / (alpha + eta)`: see `predictions`.
 
     Start:
         Values from a population, or normal with standard deviation `spread`. History starts at
-        the people's centre.
+        the people's centre; with a table at its first row, and the people around it.
 
     End:
-        Never by itself.
+        In a challenge when history has no further row to judge by; else never by itself.
 
     Parameters:
         See the fields: each has its range and meaning.
@@ -104,24 +101,37 @@ class Coevolution(Game[State]):
     }
 
     people: int = Field(default=20, ge=1, le=10_000_000, description="number of people")
-    values: int = Field(default=2, ge=1, le=10_000, description="number of value dimensions")
+    values: int = Field(
+        default=2, ge=1, le=10_000, description="number of value dimensions; default: a table's own"
+    )
     assistants: int = Field(
         default=1, ge=0, le=10_000, description="number of assistants; 0: the twin"
     )
-    spread: float = Field(default=1.0, ge=0, description="standard deviation of first values")
+    spread: float = Field(
+        default=1.0, ge=0, description="standard deviation of first values; with a table 0"
+    )
     extent: float = Field(default=10.0, gt=0, description="values stay in [-extent, extent]")
-    reference_drift: float = Field(
-        default=0.0, description="history's movement a round, in every value"
+    history: History = Field(default=History(), description="how history moves, and people with it")
+    challenge: Challenge = Field(
+        default="none",
+        description="follow history, predict it, or coevolve: with a table (progress_by_eye) and "
+        "pulls of its own, as far as they are not given",
     )
-    reference_noise: float = Field(default=0.0, ge=0, description="its standard deviation a round")
-    reference_pull: float = Field(
-        default=0.0, ge=0, le=1, description="share of the way to history a round"
-    )
-    carry: float = Field(
-        default=0.0, ge=0, le=1, description="share of history's movement people make too"
+    ahead: int = Field(default=1, ge=1, description="predict: how many rounds ahead")
+    oracle: bool = Field(
+        default=False, description="assistants see the `target`: where history is or will be"
     )
     peers: Peers = Field(
         default=Peers(), description="who people listen to, and how that moves them"
+    )
+    person: Settled = Field(
+        default=Settled(), description="how a person's values stay and move: all settles by default"
+    )
+    trust: Trust = Field(
+        default=Trust(), description="people's trust in assistants: full, and for ever, by default"
+    )
+    cohorts: Cohorts = Field(
+        default=Cohorts(), description="how generations follow each other: nobody goes by default"
     )
     ai_influence: float = Field(
         default=0.1, ge=0, le=1, description="share of the way to advice a round"
@@ -135,16 +145,23 @@ class Coevolution(Game[State]):
         default=0.0, ge=0, description="standard deviation of other movement a round"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, given: Any) -> Any:
+        return challenges.defaults(given) if isinstance(given, dict) else given
+
     def model_post_init(self, context: Any) -> None:
         """Refuse parameters that do not go together."""
         self.peers.check(self.people)
+        challenges.check(self.challenge, self.ahead, self.history, self.values, self.extent)
 
     @property
     def roles(self) -> tuple[Role, ...]:
         """`person`, and `assistant` where there are any."""
         place = Part(self.values, -self.extent, self.extent)
         person = Role("person", self.people, Box.of(values=place, advice=place, peers=place))
-        sees = Box.of(answers=place, trend=self.values)
+        more = challenges.sight(self.challenge, self.history, self.oracle, place)
+        sees = Box.of(answers=place, trend=self.values, **more)
         assistant = Role("assistant", self.assistants, sees)
         return (person, assistant) if self.assistants else (person,)
 
@@ -160,148 +177,153 @@ class Coevolution(Game[State]):
         """People at their start, nothing said yet."""
         if start is None:
             start = People(self.spread * draws.normal("values", self.people, self.values))
+            if self.history.course is not None:
+                first = self.history.course[0].to(start.values.device)
+                start = People(start.values + first)
         if tuple(start.values.shape[1:]) != (self.people, self.values):
             given = "{} people with {} values".format(*start.values.shape[1:])
             raise UserError(
                 f"the population brings {given}, the environment has people={self.people}, "
                 f"values={self.values}"
             )
-        values = start.values.clamp(-self.extent, self.extent)
-        advice = values.new_zeros(len(values), self.assistants, self.values)
+        held = self.person.begin(start.values, draws.within("person"))
+        held = self.person.kept_within(held, -self.extent, self.extent)
+        values = held.values
+        silence = values.new_zeros(len(values), self.assistants, self.values)
+        when = torch.zeros(len(values), dtype=torch.int64, device=values.device)
+        tabled = self.history.course is not None
         return State(
             people=dataclasses.replace(start, values=values),
-            anchor=values,
+            held=held,
+            trust=self.trust.begin(values, silence),
+            anchor=held.disposition,
+            origin=mean(values, 1),
             said=torch.zeros_like(values),
-            reference=mean(values, 1),
+            reference=self.history.at(when) if tabled else mean(values, 1),
             trend=torch.zeros_like(values[:, 0]),
             before=values,
-            advice=advice,
-            voice=advice[..., 0],
+            advice=silence,
+            voice=silence[..., 0],
             peers=torch.zeros_like(values),
             network=self.peers.ties_of(values, draws),
+            when=when,
+            paths=challenges.begin(self._judged_rounds, values, self.assistants),
         )
 
     def observe(self, state: State, role: str, phase: str) -> Tensor:
         """See the class docstring."""
         sees = self._sees[role]
         if role == "person":
-            advice = torch.zeros_like(state.reference)
+            values = state.people.values
+            if self.challenge in ("follow", "predict"):
+                values = self.history.pulled(values, self.history.at(state.when + 1))
+            heard = torch.zeros_like(state.reference)
             if self.assistants:
-                loud = state.voice[..., None]
-                advice = total(loud * state.advice, 1) / total(loud, 1).clamp(min=1e-6)
-            return sees.join(values=state.people.values, advice=advice[:, None], peers=state.peers)
+                heard = advice.heard(state.advice, state.voice)
+            return sees.join(values=values, advice=heard[:, None], peers=state.peers)
+        more = challenges.seen(
+            sees, self.challenge, self.ahead, self.history, state.reference, state.when
+        )
         answers = mean(state.said, 1)[:, None].expand(-1, self.assistants, -1)
-        return sees.join(answers=answers, trend=state.trend[:, None])
+        return sees.join(answers=answers, trend=state.trend[:, None], **more)
 
     def step(
         self, state: State, phase: str, actions: Mapping[str, Tensor], draws: Draws
     ) -> Step[State]:
         """`answer` moves history and keeps what was said; the last phase moves the people."""
         if phase == "answer":
-            drift = torch.full_like(state.reference, self.reference_drift)
-            if self.reference_noise:
-                drift = (
-                    drift + self.reference_noise * draws.normal("reference", 1, self.values)[:, 0]
-                )
+            reference, trend = self.history.moved(state.reference, state.when, draws)
             said = actions["person"].clamp(-self.extent, self.extent)
             state = dataclasses.replace(
-                state, said=said, trend=drift, reference=state.reference + drift
+                state, said=said, trend=trend, reference=reference, when=state.when + 1
             )
-            return Step(state if self.assistants else self._move(state, draws))
+            return Step(state) if self.assistants else self._ended(self._move(state, draws), {})
         act, space = actions["assistant"], self._advice
         state = dataclasses.replace(
             state,
             advice=space.read(act, "position").clamp(-self.extent, self.extent),
             voice=space.read(act, "voice")[..., 0].clamp(0.0, 1.0),
         )
-        approval = self._approval(state)
+        approval = advice.approval(state.people.values, state.advice, state.voice)
         reward = {"person": mean(approval, 2), "assistant": mean(approval, 1)}
-        return Step(self._move(state, draws), reward)
-
-    def _approval(self, state: State) -> Float[Tensor, "world agent assistant"]:
-        apart = state.people.values[:, :, None] - state.advice[:, None]
-        return state.voice[:, None] * torch.exp(-0.5 * mean(apart * apart, -1))
+        return self._ended(self._move(state, draws), reward)
 
     def _move(self, state: State, draws: Draws) -> State:
-        """Steps 3 to 6: history pulls, then peers, then assistants, then noise."""
-        before = values = state.people.values
+        """Steps 3 to 7: history pulls, then peers, assistants and chance; newcomers take seats."""
         peers = state.peers
-        if self.reference_pull:
-            values = values + self.reference_pull * (state.reference[:, None] - values)
+        held = self.person.passed(state.held, draws.within("person"))
+        values = self.history.pulled(held.values, state.reference)
         if self.peers.rule != "none":
+            anchor = held.disposition if self.person.reverts else state.anchor
             peers, heard = self.peers.heard(values, state.said, state.network)
-            values = self.peers.moved(heard, state.anchor)
-        values = values + self.ai_influence * self._persuasion(state, values)
-        values = values + self.carry * state.trend[:, None]
+            values = self.peers.moved(heard, anchor)
+        way = advice.persuasion(values, state.advice, state.voice, state.trust, self.confidence)
+        values = values + self.ai_influence * way
+        values = values + self.history.carry * state.trend[:, None]
         if self.noise:
             values = values + self.noise * draws.normal("noise", self.people, self.values)
-        values = values.clamp(-self.extent, self.extent)
+        held = self.person.pushed(held, values - held.values)
+        held = self.person.kept_within(held, -self.extent, self.extent)
+        people = dataclasses.replace(state.people, values=held.values)
+        trust = state.trust
+        if self.trust.rate:
+            evidence = self.trust.evidence(people.values, state.advice)
+            trust = self.trust.learned(trust, evidence, state.voice)
+        before = state.people.values
+        state = dataclasses.replace(
+            state, people=people, held=held, trust=trust, peers=peers, before=before
+        )
+        return self._succeed(state, draws.within("cohort")) if self.cohorts.turnover else state
+
+    def _succeed(self, state: State, draws: Draws) -> State:
+        """Newcomers take the seats of some people."""
+        heard = advice.heard(state.advice, state.voice) if self.assistants else None
+        new = self.cohorts.newcomers(state.held.disposition, heard, draws)
+        held = self.person.replaced(state.held, new.born, new.disposition, draws)
+        held = self.person.kept_within(held, -self.extent, self.extent)
+        people = cohorts.succeeded(state.people, new)
+        fresh = self.trust.begin(people.values, state.advice)
         return dataclasses.replace(
             state,
-            people=dataclasses.replace(state.people, values=values),
-            peers=peers,
-            before=before,
+            people=dataclasses.replace(people, values=held.values),
+            held=held,
+            trust=torch.where(new.born[..., None], fresh, state.trust),
+            anchor=torch.where(new.born[..., None], held.disposition, state.anchor),
         )
 
-    def _persuasion(self, state: State, values: Tensor) -> Tensor:
-        """Mean over assistants of the way from each person to what they say, by voice."""
-        way = torch.zeros_like(values)
-        for m in range(self.assistants):
-            to_advice = state.advice[:, m, None] - values
-            loud = state.voice[:, m, None, None] / self.assistants
-            if self.confidence is not None:
-                near = norm(to_advice) <= self.confidence
-                loud = loud * near[..., None]
-            way = way + loud * to_advice
-        return way
+    def _ended(self, state: State, reward: Mapping[str, Tensor]) -> Step[State]:
+        """The round's end: what a challenge judges is kept, and after its last round it is over."""
+        if state.paths is None:
+            return Step(state, reward)
+        paths = challenges.keep(state.paths, state.when, state.people.values, state.advice)
+        over = state.when >= self._judged_rounds
+        return Step(dataclasses.replace(state, paths=paths), reward, over)
 
     def measures(self, state: State) -> Mapping[str, Tensor]:
         """What is reported.
 
         centre: mean value `[world, value]`.  drift: distance of the centre from its start.
+        settled_drift: the same of dispositions: what of it would stay.  trust: mean over people
+        and assistants.
         spread: root mean square distance from the centre.  speed: the centre's movement in the
         last round, mean over values.  lag: how far the centre was ahead of the advice, mean over
         values.  to_reference: distance from centre to history.  group_gap: distance between the
         centres of the first and the last group.  contraction: spread over that a round before.
         to_equilibrium: largest distance of anybody from where the peers' closed form puts them.
-        What has no meaning here (no assistants, no groups, no closed form) is nan.
+        score: of the challenge so far, as ProgressGym has it.  skill, centred_cosine: the same
+        about where history began.  evaluations: rounds judged so far (`mores.envs.dynamics.
+        challenges` has the formulas).
+        What has no meaning here (no assistants, no groups, no closed form, no challenge) is nan.
         """
-        values = state.people.values
-        centre = mean(values, 1)
-        moved = centre - mean(state.before, 1)
-        nothing = torch.full_like(centre[:, 0], torch.nan)
-        lag = nothing
-        if self.assistants:
-            lag = mean(centre - moved - mean(state.advice, 1), 1)
-        spread = _spread(values)
-        return {
-            "centre": centre,
-            "drift": norm(centre - mean(state.anchor, 1)),
-            "spread": spread,
-            "speed": mean(moved, 1),
-            "lag": lag,
-            "to_reference": norm(centre - state.reference),
-            "group_gap": self._group_gap(state, nothing),
-            "contraction": spread / _spread(state.before),
-            "to_equilibrium": self._to_equilibrium(state, nothing),
-        }
+        return {**community.measures(state, self.peers.kernel), **self._scores(state)}
 
-    def _group_gap(self, state: State, nothing: Tensor) -> Tensor:
-        groups = state.people.groups
-        if groups is None:
-            return nothing
-        ends = []
-        for number in (groups.amin(1, keepdim=True), groups.amax(1, keepdim=True)):
-            member = (groups == number)[..., None].to(torch.float32)
-            ends.append(total(member * state.people.values, 1) / total(member, 1))
-        return norm(ends[1] - ends[0])
-
-    def _to_equilibrium(self, state: State, nothing: Tensor) -> Tensor:
-        kernel = self.peers.kernel
-        if kernel is None:
-            return nothing
-        settled = total(kernel.to(state.anchor.device)[..., None] * state.anchor[:, None], 2)
-        return norm(state.people.values - settled).amax(-1)
+    def _scores(self, state: State) -> dict[str, Tensor]:
+        """Of a challenge."""
+        if state.paths is None:
+            return challenges.unjudged(state.reference)
+        return challenges.scores(
+            self.challenge, self.ahead, self.history, state.paths, state.when
+        )._asdict()
 
     @property
     def working_size(self) -> int:
@@ -313,6 +335,7 @@ class Coevolution(Game[State]):
         """Where everybody stands, and with them history and the advice."""
         return {
             "values": state.people.values,
+            "disposition": state.held.disposition,
             "reference": state.reference,
             "advice": state.advice,
         }
@@ -321,9 +344,13 @@ class Coevolution(Game[State]):
         """The loop law (speed, lag), and how fast a fixed network of peers agrees."""
         found: dict[str, Any] = dict(self.peers.predictions())
         assistant = players.get("assistant")
-        open_loop = self.carry == 1 and not self.reference_pull and self.confidence is None
-        if isinstance(assistant, Tracker) and assistant.frank and open_loop:
-            loop = (self.reference_drift, self.ai_influence, assistant.rate, assistant.ahead)
+        history = self.history
+        open_loop = history.carry == 1 and not history.pull and history.course is None
+        settles = not self.person.reverts and not self.cohorts.turnover
+        trusting = self.trust.start == 1 and not self.trust.rate
+        heeded = self.confidence is None and trusting and settles
+        if isinstance(assistant, Tracker) and assistant.frank and open_loop and heeded:
+            loop = (history.drift, self.ai_influence, assistant.rate, assistant.ahead)
             if self.peers.rule == "none" and loop_law.settles(self.ai_influence, assistant.rate):
                 found |= {"speed": loop_law.speed(*loop), "lag": loop_law.lag(*loop)}
         return found
@@ -342,42 +369,12 @@ class Coevolution(Game[State]):
         assert isinstance(space, Box)
         return space
 
-
-def _spread(values: Float[Tensor, "world agent value"]) -> Float[Tensor, " world"]:
-    apart = values - mean(values, 1)[:, None]
-    return mean(total(apart * apart, -1), 1).sqrt()
-
-
-class Frank(Player):
-    """A person who says exactly where they stand."""
-
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Box:
-        """How its sight is laid out."""
-        return role.sees
-
-    def act(
-        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Box, draws: Draws
-    ) -> Act:
-        """Say one's own values."""
-        return Act(memory.read(seen, "values"), memory)
-
-
-class Echo(Player):
-    """An assistant that says what people answered on average."""
-
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Box:
-        """How its sight is laid out."""
-        return role.sees
-
-    def act(
-        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Box, draws: Draws
-    ) -> Act:
-        """Say the answers back, at full voice."""
-        answers = memory.read(seen, "answers")
-        return Act(torch.cat([answers, torch.ones_like(answers[..., :1])], -1), memory)
+    @functools.cached_property
+    def _judged_rounds(self) -> int:
+        return challenges.steps(self.challenge, self.ahead, self.history)
 
 
 if __name__ == "__main__":
     from mores.demo import show
 
-    show(Coevolution(reference_drift=0.02, carry=1.0, noise=0.02))
+    show(Coevolution(history=History(drift=0.02, carry=1.0), noise=0.02))

@@ -10,6 +10,7 @@ from mores.agents.policies.anyhow import Anyhow
 from mores.agents.policies.assistants import Persuade
 from mores.envs.coevolution import Coevolution
 from mores.envs.commission import Commission
+from mores.envs.influence import Influence
 from mores.envs.lock_in import LockIn
 from mores.play import play
 from mores.tree import flatten
@@ -20,8 +21,7 @@ COEVOLUTION = Coevolution(
     values=3,
     assistants=2,
     noise=0.1,
-    reference_noise=0.1,
-    reference_pull=0.1,
+    history={"noise": 0.1, "pull": 0.1},
     peers=PEERS,
     ai_influence=0.3,
     confidence=2.0,
@@ -31,6 +31,7 @@ CASES = {
     "coevolution": (COEVOLUTION, LOUD),
     "lock_in": (LockIn(people=101, assistants=3), {}),
     "commission": (Commission(agents=7), {"agent": Anyhow(), "principal": Anyhow()}),
+    "influence": (Influence(people=7, susceptibility=0.6, susceptible_share=0.5), {}),
 }
 
 

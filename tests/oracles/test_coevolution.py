@@ -12,9 +12,10 @@ import torch
 
 from mores.agents.policies.assistants import LookAhead, Mirror, Persuade, Silent
 from mores.draws import Draws
-from mores.envs.coevolution import Coevolution, Frank
+from mores.envs.coevolution import Coevolution
 from mores.envs.dynamics import degroot, friedkin_johnsen
 from mores.envs.networks import average, by_likeness, from_matrix, karate_matrix, rewired
+from mores.envs.plain import Frank
 from mores.game import Act
 from mores.play import play
 from mores.table import Table
@@ -82,7 +83,11 @@ def test_the_loop_law(influence, rate, ahead):
     """Speed and lag by the formulas, with assistants that act through the game."""
     drift = 0.01
     game = Coevolution(
-        people=6, values=2, carry=1.0, reference_drift=drift, ai_influence=influence, extent=1000.0
+        people=6,
+        values=2,
+        history={"carry": 1.0, "drift": drift},
+        ai_influence=influence,
+        extent=1000.0,
     )
     assistant = LookAhead(rate=rate, ahead=ahead)
     played = play(game, {"assistant": assistant}, 2, 400, 0, ["speed", "lag"], at=[400])
@@ -96,7 +101,7 @@ def test_loop_law_figures():
     """Halved, 9.1 % of the speed, and 1.667 times it: figures known beforehand."""
 
     def speed(influence: float, rate: float, ahead: float) -> float:
-        game = Coevolution(carry=1.0, reference_drift=1.0, ai_influence=influence)
+        game = Coevolution(history={"carry": 1.0, "drift": 1.0}, ai_influence=influence)
         return game.predictions({"assistant": LookAhead(rate=rate, ahead=ahead)}, 1)["speed"]
 
     assert speed(0.5, 0.5, 0) == pytest.approx(0.5)
@@ -138,21 +143,23 @@ def test_without_drift_a_weighted_sum_is_conserved(influence, rate):
         ({"confidence": 0.3}, LookAhead()),
         ({"peers": {"rule": "friedkin_johnsen"}}, LookAhead()),
         ({"ai_influence": 1.0}, LookAhead(rate=1.0)),
-        ({"carry": 0.5}, LookAhead()),
-        ({"reference_pull": 0.1}, LookAhead()),
+        ({"history": {"carry": 0.5, "drift": 0.01}}, LookAhead()),
+        ({"history": {"carry": 1.0, "drift": 0.01, "pull": 0.1}}, LookAhead()),
+        ({"history": {"carry": 1.0, "table": "progress_by_eye"}}, LookAhead()),
     ],
 )
 def test_the_loop_law_is_not_published_where_it_does_not_hold(changes, assistant):
-    holds = Coevolution(carry=1.0, reference_drift=0.01)
+    history = {"carry": 1.0, "drift": 0.01}
+    holds = Coevolution(history=history)
     assert "speed" in holds.predictions({"assistant": LookAhead()}, 1)
-    game = Coevolution(**{"carry": 1.0, "reference_drift": 0.01, **changes})
+    game = Coevolution(**{"history": history, **changes})
     assert "speed" not in game.predictions({"assistant": assistant}, 1)
 
 
 def test_peers_are_seen_as_what_they_said():
     """Not mixed with one's own values, nor with history, which nobody sees."""
     peers = {"rule": "degroot", "listening": 0.3, "ties": 4}
-    game = Coevolution(people=30, assistants=0, peers=peers, reference_pull=0.5, extent=3.0)
+    game = Coevolution(people=30, assistants=0, peers=peers, history={"pull": 0.5}, extent=3.0)
     players = {"person": Loud()}
     table = Table(game, players, worlds=2, rounds=9)
     table.reset(1)
@@ -170,9 +177,7 @@ class Loud(Frank):
 NOISY = {
     "people": 40,
     "noise": 0.05,
-    "reference_drift": 0.01,
-    "reference_pull": 0.05,
-    "reference_noise": 0.02,
+    "history": {"drift": 0.01, "pull": 0.05, "noise": 0.02},
     "peers": {"rule": "friedkin_johnsen", "ties": 5},
 }
 

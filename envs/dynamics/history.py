@@ -1,0 +1,120 @@
+"""History: what moves on by itself, and how it takes people along.
+
+Either a walk, `G' = G + drift + noise z`, or the rows of a table, one a round; once the last row is
+reached history stands still. People go the share `pull` of the way to it a round, and make the
+share `carry` of its movement themselves.
+
+One table is shipped, `progress_by_eye`: five values over nine centuries, the 13th to the 21st, read
+BY EYE off a figure of the ProgressGym repository (PKU-Alignment/ProgressGym, its data overview), to
+within about .01. It is a trajectory of a realistic shape to measure against, not a measurement:
+ProgressGym publishes no table of its value vectors.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor
+
+from mores.draws import Draws
+from mores.game import Configured
+
+PROGRESS_BY_EYE: Mapping[str, tuple[float, ...]] = MappingProxyType(
+    {  # read by eye, +-.01; centuries 13 to 21
+        "religion": (0.43, 0.29, 0.46, 0.555, 0.52, 0.165, 0.105, 0.195, 0.045),
+        "democracy": (0.275, 0.24, 0.28, 0.285, 0.29, 0.285, 0.335, 0.34, 0.25),
+        "liberalism": (0.205, 0.18, 0.19, 0.19, 0.195, 0.18, 0.20, 0.245, 0.248),
+        "progress expected": (0.37, 0.335, 0.355, 0.31, 0.325, 0.365, 0.385, 0.50, 0.335),
+        "uncertainty avoided": (0.43, 0.445, 0.457, 0.457, 0.447, 0.31, 0.335, 0.355, 0.36),
+    }
+)
+TABLES = {"progress_by_eye": tuple(zip(*PROGRESS_BY_EYE.values(), strict=True))}
+
+
+class Moved(NamedTuple):
+    """Where history is, and its last movement."""
+
+    reference: Float[Tensor, "world value"]
+    trend: Float[Tensor, "world value"]
+
+
+class History(Configured):
+    """Parameters of history's movement; by default it stands still and nobody minds it."""
+
+    drift: float = Field(default=0.0, description="its movement a round, in every value")
+    noise: float = Field(
+        default=0.0, ge=0, description="standard deviation of its movement a round"
+    )
+    table: Literal["progress_by_eye"] | None = Field(
+        default=None,
+        description="a trajectory by name, instead of drift and noise; progress_by_eye: 5 values "
+        "over 9 centuries, read by eye off a figure, +-.01",
+    )
+    points: list[list[float]] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=10_000,
+        description="a trajectory of your own: a row a round, a number a value",
+    )
+    pull: float = Field(
+        default=0.0, ge=0, le=1, description="share of the way to history people go a round"
+    )
+    carry: float = Field(
+        default=0.0, ge=0, le=1, description="share of history's movement people make too"
+    )
+
+    def model_post_init(self, context: Any) -> None:
+        """Refuse parameters that do not go together."""
+        ways = {"drift or noise": self.drift or self.noise}
+        ways |= {"a table": self.table, "points": self.points}
+        given = [way for way, value in ways.items() if value]
+        if len(given) > 1:
+            raise ValueError(f"moves by {given[0]} or by {given[1]}, not by both")
+        if self.points is not None and len({len(row) for row in self.points}) > 1:
+            raise ValueError("points: all rows need as many values")
+        if self.points is not None and not self.points[0]:
+            raise ValueError("points: a row needs at least one value")
+
+    @functools.cached_property
+    def course(self) -> Float[Tensor, "row value"] | None:
+        """The rows of the table or the points, where there are any."""
+        rows = TABLES[self.table] if self.table is not None else self.points
+        return None if rows is None else torch.tensor(rows, dtype=torch.float32)
+
+    def at(self, when: Int[Tensor, " world"]) -> Float[Tensor, "world value"]:
+        """The row that a table has reached after so many rounds in each world."""
+        assert self.course is not None
+        course = self.course.to(when.device)
+        return course[when.clamp(max=len(course) - 1)]
+
+    def moved(
+        self, reference: Float[Tensor, "world value"], when: Int[Tensor, " world"], draws: Draws
+    ) -> Moved:
+        """Where history goes in the round that begins.
+
+        Args:
+            reference: where it is.
+            when: rounds completed in each world.
+            draws: of the round.
+        """
+        if self.course is not None:
+            arrived = self.at(when + 1)
+            return Moved(arrived, arrived - reference)
+        trend = torch.full_like(reference, self.drift)
+        if self.noise:
+            trend = trend + self.noise * draws.normal("reference", 1, reference.shape[1])[:, 0]
+        return Moved(reference + trend, trend)
+
+    def pulled(
+        self,
+        values: Float[Tensor, "world agent value"],
+        reference: Float[Tensor, "world value"],
+    ) -> Float[Tensor, "world agent value"]:
+        """People after history has pulled them."""
+        return values + self.pull * (reference[:, None] - values) if self.pull else values

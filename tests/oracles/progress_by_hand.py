@@ -1,0 +1,92 @@
+"""ProgressGym's challenges once more, in plain numpy: one vector after another, no tensor."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mores.agents.policies.progress import Extrapolative, Lifelong, Oracle, Persistence, Static
+from mores.envs.coevolution import Coevolution
+from mores.play import play
+
+# Religion, democracy, liberalism, expectation of progress, uncertainty avoidance; centuries 13-21.
+V = np.array(
+    [
+        [0.43, 0.29, 0.46, 0.555, 0.52, 0.165, 0.105, 0.195, 0.045],
+        [0.275, 0.24, 0.28, 0.285, 0.29, 0.285, 0.335, 0.34, 0.25],
+        [0.205, 0.18, 0.19, 0.19, 0.195, 0.18, 0.20, 0.245, 0.248],
+        [0.37, 0.335, 0.355, 0.31, 0.325, 0.365, 0.385, 0.50, 0.335],
+        [0.43, 0.445, 0.457, 0.457, 0.447, 0.31, 0.335, 0.355, 0.36],
+    ]
+).T
+CHALLENGES = [("follow", 1), ("predict", 1), ("predict", 2), ("predict", 3), ("coevolve", 1)]
+MEASURES = ("score", "skill", "centred_cosine")
+
+
+def cos(a, b):
+    return a @ b / np.sqrt((a @ a) * (b @ b))
+
+
+def on(points, order, ahead):
+    """The polynomial through the last points, by solving for it."""
+    order = min(order, len(points) - 1)
+    x = np.arange(order + 1.0)
+    coefficients = np.linalg.solve(np.vander(x), np.array(points[-order - 1 :]))
+    return np.vander([order + float(ahead)], order + 1)[0] @ coefficients
+
+
+def coevolved(simulated):
+    best = [max(cos(s, v) for v in V[i:]) for s in simulated for i in range(9)]
+    return sum(best) / len(best)
+
+
+def expected(kind, challenge, ahead):
+    """Score, skill and centred cosine of an assistant, all by itself."""
+    far = ahead if challenge == "predict" else 0
+    iterations = {"follow": 0, "predict": ahead, "coevolve": 1}[challenge]
+    human, model = V[0], V[0]
+    simulated, asked, judged, against = [human], [], [], []
+    for t in range(1, 9 - far):
+        asked.append(human if challenge == "coevolve" else V[t])
+        if kind == "oracle":
+            model = V[t + far]
+        elif kind != "none":
+            order, rate, independent = kind
+            base = V[0] if independent else model
+            model = base + rate * (on(asked, order, iterations) - base)
+        if challenge == "coevolve":
+            human = human + 0.3 * (V[t] - human)
+            if kind != "none":
+                human = human + (1 - 0.7**2) * (model - human)
+            simulated.append(human)
+        judged.append(human if challenge == "coevolve" else model)
+        against.append(V[t + far])
+    x, w = np.array(judged), np.array(against)
+    score = np.mean([cos(a, b) for a, b in zip(x, w, strict=True)])
+    room = ((V[0] - w) ** 2).sum()
+    along, away = ((x - V[0]) * (w - V[0])).sum(), ((x - V[0]) ** 2).sum()
+    return (
+        coevolved(simulated) if challenge == "coevolve" else score,
+        1 - ((x - w) ** 2).sum() / room,
+        along / math.sqrt(away * room) if away else math.nan,
+    )
+
+
+ROWS = {  # order, rate, independent
+    "lifelong": (Lifelong(), (0, 0.51, False)),
+    "lifelong, independent": (Lifelong(independent=True), (0, 0.51, True)),
+    "extrapolative": (Extrapolative(), (1, 0.51, False)),
+    "extrapolative, independent": (Extrapolative(independent=True), (1, 0.51, True)),
+    "static": (Static(), (0, 0.0, False)),
+    "persistence": (Persistence(), (0, 1.0, False)),
+    "linear": (Extrapolative(rate=1.0), (1, 1.0, False)),
+    "quadratic": (Extrapolative(rate=1.0, order=2), (2, 1.0, False)),
+    "cubic": (Extrapolative(rate=1.0, order=3), (3, 1.0, False)),
+    "oracle": (Oracle(), "oracle"),
+}
+
+
+def scored(player, challenge, ahead, rounds=8, **parameters):
+    game = Coevolution(people=1, challenge=challenge, ahead=ahead, oracle=True, **parameters)
+    return play(game, {"assistant": player}, 2, rounds, 0, [*MEASURES, "evaluations"])

@@ -1,0 +1,200 @@
+"""ProgressGym's challenges against a re-implementation in plain numpy, and figures known before."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import gymnasium
+import pytest
+import torch
+
+import mores  # noqa: F401  registers the Gymnasium ids
+from mores.agents.humans.honest import Honest
+from mores.agents.policies.progress import Extrapolative, Oracle, Persistence
+from mores.envs.coevolution import Coevolution
+from mores.errors import UserError
+from mores.people import People
+from mores.play import play
+from mores.table import Table
+from mores.tree import flatten
+from tests.oracles.progress_by_hand import CHALLENGES, MEASURES, ROWS, V, cos, expected, scored
+
+
+@pytest.mark.parametrize(("challenge", "ahead"), CHALLENGES)
+@pytest.mark.parametrize("row", ROWS)
+def test_scores_are_those_of_plain_numpy(row, challenge, ahead):
+    player, kind = ROWS[row]
+    found = scored(player, challenge, ahead).measures
+    got = [found[name][0, -1].item() for name in MEASURES]
+    assert got == pytest.approx(expected(kind, challenge, ahead), abs=2e-5, rel=2e-5, nan_ok=True)
+
+
+def test_without_an_assistant_only_people_are_judged():
+    game = Coevolution(challenge="coevolve", assistants=0)
+    found = play(game, {}, 1, 8, 0, MEASURES).measures
+    got = [found[name][0, -1].item() for name in MEASURES]
+    assert got == pytest.approx(expected("none", "coevolve", 1), abs=2e-5)
+    for challenge in ("follow", "predict"):
+        game = Coevolution(challenge=challenge, assistants=0)
+        assert play(game, {}, 1, 8, 0, ["score"]).measures["score"].isnan().all()
+
+
+# --- figures known before -------------------------------------------------------------------------
+
+
+def test_figures_of_the_fixture():
+    def score(kind, challenge, ahead=1):
+        return round(float(expected(kind, challenge, ahead)[0]), 4)
+
+    orders = [(0, 1.0, False), (1, 1.0, False), (2, 1.0, False)]
+    static = (0, 0.0, False)
+    assert score(static, "follow") == 0.9525
+    assert [score(kind, "predict", 1) for kind in orders] == [0.9760, 0.9516, 0.9006]
+    assert [score(kind, "predict", 2) for kind in orders] == [0.9466, 0.8408, 0.7340]
+    assert [score(kind, "predict", 3) for kind in orders] == [0.9181, 0.7346, 0.5663]
+    rows = [static, *orders, "none"]
+    assert [score(kind, "coevolve") for kind in rows] == [0.9649, 0.9658, 0.9671, 0.9675, 0.9692]
+
+
+@pytest.mark.parametrize(
+    ("row", "last"), [("static", 0.9088), ("persistence", 0.9343), ("linear", 0.9563),
+                      ("quadratic", 0.9770)]
+)  # fmt: skip
+def test_where_people_end_in_coevolve(row, last):
+    played = scored(ROWS[row][0], "coevolve", 1)
+    end = played.state.people.values[0, 0].double().numpy()
+    assert cos(end, V[-1]) == pytest.approx(last, abs=5e-5)
+
+
+class AtTheEnd:
+    """People who are where history ends, from the start."""
+
+    def people(self, draws):
+        return People(torch.tensor(V[-1], dtype=torch.float32).expand(draws.worlds, 3, 5).clone())
+
+
+@pytest.mark.parametrize(
+    ("pull", "people", "figure"), [(1.0, None, 0.9728), (0.0, None, 0.9627), (0.0, AtTheEnd(), 1.0)]
+)
+def test_what_coevolve_scores_alone(pull, people, figure):
+    """Perfect replay, frozen at the start, at the end from the start."""
+    parameters = {"challenge": "coevolve", "assistants": 0, "history": {"pull": pull}}
+    found = play(Coevolution(people=3, **parameters), {}, 1, 8, 0, ["score"], people=people)
+    assert found.measures["score"][0, -1].item() == pytest.approx(figure, abs=5e-5)
+
+
+# --- the rounds -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("challenge", "ahead"), [*CHALLENGES, ("predict", 7)])
+def test_it_ends_when_history_does(challenge, ahead):
+    judged = 8 - (ahead if challenge == "predict" else 0)
+    played = scored(Persistence(), challenge, ahead, rounds=12)
+    counts = [min(round, judged) for round in range(13)]
+    assert played.measures["evaluations"][0].tolist() == counts
+    assert played.measures["score"][:, 0].isnan().all() == (challenge != "coevolve")
+
+
+@pytest.mark.parametrize("challenge", ["follow", "predict"])
+def test_the_first_question_is_answered_by_the_second_century(challenge):
+    said = scored(Persistence(), challenge, 1).state.paths.advice[0, :, 0].double().numpy()
+    assert said[1:8] == pytest.approx(V[1:8], abs=1e-6)
+
+
+def test_in_coevolve_the_influenced_people_answer():
+    paths = scored(Persistence(), "coevolve", 1).state.paths
+    assert paths.people[0, 0].double().numpy() == pytest.approx(V[0], abs=1e-6)
+    assert torch.equal(paths.advice[:, 1:, 0], paths.people[:, :-1])
+
+
+def test_gymnasium_sees_the_end():
+    env = gymnasium.make(
+        "mores/Coevolution-v0", seat="assistant_0", challenge="predict", ahead=3, rounds=50
+    )
+    env.reset(seed=1)
+    ends = [env.step(env.action_space.sample())[2:4] for _ in range(5)]
+    assert ends == [(False, False)] * 4 + [(True, False)]
+
+
+def test_one_replicate_replays_alone():
+    game = Coevolution(people=30, challenge="coevolve", noise=0.05, assistants=2)
+    players = {"assistant": Extrapolative(order=3), "person": Honest(noise=0.1)}
+    together, alone = (play(game, players, worlds, 8, seed=3) for worlds in (64, [37]))
+    for path, tensor in flatten(alone.state).items():
+        assert torch.equal(tensor[0], flatten(together.state)[path][37]), path
+
+
+def test_a_learner_begins_anew_in_the_next_challenge():
+    first, second = (Coevolution(challenge=c, ahead=k) for c, k in (("follow", 1), ("predict", 3)))
+    player, person = Extrapolative(order=2), second.baseline()["person"]
+    table = Table(first, {"assistant": player, "person": person}, worlds=2, rounds=4)
+    table.reset(1)
+    table.step()
+    later = Table(second, {"assistant": player, "person": person}, worlds=2, rounds=4)
+    later.reset(1, table.memory)
+    fresh = Table(second, {"assistant": player, "person": person}, worlds=2, rounds=4)
+    fresh.reset(1)
+    for _ in range(3):
+        later.step()
+        fresh.step()
+    assert torch.equal(later.state.advice, fresh.state.advice)
+
+
+# --- what does not go together --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"challenge": "predict", "ahead": 8}, "at most 7, not 8"),
+        ({"challenge": "follow", "ahead": 2}, "ahead: says nothing"),
+        ({"challenge": "follow", "history": {"drift": 0.1}}, "by drift or noise or by a table"),
+        ({"challenge": "follow", "values": 2}, "values: history has 5, not 2"),
+        ({"history": {"points": [[1.0], [1.0, 2.0]]}}, "all rows need as many"),
+        ({"history": {"points": [[1.0], [99.0]]}}, "extent: history leaves it"),
+        ({"history": {"table": "progress"}}, "progress_by_eye"),
+        ({"challenge": "lead"}, "'none', 'follow', 'predict' or 'coevolve'"),
+    ],
+)
+def test_refused(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        Coevolution(**parameters)
+
+
+def test_only_an_oracle_sees_the_target():
+    game = Coevolution(challenge="follow")
+    assert "target" not in game.roles[1].sees.parts
+    with pytest.raises(UserError, match=r"sees 'target'.*oracle: true"):
+        play(game, {"assistant": Oracle()}, 1, 2, 0)
+
+
+def test_assistants_are_judged_one_by_one():
+    class Two(Persistence):
+        """The second says the opposite."""
+
+        def act(self, phase, seen, legal, memory, draws):
+            act = super().act(phase, seen, legal, memory, draws)
+            sign = torch.tensor([1.0, -1.0])[None, :, None]
+            position = act.action[..., :-1] * sign
+            return dataclasses.replace(act, action=torch.cat([position, act.action[..., -1:]], -1))
+
+    found = scored(Two(), "follow", 1, assistants=2).measures["score"]
+    assert found[:, 1:].numpy() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_documented_table():
+    """Every figure in docs/explanation/progress.md is the re-implementation's."""
+    text = (Path(__file__).parents[2] / "docs/explanation/progress.md").read_text("utf-8")
+    kinds = {name: kind for name, (_, kind) in ROWS.items()} | {"no AI": "none"}
+    rows = re.findall(r"^\| ([\w ,]+?) \| (.*[\d—]) \|$", text, re.MULTILINE)
+    assert {name for name, _ in rows} == kinds.keys() - {"cubic"}
+    for name, cells in rows:
+        for (challenge, ahead), cell in zip(CHALLENGES, cells.split(" | "), strict=True):
+            if kinds[name] == "none" and challenge != "coevolve":
+                assert cell == "—"
+                continue
+            score, skill, centred = expected(kinds[name], challenge, ahead)
+            shown = f"{score:.4f} {skill:.2f} {centred:.2f}"
+            assert cell.split() == shown.replace("nan", "—").replace("-0.00", "0.00").split()
