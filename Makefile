@@ -25,12 +25,12 @@ help:
 	@sed -n '/^# make/s/^# //p' Makefile
 
 run:
-	@sh scripts/setup.sh data
+	@sh scripts/setup.sh data,sensitivity
 	@$(BIN)/mores run $(SCENARIO)
 
 # All three checks run whatever the others say, the tests last.
 test:
-	@sh scripts/setup.sh data,rl,test,dev
+	@sh scripts/setup.sh data,sensitivity,rl,test,dev
 	@failed=0; \
 	$(BIN)/ruff check --quiet . || failed=1; \
 	$(BIN)/ruff format --check --quiet . || failed=1; \
@@ -39,7 +39,7 @@ test:
 	exit $$failed
 
 format:
-	@sh scripts/setup.sh data,rl,test,dev
+	@sh scripts/setup.sh data,sensitivity,rl,test,dev
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 

@@ -23,7 +23,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "own_code": {"errors"},
     "repair": CORE,
     "seating": CORE,
-    "table": CORE | {"repair", "seating"},
+    "diary": CORE,
+    "saving": CORE,
+    "table": CORE | {"repair", "seating", "diary", "saving"},
     "play": CORE | {"table"},
     "demo": CORE | {"table", "play"},  # what `python -m mores.envs.lock_in` shows
     "envs": CORE | {"demo"},
@@ -32,7 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zoo": {"errors", "registry", "views"},
     "analysis": {"errors", "sums", "scenario.model"},  # arrays, and what a claim says
     "scenario": CORE | {"table", "registry"},
-    "run": CORE | {"table", "play", "registry", "scenario", "analysis"},
+    "run": CORE | {"table", "play", "diary", "registry", "own_code", "scenario", "analysis"},
+    "calibrate": CORE | {"scenario", "analysis", "run"},
     "cli": ANYTHING,
 }
 

@@ -150,6 +150,8 @@ class Game(Configured, ABC, Generic[State]):
     """
 
     traits: ClassVar[Mapping[str, object]] = {}  # for `mores list --where`
+    value_names: ClassVar[tuple[str, ...]] = ()  # of people's values, for pictures
+    solved: ClassVar[frozenset[str]] = frozenset()  # predictions that an exact solver computes
 
     def __class_getitem__(cls, typevar_values: Any) -> type[Any]:
         """`Game[State]` is for type checkers: when run it is the class, not a model of its own."""
@@ -263,6 +265,21 @@ class Player(Configured, ABC):
         draws: Draws,
     ) -> Any:
         """Memory after a round's reward. Called only where a player defines it."""
+        return memory
+
+    def assist(
+        self,
+        phase: Phase,
+        seen: Float[Tensor, "world agent size"],
+        legal: Bool[Tensor, "world agent option"] | None,
+        memory: Any,
+        draws: Draws,
+    ) -> Act:
+        """Act with whatever search the player is capable of; by default as `act` does."""
+        return self.act(phase, seen, legal, memory, draws)
+
+    def fit(self, memory: Any, experience: Any, draws: Draws) -> Any:
+        """Memory after one pass over what the role went through (`mores.diary.Experience`)."""
         return memory
 
     def hidden(self, memory: Any) -> Mapping[str, Tensor]:

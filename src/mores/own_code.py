@@ -11,6 +11,8 @@ from pathlib import Path
 
 from mores.errors import UserError, did_you_mean
 
+PREFIX = "mores_loaded_"  # of their names as modules
+
 
 def load_modules(files: Sequence[str | Path]) -> None:
     """Import Python files that the user names: the only way code gets in.
@@ -24,7 +26,7 @@ def load_modules(files: Sequence[str | Path]) -> None:
         if file.suffix != ".py" or not file.is_file():
             near = did_you_mean(str(file), map(str, file.parent.glob("*.py")))
             raise UserError(f"--load {file}: no such Python file{near}")
-        name = f"mores_loaded_{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"
+        name = f"{PREFIX}{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"
         known = sys.modules.get(name)
         if known is not None and known.__file__ == str(file.resolve()):
             continue
@@ -39,6 +41,12 @@ def load_modules(files: Sequence[str | Path]) -> None:
             if isinstance(error, UserError):
                 raise
             raise UserError(_where_it_broke(file, error)) from error
+
+
+def loaded_files() -> list[Path]:
+    """The files that were imported here because they were named."""
+    named = [module for name, module in sys.modules.items() if name.startswith(PREFIX)]
+    return [Path(module.__file__) for module in named if module.__file__]
 
 
 def _where_it_broke(file: Path, error: BaseException) -> str:

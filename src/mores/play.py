@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -72,6 +72,34 @@ def play(
     seated = {**game.baseline(), **(players or {})}
     table = Table(game, seated, {}, worlds, rounds, people=people, stage=stage, device=device)
     table.reset(seed)
+    kept = play_episode(
+        table, record, at=at, keep_hidden=keep_hidden, hidden_at=hidden_at, tick=tick
+    )
+    return Played(table.state, table.memory, kept.rounds, kept.measures, kept.hidden)
+
+
+class Kept(NamedTuple):
+    """What was recorded of an episode: see `Played`."""
+
+    rounds: tuple[int, ...]
+    measures: Mapping[str, Float[Tensor, "world round *n"]]
+    hidden: Mapping[str, Tensor]
+
+
+def play_episode(
+    table: Table,
+    record: Sequence[str] = (),
+    *,
+    at: Sequence[int] | None = None,
+    keep_hidden: Mapping[str, int] | None = None,
+    hidden_at: Sequence[int] = (),
+    tick: Callable[[int], None] | None = None,
+) -> Kept:
+    """Play the episode that a table stands at the beginning of, with nobody outside.
+
+    The arguments are those of `play`.
+    """
+    game, rounds = table.game, table.rounds
     when = tuple(range(rounds + 1)) if at is None else _whole_numbers(at)
     for asked in (when, _whole_numbers(hidden_at)):
         if asked and not 0 <= asked[0] <= asked[-1] <= rounds:
@@ -90,7 +118,7 @@ def play(
         if keep_hidden and hidden.wants(played):
             seen = game.hidden(table.state)
             hidden.keep(played, {n: _named(seen, n)[:most] for n, most in keep_hidden.items()})
-    return Played(table.state, table.memory, when, measures.kept, hidden.kept)
+    return Kept(when, measures.kept, hidden.kept)
 
 
 class _Recorder:

@@ -19,18 +19,30 @@ Shelf = Literal["environment", "player", "population"]
 ENVIRONMENTS: dict[str, str | type] = {
     "coevolution": "mores.envs.coevolution:Coevolution",
     "commission": "mores.envs.commission:Commission",
+    "influence": "mores.envs.influence:Influence",
     "lock_in": "mores.envs.lock_in:LockIn",
+    "pairs": "mores.envs.pairs:Pairs",
+    "panel": "mores.envs.panel:Panel",
 }
 PLAYERS: dict[str, str | type] = {
     "honest": "mores.agents.humans.honest:Honest",
+    "chooser": "mores.agents.humans.chooser:Chooser",
+    "respondent": "mores.agents.humans.respondent:Respondent",
     "mirror": "mores.agents.policies.assistants:Mirror",
     "look_ahead": "mores.agents.policies.assistants:LookAhead",
     "persuade": "mores.agents.policies.assistants:Persuade",
     "silent": "mores.agents.policies.assistants:Silent",
+    "lifelong": "mores.agents.policies.progress:Lifelong",
+    "extrapolative": "mores.agents.policies.progress:Extrapolative",
+    "static": "mores.agents.policies.progress:Static",
+    "persistence": "mores.agents.policies.progress:Persistence",
+    "oracle": "mores.agents.policies.progress:Oracle",
     "anyhow": "mores.agents.policies.anyhow:Anyhow",
     "report": "mores.envs.lock_in:Report",
     "fair_principal": "mores.envs.commission:FairPrincipal",
     "careful_agent": "mores.envs.commission:CarefulAgent",
+    "advocate": "mores.envs.panel:Advocate",
+    "planner": "mores.envs.dynamics.planner:Planner",
 }
 POPULATIONS: dict[str, str | type] = {
     "normal": "mores.agents.humans.simulated:Normal",

@@ -6,14 +6,15 @@ owns the seats, the players' memories, the clock, the end of episodes and what i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mores import tree
+from mores import saving, tree
+from mores.diary import Diary
 from mores.draws import Draws, Worlds
 from mores.errors import UserError
 from mores.game import Box, Discrete, Game, Phase, Player, Role
@@ -54,6 +55,9 @@ class Table:
         people: a population that makes the people of every episode.
         stage: number of the stage, so that stages have draws of their own.
         device: where tensors live.
+        learning: roles whose players may learn from reward; by default all that can.
+        assisting: players that can search when they decide do so (`Player.assist`).
+        diary: told what everybody saw, did and earned.
     """
 
     def __init__(
@@ -67,6 +71,9 @@ class Table:
         people: Population | None = None,
         stage: int = 0,
         device: torch.device | str = "cpu",
+        learning: Collection[str] | None = None,
+        assisting: bool = False,
+        diary: Diary | None = None,
     ) -> None:
         self.game, self.rounds, self.autoreset = game, rounds, autoreset
         self.worlds = Worlds.of(worlds)
@@ -82,7 +89,12 @@ class Table:
             for name, player in (players or {}).items()
             if len(self.outside.get(name, ())) < self.roles[name].count
         }
-        self._learners = [n for n, p in self.players.items() if type(p).learn is not Player.learn]
+        self.assisting, self._diary = assisting, diary
+        self._learners = [
+            name
+            for name, player in self.players.items()
+            if type(player).learn is not Player.learn and (learning is None or name in learning)
+        ]
         self._seats = {
             name: torch.tensor(seats, device=self.device) for name, seats in self.outside.items()
         }
@@ -94,13 +106,32 @@ class Table:
 
     # --- the episode -------------------------------------------------------------------------
 
-    def reset(self, seed: int) -> None:
-        """Begin the first episode in every world, and play on to the first outside turn."""
+    def reset(self, seed: int, memory: Mapping[str, Any] | None = None) -> None:
+        """Begin the first episode in every world, and play on to the first outside turn.
+
+        Args:
+            seed: of all draws.
+            memory: by role, what players bring from an earlier stage; they begin `again` with it.
+        """
         self.seed = seed
         self.episode = torch.zeros(len(self.worlds), dtype=torch.int64)
         self._open_span(torch.zeros_like(self.episode))
         everyone = ~self._nobody
         self.state, self.memory = self._fresh(everyone.cpu())
+        for name in self.memory.keys() & (memory or {}).keys():
+            assert memory is not None
+            self.memory[name] = self.players[name].again(memory[name], self.memory[name], everyone)
+        self._begin()
+
+    def next_episode(self) -> None:
+        """Begin a new episode in every world, wherever it stands."""
+        if self.seed is None:
+            raise UserError("reset the table before the next episode")
+        self._restart(~self._nobody)
+        self._begin()
+
+    def _begin(self) -> None:
+        """The clock and the books at an episode's start."""
         self.over: Bool[Tensor, " world"] | None = None
         self._at = 0
         self._owed = {name: self._no_pay(name) for name in self.outside}
@@ -235,7 +266,9 @@ class Table:
         repaired: dict[str, Tensor] = {}
         for name in phase.acts:
             if name in self.players:
-                act = self.players[name].act(
+                player = self.players[name]
+                decide = player.assist if self.assisting else player.act
+                act = decide(
                     phase,
                     game.observe(before, name, phase.name),
                     game.legal(before, name, phase.name),
@@ -248,9 +281,12 @@ class Table:
                 theirs, repaired[name] = self._repair(name, given[name])
                 inside = actions.get(name, theirs)  # nobody inside: all seats are overwritten
                 actions[name] = inside.index_copy(1, self._seats[name], theirs)
+        if self._diary is not None:
+            for name, action in actions.items():
+                self._diary.acted(name, phase, game.observe(before, name, phase.name), action)
         step = game.step(before, phase.name, actions, draws.within("game"))
         self.state = step.state if self.over is None else tree.where(self.over, before, step.state)
-        if self._owed or self._earned:
+        if self._owed or self._earned or self._diary is not None:
             self._pay(step.reward)
         self._at = (self._at + 1) % len(self.phases)
         if self._at == 0:
@@ -267,12 +303,14 @@ class Table:
 
     def _pay(self, reward: Mapping[str, Tensor]) -> None:
         """Book what a phase earned: for outside seats until their turn, for learners this round."""
-        for book in (self._owed, self._earned):
-            for name in book.keys() & reward.keys():
-                earned = reward[name]
-                if self.over is not None:
-                    earned = torch.where(self.over[:, None], 0.0, earned)
-                book[name] = book[name] + earned
+        for name, earned in reward.items():
+            if self.over is not None:
+                earned = torch.where(self.over[:, None], 0.0, earned)
+            for book in (self._owed, self._earned):
+                if name in book:
+                    book[name] = book[name] + earned
+            if self._diary is not None:
+                self._diary.paid(name, earned)
 
     def _let_learn(self, draws: Draws) -> None:
         """Give the players that learn their pay of the round just completed."""
@@ -331,31 +369,9 @@ class Table:
             legal = legal[:, seats]
         return repair(space, action.to(self.device), legal, name)
 
-    # --- saving ---------------------------------------------------------------------------------
-
     def state_dict(self) -> dict[str, Tensor]:
         """All that is needed to play on from here, as named tensors."""
-        if self.seed is None:
-            raise UserError("a table that was not reset has nothing to save")
-        over = self._nobody if self.over is None else self.over
-        clock = torch.tensor([self._at, self.over is not None])
-        seed = torch.tensor([self.seed & 0xFFFFFFFF, (self.seed >> 32) & 0xFFFFFFFF])
-        held = {
-            "state": self.state,
-            "memory": self.memory,
-            "owed": self._owed,
-            "earned": self._earned,
-            "over": over,
-            "clock": clock,
-            "seed": seed,
-            "episode": self.episode,
-            "round": self.round,
-            **self._identity,
-        }
-        return {
-            name: tensor.clone(memory_format=torch.contiguous_format)
-            for name, tensor in tree.flatten(held).items()
-        }
+        return saving.state_dict(self)
 
     def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
         """Play on from a saved state of a table made with the same arguments.
@@ -363,37 +379,4 @@ class Table:
         Raises:
             UserError: it was saved from another kind of table.
         """
-        before = dict(self.__dict__)
-        try:
-            self._load(saved)
-        except (KeyError, ValueError) as error:
-            self.__dict__ = before
-            raise UserError(f"this was saved from another table: {error.args[0]}") from None
-
-    @property
-    def _identity(self) -> dict[str, Tensor]:
-        """What a saved state must have in common with the table it is loaded into."""
-        return {
-            "replicate": self.worlds.replicate,
-            "world": self.worlds.world,
-            "stage and rounds": torch.tensor([self.stage, self.rounds]),
-        }
-
-    def _load(self, saved: Mapping[str, Tensor]) -> None:
-        for name, mine in self._identity.items():
-            if not torch.equal(tree.restore(mine, saved, name), mine):
-                raise ValueError(f"{name} differ: {saved[name].tolist()}, here {mine.tolist()}")
-        low, high = (int(word) for word in saved["seed"])
-        self.reset(high << 32 | low)
-        self.episode = tree.restore(self.episode, saved, "episode")
-        self._open_span(tree.restore(self.round, saved, "round").cpu())
-        self.state = tree.restore(self.state, saved, "state")
-        self.memory = tree.restore(self.memory, saved, "memory")
-        self._owed = tree.restore(self._owed, saved, "owed")
-        self._earned = tree.restore(self._earned, saved, "earned")
-        self._at, some_over = (int(number) for number in saved["clock"])
-        self.over = saved["over"].to(self.device).clone() if some_over else None
-        unknown = saved.keys() - self.state_dict().keys()
-        if unknown:
-            where = min(unknown)
-            raise ValueError(f"no place for {where!r}: memories have all their tensors from start")
+        saving.load_state_dict(self, saved)

@@ -23,7 +23,10 @@ def combine(function: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree:
     old = _parts(first)
     if not old:
         return tree
-    columns = zip(old, *(_parts(other) for other in others), strict=True)
+    theirs = [_parts(other) for other in others]
+    if any(len(parts) != len(old) for parts in theirs) and not flatten(tree):
+        return tree  # descriptions may differ in size: a sight that has other parts
+    columns = zip(old, *theirs, strict=True)
     new = {row[0][0]: combine(function, *(part for _, part in row)) for row in columns}
     if all(new[name] is part for name, part in old):
         return tree
@@ -45,14 +48,17 @@ def where(mask: Tensor, one: Tree, other: Tree) -> Tree:
 
 
 def put(tree: Tree, fresh: Tree, mask: Tensor) -> Tree:
-    """A copy of `tree` in which the worlds of the mask are `fresh`'s, in their order."""
+    """A copy of `tree` in which the worlds of the mask are `fresh`'s, in their order.
 
-    def replace(old: Tensor, new: Tensor) -> Tensor:
+    Whatever holds no tensor, such as the layout of a sight, is as `fresh` has it.
+    """
+
+    def replace(new: Tensor, old: Tensor) -> Tensor:
         old = old.clone()
         old[mask] = new
         return old
 
-    return combine(replace, tree, fresh)
+    return combine(replace, fresh, tree)
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Tensor]:

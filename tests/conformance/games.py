@@ -188,9 +188,13 @@ SHIPPED = [
 ]
 
 
-def small(kind: str) -> dict[str, int]:
+CHANCE = {"influence": {"susceptibility": 0.5}}  # by default nothing in it is left to chance
+
+
+def small(kind: str) -> dict[str, Any]:
     """Parameters for a quick test: a handful of people, where there are people."""
-    return {"people": 4} if "people" in class_of("environment", kind).model_fields else {}
+    people = {"people": 4} if "people" in class_of("environment", kind).model_fields else {}
+    return {**people, **CHANCE.get(kind, {})}
 
 
 def make(kind: str) -> Game[Any]:

@@ -21,7 +21,9 @@ from tests.conformance.games import EVERY_GAME, Relay, make
 HIDDEN = {
     "coevolution": {"person": ["people/values", "anchor"], "": ["reference"]},
     "commission": {"agent": ["cost", "ability", "effort"]},
+    "influence": {"assistant": ["taste", "nature", "first", "influences", "susceptibility"]},
     "lock_in": {"": ["truth"]},
+    "panel": {"person": ["held/disposition", "held/temporary", "waves"], "": ["treated"]},
     "relay": {"runner": ["secret"]},
     "meeting": {},
 }

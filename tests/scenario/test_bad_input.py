@@ -246,8 +246,8 @@ Complaints = Callable[..., list[str]]
         ("rounds: 10", "10: rounds", "6:1: a key must be a name, not 10"),
         ("rounds: 10", "true: 10", "6:1: a key must be a name, not true"),
         ("rounds: 10", "no: 10", "6:1: no: there is no such key; known: "
-                                 "construct, every, people, rounds, sample, seed, source, sweep, "
-                                 "worlds"),
+                                 "calibration, construct, every, people, rounds, sample, seed, "
+                                 "source, stages, sweep, uncertain, worlds"),
         ("rounds: 10", "\trounds: 10", "6:1: a tab cannot stand here: indent with spaces"),
         ("about: People", "about: Some: People",
          "2:12: this ': ' cannot stand here: put a text that has one in quotes, "

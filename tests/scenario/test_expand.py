@@ -30,7 +30,8 @@ def scenario(**changes: object) -> Scenario:
 def test_one_cell_without_arms() -> None:
     (cell,) = check(scenario())
     assert (cell.id, cell.arm, cell.point, cell.rounds) == ("main", "main", {}, 10)
-    game, players, population = cell.build()
+    built = cell.build()
+    game, players, population = built.game, built.players, built.population
     assert (game.people, population) == (4, None)
     assert {role: type(player).__name__ for role, player in players.items()} == {
         "person": "Still",
@@ -195,7 +196,7 @@ def test_claims_allowed() -> None:
 
 def test_recorded_rounds() -> None:
     chosen = scenario(every=4, claims=[claim(at=3), claim(at=8)])
-    assert recorded_rounds(chosen) == (0, 3, 4, 8, 10)
+    assert recorded_rounds(chosen, chosen.played[0]) == (0, 3, 4, 8, 10)
 
 
 def test_resolved_is_the_scenario_with_every_default_in_it() -> None:

@@ -1,10 +1,14 @@
-"""The schema that editors use is that of the model."""
+"""The schema that editors use, and the page that people read, are those of the model."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+from mores.scenario.reference import reference
 from mores.scenario.schema import FILE, schema
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "scenario.md"
 
 
 def test_the_schema_on_disk_is_current() -> None:
@@ -16,3 +20,8 @@ def test_the_schema_knows_the_keys_of_a_file() -> None:
     assert {"construct", "env", "arms", "claims"} <= set(made["properties"])
     assert made["additionalProperties"] is False
     assert {"type": "string"} in made["properties"]["measures"]["anyOf"]  # one name will do
+
+
+def test_the_reference_on_disk_is_current() -> None:
+    made = "run python -m mores.scenario.reference docs/reference"
+    assert PAGE.read_text(encoding="utf-8") == reference(), made

@@ -11,9 +11,9 @@ from jaxtyping import Float
 
 
 def causal_drift(
-    centre: Float[np.ndarray, "replicate round value"],
-    twin: Float[np.ndarray, "replicate round value"],
-) -> Float[np.ndarray, "replicate round"]:
+    centre: Float[np.ndarray, "*many round value"],
+    twin: Float[np.ndarray, "*many round value"],
+) -> Float[np.ndarray, "*many round"]:
     """Distance between a community's centre and its twin's: ||v_t - v_t'||.
 
     Both share their people and every chance event (common random numbers), so that what is between

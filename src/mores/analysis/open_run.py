@@ -7,15 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mores.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-FORMAT = ("scenario.yaml", "resolved.yaml", "status.json")
+FORMAT = ("scenario.yaml", "resolved.yaml", "cells.json", "status.json")
+PURPOSES = ("arm", "draw", "design")
 
 
 class Run:
@@ -32,7 +31,7 @@ class Run:
 
     @cached_property
     def status(self) -> dict[str, Any]:
-        """How far the run came: `state`, cells `done` and `to_do`."""
+        """How far the run came: `state`, cells `done` and `to_do`; of a killed run a while ago."""
         found = self._json("status.json")
         cells = found.get("done") if isinstance(found, dict) else None
         if not isinstance(cells, list) or not all(isinstance(c, str) for c in cells):
@@ -43,13 +42,33 @@ class Run:
 
     @property
     def cells(self) -> list[str]:
-        """The cells that are whole."""
-        return list(self.status["done"])
+        """The arms' cells that are whole, at every point of the sweep."""
+        return self.cells_of("arm")
+
+    def cells_of(self, purpose: str) -> list[str]:
+        """The cells that are whole and of a purpose.
+
+        Args:
+            purpose: arm; draw, at draws of uncertain parameters; design, at the points of a
+                sensitivity analysis.
+        """
+        if purpose not in PURPOSES:
+            raise UserError(f"no purpose {purpose!r}{did_you_mean(purpose, PURPOSES)}")
+        _ = self.status  # a folder that is damaged is told so
+        asked = [c for c, about in self.index.items() if about.get("purpose", "arm") == purpose]
+        return [cell for cell in asked if (self.folder / "cells" / cell).is_dir()]
 
     @cached_property
     def index(self) -> dict[str, dict[str, Any]]:
-        """The arm of each cell, and its point of the sweep."""
-        return self._json("cells.json")
+        """The arm of each cell, and its point of the sweep, or its values of the parameters."""
+        found = self._json("cells.json")
+        whole = isinstance(found, dict) and all(
+            Path(cell).name == cell and isinstance(about, dict) and {"arm", "point"} <= about.keys()
+            for cell, about in found.items()
+        )
+        if not whole:
+            raise UserError(f"{self.folder / 'cells.json'} does not tell a run's cells")
+        return found
 
     @property
     def claims(self) -> list[dict[str, Any]]:
@@ -61,15 +80,19 @@ class Run:
         """Versions, source, machine, command, times."""
         return self._json("provenance.json")
 
-    def table(self, cell: str | None = None) -> pd.DataFrame:
+    def table(self, cell: str | None = None, purpose: str = "arm") -> pd.DataFrame:
         """All numbers: cell, arm, replicate, world, stage, episode, round, measure, value a row.
 
         Over a sweep each swept path is a column, too.
+
+        Args:
+            cell: of this cell alone.
+            purpose: else of all cells of a purpose: see `cells_of`.
         """
         import pandas as pd
 
         frames = []
-        for name in [self._known(cell)] if cell is not None else self.cells:
+        for name in [self._known(cell)] if cell is not None else self.cells_of(purpose):
             path = self.folder / "cells" / name / "measures.parquet"
             try:
                 frame = pd.read_parquet(path)
@@ -82,28 +105,46 @@ class Run:
                 frame[path] = str(value) if isinstance(value, (dict, list)) else value
             frames.append(frame)
         if not frames:
-            raise UserError(f"{self.folder}: no cell is done yet")
+            there = "no cell is done yet" if purpose == "arm" else f"no cell is a {purpose}"
+            raise UserError(f"{self.folder}: {there}")
         return pd.concat(frames, ignore_index=True)
 
-    def measures(self, cell: str) -> xr.Dataset:
-        """A cell's measures as arrays over (world, round), with `replicate` as a coordinate."""
+    def measures(self, cell: str, stage: str | None = None) -> xr.Dataset:
+        """A cell's measures as arrays over (row, round); `replicate` and `world` tell the rows.
+
+        With several episodes they are over (row, episode, round).
+
+        Args:
+            cell: which.
+            stage: of the scenario; by default the last.
+        """
         import xarray as xr
 
-        wide = self.table(cell).pivot(
-            index=["replicate", "world"], columns=["measure", "round"], values="value"
+        table = self.table(cell)
+        stages = list(dict.fromkeys(table["stage"]))
+        if stage is not None and stage not in stages:
+            raise UserError(f"{cell} has no stage {stage!r}{did_you_mean(stage, stages)}")
+        table = table[table["stage"] == (stages[-1] if stage is None else stage)]
+        names, rounds, episodes = (
+            list(dict.fromkeys(table[column])) for column in ("measure", "round", "episode")
         )
-        names = list(dict.fromkeys(wide.columns.get_level_values("measure")))
-        rounds = list(dict.fromkeys(wide.columns.get_level_values("round")))
-        rows = wide.index
-        return xr.Dataset(
-            {str(name): (("row", "round"), np.asarray(wide[name][rounds])) for name in names},
+        wide = table.pivot(
+            index=["replicate", "world"], columns=["measure", "episode", "round"], values="value"
+        )
+        shape = (len(wide), len(episodes), len(rounds))
+        inner = ("row", "episode", "round")
+        arrays = {str(n): (inner, wide[n].to_numpy().reshape(shape)) for n in names}
+        data = xr.Dataset(
+            arrays,
             coords={
+                "episode": episodes,
                 "round": rounds,
-                "replicate": ("row", rows.get_level_values("replicate").to_numpy()),
-                "world": ("row", rows.get_level_values("world").to_numpy()),
+                "replicate": ("row", wide.index.get_level_values("replicate").to_numpy()),
+                "world": ("row", wide.index.get_level_values("world").to_numpy()),
             },
             attrs={"cell": cell},
         )
+        return data.isel(episode=0, drop=True) if len(episodes) == 1 else data
 
     def trajectory(self, cell: str) -> xr.Dataset:
         """The sampled people (and what else is hidden from players) of a cell, over rounds."""
@@ -115,8 +156,9 @@ class Run:
         return xr.open_zarr(path, consolidated=False)
 
     def _known(self, cell: str) -> str:
-        if cell not in self.cells:
-            raise UserError(f"no cell {cell!r} in {self.folder}{did_you_mean(cell, self.cells)}")
+        known = [name for purpose in PURPOSES for name in self.cells_of(purpose)]
+        if cell not in known:
+            raise UserError(f"no cell {cell!r} in {self.folder}{did_you_mean(cell, known)}")
         return cell
 
     def _json(self, name: str) -> Any:

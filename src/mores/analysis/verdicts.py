@@ -10,8 +10,9 @@
 s is the smallest effect of interest. Anything else is undecided, which does not pass. It follows
 that of a figure without spread each bound holds or fails: nothing is above itself.
 
-The interval is over replicates (`mores.analysis.intervals`), or with `interval: people` over the
-choice of respondents (`mores.analysis.people`), which more replicates do not make shorter.
+The interval is over replicates (`mores.analysis.intervals`); with `interval: people` over the
+choice of respondents (`mores.analysis.people`), with `interval: parameters` over draws of uncertain
+parameters (`mores.analysis.parameters`): more replicates do not make these two shorter.
 
 An exact claim asks for every replicate instead of an interval, and is never undecided. It has no
 use for the statistic. A claim about a figure that is not finite, in any replicate, fails: more
@@ -42,12 +43,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from mores.analysis.intervals import Estimate, compare, estimate
+from mores.analysis.parameters import over_draws
 from mores.analysis.people import over_resamples
 from mores.errors import UserError
 from mores.scenario.model import Bound, Claim
@@ -57,7 +59,26 @@ LEVEL = 0.95
 Ends = float | np.ndarray
 
 Word = Literal["holds", "fails", "undecided", "report"]
+LACKS = {
+    "monte_carlo": "it takes more replicates",
+    "people": "it takes more respondents",
+    "parameters": "it depends on what is not known",
+}
 WORST_FIRST: tuple[Word, ...] = ("fails", "undecided", "holds", "report")
+
+
+class Figures(NamedTuple):
+    """What a claim looks at.
+
+    Attributes:
+        values: its measure in its arm, one figure a replicate.
+        reference: the same in the arm that it is against, where there is one.
+        prediction: the value of its prediction, where there is one.
+    """
+
+    values: Float[np.ndarray, " replicate"]
+    reference: Float[np.ndarray, " replicate"] | None = None
+    prediction: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +130,26 @@ def judge(
         found = estimate(values, claim.statistic, LEVEL)
     else:
         found = compare(values, other, claim.statistic, claim.relative, LEVEL)
+    return _held(claim, found)
+
+
+def judge_draws(claim: Claim, draws: Sequence[Figures]) -> Verdict:
+    """Hold a claim against its figures at several draws of uncertain parameters."""
+    effects = []
+    for values, reference, prediction in draws:
+        other = prediction if reference is None else reference
+        effect = float(values.mean())
+        if other is not None:
+            base = float(np.mean(other))
+            effect -= base
+            if claim.relative:
+                effect = effect / base if base else math.nan
+        effects.append(effect)
+    return _held(claim, over_draws(effects, LEVEL))
+
+
+def _held(claim: Claim, found: Estimate) -> Verdict:
+    """The verdict on an estimate with its interval."""
     if claim.bound is None:
         return Verdict(claim, found, "report", f"a figure without a verdict: {_interval(found)}")
     if math.isnan(found.low):
@@ -123,8 +164,7 @@ def judge(
         return Verdict(claim, found, "fails", f"{_interval(found)} does not lie {where}")
     if math.isinf(low) and math.isinf(high):
         return Verdict(claim, found, "undecided", f"there is no interval: {found.method}")
-    more = "respondents" if claim.interval == "people" else "replicates"
-    reason = f"{_interval(found)} lies only partly {where}: it takes more {more}"
+    reason = f"{_interval(found)} lies only partly {where}: {LACKS[claim.interval]}"
     return Verdict(claim, found, "undecided", reason)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -15,18 +16,39 @@ from mores.errors import UserError, did_you_mean
 from mores.game import Game, Player
 from mores.registry import Shelf, class_of
 from mores.scenario.complaints import in_file, problems_of
+from mores.scenario.design import Stage
 from mores.scenario.places import Path, Places, Problem, ScenarioError, shown
 from mores.table import Population
 
+Purpose = Literal["arm", "draw", "design"]
 LONGEST_ID = 80  # characters of a folder's name
 
 
-class Built(NamedTuple):
-    """The objects of a cell: an environment, who plays in it, where the people come from."""
+class Staged(NamedTuple):
+    """A stage of a cell: its environment, and who plays in it."""
 
+    stage: Stage
+    rounds: int
     game: Game[Any]
     players: dict[str, Player]
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """The objects of a cell: what is played stage by stage, where the people come from."""
+
+    stages: tuple[Staged, ...]
     population: Population | None
+
+    @property
+    def game(self) -> Game[Any]:
+        """The environment of the last stage."""
+        return self.stages[-1].game
+
+    @property
+    def players(self) -> dict[str, Player]:
+        """Who plays in the last stage."""
+        return self.stages[-1].players
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +77,15 @@ class Cell:
     Attributes:
         id: name of its folder.
         arm: name of the arm; `main` where there are none.
-        point: the sweep's dotted paths and their values here.
+        point: dotted paths and their values here: of the sweep, or uncertain parameters drawn.
         env: `kind` and parameters of the environment.
         people: of the population, or `None` for the environment's own people.
         players: by role; roles not named get the environment's baseline.
-        rounds: of an episode.
+        stages: what is played, one after another.
+        rounds: of an episode, where a stage does not say.
+        purpose: arm: what the scenario is about; draw: the same at a draw of uncertain
+            parameters; design: at a point of a sensitivity analysis.
+        number: of the draw or point.
     """
 
     id: str
@@ -68,33 +94,88 @@ class Cell:
     env: Mapping[str, Any]
     people: Mapping[str, Any] | None
     players: Mapping[str, Mapping[str, Any]]
+    stages: tuple[Stage, ...]
     rounds: int
     origin: Origin = dataclasses.field(repr=False, compare=False)
+    purpose: Purpose = "arm"
+    number: int = 0
 
     def build(self) -> Built:
-        """Make the environment, its players and its population.
+        """Make the environment of every stage, the players and the population.
 
         Raises:
             ScenarioError: unknown names, wrong values, roles that the environment has not.
         """
         problems: list[Problem] = []
 
-        def made(shelf: Shelf, asked: Mapping[str, Any], *path: str) -> Any:
+        def made(shelf: Shelf, asked: Mapping[str, Any], origin: Origin, *path: str) -> Any:
             try:
-                return make_part(shelf, asked, path, self.origin)
+                return make_part(shelf, asked, path, origin)
             except ScenarioError as error:
                 problems.extend(error.problems)
 
-        game = made("environment", self.env, "env")
-        people = None if self.people is None else made("population", self.people, "people")
-        players = {r: made("player", asked, "players", r) for r, asked in self.players.items()}
-        if game is not None:
-            roles = [role.name for role in game.roles]
-            for role in players.keys() - set(roles):
-                problems.append(no_such_role(role, roles, self))
-        if problems or game is None:
+        people = None
+        if self.people is not None:
+            people = made("population", self.people, self.origin, "people")
+        players = {
+            role: made("player", asked, self.origin, "players", role)
+            for role, asked in self.players.items()
+        }
+        stages = []
+        usual = made("environment", self.env, self.origin, "env")
+        for number, stage in enumerate(self.stages):
+            game = usual
+            if stage.env:
+                try:
+                    game = made("environment", *self._env_in(number), "env")
+                except ScenarioError as error:
+                    problems.extend(error.problems)
+            if game is not None:
+                problems.extend(self._unseated(game))
+                seated = {r: p for r, p in players.items() if r in {x.name for x in game.roles}}
+                rounds = self.rounds if stage.rounds is None else stage.rounds
+                stages.append(Staged(stage, rounds, game, {**game.baseline(), **seated}))
+        if problems:
+            raise ScenarioError(list(dict.fromkeys(problems)))
+        return Built(tuple(stages), people)
+
+    def environments(self) -> list[tuple[Mapping[str, Any], Origin]]:
+        """The parameters of the environment in every stage, and where they stand.
+
+        Raises:
+            ScenarioError: a stage changes something that is not there.
+        """
+        return [self._env_in(number) for number in range(len(self.stages))]
+
+    def _unseated(self, game: Game[Any]) -> list[Problem]:
+        """Players for roles that the environment does not have."""
+        roles = [role.name for role in game.roles]
+        if any(stage.env for stage in self.stages):
+            return []  # another stage may have the role
+        return [no_such_role(role, roles, self) for role in self.players if role not in roles]
+
+    def _env_in(self, number: int) -> tuple[Mapping[str, Any], Origin]:
+        """The environment's parameters in a stage, and where they stand in the file."""
+        env, paths, problems = copy.deepcopy(dict(self.env)), dict(self.origin.paths), []
+        for path, value in sorted(self.stages[number].env.items(), key=lambda p: p[0].count(".")):
+            stands: Path = ("stages", number, "env", path)
+            way = tuple(path.split("."))
+            if way[0] != "env" or len(way) < 2 or not all(way):
+                message = "a stage changes parameters of the environment: write env.name"
+                problems.append(Problem(self.origin.places.key(stands), stands, message))
+                continue
+            node: Any = env
+            for part in way[1:-1]:
+                node = node.setdefault(part, {}) if isinstance(node, dict) else node
+            if not isinstance(node, dict):
+                message = f"{shown(way[-2])} has no parts"
+                problems.append(Problem(self.origin.places.key(stands), stands, message))
+                continue
+            node[way[-1]] = copy.deepcopy(value)
+            paths[way] = stands
+        if problems:
             raise ScenarioError(problems)
-        return Built(game, {**game.baseline(), **players}, people)
+        return env, Origin(self.origin.places, paths)
 
 
 def no_such_role(role: str, roles: list[str], cell: Cell) -> Problem:

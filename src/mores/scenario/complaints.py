@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from mores.errors import did_you_mean
-from mores.scenario.model import IN_WORDS, At, Kind
+from mores.scenario.document import IN_WORDS, At, Kind
 from mores.scenario.places import Path, Places, Problem, said, shown
 from mores.scenario.strict_yaml import type_of
 

@@ -10,12 +10,13 @@ import copy
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mores.errors import did_you_mean
-from mores.scenario.cell import Cell, Origin, cell_id
-from mores.scenario.model import Kind, Scenario
+from mores.scenario.cell import Cell, Origin, Purpose, cell_id
+from mores.scenario.document import Kind
+from mores.scenario.model import Scenario
 from mores.scenario.places import Path, Places, Problem, ScenarioError, dotted, said, shown
 
 MOST_CELLS = 10_000
@@ -32,11 +33,13 @@ class Change(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """An arm at a point of the sweep, and what it changes."""
+    """An arm at a point, and what it changes."""
 
     arm: str
     point: dict[str, Any]
     changes: list[Change]
+    purpose: Purpose = "arm"
+    number: int = 0
 
 
 def conditions(scenario: Scenario, places: Places) -> Iterator[Condition]:
@@ -50,10 +53,7 @@ def conditions(scenario: Scenario, places: Places) -> Iterator[Condition]:
             problems.append(Problem(places.key(key), key, str(error)))
             return Change((), value, stands)
 
-    arms = {
-        arm: [change(path, v, p, p) for path, v in changes.items() for p in [("arms", arm, path)]]
-        for arm, changes in scenario.arms.items()
-    }
+    arms = {arm: _of_arm(scenario, arm, change) for arm in scenario.arms}
     sweep = {
         path: [change(path, v, ("sweep", path, i), ("sweep", path)) for i, v in enumerate(values)]
         for path, values in scenario.sweep.items()
@@ -71,6 +71,68 @@ def conditions(scenario: Scenario, places: Places) -> Iterator[Condition]:
             # a whole part first, then what is changed in it
             ordered = [*sorted(changes, key=_depth), *sorted(chosen, key=_depth)]
             yield Condition(arm, point, ordered)
+
+
+def at_point(
+    scenario: Scenario,
+    places: Places,
+    arm: str,
+    point: Mapping[str, float],
+    section: str,
+    purpose: Purpose = "arm",
+    number: int = 0,
+) -> Condition:
+    """An arm with some parameters at given values, unless the arm itself sets them.
+
+    Args:
+        scenario: the scenario.
+        places: where things stand in its file.
+        arm: name of the arm.
+        point: values by dotted path.
+        section: under which their ranges stand: `uncertain` or `calibration`.
+        purpose, number: of the cell.
+
+    Raises:
+        ScenarioError: a path leads nowhere.
+    """
+    problems: list[Problem] = []
+
+    def change(path: str, value: Any, stands: Path, key: Path) -> Change:
+        try:
+            return Change(_way(path), value, stands)
+        except ValueError as error:
+            problems.append(Problem(places.key(key), key, str(error)))
+            return Change((), value, stands)
+
+    own = _of_arm(scenario, arm, change)
+    for path, value in point.items():
+        if path not in scenario.arms.get(arm, {}):
+            stands: Path = (section, "parameters", path)
+            own.append(change(path, value, stands, stands))
+    if problems:
+        raise ScenarioError(problems)
+    return Condition(arm, dict(point), sorted(own, key=_depth), purpose, number)
+
+
+def corners(scenario: Scenario, places: Places) -> Iterator[Condition]:
+    """Every arm with all uncertain parameters at the low, and at the high end of their ranges.
+
+    The same for parameters to be calibrated: where a path leads nowhere, it is found before a run.
+    """
+    sections = {"uncertain": scenario.uncertain, "calibration": scenario.calibration}
+    for section, given in sections.items():
+        if given is not None:
+            for end, arm in itertools.product((0, 1), scenario.arms or [ONLY_ARM]):
+                point = {path: ends[end] for path, ends in given.parameters.items()}
+                yield at_point(scenario, places, arm, point, section, "design", end)
+
+
+def _of_arm(scenario: Scenario, arm: str, change: Callable[..., Change]) -> list[Change]:
+    """What an arm changes; `change` makes one and notes what is wrong with it."""
+    changes = scenario.arms.get(arm, {}).items()
+    return [
+        change(path, value, ("arms", arm, path), ("arms", arm, path)) for path, value in changes
+    ]
 
 
 def _depth(change: Change) -> int:
@@ -131,14 +193,20 @@ def changed(scenario: Scenario, places: Places, condition: Condition) -> Cell:
         paths[change.path] = change.stands
     if problems:
         raise ScenarioError(problems)
+    own_id = cell_id(condition.arm, condition.point)
+    if condition.purpose != "arm":
+        own_id = cell_id(f"{condition.arm}__{condition.purpose}-{condition.number:03d}", {})
     return Cell(
-        id=cell_id(condition.arm, condition.point),
+        id=own_id,
         arm=condition.arm,
         point=condition.point,
         env=whole["env"],
         people=whole["people"],
         players=whole["players"],
+        stages=scenario.played,
         rounds=scenario.rounds,
+        purpose=condition.purpose,
+        number=condition.number,
         origin=Origin(places, paths),
     )
 

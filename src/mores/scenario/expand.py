@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import yaml
@@ -11,9 +11,18 @@ import yaml
 from mores.errors import UserError
 from mores.registry import class_of
 from mores.scenario import strict_yaml
-from mores.scenario.cell import Built, Cell, Origin, cell_id, make_part, no_such_role
+from mores.scenario.cell import (
+    Built,
+    Cell,
+    Origin,
+    Purpose,
+    cell_id,
+    make_part,
+    no_such_role,
+)
 from mores.scenario.complaints import in_file
-from mores.scenario.conditions import changed, conditions
+from mores.scenario.conditions import Condition, changed, conditions, corners
+from mores.scenario.design import Stage
 from mores.scenario.load import Loaded
 from mores.scenario.model import Scenario
 from mores.scenario.places import Places, Problem, ScenarioError, shown
@@ -30,7 +39,18 @@ def expand(given: Loaded | Scenario) -> tuple[Cell, ...]:
         ScenarioError: paths that lead nowhere, wrong parameters, too many cells.
     """
     scenario, places = _parts(given)
-    return tuple(resolution.cell for resolution in _resolve(scenario, places))
+    asked = conditions(scenario, places)
+    return tuple(resolution.cell for resolution in _resolve(scenario, places, asked))
+
+
+def cells_of(given: Loaded | Scenario, asked: Iterable[Condition]) -> tuple[Cell, ...]:
+    """The cells of some conditions, such as arms at draws of uncertain parameters.
+
+    Raises:
+        ScenarioError: a parameter is wrong there.
+    """
+    scenario, places = _parts(given)
+    return tuple(resolution.cell for resolution in _resolve(scenario, places, asked))
 
 
 def check(given: Loaded | Scenario) -> tuple[Cell, ...]:
@@ -45,10 +65,13 @@ def check(given: Loaded | Scenario) -> tuple[Cell, ...]:
     problems = verify.claims(scenario, places)
     cells = []
     try:
-        for cell, built in _resolve(scenario, places):
+        for cell, built in _resolve(scenario, places, conditions(scenario, places)):
             cells.append(cell)
             if len(problems) < ENOUGH:
                 problems += verify.cell(scenario, places, cell, built)
+        if not problems:  # the ends of the ranges; whatever lies between is as possible
+            for _ in _resolve(scenario, places, corners(scenario, places)):
+                pass
     except ScenarioError as error:
         problems += error.problems
     if problems:
@@ -56,11 +79,25 @@ def check(given: Loaded | Scenario) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def recorded_rounds(scenario: Scenario) -> tuple[int, ...]:
-    """The rounds after which measures are taken: the first, every so many, the last, claims'."""
-    asked = {claim.at for claim in scenario.claims if claim.at is not None}
-    regular = range(0, scenario.rounds + 1, scenario.every)
-    return tuple(sorted({*regular, scenario.rounds, *asked}))
+def recorded_rounds(scenario: Scenario, stage: Stage, purpose: Purpose = "arm") -> tuple[int, ...]:
+    """The rounds of a stage's episodes after which measures are taken.
+
+    The first, every so many, the last, and those that claims and targets look at; at draws of
+    uncertain parameters only the latter.
+    """
+    last = scenario.rounds_in(stage)
+    asked = {
+        claim.at
+        for claim in scenario.claims
+        if claim.at is not None and scenario.stage(claim.stage).name == stage.name
+    }
+    if scenario.calibration is not None:
+        asked |= {target.at for target in scenario.calibration.targets if target.at is not None}
+    sensitivity = scenario.uncertain and scenario.uncertain.sensitivity
+    if sensitivity and sensitivity.at is not None:
+        asked.add(sensitivity.at)
+    regular = range(0, last + 1, scenario.every) if purpose == "arm" else ()
+    return tuple(sorted(at for at in {*regular, last, *asked} if at <= last))
 
 
 def resolved(scenario: Scenario, cells: Sequence[Cell]) -> str:
@@ -69,16 +106,23 @@ def resolved(scenario: Scenario, cells: Sequence[Cell]) -> str:
     told = scenario.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=given_by_cell)
     told["cells"] = {}
     for cell in cells:
-        game, players, population = cell.build()
-        told["cells"][cell.id] = {
-            "arm": cell.arm,
-            "point": dict(cell.point),
-            "env": _whole(cell.env, game),
-            "people": None if cell.people is None else _whole(cell.people, population),
-            "players": {role: _whole(cell.players.get(role), p) for role, p in players.items()},
-            "rounds": cell.rounds,
-        }
+        told["cells"][cell.id] = _told(cell)
     return yaml.dump(told, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _told(cell: Cell) -> dict[str, Any]:
+    """A cell with every parameter written out; of a stage what it changes."""
+    built = cell.build()
+    players = {role: p for staged in built.stages for role, p in staged.players.items()}
+    first = built.stages[0]
+    return {
+        "arm": cell.arm,
+        "point": dict(cell.point),
+        "env": _whole(cell.env, first.game),
+        "people": None if cell.people is None else _whole(cell.people, built.population),
+        "players": {role: _whole(cell.players.get(role), p) for role, p in players.items()},
+        "rounds": {staged.stage.name: staged.rounds for staged in built.stages},
+    }
 
 
 class _Dumper(yaml.SafeDumper):
@@ -119,13 +163,13 @@ def _parts(given: Loaded | Scenario) -> tuple[Scenario, Places]:
     return given.scenario, given.places
 
 
-def _resolve(scenario: Scenario, places: Places) -> Iterator[_Resolved]:
+def _resolve(scenario: Scenario, places: Places, asked: Iterable[Condition]) -> Iterator[_Resolved]:
     """Cells one after another; their problems together, once all were seen."""
     problems: list[Problem] = []
     roles: set[str] = set()
     unseated: dict[str, Problem] = {}
     ids: set[str] = set()
-    for condition in conditions(scenario, places):
+    for condition in asked:
         if len(problems) >= ENOUGH:
             break
         try:
@@ -150,12 +194,18 @@ def _resolve(scenario: Scenario, places: Places) -> Iterator[_Resolved]:
 
 
 def _roles(cell: Cell) -> set[str]:
-    """The roles of a cell's environment; none where it cannot be made, as `build` will tell."""
+    """The roles of a cell's environment, in any stage; none where it cannot be made.
+
+    `build` will tell why.
+    """
     try:
-        game = make_part("environment", cell.env, ("env",), cell.origin)
+        return {
+            role.name
+            for env, origin in cell.environments()
+            for role in make_part("environment", env, ("env",), origin).roles
+        }
     except ScenarioError:
         return set()
-    return {role.name for role in game.roles}
 
 
 def _supplied(cell: Cell) -> Cell:

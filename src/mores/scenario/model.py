@@ -8,51 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from mores.errors import did_you_mean
-
-
-class At(ValueError):
-    """A mistake that a check of several keys found, and the one among them to put right."""
-
-    def __init__(self, *path: str | int, message: str) -> None:
-        super().__init__(message)
-        self.path = path
-
-
-SCENARIO_NAME = r"^[a-z][a-z0-9_]*$"
-ARM_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
-IN_WORDS = {  # what a name must be, for messages
-    SCENARIO_NAME: "lower-case letters, digits and _, beginning with a letter",
-    ARM_NAME: "letters, digits, _ and -, beginning with a letter or digit",
-}
-
-
-class Document(BaseModel):
-    """A part of a scenario file: unknown keys are errors, and nothing changes once read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Kind(BaseModel):
-    """`kind` and the parameters of whatever it names."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-
-    kind: str = Field(description="name of the class: see `mores list`")
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Everything but the kind."""
-        return dict(self.model_extra or {})
+from mores.scenario.design import Calibration, Stage, Uncertain
+from mores.scenario.document import SCENARIO_NAME, At, Changes, Document, Kind, Names, ShortName
 
 
 class Bound(Document):
@@ -81,7 +41,9 @@ class Bound(Document):
         return self
 
 
-ClaimKind = Literal["exact", "statistical", "by_construction", "report"]
+ONLY_STAGE = "play"  # name of the stage where a scenario has none
+
+ClaimKind = Literal["exact", "statistical", "reward_implied", "by_construction", "report"]
 
 
 class Claim(Document):
@@ -90,6 +52,7 @@ class Claim(Document):
     says: str = Field(min_length=1, description="the finding in a sentence")
     kind: ClaimKind = Field(
         description="exact: every replicate must lie in the bound; statistical: the interval must; "
+        "reward_implied: the interval must, around what an exact solver of the payoffs predicts; "
         "by_construction: the interval must, and it follows from what was put in by hand; "
         "report: a figure without a verdict"
     )
@@ -115,9 +78,13 @@ class Claim(Document):
         default=None, description="where the estimate must lie; none for a report"
     )
     smallest_effect: float = Field(default=0.0, ge=0, description="smallest difference of interest")
-    interval: Literal["monte_carlo", "people"] = Field(
+    stage: str | None = Field(
+        default=None, description="in which stage, averaged over its episodes; default: the last"
+    )
+    interval: Literal["monte_carlo", "people", "parameters"] = Field(
         default="monte_carlo",
-        description="what the interval covers: replicates; respondents resampled",
+        description="what the interval covers: replicates; respondents resampled; parameters "
+        "drawn from the ranges under `uncertain`",
     )
     source: str | None = Field(
         default=None, description="where the finding is from: arXiv id, section"
@@ -131,28 +98,17 @@ class Claim(Document):
             raise At(
                 "prediction", message="compare with another arm or a prediction, not with both"
             )
+        if self.kind == "reward_implied" and self.prediction is None:
+            raise At("kind", message="reward_implied: name the prediction of the exact solver")
         if self.relative and self.against is None and self.prediction is None:
             raise At("relative", message="needs something to compare with: against or prediction")
         if self.smallest_effect and (self.bound is None or self.bound.differs_from is None):
             raise At("smallest_effect", message="goes with a bound differs_from, and no other")
         if self.interval == "people" and self.statistic != "mean":
             raise At("interval", message="people: only for a mean over resampled respondents")
+        if self.interval == "parameters" and (self.statistic != "mean" or self.kind == "exact"):
+            raise At("interval", message="parameters: only for a mean, and not for an exact claim")
         return self
-
-
-def _one_name(given: Any) -> Any:
-    return [given] if isinstance(given, str) else given
-
-
-def _nothing_differs(given: Any) -> Any:
-    return {} if given is None else given
-
-
-ArmName = Annotated[str, StringConstraints(pattern=ARM_NAME, max_length=60)]
-Changes = Annotated[
-    dict[str, Any],
-    BeforeValidator(_nothing_differs, json_schema_input_type=dict[str, Any] | None),
-]
 
 
 class Scenario(Document):
@@ -179,7 +135,7 @@ class Scenario(Document):
         default=1, ge=1, le=1_000_000, description="parallel copies inside a replicate"
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="of all random draws")
-    arms: dict[ArmName, Changes] = Field(
+    arms: dict[ShortName, Changes] = Field(
         default_factory=dict,
         description="conditions on shared draws: by name, what differs, as dotted paths",
     )
@@ -187,13 +143,20 @@ class Scenario(Document):
     sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         default_factory=dict, description="dotted paths and their values: every combination is run"
     )
-    measures: Annotated[
-        list[str], BeforeValidator(_one_name, json_schema_input_type=str | list[str])
-    ] = Field(min_length=1, description="what is recorded")
+    measures: Names = Field(min_length=1, description="what is recorded")
     every: int = Field(
         default=1, ge=1, description="record at every so many rounds, and where claims look"
     )
     sample: int = Field(default=1, ge=0, description="worlds whose people are kept for pictures")
+    stages: list[Stage] = Field(
+        default_factory=list, description="one after another; default: one, nobody learns"
+    )
+    uncertain: Uncertain | None = Field(
+        default=None, description="parameters that are not known, and their ranges"
+    )
+    calibration: Calibration | None = Field(
+        default=None, description="parameters fitted to figures of the real world"
+    )
     claims: list[Claim] = Field(default_factory=list, description="findings to be confirmed")
 
     @model_validator(mode="after")
@@ -209,3 +172,34 @@ class Scenario(Document):
             if name in self.measures[:i]:
                 raise At("measures", i, message=f"{name!r} is listed twice")
         return self
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Scenario:
+        names = [stage.name for stage in self.stages]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise At("stages", i, "name", message=f"there are two stages {name!r}")
+        for i, claim in enumerate(self.claims):
+            if claim.stage is not None and claim.stage not in (names or [ONLY_STAGE]):
+                near = did_you_mean(claim.stage, names) or "; there are no stages"
+                message = f"there is no stage {claim.stage!r}{near}"
+                raise At("claims", i, "stage", message=message)
+            if claim.interval == "parameters" and self.uncertain is None:
+                message = "parameters: name their ranges under uncertain.parameters"
+                raise At("claims", i, "interval", message=message)
+        if self.uncertain is not None and self.sweep:
+            raise At("uncertain", message="does not go with a sweep: leave one of them out")
+        return self
+
+    @property
+    def played(self) -> tuple[Stage, ...]:
+        """The stages, or the one there is where none are named."""
+        return tuple(self.stages) or (Stage(name=ONLY_STAGE),)
+
+    def stage(self, name: str | None) -> Stage:
+        """The stage of that name; the last where none is given."""
+        return self.played[-1] if name is None else next(s for s in self.played if s.name == name)
+
+    def rounds_in(self, stage: Stage) -> int:
+        """Rounds of an episode of a stage."""
+        return self.rounds if stage.rounds is None else stage.rounds

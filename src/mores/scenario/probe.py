@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mores.errors import UserError
-from mores.scenario.cell import Built
+from mores.game import Game, Player
+from mores.people import Population
 from mores.table import Table
 
 WORLDS = 2
 
 
-def first_round(built: Built, seed: int) -> list[str]:
+def first_round(
+    game: Game[Any], players: Mapping[str, Player], population: Population | None, seed: int
+) -> list[str]:
     """What is wrong with an environment or its players, as far as one round shows."""
-    game, players, population = built
     try:
         table = Table(game, players, worlds=WORLDS, rounds=2, people=population)
         table.reset(seed)

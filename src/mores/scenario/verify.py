@@ -8,7 +8,10 @@ from typing import Any
 
 from mores.draws import Draws
 from mores.errors import UserError, did_you_mean
-from mores.scenario.cell import Built, Cell
+from mores.game import Player
+from mores.scenario.cell import Built, Cell, Staged
+from mores.scenario.conditions import ONLY_ARM
+from mores.scenario.design import Sensitivity, Target
 from mores.scenario.model import Claim, Scenario
 from mores.scenario.places import Places, Problem, shown
 from mores.scenario.probe import broken, first_round
@@ -19,11 +22,11 @@ MOST_KEPT = 2**29  # of each measure in a cell: 2 GiB
 MOST_NUMBERS = 2**31  # that the seats of one world may see: 8 GiB
 
 
-def arm_of(scenario: Scenario, claim: Claim) -> str | None:
+def arm_of(scenario: Scenario, claim: Claim | Target | Sensitivity) -> str | None:
     """The arm a claim is about: the one it names, else the control, else the only one."""
     if claim.arm is not None:
         return claim.arm
-    arms = list(scenario.arms) or ["main"]
+    arms = list(scenario.arms) or [ONLY_ARM]
     return scenario.control or (arms[0] if len(arms) == 1 else None)
 
 
@@ -34,7 +37,8 @@ def claims(scenario: Scenario, places: Places) -> list[Problem]:
     def wrong(message: str, *path: str | int) -> None:
         problems.append(Problem(places.value(path), path, message))
 
-    kept = scenario.replicates * scenario.worlds * (scenario.rounds // scenario.every + 1)
+    each = [s.episodes * (scenario.rounds_in(s) // scenario.every + 1) for s in scenario.played]
+    kept = scenario.replicates * scenario.worlds * sum(each)
     if kept > MOST_KEPT:
         message = f"{kept:.1e} numbers of each measure are too many: raise every, or lower it"
         wrong(message, "replicates")
@@ -43,7 +47,7 @@ def claims(scenario: Scenario, places: Places) -> list[Problem]:
         if name in DERIVED:
             message = f"{name} is for claims, and computed from {DERIVED[name]}: list that here"
             wrong(message, "measures", i)
-    arms = list(scenario.arms) or ["main"]
+    arms = list(scenario.arms) or [ONLY_ARM]
     for i, claim in enumerate(scenario.claims):
         arm = arm_of(scenario, claim)
         if arm is None:
@@ -63,29 +67,110 @@ def claims(scenario: Scenario, places: Places) -> list[Problem]:
             wrong(message, "claims", i, "measure")
         if claim.measure in DERIVED and arm is not None and arm == scenario.control:
             wrong("is about the control itself: name another arm", "claims", i, "measure")
-        if claim.at is not None and claim.at > scenario.rounds:
-            message = f"must be at most {scenario.rounds}, the number of rounds, not {claim.at}"
+        stage = scenario.stage(claim.stage)
+        rounds = scenario.rounds_in(stage)
+        if claim.at is not None and claim.at > rounds:
+            message = f"must be at most {rounds}, the number of rounds, not {claim.at}"
             wrong(message, "claims", i, "at")
+        if stage.loop == "fit":
+            wrong(f"nobody plays in {stage.name}: name another stage", "claims", i)
+    if all(stage.loop == "fit" for stage in scenario.played):
+        wrong("somebody must play in some stage", "stages")
+    problems += _looked_at(scenario, places)
+    return problems
+
+
+def _looked_at(scenario: Scenario, places: Places) -> list[Problem]:
+    """What is wrong with the measures and arms of a calibration or sensitivity analysis."""
+    problems: list[Problem] = []
+    looks: list[tuple[tuple[str | int, ...], Target | Sensitivity]] = []
+    if scenario.calibration is not None:
+        targets = enumerate(scenario.calibration.targets)
+        looks += [(("calibration", "targets", i), target) for i, target in targets]
+    if scenario.uncertain is not None and scenario.uncertain.sensitivity is not None:
+        looks.append((("uncertain", "sensitivity"), scenario.uncertain.sensitivity))
+    arms = list(scenario.arms) or [ONLY_ARM]
+    for path, look in looks:
+        arm = arm_of(scenario, look)
+        if arm is None:
+            problems.append(_at(places, "does not say which arm; name one, or a control", *path))
+        for key, name in (("arm", arm), ("against", look.against)):
+            if name is not None and name not in arms:
+                message = f"there is no arm {name!r}{_near(name, arms)}"
+                problems.append(_at(places, message, *path, key))
+        if look.measure in DERIVED and arm is not None and arm == scenario.control:
+            message = "is about the control itself: name another arm"
+            problems.append(_at(places, message, *path, "measure"))
+        if _whole(look.measure) not in [*scenario.measures, *DERIVED]:
+            near = _near(look.measure, dict.fromkeys([*scenario.measures, *DERIVED]))
+            message = f"{look.measure!r} is not among the scenario's measures{near}"
+            problems.append(_at(places, message, *path, "measure"))
+        for message in _derived(scenario, look.measure):
+            problems.append(_at(places, message, *path, "measure"))
+        last = scenario.rounds_in(scenario.stage(None))
+        if look.at is not None and look.at > last:
+            message = f"must be at most {last}, the number of rounds, not {look.at}"
+            problems.append(_at(places, message, *path, "at"))
     return problems
 
 
 def cell(scenario: Scenario, places: Places, cell: Cell, built: Built) -> list[Problem]:
     """What is wrong with a cell once its first world begins: seats, measures, predictions."""
     problems: list[Problem] = []
-    game, players, population = built
-    for role in game.roles:
-        if role.name not in players:
-            message = f"nobody plays {role.name!r}: name a player for it"
-            problems.append(cell.origin.problem(("players",), message, key=True))
-    measures = _begun(cell, built, scenario.seed, problems)
-    if measures is None:
-        return problems
+    begun: dict[int, Mapping[str, Any] | None] = {}  # one game often serves several stages
+    for number, staged in enumerate(built.stages):
+        for role in staged.game.roles:
+            if role.name not in staged.players:
+                message = f"nobody plays {role.name!r}: name a player for it"
+                problems.append(cell.origin.problem(("players",), message, key=True))
+        problems += _learners(places, staged, number)
+        if id(staged.game) not in begun:
+            begun[id(staged.game)] = _begun(cell, staged, built, scenario.seed, problems)
+        measures = begun[id(staged.game)]
+        if measures is not None and staged.stage.loop != "fit":
+            problems += _measures(scenario, places, cell, staged, built, measures)
+    return list(dict.fromkeys(problems))
+
+
+def _learners(places: Places, staged: Staged, number: int) -> list[Problem]:
+    """Roles that are to learn in a stage and cannot."""
+    problems = []
+    stage, players = staged.stage, staged.players
+    able = {"improve": "learn", "fit": "fit"}.get(stage.loop)
+    for i, role in enumerate(stage.learn):
+        stands = ("stages", number, "learn", i)
+        if role not in players:
+            problems.append(
+                _at(places, f"there is no role {role!r}{_near(role, players)}", *stands)
+            )
+        elif able is not None and getattr(type(players[role]), able) is getattr(Player, able):
+            what = "from reward" if stage.loop == "improve" else "from a record"
+            message = f"{role}'s player, {type(players[role]).__name__}, cannot learn {what}"
+            problems.append(_at(places, message, *stands))
+    if stage.loop == "assist" and all(type(p).assist is Player.assist for p in players.values()):
+        message = "assist: no player here searches when it decides: play is the same"
+        problems.append(_at(places, message, "stages", number, "loop"))
+    return problems
+
+
+def _measures(
+    scenario: Scenario,
+    places: Places,
+    cell: Cell,
+    staged: Staged,
+    built: Built,
+    measures: Mapping[str, Any],
+) -> list[Problem]:
+    """Measures and predictions that are asked for and are not there."""
+    problems: list[Problem] = []
     for i, name in enumerate(scenario.measures):
         if name not in measures and name not in DERIVED:
             near = _near(name, measures)
             message = f"{cell.env['kind']} has no measure {name!r}{near}"
             problems.append(_at(places, message, "measures", i))
     for i, claim in enumerate(scenario.claims):
+        if scenario.stage(claim.stage).name != staged.stage.name:
+            continue
         if cell.arm not in (arm_of(scenario, claim), claim.against):
             continue
         size = _size(measures.get(_whole(claim.measure)))
@@ -93,32 +178,36 @@ def cell(scenario: Scenario, places: Places, cell: Cell, built: Built) -> list[P
             numbers = f"{size} numbers in {cell.arm}, counted from 0" if size else "one number"
             message = f"{_whole(claim.measure)} is {numbers}"
             problems.append(_at(places, message, "claims", i, "measure"))
-        if claim.interval == "people" and getattr(population, "resample", False) is not True:
+        resample = getattr(built.population, "resample", False)
+        if claim.interval == "people" and resample is not True:
             message = f"people needs people.resample to be true, and in {cell.arm} it is not"
             problems.append(_at(places, message, "claims", i, "interval"))
         if claim.prediction is not None:
-            known = game.predictions(players, scenario.rounds)
+            known = staged.game.predictions(staged.players, staged.rounds)
             if claim.prediction not in known:
                 near = _near(claim.prediction, known) or "; it makes none"
                 message = f"{cell.env['kind']} predicts no {claim.prediction!r} in {cell.arm}{near}"
                 problems.append(_at(places, message, "claims", i, "prediction"))
+            elif claim.kind == "reward_implied" and claim.prediction not in staged.game.solved:
+                message = f"reward_implied: no exact solver computes {claim.prediction!r}"
+                problems.append(_at(places, message, "claims", i, "kind"))
     return problems
 
 
 def _begun(
-    cell: Cell, built: Built, seed: int, problems: list[Problem]
+    cell: Cell, staged: Staged, built: Built, seed: int, problems: list[Problem]
 ) -> Mapping[str, Any] | None:
     """Begin one world as the table does, and look at its measures."""
-    numbers = sum(role.count * role.sees.size for role in built.game.roles)
+    numbers = sum(role.count * role.sees.size for role in staged.game.roles)
     if numbers > MOST_NUMBERS:
         message = f"is too large: in one world {numbers:,} numbers are seen"
         problems.append(cell.origin.problem(("env",), message))
         return None
     draws = Draws.of(seed, [0]).within("start")
     try:
-        found = _measured(cell, built, draws, problems)
+        found = _measured(cell, staged, built, draws, problems)
         if not problems:
-            wrong = first_round(built, seed)
+            wrong = first_round(staged.game, staged.players, built.population, seed)
             kind = cell.env["kind"]
             problems.extend(
                 cell.origin.problem(("env",), f"{kind}: {shown(line, 300)}") for line in wrong
@@ -133,9 +222,9 @@ def _begun(
 
 
 def _measured(
-    cell: Cell, built: Built, draws: Draws, problems: list[Problem]
+    cell: Cell, staged: Staged, built: Built, draws: Draws, problems: list[Problem]
 ) -> Mapping[str, Any] | None:
-    game, players, population = built
+    game, players, population = staged.game, staged.players, built.population
     try:
         start = None if population is None else population.people(draws.within("people"))
     except UserError as error:

@@ -1,0 +1,135 @@
+"""How an experiment is laid out: its stages, parameters that are uncertain, what is fitted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mores.scenario.document import At, Changes, Document, Names, Range, ShortName, check_range
+
+Loop = Literal["play", "improve", "fit", "assist"]
+
+
+class Stage(Document):
+    """A part of an experiment in which the same roles learn, or nobody does.
+
+    Every stage has draws of its own; what players have learned goes on into the next one.
+    """
+
+    name: ShortName = Field(description="what claims and tables call it")
+    loop: Loop = Field(
+        default="play",
+        description="play: nobody learns; improve: from reward, as they act; fit: from what was "
+        "recorded of their role in the stages before; assist: nobody learns, and players that "
+        "can search when they decide do",
+    )
+    learn: Names = Field(default_factory=list, description="roles whose players learn")
+    episodes: int = Field(
+        default=1, ge=1, le=100_000, description="played one after another, people anew in each"
+    )
+    rounds: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="of an episode; default: the scenario's"
+    )
+    env: Changes = Field(
+        default_factory=dict, description="what differs in the environment, as dotted paths"
+    )
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Stage:
+        if self.loop in ("improve", "fit") and not self.learn:
+            raise At("learn", message=f"{self.loop}: name the roles that learn")
+        if self.loop in ("play", "assist") and self.learn:
+            raise At("learn", message=f"nobody learns in a stage that is {self.loop}")
+        return self
+
+
+class Sensitivity(Document):
+    """Which of the uncertain parameters carries a result."""
+
+    method: Literal["sobol", "morris"] = Field(
+        default="morris", description="variance shares, or mean absolute elementary effects"
+    )
+    size: int = Field(
+        default=8, ge=2, le=100_000, description="sobol: base points, a power of 2; morris: paths"
+    )
+    measure: str = Field(description="the result")
+    arm: str | None = Field(default=None, description="in which arm; default: the only one")
+    against: str | None = Field(default=None, description="another arm, which is taken off")
+    at: int | None = Field(
+        default=None, ge=0, description="after how many rounds; default: at the end"
+    )
+
+    @model_validator(mode="after")
+    def _power_of_two(self) -> Sensitivity:
+        if self.method == "sobol" and self.size & (self.size - 1):
+            raise At("size", message="sobol: must be a power of 2")
+        return self
+
+
+class Uncertain(Document):
+    """Parameters that are not known: how far findings depend on them.
+
+    Arms are played again at points drawn evenly from the ranges (a Latin hypercube), all arms at
+    the same points. A claim whose interval covers parameters must hold over them.
+    """
+
+    parameters: dict[str, Range] = Field(
+        min_length=1, description="dotted paths, and the range [low, high] of each"
+    )
+    draws: int = Field(default=39, ge=39, le=10_000, description="points drawn from the ranges")
+    replicates: int = Field(default=4, ge=1, le=10_000, description="at each point")
+    sensitivity: Sensitivity | None = Field(
+        default=None, description="which of the parameters carries a result"
+    )
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Uncertain:
+        for path, given in self.parameters.items():
+            check_range(given, "parameters", path)
+        return self
+
+
+class Target(Document):
+    """A figure of the real world that a measure should come to."""
+
+    says: str = Field(min_length=1, description="the figure in words")
+    measure: str = Field(description="which measure is to come to it")
+    value: float = Field(description="the figure")
+    error: float | None = Field(
+        default=None,
+        gt=0,
+        description="its standard error; default: as much as one replicate varies, which is "
+        "right where a replicate is a study of the same size",
+    )
+    arm: str | None = Field(default=None, description="in which arm; default: the control")
+    against: str | None = Field(default=None, description="another arm, which is taken off")
+    at: int | None = Field(
+        default=None, ge=0, description="after how many rounds; default: at the end"
+    )
+    held_out: bool = Field(default=False, description="predicted, and not fitted")
+    source: str | None = Field(default=None, description="where the figure is from")
+
+
+class Calibration(Document):
+    """What is fitted to what: `mores calibrate` fits the parameters to the targets."""
+
+    parameters: Annotated[dict[str, Range], Field(min_length=1)] = Field(
+        description="dotted paths, and the range [low, high] that is searched"
+    )
+    targets: Annotated[list[Target], Field(min_length=1)] = Field(
+        description="figures to be met, or held out"
+    )
+
+    @model_validator(mode="after")
+    def _enough(self) -> Calibration:
+        for path, given in self.parameters.items():
+            check_range(given, "parameters", path)
+        fitted = sum(not target.held_out for target in self.targets)
+        if fitted < len(self.parameters):
+            raise At(
+                "targets",
+                message=f"{fitted} figures to fit are too few for {len(self.parameters)} "
+                "parameters",
+            )
+        return self

@@ -1,0 +1,231 @@
+"""Stages: who learns when, what goes on into the next stage, and draws of a stage's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mores.analysis.open_run import open_run
+from mores.draws import Draws
+from mores.errors import UserError
+from mores.game import Act, Box, Discrete, Game, Phase, Player, Role, Step
+from mores.people import People
+from mores.registry import ENVIRONMENTS, PLAYERS
+from mores.run import cells as cells_module
+from mores.run import run
+from mores.scenario.expand import check
+from mores.scenario.load import load
+
+OPTIONS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Played:
+    worth: Tensor  # [world, option], what an option pays on average
+    earned: Tensor  # [world], last time
+    best: Tensor  # [world], whether the last choice was the best
+
+
+class Bandit(Game[Played]):
+    """A gambler, and options of unknown worth: the same in every episode of a replicate."""
+
+    noise: float = Field(default=1.0, ge=0)
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        return (Role("gambler", 1, Box.of(nothing=1)),)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase("choose", {"gambler": Discrete(OPTIONS)}),)
+
+    def reset(self, draws: Draws, start: People | None = None) -> Played:
+        zero = torch.zeros(draws.worlds)
+        return Played(torch.tensor([0.0, 0.3, 1.5, 0.6]).expand(draws.worlds, -1), zero, zero)
+
+    def observe(self, state: Played, role: str, phase: str) -> Tensor:
+        return torch.zeros(len(state.earned), 1, 1)
+
+    def step(
+        self, state: Played, phase: str, actions: Mapping[str, Tensor], draws: Draws
+    ) -> Step[Played]:
+        chosen = actions["gambler"]
+        paid = state.worth.gather(1, chosen) + self.noise * draws.normal("pay", 1)[..., 0]
+        best = (chosen[:, 0] == 2).to(torch.float32)
+        return Step(Played(state.worth, paid[:, 0], best), {"gambler": paid})
+
+    def measures(self, state: Played) -> Mapping[str, Tensor]:
+        return {"earned": state.earned, "best": state.best}
+
+
+@dataclasses.dataclass(frozen=True)
+class Means:
+    total: Tensor  # [world, option]
+    count: Tensor  # [world, option]
+    last: Tensor  # [world, 1]
+
+
+class Averager(Player):
+    """Chooses at random now and then, and else what paid best on average; or always at random."""
+
+    explore: float = Field(default=0.3, ge=0, le=1)
+
+    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Means:
+        zero = torch.zeros(draws.worlds, OPTIONS)
+        return Means(zero, zero, torch.zeros(draws.worlds, 1, dtype=torch.int64))
+
+    def again(self, memory: Means, fresh: Means, over: Tensor) -> Means:
+        return memory  # what was learned stays
+
+    def act(self, phase: Phase, seen: Any, legal: Any, memory: Means, draws: Draws) -> Act:
+        best, anyhow = self._best(memory), draws.uniform("which", 1)[:, 0]
+        at_random = draws.uniform("explore", 1)[:, 0] < self.explore
+        chosen = torch.where(at_random, (anyhow * OPTIONS).long(), best)
+        return Act(chosen, dataclasses.replace(memory, last=chosen))
+
+    def assist(self, phase: Phase, seen: Any, legal: Any, memory: Means, draws: Draws) -> Act:
+        chosen = self._best(memory)
+        return Act(chosen, dataclasses.replace(memory, last=chosen))
+
+    def _best(self, memory: Means) -> Tensor:
+        return (memory.total / memory.count.clamp(min=1)).argmax(-1, keepdim=True)
+
+    def learn(self, memory: Means, reward: Tensor, ended: Tensor, draws: Draws) -> Means:
+        return self._with(memory, memory.last, reward)
+
+    def fit(self, memory: Means, experience: Any, draws: Draws) -> Means:
+        for step in range(experience.reward.shape[1]):
+            memory = self._with(
+                memory, experience.acted["choose"][:, step], experience.reward[:, step]
+            )
+        return memory
+
+    def _with(self, memory: Means, chosen: Tensor, reward: Tensor) -> Means:
+        total = memory.total.scatter_add(1, chosen, reward)
+        count = memory.count.scatter_add(1, chosen, torch.ones_like(reward))
+        return dataclasses.replace(memory, total=total, count=count)
+
+
+TEXT = """\
+name: bandit
+about: A gambler learns which option pays.
+env: {kind: bandit}
+players: {gambler: {kind: averager}}
+rounds: 10
+replicates: 12
+seed: 3
+measures: [earned, best]
+stages:
+  - {name: before, rounds: 8}
+  - {name: train, loop: improve, learn: gambler, episodes: 20}
+  - {name: test, rounds: 30, episodes: 3}
+  - {name: sure, loop: assist, rounds: 20}
+claims:
+  - {says: It learned, kind: statistical, measure: best, stage: sure, bound: {above: 0.9}}
+  - {says: Before it had not, kind: statistical, measure: best, stage: before, at: 3,
+     bound: {below: 0.6}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def bandit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENVIRONMENTS, "bandit", Bandit)
+    monkeypatch.setitem(PLAYERS, "averager", Averager)
+
+
+def _run(folder: Path, text: str = TEXT, **options: Any):
+    file = folder.with_suffix(".yaml")
+    file.write_text(text)
+    return run(load(str(file)), folder, progress=False, **options)
+
+
+def test_learning_goes_on_into_frozen_stages(tmp_path):
+    result = _run(tmp_path / "run")
+    assert [v.verdict for v in result.verdicts] == ["holds", "holds"]
+    table = open_run(result.folder).table()
+    assert list(table.stage.unique()) == ["before", "train", "test", "sure"]
+    sizes = table[table.measure == "best"].groupby("stage", observed=True).size()
+    assert sizes.to_dict() == {
+        "before": 12 * 9, "train": 12 * 20 * 11, "test": 12 * 3 * 31, "sure": 12 * 21,
+    }  # fmt: skip
+    best = table[(table.measure == "best") & (table["round"] > 0)]
+    share = best.groupby("stage", observed=True).value.mean()
+    assert share["before"] < 0.5  # it knows nothing: all averages are equal, it takes the first
+    assert share["test"] == pytest.approx(0.7 + 0.3 / OPTIONS, abs=0.05)
+    assert share["sure"] == 1.0  # 240 choices
+
+
+def test_stages_have_draws_of_their_own(tmp_path):
+    twice = TEXT.replace(
+        "- {name: before, rounds: 8}", "- {name: before, rounds: 8}\n  - {name: anew, rounds: 8}"
+    )
+    table = open_run(_run(tmp_path / "run", twice).folder).table()
+    earned = table[table.measure == "earned"].pivot_table(
+        index=["replicate", "round"], columns="stage", values="value", observed=True
+    )
+    paid = earned.loc[(slice(None), slice(1, 8)), ["before", "anew"]]
+    assert not np.isclose(paid.before, paid.anew).any()
+
+
+def test_a_replicate_and_a_chunk_replay_alone(tmp_path, monkeypatch):
+    whole = open_run(_run(tmp_path / "whole").folder).table()
+    monkeypatch.setattr(cells_module, "CHUNK", 5)
+    chunks = open_run(_run(tmp_path / "chunks").folder).table()
+    assert chunks.equals(whole)
+    alone = open_run(_run(tmp_path / "alone", only=[7]).folder).table()
+    np.testing.assert_array_equal(alone.value, whole[whole.replicate == 7].value)
+
+
+def test_fitting_to_a_record(tmp_path):
+    text = TEXT.replace("{name: train, loop: improve, learn: gambler, episodes: 20}",
+                        "{name: train, loop: fit, learn: [gambler]}").replace(
+        "{name: before, rounds: 8}", "{name: before, rounds: 60}").replace(
+        "{kind: averager}", "{kind: averager, explore: 1.0}")  # fmt: skip
+    result = _run(tmp_path / "run", text)
+    assert result.verdicts[0].verdict == "holds"
+    table = open_run(result.folder).table()
+    assert "train" not in set(table.stage)
+    assert table[(table.stage == "sure") & (table["round"] > 0) & (table.measure == "best")
+                 ].value.mean() == 1.0  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("learn: gambler", "learn: gamblr", "there is no role 'gamblr'; did you mean 'gambler'?"),
+        ("learn: gambler, ", "", "learn: improve: name the roles that learn"),
+        ("stage: sure", "stage: shure", "there is no stage 'shure'; did you mean 'sure'?"),
+        ("{kind: averager}", "{kind: anyhow}", "gambler's player, Anyhow, cannot learn from rew"),
+        ("{kind: averager}", "{kind: anyhow}", "no player here searches when it decides"),
+        ("name: test", "name: sure", "there are two stages 'sure'"),
+        ("at: 3", "at: 9", "at: must be at most 8, the number of rounds, not 9"),
+        ("rounds: 8}", "rounds: 8, env: {env.nois: 2}}", "bandit has no such parameter; did you"),
+        ("rounds: 8}", "rounds: 8, env: {players.gambler: 2}}", "a stage changes parameters of"),
+    ],
+)
+def test_mistakes(tmp_path, old, new, said):
+    file = tmp_path / "s.yaml"
+    assert old in TEXT
+    file.write_text(TEXT.replace(old, new, 1))
+    with pytest.raises(UserError) as caught:
+        check(load(str(file)))
+    assert said in str(caught.value)
+
+
+def test_a_stage_may_change_the_environment(tmp_path):
+    text = TEXT.replace("assist, rounds: 20", "assist, rounds: 20, env: {env.noise: 0.0}")
+    result = _run(tmp_path / "run", text)
+    table = open_run(result.folder).table()
+    sure = table[(table.stage == "sure") & (table.measure == "earned") & (table["round"] > 0)]
+    assert set(sure.value) == {1.5}
+    told = json.loads((result.folder / "claims.json").read_text())
+    assert told[0]["claim"]["stage"] == "sure"

@@ -1,0 +1,132 @@
+"""Parameters that nobody knows: played at draws from their ranges, judged over them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mores.analysis.open_run import open_run
+from mores.analysis.parameters import over_draws
+from mores.errors import UserError
+from mores.run import run
+from mores.run.uncertainty import carried_by, plan
+from mores.scenario.expand import check
+from mores.scenario.load import load
+
+TEXT = """\
+name: unsure
+about: How far a persuader moves people depends on how much they listen.
+env: {kind: coevolution, people: 30, spread: 0.1}
+players: {assistant: {kind: persuade, goal: [1.0, 0.0], reach: 1.0}}
+rounds: 1
+replicates: 6
+seed: 5
+measures: [centre]
+control: twin
+arms:
+  twin: {env.assistants: 0}
+  persuaded: {}
+  deaf: {env.ai_influence: 0.0}
+uncertain:
+  parameters: {env.ai_influence: [0.2, 0.6], players.assistant.reach: [0.9, 1.0]}
+  sensitivity: {measure: causal_drift, arm: persuaded}
+claims:
+  - {says: At .1 it is about .1, kind: statistical, measure: causal_drift, arm: persuaded,
+     bound: {within: [0.05, 0.15]}}
+  - {says: It is at least .15, kind: statistical, measure: causal_drift, arm: persuaded,
+     interval: parameters, bound: {above: 0.15}}
+  - {says: It is at least .4, kind: statistical, measure: causal_drift, arm: persuaded,
+     interval: parameters, bound: {above: 0.4}}
+  - {says: The deaf stay, kind: statistical, measure: causal_drift, arm: deaf,
+     interval: parameters, bound: {below: 1.0e-6}}
+"""
+
+
+def _file(folder: Path, text: str = TEXT) -> Any:
+    file = folder / "unsure.yaml"
+    file.write_text(text)
+    return load(str(file))
+
+
+def test_a_claim_must_hold_over_the_ranges(tmp_path):
+    result = run(_file(tmp_path), tmp_path / "run", progress=False)
+    # the people are near 0, so the way to the goal is 1: drift = influence * reach
+    assert [v.verdict for v in result.verdicts] == ["holds", "holds", "undecided", "holds"]
+    over = result.verdicts[2]
+    assert over.estimate.n == 39
+    assert "it depends on what is not known" in over.reason
+    assert over.estimate.low == pytest.approx(0.2 * 0.95, abs=0.02)
+    assert over.estimate.high == pytest.approx(0.6 * 0.95, abs=0.04)
+    found = open_run(result.folder)
+    drawn = found.cells_of("draw")
+    assert len(drawn) == 39 * 3
+    assert set(found.table("persuaded__draw-007").replicate) == set(range(4))
+
+
+def test_arms_are_played_at_the_same_points_and_keep_what_they_set(tmp_path):
+    cells = plan(_file(tmp_path))
+    drawn = [cell for cell in cells if cell.purpose == "draw"]
+    by_arm = {arm: [dict(c.point) for c in drawn if c.arm == arm] for arm in ("twin", "deaf")}
+    assert by_arm["twin"] == by_arm["deaf"]
+    assert all(c.env["ai_influence"] == 0.0 for c in drawn if c.arm == "deaf")
+    influence = np.array([p["env.ai_influence"] for p in by_arm["twin"]])
+    assert ((influence >= 0.2) & (influence <= 0.6)).all()
+    assert abs(influence.mean() - 0.4) < 0.01  # evenly spread, more so than at random
+
+
+def test_which_parameter_carries_the_result(tmp_path):
+    from mores.run.cells import play_cell
+
+    loaded = _file(tmp_path)
+    cells = [cell for cell in plan(loaded) if cell.purpose == "design"]
+    assert {cell.arm for cell in cells} == {"persuaded", "twin"}
+    records = {c.id: play_cell(c, loaded.scenario, range(6), lambda _: None) for c in cells}
+    found = carried_by(loaded.scenario, cells, records)
+    assert list(found.names) == ["env.ai_influence", "players.assistant.reach"]
+    assert found.mu_star is not None
+    influence, reach = found.mu_star.value
+    assert influence == pytest.approx(0.4 * 0.95, rel=0.1)  # range times slope
+    assert reach == pytest.approx(0.1 * 0.4, rel=0.35)
+
+
+def test_order_statistics_cover_another_draw():
+    """A further draw lies in the interval in 95 % of cases: 4,000 of them, standard error .0034."""
+    draws = np.random.default_rng(1).exponential(size=(4000, 40))
+    inside = 0
+    for row in draws:
+        found = over_draws(row[:39], 0.95)
+        inside += found.low <= row[39] <= found.high
+    assert inside / 4000 == pytest.approx(0.95, abs=4 * 0.0034)
+    assert over_draws(draws[0][:20], 0.95).low == -np.inf
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("env.ai_influence: [0.2", "env.ai_influense: [0.2", "coevolution has no such parameter"),
+        ("[0.2, 0.6]", "[0.6, 0.2]", "a range is [low, high], the first less than the second"),
+        ("[0.2, 0.6]", "[0.2, 1.6]", "must be at most 1"),
+        ("measure: causal_drift, arm: persuaded}", "measure: drift, arm: persuaded}",
+         "'drift' is not among the scenario's measures"),
+        ("causal_drift, arm: persuaded}", "causal_drift, arm: persuade}",
+         "there is no arm 'persuade'; did you mean 'persuaded'?"),
+        ("causal_drift, arm: persuaded}", "causal_drift}", "is about the control itself"),
+        ("causal_drift, arm: persuaded}", "causal_drift, arm: persuaded, method: sobol, size: 7}",
+         "sobol: must be a power of 2"),
+        ("rounds: 1\n", "rounds: 1\nsweep: {env.people: [3, 4]}\n", "does not go with a sweep"),
+    ],
+)  # fmt: skip
+def test_mistakes(tmp_path, old, new, said):
+    assert old in TEXT
+    with pytest.raises(UserError) as caught:
+        check(_file(tmp_path, TEXT.replace(old, new, 1)))
+    assert said in str(caught.value), str(caught.value)
+
+
+def test_claims_over_parameters_need_their_ranges(tmp_path):
+    text = TEXT[: TEXT.index("uncertain:")] + TEXT[TEXT.index("claims:") :]
+    with pytest.raises(UserError, match="name their ranges under uncertain"):
+        check(_file(tmp_path, text))
