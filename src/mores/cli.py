@@ -1,11 +1,12 @@
-"""The command line: `mores run`, `mores check`, `mores list`, `mores claims`.
+"""The command line: `mores run`, `mores resume`, `mores check`, `mores list`, `mores claims`.
 
 Exit codes: 0; 1 a claim failed; 2 a mistake of the user, one line for each on standard error;
-130 interrupted; 141 whoever read the output has gone.
+130 interrupted, 143 terminated; 141 whoever read the output has gone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import io
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mores.run import Result
-    from mores.scenario.load import Loaded
+    from mores.scenario.model import Scenario
 
 USER_ERROR, DEFECT, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141
 COLOURS = {"holds": "green", "fails": "bold red", "undecided": "yellow", "report": "cyan"}
@@ -64,6 +65,23 @@ Only = Annotated[
     str | None,
     typer.Option("--only", metavar="LIST", help="Replicates to run, such as 37,40-43."),
 ]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs", metavar="N", min=0, help="Processes that play side by side; 0: one a core."
+    ),
+]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
+Moved = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--load", metavar="FILE.py", help="Where a file of your own is now, if it has moved."
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Go on although versions or your own files have changed.")
+]
+HoldOut = Annotated[list[str] | None, typer.Option(metavar="NAME", help="A target to predict.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As `mores list` has it.")]
 Where = Annotated[
     list[str] | None,
@@ -83,10 +101,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except UserError as error:
-        return _complain(str(error))
-    except KeyboardInterrupt:
-        print("mores: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _complain(_with_remedy(str(error), error))
+    except KeyboardInterrupt as error:
+        word = f"stopped by {error}" if str(error) else "interrupted"  # by a signal, Ctrl-C
+        print(_with_remedy(f"mores: {word}", error), file=sys.stderr)
+        return getattr(error, "code", INTERRUPTED)
     except BrokenPipeError:
         # What is still buffered has no reader; Python would complain of it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -102,11 +121,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             from mores.scenario.probe import broken
 
-            print(f"mores: {broken(error)}; for all of it set MORES_TRACEBACK=1", file=sys.stderr)
+            line = f"mores: {broken(error)}; for all of it set MORES_TRACEBACK=1"
+            print(_with_remedy(line, error), file=sys.stderr)
             return DEFECT
         if hasattr(error, "format_message"):
             return _complain(_usage(error, command, given))
         return int(code)
+
+
+def _with_remedy(lines: str, error: BaseException) -> str:
+    """An error, and how a run that it ended can go on."""
+    notes = [note for note in getattr(error, "__notes__", []) if "mores resume" in note]
+    return "\n".join([lines, *notes[-1:]])
 
 
 def _complain(lines: str) -> int:
@@ -156,6 +182,7 @@ def run_command(
     out: Out = None,
     load: Modules = None,
     only: Only = None,
+    jobs: Jobs = 1,
 ) -> int:
     """Run a scenario, judge its claims, and write a report."""
     load_modules(load or ())
@@ -165,14 +192,16 @@ def run_command(
     replicates = None if only is None else _replicates(only, loaded.scenario.replicates)
     from mores.run import run
 
-    result = run(loaded, out=out, only=replicates)
-    console = _console()
-    if result.verdicts:
-        console.print(_verdicts([(loaded, result)]))
-    else:
-        console.print("The scenario makes no claims.")
-    console.print(f"report: {result.folder / 'report.html'}", soft_wrap=True, highlight=False)
-    return int(result.failed)
+    return _told(loaded.scenario, run(loaded, out=out, only=replicates, jobs=jobs))
+
+
+@app.command("resume")
+def resume_command(folder: Folder, jobs: Jobs = 1, load: Moved = None, force: Force = False) -> int:
+    """Go on with a run that was stopped: play what is missing, judge its claims, report."""
+    from mores.run import resume
+
+    result = resume(folder, jobs, load or (), force)
+    return _told(result.scenario, result)
 
 
 @app.command("check")
@@ -193,6 +222,22 @@ def check_command(file: ScenarioFile, overrides: Overrides = None, load: Modules
         _count(len(scenario.claims), "claim"),
     ]
     print(f"{loaded.places.source}: fine: {', '.join(parts)}")
+
+
+@app.command("calibrate")
+def calibrate_command(
+    file: ScenarioFile,
+    overrides: Overrides = None,
+    hold_out: HoldOut = None,
+    out: Out = None,
+    load: Modules = None,
+) -> int:
+    """Fit a scenario's parameters to figures of the real world, and predict those held out."""
+    load_modules(load or ())
+    from mores.calibrate import calibrate_command
+    from mores.scenario.load import load as read
+
+    return calibrate_command(read(file, overrides or ()), _console(), out, hold_out or ())
 
 
 @app.command("list")
@@ -243,7 +288,9 @@ def describe_command(name: Name, load: Modules = None) -> None:
 
 
 @app.command("claims")
-def claims_command(files: ScenarioFiles = None, out: Out = None, load: Modules = None) -> int:
+def claims_command(
+    files: ScenarioFiles = None, out: Out = None, load: Modules = None, jobs: Jobs = 1
+) -> int:
     """Run scenarios and tell which of their claims hold: by default all that are shipped."""
     load_modules(load or ())
     from mores.scenario.expand import check
@@ -254,16 +301,36 @@ def claims_command(files: ScenarioFiles = None, out: Out = None, load: Modules =
     for one in loaded:  # all mistakes before the first run
         check(one)
     from mores.run import run
+    from mores.run.pool import Pool, processes
 
     results = []
-    with tempfile.TemporaryDirectory(prefix="mores-") as unwanted:
+    with contextlib.ExitStack() as stack:
+        unwanted = None if out else stack.enter_context(tempfile.TemporaryDirectory("", "mores-"))
+        many = processes(jobs) > 1
+        workers = stack.enter_context(Pool(processes(jobs))) if many else 1  # the same for all
         for number, one in enumerate(loaded):
-            folder = (out or Path(unwanted)) / one.scenario.name
+            folder = (out or Path(unwanted or "")) / one.scenario.name
             if one.scenario.name in {other.scenario.name for other in loaded[:number]}:
                 folder = folder.with_name(f"{one.scenario.name}-{number}")
-            results.append((one, run(one, out=folder)))
+            try:
+                results.append((one.scenario, run(one, out=folder, jobs=workers)))
+            except BaseException as error:
+                if unwanted:
+                    error.__notes__ = []  # there will be nothing to resume
+                raise
     _console().print(_verdicts(results))
     return int(any(result.failed for _, result in results))
+
+
+def _told(scenario: Scenario, result: Result) -> int:
+    """Print what became of a run; its exit code."""
+    console = _console()
+    if result.verdicts:
+        console.print(_verdicts([(scenario, result)]))
+    else:
+        console.print("The scenario makes no claims.")
+    console.print(f"report: {result.report}", soft_wrap=True, highlight=False)
+    return int(result.failed)
 
 
 def _replicates(text: str, count: int) -> list[int]:
@@ -281,7 +348,7 @@ def _replicates(text: str, count: int) -> list[int]:
     return sorted(chosen)
 
 
-def _verdicts(results: Sequence[tuple[Loaded, Result]]) -> Table:
+def _verdicts(results: Sequence[tuple[Scenario, Result]]) -> Table:
     """Claims and what became of them: a word beside the colour, readable on 80 columns."""
     from rich import box
     from rich.table import Table
@@ -292,8 +359,7 @@ def _verdicts(results: Sequence[tuple[Loaded, Result]]) -> Table:
     table.add_column("estimate, interval", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for loaded, result in results:
-        scenario = loaded.scenario
+    for scenario, result in results:
         for verdict in result.verdicts:
             claim, found = verdict.claim, verdict.estimate
             colour = COLOURS.get(verdict.verdict, "")

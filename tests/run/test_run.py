@@ -49,7 +49,7 @@ def test_the_folder_holds_what_was_played(tmp_path):
     left = {path.name for path in result.folder.iterdir()}
     assert left == {
         "scenario.yaml", "resolved.yaml", "provenance.json", "status.json", "log.txt",
-        "cells.json", "claims.json", "report.html", "figures", "cells",
+        "cells.json", "claims.json", "report.html", "figures", "cells", "run.json",
     }  # fmt: skip
     assert not list(result.folder.rglob("*.part"))
     found = open_run(result.folder)
@@ -182,7 +182,7 @@ def test_a_player_of_another_environment_is_refused_before_the_run(tmp_path, pla
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("wrong", ["extent: 1.0e+300", "reference_drift: 1.0e+308"])
+@pytest.mark.parametrize("wrong", ["extent: 1.0e+300", "history: {drift: 1.0e+308}"])
 def test_numbers_that_no_float32_holds_are_refused_before_the_run(tmp_path, wrong):
     with pytest.raises(UserError, match="coevolution: breaks"):
         _run(tmp_path / "run", SCENARIO.replace("noise: 0.1", wrong))

@@ -1,144 +1,196 @@
 """Play one cell of an experiment, and keep what was measured in it.
 
-A cell is one arm at one point of the sweep. It is played in chunks of worlds, so that memory is
-bounded whatever the number of replicates; a world's numbers do not depend on the chunk it is in.
+A cell is one arm at one point. It is played in chunks of worlds, so that memory is bounded whatever
+the number of replicates; a world's numbers do not depend on the chunk it is in. Stages follow one
+another within a chunk, and players take what they learned along.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
+from torch import Tensor
 
-from mores.draws import Worlds
-from mores.play import Played, play
-from mores.scenario.cell import Built, Cell
+from mores.diary import Diary
+from mores.draws import Draws, Worlds
+from mores.play import Kept, play_episode
+from mores.run.record import Record, StageRecord
+from mores.scenario.cell import Built, Cell, Staged
+from mores.scenario.expand import recorded_rounds
 from mores.scenario.model import Scenario
 from mores.table import Table
 
 CHUNK = 2**23  # numbers that a chunk of worlds may need at once
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """What is left of a cell.
-
-    Attributes:
-        cell: its id.
-        rounds: at which measures were taken.
-        replicate, world: of each row.
-        measures: by name; a measure of several numbers is several, `name[0]`, `name[1]`, ...
-        hidden: sampled quantities by name, for pictures.
-        hidden_rounds: at which they were taken.
-        predictions: formulas by name: a number, or one for each number of rounds.
-        value_names: of the dimensions of people's values, for pictures.
-    """
-
-    cell: str
-    rounds: tuple[int, ...]
-    replicate: Int[np.ndarray, " world"]
-    world: Int[np.ndarray, " world"]
-    measures: Mapping[str, Float[np.ndarray, "world round"]]
-    hidden: Mapping[str, np.ndarray]
-    hidden_rounds: tuple[int, ...]
-    predictions: Mapping[str, float | Float[np.ndarray, " round"]]
-    value_names: tuple[str, ...] = ("first value", "second value")
-
-    def by_replicate(self, measure: str) -> Float[np.ndarray, "replicate round"]:
-        """A measure averaged over the worlds of each replicate: one row an independent repetition.
-
-        A name without index stands for all numbers of the measure, averaged.
-        """
-        if measure in self.measures:
-            rows = self.measures[measure].astype(np.float64)
-        else:
-            parts = self.components(measure)
-            rows = np.mean([self.measures[part].astype(np.float64) for part in parts], axis=0)
-        return mean_by(self.replicate, rows)
-
-    def components(self, measure: str) -> list[str]:
-        """The names under which a measure of several numbers is kept, in order."""
-        parts = [name for name in self.measures if name.startswith(f"{measure}[")]
-        if not parts:
-            raise KeyError(measure)
-        return sorted(parts, key=lambda name: int(name[len(measure) + 1 : -1]))
-
-
-def mean_by(label: Int[np.ndarray, " row"], rows: np.ndarray) -> np.ndarray:
-    """Mean over the rows of each label, in the order of the labels."""
-    known, index = np.unique(label, return_inverse=True)
-    sums = np.zeros((len(known), *rows.shape[1:]))
-    np.add.at(sums, index, rows)
-    return sums / np.bincount(index).reshape(-1, *[1] * (rows.ndim - 1))
+Tick = Callable[[float], None]
 
 
 def play_cell(
     cell: Cell,
     scenario: Scenario,
-    rounds: Sequence[int],
     replicates: Sequence[int],
-    tick: Callable[[float], None],
+    tick: Tick,
+    built: Built | None = None,
 ) -> Record:
     """Play a cell.
 
     Args:
         cell: which.
         scenario: what it belongs to.
-        rounds: at which rounds to measure.
-        replicates: which replicates.
+        replicates: which replicates; at draws of uncertain parameters those that are asked there.
         tick: told how much of the cell was played since it was last called, in all 1.
+        built: its objects, if they are there already.
     """
-    built = cell.build()
+    built = built or cell.build()
+    if cell.purpose != "arm" and scenario.uncertain is not None:
+        replicates = range(scenario.uncertain.replicates)
     every = Worlds.grid(replicates, scenario.worlds)
-    size = max(1, CHUNK // built.game.working_size)
-    hidden_rounds = _hidden_rounds(scenario.rounds)
-    names = _hidden_names(built) if scenario.sample else []
-    chunks: list[Played] = []
+    size = max(1, CHUNK // max(staged.game.working_size for staged in built.stages))
+    if any(staged.stage.learn for staged in built.stages):
+        size = max(1, size // scenario.worlds) * scenario.worlds  # those of a replicate together
+    recorder = _Recorder(cell, scenario, built, len(every))
+    effort = sum(_effort(staged) for staged in built.stages)
     for first in range(0, len(every), size):
         chosen = Worlds(every.replicate[first : first + size], every.world[first : first + size])
-        share = len(chosen) / len(every) / scenario.rounds
-        keep = max(0, scenario.sample - first)
-        chunks.append(
-            play(
-                built.game,
-                built.players,
-                chosen,
-                scenario.rounds,
-                scenario.seed,
-                scenario.measures,
-                at=rounds,
-                people=built.population,
-                keep_hidden=dict.fromkeys(names, keep) if keep else None,
-                hidden_at=hidden_rounds,
-                tick=lambda _, share=share: tick(share),
-            )
-        )
+        share = len(chosen) / len(every) / effort
+        _play_stages(built, chosen, scenario, recorder, first, lambda n, s=share: tick(n * s))
     return Record(
         cell=cell.id,
-        rounds=tuple(rounds),
         replicate=every.replicate.numpy(),
         world=every.world.numpy(),
-        measures=_split({n: _joined([c.measures for c in chunks], n) for n in scenario.measures}),
-        hidden={n: _joined([c.hidden for c in chunks if c.hidden], n) for n in names},
-        hidden_rounds=hidden_rounds if scenario.sample else (),
-        predictions=dict(built.game.predictions(built.players, scenario.rounds)),
+        stages=recorder.stages(),
+        hidden=recorder.hidden,
+        hidden_rounds=recorder.hidden_rounds,
         **_names(built),
     )
 
 
+def _effort(staged: Staged) -> int:
+    """How much there is to do in a stage, in rounds; a pass over a record counts as one."""
+    return staged.stage.episodes * (1 if staged.stage.loop == "fit" else staged.rounds)
+
+
+def _play_stages(
+    built: Built,
+    worlds: Worlds,
+    scenario: Scenario,
+    recorder: _Recorder,
+    first: int,
+    tick: Tick,
+) -> None:
+    """Play all stages of a chunk, whose first world is the `first` of the cell."""
+    memory: dict[str, Any] = {}
+    diary = _diary(built)
+    for number, staged in enumerate(built.stages):
+        stage = staged.stage
+        if stage.loop == "fit":
+            assert diary is not None
+            draws = Draws.of(scenario.seed, worlds, stage=number)
+            _fit(staged, memory, diary, draws, tick)
+            continue
+        table = Table(
+            staged.game,
+            staged.players,
+            {},
+            worlds,
+            staged.rounds,
+            people=built.population,
+            stage=number,
+            learning=stage.learn,
+            assisting=stage.loop == "assist",
+            diary=diary,
+        )
+        table.reset(scenario.seed, memory)
+        for episode in range(stage.episodes):
+            if episode:
+                table.next_episode()
+            recorder.keep(number, first, episode, table, tick)
+        memory |= table.memory
+
+
+def _fit(staged: Staged, memory: dict[str, Any], diary: Diary, draws: Draws, tick: Tick) -> None:
+    """Let the stage's roles learn from all they went through, `episodes` times over."""
+    for role in staged.stage.learn:
+        experience, player = diary.experience(role), staged.players[role]
+        for episode in range(staged.stage.episodes):
+            now = draws.at(episode).within(f"fit/{role}")
+            memory[role] = player.fit(memory[role], experience, now)
+    for _ in range(staged.stage.episodes):
+        tick(1.0)
+
+
+def _diary(built: Built) -> Diary | None:
+    """One in which the roles that are fitted later are followed, if there are any."""
+    fitted = {role for s in built.stages if s.stage.loop == "fit" for role in s.stage.learn}
+    return Diary(fitted) if fitted else None
+
+
+class _Recorder:
+    """Measures of all stages, in buffers made once, chunk after chunk."""
+
+    def __init__(self, cell: Cell, scenario: Scenario, built: Built, worlds: int) -> None:
+        self._scenario, self._built, self._worlds = scenario, built, worlds
+        arm = cell.purpose == "arm"
+        self._sample = min(scenario.sample, worlds) if arm else 0
+        self._rounds = [recorded_rounds(scenario, s.stage, cell.purpose) for s in built.stages]
+        self._buffers: list[dict[str, np.ndarray]] = [{} for _ in built.stages]
+        self.hidden: dict[str, np.ndarray] = {}
+        played = [n for n, s in enumerate(built.stages) if s.stage.loop != "fit"]
+        self._last = played[-1]
+        self.hidden_rounds = _hidden_rounds(built.stages[self._last].rounds) if self._sample else ()
+
+    def keep(self, number: int, first: int, episode: int, table: Table, tick: Tick) -> None:
+        """Play the episode that a table is at, and put what was measured where it belongs."""
+        staged = self._built.stages[number]
+        keep = max(0, self._sample - first)
+        pictured = number == self._last and episode == staged.stage.episodes - 1 and keep > 0
+        names = list(table.game.hidden(table.state)) if pictured else []
+        kept = play_episode(
+            table,
+            self._scenario.measures,
+            at=self._rounds[number],
+            keep_hidden=dict.fromkeys(names, keep),
+            hidden_at=self.hidden_rounds if names else (),
+            tick=lambda _: tick(1.0),
+        )
+        rows = slice(first, first + len(table.worlds))
+        self._put_measures(number, rows, episode, kept)
+        for name, values in kept.hidden.items():
+            if name not in self.hidden:
+                shape = (self._sample, *values.shape[1:])
+                self.hidden[name] = np.empty(shape, values.numpy().dtype)
+            self.hidden[name][first : first + len(values)] = values.numpy()
+
+    def _put_measures(self, number: int, rows: slice, episode: int, kept: Kept) -> None:
+        buffers, episodes = self._buffers[number], self._built.stages[number].stage.episodes
+        for name, values in _split(kept.measures).items():
+            if name not in buffers:
+                shape = (self._worlds, episodes, len(kept.rounds))
+                buffers[name] = np.empty(shape, values.dtype)
+            buffers[name][rows, episode] = values
+
+    def stages(self) -> tuple[StageRecord, ...]:
+        """What was recorded of each stage in which somebody played."""
+        return tuple(
+            StageRecord(
+                name=staged.stage.name,
+                rounds=rounds,
+                measures=buffers,
+                predictions=dict(staged.game.predictions(staged.players, staged.rounds)),
+            )
+            for staged, rounds, buffers in zip(
+                self._built.stages, self._rounds, self._buffers, strict=True
+            )
+            if staged.stage.loop != "fit"
+        )
+
+
 def _names(built: Built) -> dict[str, tuple[str, ...]]:
-    names = getattr(built.population, "names", None)
+    """What the values are called: by the population, else by the environment."""
+    names = getattr(built.population, "names", None) or built.game.value_names
     return {"value_names": tuple(name.replace("_", " ") for name in names)} if names else {}
-
-
-def _hidden_names(built: Built) -> list[str]:
-    """The names of hidden quantities, from a first state of one world."""
-    table = Table(built.game, built.players, rounds=1, people=built.population)
-    table.reset(0)
-    return list(built.game.hidden(table.state))
 
 
 def _hidden_rounds(rounds: int, most: int = 50) -> tuple[int, ...]:
@@ -146,14 +198,11 @@ def _hidden_rounds(rounds: int, most: int = 50) -> tuple[int, ...]:
     return tuple(int(r) for r in np.unique(np.linspace(0, rounds, min(most, rounds) + 1).round()))
 
 
-def _joined(chunks: Sequence[Mapping[str, torch.Tensor]], name: str) -> np.ndarray:
-    return torch.cat([chunk[name] for chunk in chunks]).numpy()
-
-
-def _split(measures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _split(measures: Mapping[str, Tensor]) -> dict[str, Float[np.ndarray, "world round"]]:
     """Measures of several numbers a world, one by one."""
     split: dict[str, np.ndarray] = {}
-    for name, values in measures.items():
+    for name, tensor in measures.items():
+        values = tensor.numpy()
         if values.ndim == 2:
             split[name] = values
         else:

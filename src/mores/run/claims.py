@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from mores.analysis import verdicts
 from mores.analysis.drift import causal_drift
-from mores.analysis.verdicts import Verdict
+from mores.analysis.verdicts import Figures, Verdict
 from mores.errors import UserError
-from mores.run.cells import Record, mean_by
+from mores.run.record import Record, StageRecord, mean_by
 from mores.scenario.cell import Cell
 from mores.scenario.model import Claim, Scenario
 from mores.scenario.verify import arm_of
@@ -31,7 +32,7 @@ class Judged:
         verdict: over all points.
         arm: the arm it is about.
         points: of the sweep, in its order; one, without paths, where there is none.
-        by_point: the verdict at each.
+        by_point: the verdict at each; none where the claim is over uncertain parameters.
     """
 
     verdict: Verdict
@@ -46,33 +47,48 @@ def judge_all(scenario: Scenario, cells: Sequence[Cell], records: Records) -> li
 
 
 def point_key(cell: Cell) -> str:
-    """What cells at the same point of the sweep have in common."""
-    return json.dumps(dict(cell.point), sort_keys=True)
+    """What cells at the same point of the sweep, and of the uncertain parameters, share."""
+    return json.dumps([cell.purpose, cell.number, dict(cell.point)], sort_keys=True)
 
 
 def _judged(claim: Claim, scenario: Scenario, cells: Sequence[Cell], records: Records) -> Judged:
-    at = scenario.rounds if claim.at is None else claim.at
     arm = arm_of(scenario, claim) or ""
+    purpose = "draw" if claim.interval == "parameters" else "arm"
     points: list[Mapping[str, Any]] = []
-    single: list[Verdict] = []
+    found: list[Figures] = []
     for cell in cells:
-        if cell.arm != arm:
-            continue
-        others = {c.arm: records[c.id] for c in cells if point_key(c) == point_key(cell)}
-        record = records[cell.id]
-        values = values_at(record, claim.measure, at, _control(others, scenario))
-        reference = prediction = None
-        if claim.against is not None:
-            other = others[claim.against]
-            reference = values_at(other, claim.measure, at, _control(others, scenario))
-            if claim.kind != "exact":
-                reference = _beyond_rounding(reference, values)
-        if claim.prediction is not None:
-            prediction = float(_at(record.predictions[claim.prediction], at))
-        points.append(dict(cell.point))
-        single.append(verdicts.judge(claim, values, reference, prediction))
+        if cell.arm == arm and cell.purpose == purpose:
+            beside = {c.arm: records[c.id] for c in cells if point_key(c) == point_key(cell)}
+            points.append(dict(cell.point))
+            found.append(figures_of(claim, scenario, arm, beside))
+    if claim.interval == "parameters":
+        return Judged(verdicts.judge_draws(claim, found), arm, [{}], [])
+    single = [verdicts.judge(claim, *figures) for figures in found]
     overall = single[0] if len(single) == 1 else verdicts.over_points(claim, single)
     return Judged(overall, arm, points, single)
+
+
+def figures_of(claim: Claim, scenario: Scenario, arm: str, beside: Records) -> Figures:
+    """What a claim looks at, one figure a replicate, at one point.
+
+    Args:
+        claim: the claim, or anything that names a measure, a stage and a round as it does.
+        scenario: what it belongs to.
+        arm: the arm that it is about.
+        beside: the records of the arms at that point, by arm.
+    """
+    stage = scenario.stage(claim.stage)
+    at = scenario.rounds_in(stage) if claim.at is None else claim.at
+    record, control = beside[arm], beside.get(scenario.control or "")
+    values = values_at(record, claim.measure, stage.name, at, control)
+    reference = prediction = None
+    if claim.against is not None:
+        reference = values_at(beside[claim.against], claim.measure, stage.name, at, control)
+        if claim.kind != "exact":
+            reference = _beyond_rounding(reference, values)
+    if claim.prediction is not None:
+        prediction = float(_at(record.stage(stage.name).predictions[claim.prediction], at))
+    return Figures(values, reference, prediction)
 
 
 def _beyond_rounding(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -86,36 +102,39 @@ def _beyond_rounding(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where(alike, values, reference)
 
 
-def _control(records: Mapping[str, Record], scenario: Scenario) -> Record | None:
-    return None if scenario.control is None else records[scenario.control]
+def values_at(
+    record: Record, measure: str, stage: str, at: int, control: Record | None
+) -> Float[np.ndarray, " replicate"]:
+    """One number a replicate: a measure after so many rounds, averaged over worlds and episodes.
 
-
-def values_at(record: Record, measure: str, at: int, control: Record | None) -> np.ndarray:
-    """One number a replicate: a measure after so many rounds. Derived measures need the control."""
-    column = record.rounds.index(at)
+    Derived measures need the control's record.
+    """
+    column = record.stage(stage).rounds.index(at)
     if measure == "causal_drift":
         assert control is not None  # seen to when the scenario was checked
-        return drift_from(record, control)[:, column]
-    return record.by_replicate(measure)[:, column]
+        return drift_from(record, control, stage)[:, column]
+    return record.by_replicate(measure, stage)[:, column]
 
 
-def drift_from(record: Record, control: Record) -> np.ndarray:
+def drift_from(
+    record: Record, control: Record, stage: str | None = None
+) -> Float[np.ndarray, "replicate round"]:
     """Distance of an arm's centre from the control's, world by world on shared draws.
 
-    Averaged over the worlds of each replicate: `[replicate, round]`.
+    Averaged over the worlds and episodes of each replicate.
     """
-    here, there = _centre(record), _centre(control)
+    here, there = _centre(record.stage(stage)), _centre(control.stage(stage))
     if here.shape[-1] != there.shape[-1]:
         raise UserError(
             f"causal_drift needs as many values in {record.cell} as in {control.cell}: "
             f"{here.shape[-1]} and {there.shape[-1]}"
         )
     apart = causal_drift(here, there)
-    return mean_by(record.replicate, apart)
+    return mean_by(record.replicate, apart.mean(1))
 
 
-def _centre(record: Record) -> np.ndarray:
-    return np.stack([record.measures[n] for n in record.components("centre")], -1)
+def _centre(stage: StageRecord) -> Float[np.ndarray, "world episode round value"]:
+    return np.stack([stage.measures[name] for name in stage.components("centre")], -1)
 
 
 def _at(prediction: Any, at: int) -> float:

@@ -1,23 +1,31 @@
-"""Run a scenario: play its cells one after another, judge its claims, write the run's folder."""
+"""Run a scenario: play its cells, judge its claims, write the run's folder.
+
+Claims and report are always made from what is on disk. So a run on one process, on many, and one
+that was killed and resumed take the same path, and end in the same numbers, bit for bit.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mores.analysis.verdicts import Verdict
 from mores.errors import UserError
-from mores.run import store
-from mores.run.cells import Record, play_cell
+from mores.run import files
 from mores.run.claims import Judged, judge_all
+from mores.run.folder import CELLS, Hold, begin, make_folder
+from mores.run.playing import Job, check_known_elsewhere, play_missing
+from mores.run.pool import Pool, processes
 from mores.run.progress import Progress
-from mores.run.provenance import now, provenance, short_hash
-from mores.scenario.cell import Cell
-from mores.scenario.expand import check, recorded_rounds, resolved
+from mores.run.provenance import now, provenance
+from mores.run.status import Status
+from mores.run.stopping import stoppable
+from mores.run.uncertainty import plan
+from mores.scenario.expand import resolved
 from mores.scenario.load import Loaded
 from mores.scenario.model import Scenario
 
@@ -28,11 +36,13 @@ class Result:
 
     Attributes:
         folder: where it is on disk.
+        scenario: what was run.
         verdicts: one for each claim of the scenario, in its order.
         arms: the arm each of them is about.
     """
 
     folder: Path
+    scenario: Scenario
     verdicts: list[Verdict]
     arms: list[str]
 
@@ -52,6 +62,7 @@ def run(
     out: Path | None = None,
     only: Sequence[int] | None = None,
     progress: bool = True,
+    jobs: int | Pool = 1,
 ) -> Result:
     """Run a scenario.
 
@@ -60,120 +71,94 @@ def run(
         out: folder to write into, new or empty; by default one of its own under `runs/`.
         only: replicates to play, by number; by default all.
         progress: show how far it is.
+        jobs: processes that play cells side by side; 0: one for each core; or a pool of them.
 
     Raises:
         UserError: the scenario cannot be run, and nothing was written; or the folder cannot be
-            written any more, and its `status.json` says where the run stopped.
+            written any more, and its `status.json` says where the run stopped. What is missing
+            can be played later, with `mores.run.resume`.
     """
     scenario = loaded.scenario
-    cells = check(loaded)
-    replicates = _chosen(scenario, only)
+    cells = plan(loaded)
+    replicates = chosen(scenario, only)
     text = resolved(scenario, cells)
-    folder = _make_folder(scenario, text, out)
-    with _one_thread():
-        origin = provenance(text, scenario.seed)
-    store.write_text(folder / "scenario.yaml", loaded.text)
-    store.write_text(folder / "resolved.yaml", text)
-    store.write_json(folder / "provenance.json", origin)
-    index = {cell.id: {"arm": cell.arm, "point": dict(cell.point)} for cell in cells}
-    store.write_json(folder / "cells.json", index)
-    log = _Log(folder / "log.txt")
+    count = processes(jobs)
+    if count > 1:
+        check_known_elsewhere(cells)
+    folder = make_folder(scenario, text, out)
+    with Hold(folder):
+        origin = provenance(text, scenario.seed, count)
+        origin |= {"overrides": list(loaded.overrides), "only": replicates if only else None}
+        order = begin(folder, loaded, text, cells, only, origin)
+        modules = tuple(module.path for module in order.load)
+        job = Job(folder, scenario, cells, replicates, modules)
+        return complete(job, origin, jobs, progress)
+
+
+def complete(
+    job: Job, origin: Mapping[str, Any], jobs: int | Pool = 1, progress: bool = True
+) -> Result:
+    """Play the cells that are not there yet, judge all, and write the report.
+
+    Args:
+        job: the run, whose folder this process holds.
+        origin: where it comes from, for `provenance.json`.
+        jobs: see `run`.
+        progress: show how far it is.
+    """
     began = time.monotonic()
-    try:
-        records = _play_all(scenario, cells, replicates, folder, log, progress)
-        claims = judge_all(scenario, cells, records)
-        judged = [claim.verdict for claim in claims]
-        arms = [claim.arm for claim in claims]
-        store.write_json(folder / "claims.json", [_plain(claim) for claim in claims])
-        origin |= {"finished": now(), "seconds": round(time.monotonic() - began, 2)}
-        store.write_json(folder / "provenance.json", origin)
-        _report(folder, scenario, cells, records, judged, origin)
-        _status(folder, "done", cells, len(cells))
-        log.line(f"done in {origin['seconds']} s")
-    except BaseException as error:
-        with contextlib.suppress(UserError):
-            _status(folder, "stopped", cells, log.cells)
-            log.line(f"stopped: {type(error).__name__}: {error}")
-        raise
-    return Result(folder, judged, arms)
+    there = [cell.id for cell in job.cells if (job.folder / CELLS / cell.id).is_dir()]
+    status = Status(job.folder, [cell.id for cell in job.cells], there, processes(jobs))
+    with _accounted(status), stoppable():
+        status.write("running")
+        costs = {cell.id: job.cost(cell) for cell in job.cells if cell.id not in status.done}
+        with Progress(job.scenario.name, costs, len(there), progress) as bar:
+            play_missing(job, status, bar, jobs)
+            bar.then("judging claims")
+            claims, judged = judge(job)
+            files.write_json(job.folder / "claims.json", [_plain(claim) for claim in claims])
+            seconds = round(origin.get("seconds", 0.0) + time.monotonic() - began, 2)
+            told = {**origin, "finished": now(), "seconds": seconds}
+            files.write_json(job.folder / "provenance.json", told)
+            bar.then("writing the report")
+            _report(job, judged, told)
+        status.write("done")
+        status.log(f"done in {time.monotonic() - began:.2f} s")
+    return judged
 
 
-def _play_all(
-    scenario: Scenario,
-    cells: Sequence[Cell],
-    replicates: Sequence[int],
-    folder: Path,
-    log: _Log,
-    progress: bool,
-) -> dict[str, Record]:
-    rounds = recorded_rounds(scenario)
-    records: dict[str, Record] = {}
-    with _one_thread(), Progress(scenario.name, len(cells), progress) as bar:
-        for number, cell in enumerate(cells):
-            _status(folder, "running", cells, number)
-            began = time.monotonic()
-            bar.begin(cell.id)
-            record = play_cell(cell, scenario, rounds, replicates, bar.advance)
-            store.write_record(folder / "cells" / cell.id, record)
-            bar.end()
-            records[cell.id] = record
-            log.cells = number + 1
-            log.line(f"{cell.id}: {time.monotonic() - began:.2f} s")
-    return records
+def judge(job: Job) -> tuple[list[Judged], Result]:
+    """Put the claims to the cells on disk."""
+    claims = judge_all(job.scenario, job.cells, job.records())
+    verdicts = [claim.verdict for claim in claims]
+    return claims, Result(job.folder, job.scenario, verdicts, [claim.arm for claim in claims])
+
+
+def chosen(scenario: Scenario, only: Sequence[int] | None) -> list[int]:
+    """The replicates that are played.
+
+    Raises:
+        UserError: there are no such replicates.
+    """
+    if only is None:
+        return list(range(scenario.replicates))
+    asked = sorted(set(only))
+    if not asked or asked[0] < 0 or asked[-1] >= scenario.replicates:
+        raise UserError(f"replicates run from 0 to {scenario.replicates - 1}, not {list(only)}")
+    return asked
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Small tensors are quicker on one thread, and sums do not depend on how many there are."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _accounted(status: Status) -> Iterator[None]:
+    """Whatever ends the run, its folder says so, and the error how to go on."""
     try:
         yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _chosen(scenario: Scenario, only: Sequence[int] | None) -> list[int]:
-    if only is None:
-        return list(range(scenario.replicates))
-    chosen = sorted(set(only))
-    if not chosen or chosen[0] < 0 or chosen[-1] >= scenario.replicates:
-        raise UserError(f"replicates run from 0 to {scenario.replicates - 1}, not {list(only)}")
-    return chosen
-
-
-def _make_folder(scenario: Scenario, text: str, out: Path | None) -> Path:
-    if out is not None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            if any(out.iterdir()):
-                raise UserError(f"{out} is not empty: a run writes into a new or empty folder")
-            (out / "cells").mkdir()  # fails if another run has begun here
-        except OSError as error:
-            raise UserError(f"cannot write to {out}: {error.strerror or error}") from None
-        return out
-    first = Path("runs") / scenario.name / f"{now()}-{short_hash(text)}"
-    for number in range(1000):
-        folder = first.with_name(f"{first.name}-{number}") if number else first
-        try:
-            folder.mkdir(parents=True)
-            (folder / "cells").mkdir()
-        except FileExistsError:
-            continue  # the same scenario was begun in the same second
-        except OSError as error:
-            raise UserError(f"cannot write to {folder}: {error.strerror or error}") from None
-        return folder
-    raise UserError(f"{first} and 999 names beside it are taken")
-
-
-def _status(folder: Path, state: str, cells: Sequence[Cell], finished: int) -> None:
-    done = [cell.id for cell in cells[:finished]]
-    todo = [cell.id for cell in cells[finished:]]
-    store.write_json(
-        folder / "status.json", {"state": state, "at": now(), "done": done, "to_do": todo}
-    )
+    except BaseException as error:
+        orderly = isinstance(error, (KeyboardInterrupt, files.CannotWrite))
+        status.end("stopped" if orderly else "failed", f"stopped: {type(error).__name__}: {error}")
+        whole, cells = len(status.done), len(status.done) + len(status.to_do)
+        error.add_note(f"{whole} of {cells} cells are kept; to go on: mores resume {status.folder}")
+        raise
 
 
 def _plain(judged: Judged) -> dict[str, Any]:
@@ -200,21 +185,7 @@ def _figures(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _report(folder: Path, *rest: Any) -> None:
+def _report(job: Job, judged: Result, origin: Mapping[str, Any]) -> None:
     from mores.run.report import write_report
 
-    write_report(folder, *rest)
-
-
-class _Log:
-    """A plain log, a line at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.cells = path, 0
-
-    def line(self, text: str) -> None:
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(f"{now()} {text}\n")
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror or error}") from None
+    write_report(job.folder, job.scenario, job.cells, job.records(), judged.verdicts, origin)

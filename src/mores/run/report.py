@@ -1,28 +1,37 @@
-"""The report of a run: one HTML file with everything in it, for a reader in a hurry."""
+"""The report of a run: one HTML file with everything in it, for a reader in a hurry.
+
+It asks nothing of a network, runs no script, and takes its colours from the reader's theme. Texts
+of a scenario are data: they are escaped wherever they stand.
+"""
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from mores.analysis.verdicts import Verdict
-from mores.run import store
-from mores.run.cells import Record
-from mores.run.figures import figures
+from mores.run import report_claims, report_tables
+from mores.run.figures import Picture, Shown, pictures
+from mores.run.figures.causes import effects, strongest
+from mores.run.figures.shown import interval, number
+from mores.run.figures.theme import DARK, LIGHT
+from mores.run.files import write_bytes, write_text
+from mores.run.record import Record
 from mores.scenario.cell import Cell
-from mores.scenario.model import Claim, Scenario
-from mores.scenario.verify import arm_of
+from mores.scenario.model import Scenario
 
-KINDS = {
-    "exact": "a formula or a logical consequence; every replicate must agree",
-    "statistical": "the 95 % interval must lie inside the bound",
-    "by_construction": "follows from what was put in by hand; the interval must lie inside, too",
-    "report": "a figure without a verdict",
+HEADINGS = {  # of figures, by the beginning of their names
+    "drift": "How far, and which way",
+    "people": "The people, at the start and at the end",
+    "causes": "Because of what",
+    "learning": "Learning",
+    "formulas": "Against the formulas",
+    "sweep": "Over the sweep",
+    "sensitivity": "Which assumption carries the result",
+    "measures": "Every measure",
 }
 
 
@@ -33,104 +42,105 @@ def write_report(
     records: Mapping[str, Record],
     judged: Sequence[Verdict],
     origin: Mapping[str, Any],
+    sensitivity: Any = None,
+    calibration: Any = None,
 ) -> None:
-    """Write `report.html`, and its pictures as PNG under `figures/`."""
+    """Write `report.html`, and its figures as PNG under `figures/`.
+
+    Args:
+        folder: of the run.
+        scenario: what was run.
+        cells: of the run; those that are no arms are left out of figures.
+        records: of the cells, by id.
+        judged: a verdict for each claim.
+        origin: provenance.
+        sensitivity: `mores.analysis.sensitivity.Indices`, where a scenario asks for them.
+        calibration: `mores.calibrate.Calibrated`, where the parameters are from one at hand.
+    """
+    shown = Shown.of(scenario, cells, records)
+    drawn = pictures(shown, sensitivity)
+    (folder / "figures").mkdir(exist_ok=True)
+    for picture in drawn:
+        write_bytes(folder / "figures" / f"{picture.figure.name}.png", picture.png)
+    text = page(shown, judged, origin, drawn, calibration)
+    write_text(folder / "report.html", text)
+
+
+def page(
+    shown: Shown,
+    judged: Sequence[Verdict],
+    origin: Mapping[str, Any],
+    drawn: Sequence[Picture],
+    calibration: Any = None,
+) -> str:
+    """The report as HTML."""
     from jinja2 import Environment, StrictUndefined
 
-    pictures = figures(scenario, cells, records, judged)
-    (folder / "figures").mkdir(exist_ok=True)
-    for picture in pictures:
-        store.write_bytes(folder / "figures" / picture.name, picture.png)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    template = (resources.files("mores.run") / "report.html.j2").read_text(encoding="utf-8")
-    counts = dict.fromkeys(("holds", "fails", "undecided", "report"), 0)
-    for verdict in judged:
-        counts[verdict.verdict] += 1
-    text = environment.from_string(template).render(
-        scenario=scenario,
-        counts=counts,
-        rows=[_row(verdict, scenario) for verdict in judged],
-        kinds=KINDS,
-        pictures=[
-            {
-                "name": picture.name,
-                "caption": picture.caption,
-                "data": base64.b64encode(picture.png).decode(),
-            }
-            for picture in pictures
-        ],
-        arms=_arms(scenario, cells),
-        sweep={path: ", ".join(map(str, values)) for path, values in scenario.sweep.items()},
-        replicates=len(set(next(iter(records.values())).replicate.tolist())),
-        origin=json.dumps(origin, indent=2, ensure_ascii=False),
-        finished=origin.get("finished", ""),
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    store.write_text(folder / "report.html", text)
+    template = (resources.files("mores.run") / "report.html.j2").read_text(encoding="utf-8")
+    scenario, drift = shown.scenario, effects(shown)
+    columns, ends = report_tables.ends(shown)
+    counts = {word: sum(v.verdict == word for v in judged) for word in report_claims.WORDS}
+    return environment.from_string(template).render(
+        scenario=scenario,
+        light=LIGHT,
+        dark=DARK,
+        answer=report_claims.answer(judged),
+        drift_answer=drift_sentence(shown),
+        counts=counts,
+        words=report_claims.WORDS,
+        signs=report_claims.SIGNS,
+        claims=report_claims.rows(scenario, judged),
+        kinds={
+            kind.replace("_", " "): told
+            for kind, told in report_claims.KINDS.items()
+            if any(verdict.claim.kind == kind for verdict in judged)
+        },
+        sections=_sections(drawn),
+        effects=report_tables.effects(drift),
+        effect_names=list(drift[0].parts) if drift else [],
+        columns=columns,
+        ends=ends,
+        fitted=report_tables.fitted(shown, calibration),
+        targets=report_tables.targets(shown),
+        remarks=list(calibration.remarks) if calibration is not None else [],
+        arms=report_tables.arms(shown),
+        stages=report_tables.stages(scenario),
+        parameters=report_tables.parameters(scenario),
+        ranges=report_tables.ranges(scenario),
+        points=len(shown.points),
+        replicates=shown.replicates,
+        provenance=report_tables.provenance(origin),
+        origin=json.dumps(origin, indent=2, ensure_ascii=False),
+    )
 
 
-def _row(verdict: Verdict, scenario: Scenario) -> dict[str, Any]:
-    claim, estimate = verdict.claim, verdict.estimate
-    return {
-        "says": claim.says,
-        "verdict": verdict.verdict,
-        "reason": verdict.reason,
-        "kind": claim.kind,
-        "what": _what(claim, scenario),
-        "bound": bound_text(claim),
-        "estimate": number(estimate.value),
-        "interval": f"{number(estimate.low)} to {number(estimate.high)}",
-        "n": estimate.n,
-        "method": estimate.method,
-        "points": verdict.n_points,
-        "source": claim.source or "",
-    }
-
-
-def _what(claim: Claim, scenario: Scenario) -> str:
-    text = claim.measure if claim.kind == "exact" else f"{claim.statistic} of {claim.measure}"
-    if scenario.arms:
-        text += f" in {arm_of(scenario, claim)}"
-    if claim.against:
-        text += f" against {claim.against}"
-    if claim.prediction:
-        text += f" against the formula {claim.prediction}"
-    if claim.relative:
-        text += ", relative"
-    at = scenario.rounds if claim.at is None else claim.at
-    return f"{text}, after {at} rounds"
-
-
-def bound_text(claim: Claim) -> str:
-    """The bound in words."""
-    bound = claim.bound
-    if bound is None:
-        return ""
-    if bound.above is not None:
-        return f"above {number(bound.above)}"
-    if bound.below is not None:
-        return f"below {number(bound.below)}"
-    if bound.within is not None:
-        return f"from {number(bound.within[0])} to {number(bound.within[1])}"
-    by = f" by more than {number(claim.smallest_effect)}" if claim.smallest_effect else ""
-    return f"differs from {number(bound.differs_from)}{by}"
-
-
-def number(x: float | None) -> str:
-    """A number as a reader wants it: four digits."""
-    if x is None or math.isnan(x):
-        return "not a number"
-    if math.isinf(x):
-        return "∞" if x > 0 else "−∞"
-    return f"{x:.4g}".replace("-", "−")
-
-
-def _arms(scenario: Scenario, cells: Sequence[Cell]) -> list[dict[str, str]]:
+def _sections(drawn: Sequence[Picture]) -> list[dict[str, Any]]:
+    """Figures under their headings, in the order in which they were drawn."""
+    sections: dict[str, list[Picture]] = {}
+    for picture in drawn:
+        sections.setdefault(picture.figure.name.partition("_")[0], []).append(picture)
     return [
-        {
-            "name": name,
-            "differs": ", ".join(f"{path} = {value}" for path, value in changes.items())
-            or "as the scenario says",
-            "control": "control" if name == scenario.control else "",
-        }
-        for name, changes in scenario.arms.items()
+        {"id": kind, "heading": HEADINGS[kind], "pictures": found}
+        for kind, found in sections.items()
     ]
+
+
+def drift_sentence(shown: Shown) -> str:
+    """Which arm moved people most, how far and which way; empty where drift is not known."""
+    found = strongest(shown)
+    if found is None or found.distance is None:
+        return ""
+    control = shown.scenario.control
+    if found.distance.value == 0.0:
+        return f"No arm moves the people's centre away from where it is in “{control}”."
+    assert shown.control is not None
+    value, part = max(found.parts.items(), key=lambda item: abs(item[1].value))
+    way = "higher" if part.value > 0 else "lower"
+    return (
+        f"People move most in “{found.name}” ({', '.join(found.causes)}): after "
+        f"{shown.control.rounds[-1]} rounds their centre is {interval(found.distance)} away from "
+        f"where it is in “{control}”, mostly {way} in {value} ({number(part.value)})."
+    )

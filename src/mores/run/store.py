@@ -1,143 +1,225 @@
-"""What a run leaves on disk. Every file is whole or absent: written beside, then renamed.
+"""What a cell leaves on disk, and reading it back. A cell's folder is complete or absent.
 
 measures.parquet   replicate, world, stage, episode, round, measure, value: one row a number
 trajectory.zarr    sampled hidden quantities, with units and names
+cell.json          stages, their formulas' values, names; size and checksum of every other file
+
+Measures are float32, formulas float64. A cell that was read back is bit for bit the cell that was
+written, so claims are always judged from what is on disk, whoever played it and when.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import os
-import shutil
-from collections.abc import Callable, Mapping
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mores.errors import UserError
-from mores.run.cells import Record
+from mores.run.files import CannotWrite, whole_folder, write_bytes, write_json, write_text
+from mores.run.record import Prediction, Record, StageRecord
+from mores.run.tables import labels, write_measures, write_trajectory
 
-STAGE = "play"  # the one stage there is
+__all__ = [
+    "CannotWrite", "StoredRecords", "damage", "read_record", "write_bytes", "write_json",
+    "write_record", "write_text",
+]  # fmt: skip
 
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is either whole or not there."""
-    _beside(path, lambda spare: spare.write_text(text, encoding="utf-8"))
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file that is either whole or not there."""
-    _beside(path, lambda spare: spare.write_bytes(data))
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write strict JSON: what is not a finite number becomes null."""
-    write_text(path, json.dumps(_finite(data), indent=2, ensure_ascii=False) + "\n")
+MEASURES, TRAJECTORY, ABOUT = "measures.parquet", "trajectory.zarr", "cell.json"
+FORMAT = 1
+KEPT = 2**28  # measured numbers that are kept in memory at a time: 1 GiB
 
 
-def _beside(path: Path, write: Callable[[Path], Any]) -> None:
-    spare = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(spare)
-        os.replace(spare, path)
-    except OSError as error:
-        spare.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-
-
-def _finite(data: Any) -> Any:
-    if isinstance(data, float) and not math.isfinite(data):
-        return None
-    if isinstance(data, Mapping):
-        return {str(key): _finite(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [_finite(value) for value in data]
-    if isinstance(data, np.generic):
-        return _finite(data.item())
-    return data
+class Damaged(UserError):
+    """A cell's folder is not as it was written."""
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Write a cell's measures and sampled trajectory into its folder."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make {folder}: {error.strerror or error}") from None
-    _write_measures(folder / "measures.parquet", record)
-    if record.hidden:
-        _write_trajectory(folder / "trajectory.zarr", record)
+    """Write a cell: measures, sampled trajectory, and what they are about.
+
+    Raises:
+        CannotWrite: the disk says no; there is no such cell then.
+    """
+    with whole_folder(folder) as spare:
+        write_measures(spare / MEASURES, record)
+        if record.hidden:
+            write_trajectory(spare / TRAJECTORY, record)
+        about = _about(record)
+        about["files"] = {
+            str(file.relative_to(spare)): _seal(file)
+            for file in sorted(spare.rglob("*"))
+            if file.is_file()
+        }
+        text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False)
+        (spare / ABOUT).write_text(text + "\n", encoding="utf-8")
 
 
-def _write_measures(path: Path, record: Record) -> None:
-    import pyarrow as pa
+def read_record(folder: Path) -> Record:
+    """A cell as it was written; its sampled trajectory is read when it is looked at.
+
+    Raises:
+        Damaged: it is not there, or cut off.
+    """
     import pyarrow.parquet as pq
 
-    worlds, rounds = len(record.replicate), len(record.rounds)
-    size = worlds * rounds
-    names = list(record.measures)
-
-    def write(spare: Path) -> None:
-        with pq.ParquetWriter(spare, _schema()) as writer:
-            for number, name in enumerate(names):  # a measure at a time: memory stays small
-                columns = {
-                    "replicate": np.repeat(record.replicate, rounds).astype(np.int32),
-                    "world": np.repeat(record.world, rounds).astype(np.int32),
-                    "stage": pa.DictionaryArray.from_arrays(np.zeros(size, np.int32), [STAGE]),
-                    "episode": np.zeros(size, np.int32),
-                    "round": np.tile(np.array(record.rounds, np.int32), worlds),
-                    "measure": pa.DictionaryArray.from_arrays(
-                        np.full(size, number, np.int32), names
-                    ),
-                    "value": record.measures[name].reshape(-1).astype(np.float32),
-                }
-                writer.write_table(pa.table(columns, schema=_schema()))
-
-    _beside(path, write)
-
-
-def _schema() -> Any:
-    import pyarrow as pa
-
-    name = pa.dictionary(pa.int32(), pa.string())
-    whole = pa.int32()
-    return pa.schema(
-        [
-            ("replicate", whole),
-            ("world", whole),
-            ("stage", name),
-            ("episode", whole),
-            ("round", whole),
-            ("measure", name),
-            ("value", pa.float32()),
-        ]
-    )
-
-
-def _write_trajectory(path: Path, record: Record) -> None:
-    import xarray as xr
-
-    variables = {}
-    for name, values in record.hidden.items():
-        inner = [f"{name}_{axis}" for axis in range(values.ndim - 2)]
-        variables[name] = (["sample", "round", *inner], values, {"units": "1", "long_name": name})
-    kept = len(next(iter(record.hidden.values())))
-    data = xr.Dataset(
-        variables,
-        coords={
-            "round": ("round", list(record.hidden_rounds), {"units": "rounds completed"}),
-            "replicate": ("sample", record.replicate[:kept]),
-            "world": ("sample", record.world[:kept]),
-        },
-        attrs={"cell": record.cell, "stage": STAGE},
-    )
-    spare = path.with_name(f".{path.name}.{os.getpid()}.part")
+    about = _read_about(folder)
+    path = folder / MEASURES
     try:
-        data.to_zarr(spare, mode="w", consolidated=False)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(spare, path)
-    except OSError as error:
-        shutil.rmtree(spare, ignore_errors=True)
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+        with pq.ParquetFile(path) as file:
+            values = file.read(["value"], use_threads=False)["value"].to_numpy()
+            first = about["stages"][0]
+            repeats = first["episodes"] * len(first["rounds"])
+            replicate, world = labels(file, about["worlds"], repeats)
+        return Record(
+            cell=about["cell"],
+            replicate=replicate,
+            world=world,
+            stages=_stages(about, values),
+            hidden=_Sampled(folder / TRAJECTORY, about["hidden"]),
+            hidden_rounds=tuple(about["hidden_rounds"]),
+            value_names=tuple(about["value_names"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise Damaged(f"cannot read {path}: {error}") from None
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a cell's folder; None where every file is as it was written."""
+    try:
+        about = _read_about(folder)
+        for name, (size, checksum) in about["files"].items():
+            path = folder / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != size:
+                return f"{name} is {path.stat().st_size} bytes long and should be {size}"
+            if _seal(path)[1] != checksum:
+                return f"{name} was changed"
+    except (OSError, ValueError, KeyError, TypeError, UserError) as error:
+        return f"{ABOUT}: {error}"
+    return None
+
+
+class StoredRecords(Mapping[str, Record]):
+    """The cells of a run by id, read when they are asked for; a few are kept in memory."""
+
+    def __init__(self, folder: Path, cells: Sequence[str]) -> None:
+        self._folder, self._cells = folder, dict.fromkeys(cells)
+        self._kept: OrderedDict[str, Record] = OrderedDict()
+
+    def __getitem__(self, cell: str) -> Record:
+        if cell not in self._kept:
+            if cell not in self._cells:
+                raise KeyError(cell)
+            self._kept[cell] = read_record(self._folder / cell)
+            while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(cell)
+        return self._kept[cell]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cells)
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+
+class _Sampled(Mapping[str, np.ndarray]):
+    """The arrays of a trajectory, read when they are asked for."""
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self._path, self._names = path, tuple(names)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        import zarr
+
+        if name not in self._names:
+            raise KeyError(name)
+        try:
+            return np.asarray(zarr.open_array(self._path / name, mode="r")[...])
+        except (OSError, ValueError, KeyError) as error:
+            raise Damaged(f"cannot read {self._path}: {error}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _size(record: Record) -> int:
+    return sum(rows.size for stage in record.stages for rows in stage.measures.values())
+
+
+def _seal(path: Path) -> list[int]:
+    """Size and checksum of a file."""
+    size = checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            size, checksum = size + len(block), zlib.crc32(block, checksum)
+    return [size, checksum]
+
+
+def _about(record: Record) -> dict[str, Any]:
+    """What the numbers of a cell are about, as JSON."""
+    return {
+        "format": FORMAT,
+        "cell": record.cell,
+        "worlds": len(record.replicate),
+        "stages": [
+            {
+                "name": stage.name,
+                "episodes": next(iter(stage.measures.values())).shape[1],
+                "rounds": list(stage.rounds),
+                "measures": list(stage.measures),
+                "predictions": {n: _plain(value) for n, value in stage.predictions.items()},
+            }
+            for stage in record.stages
+        ],
+        "hidden": list(record.hidden),
+        "hidden_rounds": list(record.hidden_rounds),
+        "value_names": list(record.value_names),
+    }
+
+
+def _plain(value: Prediction) -> Any:
+    """Numbers as JSON has them, exactly; those it has not as `nan`, `inf`, `-inf`."""
+    if np.ndim(value):
+        return [_plain(float(one)) for one in np.asarray(value)]
+    number = float(value)
+    return number if np.isfinite(number) else repr(number)
+
+
+def _number(value: Any) -> Prediction:
+    return np.array([float(one) for one in value]) if isinstance(value, list) else float(value)
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    path = folder / ABOUT
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Damaged(f"cannot read {path}: {error}") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise Damaged(f"cannot read {path}: not a cell as this version of mores writes it")
+    return about
+
+
+def _stages(about: Mapping[str, Any], values: np.ndarray) -> tuple[StageRecord, ...]:
+    stages, start = [], 0
+    for told in about["stages"]:
+        shape = (about["worlds"], told["episodes"], len(told["rounds"]))
+        measures = {}
+        for name in told["measures"]:
+            stop = start + int(np.prod(shape))
+            measures[name] = values[start:stop].reshape(shape)
+            start = stop
+        predictions = {name: _number(value) for name, value in told["predictions"].items()}
+        stages.append(StageRecord(told["name"], tuple(told["rounds"]), measures, predictions))
+    if start != len(values):
+        raise ValueError(f"{len(values)} numbers, not {start}")
+    return tuple(stages)

@@ -1,0 +1,192 @@
+"""Play the cells of a run that are missing: here, or side by side in worker processes.
+
+A cell that fails does not take the others with it: they are played first, and its error is raised
+in the end. A full disk and a request to stop end everything at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+
+from mores.errors import UserError
+from mores.registry import Shelf, class_of
+from mores.run import files
+from mores.run.folder import CELLS
+from mores.run.pool import Event, Pool, processes
+from mores.run.progress import Progress
+from mores.run.status import Status
+from mores.run.store import StoredRecords, write_record
+from mores.run.worker import Task
+from mores.scenario.cell import Cell
+from mores.scenario.model import Scenario
+
+
+class CellBroken(RuntimeError):
+    """A defect of the code that a cell plays, in a worker process."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run as it is to be played.
+
+    Attributes:
+        folder: of the run.
+        scenario: what is run.
+        cells: all of its cells.
+        replicates: which are played of the arms.
+        modules: Python files of the user's own that it needs.
+    """
+
+    folder: Path
+    scenario: Scenario
+    cells: Sequence[Cell]
+    replicates: Sequence[int]
+    modules: tuple[str, ...] = ()
+
+    def replicates_of(self, cell: Cell) -> Sequence[int]:
+        """At draws of uncertain parameters fewer replicates are played."""
+        if cell.purpose == "arm" or self.scenario.uncertain is None:
+            return self.replicates
+        return range(self.scenario.uncertain.replicates)
+
+    def cost(self, cell: Cell) -> float:
+        """How much there is to do in a cell, in rounds of a world."""
+        rounds = sum(s.episodes * (s.rounds or cell.rounds) for s in cell.stages)
+        return float(rounds * self.scenario.worlds * len(self.replicates_of(cell)))
+
+    def task(self, cell: Cell) -> Task:
+        """A cell, to be played elsewhere."""
+        folder = self.folder / CELLS / cell.id
+        return Task(folder, cell, self.scenario, self.replicates_of(cell), self.modules)
+
+    def records(self) -> StoredRecords:
+        """What is on disk."""
+        return StoredRecords(self.folder / CELLS, [cell.id for cell in self.cells])
+
+
+def check_known_elsewhere(cells: Sequence[Cell]) -> None:
+    """See that worker processes can make what this one can.
+
+    Raises:
+        UserError: a class stands in the script that is running, which workers do not run.
+    """
+    for cell in cells:
+        asked: list[tuple[Shelf, str]] = [("environment", cell.env["kind"])]
+        asked += [("player", player["kind"]) for player in cell.players.values()]
+        asked += [("population", cell.people["kind"])] if cell.people is not None else []
+        for shelf, kind in asked:
+            if class_of(shelf, kind).__module__ == "__main__":
+                raise UserError(
+                    f"jobs: the {shelf} {kind!r} is known to this script alone: put it into a file "
+                    "of its own, and import that with mores.own_code.load_modules or --load"
+                )
+
+
+def play_missing(job: Job, status: Status, bar: Progress, jobs: int | Pool = 1) -> None:
+    """Play the cells that `status` does not know to be done.
+
+    Raises:
+        CannotWrite: the disk says no; what was written is whole.
+        UserError, Exception: a cell failed; all others were played.
+    """
+    missing = [cell for cell in job.cells if cell.id not in status.done]
+    first: BaseException | None = None
+    # Closed whatever happens here: no worker may go on when this is over.
+    with contextlib.closing(_events(job, missing, bar, jobs)) as events:
+        for event, error in events:
+            if event.is_ == "done":
+                status.log(f"{event.cell}: {event.seconds:.2f} s")
+                status.finished(event.cell)
+            elif event.is_ == "again":
+                text = f"cell {event.cell}: {event.error}; it is played again"
+                status.log(text)
+                bar.note(text)
+                bar.restart(event.cell)
+                continue
+            else:
+                first = first or error
+                status.failed[event.cell] = event.error
+                status.log(f"{event.cell} failed: {event.error}\n{event.traceback}".rstrip())
+                if len(missing) > 1:
+                    bar.note(f"cell {event.cell} failed: {event.error}")
+            bar.end(event.cell)
+    if first is not None:
+        raise first
+
+
+def _events(
+    job: Job, missing: Sequence[Cell], bar: Progress, jobs: int | Pool
+) -> Generator[tuple[Event, BaseException | None], None, None]:
+    """What becomes of each cell, and the error of one that failed."""
+    if not missing:
+        return
+    if not isinstance(jobs, Pool) and processes(jobs) == 1:
+        yield from _here(job, missing, bar)
+        return
+    with contextlib.ExitStack() as stack:
+        stack.callback(files.remove_parts, job.folder / CELLS)  # once no worker writes any more
+        pool = jobs if isinstance(jobs, Pool) else stack.enter_context(Pool(processes(jobs)))
+        # A long cell begun last would keep the others waiting.
+        ordered = sorted(missing, key=job.cost, reverse=True)
+        events = pool.play([job.task(cell) for cell in ordered])
+        for event in stack.enter_context(contextlib.closing(events)):
+            if event.is_ == "part":
+                bar.advance(event.cell, event.share)
+            elif event.is_ == "full":
+                raise files.CannotWrite(event.error)
+            else:
+                yield event, _error(event)
+
+
+def _error(event: Event) -> BaseException | None:
+    if event.is_ in ("refused", "died"):
+        return UserError(f"cell {event.cell}: {event.error}")
+    if event.is_ == "broken":
+        error = CellBroken(f"cell {event.cell}: {event.error}")
+        error.add_note(event.traceback)
+        return error
+    return None
+
+
+def _here(
+    job: Job, missing: Sequence[Cell], bar: Progress
+) -> Iterator[tuple[Event, BaseException | None]]:
+    from mores.run.cells import play_cell
+    from mores.scenario.probe import broken
+
+    with one_thread():
+        for cell in missing:
+            began = time.monotonic()
+
+            def tick(share: float, cell: Cell = cell) -> None:
+                bar.advance(cell.id, share)
+
+            bar.advance(cell.id)
+            try:
+                record = play_cell(cell, job.scenario, job.replicates_of(cell), tick)
+                write_record(job.folder / CELLS / cell.id, record)
+            except files.CannotWrite:
+                raise
+            except UserError as error:
+                yield Event(cell.id, "refused", error=str(error)), error
+            except Exception as error:
+                yield Event(cell.id, "broken", error=broken(error)), error
+            else:
+                yield Event(cell.id, "done", seconds=time.monotonic() - began), None
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Small tensors are quicker on one thread, and sums do not depend on how many there are."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,168 @@
+"""Figures: that they show what was recorded, for every kind of run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mores.analysis.sensitivity import design, indices
+from mores.run import report_tables
+from mores.run.figures import Shown, pictures
+from mores.run.figures.causes import effects, strongest
+from mores.run.figures.shown import number
+from mores.run.report import drift_sentence
+from tests.run.small_run import ARMS, EVIL, recorded, scenario_of, shown_of
+
+
+def test_drift_is_told_as_it_was_measured():
+    shown = shown_of(scenario_of(**ARMS))
+    by_arm = {row.name: row for row in effects(shown)}
+    for arm in ("ai", "friends", "both"):
+        moved = shown.record(arm).by_replicate("centre[0]") - shown.record("twin").by_replicate(
+            "centre[0]"
+        )
+        found = by_arm[arm]
+        assert found.distance is not None
+        assert found.distance.value == pytest.approx(np.abs(moved[:, -1]).mean())
+        assert found.parts[f"left {EVIL}"].value == pytest.approx(moved[:, -1].mean())
+        assert found.parts["up"].value == 0.0
+    assert by_arm["ai"].causes == ("AI",)
+    assert by_arm["friends"].causes == ("environment",)
+    assert set(by_arm["both"].causes) == {"AI", "environment"}
+    most = strongest(shown)
+    assert most is not None
+    assert most.name == "ai"
+    told = drift_sentence(shown)
+    assert "“ai” (AI)" in told
+    assert f"higher in left {EVIL}" in told
+
+
+def test_what_two_changes_do_beyond_their_sum():
+    rows = effects(shown_of(scenario_of(**ARMS)))
+    (beyond,) = [row for row in rows if row.beyond]
+    assert beyond.name == "ai + friends"
+    assert beyond.parts[f"left {EVIL}"].value == pytest.approx(0.05, abs=0.02)
+    assert beyond.distance is None
+
+
+def _names(shown: Shown, found: Any = None) -> dict[str, int]:
+    return {picture.figure.name: len(picture.svgs) for picture in pictures(shown, found)}
+
+
+def test_one_arm_without_a_control():
+    assert _names(shown_of(scenario_of())) == {"people": 1, "measures": 3}
+
+
+def test_many_people_become_regions_and_one_value_becomes_a_histogram():
+    shown = shown_of(scenario_of(**ARMS), people=400)
+    (people,) = [p for p in pictures(shown) if p.figure.name == "people"]
+    assert len(people.svgs) == 4
+    assert "nine tenths" in people.figure.caption
+    assert len(people.svgs[0]) < 60_000
+    for record in shown.records.values():
+        record.hidden["values"] = record.hidden["values"][..., :1]  # type: ignore[index]
+    (people,) = [p for p in pictures(shown) if p.figure.name == "people"]
+    assert "Steps" in people.figure.caption
+
+
+def test_episodes_are_learning_curves():
+    stages = [
+        {"name": "before", "loop": "improve", "learn": "assistant", "episodes": 5},
+        {"name": "after", "episodes": 5},
+    ]
+    shown = shown_of(scenario_of(stages=stages), stages=("before", "after"), episodes=5)
+    names = _names(shown)
+    assert names["learning_before"] == names["learning_after"] == 3
+    assert report_tables.stages(shown.scenario)[0]["learn"] == "assistant"
+
+
+def test_a_sweep_is_a_line_or_maps():
+    claims = [{"says": "as said", "kind": "statistical", "measure": "spread",
+               "prediction": "spread", "bound": {"above": 0}}]  # fmt: skip
+    line = scenario_of(sweep={"env.spread": [0.1, 0.2, 0.4]}, claims=claims)
+    assert _names(shown_of(line)) == {"formulas": 1, "sweep_0": 1}
+    sweep = {"env.spread": [0.1, 0.2], "env.ai_influence": [0.5, 1.0, 0.7], "env.people": [5, 6]}
+    maps = scenario_of(sweep=sweep, claims=claims)
+    names = _names(shown_of(maps))
+    assert names == {"formulas": 1, "sweep_0": 2}
+    assert ("env.ai_influence", "0.5, 1, 0.7") in report_tables.ranges(maps)
+
+
+@pytest.mark.parametrize("method", ["morris", "sobol"])
+def test_which_parameter_carries_the_result(method):
+    pytest.importorskip("SALib")
+    ranges = {"env.spread": (0.0, 1.0), "env.extent": (0.0, 1.0)}
+    asked = {"method": method, "size": 8, "measure": "spread"}
+    uncertain = {"parameters": ranges, "sensitivity": asked}
+    points = design(method, ranges, 8, 0)
+    found = indices(method, ranges, points, 5 * points[:, 1] + points[:, 0])
+    drawn = pictures(shown_of(scenario_of(uncertain=uncertain)), found)
+    (picture,) = [p for p in drawn if p.figure.name == "sensitivity"]
+    names = re.findall(r">(env\.\w+)<", picture.svgs[0])
+    assert names == ["env.extent", "env.spread"]  # the most important first
+    assert "spread after 4 rounds" in picture.figure.caption
+
+
+def test_what_was_calibrated_to_what():
+    targets = [
+        {"says": f"moved {EVIL}", "measure": "centre[0]", "arm": "ai", "against": "twin",
+         "value": 0.2, "error": 0.05, "source": "a panel"},
+        {"says": "held out", "measure": "spread", "value": 1.0, "held_out": True, "at": 2},
+        {"says": "never measured", "measure": "drift", "value": 1.0, "held_out": True},
+    ]  # fmt: skip
+    calibration = {"parameters": {"env.spread": [0.0, 1.0]}, "targets": targets}
+    shown = shown_of(scenario_of(calibration=calibration, **ARMS))
+    moved, held, never = report_tables.targets(shown)
+    apart = shown.apart("ai", 0)[:, -1].mean()
+    assert (
+        moved["off"] == f"{number(apart - 0.2)} ({number((apart - 0.2) / 0.05, 2)} standard errors)"
+    )
+    assert moved["value"] == "0.2"
+    assert not moved["held_out"]
+    assert held["held_out"]
+    assert "one replicate" in held["error"]
+    assert never["simulated"] == "not measured"
+    (row,) = report_tables.fitted(shown)
+    assert (row["path"], row["value"], row["searched"]) == ("env.spread", "its default", "0 to 1")
+    fit = SimpleNamespace(path="env.spread", low=0.1, high=0.3)
+    (row,) = report_tables.fitted(shown, SimpleNamespace(parameters=[fit]))
+    assert row["interval"] == "0.1 to 0.3"
+
+
+def test_every_measure_at_the_end_in_numbers():
+    shown = shown_of(scenario_of(**ARMS))
+    shown.record("both").measures["spread"][:, :, -1] = np.nan
+    columns, rows = report_tables.ends(shown)
+    assert columns == [f"centre: left {EVIL}", "centre: up", "spread"]
+    assert [row["name"] for row in rows] == ["twin", "ai", "friends", "both"]
+    last = shown.record("ai").by_replicate("centre[0]")[:, -1]
+    assert float(rows[1]["ends"][0].split()[0].replace("−", "-")) == pytest.approx(
+        last.mean(), abs=0.01
+    )
+    assert rows[1]["ends"][1] == "0"
+    assert rows[3]["ends"][2] == "–"
+
+
+def test_draws_of_uncertain_parameters_are_not_arms():
+    scenario = scenario_of(**ARMS)
+    cells, records = recorded(scenario)
+    draws = [replace(cell, id=f"{cell.id}-draw", purpose="draw", number=3) for cell in cells]
+    shown = Shown.of(scenario, [*cells, *draws], records)
+    assert [cell.id for cell in shown.cells] == [cell.id for cell in cells]
+    assert len(shown.points) == 1
+
+
+def test_numbers_that_are_none_do_not_stop_the_report():
+    shown = shown_of(scenario_of(**ARMS))
+    record = shown.record("both")
+    for rows in record.measures.values():
+        rows[:, :, 2:] = np.nan
+    assert set(_names(shown)) == {"drift", "people", "causes", "measures"}
+    most = strongest(shown)
+    assert most is not None
+    assert most.name == "ai"

@@ -1,0 +1,55 @@
+"""Cells on disk: read as they were written, whole or named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mores.run.record import Record, StageRecord
+from mores.run.store import Damaged, damage, read_record, write_record
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    """Numbers that JSON has not, rounds and worlds in any order, several stages."""
+    rng = np.random.default_rng(2)
+    odd = np.array([np.nan, np.inf, -np.inf, -0.0, 1e-45, 3.4e38], np.float32)
+    first = rng.normal(size=(6, 2, 3)).astype(np.float32)
+    first[:, 0, 0] = odd
+    stages = (
+        StageRecord("train", (0, 2, 5), {"x[0]": first, "x[1]": -first},
+                    {"formula": 0.1 + 0.2, "none": float("nan"),
+                     "path": np.array([1.0, np.inf, 1 / 3])}),
+        StageRecord("test", (9,), {"y": rng.normal(size=(6, 1, 1)).astype(np.float32)}, {}),
+    )  # fmt: skip
+    record = Record(
+        cell="a",
+        replicate=np.array([3, 3, 3, 5, 5, 5]),
+        world=np.array([0, 1, 2, 0, 1, 2]),
+        stages=stages,
+        hidden={"values": rng.normal(size=(2, 3, 4)).astype(np.float32)},
+        hidden_rounds=(0, 4, 9),
+        value_names=("left right", "party"),
+    )
+    write_record(tmp_path / "a", record)
+    found = read_record(tmp_path / "a")
+    np.testing.assert_array_equal(found.replicate, record.replicate)
+    np.testing.assert_array_equal(found.world, record.world)
+    assert (found.cell, found.hidden_rounds, found.value_names) == (
+        "a",
+        (0, 4, 9),
+        record.value_names,
+    )
+    for one, other in zip(record.stages, found.stages, strict=True):
+        assert (one.name, one.rounds) == (other.name, other.rounds)
+        assert list(one.measures) == list(other.measures)
+        for name, values in one.measures.items():
+            assert values.tobytes() == other.measures[name].tobytes()
+        assert list(one.predictions) == list(other.predictions)
+        for name, value in one.predictions.items():
+            assert np.asarray(value).tobytes() == np.asarray(other.predictions[name]).tobytes()
+    assert found.hidden["values"].tobytes() == record.hidden["values"].tobytes()
+    assert damage(tmp_path / "a") is None
+    (tmp_path / "a" / "measures.parquet").write_bytes(b"PAR1")
+    assert "bytes long and should be" in (damage(tmp_path / "a") or "")
+    with pytest.raises(Damaged, match=r"cannot read .*measures\.parquet"):
+        read_record(tmp_path / "a")
