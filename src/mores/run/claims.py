@@ -43,7 +43,8 @@ class Judged:
 
 def judge_all(scenario: Scenario, cells: Sequence[Cell], records: Records) -> list[Judged]:
     """What becomes of each claim; over a sweep a claim must hold at every point."""
-    return [_judged(claim, scenario, cells, records) for claim in scenario.claims]
+    points = by_point(cells)
+    return [_judged(claim, scenario, points, records) for claim in scenario.claims]
 
 
 def point_key(cell: Cell) -> str:
@@ -51,15 +52,26 @@ def point_key(cell: Cell) -> str:
     return json.dumps([cell.purpose, cell.number, dict(cell.point)], sort_keys=True)
 
 
-def _judged(claim: Claim, scenario: Scenario, cells: Sequence[Cell], records: Records) -> Judged:
+def by_point(cells: Sequence[Cell]) -> list[dict[str, Cell]]:
+    """The cells at each point by arm, the points in the order of their first cells."""
+    points: dict[str, dict[str, Cell]] = {}
+    for cell in cells:
+        points.setdefault(point_key(cell), {})[cell.arm] = cell
+    return list(points.values())
+
+
+def _judged(
+    claim: Claim, scenario: Scenario, by_arm: Sequence[dict[str, Cell]], records: Records
+) -> Judged:
     arm = arm_of(scenario, claim) or ""
     purpose = "draw" if claim.interval == "parameters" else "arm"
     points: list[Mapping[str, Any]] = []
     found: list[Figures] = []
-    for cell in cells:
-        if cell.arm == arm and cell.purpose == purpose:
-            beside = {c.arm: records[c.id] for c in cells if point_key(c) == point_key(cell)}
-            points.append(dict(cell.point))
+    for here in by_arm:
+        if arm in here and here[arm].purpose == purpose:
+            needed = {claim.against, scenario.control, arm} & here.keys()
+            beside = {name: records[here[name].id] for name in needed}
+            points.append(dict(here[arm].point))
             found.append(figures_of(claim, scenario, arm, beside))
     if claim.interval == "parameters":
         return Judged(verdicts.judge_draws(claim, found), arm, [{}], [])

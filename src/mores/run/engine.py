@@ -24,7 +24,7 @@ from mores.run.progress import Progress
 from mores.run.provenance import now, provenance
 from mores.run.status import Status
 from mores.run.stopping import stoppable
-from mores.run.uncertainty import plan
+from mores.run.uncertainty import carried_by, plan
 from mores.scenario.expand import resolved
 from mores.scenario.load import Loaded
 from mores.scenario.model import Scenario
@@ -188,4 +188,8 @@ def _figures(verdict: Verdict) -> dict[str, Any]:
 def _report(job: Job, judged: Result, origin: Mapping[str, Any]) -> None:
     from mores.run.report import write_report
 
-    write_report(job.folder, job.scenario, job.cells, job.records(), judged.verdicts, origin)
+    records = job.records()
+    carried = carried_by(job.scenario, job.cells, records)
+    write_report(
+        job.folder, job.scenario, job.cells, records, judged.verdicts, origin, sensitivity=carried
+    )

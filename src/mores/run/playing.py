@@ -76,8 +76,9 @@ def check_known_elsewhere(cells: Sequence[Cell]) -> None:
     """
     for cell in cells:
         asked: list[tuple[Shelf, str]] = [("environment", cell.env["kind"])]
-        asked += [("player", player["kind"]) for player in cell.players.values()]
-        asked += [("population", cell.people["kind"])] if cell.people is not None else []
+        asked.extend(("player", player["kind"]) for player in cell.players.values())
+        if cell.people is not None:
+            asked.append(("population", cell.people["kind"]))
         for shelf, kind in asked:
             if class_of(shelf, kind).__module__ == "__main__":
                 raise UserError(

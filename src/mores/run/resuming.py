@@ -62,8 +62,8 @@ def resume(
         loaded = _loaded(folder, order)
         job = _job(folder, loaded, order)
         origin = _origin(folder, job, jobs)
-        files.remove_parts(folder)
-        files.remove_parts(folder / CELLS)
+        for place in [folder, *(path for path in folder.iterdir() if path.is_dir())]:
+            files.remove_parts(place)
         lost = _drop_damaged(job, say)
         there = sum((folder / CELLS / cell.id).is_dir() for cell in job.cells)
         if there == len(job.cells) and not lost and _is_done(folder):

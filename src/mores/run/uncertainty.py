@@ -10,7 +10,7 @@ from scipy.stats import qmc
 
 from mores.analysis import sensitivity
 from mores.analysis.sensitivity import Indices
-from mores.run.claims import point_key, values_at
+from mores.run.claims import by_point, values_at
 from mores.run.record import Record
 from mores.scenario.cell import Cell
 from mores.scenario.conditions import Condition, at_point
@@ -92,12 +92,12 @@ def carried_by(
     at = scenario.rounds_in(stage) if asked.at is None else asked.at
     arm = arm_of(scenario, asked)
     outputs, errors = [], []
-    for cell in cells:
-        if cell.purpose != "design" or cell.arm != arm:
+    for here in by_point(cells):
+        if arm not in here or here[arm].purpose != "design":
             continue
-        beside = {c.arm: records[c.id] for c in cells if point_key(c) == point_key(cell)}
+        beside = {name: records[cell.id] for name, cell in here.items()}
         control = beside.get(scenario.control or "")
-        values = values_at(beside[cell.arm], asked.measure, stage.name, at, control)
+        values = values_at(beside[arm], asked.measure, stage.name, at, control)
         if asked.against is not None:
             values = values - values_at(
                 beside[asked.against], asked.measure, stage.name, at, control

@@ -48,7 +48,11 @@ def measure_figures(shown: Shown) -> list[Figure]:
     ]
     if not panels:
         return []
-    stage = f" of stage “{shown.scenario.played[-1].name}”" if shown.scenario.stages else ""
+    stage = (
+        f" of stage “{shown.record(shown.arms[0]).stages[-1].name}”"
+        if shown.scenario.stages
+        else ""
+    )
     caption = f"Every measure over the rounds{stage}. {BAND.format(shown.replicates)}{_left(names)}"
     if any(_formulas(shown, name) for name in names[:MOST_PANELS]):
         caption += " Circles: what a formula says."
@@ -61,8 +65,10 @@ def learning_figures(shown: Shown) -> list[Figure]:
         return []
     made = []
     for stage in shown.scenario.played:
+        if stage.episodes < 2 or stage.loop == "fit":  # nobody plays while players are fitted
+            continue
         names = _ordered(shown, stage.name)
-        if stage.episodes < 2 or not names:
+        if not names:
             continue
         panels = []
         for name in names[:MOST_PANELS]:
