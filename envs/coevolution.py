@@ -47,8 +47,8 @@ class Coevolution(Game[State]):
 
     Observation:
         person: `values` own position, `advice` mean of what assistants said last, by voice (0 if
-        nobody spoke), `peers` weighted mean of what those they listen to said last. Nobody sees
-        another person's values.
+        nobody spoke), `peers` weighted mean of what those they listen to said last; where people
+        differ in it, `restlessness`, their own, at least 0. Nobody sees another person's values.
         assistant: `answers` mean answer of the people this round, `trend` history's last movement
         (public). In a challenge also `first`, the first row of history, which an assistant may
         start as, and `ahead`, how many rounds ahead it is to aim. With `oracle: true` also
@@ -72,8 +72,8 @@ class Coevolution(Game[State]):
         assistants of voice * trust * (o - H), only within `confidence`; H += history.carry * (G's
         movement) + noise; of all that movement a share settles (`person`), by default all of it;
         H is kept in [-extent, extent]; trust is learned (`trust`); newcomers take seats
-        (`cohorts`). Friedkin-Johnsen ties people to their start, or, where they have settled
-        dispositions that they return to, to these.
+        (`cohorts`). Friedkin-Johnsen ties people to their start; where they have dispositions that
+        they return to, these tie them, and it goes `susceptibility` of the way to what is heard.
         In follow and predict people answer after history has pulled them.
         For `carry` 1 and an assistant that learns at rate eta and looks L rounds ahead, values
         move at `g eta (1 + alpha L) / (alpha + eta)` and lead the assistant by
@@ -159,7 +159,9 @@ class Coevolution(Game[State]):
     def roles(self) -> tuple[Role, ...]:
         """`person`, and `assistant` where there are any."""
         place = Part(self.values, -self.extent, self.extent)
-        person = Role("person", self.people, Box.of(values=place, advice=place, peers=place))
+        own = {"restlessness": 1} if self.person.volatility_spread else {}
+        sees = Box.of(values=place, advice=place, peers=place, **own)
+        person = Role("person", self.people, sees)
         more = challenges.sight(self.challenge, self.history, self.oracle, place)
         sees = Box.of(answers=place, trend=self.values, **more)
         assistant = Role("assistant", self.assistants, sees)
@@ -198,6 +200,7 @@ class Coevolution(Game[State]):
             trust=self.trust.begin(values, silence),
             anchor=held.disposition,
             origin=mean(values, 1),
+            settled_origin=mean(held.disposition, 1),
             said=torch.zeros_like(values),
             reference=self.history.at(when) if tabled else mean(values, 1),
             trend=torch.zeros_like(values[:, 0]),
@@ -220,7 +223,10 @@ class Coevolution(Game[State]):
             heard = torch.zeros_like(state.reference)
             if self.assistants:
                 heard = advice.heard(state.advice, state.voice)
-            return sees.join(values=values, advice=heard[:, None], peers=state.peers)
+            own = {}
+            if "restlessness" in sees.parts:
+                own = {"restlessness": state.held.restlessness[..., None]}
+            return sees.join(values=values, advice=heard[:, None], peers=state.peers, **own)
         more = challenges.seen(
             sees, self.challenge, self.ahead, self.history, state.reference, state.when
         )
@@ -254,7 +260,7 @@ class Coevolution(Game[State]):
         held = self.person.passed(state.held, draws.within("person"))
         values = self.history.pulled(held.values, state.reference)
         if self.peers.rule != "none":
-            anchor = held.disposition if self.person.reverts else state.anchor
+            anchor = values if self.person.reverts else state.anchor  # reverting ties them enough
             peers, heard = self.peers.heard(values, state.said, state.network)
             values = self.peers.moved(heard, anchor)
         way = advice.persuasion(values, state.advice, state.voice, state.trust, self.confidence)
@@ -277,12 +283,15 @@ class Coevolution(Game[State]):
 
     def _succeed(self, state: State, draws: Draws) -> State:
         """Newcomers take the seats of some people."""
-        heard = advice.heard(state.advice, state.voice) if self.assistants else None
-        new = self.cohorts.newcomers(state.held.disposition, heard, draws)
+        fresh = self.trust.begin(state.people.values, state.advice)
+
+        def taught(values: Tensor) -> Tensor:
+            return advice.persuasion(values, state.advice, state.voice, fresh, self.confidence)
+
+        new = self.cohorts.newcomers(state.held.disposition, taught, draws)
         held = self.person.replaced(state.held, new.born, new.disposition, draws)
         held = self.person.kept_within(held, -self.extent, self.extent)
         people = cohorts.succeeded(state.people, new)
-        fresh = self.trust.begin(people.values, state.advice)
         return dataclasses.replace(
             state,
             people=dataclasses.replace(people, values=held.values),
@@ -315,7 +324,8 @@ class Coevolution(Game[State]):
         challenges` has the formulas).
         What has no meaning here (no assistants, no groups, no closed form, no challenge) is nan.
         """
-        return {**community.measures(state, self.peers.kernel), **self._scores(state)}
+        kernel = self.peers.kernel if self._only_peers else None
+        return {**community.measures(state, kernel), **self._scores(state)}
 
     def _scores(self, state: State) -> dict[str, Tensor]:
         """Of a challenge."""
@@ -342,18 +352,30 @@ class Coevolution(Game[State]):
 
     def predictions(self, players: Mapping[str, Player], rounds: int) -> Mapping[str, Any]:
         """The loop law (speed, lag), and how fast a fixed network of peers agrees."""
-        found: dict[str, Any] = dict(self.peers.predictions())
+        found: dict[str, Any] = dict(self.peers.predictions()) if self._only_peers else {}
         assistant = players.get("assistant")
         history = self.history
         open_loop = history.carry == 1 and not history.pull and history.course is None
-        settles = not self.person.reverts and not self.cohorts.turnover
         trusting = self.trust.start == 1 and not self.trust.rate
-        heeded = self.confidence is None and trusting and settles
+        heeded = self.confidence is None and trusting and self._settles
         if isinstance(assistant, Tracker) and assistant.frank and open_loop and heeded:
             loop = (history.drift, self.ai_influence, assistant.rate, assistant.ahead)
             if self.peers.rule == "none" and loop_law.settles(self.ai_influence, assistant.rate):
                 found |= {"speed": loop_law.speed(*loop), "lag": loop_law.lag(*loop)}
         return found
+
+    @property
+    def _settles(self) -> bool:
+        """Whether people are where they were moved to, and nowhere else."""
+        drawn = self.person.disposition_noise or self.cohorts.turnover
+        return not (self.person.reverts or drawn)
+
+    @property
+    def _only_peers(self) -> bool:
+        """Whether nothing but peers can move people."""
+        history = self.history.pull or self.history.carry
+        heeded = self.assistants and self.ai_influence
+        return self._settles and not (history or heeded or self.noise)
 
     def baseline(self) -> Mapping[str, Player]:
         """People who say what they think, assistants that say what people said before."""

@@ -3,7 +3,9 @@
 Every round each person is replaced with probability `turnover`. The newcomer has a parent, drawn
 evenly from all people of the round before (Wright 1931; Fisher 1930; without selection), and
 
-    d' = d_parent + tutored (advice - d_parent) + shift + mutation z
+    d' = d_parent + tutored way(d_parent) + shift + mutation z
+
+`way` goes from there to what teachers say, by how loudly they speak and how far they are trusted.
 
 Whatever has no bearing on newcomers (temporary state, trust) they do not inherit. With N people,
 turnover q and neither tutoring nor shift, the expected variance over people (divisor N - 1) obeys
@@ -12,13 +14,14 @@ turnover q and neither tutoring nor shift, the expected variance over people (di
 
 which for q = 1 is Wright and Fisher's `V' = V (1 - 1/N) + mutation^2`; without mutation the share
 of pairs with different ancestors, heterozygosity, falls alike. The centre moves, on average, by
-`q (tutored (advice - centre) + shift)` a round. docs/explanation/default_human.md sets this
+`q (tutored way + shift)` a round. docs/explanation/default_human.md sets this
 beside what is known of countries.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -29,6 +32,8 @@ from torch import Tensor
 from mores.draws import Draws
 from mores.game import Configured
 from mores.people import People
+
+Teaching = Callable[[Tensor], Tensor]  # values `[world, agent, value]` to the way from there
 
 
 class Newcomers(NamedTuple):
@@ -67,14 +72,14 @@ class Cohorts(Configured):
     def newcomers(
         self,
         disposition: Float[Tensor, "world agent value"],
-        advice: Float[Tensor, "world value"] | None,
+        taught: Teaching | None,
         draws: Draws,
     ) -> Newcomers:
         """Who is replaced this round.
 
         Args:
             disposition: of everybody before.
-            advice: what the assistants say together; `None`: there are none, nobody is tutored.
+            taught: the way from values to what teachers say; `None`: nobody is tutored.
             draws: of this round.
         """
         people, values = disposition.shape[1:]
@@ -82,8 +87,8 @@ class Cohorts(Configured):
         u = draws.uniform("parent", people)[..., 0]
         parent = (u * people).to(torch.int64).clamp(max=people - 1)  # u * N may round to N
         new = inherited(disposition, parent)
-        if self.tutored and advice is not None:
-            new = new + self.tutored * (advice[:, None] - new)
+        if self.tutored and taught is not None:
+            new = new + self.tutored * taught(new)
         new = new + self.shift
         if self.mutation:
             new = new + self.mutation * draws.normal("mutation", people, values)

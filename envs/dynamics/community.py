@@ -24,6 +24,7 @@ class State:
     trust: Float[Tensor, "world agent assistant"]  # of each person in each assistant
     anchor: Float[Tensor, "world agent value"]  # where each person started
     origin: Float[Tensor, "world value"]  # where the centre started
+    settled_origin: Float[Tensor, "world value"]  # and that of dispositions
     said: Float[Tensor, "world agent value"]  # last answers
     reference: Float[Tensor, "world value"]  # where history is
     trend: Float[Tensor, "world value"]  # history's last movement
@@ -55,7 +56,7 @@ def measures(
     return {
         "centre": centre,
         "drift": norm(centre - state.origin),
-        "settled_drift": norm(mean(state.held.disposition, 1) - state.origin),
+        "settled_drift": norm(mean(state.held.disposition, 1) - state.settled_origin),
         "spread": spread(values),
         "speed": mean(moved, 1),
         "lag": lag,

@@ -78,6 +78,13 @@ class Settled(Configured):
     settling: float = Field(
         default=0.0, ge=0, le=1, description="share of a push that moves the disposition for good"
     )
+    left: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="share of a push that is left a round later, as experiments measure it: with "
+        "half_life it says what settles, and is given instead of settling",
+    )
     volatility: float = Field(
         default=0.0,
         ge=0,
@@ -99,14 +106,28 @@ class Settled(Configured):
 
     def model_post_init(self, context: Any) -> None:
         """Refuse parameters that do not go together."""
-        given = {"settling", "volatility"} & self.model_fields_set
+        given = {"settling", "left", "volatility"} & self.model_fields_set
         if self.half_life is None and any(getattr(self, name) for name in given):
             raise ValueError(f"{min(given)} says nothing without a half_life: all of it settles")
+        if self.left is not None and "settling" in self.model_fields_set:
+            raise ValueError("left and settling say the same: leave one out")
+        if self.left is not None and self.left < self.decay:
+            raise ValueError(
+                f"left: of a temporary state alone {self.decay:.3g} is left a round later with "
+                f"half_life {self.half_life:g}: at least that, not {self.left:g}"
+            )
 
     @property
     def reverts(self) -> bool:
         """Whether there is a temporary state at all."""
         return self.half_life is not None
+
+    @property
+    def share_that_settles(self) -> float:
+        """`settling`, or what follows from `left`: left = share + (1 - share) 2^(-1/half_life)."""
+        if self.left is None:
+            return self.settling
+        return (self.left - self.decay) / (1.0 - self.decay)
 
     @property
     def decay(self) -> float:
@@ -151,8 +172,8 @@ class Settled(Configured):
             return dataclasses.replace(held, disposition=held.disposition + push)
         return dataclasses.replace(
             held,
-            disposition=held.disposition + self.settling * push,
-            temporary=held.temporary + (1.0 - self.settling) * push,
+            disposition=held.disposition + self.share_that_settles * push,
+            temporary=held.temporary + (1.0 - self.share_that_settles) * push,
         )
 
     def kept_within(self, held: Held, low: float, high: float) -> Held:
@@ -185,7 +206,8 @@ class Settled(Configured):
         """The share of a push that is left so many rounds after it."""
         if self.half_life is None:
             return 1.0
-        return self.settling + (1.0 - self.settling) * 2.0 ** (-rounds / self.half_life)
+        settles = self.share_that_settles
+        return settles + (1.0 - settles) * 2.0 ** (-rounds / self.half_life)
 
     def covariance(
         self, rounds: Sequence[int | float], spread: float, answer_noise: float = 0.0

@@ -70,6 +70,7 @@ class _Span:
     first: Tensor  # round at which each world enters the stretch, [world]
     shared_first: int | None  # the same as a number where all worlds agree
     ahead: dict[tuple[str, str, int, int], tuple[int, Tensor]]
+    replicate: Int[Tensor, " world"]
 
 
 class Draws:
@@ -104,12 +105,18 @@ class Draws:
         seed_words = (zero + (seed & MASK), zero + ((seed >> 32) & MASK))
         key_0, key_1, _, _ = _philox(counter, seed_words)
         key = (key_0.to(device), key_1.to(device))
-        return Draws(_Span(key, (zero + round).to(device), shared_first, {}))
+        first = (zero + round).to(device)
+        return Draws(_Span(key, first, shared_first, {}, which.replicate.to(device)))
 
     @property
     def worlds(self) -> int:
         """How many worlds are drawn for."""
         return len(self._span.first)
+
+    @property
+    def replicate(self) -> Int[Tensor, " world"]:
+        """The replicate of each world: the worlds of one share their learners."""
+        return self._span.replicate
 
     @property
     def device(self) -> torch.device:

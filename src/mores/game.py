@@ -255,7 +255,7 @@ class Player(Configured, ABC):
         """Memory when the worlds `over` begin anew; `fresh` is `start`'s memory for just those."""
         from mores import tree
 
-        return tree.put(memory, fresh, over)
+        return fresh if bool(over.all()) else tree.put(memory, fresh, over)
 
     def learn(
         self,

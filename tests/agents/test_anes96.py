@@ -318,3 +318,12 @@ def test_projection_by_party_and_by_vote() -> None:
     for candidate, alone, beside in (("Clinton", 0.734, 0.436), ("Dole", 0.731, 0.489)):
         assert found[f"{candidate}, selection"][0] == pytest.approx(alone, abs=0.02)
         assert found[f"{candidate}, selection with party"][0] == pytest.approx(beside, abs=0.02)
+
+
+def test_reliability_keeps_the_settled_share_of_the_variance():
+    draws = Draws.of(1, 3)
+    answered, settled = Anes96().people(draws), Anes96(reliability=0.6).people(draws)
+    for dimension in (0, 1):
+        theirs, ours = answered.values[..., dimension], settled.values[..., dimension]
+        torch.testing.assert_close(ours.mean(), theirs.mean())
+        torch.testing.assert_close(ours.var(), 0.6 * theirs.var())

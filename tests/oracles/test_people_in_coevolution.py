@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mores.agents.policies.assistants import LookAhead, Persuade
+from mores.agents.policies.assistants import LookAhead, Persuade, Silent
 from mores.draws import Draws
 from mores.envs.coevolution import Coevolution
 from mores.envs.dynamics.cohorts import Cohorts, expected_variance
@@ -70,15 +70,30 @@ def test_an_assistant_nobody_heeds_leaves_the_twin_bit_for_bit():
     np.testing.assert_array_equal(twin, deaf)
 
 
-def test_friedkin_and_johnsens_anchor_is_the_disposition_where_there_is_one():
+def test_friedkin_and_johnsen_tie_people_to_their_dispositions_once():
     peers = Peers(rule="friedkin_johnsen", network="karate", susceptibility=0.9)
     bare = Coevolution(people=34, assistants=0, peers=peers)
     settled = Coevolution(people=34, assistants=0, peers=peers, person=Settled(half_life=1.0))
     first = play(bare, {}, 1, 1, 3).state
     start = play(settled, {}, 1, 1, 3).state
     torch.testing.assert_close(first.people.values, start.people.values)  # alike in one round
-    later = play(settled, {}, 1, 50, 3).state
-    torch.testing.assert_close(later.held.disposition, later.anchor)  # nothing settles
+    restless = Settled(half_life=0.5, settling=0.22, volatility=0.6)
+    deaf = peers.model_copy(update={"susceptibility": 0.0})
+    alone = Coevolution(people=34, assistants=0, peers=deaf, person=restless)
+    later = play(alone, {}, 1, 50, 3).state
+    torch.testing.assert_close(later.held.disposition, later.anchor)  # nobody is heard
+
+
+def test_only_who_speaks_and_is_trusted_teaches_newcomers():
+    """Placebo and twin stay the same, newcomers or not; a talker whom nobody trusts, too."""
+    more = {"people": 30, "cohorts": Cohorts(turnover=0.2, tutored=0.5), "ai_influence": 0.0}
+    twin = _centres(Coevolution(assistants=0, **more), 20, 2)
+    silent = _centres(Coevolution(**more), 20, 2, assistant=Silent())
+    distrusted = Coevolution(**more, trust=Trust(start=0.0))
+    np.testing.assert_array_equal(twin, silent)
+    np.testing.assert_array_equal(twin, _centres(distrusted, 20, 2, assistant=GOAL))
+    taught = _centres(Coevolution(**more), 20, 2, assistant=GOAL)
+    assert abs(taught[:, -1, 0] - 1.0).max() < 0.4  # some four generations, each half the way
 
 
 def test_trust_goes_to_whom_one_agrees_with():

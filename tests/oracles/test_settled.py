@@ -151,9 +151,8 @@ def test_heterozygosity_without_mutation(turnover):
 def test_newcomers_are_tutored_and_shifted():
     """300 worlds of 40 people, seed 5: the centre's movement in a round."""
     values = Draws.of(5, 300).normal("start", 40, 1)
-    advice = torch.full((300, 1), 3.0)
     cohorts = Cohorts(turnover=0.2, tutored=0.4, shift=0.5, mutation=0.1)
-    new = cohorts.newcomers(values, advice, Draws.of(5, 300))
+    new = cohorts.newcomers(values, lambda own: 3.0 - own, Draws.of(5, 300))
     after = succeeded(People(values), new).values
     centre = values.mean(1)[:, 0]
     agrees((after - values).mean(1)[:, 0] - 0.2 * (0.4 * (3.0 - centre) + 0.5), 0.0)
@@ -205,3 +204,13 @@ def test_trust_is_learned_from_evidence(rate):
         assert torch.equal(held[..., 3], torch.full((3, 6), 0.8))  # was not heard
         assert ((held >= 0) & (held <= 1)).all()
         held = trust.learned(held, evidence, heard)
+
+
+def test_what_is_left_says_what_settles():
+    measured = Settled(half_life=0.5, left=0.39)
+    assert measured.remainder(1) == pytest.approx(0.39)
+    assert measured.share_that_settles == pytest.approx((0.39 - 0.25) / 0.75)
+    with pytest.raises(ValueError, match=r"at least that, not 0\.3"):
+        Settled(half_life=0.7, left=0.3)
+    with pytest.raises(ValueError, match="leave one out"):
+        Settled(half_life=0.7, left=0.5, settling=0.1)

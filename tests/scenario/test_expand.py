@@ -173,7 +173,7 @@ ARMS = {"a": {}, "b": {"players.person": {"kind": "toy_stride"}}}
         ({"against": "a"}, {}, "claims.0.against: there is no arm 'a'"),
         ({"arm": "b", "prediction": "drift"}, {"arms": ARMS}, "predicts no 'drift' in b"),
         ({"interval": "people"}, {"people": {"kind": "toy_crowd"}}, "people.resample to be true"),
-        ({"statistic": "rms"}, {"worlds": 4}, "not worlds > 1"),
+        ({"statistic": "rms"}, {"worlds": 4}, "not worlds or episodes > 1"),
         ({"interval": "people", "statistic": "sd"}, {}, "only for a mean"),
     ],
 )  # fmt: skip

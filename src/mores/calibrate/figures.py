@@ -31,9 +31,9 @@ from mores.scenario.conditions import ONLY_ARM, Condition, at_point
 from mores.scenario.design import Target
 from mores.scenario.expand import cells_of
 from mores.scenario.load import Loaded
+from mores.scenario.looks import DERIVED, arm_of
 from mores.scenario.model import Scenario
 from mores.scenario.places import Problem, ScenarioError, shown
-from mores.scenario.verify import DERIVED, arm_of
 
 SECTION = "calibration"
 Values = Float[np.ndarray, " parameter"]

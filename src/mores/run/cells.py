@@ -39,13 +39,13 @@ def play_cell(
     Args:
         cell: which.
         scenario: what it belongs to.
-        replicates: which replicates; at draws of uncertain parameters those that are asked there.
+        replicates: which replicates; at points of uncertain parameters there are others.
         tick: told how much of the cell was played since it was last called, in all 1.
         built: its objects, if they are there already.
     """
     built = built or cell.build()
     if cell.purpose != "arm" and scenario.uncertain is not None:
-        replicates = range(scenario.uncertain.replicates)
+        replicates = _replicates_at(cell, scenario.uncertain.replicates)
     every = Worlds.grid(replicates, scenario.worlds)
     size = max(1, CHUNK // max(staged.game.working_size for staged in built.stages))
     if any(staged.stage.learn for staged in built.stages):
@@ -65,6 +65,16 @@ def play_cell(
         hidden_rounds=recorder.hidden_rounds,
         **_names(built),
     )
+
+
+def _replicates_at(cell: Cell, count: int) -> range:
+    """The replicates at a point of uncertain parameters.
+
+    Every draw has chance events of its own, so that what chance does is in the interval over
+    draws. The points of a sensitivity analysis share theirs: it asks what the parameters do.
+    """
+    first = cell.number * count if cell.purpose == "draw" else 0
+    return range(first, first + count)
 
 
 def _effort(staged: Staged) -> int:

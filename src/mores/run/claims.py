@@ -16,8 +16,8 @@ from mores.analysis.verdicts import Figures, Verdict
 from mores.errors import UserError
 from mores.run.record import Record, StageRecord, mean_by
 from mores.scenario.cell import Cell
+from mores.scenario.looks import arm_of
 from mores.scenario.model import Claim, Scenario
-from mores.scenario.verify import arm_of
 
 ROUNDINGS = 32  # last bits of float32 by which equal arms may differ after many operations
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from mores.analysis.intervals import Estimate
 from mores.analysis.verdicts import Verdict, Word
 from mores.run.figures.shown import interval, number
+from mores.scenario.looks import arm_of
 from mores.scenario.model import Claim, Scenario
-from mores.scenario.verify import arm_of
 
 KINDS = {
     "exact": "a formula or a logical consequence: every replicate must lie in the bound",

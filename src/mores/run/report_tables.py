@@ -13,8 +13,8 @@ from mores.run.figures.causes import Effect
 from mores.run.figures.shown import Shown, interval, measure_name, number
 from mores.run.figures.sweeps import said
 from mores.scenario.design import Target
+from mores.scenario.looks import arm_of
 from mores.scenario.model import Claim, Scenario
-from mores.scenario.verify import arm_of
 
 Row = dict[str, Any]
 MOST_ROWS, MOST_COLUMNS = 200, 12

@@ -17,8 +17,8 @@ from mores.scenario.conditions import Condition, at_point
 from mores.scenario.design import Sensitivity, Uncertain
 from mores.scenario.expand import cells_of, check
 from mores.scenario.load import Loaded
+from mores.scenario.looks import arm_of, arms_looked_at
 from mores.scenario.model import Scenario
-from mores.scenario.verify import arm_of
 
 
 def plan(loaded: Loaded) -> tuple[Cell, ...]:
@@ -39,13 +39,7 @@ def plan(loaded: Loaded) -> tuple[Cell, ...]:
 def _draws(loaded: Loaded, uncertain: Uncertain) -> list[Condition]:
     """Every arm that a claim over parameters needs, at points drawn from their ranges."""
     scenario = loaded.scenario
-    arms: dict[str, None] = {}
-    for claim in scenario.claims:
-        if claim.interval == "parameters":
-            needed = [arm_of(scenario, claim), claim.against]
-            if claim.measure == "causal_drift":
-                needed.append(scenario.control)
-            arms |= dict.fromkeys(arm for arm in needed if arm is not None)
+    arms = arms_looked_at(scenario, [c for c in scenario.claims if c.interval == "parameters"])
     ranges = uncertain.parameters
     cube = qmc.LatinHypercube(len(ranges), rng=np.random.default_rng(scenario.seed))
     low, high = np.array(list(ranges.values())).T
@@ -59,11 +53,8 @@ def _design(loaded: Loaded, uncertain: Uncertain) -> list[Condition]:
     if asked is None:
         return []
     points = _points(scenario, uncertain, asked)
-    arms = [arm_of(scenario, asked), asked.against]
-    if asked.measure == "causal_drift":
-        arms.append(scenario.control)
-    known = dict.fromkeys(arm for arm in arms if arm is not None)
-    return [_at(loaded, arm, n, row, "design") for arm in known for n, row in enumerate(points)]
+    arms = arms_looked_at(scenario, [asked])
+    return [_at(loaded, arm, n, row, "design") for arm in arms for n, row in enumerate(points)]
 
 
 def _points(

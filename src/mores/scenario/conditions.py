@@ -10,7 +10,7 @@ import copy
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mores.errors import did_you_mean
@@ -82,7 +82,7 @@ def at_point(
     purpose: Purpose = "arm",
     number: int = 0,
 ) -> Condition:
-    """An arm with some parameters at given values, unless the arm itself sets them.
+    """An arm with some parameters at given values, unless it sets them or the part they are in.
 
     Args:
         scenario: the scenario.
@@ -104,25 +104,32 @@ def at_point(
             problems.append(Problem(places.key(key), key, str(error)))
             return Change((), value, stands)
 
-    own = _of_arm(scenario, arm, change)
+    changes = _of_arm(scenario, arm, change)
     for path, value in point.items():
-        if path not in scenario.arms.get(arm, {}):
+        if not any(f"{path}.".startswith(f"{own}.") for own in scenario.arms.get(arm, {})):
             stands: Path = (section, "parameters", path)
-            own.append(change(path, value, stands, stands))
+            changes.append(change(path, value, stands, stands))
     if problems:
         raise ScenarioError(problems)
-    return Condition(arm, dict(point), sorted(own, key=_depth), purpose, number)
+    return Condition(arm, dict(point), sorted(changes, key=_depth), purpose, number)
 
 
-def corners(scenario: Scenario, places: Places) -> Iterator[Condition]:
-    """Every arm with all uncertain parameters at the low, and at the high end of their ranges.
+def corners(
+    scenario: Scenario, places: Places, arms: Mapping[str, Iterable[str]]
+) -> Iterator[Condition]:
+    """Arms with all uncertain parameters at the low, and at the high end of their ranges.
 
     The same for parameters to be calibrated: where a path leads nowhere, it is found before a run.
+
+    Args:
+        scenario: the scenario.
+        places: where things stand in its file.
+        arms: by section, `uncertain` or `calibration`, the arms that are played for it.
     """
     sections = {"uncertain": scenario.uncertain, "calibration": scenario.calibration}
     for section, given in sections.items():
         if given is not None:
-            for end, arm in itertools.product((0, 1), scenario.arms or [ONLY_ARM]):
+            for end, arm in itertools.product((0, 1), arms[section]):
                 point = {path: ends[end] for path, ends in given.parameters.items()}
                 yield at_point(scenario, places, arm, point, section, "design", end)
 

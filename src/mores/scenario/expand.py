@@ -24,6 +24,7 @@ from mores.scenario.complaints import in_file
 from mores.scenario.conditions import Condition, changed, conditions, corners
 from mores.scenario.design import Stage
 from mores.scenario.load import Loaded
+from mores.scenario.looks import arms_played
 from mores.scenario.model import Scenario
 from mores.scenario.places import Places, Problem, ScenarioError, shown
 
@@ -70,7 +71,8 @@ def check(given: Loaded | Scenario) -> tuple[Cell, ...]:
             if len(problems) < ENOUGH:
                 problems += verify.cell(scenario, places, cell, built)
         if not problems:  # the ends of the ranges; whatever lies between is as possible
-            for _ in _resolve(scenario, places, corners(scenario, places)):
+            ends = corners(scenario, places, arms_played(scenario))
+            for _ in _resolve(scenario, places, ends):
                 pass
     except ScenarioError as error:
         problems += error.problems

@@ -165,9 +165,14 @@ class Scenario(Document):
             near = did_you_mean(self.control, self.arms) or "; there are no arms"
             raise At("control", message=f"there is no arm {self.control!r}{near}")
         for i, claim in enumerate(self.claims):
-            if claim.statistic != "mean" and claim.kind != "exact" and self.worlds > 1:
-                message = f"{claim.statistic} is taken over replicates of one world: not worlds > 1"
-                raise At("claims", i, "statistic", message=message)
+            stage = next((s for s in self.played if s.name == claim.stage), self.played[-1])
+            if self.worlds == stage.episodes == 1:
+                continue
+            one = "is over replicates of one world and one episode: not worlds or episodes > 1"
+            if claim.statistic != "mean" and claim.kind != "exact":
+                raise At("claims", i, "statistic", message=f"{claim.statistic} {one}")
+            if claim.interval == "people":  # every world and episode draws respondents anew
+                raise At("claims", i, "interval", message=f"people {one}")
         for i, name in enumerate(self.measures):
             if name in self.measures[:i]:
                 raise At("measures", i, message=f"{name!r} is listed twice")

@@ -12,22 +12,14 @@ from mores.game import Player
 from mores.scenario.cell import Built, Cell, Staged
 from mores.scenario.conditions import ONLY_ARM
 from mores.scenario.design import Sensitivity, Target
-from mores.scenario.model import Claim, Scenario
+from mores.scenario.looks import DERIVED, arm_of
+from mores.scenario.model import Scenario
 from mores.scenario.places import Places, Problem, shown
 from mores.scenario.probe import broken, first_round
 
-DERIVED = {"causal_drift": "centre"}  # computed for claims from this measure and the control's
 _INDEXED = re.compile(r"\[(0|[1-9][0-9]{0,8})\]$")
 MOST_KEPT = 2**29  # of each measure in a cell: 2 GiB
 MOST_NUMBERS = 2**31  # that the seats of one world may see: 8 GiB
-
-
-def arm_of(scenario: Scenario, claim: Claim | Target | Sensitivity) -> str | None:
-    """The arm a claim is about: the one it names, else the control, else the only one."""
-    if claim.arm is not None:
-        return claim.arm
-    arms = list(scenario.arms) or [ONLY_ARM]
-    return scenario.control or (arms[0] if len(arms) == 1 else None)
 
 
 def claims(scenario: Scenario, places: Places) -> list[Problem]:

@@ -12,7 +12,7 @@ from mores.analysis.intervals import band
 from mores.run.figures.canvas import Figure, Panel, dashed
 from mores.run.figures.shown import Shown, measure_name, number
 from mores.run.figures.theme import Look
-from mores.scenario.verify import arm_of
+from mores.scenario.looks import arm_of
 
 MOST_PANELS = 12
 MOST_POINTS = 200  # of a line: more would not be seen

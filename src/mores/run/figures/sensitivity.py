@@ -11,7 +11,7 @@ from mores.analysis.sensitivity import Indices
 from mores.run.figures.canvas import Figure, Panel
 from mores.run.figures.shown import Shown, number
 from mores.run.figures.theme import LIGHT, look
-from mores.scenario.verify import arm_of
+from mores.scenario.looks import arm_of
 
 MOST = 20  # parameters in a picture, the most important first
 TITLES = {

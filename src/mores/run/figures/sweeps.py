@@ -12,8 +12,8 @@ from mores.run.claims import figures_of
 from mores.run.figures.canvas import Figure, Panel, dashed
 from mores.run.figures.shown import Shown, number
 from mores.run.figures.theme import LIGHT
+from mores.scenario.looks import arm_of
 from mores.scenario.model import Claim, Scenario
-from mores.scenario.verify import arm_of
 
 MOST_FIGURES = 4
 MOST_PANELS = 12
