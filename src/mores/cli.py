@@ -75,7 +75,9 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run
 Moved = Annotated[
     list[Path] | None,
     typer.Option(
-        "--load", metavar="FILE.py", help="Where a file of your own is now, if it has moved."
+        "--load",
+        metavar="FILE.py",
+        help="A file of your own that the run had loaded.",
     ),
 ]
 Force = Annotated[

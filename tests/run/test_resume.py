@@ -212,8 +212,8 @@ register("player", "{name}", Own)
 """
 
 
-def test_files_of_ones_own_are_loaded_again(tmp_path):
-    """By a process that has not loaded them, and by its workers."""
+def test_files_of_ones_own_are_loaded_when_named_again(tmp_path):
+    """By a process that has not loaded them, and by its workers; never because a folder says so."""
     own, file, folder = tmp_path / "own.py", tmp_path / "scenario.yaml", tmp_path / "run"
     own.write_text(OWN.replace("{name}", "my_own"))
     file.write_text(SCENARIO.replace("kind: mirror", "kind: my_own"))
@@ -227,13 +227,13 @@ def test_files_of_ones_own_are_loaded_again(tmp_path):
     mores("run", str(file), "--out", str(folder), "--load", str(own))
     whole = bytes_of(folder)
     files.remove_folder(folder / "cells" / "mirror")
-    mores("resume", str(folder))
+    with pytest.raises(UserError, match=r"name that file again, mores resume .* --load own\.py"):
+        resume(folder, progress=False)
+    mores("resume", str(folder), "--load", str(own))
     assert bytes_of(folder) == whole
     files.remove_folder(folder / "cells" / "mirror")
     (tmp_path / "elsewhere").mkdir()
     own = own.rename(tmp_path / "elsewhere" / own.name)
-    with pytest.raises(UserError, match="is not there any more: say where it is with --load"):
-        resume(folder, progress=False)
     own.write_text(own.read_text() + "# changed\n")
     with pytest.raises(UserError, match=r"has changed since .* --force"):
         resume(folder, modules=[own], progress=False)

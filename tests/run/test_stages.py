@@ -210,8 +210,10 @@ def test_fitting_to_a_record(tmp_path):
         ("at: 3", "at: 9", "at: must be at most 8, the number of rounds, not 9"),
         ("rounds: 8}", "rounds: 8, env: {env.nois: 2}}", "bandit has no such parameter; did you"),
         ("rounds: 8}", "rounds: 8, env: {players.gambler: 2}}", "a stage changes parameters of"),
+        ("{name: before, rounds: 8}", "{name: before, loop: fit, learn: gambler}",
+         "gambler has not played yet: there is no record to learn from"),
     ],
-)
+)  # fmt: skip
 def test_mistakes(tmp_path, old, new, said):
     file = tmp_path / "s.yaml"
     assert old in TEXT

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mores.errors import UserError
-from mores.own_code import load_modules
+from mores.own_code import load_modules, loaded_files
 from mores.run import files, store
 from mores.run.engine import Result, chosen, complete, judge
 from mores.run.folder import CELLS, Hold, Module, Order, digest, read_order
@@ -43,7 +43,7 @@ def resume(
     Args:
         folder: of the run.
         jobs: processes that play cells side by side; 0: one for each core; or a pool of them.
-        modules: where files of your own are now that the run had loaded from elsewhere.
+        modules: files of your own that the run had loaded; nothing is imported that is not named.
         force: go on although versions of mores or torch, or your own files, have changed.
         progress: show how far it is.
 
@@ -88,15 +88,20 @@ def resume(
 
 
 def _load_modules(folder: Path, order: Order, given: Sequence[Path], force: bool) -> None:
-    """Import the user's own files as the run did: where they were, or where they are now."""
-    by_name = {path.name: path for path in given}
+    """Import the user's own files as the run did, if the user names them again.
+
+    The folder may be somebody else's: what it names is not run for that alone.
+    """
+    by_name = {path.name: path for path in [*loaded_files(), *given]}
     for module in order.load:
-        path = by_name.get(Path(module.path).name, Path(module.path))
-        if not path.is_file():
+        path = by_name.get(Path(module.path).name)
+        if path is None:
             raise UserError(
-                f"{folder} was begun with --load {module.path}, which is not there any more: "
-                "say where it is with --load"
+                f"{folder} was begun with --load {shown(module.path, 200)}: name that file again, "
+                f"mores resume {folder} --load {shown(Path(module.path).name, 60)}"
             )
+        if not path.is_file():
+            raise UserError(f"--load {path}: there is no such file")
         if digest(path) != module.digest and not force:
             raise UserError(
                 f"{path} has changed since {folder} was begun: cells would not fit together; "
@@ -138,8 +143,6 @@ def _job(folder: Path, loaded: Loaded, order: Order) -> Job:
 
 def _paths(modules: Sequence[Module]) -> tuple[str, ...]:
     """Where the modules are that were imported: perhaps not where they were."""
-    from mores.own_code import loaded_files
-
     names = {Path(module.path).name for module in modules}
     return tuple(str(path) for path in loaded_files() if path.name in names)
 

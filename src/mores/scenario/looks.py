@@ -33,9 +33,7 @@ def arms_played(scenario: Scenario) -> dict[str, list[str]]:
     }
 
 
-def arms_looked_at(
-    scenario: Scenario, looks: Sequence[Claim | Target | Sensitivity]
-) -> list[str]:
+def arms_looked_at(scenario: Scenario, looks: Sequence[Claim | Target | Sensitivity]) -> list[str]:
     """The arms that it takes to make some figures, each once."""
     arms: dict[str, None] = {}
     for look in looks:

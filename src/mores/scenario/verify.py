@@ -116,6 +116,7 @@ def cell(scenario: Scenario, places: Places, cell: Cell, built: Built) -> list[P
                 message = f"nobody plays {role.name!r}: name a player for it"
                 problems.append(cell.origin.problem(("players",), message, key=True))
         problems += _learners(places, staged, number)
+        problems += _fitted(places, built, number)
         if id(staged.game) not in begun:
             begun[id(staged.game)] = _begun(cell, staged, built, scenario.seed, problems)
         measures = begun[id(staged.game)]
@@ -142,6 +143,22 @@ def _learners(places: Places, staged: Staged, number: int) -> list[Problem]:
     if stage.loop == "assist" and all(type(p).assist is Player.assist for p in players.values()):
         message = "assist: no player here searches when it decides: play is the same"
         problems.append(_at(places, message, "stages", number, "loop"))
+    return problems
+
+
+def _fitted(places: Places, built: Built, number: int) -> list[Problem]:
+    """Roles whose record of earlier stages does not fit together, or is empty."""
+    problems = []
+    stage = built.stages[number].stage
+    played = [s for s in built.stages[:number] if s.stage.loop != "fit"]
+    for i, role in enumerate(stage.learn if stage.loop == "fit" else ()):
+        sights = {(r.count, r.sees.size) for s in played for r in s.game.roles if r.name == role}
+        if not sights:
+            message = f"{role} has not played yet: there is no record to learn from"
+            problems.append(_at(places, message, "stages", number, "learn", i))
+        elif len(sights) > 1:
+            message = f"{role} sees something else in different stages: one record cannot have both"
+            problems.append(_at(places, message, "stages", number, "learn", i))
     return problems
 
 
