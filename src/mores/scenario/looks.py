@@ -40,5 +40,7 @@ def arms_looked_at(scenario: Scenario, looks: Sequence[Claim | Target | Sensitiv
         needed = [arm_of(scenario, look), look.against]
         if look.measure in DERIVED:
             needed.append(scenario.control)
-        arms |= dict.fromkeys(arm for arm in needed if arm in (scenario.arms or [ONLY_ARM]))
-    return [arm for arm in arms if arm is not None]
+        for arm in needed:
+            if arm is not None and arm in (scenario.arms or [ONLY_ARM]):
+                arms[arm] = None
+    return list(arms)
