@@ -140,7 +140,7 @@ def by_command(case: Case, folder: Path, jobs: int, rng: random.Random, against:
     while any(Path(f"/proc/{worker}/cmdline").exists() for worker in workers):
         assert time.monotonic() < patience, "workers outlived the process they worked for"
         select.select([], [], [], 0.01)
-    go_on = [*program, "resume", str(folder), "--jobs", str(jobs), "--force"]
+    go_on = [*program, "resume", str(folder), "--jobs", str(jobs), "--force", *own]
     done = subprocess.run(go_on, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr
     left = bytes_of(folder)

@@ -63,7 +63,7 @@ def test_a_claim_must_hold_over_the_ranges(tmp_path):
     found = open_run(result.folder)
     drawn = found.cells_of("draw")
     assert len(drawn) == 39 * 3
-    assert set(found.table("persuaded__draw-007").replicate) == set(range(4))
+    assert set(found.table("persuaded__draw-007").replicate) == {28, 29, 30, 31}  # its own chance
 
 
 def test_arms_are_played_at_the_same_points_and_keep_what_they_set(tmp_path):
@@ -75,6 +75,26 @@ def test_arms_are_played_at_the_same_points_and_keep_what_they_set(tmp_path):
     influence = np.array([p["env.ai_influence"] for p in by_arm["twin"]])
     assert ((influence >= 0.2) & (influence <= 0.6)).all()
     assert abs(influence.mean() - 0.4) < 0.01  # evenly spread, more so than at random
+
+
+def test_chance_is_in_the_interval_where_a_parameter_does_nothing(tmp_path):
+    """A parameter without effect: the interval is that of 39 means of 4 replicates around 0."""
+    text = """\
+name: nothing
+about: How large a room is that nobody leaves.
+env: {kind: coevolution, people: 4, assistants: 0}
+rounds: 1
+replicates: 4
+measures: [centre]
+uncertain: {parameters: {env.extent: [50.0, 60.0]}}
+claims:
+  - {says: People stand right, kind: statistical, measure: "centre[0]", interval: parameters,
+     bound: {above: 0}}
+"""
+    (verdict,) = run(_file(tmp_path, text), tmp_path / "run", progress=False).verdicts
+    assert verdict.verdict == "undecided"
+    # a mean of 4 centres of 4 people has a standard deviation of 1/4: 39 of them span about 1.1
+    assert 0.7 < verdict.estimate.high - verdict.estimate.low < 1.6
 
 
 def test_which_parameter_carries_the_result(tmp_path):
