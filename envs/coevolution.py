@@ -220,13 +220,10 @@ class Coevolution(Game[State]):
             values = state.people.values
             if self.challenge in ("follow", "predict"):
                 values = self.history.pulled(values, self.history.at(state.when + 1))
-            heard = torch.zeros_like(state.reference)
-            if self.assistants:
-                heard = advice.heard(state.advice, state.voice)
-            own = {}
-            if "restlessness" in sees.parts:
-                own = {"restlessness": state.held.restlessness[..., None]}
-            return sees.join(values=values, advice=heard[:, None], peers=state.peers, **own)
+            heard = advice.heard(state.advice, state.voice)[:, None]  # 0 where there is nobody
+            own = {"restlessness": state.held.restlessness[..., None]}
+            own = own if "restlessness" in sees.parts else {}
+            return sees.join(values=values, advice=heard, peers=state.peers, **own)
         more = challenges.seen(
             sees, self.challenge, self.ahead, self.history, state.reference, state.when
         )
@@ -367,8 +364,8 @@ class Coevolution(Game[State]):
     @property
     def _settles(self) -> bool:
         """Whether people are where they were moved to, and nowhere else."""
-        drawn = self.person.disposition_noise or self.cohorts.turnover
-        return not (self.person.reverts or drawn)
+        person = self.person
+        return not (person.reverts or person.disposition_noise or self.cohorts.turnover)
 
     @property
     def _only_peers(self) -> bool:

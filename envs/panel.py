@@ -112,7 +112,7 @@ class Panel(Game[State]):
     every: int = Field(default=12, ge=1, le=1_000_000, description="rounds from wave to wave")
     waves: int = Field(default=4, ge=1, le=1000, description="waves of the panel that are kept")
     person: Settled = Field(
-        default=Settled(half_life=0.5, settling=0.22, volatility=1.0, volatility_spread=1.09),
+        default=Settled(half_life=0.5, settling=0.20, volatility=1.01, volatility_spread=1.06),
         description="how people's values stay and move",
     )
     conversation: int | None = Field(
@@ -120,7 +120,7 @@ class Panel(Game[State]):
     )
     later: int = Field(default=1, ge=1, description="rounds from there to the last question")
     influence: float = Field(
-        default=0.335, ge=0, le=1, description="share of the way to the position that talk moves"
+        default=0.337, ge=0, le=1, description="share of the way to the position that talk moves"
     )
 
     def model_post_init(self, context: Any) -> None:

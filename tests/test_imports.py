@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scenario": CORE | {"table", "registry"},
     "run": CORE | {"table", "play", "diary", "registry", "own_code", "scenario", "analysis"},
     "calibrate": CORE | {"scenario", "analysis", "run"},
+    "terminal": {"run", "scenario"},
     "cli": ANYTHING,
 }
 

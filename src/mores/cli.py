@@ -22,18 +22,18 @@ import typer
 
 from mores.errors import UserError
 from mores.own_code import load_modules
+from mores.terminal import count, output, verdicts
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from mores.run import Result
     from mores.scenario.model import Scenario
 
 USER_ERROR, DEFECT, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141
-COLOURS = {"holds": "green", "fails": "bold red", "undecided": "yellow", "report": "cyan"}
 # What the disk may say to a run whose folder the user chose.
-DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR}
+DISK = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR,
+    errno.ENOENT, errno.EFBIG, errno.EDQUOT, errno.EIO,
+}  # fmt: skip
 
 app = typer.Typer(
     help="Communities of people and AI agents whose values move.",
@@ -112,11 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What is still buffered has no reader; Python would complain of it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
-    except OSError as error:
-        if error.errno not in DISK:
-            raise
-        return _complain(f"mores: {error.filename or 'the disk'}: {error.strerror}")
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK:
+            return _complain(f"mores: {error.filename or 'the disk'}: {error.strerror}")
         code = getattr(error, "exit_code", None)  # typer's own, which has moved between versions
         if code is None:
             if os.environ.get("MORES_TRACEBACK"):
@@ -217,11 +215,11 @@ def check_command(file: ScenarioFile, overrides: Overrides = None, load: Modules
     cells, scenario = check(loaded), loaded.scenario
     points = len(cells) // max(1, len(scenario.arms))
     parts = [
-        _count(max(1, len(scenario.arms)), "arm"),
-        *([_count(points, "point") + " of the sweep"] if scenario.sweep else []),
-        _count(scenario.replicates, "replicate"),
-        _count(scenario.rounds, "round"),
-        _count(len(scenario.claims), "claim"),
+        count(max(1, len(scenario.arms)), "arm"),
+        *([count(points, "point") + " of the sweep"] if scenario.sweep else []),
+        count(scenario.replicates, "replicate"),
+        count(scenario.rounds, "round"),
+        count(len(scenario.claims), "claim"),
     ]
     print(f"{loaded.places.source}: fine: {', '.join(parts)}")
 
@@ -239,7 +237,7 @@ def calibrate_command(
     from mores.calibrate import calibrate_command
     from mores.scenario.load import load as read
 
-    return calibrate_command(read(file, overrides or ()), _console(), out, hold_out or ())
+    return calibrate_command(read(file, overrides or ()), output(), out, hold_out or ())
 
 
 @app.command("list")
@@ -253,7 +251,7 @@ def list_command(where: Where = None, load: Modules = None) -> None:
 
     found = catalogue.catalogue()
     chosen = catalogue.chosen(found, where or ())
-    console = _console()
+    console = output()
     for shelf in dict.fromkeys(entry.shelf for entry in chosen):
         table = Table(title=f"{shelf}s", title_justify="left", title_style="bold")
         for heading in ("name", "what it is", "traits"):
@@ -277,7 +275,7 @@ def describe_command(name: Name, load: Modules = None) -> None:
     from mores.scenario import catalogue
 
     found = catalogue.described(name)
-    console = _console()
+    console = output()
     console.print(Text(f"{name}, {found.shelf}\n", style="bold"))
     console.print(Text(found.text))
     if found.parameters:
@@ -320,15 +318,15 @@ def claims_command(
                 if unwanted:
                     error.__notes__ = []  # there will be nothing to resume
                 raise
-    _console().print(_verdicts(results))
+    output().print(verdicts(results))
     return int(any(result.failed for _, result in results))
 
 
 def _told(scenario: Scenario, result: Result) -> int:
     """Print what became of a run; its exit code."""
-    console = _console()
+    console = output()
     if result.verdicts:
-        console.print(_verdicts([(scenario, result)]))
+        console.print(verdicts([(scenario, result)]))
     else:
         console.print("The scenario makes no claims.")
     console.print(f"report: {result.report}", soft_wrap=True, highlight=False)
@@ -348,52 +346,6 @@ def _replicates(text: str, count: int) -> list[int]:
             raise UserError(f"--only {text}: replicates are numbered 0 to {count - 1}")
         chosen.update(range(first, last + 1))
     return sorted(chosen)
-
-
-def _verdicts(results: Sequence[tuple[Scenario, Result]]) -> Table:
-    """Claims and what became of them: a word beside the colour, readable on 80 columns."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.HORIZONTALS, show_lines=True, expand=True)
-    table.add_column("claim", overflow="fold", ratio=1)
-    table.add_column("estimate, interval", no_wrap=True)
-    table.add_column("n", justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    for scenario, result in results:
-        for verdict in result.verdicts:
-            claim, found = verdict.claim, verdict.estimate
-            colour = COLOURS.get(verdict.verdict, "")
-            points = f"{verdict.n_points} points of the sweep" if verdict.n_points > 1 else None
-            about = [scenario.name, claim.kind, points, claim.source or scenario.source]
-            says = Text.assemble(claim.says, ("\n" + " - ".join(filter(None, about)), "dim"))
-            if verdict.verdict in ("fails", "undecided"):
-                says.append(f"\n{verdict.reason}", style=colour)
-            interval = f"[{_number(found.low)}, {_number(found.high)}]"
-            numbers = Text.assemble(_number(found.value), "\n", interval)
-            table.add_row(says, numbers, Text(str(found.n)), Text(verdict.verdict, style=colour))
-    return table
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def _console() -> Console:
-    """Standard output; a reader that has gone is told by the usual exception."""
-    from rich.console import Console
-
-    class Quiet(Console):
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError
-
-    console = Quiet()
-    return console if console.width >= 60 else Quiet(width=60)
 
 
 if __name__ == "__main__":

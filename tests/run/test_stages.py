@@ -115,6 +115,17 @@ class Averager(Player):
         return dataclasses.replace(memory, total=total, count=count)
 
 
+class Forgetful(Averager):
+    again = Player.again
+
+
+class Guesser(Player):
+    """Never learns: somebody to compare a learner with."""
+
+    def act(self, phase: Phase, seen: Any, legal: Any, memory: Any, draws: Draws) -> Act:
+        return Act((draws.uniform("which", 1)[:, 0] * OPTIONS).long(), memory)
+
+
 TEXT = """\
 name: bandit
 about: A gambler learns which option pays.
@@ -140,6 +151,8 @@ claims:
 def bandit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENVIRONMENTS, "bandit", Bandit)
     monkeypatch.setitem(PLAYERS, "averager", Averager)
+    monkeypatch.setitem(PLAYERS, "forgetful", Forgetful)
+    monkeypatch.setitem(PLAYERS, "guesser", Guesser)
 
 
 def _run(folder: Path, text: str = TEXT, **options: Any):
@@ -198,10 +211,22 @@ def test_fitting_to_a_record(tmp_path):
                  ].value.mean() == 1.0  # fmt: skip
 
 
+def test_a_learner_beside_one_that_does_not_learn(tmp_path):
+    arms = "control: guesser\narms: {guesser: {players.gambler: {kind: guesser}}, learner: {}}\n"
+    text = TEXT[: TEXT.index("claims:")].replace("stages:", arms + "stages:") + (
+        "claims: [{says: better, kind: statistical, measure: best, arm: learner, stage: test,\n"
+        "  against: guesser, bound: {above: 0.3}}]\n"
+    )
+    assert [v.verdict for v in _run(tmp_path / "run", text).verdicts] == ["holds"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ("learn: gambler", "learn: gamblr", "there is no role 'gamblr'; did you mean 'gambler'?"),
+        ("{kind: averager}", "{kind: forgetful}", "Forgetful, would forget: it defines no `again`"),
+        ("rounds: 20}", "rounds: 20, env: {env.noise: 2}}\narms: {a: {env.noise: 1}}",
+         "is set by the arm a as well, in vain: leave one out"),
         ("learn: gambler, ", "", "learn: improve: name the roles that learn"),
         ("stage: sure", "stage: shure", "there is no stage 'shure'; did you mean 'sure'?"),
         ("{kind: averager}", "{kind: anyhow}", "gambler's player, Anyhow, cannot learn from rew"),

@@ -9,6 +9,16 @@ from mores.run.record import Record, StageRecord
 from mores.run.store import Damaged, damage, read_record, write_record
 
 
+def test_what_a_cell_says_of_itself_is_sealed(tmp_path):
+    rows = np.arange(4.0, dtype=np.float32).reshape(2, 1, 2)
+    stage = StageRecord("play", (0, 1), {"x": rows, "y": rows}, {})
+    write_record(tmp_path / "a", Record("a", np.arange(2), np.zeros(2, int), (stage,)))
+    assert damage(tmp_path / "a") is None
+    about = tmp_path / "a" / "cell.json"
+    about.write_text(about.read_text().replace('"x"', '"z"'))
+    assert damage(tmp_path / "a") == "cell.json was changed"
+
+
 def test_a_record_is_read_as_it_was_written(tmp_path):
     """Numbers that JSON has not, rounds and worlds in any order, several stages."""
     rng = np.random.default_rng(2)

@@ -69,9 +69,12 @@ def test_a_claim_must_hold_over_the_ranges(tmp_path):
 def test_arms_are_played_at_the_same_points_and_keep_what_they_set(tmp_path):
     cells = plan(_file(tmp_path))
     drawn = [cell for cell in cells if cell.purpose == "draw"]
-    by_arm = {arm: [dict(c.point) for c in drawn if c.arm == arm] for arm in ("twin", "deaf")}
-    assert by_arm["twin"] == by_arm["deaf"]
+    arms = ("twin", "persuaded", "deaf")
+    by_arm = {arm: [dict(c.point) for c in drawn if c.arm == arm] for arm in arms}
+    assert by_arm["twin"] == by_arm["persuaded"]
     assert all(c.env["ai_influence"] == 0.0 for c in drawn if c.arm == "deaf")
+    reach = "players.assistant.reach"  # the deaf's own influence is no draw, and not called one
+    assert by_arm["deaf"] == [{reach: point[reach]} for point in by_arm["twin"]]
     influence = np.array([p["env.ai_influence"] for p in by_arm["twin"]])
     assert ((influence >= 0.2) & (influence <= 0.6)).all()
     assert abs(influence.mean() - 0.4) < 0.01  # evenly spread, more so than at random

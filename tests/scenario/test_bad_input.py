@@ -54,8 +54,8 @@ Complaints = Callable[..., list[str]]
         (
             "kind: statistical",
             "kind: statistic",
-            "15:11: claims.0.kind: must be 'exact', 'statistical', 'by_construction' or 'report', "
-            "not the text 'statistic'; did you mean 'statistical'?",
+            "15:11: claims.0.kind: must be 'exact', 'statistical', 'reward_implied', "
+            "'by_construction' or 'report', not the text 'statistic'; did you mean 'statistical'?",
         ),
         (
             "bound: {above: 0.1}",

@@ -63,7 +63,10 @@ class Run:
         """The arm of each cell, and its point of the sweep, or its values of the parameters."""
         found = self._json("cells.json")
         whole = isinstance(found, dict) and all(
-            Path(cell).name == cell and isinstance(about, dict) and {"arm", "point"} <= about.keys()
+            Path(cell).name == cell
+            and isinstance(about, dict)
+            and isinstance(about.get("arm"), str)
+            and isinstance(about.get("point"), dict)
             for cell, about in found.items()
         )
         if not whole:
@@ -74,6 +77,11 @@ class Run:
     def claims(self) -> list[dict[str, Any]]:
         """Every claim with its estimate, interval, n, method and verdict."""
         return self._json("claims.json")
+
+    @property
+    def sensitivity(self) -> dict[str, Any]:
+        """Which uncertain parameters carry a result: indices with intervals, by parameter."""
+        return self._json("sensitivity.json")
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -153,7 +161,10 @@ class Run:
         path = self.folder / "cells" / self._known(cell) / "trajectory.zarr"
         if not path.exists():
             raise UserError(f"{cell} kept no trajectory: the scenario has sample: 0")
-        return xr.open_zarr(path, consolidated=False)
+        try:
+            return xr.open_zarr(path, consolidated=False)
+        except Exception as error:  # of many kinds, by what is wrong with which file
+            raise UserError(f"cannot read {path}: {type(error).__name__}: {error}") from None
 
     def _known(self, cell: str) -> str:
         known = [name for purpose in PURPOSES for name in self.cells_of(purpose)]

@@ -81,6 +81,18 @@ class Indices:
         assert band is not None
         return band
 
+    def plain(self) -> dict[str, Any]:
+        """As JSON: each index with its 95 % interval, by parameter."""
+        bands = {"first": self.first, "total": self.total, "mu_star": self.mu_star}
+        bands["sigma"] = self.sigma
+        told: dict[str, Any] = {"method": self.method, "points": self.points, "about": self.about}
+        told["noise"] = self.noise
+        for name, band in bands.items():
+            if band is not None:
+                rows = zip(self.names, *(part.tolist() for part in band), strict=True)
+                told[name] = {n: {"value": v, "low": lo, "high": hi} for n, v, lo, hi in rows}
+        return told
+
     @property
     def ranked(self) -> tuple[str, ...]:
         """Names, the most important first; those without a figure in the given order."""

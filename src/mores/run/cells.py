@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mores.diary import Diary
 from mores.draws import Draws, Worlds
+from mores.game import Player
 from mores.play import Kept, play_episode
 from mores.run.record import Record, StageRecord
 from mores.scenario.cell import Built, Cell, Staged
@@ -123,7 +124,10 @@ def _play_stages(
 def _fit(staged: Staged, memory: dict[str, Any], diary: Diary, draws: Draws, tick: Tick) -> None:
     """Let the stage's roles learn from all they went through, `episodes` times over."""
     for role in staged.stage.learn:
-        experience, player = diary.experience(role), staged.players[role]
+        player = staged.players.get(role)
+        if player is None or type(player).fit is Player.fit:
+            continue  # an arm in which nobody learns
+        experience = diary.experience(role)
         for episode in range(staged.stage.episodes):
             now = draws.at(episode).within(f"fit/{role}")
             memory[role] = player.fit(memory[role], experience, now)

@@ -49,7 +49,8 @@ def judge_all(scenario: Scenario, cells: Sequence[Cell], records: Records) -> li
 
 def point_key(cell: Cell) -> str:
     """What cells at the same point of the sweep, and of the uncertain parameters, share."""
-    return json.dumps([cell.purpose, cell.number, dict(cell.point)], sort_keys=True)
+    point = dict(cell.point) if cell.purpose == "arm" else None  # arms may keep values of their own
+    return json.dumps([cell.purpose, cell.number, point], sort_keys=True)
 
 
 def by_point(cells: Sequence[Cell]) -> list[dict[str, Cell]]:

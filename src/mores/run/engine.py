@@ -190,6 +190,8 @@ def _report(job: Job, judged: Result, origin: Mapping[str, Any]) -> None:
 
     records = job.records()
     carried = carried_by(job.scenario, job.cells, records)
+    if carried is not None:
+        files.write_json(job.folder / "sensitivity.json", carried.plain())
     write_report(
         job.folder, job.scenario, job.cells, records, judged.verdicts, origin, sensitivity=carried
     )

@@ -86,7 +86,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     spare = _spare(path)
     with telling(path):
         try:
-            spare.mkdir(parents=True)
+            spare.mkdir()  # not its parents: a run that was moved away is not begun anew
             yield spare
             for inside in sorted(spare.rglob("*")):
                 _force(inside)

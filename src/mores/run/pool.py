@@ -115,6 +115,7 @@ class Pool:
         self.jobs, self._start = jobs, start
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
+        self._restarted = False
 
     def __enter__(self) -> Pool:
         return self
@@ -141,6 +142,10 @@ class Pool:
                         yield from self._events(worker, messages)
                         continue
                     code, task = self._bury(worker), worker.task
+                    if not worker.ready and (code or 0) < 0 and not self._restarted:
+                        self._restarted = True  # killed by somebody, perhaps; once
+                        waiting.extendleft([task] if task is not None else [])
+                        continue
                     if not worker.ready:
                         raise UserError(f"a worker process does not start: {_how(code)}")
                     if task is None:

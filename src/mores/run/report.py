@@ -81,6 +81,7 @@ def page(
     )
     template = (resources.files("mores.run") / "report.html.j2").read_text(encoding="utf-8")
     scenario, drift = shown.scenario, effects(shown)
+    last = shown.record(shown.arms[0]).stages[-1]
     columns, ends = report_tables.ends(shown)
     counts = {word: sum(v.verdict == word for v in judged) for word in report_claims.WORDS}
     return environment.from_string(template).render(
@@ -98,7 +99,7 @@ def page(
             for kind, told in report_claims.KINDS.items()
             if any(verdict.claim.kind == kind for verdict in judged)
         },
-        sections=_sections(drawn),
+        sections=_sections(drawn, last.name if scenario.stages else None),
         effects=report_tables.effects(drift),
         effect_names=list(drift[0].parts) if drift else [],
         columns=columns,
@@ -117,13 +118,20 @@ def page(
     )
 
 
-def _sections(drawn: Sequence[Picture]) -> list[dict[str, Any]]:
-    """Figures under their headings, in the order in which they were drawn."""
+def _sections(drawn: Sequence[Picture], last: str | None) -> list[dict[str, Any]]:
+    """Figures under their headings, in the order in which they were drawn.
+
+    Where there are stages, all but those about learning are of the `last`.
+    """
     sections: dict[str, list[Picture]] = {}
     for picture in drawn:
         sections.setdefault(picture.figure.name.partition("_")[0], []).append(picture)
+
+    def of_stage(kind: str) -> str:
+        return "" if last is None or kind == "learning" else f" (stage {last})"
+
     return [
-        {"id": kind, "heading": HEADINGS[kind], "pictures": found}
+        {"id": kind, "heading": HEADINGS[kind] + of_stage(kind), "pictures": found}
         for kind, found in sections.items()
     ]
 
@@ -139,8 +147,9 @@ def drift_sentence(shown: Shown) -> str:
     assert shown.control is not None
     value, part = max(found.parts.items(), key=lambda item: abs(item[1].value))
     way = "higher" if part.value > 0 else "lower"
+    stage = f" of stage “{shown.control.stages[-1].name}”" if shown.scenario.stages else ""
     return (
-        f"People move most in “{found.name}” ({', '.join(found.causes)}): after "
+        f"People move most in “{found.name}” ({', '.join(found.causes)}){stage}: after "
         f"{shown.control.rounds[-1]} rounds their centre is {interval(found.distance)} away from "
         f"where it is in “{control}”, mostly {way} in {value} ({number(part.value)})."
     )

@@ -149,6 +149,8 @@ def _told(found: Estimate, exact: bool) -> tuple[str, str]:
 def what(claim: Claim, scenario: Scenario) -> str:
     """What a claim looks at, in words."""
     text = claim.measure if claim.kind == "exact" else f"{claim.statistic} of {claim.measure}"
+    if claim.interval == "parameters":
+        text = f"median over draws of the {text}"
     if scenario.arms:
         text += f" in {arm_of(scenario, claim)}"
     if claim.against:

@@ -55,7 +55,7 @@ def resume(
 
     def say(text: str) -> None:
         if progress:
-            print(f"{order.scenario}: {text}", file=sys.stderr)
+            print(shown(f"{order.scenario}: {text}", 2000), file=sys.stderr)
 
     with Hold(folder):
         _load_modules(folder, order, modules, force)
@@ -167,7 +167,11 @@ def _origin(folder: Path, job: Job, jobs: int | Pool) -> dict[str, Any]:
         return provenance(text, job.scenario.seed, processes(jobs))
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
-    if not isinstance(origin, dict) or not isinstance(origin.get("resumed", []), list):
+    kinds = {"resumed": list, "seconds": (int, float), "versions": dict}
+    if not isinstance(origin, dict) or any(
+        not isinstance(origin.get(key, kind() if kind is not kinds["seconds"] else 0), kind)
+        for key, kind in kinds.items()
+    ):
         raise UserError(f"cannot read {path}: it does not say where a run comes from")
     return origin
 

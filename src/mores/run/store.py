@@ -54,6 +54,7 @@ def write_record(folder: Path, record: Record) -> None:
             for file in sorted(spare.rglob("*"))
             if file.is_file()
         }
+        about["seal"] = _own_seal(about)
         text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False)
         (spare / ABOUT).write_text(text + "\n", encoding="utf-8")
 
@@ -83,14 +84,21 @@ def read_record(folder: Path) -> Record:
             hidden_rounds=tuple(about["hidden_rounds"]),
             value_names=tuple(about["value_names"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise Damaged(f"cannot read {path}: {error}") from None
+
+
+def _own_seal(about: Mapping[str, Any]) -> int:
+    """A checksum of what a cell says of itself."""
+    return zlib.crc32(json.dumps(about, sort_keys=True).encode("utf-8"))
 
 
 def damage(folder: Path) -> str | None:
     """What is wrong with a cell's folder; None where every file is as it was written."""
     try:
         about = _read_about(folder)
+        if about.pop("seal", None) != _own_seal(about) or MEASURES not in about["files"]:
+            return f"{ABOUT} was changed"
         for name, (size, checksum) in about["files"].items():
             path = folder / name
             if not path.is_file():
@@ -99,7 +107,7 @@ def damage(folder: Path) -> str | None:
                 return f"{name} is {path.stat().st_size} bytes long and should be {size}"
             if _seal(path)[1] != checksum:
                 return f"{name} was changed"
-    except (OSError, ValueError, KeyError, TypeError, UserError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
         return f"{ABOUT}: {error}"
     return None
 

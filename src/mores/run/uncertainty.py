@@ -60,7 +60,7 @@ def _design(loaded: Loaded, uncertain: Uncertain) -> list[Condition]:
 def _points(
     scenario: Scenario, uncertain: Uncertain, asked: Sensitivity
 ) -> Float[np.ndarray, "point parameter"]:
-    return sensitivity.design(asked.method, uncertain.parameters, asked.size, scenario.seed)
+    return sensitivity.design(asked.method, uncertain.parameters, asked.points, scenario.seed)
 
 
 def _at(loaded: Loaded, arm: str, number: int, row: np.ndarray, purpose: str) -> Condition:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mores.errors import UserError, did_you_mean
+from mores.game import Game
 from mores.registry import SHELVES, class_of
 from mores.scenario.load import shipped
 from mores.scenario.places import shown
@@ -118,9 +119,22 @@ def described(name: str) -> Described:
     for shelf, names in SHELVES.items():
         if name in names:
             made = class_of(shelf, name)
-            return Described(shelf, inspect.getdoc(made) or "", _parameters(made, ""))
+            return Described(shelf, _about(made, shelf), _parameters(made, ""))
     known = [name for names in SHELVES.values() for name in names]
     raise UserError(f"nothing is called {shown(name)!r}{did_you_mean(shown(name), known)}")
+
+
+def _about(made: Any, shelf: str) -> str:
+    """What a class says of itself; of an environment also what it measures and predicts."""
+    parts = [inspect.getdoc(made) or ""]
+    for name in ("measures", "predictions") if shelf == "environment" else ():
+        told = inspect.getdoc(getattr(made, name, None))
+        if told and told != inspect.getdoc(getattr(Game, name)):
+            first, _, rest = told.partition("\n")
+            lines = (rest.strip() or first).split("\n")
+            body = "\n".join(f"    {line}" if line else "" for line in lines)
+            parts.append(f"{name.capitalize()}:\n{body}")
+    return "\n\n".join(parts)
 
 
 def _parameters(made: Any, within: str) -> list[Parameter]:

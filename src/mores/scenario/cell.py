@@ -161,7 +161,9 @@ class Cell:
             stands: Path = ("stages", number, "env", path)
             way = tuple(path.split("."))
             if way[0] != "env" or len(way) < 2 or not all(way):
-                message = "a stage changes parameters of the environment: write env.name"
+                message = (
+                    f"a stage changes parameters of the environment: write env.{shown(path, 60)}"
+                )
                 problems.append(Problem(self.origin.places.key(stands), stands, message))
                 continue
             node: Any = env

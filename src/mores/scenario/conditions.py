@@ -104,14 +104,15 @@ def at_point(
             problems.append(Problem(places.key(key), key, str(error)))
             return Change((), value, stands)
 
-    changes = _of_arm(scenario, arm, change)
+    changes, here = _of_arm(scenario, arm, change), {}
     for path, value in point.items():
         if not any(f"{path}.".startswith(f"{own}.") for own in scenario.arms.get(arm, {})):
             stands: Path = (section, "parameters", path)
             changes.append(change(path, value, stands, stands))
+            here[path] = value
     if problems:
         raise ScenarioError(problems)
-    return Condition(arm, dict(point), sorted(changes, key=_depth), purpose, number)
+    return Condition(arm, here, sorted(changes, key=_depth), purpose, number)
 
 
 def corners(
@@ -165,7 +166,14 @@ def _way(path: str) -> tuple[str, ...]:
 
 
 def _clashes(scenario: Scenario, places: Places) -> Iterator[Problem]:
-    """Paths set by an arm and by the sweep; values swept twice."""
+    """Paths set twice, by an arm and the sweep or a stage and anything; values swept twice."""
+    for number, stage in enumerate(scenario.stages):
+        for path in stage.env:
+            for who, others in _setters(scenario):
+                if any(f"{other}.".startswith(f"{path}.") for other in others):
+                    stands = ("stages", number, "env", path)
+                    message = f"is set by {who} as well, in vain: leave one out"
+                    yield Problem(places.key(stands), stands, message)
     for path, values in scenario.sweep.items():
         for arm, changes in scenario.arms.items():
             if path in changes:
@@ -178,6 +186,15 @@ def _clashes(scenario: Scenario, places: Places) -> Iterator[Problem]:
                 stands = ("sweep", path, i)
                 yield Problem(places.value(stands), stands, f"{said(value)} is listed twice")
             texts.append(text)
+
+
+def _setters(scenario: Scenario) -> Iterator[tuple[str, Iterable[str]]]:
+    """Who else sets parameters, in words, and their paths."""
+    yield from ((f"the arm {arm}", changes) for arm, changes in scenario.arms.items())
+    yield "the sweep", scenario.sweep
+    for name, given in (("uncertain", scenario.uncertain), ("calibration", scenario.calibration)):
+        if given is not None:
+            yield name, given.parameters
 
 
 def changed(scenario: Scenario, places: Places, condition: Condition) -> Cell:

@@ -14,7 +14,8 @@ Loop = Literal["play", "improve", "fit", "assist"]
 class Stage(Document):
     """A part of an experiment in which the same roles learn, or nobody does.
 
-    Every stage has draws of its own; what players have learned goes on into the next one.
+    Every stage has people and draws of its own; what players have learned goes on into the next
+    one. In arms that lack a role that is to learn, or whose player does not learn, nobody learns.
     """
 
     name: ShortName = Field(description="what claims and tables call it")
@@ -45,13 +46,19 @@ class Stage(Document):
 
 
 class Sensitivity(Document):
-    """Which of the uncertain parameters carries a result."""
+    """Which of the uncertain parameters carries a result, in the last stage.
+
+    For an arm that sets one of them itself, that one does nothing.
+    """
 
     method: Literal["sobol", "morris"] = Field(
         default="morris", description="variance shares, or mean absolute elementary effects"
     )
-    size: int = Field(
-        default=8, ge=2, le=100_000, description="sobol: base points, a power of 2; morris: paths"
+    size: int | None = Field(
+        default=None,
+        ge=2,
+        le=100_000,
+        description="morris: paths, 8 by default; sobol: base points, a power of 2, 64 by default",
     )
     measure: str = Field(description="the result")
     arm: str | None = Field(default=None, description="in which arm; default: the only one")
@@ -62,9 +69,14 @@ class Sensitivity(Document):
 
     @model_validator(mode="after")
     def _power_of_two(self) -> Sensitivity:
-        if self.method == "sobol" and self.size & (self.size - 1):
+        if self.method == "sobol" and self.points & (self.points - 1):
             raise At("size", message="sobol: must be a power of 2")
         return self
+
+    @property
+    def points(self) -> int:
+        """Base points, or paths."""
+        return self.size or (64 if self.method == "sobol" else 8)
 
 
 class Uncertain(Document):
@@ -91,7 +103,7 @@ class Uncertain(Document):
 
 
 class Target(Document):
-    """A figure of the real world that a measure should come to."""
+    """A figure of the real world that a measure should come to, in the last stage."""
 
     says: str = Field(min_length=1, description="the figure in words")
     measure: str = Field(description="which measure is to come to it")

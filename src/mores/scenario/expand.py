@@ -64,12 +64,15 @@ def check(given: Loaded | Scenario) -> tuple[Cell, ...]:
 
     scenario, places = _parts(given)
     problems = verify.claims(scenario, places)
-    cells = []
+    cells: list[Cell] = []
+    made: list[Built] = []
     try:
         for cell, built in _resolve(scenario, places, conditions(scenario, places)):
             cells.append(cell)
+            made.append(built)
             if len(problems) < ENOUGH:
                 problems += verify.cell(scenario, places, cell, built)
+        problems += verify.learners(scenario, places, made)
         if not problems:  # the ends of the ranges; whatever lies between is as possible
             ends = corners(scenario, places, arms_played(scenario))
             for _ in _resolve(scenario, places, ends):

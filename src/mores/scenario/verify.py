@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mores.draws import Draws
 from mores.errors import UserError, did_you_mean
 from mores.game import Player
 from mores.scenario.cell import Built, Cell, Staged
-from mores.scenario.conditions import ONLY_ARM
-from mores.scenario.design import Sensitivity, Target
-from mores.scenario.looks import DERIVED, arm_of
+from mores.scenario.conditions import MOST_CELLS, ONLY_ARM
+from mores.scenario.design import Sensitivity, Stage, Target
+from mores.scenario.looks import DERIVED, arm_of, arms_looked_at
 from mores.scenario.model import Scenario
 from mores.scenario.places import Places, Problem, shown
 from mores.scenario.probe import broken, first_round
@@ -29,8 +29,11 @@ def claims(scenario: Scenario, places: Places) -> list[Problem]:
     def wrong(message: str, *path: str | int) -> None:
         problems.append(Problem(places.value(path), path, message))
 
+    replicates = scenario.replicates
+    if scenario.uncertain is not None:
+        replicates = max(replicates, scenario.uncertain.replicates)
     each = [s.episodes * (scenario.rounds_in(s) // scenario.every + 1) for s in scenario.played]
-    kept = scenario.replicates * scenario.worlds * sum(each)
+    kept = replicates * scenario.worlds * sum(each)
     if kept > MOST_KEPT:
         message = f"{kept:.1e} numbers of each measure are too many: raise every, or lower it"
         wrong(message, "replicates")
@@ -74,18 +77,15 @@ def claims(scenario: Scenario, places: Places) -> list[Problem]:
 
 def _looked_at(scenario: Scenario, places: Places) -> list[Problem]:
     """What is wrong with the measures and arms of a calibration or sensitivity analysis."""
-    problems: list[Problem] = []
-    looks: list[tuple[tuple[str | int, ...], Target | Sensitivity]] = []
-    if scenario.calibration is not None:
-        targets = enumerate(scenario.calibration.targets)
-        looks += [(("calibration", "targets", i), target) for i, target in targets]
-    if scenario.uncertain is not None and scenario.uncertain.sensitivity is not None:
-        looks.append((("uncertain", "sensitivity"), scenario.uncertain.sensitivity))
+    problems = list(_too_many(scenario, places))
     arms = list(scenario.arms) or [ONLY_ARM]
-    for path, look in looks:
+    for path, look in _looks(scenario):
         arm = arm_of(scenario, look)
-        if arm is None:
-            problems.append(_at(places, "does not say which arm; name one, or a control", *path))
+        if arm is None or (path[0] == "uncertain" and look.arm is None and len(arms) > 1):
+            problems.append(_at(places, "does not say which arm: name one", *path))
+        if arm is not None and arm == look.against:
+            message = "is the arm itself; compare with another"
+            problems.append(_at(places, message, *path, "against"))
         for key, name in (("arm", arm), ("against", look.against)):
             if name is not None and name not in arms:
                 message = f"there is no arm {name!r}{_near(name, arms)}"
@@ -115,7 +115,6 @@ def cell(scenario: Scenario, places: Places, cell: Cell, built: Built) -> list[P
             if role.name not in staged.players:
                 message = f"nobody plays {role.name!r}: name a player for it"
                 problems.append(cell.origin.problem(("players",), message, key=True))
-        problems += _learners(places, staged, number)
         problems += _fitted(places, built, number)
         if id(staged.game) not in begun:
             begun[id(staged.game)] = _begun(cell, staged, built, scenario.seed, problems)
@@ -125,25 +124,72 @@ def cell(scenario: Scenario, places: Places, cell: Cell, built: Built) -> list[P
     return list(dict.fromkeys(problems))
 
 
-def _learners(places: Places, staged: Staged, number: int) -> list[Problem]:
-    """Roles that are to learn in a stage and cannot."""
+def _looks(scenario: Scenario) -> list[tuple[tuple[str | int, ...], Target | Sensitivity]]:
+    """Targets and the sensitivity analysis, with where they stand."""
+    looks: list[tuple[tuple[str | int, ...], Target | Sensitivity]] = []
+    if scenario.calibration is not None:
+        targets = enumerate(scenario.calibration.targets)
+        looks += [(("calibration", "targets", i), target) for i, target in targets]
+    if scenario.uncertain is not None and scenario.uncertain.sensitivity is not None:
+        looks.append((("uncertain", "sensitivity"), scenario.uncertain.sensitivity))
+    return looks
+
+
+def _too_many(scenario: Scenario, places: Places) -> Iterator[Problem]:
+    """More cells at uncertain parameters than can be run."""
+    uncertain = scenario.uncertain
+    if uncertain is None:
+        return
+    claims = [claim for claim in scenario.claims if claim.interval == "parameters"]
+    draws = uncertain.draws * len(arms_looked_at(scenario, claims))
+    counts: dict[tuple[str, ...], int] = {("uncertain", "draws"): draws}
+    asked = uncertain.sensitivity
+    if asked is not None:
+        more = 2 if asked.method == "sobol" else 1
+        points = asked.points * (len(uncertain.parameters) + more)
+        cells = points * len(arms_looked_at(scenario, [asked]))
+        counts["uncertain", "sensitivity", "size"] = cells
+    for path, cells in counts.items():
+        if cells > MOST_CELLS:
+            message = f"makes {cells:,} cells; at most {MOST_CELLS:,} are run"
+            yield _at(places, message, *path)
+
+
+def learners(scenario: Scenario, places: Places, cells: Sequence[Built]) -> list[Problem]:
+    """Roles that are to learn, and can in no arm; a stage of search in which nobody can.
+
+    In an arm that lacks the role, or where its player is of a kind that does not learn, nobody
+    learns: that is what a twin is.
+    """
     problems = []
-    stage, players = staged.stage, staged.players
-    able = {"improve": "learn", "fit": "fit"}.get(stage.loop)
-    for i, role in enumerate(stage.learn):
-        stands = ("stages", number, "learn", i)
-        if role not in players:
-            problems.append(
-                _at(places, f"there is no role {role!r}{_near(role, players)}", *stands)
-            )
-        elif able is not None and getattr(type(players[role]), able) is getattr(Player, able):
-            what = "from reward" if stage.loop == "improve" else "from a record"
-            message = f"{role}'s player, {type(players[role]).__name__}, cannot learn {what}"
-            problems.append(_at(places, message, *stands))
-    if stage.loop == "assist" and all(type(p).assist is Player.assist for p in players.values()):
-        message = "assist: no player here searches when it decides: play is the same"
-        problems.append(_at(places, message, "stages", number, "loop"))
+    for number, stage in enumerate(scenario.stages):
+        players = [built.stages[number].players for built in cells]
+        for i, role in enumerate(stage.learn):
+            wrong = [_unable(stage, role, seated) for seated in players]
+            if wrong and all(wrong):
+                said = next((w for w in wrong if w and "there is no" not in w), wrong[0]) or ""
+                problems.append(_at(places, said, "stages", number, "learn", i))
+        able = any(
+            type(p).assist is not Player.assist for seated in players for p in seated.values()
+        )
+        if stage.loop == "assist" and players and not able:
+            message = "assist: no player here searches when it decides: play is the same"
+            problems.append(_at(places, message, "stages", number, "loop"))
     return problems
+
+
+def _unable(stage: Stage, role: str, players: Mapping[str, Player]) -> str | None:
+    """Why a role cannot learn in a stage."""
+    if role not in players:
+        return f"there is no role {role!r}{_near(role, players)}"
+    kind = type(players[role])
+    able = "learn" if stage.loop == "improve" else "fit"
+    if getattr(kind, able) is getattr(Player, able):
+        what = "from reward" if able == "learn" else "from a record"
+        return f"{role}'s player, {kind.__name__}, cannot learn {what}"
+    if kind.again is Player.again:
+        return f"{role}'s player, {kind.__name__}, would forget: it defines no `again`"
+    return None
 
 
 def _fitted(places: Places, built: Built, number: int) -> list[Problem]:
@@ -177,15 +223,15 @@ def _measures(
             near = _near(name, measures)
             message = f"{cell.env['kind']} has no measure {name!r}{near}"
             problems.append(_at(places, message, "measures", i))
+    if staged.stage.name == scenario.played[-1].name:
+        problems += _indexed(scenario, places, cell.arm, measures)
     for i, claim in enumerate(scenario.claims):
         if scenario.stage(claim.stage).name != staged.stage.name:
             continue
         if cell.arm not in (arm_of(scenario, claim), claim.against):
             continue
-        size = _size(measures.get(_whole(claim.measure)))
-        if size is not None and not _number(claim.measure) < size:
-            numbers = f"{size} numbers in {cell.arm}, counted from 0" if size else "one number"
-            message = f"{_whole(claim.measure)} is {numbers}"
+        message = _beyond(claim.measure, measures, cell.arm)
+        if message:
             problems.append(_at(places, message, "claims", i, "measure"))
         resample = getattr(built.population, "resample", False)
         if claim.interval == "people" and resample is not True:
@@ -201,6 +247,27 @@ def _measures(
                 message = f"reward_implied: no exact solver computes {claim.prediction!r}"
                 problems.append(_at(places, message, "claims", i, "kind"))
     return problems
+
+
+def _indexed(
+    scenario: Scenario, places: Places, arm: str, measures: Mapping[str, Any]
+) -> list[Problem]:
+    """Targets and results of a sensitivity analysis that ask for a number that is not there."""
+    problems = []
+    for path, look in _looks(scenario):
+        message = _beyond(look.measure, measures, arm)
+        if arm in (arm_of(scenario, look), look.against) and message:
+            problems.append(_at(places, message, *path, "measure"))
+    return problems
+
+
+def _beyond(measure: str, measures: Mapping[str, Any], arm: str) -> str | None:
+    """What is wrong with the index of a measure in an arm."""
+    size = _size(measures.get(_whole(measure)))
+    if size is None or _number(measure) < size:
+        return None
+    numbers = f"{size} numbers in {arm}, counted from 0" if size else "one number"
+    return f"{_whole(measure)} is {numbers}"
 
 
 def _begun(

@@ -27,6 +27,8 @@ TOLD = {
     "goes through its whole range. σ: how much that depends on the other parameters.",
 }
 
+WIDEST = 3.0  # times the longest bar; whiskers beyond are cut
+
 
 def sensitivity_figures(shown: Shown, found: Indices | None) -> list[Figure]:
     """Bars of the indices; none where a scenario does not ask for them."""
@@ -45,7 +47,9 @@ def sensitivity_figures(shown: Shown, found: Indices | None) -> list[Figure]:
     if not panels:
         return []
     caption = f"What {_result(shown, asked)} depends on. {TOLD[found.method]} {found.about}, "
-    caption += f"{found.points} points; whiskers: 95 % intervals."
+    caption += (
+        f"{found.points} points; whiskers: 95 % intervals, cut at three times the longest bar."
+    )
     if found.noise is not None and np.isfinite(found.noise):
         caption += (
             f" Chance between replicates makes up at most {100 * found.noise:.2g} % of the "
@@ -74,6 +78,9 @@ def _bars(title: str, names: list[str], band: Band, place: int) -> Panel:
         for row, low, high in zip(rows, band.low, band.high, strict=True):
             if np.isfinite([low, high]).all():
                 axes.plot([low, high], [row, row], color=LIGHT["ink"], linewidth=1.3)
+        longest = WIDEST * float(np.nanmax(np.abs(band.value), initial=0.0))
+        if longest and np.nanmax(band.high) > longest:  # one whisker must not hide all bars
+            axes.set_xlim(max(float(np.nanmin(band.low)), -longest) * 1.05, longest)
         axes.axvline(0, color=LIGHT["axis"], linewidth=0.8)
         axes.set_yticks(rows, [_end(name) for name in names])
         axes.set_ylim(len(names) - 0.4, -0.6)
