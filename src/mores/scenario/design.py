@@ -107,10 +107,11 @@ class Target(Document):
 
     says: str = Field(min_length=1, description="the figure in words")
     measure: str = Field(description="which measure is to come to it")
-    value: float = Field(description="the figure")
+    value: float = Field(ge=-1e30, le=1e30, description="the figure")
     error: float | None = Field(
         default=None,
         gt=0,
+        le=1e30,
         description="its standard error; default: as much as one replicate varies, which is "
         "right where a replicate is a study of the same size",
     )

@@ -109,7 +109,8 @@ def _of_measures(shown: Shown) -> list[Effect]:
     twin, asked = shown.twin, {}
     assert twin is not None
     for claim in shown.scenario.claims:
-        if claim.kind != "exact" and claim.measure in twin.measures:
+        known = claim.kind != "exact" and claim.measure in twin.measures
+        if known and np.isfinite(twin.by_replicate(claim.measure)[:, -1]).all():
             asked.setdefault(claim.measure, claim.statistic)
     rows = []
     for arm, changed in _changed(shown, shown.others).items():

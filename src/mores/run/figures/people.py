@@ -19,6 +19,7 @@ START = Look("line-7", (4.0, 2.0), "o")
 END = Look("line-0", (), "o")
 MOST_ARMS = 12
 SHORTEST = 0.04  # of a map's width: arrows that are drawn
+SCALES_APART = 5.0  # times as wide as another arm's
 
 
 def people_figures(shown: Shown) -> list[Figure]:
@@ -64,12 +65,15 @@ def _ends(shown: Shown, arm: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _on_a_line(shown: Shown, arms: Sequence[str]) -> list[Panel]:
     ends = {arm: _ends(shown, arm) for arm in arms}
-    low, high = _limits([x for pair in ends.values() for x in pair], 0)
-    edges = np.linspace(low, high, 31)
+    together = _limits([x for pair in ends.values() for x in pair], 0)
+    own = {arm: _limits(pair, 0) for arm, pair in ends.items()}
+    widths = [high - low for low, high in own.values()]
+    alike = max(widths) < SCALES_APART * min(widths)  # else arms are on scales of their own
     name = value_name(shown.record(arms[0]), 0)
 
     def panel(arm: str) -> Panel:
         start, end = ends[arm]
+        edges = np.linspace(*(together if alike else own[arm]), 31)
 
         def draw(axes: Any) -> None:
             for values, look, filled in ((start, START, False), (end, END, True)):
