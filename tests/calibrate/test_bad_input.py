@@ -50,7 +50,7 @@ BAD = {
             "measure: spread, at: 1", 'measure: "centre[3]", at: 1'
         ),
         [],
-        "calibration.targets.1: centre[3]: there is no such number; known: ",
+        "calibration.targets.1.measure: centre is 1 number in main, counted from 0",
     ),
     "a figure that is not a number": (
         WALKERS.replace("measures: [spread, speed]", "measures: [spread, group_gap]").replace(

@@ -266,7 +266,8 @@ def _beyond(measure: str, measures: Mapping[str, Any], arm: str) -> str | None:
     size = _size(measures.get(_whole(measure)))
     if size is None or _number(measure) < size:
         return None
-    numbers = f"{size} numbers in {arm}, counted from 0" if size else "one number"
+    many = f"{size} number{'s' if size > 1 else ''} in {arm}, counted from 0"
+    numbers = many if size else "one number"
     return f"{_whole(measure)} is {numbers}"
 
 
