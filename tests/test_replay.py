@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mores.agents.humans.honest import Honest
+from mores.agents.humans.respondent import Respondent
 from mores.agents.policies.anyhow import Anyhow
 from mores.agents.policies.assistants import Persuade
 from mores.envs.coevolution import Coevolution
@@ -26,7 +26,7 @@ COEVOLUTION = Coevolution(
     ai_influence=0.3,
     confidence=2.0,
 )
-LOUD = {"assistant": Persuade(goal=[1.0, 0.0, -1.0]), "person": Honest(noise=0.2)}
+LOUD = {"assistant": Persuade(goal=[1.0, 0.0, -1.0]), "person": Respondent(noise=0.2)}
 CASES = {
     "coevolution": (COEVOLUTION, LOUD),
     "lock_in": (LockIn(people=101, assistants=3), {}),

@@ -22,8 +22,8 @@ class Respondent(Player):
     larger: who changes much between surveys also answers less exactly. `noise` is then the root
     mean square over people.
 
-    A scale that is shorter than the range of values piles answers up at its ends. `honest` is the
-    respondent without a scale.
+    A scale that is shorter than the range of values piles answers up at its ends. Without a scale
+    and without noise everybody says exactly where they stand.
     """
 
     traits: ClassVar[Mapping[str, object]] = {"learns": False, "stochastic": True}

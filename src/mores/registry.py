@@ -25,7 +25,6 @@ ENVIRONMENTS: dict[str, str | type] = {
     "panel": "mores.envs.panel:Panel",
 }
 PLAYERS: dict[str, str | type] = {
-    "honest": "mores.agents.humans.honest:Honest",
     "chooser": "mores.agents.humans.chooser:Chooser",
     "respondent": "mores.agents.humans.respondent:Respondent",
     "mirror": "mores.agents.policies.assistants:Mirror",

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from mores.agents.humans.honest import Honest
+from mores.agents.humans.respondent import Respondent
 from mores.agents.policies.extrapolation import next_weights, noise_gain, weights
 from mores.agents.policies.progress import Extrapolative
 from mores.envs.coevolution import Coevolution
@@ -53,7 +53,7 @@ def test_errors_of_answers_grow_by_the_noise_gain(order, ahead):
     """4,000 worlds of 5 values, seed 8: the variance ratio has a relative SE of 1 %."""
     game = Coevolution(people=1, challenge="follow", history={"points": [[0.5] * 5] * 9})
     players = {"assistant": Extrapolative(rate=1.0, order=order, ahead=ahead),
-               "person": Honest(noise=0.1)}  # fmt: skip
+               "person": Respondent(noise=0.1)}  # fmt: skip
     said = play(game, players, 4000, 8, seed=8).state.advice
     ratio = ((said - 0.5).double() ** 2).mean().item() / 0.1**2
     assert ratio == pytest.approx(noise_gain(order, ahead), rel=0.04)

@@ -10,7 +10,6 @@ import scipy.stats
 import torch
 from pydantic import ValidationError
 
-from mores.agents.humans.honest import Honest
 from mores.agents.humans.respondent import Respondent
 from mores.agents.policies.assistants import Persuade, Silent
 from mores.draws import Draws
@@ -188,7 +187,7 @@ def test_replicate_37_alone_is_replicate_37_of_400(conversation):
 # --- respondents -------------------------------------------------------------------------------
 
 
-def asked(player: Respondent | Honest, seen: torch.Tensor, **sees: int) -> torch.Tensor:
+def asked(player: Respondent, seen: torch.Tensor, **sees: int) -> torch.Tensor:
     role = Role("person", seen.shape[1], Box.of(**sees))
     phase = Phase("answer", {"person": Box.of(answer=sees["values"])})
     draws = Draws.of(1, len(seen))
@@ -205,10 +204,8 @@ def test_a_respondent_answers_in_the_options_of_the_scale():
     assert chosen == pytest.approx(near, abs=1e-5)
 
 
-def test_without_a_scale_a_respondent_is_honest():
+def test_without_a_scale_and_noise_a_respondent_says_what_is():
     seen = torch.randn(3, 20, 2)
-    slips = asked(Respondent(noise=0.7), seen, values=2)
-    assert torch.equal(slips, asked(Honest(noise=0.7), seen, values=2))
     assert torch.equal(asked(Respondent(), seen, values=2), seen)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import mores  # noqa: F401  registers the Gymnasium ids
-from mores.agents.humans.honest import Honest
+from mores.agents.humans.respondent import Respondent
 from mores.agents.policies.progress import Extrapolative, Oracle, Persistence
 from mores.envs.coevolution import Coevolution
 from mores.errors import UserError
@@ -130,7 +130,7 @@ def test_gymnasium_sees_the_end():
 
 def test_one_replicate_replays_alone():
     game = Coevolution(people=30, challenge="coevolve", noise=0.05, assistants=2)
-    players = {"assistant": Extrapolative(order=3), "person": Honest(noise=0.1)}
+    players = {"assistant": Extrapolative(order=3), "person": Respondent(noise=0.1)}
     together, alone = (play(game, players, worlds, 8, seed=3) for worlds in (64, [37]))
     for path, tensor in flatten(alone.state).items():
         assert torch.equal(tensor[0], flatten(together.state)[path][37]), path
@@ -227,7 +227,7 @@ def test_what_noisy_answers_cost_a_forecast(row, gain, cost):
     grown = [1, min(gain, 5), *[gain] * 5]  # the first points do not bear the full degree
     assert 5 * 0.03**2 * sum(grown) / room == pytest.approx(cost, abs=5e-4)
     game = Coevolution(people=1, challenge="predict", ahead=1)
-    players = {"assistant": ROWS[row][0], "person": Honest(noise=0.03)}
+    players = {"assistant": ROWS[row][0], "person": Respondent(noise=0.03)}
     skill = play(game, players, 2000, 8, 5, ["skill"]).measures["skill"][:, -1].double().numpy()
     without = expected(ROWS[row][1], "predict", 1)[1]
     assert without - skill.mean() == pytest.approx(cost, abs=4 * skill.std(ddof=1) / 2000**0.5)

@@ -33,8 +33,8 @@ class Env(gymnasium.Env[Observation, Any]):
         game: the name of an environment (`mores list`), or a game.
         seat: as in `person_3`; by default the first seat of the role with the fewest seats.
         rounds: length of an episode.
-        players: by role, for all other seats: `{"person": {"kind": "honest"}}`, or ready players;
-            by default the game's baseline.
+        players: by role, for all other seats: `{"person": {"kind": "respondent"}}`, or ready
+            players; by default the game's baseline.
         population: where people come from: `{"kind": "anes96"}`; by default the game's own.
         measures: names of measures to put in `info`. They may tell what the seat must not see.
         render_mode: `ansi` gives text, `human` prints it; None shows nothing.

@@ -194,7 +194,7 @@ class Parallel(_Seats, ParallelEnv[str, Observation, Any]):
         game: the name of an environment (`mores list`), or a game.
         outside: roles (`person`) and seats (`person_3`) that the client plays; by default all
             roles for which no player is named.
-        players: by role, for the seats inside: `{"person": {"kind": "honest"}}`, or ready
+        players: by role, for the seats inside: `{"person": {"kind": "respondent"}}`, or ready
             players; by default the game's baseline.
         rounds: length of an episode.
         max_cycles: most steps of an episode; by default there is no limit but `rounds`.

@@ -45,7 +45,7 @@ class TorchRLEnv(EnvBase):
         worlds: how many are played at once, or which replicates.
         outside: roles (`person`) and seats (`person_3`) that the client plays; by default all
             roles for which no player is named.
-        players: by role, for the seats inside: `{"person": {"kind": "honest"}}`, or ready
+        players: by role, for the seats inside: `{"person": {"kind": "respondent"}}`, or ready
             players; by default the game's baseline.
         rounds: length of an episode.
         population: where people come from: `{"kind": "anes96"}`; by default the game's own.

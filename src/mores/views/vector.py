@@ -35,8 +35,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
         num_envs: how many worlds.
         seat: as in `person_3`; by default the first seat of the role with the fewest seats.
         rounds: length of an episode.
-        players: by role, for all other seats: `{"person": {"kind": "honest"}}`, or ready players;
-            by default the game's baseline.
+        players: by role, for all other seats: `{"person": {"kind": "respondent"}}`, or ready
+            players; by default the game's baseline.
         population: where people come from: `{"kind": "anes96"}`; by default the game's own.
         measures: names of measures to put in `info`. They may tell what the seat must not see.
         device: where tensors live.
