@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from mores.calibrate.progress import Progress
 from mores.calibrate.result import Calibrated, Met, Parameter
 from mores.calibrate.write import new_folder, write
 from mores.errors import UserError, did_you_mean
+from mores.run.playing import one_thread
 from mores.scenario.expand import check
 from mores.scenario.load import Loaded
 from mores.scenario.places import Problem, ScenarioError, shown
@@ -67,7 +67,7 @@ def calibrate(
     distance = Distance(simulator, np.flatnonzero(~held).tolist(), wanted)
     before = simulator.played
     points = first_points(distance.size, simulator.seed)
-    with _one_thread(), Progress(loaded.scenario.name, progress) as bar:
+    with one_thread(), Progress(loaded.scenario.name, progress) as bar:
         simulator.tick = bar.played
         try:
             found, ends = _search(distance, points, bar.stage)
@@ -83,19 +83,6 @@ def calibrate(
     if folder is not None:
         write(folder, loaded, result)
     return result
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Small tensors are quicker on one thread, and sums do not depend on how many there are."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Found(NamedTuple):

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mores.calibrate.result import Calibrated
 from mores.errors import UserError
-from mores.run import store
+from mores.run import files
 from mores.run.provenance import now, provenance
-from mores.scenario import strict_yaml
 from mores.scenario.load import Loaded
+from mores.scenario.strict_yaml import dump
 
 DIGITS = 6  # of a fitted value in the scenario
 
@@ -50,11 +47,11 @@ def write(folder: Path, loaded: Loaded, result: Calibrated) -> None:
     from mores.calibrate.picture import picture
 
     fitted = with_values(loaded, result)
-    store.write_text(folder / "calibrated.yaml", fitted)
+    files.write_text(folder / "calibrated.yaml", fitted)
     told = dataclasses.asdict(result) | {"folder": None}
     told = {"provenance": provenance(fitted, result.seed, jobs=1), **told}
-    store.write_json(folder / "calibration.json", _plain(told))
-    (folder / "calibration.png").write_bytes(picture(result))
+    files.write_json(folder / "calibration.json", told)
+    files.write_bytes(folder / "calibration.png", picture(result))
 
 
 def with_values(loaded: Loaded, result: Calibrated) -> str:
@@ -94,31 +91,4 @@ def _rewritten(loaded: Loaded, numbers: dict[str, float]) -> str:
         for part in way:
             node = node.setdefault(part, {})
         node[last] = number
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes texts that the core schema of YAML 1.2 would read as something else; no anchors."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        """Write equal parts out each time."""
-        return True
-
-
-def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = None if strict_yaml.type_of(text) == "str" else '"'
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
-
-
-_Dumper.add_representer(str, _quoted)
-
-
-def _plain(told: Any) -> Any:
-    """The same without numbers that JSON has not."""
-    if isinstance(told, dict):
-        return {key: _plain(value) for key, value in told.items()}
-    if isinstance(told, (list, tuple)):
-        return [_plain(value) for value in told]
-    if isinstance(told, float) and not math.isfinite(told):
-        return None
-    return told
+    return dump(document)

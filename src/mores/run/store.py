@@ -20,14 +20,9 @@ from typing import Any
 import numpy as np
 
 from mores.errors import UserError
-from mores.run.files import CannotWrite, whole_folder, write_bytes, write_json, write_text
+from mores.run.files import whole_folder
 from mores.run.record import Prediction, Record, StageRecord
 from mores.run.tables import labels, write_measures, write_trajectory
-
-__all__ = [
-    "CannotWrite", "StoredRecords", "damage", "read_record", "write_bytes", "write_json",
-    "write_record", "write_text",
-]  # fmt: skip
 
 MEASURES, TRAJECTORY, ABOUT = "measures.parquet", "trajectory.zarr", "cell.json"
 FORMAT = 1

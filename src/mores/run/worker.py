@@ -79,7 +79,8 @@ def _listen(orders: BinaryIO, inbox: queue.SimpleQueue[Task]) -> None:
 
 def _play(task: Task, reports: BinaryIO) -> None:
     from mores.run.cells import play_cell
-    from mores.run.store import CannotWrite, write_record
+    from mores.run.files import CannotWrite
+    from mores.run.store import write_record
 
     cell, began = task.cell.id, time.monotonic()
     held = said = 0.0

@@ -140,12 +140,14 @@ class Cell:
         return Built(tuple(stages), people)
 
     def environments(self) -> list[tuple[Mapping[str, Any], Origin]]:
-        """The parameters of the environment in every stage, and where they stand.
+        """The parameters of the environment where stages differ, and where they stand.
 
         Raises:
             ScenarioError: a stage changes something that is not there.
         """
-        return [self._env_in(number) for number in range(len(self.stages))]
+        changed = [number for number, stage in enumerate(self.stages) if stage.env]
+        usual = [(self.env, self.origin)] if len(changed) < len(self.stages) else []
+        return [*usual, *(self._env_in(number) for number in changed)]
 
     def _unseated(self, game: Game[Any]) -> list[Problem]:
         """Players for roles that the environment does not have."""

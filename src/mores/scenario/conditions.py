@@ -7,6 +7,7 @@ and in nothing that draws depend on: rounds, replicates, worlds, seed.
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import json
 import math
@@ -45,14 +46,7 @@ class Condition(NamedTuple):
 def conditions(scenario: Scenario, places: Places) -> Iterator[Condition]:
     """Every arm at every point, what they change in the order in which it is put in."""
     problems: list[Problem] = []
-
-    def change(path: str, value: Any, stands: Path, key: Path) -> Change:
-        try:
-            return Change(_way(path), value, stands)
-        except ValueError as error:
-            problems.append(Problem(places.key(key), key, str(error)))
-            return Change((), value, stands)
-
+    change = functools.partial(_change, places, problems)
     arms = {arm: _of_arm(scenario, arm, change) for arm in scenario.arms}
     sweep = {
         path: [change(path, v, ("sweep", path, i), ("sweep", path)) for i, v in enumerate(values)]
@@ -96,14 +90,7 @@ def at_point(
         ScenarioError: a path leads nowhere.
     """
     problems: list[Problem] = []
-
-    def change(path: str, value: Any, stands: Path, key: Path) -> Change:
-        try:
-            return Change(_way(path), value, stands)
-        except ValueError as error:
-            problems.append(Problem(places.key(key), key, str(error)))
-            return Change((), value, stands)
-
+    change = functools.partial(_change, places, problems)
     changes, here = _of_arm(scenario, arm, change), {}
     for path, value in point.items():
         if not any(f"{path}.".startswith(f"{own}.") for own in scenario.arms.get(arm, {})):
@@ -133,6 +120,17 @@ def corners(
             for end, arm in itertools.product((0, 1), arms[section]):
                 point = {path: ends[end] for path, ends in given.parameters.items()}
                 yield at_point(scenario, places, arm, point, section, "design", end)
+
+
+def _change(
+    places: Places, problems: list[Problem], path: str, value: Any, stands: Path, key: Path
+) -> Change:
+    """A change of what stands at a dotted path; a path that leads nowhere is a problem."""
+    try:
+        return Change(_way(path), value, stands)
+    except ValueError as error:
+        problems.append(Problem(places.key(key), key, str(error)))
+        return Change((), value, stands)
 
 
 def _of_arm(scenario: Scenario, arm: str, change: Callable[..., Change]) -> list[Change]:

@@ -6,11 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import yaml
-
 from mores.errors import UserError
 from mores.registry import class_of
-from mores.scenario import strict_yaml
 from mores.scenario.cell import (
     Built,
     Cell,
@@ -27,6 +24,7 @@ from mores.scenario.load import Loaded
 from mores.scenario.looks import arms_played
 from mores.scenario.model import Scenario
 from mores.scenario.places import Places, Problem, ScenarioError, shown
+from mores.scenario.strict_yaml import dump
 
 __all__ = ["Built", "Cell", "check", "expand", "recorded_rounds", "resolved"]
 
@@ -112,7 +110,7 @@ def resolved(scenario: Scenario, cells: Sequence[Cell]) -> str:
     told["cells"] = {}
     for cell in cells:
         told["cells"][cell.id] = _told(cell)
-    return yaml.dump(told, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return dump(told)
 
 
 def _told(cell: Cell) -> dict[str, Any]:
@@ -128,22 +126,6 @@ def _told(cell: Cell) -> dict[str, Any]:
         "players": {role: _whole(cell.players.get(role), p) for role, p in players.items()},
         "rounds": {staged.stage.name: staged.rounds for staged in built.stages},
     }
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes texts that the core schema of YAML 1.2 would read as something else; no anchors."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        """Write equal parts out each time."""
-        return True
-
-
-def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = None if strict_yaml.type_of(text) == "str" else '"'
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
-
-
-_Dumper.add_representer(str, _quoted)
 
 
 def _whole(asked: Mapping[str, Any] | None, made: Any) -> dict[str, Any]:

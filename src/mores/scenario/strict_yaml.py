@@ -266,3 +266,24 @@ def _explained(error: yaml.MarkedYAMLError) -> str:
     if "flow mapping" in context:
         return f"in a mapping in braces: {problem}; is a '}}' or a ',' missing?"
     return f"is not YAML: {problem or shown(context)}"
+
+
+def dump(document: Any) -> str:
+    """Plain data as YAML that `parse` reads back: in the given order, no anchors."""
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that the core schema of YAML 1.2 would read as something else; no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write equal parts out each time."""
+        return True
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if type_of(text) == "str" else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _quoted)

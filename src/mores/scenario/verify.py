@@ -13,7 +13,7 @@ from mores.scenario.cell import Built, Cell, Staged
 from mores.scenario.conditions import MOST_CELLS, ONLY_ARM
 from mores.scenario.design import Sensitivity, Stage, Target
 from mores.scenario.looks import DERIVED, arm_of, arms_looked_at
-from mores.scenario.model import Scenario
+from mores.scenario.model import Claim, Scenario
 from mores.scenario.places import Places, Problem, shown
 from mores.scenario.probe import broken, first_round
 
@@ -42,67 +42,54 @@ def claims(scenario: Scenario, places: Places) -> list[Problem]:
         if name in DERIVED:
             message = f"{name} is for claims, and computed from {DERIVED[name]}: list that here"
             wrong(message, "measures", i)
-    arms = list(scenario.arms) or [ONLY_ARM]
     for i, claim in enumerate(scenario.claims):
-        arm = arm_of(scenario, claim)
-        if arm is None:
-            wrong("does not say which arm; name one, or a control", "claims", i)
-        elif arm not in arms:
-            wrong(f"there is no arm {arm!r}{_near(arm, scenario.arms)}", "claims", i, "arm")
-        if claim.against is not None and claim.against not in arms:
-            near = _near(claim.against, scenario.arms) or "; the scenario has no arms"
-            wrong(f"there is no arm {claim.against!r}{near}", "claims", i, "against")
-        elif claim.against is not None and claim.against == arm:
-            wrong("is the arm itself; compare with another", "claims", i, "against")
-        if _whole(claim.measure) not in [*scenario.measures, *DERIVED]:
-            near = _near(claim.measure, dict.fromkeys([*scenario.measures, *DERIVED]))
-            message = f"{claim.measure!r} is not among the scenario's measures{near}"
-            wrong(message, "claims", i, "measure")
-        for message in _derived(scenario, claim.measure):
-            wrong(message, "claims", i, "measure")
-        if claim.measure in DERIVED and arm is not None and arm == scenario.control:
-            wrong("is about the control itself: name another arm", "claims", i, "measure")
         stage = scenario.stage(claim.stage)
-        rounds = scenario.rounds_in(stage)
-        if claim.at is not None and claim.at > rounds:
-            message = f"must be at most {rounds}, the number of rounds, not {claim.at}"
-            wrong(message, "claims", i, "at")
+        problems += _looked_at(scenario, places, claim, stage, "claims", i)
         if stage.loop == "fit":
             wrong(f"nobody plays in {stage.name}: name another stage", "claims", i)
     if all(stage.loop == "fit" for stage in scenario.played):
         wrong("somebody must play in some stage", "stages")
-    problems += _looked_at(scenario, places)
+    problems += _too_many(scenario, places)
+    for path, look in _looks(scenario):
+        problems += _looked_at(scenario, places, look, scenario.stage(None), *path)
     return problems
 
 
-def _looked_at(scenario: Scenario, places: Places) -> list[Problem]:
-    """What is wrong with the measures and arms of a calibration or sensitivity analysis."""
-    problems = list(_too_many(scenario, places))
-    arms = list(scenario.arms) or [ONLY_ARM]
-    for path, look in _looks(scenario):
-        arm = arm_of(scenario, look)
-        if arm is None or (path[0] == "uncertain" and look.arm is None and len(arms) > 1):
-            problems.append(_at(places, "does not say which arm: name one", *path))
-        if arm is not None and arm == look.against:
-            message = "is the arm itself; compare with another"
-            problems.append(_at(places, message, *path, "against"))
-        for key, name in (("arm", arm), ("against", look.against)):
-            if name is not None and name not in arms:
-                message = f"there is no arm {name!r}{_near(name, arms)}"
-                problems.append(_at(places, message, *path, key))
-        if look.measure in DERIVED and arm is not None and arm == scenario.control:
-            message = "is about the control itself: name another arm"
-            problems.append(_at(places, message, *path, "measure"))
-        if _whole(look.measure) not in [*scenario.measures, *DERIVED]:
-            near = _near(look.measure, dict.fromkeys([*scenario.measures, *DERIVED]))
-            message = f"{look.measure!r} is not among the scenario's measures{near}"
-            problems.append(_at(places, message, *path, "measure"))
-        for message in _derived(scenario, look.measure):
-            problems.append(_at(places, message, *path, "measure"))
-        last = scenario.rounds_in(scenario.stage(None))
-        if look.at is not None and look.at > last:
-            message = f"must be at most {last}, the number of rounds, not {look.at}"
-            problems.append(_at(places, message, *path, "at"))
+def _looked_at(
+    scenario: Scenario,
+    places: Places,
+    look: Claim | Target | Sensitivity,
+    stage: Stage,
+    *path: str | int,
+) -> list[Problem]:
+    """What is wrong with the arms, the measure and the round of what stands at a path."""
+    problems: list[Problem] = []
+
+    def wrong(message: str, *key: str) -> None:
+        problems.append(_at(places, message, *path, *key))
+
+    arms, arm = list(scenario.arms) or [ONLY_ARM], arm_of(scenario, look)
+    if isinstance(look, Sensitivity) and look.arm is None and len(arms) > 1:
+        wrong("does not say which arm: name one")  # of the control it would say nothing
+    elif arm is None:
+        wrong("does not say which arm; name one, or a control")
+    elif arm not in arms:
+        wrong(f"there is no arm {arm!r}{_near(arm, scenario.arms)}", "arm")
+    if look.against is not None and look.against not in arms:
+        near = _near(look.against, scenario.arms) or "; the scenario has no arms"
+        wrong(f"there is no arm {look.against!r}{near}", "against")
+    elif look.against is not None and look.against == arm:
+        wrong("is the arm itself; compare with another", "against")
+    if _whole(look.measure) not in [*scenario.measures, *DERIVED]:
+        near = _near(look.measure, dict.fromkeys([*scenario.measures, *DERIVED]))
+        wrong(f"{look.measure!r} is not among the scenario's measures{near}", "measure")
+    for message in _derived(scenario, look.measure):
+        wrong(message, "measure")
+    if look.measure in DERIVED and arm is not None and arm == scenario.control:
+        wrong("is about the control itself: name another arm", "measure")
+    rounds = scenario.rounds_in(stage)
+    if look.at is not None and look.at > rounds:
+        wrong(f"must be at most {rounds}, the number of rounds, not {look.at}", "at")
     return problems
 
 
