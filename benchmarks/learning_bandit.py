@@ -14,7 +14,7 @@ from torch import Tensor
 
 import mores
 from mores.draws import Draws
-from mores.game import Act, Box, Discrete, Game, Phase, Player, Role, Step
+from mores.game import Act, Box, Discrete, Game, Outcome, Phase, Player, Role, Step
 
 WORTH = (0.0, 0.3, 1.5, 0.6)  # what an option pays on average
 
@@ -71,7 +71,7 @@ class Averager(Player):
         zero = torch.zeros(draws.worlds, len(WORTH))
         return Means(zero, zero, torch.zeros(draws.worlds, 1, dtype=torch.int64))
 
-    def again(self, memory: Means, fresh: Means, over: Tensor) -> Means:
+    def again(self, memory: Means, fresh: Any, over: Tensor) -> Means:
         return memory  # what was learned stays
 
     def act(self, phase: Phase, seen: Any, legal: Any, memory: Means, draws: Draws) -> Act:
@@ -80,9 +80,9 @@ class Averager(Player):
         chosen = torch.where(draws.uniform("explore", 1)[:, 0] < self.explore, anyhow, best)
         return Act(chosen, dataclasses.replace(memory, last=chosen))
 
-    def learn(self, memory: Means, reward: Tensor, ended: Tensor, draws: Draws) -> Means:
-        total = memory.total.scatter_add(1, memory.last, reward)
-        count = memory.count.scatter_add(1, memory.last, torch.ones_like(reward))
+    def learn(self, memory: Means, outcome: Outcome, draws: Draws) -> Means:
+        total = memory.total.scatter_add(1, memory.last, outcome.reward)
+        count = memory.count.scatter_add(1, memory.last, torch.ones_like(outcome.reward))
         return dataclasses.replace(memory, total=total, count=count)
 
 

@@ -19,7 +19,7 @@ sign; here the mean answer is extrapolated. As in theirs, with few answers the o
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
@@ -89,9 +89,10 @@ class Lifelong(Player):
         loud = torch.ones_like(learned[..., :1])
         return Act(torch.cat([learned, loud], -1), dataclasses.replace(memory, belief=learned))
 
-    def again(self, memory: Memory, fresh: Memory, over: Tensor) -> Memory:
+    def again(self, memory: Memory, fresh: Callable[[], Memory], over: Tensor) -> Memory:
         """Begin anew; what it sees may have changed, if this is another challenge."""
-        return tree.put(dataclasses.replace(memory, sees=fresh.sees), fresh, over)
+        new = fresh()
+        return tree.put(dataclasses.replace(memory, sees=new.sees), new, over)
 
     def point(self, memory: Memory, seen: Tensor) -> Float[Tensor, "world assistant value"]:
         """Where it trains towards: the answers."""

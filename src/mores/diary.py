@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mores.game import Phase
@@ -23,11 +23,17 @@ class Experience:
         seen: by phase, `[world, decision, agent, size]`.
         acted: by phase, `[world, decision, agent]` or `[world, decision, agent, size]`.
         reward: `[world, payment, agent]`, a payment each time that the role was paid.
+        feedback: by name, `[world, time, agent, ...]`, a time each time that it was told.
+        ended: `[world, round]`, the rounds in which an episode ended.
+        over: `[world, round]`, the rounds in which a world stood still.
     """
 
     seen: dict[str, Tensor]
     acted: dict[str, Tensor]
     reward: Float[Tensor, "world payment agent"] | None
+    feedback: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    ended: Bool[Tensor, "world round"] | None = None
+    over: Bool[Tensor, "world round"] | None = None
 
 
 class Diary:
@@ -38,6 +44,9 @@ class Diary:
         self._seen: dict[tuple[str, str], list[Tensor]] = {}
         self._acted: dict[tuple[str, str], list[Tensor]] = {}
         self._reward: dict[str, list[Tensor]] = {}
+        self._told: dict[tuple[str, str], list[Tensor]] = {}
+        self._ended: list[Tensor] = []
+        self._over: list[Tensor] = []
 
     def acted(self, role: str, phase: Phase, seen: Tensor, action: Tensor) -> None:
         """The seats of a role have acted."""
@@ -50,19 +59,30 @@ class Diary:
         if role in self.roles:
             self._reward.setdefault(role, []).append(reward)
 
+    def told(self, role: str, feedback: Mapping[str, Tensor]) -> None:
+        """The seats of a role were told something of what they did."""
+        if role in self.roles:
+            for name, told in feedback.items():
+                self._told.setdefault((role, name), []).append(told)
+
+    def round(self, ended: Tensor, over: Tensor) -> None:
+        """A round is complete: worlds whose episode ended in it, worlds that stood still."""
+        self._ended.append(ended)
+        self._over.append(over)
+
     def experience(self, role: str) -> Experience:
         """All that the role went through so far."""
         paid = self._reward.get(role)
         return Experience(
-            {
-                phase: torch.stack(rows, 1)
-                for (who, phase), rows in self._seen.items()
-                if who == role
-            },
-            {
-                phase: torch.stack(rows, 1)
-                for (who, phase), rows in self._acted.items()
-                if who == role
-            },
+            _of(role, self._seen),
+            _of(role, self._acted),
             None if paid is None else torch.stack(paid, 1),
+            _of(role, self._told),
+            torch.stack(self._ended, 1) if self._ended else None,
+            torch.stack(self._over, 1) if self._over else None,
         )
+
+
+def _of(role: str, kept: Mapping[tuple[str, str], list[Tensor]]) -> dict[str, Tensor]:
+    """What was kept of a role, by phase or name."""
+    return {name: torch.stack(rows, 1) for (who, name), rows in kept.items() if who == role}

@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -35,6 +35,18 @@ class Discrete:
     """A choice among `options`, numbered from zero."""
 
     options: int
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiDiscrete:
+    """Several choices at once, each among its own number of options, numbered from zero."""
+
+    options: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """How many choices."""
+        return len(self.options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,16 +111,26 @@ class Box:
         return torch.cat([parts[n].expand(*leading, -1) for n in self.parts], -1)
 
 
-Space = Discrete | Box
+Space = Discrete | MultiDiscrete | Box
+Foresight = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
 class Role:
-    """A kind of seat: how many there are, and what one of them sees."""
+    """A kind of seat: how many there are, and what one of them sees.
+
+    Attributes:
+        name: of the role.
+        count: how many seats.
+        sees: the layout of what one sees.
+        after: where one's next sight follows from this one and one's act alone (a writer knows what
+            is written), the function `(seen, action) -> seen`; players may look ahead by it.
+    """
 
     name: str
     count: int
     sees: Box
+    after: Foresight | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,11 +149,15 @@ class Step(Generic[State]):
         state: the next state.
         reward: what each role's seats earned, `[world, agent]`; a role not named earned nothing.
         ended: worlds whose episode is over, `[world]`; read only in a round's last phase.
+        feedback: by role, what its seats are told of what they did, beyond reward: tensors
+            `[world, agent, ...]` by the names of `mores.agents.learners.batch`. Only learners
+            hear of it.
     """
 
     state: State
     reward: Mapping[str, Float[Tensor, "world agent"]] = dataclasses.field(default_factory=dict)
     ended: Bool[Tensor, " world"] | None = None
+    feedback: Mapping[str, Mapping[str, Tensor]] = dataclasses.field(default_factory=dict)
 
 
 class Configured(BaseModel):
@@ -227,11 +253,38 @@ class Act:
     extra: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a round led to for the seats of a role, told to a player that learns.
+
+    Attributes:
+        reward: what they earned in the round.
+        terminated: worlds whose episode ended by itself.
+        truncated: worlds whose episode was cut off by the limit of rounds.
+        over: worlds that had ended before, and stood still.
+        seen: what they see now, in the first phase in which they act; in worlds that were cut off,
+            what they would have acted on next.
+        feedback: as in `Step`, of all phases of the round.
+    """
+
+    reward: Float[Tensor, "world agent"]
+    terminated: Bool[Tensor, " world"]
+    truncated: Bool[Tensor, " world"]
+    over: Bool[Tensor, " world"]
+    seen: Float[Tensor, "world agent size"]
+    feedback: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+
+    @property
+    def ended(self) -> Bool[Tensor, " world"]:
+        """Worlds whose episode ended in this round, either way."""
+        return self.terminated | self.truncated
+
+
 class Player(Configured, ABC):
     """Somebody who fills all seats of a role in every world: a rule, a policy, a population model.
 
-    Memory is anything made of tensors that lead with the world dimension. Beliefs end with the
-    episode, learned parameters do not: `again` decides.
+    Memory is anything made of tensors that lead with the world dimension, and of `tree.Kept` parts
+    that do not. Beliefs end with the episode, learned parameters do not: `again` decides.
     """
 
     traits: ClassVar[Mapping[str, object]] = {}
@@ -251,20 +304,18 @@ class Player(Configured, ABC):
     ) -> Act:
         """Act in a phase, on what the seats see and remember."""
 
-    def again(self, memory: Any, fresh: Any, over: Bool[Tensor, " world"]) -> Any:
-        """Memory when the worlds `over` begin anew; `fresh` is `start`'s memory for just those."""
+    def again(self, memory: Any, fresh: Callable[[], Any], over: Bool[Tensor, " world"]) -> Any:
+        """Memory when the worlds `over` begin anew; `fresh()` is `start`'s memory for just those.
+
+        Also when a stage begins, with the memory of the one before. Whoever needs nothing fresh
+        does not call it, and spares the making.
+        """
         from mores import tree
 
-        return fresh if bool(over.all()) else tree.put(memory, fresh, over)
+        return fresh() if bool(over.all()) else tree.put(memory, fresh(), over)
 
-    def learn(
-        self,
-        memory: Any,
-        reward: Float[Tensor, "world agent"],
-        ended: Bool[Tensor, " world"],
-        draws: Draws,
-    ) -> Any:
-        """Memory after a round's reward. Called only where a player defines it."""
+    def learn(self, memory: Any, outcome: Outcome, draws: Draws) -> Any:
+        """Memory after a round's outcome. Called only where a player defines it."""
         return memory
 
     def assist(
@@ -281,6 +332,14 @@ class Player(Configured, ABC):
     def fit(self, memory: Any, experience: Any, draws: Draws) -> Any:
         """Memory after one pass over what the role went through (`mores.diary.Experience`)."""
         return memory
+
+    def learned(self, memory: Any) -> Mapping[str, Tensor]:
+        """What is worth keeping of what it learned, by name: written to checkpoints."""
+        return {}
+
+    def troubles(self, memory: Any) -> list[str]:
+        """Learners that had to stop, each in a line that says which, when and why."""
+        return []
 
     def hidden(self, memory: Any) -> Mapping[str, Tensor]:
         """What only this player knows (a flipped answer), for measures: never for learners."""

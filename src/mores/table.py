@@ -6,7 +6,8 @@ owns the seats, the players' memories, the clock, the end of episodes and what i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from mores import saving, tree
 from mores.diary import Diary
 from mores.draws import Draws, Worlds
 from mores.errors import UserError
-from mores.game import Box, Discrete, Game, Phase, Player, Role
+from mores.game import Discrete, Game, Outcome, Phase, Player, Role
 from mores.people import Population as Population
 from mores.repair import Repaired, repair
 from mores.seating import check_seats
@@ -117,10 +118,12 @@ class Table:
         self.episode = torch.zeros(len(self.worlds), dtype=torch.int64)
         self._open_span(torch.zeros_like(self.episode))
         everyone = ~self._nobody
-        self.state, self.memory = self._fresh(everyone.cpu())
-        for name in self.memory.keys() & (memory or {}).keys():
-            assert memory is not None
-            self.memory[name] = self.players[name].again(memory[name], self.memory[name], everyone)
+        self.state, begin = self._fresh(everyone.cpu())
+        kept = memory or {}
+        self.memory = {
+            name: self.players[name].again(kept[name], fresh, everyone) if name in kept else fresh()
+            for name, fresh in begin.items()
+        }
         self._begin()
 
     def next_episode(self) -> None:
@@ -136,6 +139,7 @@ class Table:
         self._at = 0
         self._owed = {name: self._no_pay(name) for name in self.outside}
         self._earned = {name: self._no_pay(name) for name in self._learners}
+        self._told: dict[str, Mapping[str, Tensor]] = {name: {} for name in self._learners}
         while self.outside and not self.acting:
             self._play_phase({})
 
@@ -154,8 +158,8 @@ class Table:
         self._offset = 0  # rounds since the span was opened
         self._furthest = int(rounds.max())  # the most advanced world, known without a look
 
-    def _fresh(self, over: Tensor) -> tuple[Any, dict[str, Any]]:
-        """First state and memories of the worlds `over`, and of those only."""
+    def _fresh(self, over: Tensor) -> tuple[Any, dict[str, Callable[[], Any]]]:
+        """First state of the worlds `over`, and what makes players' first memories of them."""
         assert self.seed is not None
         worlds = Worlds(self.worlds.replicate[over], self.worlds.world[over])
         draws = Draws.of(
@@ -164,7 +168,9 @@ class Table:
         start = None if self.people is None else self.people.people(draws.within("people"))
         state = self.game.reset(draws.within("game"), start)
         memory = {
-            name: player.start(self.roles[name], self.phases, draws.within(f"player/{name}"))
+            name: functools.partial(
+                player.start, self.roles[name], self.phases, draws.within(f"player/{name}")
+            )
             for name, player in self.players.items()
         }
         return state, memory
@@ -288,12 +294,13 @@ class Table:
         self.state = step.state if self.over is None else tree.where(self.over, before, step.state)
         if self._owed or self._earned or self._diary is not None:
             self._pay(step.reward)
+            self._tell(step.feedback)
         self._at = (self._at + 1) % len(self.phases)
         if self._at == 0:
             self._ended = step.ended
             self._offset += 1
-            if self._learners:
-                self._let_learn(draws)
+            if self._learners or self._diary is not None:
+                self._round_over(draws)
         return repaired
 
     def _remember(self, name: str, memory: Any) -> None:
@@ -312,16 +319,34 @@ class Table:
             if self._diary is not None:
                 self._diary.paid(name, earned)
 
-    def _let_learn(self, draws: Draws) -> None:
-        """Give the players that learn their pay of the round just completed."""
+    def _tell(self, feedback: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Keep what a phase's feedback says, for learners and the diary."""
+        for name, told in feedback.items():
+            if name in self._told:
+                self._told[name] = {**self._told[name], **told}
+            if self._diary is not None:
+                self._diary.told(name, told)
+
+    def _round_over(self, draws: Draws) -> None:
+        """Tell the players that learn what the round just completed led to."""
         terminated, truncated = self._ends()
-        ended = terminated | truncated
+        over = self._nobody if self.over is None else self.over
+        if self._diary is not None:
+            self._diary.round(terminated | truncated, over)
         for name in self._learners:
+            outcome = Outcome(
+                self._earned[name],
+                terminated,
+                truncated,
+                over,
+                self._last_sight(name),
+                self._told[name],
+            )
             learned = self.players[name].learn(
-                self.memory[name], self._earned[name], ended, draws.within(f"learner/{name}")
+                self.memory[name], outcome, draws.within(f"learner/{name}")
             )
             self._remember(name, learned)
-            self._earned[name] = self._no_pay(name)
+            self._earned[name], self._told[name] = self._no_pay(name), {}
 
     def _ends(self) -> tuple[Tensor, Tensor]:
         """Which worlds ended in the round just completed: by themselves, by the limit."""
@@ -361,8 +386,9 @@ class Table:
         """What the outside seats of a role do, made legal."""
         space, seats = self.phase.acts[name], self._seats[name]
         expected = (len(self.worlds), len(seats))
-        if tuple(action.shape[:2]) != expected or action.dim() != 2 + isinstance(space, Box):
-            wanted = (*expected, space.size) if isinstance(space, Box) else expected
+        several = not isinstance(space, Discrete)
+        if tuple(action.shape[:2]) != expected or action.dim() != 2 + several:
+            wanted = (*expected, space.size) if several else expected
             raise UserError(f"actions of {name!r} are {wanted}, not {tuple(action.shape)}")
         legal = self.game.legal(self.state, name, self.phase.name)
         if legal is not None:

@@ -1,4 +1,8 @@
-"""States and memories: dataclasses, dicts, tuples and lists of tensors that lead with the world."""
+"""States and memories: dataclasses, dicts, tuples and lists of tensors that lead with the world.
+
+What a learner has learned belongs to no single world and stands in a `Kept`: it is saved and
+restored with the rest, and left alone where worlds end and begin.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,24 @@ from torch import Tensor
 Tree = TypeVar("Tree")
 
 
-def combine(function: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree:
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """Something whose tensors do not lead with the world, and outlive episodes."""
+
+    held: Any
+
+
+def combine(function: Callable[..., Tensor], tree: Tree, *others: Tree, kept: bool = False) -> Tree:
     """Apply a function to the tensors that stand at the same place of one or more trees.
 
-    Whatever holds no tensor (a number, a description) is kept as the first tree has it.
+    Whatever holds no tensor (a number, a description) is kept as the first tree has it, and so is
+    what stands in a `Kept`, unless `kept` says that it is meant as well.
     """
     first: Any = tree
     if isinstance(first, Tensor):
         return function(first, *others)  # type: ignore[return-value]
+    if isinstance(first, Kept) and not kept:
+        return tree
     old = _parts(first)
     if not old:
         return tree
@@ -27,7 +41,7 @@ def combine(function: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree:
     if any(len(parts) != len(old) for parts in theirs) and not flatten(tree):
         return tree  # descriptions may differ in size: a sight that has other parts
     columns = zip(old, *theirs, strict=True)
-    new = {row[0][0]: combine(function, *(part for _, part in row)) for row in columns}
+    new = {row[0][0]: combine(function, *(part for _, part in row), kept=kept) for row in columns}
     if all(new[name] is part for name, part in old):
         return tree
     if dataclasses.is_dataclass(first):
@@ -39,18 +53,22 @@ def combine(function: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree:
 
 
 def where(mask: Tensor, one: Tree, other: Tree) -> Tree:
-    """World by world: `one` where the mask `[world]` holds, else `other`."""
+    """World by world: `one` where the mask `[world]` holds, else `other`.
 
-    def choose(a: Tensor, b: Tensor) -> Tensor:
+    What was `Kept` is as `other`, the newer of the two where worlds stand still, has it.
+    """
+
+    def choose(b: Tensor, a: Tensor) -> Tensor:
         return torch.where(mask.view(-1, *[1] * (a.dim() - 1)), a, b)
 
-    return combine(choose, one, other)
+    return combine(choose, other, one)
 
 
 def put(tree: Tree, fresh: Tree, mask: Tensor) -> Tree:
     """A copy of `tree` in which the worlds of the mask are `fresh`'s, in their order.
 
-    Whatever holds no tensor, such as the layout of a sight, is as `fresh` has it.
+    Whatever holds no tensor, such as the layout of a sight, is as `fresh` has it, and what is
+    `Kept` as well: whoever keeps something defines `Player.again`.
     """
 
     def replace(new: Tensor, old: Tensor) -> Tensor:
@@ -87,7 +105,7 @@ def restore(tree: Tree, saved: Mapping[str, Tensor], prefix: str = "") -> Tree:
             )
         return new.to(old.device).clone()
 
-    return combine(take, tree)
+    return combine(take, tree, kept=True)
 
 
 def _parts(tree: Any) -> list[tuple[str, Any]]:

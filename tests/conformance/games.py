@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.draws import Draws
-from mores.game import Act, Box, Discrete, Game, Part, Phase, Player, Role, Step
+from mores.game import Act, Box, Discrete, Game, Outcome, Part, Phase, Player, Role, Step
 from mores.people import People
 from mores.registry import ENVIRONMENTS, class_of
 from mores.sums import total
@@ -120,11 +120,11 @@ class AnyOption(Player):
 class Tally(AnyOption):
     """Somebody who also keeps all that it earned: a learner, whose memory outlives episodes."""
 
-    def again(self, memory: Tensor, fresh: Tensor, over: Tensor) -> Tensor:
+    def again(self, memory: Tensor, fresh: Any, over: Tensor) -> Tensor:
         return memory
 
-    def learn(self, memory: Tensor, reward: Tensor, ended: Tensor, draws: Draws) -> Tensor:
-        return memory + 1000 * reward
+    def learn(self, memory: Tensor, outcome: Outcome, draws: Draws) -> Tensor:
+        return memory + 1000 * outcome.reward
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from mores.analysis.open_run import open_run
 from mores.draws import Draws
 from mores.errors import UserError
-from mores.game import Act, Box, Discrete, Game, Phase, Player, Role, Step
+from mores.game import Act, Box, Discrete, Game, Outcome, Phase, Player, Role, Step
 from mores.people import People
 from mores.registry import ENVIRONMENTS, PLAYERS
 from mores.run import cells as cells_module
@@ -83,7 +83,7 @@ class Averager(Player):
         zero = torch.zeros(draws.worlds, OPTIONS)
         return Means(zero, zero, torch.zeros(draws.worlds, 1, dtype=torch.int64))
 
-    def again(self, memory: Means, fresh: Means, over: Tensor) -> Means:
+    def again(self, memory: Means, fresh: Any, over: Tensor) -> Means:
         return memory  # what was learned stays
 
     def act(self, phase: Phase, seen: Any, legal: Any, memory: Means, draws: Draws) -> Act:
@@ -99,8 +99,8 @@ class Averager(Player):
     def _best(self, memory: Means) -> Tensor:
         return (memory.total / memory.count.clamp(min=1)).argmax(-1, keepdim=True)
 
-    def learn(self, memory: Means, reward: Tensor, ended: Tensor, draws: Draws) -> Means:
-        return self._with(memory, memory.last, reward)
+    def learn(self, memory: Means, outcome: Outcome, draws: Draws) -> Means:
+        return self._with(memory, memory.last, outcome.reward)
 
     def fit(self, memory: Means, experience: Any, draws: Draws) -> Means:
         for step in range(experience.reward.shape[1]):
