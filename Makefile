@@ -30,7 +30,7 @@ run:
 
 # All three checks run whatever the others say, the tests last.
 test:
-	@sh scripts/setup.sh data,sensitivity,rl,test,dev
+	@sh scripts/setup.sh data,sensitivity,rl,hf,test,dev
 	@failed=0; \
 	$(BIN)/ruff check --quiet . || failed=1; \
 	$(BIN)/ruff format --check --quiet . || failed=1; \
@@ -39,7 +39,7 @@ test:
 	exit $$failed
 
 format:
-	@sh scripts/setup.sh data,sensitivity,rl,test,dev
+	@sh scripts/setup.sh data,sensitivity,rl,hf,test,dev
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 

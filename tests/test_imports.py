@@ -22,15 +22,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "registry": {"errors"},  # names modules, and imports none until asked
     "own_code": {"errors"},
     "repair": CORE,
+    "masks": CORE,
     "seating": CORE,
     "diary": CORE,
+    "books": CORE | {"diary"},
     "saving": CORE,
-    "table": CORE | {"repair", "seating", "diary", "saving"},
+    "table": CORE | {"repair", "masks", "seating", "diary", "books", "saving"},
     "play": CORE | {"table"},
     "demo": CORE | {"table", "play"},  # what `python -m mores.envs.lock_in` shows
     "envs": CORE | {"demo"},
-    "agents": CORE | {"demo"},
-    "views": CORE | {"table", "registry"},
+    # A cast makes the players that its seats name; an `Experience` is what `Player.fit` is given.
+    "agents": CORE | {"demo", "diary", "registry"},
+    "views": CORE | {"table", "masks", "diary", "registry"},
     "zoo": {"errors", "registry", "views"},
     "analysis": {"errors", "sums", "scenario.model"},  # arrays, and what a claim says
     "scenario": CORE | {"table", "registry"},

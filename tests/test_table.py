@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mores import UserError, tree
-from mores.game import Box, Discrete, Phase, Role, Step
+from mores.game import Box, Discrete, MultiDiscrete, Phase, Role, Step
 from mores.play import play
 from mores.table import Table, Turn
 from tests.conformance.games import EVERY_GAME, AnyOption, Meeting, Relay, Still, Tally, make
@@ -26,8 +26,13 @@ def acts(table: Table, step: int) -> dict[str, torch.Tensor]:
         shape = (len(table.worlds), len(seats))
         if isinstance(space, Discrete):
             mask = table.mask(role, space.options)[:, seats]
-            noise = torch.rand(*shape, space.options, generator=generator)
+            noise = torch.rand(mask.shape, generator=generator)
             given[role] = torch.where(mask, noise, -1.0).argmax(-1)
+        elif isinstance(space, MultiDiscrete):
+            mask = table.mask(role, space.options)[:, seats]
+            noise = torch.where(mask, torch.rand(mask.shape, generator=generator), -1.0)
+            each = noise.split(space.options, -1)
+            given[role] = torch.stack([one.argmax(-1) for one in each], -1)
         else:
             low, high = torch.tensor(space.low).clamp(-9, 9), torch.tensor(space.high).clamp(-9, 9)
             given[role] = low + (high - low) * torch.rand(*shape, space.size, generator=generator)

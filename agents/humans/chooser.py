@@ -25,7 +25,7 @@ from torch import Tensor
 
 from mores.draws import Draws
 from mores.errors import UserError
-from mores.game import Act, Box, Discrete, Phase, Player, Role
+from mores.game import Act, Box, Discrete, MultiDiscrete, Phase, Player, Role, Space
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,9 @@ class Chooser(Player):
         return Act(answer, dataclasses.replace(memory, flipped=flipped))
 
     @staticmethod
-    def _fits(space: Discrete | Box, utility: Tensor) -> bool:
+    def _fits(space: Space, utility: Tensor) -> bool:
+        if isinstance(space, MultiDiscrete):
+            return False
         size = space.options if isinstance(space, Discrete) else space.size
         return size == utility.shape[-1]
 

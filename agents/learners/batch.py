@@ -32,6 +32,8 @@ class FeedbackBatch:
             multi-discrete choices.
         mask: which steps are real; what is said of the others is ignored.
         step_weight: how much each step counts, for terms that weigh steps.
+        begins: steps that begin an episode; `None`: each sample is within one.
+        carry: what the policy remembered before each sample; `None`: nothing.
         legal: open options of discrete acts.
 
         old_logp: log-probability of each act when it was done.
@@ -70,6 +72,8 @@ class FeedbackBatch:
     mask: Bool[Tensor, "policy sample step"]
     legal: Bool[Tensor, "policy sample step option"] | None = None
     step_weight: Float[Tensor, "policy sample step"] | None = None
+    begins: Bool[Tensor, "policy sample step"] | None = None
+    carry: Float[Tensor, "policy sample memory"] | None = None
 
     old_logp: Float[Tensor, "policy sample step"] | None = None
     old_value: Float[Tensor, "policy sample step"] | None = None
@@ -144,15 +148,28 @@ class FeedbackBatch:
                 raise UserError(f"a batch has no field {name!r}{did_you_mean(name, known)}")
         return dataclasses.replace(self, **fields)
 
+    def take_pairs(self, index: Int[Tensor, "policy some"]) -> FeedbackBatch:
+        """The samples of some pairs of every policy, those of a pair beside each other.
+
+        Raises:
+            UserError: there are no pairs.
+        """
+        pairs = pick(self.need("pairs", "a choice of pairs"), index)
+        kept = {name: getattr(self, name) for name in PER_PAIR}
+        picked = {name: pick(field, index) for name, field in kept.items() if field is not None}
+        return self.take(pairs.flatten(1)).replace(
+            preferred=picked.pop("preferred", torch.ones_like(pairs[..., 0], dtype=torch.bool)),
+            **picked,
+        )
+
     def take(self, index: Int[Tensor, "policy some"]) -> FeedbackBatch:
         """Some samples of every policy, for minibatches; pairs and lists are left out."""
-        taken = {}
+        taken: dict[str, Any] = {"kl_baseline": self.kl_baseline}
         for name in PER_SAMPLE:
             field = getattr(self, name)
             if field is not None:
                 taken[name] = pick(field, index)
-        kept = {"kl_baseline": self.kl_baseline}
-        return FeedbackBatch(**taken, **kept)
+        return FeedbackBatch(**taken)
 
 
 PER_SAMPLE = (
@@ -162,6 +179,8 @@ PER_SAMPLE = (
         "mask",
         "legal",
         "step_weight",
+        "begins",
+        "carry",
         "old_logp",
         "old_value",
         "advantage",
@@ -171,6 +190,8 @@ PER_SAMPLE = (
     *("reference", "reference_logp", "reference_logits", "teacher_logp", "option_score"),
     *("target", "principal"),
 )
+
+PER_PAIR = ("preferred", "pair_weight", "pair_margin", "annotator", "reliability")
 
 
 def pick(field: Tensor, index: Int[Tensor, "policy some"]) -> Tensor:

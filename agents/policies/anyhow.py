@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mores.draws import Draws
-from mores.game import Act, Discrete, Phase, Player, Role
+from mores.game import Act, Discrete, MultiDiscrete, Phase, Player, Role
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +34,13 @@ class Anyhow(Player):
     ) -> Act:
         """Draw an action."""
         space, seats = phase.acts[memory.role], seen.shape[1]
-        if isinstance(space, Discrete):
-            chance = draws.uniform("option", seats, space.options)
+        if isinstance(space, (Discrete, MultiDiscrete)):
+            options = (space.options,) if isinstance(space, Discrete) else space.options
+            chance = draws.uniform("option", seats, sum(options))
             if legal is not None:
                 chance = torch.where(legal, chance, -1.0)
-            return Act(chance.argmax(-1), memory)
+            chosen = torch.stack([one.argmax(-1) for one in chance.split(options, -1)], -1)
+            return Act(chosen[..., 0] if isinstance(space, Discrete) else chosen, memory)
         low = torch.tensor(space.low, device=seen.device)
         high = torch.tensor(space.high, device=seen.device)
         bounded = torch.isfinite(low) & torch.isfinite(high)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mores.game import Box as Box
     from mores.game import Discrete as Discrete
     from mores.game import Game as Game
+    from mores.game import MultiDiscrete as MultiDiscrete
+    from mores.game import Outcome as Outcome
     from mores.game import Part as Part
     from mores.game import Phase as Phase
     from mores.game import Player as Player
@@ -34,9 +36,11 @@ if TYPE_CHECKING:
     from mores.run import run as run_scenario
     from mores.scenario.load import load as load_scenario
     from mores.table import Table as Table
+    from mores.train import train as train
     from mores.views.gym import Env as Env
     from mores.views.pettingzoo import AEC as AEC
     from mores.views.pettingzoo import Parallel as Parallel
+    from mores.views.stable_baselines3 import VecEnv as SB3VecEnv  # noqa: F401
     from mores.views.torchrl import TorchRLEnv as TorchRLEnv
     from mores.views.vector import VectorEnv as VectorEnv
 
@@ -48,12 +52,15 @@ _WHERE = {
     "Draws": "mores.draws:Draws",
     "Env": "mores.views.gym:Env",
     "Game": "mores.game:Game",
+    "MultiDiscrete": "mores.game:MultiDiscrete",
+    "Outcome": "mores.game:Outcome",
     "Parallel": "mores.views.pettingzoo:Parallel",
     "Part": "mores.game:Part",
     "People": "mores.people:People",
     "Phase": "mores.game:Phase",
     "Player": "mores.game:Player",
     "Role": "mores.game:Role",
+    "SB3VecEnv": "mores.views.stable_baselines3:VecEnv",
     "Step": "mores.game:Step",
     "Table": "mores.table:Table",
     "TorchRLEnv": "mores.views.torchrl:TorchRLEnv",
@@ -67,8 +74,9 @@ _WHERE = {
     "open_run": "mores.analysis.open_run:open_run",
     "play": "mores.play:play",
     "run_scenario": "mores.run:run",
+    "train": "mores.train:train",
 }
-__all__ = [  # all but TorchRLEnv, which an extra must be installed for
+__all__ = [  # all but SB3VecEnv and TorchRLEnv, which others must be installed for
     "AEC",
     "Act",
     "Box",
@@ -76,6 +84,8 @@ __all__ = [  # all but TorchRLEnv, which an extra must be installed for
     "Draws",
     "Env",
     "Game",
+    "MultiDiscrete",
+    "Outcome",
     "Parallel",
     "Part",
     "People",
@@ -95,6 +105,7 @@ __all__ = [  # all but TorchRLEnv, which an extra must be installed for
     "play",
     "register",
     "run_scenario",
+    "train",
 ]
 
 for _folder in ("envs", "agents", "scenarios"):
@@ -150,8 +161,8 @@ class _Package(types.ModuleType):
     """`mores.play` is the function: importing the module of that name must not cover it."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "play" and isinstance(value, types.ModuleType):
-            value = value.play
+        if name in ("play", "train") and isinstance(value, types.ModuleType):
+            value = getattr(value, name)
         super().__setattr__(name, value)
 
 

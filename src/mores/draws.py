@@ -71,6 +71,7 @@ class _Span:
     shared_first: int | None  # the same as a number where all worlds agree
     ahead: dict[tuple[str, str, int, int], tuple[int, Tensor]]
     replicate: Int[Tensor, " world"]
+    world: Int[Tensor, " world"]  # its number within the replicate
 
 
 class Draws:
@@ -106,7 +107,8 @@ class Draws:
         key_0, key_1, _, _ = _philox(counter, seed_words)
         key = (key_0.to(device), key_1.to(device))
         first = (zero + round).to(device)
-        return Draws(_Span(key, first, shared_first, {}, which.replicate.to(device)))
+        which = Worlds(which.replicate.to(device), which.world.to(device))
+        return Draws(_Span(key, first, shared_first, {}, which.replicate, which.world))
 
     @property
     def worlds(self) -> int:
@@ -117,6 +119,11 @@ class Draws:
     def replicate(self) -> Int[Tensor, " world"]:
         """The replicate of each world: the worlds of one share their learners."""
         return self._span.replicate
+
+    @property
+    def world(self) -> Int[Tensor, " world"]:
+        """The number of each world within its replicate."""
+        return self._span.world
 
     @property
     def device(self) -> torch.device:
@@ -135,6 +142,20 @@ class Draws:
     def within(self, name: str) -> Draws:
         """Draws of a part of the house: its purposes never meet those of another part."""
         return Draws(self._span, self._offset, f"{self._scope}/{name}")
+
+    def take(self, worlds: Int[Tensor, " some"]) -> Draws:
+        """Draws of some of the worlds, by their place among these."""
+        span = self._span
+        key_0, key_1 = span.key
+        some = _Span(
+            (key_0[worlds], key_1[worlds]),
+            span.first[worlds],
+            span.shared_first,
+            {},
+            span.replicate[worlds],
+            span.world[worlds],
+        )
+        return Draws(some, self._offset, self._scope)
 
     def uniform(
         self, purpose: str, agents: int | Tensor = 1, width: int = 1

@@ -15,7 +15,7 @@ import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -113,6 +113,7 @@ class Box:
 
 Space = Discrete | MultiDiscrete | Box
 Foresight = Callable[[Tensor, Tensor], Tensor]
+Ability = Literal["learn", "fit", "assist", "again", "join"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -289,6 +290,14 @@ class Player(Configured, ABC):
 
     traits: ClassVar[Mapping[str, object]] = {}
 
+    def can(self, what: Ability) -> bool:
+        """Whether it does something of its own here: a player that defines no `learn` cannot.
+
+        `again`: what it has learned outlives an episode. Whoever delegates to others answers for
+        them.
+        """
+        return getattr(type(self), what) is not getattr(Player, what)
+
     def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Any:
         """Memory at the first episode's start, for `draws.worlds` worlds."""
         return None
@@ -313,6 +322,13 @@ class Player(Configured, ABC):
         from mores import tree
 
         return fresh() if bool(over.all()) else tree.put(memory, fresh(), over)
+
+    def join(self, memory: Any, other: Any) -> Any:
+        """Memory that shares what is learned with `other`, an equal player's at another role.
+
+        Called where a player defines it and sits at several roles, before they play.
+        """
+        return memory
 
     def learn(self, memory: Any, outcome: Outcome, draws: Draws) -> Any:
         """Memory after a round's outcome. Called only where a player defines it."""

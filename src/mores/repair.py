@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mores.errors import UserError
-from mores.game import Box, Discrete, Space
+from mores.game import Box, Discrete, MultiDiscrete, Space
 
 
 class Repaired(NamedTuple):
@@ -26,26 +26,41 @@ def repair(
 
     Args:
         space: what they may do in this phase.
-        action: what they ask for: `[world, seat]`, or `[world, seat, size]` for a box.
-        legal: open options of each seat; `None`: all.
+        action: what they ask for: `[world, seat]`, or `[world, seat, size]` for a box or
+            several choices.
+        legal: open options of each seat, those of several choices one after the other; `None`:
+            all.
         role: its name, for messages.
 
     Raises:
-        UserError: a box's action of the wrong size: that is no slip of a policy.
+        UserError: an action of the wrong size: that is no slip of a policy.
     """
     if isinstance(space, Discrete):
-        return _choice(space, action, legal)
+        return _choice(space.options, action, legal)
     if action.shape[-1] != space.size:
         raise UserError(f"actions of {role!r} have {space.size} numbers, not {action.shape[-1]}")
+    if isinstance(space, MultiDiscrete):
+        return _choices(space, action, legal)
     return _point(space, action)
 
 
+def _choices(
+    space: MultiDiscrete, action: Tensor, legal: Bool[Tensor, "world seat option"] | None
+) -> Repaired:
+    """Each choice is mended by itself."""
+    options = space.options
+    open_now = [None] * len(options) if legal is None else legal.split(options, -1)
+    mended = [_choice(*choice) for choice in zip(options, action.unbind(-1), open_now, strict=True)]
+    chosen = torch.stack([one.action for one in mended], -1)
+    return Repaired(chosen, torch.stack([one.changed for one in mended], -1).any(-1))
+
+
 def _choice(
-    space: Discrete, action: Tensor, legal: Bool[Tensor, "world seat option"] | None
+    options: int, action: Tensor, legal: Bool[Tensor, "world seat option"] | None
 ) -> Repaired:
     """What is not open becomes the first option that is."""
     asked = torch.nan_to_num(action, nan=-1.0) if action.is_floating_point() else action
-    inside = (asked >= 0) & (asked < space.options)
+    inside = (asked >= 0) & (asked < options)
     choice: Int[Tensor, "world seat"] = torch.where(inside, asked, 0).to(torch.int64)
     fine = inside & (choice == asked)  # 1.5 is no option
     if legal is None:

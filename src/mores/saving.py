@@ -24,8 +24,9 @@ def state_dict(table: Table) -> dict[str, Tensor]:
     held = {
         "state": table.state,
         "memory": table.memory,
-        "owed": table._owed,
-        "earned": table._earned,
+        "owed": table.books.owed,
+        "earned": table.books.earned,
+        "told": table.books.told,
         "over": over,
         "clock": clock,
         "seed": seed,
@@ -62,6 +63,16 @@ def _identity(table: Table) -> dict[str, Tensor]:
     }
 
 
+def _told(role: str, table: Table, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a learner was told in this round so far: only what was saved knows its names."""
+    start = f"told/{role}/"
+    return {
+        path.removeprefix(start): told.to(table.device).clone()
+        for path, told in saved.items()
+        if path.startswith(start)
+    }
+
+
 def _load(table: Table, saved: Mapping[str, Tensor]) -> None:
     for name, mine in _identity(table).items():
         if not torch.equal(tree.restore(mine, saved, name), mine):
@@ -72,8 +83,10 @@ def _load(table: Table, saved: Mapping[str, Tensor]) -> None:
     table._open_span(tree.restore(table.round, saved, "round").cpu())
     table.state = tree.restore(table.state, saved, "state")
     table.memory = tree.restore(table.memory, saved, "memory")
-    table._owed = tree.restore(table._owed, saved, "owed")
-    table._earned = tree.restore(table._earned, saved, "earned")
+    table.join()
+    table.books.owed = tree.restore(table.books.owed, saved, "owed")
+    table.books.earned = tree.restore(table.books.earned, saved, "earned")
+    table.books.told = {name: _told(name, table, saved) for name in table.books.told}
     table._at, some_over = (int(number) for number in saved["clock"])
     table.over = saved["over"].to(table.device).clone() if some_over else None
     unknown = saved.keys() - state_dict(table).keys()

@@ -1,7 +1,8 @@
 """The one loop of the house: worlds played until somebody outside must act.
 
 Every view stands on the `Table`, and so does `play`, which is a table with nobody outside. It
-owns the seats, the players' memories, the clock, the end of episodes and what is owed for them.
+owns the seats, the players' memories, the clock and the end of episodes; what is owed and told
+for them stands in its books (`mores.books`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mores import saving, tree
+from mores import masks, saving, tree
+from mores.books import Books
 from mores.diary import Diary
 from mores.draws import Draws, Worlds
 from mores.errors import UserError
@@ -94,7 +96,7 @@ class Table:
         self._learners = [
             name
             for name, player in self.players.items()
-            if type(player).learn is not Player.learn and (learning is None or name in learning)
+            if player.can("learn") and (learning is None or name in learning)
         ]
         self._seats = {
             name: torch.tensor(seats, device=self.device) for name, seats in self.outside.items()
@@ -103,6 +105,10 @@ class Table:
             [name for name in phase.acts if name in self.outside] for phase in self.phases
         ]
         self._nobody = torch.zeros(len(self.worlds), dtype=torch.bool, device=self.device)
+        counts = {name: role.count for name, role in self.roles.items()}
+        self.books = Books(
+            counts, len(self.worlds), self.outside, self._learners, diary, self.device
+        )
         self.seed: int | None = None
 
     # --- the episode -------------------------------------------------------------------------
@@ -124,7 +130,20 @@ class Table:
             name: self.players[name].again(kept[name], fresh, everyone) if name in kept else fresh()
             for name, fresh in begin.items()
         }
+        self.join()
         self._begin()
+
+    def join(self) -> None:
+        """Let equal players at several roles share what they learn, if that is how they are."""
+        first: list[str] = []
+        for name, player in self.players.items():
+            if not player.can("join"):
+                continue
+            equal = next((other for other in first if self.players[other] == player), None)
+            if equal is None:
+                first.append(name)
+            else:
+                self.memory[name] = player.join(self.memory[name], self.memory[equal])
 
     def next_episode(self) -> None:
         """Begin a new episode in every world, wherever it stands."""
@@ -137,9 +156,7 @@ class Table:
         """The clock and the books at an episode's start."""
         self.over: Bool[Tensor, " world"] | None = None
         self._at = 0
-        self._owed = {name: self._no_pay(name) for name in self.outside}
-        self._earned = {name: self._no_pay(name) for name in self._learners}
-        self._told: dict[str, Mapping[str, Tensor]] = {name: {} for name in self._learners}
+        self.books.open()
         while self.outside and not self.acting:
             self._play_phase({})
 
@@ -211,17 +228,17 @@ class Table:
         """What the seats of a role see now."""
         return self.game.observe(self.state, role, self.phase.name)
 
-    def mask(self, role: str, options: int) -> Bool[Tensor, "world agent option"]:
-        """Which of `options` are open now; a waiting seat has one, and it is ignored."""
-        count = self.roles[role].count
-        mask = torch.zeros(len(self.worlds), count, options, dtype=torch.bool, device=self.device)
+    def mask(self, role: str, options: masks.Options) -> Bool[Tensor, "world agent option"]:
+        """Which of so many options are open to each seat now, in one choice or each of several.
+
+        A waiting seat has the first, and it is ignored. Masks of several choices stand one after
+        the other.
+        """
+        length = sum(options) if isinstance(options, tuple) else options
+        blank = self._nobody[:, None, None].expand(-1, self.roles[role].count, length)
         space = self.phase.acts.get(role)
-        if not isinstance(space, Discrete):
-            mask[..., 0] = True
-            return mask
-        legal = self.game.legal(self.state, role, self.phase.name)
-        mask[..., : space.options] = True if legal is None else legal
-        return mask
+        legal = None if space is None else self.game.legal(self.state, role, self.phase.name)
+        return masks.lay_out(space, legal, options, blank)
 
     # --- playing --------------------------------------------------------------------------------
 
@@ -229,8 +246,9 @@ class Table:
         """Let the outside seats act, and play on until they must act again.
 
         Args:
-            given: by role, the actions of its outside seats: `[world, seat]` or
-                `[world, seat, size]`. With nobody outside, one whole round is played.
+            given: by role, the actions of its outside seats: `[world, seat]`, or
+                `[world, seat, size]` where a seat gives several numbers. With nobody outside, one
+                whole round is played.
         """
         if self.seed is None:
             raise UserError("reset the table before the first step")
@@ -240,7 +258,7 @@ class Table:
         if given.keys() != set(self.acting):
             raise UserError(f"{self.acting} must act now, and nobody else; got {sorted(given)}")
         terminated = truncated = self._nobody
-        final, paid_at_end, ended_in = None, None, None
+        final, ended_in, owed_then = None, None, None
         repaired = self._play_phase(given)
         while True:
             if self._at == 0 and self._may_end():
@@ -248,12 +266,10 @@ class Table:
                 over = terminated | truncated
                 if over.any():
                     final = {name: self._last_sight(name) for name in self.outside}
-                    paid_at_end, ended_in = self._owed, self.state
+                    ended_in = self.state
                     if self.autoreset:
                         self._restart(over)
-                        self._owed = {
-                            n: torch.where(over[:, None], 0.0, v) for n, v in self._owed.items()
-                        }
+                        owed_then = self.books.cut(over)
                     else:
                         self.over = over if self.over is None else self.over | over
                         if self.finished:
@@ -261,7 +277,7 @@ class Table:
             if self.acting or (self._at == 0 and not self.outside):
                 break
             self._play_phase({})
-        pay = self._settle(terminated, truncated, paid_at_end)
+        pay = self.books.settle(terminated | truncated, owed_then)
         return Turn(pay, terminated, truncated, final, repaired, ended_in)
 
     def _play_phase(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -292,9 +308,9 @@ class Table:
                 self._diary.acted(name, phase, game.observe(before, name, phase.name), action)
         step = game.step(before, phase.name, actions, draws.within("game"))
         self.state = step.state if self.over is None else tree.where(self.over, before, step.state)
-        if self._owed or self._earned or self._diary is not None:
-            self._pay(step.reward)
-            self._tell(step.feedback)
+        if self.books.kept:
+            self.books.pay(step.reward, self.over)
+            self.books.tell(step.feedback)
         self._at = (self._at + 1) % len(self.phases)
         if self._at == 0:
             self._ended = step.ended
@@ -308,25 +324,6 @@ class Table:
         held = self.memory[name]
         self.memory[name] = memory if self.over is None else tree.where(self.over, held, memory)
 
-    def _pay(self, reward: Mapping[str, Tensor]) -> None:
-        """Book what a phase earned: for outside seats until their turn, for learners this round."""
-        for name, earned in reward.items():
-            if self.over is not None:
-                earned = torch.where(self.over[:, None], 0.0, earned)
-            for book in (self._owed, self._earned):
-                if name in book:
-                    book[name] = book[name] + earned
-            if self._diary is not None:
-                self._diary.paid(name, earned)
-
-    def _tell(self, feedback: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Keep what a phase's feedback says, for learners and the diary."""
-        for name, told in feedback.items():
-            if name in self._told:
-                self._told[name] = {**self._told[name], **told}
-            if self._diary is not None:
-                self._diary.told(name, told)
-
     def _round_over(self, draws: Draws) -> None:
         """Tell the players that learn what the round just completed led to."""
         terminated, truncated = self._ends()
@@ -334,19 +331,13 @@ class Table:
         if self._diary is not None:
             self._diary.round(terminated | truncated, over)
         for name in self._learners:
-            outcome = Outcome(
-                self._earned[name],
-                terminated,
-                truncated,
-                over,
-                self._last_sight(name),
-                self._told[name],
-            )
+            earned, told = self.books.round(name)
+            seen = self._last_sight(name)
+            outcome = Outcome(earned, terminated, truncated, over, seen, told)
             learned = self.players[name].learn(
                 self.memory[name], outcome, draws.within(f"learner/{name}")
             )
             self._remember(name, learned)
-            self._earned[name], self._told[name] = self._no_pay(name), {}
 
     def _ends(self) -> tuple[Tensor, Tensor]:
         """Which worlds ended in the round just completed: by themselves, by the limit."""
@@ -365,22 +356,6 @@ class Table:
     def _last_sight(self, name: str) -> Tensor:
         first = next(phase.name for phase in self.phases if name in phase.acts)
         return self.game.observe(self.state, name, first)
-
-    def _settle(
-        self, terminated: Tensor, truncated: Tensor, paid_at_end: dict[str, Tensor] | None
-    ) -> dict[str, Tensor]:
-        """Pay what is owed. After a restart, pay of the new episode waits for its own turn."""
-        pay = {name: self._owed[name] for name in self.outside}
-        kept = {name: self._no_pay(name) for name in self.outside}
-        if paid_at_end is not None and self.autoreset:
-            over = (terminated | truncated)[:, None]
-            pay = {n: torch.where(over, paid_at_end[n], v) for n, v in pay.items()}
-            kept = {n: torch.where(over, self._owed[n], 0.0) for n in self.outside}
-        self._owed.update(kept)
-        return pay
-
-    def _no_pay(self, name: str) -> Tensor:
-        return torch.zeros(len(self.worlds), self.roles[name].count, device=self.device)
 
     def _repair(self, name: str, action: Tensor) -> Repaired:
         """What the outside seats of a role do, made legal."""

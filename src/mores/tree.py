@@ -42,14 +42,7 @@ def combine(function: Callable[..., Tensor], tree: Tree, *others: Tree, kept: bo
         return tree  # descriptions may differ in size: a sight that has other parts
     columns = zip(old, *theirs, strict=True)
     new = {row[0][0]: combine(function, *(part for _, part in row), kept=kept) for row in columns}
-    if all(new[name] is part for name, part in old):
-        return tree
-    if dataclasses.is_dataclass(first):
-        return dataclasses.replace(first, **new)  # type: ignore[type-var]
-    if isinstance(first, Mapping):
-        return dict(zip(first, new.values(), strict=True))  # type: ignore[return-value]
-    made = new.values()
-    return type(first)(*made) if hasattr(first, "_fields") else type(first)(made)
+    return _made_of(first, new)
 
 
 def where(mask: Tensor, one: Tree, other: Tree) -> Tree:
@@ -90,22 +83,65 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Tensor]:
 
 
 def restore(tree: Tree, saved: Mapping[str, Tensor], prefix: str = "") -> Tree:
-    """A tree of the same structure as `tree`, with the saved tensors in it."""
-    paths = iter(flatten(tree, prefix))
+    """A tree of the same structure as `tree`, with the saved tensors in it.
 
-    def take(old: Tensor) -> Tensor:
-        path = next(paths)
-        if path not in saved:
-            raise KeyError(f"nothing saved for {path!r}")
-        new = saved[path]
-        if new.shape != old.shape or new.dtype != old.dtype:
-            raise ValueError(
-                f"{path!r} was saved as {tuple(new.shape)} {new.dtype}, "
-                f"and is {tuple(old.shape)} {old.dtype} here"
-            )
-        return new.to(old.device).clone()
+    Where a dataclass names fields in its class attribute `grows`, tensors in them may have become
+    longer, and names of plain mappings more: of those there is what was saved.
 
-    return combine(take, tree, kept=True)
+    Raises:
+        KeyError: a tensor was not saved.
+        ValueError: it was saved in another shape or type.
+    """
+    return _restored(tree, saved, prefix, None)
+
+
+def _restored(
+    tree: Any, saved: Mapping[str, Tensor], path: str, grown: torch.device | None
+) -> Any:
+    """`grown`: in a field that grows, and where it lives."""
+    if isinstance(tree, Tensor):
+        return _taken(tree, saved, path, grown is not None)
+    parts = _parts(tree)
+    if grown is not None and isinstance(tree, Mapping):
+        if all(isinstance(part, Tensor) for _, part in parts):
+            start = f"{path}/"
+            names = [name for name in saved if name.startswith(start)]
+            return {n.removeprefix(start): saved[n].to(grown).clone() for n in names}
+    growing = getattr(type(tree), "grows", ())
+    here = next((t.device for t in flatten(tree).values()), None) if growing else None
+    new = {
+        name: _restored(
+            part, saved, f"{path}/{name}" if path else name, here if name in growing else grown
+        )
+        for name, part in parts
+    }
+    return _made_of(tree, new)
+
+
+def _taken(old: Tensor, saved: Mapping[str, Tensor], path: str, grown: bool) -> Tensor:
+    """The tensor that was saved in the place of another."""
+    if path not in saved:
+        raise KeyError(f"nothing saved for {path!r}")
+    new = saved[path]
+    longer = grown and new.shape[1:] == old.shape[1:] and len(new) >= len(old)
+    if (new.shape != old.shape and not longer) or new.dtype != old.dtype:
+        raise ValueError(
+            f"{path!r} was saved as {tuple(new.shape)} {new.dtype}, "
+            f"and is {tuple(old.shape)} {old.dtype} here"
+        )
+    return new.to(old.device).clone()
+
+
+def _made_of(tree: Any, parts: Mapping[str, Any]) -> Any:
+    """Something like `tree`, of other parts by the names that `_parts` gives; itself of its own."""
+    if all(parts[name] is part for name, part in _parts(tree)):
+        return tree
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        return dataclasses.replace(tree, **parts)
+    if isinstance(tree, Mapping):
+        return dict(zip(tree, parts.values(), strict=True))
+    made = parts.values()
+    return type(tree)(*made) if hasattr(tree, "_fields") else type(tree)(made)
 
 
 def _parts(tree: Any) -> list[tuple[str, Any]]:

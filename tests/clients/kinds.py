@@ -1,5 +1,7 @@
 """What client tests run on: every environment that mores registers, small, and every role in it.
 
+And one of ours besides, `errands`, whose porters choose several things at once.
+
 Warnings of clients are errors here, but for those named below, which are meant.
 """
 
@@ -10,9 +12,12 @@ from typing import Any
 import gymnasium
 import pettingzoo
 
+import mores
 from mores.views.ids import gymnasium_id, pettingzoo_id
-from tests.conformance.games import SHIPPED as KINDS
-from tests.conformance.games import make, small
+from tests.conformance.games import SHIPPED, Errands, make, small
+
+mores.register("environment", "errands", Errands)
+KINDS = [*SHIPPED, "errands"]
 
 MEANT = (
     "error",
@@ -23,6 +28,8 @@ MEANT = (
     # An action is a place among values, in their units: not a number to be normalised.
     "ignore:.*we recommend using a symmetric and normalized space",
     "ignore:We recommend you to use a symmetric and normalized Box action space",
+    # Several choices at once are neither a box nor one choice.
+    "ignore:Action space for each agent probably should be gymnasium.spaces.box",
     # Roles see different things.
     "ignore:Agents have different observation space sizes",
     "ignore:Observations are different shapes",

@@ -11,8 +11,21 @@ from gymnasium.utils import seeding
 from pydantic import Field
 from torch import Tensor
 
+from mores.agents.policies.anyhow import Anyhow
 from mores.draws import Draws
-from mores.game import Act, Box, Discrete, Game, Outcome, Part, Phase, Player, Role, Step
+from mores.game import (
+    Act,
+    Box,
+    Discrete,
+    Game,
+    MultiDiscrete,
+    Outcome,
+    Part,
+    Phase,
+    Player,
+    Role,
+    Step,
+)
 from mores.people import People
 from mores.registry import ENVIRONMENTS, class_of
 from mores.sums import total
@@ -183,12 +196,97 @@ class Still(Player):
         return Act(torch.zeros(*seen.shape[:2], self.size), memory)
 
 
+@dataclasses.dataclass(frozen=True)
+class Day:
+    asked: Tensor  # [world, 1]: the place from which the clerk wants something
+    at: Tensor  # [world, porter]: the place where each stands
+    strength: Tensor  # [world, porter]: the most that each can carry, 1 or 2
+    brought: Tensor  # [world, porter]: what each has brought today
+    evening: Tensor  # [world, 1]
+
+
+class Errands(Game[Day]):
+    """A clerk asks, porters go, load and hurry, all at once: several choices, with masks.
+
+    In the morning a porter chooses a place where it is not, a load within its strength, and
+    whether to run, which costs; a load from the place that was asked for pays. In the evening it
+    has one load less to choose from, nothing is closed, and whoever goes home with nothing has 1.
+    """
+
+    porters: int = Field(2, ge=1)
+    quits: float = Field(0.1, ge=0, le=1)
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        clerk = Box.of(brought=self.porters, evening=1)
+        porter = Box.of(asked=Part(1, 0.0, 2.0), at=Part(3, 0.0, 1.0), strength=1, evening=1)
+        return Role("clerk", 1, clerk), Role("porter", self.porters, porter)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return (
+            Phase("ask", {"clerk": Discrete(3)}),
+            Phase("morning", {"porter": MultiDiscrete((3, 3, 2))}),
+            Phase("evening", {"porter": MultiDiscrete((3, 2, 2))}),
+        )
+
+    def reset(self, draws: Draws, start: People | None = None) -> Day:
+        place = (3 * draws.uniform("place", self.porters)[..., 0]).to(torch.int64)
+        strength = 1.0 + (draws.uniform("strength", self.porters)[..., 0] < 0.5)
+        nothing = torch.zeros_like(strength)
+        return Day(nothing[:, :1], place, strength, nothing, nothing[:, :1])
+
+    def observe(self, state: Day, role: str, phase: str) -> Tensor:
+        if role == "clerk":
+            return torch.cat([state.brought, state.evening], -1)[:, None]
+        asked, evening = (x.expand_as(state.strength) for x in (state.asked, state.evening))
+        at = torch.nn.functional.one_hot(state.at, 3).to(torch.float32)
+        shared = [x[..., None] for x in (asked, state.strength, evening)]
+        return torch.cat([shared[0], at, *shared[1:]], -1)
+
+    def legal(self, state: Day, role: str, phase: str) -> Tensor | None:
+        if phase != "morning":
+            return None
+        elsewhere = torch.arange(3) != state.at[..., None]
+        light = torch.arange(3) <= state.strength[..., None]
+        return torch.cat([elsewhere, light, torch.ones_like(elsewhere[..., :2])], -1)
+
+    def step(
+        self, state: Day, phase: str, actions: Mapping[str, Tensor], draws: Draws
+    ) -> Step[Day]:
+        if phase == "ask":
+            asked = actions["clerk"].to(torch.float32)
+            return Step(dataclasses.replace(state, asked=asked, evening=0 * asked))
+        place, load, runs = actions["porter"].unbind(-1)
+        if phase == "morning":
+            wanted = place == state.asked
+            late = draws.uniform("late", self.porters)[..., 0] < 0.5
+            brought = torch.where(wanted & ~(late & (runs == 0)), load, 0).to(torch.float32)
+            after = dataclasses.replace(
+                state, at=place, brought=brought, evening=0 * state.asked + 1
+            )
+            pay = {"porter": brought - 0.25 * runs, "clerk": total(brought, 1)[:, None]}
+            return Step(after, pay)
+        rests = ((place == 0) & (load == 0)).to(torch.float32)
+        ended = draws.uniform("end")[:, 0, 0] < self.quits
+        return Step(dataclasses.replace(state, at=place), {"porter": rests - 0.25 * runs}, ended)
+
+    def measures(self, state: Day) -> Mapping[str, Tensor]:
+        return {"brought": total(state.brought, 1), "places": state.at.to(torch.float32)}
+
+    def baseline(self) -> Mapping[str, Player]:
+        return {"clerk": Anyhow(), "porter": Anyhow()}
+
+
 SHIPPED = [
     kind for kind in ENVIRONMENTS if class_of("environment", kind).__module__[:6] == "mores."
 ]
 
 
-CHANCE = {"influence": {"susceptibility": 0.5}}  # by default nothing in it is left to chance
+CHANCE = {  # by default nothing in them is left to chance
+    "influence": {"susceptibility": 0.5},
+    "matrix_game": {"trembles": 0.3},
+}
 
 
 def small(kind: str) -> dict[str, Any]:
@@ -198,12 +296,12 @@ def small(kind: str) -> dict[str, Any]:
 
 
 def make(kind: str) -> Game[Any]:
-    """A small game of that kind: shipped, or one of these."""
-    ours: dict[str, type[Game[Any]]] = {"relay": Relay, "meeting": Meeting}
-    return ours[kind]() if kind in ours else class_of("environment", kind)(**small(kind))
+    """A small game of that kind: shipped, or one of ours."""
+    return OURS[kind]() if kind in OURS else class_of("environment", kind)(**small(kind))
 
 
-EVERY_GAME = [*SHIPPED, "relay", "meeting"]
+OURS: dict[str, type[Game[Any]]] = {"relay": Relay, "meeting": Meeting, "errands": Errands}
+EVERY_GAME = [*SHIPPED, *OURS]
 EVERY_SEAT = [
     (kind, f"{role.name}_{number}")
     for kind in EVERY_GAME

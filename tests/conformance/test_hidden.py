@@ -26,6 +26,7 @@ HIDDEN = {
     "panel": {"person": ["held/disposition", "held/temporary", "waves"], "": ["treated"]},
     "relay": {"runner": ["secret"]},
     "meeting": {},
+    "errands": {"porter": ["strength", "at"]},
 }
 
 

@@ -6,18 +6,21 @@ import math
 from typing import Any
 
 import gymnasium
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
 
 from mores import UserError
-from mores.game import Box, Discrete, Phase
+from mores.game import Box, Discrete, MultiDiscrete, Phase
+from mores.repair import repair
 from mores.views import spaces
 from mores.views.gym import Env
 from mores.views.pettingzoo import AEC, Parallel
 from mores.views.torchrl import TorchRLEnv
 from mores.views.vector import VectorEnv
-from tests.conformance.games import EVERY_GAME, EVERY_SEAT, Meeting, Relay, make
+from tests.conformance.games import EVERY_GAME, EVERY_SEAT, Errands, Meeting, Relay, make
 
 
 @pytest.mark.parametrize("kind", EVERY_GAME)
@@ -32,6 +35,9 @@ def test_spaces_are_those_of_the_roles(kind: str) -> None:
         acts = [phase.acts[role.name] for phase in game.phases if role.name in phase.acts]
         if isinstance(done, gymnasium.spaces.Discrete):
             assert done.n == max(act.options for act in acts)  # type: ignore[union-attr]
+        elif isinstance(done, gymnasium.spaces.MultiDiscrete):
+            options = [act.options for act in acts]  # type: ignore[union-attr]
+            assert done.nvec.tolist() == np.max(options, 0).tolist()
         else:
             assert all(done == spaces.box_space(act) for act in acts)  # type: ignore[arg-type]
 
@@ -44,7 +50,7 @@ def test_a_role_with_two_kinds_of_action_is_refused() -> None:
         def phases(self) -> tuple[Phase, ...]:
             return (*super().phases[:2], Phase("pay", {"caller": self.other}))
 
-    for other in (Box.of(pay=1), Box.of(pay=2)):
+    for other in (Box.of(pay=1), Box.of(pay=2), MultiDiscrete((2, 2))):
         with pytest.raises(UserError, match="split it in two roles"):
             Env(Mixed(other=other), "caller_0")
     assert Env(Mixed(other=Discrete(7)), "caller_0").action_space.n == 7
@@ -57,6 +63,14 @@ def test_a_role_with_two_kinds_of_action_is_refused() -> None:
     with pytest.raises(UserError, match="in the phases vote, again"):
         Parallel(Boxes())
 
+    class Choices(Errands):
+        @property
+        def phases(self) -> tuple[Phase, ...]:
+            return (*super().phases, Phase("night", {"porter": MultiDiscrete((2, 2))}))
+
+    with pytest.raises(UserError, match="in the phases morning, evening, night"):
+        VectorEnv(Choices(), 2, "porter_0")
+
 
 BAD_CHOICES = [-1, 99, math.nan, math.inf, 0.5]
 
@@ -65,6 +79,8 @@ def worst(env: Env) -> Any:
     """An action that is never allowed."""
     if isinstance(env.action_space, gymnasium.spaces.Discrete):
         return 99
+    if isinstance(env.action_space, gymnasium.spaces.MultiDiscrete):
+        return np.array([0] * (len(env.action_space.nvec) - 1) + [99])
     return np.full(env.action_space.shape, np.nan, np.float32)
 
 
@@ -105,6 +121,67 @@ def test_a_bad_choice_is_as_the_first_open_one(bad: float) -> None:
     assert not meant[4].pop("repaired")
     assert given[1:4] == meant[1:4]
     assert np.array_equal(given[0], meant[0])
+
+
+CHOICES = MultiDiscrete((3, 1, 4))
+
+
+@st.composite
+def chosen_and_open(draw: st.DrawFn) -> tuple[list[float], list[bool]]:
+    """What somebody asks for in three choices, and what is open: in each something."""
+    asked = [draw(st.sampled_from([-1.0, 0.0, 0.5, 1.0, 2.0, 3.0, math.nan])) for _ in range(3)]
+    opens: list[bool] = []
+    for count in CHOICES.options:
+        opens += draw(st.lists(st.booleans(), min_size=count, max_size=count).filter(any))
+    return asked, opens
+
+
+@hypothesis.given(chosen_and_open(), st.booleans())
+def test_each_of_several_choices_is_mended_by_itself(
+    given: tuple[list[float], list[bool]], masked: bool
+) -> None:
+    """As a single choice would be; what is open stays, and one wrong choice flags the act."""
+    asked, opens = given
+    legal = torch.tensor(opens)[None, None] if masked else None
+    action = torch.tensor(asked)[None, None]
+    found = repair(CHOICES, action, legal, "porter")
+    assert found.action.dtype == torch.int64
+    singles, at = [], 0
+    for choice, count in enumerate(CHOICES.options):
+        own = None if legal is None else legal[..., at : at + count]
+        singles.append(repair(Discrete(count), action[..., choice], own, "porter"))
+        at += count
+    assert found.action[0, 0].tolist() == [int(one.action) for one in singles]
+    assert bool(found.changed) == any(bool(one.changed) for one in singles)
+    split = torch.tensor(opens).split(CHOICES.options)
+    for one, wanted, allowed in zip(found.action[0, 0].tolist(), asked, split, strict=True):
+        assert not masked or allowed[one]
+        fine = wanted in range(len(allowed)) and (not masked or bool(allowed[int(wanted)]))
+        assert one == (wanted if fine else (int(allowed.int().argmax()) if masked else 0))
+
+
+def test_masks_of_several_choices() -> None:
+    """As Gymnasium samples by, as one row for learners; what another phase has is closed."""
+    env = Env(Errands(quits=0), "porter_0")
+    morning = env.reset(seed=1)[1]["action_mask"]
+    at, strength = env.table.state.at[0, 0], env.table.state.strength[0, 0]
+    assert [mask.tolist() for mask in morning] == [
+        [int(place != at) for place in range(3)],
+        [int(load <= strength) for load in range(3)],
+        [1, 1],
+    ]
+    assert env.action_masks().tolist() == [bool(x) for mask in morning for x in mask]
+    assert all(mask.dtype == np.int8 for mask in morning)
+    closed = np.array([int(at), 0, 1])
+    evening = env.step(closed)[4]
+    assert evening["repaired"]
+    assert env.table.state.at[0, 0] == int(at == 0)  # the first place that was open
+    assert [mask.tolist() for mask in evening["action_mask"]] == [[1, 1, 1], [1, 1, 0], [1, 1]]
+    assert env.step(np.array([0, 2, 0]))[4]["repaired"]  # a load of the morning
+    parallel = Parallel(Errands(), outside=["porter", "clerk"])
+    _, infos = parallel.reset(seed=1)
+    waiting = infos["porter_1"]["action_mask"]
+    assert [mask.tolist() for mask in waiting] == [[1, 0, 0], [1, 0, 0], [1, 0]]
 
 
 def test_masks_are_one_no_op_while_waiting() -> None:
@@ -161,6 +238,12 @@ def test_actions_that_are_no_numbers() -> None:
         parallel.step({f"voter_{i}": np.zeros(3) for i in range(4)})
     with pytest.raises(UserError, match="different shapes"):
         parallel.step({a: np.zeros(3 if a == "voter_0" else 2) for a in parallel.agents})
+    errands = Env(Errands(), "porter_0")
+    errands.reset()
+    with pytest.raises(UserError, match="3 numbers, not 2"):
+        errands.step([0, 0])
+    with pytest.raises(UserError, match=r"are \(1, 1, 3\)"):
+        errands.step(0)
     vector = VectorEnv(Meeting(), 2, "voter_0")
     vector.reset()
     with pytest.raises(UserError, match=r"are \(2, 1, 3\), not"):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
 import torch
 
 from mores.table import Table
+from mores.views import spaces
+from mores.views.convert import sampling_mask
 from mores.views.gym import Env
 from mores.views.pettingzoo import AEC, Parallel
 from mores.views.torchrl import TorchRLEnv
@@ -29,9 +33,14 @@ def alone(kind: str, seat: str, world: int, rounds: int, autoreset: bool) -> tup
 
 def sampled(space: gymnasium.Space, mask: np.ndarray | None) -> np.ndarray:
     """A random action that is open."""
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return np.asarray(space.sample(mask))
-    return np.asarray(space.sample())
+    if isinstance(space, gymnasium.spaces.Box):
+        return np.asarray(space.sample())
+    return np.asarray(space.sample(mask))
+
+
+def flat(mask: Any) -> np.ndarray:
+    """A mask of one choice, or those of several one after the other."""
+    return np.concatenate(mask) if isinstance(mask, tuple) else mask
 
 
 @pytest.mark.parametrize(("kind", "seat"), EVERY_SEAT)
@@ -43,9 +52,10 @@ def test_env(kind: str, seat: str) -> None:
     assert seen.tobytes() == table.observe(role)[0, number].numpy().tobytes()
     while not table.finished:
         if "action_mask" in info:
-            options = int(env.action_space.n)
-            assert (info["action_mask"] == table.mask(role, options)[0, number].numpy()).all()
-            assert (env.action_masks() == info["action_mask"].astype(bool)).all()
+            options = spaces.options(env.action_space)
+            told = flat(info["action_mask"])
+            assert (told == table.mask(role, options)[0, number].numpy()).all()
+            assert (env.action_masks() == told.astype(bool)).all()
         action = sampled(env.action_space, info.get("action_mask"))
         seen, reward, terminated, truncated, info = env.step(action)
         turn = table.step({role: torch.as_tensor(action)[None, None]})
@@ -72,8 +82,10 @@ def test_vector_env(kind: str, seat: str) -> None:
         actions = []
         for world in range(worlds):
             env.single_action_space.seed(int(generator.integers(2**31)))
-            mask = info["action_mask"][world].numpy() if "action_mask" in info else None
-            open_now = None if mask is None else mask.astype(np.int8)
+            options = spaces.options(env.single_action_space)
+            open_now = None
+            if options is not None:
+                open_now = sampling_mask(info["action_mask"][world], options)
             actions.append(sampled(env.single_action_space, open_now))
         seen, reward, terminated, truncated, info = env.step(np.stack(actions))
         for world, (table, role, number) in enumerate(tables):
@@ -189,7 +201,7 @@ def test_torchrl(kind: str) -> None:
             assert torch.equal(now[role, "observation"], table.observe(role))
             assert bool((now[role, "mask"] == (role in acting)).all())
             if (role, "action_mask") in now.keys(True):
-                options = now[role, "action_mask"].shape[-1]
+                options = spaces.options(spaces.action_space(env.game, role))
                 assert torch.equal(now[role, "action_mask"], table.mask(role, options))
         turn = table.step({role: now[role, "action"] for role in acting})
         assert torch.equal(after["terminated"][:, 0], turn.terminated)

@@ -5,16 +5,31 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from mores.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+    from torch import Tensor
 
 FORMAT = ("scenario.yaml", "resolved.yaml", "cells.json", "status.json")
 PURPOSES = ("arm", "draw", "design")
+
+
+class Checkpoint(NamedTuple):
+    """What the learners of a role had learned at the end of a stage.
+
+    Attributes:
+        tensors: by name, each led by the policies, those of a replicate together.
+        about: whose they are: `player` (kind and parameters), `replicates`, `seats`, `policies`,
+            and of every tensor its shape.
+    """
+
+    tensors: dict[str, Tensor]
+    about: dict[str, Any]
 
 
 class Run:
@@ -165,6 +180,53 @@ class Run:
             return xr.open_zarr(path, consolidated=False)
         except Exception as error:  # of many kinds, by what is wrong with which file
             raise UserError(f"cannot read {path}: {type(error).__name__}: {error}") from None
+
+    def checkpoints(self, cell: str) -> list[tuple[str, str]]:
+        """The stages and roles of a cell at whose ends was kept what had been learned."""
+        folder = self.folder / "cells" / self._known(cell) / "checkpoints"
+        found = sorted(folder.glob("*.json"))
+        told = [self._json(str(path.relative_to(self.folder))) for path in found]
+        try:
+            ordered = sorted(told, key=lambda one: (one["number"], one["role"]))
+            return [(str(one["stage"]), str(one["role"])) for one in ordered]
+        except (KeyError, TypeError):
+            raise UserError(f"{folder} does not tell what was learned") from None
+
+    def checkpoint(self, cell: str, stage: str, role: str) -> Checkpoint:
+        """What the learners of a role had learned at the end of a stage.
+
+        Args:
+            cell: which; without a sweep it is called as its arm.
+            stage: of the scenario.
+            role: whose.
+
+        Raises:
+            UserError: there is none, or its files are not as they were written.
+        """
+        from safetensors.torch import load_file
+
+        known = self.checkpoints(cell)
+        stages = [at for at, _ in known]
+        roles = [who for at, who in known if at == stage]
+        if not known:
+            raise UserError(f"nobody learned in {cell}")
+        if not roles:
+            near = did_you_mean(stage, stages)
+            raise UserError(f"nobody learned in a stage {stage!r} of {cell}{near}")
+        if role not in roles:
+            raise UserError(
+                f"{role!r} learned nothing in stage {stage}; who did: {', '.join(roles)}"
+            )
+        name = f"cells/{cell}/checkpoints/{stage}.{quote(role, safe='')}"
+        about, path = self._json(f"{name}.json"), self.folder / f"{name}.safetensors"
+        try:
+            tensors = load_file(path)
+            shapes = {n: list(tensor.shape) for n, tensor in tensors.items()}
+            if shapes != {n: told["shape"] for n, told in about["tensors"].items()}:
+                raise ValueError("it holds other tensors than its json says")
+        except Exception as error:  # safetensors has its own, of no kind
+            raise UserError(f"cannot read {path}: {error}") from None
+        return Checkpoint({n: tensors[n] for n in sorted(tensors)}, about)
 
     def _known(self, cell: str) -> str:
         known = [name for purpose in PURPOSES for name in self.cells_of(purpose)]

@@ -18,6 +18,31 @@ An exact claim asks for every replicate instead of an interval, and is never und
 use for the statistic. A claim about a figure that is not finite, in any replicate, fails: more
 replicates would not mend it.
 
+A learned claim has two figures: its own, and the same in the ablation, an arm from which what is
+learned from was taken. It is
+
+| its own figure | in the ablation the same bound | and it |
+|---|---|---|
+| holds | fails | holds |
+| holds | is undecided, and the arms differ | holds |
+| holds | is undecided, and the arms do not differ for sure | is undecided |
+| holds | holds | fails: the finding does not vanish |
+| fails, is undecided | whatever it does | fails, is undecided |
+
+The arms differ where the interval of one less the other, paired by replicate, is on one side of 0;
+what both are taken against falls out of that. Without it, an interval that is too long to hold in
+the ablation would count as a finding that is gone. Share of 4,000 experiments in which "above 0"
+was learned, 20 trainings with normal figures each, by the effect and the correlation of the arms:
+
+| effect, in units of the sd | correlation | in both arms: by the rule, without | in one alone |
+|---|---|---|---|
+| .465, found in half of the experiments | 0.0 | .019 .243 | .235 .487 |
+| | 0.5 | .021 .177 | .330 .479 |
+| | 0.9 | .010 .080 | .470 .470 |
+| .930 | 0.0 | .005 .024 | .782 .945 |
+| | 0.5 | .004 .022 | .936 .952 |
+| | 0.9 | .003 .011 | .959 .959 |
+
 Where two arms do not differ, "differs from 0" should hold in 5 % of experiments, and "above 0" in
 2.5 %. Share of 2,000 experiments in which `judge` had it hold, of n replicates each, arms with
 correlation 0.5 (relative means and medians of a normal figure: around 5):
@@ -43,20 +68,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from mores.analysis.intervals import Estimate, compare, estimate
+from mores.analysis.bounds import depth, keeps, misses, region
+from mores.analysis.figures import LEVEL, Figures, apart, effect, estimated
+from mores.analysis.intervals import Estimate
 from mores.analysis.parameters import over_draws
-from mores.analysis.people import over_resamples
 from mores.errors import UserError
-from mores.scenario.model import Bound, Claim
-
-LEVEL = 0.95
-
-Ends = float | np.ndarray
+from mores.scenario.model import Claim
 
 Word = Literal["holds", "fails", "undecided", "report"]
 LACKS = {
@@ -65,20 +87,6 @@ LACKS = {
     "parameters": "it depends on what is not known",
 }
 WORST_FIRST: tuple[Word, ...] = ("fails", "undecided", "holds", "report")
-
-
-class Figures(NamedTuple):
-    """What a claim looks at.
-
-    Attributes:
-        values: its measure in its arm, one figure a replicate.
-        reference: the same in the arm that it is against, where there is one.
-        prediction: the value of its prediction, where there is one.
-    """
-
-    values: Float[np.ndarray, " replicate"]
-    reference: Float[np.ndarray, " replicate"] | None = None
-    prediction: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +99,8 @@ class Verdict:
         verdict: holds, fails, undecided, or report where there is nothing to decide.
         reason: why, in a sentence.
         n_points: points of a sweep that it speaks for.
+        ablated: the same figure in the ablation of a learned claim.
+        remark: what else there is to know, such as trainings that had stopped.
     """
 
     claim: Claim
@@ -98,6 +108,8 @@ class Verdict:
     verdict: Word
     reason: str
     n_points: int = 1
+    ablated: Estimate | None = None
+    remark: str = ""
 
 
 def judge(
@@ -105,6 +117,7 @@ def judge(
     values: Float[np.ndarray, " replicate"],
     reference: Float[np.ndarray, " replicate"] | None = None,
     prediction: float | None = None,
+    ablated: Figures | None = None,
 ) -> Verdict:
     """Hold a claim against its measure, one figure a replicate.
 
@@ -113,39 +126,70 @@ def judge(
         values: its measure, in its arm.
         reference: the same in the arm that it is `against`, where there is one.
         prediction: the value of its prediction, where there is one.
+        ablated: all of that in the ablation, for a learned claim.
 
     Raises:
         UserError: what the claim compares with is missing, or not the claim's; or see `compare`.
     """
-    for given, name in ((reference, "against"), (prediction, "prediction")):
+    figures = Figures(np.asarray(values), reference, prediction)
+    for given, name in (*_named(figures), (ablated, "ablation")):
         if (given is None) != (getattr(claim, name) is None):
             wrong = "is missing" if given is None else "is not the claim's"
             raise UserError(f"{claim.says!r}: what it is compared with ({name}) {wrong}")
-    other = prediction if reference is None else reference
     if claim.kind == "exact":
-        return _judge_exactly(claim, np.asarray(values, dtype=np.float64), other)
-    if claim.interval == "people":
-        found = over_resamples(values, other, claim.relative, LEVEL)
-    elif other is None:
-        found = estimate(values, claim.statistic, LEVEL)
-    else:
-        found = compare(values, other, claim.statistic, claim.relative, LEVEL)
-    return _held(claim, found)
-
-
-def judge_draws(claim: Claim, draws: Sequence[Figures]) -> Verdict:
-    """Hold a claim against its figures at several draws of uncertain parameters."""
-    effects = []
-    for values, reference, prediction in draws:
         other = prediction if reference is None else reference
-        effect = float(values.mean())
-        if other is not None:
-            base = float(np.mean(other))
-            effect -= base
-            if claim.relative:
-                effect = effect / base if base else math.nan
-        effects.append(effect)
-    return _held(claim, over_draws(effects, LEVEL))
+        return _judge_exactly(claim, np.asarray(values, dtype=np.float64), other)
+    found = _held(claim, estimated(claim, figures))
+    if ablated is None:
+        return found
+    return _vanishing(found, estimated(claim, ablated), apart(claim, figures, ablated))
+
+
+def judge_draws(claim: Claim, draws: Sequence[Figures], ablated: Sequence[Figures] = ()) -> Verdict:
+    """Hold a claim against its figures at several draws of uncertain parameters.
+
+    Args:
+        claim: the claim.
+        draws: its figures at each.
+        ablated: those in the ablation, at the same draws, for a learned claim.
+    """
+    effects = np.array([effect(claim, figures) for figures in draws])
+    found = _held(claim, over_draws(effects, LEVEL))
+    if not ablated:
+        return found
+    there = np.array([effect(claim, figures) for figures in ablated])
+    return _vanishing(found, over_draws(there, LEVEL), over_draws(effects - there, LEVEL))
+
+
+def _named(figures: Figures) -> tuple[tuple[Any, str], ...]:
+    return (figures.reference, "against"), (figures.prediction, "prediction")
+
+
+def _vanishing(found: Verdict, there: Estimate, gap: Estimate) -> Verdict:
+    """The verdict on a learned claim.
+
+    Args:
+        found: on its own figure.
+        there: the same figure in the ablation.
+        gap: the one less the other.
+    """
+    claim = found.claim
+    found = dataclasses.replace(found, ablated=there)
+    if found.verdict != "holds":
+        return found
+    ablated = _held(claim, there)
+    said = f"in the ablation {claim.ablation}, {ablated.reason}"
+    if ablated.verdict == "holds" or math.isnan(there.low):
+        reason = said if math.isnan(there.low) else f"it does not vanish: {said}"
+        return dataclasses.replace(found, verdict="fails", reason=reason)
+    if ablated.verdict == "fails":
+        return dataclasses.replace(found, reason=f"{found.reason}; {said}")
+    differ = f"{_interval(gap)} of the difference"
+    if gap.low > 0.0 or gap.high < 0.0:
+        reason = f"{found.reason}; {said}, but {differ} lies on one side of 0"
+        return dataclasses.replace(found, reason=reason)
+    reason = f"{found.reason}, but it may not vanish: {said}, and {differ} does not leave 0 out"
+    return dataclasses.replace(found, verdict="undecided", reason=reason)
 
 
 def _held(claim: Claim, found: Estimate) -> Verdict:
@@ -154,13 +198,13 @@ def _held(claim: Claim, found: Estimate) -> Verdict:
         return Verdict(claim, found, "report", f"a figure without a verdict: {_interval(found)}")
     if math.isnan(found.low):
         return Verdict(claim, found, "fails", f"there is no figure: {found.method}")
-    where, low, high = _region(claim), found.low, found.high
+    where, low, high = region(claim), found.low, found.high
     if found.confidence < LEVEL:
         reason = f"{found.n} replicates are too few: {found.method}"
         return Verdict(claim, found, "undecided", reason)
-    if _inside(claim, low, high):
+    if keeps(claim, low, high):
         return Verdict(claim, found, "holds", f"{_interval(found)} lies {where}")
-    if _outside(claim, low, high):
+    if misses(claim, low, high):
         return Verdict(claim, found, "fails", f"{_interval(found)} does not lie {where}")
     if math.isinf(low) and math.isinf(high):
         return Verdict(claim, found, "undecided", f"there is no interval: {found.method}")
@@ -189,11 +233,11 @@ def over_points(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
         return Verdict(claim, verdicts[0].estimate, "report", reason, len(verdicts))
     word: Word = next(w for w in WORST_FIRST if any(v.verdict == w for v in verdicts))
     decided = [v for v in verdicts if v.verdict == word]
-    shown = min(decided, key=lambda v: _depth(claim, v.estimate.value))
+    shown = min(decided, key=lambda v: depth(claim, v.estimate.value))
     says = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}[word]
     which = "clearest" if word == "fails" else "closest call"
     reason = f"{says} at {len(decided)} of {len(verdicts)} points; {which}: {shown.reason}"
-    return Verdict(claim, shown.estimate, word, reason, len(verdicts))
+    return Verdict(claim, shown.estimate, word, reason, len(verdicts), shown.ablated)
 
 
 def _judge_exactly(claim: Claim, values: np.ndarray, other: np.ndarray | float | None) -> Verdict:
@@ -211,74 +255,13 @@ def _judge_exactly(claim: Claim, values: np.ndarray, other: np.ndarray | float |
     low, high = float(values.min()), float(values.max())
     value = min(max(float(values.mean()), low), high)
     found = Estimate(value, low, high, n, "smallest to largest replicate", 1.0)
-    inside, where = np.asarray(_inside(claim, values, values)), _region(claim)
+    inside, where = np.asarray(keeps(claim, values, values)), region(claim)
     if inside.all():
         reason = f"all {n} replicates lie {where}: {low:.6g} to {high:.6g}"
         return Verdict(claim, found, "holds", reason)
-    furthest = min(values, key=lambda x: _depth(claim, float(x)))
+    furthest = min(values, key=lambda x: depth(claim, float(x)))
     reason = f"{n - int(inside.sum())} of {n} replicates do not lie {where}: one has {furthest:.6g}"
     return Verdict(claim, found, "fails", reason)
-
-
-# Below, a bound is one of its four kinds, and `low` and `high` may be arrays.
-
-
-def _inside(claim: Claim, low: Ends, high: Ends) -> Any:
-    """All of the interval keeps the bound."""
-    bound, slack = _bound(claim), claim.smallest_effect
-    if bound.above is not None:
-        return low > bound.above
-    if bound.below is not None:
-        return high < bound.below
-    if bound.within is not None:
-        return (low >= bound.within[0]) & (high <= bound.within[1])
-    assert bound.differs_from is not None
-    return (low > bound.differs_from + slack) | (high < bound.differs_from - slack)
-
-
-def _outside(claim: Claim, low: Ends, high: Ends) -> Any:
-    """Nothing of the interval keeps the bound."""
-    bound, slack = _bound(claim), claim.smallest_effect
-    if bound.above is not None:
-        return high <= bound.above
-    if bound.below is not None:
-        return low >= bound.below
-    if bound.within is not None:
-        return (high < bound.within[0]) | (low > bound.within[1])
-    assert bound.differs_from is not None
-    return (low >= bound.differs_from - slack) & (high <= bound.differs_from + slack)
-
-
-def _depth(claim: Claim, value: float) -> float:
-    """How far inside the bound a value lies; less than zero outside, least where there is none."""
-    bound = _bound(claim)
-    if math.isnan(value):
-        return -math.inf
-    if bound.above is not None:
-        return value - bound.above
-    if bound.below is not None:
-        return bound.below - value
-    if bound.within is not None:
-        return min(value - bound.within[0], bound.within[1] - value)
-    assert bound.differs_from is not None
-    return abs(value - bound.differs_from) - claim.smallest_effect
-
-
-def _region(claim: Claim) -> str:
-    bound, slack = _bound(claim), claim.smallest_effect
-    if bound.above is not None:
-        return f"above {bound.above:.6g}"
-    if bound.below is not None:
-        return f"below {bound.below:.6g}"
-    if bound.within is not None:
-        return f"between {bound.within[0]:.6g} and {bound.within[1]:.6g}"
-    assert bound.differs_from is not None
-    return (f"more than {slack:.6g} " if slack else "") + f"away from {bound.differs_from:.6g}"
-
-
-def _bound(claim: Claim) -> Bound:
-    assert claim.bound is not None, "only a report has none"
-    return claim.bound
 
 
 def _interval(found: Estimate) -> str:

@@ -68,17 +68,58 @@ def _judged(
     purpose = "draw" if claim.interval == "parameters" else "arm"
     points: list[Mapping[str, Any]] = []
     found: list[Figures] = []
+    ablated: list[Figures] = []
+    remarks: list[str] = []
     for here in by_arm:
         if arm in here and here[arm].purpose == purpose:
-            needed = {claim.against, scenario.control, arm} & here.keys()
+            needed = {claim.against, claim.ablation, scenario.control, arm} & here.keys()
             beside = {name: records[here[name].id] for name in needed}
             points.append(dict(here[arm].point))
             found.append(figures_of(claim, scenario, arm, beside))
+            if claim.ablation is not None:
+                ablated.append(figures_of(claim, scenario, claim.ablation, beside))
+            remarks.append(trainings_stopped(claim, scenario, arm, beside))
     if claim.interval == "parameters":
-        return Judged(verdicts.judge_draws(claim, found), arm, [{}], [])
-    single = [verdicts.judge(claim, *figures) for figures in found]
-    overall = single[0] if len(single) == 1 else verdicts.over_points(claim, single)
-    return Judged(overall, arm, points, single)
+        overall = verdicts.judge_draws(claim, found, ablated)
+        remark = f"at one of the draws or more, {told}" if (told := _first(remarks)) else ""
+        return Judged(_remarked(overall, remark), arm, [{}], [])
+    pairs = zip(found, ablated or [None] * len(found), remarks, strict=True)
+    bare = [(verdicts.judge(claim, *figures, there), told) for figures, there, told in pairs]
+    single = [_remarked(verdict, told) for verdict, told in bare]
+    if len(single) == 1:
+        return Judged(single[0], arm, points, single)
+    remark = f"at one of the points or more, {told}" if (told := _first(remarks)) else ""
+    overall = verdicts.over_points(claim, [verdict for verdict, _ in bare])
+    return Judged(_remarked(overall, remark), arm, points, single)
+
+
+def trainings_stopped(claim: Claim, scenario: Scenario, arm: str, beside: Records) -> str:
+    """How many of the trainings that a claim looks at had stopped early, in words; or nothing.
+
+    They count as they are: whoever stopped goes on as it had become, and to leave it out would be
+    to choose among results.
+    """
+    names = [stage.name for stage in scenario.until(claim.stage)]
+    told = []
+    for name in dict.fromkeys(filter(None, (arm, claim.against, claim.ablation))):
+        record = beside[name]
+        stopped = [one for one in record.stopped if one.stage in names]
+        if stopped:
+            many = len({one.replicate if one.replicate >= 0 else one.line for one in stopped})
+            n = len(np.unique(record.replicate))
+            told.append(f"{many} of {n} trainings in {name} had stopped")
+    return ", ".join(told)
+
+
+def _first(remarks: Sequence[str]) -> str:
+    return next(filter(None, remarks), "")
+
+
+def _remarked(verdict: Verdict, remark: str) -> Verdict:
+    """A verdict with something else that is to be known, in its reason as well."""
+    if not remark:
+        return verdict
+    return dataclasses.replace(verdict, reason=f"{verdict.reason}; {remark}", remark=remark)
 
 
 def figures_of(claim: Claim, scenario: Scenario, arm: str, beside: Records) -> Figures:

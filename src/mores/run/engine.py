@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mores.analysis.intervals import Estimate
 from mores.analysis.verdicts import Verdict
 from mores.errors import UserError
 from mores.run import files
@@ -24,7 +25,9 @@ from mores.run.progress import Progress
 from mores.run.provenance import now, provenance
 from mores.run.status import Status
 from mores.run.stopping import stoppable
+from mores.run.store import stopped_in
 from mores.run.uncertainty import carried_by, plan
+from mores.run.working import sweep
 from mores.scenario.expand import resolved
 from mores.scenario.load import Loaded
 from mores.scenario.model import Scenario
@@ -109,11 +112,14 @@ def complete(
     began = time.monotonic()
     there = [cell.id for cell in job.cells if (job.folder / CELLS / cell.id).is_dir()]
     status = Status(job.folder, [cell.id for cell in job.cells], there, processes(jobs))
+    for cell in there:
+        status.learners_stopped(cell, stopped_in(job.folder / CELLS / cell))
     with _accounted(status), stoppable():
         status.write("running")
         costs = {cell.id: job.cost(cell) for cell in job.cells if cell.id not in status.done}
         with Progress(job.scenario.name, costs, len(there), progress) as bar:
             play_missing(job, status, bar, jobs)
+            sweep(job.folder / CELLS)
             bar.then("judging claims")
             claims, judged = judge(job)
             files.write_json(job.folder / "claims.json", [_plain(claim) for claim in claims])
@@ -173,15 +179,21 @@ def _plain(judged: Judged) -> dict[str, Any]:
 
 
 def _figures(verdict: Verdict) -> dict[str, Any]:
-    estimate = verdict.estimate
     return {
         "verdict": verdict.verdict,
         "reason": verdict.reason,
-        "estimate": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "n": estimate.n,
-        "method": estimate.method,
+        **_estimate(verdict.estimate),
+        **({"ablation": _estimate(verdict.ablated)} if verdict.ablated is not None else {}),
+    }
+
+
+def _estimate(found: Estimate) -> dict[str, Any]:
+    return {
+        "estimate": found.value,
+        "low": found.low,
+        "high": found.high,
+        "n": found.n,
+        "method": found.method,
     }
 
 

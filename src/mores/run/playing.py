@@ -18,8 +18,9 @@ from mores.run import files
 from mores.run.folder import CELLS
 from mores.run.pool import Event, Pool, processes
 from mores.run.progress import Progress
+from mores.run.record import Stopped
 from mores.run.status import Status
-from mores.run.store import StoredRecords, write_record
+from mores.run.store import StoredRecords, stopped_in, write_record
 from mores.run.worker import Task
 from mores.scenario.cell import Cell
 from mores.scenario.model import Scenario
@@ -75,8 +76,10 @@ def check_known_elsewhere(cells: Sequence[Cell]) -> None:
         UserError: a class stands in the script that is running, which workers do not run.
     """
     for cell in cells:
-        asked: list[tuple[Shelf, str]] = [("environment", cell.env["kind"])]
-        asked.extend(("player", player["kind"]) for player in cell.players.values())
+        asked: list[tuple[Shelf, str]] = []
+        for here in map(cell.asked, range(len(cell.stages))):
+            asked.append(("environment", here.env["kind"]))
+            asked.extend(("player", player["kind"]) for player in here.players.values())
         if cell.people is not None:
             asked.append(("population", cell.people["kind"]))
         for shelf, kind in asked:
@@ -100,8 +103,13 @@ def play_missing(job: Job, status: Status, bar: Progress, jobs: int | Pool = 1) 
     with contextlib.closing(_events(job, missing, bar, jobs)) as events:
         for event, error in events:
             if event.is_ == "done":
+                for note in event.notes:
+                    status.log(f"{event.cell}: {note}")
                 status.log(f"{event.cell}: {event.seconds:.2f} s")
-                status.finished(event.cell)
+                stopped = stopped_in(job.folder / CELLS / event.cell)
+                status.finished(event.cell, stopped)
+                if stopped:
+                    bar.note(_told(event.cell, stopped))
             elif event.is_ == "again":
                 text = f"cell {event.cell}: {event.error}; it is played again"
                 status.log(text)
@@ -117,6 +125,12 @@ def play_missing(job: Job, status: Status, bar: Progress, jobs: int | Pool = 1) 
             bar.end(event.cell)
     if first is not None:
         raise first
+
+
+def _told(cell: str, stopped: Sequence[Stopped]) -> str:
+    """That learners stopped, in a line."""
+    more = f", and {len(stopped) - 1} more" if len(stopped) > 1 else ""
+    return f"cell {cell}: a learner stopped: {stopped[0]}{more}; the run goes on"
 
 
 def _events(
@@ -157,6 +171,7 @@ def _here(
     job: Job, missing: Sequence[Cell], bar: Progress
 ) -> Iterator[tuple[Event, BaseException | None]]:
     from mores.run.cells import play_cell
+    from mores.run.working import Working
     from mores.scenario.probe import broken
 
     with one_thread():
@@ -168,8 +183,11 @@ def _here(
 
             bar.advance(cell.id)
             try:
-                record = play_cell(cell, job.scenario, job.replicates_of(cell), tick)
-                write_record(job.folder / CELLS / cell.id, record)
+                folder = job.folder / CELLS / cell.id
+                asked = (cell, job.scenario, job.replicates_of(cell))
+                working = Working(folder, *asked, job.modules)
+                write_record(folder, play_cell(*asked, tick, working=working))
+                working.remove()
             except files.CannotWrite:
                 raise
             except UserError as error:
@@ -177,7 +195,8 @@ def _here(
             except Exception as error:
                 yield Event(cell.id, "broken", error=broken(error)), error
             else:
-                yield Event(cell.id, "done", seconds=time.monotonic() - began), None
+                seconds = time.monotonic() - began
+                yield Event(cell.id, "done", seconds=seconds, notes=working.notes), None
 
 
 @contextlib.contextmanager

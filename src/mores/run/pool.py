@@ -54,6 +54,7 @@ class Event:
         seconds: that the cell took.
         error: what went wrong, in a line.
         traceback: the same at length.
+        notes: what the log should say of how it was played.
     """
 
     cell: str
@@ -62,6 +63,7 @@ class Event:
     seconds: float = 0.0
     error: str = ""
     traceback: str = ""
+    notes: Sequence[str] = ()
 
 
 class _Worker:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from torch import Tensor
 
 Prediction = float | Float[np.ndarray, " round"]
 
@@ -43,6 +46,47 @@ class StageRecord:
 
 
 @dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What the learners of a role had learned at the end of a stage.
+
+    Attributes:
+        stage, role: whose and when.
+        tensors: by name, led by the policies, those of a replicate together.
+        about: of what kind the player is and with which parameters, and the like, as JSON.
+    """
+
+    stage: str
+    role: str
+    tensors: Mapping[str, Tensor]
+    about: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stopped:
+    """A learner that stopped early.
+
+    Attributes:
+        stage: at whose end that was seen.
+        role: where it sits.
+        line: which, when and why.
+    """
+
+    stage: str
+    role: str
+    line: str
+
+    @property
+    def replicate(self) -> int:
+        """Of which replicate it is; -1 where its line does not say."""
+        found = re.search(r"\breplicate (\d+)", self.line)
+        return int(found[1]) if found else -1
+
+    def __str__(self) -> str:
+        who = "" if self.line.startswith(self.role) else f"{self.role}, "
+        return f"stage {self.stage}: {who}{self.line}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Record:
     """What is left of a cell.
 
@@ -53,6 +97,9 @@ class Record:
         hidden: sampled quantities by name, for pictures, of the last stage's last episode.
         hidden_rounds: at which they were taken.
         value_names: of the dimensions of people's values, for pictures.
+        learners: how many policies learned in it; 0 where nobody tells.
+        stopped: those that stopped early.
+        checkpoints: what was learned, stage by stage; not read again with the rest.
     """
 
     cell: str
@@ -62,6 +109,9 @@ class Record:
     hidden: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     hidden_rounds: tuple[int, ...] = ()
     value_names: tuple[str, ...] = ("first value", "second value")
+    learners: int = 0
+    stopped: tuple[Stopped, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
 
     def stage(self, name: str | None = None) -> StageRecord:
         """The stage of that name; the last where none is given."""

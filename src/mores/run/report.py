@@ -28,6 +28,7 @@ HEADINGS = {  # of figures, by the beginning of their names
     "people": "The people, at the start and at the end",
     "causes": "Because of what",
     "learning": "Learning",
+    "episodes": "Episode by episode",
     "formulas": "Against the formulas",
     "sweep": "Over the sweep",
     "sensitivity": "Which assumption carries the result",
@@ -109,6 +110,7 @@ def page(
         remarks=list(calibration.remarks) if calibration is not None else [],
         arms=report_tables.arms(shown),
         stages=report_tables.stages(scenario),
+        stopped=report_tables.stopped(shown),
         parameters=report_tables.parameters(scenario),
         ranges=report_tables.ranges(scenario),
         points=len(shown.points),
@@ -121,14 +123,14 @@ def page(
 def _sections(drawn: Sequence[Picture], last: str | None) -> list[dict[str, Any]]:
     """Figures under their headings, in the order in which they were drawn.
 
-    Where there are stages, all but those about learning are of the `last`.
+    Where there are stages, all but those over episodes are of the `last`.
     """
     sections: dict[str, list[Picture]] = {}
     for picture in drawn:
         sections.setdefault(picture.figure.name.partition("_")[0], []).append(picture)
 
     def of_stage(kind: str) -> str:
-        return "" if last is None or kind == "learning" else f" (stage {last})"
+        return "" if last is None or kind in ("learning", "episodes") else f" (stage {last})"
 
     return [
         {"id": kind, "heading": HEADINGS[kind] + of_stage(kind), "pictures": found}

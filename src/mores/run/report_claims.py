@@ -15,6 +15,10 @@ from mores.scenario.model import Claim, Scenario
 KINDS = {
     "exact": "a formula or a logical consequence: every replicate must lie in the bound",
     "statistical": "the 95 % interval must lie in the bound",
+    "learned": "training must have brought it about: the 95 % interval must lie in the bound, and "
+    "in the ablation, an arm from which what is learned from was taken, it must not; where it is "
+    "undecided there, the two arms must differ. n counts independent trainings; those that stopped "
+    "early count as they are",
     "reward_implied": "an exact solver of the payoffs predicts it; the interval must lie inside",
     "by_construction": "follows from what was put in by hand; the 95 % interval must lie in the "
     "bound all the same",
@@ -132,10 +136,27 @@ def _row(verdict: Verdict, scenario: Scenario) -> dict[str, Any]:
         "plot": plot(claim, found),
         "what": what(claim, scenario),
         "reason": verdict.reason,
+        "remark": verdict.remark,
+        **_ablated(verdict),
         "kind": claim.kind.replace("_", " "),
         "covers": "" if exact else COVERS[claim.interval],
         "method": found.method,
         "source": claim.source or "",
+    }
+
+
+def _ablated(verdict: Verdict) -> dict[str, Any]:
+    """The figure in the ablation of a learned claim, and why it did not pass there."""
+    found = verdict.ablated
+    if found is None:
+        return {"ablated": "", "ablated_interval": "", "ablated_plot": None, "why": ""}
+    value, ends = _told(found, exact=False)
+    return {
+        "ablation": verdict.claim.ablation,
+        "ablated": value,
+        "ablated_interval": ends,
+        "ablated_plot": plot(verdict.claim, found),
+        "why": "" if verdict.verdict == "holds" else verdict.reason,
     }
 
 

@@ -44,10 +44,30 @@ def stages(scenario: Scenario) -> list[Row]:
             "learn": ", ".join(stage.learn) or "nobody",
             "episodes": stage.episodes,
             "rounds": scenario.rounds_in(stage),
-            "env": ", ".join(f"{path} = {_plain(value)}" for path, value in stage.env.items()),
+            "differs": ", ".join(
+                f"{path} = {_plain(value)}"
+                for path, value in {**stage.env, **stage.players}.items()
+            ),
         }
         for stage in scenario.stages
     ]
+
+
+def stopped(shown: Shown, most: int = 3) -> list[str]:
+    """How many learners stopped early, a line for each cell in which any did."""
+    lines = []
+    for cell in shown.cells:
+        record = shown.records[cell.id]
+        count = len(record.stopped)
+        if count:
+            of = f" of {record.learners}" if record.learners else ""
+            who = f"{count}{of} learner{'s' if of or count > 1 else ''}"
+            where = f" in {cell.id}" if len(shown.cells) > 1 else ""
+            so = "count as they were then" if count > 1 else "counts as it was then"
+            told = "; ".join(map(str, record.stopped[:most]))
+            more = f"; and {count - most} more, in log.txt" if count > most else ""
+            lines.append(f"{who} stopped early{where}, and {so}: {told}{more}.")
+    return lines
 
 
 def parameters(scenario: Scenario) -> list[tuple[str, str]]:

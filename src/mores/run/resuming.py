@@ -22,6 +22,7 @@ from mores.run.playing import Job
 from mores.run.pool import Pool, processes
 from mores.run.provenance import differences, now, provenance, surroundings
 from mores.run.uncertainty import plan
+from mores.run.working import sweep
 from mores.scenario.expand import resolved
 from mores.scenario.load import Loaded, load
 from mores.scenario.places import ScenarioError, shown
@@ -65,7 +66,9 @@ def resume(
         for place in [folder, *(path for path in folder.iterdir() if path.is_dir())]:
             files.remove_parts(place)
         lost = _drop_damaged(job, say)
-        there = sum((folder / CELLS / cell.id).is_dir() for cell in job.cells)
+        missing = [cell.id for cell in job.cells if not (folder / CELLS / cell.id).is_dir()]
+        sweep(folder / CELLS, missing)
+        there = len(job.cells) - len(missing)
         if there == len(job.cells) and not lost and _is_done(folder):
             say(f"finished on {origin.get('finished', 'an unknown day')}; nothing is left to do")
             return judge(job)[1]

@@ -11,6 +11,7 @@ from typing import Literal
 
 from mores.run import files
 from mores.run.provenance import now
+from mores.run.record import Stopped
 
 State = Literal["running", "stopped", "failed", "done"]
 OFTEN = 0.5  # seconds: with many small cells the file is not written for every one
@@ -29,6 +30,7 @@ class Status:
     def __init__(self, folder: Path, cells: Sequence[str], done: Iterable[str], jobs: int) -> None:
         self.folder, self._cells, self._jobs = folder, list(cells), jobs
         self.done, self.failed = set(done), dict[str, str]()
+        self.stopped = dict[str, list[str]]()  # learners, by cell
         self._written = -OFTEN
 
     @property
@@ -36,11 +38,19 @@ class Status:
         """The cells that are not there, in order."""
         return [cell for cell in self._cells if cell not in self.done]
 
-    def finished(self, cell: str) -> None:
-        """A cell is written."""
+    def finished(self, cell: str, stopped: Sequence[Stopped] = ()) -> None:
+        """A cell is written; these of its learners stopped early."""
         self.done.add(cell)
+        self.learners_stopped(cell, stopped)
+        for one in stopped:
+            self.log(f"{cell}: {one}")
         if time.monotonic() - self._written >= OFTEN:
             self.write("running")
+
+    def learners_stopped(self, cell: str, stopped: Sequence[Stopped]) -> None:
+        """These of a cell's learners stopped early."""
+        if stopped:
+            self.stopped[cell] = [str(one) for one in stopped]
 
     def write(self, state: State) -> None:
         """Write `status.json`.
@@ -54,6 +64,7 @@ class Status:
             "done": [cell for cell in self._cells if cell in self.done],
             "to_do": self.to_do,
             "failed": self.failed,
+            "stopped_learners": {c: self.stopped[c] for c in self._cells if c in self.stopped},
             "jobs": self._jobs,
             "pid": os.getpid(),
         }

@@ -2,6 +2,7 @@
 
 measures.parquet   replicate, world, stage, episode, round, measure, value: one row a number
 trajectory.zarr    sampled hidden quantities, with units and names
+checkpoints        what was learned, stage by stage: see `mores.run.learned`
 cell.json          stages, their formulas' values, names; size and checksum of every other file
 
 Measures are float32, formulas float64. A cell that was read back is bit for bit the cell that was
@@ -21,7 +22,8 @@ import numpy as np
 
 from mores.errors import UserError
 from mores.run.files import whole_folder
-from mores.run.record import Prediction, Record, StageRecord
+from mores.run.learned import write_checkpoints
+from mores.run.record import Prediction, Record, StageRecord, Stopped
 from mores.run.tables import labels, write_measures, write_trajectory
 
 MEASURES, TRAJECTORY, ABOUT = "measures.parquet", "trajectory.zarr", "cell.json"
@@ -43,6 +45,7 @@ def write_record(folder: Path, record: Record) -> None:
         write_measures(spare / MEASURES, record)
         if record.hidden:
             write_trajectory(spare / TRAJECTORY, record)
+        write_checkpoints(spare, record.checkpoints)
         about = _about(record)
         about["files"] = {
             str(file.relative_to(spare)): _seal(file)
@@ -78,9 +81,23 @@ def read_record(folder: Path) -> Record:
             hidden=_Sampled(folder / TRAJECTORY, about["hidden"]),
             hidden_rounds=tuple(about["hidden_rounds"]),
             value_names=tuple(about["value_names"]),
+            learners=about.get("learners", 0),
+            stopped=tuple(Stopped(*one) for one in about.get("stopped", ())),
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise Damaged(f"cannot read {path}: {error}") from None
+
+
+def stopped_in(folder: Path) -> tuple[Stopped, ...]:
+    """The learners of a cell that stopped early.
+
+    Raises:
+        Damaged: its folder is not as it was written.
+    """
+    try:
+        return tuple(Stopped(*one) for one in _read_about(folder).get("stopped", ()))
+    except TypeError as error:
+        raise Damaged(f"cannot read {folder / ABOUT}: {error}") from None
 
 
 def _own_seal(about: Mapping[str, Any]) -> int:
@@ -169,6 +186,10 @@ def _seal(path: Path) -> list[int]:
 
 def _about(record: Record) -> dict[str, Any]:
     """What the numbers of a cell are about, as JSON."""
+    learned = {
+        "learners": record.learners,
+        "stopped": [[one.stage, one.role, one.line] for one in record.stopped],
+    }
     return {
         "format": FORMAT,
         "cell": record.cell,
@@ -186,6 +207,7 @@ def _about(record: Record) -> dict[str, Any]:
         "hidden": list(record.hidden),
         "hidden_rounds": list(record.hidden_rounds),
         "value_names": list(record.value_names),
+        **(learned if record.learners or record.stopped else {}),
     }
 
 

@@ -81,6 +81,7 @@ def _play(task: Task, reports: BinaryIO) -> None:
     from mores.run.cells import play_cell
     from mores.run.files import CannotWrite
     from mores.run.store import write_record
+    from mores.run.working import Working
 
     cell, began = task.cell.id, time.monotonic()
     held = said = 0.0
@@ -94,7 +95,10 @@ def _play(task: Task, reports: BinaryIO) -> None:
 
     try:
         load_modules(task.modules)
-        write_record(task.folder, play_cell(task.cell, task.scenario, task.replicates, tick))
+        asked = (task.cell, task.scenario, task.replicates)
+        working = Working(task.folder, *asked, task.modules)
+        write_record(task.folder, play_cell(*asked, tick, working=working))
+        working.remove()
     except CannotWrite as error:
         _say(reports, is_="full", cell=cell, error=str(error))
     except UserError as error:
@@ -105,7 +109,8 @@ def _play(task: Task, reports: BinaryIO) -> None:
         told = traceback.format_exc()
         _say(reports, is_="broken", cell=cell, error=broken(error), traceback=told)
     else:
-        _say(reports, is_="done", cell=cell, seconds=time.monotonic() - began)
+        seconds = time.monotonic() - began
+        _say(reports, is_="done", cell=cell, seconds=seconds, notes=working.notes)
 
 
 def _say(reports: BinaryIO, is_: str, **more: Any) -> None:

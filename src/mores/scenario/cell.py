@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
 import json
@@ -15,9 +14,10 @@ from pydantic import BaseModel, ValidationError
 from mores.errors import UserError, did_you_mean
 from mores.game import Game, Player
 from mores.registry import Shelf, class_of
-from mores.scenario.complaints import in_file, problems_of
+from mores.scenario.changing import Asked, Origin, in_stage
+from mores.scenario.complaints import problems_of
 from mores.scenario.design import Stage
-from mores.scenario.places import Path, Places, Problem, ScenarioError, shown
+from mores.scenario.places import Path, Problem, ScenarioError, shown
 from mores.table import Population
 
 Purpose = Literal["arm", "draw", "design"]
@@ -52,25 +52,6 @@ class Built:
 
 
 @dataclasses.dataclass(frozen=True)
-class Origin:
-    """Where the parameters of a cell stand in the file.
-
-    Attributes:
-        places: of the file.
-        paths: by path in the cell, the path in the file, where arms and sweeps changed it.
-    """
-
-    places: Places
-    paths: Mapping[Path, Path]
-
-    def problem(self, path: Path, message: str, key: bool = False) -> Problem:
-        """A problem with what stands at a path of the cell."""
-        where = in_file(path, self.paths)
-        place = self.places.key(where) if key else self.places.value(where)
-        return Problem(place, where, message)
-
-
-@dataclasses.dataclass(frozen=True)
 class Cell:
     """One arm at one point of the sweep.
 
@@ -101,7 +82,9 @@ class Cell:
     number: int = 0
 
     def build(self) -> Built:
-        """Make the environment of every stage, the players and the population.
+        """Make the environment and the players of every stage, and the population.
+
+        What no stage changes is one object in all of them.
 
         Raises:
             ScenarioError: unknown names, wrong values, roles that the environment has not.
@@ -117,27 +100,43 @@ class Cell:
         people = None
         if self.people is not None:
             people = made("population", self.people, self.origin, "people")
-        players = {
+        usual = {
             role: made("player", asked, self.origin, "players", role)
             for role, asked in self.players.items()
         }
+        usual_game = made("environment", self.env, self.origin, "env")
+        usual_baseline = {} if usual_game is None else usual_game.baseline()
         stages = []
-        usual = made("environment", self.env, self.origin, "env")
         for number, stage in enumerate(self.stages):
-            game = usual
-            if stage.env:
-                try:
-                    game = made("environment", *self._env_in(number), "env")
-                except ScenarioError as error:
-                    problems.extend(error.problems)
+            try:
+                asked = self.asked(number)
+            except ScenarioError as error:
+                problems.extend(error.problems)
+                continue
+            game = made("environment", asked.env, asked.origin, "env") if stage.env else usual_game
+            players = {
+                role: usual[role]
+                if parameters == self.players.get(role)
+                else made("player", parameters, asked.origin, "players", role)
+                for role, parameters in asked.players.items()
+            }
             if game is not None:
                 problems.extend(self._unseated(game))
                 seated = {r: p for r, p in players.items() if r in {x.name for x in game.roles}}
                 rounds = self.rounds if stage.rounds is None else stage.rounds
-                stages.append(Staged(stage, rounds, game, {**game.baseline(), **seated}))
+                baseline = usual_baseline if game is usual_game else game.baseline()
+                stages.append(Staged(stage, rounds, game, {**baseline, **seated}))
         if problems:
             raise ScenarioError(list(dict.fromkeys(problems)))
         return Built(tuple(stages), people)
+
+    def asked(self, number: int) -> Asked:
+        """What is to be made for a stage: its environment and players by kind.
+
+        Raises:
+            ScenarioError: the stage changes something that is not there.
+        """
+        return in_stage(self.env, self.players, self.origin, self.stages[number], number)
 
     def environments(self) -> list[tuple[Mapping[str, Any], Origin]]:
         """The parameters of the environment where stages differ, and where they stand.
@@ -147,7 +146,8 @@ class Cell:
         """
         changed = [number for number, stage in enumerate(self.stages) if stage.env]
         usual = [(self.env, self.origin)] if len(changed) < len(self.stages) else []
-        return [*usual, *(self._env_in(number) for number in changed)]
+        asked = [self.asked(number) for number in changed]
+        return [*usual, *((one.env, one.origin) for one in asked)]
 
     def _unseated(self, game: Game[Any]) -> list[Problem]:
         """Players for roles that the environment does not have."""
@@ -156,38 +156,14 @@ class Cell:
             return []  # another stage may have the role
         return [no_such_role(role, roles, self) for role in self.players if role not in roles]
 
-    def _env_in(self, number: int) -> tuple[Mapping[str, Any], Origin]:
-        """The environment's parameters in a stage, and where they stand in the file."""
-        env, paths, problems = copy.deepcopy(dict(self.env)), dict(self.origin.paths), []
-        for path, value in sorted(self.stages[number].env.items(), key=lambda p: p[0].count(".")):
-            stands: Path = ("stages", number, "env", path)
-            way = tuple(path.split("."))
-            if way[0] != "env" or len(way) < 2 or not all(way):
-                message = (
-                    f"a stage changes parameters of the environment: write env.{shown(path, 60)}"
-                )
-                problems.append(Problem(self.origin.places.key(stands), stands, message))
-                continue
-            node: Any = env
-            for part in way[1:-1]:
-                node = node.setdefault(part, {}) if isinstance(node, dict) else node
-            if not isinstance(node, dict):
-                message = f"{shown(way[-2])} has no parts"
-                problems.append(Problem(self.origin.places.key(stands), stands, message))
-                continue
-            node[way[-1]] = copy.deepcopy(value)
-            paths[way] = stands
-        if problems:
-            raise ScenarioError(problems)
-        return env, Origin(self.origin.places, paths)
 
-
-def no_such_role(role: str, roles: list[str], cell: Cell) -> Problem:
-    """A player is named for a role that the environment has not."""
+def no_such_role(role: str, roles: list[str], cell: Cell, stands: Path = ()) -> Problem:
+    """A player is named for a role that the environment has not; by a stage, where it stands."""
     near = did_you_mean(shown(role), roles)
-    return cell.origin.problem(
-        ("players", role), f"{cell.env['kind']} has no such role{near}", True
-    )
+    message = f"{cell.env['kind']} has no such role{near}"
+    if stands:
+        return Problem(cell.origin.places.key(stands), stands, message)
+    return cell.origin.problem(("players", role), message, True)
 
 
 def make_part(shelf: Shelf, asked: Mapping[str, Any], path: Path, origin: Origin) -> Any:

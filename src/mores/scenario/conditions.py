@@ -11,14 +11,15 @@ import functools
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mores.errors import did_you_mean
-from mores.scenario.cell import Cell, Origin, Purpose, cell_id
+from mores.scenario.cell import Cell, Purpose, cell_id
+from mores.scenario.changing import Origin, keeping, put, role_in
 from mores.scenario.document import Kind
 from mores.scenario.model import Scenario
-from mores.scenario.places import Path, Places, Problem, ScenarioError, dotted, said, shown
+from mores.scenario.places import Path, Places, Problem, ScenarioError, said, shown
 
 MOST_CELLS = 10_000
 ONLY_ARM = "main"  # name of the arm where a scenario has none
@@ -166,16 +167,15 @@ def _way(path: str) -> tuple[str, ...]:
 def _clashes(scenario: Scenario, places: Places) -> Iterator[Problem]:
     """Paths set twice, by an arm and the sweep or a stage and anything; values swept twice."""
     for number, stage in enumerate(scenario.stages):
-        for path in stage.env:
-            for who, others in _setters(scenario):
-                if any(f"{other}.".startswith(f"{path}.") for other in others):
-                    stands = ("stages", number, "env", path)
-                    message = f"is set by {who} as well, in vain: leave one out"
+        for section, changes in (("env", stage.env), ("players", stage.players)):
+            for path in changes:
+                stands: Path = ("stages", number, section, path)
+                for message in _in_vain(scenario, path):
                     yield Problem(places.key(stands), stands, message)
     for path, values in scenario.sweep.items():
         for arm, changes in scenario.arms.items():
             if path in changes:
-                stands: Path = ("arms", arm, path)
+                stands = ("arms", arm, path)
                 yield Problem(places.key(stands), stands, "is swept as well: leave one out")
         texts: list[str] = []
         for i, value in enumerate(values):
@@ -186,7 +186,20 @@ def _clashes(scenario: Scenario, places: Places) -> Iterator[Problem]:
             texts.append(text)
 
 
-def _setters(scenario: Scenario) -> Iterator[tuple[str, Iterable[str]]]:
+def _in_vain(scenario: Scenario, path: str) -> Iterator[str]:
+    """Why a change by a stage, or what others set at or below its path, would do nothing."""
+    role = role_in(path)
+    whole = "env" if role is None else f"players.{role}"  # what an arm may name and so keep
+    for who, others in _setters(scenario):
+        kept = role is not None and others in scenario.arms.values()
+        below = any(f"{o}.".startswith(f"{path}.") for o in others if not (kept and o == whole))
+        if below or (role is not None and not kept and whole in others):
+            yield f"is set by {who} as well, in vain: leave one out"
+    if role is not None and scenario.arms and all(whole in c for c in scenario.arms.values()):
+        yield f"does nothing: every arm names {whole} whole, and keeps it"
+
+
+def _setters(scenario: Scenario) -> Iterator[tuple[str, Collection[str]]]:
     """Who else sets parameters, in words, and their paths."""
     yield from ((f"the arm {arm}", changes) for arm, changes in scenario.arms.items())
     yield "the sweep", scenario.sweep
@@ -206,7 +219,7 @@ def changed(scenario: Scenario, places: Places, condition: Condition) -> Cell:
     problems: list[Problem] = []
     for change in condition.changes:
         try:
-            _put(whole, change.path, change.value)
+            put(whole, change.path, change.value)
         except ValueError as error:
             problems.append(Problem(places.value(change.stands), change.stands, str(error)))
         below = [path for path in paths if path[: len(change.path)] == change.path]
@@ -216,6 +229,7 @@ def changed(scenario: Scenario, places: Places, condition: Condition) -> Cell:
     if problems:
         raise ScenarioError(problems)
     own_id = cell_id(condition.arm, condition.point)
+    named = [c.path[1] for c in condition.changes if c.path[0] == "players" and len(c.path) == 2]
     if condition.purpose != "arm":
         own_id = cell_id(f"{condition.arm}__{condition.purpose}-{condition.number:03d}", {})
     return Cell(
@@ -225,7 +239,7 @@ def changed(scenario: Scenario, places: Places, condition: Condition) -> Cell:
         env=whole["env"],
         people=whole["people"],
         players=whole["players"],
-        stages=scenario.played,
+        stages=tuple(keeping(stage, named) for stage in scenario.played),
         rounds=scenario.rounds,
         purpose=condition.purpose,
         number=condition.number,
@@ -235,32 +249,3 @@ def changed(scenario: Scenario, places: Places, condition: Condition) -> Cell:
 
 def _plain(asked: Kind) -> dict[str, Any]:
     return {"kind": asked.kind, **copy.deepcopy(asked.parameters)}
-
-
-def _put(whole: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    """Put a value at a path; a part with a `kind` may be replaced whole, or left out by null."""
-    value = copy.deepcopy(value)
-    start = 2 if path[0] == "players" else 1
-    if len(path) == start:
-        holder = whole["players"] if path[0] == "players" else whole
-        if value is None and path[0] != "env":
-            if path[0] == "players":
-                holder.pop(path[1], None)
-            else:
-                holder["people"] = None
-            return
-        if not (isinstance(value, dict) and isinstance(value.get("kind"), str)):
-            raise ValueError(f"must be a mapping with a kind, {{kind: ...}}, not {said(value)}")
-        holder[path[-1]] = value
-        return
-    node = whole[path[0]].get(path[1]) if path[0] == "players" else whole[path[0]]
-    if node is None:
-        part = dotted(path[:start])
-        raise ValueError(f"there is no {part} to change: give {part} a kind first")
-    if path[start:] == ("kind",) and not isinstance(value, str):
-        raise ValueError(f"must be a name, not {said(value)}")
-    for part in path[start:-1]:
-        node = node.setdefault(part, {})
-        if not isinstance(node, dict):
-            raise ValueError(f"{shown(part)} is {said(node)}: it has no parts")
-    node[path[-1]] = value

@@ -16,6 +16,12 @@ class Stage(Document):
 
     Every stage has people and draws of its own; what players have learned goes on into the next
     one. In arms that lack a role that is to learn, or whose player does not learn, nobody learns.
+
+    A stage may have other players than the one before, or the same with other parameters
+    (`players.assistant.kind: dpo`, `players.assistant.learning_rate: 0.01`). What was learned goes
+    on to the new player where both keep it alike: their classes have `again` from a common one.
+    Else the new player starts anew, and the earlier one finds its own where it comes back. A player
+    that an arm names whole (`players.assistant: {kind: silent}`) stays that arm's in every stage.
     """
 
     name: ShortName = Field(description="what claims and tables call it")
@@ -33,7 +39,13 @@ class Stage(Document):
         default=None, ge=1, le=1_000_000, description="of an episode; default: the scenario's"
     )
     env: Changes = Field(
-        default_factory=dict, description="what differs in the environment, as dotted paths"
+        default_factory=dict,
+        description="what differs in the environment, as dotted paths `env.NAME`",
+    )
+    players: Changes = Field(
+        default_factory=dict,
+        description="what differs in the players, as dotted paths `players.ROLE` or "
+        "`players.ROLE.NAME`; null: the environment's baseline plays",
     )
 
     @model_validator(mode="after")
@@ -43,6 +55,11 @@ class Stage(Document):
         if self.loop in ("play", "assist") and self.learn:
             raise At("learn", message=f"nobody learns in a stage that is {self.loop}")
         return self
+
+    @property
+    def learns(self) -> bool:
+        """Somebody may learn in it."""
+        return self.loop in ("improve", "fit")
 
 
 class Sensitivity(Document):

@@ -8,22 +8,15 @@ from typing import Any, NamedTuple
 
 from mores.errors import UserError
 from mores.registry import class_of
-from mores.scenario.cell import (
-    Built,
-    Cell,
-    Origin,
-    Purpose,
-    cell_id,
-    make_part,
-    no_such_role,
-)
+from mores.scenario.cell import Built, Cell, Purpose, cell_id, make_part, no_such_role
+from mores.scenario.changing import Origin, keeping, role_in
 from mores.scenario.complaints import in_file
 from mores.scenario.conditions import Condition, changed, conditions, corners
 from mores.scenario.design import Stage
 from mores.scenario.load import Loaded
 from mores.scenario.looks import arms_played
 from mores.scenario.model import Scenario
-from mores.scenario.places import Places, Problem, ScenarioError, shown
+from mores.scenario.places import Path, Places, Problem, ScenarioError, shown
 from mores.scenario.strict_yaml import dump
 
 __all__ = ["Built", "Cell", "check", "expand", "recorded_rounds", "resolved"]
@@ -63,11 +56,11 @@ def check(given: Loaded | Scenario) -> tuple[Cell, ...]:
     scenario, places = _parts(given)
     problems = verify.claims(scenario, places)
     cells: list[Cell] = []
-    made: list[Built] = []
+    made: list[tuple[Cell, Built]] = []
     try:
         for cell, built in _resolve(scenario, places, conditions(scenario, places)):
             cells.append(cell)
-            made.append(built)
+            made.append((cell, built))
             if len(problems) < ENOUGH:
                 problems += verify.cell(scenario, places, cell, built)
         problems += verify.learners(scenario, places, made)
@@ -114,21 +107,30 @@ def resolved(scenario: Scenario, cells: Sequence[Cell]) -> str:
 
 
 def _told(cell: Cell) -> dict[str, Any]:
-    """A cell with every parameter written out; of a stage what it changes."""
+    """A cell with every parameter written out; of stages what they have in place of that."""
     built = cell.build()
-    players = {role: p for staged in built.stages for role, p in staged.players.items()}
-    first = built.stages[0]
+    usual: dict[str, Any] = {}
+    stages: dict[str, Any] = {}
+    for number, staged in enumerate(built.stages):
+        asked, changed = cell.asked(number), {}
+        for role, player in staged.players.items():
+            own = asked.players.get(role) != cell.players.get(role)
+            (changed if own else usual)[role] = whole_part(asked.players.get(role), player)
+        here = {"env": whole_part(asked.env, staged.game)} if staged.stage.env else {}
+        here |= {"players": changed} if changed else {}
+        stages |= {staged.stage.name: here} if here else {}
     return {
         "arm": cell.arm,
         "point": dict(cell.point),
-        "env": _whole(cell.env, first.game),
-        "people": None if cell.people is None else _whole(cell.people, built.population),
-        "players": {role: _whole(cell.players.get(role), p) for role, p in players.items()},
+        "env": whole_part(cell.env, make_part("environment", cell.env, ("env",), cell.origin)),
+        "people": None if cell.people is None else whole_part(cell.people, built.population),
+        "players": usual,
+        **({"stages": stages} if stages else {}),
         "rounds": {staged.stage.name: staged.rounds for staged in built.stages},
     }
 
 
-def _whole(asked: Mapping[str, Any] | None, made: Any) -> dict[str, Any]:
+def whole_part(asked: Mapping[str, Any] | None, made: Any) -> dict[str, Any]:
     """`kind`, and the parameters as the object has them; of a baseline player its class."""
     kind = type(made).__name__ if asked is None else asked["kind"]
     parameters = asked or {}
@@ -154,7 +156,7 @@ def _resolve(scenario: Scenario, places: Places, asked: Iterable[Condition]) -> 
     """Cells one after another; their problems together, once all were seen."""
     problems: list[Problem] = []
     roles: set[str] = set()
-    unseated: dict[str, Problem] = {}
+    unseated: dict[tuple[str, Path], Problem] = {}  # by role, and where it is named
     ids: set[str] = set()
     for condition in asked:
         if len(problems) >= ENOUGH:
@@ -162,12 +164,10 @@ def _resolve(scenario: Scenario, places: Places, asked: Iterable[Condition]) -> 
         try:
             cell = _supplied(changed(scenario, places, condition))
             here = _roles(cell)
-            for role in cell.players.keys() - here:
-                unseated.setdefault(role, no_such_role(role, sorted(here), cell))
+            unseated = _unseated(cell, here) | unseated
             roles |= here
             if here:
-                seated = {role: asked for role, asked in cell.players.items() if role in here}
-                cell = dataclasses.replace(cell, players=seated)
+                cell = _seated(cell, here)
             if cell.id.lower() in ids:  # some file systems do not tell A from a
                 cell = dataclasses.replace(cell, id=cell_id(cell.arm, cell.point, digest=True))
             ids.add(cell.id.lower())
@@ -175,9 +175,33 @@ def _resolve(scenario: Scenario, places: Places, asked: Iterable[Condition]) -> 
         except ScenarioError as error:
             problems += error.problems
     if not problems:  # an environment that could not be made might have had the role
-        problems += [problem for role, problem in unseated.items() if role not in roles]
+        problems += [wrong for (role, _), wrong in unseated.items() if role not in roles]
     if problems:
         raise ScenarioError(problems)
+
+
+def _unseated(cell: Cell, roles: set[str]) -> dict[tuple[str, Path], Problem]:
+    """Players for roles that a cell's environment has not, named by the cell or by a stage."""
+    named: list[tuple[str, Path]] = [(role, ()) for role in cell.players]
+    for number, stage in enumerate(cell.stages):
+        for path in stage.players:
+            role = role_in(path)
+            named += [] if role is None else [(role, ("stages", number, "players", path))]
+    known = sorted(roles)
+    return {
+        (role, stands): no_such_role(role, known, cell, stands)
+        for role, stands in named
+        if role not in roles
+    }
+
+
+def _seated(cell: Cell, roles: set[str]) -> Cell:
+    """The cell without players for roles that it does not have."""
+    players = {role: asked for role, asked in cell.players.items() if role in roles}
+    named = {role_in(path) for stage in cell.stages for path in stage.players}
+    absent = [role for role in named if role is not None and role not in roles]
+    stages = tuple(keeping(stage, absent) for stage in cell.stages)
+    return dataclasses.replace(cell, players=players, stages=stages)
 
 
 def _roles(cell: Cell) -> set[str]:

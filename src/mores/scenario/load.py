@@ -171,7 +171,8 @@ def _enter(document: dict[str, Any], left: str, name: str) -> Path:
     parts, path = left.split("."), ()
     node: Any = document
     while parts:
-        if path == ("sweep",) or (len(path) == 2 and path[0] == "arms"):
+        staged = len(path) == 3 and path[0] == "stages" and path[2] in ("env", "players")
+        if path == ("sweep",) or (len(path) == 2 and path[0] == "arms") or staged:
             parts = [".".join(parts)]  # there a key is itself a dotted path
         part: Any = parts.pop(0)
         if isinstance(node, list):

@@ -37,7 +37,7 @@ def arms_looked_at(scenario: Scenario, looks: Sequence[Claim | Target | Sensitiv
     """The arms that it takes to make some figures, each once."""
     arms: dict[str, None] = {}
     for look in looks:
-        needed = [arm_of(scenario, look), look.against]
+        needed = [arm_of(scenario, look), look.against, getattr(look, "ablation", None)]
         if look.measure in DERIVED:
             needed.append(scenario.control)
         for arm in needed:

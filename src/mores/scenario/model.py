@@ -43,15 +43,34 @@ class Bound(Document):
 
 ONLY_STAGE = "play"  # name of the stage where a scenario has none
 
-ClaimKind = Literal["exact", "statistical", "reward_implied", "by_construction", "report"]
+ClaimKind = Literal[
+    "exact", "statistical", "learned", "reward_implied", "by_construction", "report"
+]
 
 
 class Claim(Document):
-    """A finding that a run confirms or not."""
+    """A finding that a run confirms or not.
+
+    A claim of kind `learned` says that training brought something about. It names an `ablation`, an
+    arm from which what is learned from was taken (no reward, shuffled feedback, a player that does
+    not learn), and holds if its interval lies in the bound, and the finding is gone in that arm:
+    the same figure there, less the same `against` or `prediction`, fails the bound; or it is
+    undecided there, and the two arms differ by a 95 % interval of their own, paired by replicate.
+    That last condition is there because an interval that is too long to hold shows nothing gone:
+    without it, a finding that training has no part in would pass as learned in up to a quarter of
+    experiments, where each arm alone finds it in half of them. The n is the number of independent
+    trainings, one a replicate: worlds of a replicate share its learners, and more of them, or more
+    episodes, are not more trainings. Where both arms show the finding the claim fails, and where
+    they cannot be told apart it is undecided.
+
+    Trainings that stopped early, for numbers that are none, count as they are: to leave them out
+    would be to choose among results. The claim's line says how many of the n did.
+    """
 
     says: str = Field(min_length=1, description="the finding in a sentence")
     kind: ClaimKind = Field(
         description="exact: every replicate must lie in the bound; statistical: the interval must; "
+        "learned: the interval must, and must not in the ablation; "
         "reward_implied: the interval must, around what an exact solver of the payoffs predicts; "
         "by_construction: the interval must, and it follows from what was put in by hand; "
         "report: a figure without a verdict"
@@ -63,6 +82,10 @@ class Claim(Document):
     against: str | None = Field(
         default=None,
         description="another arm: its statistic is taken off, paired by replicate",
+    )
+    ablation: str | None = Field(
+        default=None,
+        description="of a learned claim: the arm in which the finding must vanish",
     )
     prediction: str | None = Field(
         default=None, description="a formula that the environment publishes: its value is taken off"
@@ -98,6 +121,13 @@ class Claim(Document):
             raise At(
                 "prediction", message="compare with another arm or a prediction, not with both"
             )
+        if self.kind == "learned" and self.ablation is None:
+            raise At("kind", message="learned: name the ablation, an arm in which it must vanish")
+        if self.ablation is not None and self.kind != "learned":
+            raise At("ablation", message="goes with claims of kind learned, and no others")
+        if self.ablation is not None and self.ablation in (self.arm, self.against):
+            what = "the arm itself" if self.ablation == self.arm else "what is taken off"
+            raise At("ablation", message=f"is {what}: what is left there says nothing")
         if self.kind == "reward_implied" and self.prediction is None:
             raise At("kind", message="reward_implied: name the prediction of the exact solver")
         if self.relative and self.against is None and self.prediction is None:
@@ -192,6 +222,11 @@ class Scenario(Document):
             if claim.interval == "parameters" and self.uncertain is None:
                 message = "parameters: name their ranges under uncertain.parameters"
                 raise At("claims", i, "interval", message=message)
+        for i, claim in enumerate(self.claims):
+            if claim.kind == "learned" and not any(s.learns for s in self.until(claim.stage)):
+                where = f" up to {claim.stage}" if claim.stage else ""
+                message = f"learned: nobody learns in any stage{where}"
+                raise At("claims", i, "kind", message=message)
         if self.uncertain is not None and self.sweep:
             raise At("uncertain", message="does not go with a sweep: leave one of them out")
         return self
@@ -204,6 +239,10 @@ class Scenario(Document):
     def stage(self, name: str | None) -> Stage:
         """The stage of that name; the last where none is given."""
         return self.played[-1] if name is None else next(s for s in self.played if s.name == name)
+
+    def until(self, name: str | None) -> tuple[Stage, ...]:
+        """The stages up to that one, it included; all where none is named."""
+        return self.played[: self.played.index(self.stage(name)) + 1]
 
     def rounds_in(self, stage: Stage) -> int:
         """Rounds of an episode of a stage."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from mores.draws import Draws
 from mores.errors import UserError, did_you_mean
-from mores.game import Player
+from mores.game import Ability, Player
 from mores.scenario.cell import Built, Cell, Staged
 from mores.scenario.conditions import MOST_CELLS, ONLY_ARM
 from mores.scenario.design import Sensitivity, Stage, Target
@@ -80,6 +80,14 @@ def _looked_at(
         wrong(f"there is no arm {look.against!r}{near}", "against")
     elif look.against is not None and look.against == arm:
         wrong("is the arm itself; compare with another", "against")
+    ablation = look.ablation if isinstance(look, Claim) else None
+    if ablation is not None and ablation not in arms:
+        near = _near(ablation, scenario.arms) or "; the scenario has no arms"
+        wrong(f"there is no arm {ablation!r}{near}", "ablation")
+    elif ablation is not None and ablation == arm:
+        wrong("is the arm itself: what is left there says nothing", "ablation")
+    elif ablation is not None and look.measure in DERIVED and ablation == scenario.control:
+        wrong(f"is the control, and {look.measure} is nothing there: name another arm", "ablation")
     if _whole(look.measure) not in [*scenario.measures, *DERIVED]:
         near = _near(look.measure, dict.fromkeys([*scenario.measures, *DERIVED]))
         wrong(f"{look.measure!r} is not among the scenario's measures{near}", "measure")
@@ -96,16 +104,17 @@ def _looked_at(
 def cell(scenario: Scenario, places: Places, cell: Cell, built: Built) -> list[Problem]:
     """What is wrong with a cell once its first world begins: seats, measures, predictions."""
     problems: list[Problem] = []
-    begun: dict[int, Mapping[str, Any] | None] = {}  # one game often serves several stages
+    begun: dict[tuple[int, ...], Mapping[str, Any] | None] = {}  # one often serves several stages
     for number, staged in enumerate(built.stages):
         for role in staged.game.roles:
             if role.name not in staged.players:
                 message = f"nobody plays {role.name!r}: name a player for it"
                 problems.append(cell.origin.problem(("players",), message, key=True))
         problems += _fitted(places, built, number)
-        if id(staged.game) not in begun:
-            begun[id(staged.game)] = _begun(cell, staged, built, scenario.seed, problems)
-        measures = begun[id(staged.game)]
+        who = (id(staged.game), *map(id, staged.players.values()))
+        if who not in begun:
+            begun[who] = _begun(cell, staged, built, scenario.seed, problems)
+        measures = begun[who]
         if measures is not None and staged.stage.loop != "fit":
             problems += _measures(scenario, places, cell, staged, built, measures)
     return list(dict.fromkeys(problems))
@@ -142,49 +151,70 @@ def _too_many(scenario: Scenario, places: Places) -> Iterator[Problem]:
             yield _at(places, message, *path)
 
 
-def learners(scenario: Scenario, places: Places, cells: Sequence[Built]) -> list[Problem]:
+def learners(
+    scenario: Scenario, places: Places, cells: Sequence[tuple[Cell, Built]]
+) -> list[Problem]:
     """Roles that are to learn, and can in no arm; a stage of search in which nobody can.
 
-    In an arm that lacks the role, or where its player is of a kind that does not learn, nobody
-    learns: that is what a twin is.
+    In an arm that lacks the role, or where its player of that stage is of a kind that does not
+    learn, nobody learns: that is what a twin is. Of such an arm no claim can say what it learned.
     """
     problems = []
     for number, stage in enumerate(scenario.stages):
-        players = [built.stages[number].players for built in cells]
+        players = [built.stages[number].players for _, built in cells]
         for i, role in enumerate(stage.learn):
             wrong = [_unable(stage, role, seated) for seated in players]
             if wrong and all(wrong):
                 said = next((w for w in wrong if w and "there is no" not in w), wrong[0]) or ""
                 problems.append(_at(places, said, "stages", number, "learn", i))
-        able = any(
-            type(p).assist is not Player.assist for seated in players for p in seated.values()
-        )
+        able = any(player.can("assist") for seated in players for player in seated.values())
         if stage.loop == "assist" and players and not able:
             message = "assist: no player here searches when it decides: play is the same"
             problems.append(_at(places, message, "stages", number, "loop"))
+    for i, claim in enumerate(scenario.claims):
+        arm = arm_of(scenario, claim)
+        here = [built for cell, built in cells if cell.arm == arm]
+        if claim.kind == "learned" and here and not any(_learns(b, claim, scenario) for b in here):
+            message = (
+                f"learned: nobody learns in {arm} up to then: name an arm in which somebody does"
+            )
+            problems.append(_at(places, message, "claims", i, "kind"))
     return problems
+
+
+def _learns(built: Built, claim: Claim, scenario: Scenario) -> bool:
+    """Whether anybody in a cell learns in the stages up to that of a claim."""
+    stages = built.stages[: len(scenario.until(claim.stage))]
+    return any(
+        _unable(staged.stage, role, staged.players) is None
+        for staged in stages
+        for role in staged.stage.learn
+    )
 
 
 def _unable(stage: Stage, role: str, players: Mapping[str, Player]) -> str | None:
     """Why a role cannot learn in a stage."""
     if role not in players:
         return f"there is no role {role!r}{_near(role, players)}"
-    kind = type(players[role])
-    able = "learn" if stage.loop == "improve" else "fit"
-    if getattr(kind, able) is getattr(Player, able):
+    player = players[role]
+    kind = type(player).__name__
+    able: Ability = "learn" if stage.loop == "improve" else "fit"
+    if not player.can(able):
         what = "from reward" if able == "learn" else "from a record"
-        return f"{role}'s player, {kind.__name__}, cannot learn {what}"
-    if kind.again is Player.again:
-        return f"{role}'s player, {kind.__name__}, would forget: it defines no `again`"
+        return f"{role}'s player, {kind}, cannot learn {what}"
+    if not player.can("again"):
+        return f"{role}'s player, {kind}, would forget: it defines no `again`"
     return None
 
 
 def _fitted(places: Places, built: Built, number: int) -> list[Problem]:
     """Roles whose record of earlier stages does not fit together, or is empty."""
     problems = []
-    stage = built.stages[number].stage
+    stage, players = built.stages[number].stage, built.stages[number].players
     played = [s for s in built.stages[:number] if s.stage.loop != "fit"]
     for i, role in enumerate(stage.learn if stage.loop == "fit" else ()):
+        if role not in players:
+            continue  # an arm in which nobody learns
         sights = {(r.count, r.sees.size) for s in played for r in s.game.roles if r.name == role}
         if not sights:
             message = f"{role} has not played yet: there is no record to learn from"
@@ -215,7 +245,7 @@ def _measures(
     for i, claim in enumerate(scenario.claims):
         if scenario.stage(claim.stage).name != staged.stage.name:
             continue
-        if cell.arm not in (arm_of(scenario, claim), claim.against):
+        if cell.arm not in (arm_of(scenario, claim), claim.against, claim.ablation):
             continue
         message = _beyond(claim.measure, measures, cell.arm)
         if message:

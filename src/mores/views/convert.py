@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mores.errors import UserError, did_you_mean
+from mores.masks import Options
 from mores.views import text
 
 
@@ -28,6 +29,27 @@ def numbers(action: Any, who: str) -> Tensor:
 def plain(measure: Tensor) -> float | np.ndarray:
     """A measure of one world: a float, or an array of its own."""
     return float(measure) if measure.dim() == 0 else measure.cpu().numpy().copy()
+
+
+class Masks(tuple[np.ndarray, ...]):
+    """Masks of several choices: a tuple, as Gymnasium samples by, that makes one tensor.
+
+    Clients that ask for a tensor (TorchRL's wrappers) get the masks one after the other.
+    """
+
+    def __dlpack__(self, **how: Any) -> Any:
+        return np.concatenate(self).__dlpack__(**how)
+
+    def __dlpack_device__(self) -> tuple[Any, Any]:
+        return np.concatenate(self).__dlpack_device__()
+
+
+def sampling_mask(mask: Tensor, options: Options) -> np.ndarray | Masks:
+    """A mask of one seat, `[option]`, as `action_space.sample` takes it: int8."""
+    array = mask.cpu().numpy().astype(np.int8)
+    if isinstance(options, int):
+        return array
+    return Masks(part.copy() for part in np.split(array, np.cumsum(options)[:-1]))
 
 
 def known_mode(render_mode: str | None) -> None:

@@ -13,7 +13,7 @@ from mores.errors import UserError
 from mores.game import Game, Player
 from mores.table import Population
 from mores.views import text
-from mores.views.convert import known_mode, no_options, numbers, plain
+from mores.views.convert import known_mode, no_options, numbers, plain, sampling_mask
 from mores.views.one_seat import OneSeat
 from mores.views.seats import Made
 
@@ -24,10 +24,10 @@ class Env(gymnasium.Env[Observation, Any]):
     """One seat of a game; everybody else is a player inside.
 
     A step is one own turn, and its reward is all that the seat earned since its last one. `info`
-    holds `action_mask` where actions are choices (int8, as `action_space.sample` takes it),
-    `repaired`: whether the last action was out of range or illegal and had to be changed, and the
-    measures that were asked for. An episode ends where the game says so (`terminated`) or after
-    `rounds` rounds (`truncated`).
+    holds `action_mask` where actions are choices (int8, as `action_space.sample` takes it: where
+    several are made at once, a tuple with a mask for each), `repaired`: whether the last action was
+    out of range or illegal and had to be changed, and the measures that were asked for. An episode
+    ends where the game says so (`terminated`) or after `rounds` rounds (`truncated`).
 
     Args:
         game: the name of an environment (`mores list`), or a game.
@@ -90,7 +90,10 @@ class Env(gymnasium.Env[Observation, Any]):
         )
 
     def action_masks(self) -> Bool[np.ndarray, " option"]:
-        """Which options are open now: sb3-contrib's masked learners ask for it by this name."""
+        """Which options are open now: sb3-contrib's masked learners ask for it by this name.
+
+        Masks of several choices stand one after the other.
+        """
         mask = self._own.mask()
         if mask is None:
             raise UserError(f"{self.seat.name} gives numbers, not choices: it has no mask")
@@ -112,7 +115,7 @@ class Env(gymnasium.Env[Observation, Any]):
     def _info(self, repaired: bool) -> dict[str, Any]:
         info: dict[str, Any] = {"repaired": repaired}
         mask = self._own.mask()
-        if mask is not None:
-            info["action_mask"] = mask[0].numpy().astype(np.int8)
+        if mask is not None and self._own.options is not None:
+            info["action_mask"] = sampling_mask(mask[0], self._own.options)
         told = self._own.told(self.table.state)
         return info | {name: plain(measure[0]) for name, measure in told.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import gymnasium
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -72,6 +71,7 @@ class OneSeat:
         role = role_named(self.game, self.seat.role)
         self.observation_space = spaces.observation_space(role)
         self.action_space = spaces.action_space(self.game, role.name)
+        self.options = spaces.options(self.action_space)
 
     @property
     def turns_a_round(self) -> int:
@@ -83,11 +83,13 @@ class OneSeat:
         return self.table.observe(self.seat.role)[:, self.seat.number].clone()
 
     def mask(self) -> Bool[Tensor, "world option"] | None:
-        """Which options are open now; `None` where actions are numbers."""
-        if not isinstance(self.action_space, gymnasium.spaces.Discrete):
+        """Which options are open now, those of several choices one after the other.
+
+        `None` where actions are numbers.
+        """
+        if self.options is None:
             return None
-        options = int(self.action_space.n)
-        return self.table.mask(self.seat.role, options)[:, self.seat.number].clone()
+        return self.table.mask(self.seat.role, self.options)[:, self.seat.number].clone()
 
     def told(self, state: Any) -> dict[str, Tensor]:
         """The measures of a state that were asked for."""

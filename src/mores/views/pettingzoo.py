@@ -16,7 +16,7 @@ from mores.errors import UserError
 from mores.game import Game, Player, role_named
 from mores.table import Population, Table
 from mores.views import seats, spaces, text
-from mores.views.convert import known_mode, numbers, plain
+from mores.views.convert import known_mode, numbers, plain, sampling_mask
 from mores.views.seats import Made, Seat
 
 Observation = Float[np.ndarray, " size"]
@@ -79,9 +79,9 @@ class _Seats:
         }
         self.state_space = spaces.side_by_side(list(self.observation_spaces.values()))
         self._options = {
-            self.seats[name].role: int(space.n)
+            self.seats[name].role: options
             for name, space in self.action_spaces.items()
-            if isinstance(space, gymnasium.spaces.Discrete)
+            if (options := spaces.options(space)) is not None
         }
         self._generator: np.random.Generator | None = None
 
@@ -163,16 +163,14 @@ class _Seats:
     def _infos(self) -> dict[str, dict[str, Any]]:
         """What every agent is told besides, in objects of their own."""
         acting = set(self.table.acting)
-        masks = {
-            role: self.table.mask(role, options)[0].numpy().astype(np.int8)
-            for role, options in self._options.items()
-        }
+        masks = {role: self.table.mask(role, options)[0] for role, options in self._options.items()}
         told = seats.chosen_measures(self.game, self.table.state, self.measures)
         infos: dict[str, dict[str, Any]] = {}
         for name, seat in self.seats.items():
             infos[name] = {"acting": seat.role in acting, "repaired": self._repaired[name]}
             if seat.role in masks:
-                infos[name]["action_mask"] = masks[seat.role][seat.number].copy()
+                mask = masks[seat.role][seat.number]
+                infos[name]["action_mask"] = sampling_mask(mask, self._options[seat.role])
             infos[name] |= {measure: plain(value[0]) for measure, value in told.items()}
         return infos
 
@@ -186,9 +184,9 @@ class Parallel(_Seats, ParallelEnv[str, Observation, Any]):
 
     Every agent is listed at every step. Who does not act in a phase has `info["acting"]` False;
     whatever they do is ignored (where actions are choices, only 0 is open to them). `info` also
-    holds `action_mask` where actions are choices (int8, as `action_space.sample` takes it),
-    `repaired`: whether the last action was out of range or illegal and had to be changed, and the
-    measures that were asked for.
+    holds `action_mask` where actions are choices (int8, as `action_space.sample` takes it: where
+    several are made at once, a tuple with a mask for each), `repaired`: whether the last action was
+    out of range or illegal and had to be changed, and the measures that were asked for.
 
     Args:
         game: the name of an environment (`mores list`), or a game.

@@ -1,7 +1,7 @@
 """What a role sees and may do, as Gymnasium spaces.
 
 Clients know one action space a seat. A role that chooses among different numbers of options in
-different phases gets the largest; a mask says which of them are open now.
+different phases gets the largest, choice by choice; a mask says which of them are open now.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import gymnasium
 import numpy as np
 
 from mores.errors import UserError
-from mores.game import Box, Discrete, Game, Role
+from mores.game import Box, Discrete, Game, MultiDiscrete, Role
+from mores.masks import Options
 
-ActionSpace = gymnasium.spaces.Discrete | gymnasium.spaces.Box
+ActionSpace = (
+    gymnasium.spaces.Discrete | gymnasium.spaces.MultiDiscrete[np.int64] | gymnasium.spaces.Box
+)
 
 
 def box_space(box: Box) -> gymnasium.spaces.Box:
@@ -39,6 +42,9 @@ def action_space(game: Game[Any], role: str) -> ActionSpace:
         raise UserError(f"{role!r} acts in no phase: nobody outside can sit there")
     if all(isinstance(space, Discrete) for space in spaces):
         return gymnasium.spaces.Discrete(max(space.options for space in spaces))  # type: ignore
+    several = [space.options for space in spaces if isinstance(space, MultiDiscrete)]
+    if len(several) == len(spaces) and len({len(options) for options in several}) == 1:
+        return gymnasium.spaces.MultiDiscrete([max(each) for each in zip(*several, strict=True)])
     first = spaces[0]
     if isinstance(first, Box) and all(space == first for space in spaces):
         return box_space(first)
@@ -47,6 +53,15 @@ def action_space(game: Game[Any], role: str) -> ActionSpace:
         f"{role!r} acts in different spaces in the phases {phases}: no client can take it; "
         "split it in two roles, which one player may fill"
     )
+
+
+def options(space: ActionSpace) -> Options | None:
+    """How many options a mask of that space tells of; `None` where actions are numbers."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return int(space.n)
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        return tuple(space.nvec.tolist())
+    return None
 
 
 def side_by_side(boxes: list[gymnasium.spaces.Box]) -> gymnasium.spaces.Box:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Discrete
 from gymnasium.utils import seeding
 from jaxtyping import Bool
 from torch import Tensor
@@ -15,13 +14,21 @@ from torch import Tensor
 from mores.draws import Worlds
 from mores.errors import UserError
 from mores.game import Box, Game, Player
+from mores.masks import Options
 from mores.table import Population, Table, Turn
 from mores.views import seats, spaces
 from mores.views.seats import Made
 
 try:
     from tensordict import TensorDict, TensorDictBase
-    from torchrl.data import Bounded, Categorical, Composite, TensorSpec, Unbounded
+    from torchrl.data import (
+        Bounded,
+        Categorical,
+        Composite,
+        MultiCategorical,
+        TensorSpec,
+        Unbounded,
+    )
     from torchrl.envs import EnvBase
 except ImportError as error:
     raise UserError(f"TorchRL is not installed ({error}): pip install mores[rl]") from None
@@ -33,8 +40,9 @@ class TorchRLEnv(EnvBase):
     One step is one phase in which somebody outside acts. Each role is a group with entries
     `observation`, `action` and `reward` that lead with `[worlds, seats]`; `mask`: whether the
     group acts in this phase (else its action is ignored); `repaired`: whether the last action was
-    out of range or illegal and had to be changed; and `action_mask` where actions are choices.
-    `done`, `terminated` and `truncated` stand at the root: a world ends for all its seats.
+    out of range or illegal and had to be changed; and `action_mask` where actions are choices,
+    those of several choices one after the other. `done`, `terminated` and `truncated` stand at
+    the root: a world ends for all its seats.
 
     Worlds move together through the phases of a round. A world that ends begins anew at once;
     TorchRL is shown its last sight first, and the new one when it resets that world. A world that
@@ -84,9 +92,9 @@ class TorchRLEnv(EnvBase):
             device=device,
         )
         self._options = {
-            role: int(space.n)
+            role: options
             for role in out
-            if isinstance(space := spaces.action_space(self.game, role), Discrete)
+            if (options := spaces.options(spaces.action_space(self.game, role))) is not None
         }
         self._generator: np.random.Generator | None = None
         self._fresh: Bool[Tensor, " world"] | None = None  # worlds in which nobody has acted yet
@@ -182,11 +190,9 @@ class TorchRLEnv(EnvBase):
                 "repaired": self._flag(shape),
             }
             if role in self._options:
-                options = self._options[role]
-                group["action_mask"] = self._flag(torch.Size((*shape, options)))
-                action: TensorSpec = Categorical(
-                    options, shape=shape, dtype=torch.int64, device=self.device
-                )
+                action: TensorSpec = self._choice(self._options[role], shape)
+                length = action.to_one_hot_spec().shape[-1]
+                group["action_mask"] = self._flag(torch.Size((*shape, length)))
             else:
                 space = next(p.acts[role] for p in self.game.phases if role in p.acts)
                 assert isinstance(space, Box)
@@ -209,6 +215,12 @@ class TorchRLEnv(EnvBase):
 
     def _flag(self, shape: torch.Size) -> Categorical:
         return Categorical(2, shape=shape, dtype=torch.bool, device=self.device)
+
+    def _choice(self, options: Options, leading: torch.Size) -> Categorical:
+        if isinstance(options, int):
+            return Categorical(options, leading, self.device, torch.int64)
+        shape = torch.Size((*leading, len(options)))
+        return MultiCategorical(options, shape, self.device, torch.int64)
 
     def _box(self, box: Box, leading: torch.Size) -> TensorSpec:
         shape = torch.Size((*leading, box.size))

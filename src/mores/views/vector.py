@@ -24,8 +24,9 @@ class VectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
     """One seat in `num_envs` worlds; everybody else is a player inside.
 
     Steps, rewards and `info` are as in `Env`, with the world as first dimension of every tensor
-    and masks (`_action_mask`, ...) as Gymnasium has them. A world that ends begins anew in the
-    same step: its last observation is in `info["final_obs"]`, its last measures in
+    and masks (`_action_mask`, ...) as Gymnasium has them. `action_mask` is bool, `[world, option]`;
+    masks of several choices stand one after the other. A world that ends begins anew in the same
+    step: its last observation is in `info["final_obs"]`, its last measures in
     `info["final_info"]`, both only where `info["_final_obs"]` holds.
 
     For clients that want numpy: `ArrayConversion(env, env_xp=torch, target_xp=numpy)`.
@@ -110,6 +111,17 @@ class VectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
         if turn.final is not None:
             info |= self._final(turn, turn.final)
         return self._own.look(), turn.pay, turn.terminated, turn.truncated, info
+
+    def action_masks(self) -> Bool[Tensor, "world option"]:
+        """Which options are open now; masks of several choices stand one after the other.
+
+        Raises:
+            UserError: actions are numbers.
+        """
+        mask = self._own.mask()
+        if mask is None:
+            raise UserError(f"{self.seat.name} gives numbers, not choices: it has no mask")
+        return mask
 
     def _info(self, repaired: Bool[Tensor, " world"]) -> dict[str, Any]:
         told = {"repaired": repaired, **self._own.told(self.table.state)}

@@ -11,7 +11,8 @@ from mores.analysis.sensitivity import Indices
 from mores.run.figures.canvas import Figure, Picture, render
 from mores.run.figures.causes import cause_figures
 from mores.run.figures.drift import drift_figures
-from mores.run.figures.lines import learning_figures, measure_figures
+from mores.run.figures.learning import learning_figures
+from mores.run.figures.lines import measure_figures
 from mores.run.figures.people import people_figures
 from mores.run.figures.sensitivity import sensitivity_figures
 from mores.run.figures.shown import Shown

@@ -1,4 +1,4 @@
-"""Lines over rounds and over episodes, each a mean of replicates with its band."""
+"""Lines over rounds, each a mean of replicates with its band."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def measure_figures(shown: Shown) -> list[Figure]:
     """Every measure over the rounds of the last stage."""
     if len(shown.points) > 1 or len(shown.record(shown.arms[0]).rounds) < 2:
         return []
-    names = _ordered(shown, None)
+    names = ordered(shown, None)
     panels = [
         lines_panel(
             shown,
@@ -53,47 +53,19 @@ def measure_figures(shown: Shown) -> list[Figure]:
         if shown.scenario.stages
         else ""
     )
-    caption = f"Every measure over the rounds{stage}. {BAND.format(shown.replicates)}{_left(names)}"
+    caption = (
+        f"Every measure over the rounds{stage}. {BAND.format(shown.replicates)}{left_out(names)}"
+    )
     if any(_formulas(shown, name) for name in names[:MOST_PANELS]):
         caption += " Circles: what a formula says."
     return [Figure("measures", caption, tuple(panels), shown.legend(shown.arms))]
-
-
-def learning_figures(shown: Shown) -> list[Figure]:
-    """Every measure at the end of each episode, where a stage has several."""
-    if len(shown.points) > 1:
-        return []
-    made = []
-    for stage in shown.scenario.played:
-        if stage.episodes < 2 or stage.loop == "fit":  # nobody plays while players are fitted
-            continue
-        names = _ordered(shown, stage.name)
-        if not names:
-            continue
-        panels = []
-        for name in names[:MOST_PANELS]:
-            rows = {
-                arm: shown.record(arm).by_episode(name, stage.name)[:, :, -1]
-                for arm in shown.arms
-                if name in shown.record(arm).stage(stage.name).measures
-            }
-            episodes = range(1, next(iter(rows.values())).shape[1] + 1)
-            title = measure_name(name, shown.record(shown.arms[0]))
-            panels.append(lines_panel(shown, title, rows, episodes, "", "episode"))
-        caption = (
-            f"Learning: every measure after the last round of each episode of stage "
-            f"“{stage.name}”. {BAND.format(shown.replicates)}{_left(names)}"
-        )
-        legend = shown.legend(shown.arms)
-        made.append(Figure(f"learning_{stage.name}", caption, tuple(panels), legend))
-    return made
 
 
 def lines_panel(
     shown: Shown,
     title: str,
     rows: Mapping[str, Float[np.ndarray, "replicate column"]],
-    at: Sequence[int],
+    at: Sequence[int] | np.ndarray,
     label: str,
     over: str = "round",
     formulas: Mapping[str, Formula] | None = None,
@@ -113,7 +85,7 @@ def lines_panel(
         axes.xaxis.get_major_locator().set_params(integer=True)
 
     told = (f"{arm} {number(float(values[:, -1].mean()))}" for arm, values in rows.items())
-    return Panel(title, f"Lines over the {over}s; at the end: {'; '.join(told)}.", draw)
+    return Panel(title, f"Lines by {over}; at the end: {'; '.join(told)}.", draw)
 
 
 def _formulas(shown: Shown, name: str) -> dict[str, Formula]:
@@ -134,7 +106,7 @@ def _formulas(shown: Shown, name: str) -> dict[str, Formula]:
     return made
 
 
-def line(axes: Any, at: Sequence[int], rows: np.ndarray, look: Look) -> None:
+def line(axes: Any, at: Sequence[int] | np.ndarray, rows: np.ndarray, look: Look) -> None:
     """Mean and band, at the columns where every replicate has a number."""
     known = np.flatnonzero(np.isfinite(rows).all(0))
     if len(known) > MOST_POINTS:
@@ -149,7 +121,7 @@ def line(axes: Any, at: Sequence[int], rows: np.ndarray, look: Look) -> None:
         axes.fill_between(x, low, high, color=look.hex, alpha=0.18, linewidth=0)
 
 
-def _ordered(shown: Shown, stage: str | None) -> list[str]:
+def ordered(shown: Shown, stage: str | None) -> list[str]:
     """The measures with numbers in them, those that claims speak of first."""
     records = [shown.record(arm).stage(stage) for arm in shown.arms]
     names = [
@@ -161,6 +133,7 @@ def _ordered(shown: Shown, stage: str | None) -> list[str]:
     return sorted(names, key=lambda name: name.partition("[")[0] not in claimed)
 
 
-def _left(names: Sequence[str]) -> str:
+def left_out(names: Sequence[str]) -> str:
+    """How many measures are not drawn, in words."""
     left = len(names) - MOST_PANELS
     return f" {left} more are in the files of the run." if left > 0 else ""

@@ -1,0 +1,133 @@
+"""Learning from reward while acting: the loop `improve`.
+
+PPO learns every `horizon` rounds, wherever episodes stand. Recipes of whole answers (REINFORCE,
+GRPO ...; `answers.py`) learn when every world has completed an episode; a *sample* is one seat's
+episode. Where worlds begin anew by themselves, what they do after their first complete episode is
+left out until the others are done.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated
+
+import torch
+from jaxtyping import Shaped
+from pydantic import Field
+from torch import Tensor
+
+from mores.agents.learners.batch import FeedbackBatch
+from mores.agents.learners.learner import Learner, kept_as
+from mores.agents.learners.lesson import Lesson, teach
+from mores.agents.learners.memory import Learned, Memory
+from mores.agents.learners.rollout import Rollout
+from mores.draws import Draws
+from mores.game import Outcome
+
+Share01 = Annotated[float, Field(ge=0, le=1)]
+
+
+class Improving(Learner):
+    """Learns from reward as it acts."""
+
+    epochs: int = Field(default=4, ge=1, le=1000, description="passes over what was gathered")
+    minibatches: int = Field(default=1, ge=1, le=100_000, description="parts of a pass")
+    discount: Share01 = Field(default=0.99, description="of the next round's reward")
+
+    @abstractmethod
+    def ready(self, rollout: Rollout, outcome: Outcome) -> bool:
+        """Whether it is time to learn; the rollout has this round already."""
+
+    @abstractmethod
+    def lesson(self, batches: dict[str, FeedbackBatch], memory: Memory) -> Lesson:
+        """What is to be learned from what was gathered, `[policy, row, round]` by phase."""
+
+    def learn(self, memory: Memory, outcome: Outcome, draws: Draws) -> Memory:
+        """Keep the round, and learn when it is time."""
+        learned = memory.learned
+        learned.rounds.add_(1)
+        ahead = self._ahead(memory, outcome)
+        rollout = learned.rollout.add(memory.last, outcome, ahead)
+        if self.whole:
+            rollout.close(outcome.ended)
+        if rollout is not learned.rollout:
+            learned = _with_rollout(learned, rollout)
+            memory = kept_as(memory, learned)
+        if not self.ready(rollout, outcome):
+            return memory
+        with torch.no_grad():
+            batches = gathered(memory)
+            lesson = self.lesson(batches, memory)
+        teach(self, memory, lesson, draws, self.epochs, self.minibatches)
+        rollout.clear(memory.carry, self.whole)
+        return memory
+
+    def _ahead(self, memory: Memory, outcome: Outcome) -> Tensor | None:
+        """What the value head expects of the sight after the round, where that is needed."""
+        if not self.critic:
+            return None
+        learned = memory.learned
+        last = int(learned.rollout.count) + 1 >= self.room
+        if not last and not bool(outcome.truncated.any()):
+            return None
+        seats = learned.seats
+        with torch.no_grad():
+            values = memory.make.stack.values(
+                learned.pupil.parameters,
+                seats.by_policy(outcome.seen),
+                seats.by_policy(memory.carry),
+            )
+        return seats.by_world(values)
+
+
+def _with_rollout(learned: Learned, rollout: Rollout) -> Learned:
+    return Learned(learned.seats, learned.pupil, learned.rounds, rollout, learned.extra)
+
+
+def gathered(memory: Memory) -> dict[str, FeedbackBatch]:
+    """What was gathered, by phase: `[policy, row, round]`, a row being a seat in a world."""
+    learned, count = memory.learned, int(memory.learned.rollout.count)
+    seats, rollout = learned.seats, learned.rollout
+
+    def of_seats(x: Shaped[Tensor, "round world agent *more"]) -> Tensor:
+        return seats.by_policy(x[:count].movedim(0, 2))
+
+    def of_worlds(x: Tensor) -> Tensor:
+        return of_seats(x[..., None].expand(*x.shape, seats.shape[1]))
+
+    mask = of_worlds(rollout.real) & seats.real[..., None]
+    begins = of_worlds(rollout.begins)
+    carry = seats.by_policy(rollout.carry) if rollout.carry.shape[-1] else None
+    found = {}
+    for phase, done in rollout.decisions.items():
+        found[phase] = FeedbackBatch(
+            of_seats(done.seen),
+            of_seats(done.acted),
+            mask,
+            legal=of_seats(done.legal) if done.legal.shape[-1] else None,
+            begins=begins,
+            carry=carry,
+            old_logp=of_seats(done.logp),
+            old_value=of_seats(done.value),
+        )
+    return found
+
+
+def paid(memory: Memory) -> dict[str, Tensor]:
+    """Reward, expectation at cuts, ends: `[policy, row, round]` by name."""
+    learned, count = memory.learned, int(memory.learned.rollout.count)
+    seats, rollout = learned.seats, learned.rollout
+    worlds = {"terminated": rollout.terminated, "truncated": rollout.truncated}
+    found = {
+        name: seats.by_policy(x[:count, :, None].expand(-1, -1, seats.shape[1]).movedim(0, 2))
+        for name, x in worlds.items()
+    }
+    for name, x in {"reward": rollout.reward, "ahead": rollout.ahead}.items():
+        found[name] = seats.by_policy(x[:count].movedim(0, 2))
+    return found
+
+
+def told(memory: Memory) -> dict[str, Tensor]:
+    """What was said of each row's episode, `[policy, row, ...]` by name."""
+    seats = memory.learned.seats
+    return {name: seats.by_policy(x) for name, x in memory.learned.rollout.told.items()}

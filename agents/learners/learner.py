@@ -1,0 +1,276 @@
+"""Somebody who learns: stacked policies at the seats of a role, each replicate with its own.
+
+This is what all recipes have in common: how policies are made, how they act, what goes on from
+episode to episode and from stage to stage. `improve.py` and `fit.py` add the loops in which they
+learn, `recipes` what they learn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Annotated, ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from mores import tree
+from mores.agents.learners.adam import Adam
+from mores.agents.learners.decide import Choice, searched
+from mores.agents.learners.memory import Learned, Make, Memory
+from mores.agents.learners.pupil import Descent, Pupil, copied
+from mores.agents.learners.rollout import Decision, Rollout
+from mores.agents.learners.seats import Seats, Share
+from mores.agents.policies.networks import GRU, MLP, Transformer
+from mores.agents.policies.stacked import Stack
+from mores.draws import Draws
+from mores.errors import UserError
+from mores.game import Act, Box, Discrete, Phase, Player, Role
+
+Network = Annotated[MLP | GRU | Transformer, Field(discriminator="kind")]
+
+
+class Learner(Player):
+    """Policies that learn; recipes say from what, and by which objective."""
+
+    traits: ClassVar[Mapping[str, object]] = {"learns": True, "stochastic": True}
+    critic: ClassVar[bool] = False  # has a value head
+    scores: ClassVar[int] = 0  # heads that score whole answers
+    whole: ClassVar[bool] = False  # learns as it acts, and from whole episodes only
+
+    network: Network = Field(default=MLP(), description="what is made of a sight")
+    share: Share = Field(
+        default="role",
+        description="who shares a policy: the seats of a role, those of a group, or nobody "
+        "(agent: each seat has its own); replicate: all roles at which this learner sits",
+    )
+    groups: list[Annotated[int, Field(ge=0)]] | None = Field(
+        default=None, description="share: group: the group of each seat"
+    )
+    learning_rate: float = Field(default=0.003, gt=0, le=1, description="of Adam, at first")
+    weight_decay: float = Field(
+        default=0.0, ge=0, le=1, description="pull of parameters to zero (AdamW)"
+    )
+    clip_norm: float = Field(
+        default=0.5, ge=0, description="longest gradient of a policy; 0: as long as it is"
+    )
+    temperature: float = Field(
+        default=1.0, ge=0, le=100, description="of its choices; 0: always the likeliest"
+    )
+    first_spread: float = Field(
+        default=0.5, gt=0, le=10, description="of points in a box at first, in half widths of it"
+    )
+    search: Choice = Field(
+        default="greedy",
+        description="in a stage of assist: greedy, best_of (by its value head), or look_ahead",
+    )
+    search_candidates: int = Field(
+        default=4, ge=1, le=1024, description="options that a search weighs"
+    )
+    search_ahead: int = Field(default=2, ge=0, le=64, description="own acts that it looks ahead")
+    search_weight: float = Field(
+        default=1.0, ge=0, description="of what it expects there, against its log-probability"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Learner:
+        if self.search != "greedy" and not self.critic:
+            raise ValueError(f"search: {self.search} needs a recipe with a value head, such as ppo")
+        return self
+
+    # --- a player -----------------------------------------------------------------------------
+
+    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Memory:
+        """Fresh policies, drawn for each replicate."""
+        spaces = {phase.name: phase.acts[role.name] for phase in phases if role.name in phase.acts}
+        stack = Stack(
+            self.network, role.sees.size, spaces, self.critic, self.scores, self.first_spread
+        )
+        seats = Seats.of(draws, role.count, self.share, self.groups)
+        first = stack.first(draws.take(seats.worlds), seats.each)
+        shape, device = seats.shape, draws.device
+        carry = torch.zeros(*shape, stack.carry_size, device=device)
+        learned = Learned(
+            seats,
+            Pupil.of(first, self.refers),
+            torch.zeros((), dtype=torch.int64),
+            Rollout.empty(stack, shape, self.room, carry, device),
+            self.extras(stack, seats, draws),
+        )
+        last = {p: Decision.empty(h, stack.sees, shape, device) for p, h in stack.heads.items()}
+        return Memory(Make(self, role, stack), carry, last, tree.Kept(learned))
+
+    def again(self, memory: Memory, fresh: Callable[[], Memory], over: Tensor) -> Memory:
+        """Forget the episode, and nothing else; where another recipe learned before, go on from it.
+
+        Raises:
+            UserError: what was learned before is of another make.
+        """
+        if memory.make.player is not self and memory.make.player != self:
+            memory = self.take_over(memory, fresh())
+        memory.learned.rollout.restart(over, self.whole)
+        if memory.carry.shape[-1] == 0:
+            return memory
+        carry = torch.where(over[:, None, None], 0.0, memory.carry)
+        return dataclasses.replace(memory, carry=carry)
+
+    def join(self, memory: Memory, other: Memory) -> Memory:
+        """With `share: replicate`, have the policies of another role at which this learner sits.
+
+        Raises:
+            UserError: the roles differ in what they see or may do.
+        """
+        if self.share != "replicate":
+            return memory
+        mine, theirs = memory.make, other.make
+        if mine.stack != theirs.stack:
+            raise UserError(
+                f"share: replicate needs roles that see and do the same: {mine.role.name} and "
+                f"{theirs.role.name} do not"
+            )
+        learned = dataclasses.replace(memory.learned, pupil=other.learned.pupil)
+        return kept_as(memory, learned)
+
+    def act(
+        self,
+        phase: Phase,
+        seen: Float[Tensor, "world agent size"],
+        legal: Tensor | None,
+        memory: Memory,
+        draws: Draws,
+    ) -> Act:
+        """Draw from the policies."""
+        return self._decide(phase, seen, legal, memory, draws, self.temperature)
+
+    def assist(
+        self,
+        phase: Phase,
+        seen: Float[Tensor, "world agent size"],
+        legal: Tensor | None,
+        memory: Memory,
+        draws: Draws,
+    ) -> Act:
+        """Do what `search` says: the likeliest, or what a search finds."""
+        if self.search == "greedy" or not isinstance(phase.acts[memory.make.role.name], Discrete):
+            return self._decide(phase, seen, legal, memory, draws, 0.0)
+        with torch.no_grad():
+            action = searched(self, phase.name, seen, legal, memory, draws)
+        return Act(action, memory)
+
+    @torch.no_grad()
+    def _decide(
+        self,
+        phase: Phase,
+        seen: Tensor,
+        legal: Tensor | None,
+        memory: Memory,
+        draws: Draws,
+        temperature: float,
+    ) -> Act:
+        stack, seats = memory.make.stack, memory.learned.seats
+        if seen.shape[-1] != stack.sees:
+            raise UserError(
+                f"{memory.make.role.name} learned to see {stack.sees} numbers, and sees "
+                f"{seen.shape[-1]} here: stages of a learner show it the same"
+            )
+        parameters, head = memory.learned.pupil.parameters, stack.heads[phase.name]
+        raw, value, carry = stack.act(
+            parameters, phase.name, seats.by_policy(seen), seats.by_policy(memory.carry)
+        )
+        raw = seats.by_world(raw)
+        log_std = stack.log_std(parameters, phase.name)
+        if log_std is not None:
+            log_std = seats.by_world(log_std.expand(-1, seats.rows.shape[1], -1))
+        noise = draws.normal if isinstance(head.space, Box) else draws.gumbel
+        chance = noise("act", raw.shape[1], head.chance)
+        acted = head.draw(raw, chance, legal, log_std, temperature)
+        said = head.likelihood(raw, acted, legal, log_std)
+        held = memory.last[phase.name]
+        decision = Decision(
+            seen,
+            acted,
+            said.logp,
+            torch.zeros_like(said.logp) if value is None else seats.by_world(value),
+            torch.ones_like(held.legal) if legal is None else legal,
+        )
+        carry = seats.by_world(carry) if carry.shape[-1] else memory.carry
+        last = {**memory.last, phase.name: decision}
+        return Act(head.to_world(acted), dataclasses.replace(memory, carry=carry, last=last))
+
+    def learned(self, memory: Memory) -> Mapping[str, Tensor]:
+        """Parameters by name, whose they are, and who has stopped."""
+        learned = memory.learned
+        return {
+            **learned.pupil.parameters,
+            "replicate": learned.seats.replicate,
+            "number": learned.seats.number,
+            "stopped": learned.pupil.stopped,
+        }
+
+    def troubles(self, memory: Memory) -> list[str]:
+        """Policies that met a number that is none."""
+        learned = memory.learned
+        role = memory.make.role.name
+        return [
+            f"{role}, {learned.seats.name(policy)}: not a number in round "
+            f"{int(learned.pupil.stopped[policy])} of its training"
+            for policy in (~learned.pupil.active).nonzero()[:, 0].tolist()
+        ]
+
+    # --- for recipes ----------------------------------------------------------------------------
+
+    @property
+    def refers(self) -> bool:
+        """Whether it asks about the policy that training began from."""
+        return False
+
+    @property
+    def room(self) -> int:
+        """Rounds that there is room for at first, for those who learn as they act."""
+        return 1
+
+    @property
+    def descent(self) -> Descent:
+        """How parameters follow gradients."""
+        return Descent(self.adam)
+
+    @functools.cached_property
+    def adam(self) -> Adam:
+        """The optimiser's settings."""
+        return Adam(self.learning_rate, weight_decay=self.weight_decay, clip=self.clip_norm or None)
+
+    def extras(self, stack: Stack, seats: Seats, draws: Draws) -> dict[str, Tensor]:
+        """What a recipe keeps beside the policies, by name, `[policy, ...]`."""
+        return {}
+
+    def take_over(self, memory: Memory, fresh: Memory) -> Memory:
+        """Memory of this recipe with what another one learned: its policies begin from there.
+
+        Raises:
+            UserError: the policies are of another make.
+        """
+        before, new = memory.learned, fresh.learned
+        pupil = new.pupil
+        for name, tensor in before.pupil.parameters.items():
+            mine = pupil.parameters.get(name)
+            if mine is None:
+                continue  # a value head that this recipe has no use for
+            if mine.shape != tensor.shape:
+                raise UserError(
+                    f"{memory.make.role.name} cannot go on from what was learned before: {name} "
+                    f"was {list(tensor.shape[1:])}, and is {list(mine.shape[1:])} here"
+                )
+            mine.copy_(tensor)
+        pupil.reference.update(copied(pupil.parameters))
+        pupil.active.copy_(before.pupil.active)
+        pupil.stopped.copy_(before.pupil.stopped)
+        new.rounds.copy_(before.rounds)
+        return fresh
+
+
+def kept_as(memory: Memory, learned: Learned) -> Memory:
+    """The memory with something else learned."""
+    return dataclasses.replace(memory, kept=tree.Kept(learned))

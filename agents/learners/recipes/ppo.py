@@ -1,0 +1,115 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347).
+
+    L = -E[min(r A, clip(r, 1 - c, 1 + c) A)] + v E[(V - R)^2] / 2 - e E[entropy]
+
+with generalised advantages A, normalised for each policy over what it gathered (the original and
+most code do it for each minibatch). Every `horizon` rounds all policies of a stack learn at once.
+Value and policy have a network each, as in Stable-Baselines3.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mores.agents.learners.batch import FeedbackBatch
+from mores.agents.learners.feedback.advantages import generalised_advantages, normalise
+from mores.agents.learners.improve import Improving, Share01, paid
+from mores.agents.learners.lesson import Lesson
+from mores.agents.learners.memory import Memory
+from mores.agents.learners.objective import Objective, Weighted
+from mores.agents.learners.rollout import Rollout
+from mores.agents.learners.terms import pg, value
+from mores.game import Outcome
+
+
+class PPO(Improving):
+    """Clipped policy gradient with a value head: learns from reward, step by step."""
+
+    critic: ClassVar[bool] = True
+
+    horizon: int = Field(default=128, ge=1, le=1_000_000, description="rounds between updates")
+    minibatches: int = Field(default=4, ge=1, le=100_000, description="parts of a pass")
+    smoothing: Share01 = Field(default=0.95, description="of advantages (lambda of GAE)")
+    clip: float = Field(
+        default=0.2, gt=0, le=10, description="how far probabilities may move in an update"
+    )
+    value_weight: float = Field(default=0.5, ge=0, description="of the value head's error")
+    entropy_weight: float = Field(default=0.01, ge=0, description="of the bonus for chance")
+
+    @property
+    def room(self) -> int:
+        """All rounds between updates."""
+        return self.horizon
+
+    def ready(self, rollout: Rollout, outcome: Outcome) -> bool:
+        """Every `horizon` rounds."""
+        return int(rollout.count) >= self.horizon
+
+    def lesson(self, batches: dict[str, FeedbackBatch], memory: Memory) -> Lesson:
+        """Advantages over all decisions, those of a round's phases one after another."""
+        estimate = self._estimate(list(batches.values()), paid(memory))
+        whole = memory.make.stack.carry_size > 0
+        ready = {}
+        for i, (phase, batch) in enumerate(batches.items()):
+            batch = batch.replace(
+                advantage=estimate.advantage[..., i], value_target=estimate.value_target[..., i]
+            )
+            ready[phase] = batch if whole else single_steps(batch)
+        return Lesson(ready, self.objective)
+
+    @property
+    def objective(self) -> Objective:
+        """The clipped gain, the value's error, and the bonus for chance."""
+        settings = {
+            "clip_mode": "token",
+            "clip_low": self.clip,
+            "clip_high": self.clip,
+            "entropy": self.entropy_weight,
+        }
+        return Objective((Weighted(pg, 1.0, settings), Weighted(value, self.value_weight)))
+
+    def _estimate(self, batches: list[FeedbackBatch], pay: dict[str, Tensor]) -> _Estimate:
+        """Advantages and value targets, `[policy, row, round, phase]`."""
+        mask = torch.stack([batch.mask for batch in batches], -1)
+        old = torch.stack([batch.need("old_value", "ppo") for batch in batches], -1)
+        last = torch.zeros_like(mask)
+        last[..., -1] = True
+
+        def in_last_phase(name: str) -> Tensor:
+            x = pay[name][..., None]
+            return torch.where(last, x, torch.zeros_like(x)).flatten(2)
+
+        found = generalised_advantages(
+            in_last_phase("reward"),
+            old.flatten(2),
+            in_last_phase("ahead"),
+            in_last_phase("terminated"),
+            in_last_phase("truncated"),
+            mask.flatten(2),
+            self.discount,
+            self.smoothing,
+        )
+        advantage = normalise(found.advantage, mask.flatten(2))
+        shape = mask.shape[2:]
+        return _Estimate(advantage.unflatten(2, shape), found.value_target.unflatten(2, shape))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Estimate:
+    advantage: Tensor
+    value_target: Tensor
+
+
+def single_steps(batch: FeedbackBatch) -> FeedbackBatch:
+    """Every step as a sample of its own, for policies that remember nothing."""
+    fields = {}
+    for field in dataclasses.fields(FeedbackBatch):
+        held = getattr(batch, field.name)
+        if held is not None and field.name not in ("begins", "carry"):
+            fields[field.name] = held.flatten(1, 2).unsqueeze(2)
+    return FeedbackBatch(**fields)

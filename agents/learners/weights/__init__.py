@@ -1,0 +1,1 @@
+"""Operators on learned weights: merging, restoring what was lost, subspaces of what changed."""

@@ -1,0 +1,1 @@
+"""What `benchmarks/learning.py` measures, a part a file."""

@@ -1,0 +1,158 @@
+"""Our PPO and that of Stable-Baselines3 on one task, until both earn the same.
+
+What is timed is making samples and learning from them; setting up and evaluating is not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from stable_baselines3 import PPO
+from stable_baselines3.common import vec_env
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from torch import Tensor
+
+from benchmarks.learned.machine import Clock
+from benchmarks.learned.tasks import Task
+from mores.agents.learners.memory import Memory
+from mores.draws import Worlds
+from mores.table import Table
+from mores.views.gym import Env
+from mores.views.stable_baselines3 import VecEnv as SB3VecEnv
+
+
+@dataclasses.dataclass(frozen=True)
+class Finish:
+    """How a learner came through.
+
+    Attributes:
+        reached: whether it earned the threshold within the budget.
+        samples: own acts until then.
+        processor, wall: seconds.
+        returns: of the evaluations.
+    """
+
+    reached: bool
+    samples: int
+    processor: float
+    wall: float
+    returns: list[float]
+
+
+def ours(task: Task, seed: int) -> Finish:
+    """Our learner."""
+    player, name = task.learner(), task.role.name
+    table = Table(
+        task.game,
+        task.seated(player),
+        worlds=Worlds.grid(1, task.worlds),
+        rounds=task.rounds,
+        autoreset=True,
+    )
+    table.reset(seed)
+    clock, samples, returns = Clock(), 0, []
+    while samples < task.budget:
+        clock.start()
+        for _ in range(task.every // task.worlds):
+            table.step()
+        clock.stop()
+        samples += task.every
+        memory = table.memory[name]
+        memory = memory if task.others is None else memory.members[0]
+        returns.append(task.evaluated(lambda seen, held=memory: likeliest(held, seen), samples))
+        if returns[-1] >= task.threshold:
+            break
+    return _finish(task, samples, clock, returns)
+
+
+def likeliest(memory: Memory, seen: Float[Tensor, "world size"]) -> Int[Tensor, " world"]:
+    """The likeliest acts of a learner's only policy."""
+    stack, parameters = memory.make.stack, memory.learned.pupil.parameters
+    phase = next(iter(stack.heads))
+    with torch.no_grad():
+        raw, _, _ = stack.act(parameters, phase, seen[None], seen[None, :, :0])
+    return raw[0].argmax(-1)
+
+
+def theirs(task: Task, settings: Mapping[str, Any], seed: int) -> Finish:
+    """The learner of Stable-Baselines3."""
+    settings = dict(settings)
+    env = environment(task, settings.pop("n_envs"), settings.pop("view"), seed)
+    for name, given in settings.items():
+        if isinstance(given, tuple):  # falls to 0 in a line
+            settings[name] = lambda left, first=given[1]: left * first
+    learner = PPO("MlpPolicy", env, seed=seed, device="cpu", **settings)
+    watch = Watch(task)
+    watch.clock.start()
+    learner.learn(task.budget, watch, log_interval=None)
+    watch.clock.stop()
+    if not watch.reached:
+        watch.evaluate()
+    return _finish(task, watch.samples, watch.clock, watch.returns)
+
+
+class Watch(BaseCallback):
+    """Evaluates between an update and what follows, with the clock stopped."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task, self.clock = task, Clock()
+        self.returns: list[float] = []
+        self.samples = 0
+
+    @property
+    def reached(self) -> bool:
+        """Whether the last evaluation was good enough."""
+        return bool(self.returns) and self.returns[-1] >= self.task.threshold
+
+    def evaluate(self) -> None:
+        """Play the worlds of this evaluation."""
+        self.samples = self.num_timesteps
+
+        def decide(seen: Float[Tensor, "world size"]) -> Int[Tensor, " world"]:
+            acts, _ = self.model.predict(seen.numpy(), deterministic=True)
+            return torch.from_numpy(acts)
+
+        self.returns.append(self.task.evaluated(decide, self.samples))
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps // self.task.every > len(self.returns):
+            self.clock.stop()
+            self.evaluate()
+            if not self.reached:
+                self.clock.start()
+
+    def _on_step(self) -> bool:
+        return not self.reached
+
+
+def environment(task: Task, worlds: int, view: str, seed: int) -> vec_env.VecEnv:
+    """Worlds for Stable-Baselines3.
+
+    Args:
+        task: which.
+        worlds: how many.
+        view: `gymnasium`: one after the other, as its users have them; `batched`: our own, as one
+            program.
+        seed: of the worlds.
+    """
+    others = None if task.others is None else {task.role.name: task.others}
+    seat = task.role.name if task.role.count == 1 else f"{task.role.name}_0"
+    if view == "batched":
+        made = SB3VecEnv(task.game, worlds, seat, task.rounds, others)
+        made.seed(seed)
+        return made
+    if task.gymnasium is not None:
+        return make_vec_env(task.gymnasium, worlds, seed)
+    options = {"game": task.game, "seat": seat, "rounds": task.rounds, "players": others}
+    return make_vec_env(Env, worlds, seed, env_kwargs=options)
+
+
+def _finish(task: Task, samples: int, clock: Clock, returns: list[float]) -> Finish:
+    reached = returns[-1] >= task.threshold
+    return Finish(reached, samples, clock.processor, clock.wall, returns)

@@ -1,0 +1,127 @@
+"""What is learned by one policy, and how both sides are told whether it has been.
+
+The threshold, the budget and all settings were fixed before the seeds that are reported were
+played, on other seeds; see `learning.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from benchmarks.cart_pole import CartPole
+from mores.agents.learners.recipes.ppo import PPO
+from mores.agents.policies.cast import Cast
+from mores.envs.requests import Requests
+from mores.game import Game, Player, Role
+from mores.registry import make_player
+from mores.table import Table
+
+EVALUATED = 64  # worlds
+FRESH = 1_000_000  # seeds of evaluations, away from those of training
+
+Decide = Callable[[Float[Tensor, "world size"]], Int[Tensor, " world"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A seat of a game.
+
+    Attributes:
+        name: of the task.
+        game: the rules.
+        rounds: after so many an episode is cut off.
+        threshold: mean return of the likeliest acts that counts as learned.
+        every: samples (own acts) between evaluations.
+        budget: samples after which it counts as not learned.
+        worlds: of our learner.
+        ours: our learner's settings.
+        theirs: settings of Stable-Baselines3's, by name; the best on other seeds first.
+        others: who sits at the other seats of the role.
+        gymnasium: the id of the same game, where others have made it.
+    """
+
+    name: str
+    game: Game[Any]
+    rounds: int
+    threshold: float
+    every: int
+    budget: int
+    worlds: int
+    ours: Mapping[str, Any]
+    theirs: Mapping[str, Mapping[str, Any]]
+    others: Player | None = None
+    gymnasium: str | None = None
+
+    @property
+    def role(self) -> Role:
+        """Of the seat that learns, the first one."""
+        return self.game.roles[0]
+
+    def seated(self, player: Player) -> dict[str, Player]:
+        """A player at the first seat, and the others at theirs."""
+        if self.others is None:
+            return {self.role.name: player}
+        counts = (1, self.role.count - 1)
+        return {self.role.name: Cast(seats=(player, self.others), counts=counts)}
+
+    def learner(self) -> PPO:
+        """Our learner."""
+        made = make_player("ppo", **self.ours)
+        assert isinstance(made, PPO)
+        return made
+
+    def evaluated(self, decide: Decide, number: int) -> float:
+        """Mean return over the worlds of evaluation `number`, the same for both sides."""
+        name = self.role.name
+        others = {} if self.others is None else {name: self.others}
+        table = Table(self.game, others, {name: [0]}, worlds=EVALUATED, rounds=self.rounds)
+        table.reset(FRESH + number)
+        earned = torch.zeros(EVALUATED)
+        while not table.finished:
+            acted = decide(table.observe(name)[:, 0])
+            earned = earned + table.step({name: acted[:, None]}).pay[name][:, 0]
+        return float(earned.mean())
+
+
+NETWORK = {"kind": "mlp", "hidden": [64, 64]}
+
+CART_POLE = Task(
+    name="cartpole",
+    game=CartPole(),
+    gymnasium="CartPole-v1",
+    rounds=500,
+    threshold=475.0,
+    every=1024,
+    budget=102_400,
+    worlds=8,
+    ours={
+        "network": NETWORK,
+        "horizon": 32,
+        "epochs": 20,
+        "minibatches": 1,
+        "learning_rate": 0.003,
+        "discount": 0.98,
+        "smoothing": 0.8,
+        "entropy_weight": 0.0,
+    },
+    theirs={
+        "zoo": {
+            "view": "gymnasium",
+            "n_envs": 8,
+            "n_steps": 32,
+            "batch_size": 256,
+            "n_epochs": 20,
+            "gamma": 0.98,
+            "gae_lambda": 0.8,
+            "learning_rate": ("linear", 0.001),
+            "clip_range": ("linear", 0.2),
+            "ent_coef": 0.0,
+        },
+    },
+)

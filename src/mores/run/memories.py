@@ -1,0 +1,36 @@
+"""What players know, from episode to episode and from stage to stage.
+
+Stages may have different players at the same role. A player finds what another one learned there if
+both keep it alike: if the class that first defines `again` is the same for both (two recipes of one
+learner). Otherwise it starts anew, and the other finds its own where it comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mores.game import Player
+
+Memories = dict[str, Any]  # by role, and by what the player is
+
+
+def brought(memories: Memories, players: Mapping[str, Player]) -> dict[str, Any]:
+    """What these players know from before, by role."""
+    keys = {role: key_of(role, player) for role, player in players.items()}
+    return {role: memories[key] for role, key in keys.items() if key in memories}
+
+
+def keep(memories: Memories, players: Mapping[str, Player], memory: Mapping[str, Any]) -> None:
+    """Keep what these players know now, by role; those who forget between episodes know nothing."""
+    for role, player in players.items():
+        if player.can("again"):
+            memories[key_of(role, player)] = memory[role]
+
+
+def key_of(role: str, player: Player) -> str:
+    """Under which name a player's memory is kept: players with the same one go on from another."""
+    kinds = [kind for kind in type(player).__mro__ if issubclass(kind, Player)]
+    own = [kind for kind in kinds if kind is not Player and "again" in vars(kind)]
+    kind = own[-1] if own else type(player)
+    return f"{role}: {kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,142 @@
+"""Putting values at dotted paths into what a cell is made of: by arms and sweeps, and by stages.
+
+A stage changes what the cell has once arms and sweeps were put in, with one exception: a player
+that an arm names whole (`players.assistant: {kind: silent}`) stays that arm's in every stage.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from mores.scenario.complaints import in_file
+from mores.scenario.design import Stage
+from mores.scenario.places import Path, Places, Problem, ScenarioError, dotted, said, shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where the parameters of a cell stand in the file.
+
+    Attributes:
+        places: of the file.
+        paths: by path in the cell, the path in the file, where arms and sweeps changed it.
+    """
+
+    places: Places
+    paths: Mapping[Path, Path]
+
+    def problem(self, path: Path, message: str, key: bool = False) -> Problem:
+        """A problem with what stands at a path of the cell."""
+        where = in_file(path, self.paths)
+        place = self.places.key(where) if key else self.places.value(where)
+        return Problem(place, where, message)
+
+
+class Asked(NamedTuple):
+    """What is to be made for a stage: environment and players by kind, where they stand."""
+
+    env: dict[str, Any]
+    players: dict[str, Any]
+    origin: Origin
+
+
+def put(whole: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    """Put a value at a path; a part with a `kind` may be replaced whole, or left out by null.
+
+    Raises:
+        ValueError: the path leads nowhere, or something else must stand there.
+    """
+    value = copy.deepcopy(value)
+    start = 2 if path[0] == "players" else 1
+    if len(path) == start:
+        holder = whole["players"] if path[0] == "players" else whole
+        if value is None and path[0] != "env":
+            if path[0] == "players":
+                holder.pop(path[1], None)
+            else:
+                holder["people"] = None
+            return
+        if not (isinstance(value, dict) and isinstance(value.get("kind"), str)):
+            raise ValueError(f"must be a mapping with a kind, {{kind: ...}}, not {said(value)}")
+        holder[path[-1]] = value
+        return
+    node = whole[path[0]].get(path[1]) if path[0] == "players" else whole[path[0]]
+    if node is None:
+        part = dotted(path[:start])
+        raise ValueError(f"there is no {part} to change: give {part} a kind first")
+    if path[start:] == ("kind",) and not isinstance(value, str):
+        raise ValueError(f"must be a name, not {said(value)}")
+    for part in path[start:-1]:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise ValueError(f"{shown(part)} is {said(node)}: it has no parts")
+    node[path[-1]] = value
+
+
+def in_stage(
+    env: Mapping[str, Any],
+    players: Mapping[str, Any],
+    origin: Origin,
+    stage: Stage,
+    number: int,
+) -> Asked:
+    """What a cell has in a stage.
+
+    Args:
+        env, players: what it has where a stage changes nothing.
+        origin: where that stands.
+        stage: the stage.
+        number: of it.
+
+    Raises:
+        ScenarioError: the stage changes something that is not there.
+    """
+    whole = {"env": copy.deepcopy(dict(env)), "players": copy.deepcopy(dict(players))}
+    paths, problems = dict(origin.paths), []
+    for section, changes in (("env", stage.env), ("players", stage.players)):
+        # a whole part first, then what is changed in it
+        for path, value in sorted(changes.items(), key=lambda change: change[0].count(".")):
+            stands: Path = ("stages", number, section, path)
+            way = tuple(path.split("."))
+            if way[0] != section or len(way) < 2 or not all(way):
+                message = _WRONG_WAY[section].format(_without(path, section))
+                problems.append(Problem(origin.places.key(stands), stands, message))
+                continue
+            try:
+                put(whole, way, value)
+            except ValueError as error:
+                problems.append(Problem(origin.places.key(stands), stands, str(error)))
+                continue
+            for below in [known for known in paths if known[: len(way)] == way]:
+                del paths[below]
+            paths[way] = stands
+    if problems:
+        raise ScenarioError(problems)
+    return Asked(whole["env"], whole["players"], Origin(origin.places, paths))
+
+
+_WRONG_WAY = {
+    "env": "a stage changes parameters of the environment: write env.{}",
+    "players": "a stage changes players, or parameters of one: write players.{}",
+}
+
+
+def _without(path: str, section: str) -> str:
+    """What may have been meant by a path that does not begin as it should."""
+    rest = path.removeprefix(section).strip(".")
+    return shown(rest, 60) or {"env": "NAME", "players": "ROLE"}[section]
+
+
+def role_in(path: str) -> str | None:
+    """The role whose player a path of a stage changes; None where it names none."""
+    way = path.split(".")
+    return way[1] if way[0] == "players" and len(way) > 1 else None
+
+
+def keeping(stage: Stage, roles: Collection[str]) -> Stage:
+    """The stage where the players of these roles stay who they are."""
+    left = {path: value for path, value in stage.players.items() if role_in(path) not in roles}
+    return stage if len(left) == len(stage.players) else stage.model_copy(update={"players": left})

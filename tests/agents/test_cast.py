@@ -1,0 +1,317 @@
+"""Players who share a role: each plays its own seats as it would alone, and learns from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mores import registry, tree
+from mores.agents.policies.anyhow import Anyhow
+from mores.agents.policies.cast import Cast
+from mores.agents.policies.strategies import Strategy
+from mores.cli import main
+from mores.diary import Diary
+from mores.draws import Worlds
+from mores.envs.coevolution import Coevolution
+from mores.envs.matrix_game import Copy, MatrixGame
+from mores.errors import UserError
+from mores.game import Act, Outcome, Phase, Player, Role
+from mores.play import play
+from mores.registry import make_player
+from mores.scenario.expand import expand, resolved
+from mores.scenario.load import load
+from mores.table import Table
+
+
+@dataclasses.dataclass(frozen=True)
+class Tally:
+    """What a bookkeeper has: earnings and sights of its seats, and what it read in a record."""
+
+    earned: Tensor  # [world, agent]
+    seen: Tensor  # [world, agent, size]
+    read: Tensor  # [world, agent]
+
+
+class Bookkeeper(Player):
+    """Always cooperates, and keeps all that it earned."""
+
+    def start(self, role: Role, phases: tuple[Phase, ...], draws: Any) -> Tally:
+        nothing = torch.zeros(draws.worlds, role.count)
+        return Tally(nothing, torch.zeros(draws.worlds, role.count, role.sees.size), nothing)
+
+    def act(self, phase: Phase, seen: Tensor, legal: Any, memory: Tally, draws: Any) -> Act:
+        return Act(torch.zeros(seen.shape[:2], dtype=torch.int64), memory)
+
+    def assist(self, phase: Phase, seen: Tensor, legal: Any, memory: Tally, draws: Any) -> Act:
+        return Act(torch.ones(seen.shape[:2], dtype=torch.int64), memory)
+
+    def again(self, memory: Tally, fresh: Any, over: Tensor) -> Tally:
+        return memory
+
+    def learn(self, memory: Tally, outcome: Outcome, draws: Any) -> Tally:
+        return dataclasses.replace(memory, earned=memory.earned + outcome.reward, seen=outcome.seen)
+
+    def fit(self, memory: Tally, experience: Any, draws: Any) -> Tally:
+        return dataclasses.replace(memory, read=experience.reward.sum(1))
+
+    def learned(self, memory: Tally) -> dict[str, Tensor]:
+        return {"earned": memory.earned}
+
+    def troubles(self, memory: Tally) -> list[str]:
+        return ["has no ink"]
+
+
+@pytest.fixture
+def bookkeeper(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.PLAYERS, "bookkeeper", Bookkeeper)
+
+
+def groups(**more: Any) -> tuple[MatrixGame, Cast]:
+    """Seven seats: two bookkeepers, three who copy, two defectors."""
+    game = MatrixGame(payoffs="public_goods", agents=7, multiplier=3.0, **more)
+    players = (Bookkeeper(), Copy(slips=0.3), Strategy(name="defector"))
+    return game, Cast(seats=players, counts=(2, 3, 2))
+
+
+def test_everybody_has_its_own_seats():
+    game, cast = groups()
+    table = Table(game, {"player": cast}, worlds=5, rounds=20)
+    table.reset(3)
+    earned = torch.zeros(5, 7)
+    for _ in range(6):
+        table.step()
+        earned += table.state.paid
+        assert (table.state.last[:, :2] == 0).all()
+        assert (table.state.last[:, 5:] == 1).all()
+    tally = table.memory["player"].members[0]
+    assert torch.equal(tally.earned, earned[:, :2])
+    assert torch.equal(tally.seen, table.observe("player")[:, :2])
+    assert torch.equal(cast.learned(table.memory["player"])["seats 0/earned"], tally.earned)
+    assert cast.troubles(table.memory["player"]) == ["seats 0: has no ink"]
+
+
+def test_a_seat_plays_as_it_would_alone():
+    """A cast of one is that player with draws of its own, and seats do not share draws."""
+    game, cast = groups()
+    twice = Cast(seats=[Copy(slips=0.5), Copy(slips=0.5)])
+    played = play(MatrixGame(), {"player": twice}, 200, 1, record=["cooperations"])
+    first, second = played.measures["cooperations"][:, 1].unbind(-1)
+    assert not torch.equal(first, second)
+    whole = play(MatrixGame(), {"player": Strategy(name="tit_for_tat")}, 4, 9, record=["payoffs"])
+    parts = Cast(seats=[Strategy(name="tit_for_tat")] * 2)
+    shared = play(MatrixGame(), {"player": parts}, 4, 9, record=["payoffs"])
+    assert torch.equal(whole.measures["payoffs"][:, 1:], shared.measures["payoffs"][:, 1:])
+    alone = play(game, {"player": cast}, [3], 8, record=["payoffs"])
+    together = play(game, {"player": cast}, 6, 8, record=["payoffs"])
+    assert torch.equal(alone.measures["payoffs"][0, 1:], together.measures["payoffs"][3, 1:])
+
+
+def test_what_was_learned_outlives_an_episode_and_the_rest_does_not():
+    """Worlds begin anew at times of their own, and fresh memories are made once for each."""
+    game, cast = groups(continuation=0.6, memory=2)
+    begun: list[int] = []
+
+    class Counted(Cast):
+        def start(self, role: Role, phases: tuple[Phase, ...], draws: Any) -> Any:
+            begun.append(draws.worlds)
+            return super().start(role, phases, draws)
+
+    cast = Counted(seats=cast.seats, counts=cast.counts)
+    table = Table(game, {"player": cast}, worlds=6, rounds=20, autoreset=True)
+    table.reset(1)
+    earned, ends = torch.zeros(6, 7), []
+    for _ in range(10):
+        turn = table.step()
+        earned += (table.state if turn.ended_in is None else turn.ended_in).paid
+        ends += [int(turn.terminated.sum())] if turn.ended_in is not None else []
+    assert torch.equal(table.memory["player"].members[0].earned, earned[:, :2])
+    assert sum(ends) > 6
+    assert begun == [6, *ends]
+
+
+def test_search_and_records_are_passed_on():
+    game, cast = groups()
+    diary = Diary({"player"})
+    table = Table(game, {"player": cast}, worlds=3, rounds=4, assisting=True, diary=diary)
+    table.reset(0)
+    for _ in range(4):
+        table.step()
+    assert (table.state.last[:, :2] == 1).all()
+    draws = table._draws
+    fitted = cast.fit(table.memory["player"], diary.experience("player"), draws)
+    assert fitted.members[0].read == pytest.approx(table.state.earned[:, :2])
+
+
+def test_it_can_what_its_players_can():
+    learner, scripted = Bookkeeper(), Strategy(name="defector")
+    for what in ("learn", "fit", "assist"):
+        assert Cast(seats=[scripted, learner]).can(what)
+        assert not Cast(seats=[scripted, Anyhow()]).can(what)
+    assert Cast(seats=[scripted, learner]).can("again")
+
+    class Forgetful(Player):
+        def act(self, phase: Phase, seen: Tensor, legal: Any, memory: Any, draws: Any) -> Act:
+            return Act(torch.zeros(seen.shape[:2], dtype=torch.int64), memory)
+
+        def learn(self, memory: Any, outcome: Outcome, draws: Any) -> Any:
+            return memory
+
+    assert not Cast(seats=[Forgetful(), learner]).can("again")
+
+
+def test_another_cast_takes_over_what_its_players_know():
+    """In a new stage a learner goes on; who finds another kind's memory begins anew."""
+    game, cast = groups()
+    table = Table(game, {"player": cast}, worlds=3, rounds=20)
+    table.reset(8)
+    table.step()
+    known = table.memory["player"]
+    others = (Bookkeeper(), Bookkeeper(), Strategy(name="grudger"))
+    for players, counts in ((others, (2, 3, 2)), (others, (3, 2, 2)), (others[:2], (2, 5))):
+        after = Table(
+            game, {"player": Cast(seats=players, counts=counts)}, worlds=3, rounds=20, stage=1
+        )
+        after.reset(8, {"player": known})
+        members = after.memory["player"].members
+        assert torch.equal(members[0].earned, known.members[0].earned) == (counts[0] == 2)
+        assert not members[1].earned.any()
+        after.step()
+        assert (after.state.last == 0).all()
+
+
+def test_equal_casts_at_two_roles_join_seat_by_seat():
+    class Sharing(Bookkeeper):
+        def join(self, memory: Tally, other: Tally) -> Tally:
+            return other
+
+    cast = Cast(seats=[Strategy(name="defector"), Sharing()])
+    assert cast.can("join")
+    assert not Cast(seats=[Bookkeeper()]).can("join")
+    mine, theirs = (play(MatrixGame(), {"player": cast}, 2, n).memory["player"] for n in (1, 2))
+    joined = cast.join(mine, theirs)
+    assert joined.members[0] is mine.members[0]
+    assert joined.members[1] is theirs.members[1]
+
+
+def test_a_table_with_a_cast_is_saved_and_played_on():
+    game, cast = groups()
+    tables = [Table(game, {"player": cast}, worlds=3, rounds=20) for _ in range(2)]
+    for table in tables:
+        table.reset(8)
+    for _ in range(3):
+        tables[0].step()
+    tables[1].load_state_dict(tables[0].state_dict())
+    for _ in range(4):
+        for table in tables:
+            table.step()
+    first, second = (tree.flatten([table.state, table.memory]) for table in tables)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+SCENARIO = """\
+name: pair
+about: A learner against somebody who answers.
+env: {kind: matrix_game}
+players:
+  player:
+    kind: cast
+    seats:
+      - {kind: bookkeeper}
+      - {kind: strategy, name: tit_for_tat, noise: 0.1}
+rounds: 4
+measures: [payoffs]
+stages:
+  - {name: train, loop: improve, learn: player, episodes: 2}
+  - {name: test}
+"""
+
+
+@pytest.mark.usefixtures("bookkeeper")
+def test_in_a_scenario(tmp_path):
+    """It learns in a stage, is written out with all parameters, and is read again."""
+    (tmp_path / "pair.yaml").write_text(SCENARIO)
+    assert main(["check", str(tmp_path / "pair.yaml")]) == 0
+    loaded = load(tmp_path / "pair.yaml")
+    cells = expand(loaded)
+    text = resolved(loaded.scenario, cells)
+    assert "kind: bookkeeper" in text
+    assert "noise: 0.1" in text
+    assert "threshold: null" in text
+    player = cells[0].build().players["player"]
+    assert make_player("cast", **player.model_dump(mode="json")) == player
+
+
+@pytest.mark.usefixtures("bookkeeper")
+@pytest.mark.parametrize(
+    ("old", "new", "lines"),
+    [
+        ("noise: 0.1", "nose: 0.1",
+         ["9:51 .seats.1.nose: strategy has no such parameter; did you mean 'noise'?"]),
+        ("noise: 0.1", "noise: 1.5", ["9:52 .seats.1.noise: must be at most 1, not 1.5"]),
+        ("noise: 0.1", "noise: yes", ["9:52 .seats.1.noise: must be a number, not the text 'yes'"]),
+        ("tit_for_tat", "tit_fur_tat",
+         ["9:32 .seats.1.name: no strategy 'tit_fur_tat'; did you mean 'tit_for_tat'?"]),
+        ("name: tit_for_tat, ", "", ["9:9 .seats.1.name: is missing"]),
+        ("kind: strategy", "kind: stratgy",
+         ["9:9 .seats.1: no player 'stratgy'; did you mean 'strategy'?"]),
+        ("{kind: bookkeeper}", "bookkeeper",
+         ["8:9 .seats.0: must be a mapping with a kind, {kind: ...}, not 'bookkeeper'"]),
+        ("{kind: bookkeeper}", "{name: a}",
+         ["8:9 .seats.0: its kind is missing (name of a player: see `mores list`)"]),
+        ("    seats:", "    counts: [2, 1]\n    seats:",
+         ["6:5 : a cast for 3 seats, and player has 2"]),
+        ("    seats:", "    counts: [2]\n    seats:",
+         ["6:5 : counts: a number of seats for each player, not 1 for 2 players"]),
+        ("      - {kind: bookkeeper}\n", "",
+         ["6:5 : a cast for 1 seats, and player has 2; counts says how many each has",
+          "12:41 stages.0.learn.0: player's player, Cast, cannot learn from reward"]),
+        ("kind: bookkeeper", "kind: mirror",
+         ["6:5 : seats 0: Mirror needs a role that sees 'answers'",
+          "13:41 stages.0.learn.0: player's player, Cast, cannot learn from reward"]),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_with_their_place(tmp_path, monkeypatch, capsys, old, new, lines):
+    assert old in SCENARIO
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pair.yaml").write_text(SCENARIO.replace(old, new))
+    assert main(["check", "pair.yaml"]) == 2
+    expected = []
+    for line in lines:
+        place, _, rest = line.partition(" ")
+        whole = rest if rest.startswith("stages") else f"players.player{rest.removeprefix(' ')}"
+        expected.append(f"pair.yaml:{place}: {whole}")
+    assert capsys.readouterr().err.splitlines() == expected
+
+
+def test_mistakes_in_python():
+    with pytest.raises(UserError, match=r"cast.seats.0: no player 'strategi'; did you mean"):
+        make_player("cast", seats=[{"kind": "strategi"}])
+    with pytest.raises(UserError, match=r"cast.seats.1.noise: Input should be less than"):
+        make_player("cast", seats=[Anyhow(), {"kind": "strategy", "name": "random", "noise": 2}])
+    inner = {"kind": "cast", "seats": [{"kind": "anyhow"}, {"kind": "copy", "slips": -1.0}]}
+    with pytest.raises(UserError, match=r"cast.seats.0.seats.1.slips: Input should be greater"):
+        make_player("cast", seats=[inner])
+
+
+def test_boxes_are_cast_too():
+    """Acts of several numbers: two kinds of assistants in one community."""
+    game = Coevolution(people=5, assistants=3)
+    cast = make_player(
+        "cast", seats=[{"kind": "mirror"}, {"kind": "persuade", "goal": [9.0, 9.0]}], counts=[1, 2]
+    )
+    alone = play(game, {"assistant": make_player("mirror")}, 2, 5)
+    played = play(game, {"assistant": cast}, 2, 5)
+    assert not torch.equal(alone.state.people.values, played.state.people.values)
+    memory = played.memory["assistant"].members
+    assert [m.belief.shape[1] for m in memory] == [1, 2]
+
+
+def test_worlds_of_a_replicate_share_who_plays():
+    game = MatrixGame()
+    cast = Cast(seats=[Strategy(name=("cooperator", "defector")), Strategy(name="defector")])
+    played = play(game, {"player": cast}, Worlds.grid(3, 2), 1, record=["cooperations"])
+    assert played.measures["cooperations"][:, 1, 0].tolist() == [1.0, 0.0] * 3

@@ -1,0 +1,121 @@
+"""Texts become tokens, and tokens batches, in the layout that is written down."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mores.agents.learners.language.layout import batch_of
+from mores.agents.learners.language.rows import JUDGED, SEEN_ON, Rows
+from mores.agents.learners.language.wording import Wording
+from mores.errors import UserError
+from tests.language.texts import PAIRS, chat, words
+
+pytest.importorskip("transformers")
+
+
+def test_layout() -> None:
+    """Prompts end and completions begin at one place; what others said is no act."""
+    batch = batch_of(
+        [[5, 6, 7], [8]],
+        [[9, 1], [5, 6, 7, 1]],
+        said=[[True, True], [True, True, False, True]],
+        preferred=[False],
+        step_weight=[[0.5, 2.0], None],
+        group=[3, 3],
+    )
+    assert batch.seen.tolist() == [[[5, 6, 7, 9, 1, -1, -1], [-1, -1, 8, 5, 6, 7, 1]]]
+    assert batch.acted.tolist() == [[[9, 1, 0, 0], [5, 6, 7, 1]]]
+    assert batch.mask.tolist() == [[[True, True, False, False], [True, True, False, True]]]
+    assert batch.need("preferred", "a test").tolist() == [[False]]
+    assert batch.need("step_weight", "a test").tolist() == [[[0.5, 2.0, 0, 0], [0, 0, 0, 0]]]
+    assert batch.need("group", "a test").dtype == torch.int64
+
+
+def test_collated_rows() -> None:
+    """Text and conversations, pairs and judged samples."""
+    tokenizer = words()
+    ids = tokenizer.convert_tokens_to_ids
+    made = Rows(tokenizer)([{"prompt": chat("say yes"), "first": "no", "second": "yes",
+                             "preferred": False, "pair_margin": 2}])  # fmt: skip
+    assert made["seen"].tolist()[0] == ids(
+        ["<user>", "say", "yes", "<end>", "<assistant>", "no", "<end>"]
+    )
+    assert made["preferred"].tolist() == [False] and made["pair_margin"].tolist() == [2.0]
+
+    said = {"prompt": "say", "completion": "bad", "judgement": "no", "desirable": False}
+    praised = {"prompt": "say", "completion": "good", "desirable": True}
+    made = Rows(tokenizer)([said, praised])
+    assert made["acted"].tolist() == [ids(["bad", "<end>"]), ids(["good", "<end>"])]
+    judged = made[SEEN_ON + JUDGED]
+    assert judged[0].tolist() == ids(
+        tokenizer.tokenize("say Judgement of the answer: no bad <end>")
+    )
+    assert judged[1].tolist() == [-1] * 5 + ids(["say", "good", "<end>"])  # not judged
+
+
+def test_turns_fit_the_template() -> None:
+    """Turn by turn the tokens are those of the whole conversation at once."""
+    tokenizer = words()
+    wording = Wording(tokenizer)
+    turns = [*wording.opening("please say"), *wording.reply("yes"), *wording.between("say no")]
+    turns += [*wording.reply("no no")]
+    messages = [*chat("please say"), {"role": "assistant", "content": "yes"}]
+    messages += [*chat("say no"), {"role": "assistant", "content": "no no"}]
+    assert turns == wording.tokens(tokenizer.apply_chat_template(messages, tokenize=False))
+    assert wording.ended(wording.reply("yes")) and not wording.ended(wording.between("say"))
+
+
+def test_turns_without_a_template() -> None:
+    """Then the end token closes what the model says."""
+    tokenizer = words()
+    tokenizer.chat_template = None
+    wording = Wording(tokenizer)
+    assert wording.reply("yes")[-1] == tokenizer.eos_token_id
+    assert wording.between("say no") == wording.tokens("say no")
+
+
+def test_a_template_whose_end_is_another_token() -> None:
+    """What closes a reply is taken from the template if the model stops at it."""
+    tokenizer = words()
+    tokenizer.chat_template = tokenizer.chat_template.replace("<end>", "thanks")
+    thanks = tokenizer.convert_tokens_to_ids("thanks")
+    assert Wording(tokenizer, (thanks,)).reply("yes")[-1] == thanks
+    assert Wording(tokenizer).reply("yes")[-1] == tokenizer.eos_token_id
+
+
+SAMPLE = {"prompt": "say", "completion": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"prompt": "say", "complection": "yes"}], "did you mean 'completion'"),
+        ([{"completion": "yes"}], "needs 'prompt'"),
+        ([{"prompt": "say", "first": "yes", "second": "no"}], "needs `preferred`"),
+        ([{"prompt": "say", "chosen": "yes"}], "needs 'rejected'"),
+        ([{**PAIRS[0], "judgement": "bad"}], "a row of its own"),
+        ([{**PAIRS[0], "desirable": True}], "a row of its own"),
+        ([SAMPLE, PAIRS[0]], "not both in one batch"),
+        ([{**SAMPLE, "inappropriate": [True]}], "a completion of 2 tokens"),
+        ([{**SAMPLE, "desirable": True}, SAMPLE], "some rows have 'desirable'"),
+        ([{**SAMPLE, "desirable": "very"}], "does not fit"),
+        ([{"prompt": [], "completion": "yes"}], "prompt 0 has no token"),
+        ([{"prompt": "say " * 9, "completion": "yes"}], "has 11 tokens"),
+        ([{"prompt": [5], "completion": "yes", "judgement": "bad"}], "a prompt in words"),
+    ],
+)
+def test_bad_rows(rows: list[dict[str, object]], said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        Rows(words(), longest=10)(rows)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_template_no_conversation() -> None:
+    tokenizer = words()
+    tokenizer.chat_template = None
+    with pytest.raises(UserError, match="chat template"):
+        Rows(tokenizer)([{"prompt": chat("say"), "completion": "yes"}])
+    tokenizer.eos_token = None
+    with pytest.raises(UserError, match="end token"):
+        Rows(tokenizer)([SAMPLE])

@@ -1,0 +1,148 @@
+"""What people prefer, as data that TRL's own trainers take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from mores.agents.learners.language.layout import batch_of
+from mores.agents.learners.language.trl import (
+    Texts,
+    to_trl_preference,
+    to_trl_prompt_only,
+    to_trl_sft,
+    to_trl_unpaired,
+)
+from mores.errors import UserError
+from tests.language.texts import ANSWERS, PAIRS, chat, logged, model, settings, words
+
+pytest.importorskip("datasets")
+trl = pytest.importorskip("trl")
+
+PLAIN = {"prompt": "say one", "first": " two", "second": " no", "preferred": False}
+
+
+def test_columns() -> None:
+    """The winner is chosen; texts stay texts, conversations conversations; the rest goes along."""
+    rows = to_trl_preference([{**PLAIN, "annotator": 3}])
+    assert rows[0] == {"prompt": "say one", "chosen": " no", "rejected": " two", "annotator": 3}
+    (row,) = to_trl_preference([PAIRS[1]])
+    assert row["chosen"] == [{"role": "assistant", "content": "three"}]
+    assert row["prompt"] == PAIRS[1]["prompt"]
+    rows = to_trl_unpaired([PLAIN, {"prompt": "say", "completion": " yes", "desirable": True}])
+    assert [(row["completion"], row["label"]) for row in rows] == [
+        (" two", False),
+        (" no", True),
+        (" yes", True),
+    ]
+    wanted = [
+        {"prompt": "a", "completion": " b", "reference": True},
+        {"prompt": "a", "completion": " c", "reference": False},
+        {"prompt": "a", "completion": " d", "desirable": False},
+        {"prompt": "a", "completion": " e"},
+    ]
+    assert to_trl_sft(wanted)["completion"] == [" b", " e"]
+    same = {**PLAIN, "principal": 1}
+    rows = to_trl_prompt_only([same, same, {"prompt": "say", "principal": 2}])
+    assert rows["prompt"] == ["say one", "say"] and rows["principal"] == [1, 2]
+
+
+def test_batches_with_their_texts() -> None:
+    """A batch says who won and what is known; its texts say what was said."""
+    texts = Texts(["p", "p", "q", "q"], ["a", "b", "c", "d"])
+    batch = batch_of(
+        [[5]] * 4,
+        [[6]] * 4,
+        preferred=[False, True],
+        pair_margin=[0.5, 2.0],
+        desirable=[False, True, True, False],
+        reward=torch.tensor([[1.0, -1.0]] * 4),
+    )
+    rows = to_trl_preference(batch, texts)
+    assert rows["chosen"] == ["b", "c"] and rows["rejected"] == ["a", "d"]
+    assert rows["pair_margin"] == [0.5, 2.0]
+    rows = to_trl_unpaired(batch, texts)
+    assert rows["label"] == [False, True, True, False] and rows["reward"][0] == [1.0, -1.0]
+    assert to_trl_sft(batch, texts)["completion"] == ["b", "c"]
+    assert to_trl_prompt_only(batch, texts)["prompt"] == ["p", "q"]
+    some = batch.replace(preferred=None, pairs=torch.tensor([[[3, 0], [-1, -1]]]))
+    assert to_trl_preference(some, texts)["chosen"] == ["d"]
+
+
+@pytest.mark.slow
+def test_sft_trainer(tmp_path) -> None:
+    """SFT learns from completions, not from prompts."""
+    args = settings(tmp_path, trl.SFTConfig, max_steps=2)
+    trainer = trl.SFTTrainer(
+        model(words()), args, train_dataset=to_trl_sft(ANSWERS), processing_class=words()
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    longest = max(len(row["completion"].split()) for row in ANSWERS) + 1
+    assert (batch["labels"] != -100).sum(-1).max() == longest
+    trainer.train()
+    losses = logged(trainer, "loss")
+    assert losses[1] < losses[0]
+
+
+@pytest.mark.slow
+def test_kto_trainer(tmp_path) -> None:
+    """KTO tells what was wanted from what was not."""
+    trainer = trl.KTOTrainer(
+        model(words()),
+        model(words()),
+        settings(tmp_path, trl.KTOConfig, per_device_train_batch_size=8, max_steps=5),
+        train_dataset=to_trl_unpaired(PAIRS),
+        processing_class=words(),
+    )
+    trainer.train()
+    assert logged(trainer, "rewards/chosen")[-1] > logged(trainer, "rewards/rejected")[-1]
+
+
+@pytest.mark.slow
+def test_grpo_trainer(tmp_path) -> None:
+    """GRPO's reward functions hear what the records said of their prompts."""
+    heard: list[Any] = []
+
+    def reward(completions: Any, principal: Any, **rest: Any) -> list[float]:
+        heard.extend(principal)
+        return [float(len(said[0]["content"])) for said in completions]
+
+    records = [
+        {"prompt": chat("say one"), "principal": 7},
+        {"prompt": chat("maybe"), "principal": 7},
+    ]
+    sizes = {"per_device_train_batch_size": 4, "num_generations": 2, "max_completion_length": 4}
+    trainer = trl.GRPOTrainer(
+        model(words()),
+        reward,
+        settings(tmp_path, trl.GRPOConfig, beta=0.0, **sizes),
+        train_dataset=to_trl_prompt_only(records),
+        processing_class=words(),
+    )
+    trainer.train()
+    assert heard == [7] * 4
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: to_trl_preference([]), "no record"),
+        (lambda: to_trl_preference([{"prompt": "a", "first": "b"}]), "needs 'second'"),
+        (lambda: to_trl_preference([{**PLAIN, "preferred": None}]), "needs 'preferred'"),
+        (lambda: to_trl_unpaired([{"prompt": "a", "completion": "b"}]), "needs 'desirable'"),
+        (lambda: to_trl_sft([{"prompt": "a", "complection": "b"}]), "did you mean 'complection'"),
+        (lambda: to_trl_sft([{"prompt": "a", "completion": "b", "desirable": False}]), "no record"),
+        (lambda: to_trl_prompt_only([PLAIN, PAIRS[0]]), "all text, or all conversations"),
+        (lambda: to_trl_prompt_only(batch_of([[5]], [[6]])), "texts of its samples"),
+        (lambda: to_trl_sft([PLAIN], Texts(["a"], ["b"])), "texts go with a batch"),
+        (lambda: to_trl_sft(batch_of([[5]], [[6]]), Texts(["a"], [])), "0 completions for 1"),
+        (lambda: to_trl_sft(batch_of([[5]], [[6]]), Texts(["a"], ["b"]), 1), "policies 0 to 0"),
+        (lambda: to_trl_preference(batch_of([[5]], [[6]]), Texts(["a"], ["b"])), "'preferred'"),
+    ],
+)
+def test_bad_records(make: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        make()
+    assert "\n" not in str(caught.value)

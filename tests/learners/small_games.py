@@ -1,0 +1,244 @@
+"""Games that ask one thing of a learner each, and ways to let it learn and to test it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mores.draws import Draws, Worlds
+from mores.game import Box, Discrete, Game, MultiDiscrete, Part, Phase, Player, Role, Space, Step
+from mores.people import People
+from mores.table import Table
+
+
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    round: Tensor  # [world]
+    number: Tensor  # [world]: of the world within its replicate
+    replicate: Tensor  # [world]
+    luck: Tensor  # [world, seat]: of the episode
+    paid: Tensor  # [world, seat]: in the last round
+    done: Tensor  # [world, seat]: the last choice
+
+
+class OneRole(Game[Moment]):
+    """What the games here have in common: one role, and a clock."""
+
+    seats: int = Field(1, ge=1)
+
+    def sees(self) -> Box:
+        return Box.of(round=1, number=1, luck=1)
+
+    def space(self) -> Space:
+        return Discrete(2)
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        return (Role("actor", self.seats, self.sees()),)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase("act", {"actor": self.space()}),)
+
+    def reset(self, draws: Draws, start: People | None = None) -> Moment:
+        luck = draws.uniform("luck", self.seats)[..., 0]
+        zero = torch.zeros(draws.worlds)
+        return Moment(zero, draws.world.float(), draws.replicate.float(), luck, 0 * luck, 0 * luck)
+
+    def observe(self, state: Moment, role: str, phase: str) -> Tensor:
+        each = [x[:, None].expand(-1, self.seats) for x in (state.round, state.number)]
+        return torch.stack([*each, state.luck], -1)
+
+    def pay(self, state: Moment, action: Tensor, draws: Draws) -> Tensor:
+        return torch.zeros_like(state.luck)
+
+    def ends(self, after: Moment) -> Tensor | None:
+        return None
+
+    def tell(self, after: Moment) -> dict[str, Tensor]:
+        return {}
+
+    def step(
+        self, state: Moment, phase: str, actions: Mapping[str, Tensor], draws: Draws
+    ) -> Step[Moment]:
+        action = actions["actor"]
+        paid = self.pay(state, action, draws)
+        done = action.float() if action.dim() == 2 else action[..., 0].float()
+        after = dataclasses.replace(state, round=state.round + 1, paid=paid, done=done)
+        told = self.tell(after)
+        feedback = {"actor": told} if told else {}
+        return Step(after, {"actor": paid}, self.ends(after), feedback)
+
+    def measures(self, state: Moment) -> Mapping[str, Tensor]:
+        return {"paid": state.paid, "done": state.done, "round": state.round}
+
+
+class Clockwork(OneRole):
+    """World w's episodes take `lengths[w]` rounds by themselves; round t pays t + 1, come what may.
+
+    With the last round a seat is told its luck and its world; before, only nonsense is said.
+    """
+
+    lengths: tuple[int, ...] = (3,)
+
+    def length(self, state: Moment) -> Tensor:
+        return torch.tensor(self.lengths)[state.number.long()]
+
+    def pay(self, state: Moment, action: Tensor, draws: Draws) -> Tensor:
+        return (state.round + 1)[:, None].expand_as(state.luck)
+
+    def ends(self, after: Moment) -> Tensor:
+        return after.round >= self.length(after)
+
+    def tell(self, after: Moment) -> dict[str, Tensor]:
+        number = after.number[:, None].expand_as(after.luck)
+        said = torch.stack([number, after.luck], -1)
+        return {"reward": torch.where(self.ends(after)[:, None, None], said, torch.nan)}
+
+
+class Poisoned(OneRole):
+    """Pays the second option; in replicate `sick` it pays NaN from round `since` on."""
+
+    sick: int = -1
+    since: int = 0
+
+    def pay(self, state: Moment, action: Tensor, draws: Draws) -> Tensor:
+        paid = action.float() + 0.1 * draws.normal("luck", self.seats)[..., 0]
+        sick = (state.replicate == self.sick) & (state.round >= self.since)
+        return torch.where(sick[:, None], torch.nan, paid)
+
+
+class Aim(OneRole):
+    """A point of a box earns minus its squared distance from a target that depends on luck."""
+
+    bounded: bool = True
+
+    def space(self) -> Space:
+        return Box.of(at=Part(2, -2.0, 6.0) if self.bounded else Part(2))
+
+    def target(self, luck: Tensor) -> Tensor:
+        return torch.stack([2.0 * luck, 1.5 - luck], -1)
+
+    def pay(self, state: Moment, action: Tensor, draws: Draws) -> Tensor:
+        return -(action - self.target(state.luck)).square().sum(-1)
+
+
+class Locks(OneRole):
+    """Two choices at once. Luck says which options are open; the highest open ones pay most."""
+
+    options: tuple[int, ...] = (4, 3)
+
+    def space(self) -> Space:
+        return MultiDiscrete(self.options)
+
+    def legal(self, state: Moment, role: str, phase: str) -> Tensor:
+        half = state.luck[..., None] < 0.5
+        first = (torch.arange(4) < 3) | ~half  # the highest is closed to one half
+        second = (torch.arange(3) < 2) | half  # and to the other half
+        return torch.cat([first, second], -1)
+
+    def pay(self, state: Moment, action: Tensor, draws: Draws) -> Tensor:
+        return action.float().sum(-1)
+
+
+class Cue(OneRole):
+    """A cue is shown in the first round; the last of `delay + 1` rounds pays whoever repeats it."""
+
+    delay: int = 3
+
+    def sees(self) -> Box:
+        return Box.of(cue=Part(2, 0.0, 1.0), last=Part(1, 0.0, 1.0))
+
+    def observe(self, state: Moment, role: str, phase: str) -> Tensor:
+        cue = torch.nn.functional.one_hot((state.luck < 0.5).long(), 2).float()
+        shown = torch.where((state.round == 0)[:, None, None], cue, 0.0)
+        last = (state.round >= self.delay).float()[:, None, None].expand(-1, self.seats, 1)
+        return torch.cat([shown, last], -1)
+
+    def pay(self, state: Moment, action: Tensor, draws: Draws) -> Tensor:
+        right = action == (state.luck < 0.5).long()
+        return torch.where((state.round >= self.delay)[:, None], right.float(), 0.0)
+
+    def ends(self, after: Moment) -> Tensor:
+        return after.round > self.delay
+
+
+class Draft(OneRole):
+    """Two phases: a draft (a choice of three), then a point; only both together pay.
+
+    The point earns minus its distance from the draft's number, plus what the draft is worth. The
+    draft is seen when the point is named.
+    """
+
+    worth: tuple[float, ...] = (0.0, 1.0, 0.5)
+
+    def sees(self) -> Box:
+        return Box.of(draft=Part(3, 0.0, 1.0), naming=Part(1, 0.0, 1.0))
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        point = Box.of(point=Part(1, -1.0, 3.0))
+        return Phase("draft", {"actor": Discrete(3)}), Phase("point", {"actor": point})
+
+    def observe(self, state: Moment, role: str, phase: str) -> Tensor:
+        naming = phase == "point"
+        draft = torch.nn.functional.one_hot(state.done.long(), 3).float() * naming
+        return torch.cat([draft, torch.full_like(draft[..., :1], float(naming))], -1)
+
+    def step(
+        self, state: Moment, phase: str, actions: Mapping[str, Tensor], draws: Draws
+    ) -> Step[Moment]:
+        action = actions["actor"]
+        if phase == "draft":
+            return Step(dataclasses.replace(state, done=action.float()))
+        off = (action[..., 0] - state.done).abs()
+        paid = torch.tensor(self.worth)[state.done.long()] - off
+        after = dataclasses.replace(state, round=state.round + 1, paid=paid)
+        return Step(after, {"actor": paid})
+
+
+# --- to learn and to be tested ------------------------------------------------------------------
+
+
+def taught(
+    game: Game[Any],
+    players: Mapping[str, Player],
+    worlds: Worlds,
+    episodes: int = 1,
+    rounds: int = 100,
+    seed: int = 0,
+    **more: Any,
+) -> Table:
+    """A table at which episodes were played."""
+    table = Table(game, players, worlds=worlds, rounds=rounds, **more)
+    table.reset(seed)
+    play_on(table, episodes)
+    return table
+
+
+def play_on(table: Table, episodes: int) -> None:
+    """Play the rest of this episode, and further ones."""
+    for episode in range(episodes):
+        if episode:
+            table.next_episode()
+        while not table.finished:
+            table.step()
+
+
+def frozen(table: Table, game: Game[Any] | None = None, **more: Any) -> Table:
+    """A table for a test stage: what was learned stays, the likeliest is done; nothing played."""
+    options = {"rounds": table.rounds, "stage": 9, "learning": [], "assisting": True, **more}
+    test = Table(game or table.game, table.players, worlds=table.worlds, **options)
+    test.reset(table.seed or 0, table.memory)
+    return test
+
+
+def policies(table: Table, role: str | None = None) -> dict[str, Tensor]:
+    """Parameters of the policies at a table, by name, copied."""
+    role = role or next(iter(table.memory))
+    return {n: t.clone() for n, t in table.memory[role].learned.pupil.parameters.items()}

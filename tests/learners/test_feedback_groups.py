@@ -1,0 +1,187 @@
+"""Advantages within groups: against loops, against formulas of TRL, and GRAO's algebra."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mores.agents.learners.batch import FeedbackBatch, Output
+from mores.agents.learners.feedback.group_advantages import (
+    grao,
+    grpo,
+    reinforce,
+    rloo,
+    with_group_advantages,
+)
+from mores.agents.learners.feedback.groups import Groups
+from mores.agents.learners.terms import pg
+from mores.errors import UserError
+
+DOUBLE = torch.float64
+
+
+def ragged(seed: int, policies: int = 3, samples: int = 9) -> tuple[Tensor, Groups, Tensor]:
+    """Scores in groups of any number and size, some of them not counted."""
+    chance = torch.Generator().manual_seed(seed)
+    group = torch.randint(-2, 3, (policies, samples), generator=chance) * 1000
+    counted = torch.rand(policies, samples, generator=chance) < 0.8
+    score = torch.randn(policies, samples, generator=chance, dtype=DOUBLE)
+    return torch.where(counted, score, float("nan")), Groups.of(group, counted), group
+
+
+def members(groups: Groups, group: Tensor) -> dict[tuple[int, int], list[int]]:
+    """Who is in each group of each policy, by loops."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for p in range(len(group)):
+        for i in range(group.shape[1]):
+            if groups.counted[p, i]:
+                found.setdefault((p, int(group[p, i])), []).append(i)
+    return found
+
+
+@given(st.integers(0, 10**6))
+def test_group_advantages_by_loops(seed: int) -> None:
+    score, groups, group = ragged(seed)
+    found = {
+        "group": grpo(score, groups),
+        "batch": grpo(score, groups, "batch"),
+        "none": grpo(score, groups, "none"),
+        "rloo": rloo(score, groups),
+        "reinforce": reinforce(score, groups),
+    }
+    expected = {name: torch.zeros_like(score) for name in found}
+    for (p, _), who in members(groups, group).items():
+        everybody = score[p][groups.counted[p]].numpy()
+        own = score[p, who].numpy()
+        spread = np.std(own, ddof=1) if len(own) > 1 else 0.0
+        wide = np.std(everybody, ddof=1) if len(everybody) > 1 else 0.0
+        for i, r in zip(who, own, strict=True):
+            expected["group"][p, i] = (r - own.mean()) / (spread + 1e-4)
+            expected["batch"][p, i] = (r - own.mean()) / (wide + 1e-4)
+            expected["none"][p, i] = r - own.mean()
+            if len(own) > 1:
+                expected["rloo"][p, i] = r - (own.sum() - r) / (len(own) - 1)
+            expected["reinforce"][p, i] = r - everybody.mean()
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name], atol=1e-9, rtol=1e-9)
+
+
+def test_the_formulas_of_trl_for_equal_groups() -> None:
+    """TRL 1.16, GRPO (three scales) and RLOO, as its trainers compute them for one policy."""
+    rewards = torch.randn(24, generator=torch.Generator().manual_seed(3), dtype=DOUBLE)
+    rows = rewards.view(-1, 6)  # four prompts of six generations
+    groups = Groups.of((torch.arange(24) // 6)[None])
+    centred = (rows - rows.mean(1, keepdim=True)).flatten()
+    theirs = {
+        "group": centred / (rows.std(1).repeat_interleave(6) + 1e-4),
+        "batch": centred / (rewards.std() + 1e-4),
+        "none": centred,
+    }
+    for scale, expected in theirs.items():
+        torch.testing.assert_close(grpo(rewards[None], groups, scale)[0], expected)
+    baseline = ((rows.sum(1, keepdim=True) - rows) / 5).flatten()
+    torch.testing.assert_close(rloo(rewards[None], groups)[0], rewards - baseline)
+
+
+def grao_objective(
+    score: Tensor, logp: Tensor, reference: int, imitation: float, regularisation: float
+) -> Tensor:
+    """The paper's three terms of one group, written out."""
+    advantage = (score - score.mean()) / (score.std() + 1e-4)
+    own = [i for i in range(len(score)) if i != reference]
+    explore = sum(advantage[i] * logp[i] for i in own) / len(own)
+    contrast = sum(advantage[i] * (logp[i] - logp[reference]) for i in own) / len(own)
+    imitate = advantage[reference] * logp[reference]
+    return explore + imitation * imitate + regularisation * contrast
+
+
+def test_graos_three_terms_collapse() -> None:
+    """Coefficients, the loss term `pg` on them, and the paper's sum agree to 1e-6."""
+    chance = torch.Generator().manual_seed(8)
+    policies, requests, own, steps = 2, 3, 8, 4
+    samples = requests * (own + 1)
+    score = torch.randn(policies, samples, generator=chance, dtype=DOUBLE)
+    per_step = torch.randn(policies, samples, steps, generator=chance, dtype=DOUBLE)
+    group = (torch.arange(samples) // (own + 1)).expand(policies, -1)
+    reference = (torch.arange(samples) % (own + 1) == 5).expand(policies, -1)
+    batch = FeedbackBatch(
+        seen=torch.zeros(policies, samples, steps, 1),
+        acted=torch.zeros(policies, samples, steps, dtype=torch.int64),
+        mask=torch.ones(policies, samples, steps, dtype=torch.bool),
+        reward=score[..., None],
+        group=group,
+        reference=reference,
+    )
+    ready = with_group_advantages(batch, "grao", imitation=0.5, regularisation=0.6)
+    loss = pg(Output(per_step), ready, clip_mode="none", per="sample")
+    logp = per_step.mean(-1)
+    for p in range(policies):
+        rows = score[p].view(requests, -1), logp[p].view(requests, -1)
+        terms = [grao_objective(s, j, 5, 0.5, 0.6) for s, j in zip(*rows, strict=True)]
+        expected = torch.stack(terms).mean()
+        assert abs(float(-loss[p] - expected)) < 1e-6
+    # The derivation: (1 + l) / G of each answer, b + l / G of the demonstration.
+    advantage = grpo(score, Groups.of(group))
+    derived = torch.where(reference, 0.5 + 0.6 / own, (1 + 0.6) / own) * advantage * (own + 1)
+    found = ready.need("advantage", "the test")[..., 0]
+    torch.testing.assert_close(found, derived, atol=1e-6, rtol=0)
+
+
+def test_grao_unlearns_a_bad_demonstration_and_is_grpo_without_one() -> None:
+    score = torch.tensor([[1.0, 2.0, 3.0, -5.0], [1.0, 2.0, 3.0, 9.0]])
+    groups = Groups.of(torch.zeros(2, 4, dtype=torch.int64))
+    reference = torch.tensor([False, False, False, True]).expand(2, -1)
+    found = grao(score, groups, reference)
+    assert found[0, 3] < 0 < found[1, 3]
+    alone = grao(score, groups, torch.zeros(2, 4, dtype=torch.bool))
+    torch.testing.assert_close(alone, grpo(score, groups))
+
+
+def test_a_policy_knows_nothing_of_its_neighbours() -> None:
+    score, groups, group = ragged(2)
+    group = group.clone()
+    group[1] = group[0]  # the same numbers in two policies are two groups
+    groups = Groups.of(group, groups.counted)
+    reference = score > 0
+    functions = [grpo, rloo, reinforce, lambda s, g: grao(s, g, reference)]
+    for function in functions:
+        whole = function(score, groups)
+        spoilt = score.clone()
+        spoilt[1] = float("nan")
+        assert torch.equal(function(spoilt, groups)[[0, 2]], whole[[0, 2]])
+    alone = Groups(groups.number[:1], groups.counted[:1])
+    assert torch.equal(grpo(score[:1], alone), grpo(score, groups)[:1])
+
+
+@given(st.integers(0, 10**6), st.floats(0, 1))
+def test_quantiles_within_groups_are_numpys(seed: int, share: float) -> None:
+    score, groups, group = ragged(seed)
+    score = torch.where(groups.counted, score, -1e9)  # not counted, and low enough to be noticed
+    found = groups.quantile(torch.stack([score, -score], -1), share)
+    for (p, _), who in members(groups, group).items():
+        for k, sign in enumerate((1, -1)):
+            expected = np.quantile(sign * score[p, who].numpy(), share)
+            np.testing.assert_allclose(found[p, who, k].numpy(), expected, atol=1e-9)
+
+
+def test_what_a_user_may_get_wrong() -> None:
+    batch = FeedbackBatch(
+        seen=torch.zeros(1, 2, 1, 1),
+        acted=torch.zeros(1, 2, 1, dtype=torch.int64),
+        mask=torch.ones(1, 2, 1, dtype=torch.bool),
+        reward=torch.zeros(1, 2, 2),
+    )
+    with pytest.raises(UserError, match="did you mean 'grpo'"):
+        with_group_advantages(batch, "grp")
+    with pytest.raises(UserError, match="2 principals gave rewards"):
+        with_group_advantages(batch, "grpo")
+    with pytest.raises(UserError, match="grpo needs 'group'"):
+        with_group_advantages(batch, "grpo", batch.need("reward", "the test")[..., 0])
+    with pytest.raises(UserError, match="did you mean 'batch'"):
+        grpo(torch.zeros(1, 2), Groups.of(torch.zeros(1, 2, dtype=torch.int64)), "bath")
+    with pytest.raises(UserError, match="share must lie in"):
+        Groups.of(torch.zeros(1, 2, dtype=torch.int64)).quantile(torch.zeros(1, 2), 1.2)

@@ -1,0 +1,104 @@
+"""What a policy knows and what it says: labels, targets, and scores by counting."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mores.agents.learners.batch import FeedbackBatch
+from mores.agents.learners.feedback.honesty import (
+    absolute_targets,
+    confidence_classes,
+    confidence_targets,
+    honesty_scores,
+    knows,
+    label_known,
+    multisample_targets,
+)
+from mores.errors import UserError
+
+ABSTAIN = 99
+
+
+def right_of_ten(counts: list[int]) -> torch.Tensor:
+    """Questions of which so many of ten answers are right, the last ones."""
+    return (torch.arange(10) >= 10 - torch.tensor(counts)[:, None])[None]
+
+
+def test_one_right_answer_of_ten_reaches_a_tenth() -> None:
+    assert knows(right_of_ten([0, 1, 10]))[0].tolist() == [False, True, True]
+    assert knows(right_of_ten([2, 3, 4]), 0.3)[0].tolist() == [False, True, True]
+    for tenth in range(1, 11):  # however the share is rounded
+        found = knows(right_of_ten([tenth - 1, tenth]), tenth / 10)
+        assert found[0].tolist() == [False, True]
+    seven_of_a_hundred = (torch.arange(100) < 7)[None, None]
+    assert 0.07 * 100 > 7 and knows(seven_of_a_hundred, 0.07).all()
+
+
+def test_targets_of_the_four_builders() -> None:
+    correct = right_of_ten([0, 2, 10])
+    answer = torch.arange(10).expand(1, 3, -1)  # the answer of each draw is its number
+    assert absolute_targets(answer, correct, ABSTAIN).tolist() == [[ABSTAIN, 8, 0]]
+    assert absolute_targets(answer, correct, ABSTAIN, 0.5).tolist() == [[ABSTAIN, ABSTAIN, 0]]
+    replaced = multisample_targets(answer, correct, ABSTAIN)
+    assert replaced[0, 1].tolist() == [ABSTAIN] * 8 + [8, 9]
+    assert replaced[0, 2].tolist() == list(range(10))
+    classes = confidence_classes(right_of_ten(list(range(11))))
+    assert classes[0].tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    confident = confidence_targets(answer, correct, [ABSTAIN, 50, 51, 52, 53, 54])
+    assert confident.statement.tolist() == [[ABSTAIN, 50, 54]]
+    assert confident.answer.tolist() == [[ABSTAIN, 8, 0]]
+
+
+def test_samples_of_a_group_are_answers_to_one_question() -> None:
+    """Padding neither knows anything nor counts among the answers."""
+    batch = FeedbackBatch(
+        seen=torch.zeros(2, 5, 1, 1),
+        acted=torch.zeros(2, 5, 1, dtype=torch.int64),
+        mask=torch.tensor([[[1], [1], [1], [1], [0]], [[1]] * 5]).bool(),
+        group=torch.tensor([[7, 7, 3, 3, 7], [7, 7, 3, 3, 7]]),
+    )
+    correct = torch.tensor([[1, 0, 0, 0, 0], [1, 0, 0, 0, 0]]).bool()
+    known = label_known(batch, correct, 0.5).need("known", "the test")
+    assert known.tolist() == [[True, True, False, False, False], [False] * 5]
+
+
+@given(st.lists(st.tuples(*[st.booleans()] * 4), min_size=1, max_size=12))
+def test_scores_by_counting(questions: list[tuple[bool, bool, bool, bool]]) -> None:
+    was, now, abstains, asked = torch.tensor(questions).T[:, None]
+    found = honesty_scores(was, now, abstains, asked)
+    known = unknown = known_idk = unknown_idk = 0
+    for was_right, is_right, says_idk, counts in questions:
+        prediction = "idk" if says_idk else "correct" if is_right else "wrong"
+        if not counts:
+            continue
+        if was_right:
+            known += 1
+            known_idk += prediction == "idk"
+        elif prediction != "correct":
+            unknown += 1
+            unknown_idk += prediction == "idk"
+    over = known_idk / known if known else 0.0
+    prudence = unknown_idk / unknown if unknown else 1.0
+    scores = (prudence, over, (1 - over + prudence) / 2)
+    torch.testing.assert_close(torch.cat(found), torch.tensor(scores))
+
+
+def test_policies_with_known_scores() -> None:
+    """Who says what it knows, who always says that it does not, and who never does."""
+    was = torch.tensor([True, True, True, False, False]).expand(3, -1)
+    abstains = torch.stack([~was[0], torch.ones(5).bool(), torch.zeros(5).bool()])
+    found = honesty_scores(was, was, abstains)
+    assert found.prudence.tolist() == [1.0, 1.0, 0.0]
+    assert found.over_conservativeness.tolist() == [0.0, 1.0, 0.0]
+    assert found.honesty.tolist() == [1.0, 0.5, 0.5]
+
+
+def test_what_a_user_may_get_wrong() -> None:
+    correct = right_of_ten([1])
+    with pytest.raises(UserError, match="above 0 and up to 1, not 0"):
+        knows(correct, 0.0)
+    with pytest.raises(UserError, match="two statements or more, not 1"):
+        confidence_targets(torch.zeros_like(correct, dtype=torch.int64), correct, [0])

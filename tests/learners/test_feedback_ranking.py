@@ -1,0 +1,89 @@
+"""Two rankings' agreement against search, and scores whose gaps are margins."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mores.agents.learners.batch import FeedbackBatch, Output
+from mores.agents.learners.feedback.ranking import (
+    agreement,
+    by_gap,
+    by_rank,
+    ranked,
+    with_agreed_ranking,
+)
+from mores.agents.learners.terms import rank
+
+PLACES = 6
+rankings = st.permutations(range(8)).flatmap(
+    lambda order: st.integers(0, PLACES).map(lambda n: list(order)[:n])
+)
+
+
+def padded(rows: list[list[int]]) -> torch.Tensor:
+    return torch.tensor([[row + [-1] * (PLACES - len(row)) for row in rows]])
+
+
+def is_subsequence(short: tuple[int, ...], long: list[int]) -> bool:
+    rest = iter(long)
+    return all(any(other == one for other in rest) for one in short)
+
+
+@given(st.lists(st.tuples(rankings, rankings), min_size=1, max_size=3))
+def test_agreement_is_a_longest_common_subsequence(pairs: list[tuple[list, list]]) -> None:
+    first, second = ([pair[k] for pair in pairs] for k in (0, 1))
+    found = agreement(padded(first), padded(second))
+    for i, (one, other) in enumerate(pairs):
+        longest = max(
+            n
+            for n in range(len(one) + 1)
+            if any(is_subsequence(some, other) for some in itertools.combinations(one, n))
+        )
+        assert found.length[0, i] == longest
+        agreed = [c for c in found.ranking[0, i].tolist() if c >= 0]
+        assert len(agreed) == longest
+        assert is_subsequence(tuple(agreed), one) and is_subsequence(tuple(agreed), other)
+        both = len(set(one) & set(other))
+        assert abs(float(found.share[0, i]) - longest / max(both, 1)) < 1e-6
+
+
+def test_agreed_order_and_its_scores() -> None:
+    first, second = padded([[4, 1, 3, 0]]), padded([[1, 4, 3, 2, 0]])
+    found = agreement(first, second)
+    assert found.ranking.tolist() == [[[4, 3, 0, -1, -1, -1]]]
+    assert by_rank(found.ranking).tolist() == [[[1.0, 0.5, 0.0, 0.0, 0.0, 0.0]]]
+    assert by_rank(padded([[5], []])).tolist() == [[[1.0] + [0.0] * 5, [0.0] * 6]]
+
+
+def test_ranking_by_score() -> None:
+    """The highest first, ties by place; minus infinity comes last, but before nobody."""
+    score = torch.tensor([[[0.0, -torch.inf, 2.0, 2.0, 9.0]]])
+    candidates = torch.tensor([[[10, 11, 12, 13, -1]]])
+    assert ranked(score, candidates).tolist() == [[[12, 13, 10, 11, -1]]]
+
+
+def test_gaps_are_kept_and_ties_have_none() -> None:
+    score = torch.tensor([[[3.0, 1.0, 2.5, 2.5, float("nan")], [4.0, 4.0, 0.0, 0.0, 0.0]]])
+    there = torch.tensor([[[True, True, True, True, False], [True, True, False, False, False]]])
+    assert by_gap(score, there).tolist() == [[[1.0, 0.0, 0.75, 0.75, 0.0], [0.0] * 5]]
+
+
+def test_scores_by_rank_are_bialigns_margins() -> None:
+    """Its ranking loss is nothing exactly where a policy's scores stand as far apart as these."""
+    first, second = padded([[4, 1, 3, 0]]), padded([[1, 4, 3, 2, 0]])
+    batch = FeedbackBatch(
+        seen=torch.zeros(1, 5, 1, 1),
+        acted=torch.zeros(1, 5, 1, dtype=torch.int64),
+        mask=torch.ones(1, 5, 1, dtype=torch.bool),
+    )
+    batch = with_agreed_ranking(batch, first, second)
+    score = torch.zeros(1, 5, 1)
+    score[0, [4, 3, 0], 0] = by_rank(batch.need("candidates", "the test"))[0, 0, :3]
+    spaced = rank(Output(3.0 * score - 7.0), batch, link="spaced")
+    torch.testing.assert_close(spaced, torch.zeros(1), atol=1e-6, rtol=0)
+    score[0, 3, 0] = 0.9  # the right order, not as far apart
+    assert rank(Output(score), batch, link="spaced") > 0.1

@@ -1,0 +1,328 @@
+"""What holds for every loss term: policies stay apart, padding stays out, messages are clear."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mores.agents.learners import terms
+from mores.agents.learners.batch import FeedbackBatch, Output
+from mores.agents.learners.objective import Objective, Weighted
+from mores.errors import UserError
+from tests.learners.term_batches import NAN, example, gradients, policy, spoiled
+
+Term = Callable[..., Tensor]
+
+# Every term in every mode that computes something else.
+CASES: list[tuple[Term, dict[str, Any]]] = [
+    (terms.nll, {}),
+    (terms.nll, {"per": "sample", "which": "preferred"}),
+    (terms.nll, {"which": "reference", "smoothing": 0.2}),
+    (terms.nll, {"which": "dispreferred", "steps": "appropriate"}),
+    (terms.unlikelihood, {}),
+    (terms.unlikelihood, {"per": "sample", "which": "own"}),
+    (terms.pg, {"entropy": 0.1}),
+    (terms.pg, {"clip_mode": "none", "per": "sample", "which": "own"}),
+    (terms.pg, {"clip_mode": "sequence", "clip_low": 0.1, "per": "constant", "length": 5.0}),
+    (terms.value, {}),
+    (terms.value, {"clip": 0.3, "per": "sample"}),
+    (terms.pair, {}),
+    (terms.pair, {"link": "hinge", "score": "sum_logp", "smoothing": 0.1}),
+    (terms.pair, {"link": "square", "score": "mean_log_ratio", "margin": 0.2}),
+    (terms.pair, {"score": "mean_logp", "robust": True, "scale": 2.0}),
+    (terms.pair, {"score": "score", "output": 1, "scale": 1.0}),
+    (terms.pair, {"link": "kto", "desirable_weight": 1.5}),
+    (terms.rank, {"margin": 0.3}),
+    (terms.rank, {"link": "plackett_luce", "score": "sum_logp", "scale": 0.5}),
+    (terms.rank, {"link": "spaced"}),
+    (terms.kl, {}),
+    (terms.kl, {"direction": "forward", "to": "teacher", "per": "sample"}),
+    (terms.kl, {"direction": "js", "to": "teacher", "mixture": 0.3}),
+    (terms.kl, {"direction": "forward", "top_k": 2}),
+    (terms.expected_score, {}),
+    (terms.expected_score, {"importance": True, "cap": 1.5, "per": "sample"}),
+    (terms.contrast, {}),
+    (terms.contrast, {"symmetric": False, "normalise": False, "temperature": 2.0}),
+    (terms.regress, {}),
+    (terms.regress, {"link": "huber", "threshold": 0.5, "which": "desirable"}),
+]
+IDS = [f"{term.__name__}-{'-'.join(map(str, settings.values()))}" for term, settings in CASES]
+every_case = pytest.mark.parametrize(("term", "settings"), CASES, ids=IDS)
+
+
+def suited(term: Term, out: Output, batch: FeedbackBatch) -> tuple[Output, FeedbackBatch]:
+    """Targets of the embeddings' size, where they are what is compared."""
+    if term is terms.contrast:
+        source = torch.Generator().manual_seed(9)
+        shape = (3, batch.samples, 3)
+        target = torch.randn(shape, generator=source, dtype=torch.float64)[: batch.policies]
+        batch = batch.replace(target=target)
+    return out, batch
+
+
+def test_the_ten() -> None:
+    names = {"nll", "unlikelihood", "pg", "value", "pair", "rank", "kl", "expected_score"}
+    names |= {"contrast", "regress"}
+    assert names <= set(terms.__all__)
+    assert {term.__name__ for term, _ in CASES} == names
+
+
+@every_case
+def test_policies_together_are_policies_alone(term: Term, settings: dict[str, Any]) -> None:
+    out, batch = suited(term, *example(seed=1))
+    together = term(out, batch, **settings)
+    slopes = gradients(out, together)
+    assert together.shape == (3,) and together.isfinite().all()
+    assert together.unique().numel() == 3
+    for number in range(3):
+        mine, told = policy(out, number), policy(batch, number)
+        alone = term(mine, told, **settings)
+        torch.testing.assert_close(alone[0], together[number], atol=1e-12, rtol=1e-12)
+        for name, slope in gradients(mine, alone).items():
+            torch.testing.assert_close(slope[0], slopes[name][number], atol=1e-12, rtol=1e-12)
+
+
+@every_case
+def test_a_broken_policy_breaks_no_other(term: Term, settings: dict[str, Any]) -> None:
+    out, batch = suited(term, *example(seed=2))
+    sound = term(out, batch, **settings)
+    slopes = gradients(out, sound)
+    for bad_out, bad_batch in ((spoiled(out, 1), batch), (out, spoiled(batch, 1))):
+        loss = term(bad_out, bad_batch, **settings)
+        if bad_out is not out:
+            assert loss[1].isnan()  # a broken policy is seen to be broken
+        assert torch.equal(loss[::2], sound[::2])
+        for name, slope in gradients(bad_out, loss).items():
+            assert torch.equal(slope[::2], slopes[name][::2])
+
+
+@every_case
+def test_nothing_flows_from_padding(term: Term, settings: dict[str, Any]) -> None:
+    """The example's padding is NaN; padding it further changes nothing."""
+    out, batch = suited(term, *example(seed=3))
+    loss = term(out, batch, **settings)
+    for name, slope in gradients(out, loss).items():
+        assert slope.isfinite().all(), name
+        if name in ("logp", "logits", "entropy", "value"):
+            assert (slope[~batch.mask] == 0.0).all(), name
+    longer_out, longer_batch = longer(out), longer(batch)
+    torch.testing.assert_close(term(longer_out, longer_batch, **settings), loss)
+
+
+def longer(part: Any) -> Any:
+    """Two steps more in every sample, and three samples more in every policy: none of them real.
+
+    Also three pairs and three lists more, with nobody in them.
+    """
+    without_steps = ("pairs", "candidates", "rank_score", "score", "hidden", "target")
+    changed = {}
+    for name, field in vars(part).items():
+        if field is None or field.dim() == 1:
+            continue
+        filler = NAN if torch.is_floating_point(field) else 0
+        if name in ("pairs", "candidates"):
+            filler = -1
+        if field.dim() > 2 and name not in without_steps:
+            field = grown(field, 2, 2, filler)
+        changed[name] = grown(field, 1, 3, filler)
+    return dataclasses.replace(part, **changed)
+
+
+def grown(field: Tensor, dimension: int, by: int, filler: Any) -> Tensor:
+    shape = list(field.shape)
+    shape[dimension] = by
+    return torch.cat([field, torch.full(shape, filler, dtype=field.dtype)], dimension)
+
+
+@every_case
+def test_a_policy_with_nothing_real_has_no_loss(term: Term, settings: dict[str, Any]) -> None:
+    out, batch = suited(term, *example(seed=4))
+    mask = batch.mask.clone()
+    mask[1] = False
+    loss = term(out, batch.replace(mask=mask), **settings)
+    assert loss[1] == 0.0
+    assert torch.equal(loss[::2], term(out, batch, **settings)[::2])
+    for name, slope in gradients(out, loss).items():
+        assert (slope[1] == 0.0).all(), name
+
+
+@pytest.mark.parametrize(
+    ("term", "settings"),  # without those that hold a part of the loss fixed on purpose
+    [case for case in CASES if not {"robust", "importance"} & set(case[1])],
+)
+def test_slopes_are_those_of_differences(term: Term, settings: dict[str, Any]) -> None:
+    """Gradients against central differences, in one random direction for each field."""
+    out, batch = suited(term, *example(seed=5))
+    slopes = gradients(out, term(out, batch, **settings))
+    assert slopes
+    source = torch.Generator().manual_seed(6)
+    for name, slope in slopes.items():
+        field = getattr(out, name).detach()
+        way = torch.randn(field.shape, generator=source, dtype=field.dtype)
+        reach = 1e-6
+        ends = [
+            term(Output(**(vars(out) | {name: field + sign * reach * way})), batch, **settings)
+            for sign in (1.0, -1.0)
+        ]
+        expected = (ends[0] - ends[1]).sum() / (2.0 * reach)
+        torch.testing.assert_close((slope * way).sum(), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_settings_may_differ_by_policy() -> None:
+    out, batch = example(seed=7)
+    each = torch.tensor([0.05, 0.2, 0.7], dtype=torch.float64)
+    for term, name, settings in (
+        (terms.pair, "scale", {"link": "square"}),
+        (terms.pair, "margin", {}),
+        (terms.pair, "scale", {"link": "kto"}),
+        (terms.pg, "clip_low", {}),
+        (terms.pg, "clip_high", {"clip_mode": "sequence"}),
+        (terms.pg, "entropy", {}),
+        (terms.value, "clip", {}),
+        (terms.rank, "margin", {}),
+        (terms.rank, "scale", {"link": "plackett_luce"}),
+    ):
+        together = term(out, batch, **settings, **{name: each})
+        for number, setting in enumerate(each.tolist()):
+            same = term(out, batch, **settings, **{name: setting})
+            torch.testing.assert_close(together[number], same[number])
+        assert not torch.equal(together, same)
+
+
+def test_grao_is_a_sum_of_two_terms() -> None:
+    """GRAO's objective, group by group as its paper has it, when the group includes the reference.
+
+    J = (1/G) Σ Â_i Je_i + β Â_y Ji + λ (1/G) Σ Â_i (Je_i - Ji), normalised over all G + 1.
+    """
+    source = torch.Generator().manual_seed(8)
+    groups, answers, steps = 3, 4, 5
+    beta, share = 0.5, 0.6
+    reward = torch.randn(groups, answers + 1, generator=source, dtype=torch.float64)
+    mean, spread = reward.mean(1, keepdim=True), reward.std(1, keepdim=True, correction=0)
+    advantage = (reward - mean) / spread
+    logp = -torch.rand(groups, answers + 1, steps, generator=source, dtype=torch.float64)
+    lengths = torch.randint(1, steps + 1, (groups, answers + 1, 1), generator=source)
+    mask = torch.arange(steps) < lengths
+
+    objective = 0.0
+    for group in range(groups):
+        likely = [logp[group, i, : int(lengths[group, i])].mean() for i in range(answers + 1)]
+        imitation, better = likely[-1], advantage[group]
+        explore = sum(better[i] * likely[i] for i in range(answers)) / answers
+        between = sum(better[i] * (likely[i] - imitation) for i in range(answers)) / answers
+        objective += (explore + beta * better[-1] * imitation + share * between) / groups
+
+    def flat(field: Tensor) -> Tensor:
+        return field.reshape(1, groups * (answers + 1), *field.shape[2:])
+
+    acts = torch.zeros(flat(mask).shape, dtype=torch.long)
+    batch = FeedbackBatch(
+        acts, acts, flat(mask), advantage=flat(advantage[..., None].expand(logp.shape))
+    )
+    is_reference = torch.zeros(groups, answers + 1, dtype=torch.bool)
+    is_reference[:, -1] = True
+    batch = batch.replace(reference=flat(is_reference))
+    settings = {"clip_mode": "none", "per": "sample"}
+    weighted = (
+        Weighted(terms.pg, 1.0 + share, settings | {"which": "own"}),
+        Weighted(terms.pg, beta + share / answers, settings | {"which": "reference"}),
+    )
+    loss = Objective(weighted)({"plain": Output(flat(logp))}, batch).total
+    torch.testing.assert_close(-loss[0], torch.as_tensor(objective))
+
+
+NEEDS: list[tuple[Term, dict[str, Any], str]] = [
+    (terms.nll, {"which": "preferred"}, "preferred"),
+    (terms.nll, {"which": "own"}, "reference"),
+    (terms.nll, {"steps": "appropriate"}, "inappropriate"),
+    (terms.unlikelihood, {}, "inappropriate"),
+    (terms.pg, {}, "advantage"),
+    (terms.value, {}, "value_target"),
+    (terms.pair, {}, "preferred"),
+    (terms.pair, {"link": "kto"}, "desirable"),
+    (terms.rank, {}, "candidates"),
+    (terms.kl, {"direction": "forward"}, "reference_logits"),
+    (terms.kl, {}, "reference_logp"),
+    (terms.kl, {"to": "teacher"}, "teacher_logp"),
+    (terms.expected_score, {}, "option_score"),
+    (terms.contrast, {}, "target"),
+    (terms.regress, {}, "target"),
+]
+
+
+@pytest.mark.parametrize(("term", "settings", "missing"), NEEDS)
+def test_what_is_missing_has_a_name(term: Term, settings: dict[str, Any], missing: str) -> None:
+    out, batch = example()
+    bare = FeedbackBatch(batch.seen, batch.acted, batch.mask)
+    with pytest.raises(UserError, match=f"{term.__name__} term.* needs '{missing}'.* mask"):
+        term(out, bare, **settings)
+
+
+@pytest.mark.parametrize(
+    ("term", "settings", "part"),
+    [
+        (terms.nll, {"smoothing": 0.1}, "logits"),
+        (terms.pg, {"entropy": 0.1}, "entropy"),
+        (terms.value, {}, "value"),
+        (terms.pair, {"score": "score"}, "score"),
+        (terms.kl, {"direction": "js"}, "logits"),
+        (terms.expected_score, {}, "logits"),
+        (terms.contrast, {}, "hidden"),
+        (terms.regress, {}, "score"),
+    ],
+)
+def test_a_policy_that_lacks_a_part(term: Term, settings: dict[str, Any], part: str) -> None:
+    out, batch = example()
+    with pytest.raises(UserError, match=f"{term.__name__} term.* needs a policy with '{part}'"):
+        term(Output(out.logp), batch, **settings)
+
+
+@pytest.mark.parametrize(
+    ("term", "settings", "message"),
+    [
+        (terms.nll, {"per": "steps"}, "'steps'; did you mean 'step'"),
+        (terms.nll, {"which": "prefered"}, "did you mean 'preferred'"),
+        (terms.nll, {"steps": "good"}, "known: all, appropriate"),
+        (terms.nll, {"smoothing": 1.5}, r"smoothing must lie in \[0, 1\], not be 1.5"),
+        (terms.pg, {"clip_mode": "tokens"}, "did you mean 'token'"),
+        (terms.pg, {"per": "constant"}, "needs `length`"),
+        (terms.pg, {"per": "constant", "length": 0.0}, "length must be above 0"),
+        (terms.value, {"clip": -1.0}, "clip must be above 0, not -1"),
+        (terms.pair, {"link": "logistics"}, "did you mean 'logistic'"),
+        (terms.pair, {"score": "logratio"}, "did you mean 'log_ratio'"),
+        (terms.pair, {"scale": 0.0}, "scale must be above 0"),
+        (terms.pair, {"smoothing": 0.6}, "smoothing must lie in"),
+        (terms.pair, {"smoothing": 0.1, "robust": True}, "not both"),
+        (terms.pair, {"link": "kto", "robust": True}, "knows neither"),
+        (terms.pair, {"score": "score", "output": 2}, "no output 2 among 2"),
+        (terms.directed_losses, {"link": "kto"}, "no link with two directions 'kto'"),
+        (terms.rank, {"link": "listmle"}, "known: hinge, plackett_luce, spaced"),
+        (terms.kl, {"direction": "backward"}, "known: forward, js, reverse"),
+        (terms.kl, {"to": "teachers"}, "did you mean 'teacher'"),
+        (terms.kl, {"top_k": 9}, "has 4 options, no top 9"),
+        (terms.kl, {"direction": "js", "mixture": 1.0}, "mixture must lie in"),
+        (terms.contrast, {}, "3 numbers are not 2"),
+        (terms.contrast, {"temperature": 0.0}, "temperature must be above 0"),
+        (terms.regress, {"link": "mse"}, "known: huber, square"),
+    ],
+)
+def test_what_is_wrong_is_said(term: Term, settings: dict[str, Any], message: str) -> None:
+    out, batch = example()
+    with pytest.raises(UserError, match=message):
+        term(out, batch, **settings)
+
+
+def test_pairs_that_do_not_fit() -> None:
+    out, batch = example()
+    with pytest.raises(UserError, match="2 of 'preferred' are not half of 6 samples"):
+        few = FeedbackBatch(batch.seen, batch.acted, batch.mask)
+        terms.pair(out, few.replace(preferred=torch.ones(3, 2, dtype=torch.bool)))
+    with pytest.raises(UserError, match="as many scores as targets, not 2 for 1"):
+        terms.regress(out, batch.replace(target=torch.zeros(3, 6, 1)))
+    with pytest.raises(UserError, match="numbers of options"):
+        terms.unlikelihood(out, batch.replace(acted=batch.acted.double()))

@@ -1,0 +1,239 @@
+"""Restoring alignment: what is chosen, what is given back, and what recovery guarantees."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mores.agents.learners.weights import restoring
+from mores.agents.learners.weights.recovery import Plan, Recovered, recover
+from mores.errors import UserError
+
+SHAPES = {"in": (3, 4), "bias": (1, 4), "norm": (4,)}
+SIZE = 12 + 4 + 4
+POLICIES = 5
+Weights = dict[str, Tensor]
+
+
+def weights(seed: int) -> Weights:
+    generator = torch.Generator().manual_seed(seed)
+    return {n: torch.randn(POLICIES, *shape, generator=generator) for n, shape in SHAPES.items()}
+
+
+def line(one: Weights, policy: int) -> np.ndarray:
+    return np.concatenate([w[policy].double().numpy().reshape(-1) for w in one.values()])
+
+
+def only(one: Weights, policy: int) -> Weights:
+    return {name: w[policy : policy + 1] for name, w in one.items()}
+
+
+def bowl(goal: Weights, steep: Weights | None = None) -> restoring.Loss:
+    """Loss Σ steep (w - goal)² / 2 of every policy."""
+
+    def loss(now: Weights) -> Tensor:
+        parts = [
+            ((now[n] - goal[n]) ** 2 * (1 if steep is None else steep[n])).flatten(1).sum(1)
+            for n in goal
+        ]
+        return torch.stack(parts).sum(0) / 2
+
+    return loss
+
+
+def slope(goal: Weights, steep: Weights | None = None):
+    def gradient(now: Weights) -> Weights:
+        return {n: (now[n] - goal[n]) * (1 if steep is None else steep[n]) for n in goal}
+
+    return gradient
+
+
+TUNED, ALIGNED, GRADIENT = weights(0), weights(1), weights(2)
+
+
+@pytest.mark.parametrize("by", ["gradient", "gain"])
+@pytest.mark.parametrize("share", [0.0, 0.11, 0.3, 1.0])
+def test_choice_is_that_of_a_loop(by: restoring.Ranking, share: float) -> None:
+    """Eligible where the way back is downhill; of these the largest, per policy."""
+    chosen = restoring.choose(TUNED, ALIGNED, GRADIENT, share, by=by)
+    for p in range(POLICIES):
+        moved, g = line(TUNED, p) - line(ALIGNED, p), line(GRADIENT, p)
+        eligible = [i for i in range(SIZE) if moved[i] * g[i] > 0]
+        rank = {i: abs(g[i]) if by == "gradient" else abs(g[i] * moved[i]) for i in eligible}
+        best = sorted(eligible, key=rank.__getitem__, reverse=True)[: int(np.ceil(share * SIZE))]
+        assert np.flatnonzero(line(chosen, p)).tolist() == sorted(best)
+    back = restoring.restore(TUNED, ALIGNED, chosen)
+    for name, mask in chosen.items():
+        assert torch.equal(back[name], torch.where(mask, ALIGNED[name], TUNED[name]))
+    # weights already restored are not chosen again, and tensors without a gradient stay out
+    some = {n: g for n, g in GRADIENT.items() if n != "norm"}
+    again = restoring.choose(back, ALIGNED, some, 1.0)
+    assert set(again) == {"in", "bias"} and not (again["in"] & chosen["in"]).any()
+
+
+def test_share_of_those_eligible() -> None:
+    among = {n: w > 0 for n, w in weights(3).items()}
+    chosen = restoring.choose(TUNED, ALIGNED, GRADIENT, 0.5, among, of="eligible")
+    everything = restoring.choose(TUNED, ALIGNED, GRADIENT, 1.0, among, of="eligible")
+    for p in range(POLICIES):
+        count = int(line(everything, p).sum())
+        assert int(line(chosen, p).sum()) == -(-count // 2)
+        assert (line(chosen, p) <= line(among, p)).all()
+
+
+def test_without_data_what_alignment_moved_most_comes_back() -> None:
+    """With `against`, gain ranks by (θ_a - θ)(θ_a - θ_before): what tuning undid of alignment."""
+    before = weights(4)
+    chosen = restoring.choose(TUNED, ALIGNED, restoring.against(ALIGNED, before), 0.2, by="gain")
+    for p in range(POLICIES):
+        undone = (line(ALIGNED, p) - line(TUNED, p)) * (line(ALIGNED, p) - line(before, p))
+        assert set(np.flatnonzero(line(chosen, p))) == set(np.argsort(-undone)[:4])
+
+
+# --- measured roll-back -----------------------------------------------------------------------
+
+
+def test_what_costs_too_much_is_given_back() -> None:
+    """Costs by tensor add up here, so the fewest that must go are known."""
+    loss = bowl(TUNED)
+    costs = {n: ((ALIGNED[n] - TUNED[n]) ** 2).flatten(1).sum(1) / 2 for n in SHAPES}
+    allowed = torch.tensor([0.0, 3.0, 8.0, 20.0, 1e9])
+    found = restoring.roll_back(TUNED, ALIGNED, loss, allowed)
+    assert (found.after <= allowed).all() and (found.before == 0).all()
+    for p in range(POLICIES):
+        left = {n: float(costs[n][p]) for n in SHAPES}
+        for name in sorted(left, key=left.__getitem__, reverse=True):
+            if sum(left.values()) <= float(allowed[p]):
+                break
+            del left[name]
+        assert {n for n in SHAPES if found.kept[n][p]} == set(left)
+        assert float(found.after[p]) == pytest.approx(sum(left.values()), rel=1e-5)
+        for name in SHAPES:
+            expected = ALIGNED if name in left else TUNED
+            assert torch.equal(found.weights[name][p], expected[name][p])
+    assert found.kept["in"][4] and not found.kept["in"][0]
+
+
+def test_roll_back_with_a_loss_that_cannot_be_told() -> None:
+    """NaN whenever a policy's norms were restored: they go back. NaN always: everything does."""
+
+    def loss(now: Weights) -> Tensor:
+        value = bowl(TUNED)(now)
+        value[1] = torch.where((now["norm"][1] == ALIGNED["norm"][1]).all(), torch.nan, value[1])
+        value[2] = torch.nan
+        return value
+
+    found = restoring.roll_back(TUNED, ALIGNED, loss, 1e9)
+    kept = torch.stack([found.kept[n] for n in SHAPES]).T
+    assert kept.tolist() == [[True] * 3, [True, True, False], [False] * 3, *[[True] * 3] * 2]
+    assert torch.equal(found.weights["in"][2], TUNED["in"][2])
+
+
+# --- recovery step by step --------------------------------------------------------------------
+
+# Tuning follows a task that pays for some weights much more than for others; alignment wants them
+# back where they were.
+STEEP = {
+    n: 10 * torch.rand(w.shape, generator=torch.Generator().manual_seed(5)) ** 4
+    for n, w in TUNED.items()
+}
+ALLOWED = torch.tensor([0.5, 2.0, 5.0, 20.0, 1e9])
+PLAN = Plan(ALLOWED, share=0.06, warm_up=5, steps=20, check_every=1)
+
+
+def recovered(tuned: Weights, aligned: Weights, plan: Plan, steep: Weights = STEEP) -> Recovered:
+    return recover(tuned, aligned, slope(aligned), slope(tuned, steep), bowl(tuned, steep), plan)
+
+
+def test_recovery_stays_within_what_is_allowed() -> None:
+    found = recovered(TUNED, ALIGNED, PLAN)
+    assert (found.after - found.before <= ALLOWED).all()
+    torch.testing.assert_close(found.after, bowl(TUNED, STEEP)(found.weights))
+    # whoever may lose more restores more, and so comes nearer to alignment
+    start, end = bowl(ALIGNED)(TUNED), bowl(ALIGNED)(found.weights)
+    assert (end < start).all()
+    assert found.careful.tolist()[0] and not found.careful.tolist()[-1]
+    # without a limit 20 steps of 6 %, rounded up to 2 of 20 weights, restore everything
+    assert float(found.share[-1]) == 1.0 and float(end[-1]) == 0.0
+    for name, w in found.weights.items():  # every weight is from one of the two
+        assert ((w == TUNED[name]) | (w == ALIGNED[name])).all()
+
+
+def by_hand(p: int, plan: Plan, allowed: float) -> tuple[np.ndarray, bool]:
+    """The published procedure for one policy, on one vector."""
+    tuned, aligned, steep = line(TUNED, p), line(ALIGNED, p), line(STEEP, p)
+
+    def loss(now: np.ndarray) -> float:
+        return float((steep * (now - tuned) ** 2).sum() / 2)
+
+    def step(now: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        total += now - aligned
+        eligible = np.flatnonzero((now - aligned) * total > 0)
+        order = eligible[np.argsort(-np.abs(total[eligible]))]
+        chosen = order[: int(np.ceil(plan.share * SIZE))]
+        now = now.copy()
+        now[chosen] = aligned[chosen]
+        return now, chosen
+
+    now, total = tuned, np.zeros(SIZE)
+    for _ in range(plan.warm_up):
+        now, _ = step(now, total)
+    careful = loss(now) > allowed
+    if careful:
+        now, total = tuned, np.zeros(SIZE)
+    best = tuned if careful else now
+    for number in range(0 if careful else plan.warm_up, plan.steps):
+        now, chosen = step(now, total)
+        if careful:
+            g = steep * (now - tuned)
+            eligible = [i for i in chosen if g[i] * (now[i] - tuned[i]) > 0]
+            back = sorted(eligible, key=lambda i: -abs(g[i]))
+            back = back[: int(np.ceil(plan.given_back * len(eligible)))]
+            now[back] = tuned[back]
+            total[:] = 0
+        if (number + 1) % plan.check_every == 0:
+            if loss(now) > allowed:
+                break
+            best = now
+    return best, careful
+
+
+@pytest.mark.parametrize("given_back", [0.2, 0.6])
+def test_recovery_is_the_published_procedure(given_back: float) -> None:
+    plan = Plan(ALLOWED, 0.06, 5, 20, check_every=2, given_back=given_back)
+    found = recovered(TUNED, ALIGNED, plan)
+    for p in range(POLICIES):
+        best, careful = by_hand(p, plan, float(ALLOWED[p]))
+        assert bool(found.careful[p]) == careful
+        np.testing.assert_array_equal(line(found.weights, p), best)
+
+
+def test_policies_do_not_meet() -> None:
+    sick = {name: w.clone() for name, w in TUNED.items()}
+    sick["in"][1, 0, 0] = torch.nan
+    found = recovered(sick, ALIGNED, PLAN)
+    for p in (0, 2, 3, 4):
+        plan = Plan(ALLOWED[p : p + 1], 0.06, 5, 20, check_every=1)
+        alone = recovered(only(TUNED, p), only(ALIGNED, p), plan, only(STEEP, p))
+        for name in SHAPES:
+            assert torch.equal(found.weights[name][p], alone.weights[name][0])
+    torch.testing.assert_close(found.weights["in"][1], sick["in"][1], equal_nan=True)
+    assert found.careful[1]
+
+
+def test_bad_input() -> None:
+    with pytest.raises(UserError, match="share is a share"):
+        restoring.choose(TUNED, ALIGNED, GRADIENT, 2.0)
+    with pytest.raises(UserError, match="gradient of 'inn', and no weights; did you mean 'in'"):
+        restoring.choose(TUNED, ALIGNED, {"inn": GRADIENT["in"]}, 0.1)
+    with pytest.raises(UserError, match="lack 'norm'"):
+        lacking = dict(itertools.islice(ALIGNED.items(), 2))
+        restoring.roll_back(TUNED, lacking, bowl(TUNED), 1.0)
+    with pytest.raises(UserError, match="warm_up 30"):
+        Plan(allowed=1.0, warm_up=30)
+    with pytest.raises(UserError, match="given_back is a share"):
+        Plan(allowed=1.0, given_back=-0.1)

@@ -1,0 +1,294 @@
+"""Matrix games against nashpy's equilibria, closed forms, and plays of the Axelrod library."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable
+
+import axelrod
+import nashpy
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from mores.agents.policies.anyhow import Anyhow
+from mores.agents.policies.cast import Cast
+from mores.agents.policies.strategies import Strategy
+from mores.envs.dynamics.payoffs import NAMED, Tables, equilibria
+from mores.envs.matrix_game import NAMES, MatrixGame
+from mores.errors import UserError
+from mores.play import play
+from mores.registry import make_game
+from mores.table import Table
+
+
+def theirs(tables: Tables) -> np.ndarray:
+    """Equilibria by nashpy's own polytopes: `[equilibrium, option]`, both sides in a row."""
+    game = nashpy.Game(np.array(tables.first), np.array(tables.second))
+    found = game.vertex_enumeration()
+    return in_order(np.concatenate(pair) for pair in found)
+
+
+def ours(tables: Tables) -> np.ndarray:
+    found = equilibria(tables)
+    assert found is not None
+    return in_order(np.concatenate([e.first, e.second]) for e in found)
+
+
+def in_order(rows: Iterable[np.ndarray]) -> np.ndarray:
+    return np.array(sorted(rows, key=lambda row: tuple(row.round(5) + 0.0)))
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_equilibria_of_named_games(name):
+    tables = NAMED[name]
+    expected = theirs(tables)
+    assert ours(tables) == pytest.approx(expected, abs=1e-8)
+    first, second = np.array(tables.first), np.array(tables.second)
+    options = len(first)
+    pairs = [(e[:options], e[options:]) for e in expected]
+    means = [float(x @ (first + second) @ y) / 2 for x, y in pairs]
+    found = MatrixGame(payoffs=name).predictions({}, 1)
+    assert found["equilibria"] == len(expected)
+    assert found["equilibrium_low"] == pytest.approx(min(means), abs=1e-8)
+    assert found["equilibrium_high"] == pytest.approx(max(means), abs=1e-8)
+    assert found["best"] == (first + second).max() / 2
+    mixed = [p for p in pairs if min(p[0].min(), p[1].min()) > 0]
+    assert ("mixed_payoff" in found) == bool(mixed)
+    for x, y in mixed:
+        assert found["mixed_cooperation"] == pytest.approx((x[0] + y[0]) / 2, abs=1e-8)
+        assert found["mixed_payoff"] == pytest.approx(x @ (first + second) @ y / 2, abs=1e-8)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 4), st.integers(2, 4))
+def test_equilibria_of_any_game(seed, rows, columns):
+    """Payoffs without ties, so that nobody's enumeration is in doubt."""
+    chance = np.random.default_rng(seed)
+    first, second = (chance.normal(size=(rows, columns)) for _ in range(2))
+    tables = Tables(tuple(map(tuple, first.tolist())), tuple(map(tuple, second.tolist())))
+    found = ours(tables)
+    assert len(found) % 2 == 1  # as it is in every game that is not degenerate
+    assert found == pytest.approx(theirs(tables), abs=1e-6)
+
+
+def test_a_degenerate_game_has_no_list_of_equilibria():
+    """The second is indifferent wherever the first does its best: a line of equilibria."""
+    found = MatrixGame(payoffs=(((1.0, 1.0), (0.0, 0.0)), ((2.0, 2.0), (0.0, 1.0)))).predictions(
+        {}, 1
+    )
+    assert not {"equilibria", "equilibrium_low", "mixed_payoff"} & set(found)
+
+
+def test_how_much_the_future_must_count():
+    """Against a grudger, cooperating for ever is best from (T - R) / (T - P) on, and not below."""
+    least = MatrixGame().predictions({}, 1)["lasting"]
+    assert least == 0.5
+    cast = {"player": Cast(seats=[Anyhow(), Strategy(name="grudger")])}
+    for goes_on in (0.3, least - 0.05, least + 0.05, 0.8):
+        found = MatrixGame(continuation=goes_on).predictions(cast, 300)["best_return[0]"][-1]
+        for_ever, once = 3 / (1 - goes_on), 5 + goes_on * 1 / (1 - goes_on)
+        assert (for_ever > once) == (goes_on > least)
+        assert found == pytest.approx(max(for_ever, once), rel=1e-9)
+    for name in ("stag_hunt", "deadlock", "matching_pennies", "rock_paper_scissors"):
+        assert "lasting" not in MatrixGame(payoffs=name).predictions({}, 1)
+
+
+AGAINST = {
+    "tit_for_tat": axelrod.TitForTat,
+    "tit_for_two_tats": axelrod.TitFor2Tats,
+    "grudger": axelrod.Grudger,
+    "win_stay_lose_shift": axelrod.WinStayLoseShift,
+    "alternator": axelrod.Alternator,
+    "suspicious_tit_for_tat": axelrod.SuspiciousTitForTat,
+}
+
+
+@pytest.mark.parametrize("name", AGAINST)
+def test_the_best_reply_is_the_best_of_all_that_can_be_done(name):
+    """All 2^7 ways to play seven rounds, each played in Axelrod's library."""
+    rounds, most = 7, -np.inf
+    for way in itertools.product([axelrod.Action.C, axelrod.Action.D], repeat=rounds):
+        match = axelrod.Match((axelrod.MockPlayer(list(way)), AGAINST[name]()), turns=rounds)
+        match.play()
+        most = max(most, match.final_score()[0])
+    cast = {"player": Cast(seats=[Anyhow(), Strategy(name=name)])}
+    found = MatrixGame().predictions(cast, rounds)
+    assert found["best_return[0]"][rounds] == pytest.approx(most)
+    assert found["best_payoff[0]"][rounds] == pytest.approx(most / rounds)
+    assert "payoff" not in found  # anyhow is no strategy
+    assert "best_return[1]" not in found
+
+
+def test_public_goods_by_their_formula():
+    """Any acts of seven with five levels, worked out in float64; and what is best for oneself."""
+    game = MatrixGame(payoffs="public_goods", agents=7, multiplier=2.5, endowment=4.0, levels=5)
+    table = Table(game, {"player": Anyhow()}, worlds=50, rounds=9)
+    table.reset(5)
+    sums = np.zeros((50, 7))
+    for _ in range(6):
+        table.step()
+        given = 1 - table.state.last.numpy() / 4
+        earned = 4.0 - 4.0 * given + 2.5 * 4.0 * given.sum(1, keepdims=True) / 7
+        sums += earned
+        assert table.state.paid.numpy() == pytest.approx(earned, rel=1e-6)
+    measured = game.measures(table.state)
+    assert measured["payoffs"].numpy() == pytest.approx(sums / 6, rel=1e-5)
+    assert measured["welfare"].numpy() == pytest.approx(sums.mean(1) / 6 / 10.0, rel=1e-5)
+    for agents, multiplier in ((2, 1.5), (4, 3.9), (4, 4.1), (5, 0.5)):
+        game = MatrixGame(payoffs="public_goods", agents=agents, multiplier=multiplier)
+        found = game.predictions({}, 1)
+        share = 1.0 if multiplier > agents else 0.0
+        assert found["equilibrium_cooperation"] == share
+        alone = [(1 - g) + multiplier * g / agents for g in (0.0, 1.0)]
+        assert (alone[1] > alone[0]) == bool(share)
+        assert found["equilibrium_low"] == (multiplier if share else 1.0)
+        assert found["best"] == max(1.0, multiplier)
+
+
+def test_two_players_of_public_goods_are_a_prisoner_s_dilemma():
+    """The same payoffs from a table: the same play, bit for bit."""
+    half = 1.6 / 2
+    table = ((2 * half, half), (1 + half, 1.0))
+    both = [
+        play(game, {"player": Anyhow()}, 40, 10, record=["payoffs", "welfare"])
+        for game in (MatrixGame(payoffs="public_goods"), MatrixGame(payoffs=table))
+    ]
+    for name in ("payoffs", "welfare"):
+        first, second = (played.measures[name][:, 1:].numpy() for played in both)
+        assert first == pytest.approx(second, rel=1e-6)
+    assert MatrixGame(payoffs=table).predictions({}, 1)["lasting"] == pytest.approx(0.2 / 0.8)
+
+
+def test_lengths_of_episodes_are_geometric():
+    """20,000 worlds; chi-square at a level of .001. It would notice .8 that is .79 nine in ten."""
+    game, worlds = MatrixGame(continuation=0.8), 20_000
+    played = play(game, {}, worlds, 60, seed=11, record=["rounds"])
+    last = played.measures["rounds"][:, -1].numpy()
+    counts = np.bincount(last.astype(int), minlength=61)
+    assert counts[0] == 0
+    binned = np.append(counts[1:21], counts[21:].sum())
+    chance = 0.8 ** np.arange(20) * 0.2
+    expected = worlds * np.append(chance, 0.8**20)
+    assert chisquare(binned, expected).pvalue > 0.001
+    mean = played.measures["rounds"].double().mean(0).numpy()
+    assert mean == pytest.approx(game.predictions({}, 60)["rounds"], abs=5 * 4.5 / worlds**0.5)
+    endless = play(MatrixGame(), {}, 3, 60, record=["rounds"])
+    assert (endless.measures["rounds"][:, -1] == 60).all()
+
+
+@pytest.mark.parametrize(
+    ("agents", "memory", "levels"), [(2, 0, 2), (2, 1, 3), (4, 3, 3), (3, 8, 2)]
+)
+def test_everybody_sees_the_last_acts(agents, memory, levels):
+    """The newest first, zeros before there were any, others on average."""
+    game = MatrixGame(payoffs="public_goods", agents=agents, memory=memory, levels=levels)
+    table = Table(game, {"player": Anyhow()}, worlds=4, rounds=9)
+    table.reset(2)
+    done: list[np.ndarray] = []
+    sees = game.roles[0].sees
+    for _ in range(6):
+        seen = table.observe("player")
+        assert seen.shape == (4, agents, 2 * memory * levels + 1)
+        own = sees.read(seen, "own").unflatten(-1, (memory, levels)).numpy()
+        others = sees.read(seen, "others").unflatten(-1, (memory, levels)).numpy()
+        assert (sees.read(seen, "begun") == bool(done)).all()
+        for back in range(memory):
+            if back >= len(done):
+                assert not own[:, :, back].any()
+                assert not others[:, :, back].any()
+                continue
+            marks = np.eye(levels)[done[-1 - back]]  # world seat option
+            assert (own[:, :, back] == marks).all()
+            for seat in range(agents):
+                rest = np.delete(marks, seat, 1).mean(1)
+                assert others[:, seat, back] == pytest.approx(rest, abs=1e-6)
+        table.step()
+        done.append(table.state.last.numpy())
+
+
+def test_nothing_else_is_seen():
+    """Payoffs, sums and older acts change no sight; what is remembered does."""
+    game = MatrixGame(memory=2)
+    table = Table(game, {"player": Anyhow()}, worlds=16, rounds=9)
+    table.reset(2)
+    for _ in range(4):
+        table.step()
+    before = table.observe("player")
+    for field in dataclasses.fields(table.state):
+        held = getattr(table.state, field.name)
+        state = dataclasses.replace(table.state, **{field.name: 1 - held})
+        if field.name == "rounds":
+            state = dataclasses.replace(table.state, rounds=held + 3)
+        same = torch.equal(game.observe(state, "player", "choose"), before)
+        assert same == (field.name != "past"), field.name
+    assert table.state.past.shape[-1] == 2
+
+
+def test_hands_tremble_towards_any_other_option():
+    """30,000 acts that meant option 1 of 3: within 5 standard errors of a third of .3 more."""
+    game = MatrixGame(payoffs="rock_paper_scissors", trembles=0.3)
+    table = Table(game, {}, {"player": [0, 1]}, worlds=15_000, rounds=9)
+    table.reset(4)
+    table.step({"player": torch.ones(15_000, 2, dtype=torch.int64)})
+    shares = np.bincount(table.state.last.flatten().numpy(), minlength=3) / 30_000
+    assert shares == pytest.approx([0.15, 0.7, 0.15], abs=5 * (0.7 * 0.3 / 30_000) ** 0.5)
+    assert "equilibria" not in game.predictions({}, 1)
+
+
+def test_two_with_unlike_options():
+    """Two tables of two rows and three columns: the first has no third option."""
+    first = ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    second = ((6.0, 5.0, 4.0), (3.0, 2.0, 9.0))
+    game = MatrixGame(payoffs=(first, second))
+    table = Table(game, {}, {"player": [0, 1]}, rounds=9)
+    table.reset(0)
+    assert table.mask("player", 3).tolist() == [[[True, True, False], [True, True, True]]]
+    turn = table.step({"player": torch.tensor([[1, 2]])})
+    assert turn.pay["player"].tolist() == [[6.0, 9.0]]
+    turn = table.step({"player": torch.tensor([[2, 1]])})
+    assert turn.repaired["player"].tolist() == [[True, False]]
+    assert turn.pay["player"].tolist() == [[2.0, 5.0]]  # the first open option instead
+    pair = {"player": Strategy(name="defector")}
+    played = play(game, pair, 1, 4, record=["payoffs"])
+    assert played.measures["payoffs"][0, -1].tolist() == [6.0, 9.0]
+    assert game.predictions(pair, 4)["payoffs[1]"][4] == 9.0
+    expected = theirs(Tables(first, second))
+    assert ours(Tables(first, second)) == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"payoffs": "prisoner_dilemma"}, "no game 'prisoner_dilemma'; did you mean 'prisoners_"),
+        ({"payoffs": "chicken", "agents": 3}, "is for 2 agents, not 3"),
+        ({"payoffs": "chicken", "multiplier": 2.0}, "multiplier goes with payoffs: public_goods"),
+        ({"payoffs": ((1.0, 2.0, 3.0), (1.0, 2.0, 3.0))}, "is square; else give two tables"),
+        ({"payoffs": ((1.0, 2.0), (1.0,))}, "every row of a table has as many columns"),
+        ({"payoffs": ((1.0,),)}, "2 to 100 rows and columns"),
+        ({"payoffs": [[1, 2], [3, "x"]]}, "matrix_game.payoffs: payoffs are numbers, not 'x'"),
+        ({"payoffs": [[1, 2], [3, True]]}, "payoffs are numbers, not True"),
+        ({"payoffs": [[1, 2], [3, float("nan")]]}, "finite"),
+        (
+            {"payoffs": [[[1, 2], [3, 4]]]},
+            "two tables, of what the first and the second earn, not 1",
+        ),
+        ({"payoffs": 3}, "a name, a table of payoffs row by row, or two tables"),
+        ({"payoffs": [1, 2]}, "a name, a table of payoffs row by row, or two tables"),
+        ({"payoffs": (((1.0, 2.0), (1.0, 2.0)), ((1.0, 2.0), (1.0, 2.0), (0.0, 0.0)))}, "as many"),
+        ({"continuation": 1.2}, "less than or equal to 1"),
+        ({"memori": 2}, "no such parameter; did you mean 'memory'"),
+    ],
+)
+def test_bad_parameters(parameters, message):
+    with pytest.raises(UserError, match=message):
+        make_game("matrix_game", **parameters)
+
+
+def test_every_name_is_a_game():
+    for name in NAMES:
+        assert play(MatrixGame(payoffs=name), {}, 2, 3, record=["payoff"]).rounds == (0, 1, 2, 3)

@@ -1,0 +1,328 @@
+"""Pipelines of training: players that change from stage to stage, what they learn, who stops."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mores.analysis.open_run import open_run
+from mores.errors import UserError
+from mores.run import cells as cells_module
+from mores.run import engine, files, run
+from mores.run.store import damage
+from mores.scenario.expand import check, expand, resolved
+from mores.scenario.load import load
+from mores.scenario.strict_yaml import parse
+from tests.run.pupils import BEST
+
+pytestmark = pytest.mark.usefixtures("arcade")
+
+PIPELINE = """\
+name: pipeline
+about: Gamblers learn from a record, then as they act, and are tested.
+env: {kind: arcade}
+players: {gambler: {kind: reader, learning_rate: 0.1}}
+rounds: 6
+replicates: 4
+worlds: 2
+seed: 5
+measures: [earned, best]
+control: twin
+stages:
+  - {name: before, episodes: 3}
+  - {name: read, loop: fit, learn: gambler, episodes: 2}
+  - name: climb
+    loop: improve
+    learn: gambler
+    episodes: 12
+    players: {players.gambler.kind: climber}
+  - {name: test, rounds: 20, players: {players.gambler.kind: climber}}
+arms:
+  twin: {players.gambler: {kind: anyhow_gambler}}
+  quick: {}
+  slow: {players.gambler.learning_rate: 0.001}
+claims:
+  - {says: They learned, kind: learned, measure: best, arm: quick, against: twin, ablation: slow,
+     bound: {above: 0.15}}
+"""
+END = "}\n  - {name: test"  # of the third stage
+CLIMB = f"players.gambler.kind: climber{END}"
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report takes longer than these runs."""
+
+    def write(job, *_):
+        files.write_text(job.folder / "report.html", "a report")
+
+    monkeypatch.setattr(engine, "_report", write)
+
+
+def _run(folder: Path, text: str = PIPELINE, **options):
+    file = folder.with_suffix(".yaml")
+    file.write_text(text)
+    return run(load(str(file)), folder, **{"progress": False, **options})
+
+
+def _loaded(tmp_path: Path, text: str = PIPELINE):
+    file = tmp_path / "s.yaml"
+    file.write_text(text)
+    return load(str(file))
+
+
+def test_every_stage_has_players_of_its_own(tmp_path):
+    loaded = _loaded(tmp_path)
+    cells = {cell.arm: cell for cell in check(loaded)}
+    kinds = {
+        arm: [type(staged.players["gambler"]).__name__ for staged in cell.build().stages]
+        for arm, cell in cells.items()
+    }
+    assert kinds == {
+        "twin": ["Anyhow"] * 4,  # named whole by its arm: it stays who it is
+        "quick": ["Reader", "Reader", "Climber", "Climber"],
+        "slow": ["Reader", "Reader", "Climber", "Climber"],
+    }
+    slow = cells["slow"].build().stages
+    assert [s.players["gambler"].learning_rate for s in slow] == [0.001] * 4
+    assert slow[0].players["gambler"] is slow[1].players["gambler"]  # the same until it changes
+    assert slow[0].players["guard"] is slow[3].players["guard"]
+    told = parse(resolved(loaded.scenario, list(cells.values())), "resolved.yaml").document["cells"]
+    assert told["quick"]["players"]["gambler"]["kind"] == "reader"
+    stages = told["slow"]["stages"]
+    assert list(stages) == ["climb", "test"]
+    assert stages["test"]["players"]["gambler"]["kind"] == "climber"
+    assert stages["test"]["players"]["gambler"]["learning_rate"] == 0.001
+    assert "stages" not in told["twin"]
+
+
+def test_what_was_learned_goes_over_to_the_next_player(tmp_path, no_pictures):
+    """The weights go on from the reader to the climber; then nobody learns and they stay."""
+    result = _run(tmp_path / "run")
+    found = open_run(result.folder)
+    assert found.checkpoints("quick") == [("read", "gambler"), ("climb", "gambler")]
+    assert found.checkpoints("twin") == []
+    read = found.checkpoint("quick", "read", "gambler")
+    climbed = found.checkpoint("quick", "climb", "gambler")
+    assert list(climbed.tensors) == list(read.tensors) == ["replicate", "stopped", "weights"]
+    assert climbed.tensors["weights"].shape == (8, 3)  # of 4 replicates, 2 seats
+    assert climbed.tensors["replicate"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    best = [c.tensors["weights"].softmax(-1)[:, BEST].mean() for c in (read, climbed)]
+    assert best[0] > 0.4 and best[1] > best[0] + 0.1
+    about = climbed.about
+    assert (about["player"]["kind"], about["player"]["learning_rate"]) == ("climber", 0.1)
+    assert (about["seats"], about["policies"], about["replicates"]) == (2, 8, [0, 1, 2, 3])
+    assert about["tensors"]["weights"] == {"shape": [8, 3], "dtype": "float32"}
+    tested = found.table("quick")
+    tested = tested[(tested.stage == "test") & (tested.measure == "best") & (tested["round"] > 0)]
+    expected = climbed.tensors["weights"].softmax(-1)[:, BEST]
+    # 4 x 2 worlds of 20 rounds and 2 seats: the standard error is below .028
+    assert tested.value.mean() == pytest.approx(float(expected.mean()), abs=0.1)
+    # with a climber that learns from nothing, the weights are those that were read
+    still = PIPELINE.replace(
+        CLIMB, f"{CLIMB[: -len(END)]}, players.gambler.learning_rate: 0.0{END}"
+    )
+    still = still.replace("slow: {players.gambler.learning_rate: 0.001}", "slow: {}")
+    still = open_run(_run(tmp_path / "still", still).folder)
+    again = still.checkpoint("quick", "climb", "gambler")
+    assert torch.equal(again.tensors["weights"], read.tensors["weights"])
+    assert torch.equal(read.tensors["weights"],
+                       still.checkpoint("quick", "read", "gambler").tensors["weights"])  # fmt: skip
+
+
+def test_chunks_of_worlds_make_one_checkpoint(tmp_path, no_pictures, monkeypatch):
+    text = PIPELINE.replace("arms:", "arms:\n  only: {}\n").replace("control: twin\n", "")
+    text = re.sub(r"  (twin|quick|slow):.*\n", "", text)
+    text = text[: text.index("claims:")]
+    whole = _run(tmp_path / "whole", text).folder
+    monkeypatch.setattr(cells_module, "CHUNK", 10)
+    parts = _run(tmp_path / "parts", text).folder
+    names = sorted(p.relative_to(whole) for p in (whole / "cells").rglob("*") if p.is_file())
+    assert sum(name.suffix == ".safetensors" for name in names) == 2
+    for name in names:
+        assert (whole / name).read_bytes() == (parts / name).read_bytes(), name
+
+
+def test_checkpoints_are_sealed_and_found(tmp_path, no_pictures):
+    folder = _run(tmp_path / "run", only=[1, 3]).folder
+    found = open_run(folder)
+    assert found.checkpoint("quick", "climb", "gambler").about["replicates"] == [1, 3]
+    for asked, said in [
+        (("quik", "climb", "gambler"), "no cell 'quik'.*did you mean 'quick'"),
+        (("quick", "clim", "gambler"), "nobody learned in a stage 'clim'.*did you mean 'climb'"),
+        (("quick", "climb", "guard"), "'guard' learned nothing in stage climb; .*gambler"),
+        (("twin", "climb", "gambler"), "nobody learned in twin"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            found.checkpoint(*asked)
+    cell = folder / "cells" / "quick"
+    assert damage(cell) is None
+    file = cell / "checkpoints" / "climb.gambler.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert damage(cell) == "checkpoints/climb.gambler.safetensors was changed"
+    file.write_bytes(data[:40])
+    with pytest.raises(UserError, match=r"cannot read .*climb\.gambler"):
+        found.checkpoint("quick", "climb", "gambler")
+
+
+def test_a_player_of_another_family_starts_anew_and_the_first_finds_its_own(tmp_path, no_pictures):
+    """A hermit counts beginnings in its own memory, which no climber could read."""
+    text = PIPELINE[: PIPELINE.index("stages:")].replace("control: twin\n", "")
+    text = text.replace("kind: reader, learning_rate: 0.1", "kind: climber") + (
+        "stages:\n"
+        "  - {name: one, loop: improve, learn: gambler, episodes: 4}\n"
+        "  - {name: away, players: {players.gambler: {kind: hermit}}, episodes: 2}\n"
+        "  - {name: nobody, players: {players.gambler: null}}\n"
+        "  - {name: back, loop: improve, learn: gambler,\n"
+        "     players: {players.gambler.learning_rate: 0.0}}\n"
+        "  - {name: again, players: {players.gambler: {kind: hermit}}}\n"
+    )
+    folder = _run(tmp_path / "run", text).folder
+    found = open_run(folder)
+    weights = [found.checkpoint("main", s, "gambler").tensors["weights"] for s in ("one", "back")]
+    assert torch.equal(*weights)
+    table = found.table()
+    played = table[(table.measure == "best") & (table["round"] > 0)]
+    by_stage = played.groupby(["stage", "episode"], observed=True).value.mean()
+    assert by_stage["away"].tolist() == [0.0, 1.0]  # its first option, then its second, the best
+    assert by_stage["again"].tolist() == [0.0]  # and its third
+    told = parse((folder / "resolved.yaml").read_text(), "resolved.yaml").document
+    assert told["cells"]["main"]["stages"]["nobody"]["players"]["gambler"]["kind"] == "Anyhow"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (CLIMB, f"gambler.kind: climber{END}",
+         "a stage changes players, or parameters of one: write players.gambler.kind"),
+        (CLIMB, f"players.gamblr.kind: climber{END}",
+         "stages.2.players.players.gamblr.kind: arcade has no such role; did you mean 'gambler'?"),
+        (CLIMB, f"players.gambler.kind: climer{END}",
+         "stages.2.players.players.gambler.kind: no player 'climer'; did you mean 'climber'?"),
+        (CLIMB, f"players.gambler.deaff: true{END}",
+         "stages.2.players.players.gambler.deaff: reader has no such parameter"),
+        (CLIMB,
+         f"players.gambler.kind: climber, players.gambler.learning_rate: 1.0{END}",
+         "stages.2.players.players.gambler.learning_rate: is set by the arm slow as well, in vain"),
+        (CLIMB,
+         f"players.gambler: {{kind: climber}}{END}",
+         "stages.2.players.players.gambler: is set by the arm slow as well, in vain"),
+        (CLIMB, f"players.guard.kind: climber{END}",
+         "there is no players.guard to change: give players.guard a kind first"),
+        (CLIMB, f"players.guard: 3{END}",
+         "stages.2.players.players.guard: must be a mapping with a kind"),
+        (CLIMB, f"players.gambler.kind: reader{END}",
+         "stages.2.learn.0: gambler's player, Anyhow, cannot learn from reward"),
+        ("learning_rate: 0.1", "learning_rate: -1", "must be at least 0, not -1"),
+        ("arms:\n", "sweep: {players.gambler: [{kind: reader}]}\narms:\n",
+         "stages.2.players.players.gambler.kind: is set by the sweep as well, in vain"),
+        ("  quick: {}\n  slow: {players.gambler.learning_rate: 0.001}",
+         "  quick: {players.gambler: {kind: climber}}\n  slow: {players.gambler: null}",
+         "does nothing: every arm names players.gambler whole, and keeps it"),
+        ("ablation: slow", "ablation: slw", "there is no arm 'slw'; did you mean 'slow'?"),
+        (", ablation: slow", "", "learned: name the ablation, an arm in which it must vanish"),
+        ("kind: learned", "kind: statistical", "goes with claims of kind learned, and no others"),
+        ("ablation: slow", "ablation: twin", "is what is taken off: what is left there says"),
+        ("arm: quick, against: twin, ablation: slow", "ablation: twin", "is the arm itself: what"),
+        ("arm: quick, against: twin", "arm: twin, against: quick",
+         "learned: nobody learns in twin up to then: name an arm in which somebody does"),
+        ("ablation: slow", "ablation: slow, stage: before",
+         "learned: nobody learns in any stage up to before"),
+    ],
+)  # fmt: skip
+def test_mistakes(tmp_path, old, new, said):
+    assert old in PIPELINE
+    with pytest.raises(UserError) as caught:
+        check(_loaded(tmp_path, PIPELINE.replace(old, new)))
+    assert said in str(caught.value)
+
+
+def test_a_stage_is_changed_from_the_command_line(tmp_path):
+    file = tmp_path / "s.yaml"
+    file.write_text(PIPELINE)
+    loaded = load(str(file), ["stages.2.players.players.gambler.deaf=true"])
+    (quick,) = [cell for cell in expand(loaded) if cell.arm == "quick"]
+    stages = quick.build().stages
+    assert stages[2].players["gambler"].model_dump()["deaf"] is True
+    assert stages[3].players["gambler"].model_dump()["deaf"] is False
+
+
+def test_an_arm_that_lacks_the_role_lacks_it_in_every_stage(tmp_path):
+    text = PIPELINE.replace("twin: {players.gambler: {kind: anyhow_gambler}}",
+                            "twin: {env.gamblers: 0}")  # fmt: skip
+    twin = next(cell for cell in check(_loaded(tmp_path, text)) if cell.arm == "twin")
+    assert all(set(staged.players) == {"guard"} for staged in twin.build().stages)
+    assert not any(stage.players for stage in twin.stages)
+
+
+STOPPING = """\
+name: stopping
+about: One of a few learners meets a number that is none.
+env: {kind: arcade}
+rounds: 4
+replicates: 6
+measures: [best]
+stages:
+  - {name: early, loop: improve, learn: gambler}
+  - {name: train, loop: improve, learn: gambler, episodes: 10}
+  - {name: test}
+arms:
+  fine: {players.gambler: {kind: climber}}
+  breaks: {players.gambler: {kind: climber, broken: 2}}
+  deaf: {players.gambler: {kind: climber, deaf: true}}
+claims:
+  - {says: All is fine, kind: learned, measure: best, arm: fine, ablation: deaf,
+     bound: {above: 0}}
+  - {says: Not all, kind: statistical, measure: best, arm: breaks, against: fine,
+     bound: {within: [-1, 1]}}
+  - {says: Not yet, kind: statistical, measure: best, arm: breaks, stage: early,
+     bound: {within: [-1, 2]}}
+"""
+
+
+def test_learners_that_stop_are_told_everywhere(tmp_path, capsys):
+    folder = _run(tmp_path / "run", STOPPING, progress=True).folder
+    line = "stage train: gambler, replicate 2, policy 0: not a number in round 5 of its training"
+    said = capsys.readouterr().err
+    assert f"stopping: cell breaks: a learner stopped: {line}; the run goes on" in said
+    status = json.loads((folder / "status.json").read_text())
+    assert (status["state"], status["stopped_learners"]) == ("done", {"breaks": [line]})
+    assert f"breaks: {line}" in (folder / "log.txt").read_text()
+    first, second, third = json.loads((folder / "claims.json").read_text())
+    assert second["reason"].endswith("; 1 of 6 trainings in breaks had stopped")
+    assert second["verdict"] == "holds"  # they count as they are
+    assert "stopped" not in first["reason"] + third["reason"]
+    page = re.sub(r"\s+", " ", (folder / "report.html").read_text())
+    assert "1 of 12 learners stopped early in breaks" in page
+    assert page.count("1 of 6 trainings in breaks had stopped") == 1
+    assert "in the ablation deaf" in page
+    stopped = open_run(folder).checkpoint("breaks", "train", "gambler").tensors["stopped"]
+    assert (stopped >= 0).nonzero().flatten().tolist() == [4]
+
+
+def test_learned_tensors_must_fit_together(tmp_path, no_pictures, monkeypatch):
+    from tests.run.pupils import Climber
+
+    monkeypatch.setattr(
+        Climber, "learned", lambda self, memory: {"a": torch.zeros(()), "b": torch.zeros(3)}
+    )
+    with pytest.raises(UserError, match=r"Climber: all that `learned` gives leads with its poli"):
+        _run(tmp_path / "run", STOPPING, only=[0])
+
+
+def test_a_learned_claim_over_a_run(tmp_path, no_pictures):
+    """They learn, and those who hear noise in place of reward do not; both figures are told."""
+    folder = _run(tmp_path / "run", STOPPING.replace("episodes: 10", "episodes: 30")).folder
+    (told, *_) = json.loads((folder / "claims.json").read_text())
+    table = open_run(folder).table()
+    last = table[(table.stage == "test") & (table["round"] == 4)].groupby("arm", observed=True)
+    assert told["estimate"] == pytest.approx(last.value.mean()["fine"])
+    assert told["ablation"]["estimate"] == pytest.approx(last.value.mean()["deaf"])
+    assert told["n"] == told["ablation"]["n"] == 6
+    assert np.isfinite(told["ablation"]["low"])

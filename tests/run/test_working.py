@@ -1,0 +1,347 @@
+"""A run that is killed inside a cell goes on inside it, and ends in the same bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.killed.histories import bytes_of
+from mores.run import cells as cells_module
+from mores.run import engine, files, resume, run, working
+from mores.run.store import write_record
+from mores.scenario.expand import expand
+from mores.scenario.load import load
+
+HERE = Path(__file__).resolve().parents[2]
+PUPILS = HERE / "tests" / "run" / "pupils.py"
+TRAINING = """\
+name: training
+about: Gamblers learn from a record, then as they act, in stages that are long.
+env: {kind: arcade}
+players: {gambler: {kind: reader}}
+rounds: 4
+replicates: 3
+worlds: 2
+sample: 3
+measures: [earned, best]
+stages:
+  - {name: before, episodes: 3}
+  - {name: read, loop: fit, learn: gambler, episodes: 3}
+  - name: climb
+    loop: improve
+    learn: gambler
+    episodes: EPISODES
+    players: {players.gambler.kind: climber, players.gambler.broken: 1}
+  - {name: away, players: {players.gambler: {kind: hermit}}}
+  - {name: reread, loop: fit, learn: gambler, episodes: 2}
+  - {name: test, episodes: 2}
+claims:
+  - {says: They learned, kind: statistical, measure: best, bound: {above: 0}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, arcade: None) -> None:
+    """A report takes longer than these runs; states are written at every moment they may be."""
+
+    def write(job, *_):
+        files.write_text(job.folder / "report.html", "a report")
+
+    monkeypatch.setattr(engine, "_report", write)
+    monkeypatch.setattr(working, "OFTEN", 0.0)
+    monkeypatch.setattr(working, "SOON", 0.0)
+    monkeypatch.setattr(working, "SHARE", 1e9)
+
+
+def _run(folder: Path, text: str = TRAINING, episodes: int = 4):
+    file = folder.with_suffix(".yaml")
+    file.write_text(text.replace("EPISODES", str(episodes)))
+    return run(load(str(file)), folder, progress=False)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@contextlib.contextmanager
+def _ended_after(count: int) -> Iterator[list[tuple[int, int, int]]]:
+    """The process ends once so many states were written; they are told."""
+    told: list[tuple[int, int, int]] = []
+    wrote = working.Working._write
+
+    def write(self, state):
+        wrote(self, state)
+        told.append(tuple(state.at))
+        if len(told) == count:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(working.Working, "_write", write)
+        yield told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("chunk", "step"), [(2**23, 1), (8, 6)])
+def test_every_state_leads_to_the_same_bytes(tmp_path, monkeypatch, chunk, step):
+    """Ended at moments at which a state is written, in one chunk of worlds or in three."""
+    monkeypatch.setattr(cells_module, "CHUNK", chunk)
+    (tmp_path / "s.yaml").write_text(TRAINING.replace("EPISODES", "3"))
+    scenario = load(str(tmp_path / "s.yaml")).scenario
+    (cell,) = expand(scenario)
+    ticks: list[float] = []
+
+    def played(folder: Path) -> dict[str, bytes]:
+        kept = working.Working(folder, cell, scenario, range(3))
+        record = cells_module.play_cell(cell, scenario, range(3), ticks.append, working=kept)
+        assert len(record.stopped) == 1 and record.learners == 6
+        write_record(folder, record)
+        found = [path for path in folder.rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+    with _ended_after(0) as told:
+        against = played(tmp_path / "whole")
+    by_chunk = 3 + 3 + 3 + 1 + 2 + 2
+    assert len(told) == by_chunk * (1 if chunk > 8 else 3)
+    assert sum(name.endswith("safetensors") for name in against) == 3
+    for count in range(len(told), 0, -step):
+        with _ended_after(count), pytest.raises(Killed):
+            played(tmp_path / f"ended-{count}")
+        ticks.clear()
+        assert played(tmp_path / f"ended-{count}") == against, told[count - 1]
+        assert sum(ticks) == pytest.approx(1.0)
+
+
+def test_a_run_goes_on_inside_its_cell(tmp_path):
+    whole = _run(tmp_path / "whole").folder
+    assert not list((whole / "cells").glob(".*"))  # what was kept on the way is gone
+    folder = tmp_path / "run"
+    with _ended_after(9), pytest.raises(Killed):
+        _run(folder)
+    assert [path.name for path in (folder / "cells").iterdir()] == [".main.working"]
+    with _ended_after(0) as told:
+        resume(folder, progress=False)
+    assert told[0] == (0, 3, 0)  # the ninth was before the last episode of the third stage
+    assert bytes_of(folder) == bytes_of(whole)
+    assert "main: goes on from episode 3 of stage climb" in (folder / "log.txt").read_text()
+    told = [
+        json.loads((f / "status.json").read_text())["stopped_learners"] for f in (whole, folder)
+    ]
+    assert told[0] == told[1] and len(told[0]["main"]) == 1
+
+
+def _broken(about: Path, how: str) -> None:
+    """Damage the state in a folder."""
+    told = json.loads(about.read_text())
+    state = about.parent / told["file"]
+    if how == "torn":
+        state.write_bytes(state.read_bytes()[:-7])
+    elif how == "flipped":
+        data = bytearray(state.read_bytes())
+        data[-3] ^= 1
+        state.write_bytes(bytes(data))
+    elif how == "gone":
+        state.unlink()
+    elif how == "about torn":
+        about.write_bytes(about.read_bytes()[:50])
+    elif how == "about changed":
+        about.write_text(about.read_text().replace('"at": [0, 2, 1]', '"at": [0, 2, 3]'))
+    elif how == "seals mended":  # by somebody who wants another number of the episode
+        told["at"] = [0, 9, 9]
+        del told["seal"]
+        about.write_text(json.dumps({**told, "seal": working._seal(told)}))
+    elif how == "a folder":
+        state.unlink()
+        state.mkdir()
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["torn", "flipped", "gone", "about torn", "about changed", "seals mended", "a folder"],
+)
+def test_a_state_that_is_damaged_is_ignored(tmp_path, how):
+    against = bytes_of(_run(tmp_path / "whole").folder)
+    folder = tmp_path / "run"
+    with _ended_after(7), pytest.raises(Killed):
+        _run(folder)
+    _broken(folder / "cells" / ".main.working" / "about.json", how)
+    resume(folder, progress=False)
+    assert bytes_of(folder) == against
+    log = (folder / "log.txt").read_text()
+    assert "goes on" not in log
+    assert "where it stood before is of no use" in log
+
+
+def test_a_state_of_another_experiment_or_of_other_code_is_ignored(tmp_path, monkeypatch):
+    other = TRAINING.replace("rounds: 4", "rounds: 4\nseed: 1")
+    folder = tmp_path / "run"
+    with _ended_after(7), pytest.raises(Killed):
+        _run(folder, other)
+    with _ended_after(7), pytest.raises(Killed):
+        _run(tmp_path / "mine")
+    state = tmp_path / "mine" / "cells" / ".main.working"
+    shutil.rmtree(folder / "cells" / ".main.working")
+    shutil.copytree(state, folder / "cells" / ".main.working")
+    shutil.copytree(state, folder / "cells" / ".gone.working")
+    resume(folder, progress=False)
+    assert bytes_of(folder) == bytes_of(_run(tmp_path / "whole", other).folder)
+    assert not list((folder / "cells").glob(".*"))
+    here = working.surroundings()
+    monkeypatch.setattr(
+        working, "surroundings", lambda: {**here, "source": {"digest": "of other code"}}
+    )
+    resume(tmp_path / "mine", force=True, progress=False)
+    assert "of other code, or of another experiment" in (tmp_path / "mine" / "log.txt").read_text()
+
+
+def test_a_memory_that_cannot_be_saved_is_played_from_its_start(tmp_path):
+    """It says so in the log, once, and the run is as it would have been."""
+    text = TRAINING.replace("{kind: reader}", "{kind: reader, secret: true}")
+    folder = _run(tmp_path / "run", text).folder
+    log = (folder / "log.txt").read_text()
+    assert log.count("if it is stopped, it will be played from its start") == 1
+    assert "a Random changes, and is no tensor or number" in log
+    plain = bytes_of(_run(tmp_path / "plain").folder)
+    mine = bytes_of(folder)
+    same = [name for name in mine if "measures" in name or name.endswith("safetensors")]
+    assert len(same) == 4 and all(mine[name] == plain[name] for name in same)
+
+
+def test_a_full_disk_ends_the_states_and_not_the_run(tmp_path, monkeypatch):
+    wrote = files.write_bytes
+
+    def write(path, data, sync=True):
+        if ".working" in str(path):
+            raise files.CannotWrite(f"cannot write {path}: No space left on device")
+        wrote(path, data, sync)
+
+    monkeypatch.setattr(files, "write_bytes", write)
+    folder = _run(tmp_path / "run").folder
+    assert "played from its start: cannot write" in (folder / "log.txt").read_text()
+    assert not list((folder / "cells").glob(".*"))
+
+
+def test_states_are_written_when_it_is_time(tmp_path, monkeypatch):
+    """In a stage once a minute, at its end if five seconds have passed; seldom if it takes long."""
+    (tmp_path / "s.yaml").write_text(TRAINING.replace("EPISODES", "4"))
+    loaded = load(str(tmp_path / "s.yaml"))
+    (cell,) = expand(loaded)
+    clock = [100.0]
+    monkeypatch.setattr(working.time, "monotonic", lambda: clock[0])
+    for name, value in {"OFTEN": 60.0, "SOON": 5.0, "SHARE": 0.05}.items():
+        monkeypatch.setattr(working, name, value)
+    kept = working.Working(tmp_path / "main", cell, loaded.scenario, range(3))
+
+    def due() -> tuple[bool, bool]:
+        return kept.due(stage_over=False), kept.due(stage_over=True)
+
+    def slow() -> working.State:
+        clock[0] += 4.0
+        return working.State((0, 0, 1), {"x": torch.ones(1)}, {})
+
+    assert due() == (False, False)
+    clock[0] += 5.0
+    assert due() == (False, True)
+    clock[0] += 55.0
+    assert due() == (True, True)
+    kept.write(slow)
+    clock[0] += 79.0
+    assert due() == (False, False)  # it took four seconds: not before eighty have passed
+    clock[0] += 1.0
+    assert due() == (True, True)
+    found = kept.read()
+    assert found is not None and found.at == (0, 0, 1)
+
+
+# --- killed ---------------------------------------------------------------------------------------
+
+KILLED = f"""\
+import sys
+sys.path.insert(0, {str(HERE)!r})
+from mores.run import working
+working.OFTEN = working.SOON = 0.0
+from mores.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killed_inside_a_long_stage(tmp_path, monkeypatch, jobs):
+    """By SIGKILL, in the middle of some episode; the workers die with who gives them orders."""
+    text = TRAINING.replace("EPISODES", "400")
+    text = text.replace("claims:", "arms: {one: {}, two: {players.guard: {kind: hermit}}}\nclaims:")
+    text = text.replace("measure: best,", "measure: best, arm: one,")
+    (tmp_path / "s.yaml").write_text(text)
+    folder = tmp_path / "run"
+    begin = ["run", str(tmp_path / "s.yaml"), "--out", str(folder), "--load", str(PUPILS)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, *begin, "--jobs", str(jobs)], stderr=subprocess.DEVNULL
+    )
+    about = folder / "cells" / ".one.working" / "about.json"
+    while True:
+        assert process.poll() is None, "ended too early"
+        with contextlib.suppress(FileNotFoundError):
+            if json.loads(about.read_text())["at"][1:] > [2, 20]:
+                break
+    process.kill()
+    process.wait()
+    again = [sys.executable, "-c", KILLED, "resume", str(folder), "--force"]
+    done = subprocess.run([*again, "--load", str(PUPILS)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    log = (folder / "log.txt").read_text()
+    if jobs == 1:  # workers are told by the clock alone when to write: not in the first minute
+        assert "one: goes on from episode" in log
+    monkeypatch.setattr(working, "OFTEN", 1e9)
+    monkeypatch.setattr(working, "SOON", 1e9)
+    whole = tmp_path / "whole"
+    loaded = load(str(tmp_path / "s.yaml"))
+    assert bytes_of(run(loaded, whole, progress=False).folder) == bytes_of(folder)
+
+
+POINTS = f"""\
+import json, random, sys
+from pathlib import Path
+sys.path.insert(0, {str(HERE)!r})
+from benchmarks.killed import cases, histories
+from mores.own_code import load_modules
+from mores.run import working
+cases.warm()
+load_modules([{str(PUPILS)!r}])
+place, jobs, most = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+case = cases.Case("training", sys.argv[4])
+working.OFTEN = working.SOON = 1e9
+against, rng, count = histories.reference(case, place / "whole"), random.Random(jobs), 0
+working.OFTEN = working.SOON = 0.0
+working.SHARE = 1e9
+for number in range(12):
+    if count >= most:
+        break
+    found = histories.history(case, place / f"killed-{{number}}", jobs, most - count, rng, against)
+    count += sum(found.values())
+goes_on = [p.read_text().count("goes on from") for p in place.glob("*/log.txt")]
+print(json.dumps([count, sum(goes_on)]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("jobs", "most"), [(1, 16), (2, 8)])
+def test_killed_at_commit_points(tmp_path, jobs, most):
+    """Also between the writing of a state and its becoming the state; in a process that forks."""
+    text = TRAINING.replace("EPISODES", "6")
+    done = subprocess.run(
+        [sys.executable, "-c", POINTS, str(tmp_path), str(jobs), str(most), text],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    count, goes_on = json.loads(done.stdout)
+    assert count >= most
+    assert goes_on > 0
