@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saving": CORE,
     "table": CORE | {"repair", "masks", "seating", "diary", "books", "saving"},
     "play": CORE | {"table"},
+    "train": CORE | {"table", "play", "registry"},
     "demo": CORE | {"table", "play"},  # what `python -m mores.envs.lock_in` shows
     "envs": CORE | {"demo"},
     # A cast makes the players that its seats name; an `Experience` is what `Player.fit` is given.

@@ -15,9 +15,9 @@ move it on by momentum; a policy whose gradient is not finite sits the step out,
 What happens to one changes no bit of another: no step goes another way because of a neighbour.
 
 Parameters and state are written in place. With clipping, 64 policies of an MLP 16-64-64-4 take as
-long as `torch.optim.AdamW(foreach=True)` on the stack, twice as long as its fused kernel, which
-knows one rate and one norm for all, and a fifteenth of 64 separate fused optimisers (one core of a
-CPU; `python -m tests.learners.test_adam` times them).
+long as `torch.optim.AdamW(foreach=True)` takes for the stack, twice as long as its fused kernel
+(which knows one rate and one norm for all), and a fifteenth of what 64 fused optimisers take: 0.68,
+0.71, 0.36 and 10 ms a step on one core of a CPU. `python tests/learners/test_adam.py` times them.
 """
 
 # torch documents its foreach functions, and does not export them.

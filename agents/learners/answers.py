@@ -73,7 +73,9 @@ class Answers(Improving):
         pay = paid(memory)["reward"]
         rollout, seats = memory.learned.rollout, memory.learned.seats
         played = rollout.real[: pay.shape[-1]]
-        real = seats.by_policy(played[..., None].expand(*played.shape, seats.shape[1]).movedim(0, 2))
+        real = seats.by_policy(
+            played[..., None].expand(*played.shape, seats.shape[1]).movedim(0, 2)
+        )
         # Discounted by a table of powers: torch's pow differs between vector lanes and tails.
         powers = pay.new_tensor([self.discount**t for t in range(pay.shape[-1])])
         since = (real.cumsum(-1) - 1).clamp(min=0)  # rounds since the answer's first

@@ -253,22 +253,27 @@ class Learner(Player):
             UserError: the policies are of another make.
         """
         before, new = memory.learned, fresh.learned
-        pupil = new.pupil
-        for name, tensor in before.pupil.parameters.items():
-            mine = pupil.parameters.get(name)
-            if mine is None:
-                continue  # a value head that this recipe has no use for
-            if mine.shape != tensor.shape:
+        pupil, theirs = new.pupil, before.pupil.parameters
+        # Heads may come and go: a value head, that of a phase. What is made of a sight may not.
+        body = {name for name in (*pupil.parameters, *theirs) if name.startswith("policy.")}
+        for name in sorted(body | (pupil.parameters.keys() & theirs.keys())):
+            was, here = theirs.get(name), pupil.parameters.get(name)
+            if was is None or here is None or was.shape != here.shape:
                 raise UserError(
                     f"{memory.make.role.name} cannot go on from what was learned before: {name} "
-                    f"was {list(tensor.shape[1:])}, and is {list(mine.shape[1:])} here"
+                    f"was {_shape(was)}, and is {_shape(here)} here (policies first): stages of "
+                    "learners need the same network and share"
                 )
-            mine.copy_(tensor)
+            here.copy_(was)
         pupil.reference.update(copied(pupil.parameters))
         pupil.active.copy_(before.pupil.active)
         pupil.stopped.copy_(before.pupil.stopped)
         new.rounds.copy_(before.rounds)
         return fresh
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "not there" if tensor is None else str(list(tensor.shape))
 
 
 def kept_as(memory: Memory, learned: Learned) -> Memory:

@@ -142,9 +142,11 @@ def environment(task: Task, worlds: int, view: str, seed: int) -> vec_env.VecEnv
         seed: of the worlds.
     """
     others = None if task.others is None else {task.role.name: task.others}
-    seat = task.role.name if task.role.count == 1 else f"{task.role.name}_0"
+    seat = f"{task.role.name}_0"
     if view == "batched":
         made = SB3VecEnv(task.game, worlds, seat, task.rounds, others)
+        # Its worlds are replicates of their own; here they are to be those of one, as ours are.
+        made.worlds.table.worlds = Worlds.grid(1, worlds)
         made.seed(seed)
         return made
     if task.gymnasium is not None:

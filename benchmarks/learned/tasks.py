@@ -17,6 +17,7 @@ from torch import Tensor
 from benchmarks.cart_pole import CartPole
 from mores.agents.learners.recipes.ppo import PPO
 from mores.agents.policies.cast import Cast
+from mores.draws import Worlds
 from mores.envs.requests import Requests
 from mores.game import Game, Player, Role
 from mores.registry import make_player
@@ -41,7 +42,9 @@ class Task:
         budget: samples after which it counts as not learned.
         worlds: of our learner.
         ours: our learner's settings.
-        theirs: settings of Stable-Baselines3's, by name; the best on other seeds first.
+        theirs: settings of Stable-Baselines3's, by name.
+        best: the measure of a world that says how much can be earned in it, where there is one;
+            the threshold then is a share of it.
         others: who sits at the other seats of the role.
         gymnasium: the id of the same game, where others have made it.
     """
@@ -55,6 +58,7 @@ class Task:
     worlds: int
     ours: Mapping[str, Any]
     theirs: Mapping[str, Mapping[str, Any]]
+    best: str | None = None
     others: Player | None = None
     gymnasium: str | None = None
 
@@ -77,16 +81,22 @@ class Task:
         return made
 
     def evaluated(self, decide: Decide, number: int) -> float:
-        """Mean return over the worlds of evaluation `number`, the same for both sides."""
+        """Mean return over the worlds of evaluation `number`, the same for both sides.
+
+        As a share of the best, where that is known.
+        """
         name = self.role.name
         others = {} if self.others is None else {name: self.others}
-        table = Table(self.game, others, {name: [0]}, worlds=EVALUATED, rounds=self.rounds)
+        table = Table(
+            self.game, others, {name: [0]}, worlds=Worlds.grid(1, EVALUATED), rounds=self.rounds
+        )
         table.reset(FRESH + number)
+        best = 1.0 if self.best is None else self.game.measures(table.state)[self.best].mean()
         earned = torch.zeros(EVALUATED)
         while not table.finished:
             acted = decide(table.observe(name)[:, 0])
             earned = earned + table.step({name: acted[:, None]}).pay[name][:, 0]
-        return float(earned.mean())
+        return float(earned.mean() / best)
 
 
 NETWORK = {"kind": "mlp", "hidden": [64, 64]}
@@ -121,6 +131,41 @@ CART_POLE = Task(
             "gae_lambda": 0.8,
             "learning_rate": ("linear", 0.001),
             "clip_range": ("linear", 0.2),
+            "ent_coef": 0.0,
+        },
+    },
+)
+
+REQUESTS = Task(
+    name="own",
+    game=Requests(answers=2, words=8, length=4, paid="words"),
+    rounds=100,
+    threshold=0.9,
+    best="optimum",
+    others=make_player("anyhow"),
+    every=2048,
+    budget=131_072,
+    worlds=64,
+    ours={
+        "network": NETWORK,
+        "horizon": 16,
+        "epochs": 8,
+        "minibatches": 4,
+        "learning_rate": 0.005,
+        "discount": 0.9,
+        "smoothing": 0.8,
+        "entropy_weight": 0.0,
+    },
+    theirs={
+        "tuned": {
+            "view": "gymnasium",
+            "n_envs": 16,
+            "n_steps": 64,
+            "batch_size": 256,
+            "n_epochs": 8,
+            "gamma": 0.9,
+            "gae_lambda": 0.8,
+            "learning_rate": 0.005,
             "ent_coef": 0.0,
         },
     },

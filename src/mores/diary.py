@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mores.errors import UserError
 from mores.game import Phase
 
 
@@ -81,6 +82,34 @@ class Diary:
             torch.stack(self._ended, 1) if self._ended else None,
             torch.stack(self._over, 1) if self._over else None,
         )
+
+
+def together(several: Sequence[Experience]) -> Experience:
+    """What a role went through in several stretches, one after another.
+
+    Raises:
+        UserError: it saw, did or was told other things in them.
+    """
+    first = several[0]
+    for other in several[1:]:
+        kinds = [set(e.seen) | set(e.feedback) | {e.reward is None} for e in (first, other)]
+        if kinds[0] != kinds[1]:
+            raise UserError("a role saw or was told other things in different stages: name one")
+    if len(several) == 1:
+        return first
+
+    def both(parts: list[Tensor | None]) -> Tensor | None:
+        found = [part for part in parts if part is not None]
+        return torch.cat(found, 1) if found else None
+
+    return Experience(
+        {name: torch.cat([e.seen[name] for e in several], 1) for name in first.seen},
+        {name: torch.cat([e.acted[name] for e in several], 1) for name in first.acted},
+        both([e.reward for e in several]),
+        {name: torch.cat([e.feedback[name] for e in several], 1) for name in first.feedback},
+        both([e.ended for e in several]),
+        both([e.over for e in several]),
+    )
 
 
 def _of(role: str, kept: Mapping[tuple[str, str], list[Tensor]]) -> dict[str, Tensor]:

@@ -112,7 +112,10 @@ class Trained:
             tensors = {n: t.detach().cpu().contiguous() for n, t in self.learned(role).items()}
             if tensors:
                 (folder / f"{role}.safetensors").write_bytes(save(tensors))
-                told = {"player": type(player).__name__, "parameters": player.model_dump(mode="json")}
+                told = {
+                    "player": type(player).__name__,
+                    "parameters": player.model_dump(mode="json"),
+                }
                 text = json.dumps(told, indent=1, allow_nan=False)
                 (folder / f"{role}.json").write_text(text + "\n", encoding="utf-8")
         return folder

@@ -42,7 +42,7 @@ def combine(function: Callable[..., Tensor], tree: Tree, *others: Tree, kept: bo
         return tree  # descriptions may differ in size: a sight that has other parts
     columns = zip(old, *theirs, strict=True)
     new = {row[0][0]: combine(function, *(part for _, part in row), kept=kept) for row in columns}
-    return _made_of(first, new)
+    return _made_of(first, old, new)
 
 
 def where(mask: Tensor, one: Tree, other: Tree) -> Tree:
@@ -95,18 +95,16 @@ def restore(tree: Tree, saved: Mapping[str, Tensor], prefix: str = "") -> Tree:
     return _restored(tree, saved, prefix, None)
 
 
-def _restored(
-    tree: Any, saved: Mapping[str, Tensor], path: str, grown: torch.device | None
-) -> Any:
+def _restored(tree: Any, saved: Mapping[str, Tensor], path: str, grown: torch.device | None) -> Any:
     """`grown`: in a field that grows, and where it lives."""
     if isinstance(tree, Tensor):
         return _taken(tree, saved, path, grown is not None)
     parts = _parts(tree)
-    if grown is not None and isinstance(tree, Mapping):
-        if all(isinstance(part, Tensor) for _, part in parts):
-            start = f"{path}/"
-            names = [name for name in saved if name.startswith(start)]
-            return {n.removeprefix(start): saved[n].to(grown).clone() for n in names}
+    plain = isinstance(tree, Mapping) and all(isinstance(part, Tensor) for _, part in parts)
+    if grown is not None and plain:
+        start = f"{path}/"
+        names = [name for name in saved if name.startswith(start)]
+        return {n.removeprefix(start): saved[n].to(grown).clone() for n in names}
     growing = getattr(type(tree), "grows", ())
     here = next((t.device for t in flatten(tree).values()), None) if growing else None
     new = {
@@ -115,7 +113,7 @@ def _restored(
         )
         for name, part in parts
     }
-    return _made_of(tree, new)
+    return _made_of(tree, parts, new)
 
 
 def _taken(old: Tensor, saved: Mapping[str, Tensor], path: str, grown: bool) -> Tensor:
@@ -123,7 +121,7 @@ def _taken(old: Tensor, saved: Mapping[str, Tensor], path: str, grown: bool) -> 
     if path not in saved:
         raise KeyError(f"nothing saved for {path!r}")
     new = saved[path]
-    longer = grown and new.shape[1:] == old.shape[1:] and len(new) >= len(old)
+    longer = grown and new.shape[1:] == old.shape[1:] and new.numel() >= old.numel()
     if (new.shape != old.shape and not longer) or new.dtype != old.dtype:
         raise ValueError(
             f"{path!r} was saved as {tuple(new.shape)} {new.dtype}, "
@@ -132,9 +130,9 @@ def _taken(old: Tensor, saved: Mapping[str, Tensor], path: str, grown: bool) -> 
     return new.to(old.device).clone()
 
 
-def _made_of(tree: Any, parts: Mapping[str, Any]) -> Any:
-    """Something like `tree`, of other parts by the names that `_parts` gives; itself of its own."""
-    if all(parts[name] is part for name, part in _parts(tree)):
+def _made_of(tree: Any, old: list[tuple[str, Any]], parts: Mapping[str, Any]) -> Any:
+    """Something like `tree`, with other parts in place of the old ones; itself if all are those."""
+    if all(parts[name] is part for name, part in old):
         return tree
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         return dataclasses.replace(tree, **parts)

@@ -243,7 +243,10 @@ def test_what_is_asked_later_is_what_was_said_when_acting(name):
             said[phase].append((raw, value))
             if phase == "speak":
                 torch.testing.assert_close(value, expected)
-    acted = {"speak": torch.zeros(P, 2, steps, dtype=torch.int64), "point": torch.ones(P, 2, steps, 2)}
+    acted = {
+        "speak": torch.zeros(P, 2, steps, dtype=torch.int64),
+        "point": torch.ones(P, 2, steps, 2),
+    }
     for phase in phases:
         out = stack.ask(weights, Asked(phase, seen[phase], acted[phase], begins=begins))
         raws, values = (torch.stack(part, 2) for part in zip(*said[phase], strict=True))

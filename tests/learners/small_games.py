@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jaxtyping
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -102,15 +104,27 @@ class Clockwork(OneRole):
 
 
 class Poisoned(OneRole):
-    """Pays the second option; in replicate `sick` it pays NaN from round `since` on."""
+    """Pays the second option; something may be wrong in replicate `sick`, from round `since` on.
+
+    `pay`: it pays NaN. `sight`: it shows NaN. `scale`: it pays a million times as much.
+    """
 
     sick: int = -1
     since: int = 0
+    wrong: str = "pay"
+
+    def is_wrong(self, state: Moment, how: str) -> Tensor:
+        here = (state.replicate == self.sick) & (state.round >= self.since)
+        return (here & (self.wrong == how))[:, None]
+
+    def observe(self, state: Moment, role: str, phase: str) -> Tensor:
+        seen = super().observe(state, role, phase)
+        return torch.where(self.is_wrong(state, "sight")[..., None], torch.nan, seen)
 
     def pay(self, state: Moment, action: Tensor, draws: Draws) -> Tensor:
         paid = action.float() + 0.1 * draws.normal("luck", self.seats)[..., 0]
-        sick = (state.replicate == self.sick) & (state.round >= self.since)
-        return torch.where(sick[:, None], torch.nan, paid)
+        paid = torch.where(self.is_wrong(state, "scale"), 1e6 * paid, paid)
+        return torch.where(self.is_wrong(state, "pay"), torch.nan, paid)
 
 
 class Aim(OneRole):
@@ -203,6 +217,20 @@ class Draft(OneRole):
 
 
 # --- to learn and to be tested ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def unchecked() -> Iterator[None]:
+    """Without the checks of shapes, which take most of the time of learning with small networks.
+
+    Also a decorator, `@unchecked()`. Shorter tests of the same code are checked.
+    """
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def taught(

@@ -152,7 +152,7 @@ def test_seats_do_not_meet() -> None:
     assert torch.equal(sick[others], well[others])
     assert sick[4] == logp[4].argmax()  # greedy where nothing is known of what follows
     assert sick[5] != well[5]
-    worth[6] = torch.tensor([0.0, torch.inf, -torch.inf, 0.0])
+    worth[6, logp[6].argmax()] = torch.inf
     assert decide(logp, worth, seen, candidates=4, weight=0.0)[6] == logp[6].argmax()
 
 

@@ -182,6 +182,9 @@ def test_conflict_is_the_share_of_obtuse_pairs() -> None:
         pairs = [plain[i, p] @ plain[j, p] < 0 for i in range(5) for j in range(i)]
         assert float(operators.conflict(gradients)[p]) == pytest.approx(np.mean(pairs))
     assert operators.conflict(stack(4, 1, 2)).tolist() == [0.0, 0.0]
+    gradients["in"][0], gradients["bias"][0], gradients["scale"][0] = 0.0, 0.0, 0.0
+    without = operators.conflict({name: g[1:] for name, g in gradients.items()})
+    torch.testing.assert_close(operators.conflict(gradients), without * 6 / 10)  # no conflict of 0
 
 
 WAYS = {"mean": operators.mean, "pcgrad": operators.pcgrad, "min_norm": operators.min_norm}

@@ -223,6 +223,28 @@ def test_ties_and_lone_candidates_do_not_count() -> None:
     assert torch.equal(rank(out, batch, margin=1.0), rank(out, both, margin=1.0))
 
 
+def test_places_that_nobody_takes_do_not_count() -> None:
+    for link in ("hinge", "plackett_luce", "spaced"):
+        out, batch = in_one_list([-2.0, -2.5, -1.0], [2.0, 1.0, 0.0])
+        gaps = batch.replace(
+            candidates=torch.tensor([[[-1, 0, 1, -1, 2]]]),
+            rank_score=torch.tensor([[[9.0, 2.0, 1.0, 0.5, 0.0]]], dtype=torch.float64),
+        )
+        loss = rank(out, batch, link=link)
+        assert loss.item() > 0.0
+        torch.testing.assert_close(rank(out, gaps, link=link), loss)
+
+
+def test_equal_scores_have_no_range_and_still_a_slope() -> None:
+    """Three equal scores miss every gap of ranks: (1/2 + 1/2 + 1) / 3; the best is pulled up."""
+    out, batch = in_one_list([0.7, 0.7, 0.7], [2.0, 1.0, 0.0])
+    logp = out.logp.clone().requires_grad_()
+    loss = rank(Output(logp), batch, link="spaced")
+    (slope,) = torch.autograd.grad(loss.sum(), logp)
+    assert loss.item() == pytest.approx(2.0 / 3.0)
+    torch.testing.assert_close(slope.flatten(), torch.tensor([-2.0, 0.0, 2.0]).double() / 3.0)
+
+
 def test_orders_have_a_probability() -> None:
     """Over all orders of four candidates, Plackett and Luce's probabilities add up to one."""
     scores = [0.4, -1.1, 2.0, 0.3]

@@ -27,7 +27,7 @@ from mores.agents.learners.terms import (
     unlikelihood,
     value,
 )
-from tests.learners.term_batches import NAN, example
+from tests.learners.term_batches import NAN, example, gradients
 
 Place = tuple[int, int, int]
 
@@ -364,6 +364,11 @@ def test_expected_score(importance: bool) -> None:
     found = expected_score(out, batch, importance=importance, cap=1.3)
     torch.testing.assert_close(found.detach(), mean_of(batch, cost))
     assert len({w for w in weights.values() if w < 1.3}) > 3
+    assert set(gradients(out, found)) == {"logits"}  # the weight is held fixed
+    # Some heads give closed options a very low logit instead of none, and no score is needed there.
+    lowest = Output(out.logp, torch.where(legal, out.logits, -1e9))
+    same = expected_score(lowest, batch, importance=importance, cap=1.3)
+    torch.testing.assert_close(same, found)
 
 
 def test_expected_score_is_the_mean_policy_gradient() -> None:

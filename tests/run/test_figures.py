@@ -14,6 +14,7 @@ from mores.analysis.sensitivity import design, indices
 from mores.run import report_tables
 from mores.run.figures import Shown, pictures
 from mores.run.figures.causes import effects, strongest
+from mores.run.figures.learning import in_blocks
 from mores.run.figures.shown import number
 from mores.run.report import drift_sentence
 from tests.run.small_run import ARMS, EVIL, recorded, scenario_of, shown_of
@@ -76,9 +77,59 @@ def test_episodes_are_learning_curves():
         {"name": "after", "episodes": 5},
     ]
     shown = shown_of(scenario_of(stages=stages), stages=("before", "after"), episodes=5)
-    names = _names(shown)
-    assert names["learning_before"] == names["learning_after"] == 3
+    drawn = {picture.figure.name: picture for picture in pictures(shown)}
+    before, after = drawn["learning_before"], drawn["learning_after"]
+    assert len(before.svgs) == len(after.svgs) == 3
+    assert ">episode of before<" in before.svgs[0]
+    assert ">episode of after (frozen)<" in after.svgs[0]
+    assert "in which assistant learns from reward." in before.figure.caption
+    assert "players are frozen, as they were after “before”" in after.figure.caption
+    assert "mean of 8 replicates" in before.figure.caption
     assert report_tables.stages(shown.scenario)[0]["learn"] == "assistant"
+
+
+def test_arms_in_which_nobody_learns_are_named():
+    stages = [{"name": "first", "episodes": 2}, {"name": "last", "loop": "improve",
+              "learn": "assistant", "episodes": 2}]  # fmt: skip
+    shown = shown_of(scenario_of(stages=stages, **ARMS), stages=("first", "last"), episodes=2)
+    records = {
+        cell: replace(record, learners=0 if cell == "twin" else 8)
+        for cell, record in shown.records.items()
+    }
+    drawn = {p.figure.name: p.figure for p in pictures(replace(shown, records=records))}
+    assert "(nobody does in twin)" in drawn["learning_last"].caption
+    assert "players are frozen, before anybody learns" in drawn["learning_first"].caption
+
+
+def test_without_learners_episodes_are_episodes():
+    stages = [{"name": "one", "episodes": 3}, {"name": "two"}]
+    shown = shown_of(scenario_of(stages=stages), stages=("one", "two"), episodes=3)
+    drawn = {p.figure.name: p for p in pictures(shown)}
+    assert ">episode<" in drawn["episodes_one"].svgs[0]
+    assert "frozen" not in drawn["episodes_one"].figure.caption
+
+
+@pytest.mark.parametrize("episodes", [1, 59, 60, 61, 120, 121, 100_000])
+def test_many_episodes_are_shown_in_blocks(episodes):
+    """Means of means, weighted by their size, are the mean of all; so are the middles."""
+    rows = np.random.default_rng(0).normal(size=(3, episodes))
+    at, values, size = in_blocks(rows)
+    assert len(at) == values.shape[1] <= 60
+    counts = np.full(len(at), size)
+    counts[-1] = episodes - size * (len(at) - 1)
+    assert 0 < counts[-1] <= size
+    np.testing.assert_allclose((values * counts).sum(1), rows.sum(1), atol=1e-8)
+    assert (at * counts).sum() == pytest.approx(episodes * (episodes + 1) / 2)
+    if size == 1:
+        np.testing.assert_array_equal(values, rows)
+
+
+def test_a_learner_without_numbers_leaves_a_gap_that_is_told():
+    stages = [{"name": "train", "loop": "improve", "learn": "assistant", "episodes": 5}]
+    shown = shown_of(scenario_of(stages=stages), stages=("train",), episodes=5)
+    shown.record("main").measures["spread"][3, 3:] = np.nan
+    (picture,) = [p for p in pictures(shown) if p.figure.name == "learning_train"]
+    assert "gaps where some replicate has no number" in picture.figure.caption
 
 
 def test_a_sweep_is_a_line_or_maps():

@@ -54,7 +54,7 @@ Complaints = Callable[..., list[str]]
         (
             "kind: statistical",
             "kind: statistic",
-            "15:11: claims.0.kind: must be 'exact', 'statistical', 'reward_implied', "
+            "15:11: claims.0.kind: must be 'exact', 'statistical', 'learned', 'reward_implied', "
             "'by_construction' or 'report', not the text 'statistic'; did you mean 'statistical'?",
         ),
         (

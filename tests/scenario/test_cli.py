@@ -76,6 +76,9 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         (["stochastic=false"], ["toy_still"], ["toy_walk"]),
         (["stochastic", "paper=nowhere"], ["Nothing has these traits."], ["toy_walk"]),
         (["env=lock_in"], ["lock_in"], ["karate"]),
+        (["learns=True"], ["mirror", "toy_pupil"], ["toy_stride", "respondent"]),
+        (["loop=improve"], ["toy_pupil"], ["mirror", "toy_walk"]),
+        (["learns=false"], ["respondent"], ["toy_pupil", "mirror"]),
     ],
 )
 def test_list_where(
@@ -198,5 +201,17 @@ def test_describe(capsys: pytest.CaptureFixture[str]) -> None:
     assert "peers.susceptibility" in told
     assert "share of the way to advice a round" in told
     assert "Reward:" in told
+    assert main(["describe", "toy_pupil"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for text in (
+        "Learns from reward, and from what it did.",
+        "tiny or deep",
+        "{kind: deep, hidden: [8, 8]}",
+        "(of deep) units of each layer",
+        "list of whole number, at least 1",
+        "whole number, at least 1 and at most 9",
+        "(of tiny) how many",
+    ):
+        assert text in told, text
     assert main(["describe", "mirrror"]) == 2
     assert "did you mean 'mirror'?" in capsys.readouterr().err

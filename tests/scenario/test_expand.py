@@ -75,6 +75,21 @@ def test_a_part_changed_in_an_arm_leaves_other_arms_alone() -> None:
     assert other.env["shape"] == {"kind": "star"}
 
 
+def test_entries_of_lists_are_numbered() -> None:
+    body = {"kind": "toy_pupil", "body": {"kind": "deep", "hidden": [5, 6]}}
+    told = {"players": {"person": body}, "sweep": {"players.person.body.hidden.1": [7]}}
+    (cell,) = check(scenario(**told))
+    assert cell.players["person"]["body"]["hidden"] == [5, 7]
+    for path, value, message in [
+        ("1", 0, r"hidden\.1\.0: must be at least 1, not 0"),
+        ("2", 3, "a list with the entries 0 to 1 has no '2'"),
+        ("x", 3, "a list with the entries 0 to 1 has no 'x'"),
+        ("1.a", 3, "1 is the number 6: it has no parts"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            check(scenario(**{**told, "sweep": {f"players.person.body.hidden.{path}": [value]}}))
+
+
 def test_parts_may_be_left_out_by_null() -> None:
     people = {"kind": "toy_crowd"}
     _, bare = check(

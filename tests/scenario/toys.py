@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -116,6 +116,33 @@ class Stride(Player):
         return Act(seen + self.by, memory)
 
 
+class Tiny(Configured):
+    kind: Literal["tiny"] = "tiny"
+    size: int = Field(1, ge=1, le=9, description="how many")
+
+
+class Deep(Configured):
+    kind: Literal["deep"] = "deep"
+    hidden: list[Annotated[int, Field(ge=1)]] = Field([8, 8], description="units of each layer")
+
+
+class Pupil(Stride):
+    """Learns from reward, and from what it did."""
+
+    body: Annotated[Tiny | Deep, Field(discriminator="kind")] = Field(
+        default=Deep(), description="what it is made of"
+    )
+
+    def again(self, memory: Any, fresh: Any, over: Tensor) -> Any:
+        return memory
+
+    def learn(self, memory: Any, outcome: Any, draws: Draws) -> Any:
+        return memory
+
+    def fit(self, memory: Any, experience: Any, draws: Draws) -> Any:
+        return memory
+
+
 class Crowd(Configured):
     """A crowd at zero."""
 
@@ -147,5 +174,6 @@ register("environment", "toy_walk", Walk)
 register("environment", "toy_bare", Bare)
 register("player", "toy_still", Still)
 register("player", "toy_stride", Stride)
+register("player", "toy_pupil", Pupil)
 register("population", "toy_crowd", Crowd)
 register("population", "toy_herd", Herd)

@@ -1,6 +1,6 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347).
 
-    L = -E[min(r A, clip(r, 1 - c, 1 + c) A)] + v E[(V - R)^2] / 2 - e E[entropy]
+    L = -E[min(r A, clip(r, 1 - c, 1 + c) A)] + v E[(V - R)^2] - e E[entropy]
 
 with generalised advantages A, normalised for each policy over what it gathered (the original and
 most code do it for each minibatch). Every `horizon` rounds all policies of a stack learn at once.
@@ -74,7 +74,10 @@ class PPO(Improving):
         return Objective((Weighted(pg, 1.0, settings), Weighted(value, self.value_weight)))
 
     def _estimate(self, batches: list[FeedbackBatch], pay: dict[str, Tensor]) -> _Estimate:
-        """Advantages and value targets, `[policy, row, round, phase]`."""
+        """Advantages and value targets, `[policy, row, round, phase]`.
+
+        Every phase of a round has its share of the round's discount.
+        """
         mask = torch.stack([batch.mask for batch in batches], -1)
         old = torch.stack([batch.need("old_value", "ppo") for batch in batches], -1)
         last = torch.zeros_like(mask)
@@ -91,7 +94,7 @@ class PPO(Improving):
             in_last_phase("terminated"),
             in_last_phase("truncated"),
             mask.flatten(2),
-            self.discount,
+            self.discount ** (1 / len(batches)),
             self.smoothing,
         )
         advantage = normalise(found.advantage, mask.flatten(2))

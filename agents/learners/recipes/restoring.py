@@ -40,7 +40,7 @@ class Restoring(Fitting):
     step_share: float = Field(
         default=0.02, gt=0, le=1, description="share of weights restored in a step"
     )
-    steps: int = Field(default=50, ge=1, le=100_000, description="steps of a pass")
+    steps: int = Field(default=50, ge=0, le=100_000, description="steps of a pass; 0: none")
 
     def take_over(self, memory: Memory, fresh: Memory) -> Memory:
         """Keep what the predecessor began from: that is what is restored.

@@ -60,7 +60,7 @@ def contrast(
         hidden, target = normalize(hidden, dim=-1), normalize(target, dim=-1)
     alike = torch.bmm(hidden, target.mT)  # policy sample sample
     alike = alike / along(temperature, alike)
-    # Finite, as a policy without samples would get NaN from a row of infinities.
+    # Finite: a row of samples that are not there would be infinity less infinity.
     absent = torch.finfo(alike.dtype).min
     alike = torch.where(real[:, None, :] & real[..., None], alike, absent)
     own = alike.diagonal(dim1=1, dim2=2)

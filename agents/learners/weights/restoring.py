@@ -167,8 +167,8 @@ def roll_back(tuned: Weights, restored: Weights, loss: Loss, allowed: PerPolicy)
     now = all_restored
     if changed and not bool((now <= limit).all()):
         without = torch.stack([loss({**current, name: tuned[name]}) for name in changed], 1)
-        # The costliest first: the lower the loss without it. NaN without it: it is not to blame.
-        order = torch.where(without.isnan(), torch.inf, without).argsort(dim=1, stable=True)
+        # The costliest first: the lower the loss without it. NaN, sorted last: it is not to blame.
+        order = without.argsort(dim=1, stable=True)
         for place in range(len(changed)):
             over = ~(now <= limit)
             if not bool(over.any()):

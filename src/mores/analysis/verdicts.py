@@ -184,11 +184,11 @@ def _vanishing(found: Verdict, there: Estimate, gap: Estimate) -> Verdict:
         return dataclasses.replace(found, verdict="fails", reason=reason)
     if ablated.verdict == "fails":
         return dataclasses.replace(found, reason=f"{found.reason}; {said}")
-    differ = f"{_interval(gap)} of the difference"
+    differ = f"the difference between the two, {_interval(gap)},"
     if gap.low > 0.0 or gap.high < 0.0:
-        reason = f"{found.reason}; {said}, but {differ} lies on one side of 0"
+        reason = f"{found.reason}; {said}, but {differ} leaves out 0"
         return dataclasses.replace(found, reason=reason)
-    reason = f"{found.reason}, but it may not vanish: {said}, and {differ} does not leave 0 out"
+    reason = f"{found.reason}, but it may not vanish: {said}, and {differ} does not leave out 0"
     return dataclasses.replace(found, verdict="undecided", reason=reason)
 
 

@@ -1,11 +1,14 @@
-"""Whether two objects say the same, whatever their classes think of equality.
+"""Whether two objects say the same, even where their classes do not say so.
 
 For descriptions in players' memories: what is taken from a memory made anew must be what was in the
-old one. Objects are compared by what it would take to make them again, as `copy` asks them.
+old one. Objects that are not equal by themselves are compared by what it would take to make them
+again, as `copy` asks them; what was only worked out from that (`functools.cached_property`) is left
+out.
 """
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -43,10 +46,12 @@ def alike(one: Any, other: Any, known: Pairs | None = None) -> bool:
     if isinstance(one, types.FunctionType):
         return one.__code__ == other.__code__ and _all(_bound(one), _bound(other), known)
     try:
+        if bool(one == other):
+            return True
         way, other_way = one.__reduce_ex__(4), other.__reduce_ex__(4)
-    except Exception:  # an object that does not want to be copied
+    except Exception:  # it will not be compared, or copied
         return False
-    return _all(_told(way), _told(other_way), known)
+    return _all(_told(way, type(one)), _told(other_way, type(one)), known)
 
 
 def _all(ones: Any, others: Any, known: Pairs) -> bool:
@@ -61,10 +66,17 @@ def _bound(function: types.FunctionType) -> list[Any]:
     return [*cells, function.__defaults__, function.__kwdefaults__]
 
 
-def _told(way: Any) -> Any:
-    """How to make an object again: iterators in it as lists."""
+def _told(way: Any, kind: type) -> list[Any]:
+    """How to make an object of a kind again; iterators in it as lists."""
     if isinstance(way, str):
         return [way]
     made_by, arguments, *rest = way
-    listed = [list(part) if hasattr(part, "__next__") else part for part in rest]
-    return [made_by, arguments, *listed]
+    found = {name for above in kind.__mro__ for name, held in vars(above).items()
+             if isinstance(held, functools.cached_property)}  # fmt: skip
+
+    def plain(state: Any) -> Any:
+        if isinstance(state, dict):
+            return {name: plain(part) for name, part in state.items() if name not in found}
+        return list(state) if hasattr(state, "__next__") else state
+
+    return [made_by, arguments, *map(plain, rest)]

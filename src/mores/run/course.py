@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from mores.diary import Diary
+from mores.diary import Diary, together
 from mores.draws import Draws, Worlds
 from mores.run.learned import Learned
 from mores.run.memories import Memories, brought, keep, key_of
@@ -64,7 +64,8 @@ class Course:
         recorder: what was measured.
         learned: what was learned.
         memories: what players know.
-        diary: what they went through, where somebody is fitted to that.
+        diaries: what they went through, by the number of the stage, where somebody is fitted to
+            that.
         passed: called between two episodes with what comes next, and whether a stage is over.
     """
 
@@ -84,8 +85,11 @@ class Course:
         self._open_chunk()
 
     def _open_chunk(self) -> None:
-        fitted = {r for s in self.built.stages if s.stage.loop == "fit" for r in s.stage.learn}
-        self.diary = Diary(fitted) if fitted else None
+        self.diaries: dict[int, Diary] = {}
+        for number, staged in enumerate(self.built.stages):
+            if staged.stage.loop != "fit":
+                fitted = self._fitted_to(number)
+                self.diaries |= {number: Diary(fitted)} if fitted else {}
         self.memories: Memories = {}
 
     def play(self, at: At) -> Record:
@@ -123,12 +127,13 @@ class Course:
     def _play_stage(self, staged: Staged, at: At) -> None:
         """Play the episodes of a stage that are left."""
         seed, known = self.scenario.seed, brought(self.memories, staged.players)
-        table = self.table(at.first, at.stage, self.diary)
+        table = self.table(at.first, at.stage, self.diaries.get(at.stage))
         if not at.episode:
             table.reset(seed, known)
         else:  # as the table stood at the end of the episode before
             table.reset(seed)
             table.memory |= known
+            table.join()
             table.episode = torch.full_like(table.episode, at.episode - 1)
             table.next_episode()
         tick = self._ticking(len(table.worlds))
@@ -142,7 +147,6 @@ class Course:
 
     def _fit(self, staged: Staged, at: At) -> None:
         """Let the stage's roles learn from all they went through, `episodes` times over."""
-        assert self.diary is not None
         table = self.table(at.first, at.stage, None)
         if not at.episode:  # players begin again, as in every stage
             table.reset(self.scenario.seed, brought(self.memories, staged.players))
@@ -154,7 +158,8 @@ class Course:
             and staged.players[role].can("fit")
             and staged.players[role].can("again")
         }  # in some arms nobody learns
-        experience = {role: self.diary.experience(role) for role in able}
+        told = [self.diaries[n] for n in self._record_of(at.stage)]
+        experience = {role: together([diary.experience(role) for diary in told]) for role in able}
         draws = Draws.of(self.scenario.seed, table.worlds, stage=at.stage)
         tick = self._ticking(len(table.worlds))
         for episode in range(at.episode, staged.stage.episodes):
@@ -164,6 +169,24 @@ class Course:
             tick(1.0)
             if episode + 1 < staged.stage.episodes:
                 self.passed(At(at.first, at.stage, episode + 1), False)
+
+    def _record_of(self, number: int) -> list[int]:
+        """Numbers of the stages whose record is learned from in a stage of `fit`."""
+        named = self.built.stages[number].stage.record
+        return [
+            n
+            for n, earlier in enumerate(self.built.stages[:number])
+            if earlier.stage.loop != "fit" and (not named or earlier.stage.name in named)
+        ]
+
+    def _fitted_to(self, number: int) -> set[str]:
+        """Roles that are fitted later to what they go through in a stage."""
+        return {
+            role
+            for n, staged in enumerate(self.built.stages)
+            if staged.stage.loop == "fit" and number in self._record_of(n)
+            for role in staged.stage.learn
+        }
 
     def table(self, first: int, number: int, diary: Diary | None = None) -> Table:
         """A table for a stage, and the chunk of worlds that begins with the `first`."""

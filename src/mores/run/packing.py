@@ -2,7 +2,8 @@
 
 What can be saved is what `mores.tree` knows: dataclasses, mappings, tuples, lists and tensors;
 plain numbers and texts as well. Everything else (a layout, a description) is not saved: it is taken
-from a *blank* memory, one that was made anew and has seen nothing, and must say the same there. The
+from a *blank* memory, one that was made anew and has seen nothing, and must say the same there,
+unless it stands in a field that does not count when dataclasses are compared (room to work in). The
 blank also says what is made of what: nothing is imported or evaluated because a file says so.
 
 Tensors come back with their strides, on which the order of a sum may depend, and those that were
@@ -65,7 +66,10 @@ def unpacked(blank: Any, packed: Packed) -> Any:
     return _unpack(blank, "", packed, {})
 
 
-def _pack(tree: Any, blank: Any, path: str, into: Packed, seen: dict[Any, str]) -> None:
+def _pack(
+    tree: Any, blank: Any, path: str, into: Packed, seen: dict[Any, str], void: bool = False
+) -> None:
+    """`void`: what is no tensor or number there counts for nothing."""
     if isinstance(tree, Tensor):
         _pack_tensor(tree, path, into, seen)
     elif isinstance(tree, PLAIN):
@@ -77,7 +81,7 @@ def _pack(tree: Any, blank: Any, path: str, into: Packed, seen: dict[Any, str]) 
             raise CannotPack(f"{path or 'the memory'}: keys that are no texts")
         into.about[path] = {"keys": keys}
         for key, part in tree.items():
-            _pack(part, known.get(str(key)), _below(path, str(key)), into, seen)
+            _pack(part, known.get(str(key)), _below(path, str(key)), into, seen, void)
     elif isinstance(tree, (tuple, list)):
         if type(tree) is not (list if blank is None else type(blank)):
             raise _other(tree, blank, path)
@@ -85,14 +89,15 @@ def _pack(tree: Any, blank: Any, path: str, into: Packed, seen: dict[Any, str]) 
         known = list(blank) if isinstance(blank, (tuple, list)) else []
         for number, part in enumerate(tree):
             there = known[number] if number < len(known) else None
-            _pack(part, there, _below(path, str(number)), into, seen)
+            _pack(part, there, _below(path, str(number)), into, seen, void)
     elif type(tree) is not type(blank):
         raise _other(tree, blank, path)
     elif dataclasses.is_dataclass(tree):
         for field in dataclasses.fields(tree):
             below = _below(path, field.name)
-            _pack(getattr(tree, field.name), getattr(blank, field.name), below, into, seen)
-    elif not alike(tree, blank):
+            parts = getattr(tree, field.name), getattr(blank, field.name)
+            _pack(*parts, below, into, seen, void or not field.compare)
+    elif not void and not alike(tree, blank):
         what = type(tree).__name__
         raise CannotPack(f"{path or 'the memory'}: a {what} changes, and is no tensor or number")
 
@@ -112,9 +117,10 @@ def _pack_tensor(tensor: Tensor, path: str, into: Packed, seen: dict[Any, str]) 
     for dim, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
         if size > 1 and stride == 0:  # one number seen as many
             plain = plain.narrow(dim, 0, 1)
-    if not tensor.is_contiguous():
+    # Also where a dimension has one entry: how matrices are multiplied depends on its stride.
+    if tensor.stride() != torch.empty(tensor.shape, device="meta").stride():
         into.about[path] = {"strides": list(tensor.stride()), "shape": list(tensor.shape)}
-    into.tensors[path] = plain.cpu().contiguous().clone()
+    into.tensors[path] = plain.cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _unpack(blank: Any, path: str, packed: Packed, made: dict[str, Tensor]) -> Any:
@@ -158,7 +164,7 @@ def _unpack_tensor(blank: Any, path: str, packed: Packed, made: dict[str, Tensor
         return made[about["same"]]
     saved = packed.tensors[path]
     if "strides" not in about:
-        tensor = saved.clone()
+        tensor = saved.clone(memory_format=torch.contiguous_format)
     else:
         shape, strides = about["shape"], about["strides"]
         repeated = [size > 1 and stride == 0 for size, stride in zip(shape, strides, strict=True)]

@@ -42,6 +42,9 @@ def begin(course: Course, working: Working | None) -> At:
         course.open()
         return At()
     at = At(*found.at)
+    if at.first >= len(course.worlds):
+        working.notes.append("was played to its end before")
+        return at
     stage = course.built.stages[at.stage].stage.name
     chunk = f" of the worlds from {at.first} on" if at.first else ""
     working.notes.append(f"goes on from episode {at.episode} of stage {stage}{chunk}")
@@ -51,7 +54,7 @@ def begin(course: Course, working: Working | None) -> At:
 def _state(course: Course, at: At, blank: _Blank) -> State:
     """All that decides how play goes on from there, and what it has led to so far."""
     memories = Packed({}, {}) if at.begins else packed(course.memories, blank.at(at))
-    diary = _taken(None if at.begins else course.diary)
+    diary = _taken({} if at.begins else course.diaries)
     playing = 0 if at.begins else course.size
     unfinished = at.stage if at.episode and not at.first else None
     measured = course.recorder.taken(at.first + playing, unfinished, at.episode)
@@ -85,8 +88,7 @@ def _restore(course: Course, state: State, blank: _Blank) -> None:
 
     if not at.begins:
         course.memories = unpacked(blank.at(at), Packed(part("memory"), about["memory"]))
-        if course.diary is not None:
-            _put_back(course.diary, _Went(part("diary"), about["diary"]))
+        _put_back(course.diaries, _Went(part("diary"), about["diary"]))
     measured = part("measured")
     course.recorder.put_back({path: measured[path] for path in about["measured"]})
     course.learned.put_back(part("learned"), about["learned"])
@@ -120,22 +122,23 @@ class _Went(NamedTuple):
     about: list[list[Any]]
 
 
-def _taken(diary: Diary | None) -> _Went:
+def _taken(diaries: Mapping[int, Diary]) -> _Went:
     went = _Went({}, [])
-    for name in DIARY if diary is not None else ():
-        held = getattr(diary, name)
-        for key, rows in (held if isinstance(held, Mapping) else {None: held}).items():
-            if rows:
-                went.tensors[str(len(went.about))] = torch.stack(rows)
-                went.about.append([name, list(key) if isinstance(key, tuple) else key])
+    for stage, diary in diaries.items():
+        for name in DIARY:
+            held = getattr(diary, name)
+            for key, rows in (held if isinstance(held, Mapping) else {None: held}).items():
+                if rows:
+                    went.tensors[str(len(went.about))] = torch.stack(rows)
+                    went.about.append([stage, name, list(key) if isinstance(key, tuple) else key])
     return went
 
 
-def _put_back(diary: Diary, went: _Went) -> None:
-    for number, (name, key) in enumerate(went.about):
+def _put_back(diaries: Mapping[int, Diary], went: _Went) -> None:
+    for number, (stage, name, key) in enumerate(went.about):
         if name not in DIARY:
             raise ValueError(f"a diary has no {name}")
-        rows, held = list(went.tensors[str(number)].unbind(0)), getattr(diary, name)
+        rows, held = list(went.tensors[str(number)].unbind(0)), getattr(diaries[stage], name)
         if key is None:
             held.extend(rows)
         else:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import types
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
+
+from pydantic import BaseModel
 
 from mores.errors import UserError, did_you_mean
-from mores.game import Game
+from mores.game import Game, Player
 from mores.registry import SHELVES, class_of
+from mores.scenario.in_words import default_of, kind_of, limits_of, said, type_of
 from mores.scenario.load import shipped
 from mores.scenario.places import shown
 from mores.scenario.strict_yaml import parse
@@ -41,19 +45,32 @@ def catalogue() -> list[Entry]:
                 found.append(Entry(shelf, name, f"(cannot be imported: {shown(error)})", {}))
                 continue
             about = (inspect.getdoc(made) or "").partition("\n")[0]
-            found.append(Entry(shelf, name, about, getattr(made, "traits", {})))
+            found.append(Entry(shelf, name, about, _traits(made)))
     return found + [_scenario(name) for name in shipped()]
+
+
+def _traits(made: Any) -> dict[str, Any]:
+    """What a class says of itself; of a player also in which loops of stages it learns."""
+    traits = dict(getattr(made, "traits", {}))
+    if inspect.isclass(made) and issubclass(made, Player):
+        loops = {"improve": "learn", "fit": "fit"}
+        able = [
+            loop for loop, way in loops.items() if getattr(made, way) is not getattr(Player, way)
+        ]
+        if able:
+            traits = {"learns": True, **traits, "loop": able}
+    return traits
 
 
 def _scenario(name: str) -> Entry:
     file = shipped()[name]
     try:
-        said = parse(file.read_text(encoding="utf-8"), file.name).document
-        about = " ".join(str(said["about"]).split())
+        told = parse(file.read_text(encoding="utf-8"), file.name).document
+        about = " ".join(str(told["about"]).split())
     except (UserError, UnicodeDecodeError, TypeError, KeyError):
         return Entry("scenario", name, f"(see mores check {name})", {})
-    traits = {key: said[key] for key in ("source", "construct") if key in said}
-    env = said.get("env")
+    traits = {key: told[key] for key in ("source", "construct") if key in told}
+    env = told.get("env")
     return Entry("scenario", name, about, {**traits, **({"env": env["kind"]} if env else {})})
 
 
@@ -137,18 +154,36 @@ def _about(made: Any, shelf: str) -> str:
     return "\n\n".join(parts)
 
 
-def _parameters(made: Any, within: str) -> list[Parameter]:
-    """The fields of a class, those of groups of parameters among them by dotted names."""
+def _parameters(made: Any, within: str, kind: str = "") -> list[Parameter]:
+    """The fields of a class, those of groups of parameters among them by dotted names.
+
+    Args:
+        made: the class.
+        within: what stands before the dotted names of its fields.
+        kind: under which `kind` of a group they are there, if there are several.
+    """
     found: list[Parameter] = []
     for name, field in getattr(made, "model_fields", {}).items():
         path = f"{within}{field.alias or name}"
-        kind = field.annotation
-        if inspect.isclass(kind) and hasattr(kind, "model_fields"):
-            found += _parameters(kind, f"{path}.")
+        groups = _groups(field.annotation)
+        if kind and name == "kind":
             continue
-        text = kind.__name__ if inspect.isclass(kind) else str(kind).replace("typing.", "")
-        limits = [str(limit).partition("(")[2].rstrip(")") for limit in field.metadata]
-        default = "required" if field.is_required() else str(field.get_default())
-        allowed = ", ".join([text, *(limit for limit in limits if limit)])
-        found.append(Parameter(path, default, allowed, field.description or ""))
+        if len(groups) == 1 and inspect.isclass(field.annotation):
+            found += _parameters(groups[0], f"{path}.")
+            continue
+        default = "required" if field.is_required() else said(default_of(field))
+        allowed = type_of(field.annotation, mark="") + limits_of(field.metadata)
+        only = f"(of {kind}) " if kind else ""
+        found.append(Parameter(path, default, allowed, only + (field.description or "")))
+        for group in groups:
+            found += _parameters(group, f"{path}.", kind_of(group) or group.__name__)
     return found
+
+
+def _groups(annotation: Any) -> list[type[BaseModel]]:
+    """The classes of parameters that may stand there."""
+    if get_origin(annotation) in (Annotated, Union, types.UnionType):
+        return [group for part in get_args(annotation) for group in _groups(part)]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return []

@@ -43,8 +43,11 @@ class Asked(NamedTuple):
     origin: Origin
 
 
-def put(whole: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+def put(whole: dict[str, Any], path: tuple[str, ...], value: Any) -> Path:
     """Put a value at a path; a part with a `kind` may be replaced whole, or left out by null.
+
+    Returns:
+        The path, with the entries of lists as numbers.
 
     Raises:
         ValueError: the path leads nowhere, or something else must stand there.
@@ -58,22 +61,35 @@ def put(whole: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
                 holder.pop(path[1], None)
             else:
                 holder["people"] = None
-            return
+            return path
         if not (isinstance(value, dict) and isinstance(value.get("kind"), str)):
             raise ValueError(f"must be a mapping with a kind, {{kind: ...}}, not {said(value)}")
         holder[path[-1]] = value
-        return
+        return path
     node = whole[path[0]].get(path[1]) if path[0] == "players" else whole[path[0]]
     if node is None:
         part = dotted(path[:start])
         raise ValueError(f"there is no {part} to change: give {part} a kind first")
     if path[start:] == ("kind",) and not isinstance(value, str):
         raise ValueError(f"must be a name, not {said(value)}")
-    for part in path[start:-1]:
-        node = node.setdefault(part, {})
-        if not isinstance(node, dict):
-            raise ValueError(f"{shown(part)} is {said(node)}: it has no parts")
-    node[path[-1]] = value
+    return (*path[:start], *_put_below(node, path[start:], value))
+
+
+def _put_below(node: Any, path: tuple[str, ...], value: Any) -> tuple[str | int, ...]:
+    """Put a value somewhere below a mapping or a list."""
+    part: Any = path[0]
+    if isinstance(node, list):
+        if part not in map(str, range(len(node))):
+            many = f"a list with the entries 0 to {len(node) - 1}" if node else "an empty list"
+            raise ValueError(f"{many} has no {shown(part, 40)!r}")
+        part = int(part)
+    if len(path) == 1:
+        node[part] = value
+        return (part,)
+    below = node.setdefault(part, {}) if isinstance(node, dict) else node[part]
+    if not isinstance(below, (dict, list)):
+        raise ValueError(f"{shown(part)} is {said(below)}: it has no parts")
+    return (part, *_put_below(below, path[1:], value))
 
 
 def in_stage(
@@ -106,13 +122,13 @@ def in_stage(
                 problems.append(Problem(origin.places.key(stands), stands, message))
                 continue
             try:
-                put(whole, way, value)
+                there = put(whole, way, value)
             except ValueError as error:
                 problems.append(Problem(origin.places.key(stands), stands, str(error)))
                 continue
-            for below in [known for known in paths if known[: len(way)] == way]:
+            for below in [known for known in paths if known[: len(there)] == there]:
                 del paths[below]
-            paths[way] = stands
+            paths[there] = stands
     if problems:
         raise ScenarioError(problems)
     return Asked(whole["env"], whole["players"], Origin(origin.places, paths))

@@ -193,6 +193,8 @@ def _in_vain(scenario: Scenario, path: str) -> Iterator[str]:
     for who, others in _setters(scenario):
         kept = role is not None and others in scenario.arms.values()
         below = any(f"{o}.".startswith(f"{path}.") for o in others if not (kept and o == whole))
+        if path == whole and not all(whole in stage.players for stage in scenario.stages):
+            below = False  # it counts in the stages that do not replace the player
         if below or (role is not None and not kept and whole in others):
             yield f"is set by {who} as well, in vain: leave one out"
     if role is not None and scenario.arms and all(whole in c for c in scenario.arms.values()):
@@ -219,13 +221,13 @@ def changed(scenario: Scenario, places: Places, condition: Condition) -> Cell:
     problems: list[Problem] = []
     for change in condition.changes:
         try:
-            put(whole, change.path, change.value)
+            there = put(whole, change.path, change.value)
         except ValueError as error:
             problems.append(Problem(places.value(change.stands), change.stands, str(error)))
-        below = [path for path in paths if path[: len(change.path)] == change.path]
-        for path in below:
-            del paths[path]
-        paths[change.path] = change.stands
+            continue
+        for below in [path for path in paths if path[: len(there)] == there]:
+            del paths[below]
+        paths[there] = change.stands
     if problems:
         raise ScenarioError(problems)
     own_id = cell_id(condition.arm, condition.point)

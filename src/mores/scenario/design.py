@@ -32,6 +32,10 @@ class Stage(Document):
         "can search when they decide do",
     )
     learn: Names = Field(default_factory=list, description="roles whose players learn")
+    record: Names = Field(
+        default_factory=list,
+        description="fit: the stages whose record is learned from; default: all before",
+    )
     episodes: int = Field(
         default=1, ge=1, le=100_000, description="played one after another, people anew in each"
     )
@@ -52,6 +56,8 @@ class Stage(Document):
     def _sensible(self) -> Stage:
         if self.loop in ("improve", "fit") and not self.learn:
             raise At("learn", message=f"{self.loop}: name the roles that learn")
+        if self.record and self.loop != "fit":
+            raise At("record", message=f"goes with loop fit, and this one is {self.loop}")
         if self.loop in ("play", "assist") and self.learn:
             raise At("learn", message=f"nobody learns in a stage that is {self.loop}")
         return self

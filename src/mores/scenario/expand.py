@@ -51,7 +51,7 @@ def check(given: Loaded | Scenario) -> tuple[Cell, ...]:
     Raises:
         ScenarioError: everything that would go wrong later, found before anything is played.
     """
-    from mores.scenario import verify
+    from mores.scenario import verify, verify_learning
 
     scenario, places = _parts(given)
     problems = verify.claims(scenario, places)
@@ -63,7 +63,7 @@ def check(given: Loaded | Scenario) -> tuple[Cell, ...]:
             made.append((cell, built))
             if len(problems) < ENOUGH:
                 problems += verify.cell(scenario, places, cell, built)
-        problems += verify.learners(scenario, places, made)
+        problems += verify_learning.learners(scenario, places, made)
         if not problems:  # the ends of the ranges; whatever lies between is as possible
             ends = corners(scenario, places, arms_played(scenario))
             for _ in _resolve(scenario, places, ends):

@@ -53,15 +53,15 @@ class Claim(Document):
 
     A claim of kind `learned` says that training brought something about. It names an `ablation`, an
     arm from which what is learned from was taken (no reward, shuffled feedback, a player that does
-    not learn), and holds if its interval lies in the bound, and the finding is gone in that arm:
-    the same figure there, less the same `against` or `prediction`, fails the bound; or it is
-    undecided there, and the two arms differ by a 95 % interval of their own, paired by replicate.
-    That last condition is there because an interval that is too long to hold shows nothing gone:
-    without it, a finding that training has no part in would pass as learned in up to a quarter of
-    experiments, where each arm alone finds it in half of them. The n is the number of independent
-    trainings, one a replicate: worlds of a replicate share its learners, and more of them, or more
-    episodes, are not more trainings. Where both arms show the finding the claim fails, and where
-    they cannot be told apart it is undecided.
+    not learn). It holds if its interval lies in the bound, and the finding is gone in that arm: the
+    same figure there, less the same `against` or `prediction`, fails the bound; or it is undecided
+    there, and the interval of the difference between the two arms, paired by replicate, leaves out
+    0. Where both arms show the finding the claim fails; where they cannot be told apart it is
+    undecided. The difference is asked for because an interval that is too long to hold shows
+    nothing gone: without it, a finding that training has no part in would pass as learned in about
+    a quarter of experiments, where each of two independent arms finds it in half. The n is the
+    number of independent trainings, one a replicate: worlds of a replicate share its learners, and
+    more of them, or more episodes, are not more trainings.
 
     Trainings that stopped early, for numbers that are none, count as they are: to leave them out
     would be to choose among results. The claim's line says how many of the n did.
@@ -214,6 +214,13 @@ class Scenario(Document):
         for i, name in enumerate(names):
             if name in names[:i]:
                 raise At("stages", i, "name", message=f"there are two stages {name!r}")
+        for i, stage in enumerate(self.stages):
+            played = [earlier.name for earlier in self.stages[:i] if earlier.loop != "fit"]
+            for j, name in enumerate(stage.record):
+                if name not in played:
+                    near = did_you_mean(name, played) or "; nobody played before"
+                    message = f"no stage {name!r} was played before{near}"
+                    raise At("stages", i, "record", j, message=message)
         for i, claim in enumerate(self.claims):
             if claim.stage is not None and claim.stage not in (names or [ONLY_STAGE]):
                 near = did_you_mean(claim.stage, names) or "; there are no stages"

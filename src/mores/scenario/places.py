@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from mores.errors import UserError
+from mores.errors import UserError, did_you_mean
 
 Path = tuple[str | int, ...]  # of keys and list positions, from the top of the document
 
@@ -122,3 +122,13 @@ def said(value: object) -> str:
             return "a mapping"
         case _:
             return shown(value, 40)
+
+
+def problem_at(places: Places, message: str, *path: str | int) -> Problem:
+    """A problem with the value that stands at a path of the file."""
+    return Problem(places.value(path), path, message)
+
+
+def nearest(given: str, names: Iterable[str]) -> str:
+    """The name that was probably meant, as the end of a message."""
+    return did_you_mean(shown(given, 40), names)

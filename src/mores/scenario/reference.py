@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import re
 import sys
-import types
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mores.scenario.design import Calibration, Sensitivity, Stage, Target, Uncertain
+from mores.scenario.in_words import default_of, limits_of, type_of
 from mores.scenario.model import Bound, Claim, Scenario
 
 HEAD = """\
@@ -47,9 +45,10 @@ def reference() -> str:
 
 
 def _part(model: type[BaseModel]) -> str:
-    about = re.sub(r"\s+", " ", (model.__doc__ or "").strip())
+    paragraphs = (model.__doc__ or "").strip().split("\n\n")
+    about = "\n\n".join(re.sub(r"\s+", " ", paragraph.strip()) for paragraph in paragraphs)
     rows = [
-        f"| `{field.alias or name}` | {_type(field.annotation)}{_limits(field)} | "
+        f"| `{field.alias or name}` | {type_of(field.annotation)}{limits_of(field.metadata)} | "
         f"{_default(field)} | {field.description} |"
         for name, field in model.model_fields.items()
     ]
@@ -57,43 +56,10 @@ def _part(model: type[BaseModel]) -> str:
     return f"\n## {TITLES[model]}\n\n{about}\n\n{table}\n"
 
 
-def _type(annotation: Any) -> str:
-    """A type in words."""
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _type(inner[0])
-    if origin is Literal:
-        return " or ".join(f"`{one}`" for one in inner)
-    if origin in (Union, types.UnionType):
-        return " or ".join(_type(one) for one in inner if one is not type(None))
-    if origin is list:
-        return f"list of {_type(inner[0])}"
-    if origin is tuple:
-        return "[" + ", ".join(_type(one) for one in inner) + "]"
-    if origin is dict:
-        return f"mapping of names to {_type(inner[1])}"
-    if annotation is Any:
-        return "anything"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return f"`{annotation.__name__.lower()}`"
-    return {str: "text", int: "whole number", float: "number", bool: "true or false"}[annotation]
-
-
-def _limits(field: FieldInfo) -> str:
-    words = {Ge: "at least", Gt: "more than", Le: "at most", Lt: "less than"}
-    found = []
-    for limit in field.metadata:
-        for kind, said in words.items():
-            if isinstance(limit, kind):
-                bound = getattr(limit, kind.__name__.lower())
-                found.append(f"{said} {'2^63' if bound == 2**63 else f'{bound:,}'}")
-    return ", " + " and ".join(found) if found else ""
-
-
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    value = field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+    value = default_of(field)
     return "" if value is None or value in ([], {}) else f"`{value}`"
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mores.draws import Draws
-from mores.errors import UserError, did_you_mean
-from mores.game import Ability, Player
+from mores.errors import UserError
 from mores.scenario.cell import Built, Cell, Staged
 from mores.scenario.conditions import MOST_CELLS, ONLY_ARM
 from mores.scenario.design import Sensitivity, Stage, Target
 from mores.scenario.looks import DERIVED, arm_of, arms_looked_at
 from mores.scenario.model import Claim, Scenario
-from mores.scenario.places import Places, Problem, shown
+from mores.scenario.places import Places, Problem, nearest, problem_at, shown
 from mores.scenario.probe import broken, first_round
+from mores.scenario.verify_learning import fitted
 
 _INDEXED = re.compile(r"\[(0|[1-9][0-9]{0,8})\]$")
 MOST_KEPT = 2**29  # of each measure in a cell: 2 GiB
@@ -66,7 +66,7 @@ def _looked_at(
     problems: list[Problem] = []
 
     def wrong(message: str, *key: str) -> None:
-        problems.append(_at(places, message, *path, *key))
+        problems.append(problem_at(places, message, *path, *key))
 
     arms, arm = list(scenario.arms) or [ONLY_ARM], arm_of(scenario, look)
     if isinstance(look, Sensitivity) and look.arm is None and len(arms) > 1:
@@ -74,22 +74,22 @@ def _looked_at(
     elif arm is None:
         wrong("does not say which arm; name one, or a control")
     elif arm not in arms:
-        wrong(f"there is no arm {arm!r}{_near(arm, scenario.arms)}", "arm")
+        wrong(f"there is no arm {arm!r}{nearest(arm, scenario.arms)}", "arm")
     if look.against is not None and look.against not in arms:
-        near = _near(look.against, scenario.arms) or "; the scenario has no arms"
+        near = nearest(look.against, scenario.arms) or "; the scenario has no arms"
         wrong(f"there is no arm {look.against!r}{near}", "against")
     elif look.against is not None and look.against == arm:
         wrong("is the arm itself; compare with another", "against")
     ablation = look.ablation if isinstance(look, Claim) else None
     if ablation is not None and ablation not in arms:
-        near = _near(ablation, scenario.arms) or "; the scenario has no arms"
+        near = nearest(ablation, scenario.arms) or "; the scenario has no arms"
         wrong(f"there is no arm {ablation!r}{near}", "ablation")
     elif ablation is not None and ablation == arm:
         wrong("is the arm itself: what is left there says nothing", "ablation")
     elif ablation is not None and look.measure in DERIVED and ablation == scenario.control:
         wrong(f"is the control, and {look.measure} is nothing there: name another arm", "ablation")
     if _whole(look.measure) not in [*scenario.measures, *DERIVED]:
-        near = _near(look.measure, dict.fromkeys([*scenario.measures, *DERIVED]))
+        near = nearest(look.measure, dict.fromkeys([*scenario.measures, *DERIVED]))
         wrong(f"{look.measure!r} is not among the scenario's measures{near}", "measure")
     for message in _derived(scenario, look.measure):
         wrong(message, "measure")
@@ -110,7 +110,7 @@ def cell(scenario: Scenario, places: Places, cell: Cell, built: Built) -> list[P
             if role.name not in staged.players:
                 message = f"nobody plays {role.name!r}: name a player for it"
                 problems.append(cell.origin.problem(("players",), message, key=True))
-        problems += _fitted(places, built, number)
+        problems += fitted(places, built, number)
         who = (id(staged.game), *map(id, staged.players.values()))
         if who not in begun:
             begun[who] = _begun(cell, staged, built, scenario.seed, problems)
@@ -148,81 +148,7 @@ def _too_many(scenario: Scenario, places: Places) -> Iterator[Problem]:
     for path, cells in counts.items():
         if cells > MOST_CELLS:
             message = f"makes {cells:,} cells; at most {MOST_CELLS:,} are run"
-            yield _at(places, message, *path)
-
-
-def learners(
-    scenario: Scenario, places: Places, cells: Sequence[tuple[Cell, Built]]
-) -> list[Problem]:
-    """Roles that are to learn, and can in no arm; a stage of search in which nobody can.
-
-    In an arm that lacks the role, or where its player of that stage is of a kind that does not
-    learn, nobody learns: that is what a twin is. Of such an arm no claim can say what it learned.
-    """
-    problems = []
-    for number, stage in enumerate(scenario.stages):
-        players = [built.stages[number].players for _, built in cells]
-        for i, role in enumerate(stage.learn):
-            wrong = [_unable(stage, role, seated) for seated in players]
-            if wrong and all(wrong):
-                said = next((w for w in wrong if w and "there is no" not in w), wrong[0]) or ""
-                problems.append(_at(places, said, "stages", number, "learn", i))
-        able = any(player.can("assist") for seated in players for player in seated.values())
-        if stage.loop == "assist" and players and not able:
-            message = "assist: no player here searches when it decides: play is the same"
-            problems.append(_at(places, message, "stages", number, "loop"))
-    for i, claim in enumerate(scenario.claims):
-        arm = arm_of(scenario, claim)
-        here = [built for cell, built in cells if cell.arm == arm]
-        if claim.kind == "learned" and here and not any(_learns(b, claim, scenario) for b in here):
-            message = (
-                f"learned: nobody learns in {arm} up to then: name an arm in which somebody does"
-            )
-            problems.append(_at(places, message, "claims", i, "kind"))
-    return problems
-
-
-def _learns(built: Built, claim: Claim, scenario: Scenario) -> bool:
-    """Whether anybody in a cell learns in the stages up to that of a claim."""
-    stages = built.stages[: len(scenario.until(claim.stage))]
-    return any(
-        _unable(staged.stage, role, staged.players) is None
-        for staged in stages
-        for role in staged.stage.learn
-    )
-
-
-def _unable(stage: Stage, role: str, players: Mapping[str, Player]) -> str | None:
-    """Why a role cannot learn in a stage."""
-    if role not in players:
-        return f"there is no role {role!r}{_near(role, players)}"
-    player = players[role]
-    kind = type(player).__name__
-    able: Ability = "learn" if stage.loop == "improve" else "fit"
-    if not player.can(able):
-        what = "from reward" if able == "learn" else "from a record"
-        return f"{role}'s player, {kind}, cannot learn {what}"
-    if not player.can("again"):
-        return f"{role}'s player, {kind}, would forget: it defines no `again`"
-    return None
-
-
-def _fitted(places: Places, built: Built, number: int) -> list[Problem]:
-    """Roles whose record of earlier stages does not fit together, or is empty."""
-    problems = []
-    stage, players = built.stages[number].stage, built.stages[number].players
-    played = [s for s in built.stages[:number] if s.stage.loop != "fit"]
-    for i, role in enumerate(stage.learn if stage.loop == "fit" else ()):
-        if role not in players:
-            continue  # an arm in which nobody learns
-        sights = {(r.count, r.sees.size) for s in played for r in s.game.roles if r.name == role}
-        if not sights:
-            message = f"{role} has not played yet: there is no record to learn from"
-            problems.append(_at(places, message, "stages", number, "learn", i))
-        elif len(sights) > 1:
-            message = f"{role} sees something else in different stages: one record cannot have both"
-            problems.append(_at(places, message, "stages", number, "learn", i))
-    return problems
+            yield problem_at(places, message, *path)
 
 
 def _measures(
@@ -237,9 +163,9 @@ def _measures(
     problems: list[Problem] = []
     for i, name in enumerate(scenario.measures):
         if name not in measures and name not in DERIVED:
-            near = _near(name, measures)
+            near = nearest(name, measures)
             message = f"{cell.env['kind']} has no measure {name!r}{near}"
-            problems.append(_at(places, message, "measures", i))
+            problems.append(problem_at(places, message, "measures", i))
     if staged.stage.name == scenario.played[-1].name:
         problems += _indexed(scenario, places, cell.arm, measures)
     for i, claim in enumerate(scenario.claims):
@@ -249,20 +175,20 @@ def _measures(
             continue
         message = _beyond(claim.measure, measures, cell.arm)
         if message:
-            problems.append(_at(places, message, "claims", i, "measure"))
+            problems.append(problem_at(places, message, "claims", i, "measure"))
         resample = getattr(built.population, "resample", False)
         if claim.interval == "people" and resample is not True:
             message = f"people needs people.resample to be true, and in {cell.arm} it is not"
-            problems.append(_at(places, message, "claims", i, "interval"))
+            problems.append(problem_at(places, message, "claims", i, "interval"))
         if claim.prediction is not None:
             known = staged.game.predictions(staged.players, staged.rounds)
             if claim.prediction not in known:
-                near = _near(claim.prediction, known) or "; it makes none"
+                near = nearest(claim.prediction, known) or "; it makes none"
                 message = f"{cell.env['kind']} predicts no {claim.prediction!r} in {cell.arm}{near}"
-                problems.append(_at(places, message, "claims", i, "prediction"))
+                problems.append(problem_at(places, message, "claims", i, "prediction"))
             elif claim.kind == "reward_implied" and claim.prediction not in staged.game.solved:
                 message = f"reward_implied: no exact solver computes {claim.prediction!r}"
-                problems.append(_at(places, message, "claims", i, "kind"))
+                problems.append(problem_at(places, message, "claims", i, "kind"))
     return problems
 
 
@@ -274,7 +200,7 @@ def _indexed(
     for path, look in _looks(scenario):
         message = _beyond(look.measure, measures, arm)
         if arm in (arm_of(scenario, look), look.against) and message:
-            problems.append(_at(places, message, *path, "measure"))
+            problems.append(problem_at(places, message, *path, "measure"))
     return problems
 
 
@@ -364,11 +290,3 @@ def _derived(scenario: Scenario, name: str) -> list[str]:
     if DERIVED[name] not in scenario.measures:
         lacks.append(f"{name} is computed from {DERIVED[name]}: list it among the measures")
     return lacks
-
-
-def _at(places: Places, message: str, *path: str | int) -> Problem:
-    return Problem(places.value(path), path, message)
-
-
-def _near(given: str, names: Any) -> str:
-    return did_you_mean(shown(given, 40), names)

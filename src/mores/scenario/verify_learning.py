@@ -1,0 +1,90 @@
+"""Whether those who are to learn can: their players, and what was recorded of their roles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mores.game import Ability, Player
+from mores.scenario.cell import Built, Cell
+from mores.scenario.design import Stage
+from mores.scenario.looks import arm_of
+from mores.scenario.model import Claim, Scenario
+from mores.scenario.places import Places, Problem, nearest, problem_at
+
+
+def learners(
+    scenario: Scenario, places: Places, cells: Sequence[tuple[Cell, Built]]
+) -> list[Problem]:
+    """Roles that are to learn, and can in no arm; a stage of search in which nobody can.
+
+    In an arm that lacks the role, or where its player of that stage is of a kind that does not
+    learn, nobody learns: that is what a twin is. Of such an arm no claim can say what it learned.
+    """
+    problems = []
+    for number, stage in enumerate(scenario.stages):
+        players = [built.stages[number].players for _, built in cells]
+        for i, role in enumerate(stage.learn):
+            wrong = [_unable(stage, role, seated) for seated in players]
+            if wrong and all(wrong):
+                said = next((w for w in wrong if w and "there is no" not in w), wrong[0]) or ""
+                problems.append(problem_at(places, said, "stages", number, "learn", i))
+        able = any(player.can("assist") for seated in players for player in seated.values())
+        if stage.loop == "assist" and players and not able:
+            message = "assist: no player here searches when it decides: play is the same"
+            problems.append(problem_at(places, message, "stages", number, "loop"))
+    for i, claim in enumerate(scenario.claims):
+        arm = arm_of(scenario, claim)
+        here = [built for cell, built in cells if cell.arm == arm]
+        if claim.kind == "learned" and here and not any(_learns(b, claim, scenario) for b in here):
+            message = (
+                f"learned: nobody learns in {arm} up to then: name an arm in which somebody does"
+            )
+            problems.append(problem_at(places, message, "claims", i, "kind"))
+    return problems
+
+
+def _learns(built: Built, claim: Claim, scenario: Scenario) -> bool:
+    """Whether anybody in a cell learns in the stages up to that of a claim."""
+    stages = built.stages[: len(scenario.until(claim.stage))]
+    return any(
+        _unable(staged.stage, role, staged.players) is None
+        for staged in stages
+        for role in staged.stage.learn
+    )
+
+
+def _unable(stage: Stage, role: str, players: Mapping[str, Player]) -> str | None:
+    """Why a role cannot learn in a stage."""
+    if role not in players:
+        return f"there is no role {role!r}{nearest(role, players)}"
+    player = players[role]
+    kind = type(player).__name__
+    able: Ability = "learn" if stage.loop == "improve" else "fit"
+    if not player.can(able):
+        what = "from reward" if able == "learn" else "from a record"
+        return f"{role}'s player, {kind}, cannot learn {what}"
+    if not player.can("again"):
+        return f"{role}'s player, {kind}, would forget: it defines no `again`"
+    return None
+
+
+def fitted(places: Places, built: Built, number: int) -> list[Problem]:
+    """Roles whose record of earlier stages does not fit together, or is empty."""
+    problems = []
+    stage, players = built.stages[number].stage, built.stages[number].players
+    played = [
+        s
+        for s in built.stages[:number]
+        if s.stage.loop != "fit" and (not stage.record or s.stage.name in stage.record)
+    ]
+    for i, role in enumerate(stage.learn if stage.loop == "fit" else ()):
+        if role not in players:
+            continue  # an arm in which nobody learns
+        sights = {(r.count, r.sees.size) for s in played for r in s.game.roles if r.name == role}
+        if not sights:
+            message = f"{role} has not played yet: there is no record to learn from"
+            problems.append(problem_at(places, message, "stages", number, "learn", i))
+        elif len(sights) > 1:
+            message = f"{role} sees something else in different stages: one record cannot have both"
+            problems.append(problem_at(places, message, "stages", number, "learn", i))
+    return problems
