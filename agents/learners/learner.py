@@ -256,7 +256,8 @@ class Learner(Player):
         pupil, theirs = new.pupil, before.pupil.parameters
         # Heads may come and go: a value head, that of a phase. What is made of a sight may not.
         body = {name for name in (*pupil.parameters, *theirs) if name.startswith("policy.")}
-        for name in sorted(body | (pupil.parameters.keys() & theirs.keys())):
+        heads = (pupil.parameters.keys() & theirs.keys()) - body
+        for name in (*sorted(body), *sorted(heads)):
             was, here = theirs.get(name), pupil.parameters.get(name)
             if was is None or here is None or was.shape != here.shape:
                 raise UserError(

@@ -7,6 +7,8 @@ samples are pairs follows from the seats: 2i and 2i + 1 of a world, in the same 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -29,12 +31,12 @@ class Record:
     Attributes:
         phase: the role's first phase: what is done there is learned.
         own: what the seats did.
-        shown: what they were shown instead, where anything was.
+        shown: makes what they were shown instead, where anything was: not every recipe looks.
     """
 
     phase: str
     own: FeedbackBatch
-    shown: FeedbackBatch | None
+    shown: Callable[[], FeedbackBatch] | None
 
     def demonstrations(self, recipe: str) -> FeedbackBatch:
         """What they were shown.
@@ -47,7 +49,7 @@ class Record:
                 f"{recipe} imitates demonstrations, and in the stages before there were none "
                 "(feedback `demonstration`)"
             )
-        return self.shown
+        return self.shown()
 
     def pairs(self, recipe: str) -> FeedbackBatch:
         """Own samples in pairs, of which one was preferred.
@@ -112,8 +114,12 @@ def read(experience: Experience, memory: Memory) -> Record:
     own = _paired(own.replace(**fields), told, seats, count)
     shown = None
     if "demonstration" in told:
-        shown = demonstrations(
-            told["demonstration"], told.get("demonstration_reward"), own, memory.make.role
+        shown = functools.partial(
+            demonstrations,
+            told["demonstration"],
+            told.get("demonstration_reward"),
+            own,
+            memory.make.role,
         )
     return Record(phase, own, shown)
 

@@ -25,8 +25,8 @@ class Seats:
     """The seats that each policy of a stack fills.
 
     Attributes:
-        rows: which seat of all, `world * agents + agent`; where policies have fewer, padded with the
-            first of their own.
+        rows: which seat of all, `world * agents + agent`; where a policy has fewer than others,
+            padded with its own first.
         real: which of these are no padding.
         back: for each seat of all, where it is among the rows.
         replicate, number: whose policy it is: of which replicate, and which within it.

@@ -138,8 +138,9 @@ def _made_of(tree: Any, old: list[tuple[str, Any]], parts: Mapping[str, Any]) ->
         return dataclasses.replace(tree, **parts)
     if isinstance(tree, Mapping):
         return dict(zip(tree, parts.values(), strict=True))
+    kind: Any = type(tree)
     made = parts.values()
-    return type(tree)(*made) if hasattr(tree, "_fields") else type(tree)(made)
+    return kind(*made) if hasattr(tree, "_fields") else kind(made)
 
 
 def _parts(tree: Any) -> list[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Heads against `torch.distributions`: how likely acts are, how they are drawn, what the game gets."""
+"""Heads against `torch.distributions`: how likely acts are, how drawn, and what the game gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stacked networks against those of torch, one policy at a time, and against themselves in parts."""
+"""Stacked networks against those of torch, policy by policy, and against themselves in parts."""
 
 from __future__ import annotations
 
@@ -198,8 +198,9 @@ def test_first_weights_are_orthogonal(shape):
     made = first_weights({"a": Layer(*shape, gain=2.0)}, Draws.of(0, 200), 1)
     weight = made["a.weight"]
     product = weight @ weight.mT if shape[0] <= shape[1] else weight.mT @ weight
-    torch.testing.assert_close(product, 4.0 * torch.eye(min(shape)).expand_as(product), atol=1e-5,
-                               rtol=1e-5)  # fmt: skip
+    torch.testing.assert_close(
+        product, 4.0 * torch.eye(min(shape)).expand_as(product), atol=1e-5, rtol=1e-5
+    )
     assert not made["a.bias"].any()
     # Uniform over orthogonal matrices: every entry has mean 0 and mean square 1 / max(shape).
     # Within 5 standard errors, of 200 matrices from seed 0.
@@ -218,8 +219,9 @@ def test_a_replicate_begins_alone_as_among_others(name):
     for key, tensor in alone.items():
         assert torch.equal(tensor, among[key][6:8]), key
     drawn = [k for k in among if k.endswith(".weight")]
-    assert all(not torch.equal(among[k][i], among[k][j]) for k in drawn for i in range(9)
-               for j in range(i))  # fmt: skip
+    assert all(
+        not torch.equal(among[k][i], among[k][j]) for k in drawn for i in range(9) for j in range(i)
+    )
 
 
 # --- the stack ----------------------------------------------------------------------------------
@@ -264,7 +266,8 @@ def test_a_summary_is_over_real_steps():
     real = torch.ones(P, 2, 4, dtype=torch.bool)
     real[:, 0, 2:] = False
     short = stack.ask(weights, Asked("speak", seen[:, :, :2], acted[:, :, :2]))
-    long = stack.ask(weights, Asked("speak", torch.where(real[..., None], seen, torch.nan), acted,
-                                    real=real))  # fmt: skip
+    long = stack.ask(
+        weights, Asked("speak", torch.where(real[..., None], seen, torch.nan), acted, real=real)
+    )
     torch.testing.assert_close(long.score[:, 0], short.score[:, 0])
     torch.testing.assert_close(long.hidden[:, 0], short.hidden[:, 0])

@@ -88,19 +88,26 @@ class Clockwork(OneRole):
 
     lengths: tuple[int, ...] = (3,)
 
-    def length(self, state: Moment) -> Tensor:
+    def limit(self, state: Moment) -> Tensor:
         return torch.tensor(self.lengths)[state.number.long()]
 
     def pay(self, state: Moment, action: Tensor, draws: Draws) -> Tensor:
         return (state.round + 1)[:, None].expand_as(state.luck)
 
     def ends(self, after: Moment) -> Tensor:
-        return after.round >= self.length(after)
+        return after.round >= self.limit(after)
 
     def tell(self, after: Moment) -> dict[str, Tensor]:
         number = after.number[:, None].expand_as(after.luck)
         said = torch.stack([number, after.luck], -1)
         return {"reward": torch.where(self.ends(after)[:, None, None], said, torch.nan)}
+
+
+class Silent(Clockwork):
+    """The same, and nobody says anything."""
+
+    def tell(self, after: Moment) -> dict[str, Tensor]:
+        return {}
 
 
 class Poisoned(OneRole):

@@ -144,8 +144,15 @@ def test_only_networks_that_remember_recall(kind):
         "transformer": {"kind": "transformer", "hidden": 16, "blocks": 1, "context": 3},
     }[kind]
     rate = 0.005 if kind == "transformer" else 0.02
-    player = make_player("ppo", network=network, horizon=3, minibatches=1, learning_rate=rate,
-                         entropy_weight=0.03, discount=0.9)  # fmt: skip
+    player = make_player(
+        "ppo",
+        network=network,
+        horizon=3,
+        minibatches=1,
+        learning_rate=rate,
+        entropy_weight=0.03,
+        discount=0.9,
+    )
     game = Cue(seats=32, delay=2)
     table = taught(game, {"actor": player}, Worlds.grid(4, 4), episodes=40, rounds=10)
     test = frozen(table)

@@ -1,4 +1,4 @@
-"""Learning while acting: many learners as each alone, PPO as anybody would write it, no contagion."""
+"""Learning while acting: many learn as each alone, PPO by the book, and nobody catches a NaN."""
 
 from __future__ import annotations
 
@@ -191,7 +191,6 @@ def test_nobody_feels_anothers_trouble(recipe, wrong):
     since = 10 if recipe == "ppo" else 2
     troubled = learned(since, sick=sick, wrong=wrong)
     others = [p for p in range(8) if p // 2 != sick]
-    assert torch.equal(healthy.state.done[sick == 99], troubled.state.done[sick == 99])
     for name, tensor in policies(healthy).items():
         assert torch.equal(tensor[others], policies(troubled)[name][others]), name
     pupil = troubled.memory["actor"].learned.pupil
@@ -254,8 +253,9 @@ ONE_SHOT = {"network": {"kind": "mlp", "hidden": [16]}, "learning_rate": 0.01}
 @unchecked()
 def test_a_point_of_a_box_is_found(bounded):
     """Minus the squared distance from (2 u, 1.5 - u): all of 8 learners come within .25 of it."""
-    player = make_player("ppo", horizon=1, minibatches=2, entropy_weight=0.0, discount=0.0,
-                         **ONE_SHOT)  # fmt: skip
+    player = make_player(
+        "ppo", horizon=1, minibatches=2, entropy_weight=0.0, discount=0.0, **ONE_SHOT
+    )
     game = Aim(seats=32, bounded=bounded)
     test = frozen(taught(game, {"actor": player}, Worlds.grid(8, 2), episodes=80, rounds=1))
     test.step()

@@ -11,7 +11,7 @@ from mores.agents.learners.lesson import asked
 from mores.agents.learners.recipes.policy_gradients import GRPO, REINFORCE
 from mores.agents.learners.recipes.ppo import PPO
 from mores.draws import Worlds
-from tests.learners.small_games import Clockwork, play_on, taught
+from tests.learners.small_games import Clockwork, Draft, play_on, taught
 
 SEEN = []  # (batch, pay, lesson, memory's told) of every lesson of a watched learner
 STILL = {"learning_rate": 1e-12, "clip_norm": 0.0}  # parameters of size 1 do not move
@@ -112,8 +112,14 @@ def advantages_by_hand(history, number, discount, smoothing):
 def test_episodes_may_end_and_be_cut_anywhere(horizon, limit, autoreset):
     """Terminated episodes are followed by nothing, cut ones by the value of the next sight."""
     lengths, rounds = (2, 3, 5), 15
-    player = WatchedPPO(horizon=horizon, network={"kind": "mlp", "hidden": []}, discount=0.9, smoothing=0.8,
-                        epochs=1, **STILL)  # fmt: skip
+    player = WatchedPPO(
+        horizon=horizon,
+        network={"kind": "mlp", "hidden": []},
+        discount=0.9,
+        smoothing=0.8,
+        epochs=1,
+        **STILL,
+    )
     game = Clockwork(lengths=lengths, seats=2)
     table = taught(game, {"actor": player}, Worlds.grid(2, 3), 0, limit, autoreset=autoreset)
     with_known_values(table)
@@ -147,17 +153,48 @@ def test_what_was_done_is_kept_as_it_was_said():
     for network in ({"kind": "mlp", "hidden": [4]}, {"kind": "gru", "hidden": 4}):
         SEEN.clear()
         player = WatchedPPO(horizon=4, network=network, epochs=1, **STILL)
-        table = taught(Clockwork(lengths=(3, 5)), {"actor": player}, Worlds.grid(2, 2), 0, 99,
-                       autoreset=True)  # fmt: skip
+        table = taught(
+            Clockwork(lengths=(3, 5)), {"actor": player}, Worlds.grid(2, 2), 0, 99, autoreset=True
+        )
         memory = table.memory["actor"]
         for _ in range(12):
             table.step()
         assert len(SEEN) == 3
         for batch, _, _ in SEEN:
-            out = asked(memory.make.stack, memory.make.role.sees,
-                        memory.learned.pupil.parameters, "act", batch)["plain"]  # fmt: skip
+            batch = batch.take(torch.tensor([[1, 0], [1, 1]]))  # as minibatches do
+            out = asked(
+                memory.make.stack,
+                memory.make.role.sees,
+                memory.learned.pupil.parameters,
+                "act",
+                batch,
+            )["plain"]
             torch.testing.assert_close(out.logp, batch.old_logp, atol=1e-5, rtol=1e-4)
             torch.testing.assert_close(out.value, batch.old_value, atol=1e-5, rtol=1e-4)
+
+
+class WatchedPhases(PPO):
+    def lesson(self, batches, memory):
+        found = self._estimate(list(batches.values()), paid(memory))
+        watch(paid(memory)["reward"], found.value_target)
+        return super().lesson(batches, memory)
+
+
+def test_a_round_is_discounted_once_whatever_its_phases():
+    """With values of 0 and no smoothing, the target in the last phase is the round's return."""
+    player = WatchedPhases(
+        horizon=4, discount=0.5, smoothing=1.0, network={"kind": "mlp", "hidden": []}, **STILL
+    )
+    table = taught(Draft(), {"actor": player}, Worlds.grid(1, 3), 0, 99)
+    for name in ("value.weight", "value.bias"):
+        table.memory["actor"].learned.pupil.parameters[name].zero_()
+    for _ in range(4):
+        table.step()
+    ((reward, target),) = SEEN
+    for t in range(4):
+        expected = sum(0.5**k * reward[:, :, t + k] for k in range(4 - t))
+        torch.testing.assert_close(target[:, :, t, 1], expected)
+        torch.testing.assert_close(target[:, :, t, 0], 0.5**0.5 * expected)
 
 
 @pytest.mark.parametrize("lengths", [(2, 3, 5), (1, 4, 4), (18, 7)])

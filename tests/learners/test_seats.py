@@ -42,9 +42,8 @@ def policy_of(pairs, agents, share, groups) -> list[tuple[int, int]]:
 
 @given(tables())
 def test_everybody_sits_where_the_rule_says(table):
-    pairs, agents, share, groups = table
-    seats = seats_of(*table)
-    wanted = policy_of(*table)
+    pairs, *_ = table
+    seats, wanted = seats_of(*table), policy_of(*table)
     owners = list(zip(seats.replicate.tolist(), seats.number.tolist(), strict=True))
     assert owners == sorted(set(wanted))
     for policy, owner in enumerate(owners):
@@ -52,8 +51,10 @@ def test_everybody_sits_where_the_rule_says(table):
         real = seats.real[policy]
         assert seats.rows[policy][real].tolist() == own
         assert set(seats.rows[policy].tolist()) == set(own), "padding is of one's own"
-    firsts = [min(i for i, pair in enumerate(pairs) if pair[0] == r) for r in sorted(
-        {pair[0] for pair in pairs})]  # fmt: skip
+    firsts = [
+        min(i for i, pair in enumerate(pairs) if pair[0] == r)
+        for r in sorted({pair[0] for pair in pairs})
+    ]
     assert seats.worlds.tolist() == firsts
     assert seats.each * len(firsts) == seats.policies == len(owners)
 

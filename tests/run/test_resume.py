@@ -79,10 +79,10 @@ def _broken_off(folder: Path, monkeypatch: pytest.MonkeyPatch, **more) -> None:
     """A run that was killed in its second cell."""
     played = cells_module.play_cell
 
-    def play(cell, *rest):
+    def play(cell, *rest, **named):
         if cell.arm == "mirror":
             raise KeyboardInterrupt
-        return played(cell, *rest)
+        return played(cell, *rest, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr(cells_module, "play_cell", play)
@@ -307,10 +307,10 @@ def test_a_cell_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
     whole = bytes_of(_run(tmp_path / "whole").folder)
     played = cells_module.play_cell
 
-    def play(cell, *rest):
+    def play(cell, *rest, **named):
         if cell.arm == "mirror":
             raise ZeroDivisionError("a defect")
-        return played(cell, *rest)
+        return played(cell, *rest, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr(cells_module, "play_cell", play)

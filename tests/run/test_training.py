@@ -210,9 +210,6 @@ def test_a_player_of_another_family_starts_anew_and_the_first_finds_its_own(tmp_
         (CLIMB,
          f"players.gambler.kind: climber, players.gambler.learning_rate: 1.0{END}",
          "stages.2.players.players.gambler.learning_rate: is set by the arm slow as well, in vain"),
-        (CLIMB,
-         f"players.gambler: {{kind: climber}}{END}",
-         "stages.2.players.players.gambler: is set by the arm slow as well, in vain"),
         (CLIMB, f"players.guard.kind: climber{END}",
          "there is no players.guard to change: give players.guard a kind first"),
         (CLIMB, f"players.guard: 3{END}",
@@ -241,6 +238,19 @@ def test_mistakes(tmp_path, old, new, said):
     with pytest.raises(UserError) as caught:
         check(_loaded(tmp_path, PIPELINE.replace(old, new)))
     assert said in str(caught.value)
+
+
+def test_an_arm_counts_in_the_stages_that_do_not_replace_the_player(tmp_path):
+    text = PIPELINE.replace(CLIMB, f"players.gambler: {{kind: climber}}{END}")
+    slow = next(cell for cell in expand(_loaded(tmp_path, text)) if cell.arm == "slow").build()
+    rates = [staged.players["gambler"].learning_rate for staged in slow.stages]
+    assert rates == [0.001, 0.001, 0.3, 0.001]
+    everywhere = re.sub(r"players: \{players.gambler.kind: climber\}", "", text)
+    everywhere = re.sub(
+        r"- \{name: (\w+),", r"- {name: \1, players: {players.gambler: null},", everywhere
+    )
+    with pytest.raises(UserError, match="is set by the arm slow as well, in vain"):
+        expand(_loaded(tmp_path, everywhere))
 
 
 def test_a_stage_is_changed_from_the_command_line(tmp_path):

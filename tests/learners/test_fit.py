@@ -1,0 +1,371 @@
+"""Learning from records: what is read out of them, and what recipes make of it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from mores.agents.learners.fit import said
+from mores.agents.learners.record import read
+from mores.diary import Diary
+from mores.draws import Draws, Worlds
+from mores.envs.requests import Requests
+from mores.errors import UserError
+from mores.game import Role
+from mores.registry import make_player
+from mores.table import Table
+from tests.learners.small_games import (
+    Clockwork,
+    Cue,
+    Poisoned,
+    Silent,
+    play_on,
+    policies,
+    taught,
+    unchecked,
+)
+
+SMALL = {"words": 6, "length": 3, "features": 3}
+NET = {"kind": "mlp", "hidden": [32]}
+
+
+def recorded(game, player, worlds, episodes, seed=0, memory=None, rounds=None, autoreset=False):
+    """A table at which nobody learned, and the record of its one role."""
+    role = game.roles[0].name
+    diary = Diary([role])
+    rounds = rounds or getattr(game, "length", 100)
+    table = Table(
+        game,
+        {role: player},
+        worlds=worlds,
+        rounds=rounds,
+        learning=[],
+        diary=diary,
+        stage=0 if memory is None else 1,
+        autoreset=autoreset,
+    )
+    table.reset(seed, memory)
+    play_on(table, episodes)
+    return table, diary.experience(role)
+
+
+def fit(table, experience, passes, first=0):
+    """Passes over a record, each with draws of its own; memory is changed in place."""
+    (role, player) = next(iter(table.players.items()))
+    draws = Draws.of(table.seed, table.worlds, stage=5)
+    for number in range(first, first + passes):
+        memory = player.fit(table.memory[role], experience, draws.at(number).within("fit"))
+        table.memory[role] = memory
+    return table.memory[role]
+
+
+# --- what is read -------------------------------------------------------------------------------
+
+
+def test_samples_are_episodes_of_seats():
+    """Three episodes in worlds of unequal length: sights, acts, rewards, and what is padding."""
+    lengths = (2, 5, 3)
+    game = Silent(lengths=lengths, seats=2)
+    player = make_player("kto", network=NET)
+    table, experience = recorded(game, player, Worlds.grid(2, 3), 3)
+    own = read(experience, table.memory["actor"]).own
+    assert own.mask.shape == (2, 3 * 2 * 3, 5)
+    assert own.pairs is None and own.desirable is None
+    lucks, requests = set(), {}
+    for policy in range(2):
+        for sample in range(18):
+            row, episode = divmod(sample, 3)
+            world, seat = divmod(row, 2)
+            length = lengths[world]
+            assert own.mask[policy, sample].tolist() == [t < length for t in range(5)]
+            clock, number, luck = own.seen[policy, sample, :length].T
+            assert clock.tolist() == list(range(length)) and (number == world).all()
+            assert (luck == luck[0]).all()
+            lucks.add(luck[0].item())
+            assert own.reward[policy, sample].tolist() == [sum(range(1, length + 1))]
+            request = int(own.group[policy, sample])
+            assert requests.setdefault((policy, world, episode), request) == request
+            acted = experience.acted["act"][policy * 3 + world, 5 * episode :][:length, seat]
+            assert torch.equal(own.acted[policy, sample, :length], acted)
+    assert len(lucks) == 36, "every episode of every seat has a luck of its own"
+    assert len(set(requests.values())) == len(requests) == 18, "and every one of a world a group"
+
+
+@pytest.mark.parametrize(
+    ("share", "groups", "paired"),
+    [
+        ("role", None, True),
+        ("group", [0, 0, 1, 1], True),
+        ("group", [1, 1, 0, 0], True),
+        ("group", [0, 1, 0, 1], False),  # those of a pair are of two policies
+        ("group", [0, 0, 0, 0, 1, 1], False),  # unlike numbers of pairs
+        ("agent", None, False),
+    ],
+)
+def test_pairs_are_of_seats_beside_each_other(share, groups, paired):
+    seats = len(groups) if groups else 4
+    game = Requests(answers=seats, error_rates=(0.1, 0.2), **SMALL)
+    player = make_player("dpo", network=NET, share=share, groups=groups)
+    table, experience = recorded(game, player, Worlds.grid([5, 2], 3), 2)
+    memory = table.memory["assistant"]
+    own = read(experience, memory).own
+    told = experience.feedback
+    assert own.desirable is not None and (own.pairs is not None) == paired
+    place = {}  # of each sample: world among all, seat, episode
+    rows = memory.learned.seats.rows
+    for policy, row in memory.learned.seats.real.nonzero().tolist():
+        for episode in range(2):
+            world, seat = divmod(int(rows[policy, row]), seats)
+            place[policy, 2 * row + episode] = world, seat, episode
+    for (policy, sample), (world, seat, episode) in place.items():
+        wanted = bool(told["preferred"][world, episode, seat])
+        assert bool(own.desirable[policy, sample]) == wanted
+        assert torch.equal(own.reward[policy, sample], told["reward"][world, episode, seat])
+    if not paired:
+        return
+    seen = set()
+    for policy, pair in torch.ones_like(own.preferred).nonzero().tolist():
+        one, other = own.pairs[policy, pair].tolist()
+        (world, seat, episode), second = place[policy, one], place[policy, other]
+        assert second == (world, seat + 1, episode) and seat % 2 == 0
+        assert bool(own.preferred[policy, pair]) == bool(told["preferred"][world, episode, seat])
+        assert own.annotator[policy, pair] == told["annotator"][world, episode, seat]
+        seen.add((world, seat, episode))
+    assert len(seen) == 6 * seats // 2 * 2, "every pair once"
+
+
+def test_demonstrations_are_seen_word_by_word():
+    """Sights of what was shown: the same request, and the words shown so far."""
+    game = Requests(answers=4, **SMALL)
+    table, experience = recorded(game, make_player("sft", network=NET), Worlds.grid(2, 2), 2)
+    record = read(experience, table.memory["assistant"])
+    shown, sees = record.demonstrations("a test"), game.roles[0].sees
+    request = sees.read(record.own.seen[:, :, :1], "request")
+    assert torch.equal(sees.read(shown.seen, "request"), request.expand(-1, -1, 3, -1))
+    marks = torch.nn.functional.one_hot(shown.acted, 6).float()
+    for t in range(3):
+        written = sees.read(shown.seen[:, :, t], "answer").unflatten(-1, (3, 6))
+        assert torch.equal(written[:, :, :t], marks[:, :, :t])
+        assert not written[:, :, t:].any()
+    assert not sees.read(shown.seen, "judgement").any()
+    assert shown.reference.all() and shown.mask.all()
+    told = experience.feedback["demonstration"]  # world episode seat word
+    assert torch.equal(shown.acted, told.movedim(1, 2).reshape(2, -1, 3))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [NET, {"kind": "gru", "hidden": 8}, {"kind": "transformer", "hidden": 8, "context": 3}],
+)
+def test_what_is_asked_of_a_record_is_what_acted(network):
+    """Who always does the likeliest finds it the likeliest when the record is read."""
+    game = Silent(lengths=(3, 2), seats=2)
+    player = make_player("kto", network=network, temperature=0.0)
+    table, experience = recorded(game, player, Worlds.grid(20, 2), 2)
+    memory = table.memory["actor"]
+    own = read(experience, memory).own
+    out = said(memory, memory.learned.pupil.parameters, "act", own)
+    assert torch.equal(out.logits.argmax(-1)[own.mask], own.acted[own.mask])
+    assert 0 < own.acted[own.mask].float().mean() < 1
+
+
+# --- what cannot be read ------------------------------------------------------------------------
+
+
+def refused(kind, game, worlds, episodes=1, player=None, **how):
+    player = player or make_player(kind, network=NET)
+    table, experience = recorded(game, player, worlds, episodes, **how)
+    with pytest.raises(UserError) as error:
+        fit(table, experience, 1)
+    return str(error.value)
+
+
+def test_errors_say_what_is_missing():
+    said = refused("sft", Poisoned(), Worlds.grid(1, 1), rounds=3)
+    assert "sft imitates demonstrations, and in the stages before there were none" in said
+    said = refused("dpo", Poisoned(), Worlds.grid(1, 1), rounds=3)
+    assert "dpo learns from preferences, and in the stages before there were none" in said
+    said = refused("kto", Poisoned(), Worlds.grid(1, 1), rounds=3)
+    assert "kto, which learns from wanted and unwanted answers, needs 'desirable'" in said
+    said = refused("cut", Poisoned(), Worlds.grid(1, 1), rounds=3)
+    assert "cut, which learns from judgements, needs 'judgement'" in said
+    alone = make_player("dpo", network=NET, share="agent")
+    said = refused("dpo", Requests(answers=4, **SMALL), Worlds.grid(1, 1), player=alone)
+    assert "between seats that share a policy" in said
+
+
+def test_feedback_is_once_an_episode():
+    said = refused("kto", Clockwork(lengths=(3,)), Worlds.grid(1, 1), 2)
+    assert "feedback 'reward' was given 6 times in 2 episodes: once an episode" in said
+
+
+def test_nothing_can_be_learned_from_nothing():
+    player = make_player("kto", network=NET)
+    assert "actor has not acted yet" in refused("kto", Poisoned(), Worlds.grid(1, 1), 0)
+    table, experience = recorded(Poisoned(), player, Worlds.grid(1, 1), 1, rounds=3)
+    unfinished = dataclasses.replace(experience, ended=torch.zeros_like(experience.ended))
+    with pytest.raises(UserError, match="no episode was completed"):
+        fit(table, unfinished, 1)
+
+
+def test_demonstrations_need_foresight():
+    """Where a next sight does not follow from one's act, several acts cannot be imitated."""
+
+    class Blind(Requests):
+        @property
+        def roles(self):
+            return tuple(dataclasses.replace(role, after=None) for role in super().roles)
+
+    said = refused("sft", Blind(answers=2, **SMALL), Worlds.grid(1, 1))
+    assert "demonstrations of 3 acts need a role that knows what it sees after" in said
+    assert isinstance(Blind(answers=2, **SMALL).roles[0], Role)
+
+
+# --- what recipes make of it --------------------------------------------------------------------
+
+
+def margin(memory, own):
+    """By how much winners are likelier than losers, the mean over each policy's pairs."""
+    with torch.no_grad():
+        out = said(memory, memory.learned.pupil.parameters, "answer", own)
+    first, second = (out.logp.sum(-1).gather(1, own.pairs[..., k]) for k in range(2))
+    won, lost = torch.where(own.preferred, first, second), torch.where(own.preferred, second, first)
+    return (won - lost).mean(1), won.mean(1)
+
+
+@pytest.mark.parametrize("kind", ["dpo", "ipo", "simpo", "cpo", "kto"])
+@unchecked()
+def test_what_was_preferred_becomes_likelier(kind):
+    """Also in answers to other requests, that were not learned from: in every replicate."""
+    game = Requests(answers=8, **SMALL)
+    player = make_player(kind, network=NET, learning_rate=0.01, batch_size=128)
+    table, experience = recorded(game, player, Worlds.grid(4, 8), 10)
+    memory = table.memory["assistant"]
+    own = read(experience, memory).own
+    new_table, new = recorded(game, player, Worlds.grid(4, 8), 4, seed=1)
+    new = read(new, new_table.memory["assistant"]).own
+    (before, winners), (before_new, _) = margin(memory, own), margin(memory, new)
+    fit(table, experience, 6)
+    (after, winners_after), (after_new, _) = margin(memory, own), margin(memory, new)
+    assert (before.abs() < 0.05).all() and (after > 0.3).all(), after
+    assert (before_new.abs() < 0.05).all() and (after_new > 0.15).all(), after_new
+    if kind == "cpo":  # its imitation keeps winners from becoming rarer
+        assert (winners_after > winners).all()
+
+
+@unchecked()
+def test_annotators_are_believed_as_far_as_they_deserve():
+    """RE-PO finds that one errs in 10 of 100 labels and the other in 35, within 7 (seed 0).
+
+    A linear policy, enough for tastes that are linear in the request, and clear choices.
+    """
+    game = Requests(
+        answers=8,
+        words=6,
+        length=2,
+        features=3,
+        inappropriate=0.0,
+        rationality=1000.0,
+        error_rates=(0.1, 0.35),
+    )
+    player = make_player(
+        "dpo",
+        robust=True,
+        annotators=2,
+        scale=3.0,
+        learning_rate=0.03,
+        batch_size=256,
+        network={"kind": "mlp", "hidden": []},
+    )
+    table, experience = recorded(game, player, Worlds.grid(4, 16), 24)
+    memory = fit(table, experience, 40)
+    reliability = memory.learned.extra["reliability"]
+    assert (reliability - torch.tensor([0.9, 0.65])).abs().max() < 0.07, reliability
+    assert torch.equal(player.learned(memory)["reliability"], reliability)
+
+
+@unchecked()
+def test_judgements_that_name_words_tell_what_is_wrong():
+    """CUT's flags: words named in judgements against one bit an answer, replicate by replicate."""
+
+    def flagged(judgement):
+        game = Requests(answers=8, words=8, length=4, features=3, review=True, judgement=judgement)
+        player = make_player("cut", network=NET, learning_rate=0.005)
+        table, experience = recorded(game, player, Worlds.grid(4, 8), 16)
+        before = game.measures(table.state)["inappropriate_share"]
+        fit(table, experience, 12)
+        test = Table(game, table.players, worlds=table.worlds, rounds=4, stage=2, learning=[])
+        test.reset(0, table.memory)
+        found = []
+        for episode in range(4):
+            if episode:
+                test.next_episode()
+            play_on(test, 1)
+            found.append(game.measures(test.state))
+        names = ("detection_precision", "detection_recall", "inappropriate_share")
+        by_replicate = {
+            n: torch.stack([f[n] for f in found]).mean(0).view(4, 8).mean(1) for n in names
+        }
+        return by_replicate, before
+
+    (words, before), (bit, _) = flagged("words"), flagged("bit")
+    precision, recall = words["detection_precision"], words["detection_recall"]
+    assert (precision > 0.6).all() and (recall > 0.8).all(), (precision, recall)
+    assert (bit["detection_recall"] < 0.6).all(), bit
+
+    def both(found):
+        p, r = found["detection_precision"], found["detection_recall"]
+        return 2 * p * r / (p + r).clamp(min=1e-6)
+
+    assert (both(words) > both(bit) + 0.2).all()
+    assert (words["inappropriate_share"] < before.mean() - 0.08).all()
+
+
+@pytest.mark.parametrize("kind", ["dckd", "adpa"])
+@unchecked()
+def test_a_teacher_is_made_once(kind):
+    game = Requests(answers=4, **SMALL)
+    player = make_player(kind, network=NET, teacher_hidden=[16], teacher_passes=3)
+    table, experience = recorded(game, player, Worlds.grid(2, 4), 4)
+    extra = table.memory["assistant"].learned.extra
+    first = {name: tensor.clone() for name, tensor in extra.items()}
+    assert not first["taught"].any()
+    fit(table, experience, 1)
+    then = {name: tensor.clone() for name, tensor in extra.items()}
+    assert then["taught"].all()
+    before = policies(table)
+    fit(table, experience, 2, first=1)
+    assert all(torch.equal(extra[name], tensor) for name, tensor in then.items())
+    assert any(not torch.equal(before[name], now) for name, now in policies(table).items())
+    for name in (n.removeprefix("teacher.") for n in first if n.startswith("teacher.")):
+        if "weight" in name:
+            assert not torch.equal(then[f"teacher.{name}"], then[f"untaught.{name}"]), name
+            assert not torch.equal(then[f"untaught.{name}"], first[f"untaught.{name}"]), name
+
+
+@unchecked()
+def test_many_fit_as_each_alone():
+    """DPO: parameters of five replicates after 50 steps, to 1e-5 of each trained alone."""
+    game = Requests(answers=4, **SMALL)
+    player = make_player("dpo", network=NET, learning_rate=0.01, batch_size=8)
+
+    def learned(replicates):
+        table, experience = recorded(game, player, Worlds.grid(replicates, 2), 5)
+        memory = fit(table, experience, 17)  # 20 pairs: 3 steps a pass
+        assert (memory.learned.pupil.moments.steps == 51).all()
+        return policies(table)
+
+    together = learned(range(5))
+    for replicate in range(5):
+        for name, tensor in learned([replicate]).items():
+            among = together[name][replicate : replicate + 1]
+            torch.testing.assert_close(among, tensor, atol=1e-5, rtol=0)
+
+
+def test_learners_that_act_do_not_fit_and_the_reverse():
+    assert make_player("dpo").can("fit") and not make_player("dpo").can("learn")
+    assert make_player("ppo").can("learn") and not make_player("ppo").can("fit")
+    table = taught(Cue(), {"actor": make_player("sft", network=NET)}, Worlds.grid(1, 1), 1)
+    assert int(table.memory["actor"].learned.rounds) == 0

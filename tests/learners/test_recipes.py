@@ -1,0 +1,238 @@
+"""Recipes one after another, and learners that are saved and loaded."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mores import tree
+from mores.agents.learners.fit import said
+from mores.agents.learners.record import read
+from mores.agents.learners.terms import kl, nll
+from mores.draws import Worlds
+from mores.envs.requests import Requests
+from mores.errors import UserError
+from mores.registry import make_player
+from mores.run.packing import packed, unpacked
+from mores.table import Table
+from tests.learners.small_games import (
+    Clockwork,
+    Poisoned,
+    play_on,
+    policies,
+    taught,
+    unchecked,
+)
+from tests.learners.test_fit import NET, SMALL, fit, recorded
+
+# --- one after another --------------------------------------------------------------------------
+
+
+def seated(table, player, game=None, **more):
+    """The next stage: another player with what the one before knows."""
+    (role,) = table.players
+    after = Table(
+        game or table.game,
+        {role: player},
+        worlds=table.worlds,
+        rounds=table.rounds,
+        stage=table.stage + 1,
+        learning=[],
+        **more,
+    )
+    after.reset(table.seed, table.memory)
+    return after
+
+
+def test_preferences_go_on_from_imitation():
+    """Parameters go on; DPO's reference is what it began from, and stays."""
+    game = Requests(answers=4, **SMALL)
+    table, record = recorded(game, make_player("sft", network=NET), Worlds.grid(2, 2), 3)
+    fit(table, record, 2)
+    imitated = policies(table)
+    after = seated(table, make_player("dpo", network=NET, learning_rate=0.01))
+    pupil = after.memory["assistant"].learned.pupil
+    for name, tensor in imitated.items():
+        assert torch.equal(pupil.parameters[name], tensor)
+        assert torch.equal(pupil.reference[name], tensor)
+    assert not pupil.moments.steps.any() and int(after.memory["assistant"].learned.rounds) == 2
+    fit(after, record, 2)
+    for name, tensor in imitated.items():
+        assert torch.equal(pupil.reference[name], tensor)
+        assert torch.equal(policies(table)[name], tensor), "the predecessor's own stay"
+    assert any(not torch.equal(now, imitated[name]) for name, now in policies(after).items())
+
+
+def test_who_stopped_has_stopped_for_good():
+    player = make_player("ppo", network=NET, horizon=4)
+    table = taught(Poisoned(sick=1), {"actor": player}, Worlds.grid(2, 1), 1, 4)
+    other = make_player("reinforce", network=NET)
+    after = seated(table, other)
+    assert other.troubles(after.memory["actor"]) == player.troubles(table.memory["actor"]) != []
+    taught_more = Table(Poisoned(), {"actor": other}, worlds=table.worlds, rounds=4, stage=2)
+    taught_more.reset(0, after.memory)
+    play_on(taught_more, 1)
+    for name, tensor in policies(table).items():
+        if name in policies(taught_more):
+            moved = policies(taught_more)[name] != tensor
+            assert not moved[1].any() and (moved[0].any() or "bias" in name), name
+
+
+@pytest.mark.parametrize(
+    ("network", "share", "about"),
+    [
+        (
+            {"kind": "mlp", "hidden": [16]},
+            "role",
+            r"policy\.0\.bias was \[2, 1, 32\], and is \[2, 1, 16\]",
+        ),
+        ({"kind": "mlp", "hidden": [32, 32]}, "role", r"policy\.1\.\w+ was not there, and is"),
+        ({"kind": "mlp", "hidden": []}, "role", r"policy\.0\.\w+ was .*, and is not there here"),
+        ({"kind": "gru", "hidden": 32}, "role", r"policy\.0\.\w+ was .*, and is not there here"),
+        (NET, "agent", r"was \[2, .* and is \[4, .*same network and share"),
+    ],
+)
+def test_other_policies_cannot_go_on(network, share, about):
+    game = Requests(answers=2, words=3, length=1, features=4)
+    table, _ = recorded(game, make_player("sft", network=NET), Worlds.grid(2, 1), 1)
+    other = make_player("dpo", network=network, share=share)
+    with pytest.raises(UserError, match=f"assistant cannot go on .*{about}"):
+        seated(table, other)
+
+
+@unchecked()
+def test_restoring_gives_back_as_much_as_is_allowed():
+    """What a second lesson took returns until that lesson suffers by .3 nats; all if it may."""
+    lessons = [Requests(answers=4, task=task, **SMALL) for task in range(2)]
+    net = {"kind": "mlp", "hidden": [16]}
+    table, worlds = None, Worlds.grid(3, 8)
+    for game, batch_size in zip(lessons, (64, 65), strict=True):
+        player = make_player("sft", network=net, learning_rate=0.02, batch_size=batch_size)
+        memory = None if table is None else table.memory
+        table, record = recorded(game, player, worlds, 8, memory=memory)
+        fit(table, record, 30)
+        if memory is None:
+            first = policies(table)
+    tuned = policies(table)
+    found = read(record, table.memory["assistant"])
+    shown = found.demonstrations("sft")
+
+    def downstream(parameters):
+        with torch.no_grad():
+            return nll(said(table.memory["assistant"], parameters, "answer", shown), shown)
+
+    def misaligned(parameters):
+        with torch.no_grad():
+            theirs = said(table.memory["assistant"], first, "answer", found.own)
+            ours = said(table.memory["assistant"], parameters, "answer", found.own)
+            batch = found.own.replace(reference_logits=theirs.logits)
+            return kl(ours, batch, direction="forward")
+
+    def restored(allowed, **plan):
+        player = make_player("restoring", network=net, allowed=allowed, **plan)
+        after = seated(table, player)
+        fit(after, record, 1)
+        return policies(after)
+
+    some = restored(0.3, step_share=0.002, steps=60)
+    rise = downstream(some) - downstream(tuned)
+    assert (rise <= 0.3 + 1e-5).all() and (rise > 0.02).all(), rise
+    assert (misaligned(some) < 0.95 * misaligned(tuned)).all()
+    nothing = restored(0.0, step_share=0.05)
+    assert (downstream(nothing) <= downstream(tuned) + 1e-5).all()
+    # Only weights whose way back is downhill are restored: nearly all, in the end.
+    everything = restored(1e6, step_share=0.1)
+    assert (misaligned(everything) < 0.02 * misaligned(tuned)).all()
+
+
+def test_restoring_needs_something_to_restore():
+    game = Requests(answers=2, **SMALL)
+    player = make_player("restoring", network=NET)
+    table, record = recorded(game, player, Worlds.grid(1, 1), 1)
+    with pytest.raises(UserError, match="gives back what a stage before changed, and there was"):
+        fit(table, record, 1)
+    table, record = recorded(game, make_player("sft", network=NET), Worlds.grid(1, 1), 1)
+    with pytest.raises(UserError, match="let another recipe go on from a first one"):
+        seated(table, player)
+
+
+# --- saved and loaded ---------------------------------------------------------------------------
+
+SAVED = {
+    "ppo": ("ppo", {"horizon": 7}),
+    "gru": ("ppo", {"horizon": 7, "network": {"kind": "gru", "hidden": 6}}),
+    "transformer": (
+        "ppo",
+        {"horizon": 7, "network": {"kind": "transformer", "hidden": 8, "context": 6}},
+    ),
+    "grpo": ("grpo", {"kl_weight": 0.1, "aggregate": "sum"}),
+}
+
+
+@pytest.mark.parametrize(("recipe", "at"), [*((recipe, 10) for recipe in SAVED), ("grpo", 21)])
+def test_learners_play_on_bit_for_bit(recipe, at):
+    """Saved in the midst of an episode and a horizon, loaded into a fresh table: all the same."""
+    kind, settings = SAVED[recipe]
+    lengths = (4, 6) if recipe != "grpo" else (22, 5)  # buffers of answers grow beyond 16 rounds
+    game = Clockwork(lengths=lengths, seats=2)
+
+    def table():
+        player = make_player(kind, **{"network": NET, **settings})
+        return Table(game, {"actor": player}, worlds=Worlds.grid(2, 2), rounds=30, autoreset=True)
+
+    straight, resumed = table(), table()
+    straight.reset(3)
+    for step in range(30):
+        if step == at:
+            saved = straight.state_dict()
+        straight.step()
+    assert all(isinstance(t, torch.Tensor) for t in saved.values())
+    resumed.load_state_dict(saved)
+    for _ in range(30 - at):
+        resumed.step()
+    one, other = straight.state_dict(), resumed.state_dict()
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor.nan_to_num(7.0), other[name].nan_to_num(7.0)), name
+
+
+def test_a_learner_that_took_over_is_saved_with_its_reference():
+    """The reference is there although this recipe makes none of its own."""
+    game = Requests(answers=2, **SMALL)
+    table, _ = recorded(game, make_player("sft", network=NET), Worlds.grid(2, 1), 1)
+    after = seated(table, make_player("simpo", network=NET))
+    saved = after.state_dict()
+    fresh = Table(game, after.players, worlds=table.worlds, rounds=3, stage=1, learning=[])
+    fresh.load_state_dict(saved)
+    reference = fresh.memory["assistant"].learned.pupil.reference
+    assert reference.keys() == policies(table).keys()
+    assert all(torch.equal(reference[name], tensor) for name, tensor in policies(table).items())
+
+
+def test_what_was_saved_elsewhere_is_refused():
+    game = Clockwork(lengths=(3,), seats=2)
+
+    def table(**settings):
+        found = Table(game, {"actor": make_player("ppo", **settings)}, worlds=2, rounds=9)
+        found.reset(0)
+        return found
+
+    saved = table(network=NET).state_dict()
+    for other in (
+        {"network": {"kind": "mlp", "hidden": [8]}},
+        {"share": "agent", "network": NET},
+        {"network": {"kind": "gru", "hidden": 32}},
+    ):
+        with pytest.raises(UserError, match="this was saved from another table"):
+            table(**other).load_state_dict(saved)
+
+
+def test_memories_can_be_packed_for_a_run():
+    """What a run keeps to go on after a kill: the learner that is made of it learns the same."""
+    player = make_player("ppo", network=NET, horizon=5)
+    game, worlds = Clockwork(lengths=(3, 4)), Worlds.grid(2, 2)
+    table = taught(game, {"actor": player}, worlds, 2, 9)
+    blank = taught(game, {"actor": player}, worlds, 0, 9).memory["actor"]
+    again = unpacked(blank, packed(table.memory["actor"], blank))
+    for name, tensor in tree.flatten(table.memory["actor"]).items():
+        assert torch.equal(tree.flatten(again)[name], tensor), name
