@@ -135,8 +135,9 @@ def _losses(
         outputs = asked(stack, sees, parameters, phase, batch, lesson.objective.views)
         batch = lesson.focus(batch, outputs)
         views = [batch] if lesson.principals is None else lesson.principals(batch)
-        found.append(torch.stack([lesson.objective(outputs, view).total for view in views]))
-    return torch.stack(found).mean(0)
+        each = [lesson.objective(outputs, view).total for view in views]
+        found.append(torch.stack(each) if len(each) > 1 else each[0][None])
+    return torch.stack(found).mean(0) if len(found) > 1 else found[0]
 
 
 def asked(

@@ -101,7 +101,7 @@ def descend(
     with torch.enable_grad():
         found = losses(live)
         if len(found) == 1 or how.conflict == "mean":
-            gradients = _gradients(found.mean(0).sum(), live)
+            gradients = _gradients(found.sum() / len(found), live)
         else:
             each = [_gradients(loss.sum(), live, keep=True) for loss in found]
             stacked = {name: torch.stack([one[name] for one in each]) for name in live}

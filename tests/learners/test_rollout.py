@@ -140,12 +140,28 @@ def test_episodes_may_end_and_be_cut_anywhere(horizon, limit, autoreset):
             for policy in range(2):
                 assert batch.mask[policy, row].tolist() == real
                 begins = batch.begins[policy, row] & batch.mask[policy, row]
-                if number == 0:
-                    began[0] = bool(begins[0])  # the first of all need not say so
                 assert begins.tolist() == began
                 rewards = [0.0 if moment is None else moment[1] for moment in part]
                 assert pay["reward"][policy, row].tolist() == rewards
                 torch.testing.assert_close(advantage[policy, row], torch.tensor(expected))
+
+
+def test_an_episode_that_is_broken_off_is_cut_at_what_was_expected():
+    """The last round before is not learned from; the one before that is followed by its value."""
+    linear = {"kind": "mlp", "hidden": []}
+    player = WatchedPPO(horizon=6, network=linear, discount=0.9, smoothing=0.8, epochs=1, **STILL)
+    table = taught(Clockwork(lengths=(5,)), {"actor": player}, Worlds.grid(1, 1), 0, 100)
+    with_known_values(table)
+    for step in range(6):
+        if step == 3:
+            table.next_episode()
+        table.step()
+    ((batch, _, advantage),) = SEEN
+    assert batch.mask[0, 0].tolist() == [True, True, False, True, True, True]
+    assert batch.begins[0, 0].tolist() == [True, False, False, True, False, False]
+    history = [(0, 1.0, ""), (1, 2.0, "truncated"), None, (0, 1.0, ""), (1, 2.0, ""), (2, 3.0, "")]
+    expected = advantages_by_hand(history, 0, 0.9, 0.8)
+    torch.testing.assert_close(advantage[0, 0], torch.tensor(expected))
 
 
 def test_what_was_done_is_kept_as_it_was_said():

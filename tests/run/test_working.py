@@ -341,6 +341,16 @@ place, jobs, most = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 case = cases.Case("training", sys.argv[4])
 working.OFTEN = working.SOON = 1e9
 against, rng, count = histories.reference(case, place / "whole"), random.Random(jobs), 0
+read = working.Working.read
+
+def told(self):
+    found = read(self)
+    if found is not None:
+        with open(place / "read", "a") as file:  # no commit point
+            file.write("x")
+    return found
+
+working.Working.read = told
 working.OFTEN = working.SOON = 0.0
 working.SHARE = 1e9
 for number in range(12):
@@ -348,9 +358,7 @@ for number in range(12):
         break
     found = histories.history(case, place / f"killed-{{number}}", jobs, most - count, rng, against)
     count += sum(found.values())
-logs = [path.read_text() for path in place.glob("killed-*/log.txt")]
-goes_on = sum("goes on from" in log or "was played to its end before" in log for log in logs)
-print(json.dumps([count, goes_on]))
+print(json.dumps([count, len(Path(place / "read").read_text())]))
 """
 
 

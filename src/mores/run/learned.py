@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mores.errors import UserError
-from mores.game import Player, role_named
+from mores.game import Ability, Player, role_named
 from mores.run.memories import Memories, key_of
 from mores.run.record import Checkpoint, Stopped
 from mores.scenario.cell import Cell, Staged
@@ -50,7 +50,8 @@ class Learned:
         for role in staged.stage.learn:
             player = staged.players.get(role)
             key = None if player is None else key_of(role, player)
-            if player is None or key not in memories:
+            able: Ability = "learn" if staged.stage.loop == "improve" else "fit"
+            if player is None or key not in memories or not player.can(able):
                 continue  # an arm in which nobody learns
             memory, place = memories[key], (staged.stage.name, role)
             for line in player.troubles(memory):
