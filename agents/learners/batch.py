@@ -151,15 +151,18 @@ class FeedbackBatch:
     def take_pairs(self, index: Int[Tensor, "policy some"]) -> FeedbackBatch:
         """The samples of some pairs of every policy, those of a pair beside each other.
 
+        A pair that is not there (-1) stays one that is not there.
+
         Raises:
             UserError: there are no pairs.
         """
         pairs = pick(self.need("pairs", "a choice of pairs"), index)
         kept = {name: getattr(self, name) for name in PER_PAIR}
         picked = {name: pick(field, index) for name, field in kept.items() if field is not None}
-        return self.take(pairs.flatten(1)).replace(
-            preferred=picked.pop("preferred", torch.ones_like(pairs[..., 0], dtype=torch.bool)),
-            **picked,
+        places = torch.arange(2 * index.shape[1], device=index.device).view(1, -1, 2)
+        there = (pairs >= 0).all(-1, keepdim=True)
+        return self.take(pairs.clamp(min=0).flatten(1)).replace(
+            pairs=torch.where(there, places, -1), **picked
         )
 
     def take(self, index: Int[Tensor, "policy some"]) -> FeedbackBatch:

@@ -7,6 +7,10 @@ one's own act, and judge it by the value head:
     look_ahead    weighs the likeliest options, played on greedily for some acts (DeAL, 2402.06147),
                   by log-probability plus weight times what the value head expects there
 
+The value head has learned from sights before acts, so of a complete answer it knows little, and
+what the act itself earns is left out: where short answers are paid at the end no gain over greedy
+choice was found.
+
 For roles that decide once, or whose next sight does not follow from their act, there is nothing to
 look ahead to: an error says so. See `mores.agents.learners.decoding` for the operators themselves.
 """

@@ -30,6 +30,9 @@ Share01 = Annotated[float, Field(ge=0, le=1)]
 class Improving(Learner):
     """Learns from reward as it acts."""
 
+    temperature: float = Field(
+        default=1.0, ge=1, le=1, description="it draws as it learns; assist takes the likeliest"
+    )
     epochs: int = Field(default=4, ge=1, le=1000, description="passes over what was gathered")
     minibatches: int = Field(default=1, ge=1, le=100_000, description="parts of a pass")
     discount: Share01 = Field(default=0.99, description="of the next round's reward")

@@ -50,7 +50,9 @@ class Learner(Player):
     groups: list[Annotated[int, Field(ge=0)]] | None = Field(
         default=None, description="share: group: the group of each seat"
     )
-    learning_rate: float = Field(default=0.003, gt=0, le=1, description="of Adam, at first")
+    learning_rate: float = Field(
+        default=0.003, ge=0, le=1, description="of Adam; 0: nothing is learned, to compare with"
+    )
     weight_decay: float = Field(
         default=0.0, ge=0, le=1, description="pull of parameters to zero (AdamW)"
     )
@@ -109,13 +111,32 @@ class Learner(Player):
         Raises:
             UserError: what was learned before is of another make.
         """
-        if memory.make.player is not self and memory.make.player != self:
-            memory = self.take_over(memory, fresh())
+        before = memory.make.player
+        if before is not self and before != self:
+            memory = self._go_on(memory) or self.take_over(memory, fresh())
         memory.learned.rollout.restart(over, self.whole)
         if memory.carry.shape[-1] == 0:
             return memory
         carry = torch.where(over[:, None, None], 0.0, memory.carry)
         return dataclasses.replace(memory, carry=carry)
+
+    def _go_on(self, memory: Memory) -> Memory | None:
+        """The memory as this player's own, where it differs in settings of training alone."""
+        before = memory.make.player
+        alike = type(before) is type(self) and all(
+            getattr(before, name) == getattr(self, name) for name in self.lasting
+        )
+        if not alike:
+            return None
+        make = Make(self, memory.make.role, memory.make.stack)
+        return dataclasses.replace(memory, make=make)
+
+    def move_on(self, memory: Memory) -> Memory:
+        """Drop rounds that were not yet learned from: they were another stage's."""
+        rollout = memory.learned.rollout
+        rollout.clear(torch.zeros_like(rollout.carry), whole=False)
+        rollout.fresh.fill_(True)
+        return memory
 
     def join(self, memory: Memory, other: Memory) -> Memory:
         """With `share: replicate`, have the policies of another role at which this learner sits.
@@ -226,6 +247,11 @@ class Learner(Player):
     def refers(self) -> bool:
         """Whether it asks about the policy that training began from."""
         return False
+
+    @property
+    def lasting(self) -> tuple[str, ...]:
+        """Parameters that cannot change while it goes on: another value begins a new training."""
+        return ("network", "share", "groups", "first_spread", "refers", "room")
 
     @property
     def room(self) -> int:

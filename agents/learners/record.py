@@ -93,10 +93,14 @@ def read(experience: Experience, memory: Memory) -> Record:
     count = real.shape[1]
     mask = seats.by_policy(real[:, None].expand(-1, seats.shape[1], -1, -1))
     mask = (mask & seats.real[:, :, None, None]).flatten(1, 2)
+    legal = experience.legal.get(phase)
     own = FeedbackBatch(
         seats.by_policy(seen).flatten(1, 2),
         stack.heads[phase].from_world(seats.by_policy(acted).flatten(1, 2)),
         mask,
+        legal=None
+        if legal is None
+        else seats.by_policy(_by_episode(legal, episodes)).flatten(1, 2) | ~mask[..., None],
         group=_groups(seats, count),
     )
     told = {}
@@ -135,6 +139,12 @@ def _paired(
     if pairs is None:
         return own.replace(desirable=preferred)
     first = pairs[..., 0]
+    real = own.mask.any(-1).gather(1, first) & own.mask.any(-1).gather(1, pairs[..., 1])
+    if bool((real & (preferred.gather(1, first) == preferred.gather(1, pairs[..., 1]))).any()):
+        raise UserError(
+            "both of a pair, or neither, were preferred: seats 2i and 2i + 1 of the learner were "
+            "not compared with each other (in a cast, begin its seats at an even one)"
+        )
     fields: dict[str, Tensor] = {"preferred": preferred.gather(1, first)}
     if "annotator" in told:
         fields["annotator"] = told["annotator"].long().gather(1, first)
@@ -149,6 +159,12 @@ def _episodes(
     lasts = [at + 1 for at, is_last in enumerate(done) if is_last]
     if not lasts:
         raise UserError("no episode was completed: there is nothing to learn from")
+    began = (ended[:, :-1] & ~over[:, 1:]).any(0).nonzero()[:, 0] + 1
+    if not set(began.tolist()) <= {*lasts, *range(lasts[-1], len(done))}:
+        raise UserError(
+            "worlds began episodes of their own while others went on (autoreset): let all of them "
+            "end before the next begins"
+        )
     return list(zip([0, *lasts[:-1]], lasts, strict=True))
 
 

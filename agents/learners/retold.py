@@ -77,7 +77,17 @@ def joined(one: FeedbackBatch, other: FeedbackBatch) -> FeedbackBatch:
             if field.name in ("seen", "acted", "mask", "begins"):
                 a, b = _as_long(a, b)
             fields[field.name] = torch.cat([a, b], 1)
+    legal = [_all_open(x.legal, y) for x, y in ((one, other), (other, one))]
+    if legal[0] is not None and legal[1] is not None:  # of demonstrations nothing is closed
+        fields["legal"] = torch.cat(_as_long(legal[0], legal[1]), 1)
     return FeedbackBatch(**fields)
+
+
+def _all_open(legal: Tensor | None, other: FeedbackBatch) -> Tensor | None:
+    """What is open to samples, all of it where only the other samples say."""
+    if legal is not None or other.legal is None:
+        return legal
+    return torch.ones_like(other.legal)
 
 
 def _as_long(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -255,6 +255,20 @@ class Cast(Player):
                 kept.append(made().members[number])
         return self._memory(kept)
 
+    def move_on(self, memory: Memory) -> Memory:
+        """Each player drops what it did not learn from; others' memories are not looked at."""
+        if len(memory.members) != len(self.members):
+            return memory
+        return dataclasses.replace(
+            memory,
+            members=tuple(
+                player.move_on(held) if kind == self._kinds[number] else held
+                for (player, number, _), kind, held in zip(
+                    self.members, memory.kinds, memory.members, strict=True
+                )
+            ),
+        )
+
     def join(self, memory: Memory, other: Memory) -> Memory:
         """Those who share what they learn with an equal player do, seat by seat."""
         return self._memory(

@@ -6,6 +6,7 @@ What is timed is making samples and learning from them; setting up and evaluatin
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,6 +43,43 @@ class Finish:
     processor: float
     wall: float
     returns: list[float]
+
+
+def raced(task: Task, seeds: int) -> dict[str, Any]:
+    """All sides on the same task, seed by seed; medians over seeds, and how many times longer."""
+    found: dict[str, list[Finish]] = {name: [] for name in ("mores", *task.theirs)}
+    for seed in range(seeds):
+        for name, finishes in found.items():
+            given = task.theirs.get(name)
+            finish = ours(task, seed) if given is None else theirs(task, given, seed)
+            finishes.append(finish)
+            told = f"{finish.processor:.2f} s ({finish.wall:.2f} by the clock)"
+            how = "" if finish.reached else ", not reached"
+            print(f"{task.name} {seed} {name:8} {told}, {finish.samples} acts{how}", flush=True)
+    rows = {name: _summed_up(finishes) for name, finishes in found.items()}
+    for name in task.theirs:
+        for clock in ("seconds", "wall"):
+            ratio = rows[name][clock]["median"] / rows["mores"][clock]["median"]
+            rows[name][f"times_our_{clock}"] = round(ratio, 2)
+    for name, row in rows.items():
+        print(task.name, name, row, flush=True)
+    return {"threshold": task.threshold, "budget": task.budget, "sides": rows}
+
+
+def _summed_up(finishes: list[Finish]) -> dict[str, Any]:
+    columns = {
+        "seconds": [finish.processor for finish in finishes],
+        "wall": [finish.wall for finish in finishes],
+        "samples": [finish.samples for finish in finishes],
+        "samples_a_second": [finish.samples / finish.processor for finish in finishes],
+    }
+    found: dict[str, Any] = {"reached": sum(finish.reached for finish in finishes)}
+    for name, column in columns.items():
+        digits = 3 if name in ("seconds", "wall") else None
+        numbers = (statistics.median(column), min(column), max(column))
+        median, low, high = (round(number, digits) for number in numbers)
+        found[name] = {"median": median, "from": low, "to": high}
+    return found
 
 
 def ours(task: Task, seed: int) -> Finish:

@@ -25,6 +25,8 @@ class Experience:
         acted: by phase, `[world, decision, agent]` or `[world, decision, agent, size]`.
         reward: `[world, payment, agent]`, a payment each time that the role was paid.
         feedback: by name, `[world, time, agent, ...]`, a time each time that it was told.
+        legal: by phase, open options, `[world, decision, agent, option]`; phases in which nothing
+            is ever closed are left out.
         ended: `[world, round]`, the rounds in which an episode ended.
         over: `[world, round]`, the rounds in which a world stood still.
     """
@@ -33,6 +35,7 @@ class Experience:
     acted: dict[str, Tensor]
     reward: Float[Tensor, "world payment agent"] | None
     feedback: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    legal: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     ended: Bool[Tensor, "world round"] | None = None
     over: Bool[Tensor, "world round"] | None = None
 
@@ -44,16 +47,21 @@ class Diary:
         self.roles = frozenset(roles)
         self._seen: dict[tuple[str, str], list[Tensor]] = {}
         self._acted: dict[tuple[str, str], list[Tensor]] = {}
+        self._legal: dict[tuple[str, str], list[Tensor]] = {}
         self._reward: dict[str, list[Tensor]] = {}
         self._told: dict[tuple[str, str], list[Tensor]] = {}
         self._ended: list[Tensor] = []
         self._over: list[Tensor] = []
 
-    def acted(self, role: str, phase: Phase, seen: Tensor, action: Tensor) -> None:
-        """The seats of a role have acted."""
+    def acted(
+        self, role: str, phase: Phase, seen: Tensor, action: Tensor, legal: Tensor | None = None
+    ) -> None:
+        """The seats of a role have acted, with these options open; `None`: all of them."""
         if role in self.roles:
             self._seen.setdefault((role, phase.name), []).append(seen)
             self._acted.setdefault((role, phase.name), []).append(action)
+            if legal is not None:
+                self._legal.setdefault((role, phase.name), []).append(legal)
 
     def paid(self, role: str, reward: Tensor) -> None:
         """The seats of a role have earned something."""
@@ -79,6 +87,7 @@ class Diary:
             _of(role, self._acted),
             None if paid is None else torch.stack(paid, 1),
             _of(role, self._told),
+            _of(role, self._legal),
             torch.stack(self._ended, 1) if self._ended else None,
             torch.stack(self._over, 1) if self._over else None,
         )
@@ -92,7 +101,10 @@ def together(several: Sequence[Experience]) -> Experience:
     """
     first = several[0]
     for other in several[1:]:
-        kinds = [set(e.seen) | set(e.feedback) | {e.reward is None} for e in (first, other)]
+        kinds = [
+            set(e.seen) | set(e.feedback) | set(e.legal) | {e.reward is None}
+            for e in (first, other)
+        ]
         if kinds[0] != kinds[1]:
             raise UserError("a role saw or was told other things in different stages: name one")
     if len(several) == 1:
@@ -107,6 +119,7 @@ def together(several: Sequence[Experience]) -> Experience:
         {name: torch.cat([e.acted[name] for e in several], 1) for name in first.acted},
         both([e.reward for e in several]),
         {name: torch.cat([e.feedback[name] for e in several], 1) for name in first.feedback},
+        {name: torch.cat([e.legal[name] for e in several], 1) for name in first.legal},
         both([e.ended for e in several]),
         both([e.over for e in several]),
     )

@@ -323,6 +323,13 @@ class Player(Configured, ABC):
 
         return fresh() if bool(over.all()) else tree.put(memory, fresh(), over)
 
+    def move_on(self, memory: Any) -> Any:
+        """Memory when a stage is over: what was gathered and not yet learned from may be dropped.
+
+        Called before `again`, with the memory that another stage left.
+        """
+        return memory
+
     def join(self, memory: Any, other: Any) -> Any:
         """Memory that shares what is learned with `other`, an equal player's at another role.
 

@@ -126,10 +126,13 @@ class Table:
         everyone = ~self._nobody
         self.state, begin = self._fresh(everyone.cpu())
         kept = memory or {}
-        self.memory = {
-            name: self.players[name].again(kept[name], fresh, everyone) if name in kept else fresh()
-            for name, fresh in begin.items()
-        }
+        self.memory = {}
+        for name, fresh in begin.items():
+            player = self.players[name]
+            if name in kept:
+                self.memory[name] = player.again(player.move_on(kept[name]), fresh, everyone)
+            else:
+                self.memory[name] = fresh()
         self.join()
         self._begin()
 
@@ -305,7 +308,9 @@ class Table:
                 actions[name] = inside.index_copy(1, self._seats[name], theirs)
         if self._diary is not None:
             for name, action in actions.items():
-                self._diary.acted(name, phase, game.observe(before, name, phase.name), action)
+                seen = game.observe(before, name, phase.name)
+                legal = game.legal(before, name, phase.name)
+                self._diary.acted(name, phase, seen, action, legal)
         step = game.step(before, phase.name, actions, draws.within("game"))
         self.state = step.state if self.over is None else tree.where(self.over, before, step.state)
         if self.books.kept:

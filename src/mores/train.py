@@ -64,23 +64,29 @@ class Trained:
         episodes: int = 1,
         rounds: int | None = None,
         search: bool = True,
+        players: Mapping[str, Asked | Player] | None = None,
         measures: Collection[str] = (),
+        seed: int | None = None,
     ) -> xarray.Dataset:
-        """Play on without learning, with new people and new chance.
+        """Play on without learning, with people and chance that were not trained on.
 
         Args:
             episodes: how many.
             rounds: of an episode; as in training where none is given.
             search: decide with whatever search players are capable of; learners take the likeliest
                 act, or search as their `search` says. Else they draw, as in training.
+            players: who else plays instead, by role: strangers, say. What their role learned is
+                theirs if their recipe is the same, as in a stage that changes players.
             measures: which; all, if none is named.
+            seed: of all chance; training's where none is given, so that two tests are alike.
 
         Returns:
             Measures at the end of every episode, over world and episode.
         """
+        others = {r: _player(p) for r, p in (players or {}).items()}
         table = Table(
             self.game,
-            self.players,
+            {**self.players, **others},
             worlds=self._worlds,
             rounds=self._rounds if rounds is None else rounds,
             people=self._people,
@@ -89,7 +95,7 @@ class Trained:
             learning=(),
             assisting=search,
         )
-        table.reset(self._seed, dict(self.memory))
+        table.reset(self._seed if seed is None else seed, dict(self.memory))
         return _played(table, episodes, _names(self.game, table, measures), lambda: None)
 
     def learned(self, role: str) -> dict[str, Tensor]:
@@ -155,12 +161,14 @@ def train(
     Raises:
         UserError: unknown names or wrong parameters; nobody in the named roles can learn.
     """
-    if episodes < 1:
-        raise UserError(f"episodes: at least 1, not {episodes}")
+    counts = {"episodes": episodes, "rounds": rounds, "replicates": replicates, "worlds": worlds}
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise UserError(f"{name}: a whole number, at least 1, not {count!r:.40}")
     made = game if isinstance(game, Game) else _made("environment", game)
     seated = {
         **made.baseline(),
-        **{r: p if isinstance(p, Player) else _made("player", p) for r, p in players.items()},
+        **{role: _player(asked) for role, asked in players.items()},
     }
     chosen = Worlds.grid(replicates, worlds)
     table = Table(
@@ -175,6 +183,12 @@ def train(
     )
     roles = [r for r, p in table.players.items() if p.can("learn")]
     if not any(learn is None or role in learn for role in roles):
+        fits = sorted(r for r, p in table.players.items() if p.can("fit"))
+        if fits:
+            raise UserError(
+                f"{', '.join(fits)}: learns from a record, not from reward: use a scenario with "
+                "stages of loop fit"
+            )
         raise UserError(f"nobody learns from reward here: {', '.join(sorted(seated))} do not")
     table.reset(seed)
     names = _names(made, table, measures)
@@ -200,8 +214,12 @@ def _made(shelf: Any, asked: Asked) -> Any:
     if isinstance(asked, str):
         return make(shelf, asked, {})
     if not isinstance(asked, Mapping) or not isinstance(asked.get("kind"), str):
-        raise UserError(f"an {shelf} is a name or a mapping with a kind, not {asked!r:.60}")
+        raise UserError(f"{shelf}: give a name or a mapping with a kind, not {asked!r:.60}")
     return make(shelf, asked["kind"], {n: v for n, v in asked.items() if n != "kind"})
+
+
+def _player(asked: Asked | Player) -> Player:
+    return asked if isinstance(asked, Player) else _made("player", asked)
 
 
 def _names(game: Game[Any], table: Table, asked: Collection[str]) -> list[str]:

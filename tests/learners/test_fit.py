@@ -210,6 +210,24 @@ def test_nothing_can_be_learned_from_nothing():
         fit(table, unfinished, 1)
 
 
+def test_episodes_of_all_worlds_begin_together():
+    player = make_player("kto", network=NET)
+    diary = Diary(["actor"])
+    table = Table(
+        Silent(lengths=(2, 3)),
+        {"actor": player},
+        worlds=Worlds.grid(1, 2),
+        learning=[],
+        diary=diary,
+        autoreset=True,
+    )
+    table.reset(0)
+    for _ in range(6):
+        table.step()
+    with pytest.raises(UserError, match=r"began episodes of their own .*\(autoreset\)"):
+        fit(table, diary.experience("actor"), 1)
+
+
 def test_demonstrations_need_foresight():
     """Where a next sight does not follow from one's act, several acts cannot be imitated."""
 
@@ -286,6 +304,7 @@ def test_annotators_are_believed_as_far_as_they_deserve():
     assert torch.equal(player.learned(memory)["reliability"], reliability)
 
 
+@pytest.mark.slow
 @unchecked()
 def test_judgements_that_name_words_tell_what_is_wrong():
     """CUT's flags: words named in judgements against one bit an answer, replicate by replicate."""

@@ -180,7 +180,7 @@ def test_nobody_feels_anothers_trouble(recipe, wrong):
     settings = {"network": MLP, "share": "group", "groups": [0, 0, 1], "learning_rate": 0.01}
     more = {"horizon": 4} if recipe == "ppo" else {}
     player = make_player(recipe, **settings, **more)
-    rounds, sick = (24, 0) if recipe == "ppo" else (4, 2)
+    rounds, sick = (16, 0) if recipe == "ppo" else (4, 2)
 
     def learned(since=0, **trouble):
         episodes = 1 if recipe == "ppo" else 3
@@ -249,6 +249,7 @@ def test_rates_and_clips_are_each_policys_own():
 ONE_SHOT = {"network": {"kind": "mlp", "hidden": [16]}, "learning_rate": 0.01}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounded", [True, False])
 @unchecked()
 def test_a_point_of_a_box_is_found(bounded):
@@ -284,6 +285,7 @@ def test_several_choices_with_some_closed():
     assert len(taken) == 2 * 41 and all(taken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["ppo", "reinforce"])
 @unchecked()
 def test_two_phases_that_pay_together(recipe):

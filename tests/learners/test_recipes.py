@@ -7,6 +7,7 @@ import torch
 
 from mores import tree
 from mores.agents.learners.fit import said
+from mores.agents.learners.recipes.demonstrations import SFT
 from mores.agents.learners.record import read
 from mores.agents.learners.terms import kl, nll
 from mores.draws import Worlds
@@ -100,14 +101,18 @@ def test_other_policies_cannot_go_on(network, share, about):
         seated(table, other)
 
 
+class Later(SFT):
+    """Another recipe, which does the same."""
+
+
 @unchecked()
 def test_restoring_gives_back_as_much_as_is_allowed():
     """What a second lesson took returns until that lesson suffers by .3 nats; all if it may."""
     lessons = [Requests(answers=4, task=task, **SMALL) for task in range(2)]
     net = {"kind": "mlp", "hidden": [16]}
     table, worlds = None, Worlds.grid(3, 8)
-    for game, batch_size in zip(lessons, (64, 65), strict=True):
-        player = make_player("sft", network=net, learning_rate=0.02, batch_size=batch_size)
+    for game, recipe in zip(lessons, (SFT, Later), strict=True):
+        player = recipe(network=net, learning_rate=0.02)
         memory = None if table is None else table.memory
         table, record = recorded(game, player, worlds, 8, memory=memory)
         fit(table, record, 30)
@@ -228,7 +233,7 @@ def test_what_was_saved_elsewhere_is_refused():
 
 
 def test_memories_can_be_packed_for_a_run():
-    """What a run keeps to go on after a kill: the learner that is made of it learns the same."""
+    """What a run keeps to go on after a kill: unpacked, it is what was packed, bit for bit."""
     player = make_player("ppo", network=NET, horizon=5)
     game, worlds = Clockwork(lengths=(3, 4)), Worlds.grid(2, 2)
     table = taught(game, {"actor": player}, worlds, 2, 9)

@@ -65,6 +65,11 @@ class Distilled(Fitting):
             extra["taught"].fill_(True)
         return super().fit(memory, experience, draws)
 
+    @property
+    def lasting(self) -> tuple[str, ...]:
+        """The teacher lasts, too."""
+        return (*super().lasting, "teacher_hidden")
+
     def extras(self, stack: Stack, seats: Seats, draws: Draws) -> dict[str, Tensor]:
         """The teacher, and what it was before it was taught to prefer."""
         teacher = self.teacher(stack)

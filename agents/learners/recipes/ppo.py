@@ -38,6 +38,11 @@ class PPO(Improving):
     clip: float = Field(
         default=0.2, gt=0, le=10, description="how far probabilities may move in an update"
     )
+    normalise: bool = Field(
+        default=True,
+        description="bring advantages to unit spread; off, a policy that has nothing left to learn "
+        "is not moved by small errors of its value head",
+    )
     value_weight: float = Field(default=0.5, ge=0, description="of the value head's error")
     entropy_weight: float = Field(default=0.01, ge=0, description="of the bonus for chance")
 
@@ -97,7 +102,9 @@ class PPO(Improving):
             self.discount ** (1 / len(batches)),
             self.smoothing,
         )
-        advantage = normalise(found.advantage, mask.flatten(2))
+        advantage = found.advantage
+        if self.normalise:
+            advantage = normalise(advantage, mask.flatten(2))
         shape = mask.shape[2:]
         return _Estimate(advantage.unflatten(2, shape), found.value_target.unflatten(2, shape))
 

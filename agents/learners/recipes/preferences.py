@@ -51,6 +51,11 @@ class Preferences(Fitting):
         default=0.1, ge=0, le=1, description="robust: how quickly that is revised"
     )
 
+    @property
+    def lasting(self) -> tuple[str, ...]:
+        """Whom it knows lasts, too."""
+        return (*super().lasting, "robust", "annotators")
+
     def extras(self, stack: Stack, seats: Seats, draws: Draws) -> dict[str, Tensor]:
         """How reliable each policy takes each annotator to be."""
         if not self.robust:

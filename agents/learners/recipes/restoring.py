@@ -13,7 +13,7 @@ the record's demonstrations.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -35,10 +35,16 @@ class Restoring(Fitting):
     """Gives weights back that the stage before took, as far as that stage's lesson allows."""
 
     allowed: float = Field(
-        default=0.1, ge=0, description="by how much imitation may become worse, in nats an act"
+        default=0.1,
+        ge=0,
+        description="by how much imitation may become worse in a pass, in nats an act",
     )
     step_share: float = Field(
         default=0.02, gt=0, le=1, description="share of weights restored in a step"
+    )
+    choice: Literal["gradient", "random"] = Field(
+        default="gradient",
+        description="which weights: those that matter most, or as many at random, to compare with",
     )
     steps: int = Field(default=50, ge=0, le=100_000, description="steps of a pass; 0: none")
 
@@ -96,10 +102,33 @@ class Restoring(Fitting):
             plan,
         )
         memory.learned.rounds.add_(1)
-        for name, tensor in found.weights.items():
+        weights = found.weights
+        if self.choice == "random":
+            weights = self._at_random(memory, weights, draws)
+        for name, tensor in weights.items():
             kept = pupil.active.view(-1, *[1] * (tensor.dim() - 1))
             pupil.parameters[name].copy_(torch.where(kept, tensor, pupil.parameters[name]))
         return memory
+
+    def _at_random(
+        self, memory: Memory, restored: Mapping[str, Tensor], draws: Draws
+    ) -> dict[str, Tensor]:
+        """As many weights of every policy as were restored given back, whichever they are."""
+        pupil, seats = memory.learned.pupil, memory.learned.seats
+        first = draws.take(seats.worlds)
+        moved, back = 0.0, 0.0
+        for name, tensor in restored.items():
+            differs = (pupil.parameters[name] != pupil.reference[name]).flatten(1)
+            changed = (tensor != pupil.parameters[name]).flatten(1)
+            moved, back = moved + differs.sum(1), back + changed.sum(1)
+        share = back / torch.as_tensor(moved).clamp(min=1)
+        found = {}
+        for name, tensor in pupil.parameters.items():
+            size = tensor[0].numel()
+            chance = first.uniform(f"restored/{name}", seats.each, size).reshape(len(tensor), size)
+            chosen = (chance < share[:, None]).view_as(tensor)
+            found[name] = torch.where(chosen, pupil.reference[name], tensor)
+        return found
 
     def _with_aligned(self, batch: FeedbackBatch, memory: Memory, phase: str) -> FeedbackBatch:
         out = self._ask(memory, memory.learned.pupil.reference, phase, batch)

@@ -18,7 +18,7 @@ from mores.run.memories import Memories, brought, keep
 from mores.run.packing import CannotPack, Packed, packed, unpacked
 from mores.run.working import State, Working
 
-DIARY = ("_seen", "_acted", "_reward", "_told", "_ended", "_over")
+DIARY = ("_seen", "_acted", "_legal", "_reward", "_told", "_ended", "_over")
 
 
 def begin(course: Course, working: Working | None) -> At:

@@ -275,7 +275,9 @@ class _Books(Diary):
         self.feedback: dict[str, dict[str, Tensor]] = {role: {} for role in roles}
         self._still: Tensor | None = None
 
-    def acted(self, role: str, phase: Any, seen: Tensor, action: Tensor) -> None:
+    def acted(
+        self, role: str, phase: Any, seen: Tensor, action: Tensor, legal: Tensor | None = None
+    ) -> None:
         """Is not kept."""
 
     def paid(self, role: str, reward: Tensor) -> None:
