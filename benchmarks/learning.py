@@ -6,11 +6,11 @@
 cartpole  One policy until the likeliest acts hold the pole for 475 of 500 rounds, on average over
           64 worlds that are played for this evaluation only; evaluations every 1024 acts are not
           timed. CartPole is Gymnasium's, which is checked first. Stable-Baselines3 has it from
-          Gymnasium, with the settings that RL Baselines3 Zoo has for it (`zoo`), and with ours
-          (`ours`); and, with ours, from our own batch of worlds (`batched`).
+          Gymnasium with the settings of RL Baselines3 Zoo (`zoo`) and with those that served it
+          best in our search (`tuned`); with these also from our batch of worlds (`batched`).
 own       The same in our `requests`: until the likeliest words earn 90 % of what can be earned,
-          which is known exactly. Stable-Baselines3 has it through Gymnasium (`ours`), a world after
-          another, as its users would; and from our own batch of worlds (`batched`).
+          which is known exactly. Stable-Baselines3 has it through Gymnasium, a world after another,
+          as its users would (`tuned`), and from our batch of worlds (`batched`).
 stack     Many small policies at once: see `benchmarks/learned/stacks.py`.
 pairs     A whole training of many policies: see `benchmarks/learned/pairs.py`.
 

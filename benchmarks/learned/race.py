@@ -50,6 +50,8 @@ def raced(task: Task, seeds: int) -> dict[str, Any]:
     found: dict[str, list[Finish]] = {name: [] for name in ("mores", *task.theirs)}
     for seed in range(seeds):
         for name, finishes in found.items():
+            if seed >= task.seeds.get(name, seeds):
+                continue
             given = task.theirs.get(name)
             finish = ours(task, seed) if given is None else theirs(task, given, seed)
             finishes.append(finish)
@@ -73,7 +75,8 @@ def _summed_up(finishes: list[Finish]) -> dict[str, Any]:
         "samples": [finish.samples for finish in finishes],
         "samples_a_second": [finish.samples / finish.processor for finish in finishes],
     }
-    found: dict[str, Any] = {"reached": sum(finish.reached for finish in finishes)}
+    reached = sum(finish.reached for finish in finishes)
+    found: dict[str, Any] = {"seeds": len(finishes), "reached": reached}
     for name, column in columns.items():
         digits = 3 if name in ("seconds", "wall") else None
         numbers = (statistics.median(column), min(column), max(column))

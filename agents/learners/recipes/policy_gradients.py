@@ -1,9 +1,9 @@
 """Policy gradients over whole answers: REINFORCE, RLOO, GRPO, GRAO.
 
 They differ in what is compared: each act's rewards to come, with the policy's mean over all acts
-(REINFORCE, Williams 1992); or whole answers, with the other answers to the same request (RLOO, arXiv
-2402.14740; GRPO, 2402.03300), or with those and somebody else's answer (GRAO, 2508.07750). See
-`mores.agents.learners.feedback.group_advantages`.
+(REINFORCE, Williams 1992); or whole answers, with the other answers to the same request (RLOO,
+arXiv 2402.14740; GRPO, 2402.03300), or with those and somebody else's answer (GRAO, 2508.07750).
+See `mores.agents.learners.feedback.group_advantages`.
 """
 
 from __future__ import annotations
