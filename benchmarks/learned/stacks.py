@@ -1,7 +1,7 @@
 """Many policies of one make: a stack, a loop over modules, one module vectorised by torch.func.
 
-A step is forward, backward, a clip of each policy's gradient, and Adam, with the loss -mean A log π:
-ours is what every recipe goes through, `mores.agents.learners.lesson.go_over`. All three begin with
+A step is forward, backward, a clip of each policy's gradient, and Adam; the loss is -mean A log π.
+Ours is what every recipe goes through, `mores.agents.learners.lesson.go_over`. All three begin with
 the same numbers, and must have come to the same after some steps before anything is timed.
 """
 
