@@ -207,9 +207,6 @@ def test_a_player_of_another_family_starts_anew_and_the_first_finds_its_own(tmp_
          "stages.2.players.players.gambler.kind: no player 'climer'; did you mean 'climber'?"),
         (CLIMB, f"players.gambler.deaff: true{END}",
          "stages.2.players.players.gambler.deaff: reader has no such parameter"),
-        (CLIMB,
-         f"players.gambler.kind: climber, players.gambler.learning_rate: 1.0{END}",
-         "stages.2.players.players.gambler.learning_rate: is set by the arm slow as well, in vain"),
         (CLIMB, f"players.guard.kind: climber{END}",
          "there is no players.guard to change: give players.guard a kind first"),
         (CLIMB, f"players.guard: 3{END}",
@@ -245,6 +242,12 @@ def test_an_arm_counts_in_the_stages_that_do_not_replace_the_player(tmp_path):
     slow = next(cell for cell in expand(_loaded(tmp_path, text)) if cell.arm == "slow").build()
     rates = [staged.players["gambler"].learning_rate for staged in slow.stages]
     assert rates == [0.001, 0.001, 0.3, 0.001]
+    text = PIPELINE.replace(
+        CLIMB, f"players.gambler.kind: climber, players.gambler.learning_rate: 1.0{END}"
+    )
+    slow = next(cell for cell in expand(_loaded(tmp_path, text)) if cell.arm == "slow").build()
+    assert [s.players["gambler"].learning_rate for s in slow.stages] == [0.001, 0.001, 1.0, 0.001]
+    text = PIPELINE.replace(CLIMB, f"players.gambler: {{kind: climber}}{END}")
     everywhere = re.sub(r"players: \{players.gambler.kind: climber\}", "", text)
     everywhere = re.sub(
         r"- \{name: (\w+),", r"- {name: \1, players: {players.gambler: null},", everywhere
