@@ -97,7 +97,8 @@ def module(first: dict[str, Tensor], policy: int) -> torch.nn.Sequential:
     ).to(first["act.act.bias"].device)
     with torch.no_grad():
         for name, place in PLACES.items():
-            layers[place].weight.copy_(first[f"{name}.weight"][policy].T)  # type: ignore[union-attr]
+            weight = first[f"{name}.weight"][policy].T
+            layers[place].weight.copy_(weight)  # type: ignore[union-attr]
             layers[place].bias.copy_(first[f"{name}.bias"][policy, 0])  # type: ignore[union-attr]
     return layers
 
