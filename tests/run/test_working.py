@@ -363,7 +363,7 @@ print(json.dumps([count, len(Path(place / "read").read_text())]))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("jobs", "most"), [(1, 16), (2, 8)])
+@pytest.mark.parametrize(("jobs", "most"), [(1, 40), (2, 8)])
 def test_killed_at_commit_points(tmp_path, jobs, most):
     """Also between the writing of a state and its becoming the state; in a process that forks."""
     text = TRAINING.replace("EPISODES", "6")
