@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from mores.agents.learners.batch import FeedbackBatch, Output
 from mores.agents.learners.memory import Memory
 from mores.agents.learners.objective import PLAIN, Objective
-from mores.agents.learners.pupil import Descent, Pupil, descend, minibatches
+from mores.agents.learners.pupil import Descent, Pupil, descend, minibatches, orders
 from mores.agents.policies.stacked import Asked, Stack
 from mores.draws import Draws
 from mores.game import Box
@@ -100,14 +100,8 @@ def go_over(
     total = torch.zeros_like(pupil.active, dtype=torch.float32)
     steps = 0
     at = torch.tensor(now)
-    for epoch in range(epochs):
-        shuffle = draws.within(f"epoch {epoch}")
-        by_phase = {
-            phase: minibatches(batch, lesson.unit, parts, shuffle, each)
-            for phase, batch in lesson.batches.items()
-        }
-        for part in range(len(next(iter(by_phase.values())))):
-            pieces = {phase: split[part] for phase, split in by_phase.items()}
+    for epoch, by_phase in enumerate(_epochs(lesson, draws, each, epochs, parts)):
+        for part, pieces in enumerate(by_phase):
 
             def losses(
                 parameters: Parameters, pieces: dict[str, FeedbackBatch] = pieces
@@ -116,10 +110,31 @@ def go_over(
 
             order = None
             if lesson.principals is not None and descent.conflict == "project":
-                order = _order(pieces, lesson, shuffle.within(f"part {part}"), each)
+                order = _order(pieces, lesson, draws.within(f"epoch {epoch}/part {part}"), each)
             total = total + descend(pupil, losses, descent, at, order)
             steps += 1
     return total / max(steps, 1)
+
+
+def _epochs(
+    lesson: Lesson, draws: Draws, each: int, epochs: int, parts: int
+) -> Iterator[list[dict[str, FeedbackBatch]]]:
+    """The parts of each pass over a lesson, by phase; samples of all phases correspond."""
+    first = next(iter(lesson.batches.values()))
+    if parts <= 1 and lesson.unit == "sample":
+        yield from ([lesson.batches] for _ in range(epochs))
+        return
+    size = first.samples
+    if lesson.unit == "pair":
+        size = first.need("pairs", "a recipe").shape[1]
+    for order in orders(draws, each, first.policies, size, epochs):
+        split = {
+            phase: minibatches(batch, lesson.unit, min(parts, size), order)
+            for phase, batch in lesson.batches.items()
+        }
+        yield [
+            dict(zip(split, pieces, strict=True)) for pieces in zip(*split.values(), strict=True)
+        ]
 
 
 def _losses(

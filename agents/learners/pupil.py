@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -13,18 +15,48 @@ from torch import Tensor
 from mores.agents.learners import gradients as operators
 from mores.agents.learners.adam import Adam, AdamState
 from mores.agents.learners.batch import FeedbackBatch
+from mores.agents.learners.weights.stacks import flat
 from mores.draws import Draws
 
 Parameters = dict[str, Tensor]
 Losses = Callable[[Mapping[str, Tensor]], Float[Tensor, "principal policy"]]
 
 
+AT_ONCE = 2**20  # at most so many numbers are drawn ahead for orders
+ALL = "all"  # the name of a policy's parameters end to end, for the optimiser
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Which numbers of a policy are which of its parameters.
+
+    Attributes:
+        shapes: of a policy's parameters, by name, in the order of the numbers.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+
+    @staticmethod
+    def of(parameters: Mapping[str, Tensor]) -> Layout:
+        """That of policies with these parameters."""
+        return Layout({name: tuple(tensor.shape[1:]) for name, tensor in parameters.items()})
+
+    def cut(self, numbers: Float[Tensor, "policy number"]) -> Parameters:
+        """Parameters by name, as parts of the same memory."""
+        parts = numbers.split([math.prod(shape) for shape in self.shapes.values()], 1)
+        named = zip(self.shapes.items(), parts, strict=True)
+        return {name: part.view(-1, *shape) for (name, shape), part in named}
+
+
 @dataclasses.dataclass(frozen=True)
 class Pupil:
     """Policies that are trained, `[policy, ...]` each; all of it is changed in place.
 
+    A policy's parameters lie end to end, so that a step of all is a few operations on one tensor.
+
     Attributes:
-        parameters: of the policies, by name.
+        layout: which of them are which.
+        numbers: the parameters.
         reference: the parameters that training began from; empty where nobody asks for them.
         moments: of the optimiser.
         active: policies that go on learning; one that met a number that is none has stopped.
@@ -33,7 +65,8 @@ class Pupil:
 
     grows: ClassVar[tuple[str, ...]] = ("reference",)  # with a recipe that takes over
 
-    parameters: Parameters
+    layout: Layout
+    numbers: Float[Tensor, "policy number"]
     reference: Parameters
     moments: AdamState
     active: Bool[Tensor, " policy"]
@@ -42,14 +75,21 @@ class Pupil:
     @staticmethod
     def of(parameters: Parameters, refers: bool) -> Pupil:
         """Policies that have learned nothing yet; `refers`: they keep what they began from."""
-        first = next(iter(parameters.values()))
+        numbers = flat(parameters, list(parameters))
+        policies, device = len(numbers), numbers.device
         return Pupil(
-            parameters,
+            Layout.of(parameters),
+            numbers,
             copied(parameters) if refers else {},
-            Adam().start(parameters),
-            torch.ones(len(first), dtype=torch.bool, device=first.device),
-            torch.full((len(first),), -1, dtype=torch.int64, device=first.device),
+            Adam().start({ALL: numbers}),
+            torch.ones(policies, dtype=torch.bool, device=device),
+            torch.full((policies,), -1, dtype=torch.int64, device=device),
         )
+
+    @functools.cached_property
+    def parameters(self) -> Parameters:
+        """The parameters by name: parts of `numbers`, to be read, or written in place."""
+        return self.layout.cut(self.numbers)
 
     def stop(self, wrong: Bool[Tensor, " policy"], now: Int[Tensor, ""]) -> None:
         """These policies met a number that is none: they stay as they are from now on."""
@@ -97,54 +137,63 @@ def descend(
     Returns:
         The loss of each policy before the step, the mean over principals.
     """
-    live = {name: tensor.detach().requires_grad_() for name, tensor in pupil.parameters.items()}
+    live = pupil.numbers.detach().requires_grad_()
     with torch.enable_grad():
-        found = losses(live)
+        found = losses(pupil.layout.cut(live))
         if len(found) == 1 or how.conflict == "mean":
-            gradients = _gradients(found.sum() / len(found), live)
+            whole = found.sum() if len(found) == 1 else found.sum() / len(found)
+            (gradient,) = torch.autograd.grad(whole, live)
         else:
-            each = [_gradients(loss.sum(), live, keep=True) for loss in found]
-            stacked = {name: torch.stack([one[name] for one in each]) for name in live}
+            # Of the sum of all policies' losses: each policy's own, since none meets another.
+            each = [torch.autograd.grad(loss.sum(), live, retain_graph=True)[0] for loss in found]
+            several = {ALL: torch.stack(each)}
             combined = (
-                operators.pcgrad(stacked, order)
+                operators.pcgrad(several, order)
                 if how.conflict == "project"
-                else operators.min_norm(stacked)
+                else operators.min_norm(several)
             )
-            gradients = combined.gradients
+            gradient = combined.gradients[ALL]
     loss = found.detach().mean(0)
     sound = torch.isfinite(loss)
-    update = how.adam.step(pupil.parameters, gradients, pupil.moments, pupil.active & sound)
+    update = how.adam.step(
+        {ALL: pupil.numbers}, {ALL: gradient}, pupil.moments, pupil.active & sound
+    )
     pupil.stop(~(update.finite & sound), now)
     return loss
 
 
-def _gradients(loss: Tensor, live: Parameters, keep: bool = False) -> Parameters:
-    """Gradients of the sum of all policies' losses: each policy's own, since none meets another."""
-    found = torch.autograd.grad(
-        loss, list(live.values()), retain_graph=keep, allow_unused=True, materialize_grads=True
-    )
-    return dict(zip(live, found, strict=True))
+def orders(
+    draws: Draws, each: int, policies: int, size: int, epochs: int
+) -> Iterator[Int[Tensor, "policy {size}"]]:
+    """An order of `size` things for every epoch and policy.
+
+    Args:
+        draws: of the first world of each replicate.
+        each: policies in a replicate.
+        policies: in all.
+        size: how many things.
+        epochs: how many orders. Several are drawn at once: few numbers cost as much as many.
+    """
+    at_once = max(1, AT_ONCE // (policies * size))
+    for first in range(0, epochs, at_once):
+        many = min(at_once, epochs - first)
+        asking = torch.arange(first * each, (first + many) * each)
+        chance = draws.uniform("order", asking, size).unflatten(1, (many, each))
+        yield from chance.transpose(0, 1).reshape(many, policies, size).argsort(-1)
 
 
 def minibatches(
-    batch: FeedbackBatch,
-    unit: str,
-    count: int,
-    draws: Draws,
-    each: int,
+    batch: FeedbackBatch, unit: str, count: int, order: Int[Tensor, "policy unit"]
 ) -> Sequence[FeedbackBatch]:
-    """A batch in `count` parts, shuffled for every policy on its own.
+    """A batch in `count` parts.
 
     Args:
         batch: all of it.
         unit: `sample`, or `pair`: pairs stay together.
         count: how many parts, at most; fewer where there are fewer units.
-        draws: of the first world of each replicate.
-        each: policies in a replicate.
+        order: of the units of each policy.
     """
-    size = batch.samples if unit == "sample" else batch.need("pairs", "a recipe").shape[1]
-    take = batch.take if unit == "sample" else batch.take_pairs
-    if count <= 1 and unit == "sample":
-        return [batch]
-    order = draws.uniform("order", each, size).reshape(batch.policies, size).argsort(1)
-    return [take(part) for part in order.chunk(min(count, size), 1)]
+    if unit == "pair":
+        return [batch.take_pairs(part) for part in order.chunk(count, 1)]
+    shuffled, size = batch.take(order), -(-order.shape[1] // count)
+    return [shuffled.part(first, first + size) for first in range(0, order.shape[1], size)]

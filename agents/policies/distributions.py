@@ -126,7 +126,7 @@ class Head:
 
 
 def _choice(raw: Float[Tensor, "*row option"], acted: Tensor) -> Said:
-    logits = raw - raw.logsumexp(-1, keepdim=True)
+    logits = raw.log_softmax(-1)
     logp = logits.gather(-1, acted.long()[..., None])[..., 0]
     entropy = -(logits.exp() * logits).sum(-1)
     return Said(logp, entropy, logits)

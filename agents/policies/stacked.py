@@ -161,12 +161,12 @@ class Stack:
             mine, theirs = self._carries(asked.carry, asked.phase)
         features = self.body.whole(parameters, "policy", asked.seen, asked.begins, mine)
         said = self._said(parameters, asked, features)
-        summary = asked.mean(features)
-        value = score = None
+        value = score = summary = None
         if self.value:
             seen = self.body.whole(parameters, "critic", asked.seen, asked.begins, theirs)
             value = linear(parameters, "value", seen.flatten(1, 2)).view(asked.seen.shape[:3])
         if self.scores:
+            summary = asked.mean(features)
             score = linear(parameters, "score", summary)
         return Output(said.logp, said.logits, said.entropy, value, score, summary)
 

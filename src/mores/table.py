@@ -180,11 +180,7 @@ class Table:
 
     def _fresh(self, over: Tensor) -> tuple[Any, dict[str, Callable[[], Any]]]:
         """First state of the worlds `over`, and what makes players' first memories of them."""
-        assert self.seed is not None
-        worlds = Worlds(self.worlds.replicate[over], self.worlds.world[over])
-        draws = Draws.of(
-            self.seed, worlds, stage=self.stage, episode=self.episode[over], device=self.device
-        ).within("start")
+        draws = self._draws.take(over.nonzero()[:, 0].to(self.device)).within("start")
         start = None if self.people is None else self.people.people(draws.within("people"))
         state = self.game.reset(draws.within("game"), start)
         memory = {

@@ -121,6 +121,7 @@ def test_tit_for_tat_is_met_with_cooperation_by_who_looks_ahead(discount, episod
         "learning_rate": 0.01,
         "discount": discount,
         "horizon": 32,
+        "minibatches": 1,
     }
     cast = make_player("cast", seats=[learner, {"kind": "strategy", "name": "tit_for_tat"}])
     game = MatrixGame(payoffs="prisoners_dilemma", memory=1)

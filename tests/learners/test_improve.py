@@ -126,9 +126,9 @@ def ppo_by_the_book(model, optimiser, rollout, policy, player):
     advantage = ((advantage - advantage.mean()) / advantage.std()).flatten()
     seen, acted = own("seen").flatten(0, 1), own("acted").flatten()
     old_logp = own("old_logp").flatten()
+    chance = rollout["draws"].uniform("order", player.epochs, len(acted))
     for epoch in range(player.epochs):
-        chance = rollout["draws"].within(f"epoch {epoch}").uniform("order", 1, len(acted))
-        for part in chance[policy, 0].argsort().chunk(player.minibatches):
+        for part in chance[policy, epoch].argsort().chunk(player.minibatches):
             choice = torch.distributions.Categorical(logits=model.actor(seen[part]))
             ratio = torch.exp(choice.log_prob(acted[part]) - old_logp[part])
             held = ratio.clamp(1 - player.clip, 1 + player.clip)

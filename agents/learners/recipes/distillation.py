@@ -122,6 +122,8 @@ class Distilled(Fitting):
             self.teacher_passes,
             max(1, -(-size // self.batch_size)),
         )
+        for name, tensor in pupil.parameters.items():
+            parameters[name].copy_(tensor)
         learned.pupil.stop(~pupil.active, learned.rounds)
 
     def _asked(

@@ -98,7 +98,7 @@ def chosen(batch: FeedbackBatch, which: str, why: str) -> Bool[Tensor, "policy s
 
 def steps_of(batch: FeedbackBatch, which: str, why: str) -> Bool[Tensor, "policy sample step"]:
     """The real steps of the samples that a term is about."""
-    return batch.mask & chosen(batch, which, why)[..., None]
+    return batch.mask if which == "all" else batch.mask & chosen(batch, which, why)[..., None]
 
 
 def sample_scores(
