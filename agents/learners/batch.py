@@ -222,7 +222,7 @@ class Output:
         entropy: of each act's distribution.
         value: what the value head expects, if there is one.
         score: of each sample, by reward heads, if there are any.
-        hidden: what the policy makes of each sample: an embedding, if one was asked for.
+        hidden: what the policy makes of each sample, an embedding: what reward heads read.
     """
 
     logp: Float[Tensor, "policy sample step"]
