@@ -29,7 +29,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saving": CORE,
     "table": CORE | {"repair", "masks", "seating", "diary", "books", "saving"},
     "play": CORE | {"table"},
-    "train": CORE | {"table", "play", "registry"},
+    "sealed": {"errors", "run.files"},
+    "trained": CORE | {"table", "play", "registry", "sealed", "run.packing"},
+    "train": CORE | {"table", "trained"},
     "demo": CORE | {"table", "play"},  # what `python -m mores.envs.lock_in` shows
     "envs": CORE | {"demo"},
     # A cast makes the players that its seats name; an `Experience` is what `Player.fit` is given.

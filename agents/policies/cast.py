@@ -146,8 +146,12 @@ class Cast(Player):
             raise ValueError(f"counts: every player has a seat at least, not {list(self.counts)}")
 
     @field_serializer("seats")
-    def _written(self, seats: tuple[Player, ...]) -> list[dict[str, Any]]:
-        return [{"kind": _kind(p), **p.model_dump(mode="json", by_alias=True)} for p in seats]
+    def _written(self, seats: tuple[Player, ...], how: Any) -> list[dict[str, Any]]:
+        given = how.exclude_unset
+        return [
+            {"kind": _kind(p), **p.model_dump(mode="json", by_alias=True, exclude_unset=given)}
+            for p in seats
+        ]
 
     @functools.cached_property
     def members(self) -> tuple[Member, ...]:
@@ -381,8 +385,4 @@ def _of_seats(experience: Any, seats: slice) -> Any:
 
 def _kind(player: Player) -> str:
     """The name that its class is known by, or else the class's own."""
-    chosen = type(player)
-    for kind, known in registry.PLAYERS.items():
-        if known in (chosen, f"{chosen.__module__}:{chosen.__name__}"):
-            return kind
-    return chosen.__name__
+    return registry.kind_of("player", player) or type(player).__name__

@@ -7,6 +7,7 @@ A name stands for a class, written `module:Class` and imported when asked for, s
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -129,6 +130,33 @@ def make_player(kind: str, **parameters: Any) -> Any:
 def make_population(kind: str, **parameters: Any) -> Any:
     """A population by name: `make_population("anes96")`."""
     return make("population", kind, parameters)
+
+
+def kind_of(shelf: Shelf, made: object) -> str | None:
+    """The name that an object's class is known by, if there is one."""
+    chosen = type(made)
+    names = (chosen, f"{chosen.__module__}:{chosen.__name__}")
+    return next((kind for kind, known in SHELVES[shelf].items() if known in names), None)
+
+
+def described(shelf: Shelf, made: Any) -> dict[str, Any]:
+    """An object as data that `make` makes the same from: its kind and parameters.
+
+    Raises:
+        UserError: its class has no name, or its parameters cannot be written as data.
+    """
+    kind, what = kind_of(shelf, made), type(made).__name__
+    if kind is None:
+        raise UserError(f"{what} has no name to be found by: register({shelf!r}, NAME, {what})")
+    why = "it would not be the same"
+    for given in (True, False):  # what was given alone: what is in vain may not be said
+        try:
+            text = made.model_dump_json(by_alias=True, exclude_unset=given)
+            if make(shelf, kind, json.loads(text)) == made:
+                return {"kind": kind, **json.loads(text)}
+        except (AttributeError, TypeError, ValueError, UserError) as error:
+            why = str(error)
+    raise UserError(f"{kind} cannot be written as data: {why}")
 
 
 def _complaints(kind: str, chosen: Any, error: ValidationError) -> list[str]:
