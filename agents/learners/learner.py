@@ -23,6 +23,7 @@ from mores.agents.learners.decide import Choice, searched
 from mores.agents.learners.memory import Learned, Make, Memory
 from mores.agents.learners.pupil import Descent, Pupil, copied
 from mores.agents.learners.rollout import Decision, Rollout
+from mores.agents.learners.room import check_room
 from mores.agents.learners.seats import Seats, Share
 from mores.agents.policies.networks import GRU, MLP, Transformer
 from mores.agents.policies.stacked import Stack
@@ -86,12 +87,17 @@ class Learner(Player):
     # --- a player -----------------------------------------------------------------------------
 
     def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Memory:
-        """Fresh policies, drawn for each replicate."""
+        """Fresh policies, drawn for each replicate.
+
+        Raises:
+            UserError: they do not fit into memory; groups do not fit the seats.
+        """
         spaces = {phase.name: phase.acts[role.name] for phase in phases if role.name in phase.acts}
         stack = Stack(
             self.network, role.sees.size, spaces, self.critic, self.scores, self.first_spread
         )
         seats = Seats.of(draws, role.count, self.share, self.groups)
+        check_room(role.name, seats.policies, stack.size, self.refers, draws.device)
         first = stack.first(draws.take(seats.worlds), seats.each)
         shape, device = seats.shape, draws.device
         carry = torch.zeros(*shape, stack.carry_size, device=device)

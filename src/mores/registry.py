@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from mores.errors import UserError, did_you_mean
+from mores.mistakes import path_of, words
 
 Shelf = Literal["environment", "player", "population"]
 
@@ -114,7 +115,7 @@ def make(shelf: Shelf, kind: str, parameters: Mapping[str, Any]) -> Any:
     try:
         return chosen(**parameters)
     except ValidationError as error:
-        raise UserError("\n".join(_complaints(kind, chosen, error))) from None
+        raise UserError("\n".join(_complaints(kind, chosen, error, parameters))) from None
 
 
 def make_game(kind: str, **parameters: Any) -> Any:
@@ -159,13 +160,12 @@ def described(shelf: Shelf, made: Any) -> dict[str, Any]:
     raise UserError(f"{kind} cannot be written as data: {why}")
 
 
-def _complaints(kind: str, chosen: Any, error: ValidationError) -> list[str]:
+def _complaints(
+    kind: str, chosen: Any, error: ValidationError, parameters: Mapping[str, Any]
+) -> list[str]:
     lines = []
-    for problem in error.errors():
-        path = ".".join(str(part) for part in problem["loc"])
-        what = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            known = [field.alias or name for name, field in chosen.model_fields.items()]
-            what = "no such parameter" + did_you_mean(str(problem["loc"][-1]), known)
-        lines.append(f"{kind}.{path}: {what}" if path else f"{kind}: {what}")
-    return lines
+    for found in error.errors(include_url=False):
+        path = path_of(found, parameters)
+        what = words(found, path, chosen, parameters, "no such parameter")
+        lines.append(": ".join([".".join(map(str, (kind, *path))), what]))
+    return list(dict.fromkeys(lines))

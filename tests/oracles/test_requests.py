@@ -295,7 +295,7 @@ def test_replicate_37_alone_is_replicate_37_of_128() -> None:
         ({"principals": 2, "weights": [0, 0]}, "not all 0"),
         ({"principals": 2, "weights": [-1, 2]}, "0 or more"),
         ({"error_rates": [0.1, 1.5]}, "error_rates are probabilities"),
-        ({"error_rates": []}, "at least 1 item"),
+        ({"error_rates": []}, "needs at least 1 entries"),
         ({"judgement": "word"}, "'words' or 'bit'"),
         ({"rationality": float("inf")}, "finite"),
         ({"detecton": 0.5}, "did you mean 'detection'"),
