@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,7 @@ from mores import tree
 from mores.agents.learners.adam import Adam
 from mores.agents.learners.decide import Choice, searched
 from mores.agents.learners.memory import Learned, Make, Memory
+from mores.agents.learners.objective import VIEWS
 from mores.agents.learners.pupil import Descent, Pupil, copied
 from mores.agents.learners.rollout import Decision, Rollout
 from mores.agents.learners.room import check_room
@@ -28,8 +29,11 @@ from mores.agents.learners.seats import Seats, Share
 from mores.agents.policies.networks import GRU, MLP, Transformer
 from mores.agents.policies.stacked import Stack
 from mores.draws import Draws
-from mores.errors import UserError
+from mores.errors import UserError, did_you_mean
 from mores.game import Act, Box, Discrete, Phase, Player, Role
+
+if TYPE_CHECKING:
+    from mores.agents.learners.lesson import Lesson
 
 Network = Annotated[MLP | GRU | Transformer, Field(discriminator="kind")]
 
@@ -277,6 +281,22 @@ class Learner(Player):
     def extras(self, stack: Stack, seats: Seats, draws: Draws) -> dict[str, Tensor]:
         """What a recipe keeps beside the policies, by name, `[policy, ...]`."""
         return {}
+
+    def check(self, lesson: Lesson) -> None:
+        """Refuse a lesson that does not fit together: once, before the first step.
+
+        Raises:
+            UserError: fields of a batch disagree, or nobody can be asked about a view.
+        """
+        kind = type(self).__name__
+        for phase, batch in lesson.batches.items():
+            try:
+                batch.checked(values=False)
+            except UserError as error:
+                raise UserError(f"{kind}.lesson, phase {phase}: {error}") from None
+        for view in lesson.objective.views:
+            if view not in VIEWS:
+                raise UserError(f"{kind}.lesson: no view {view!r}{did_you_mean(view, VIEWS)}")
 
     def take_over(self, memory: Memory, fresh: Memory) -> Memory:
         """Memory of this recipe with what another one learned: its policies begin from there.
