@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src"
-CORE = {"draws", "errors", "game", "mistakes", "people", "philox", "sums", "tree"}
+CORE = {"arguments", "draws", "errors", "game", "mistakes", "people", "philox", "sums", "tree"}
 
 # What each part may import of mores, besides itself. Everything has its line here; what may import
 # anything says so.

@@ -12,7 +12,8 @@ import torch
 
 import mores
 from mores import UserError
-from mores.trained import Trained, device_of, names_in, whole_number
+from mores.arguments import device_of, names_in, whole_number
+from mores.trained import Trained
 
 LEARNER = {"kind": "ppo", "share": "agent", "horizon": 4, "network": {"kind": "gru", "hidden": 4}}
 

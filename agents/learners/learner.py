@@ -86,7 +86,21 @@ class Learner(Player):
     def _fits(self) -> Learner:
         if self.search != "greedy" and not self.critic:
             raise ValueError(f"search: {self.search} needs a recipe with a value head, such as ppo")
+        for name, (setting, holds) in self.only_with.items():
+            if not holds and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} goes with {setting}, and is in vain without")
         return self
+
+    @property
+    def only_with(self) -> dict[str, tuple[str, bool]]:
+        """Parameters that count with a certain setting alone: what it is, and whether it holds."""
+        searches, ahead = self.search != "greedy", self.search == "look_ahead"
+        return {
+            "groups": ("share: group", self.share == "group"),
+            "search_candidates": ("search: best_of or look_ahead", searches),
+            "search_ahead": ("search: look_ahead", ahead),
+            "search_weight": ("search: look_ahead", ahead),
+        }
 
     # --- a player -----------------------------------------------------------------------------
 
@@ -318,6 +332,12 @@ class Learner(Player):
                     "learners need the same network and share"
                 )
             here.copy_(was)
+        was, here = memory.make.stack.body, fresh.make.stack.body
+        if was != here:
+            raise UserError(
+                f"{memory.make.role.name} cannot go on from what was learned before: its network "
+                f"was {was!r}, and is {here!r} here"
+            )
         pupil.reference.update(copied(pupil.parameters))
         pupil.active.copy_(before.pupil.active)
         pupil.stopped.copy_(before.pupil.stopped)

@@ -17,22 +17,12 @@ from typing import Any
 
 import torch
 
+from mores.arguments import device_of, names_in, whole_number
 from mores.draws import Worlds
 from mores.errors import UserError
 from mores.game import Game, Player
 from mores.table import Population, Table
-from mores.trained import (
-    TRAINING,
-    Asked,
-    Trained,
-    device_of,
-    made,
-    measures_of,
-    names_in,
-    played,
-    seated,
-    whole_number,
-)
+from mores.trained import TRAINING, Asked, Trained, made, measures_of, played, seated
 
 
 def train(

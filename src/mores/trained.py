@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from mores import registry, sealed
+from mores.arguments import device_of, names_in, whole_number
 from mores.draws import Worlds
 from mores.errors import UserError, did_you_mean
 from mores.game import Game, Player
@@ -223,49 +223,10 @@ def seated(players: Mapping[str, Asked | Player]) -> dict[str, Player]:
     return {r: p if isinstance(p, Player) else made("player", p) for r, p in players.items()}
 
 
-def names_in(what: str, asked: Any, known: Collection[str]) -> list[str]:
-    """A list of names that are all known.
-
-    Raises:
-        UserError: it is none, or one of them is not, with the nearest that is.
-    """
-    if isinstance(asked, str) or not isinstance(asked, Collection):
-        shown = f"[{asked!r:.60}]" if isinstance(asked, str) else f"not {asked!r:.60}"
-        raise UserError(f"{what}: a list of names, {shown}")
-    for name in asked:
-        if name not in known:
-            raise UserError(f"{what}: there is no {name!r:.60}{did_you_mean(name, known)}")
-    return list(asked)
-
-
 def measures_of(table: Table, asked: Collection[str]) -> list[str]:
     """Which measures are kept: all, if none is named."""
     known = table.game.measures(table.state)
     return names_in("measures", asked, list(known)) or list(known)
-
-
-def whole_number(what: str, given: Any, least: int | None = 1) -> int:
-    """A whole number, numpy's as well."""
-    try:
-        if isinstance(given, bool) or (least is not None and given < least):
-            raise TypeError
-        return operator.index(given)
-    except TypeError:
-        bound = "" if least is None else f", at least {least}"
-        raise UserError(f"{what}: a whole number{bound}, not {given!r:.40}") from None
-
-
-def device_of(asked: Any) -> torch.device:
-    """A device that is here."""
-    try:
-        device = torch.device(asked)
-        torch.zeros(1, device=device).tolist()
-    except (RuntimeError, TypeError, AssertionError, NotImplementedError):
-        here = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-        raise UserError(
-            f"there is no device {str(asked)!r:.40}{did_you_mean(asked, here)}"
-        ) from None
-    return device
 
 
 def played(

@@ -166,6 +166,10 @@ def test_checkpoints_are_sealed_and_found(tmp_path, no_pictures):
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     assert damage(cell) == "checkpoints/climb.gambler.safetensors was changed"
+    with pytest.raises(
+        UserError, match=r"climb\.gambler\.safetensors: it is not as it was written"
+    ):
+        found.checkpoint("quick", "climb", "gambler")
     file.write_bytes(data[:40])
     with pytest.raises(UserError, match=r"cannot read .*climb\.gambler"):
         found.checkpoint("quick", "climb", "gambler")
