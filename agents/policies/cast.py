@@ -26,7 +26,7 @@ from mores import registry
 from mores.draws import Draws
 from mores.errors import UserError
 from mores.game import Ability, Act, Outcome, Phase, Player, Role
-from mores.mistakes import path_of, words
+from mores.mistakes import found_in, path_of, words
 
 MOST_WORLDS = 256  # after which who sits where must repeat, for `automata` to tell
 NEEDS_CLASS = (  # mistakes that only the player's own class can put in words
@@ -95,7 +95,7 @@ def _told(error: ValueError, seat: int, given: Any) -> list[InitErrorDetails]:
     kind, lines = given["kind"], []
     chosen = registry.class_of("player", kind)
     parameters = {name: value for name, value in given.items() if name != "kind"}
-    for found in error.errors(include_url=False):
+    for found in found_in(error):
         path = path_of(found, parameters)
         said: str | PydanticCustomError = found["type"]
         if said in NEEDS_CLASS:

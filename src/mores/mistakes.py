@@ -6,7 +6,7 @@ import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from mores.errors import did_you_mean, said, shown
 
@@ -37,6 +37,13 @@ WANTED = {
 }
 
 
+def found_in(error: ValidationError) -> list[Any]:
+    """All that is wrong, without lists that are too short since an entry of them is wrong."""
+    found = error.errors(include_url=False)
+    above = {one["loc"][:length] for one in found for length in range(len(one["loc"]))}
+    return [one for one in found if one["type"] != "too_short" or one["loc"] not in above]
+
+
 def path_of(found: Mapping[str, Any], document: Any) -> Path:
     """The path of a problem: pydantic also names the branch of a union it tried."""
     path: list[str | int] = []
@@ -64,7 +71,7 @@ def words(
     """What is wrong, without saying where.
 
     Args:
-        found: one of `ValidationError.errors()`.
+        found: one of what was `found_in` an error.
         path: of the problem, see `path_of`.
         model: the class that was to be made, for the names it knows.
         document: what it was to be made from.

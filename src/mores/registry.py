@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from mores.errors import UserError, did_you_mean
-from mores.mistakes import path_of, words
+from mores.mistakes import found_in, path_of, words
 
 Shelf = Literal["environment", "player", "population"]
 
@@ -164,7 +164,7 @@ def _complaints(
     kind: str, chosen: Any, error: ValidationError, parameters: Mapping[str, Any]
 ) -> list[str]:
     lines = []
-    for found in error.errors(include_url=False):
+    for found in found_in(error):
         path = path_of(found, parameters)
         what = words(found, path, chosen, parameters, "no such parameter")
         lines.append(": ".join([".".join(map(str, (kind, *path))), what]))

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mores.errors import said, shown
-from mores.mistakes import WANTED, below, branches_of, path_of, words
+from mores.mistakes import WANTED, below, branches_of, found_in, path_of, words
 from mores.scenario.document import IN_WORDS, At, Kind
 from mores.scenario.places import Path, Places, Problem
 from mores.scenario.strict_yaml import type_of
@@ -41,7 +41,7 @@ def problems_of(
         return found if known else _setter(below + path, place_of or {}) or found
 
     messages: dict[tuple[Path, bool], list[str]] = {}
-    for found in error.errors(include_url=False):
+    for found in found_in(error):
         path = _path(found, document)
         on_key = found["type"] in ("extra_forbidden", "missing") or found["loc"][-1:] == ("[key]",)
         written = places.texts.get(to_file(path))
