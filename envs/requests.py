@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -143,7 +143,7 @@ class Requests(Game[State]):
         le=1,
         description="share of the variance of tastes that is a principal's own",
     )
-    weights: tuple[float, ...] = Field(
+    weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         default=(), description="of the principals in a seat's reward; none given: all alike"
     )
     inappropriate: float = Field(
@@ -159,7 +159,7 @@ class Requests(Game[State]):
     rationality: float = Field(
         default=5.0, ge=0, le=1e9, description="of choices between answers, 1/reward"
     )
-    error_rates: tuple[float, ...] = Field(
+    error_rates: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         default=(0.1,), min_length=1, description="how often each annotator writes the other answer"
     )
     judgement: Literal["words", "bit"] = Field(
@@ -187,10 +187,8 @@ class Requests(Game[State]):
             raise ValueError(f"length is at most the number of words, {self.words}")
         if self.weights and len(self.weights) != self.principals:
             raise ValueError(f"weights: one for each of {self.principals} principals")
-        if self.weights and (min(self.weights) < 0 or sum(self.weights) <= 0):
-            raise ValueError("weights are 0 or more, and not all 0")
-        if not all(0 <= rate <= 1 for rate in self.error_rates):
-            raise ValueError("error_rates are probabilities, one an annotator")
+        if self.weights and sum(self.weights) <= 0:
+            raise ValueError("weights are not all 0")
 
     # --- what is fixed ---------------------------------------------------------------------------
 

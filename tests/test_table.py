@@ -315,7 +315,7 @@ def test_mistakes_are_the_users() -> None:
     refused("run from 0 to 2", Relay(), base, {"runner": [3]})
     refused("each once", Relay(), base, {"runner": [1, 1]})
     refused("at least one world", Relay(), base, worlds=0)
-    refused("one round", Relay(), base, rounds=0)
+    refused("rounds: a whole number, at least 1", Relay(), base, rounds=0)
     refused("acts in no phase", Idle(), base, {"looker": [0]})
 
 

@@ -7,15 +7,20 @@ with [policy, sample]; samples of different length are padded, and `mask` says w
 Every field but the first three may be missing; a loss term that needs one says which
 (`FeedbackBatch.need`). Environments hand the fields of the second group to learners by these names
 (`mores.game.Step.feedback`).
+
+Nothing is looked at when a batch is made: that happens at every training step, again and again.
+Whoever makes one by hand asks for `checked()`; a recipe's are, before its learner's first lesson.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import typing
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, jaxtyped
 from torch import Tensor
 
 from mores.errors import UserError, did_you_mean
@@ -120,6 +125,45 @@ class FeedbackBatch:
         """How long the longest stretch is."""
         return self.mask.shape[2]
 
+    def checked(self, values: bool = True) -> FeedbackBatch:
+        """The batch, once its fields were found to fit together.
+
+        Args:
+            values: look at numbers, too: weights must be finite, pairs and lists name samples.
+
+        Raises:
+            UserError: a field is of another type or shape than the others ask for.
+        """
+        for name in ("seen", "acted"):
+            shape = list(getattr(self, name).shape)
+            if shape[:3] != list(self.mask.shape):
+                raise UserError(
+                    f"{name} is {shape}, and must begin as mask, {list(self.mask.shape)} "
+                    "(policy, sample, step)"
+                )
+        with jaxtyped("context"):  # a dimension of a name is as long in all fields
+            for name, wanted in _hints().items():
+                found = getattr(self, name)
+                if not isinstance(found, wanted):
+                    raise UserError(f"{name} is {_shown(found)}, and must be {_dimensions(name)}")
+        if values:
+            self._look()
+        return self
+
+    def _look(self) -> None:
+        """Refuse weights that are no numbers, and indices that lead nowhere."""
+        for name in ("step_weight", "pair_weight", "pair_margin", "reliability"):
+            weight = getattr(self, name)
+            if weight is None:
+                continue
+            weight = weight[self.mask] if name == "step_weight" else weight
+            if not bool(torch.isfinite(weight).all()):
+                raise UserError(f"{name} must be finite, and some of it is not")
+        for name in ("pairs", "candidates"):
+            index = getattr(self, name)
+            if index is not None and not bool(((index >= -1) & (index < self.samples)).all()):
+                raise UserError(f"{name} names samples 0 to {self.samples - 1}, or -1 for none")
+
     def need(self, name: str, why: str) -> Tensor:
         """A field that must be there.
 
@@ -166,12 +210,22 @@ class FeedbackBatch:
         )
 
     def take(self, index: Int[Tensor, "policy some"]) -> FeedbackBatch:
-        """Some samples of every policy, for minibatches; pairs and lists are left out."""
+        """Some samples of every policy, for minibatches; pairs and lists are left out.
+
+        Raises:
+            UserError: an index leads nowhere (a GPU stops with words of its own).
+        """
+        if index.dim() != 2 or len(index) != self.policies:
+            shape = list(index.shape)
+            raise UserError(f"samples of each of {self.policies} policies, not an index {shape}")
         taken: dict[str, Any] = {"kl_baseline": self.kl_baseline}
-        for name in PER_SAMPLE:
-            field = getattr(self, name)
-            if field is not None:
-                taken[name] = pick(field, index)
+        try:
+            for name in PER_SAMPLE:
+                field = getattr(self, name)
+                if field is not None:
+                    taken[name] = pick(field, index)
+        except IndexError as error:
+            raise UserError(f"samples are numbered 0 to {self.samples - 1}: {error}") from None
         return FeedbackBatch(**taken)
 
     def part(self, first: int, behind: int) -> FeedbackBatch:
@@ -182,6 +236,24 @@ class FeedbackBatch:
             if field is not None:
                 taken[name] = field[:, first:behind]
         return FeedbackBatch(**taken)
+
+
+@functools.cache
+def _hints() -> dict[str, Any]:
+    """What each field of a batch must be."""
+    return typing.get_type_hints(FeedbackBatch)
+
+
+def _dimensions(name: str) -> str:
+    """A field's annotation as a reader takes it: `Float[policy, sample, step]`."""
+    wanted = next(one for one in typing.get_args(_hints()[name]) or (_hints()[name],))
+    return f"{wanted.__name__.partition('[')[0]}[{', '.join(wanted.dim_str.split())}]"
+
+
+def _shown(found: Any) -> str:
+    if not isinstance(found, Tensor):
+        return f"a {type(found).__name__}"
+    return f"{str(found.dtype).removeprefix('torch.')} {list(found.shape)}"
 
 
 PER_SAMPLE = (

@@ -37,6 +37,8 @@ class Fitting(Learner):
         with torch.no_grad():
             record = read(experience, memory)
             lesson = self.lesson(record, memory, draws)
+        if int(memory.learned.rounds) == 0:
+            self.check(lesson)
         batch = next(iter(lesson.batches.values()))
         size = batch.samples if lesson.unit == "sample" else batch.need("pairs", "pairs").shape[1]
         memory.learned.rounds.add_(1)

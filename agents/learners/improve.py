@@ -61,6 +61,8 @@ class Improving(Learner):
         with torch.no_grad():
             batches = gathered(memory)
             lesson = self.lesson(batches, memory)
+        if int(learned.rounds) == int(rollout.count):  # the first
+            self.check(lesson)
         teach(self, memory, lesson, draws, self.epochs, self.minibatches)
         rollout.clear(memory.carry, self.whole)
         return memory

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -21,14 +21,19 @@ from mores import tree
 from mores.agents.learners.adam import Adam
 from mores.agents.learners.decide import Choice, searched
 from mores.agents.learners.memory import Learned, Make, Memory
+from mores.agents.learners.objective import VIEWS
 from mores.agents.learners.pupil import Descent, Pupil, copied
 from mores.agents.learners.rollout import Decision, Rollout
+from mores.agents.learners.room import check_room
 from mores.agents.learners.seats import Seats, Share
 from mores.agents.policies.networks import GRU, MLP, Transformer
 from mores.agents.policies.stacked import Stack
 from mores.draws import Draws
-from mores.errors import UserError
+from mores.errors import UserError, did_you_mean
 from mores.game import Act, Box, Discrete, Phase, Player, Role
+
+if TYPE_CHECKING:
+    from mores.agents.learners.lesson import Lesson
 
 Network = Annotated[MLP | GRU | Transformer, Field(discriminator="kind")]
 
@@ -81,17 +86,36 @@ class Learner(Player):
     def _fits(self) -> Learner:
         if self.search != "greedy" and not self.critic:
             raise ValueError(f"search: {self.search} needs a recipe with a value head, such as ppo")
+        for name, (setting, holds) in self.only_with.items():
+            if not holds and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} goes with {setting}, and is in vain without")
         return self
+
+    @property
+    def only_with(self) -> dict[str, tuple[str, bool]]:
+        """Parameters that count with a certain setting alone: what it is, and whether it holds."""
+        searches, ahead = self.search != "greedy", self.search == "look_ahead"
+        return {
+            "groups": ("share: group", self.share == "group"),
+            "search_candidates": ("search: best_of or look_ahead", searches),
+            "search_ahead": ("search: look_ahead", ahead),
+            "search_weight": ("search: look_ahead", ahead),
+        }
 
     # --- a player -----------------------------------------------------------------------------
 
     def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Memory:
-        """Fresh policies, drawn for each replicate."""
+        """Fresh policies, drawn for each replicate.
+
+        Raises:
+            UserError: they do not fit into memory; groups do not fit the seats.
+        """
         spaces = {phase.name: phase.acts[role.name] for phase in phases if role.name in phase.acts}
         stack = Stack(
             self.network, role.sees.size, spaces, self.critic, self.scores, self.first_spread
         )
         seats = Seats.of(draws, role.count, self.share, self.groups)
+        check_room(role.name, seats.policies, stack.size, self.refers, draws.device)
         first = stack.first(draws.take(seats.worlds), seats.each)
         shape, device = seats.shape, draws.device
         carry = torch.zeros(*shape, stack.carry_size, device=device)
@@ -272,6 +296,22 @@ class Learner(Player):
         """What a recipe keeps beside the policies, by name, `[policy, ...]`."""
         return {}
 
+    def check(self, lesson: Lesson) -> None:
+        """Refuse a lesson that does not fit together: once, before the first step.
+
+        Raises:
+            UserError: fields of a batch disagree, or nobody can be asked about a view.
+        """
+        kind = type(self).__name__
+        for phase, batch in lesson.batches.items():
+            try:
+                batch.checked(values=False)
+            except UserError as error:
+                raise UserError(f"{kind}.lesson, phase {phase}: {error}") from None
+        for view in lesson.objective.views:
+            if view not in VIEWS:
+                raise UserError(f"{kind}.lesson: no view {view!r}{did_you_mean(view, VIEWS)}")
+
     def take_over(self, memory: Memory, fresh: Memory) -> Memory:
         """Memory of this recipe with what another one learned: its policies begin from there.
 
@@ -292,6 +332,12 @@ class Learner(Player):
                     "learners need the same network and share"
                 )
             here.copy_(was)
+        was, here = memory.make.stack.body, fresh.make.stack.body
+        if was != here:
+            raise UserError(
+                f"{memory.make.role.name} cannot go on from what was learned before: its network "
+                f"was {was!r}, and is {here!r} here"
+            )
         pupil.reference.update(copied(pupil.parameters))
         pupil.active.copy_(before.pupil.active)
         pupil.stopped.copy_(before.pupil.stopped)

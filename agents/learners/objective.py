@@ -9,6 +9,7 @@ the number of policies, and clipping and plain descent would feel it.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from mores.agents.learners.batch import FeedbackBatch, Output
 from mores.errors import UserError, did_you_mean
 
 PLAIN = "plain"  # the view of a batch in which policies see what they will see in use
+VIEWS = (PLAIN, "judged", "hidden")  # that stacked policies can be asked about
 
 Term = Callable[..., Float[Tensor, " policy"]]
 
@@ -34,12 +36,21 @@ class Weighted:
         settings: its keyword arguments.
         on: which view of the batch policies are asked about: `plain`, or one that a recipe makes,
             such as `judged`, in which they see the judgement too.
+
+    Raises:
+        UserError: the term is no function, or the weight one number that is not finite.
     """
 
     term: Term
     weight: float | Float[Tensor, " policy"] = 1.0
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     on: str = PLAIN
+
+    def __post_init__(self) -> None:
+        if not callable(self.term):
+            raise UserError(f"a term is a function, not {self.term!r:.60}")
+        if not isinstance(self.weight, Tensor) and not math.isfinite(self.weight):
+            raise UserError(f"the weight of {self.name} must be finite, not {self.weight}")
 
     @property
     def name(self) -> str:
@@ -56,9 +67,18 @@ class Losses(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """A weighted list of terms."""
+    """A weighted list of terms.
+
+    Raises:
+        UserError: something else is in it.
+    """
 
     terms: tuple[Weighted, ...]
+
+    def __post_init__(self) -> None:
+        wrong = not isinstance(self.terms, tuple) or not self.terms
+        if wrong or not all(isinstance(term, Weighted) for term in self.terms):
+            raise UserError(f"an objective has a tuple of Weighted terms, not {self.terms!r:.60}")
 
     @property
     def views(self) -> tuple[str, ...]:

@@ -24,10 +24,15 @@ from torch import Tensor
 
 from mores import registry
 from mores.draws import Draws
-from mores.errors import UserError, did_you_mean
+from mores.errors import UserError
 from mores.game import Ability, Act, Outcome, Phase, Player, Role
+from mores.mistakes import found_in, path_of, words
 
 MOST_WORLDS = 256  # after which who sits where must repeat, for `automata` to tell
+NEEDS_CLASS = (  # mistakes that only the player's own class can put in words
+    *("extra_forbidden", "literal_error", "union_tag_invalid", "union_tag_not_found"),
+    *("value_error", "assertion_error"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,18 +92,17 @@ def _told(error: ValueError, seat: int, given: Any) -> list[InitErrorDetails]:
     """What is wrong with a player of a cast, in words where only that player knows them."""
     if not isinstance(error, ValidationError):
         return [InitErrorDetails(type=_message(str(error)), loc=(seat,), input=given)]
-    chosen = registry.class_of("player", given["kind"])
-    known = [field.alias or name for name, field in chosen.model_fields.items()]
-    lines: list[InitErrorDetails] = []
-    for found in error.errors(include_url=False):
+    kind, lines = given["kind"], []
+    chosen = registry.class_of("player", kind)
+    parameters = {name: value for name, value in given.items() if name != "kind"}
+    for found in found_in(error):
+        path = path_of(found, parameters)
         said: str | PydanticCustomError = found["type"]
-        if said == "extra_forbidden":
-            near = did_you_mean(str(found["loc"][-1]), known)
-            said = _message(f"{given['kind']} has no such parameter{near}")
-        elif said in ("value_error", "assertion_error"):
-            said = _message(str(found["msg"]).removeprefix("Value error, "))
+        if said in NEEDS_CLASS:
+            unknown = f"{kind} has no such parameter"
+            said = _message(words(found, path, chosen, parameters, unknown))
         context = {} if isinstance(said, PydanticCustomError) else found.get("ctx", {})
-        where = (seat, *found["loc"])
+        where = (seat, *path)
         lines.append(InitErrorDetails(type=said, loc=where, input=found["input"], ctx=context))
     return lines
 
@@ -146,8 +150,12 @@ class Cast(Player):
             raise ValueError(f"counts: every player has a seat at least, not {list(self.counts)}")
 
     @field_serializer("seats")
-    def _written(self, seats: tuple[Player, ...]) -> list[dict[str, Any]]:
-        return [{"kind": _kind(p), **p.model_dump(mode="json", by_alias=True)} for p in seats]
+    def _written(self, seats: tuple[Player, ...], how: Any) -> list[dict[str, Any]]:
+        given = how.exclude_unset
+        return [
+            {"kind": _kind(p), **p.model_dump(mode="json", by_alias=True, exclude_unset=given)}
+            for p in seats
+        ]
 
     @functools.cached_property
     def members(self) -> tuple[Member, ...]:
@@ -381,8 +389,4 @@ def _of_seats(experience: Any, seats: slice) -> Any:
 
 def _kind(player: Player) -> str:
     """The name that its class is known by, or else the class's own."""
-    chosen = type(player)
-    for kind, known in registry.PLAYERS.items():
-        if known in (chosen, f"{chosen.__module__}:{chosen.__name__}"):
-            return kind
-    return chosen.__name__
+    return registry.kind_of("player", player) or type(player).__name__

@@ -93,8 +93,9 @@ class Stack:
         """The same in one phase."""
         return self.body.carry_size(self.sees) * (2 if self.value else 1)
 
-    def first(self, draws: Draws, each: int) -> dict[str, Tensor]:
-        """Parameters to begin with, of `each` policies a replicate; see `first_weights`."""
+    @functools.cached_property
+    def layers(self) -> Mapping[str, Layer]:
+        """All layers of a policy, by name."""
         width = self.body.width or self.sees
         layers = dict(self.body.layers("policy", self.sees))
         for phase, head in self.heads.items():
@@ -104,8 +105,17 @@ class Stack:
             layers["value"] = Layer(width, 1, 1.0)
         if self.scores:
             layers["score"] = Layer(width, self.scores, 1.0)
+        return layers
+
+    @property
+    def size(self) -> int:
+        """How many parameters a policy has in its layers."""
+        return sum((one.inputs + one.bias) * one.outputs for one in self.layers.values())
+
+    def first(self, draws: Draws, each: int) -> dict[str, Tensor]:
+        """Parameters to begin with, of `each` policies a replicate; see `first_weights`."""
         policies = draws.worlds * each
-        made = first_weights(layers, draws, each)
+        made = first_weights(self.layers, draws, each)
         for prefix in ("policy", "critic") if self.value else ("policy",):
             others = self.body.others(prefix, policies)
             made |= {name: tensor.to(draws.device) for name, tensor in others.items()}

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mores.scenario.load import load as load_scenario
     from mores.table import Table as Table
     from mores.train import train as train
+    from mores.trained import load_trained as load_trained
     from mores.views.gym import Env as Env
     from mores.views.pettingzoo import AEC as AEC
     from mores.views.pettingzoo import Parallel as Parallel
@@ -68,6 +69,7 @@ _WHERE = {
     "VectorEnv": "mores.views.vector:VectorEnv",
     "Worlds": "mores.draws:Worlds",
     "load_scenario": "mores.scenario.load:load",
+    "load_trained": "mores.trained:load_trained",
     "make_game": "mores.registry:make_game",
     "make_player": "mores.registry:make_player",
     "make_population": "mores.registry:make_population",
@@ -98,6 +100,7 @@ __all__ = [  # all but SB3VecEnv and TorchRLEnv, which others must be installed 
     "VectorEnv",
     "Worlds",
     "load_scenario",
+    "load_trained",
     "make_game",
     "make_player",
     "make_population",

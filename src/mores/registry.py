@@ -7,12 +7,14 @@ A name stands for a class, written `module:Class` and imported when asked for, s
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from mores.errors import UserError, did_you_mean
+from mores.mistakes import found_in, path_of, words
 
 Shelf = Literal["environment", "player", "population"]
 
@@ -113,7 +115,7 @@ def make(shelf: Shelf, kind: str, parameters: Mapping[str, Any]) -> Any:
     try:
         return chosen(**parameters)
     except ValidationError as error:
-        raise UserError("\n".join(_complaints(kind, chosen, error))) from None
+        raise UserError("\n".join(_complaints(kind, chosen, error, parameters))) from None
 
 
 def make_game(kind: str, **parameters: Any) -> Any:
@@ -131,13 +133,39 @@ def make_population(kind: str, **parameters: Any) -> Any:
     return make("population", kind, parameters)
 
 
-def _complaints(kind: str, chosen: Any, error: ValidationError) -> list[str]:
+def kind_of(shelf: Shelf, made: object) -> str | None:
+    """The name that an object's class is known by, if there is one."""
+    chosen = type(made)
+    names = (chosen, f"{chosen.__module__}:{chosen.__name__}")
+    return next((kind for kind, known in SHELVES[shelf].items() if known in names), None)
+
+
+def described(shelf: Shelf, made: Any) -> dict[str, Any]:
+    """An object as data that `make` makes the same from: its kind and parameters.
+
+    Raises:
+        UserError: its class has no name, or its parameters cannot be written as data.
+    """
+    kind, what = kind_of(shelf, made), type(made).__name__
+    if kind is None:
+        raise UserError(f"{what} has no name to be found by: register({shelf!r}, NAME, {what})")
+    why = "it would not be the same"
+    for given in (True, False):  # what was given alone: what is in vain may not be said
+        try:
+            text = made.model_dump_json(by_alias=True, exclude_unset=given)
+            if make(shelf, kind, json.loads(text)) == made:
+                return {"kind": kind, **json.loads(text)}
+        except (AttributeError, TypeError, ValueError, UserError) as error:
+            why = str(error)
+    raise UserError(f"{kind} cannot be written as data: {why}")
+
+
+def _complaints(
+    kind: str, chosen: Any, error: ValidationError, parameters: Mapping[str, Any]
+) -> list[str]:
     lines = []
-    for problem in error.errors():
-        path = ".".join(str(part) for part in problem["loc"])
-        what = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            known = [field.alias or name for name, field in chosen.model_fields.items()]
-            what = "no such parameter" + did_you_mean(str(problem["loc"][-1]), known)
-        lines.append(f"{kind}.{path}: {what}" if path else f"{kind}: {what}")
-    return lines
+    for found in found_in(error):
+        path = path_of(found, parameters)
+        what = words(found, path, chosen, parameters, "no such parameter")
+        lines.append(": ".join([".".join(map(str, (kind, *path))), what]))
+    return list(dict.fromkeys(lines))

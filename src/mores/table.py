@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mores import masks, saving, tree
+from mores.arguments import device_of, whole_number
 from mores.books import Books
 from mores.diary import Diary
 from mores.draws import Draws, Worlds
@@ -78,14 +79,14 @@ class Table:
         assisting: bool = False,
         diary: Diary | None = None,
     ) -> None:
-        self.game, self.rounds, self.autoreset = game, rounds, autoreset
+        self.game, self.rounds, self.autoreset = game, whole_number("rounds", rounds), autoreset
         self.worlds = Worlds.of(worlds)
-        self.people, self.stage, self.device = people, stage, torch.device(device)
+        self.people, self.stage, self.device = people, stage, device_of(device)
         self.roles: dict[str, Role] = {role.name: role for role in game.roles}
         self.phases: tuple[Phase, ...] = game.phases
         self.outside = {name: list(seats) for name, seats in (outside or {}).items() if seats}
-        if rounds < 1 or not len(self.worlds):
-            raise UserError("a table needs at least one world and one round")
+        if not len(self.worlds):
+            raise UserError("a table needs at least one world")
         check_seats(self.roles, self.phases, players or {}, self.outside)
         self.players = {
             name: player

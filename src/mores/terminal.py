@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,8 @@ def verdicts(results: Sequence[tuple[Scenario, Result]]) -> Table:
             if verdict.verdict in ("fails", "undecided"):
                 says.append(f"\n{verdict.reason}", style=colour)
             interval = f"[{_number(found.low)}, {_number(found.high)}]"
+            if math.isinf(found.low) and math.isinf(found.high):
+                interval = "no interval"
             numbers = Text.assemble(_number(found.value), "\n", interval)
             table.add_row(says, numbers, Text(str(found.n)), Text(verdict.verdict, style=colour))
     return table

@@ -262,6 +262,8 @@ def test_in_a_scenario(tmp_path):
          ["8:9 .seats.0: must be a mapping with a kind, {kind: ...}, not 'bookkeeper'"]),
         ("{kind: bookkeeper}", "{name: a}",
          ["8:9 .seats.0: its kind is missing (name of a player: see `mores list`)"]),
+        ("{kind: bookkeeper}", "{kind: ppo, network: {kind: mlp, hiden: [4]}}",
+         ["8:49 .seats.0.network.hiden: mlp has no such parameter; did you mean 'hidden'?"]),
         ("    seats:", "    counts: [2, 1]\n    seats:",
          ["6:5 : a cast for 3 seats, and player has 2"]),
         ("    seats:", "    counts: [2]\n    seats:",
@@ -290,10 +292,12 @@ def test_mistakes_are_told_with_their_place(tmp_path, monkeypatch, capsys, old, 
 def test_mistakes_in_python():
     with pytest.raises(UserError, match=r"cast.seats.0: no player 'strategi'; did you mean"):
         make_player("cast", seats=[{"kind": "strategi"}])
-    with pytest.raises(UserError, match=r"cast.seats.1.noise: Input should be less than"):
+    with pytest.raises(UserError, match=r"cast.seats.1.noise: must be at most 1, not 2"):
         make_player("cast", seats=[Anyhow(), {"kind": "strategy", "name": "random", "noise": 2}])
     inner = {"kind": "cast", "seats": [{"kind": "anyhow"}, {"kind": "copy", "slips": -1.0}]}
-    with pytest.raises(UserError, match=r"cast.seats.0.seats.1.slips: Input should be greater"):
+    with pytest.raises(
+        UserError, match=r"cast.seats.0.seats.1.slips: must be at least 0, not -1.0"
+    ):
         make_player("cast", seats=[inner])
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mores import make_game, make_player, tree
+from mores.agents.learners import room
 from mores.agents.policies.networks import GRU, MLP, Layer, Transformer
 from mores.agents.policies.networks.layers import first_weights
 from mores.agents.policies.stacked import Asked, Stack
@@ -271,3 +274,42 @@ def test_a_summary_is_over_real_steps():
     )
     torch.testing.assert_close(long.score[:, 0], short.score[:, 0])
     torch.testing.assert_close(long.hidden[:, 0], short.hidden[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ({"kind": "mpl"}, "ppo.network.kind: there is no 'mpl'; did you mean 'mlp'?"),
+        ({"hidden": [4]}, "ppo.network: network needs a kind: mlp, gru or transformer"),
+        (
+            {"kind": "gru", "hiden": 4},
+            "ppo.network.hiden: gru has no such parameter; did you mean 'hidden'?",
+        ),
+        ({"kind": "gru", "context": 4}, "ppo.network.context: gru has no such parameter; known: "),
+        ({"kind": "mlp", "hidden": 4}, "ppo.network.hidden: must be a list, not the number 4"),
+        (
+            {"kind": "mlp", "activation": "relo"},
+            "ppo.network.activation: must be 'tanh' or 'relu', not the text 'relo'; "
+            "did you mean 'relu'?",
+        ),
+    ],
+)
+def test_mistakes_in_a_network_are_told_in_words(network: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as told:
+        make_player("ppo", network=network)
+    assert str(told.value).startswith(said)
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_made(monkeypatch) -> None:
+    game = make_game("matrix_game")
+    player = make_player("dpo", share="agent", network={"kind": "mlp", "hidden": [8]})
+    draws = Draws.of(0, 3)
+    made = player.start(game.roles[0], game.phases, draws).learned.pupil
+    found = tree.flatten([made.parameters, made.moments, made.reference]).values()
+    gradients = sum(tensor.nbytes for tensor in made.parameters.values())
+    needed = gradients + sum(tensor.nbytes for tensor in found if tensor.dim() > 1)
+    monkeypatch.setattr(room, "_free", lambda device: needed)
+    player.start(game.roles[0], game.phases, draws)
+    monkeypatch.setattr(room, "_free", lambda device: needed - 1)
+    with pytest.raises(UserError, match="player: 6 policies of 66 parameters take"):
+        player.start(game.roles[0], game.phases, draws)

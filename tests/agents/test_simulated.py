@@ -77,5 +77,5 @@ def test_mistakes_are_named() -> None:
         Normal(values=3, correlation=-0.6)
     with pytest.raises(ValidationError, match="each of the 3 value dimensions, not 2"):
         Normal(values=3, camps=CAMPS)
-    with pytest.raises(UserError, match=r"normal\.people: .*greater than or equal to 1"):
+    with pytest.raises(UserError, match=r"normal\.people: must be at least 1, not 0"):
         make_population("normal", people=0)

@@ -226,7 +226,7 @@ def test_half_a_contribution_is_half_cooperation():
         ({"name": ["grudger", "pavlow"]}, "no strategy 'pavlow'"),
         ({"name": []}, "at least 1"),
         ({"name": "memory_one"}, "needs chances"),
-        ({"name": "memory_one", "chances": [1, 0, 1]}, "strategy.chances.3: Field required"),
+        ({"name": "memory_one", "chances": [1, 0, 1]}, "strategy.chances.3: the list is too short"),
         (
             {"name": "memory_one", "chances": [1, 0, 1, 2]},
             "between 0 and 1, not .1.0, 0.0, 1.0, 2.0",

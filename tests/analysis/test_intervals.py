@@ -8,13 +8,14 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
 from mores.analysis import bootstrap, paired
 from mores.analysis.intervals import Estimate, band, compare, estimate
-from mores.analysis.statistics import STATISTICS, Statistic, pair_of_medians, whose_mean
+from mores.analysis.statistics import STATISTICS, Statistic, binary, pair_of_medians, whose_mean
 from mores.errors import UserError
 
 # Eighths, so that sums and shifts are exact; small, so that equal values are common.
@@ -39,6 +40,14 @@ def test_mean_is_students() -> None:
     low, high = DescrStatsW(x).tconfint_mean()
     assert ends(estimate(x)) == pytest.approx((x.mean(), low, high))
     assert estimate(x, level=0.8).low == pytest.approx(DescrStatsW(x).tconfint_mean(0.2)[0])
+
+
+@pytest.mark.parametrize(("ones", "n"), [(1, 2), (1, 30), (15, 30), (29, 30)])
+def test_a_share_of_yes_and_no_is_wilsons(ones: int, n: int) -> None:
+    found = estimate(np.repeat([1.0, 0.0], [ones, n - ones]))
+    assert ends(found)[1:] == pytest.approx(proportion_confint(ones, n, method="wilson"))
+    assert found.value == pytest.approx(ones / n)
+    assert 0.0 < found.low < found.value < found.high < 1.0
 
 
 def test_difference_of_means_is_the_paired_t_test() -> None:
@@ -282,6 +291,7 @@ def test_the_order_of_replicates_does_not_matter(pairs, statistic, random) -> No
 @given(PAIRS, st.sampled_from(STATISTICS), st.sampled_from([1e-200, 0.3, 7.0, 1e200]))
 def test_units_do_not_matter(pairs, statistic, factor) -> None:
     a, b = pairs.T
+    assume(not binary(a))  # 0 and 1 are no amounts of anything, but no and yes
     found, scaled = estimate(a, statistic), estimate(a * factor, statistic)
     assert [end / factor for end in ends(scaled)] == pytest.approx(ends(found), rel=1e-6, abs=1e-9)
     found = compare(a, b, statistic, relative=True)
@@ -291,6 +301,7 @@ def test_units_do_not_matter(pairs, statistic, factor) -> None:
 
 @given(SAMPLES, EIGHTHS, st.sampled_from(["mean", "median", "sd"]))
 def test_a_shift_moves_the_interval(x, shift, statistic) -> None:
+    assume(not binary(x) and not binary(x + shift))
     found, moved = estimate(x, statistic), estimate(x + shift, statistic)
     by = 0.0 if statistic == "sd" else shift
     assert ends(moved) == pytest.approx([end + by for end in ends(found)], rel=1e-6, abs=1e-9)

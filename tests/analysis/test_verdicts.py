@@ -133,6 +133,8 @@ def test_what_is_not_finite_does_not_pass(kind: str) -> None:
 def test_too_few_replicates_decide_nothing() -> None:
     found = judge(claim(above=0), np.array([7.0]))
     assert found.verdict == "undecided" and "one replicate" in found.reason
+    found = judge(claim("report"), np.array([7.0]))
+    assert "without an interval: one replicate" in found.reason
     five = np.arange(1.0, 6.0)
     found = judge(claim(above=0, statistic="median"), five)
     assert found.verdict == "undecided" and "too few" in found.reason

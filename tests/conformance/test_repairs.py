@@ -250,3 +250,11 @@ def test_actions_that_are_no_numbers() -> None:
         vector.step(torch.zeros(3, 3))
     with pytest.raises(UserError, match="one action for each of 2"):
         vector.step(1.0)
+
+
+@pytest.mark.parametrize("actions", [None, [None, 1], ["a", "b"], [[0], [0, 1]]])
+def test_what_is_no_number_is_refused_and_not_repaired(actions: Any) -> None:
+    many = VectorEnv(Relay(), 2)
+    many.reset(seed=0)
+    with pytest.raises(UserError, match="is a number or an array of numbers, not"):
+        many.step(actions)

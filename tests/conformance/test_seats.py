@@ -84,6 +84,9 @@ def test_players_are_objects_or_kinds() -> None:
             Env(Meeting(), "voter_0", players=players)
     with pytest.raises(UserError, match="not with a ready game"):
         Env(Meeting(), voters=3)
+    for form in (Env, VectorEnv, Parallel, TorchRLEnv):
+        with pytest.raises(UserError, match=r"measures: a list of names, \['far'\]"):
+            form(Meeting(), measures="far")
 
 
 def test_people_come_from_a_population() -> None:

@@ -358,7 +358,7 @@ def test_a_model_learns_to_defect(tmp_path) -> None:
         (lambda: Rollouts("matrix_gme", Speaker()), "did you mean 'matrix_game'"),
         (lambda: Rollouts("commission", Speaker(), "principl_0"), "did you mean 'principal_0'"),
         (lambda: Rollouts("commission", Speaker(), "agent_7"), "they run to agent_2"),
-        (lambda: Rollouts("commission", Speaker(), rounds=0), "at least one world and one round"),
+        (lambda: Rollouts("commission", Speaker(), rounds=0), "rounds: a whole number, at least 1"),
         (lambda: dilemma()(["play on"], host(model())), "'world 3', not 'play on'"),
         (lambda: dilemma().rows(0), "at least one"),
         (lambda: dilemma(rounds=9)(PROMPTS, host(model(seed=3))), "fewer rounds"),

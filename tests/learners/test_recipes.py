@@ -91,6 +91,7 @@ def test_who_stopped_has_stopped_for_good():
         ({"kind": "mlp", "hidden": []}, "role", r"policy\.0\.\w+ was .*, and is not there here"),
         ({"kind": "gru", "hidden": 32}, "role", r"policy\.0\.\w+ was .*, and is not there here"),
         (NET, "agent", r"was \[2, .* and is \[4, .*same network and share"),
+        ({**NET, "activation": "relu"}, "role", r"its network was MLP.*'tanh'.* is MLP.*'relu'"),
     ],
 )
 def test_other_policies_cannot_go_on(network, share, about):
@@ -241,3 +242,17 @@ def test_memories_can_be_packed_for_a_run():
     again = unpacked(blank, packed(table.memory["actor"], blank))
     for name, tensor in tree.flatten(table.memory["actor"]).items():
         assert torch.equal(tree.flatten(again)[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "said"),
+    [
+        ("ppo", {"groups": [0, 1]}, "groups goes with share: group, and is in vain without"),
+        ("ppo", {"search_candidates": 8}, "search_candidates goes with search: best_of or look_"),
+        ("ppo", {"search": "best_of", "search_ahead": 1}, "search_ahead goes with search: look_"),
+        ("dpo", {"annotators": 2}, "annotators goes with robust: true, and is in vain without"),
+    ],
+)
+def test_nothing_is_set_in_vain(kind, settings, said):
+    with pytest.raises(UserError, match=said):
+        make_player(kind, **settings)

@@ -148,7 +148,7 @@ def test_left_alone_people_are_as_nature_has_them_bit_for_bit() -> None:
         ({"start": [1, 0, 0]}, "start: 2 shares"),
         ({"ideal": 2}, "ideal is one of 2 tastes"),
         ({"objective": "realtime"}, "real_time"),
-        ({"horizon": 0}, "greater than or equal to 1"),
+        ({"horizon": 0}, "must be at least 1, not 0"),
     ],
 )
 def test_bad_parameters(wrong: dict, says: str) -> None:

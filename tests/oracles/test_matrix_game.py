@@ -280,7 +280,7 @@ def test_two_with_unlike_options():
         ({"payoffs": 3}, "a name, a table of payoffs row by row, or two tables"),
         ({"payoffs": [1, 2]}, "a name, a table of payoffs row by row, or two tables"),
         ({"payoffs": (((1.0, 2.0), (1.0, 2.0)), ((1.0, 2.0), (1.0, 2.0), (0.0, 0.0)))}, "as many"),
-        ({"continuation": 1.2}, "less than or equal to 1"),
+        ({"continuation": 1.2}, "must be at most 1, not 1.2"),
         ({"memori": 2}, "no such parameter; did you mean 'memory'"),
     ],
 )

@@ -166,6 +166,10 @@ def test_checkpoints_are_sealed_and_found(tmp_path, no_pictures):
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     assert damage(cell) == "checkpoints/climb.gambler.safetensors was changed"
+    with pytest.raises(
+        UserError, match=r"climb\.gambler\.safetensors: it is not as it was written"
+    ):
+        found.checkpoint("quick", "climb", "gambler")
     file.write_bytes(data[:40])
     with pytest.raises(UserError, match=r"cannot read .*climb\.gambler"):
         found.checkpoint("quick", "climb", "gambler")
@@ -213,6 +217,7 @@ def test_a_player_of_another_family_starts_anew_and_the_first_finds_its_own(tmp_
          "stages.2.players.players.guard: must be a mapping with a kind"),
         (CLIMB, f"players.gambler.kind: reader{END}",
          "stages.2.learn.0: gambler's player, Anyhow, cannot learn from reward"),
+        ("loop: fit,", "loop: fit, record: [],", "stages.1.record: names no stage; leave it out"),
         ("learning_rate: 0.1", "learning_rate: -1", "must be at least 0, not -1"),
         ("arms:\n", "sweep: {players.gambler: [{kind: reader}]}\narms:\n",
          "stages.2.players.players.gambler.kind: is set by the sweep as well, in vain"),

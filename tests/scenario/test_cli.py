@@ -105,6 +105,12 @@ def test_a_claim_that_fails(write: Write, good: str, capsys: pytest.CaptureFixtu
     assert "stays [where] they are" in told and "fails" in told
 
 
+def test_one_replicate_has_no_interval(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", write(), "--only", "0"])
+    told = capsys.readouterr().out
+    assert "no interval" in told and "inf" not in told
+
+
 def test_some_replicates_only(write: Write, tmp_path: Path) -> None:
     import pyarrow.parquet
 

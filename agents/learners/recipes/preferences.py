@@ -52,6 +52,12 @@ class Preferences(Fitting):
     )
 
     @property
+    def only_with(self) -> dict[str, tuple[str, bool]]:
+        """What is said of annotators goes with `robust`."""
+        names = ("annotators", "first_reliability", "reliability_rate")
+        return super().only_with | dict.fromkeys(names, ("robust: true", self.robust))
+
+    @property
     def lasting(self) -> tuple[str, ...]:
         """Whom it knows lasts, too."""
         return (*super().lasting, "robust", "annotators")

@@ -8,7 +8,7 @@ the mean of the differences; for the median it is not their median.
 
 | statistic | alone | one arm less another | relative to another |
 |---|---|---|---|
-| mean | Student's t | Student's t of differences | Fieller |
+| mean | Student's t; of figures that are 0 or 1, Wilson | Student's t of differences | Fieller |
 | median | order statistics | Bonett and Price | Fieller, errors by Bonett and Price |
 | rms, sd | studentised bootstrap | wider of jackknife t and bootstrap | Fieller of squares |
 
@@ -40,11 +40,13 @@ What still falls short:
   says as much, and is.
 - Medians of strongly correlated arms get intervals that are too wide: they cover .98 with ten
   replicates and a correlation of 0.95, and more beyond.
+- Figures that are all 0 or 1 are taken for no and yes: were they amounts, a t interval would do.
 - A figure that was the same in all n replicates gets an interval without width. An event that none
   of them saw may still have a probability of up to about 3 / n.
 
-Sources: Fieller 1954, J. R. Stat. Soc. B 16, 175; Efron 1982, The Jackknife, the Bootstrap and
-Other Resampling Plans; Bonett and Price 2020, Br. J. Math. Stat. Psychol. 73, 333.
+Sources: Wilson 1927, J. Am. Stat. Assoc. 22, 209; Fieller 1954, J. R. Stat. Soc. B 16, 175; Efron
+1982, The Jackknife, the Bootstrap and Other Resampling Plans; Bonett and Price 2020, Br. J. Math.
+Stat. Psychol. 73, 333.
 """
 
 from __future__ import annotations
@@ -61,6 +63,8 @@ from mores.analysis.statistics import (
     STATISTICS,
     Statistic,
     around_median,
+    around_share,
+    binary,
     constant,
     student,
     value_of,
@@ -121,6 +125,10 @@ def estimate(
     if constant(np.abs(x) if statistic == "rms" else x):
         method = f"equal in all {n} replicates"
         return _unscaled(value, value, value, n, method, 1.0, exponent)
+    if statistic == "mean" and binary(np.ldexp(x, exponent)):
+        share = float(np.ldexp(value, exponent))
+        low, high = around_share(share, n, level)
+        return Estimate(share, low, high, n, "Wilson, of figures that are 0 or 1", level)
     if statistic == "mean":
         reach = student(n, level) * float(x.std(ddof=1)) / math.sqrt(n)
         low, high, method = value - reach, value + reach, "Student's t"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -219,6 +220,7 @@ class Run:
             )
         name = f"cells/{cell}/checkpoints/{stage}.{quote(role, safe='')}"
         about, path = self._json(f"{name}.json"), self.folder / f"{name}.safetensors"
+        self._sealed(cell, f"checkpoints/{stage}.{quote(role, safe='')}")
         try:
             tensors = load_file(path)
             shapes = {n: list(tensor.shape) for n, tensor in tensors.items()}
@@ -227,6 +229,18 @@ class Run:
         except Exception as error:  # safetensors has its own, of no kind
             raise UserError(f"cannot read {path}: {error}") from None
         return Checkpoint({n: tensors[n] for n in sorted(tensors)}, about)
+
+    def _sealed(self, cell: str, name: str) -> None:
+        """Refuse files of a cell that are not as its `cell.json` has them: size and checksum."""
+        told = self._json(f"cells/{cell}/cell.json")
+        for file in (f"{name}.json", f"{name}.safetensors"):
+            path = self.folder / "cells" / cell / file
+            try:
+                data = path.read_bytes()
+                if [len(data), zlib.crc32(data)] != list(told["files"][file]):
+                    raise ValueError("it is not as it was written")
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise UserError(f"cannot read {path}: {error}") from None
 
     def _known(self, cell: str) -> str:
         known = [name for purpose in PURPOSES for name in self.cells_of(purpose)]

@@ -112,6 +112,18 @@ def around_median(x: Values, level: float) -> Ranked:
     return Ranked(float(ordered[rank - 1]), float(ordered[n - rank]), float(held[rank - 1]))
 
 
+def around_share(share: float, n: int, level: float) -> tuple[float, float]:
+    """Wilson's interval of a share, which lies in [0, 1].
+
+    It holds the shares p for which |share - p| <= z sqrt(p (1 - p) / n).
+    """
+    z = normal(level)
+    shrink = 1.0 + z * z / n
+    centre = (share + z * z / (2 * n)) / shrink
+    reach = z * math.sqrt(share * (1.0 - share) / n + (z / (2 * n)) ** 2) / shrink
+    return centre - reach, centre + reach
+
+
 def student(n: int, level: float) -> float:
     """Upper quantile of Student's t with n - 1 degrees of freedom, for a two-sided level."""
     from scipy.special import stdtrit
@@ -124,6 +136,11 @@ def normal(level: float) -> float:
     from scipy.special import ndtri
 
     return float(ndtri(0.5 + level / 2.0))
+
+
+def binary(x: np.ndarray) -> bool:
+    """All entries are 0 or 1."""
+    return bool(np.isin(x, (0.0, 1.0)).all())
 
 
 def constant(x: np.ndarray) -> bool:

@@ -267,4 +267,6 @@ def _judge_exactly(claim: Claim, values: np.ndarray, other: np.ndarray | float |
 def _interval(found: Estimate) -> str:
     if found.low == found.high:
         return f"{found.value:.6g} ({found.method})"
+    if math.isinf(found.low) and math.isinf(found.high):
+        return f"without an interval: {found.method}"
     return f"the {100 * LEVEL:.0f} % interval {found.low:.6g} to {found.high:.6g}"

@@ -58,6 +58,8 @@ class Stage(Document):
             raise At("learn", message=f"{self.loop}: name the roles that learn")
         if self.record and self.loop != "fit":
             raise At("record", message=f"goes with loop fit, and this one is {self.loop}")
+        if "record" in self.model_fields_set and not self.record:
+            raise At("record", message="names no stage; leave it out, and all before are meant")
         if self.loop in ("play", "assist") and self.learn:
             raise At("learn", message=f"nobody learns in a stage that is {self.loop}")
         return self

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from mores.errors import UserError, did_you_mean
-from mores.scenario.complaints import names_at, problems_of
+from mores.mistakes import names_at
+from mores.scenario.complaints import problems_of
 from mores.scenario.model import Scenario
 from mores.scenario.places import Path, Place, Places, Problem, ScenarioError, said, shown
 from mores.scenario.strict_yaml import parse

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from mores.errors import UserError, did_you_mean
+from mores.errors import said as said
+from mores.errors import shown as shown
 
 Path = tuple[str | int, ...]  # of keys and list positions, from the top of the document
 
@@ -97,31 +99,6 @@ class ScenarioError(UserError):
 def dotted(path: Path) -> str:
     """`claims.0.at`: also how an override names it."""
     return ".".join(shown(part) for part in path)
-
-
-def shown(part: object, most: int = 80) -> str:
-    """Text of the user's on one line: what does not print is escaped, what is long is cut."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(part))
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def said(value: object) -> str:
-    """A value, as a message speaks of it."""
-    match value:
-        case None:
-            return "nothing (null)"
-        case bool():
-            return "true" if value else "false"
-        case int() | float():
-            return f"the number {shown(value, 40)}"
-        case str():
-            return f"the text '{shown(value, 40)}'" if value else "an empty text"
-        case list() | tuple():
-            return "a list"
-        case Mapping():
-            return "a mapping"
-        case _:
-            return shown(value, 40)
 
 
 def problem_at(places: Places, message: str, *path: str | int) -> Problem:

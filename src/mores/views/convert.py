@@ -20,9 +20,16 @@ class NoRenderMode(UserError, TypeError):
 
 def numbers(action: Any, who: str) -> Tensor:
     """An action of one seat as a tensor: what is in it is checked by the table."""
-    array = np.asarray(action)
+    if isinstance(action, Tensor):
+        return action
+    try:
+        array = np.asarray(action)
+    except ValueError:  # rows of different length
+        array = np.asarray(None)
     if array.dtype.kind not in "biuf":
-        raise UserError(f"the action of {who} is a number or an array of numbers, not {action!r}")
+        raise UserError(
+            f"the action of {who} is a number or an array of numbers, not {action!r:.60}"
+        )
     return torch.from_numpy(array.astype(np.float64 if array.dtype.kind == "f" else np.int64))
 
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mores.arguments import names_in
 from mores.errors import UserError
 from mores.game import Game, Player, role_named
 from mores.table import Population, Table
@@ -57,7 +58,7 @@ class OneSeat:
     ) -> None:
         self.game = seats.game_from(game, parameters)
         self.seat = seats.one_seat(self.game, seat)
-        self.measures = tuple(measures)
+        self.measures = tuple(names_in("measures", measures))
         self.table = Table(
             self.game,
             seats.players_from(self.game, players),

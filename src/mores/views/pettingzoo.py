@@ -12,6 +12,7 @@ from gymnasium.utils import seeding
 from jaxtyping import Float
 from pettingzoo import AECEnv, ParallelEnv
 
+from mores.arguments import names_in
 from mores.errors import UserError
 from mores.game import Game, Player, role_named
 from mores.table import Population, Table
@@ -56,7 +57,7 @@ class _Seats:
         within = seats.players_from(self.game, players)
         people = seats.population_from(population)
         self.table = Table(self.game, within, out, 1, rounds, people=people)
-        self.max_cycles, self.measures = max_cycles, tuple(measures)
+        self.max_cycles, self.measures = max_cycles, tuple(names_in("measures", measures))
         self.render_mode = render_mode
         name = game if isinstance(game, str) else type(game).__name__.lower()
         self.metadata = {

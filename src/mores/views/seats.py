@@ -38,12 +38,16 @@ def game_from(game: str | Game[Any], parameters: Mapping[str, Any]) -> Game[Any]
         return registry.make("environment", game, parameters)
     if parameters:
         raise UserError(f"parameters go with a name, not with a ready game: {sorted(parameters)}")
+    if not isinstance(game, Game):
+        raise UserError(f"an environment is a name (see `mores list`) or a game, not {game!r:.60}")
     return game
 
 
 def players_from(game: Game[Any], players: Mapping[str, Player | Made] | None) -> dict[str, Player]:
     """The players named for roles, and the game's baseline for the others."""
     roles = {role.name for role in game.roles}
+    if not isinstance(players, Mapping | None):
+        raise UserError(f"players: a mapping of roles to players, not {players!r:.60}")
     found = dict(game.baseline())
     for role, player in (players or {}).items():
         if role not in roles:
@@ -56,9 +60,9 @@ def players_from(game: Game[Any], players: Mapping[str, Player | Made] | None) -
 
 def population_from(population: Population | Made | None) -> Population | None:
     """A population by kind and parameters, or one that is made already."""
-    if isinstance(population, Mapping):
-        return registry.make("population", *_kind_and_parameters(population, "population"))
-    return population
+    if population is None or isinstance(population, Population):
+        return population
+    return registry.make("population", *_kind_and_parameters(population, "population"))
 
 
 def _kind_and_parameters(made: Made, what: str) -> tuple[str, dict[str, Any]]:
@@ -72,7 +76,7 @@ def one_seat(game: Game[Any], name: str | None) -> Seat:
     """A seat by its name; by default the first seat of the role that has fewest."""
     if name is None:
         return Seat(min(game.roles, key=lambda role: role.count).name, 0)
-    role, _, number = name.rpartition("_")
+    role, _, number = str(name).rpartition("_")
     counts = {role.name: role.count for role in game.roles}
     if role not in counts or not number.isdecimal():
         seats = [Seat(known, 0).name for known in counts]

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mores.arguments import names_in
 from mores.errors import UserError, did_you_mean
 from mores.game import Game, Player
 from mores.table import Population
@@ -81,7 +82,7 @@ class VecEnv(vec_env.VecEnv):
         self.worlds = VectorEnv(
             game, num_envs, seat, rounds, players, population, measures, device, **parameters
         )
-        self._told = ("repaired", *measures)
+        self._told = ("repaired", *names_in("measures", measures))
         self._actions: np.ndarray | None = None
         super().__init__(
             num_envs, self.worlds.single_observation_space, self.worlds.single_action_space

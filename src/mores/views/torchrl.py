@@ -11,6 +11,7 @@ from gymnasium.utils import seeding
 from jaxtyping import Bool
 from torch import Tensor
 
+from mores.arguments import names_in
 from mores.draws import Worlds
 from mores.errors import UserError
 from mores.game import Box, Game, Player
@@ -79,7 +80,10 @@ class TorchRLEnv(EnvBase):
     ) -> None:
         which = Worlds.of(worlds)
         super().__init__(device=device, batch_size=torch.Size([len(which)]))
-        self.game, self.measures = seats.game_from(game, parameters), tuple(measures)
+        self.game, self.measures = (
+            seats.game_from(game, parameters),
+            tuple(names_in("measures", measures)),
+        )
         out = seats.outside_seats(self.game, outside, players)
         self.table = Table(
             self.game,

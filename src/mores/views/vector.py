@@ -12,10 +12,11 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mores.arguments import whole_number
 from mores.errors import UserError
 from mores.game import Game, Player
 from mores.table import Population
-from mores.views.convert import no_options
+from mores.views.convert import no_options, numbers
 from mores.views.one_seat import OneSeat, OwnTurn
 from mores.views.seats import Made
 
@@ -65,6 +66,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
         max_episode_steps: int | None = None,
         **parameters: Any,
     ) -> None:
+        num_envs = whole_number("num_envs", num_envs)
         self._own = OneSeat(
             game, seat, rounds, players, population, measures, num_envs, True, device, parameters
         )
@@ -106,7 +108,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
         dict[str, Any],
     ]:
         """Act in every world (`[world]` or `[world, size]`), and play on to the next own turn."""
-        turn = self._own.act(torch.as_tensor(actions, device=self.device))
+        turn = self._own.act(numbers(actions, self.seat.name).to(self.device))
         info = self._info(turn.repaired)
         if turn.final is not None:
             info |= self._final(turn, turn.final)

@@ -1,0 +1,50 @@
+"""Arguments as they come from Python: whole numbers, lists of names, devices."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection
+from typing import Any
+
+import torch
+
+from mores.errors import UserError, did_you_mean
+
+
+def names_in(what: str, asked: Any, known: Collection[str] | None = None) -> list[str]:
+    """A list of names that are all known, if it is said which are.
+
+    Raises:
+        UserError: it is none, or one of them is not, with the nearest that is.
+    """
+    if isinstance(asked, str) or not isinstance(asked, Collection):
+        shown = f"[{asked!r:.60}]" if isinstance(asked, str) else f"not {asked!r:.60}"
+        raise UserError(f"{what}: a list of names, {shown}")
+    for name in asked:
+        if known is not None and name not in known:
+            raise UserError(f"{what}: there is no {name!r:.60}{did_you_mean(name, known)}")
+    return list(asked)
+
+
+def whole_number(what: str, given: Any, least: int | None = 1) -> int:
+    """A whole number, numpy's as well."""
+    try:
+        if isinstance(given, bool) or (least is not None and given < least):
+            raise TypeError
+        return operator.index(given)
+    except TypeError:
+        bound = "" if least is None else f", at least {least}"
+        raise UserError(f"{what}: a whole number{bound}, not {given!r:.40}") from None
+
+
+def device_of(asked: Any) -> torch.device:
+    """A device that is here."""
+    try:
+        device = torch.device(asked)
+        torch.zeros(1, device=device).tolist()
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError):
+        here = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+        raise UserError(
+            f"there is no device {str(asked)!r:.40}{did_you_mean(asked, here)}"
+        ) from None
+    return device

@@ -1,0 +1,270 @@
+"""What a training left: to be looked at, tested, saved and loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from mores import registry, sealed
+from mores.arguments import device_of, names_in, whole_number
+from mores.draws import Worlds
+from mores.errors import UserError, did_you_mean
+from mores.game import Game, Player
+from mores.play import play_episode
+from mores.table import Population, Table
+
+if TYPE_CHECKING:
+    import xarray
+
+Asked = str | Mapping[str, Any]  # a name, or a mapping with a kind and parameters
+TRAINING, TEST = 0, 1  # numbers of stages, so that their draws differ
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a training left.
+
+    Attributes:
+        game: where it was.
+        players: who played, by role.
+        memory: what they know now, by role.
+        curves: measures at the end of every episode: an xarray Dataset over world and episode, with
+            the replicate of each world; worlds of one replicate share their learners.
+        troubles: learners that stopped because they met a number that is none.
+    """
+
+    game: Game[Any]
+    players: Mapping[str, Player]
+    memory: Mapping[str, Any]
+    curves: xarray.Dataset
+    troubles: tuple[str, ...]
+    _worlds: Worlds
+    _rounds: int
+    _seed: int
+    _people: Population | None
+    _device: torch.device
+
+    def test(
+        self,
+        episodes: int = 1,
+        rounds: int | None = None,
+        search: bool = True,
+        players: Mapping[str, Asked | Player] | None = None,
+        measures: Collection[str] = (),
+        seed: int | None = None,
+    ) -> xarray.Dataset:
+        """Play on without learning, with people and chance that were not trained on.
+
+        Args:
+            episodes: how many.
+            rounds: of an episode; as in training where none is given.
+            search: decide with whatever search players are capable of; learners take the likeliest
+                act, or search as their `search` says. Else they draw, as in training.
+            players: who else plays instead, by role: strangers, say. What their role learned is
+                theirs if their recipe is the same, as in a stage that changes players.
+            measures: which; all, if none is named.
+            seed: of all chance; training's where none is given, so that two tests are alike.
+
+        Returns:
+            Measures at the end of every episode, over world and episode.
+        """
+        episodes = whole_number("episodes", episodes)
+        rounds = self._rounds if rounds is None else whole_number("rounds", rounds)
+        seed = self._seed if seed is None else whole_number("seed", seed, least=None)
+        table = Table(
+            self.game,
+            {**self.players, **seated(players or {})},
+            worlds=self._worlds,
+            rounds=rounds,
+            people=self._people,
+            stage=TEST,
+            device=self._device,
+            learning=(),
+            assisting=search,
+        )
+        table.reset(seed, dict(self.memory))
+        return played(table, episodes, measures_of(table, measures), lambda: None)
+
+    def learned(self, role: str) -> dict[str, Tensor]:
+        """What a role's player learned, by name; tensors lead with the policy.
+
+        Raises:
+            UserError: there is no such role.
+        """
+        if role not in self.players:
+            raise UserError(f"no role {role!r}{did_you_mean(role, self.players)}")
+        return dict(self.players[role].learned(self.memory[role]))
+
+    def save(self, path: str | Path) -> Path:
+        """Write all of it into one file, for `mores.load_trained`: whole, or as it was before.
+
+        Args:
+            path: of the file, a safetensors file; `learners.safetensors`, say.
+
+        Returns:
+            The path.
+
+        Raises:
+            UserError: the disk says no; a class that took part has no name (`mores.register`), or
+                a memory holds what is neither tensor nor plain value.
+        """
+        from mores.run.packing import CannotPack, packed
+
+        path = _path(path)
+        usual = self.game.baseline()
+        named = {r: p for r, p in self.players.items() if r not in usual or usual[r] != p}
+        parts = {
+            "game": registry.described("environment", self.game),
+            "players": {r: registry.described("player", p) for r, p in named.items()},
+            "people": self._people and registry.described("population", self._people),
+        }
+        try:
+            memory = packed(dict(self.memory), self._blank())
+        except CannotPack as error:
+            raise UserError(f"cannot be saved: {error}") from None
+        curves = {name: torch.from_numpy(c.values) for name, c in self.curves.items()}
+        tensors = {
+            "replicate": self._worlds.replicate,
+            "world": self._worlds.world,
+            **{f"curves/{name}": curve for name, curve in curves.items()},
+            **{f"memory/{name}": tensor for name, tensor in memory.tensors.items()},
+        }
+        about = {
+            "format": FORMAT,
+            **parts,
+            "rounds": self._rounds,
+            "seed": self._seed,
+            "troubles": list(self.troubles),
+            "memory": memory.about,
+        }
+        sealed.write(path, tensors, about)
+        return path
+
+    def _blank(self) -> dict[str, Any]:
+        """What players' memories are before anything was played."""
+        table = Table(
+            self.game,
+            self.players,
+            worlds=self._worlds,
+            rounds=self._rounds,
+            people=self._people,
+            stage=TRAINING,
+            device=self._device,
+        )
+        table.reset(self._seed)
+        return dict(table.memory)
+
+
+def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Trained:
+    """What `Trained.save` wrote: its tests come to the same figures as before.
+
+    Args:
+        path: of the file.
+        device: where tensors are to live.
+
+    Raises:
+        UserError: there is no such file, it is damaged, or something else; an environment or
+            player of one's own is not registered here.
+    """
+    from mores.run.packing import CannotPack, Packed, unpacked
+
+    path, device = _path(path), device_of(device)
+    tensors, about = sealed.read(path)
+
+    def below(name: str) -> dict[str, Tensor]:
+        start = f"{name}/"
+        return {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+
+    try:
+        if about["format"] != FORMAT:
+            raise ValueError("another version of mores wrote it")
+        worlds = Worlds(tensors["replicate"], tensors["world"])
+        curves = {name: curve.numpy() for name, curve in below("curves").items()}
+        game = made("environment", about["game"])
+        found = Trained(
+            game,
+            {**game.baseline(), **seated(about["players"])},
+            {},
+            as_dataset(curves, worlds),
+            tuple(about["troubles"]),
+            worlds,
+            about["rounds"],
+            about["seed"],
+            about["people"] and made("population", about["people"]),
+            device,
+        )
+        memory = unpacked(found._blank(), Packed(below("memory"), about["memory"]))
+    except (UserError, CannotPack, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"cannot load {path}: {error}") from None
+    return dataclasses.replace(found, memory=memory)
+
+
+def made(shelf: registry.Shelf, asked: Any) -> Any:
+    """What a name or a mapping with a kind stands for."""
+    if isinstance(asked, str):
+        return registry.make(shelf, asked, {})
+    if not isinstance(asked, Mapping) or not isinstance(asked.get("kind"), str):
+        raise UserError(f"{shelf}: give a name or a mapping with a kind, not {asked!r:.60}")
+    return registry.make(shelf, asked["kind"], {n: v for n, v in asked.items() if n != "kind"})
+
+
+def seated(players: Mapping[str, Asked | Player]) -> dict[str, Player]:
+    """Players by role, made where they are asked for by name."""
+    if not isinstance(players, Mapping):
+        raise UserError(f"players: a mapping of roles to players, not {players!r:.60}")
+    return {r: p if isinstance(p, Player) else made("player", p) for r, p in players.items()}
+
+
+def measures_of(table: Table, asked: Collection[str]) -> list[str]:
+    """Which measures are kept: all, if none is named."""
+    known = table.game.measures(table.state)
+    return names_in("measures", asked, list(known)) or list(known)
+
+
+def played(
+    table: Table, episodes: int, names: list[str], tick: Callable[[], None]
+) -> xarray.Dataset:
+    """Play episodes, and keep measures at the end of each."""
+    kept: dict[str, list[Tensor]] = {name: [] for name in names}
+    for episode in range(episodes):
+        if episode:
+            table.next_episode()
+        now = play_episode(table, names, at=[table.rounds]).measures
+        for name in names:
+            kept[name].append(now[name][:, 0])
+        tick()
+    arrays = {name: torch.stack(values, 1).numpy() for name, values in kept.items()}
+    return as_dataset(arrays, table.worlds)
+
+
+def as_dataset(
+    arrays: Mapping[str, Shaped[np.ndarray, "world episode *number"]], worlds: Worlds
+) -> xarray.Dataset:
+    """Measures over world and episode, with the replicate of each world."""
+    import xarray
+
+    data = {
+        name: (("world", "episode", f"{name}_number")[: array.ndim], array)
+        for name, array in arrays.items()
+    }
+    episodes = next(iter(arrays.values())).shape[1]
+    coordinates = {
+        "replicate": ("world", worlds.replicate.numpy()),
+        "episode": range(episodes),
+    }
+    return xarray.Dataset(data, coordinates)
+
+
+def _path(given: Any) -> Path:
+    """Where a file is to be."""
+    if not isinstance(given, (str, Path)) or not Path(given).name:
+        raise UserError(f"the path of a file is needed, not {given!r:.60}")
+    return Path(given)

@@ -1,0 +1,105 @@
+"""Batches made by hand, and lessons of recipes of one's own: what does not fit together is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from mores import make_player, register, train
+from mores.agents.learners.answers import Answers
+from mores.agents.learners.batch import FeedbackBatch
+from mores.agents.learners.lesson import Lesson
+from mores.agents.learners.objective import Objective, Weighted
+from mores.agents.learners.terms import nll
+from mores.errors import UserError
+from tests.learners.term_batches import example
+
+P, S, T = 2, 4, 3
+
+
+def batch(**fields: Any) -> FeedbackBatch:
+    """A batch with some fields as somebody may give them: tests look at types when it is made."""
+    made = FeedbackBatch(
+        torch.zeros(P, S, T, 5), torch.zeros(P, S, T).long(), torch.ones(P, S, T).bool()
+    )
+    for name, field in fields.items():
+        object.__setattr__(made, name, field)
+    return made
+
+
+def test_a_batch_that_fits_is_itself() -> None:
+    _, whole = example()
+    assert whole.checked() is whole
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"acted": torch.zeros(P, S)}, r"acted is \[2, 4\], and must begin as mask, \[2, 4, 3\]"),
+        (
+            {"mask": torch.ones(P, S, T)},
+            r"mask is float32 \[2, 4, 3\], and must be Bool\[policy, sample, step\]",
+        ),
+        ({"advantage": torch.zeros(P, S)}, r"advantage is .*must be Float\[policy, sample, step\]"),
+        (
+            {
+                "legal": torch.ones(P, S, T, 3).bool(),
+                "reference_logits": torch.zeros(P, S, T, 4),
+            },
+            r"reference_logits is float32 \[2, 4, 3, 4\], and must be Float\[.*option\]",
+        ),
+        ({"kl_baseline": 1.0}, r"kl_baseline is a float, and must be Float\[policy\]"),
+        ({"step_weight": torch.full((P, S, T), torch.nan)}, "step_weight must be finite"),
+        ({"pairs": torch.tensor([[[0, 4]], [[0, 1]]])}, "pairs names samples 0 to 3, or -1"),
+    ],
+)
+def test_what_does_not_fit_is_told(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        batch(**fields).checked()
+
+
+def test_padding_may_weigh_anything() -> None:
+    mask = torch.ones(P, S, T).bool()
+    mask[:, :, -1] = False
+    weight = torch.where(mask, 1.0, torch.nan)
+    batch(mask=mask, step_weight=weight).checked()
+
+
+def test_samples_that_there_are_not() -> None:
+    with pytest.raises(UserError, match="samples are numbered 0 to 3"):
+        batch().take(torch.tensor([[4], [0]]))
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_a_weight_is_finite(wrong: float) -> None:
+    with pytest.raises(UserError, match="the weight of nll must be finite"):
+        Weighted(nll, wrong)
+
+
+class Wayward(Answers):
+    """A recipe with a mistake in its lesson."""
+
+    asked_on: str = "plain"
+    cut: int = 0
+
+    def lesson(self, batches: Any, memory: Any) -> Lesson:
+        grouped = self.grouped(batches, memory)
+        for one in grouped.values():
+            object.__setattr__(one, "desirable", torch.ones_like(one.mask[:, self.cut :, 0]))
+        return Lesson(grouped, Objective((Weighted(nll, on=self.asked_on),)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"asked_on": "judgd"}, "Wayward.lesson: no view 'judgd'; did you mean 'judged'?"),
+        ({"cut": 1}, r"Wayward.lesson, phase answer: desirable is bool \[1, 7\], and must be Bool"),
+    ],
+)
+def test_lessons_are_looked_at_before_the_first_step(settings: dict[str, Any], said: str) -> None:
+    register("player", "wayward", Wayward)
+    player = make_player("wayward", **settings)
+    with pytest.raises(UserError, match=said.replace("?", r"\?")):
+        train("requests", {"assistant": player}, episodes=1, rounds=6)
