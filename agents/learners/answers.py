@@ -11,7 +11,7 @@ import dataclasses
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
@@ -55,6 +55,14 @@ class Answers(Improving):
         """When every world has completed an episode."""
         return bool(rollout.complete.all())
 
+    def sound(self, memory: Memory) -> Bool[Tensor, " policy"]:
+        """The same of what principals said, where that is an answer's score."""
+        fine, said = super().sound(memory), told(memory).get("reward")
+        if said is None or self.aggregate == "reward":
+            return fine
+        real = gathered_real(memory).any(-1)
+        return fine & (said.isfinite().all(-1) | ~real).all(1)
+
     def grouped(
         self, batches: dict[str, FeedbackBatch], memory: Memory
     ) -> dict[str, FeedbackBatch]:
@@ -71,11 +79,7 @@ class Answers(Improving):
     def paid(self, memory: Memory) -> Float[Tensor, "policy sample"]:
         """What each answer earned, discounted from its start."""
         pay = paid(memory)["reward"]
-        rollout, seats = memory.learned.rollout, memory.learned.seats
-        played = rollout.real[: pay.shape[-1]]
-        real = seats.by_policy(
-            played[..., None].expand(*played.shape, seats.shape[1]).movedim(0, 2)
-        )
+        real = gathered_real(memory)
         # Discounted by a table of powers: torch's pow differs between vector lanes and tails.
         powers = pay.new_tensor([self.discount**t for t in range(pay.shape[-1])])
         since = (real.cumsum(-1) - 1).clamp(min=0)  # rounds since the answer's first
@@ -113,6 +117,13 @@ class Answers(Improving):
             memory.make.stack, memory.make.role.sees, pupil.reference, phase, batch, (PLAIN,)
         )[PLAIN]
         return batch.replace(reference_logp=out.logp, reference_logits=out.logits)
+
+
+def gathered_real(memory: Memory) -> Bool[Tensor, "policy sample round"]:
+    """Which rounds each answer was given in."""
+    rollout, seats = memory.learned.rollout, memory.learned.seats
+    played = rollout.real[: int(rollout.count), :, None].expand(-1, -1, seats.shape[1])
+    return seats.by_policy(played.movedim(0, 2))
 
 
 def only(batches: dict[str, FeedbackBatch], recipe: str) -> tuple[str, FeedbackBatch]:

@@ -132,7 +132,8 @@ class Learner(Player):
         return dataclasses.replace(memory, make=make)
 
     def move_on(self, memory: Memory) -> Memory:
-        """Drop rounds that were not yet learned from: they were another stage's."""
+        """Drop rounds that were not yet learned from, and count updates anew: another stage's."""
+        memory.learned.pupil.updates.zero_()
         rollout = memory.learned.rollout
         rollout.clear(torch.zeros_like(rollout.carry), whole=False)
         rollout.fresh.fill_(True)
@@ -222,13 +223,14 @@ class Learner(Player):
         return Act(head.to_world(acted), dataclasses.replace(memory, carry=carry, last=last))
 
     def learned(self, memory: Memory) -> Mapping[str, Tensor]:
-        """Parameters by name, whose they are, and who has stopped."""
+        """Parameters by name, whose they are, who has stopped, who made how many updates."""
         learned = memory.learned
         return {
             **learned.pupil.parameters,
             "replicate": learned.seats.replicate,
             "number": learned.seats.number,
             "stopped": learned.pupil.stopped,
+            "updates": learned.pupil.updates,
         }
 
     def troubles(self, memory: Memory) -> list[str]:

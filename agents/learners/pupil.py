@@ -29,6 +29,7 @@ class Pupil:
         moments: of the optimiser.
         active: policies that go on learning; one that met a number that is none has stopped.
         stopped: the round of training in which it did, -1 if it did not.
+        updates: steps that each has made since the stage began.
     """
 
     grows: ClassVar[tuple[str, ...]] = ("reference",)  # with a recipe that takes over
@@ -38,6 +39,7 @@ class Pupil:
     moments: AdamState
     active: Bool[Tensor, " policy"]
     stopped: Int[Tensor, " policy"]
+    updates: Int[Tensor, " policy"]
 
     @staticmethod
     def of(parameters: Parameters, refers: bool) -> Pupil:
@@ -49,6 +51,7 @@ class Pupil:
             Adam().start(parameters),
             torch.ones(len(first), dtype=torch.bool, device=first.device),
             torch.full((len(first),), -1, dtype=torch.int64, device=first.device),
+            torch.zeros(len(first), dtype=torch.int64, device=first.device),
         )
 
     def stop(self, wrong: Bool[Tensor, " policy"], now: Int[Tensor, ""]) -> None:
@@ -115,6 +118,7 @@ def descend(
     sound = torch.isfinite(loss)
     update = how.adam.step(pupil.parameters, gradients, pupil.moments, pupil.active & sound)
     pupil.stop(~(update.finite & sound), now)
+    pupil.updates.add_(pupil.active)
     return loss
 
 

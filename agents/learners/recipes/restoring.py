@@ -92,6 +92,10 @@ class Restoring(Fitting):
             with torch.no_grad():
                 return downstream(parameters)
 
+        memory.learned.rounds.add_(1)
+        with torch.no_grad():
+            losses = alignment(pupil.parameters), downstream(pupil.parameters)
+        pupil.stop(~(losses[0].isfinite() & losses[1].isfinite()), memory.learned.rounds)
         plan = Plan(self.allowed, self.step_share, min(5, self.steps), self.steps)
         found = recover(
             pupil.parameters,
@@ -101,7 +105,8 @@ class Restoring(Fitting):
             measured,
             plan,
         )
-        memory.learned.rounds.add_(1)
+        if self.steps:
+            pupil.updates.add_(pupil.active)
         weights = found.weights
         if self.choice == "random":
             weights = self._at_random(memory, weights, draws)
