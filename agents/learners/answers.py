@@ -23,8 +23,9 @@ from mores.agents.learners.lesson import asked
 from mores.agents.learners.memory import Memory
 from mores.agents.learners.objective import PLAIN
 from mores.agents.learners.rollout import Rollout
+from mores.agents.learners.seats import policy_numbers
 from mores.errors import UserError
-from mores.game import Outcome
+from mores.game import Outcome, Role
 
 Aggregate = Literal["reward", "sum", "normalise_then_sum", "log_sigmoid", "minimum"]
 
@@ -33,6 +34,7 @@ class Answers(Improving):
     """Learns when every world has completed an episode."""
 
     whole: ClassVar[bool] = True
+    compares: ClassVar[bool] = False  # learns nothing from a group of one
 
     epochs: int = Field(default=1, ge=1, le=1000, description="passes over what was gathered")
     discount: Share01 = Field(default=1.0, description="of the next round's reward")
@@ -50,6 +52,18 @@ class Answers(Improving):
     def room(self) -> int:
         """Some; more is made when it is needed."""
         return 16
+
+    def in_vain(self, role: Role, rounds: int, worlds: int) -> str:
+        """Where nothing is compared."""
+        numbers = torch.tensor(policy_numbers(role.count, self.share, self.groups))
+        answers = int(numbers.bincount().min()) * (worlds if self.group == "replicate" else 1)
+        if not self.compares or answers > 1:
+            return ""
+        return (
+            f"it compares the answers of a group, and with share: {self.share} and group: "
+            f"{self.group} a group is one answer: let seats share a policy (share: role), or "
+            "compare over several worlds (group: replicate)"
+        )
 
     def ready(self, rollout: Rollout, outcome: Outcome) -> bool:
         """When every world has completed an episode."""

@@ -243,6 +243,11 @@ class Learner(Player):
             for policy in (~learned.pupil.active).nonzero()[:, 0].tolist()
         ]
 
+    @property
+    def still(self) -> bool:
+        """Where nothing moves its policies."""
+        return self.learning_rate == 0
+
     # --- for recipes ----------------------------------------------------------------------------
 
     @property

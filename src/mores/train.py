@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import json
 import sys
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,8 @@ class Trained:
         memory: what they know now, by role.
         curves: measures at the end of every episode: an xarray Dataset over world and episode, with
             the replicate of each world; worlds of one replicate share their learners.
-        troubles: learners that stopped because they met a number that is none.
+        troubles: learners that stopped because they met a number that is none, or that never
+            learned anything.
     """
 
     game: Game[Any]
@@ -159,7 +161,8 @@ def train(
         progress: show a bar; by default where somebody looks at the terminal.
 
     Raises:
-        UserError: unknown names or wrong parameters; nobody in the named roles can learn.
+        UserError: unknown names or wrong parameters; nobody in the named roles can learn, or
+            somebody never would, such as PPO with a `horizon` longer than all rounds together.
     """
     counts = {"episodes": episodes, "rounds": rounds, "replicates": replicates, "worlds": worlds}
     for name, count in counts.items():
@@ -190,11 +193,16 @@ def train(
                 "stages of loop fit"
             )
         raise UserError(f"nobody learns from reward here: {', '.join(sorted(seated))} do not")
+    _check_teachable(table, episodes, worlds)
     table.reset(seed)
     names = _names(made, table, measures)
     with _bar(episodes, progress) as tick:
         curves = _played(table, episodes, names, tick)
     troubles = [line for r, p in table.players.items() for line in p.troubles(table.memory[r])]
+    for role in () if troubles else table.learners:
+        if line := _untaught(role, table.players[role], table.memory[role]):
+            warnings.warn(line, stacklevel=2)
+            troubles.append(line)
     return Trained(
         made,
         table.players,
@@ -207,6 +215,30 @@ def train(
         people,
         table.device,
     )
+
+
+def _check_teachable(table: Table, episodes: int, worlds: int) -> None:
+    """See that those who are to learn can in so many episodes.
+
+    Raises:
+        UserError: it is certain that somebody would not.
+    """
+    if short := table.game.too_short(table.rounds):
+        raise UserError(f"rounds: {short}")
+    for role in table.learners:
+        player = table.players[role]
+        vain = player.in_vain(table.roles[role], episodes * table.rounds, worlds)
+        if vain and not player.still:
+            raise UserError(f"{role}: would learn nothing: {vain}")
+
+
+def _untaught(role: str, player: Player, memory: Any) -> str:
+    """That nobody in a role learned anything, although they were to, as far as its player says."""
+    counts = [t for n, t in player.learned(memory).items() if n.split("/")[-1] == "updates"]
+    if not counts or player.still or any(bool((made > 0).any()) for made in counts):
+        return ""
+    why = player.waits(memory)
+    return f"{role}: nobody learned anything{f': {why}' if why else ''}"
 
 
 def _made(shelf: Any, asked: Asked) -> Any:

@@ -48,6 +48,11 @@ class Restoring(Fitting):
     )
     steps: int = Field(default=50, ge=0, le=100_000, description="steps of a pass; 0: none")
 
+    @property
+    def still(self) -> bool:
+        """It has no learning rate, but steps."""
+        return self.steps == 0
+
     def take_over(self, memory: Memory, fresh: Memory) -> Memory:
         """Keep what the predecessor began from: that is what is restored.
 
