@@ -165,6 +165,7 @@ class Learner(Player):
         draws: Draws,
     ) -> Act:
         """Draw from the policies."""
+        check_role(memory, seen)
         return self._decide(phase, seen, legal, memory, draws, self.temperature)
 
     def assist(
@@ -176,6 +177,7 @@ class Learner(Player):
         draws: Draws,
     ) -> Act:
         """Do what `search` says: the likeliest, or what a search finds."""
+        check_role(memory, seen)
         if self.search == "greedy" or not isinstance(phase.acts[memory.make.role.name], Discrete):
             return self._decide(phase, seen, legal, memory, draws, 0.0)
         with torch.no_grad():
@@ -193,11 +195,6 @@ class Learner(Player):
         temperature: float,
     ) -> Act:
         stack, seats = memory.make.stack, memory.learned.seats
-        if seen.shape[-1] != stack.sees:
-            raise UserError(
-                f"{memory.make.role.name} learned to see {stack.sees} numbers, and sees "
-                f"{seen.shape[-1]} here: stages of a learner show it the same"
-            )
         parameters, head = memory.learned.pupil.parameters, stack.heads[phase.name]
         raw, value, carry = stack.act(
             parameters, phase.name, seats.by_policy(seen), seats.by_policy(memory.carry)
@@ -304,6 +301,25 @@ class Learner(Player):
         pupil.stopped.copy_(before.pupil.stopped)
         new.rounds.copy_(before.rounds)
         return fresh
+
+
+def check_role(memory: Memory, seen: Tensor) -> None:
+    """See that policies are at the seats that they were made for.
+
+    Raises:
+        UserError: another stage has other seats, or shows them something else.
+    """
+    role, seats, sees = memory.make.role.name, memory.learned.seats.shape[1], memory.make.stack.sees
+    if seen.shape[1] != seats:
+        raise UserError(
+            f"{role} had {seats} seats when its learner began, and has {seen.shape[1]} here: "
+            "stages of a learner have as many"
+        )
+    if seen.shape[-1] != sees:
+        raise UserError(
+            f"{role} learned to see {sees} numbers, and sees {seen.shape[-1]} here: stages of a "
+            "learner show it the same"
+        )
 
 
 def _shape(tensor: Tensor | None) -> str:

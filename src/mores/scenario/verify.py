@@ -256,8 +256,8 @@ def _measured(
             try:
                 players[role.name].start(role, game.phases, draws.within(role.name))
             except UserError as error:
-                message = shown(error, 300)
-                problems.append(cell.origin.problem(("players", role.name), message))
+                origin = cell.asked(built.stages.index(staged)).origin
+                problems.append(origin.part(("players", role.name), shown(error, 300)))
     try:
         return game.measures(game.reset(draws.within("game"), start))
     except UserError as error:

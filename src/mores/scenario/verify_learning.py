@@ -95,7 +95,7 @@ def in_vain(
         if vain:
             where = "" if cell.arm == ONLY_ARM else f" of {cell.arm}"
             message = f"learns nothing in stage {stage.name}{where}: {vain}"
-            problems.append(cell.asked(number).origin.problem(("players", role), message))
+            problems.append(cell.asked(number).origin.part(("players", role), message))
     return problems
 
 
@@ -112,6 +112,9 @@ def fitted(places: Places, built: Built, number: int) -> list[Problem]:
             message = f"{role} has not played yet: there is no record to learn from"
             problems.append(problem_at(places, message, "stages", number, "learn", i))
         elif len(sights) > 1:
-            message = f"{role} sees something else in different stages: one record cannot have both"
+            message = (
+                f"{role} has other seats, or sees something else, in different stages: one record "
+                "cannot have both"
+            )
             problems.append(problem_at(places, message, "stages", number, "learn", i))
     return problems
