@@ -65,7 +65,7 @@ def _checked(tmp_path, text):
         (ANSWERS, "kind: dpo", "kind: dpo, share: agent",
          "dpo learns from preferences between answers of one policy, and here seats 2i and 2i + 1"),
         (ANSWERS.replace("requests}", "requests, error_rates: [0.1, 0.1, 0.1]}"), "kind: dpo",
-         "kind: dpo, robust: true, annotators: 2", "annotators: 2 would have numbers 0 to 1"),
+         "kind: dpo, robust: true, annotators: 2", "annotators: 2 are numbered 0 to 1, not 0 to 2"),
         # what does not go on, or does not fit
         (ANSWERS, "kind: dpo", "kind: restoring", "restoring gives back what a stage before"),
         (ANSWERS, TEST, f"{TEST}, players: {{players.assistant.network.hidden: [5]}}",

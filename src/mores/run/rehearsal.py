@@ -39,8 +39,11 @@ def check(loaded: Loaded) -> tuple[Cell, ...]:
     alike: set[str] = set()
     with one_thread():
         for cell in cells:
-            if _like(cell) not in alike and len(alike) < MOST_CELLS:
-                alike.add(_like(cell))
+            if not any(stage.learn or stage.loop == "assist" for stage in cell.stages):
+                continue
+            like = _like(cell)
+            if like not in alike and len(alike) < MOST_CELLS:
+                alike.add(like)
                 problems += _untrained(cell) or rehearsed(cell, loaded)
     if problems:
         alone = {problem.message: problem for problem in reversed(problems)}  # the first of each
@@ -108,7 +111,7 @@ def _untrained(cell: Cell) -> list[Problem]:
 
 
 def _shortened(cell: Cell) -> Cell | None:
-    """The cell with an episode or two of each stage; None where nobody learns or searches.
+    """The cell with an episode or two of each stage; None where nobody plays in what is left.
 
     Of an episode that is cut off nobody may have been told anything: nobody learns in it, and what
     would be learned from its record is left out with all that follows.
@@ -127,8 +130,7 @@ def _shortened(cell: Cell) -> Cell | None:
             if stage.loop == "improve":
                 changes |= {"loop": "play", "learn": []}
         stages.append(stage.model_copy(update=changes))
-    played = [stage for stage in stages if stage.loop != "fit"]
-    if not played or not any(stage.learn or stage.loop == "assist" for stage in cell.stages):
+    if all(stage.loop == "fit" for stage in stages):
         return None
     return dataclasses.replace(cell, stages=tuple(stages))
 
