@@ -133,11 +133,13 @@ class Learner(Player):
 
     def move_on(self, memory: Memory) -> Memory:
         """Drop rounds that were not yet learned from, and count updates anew: another stage's."""
-        memory.learned.pupil.updates.zero_()
-        rollout = memory.learned.rollout
+        learned = memory.learned
+        none = torch.zeros_like(learned.pupil.updates)  # what a training left keeps its own count
+        pupil = dataclasses.replace(learned.pupil, updates=none)
+        rollout = learned.rollout
         rollout.clear(torch.zeros_like(rollout.carry), whole=False)
         rollout.fresh.fill_(True)
-        return memory
+        return kept_as(memory, dataclasses.replace(learned, pupil=pupil))
 
     def join(self, memory: Memory, other: Memory) -> Memory:
         """With `share: replicate`, have the policies of another role at which this learner sits.
