@@ -61,8 +61,7 @@ class Requests(Game[State]):
     """Seats that answer a request word by word, and are told what others think of the answers.
 
     Description:
-        All seats of a world answer the same request, each on its own. A round is one word. What is
-        said of the answers is said once they are complete.
+        All seats of a world answer one request, a word a round. They are spoken of once complete.
 
     Roles:
         assistant (`answers`).
@@ -116,9 +115,8 @@ class Requests(Game[State]):
         See the fields: each has its range and meaning.
 
     References:
-        A world of our own. Learners that meet here come from: rewards and demonstrations (GRAO,
-        arXiv 2508.07750), judgements (CUT, arXiv 2312.14591), a teacher (ADPA, arXiv 2502.17927),
-        preferences (DPO, arXiv 2305.18290). None of these papers describes this world.
+        A world of our own. Learners that meet here: GRAO (arXiv 2508.07750), CUT (2312.14591), ADPA
+        (2502.17927), DPO (2305.18290). None of these papers describes this world.
     """
 
     traits: ClassVar[Mapping[str, object]] = {
@@ -260,15 +258,14 @@ class Requests(Game[State]):
         request = draws.normal("request", 1, self.features)[:, 0]
         task = self.tasks(draws)
         harm = rules.likings(task.harm, request)
-        shape = (draws.worlds, self.answers)
-        steps = request.new_zeros(*shape, self.length)
+        steps = request.new_zeros(draws.worlds, self.answers, self.length)
         return State(
             request=request,
             liking=rules.likings(task.tastes, request),
             inappropriate=rules.highest(harm, self.inappropriate_words),
             said=torch.full_like(steps, UNSAID, dtype=torch.int64),
             spoken=torch.zeros(draws.worlds, dtype=torch.int64, device=draws.device),
-            judgement=request.new_zeros(*shape, self.words),
+            judgement=request.new_zeros(*steps.shape[:2], self.words),
             flags=steps,
         )
 
@@ -384,6 +381,11 @@ class Requests(Game[State]):
                 share, seats, self.length, self.detection, rounds
             )
         return found
+
+    def too_short(self, rounds: int) -> str:
+        """Of an answer that is cut off nothing is said."""
+        shorter = f"{rounds} is shorter than an answer, length {self.length}"
+        return shorter if rounds < self.length else ""
 
     def baseline(self) -> Mapping[str, Player]:
         """Assistants that say anything."""

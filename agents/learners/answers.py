@@ -11,7 +11,7 @@ import dataclasses
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
@@ -23,8 +23,9 @@ from mores.agents.learners.lesson import asked
 from mores.agents.learners.memory import Memory
 from mores.agents.learners.objective import PLAIN
 from mores.agents.learners.rollout import Rollout
+from mores.agents.learners.seats import policy_numbers
 from mores.errors import UserError
-from mores.game import Outcome
+from mores.game import Outcome, Role
 
 Aggregate = Literal["reward", "sum", "normalise_then_sum", "log_sigmoid", "minimum"]
 
@@ -33,6 +34,7 @@ class Answers(Improving):
     """Learns when every world has completed an episode."""
 
     whole: ClassVar[bool] = True
+    compares: ClassVar[bool] = False  # learns nothing from a group of one
 
     epochs: int = Field(default=1, ge=1, le=1000, description="passes over what was gathered")
     discount: Share01 = Field(default=1.0, description="of the next round's reward")
@@ -51,9 +53,29 @@ class Answers(Improving):
         """Some; more is made when it is needed."""
         return 16
 
+    def in_vain(self, role: Role, rounds: int, worlds: int) -> str:
+        """Where nothing is compared."""
+        numbers = torch.tensor(policy_numbers(role.count, self.share, self.groups))
+        answers = int(numbers.bincount().min()) * (worlds if self.group == "replicate" else 1)
+        if not self.compares or answers > 1:
+            return ""
+        return (
+            f"it compares the answers of a group, and with share: {self.share} and group: "
+            f"{self.group} a group is one answer: let seats share a policy (share: role), or "
+            "compare over several worlds (group: replicate)"
+        )
+
     def ready(self, rollout: Rollout, outcome: Outcome) -> bool:
         """When every world has completed an episode."""
         return bool(rollout.complete.all())
+
+    def sound(self, memory: Memory) -> Bool[Tensor, " policy"]:
+        """The same of what principals said, where that is an answer's score."""
+        fine, said = super().sound(memory), told(memory).get("reward")
+        if said is None or self.aggregate == "reward":
+            return fine
+        real = gathered_real(memory).any(-1)
+        return fine & (said.isfinite().all(-1) | ~real).all(1)
 
     def grouped(
         self, batches: dict[str, FeedbackBatch], memory: Memory
@@ -71,11 +93,7 @@ class Answers(Improving):
     def paid(self, memory: Memory) -> Float[Tensor, "policy sample"]:
         """What each answer earned, discounted from its start."""
         pay = paid(memory)["reward"]
-        rollout, seats = memory.learned.rollout, memory.learned.seats
-        played = rollout.real[: pay.shape[-1]]
-        real = seats.by_policy(
-            played[..., None].expand(*played.shape, seats.shape[1]).movedim(0, 2)
-        )
+        real = gathered_real(memory)
         # Discounted by a table of powers: torch's pow differs between vector lanes and tails.
         powers = pay.new_tensor([self.discount**t for t in range(pay.shape[-1])])
         since = (real.cumsum(-1) - 1).clamp(min=0)  # rounds since the answer's first
@@ -113,6 +131,13 @@ class Answers(Improving):
             memory.make.stack, memory.make.role.sees, pupil.reference, phase, batch, (PLAIN,)
         )[PLAIN]
         return batch.replace(reference_logp=out.logp, reference_logits=out.logits)
+
+
+def gathered_real(memory: Memory) -> Bool[Tensor, "policy sample round"]:
+    """Which rounds each answer was given in."""
+    rollout, seats = memory.learned.rollout, memory.learned.seats
+    played = rollout.real[: int(rollout.count), :, None].expand(-1, -1, seats.shape[1])
+    return seats.by_policy(played.movedim(0, 2))
 
 
 def only(batches: dict[str, FeedbackBatch], recipe: str) -> tuple[str, FeedbackBatch]:

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from typing import Annotated
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 from pydantic import Field
 from torch import Tensor
 
@@ -59,6 +59,7 @@ class Improving(Learner):
         if not self.ready(rollout, outcome):
             return memory
         with torch.no_grad():
+            learned.pupil.stop(~self.sound(memory), learned.rounds)
             batches = gathered(memory)
             lesson = self.lesson(batches, memory)
         if int(learned.rounds) == int(rollout.count):  # the first
@@ -66,6 +67,16 @@ class Improving(Learner):
         teach(self, memory, lesson, draws, self.epochs, self.minibatches)
         rollout.clear(memory.carry, self.whole)
         return memory
+
+    def sound(self, memory: Memory) -> Bool[Tensor, " policy"]:
+        """Policies to which all that was paid is a number.
+
+        Not every lesson would notice: whose answer is the best of its group may still be told.
+        """
+        learned, count = memory.learned, int(memory.learned.rollout.count)
+        real = learned.rollout.real[:count, :, None]
+        pay = torch.where(real, learned.rollout.reward[:count], 0.0)
+        return learned.seats.by_policy(pay.movedim(0, 2)).isfinite().flatten(1).all(1)
 
     def _ahead(self, memory: Memory, outcome: Outcome) -> Tensor | None:
         """What the value head expects of the sight after the round, where that is needed."""

@@ -156,11 +156,14 @@ class Learner(Player):
         return dataclasses.replace(memory, make=make)
 
     def move_on(self, memory: Memory) -> Memory:
-        """Drop rounds that were not yet learned from: they were another stage's."""
-        rollout = memory.learned.rollout
+        """Drop rounds that were not yet learned from, and count updates anew: another stage's."""
+        learned = memory.learned
+        none = torch.zeros_like(learned.pupil.updates)  # what a training left keeps its own count
+        pupil = dataclasses.replace(learned.pupil, updates=none)
+        rollout = learned.rollout
         rollout.clear(torch.zeros_like(rollout.carry), whole=False)
         rollout.fresh.fill_(True)
-        return memory
+        return kept_as(memory, dataclasses.replace(learned, pupil=pupil))
 
     def join(self, memory: Memory, other: Memory) -> Memory:
         """With `share: replicate`, have the policies of another role at which this learner sits.
@@ -188,6 +191,7 @@ class Learner(Player):
         draws: Draws,
     ) -> Act:
         """Draw from the policies."""
+        check_role(memory, seen)
         return self._decide(phase, seen, legal, memory, draws, self.temperature)
 
     def assist(
@@ -199,6 +203,7 @@ class Learner(Player):
         draws: Draws,
     ) -> Act:
         """Do what `search` says: the likeliest, or what a search finds."""
+        check_role(memory, seen)
         if self.search == "greedy" or not isinstance(phase.acts[memory.make.role.name], Discrete):
             return self._decide(phase, seen, legal, memory, draws, 0.0)
         with torch.no_grad():
@@ -216,11 +221,6 @@ class Learner(Player):
         temperature: float,
     ) -> Act:
         stack, seats = memory.make.stack, memory.learned.seats
-        if seen.shape[-1] != stack.sees:
-            raise UserError(
-                f"{memory.make.role.name} learned to see {stack.sees} numbers, and sees "
-                f"{seen.shape[-1]} here: stages of a learner show it the same"
-            )
         parameters, head = memory.learned.pupil.parameters, stack.heads[phase.name]
         raw, value, carry = stack.act(
             parameters, phase.name, seats.by_policy(seen), seats.by_policy(memory.carry)
@@ -246,13 +246,14 @@ class Learner(Player):
         return Act(head.to_world(acted), dataclasses.replace(memory, carry=carry, last=last))
 
     def learned(self, memory: Memory) -> Mapping[str, Tensor]:
-        """Parameters by name, whose they are, and who has stopped."""
+        """Parameters by name, whose they are, who has stopped, who made how many updates."""
         learned = memory.learned
         return {
             **learned.pupil.parameters,
             "replicate": learned.seats.replicate,
             "number": learned.seats.number,
             "stopped": learned.pupil.stopped,
+            "updates": learned.pupil.updates,
         }
 
     def troubles(self, memory: Memory) -> list[str]:
@@ -264,6 +265,11 @@ class Learner(Player):
             f"{int(learned.pupil.stopped[policy])} of its training"
             for policy in (~learned.pupil.active).nonzero()[:, 0].tolist()
         ]
+
+    @property
+    def still(self) -> bool:
+        """Where nothing moves its policies."""
+        return self.learning_rate == 0
 
     # --- for recipes ----------------------------------------------------------------------------
 
@@ -343,6 +349,25 @@ class Learner(Player):
         pupil.stopped.copy_(before.pupil.stopped)
         new.rounds.copy_(before.rounds)
         return fresh
+
+
+def check_role(memory: Memory, seen: Tensor) -> None:
+    """See that policies are at the seats that they were made for.
+
+    Raises:
+        UserError: another stage has other seats, or shows them something else.
+    """
+    role, seats, sees = memory.make.role.name, memory.learned.seats.shape[1], memory.make.stack.sees
+    if seen.shape[1] != seats:
+        raise UserError(
+            f"{role} had {seats} seats when its learner began, and has {seen.shape[1]} here: "
+            "stages of a learner have as many"
+        )
+    if seen.shape[-1] != sees:
+        raise UserError(
+            f"{role} learned to see {sees} numbers, and sees {seen.shape[-1]} here: stages of a "
+            "learner show it the same"
+        )
 
 
 def _shape(tensor: Tensor | None) -> str:

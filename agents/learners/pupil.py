@@ -61,6 +61,7 @@ class Pupil:
         moments: of the optimiser.
         active: policies that go on learning; one that met a number that is none has stopped.
         stopped: the round of training in which it did, -1 if it did not.
+        updates: steps that each has made since the stage began.
     """
 
     grows: ClassVar[tuple[str, ...]] = ("reference",)  # with a recipe that takes over
@@ -71,6 +72,7 @@ class Pupil:
     moments: AdamState
     active: Bool[Tensor, " policy"]
     stopped: Int[Tensor, " policy"]
+    updates: Int[Tensor, " policy"]
 
     @staticmethod
     def of(parameters: Parameters, refers: bool) -> Pupil:
@@ -84,6 +86,7 @@ class Pupil:
             Adam().start({ALL: numbers}),
             torch.ones(policies, dtype=torch.bool, device=device),
             torch.full((policies,), -1, dtype=torch.int64, device=device),
+            torch.zeros(policies, dtype=torch.int64, device=device),
         )
 
     @functools.cached_property
@@ -159,6 +162,7 @@ def descend(
         {ALL: pupil.numbers}, {ALL: gradient}, pupil.moments, pupil.active & sound
     )
     pupil.stop(~(update.finite & sound), now)
+    pupil.updates.add_(pupil.active)
     return loss
 
 

@@ -57,10 +57,28 @@ class Record:
         Raises:
             UserError: nobody preferred anything.
         """
+        if self.own.pairs is None and self.own.desirable is not None:
+            raise UserError(
+                f"{recipe} learns from preferences between answers of one policy, and here seats "
+                "2i and 2i + 1, of which one is preferred, do not share one: share: role"
+            )
         if self.own.pairs is None:
             raise UserError(
                 f"{recipe} learns from preferences, and in the stages before there were none "
-                "(feedback `preferred`, between seats that share a policy)"
+                "(feedback `preferred`)"
+            )
+        return self.own
+
+    def wanted(self, recipe: str) -> FeedbackBatch:
+        """Own samples of which it is known whether they were wanted.
+
+        Raises:
+            UserError: nobody said.
+        """
+        if self.own.desirable is None:
+            raise UserError(
+                f"{recipe} learns from what was wanted and what was not, and in the stages before "
+                "nobody said (feedback `preferred`)"
             )
         return self.own
 
@@ -70,7 +88,11 @@ class Record:
         Raises:
             UserError: nothing was.
         """
-        self.own.need("judgement", f"{recipe}, which learns from judgements,")
+        if self.own.judgement is None:
+            raise UserError(
+                f"{recipe} learns from judgements, and in the stages before there were none "
+                "(feedback `judgement`)"
+            )
         return self.own
 
 
@@ -86,8 +108,14 @@ def read(experience: Experience, memory: Memory) -> Record:
         raise UserError(
             f"{memory.make.role.name} has not acted yet: there is nothing to learn from"
         )
+    sights = experience.seen[phase]
+    if sights.shape[2] != seats.shape[1]:
+        raise UserError(
+            f"{memory.make.role.name} had {sights.shape[2]} seats in the stages before, and its "
+            f"learner has {seats.shape[1]}: stages of a learner have as many"
+        )
     episodes = _episodes(experience.ended, experience.over)
-    seen = _by_episode(experience.seen[phase], episodes)  # world agent episode step size
+    seen = _by_episode(sights, episodes)  # world agent episode step size
     acted = _by_episode(experience.acted[phase], episodes)
     real = _real(experience.over, episodes)  # world episode step
     count = real.shape[1]

@@ -51,7 +51,7 @@ class Seats:
         Raises:
             UserError: seats are to be shared by groups, and there is no group for every seat.
         """
-        numbers = torch.tensor(_numbers(agents, share, groups), device=draws.device)
+        numbers = torch.tensor(policy_numbers(agents, share, groups), device=draws.device)
         each = int(numbers.max()) + 1
         found, replicate = draws.replicate.unique(return_inverse=True)
         policy = (replicate[:, None] * each + numbers).flatten()  # seat
@@ -108,7 +108,7 @@ class Seats:
         return replicate if self.each == 1 else f"{replicate}, policy {int(self.number[policy])}"
 
 
-def _numbers(agents: int, share: Share, groups: Sequence[int] | None) -> list[int]:
+def policy_numbers(agents: int, share: Share, groups: Sequence[int] | None) -> list[int]:
     """Which policy of its replicate each seat has."""
     if share != "group":
         return list(range(agents)) if share == "agent" else [0] * agents

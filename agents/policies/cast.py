@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -19,20 +18,15 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import torch
 from jaxtyping import Bool, Float
 from pydantic import Field, ValidationError, field_serializer, field_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
 from torch import Tensor
 
 from mores import registry
+from mores.agents.policies.named import complaints, player_from
 from mores.draws import Draws
 from mores.errors import UserError
 from mores.game import Ability, Act, Outcome, Phase, Player, Role
-from mores.mistakes import found_in, path_of, words
 
 MOST_WORLDS = 256  # after which who sits where must repeat, for `automata` to tell
-NEEDS_CLASS = (  # mistakes that only the player's own class can put in words
-    *("extra_forbidden", "literal_error", "union_tag_invalid", "union_tag_not_found"),
-    *("value_error", "assertion_error"),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,52 +59,6 @@ class Member(NamedTuple):
         return f"seats {self.number}"
 
 
-def _made(given: Any, strict: bool) -> Player:
-    """A player from `{kind: ..., its parameters}`; one that is there already stays.
-
-    Raises:
-        ValueError, ValidationError: there is none of that kind, or not with these parameters.
-    """
-    if isinstance(given, Player):
-        return given
-    if not isinstance(given, Mapping):
-        raise ValueError(f"must be a mapping with a kind, {{kind: ...}}, not {given!r:.40}")
-    kind = given.get("kind")
-    if not isinstance(kind, str):
-        raise ValueError("its kind is missing (name of a player: see `mores list`)")
-    try:
-        chosen = registry.class_of("player", kind)
-    except UserError as error:
-        raise ValueError(str(error)) from None
-    parameters = {name: value for name, value in given.items() if name != "kind"}
-    if strict:
-        return chosen.model_validate_json(json.dumps(parameters), strict=True)
-    return chosen(**parameters)
-
-
-def _told(error: ValueError, seat: int, given: Any) -> list[InitErrorDetails]:
-    """What is wrong with a player of a cast, in words where only that player knows them."""
-    if not isinstance(error, ValidationError):
-        return [InitErrorDetails(type=_message(str(error)), loc=(seat,), input=given)]
-    kind, lines = given["kind"], []
-    chosen = registry.class_of("player", kind)
-    parameters = {name: value for name, value in given.items() if name != "kind"}
-    for found in found_in(error):
-        path = path_of(found, parameters)
-        said: str | PydanticCustomError = found["type"]
-        if said in NEEDS_CLASS:
-            unknown = f"{kind} has no such parameter"
-            said = _message(words(found, path, chosen, parameters, unknown))
-        context = {} if isinstance(said, PydanticCustomError) else found.get("ctx", {})
-        where = (seat, *path)
-        lines.append(InitErrorDetails(type=said, loc=where, input=found["input"], ctx=context))
-    return lines
-
-
-def _message(text: str) -> PydanticCustomError:
-    return PydanticCustomError("value_error", "{text}", {"text": text})
-
-
 class Cast(Player):
     """Several players who share the seats of a role, in order."""
 
@@ -132,9 +80,9 @@ class Cast(Player):
         players, wrong = [], []
         for seat, asked in enumerate(given):
             try:
-                players.append(_made(asked, strict=info.mode == "json"))
+                players.append(player_from(asked, strict=info.mode == "json"))
             except ValueError as error:
-                wrong += _told(error, seat, asked)
+                wrong += complaints(error, seat, asked)
         if wrong:
             raise ValidationError.from_exception_data("cast", wrong)
         return tuple(players)
@@ -190,8 +138,8 @@ class Cast(Player):
             hint = "" if self.counts is not None else "; counts says how many each has"
             raise UserError(f"a cast for {seats} seats, and {role.name} has {role.count}{hint}")
         memories = []
-        for member, count in zip(self.members, self._counts, strict=True):
-            own = dataclasses.replace(role, count=count)
+        for member in self.members:
+            own = self._own(role, member)
             try:
                 memories.append(member.player.start(own, phases, draws.within(member.name)))
             except UserError as error:
@@ -327,6 +275,30 @@ class Cast(Player):
             for member, held in self._with(memory)
             for line in member.player.troubles(held)
         ]
+
+    @property
+    def still(self) -> bool:
+        """Where all who could learn are."""
+        able = [player for player in self.seats if player.can("learn") or player.can("fit")]
+        return bool(able) and all(player.still for player in able)
+
+    def waits(self, memory: Memory) -> str:
+        """What each waits for."""
+        told = [(m.name, m.player.waits(held)) for m, held in self._with(memory)]
+        return "; ".join(f"{name}: {line}" for name, line in told if line)
+
+    def in_vain(self, role: Role, rounds: int, worlds: int) -> str:
+        """Where one of those who are to learn as they act cannot."""
+        told = [
+            (member.name, member.player.in_vain(self._own(role, member), rounds, worlds))
+            for member in self.members
+            if member.player.can("learn") and not member.player.still
+        ]
+        return "; ".join(f"{name}: {line}" for name, line in told if line)
+
+    def _own(self, role: Role, member: Member) -> Role:
+        """The role as one of its players is told of it."""
+        return dataclasses.replace(role, count=member.seats.stop - member.seats.start)
 
     def _gathered(self, memory: Memory, what: str) -> dict[str, Tensor]:
         return {

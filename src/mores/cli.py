@@ -208,7 +208,7 @@ def resume_command(folder: Folder, jobs: Jobs = 1, load: Moved = None, force: Fo
 def check_command(file: ScenarioFile, overrides: Overrides = None, load: Modules = None) -> None:
     """Check a scenario without running it."""
     load_modules(load or ())
-    from mores.scenario.expand import check
+    from mores.run.rehearsal import check
     from mores.scenario.load import load as read
 
     loaded = read(file, overrides or ())
@@ -293,7 +293,7 @@ def claims_command(
 ) -> int:
     """Run scenarios and tell which of their claims hold: by default all that are shipped."""
     load_modules(load or ())
-    from mores.scenario.expand import check
+    from mores.run.rehearsal import check
     from mores.scenario.load import load as read
     from mores.scenario.load import shipped
 

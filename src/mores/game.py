@@ -240,6 +240,10 @@ class Game(Configured, ABC, Generic[State]):
         """
         return {}
 
+    def too_short(self, rounds: int) -> str:
+        """Why nobody can learn anything in episodes of so many rounds, if that is so."""
+        return ""
+
     def baseline(self) -> Mapping[str, Player]:
         """A scripted player for each role."""
         return {}
@@ -357,8 +361,25 @@ class Player(Configured, ABC):
         return memory
 
     def learned(self, memory: Any) -> Mapping[str, Tensor]:
-        """What is worth keeping of what it learned, by name: written to checkpoints."""
+        """What is worth keeping of what it learned, by name: written to checkpoints.
+
+        `updates` by that name, how many each policy made since the stage began, is looked at: who
+        made none is told, and a claim that something was learned does not rest on it.
+        """
         return {}
+
+    @property
+    def still(self) -> bool:
+        """Whether it is to learn nothing although it could: to compare with."""
+        return False
+
+    def waits(self, memory: Any) -> str:
+        """What it was still waiting for before it would learn, told where it learned nothing."""
+        return ""
+
+    def in_vain(self, role: Role, rounds: int, worlds: int) -> str:
+        """Why it surely learns nothing as it acts for so many rounds, in so many worlds at once."""
+        return ""
 
     def troubles(self, memory: Any) -> list[str]:
         """Learners that had to stop, each in a line that says which, when and why."""

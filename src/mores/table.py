@@ -62,6 +62,9 @@ class Table:
         learning: roles whose players may learn from reward; by default all that can.
         assisting: players that can search when they decide do so (`Player.assist`).
         diary: told what everybody saw, did and earned.
+
+    Attributes:
+        learners: roles whose players learn from reward here.
     """
 
     def __init__(
@@ -94,7 +97,7 @@ class Table:
             if len(self.outside.get(name, ())) < self.roles[name].count
         }
         self.assisting, self._diary = assisting, diary
-        self._learners = [
+        self.learners = [
             name
             for name, player in self.players.items()
             if player.can("learn") and (learning is None or name in learning)
@@ -108,7 +111,7 @@ class Table:
         self._nobody = torch.zeros(len(self.worlds), dtype=torch.bool, device=self.device)
         counts = {name: role.count for name, role in self.roles.items()}
         self.books = Books(
-            counts, len(self.worlds), self.outside, self._learners, diary, self.device
+            counts, len(self.worlds), self.outside, self.learners, diary, self.device
         )
         self.seed: int | None = None
 
@@ -317,7 +320,7 @@ class Table:
         if self._at == 0:
             self._ended = step.ended
             self._offset += 1
-            if self._learners or self._diary is not None:
+            if self.learners or self._diary is not None:
                 self._round_over(draws)
         return repaired
 
@@ -332,7 +335,7 @@ class Table:
         over = self._nobody if self.over is None else self.over
         if self._diary is not None:
             self._diary.round(terminated | truncated, over)
-        for name in self._learners:
+        for name in self.learners:
             earned, told = self.books.round(name)
             seen = self._last_sight(name)
             outcome = Outcome(earned, terminated, truncated, over, seen, told)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
@@ -57,7 +58,8 @@ def train(
         progress: show a bar; by default where somebody looks at the terminal.
 
     Raises:
-        UserError: unknown names or wrong parameters; nobody in the named roles can learn.
+        UserError: unknown names or wrong parameters; nobody in the named roles can learn, or
+            somebody never would, such as PPO with a `horizon` longer than all rounds together.
     """
     counts = {"episodes": episodes, "rounds": rounds, "replicates": replicates, "worlds": worlds}
     episodes, rounds, replicates, worlds = (whole_number(n, c) for n, c in counts.items())
@@ -79,11 +81,16 @@ def train(
         learning=None if learn is None else names_in("learn", learn, roles),
     )
     _can_learn(table.players, learn)
+    _check_teachable(table, episodes, worlds)
     table.reset(seed)
     names = measures_of(table, measures)
     with _bar(episodes, progress) as tick:
         curves = played(table, episodes, names, tick)
     troubles = [line for r, p in table.players.items() for line in p.troubles(table.memory[r])]
+    for role in () if troubles else table.learners:
+        if line := _untaught(role, table.players[role], table.memory[role]):
+            warnings.warn(line, stacklevel=2)
+            troubles.append(line)
     return Trained(
         where,
         table.players,
@@ -114,6 +121,30 @@ def _can_learn(players: Mapping[str, Player], learn: Collection[str] | None) -> 
             "stages of loop fit"
         )
     raise UserError(f"nobody learns from reward here: {', '.join(sorted(unable))} do not")
+
+
+def _check_teachable(table: Table, episodes: int, worlds: int) -> None:
+    """See that those who are to learn can in so many episodes.
+
+    Raises:
+        UserError: it is certain that somebody would not.
+    """
+    if short := table.game.too_short(table.rounds):
+        raise UserError(f"rounds: {short}")
+    for role in table.learners:
+        player = table.players[role]
+        vain = player.in_vain(table.roles[role], episodes * table.rounds, worlds)
+        if vain and not player.still:
+            raise UserError(f"{role}: would learn nothing: {vain}")
+
+
+def _untaught(role: str, player: Player, memory: Any) -> str:
+    """That nobody in a role learned anything, although they were to, as far as its player says."""
+    counts = [t for n, t in player.learned(memory).items() if n.split("/")[-1] == "updates"]
+    if not counts or player.still or any(bool((made > 0).any()) for made in counts):
+        return ""
+    why = player.waits(memory)
+    return f"{role}: nobody learned anything{f': {why}' if why else ''}"
 
 
 @contextlib.contextmanager

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import pytest
 import torch
+from pydantic import Field
 
 from mores import tree
 from mores.agents.learners.fit import said
@@ -77,6 +81,62 @@ def test_who_stopped_has_stopped_for_good():
         if name in policies(taught_more):
             moved = policies(taught_more)[name] != tensor
             assert not moved[1].any() and (moved[0].any() or "bias" in name), name
+
+
+class Unsound(Requests):
+    """Whatever replicate 1 earns, and what is said of its answers' worth, is no number."""
+
+    bad: float = Field(0.0, allow_inf_nan=True)
+
+    def step(self, state, phase, actions, draws):
+        def spoilt(told):
+            sick = (draws.replicate == 1).view(-1, *[1] * (told.dim() - 1))
+            return torch.where(sick, self.bad, told) if told.is_floating_point() else told
+
+        step = super().step(state, phase, actions, draws)
+        said = {r: {n: spoilt(x) for n, x in f.items()} for r, f in step.feedback.items()}
+        reward = {role: spoilt(x) for role, x in step.reward.items()}
+        return dataclasses.replace(step, reward=reward, feedback=said)
+
+
+IN_REPLICATE_1 = r"assistant, replicate 1: not a number in round {} of its training"
+AS_THEY_ACT = [
+    ("ppo", {"horizon": 3}),
+    *((kind, {}) for kind in ("reinforce", "grpo", "rloo", "grao", "expert_iteration")),
+    ("online_dpo", {}),
+    ("online_dpo", {"aggregate": "sum"}),
+    ("expert_iteration", {"aggregate": "minimum"}),
+]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("kind", "more"), AS_THEY_ACT)
+@unchecked()
+def test_who_is_paid_no_number_stops_and_is_named(kind, more, bad):
+    player = make_player(kind, network=NET, **more)
+    game = Unsound(answers=4, bad=bad, **SMALL)
+    table = taught(game, {"assistant": player}, Worlds.grid(2, 2), 1, 3)
+    assert player.troubles(table.memory["assistant"]) == [IN_REPLICATE_1.format(3)]
+    first, second = player.learned(table.memory["assistant"])["updates"].tolist()
+    assert first > 0 and second == 0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("kind", ["sft", "dpo", "ipo", "simpo", "cpo", "kto", "cut", "dckd",
+                                  "adpa", "restoring"])  # fmt: skip
+@unchecked()
+def test_whose_record_has_no_numbers_stops_and_is_named(kind, bad):
+    more = {"teacher_passes": 1} if kind in ("dckd", "adpa") else {}
+    player = make_player(kind, network=NET, **more)
+    table, record = recorded(Requests(answers=4, **SMALL), player, Worlds.grid(2, 2), 2)
+    record.seen["answer"][2:] = bad
+    pupil = table.memory["assistant"].learned.pupil
+    if kind == "restoring":
+        pupil.reference.update({name: x + 0.1 for name, x in pupil.parameters.items()})
+    fit(table, record, 1)
+    when = 0 if more else 1  # the teacher's own lesson comes before
+    assert player.troubles(table.memory["assistant"]) == [IN_REPLICATE_1.format(when)]
+    assert pupil.updates.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(

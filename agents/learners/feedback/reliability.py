@@ -151,7 +151,7 @@ def _numbers(
     numbers = torch.where(counted, annotator.long(), 0)
     if numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) < annotators:
         raise UserError(
-            f"annotators are numbered 0 to {annotators - 1}, not {int(numbers.min())} to "
-            f"{int(numbers.max())}"
+            f"annotators: {annotators} are numbered 0 to {annotators - 1}, not "
+            f"{int(numbers.min())} to {int(numbers.max())}"
         )
     return numbers

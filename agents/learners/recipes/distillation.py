@@ -55,6 +55,11 @@ class Distilled(Fitting):
     )
     weight: float = Field(default=1.0, ge=0, description="of what the teacher says")
 
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return type(self).__name__.lower()
+
     def fit(self, memory: Memory, experience: Any, draws: Draws) -> Memory:
         """Make the teacher, once; then go over the record."""
         extra = memory.learned.extra
@@ -90,7 +95,7 @@ class Distilled(Fitting):
         """Imitate, then prefer; both are kept."""
         extra = memory.learned.extra
         parameters, untaught = _named(extra, TEACHER), _named(extra, UNTAUGHT)
-        shown, pairs = record.demonstrations("distillation"), record.pairs("distillation")
+        shown, pairs = record.demonstrations(self.name), record.pairs(self.name)
         imitate = Objective((Weighted(nll, 1.0),))
         self._teach(memory, parameters, Lesson({record.phase: shown}, imitate), draws, "imitate")
         for name, tensor in parameters.items():
@@ -137,12 +142,12 @@ class Distilled(Fitting):
         """Log-probabilities of all options, by a teacher."""
         stack, parameters = self.teacher(memory.make.stack), _named(memory.learned.extra, prefix)
         out = asked(stack, memory.make.role.sees, parameters, phase, batch)[PLAIN]
-        return out.need("logits", "distillation")
+        return out.need("logits", self.name)
 
     def answers(self, record: Record) -> FeedbackBatch:
         """Demonstrations, and the pupil's own first answers."""
         own = record.own.replace(reference=torch.zeros_like(record.own.mask[..., 0]))
-        return joined(record.demonstrations("distillation"), own)
+        return joined(record.demonstrations(self.name), own)
 
 
 class DCKD(Distilled):

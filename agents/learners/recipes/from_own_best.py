@@ -8,6 +8,7 @@ et al. 2023, 2308.08998, have it) imitates the best answers to each request. Onl
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -23,6 +24,8 @@ from mores.agents.learners.terms import nll, pair
 
 class ExpertIteration(Answers):
     """Imitates the best of its own answers to each request: learns from reward."""
+
+    compares: ClassVar[bool] = True
 
     epochs: int = Field(default=2, ge=1, le=1000, description="passes over what was gathered")
     keep: float = Field(default=0.25, gt=0, le=1, description="share of a group that is imitated")
@@ -45,6 +48,8 @@ class ExpertIteration(Answers):
 
 class OnlineDPO(Answers):
     """Prefers its best answer to its worst, group by group: learns from reward."""
+
+    compares: ClassVar[bool] = True
 
     scale: float = Field(default=0.1, gt=0, le=100, description="of log-ratios (beta)")
 

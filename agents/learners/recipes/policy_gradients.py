@@ -8,7 +8,7 @@ See `mores.agents.learners.feedback.group_advantages`.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -55,6 +55,8 @@ class REINFORCE(Answers):
 
 class GroupGradient(Answers):
     """Answers against others to the same request."""
+
+    compares: ClassVar[bool] = True
 
     entropy_weight: float = Field(default=0.0, ge=0, description="of the bonus for chance")
     kl_weight: float = Field(
@@ -185,6 +187,8 @@ class GRAO(GroupGradient):
     A demonstration worse than the group's mean is unlearned. Needs an environment that shows
     demonstrations and says what they are worth.
     """
+
+    compares: ClassVar[bool] = False  # with the demonstration, where nobody else is there
 
     imitation: float = Field(default=0.5, ge=0, description="of the demonstration's advantage (b)")
     regularisation: float = Field(

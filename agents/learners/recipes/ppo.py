@@ -24,7 +24,7 @@ from mores.agents.learners.memory import Memory
 from mores.agents.learners.objective import Objective, Weighted
 from mores.agents.learners.rollout import Rollout
 from mores.agents.learners.terms import pg, value
-from mores.game import Outcome
+from mores.game import Outcome, Role
 
 
 class PPO(Improving):
@@ -50,6 +50,20 @@ class PPO(Improving):
     def room(self) -> int:
         """All rounds between updates."""
         return self.horizon
+
+    def in_vain(self, role: Role, rounds: int, worlds: int) -> str:
+        """Where it never comes to its first update."""
+        if rounds >= self.horizon:
+            return ""
+        return (
+            f"it first learns after {self.horizon} rounds (horizon), and these are {rounds} in "
+            "all: lower horizon, or have more episodes"
+        )
+
+    def waits(self, memory: Memory) -> str:
+        """For rounds."""
+        have = int(memory.learned.rollout.count)
+        return f"it learns every {self.horizon} rounds (horizon), and had {have}"
 
     def ready(self, rollout: Rollout, outcome: Outcome) -> bool:
         """Every `horizon` rounds."""

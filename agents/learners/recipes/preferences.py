@@ -192,8 +192,7 @@ class KTO(Fitting):
 
     def lesson(self, record: Record, memory: Memory, draws: Draws) -> Lesson:
         """All answers of which it is known whether they were wanted."""
-        record.own.need("desirable", "kto, which learns from wanted and unwanted answers,")
-        batch = self.with_reference(record.own, memory, record.phase)
+        batch = self.with_reference(record.wanted("kto"), memory, record.phase)
         return Lesson({record.phase: batch}, self.objective, focus=with_kl_baseline)
 
     @property

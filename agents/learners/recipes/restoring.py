@@ -48,6 +48,11 @@ class Restoring(Fitting):
     )
     steps: int = Field(default=50, ge=0, le=100_000, description="steps of a pass; 0: none")
 
+    @property
+    def still(self) -> bool:
+        """It has no learning rate, but steps."""
+        return self.steps == 0
+
     def take_over(self, memory: Memory, fresh: Memory) -> Memory:
         """Keep what the predecessor began from: that is what is restored.
 
@@ -92,6 +97,10 @@ class Restoring(Fitting):
             with torch.no_grad():
                 return downstream(parameters)
 
+        memory.learned.rounds.add_(1)
+        with torch.no_grad():
+            losses = alignment(pupil.parameters), downstream(pupil.parameters)
+        pupil.stop(~(losses[0].isfinite() & losses[1].isfinite()), memory.learned.rounds)
         plan = Plan(self.allowed, self.step_share, min(5, self.steps), self.steps)
         found = recover(
             pupil.parameters,
@@ -101,7 +110,8 @@ class Restoring(Fitting):
             measured,
             plan,
         )
-        memory.learned.rounds.add_(1)
+        if self.steps:
+            pupil.updates.add_(pupil.active)
         weights = found.weights
         if self.choice == "random":
             weights = self._at_random(memory, weights, draws)

@@ -22,7 +22,7 @@ from mores.calibrate.result import Calibrated, Met, Parameter
 from mores.calibrate.write import new_folder, write
 from mores.errors import UserError, did_you_mean
 from mores.run.playing import one_thread
-from mores.scenario.expand import check
+from mores.run.rehearsal import check
 from mores.scenario.load import Loaded
 from mores.scenario.places import Problem, ScenarioError, shown
 

@@ -70,6 +70,7 @@ def _judged(
     found: list[Figures] = []
     ablated: list[Figures] = []
     remarks: list[str] = []
+    idle: list[bool] = []
     for here in by_arm:
         if arm in here and here[arm].purpose == purpose:
             needed = {claim.against, claim.ablation, scenario.control, arm} & here.keys()
@@ -79,12 +80,16 @@ def _judged(
             if claim.ablation is not None:
                 ablated.append(figures_of(claim, scenario, claim.ablation, beside))
             remarks.append(trainings_stopped(claim, scenario, arm, beside))
+            idle.append(claim.kind == "learned" and nobody_learned(claim, scenario, beside[arm]))
     if claim.interval == "parameters":
-        overall = verdicts.judge_draws(claim, found, ablated)
+        overall = _refused(verdicts.judge_draws(claim, found, ablated), arm, any(idle))
         remark = f"at one of the draws or more, {told}" if (told := _first(remarks)) else ""
         return Judged(_remarked(overall, remark), arm, [{}], [])
-    pairs = zip(found, ablated or [None] * len(found), remarks, strict=True)
-    bare = [(verdicts.judge(claim, *figures, there), told) for figures, there, told in pairs]
+    parts = zip(found, ablated or [None] * len(found), idle, remarks, strict=True)
+    bare = [
+        (_refused(verdicts.judge(claim, *figures, there), arm, nobody), told)
+        for figures, there, nobody, told in parts
+    ]
     single = [_remarked(verdict, told) for verdict, told in bare]
     if len(single) == 1:
         return Judged(single[0], arm, points, single)
@@ -109,6 +114,21 @@ def trainings_stopped(claim: Claim, scenario: Scenario, arm: str, beside: Record
             n = len(np.unique(record.replicate))
             told.append(f"{many} of {n} trainings in {name} had stopped")
     return ", ".join(told)
+
+
+def nobody_learned(claim: Claim, scenario: Scenario, record: Record) -> bool:
+    """Whether all who were to learn in an arm, in the stages up to a claim's, made no update."""
+    names = [stage.name for stage in scenario.until(claim.stage)]
+    taught = [one for one in record.taught if one.stage in names]
+    return bool(taught) and all(one.nothing for one in taught)
+
+
+def _refused(verdict: Verdict, arm: str, nobody: bool) -> Verdict:
+    """The verdict on a learned claim, which cannot hold where nobody learned."""
+    if not nobody:
+        return verdict
+    reason = f"nobody in {arm} ever learned anything: no policy made an update"
+    return dataclasses.replace(verdict, verdict="fails", reason=reason)
 
 
 def _first(remarks: Sequence[str]) -> str:

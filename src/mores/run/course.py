@@ -109,6 +109,7 @@ class Course:
             hidden_rounds=self.recorder.hidden_rounds,
             learners=self.learned.learners,
             stopped=self.learned.troubles,
+            taught=self.learned.taught,
             checkpoints=self.learned.checkpoints,
             **_names(self.built),
         )
@@ -158,7 +159,7 @@ class Course:
             and staged.players[role].can("fit")
             and staged.players[role].can("again")
         }  # in some arms nobody learns
-        told = [self.diaries[n] for n in self._record_of(at.stage)]
+        told = [self.diaries[n] for n in self.built.record_of(at.stage)]
         experience = {role: together([diary.experience(role) for diary in told]) for role in able}
         draws = Draws.of(self.scenario.seed, table.worlds, stage=at.stage)
         tick = self._ticking(len(table.worlds))
@@ -170,21 +171,12 @@ class Course:
             if episode + 1 < staged.stage.episodes:
                 self.passed(At(at.first, at.stage, episode + 1), False)
 
-    def _record_of(self, number: int) -> list[int]:
-        """Numbers of the stages whose record is learned from in a stage of `fit`."""
-        named = self.built.stages[number].stage.record
-        return [
-            n
-            for n, earlier in enumerate(self.built.stages[:number])
-            if earlier.stage.loop != "fit" and (not named or earlier.stage.name in named)
-        ]
-
     def _fitted_to(self, number: int) -> set[str]:
         """Roles that are fitted later to what they go through in a stage."""
         return {
             role
             for n, staged in enumerate(self.built.stages)
-            if staged.stage.loop == "fit" and number in self._record_of(n)
+            if staged.stage.loop == "fit" and number in self.built.record_of(n)
             for role in staged.stage.learn
         }
 

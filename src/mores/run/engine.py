@@ -25,7 +25,7 @@ from mores.run.progress import Progress
 from mores.run.provenance import now, provenance
 from mores.run.status import Status
 from mores.run.stopping import stoppable
-from mores.run.store import stopped_in
+from mores.run.store import learners_in
 from mores.run.uncertainty import carried_by, plan
 from mores.run.working import sweep
 from mores.scenario.expand import resolved
@@ -113,7 +113,7 @@ def complete(
     there = [cell.id for cell in job.cells if (job.folder / CELLS / cell.id).is_dir()]
     status = Status(job.folder, [cell.id for cell in job.cells], there, processes(jobs))
     for cell in there:
-        status.learners_stopped(cell, stopped_in(job.folder / CELLS / cell))
+        status.tell(cell, learners_in(job.folder / CELLS / cell))
     with _accounted(status), stoppable():
         status.write("running")
         costs = {cell.id: job.cost(cell) for cell in job.cells if cell.id not in status.done}

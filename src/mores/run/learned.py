@@ -1,4 +1,4 @@
-"""What was learned in a cell, and who stopped learning: taken at the end of every stage.
+"""What was learned in a cell, who stopped, and who never began: taken at the end of every stage.
 
 checkpoints/<stage>.<role>.safetensors   what `Player.learned` names, each led by the policies
 checkpoints/<stage>.<role>.json          whose they are: kind, parameters, names, shapes
@@ -6,8 +6,9 @@ checkpoints/<stage>.<role>.json          whose they are: kind, parameters, names
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from torch import Tensor
 from mores.errors import UserError
 from mores.game import Ability, Player, role_named
 from mores.run.memories import Memories, key_of
-from mores.run.record import Checkpoint, Stopped
+from mores.run.record import Checkpoint, Stopped, Taught
 from mores.scenario.cell import Cell, Staged
 from mores.scenario.expand import whole_part
 
 CHECKPOINTS = "checkpoints"
 FORMAT = 1
+UPDATES = "updates"  # the name of their number among what was learned
 
 
 class Learned:
@@ -40,6 +42,7 @@ class Learned:
         self._tensors: dict[tuple[str, str], dict[str, Tensor]] = {}  # by stage and role
         self._about: dict[tuple[str, str], dict[str, Any]] = {}
         self.stopped: dict[tuple[str, str], str] = {}  # by role and line the stage that told it
+        self._taught: dict[tuple[str, str], Taught] = {}  # by stage and role
 
     def take(self, number: int, staged: Staged, memories: Memories) -> None:
         """Look at what the learners of a stage know at its end.
@@ -57,6 +60,8 @@ class Learned:
             for line in player.troubles(memory):
                 self.stopped.setdefault((role, line), staged.stage.name)
             found = _checked(role, player, player.learned(memory))
+            for one in _taught(staged.stage.name, role, found, player, memory):
+                self._add(one)
             if not found:
                 continue
             before = self._tensors.get(place)
@@ -64,6 +69,15 @@ class Learned:
                 found = {name: torch.cat([before[name], part]) for name, part in found.items()}
             self._tensors[place] = found
             self._about[place] = self._told(number, staged, role, player, found)
+
+    def _add(self, one: Taught) -> None:
+        """Count the policies of one more chunk."""
+        place = (one.stage, one.role)
+        if place in self._taught:
+            before = self._taught[place]
+            sums = {n: getattr(one, n) + getattr(before, n) for n in ("policies", "taught", "idle")}
+            one = dataclasses.replace(one, **sums, why=before.why or one.why)
+        self._taught[place] = one
 
     def _told(
         self, number: int, staged: Staged, role: str, player: Player, found: Mapping[str, Tensor]
@@ -108,6 +122,11 @@ class Learned:
         """Learners that stopped early."""
         return tuple(Stopped(stage, role, line) for (role, line), stage in self.stopped.items())
 
+    @property
+    def taught(self) -> tuple[Taught, ...]:
+        """Who learned anything."""
+        return tuple(self._taught.values())
+
     # --- to stop, and go on later --------------------------------------------------------------
 
     def taken(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -120,7 +139,8 @@ class Learned:
         }
         stopped = [[role, line, stage] for (role, line), stage in self.stopped.items()]
         about = [[*place, self._about[place]] for place in places]
-        return tensors, {"places": about, "stopped": stopped}
+        taught = [list(dataclasses.astuple(one)) for one in self._taught.values()]
+        return tensors, {"places": about, "stopped": stopped, "taught": taught}
 
     def put_back(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         """Have what was collected before."""
@@ -129,6 +149,7 @@ class Learned:
             found = {name: tensors[f"{number}/{name}"].clone() for name in names}
             self._tensors[stage, role], self._about[stage, role] = found, told
         self.stopped = {(role, line): stage for role, line, stage in about["stopped"]}
+        self._taught = {(one[0], one[1]): Taught(*one) for one in about["taught"]}
 
 
 def write_checkpoints(folder: Path, checkpoints: Sequence[Checkpoint]) -> None:
@@ -156,6 +177,24 @@ def _checked(role: str, player: Player, learned: Mapping[str, Tensor]) -> dict[s
             f"policies, as many in each; here it is {shapes}"
         )
     return found
+
+
+def _taught(
+    stage: str, role: str, learned: Mapping[str, Tensor], player: Player, memory: Any
+) -> Iterator[Taught]:
+    """Whether the policies of a role, or of each player who shares it, made any update."""
+    counts = {n: t for n, t in learned.items() if n.split("/")[-1] == UPDATES}
+    if not counts:  # a player that does not say
+        yield Taught(stage, role, 0, 0, 0)
+    for name, updates in counts.items():
+        made = updates > 0
+        stopped = learned.get(name[: -len(UPDATES)] + "stopped")
+        going = torch.ones_like(made) if stopped is None else stopped < 0
+        idle = 0 if player.still else int((going & ~made).sum())
+        taught = 0 if player.still else int(made.sum())
+        who = ", ".join([role, *name.split("/")[:-1]])
+        why = player.waits(memory) if idle else ""
+        yield Taught(stage, who, len(updates), taught, idle, why)
 
 
 def _policies(tensors: Mapping[str, Tensor]) -> int:

@@ -18,9 +18,8 @@ from mores.run import files
 from mores.run.folder import CELLS
 from mores.run.pool import Event, Pool, processes
 from mores.run.progress import Progress
-from mores.run.record import Stopped
 from mores.run.status import Status
-from mores.run.store import StoredRecords, stopped_in, write_record
+from mores.run.store import StoredRecords, learners_in, write_record
 from mores.run.worker import Task
 from mores.scenario.cell import Cell
 from mores.scenario.model import Scenario
@@ -106,10 +105,11 @@ def play_missing(job: Job, status: Status, bar: Progress, jobs: int | Pool = 1) 
                 for note in event.notes:
                     status.log(f"{event.cell}: {note}")
                 status.log(f"{event.cell}: {event.seconds:.2f} s")
-                stopped = stopped_in(job.folder / CELLS / event.cell)
-                status.finished(event.cell, stopped)
-                if stopped:
-                    bar.note(_told(event.cell, stopped))
+                status.finished(event.cell, learners_in(job.folder / CELLS / event.cell))
+                if stopped := status.stopped.get(event.cell):
+                    bar.note(_told(event.cell, "a learner stopped", stopped))
+                if idle := status.idle.get(event.cell):
+                    bar.note(_told(event.cell, "a learner did not learn", idle))
             elif event.is_ == "again":
                 text = f"cell {event.cell}: {event.error}; it is played again"
                 status.log(text)
@@ -127,10 +127,10 @@ def play_missing(job: Job, status: Status, bar: Progress, jobs: int | Pool = 1) 
         raise first
 
 
-def _told(cell: str, stopped: Sequence[Stopped]) -> str:
-    """That learners stopped, in a line."""
-    more = f", and {len(stopped) - 1} more" if len(stopped) > 1 else ""
-    return f"cell {cell}: a learner stopped: {stopped[0]}{more}; the run goes on"
+def _told(cell: str, what: str, lines: Sequence[str]) -> str:
+    """What happened to learners, in a line."""
+    more = f", and {len(lines) - 1} more" if len(lines) > 1 else ""
+    return f"cell {cell}: {what}: {lines[0]}{more}; the run goes on"
 
 
 def _events(

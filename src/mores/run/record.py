@@ -87,6 +87,36 @@ class Stopped:
 
 
 @dataclasses.dataclass(frozen=True)
+class Taught:
+    """Whether those who were to learn in a stage did.
+
+    Attributes:
+        stage, role: where; of several players who share a role, which of them.
+        policies: how many there are; 0 where nobody counts.
+        taught: how many made an update.
+        idle: how many made none, although they were to learn and had not stopped.
+        why: what they were waiting for, if that is known.
+    """
+
+    stage: str
+    role: str
+    policies: int
+    taught: int
+    idle: int
+    why: str = ""
+
+    @property
+    def nothing(self) -> bool:
+        """Nobody learned anything."""
+        return self.policies > 0 and self.taught == 0
+
+    def __str__(self) -> str:
+        who = "nobody" if self.nothing else f"{self.idle} of {self.policies} policies never"
+        why = f": {self.why}" if self.why else ""
+        return f"stage {self.stage}: {self.role}, {who} learned anything{why}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Record:
     """What is left of a cell.
 
@@ -99,6 +129,7 @@ class Record:
         value_names: of the dimensions of people's values, for pictures.
         learners: how many policies learned in it; 0 where nobody tells.
         stopped: those that stopped early.
+        taught: who learned anything, stage by stage.
         checkpoints: what was learned, stage by stage; not read again with the rest.
     """
 
@@ -111,6 +142,7 @@ class Record:
     value_names: tuple[str, ...] = ("first value", "second value")
     learners: int = 0
     stopped: tuple[Stopped, ...] = ()
+    taught: tuple[Taught, ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
 
     def stage(self, name: str | None = None) -> StageRecord:

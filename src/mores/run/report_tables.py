@@ -54,7 +54,7 @@ def stages(scenario: Scenario) -> list[Row]:
 
 
 def stopped(shown: Shown, most: int = 3) -> list[str]:
-    """How many learners stopped early, a line for each cell in which any did."""
+    """How many learners stopped early, and who learned nothing, a line for each cell."""
     lines = []
     for cell in shown.cells:
         record = shown.records[cell.id]
@@ -67,6 +67,10 @@ def stopped(shown: Shown, most: int = 3) -> list[str]:
             told = "; ".join(map(str, record.stopped[:most]))
             more = f"; and {count - most} more, in log.txt" if count > most else ""
             lines.append(f"{who} stopped early{where}, and {so}: {told}{more}.")
+        idle = [one for one in record.taught if one.idle]
+        if idle:
+            more = f"; and {len(idle) - most} more, in log.txt" if len(idle) > most else ""
+            lines.append(f"In {cell.id}, {'; '.join(map(str, idle[:most]))}{more}.")
     return lines
 
 

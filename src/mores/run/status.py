@@ -11,7 +11,7 @@ from typing import Literal
 
 from mores.run import files
 from mores.run.provenance import now
-from mores.run.record import Stopped
+from mores.run.store import Learners
 
 State = Literal["running", "stopped", "failed", "done"]
 OFTEN = 0.5  # seconds: with many small cells the file is not written for every one
@@ -31,6 +31,7 @@ class Status:
         self.folder, self._cells, self._jobs = folder, list(cells), jobs
         self.done, self.failed = set(done), dict[str, str]()
         self.stopped = dict[str, list[str]]()  # learners, by cell
+        self.idle = dict[str, list[str]]()
         self._written = -OFTEN
 
     @property
@@ -38,19 +39,21 @@ class Status:
         """The cells that are not there, in order."""
         return [cell for cell in self._cells if cell not in self.done]
 
-    def finished(self, cell: str, stopped: Sequence[Stopped] = ()) -> None:
-        """A cell is written; these of its learners stopped early."""
+    def finished(self, cell: str, learners: Learners) -> None:
+        """A cell is written; so its learners fared."""
         self.done.add(cell)
-        self.learners_stopped(cell, stopped)
-        for one in stopped:
-            self.log(f"{cell}: {one}")
+        self.tell(cell, learners)
+        for line in self.stopped.get(cell, []) + self.idle.get(cell, []):
+            self.log(f"{cell}: {line}")
         if time.monotonic() - self._written >= OFTEN:
             self.write("running")
 
-    def learners_stopped(self, cell: str, stopped: Sequence[Stopped]) -> None:
-        """These of a cell's learners stopped early."""
-        if stopped:
-            self.stopped[cell] = [str(one) for one in stopped]
+    def tell(self, cell: str, learners: Learners) -> None:
+        """Note who of a cell's learners stopped early, and who learned nothing in a stage."""
+        if learners.stopped:
+            self.stopped[cell] = list(map(str, learners.stopped))
+        if idle := [str(one) for one in learners.taught if one.idle]:
+            self.idle[cell] = idle
 
     def write(self, state: State) -> None:
         """Write `status.json`.
@@ -65,6 +68,7 @@ class Status:
             "to_do": self.to_do,
             "failed": self.failed,
             "stopped_learners": {c: self.stopped[c] for c in self._cells if c in self.stopped},
+            "idle_learners": {c: self.idle[c] for c in self._cells if c in self.idle},
             "jobs": self._jobs,
             "pid": os.getpid(),
         }

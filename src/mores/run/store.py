@@ -11,19 +11,20 @@ written, so claims are always judged from what is on disk, whoever played it and
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mores.errors import UserError
 from mores.run.files import whole_folder
 from mores.run.learned import write_checkpoints
-from mores.run.record import Prediction, Record, StageRecord, Stopped
+from mores.run.record import Prediction, Record, StageRecord, Stopped, Taught
 from mores.run.tables import labels, write_measures, write_trajectory
 
 MEASURES, TRAJECTORY, ABOUT = "measures.parquet", "trajectory.zarr", "cell.json"
@@ -82,22 +83,36 @@ def read_record(folder: Path) -> Record:
             hidden_rounds=tuple(about["hidden_rounds"]),
             value_names=tuple(about["value_names"]),
             learners=about.get("learners", 0),
-            stopped=tuple(Stopped(*one) for one in about.get("stopped", ())),
+            **_learners(about)._asdict(),
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise Damaged(f"cannot read {path}: {error}") from None
 
 
-def stopped_in(folder: Path) -> tuple[Stopped, ...]:
-    """The learners of a cell that stopped early.
+class Learners(NamedTuple):
+    """What there is to tell of a cell's learners: see `Record`."""
+
+    stopped: tuple[Stopped, ...]
+    taught: tuple[Taught, ...]
+
+
+def learners_in(folder: Path) -> Learners:
+    """Who stopped early in a cell, and who learned anything.
 
     Raises:
         Damaged: its folder is not as it was written.
     """
     try:
-        return tuple(Stopped(*one) for one in _read_about(folder).get("stopped", ()))
+        return _learners(_read_about(folder))
     except TypeError as error:
         raise Damaged(f"cannot read {folder / ABOUT}: {error}") from None
+
+
+def _learners(about: Mapping[str, Any]) -> Learners:
+    return Learners(
+        tuple(Stopped(*one) for one in about.get("stopped", ())),
+        tuple(Taught(*one) for one in about.get("taught", ())),
+    )
 
 
 def _own_seal(about: Mapping[str, Any]) -> int:
@@ -189,6 +204,7 @@ def _about(record: Record) -> dict[str, Any]:
     learned = {
         "learners": record.learners,
         "stopped": [[one.stage, one.role, one.line] for one in record.stopped],
+        "taught": [list(dataclasses.astuple(one)) for one in record.taught],
     }
     return {
         "format": FORMAT,

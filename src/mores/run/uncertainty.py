@@ -12,10 +12,11 @@ from mores.analysis import sensitivity
 from mores.analysis.sensitivity import Indices
 from mores.run.claims import by_point, values_at
 from mores.run.record import Record
+from mores.run.rehearsal import check
 from mores.scenario.cell import Cell
 from mores.scenario.conditions import Condition, at_point
 from mores.scenario.design import Sensitivity, Uncertain
-from mores.scenario.expand import cells_of, check
+from mores.scenario.expand import cells_of
 from mores.scenario.load import Loaded
 from mores.scenario.looks import arm_of, arms_looked_at
 from mores.scenario.model import Scenario

@@ -50,6 +50,15 @@ class Built:
         """Who plays in the last stage."""
         return self.stages[-1].players
 
+    def record_of(self, number: int) -> list[int]:
+        """Numbers of the stages whose record is learned from in a stage of `fit`."""
+        named = self.stages[number].stage.record
+        return [
+            n
+            for n, earlier in enumerate(self.stages[:number])
+            if earlier.stage.loop != "fit" and (not named or earlier.stage.name in named)
+        ]
+
 
 @dataclasses.dataclass(frozen=True)
 class Cell:

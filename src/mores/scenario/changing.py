@@ -34,6 +34,16 @@ class Origin:
         place = self.places.key(where) if key else self.places.value(where)
         return Problem(place, where, message)
 
+    def part(self, path: Path, message: str) -> Problem:
+        """A problem with a part: where an arm, the sweep or a stage changed it last, if they did.
+
+        Else where the part itself stands.
+        """
+        changed = [where for put, where in self.paths.items() if put[: len(path)] == path]
+        if not changed:
+            return self.problem(path, message)
+        return Problem(self.places.value(changed[-1]), changed[-1], message)
+
 
 class Asked(NamedTuple):
     """What is to be made for a stage: environment and players by kind, where they stand."""

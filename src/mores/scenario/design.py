@@ -22,6 +22,8 @@ class Stage(Document):
     on to the new player where both keep it alike: their classes have `again` from a common one.
     Else the new player starts anew, and the earlier one finds its own where it comes back. A player
     that an arm names whole (`players.assistant: {kind: silent}`) stays that arm's in every stage.
+    Where an arm and a stage set the same parameter, the stage's own value counts in that stage, and
+    the arm's in all others.
     """
 
     name: ShortName = Field(description="what claims and tables call it")

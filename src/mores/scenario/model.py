@@ -63,6 +63,8 @@ class Claim(Document):
     number of independent trainings, one a replicate: worlds of a replicate share its learners, and
     more of them, or more episodes, are not more trainings.
 
+    It fails if nobody in its arm ever made an update: there nothing was learned.
+
     Trainings that stopped early, for numbers that are none, count as they are: to leave them out
     would be to choose among results. The claim's line says how many of the n did.
     """

@@ -15,7 +15,7 @@ from mores.scenario.looks import DERIVED, arm_of, arms_looked_at
 from mores.scenario.model import Claim, Scenario
 from mores.scenario.places import Places, Problem, nearest, problem_at, shown
 from mores.scenario.probe import broken, first_round
-from mores.scenario.verify_learning import fitted
+from mores.scenario.verify_learning import fitted, in_vain
 
 _INDEXED = re.compile(r"\[(0|[1-9][0-9]{0,8})\]$")
 MOST_KEPT = 2**29  # of each measure in a cell: 2 GiB
@@ -111,6 +111,7 @@ def cell(scenario: Scenario, places: Places, cell: Cell, built: Built) -> list[P
                 message = f"nobody plays {role.name!r}: name a player for it"
                 problems.append(cell.origin.problem(("players",), message, key=True))
         problems += fitted(places, built, number)
+        problems += in_vain(scenario, places, cell, built, number)
         who = (id(staged.game), *map(id, staged.players.values()))
         if who not in begun:
             begun[who] = _begun(cell, staged, built, scenario.seed, problems)
@@ -255,8 +256,8 @@ def _measured(
             try:
                 players[role.name].start(role, game.phases, draws.within(role.name))
             except UserError as error:
-                message = shown(error, 300)
-                problems.append(cell.origin.problem(("players", role.name), message))
+                origin = cell.asked(built.stages.index(staged)).origin
+                problems.append(origin.part(("players", role.name), shown(error, 300)))
     try:
         return game.measures(game.reset(draws.within("game"), start))
     except UserError as error:

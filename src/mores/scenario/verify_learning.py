@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mores.game import Ability, Player
+from mores.errors import UserError
+from mores.game import Ability, Player, role_named
 from mores.scenario.cell import Built, Cell
+from mores.scenario.conditions import ONLY_ARM
 from mores.scenario.design import Stage
 from mores.scenario.looks import arm_of
 from mores.scenario.model import Claim, Scenario
@@ -47,7 +49,7 @@ def _learns(built: Built, claim: Claim, scenario: Scenario) -> bool:
     """Whether anybody in a cell learns in the stages up to that of a claim."""
     stages = built.stages[: len(scenario.until(claim.stage))]
     return any(
-        _unable(staged.stage, role, staged.players) is None
+        _unable(staged.stage, role, staged.players) is None and not staged.players[role].still
         for staged in stages
         for role in staged.stage.learn
     )
@@ -68,15 +70,40 @@ def _unable(stage: Stage, role: str, players: Mapping[str, Player]) -> str | Non
     return None
 
 
+def in_vain(
+    scenario: Scenario, places: Places, cell: Cell, built: Built, number: int
+) -> list[Problem]:
+    """Roles that could learn in a stage, and of which it is certain that they will not."""
+    problems = []
+    staged = built.stages[number]
+    stage, players = staged.stage, staged.players
+    able = [role for role in stage.learn if _unable(stage, role, players) is None]
+    lessons = built.record_of(number) if stage.loop == "fit" else [number]
+    for n in lessons if able else ():
+        short = built.stages[n].game.too_short(built.stages[n].rounds)
+        if short:
+            path = ("rounds",) if built.stages[n].stage.rounds is None else ("stages", n, "rounds")
+            problems.append(problem_at(places, short, *path))
+    for role in able if stage.loop == "improve" else ():
+        player, rounds = players[role], stage.episodes * staged.rounds
+        if player.still:
+            continue
+        try:
+            vain = player.in_vain(role_named(staged.game, role), rounds, scenario.worlds)
+        except UserError:
+            continue  # it will be told where it begins
+        if vain:
+            where = "" if cell.arm == ONLY_ARM else f" of {cell.arm}"
+            message = f"learns nothing in stage {stage.name}{where}: {vain}"
+            problems.append(cell.asked(number).origin.part(("players", role), message))
+    return problems
+
+
 def fitted(places: Places, built: Built, number: int) -> list[Problem]:
     """Roles whose record of earlier stages does not fit together, or is empty."""
     problems = []
     stage, players = built.stages[number].stage, built.stages[number].players
-    played = [
-        s
-        for s in built.stages[:number]
-        if s.stage.loop != "fit" and (not stage.record or s.stage.name in stage.record)
-    ]
+    played = [built.stages[n] for n in built.record_of(number)]
     for i, role in enumerate(stage.learn if stage.loop == "fit" else ()):
         if role not in players:
             continue  # an arm in which nobody learns
@@ -85,6 +112,9 @@ def fitted(places: Places, built: Built, number: int) -> list[Problem]:
             message = f"{role} has not played yet: there is no record to learn from"
             problems.append(problem_at(places, message, "stages", number, "learn", i))
         elif len(sights) > 1:
-            message = f"{role} sees something else in different stages: one record cannot have both"
+            message = (
+                f"{role} has other seats, or sees something else, in different stages: one record "
+                "cannot have both"
+            )
             problems.append(problem_at(places, message, "stages", number, "learn", i))
     return problems

@@ -1,0 +1,66 @@
+"""Players made from what a file says of them, where another player holds them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from mores import registry
+from mores.errors import UserError
+from mores.game import Player
+from mores.mistakes import found_in, path_of, words
+
+NEEDS_CLASS = (  # mistakes that only the player's own class can put in words
+    *("extra_forbidden", "literal_error", "union_tag_invalid", "union_tag_not_found"),
+    *("value_error", "assertion_error"),
+)
+
+
+def player_from(given: Any, strict: bool) -> Player:
+    """A player from `{kind: ..., its parameters}`; one that is there already stays.
+
+    Raises:
+        ValueError, ValidationError: there is none of that kind, or not with these parameters.
+    """
+    if isinstance(given, Player):
+        return given
+    if not isinstance(given, Mapping):
+        raise ValueError(f"must be a mapping with a kind, {{kind: ...}}, not {given!r:.40}")
+    kind = given.get("kind")
+    if not isinstance(kind, str):
+        raise ValueError("its kind is missing (name of a player: see `mores list`)")
+    try:
+        chosen = registry.class_of("player", kind)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    parameters = {name: value for name, value in given.items() if name != "kind"}
+    if strict:
+        return chosen.model_validate_json(json.dumps(parameters), strict=True)
+    return chosen(**parameters)
+
+
+def complaints(error: ValueError, seat: int, given: Any) -> list[InitErrorDetails]:
+    """What is wrong with a player of a cast, in words where only that player knows them."""
+    if not isinstance(error, ValidationError):
+        return [InitErrorDetails(type=_message(str(error)), loc=(seat,), input=given)]
+    kind, lines = given["kind"], []
+    chosen = registry.class_of("player", kind)
+    parameters = {name: value for name, value in given.items() if name != "kind"}
+    for found in found_in(error):
+        path = path_of(found, parameters)
+        said: str | PydanticCustomError = found["type"]
+        if said in NEEDS_CLASS:
+            unknown = f"{kind} has no such parameter"
+            said = _message(words(found, path, chosen, parameters, unknown))
+        context = {} if isinstance(said, PydanticCustomError) else found.get("ctx", {})
+        where = (seat, *path)
+        lines.append(InitErrorDetails(type=said, loc=where, input=found["input"], ctx=context))
+    return lines
+
+
+def _message(text: str) -> PydanticCustomError:
+    return PydanticCustomError("value_error", "{text}", {"text": text})

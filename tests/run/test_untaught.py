@@ -1,0 +1,112 @@
+"""Learners that learn nothing: refused where that is certain, and told where it turns out so."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mores import train
+from mores.errors import UserError
+from mores.run import engine, files, run
+from mores.scenario.expand import check
+from mores.scenario.load import load
+
+NEVER = """\
+name: never
+about: Games are over long before a rollout is.
+env: {kind: matrix_game, continuation: 0.2}
+players: {player: {kind: ppo, share: agent, horizon: 30, network: {kind: mlp, hidden: [4]}}}
+rounds: 16
+replicates: 4
+measures: [cooperation]
+stages:
+  - {name: train, loop: improve, learn: player, episodes: 3}
+  - {name: test}
+arms:
+  never: {}
+  ever: {players.player.horizon: 1}
+claims:
+  - {says: They did, kind: learned, measure: cooperation, arm: never, ablation: ever,
+     bound: {within: [-9, 9]}}
+  - {says: The others did, kind: learned, measure: cooperation, arm: ever, ablation: never,
+     bound: {within: [-9, 9]}}
+"""
+ANSWERS = NEVER[: NEVER.index("arms:")].replace("matrix_game, continuation: 0.2", "requests")
+ANSWERS = ANSWERS.replace("player", "assistant").replace("assistants:", "players:")
+ANSWERS = ANSWERS.replace("cooperation", "score")
+
+
+def _loaded(tmp_path, text):
+    file = tmp_path / "s.yaml"
+    file.write_text(text)
+    return load(str(file))
+
+
+def test_a_claim_that_something_was_learned_needs_somebody_who_did(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        engine, "_report", lambda job, *_: files.write_text(job.folder / "report.html", "")
+    )
+    folder = run(_loaded(tmp_path, NEVER), tmp_path / "run").folder
+    first, second = json.loads((folder / "claims.json").read_text())
+    assert first["verdict"] == "fails"
+    assert first["reason"] == "nobody in never ever learned anything: no policy made an update"
+    assert "it does not vanish" in second["reason"]  # the bound is as wide as that
+    status = json.loads((folder / "status.json").read_text())
+    (line,) = status["idle_learners"].pop("never")
+    start = "stage train: player, nobody learned anything: it learns every 30 rounds (horizon), and"
+    assert line.startswith(start)
+    assert not status["idle_learners"] and not status["stopped_learners"]
+    assert f"never: cell never: a learner did not learn: {start}" in capsys.readouterr().err
+    assert line in (folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "said"),
+    [
+        (NEVER, "horizon: 30", "horizon: 50",
+         "4:19: players.player: learns nothing in stage train of never: it first learns after 50 "
+         "rounds (horizon), and these are 48 in all"),
+        (NEVER.replace(".horizon: 1}", ".seats.0.horizon: 1}"),
+         "{kind: ppo, share: agent, horizon: 30, network: {kind: mlp, hidden: [4]}}",
+         "{kind: cast, seats: [{kind: ppo, horizon: 50}, {kind: copy}]}",
+         "learns nothing in stage train of never: seats 0: it first learns after 50"),
+        (NEVER, "horizon: 30", "horizon: 30, learning_rate: 0",
+         "claims.0.kind: learned: nobody learns in never up to then"),
+        (ANSWERS, "kind: ppo, share: agent, horizon: 30", "kind: grpo, share: agent",
+         "learns nothing in stage train: it compares the answers of a group, and with share: agent "
+         "and group: world a group is one answer"),
+        (ANSWERS, "kind: ppo, share: agent, horizon: 30",
+         "kind: online_dpo, group: replicate, share: group, groups: [0, 0, 1, 1, 1, 1, 1, 2]",
+         "it compares the answers of a group, and with share: group and group: replicate"),
+        (ANSWERS, "rounds: 16", "rounds: 3", "5:9: rounds: 3 is shorter than an answer, length 6"),
+    ],
+)  # fmt: skip
+def test_what_is_certain_is_refused(tmp_path, text, old, new, said):
+    assert old in text
+    with pytest.raises(UserError) as caught:
+        check(_loaded(tmp_path, text.replace(old, new)))
+    assert said in str(caught.value)
+
+
+def test_training_says_that_nothing_is_learned():
+    for players, said in (
+        ({"assistant": "ppo"}, "assistant: would learn nothing: it first learns after 128 rounds"),
+        ({"assistant": {"kind": "rloo", "share": "agent"}}, "compares the answers of a group"),
+    ):
+        with pytest.raises(UserError, match=said):
+            train("requests", players, episodes=5, rounds=6)
+    with pytest.raises(UserError, match="rounds: 3 is shorter than an answer, length 6"):
+        train("requests", {"assistant": "grpo"}, episodes=5, rounds=3)
+    with pytest.warns(UserWarning, match=r"player: nobody learned .* every 20 rounds \(horizon\)"):
+        found = train(
+            {"kind": "matrix_game", "continuation": 0.1},
+            {"player": {"kind": "ppo", "horizon": 20}},
+            episodes=2,
+            rounds=10,
+        )
+    assert len(found.troubles) == 1
+    player = {"kind": "grpo", "share": "agent", "group": "replicate"}
+    found = train("requests", {"assistant": player}, episodes=2, rounds=6, worlds=2)
+    found.test()
+    assert found.learned("assistant")["updates"].tolist() == [2] * 8  # tests leave it as it was
