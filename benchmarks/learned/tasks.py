@@ -107,11 +107,12 @@ CART_POLE_TUNED = {
     "n_envs": 16,
     "n_steps": 32,
     "batch_size": 256,
-    "n_epochs": 10,
-    "gamma": 0.98,
+    "n_epochs": 8,
+    "gamma": 0.99,
     "gae_lambda": 0.9,
-    "learning_rate": 0.005,
+    "learning_rate": 0.015,
     "ent_coef": 0.0,
+    "max_grad_norm": 1e9,
 }
 CART_POLE = Task(
     name="cartpole",
@@ -125,12 +126,13 @@ CART_POLE = Task(
     ours={
         "network": NETWORK,
         "horizon": 16,
-        "epochs": 10,
+        "epochs": 8,
         "minibatches": 2,
-        "learning_rate": 0.007,
-        "discount": 0.98,
+        "learning_rate": 0.015,
+        "discount": 0.99,
         "smoothing": 0.9,
         "entropy_weight": 0.0,
+        "clip_norm": 0.0,
     },
     theirs={
         # RL Baselines3 Zoo, hyperparams/ppo.yml, for 100,000 steps
