@@ -11,7 +11,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src"
-CORE = {"arguments", "draws", "errors", "game", "mistakes", "people", "philox", "sums", "tree"}
+CORE = {
+    "arguments",
+    "draws",
+    "errors",
+    "game",
+    "mistakes",
+    "people",
+    "philox",
+    "spaces",
+    "sums",
+    "tree",
+}
 
 # What each part may import of mores, besides itself. Everything has its line here; what may import
 # anything says so.
@@ -29,8 +40,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saving": CORE,
     "table": CORE | {"repair", "masks", "seating", "diary", "books", "saving"},
     "play": CORE | {"table"},
+    "memories": CORE,
     "sealed": {"errors", "run.files"},
-    "trained": CORE | {"table", "play", "registry", "sealed", "run.packing"},
+    "trained": CORE | {"table", "play", "memories", "registry", "sealed", "run.packing"},
     "train": CORE | {"table", "trained"},
     "demo": CORE | {"table", "play"},  # what `python -m mores.envs.lock_in` shows
     "envs": CORE | {"demo"},
@@ -40,7 +52,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zoo": {"errors", "registry", "views"},
     "analysis": {"errors", "sums", "scenario.model"},  # arrays, and what a claim says
     "scenario": CORE | {"table", "registry"},
-    "run": CORE | {"table", "play", "diary", "registry", "own_code", "scenario", "analysis"},
+    "run": CORE
+    | {"table", "play", "memories", "diary", "registry", "own_code", "scenario", "analysis"},
     "calibrate": CORE | {"scenario", "analysis", "run"},
     "terminal": {"run", "scenario"},
     "cli": ANYTHING,

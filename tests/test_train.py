@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import mores
 from mores import UserError
 from mores.arguments import device_of, names_in, whole_number
+from mores.draws import Draws
+from mores.game import Box, Discrete, Game, Phase, Role, Step
 from mores.trained import Trained
+from tests.learners.small_games import unchecked
 
 LEARNER = {"kind": "ppo", "share": "agent", "horizon": 4, "network": {"kind": "gru", "hidden": 4}}
 
@@ -108,7 +113,7 @@ def test_what_is_not_as_it_was_written_is_not_loaded(tmp_path: Path) -> None:
     path.write_bytes(whole[:-3])
     with pytest.raises(UserError, match="cannot read"):
         mores.load_trained(path)
-    with pytest.raises(UserError, match="mores did not write it"):
+    with pytest.raises(UserError, match="did not write it"):
         mores.load_trained(torch_made)
     with pytest.raises(UserError, match="there is no such file"):
         mores.load_trained(tmp_path / "none")
@@ -126,3 +131,82 @@ def test_a_class_without_a_name_is_not_saved(tmp_path: Path) -> None:
         trained(player=cast).save(tmp_path / "learners")
     with pytest.raises(UserError, match="episodes: a whole number, at least 1, not 0"):
         trained(player=cast).test(episodes=0)
+
+
+class Bare(Game[Tensor]):
+    """Nobody sees anything, and nothing is measured: each act is worth its number."""
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        return (Role("actor", 2, Box.of()),)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase("act", {"actor": Discrete(2)}),)
+
+    def reset(self, draws: Draws, start: object = None) -> Tensor:
+        return torch.zeros(draws.worlds)
+
+    def observe(self, state: Tensor, role: str, phase: str) -> Tensor:
+        return torch.zeros(len(state), 2, 0)
+
+    def step(
+        self, state: Tensor, phase: str, actions: Mapping[str, Tensor], draws: Draws
+    ) -> Step[Tensor]:
+        return Step(state, {"actor": actions["actor"].float()})
+
+    def measures(self, state: Tensor) -> Mapping[str, Tensor]:
+        return {}
+
+
+def test_who_sees_nothing_learns_and_nothing_need_be_measured() -> None:
+    learner = mores.make_player("ppo", horizon=4, learning_rate=0.05, entropy_weight=0.0)
+    found = mores.train(Bare(), {"actor": learner}, episodes=20, rounds=8, worlds=4)
+    assert dict(found.curves.sizes) == {"world": 4, "episode": 20} and not found.curves.data_vars
+    bias = found.learned("actor")["act.act.bias"][0, 0]
+    assert bias[1] > bias[0] and found.test().sizes["episode"] == 1
+
+
+@unchecked()
+def test_a_learner_is_tested_where_it_learned() -> None:
+    """At its seats of a cast, or alone; elsewhere it would play as it was made, and is refused."""
+    learner = {"kind": "ppo", "horizon": 32, "discount": 0.96, "network": {"kind": "mlp"}}
+    cooperator = {"kind": "strategy", "name": "cooperator"}
+
+    def cast(*seats: Any) -> dict[str, Any]:
+        return {"player": {"kind": "cast", "seats": list(seats)}}
+
+    found = trained(player=cast(learner, cooperator)["player"], episodes=12, rounds=64)
+    grudger = {"kind": "strategy", "name": "grudger"}
+    tested = found.test(players=cast(learner, grudger)).cooperations.mean("world")[0]
+    assert tested[0] < 0.1  # as it learned: who always cooperates is exploited
+    for others in (cast(cooperator, learner), {"player": learner}):
+        with pytest.raises(UserError, match="player: a learner would play untrained"):
+            found.test(players=others)
+    alone = trained()
+    with pytest.raises(UserError, match="player: a learner would play untrained"):
+        alone.test(players=cast(learner, cooperator))
+    strangers = alone.test(players=cast(cooperator, grudger))  # nobody who learned is left
+    assert float(strangers.cooperation.mean()) == 1
+    with pytest.raises(UserError, match="search: true or false, not 'no'"):
+        alone.test(search="no")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("paid", "said"),
+    [
+        (lambda acts: {"actor": acts[:, 0]}, r"the game pays actor \[2\], not \[world, agent\]"),
+        (lambda acts: {"acter": acts}, "a role that it has not, 'acter'; did you mean 'actor'"),
+        (lambda acts: {"actor": acts.tolist()}, "the game pays actor a list"),
+    ],
+)
+@unchecked()
+def test_a_game_that_pays_wrongly_is_told_so(
+    paid: Any, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(self: Bare, state: Tensor, phase: str, actions: Any, draws: Draws) -> Step[Tensor]:
+        return Step(state, paid(actions["actor"].float()))
+
+    monkeypatch.setattr(Bare, "step", step)
+    with pytest.raises(UserError, match=said):
+        mores.train(Bare(), {"actor": "ppo"}, episodes=2, rounds=64, worlds=2)

@@ -56,7 +56,7 @@ class Answers(Improving):
     def in_vain(self, role: Role, rounds: int, worlds: int) -> str:
         """Where nothing is compared."""
         numbers = torch.tensor(policy_numbers(role.count, self.share, self.groups))
-        answers = int(numbers.bincount().min()) * (worlds if self.group == "replicate" else 1)
+        answers = int(numbers.bincount().max()) * (worlds if self.group == "replicate" else 1)
         if not self.compares or answers > 1:
             return ""
         return (

@@ -9,7 +9,7 @@ left out until the others are done.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -29,6 +29,8 @@ Share01 = Annotated[float, Field(ge=0, le=1)]
 
 class Improving(Learner):
     """Learns from reward as it acts."""
+
+    work: ClassVar[tuple[str, ...]] = ("epochs",)
 
     temperature: float = Field(
         default=1.0, ge=1, le=1, description="it draws as it learns; assist takes the likeliest"

@@ -45,6 +45,7 @@ class Learner(Player):
     critic: ClassVar[bool] = False  # has a value head
     scores: ClassVar[int] = 0  # heads that score whole answers
     whole: ClassVar[bool] = False  # learns as it acts, and from whole episodes only
+    work: ClassVar[tuple[str, ...]] = ()  # parameters that say how often it goes over a lesson
 
     network: Network = Field(default=MLP(), description="what is made of a sight")
     share: Share = Field(
@@ -152,8 +153,11 @@ class Learner(Player):
         )
         if not alike:
             return None
-        make = Make(self, memory.make.role, memory.make.stack)
-        return dataclasses.replace(memory, make=make)
+        learned, make = memory.learned, Make(self, memory.make.role, memory.make.stack)
+        if self.share == "replicate":  # a role that does not change with this one keeps its own
+            own = tree.combine(torch.clone, learned.pupil)
+            learned = dataclasses.replace(learned, pupil=own)
+        return kept_as(dataclasses.replace(memory, make=make), learned)
 
     def move_on(self, memory: Memory) -> Memory:
         """Drop rounds that were not yet learned from, and count updates anew: another stage's."""
@@ -246,7 +250,7 @@ class Learner(Player):
         return Act(head.to_world(acted), dataclasses.replace(memory, carry=carry, last=last))
 
     def learned(self, memory: Memory) -> Mapping[str, Tensor]:
-        """Parameters by name, whose they are, who has stopped, who made how many updates."""
+        """Parameters by name; whose they are, who stopped, made how many updates, is still."""
         learned = memory.learned
         return {
             **learned.pupil.parameters,
@@ -254,6 +258,7 @@ class Learner(Player):
             "number": learned.seats.number,
             "stopped": learned.pupil.stopped,
             "updates": learned.pupil.updates,
+            "still": torch.full_like(learned.pupil.active, self.still),
         }
 
     def troubles(self, memory: Memory) -> list[str]:
@@ -265,6 +270,10 @@ class Learner(Player):
             f"{int(learned.pupil.stopped[policy])} of its training"
             for policy in (~learned.pupil.active).nonzero()[:, 0].tolist()
         ]
+
+    def briefly(self) -> Learner:
+        """One pass where there would be many."""
+        return self.model_copy(update={name: 1 for name in self.work if getattr(self, name) > 1})
 
     @property
     def still(self) -> bool:

@@ -45,7 +45,7 @@ class Layout:
         """Parameters by name, as parts of the same memory."""
         parts = numbers.split([math.prod(shape) for shape in self.shapes.values()], 1)
         named = zip(self.shapes.items(), parts, strict=True)
-        return {name: part.view(-1, *shape) for (name, shape), part in named}
+        return {name: part.view(len(part), *shape) for (name, shape), part in named}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Pupil:
         moments: of the optimiser.
         active: policies that go on learning; one that met a number that is none has stopped.
         stopped: the round of training in which it did, -1 if it did not.
-        updates: steps that each has made since the stage began.
+        updates: steps that each has made since the stage began; whoever changes parameters without
+            `descend` counts them.
     """
 
     grows: ClassVar[tuple[str, ...]] = ("reference",)  # with a recipe that takes over

@@ -277,15 +277,30 @@ class Cast(Player):
         ]
 
     @property
+    def places(self) -> frozenset[str]:
+        """Each at its own seats."""
+        return frozenset(
+            f"{member.name}, {member.kind} {place}"
+            for member in self.members
+            for place in member.player.places
+        )
+
+    def briefly(self) -> Cast:
+        """All of them so."""
+        return type(self)(
+            seats=tuple(player.briefly() for player in self.seats), counts=self.counts
+        )
+
+    @property
     def still(self) -> bool:
         """Where all who could learn are."""
         able = [player for player in self.seats if player.can("learn") or player.can("fit")]
         return bool(able) and all(player.still for player in able)
 
-    def waits(self, memory: Memory) -> str:
-        """What each waits for."""
-        told = [(m.name, m.player.waits(held)) for m, held in self._with(memory)]
-        return "; ".join(f"{name}: {line}" for name, line in told if line)
+    def waits(self, memory: Memory, who: str = "") -> str:
+        """What one of them waits for."""
+        told = {member.name: member.player.waits(held) for member, held in self._with(memory)}
+        return told.get(who, "")
 
     def in_vain(self, role: Role, rounds: int, worlds: int) -> str:
         """Where one of those who are to learn as they act cannot."""

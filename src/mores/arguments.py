@@ -26,15 +26,18 @@ def names_in(what: str, asked: Any, known: Collection[str] | None = None) -> lis
     return list(asked)
 
 
-def whole_number(what: str, given: Any, least: int | None = 1) -> int:
-    """A whole number, numpy's as well."""
+def whole_number(what: str, given: Any, least: int | None = 1, most: int | None = 1_000_000) -> int:
+    """A whole number, numpy's as well; `least` and `most` are bounds, if there are any."""
     try:
-        if isinstance(given, bool) or (least is not None and given < least):
-            raise TypeError
-        return operator.index(given)
+        number = None if isinstance(given, bool) else operator.index(given)
     except TypeError:
-        bound = "" if least is None else f", at least {least}"
-        raise UserError(f"{what}: a whole number{bound}, not {given!r:.40}") from None
+        number = None
+    low = "" if least is None else f", at least {least}"
+    if number is None or (least is not None and number < least):
+        raise UserError(f"{what}: a whole number{low}, not {given!r:.40}")
+    if most is not None and number > most:
+        raise UserError(f"{what}: at most {most:,}, not {given!r:.40}")
+    return number
 
 
 def device_of(asked: Any) -> torch.device:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mores.diary import Diary
+from mores.errors import UserError, did_you_mean
 
 Pay = dict[str, Float[Tensor, "world agent"]]
 
@@ -53,6 +54,7 @@ class Books:
     def pay(self, reward: Mapping[str, Tensor], over: Bool[Tensor, " world"] | None) -> None:
         """Book what a phase earned; in the worlds that are `over`, nothing was."""
         for name, earned in reward.items():
+            self._check(name, earned)
             if over is not None:
                 earned = torch.where(over[:, None], 0.0, earned)
             for book in (self.owed, self.earned):
@@ -60,6 +62,21 @@ class Books:
                     book[name] = book[name] + earned
             if self._diary is not None:
                 self._diary.paid(name, earned)
+
+    def _check(self, name: str, earned: object) -> None:
+        """See that a game pays every seat of a role that there is.
+
+        Raises:
+            UserError: it does not.
+        """
+        if name not in self._counts:
+            near = did_you_mean(name, self._counts)
+            raise UserError(f"the game pays a role that it has not, {name!r}{near}")
+        shape = getattr(earned, "shape", None)
+        wanted = (self._worlds, self._counts[name])
+        if shape != wanted:
+            found = f"a {type(earned).__name__}" if shape is None else list(shape)
+            raise UserError(f"the game pays {name} {found}, not [world, agent], {list(wanted)}")
 
     def tell(self, feedback: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Book a phase's feedback; what an earlier phase said under the same name is replaced."""

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
@@ -26,92 +24,15 @@ from torch import Tensor
 from mores.draws import Draws
 from mores.errors import did_you_mean
 from mores.people import People
+from mores.spaces import Box as Box
+from mores.spaces import Discrete as Discrete
+from mores.spaces import MultiDiscrete as MultiDiscrete
+from mores.spaces import Part as Part
+from mores.spaces import Space as Space
 
 State = TypeVar("State")
 
 
-@dataclasses.dataclass(frozen=True)
-class Discrete:
-    """A choice among `options`, numbered from zero."""
-
-    options: int
-
-
-@dataclasses.dataclass(frozen=True)
-class MultiDiscrete:
-    """Several choices at once, each among its own number of options, numbered from zero."""
-
-    options: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        """How many choices."""
-        return len(self.options)
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """A named stretch of a vector: its length, and the range of each number in it."""
-
-    size: int
-    low: float = -math.inf
-    high: float = math.inf
-
-
-@dataclasses.dataclass(frozen=True)
-class Box:
-    """A vector made of named parts, so that nobody reads it by number."""
-
-    parts: Mapping[str, Part]
-
-    @staticmethod
-    def of(**parts: int | Part) -> Box:
-        """`Box.of(values=3, voice=Part(1, 0.0, 1.0))`: a number is a length without bounds."""
-        return Box({n: Part(p) if isinstance(p, int) else p for n, p in parts.items()})
-
-    @functools.cached_property
-    def size(self) -> int:
-        """Length of the whole vector."""
-        return sum(part.size for part in self.parts.values())
-
-    @functools.cached_property
-    def low(self) -> tuple[float, ...]:
-        """Smallest value of each number."""
-        return tuple(part.low for part in self.parts.values() for _ in range(part.size))
-
-    @functools.cached_property
-    def high(self) -> tuple[float, ...]:
-        """Largest value of each number."""
-        return tuple(part.high for part in self.parts.values() for _ in range(part.size))
-
-    @functools.cached_property
-    def limits(self) -> tuple[Float[Tensor, " size"], Float[Tensor, " size"]]:
-        """`low` and `high` as tensors."""
-        return torch.tensor(self.low), torch.tensor(self.high)
-
-    @functools.cached_property
-    def _slices(self) -> Mapping[str, slice]:
-        slices, at = {}, 0
-        for name, part in self.parts.items():
-            slices[name] = slice(at, at + part.size)
-            at += part.size
-        return slices
-
-    def read(self, vector: Tensor, name: str) -> Tensor:
-        """The named part of a vector `[..., size]`."""
-        if name not in self._slices:
-            raise KeyError(f"no part {name!r} here{did_you_mean(name, self._slices)}")
-        return vector[..., self._slices[name]]
-
-    def join(self, **parts: Tensor) -> Tensor:
-        """The vector `[..., size]` from its parts `[..., part]`; leading sizes are broadcast."""
-        if set(parts) != set(self.parts):
-            raise KeyError(f"needs the parts {sorted(self.parts)}, not {sorted(parts)}")
-        leading = torch.broadcast_shapes(*(part.shape[:-1] for part in parts.values()))
-        return torch.cat([parts[n].expand(*leading, -1) for n in self.parts], -1)
-
-
-Space = Discrete | MultiDiscrete | Box
 Foresight = Callable[[Tensor, Tensor], Tensor]
 Ability = Literal["learn", "fit", "assist", "again", "join"]
 
@@ -364,17 +285,35 @@ class Player(Configured, ABC):
         """What is worth keeping of what it learned, by name: written to checkpoints.
 
         `updates` by that name, how many each policy made since the stage began, is looked at: who
-        made none is told, and a claim that something was learned does not rest on it.
+        made none is told, and a claim that something was learned does not rest on it. Beside it
+        `stopped`, at least 0 for policies that had to stop, and `still`, for those that are to
+        learn nothing, are excuses.
         """
         return {}
+
+    @property
+    def places(self) -> frozenset[str]:
+        """Where its learners keep what they know; one finds only what was learned in its place.
+
+        Nowhere, if it learns nothing, or is not to.
+        """
+        able = (self.can("learn") or self.can("fit")) and not self.still
+        return frozenset([""]) if able else frozenset()
+
+    def briefly(self) -> Player:
+        """The same player with as little work as shows whether it can learn, for a rehearsal."""
+        return self
 
     @property
     def still(self) -> bool:
         """Whether it is to learn nothing although it could: to compare with."""
         return False
 
-    def waits(self, memory: Any) -> str:
-        """What it was still waiting for before it would learn, told where it learned nothing."""
+    def waits(self, memory: Any, who: str = "") -> str:
+        """What it was still waiting for before it would learn, told where it learned nothing.
+
+        `who`: which of several players who share a role, by the name before `/` in `learned`.
+        """
         return ""
 
     def in_vain(self, role: Role, rounds: int, worlds: int) -> str:

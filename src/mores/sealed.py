@@ -50,16 +50,23 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
-        raise UserError(f"cannot read {path}: there is no such file")
     try:
+        if path.is_dir():
+            raise OSError("it is a folder")
+        if not path.is_file():
+            raise OSError("there is no such file")
         with safe_open(path, framework="pt") as file:
             told = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, ValueError, SafetensorError) as error:
+    except SafetensorError as error:
+        raise UserError(f"cannot read {path}: it is no safetensors file ({error})") from None
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
     if "about" not in told:
-        raise UserError(f"cannot read {path}: mores did not write it")
+        raise UserError(
+            f"cannot read {path}: `Trained.save` did not write it (checkpoints of a run are read "
+            "by `mores.open_run(...).checkpoint`)"
+        )
     if told.get("checksum") != str(_checksum(tensors, told["about"])):
         raise UserError(f"cannot read {path}: it is not as it was written")
     return tensors, json.loads(told["about"])

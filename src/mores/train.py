@@ -63,7 +63,7 @@ def train(
     """
     counts = {"episodes": episodes, "rounds": rounds, "replicates": replicates, "worlds": worlds}
     episodes, rounds, replicates, worlds = (whole_number(n, c) for n, c in counts.items())
-    seed, device = whole_number("seed", seed, least=None), device_of(device)
+    seed, device = whole_number("seed", seed, least=None, most=None), device_of(device)
     where: Game[Any] = game if isinstance(game, Game) else made("environment", game)
     population: Population | None = (
         people if people is None or isinstance(people, Population) else made("population", people)
@@ -87,6 +87,9 @@ def train(
     with _bar(episodes, progress) as tick:
         curves = played(table, episodes, names, tick)
     troubles = [line for r, p in table.players.items() for line in p.troubles(table.memory[r])]
+    if troubles:
+        more = f" (and {len(troubles) - 1} more: see troubles)" if len(troubles) > 1 else ""
+        warnings.warn(f"a learner stopped: {troubles[0]}{more}", stacklevel=2)
     for role in () if troubles else table.learners:
         if line := _untaught(role, table.players[role], table.memory[role]):
             warnings.warn(line, stacklevel=2)
@@ -120,7 +123,7 @@ def _can_learn(players: Mapping[str, Player], learn: Collection[str] | None) -> 
             f"{', '.join(fits)}: learns from a record, not from reward: use a scenario with "
             "stages of loop fit"
         )
-    raise UserError(f"nobody learns from reward here: {', '.join(sorted(unable))} do not")
+    raise UserError(f"{', '.join(sorted(unable))}: cannot learn from reward")
 
 
 def _check_teachable(table: Table, episodes: int, worlds: int) -> None:
@@ -140,10 +143,12 @@ def _check_teachable(table: Table, episodes: int, worlds: int) -> None:
 
 def _untaught(role: str, player: Player, memory: Any) -> str:
     """That nobody in a role learned anything, although they were to, as far as its player says."""
-    counts = [t for n, t in player.learned(memory).items() if n.split("/")[-1] == "updates"]
-    if not counts or player.still or any(bool((made > 0).any()) for made in counts):
+    found = player.learned(memory)
+    counts = {n.removesuffix("updates"): t for n, t in found.items() if n.endswith("updates")}
+    if not counts or player.still or any(bool((made > 0).any()) for made in counts.values()):
         return ""
-    why = player.waits(memory)
+    reasons = [player.waits(memory, who.rstrip("/")) for who in counts]
+    why = "; ".join(reason for reason in dict.fromkeys(reasons) if reason)
     return f"{role}: nobody learned anything{f': {why}' if why else ''}"
 
 

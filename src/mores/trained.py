@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from mores import registry, sealed
+from mores import memories, registry, sealed
 from mores.arguments import device_of, names_in, whole_number
 from mores.draws import Worlds
 from mores.errors import UserError, did_you_mean
@@ -75,13 +75,29 @@ class Trained:
 
         Returns:
             Measures at the end of every episode, over world and episode.
+
+        Raises:
+            UserError: unknown names or wrong values; a learner would play untrained, since it did
+                not learn at these seats.
         """
+        if not isinstance(search, bool):
+            raise UserError(f"search: true or false, not {search!r:.40}")
+        others = seated({} if players is None else players)
+        for role, player in others.items():
+            if role in self.players and memories.untrained(role, player, [self.players[role]]):
+                raise UserError(
+                    f"{role}: a learner would play untrained: it goes on from what was learned at "
+                    "the same seats of a cast, or alone (learning_rate: 0, if that is meant)"
+                )
+        known: dict[str, Any] = {}
+        memories.keep(known, self.players, self.memory)
+        seats = {**self.players, **others}
         episodes = whole_number("episodes", episodes)
         rounds = self._rounds if rounds is None else whole_number("rounds", rounds)
-        seed = self._seed if seed is None else whole_number("seed", seed, least=None)
+        seed = self._seed if seed is None else whole_number("seed", seed, least=None, most=None)
         table = Table(
             self.game,
-            {**self.players, **seated(players or {})},
+            seats,
             worlds=self._worlds,
             rounds=rounds,
             people=self._people,
@@ -90,7 +106,7 @@ class Trained:
             learning=(),
             assisting=search,
         )
-        table.reset(seed, dict(self.memory))
+        table.reset(seed, memories.brought(known, seats))
         return played(table, episodes, measures_of(table, measures), lambda: None)
 
     def learned(self, role: str) -> dict[str, Tensor]:
@@ -99,9 +115,10 @@ class Trained:
         Raises:
             UserError: there is no such role.
         """
-        if role not in self.players:
-            raise UserError(f"no role {role!r}{did_you_mean(role, self.players)}")
-        return dict(self.players[role].learned(self.memory[role]))
+        if not isinstance(role, str) or role not in self.players:
+            raise UserError(f"no role {role!r:.60}{did_you_mean(role, self.players)}")
+        found = self.players[role].learned(self.memory[role])
+        return {name: tensor.detach().clone().contiguous() for name, tensor in found.items()}
 
     def save(self, path: str | Path) -> Path:
         """Write all of it into one file, for `mores.load_trained`: whole, or as it was before.
@@ -140,6 +157,7 @@ class Trained:
         about = {
             "format": FORMAT,
             **parts,
+            "episodes": len(self.curves.episode),
             "rounds": self._rounds,
             "seed": self._seed,
             "troubles": list(self.troubles),
@@ -185,7 +203,7 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traine
 
     try:
         if about["format"] != FORMAT:
-            raise ValueError("another version of mores wrote it")
+            raise UserError("another version of mores wrote it")
         worlds = Worlds(tensors["replicate"], tensors["world"])
         curves = {name: curve.numpy() for name, curve in below("curves").items()}
         game = made("environment", about["game"])
@@ -193,7 +211,7 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traine
             game,
             {**game.baseline(), **seated(about["players"])},
             {},
-            as_dataset(curves, worlds),
+            as_dataset(curves, worlds, about["episodes"]),
             tuple(about["troubles"]),
             worlds,
             about["rounds"],
@@ -202,8 +220,11 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traine
             device,
         )
         memory = unpacked(found._blank(), Packed(below("memory"), about["memory"]))
-    except (UserError, CannotPack, KeyError, ValueError, TypeError) as error:
+    except (UserError, CannotPack) as error:
         raise UserError(f"cannot load {path}: {error}") from None
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"cannot load {path}: it holds no whole training ({said:.200})") from None
     return dataclasses.replace(found, memory=memory)
 
 
@@ -213,6 +234,9 @@ def made(shelf: registry.Shelf, asked: Any) -> Any:
         return registry.make(shelf, asked, {})
     if not isinstance(asked, Mapping) or not isinstance(asked.get("kind"), str):
         raise UserError(f"{shelf}: give a name or a mapping with a kind, not {asked!r:.60}")
+    for name in asked:
+        if not isinstance(name, str):
+            raise UserError(f"{shelf}: names of parameters are text, not {name!r:.40}")
     return registry.make(shelf, asked["kind"], {n: v for n, v in asked.items() if n != "kind"})
 
 
@@ -242,11 +266,13 @@ def played(
             kept[name].append(now[name][:, 0])
         tick()
     arrays = {name: torch.stack(values, 1).numpy() for name, values in kept.items()}
-    return as_dataset(arrays, table.worlds)
+    return as_dataset(arrays, table.worlds, episodes)
 
 
 def as_dataset(
-    arrays: Mapping[str, Shaped[np.ndarray, "world episode *number"]], worlds: Worlds
+    arrays: Mapping[str, Shaped[np.ndarray, "world episode *number"]],
+    worlds: Worlds,
+    episodes: int,
 ) -> xarray.Dataset:
     """Measures over world and episode, with the replicate of each world."""
     import xarray
@@ -255,7 +281,6 @@ def as_dataset(
         name: (("world", "episode", f"{name}_number")[: array.ndim], array)
         for name, array in arrays.items()
     }
-    episodes = next(iter(arrays.values())).shape[1]
     coordinates = {
         "replicate": ("world", worlds.replicate.numpy()),
         "episode": range(episodes),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from mores.agents.learners import lesson
 from mores.errors import UserError
+from mores.run import rehearsal
 from mores.run.rehearsal import check
 from mores.scenario.load import load
 
@@ -34,6 +36,26 @@ stages:
 RECORD = GAME.replace("loop: improve, learn: player, episodes: 500}",
                       "episodes: 9}\n  - {name: fit, loop: fit, learn: player}")  # fmt: skip
 PPO, TEST = "kind: ppo, horizon: 4", "{name: test"
+
+
+def test_it_ends_in_time(tmp_path, monkeypatch):
+    """Lessons are gone over once, and what takes too long altogether is left to the run."""
+    work = []
+    teach = lesson.go_over
+
+    def counted(*given, **named):
+        work.append(given[8])  # epochs
+        return teach(*given, **named)
+
+    monkeypatch.setattr(lesson, "go_over", counted)
+    long = GAME.replace("horizon: 4", "horizon: 4, epochs: 1000")
+    swept = long + "sweep: {players.player.horizon: [2, 3, 4, 5]}\n"
+    _checked(tmp_path, swept)
+    assert set(work) == {1} and len(work) > 4
+    work.clear()
+    monkeypatch.setattr(rehearsal, "MOST_SECONDS", 0.0)
+    _checked(tmp_path, swept)
+    assert not work
 
 
 def _checked(tmp_path, text):
@@ -80,6 +102,10 @@ def _checked(tmp_path, text):
         (GAME, TEST, f"{TEST}, players: {{players.player: {{kind: cast, seats: [{{{PPO}}}, "
          "{kind: copy}]}}",
          "stages.1.players.players.player: plays untrained in stage test: it never learns"),
+        (GAME.replace("kind: ppo, horizon: 4, network: {kind: mlp, hidden: [4]}",
+                      "kind: cast, seats: [{kind: ppo, horizon: 4}, {kind: copy}]"), TEST,
+         f"{TEST}, players: {{players.player.seats: [{{kind: copy}}, {{{PPO}}}]}}",
+         "stages.1.players.players.player.seats: plays untrained in stage test"),
         (GAME.replace("public_goods", "public_goods, memory: 0").replace("stages:", "arms: {main: "
          "{}, other: {players.player: {kind: strategy, name: grudger}}}\nstages:"),
          "name: rehearsed", "name: rehearsed",

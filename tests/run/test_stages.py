@@ -220,13 +220,27 @@ def test_a_learner_beside_one_that_does_not_learn(tmp_path):
     assert [v.verdict for v in _run(tmp_path / "run", text).verdicts] == ["holds"]
 
 
+def test_an_arms_parameter_counts_in_the_stages_that_leave_it_alone(tmp_path):
+    file = tmp_path / "s.yaml"
+    text = TEXT.replace("claims:", "arms: {a: {env.noise: 0.5}, b: {}}\ncontrol: b\nclaims:")
+    text = text.replace("rounds: 20}", "rounds: 20, env: {env.noise: 2}}")
+    file.write_text(text[: text.index("claims:")])
+    noises = {
+        cell.arm: [s.game.noise for s in cell.build().stages] for cell in check(load(str(file)))
+    }
+    assert noises == {"a": [0.5, 0.5, 0.5, 2], "b": [1, 1, 1, 2]}
+    for kept in ("rounds: 8", "episodes: 20", "episodes: 3"):
+        text = text.replace(f"{kept}}}", f"{kept}, env: {{env.noise: 2}}}}")
+    file.write_text(text[: text.index("claims:")])
+    with pytest.raises(UserError, match="is set by the arm a as well, in vain: leave one out"):
+        check(load(str(file)))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ("learn: gambler", "learn: gamblr", "there is no role 'gamblr'; did you mean 'gambler'?"),
         ("{kind: averager}", "{kind: forgetful}", "Forgetful, would forget: it defines no `again`"),
-        ("rounds: 20}", "rounds: 20, env: {env.noise: 2}}\narms: {a: {env.noise: 1}}",
-         "is set by the arm a as well, in vain: leave one out"),
         ("learn: gambler, ", "", "learn: improve: name the roles that learn"),
         ("stage: sure", "stage: shure", "there is no stage 'shure'; did you mean 'sure'?"),
         ("{kind: averager}", "{kind: anyhow}", "gambler's player, Anyhow, cannot learn from rew"),

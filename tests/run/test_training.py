@@ -128,6 +128,7 @@ def test_what_was_learned_goes_over_to_the_next_player(tmp_path, no_pictures):
         CLIMB, f"{CLIMB[: -len(END)]}, players.gambler.learning_rate: 0.0{END}"
     )
     still = still.replace("slow: {players.gambler.learning_rate: 0.001}", "slow: {}")
+    still = still[: still.index("claims:")]
     still = open_run(_run(tmp_path / "still", still).folder)
     again = still.checkpoint("quick", "climb", "gambler")
     assert torch.equal(again.tensors["weights"], read.tensors["weights"])

@@ -77,7 +77,7 @@ def test_a_claim_that_something_was_learned_needs_somebody_who_did(tmp_path, mon
          "learns nothing in stage train: it compares the answers of a group, and with share: agent "
          "and group: world a group is one answer"),
         (ANSWERS, "kind: ppo, share: agent, horizon: 30",
-         "kind: online_dpo, group: replicate, share: group, groups: [0, 0, 1, 1, 1, 1, 1, 2]",
+         "kind: online_dpo, group: replicate, share: group, groups: [0, 1, 2, 3, 4, 5, 6, 7]",
          "it compares the answers of a group, and with share: group and group: replicate"),
         (ANSWERS, "rounds: 16", "rounds: 3", "5:9: rounds: 3 is shorter than an answer, length 6"),
     ],
@@ -87,6 +87,29 @@ def test_what_is_certain_is_refused(tmp_path, text, old, new, said):
     with pytest.raises(UserError) as caught:
         check(_loaded(tmp_path, text.replace(old, new)))
     assert said in str(caught.value)
+
+
+def test_the_players_of_a_cast_are_told_apart(tmp_path, monkeypatch):
+    """Who is still on purpose is neither taught nor idle; who waits is told with its own reason."""
+    monkeypatch.setattr(
+        engine, "_report", lambda job, *_: files.write_text(job.folder / "report.html", "")
+    )
+    ppo = "{kind: ppo, horizon: 4, network: {kind: mlp, hidden: [4]}}"
+    waits = ppo.replace("horizon: 4", "horizon: 40")
+    still = ppo.replace("horizon: 4", "learning_rate: 0, horizon: 4")
+    text = NEVER.replace("matrix_game,", "matrix_game, payoffs: public_goods, agents: 3,")
+    text = text.replace(
+        "{kind: ppo, share: agent, horizon: 30, network: {kind: mlp, hidden: [4]}}",
+        f"{{kind: cast, seats: [{ppo}, {waits}, {still}]}}",
+    )
+    folder = run(_loaded(tmp_path, text[: text.index("arms:")]), tmp_path / "run").folder
+    (cell,) = (folder / "cells").iterdir()
+    taught = [one[1:5] for one in json.loads((cell / "cell.json").read_text())["taught"]]
+    assert taught[:3] == [["player, seats 0", 4, taught[0][2], 0], ["player, seats 1", 4, 0, 4],
+                          ["player, seats 2", 4, 0, 0]]  # fmt: skip
+    assert taught[0][2] > 0
+    (line,) = json.loads((folder / "status.json").read_text())["idle_learners"][cell.name]
+    assert "seats 1" in line and "every 40 rounds" in line and "every 4 rounds" not in line
 
 
 def test_training_says_that_nothing_is_learned():

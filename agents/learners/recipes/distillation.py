@@ -14,7 +14,7 @@ its way: `anchor` adds the divergence from the teacher.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -40,6 +40,8 @@ TEACHER, UNTAUGHT = "teacher.", "untaught."
 
 class Distilled(Fitting):
     """Makes a teacher of what was recorded, and learns from it."""
+
+    work: ClassVar[tuple[str, ...]] = ("teacher_passes",)
 
     teacher_hidden: list[Annotated[int, Field(ge=1, le=8192)]] = Field(
         default=[128, 128], min_length=1, max_length=16, description="units of the teacher's layers"

@@ -60,7 +60,7 @@ class PPO(Improving):
             "all: lower horizon, or have more episodes"
         )
 
-    def waits(self, memory: Memory) -> str:
+    def waits(self, memory: Memory, who: str = "") -> str:
         """For rounds."""
         have = int(memory.learned.rollout.count)
         return f"it learns every {self.horizon} rounds (horizon), and had {have}"

@@ -13,7 +13,7 @@ the record's demonstrations.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -33,6 +33,8 @@ from mores.errors import UserError
 
 class Restoring(Fitting):
     """Gives weights back that the stage before took, as far as that stage's lesson allows."""
+
+    work: ClassVar[tuple[str, ...]] = ("steps",)
 
     allowed: float = Field(
         default=0.1,

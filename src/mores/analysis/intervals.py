@@ -41,8 +41,9 @@ What still falls short:
 - Medians of strongly correlated arms get intervals that are too wide: they cover .98 with ten
   replicates and a correlation of 0.95, and more beyond.
 - Figures that are all 0 or 1 are taken for no and yes: were they amounts, a t interval would do.
-- A figure that was the same in all n replicates gets an interval without width. An event that none
-  of them saw may still have a probability of up to about 3 / n.
+- A figure that was the same in all n replicates gets an interval without width, a share of 0 or 1
+  too: Wilson's is for shares between. An event that none of them saw may still have a probability
+  of up to about 3 / n.
 
 Sources: Wilson 1927, J. Am. Stat. Assoc. 22, 209; Fieller 1954, J. R. Stat. Soc. B 16, 175; Efron
 1982, The Jackknife, the Bootstrap and Other Resampling Plans; Bonett and Price 2020, Br. J. Math.

@@ -1,7 +1,7 @@
 """The course of a cell: chunks of worlds, stages within a chunk, episodes within a stage.
 
 What decides how play goes on at the beginning of an episode is its number, what players know
-(`mores.run.memories`) and, for players that are fitted later, what they went through: everything
+(`mores.memories`) and, for players that are fitted later, what they went through: everything
 else is made from draws. Whoever wants to keep that on disk is asked at every such moment.
 """
 
@@ -14,8 +14,8 @@ import torch
 
 from mores.diary import Diary, together
 from mores.draws import Draws, Worlds
+from mores.memories import Memories, brought, keep, key_of
 from mores.run.learned import Learned
-from mores.run.memories import Memories, brought, keep, key_of
 from mores.run.record import Record
 from mores.run.recording import Recorder
 from mores.scenario.cell import Built, Cell, Staged

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mores.errors import UserError
 from mores.game import Ability, Player, role_named
-from mores.run.memories import Memories, key_of
+from mores.memories import Memories, key_of
 from mores.run.record import Checkpoint, Stopped, Taught
 from mores.scenario.cell import Cell, Staged
 from mores.scenario.expand import whole_part
@@ -187,14 +187,16 @@ def _taught(
     if not counts:  # a player that does not say
         yield Taught(stage, role, 0, 0, 0)
     for name, updates in counts.items():
-        made = updates > 0
-        stopped = learned.get(name[: -len(UPDATES)] + "stopped")
-        going = torch.ones_like(made) if stopped is None else stopped < 0
-        idle = 0 if player.still else int((going & ~made).sum())
-        taught = 0 if player.still else int(made.sum())
-        who = ", ".join([role, *name.split("/")[:-1]])
-        why = player.waits(memory) if idle else ""
-        yield Taught(stage, who, len(updates), taught, idle, why)
+        who = name[: -len(UPDATES)]
+        never = torch.zeros(len(updates), dtype=torch.bool)
+        stopped, still = learned.get(f"{who}stopped"), learned.get(f"{who}still", never)
+        made = (updates > 0) & ~still
+        going = ~never if stopped is None else stopped < 0
+        idle = int((going & ~made & ~still).sum())
+        member = who.rstrip("/")
+        why = player.waits(memory, member) if idle else ""
+        called = f"{role}, {member}" if member else role
+        yield Taught(stage, called, len(updates), int(made.sum()), idle, why)
 
 
 def _policies(tensors: Mapping[str, Tensor]) -> int:

@@ -3,20 +3,23 @@
 Whether a recipe finds the feedback that it learns from, whether it can go on from what another one
 learned, whether a search or a network fits the role: that shows when stages follow each other, and
 is told here before anything is played for long. It is the run's own course, with an episode
-or two of every stage, so that nothing has to be known of any recipe.
+or two of every stage and players who go over each lesson once (`Player.briefly`), so that nothing
+has to be known of any recipe. It ends after some seconds, whatever is left.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from mores.draws import Worlds
 from mores.errors import UserError
+from mores.game import Player
+from mores.memories import untrained
 from mores.run.course import At, Course
-from mores.run.memories import key_of
 from mores.run.playing import one_thread
 from mores.scenario import expand
 from mores.scenario.cell import Built, Cell
@@ -25,7 +28,7 @@ from mores.scenario.places import Places, Problem, ScenarioError, problem_at, sh
 from mores.scenario.probe import broken
 
 MOST_ROUNDS = 256  # of an episode: a longer one may be cut off before anything is said
-MOST_CELLS = 64  # that are rehearsed: more would mostly say the same
+MOST_SECONDS = 10.0  # after which what is left is left to the run
 
 
 def check(loaded: Loaded) -> tuple[Cell, ...]:
@@ -37,24 +40,29 @@ def check(loaded: Loaded) -> tuple[Cell, ...]:
     cells = expand.check(loaded)
     problems: list[Problem] = []
     alike: set[str] = set()
+    until = time.monotonic() + MOST_SECONDS
     with one_thread():
         for cell in cells:
             if not any(stage.learn or stage.loop == "assist" for stage in cell.stages):
                 continue
             like = _like(cell)
-            if like not in alike and len(alike) < MOST_CELLS:
+            if like not in alike:
                 alike.add(like)
-                problems += _untrained(cell) or rehearsed(cell, loaded)
+                problems += _untrained(cell) or rehearsed(cell, loaded, until)
     if problems:
         alone = {problem.message: problem for problem in reversed(problems)}  # the first of each
         raise ScenarioError(alone.values())
     return cells
 
 
-def rehearsed(cell: Cell, loaded: Loaded) -> list[Problem]:
-    """What goes wrong when the stages of a cell follow each other."""
+class _Enough(Exception):
+    """It has taken long enough."""
+
+
+def rehearsed(cell: Cell, loaded: Loaded, until: float) -> list[Problem]:
+    """What goes wrong when the stages of a cell follow each other, until so late."""
     short = _shortened(cell)
-    if short is None:
+    if short is None or time.monotonic() > until:
         return []
     scenario = loaded.scenario.model_copy(
         update={"stages": list(short.stages), "claims": [], "calibration": None, "uncertain": None}
@@ -64,13 +72,17 @@ def rehearsed(cell: Cell, loaded: Loaded) -> list[Problem]:
     def passed(at: At, stage_over: bool) -> None:
         nonlocal reached
         reached = at
+        if time.monotonic() > until:
+            raise _Enough
 
-    built = short.build()
+    built = _briefly(short.build())
     try:
         worlds = Worlds.grid(1, min(2, scenario.worlds))
         course = Course(short, scenario, built, worlds, len(worlds), lambda share: None)
         course.passed = passed
         course.play(At())
+    except _Enough:
+        return []
     except UserError as error:
         return [_problem(cell, built, reached.stage, str(error), loaded.places)]
     except MemoryError:
@@ -90,24 +102,37 @@ def _untrained(cell: Cell) -> list[Problem]:
     alone do not: they have other seats.
     """
     problems, stages = [], cell.build().stages
-    learned = [
-        {key_of(role, s.players[role]): role for role in s.stage.learn if role in s.players}
-        for s in stages
-    ]
-    ever = {key for keys in learned for key in keys}
-    for number, (_, _, _, players) in enumerate(stages):
-        before = {role for keys in learned[:number] for role in keys.values()}
-        for role in before & players.keys():
-            player = players[role]
-            able = (player.can("learn") or player.can("fit")) and not player.still
-            if able and key_of(role, player) not in ever:
+    taught: dict[str, list[Player]] = {}
+    for staged in stages:
+        for role in staged.stage.learn:
+            if role in staged.players:
+                taught.setdefault(role, []).append(staged.players[role])
+    began: set[str] = set()
+    for number, staged in enumerate(stages):
+        for role in began & staged.players.keys():
+            if untrained(role, staged.players[role], taught[role]):
                 message = (
-                    f"plays untrained in stage {stages[number].stage.name}: it never learns, and "
-                    "what another kind of player learned before does not go on to it (nor from a "
-                    "learner alone to the same one in a cast, or back)"
+                    f"plays untrained in stage {staged.stage.name}: it never learns, and what was "
+                    "learned by another kind of player or at other seats does not go on to it (nor "
+                    "from a learner alone to the same one in a cast, or back); if that is meant, "
+                    "say so: learning_rate: 0"
                 )
                 problems.append(cell.asked(number).origin.part(("players", role), message))
+        began |= taught.keys() & set(staged.stage.learn)
     return problems
+
+
+def _briefly(built: Built) -> Built:
+    """The same with less work; who is one player in several stages stays one."""
+    brief: dict[int, Player] = {}
+    stages = []
+    for staged in built.stages:
+        players = {
+            role: brief.setdefault(id(player), player.briefly())
+            for role, player in staged.players.items()
+        }
+        stages.append(staged._replace(players=players))
+    return dataclasses.replace(built, stages=tuple(stages))
 
 
 def _shortened(cell: Cell) -> Cell | None:
@@ -149,7 +174,13 @@ def _problem(cell: Cell, built: Built, number: int, said: str, places: Places) -
 
 def _like(cell: Cell) -> str:
     """Cells that differ in nothing but fractions go the same way."""
-    told = [cell.env, cell.people, cell.players, [(s.env, s.players) for s in cell.stages]]
+    told = [
+        cell.env,
+        cell.people,
+        cell.players,
+        cell.rounds,
+        [(s.env, s.players) for s in cell.stages],
+    ]
     return json.dumps(_without_fractions(told), sort_keys=True)
 
 

@@ -129,7 +129,7 @@ def _job(folder: Path, loaded: Loaded, order: Order) -> Job:
     Raises:
         UserError: it would be another experiment now.
     """
-    cells = plan(loaded)
+    cells = plan(loaded, rehearse=False)
     text = resolved(loaded.scenario, cells)
     try:
         before = (folder / "resolved.yaml").read_text(encoding="utf-8")

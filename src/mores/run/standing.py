@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from mores.diary import Diary
+from mores.memories import Memories, brought, keep
 from mores.run.course import At, Course
-from mores.run.memories import Memories, brought, keep
 from mores.run.packing import CannotPack, Packed, packed, unpacked
 from mores.run.working import State, Working
 

@@ -10,31 +10,35 @@ from scipy.stats import qmc
 
 from mores.analysis import sensitivity
 from mores.analysis.sensitivity import Indices
+from mores.run import rehearsal
 from mores.run.claims import by_point, values_at
 from mores.run.record import Record
-from mores.run.rehearsal import check
+from mores.scenario import expand
 from mores.scenario.cell import Cell
 from mores.scenario.conditions import Condition, at_point
 from mores.scenario.design import Sensitivity, Uncertain
-from mores.scenario.expand import cells_of
 from mores.scenario.load import Loaded
 from mores.scenario.looks import arm_of, arms_looked_at
 from mores.scenario.model import Scenario
 
 
-def plan(loaded: Loaded) -> tuple[Cell, ...]:
+def plan(loaded: Loaded, rehearse: bool = True) -> tuple[Cell, ...]:
     """All cells of a run: the arms, and what is played at draws of uncertain parameters.
+
+    Args:
+        loaded: the scenario.
+        rehearse: see how its learners fare, which a run that was begun has seen.
 
     Raises:
         ScenarioError: everything that is wrong with the scenario.
         UserError: a sensitivity analysis is asked for, and SALib is not installed.
     """
-    cells = check(loaded)
+    cells = rehearsal.check(loaded) if rehearse else expand.check(loaded)
     uncertain = loaded.scenario.uncertain
     if uncertain is None:
         return cells
     asked = [*_draws(loaded, uncertain), *_design(loaded, uncertain)]
-    return (*cells, *cells_of(loaded, asked))
+    return (*cells, *expand.cells_of(loaded, asked))
 
 
 def _draws(loaded: Loaded, uncertain: Uncertain) -> list[Condition]:

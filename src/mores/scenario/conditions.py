@@ -193,7 +193,8 @@ def _in_vain(scenario: Scenario, path: str) -> Iterator[str]:
     for who, others in _setters(scenario):
         kept = role is not None and others in scenario.arms.values()
         below = any(f"{o}.".startswith(f"{path}.") for o in others if not (kept and o == whole))
-        if role is not None and not all(path in stage.players for stage in scenario.stages):
+        sets = [stage.env if role is None else stage.players for stage in scenario.stages]
+        if not all(path in changes for changes in sets):
             below = False  # it counts in the stages that leave it as it is
         if below or (role is not None and not kept and whole in others):
             yield f"is set by {who} as well, in vain: leave one out"

@@ -42,7 +42,17 @@ def learners(
                 f"learned: nobody learns in {arm} up to then: name an arm in which somebody does"
             )
             problems.append(problem_at(places, message, "claims", i, "kind"))
+        without = [cell for cell, _ in cells if cell.arm == claim.ablation]
+        if any(_same(cell, other) for cell, _ in cells if cell.arm == arm for other in without):
+            message = f"is the same as {arm}, so what is claimed cannot vanish in it"
+            problems.append(problem_at(places, message, "claims", i, "ablation"))
     return problems
+
+
+def _same(one: Cell, other: Cell) -> bool:
+    """Whether two arms do not differ."""
+    kept = ("point", "env", "people", "players")
+    return all(getattr(one, name) == getattr(other, name) for name in kept)
 
 
 def _learns(built: Built, claim: Claim, scenario: Scenario) -> bool:

@@ -7,7 +7,7 @@ learner). Otherwise it starts anew, and the other finds its own where it comes b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mores.game import Player
@@ -34,3 +34,13 @@ def key_of(role: str, player: Player) -> str:
     own = [kind for kind in kinds if kind is not Player and "again" in vars(kind)]
     kind = own[-1] if own else type(player)
     return f"{role}: {kind.__module__}.{kind.__qualname__}"
+
+
+def untrained(role: str, player: Player, taught: Iterable[Player]) -> bool:
+    """Whether a learner plays as it was made, where others learned at the same role.
+
+    A learner goes on from what was learned in its place: one in a cast from what was learned at the
+    same seats of a cast, one alone from what was learned alone.
+    """
+    known = {(key_of(role, other), place) for other in taught for place in other.places}
+    return bool(known) and not {(key_of(role, player), place) for place in player.places} <= known
