@@ -15,6 +15,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from rich.console import Console
+
 from mores.draws import Worlds
 from mores.errors import UserError
 from mores.game import Player
@@ -38,17 +40,18 @@ def check(loaded: Loaded) -> tuple[Cell, ...]:
         ScenarioError: everything that would go wrong later, as far as this can show it.
     """
     cells = expand.check(loaded)
+    unlike = {
+        _like(cell): cell
+        for cell in reversed(cells)  # the first of those that are alike
+        if any(stage.learn or stage.loop == "assist" for stage in cell.stages)
+    }
+    if not unlike:
+        return cells
     problems: list[Problem] = []
-    alike: set[str] = set()
     until = time.monotonic() + MOST_SECONDS
-    with one_thread():
-        for cell in cells:
-            if not any(stage.learn or stage.loop == "assist" for stage in cell.stages):
-                continue
-            like = _like(cell)
-            if like not in alike:
-                alike.add(like)
-                problems += _untrained(cell) or rehearsed(cell, loaded, until)
+    with one_thread(), Console(stderr=True).status("learners rehearse"):
+        for cell in reversed(unlike.values()):
+            problems += _untrained(cell) or rehearsed(cell, loaded, until)
     if problems:
         alone = {problem.message: problem for problem in reversed(problems)}  # the first of each
         raise ScenarioError(alone.values())
