@@ -18,7 +18,7 @@ from torch import Tensor
 from mores.agents.learners.batch import FeedbackBatch
 from mores.agents.learners.feedback import aggregation
 from mores.agents.learners.feedback.groups import Groups
-from mores.agents.learners.improve import Improving, Share01, paid, told
+from mores.agents.learners.improve import Improving, Share01, of_worlds, paid, told
 from mores.agents.learners.lesson import asked
 from mores.agents.learners.memory import Memory
 from mores.agents.learners.objective import PLAIN
@@ -74,7 +74,7 @@ class Answers(Improving):
         fine, said = super().sound(memory), told(memory).get("reward")
         if said is None or self.aggregate == "reward":
             return fine
-        real = gathered_real(memory).any(-1)
+        real = of_worlds(memory, memory.learned.rollout.real).any(-1)
         return fine & (said.isfinite().all(-1) | ~real).all(1)
 
     def grouped(
@@ -93,7 +93,7 @@ class Answers(Improving):
     def paid(self, memory: Memory) -> Float[Tensor, "policy sample"]:
         """What each answer earned, discounted from its start."""
         pay = paid(memory)["reward"]
-        real = gathered_real(memory)
+        real = of_worlds(memory, memory.learned.rollout.real)  # rounds it was given in
         # Discounted by a table of powers: torch's pow differs between vector lanes and tails.
         powers = pay.new_tensor([self.discount**t for t in range(pay.shape[-1])])
         since = (real.cumsum(-1) - 1).clamp(min=0)  # rounds since the answer's first
@@ -131,13 +131,6 @@ class Answers(Improving):
             memory.make.stack, memory.make.role.sees, pupil.reference, phase, batch, (PLAIN,)
         )[PLAIN]
         return batch.replace(reference_logp=out.logp, reference_logits=out.logits)
-
-
-def gathered_real(memory: Memory) -> Bool[Tensor, "policy sample round"]:
-    """Which rounds each answer was given in."""
-    rollout, seats = memory.learned.rollout, memory.learned.seats
-    played = rollout.real[: int(rollout.count), :, None].expand(-1, -1, seats.shape[1])
-    return seats.by_policy(played.movedim(0, 2))
 
 
 def only(batches: dict[str, FeedbackBatch], recipe: str) -> tuple[str, FeedbackBatch]:

@@ -75,10 +75,9 @@ class Improving(Learner):
 
         Not every lesson would notice: whose answer is the best of its group may still be told.
         """
-        learned, count = memory.learned, int(memory.learned.rollout.count)
-        real = learned.rollout.real[:count, :, None]
-        pay = torch.where(real, learned.rollout.reward[:count], 0.0)
-        return learned.seats.by_policy(pay.movedim(0, 2)).isfinite().flatten(1).all(1)
+        rollout = memory.learned.rollout
+        pay = torch.where(rollout.real[..., None], rollout.reward, 0.0)
+        return of_seats(memory, pay).isfinite().flatten(1).all(1)
 
     def _ahead(self, memory: Memory, outcome: Outcome) -> Tensor | None:
         """What the value head expects of the sight after the round, where that is needed."""
@@ -102,47 +101,52 @@ def _with_rollout(learned: Learned, rollout: Rollout) -> Learned:
     return Learned(learned.seats, learned.pupil, learned.rounds, rollout, learned.extra)
 
 
+def of_seats(
+    memory: Memory, x: Shaped[Tensor, "round world agent *more"]
+) -> Shaped[Tensor, "policy row count *more"]:
+    """What a rollout keeps of seats, of the rounds that were gathered."""
+    learned = memory.learned
+    return learned.seats.by_policy(x[: int(learned.rollout.count)].movedim(0, 2))
+
+
+def of_worlds(
+    memory: Memory, x: Shaped[Tensor, "round world"]
+) -> Shaped[Tensor, "policy row count"]:
+    """What a rollout keeps of worlds, for each of their seats."""
+    agents = memory.learned.seats.shape[1]
+    return of_seats(memory, x[..., None].expand(*x.shape, agents))
+
+
 def gathered(memory: Memory) -> dict[str, FeedbackBatch]:
     """What was gathered, by phase: `[policy, row, round]`, a row being a seat in a world."""
-    learned, count = memory.learned, int(memory.learned.rollout.count)
-    seats, rollout = learned.seats, learned.rollout
-
-    def of_seats(x: Shaped[Tensor, "round world agent *more"]) -> Tensor:
-        return seats.by_policy(x[:count].movedim(0, 2))
-
-    def of_worlds(x: Tensor) -> Tensor:
-        return of_seats(x[..., None].expand(*x.shape, seats.shape[1]))
-
-    mask = of_worlds(rollout.real) & seats.real[..., None]
-    begins = of_worlds(rollout.begins)
+    seats, rollout = memory.learned.seats, memory.learned.rollout
+    mask = of_worlds(memory, rollout.real) & seats.real[..., None]
+    begins = of_worlds(memory, rollout.begins)
     carry = seats.by_policy(rollout.carry) if rollout.carry.shape[-1] else None
     found = {}
     for phase, done in rollout.decisions.items():
         found[phase] = FeedbackBatch(
-            of_seats(done.seen),
-            of_seats(done.acted),
+            of_seats(memory, done.seen),
+            of_seats(memory, done.acted),
             mask,
-            legal=of_seats(done.legal) if done.legal.shape[-1] else None,
+            legal=of_seats(memory, done.legal) if done.legal.shape[-1] else None,
             begins=begins,
             carry=carry,
-            old_logp=of_seats(done.logp),
-            old_value=of_seats(done.value),
+            old_logp=of_seats(memory, done.logp),
+            old_value=of_seats(memory, done.value),
         )
     return found
 
 
 def paid(memory: Memory) -> dict[str, Tensor]:
     """Reward, expectation at cuts, ends: `[policy, row, round]` by name."""
-    learned, count = memory.learned, int(memory.learned.rollout.count)
-    seats, rollout = learned.seats, learned.rollout
-    worlds = {"terminated": rollout.terminated, "truncated": rollout.truncated}
-    found = {
-        name: seats.by_policy(x[:count, :, None].expand(-1, -1, seats.shape[1]).movedim(0, 2))
-        for name, x in worlds.items()
+    rollout = memory.learned.rollout
+    return {
+        "terminated": of_worlds(memory, rollout.terminated),
+        "truncated": of_worlds(memory, rollout.truncated),
+        "reward": of_seats(memory, rollout.reward),
+        "ahead": of_seats(memory, rollout.ahead),
     }
-    for name, x in {"reward": rollout.reward, "ahead": rollout.ahead}.items():
-        found[name] = seats.by_policy(x[:count].movedim(0, 2))
-    return found
 
 
 def told(memory: Memory) -> dict[str, Tensor]:

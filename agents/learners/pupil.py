@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from mores.agents.learners import gradients as operators
 from mores.agents.learners.adam import Adam, AdamState
 from mores.agents.learners.batch import FeedbackBatch
-from mores.agents.learners.weights.stacks import flat
+from mores.agents.learners.weights.stacks import cut, flat
 from mores.draws import Draws
 
 Parameters = dict[str, Tensor]
@@ -43,9 +42,7 @@ class Layout:
 
     def cut(self, numbers: Float[Tensor, "policy number"]) -> Parameters:
         """Parameters by name, as parts of the same memory."""
-        parts = numbers.split([math.prod(shape) for shape in self.shapes.values()], 1)
-        named = zip(self.shapes.items(), parts, strict=True)
-        return {name: part.view(len(part), *shape) for (name, shape), part in named}
+        return cut(numbers, self.shapes)
 
 
 @dataclasses.dataclass(frozen=True)

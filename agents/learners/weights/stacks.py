@@ -115,9 +115,14 @@ def flat(weights: Weights, names: Sequence[str]) -> Float[Tensor, "policy weight
 
 def unflat(vector: Tensor, like: Weights, names: Sequence[str]) -> dict[str, Tensor]:
     """What `flat` joined, cut into tensors of the shapes of `like`."""
-    sizes = [math.prod(like[name].shape[1:]) for name in names]
-    parts = vector.split(sizes, 1)
-    return {name: part.reshape(like[name].shape) for name, part in zip(names, parts, strict=True)}
+    return cut(vector, {name: tuple(like[name].shape[1:]) for name in names})
+
+
+def cut(vector: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """A vector `[policy, weight]` cut into tensors of these shapes, those of one policy."""
+    parts = vector.split([math.prod(shape) for shape in shapes.values()], 1)
+    named = zip(shapes.items(), parts, strict=True)
+    return {name: part.reshape(len(part), *shape) for (name, shape), part in named}
 
 
 def put(weights: Weights, other: Weights, policies: Bool[Tensor, " policy"]) -> dict[str, Tensor]:
