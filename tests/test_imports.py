@@ -16,6 +16,7 @@ CORE = {
     "draws",
     "errors",
     "game",
+    "measured",
     "mistakes",
     "people",
     "philox",
@@ -41,9 +42,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "table": CORE | {"repair", "masks", "seating", "diary", "books", "saving"},
     "play": CORE | {"table"},
     "memories": CORE,
+    "taught": CORE,
     "sealed": {"errors", "run.files"},
     "trained": CORE | {"table", "play", "memories", "registry", "sealed", "run.packing"},
-    "train": CORE | {"table", "trained"},
+    "train": CORE | {"table", "trained", "taught"},
     "demo": CORE | {"table", "play"},  # what `python -m mores.envs.lock_in` shows
     "envs": CORE | {"demo"},
     # A cast makes the players that its seats name; an `Experience` is what `Player.fit` is given.
@@ -53,7 +55,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "analysis": {"errors", "sums", "scenario.model"},  # arrays, and what a claim says
     "scenario": CORE | {"table", "registry"},
     "run": CORE
-    | {"table", "play", "memories", "diary", "registry", "own_code", "scenario", "analysis"},
+    | {"table", "play", "memories", "taught", "diary", "registry", "own_code"}
+    | {"scenario", "analysis"},
     "calibrate": CORE | {"scenario", "analysis", "run"},
     "terminal": {"run", "scenario"},
     "cli": ANYTHING,

@@ -210,3 +210,33 @@ def test_a_game_that_pays_wrongly_is_told_so(
     monkeypatch.setattr(Bare, "step", step)
     with pytest.raises(UserError, match=said):
         mores.train(Bare(), {"actor": "ppo"}, episodes=2, rounds=64, worlds=2)
+
+
+@pytest.mark.parametrize("measured", [0, [2], [2, 1, 1]])
+@unchecked()
+def test_a_game_that_measures_wrongly_is_told_so(
+    measured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = torch.zeros(measured) if measured else 3.0
+    monkeypatch.setattr(Bare, "measures", lambda self, state: {"mood": found})
+    shape = measured or "float"
+    said = f"measure 'mood' of Bare is [world] or [world, n], with 3 worlds; here it is {shape}"
+    with pytest.raises(UserError) as told:
+        mores.train(Bare(), {"actor": "ppo"}, episodes=2, rounds=64, worlds=3)
+    assert str(told.value) == said
+
+
+def test_what_was_learned_is_tested_elsewhere() -> None:
+    """Who sees and may do the same there does the same, and earns what that earns there."""
+    found = trained(episodes=8, rounds=32)
+    here, there = found.test(), found.test(game={"kind": "matrix_game", "payoffs": "chicken"})
+    torch.testing.assert_close(here.cooperations.values, there.cooperations.values)
+    assert not (here.payoff == there.payoff).any()
+    requests = mores.make_game("requests")
+    for game, said in (
+        ({"kind": "matrix_game", "memory": 2}, "player learned to see 5 numbers, and sees 9 here"),
+        (requests, "no role 'player' in this game"),
+        ("matrix_gam", "did you mean 'matrix_game'"),
+    ):
+        with pytest.raises(UserError, match=said):
+            found.test(game=game)

@@ -312,7 +312,7 @@ class Learner(Player):
         return {}
 
     def check(self, lesson: Lesson) -> None:
-        """Refuse a lesson that does not fit together: once, before the first step.
+        """Refuse a lesson that does not fit together: once a stage, before the first step.
 
         Raises:
             UserError: fields of a batch disagree, or nobody can be asked about a view.

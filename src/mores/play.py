@@ -14,6 +14,7 @@ from torch import Tensor
 from mores.draws import Worlds
 from mores.errors import UserError, did_you_mean
 from mores.game import Game, Player
+from mores.measured import measured
 from mores.table import Population, Table
 
 
@@ -113,7 +114,7 @@ def play_episode(
             if tick is not None:
                 tick(played)
         if record and measures.wants(played):
-            now = game.measures(table.state)
+            now = measured(game, table.state, len(table.worlds))
             measures.keep(played, {name: _named(now, name) for name in record})
         if keep_hidden and hidden.wants(played):
             seen = game.hidden(table.state)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mores.run import Result
-    from mores.scenario.model import Scenario
+    from mores.scenario.model import Claim, Scenario
 
 COLOURS = {"holds": "green", "fails": "bold red", "undecided": "yellow", "report": "cyan"}
 
@@ -33,8 +33,8 @@ def verdicts(results: Sequence[tuple[Scenario, Result]]) -> Table:
             colour = COLOURS.get(verdict.verdict, "")
             points = f"{verdict.n_points} points of the sweep" if verdict.n_points > 1 else None
             over = None if claim.interval == "monte_carlo" else f"over {claim.interval}"
-            source = claim.source or scenario.source
-            about = [scenario.name, claim.stage, claim.kind, over, points, source]
+            about = [scenario.name, claim.stage, claim.kind, _arms(claim, scenario), over, points]
+            about.append(claim.source or scenario.source)
             says = Text.assemble(claim.says, ("\n" + " - ".join(filter(None, about)), "dim"))
             if verdict.verdict in ("fails", "undecided"):
                 says.append(f"\n{verdict.reason}", style=colour)
@@ -44,6 +44,17 @@ def verdicts(results: Sequence[tuple[Scenario, Result]]) -> Table:
             numbers = Text.assemble(_number(found.value), "\n", interval)
             table.add_row(says, numbers, Text(str(found.n)), Text(verdict.verdict, style=colour))
     return table
+
+
+def _arms(claim: Claim, scenario: Scenario) -> str:
+    """The arm that a claim is about, and what it is compared with."""
+    from mores.scenario.looks import arm_of
+
+    if not scenario.arms:
+        return ""
+    against = f" against {claim.against}" if claim.against else ""
+    without = f", ablation {claim.ablation}" if claim.ablation else ""
+    return f"{arm_of(scenario, claim)}{against}{without}"
 
 
 def _number(value: float) -> str:

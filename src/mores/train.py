@@ -23,7 +23,8 @@ from mores.draws import Worlds
 from mores.errors import UserError
 from mores.game import Game, Player
 from mores.table import Population, Table
-from mores.trained import TRAINING, Asked, Trained, made, measures_of, played, seated
+from mores.taught import taught
+from mores.trained import TRAINING, Asked, Trained, made, made_game, measures_of, played, seated
 
 
 def train(
@@ -64,7 +65,7 @@ def train(
     counts = {"episodes": episodes, "rounds": rounds, "replicates": replicates, "worlds": worlds}
     episodes, rounds, replicates, worlds = (whole_number(n, c) for n, c in counts.items())
     seed, device = whole_number("seed", seed, least=None, most=None), device_of(device)
-    where: Game[Any] = game if isinstance(game, Game) else made("environment", game)
+    where = made_game(game)
     population: Population | None = (
         people if people is None or isinstance(people, Population) else made("population", people)
     )
@@ -90,10 +91,12 @@ def train(
     if troubles:
         more = f" (and {len(troubles) - 1} more: see troubles)" if len(troubles) > 1 else ""
         warnings.warn(f"a learner stopped: {troubles[0]}{more}", stacklevel=2)
-    for role in () if troubles else table.learners:
-        if line := _untaught(role, table.players[role], table.memory[role]):
-            warnings.warn(line, stacklevel=2)
-            troubles.append(line)
+    for role in table.learners:
+        player, memory = table.players[role], table.memory[role]
+        for one in taught("training", role, player, memory, player.learned(memory)):
+            if one.idle:
+                warnings.warn(one.line, stacklevel=2)
+                troubles.append(one.line)
     return Trained(
         where,
         table.players,
@@ -139,17 +142,6 @@ def _check_teachable(table: Table, episodes: int, worlds: int) -> None:
         vain = player.in_vain(table.roles[role], episodes * table.rounds, worlds)
         if vain and not player.still:
             raise UserError(f"{role}: would learn nothing: {vain}")
-
-
-def _untaught(role: str, player: Player, memory: Any) -> str:
-    """That nobody in a role learned anything, although they were to, as far as its player says."""
-    found = player.learned(memory)
-    counts = {n.removesuffix("updates"): t for n, t in found.items() if n.endswith("updates")}
-    if not counts or player.still or any(bool((made > 0).any()) for made in counts.values()):
-        return ""
-    reasons = [player.waits(memory, who.rstrip("/")) for who in counts]
-    why = "; ".join(reason for reason in dict.fromkeys(reasons) if reason)
-    return f"{role}: nobody learned anything{f': {why}' if why else ''}"
 
 
 @contextlib.contextmanager

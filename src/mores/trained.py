@@ -17,6 +17,7 @@ from mores.arguments import device_of, names_in, whole_number
 from mores.draws import Worlds
 from mores.errors import UserError, did_you_mean
 from mores.game import Game, Player
+from mores.measured import measured
 from mores.play import play_episode
 from mores.table import Population, Table
 
@@ -60,6 +61,7 @@ class Trained:
         players: Mapping[str, Asked | Player] | None = None,
         measures: Collection[str] = (),
         seed: int | None = None,
+        game: Asked | Game[Any] | None = None,
     ) -> xarray.Dataset:
         """Play on without learning, with people and chance that were not trained on.
 
@@ -72,13 +74,15 @@ class Trained:
                 theirs if their recipe is the same, as in a stage that changes players.
             measures: which; all, if none is named.
             seed: of all chance; training's where none is given, so that two tests are alike.
+            game: where; where it was trained, if none is given. Another environment, or the same
+                with other parameters, in which those who play see and can do the same.
 
         Returns:
             Measures at the end of every episode, over world and episode.
 
         Raises:
             UserError: unknown names or wrong values; a learner would play untrained, since it did
-                not learn at these seats.
+                not learn at these seats; what was learned does not fit the environment.
         """
         if not isinstance(search, bool):
             raise UserError(f"search: true or false, not {search!r:.40}")
@@ -91,12 +95,13 @@ class Trained:
                 )
         known: dict[str, Any] = {}
         memories.keep(known, self.players, self.memory)
-        seats = {**self.players, **others}
+        where = self.game if game is None else made_game(game)
+        seats = {**where.baseline(), **self._named, **others}
         episodes = whole_number("episodes", episodes)
         rounds = self._rounds if rounds is None else whole_number("rounds", rounds)
         seed = self._seed if seed is None else whole_number("seed", seed, least=None, most=None)
         table = Table(
-            self.game,
+            where,
             seats,
             worlds=self._worlds,
             rounds=rounds,
@@ -136,11 +141,9 @@ class Trained:
         from mores.run.packing import CannotPack, packed
 
         path = _path(path)
-        usual = self.game.baseline()
-        named = {r: p for r, p in self.players.items() if r not in usual or usual[r] != p}
         parts = {
             "game": registry.described("environment", self.game),
-            "players": {r: registry.described("player", p) for r, p in named.items()},
+            "players": {r: registry.described("player", p) for r, p in self._named.items()},
             "people": self._people and registry.described("population", self._people),
         }
         try:
@@ -165,6 +168,12 @@ class Trained:
         }
         sealed.write(path, tensors, about)
         return path
+
+    @property
+    def _named(self) -> dict[str, Player]:
+        """Those who are not merely the environment's baseline, by role."""
+        usual = self.game.baseline()
+        return {r: p for r, p in self.players.items() if r not in usual or usual[r] != p}
 
     def _blank(self) -> dict[str, Any]:
         """What players' memories are before anything was played."""
@@ -240,6 +249,11 @@ def made(shelf: registry.Shelf, asked: Any) -> Any:
     return registry.make(shelf, asked["kind"], {n: v for n, v in asked.items() if n != "kind"})
 
 
+def made_game(asked: Asked | Game[Any]) -> Game[Any]:
+    """An environment, made where it is asked for by name."""
+    return asked if isinstance(asked, Game) else made("environment", asked)
+
+
 def seated(players: Mapping[str, Asked | Player]) -> dict[str, Player]:
     """Players by role, made where they are asked for by name."""
     if not isinstance(players, Mapping):
@@ -249,7 +263,7 @@ def seated(players: Mapping[str, Asked | Player]) -> dict[str, Player]:
 
 def measures_of(table: Table, asked: Collection[str]) -> list[str]:
     """Which measures are kept: all, if none is named."""
-    known = table.game.measures(table.state)
+    known = measured(table.game, table.state, len(table.worlds))
     return names_in("measures", asked, list(known)) or list(known)
 
 

@@ -215,6 +215,18 @@ def test_the_picture_of_an_interval_shows_the_verdict(bound):
     assert len(seen) == 3
 
 
+def test_a_claim_and_its_ablation_have_one_axis():
+    """So that the two plots, one above the other, can be compared at a glance."""
+    claim = claim_of(bound={"above": 0.5})
+    one, other = Estimate(0.9, 0.8, 1.0, 9, ""), Estimate(0.1, 0.0, 0.2, 9, "")
+    above, below = (
+        report_claims.plot(claim, found, beside) for found, beside in ((one, other), (other, one))
+    )
+    assert above is not None and below is not None
+    assert above.edges == below.edges and above.labels == below.labels
+    assert above.low > above.edges[0] > below.high
+
+
 def test_intervals_without_ends_and_figures_that_are_none():
     plot = report_claims.plot(claim_of(), Estimate(1.0, -np.inf, np.inf, 1, "one replicate"))
     assert plot is not None

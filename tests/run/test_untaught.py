@@ -121,10 +121,21 @@ def test_training_says_that_nothing_is_learned():
             train("requests", players, episodes=5, rounds=6)
     with pytest.raises(UserError, match="rounds: 3 is shorter than an answer, length 6"):
         train("requests", {"assistant": "grpo"}, episodes=5, rounds=3)
-    with pytest.warns(UserWarning, match=r"player: nobody learned .* every 20 rounds \(horizon\)"):
+    with pytest.warns(UserWarning, match=r"player, nobody learned .* every 20 rounds \(horizon\)"):
         found = train(
             {"kind": "matrix_game", "continuation": 0.1},
             {"player": {"kind": "ppo", "horizon": 20}},
+            episodes=2,
+            rounds=10,
+        )
+    assert len(found.troubles) == 1
+    mlp = {"kind": "mlp", "hidden": [4]}
+    still = {"kind": "ppo", "horizon": 4, "learning_rate": 0, "network": mlp}
+    waits = {"kind": "ppo", "horizon": 20, "network": mlp}
+    with pytest.warns(UserWarning, match="player, seats 1, nobody learned .* every 20 rounds"):
+        found = train(
+            {"kind": "matrix_game", "continuation": 0.1},
+            {"player": {"kind": "cast", "seats": [still, waits]}},
             episodes=2,
             rounds=10,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from torch import Tensor
 from mores.errors import UserError
 from mores.game import Ability, Player, role_named
 from mores.memories import Memories, key_of
-from mores.run.record import Checkpoint, Stopped, Taught
+from mores.run.record import Checkpoint, Stopped
 from mores.scenario.cell import Cell, Staged
 from mores.scenario.expand import whole_part
+from mores.taught import Taught, taught
 
 CHECKPOINTS = "checkpoints"
 FORMAT = 1
-UPDATES = "updates"  # the name of their number among what was learned
 
 
 class Learned:
@@ -60,7 +60,7 @@ class Learned:
             for line in player.troubles(memory):
                 self.stopped.setdefault((role, line), staged.stage.name)
             found = _checked(role, player, player.learned(memory))
-            for one in _taught(staged.stage.name, role, found, player, memory):
+            for one in taught(staged.stage.name, role, player, memory, found):
                 self._add(one)
             if not found:
                 continue
@@ -177,26 +177,6 @@ def _checked(role: str, player: Player, learned: Mapping[str, Tensor]) -> dict[s
             f"policies, as many in each; here it is {shapes}"
         )
     return found
-
-
-def _taught(
-    stage: str, role: str, learned: Mapping[str, Tensor], player: Player, memory: Any
-) -> Iterator[Taught]:
-    """Whether the policies of a role, or of each player who shares it, made any update."""
-    counts = {n: t for n, t in learned.items() if n.split("/")[-1] == UPDATES}
-    if not counts:  # a player that does not say
-        yield Taught(stage, role, 0, 0, 0)
-    for name, updates in counts.items():
-        who = name[: -len(UPDATES)]
-        never = torch.zeros(len(updates), dtype=torch.bool)
-        stopped, still = learned.get(f"{who}stopped"), learned.get(f"{who}still", never)
-        made = (updates > 0) & ~still
-        going = ~never if stopped is None else stopped < 0
-        idle = int((going & ~made & ~still).sum())
-        member = who.rstrip("/")
-        why = player.waits(memory, member) if idle else ""
-        called = f"{role}, {member}" if member else role
-        yield Taught(stage, called, len(updates), int(made.sum()), idle, why)
 
 
 def _policies(tensors: Mapping[str, Tensor]) -> int:

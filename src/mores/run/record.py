@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mores.taught import Taught
+
 Prediction = float | Float[np.ndarray, " round"]
 
 
@@ -84,36 +86,6 @@ class Stopped:
     def __str__(self) -> str:
         who = "" if self.line.startswith(self.role) else f"{self.role}, "
         return f"stage {self.stage}: {who}{self.line}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Taught:
-    """Whether those who were to learn in a stage did.
-
-    Attributes:
-        stage, role: where; of several players who share a role, which of them.
-        policies: how many there are; 0 where nobody counts.
-        taught: how many made an update.
-        idle: how many made none, although they were to learn and had not stopped.
-        why: what they were waiting for, if that is known.
-    """
-
-    stage: str
-    role: str
-    policies: int
-    taught: int
-    idle: int
-    why: str = ""
-
-    @property
-    def nothing(self) -> bool:
-        """Nobody learned anything."""
-        return self.policies > 0 and self.taught == 0
-
-    def __str__(self) -> str:
-        who = "nobody" if self.nothing else f"{self.idle} of {self.policies} policies never"
-        why = f": {self.why}" if self.why else ""
-        return f"stage {self.stage}: {self.role}, {who} learned anything{why}"
 
 
 @dataclasses.dataclass(frozen=True)

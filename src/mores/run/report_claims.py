@@ -133,7 +133,7 @@ def _row(verdict: Verdict, scenario: Scenario) -> dict[str, Any]:
         "n": found.n,
         "points": verdict.n_points,
         "bound": bound_text(claim),
-        "plot": plot(claim, found),
+        "plot": plot(claim, found, verdict.ablated),
         "what": what(claim, scenario),
         "reason": verdict.reason,
         "remark": verdict.remark,
@@ -155,7 +155,7 @@ def _ablated(verdict: Verdict) -> dict[str, Any]:
         "ablation": verdict.claim.ablation,
         "ablated": value,
         "ablated_interval": ends,
-        "ablated_plot": plot(verdict.claim, found),
+        "ablated_plot": plot(verdict.claim, found, verdict.estimate),
         "why": "" if verdict.verdict == "holds" else verdict.reason,
     }
 
@@ -205,12 +205,20 @@ def bound_text(claim: Claim) -> str:
 # --- the picture --------------------------------------------------------------------------------
 
 
-def plot(claim: Claim, found: Estimate) -> Plot | None:
-    """The interval against the bound; none where there is no figure."""
+def plot(claim: Claim, found: Estimate, beside: Estimate | None = None) -> Plot | None:
+    """The interval against the bound; none where there is no figure.
+
+    Args:
+        claim: whose bound.
+        found: what is drawn.
+        beside: what has a plot of its own below or above, which is to have the same axis.
+    """
     if not math.isfinite(found.value):
         return None
     edges = _edges(claim)
-    finite = [x for x in (found.low, found.high, found.value, *edges) if math.isfinite(x)]
+    shown = [found] if beside is None else [found, beside]
+    ends = [x for one in shown for x in (one.low, one.high, one.value)]
+    finite = [x for x in (*ends, *edges) if math.isfinite(x)]
     least, most = min(finite), max(finite)
     span = most - least or abs(most) or 1.0
     least, most = least - ROOM * span, most + ROOM * span

@@ -24,8 +24,9 @@ import numpy as np
 from mores.errors import UserError
 from mores.run.files import whole_folder
 from mores.run.learned import write_checkpoints
-from mores.run.record import Prediction, Record, StageRecord, Stopped, Taught
+from mores.run.record import Prediction, Record, StageRecord, Stopped
 from mores.run.tables import labels, write_measures, write_trajectory
+from mores.taught import Taught
 
 MEASURES, TRAJECTORY, ABOUT = "measures.parquet", "trajectory.zarr", "cell.json"
 FORMAT = 1

@@ -8,6 +8,7 @@ from typing import Any
 
 from mores.draws import Draws
 from mores.errors import UserError
+from mores.measured import measured
 from mores.scenario.cell import Built, Cell, Staged
 from mores.scenario.conditions import MOST_CELLS, ONLY_ARM
 from mores.scenario.design import Sensitivity, Stage, Target
@@ -259,7 +260,7 @@ def _measured(
                 origin = cell.asked(built.stages.index(staged)).origin
                 problems.append(origin.part(("players", role.name), shown(error, 300)))
     try:
-        return game.measures(game.reset(draws.within("game"), start))
+        return measured(game, game.reset(draws.within("game"), start), draws.worlds)
     except UserError as error:
         problems.append(cell.origin.problem(("env",), shown(error, 300)))
     return None

@@ -94,7 +94,7 @@ class OneSeat:
 
     def told(self, state: Any) -> dict[str, Tensor]:
         """The measures of a state that were asked for."""
-        return seats.chosen_measures(self.game, state, self.measures)
+        return seats.chosen_measures(self.table, state, self.measures)
 
     def act(self, actions: Tensor) -> OwnTurn:
         """Act, and play on to the seat's next turn. `actions`: `[world]` or `[world, size]`."""

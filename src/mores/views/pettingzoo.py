@@ -165,7 +165,7 @@ class _Seats:
         """What every agent is told besides, in objects of their own."""
         acting = set(self.table.acting)
         masks = {role: self.table.mask(role, options)[0] for role, options in self._options.items()}
-        told = seats.chosen_measures(self.game, self.table.state, self.measures)
+        told = seats.chosen_measures(self.table, self.table.state, self.measures)
         infos: dict[str, dict[str, Any]] = {}
         for name, seat in self.seats.items():
             infos[name] = {"acting": seat.role in acting, "repaired": self._repaired[name]}
@@ -176,7 +176,7 @@ class _Seats:
         return infos
 
     def _page(self) -> str:
-        told = seats.chosen_measures(self.game, self.table.state, self.measures)
+        told = seats.chosen_measures(self.table, self.table.state, self.measures)
         return text.page(self.table, list(self.seats.values()), told)
 
 

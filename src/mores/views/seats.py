@@ -15,7 +15,8 @@ from torch import Tensor
 from mores import registry
 from mores.errors import UserError, did_you_mean
 from mores.game import Game, Player
-from mores.table import Population
+from mores.measured import measured
+from mores.table import Population, Table
 
 Made = Mapping[str, Any]  # {"kind": ..., parameter: ...}
 
@@ -112,15 +113,15 @@ def outside_seats(
     return found
 
 
-def chosen_measures(game: Game[Any], state: Any, names: Sequence[str]) -> dict[str, Tensor]:
-    """The named measures of a state, `[world]` or `[world, n]`.
+def chosen_measures(table: Table, state: Any, names: Sequence[str]) -> dict[str, Tensor]:
+    """The named measures of a state of a table's worlds, `[world]` or `[world, n]`.
 
     Raises:
-        UserError: there is no such measure.
+        UserError: there is no such measure, or it has another shape.
     """
     if not names:
         return {}
-    found = game.measures(state)
+    found = measured(table.game, state, len(table.worlds))
     for name in names:
         if name not in found:
             raise UserError(f"no measure {name!r} in this game{did_you_mean(name, found)}")

@@ -168,11 +168,11 @@ class TorchRLEnv(EnvBase):
         return TensorDict(groups, batch_size=self.batch_size, device=self.device)
 
     def _told(self, turn: Turn | None) -> dict[str, Tensor]:
-        told = seats.chosen_measures(self.game, self.table.state, self.measures)
+        told = seats.chosen_measures(self.table, self.table.state, self.measures)
         if turn is None or turn.ended_in is None:
             return told
         over = turn.terminated | turn.truncated
-        last = seats.chosen_measures(self.game, turn.ended_in, self.measures)
+        last = seats.chosen_measures(self.table, turn.ended_in, self.measures)
         return {
             name: torch.where(over.view(-1, *[1] * (now.dim() - 1)), last[name], now)
             for name, now in told.items()

@@ -256,7 +256,7 @@ class Rollouts:
             fields[f"pay_{name}"] = earned.repeat_interleave(several, 0).tolist()
         for name, told in books.feedback.get(self.role, {}).items():
             fields[f"told_{name}"] = told[:, self.seats].flatten(0, 1).tolist()
-        for name, value in seats.chosen_measures(self.game, table.state, self.measures).items():
+        for name, value in seats.chosen_measures(table, table.state, self.measures).items():
             fields[name] = value.repeat_interleave(several, 0).tolist()
         return fields
 
