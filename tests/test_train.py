@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ConfigDict
 from torch import Tensor
 
 import mores
 from mores import UserError
 from mores.arguments import device_of, names_in, whole_number
 from mores.draws import Draws
-from mores.game import Box, Discrete, Game, Phase, Role, Step
+from mores.game import Act, Phase, Player, Step
 from mores.trained import Trained
-from tests.learners.small_games import unchecked
+from tests.learners.small_games import Bare, unchecked
 
 LEARNER = {"kind": "ppo", "share": "agent", "horizon": 4, "network": {"kind": "gru", "hidden": 4}}
 
@@ -55,6 +56,7 @@ def test_what_is_of_the_wrong_type() -> None:
         device_of(None)
     with pytest.raises(UserError, match="measures: there is no 3; known: score"):
         names_in("measures", [3], ["score"])
+    assert names_in("measures", ["score", "score"], ["score"]) == ["score"]
 
 
 @pytest.mark.parametrize(
@@ -133,30 +135,14 @@ def test_a_class_without_a_name_is_not_saved(tmp_path: Path) -> None:
         trained(player=cast).test(episodes=0)
 
 
-class Bare(Game[Tensor]):
-    """Nobody sees anything, and nothing is measured: each act is worth its number."""
+class First(Player):
+    """Takes the first act, and carries tensors of its own, which cannot be compared."""
 
-    @property
-    def roles(self) -> tuple[Role, ...]:
-        return (Role("actor", 2, Box.of()),)
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    scale: Any = torch.ones(2)
 
-    @property
-    def phases(self) -> tuple[Phase, ...]:
-        return (Phase("act", {"actor": Discrete(2)}),)
-
-    def reset(self, draws: Draws, start: object = None) -> Tensor:
-        return torch.zeros(draws.worlds)
-
-    def observe(self, state: Tensor, role: str, phase: str) -> Tensor:
-        return torch.zeros(len(state), 2, 0)
-
-    def step(
-        self, state: Tensor, phase: str, actions: Mapping[str, Tensor], draws: Draws
-    ) -> Step[Tensor]:
-        return Step(state, {"actor": actions["actor"].float()})
-
-    def measures(self, state: Tensor) -> Mapping[str, Tensor]:
-        return {}
+    def act(self, phase: Phase, seen: Tensor, legal: Any, memory: Any, draws: Draws) -> Act:
+        return Act(torch.zeros(seen.shape[:2], dtype=torch.int64))
 
 
 def test_who_sees_nothing_learns_and_nothing_need_be_measured() -> None:
@@ -188,6 +174,10 @@ def test_a_learner_is_tested_where_it_learned() -> None:
         alone.test(players=cast(learner, cooperator))
     strangers = alone.test(players=cast(cooperator, grudger))  # nobody who learned is left
     assert float(strangers.cooperation.mean()) == 1
+    quick = {"agent": {"kind": "ppo", "horizon": 8}}
+    offer = mores.train("commission", quick, episodes=2, rounds=16)
+    with pytest.raises(UserError, match="principal: a learner would play untrained"):
+        offer.test(players={"principal": "ppo"})  # where nobody learned
     with pytest.raises(UserError, match="search: true or false, not 'no'"):
         alone.test(search="no")  # type: ignore[arg-type]
 
@@ -212,18 +202,27 @@ def test_a_game_that_pays_wrongly_is_told_so(
         mores.train(Bare(), {"actor": "ppo"}, episodes=2, rounds=64, worlds=2)
 
 
-@pytest.mark.parametrize("measured", [0, [2], [2, 1, 1]])
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"mood": 3.0}, "with 3 worlds; here it is float"),
+        ({"mood": torch.zeros(2)}, "measure 'mood' of Bare is [world] or [world, n]"),
+        ({"mood": torch.zeros(3, 1, 1)}, "here it is [3, 1, 1]"),
+        ({"mood": torch.zeros(3, 0)}, "here it is [3, 0]"),
+        ({"mood": torch.zeros(3, dtype=torch.bfloat16)}, "here it is strided, bfloat16"),
+        ({"mood": torch.zeros(3).to_sparse()}, "here it is sparse_coo, float32"),
+        ({3: torch.zeros(3)}, "measures of Bare are tensors by name, not {3: "),
+        (None, "measures of Bare are tensors by name, not None"),
+    ],
+)
 @unchecked()
 def test_a_game_that_measures_wrongly_is_told_so(
-    measured: Any, monkeypatch: pytest.MonkeyPatch
+    found: Any, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = torch.zeros(measured) if measured else 3.0
-    monkeypatch.setattr(Bare, "measures", lambda self, state: {"mood": found})
-    shape = measured or "float"
-    said = f"measure 'mood' of Bare is [world] or [world, n], with 3 worlds; here it is {shape}"
+    monkeypatch.setattr(Bare, "measures", lambda self, state: found)
     with pytest.raises(UserError) as told:
         mores.train(Bare(), {"actor": "ppo"}, episodes=2, rounds=64, worlds=3)
-    assert str(told.value) == said
+    assert said in str(told.value)
 
 
 def test_what_was_learned_is_tested_elsewhere() -> None:
@@ -240,3 +239,35 @@ def test_what_was_learned_is_tested_elsewhere() -> None:
     ):
         with pytest.raises(UserError, match=said):
             found.test(game=game)
+    public = {"kind": "matrix_game", "payoffs": "public_goods", "memory": 0}
+    givers = trained({**public, "levels": 3}, {**LEARNER, "share": "role"})
+    with pytest.raises(UserError, match=r"learned to choose one of 3 in phase .* one of 2 here"):
+        givers.test(game={**public, "levels": 2})
+    with pytest.raises(UserError, match="a cast for 2 seats, and its role has 3"):
+        trained(player={"kind": "cast", "seats": [LEARNER, LEARNER]}).test(
+            game={**public, "agents": 3, "memory": 1, "levels": 2}
+        )
+
+
+def test_a_learner_that_is_the_baseline_goes_along() -> None:
+    """Elsewhere it plays, and not what plays there where nobody is asked for."""
+
+    class Counted(Bare):
+        learns: bool
+
+        def baseline(self) -> Mapping[str, Player]:
+            learner = mores.make_player("ppo", horizon=4, entropy_weight=0.0)
+            return {"actor": learner if self.learns else First()}
+
+        def step(
+            self, state: Tensor, phase: str, actions: Mapping[str, Tensor], draws: Draws
+        ) -> Step[Tensor]:
+            return Step(actions["actor"].float().mean(1), {"actor": actions["actor"].float()})
+
+        def measures(self, state: Tensor) -> Mapping[str, Tensor]:
+            return {"did": state}
+
+    found = mores.train(Counted(learns=True), {}, episodes=20, rounds=8, worlds=8)
+    assert float(found.test(game=Counted(learns=False)).did.mean()) == 1
+    with pytest.raises(UserError, match="no role 'actor' in this game"):
+        found.test(game="requests")

@@ -37,8 +37,7 @@ class Fitting(Learner):
         with torch.no_grad():
             record = read(experience, memory)
             lesson = self.lesson(record, memory, draws)
-        if not memory.learned.pupil.updates.any():  # the first of a stage
-            self.check(lesson)
+        self.check(lesson)
         batch = next(iter(lesson.batches.values()))
         size = batch.samples if lesson.unit == "sample" else batch.need("pairs", "pairs").shape[1]
         memory.learned.rounds.add_(1)

@@ -64,8 +64,7 @@ class Improving(Learner):
             learned.pupil.stop(~self.sound(memory), learned.rounds)
             batches = gathered(memory)
             lesson = self.lesson(batches, memory)
-        if not learned.pupil.updates.any():  # the first of a stage
-            self.check(lesson)
+        self.check(lesson)
         teach(self, memory, lesson, draws, self.epochs, self.minibatches)
         rollout.clear(memory.carry, self.whole)
         return memory

@@ -20,7 +20,7 @@ from torch import Tensor
 from mores import tree
 from mores.agents.learners.adam import Adam
 from mores.agents.learners.decide import Choice, searched
-from mores.agents.learners.memory import Learned, Make, Memory
+from mores.agents.learners.memory import Learned, Make, Memory, check_role
 from mores.agents.learners.objective import VIEWS
 from mores.agents.learners.pupil import Descent, Pupil, copied
 from mores.agents.learners.rollout import Decision, Rollout
@@ -194,8 +194,12 @@ class Learner(Player):
         memory: Memory,
         draws: Draws,
     ) -> Act:
-        """Draw from the policies."""
-        check_role(memory, seen)
+        """Draw from the policies.
+
+        Raises:
+            UserError: what was learned is not for these seats, sights and acts.
+        """
+        check_role(memory, phase, seen)
         return self._decide(phase, seen, legal, memory, draws, self.temperature)
 
     def assist(
@@ -206,8 +210,12 @@ class Learner(Player):
         memory: Memory,
         draws: Draws,
     ) -> Act:
-        """Do what `search` says: the likeliest, or what a search finds."""
-        check_role(memory, seen)
+        """Do what `search` says: the likeliest, or what a search finds.
+
+        Raises:
+            UserError: what was learned is not for these seats, sights and acts.
+        """
+        check_role(memory, phase, seen)
         if self.search == "greedy" or not isinstance(phase.acts[memory.make.role.name], Discrete):
             return self._decide(phase, seen, legal, memory, draws, 0.0)
         with torch.no_grad():
@@ -312,7 +320,7 @@ class Learner(Player):
         return {}
 
     def check(self, lesson: Lesson) -> None:
-        """Refuse a lesson that does not fit together: once a stage, before the first step.
+        """Refuse a lesson that does not fit together: before its first step.
 
         Raises:
             UserError: fields of a batch disagree, or nobody can be asked about a view.
@@ -358,25 +366,6 @@ class Learner(Player):
         pupil.stopped.copy_(before.pupil.stopped)
         new.rounds.copy_(before.rounds)
         return fresh
-
-
-def check_role(memory: Memory, seen: Tensor) -> None:
-    """See that policies are at the seats that they were made for.
-
-    Raises:
-        UserError: another stage has other seats, or shows them something else.
-    """
-    role, seats, sees = memory.make.role.name, memory.learned.seats.shape[1], memory.make.stack.sees
-    if seen.shape[1] != seats:
-        raise UserError(
-            f"{role} had {seats} seats when its learner began, and has {seen.shape[1]} here: "
-            "stages of a learner have as many"
-        )
-    if seen.shape[-1] != sees:
-        raise UserError(
-            f"{role} learned to see {sees} numbers, and sees {seen.shape[-1]} here: stages of a "
-            "learner show it the same"
-        )
 
 
 def _shape(tensor: Tensor | None) -> str:

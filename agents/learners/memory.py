@@ -18,7 +18,8 @@ from mores.agents.learners.pupil import Pupil
 from mores.agents.learners.rollout import Decision, Rollout
 from mores.agents.learners.seats import Seats
 from mores.agents.policies.stacked import Stack
-from mores.game import Role
+from mores.errors import UserError
+from mores.game import Discrete, MultiDiscrete, Phase, Role, Space
 
 if TYPE_CHECKING:
     from mores.agents.learners.learner import Learner
@@ -72,3 +73,39 @@ class Memory:
     def learned(self) -> Learned:
         """What was learned."""
         return self.kept.held
+
+
+def check_role(memory: Memory, phase: Phase, seen: Tensor) -> None:
+    """See that policies are at the seats that they were made for.
+
+    Raises:
+        UserError: another stage has other seats, shows them something else, or asks for other acts.
+    """
+    role, seats, sees = memory.make.role.name, memory.learned.seats.shape[1], memory.make.stack.sees
+    if seen.shape[1] != seats:
+        raise UserError(
+            f"{role} had {seats} seats when its learner began, and has {seen.shape[1]} here: "
+            "stages of a learner have as many"
+        )
+    if seen.shape[-1] != sees:
+        raise UserError(
+            f"{role} learned to see {sees} numbers, and sees {seen.shape[-1]} here: stages of a "
+            "learner show it the same"
+        )
+    head, space = memory.make.stack.heads.get(phase.name), phase.acts[role]
+    if head is None or (head.space is not space and head.space != space):
+        learned = "nothing" if head is None else _choice(head.space)
+        raise UserError(
+            f"{role} learned to choose {learned} in phase {phase.name!r}, and chooses "
+            f"{_choice(space)} here: stages of a learner let it do the same"
+        )
+
+
+def _choice(space: Space) -> str:
+    """What may be done, in words."""
+    if isinstance(space, Discrete):
+        return f"one of {space.options}"
+    if isinstance(space, MultiDiscrete):
+        return f"one of each of {list(space.options)}"
+    parts = (f"{n} [{part.low:g}, {part.high:g}]" for n, part in space.parts.items())
+    return f"{space.size} numbers, {', '.join(parts)}"

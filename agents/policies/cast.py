@@ -133,10 +133,7 @@ class Cast(Player):
 
     def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Memory:
         """What each player begins with."""
-        seats = sum(self._counts)
-        if seats != role.count:
-            hint = "" if self.counts is not None else "; counts says how many each has"
-            raise UserError(f"a cast for {seats} seats, and {role.name} has {role.count}{hint}")
+        self._check_seats(role.count, role.name)
         memories = []
         for member in self.members:
             own = self._own(role, member)
@@ -177,6 +174,7 @@ class Cast(Player):
         memory: Memory,
         draws: Draws,
     ) -> Act:
+        self._check_seats(seen.shape[1], "its role")
         acts: list[Act] = []
         for member, held in self._with(memory):
             open_to = None if legal is None else legal[:, member.seats]
@@ -310,6 +308,12 @@ class Cast(Player):
             if member.player.can("learn") and not member.player.still
         ]
         return "; ".join(f"{name}: {line}" for name, line in told if line)
+
+    def _check_seats(self, count: int, whose: str) -> None:
+        """Refuse a role with another number of seats."""
+        if count != (seats := sum(self._counts)):
+            hint = "" if self.counts is not None else "; counts says how many each has"
+            raise UserError(f"a cast for {seats} seats, and {whose} has {count}{hint}")
 
     def _own(self, role: Role, member: Member) -> Role:
         """The role as one of its players is told of it."""

@@ -12,7 +12,7 @@ from mores.errors import UserError, did_you_mean
 
 
 def names_in(what: str, asked: Any, known: Collection[str] | None = None) -> list[str]:
-    """A list of names that are all known, if it is said which are.
+    """A list of names that are all known, if it is said which are; each once.
 
     Raises:
         UserError: it is none, or one of them is not, with the nearest that is.
@@ -23,7 +23,7 @@ def names_in(what: str, asked: Any, known: Collection[str] | None = None) -> lis
     for name in asked:
         if known is not None and name not in known:
             raise UserError(f"{what}: there is no {name!r:.60}{did_you_mean(name, known)}")
-    return list(asked)
+    return list(dict.fromkeys(asked))
 
 
 def whole_number(what: str, given: Any, least: int | None = 1, most: int | None = 1_000_000) -> int:

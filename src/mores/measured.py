@@ -5,25 +5,42 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Num
 from torch import Tensor
 
 from mores.errors import UserError
 from mores.game import Game
 
+WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+KNOWN = (*WHOLE, torch.float16, torch.float32, torch.float64)  # to numpy, and to files
 
-def measured(game: Game[Any], state: Any, worlds: int) -> Mapping[str, Float[Tensor, "world *n"]]:
+
+def measured(game: Game[Any], state: Any, worlds: int) -> Mapping[str, Num[Tensor, "world *n"]]:
     """The measures of a state by name, `[world]` or `[world, n]`.
 
     Raises:
         UserError: they are anything else.
     """
-    found = game.measures(state)
+    found, who = game.measures(state), type(game).__name__
+    if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+        raise UserError(f"measures of {who} are tensors by name, not {found!r:.60}")
     for name, value in found.items():
-        kind = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        if not isinstance(value, Tensor) or value.dim() not in (1, 2) or len(value) != worlds:
+        if wrong := _wrong(value, worlds):
             raise UserError(
-                f"measure {name!r} of {type(game).__name__} is [world] or [world, n], with "
-                f"{worlds} worlds; here it is {kind}"
+                f"measure {name!r} of {who} is [world] or [world, n] of plain numbers, with "
+                f"{worlds} world{'' if worlds == 1 else 's'}; here it is {wrong}"
             )
     return found
+
+
+def _wrong(value: Any, worlds: int) -> str:
+    """What a measure is that it should not be."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    shape = list(value.shape)
+    if value.dim() not in (1, 2) or shape[0] != worlds or 0 in shape:
+        return str(shape)
+    if value.layout is not torch.strided or value.dtype not in KNOWN:
+        return f"{value.layout}, {value.dtype}".replace("torch.", "")
+    return ""

@@ -37,10 +37,10 @@ def key_of(role: str, player: Player) -> str:
 
 
 def untrained(role: str, player: Player, taught: Iterable[Player]) -> bool:
-    """Whether a learner plays as it was made, where others learned at the same role.
+    """Whether a learner plays as it was made, although others learned at the same role, or nobody.
 
     A learner goes on from what was learned in its place: one in a cast from what was learned at the
     same seats of a cast, one alone from what was learned alone.
     """
     known = {(key_of(role, other), place) for other in taught for place in other.places}
-    return bool(known) and not {(key_of(role, player), place) for place in player.places} <= known
+    return not {(key_of(role, player), place) for place in player.places} <= known

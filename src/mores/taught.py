@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mores.errors import UserError
 from mores.game import Player
 
 UPDATES = "updates"  # the name of their number among what was learned: see `Player.learned`
@@ -49,6 +50,26 @@ class Taught:
         return f"stage {self.stage}: {self.line}"
 
 
+def learned_by(role: str, player: Player, memory: Any) -> dict[str, Tensor]:
+    """Copies of what a role's player learned, on the host: players change theirs in place.
+
+    Raises:
+        UserError: what it says does not fit together.
+    """
+    who, found = f"{role}'s player, {type(player).__name__}", player.learned(memory)
+    whole = isinstance(found, Mapping) and all(isinstance(name, str) for name in found)
+    if not whole or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+        raise UserError(f"{who}: `learned` gives tensors by name, not {found!r:.60}")
+    sizes = {len(tensor) if tensor.dim() else None for tensor in found.values()}
+    if len(sizes) > 1 or None in sizes:
+        shapes = ", ".join(f"{name} {list(t.shape)}" for name, t in found.items())
+        raise UserError(
+            f"{who}: all that `learned` gives leads with its policies, as many in each; here it "
+            f"is {shapes}"
+        )
+    return {n: tensor.detach().cpu().contiguous().clone() for n, tensor in found.items()}
+
+
 def taught(
     stage: str, role: str, player: Player, memory: Any, learned: Mapping[str, Tensor]
 ) -> Iterator[Taught]:
@@ -57,7 +78,7 @@ def taught(
     Args:
         stage, role: what they are told under.
         player, memory: who sits there.
-        learned: what `Player.learned` gives.
+        learned: what `learned_by` gives.
     """
     counts = {name: t for name, t in learned.items() if name.split("/")[-1] == UPDATES}
     if not counts:  # a player that does not say
@@ -72,4 +93,4 @@ def taught(
         member = who.rstrip("/")
         why = player.waits(memory, member) if idle else ""
         called = f"{role}, {member}" if member else role
-        yield Taught(stage, called, updates.numel(), int(made.sum()), idle, why)
+        yield Taught(stage, called, len(updates), int(made.sum()), idle, why)

@@ -48,11 +48,12 @@ def verdicts(results: Sequence[tuple[Scenario, Result]]) -> Table:
 
 def _arms(claim: Claim, scenario: Scenario) -> str:
     """The arm that a claim is about, and what it is compared with."""
-    from mores.scenario.looks import arm_of
+    from mores.scenario.looks import DERIVED, arm_of
 
     if not scenario.arms:
         return ""
-    against = f" against {claim.against}" if claim.against else ""
+    control = scenario.control if claim.measure in DERIVED else None
+    against = f" against {claim.against or control}" if claim.against or control else ""
     without = f", ablation {claim.ablation}" if claim.ablation else ""
     return f"{arm_of(scenario, claim)}{against}{without}"
 

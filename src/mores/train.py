@@ -23,7 +23,7 @@ from mores.draws import Worlds
 from mores.errors import UserError
 from mores.game import Game, Player
 from mores.table import Population, Table
-from mores.taught import taught
+from mores.taught import learned_by, taught
 from mores.trained import TRAINING, Asked, Trained, made, made_game, measures_of, played, seated
 
 
@@ -93,7 +93,7 @@ def train(
         warnings.warn(f"a learner stopped: {troubles[0]}{more}", stacklevel=2)
     for role in table.learners:
         player, memory = table.players[role], table.memory[role]
-        for one in taught("training", role, player, memory, player.learned(memory)):
+        for one in taught("training", role, player, memory, learned_by(role, player, memory)):
             if one.idle:
                 warnings.warn(one.line, stacklevel=2)
                 troubles.append(one.line)
@@ -108,6 +108,7 @@ def train(
         seed,
         population,
         table.device,
+        frozenset(players),
     )
 
 

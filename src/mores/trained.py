@@ -39,7 +39,8 @@ class Trained:
         memory: what they know now, by role.
         curves: measures at the end of every episode: an xarray Dataset over world and episode, with
             the replicate of each world; worlds of one replicate share their learners.
-        troubles: learners that stopped because they met a number that is none.
+        troubles: learners that stopped because they met a number that is none, or that never
+            learned anything.
     """
 
     game: Game[Any]
@@ -52,6 +53,7 @@ class Trained:
     _seed: int
     _people: Population | None
     _device: torch.device
+    _asked: frozenset[str]  # roles whose players were asked for
 
     def test(
         self,
@@ -75,7 +77,8 @@ class Trained:
             measures: which; all, if none is named.
             seed: of all chance; training's where none is given, so that two tests are alike.
             game: where; where it was trained, if none is given. Another environment, or the same
-                with other parameters, in which those who play see and can do the same.
+                with other parameters, in which who learned sees and can do the same. Roles for
+                which nobody was asked have its baseline, unless they learned.
 
         Returns:
             Measures at the end of every episode, over world and episode.
@@ -88,15 +91,17 @@ class Trained:
             raise UserError(f"search: true or false, not {search!r:.40}")
         others = seated({} if players is None else players)
         for role, player in others.items():
-            if role in self.players and memories.untrained(role, player, [self.players[role]]):
+            known = [self.players[role]] if role in self.players else []
+            if memories.untrained(role, player, known):
                 raise UserError(
                     f"{role}: a learner would play untrained: it goes on from what was learned at "
                     "the same seats of a cast, or alone (learning_rate: 0, if that is meant)"
                 )
-        known: dict[str, Any] = {}
-        memories.keep(known, self.players, self.memory)
+        bring: dict[str, Any] = {}
+        memories.keep(bring, self.players, self.memory)
         where = self.game if game is None else made_game(game)
-        seats = {**where.baseline(), **self._named, **others}
+        usual = self.players if game is None else {**where.baseline(), **self._going}
+        seats = {**usual, **others}
         episodes = whole_number("episodes", episodes)
         rounds = self._rounds if rounds is None else whole_number("rounds", rounds)
         seed = self._seed if seed is None else whole_number("seed", seed, least=None, most=None)
@@ -111,7 +116,7 @@ class Trained:
             learning=(),
             assisting=search,
         )
-        table.reset(seed, memories.brought(known, seats))
+        table.reset(seed, memories.brought(bring, seats))
         return played(table, episodes, measures_of(table, measures), lambda: None)
 
     def learned(self, role: str) -> dict[str, Tensor]:
@@ -143,7 +148,7 @@ class Trained:
         path = _path(path)
         parts = {
             "game": registry.described("environment", self.game),
-            "players": {r: registry.described("player", p) for r, p in self._named.items()},
+            "players": {r: registry.described("player", self.players[r]) for r in self._asked},
             "people": self._people and registry.described("population", self._people),
         }
         try:
@@ -170,10 +175,9 @@ class Trained:
         return path
 
     @property
-    def _named(self) -> dict[str, Player]:
-        """Those who are not merely the environment's baseline, by role."""
-        usual = self.game.baseline()
-        return {r: p for r, p in self.players.items() if r not in usual or usual[r] != p}
+    def _going(self) -> dict[str, Player]:
+        """Those who go on elsewhere, by role: who was asked for, and who learned."""
+        return {r: p for r, p in self.players.items() if r in self._asked or p.places}
 
     def _blank(self) -> dict[str, Any]:
         """What players' memories are before anything was played."""
@@ -227,6 +231,7 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traine
             about["seed"],
             about["people"] and made("population", about["people"]),
             device,
+            frozenset(about["players"]),
         )
         memory = unpacked(found._blank(), Packed(below("memory"), about["memory"]))
     except (UserError, CannotPack) as error:

@@ -80,6 +80,32 @@ class OneRole(Game[Moment]):
         return {"paid": state.paid, "done": state.done, "round": state.round}
 
 
+class Bare(Game[Tensor]):
+    """Nobody sees anything, and nothing is measured: each act is worth its number."""
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        return (Role("actor", 2, Box.of()),)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase("act", {"actor": Discrete(2)}),)
+
+    def reset(self, draws: Draws, start: object = None) -> Tensor:
+        return torch.zeros(draws.worlds)
+
+    def observe(self, state: Tensor, role: str, phase: str) -> Tensor:
+        return torch.zeros(len(state), 2, 0)
+
+    def step(
+        self, state: Tensor, phase: str, actions: Mapping[str, Tensor], draws: Draws
+    ) -> Step[Tensor]:
+        return Step(state, {"actor": actions["actor"].float()})
+
+    def measures(self, state: Tensor) -> Mapping[str, Tensor]:
+        return {}
+
+
 class Clockwork(OneRole):
     """World w's episodes take `lengths[w]` rounds by themselves; round t pays t + 1, come what may.
 

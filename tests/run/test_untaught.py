@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
-from mores import train
+from mores import make_player, train
 from mores.errors import UserError
+from mores.game import Player
+from mores.registry import ENVIRONMENTS
 from mores.run import engine, files, run
+from mores.run.cells import play_cell
 from mores.scenario.expand import check
 from mores.scenario.load import load
+from mores.scenario.probe import first_round
+from mores.taught import learned_by
+from tests.learners.small_games import Bare, unchecked
 
 NEVER = """\
 name: never
@@ -144,3 +151,41 @@ def test_training_says_that_nothing_is_learned():
     found = train("requests", {"assistant": player}, episodes=2, rounds=6, worlds=2)
     found.test()
     assert found.learned("assistant")["updates"].tolist() == [2] * 8  # tests leave it as it was
+
+
+@pytest.mark.parametrize(
+    ("learned", "said"),
+    [
+        (None, "actor's player, Tells: `learned` gives tensors by name, not None"),
+        ({"updates": 3}, "`learned` gives tensors by name"),
+        ({1: torch.zeros(2)}, "`learned` gives tensors by name"),
+        ({"updates": torch.zeros(2), "stopped": torch.zeros(3)}, "as many in each; here it is"),
+        ({"updates": torch.tensor(1)}, "leads with its policies"),
+    ],
+)
+def test_what_a_player_says_it_learned_is_looked_at(learned, said):
+    class Tells(Player):
+        def act(self, phase, seen, legal, memory, draws):
+            raise NotImplementedError
+
+        def learned(self, memory):
+            return learned
+
+    with unchecked(), pytest.raises(UserError) as told:
+        learned_by("actor", Tells(), None)
+    assert said in str(told.value)
+
+
+def test_where_nobody_sees_anything_runs_begin_too(tmp_path, monkeypatch):
+    """Nothing is needed at once for a world, and all of them are played together."""
+    monkeypatch.setitem(ENVIRONMENTS, "bare", Bare)
+    text = "name: b\nabout: b\nenv: {kind: bare}\nplayers: {actor: {kind: anyhow}}\nrounds: 2\n"
+    measured = "measures: [number]\nreplicates: 2\n"
+    monkeypatch.setattr(Bare, "measures", lambda self, state: {"number": state})
+    cell, *_ = check(loaded := _loaded(tmp_path, text + measured))
+    record = play_cell(cell, loaded.scenario, range(2), lambda _: None)
+    assert record.stages[0].measures["number"].shape[0] == 2
+    fickle = iter([{"number": torch.zeros(2), "gone": torch.zeros(2)}, {"number": torch.zeros(2)}])
+    monkeypatch.setattr(Bare, "measures", lambda self, state: next(fickle))
+    wrong = first_round(Bare(), {"actor": make_player("anyhow")}, None, 0)
+    assert wrong == ["measure 'gone' is (2,) at first, then None"]

@@ -41,7 +41,7 @@ def play_cell(
     if cell.purpose != "arm" and scenario.uncertain is not None:
         replicates = _replicates_at(cell, scenario.uncertain.replicates)
     worlds = Worlds.grid(replicates, scenario.worlds)
-    size = max(1, CHUNK // max(staged.game.working_size for staged in built.stages))
+    size = max(1, CHUNK // max(1, *(staged.game.working_size for staged in built.stages)))
     if any(staged.stage.learn for staged in built.stages):
         size = max(1, size // scenario.worlds) * scenario.worlds  # those of a replicate together
     course = Course(cell, scenario, built, worlds, size, tick)

@@ -17,13 +17,12 @@ from urllib.parse import quote
 import torch
 from torch import Tensor
 
-from mores.errors import UserError
 from mores.game import Ability, Player, role_named
 from mores.memories import Memories, key_of
 from mores.run.record import Checkpoint, Stopped
 from mores.scenario.cell import Cell, Staged
 from mores.scenario.expand import whole_part
-from mores.taught import Taught, taught
+from mores.taught import Taught, learned_by, taught
 
 CHECKPOINTS = "checkpoints"
 FORMAT = 1
@@ -59,7 +58,7 @@ class Learned:
             memory, place = memories[key], (staged.stage.name, role)
             for line in player.troubles(memory):
                 self.stopped.setdefault((role, line), staged.stage.name)
-            found = _checked(role, player, player.learned(memory))
+            found = learned_by(role, player, memory)
             for one in taught(staged.stage.name, role, player, memory, found):
                 self._add(one)
             if not found:
@@ -164,19 +163,6 @@ def write_checkpoints(folder: Path, checkpoints: Sequence[Checkpoint]) -> None:
         save_file(dict(one.tensors), folder / CHECKPOINTS / f"{name}.safetensors")
         text = json.dumps(one.about, indent=1, ensure_ascii=False)
         (folder / CHECKPOINTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _checked(role: str, player: Player, learned: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies of what was learned, on the host: players change theirs in place."""
-    found = {n: tensor.detach().cpu().contiguous().clone() for n, tensor in learned.items()}
-    sizes = {len(tensor) if tensor.dim() else None for tensor in found.values()}
-    if len(sizes) > 1 or None in sizes:
-        shapes = ", ".join(f"{name} {list(t.shape)}" for name, t in found.items())
-        raise UserError(
-            f"{role}'s player, {type(player).__name__}: all that `learned` gives leads with its "
-            f"policies, as many in each; here it is {shapes}"
-        )
-    return found
 
 
 def _policies(tensors: Mapping[str, Tensor]) -> int:

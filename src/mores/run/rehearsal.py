@@ -113,7 +113,8 @@ def _untrained(cell: Cell) -> list[Problem]:
     began: set[str] = set()
     for number, staged in enumerate(stages):
         for role in began & staged.players.keys():
-            if untrained(role, staged.players[role], taught[role]):
+            somebody = any(player.places for player in taught[role])
+            if somebody and untrained(role, staged.players[role], taught[role]):
                 message = (
                     f"plays untrained in stage {staged.stage.name}: it never learns, and what was "
                     "learned by another kind of player or at other seats does not go on to it (nor "

@@ -38,9 +38,9 @@ def first_round(
         if "allocate" in str(error):  # PyTorch has no class of its own for it
             raise
         return [f"breaks in its first round: {broken(error)}"]
-    for name, shape in after.items():
-        if before.get(name) != shape:
-            wrong.append(f"measure {name!r} is {before.get(name)} at first, then {shape}")
+    for name in before | after:
+        if before.get(name) != after.get(name):
+            wrong.append(f"measure {name!r} is {before.get(name)} at first, then {after.get(name)}")
     return list(dict.fromkeys(wrong))
 
 
