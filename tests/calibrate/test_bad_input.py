@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
+from mores.calibrate import progress
 from mores.cli import main
 from tests.calibrate.conftest import WALKERS
 
@@ -98,6 +100,7 @@ BAD = {
 def test_bad(case, tmp_path, monkeypatch, capsys):
     text, arguments, expected = BAD[case]
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(progress, "PATIENCE", math.inf)  # however busy the machine is
     Path("runs").mkdir()
     (tmp_path / "s.yaml").write_text(text)
     code = main(["calibrate", "s.yaml", *arguments])
