@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mores.draws import Draws
 from mores.errors import UserError
-from mores.game import Act, Box, Discrete, Game, Part, Phase, Player, Role, Step
+from mores.game import Act, Box, Discrete, Game, Part, Phase, Player, Role, Step, needs_sight
 from mores.people import People
 from mores.sums import mean, total
 
@@ -212,6 +212,11 @@ class FairPrincipal(Player):
 
     share: float = Field(default=0.5, ge=0, le=1, description="share promised")
 
+    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> None:
+        """It must be the one who makes offers."""
+        if role.name != "principal" or not any(phase.name == "offer" for phase in phases):
+            raise UserError(f"fair_principal makes offers as a principal: {role.name} does not")
+
     def act(
         self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Any, draws: Draws
     ) -> Act:
@@ -231,6 +236,7 @@ class CarefulAgent(Player):
 
     def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Box:
         """How its sight is laid out."""
+        needs_sight("careful_agent", role, "kept", "broken", "offer", "cost")
         return role.sees
 
     def act(

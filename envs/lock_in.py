@@ -26,7 +26,7 @@ from mores.draws import Draws
 from mores.envs.dynamics import pooling
 from mores.envs.dynamics.pooling import Beliefs
 from mores.errors import UserError
-from mores.game import Act, Box, Game, Part, Phase, Player, Role, Step
+from mores.game import Act, Box, Game, Part, Phase, Player, Role, Step, needs_sight
 from mores.people import People
 from mores.sums import mean, total
 
@@ -260,6 +260,7 @@ class Report(Player):
 
     def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Box:
         """How its sight is laid out."""
+        needs_sight("report", role, "belief")
         return role.sees
 
     def act(

@@ -319,13 +319,19 @@ class Advocate(Player):
     )
     voice: float = Field(default=1.0, ge=0, le=1, description="how loudly")
 
+    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> None:
+        """It must be an assistant who argues."""
+        spaces = [phase.acts[role.name] for phase in phases if role.name in phase.acts]
+        argues = all(isinstance(s, Box) and set(s.parts) == {"position", "voice"} for s in spaces)
+        if role.name != "assistant" or not argues:
+            raise UserError("advocate needs an assistant that has a 'position' and a 'voice'")
+
     def act(
         self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Any, draws: Draws
     ) -> Act:
         """Name the position."""
         space = phase.acts["assistant"]
-        if not isinstance(space, Box) or set(space.parts) != {"position", "voice"}:
-            raise UserError("advocate needs a role that has a 'position' and a 'voice'")
+        assert isinstance(space, Box)
         part = space.parts["position"]
         goal = part.high if self.goal is None else self.goal
         if not math.isfinite(goal):

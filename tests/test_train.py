@@ -234,7 +234,7 @@ def test_what_was_learned_is_tested_elsewhere() -> None:
     requests = mores.make_game("requests")
     for game, said in (
         ({"kind": "matrix_game", "memory": 2}, "player learned to see 5 numbers, and sees 9 here"),
-        (requests, "no role 'player' in this game"),
+        (requests, "nobody who learned plays there: player did, and its roles are assistant"),
         ("matrix_gam", "did you mean 'matrix_game'"),
     ):
         with pytest.raises(UserError, match=said):
@@ -243,7 +243,7 @@ def test_what_was_learned_is_tested_elsewhere() -> None:
     givers = trained({**public, "levels": 3}, {**LEARNER, "share": "role"})
     with pytest.raises(UserError, match=r"learned to choose one of 3 in phase .* one of 2 here"):
         givers.test(game={**public, "levels": 2})
-    with pytest.raises(UserError, match="a cast for 2 seats, and its role has 3"):
+    with pytest.raises(UserError, match="a cast for 2 seats, and player has 3"):
         trained(player={"kind": "cast", "seats": [LEARNER, LEARNER]}).test(
             game={**public, "agents": 3, "memory": 1, "levels": 2}
         )
@@ -269,5 +269,5 @@ def test_a_learner_that_is_the_baseline_goes_along() -> None:
 
     found = mores.train(Counted(learns=True), {}, episodes=20, rounds=8, worlds=8)
     assert float(found.test(game=Counted(learns=False)).did.mean()) == 1
-    with pytest.raises(UserError, match="no role 'actor' in this game"):
+    with pytest.raises(UserError, match="nobody who learned plays there"):
         found.test(game="requests")

@@ -20,7 +20,7 @@ from torch import Tensor
 from mores import tree
 from mores.agents.learners.adam import Adam
 from mores.agents.learners.decide import Choice, searched
-from mores.agents.learners.memory import Learned, Make, Memory, check_role
+from mores.agents.learners.memory import Learned, Make, Memory, check_acts, check_role
 from mores.agents.learners.objective import VIEWS
 from mores.agents.learners.pupil import Descent, Pupil, copied
 from mores.agents.learners.rollout import Decision, Rollout
@@ -159,15 +159,21 @@ class Learner(Player):
             learned = dataclasses.replace(learned, pupil=own)
         return kept_as(dataclasses.replace(memory, make=make), learned)
 
-    def move_on(self, memory: Memory) -> Memory:
-        """Drop rounds that were not yet learned from, and count updates anew: another stage's."""
-        learned = memory.learned
+    def move_on(self, memory: Memory, role: Role, phases: tuple[Phase, ...]) -> Memory:
+        """Drop rounds that were not yet learned from, and count updates anew: another stage's.
+
+        Raises:
+            UserError: the role has other seats here, or sees something else.
+        """
+        check_role(memory, role)
+        learned, make = memory.learned, Make(memory.make.player, role, memory.make.stack)
         none = torch.zeros_like(learned.pupil.updates)  # what a training left keeps its own count
         pupil = dataclasses.replace(learned.pupil, updates=none)
         rollout = learned.rollout
         rollout.clear(torch.zeros_like(rollout.carry), whole=False)
         rollout.fresh.fill_(True)
-        return kept_as(memory, dataclasses.replace(learned, pupil=pupil))
+        moved = dataclasses.replace(memory, make=make)
+        return kept_as(moved, dataclasses.replace(learned, pupil=pupil))
 
     def join(self, memory: Memory, other: Memory) -> Memory:
         """With `share: replicate`, have the policies of another role at which this learner sits.
@@ -197,9 +203,9 @@ class Learner(Player):
         """Draw from the policies.
 
         Raises:
-            UserError: what was learned is not for these seats, sights and acts.
+            UserError: something else was learned to be done in this phase.
         """
-        check_role(memory, phase, seen)
+        check_acts(memory, phase)
         return self._decide(phase, seen, legal, memory, draws, self.temperature)
 
     def assist(
@@ -213,9 +219,9 @@ class Learner(Player):
         """Do what `search` says: the likeliest, or what a search finds.
 
         Raises:
-            UserError: what was learned is not for these seats, sights and acts.
+            UserError: something else was learned to be done in this phase.
         """
-        check_role(memory, phase, seen)
+        check_acts(memory, phase)
         if self.search == "greedy" or not isinstance(phase.acts[memory.make.role.name], Discrete):
             return self._decide(phase, seen, legal, memory, draws, 0.0)
         with torch.no_grad():

@@ -19,7 +19,7 @@ from mores.agents.learners.rollout import Decision, Rollout
 from mores.agents.learners.seats import Seats
 from mores.agents.policies.stacked import Stack
 from mores.errors import UserError
-from mores.game import Discrete, MultiDiscrete, Phase, Role, Space
+from mores.game import Box, Discrete, MultiDiscrete, Phase, Role, Space
 
 if TYPE_CHECKING:
     from mores.agents.learners.learner import Learner
@@ -75,23 +75,37 @@ class Memory:
         return self.kept.held
 
 
-def check_role(memory: Memory, phase: Phase, seen: Tensor) -> None:
-    """See that policies are at the seats that they were made for.
+def check_role(memory: Memory, role: Role) -> None:
+    """See that policies go on at seats like those that they were made for.
 
     Raises:
-        UserError: another stage has other seats, shows them something else, or asks for other acts.
+        UserError: another stage has other seats, or shows them something else.
     """
-    role, seats, sees = memory.make.role.name, memory.learned.seats.shape[1], memory.make.stack.sees
-    if seen.shape[1] != seats:
+    seats, saw = memory.learned.seats.shape[1], memory.make.role.sees
+    if role.count != seats:
         raise UserError(
-            f"{role} had {seats} seats when its learner began, and has {seen.shape[1]} here: "
+            f"{role.name} had {seats} seats when its learner began, and has {role.count} here: "
             "stages of a learner have as many"
         )
-    if seen.shape[-1] != sees:
+    if role.sees.size != saw.size:
         raise UserError(
-            f"{role} learned to see {sees} numbers, and sees {seen.shape[-1]} here: stages of a "
-            "learner show it the same"
+            f"{role.name} learned to see {saw.size} numbers, and sees {role.sees.size} here: "
+            "stages of a learner show it the same"
         )
+    if (then := _parts(saw)) != (now := _parts(role.sees)):
+        raise UserError(
+            f"{role.name} learned to see {then}, and sees {now} here: stages of a learner show it "
+            "the same"
+        )
+
+
+def check_acts(memory: Memory, phase: Phase) -> None:
+    """See that policies are asked for what they learned to do.
+
+    Raises:
+        UserError: another stage asks for other acts.
+    """
+    role = memory.make.role.name
     head, space = memory.make.stack.heads.get(phase.name), phase.acts[role]
     if head is None or (head.space is not space and head.space != space):
         learned = "nothing" if head is None else _choice(head.space)
@@ -99,6 +113,11 @@ def check_role(memory: Memory, phase: Phase, seen: Tensor) -> None:
             f"{role} learned to choose {learned} in phase {phase.name!r}, and chooses "
             f"{_choice(space)} here: stages of a learner let it do the same"
         )
+
+
+def _parts(sees: Box) -> str:
+    """What is seen, in order, and how many numbers of it."""
+    return ", ".join(f"{name} ({part.size})" for name, part in sees.parts.items())
 
 
 def _choice(space: Space) -> str:

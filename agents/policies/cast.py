@@ -133,7 +133,7 @@ class Cast(Player):
 
     def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Memory:
         """What each player begins with."""
-        self._check_seats(role.count, role.name)
+        self._check_seats(role)
         memories = []
         for member in self.members:
             own = self._own(role, member)
@@ -174,7 +174,6 @@ class Cast(Player):
         memory: Memory,
         draws: Draws,
     ) -> Act:
-        self._check_seats(seen.shape[1], "its role")
         acts: list[Act] = []
         for member, held in self._with(memory):
             open_to = None if legal is None else legal[:, member.seats]
@@ -209,19 +208,19 @@ class Cast(Player):
                 kept.append(made().members[number])
         return self._memory(kept)
 
-    def move_on(self, memory: Memory) -> Memory:
-        """Each player drops what it did not learn from; others' memories are not looked at."""
-        if len(memory.members) != len(self.members):
-            return memory
-        return dataclasses.replace(
-            memory,
-            members=tuple(
-                player.move_on(held) if kind == self._kinds[number] else held
-                for (player, number, _), kind, held in zip(
-                    self.members, memory.kinds, memory.members, strict=True
-                )
-            ),
-        )
+    def move_on(self, memory: Memory, role: Role, phases: tuple[Phase, ...]) -> Memory:
+        """Each player that finds a memory of its kind moves on; the others begin anew in `again`.
+
+        Raises:
+            UserError: the role has other seats here.
+        """
+        self._check_seats(role)
+        held = list(memory.members)
+        for member, kind, knows in zip(self.members, memory.kinds, memory.members, strict=False):
+            if kind == member.kind:
+                own = self._own(role, member)
+                held[member.number] = member.player.move_on(knows, own, phases)
+        return dataclasses.replace(memory, members=tuple(held))
 
     def join(self, memory: Memory, other: Memory) -> Memory:
         """Those who share what they learn with an equal player do, seat by seat."""
@@ -297,8 +296,11 @@ class Cast(Player):
 
     def waits(self, memory: Memory, who: str = "") -> str:
         """What one of them waits for."""
-        told = {member.name: member.player.waits(held) for member, held in self._with(memory)}
-        return told.get(who, "")
+        name, _, rest = who.partition("/")  # of a cast within this one, who there
+        for member, held in self._with(memory):
+            if member.name == name:
+                return member.player.waits(held, rest)
+        return ""
 
     def in_vain(self, role: Role, rounds: int, worlds: int) -> str:
         """Where one of those who are to learn as they act cannot."""
@@ -309,11 +311,11 @@ class Cast(Player):
         ]
         return "; ".join(f"{name}: {line}" for name, line in told if line)
 
-    def _check_seats(self, count: int, whose: str) -> None:
+    def _check_seats(self, role: Role) -> None:
         """Refuse a role with another number of seats."""
-        if count != (seats := sum(self._counts)):
+        if role.count != (seats := sum(self._counts)):
             hint = "" if self.counts is not None else "; counts says how many each has"
-            raise UserError(f"a cast for {seats} seats, and {whose} has {count}{hint}")
+            raise UserError(f"a cast for {seats} seats, and {role.name} has {role.count}{hint}")
 
     def _own(self, role: Role, member: Member) -> Role:
         """The role as one of its players is told of it."""

@@ -15,7 +15,12 @@ from mores.envs.dynamics import alignment_notions as notions
 from mores.envs.dynamics.alignment_notions import Notion
 from mores.envs.dynamics.changing_rewards import INFLUENCE, NOOP, ChangingRewards, Rows
 from mores.errors import UserError
-from mores.game import Act, Box, Phase, Player, Role
+from mores.game import Act, Box, Phase, Player, Role, needs_sight
+
+SEEN = (
+    *("played", "left", "first", "nature", "taste", "influences", "susceptibility"),
+    *("rewards", "natural", "influenced", "start"),
+)
 
 
 class Planner(Player):
@@ -45,6 +50,7 @@ class Planner(Player):
 
     def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Box:
         """How its sight is laid out."""
+        needs_sight("planner", role, *SEEN)
         return role.sees
 
     def act(

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from mores.draws import Draws
-from mores.errors import did_you_mean
+from mores.errors import UserError, did_you_mean
 from mores.people import People
 from mores.spaces import Box as Box
 from mores.spaces import Discrete as Discrete
@@ -248,10 +248,11 @@ class Player(Configured, ABC):
 
         return fresh() if bool(over.all()) else tree.put(memory, fresh(), over)
 
-    def move_on(self, memory: Any) -> Any:
-        """Memory when a stage is over: what was gathered and not yet learned from may be dropped.
+    def move_on(self, memory: Any, role: Role, phases: tuple[Phase, ...]) -> Any:
+        """Memory that another stage left, at the start of one with these phases, at this role.
 
-        Called before `again`, with the memory that another stage left.
+        Called before `again`. What was gathered and not yet learned from may be dropped; the role
+        may be told otherwise than to `start`, in another environment.
         """
         return memory
 
@@ -287,7 +288,7 @@ class Player(Configured, ABC):
         `updates` by that name, how many each policy made since the stage began, is looked at: who
         made none is told, and a claim that something was learned does not rest on it. Beside it
         `stopped`, at least 0 for policies that had to stop, and `still`, for those that are to
-        learn nothing, are excuses.
+        learn nothing, are excuses. All are `[policy]`, the first two of whole numbers.
         """
         return {}
 
@@ -327,6 +328,17 @@ class Player(Configured, ABC):
     def hidden(self, memory: Any) -> Mapping[str, Tensor]:
         """What only this player knows (a flipped answer), for measures: never for learners."""
         return {}
+
+
+def needs_sight(who: str, role: Role, *parts: str) -> None:
+    """Refuse a role that does not see what somebody goes by.
+
+    Raises:
+        UserError: it does not.
+    """
+    for part in parts:
+        if part not in role.sees.parts:
+            raise UserError(f"{who} needs a role that sees {part!r}: {role.name} does not")
 
 
 def role_named(game: Game[Any], name: str) -> Role:

@@ -134,7 +134,9 @@ class Table:
         for name, fresh in begin.items():
             player = self.players[name]
             if name in kept:
-                self.memory[name] = player.again(player.move_on(kept[name]), fresh, everyone)
+                role = self.roles[name]
+                moved = player.move_on(kept[name], role, self.phases)
+                self.memory[name] = player.again(moved, fresh, everyone)
             else:
                 self.memory[name] = fresh()
         self.join()

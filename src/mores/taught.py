@@ -12,7 +12,10 @@ from torch import Tensor
 from mores.errors import UserError
 from mores.game import Player
 
-UPDATES = "updates"  # the name of their number among what was learned: see `Player.learned`
+# What is known by these names among what was learned: see `Player.learned`.
+UPDATES = "updates"
+COUNTS = {UPDATES: "whole numbers", "stopped": "whole numbers", "still": "true or false"}
+WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +59,16 @@ def learned_by(role: str, player: Player, memory: Any) -> dict[str, Tensor]:
     Raises:
         UserError: what it says does not fit together.
     """
+    found = check_learned(role, player, memory)
+    return {n: tensor.detach().cpu().contiguous().clone() for n, tensor in found.items()}
+
+
+def check_learned(role: str, player: Player, memory: Any) -> Mapping[str, Tensor]:
+    """What a role's player learned, as it says.
+
+    Raises:
+        UserError: that does not fit together.
+    """
     who, found = f"{role}'s player, {type(player).__name__}", player.learned(memory)
     whole = isinstance(found, Mapping) and all(isinstance(name, str) for name in found)
     if not whole or not all(isinstance(tensor, Tensor) for tensor in found.values()):
@@ -67,7 +80,13 @@ def learned_by(role: str, player: Player, memory: Any) -> dict[str, Tensor]:
             f"{who}: all that `learned` gives leads with its policies, as many in each; here it "
             f"is {shapes}"
         )
-    return {n: tensor.detach().cpu().contiguous().clone() for n, tensor in found.items()}
+    for name, tensor in found.items():
+        last = name.split("/")[-1]
+        if wanted := COUNTS.get(last):
+            plain = {torch.bool: "true or false"}.get(tensor.dtype, "whole numbers")
+            if tensor.dim() != 1 or tensor.dtype not in WHOLE or plain != wanted:
+                raise UserError(f"{who}: {last!r} in what `learned` gives is [policy], {wanted}")
+    return found
 
 
 def taught(

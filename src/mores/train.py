@@ -23,8 +23,17 @@ from mores.draws import Worlds
 from mores.errors import UserError
 from mores.game import Game, Player
 from mores.table import Population, Table
-from mores.taught import learned_by, taught
-from mores.trained import TRAINING, Asked, Trained, made, made_game, measures_of, played, seated
+from mores.taught import check_learned, learned_by, taught
+from mores.trained import (
+    TRAINING,
+    Asked,
+    Trained,
+    made_game,
+    made_people,
+    measures_of,
+    played,
+    seated,
+)
 
 
 def train(
@@ -66,9 +75,7 @@ def train(
     episodes, rounds, replicates, worlds = (whole_number(n, c) for n, c in counts.items())
     seed, device = whole_number("seed", seed, least=None, most=None), device_of(device)
     where = made_game(game)
-    population: Population | None = (
-        people if people is None or isinstance(people, Population) else made("population", people)
-    )
+    population = None if people is None else made_people(people)
     chosen = Worlds.grid(replicates, worlds)
     roles = [role.name for role in where.roles]
     table = Table(
@@ -84,6 +91,8 @@ def train(
     _can_learn(table.players, learn)
     _check_teachable(table, episodes, worlds)
     table.reset(seed)
+    for role in table.learners:  # before hours go by
+        check_learned(role, table.players[role], table.memory[role])
     names = measures_of(table, measures)
     with _bar(episodes, progress) as tick:
         curves = played(table, episodes, names, tick)
@@ -109,6 +118,7 @@ def train(
         population,
         table.device,
         frozenset(players),
+        frozenset(table.learners),
     )
 
 

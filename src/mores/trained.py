@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Asked = str | Mapping[str, Any]  # a name, or a mapping with a kind and parameters
 TRAINING, TEST = 0, 1  # numbers of stages, so that their draws differ
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Trained:
     _people: Population | None
     _device: torch.device
     _asked: frozenset[str]  # roles whose players were asked for
+    _learners: frozenset[str]  # roles whose players learned
 
     def test(
         self,
@@ -64,6 +65,7 @@ class Trained:
         measures: Collection[str] = (),
         seed: int | None = None,
         game: Asked | Game[Any] | None = None,
+        people: Population | Asked | None = None,
     ) -> xarray.Dataset:
         """Play on without learning, with people and chance that were not trained on.
 
@@ -77,8 +79,10 @@ class Trained:
             measures: which; all, if none is named.
             seed: of all chance; training's where none is given, so that two tests are alike.
             game: where; where it was trained, if none is given. Another environment, or the same
-                with other parameters, in which who learned sees and can do the same. Roles for
-                which nobody was asked have its baseline, unless they learned.
+                with other parameters, in which who learned sees and can do the same. Who was
+                asked for or learned goes along, where there is such a role; the other roles have
+                the baseline of that environment.
+            people: a population; training's where none is given.
 
         Returns:
             Measures at the end of every episode, over world and episode.
@@ -89,19 +93,19 @@ class Trained:
         """
         if not isinstance(search, bool):
             raise UserError(f"search: true or false, not {search!r:.40}")
+        where = self.game if game is None else made_game(game)
         others = seated({} if players is None else players)
-        for role, player in others.items():
-            known = [self.players[role]] if role in self.players else []
-            if memories.untrained(role, player, known):
+        seats = {**(self.players if game is None else self._elsewhere(where)), **others}
+        for role, player in seats.items():
+            known = [self.players[role]] if role in self._learners else []
+            as_then = role not in others and player is self.players.get(role)
+            if not as_then and memories.untrained(role, player, known):
                 raise UserError(
                     f"{role}: a learner would play untrained: it goes on from what was learned at "
                     "the same seats of a cast, or alone (learning_rate: 0, if that is meant)"
                 )
         bring: dict[str, Any] = {}
         memories.keep(bring, self.players, self.memory)
-        where = self.game if game is None else made_game(game)
-        usual = self.players if game is None else {**where.baseline(), **self._going}
-        seats = {**usual, **others}
         episodes = whole_number("episodes", episodes)
         rounds = self._rounds if rounds is None else whole_number("rounds", rounds)
         seed = self._seed if seed is None else whole_number("seed", seed, least=None, most=None)
@@ -110,7 +114,7 @@ class Trained:
             seats,
             worlds=self._worlds,
             rounds=rounds,
-            people=self._people,
+            people=self._people if people is None else made_people(people),
             stage=TEST,
             device=self._device,
             learning=(),
@@ -146,9 +150,10 @@ class Trained:
         from mores.run.packing import CannotPack, packed
 
         path = _path(path)
+        asked = {role: self.players[role] for role in sorted(self._asked)}
         parts = {
             "game": registry.described("environment", self.game),
-            "players": {r: registry.described("player", self.players[r]) for r in self._asked},
+            "players": {r: registry.described("player", p) for r, p in asked.items()},
             "people": self._people and registry.described("population", self._people),
         }
         try:
@@ -165,6 +170,7 @@ class Trained:
         about = {
             "format": FORMAT,
             **parts,
+            "learners": sorted(self._learners),
             "episodes": len(self.curves.episode),
             "rounds": self._rounds,
             "seed": self._seed,
@@ -174,10 +180,14 @@ class Trained:
         sealed.write(path, tensors, about)
         return path
 
-    @property
-    def _going(self) -> dict[str, Player]:
-        """Those who go on elsewhere, by role: who was asked for, and who learned."""
-        return {r: p for r, p in self.players.items() if r in self._asked or p.places}
+    def _elsewhere(self, where: Game[Any]) -> dict[str, Player]:
+        """Who plays in another environment where nothing else is said, by role."""
+        roles = [role.name for role in where.roles]
+        if not self._learners & set(roles):
+            who, known = ", ".join(sorted(self._learners)), ", ".join(roles)
+            raise UserError(f"nobody who learned plays there: {who} did, and its roles are {known}")
+        along = (self._asked | self._learners) & set(roles)
+        return {**where.baseline(), **{role: self.players[role] for role in along}}
 
     def _blank(self) -> dict[str, Any]:
         """What players' memories are before anything was played."""
@@ -232,6 +242,7 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traine
             about["people"] and made("population", about["people"]),
             device,
             frozenset(about["players"]),
+            frozenset(about["learners"]),
         )
         memory = unpacked(found._blank(), Packed(below("memory"), about["memory"]))
     except (UserError, CannotPack) as error:
@@ -257,6 +268,11 @@ def made(shelf: registry.Shelf, asked: Any) -> Any:
 def made_game(asked: Asked | Game[Any]) -> Game[Any]:
     """An environment, made where it is asked for by name."""
     return asked if isinstance(asked, Game) else made("environment", asked)
+
+
+def made_people(asked: Asked | Population) -> Population:
+    """A population, made where it is asked for by name."""
+    return asked if isinstance(asked, Population) else made("population", asked)
 
 
 def seated(players: Mapping[str, Asked | Player]) -> dict[str, Player]:

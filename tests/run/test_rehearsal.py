@@ -72,7 +72,7 @@ def _checked(tmp_path, text):
          "4:19: players.player: in stage test: player had 2 seats when its learner began, and has "
          "4 here"),
         (ANSWERS, "{name: gather", "{name: gather, env: {env.answers: 4}",
-         "in stage test: assistant had 4 seats when its learner began, and has 8 here"),
+         "in stage fit: assistant had 4 seats when its learner began, and has 8 here"),
         # feedback that is not there
         *((RECORD, PPO, f"kind: {kind}",
            f"4:19: players.player: in stage fit: {kind} learns from preferences, and in the stages "

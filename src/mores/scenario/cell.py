@@ -133,7 +133,11 @@ class Cell:
                 problems.extend(self._unseated(game))
                 seated = {r: p for r, p in players.items() if r in {x.name for x in game.roles}}
                 rounds = self.rounds if stage.rounds is None else stage.rounds
-                baseline = usual_baseline if game is usual_game else game.baseline()
+                baseline = dict(usual_baseline)
+                if game is not usual_game:  # learners go on where the environment changes
+                    learners = {r: p for r, p in usual_baseline.items() if p.places}
+                    known = {r.name for r in game.roles} & learners.keys()
+                    baseline = {**game.baseline(), **{r: learners[r] for r in known}}
                 stages.append(Staged(stage, rounds, game, {**baseline, **seated}))
         if problems:
             raise ScenarioError(list(dict.fromkeys(problems)))

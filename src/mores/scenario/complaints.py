@@ -36,6 +36,9 @@ def problems_of(
     """
 
     def to_file(path: Path) -> Path:
+        if below and not path:  # the whole of a part: what changed it last has spoiled it
+            changed = [at for put, at in (place_of or {}).items() if put[: len(below)] == below]
+            return changed[-1] if changed else below
         found = in_file(below + path, place_of or {})
         known = found in places.values or len(path) == 0
         return found if known else _setter(below + path, place_of or {}) or found
