@@ -178,6 +178,11 @@ def test_a_learner_is_tested_where_it_learned() -> None:
     offer = mores.train("commission", quick, episodes=2, rounds=16)
     with pytest.raises(UserError, match="principal: a learner would play untrained"):
         offer.test(players={"principal": "ppo"})  # where nobody learned
+    both = {"principal": quick["agent"], **quick}
+    one = mores.train("commission", both, episodes=2, rounds=16, learn=["principal"])
+    assert one.test().sizes["episode"] == 1  # as in training, where nobody taught the agent
+    with pytest.raises(UserError, match="agent: a learner would play untrained"):
+        one.test(players=quick)
     with pytest.raises(UserError, match="search: true or false, not 'no'"):
         alone.test(search="no")  # type: ignore[arg-type]
 
@@ -211,6 +216,7 @@ def test_a_game_that_pays_wrongly_is_told_so(
         ({"mood": torch.zeros(3, 0)}, "here it is [3, 0]"),
         ({"mood": torch.zeros(3, dtype=torch.bfloat16)}, "here it is strided, bfloat16"),
         ({"mood": torch.zeros(3).to_sparse()}, "here it is sparse_coo, float32"),
+        ({"world": torch.zeros(3)}, "a measure of Bare cannot be called 'world'"),
         ({3: torch.zeros(3)}, "measures of Bare are tensors by name, not {3: "),
         (None, "measures of Bare are tensors by name, not None"),
     ],
@@ -240,6 +246,10 @@ def test_what_was_learned_is_tested_elsewhere() -> None:
         with pytest.raises(UserError, match=said):
             found.test(game=game)
     public = {"kind": "matrix_game", "payoffs": "public_goods", "memory": 0}
+    with pytest.raises(UserError, match=r"learned to see request \(.*, and sees request"):
+        mores.train("requests", {"assistant": "grpo"}, episodes=1, rounds=6).test(
+            game={"kind": "requests", "features": 16, "length": 5}, rounds=5
+        )  # as many numbers, which mean something else
     givers = trained({**public, "levels": 3}, {**LEARNER, "share": "role"})
     with pytest.raises(UserError, match=r"learned to choose one of 3 in phase .* one of 2 here"):
         givers.test(game={**public, "levels": 2})
@@ -271,3 +281,38 @@ def test_a_learner_that_is_the_baseline_goes_along() -> None:
     assert float(found.test(game=Counted(learns=False)).did.mean()) == 1
     with pytest.raises(UserError, match="nobody who learned plays there"):
         found.test(game="requests")
+
+
+def test_other_people_are_met_elsewhere() -> None:
+    learner = {"kind": "ppo", "horizon": 4, "network": {"kind": "mlp", "hidden": [4]}}
+    found = mores.train(
+        {"kind": "coevolution", "people": 6, "values": 2},
+        {"assistant": learner},
+        episodes=1,
+        rounds=4,
+        people={"kind": "normal", "people": 6, "values": 2},
+    )
+    fewer = {"kind": "coevolution", "people": 5, "values": 2}
+    with pytest.raises(UserError, match="the population brings 6 people"):
+        found.test(game=fewer)
+    people = {"kind": "normal", "people": 5, "values": 2}
+    assert found.test(game=fewer, people=people).sizes["world"] == 1
+    calm = found.test(people={**people, "people": 6, "spread": 0.1})
+    assert float(calm.spread.mean()) < float(found.test().spread.mean())
+
+
+@pytest.mark.parametrize(
+    ("game", "role", "player", "said"),
+    [
+        ("commission", "principal", "careful_agent", "careful_agent needs a role that sees 'cost'"),
+        ("commission", "agent", "fair_principal", "fair_principal makes offers as a principal"),
+        ("matrix_game", "player", "report", "report needs a role that sees 'belief': player does"),
+        ("matrix_game", "player", "planner", "planner needs a role that sees 'played'"),
+        ("matrix_game", "player", "advocate", "advocate needs an assistant that has a 'position'"),
+    ],
+)
+def test_players_of_another_environment_say_what_they_need(
+    game: str, role: str, player: str, said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        mores.play(mores.make_game(game), {role: mores.make_player(player)}, rounds=1)

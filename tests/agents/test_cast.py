@@ -183,6 +183,24 @@ def test_another_cast_takes_over_what_its_players_know():
         assert (after.state.last == 0).all()
 
 
+def test_a_learner_in_a_cast_of_another_size_moves_on():
+    """What it gathered in the stage before and did not learn from is dropped, as it would alone."""
+    game = MatrixGame(payoffs="public_goods", agents=3)
+    ppo = make_player("ppo", horizon=20, network={"kind": "mlp", "hidden": [4]})
+    rules = make_player("strategy", name="defector")
+    first = Table(game, {"player": Cast(seats=(ppo, rules, rules))}, rounds=30)
+    first.reset(0)
+    for _ in range(30):
+        first.step()
+    second = Table(game, {"player": Cast(seats=(ppo, rules), counts=(1, 2))}, rounds=30, stage=1)
+    second.reset(0, first.memory)
+    held = second.memory["player"].members[0].learned
+    assert int(held.rollout.count) == 0 and held.pupil.updates.tolist() == [0]
+    for _ in range(12):
+        second.step()
+    assert second.memory["player"].members[0].learned.pupil.updates.tolist() == [0]
+
+
 def test_equal_casts_at_two_roles_join_seat_by_seat():
     class Sharing(Bookkeeper):
         def join(self, memory: Tally, other: Tally) -> Tally:

@@ -61,6 +61,13 @@ class Letters(OneRole):
         return Step(after, {}, after.round >= self.length)
 
 
+class Turned(Letters):
+    """The letters are read backwards."""
+
+    def after(self, seen, letter):
+        return super().after(seen, self.letters - 1 - letter)
+
+
 def searching(**search):
     """A table of learners with random linear policies and critics that decide by a search."""
     player = make_player("ppo", network={"kind": "mlp", "hidden": []}, share="agent", **search)
@@ -144,6 +151,25 @@ def test_the_best_of_enough_is_the_best_of_all():
         return max(legal, key=lambda letter: value(after(seen, torch.tensor(letter))))
 
     as_it_should(table, choose)
+
+
+def test_a_search_foresees_where_it_is():
+    """Who goes on in another environment looks ahead by its rules, not by those of the one left."""
+    table = searching(search="look_ahead", search_ahead=0, search_candidates=4, search_weight=9.0)
+    elsewhere = frozen(table, Turned(seats=2))
+
+    def choose(seen, legal, logp, value, after):
+        return max(
+            legal,
+            key=lambda letter: (
+                float(logp(seen)[letter]) + 9.0 * value(after(seen, torch.tensor(letter)))
+            ),
+        )
+
+    here = words_by_hand(table, choose)
+    there = words_by_hand(elsewhere, choose)
+    assert any(not torch.equal(word, there[seat]) for seat, word in here.items())
+    as_it_should(elsewhere, choose)
 
 
 def test_without_a_search_the_likeliest_is_done():

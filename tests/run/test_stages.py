@@ -270,3 +270,20 @@ def test_a_stage_may_change_the_environment(tmp_path):
     assert set(sure.value) == {1.5}
     told = json.loads((result.folder / "claims.json").read_text())
     assert told[0]["claim"]["stage"] == "sure"
+
+
+def test_a_learner_that_is_the_baseline_goes_on_there(tmp_path, monkeypatch):
+    """Nobody was asked for, and who learned plays on, also where another would be the baseline."""
+
+    class Hired(Bandit):
+        def baseline(self) -> Mapping[str, Player]:
+            return {"gambler": Averager() if self.noise else Guesser()}
+
+    monkeypatch.setitem(ENVIRONMENTS, "hired", Hired)
+    text = TEXT.replace("assist, rounds: 20", "assist, rounds: 20, env: {env.noise: 0.0}")
+    text = text.replace("kind: bandit", "kind: hired").replace(
+        "players: {gambler: {kind: averager}}\n", ""
+    )
+    table = open_run(_run(tmp_path / "run", text).folder).table()
+    sure = table[(table.stage == "sure") & (table.measure == "earned") & (table["round"] > 0)]
+    assert set(sure.value) == {1.5}

@@ -139,14 +139,15 @@ def test_training_says_that_nothing_is_learned():
     mlp = {"kind": "mlp", "hidden": [4]}
     still = {"kind": "ppo", "horizon": 4, "learning_rate": 0, "network": mlp}
     waits = {"kind": "ppo", "horizon": 20, "network": mlp}
-    with pytest.warns(UserWarning, match="player, seats 1, nobody learned .* every 20 rounds"):
-        found = train(
-            {"kind": "matrix_game", "continuation": 0.1},
-            {"player": {"kind": "cast", "seats": [still, waits]}},
-            episodes=2,
-            rounds=10,
-        )
-    assert len(found.troubles) == 1
+    nested = {"kind": "cast", "seats": [still, waits]}
+    for seats, who in (([still, waits], "seats 1"), ([nested], "seats 0/seats 1")):
+        counts = [3 - len(seats)] * len(seats)  # two seats in all
+        players = {"player": {"kind": "cast", "seats": seats, "counts": counts}}
+        with pytest.warns(UserWarning, match=f"player, {who}, nobody learned .* every 20 rounds"):
+            found = train(
+                {"kind": "matrix_game", "continuation": 0.1}, players, episodes=2, rounds=10
+            )
+        assert len(found.troubles) == 1
     player = {"kind": "grpo", "share": "agent", "group": "replicate"}
     found = train("requests", {"assistant": player}, episodes=2, rounds=6, worlds=2)
     found.test()
@@ -161,6 +162,9 @@ def test_training_says_that_nothing_is_learned():
         ({1: torch.zeros(2)}, "`learned` gives tensors by name"),
         ({"updates": torch.zeros(2), "stopped": torch.zeros(3)}, "as many in each; here it is"),
         ({"updates": torch.tensor(1)}, "leads with its policies"),
+        ({"updates": torch.zeros(2)}, "'updates' in what `learned` gives is [policy], whole numb"),
+        ({"a/still": torch.zeros(2)}, "'still' in what `learned` gives is [policy], true or false"),
+        ({"stopped": torch.zeros(2, 3).long()}, "'stopped' in what `learned` gives is [policy]"),
     ],
 )
 def test_what_a_player_says_it_learned_is_looked_at(learned, said):
