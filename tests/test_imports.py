@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "views": CORE | {"table", "masks", "diary", "registry"},
     "zoo": {"errors", "registry", "views"},
     "analysis": {"errors", "sums", "scenario.model"},  # arrays, and what a claim says
-    "scenario": CORE | {"table", "registry"},
+    "scenario": CORE | {"table", "registry", "memories"},
     "run": CORE
     | {"table", "play", "memories", "taught", "diary", "registry", "own_code"}
     | {"scenario", "analysis"},

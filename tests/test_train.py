@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ import mores
 from mores import UserError
 from mores.arguments import device_of, names_in, whole_number
 from mores.draws import Draws
-from mores.game import Act, Phase, Player, Step
+from mores.game import Act, Box, Discrete, Phase, Player, Role, Step
 from mores.trained import Trained
 from tests.learners.small_games import Bare, unchecked
 
@@ -216,7 +217,7 @@ def test_a_game_that_pays_wrongly_is_told_so(
         ({"mood": torch.zeros(3, 0)}, "here it is [3, 0]"),
         ({"mood": torch.zeros(3, dtype=torch.bfloat16)}, "here it is strided, bfloat16"),
         ({"mood": torch.zeros(3).to_sparse()}, "here it is sparse_coo, float32"),
-        ({"world": torch.zeros(3)}, "a measure of Bare cannot be called 'world'"),
+        ({"world": torch.zeros(3)}, "measures: 'world' is what results are laid out by"),
         ({3: torch.zeros(3)}, "measures of Bare are tensors by name, not {3: "),
         (None, "measures of Bare are tensors by name, not None"),
     ],
@@ -316,3 +317,53 @@ def test_players_of_another_environment_say_what_they_need(
 ) -> None:
     with pytest.raises(UserError, match=said):
         mores.play(mores.make_game(game), {role: mores.make_player(player)}, rounds=1)
+
+
+@unchecked()
+def test_who_shares_what_another_role_learned_has_learned_it() -> None:
+    class Both(Bare):
+        """Two roles that see and do the same."""
+
+        @property
+        def roles(self) -> tuple[Role, ...]:
+            return (Role("left", 2, Box.of()), Role("right", 2, Box.of()))
+
+        @property
+        def phases(self) -> tuple[Phase, ...]:
+            return (Phase("act", {"left": Discrete(2), "right": Discrete(2)}),)
+
+        def step(
+            self, state: Tensor, phase: str, actions: Mapping[str, Tensor], draws: Draws
+        ) -> Step[Tensor]:
+            return Step(state, {role: done.float() for role, done in actions.items()})
+
+    for share, refused in (("replicate", False), ("role", True)):
+        learner = mores.make_player("ppo", horizon=4, share=share)
+        sides = {"left": learner, "right": learner}
+        found = mores.train(Both(), sides, episodes=1, rounds=8, learn=["left"])
+        with pytest.raises(UserError) if refused else contextlib.nullcontext():
+            found.test(players={"right": learner})
+
+
+@unchecked()
+def test_what_is_not_there_at_first_is_not_asked_for() -> None:
+    class Diarist(First):
+        """Says what it was paid, once it was."""
+
+        def start(self, role: Role, phases: Any, draws: Draws) -> list[Tensor]:
+            return []
+
+        def again(self, memory: Any, fresh: Any, over: Tensor) -> Any:
+            return memory
+
+        def act(self, phase: Phase, seen: Tensor, legal: Any, memory: Any, draws: Draws) -> Act:
+            return Act(torch.zeros(seen.shape[:2], dtype=torch.int64), memory)
+
+        def learn(self, memory: Any, outcome: Any, draws: Draws) -> Any:
+            return [*memory, outcome.reward.sum(1)]
+
+        def learned(self, memory: Any) -> dict[str, Tensor]:
+            return {"paid": torch.stack(memory, 1)}
+
+    found = mores.train(Bare(), {"actor": Diarist()}, episodes=2, rounds=3)
+    assert found.learned("actor")["paid"].shape == (1, 6)

@@ -12,7 +12,6 @@ from torch import Tensor
 from mores.errors import UserError
 from mores.game import Game
 
-TAKEN = {"replicate", "world", "episode", "round"}  # what results are laid out by
 WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 KNOWN = (*WHOLE, torch.float16, torch.float32, torch.float64)  # to numpy, and to files
 
@@ -26,8 +25,6 @@ def measured(game: Game[Any], state: Any, worlds: int) -> Mapping[str, Num[Tenso
     found, who = game.measures(state), type(game).__name__
     if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
         raise UserError(f"measures of {who} are tensors by name, not {found!r:.60}")
-    if taken := sorted(TAKEN & found.keys()):
-        raise UserError(f"a measure of {who} cannot be called {taken[0]!r}: tables have it already")
     for name, value in found.items():
         if wrong := _wrong(value, worlds):
             raise UserError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mores.game import Player
+from mores.game import Game, Player
 
 Memories = dict[str, Any]  # by role, and by what the player is
 
@@ -44,3 +44,24 @@ def untrained(role: str, player: Player, taught: Iterable[Player]) -> bool:
     """
     known = {(key_of(role, other), place) for other in taught for place in other.places}
     return not {(key_of(role, player), place) for place in player.places} <= known
+
+
+def going_on(
+    game: Game[Any], baseline: Mapping[str, Player], taught: Mapping[str, Player]
+) -> dict[str, Player]:
+    """Who plays in an environment where nobody else is asked for, by role.
+
+    Its baseline, except where somebody learned whom the baseline would not go on from.
+
+    Args:
+        game: the environment.
+        baseline: its baseline.
+        taught: who learned before, by role.
+    """
+    found = dict(baseline)
+    for role in (role.name for role in game.roles):
+        if role in taught:
+            usual = baseline.get(role)
+            if usual is None or not usual.places or untrained(role, usual, [taught[role]]):
+                found[role] = taught[role]
+    return found

@@ -91,10 +91,15 @@ def train(
     _can_learn(table.players, learn)
     _check_teachable(table, episodes, worlds)
     table.reset(seed)
-    for role in table.learners:  # before hours go by
-        check_learned(role, table.players[role], table.memory[role])
     names = measures_of(table, measures)
-    with _bar(episodes, progress) as tick:
+    with _bar(episodes, progress) as advance:
+
+        def tick(played: int) -> None:
+            if played == 1:  # before hours go by
+                for role in table.learners:
+                    check_learned(role, table.players[role], table.memory[role])
+            advance()
+
         curves = played(table, episodes, names, tick)
     troubles = [line for r, p in table.players.items() for line in p.troubles(table.memory[r])]
     if troubles:
@@ -118,8 +123,21 @@ def train(
         population,
         table.device,
         frozenset(players),
-        frozenset(table.learners),
+        frozenset(_taught_roles(table)),
     )
+
+
+def _taught_roles(table: Table) -> Iterator[str]:
+    """Roles whose players learned, or share what a player at another role learned."""
+    found = {
+        role: check_learned(role, player, table.memory[role]).values()
+        for role, player in table.players.items()
+        if player.can("learn")
+    }
+    known = {t.data_ptr() for role in table.learners for t in found[role] if t.numel()}
+    for role, tensors in found.items():
+        if role in table.learners or any(t.data_ptr() in known for t in tensors if t.numel()):
+            yield role
 
 
 def _can_learn(players: Mapping[str, Player], learn: Collection[str] | None) -> None:

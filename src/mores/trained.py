@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Asked = str | Mapping[str, Any]  # a name, or a mapping with a kind and parameters
 TRAINING, TEST = 0, 1  # numbers of stages, so that their draws differ
 FORMAT = 2
+LAID_OUT = ("world", "episode", "replicate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Trained:
             assisting=search,
         )
         table.reset(seed, memories.brought(bring, seats))
-        return played(table, episodes, measures_of(table, measures), lambda: None)
+        return played(table, episodes, measures_of(table, measures), lambda _: None)
 
     def learned(self, role: str) -> dict[str, Tensor]:
         """What a role's player learned, by name; tensors lead with the policy.
@@ -186,8 +187,9 @@ class Trained:
         if not self._learners & set(roles):
             who, known = ", ".join(sorted(self._learners)), ", ".join(roles)
             raise UserError(f"nobody who learned plays there: {who} did, and its roles are {known}")
-        along = (self._asked | self._learners) & set(roles)
-        return {**where.baseline(), **{role: self.players[role] for role in along}}
+        taught = {role: self.players[role] for role in self._learners}
+        asked = {role: self.players[role] for role in self._asked & set(roles)}
+        return {**memories.going_on(where, where.baseline(), taught), **asked}
 
     def _blank(self) -> dict[str, Any]:
         """What players' memories are before anything was played."""
@@ -285,13 +287,16 @@ def seated(players: Mapping[str, Asked | Player]) -> dict[str, Player]:
 def measures_of(table: Table, asked: Collection[str]) -> list[str]:
     """Which measures are kept: all, if none is named."""
     known = measured(table.game, table.state, len(table.worlds))
-    return names_in("measures", asked, list(known)) or list(known)
+    names = names_in("measures", asked, list(known)) or list(known)
+    if taken := [name for name in names if name in LAID_OUT]:
+        raise UserError(f"measures: {taken[0]!r} is what results are laid out by: name others")
+    return names
 
 
 def played(
-    table: Table, episodes: int, names: list[str], tick: Callable[[], None]
+    table: Table, episodes: int, names: list[str], tick: Callable[[int], None]
 ) -> xarray.Dataset:
-    """Play episodes, and keep measures at the end of each."""
+    """Play episodes, and keep measures at the end of each; `tick` is told how many there are."""
     kept: dict[str, list[Tensor]] = {name: [] for name in names}
     for episode in range(episodes):
         if episode:
@@ -299,7 +304,7 @@ def played(
         now = play_episode(table, names, at=[table.rounds]).measures
         for name in names:
             kept[name].append(now[name][:, 0])
-        tick()
+        tick(episode + 1)
     arrays = {name: torch.stack(values, 1).numpy() for name, values in kept.items()}
     return as_dataset(arrays, table.worlds, episodes)
 

@@ -72,7 +72,7 @@ def _checked(tmp_path, text):
          "4:19: players.player: in stage test: player had 2 seats when its learner began, and has "
          "4 here"),
         (ANSWERS, "{name: gather", "{name: gather, env: {env.answers: 4}",
-         "in stage fit: assistant had 4 seats when its learner began, and has 8 here"),
+         "in stage test: assistant had 4 seats when its learner began, and has 8 here"),
         # other sights, though as many numbers, and other acts
         (ANSWERS, TEST, f"{TEST}, env: {{env.features: 16, env.length: 5}}",
          "in stage test: assistant learned to see request (4), answer (72), judgement (12), and "
@@ -81,6 +81,12 @@ def _checked(tmp_path, text):
          f"{TEST}, env: {{env.levels: 3}}",
          "in stage test: player learned to choose one of 2 in phase 'choose', and chooses one of "),
         (GAME.replace(", payoffs: public_goods", ""), TEST, f"{TEST}, env: {{env.levels: 3}}",
+         "9:36: stages.1.env.env.levels: levels goes with payoffs: public_goods"),
+        (GAME.replace("payoffs: public_goods", "levels: 3"), "stages:",
+         "sweep: {env.continuation: [0.5, 1]}\nstages:",
+         "3:6: env: levels goes with payoffs: public_goods"),
+        (GAME.replace(", payoffs: public_goods", ""), TEST,
+         f"{TEST}, env: {{env.levels: 3, env.continuation: 0.5}}",
          "9:36: stages.1.env.env.levels: levels goes with payoffs: public_goods"),
         # feedback that is not there
         *((RECORD, PPO, f"kind: {kind}",

@@ -272,18 +272,66 @@ def test_a_stage_may_change_the_environment(tmp_path):
     assert told[0]["claim"]["stage"] == "sure"
 
 
-def test_a_learner_that_is_the_baseline_goes_on_there(tmp_path, monkeypatch):
-    """Nobody was asked for, and who learned plays on, also where another would be the baseline."""
-
+@pytest.mark.parametrize(
+    ("learns", "least", "most"),
+    [
+        (True, 1.1, 1.5),  # who learned plays on, also where another would be the baseline
+        (False, 0.4, 0.8),  # where nobody did, the baseline of the place, which guesses
+    ],
+)
+def test_a_learner_that_is_the_baseline_goes_on(tmp_path, monkeypatch, learns, least, most):
     class Hired(Bandit):
         def baseline(self) -> Mapping[str, Player]:
-            return {"gambler": Averager() if self.noise else Guesser()}
+            return {"gambler": Averager(explore=0.3) if self.noise else Guesser()}
 
     monkeypatch.setitem(ENVIRONMENTS, "hired", Hired)
     text = TEXT.replace("assist, rounds: 20", "assist, rounds: 20, env: {env.noise: 0.0}")
     text = text.replace("kind: bandit", "kind: hired").replace(
         "players: {gambler: {kind: averager}}\n", ""
     )
+    text = text.replace("loop: assist, rounds: 20", "rounds: 20")
+    if not learns:
+        text = text.replace("loop: improve, learn: gambler, ", "")
     table = open_run(_run(tmp_path / "run", text).folder).table()
     sure = table[(table.stage == "sure") & (table.measure == "earned") & (table["round"] > 0)]
-    assert set(sure.value) == {1.5}
+    assert least < sure.value.mean() < most
+
+
+def test_a_baseline_that_goes_on_by_itself_is_that_of_the_place(tmp_path, monkeypatch):
+    """Its parameters are those of the environment that it is in: here it never explores."""
+
+    class Hired(Bandit):
+        explore: float = 1.0
+
+        def baseline(self) -> Mapping[str, Player]:
+            return {"gambler": Averager(explore=self.explore)}
+
+    monkeypatch.setitem(ENVIRONMENTS, "hired", Hired)
+    text = TEXT.replace("rounds: 30, episodes: 3", "rounds: 30, env: {env.explore: 0.0}")
+    text = text.replace("kind: bandit", "kind: hired").replace(
+        "players: {gambler: {kind: averager}}\n", ""
+    )
+    table = open_run(_run(tmp_path / "run", text).folder).table()
+    best = table[(table.measure == "best") & (table["round"] > 0)]
+    assert best[best.stage == "test"].value.mean() > 0.9
+    assert best[best.stage == "train"].value.mean() < 0.5
+
+
+def test_fitting_stands_in_the_environment_of_the_record(tmp_path, monkeypatch):
+    """Whatever the environment is where no stage changes it: who learned there goes on there."""
+    text = """\
+name: elsewhere
+about: A record is gathered and learned from in an environment that is not the usual one.
+env: {kind: requests}
+players: {assistant: {kind: sft, network: {kind: mlp, hidden: [4]}}}
+rounds: 6
+replicates: 2
+measures: [score]
+stages:
+  - {name: gather, env: {env.answers: 4}}
+  - {name: fit, loop: fit, learn: assistant}
+  - {name: test, env: {env.answers: 4}}
+"""
+    folder = _run(tmp_path / "run", text).folder
+    told = open_run(folder).checkpoint("main", "fit", "assistant").about
+    assert told["seats"] == 4

@@ -141,6 +141,9 @@ class Run:
         Args:
             cell: which.
             stage: of the scenario; by default the last.
+
+        Raises:
+            UserError: there is no such cell or stage; a measure is called as the arrays' axes are.
         """
         import xarray as xr
 
@@ -155,6 +158,8 @@ class Run:
         wide = table.pivot(
             index=["replicate", "world"], columns=["measure", "episode", "round"], values="value"
         )
+        if taken := [n for n in names if n in ("replicate", "world", "episode", "round")]:
+            raise UserError(f"{taken[0]!r} is what arrays are laid out by: see `table` for it")
         shape = (len(wide), len(episodes), len(rounds))
         inner = ("row", "episode", "round")
         arrays = {str(n): (inner, wide[n].to_numpy().reshape(shape)) for n in names}

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from mores.errors import UserError, did_you_mean
 from mores.game import Game, Player
+from mores.memories import going_on
 from mores.registry import Shelf, class_of
 from mores.scenario.changing import Asked, Origin, in_stage
 from mores.scenario.complaints import problems_of
@@ -115,14 +116,19 @@ class Cell:
         }
         usual_game = made("environment", self.env, self.origin, "env")
         usual_baseline = {} if usual_game is None else usual_game.baseline()
-        stages = []
+        stages: list[Staged] = []
+        taught: dict[str, Player] = {}  # who learned so far and was not asked for, by role
         for number, stage in enumerate(self.stages):
             try:
                 asked = self.asked(number)
             except ScenarioError as error:
                 problems.extend(error.problems)
                 continue
-            game = made("environment", asked.env, asked.origin, "env") if stage.env else usual_game
+            game = usual_game
+            if stage.env:
+                game = made("environment", asked.env, asked.origin, "env")
+            elif stage.loop == "fit":
+                game = _recorded(stages, stage) or usual_game
             players = {
                 role: usual[role]
                 if parameters == self.players.get(role)
@@ -133,12 +139,11 @@ class Cell:
                 problems.extend(self._unseated(game))
                 seated = {r: p for r, p in players.items() if r in {x.name for x in game.roles}}
                 rounds = self.rounds if stage.rounds is None else stage.rounds
-                baseline = dict(usual_baseline)
-                if game is not usual_game:  # learners go on where the environment changes
-                    learners = {r: p for r, p in usual_baseline.items() if p.places}
-                    known = {r.name for r in game.roles} & learners.keys()
-                    baseline = {**game.baseline(), **{r: learners[r] for r in known}}
-                stages.append(Staged(stage, rounds, game, {**baseline, **seated}))
+                there = usual_baseline if game is usual_game else game.baseline()
+                there = {**going_on(game, there, taught), **seated}
+                stages.append(Staged(stage, rounds, game, there))
+                unasked = there.keys() - seated.keys()
+                taught |= {r: there[r] for r in unasked & set(stage.learn) if there[r].places}
         if problems:
             raise ScenarioError(list(dict.fromkeys(problems)))
         return Built(tuple(stages), people)
@@ -168,6 +173,15 @@ class Cell:
         if any(stage.env for stage in self.stages):
             return []  # another stage may have the role
         return [no_such_role(role, roles, self) for role in self.players if role not in roles]
+
+
+def _recorded(stages: list[Staged], fit: Stage) -> Game[Any] | None:
+    """The environment of the record that a stage learns from: the last that has its roles."""
+    for staged in reversed(stages):
+        its = staged.stage.loop != "fit" and (not fit.record or staged.stage.name in fit.record)
+        if its and set(fit.learn) <= {role.name for role in staged.game.roles}:
+            return staged.game
+    return None
 
 
 def no_such_role(role: str, roles: list[str], cell: Cell, stands: Path = ()) -> Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,9 +37,6 @@ def problems_of(
     """
 
     def to_file(path: Path) -> Path:
-        if below and not path:  # the whole of a part: what changed it last has spoiled it
-            changed = [at for put, at in (place_of or {}).items() if put[: len(below)] == below]
-            return changed[-1] if changed else below
         found = in_file(below + path, place_of or {})
         known = found in places.values or len(path) == 0
         return found if known else _setter(below + path, place_of or {}) or found
@@ -54,7 +52,7 @@ def problems_of(
             known.append(message)
     problems = []
     for (path, on_key), known in messages.items():
-        where = to_file(path)
+        where = to_file(path) if path else _blamed(below, place_of or {}, " ".join(known))
         if on_key and where not in places.keys and where and isinstance(where[-1], int):
             where = where[:-1]  # one value of a sweep: its path is the key
         place = places.key(where) if on_key else places.value(where)
@@ -68,6 +66,21 @@ def in_file(path: Path, place_of: Mapping[Path, Path]) -> Path:
         if path[:length] in place_of:
             return place_of[path[:length]] + path[length:]
     return path
+
+
+def _blamed(part: Path, place_of: Mapping[Path, Path], message: str) -> Path:
+    """Where the whole of a part was made so: by a change that the message names, or the part."""
+    found = in_file(part, place_of)
+    for put, where in place_of.items():
+        name = str(put[-1]) if put else ""
+        if len(put) > len(part) and put[: len(part)] == part and _names(message, name):
+            found = where
+    return found
+
+
+def _names(message: str, name: str) -> bool:
+    """Whether a message speaks of a parameter."""
+    return re.search(rf"\b{re.escape(name)}\b", message) is not None
 
 
 def _setter(path: Path, place_of: Mapping[Path, Path]) -> Path | None:
