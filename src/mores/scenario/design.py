@@ -46,7 +46,8 @@ class Stage(Document):
     )
     env: Changes = Field(
         default_factory=dict,
-        description="what differs in the environment, as dotted paths `env.NAME`",
+        description="what differs in the environment, as dotted paths `env.NAME`; where nothing is "
+        "said, a stage of fit stands in the environment of its record",
     )
     players: Changes = Field(
         default_factory=dict,
