@@ -159,7 +159,7 @@ class Learner(Player):
             learned = dataclasses.replace(learned, pupil=own)
         return kept_as(dataclasses.replace(memory, make=make), learned)
 
-    def move_on(self, memory: Memory, role: Role, phases: tuple[Phase, ...]) -> Memory:
+    def move_on(self, memory: Memory, role: Role) -> Memory:
         """Drop rounds that were not yet learned from, and count updates anew: another stage's.
 
         Raises:

@@ -208,7 +208,7 @@ class Cast(Player):
                 kept.append(made().members[number])
         return self._memory(kept)
 
-    def move_on(self, memory: Memory, role: Role, phases: tuple[Phase, ...]) -> Memory:
+    def move_on(self, memory: Memory, role: Role) -> Memory:
         """Each player that finds a memory of its kind moves on; the others begin anew in `again`.
 
         Raises:
@@ -218,8 +218,7 @@ class Cast(Player):
         held = list(memory.members)
         for member, kind, knows in zip(self.members, memory.kinds, memory.members, strict=False):
             if kind == member.kind:
-                own = self._own(role, member)
-                held[member.number] = member.player.move_on(knows, own, phases)
+                held[member.number] = member.player.move_on(knows, self._own(role, member))
         return dataclasses.replace(memory, members=tuple(held))
 
     def join(self, memory: Memory, other: Memory) -> Memory:

@@ -248,8 +248,8 @@ class Player(Configured, ABC):
 
         return fresh() if bool(over.all()) else tree.put(memory, fresh(), over)
 
-    def move_on(self, memory: Any, role: Role, phases: tuple[Phase, ...]) -> Any:
-        """Memory that another stage left, at the start of one with these phases, at this role.
+    def move_on(self, memory: Any, role: Role) -> Any:
+        """Memory that another stage left, as the next one begins at this role.
 
         Called before `again`. What was gathered and not yet learned from may be dropped; the role
         may be told otherwise than to `start`, in another environment.

@@ -58,10 +58,10 @@ def going_on(
         baseline: its baseline.
         taught: who learned before, by role.
     """
-    found = dict(baseline)
-    for role in (role.name for role in game.roles):
-        if role in taught:
-            usual = baseline.get(role)
-            if usual is None or not usual.places or untrained(role, usual, [taught[role]]):
-                found[role] = taught[role]
+    found, roles = dict(baseline), {role.name for role in game.roles}
+    for role, player in taught.items():
+        usual = baseline.get(role)
+        goes_on = usual is not None and usual.places and not untrained(role, usual, [player])
+        if role in roles and not goes_on:
+            found[role] = player
     return found

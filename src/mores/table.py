@@ -134,8 +134,7 @@ class Table:
         for name, fresh in begin.items():
             player = self.players[name]
             if name in kept:
-                role = self.roles[name]
-                moved = player.move_on(kept[name], role, self.phases)
+                moved = player.move_on(kept[name], self.roles[name])
                 self.memory[name] = player.again(moved, fresh, everyone)
             else:
                 self.memory[name] = fresh()

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from mores.errors import UserError
 from mores.game import Player
+from mores.measured import WHOLE
 
 # What is known by these names among what was learned: see `Player.learned`.
 UPDATES = "updates"
 COUNTS = {UPDATES: "whole numbers", "stopped": "whole numbers", "still": "true or false"}
-WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +83,8 @@ def check_learned(role: str, player: Player, memory: Any) -> Mapping[str, Tensor
     for name, tensor in found.items():
         last = name.split("/")[-1]
         if wanted := COUNTS.get(last):
-            plain = {torch.bool: "true or false"}.get(tensor.dtype, "whole numbers")
-            if tensor.dim() != 1 or tensor.dtype not in WHOLE or plain != wanted:
+            kind = "true or false" if tensor.dtype == torch.bool else "whole numbers"
+            if tensor.dim() != 1 or tensor.dtype not in WHOLE or kind != wanted:
                 raise UserError(f"{who}: {last!r} in what `learned` gives is [policy], {wanted}")
     return found
 
@@ -97,7 +97,7 @@ def taught(
     Args:
         stage, role: what they are told under.
         player, memory: who sits there.
-        learned: what `learned_by` gives.
+        learned: what `check_learned` or `learned_by` gives.
     """
     counts = {name: t for name, t in learned.items() if name.split("/")[-1] == UPDATES}
     if not counts:  # a player that does not say

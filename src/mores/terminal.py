@@ -52,8 +52,8 @@ def _arms(claim: Claim, scenario: Scenario) -> str:
 
     if not scenario.arms:
         return ""
-    control = scenario.control if claim.measure in DERIVED else None
-    against = f" against {claim.against or control}" if claim.against or control else ""
+    other = claim.against or (scenario.control if claim.measure in DERIVED else None)
+    against = f" against {other}" if other else ""
     without = f", ablation {claim.ablation}" if claim.ablation else ""
     return f"{arm_of(scenario, claim)}{against}{without}"
 

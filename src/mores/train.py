@@ -17,13 +17,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mores.arguments import device_of, names_in, whole_number
 from mores.draws import Worlds
 from mores.errors import UserError
 from mores.game import Game, Player
 from mores.table import Population, Table
-from mores.taught import check_learned, learned_by, taught
+from mores.taught import check_learned, taught
 from mores.trained import (
     TRAINING,
     Asked,
@@ -105,9 +106,14 @@ def train(
     if troubles:
         more = f" (and {len(troubles) - 1} more: see troubles)" if len(troubles) > 1 else ""
         warnings.warn(f"a learner stopped: {troubles[0]}{more}", stacklevel=2)
+    learned = {
+        role: check_learned(role, player, table.memory[role])
+        for role, player in table.players.items()
+        if player.can("learn")
+    }
     for role in table.learners:
         player, memory = table.players[role], table.memory[role]
-        for one in taught("training", role, player, memory, learned_by(role, player, memory)):
+        for one in taught("training", role, player, memory, learned[role]):
             if one.idle:
                 warnings.warn(one.line, stacklevel=2)
                 troubles.append(one.line)
@@ -123,20 +129,17 @@ def train(
         population,
         table.device,
         frozenset(players),
-        frozenset(_taught_roles(table)),
+        frozenset(_taught_roles(learned, table.learners)),
     )
 
 
-def _taught_roles(table: Table) -> Iterator[str]:
+def _taught_roles(
+    learned: Mapping[str, Mapping[str, Tensor]], learners: Collection[str]
+) -> Iterator[str]:
     """Roles whose players learned, or share what a player at another role learned."""
-    found = {
-        role: check_learned(role, player, table.memory[role]).values()
-        for role, player in table.players.items()
-        if player.can("learn")
-    }
-    known = {t.data_ptr() for role in table.learners for t in found[role] if t.numel()}
-    for role, tensors in found.items():
-        if role in table.learners or any(t.data_ptr() in known for t in tensors if t.numel()):
+    places = {r: {t.data_ptr() for t in of.values() if t.numel()} for r, of in learned.items()}
+    for role, own in places.items():
+        if role in learners or any(own & places[other] for other in learners):
             yield role
 
 

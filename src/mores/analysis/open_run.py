@@ -155,11 +155,11 @@ class Run:
         names, rounds, episodes = (
             list(dict.fromkeys(table[column])) for column in ("measure", "round", "episode")
         )
+        if taken := [n for n in names if n in ("replicate", "world", "episode", "round")]:
+            raise UserError(f"{taken[0]!r} is what arrays are laid out by: see `table` for it")
         wide = table.pivot(
             index=["replicate", "world"], columns=["measure", "episode", "round"], values="value"
         )
-        if taken := [n for n in names if n in ("replicate", "world", "episode", "round")]:
-            raise UserError(f"{taken[0]!r} is what arrays are laid out by: see `table` for it")
         shape = (len(wide), len(episodes), len(rounds))
         inner = ("row", "episode", "round")
         arrays = {str(n): (inner, wide[n].to_numpy().reshape(shape)) for n in names}

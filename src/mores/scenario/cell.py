@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ValidationError
@@ -53,12 +53,7 @@ class Built:
 
     def record_of(self, number: int) -> list[int]:
         """Numbers of the stages whose record is learned from in a stage of `fit`."""
-        named = self.stages[number].stage.record
-        return [
-            n
-            for n, earlier in enumerate(self.stages[:number])
-            if earlier.stage.loop != "fit" and (not named or earlier.stage.name in named)
-        ]
+        return _record_of(self.stages[:number], self.stages[number].stage)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,12 +170,21 @@ class Cell:
         return [no_such_role(role, roles, self) for role in self.players if role not in roles]
 
 
-def _recorded(stages: list[Staged], fit: Stage) -> Game[Any] | None:
+def _record_of(before: Sequence[Staged], fit: Stage) -> list[int]:
+    """Numbers of those stages before it whose record a stage of `fit` learns from."""
+    return [
+        number
+        for number, (stage, *_) in enumerate(before)
+        if stage.loop != "fit" and (not fit.record or stage.name in fit.record)
+    ]
+
+
+def _recorded(before: Sequence[Staged], fit: Stage) -> Game[Any] | None:
     """The environment of the record that a stage learns from: the last that has its roles."""
-    for staged in reversed(stages):
-        its = staged.stage.loop != "fit" and (not fit.record or staged.stage.name in fit.record)
-        if its and set(fit.learn) <= {role.name for role in staged.game.roles}:
-            return staged.game
+    for number in reversed(_record_of(before, fit)):
+        game = before[number].game
+        if set(fit.learn) <= {role.name for role in game.roles}:
+            return game
     return None
 
 

@@ -72,15 +72,10 @@ def _blamed(part: Path, place_of: Mapping[Path, Path], message: str) -> Path:
     """Where the whole of a part was made so: by a change that the message names, or the part."""
     found = in_file(part, place_of)
     for put, where in place_of.items():
-        name = str(put[-1]) if put else ""
-        if len(put) > len(part) and put[: len(part)] == part and _names(message, name):
+        below = len(put) > len(part) and put[: len(part)] == part
+        if below and re.search(rf"\b{re.escape(str(put[-1]))}\b", message):
             found = where
     return found
-
-
-def _names(message: str, name: str) -> bool:
-    """Whether a message speaks of a parameter."""
-    return re.search(rf"\b{re.escape(name)}\b", message) is not None
 
 
 def _setter(path: Path, place_of: Mapping[Path, Path]) -> Path | None:
