@@ -1,5 +1,6 @@
 # make run       set up .venv and run the main job, scenarios/voters.yaml
 # make test      set up .venv and check style, types and behaviour
+# make golden    compare all golden numbers: what every environment, client, recipe, scenario computes
 # make format    put the code in the house's format
 # make clean     delete .venv and what tools left behind (not runs/)
 #
@@ -18,7 +19,7 @@ BIN = "$(VENV)/bin"
 # A test's tensors are small: threads would only wait for each other, and for the other workers.
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMEXPR_NUM_THREADS=1
 
-.PHONY: help run test format clean
+.PHONY: help run test golden format clean
 .NOTPARALLEL:
 
 help:
@@ -37,6 +38,10 @@ test:
 	$(BIN)/pyright --pythonpath $(BIN)/python || failed=1; \
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(TESTS) || failed=1; \
 	exit $$failed
+
+golden:
+	@sh scripts/setup.sh data,sensitivity,rl,hf,test,dev
+	@$(ONE_THREAD) $(BIN)/python -m tests.golden.numbers
 
 format:
 	@sh scripts/setup.sh data,sensitivity,rl,hf,test,dev

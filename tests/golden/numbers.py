@@ -1,0 +1,87 @@
+"""The golden numbers: what the code computes, kept in `numbers.json`, compared at every change.
+
+    python -m tests.golden.numbers             compare all with the file (`make golden`)
+    python -m tests.golden.numbers --write     make the file anew
+
+A number changes only in a commit of its own, with a row in docs/reference/changed_numbers.csv.
+`addresses.json` lists every text that addressed a random stream meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from mores import draws
+from tests.golden import clients, environments, recipes, scenarios
+from tests.golden.entries import Entry, differs, machine
+
+HERE = Path(__file__).parent
+NUMBERS, ADDRESSES = HERE / "numbers.json", HERE / "addresses.json"
+LEARNED = ("recipe/",)  # on other machines these are reported, not compared
+
+
+def everything() -> Iterator[tuple[str, Entry]]:
+    """All golden numbers, computed now."""
+    for part in (environments, clients, recipes, scenarios):
+        yield from part.entries()
+    yield from scenarios.run_folder()
+
+
+def read() -> dict[str, Any]:
+    """The file."""
+    return json.loads(NUMBERS.read_text())
+
+
+def compare(found: Iterable[tuple[str, Entry]], golden: dict[str, Any]) -> list[str]:
+    """A line for every entry that is not as the file has it."""
+    same, known = golden["machine"] == machine(), golden["entries"]
+    lines = []
+    for name, new in found:
+        if name not in known:
+            lines.append(f"{name}: not in the file")
+        elif why := differs(known[name], new, same):
+            learned = not same and name.startswith(LEARNED)
+            print(f"{name}: {why}") if learned else lines.append(f"{name}: {why}")
+    return lines
+
+
+def main() -> int:
+    """Compare, or write."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    addresses: set[str] = set()
+    tag = draws._tag
+
+    def noted(name: str) -> tuple[int, int]:
+        addresses.add(name)
+        return tag(name)
+
+    with mock.patch.object(draws, "_tag", noted):
+        found = dict(everything())
+    if "--write" in sys.argv:
+        lines = [f"  {json.dumps(name)}: {json.dumps(e)}" for name, e in found.items()]
+        body = ",\n".join(lines)
+        where = json.dumps(machine())
+        NUMBERS.write_text(f'{{"machine": {where},\n"entries": {{\n{body}\n}}}}\n')
+        ADDRESSES.write_text(json.dumps(sorted(addresses), indent=0) + "\n")
+        print(f"{len(found)} entries, {len(addresses)} addresses")
+        return 0
+    golden = read()
+    lines = compare(found.items(), golden)
+    lines += [f"{name}: no longer there" for name in golden["entries"].keys() - found.keys()]
+    missing = set(json.loads(ADDRESSES.read_text())) ^ addresses
+    lines += [f"address {name!r}: new, or gone" for name in sorted(missing)]
+    print("\n".join(lines) or f"{len(found)} entries and {len(addresses)} addresses are equal")
+    return int(bool(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""A part of the golden numbers; all of them are compared by `make golden`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.golden import clients, environments, numbers, recipes, scenarios
+from tests.golden.entries import Entry
+from tests.learners.small_games import unchecked
+
+PARTS: dict[str, Callable[[], Iterator[tuple[str, Entry]]]] = {
+    "environments": lambda: itertools.islice(environments.entries(), 0, None, 7),
+    "clients": clients.entries,
+    "recipes": recipes.entries,
+    "scenarios": lambda: scenarios.entries(["karate", "influence", "strategies"]),
+    "run": scenarios.run_folder,
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.filterwarnings("ignore")
+@unchecked()
+def test_numbers_are_what_they_were(part: str) -> None:
+    assert not numbers.compare(PARTS[part](), numbers.read())
