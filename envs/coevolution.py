@@ -186,7 +186,9 @@ class Coevolution(Game[State]):
             given = "{} people with {} values".format(*start.values.shape[1:])
             raise UserError(
                 f"the population brings {given}, the environment has people={self.people}, "
-                f"values={self.values}"
+                f"values={self.values}",
+                code="wrong_shape",
+                path="people",
             )
         held = self.person.begin(start.values, draws.within("person"))
         held = self.person.kept_within(held, -self.extent, self.extent)

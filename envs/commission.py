@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.draws import Draws
-from mores.errors import UserError
+from mores.errors import ParameterError, UserError
 from mores.game import Act, Box, Discrete, Game, Part, Phase, Player, Role, Step, needs_sight
 from mores.people import People
 from mores.sums import mean, total
@@ -104,7 +104,7 @@ class Commission(Game[State]):
     def model_post_init(self, context: Any) -> None:
         """Refuse parameters that do not go together."""
         if self.cost_low > self.cost_high:
-            raise ValueError("cost_low must not exceed cost_high")
+            raise ParameterError(message="cost_low must not exceed cost_high", code="conflict")
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -128,7 +128,11 @@ class Commission(Game[State]):
     def reset(self, draws: Draws, start: People | None = None) -> State:
         """Agents with costs and abilities of their own; no deal yet."""
         if start is not None:
-            raise UserError("commission takes no people from a population: they have no values")
+            raise UserError(
+                "commission takes no people from a population: they have no values",
+                code="unsupported",
+                path="people",
+            )
         chance = draws.uniform("cost", self.agents)[..., 0]
         cost = self.cost_low + (self.cost_high - self.cost_low) * chance
         level = draws.uniform("ability", self.agents)[..., 0] * (self.efforts - 1)
@@ -215,7 +219,11 @@ class FairPrincipal(Player):
     def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> None:
         """It must be the one who makes offers."""
         if role.name != "principal" or not any(phase.name == "offer" for phase in phases):
-            raise UserError(f"fair_principal makes offers as a principal: {role.name} does not")
+            raise UserError(
+                f"fair_principal makes offers as a principal: {role.name} does not",
+                code="unsupported",
+                path=f"players.{role.name}",
+            )
 
     def act(
         self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Any, draws: Draws

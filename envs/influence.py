@@ -26,7 +26,7 @@ from mores.envs.dynamics.alignment_notions import Notion
 from mores.envs.dynamics.changing_rewards import INFLUENCE, NOOP, ChangingRewards, Rows, inverse
 from mores.envs.dynamics.influence_formulas import Group, of_planner, real_time_switch
 from mores.envs.dynamics.planner import Planner
-from mores.errors import UserError
+from mores.errors import ParameterError, UserError
 from mores.game import Box, Discrete, Game, Part, Phase, Player, Role, Step
 from mores.people import People
 from mores.sums import mean, total
@@ -139,15 +139,25 @@ class Influence(Game[State]):
         """Refuse parameters that do not go together."""
         tastes = len(self.rewards)
         if any(len(row) != 2 for row in self.rewards):
-            raise ValueError("rewards has two numbers a taste: of doing nothing, of influence")
+            raise ParameterError(
+                "rewards",
+                message="rewards has two numbers a taste: of doing nothing, of influence",
+                code="wrong_shape",
+            )
         for name, rows in (("natural", self.natural), ("influenced", self.influenced)):
             if len(rows) != tastes:
-                raise ValueError(f"{name} has {len(rows)} rows, and rewards {tastes}")
+                raise ParameterError(
+                    message=f"{name} has {len(rows)} rows, and rewards {tastes}", code="wrong_shape"
+                )
             for row in rows:
                 _check_shares(name, row, tastes)
         _check_shares("start", self.start, tastes)
         if self.ideal >= tastes:
-            raise ValueError(f"ideal is one of {tastes} tastes, counted from 0")
+            raise ParameterError(
+                "ideal",
+                message=f"ideal is one of {tastes} tastes, counted from 0",
+                code="out_of_range",
+            )
 
     # --- what is fixed ---------------------------------------------------------------------------
 
@@ -204,7 +214,11 @@ class Influence(Game[State]):
     def reset(self, draws: Draws, start: People | None = None) -> State:
         """Tastes drawn from `start`; nobody was influenced yet."""
         if start is not None:
-            raise UserError("influence takes no people from a population: they have tastes instead")
+            raise UserError(
+                "influence takes no people from a population: they have tastes instead",
+                code="unsupported",
+                path="people",
+            )
         u = draws.uniform("start", self.people)[..., 0]
         first = inverse(u, torch.zeros_like(u, dtype=torch.int64), (self.start,))
         zero = torch.zeros_like(u)
@@ -386,7 +400,11 @@ class Influence(Game[State]):
 
 def _check_shares(name: str, shares: tuple[float, ...], tastes: int) -> None:
     if len(shares) != tastes or min(shares) < 0 or abs(sum(shares) - 1.0) > 1e-6:
-        raise ValueError(f"{name}: {tastes} shares that sum to 1, not {list(shares)}")
+        raise ParameterError(
+            name,
+            message=f"{name}: {tastes} shares that sum to 1, not {list(shares)}",
+            code="invalid_value",
+        )
 
 
 def _mean(x: Float[Tensor, "world agent"]) -> Float[Tensor, " world"]:

@@ -130,7 +130,9 @@ class LockIn(Game[State]):
         """Nobody knows anything but the prior."""
         if start is not None:
             raise UserError(
-                "lock_in takes no people from a population: beliefs begin with evidence"
+                "lock_in takes no people from a population: beliefs begin with evidence",
+                code="unsupported",
+                path="people",
             )
         truth = self.truth_spread * draws.normal("truth")[:, 0, 0]
         zero = torch.zeros_like(truth)

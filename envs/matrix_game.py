@@ -34,7 +34,7 @@ from mores.envs.dynamics import matrix_formulas as formulas
 from mores.envs.dynamics.matrix_formulas import Chance
 from mores.envs.dynamics.payoffs import NAMED, Table, Tables, checked, tables_of
 from mores.envs.dynamics.public_goods import PublicGoods
-from mores.errors import UserError, did_you_mean
+from mores.errors import ParameterError, UserError, did_you_mean
 from mores.game import Act, Box, Discrete, Game, Part, Phase, Player, Role, Step
 from mores.people import People
 from mores.sums import mean, total
@@ -136,7 +136,10 @@ class MatrixGame(Game[State]):
     @classmethod
     def _known(cls, given: Any) -> Any:
         if isinstance(given, str) and given not in NAMES:
-            raise ValueError(f"no game {given!r}{did_you_mean(given, NAMES)}; or give a table")
+            raise ParameterError(
+                message=f"no game {given!r}{did_you_mean(given, NAMES)}; or give a table",
+                code="unknown_name",
+            )
         return checked(given)
 
     def model_post_init(self, context: Any) -> None:
@@ -145,9 +148,13 @@ class MatrixGame(Game[State]):
             return
         for name in FOR_PUBLIC_GOODS:
             if name in self.model_fields_set:
-                raise ValueError(f"{name} goes with payoffs: {PUBLIC_GOODS}")
+                raise ParameterError(
+                    message=f"{name} goes with payoffs: {PUBLIC_GOODS}", code="conflict"
+                )
         if self.agents != 2:
-            raise ValueError(f"a table of payoffs is for 2 agents, not {self.agents}")
+            raise ParameterError(
+                message=f"a table of payoffs is for 2 agents, not {self.agents}", code="conflict"
+            )
 
     # --- what is fixed ---------------------------------------------------------------------------
 
@@ -187,7 +194,11 @@ class MatrixGame(Game[State]):
     def reset(self, draws: Draws, start: People | None = None) -> State:
         """Nobody has done anything."""
         if start is not None:
-            raise UserError("matrix_game takes no people from a population: they have no values")
+            raise UserError(
+                "matrix_game takes no people from a population: they have no values",
+                code="unsupported",
+                path="people",
+            )
         none = torch.zeros(draws.worlds, self.agents, device=draws.device)
         nothing = torch.full_like(none, -1, dtype=torch.int64)
         past = nothing[:, :, None].expand(-1, -1, self.memory).clone()
@@ -315,7 +326,11 @@ class Copy(Player):
     def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Box:
         """How its sight is laid out."""
         if "others" not in role.sees.parts:
-            raise UserError("copy needs a role that sees what 'others' did")
+            raise UserError(
+                "copy needs a role that sees what 'others' did",
+                code="unsupported",
+                path=f"players.{role.name}",
+            )
         return role.sees
 
     def act(

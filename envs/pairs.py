@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.draws import Draws
-from mores.errors import UserError
+from mores.errors import ParameterError, UserError
 from mores.game import Act, Box, Discrete, Game, Part, Phase, Player, Role, Step
 from mores.people import People
 from mores.sums import total
@@ -96,7 +96,11 @@ class Pairs(Game[State]):
     def model_post_init(self, context: Any) -> None:
         """Refuse margins that are none."""
         if min(self.margins) <= 0:
-            raise ValueError("margins are above 0: by how much the better option is better")
+            raise ParameterError(
+                "margins",
+                message="margins are above 0: by how much the better option is better",
+                code="out_of_range",
+            )
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -114,7 +118,11 @@ class Pairs(Game[State]):
     def reset(self, draws: Draws, start: People | None = None) -> State:
         """The first pairs."""
         if start is not None:
-            raise UserError("pairs takes no people from a population: they have no values")
+            raise UserError(
+                "pairs takes no people from a population: they have no values",
+                code="unsupported",
+                path="people",
+            )
         margin, worth = self._pairs(draws.within("first"))
         counts = worth.new_zeros(len(worth), len(self.margins))
         return State(worth, margin, counts, counts, counts[:, 0], counts[:, 0])

@@ -22,7 +22,7 @@ from torch import Tensor
 from mores.draws import Draws
 from mores.envs import surveys
 from mores.envs.dynamics.settled import Held, Settled
-from mores.errors import UserError
+from mores.errors import ParameterError, UserError
 from mores.game import Act, Box, Game, Part, Phase, Player, Role, Step
 from mores.people import People
 from mores.sums import mean
@@ -126,7 +126,7 @@ class Panel(Game[State]):
     def model_post_init(self, context: Any) -> None:
         """Refuse a scale that is none."""
         if self.low is not None and self.high is not None and self.low >= self.high:
-            raise ValueError("low must be below high")
+            raise ParameterError(message="low must be below high", code="conflict")
 
     @functools.cached_property
     def _place(self) -> Part:
@@ -153,7 +153,11 @@ class Panel(Game[State]):
     def reset(self, draws: Draws, start: People | None = None) -> State:
         """People at their start, nothing asked yet."""
         if start is not None:
-            raise UserError("panel makes its own people: their distribution is what it calibrates")
+            raise UserError(
+                "panel makes its own people: their distribution is what it calibrates",
+                code="unsupported",
+                path="people",
+            )
         z = draws.normal("disposition", self.people)
         held = self.person.begin(self.mean + self.spread * z, draws)
         order = draws.uniform("treated", self.people)[..., 0].argsort(dim=1, stable=True)
@@ -324,7 +328,11 @@ class Advocate(Player):
         spaces = [phase.acts[role.name] for phase in phases if role.name in phase.acts]
         argues = all(isinstance(s, Box) and set(s.parts) == {"position", "voice"} for s in spaces)
         if role.name != "assistant" or not argues:
-            raise UserError("advocate needs an assistant that has a 'position' and a 'voice'")
+            raise UserError(
+                "advocate needs an assistant that has a 'position' and a 'voice'",
+                code="unsupported",
+                path=f"players.{role.name}",
+            )
 
     def act(
         self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Any, draws: Draws
@@ -335,7 +343,11 @@ class Advocate(Player):
         part = space.parts["position"]
         goal = part.high if self.goal is None else self.goal
         if not math.isfinite(goal):
-            raise UserError("advocate needs a goal: the highest answer has no limit here")
+            raise UserError(
+                "advocate needs a goal: the highest answer has no limit here",
+                code="missing",
+                path="advocate.goal",
+            )
         position = seen.new_full((*seen.shape[:2], part.size), goal)
         return Act(
             torch.cat([position, torch.full_like(position[..., :1], self.voice)], -1), memory

@@ -28,7 +28,7 @@ from mores.envs.dynamics import answers as rules
 from mores.envs.dynamics.answers import UNSAID
 from mores.envs.dynamics.rambler import Rambler, of_rambler, recall_of_rambler
 from mores.envs.dynamics.supervisors import Supervisors
-from mores.errors import UserError
+from mores.errors import ParameterError, UserError
 from mores.game import Box, Discrete, Game, Part, Phase, Player, Role, Step
 from mores.people import People
 from mores.sums import mean, total
@@ -182,11 +182,15 @@ class Requests(Game[State]):
     def model_post_init(self, context: Any) -> None:
         """Refuse parameters that do not go together."""
         if self.length > self.words:
-            raise ValueError(f"length is at most the number of words, {self.words}")
+            raise ParameterError(
+                message=f"length is at most the number of words, {self.words}", code="conflict"
+            )
         if self.weights and len(self.weights) != self.principals:
-            raise ValueError(f"weights: one for each of {self.principals} principals")
+            raise ParameterError(
+                message=f"weights: one for each of {self.principals} principals", code="wrong_shape"
+            )
         if self.weights and sum(self.weights) <= 0:
-            raise ValueError("weights are not all 0")
+            raise ParameterError("weights", message="weights are not all 0", code="invalid_value")
 
     # --- what is fixed ---------------------------------------------------------------------------
 
@@ -254,7 +258,11 @@ class Requests(Game[State]):
     def reset(self, draws: Draws, start: People | None = None) -> State:
         """A new request, and nothing said."""
         if start is not None:
-            raise UserError("requests takes no people from a population: principals have tastes")
+            raise UserError(
+                "requests takes no people from a population: principals have tastes",
+                code="unsupported",
+                path="people",
+            )
         request = draws.normal("request", 1, self.features)[:, 0]
         task = self.tasks(draws)
         harm = rules.likings(task.harm, request)

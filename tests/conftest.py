@@ -32,3 +32,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs an accelerator"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    choices = ("check", "write", "ignore")
+    parser.addoption("--messages", choices=choices, default="check", help="see tests/refusals.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    from tests import refusals
+
+    refusals.mode = config.getoption("--messages")
+
+
+def pytest_sessionfinish() -> None:
+    from tests import refusals
+
+    refusals.finish()

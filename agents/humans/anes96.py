@@ -27,7 +27,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
 
 from mores.draws import Draws
-from mores.errors import UserError, did_you_mean
+from mores.errors import ParameterError, UserError, did_you_mean
 from mores.game import Configured
 from mores.people import People
 
@@ -88,7 +88,8 @@ def respondents() -> Respondents:
         from statsmodels.datasets import anes96
     except ImportError:
         raise UserError(
-            "the people of anes96 come with statsmodels: pip install 'mores[data]'"
+            "the people of anes96 come with statsmodels: pip install 'mores[data]'",
+            code="not_installed",
         ) from None
     table: Any = anes96.load_pandas().data
     columns = {name: scale.column for name, scale in DIMENSIONS.items()}
@@ -168,17 +169,23 @@ class Anes96(Configured):
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if name not in DIMENSIONS:
-                raise ValueError(f"no dimension {name!r}{did_you_mean(name, DIMENSIONS)}")
+                raise ParameterError(
+                    message=f"no dimension {name!r}{did_you_mean(name, DIMENSIONS)}",
+                    code="unknown_name",
+                )
         if len(set(names)) < len(names):
-            raise ValueError(f"each dimension once: {', '.join(names)}")
+            raise ParameterError(
+                message=f"each dimension once: {', '.join(names)}", code="duplicate"
+            )
         return names
 
     @model_validator(mode="after")
     def _enough(self) -> Anes96:
         if not self.resample and (self.count or 0) > RESPONDENTS:
-            raise ValueError(
-                f"{self.count} people are more than the {RESPONDENTS} respondents: "
-                "draw them with replacement (resample: true)"
+            raise ParameterError(
+                message=f"{self.count} people are more than the {RESPONDENTS} respondents: "
+                "draw them with replacement (resample: true)",
+                code="conflict",
             )
         return self
 

@@ -59,7 +59,11 @@ class Chooser(Player):
     def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Memory:
         """How its sight is laid out; nothing flipped yet."""
         if "worth" not in role.sees.parts:
-            raise UserError("chooser needs a role that sees what its options are 'worth'")
+            raise UserError(
+                "chooser needs a role that sees what its options are 'worth'",
+                code="unsupported",
+                path=f"players.{role.name}",
+            )
         flipped = torch.zeros(draws.worlds, role.count, dtype=torch.bool, device=draws.device)
         return Memory(role.sees, flipped)
 
@@ -71,7 +75,8 @@ class Chooser(Player):
         space = next((s for s in phase.acts.values() if self._fits(s, utility)), None)
         if space is None:
             raise UserError(
-                f"chooser has {utility.shape[-1]} options and nothing to choose in {phase.name!r}"
+                f"chooser has {utility.shape[-1]} options and nothing to choose in {phase.name!r}",
+                code="unsupported",
             )
         if isinstance(space, Box):
             noise = self.rating_noise * draws.normal("rating", *utility.shape[1:])

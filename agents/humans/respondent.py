@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.draws import Draws
-from mores.errors import UserError
+from mores.errors import ParameterError, UserError
 from mores.game import Act, Box, Phase, Player, Role
 
 
@@ -40,16 +40,22 @@ class Respondent(Player):
     def model_post_init(self, context: Any) -> None:
         """Refuse a scale that is none."""
         if self.low is not None and self.high is not None and self.low >= self.high:
-            raise ValueError("low must be below high")
+            raise ParameterError(message="low must be below high", code="conflict")
         if self.low is not None and self.high is not None and self.step is not None:
             options = (self.high - self.low) / self.step
             if abs(options - round(options)) > 1e-6:
-                raise ValueError("high must be a whole number of steps above low")
+                raise ParameterError(
+                    message="high must be a whole number of steps above low", code="conflict"
+                )
 
     def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Box:
         """How its sight is laid out."""
         if "values" not in role.sees.parts:
-            raise UserError("respondent needs a role that sees its own 'values'")
+            raise UserError(
+                "respondent needs a role that sees its own 'values'",
+                code="unsupported",
+                path=f"players.{role.name}",
+            )
         return role.sees
 
     def act(

@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor
 
 from mores.draws import Draws
+from mores.errors import ParameterError
 from mores.game import Configured
 from mores.people import People
 from mores.sums import total
@@ -62,16 +63,19 @@ class Normal(Configured):
     @model_validator(mode="after")
     def _possible(self) -> Normal:
         if self.values > 1 and self.correlation < -1 / (self.values - 1):
-            raise ValueError(
-                f"{self.values} dimensions can have a correlation of "
+            raise ParameterError(
+                message=f"{self.values} dimensions can have a correlation of "
                 f"{-1 / (self.values - 1):.4g} with each other at the least, "
-                f"not {self.correlation:g}"
+                f"not {self.correlation:g}",
+                code="conflict",
             )
-        for camp in self.camps:
+        for i, camp in enumerate(self.camps):
             if len(camp.centre) != self.values:
-                raise ValueError(
-                    f"a camp's centre has one number for each of the {self.values} value "
-                    f"dimensions, not {len(camp.centre)}"
+                raise ParameterError(
+                    *("camps", i, "centre"),
+                    message=f"a camp's centre has one number for each of the {self.values} value "
+                    f"dimensions, not {len(camp.centre)}",
+                    code="wrong_shape",
                 )
         return self
 

@@ -108,13 +108,23 @@ class Adam:
         }
         for name, value in least.items():
             if not bool((torch.as_tensor(value) >= 0).all()):
-                raise UserError(f"adam: {name} must be at least 0, not {value}")
+                raise UserError(
+                    f"adam: {name} must be at least 0, not {value}", code="out_of_range", path=name
+                )
         for beta in self.betas:
             value = torch.as_tensor(beta)
             if not bool(((value >= 0) & (value < 1)).all()):
-                raise UserError(f"adam: betas must be from 0 to below 1, not {beta}")
+                raise UserError(
+                    f"adam: betas must be from 0 to below 1, not {beta}",
+                    code="out_of_range",
+                    path="betas",
+                )
         if self.clip is not None and not bool((torch.as_tensor(self.clip) > 0).all()):
-            raise UserError(f"adam: clip must be above 0 or None, not {self.clip}")
+            raise UserError(
+                f"adam: clip must be above 0 or None, not {self.clip}",
+                code="out_of_range",
+                path="clip",
+            )
 
     def start(self, parameters: Weights) -> AdamState:
         """State before the first step.
@@ -255,9 +265,21 @@ def _spread(rates: Float[Tensor, "rate policy"], tensors: Sequence[Tensor]) -> _
 def _check_names(parameters: Weights, gradients: Weights, state: AdamState) -> None:
     for name in parameters:
         if name not in gradients:
-            raise UserError(f"adam: no gradient of {name!r}{did_you_mean(name, gradients)}")
+            raise UserError(
+                f"adam: no gradient of {name!r}{did_you_mean(name, gradients)}",
+                code="missing",
+                path=name,
+            )
         if name not in state.first:
-            raise UserError(f"adam: no state of {name!r}{did_you_mean(name, state.first)}")
+            raise UserError(
+                f"adam: no state of {name!r}{did_you_mean(name, state.first)}",
+                code="missing",
+                path=name,
+            )
     for name in gradients:
         if name not in parameters:
-            raise UserError(f"adam: no parameters {name!r}{did_you_mean(name, parameters)}")
+            raise UserError(
+                f"adam: no parameters {name!r}{did_you_mean(name, parameters)}",
+                code="unknown_name",
+                path=name,
+            )

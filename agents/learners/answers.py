@@ -110,7 +110,9 @@ class Answers(Improving):
         if "reward" not in memory.learned.rollout.told:
             raise UserError(
                 f"aggregate: {self.aggregate} needs an environment that tells what each principal "
-                "thinks of an answer (feedback `reward`)"
+                "thinks of an answer (feedback `reward`)",
+                code="missing",
+                path="reward",
             )
         reward = batch.need("reward", self.aggregate)
         groups = Groups.in_batch(batch, self.aggregate)
@@ -140,7 +142,10 @@ def only(batches: dict[str, FeedbackBatch], recipe: str) -> tuple[str, FeedbackB
         UserError: there are several.
     """
     if len(batches) != 1:
-        raise UserError(f"{recipe} learns what is done in one phase, and here are {list(batches)}")
+        raise UserError(
+            f"{recipe} learns what is done in one phase, and here are {list(batches)}",
+            code="unsupported",
+        )
     return next(iter(batches.items()))
 
 

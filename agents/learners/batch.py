@@ -139,13 +139,16 @@ class FeedbackBatch:
             if shape[:3] != list(self.mask.shape):
                 raise UserError(
                     f"{name} is {shape}, and must begin as mask, {list(self.mask.shape)} "
-                    "(policy, sample, step)"
+                    "(policy, sample, step)",
+                    code="wrong_shape",
+                    path=name,
                 )
         with jaxtyped("context"):  # a dimension of a name is as long in all fields
             for name, wanted in _hints().items():
                 found = getattr(self, name)
                 if not isinstance(found, wanted):
-                    raise UserError(f"{name} is {_shown(found)}, and must be {_dimensions(name)}")
+                    message = f"{name} is {_shown(found)}, and must be {_dimensions(name)}"
+                    raise UserError(message, code=_code(name, found), path=name)
         if values:
             self._look()
         return self
@@ -158,11 +161,17 @@ class FeedbackBatch:
                 continue
             weight = weight[self.mask] if name == "step_weight" else weight
             if not bool(torch.isfinite(weight).all()):
-                raise UserError(f"{name} must be finite, and some of it is not")
+                raise UserError(
+                    f"{name} must be finite, and some of it is not", code="not_finite", path=name
+                )
         for name in ("pairs", "candidates"):
             index = getattr(self, name)
             if index is not None and not bool(((index >= -1) & (index < self.samples)).all()):
-                raise UserError(f"{name} names samples 0 to {self.samples - 1}, or -1 for none")
+                raise UserError(
+                    f"{name} names samples 0 to {self.samples - 1}, or -1 for none",
+                    code="out_of_range",
+                    path=name,
+                )
 
     def need(self, name: str, why: str) -> Tensor:
         """A field that must be there.
@@ -177,7 +186,11 @@ class FeedbackBatch:
         found = getattr(self, name, None)
         if found is None:
             have = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None]
-            raise UserError(f"{why} needs {name!r}, and the batch has {', '.join(have)}")
+            raise UserError(
+                f"{why} needs {name!r}, and the batch has {', '.join(have)}",
+                code="missing",
+                path=name,
+            )
         return found
 
     def replace(self, **fields: Any) -> FeedbackBatch:
@@ -189,7 +202,11 @@ class FeedbackBatch:
         known = [field.name for field in dataclasses.fields(self)]
         for name in fields:
             if name not in known:
-                raise UserError(f"a batch has no field {name!r}{did_you_mean(name, known)}")
+                raise UserError(
+                    f"a batch has no field {name!r}{did_you_mean(name, known)}",
+                    code="unknown_name",
+                    path=name,
+                )
         return dataclasses.replace(self, **fields)
 
     def take_pairs(self, index: Int[Tensor, "policy some"]) -> FeedbackBatch:
@@ -217,7 +234,11 @@ class FeedbackBatch:
         """
         if index.dim() != 2 or len(index) != self.policies:
             shape = list(index.shape)
-            raise UserError(f"samples of each of {self.policies} policies, not an index {shape}")
+            raise UserError(
+                f"samples of each of {self.policies} policies, not an index {shape}",
+                code="wrong_shape",
+                path="index",
+            )
         taken: dict[str, Any] = {"kl_baseline": self.kl_baseline}
         try:
             for name in PER_SAMPLE:
@@ -225,7 +246,11 @@ class FeedbackBatch:
                 if field is not None:
                     taken[name] = pick(field, index)
         except IndexError as error:
-            raise UserError(f"samples are numbered 0 to {self.samples - 1}: {error}") from None
+            raise UserError(
+                f"samples are numbered 0 to {self.samples - 1}: {error}",
+                code="out_of_range",
+                path="index",
+            ) from None
         return FeedbackBatch(**taken)
 
     def part(self, first: int, behind: int) -> FeedbackBatch:
@@ -248,6 +273,14 @@ def _dimensions(name: str) -> str:
     """A field's annotation as a reader takes it: `Float[policy, sample, step]`."""
     wanted = next(one for one in typing.get_args(_hints()[name]) or (_hints()[name],))
     return f"{wanted.__name__.partition('[')[0]}[{', '.join(wanted.dim_str.split())}]"
+
+
+def _code(name: str, found: Any) -> str:
+    """Whether a field that does not fit is of another type, or of another shape."""
+    hint = _hints()[name]
+    wanted = next(one for one in typing.get_args(hint) or (hint,))
+    fits = isinstance(found, Tensor) and str(found.dtype).removeprefix("torch.") in wanted.dtypes
+    return "wrong_shape" if fits else "wrong_type"
 
 
 def _shown(found: Any) -> str:
@@ -312,5 +345,5 @@ class Output:
         """
         found = getattr(self, name, None)
         if found is None:
-            raise UserError(f"{why} needs a policy with {name!r}")
+            raise UserError(f"{why} needs a policy with {name!r}", code="missing", path=name)
         return found

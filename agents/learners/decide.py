@@ -52,10 +52,16 @@ def searched(
     if after is None:
         raise UserError(
             f"search: {player.search} needs a role that knows what it sees after its own act: "
-            f"{make.role.name} does not (Role.after)"
+            f"{make.role.name} does not (Role.after)",
+            code="unsupported",
+            path="search",
         )
     if stack.carry_size:
-        raise UserError(f"search: {player.search} needs a network that remembers nothing: an mlp")
+        raise UserError(
+            f"search: {player.search} needs a network that remembers nothing: an mlp",
+            code="conflict",
+            path="search",
+        )
     parameters = memory.learned.pupil.parameters
     rows = seats.by_policy(seen)
     policies, size = rows.shape[0], rows.shape[-1]

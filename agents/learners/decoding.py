@@ -44,7 +44,7 @@ def best_of(scores: Float[Tensor, "*batch candidate"]) -> Int[Tensor, "*batch"]:
         UserError: there are no candidates.
     """
     if scores.shape[-1] == 0:
-        raise UserError("best_of needs at least one candidate")
+        raise UserError("best_of needs at least one candidate", code="wrong_shape", path="scores")
     return torch.where(scores.isnan(), -torch.inf, scores).argmax(-1)
 
 
@@ -82,7 +82,9 @@ def look_ahead(
     if ahead < 0 or candidates < 1:
         raise UserError(
             "look_ahead needs ahead of at least 0 and candidates of at least 1, "
-            f"not ahead {ahead} and candidates {candidates}"
+            f"not ahead {ahead} and candidates {candidates}",
+            code="out_of_range",
+            path="ahead" if ahead < 0 else "candidates",
         )
     batch, size = seen.shape[:-1], seen.shape[-1]
     logp = policy(seen.reshape(-1, size))

@@ -99,7 +99,11 @@ def clip(gradients: Weights, limit: PerPolicy = torch.inf) -> Clipped:
     finite = norm.isfinite()
     limits = torch.as_tensor(limit, dtype=norm.dtype, device=norm.device)
     if not bool((limits > 0).all()):
-        raise UserError(f"a clip limit must be above 0, not {limit}; torch.inf does not clip")
+        raise UserError(
+            f"a clip limit must be above 0, not {limit}; torch.inf does not clip",
+            code="out_of_range",
+            path="limit",
+        )
     factor = clip_factor(norm, limits)
     clipped = {}
     for name, gradient in gradients.items():
@@ -138,7 +142,9 @@ def per_principal(
         loss = losses(leaves)
     if loss.dim() != 2 or loss.shape[1] != policies:
         raise UserError(
-            f"losses are {tuple(loss.shape)}: [principal, policy] with {policies} policies"
+            f"losses are {tuple(loss.shape)}: [principal, policy] with {policies} policies",
+            code="wrong_shape",
+            path="losses",
         )
     rows = []
     for number, one in enumerate(loss):
@@ -243,7 +249,9 @@ def _inner(gradients: Weights) -> Float[Tensor, "policy principal principal"]:
     if len(sizes) != 1 or any(g.dim() < 2 for g in gradients.values()):
         raise UserError(
             "gradients of principals are [principal, policy, ...], with the same numbers of both "
-            f"in every tensor, not {sorted(tuple(g.shape) for g in gradients.values())}"
+            f"in every tensor, not {sorted(tuple(g.shape) for g in gradients.values())}",
+            code="wrong_shape",
+            path="gradients",
         )
     # In double precision: nearly equal and nearly opposite gradients are the cases of interest.
     rows = [g.reshape(*g.shape[:2], -1).double() for g in gradients.values()]
@@ -284,8 +292,14 @@ def _check_order(
     if order.shape not in ((policies, principals), (policies, principals, principals)):
         raise UserError(
             f"an order is [policy, principal] or [policy, principal, principal], here of "
-            f"{policies} policies and {principals} principals, not {tuple(order.shape)}"
+            f"{policies} policies and {principals} principals, not {tuple(order.shape)}",
+            code="wrong_shape",
+            path="order",
         )
     if not bool((order.sort(-1).values == plain).all()):
-        raise UserError("an order must name every principal once, numbered from 0")
+        raise UserError(
+            "an order must name every principal once, numbered from 0",
+            code="invalid_value",
+            path="order",
+        )
     return order[:, None].expand(-1, principals, -1) if order.dim() == 2 else order

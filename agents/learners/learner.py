@@ -29,7 +29,7 @@ from mores.agents.learners.seats import Seats, Share
 from mores.agents.policies.networks import GRU, MLP, Transformer
 from mores.agents.policies.stacked import Stack
 from mores.draws import Draws
-from mores.errors import UserError, did_you_mean
+from mores.errors import ParameterError, UserError, did_you_mean
 from mores.game import Act, Box, Discrete, Phase, Player, Role
 
 if TYPE_CHECKING:
@@ -86,10 +86,12 @@ class Learner(Player):
     @model_validator(mode="after")
     def _fits(self) -> Learner:
         if self.search != "greedy" and not self.critic:
-            raise ValueError(f"search: {self.search} needs a recipe with a value head, such as ppo")
+            message = f"search: {self.search} needs a recipe with a value head, such as ppo"
+            raise ParameterError("search", message=message, code="unsupported")
         for name, (setting, holds) in self.only_with.items():
             if not holds and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} goes with {setting}, and is in vain without")
+                message = f"{name} goes with {setting}, and is in vain without"
+                raise ParameterError(name, message=message, code="conflict")
         return self
 
     @property
@@ -187,7 +189,9 @@ class Learner(Player):
         if mine.stack != theirs.stack:
             raise UserError(
                 f"share: replicate needs roles that see and do the same: {mine.role.name} and "
-                f"{theirs.role.name} do not"
+                f"{theirs.role.name} do not",
+                code="conflict",
+                path="share",
             )
         learned = dataclasses.replace(memory.learned, pupil=other.learned.pupil)
         return kept_as(memory, learned)
@@ -336,10 +340,15 @@ class Learner(Player):
             try:
                 batch.checked(values=False)
             except UserError as error:
-                raise UserError(f"{kind}.lesson, phase {phase}: {error}") from None
+                message = f"{kind}.lesson, phase {phase}: {error}"
+                raise UserError(message, code=error.code, path=error.path) from None
         for view in lesson.objective.views:
             if view not in VIEWS:
-                raise UserError(f"{kind}.lesson: no view {view!r}{did_you_mean(view, VIEWS)}")
+                raise UserError(
+                    f"{kind}.lesson: no view {view!r}{did_you_mean(view, VIEWS)}",
+                    code="unknown_name",
+                    path="on",
+                )
 
     def take_over(self, memory: Memory, fresh: Memory) -> Memory:
         """Memory of this recipe with what another one learned: its policies begin from there.
@@ -358,14 +367,18 @@ class Learner(Player):
                 raise UserError(
                     f"{memory.make.role.name} cannot go on from what was learned before: {name} "
                     f"was {_shape(was)}, and is {_shape(here)} here (policies first): stages of "
-                    "learners need the same network and share"
+                    "learners need the same network and share",
+                    code="incompatible",
+                    path=f"players.{memory.make.role.name}",
                 )
             here.copy_(was)
         was, here = memory.make.stack.body, fresh.make.stack.body
         if was != here:
             raise UserError(
                 f"{memory.make.role.name} cannot go on from what was learned before: its network "
-                f"was {was!r}, and is {here!r} here"
+                f"was {was!r}, and is {here!r} here",
+                code="incompatible",
+                path=f"players.{memory.make.role.name}",
             )
         pupil.reference.update(copied(pupil.parameters))
         pupil.active.copy_(before.pupil.active)

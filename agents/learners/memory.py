@@ -85,17 +85,23 @@ def check_role(memory: Memory, role: Role) -> None:
     if role.count != seats:
         raise UserError(
             f"{role.name} had {seats} seats when its learner began, and has {role.count} here: "
-            "stages of a learner have as many"
+            "stages of a learner have as many",
+            code="incompatible",
+            path=f"players.{role.name}",
         )
     if role.sees.size != saw.size:
         raise UserError(
             f"{role.name} learned to see {saw.size} numbers, and sees {role.sees.size} here: "
-            "stages of a learner show it the same"
+            "stages of a learner show it the same",
+            code="incompatible",
+            path=f"players.{role.name}",
         )
     if (then := _parts(saw)) != (now := _parts(role.sees)):
         raise UserError(
             f"{role.name} learned to see {then}, and sees {now} here: stages of a learner show it "
-            "the same"
+            "the same",
+            code="incompatible",
+            path=f"players.{role.name}",
         )
 
 
@@ -111,7 +117,9 @@ def check_acts(memory: Memory, phase: Phase) -> None:
         learned = "nothing" if head is None else _choice(head.space)
         raise UserError(
             f"{role} learned to choose {learned} in phase {phase.name!r}, and chooses "
-            f"{_choice(space)} here: stages of a learner let it do the same"
+            f"{_choice(space)} here: stages of a learner let it do the same",
+            code="incompatible",
+            path=f"players.{role}",
         )
 
 

@@ -48,9 +48,15 @@ class Weighted:
 
     def __post_init__(self) -> None:
         if not callable(self.term):
-            raise UserError(f"a term is a function, not {self.term!r:.60}")
+            raise UserError(
+                f"a term is a function, not {self.term!r:.60}", code="wrong_type", path="term"
+            )
         if not isinstance(self.weight, Tensor) and not math.isfinite(self.weight):
-            raise UserError(f"the weight of {self.name} must be finite, not {self.weight}")
+            raise UserError(
+                f"the weight of {self.name} must be finite, not {self.weight}",
+                code="not_finite",
+                path="weight",
+            )
 
     @property
     def name(self) -> str:
@@ -78,7 +84,11 @@ class Objective:
     def __post_init__(self) -> None:
         wrong = not isinstance(self.terms, tuple) or not self.terms
         if wrong or not all(isinstance(term, Weighted) for term in self.terms):
-            raise UserError(f"an objective has a tuple of Weighted terms, not {self.terms!r:.60}")
+            raise UserError(
+                f"an objective has a tuple of Weighted terms, not {self.terms!r:.60}",
+                code="wrong_type",
+                path="terms",
+            )
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -99,7 +109,11 @@ class Objective:
         total = torch.zeros(batch.policies, device=batch.mask.device)
         for weighted in self.terms:
             if weighted.on not in outputs:
-                raise UserError(f"no view {weighted.on!r}{did_you_mean(weighted.on, outputs)}")
+                raise UserError(
+                    f"no view {weighted.on!r}{did_you_mean(weighted.on, outputs)}",
+                    code="unknown_name",
+                    path="on",
+                )
             loss = weighted.term(outputs[weighted.on], batch, **weighted.settings)
             total = total + weighted.weight * loss
             parts[weighted.name] = parts.get(weighted.name, 0.0) + loss.detach()

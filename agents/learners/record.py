@@ -47,7 +47,9 @@ class Record:
         if self.shown is None:
             raise UserError(
                 f"{recipe} imitates demonstrations, and in the stages before there were none "
-                "(feedback `demonstration`)"
+                "(feedback `demonstration`)",
+                code="missing",
+                path="demonstration",
             )
         return self.shown()
 
@@ -60,12 +62,16 @@ class Record:
         if self.own.pairs is None and self.own.desirable is not None:
             raise UserError(
                 f"{recipe} learns from preferences between answers of one policy, and here seats "
-                "2i and 2i + 1, of which one is preferred, do not share one: share: role"
+                "2i and 2i + 1, of which one is preferred, do not share one: share: role",
+                code="conflict",
+                path="share",
             )
         if self.own.pairs is None:
             raise UserError(
                 f"{recipe} learns from preferences, and in the stages before there were none "
-                "(feedback `preferred`)"
+                "(feedback `preferred`)",
+                code="missing",
+                path="preferred",
             )
         return self.own
 
@@ -78,7 +84,9 @@ class Record:
         if self.own.desirable is None:
             raise UserError(
                 f"{recipe} learns from what was wanted and what was not, and in the stages before "
-                "nobody said (feedback `preferred`)"
+                "nobody said (feedback `preferred`)",
+                code="missing",
+                path="preferred",
             )
         return self.own
 
@@ -91,7 +99,9 @@ class Record:
         if self.own.judgement is None:
             raise UserError(
                 f"{recipe} learns from judgements, and in the stages before there were none "
-                "(feedback `judgement`)"
+                "(feedback `judgement`)",
+                code="missing",
+                path="judgement",
             )
         return self.own
 
@@ -106,13 +116,17 @@ def read(experience: Experience, memory: Memory) -> Record:
     phase = next((name for name in stack.heads if name in experience.seen), None)
     if phase is None or experience.ended is None or experience.over is None:
         raise UserError(
-            f"{memory.make.role.name} has not acted yet: there is nothing to learn from"
+            f"{memory.make.role.name} has not acted yet: there is nothing to learn from",
+            code="wrong_order",
+            path=f"players.{memory.make.role.name}",
         )
     sights = experience.seen[phase]
     if sights.shape[2] != seats.shape[1]:
         raise UserError(
             f"{memory.make.role.name} had {sights.shape[2]} seats in the stages before, and its "
-            f"learner has {seats.shape[1]}: stages of a learner have as many"
+            f"learner has {seats.shape[1]}: stages of a learner have as many",
+            code="incompatible",
+            path=f"players.{memory.make.role.name}",
         )
     episodes = _episodes(experience.ended, experience.over)
     seen = _by_episode(sights, episodes)  # world agent episode step size
@@ -136,7 +150,9 @@ def read(experience: Experience, memory: Memory) -> Record:
         if said.shape[1] != count:
             raise UserError(
                 f"feedback {name!r} was given {said.shape[1]} times in {count} episodes: "
-                "once an episode is what can be learned from"
+                "once an episode is what can be learned from",
+                code="wrong_shape",
+                path=name,
             )
         told[name] = seats.by_policy(said.movedim(1, 2)).flatten(1, 2)  # policy sample ...
     fields = {name: told[name] for name in FIELDS if name in told}
@@ -171,7 +187,9 @@ def _paired(
     if bool((real & (preferred.gather(1, first) == preferred.gather(1, pairs[..., 1]))).any()):
         raise UserError(
             "both of a pair, or neither, were preferred: seats 2i and 2i + 1 of the learner were "
-            "not compared with each other (in a cast, begin its seats at an even one)"
+            "not compared with each other (in a cast, begin its seats at an even one)",
+            code="invalid_value",
+            path="preferred",
         )
     fields: dict[str, Tensor] = {"preferred": preferred.gather(1, first)}
     if "annotator" in told:
@@ -186,12 +204,14 @@ def _episodes(
     done = (ended | over).all(0).tolist()
     lasts = [at + 1 for at, is_last in enumerate(done) if is_last]
     if not lasts:
-        raise UserError("no episode was completed: there is nothing to learn from")
+        raise UserError("no episode was completed: there is nothing to learn from", code="missing")
     began = (ended[:, :-1] & ~over[:, 1:]).any(0).nonzero()[:, 0] + 1
     if not set(began.tolist()) <= {*lasts, *range(lasts[-1], len(done))}:
         raise UserError(
             "worlds began episodes of their own while others went on (autoreset): let all of them "
-            "end before the next begins"
+            "end before the next begins",
+            code="unsupported",
+            path="autoreset",
         )
     return list(zip([0, *lasts[:-1]], lasts, strict=True))
 
@@ -229,7 +249,11 @@ def _paid(
     assert experience.ended is not None
     if experience.reward.shape[1] != experience.ended.shape[1]:
         times, rounds = experience.reward.shape[1], experience.ended.shape[1]
-        raise UserError(f"paid {times} times in {rounds} rounds: once a round can be learned from")
+        raise UserError(
+            f"paid {times} times in {rounds} rounds: once a round can be learned from",
+            code="wrong_shape",
+            path="reward",
+        )
     return _by_episode(experience.reward, episodes).sum(-1)
 
 

@@ -29,7 +29,9 @@ def sights_of(
     if steps > 1 and role.after is None:
         raise UserError(
             f"demonstrations of {steps} acts need a role that knows what it sees after its own "
-            f"act: {role.name} does not (Role.after)"
+            f"act: {role.name} does not (Role.after)",
+            code="unsupported",
+            path=f"players.{role.name}",
         )
     seen = [first]
     for t in range(steps - 1):

@@ -37,7 +37,9 @@ def check_room(
         many = f"{policies} policies" if policies > 1 else "a policy"
         raise UserError(
             f"{who}: {many} of {parameters:,} parameters take {needed / 2**30:,.1f} GiB to train, "
-            f"and {there / 2**30:,.1f} GiB are free: a smaller network, or fewer replicates"
+            f"and {there / 2**30:,.1f} GiB are free: a smaller network, or fewer replicates",
+            code="too_large",
+            path=f"players.{who}",
         )
 
 

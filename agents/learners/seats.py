@@ -115,7 +115,9 @@ def policy_numbers(agents: int, share: Share, groups: Sequence[int] | None) -> l
     if groups is None or len(groups) != agents:
         have = "none" if groups is None else f"{len(groups)}"
         raise UserError(
-            f"share: group needs groups, a number for each of {agents} seats; got {have}"
+            f"share: group needs groups, a number for each of {agents} seats; got {have}",
+            code="missing" if groups is None else "wrong_shape",
+            path="groups",
         )
     known = sorted(set(groups))
     return [known.index(group) for group in groups]

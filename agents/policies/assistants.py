@@ -49,7 +49,11 @@ class LookAhead(Player):
         """No belief yet."""
         for part in ("answers", "trend"):
             if part not in role.sees.parts:
-                raise UserError(f"{type(self).__name__} needs a role that sees {part!r}")
+                raise UserError(
+                    f"{type(self).__name__} needs a role that sees {part!r}",
+                    code="unsupported",
+                    path=f"players.{role.name}",
+                )
         size = role.sees.parts["answers"].size
         belief = torch.zeros(draws.worlds, role.count, size, device=draws.device)
         return Memory(role.sees, belief, torch.zeros_like(belief[:, 0, 0], dtype=torch.bool))
@@ -98,7 +102,9 @@ class Persuade(LookAhead):
         memory = super().start(role, phases, draws)
         if len(self.goal) != memory.belief.shape[-1]:
             raise UserError(
-                f"persuade: goal has {len(self.goal)} values, people {memory.belief.shape[-1]}"
+                f"persuade: goal has {len(self.goal)} values, people {memory.belief.shape[-1]}",
+                code="wrong_shape",
+                path="persuade.goal",
             )
         return memory
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from mores import registry
 from mores.agents.policies.named import complaints, player_from
 from mores.draws import Draws
-from mores.errors import UserError
+from mores.errors import ParameterError, UserError
 from mores.game import Ability, Act, Outcome, Phase, Player, Role
 
 MOST_WORLDS = 256  # after which who sits where must repeat, for `automata` to tell
@@ -93,9 +93,15 @@ class Cast(Player):
             return
         if len(self.counts) != len(self.seats):
             many = f"{len(self.counts)} for {len(self.seats)} players"
-            raise ValueError(f"counts: a number of seats for each player, not {many}")
+            raise ParameterError(
+                message=f"counts: a number of seats for each player, not {many}", code="wrong_shape"
+            )
         if min(self.counts) < 1:
-            raise ValueError(f"counts: every player has a seat at least, not {list(self.counts)}")
+            raise ParameterError(
+                "counts",
+                message=f"counts: every player has a seat at least, not {list(self.counts)}",
+                code="out_of_range",
+            )
 
     @field_serializer("seats")
     def _written(self, seats: tuple[Player, ...], how: Any) -> list[dict[str, Any]]:
@@ -140,7 +146,9 @@ class Cast(Player):
             try:
                 memories.append(member.player.start(own, phases, draws.within(member.name)))
             except UserError as error:
-                raise UserError(f"{member.name}: {error}") from None
+                raise UserError(
+                    f"{member.name}: {error}", code=error.code, path=error.path
+                ) from None
         return self._memory(memories)
 
     def act(
@@ -314,7 +322,11 @@ class Cast(Player):
         """Refuse a role with another number of seats."""
         if role.count != (seats := sum(self._counts)):
             hint = "" if self.counts is not None else "; counts says how many each has"
-            raise UserError(f"a cast for {seats} seats, and {role.name} has {role.count}{hint}")
+            raise UserError(
+                f"a cast for {seats} seats, and {role.name} has {role.count}{hint}",
+                code="wrong_shape",
+                path=f"players.{role.name}",
+            )
 
     def _own(self, role: Role, member: Member) -> Role:
         """The role as one of its players is told of it."""

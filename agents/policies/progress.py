@@ -66,7 +66,11 @@ class Lifelong(Player):
         for part in ("answers", *self._needs):
             if part not in role.sees.parts:
                 hint = " (set oracle: true)" if part == "target" else ""
-                raise UserError(f"{type(self).__name__} needs a role that sees {part!r}{hint}")
+                raise UserError(
+                    f"{type(self).__name__} needs a role that sees {part!r}{hint}",
+                    code="unsupported",
+                    path=f"players.{role.name}",
+                )
         size = role.sees.parts["answers"].size
         nothing = torch.zeros(draws.worlds, role.count, size, device=draws.device)
         past = nothing[:, :, None].expand(-1, -1, self._order + 1, -1).clone()

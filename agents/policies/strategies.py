@@ -27,7 +27,7 @@ from torch import Tensor
 
 from mores.agents.policies.automata import GIVEN, NAMED, Automaton, memory_one
 from mores.draws import Draws
-from mores.errors import UserError, did_you_mean
+from mores.errors import ParameterError, UserError, did_you_mean
 from mores.game import Act, Box, Discrete, Phase, Player, Role
 from mores.sums import total
 
@@ -84,7 +84,10 @@ class Strategy(Player):
     def _known(cls, given: str | tuple[str, ...]) -> str | tuple[str, ...]:
         for name in (given,) if isinstance(given, str) else given:
             if name not in NAMED and name != GIVEN:
-                raise ValueError(f"no strategy {name!r}{did_you_mean(name, [*NAMED, GIVEN])}")
+                raise ParameterError(
+                    message=f"no strategy {name!r}{did_you_mean(name, [*NAMED, GIVEN])}",
+                    code="unknown_name",
+                )
         return given
 
     @field_validator("chances")
@@ -93,16 +96,23 @@ class Strategy(Player):
         cls, given: tuple[float, float, float, float] | None
     ) -> tuple[float, float, float, float] | None:
         if given is not None and not all(0 <= chance <= 1 for chance in given):
-            raise ValueError(f"four probabilities between 0 and 1, not {list(given)}")
+            raise ParameterError(
+                message=f"four probabilities between 0 and 1, not {list(given)}",
+                code="out_of_range",
+            )
         return given
 
     def model_post_init(self, context: object) -> None:
         """Refuse parameters that do not go together."""
         given = GIVEN in self.names
         if given and self.chances is None:
-            raise ValueError("memory_one needs chances, four probabilities")
+            raise ParameterError(
+                "chances", message="memory_one needs chances, four probabilities", code="missing"
+            )
         if not given and (self.chances is not None or self.first is not None):
-            raise ValueError("chances and first go with the name memory_one")
+            raise ParameterError(
+                message="chances and first go with the name memory_one", code="conflict"
+            )
 
     # --- what is played --------------------------------------------------------------------------
 
@@ -163,17 +173,26 @@ class Strategy(Player):
 
     def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Memory:
         """At the first place of the strategy that each seat has in its world."""
+        path = f"players.{role.name}"
         spaces = [phase.acts[role.name] for phase in phases if role.name in phase.acts]
         if not spaces or not all(isinstance(space, Discrete) for space in spaces):
-            raise UserError("a strategy needs a role that chooses among options")
+            raise UserError(
+                "a strategy needs a role that chooses among options", code="unsupported", path=path
+            )
         options = max(space.options for space in spaces if isinstance(space, Discrete))
         for part in ("own", "others", "begun"):
             if part not in role.sees.parts:
-                raise UserError(f"a strategy needs a role that sees {part!r}")
+                raise UserError(
+                    f"a strategy needs a role that sees {part!r}", code="unsupported", path=path
+                )
         blind = min(role.sees.parts[part].size for part in ("own", "others")) < options
         for name, automaton in zip(self.names, self._meant, strict=True):
             if blind and automaton.looks:
-                raise UserError(f"{name} needs to see what was done last (memory of at least 1)")
+                raise UserError(
+                    f"{name} needs to see what was done last (memory of at least 1)",
+                    code="unsupported",
+                    path=path,
+                )
         divisors = torch.tensor(self._divisors(role.count), device=draws.device)
         which = draws.world[:, None] // divisors % len(self.names)
         return Memory(role.sees, options, self._tables.firsts.to(draws.device)[which])

@@ -139,7 +139,8 @@ def statsmodels_api() -> Any:
         import statsmodels.api
     except ImportError:
         raise UserError(
-            "regressions of the vote need statsmodels: pip install 'mores[data]'"
+            "regressions of the vote need statsmodels: pip install 'mores[data]'",
+            code="not_installed",
         ) from None
     return statsmodels.api
 

@@ -94,6 +94,7 @@ def _child(case: Case, folder: Path, jobs: int, kill: Kill) -> None:
     """What a forked process does: it does not return."""
     from mores.errors import UserError
     from mores.run import resume, run
+    from mores.run.playing import CellDied
     from mores.run.pool import Pool
     from mores.scenario.load import load
 
@@ -112,7 +113,7 @@ def _child(case: Case, folder: Path, jobs: int, kill: Kill) -> None:
             run(load(file, case.changes), folder, progress=False, jobs=workers)
         code = 0
     except UserError as error:
-        code = TWICE if "twice" in str(error) else 3
+        code = TWICE if isinstance(error, CellDied) else 3
         if code == 3:
             traceback.print_exc()
     except BaseException:

@@ -249,7 +249,11 @@ def sequences(model: ChangingRewards, notion: Notion, horizon: int, ideal: int =
         UserError: where people go, or begin, is left to chance.
     """
     if not np.isin(model.moves, (0.0, 1.0)).all() or 1.0 not in model.start:
-        raise UserError("there are optimal sequences only where nothing is left to chance")
+        raise UserError(
+            "there are optimal sequences only where nothing is left to chance",
+            code="unsupported",
+            path="model",
+        )
     best = solve(model, notion, horizon, ideal).best
     first = model.start.index(1.0)
 

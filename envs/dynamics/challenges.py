@@ -37,6 +37,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mores.envs.dynamics.history import History
+from mores.errors import ParameterError
 from mores.game import Box, Part
 from mores.sums import mean, norm, total
 
@@ -96,18 +97,26 @@ def check(challenge: Challenge, ahead: int, history: History, values: int, exten
         ValueError: with what is wrong.
     """
     if challenge != "predict" and ahead != 1:
-        raise ValueError("ahead: says nothing but in the challenge predict")
+        raise ParameterError(
+            message="ahead: says nothing but in the challenge predict", code="conflict"
+        )
     if history.course is None:
         if challenge != "none":
-            raise ValueError(f"{challenge} needs a history with a table or points")
+            raise ParameterError(
+                message=f"{challenge} needs a history with a table or points", code="missing"
+            )
         return
     if history.course.shape[1] != values:
-        raise ValueError(f"values: history has {history.course.shape[1]}, not {values}")
+        raise ParameterError(
+            message=f"values: history has {history.course.shape[1]}, not {values}", code="conflict"
+        )
     if history.course.abs().max() > extent:
-        raise ValueError("extent: history leaves it")
+        raise ParameterError(message="extent: history leaves it", code="conflict")
     if challenge != "none" and steps(challenge, ahead, history) < 1:
         most = len(history.course) - 2
-        raise ValueError(f"ahead: history has rounds for at most {most}, not {ahead}")
+        raise ParameterError(
+            message=f"ahead: history has rounds for at most {most}, not {ahead}", code="conflict"
+        )
 
 
 def sight(challenge: Challenge, history: History, oracle: bool, place: Part) -> Mapping[str, Part]:

@@ -23,6 +23,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.draws import Draws
+from mores.errors import ParameterError
 from mores.game import Configured
 
 PROGRESS_BY_EYE: Mapping[str, tuple[float, ...]] = MappingProxyType(
@@ -75,11 +76,17 @@ class History(Configured):
         ways |= {"a table": self.table, "points": self.points}
         given = [way for way, value in ways.items() if value]
         if len(given) > 1:
-            raise ValueError(f"moves by {given[0]} or by {given[1]}, not by both")
+            raise ParameterError(
+                message=f"moves by {given[0]} or by {given[1]}, not by both", code="conflict"
+            )
         if self.points is not None and len({len(row) for row in self.points}) > 1:
-            raise ValueError("points: all rows need as many values")
+            raise ParameterError(
+                "points", message="points: all rows need as many values", code="wrong_shape"
+            )
         if self.points is not None and not self.points[0]:
-            raise ValueError("points: a row needs at least one value")
+            raise ParameterError(
+                "points", message="points: a row needs at least one value", code="wrong_shape"
+            )
 
     @functools.cached_property
     def course(self) -> Float[Tensor, "row value"] | None:

@@ -24,6 +24,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mores.errors import ParameterError
+
 Table = tuple[tuple[float, ...], ...]
 
 Name = Literal[
@@ -94,22 +96,38 @@ def checked(given: Any) -> Any:
     given = _rows(given)
     pair = _is_pair(given)
     if pair and len(given) != 2:
-        raise ValueError(f"two tables, of what the first and the second earn, not {len(given)}")
+        raise ParameterError(
+            message=f"two tables, of what the first and the second earn, not {len(given)}",
+            code="wrong_shape",
+        )
     each = given if pair else (given,)
     for table in each:
         if not isinstance(table, tuple) or not all(isinstance(row, tuple) for row in table):
-            raise ValueError("a name, a table of payoffs row by row, or two tables")
+            raise ParameterError(
+                message="a name, a table of payoffs row by row, or two tables", code="wrong_type"
+            )
         if len({len(row) for row in table}) > 1:
-            raise ValueError("every row of a table has as many columns")
+            raise ParameterError(
+                message="every row of a table has as many columns", code="wrong_shape"
+            )
         if not all(2 <= len(part) <= MOST_OPTIONS for part in (table, *table)):
-            raise ValueError(f"a table has 2 to {MOST_OPTIONS} rows and columns")
+            raise ParameterError(
+                message=f"a table has 2 to {MOST_OPTIONS} rows and columns", code="wrong_shape"
+            )
         for payoff in (payoff for row in table for payoff in row):
             if isinstance(payoff, bool) or not isinstance(payoff, (int, float)):
-                raise ValueError(f"payoffs are numbers, not {payoff!r:.40}")
+                raise ParameterError(
+                    message=f"payoffs are numbers, not {payoff!r:.40}", code="wrong_type"
+                )
     if not pair and len(given) != len(given[0]):
-        raise ValueError("a table of two who earn alike is square; else give two tables")
+        raise ParameterError(
+            message="a table of two who earn alike is square; else give two tables",
+            code="wrong_shape",
+        )
     if len({(len(table), len(table[0])) for table in each}) > 1:
-        raise ValueError("both tables have as many rows and columns")
+        raise ParameterError(
+            message="both tables have as many rows and columns", code="wrong_shape"
+        )
     return given
 
 

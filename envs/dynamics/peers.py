@@ -15,6 +15,7 @@ from mores.draws import Draws
 from mores.envs import networks
 from mores.envs.dynamics import degroot, friedkin_johnsen
 from mores.envs.networks import Network
+from mores.errors import ParameterError
 from mores.game import Configured
 
 
@@ -67,17 +68,23 @@ class Peers(Configured):
         """
         given = self.model_fields_set
         if given and "rule" not in given:
-            raise ValueError(
-                f"peers: {min(given)} says nothing without a rule: none is the default"
+            raise ParameterError(
+                message=f"peers: {min(given)} says nothing without a rule: none is the default",
+                code="conflict",
             )
         if self.rule == "none":
             return
         if self.network == "karate" and people != 34:
-            raise ValueError("peers: the karate club has 34 people")
+            raise ParameterError(message="peers: the karate club has 34 people", code="conflict")
         if self.network != "karate" and people < 2:
-            raise ValueError("peers: a network by likeness needs at least 2 people")
+            raise ParameterError(
+                message="peers: a network by likeness needs at least 2 people", code="conflict"
+            )
         if self.network != "karate" and self.ties > self.meetings:
-            raise ValueError("peers: ties: nobody listens to more people than they have met")
+            raise ParameterError(
+                message="peers: ties: nobody listens to more people than they have met",
+                code="conflict",
+            )
 
     def ties_of(self, values: Float[Tensor, "world agent value"], draws: Draws) -> Network | None:
         """The network of each world, where worlds differ."""

@@ -85,7 +85,11 @@ class Planner(Player):
         """What the sight says of everybody."""
         tastes = sees.parts["taste"].size
         if self.ideal >= tastes:
-            raise UserError(f"planner.ideal is one of {tastes} tastes, counted from 0")
+            raise UserError(
+                f"planner.ideal is one of {tastes} tastes, counted from 0",
+                code="out_of_range",
+                path="planner.ideal",
+            )
 
         def rows(name: str, width: int) -> Rows:
             numbers = [_decimal(number) for number in sees.read(seen, name).tolist()]

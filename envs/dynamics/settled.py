@@ -38,6 +38,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.draws import Draws
+from mores.errors import ParameterError
 from mores.game import Configured
 
 TINY = 2.0**-25  # half a step of a uniform number: the logarithm of zero is never asked for
@@ -108,13 +109,19 @@ class Settled(Configured):
         """Refuse parameters that do not go together."""
         given = {"settling", "left", "volatility"} & self.model_fields_set
         if self.half_life is None and any(getattr(self, name) for name in given):
-            raise ValueError(f"{min(given)} says nothing without a half_life: all of it settles")
+            raise ParameterError(
+                message=f"{min(given)} says nothing without a half_life: all of it settles",
+                code="conflict",
+            )
         if self.left is not None and "settling" in self.model_fields_set:
-            raise ValueError("left and settling say the same: leave one out")
+            raise ParameterError(
+                message="left and settling say the same: leave one out", code="conflict"
+            )
         if self.left is not None and self.left < self.decay:
-            raise ValueError(
-                f"left: of a temporary state alone {self.decay:.3g} is left a round later with "
-                f"half_life {self.half_life:g}: at least that, not {self.left:g}"
+            raise ParameterError(
+                message=f"left: of a temporary state alone {self.decay:.3g} is left a round later "
+                f"with half_life {self.half_life:g}: at least that, not {self.left:g}",
+                code="conflict",
             )
 
     @property

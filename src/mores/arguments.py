@@ -19,10 +19,13 @@ def names_in(what: str, asked: Any, known: Collection[str] | None = None) -> lis
     """
     if isinstance(asked, str) or not isinstance(asked, Collection):
         shown = f"[{asked!r:.60}]" if isinstance(asked, str) else f"not {asked!r:.60}"
-        raise UserError(f"{what}: a list of names, {shown}")
+        raise UserError(f"{what}: a list of names, {shown}", code="wrong_type", path=what)
     for name in asked:
         if known is not None and name not in known:
-            raise UserError(f"{what}: there is no {name!r:.60}{did_you_mean(name, known)}")
+            near = did_you_mean(name, known)
+            raise UserError(
+                f"{what}: there is no {name!r:.60}{near}", code="unknown_name", path=what
+            )
     return list(dict.fromkeys(asked))
 
 
@@ -34,9 +37,15 @@ def whole_number(what: str, given: Any, least: int | None = 1, most: int | None 
         number = None
     low = "" if least is None else f", at least {least}"
     if number is None or (least is not None and number < least):
-        raise UserError(f"{what}: a whole number{low}, not {given!r:.40}")
+        raise UserError(
+            f"{what}: a whole number{low}, not {given!r:.40}",
+            code="wrong_type" if number is None else "out_of_range",
+            path=what,
+        )
     if most is not None and number > most:
-        raise UserError(f"{what}: at most {most:,}, not {given!r:.40}")
+        raise UserError(
+            f"{what}: at most {most:,}, not {given!r:.40}", code="out_of_range", path=what
+        )
     return number
 
 
@@ -48,6 +57,8 @@ def device_of(asked: Any) -> torch.device:
     except (RuntimeError, TypeError, AssertionError, NotImplementedError):
         here = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
         raise UserError(
-            f"there is no device {str(asked)!r:.40}{did_you_mean(asked, here)}"
+            f"there is no device {str(asked)!r:.40}{did_you_mean(asked, here)}",
+            code="unknown_name",
+            path="device",
         ) from None
     return device

@@ -71,12 +71,20 @@ class Books:
         """
         if name not in self._counts:
             near = did_you_mean(name, self._counts)
-            raise UserError(f"the game pays a role that it has not, {name!r}{near}")
+            raise UserError(
+                f"the game pays a role that it has not, {name!r}{near}",
+                code="failed",
+                path=f"reward.{name}",
+            )
         shape = getattr(earned, "shape", None)
         wanted = (self._worlds, self._counts[name])
         if shape != wanted:
             found = f"a {type(earned).__name__}" if shape is None else list(shape)
-            raise UserError(f"the game pays {name} {found}, not [world, agent], {list(wanted)}")
+            raise UserError(
+                f"the game pays {name} {found}, not [world, agent], {list(wanted)}",
+                code="failed",
+                path=f"reward.{name}",
+            )
 
     def tell(self, feedback: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Book a phase's feedback; what an earlier phase said under the same name is replaced."""

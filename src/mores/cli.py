@@ -339,11 +339,17 @@ def _replicates(text: str, count: int) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
         if not match:
-            raise UserError(f"--only {text}: write replicates as in 37,40-43")
+            raise UserError(
+                f"--only {text}: write replicates as in 37,40-43", code="invalid_value", path="only"
+            )
         first = int(match[1])
         last = int(match[2]) if match[2] else first
         if not first <= last < count:
-            raise UserError(f"--only {text}: replicates are numbered 0 to {count - 1}")
+            raise UserError(
+                f"--only {text}: replicates are numbered 0 to {count - 1}",
+                code="out_of_range",
+                path="only",
+            )
         chosen.update(range(first, last + 1))
     return sorted(chosen)
 

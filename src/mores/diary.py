@@ -106,7 +106,11 @@ def together(several: Sequence[Experience]) -> Experience:
             for e in (first, other)
         ]
         if kinds[0] != kinds[1]:
-            raise UserError("a role saw or was told other things in different stages: name one")
+            raise UserError(
+                "a role saw or was told other things in different stages: name one",
+                code="conflict",
+                path="record",
+            )
     if len(several) == 1:
         return first
 

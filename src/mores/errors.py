@@ -2,12 +2,65 @@
 
 from __future__ import annotations
 
+import copyreg
 import difflib
 from collections.abc import Iterable, Mapping
+from typing import Any
+
+# Every kind of mistake, by a code that tests and callers compare; wording may change.
+CODES: Mapping[str, str] = {
+    "unknown_name": "no environment, policy, role, key, metric ... of that name",
+    "missing": "a required value, key, column, file or role is not given",
+    "wrong_type": "a value of the wrong type",
+    "out_of_range": "a number outside its range",
+    "invalid_value": "a value of the right type that is not allowed",
+    "wrong_shape": "a tensor or list of the wrong shape or length",
+    "not_finite": "a number is NaN or infinite where it must be finite",
+    "conflict": "values that are allowed one by one and not together",
+    "duplicate": "a name or key given twice",
+    "unsupported": "the object cannot do what it was asked to do",
+    "wrong_order": "a call that must come after another one",
+    "too_large": "a size beyond a stated limit",
+    "unreadable": "a file that does not exist, cannot be read, or does not hold what it should",
+    "not_writable": "a file or folder that cannot be written",
+    "incompatible": "saved by another version, or for another environment or network",
+    "busy": "a run that another process holds",
+    "not_installed": "an optional dependency is not installed",
+    "not_trained": "parameters that were never trained, or never would be",
+    "failed": "a user's class raised an exception, or returned what its contract excludes",
+}
 
 
 class UserError(Exception):
-    """Something the user can put right: shown as one line, without a traceback."""
+    """A mistake that the user can correct, shown as one line without a traceback.
+
+    Args:
+        message: what is wrong, where, what is allowed, the nearest right name.
+        code: the kind of mistake, one of `CODES`.
+        path: the parameter, key or file that is wrong, dotted (`env.people`); empty if unknown.
+    """
+
+    def __init__(self, message: str, *, code: str, path: str = "") -> None:
+        super().__init__(message)
+        self.code, self.path = code, path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process with code and path, which exceptions do not keep by themselves."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore
+
+
+class ParameterError(ValueError):
+    """A `ValueError` with a code, for validators of parameters: pydantic keeps it.
+
+    Args:
+        path: the field that is wrong, below the one that is validated.
+        message: what is wrong.
+        code: one of `CODES`.
+    """
+
+    def __init__(self, *path: str | int, message: str, code: str = "invalid_value") -> None:
+        super().__init__(message)
+        self.path, self.code = path, code
 
 
 def did_you_mean(given: object, allowed: Iterable[str]) -> str:

@@ -338,7 +338,11 @@ def needs_sight(who: str, role: Role, *parts: str) -> None:
     """
     for part in parts:
         if part not in role.sees.parts:
-            raise UserError(f"{who} needs a role that sees {part!r}: {role.name} does not")
+            raise UserError(
+                f"{who} needs a role that sees {part!r}: {role.name} does not",
+                code="unsupported",
+                path=f"players.{role.name}",
+            )
 
 
 def role_named(game: Game[Any], name: str) -> Role:

@@ -24,12 +24,18 @@ def measured(game: Game[Any], state: Any, worlds: int) -> Mapping[str, Num[Tenso
     """
     found, who = game.measures(state), type(game).__name__
     if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
-        raise UserError(f"measures of {who} are tensors by name, not {found!r:.60}")
+        raise UserError(
+            f"measures of {who} are tensors by name, not {found!r:.60}",
+            code="failed",
+            path="measures",
+        )
     for name, value in found.items():
         if wrong := _wrong(value, worlds):
             raise UserError(
                 f"measure {name!r} of {who} is [world] or [world, n] of plain numbers, with "
-                f"{worlds} world{'' if worlds == 1 else 's'}; here it is {wrong}"
+                f"{worlds} world{'' if worlds == 1 else 's'}; here it is {wrong}",
+                code="failed",
+                path=f"measures.{name}",
             )
     return found
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from mores.errors import did_you_mean, said, shown
+from mores.errors import ParameterError, did_you_mean, said, shown
 
 Path = tuple[str | int, ...]  # of keys and list positions
 
@@ -35,6 +35,40 @@ WANTED = {
     "model_attributes_type": "a mapping of `key: value` lines",
     "dataclass_type": "a mapping of `key: value` lines",
 }
+
+
+_CODES = {
+    "extra_forbidden": "unknown_name",
+    "missing": "missing",
+    "union_tag_invalid": "unknown_name",
+    "union_tag_not_found": "missing",
+    "literal_error": "invalid_value",
+    "string_pattern_mismatch": "invalid_value",
+    "finite_number": "not_finite",
+    "too_short": "wrong_shape",
+    "too_long": "wrong_shape",
+    "string_too_short": "invalid_value",
+    "string_too_long": "too_large",
+    **dict.fromkeys(_BOUNDS, "out_of_range"),
+    **dict.fromkeys(WANTED, "wrong_type"),
+}
+
+
+def code_of(found: Mapping[str, Any]) -> str:
+    """The code of what pydantic found: one of `mores.errors.CODES`."""
+    cause, kind = found.get("ctx", {}).get("error"), found["type"]
+    if isinstance(cause, ParameterError):
+        return cause.code
+    if kind == "missing" and isinstance(found["loc"][-1], int):  # a list is too short
+        return "wrong_shape"
+    return _CODES.get(kind, "wrong_type" if kind.endswith("_type") else "invalid_value")
+
+
+def blame_of(found: Mapping[str, Any], document: Any) -> Path:
+    """The path of what is to be put right: a check of several parameters says which of them."""
+    cause = found.get("ctx", {}).get("error")
+    below = cause.path if isinstance(cause, ParameterError) else ()
+    return path_of(found, document) + below
 
 
 def found_in(error: ValidationError) -> list[Any]:

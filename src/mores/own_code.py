@@ -25,7 +25,9 @@ def load_modules(files: Sequence[str | Path]) -> None:
     for file in map(Path, files):
         if file.suffix != ".py" or not file.is_file():
             near = did_you_mean(str(file), map(str, file.parent.glob("*.py")))
-            raise UserError(f"--load {file}: no such Python file{near}")
+            raise UserError(
+                f"--load {file}: no such Python file{near}", code="unreadable", path=str(file)
+            )
         name = f"{PREFIX}{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"
         known = sys.modules.get(name)
         if known is not None and known.__file__ == str(file.resolve()):
@@ -40,7 +42,7 @@ def load_modules(files: Sequence[str | Path]) -> None:
             del sys.modules[name]
             if isinstance(error, UserError):
                 raise
-            raise UserError(_where_it_broke(file, error)) from error
+            raise UserError(_where_it_broke(file, error), code="failed", path=str(file)) from error
 
 
 def loaded_files() -> list[Path]:

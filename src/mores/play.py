@@ -101,12 +101,17 @@ def play_episode(
     The arguments are those of `play`.
     """
     game, rounds = table.game, table.rounds
-    when = tuple(range(rounds + 1)) if at is None else _whole_numbers(at)
-    for asked in (when, _whole_numbers(hidden_at)):
+    when = tuple(range(rounds + 1)) if at is None else _whole_numbers("at", at)
+    hidden_when = _whole_numbers("hidden_at", hidden_at)
+    for what, asked in (("at", when), ("hidden_at", hidden_when)):
         if asked and not 0 <= asked[0] <= asked[-1] <= rounds:
-            raise UserError(f"measures are taken between rounds 0 and {rounds}, not at {asked}")
+            raise UserError(
+                f"measures are taken between rounds 0 and {rounds}, not at {asked}",
+                code="out_of_range",
+                path=what,
+            )
     measures = _Recorder(when)
-    hidden = _Recorder(_whole_numbers(hidden_at))
+    hidden = _Recorder(hidden_when)
     for played in range(rounds + 1):
         if played:
             if not table.finished:
@@ -115,10 +120,11 @@ def play_episode(
                 tick(played)
         if record and measures.wants(played):
             now = measured(game, table.state, len(table.worlds))
-            measures.keep(played, {name: _named(now, name) for name in record})
+            measures.keep(played, {name: _named("record", now, name) for name in record})
         if keep_hidden and hidden.wants(played):
             seen = game.hidden(table.state)
-            hidden.keep(played, {n: _named(seen, n)[:most] for n, most in keep_hidden.items()})
+            chosen = {n: _named("keep_hidden", seen, n)[:m] for n, m in keep_hidden.items()}
+            hidden.keep(played, chosen)
     return Kept(when, measures.kept, hidden.kept)
 
 
@@ -140,14 +146,17 @@ class _Recorder:
             self.kept[name][:, self._index[played]] = tensor.detach().cpu()
 
 
-def _whole_numbers(asked: Sequence[int]) -> tuple[int, ...]:
+def _whole_numbers(what: str, asked: Sequence[int]) -> tuple[int, ...]:
     try:
         return tuple(sorted({operator.index(number) for number in asked}))
     except TypeError:
-        raise UserError(f"rounds are whole numbers, not {list(asked)}") from None
+        raise UserError(
+            f"rounds are whole numbers, not {list(asked)}", code="wrong_type", path=what
+        ) from None
 
 
-def _named(found: Mapping[str, Tensor], name: str) -> Tensor:
+def _named(what: str, found: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in found:
-        raise UserError(f"no measure {name!r} in this game{did_you_mean(name, found)}")
+        near = did_you_mean(name, found)
+        raise UserError(f"no measure {name!r} in this game{near}", code="unknown_name", path=what)
     return found[name]

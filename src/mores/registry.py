@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from mores.errors import UserError, did_you_mean
-from mores.mistakes import found_in, path_of, words
+from mores.mistakes import blame_of, code_of, found_in, path_of, words
 
 Shelf = Literal["environment", "player", "population"]
 
@@ -86,7 +86,8 @@ def class_of(shelf: Shelf, kind: str) -> Any:
     """
     known = SHELVES[shelf]
     if kind not in known:
-        raise UserError(f"no {shelf} {kind!r}{did_you_mean(kind, known)}")
+        near = did_you_mean(kind, known)
+        raise UserError(f"no {shelf} {kind!r}{near}", code="unknown_name", path=kind)
     found = known[kind]
     if isinstance(found, str):
         module, _, name = found.partition(":")
@@ -99,9 +100,13 @@ def register(shelf: Shelf, kind: str, made: str | type) -> None:
     """Add a class, or its `module:Class`, under a name of your own."""
     known = SHELVES[shelf]
     if not kind.isidentifier():
-        raise UserError(f"{kind!r} is no name: use letters, digits and underscores")
+        raise UserError(
+            f"{kind!r} is no name: use letters, digits and underscores",
+            code="invalid_value",
+            path=kind,
+        )
     if kind in known and known[kind] is not made:
-        raise UserError(f"there is an {shelf} {kind!r} already")
+        raise UserError(f"there is an {shelf} {kind!r} already", code="duplicate", path=kind)
     known[kind] = made
 
 
@@ -115,7 +120,7 @@ def make(shelf: Shelf, kind: str, parameters: Mapping[str, Any]) -> Any:
     try:
         return chosen(**parameters)
     except ValidationError as error:
-        raise UserError("\n".join(_complaints(kind, chosen, error, parameters))) from None
+        raise _refused(kind, chosen, error, parameters) from None
 
 
 def make_game(kind: str, **parameters: Any) -> Any:
@@ -148,24 +153,32 @@ def described(shelf: Shelf, made: Any) -> dict[str, Any]:
     """
     kind, what = kind_of(shelf, made), type(made).__name__
     if kind is None:
-        raise UserError(f"{what} has no name to be found by: register({shelf!r}, NAME, {what})")
-    why = "it would not be the same"
+        raise UserError(
+            f"{what} has no name to be found by: register({shelf!r}, NAME, {what})",
+            code="unknown_name",
+            path=what,
+        )
+    why, code, path = "it would not be the same", "unsupported", kind
     for given in (True, False):  # what was given alone: what is in vain may not be said
         try:
             text = made.model_dump_json(by_alias=True, exclude_unset=given)
             if make(shelf, kind, json.loads(text)) == made:
                 return {"kind": kind, **json.loads(text)}
         except (AttributeError, TypeError, ValueError, UserError) as error:
-            why = str(error)
-    raise UserError(f"{kind} cannot be written as data: {why}")
+            why, code, path = str(error), "unsupported", kind
+            if isinstance(error, UserError):
+                code, path = error.code, error.path
+    raise UserError(f"{kind} cannot be written as data: {why}", code=code, path=path)
 
 
-def _complaints(
+def _refused(
     kind: str, chosen: Any, error: ValidationError, parameters: Mapping[str, Any]
-) -> list[str]:
-    lines = []
+) -> UserError:
+    lines, codes, paths = [], [], []
     for found in found_in(error):
         path = path_of(found, parameters)
         what = words(found, path, chosen, parameters, "no such parameter")
+        codes.append(code_of(found))
+        paths.append(".".join(map(str, (kind, *blame_of(found, parameters)))))
         lines.append(": ".join([".".join(map(str, (kind, *path))), what]))
-    return list(dict.fromkeys(lines))
+    return UserError("\n".join(dict.fromkeys(lines)), code=codes[0], path=paths[0])

@@ -38,7 +38,11 @@ def repair(
     if isinstance(space, Discrete):
         return _choice(space.options, action, legal)
     if action.shape[-1] != space.size:
-        raise UserError(f"actions of {role!r} have {space.size} numbers, not {action.shape[-1]}")
+        raise UserError(
+            f"actions of {role!r} have {space.size} numbers, not {action.shape[-1]}",
+            code="wrong_shape",
+            path=f"actions.{role}",
+        )
     if isinstance(space, MultiDiscrete):
         return _choices(space, action, legal)
     return _point(space, action)

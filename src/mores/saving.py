@@ -17,7 +17,7 @@ Table = Any  # `mores.table.Table`, which imports this module
 def state_dict(table: Table) -> dict[str, Tensor]:
     """All that is needed to play on from here, as named tensors."""
     if table.seed is None:
-        raise UserError("a table that was not reset has nothing to save")
+        raise UserError("a table that was not reset has nothing to save", code="wrong_order")
     over = table._nobody if table.over is None else table.over
     clock = torch.tensor([table._at, table.over is not None])
     seed = torch.tensor([table.seed & 0xFFFFFFFF, (table.seed >> 32) & 0xFFFFFFFF])
@@ -51,7 +51,9 @@ def load_state_dict(table: Table, saved: Mapping[str, Tensor]) -> None:
         _load(table, saved)
     except (KeyError, ValueError) as error:
         table.__dict__ = before
-        raise UserError(f"this was saved from another table: {error.args[0]}") from None
+        raise UserError(
+            f"this was saved from another table: {error.args[0]}", code="incompatible"
+        ) from None
 
 
 def _identity(table: Table) -> dict[str, Tensor]:

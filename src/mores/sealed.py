@@ -59,17 +59,22 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             told = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise UserError(f"cannot read {path}: it is no safetensors file ({error})") from None
+        raise _unreadable(path, f"it is no safetensors file ({error})") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
+        raise _unreadable(path, error) from None
     if "about" not in told:
-        raise UserError(
-            f"cannot read {path}: `Trained.save` did not write it (checkpoints of a run are read "
-            "by `mores.open_run(...).checkpoint`)"
+        raise _unreadable(
+            path,
+            "`Trained.save` did not write it (checkpoints of a run are read by "
+            "`mores.open_run(...).checkpoint`)",
         )
     if told.get("checksum") != str(_checksum(tensors, told["about"])):
-        raise UserError(f"cannot read {path}: it is not as it was written")
+        raise _unreadable(path, "it is not as it was written")
     return tensors, json.loads(told["about"])
+
+
+def _unreadable(path: Path, why: object) -> UserError:
+    return UserError(f"cannot read {path}: {why}", code="unreadable", path=str(path))
 
 
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> int:

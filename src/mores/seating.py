@@ -27,13 +27,30 @@ def check_seats(
     """
     for name in [*players, *outside]:
         if name not in roles:
-            raise UserError(f"no role {name!r} in this game{did_you_mean(name, roles)}")
+            raise UserError(
+                f"no role {name!r} in this game{did_you_mean(name, roles)}",
+                code="unknown_name",
+                path=f"{'players' if name in players else 'outside'}.{name}",
+            )
     for name, seats in outside.items():
         count = roles[name].count
-        if len(set(seats)) < len(seats) or not all(0 <= seat < count for seat in seats):
-            raise UserError(f"seats of {name!r} run from 0 to {count - 1}, each once: {seats}")
+        inside = all(0 <= seat < count for seat in seats)
+        if len(set(seats)) < len(seats) or not inside:
+            raise UserError(
+                f"seats of {name!r} run from 0 to {count - 1}, each once: {seats}",
+                code="duplicate" if inside else "out_of_range",
+                path=f"outside.{name}",
+            )
         if not any(name in phase.acts for phase in phases):
-            raise UserError(f"{name!r} acts in no phase: nobody outside can sit there")
+            raise UserError(
+                f"{name!r} acts in no phase: nobody outside can sit there",
+                code="unsupported",
+                path=f"outside.{name}",
+            )
     for name, role in roles.items():
         if name not in players and len(outside.get(name, ())) < role.count:
-            raise UserError(f"nobody plays {name!r}: give it a player, or seat it outside")
+            raise UserError(
+                f"nobody plays {name!r}: give it a player, or seat it outside",
+                code="missing",
+                path=f"players.{name}",
+            )

@@ -7,6 +7,7 @@ import functools
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -91,7 +92,8 @@ class Box:
         """The vector `[..., size]` from its parts `[..., part]`; leading sizes are broadcast."""
         if set(parts) != set(self.parts):
             raise KeyError(f"needs the parts {sorted(self.parts)}, not {sorted(parts)}")
-        leading = torch.broadcast_shapes(*(part.shape[:-1] for part in parts.values()))
+        # numpy's, since torch's imports sympy (0.6 CPU s)
+        leading = np.broadcast_shapes(*(part.shape[:-1] for part in parts.values()))
         return torch.cat([parts[n].expand(*leading, -1) for n in self.parts], -1)
 
 

@@ -89,7 +89,7 @@ class Table:
         self.phases: tuple[Phase, ...] = game.phases
         self.outside = {name: list(seats) for name, seats in (outside or {}).items() if seats}
         if not len(self.worlds):
-            raise UserError("a table needs at least one world")
+            raise UserError("a table needs at least one world", code="out_of_range", path="worlds")
         check_seats(self.roles, self.phases, players or {}, self.outside)
         self.players = {
             name: player
@@ -156,7 +156,7 @@ class Table:
     def next_episode(self) -> None:
         """Begin a new episode in every world, wherever it stands."""
         if self.seed is None:
-            raise UserError("reset the table before the next episode")
+            raise UserError("reset the table before the next episode", code="wrong_order")
         self._restart(~self._nobody)
         self._begin()
 
@@ -255,12 +255,17 @@ class Table:
                 whole round is played.
         """
         if self.seed is None:
-            raise UserError("reset the table before the first step")
+            raise UserError("reset the table before the first step", code="wrong_order")
         if self.finished:
-            raise UserError("every world has ended: reset the table")
+            raise UserError("every world has ended: reset the table", code="wrong_order")
         given = given or {}
-        if given.keys() != set(self.acting):
-            raise UserError(f"{self.acting} must act now, and nobody else; got {sorted(given)}")
+        if wrong := given.keys() ^ set(self.acting):
+            missing = sorted(wrong - given.keys())
+            raise UserError(
+                f"{self.acting} must act now, and nobody else; got {sorted(given)}",
+                code="missing" if missing else "unknown_name",
+                path=f"actions.{(missing or sorted(wrong))[0]}",
+            )
         terminated = truncated = self._nobody
         final, ended_in, owed_then = None, None, None
         repaired = self._play_phase(given)
@@ -370,7 +375,11 @@ class Table:
         several = not isinstance(space, Discrete)
         if tuple(action.shape[:2]) != expected or action.dim() != 2 + several:
             wanted = (*expected, space.size) if several else expected
-            raise UserError(f"actions of {name!r} are {wanted}, not {tuple(action.shape)}")
+            raise UserError(
+                f"actions of {name!r} are {wanted}, not {tuple(action.shape)}",
+                code="wrong_shape",
+                path=f"actions.{name}",
+            )
         legal = self.game.legal(self.state, name, self.phase.name)
         if legal is not None:
             legal = legal[:, seats]

@@ -70,22 +70,31 @@ def check_learned(role: str, player: Player, memory: Any) -> Mapping[str, Tensor
         UserError: that does not fit together.
     """
     who, found = f"{role}'s player, {type(player).__name__}", player.learned(memory)
+    path = f"players.{role}"
     whole = isinstance(found, Mapping) and all(isinstance(name, str) for name in found)
     if not whole or not all(isinstance(tensor, Tensor) for tensor in found.values()):
-        raise UserError(f"{who}: `learned` gives tensors by name, not {found!r:.60}")
+        raise UserError(
+            f"{who}: `learned` gives tensors by name, not {found!r:.60}", code="failed", path=path
+        )
     sizes = {len(tensor) if tensor.dim() else None for tensor in found.values()}
     if len(sizes) > 1 or None in sizes:
         shapes = ", ".join(f"{name} {list(t.shape)}" for name, t in found.items())
         raise UserError(
             f"{who}: all that `learned` gives leads with its policies, as many in each; here it "
-            f"is {shapes}"
+            f"is {shapes}",
+            code="failed",
+            path=path,
         )
     for name, tensor in found.items():
         last = name.split("/")[-1]
         if wanted := COUNTS.get(last):
             kind = "true or false" if tensor.dtype == torch.bool else "whole numbers"
             if tensor.dim() != 1 or tensor.dtype not in WHOLE or kind != wanted:
-                raise UserError(f"{who}: {last!r} in what `learned` gives is [policy], {wanted}")
+                raise UserError(
+                    f"{who}: {last!r} in what `learned` gives is [policy], {wanted}",
+                    code="failed",
+                    path=path,
+                )
     return found
 
 

@@ -149,16 +149,23 @@ def _can_learn(players: Mapping[str, Player], learn: Collection[str] | None) -> 
     asked = list(players if learn is None else learn)
     unable = [role for role in asked if role not in able]
     if not asked:
-        raise UserError("learn: names nobody")
+        raise UserError("learn: names nobody", code="missing", path="learn")
     if not unable or (learn is None and able):
         return
     fits = sorted(role for role in unable if players[role].can("fit"))
     if fits:
         raise UserError(
             f"{', '.join(fits)}: learns from a record, not from reward: use a scenario with "
-            "stages of loop fit"
+            "stages of loop fit",
+            code="unsupported",
+            path=f"players.{fits[0]}",
         )
-    raise UserError(f"{', '.join(sorted(unable))}: cannot learn from reward")
+    unable.sort()
+    raise UserError(
+        f"{', '.join(unable)}: cannot learn from reward",
+        code="unsupported",
+        path=f"players.{unable[0]}",
+    )
 
 
 def _check_teachable(table: Table, episodes: int, worlds: int) -> None:
@@ -168,12 +175,14 @@ def _check_teachable(table: Table, episodes: int, worlds: int) -> None:
         UserError: it is certain that somebody would not.
     """
     if short := table.game.too_short(table.rounds):
-        raise UserError(f"rounds: {short}")
+        raise UserError(f"rounds: {short}", code="out_of_range", path="rounds")
     for role in table.learners:
         player = table.players[role]
         vain = player.in_vain(table.roles[role], episodes * table.rounds, worlds)
         if vain and not player.still:
-            raise UserError(f"{role}: would learn nothing: {vain}")
+            raise UserError(
+                f"{role}: would learn nothing: {vain}", code="not_trained", path=f"players.{role}"
+            )
 
 
 @contextlib.contextmanager

@@ -93,7 +93,9 @@ class Trained:
                 not learn at these seats; what was learned does not fit the environment.
         """
         if not isinstance(search, bool):
-            raise UserError(f"search: true or false, not {search!r:.40}")
+            raise UserError(
+                f"search: true or false, not {search!r:.40}", code="wrong_type", path="search"
+            )
         where = self.game if game is None else made_game(game)
         others = seated({} if players is None else players)
         seats = {**(self.players if game is None else self._elsewhere(where)), **others}
@@ -103,7 +105,9 @@ class Trained:
             if not as_then and memories.untrained(role, player, known):
                 raise UserError(
                     f"{role}: a learner would play untrained: it goes on from what was learned at "
-                    "the same seats of a cast, or alone (learning_rate: 0, if that is meant)"
+                    "the same seats of a cast, or alone (learning_rate: 0, if that is meant)",
+                    code="not_trained",
+                    path=f"players.{role}",
                 )
         bring: dict[str, Any] = {}
         memories.keep(bring, self.players, self.memory)
@@ -131,7 +135,11 @@ class Trained:
             UserError: there is no such role.
         """
         if not isinstance(role, str) or role not in self.players:
-            raise UserError(f"no role {role!r:.60}{did_you_mean(role, self.players)}")
+            raise UserError(
+                f"no role {role!r:.60}{did_you_mean(role, self.players)}",
+                code="unknown_name",
+                path=f"players.{role}",
+            )
         found = self.players[role].learned(self.memory[role])
         return {name: tensor.detach().clone().contiguous() for name, tensor in found.items()}
 
@@ -160,7 +168,9 @@ class Trained:
         try:
             memory = packed(dict(self.memory), self._blank())
         except CannotPack as error:
-            raise UserError(f"cannot be saved: {error}") from None
+            raise UserError(
+                f"cannot be saved: {error}", code="unsupported", path="memory"
+            ) from None
         curves = {name: torch.from_numpy(c.values) for name, c in self.curves.items()}
         tensors = {
             "replicate": self._worlds.replicate,
@@ -186,7 +196,11 @@ class Trained:
         roles = [role.name for role in where.roles]
         if not self._learners & set(roles):
             who, known = ", ".join(sorted(self._learners)), ", ".join(roles)
-            raise UserError(f"nobody who learned plays there: {who} did, and its roles are {known}")
+            raise UserError(
+                f"nobody who learned plays there: {who} did, and its roles are {known}",
+                code="incompatible",
+                path="game",
+            )
         taught = {role: self.players[role] for role in self._learners}
         asked = {role: self.players[role] for role in self._asked & set(roles)}
         return {**memories.going_on(where, where.baseline(), taught), **asked}
@@ -228,10 +242,12 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traine
 
     try:
         if about["format"] != FORMAT:
-            raise UserError("another version of mores wrote it")
+            raise UserError(
+                "another version of mores wrote it", code="incompatible", path=str(path)
+            )
         worlds = Worlds(tensors["replicate"], tensors["world"])
         curves = {name: curve.numpy() for name, curve in below("curves").items()}
-        game = made("environment", about["game"])
+        game = made_game(about["game"])
         found = Trained(
             game,
             {**game.baseline(), **seated(about["players"])},
@@ -241,47 +257,71 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traine
             worlds,
             about["rounds"],
             about["seed"],
-            about["people"] and made("population", about["people"]),
+            about["people"] and made_people(about["people"]),
             device,
             frozenset(about["players"]),
             frozenset(about["learners"]),
         )
         memory = unpacked(found._blank(), Packed(below("memory"), about["memory"]))
-    except (UserError, CannotPack) as error:
-        raise UserError(f"cannot load {path}: {error}") from None
+    except UserError as error:
+        raise UserError(f"cannot load {path}: {error}", code=error.code, path=error.path) from None
+    except CannotPack as error:
+        raise UserError(
+            f"cannot load {path}: {error}", code="incompatible", path=str(path)
+        ) from None
     except Exception as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"cannot load {path}: it holds no whole training ({said:.200})") from None
+        raise UserError(
+            f"cannot load {path}: it holds no whole training ({said:.200})",
+            code="unreadable",
+            path=str(path),
+        ) from None
     return dataclasses.replace(found, memory=memory)
 
 
-def made(shelf: registry.Shelf, asked: Any) -> Any:
-    """What a name or a mapping with a kind stands for."""
+def made(shelf: registry.Shelf, asked: Any, path: str) -> Any:
+    """What a name or a mapping with a kind stands for; `path`: the argument, for errors."""
     if isinstance(asked, str):
         return registry.make(shelf, asked, {})
     if not isinstance(asked, Mapping) or not isinstance(asked.get("kind"), str):
-        raise UserError(f"{shelf}: give a name or a mapping with a kind, not {asked!r:.60}")
+        nameless = isinstance(asked, Mapping) and "kind" not in asked
+        raise UserError(
+            f"{shelf}: give a name or a mapping with a kind, not {asked!r:.60}",
+            code="missing" if nameless else "wrong_type",
+            path=f"{path}.kind" if isinstance(asked, Mapping) else path,
+        )
     for name in asked:
         if not isinstance(name, str):
-            raise UserError(f"{shelf}: names of parameters are text, not {name!r:.40}")
+            raise UserError(
+                f"{shelf}: names of parameters are text, not {name!r:.40}",
+                code="wrong_type",
+                path=path,
+            )
     return registry.make(shelf, asked["kind"], {n: v for n, v in asked.items() if n != "kind"})
 
 
 def made_game(asked: Asked | Game[Any]) -> Game[Any]:
     """An environment, made where it is asked for by name."""
-    return asked if isinstance(asked, Game) else made("environment", asked)
+    return asked if isinstance(asked, Game) else made("environment", asked, "game")
 
 
 def made_people(asked: Asked | Population) -> Population:
     """A population, made where it is asked for by name."""
-    return asked if isinstance(asked, Population) else made("population", asked)
+    return asked if isinstance(asked, Population) else made("population", asked, "people")
 
 
 def seated(players: Mapping[str, Asked | Player]) -> dict[str, Player]:
     """Players by role, made where they are asked for by name."""
     if not isinstance(players, Mapping):
-        raise UserError(f"players: a mapping of roles to players, not {players!r:.60}")
-    return {r: p if isinstance(p, Player) else made("player", p) for r, p in players.items()}
+        raise UserError(
+            f"players: a mapping of roles to players, not {players!r:.60}",
+            code="wrong_type",
+            path="players",
+        )
+    return {
+        role: asked if isinstance(asked, Player) else made("player", asked, f"players.{role}")
+        for role, asked in players.items()
+    }
 
 
 def measures_of(table: Table, asked: Collection[str]) -> list[str]:
@@ -289,7 +329,11 @@ def measures_of(table: Table, asked: Collection[str]) -> list[str]:
     known = measured(table.game, table.state, len(table.worlds))
     names = names_in("measures", asked, list(known)) or list(known)
     if taken := [name for name in names if name in LAID_OUT]:
-        raise UserError(f"measures: {taken[0]!r} is what results are laid out by: name others")
+        raise UserError(
+            f"measures: {taken[0]!r} is what results are laid out by: name others",
+            code="invalid_value",
+            path="measures",
+        )
     return names
 
 
@@ -331,5 +375,9 @@ def as_dataset(
 def _path(given: Any) -> Path:
     """Where a file is to be."""
     if not isinstance(given, (str, Path)) or not Path(given).name:
-        raise UserError(f"the path of a file is needed, not {given!r:.60}")
+        raise UserError(
+            f"the path of a file is needed, not {given!r:.60}",
+            code="invalid_value" if isinstance(given, (str, Path)) else "wrong_type",
+            path="path",
+        )
     return Path(given)

@@ -18,13 +18,15 @@ from mores.diary import Diary
 from mores.draws import Worlds
 from mores.envs.coevolution import Coevolution
 from mores.envs.matrix_game import Copy, MatrixGame
-from mores.errors import UserError
 from mores.game import Act, Outcome, Phase, Player, Role
 from mores.play import play
 from mores.registry import make_player
+from mores.run.rehearsal import check
 from mores.scenario.expand import expand, resolved
 from mores.scenario.load import load
+from mores.scenario.places import ScenarioError, dotted
 from mores.table import Table
+from tests.refusals import check_message, refused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,57 +267,54 @@ def test_in_a_scenario(tmp_path):
 
 @pytest.mark.usefixtures("bookkeeper")
 @pytest.mark.parametrize(
-    ("old", "new", "lines"),
+    ("old", "new", "told", "meant"),
     [
-        ("noise: 0.1", "nose: 0.1",
-         ["9:51 .seats.1.nose: strategy has no such parameter; did you mean 'noise'?"]),
-        ("noise: 0.1", "noise: 1.5", ["9:52 .seats.1.noise: must be at most 1, not 1.5"]),
-        ("noise: 0.1", "noise: yes", ["9:52 .seats.1.noise: must be a number, not the text 'yes'"]),
-        ("tit_for_tat", "tit_fur_tat",
-         ["9:32 .seats.1.name: no strategy 'tit_fur_tat'; did you mean 'tit_for_tat'?"]),
-        ("name: tit_for_tat, ", "", ["9:9 .seats.1.name: is missing"]),
-        ("kind: strategy", "kind: stratgy",
-         ["9:9 .seats.1: no player 'stratgy'; did you mean 'strategy'?"]),
-        ("{kind: bookkeeper}", "bookkeeper",
-         ["8:9 .seats.0: must be a mapping with a kind, {kind: ...}, not 'bookkeeper'"]),
-        ("{kind: bookkeeper}", "{name: a}",
-         ["8:9 .seats.0: its kind is missing (name of a player: see `mores list`)"]),
+        ("noise: 0.1", "nose: 0.1", ["9:51 .seats.1.nose unknown_name"], "noise"),
+        ("noise: 0.1", "noise: 1.5", ["9:52 .seats.1.noise out_of_range"], None),
+        ("noise: 0.1", "noise: yes", ["9:52 .seats.1.noise wrong_type"], None),
+        ("tit_for_tat", "tit_fur_tat", ["9:32 .seats.1.name unknown_name"], "tit_for_tat"),
+        ("name: tit_for_tat, ", "", ["9:9 .seats.1.name missing"], None),
+        ("kind: strategy", "kind: stratgy", ["9:9 .seats.1 unknown_name"], "strategy"),
+        ("{kind: bookkeeper}", "bookkeeper", ["8:9 .seats.0 wrong_type"], None),
+        ("{kind: bookkeeper}", "{name: a}", ["8:9 .seats.0 missing"], None),
         ("{kind: bookkeeper}", "{kind: ppo, network: {kind: mlp, hiden: [4]}}",
-         ["8:49 .seats.0.network.hiden: mlp has no such parameter; did you mean 'hidden'?"]),
-        ("    seats:", "    counts: [2, 1]\n    seats:",
-         ["6:5 : a cast for 3 seats, and player has 2"]),
-        ("    seats:", "    counts: [2]\n    seats:",
-         ["6:5 : counts: a number of seats for each player, not 1 for 2 players"]),
+         ["8:49 .seats.0.network.hiden unknown_name"], "hidden"),
+        ("    seats:", "    counts: [2, 1]\n    seats:", ["6:5  wrong_shape"], None),
+        ("    seats:", "    counts: [2]\n    seats:", ["6:5  wrong_shape"], None),
+        ("    seats:", "    counts: [2, 0]\n    seats:", ["7:13 .counts out_of_range"], None),
         ("      - {kind: bookkeeper}\n", "",
-         ["6:5 : a cast for 1 seats, and player has 2; counts says how many each has",
-          "12:41 stages.0.learn.0: player's player, Cast, cannot learn from reward"]),
+         ["6:5  wrong_shape", "12:41 stages.0.learn.0 unsupported"], None),
         ("kind: bookkeeper", "kind: mirror",
-         ["6:5 : seats 0: Mirror needs a role that sees 'answers'",
-          "13:41 stages.0.learn.0: player's player, Cast, cannot learn from reward"]),
+         ["6:5  unsupported", "13:41 stages.0.learn.0 unsupported"], None),
     ],
 )  # fmt: skip
-def test_mistakes_are_told_with_their_place(tmp_path, monkeypatch, capsys, old, new, lines):
+def test_mistakes_are_told_with_their_place(tmp_path, monkeypatch, capsys, old, new, told, meant):
     assert old in SCENARIO
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pair.yaml").write_text(SCENARIO.replace(old, new))
-    assert main(["check", "pair.yaml"]) == 2
+    with pytest.raises(ScenarioError) as refusal:
+        check(load("pair.yaml"))
     expected = []
-    for line in lines:
-        place, _, rest = line.partition(" ")
-        whole = rest if rest.startswith("stages") else f"players.player{rest.removeprefix(' ')}"
-        expected.append(f"pair.yaml:{place}: {whole}")
-    assert capsys.readouterr().err.splitlines() == expected
+    for line in told:
+        place, path, code = line.split(" ")
+        whole = path if path.startswith("stages") else f"players.player{path}"
+        expected.append((f"pair.yaml:{place}", whole, code))
+    found = refusal.value.problems
+    assert [(str(one.place), dotted(one.path), one.code) for one in found] == expected
+    assert main(["check", "pair.yaml"]) == 2
+    text = capsys.readouterr().err
+    assert text == f"{refusal.value}\n"
+    assert meant is None or text.endswith(f"; did you mean {meant!r}?\n")
+    check_message(text)
 
 
 def test_mistakes_in_python():
-    with pytest.raises(UserError, match=r"cast.seats.0: no player 'strategi'; did you mean"):
+    with refused("unknown_name", path="cast.seats.0"):
         make_player("cast", seats=[{"kind": "strategi"}])
-    with pytest.raises(UserError, match=r"cast.seats.1.noise: must be at most 1, not 2"):
+    with refused("out_of_range", path="cast.seats.1.noise"):
         make_player("cast", seats=[Anyhow(), {"kind": "strategy", "name": "random", "noise": 2}])
     inner = {"kind": "cast", "seats": [{"kind": "anyhow"}, {"kind": "copy", "slips": -1.0}]}
-    with pytest.raises(
-        UserError, match=r"cast.seats.0.seats.1.slips: must be at least 0, not -1.0"
-    ):
+    with refused("out_of_range", path="cast.seats.0.seats.1.slips"):
         make_player("cast", seats=[inner])
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pydantic import ValidationError
 
 from mores.agents.humans.simulated import Camp, Normal
 from mores.draws import Draws
-from mores.errors import UserError
 from mores.registry import make_population
+from tests.refusals import refused
 
 CAMPS = (Camp(centre=(-1.0, 0.0), share=1.0), Camp(centre=(1.0, 0.5), share=3.0))
 
@@ -73,9 +72,9 @@ def test_supplies_what_it_says() -> None:
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(ValidationError, match=r"-0\.5 with each other at the least"):
-        Normal(values=3, correlation=-0.6)
-    with pytest.raises(ValidationError, match="each of the 3 value dimensions, not 2"):
-        Normal(values=3, camps=CAMPS)
-    with pytest.raises(UserError, match=r"normal\.people: must be at least 1, not 0"):
+    with refused("conflict", path="normal"):
+        make_population("normal", values=3, correlation=-0.6)
+    with refused("wrong_shape", path="normal.camps.0.centre"):
+        make_population("normal", values=3, camps=CAMPS)
+    with refused("out_of_range", path="normal.people"):
         make_population("normal", people=0)

@@ -9,8 +9,8 @@ from mores.agents.learners.batch import FeedbackBatch
 from mores.agents.learners.language.layout import batch_of
 from mores.agents.learners.language.policy import output_of, reference_of, with_reference
 from mores.agents.learners.language.reference import make_reference, save_then_load
-from mores.errors import UserError
 from tests.language.texts import model, words
+from tests.refusals import refused
 
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
@@ -108,7 +108,7 @@ def test_references() -> None:
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
 
 
-def test_saved_then_loaded(tmp_path) -> None:
+def test_saved_then_loaded(tmp_path, monkeypatch) -> None:
     """The same model, with a path."""
     tokenizer = words()
     net, batch = model(tokenizer), batch_of(PROMPTS, COMPLETIONS)
@@ -117,26 +117,27 @@ def test_saved_then_loaded(tmp_path) -> None:
     assert torch.equal(output_of(loaded, batch).logp, output_of(net, batch).logp)
     again = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
     assert again("say yes")["input_ids"] == tokenizer("say yes")["input_ids"]
-    with pytest.raises(UserError, match="not empty"):
-        save_then_load(net, tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    with refused("not_writable", path="model"):
+        save_then_load(net, "model")
 
 
 def test_bad_batches() -> None:
     net, batch = model(words()), batch_of(PROMPTS, COMPLETIONS)
     two = FeedbackBatch(*(x.repeat(2, 1, 1) for x in (batch.seen, batch.acted, batch.mask)))
-    for bad, said in (
-        (two, "is one policy"),
-        (batch.replace(seen=batch.seen.float()), "`seen` is tokens"),
-        (batch.replace(seen=batch.acted), "begins with a prompt"),
-        (batch_of([[5] * 127], [[6, 1]]), "reads 128 at most"),
+    for bad, code, path in (
+        (two, "wrong_shape", "batch"),
+        (batch.replace(seen=batch.seen.float()), "wrong_type", "seen"),
+        (batch.replace(seen=batch.acted), "wrong_shape", "seen"),
+        (batch_of([[5] * 127], [[6, 1]]), "too_large", "seen"),
     ):
-        with pytest.raises(UserError, match=said):
+        with refused(code, path=path):
             output_of(net, bad)
-    with pytest.raises(UserError, match="frozen reference"):
+    with refused("missing", path="frozen"):
         reference_of(net, batch)
-    with pytest.raises(UserError, match="its own reference"):
+    with refused("unsupported", path="model"):
         make_reference(lora(net))
-    with pytest.raises(UserError, match="temperature"):
+    with refused("out_of_range", path="temperature"):
         output_of(net, batch, temperature=0.0)
-    with pytest.raises(UserError, match="3 prompts and 2 completions"):
+    with refused("wrong_shape", path="completions"):
         batch_of(PROMPTS, COMPLETIONS[:2])

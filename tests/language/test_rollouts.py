@@ -18,10 +18,10 @@ from mores.draws import Worlds
 from mores.envs.lock_in import LockIn
 from mores.envs.matrix_game import MatrixGame
 from mores.envs.requests import Requests
-from mores.errors import UserError
 from mores.table import Table
 from mores.views.trl import Rollouts
 from tests.language.texts import logged, lora, settings
+from tests.refusals import refused
 
 pytest.importorskip("transformers")
 
@@ -172,7 +172,7 @@ def test_two_seats_share_a_group() -> None:
     for first in range(0, 8, 2):
         assert found["pay_player"][first] == found["pay_player"][first + 1]
         assert [found["pay"][first], found["pay"][first + 1]] == found["pay_player"][first]
-    with pytest.raises(UserError, match="num_generations must be a multiple of 2"):
+    with refused("invalid_value", path="num_generations"):
         rollouts(["world 1"] * 3 + ["world 2"] * 3, host(model()))
 
 
@@ -353,26 +353,31 @@ def test_a_model_learns_to_defect(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "code", "path"),
     [
-        (lambda: Rollouts("matrix_gme", Speaker()), "did you mean 'matrix_game'"),
-        (lambda: Rollouts("commission", Speaker(), "principl_0"), "did you mean 'principal_0'"),
-        (lambda: Rollouts("commission", Speaker(), "agent_7"), "they run to agent_2"),
-        (lambda: Rollouts("commission", Speaker(), rounds=0), "rounds: a whole number, at least 1"),
-        (lambda: dilemma()(["play on"], host(model())), "'world 3', not 'play on'"),
-        (lambda: dilemma().rows(0), "at least one"),
-        (lambda: dilemma(rounds=9)(PROMPTS, host(model(seed=3))), "fewer rounds"),
-        (lambda: dilemma(measures=["payof"])(PROMPTS, host(model())), "did you mean 'payoff'"),
-        (lambda: dilemma().reward("pai")(pay=[1.0]), "did you mean 'pay'"),
-        (lambda: dilemma().reward("pay", 1)(pay=[1.0]), "is one number"),
-        (lambda: dilemma().reward("pay_player", 2)(pay_player=[[1.0, 2.0]]), "places 0 to 1"),
+        (lambda: Rollouts("matrix_gme", Speaker()), "unknown_name", None),
+        (lambda: Rollouts("commission", Speaker(), "principl_0"), "unknown_name", "seat"),
+        (lambda: Rollouts("commission", Speaker(), "agent_7"), "out_of_range", "seat"),
+        (lambda: Rollouts("commission", Speaker(), rounds=0), "out_of_range", "rounds"),
+        (lambda: dilemma()(["play on"], host(model())), "invalid_value", "prompt"),
+        (lambda: dilemma().rows(0), "out_of_range", "worlds"),
+        (lambda: dilemma(rounds=9)(PROMPTS, host(model(seed=3))), "too_large", "rounds"),
+        (lambda: dilemma(measures=["payof"])(PROMPTS, host(model())), "unknown_name", "measures"),
+        (lambda: dilemma().reward("pai")(pay=[1.0]), "unknown_name", "pai"),
+        (lambda: dilemma().reward("pay", 1)(pay=[1.0]), "conflict", "place"),
+        (
+            lambda: dilemma().reward("pay_player", 2)(pay_player=[[1.0, 2.0]]),
+            "out_of_range",
+            "place",
+        ),
         (
             lambda: Rollouts("commission", Speaker(Talk(options={"pay": ("no",)})), "principal_0"),
-            "2 options, and 1 names",
+            "wrong_shape",
+            "options.pay",
         ),
     ],
 )
-def test_what_cannot_be(make: Any, said: str) -> None:
-    with pytest.raises(UserError, match=said) as caught:
+def test_what_cannot_be(make: Any, code: str, path: str | None) -> None:
+    with refused(code, path=path) as caught:
         make()
     assert "\n" not in str(caught.value)

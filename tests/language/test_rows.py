@@ -10,6 +10,7 @@ from mores.agents.learners.language.rows import JUDGED, SEEN_ON, Rows
 from mores.agents.learners.language.wording import Wording
 from mores.errors import UserError
 from tests.language.texts import PAIRS, chat, words
+from tests.refusals import check_message, refused
 
 pytest.importorskip("transformers")
 
@@ -88,34 +89,42 @@ SAMPLE = {"prompt": "say", "completion": "yes"}
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "code", "path"),
     [
-        ([{"prompt": "say", "complection": "yes"}], "did you mean 'completion'"),
-        ([{"completion": "yes"}], "needs 'prompt'"),
-        ([{"prompt": "say", "first": "yes", "second": "no"}], "needs `preferred`"),
-        ([{"prompt": "say", "chosen": "yes"}], "needs 'rejected'"),
-        ([{**PAIRS[0], "judgement": "bad"}], "a row of its own"),
-        ([{**PAIRS[0], "desirable": True}], "a row of its own"),
-        ([SAMPLE, PAIRS[0]], "not both in one batch"),
-        ([{**SAMPLE, "inappropriate": [True]}], "a completion of 2 tokens"),
-        ([{**SAMPLE, "desirable": True}, SAMPLE], "some rows have 'desirable'"),
-        ([{**SAMPLE, "desirable": "very"}], "does not fit"),
-        ([{"prompt": [], "completion": "yes"}], "prompt 0 has no token"),
-        ([{"prompt": "say " * 9, "completion": "yes"}], "has 11 tokens"),
-        ([{"prompt": [5], "completion": "yes", "judgement": "bad"}], "a prompt in words"),
+        ([{"prompt": "say", "complection": "yes"}], "unknown_name", "complection"),
+        ([{"completion": "yes"}], "missing", "prompt"),
+        ([{"prompt": "say", "first": "yes", "second": "no"}], "missing", "preferred"),
+        ([{"prompt": "say", "chosen": "yes"}], "missing", "rejected"),
+        ([{**PAIRS[0], "judgement": "bad"}], "conflict", "judgement"),
+        ([{**PAIRS[0], "desirable": True}], "conflict", "desirable"),
+        ([SAMPLE, PAIRS[0]], "conflict", "completion"),
+        ([{**SAMPLE, "inappropriate": [True]}], "wrong_shape", "inappropriate"),
+        ([{**SAMPLE, "desirable": True}, SAMPLE], "missing", "desirable"),
+        ([{"prompt": [], "completion": "yes"}], "wrong_shape", "prompts.0"),
+        ([{"prompt": "say " * 9, "completion": "yes"}], "too_large", "longest"),
+        ([{"prompt": [5], "completion": "yes", "judgement": "bad"}], "conflict", "prompt"),
     ],
 )
-def test_bad_rows(rows: list[dict[str, object]], said: str) -> None:
-    with pytest.raises(UserError, match=said) as caught:
+def test_bad_rows(rows: list[dict[str, object]], code: str, path: str) -> None:
+    with refused(code, path=path) as caught:
         Rows(words(), longest=10)(rows)
     assert "\n" not in str(caught.value)
+
+
+def test_a_value_of_another_type() -> None:
+    with pytest.raises(UserError) as found:
+        Rows(words())([{**SAMPLE, "desirable": "very"}])
+    assert (found.value.code, found.value.path) == ("wrong_type", "desirable")
+    text, _, cause = str(found.value).partition(": ")
+    assert cause and "\n" not in cause  # torch's own words
+    check_message(text)
 
 
 def test_no_template_no_conversation() -> None:
     tokenizer = words()
     tokenizer.chat_template = None
-    with pytest.raises(UserError, match="chat template"):
+    with refused("missing", path="tokenizer.chat_template"):
         Rows(tokenizer)([{"prompt": chat("say"), "completion": "yes"}])
     tokenizer.eos_token = None
-    with pytest.raises(UserError, match="end token"):
+    with refused("missing", path="tokenizer.eos_token"):
         Rows(tokenizer)([SAMPLE])

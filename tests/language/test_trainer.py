@@ -18,8 +18,8 @@ from mores.agents.learners.objective import Objective, Weighted
 from mores.agents.learners.recipes.judgements import CUT
 from mores.agents.learners.terms import expected_score, kl, nll, pair, unlikelihood
 from mores.agents.learners.weights.merging import linear
-from mores.errors import UserError
 from tests.language.texts import ANSWERS, PAIRS, chat, logged, lora, model, settings, words
+from tests.refusals import refused
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("peft")
@@ -257,11 +257,11 @@ def test_weights_are_merged(tmp_path) -> None:
 def test_what_cannot_be(tmp_path) -> None:
     judged = Objective((Weighted(nll, on="judgd"),))
     rows = [{**ANSWERS[0], "judgement": "bad"}]
-    with pytest.raises(UserError, match="did you mean 'judged'"):
+    with refused("unknown_name", path="on"):
         trainer(model(words()), judged, rows, tmp_path).train()
-    with pytest.raises(UserError, match="'reference_logp'"):
+    with refused("missing", path="reference_logp"):
         trainer(model(words()), DPO, PAIRS, tmp_path).train()
-    with pytest.raises(UserError, match="did you mean 'adapters off'"):
+    with refused("invalid_value", path="reference"):
         trainer(model(words()), DPO, PAIRS, tmp_path, reference="adapter off")
-    with pytest.raises(UserError, match="frozen reference"):
+    with refused("missing", path="frozen"):
         trainer(model(words()), DPO, PAIRS, tmp_path, reference="adapters off").train()

@@ -15,8 +15,8 @@ from mores.agents.learners.language.trl import (
     to_trl_sft,
     to_trl_unpaired,
 )
-from mores.errors import UserError
 from tests.language.texts import ANSWERS, PAIRS, chat, logged, model, settings, words
+from tests.refusals import refused
 
 pytest.importorskip("datasets")
 trl = pytest.importorskip("trl")
@@ -126,23 +126,39 @@ def test_grpo_trainer(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "code", "path"),
     [
-        (lambda: to_trl_preference([]), "no record"),
-        (lambda: to_trl_preference([{"prompt": "a", "first": "b"}]), "needs 'second'"),
-        (lambda: to_trl_preference([{**PLAIN, "preferred": None}]), "needs 'preferred'"),
-        (lambda: to_trl_unpaired([{"prompt": "a", "completion": "b"}]), "needs 'desirable'"),
-        (lambda: to_trl_sft([{"prompt": "a", "complection": "b"}]), "did you mean 'complection'"),
-        (lambda: to_trl_sft([{"prompt": "a", "completion": "b", "desirable": False}]), "no record"),
-        (lambda: to_trl_prompt_only([PLAIN, PAIRS[0]]), "all text, or all conversations"),
-        (lambda: to_trl_prompt_only(batch_of([[5]], [[6]])), "texts of its samples"),
-        (lambda: to_trl_sft([PLAIN], Texts(["a"], ["b"])), "texts go with a batch"),
-        (lambda: to_trl_sft(batch_of([[5]], [[6]]), Texts(["a"], [])), "0 completions for 1"),
-        (lambda: to_trl_sft(batch_of([[5]], [[6]]), Texts(["a"], ["b"]), 1), "policies 0 to 0"),
-        (lambda: to_trl_preference(batch_of([[5]], [[6]]), Texts(["a"], ["b"])), "'preferred'"),
+        (lambda: to_trl_preference([]), "missing", "records"),
+        (lambda: to_trl_preference([{"prompt": "a", "first": "b"}]), "missing", "second"),
+        (lambda: to_trl_preference([{**PLAIN, "preferred": None}]), "missing", "preferred"),
+        (lambda: to_trl_unpaired([{"prompt": "a", "completion": "b"}]), "missing", "desirable"),
+        (lambda: to_trl_sft([{"prompt": "a", "complection": "b"}]), "missing", "completion"),
+        (
+            lambda: to_trl_sft([{"prompt": "a", "completion": "b", "desirable": False}]),
+            "missing",
+            "records",
+        ),
+        (lambda: to_trl_prompt_only([PLAIN, PAIRS[0]]), "conflict", "prompt"),
+        (lambda: to_trl_prompt_only(batch_of([[5]], [[6]])), "missing", "texts"),
+        (lambda: to_trl_sft([PLAIN], Texts(["a"], ["b"])), "conflict", "texts"),
+        (
+            lambda: to_trl_sft(batch_of([[5]], [[6]]), Texts(["a"], [])),
+            "wrong_shape",
+            "texts.completions",
+        ),
+        (
+            lambda: to_trl_sft(batch_of([[5]], [[6]]), Texts(["a"], ["b"]), 1),
+            "out_of_range",
+            "policy",
+        ),
+        (
+            lambda: to_trl_preference(batch_of([[5]], [[6]]), Texts(["a"], ["b"])),
+            "missing",
+            "preferred",
+        ),
     ],
 )
-def test_bad_records(make: Any, said: str) -> None:
-    with pytest.raises(UserError, match=said) as caught:
+def test_bad_records(make: Any, code: str, path: str) -> None:
+    with refused(code, path=path) as caught:
         make()
     assert "\n" not in str(caught.value)

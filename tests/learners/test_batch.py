@@ -15,6 +15,7 @@ from mores.agents.learners.objective import Objective, Weighted
 from mores.agents.learners.terms import nll
 from mores.errors import UserError
 from tests.learners.term_batches import example
+from tests.refusals import check_message, refused
 
 P, S, T = 2, 4, 3
 
@@ -35,28 +36,26 @@ def test_a_batch_that_fits_is_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "code", "path"),
     [
-        ({"acted": torch.zeros(P, S)}, r"acted is \[2, 4\], and must begin as mask, \[2, 4, 3\]"),
-        (
-            {"mask": torch.ones(P, S, T)},
-            r"mask is float32 \[2, 4, 3\], and must be Bool\[policy, sample, step\]",
-        ),
-        ({"advantage": torch.zeros(P, S)}, r"advantage is .*must be Float\[policy, sample, step\]"),
+        ({"acted": torch.zeros(P, S)}, "wrong_shape", "acted"),
+        ({"mask": torch.ones(P, S, T)}, "wrong_type", "mask"),
+        ({"advantage": torch.zeros(P, S)}, "wrong_shape", "advantage"),
         (
             {
                 "legal": torch.ones(P, S, T, 3).bool(),
                 "reference_logits": torch.zeros(P, S, T, 4),
             },
-            r"reference_logits is float32 \[2, 4, 3, 4\], and must be Float\[.*option\]",
+            "wrong_shape",
+            "reference_logits",
         ),
-        ({"kl_baseline": 1.0}, r"kl_baseline is a float, and must be Float\[policy\]"),
-        ({"step_weight": torch.full((P, S, T), torch.nan)}, "step_weight must be finite"),
-        ({"pairs": torch.tensor([[[0, 4]], [[0, 1]]])}, "pairs names samples 0 to 3, or -1"),
+        ({"kl_baseline": 1.0}, "wrong_type", "kl_baseline"),
+        ({"step_weight": torch.full((P, S, T), torch.nan)}, "not_finite", "step_weight"),
+        ({"pairs": torch.tensor([[[0, 4]], [[0, 1]]])}, "out_of_range", "pairs"),
     ],
 )
-def test_what_does_not_fit_is_told(fields: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_what_does_not_fit_is_told(fields: dict[str, Any], code: str, path: str) -> None:
+    with refused(code, path=path):
         batch(**fields).checked()
 
 
@@ -68,13 +67,15 @@ def test_padding_may_weigh_anything() -> None:
 
 
 def test_samples_that_there_are_not() -> None:
-    with pytest.raises(UserError, match="samples are numbered 0 to 3"):
+    with pytest.raises(UserError) as found:
         batch().take(torch.tensor([[4], [0]]))
+    assert (found.value.code, found.value.path) == ("out_of_range", "index")
+    check_message(str(found.value).partition(": ")[0])  # the rest are torch's own words
 
 
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
 def test_a_weight_is_finite(wrong: float) -> None:
-    with pytest.raises(UserError, match="the weight of nll must be finite"):
+    with refused("not_finite", path="weight"):
         Weighted(nll, wrong)
 
 
@@ -92,14 +93,16 @@ class Wayward(Answers):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "code", "path"),
     [
-        ({"asked_on": "judgd"}, "Wayward.lesson: no view 'judgd'; did you mean 'judged'?"),
-        ({"cut": 1}, r"Wayward.lesson, phase answer: desirable is bool \[1, 7\], and must be Bool"),
+        ({"asked_on": "judgd"}, "unknown_name", "on"),
+        ({"cut": 1}, "wrong_shape", "desirable"),
     ],
 )
-def test_lessons_are_looked_at_before_the_first_step(settings: dict[str, Any], said: str) -> None:
+def test_lessons_are_looked_at_before_the_first_step(
+    settings: dict[str, Any], code: str, path: str
+) -> None:
     register("player", "wayward", Wayward)
     player = make_player("wayward", **settings)
-    with pytest.raises(UserError, match=said.replace("?", r"\?")):
+    with refused(code, path=path):
         train("requests", {"assistant": player}, episodes=1, rounds=6)

@@ -6,12 +6,11 @@ import itertools
 
 import hypothesis
 import hypothesis.strategies as st
-import pytest
 import torch
 from torch import Tensor
 
 from mores.agents.learners.decoding import best_of, look_ahead
-from mores.errors import UserError
+from tests.refusals import refused
 
 OPTIONS, DEPTH = 3, 4
 
@@ -165,9 +164,9 @@ def test_equals_go_to_the_first() -> None:
 
 def test_bad_input() -> None:
     logp, worth, seen = bandit()
-    with pytest.raises(UserError, match="candidates 0"):
+    with refused("out_of_range", path="candidates"):
         decide(logp, worth, seen, candidates=0)
-    with pytest.raises(UserError, match="ahead -1"):
+    with refused("out_of_range", path="ahead"):
         look_ahead(seen, len, len, len, ahead=-1, candidates=1)
 
 
@@ -175,5 +174,5 @@ def test_best_of() -> None:
     scores = torch.tensor([[1.0, 3.0, 3.0], [torch.nan, -torch.inf, -5.0], [torch.nan] * 3])
     assert best_of(scores).tolist() == [1, 2, 0]
     assert best_of(scores[0]).tolist() == 1
-    with pytest.raises(UserError, match="at least one candidate"):
+    with refused("wrong_shape", path="scores"):
         best_of(torch.zeros(2, 0))

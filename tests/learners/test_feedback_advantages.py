@@ -14,7 +14,7 @@ from mores.agents.learners.feedback.advantages import (
     returns,
     to_steps,
 )
-from mores.errors import UserError
+from tests.refusals import refused
 
 
 def stretches(seed: int, policies: int = 3, samples: int = 4, steps: int = 7) -> dict[str, Tensor]:
@@ -146,5 +146,5 @@ def test_one_advantage_a_sample_stands_at_its_real_steps() -> None:
 
 @pytest.mark.parametrize("wrong", [{"discount": 1.5}, {"smoothing": -0.1}])
 def test_rates_out_of_range(wrong: dict[str, float]) -> None:
-    with pytest.raises(UserError, match=r"must lie in \[0, 1\]"):
+    with refused("out_of_range", path=next(iter(wrong))):
         generalised_advantages(**stretches(1), **wrong)

@@ -20,7 +20,7 @@ from mores.agents.learners.feedback.aggregation import (
     weighted_sum,
 )
 from mores.agents.learners.feedback.groups import Groups
-from mores.errors import UserError
+from tests.refusals import refused
 
 DOUBLE = torch.float64
 
@@ -82,7 +82,7 @@ def test_log_sigmoid_is_a_probability_of_being_good() -> None:
     found = log_sigmoid_centred(reward, level, scale=2.0)[0, :, 0]
     expected = torch.tensor([np.log(0.5), -np.log1p(np.exp(-1.0)), 0.0, -450.0])
     torch.testing.assert_close(found, expected.float())
-    with pytest.raises(UserError, match="scale of rewards must be above 0"):
+    with refused("out_of_range", path="scale"):
         log_sigmoid_centred(reward, level, scale=0.0)
 
 

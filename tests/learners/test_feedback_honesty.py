@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +16,7 @@ from mores.agents.learners.feedback.honesty import (
     label_known,
     multisample_targets,
 )
-from mores.errors import UserError
+from tests.refusals import refused
 
 ABSTAIN = 99
 
@@ -98,7 +97,7 @@ def test_policies_with_known_scores() -> None:
 
 def test_what_a_user_may_get_wrong() -> None:
     correct = right_of_ten([1])
-    with pytest.raises(UserError, match="above 0 and up to 1, not 0"):
+    with refused("out_of_range", path="threshold"):
         knows(correct, 0.0)
-    with pytest.raises(UserError, match="two statements or more, not 1"):
+    with refused("wrong_shape", path="statements"):
         confidence_targets(torch.zeros_like(correct, dtype=torch.int64), correct, [0])

@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 
-import pytest
 import torch
 from torch import Tensor
 
 from mores.agents.learners.batch import FeedbackBatch, Output
 from mores.agents.learners.feedback.judgements import condemn, found, inappropriate
 from mores.agents.learners.terms import nll, unlikelihood
-from mores.errors import UserError
+from tests.refusals import refused
 
 
 def batch_of(desirable: Tensor, steps: int) -> FeedbackBatch:
@@ -117,7 +116,7 @@ def test_precision_and_recall_of_nothing_are_no_numbers() -> None:
 def test_what_a_user_may_get_wrong() -> None:
     logp = torch.zeros(1, 1, 2)
     batch = batch_of(torch.tensor([[False]]), 2)
-    with pytest.raises(UserError, match="needs 'desirable'"):
+    with refused("missing", path="desirable"):
         condemn(batch.replace(desirable=None), logp, logp)
-    with pytest.raises(UserError, match="margin of inappropriate acts must be above 0"):
+    with refused("out_of_range", path="margin"):
         condemn(batch, logp, logp, margin=0.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from mores.agents.learners.feedback.reliability import (
 )
 from mores.agents.learners.terms import DirectedLosses
 from mores.agents.learners.terms.pairs import believed
-from mores.errors import UserError
+from tests.refusals import refused
 
 NOISE = (0.0, 0.1, 0.2, 0.3, 0.4)
 
@@ -148,12 +147,12 @@ def test_bounds_and_what_pair_terms_are_given() -> None:
 
 def test_what_a_user_may_get_wrong() -> None:
     eta = torch.full((2, 2), 0.9)
-    with pytest.raises(UserError, match="reliability needs 'annotator'"):
+    with refused("missing", path="annotator"):
         with_reliability(pair_batch(None), eta)
-    with pytest.raises(UserError, match="numbered 0 to 1, not 0 to 2"):
+    with refused("out_of_range", path="annotator"):
         with_reliability(pair_batch(torch.tensor([[0, 1, 2], [0, 0, 0]])), eta)
     zeros = torch.zeros(2, 3)
-    with pytest.raises(UserError, match="rate of reliability"):
+    with refused("out_of_range", path="rate"):
         update_reliability(eta, zeros, zeros.long(), rate=2.0)
-    with pytest.raises(UserError, match=r"kept within \(0, 1\)"):
+    with refused("out_of_range", path="highest"):
         update_reliability(eta, zeros, zeros.long(), highest=1.0)

@@ -12,7 +12,6 @@ from mores.agents.learners.record import read
 from mores.diary import Diary
 from mores.draws import Draws, Worlds
 from mores.envs.requests import Requests
-from mores.errors import UserError
 from mores.game import Role
 from mores.registry import make_player
 from mores.table import Table
@@ -26,6 +25,7 @@ from tests.learners.small_games import (
     taught,
     unchecked,
 )
+from tests.refusals import refused
 
 SMALL = {"words": 6, "length": 3, "features": 3}
 NET = {"kind": "mlp", "hidden": [32]}
@@ -174,39 +174,33 @@ def test_what_is_asked_of_a_record_is_what_acted(network):
 # --- what cannot be read ------------------------------------------------------------------------
 
 
-def refused(kind, game, worlds, episodes=1, player=None, **how):
+def unreadable(code, path, kind, game, worlds, episodes=1, player=None, **how):
+    """What was recorded cannot be read: fitting is refused with that code and path."""
     player = player or make_player(kind, network=NET)
     table, experience = recorded(game, player, worlds, episodes, **how)
-    with pytest.raises(UserError) as error:
+    with refused(code, path=path):
         fit(table, experience, 1)
-    return str(error.value)
 
 
 def test_errors_say_what_is_missing():
-    said = refused("sft", Poisoned(), Worlds.grid(1, 1), rounds=3)
-    assert "sft imitates demonstrations, and in the stages before there were none" in said
-    said = refused("dpo", Poisoned(), Worlds.grid(1, 1), rounds=3)
-    assert "dpo learns from preferences, and in the stages before there were none" in said
-    said = refused("kto", Poisoned(), Worlds.grid(1, 1), rounds=3)
-    assert "kto learns from what was wanted and what was not, and in the stages before" in said
-    said = refused("cut", Poisoned(), Worlds.grid(1, 1), rounds=3)
-    assert "cut learns from judgements, and in the stages before there were none" in said
-    alone = make_player("dpo", network=NET, share="agent")
-    said = refused("dpo", Requests(answers=4, **SMALL), Worlds.grid(1, 1), player=alone)
-    assert "answers of one policy, and here seats 2i and 2i + 1" in said
+    unreadable("missing", "demonstration", "sft", Poisoned(), Worlds.grid(1, 1), rounds=3)
+    unreadable("missing", "preferred", "dpo", Poisoned(), Worlds.grid(1, 1), rounds=3)
+    unreadable("missing", "preferred", "kto", Poisoned(), Worlds.grid(1, 1), rounds=3)
+    unreadable("missing", "judgement", "cut", Poisoned(), Worlds.grid(1, 1), rounds=3)
+    alone, game = make_player("dpo", network=NET, share="agent"), Requests(answers=4, **SMALL)
+    unreadable("conflict", "share", "dpo", game, Worlds.grid(1, 1), player=alone)
 
 
 def test_feedback_is_once_an_episode():
-    said = refused("kto", Clockwork(lengths=(3,)), Worlds.grid(1, 1), 2)
-    assert "feedback 'reward' was given 6 times in 2 episodes: once an episode" in said
+    unreadable("wrong_shape", "reward", "kto", Clockwork(lengths=(3,)), Worlds.grid(1, 1), 2)
 
 
 def test_nothing_can_be_learned_from_nothing():
     player = make_player("kto", network=NET)
-    assert "actor has not acted yet" in refused("kto", Poisoned(), Worlds.grid(1, 1), 0)
+    unreadable("wrong_order", "players.actor", "kto", Poisoned(), Worlds.grid(1, 1), 0)
     table, experience = recorded(Poisoned(), player, Worlds.grid(1, 1), 1, rounds=3)
     unfinished = dataclasses.replace(experience, ended=torch.zeros_like(experience.ended))
-    with pytest.raises(UserError, match="no episode was completed"):
+    with refused("missing"):
         fit(table, unfinished, 1)
 
 
@@ -224,7 +218,7 @@ def test_episodes_of_all_worlds_begin_together():
     table.reset(0)
     for _ in range(6):
         table.step()
-    with pytest.raises(UserError, match=r"began episodes of their own .*\(autoreset\)"):
+    with refused("unsupported", path="autoreset"):
         fit(table, diary.experience("actor"), 1)
 
 
@@ -236,9 +230,9 @@ def test_demonstrations_need_foresight():
         def roles(self):
             return tuple(dataclasses.replace(role, after=None) for role in super().roles)
 
-    said = refused("sft", Blind(answers=2, **SMALL), Worlds.grid(1, 1))
-    assert "demonstrations of 3 acts need a role that knows what it sees after" in said
-    assert isinstance(Blind(answers=2, **SMALL).roles[0], Role)
+    blind = Blind(answers=2, **SMALL)
+    unreadable("unsupported", "players.assistant", "sft", blind, Worlds.grid(1, 1))
+    assert isinstance(blind.roles[0], Role)
 
 
 # --- what recipes make of it --------------------------------------------------------------------

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mores.agents.learners import gradients as operators
-from mores.errors import UserError
+from tests.refusals import refused
 
 SHAPES = {"in": (3, 4), "bias": (1, 4), "scale": ()}
 SIZE = 3 * 4 + 4 + 1
@@ -92,7 +92,7 @@ def test_gradients_of_every_principal() -> None:
     for name in ("in", "bias"):
         torch.testing.assert_close(found[name], parameters[name] - goals[name])
     assert found["scale"].shape == (4, 3) and (found["scale"] == 0).all()
-    with pytest.raises(UserError, match=r"\(3, 4\)"):
+    with refused("wrong_shape", path="losses"):
         operators.per_principal(lambda values: losses(values).T, parameters)
 
 
@@ -211,13 +211,13 @@ def test_policies_do_not_meet(way: str) -> None:
 
 def test_bad_input() -> None:
     gradients = stack(6, 3, 2)
-    with pytest.raises(UserError, match="above 0"):
+    with refused("out_of_range", path="limit"):
         operators.clip(stack(6, 2), torch.tensor([1.0, 0.0]))
-    with pytest.raises(UserError, match="unsqueeze"):
+    with refused("wrong_shape", path="b"):
         operators.clip({"a": torch.ones(2, 3), "b": torch.ones(3)})
-    with pytest.raises(UserError, match="every principal once"):
+    with refused("invalid_value", path="order"):
         operators.pcgrad(gradients, torch.tensor([[0, 1, 1], [0, 1, 2]]))
-    with pytest.raises(UserError, match=r"2 policies and 3 principals, not \(3, 2\)"):
+    with refused("wrong_shape", path="order"):
         operators.pcgrad(gradients, torch.zeros(3, 2, dtype=torch.int64))
-    with pytest.raises(UserError, match="principal, policy"):
+    with refused("wrong_shape", path="gradients"):
         operators.mean({"a": torch.ones(3, 2, 4), "b": torch.ones(3, 4, 2)})

@@ -16,7 +16,6 @@ from mores.agents.learners.record import read
 from mores.agents.learners.terms import kl, nll
 from mores.draws import Worlds
 from mores.envs.requests import Requests
-from mores.errors import UserError
 from mores.registry import make_player
 from mores.run.packing import packed, unpacked
 from mores.table import Table
@@ -29,6 +28,7 @@ from tests.learners.small_games import (
     unchecked,
 )
 from tests.learners.test_fit import NET, SMALL, fit, recorded
+from tests.refusals import refused
 
 # --- one after another --------------------------------------------------------------------------
 
@@ -140,25 +140,21 @@ def test_whose_record_has_no_numbers_stops_and_is_named(kind, bad):
 
 
 @pytest.mark.parametrize(
-    ("network", "share", "about"),
+    ("network", "share"),
     [
-        (
-            {"kind": "mlp", "hidden": [16]},
-            "role",
-            r"policy\.0\.bias was \[2, 1, 32\], and is \[2, 1, 16\]",
-        ),
-        ({"kind": "mlp", "hidden": [32, 32]}, "role", r"policy\.1\.\w+ was not there, and is"),
-        ({"kind": "mlp", "hidden": []}, "role", r"policy\.0\.\w+ was .*, and is not there here"),
-        ({"kind": "gru", "hidden": 32}, "role", r"policy\.0\.\w+ was .*, and is not there here"),
-        (NET, "agent", r"was \[2, .* and is \[4, .*same network and share"),
-        ({**NET, "activation": "relu"}, "role", r"its network was MLP.*'tanh'.* is MLP.*'relu'"),
+        ({"kind": "mlp", "hidden": [16]}, "role"),
+        ({"kind": "mlp", "hidden": [32, 32]}, "role"),
+        ({"kind": "mlp", "hidden": []}, "role"),
+        ({"kind": "gru", "hidden": 32}, "role"),
+        (NET, "agent"),
+        ({**NET, "activation": "relu"}, "role"),
     ],
 )
-def test_other_policies_cannot_go_on(network, share, about):
+def test_other_policies_cannot_go_on(network, share):
     game = Requests(answers=2, words=3, length=1, features=4)
     table, _ = recorded(game, make_player("sft", network=NET), Worlds.grid(2, 1), 1)
     other = make_player("dpo", network=network, share=share)
-    with pytest.raises(UserError, match=f"assistant cannot go on .*{about}"):
+    with refused("incompatible", path="players.assistant"):
         seated(table, other)
 
 
@@ -215,10 +211,10 @@ def test_restoring_needs_something_to_restore():
     game = Requests(answers=2, **SMALL)
     player = make_player("restoring", network=NET)
     table, record = recorded(game, player, Worlds.grid(1, 1), 1)
-    with pytest.raises(UserError, match="gives back what a stage before changed, and there was"):
+    with refused("wrong_order", path="stages"):
         fit(table, record, 1)
     table, record = recorded(game, make_player("sft", network=NET), Worlds.grid(1, 1), 1)
-    with pytest.raises(UserError, match="let another recipe go on from a first one"):
+    with refused("wrong_order", path="stages"):
         seated(table, player)
 
 
@@ -289,7 +285,7 @@ def test_what_was_saved_elsewhere_is_refused():
         {"share": "agent", "network": NET},
         {"network": {"kind": "gru", "hidden": 32}},
     ):
-        with pytest.raises(UserError, match="this was saved from another table"):
+        with refused("incompatible"):
             table(**other).load_state_dict(saved)
 
 
@@ -305,14 +301,14 @@ def test_memories_can_be_packed_for_a_run():
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings", "said"),
+    ("kind", "settings", "path"),
     [
-        ("ppo", {"groups": [0, 1]}, "groups goes with share: group, and is in vain without"),
-        ("ppo", {"search_candidates": 8}, "search_candidates goes with search: best_of or look_"),
-        ("ppo", {"search": "best_of", "search_ahead": 1}, "search_ahead goes with search: look_"),
-        ("dpo", {"annotators": 2}, "annotators goes with robust: true, and is in vain without"),
+        ("ppo", {"groups": [0, 1]}, "ppo.groups"),
+        ("ppo", {"search_candidates": 8}, "ppo.search_candidates"),
+        ("ppo", {"search": "best_of", "search_ahead": 1}, "ppo.search_ahead"),
+        ("dpo", {"annotators": 2}, "dpo.annotators"),
     ],
 )
-def test_nothing_is_set_in_vain(kind, settings, said):
-    with pytest.raises(UserError, match=said):
+def test_nothing_is_set_in_vain(kind, settings, path):
+    with refused("conflict", path=path):
         make_player(kind, **settings)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mores.agents.learners.seats import Seats
 from mores.draws import Draws, Worlds
-from mores.errors import UserError
+from tests.refusals import refused
 
 
 @st.composite
@@ -93,6 +93,5 @@ def test_policies_have_names():
 
 @pytest.mark.parametrize("groups", [None, [0], [0, 1, 2]])
 def test_groups_are_for_every_seat(groups):
-    have = "none" if groups is None else str(len(groups))
-    with pytest.raises(UserError, match=f"a number for each of 2 seats; got {have}"):
+    with refused("missing" if groups is None else "wrong_shape", path="groups"):
         seats_of([(0, 0)], 2, "group", groups)

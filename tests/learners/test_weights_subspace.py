@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mores.agents.learners.weights import subspace
-from mores.errors import UserError
+from tests.refusals import refused
 
 
 def matrices(seed: int, *shape: int) -> Tensor:
@@ -132,13 +132,13 @@ def test_policies_do_not_meet() -> None:
 
 def test_bad_input() -> None:
     change = matrices(0, 2, 4, 3)
-    with pytest.raises(UserError, match="by share or by energy"):
+    with refused("missing", path="share"):
         subspace.directions(change)
-    with pytest.raises(UserError, match="by share or by energy"):
+    with refused("conflict", path="share"):
         subspace.directions(change, share=0.5, energy=0.5)
-    with pytest.raises(UserError, match="energy is a share"):
+    with refused("out_of_range", path="energy"):
         subspace.overlap(change, change, 90.0)
-    with pytest.raises(UserError, match="of 4 and of 3 numbers"):
+    with refused("wrong_shape", path="other"):
         subspace.overlap(change, change.mT, 0.9)
-    with pytest.raises(UserError, match="in weights 2"):
+    with refused("wrong_shape", path="w"):
         subspace.split({"w": change}, {"w": change.mT}, 0.5)

@@ -17,7 +17,7 @@ from mores.envs.dynamics.changing_rewards import (
     least_susceptibility,
 )
 from mores.envs.influence import Influence
-from mores.errors import UserError
+from tests.refusals import refused
 
 TOY = Influence().model_of(1.0)
 N, C = 0, 1
@@ -98,7 +98,7 @@ def test_two_tastes_in_figures() -> None:
     for notion in ("initial", "natural_shift", "constrained", "privileged", "myopic", "pareto"):
         assert (solve(TOY, notion, 5).value, list(sequences(TOY, notion, 5))) == (5, [nothing])
     assert list(sequences(TOY, "privileged", 5, ideal=C)) == [always]
-    with pytest.raises(UserError, match="left to chance"):
+    with refused("unsupported", path="model"):
         sequences(Influence().model_of(0.5), "final", 5)
 
 

@@ -15,9 +15,9 @@ import mores  # noqa: F401  registers the Gymnasium ids
 from mores.agents.humans.respondent import Respondent
 from mores.agents.policies.progress import Extrapolative, Oracle, Persistence
 from mores.envs.coevolution import Coevolution
-from mores.errors import UserError
 from mores.people import People
 from mores.play import play
+from mores.registry import make_game
 from mores.table import Table
 from mores.tree import flatten
 from tests.oracles.progress_by_hand import (
@@ -30,6 +30,7 @@ from tests.oracles.progress_by_hand import (
     expected,
     scored,
 )
+from tests.refusals import refused
 
 
 @pytest.mark.parametrize(("challenge", "ahead"), CHALLENGES)
@@ -156,27 +157,33 @@ def test_a_learner_begins_anew_in_the_next_challenge():
 
 
 @pytest.mark.parametrize(
-    ("parameters", "message"),
+    ("parameters", "code", "path"),
     [
-        ({"challenge": "predict", "ahead": 8}, "at most 7, not 8"),
-        ({"challenge": "follow", "ahead": 2}, "ahead: says nothing"),
-        ({"challenge": "follow", "history": {"drift": 0.1}}, "by drift or noise or by a table"),
-        ({"challenge": "follow", "values": 2}, "values: history has 5, not 2"),
-        ({"history": {"points": [[1.0], [1.0, 2.0]]}}, "all rows need as many"),
-        ({"history": {"points": [[1.0], [99.0]]}}, "extent: history leaves it"),
-        ({"history": {"table": "progress"}}, "progress_by_eye"),
-        ({"challenge": "lead"}, "'none', 'follow', 'predict' or 'coevolve'"),
+        ({"challenge": "predict", "ahead": 8}, "conflict", "coevolution"),
+        ({"challenge": "follow", "ahead": 2}, "conflict", "coevolution"),
+        (
+            {"challenge": "follow", "history": {"drift": 0.1}},
+            *("conflict", "coevolution.history"),
+        ),
+        ({"challenge": "follow", "values": 2}, "conflict", "coevolution"),
+        (
+            {"history": {"points": [[1.0], [1.0, 2.0]]}},
+            *("wrong_shape", "coevolution.history.points"),
+        ),
+        ({"history": {"points": [[1.0], [99.0]]}}, "conflict", "coevolution"),
+        ({"history": {"table": "progress"}}, "invalid_value", "coevolution.history.table"),
+        ({"challenge": "lead"}, "invalid_value", "coevolution.challenge"),
     ],
 )
-def test_refused(parameters, message):
-    with pytest.raises(ValueError, match=message):
-        Coevolution(**parameters)
+def test_refused(parameters, code, path):
+    with refused(code, path):
+        make_game("coevolution", **parameters)
 
 
 def test_only_an_oracle_sees_the_target():
     game = Coevolution(challenge="follow")
     assert "target" not in game.roles[1].sees.parts
-    with pytest.raises(UserError, match=r"sees 'target'.*oracle: true"):
+    with refused("unsupported", path="players.assistant"):
         play(game, {"assistant": Oracle()}, 1, 2, 0)
 
 

@@ -11,13 +11,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
 from mores.draws import Draws
 from mores.envs.dynamics.cohorts import Cohorts, expected_variance, succeeded
 from mores.envs.dynamics.settled import Held, Settled
 from mores.envs.dynamics.trust import Trust
 from mores.people import People
+from mores.registry import make_game
+from tests.refusals import refused
 
 ERRORS = 4.5
 
@@ -62,8 +63,8 @@ def test_without_a_half_life_everything_settles():
 
 @pytest.mark.parametrize("wrong", [{"volatility": 1.0}, {"settling": 0.3}])
 def test_a_temporary_state_needs_a_half_life(wrong):
-    with pytest.raises(ValidationError, match="without a half_life"):
-        Settled(**wrong)
+    with refused("conflict", path="panel.person"):
+        make_game("panel", person=wrong)
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0, 3.0])
@@ -210,7 +211,7 @@ def test_what_is_left_says_what_settles():
     measured = Settled(half_life=0.5, left=0.39)
     assert measured.remainder(1) == pytest.approx(0.39)
     assert measured.share_that_settles == pytest.approx((0.39 - 0.25) / 0.75)
-    with pytest.raises(ValueError, match=r"at least that, not 0\.3"):
-        Settled(half_life=0.7, left=0.3)
-    with pytest.raises(ValueError, match="leave one out"):
-        Settled(half_life=0.7, left=0.5, settling=0.1)
+    with refused("conflict", path="panel.person"):
+        make_game("panel", person={"half_life": 0.7, "left": 0.3})
+    with refused("conflict", path="panel.person"):
+        make_game("panel", person={"half_life": 0.7, "left": 0.5, "settling": 0.1})

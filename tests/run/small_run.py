@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from mores.errors import UserError
 from mores.run.figures import Shown
 from mores.run.record import Record, StageRecord
 from mores.scenario.cell import Cell
 from mores.scenario.expand import expand
 from mores.scenario.model import Claim, Scenario
+from mores.scenario.places import ScenarioError, dotted
+from tests.refusals import check_message
 
 EVIL = "<script>alert('x')</script>\"' & $a_b$"
 ROUNDS = (0, 1, 2, 3, 4)
@@ -87,3 +95,25 @@ CLAIMS = [
     {"says": "hardly", "kind": "statistical", "measure": "spread", "bound": {"within": [5, 6]}},
     {"says": "how far", "kind": "report", "measure": "spread", "arm": "both"},
 ]  # fmt: skip
+
+
+def paths_of(error: Exception) -> list[str]:
+    """Of all that is wrong with a scenario, in order."""
+    assert isinstance(error, ScenarioError)
+    return [dotted(problem.path) for problem in error.problems]
+
+
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Expect a file to be refused; why, is said in words of the library that reads it."""
+    with pytest.raises(UserError) as found:
+        yield
+    assert (found.value.code, found.value.path) == ("unreadable", str(path))
+    check_message(str(found.value).split(": ")[0])
+
+
+def logged(folder: Path, cell: str) -> list[str]:
+    """What the log says of a cell, without times and how long it took."""
+    lines = [line.partition(" ")[2] for line in (folder / "log.txt").read_text().splitlines()]
+    told = [line for line in lines if line.startswith((f"{cell}: ", f"cell {cell}: "))]
+    return [line for line in told if not re.fullmatch(r".*: [0-9.]+ s", line)]

@@ -17,6 +17,7 @@ from mores.run.figures.causes import effects, strongest
 from mores.run.figures.learning import in_blocks
 from mores.run.figures.shown import number
 from mores.run.report import drift_sentence
+from tests.refusals import check_message
 from tests.run.small_run import ARMS, EVIL, recorded, scenario_of, shown_of
 
 
@@ -40,7 +41,8 @@ def test_drift_is_told_as_it_was_measured():
     assert most.name == "ai"
     told = drift_sentence(shown)
     assert "“ai” (AI)" in told
-    assert f"higher in left {EVIL}" in told
+    assert f"left {EVIL}" in told
+    check_message(re.sub("[0-9.]+", "...", told))
 
 
 def test_what_two_changes_do_beyond_their_sum():
@@ -63,12 +65,12 @@ def test_many_people_become_regions_and_one_value_becomes_a_histogram():
     shown = shown_of(scenario_of(**ARMS), people=400)
     (people,) = [p for p in pictures(shown) if p.figure.name == "people"]
     assert len(people.svgs) == 4
-    assert "nine tenths" in people.figure.caption
+    check_message(people.figure.caption)
     assert len(people.svgs[0]) < 60_000
     for record in shown.records.values():
         record.hidden["values"] = record.hidden["values"][..., :1]  # type: ignore[index]
     (people,) = [p for p in pictures(shown) if p.figure.name == "people"]
-    assert "Steps" in people.figure.caption
+    check_message(people.figure.caption)
 
 
 def test_episodes_are_learning_curves():
@@ -80,11 +82,10 @@ def test_episodes_are_learning_curves():
     drawn = {picture.figure.name: picture for picture in pictures(shown)}
     before, after = drawn["learning_before"], drawn["learning_after"]
     assert len(before.svgs) == len(after.svgs) == 3
-    assert ">episode of before<" in before.svgs[0]
-    assert ">episode of after (frozen)<" in after.svgs[0]
-    assert "in which assistant learns from reward." in before.figure.caption
-    assert "players are frozen, as they were after “before”" in after.figure.caption
-    assert "mean of 8 replicates" in before.figure.caption
+    for stage, picture in (("before", before), ("after", after)):
+        (axis,) = set(re.findall(f">([^<]*{stage}[^<]*)<", picture.svgs[0]))
+        check_message(axis)
+        check_message(picture.figure.caption)
     assert report_tables.stages(shown.scenario)[0]["learn"] == "assistant"
 
 
@@ -97,16 +98,19 @@ def test_arms_in_which_nobody_learns_are_named():
         for cell, record in shown.records.items()
     }
     drawn = {p.figure.name: p.figure for p in pictures(replace(shown, records=records))}
-    assert "(nobody does in twin)" in drawn["learning_last"].caption
-    assert "players are frozen, before anybody learns" in drawn["learning_first"].caption
+    assert "twin" in drawn["learning_last"].caption
+    assert "twin" not in drawn["learning_first"].caption
+    check_message(drawn["learning_last"].caption)
+    check_message(drawn["learning_first"].caption)
 
 
 def test_without_learners_episodes_are_episodes():
     stages = [{"name": "one", "episodes": 3}, {"name": "two"}]
     shown = shown_of(scenario_of(stages=stages), stages=("one", "two"), episodes=3)
     drawn = {p.figure.name: p for p in pictures(shown)}
-    assert ">episode<" in drawn["episodes_one"].svgs[0]
-    assert "frozen" not in drawn["episodes_one"].figure.caption
+    (axis,) = set(re.findall(">([^<]*episode[^<]*)<", drawn["episodes_one"].svgs[0]))
+    check_message(axis)
+    check_message(drawn["episodes_one"].figure.caption)
 
 
 @pytest.mark.parametrize("episodes", [1, 59, 60, 61, 120, 121, 100_000])
@@ -129,7 +133,7 @@ def test_a_learner_without_numbers_leaves_a_gap_that_is_told():
     shown = shown_of(scenario_of(stages=stages), stages=("train",), episodes=5)
     shown.record("main").measures["spread"][3, 3:] = np.nan
     (picture,) = [p for p in pictures(shown) if p.figure.name == "learning_train"]
-    assert "gaps where some replicate has no number" in picture.figure.caption
+    check_message(picture.figure.caption)
 
 
 def test_a_sweep_is_a_line_or_maps():
@@ -156,7 +160,7 @@ def test_which_parameter_carries_the_result(method):
     (picture,) = [p for p in drawn if p.figure.name == "sensitivity"]
     names = re.findall(r">(env\.\w+)<", picture.svgs[0])
     assert names == ["env.extent", "env.spread"]  # the most important first
-    assert "spread after 4 rounds" in picture.figure.caption
+    check_message(re.sub(r"[0-9]+\.[0-9]+", "...", picture.figure.caption))
 
 
 def test_what_was_calibrated_to_what():
@@ -176,10 +180,11 @@ def test_what_was_calibrated_to_what():
     assert moved["value"] == "0.2"
     assert not moved["held_out"]
     assert held["held_out"]
-    assert "one replicate" in held["error"]
-    assert never["simulated"] == "not measured"
+    check_message(str(held["error"]))
+    check_message(str(never["simulated"]))
     (row,) = report_tables.fitted(shown)
-    assert (row["path"], row["value"], row["searched"]) == ("env.spread", "its default", "0 to 1")
+    assert (row["path"], row["searched"]) == ("env.spread", "0 to 1")
+    check_message(str(row["value"]))
     fit = SimpleNamespace(path="env.spread", low=0.1, high=0.3)
     (row,) = report_tables.fitted(shown, SimpleNamespace(parameters=[fit]))
     assert row["interval"] == "0.1 to 0.3"

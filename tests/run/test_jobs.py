@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.killed.histories import bytes_of
-from mores import UserError, own_code
+from mores import own_code
 from mores.registry import PLAYERS
 from mores.run import Result, engine, files, run, worker
+from mores.run.playing import CellDied
 from mores.run.pool import Pool, launch
 from mores.scenario.load import load
+from tests.refusals import check_message, refused
+from tests.run.small_run import logged
 
 SCENARIO = """\
 name: small
@@ -100,15 +103,17 @@ def test_a_worker_that_dies(tmp_path, times, fails, monkeypatch):
     player = f"kind: deadly, times: {times}, marks: {marks}"
     text = SCENARIO.replace("kind: mirror", player)
     if fails:
-        with pytest.raises(UserError, match=r"cell mirror: its process ended: SIGKILL.*twice"):
+        with refused("failed") as found:
             _run(tmp_path / "run", text, jobs=2)
+        assert isinstance(found.value, CellDied)
     else:
         _run(tmp_path / "run", text, jobs=2)
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert status["state"] == ("failed" if fails else "done")
     assert set(status["done"]) == {"twin", "persuade"} | (set() if fails else {"mirror"})
     assert list(status["failed"]) == (["mirror"] if fails else [])
-    assert "it is played again" in (tmp_path / "run" / "log.txt").read_text()
+    (told,) = logged(tmp_path / "run", "mirror")
+    check_message(told)
     sys.modules.pop("mores_loaded_deadly", None)
 
 

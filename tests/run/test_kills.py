@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from benchmarks.killed.histories import bytes_of, differing
 from mores.run import run
 from mores.scenario.load import load
+from tests.refusals import check_message
 
 HERE = Path(__file__).resolve().parents[2]
 PROGRAM = f"""\
@@ -78,8 +80,8 @@ def test_asked_to_stop(tmp_path, number, code, jobs):
     _, said = process.communicate(timeout=60)
     assert process.returncode == code
     last = said.splitlines()[-1]
-    assert last.endswith(f"to go on: mores resume {folder}")
-    assert "of 3 cells are kept" in last
+    assert last.endswith(f" {folder}")
+    check_message(re.sub("^[0-3]", "...", last.replace(str(folder), "...")))
     assert "Traceback" not in said
     assert json.loads((folder / "status.json").read_text())["state"] == "stopped"
     assert not list(folder.rglob("*.part"))

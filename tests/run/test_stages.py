@@ -16,7 +16,6 @@ from torch import Tensor
 
 from mores.analysis.open_run import open_run
 from mores.draws import Draws
-from mores.errors import UserError
 from mores.game import Act, Box, Discrete, Game, Outcome, Phase, Player, Role, Step
 from mores.people import People
 from mores.registry import ENVIRONMENTS, PLAYERS
@@ -24,6 +23,8 @@ from mores.run import cells as cells_module
 from mores.run import run
 from mores.scenario.expand import check
 from mores.scenario.load import load
+from tests.refusals import refused
+from tests.run.small_run import paths_of
 
 OPTIONS = 4
 
@@ -220,8 +221,8 @@ def test_a_learner_beside_one_that_does_not_learn(tmp_path):
     assert [v.verdict for v in _run(tmp_path / "run", text).verdicts] == ["holds"]
 
 
-def test_an_arms_parameter_counts_in_the_stages_that_leave_it_alone(tmp_path):
-    file = tmp_path / "s.yaml"
+def test_an_arms_parameter_counts_in_the_stages_that_leave_it_alone(here):
+    file = here / "s.yaml"
     text = TEXT.replace("claims:", "arms: {a: {env.noise: 0.5}, b: {}}\ncontrol: b\nclaims:")
     text = text.replace("rounds: 20}", "rounds: 20, env: {env.noise: 2}}")
     file.write_text(text[: text.index("claims:")])
@@ -232,34 +233,34 @@ def test_an_arms_parameter_counts_in_the_stages_that_leave_it_alone(tmp_path):
     for kept in ("rounds: 8", "episodes: 20", "episodes: 3"):
         text = text.replace(f"{kept}}}", f"{kept}, env: {{env.noise: 2}}}}")
     file.write_text(text[: text.index("claims:")])
-    with pytest.raises(UserError, match="is set by the arm a as well, in vain: leave one out"):
+    with refused("conflict", "stages.0.env.env.noise"):
         check(load(str(file)))
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "code", "path"),
     [
-        ("learn: gambler", "learn: gamblr", "there is no role 'gamblr'; did you mean 'gambler'?"),
-        ("{kind: averager}", "{kind: forgetful}", "Forgetful, would forget: it defines no `again`"),
-        ("learn: gambler, ", "", "learn: improve: name the roles that learn"),
-        ("stage: sure", "stage: shure", "there is no stage 'shure'; did you mean 'sure'?"),
-        ("{kind: averager}", "{kind: anyhow}", "gambler's player, Anyhow, cannot learn from rew"),
-        ("{kind: averager}", "{kind: anyhow}", "no player here searches when it decides"),
-        ("name: test", "name: sure", "there are two stages 'sure'"),
-        ("at: 3", "at: 9", "at: must be at most 8, the number of rounds, not 9"),
-        ("rounds: 8}", "rounds: 8, env: {env.nois: 2}}", "bandit has no such parameter; did you"),
-        ("rounds: 8}", "rounds: 8, env: {players.gambler: 2}}", "a stage changes parameters of"),
-        ("{name: before, rounds: 8}", "{name: before, loop: fit, learn: gambler}",
-         "gambler has not played yet: there is no record to learn from"),
+        ("learn: gambler", "learn: gamblr", "unknown_name", "stages.1.learn.0"),
+        ("{kind: averager}", "{kind: forgetful}", "unsupported", "stages.1.learn.0"),
+        ("learn: gambler, ", "", "missing", "stages.1.learn"),
+        ("stage: sure", "stage: shure", "unknown_name", "claims.0.stage"),
+        ("{kind: averager}", "{kind: anyhow}", "unsupported", "stages.1.learn.0 stages.3.loop"),
+        ("name: test", "name: sure", "duplicate", "stages.3.name"),
+        ("at: 3", "at: 9", "out_of_range", "claims.1.at"),
+        ("rounds: 8}", "rounds: 8, env: {env.nois: 2}}", "unknown_name", "stages.0.env.env.nois"),
+        ("rounds: 8}", "rounds: 8, env: {players.gambler: 2}}", "invalid_value",
+         "stages.0.env.players.gambler"),
+        ("{name: before, rounds: 8}", "{name: before, loop: fit, learn: gambler}", "missing",
+         "stages.0.learn.0 claims.1"),
     ],
 )  # fmt: skip
-def test_mistakes(tmp_path, old, new, said):
-    file = tmp_path / "s.yaml"
+def test_mistakes(here, old, new, code, path):
+    file = here / "s.yaml"
     assert old in TEXT
     file.write_text(TEXT.replace(old, new, 1))
-    with pytest.raises(UserError) as caught:
+    with refused(code, path.split()[0]) as caught:
         check(load(str(file)))
-    assert said in str(caught.value)
+    assert paths_of(caught.value) == path.split()
 
 
 def test_a_stage_may_change_the_environment(tmp_path):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
-import pytest
 
 from mores.run.record import Record, StageRecord
-from mores.run.store import Damaged, damage, read_record, write_record
+from mores.run.store import damage, read_record, write_record
+from tests.refusals import check_message
+from tests.run.small_run import unreadable
 
 
 def test_what_a_cell_says_of_itself_is_sealed(tmp_path):
@@ -16,10 +19,10 @@ def test_what_a_cell_says_of_itself_is_sealed(tmp_path):
     assert damage(tmp_path / "a") is None
     about = tmp_path / "a" / "cell.json"
     about.write_text(about.read_text().replace('"x"', '"z"'))
-    assert damage(tmp_path / "a") == "cell.json was changed"
+    check_message(damage(tmp_path / "a") or "")
 
 
-def test_a_record_is_read_as_it_was_written(tmp_path):
+def test_a_record_is_read_as_it_was_written(here):
     """Numbers that JSON has not, rounds and worlds in any order, several stages."""
     rng = np.random.default_rng(2)
     odd = np.array([np.nan, np.inf, -np.inf, -0.0, 1e-45, 3.4e38], np.float32)
@@ -40,8 +43,8 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
         hidden_rounds=(0, 4, 9),
         value_names=("left right", "party"),
     )
-    write_record(tmp_path / "a", record)
-    found = read_record(tmp_path / "a")
+    write_record(here / "a", record)
+    found = read_record(here / "a")
     np.testing.assert_array_equal(found.replicate, record.replicate)
     np.testing.assert_array_equal(found.world, record.world)
     assert (found.cell, found.hidden_rounds, found.value_names) == (
@@ -58,8 +61,8 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
         for name, value in one.predictions.items():
             assert np.asarray(value).tobytes() == np.asarray(other.predictions[name]).tobytes()
     assert found.hidden["values"].tobytes() == record.hidden["values"].tobytes()
-    assert damage(tmp_path / "a") is None
-    (tmp_path / "a" / "measures.parquet").write_bytes(b"PAR1")
-    assert "bytes long and should be" in (damage(tmp_path / "a") or "")
-    with pytest.raises(Damaged, match=r"cannot read .*measures\.parquet"):
-        read_record(tmp_path / "a")
+    assert damage(here / "a") is None
+    (here / "a" / "measures.parquet").write_bytes(b"PAR1")
+    check_message(re.sub("[0-9]{3,}", "...", damage(here / "a") or ""))
+    with unreadable(here / "a" / "measures.parquet"):
+        read_record(here / "a")

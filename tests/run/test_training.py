@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from mores.analysis.open_run import open_run
-from mores.errors import UserError
 from mores.run import cells as cells_module
 from mores.run import engine, files, run
 from mores.run.store import damage
 from mores.scenario.expand import check, expand, resolved
 from mores.scenario.load import load
 from mores.scenario.strict_yaml import parse
+from tests.refusals import check_message, refused
 from tests.run.pupils import BEST
+from tests.run.small_run import logged, paths_of
 
 pytestmark = pytest.mark.usefixtures("arcade")
 
@@ -149,30 +150,28 @@ def test_chunks_of_worlds_make_one_checkpoint(tmp_path, no_pictures, monkeypatch
         assert (whole / name).read_bytes() == (parts / name).read_bytes(), name
 
 
-def test_checkpoints_are_sealed_and_found(tmp_path, no_pictures):
-    folder = _run(tmp_path / "run", only=[1, 3]).folder
+def test_checkpoints_are_sealed_and_found(here, no_pictures):
+    folder = _run(here / "run", only=[1, 3]).folder
     found = open_run(folder)
     assert found.checkpoint("quick", "climb", "gambler").about["replicates"] == [1, 3]
-    for asked, said in [
-        (("quik", "climb", "gambler"), "no cell 'quik'.*did you mean 'quick'"),
-        (("quick", "clim", "gambler"), "nobody learned in a stage 'clim'.*did you mean 'climb'"),
-        (("quick", "climb", "guard"), "'guard' learned nothing in stage climb; .*gambler"),
-        (("twin", "climb", "gambler"), "nobody learned in twin"),
+    for asked, code, path in [
+        (("quik", "climb", "gambler"), "unknown_name", "cell"),
+        (("quick", "clim", "gambler"), "unknown_name", "stage"),
+        (("quick", "climb", "guard"), "unknown_name", "role"),
+        (("twin", "climb", "gambler"), "not_trained", "cell"),
     ]:
-        with pytest.raises(UserError, match=said):
+        with refused(code, path):
             found.checkpoint(*asked)
     cell = folder / "cells" / "quick"
     assert damage(cell) is None
     file = cell / "checkpoints" / "climb.gambler.safetensors"
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    assert damage(cell) == "checkpoints/climb.gambler.safetensors was changed"
-    with pytest.raises(
-        UserError, match=r"climb\.gambler\.safetensors: it is not as it was written"
-    ):
+    check_message(damage(cell) or "")
+    with refused("unreadable", str(file)):
         found.checkpoint("quick", "climb", "gambler")
     file.write_bytes(data[:40])
-    with pytest.raises(UserError, match=r"cannot read .*climb\.gambler"):
+    with refused("unreadable", str(file)):
         found.checkpoint("quick", "climb", "gambler")
 
 
@@ -202,64 +201,64 @@ def test_a_player_of_another_family_starts_anew_and_the_first_finds_its_own(tmp_
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "code", "path"),
     [
-        (CLIMB, f"gambler.kind: climber{END}",
-         "a stage changes players, or parameters of one: write players.gambler.kind"),
-        (CLIMB, f"players.gamblr.kind: climber{END}",
-         "stages.2.players.players.gamblr.kind: arcade has no such role; did you mean 'gambler'?"),
-        (CLIMB, f"players.gambler.kind: climer{END}",
-         "stages.2.players.players.gambler.kind: no player 'climer'; did you mean 'climber'?"),
-        (CLIMB, f"players.gambler.deaff: true{END}",
-         "stages.2.players.players.gambler.deaff: reader has no such parameter"),
-        (CLIMB, f"players.guard.kind: climber{END}",
-         "there is no players.guard to change: give players.guard a kind first"),
-        (CLIMB, f"players.guard: 3{END}",
-         "stages.2.players.players.guard: must be a mapping with a kind"),
-        (CLIMB, f"players.gambler.kind: reader{END}",
-         "stages.2.learn.0: gambler's player, Anyhow, cannot learn from reward"),
-        ("loop: fit,", "loop: fit, record: [],", "stages.1.record: names no stage; leave it out"),
-        ("learning_rate: 0.1", "learning_rate: -1", "must be at least 0, not -1"),
-        ("arms:\n", "sweep: {players.gambler: [{kind: reader}]}\narms:\n",
-         "stages.2.players.players.gambler.kind: is set by the sweep as well, in vain"),
+        (CLIMB, f"gambler.kind: climber{END}", "invalid_value", "stages.2.players.gambler.kind"),
+        (CLIMB, f"players.gamblr.kind: climber{END}", "unknown_name",
+         "stages.2.players.players.gamblr.kind"),
+        (CLIMB, f"players.gambler.kind: climer{END}", "unknown_name",
+         "stages.2.players.players.gambler.kind"),
+        (CLIMB, f"players.gambler.deaff: true{END}", "unknown_name",
+         "stages.2.players.players.gambler.deaff"),
+        (CLIMB, f"players.guard.kind: climber{END}", "missing",
+         "stages.2.players.players.guard.kind"),
+        (CLIMB, f"players.guard: 3{END}", "wrong_type", "stages.2.players.players.guard"),
+        (CLIMB, f"players.gambler.kind: reader{END}", "unsupported", "stages.2.learn.0"),
+        ("loop: fit,", "loop: fit, record: [],", "invalid_value", "stages.1.record"),
+        ("learning_rate: 0.1", "learning_rate: -1", "out_of_range",
+         "players.gambler.learning_rate"),
+        ("arms:\n", "sweep: {players.gambler: [{kind: reader}]}\narms:\n", "conflict",
+         "stages.2.players.players.gambler.kind stages.3.players.players.gambler.kind "
+         "arms.twin.players.gambler"),
         ("  quick: {}\n  slow: {players.gambler.learning_rate: 0.001}",
          "  quick: {players.gambler: {kind: climber}}\n  slow: {players.gambler: null}",
-         "does nothing: every arm names players.gambler whole, and keeps it"),
-        ("ablation: slow", "ablation: slw", "there is no arm 'slw'; did you mean 'slow'?"),
-        (", ablation: slow", "", "learned: name the ablation, an arm in which it must vanish"),
-        ("kind: learned", "kind: statistical", "goes with claims of kind learned, and no others"),
-        ("ablation: slow", "ablation: twin", "is what is taken off: what is left there says"),
-        ("arm: quick, against: twin, ablation: slow", "ablation: twin", "is the arm itself: what"),
-        ("arm: quick, against: twin", "arm: twin, against: quick",
-         "learned: nobody learns in twin up to then: name an arm in which somebody does"),
-        ("ablation: slow", "ablation: slow, stage: before",
-         "learned: nobody learns in any stage up to before"),
+         "conflict",
+         "stages.2.players.players.gambler.kind stages.3.players.players.gambler.kind"),
+        ("ablation: slow", "ablation: slw", "unknown_name", "claims.0.ablation"),
+        (", ablation: slow", "", "missing", "claims.0.kind"),
+        ("kind: learned", "kind: statistical", "conflict", "claims.0.ablation"),
+        ("ablation: slow", "ablation: twin", "conflict", "claims.0.ablation"),
+        ("arm: quick, against: twin, ablation: slow", "ablation: twin", "not_trained",
+         "claims.0.kind claims.0.ablation claims.0.ablation"),
+        ("arm: quick, against: twin", "arm: twin, against: quick", "not_trained",
+         "claims.0.kind"),
+        ("ablation: slow", "ablation: slow, stage: before", "not_trained", "claims.0.kind"),
     ],
 )  # fmt: skip
-def test_mistakes(tmp_path, old, new, said):
+def test_mistakes(here, old, new, code, path):
     assert old in PIPELINE
-    with pytest.raises(UserError) as caught:
-        check(_loaded(tmp_path, PIPELINE.replace(old, new)))
-    assert said in str(caught.value)
+    with refused(code, path.split()[0]) as caught:
+        check(_loaded(here, PIPELINE.replace(old, new)))
+    assert paths_of(caught.value) == path.split()
 
 
-def test_an_arm_counts_in_the_stages_that_do_not_replace_the_player(tmp_path):
+def test_an_arm_counts_in_the_stages_that_do_not_replace_the_player(here):
     text = PIPELINE.replace(CLIMB, f"players.gambler: {{kind: climber}}{END}")
-    slow = next(cell for cell in expand(_loaded(tmp_path, text)) if cell.arm == "slow").build()
+    slow = next(cell for cell in expand(_loaded(here, text)) if cell.arm == "slow").build()
     rates = [staged.players["gambler"].learning_rate for staged in slow.stages]
     assert rates == [0.001, 0.001, 0.3, 0.001]
     text = PIPELINE.replace(
         CLIMB, f"players.gambler.kind: climber, players.gambler.learning_rate: 1.0{END}"
     )
-    slow = next(cell for cell in expand(_loaded(tmp_path, text)) if cell.arm == "slow").build()
+    slow = next(cell for cell in expand(_loaded(here, text)) if cell.arm == "slow").build()
     assert [s.players["gambler"].learning_rate for s in slow.stages] == [0.001, 0.001, 1.0, 0.001]
     text = PIPELINE.replace(CLIMB, f"players.gambler: {{kind: climber}}{END}")
     everywhere = re.sub(r"players: \{players.gambler.kind: climber\}", "", text)
     everywhere = re.sub(
         r"- \{name: (\w+),", r"- {name: \1, players: {players.gambler: null},", everywhere
     )
-    with pytest.raises(UserError, match="is set by the arm slow as well, in vain"):
-        expand(_loaded(tmp_path, everywhere))
+    with refused("conflict", "stages.0.players.players.gambler"):
+        expand(_loaded(here, everywhere))
 
 
 def test_a_stage_is_changed_from_the_command_line(tmp_path):
@@ -307,32 +306,37 @@ claims:
 
 def test_learners_that_stop_are_told_everywhere(tmp_path, capsys):
     folder = _run(tmp_path / "run", STOPPING, progress=True).folder
-    line = "stage train: gambler, replicate 2, policy 0: not a number in round 5 of its training"
-    said = capsys.readouterr().err
-    assert f"stopping: cell breaks: a learner stopped: {line}; the run goes on" in said
     status = json.loads((folder / "status.json").read_text())
-    assert (status["state"], status["stopped_learners"]) == ("done", {"breaks": [line]})
-    assert f"breaks: {line}" in (folder / "log.txt").read_text()
+    assert (status["state"], list(status["stopped_learners"])) == ("done", ["breaks"])
+    (line,) = status["stopped_learners"]["breaks"]
+    assert line.startswith("stage train: gambler, replicate 2, policy 0: ")
+    check_message(line)
+    (told,) = [one for one in capsys.readouterr().err.splitlines() if line in one]
+    assert told.startswith("stopping: cell breaks: ")
+    check_message(told)
+    assert logged(folder, "breaks") == [f"breaks: {line}"]
     first, second, third = json.loads((folder / "claims.json").read_text())
-    assert second["reason"].endswith("; 1 of 6 trainings in breaks had stopped")
+    remark = second["reason"].split("; ")[-1]
+    assert "1 of 6" in remark and "breaks" in remark
+    check_message(remark)
     assert second["verdict"] == "holds"  # they count as they are
-    assert "stopped" not in first["reason"] + third["reason"]
+    assert ";" not in first["reason"] + third["reason"]  # no remark at all
     page = re.sub(r"\s+", " ", (folder / "report.html").read_text())
-    assert "1 of 12 learners stopped early in breaks" in page
-    assert page.count("1 of 6 trainings in breaks had stopped") == 1
-    assert "in the ablation deaf" in page
+    (stopped,) = re.findall(r"1 of 12 [^<.;:]*breaks", page)
+    check_message(stopped)
+    assert page.count(remark) == 1
     stopped = open_run(folder).checkpoint("breaks", "train", "gambler").tensors["stopped"]
     assert (stopped >= 0).nonzero().flatten().tolist() == [4]
 
 
-def test_learned_tensors_must_fit_together(tmp_path, no_pictures, monkeypatch):
+def test_learned_tensors_must_fit_together(here, no_pictures, monkeypatch):
     from tests.run.pupils import Climber
 
     monkeypatch.setattr(
         Climber, "learned", lambda self, memory: {"a": torch.zeros(()), "b": torch.zeros(3)}
     )
-    with pytest.raises(UserError, match=r"Climber: all that `learned` gives leads with its poli"):
-        _run(tmp_path / "run", STOPPING, only=[0])
+    with refused("failed", "arms.fine.players.gambler"):
+        _run(here / "run", STOPPING, only=[0])
 
 
 def test_a_learned_claim_over_a_run(tmp_path, no_pictures):

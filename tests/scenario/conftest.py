@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 from mores.cli import main
+from mores.errors import UserError
 from mores.own_code import load_modules
 from mores.registry import SHELVES
+from mores.scenario.expand import check
+from mores.scenario.load import load
+from mores.scenario.places import MOST_SHOWN, ScenarioError, dotted
+from tests.refusals import check_message
 
 TOYS = Path(__file__).parent / "toys.py"
 
@@ -93,3 +98,28 @@ def complaints(
         return said.err.splitlines()
 
     return told
+
+
+@pytest.fixture
+def refusal(
+    write: Callable[..., str], complaints: Callable[..., list[str]]
+) -> Callable[..., UserError]:
+    """The mistake for which a scenario is refused; the command line tells it, line by line."""
+
+    def told(text: str | bytes, *overrides: str) -> UserError:
+        with pytest.raises(UserError) as found:
+            check(load(write(text), overrides))
+        said = str(found.value)
+        assert complaints(text, *overrides) == said.splitlines()
+        check_message(said)
+        return found.value
+
+    return told
+
+
+def placed(error: UserError) -> list[tuple[str, str, str]]:
+    """Place, path and code of every problem with a scenario, in the order in which it is told."""
+    assert isinstance(error, ScenarioError)
+    for line, problem in zip(str(error).splitlines()[:MOST_SHOWN], error.problems, strict=False):
+        assert line.startswith(f"{problem.place}: ")
+    return [(str(p.place), dotted(p.path), p.code) for p in error.problems]

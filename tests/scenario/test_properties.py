@@ -14,7 +14,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mores.errors import UserError
+from mores.errors import CODES, UserError
 from mores.scenario import load as reading
 from mores.scenario.expand import check
 from mores.scenario.places import MOST_SHOWN, Places, ScenarioError
@@ -41,10 +41,12 @@ def clear(attempt: Callable[[], object]) -> bool:
     except UserError as error:
         lines = str(error).split("\n")
         assert 1 <= len(lines) <= MOST_SHOWN + 1
+        assert error.code in CODES
         for line in lines:
             assert line.isprintable() and 0 < len(line) < 1000
         if isinstance(error, ScenarioError):
             assert lines[0].startswith(("s.yaml", "override", "scenario walkers"))
+            assert all(problem.code in CODES for problem in error.problems)
         return False
     return True
 
@@ -178,5 +180,5 @@ def test_these_tests_can_fail() -> None:
     with pytest.raises(ZeroDivisionError):
         clear(lambda: 1 // 0)
     with pytest.raises(AssertionError):
-        clear(lambda: (_ for _ in ()).throw(UserError("two\n\nlines")))
+        clear(lambda: (_ for _ in ()).throw(UserError("two\n\nlines", code="failed")))
     assert not clear(lambda: reading.check({}, Places("s.yaml")))

@@ -60,7 +60,7 @@ class Walk(Game[State]):
         if start is None:
             start = People(draws.normal("values", self.people, self.values))
         if tuple(start.values.shape[1:]) != (self.people, self.values):
-            raise UserError("the population does not fit the environment")
+            raise UserError("the population does not fit the environment", code="wrong_shape")
         return State(start.values, start.values)
 
     def observe(self, state: State, role: str, phase: str) -> Tensor:
@@ -108,7 +108,7 @@ class Stride(Player):
 
     def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> None:
         if self.by == 5:
-            raise UserError("a stride of 5 is out of step")
+            raise UserError("a stride of 5 is out of step", code="invalid_value", path="by")
 
     def act(
         self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Any, draws: Draws

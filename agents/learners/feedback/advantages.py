@@ -60,8 +60,8 @@ def generalised_advantages(
     Raises:
         UserError: discount or smoothing is not between 0 and 1.
     """
-    within("the discount of advantages", discount, 0.0, 1.0)
-    within("the smoothing of advantages", smoothing, 0.0, 1.0)
+    within("the discount of advantages", discount, 0.0, 1.0, path="discount")
+    within("the smoothing of advantages", smoothing, 0.0, 1.0, path="smoothing")
     cut = truncated | _last_real(mask)
     following = torch.cat([value[..., 1:], value[..., -1:]], -1)  # the last column is always cut
     ahead = torch.where(cut, next_value, following)

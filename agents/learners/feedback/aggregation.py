@@ -105,7 +105,7 @@ def log_sigmoid_centred(
     Raises:
         UserError: the scale is not positive.
     """
-    positive("the scale of rewards", scale)
+    positive("the scale of rewards", scale, path="scale")
     level = reference if reference.dim() == 3 else reference[:, None]
     return functional.logsigmoid((reward - level) / scale)
 

@@ -59,7 +59,7 @@ def without_share(
     Raises:
         UserError: the share is not between 0 and 1.
     """
-    within("the hidden share of evidence", share, 0.0, 1.0)
+    within("the hidden share of evidence", share, 0.0, 1.0, path="share")
     visible = uniform >= share
     return visible if among is None else visible | ~among
 
@@ -80,11 +80,15 @@ def without_some_parts(
     """
     _check_parts(sees, rates)
     if uniform.shape[-1] != len(rates):
-        raise UserError(f"{len(rates)} parts need as many numbers, not {uniform.shape[-1]}")
+        raise UserError(
+            f"{len(rates)} parts need as many numbers, not {uniform.shape[-1]}",
+            code="wrong_shape",
+            path="uniform",
+        )
     policies, samples, _ = uniform.shape
     visible = torch.ones(policies, samples, sees.size, dtype=torch.bool, device=uniform.device)
     for i, (name, rate) in enumerate(rates.items()):
-        within(f"the rate at which part {name!r} is missing", rate, 0.0, 1.0)
+        within(f"the rate at which part {name!r} is missing", rate, 0.0, 1.0, path=f"rates.{name}")
         sees.read(visible, name).copy_((uniform[..., i] >= rate)[..., None])
     return visible
 
@@ -104,7 +108,11 @@ def hide_evidence(batch: FeedbackBatch, visible: Visible) -> FeedbackBatch:
         UserError: the batch holds token ids: hide those by a mask of attention instead.
     """
     if batch.seen.dim() != 4:
-        raise UserError("evidence is hidden in sights made of numbers, and these are token ids")
+        raise UserError(
+            "evidence is hidden in sights made of numbers, and these are token ids",
+            code="wrong_type",
+            path="seen",
+        )
     shape = (batch.policies, batch.samples, batch.seen.shape[-1])
     left = visible.to(batch.seen.device).expand(shape)
     if batch.evidence is not None:
@@ -128,7 +136,9 @@ def against_blind(batch: FeedbackBatch, blind: Tensor) -> FeedbackBatch:
     """
     if blind.shape != batch.acted.shape:
         raise UserError(
-            f"blind acts {tuple(blind.shape)} are not in the shape of {tuple(batch.acted.shape)}"
+            f"blind acts {tuple(blind.shape)} are not in the shape of {tuple(batch.acted.shape)}",
+            code="wrong_shape",
+            path="blind",
         )
     step_differs = blind != batch.acted
     if step_differs.dim() == 4:
@@ -152,4 +162,8 @@ OF_CONTEXT = ("seen", "mask", "legal", "group", "principal", "judgement", "known
 def _check_parts(sees: Box, names: Collection[str]) -> None:
     for name in names:
         if name not in sees.parts:
-            raise UserError(f"no part {name!r} in a sight{did_you_mean(name, sees.parts)}")
+            raise UserError(
+                f"no part {name!r} in a sight{did_you_mean(name, sees.parts)}",
+                code="unknown_name",
+                path=name,
+            )

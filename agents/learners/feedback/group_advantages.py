@@ -61,7 +61,7 @@ def grpo(
     Raises:
         UserError: there is no such scale.
     """
-    one_of("scale of advantages", scale, SCALES)
+    one_of("scale of advantages", scale, SCALES, path="scale")
     centred = groups.centred(score)
     if scale == "none":
         return centred
@@ -135,13 +135,15 @@ def with_group_advantages(
     Raises:
         UserError: there is no such method, or the batch misses something.
     """
-    one_of("kind of advantages", method, METHODS)
+    one_of("kind of advantages", method, METHODS, path="method")
     if score is None:
         reward = batch.need("reward", method)
         if reward.shape[-1] != 1:
             raise UserError(
                 f"{method} needs one score a sample, and {reward.shape[-1]} principals gave "
-                "rewards; aggregate them first"
+                "rewards; aggregate them first",
+                code="wrong_shape",
+                path="reward",
             )
         score = reward[..., 0]
     if method == "reinforce":

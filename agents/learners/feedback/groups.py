@@ -98,7 +98,7 @@ class Groups:
         Raises:
             UserError: the share is not between 0 and 1.
         """
-        within("a quantile's share", share, 0.0, 1.0)
+        within("a quantile's share", share, 0.0, 1.0, path="share")
         index, count = self._like(self.number, x), self._like(self.count, x)
         by_value = x.argsort(dim=1, stable=True)
         by_group = index.gather(1, by_value).argsort(dim=1, stable=True)

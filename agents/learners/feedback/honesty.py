@@ -100,7 +100,11 @@ def confidence_targets(answer: Answers, correct: Correct, statements: Sequence[i
         UserError: there are fewer than two statements.
     """
     if len(statements) < 2:
-        raise UserError(f"confidence needs two statements or more, not {len(statements)}")
+        raise UserError(
+            f"confidence needs two statements or more, not {len(statements)}",
+            code="wrong_shape",
+            path="statements",
+        )
     options = torch.tensor(list(statements), dtype=answer.dtype, device=answer.device)
     classes = confidence_classes(correct, len(statements) - 1)
     smallest = 1.0 / correct.shape[-1]  # one right answer is enough: the class says the rest
@@ -160,7 +164,11 @@ def honesty_scores(
 def _enough(right: Tensor, answers: Tensor, threshold: float) -> Tensor:
     """Whether `right` of `answers` reaches the threshold; 1 of 10 reaches 0.1, however rounded."""
     if not 0.0 < threshold <= 1.0:
-        raise UserError(f"knowing needs a threshold above 0 and up to 1, not {threshold}")
+        raise UserError(
+            f"knowing needs a threshold above 0 and up to 1, not {threshold}",
+            code="out_of_range",
+            path="threshold",
+        )
     return right.double() >= threshold * answers.double() - 1e-9
 
 

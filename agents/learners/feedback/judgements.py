@@ -68,7 +68,7 @@ def inappropriate(
     Raises:
         UserError: the margin is not positive.
     """
-    positive("the margin of inappropriate acts", margin)
+    positive("the margin of inappropriate acts", margin, path="margin")
     return mask & bad[..., None] & (judged_logp - plain_logp > math.log(margin))
 
 

@@ -79,9 +79,13 @@ def update_reliability(
     Raises:
         UserError: the rate or the bounds make no sense, or a number is of no annotator.
     """
-    within("the rate of reliability", rate, 0.0, 1.0)
+    within("the rate of reliability", rate, 0.0, 1.0, path="rate")
     if not 0.0 < lowest <= highest < 1.0:
-        raise UserError(f"reliability is kept within (0, 1), not within [{lowest}, {highest}]")
+        raise UserError(
+            f"reliability is kept within (0, 1), not within [{lowest}, {highest}]",
+            code="out_of_range",
+            path="highest" if lowest > 0.0 else "lowest",
+        )
     taken = torch.ones_like(right, dtype=torch.bool) if counted is None else counted
     who = _numbers(annotator, taken, reliability.shape[1])
     nobody = torch.zeros_like(reliability)
@@ -152,6 +156,8 @@ def _numbers(
     if numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) < annotators:
         raise UserError(
             f"annotators: {annotators} are numbered 0 to {annotators - 1}, not "
-            f"{int(numbers.min())} to {int(numbers.max())}"
+            f"{int(numbers.min())} to {int(numbers.max())}",
+            code="out_of_range",
+            path="annotator",
         )
     return numbers

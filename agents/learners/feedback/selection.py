@@ -53,7 +53,11 @@ def best_in_strata(
         UserError: the share makes no sense.
     """
     if not 0.0 < share <= 1.0:
-        raise UserError(f"a share of samples is above 0 and up to 1, not {share}")
+        raise UserError(
+            f"a share of samples is above 0 and up to 1, not {share}",
+            code="out_of_range",
+            path="share",
+        )
     policies, samples, values = score.shape
     there = torch.ones(policies, samples, dtype=torch.bool, device=score.device)
     there = there if real is None else real
@@ -96,7 +100,9 @@ def balanced(
         UserError: the count is not positive.
     """
     if count < 1:
-        raise UserError(f"a batch has one sample or more, not {count}")
+        raise UserError(
+            f"a batch has one sample or more, not {count}", code="out_of_range", path="count"
+        )
     there = torch.ones_like(principal, dtype=torch.bool) if real is None else real
     there = there | ~there.any(1, keepdim=True)
     from_whom = Groups.of(principal, there)

@@ -19,5 +19,7 @@ def library(name: str) -> Any:
     except ImportError as error:
         raise UserError(
             f"language models need {name}, which cannot be imported ({error}): "
-            "pip install 'mores[hf]'"
+            "pip install 'mores[hf]'",
+            code="not_installed",
+            path=name,
         ) from None

@@ -40,11 +40,17 @@ def seen_of(
         UserError: there are none, or not as many of both, or one is empty.
     """
     if len(prompts) != len(completions) or not prompts:
-        raise UserError(f"{len(prompts)} prompts and {len(completions)} completions are no batch")
+        raise UserError(
+            f"{len(prompts)} prompts and {len(completions)} completions are no batch",
+            code="wrong_shape",
+            path="completions",
+        )
     for name, texts in (("prompt", prompts), ("completion", completions)):
         if not all(len(text) for text in texts):
             empty = next(i for i, text in enumerate(texts) if not len(text))
-            raise UserError(f"{name} {empty} has no token")
+            raise UserError(
+                f"{name} {empty} has no token", code="wrong_shape", path=f"{name}s.{empty}"
+            )
     width = max(map(len, prompts))
     steps = max(map(len, completions))
     seen = torch.full((1, len(prompts), width + steps), NOTHING, dtype=torch.int64)
@@ -78,11 +84,19 @@ def batch_of(
     lengths = [len(completion) for completion in completions]
     for row, (own, length) in enumerate(zip(said, lengths, strict=True)):
         if len(own) != length:
-            raise UserError(f"completion {row} has {length} tokens, and `said` {len(own)}")
+            raise UserError(
+                f"completion {row} has {length} tokens, and `said` {len(own)}",
+                code="wrong_shape",
+                path="said",
+            )
     known = {name: field_of(name, value, lengths) for name, value in fields.items()}
     for name, field in known.items():
         if KINDS[name].of == "sample" and len(field) != len(lengths):
-            raise UserError(f"{name!r} is of {len(field)} samples, and there are {len(lengths)}")
+            raise UserError(
+                f"{name!r} is of {len(field)} samples, and there are {len(lengths)}",
+                code="wrong_shape",
+                path=name,
+            )
     known = {name: field[None] for name, field in known.items()}
     acted = torch.where(seen < 0, 0, seen)[..., seen.shape[-1] - steps :]
     mask: Bool[Tensor, "1 sample step"] = _stacked("mask", said, steps, torch.bool)[None]
@@ -101,7 +115,11 @@ def field_of(name: str, value: Any, lengths: Sequence[int]) -> Tensor:
         UserError: there is no such field, or it does not fit.
     """
     if name not in KINDS or name in ("seen", "acted"):
-        raise UserError(f"a batch has no field {name!r}{did_you_mean(name, KINDS)}")
+        raise UserError(
+            f"a batch has no field {name!r}{did_you_mean(name, KINDS)}",
+            code="unknown_name",
+            path=name,
+        )
     dtype = KINDS[name].dtype
     try:
         if KINDS[name].per_step and not isinstance(value, Tensor):
@@ -111,7 +129,9 @@ def field_of(name: str, value: Any, lengths: Sequence[int]) -> Tensor:
             return _stacked(name, value, max(lengths), dtype)
         return torch.as_tensor(value, dtype=dtype)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{name!r} does not fit the batch: {error}") from None
+        lengthy = KINDS[name].per_step and isinstance(error, ValueError)
+        code = "wrong_shape" if lengthy else "wrong_type"
+        raise UserError(f"{name!r} does not fit the batch: {error}", code=code, path=name) from None
 
 
 class Kind(NamedTuple):

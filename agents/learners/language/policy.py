@@ -95,7 +95,9 @@ def reference_of(
     if not hasattr(inner, "disable_adapter"):
         raise UserError(
             "a model without adapters needs a frozen reference: make_reference(model), before "
-            "training begins"
+            "training begins",
+            code="missing",
+            path="frozen",
         )
     with torch.no_grad(), evaluating(inner), inner.disable_adapter():
         return output_of(inner, batch, **settings)
@@ -144,16 +146,32 @@ def longest(model: nn.Module) -> int | None:
 
 def _check(model: nn.Module, batch: FeedbackBatch, temperature: float) -> None:
     if batch.policies != 1:
-        raise UserError(f"a language model is one policy, and the batch has {batch.policies}")
+        raise UserError(
+            f"a language model is one policy, and the batch has {batch.policies}",
+            code="wrong_shape",
+            path="batch",
+        )
     if batch.seen.dim() != 3 or batch.seen.is_floating_point():
-        raise UserError(f"`seen` is tokens [1, sample, place], not {tuple(batch.seen.shape)}")
+        code = "wrong_type" if batch.seen.is_floating_point() else "wrong_shape"
+        message = f"`seen` is tokens [1, sample, place], not {tuple(batch.seen.shape)}"
+        raise UserError(message, code=code, path="seen")
     if batch.seen.shape[-1] <= batch.steps:
-        raise UserError("`seen` begins with a prompt: it is longer than there are steps")
+        raise UserError(
+            "`seen` begins with a prompt: it is longer than there are steps",
+            code="wrong_shape",
+            path="seen",
+        )
     if temperature <= 0:
-        raise UserError(f"temperature is above 0, not {temperature}")
+        raise UserError(
+            f"temperature is above 0, not {temperature}", code="out_of_range", path="temperature"
+        )
     most, width = longest(model), batch.seen.shape[-1]
     if most is not None and width > most:
-        raise UserError(f"a batch {width} tokens wide, and the model reads {most} at most")
+        raise UserError(
+            f"a batch {width} tokens wide, and the model reads {most} at most",
+            code="too_large",
+            path="seen",
+        )
 
 
 def read(

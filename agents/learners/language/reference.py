@@ -23,7 +23,9 @@ def make_reference(model: nn.Module) -> nn.Module:
     """
     if hasattr(model, "disable_adapter"):
         raise UserError(
-            "a model with adapters is its own reference, without them: no copy is needed"
+            "a model with adapters is its own reference, without them: no copy is needed",
+            code="unsupported",
+            path="model",
         )
     return copy.deepcopy(model).requires_grad_(False).eval()
 
@@ -41,7 +43,11 @@ def save_then_load(model: Any, folder: Path | str, tokenizer: Any = None) -> Any
     """
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty: a model is saved to a folder of its own")
+        raise UserError(
+            f"{folder} is not empty: a model is saved to a folder of its own",
+            code="not_writable",
+            path=str(folder),
+        )
     model.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)

@@ -43,7 +43,11 @@ def judged_prompt(prompt: Prompt, judgement: str) -> Prompt:
     if isinstance(prompt, str):
         return f"{prompt}\n{line}\n"
     if prompt and isinstance(prompt[0], int):
-        raise UserError("a judgement in words needs a prompt in words, not in tokens")
+        raise UserError(
+            "a judgement in words needs a prompt in words, not in tokens",
+            code="conflict",
+            path="prompt",
+        )
     *before, last = prompt
     if not isinstance(last, Mapping) or last.get("role") != "user":
         return [*prompt, {"role": "user", "content": line}]  # type: ignore[list-item]
@@ -73,7 +77,11 @@ class Rows:
         wording = Wording(self.tokenizer)
         paired = ["completion" not in row for row in rows]
         if any(paired) and not all(paired):
-            raise UserError("rows are samples (`completion`) or pairs, not both in one batch")
+            raise UserError(
+                "rows are samples (`completion`) or pairs, not both in one batch",
+                code="conflict",
+                path="completion",
+            )
         samples = [sample for row in rows for sample in _samples(row)]
         prompts = [wording.prompt(sample.prompt) for sample in samples]
         completions = [wording.completion(s.prompt, s.completion) for s in samples]
@@ -98,23 +106,41 @@ class Rows:
     def _check_length(self, prompts: list[Tokens], completions: list[Tokens]) -> None:
         longest = max(len(p) + len(c) for p, c in zip(prompts, completions, strict=True))
         if self.longest is not None and longest > self.longest:
-            raise UserError(f"a row has {longest} tokens, more than `longest`, {self.longest}")
+            raise UserError(
+                f"a row has {longest} tokens, more than `longest`, {self.longest}",
+                code="too_large",
+                path="longest",
+            )
 
 
 def _samples(row: Mapping[str, Any]) -> list[Sample]:
     """The samples of a row: one, or the two of a pair."""
     for name in row:
         if name not in LISTED and name not in KINDS:
-            raise UserError(f"a row has no {name!r}{did_you_mean(name, (*LISTED, *KINDS))}")
+            raise UserError(
+                f"a row has no {name!r}{did_you_mean(name, (*LISTED, *KINDS))}",
+                code="unknown_name",
+                path=name,
+            )
     names = _answers(row)
     for name in row:
         if len(names) == 2 and name in KINDS and KINDS[name].of == "sample":
-            raise UserError(f"{name!r} is of one completion: give a row of its own, not a pair")
+            raise UserError(
+                f"{name!r} is of one completion: give a row of its own, not a pair",
+                code="conflict",
+                path=name,
+            )
     for name in ("prompt", *names):
         if row.get(name) is None:
-            raise UserError(f"a row needs {name!r}, and has {sorted(row)}")
+            raise UserError(
+                f"a row needs {name!r}, and has {sorted(row)}", code="missing", path=name
+            )
     if len(names) == 2 and row.get("judgement") is not None:
-        raise UserError("a judgement is of one completion: give a row of its own, not a pair")
+        raise UserError(
+            "a judgement is of one completion: give a row of its own, not a pair",
+            code="conflict",
+            path="judgement",
+        )
     return [Sample(row["prompt"], row[name], row.get("judgement")) for name in names]
 
 
@@ -136,10 +162,14 @@ def _fields(rows: Sequence[Mapping[str, Any]], paired: bool) -> dict[str, Any]:
         if all(value is None for value in values):
             continue
         if any(value is None for value in values) and not KINDS[name].per_step:
-            raise UserError(f"some rows have {name!r} and some do not")
+            raise UserError(f"some rows have {name!r} and some do not", code="missing", path=name)
         fields[name] = values
     if paired and "preferred" not in fields:
         if not all("chosen" in row for row in rows):
-            raise UserError("a row with `first` and `second` needs `preferred`: did the first win?")
+            raise UserError(
+                "a row with `first` and `second` needs `preferred`: did the first win?",
+                code="missing",
+                path="preferred",
+            )
         fields["preferred"] = [True] * len(rows)
     return fields

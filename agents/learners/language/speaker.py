@@ -266,7 +266,9 @@ class Dialogues:
         if most is not None and width > most:
             raise UserError(
                 f"a dialogue has {width} tokens, and the model reads {most} at most: "
-                "play fewer rounds, or tell less"
+                "play fewer rounds, or tell less",
+                code="too_large",
+                path="rounds",
             )
         tokens = torch.full((len(texts), width), NOTHING, dtype=torch.int64)
         for row, text in enumerate(texts):

@@ -104,7 +104,9 @@ class Talk:
         if names and len(names) != space.options:
             raise UserError(
                 f"phase {phase.name!r} has {space.options} options, and {len(names)} names: "
-                f"{list(names)}"
+                f"{list(names)}",
+                code="wrong_shape",
+                path=f"options.{phase.name}",
             )
         return names
 
@@ -153,7 +155,11 @@ class Talk:
         spaces = {phase.name: phase.acts.get(role.name) for phase in phases}
         for name in self.options:
             if name not in spaces:
-                raise UserError(f"options of no phase {name!r}{did_you_mean(name, spaces)}")
+                raise UserError(
+                    f"options of no phase {name!r}{did_you_mean(name, spaces)}",
+                    code="unknown_name",
+                    path=f"options.{name}",
+                )
         for phase in phases:
             space = spaces[phase.name]
             if isinstance(space, Discrete):

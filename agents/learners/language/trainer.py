@@ -27,7 +27,11 @@ from mores.errors import UserError, did_you_mean
 try:
     from transformers import Trainer, TrainingArguments
 except ImportError as error:
-    raise UserError(f"transformers is not installed ({error}): pip install 'mores[hf]'") from None
+    raise UserError(
+        f"transformers is not installed ({error}): pip install 'mores[hf]'",
+        code="not_installed",
+        path="transformers",
+    ) from None
 
 Before = Callable[[FeedbackBatch, Mapping[str, Output]], FeedbackBatch]
 ADAPTERS_OFF = "adapters off"
@@ -79,7 +83,11 @@ class ObjectiveTrainer(Trainer):
     ) -> None:
         if isinstance(reference, str) and reference != ADAPTERS_OFF:
             known = did_you_mean(reference, [ADAPTERS_OFF])
-            raise UserError(f"a reference is a frozen model or a name, not {reference!r}{known}")
+            raise UserError(
+                f"a reference is a frozen model or a name, not {reference!r}{known}",
+                code="invalid_value",
+                path="reference",
+            )
         args = TrainingArguments() if args is None else copy.copy(args)
         args.remove_unused_columns = False  # a row's columns are no arguments of the model's
         collator: Any = Rows(processing_class) if data_collator is None else data_collator
@@ -124,7 +132,9 @@ class ObjectiveTrainer(Trainer):
             if view not in sights:
                 raise UserError(
                     f"the objective asks about the view {view!r}, and these rows have "
-                    f"{sorted(sights)}{did_you_mean(view, sights)}"
+                    f"{sorted(sights)}{did_you_mean(view, sights)}",
+                    code="unknown_name",
+                    path="on",
                 )
             outputs[view] = output_of(model, batch.replace(seen=sights[view]), **self._says)
         batch = self._told(model, batch, outputs)

@@ -100,7 +100,11 @@ def to_trl_sft(records: Records, texts: Texts | None = None, policy: int = 0) ->
 
     single = records if texts is None else sample_records(records, texts, policy)
     if isinstance(single, FeedbackBatch):
-        raise UserError("a batch needs the texts of its samples: Texts(prompts, completions)")
+        raise UserError(
+            "a batch needs the texts of its samples: Texts(prompts, completions)",
+            code="missing",
+            path="texts",
+        )
     wanted = [r for r in single if r.get("reference", True) and r.get("desirable", True)]
     return _dataset(wanted, ("prompt", "completion"), row)
 
@@ -123,7 +127,11 @@ def to_trl_prompt_only(records: Records, texts: Texts | None = None, policy: int
 
     single = records if texts is None else sample_records(records, texts, policy)
     if isinstance(single, FeedbackBatch):
-        raise UserError("a batch needs the texts of its samples: Texts(prompts, completions)")
+        raise UserError(
+            "a batch needs the texts of its samples: Texts(prompts, completions)",
+            code="missing",
+            path="texts",
+        )
     once = {str(record.get("prompt")): record for record in reversed(single)}
     return _dataset(list(reversed(once.values())), ("prompt",), row)
 
@@ -167,14 +175,28 @@ def sample_records(batch: Records, texts: Texts | None, policy: int = 0) -> list
 
 def _batch(batch: Records, texts: Texts | None, policy: int) -> FeedbackBatch:
     if not isinstance(batch, FeedbackBatch):
-        raise UserError("texts go with a batch; records have their own")
+        raise UserError(
+            "texts go with a batch; records have their own", code="conflict", path="texts"
+        )
     if texts is None:
-        raise UserError("a batch needs the texts of its samples: Texts(prompts, completions)")
+        raise UserError(
+            "a batch needs the texts of its samples: Texts(prompts, completions)",
+            code="missing",
+            path="texts",
+        )
     if not 0 <= policy < batch.policies:
-        raise UserError(f"the batch has policies 0 to {batch.policies - 1}, not {policy}")
+        raise UserError(
+            f"the batch has policies 0 to {batch.policies - 1}, not {policy}",
+            code="out_of_range",
+            path="policy",
+        )
     for name, given in texts._asdict().items():
         if len(given) != batch.samples:
-            raise UserError(f"{len(given)} {name} for {batch.samples} samples of the batch")
+            raise UserError(
+                f"{len(given)} {name} for {batch.samples} samples of the batch",
+                code="wrong_shape",
+                path=f"texts.{name}",
+            )
     return batch
 
 
@@ -223,7 +245,9 @@ def _row(record: Record, answers: dict[str, Any], left_out: Sequence[str]) -> di
 def _needs(record: Record, names: Sequence[str]) -> None:
     for name in names:
         if record.get(name) is None:
-            raise UserError(f"a record needs {name!r}{did_you_mean(name, record)}")
+            raise UserError(
+                f"a record needs {name!r}{did_you_mean(name, record)}", code="missing", path=name
+            )
 
 
 def _dataset(
@@ -231,11 +255,19 @@ def _dataset(
 ) -> Any:
     """A data set of these records, which must have these names."""
     if isinstance(records, FeedbackBatch):
-        raise UserError("a batch needs the texts of its samples: Texts(prompts, completions)")
+        raise UserError(
+            "a batch needs the texts of its samples: Texts(prompts, completions)",
+            code="missing",
+            path="texts",
+        )
     if not records:
-        raise UserError("there is no record to make data of")
+        raise UserError("there is no record to make data of", code="missing", path="records")
     for record in records:
         _needs(record, names)
     if len({isinstance(record["prompt"], str) for record in records}) > 1:
-        raise UserError("prompts of one data set are all text, or all conversations")
+        raise UserError(
+            "prompts of one data set are all text, or all conversations",
+            code="conflict",
+            path="prompt",
+        )
     return library("datasets").Dataset.from_list([row(record) for record in records])

@@ -42,7 +42,11 @@ class Wording:
 
     def __post_init__(self) -> None:
         if getattr(self.tokenizer, "eos_token_id", None) is None:
-            raise UserError("a tokenizer needs an end token: set tokenizer.eos_token")
+            raise UserError(
+                "a tokenizer needs an end token: set tokenizer.eos_token",
+                code="missing",
+                path="tokenizer.eos_token",
+            )
 
     @property
     def chats(self) -> bool:
@@ -77,7 +81,9 @@ class Wording:
         if not whole.startswith(before):
             raise UserError(
                 "this chat template writes a prompt otherwise once it is answered: give prompts "
-                "and completions as lists of tokens"
+                "and completions as lists of tokens",
+                code="unsupported",
+                path="tokenizer.chat_template",
             )
         return self.tokens(whole[len(before) :])
 
@@ -126,7 +132,11 @@ class Wording:
         ]
         _, found, after = self._render(turns, True).rpartition(_REPLIED)
         if not found:
-            raise UserError("this chat template leaves out what the assistant said")
+            raise UserError(
+                "this chat template leaves out what the assistant said",
+                code="unsupported",
+                path="tokenizer.chat_template",
+            )
         tokens = self.tokens(after)
         if tokens and tokens[0] in self._ends:
             return tokens[0], tokens[1:]
@@ -134,7 +144,11 @@ class Wording:
 
     def _render(self, messages: Sequence[Message], reply_follows: bool) -> str:
         if not self.chats:
-            raise UserError("a conversation needs a tokenizer with a chat template")
+            raise UserError(
+                "a conversation needs a tokenizer with a chat template",
+                code="missing",
+                path="tokenizer.chat_template",
+            )
         return self.tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=reply_follows
         )

@@ -27,7 +27,7 @@ from mores.agents.learners.objective import Objective, Weighted
 from mores.agents.learners.pupil import Descent
 from mores.agents.learners.retold import demonstrations, joined
 from mores.agents.learners.terms import kl, pg
-from mores.errors import UserError
+from mores.errors import ParameterError, UserError
 
 
 class REINFORCE(Answers):
@@ -72,9 +72,11 @@ class GroupGradient(Answers):
     @model_validator(mode="after")
     def _one_way(self) -> GroupGradient:
         if self.conflict != "none" and self.aggregate != "reward":
-            raise ValueError(
-                f"conflict: {self.conflict} keeps principals apart and aggregates nothing: "
-                "leave aggregate out"
+            raise ParameterError(
+                "aggregate",
+                message=f"conflict: {self.conflict} keeps principals apart and aggregates "
+                "nothing: leave aggregate out",
+                code="conflict",
             )
         return self
 
@@ -129,7 +131,9 @@ class GroupGradient(Answers):
         if reward is None:
             raise UserError(
                 f"conflict: {self.conflict} needs an environment that tells what each principal "
-                "thinks of an answer (feedback `reward`)"
+                "thinks of an answer (feedback `reward`)",
+                code="missing",
+                path="reward",
             )
         return reward
 
@@ -198,16 +202,23 @@ class GRAO(GroupGradient):
     @model_validator(mode="after")
     def _own_way(self) -> GRAO:
         if self.conflict != "none" or self.aggregate != "reward":
-            raise ValueError("grao knows one score an answer: leave conflict and aggregate out")
+            raise ParameterError(
+                "conflict" if self.conflict != "none" else "aggregate",
+                message="grao knows one score an answer: leave conflict and aggregate out",
+                code="unsupported",
+            )
         return self
 
     def lesson(self, batches: dict[str, FeedbackBatch], memory: Memory) -> Lesson:
         """Own answers and demonstrations, with one coefficient each."""
         said = told(memory)
-        if "demonstration" not in said or "demonstration_worth" not in said:
+        lacking = [name for name in ("demonstration", "demonstration_worth") if name not in said]
+        if lacking:
             raise UserError(
                 "grao needs an environment that demonstrates answers and says what they are worth "
-                "(feedback `demonstration` and `demonstration_worth`)"
+                "(feedback `demonstration` and `demonstration_worth`)",
+                code="missing",
+                path=lacking[0],
             )
         grouped = self.grouped(batches, memory)
         phase = next(iter(grouped))

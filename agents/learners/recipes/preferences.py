@@ -34,6 +34,7 @@ from mores.agents.learners.terms import nll, pair
 from mores.agents.learners.terms.pairs import directed_losses
 from mores.agents.policies.stacked import Stack
 from mores.draws import Draws
+from mores.errors import ParameterError
 
 
 class Preferences(Fitting):
@@ -120,7 +121,8 @@ class DPO(Preferences):
     @model_validator(mode="after")
     def _one_doubt(self) -> DPO:
         if self.robust and self.label_smoothing:
-            raise ValueError("label_smoothing: robust finds the share of wrong labels itself")
+            message = "label_smoothing: robust finds the share of wrong labels itself"
+            raise ParameterError("label_smoothing", message=message, code="conflict")
         return self
 
     @property

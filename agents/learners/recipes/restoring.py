@@ -65,7 +65,9 @@ class Restoring(Fitting):
         if not before:
             raise UserError(
                 "restoring gives back what a stage before changed: let another recipe go on from "
-                "a first one, and this one come after it"
+                "a first one, and this one come after it",
+                code="wrong_order",
+                path="stages",
             )
         after = super().take_over(memory, fresh)
         after.learned.pupil.reference.update(before)
@@ -81,7 +83,9 @@ class Restoring(Fitting):
         if not pupil.reference:
             raise UserError(
                 "restoring gives back what a stage before changed, and there was none: give the "
-                "stages before it other recipes (stages: players)"
+                "stages before it other recipes (stages: players)",
+                code="wrong_order",
+                path="stages",
             )
         with torch.no_grad():
             record = read(experience, memory)

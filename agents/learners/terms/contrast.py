@@ -46,12 +46,14 @@ def contrast(
     Raises:
         UserError: a setting is unknown or out of range, or something is missing.
     """
-    positive("the contrast term's temperature", temperature)
+    positive("the contrast term's temperature", temperature, path="temperature")
     hidden, target = out.need("hidden", WHY), batch.need("target", WHY)
     if hidden.shape[-1] != target.shape[-1]:
         raise UserError(
             f"{WHY} compares 'hidden' with 'target': {hidden.shape[-1]} numbers "
-            f"are not {target.shape[-1]}"
+            f"are not {target.shape[-1]}",
+            code="wrong_shape",
+            path="target",
         )
     real = batch.mask.any(-1) & chosen(batch, which, WHY)
     hidden = torch.where(real[..., None], hidden, 0.0)

@@ -67,8 +67,8 @@ def kl(
     Raises:
         UserError: a setting is unknown or out of range, or something is missing.
     """
-    one_of("direction of the kl term", direction, DIRECTIONS)
-    one_of("other, `to`,", to, OTHERS)
+    one_of("direction of the kl term", direction, DIRECTIONS, path="direction")
+    one_of("other, `to`,", to, OTHERS, path="to")
     mask = steps_of(batch, which, WHY)
     exact = out.logits is not None and (to == "teacher" or batch.reference_logits is not None)
     if not exact and to == "reference" and direction == "reverse" and top_k is None:
@@ -79,7 +79,11 @@ def kl(
     theirs = torch.where(mask[..., None], theirs, 0.0)
     if top_k is not None:
         if not 1 <= top_k <= theirs.shape[-1]:
-            raise UserError(f"{WHY} has {theirs.shape[-1]} options, no top {top_k}")
+            raise UserError(
+                f"{WHY} has {theirs.shape[-1]} options, no top {top_k}",
+                code="out_of_range",
+                path="top_k",
+            )
         theirs, kept = theirs.topk(top_k, dim=-1)
         ours = ours.gather(-1, kept)
     ours, theirs = ours.log_softmax(-1), theirs.log_softmax(-1)
@@ -97,7 +101,7 @@ def _exact(
         return _relative_entropy(theirs, ours, not_theirs)
     if direction == "reverse":
         return _relative_entropy(ours, theirs, not_ours)
-    within("the kl term's mixture", mixture, 1e-6, 1.0 - 1e-6)
+    within("the kl term's mixture", mixture, 1e-6, 1.0 - 1e-6, path="mixture")
     # What is closed to both is left out before, as its gradient would be NaN.
     neither = not_ours & not_theirs
     ours, theirs = torch.where(neither, 0.0, ours), torch.where(neither, 0.0, theirs)

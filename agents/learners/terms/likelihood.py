@@ -53,8 +53,8 @@ def nll(
     Raises:
         UserError: a setting is unknown or out of range, or something is missing.
     """
-    one_of("choice of steps, `steps`,", steps, STEPS)
-    within("the nll term's smoothing", smoothing, 0.0, 1.0)
+    one_of("choice of steps, `steps`,", steps, STEPS, path="steps")
+    within("the nll term's smoothing", smoothing, 0.0, 1.0, path="smoothing")
     mask = steps_of(batch, which, "the nll term")
     loss = -torch.where(mask, out.logp, 0.0)
     if smoothing > 0.0:
@@ -92,9 +92,13 @@ def unlikelihood(
     Raises:
         UserError: a setting is unknown or out of range, or something is missing.
     """
-    within("the unlikelihood term's floor", floor, 1e-30, 1.0)
+    within("the unlikelihood term's floor", floor, 1e-30, 1.0, path="floor")
     if torch.is_floating_point(batch.acted):
-        raise UserError("the unlikelihood term needs acts that are numbers of options")
+        raise UserError(
+            "the unlikelihood term needs acts that are numbers of options",
+            code="wrong_type",
+            path="acted",
+        )
     mask = steps_of(batch, which, "the unlikelihood term")
     bad = mask & batch.need("inappropriate", "the unlikelihood term")
     if out.logits is not None:

@@ -21,37 +21,43 @@ Setting = float | Float[Tensor, " policy"]  # of a term: the same for all polici
 PER = ("step", "sample")
 
 
-def one_of(what: str, given: str, allowed: Iterable[str]) -> str:
-    """A name that must be one of a few.
+def one_of(what: str, given: str, allowed: Iterable[str], *, path: str) -> str:
+    """A name that must be one of a few, given as the parameter `path`.
 
     Raises:
         UserError: it is not.
     """
     allowed = tuple(allowed)
     if given not in allowed:
-        raise UserError(f"no {what} {given!r}{did_you_mean(given, allowed)}")
+        raise UserError(
+            f"no {what} {given!r}{did_you_mean(given, allowed)}", code="invalid_value", path=path
+        )
     return given
 
 
-def within(what: str, given: Setting, low: float, high: float) -> Setting:
-    """A setting that must lie between two numbers; one a policy is taken as it is.
+def within(what: str, given: Setting, low: float, high: float, *, path: str) -> Setting:
+    """A setting, the parameter `path`, between two numbers; one a policy is taken as it is.
 
     Raises:
         UserError: it does not.
     """
     if not isinstance(given, Tensor) and not low <= given <= high:
-        raise UserError(f"{what} must lie in [{low:g}, {high:g}], not be {given:g}")
+        raise UserError(
+            f"{what} must lie in [{low:g}, {high:g}], not be {given:g}",
+            code="out_of_range",
+            path=path,
+        )
     return given
 
 
-def positive(what: str, given: float | Tensor) -> float | Tensor:
-    """A setting that must be above zero; one a policy or a pair is taken as it is.
+def positive(what: str, given: float | Tensor, *, path: str) -> float | Tensor:
+    """A setting, the parameter `path`, above zero; one a policy or a pair is taken as it is.
 
     Raises:
         UserError: it is not.
     """
     if not isinstance(given, Tensor) and not given > 0.0:
-        raise UserError(f"{what} must be above 0, not {given:g}")
+        raise UserError(f"{what} must be above 0, not {given:g}", code="out_of_range", path=path)
     return given
 
 
@@ -93,6 +99,6 @@ def step_average(
     Raises:
         UserError: `per` is neither.
     """
-    if one_of("way to average, `per`,", per, PER) == "step":
+    if one_of("way to average, `per`,", per, PER, path="per") == "step":
         return average(values, mask)
     return average(sample_average(values, mask), mask.any(-1))

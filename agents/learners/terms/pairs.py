@@ -92,15 +92,23 @@ def pair(
     Raises:
         UserError: a setting is unknown or out of range, or something is missing.
     """
-    one_of("link of the pair term", link, (*LINKS, "kto"))
+    one_of("link of the pair term", link, (*LINKS, "kto"), path="link")
     if link == "kto":
         if robust or smoothing:
-            raise UserError("the pair term's link 'kto' knows neither smoothing nor reliability")
+            raise UserError(
+                "the pair term's link 'kto' knows neither smoothing nor reliability",
+                code="conflict",
+                path="robust" if robust else "smoothing",
+            )
         weights = desirable_weight, undesirable_weight
         return _unpaired(out, batch, score, scale, output, weights)
-    within("the pair term's smoothing", smoothing, 0.0, 0.5)
+    within("the pair term's smoothing", smoothing, 0.0, 0.5, path="smoothing")
     if robust and smoothing:
-        raise UserError("the pair term is either robust or smoothed, not both")
+        raise UserError(
+            "the pair term is either robust or smoothed, not both",
+            code="conflict",
+            path="smoothing",
+        )
     real = contestants(batch, WHY).real
     losses = directed_losses(
         out, batch, link=link, score=score, scale=scale, margin=margin, output=output
@@ -134,8 +142,8 @@ def directed_losses(
     Raises:
         UserError: a setting is unknown or out of range, or something is missing.
     """
-    one_of("link with two directions", link, LINKS)
-    positive("the pair term's scale", scale)
+    one_of("link with two directions", link, LINKS, path="link")
+    positive("the pair term's scale", scale, path="scale")
     contest = contestants(batch, WHY)
     scores = sample_scores(out, batch, score, output, WHY)
     ahead = pick_samples(scores, contest.winner) - pick_samples(scores, contest.loser)
@@ -182,7 +190,7 @@ def _unpaired(
     output: int,
     weights: tuple[float, float],
 ) -> Float[Tensor, " policy"]:
-    positive("the pair term's scale", scale)
+    positive("the pair term's scale", scale, path="scale")
     desirable = batch.need("desirable", "the pair term's link 'kto'")
     baseline = batch.need("kl_baseline", "the pair term's link 'kto'")
     scores = sample_scores(out, batch, score, output, WHY)

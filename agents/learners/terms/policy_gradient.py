@@ -72,8 +72,8 @@ def pg(
     Raises:
         UserError: a setting is unknown or out of range, or something is missing.
     """
-    one_of("clip mode", clip_mode, CLIP_MODES)
-    one_of("way to average, `per`,", per, (*PER, "constant"))
+    one_of("clip mode", clip_mode, CLIP_MODES, path="clip_mode")
+    one_of("way to average, `per`,", per, (*PER, "constant"), path="per")
     mask = steps_of(batch, which, WHY)
     advantage = torch.where(mask, batch.need("advantage", WHY), 0.0)
     if clip_mode == "none":
@@ -118,6 +118,10 @@ def _mean(
     if per != "constant":
         return step_average(loss, mask, per)
     if length is None:
-        raise UserError("the pg term with per='constant' needs `length`, the steps of a sample")
-    positive("the pg term's length", length)
+        raise UserError(
+            "the pg term with per='constant' needs `length`, the steps of a sample",
+            code="missing",
+            path="length",
+        )
+    positive("the pg term's length", length, path="length")
     return average(torch.where(mask, loss, 0.0).sum(-1), mask.any(-1)) / length

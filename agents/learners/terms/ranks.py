@@ -57,8 +57,8 @@ def rank(
     Raises:
         UserError: a setting is unknown or out of range, or something is missing.
     """
-    one_of("link of the rank term", link, LINKS)
-    positive("the rank term's scale", scale)
+    one_of("link of the rank term", link, LINKS, path="link")
+    positive("the rank term's scale", scale, path="scale")
     candidates = batch.need("candidates", WHY)
     given = batch.need("rank_score", WHY)
     places = candidates.shape

@@ -44,7 +44,9 @@ def contestants(batch: FeedbackBatch, why: str) -> Contest:
         if batch.samples != 2 * preferred.shape[1]:
             raise UserError(
                 f"{why} needs 'pairs', or pairs of samples that follow each other: "
-                f"{preferred.shape[1]} of 'preferred' are not half of {batch.samples} samples"
+                f"{preferred.shape[1]} of 'preferred' are not half of {batch.samples} samples",
+                code="wrong_shape",
+                path="preferred",
             )
         both = torch.arange(batch.samples, device=batch.mask.device).view(1, -1, 2)
         pairs = both.expand(batch.policies, -1, -1)
@@ -79,7 +81,7 @@ def chosen(batch: FeedbackBatch, which: str, why: str) -> Bool[Tensor, "policy s
     Raises:
         UserError: there is no such choice, or the batch does not say.
     """
-    one_of("choice of samples, `which`,", which, WHICH)
+    one_of("choice of samples, `which`,", which, WHICH, path="which")
     if which == "all":
         return batch.mask.new_ones(batch.policies, batch.samples)
     if which in ("reference", "own"):
@@ -118,11 +120,15 @@ def sample_scores(
     Raises:
         UserError: there is no such score, or no such number, or something is missing.
     """
-    one_of("score", score, SCORES)
+    one_of("score", score, SCORES, path="score")
     if score == "score":
         heads = out.need("score", why)
         if not -heads.shape[-1] <= output < heads.shape[-1]:
-            raise UserError(f"{why}: no output {output} among {heads.shape[-1]} scores")
+            raise UserError(
+                f"{why}: no output {output} among {heads.shape[-1]} scores",
+                code="out_of_range",
+                path="output",
+            )
         return torch.where(batch.mask.any(-1), heads[..., output], 0.0)
     per_step = out.logp
     if score in ("log_ratio", "mean_log_ratio"):

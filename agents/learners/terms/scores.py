@@ -57,7 +57,7 @@ def expected_score(
     worth = torch.where(closed, 0.0, batch.need("option_score", WHY))
     loss = -torch.where(closed, 0.0, chance * worth).sum(-1)
     if importance:
-        positive("the expected_score term's cap", cap)
+        positive("the expected_score term's cap", cap, path="cap")
         log_ratio = out.logp.detach() - batch.need("old_logp", f"{WHY} with importance")
         log_ratio = torch.where(mask, log_ratio, 0.0).sum(-1)
         loss = loss * log_ratio.clamp(max=HIGHEST_LOG_RATIO).exp().clamp(max=cap)[..., None]

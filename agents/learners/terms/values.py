@@ -55,7 +55,7 @@ def value(
     target = torch.where(mask, batch.need("value_target", "the value term"), 0.0)
     loss = (said - target).square()
     if clip is not None:
-        positive("the value term's clip", clip)
+        positive("the value term's clip", clip, path="clip")
         old = torch.where(mask, batch.need("old_value", "the value term with a clip"), 0.0)
         reach = torch.as_tensor(along(clip, said), dtype=said.dtype, device=said.device)
         held = old + torch.clamp(said - old, -reach, reach)
@@ -86,20 +86,22 @@ def regress(
     Raises:
         UserError: a setting is unknown or out of range, or something is missing.
     """
-    one_of("link of the regress term", link, LINKS)
+    one_of("link of the regress term", link, LINKS, path="link")
     said = out.need("score", "the regress term")
     target = batch.need("target", "the regress term")
     if said.shape[-1] != target.shape[-1]:
         raise UserError(
             f"the regress term needs as many scores as targets, not {said.shape[-1]} "
-            f"for {target.shape[-1]}"
+            f"for {target.shape[-1]}",
+            code="wrong_shape",
+            path="target",
         )
     real = (batch.mask.any(-1) & chosen(batch, which, "the regress term"))[..., None]
     real = real & ~target.isnan() if missing else real.expand_as(target)
     error = torch.where(real, said, 0.0) - torch.where(real, target, 0.0)
     if link == "square":
         return average(error.square(), real)
-    positive("the regress term's threshold", threshold)
+    positive("the regress term's threshold", threshold, path="threshold")
     size = error.abs()
     within = error.square() / 2.0
     return average(torch.where(size <= threshold, within, threshold * (size - threshold / 2)), real)

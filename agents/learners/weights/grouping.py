@@ -68,7 +68,9 @@ def merge_groups(
     if transfer.shape[-2:] != (sets, sets) or transfer.shape[:-2] not in ((), (policies,)):
         raise UserError(
             f"the transfer matrix is {tuple(transfer.shape)}: {sets} sets of weights of "
-            f"{policies} policies need [set, set] or [policy, set, set]"
+            f"{policies} policies need [set, set] or [policy, set, set]",
+            code="wrong_shape",
+            path="transfer",
         )
     cluster = torch.stack([clusters(t, threshold) for t in transfer.reshape(-1, sets, sets)])
     cluster = cluster.expand(policies, sets)

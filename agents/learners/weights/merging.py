@@ -66,7 +66,9 @@ def linear(several: Sequence[Weights], shares: Shares | None = None) -> dict[str
     share = _by_policy([1.0] * len(several) if shares is None else shares, several, policies)
     whole = share.sum(1)
     if bool((whole == 0).any()):
-        raise UserError("shares of a merge must not sum to zero")
+        raise UserError(
+            "shares of a merge must not sum to zero", code="invalid_value", path="shares"
+        )
     share = share / whole[:, None]
     merged = dict(several[0])
     for name in learned(several[0]):
@@ -122,7 +124,9 @@ def ties(
     policies = _check(several, base)
     check_share(kept, "kept")
     if over not in ("model", "tensor"):
-        raise UserError(f"over must be model or tensor, not {over!r}")
+        raise UserError(
+            f"over must be model or tensor, not {over!r}", code="invalid_value", path="over"
+        )
     names = learned(base)
     factor = torch.as_tensor(scale).expand(policies)
     merged = dict(base)
@@ -164,7 +168,11 @@ def stock_ratio(base: Weights, several: Sequence[Weights]) -> dict[str, Float[Te
     _check(several, base)
     count = len(several)
     if count < 2:
-        raise UserError("model stock needs at least two sets of weights: it compares their angles")
+        raise UserError(
+            "model stock needs at least two sets of weights: it compares their angles",
+            code="wrong_shape",
+            path="several",
+        )
     ratio = {}
     for name in learned(base):
         start = wide(base[name])
@@ -178,7 +186,9 @@ def stock_ratio(base: Weights, several: Sequence[Weights]) -> dict[str, Float[Te
 
 def _check(several: Sequence[Weights], base: Weights | None = None) -> int:
     if not several:
-        raise UserError("nothing to merge: give at least one set of weights")
+        raise UserError(
+            "nothing to merge: give at least one set of weights", code="missing", path="several"
+        )
     check_layout(*([base] if base is not None else []), *several)
     return count_policies(several[0])
 
@@ -188,13 +198,19 @@ def _by_policy(
 ) -> Float[Tensor, "policy set"]:
     name = next(iter(learned(several[0])), None)
     if name is None:
-        raise UserError("nothing to merge: no tensor holds floating-point numbers")
+        raise UserError(
+            "nothing to merge: no tensor holds floating-point numbers",
+            code="wrong_type",
+            path="several",
+        )
     device = several[0][name].device
     share = torch.as_tensor(shares, dtype=torch.float32, device=device)
     if share.shape not in ((len(several),), (policies, len(several))):
         raise UserError(
             f"shares are {tuple(share.shape)}: there are {len(several)} sets of weights "
-            f"of {policies} policies, so [set] or [policy, set]"
+            f"of {policies} policies, so [set] or [policy, set]",
+            code="wrong_shape",
+            path="shares",
         )
     return share.expand(policies, len(several))
 

@@ -65,7 +65,9 @@ class Plan:
         if not 0 <= self.warm_up <= self.steps or self.check_every < 1:
             raise UserError(
                 "a plan has warm_up from 0 to steps and check_every from 1, not "
-                f"warm_up {self.warm_up}, steps {self.steps}, check_every {self.check_every}"
+                f"warm_up {self.warm_up}, steps {self.steps}, check_every {self.check_every}",
+                code="out_of_range",
+                path="check_every" if self.check_every < 1 else "warm_up",
             )
 
 

@@ -108,11 +108,15 @@ def choose(
     check_layout(weights, target)
     check_share(share, "share")
     if by not in ("gradient", "gain"):
-        raise UserError(f"by must be gradient or gain, not {by!r}")
+        raise UserError(f"by must be gradient or gain, not {by!r}", code="invalid_value", path="by")
     names = list(gradient)
     for name in names:
         if name not in weights:
-            raise UserError(f"a gradient of {name!r}, and no weights{did_you_mean(name, weights)}")
+            raise UserError(
+                f"a gradient of {name!r}, and no weights{did_you_mean(name, weights)}",
+                code="unknown_name",
+                path=name,
+            )
     if not names:
         return {}
     slope, moved = flat(gradient, names), flat(weights, names) - flat(target, names)

@@ -43,7 +43,9 @@ def stack(several: Sequence[Weights]) -> dict[str, Tensor]:
         UserError: they differ in names or shapes, or there are none.
     """
     if not several:
-        raise UserError("nothing to stack: give at least one state dict")
+        raise UserError(
+            "nothing to stack: give at least one state dict", code="missing", path="several"
+        )
     check_layout(*several)
     return {name: torch.stack([one[name] for one in several]) for name in several[0]}
 
@@ -55,13 +57,19 @@ def count_policies(weights: Weights) -> int:
         UserError: it is empty, or its tensors do not all lead with the same number of policies.
     """
     if not weights:
-        raise UserError("no weights given: a stack has at least one tensor [policy, ...]")
+        raise UserError(
+            "no weights given: a stack has at least one tensor [policy, ...]",
+            code="missing",
+            path="weights",
+        )
     first, sizes = next(iter(weights)), {n: tuple(t.shape[:1]) for n, t in weights.items()}
     for name, size in sizes.items():
         if not size or size != sizes[first]:
             raise UserError(
                 f"{name!r} leads with {size}, {first!r} with {sizes[first]}: every tensor is "
-                "[policy, ...]; pass the state dict of one model through unsqueeze first"
+                "[policy, ...]; pass the state dict of one model through unsqueeze first",
+                code="wrong_shape",
+                path=name,
             )
     return sizes[first][0]
 
@@ -76,15 +84,23 @@ def check_layout(first: Weights, *others: Weights) -> None:
         for name in other:
             if name not in first:
                 raise UserError(
-                    f"weights {number} have {name!r}, the first do not{did_you_mean(name, first)}"
+                    f"weights {number} have {name!r}, the first do not{did_you_mean(name, first)}",
+                    code="unknown_name",
+                    path=name,
                 )
         for name, tensor in first.items():
             if name not in other:
-                raise UserError(f"weights {number} lack {name!r}{did_you_mean(name, other)}")
+                raise UserError(
+                    f"weights {number} lack {name!r}{did_you_mean(name, other)}",
+                    code="missing",
+                    path=name,
+                )
             if other[name].shape != tensor.shape:
                 raise UserError(
                     f"{name!r} is {tuple(other[name].shape)} in weights {number} "
-                    f"and {tuple(tensor.shape)} in the first"
+                    f"and {tuple(tensor.shape)} in the first",
+                    code="wrong_shape",
+                    path=name,
                 )
 
 
@@ -157,4 +173,4 @@ def check_share(share: float, name: str) -> None:
         UserError: it is not.
     """
     if not 0.0 <= share <= 1.0:
-        raise UserError(f"{name} is a share, 0 to 1, not {share}")
+        raise UserError(f"{name} is a share, 0 to 1, not {share}", code="out_of_range", path=name)

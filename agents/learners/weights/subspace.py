@@ -98,7 +98,9 @@ def directions(
         UserError: not exactly one of `share` and `energy` is given, or it is no share.
     """
     if (share is None) == (energy is None):
-        raise UserError("directions are taken by share or by energy: give one of them")
+        code = "missing" if share is None else "conflict"
+        message = "directions are taken by share or by energy: give one of them"
+        raise UserError(message, code=code, path="share")
     matrix = _matrix(change, side)
     broken = ~matrix.isfinite().all(-1).all(-1)
     # One policy's NaN would stop the decomposition of all.
@@ -169,7 +171,9 @@ def overlap(
     if a.basis.shape[1] != b.basis.shape[1]:
         raise UserError(
             f"directions of {a.basis.shape[1]} and of {b.basis.shape[1]} numbers cannot overlap: "
-            f"{side} of {tuple(one.shape)} and of {tuple(other.shape)}"
+            f"{side} of {tuple(one.shape)} and of {tuple(other.shape)}",
+            code="wrong_shape",
+            path="other",
         )
     shared = (a.basis.mT @ b.basis).square().flatten(1).sum(1)
     ranks = torch.stack([a.rank, b.rank], 1)
@@ -180,7 +184,9 @@ def overlap(
 def _matrix(tensor: Tensor, side: Side) -> Float[Tensor, "policy size other"]:
     """A tensor as matrices whose rows are of the side asked for; vectors as columns."""
     if side not in ("rows", "columns"):
-        raise UserError(f"side must be rows or columns, not {side!r}")
+        raise UserError(
+            f"side must be rows or columns, not {side!r}", code="invalid_value", path="side"
+        )
     if _is_vector(tensor):
         return wide(tensor).reshape(len(tensor), -1, 1)
     matrix = wide(tensor).flatten(2)

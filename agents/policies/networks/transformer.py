@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mores.agents.policies.networks.bodies import Body, Width
 from mores.agents.policies.networks.layers import Layer, Parameters, linear, normalise
-from mores.errors import UserError
+from mores.errors import ParameterError, UserError
 
 
 class Transformer(Body):
@@ -34,7 +34,9 @@ class Transformer(Body):
     @model_validator(mode="after")
     def _divides(self) -> Transformer:
         if self.hidden % self.heads:
-            raise ValueError(f"heads: {self.heads} do not divide hidden, {self.hidden}")
+            raise ParameterError(
+                message=f"heads: {self.heads} do not divide hidden, {self.hidden}", code="conflict"
+            )
         return self
 
     @property
@@ -98,7 +100,11 @@ class Transformer(Body):
         """Attend over what is remembered and the present sight."""
         inputs = seen.shape[-1]
         if bool((carry[..., -1] >= self.context).any()):
-            raise UserError(f"transformer: the episode is longer than its context, {self.context}")
+            raise UserError(
+                f"transformer: the episode is longer than its context, {self.context}",
+                code="too_large",
+                path="network.context",
+            )
         features = self.whole(parameters, prefix, seen[:, :, None], None, carry)[:, :, 0]
         past, count = self._past(carry, inputs)
         window = torch.cat([past, seen[:, :, None]], 2)[:, :, 1:]

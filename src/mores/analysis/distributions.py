@@ -93,7 +93,8 @@ def bimodality(x: Values) -> Numbers:
     """
     n, x = x.shape[-1], x.astype(np.float64)
     if n < 4:
-        raise UserError(f"bimodality takes at least four agents, not {n}")
+        message = f"bimodality takes at least four agents, not {n}"
+        raise UserError(message, code="wrong_shape", path="x")
     away = x - x.mean(-1, keepdims=True)
     second, third, fourth = ((away**power).mean(-1) for power in (2, 3, 4))
     second = np.where((x == x[..., :1]).all(-1), np.nan, second)
@@ -112,7 +113,8 @@ def esteban_ray(shares: Shares, positions: Shares, alpha: float = 1.6) -> Number
     Ray 1994, Econometrica 62, 819, with K = 1.
     """
     if not 0.0 < alpha <= 1.6:
-        raise UserError(f"alpha of Esteban and Ray lies in (0, 1.6], not at {alpha}")
+        message = f"alpha of Esteban and Ray lies in (0, 1.6], not at {alpha}"
+        raise UserError(message, code="out_of_range", path="alpha")
     p = _normalised(shares)
     apart = np.abs(positions[..., :, None].astype(np.float64) - positions[..., None, :])
     return np.asarray((p[..., :, None] ** (1.0 + alpha) * p[..., None, :] * apart).sum((-2, -1)))
@@ -141,7 +143,8 @@ def effective_number(shares: Shares, order: float = 1.0) -> Numbers:
     427.
     """
     if order < 0.0:
-        raise UserError(f"the order of a Hill number is at least 0, not {order}")
+        message = f"the order of a Hill number is at least 0, not {order}"
+        raise UserError(message, code="out_of_range", path="order")
     p = _normalised(shares)
     if order == 1.0:
         logs = np.log(p, out=np.zeros_like(p), where=p > 0.0)

@@ -171,10 +171,12 @@ def compare(
     """
     if not isinstance(reference, np.ndarray):
         return _less_number(estimate(values, statistic, level), float(reference), relative)
-    a, b = _checked(values, statistic, level), _checked(reference, statistic, level)
+    a = _checked(values, statistic, level)
+    b = _checked(reference, statistic, level, "reference")
     n = len(a)
     if len(b) != n:
-        raise UserError(f"arms are compared replicate by replicate: {n} values against {len(b)}")
+        message = f"arms are compared replicate by replicate: {n} values against {len(b)}"
+        raise UserError(message, code="wrong_shape", path="reference")
     if (unknown := _unknown(a, b)) is not None:
         return unknown
     if statistic == "rms":
@@ -220,14 +222,17 @@ def _less_number(alone: Estimate, number: float, relative: bool) -> Estimate:
     return dataclasses.replace(alone, value=value, low=min(ends), high=max(ends))
 
 
-def _checked(values: np.ndarray, statistic: str, level: float) -> np.ndarray:
+def _checked(values: np.ndarray, statistic: str, level: float, name: str = "values") -> np.ndarray:
     if statistic not in STATISTICS:
-        raise UserError(f"no statistic {statistic!r}{did_you_mean(statistic, STATISTICS)}")
+        message = f"no statistic {statistic!r}{did_you_mean(statistic, STATISTICS)}"
+        raise UserError(message, code="unknown_name", path="statistic")
     if not 0.0 < level < 1.0:
-        raise UserError(f"the level of an interval lies between 0 and 1, not at {level}")
+        message = f"the level of an interval lies between 0 and 1, not at {level}"
+        raise UserError(message, code="out_of_range", path="level")
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or not len(x):
-        raise UserError(f"an estimate needs one value a replicate, not an array of {x.shape}")
+        message = f"an estimate needs one value a replicate, not an array of {x.shape}"
+        raise UserError(message, code="wrong_shape", path=name)
     return x
 
 

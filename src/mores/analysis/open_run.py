@@ -40,7 +40,8 @@ class Run:
         self.folder = Path(folder)
         missing = [name for name in FORMAT if not (self.folder / name).is_file()]
         if missing:
-            raise UserError(f"{self.folder} is not a run's folder: it has no {missing[0]}")
+            message = f"{self.folder} is not a run's folder: it has no {missing[0]}"
+            raise UserError(message, code="unreadable", path=str(self.folder))
 
     def __repr__(self) -> str:
         return f"<run {self.folder}: {self.status['state']}, cells {', '.join(self.cells)}>"
@@ -48,12 +49,14 @@ class Run:
     @cached_property
     def status(self) -> dict[str, Any]:
         """How far the run came: `state`, cells `done` and `to_do`; of a killed run a while ago."""
-        found = self._json("status.json")
+        found, path = self._json("status.json"), self.folder / "status.json"
         cells = found.get("done") if isinstance(found, dict) else None
         if not isinstance(cells, list) or not all(isinstance(c, str) for c in cells):
-            raise UserError(f"{self.folder / 'status.json'} is not a run's status")
+            message = f"{path} is not a run's status"
+            raise UserError(message, code="unreadable", path=str(path))
         if any(Path(cell).name != cell for cell in cells):
-            raise UserError(f"{self.folder / 'status.json'} names cells outside the run's folder")
+            message = f"{path} names cells outside the run's folder"
+            raise UserError(message, code="unreadable", path=str(path))
         return found
 
     @property
@@ -69,7 +72,8 @@ class Run:
                 sensitivity analysis.
         """
         if purpose not in PURPOSES:
-            raise UserError(f"no purpose {purpose!r}{did_you_mean(purpose, PURPOSES)}")
+            message = f"no purpose {purpose!r}{did_you_mean(purpose, PURPOSES)}"
+            raise UserError(message, code="unknown_name", path="purpose")
         _ = self.status  # a folder that is damaged is told so
         asked = [c for c, about in self.index.items() if about.get("purpose", "arm") == purpose]
         return [cell for cell in asked if (self.folder / "cells" / cell).is_dir()]
@@ -86,7 +90,9 @@ class Run:
             for cell, about in found.items()
         )
         if not whole:
-            raise UserError(f"{self.folder / 'cells.json'} does not tell a run's cells")
+            path = self.folder / "cells.json"
+            message = f"{path} does not tell a run's cells"
+            raise UserError(message, code="unreadable", path=str(path))
         return found
 
     @property
@@ -121,7 +127,7 @@ class Run:
             try:
                 frame = pd.read_parquet(path)
             except (OSError, ValueError) as error:  # pyarrow's own errors are of both kinds
-                raise UserError(f"cannot read {path}: {error}") from None
+                raise _unreadable(path, error) from None
             frame.insert(0, "cell", name)
             about = self.index[name]
             frame.insert(1, "arm", about["arm"])
@@ -130,7 +136,7 @@ class Run:
             frames.append(frame)
         if not frames:
             there = "no cell is done yet" if purpose == "arm" else f"no cell is a {purpose}"
-            raise UserError(f"{self.folder}: {there}")
+            raise UserError(f"{self.folder}: {there}", code="missing", path=str(self.folder))
         return pd.concat(frames, ignore_index=True)
 
     def measures(self, cell: str, stage: str | None = None) -> xr.Dataset:
@@ -150,13 +156,15 @@ class Run:
         table = self.table(cell)
         stages = list(dict.fromkeys(table["stage"]))
         if stage is not None and stage not in stages:
-            raise UserError(f"{cell} has no stage {stage!r}{did_you_mean(stage, stages)}")
+            message = f"{cell} has no stage {stage!r}{did_you_mean(stage, stages)}"
+            raise UserError(message, code="unknown_name", path="stage")
         table = table[table["stage"] == (stages[-1] if stage is None else stage)]
         names, rounds, episodes = (
             list(dict.fromkeys(table[column])) for column in ("measure", "round", "episode")
         )
         if taken := [n for n in names if n in ("replicate", "world", "episode", "round")]:
-            raise UserError(f"{taken[0]!r} is what arrays are laid out by: see `table` for it")
+            message = f"{taken[0]!r} is what arrays are laid out by: see `table` for it"
+            raise UserError(message, code="conflict", path=taken[0])
         wide = table.pivot(
             index=["replicate", "world"], columns=["measure", "episode", "round"], values="value"
         )
@@ -181,11 +189,12 @@ class Run:
 
         path = self.folder / "cells" / self._known(cell) / "trajectory.zarr"
         if not path.exists():
-            raise UserError(f"{cell} kept no trajectory: the scenario has sample: 0")
+            message = f"{cell} kept no trajectory: the scenario has sample: 0"
+            raise UserError(message, code="missing", path="sample")
         try:
             return xr.open_zarr(path, consolidated=False)
         except Exception as error:  # of many kinds, by what is wrong with which file
-            raise UserError(f"cannot read {path}: {type(error).__name__}: {error}") from None
+            raise _unreadable(path, f"{type(error).__name__}: {error}") from None
 
     def checkpoints(self, cell: str) -> list[tuple[str, str]]:
         """The stages and roles of a cell at whose ends was kept what had been learned."""
@@ -196,7 +205,8 @@ class Run:
             ordered = sorted(told, key=lambda one: (one["number"], one["role"]))
             return [(str(one["stage"]), str(one["role"])) for one in ordered]
         except (KeyError, TypeError):
-            raise UserError(f"{folder} does not tell what was learned") from None
+            message = f"{folder} does not tell what was learned"
+            raise UserError(message, code="unreadable", path=str(folder)) from None
 
     def checkpoint(self, cell: str, stage: str, role: str) -> Checkpoint:
         """What the learners of a role had learned at the end of a stage.
@@ -215,14 +225,13 @@ class Run:
         stages = [at for at, _ in known]
         roles = [who for at, who in known if at == stage]
         if not known:
-            raise UserError(f"nobody learned in {cell}")
+            raise UserError(f"nobody learned in {cell}", code="not_trained", path="cell")
         if not roles:
-            near = did_you_mean(stage, stages)
-            raise UserError(f"nobody learned in a stage {stage!r} of {cell}{near}")
+            message = f"nobody learned in a stage {stage!r} of {cell}{did_you_mean(stage, stages)}"
+            raise UserError(message, code="unknown_name", path="stage")
         if role not in roles:
-            raise UserError(
-                f"{role!r} learned nothing in stage {stage}; who did: {', '.join(roles)}"
-            )
+            message = f"{role!r} learned nothing in stage {stage}; who did: {', '.join(roles)}"
+            raise UserError(message, code="unknown_name", path="role")
         name = f"cells/{cell}/checkpoints/{stage}.{quote(role, safe='')}"
         about, path = self._json(f"{name}.json"), self.folder / f"{name}.safetensors"
         self._sealed(cell, f"checkpoints/{stage}.{quote(role, safe='')}")
@@ -232,7 +241,7 @@ class Run:
             if shapes != {n: told["shape"] for n, told in about["tensors"].items()}:
                 raise ValueError("it holds other tensors than its json says")
         except Exception as error:  # safetensors has its own, of no kind
-            raise UserError(f"cannot read {path}: {error}") from None
+            raise _unreadable(path, error) from None
         return Checkpoint({n: tensors[n] for n in sorted(tensors)}, about)
 
     def _sealed(self, cell: str, name: str) -> None:
@@ -245,12 +254,13 @@ class Run:
                 if [len(data), zlib.crc32(data)] != list(told["files"][file]):
                     raise ValueError("it is not as it was written")
             except (OSError, ValueError, KeyError, TypeError) as error:
-                raise UserError(f"cannot read {path}: {error}") from None
+                raise _unreadable(path, error) from None
 
     def _known(self, cell: str) -> str:
         known = [name for purpose in PURPOSES for name in self.cells_of(purpose)]
         if cell not in known:
-            raise UserError(f"no cell {cell!r} in {self.folder}{did_you_mean(cell, known)}")
+            message = f"no cell {cell!r} in {self.folder}{did_you_mean(cell, known)}"
+            raise UserError(message, code="unknown_name", path="cell")
         return cell
 
     def _json(self, name: str) -> Any:
@@ -258,9 +268,14 @@ class Run:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UserError(f"{self.folder} has no {name}: the run did not come so far") from None
+            message = f"{self.folder} has no {name}: the run did not come so far"
+            raise UserError(message, code="unreadable", path=str(path)) from None
         except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {path}: {error}") from None
+            raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, why: object) -> UserError:
+    return UserError(f"cannot read {path}: {why}", code="unreadable", path=str(path))
 
 
 def open_run(folder: str | Path) -> Run:

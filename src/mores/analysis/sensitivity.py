@@ -116,7 +116,9 @@ def design(
     problem = _problem(method, ranges)
     if size < 2 or (method == "sobol" and size & (size - 1)):
         rule = "a power of 2 from 2 on" if method == "sobol" else "at least 2"
-        raise UserError(f"sensitivity: the size of {method} is {rule}, not {size}")
+        message = f"sensitivity: the size of {method} is {rule}, not {size}"
+        code = "out_of_range" if size < 2 else "invalid_value"
+        raise UserError(message, code=code, path="size")
     sampling, _ = _salib(method)
     chance = np.random.default_rng(seed)
     if method == "sobol":
@@ -243,12 +245,15 @@ def _none(made: Indices, value: float, about: str) -> Indices:
 def _problem(method: str, ranges: Ranges) -> dict[str, Any]:
     """The parameters as SALib wants them: new each time, for it writes into them."""
     if method not in METHODS:
-        raise UserError(f"sensitivity: no method {method!r}{did_you_mean(method, METHODS)}")
+        message = f"sensitivity: no method {method!r}{did_you_mean(method, METHODS)}"
+        raise UserError(message, code="unknown_name", path="method")
     if not ranges:
-        raise UserError("sensitivity: no parameters are named")
+        message = "sensitivity: no parameters are named"
+        raise UserError(message, code="missing", path="ranges")
     for name, (low, high) in ranges.items():
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise UserError(f"sensitivity: the range of {name} is [{low}, {high}]: low < high")
+            message = f"sensitivity: the range of {name} is [{low}, {high}]: low < high"
+            raise UserError(message, code="invalid_value", path=f"ranges.{name}")
     bounds = [[float(low), float(high)] for low, high in ranges.values()]
     return {"num_vars": len(ranges), "names": list(ranges), "bounds": bounds}
 
@@ -258,10 +263,12 @@ def _check(method: str, problem: dict[str, Any], points: np.ndarray, outputs: np
     block = count + (2 if method == "sobol" else 1)
     if points.shape != (len(outputs), count) or outputs.ndim != 1:
         message = f"{points.shape} points of {count} parameters, {outputs.shape} outputs"
-        raise UserError(f"sensitivity: {message} do not go together")
+        message = f"sensitivity: {message} do not go together"
+        raise UserError(message, code="wrong_shape", path="design")
     if not len(outputs) or len(outputs) % block:
         message = f"{method} of {count} parameters comes in blocks of {block} points"
-        raise UserError(f"sensitivity: {message}, not {len(outputs)} in all")
+        message = f"sensitivity: {message}, not {len(outputs)} in all"
+        raise UserError(message, code="wrong_shape", path="design")
 
 
 def _salib(method: str) -> tuple[Any, Any]:
@@ -274,5 +281,6 @@ def _salib(method: str) -> tuple[Any, Any]:
             from SALib.analyze import morris as analysis
             from SALib.sample import morris as sampling
     except ImportError:
-        raise UserError("sensitivity needs SALib: pip install 'mores[sensitivity]'") from None
+        message = "sensitivity needs SALib: pip install 'mores[sensitivity]'"
+        raise UserError(message, code="not_installed") from None
     return sampling, analysis

@@ -135,7 +135,8 @@ def judge(
     for given, name in (*_named(figures), (ablated, "ablation")):
         if (given is None) != (getattr(claim, name) is None):
             wrong = "is missing" if given is None else "is not the claim's"
-            raise UserError(f"{claim.says!r}: what it is compared with ({name}) {wrong}")
+            message = f"{claim.says!r}: what it is compared with ({name}) {wrong}"
+            raise UserError(message, code="missing" if given is None else "conflict", path=name)
     if claim.kind == "exact":
         other = prediction if reference is None else reference
         return _judge_exactly(claim, np.asarray(values, dtype=np.float64), other)
@@ -226,7 +227,8 @@ def over_points(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
         UserError: there are no points.
     """
     if not verdicts:
-        raise UserError(f"{claim.says!r}: there is no point to judge it at")
+        message = f"{claim.says!r}: there is no point to judge it at"
+        raise UserError(message, code="missing", path="verdicts")
     if claim.bound is None:
         values = np.array([v.estimate.value for v in verdicts])
         reason = f"from {values.min():.6g} to {values.max():.6g} over {len(verdicts)} points"
@@ -243,7 +245,8 @@ def over_points(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
 def _judge_exactly(claim: Claim, values: np.ndarray, other: np.ndarray | float | None) -> Verdict:
     """Every replicate by itself; the interval shown is the range they span."""
     if isinstance(other, np.ndarray) and other.shape != values.shape:
-        raise UserError(f"{claim.says!r}: {values.size} values against {other.size}")
+        message = f"{claim.says!r}: {values.size} values against {other.size}"
+        raise UserError(message, code="wrong_shape", path="against")
     if other is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
             values = values - other

@@ -24,7 +24,7 @@ from mores.errors import UserError, did_you_mean
 from mores.run.playing import one_thread
 from mores.run.rehearsal import check
 from mores.scenario.load import Loaded
-from mores.scenario.places import Problem, ScenarioError, shown
+from mores.scenario.places import Problem, ScenarioError, problem_at, shown
 
 FEWEST_REPLICATES = 8  # to say how figures vary
 MOST_RESTARTS = 3  # where an interval came upon a better fit
@@ -128,7 +128,7 @@ def _refuse_flat(distance: Distance, found: Fit) -> None:
             stands = (SECTION, "parameters", path)
             place = distance.simulator.loaded.places.key(stands)
             message = "no fitted figure depends on it: leave it out, or fit a figure that does"
-            problems.append(Problem(place, stands, message))
+            problems.append(Problem(place, stands, message, "conflict"))
     if problems:
         raise ScenarioError(problems)
 
@@ -140,29 +140,32 @@ def _held_out(loaded: Loaded, names: Sequence[str]) -> np.ndarray:
     if calibration is None:
         raise UserError(
             f"{places.source}: there is nothing to calibrate: it has no section {SECTION}, which "
-            "names parameters and targets"
+            "names parameters and targets",
+            code="missing",
+            path=SECTION,
         )
     if scenario.sweep:
         message = "calibration does not go with a sweep: leave one of them out"
-        raise ScenarioError([Problem(places.key((SECTION,)), (SECTION,), message)])
+        raise ScenarioError([Problem(places.key((SECTION,)), (SECTION,), message, "conflict")])
     if scenario.replicates < FEWEST_REPLICATES:
         message = (
             f"calibration needs at least {FEWEST_REPLICATES} replicates to see how figures vary, "
             f"not {scenario.replicates}"
         )
-        raise ScenarioError([Problem(places.value(("replicates",)), ("replicates",), message)])
+        raise ScenarioError([problem_at(places, message, "replicates", code="out_of_range")])
     held = np.array([target.held_out for target in calibration.targets])
     for name in names:
         meant = np.array([name in (t.measure, t.says) for t in calibration.targets])
         if not meant.any():
             known = dict.fromkeys(t.measure for t in calibration.targets)
             near = did_you_mean(name, known)
-            raise UserError(f"--hold-out {shown(name)}: there is no such target{near}")
+            message = f"--hold-out {shown(name)}: there is no such target{near}"
+            raise UserError(message, code="unknown_name", path="hold_out")
         held |= meant
     fitted, needed = int((~held).sum()), len(calibration.parameters)
     if fitted < needed:
         message = f"{fitted} figures to fit are too few for {needed} parameters"
-        raise ScenarioError([Problem(places.key((SECTION,)), (SECTION,), message)])
+        raise ScenarioError([Problem(places.key((SECTION,)), (SECTION,), message, "conflict")])
     return held
 
 

@@ -168,7 +168,7 @@ class Distance:
         """Refuse a figure of which nothing says how much it varies."""
         for i in np.flatnonzero(variances <= 0):
             message = "does not vary between replicates: state the target's error"
-            self.simulator.refuse(self.fitted[i], message)
+            self.simulator.refuse(self.fitted[i], message, "missing")
 
     def measure_steps(self, errors: Unit) -> None:
         """Take difference quotients over a part of the parameters' standard errors."""

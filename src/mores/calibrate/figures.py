@@ -157,7 +157,8 @@ class Simulator:
                 series[look] = values_at(record, look.measure, stage, look.at, control)
             except KeyError:
                 known = ", ".join(record.stage(stage).measures)
-                self.refuse(self._target_of(look), f"there is no such number; known: {known}")
+                message = f"there is no such number; known: {known}"
+                self.refuse(self._target_of(look), message, "unknown_name")
         return series
 
     def _target_of(self, look: Look) -> int:
@@ -172,7 +173,7 @@ class Simulator:
         for i, looks in enumerate(self.looks):
             if looks.keys() <= series.keys() and not np.isfinite(rows[i]).all():
                 where = ", ".join(f"{p} = {v:.6g}" for p, v in zip(self.paths, values, strict=True))
-                self.refuse(i, f"is not a finite number at {where}")
+                self.refuse(i, f"is not a finite number at {where}", "not_finite")
         if self.replicates == 1:  # one replicate does not say how much it varies
             unknown = np.full((len(rows), len(rows)), np.nan)
             return Figures(rows.mean(1), unknown, unknown)
@@ -205,7 +206,7 @@ class Simulator:
         sources = [target.source for target in self.targets]
         return np.array([[a == b for b in sources] for a in sources])
 
-    def refuse(self, target: int, message: str) -> None:
+    def refuse(self, target: int, message: str, code: str) -> None:
         """Say what is wrong with a target.
 
         Raises:
@@ -214,7 +215,7 @@ class Simulator:
         path = (SECTION, "targets", target)
         name = shown(self.targets[target].measure)
         place = self.loaded.places.value(path)
-        raise ScenarioError([Problem(place, path, f"{name}: {message}")])
+        raise ScenarioError([Problem(place, path, f"{name}: {message}", code)])
 
 
 def one_study(loaded: Loaded, values: Values, seed: int) -> Float[np.ndarray, " target"]:

@@ -26,9 +26,11 @@ def new_folder(out: Path) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
-            raise UserError(f"{out} is not empty: a calibration writes into a new or empty folder")
+            message = f"{out} is not empty: a calibration writes into a new or empty folder"
+            raise UserError(message, code="not_writable", path=str(out))
     except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror or error}") from None
+        message = f"cannot write to {out}: {error.strerror or error}"
+        raise UserError(message, code="not_writable", path=str(out)) from None
     return out
 
 

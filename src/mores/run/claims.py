@@ -201,7 +201,9 @@ def drift_from(
     if here.shape[-1] != there.shape[-1]:
         raise UserError(
             f"causal_drift needs as many values in {record.cell} as in {control.cell}: "
-            f"{here.shape[-1]} and {there.shape[-1]}"
+            f"{here.shape[-1]} and {there.shape[-1]}",
+            code="wrong_shape",
+            path="causal_drift",
         )
     apart = causal_drift(here, there)
     return mean_by(record.replicate, apart.mean(1))

@@ -150,7 +150,8 @@ def chosen(scenario: Scenario, only: Sequence[int] | None) -> list[int]:
         return list(range(scenario.replicates))
     asked = sorted(set(only))
     if not asked or asked[0] < 0 or asked[-1] >= scenario.replicates:
-        raise UserError(f"replicates run from 0 to {scenario.replicates - 1}, not {list(only)}")
+        message = f"replicates run from 0 to {scenario.replicates - 1}, not {list(only)}"
+        raise UserError(message, code="out_of_range", path="only")
     return asked
 
 

@@ -39,7 +39,8 @@ def telling(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise CannotWrite(f"cannot write {path}: {reason}") from None
+        message = f"cannot write {path}: {reason}"
+        raise CannotWrite(message, code="not_writable", path=str(path)) from None
 
 
 def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:

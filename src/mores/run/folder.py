@@ -68,7 +68,8 @@ class Hold:
         except OSError as error:
             if error.errno in BUSY:
                 os.close(self._handle)
-                raise UserError(f"{folder}: {_holder(folder)} is running it") from None
+                message = f"{folder}: {_holder(folder)} is running it"
+                raise UserError(message, code="busy", path=str(folder)) from None
             # Some network file systems have no locks: there it is up to the user.
 
     def __enter__(self) -> Hold:
@@ -93,10 +94,11 @@ def make_folder(scenario: Scenario, text: str, out: Path | None) -> Path:
         try:
             out.mkdir(parents=True, exist_ok=True)
             if any(out.iterdir()):
-                raise UserError(f"{out} is not empty{_remedy(out)}")
+                message = f"{out} is not empty{_remedy(out)}"
+                raise UserError(message, code="not_writable", path=str(out))
             (out / CELLS).mkdir()  # fails if another run has begun here
         except OSError as error:
-            raise UserError(f"cannot write to {out}: {error.strerror or error}") from None
+            raise _not_writable(out, error) from None
         return out
     first = Path("runs") / scenario.name / f"{now()}-{short_hash(text)}"
     for number in range(1000):
@@ -107,9 +109,15 @@ def make_folder(scenario: Scenario, text: str, out: Path | None) -> Path:
         except FileExistsError:
             continue  # the same scenario was begun in the same second
         except OSError as error:
-            raise UserError(f"cannot write to {folder}: {error.strerror or error}") from None
+            raise _not_writable(folder, error) from None
         return folder
-    raise UserError(f"{first} and 999 names beside it are taken")
+    message = f"{first} and 999 names beside it are taken"
+    raise UserError(message, code="not_writable", path=str(first))
+
+
+def _not_writable(folder: Path, error: OSError) -> UserError:
+    message = f"cannot write to {folder}: {error.strerror or error}"
+    return UserError(message, code="not_writable", path=str(folder))
 
 
 def begin(
@@ -146,25 +154,32 @@ def read_order(folder: Path) -> Order:
     """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "there is no such folder"
-        raise UserError(f"{folder}: {what}; name the folder of a run")
+        message = f"{folder}: {what}; name the folder of a run"
+        raise UserError(message, code="unreadable", path=str(folder))
     path = folder / ORDER
     if not path.exists():
         if {p.name for p in folder.iterdir()} >= {CELLS, "cells.json", "status.json"}:
-            raise UserError(f"{folder}: an earlier version of mores ran it, and cannot be resumed")
+            message = f"{folder}: an earlier version of mores ran it, and cannot be resumed"
+            raise UserError(message, code="incompatible", path=str(folder))
+        message = f"{folder} is not a run's folder: it has no {ORDER}"
         if _not_begun(folder):
-            raise UserError(
+            message = (
                 f"{folder}: the run had not begun yet: nothing is lost; delete it and run again"
             )
-        raise UserError(f"{folder} is not a run's folder: it has no {ORDER}")
+        raise UserError(message, code="unreadable", path=str(folder))
     try:
         return Order.model_validate_json(path.read_bytes(), strict=True)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        raise _unreadable(path, error.strerror) from None
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
         what = f"{where}: {problem['msg']}" if where else problem["msg"]
-        raise UserError(f"cannot read {path}: {what}") from None
+        raise _unreadable(path, what) from None
+
+
+def _unreadable(path: Path, why: object) -> UserError:
+    return UserError(f"cannot read {path}: {why}", code="unreadable", path=str(path))
 
 
 def digest(file: Path) -> str:
@@ -176,7 +191,7 @@ def digest(file: Path) -> str:
     try:
         return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
     except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from None
+        raise _unreadable(file, error.strerror) from None
 
 
 def _told(cell: Cell) -> dict[str, Any]:

@@ -29,6 +29,10 @@ class CellBroken(RuntimeError):
     """A defect of the code that a cell plays, in a worker process."""
 
 
+class CellDied(UserError):
+    """The process that played a cell ended, twice."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
     """A run as it is to be played.
@@ -85,7 +89,9 @@ def check_known_elsewhere(cells: Sequence[Cell]) -> None:
             if class_of(shelf, kind).__module__ == "__main__":
                 raise UserError(
                     f"jobs: the {shelf} {kind!r} is known to this script alone: put it into a file "
-                    "of its own, and import that with mores.own_code.load_modules or --load"
+                    "of its own, and import that with mores.own_code.load_modules or --load",
+                    code="unsupported",
+                    path="jobs",
                 )
 
 
@@ -152,16 +158,19 @@ def _events(
             if event.is_ == "part":
                 bar.advance(event.cell, event.share)
             elif event.is_ == "full":
-                raise files.CannotWrite(event.error)
+                raise files.CannotWrite(event.error, code=event.code, path=event.path)
             else:
                 yield event, _error(event)
 
 
 def _error(event: Event) -> BaseException | None:
-    if event.is_ in ("refused", "died"):
-        return UserError(f"cell {event.cell}: {event.error}")
+    message = f"cell {event.cell}: {event.error}"
+    if event.is_ == "refused":
+        return UserError(message, code=event.code, path=event.path)
+    if event.is_ == "died":
+        return CellDied(message, code="failed")
     if event.is_ == "broken":
-        error = CellBroken(f"cell {event.cell}: {event.error}")
+        error = CellBroken(message)
         error.add_note(event.traceback)
         return error
     return None

@@ -53,6 +53,7 @@ class Event:
         share: of the cell, since the last time.
         seconds: that the cell took.
         error: what went wrong, in a line.
+        code, path: of a refusal, see `UserError`.
         traceback: the same at length.
         notes: what the log should say of how it was played.
     """
@@ -62,6 +63,8 @@ class Event:
     share: float = 0.0
     seconds: float = 0.0
     error: str = ""
+    code: str = ""
+    path: str = ""
     traceback: str = ""
     notes: Sequence[str] = ()
 
@@ -149,7 +152,8 @@ class Pool:
                         waiting.extendleft([task] if task is not None else [])
                         continue
                     if not worker.ready:
-                        raise UserError(f"a worker process does not start: {_how(code)}")
+                        what = f"a worker process does not start: {_how(code)}"
+                        raise UserError(what, code="failed", path="jobs")
                     if task is None:
                         continue
                     what = f"its process ended: {_how(code)}"
@@ -212,7 +216,8 @@ def processes(jobs: int | Pool) -> int:
     if isinstance(jobs, Pool):
         return jobs.jobs
     if jobs < 0:
-        raise UserError(f"jobs: {jobs} processes are none; 0 means one for each core")
+        message = f"jobs: {jobs} processes are none; 0 means one for each core"
+        raise UserError(message, code="out_of_range", path="jobs")
     if jobs:
         return jobs
     mine = getattr(os, "sched_getaffinity", None)  # the cores that we may use, where it is told

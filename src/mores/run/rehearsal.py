@@ -87,15 +87,16 @@ def rehearsed(cell: Cell, loaded: Loaded, until: float) -> list[Problem]:
     except _Enough:
         return []
     except UserError as error:
-        return [_problem(cell, built, reached.stage, str(error), loaded.places)]
+        said, code = str(error), error.code
     except MemoryError:
         raise
     except Exception as error:
         if "allocate" in str(error):  # PyTorch has no class of its own for it
             raise
-        said = f"breaks: {broken(error)}"
-        return [_problem(cell, built, reached.stage, said, loaded.places)]
-    return []
+        said, code = f"breaks: {broken(error)}", "failed"
+    else:
+        return []
+    return [_problem(cell, built, reached.stage, said, code, loaded.places)]
 
 
 def _untrained(cell: Cell) -> list[Problem]:
@@ -121,7 +122,8 @@ def _untrained(cell: Cell) -> list[Problem]:
                     "from a learner alone to the same one in a cast, or back); if that is meant, "
                     "say so: learning_rate: 0"
                 )
-                problems.append(cell.asked(number).origin.part(("players", role), message))
+                origin = cell.asked(number).origin
+                problems.append(origin.part(("players", role), message, code="not_trained"))
         began |= taught.keys() & set(staged.stage.learn)
     return problems
 
@@ -164,7 +166,9 @@ def _shortened(cell: Cell) -> Cell | None:
     return dataclasses.replace(cell, stages=tuple(stages))
 
 
-def _problem(cell: Cell, built: Built, number: int, said: str, places: Places) -> Problem:
+def _problem(
+    cell: Cell, built: Built, number: int, said: str, code: str, places: Places
+) -> Problem:
     """What went wrong in a stage, with the place of the player that learns in it."""
     stage, players = built.stages[number].stage, built.stages[number].players
     asked = cell.asked(number)
@@ -172,8 +176,8 @@ def _problem(cell: Cell, built: Built, number: int, said: str, places: Places) -
     able: Sequence[str] = stage.learn or [r for r, p in players.items() if p.can("again")]
     for role in able:
         if role in players and role in asked.players:
-            return asked.origin.part(("players", role), message)
-    return problem_at(places, message, "stages", number)
+            return asked.origin.part(("players", role), message, code=code)
+    return problem_at(places, message, "stages", number, code=code)
 
 
 def _like(cell: Cell) -> str:

@@ -77,7 +77,9 @@ def resume(
         if changed.code and not force:
             raise UserError(
                 f"{folder} was begun with {'; '.join(changed.code)}: cells would not fit together; "
-                "use what it was begun with, begin anew, or go on with --force"
+                "use what it was begun with, begin anew, or go on with --force",
+                code="incompatible",
+                path=str(folder),
             )
         for difference in [*changed.code, *changed.machine]:
             say(f"begun with {difference}: the last bits of numbers may differ")
@@ -97,18 +99,24 @@ def _load_modules(folder: Path, order: Order, given: Sequence[Path], force: bool
     """
     by_name = {path.name: path for path in [*loaded_files(), *given]}
     for module in order.load:
-        path = by_name.get(Path(module.path).name)
+        name = Path(module.path).name
+        path = by_name.get(name)
         if path is None:
             raise UserError(
                 f"{folder} was begun with --load {shown(module.path, 200)}: name that file again, "
-                f"mores resume {folder} --load {shown(Path(module.path).name, 60)}"
+                f"mores resume {folder} --load {shown(name, 60)}",
+                code="missing",
+                path=name,
             )
         if not path.is_file():
-            raise UserError(f"--load {path}: there is no such file")
+            message = f"--load {path}: there is no such file"
+            raise UserError(message, code="unreadable", path=str(path))
         if digest(path) != module.digest and not force:
             raise UserError(
                 f"{path} has changed since {folder} was begun: cells would not fit together; "
-                "put it back, begin anew, or go on with --force"
+                "put it back, begin anew, or go on with --force",
+                code="incompatible",
+                path=str(path),
             )
         load_modules([path])
     known = {Path(module.path).name for module in order.load}
@@ -120,7 +128,9 @@ def _loaded(folder: Path, order: Order) -> Loaded:
         return load(folder / "scenario.yaml", order.overrides)
     except ScenarioError as error:
         line = str(error).splitlines()[0]
-        raise UserError(f"{folder} cannot be resumed: its scenario is none: {line}") from None
+        message = f"{folder} cannot be resumed: its scenario is none: {line}"
+        path = error.path or str(folder / "scenario.yaml")
+        raise UserError(message, code=error.code, path=path) from None
 
 
 def _job(folder: Path, loaded: Loaded, order: Order) -> Job:
@@ -131,14 +141,18 @@ def _job(folder: Path, loaded: Loaded, order: Order) -> Job:
     """
     cells = plan(loaded, rehearse=False)
     text = resolved(loaded.scenario, cells)
+    path = folder / "resolved.yaml"
     try:
-        before = (folder / "resolved.yaml").read_text(encoding="utf-8")
+        before = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {folder / 'resolved.yaml'}: {error}") from None
+        message = f"cannot read {path}: {error}"
+        raise UserError(message, code="unreadable", path=str(path)) from None
     if text != before:
         raise UserError(
             f"{folder} cannot be resumed: its scenario has become another one, as scenario.yaml "
-            f"was edited or mores changed: {_first_difference(before, text)}"
+            f"was edited or mores changed: {_first_difference(before, text)}",
+            code="incompatible",
+            path=str(path),
         )
     replicates = chosen(loaded.scenario, order.only)
     return Job(folder, loaded.scenario, cells, replicates, _paths(order.load))
@@ -169,13 +183,15 @@ def _origin(folder: Path, job: Job, jobs: int | Pool) -> dict[str, Any]:
         text = (folder / "resolved.yaml").read_text(encoding="utf-8")
         return provenance(text, job.scenario.seed, processes(jobs))
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
+        message = f"cannot read {path}: {error}"
+        raise UserError(message, code="unreadable", path=str(path)) from None
     kinds = {"resumed": list, "seconds": (int, float), "versions": dict}
     if not isinstance(origin, dict) or any(
         not isinstance(origin.get(key, kind() if kind is not kinds["seconds"] else 0), kind)
         for key, kind in kinds.items()
     ):
-        raise UserError(f"cannot read {path}: it does not say where a run comes from")
+        message = f"cannot read {path}: it does not say where a run comes from"
+        raise UserError(message, code="unreadable", path=str(path))
     return origin
 
 

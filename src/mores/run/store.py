@@ -37,6 +37,10 @@ class Damaged(UserError):
     """A cell's folder is not as it was written."""
 
 
+def _damaged(path: Path, why: object) -> Damaged:
+    return Damaged(f"cannot read {path}: {why}", code="unreadable", path=str(path))
+
+
 def write_record(folder: Path, record: Record) -> None:
     """Write a cell: measures, sampled trajectory, and what they are about.
 
@@ -87,7 +91,7 @@ def read_record(folder: Path) -> Record:
             **_learners(about)._asdict(),
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise Damaged(f"cannot read {path}: {error}") from None
+        raise _damaged(path, error) from None
 
 
 class Learners(NamedTuple):
@@ -106,7 +110,7 @@ def learners_in(folder: Path) -> Learners:
     try:
         return _learners(_read_about(folder))
     except TypeError as error:
-        raise Damaged(f"cannot read {folder / ABOUT}: {error}") from None
+        raise _damaged(folder / ABOUT, error) from None
 
 
 def _learners(about: Mapping[str, Any]) -> Learners:
@@ -178,7 +182,7 @@ class _Sampled(Mapping[str, np.ndarray]):
         try:
             return np.asarray(zarr.open_array(self._path / name, mode="r")[...])
         except (OSError, ValueError, KeyError) as error:
-            raise Damaged(f"cannot read {self._path}: {error}") from None
+            raise _damaged(self._path, error) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -245,9 +249,9 @@ def _read_about(folder: Path) -> dict[str, Any]:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise Damaged(f"cannot read {path}: {error}") from None
+        raise _damaged(path, error) from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise Damaged(f"cannot read {path}: not a cell as this version of mores writes it")
+        raise _damaged(path, "not a cell as this version of mores writes it")
     return about
 
 

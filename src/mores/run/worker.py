@@ -99,10 +99,9 @@ def _play(task: Task, reports: BinaryIO) -> None:
         working = Working(task.folder, *asked, task.modules)
         write_record(task.folder, play_cell(*asked, tick, working=working))
         working.remove()
-    except CannotWrite as error:
-        _say(reports, is_="full", cell=cell, error=str(error))
     except UserError as error:
-        _say(reports, is_="refused", cell=cell, error=str(error))
+        is_ = "full" if isinstance(error, CannotWrite) else "refused"
+        _say(reports, is_, cell=cell, error=str(error), code=error.code, path=error.path)
     except Exception as error:
         from mores.scenario.probe import broken
 

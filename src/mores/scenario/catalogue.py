@@ -86,7 +86,9 @@ def chosen(found: Sequence[Entry], where: Iterable[str]) -> list[Entry]:
         if trait not in known:
             raise UserError(
                 f"--where {shown(condition)}: nothing has the trait {shown(trait, 40)!r}"
-                f"{did_you_mean(trait, known)}"
+                f"{did_you_mean(trait, known)}",
+                code="unknown_name",
+                path="where",
             )
         found = [entry for entry in found if _has(entry, trait, value if equals else None)]
     return list(found)
@@ -138,7 +140,8 @@ def described(name: str) -> Described:
             made = class_of(shelf, name)
             return Described(shelf, _about(made, shelf), _parameters(made, ""))
     known = [name for names in SHELVES.values() for name in names]
-    raise UserError(f"nothing is called {shown(name)!r}{did_you_mean(shown(name), known)}")
+    message = f"nothing is called {shown(name)!r}{did_you_mean(shown(name), known)}"
+    raise UserError(message, code="unknown_name", path=name)
 
 
 def _about(made: Any, shelf: str) -> str:

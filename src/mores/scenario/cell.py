@@ -193,8 +193,8 @@ def no_such_role(role: str, roles: list[str], cell: Cell, stands: Path = ()) -> 
     near = did_you_mean(shown(role), roles)
     message = f"{cell.env['kind']} has no such role{near}"
     if stands:
-        return Problem(cell.origin.places.key(stands), stands, message)
-    return cell.origin.problem(("players", role), message, True)
+        return Problem(cell.origin.places.key(stands), stands, message, "unknown_name")
+    return cell.origin.problem(("players", role), message, True, code="unknown_name")
 
 
 def make_part(shelf: Shelf, asked: Mapping[str, Any], path: Path, origin: Origin) -> Any:
@@ -210,10 +210,12 @@ def make_part(shelf: Shelf, asked: Mapping[str, Any], path: Path, origin: Origin
     try:
         chosen = class_of(shelf, kind)
     except UserError as error:
-        raise ScenarioError([origin.problem((*path, "kind"), str(error))]) from None
+        found = origin.problem((*path, "kind"), str(error), code=error.code)
+        raise ScenarioError([found]) from None
     except ImportError as error:
         message = f"{shown(kind)} cannot be imported: {shown(error)}"
-        raise ScenarioError([origin.problem((*path, "kind"), message)]) from None
+        found = origin.problem((*path, "kind"), message, code="not_installed")
+        raise ScenarioError([found]) from None
     try:
         if issubclass(chosen, BaseModel):
             return chosen.model_validate_json(json.dumps(parameters), strict=True)
@@ -232,7 +234,8 @@ def make_part(shelf: Shelf, asked: Mapping[str, Any], path: Path, origin: Origin
     except (UserError, TypeError) as error:
         if isinstance(error, TypeError) and issubclass(chosen, BaseModel):
             raise  # a defect of the class
-        raise ScenarioError([origin.problem(path, shown(error, 300))]) from None
+        code = error.code if isinstance(error, UserError) else "failed"
+        raise ScenarioError([origin.problem(path, shown(error, 300), code=code)]) from None
 
 
 def cell_id(arm: str, point: Mapping[str, Any], digest: bool = False) -> str:

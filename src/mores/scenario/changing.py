@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from mores.errors import ParameterError
 from mores.scenario.complaints import in_file
 from mores.scenario.design import Stage
 from mores.scenario.places import Path, Places, Problem, ScenarioError, dotted, said, shown
@@ -28,21 +29,21 @@ class Origin:
     places: Places
     paths: Mapping[Path, Path]
 
-    def problem(self, path: Path, message: str, key: bool = False) -> Problem:
+    def problem(self, path: Path, message: str, key: bool = False, *, code: str) -> Problem:
         """A problem with what stands at a path of the cell."""
         where = in_file(path, self.paths)
         place = self.places.key(where) if key else self.places.value(where)
-        return Problem(place, where, message)
+        return Problem(place, where, message, code)
 
-    def part(self, path: Path, message: str) -> Problem:
+    def part(self, path: Path, message: str, *, code: str) -> Problem:
         """A problem with a part: where an arm, the sweep or a stage changed it last, if they did.
 
         Else where the part itself stands.
         """
         changed = [where for put, where in self.paths.items() if put[: len(path)] == path]
         if not changed:
-            return self.problem(path, message)
-        return Problem(self.places.value(changed[-1]), changed[-1], message)
+            return self.problem(path, message, code=code)
+        return Problem(self.places.value(changed[-1]), changed[-1], message, code)
 
 
 class Asked(NamedTuple):
@@ -60,7 +61,7 @@ def put(whole: dict[str, Any], path: tuple[str, ...], value: Any) -> Path:
         The path, with the entries of lists as numbers.
 
     Raises:
-        ValueError: the path leads nowhere, or something else must stand there.
+        ParameterError: the path leads nowhere, or something else must stand there.
     """
     value = copy.deepcopy(value)
     start = 2 if path[0] == "players" else 1
@@ -73,15 +74,17 @@ def put(whole: dict[str, Any], path: tuple[str, ...], value: Any) -> Path:
                 holder["people"] = None
             return path
         if not (isinstance(value, dict) and isinstance(value.get("kind"), str)):
-            raise ValueError(f"must be a mapping with a kind, {{kind: ...}}, not {said(value)}")
+            message = f"must be a mapping with a kind, {{kind: ...}}, not {said(value)}"
+            raise ParameterError(message=message, code="wrong_type")
         holder[path[-1]] = value
         return path
     node = whole[path[0]].get(path[1]) if path[0] == "players" else whole[path[0]]
     if node is None:
         part = dotted(path[:start])
-        raise ValueError(f"there is no {part} to change: give {part} a kind first")
+        message = f"there is no {part} to change: give {part} a kind first"
+        raise ParameterError(message=message, code="missing")
     if path[start:] == ("kind",) and not isinstance(value, str):
-        raise ValueError(f"must be a name, not {said(value)}")
+        raise ParameterError(message=f"must be a name, not {said(value)}", code="wrong_type")
     return (*path[:start], *_put_below(node, path[start:], value))
 
 
@@ -91,14 +94,16 @@ def _put_below(node: Any, path: tuple[str, ...], value: Any) -> tuple[str | int,
     if isinstance(node, list):
         if part not in map(str, range(len(node))):
             many = f"a list with the entries 0 to {len(node) - 1}" if node else "an empty list"
-            raise ValueError(f"{many} has no {shown(part, 40)!r}")
+            message = f"{many} has no {shown(part, 40)!r}"
+            raise ParameterError(message=message, code="unknown_name")
         part = int(part)
     if len(path) == 1:
         node[part] = value
         return (part,)
     below = node.setdefault(part, {}) if isinstance(node, dict) else node[part]
     if not isinstance(below, (dict, list)):
-        raise ValueError(f"{shown(part)} is {said(below)}: it has no parts")
+        message = f"{shown(part)} is {said(below)}: it has no parts"
+        raise ParameterError(message=message, code="wrong_type")
     return (part, *_put_below(below, path[1:], value))
 
 
@@ -129,12 +134,14 @@ def in_stage(
             way = tuple(path.split("."))
             if way[0] != section or len(way) < 2 or not all(way):
                 message = _WRONG_WAY[section].format(_without(path, section))
-                problems.append(Problem(origin.places.key(stands), stands, message))
+                place = origin.places.key(stands)
+                problems.append(Problem(place, stands, message, "invalid_value"))
                 continue
             try:
                 there = put(whole, way, value)
-            except ValueError as error:
-                problems.append(Problem(origin.places.key(stands), stands, str(error)))
+            except ParameterError as error:
+                place = origin.places.key(stands)
+                problems.append(Problem(place, stands, str(error), error.code))
                 continue
             for below in [known for known in paths if known[: len(there)] == there]:
                 del paths[below]

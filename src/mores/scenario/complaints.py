@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mores.errors import said, shown
-from mores.mistakes import WANTED, below, branches_of, found_in, path_of, words
-from mores.scenario.document import IN_WORDS, At, Kind
+from mores.mistakes import WANTED, below, blame_of, branches_of, code_of, found_in, words
+from mores.scenario.document import IN_WORDS, Kind
 from mores.scenario.places import Path, Places, Problem
 from mores.scenario.strict_yaml import type_of
 
@@ -42,21 +42,24 @@ def problems_of(
         return found if known else _setter(below + path, place_of or {}) or found
 
     messages: dict[tuple[Path, bool], list[str]] = {}
+    codes: dict[tuple[Path, bool], str] = {}  # of the first message there
     for found in found_in(error):
-        path = _path(found, document)
+        path = blame_of(found, document)
         on_key = found["type"] in ("extra_forbidden", "missing") or found["loc"][-1:] == ("[key]",)
         written = places.texts.get(to_file(path))
         message = _message(found, path, model, document, written, unknown)
         known = messages.setdefault((path, on_key), [])
+        codes.setdefault((path, on_key), code_of(found))
         if message not in known:
             known.append(message)
     problems = []
     for (path, on_key), known in messages.items():
+        code = codes[path, on_key]
         where = to_file(path) if path else _blamed(below, place_of or {}, " ".join(known))
         if on_key and where not in places.keys and where and isinstance(where[-1], int):
             where = where[:-1]  # one value of a sweep: its path is the key
         place = places.key(where) if on_key else places.value(where)
-        problems.append(Problem(place, where, " or ".join(known)))
+        problems.append(Problem(place, where, " or ".join(known), code))
     return problems
 
 
@@ -81,12 +84,6 @@ def _blamed(part: Path, place_of: Mapping[Path, Path], message: str) -> Path:
 def _setter(path: Path, place_of: Mapping[Path, Path]) -> Path | None:
     """What made a part that is there only because something below it is set."""
     return next((where for put, where in place_of.items() if put[: len(path)] == path), None)
-
-
-def _path(found: Any, document: Any) -> Path:
-    """The path of a problem; a check of several keys says which of them to put right."""
-    cause = found.get("ctx", {}).get("error")
-    return path_of(found, document) + (cause.path if isinstance(cause, At) else ())
 
 
 def _message(

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from mores.errors import did_you_mean
+from mores.errors import ParameterError, did_you_mean
 from mores.scenario.cell import Cell, Purpose, cell_id
 from mores.scenario.changing import Origin, keeping, put, role_in
 from mores.scenario.document import Kind
@@ -57,7 +57,7 @@ def conditions(scenario: Scenario, places: Places) -> Iterator[Condition]:
     cells = max(1, len(arms)) * math.prod(len(values) for values in sweep.values())
     if cells > MOST_CELLS:
         message = f"arms times sweep make {cells:,} cells; at most {MOST_CELLS:,} are run"
-        problems.append(Problem(places.key(("sweep",)), ("sweep",), message))
+        problems.append(Problem(places.key(("sweep",)), ("sweep",), message, "too_large"))
     if problems:
         raise ScenarioError(problems)
     for arm, changes in (arms or {ONLY_ARM: []}).items():
@@ -129,8 +129,8 @@ def _change(
     """A change of what stands at a dotted path; a path that leads nowhere is a problem."""
     try:
         return Change(_way(path), value, stands)
-    except ValueError as error:
-        problems.append(Problem(places.key(key), key, str(error)))
+    except ParameterError as error:
+        problems.append(Problem(places.key(key), key, str(error), error.code))
         return Change((), value, stands)
 
 
@@ -147,20 +147,26 @@ def _depth(change: Change) -> int:
 
 
 def _way(path: str) -> tuple[str, ...]:
-    """The parts of a dotted path, if it leads into what arms and sweeps may change."""
+    """The parts of a dotted path, if it leads into what arms and sweeps may change.
+
+    Raises:
+        ParameterError: it does not.
+    """
     way = tuple(path.split("."))
     if way[0] in Scenario.model_fields and way[0] not in VARIED:
-        raise ValueError(
-            f"{way[0]} cannot differ between arms, which share their draws; "
+        raise ParameterError(
+            message=f"{way[0]} cannot differ between arms, which share their draws; "
             "what can is env., people. and players."
         )
     if way[0] not in VARIED:
         near = did_you_mean(shown(way[0]), VARIED)
-        raise ValueError(f"a path begins with env, people or players{near}")
+        message = f"a path begins with env, people or players{near}"
+        raise ParameterError(message=message, code="unknown_name")
     if not all(way):
-        raise ValueError("the path has an empty part")
+        raise ParameterError(message="the path has an empty part")
     if way == ("players",):
-        raise ValueError("name the role too, as in players.assistant")
+        message = "name the role too, as in players.assistant"
+        raise ParameterError(message=message, code="missing")
     return way
 
 
@@ -171,18 +177,20 @@ def _clashes(scenario: Scenario, places: Places) -> Iterator[Problem]:
             for path in changes:
                 stands: Path = ("stages", number, section, path)
                 for message in _in_vain(scenario, path):
-                    yield Problem(places.key(stands), stands, message)
+                    yield Problem(places.key(stands), stands, message, "conflict")
     for path, values in scenario.sweep.items():
         for arm, changes in scenario.arms.items():
             if path in changes:
                 stands = ("arms", arm, path)
-                yield Problem(places.key(stands), stands, "is swept as well: leave one out")
+                message = "is swept as well: leave one out"
+                yield Problem(places.key(stands), stands, message, "conflict")
         texts: list[str] = []
         for i, value in enumerate(values):
             text = json.dumps(float(value) if type(value) is int else value, sort_keys=True)
             if text in texts:
                 stands = ("sweep", path, i)
-                yield Problem(places.value(stands), stands, f"{said(value)} is listed twice")
+                message = f"{said(value)} is listed twice"
+                yield Problem(places.value(stands), stands, message, "duplicate")
             texts.append(text)
 
 
@@ -223,8 +231,9 @@ def changed(scenario: Scenario, places: Places, condition: Condition) -> Cell:
     for change in condition.changes:
         try:
             there = put(whole, change.path, change.value)
-        except ValueError as error:
-            problems.append(Problem(places.value(change.stands), change.stands, str(error)))
+        except ParameterError as error:
+            place = places.value(change.stands)
+            problems.append(Problem(place, change.stands, str(error), error.code))
             continue
         for below in [path for path in paths if path[: len(there)] == there]:
             del paths[below]

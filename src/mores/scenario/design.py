@@ -58,13 +58,16 @@ class Stage(Document):
     @model_validator(mode="after")
     def _sensible(self) -> Stage:
         if self.loop in ("improve", "fit") and not self.learn:
-            raise At("learn", message=f"{self.loop}: name the roles that learn")
+            message = f"{self.loop}: name the roles that learn"
+            raise At("learn", message=message, code="missing")
         if self.record and self.loop != "fit":
-            raise At("record", message=f"goes with loop fit, and this one is {self.loop}")
+            message = f"goes with loop fit, and this one is {self.loop}"
+            raise At("record", message=message, code="conflict")
         if "record" in self.model_fields_set and not self.record:
             raise At("record", message="names no stage; leave it out, and all before are meant")
         if self.loop in ("play", "assist") and self.learn:
-            raise At("learn", message=f"nobody learns in a stage that is {self.loop}")
+            message = f"nobody learns in a stage that is {self.loop}"
+            raise At("learn", message=message, code="conflict")
         return self
 
     @property
@@ -172,5 +175,6 @@ class Calibration(Document):
                 "targets",
                 message=f"{fitted} figures to fit are too few for {len(self.parameters)} "
                 "parameters",
+                code="conflict",
             )
         return self

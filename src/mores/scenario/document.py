@@ -6,20 +6,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from mores.errors import ParameterError as At
+
 SCENARIO_NAME = r"^[a-z][a-z0-9_]*$"
 ARM_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 IN_WORDS = {  # what a name must be, for messages
     SCENARIO_NAME: "lower-case letters, digits and _, beginning with a letter",
     ARM_NAME: "letters, digits, _ and -, beginning with a letter or digit",
 }
-
-
-class At(ValueError):
-    """A mistake that a check of several keys found, and the one among them to put right."""
-
-    def __init__(self, *path: str | int, message: str) -> None:
-        super().__init__(message)
-        self.path = path
 
 
 class Document(BaseModel):

@@ -237,7 +237,7 @@ def _supplied(cell: Cell) -> Cell:
                 f"is {shown(env[name], 40)}, but the population {cell.people['kind']} has "
                 f"{number}: leave {name} out here, or change it in people"
             )
-            problems.append(cell.origin.problem(("env", name), message))
+            problems.append(cell.origin.problem(("env", name), message, code="conflict"))
         if name in fields:
             env[name] = number
             paths.setdefault(("env", name), in_file(("people",), cell.origin.paths))

@@ -58,7 +58,7 @@ def load(path: str | File, overrides: Sequence[str] = ()) -> Loaded:
     document, places = parse(text, shown(_near_name(file), 200))
     if not isinstance(document, dict):
         what = f"a scenario is a mapping of `key: value` lines, not {said(document)}"
-        raise ScenarioError([Problem(places.value(()), (), what)])
+        raise ScenarioError([Problem(places.value(()), (), what, "wrong_type")])
     for override in overrides:
         document, places = _overridden(document, places, override)
     return Loaded(check(document, places), places, file, text, document, tuple(overrides))
@@ -98,16 +98,21 @@ def find(given: str | File) -> File:
         if path.is_dir():
             inside = ", ".join(shown(file) for file in sorted(path.glob("*.yaml"))[:6])
             what = f"in it: {inside}" if inside else "no *.yaml file is in it"
-            raise UserError(f"{shown(path)}: is a directory; name a scenario file ({what})")
+            message = f"{shown(path)}: is a directory; name a scenario file ({what})"
+            raise UserError(message, code="unreadable", path=str(path))
         if not path.parent.is_dir():
             folder = f"there is no directory {shown(path.parent)}"
-            raise UserError(f"{shown(path)}: no such file: {folder}{_nearest(name, ours)}")
+            message = f"{shown(path)}: no such file: {folder}{_nearest(name, ours)}"
+            raise UserError(message, code="unreadable", path=str(path))
         files = [str(file) for file in path.parent.glob("*.y*ml")]
     except OSError as error:
-        raise UserError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+        message = f"{shown(path)}: cannot be read: {error.strerror}"
+        raise UserError(message, code="unreadable", path=str(path)) from None
     except ValueError as error:  # a null character in the name
-        raise UserError(f"{shown(path)}: cannot be read: {error}") from None
-    raise UserError(f"{shown(path)}: no such scenario file{_nearest(str(path), [*files, *ours])}")
+        message = f"{shown(path)}: cannot be read: {error}"
+        raise UserError(message, code="unreadable", path=str(path)) from None
+    message = f"{shown(path)}: no such scenario file{_nearest(str(path), [*files, *ours])}"
+    raise UserError(message, code="unreadable", path=str(path))
 
 
 def _nearest(given: str, names: Any) -> str:
@@ -128,19 +133,21 @@ def _read(file: File) -> str:
             raw = stream.read(LARGEST + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{name}: cannot be read: {reason}") from None
+        message = f"{name}: cannot be read: {reason}"
+        raise UserError(message, code="unreadable", path=str(file)) from None
     if len(raw) > LARGEST:
-        raise UserError(f"{name}: is larger than {LARGEST:,} bytes: is it a scenario file?")
+        message = f"{name}: is larger than {LARGEST:,} bytes: is it a scenario file?"
+        raise UserError(message, code="too_large", path=str(file))
     if raw[:3] == b"\xef\xbb\xbf" or raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         message = "begins with a byte order mark: save the file as UTF-8 without one"
-        raise ScenarioError([Problem(Place(name, 1, 1), (), message)])
+        raise ScenarioError([Problem(Place(name, 1, 1), (), message, "unreadable")])
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         before = raw[: error.start]
         place = Place(name, before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
         message = f"the byte 0x{raw[error.start]:02x} is not UTF-8: is it a text file?"
-        raise ScenarioError([Problem(place, (), message)]) from None
+        raise ScenarioError([Problem(place, (), message, "unreadable")]) from None
 
 
 def _overridden(
@@ -150,9 +157,10 @@ def _overridden(
     name = f"override {shown(override, 60)}"
     left, equals, right = override.partition("=")
     if not equals or not left:
-        raise UserError(f"{name}: write it as dotted.path=value, such as rounds=50")
+        message = f"{name}: write it as dotted.path=value, such as rounds=50"
+        raise UserError(message, code="invalid_value", path=left)
     if not right.strip():
-        raise UserError(f"{name}: a value is missing after =")
+        raise UserError(f"{name}: a value is missing after =", code="missing", path=left)
     value, theirs = parse(right, name, lines=False)
     changed = json.loads(json.dumps(document))
     path = _enter(changed, left, name)
@@ -166,8 +174,8 @@ def _overridden(
 def _enter(document: dict[str, Any], left: str, name: str) -> Path:
     """The path that an override means; what is missing on the way to it is made."""
 
-    def refuse(what: str) -> ScenarioError:
-        return ScenarioError([Problem(Place(name), path, what)])
+    def refuse(what: str, code: str = "unknown_name") -> ScenarioError:
+        return ScenarioError([Problem(Place(name), path, what, code)])
 
     parts, path = left.split("."), ()
     node: Any = document
@@ -181,7 +189,7 @@ def _enter(document: dict[str, Any], left: str, name: str) -> Path:
                 raise refuse(f"has the entries 0 to {len(node) - 1}, not {shown(part, 40)!r}")
             part = int(part)
         elif not isinstance(node, dict):
-            raise refuse(f"is {said(node)}: nothing can be set below it")
+            raise refuse(f"is {said(node)}: nothing can be set below it", "wrong_type")
         else:
             known = names_at(Scenario, path)
             if known is not None and part not in known:
@@ -189,7 +197,7 @@ def _enter(document: dict[str, Any], left: str, name: str) -> Path:
             if path == ("arms",) and parts and part not in node:
                 raise refuse(f"there is no arm {shown(part, 40)!r}{did_you_mean(part, node)}")
             if not part:
-                raise refuse("the path has an empty part")
+                raise refuse("the path has an empty part", "invalid_value")
             if parts and node.get(part) is None:
                 node[part] = {}
         path = (*path, part)

@@ -35,7 +35,8 @@ class Bound(Document):
             n for n in ("above", "below", "within", "differs_from") if getattr(self, n) is not None
         ]
         if len(given) != 1:
-            raise ValueError("give one of above, below, within, differs_from")
+            message = "give one of above, below, within, differs_from"
+            raise At(message=message, code="conflict" if given else "missing")
         if self.within is not None and self.within[0] > self.within[1]:
             raise At("within", message="the first number must not exceed the second")
         return self
@@ -118,28 +119,36 @@ class Claim(Document):
     @model_validator(mode="after")
     def _sensible(self) -> Claim:
         if (self.bound is None) != (self.kind == "report"):
-            raise ValueError("every claim but a report needs a bound, and a report has none")
+            message = "every claim but a report needs a bound, and a report has none"
+            raise At(message=message, code="missing" if self.bound is None else "conflict")
         if self.against is not None and self.prediction is not None:
-            raise At(
-                "prediction", message="compare with another arm or a prediction, not with both"
-            )
+            message = "compare with another arm or a prediction, not with both"
+            raise At("prediction", message=message, code="conflict")
         if self.kind == "learned" and self.ablation is None:
-            raise At("kind", message="learned: name the ablation, an arm in which it must vanish")
+            message = "learned: name the ablation, an arm in which it must vanish"
+            raise At("kind", message=message, code="missing")
         if self.ablation is not None and self.kind != "learned":
-            raise At("ablation", message="goes with claims of kind learned, and no others")
+            message = "goes with claims of kind learned, and no others"
+            raise At("ablation", message=message, code="conflict")
         if self.ablation is not None and self.ablation in (self.arm, self.against):
             what = "the arm itself" if self.ablation == self.arm else "what is taken off"
-            raise At("ablation", message=f"is {what}: what is left there says nothing")
+            message = f"is {what}: what is left there says nothing"
+            raise At("ablation", message=message, code="conflict")
         if self.kind == "reward_implied" and self.prediction is None:
-            raise At("kind", message="reward_implied: name the prediction of the exact solver")
+            message = "reward_implied: name the prediction of the exact solver"
+            raise At("kind", message=message, code="missing")
         if self.relative and self.against is None and self.prediction is None:
-            raise At("relative", message="needs something to compare with: against or prediction")
+            message = "needs something to compare with: against or prediction"
+            raise At("relative", message=message, code="missing")
         if self.smallest_effect and (self.bound is None or self.bound.differs_from is None):
-            raise At("smallest_effect", message="goes with a bound differs_from, and no other")
+            message = "goes with a bound differs_from, and no other"
+            raise At("smallest_effect", message=message, code="conflict")
         if self.interval == "people" and self.statistic != "mean":
-            raise At("interval", message="people: only for a mean over resampled respondents")
+            message = "people: only for a mean over resampled respondents"
+            raise At("interval", message=message, code="conflict")
         if self.interval == "parameters" and (self.statistic != "mean" or self.kind == "exact"):
-            raise At("interval", message="parameters: only for a mean, and not for an exact claim")
+            message = "parameters: only for a mean, and not for an exact claim"
+            raise At("interval", message=message, code="conflict")
         return self
 
 
@@ -195,19 +204,21 @@ class Scenario(Document):
     def _arms_fit(self) -> Scenario:
         if self.control is not None and self.control not in self.arms:
             near = did_you_mean(self.control, self.arms) or "; there are no arms"
-            raise At("control", message=f"there is no arm {self.control!r}{near}")
+            message = f"there is no arm {self.control!r}{near}"
+            raise At("control", message=message, code="unknown_name")
         for i, claim in enumerate(self.claims):
             stage = next((s for s in self.played if s.name == claim.stage), self.played[-1])
             if self.worlds == stage.episodes == 1:
                 continue
             one = "is over replicates of one world and one episode: not worlds or episodes > 1"
             if claim.statistic != "mean" and claim.kind != "exact":
-                raise At("claims", i, "statistic", message=f"{claim.statistic} {one}")
+                message = f"{claim.statistic} {one}"
+                raise At("claims", i, "statistic", message=message, code="conflict")
             if claim.interval == "people":  # every world and episode draws respondents anew
-                raise At("claims", i, "interval", message=f"people {one}")
+                raise At("claims", i, "interval", message=f"people {one}", code="conflict")
         for i, name in enumerate(self.measures):
             if name in self.measures[:i]:
-                raise At("measures", i, message=f"{name!r} is listed twice")
+                raise At("measures", i, message=f"{name!r} is listed twice", code="duplicate")
         return self
 
     @model_validator(mode="after")
@@ -215,29 +226,31 @@ class Scenario(Document):
         names = [stage.name for stage in self.stages]
         for i, name in enumerate(names):
             if name in names[:i]:
-                raise At("stages", i, "name", message=f"there are two stages {name!r}")
+                message = f"there are two stages {name!r}"
+                raise At("stages", i, "name", message=message, code="duplicate")
         for i, stage in enumerate(self.stages):
             played = [earlier.name for earlier in self.stages[:i] if earlier.loop != "fit"]
             for j, name in enumerate(stage.record):
                 if name not in played:
                     near = did_you_mean(name, played) or "; nobody played before"
                     message = f"no stage {name!r} was played before{near}"
-                    raise At("stages", i, "record", j, message=message)
+                    raise At("stages", i, "record", j, message=message, code="unknown_name")
         for i, claim in enumerate(self.claims):
             if claim.stage is not None and claim.stage not in (names or [ONLY_STAGE]):
                 near = did_you_mean(claim.stage, names) or "; there are no stages"
                 message = f"there is no stage {claim.stage!r}{near}"
-                raise At("claims", i, "stage", message=message)
+                raise At("claims", i, "stage", message=message, code="unknown_name")
             if claim.interval == "parameters" and self.uncertain is None:
                 message = "parameters: name their ranges under uncertain.parameters"
-                raise At("claims", i, "interval", message=message)
+                raise At("claims", i, "interval", message=message, code="missing")
         for i, claim in enumerate(self.claims):
             if claim.kind == "learned" and not any(s.learns for s in self.until(claim.stage)):
                 where = f" up to {claim.stage}" if claim.stage else ""
                 message = f"learned: nobody learns in any stage{where}"
-                raise At("claims", i, "kind", message=message)
+                raise At("claims", i, "kind", message=message, code="not_trained")
         if self.uncertain is not None and self.sweep:
-            raise At("uncertain", message="does not go with a sweep: leave one of them out")
+            message = "does not go with a sweep: leave one of them out"
+            raise At("uncertain", message=message, code="conflict")
         return self
 
     @property

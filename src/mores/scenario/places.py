@@ -77,6 +77,7 @@ class Problem:
     place: Place
     path: Path
     message: str
+    code: str
 
     def __str__(self) -> str:
         path = [shown(dotted(self.path), 200)] if self.path else []
@@ -93,7 +94,8 @@ class ScenarioError(UserError):
         left = len(self.problems) - len(lines)
         if left:
             lines.append(f"and {left} more problem{'s' if left > 1 else ''}")
-        super().__init__("\n".join(lines))
+        first = self.problems[0]
+        super().__init__("\n".join(lines), code=first.code, path=dotted(first.path))
 
 
 def dotted(path: Path) -> str:
@@ -101,9 +103,9 @@ def dotted(path: Path) -> str:
     return ".".join(shown(part) for part in path)
 
 
-def problem_at(places: Places, message: str, *path: str | int) -> Problem:
+def problem_at(places: Places, message: str, *path: str | int, code: str) -> Problem:
     """A problem with the value that stands at a path of the file."""
-    return Problem(places.value(path), path, message)
+    return Problem(places.value(path), path, message, code)
 
 
 def nearest(given: str, names: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ WORLDS = 2
 
 def first_round(
     game: Game[Any], players: Mapping[str, Player], population: Population | None, seed: int
-) -> list[str]:
+) -> list[UserError]:
     """What is wrong with an environment or its players, as far as one round shows."""
     try:
         table = Table(game, players, worlds=WORLDS, rounds=2, people=population)
@@ -31,17 +31,17 @@ def first_round(
         after = _shapes(measured(game, table.state, WORLDS))
         wrong += _sights(table)
     except UserError as error:
-        return [str(error)]
+        return [error]
     except MemoryError:
         raise
     except Exception as error:
         if "allocate" in str(error):  # PyTorch has no class of its own for it
             raise
-        return [f"breaks in its first round: {broken(error)}"]
+        return [UserError(f"breaks in its first round: {broken(error)}", code="failed")]
     for name in before | after:
         if before.get(name) != after.get(name):
             wrong.append(f"measure {name!r} is {before.get(name)} at first, then {after.get(name)}")
-    return list(dict.fromkeys(wrong))
+    return [UserError(line, code="failed") for line in dict.fromkeys(wrong)]
 
 
 def broken(error: BaseException) -> str:

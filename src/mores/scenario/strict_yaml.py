@@ -85,7 +85,7 @@ class _Reader:
         if unprintable:
             before = text[: unprintable.start()]
             line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-            self._refuse_at(Place(source, line, column), _unprintable(unprintable[0]))
+            self._refuse_at(Place(source, line, column), _unprintable(unprintable[0]), "unreadable")
         self.loader = CoreLoader(text)
 
     def read(self) -> Parsed:
@@ -119,7 +119,7 @@ class _Reader:
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event, path)
         if len(path) >= DEEPEST:
-            self._refuse(event.start_mark, f"is nested deeper than {DEEPEST} levels")
+            self._refuse(event.start_mark, f"is nested deeper than {DEEPEST} levels", "too_large")
         if isinstance(event, yaml.SequenceStartEvent):
             return self._sequence(path)
         return self._mapping(path)
@@ -138,7 +138,8 @@ class _Reader:
             if key in found:
                 first = self.keys[(*path, key)].line
                 said_first = f"; it is in line {first} already" if first else ""
-                self._refuse(event.start_mark, f"the key '{shown(key)}' is given twice{said_first}")
+                message = f"the key '{shown(key)}' is given twice{said_first}"
+                self._refuse(event.start_mark, message, "duplicate")
             self.keys[(*path, key)] = self._place(event.start_mark)
             found[key] = self._part((*path, key))
         self._next()
@@ -148,13 +149,15 @@ class _Reader:
         event = self._next()
         self._guard(event)
         if not isinstance(event, yaml.ScalarEvent):
-            self._refuse(event.start_mark, "a key must be a name, not a list or a mapping")
+            message = "a key must be a name, not a list or a mapping"
+            self._refuse(event.start_mark, message, "wrong_type")
         if event.implicit[0] and event.value == "<<":
-            self._refuse(event.start_mark, "merge keys (<<) are not used here: write the keys out")
+            message = "merge keys (<<) are not used here: write the keys out"
+            self._refuse(event.start_mark, message, "unsupported")
         key = self._scalar(event, None)
         if not isinstance(key, str):
             written = f"{shown(event.value)}" if event.value else "nothing"
-            self._refuse(event.start_mark, f"a key must be a name, not {written}")
+            self._refuse(event.start_mark, f"a key must be a name, not {written}", "wrong_type")
         return key
 
     def _scalar(self, event: yaml.ScalarEvent, path: Path | None) -> Any:
@@ -183,17 +186,19 @@ class _Reader:
                 mark,
                 f"{shown(text, 40)}: a number does not begin with 0: write {shown(meant, 40)} "
                 "(or 0o... if it is octal, quotes if it is a text)",
+                "invalid_value",
             )
         else:
             number = int(text) if len(digits) <= DIGITS else 2**64
         if abs(number) >= 2**63:
-            self._refuse(mark, f"the number {shown(text, 40)} is too large: at most 2^63 - 1")
+            message = f"the number {shown(text, 40)} is too large: at most 2^63 - 1"
+            self._refuse(mark, message, "out_of_range")
         return number
 
     def _real(self, text: str, mark: Any) -> float:
         number = float(text) if text[-1].isdigit() or text[-1] == "." else float("inf")
         if number in (float("inf"), float("-inf")):
-            self._refuse(mark, f"{shown(text, 40)} is not a finite number")
+            self._refuse(mark, f"{shown(text, 40)} is not a finite number", "not_finite")
         return number
 
     def _guard(self, event: yaml.Event) -> None:
@@ -204,12 +209,14 @@ class _Reader:
                 mark,
                 "aliases (*name) are not used here: write the value out, "
                 "or put a text that begins with * in quotes",
+                "unsupported",
             )
         if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
             self._refuse(
                 mark,
                 "anchors (&name) are not used here: write the value where it is due, "
                 "or put a text that begins with & in quotes",
+                "unsupported",
             )
         tag = getattr(event, "tag", None)
         if tag is not None:
@@ -218,6 +225,7 @@ class _Reader:
                 mark,
                 f"tags ({short}) are not used here: a scenario is plain data; "
                 "put a text that begins with ! in quotes",
+                "unsupported",
             )
 
     def _peek(self) -> yaml.Event:
@@ -231,13 +239,13 @@ class _Reader:
             return Place(self.source)
         return Place(self.source, mark.line + 1, mark.column + 1)
 
-    def _refuse(self, mark: Any, message: str) -> NoReturn:
-        self._refuse_at(self._place(mark), message)
+    def _refuse(self, mark: Any, message: str, code: str = "unreadable") -> NoReturn:
+        self._refuse_at(self._place(mark), message, code)
 
-    def _refuse_at(self, place: Place, message: str) -> NoReturn:
+    def _refuse_at(self, place: Place, message: str, code: str) -> NoReturn:
         if not self.lines:
             place = Place(self.source)
-        raise ScenarioError([Problem(place, (), message)])
+        raise ScenarioError([Problem(place, (), message, code)])
 
 
 def _unprintable(character: str) -> str:

@@ -27,8 +27,8 @@ def claims(scenario: Scenario, places: Places) -> list[Problem]:
     """What is wrong with measures and claims as the file alone tells."""
     problems: list[Problem] = []
 
-    def wrong(message: str, *path: str | int) -> None:
-        problems.append(Problem(places.value(path), path, message))
+    def wrong(code: str, message: str, *path: str | int) -> None:
+        problems.append(problem_at(places, message, *path, code=code))
 
     replicates = scenario.replicates
     if scenario.uncertain is not None:
@@ -37,19 +37,20 @@ def claims(scenario: Scenario, places: Places) -> list[Problem]:
     kept = replicates * scenario.worlds * sum(each)
     if kept > MOST_KEPT:
         message = f"{kept:.1e} numbers of each measure are too many: raise every, or lower it"
-        wrong(message, "replicates")
+        wrong("too_large", message, "replicates")
 
     for i, name in enumerate(scenario.measures):
         if name in DERIVED:
             message = f"{name} is for claims, and computed from {DERIVED[name]}: list that here"
-            wrong(message, "measures", i)
+            wrong("invalid_value", message, "measures", i)
     for i, claim in enumerate(scenario.claims):
         stage = scenario.stage(claim.stage)
         problems += _looked_at(scenario, places, claim, stage, "claims", i)
         if stage.loop == "fit":
-            wrong(f"nobody plays in {stage.name}: name another stage", "claims", i)
+            message = f"nobody plays in {stage.name}: name another stage"
+            wrong("invalid_value", message, "claims", i)
     if all(stage.loop == "fit" for stage in scenario.played):
-        wrong("somebody must play in some stage", "stages")
+        wrong("missing", "somebody must play in some stage", "stages")
     problems += _too_many(scenario, places)
     for path, look in _looks(scenario):
         problems += _looked_at(scenario, places, look, scenario.stage(None), *path)
@@ -66,39 +67,42 @@ def _looked_at(
     """What is wrong with the arms, the measure and the round of what stands at a path."""
     problems: list[Problem] = []
 
-    def wrong(message: str, *key: str) -> None:
-        problems.append(problem_at(places, message, *path, *key))
+    def wrong(code: str, message: str, *key: str) -> None:
+        problems.append(problem_at(places, message, *path, *key, code=code))
 
     arms, arm = list(scenario.arms) or [ONLY_ARM], arm_of(scenario, look)
     if isinstance(look, Sensitivity) and look.arm is None and len(arms) > 1:
-        wrong("does not say which arm: name one")  # of the control it would say nothing
+        wrong("missing", "does not say which arm: name one")  # of the control: says nothing
     elif arm is None:
-        wrong("does not say which arm; name one, or a control")
+        wrong("missing", "does not say which arm; name one, or a control")
     elif arm not in arms:
-        wrong(f"there is no arm {arm!r}{nearest(arm, scenario.arms)}", "arm")
+        wrong("unknown_name", f"there is no arm {arm!r}{nearest(arm, scenario.arms)}", "arm")
     if look.against is not None and look.against not in arms:
         near = nearest(look.against, scenario.arms) or "; the scenario has no arms"
-        wrong(f"there is no arm {look.against!r}{near}", "against")
+        wrong("unknown_name", f"there is no arm {look.against!r}{near}", "against")
     elif look.against is not None and look.against == arm:
-        wrong("is the arm itself; compare with another", "against")
+        wrong("conflict", "is the arm itself; compare with another", "against")
     ablation = look.ablation if isinstance(look, Claim) else None
     if ablation is not None and ablation not in arms:
         near = nearest(ablation, scenario.arms) or "; the scenario has no arms"
-        wrong(f"there is no arm {ablation!r}{near}", "ablation")
+        wrong("unknown_name", f"there is no arm {ablation!r}{near}", "ablation")
     elif ablation is not None and ablation == arm:
-        wrong("is the arm itself: what is left there says nothing", "ablation")
+        wrong("conflict", "is the arm itself: what is left there says nothing", "ablation")
     elif ablation is not None and look.measure in DERIVED and ablation == scenario.control:
-        wrong(f"is the control, and {look.measure} is nothing there: name another arm", "ablation")
+        message = f"is the control, and {look.measure} is nothing there: name another arm"
+        wrong("conflict", message, "ablation")
     if _whole(look.measure) not in [*scenario.measures, *DERIVED]:
         near = nearest(look.measure, dict.fromkeys([*scenario.measures, *DERIVED]))
-        wrong(f"{look.measure!r} is not among the scenario's measures{near}", "measure")
+        message = f"{look.measure!r} is not among the scenario's measures{near}"
+        wrong("unknown_name", message, "measure")
     for message in _derived(scenario, look.measure):
-        wrong(message, "measure")
+        wrong("missing", message, "measure")
     if look.measure in DERIVED and arm is not None and arm == scenario.control:
-        wrong("is about the control itself: name another arm", "measure")
+        wrong("conflict", "is about the control itself: name another arm", "measure")
     rounds = scenario.rounds_in(stage)
     if look.at is not None and look.at > rounds:
-        wrong(f"must be at most {rounds}, the number of rounds, not {look.at}", "at")
+        message = f"must be at most {rounds}, the number of rounds, not {look.at}"
+        wrong("out_of_range", message, "at")
     return problems
 
 
@@ -110,7 +114,8 @@ def cell(scenario: Scenario, places: Places, cell: Cell, built: Built) -> list[P
         for role in staged.game.roles:
             if role.name not in staged.players:
                 message = f"nobody plays {role.name!r}: name a player for it"
-                problems.append(cell.origin.problem(("players",), message, key=True))
+                found = cell.origin.problem(("players",), message, key=True, code="missing")
+                problems.append(found)
         problems += fitted(places, built, number)
         problems += in_vain(scenario, places, cell, built, number)
         who = (id(staged.game), *map(id, staged.players.values()))
@@ -150,7 +155,7 @@ def _too_many(scenario: Scenario, places: Places) -> Iterator[Problem]:
     for path, cells in counts.items():
         if cells > MOST_CELLS:
             message = f"makes {cells:,} cells; at most {MOST_CELLS:,} are run"
-            yield problem_at(places, message, *path)
+            yield problem_at(places, message, *path, code="too_large")
 
 
 def _measures(
@@ -163,11 +168,15 @@ def _measures(
 ) -> list[Problem]:
     """Measures and predictions that are asked for and are not there."""
     problems: list[Problem] = []
+
+    def wrong(code: str, message: str, *path: str | int) -> None:
+        problems.append(problem_at(places, message, *path, code=code))
+
     for i, name in enumerate(scenario.measures):
         if name not in measures and name not in DERIVED:
             near = nearest(name, measures)
             message = f"{cell.env['kind']} has no measure {name!r}{near}"
-            problems.append(problem_at(places, message, "measures", i))
+            wrong("unknown_name", message, "measures", i)
     if staged.stage.name == scenario.played[-1].name:
         problems += _indexed(scenario, places, cell.arm, measures)
     for i, claim in enumerate(scenario.claims):
@@ -177,20 +186,20 @@ def _measures(
             continue
         message = _beyond(claim.measure, measures, cell.arm)
         if message:
-            problems.append(problem_at(places, message, "claims", i, "measure"))
+            wrong("unknown_name", message, "claims", i, "measure")
         resample = getattr(built.population, "resample", False)
         if claim.interval == "people" and resample is not True:
             message = f"people needs people.resample to be true, and in {cell.arm} it is not"
-            problems.append(problem_at(places, message, "claims", i, "interval"))
+            wrong("conflict", message, "claims", i, "interval")
         if claim.prediction is not None:
             known = staged.game.predictions(staged.players, staged.rounds)
             if claim.prediction not in known:
                 near = nearest(claim.prediction, known) or "; it makes none"
                 message = f"{cell.env['kind']} predicts no {claim.prediction!r} in {cell.arm}{near}"
-                problems.append(problem_at(places, message, "claims", i, "prediction"))
+                wrong("unknown_name", message, "claims", i, "prediction")
             elif claim.kind == "reward_implied" and claim.prediction not in staged.game.solved:
                 message = f"reward_implied: no exact solver computes {claim.prediction!r}"
-                problems.append(problem_at(places, message, "claims", i, "kind"))
+                wrong("unsupported", message, "claims", i, "kind")
     return problems
 
 
@@ -202,7 +211,7 @@ def _indexed(
     for path, look in _looks(scenario):
         message = _beyond(look.measure, measures, arm)
         if arm in (arm_of(scenario, look), look.against) and message:
-            problems.append(problem_at(places, message, *path, "measure"))
+            problems.append(problem_at(places, message, *path, "measure", code="unknown_name"))
     return problems
 
 
@@ -223,7 +232,7 @@ def _begun(
     numbers = sum(role.count * role.sees.size for role in staged.game.roles)
     if numbers > MOST_NUMBERS:
         message = f"is too large: in one world {numbers:,} numbers are seen"
-        problems.append(cell.origin.problem(("env",), message))
+        problems.append(cell.origin.problem(("env",), message, code="too_large"))
         return None
     draws = Draws.of(seed, [0]).within("start")
     try:
@@ -232,14 +241,15 @@ def _begun(
             wrong = first_round(staged.game, staged.players, built.population, seed)
             kind = cell.env["kind"]
             problems.extend(
-                cell.origin.problem(("env",), f"{kind}: {shown(line, 300)}") for line in wrong
+                cell.origin.problem(("env",), f"{kind}: {shown(one, 300)}", code=one.code)
+                for one in wrong
             )
         return found
     except Exception as error:
-        message = f"{cell.env['kind']}: breaks at its start: {broken(error)}"
+        message, code = f"{cell.env['kind']}: breaks at its start: {broken(error)}", "failed"
         if isinstance(error, MemoryError) or "allocate" in str(error):  # PyTorch has no class
-            message = "is too large: not one world fits into memory"
-        problems.append(cell.origin.problem(("env",), message))
+            message, code = "is too large: not one world fits into memory", "too_large"
+        problems.append(cell.origin.problem(("env",), message, code=code))
         return None
 
 
@@ -250,7 +260,7 @@ def _measured(
     try:
         start = None if population is None else population.people(draws.within("people"))
     except UserError as error:
-        problems.append(cell.origin.problem(("people",), shown(error, 300)))
+        problems.append(cell.origin.problem(("people",), shown(error, 300), code=error.code))
         return None
     for role in game.roles:
         if role.name in players:
@@ -258,11 +268,12 @@ def _measured(
                 players[role.name].start(role, game.phases, draws.within(role.name))
             except UserError as error:
                 origin = cell.asked(built.stages.index(staged)).origin
-                problems.append(origin.part(("players", role.name), shown(error, 300)))
+                path = ("players", role.name)
+                problems.append(origin.part(path, shown(error, 300), code=error.code))
     try:
         return measured(game, game.reset(draws.within("game"), start), draws.worlds)
     except UserError as error:
-        problems.append(cell.origin.problem(("env",), shown(error, 300)))
+        problems.append(cell.origin.problem(("env",), shown(error, 300), code=error.code))
     return None
 
 

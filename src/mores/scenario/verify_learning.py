@@ -26,14 +26,17 @@ def learners(
     for number, stage in enumerate(scenario.stages):
         players = [built.stages[number].players for _, built in cells]
         for i, role in enumerate(stage.learn):
-            wrong = [_unable(stage, role, seated) for seated in players]
-            if wrong and all(wrong):
-                said = next((w for w in wrong if w and "there is no" not in w), wrong[0]) or ""
-                problems.append(problem_at(places, said, "stages", number, "learn", i))
+            wrong = [why for seated in players if (why := _unable(stage, role, seated))]
+            if wrong and len(wrong) == len(players):
+                why = next((why for why in wrong if why.code != "unknown_name"), wrong[0])
+                path = ("stages", number, "learn", i)
+                problems.append(problem_at(places, str(why), *path, code=why.code))
         able = any(player.can("assist") for seated in players for player in seated.values())
         if stage.loop == "assist" and players and not able:
             message = "assist: no player here searches when it decides: play is the same"
-            problems.append(problem_at(places, message, "stages", number, "loop"))
+            problems.append(
+                problem_at(places, message, "stages", number, "loop", code="unsupported")
+            )
     for i, claim in enumerate(scenario.claims):
         arm = arm_of(scenario, claim)
         here = [built for cell, built in cells if cell.arm == arm]
@@ -41,11 +44,11 @@ def learners(
             message = (
                 f"learned: nobody learns in {arm} up to then: name an arm in which somebody does"
             )
-            problems.append(problem_at(places, message, "claims", i, "kind"))
+            problems.append(problem_at(places, message, "claims", i, "kind", code="not_trained"))
         without = [cell for cell, _ in cells if cell.arm == claim.ablation]
         if any(_same(cell, other) for cell, _ in cells if cell.arm == arm for other in without):
             message = f"is the same as {arm}, so what is claimed cannot vanish in it"
-            problems.append(problem_at(places, message, "claims", i, "ablation"))
+            problems.append(problem_at(places, message, "claims", i, "ablation", code="conflict"))
     return problems
 
 
@@ -65,19 +68,22 @@ def _learns(built: Built, claim: Claim, scenario: Scenario) -> bool:
     )
 
 
-def _unable(stage: Stage, role: str, players: Mapping[str, Player]) -> str | None:
+def _unable(stage: Stage, role: str, players: Mapping[str, Player]) -> UserError | None:
     """Why a role cannot learn in a stage."""
     if role not in players:
-        return f"there is no role {role!r}{nearest(role, players)}"
+        message = f"there is no role {role!r}{nearest(role, players)}"
+        return UserError(message, code="unknown_name", path=f"players.{role}")
     player = players[role]
     kind = type(player).__name__
     able: Ability = "learn" if stage.loop == "improve" else "fit"
     if not player.can(able):
-        what = "from reward" if able == "learn" else "from a record"
-        return f"{role}'s player, {kind}, cannot learn {what}"
-    if not player.can("again"):
-        return f"{role}'s player, {kind}, would forget: it defines no `again`"
-    return None
+        what = f"cannot learn {'from reward' if able == 'learn' else 'from a record'}"
+    elif not player.can("again"):
+        what = "would forget: it defines no `again`"
+    else:
+        return None
+    message = f"{role}'s player, {kind}, {what}"
+    return UserError(message, code="unsupported", path=f"players.{role}")
 
 
 def in_vain(
@@ -93,7 +99,7 @@ def in_vain(
         short = built.stages[n].game.too_short(built.stages[n].rounds)
         if short:
             path = ("rounds",) if built.stages[n].stage.rounds is None else ("stages", n, "rounds")
-            problems.append(problem_at(places, short, *path))
+            problems.append(problem_at(places, short, *path, code="out_of_range"))
     for role in able if stage.loop == "improve" else ():
         player, rounds = players[role], stage.episodes * staged.rounds
         if player.still:
@@ -105,7 +111,8 @@ def in_vain(
         if vain:
             where = "" if cell.arm == ONLY_ARM else f" of {cell.arm}"
             message = f"learns nothing in stage {stage.name}{where}: {vain}"
-            problems.append(cell.asked(number).origin.part(("players", role), message))
+            origin = cell.asked(number).origin
+            problems.append(origin.part(("players", role), message, code="not_trained"))
     return problems
 
 
@@ -119,12 +126,15 @@ def fitted(places: Places, built: Built, number: int) -> list[Problem]:
             continue  # an arm in which nobody learns
         sights = {(r.count, r.sees.size) for s in played for r in s.game.roles if r.name == role}
         if not sights:
+            code = "missing"
             message = f"{role} has not played yet: there is no record to learn from"
-            problems.append(problem_at(places, message, "stages", number, "learn", i))
         elif len(sights) > 1:
+            code = "conflict"
             message = (
                 f"{role} has other seats, or sees something else, in different stages: one record "
                 "cannot have both"
             )
-            problems.append(problem_at(places, message, "stages", number, "learn", i))
+        else:
+            continue
+        problems.append(problem_at(places, message, "stages", number, "learn", i, code=code))
     return problems

@@ -28,7 +28,9 @@ def numbers(action: Any, who: str) -> Tensor:
         array = np.asarray(None)
     if array.dtype.kind not in "biuf":
         raise UserError(
-            f"the action of {who} is a number or an array of numbers, not {action!r:.60}"
+            f"the action of {who} is a number or an array of numbers, not {action!r:.60}",
+            code="wrong_type",
+            path=f"actions.{who}",
         )
     return torch.from_numpy(array.astype(np.float64 if array.dtype.kind == "f" else np.int64))
 
@@ -62,10 +64,16 @@ def sampling_mask(mask: Tensor, options: Options) -> np.ndarray | Masks:
 def known_mode(render_mode: str | None) -> None:
     """Refuse a render mode that there is not."""
     if render_mode is not None and render_mode not in text.MODES:
-        raise NoRenderMode(f"no render mode {render_mode!r}{did_you_mean(render_mode, text.MODES)}")
+        raise NoRenderMode(
+            f"no render mode {render_mode!r}{did_you_mean(render_mode, text.MODES)}",
+            code="unknown_name",
+            path="render_mode",
+        )
 
 
 def no_options(options: Mapping[str, Any] | None) -> None:
     """Refuse reset options, of which there are none."""
     if options:
-        raise UserError(f"reset takes no options; got {sorted(options)}")
+        raise UserError(
+            f"reset takes no options; got {sorted(options)}", code="unsupported", path="options"
+        )

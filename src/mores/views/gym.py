@@ -96,7 +96,11 @@ class Env(gymnasium.Env[Observation, Any]):
         """
         mask = self._own.mask()
         if mask is None:
-            raise UserError(f"{self.seat.name} gives numbers, not choices: it has no mask")
+            raise UserError(
+                f"{self.seat.name} gives numbers, not choices: it has no mask",
+                code="unsupported",
+                path=self.seat.name,
+            )
         return mask[0].numpy()
 
     def render(self) -> str | None:  # type: ignore[override]

@@ -99,7 +99,11 @@ class OneSeat:
     def act(self, actions: Tensor) -> OwnTurn:
         """Act, and play on to the seat's next turn. `actions`: `[world]` or `[world, size]`."""
         if actions.dim() == 0:
-            raise UserError(f"one action for each of {len(self.table.worlds)} worlds is needed")
+            raise UserError(
+                f"one action for each of {len(self.table.worlds)} worlds is needed",
+                code="wrong_shape",
+                path="actions",
+            )
         role, number = self.seat
         turn = self.table.step({role: actions[:, None]})
         return OwnTurn(

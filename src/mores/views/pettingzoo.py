@@ -51,7 +51,11 @@ class _Seats:
     ) -> None:
         known_mode(render_mode)
         if max_cycles is not None and max_cycles < 1:
-            raise UserError(f"max_cycles is at least 1, not {max_cycles}")
+            raise UserError(
+                f"max_cycles is at least 1, not {max_cycles}",
+                code="out_of_range",
+                path="max_cycles",
+            )
         self.game = seats.game_from(game, parameters)
         out = seats.outside_seats(self.game, outside, players)
         within = seats.players_from(self.game, players)
@@ -130,7 +134,11 @@ class _Seats:
         acts: dict[str, list[torch.Tensor]] = {role: [] for role in self.table.acting}
         for name in asked:
             if name not in actions:
-                raise UserError(f"no action for {name}, who acts in {self.table.phase.name!r}")
+                raise UserError(
+                    f"no action for {name}, who acts in {self.table.phase.name!r}",
+                    code="missing",
+                    path=f"actions.{name}",
+                )
             acts[self.seats[name].role].append(numbers(actions[name], name))
         turn = self.table.step({role: _together(role, each) for role, each in acts.items()})
         changed = {role: iter(flags[0].tolist()) for role, flags in turn.repaired.items()}
@@ -283,5 +291,9 @@ def _together(role: str, acts: list[torch.Tensor]) -> torch.Tensor:
     """Actions of a role's outside seats in one world, `[1, seat]` or `[1, seat, size]`."""
     shapes = {tuple(act.shape) for act in acts}
     if len(shapes) > 1:
-        raise UserError(f"actions of {role!r} are of different shapes: {sorted(shapes)}")
+        raise UserError(
+            f"actions of {role!r} are of different shapes: {sorted(shapes)}",
+            code="wrong_shape",
+            path=f"actions.{role}",
+        )
     return torch.stack(acts)[None]

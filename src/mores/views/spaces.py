@@ -39,7 +39,11 @@ def action_space(game: Game[Any], role: str) -> ActionSpace:
     """
     spaces = [phase.acts[role] for phase in game.phases if role in phase.acts]
     if not spaces:
-        raise UserError(f"{role!r} acts in no phase: nobody outside can sit there")
+        raise UserError(
+            f"{role!r} acts in no phase: nobody outside can sit there",
+            code="unsupported",
+            path=f"outside.{role}",
+        )
     if all(isinstance(space, Discrete) for space in spaces):
         return gymnasium.spaces.Discrete(max(space.options for space in spaces))  # type: ignore
     several = [space.options for space in spaces if isinstance(space, MultiDiscrete)]
@@ -51,7 +55,9 @@ def action_space(game: Game[Any], role: str) -> ActionSpace:
     phases = ", ".join(phase.name for phase in game.phases if role in phase.acts)
     raise UserError(
         f"{role!r} acts in different spaces in the phases {phases}: no client can take it; "
-        "split it in two roles, which one player may fill"
+        "split it in two roles, which one player may fill",
+        code="unsupported",
+        path=f"outside.{role}",
     )
 
 

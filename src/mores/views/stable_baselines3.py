@@ -28,7 +28,9 @@ try:
     from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 except ImportError as error:
     raise UserError(
-        f"Stable-Baselines3 is not installed ({error}): pip install stable-baselines3"
+        f"Stable-Baselines3 is not installed ({error}): pip install stable-baselines3",
+        code="not_installed",
+        path="stable_baselines3",
     ) from None
 
 MASKS = "action_masks"  # sb3-contrib asks for masks by this name
@@ -104,7 +106,9 @@ class VecEnv(vec_env.VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         """Act in every world, and play on to the next own turn."""
         if self._actions is None:
-            raise UserError("no actions were given: step_async comes before step_wait")
+            raise UserError(
+                "no actions were given: step_async comes before step_wait", code="wrong_order"
+            )
         seen, reward, terminated, truncated, info = self.worlds.step(self._actions)
         self._actions = None
         over = (terminated | truncated).cpu().numpy()
@@ -149,7 +153,7 @@ class VecEnv(vec_env.VecEnv):
         try:
             return _array(self.worlds.action_masks())
         except UserError as error:
-            raise NoAttribute(error.args[0]) from None
+            raise NoAttribute(error.args[0], code=error.code, path=error.path) from None
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """What Stable-Baselines3 may ask of every world: `render_mode` and spaces; the masks.
@@ -171,13 +175,20 @@ class VecEnv(vec_env.VecEnv):
         }
         if attr_name not in known:
             raise NoAttribute(
-                f"a world has no {attr_name!r} of its own{did_you_mean(attr_name, [*known, MASKS])}"
+                f"a world has no {attr_name!r} of its own"
+                f"{did_you_mean(attr_name, [*known, MASKS])}",
+                code="unknown_name",
+                path=attr_name,
             )
         return [known[attr_name] for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Nothing can be set: give it when the environment is made."""
-        raise UserError(f"worlds are one program: {attr_name!r} cannot be set in some of them")
+        raise UserError(
+            f"worlds are one program: {attr_name!r} cannot be set in some of them",
+            code="unsupported",
+            path=attr_name,
+        )
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **kwargs: Any
@@ -188,7 +199,11 @@ class VecEnv(vec_env.VecEnv):
             NoAttribute: anything else.
         """
         if method_name != MASKS:
-            raise NoAttribute(f"a world has no method {method_name!r}, only {MASKS!r}")
+            raise NoAttribute(
+                f"a world has no method {method_name!r}, only {MASKS!r}",
+                code="unknown_name",
+                path=method_name,
+            )
         masks = self.action_masks()
         return [masks[world] for world in self._get_indices(indices)]
 

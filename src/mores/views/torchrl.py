@@ -32,7 +32,11 @@ try:
     )
     from torchrl.envs import EnvBase
 except ImportError as error:
-    raise UserError(f"TorchRL is not installed ({error}): pip install mores[rl]") from None
+    raise UserError(
+        f"TorchRL is not installed ({error}): pip install mores[rl]",
+        code="not_installed",
+        path="torchrl",
+    ) from None
 
 
 class TorchRLEnv(EnvBase):
@@ -122,7 +126,9 @@ class TorchRLEnv(EnvBase):
             self._fresh = self._everybody()
         elif bool(waiting.any()):
             raise UserError(
-                "worlds move together: one that has not ended cannot be reset without the others"
+                "worlds move together: one that has not ended cannot be reset without the others",
+                code="unsupported",
+                path="_reset",
             )
         return self._sight(None)
 

@@ -125,11 +125,17 @@ class Rollouts:
             from datasets import Dataset  # type: ignore[import-untyped]
         except ImportError as error:
             raise UserError(
-                f"datasets is not installed ({error}): pip install 'mores[hf]'"
+                f"datasets is not installed ({error}): pip install 'mores[hf]'",
+                code="not_installed",
+                path="datasets",
             ) from None
         numbers = list(range(worlds)) if isinstance(worlds, int) else [int(n) for n in worlds]
         if not numbers or min(numbers) < 0:
-            raise UserError(f"worlds are numbered from 0, and there is at least one: {worlds}")
+            raise UserError(
+                f"worlds are numbered from 0, and there is at least one: {worlds}",
+                code="out_of_range",
+                path="worlds",
+            )
         return Dataset.from_dict({"prompt": [f"world {n}" for n in numbers], "world": numbers})
 
     def reward(self, field: str, place: int | None = None) -> Callable[..., list[float]]:
@@ -143,7 +149,11 @@ class Rollouts:
 
         def reward(**given: Any) -> list[float]:
             if field not in given:
-                raise UserError(f"rollouts give no {field!r}{did_you_mean(field, given)}")
+                raise UserError(
+                    f"rollouts give no {field!r}{did_you_mean(field, given)}",
+                    code="unknown_name",
+                    path=field,
+                )
             return [_number(value, field, place) for value in given[field]]
 
         reward.__name__ = field if place is None else f"{field}_{place}"
@@ -187,7 +197,9 @@ class Rollouts:
             named = PROMPT.fullmatch(prompt) if isinstance(prompt, str) else None
             if named is None:
                 raise UserError(
-                    f"a prompt names a world, as in 'world 3', not {prompt!r}: use rows()"
+                    f"a prompt names a world, as in 'world 3', not {prompt!r}: use rows()",
+                    code="invalid_value",
+                    path="prompt",
                 )
             numbers.append(int(named[1]))
         several = len(self.seats)
@@ -195,7 +207,9 @@ class Rollouts:
             if len(set(numbers[start : start + several])) > 1 or len(numbers) % several:
                 raise UserError(
                     f"{several} seats of {self.role!r} share each group: num_generations must be "
-                    f"a multiple of {several}"
+                    f"a multiple of {several}",
+                    code="invalid_value",
+                    path="num_generations",
                 )
         return numbers
 
@@ -308,10 +322,16 @@ def _number(value: Any, field: str, place: int | None) -> float:
     """A field of one completion as one number."""
     if not isinstance(value, (list, tuple)):
         if place is not None:
-            raise UserError(f"{field!r} is one number, and has no place {place}")
+            raise UserError(
+                f"{field!r} is one number, and has no place {place}", code="conflict", path="place"
+            )
         return float(value)
     if place is None:
         return float(sum(value))
     if not 0 <= place < len(value):
-        raise UserError(f"{field!r} has places 0 to {len(value) - 1}, not {place}")
+        raise UserError(
+            f"{field!r} has places 0 to {len(value) - 1}, not {place}",
+            code="out_of_range",
+            path="place",
+        )
     return float(value[place])

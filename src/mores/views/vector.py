@@ -84,7 +84,9 @@ class VectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
         if steps < 1 or steps % turns:
             raise UserError(
                 f"{self.seat.name} has {turns} turns a round, and {steps} steps are not whole "
-                "rounds: give rounds instead of max_episode_steps"
+                "rounds: give rounds instead of max_episode_steps",
+                code="out_of_range" if steps < 1 else "invalid_value",
+                path="max_episode_steps",
             )
         return steps // turns
 
@@ -122,7 +124,11 @@ class VectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
         """
         mask = self._own.mask()
         if mask is None:
-            raise UserError(f"{self.seat.name} gives numbers, not choices: it has no mask")
+            raise UserError(
+                f"{self.seat.name} gives numbers, not choices: it has no mask",
+                code="unsupported",
+                path=self.seat.name,
+            )
         return mask
 
     def _info(self, repaired: Bool[Tensor, " world"]) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""How tests compare a refusal: by its code and path. Its wording stands in one golden file.
+
+    with refused("unknown_name", path="coevolution.peple"):
+        mores.make_game("coevolution", peple=3)
+
+`tests/golden/messages.json` holds every message by test. `pytest --messages=write` (one process)
+writes it anew, `--messages=ignore` leaves it alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+FILE = Path(__file__).parent / "golden" / "messages.json"
+mode = "check"  # set by the option --messages
+written: dict[str, str] = {}
+_counts: Counter[str] = Counter()
+_known: dict[str, str] | None = None
+
+
+@contextmanager
+def refused(code: str, path: str | None = None) -> Iterator[pytest.ExceptionInfo[Exception]]:
+    """Expect a `UserError` of that code, and of that path where one is given."""
+    from mores.errors import CODES, UserError
+
+    assert code in CODES
+    with pytest.raises(UserError) as found:
+        yield found
+    error = found.value
+    assert (error.code, error.path if path is not None else None) == (code, path), error
+    check_message(str(error))
+
+
+def check_message(text: str) -> None:
+    """Compare a message with the golden file, under the name of the running test."""
+    global _known
+    test = os.environ["PYTEST_CURRENT_TEST"].rsplit(" ", 1)[0]
+    _counts[test] += 1
+    name = f"{test} #{_counts[test]}"
+    if mode == "ignore":
+        return
+    if mode == "write":
+        written[name] = text
+        return
+    if _known is None:
+        _known = json.loads(FILE.read_text()) if FILE.exists() else {}
+    assert _known.get(name) == text, f"another wording, {text!r}: see tests/refusals.py"
+
+
+def finish() -> None:
+    """Write what was collected: messages of the tests that ran replace those of the file."""
+    if mode != "write" or not written:
+        return
+    ran = {name.rsplit(" #", 1)[0] for name in written}
+    kept = json.loads(FILE.read_text()) if FILE.exists() else {}
+    kept = {name: text for name, text in kept.items() if name.rsplit(" #", 1)[0] not in ran}
+    FILE.write_text(json.dumps(dict(sorted({**kept, **written}.items())), indent=1) + "\n")
