@@ -2,7 +2,7 @@
 
 A case: true parameters are drawn at random from the inner 70 % of the ranges searched; one study is
 simulated with them, on draws of its own; the figures it finds become the targets; and the scenario
-is calibrated to them by `mores.calibrate.calibrate`, as a user would. Cases of one block share the
+is calibrated to them by `mores.experiments.calibration.calibrate`, as a user would. Cases of one block share the
 simulator, so that the first points are played once a block; every block has draws of its own.
 With `--edges` the true parameters are drawn from the outer 5 % at either end instead.
 
@@ -23,11 +23,11 @@ import numpy as np
 import scipy.stats
 import torch
 
-from mores.calibrate import Calibrated, calibrate
-from mores.calibrate.distance import Distance
-from mores.calibrate.figures import Simulator, one_study
-from mores.scenario import load, strict_yaml
-from mores.scenario.load import Loaded
+from mores.experiments.calibration import Calibrated, calibrate
+from mores.experiments.calibration.moment_distance import Distance
+from mores.experiments.calibration.simulated_moments import Simulator, one_study
+from mores.experiments.scenario import loading, strict_yaml
+from mores.experiments.scenario.loading import Loaded
 
 BLOCKS = 10  # of cases of a kind, each with a simulator of its own
 INNER = (0.15, 0.85)
@@ -144,7 +144,7 @@ class Case:
 
 def described(text: str) -> Loaded:
     document, places = strict_yaml.parse(text, "benchmark")
-    return Loaded(load.check(document, places), places, Path("benchmark.yaml"), text, document)
+    return Loaded(loading.check(document, places), places, Path("benchmark.yaml"), text, document)
 
 
 def with_targets(loaded: Loaded, figures: np.ndarray) -> Loaded:

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mores.agents.policies.anyhow import Anyhow
-from mores.draws import Draws
-from mores.game import Box, Discrete, Game, Phase, Player, Role, Step
+from mores.agents.scripted.uniform_random import Anyhow
+from mores.core.environment import Box, Discrete, Game, Phase, Player, Role, Step
+from mores.core.random_streams import Draws
 
 GRAVITY, CART, POLE, HALF_LENGTH, FORCE, SECONDS = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02
 FURTHEST, STEEPEST = 2.4, 12 * 2 * math.pi / 360

@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from mores.calibrate.distance import Distance
-from mores.calibrate.figures import Simulator
-from mores.scenario import load, strict_yaml
-from mores.scenario.load import Loaded
+from mores.experiments.calibration.moment_distance import Distance
+from mores.experiments.calibration.simulated_moments import Simulator
+from mores.experiments.scenario import loading, strict_yaml
+from mores.experiments.scenario.loading import Loaded
 
 TRUTH = {"rationality": 1.0, "scale": 1.0, "flip": 0.1}
 RANGES = {"rationality": (0.25, 4.0), "scale": (0.25, 4.0), "flip": (0.0, 0.4)}
@@ -126,7 +126,7 @@ def scenario(design: Design) -> Loaded:
         },
     }
     document, places = strict_yaml.parse(json.dumps(document), "identifiability")
-    return Loaded(load.check(document, places), places, Path("identifiability"), "", document)
+    return Loaded(loading.check(document, places), places, Path("identifiability"), "", document)
 
 
 class Surface(NamedTuple):
@@ -188,7 +188,7 @@ def draw(found: dict[Design, Surface], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    style = resources.files("mores.run") / "mores.mplstyle"
+    style = resources.files("mores.experiments.run") / "mores.mplstyle"
     with resources.as_file(style) as file, plt.style.context(str(file)):
         figure, grid = plt.subplots(2, 2, figsize=(8.6, 7.4), layout="constrained")
         for (design, here), axes in zip(found.items(), grid.flat, strict=True):

@@ -82,7 +82,7 @@ def _write(
 
 
 def _machine() -> dict[str, Any]:
-    from mores.run.provenance import surroundings
+    from mores.experiments.results.provenance import surroundings
 
     here = surroundings()
     return {name: here[name] for name in ("processor", "cores", "python", "versions")}

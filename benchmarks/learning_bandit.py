@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 import mores
-from mores.draws import Draws
-from mores.game import Act, Box, Discrete, Game, Outcome, Phase, Player, Role, Step
+from mores.core.environment import Act, Box, Discrete, Game, Outcome, Phase, Player, Role, Step
+from mores.core.random_streams import Draws
 
 WORTH = (0.0, 0.3, 1.5, 0.6)  # what an option pays on average
 

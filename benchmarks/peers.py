@@ -26,10 +26,10 @@ import networkx as nx
 import numpy as np
 import torch
 
-from mores.envs.coevolution import Coevolution
 from mores.envs.dynamics import degroot, friedkin_johnsen
-from mores.envs.networks import from_matrix, walk_matrix
-from mores.table import Table
+from mores.envs.graphs.influence_graph import from_matrix, walk_matrix
+from mores.envs.opinion.coevolution import Coevolution
+from mores.sim.simulator import Table
 
 SUSCEPTIBILITY = 0.9
 

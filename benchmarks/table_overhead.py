@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 
-from mores.draws import Draws
-from mores.envs.coevolution import Coevolution
-from mores.envs.commission import Commission
-from mores.envs.lock_in import LockIn
-from mores.game import Game
-from mores.table import Table
+from mores.core.environment import Game
+from mores.core.random_streams import Draws
+from mores.envs.opinion.coevolution import Coevolution
+from mores.envs.opinion.lock_in import LockIn
+from mores.envs.strategic.moral_hazard import Commission
+from mores.sim.simulator import Table
 
 GAMES: dict[str, Game[Any]] = {
     "coevolution": Coevolution(noise=0.1, history={"drift": 0.01, "carry": 1.0}),

@@ -28,7 +28,7 @@ _known: dict[str, str] | None = None
 @contextmanager
 def refused(code: str, path: str | None = None) -> Iterator[pytest.ExceptionInfo[Exception]]:
     """Expect a `UserError` of that code, and of that path where one is given."""
-    from mores.errors import CODES, UserError
+    from mores.core.errors import CODES, UserError
 
     assert code in CODES
     with pytest.raises(UserError) as found:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy import stats
 
-from mores.draws import Draws, Worlds
-from mores.philox import philox_numpy, philox_torch
+from mores.core.philox import philox_numpy, philox_torch
+from mores.core.random_streams import Draws, Worlds
 
 ONES = 0xFFFFFFFF
 # Random123 (Salmon et al.), kat_vectors, philox4x32-10: counter, key, words

@@ -14,10 +14,10 @@ from pydantic import ValidationError, model_validator
 
 import mores
 from mores import registry
-from mores.errors import CODES, ParameterError, UserError
-from mores.game import Configured
-from mores.mistakes import blame_of, code_of
-from mores.views.convert import NoRenderMode
+from mores.clients.array_conversion import NoRenderMode
+from mores.core.environment import Configured
+from mores.core.errors import CODES, ParameterError, UserError
+from mores.core.validation_messages import blame_of, code_of
 from tests.refusals import refused
 
 ROOT = Path(__file__).parents[1]

@@ -13,12 +13,12 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mores import tree
-from mores.diary import Diary
-from mores.draws import Draws
-from mores.game import Act, Outcome, Phase, Role, Step
-from mores.table import Table
-from mores.tree import Kept
+from mores.core import pytree
+from mores.core.environment import Act, Outcome, Phase, Role, Step
+from mores.core.pytree import Kept
+from mores.core.random_streams import Draws
+from mores.sim.episode_dataset import Diary
+from mores.sim.simulator import Table
 from tests.conformance.games import AnyOption, Race, Relay
 
 WORTH = torch.tensor([1.0, 2.0, 3.0])  # what runners earn in a round, in units of 111
@@ -78,7 +78,7 @@ class Learner(AnyOption):
         if not self.asks_for_fresh:
             return memory
         begun = dataclasses.replace(fresh(), learned=memory.learned)
-        return begun if bool(over.all()) else tree.put(memory, begun, over)
+        return begun if bool(over.all()) else pytree.put(memory, begun, over)
 
 
 def relay(autoreset: bool, worlds: int = 6, quits: float = 0.3, **more: Any) -> Table:
@@ -154,7 +154,7 @@ def test_only_learners_that_may_learn_are_told() -> None:
 
 
 def same_outcome(one: Outcome, other: Outcome) -> bool:
-    first, second = tree.flatten(one), tree.flatten(other)
+    first, second = pytree.flatten(one), pytree.flatten(other)
     return first.keys() == second.keys() and all(
         torch.equal(first[name], second[name]) for name in first
     )
@@ -189,20 +189,20 @@ def test_kept_stands_apart_from_worlds() -> None:
     mask = torch.tensor([True, False, False])
     old = Skill(torch.zeros(3, 2), Kept({"weights": torch.zeros(POLICIES, 2)}))
     new = Skill(torch.ones(3, 2), Kept({"weights": torch.ones(POLICIES, 2)}))
-    assert set(tree.flatten(old)) == {"acts", "learned/held/weights"}
-    assert tree.restore(old, tree.flatten(new)).learned.held["weights"].min() == 1
-    mixed = tree.where(mask, old, new)  # the newer one is the other: what was kept is as it is
+    assert set(pytree.flatten(old)) == {"acts", "learned/held/weights"}
+    assert pytree.restore(old, pytree.flatten(new)).learned.held["weights"].min() == 1
+    mixed = pytree.where(mask, old, new)  # the newer one is the other: what was kept is as it is
     assert mixed.learned is new.learned
     assert torch.equal(mixed.acts[:, 0], torch.tensor([0.0, 1.0, 1.0]))
     begun = Skill(torch.full((1, 2), 5.0), new.learned)
-    put = tree.put(old, begun, mask)
+    put = pytree.put(old, begun, mask)
     assert put.learned is begun.learned
     assert torch.equal(put.acts[:, 0], torch.tensor([5.0, 0.0, 0.0]))
-    sliced = tree.combine(lambda tensor: tensor[:1], old)
+    sliced = pytree.combine(lambda tensor: tensor[:1], old)
     assert sliced.acts.shape == (1, 2)
     assert sliced.learned is old.learned
     with pytest.raises(ValueError, match="learned/held/weights"):
-        tree.restore(old, tree.flatten(Skill(old.acts, Kept({"weights": torch.zeros(3, 2)}))))
+        pytree.restore(old, pytree.flatten(Skill(old.acts, Kept({"weights": torch.zeros(3, 2)}))))
 
 
 def test_beliefs_end_with_the_world_and_what_is_learned_does_not() -> None:
@@ -236,7 +236,7 @@ def test_what_was_learned_goes_on_over_episodes_and_files(tmp_path: Path) -> Non
     other.load_state_dict(load_file(tmp_path / "table.safetensors"))
     for one in (table, other):
         one.step()
-    first, second = (tree.flatten(one.memory["runner"]) for one in (table, other))
+    first, second = (pytree.flatten(one.memory["runner"]) for one in (table, other))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert float(first["learned/held/weights"][0, 0]) == earned / 6 * 7

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mores.agents.humans.respondent import Respondent
-from mores.agents.policies.anyhow import Anyhow
-from mores.agents.policies.assistants import Persuade
-from mores.envs.coevolution import Coevolution
-from mores.envs.commission import Commission
-from mores.envs.influence import Influence
-from mores.envs.lock_in import LockIn
-from mores.play import play
-from mores.tree import flatten
+from mores.agents.people.survey_respondent import Respondent
+from mores.agents.scripted.assistants import Persuade
+from mores.agents.scripted.uniform_random import Anyhow
+from mores.core.pytree import flatten
+from mores.envs.influence.dr_mdp import Influence
+from mores.envs.opinion.coevolution import Coevolution
+from mores.envs.opinion.lock_in import LockIn
+from mores.envs.strategic.moral_hazard import Commission
+from mores.sim.simulation import play
 
 PEERS = {"rule": "friedkin_johnsen", "ties": 6}
 COEVOLUTION = Coevolution(
@@ -48,7 +48,7 @@ def test_replicate_37_alone_is_replicate_37_of_512(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_step_leaves_the_given_state_as_it_was(name):
-    from mores.table import Table
+    from mores.sim.simulator import Table
 
     game, players = CASES[name]
     table = Table(game, {**game.baseline(), **players}, worlds=3, rounds=20)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mores.envs.commission import Commission, FairPrincipal
-from mores.game import Act, Player
-from mores.table import Table
+from mores.core.environment import Act, Player
+from mores.envs.strategic.moral_hazard import Commission, FairPrincipal
+from mores.sim.simulator import Table
 from tests.refusals import refused
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mores import tree
-from mores.game import Box, Discrete, MultiDiscrete, Phase, Role, Step
-from mores.play import play
-from mores.table import Table, Turn
+from mores.core import pytree
+from mores.core.environment import Box, Discrete, MultiDiscrete, Phase, Role, Step
+from mores.sim.simulation import play
+from mores.sim.simulator import Table, Turn
 from tests.conformance.games import EVERY_GAME, AnyOption, Meeting, Relay, Still, Tally, make
 from tests.refusals import refused
 
@@ -42,7 +42,7 @@ def acts(table: Table, step: int) -> dict[str, torch.Tensor]:
 
 def same(one: Any, other: Any) -> bool:
     """Two states or memories are equal, bit for bit."""
-    first, second = tree.flatten(one), tree.flatten(other)
+    first, second = pytree.flatten(one), pytree.flatten(other)
     return first.keys() == second.keys() and all(
         torch.equal(first[name].nan_to_num(7.5), second[name].nan_to_num(7.5)) for name in first
     )
@@ -50,7 +50,7 @@ def same(one: Any, other: Any) -> bool:
 
 def only(world: int, held: Any) -> Any:
     """One world of a state or memory."""
-    return tree.combine(lambda tensor: tensor[world : world + 1], held)
+    return pytree.combine(lambda tensor: tensor[world : world + 1], held)
 
 
 # --- pay ---------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_only_worlds_that_ended_begin_anew() -> None:
         assert torch.equal(table.episode, before + over)
         assert not table.round[over].any()
         if turn.ended_in is not None:  # the others stand where the round left them
-            assert same(tree.where(over, turn.ended_in, table.state), turn.ended_in)
+            assert same(pytree.where(over, turn.ended_in, table.state), turn.ended_in)
             assert not torch.equal(turn.ended_in.secret[over], table.state.secret[over])
         elif table.phase.name == "call":
             assert torch.equal(table.round, rounds + 1)

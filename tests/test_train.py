@@ -16,10 +16,10 @@ from pydantic import ConfigDict
 from torch import Tensor
 
 import mores
-from mores.arguments import device_of, names_in, whole_number
-from mores.draws import Draws
-from mores.game import Act, Box, Discrete, Phase, Player, Role, Step
-from mores.trained import Trained
+from mores.core.arguments import device_of, names_in, whole_number
+from mores.core.environment import Act, Box, Discrete, Phase, Player, Role, Step
+from mores.core.random_streams import Draws
+from mores.experiments.trained import Trained
 from tests.learners.small_games import Bare, unchecked
 from tests.refusals import check_message, refused
 
@@ -136,7 +136,7 @@ def test_what_is_not_as_it_was_written_is_not_loaded(
 
 
 def test_a_class_without_a_name_is_not_saved(tmp_path: Path) -> None:
-    from mores.agents.policies.strategies import Strategy
+    from mores.agents.scripted.repeated_game import Strategy
 
     class Mine(Strategy):
         pass

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import bootstrap
 
-from mores.errors import UserError
+from mores.core.errors import UserError
 
 Numbers = Float[np.ndarray, " person"]
 Loss = Literal["squared", "absolute"]

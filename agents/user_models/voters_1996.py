@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mores.agents.humans.anes96 import respondents
+from mores.agents.people.anes96 import respondents
 from mores.agents.user_models.ideal_point import (
     Estimate,
     Loss,

@@ -21,10 +21,10 @@ TWICE = 4  # exit code: both workers that played a cell were killed
 
 
 class Forked:
-    """A worker forked from here instead of started anew: see `mores.run.pool.Process`."""
+    """A worker forked from here instead of started anew: see `mores.experiments.run.worker_pool.Process`."""
 
     def __init__(self, points: Points | None) -> None:
-        from mores.run.worker import serve
+        from mores.experiments.run.worker import serve
 
         order_end, self_end = os.pipe()
         hear_end, say_end = os.pipe()
@@ -92,11 +92,11 @@ def attempt(case: Case, folder: Path, jobs: int, kill: Kill) -> Attempt:
 
 def _child(case: Case, folder: Path, jobs: int, kill: Kill) -> None:
     """What a forked process does: it does not return."""
-    from mores.errors import UserError
-    from mores.run import resume, run
-    from mores.run.playing import CellDied
-    from mores.run.pool import Pool
-    from mores.scenario.load import load
+    from mores.core.errors import UserError
+    from mores.experiments.run import resume, run
+    from mores.experiments.run.scheduling import CellDied
+    from mores.experiments.run.worker_pool import Pool
+    from mores.experiments.scenario.loading import load
 
     code = 3
     try:

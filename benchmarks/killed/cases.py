@@ -69,7 +69,7 @@ CASES = (
 @functools.cache
 def text_of(case: Case) -> str:
     """What the scenario's file says: read once, so that all runs are of the same."""
-    from mores.scenario.load import find
+    from mores.experiments.scenario.loading import find
 
     return case.file if "\n" in case.file else find(case.file).read_text(encoding="utf-8")
 
@@ -81,11 +81,11 @@ def warm() -> None:
 
     matplotlib.use("Agg")
     torch.set_num_threads(1)
-    for name in ("matplotlib.pyplot", "pyarrow.parquet", "xarray", "zarr", "mores.run.cells",
-                 "mores.run.report"):  # fmt: skip
+    for name in ("matplotlib.pyplot", "pyarrow.parquet", "xarray", "zarr", "mores.experiments.run.cell_execution",
+                 "mores.report.page"):  # fmt: skip
         importlib.import_module(name)
-    from mores.own_code import load_modules
-    from mores.run.provenance import surroundings
+    from mores.experiments.results.provenance import surroundings
+    from mores.registry.plugins import load_modules
 
     load_modules([OWN])
     surroundings()  # reads all source once: what is changed in it meanwhile is not run

@@ -116,7 +116,11 @@ def by_command(case: Case, folder: Path, jobs: int, rng: random.Random, against:
     source = str(folder.with_name(f"{folder.name}.yaml"))
     Path(source).write_text(text_of(case))
     own = ["--load", str(OWN)] if case.own else []
-    program = [sys.executable, "-c", "import sys; from mores.cli import main; sys.exit(main())"]
+    program = [
+        sys.executable,
+        "-c",
+        "import sys; from mores.cli.commands import main; sys.exit(main())",
+    ]
     begin = [
         *program,
         "run",

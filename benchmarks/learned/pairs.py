@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from benchmarks.learned.machine import Clock
-from mores.draws import Worlds
-from mores.envs.matrix_game import MatrixGame
+from mores.core.random_streams import Worlds
+from mores.envs.strategic.matrix_game import MatrixGame
 from mores.registry import make_player
-from mores.table import Table
+from mores.sim.simulator import Table
 
 WORLDS = 8  # of a pair
 ROUNDS = 64  # of an episode

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from benchmarks.learned.machine import Clock
 from benchmarks.learned.tasks import Task
-from mores.agents.learners.memory import Memory
-from mores.draws import Worlds
-from mores.table import Table
-from mores.views.gym import Env
-from mores.views.stable_baselines3 import VecEnv as SB3VecEnv
+from mores.agents.learning.learner_state import Memory
+from mores.clients.gymnasium import Env
+from mores.clients.stable_baselines3 import VecEnv as SB3VecEnv
+from mores.core.random_streams import Worlds
+from mores.sim.simulator import Table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from benchmarks.cart_pole import Cart, CartPole
-from mores.draws import Draws
+from mores.core.random_streams import Draws
 
 WORLDS = 16
 CLOSE = 1e-5

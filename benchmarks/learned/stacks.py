@@ -1,7 +1,7 @@
 """Many policies of one make: a stack, a loop over modules, one module vectorised by torch.func.
 
 A step is forward, backward, a clip of each policy's gradient, and Adam; the loss is -mean A log π.
-Ours is what every recipe goes through, `mores.agents.learners.lesson.go_over`. All three begin with
+Ours is what every recipe goes through, `mores.agents.learning.update.go_over`. All three begin with
 the same numbers, and must have come to the same after some steps before anything is timed.
 """
 
@@ -17,17 +17,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmarks.learned.machine import seconds
-from mores.agents.learners.adam import Adam
-from mores.agents.learners.batch import FeedbackBatch
-from mores.agents.learners.gradients import clip
-from mores.agents.learners.lesson import Lesson, go_over
-from mores.agents.learners.objective import Objective, Weighted
-from mores.agents.learners.pupil import Descent, Pupil
-from mores.agents.learners.terms import pg
-from mores.agents.policies.networks import MLP
-from mores.agents.policies.stacked import Stack
-from mores.draws import Draws
-from mores.game import Box, Discrete
+from mores.agents.learning.adam import Adam
+from mores.agents.learning.batch import FeedbackBatch
+from mores.agents.learning.gradients import clip
+from mores.agents.learning.losses import pg
+from mores.agents.learning.networks import MLP
+from mores.agents.learning.objective import Objective, Weighted
+from mores.agents.learning.stacked_model import Stack
+from mores.agents.learning.train_state import Descent, Pupil
+from mores.agents.learning.update import Lesson, go_over
+from mores.core.environment import Box, Discrete
+from mores.core.random_streams import Draws
 
 INPUTS, HIDDEN, OPTIONS = 16, 64, 4
 PLACES = {"policy.0": 0, "policy.1": 2, "act.act": 4}  # of our layers in a torch.nn.Sequential

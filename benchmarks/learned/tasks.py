@@ -15,13 +15,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmarks.cart_pole import CartPole
-from mores.agents.learners.recipes.ppo import PPO
-from mores.agents.policies.cast import Cast
-from mores.draws import Worlds
-from mores.envs.requests import Requests
-from mores.game import Game, Player, Role
+from mores.agents.composite.per_agent import Cast
+from mores.agents.learning.recipes.ppo import PPO
+from mores.core.environment import Game, Player, Role
+from mores.core.random_streams import Worlds
+from mores.envs.feedback.token_feedback import Requests
 from mores.registry import make_player
-from mores.table import Table
+from mores.sim.simulator import Table
 
 EVALUATED = 64  # worlds
 FRESH = 1_000_000  # seeds of evaluations, away from those of training

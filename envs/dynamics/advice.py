@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mores.sums import mean, norm, total
+from mores.core.deterministic_sum import mean, norm, total
 
 Values = Float[Tensor, "world agent value"]
 Positions = Float[Tensor, "world assistant value"]

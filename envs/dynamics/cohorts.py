@@ -29,9 +29,9 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from mores.draws import Draws
-from mores.game import Configured
-from mores.people import People
+from mores.core.environment import Configured
+from mores.core.people import People
+from mores.core.random_streams import Draws
 
 Teaching = Callable[[Tensor], Tensor]  # values `[world, agent, value]` to the way from there
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from mores.envs.networks import Network, average
+from mores.envs.graphs.influence_graph import Network, average
 
 
 def step(

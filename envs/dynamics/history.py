@@ -22,9 +22,9 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from mores.draws import Draws
-from mores.errors import ParameterError
-from mores.game import Configured
+from mores.core.environment import Configured
+from mores.core.errors import ParameterError
+from mores.core.random_streams import Draws
 
 PROGRESS_BY_EYE: Mapping[str, tuple[float, ...]] = MappingProxyType(
     {  # read by eye, +-.01; centuries 13 to 21

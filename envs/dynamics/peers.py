@@ -11,12 +11,12 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from mores.draws import Draws
-from mores.envs import networks
+from mores.core.environment import Configured
+from mores.core.errors import ParameterError
+from mores.core.random_streams import Draws
 from mores.envs.dynamics import degroot, friedkin_johnsen
-from mores.envs.networks import Network
-from mores.errors import ParameterError
-from mores.game import Configured
+from mores.envs.graphs import influence_graph
+from mores.envs.graphs.influence_graph import Network
 
 
 class Heard(NamedTuple):
@@ -90,10 +90,10 @@ class Peers(Configured):
         """The network of each world, where worlds differ."""
         if self.rule == "none" or self.network == "karate":
             return None
-        liked = networks.by_likeness(
+        liked = influence_graph.by_likeness(
             values, self.ties, self.listening, self.closeness, self.meetings, draws
         )
-        return networks.rewired(liked, draws) if self.network == "rewired" else liked
+        return influence_graph.rewired(liked, draws) if self.network == "rewired" else liked
 
     def heard(
         self,
@@ -103,11 +103,11 @@ class Peers(Configured):
     ) -> Heard:
         """What those one listens to said on average, alone and together with one's own view."""
         ties = network or self._fixed_network
-        peers = networks.told(ties, said)
+        peers = influence_graph.told(ties, said)
         listening = (1.0 - ties.own[..., None]).clamp(min=torch.finfo(torch.float32).tiny)
         low, high = said.amin(1, keepdim=True), said.amax(1, keepdim=True)
         alone = (peers / listening).clamp(low, high)  # a mean, but for rounding
-        return Heard(alone, networks.together(ties, own, peers))
+        return Heard(alone, influence_graph.together(ties, own, peers))
 
     def moved(
         self,
@@ -123,7 +123,7 @@ class Peers(Configured):
     def matrix(self) -> Float[np.ndarray, "agent agent"] | None:
         """The network as a matrix, where it is the same in all worlds."""
         fixed = self.rule != "none" and self.network == "karate"
-        return networks.karate_matrix() if fixed else None
+        return influence_graph.karate_matrix() if fixed else None
 
     @functools.cached_property
     def kernel(self) -> Float[Tensor, "agent agent"] | None:
@@ -155,4 +155,4 @@ class Peers(Configured):
     @functools.cached_property
     def _fixed_network(self) -> Network:
         assert self.matrix is not None
-        return networks.from_matrix(self.matrix)
+        return influence_graph.from_matrix(self.matrix)

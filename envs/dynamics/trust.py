@@ -17,8 +17,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from mores.game import Configured
-from mores.sums import mean
+from mores.core.deterministic_sum import mean
+from mores.core.environment import Configured
 
 
 class Trust(Configured):

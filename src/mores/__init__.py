@@ -7,76 +7,74 @@ Importing it makes every environment known to Gymnasium (`mores/LockIn-v0`) and 
 from __future__ import annotations
 
 import importlib
-import sys
-import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mores.analysis.open_run import open_run as open_run
-    from mores.draws import Draws as Draws
-    from mores.draws import Worlds as Worlds
-    from mores.errors import UserError as UserError
-    from mores.game import Act as Act
-    from mores.game import Box as Box
-    from mores.game import Discrete as Discrete
-    from mores.game import Game as Game
-    from mores.game import MultiDiscrete as MultiDiscrete
-    from mores.game import Outcome as Outcome
-    from mores.game import Part as Part
-    from mores.game import Phase as Phase
-    from mores.game import Player as Player
-    from mores.game import Role as Role
-    from mores.game import Step as Step
-    from mores.people import People as People
-    from mores.play import play as play
+    from mores.analysis.run_reader import open_run as open_run
+    from mores.clients.gymnasium import Env as Env
+    from mores.clients.gymnasium_vector import VectorEnv as VectorEnv
+    from mores.clients.pettingzoo import AEC as AEC
+    from mores.clients.pettingzoo import Parallel as Parallel
+    from mores.clients.stable_baselines3 import VecEnv as SB3VecEnv  # noqa: F401
+    from mores.clients.torchrl import TorchRLEnv as TorchRLEnv
+    from mores.core.environment import Act as Act
+    from mores.core.environment import Box as Box
+    from mores.core.environment import Discrete as Discrete
+    from mores.core.environment import Game as Game
+    from mores.core.environment import MultiDiscrete as MultiDiscrete
+    from mores.core.environment import Outcome as Outcome
+    from mores.core.environment import Part as Part
+    from mores.core.environment import Phase as Phase
+    from mores.core.environment import Player as Player
+    from mores.core.environment import Role as Role
+    from mores.core.environment import Step as Step
+    from mores.core.errors import UserError as UserError
+    from mores.core.people import People as People
+    from mores.core.random_streams import Draws as Draws
+    from mores.core.random_streams import Worlds as Worlds
+    from mores.experiments.run import run as run_scenario
+    from mores.experiments.scenario.loading import load as load_scenario
+    from mores.experiments.trained import load_trained as load_trained
+    from mores.experiments.training import train as train
     from mores.registry import make_game as make_game
     from mores.registry import make_player as make_player
     from mores.registry import make_population as make_population
-    from mores.run import run as run_scenario
-    from mores.scenario.load import load as load_scenario
-    from mores.table import Table as Table
-    from mores.train import train as train
-    from mores.trained import load_trained as load_trained
-    from mores.views.gym import Env as Env
-    from mores.views.pettingzoo import AEC as AEC
-    from mores.views.pettingzoo import Parallel as Parallel
-    from mores.views.stable_baselines3 import VecEnv as SB3VecEnv  # noqa: F401
-    from mores.views.torchrl import TorchRLEnv as TorchRLEnv
-    from mores.views.vector import VectorEnv as VectorEnv
+    from mores.sim.simulation import play as play
+    from mores.sim.simulator import Table as Table
 
 _WHERE = {
-    "AEC": "mores.views.pettingzoo:AEC",
-    "Act": "mores.game:Act",
-    "Box": "mores.game:Box",
-    "Discrete": "mores.game:Discrete",
-    "Draws": "mores.draws:Draws",
-    "Env": "mores.views.gym:Env",
-    "Game": "mores.game:Game",
-    "MultiDiscrete": "mores.game:MultiDiscrete",
-    "Outcome": "mores.game:Outcome",
-    "Parallel": "mores.views.pettingzoo:Parallel",
-    "Part": "mores.game:Part",
-    "People": "mores.people:People",
-    "Phase": "mores.game:Phase",
-    "Player": "mores.game:Player",
-    "Role": "mores.game:Role",
-    "SB3VecEnv": "mores.views.stable_baselines3:VecEnv",
-    "Step": "mores.game:Step",
-    "Table": "mores.table:Table",
-    "TorchRLEnv": "mores.views.torchrl:TorchRLEnv",
-    "UserError": "mores.errors:UserError",
-    "VectorEnv": "mores.views.vector:VectorEnv",
-    "Worlds": "mores.draws:Worlds",
-    "load_scenario": "mores.scenario.load:load",
-    "load_trained": "mores.trained:load_trained",
+    "AEC": "mores.clients.pettingzoo:AEC",
+    "Act": "mores.core.environment:Act",
+    "Box": "mores.core.environment:Box",
+    "Discrete": "mores.core.environment:Discrete",
+    "Draws": "mores.core.random_streams:Draws",
+    "Env": "mores.clients.gymnasium:Env",
+    "Game": "mores.core.environment:Game",
+    "MultiDiscrete": "mores.core.environment:MultiDiscrete",
+    "Outcome": "mores.core.environment:Outcome",
+    "Parallel": "mores.clients.pettingzoo:Parallel",
+    "Part": "mores.core.environment:Part",
+    "People": "mores.core.people:People",
+    "Phase": "mores.core.environment:Phase",
+    "Player": "mores.core.environment:Player",
+    "Role": "mores.core.environment:Role",
+    "SB3VecEnv": "mores.clients.stable_baselines3:VecEnv",
+    "Step": "mores.core.environment:Step",
+    "Table": "mores.sim.simulator:Table",
+    "TorchRLEnv": "mores.clients.torchrl:TorchRLEnv",
+    "UserError": "mores.core.errors:UserError",
+    "VectorEnv": "mores.clients.gymnasium_vector:VectorEnv",
+    "Worlds": "mores.core.random_streams:Worlds",
+    "load_scenario": "mores.experiments.scenario.loading:load",
+    "load_trained": "mores.experiments.trained:load_trained",
     "make_game": "mores.registry:make_game",
     "make_player": "mores.registry:make_player",
     "make_population": "mores.registry:make_population",
-    "open_run": "mores.analysis.open_run:open_run",
-    "play": "mores.play:play",
-    "run_scenario": "mores.run:run",
-    "train": "mores.train:train",
+    "open_run": "mores.analysis.run_reader:open_run",
+    "play": "mores.sim.simulation:play",
+    "run_scenario": "mores.experiments.run:run",
+    "train": "mores.experiments.training:train",
 }
 __all__ = [  # all but SB3VecEnv and TorchRLEnv, which others must be installed for
     "AEC",
@@ -120,10 +118,10 @@ for _folder in ("envs", "agents", "scenarios"):
         )
 
 from mores import registry  # noqa: E402 (after the check, whose message would not be seen else)
-from mores.views import ids  # noqa: E402
+from mores.clients import registration  # noqa: E402
 
 for _kind in registry.ENVIRONMENTS:
-    ids.announce(_kind)
+    registration.announce(_kind)
 
 
 def register(shelf: registry.Shelf, kind: str, made: str | type) -> None:
@@ -142,12 +140,12 @@ def register(shelf: registry.Shelf, kind: str, made: str | type) -> None:
     """
     registry.register(shelf, kind, made)
     if shelf == "environment":
-        ids.announce(kind)
+        registration.announce(kind)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
-        from mores.errors import did_you_mean
+        from mores.core.errors import did_you_mean
 
         raise AttributeError(f"mores has no {name!r}{did_you_mean(name, [*_WHERE, 'register'])}")
     module, _, attribute = _WHERE[name].partition(":")
@@ -158,15 +156,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_WHERE})
-
-
-class _Package(types.ModuleType):
-    """`mores.play` is the function: importing the module of that name must not cover it."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("play", "train") and isinstance(value, types.ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -2,6 +2,6 @@
 
 import sys
 
-from mores.cli import main
+from mores.cli.commands import main
 
 sys.exit(main())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mores.agents.humans.anes96 import DIMENSIONS, RESPONDENTS, Anes96, respondents, scaled
+from mores.agents.people.anes96 import DIMENSIONS, RESPONDENTS, Anes96, respondents, scaled
 from mores.agents.user_models.ideal_point import (
     fit_vote,
     hits,
@@ -23,7 +23,7 @@ from mores.agents.user_models.voters_1996 import (
     projection_in_1996,
     votes_in_1996,
 )
-from mores.draws import Draws
+from mores.core.random_streams import Draws
 from mores.registry import make_population
 from tests.refusals import refused
 

@@ -9,23 +9,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from mores import registry, tree
-from mores.agents.policies.anyhow import Anyhow
-from mores.agents.policies.cast import Cast
-from mores.agents.policies.strategies import Strategy
-from mores.cli import main
-from mores.diary import Diary
-from mores.draws import Worlds
-from mores.envs.coevolution import Coevolution
-from mores.envs.matrix_game import Copy, MatrixGame
-from mores.game import Act, Outcome, Phase, Player, Role
-from mores.play import play
+from mores import registry
+from mores.agents.composite.per_agent import Cast
+from mores.agents.scripted.repeated_game import Strategy
+from mores.agents.scripted.uniform_random import Anyhow
+from mores.cli.commands import main
+from mores.core import pytree
+from mores.core.environment import Act, Outcome, Phase, Player, Role
+from mores.core.random_streams import Worlds
+from mores.envs.opinion.coevolution import Coevolution
+from mores.envs.strategic.matrix_game import Copy, MatrixGame
+from mores.experiments.run.dry_run import check
+from mores.experiments.scenario.expansion import expand, resolved
+from mores.experiments.scenario.loading import load
+from mores.experiments.scenario.source_locations import ScenarioError, dotted
 from mores.registry import make_player
-from mores.run.rehearsal import check
-from mores.scenario.expand import expand, resolved
-from mores.scenario.load import load
-from mores.scenario.places import ScenarioError, dotted
-from mores.table import Table
+from mores.sim.episode_dataset import Diary
+from mores.sim.simulation import play
+from mores.sim.simulator import Table
 from tests.refusals import check_message, refused
 
 
@@ -228,7 +229,7 @@ def test_a_table_with_a_cast_is_saved_and_played_on():
     for _ in range(4):
         for table in tables:
             table.step()
-    first, second = (tree.flatten([table.state, table.memory]) for table in tables)
+    first, second = (pytree.flatten([table.state, table.memory]) for table in tables)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mores.agents.policies.distributions import Head
-from mores.draws import Draws
-from mores.game import Box, Discrete, MultiDiscrete, Part
+from mores.agents.learning.action_distributions import Head
+from mores.core.environment import Box, Discrete, MultiDiscrete, Part
+from mores.core.random_streams import Draws
 
 ROW = (2, 5)
 SEVERAL = (3, 2, 4)

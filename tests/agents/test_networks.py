@@ -10,13 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mores import make_game, make_player, tree
-from mores.agents.learners import room
-from mores.agents.policies.networks import GRU, MLP, Layer, Transformer
-from mores.agents.policies.networks.layers import first_weights
-from mores.agents.policies.stacked import Asked, Stack
-from mores.draws import Draws, Worlds
-from mores.game import Box, Discrete
+from mores import make_game, make_player
+from mores.agents.learning import memory_check
+from mores.agents.learning.networks import GRU, MLP, Layer, Transformer
+from mores.agents.learning.networks.layers import first_weights
+from mores.agents.learning.stacked_model import Asked, Stack
+from mores.core import pytree
+from mores.core.environment import Box, Discrete
+from mores.core.random_streams import Draws, Worlds
 from tests.refusals import refused
 
 P, INPUTS, CONTEXT = 3, 5, 9
@@ -303,11 +304,11 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_made(monkeypatch)
     player = make_player("dpo", share="agent", network={"kind": "mlp", "hidden": [8]})
     draws = Draws.of(0, 3)
     made = player.start(game.roles[0], game.phases, draws).learned.pupil
-    found = tree.flatten([made.parameters, made.moments, made.reference]).values()
+    found = pytree.flatten([made.parameters, made.moments, made.reference]).values()
     gradients = sum(tensor.nbytes for tensor in made.parameters.values())
     needed = gradients + sum(tensor.nbytes for tensor in found if tensor.dim() > 1)
-    monkeypatch.setattr(room, "_free", lambda device: needed)
+    monkeypatch.setattr(memory_check, "_free", lambda device: needed)
     player.start(game.roles[0], game.phases, draws)
-    monkeypatch.setattr(room, "_free", lambda device: needed - 1)
+    monkeypatch.setattr(memory_check, "_free", lambda device: needed - 1)
     with refused("too_large", path="players.player"):
         player.start(game.roles[0], game.phases, draws)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mores.agents.humans.simulated import Camp, Normal
-from mores.draws import Draws
+from mores.agents.people.normal import Camp, Normal
+from mores.core.random_streams import Draws
 from mores.registry import make_population
 from tests.refusals import refused
 

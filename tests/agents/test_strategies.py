@@ -11,14 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mores.agents.policies.automata import NAMED
-from mores.agents.policies.cast import Cast
-from mores.agents.policies.strategies import Strategy
-from mores.draws import Worlds
-from mores.envs.matrix_game import MatrixGame
-from mores.play import play
+from mores.agents.composite.per_agent import Cast
+from mores.agents.scripted.named_strategies import NAMED
+from mores.agents.scripted.repeated_game import Strategy
+from mores.core.random_streams import Worlds
+from mores.envs.strategic.matrix_game import MatrixGame
 from mores.registry import make_player
-from mores.table import Table
+from mores.sim.simulation import play
+from mores.sim.simulator import Table
 from tests.refusals import refused
 
 THEIRS = {
@@ -244,7 +244,7 @@ def test_seats_that_a_strategy_cannot_fill():
         play(forgetful, {"player": Strategy(name=("defector", "tit_for_tat"))}, rounds=2)
     done = moves(Strategy(name=("alternator", "defector")), 3, 4, forgetful)
     assert done[:, 1].tolist() == [[0, 1], [1, 1], [0, 1]]
-    from mores.envs.lock_in import LockIn
+    from mores.envs.opinion.lock_in import LockIn
 
     with refused("unsupported", path="players.person"):
         play(LockIn(people=2), {"person": Strategy(name="defector")}, rounds=2)

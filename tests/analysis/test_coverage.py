@@ -11,7 +11,7 @@ import scipy.special
 import scipy.stats
 
 from mores.analysis.intervals import Estimate, compare, estimate
-from mores.analysis.statistics import Statistic
+from mores.analysis.replicate_statistics import Statistic
 
 Sample = Callable[[np.random.Generator, int], np.ndarray]
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mores.analysis import distributions as d
+from mores.metrics import value_distributions as d
 from tests.refusals import refused
 
 LINES = arrays(np.float64, st.integers(1, 12), elements=st.integers(-9, 9).map(float))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mores.analysis.drift import (
+from mores.metrics.drift import (
     causal_drift,
     directness,
     drift,

@@ -13,9 +13,15 @@ from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
-from mores.analysis import bootstrap, paired
+from mores.analysis import bootstrap, paired_intervals
 from mores.analysis.intervals import Estimate, band, compare, estimate
-from mores.analysis.statistics import STATISTICS, Statistic, binary, pair_of_medians, whose_mean
+from mores.analysis.replicate_statistics import (
+    STATISTICS,
+    Statistic,
+    binary,
+    pair_of_medians,
+    whose_mean,
+)
 from tests.refusals import check_message, refused
 
 # Eighths, so that sums and shifts are exact; small, so that equal values are common.
@@ -253,7 +259,7 @@ def test_a_prediction_is_exact() -> None:
 
 @pytest.mark.parametrize("statistic", ["rms", "sd"])
 def test_few_replicates_do_not_bound_a_spread(statistic: Statistic) -> None:
-    x, y = draw(14, 2, paired.FEW - 1)
+    x, y = draw(14, 2, paired_intervals.FEW - 1)
     assert ends(estimate(x, statistic))[1:] == (0.0, math.inf)
     assert ends(compare(x, y, statistic))[1:] == (-math.inf, math.inf)
     assert ends(compare(x, y, statistic, relative=True))[1:] == (-1.0, math.inf)

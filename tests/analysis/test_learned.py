@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mores.analysis.figures import Figures, estimated
-from mores.analysis.verdicts import judge, judge_draws, over_points
-from mores.scenario.model import Claim
+from mores.experiments.claims.claim_estimates import Figures, estimated
+from mores.experiments.claims.verdicts import judge, judge_draws, over_points
+from mores.experiments.scenario.specification import Claim
 from tests.refusals import check_message, refused
 
 SPREAD = np.array([-1.0, -1.0, 1.0, 1.0])  # the interval of the mean is 0 -+ 3.182 / root 3

@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 from mores.analysis.intervals import estimate
-from mores.analysis.people import over_resamples
-from mores.analysis.verdicts import judge
-from mores.scenario.model import Claim
+from mores.analysis.respondent_intervals import over_resamples
+from mores.experiments.claims.verdicts import judge
+from mores.experiments.scenario.specification import Claim
 
 SURVEYS, RESPONDENTS, REPLICATES = 2000, 200, 40
 

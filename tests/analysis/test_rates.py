@@ -15,9 +15,9 @@ from scipy.special import log_ndtr
 from statsmodels.stats.power import TTestPower
 
 from mores.analysis.intervals import estimate
-from mores.analysis.statistics import STATISTICS, Statistic
-from mores.analysis.verdicts import judge
-from mores.scenario.model import Claim
+from mores.analysis.replicate_statistics import STATISTICS, Statistic
+from mores.experiments.claims.verdicts import judge
+from mores.experiments.scenario.specification import Claim
 
 EXPERIMENTS = 2_000
 REPLICATES = 60

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mores.analysis.intervals import estimate
-from mores.analysis.verdicts import Verdict, judge, over_points
-from mores.scenario.model import Claim
+from mores.experiments.claims.verdicts import Verdict, judge, over_points
+from mores.experiments.scenario.specification import Claim
 from tests.refusals import check_message, refused
 
 # The interval of these four is 5 -+ 3.182 * 2 / 2.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mores.scenario.load import Loaded, load
+from mores.experiments.scenario.loading import Loaded, load
 
 WALKERS = """\
 name: walkers # a comment that stays

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mores.calibrate import calibrate, progress
-from mores.cli import main
-from mores.scenario.load import load
+from mores.cli.commands import main
+from mores.experiments.calibration import calibrate, progress_bar
+from mores.experiments.scenario.loading import load
 from tests.calibrate.conftest import WALKERS
 from tests.refusals import refused
 
@@ -117,7 +117,7 @@ BAD = {
 def test_bad(case, tmp_path, monkeypatch, capsys):
     text, held_out, code, path = BAD[case]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(progress, "PATIENCE", math.inf)  # however busy the machine is
+    monkeypatch.setattr(progress_bar, "PATIENCE", math.inf)  # however busy the machine is
     Path("runs").mkdir()
     (tmp_path / "s.yaml").write_text(text)
     with refused(code, path=path) as found:

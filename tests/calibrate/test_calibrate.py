@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mores.calibrate import calibrate
-from mores.calibrate.figures import Simulator, one_study
-from mores.cli import main
-from mores.scenario.load import load
+from mores.cli.commands import main
+from mores.experiments.calibration import calibrate
+from mores.experiments.calibration.simulated_moments import Simulator, one_study
+from mores.experiments.scenario.loading import load
 from tests.calibrate.conftest import CHOOSERS, EXPERIMENT, WALKERS
 from tests.refusals import check_message
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mores.calibrate.distance import Distance
-from mores.calibrate.figures import Simulator
-from mores.envs.coevolution import Coevolution
-from mores.play import play
+from mores.envs.opinion.coevolution import Coevolution
+from mores.experiments.calibration.moment_distance import Distance
+from mores.experiments.calibration.simulated_moments import Simulator
+from mores.sim.simulation import play
 from tests.calibrate.conftest import EXPERIMENT, WALKERS
 
 
@@ -16,7 +16,7 @@ def test_figures_are_those_of_a_plain_play(described):
     simulator = Simulator(described(WALKERS))
     found = simulator.at(np.array([1.5, 0.4]))
     game = Coevolution(people=60, values=1, assistants=0, spread=1.5, noise=0.4)
-    from mores.agents.humans.simulated import Normal
+    from mores.agents.people.normal import Normal
 
     normal = Normal(people=60, spread=1.5)
     played = play(game, {}, 32, 3, 0, ["spread"], people=normal).measures["spread"].double().numpy()
@@ -46,7 +46,7 @@ def test_arms_are_different_people_in_a_study_and_the_same_in_simulation(describ
 
 
 def test_arms_that_only_other_targets_look_at_are_not_played(described, monkeypatch):
-    import mores.calibrate.figures as figures
+    import mores.experiments.calibration.simulated_moments as figures
 
     played = []
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from benchmarks import identifiability
-from mores.agents.humans.chooser import Chooser
-from mores.calibrate.distance import Distance
-from mores.calibrate.figures import Simulator
-from mores.draws import Draws
-from mores.envs.pairs import Pairs
-from mores.game import Box, Discrete, Phase, Role
-from mores.play import play
+from mores.agents.people.boltzmann_annotator import Chooser
+from mores.core.environment import Box, Discrete, Phase, Role
+from mores.core.random_streams import Draws
+from mores.envs.feedback.pairwise_preferences import Pairs
+from mores.experiments.calibration.moment_distance import Distance
+from mores.experiments.calibration.simulated_moments import Simulator
+from mores.sim.simulation import play
 from tests.refusals import refused
 
 CHOICES, RATED, SMALL, LARGE = identifiability.DESIGNS

@@ -13,7 +13,7 @@ import gymnasium
 import pettingzoo
 
 import mores
-from mores.views.ids import gymnasium_id, pettingzoo_id
+from mores.clients.registration import gymnasium_id, pettingzoo_id
 from tests.conformance.games import SHIPPED, Errands, make, small
 
 mores.register("environment", "errands", Errands)

@@ -11,7 +11,7 @@ from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import ArrayConversion, RecordEpisodeStatistics
 
-from mores.views.ids import gymnasium_id
+from mores.clients.registration import gymnasium_id
 from tests.clients.kinds import KINDS, MEANT, SEATS, gym_make, gym_make_vec, small
 from tests.refusals import refused
 

@@ -17,9 +17,9 @@ from pettingzoo.test import (
 from pettingzoo.test.state_test import state_test
 from pettingzoo.utils.conversions import parallel_to_aec
 
-import mores.zoo
+import mores.clients.zoo
+from mores.clients.registration import pettingzoo_id
 from mores.registry import class_of
-from mores.views.ids import pettingzoo_id
 from tests.clients.kinds import KINDS, MEANT, small, zoo_make
 
 pytestmark = pytest.mark.filterwarnings(*MEANT)
@@ -85,7 +85,7 @@ class SmallModule:
     """A zoo module whose environments are made small."""
 
     def __init__(self, kind: str, **parameters: Any) -> None:
-        self._module = getattr(mores.zoo, f"{kind}_v0")
+        self._module = getattr(mores.clients.zoo, f"{kind}_v0")
         self._small = small(kind) | parameters
 
     def parallel_env(self, **kwargs: Any) -> Any:
@@ -132,5 +132,5 @@ def test_registry(kind: str) -> None:
 
 def test_zoo_knows_no_other() -> None:
     with pytest.raises(AttributeError, match="'lock_in_v0'"):
-        mores.zoo.lokin_v0  # noqa: B018
-    assert f"{KINDS[0]}_v0" in dir(mores.zoo)
+        mores.clients.zoo.lokin_v0  # noqa: B018
+    assert f"{KINDS[0]}_v0" in dir(mores.clients.zoo)

@@ -17,8 +17,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecMonitor, VecNormalize
 
 import mores
-from mores.views.convert import Masks
-from mores.views.stable_baselines3 import VecEnv
+from mores.clients.array_conversion import Masks
+from mores.clients.stable_baselines3 import VecEnv
 from tests.clients.kinds import MEANT, SEATS, gym_make, small
 from tests.conformance.games import Meeting, Relay, Still
 from tests.refusals import check_message, refused

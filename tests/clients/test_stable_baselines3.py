@@ -9,7 +9,7 @@ import pytest
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env
 
-from mores.views import spaces
+from mores.clients import gymnasium_spaces
 from tests.clients.kinds import KINDS, MEANT, SEATS, gym_make, roles, zoo_make
 from tests.conformance.games import make
 
@@ -45,7 +45,7 @@ def learn_at_all(env: Any, supersuit: Any, seats: int) -> None:
 def alike(kind: str) -> bool:
     """All roles act in spaces of one class: SuperSuit pads no others."""
     game = make(kind)
-    return len({type(spaces.action_space(game, role.name)) for role in game.roles}) == 1
+    return len({type(gymnasium_spaces.action_space(game, role.name)) for role in game.roles}) == 1
 
 
 @pytest.mark.parametrize("kind", filter(alike, KINDS))

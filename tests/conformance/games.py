@@ -11,9 +11,9 @@ from gymnasium.utils import seeding
 from pydantic import Field
 from torch import Tensor
 
-from mores.agents.policies.anyhow import Anyhow
-from mores.draws import Draws
-from mores.game import (
+from mores.agents.scripted.uniform_random import Anyhow
+from mores.core.deterministic_sum import total
+from mores.core.environment import (
     Act,
     Box,
     Discrete,
@@ -26,9 +26,9 @@ from mores.game import (
     Role,
     Step,
 )
-from mores.people import People
+from mores.core.people import People
+from mores.core.random_streams import Draws
 from mores.registry import ENVIRONMENTS, class_of
-from mores.sums import total
 
 
 @dataclasses.dataclass(frozen=True)

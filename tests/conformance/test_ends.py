@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mores.views.gym import Env
-from mores.views.pettingzoo import AEC, Parallel
-from mores.views.vector import VectorEnv
+from mores.clients.gymnasium import Env
+from mores.clients.gymnasium_vector import VectorEnv
+from mores.clients.pettingzoo import AEC, Parallel
 from tests.conformance.games import Relay
 from tests.refusals import refused
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import mores
-from mores import tree
-from mores.game import Discrete
-from mores.views.gym import Env
-from mores.views.pettingzoo import AEC, Parallel
-from mores.views.torchrl import TorchRLEnv
-from mores.views.vector import VectorEnv
+from mores.clients.gymnasium import Env
+from mores.clients.gymnasium_vector import VectorEnv
+from mores.clients.pettingzoo import AEC, Parallel
+from mores.clients.torchrl import TorchRLEnv
+from mores.core import pytree
+from mores.core.environment import Discrete
 from tests.conformance.games import EVERY_GAME, Relay, make
 from tests.refusals import refused
 
@@ -44,15 +44,15 @@ def test_changing_what_is_hidden_changes_no_observation(kind: str) -> None:
             shape = (2, table.roles[role].count)
             given[role] = torch.ones(shape if isinstance(space, Discrete) else (*shape, space.size))
         table.step(given)
-    held = tree.flatten(table.state)
+    held = pytree.flatten(table.state)
     for owner, paths in HIDDEN.get(kind, {}).items():
         for path in paths:
             changed = dict(held)
             changed[path] = held[path] + 1
             if owner:  # the first seat keeps its own
                 changed[path][:, 0] = held[path][:, 0]
-            state = tree.restore(table.state, changed)
-            assert not torch.equal(tree.flatten(state)[path], held[path])
+            state = pytree.restore(table.state, changed)
+            assert not torch.equal(pytree.flatten(state)[path], held[path])
             for role in game.roles:
                 own = slice(0, 1) if role.name == owner else slice(None)
                 for phase in game.phases:
@@ -116,12 +116,12 @@ def test_what_is_given_out_is_ones_own(kind: str) -> None:
     names = sorted(game.measures(game.reset(mores.Draws.of(0, 1))))
     for view in (Env(game, seat, measures=names), VectorEnv(game, 2, seat, measures=names)):
         seen, info = view.reset(seed=1)
-        held = {name: tensor.clone() for name, tensor in tree.flatten(view.table.state).items()}
+        held = {name: tensor.clone() for name, tensor in pytree.flatten(view.table.state).items()}
         seen[...] = 7
         for value in info.values():
             if isinstance(value, (np.ndarray, torch.Tensor)):
                 value[...] = 1
-        now = tree.flatten(view.table.state)
+        now = pytree.flatten(view.table.state)
         assert all(torch.equal(now[n].nan_to_num(), held[n].nan_to_num()) for n in held)
     parallel = Parallel(game, measures=names)
     seen, _ = parallel.reset(seed=1)

@@ -73,8 +73,8 @@ def test_a_name_that_is_not_there() -> None:
 def test_play_is_the_function_whatever_was_imported_before() -> None:
     """The module of that name is still there to import from."""
     code = (
-        "import mores.play\n"
-        "from mores.play import Played\n"
+        "import mores.sim.simulation\n"
+        "from mores.sim.simulation import Played\n"
         "import mores, types\n"
         "assert isinstance(mores.play, types.FunctionType)\n"
         "game = mores.make_game('lock_in', people=2)\n"

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from mores.game import Box, Discrete, MultiDiscrete, Phase
-from mores.repair import repair
-from mores.views import spaces
-from mores.views.gym import Env
-from mores.views.pettingzoo import AEC, Parallel
-from mores.views.torchrl import TorchRLEnv
-from mores.views.vector import VectorEnv
+from mores.clients import gymnasium_spaces
+from mores.clients.gymnasium import Env
+from mores.clients.gymnasium_vector import VectorEnv
+from mores.clients.pettingzoo import AEC, Parallel
+from mores.clients.torchrl import TorchRLEnv
+from mores.core.environment import Box, Discrete, MultiDiscrete, Phase
+from mores.sim.action_validation import repair
 from tests.conformance.games import EVERY_GAME, EVERY_SEAT, Errands, Meeting, Relay, make
 from tests.refusals import refused
 
@@ -27,11 +27,11 @@ from tests.refusals import refused
 def test_spaces_are_those_of_the_roles(kind: str) -> None:
     game = make(kind)
     for role in game.roles:
-        seen = spaces.observation_space(role)
+        seen = gymnasium_spaces.observation_space(role)
         assert (seen.shape, seen.dtype) == ((role.sees.size,), np.float32)
         assert np.array_equal(seen.low, np.array(role.sees.low, np.float32))
         assert np.array_equal(seen.high, np.array(role.sees.high, np.float32))
-        done = spaces.action_space(game, role.name)
+        done = gymnasium_spaces.action_space(game, role.name)
         acts = [phase.acts[role.name] for phase in game.phases if role.name in phase.acts]
         if isinstance(done, gymnasium.spaces.Discrete):
             assert done.n == max(act.options for act in acts)  # type: ignore[union-attr]
@@ -39,7 +39,7 @@ def test_spaces_are_those_of_the_roles(kind: str) -> None:
             options = [act.options for act in acts]  # type: ignore[union-attr]
             assert done.nvec.tolist() == np.max(options, 0).tolist()
         else:
-            assert all(done == spaces.box_space(act) for act in acts)  # type: ignore[arg-type]
+            assert all(done == gymnasium_spaces.box_space(act) for act in acts)  # type: ignore[arg-type]
 
 
 def test_a_role_with_two_kinds_of_action_is_refused() -> None:

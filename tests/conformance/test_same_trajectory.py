@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from mores.table import Table
-from mores.views import spaces
-from mores.views.convert import sampling_mask
-from mores.views.gym import Env
-from mores.views.pettingzoo import AEC, Parallel
-from mores.views.torchrl import TorchRLEnv
-from mores.views.vector import VectorEnv
+from mores.clients import gymnasium_spaces
+from mores.clients.array_conversion import sampling_mask
+from mores.clients.gymnasium import Env
+from mores.clients.gymnasium_vector import VectorEnv
+from mores.clients.pettingzoo import AEC, Parallel
+from mores.clients.torchrl import TorchRLEnv
+from mores.sim.simulator import Table
 from tests.conformance.games import EVERY_GAME, EVERY_SEAT, make, table_seed
 
 SEED = 7
@@ -52,7 +52,7 @@ def test_env(kind: str, seat: str) -> None:
     assert seen.tobytes() == table.observe(role)[0, number].numpy().tobytes()
     while not table.finished:
         if "action_mask" in info:
-            options = spaces.options(env.action_space)
+            options = gymnasium_spaces.options(env.action_space)
             told = flat(info["action_mask"])
             assert (told == table.mask(role, options)[0, number].numpy()).all()
             assert (env.action_masks() == told.astype(bool)).all()
@@ -82,7 +82,7 @@ def test_vector_env(kind: str, seat: str) -> None:
         actions = []
         for world in range(worlds):
             env.single_action_space.seed(int(generator.integers(2**31)))
-            options = spaces.options(env.single_action_space)
+            options = gymnasium_spaces.options(env.single_action_space)
             open_now = None
             if options is not None:
                 open_now = sampling_mask(info["action_mask"][world], options)
@@ -201,7 +201,7 @@ def test_torchrl(kind: str) -> None:
             assert torch.equal(now[role, "observation"], table.observe(role))
             assert bool((now[role, "mask"] == (role in acting)).all())
             if (role, "action_mask") in now.keys(True):
-                options = spaces.options(spaces.action_space(env.game, role))
+                options = gymnasium_spaces.options(gymnasium_spaces.action_space(env.game, role))
                 assert torch.equal(now[role, "action_mask"], table.mask(role, options))
         turn = table.step({role: now[role, "action"] for role in acting})
         assert torch.equal(after["terminated"][:, 0], turn.terminated)

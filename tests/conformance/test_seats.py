@@ -12,11 +12,11 @@ import torch
 
 import mores
 from mores import registry
-from mores.views.gym import Env
-from mores.views.pettingzoo import AEC, Parallel
-from mores.views.seats import outside_seats
-from mores.views.torchrl import TorchRLEnv
-from mores.views.vector import VectorEnv
+from mores.clients.gymnasium import Env
+from mores.clients.gymnasium_vector import VectorEnv
+from mores.clients.pettingzoo import AEC, Parallel
+from mores.clients.resolve import outside_seats
+from mores.clients.torchrl import TorchRLEnv
 from tests.conformance.games import SHIPPED, Meeting, Relay, Still
 from tests.refusals import refused
 
@@ -152,7 +152,7 @@ def test_an_environment_of_ones_own_is_known_everywhere() -> None:
         parallel = pettingzoo.make("parallel", "mores/test_relay_v0")
         assert isinstance(parallel, Parallel)
         assert isinstance(pettingzoo.make("aec", "mores/test_relay_v0"), AEC)
-        from mores.zoo import test_relay_v0  # type: ignore[attr-defined]
+        from mores.clients.zoo import test_relay_v0  # type: ignore[attr-defined]
 
         assert test_relay_v0.parallel_env(runners=2).possible_agents[-1] == "runner_1"
         with refused("duplicate", path="test_relay"):

@@ -10,10 +10,10 @@ import torch
 from gymnasium import spaces
 
 import mores
-from mores.draws import Worlds
-from mores.game import Game
-from mores.table import Table
-from mores.views.pettingzoo import AEC, Parallel
+from mores.clients.pettingzoo import AEC, Parallel
+from mores.core.environment import Game
+from mores.core.random_streams import Worlds
+from mores.sim.simulator import Table
 from tests.golden.entries import Entry, entry
 from tests.golden.environments import EVERY
 

@@ -7,35 +7,35 @@ from typing import Any
 
 import torch
 
-from mores import tree
-from mores.agents.humans.anes96 import Anes96
-from mores.agents.humans.chooser import Chooser
-from mores.agents.humans.respondent import Respondent
-from mores.agents.humans.simulated import Normal
-from mores.agents.policies.anyhow import Anyhow
-from mores.agents.policies.assistants import LookAhead, Mirror, Persuade, Silent
-from mores.agents.policies.cast import Cast
-from mores.agents.policies.progress import Extrapolative, Lifelong, Oracle, Persistence, Static
-from mores.agents.policies.strategies import Strategy
-from mores.diary import Diary
-from mores.draws import Worlds
-from mores.envs.coevolution import Coevolution
-from mores.envs.commission import CarefulAgent, Commission, FairPrincipal
-from mores.envs.dynamics.alignment_notions import NOTIONS
+from mores.agents.composite.per_agent import Cast
+from mores.agents.people.anes96 import Anes96
+from mores.agents.people.boltzmann_annotator import Chooser
+from mores.agents.people.normal import Normal
+from mores.agents.people.survey_respondent import Respondent
+from mores.agents.scripted.assistants import LookAhead, Mirror, Persuade, Silent
+from mores.agents.scripted.progressgym import Extrapolative, Lifelong, Oracle, Persistence, Static
+from mores.agents.scripted.repeated_game import Strategy
+from mores.agents.scripted.uniform_random import Anyhow
+from mores.core import pytree
+from mores.core.environment import Game, Player
+from mores.core.random_streams import Worlds
 from mores.envs.dynamics.cohorts import Cohorts
 from mores.envs.dynamics.history import History
 from mores.envs.dynamics.peers import Peers
-from mores.envs.dynamics.planner import Planner
-from mores.envs.dynamics.settled import Settled
+from mores.envs.dynamics.trait_state import Settled
 from mores.envs.dynamics.trust import Trust
-from mores.envs.influence import Influence
-from mores.envs.lock_in import LockIn
-from mores.envs.matrix_game import Copy, MatrixGame
-from mores.envs.pairs import Pairs
-from mores.envs.panel import Advocate, Panel
-from mores.envs.requests import Requests
-from mores.game import Game, Player
-from mores.table import Table
+from mores.envs.feedback.pairwise_preferences import Pairs
+from mores.envs.feedback.token_feedback import Requests
+from mores.envs.influence.alignment_objectives import NOTIONS
+from mores.envs.influence.dr_mdp import Influence
+from mores.envs.influence.dr_mdp_planner import Planner
+from mores.envs.opinion.coevolution import Coevolution
+from mores.envs.opinion.lock_in import LockIn
+from mores.envs.opinion.panel import Advocate, Panel
+from mores.envs.strategic.matrix_game import Copy, MatrixGame
+from mores.envs.strategic.moral_hazard import CarefulAgent, Commission, FairPrincipal
+from mores.sim.episode_dataset import Diary
+from mores.sim.simulator import Table
 from tests.golden.entries import Entry, entry
 
 WORLDS = Worlds.grid(2, 2)
@@ -157,7 +157,7 @@ def played(
         table.step()
         for name, value in game.measures(table.state).items():
             metrics.setdefault(name, []).append(value)
-    for path, tensor in tree.flatten(table.state).items():
+    for path, tensor in pytree.flatten(table.state).items():
         yield f"state/{path}", tensor
     for name, values in metrics.items():
         yield f"metric/{name}", torch.stack(values, 1)

@@ -19,7 +19,7 @@ from unittest import mock
 
 import torch
 
-from mores import draws
+from mores.core import random_streams
 from tests.golden import clients, environments, recipes, scenarios
 from tests.golden.entries import Entry, differs, machine
 
@@ -58,13 +58,13 @@ def main() -> int:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     addresses: set[str] = set()
-    tag = draws._tag
+    tag = random_streams._tag
 
     def noted(name: str) -> tuple[int, int]:
         addresses.add(name)
         return tag(name)
 
-    with mock.patch.object(draws, "_tag", noted):
+    with mock.patch.object(random_streams, "_tag", noted):
         found = dict(everything())
     if "--write" in sys.argv:
         lines = [f"  {json.dumps(name)}: {json.dumps(e)}" for name, e in found.items()]

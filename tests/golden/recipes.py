@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from mores.agents.learners.recipes.demonstrations import SFT
-from mores.diary import Diary, Experience
-from mores.draws import Draws, Worlds
-from mores.envs.matrix_game import MatrixGame
-from mores.envs.requests import Requests
-from mores.game import Game, Player
+from mores.agents.learning.recipes.sft import SFT
+from mores.core.environment import Game, Player
+from mores.core.random_streams import Draws, Worlds
+from mores.envs.feedback.token_feedback import Requests
+from mores.envs.strategic.matrix_game import MatrixGame
 from mores.registry import make_player
-from mores.table import Table
+from mores.sim.episode_dataset import Diary, Experience
+from mores.sim.simulator import Table
 from tests.golden.entries import Entry, entry
 from tests.learners.small_games import unchecked
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 
-from mores.run.cells import play_cell
-from mores.run.claims import judge_all
-from mores.run.engine import run
-from mores.run.uncertainty import plan
-from mores.scenario.cell import Cell
-from mores.scenario.load import Loaded, load, shipped
+from mores.experiments.claims.claim_evaluation import judge_all
+from mores.experiments.run.cell_execution import play_cell
+from mores.experiments.run.engine import run
+from mores.experiments.run.parameter_uncertainty import plan
+from mores.experiments.scenario.cell import Cell
+from mores.experiments.scenario.loading import Loaded, load, shipped
 from tests.golden.entries import Entry, entry
 
 KEPT = 2  # replicates, draws, design points

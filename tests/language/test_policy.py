@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mores.agents.learners.batch import FeedbackBatch
-from mores.agents.learners.language.layout import batch_of
-from mores.agents.learners.language.policy import output_of, reference_of, with_reference
-from mores.agents.learners.language.reference import make_reference, save_then_load
+from mores.agents.language.causal_lm import output_of, reference_of, with_reference
+from mores.agents.language.reference_model import make_reference, save_then_load
+from mores.agents.language.token_layout import batch_of
+from mores.agents.learning.batch import FeedbackBatch
 from tests.language.texts import model, words
 from tests.refusals import refused
 

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 import torch
 
-from mores.agents.learners.language.layout import batch_of
-from mores.agents.learners.language.policy import output_of
-from mores.agents.learners.language.speaker import Speaker
-from mores.agents.learners.language.talk import Talk
-from mores.agents.learners.terms import pg
-from mores.agents.policies.strategies import Strategy
-from mores.draws import Worlds
-from mores.envs.lock_in import LockIn
-from mores.envs.matrix_game import MatrixGame
-from mores.envs.requests import Requests
-from mores.table import Table
-from mores.views.trl import Rollouts
+from mores.agents.language.causal_lm import output_of
+from mores.agents.language.lm_policy import Speaker
+from mores.agents.language.prompting import Talk
+from mores.agents.language.token_layout import batch_of
+from mores.agents.learning.losses import pg
+from mores.agents.scripted.repeated_game import Strategy
+from mores.clients.trl import Rollouts
+from mores.core.random_streams import Worlds
+from mores.envs.feedback.token_feedback import Requests
+from mores.envs.opinion.lock_in import LockIn
+from mores.envs.strategic.matrix_game import MatrixGame
+from mores.sim.simulator import Table
 from tests.language.texts import logged, lora, settings
 from tests.refusals import refused
 

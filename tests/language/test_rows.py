@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mores.agents.learners.language.layout import batch_of
-from mores.agents.learners.language.rows import JUDGED, SEEN_ON, Rows
-from mores.agents.learners.language.wording import Wording
-from mores.errors import UserError
+from mores.agents.language.collate import JUDGED, SEEN_ON, Rows
+from mores.agents.language.token_layout import batch_of
+from mores.agents.language.tokenization import Wording
+from mores.core.errors import UserError
 from tests.language.texts import PAIRS, chat, words
 from tests.refusals import check_message, refused
 

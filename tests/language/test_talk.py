@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mores.agents.learners.language.choosing import inverse, token_log_probabilities
-from mores.agents.learners.language.talk import Talk, unread
-from mores.game import Box, Discrete, MultiDiscrete, Part, Phase, Role, Space
-from mores.repair import repair
+from mores.agents.language.closed_choice import inverse, token_log_probabilities
+from mores.agents.language.prompting import Talk, unread
+from mores.core.environment import Box, Discrete, MultiDiscrete, Part, Phase, Role, Space
+from mores.sim.action_validation import repair
 from tests.refusals import refused
 
 AGENT = Role("agent", 2, Box.of(cost=1, offers=2))

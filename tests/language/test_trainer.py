@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from mores.agents.learners.batch import FeedbackBatch
-from mores.agents.learners.feedback.judgements import condemn
-from mores.agents.learners.language.policy import output_of
-from mores.agents.learners.language.reference import make_reference
-from mores.agents.learners.language.rows import Rows
-from mores.agents.learners.language.trl import to_trl_preference
-from mores.agents.learners.objective import Objective, Weighted
-from mores.agents.learners.recipes.judgements import CUT
-from mores.agents.learners.terms import expected_score, kl, nll, pair, unlikelihood
-from mores.agents.learners.weights.merging import linear
+from mores.agents.language.causal_lm import output_of
+from mores.agents.language.collate import Rows
+from mores.agents.language.reference_model import make_reference
+from mores.agents.language.trl_datasets import to_trl_preference
+from mores.agents.learning.batch import FeedbackBatch
+from mores.agents.learning.losses import expected_score, kl, nll, pair, unlikelihood
+from mores.agents.learning.objective import Objective, Weighted
+from mores.agents.learning.recipes.cut import CUT
+from mores.agents.learning.transforms.inappropriate_actions import condemn
+from mores.agents.learning.weights.merging import linear
 from tests.language.texts import ANSWERS, PAIRS, chat, logged, lora, model, settings, words
 from tests.refusals import refused
 
@@ -30,7 +30,7 @@ DPO = Objective((Weighted(pair, settings={"scale": 0.3}),))
 
 def trainer(net: Any, objective: Objective, rows: Any, folder: Any, **more: Any) -> Any:
     """A trainer; what is not of `TrainingArguments` goes to the trainer."""
-    from mores.agents.learners.language.trainer import ObjectiveTrainer
+    from mores.agents.language.objective_trainer import ObjectiveTrainer
 
     own = ("reference", "reference_logits", "before", "eval_dataset", "data_collator")
     mine = {name: more.pop(name) for name in own if name in more}

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from mores.agents.learners.language.layout import batch_of
-from mores.agents.learners.language.trl import (
+from mores.agents.language.token_layout import batch_of
+from mores.agents.language.trl_datasets import (
     Texts,
     to_trl_preference,
     to_trl_prompt_only,

@@ -9,7 +9,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from mores.agents.learners.batch import FeedbackBatch, Output
+from mores.agents.learning.batch import FeedbackBatch, Output
 from tests.learners.tiny_language_model import tiny_llama, tiny_tokenizer
 
 WORDS = [f"w{number}" for number in range(30)]

@@ -12,10 +12,21 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mores.draws import Draws, Worlds
-from mores.game import Box, Discrete, Game, MultiDiscrete, Part, Phase, Player, Role, Space, Step
-from mores.people import People
-from mores.table import Table
+from mores.core.environment import (
+    Box,
+    Discrete,
+    Game,
+    MultiDiscrete,
+    Part,
+    Phase,
+    Player,
+    Role,
+    Space,
+    Step,
+)
+from mores.core.people import People
+from mores.core.random_streams import Draws, Worlds
+from mores.sim.simulator import Table
 
 
 @dataclasses.dataclass(frozen=True)

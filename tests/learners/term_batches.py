@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mores.agents.learners.batch import FeedbackBatch, Output
+from mores.agents.learning.batch import FeedbackBatch, Output
 
 NAN = float("nan")
 

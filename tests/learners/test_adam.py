@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mores import tree
-from mores.agents.learners.adam import Adam
-from mores.agents.learners.weights.stacks import squeeze
+from mores.agents.learning.adam import Adam
+from mores.agents.learning.weights.stacked_weights import squeeze
+from mores.core import pytree
 from tests.refusals import refused
 
 POLICIES = 6
@@ -102,11 +102,11 @@ def test_a_frozen_policy_keeps_parameters_and_moments() -> None:
     adam, values = Adam(0.1, weight_decay=0.1), parameters(2)
     state = adam.start(values)
     adam.step(values, gradients(values, 0), state)  # momentum that would carry it on
-    before = {k: v.clone() for k, v in tree.flatten((values, state.first, state.second)).items()}
+    before = {k: v.clone() for k, v in pytree.flatten((values, state.first, state.second)).items()}
     resting = torch.tensor([True, False] * (POLICIES // 2))
     for step in range(1, 4):
         adam.step(values, gradients(values, step), state, ~resting)
-    after = tree.flatten((values, state.first, state.second))
+    after = pytree.flatten((values, state.first, state.second))
     for name, tensor in after.items():
         assert torch.equal(tensor[resting], before[name][resting]), name
         assert not (tensor[~resting] == before[name][~resting]).all(), name
@@ -130,8 +130,8 @@ def test_broken_gradients_stay_their_own_trouble(clip: float | None, broken: flo
         assert stood == (step == 1)
     others = torch.arange(POLICIES) != 2
     for one, other in zip(
-        tree.flatten((sick, states[0])).values(),
-        tree.flatten((well, states[1])).values(),
+        pytree.flatten((sick, states[0])).values(),
+        pytree.flatten((well, states[1])).values(),
         strict=True,
     ):
         assert torch.equal(one[others], other[others])
@@ -143,13 +143,13 @@ def test_state_is_saved_and_restored() -> None:
     state = adam.start(values)
     for step in range(3):
         adam.step(values, gradients(values, step), state)
-    saved = {path: tensor.clone() for path, tensor in tree.flatten((values, state)).items()}
+    saved = {path: tensor.clone() for path, tensor in pytree.flatten((values, state)).items()}
     assert sorted(saved) == sorted(
         [f"0/{n}" for n in SHAPES]
         + [f"1/{moment}/{n}" for moment in ("first", "second") for n in SHAPES]
         + ["1/steps"]
     )
-    again, other = tree.restore((parameters(9), adam.start(values)), saved)
+    again, other = pytree.restore((parameters(9), adam.start(values)), saved)
     for step in range(3, 6):
         slopes = gradients(values, step)
         adam.step(values, slopes, state)

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from mores import make_player, register, train
-from mores.agents.learners.answers import Answers
-from mores.agents.learners.batch import FeedbackBatch
-from mores.agents.learners.lesson import Lesson
-from mores.agents.learners.objective import Objective, Weighted
-from mores.agents.learners.terms import nll
-from mores.errors import UserError
+from mores.agents.learning.batch import FeedbackBatch
+from mores.agents.learning.episodic import Answers
+from mores.agents.learning.losses import nll
+from mores.agents.learning.objective import Objective, Weighted
+from mores.agents.learning.update import Lesson
+from mores.core.errors import UserError
 from tests.learners.term_batches import example
 from tests.refusals import check_message, refused
 

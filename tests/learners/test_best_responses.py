@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mores.draws import Draws, Worlds
-from mores.envs.dynamics.payoffs import NAMED
-from mores.envs.matrix_game import MatrixGame
-from mores.game import Step
+from mores.core.environment import Step
+from mores.core.random_streams import Draws, Worlds
+from mores.envs.strategic.bimatrix_games import NAMED
+from mores.envs.strategic.matrix_game import MatrixGame
 from mores.registry import make_player
 from tests.learners.small_games import Cue, Moment, OneRole, frozen, policies, taught, unchecked
 

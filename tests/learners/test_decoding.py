@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import torch
 from torch import Tensor
 
-from mores.agents.learners.decoding import best_of, look_ahead
+from mores.agents.learning.decoding import best_of, look_ahead
 from tests.refusals import refused
 
 OPTIONS, DEPTH = 3, 4

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mores.agents.learners.feedback.advantages import (
+from mores.agents.learning.transforms.advantages import (
     generalised_advantages,
     normalise,
     returns,

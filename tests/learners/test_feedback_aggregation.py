@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mores.agents.learners.feedback.aggregation import (
+from mores.agents.learning.transforms.aggregation import (
     good_by_all,
     log_sigmoid_centred,
     minimum,
@@ -19,7 +19,7 @@ from mores.agents.learners.feedback.aggregation import (
     sum_then_normalise,
     weighted_sum,
 )
-from mores.agents.learners.feedback.groups import Groups
+from mores.agents.learning.transforms.groups import Groups
 from tests.refusals import refused
 
 DOUBLE = torch.float64

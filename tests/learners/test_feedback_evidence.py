@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from mores.agents.learners.batch import FeedbackBatch, Output
-from mores.agents.learners.feedback.evidence import (
+from mores.agents.learning.batch import FeedbackBatch, Output
+from mores.agents.learning.losses import pair
+from mores.agents.learning.transforms.evidence_masking import (
     against_blind,
     hide_evidence,
     without_parts,
     without_share,
     without_some_parts,
 )
-from mores.agents.learners.terms import pair
-from mores.game import Box
+from mores.core.environment import Box
 from tests.refusals import refused
 
 SEES = Box.of(age=1, answers=3, voice=2)

@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mores.agents.learners.batch import FeedbackBatch, Output
-from mores.agents.learners.feedback.group_advantages import (
+from mores.agents.learning.batch import FeedbackBatch, Output
+from mores.agents.learning.losses import pg
+from mores.agents.learning.transforms.group_advantages import (
     grao,
     grpo,
     reinforce,
     rloo,
     with_group_advantages,
 )
-from mores.agents.learners.feedback.groups import Groups
-from mores.agents.learners.terms import pg
+from mores.agents.learning.transforms.groups import Groups
 from tests.refusals import refused
 
 DOUBLE = torch.float64

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mores.agents.learners.batch import FeedbackBatch
-from mores.agents.learners.feedback.honesty import (
+from mores.agents.learning.batch import FeedbackBatch
+from mores.agents.learning.transforms.honesty import (
     absolute_targets,
     confidence_classes,
     confidence_targets,

@@ -8,9 +8,9 @@ import math
 import torch
 from torch import Tensor
 
-from mores.agents.learners.batch import FeedbackBatch, Output
-from mores.agents.learners.feedback.judgements import condemn, found, inappropriate
-from mores.agents.learners.terms import nll, unlikelihood
+from mores.agents.learning.batch import FeedbackBatch, Output
+from mores.agents.learning.losses import nll, unlikelihood
+from mores.agents.learning.transforms.inappropriate_actions import condemn, found, inappropriate
 from tests.refusals import refused
 
 

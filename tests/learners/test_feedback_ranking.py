@@ -8,15 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mores.agents.learners.batch import FeedbackBatch, Output
-from mores.agents.learners.feedback.ranking import (
+from mores.agents.learning.batch import FeedbackBatch, Output
+from mores.agents.learning.losses import rank
+from mores.agents.learning.transforms.ranking_agreement import (
     agreement,
     by_gap,
     by_rank,
     ranked,
     with_agreed_ranking,
 )
-from mores.agents.learners.terms import rank
 
 PLACES = 6
 rankings = st.permutations(range(8)).flatmap(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mores.agents.learners.batch import FeedbackBatch
-from mores.agents.learners.feedback.reliability import (
+from mores.agents.learning.batch import FeedbackBatch
+from mores.agents.learning.losses import DirectedLosses
+from mores.agents.learning.losses.preference import believed
+from mores.agents.learning.transforms.annotator_reliability import (
     label_is_right,
     learn_reliability,
     preference,
     update_reliability,
     with_reliability,
 )
-from mores.agents.learners.terms import DirectedLosses
-from mores.agents.learners.terms.pairs import believed
 from tests.refusals import refused
 
 NOISE = (0.0, 0.1, 0.2, 0.3, 0.4)

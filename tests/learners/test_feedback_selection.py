@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mores.agents.learners.batch import FeedbackBatch
-from mores.agents.learners.feedback.selection import (
+from mores.agents.learning.batch import FeedbackBatch
+from mores.agents.learning.transforms.selection import (
     balanced,
     best_in_strata,
     confidence,

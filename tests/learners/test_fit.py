@@ -7,14 +7,14 @@ import dataclasses
 import pytest
 import torch
 
-from mores.agents.learners.fit import said
-from mores.agents.learners.record import read
-from mores.diary import Diary
-from mores.draws import Draws, Worlds
-from mores.envs.requests import Requests
-from mores.game import Role
+from mores.agents.learning.offline import said
+from mores.agents.learning.offline_data import read
+from mores.core.environment import Role
+from mores.core.random_streams import Draws, Worlds
+from mores.envs.feedback.token_feedback import Requests
 from mores.registry import make_player
-from mores.table import Table
+from mores.sim.episode_dataset import Diary
+from mores.sim.simulator import Table
 from tests.learners.small_games import (
     Clockwork,
     Cue,

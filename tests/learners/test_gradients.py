@@ -10,7 +10,7 @@ import scipy.optimize
 import torch
 from torch import Tensor
 
-from mores.agents.learners import gradients as operators
+from mores.agents.learning import gradients as operators
 from tests.refusals import refused
 
 SHAPES = {"in": (3, 4), "bias": (1, 4), "scale": ()}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mores.agents.learners.adam import Adam
-from mores.agents.learners.improve import paid
-from mores.agents.learners.pupil import Descent, Pupil, descend
-from mores.agents.learners.recipes.ppo import PPO
-from mores.draws import Worlds
+from mores.agents.learning.adam import Adam
+from mores.agents.learning.on_policy import paid
+from mores.agents.learning.recipes.ppo import PPO
+from mores.agents.learning.train_state import Descent, Pupil, descend
+from mores.core.random_streams import Worlds
 from mores.registry import make_player
 from tests.learners.small_games import (
     Aim,

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import mores
-from mores.diary import Diary
-from mores.draws import Draws, Worlds
+from mores.core.random_streams import Draws, Worlds
 from mores.registry import make_game, make_player
-from mores.table import Table
+from mores.sim.episode_dataset import Diary
+from mores.sim.simulator import Table
 
 pytestmark = [
     pytest.mark.gpu,

@@ -9,16 +9,16 @@ import pytest
 import torch
 from pydantic import Field
 
-from mores import tree
-from mores.agents.learners.fit import said
-from mores.agents.learners.recipes.demonstrations import SFT
-from mores.agents.learners.record import read
-from mores.agents.learners.terms import kl, nll
-from mores.draws import Worlds
-from mores.envs.requests import Requests
+from mores.agents.learning.losses import kl, nll
+from mores.agents.learning.offline import said
+from mores.agents.learning.offline_data import read
+from mores.agents.learning.recipes.sft import SFT
+from mores.core import pytree
+from mores.core.random_streams import Worlds
+from mores.envs.feedback.token_feedback import Requests
+from mores.experiments.results.pytree_serialization import packed, unpacked
 from mores.registry import make_player
-from mores.run.packing import packed, unpacked
-from mores.table import Table
+from mores.sim.simulator import Table
 from tests.learners.small_games import (
     Clockwork,
     Poisoned,
@@ -296,8 +296,8 @@ def test_memories_can_be_packed_for_a_run():
     table = taught(game, {"actor": player}, worlds, 2, 9)
     blank = taught(game, {"actor": player}, worlds, 0, 9).memory["actor"]
     again = unpacked(blank, packed(table.memory["actor"], blank))
-    for name, tensor in tree.flatten(table.memory["actor"]).items():
-        assert torch.equal(tree.flatten(again)[name], tensor), name
+    for name, tensor in pytree.flatten(table.memory["actor"]).items():
+        assert torch.equal(pytree.flatten(again)[name], tensor), name
 
 
 @pytest.mark.parametrize(

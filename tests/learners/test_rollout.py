@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mores import tree
-from mores.agents.learners.improve import paid, told
-from mores.agents.learners.lesson import asked
-from mores.agents.learners.recipes.policy_gradients import GRPO, REINFORCE
-from mores.agents.learners.recipes.ppo import PPO
-from mores.draws import Worlds
+from mores.agents.learning.on_policy import paid, told
+from mores.agents.learning.recipes.policy_gradients import GRPO, REINFORCE
+from mores.agents.learning.recipes.ppo import PPO
+from mores.agents.learning.update import asked
+from mores.core import pytree
+from mores.core.random_streams import Worlds
 from tests.learners.small_games import Clockwork, Draft, play_on, taught
 
 SEEN = []  # (batch, pay, lesson, memory's told) of every lesson of a watched learner
@@ -19,7 +19,7 @@ STILL = {"learning_rate": 1e-12, "clip_norm": 0.0}  # parameters of size 1 do no
 
 def watch(*what):
     """Keep copies: what was gathered is views of buffers that are written over."""
-    SEEN.append(tree.combine(torch.clone, what))
+    SEEN.append(pytree.combine(torch.clone, what))
 
 
 class WatchedPPO(PPO):

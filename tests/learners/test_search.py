@@ -7,10 +7,10 @@ import itertools
 import pytest
 import torch
 
-from mores.draws import Worlds
-from mores.game import Box, Discrete, Part, Role, Step
+from mores.core.environment import Box, Discrete, Part, Role, Step
+from mores.core.random_streams import Worlds
 from mores.registry import make_player
-from mores.table import Table
+from mores.sim.simulator import Table
 from tests.learners.small_games import Moment, OneRole, frozen, play_on, policies, taught
 from tests.learners.test_fit import NET
 from tests.refusals import refused

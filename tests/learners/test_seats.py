@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mores.agents.learners.seats import Seats
-from mores.draws import Draws, Worlds
+from mores.agents.learning.model_mapping import Seats
+from mores.core.random_streams import Draws, Worlds
 from tests.refusals import refused
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mores.agents.learners import terms
-from mores.agents.learners.batch import FeedbackBatch, Output
-from mores.agents.learners.objective import Objective, Weighted
+from mores.agents.learning import losses
+from mores.agents.learning.batch import FeedbackBatch, Output
+from mores.agents.learning.objective import Objective, Weighted
 from tests.learners.term_batches import NAN, example, gradients, policy, spoiled
 from tests.refusals import refused
 
@@ -20,36 +20,36 @@ Term = Callable[..., Tensor]
 
 # Every term in every mode that computes something else.
 CASES: list[tuple[Term, dict[str, Any]]] = [
-    (terms.nll, {}),
-    (terms.nll, {"per": "sample", "which": "preferred"}),
-    (terms.nll, {"which": "reference", "smoothing": 0.2}),
-    (terms.nll, {"which": "dispreferred", "steps": "appropriate"}),
-    (terms.unlikelihood, {}),
-    (terms.unlikelihood, {"per": "sample", "which": "own"}),
-    (terms.pg, {"entropy": 0.1}),
-    (terms.pg, {"clip_mode": "none", "per": "sample", "which": "own"}),
-    (terms.pg, {"clip_mode": "sequence", "clip_low": 0.1, "per": "constant", "length": 5.0}),
-    (terms.value, {}),
-    (terms.value, {"clip": 0.3, "per": "sample"}),
-    (terms.pair, {}),
-    (terms.pair, {"link": "hinge", "score": "sum_logp", "smoothing": 0.1}),
-    (terms.pair, {"link": "square", "score": "mean_log_ratio", "margin": 0.2}),
-    (terms.pair, {"score": "mean_logp", "robust": True, "scale": 2.0}),
-    (terms.pair, {"score": "score", "output": 1, "scale": 1.0}),
-    (terms.pair, {"link": "kto", "desirable_weight": 1.5}),
-    (terms.rank, {"margin": 0.3}),
-    (terms.rank, {"link": "plackett_luce", "score": "sum_logp", "scale": 0.5}),
-    (terms.rank, {"link": "spaced"}),
-    (terms.kl, {}),
-    (terms.kl, {"direction": "forward", "to": "teacher", "per": "sample"}),
-    (terms.kl, {"direction": "js", "to": "teacher", "mixture": 0.3}),
-    (terms.kl, {"direction": "forward", "top_k": 2}),
-    (terms.expected_score, {}),
-    (terms.expected_score, {"importance": True, "cap": 1.5, "per": "sample"}),
-    (terms.contrast, {}),
-    (terms.contrast, {"symmetric": False, "normalise": False, "temperature": 2.0}),
-    (terms.regress, {}),
-    (terms.regress, {"link": "huber", "threshold": 0.5, "which": "desirable"}),
+    (losses.nll, {}),
+    (losses.nll, {"per": "sample", "which": "preferred"}),
+    (losses.nll, {"which": "reference", "smoothing": 0.2}),
+    (losses.nll, {"which": "dispreferred", "steps": "appropriate"}),
+    (losses.unlikelihood, {}),
+    (losses.unlikelihood, {"per": "sample", "which": "own"}),
+    (losses.pg, {"entropy": 0.1}),
+    (losses.pg, {"clip_mode": "none", "per": "sample", "which": "own"}),
+    (losses.pg, {"clip_mode": "sequence", "clip_low": 0.1, "per": "constant", "length": 5.0}),
+    (losses.value, {}),
+    (losses.value, {"clip": 0.3, "per": "sample"}),
+    (losses.pair, {}),
+    (losses.pair, {"link": "hinge", "score": "sum_logp", "smoothing": 0.1}),
+    (losses.pair, {"link": "square", "score": "mean_log_ratio", "margin": 0.2}),
+    (losses.pair, {"score": "mean_logp", "robust": True, "scale": 2.0}),
+    (losses.pair, {"score": "score", "output": 1, "scale": 1.0}),
+    (losses.pair, {"link": "kto", "desirable_weight": 1.5}),
+    (losses.rank, {"margin": 0.3}),
+    (losses.rank, {"link": "plackett_luce", "score": "sum_logp", "scale": 0.5}),
+    (losses.rank, {"link": "spaced"}),
+    (losses.kl, {}),
+    (losses.kl, {"direction": "forward", "to": "teacher", "per": "sample"}),
+    (losses.kl, {"direction": "js", "to": "teacher", "mixture": 0.3}),
+    (losses.kl, {"direction": "forward", "top_k": 2}),
+    (losses.expected_score, {}),
+    (losses.expected_score, {"importance": True, "cap": 1.5, "per": "sample"}),
+    (losses.contrast, {}),
+    (losses.contrast, {"symmetric": False, "normalise": False, "temperature": 2.0}),
+    (losses.regress, {}),
+    (losses.regress, {"link": "huber", "threshold": 0.5, "which": "desirable"}),
 ]
 IDS = [f"{term.__name__}-{'-'.join(map(str, settings.values()))}" for term, settings in CASES]
 every_case = pytest.mark.parametrize(("term", "settings"), CASES, ids=IDS)
@@ -57,7 +57,7 @@ every_case = pytest.mark.parametrize(("term", "settings"), CASES, ids=IDS)
 
 def suited(term: Term, out: Output, batch: FeedbackBatch) -> tuple[Output, FeedbackBatch]:
     """Targets of the embeddings' size, where they are what is compared."""
-    if term is terms.contrast:
+    if term is losses.contrast:
         source = torch.Generator().manual_seed(9)
         shape = (3, batch.samples, 3)
         target = torch.randn(shape, generator=source, dtype=torch.float64)[: batch.policies]
@@ -68,7 +68,7 @@ def suited(term: Term, out: Output, batch: FeedbackBatch) -> tuple[Output, Feedb
 def test_the_ten() -> None:
     names = {"nll", "unlikelihood", "pg", "value", "pair", "rank", "kl", "expected_score"}
     names |= {"contrast", "regress"}
-    assert names <= set(terms.__all__)
+    assert names <= set(losses.__all__)
     assert {term.__name__ for term, _ in CASES} == names
 
 
@@ -177,15 +177,15 @@ def test_settings_may_differ_by_policy() -> None:
     out, batch = example(seed=7)
     each = torch.tensor([0.05, 0.2, 0.7], dtype=torch.float64)
     for term, name, settings in (
-        (terms.pair, "scale", {"link": "square"}),
-        (terms.pair, "margin", {}),
-        (terms.pair, "scale", {"link": "kto"}),
-        (terms.pg, "clip_low", {}),
-        (terms.pg, "clip_high", {"clip_mode": "sequence"}),
-        (terms.pg, "entropy", {}),
-        (terms.value, "clip", {}),
-        (terms.rank, "margin", {}),
-        (terms.rank, "scale", {"link": "plackett_luce"}),
+        (losses.pair, "scale", {"link": "square"}),
+        (losses.pair, "margin", {}),
+        (losses.pair, "scale", {"link": "kto"}),
+        (losses.pg, "clip_low", {}),
+        (losses.pg, "clip_high", {"clip_mode": "sequence"}),
+        (losses.pg, "entropy", {}),
+        (losses.value, "clip", {}),
+        (losses.rank, "margin", {}),
+        (losses.rank, "scale", {"link": "plackett_luce"}),
     ):
         together = term(out, batch, **settings, **{name: each})
         for number, setting in enumerate(each.tolist()):
@@ -229,29 +229,29 @@ def test_grao_is_a_sum_of_two_terms() -> None:
     batch = batch.replace(reference=flat(is_reference))
     settings = {"clip_mode": "none", "per": "sample"}
     weighted = (
-        Weighted(terms.pg, 1.0 + share, settings | {"which": "own"}),
-        Weighted(terms.pg, beta + share / answers, settings | {"which": "reference"}),
+        Weighted(losses.pg, 1.0 + share, settings | {"which": "own"}),
+        Weighted(losses.pg, beta + share / answers, settings | {"which": "reference"}),
     )
     loss = Objective(weighted)({"plain": Output(flat(logp))}, batch).total
     torch.testing.assert_close(-loss[0], torch.as_tensor(objective))
 
 
 NEEDS: list[tuple[Term, dict[str, Any], str]] = [
-    (terms.nll, {"which": "preferred"}, "preferred"),
-    (terms.nll, {"which": "own"}, "reference"),
-    (terms.nll, {"steps": "appropriate"}, "inappropriate"),
-    (terms.unlikelihood, {}, "inappropriate"),
-    (terms.pg, {}, "advantage"),
-    (terms.value, {}, "value_target"),
-    (terms.pair, {}, "preferred"),
-    (terms.pair, {"link": "kto"}, "desirable"),
-    (terms.rank, {}, "candidates"),
-    (terms.kl, {"direction": "forward"}, "reference_logits"),
-    (terms.kl, {}, "reference_logp"),
-    (terms.kl, {"to": "teacher"}, "teacher_logp"),
-    (terms.expected_score, {}, "option_score"),
-    (terms.contrast, {}, "target"),
-    (terms.regress, {}, "target"),
+    (losses.nll, {"which": "preferred"}, "preferred"),
+    (losses.nll, {"which": "own"}, "reference"),
+    (losses.nll, {"steps": "appropriate"}, "inappropriate"),
+    (losses.unlikelihood, {}, "inappropriate"),
+    (losses.pg, {}, "advantage"),
+    (losses.value, {}, "value_target"),
+    (losses.pair, {}, "preferred"),
+    (losses.pair, {"link": "kto"}, "desirable"),
+    (losses.rank, {}, "candidates"),
+    (losses.kl, {"direction": "forward"}, "reference_logits"),
+    (losses.kl, {}, "reference_logp"),
+    (losses.kl, {"to": "teacher"}, "teacher_logp"),
+    (losses.expected_score, {}, "option_score"),
+    (losses.contrast, {}, "target"),
+    (losses.regress, {}, "target"),
 ]
 
 
@@ -266,14 +266,14 @@ def test_what_is_missing_has_a_name(term: Term, settings: dict[str, Any], missin
 @pytest.mark.parametrize(
     ("term", "settings", "part"),
     [
-        (terms.nll, {"smoothing": 0.1}, "logits"),
-        (terms.pg, {"entropy": 0.1}, "entropy"),
-        (terms.value, {}, "value"),
-        (terms.pair, {"score": "score"}, "score"),
-        (terms.kl, {"direction": "js"}, "logits"),
-        (terms.expected_score, {}, "logits"),
-        (terms.contrast, {}, "hidden"),
-        (terms.regress, {}, "score"),
+        (losses.nll, {"smoothing": 0.1}, "logits"),
+        (losses.pg, {"entropy": 0.1}, "entropy"),
+        (losses.value, {}, "value"),
+        (losses.pair, {"score": "score"}, "score"),
+        (losses.kl, {"direction": "js"}, "logits"),
+        (losses.expected_score, {}, "logits"),
+        (losses.contrast, {}, "hidden"),
+        (losses.regress, {}, "score"),
     ],
 )
 def test_a_policy_that_lacks_a_part(term: Term, settings: dict[str, Any], part: str) -> None:
@@ -285,30 +285,30 @@ def test_a_policy_that_lacks_a_part(term: Term, settings: dict[str, Any], part: 
 @pytest.mark.parametrize(
     ("term", "settings", "code", "path"),
     [
-        (terms.nll, {"per": "steps"}, "invalid_value", "per"),
-        (terms.nll, {"which": "prefered"}, "invalid_value", "which"),
-        (terms.nll, {"steps": "good"}, "invalid_value", "steps"),
-        (terms.nll, {"smoothing": 1.5}, "out_of_range", "smoothing"),
-        (terms.pg, {"clip_mode": "tokens"}, "invalid_value", "clip_mode"),
-        (terms.pg, {"per": "constant"}, "missing", "length"),
-        (terms.pg, {"per": "constant", "length": 0.0}, "out_of_range", "length"),
-        (terms.value, {"clip": -1.0}, "out_of_range", "clip"),
-        (terms.pair, {"link": "logistics"}, "invalid_value", "link"),
-        (terms.pair, {"score": "logratio"}, "invalid_value", "score"),
-        (terms.pair, {"scale": 0.0}, "out_of_range", "scale"),
-        (terms.pair, {"smoothing": 0.6}, "out_of_range", "smoothing"),
-        (terms.pair, {"smoothing": 0.1, "robust": True}, "conflict", "smoothing"),
-        (terms.pair, {"link": "kto", "robust": True}, "conflict", "robust"),
-        (terms.pair, {"score": "score", "output": 2}, "out_of_range", "output"),
-        (terms.directed_losses, {"link": "kto"}, "invalid_value", "link"),
-        (terms.rank, {"link": "listmle"}, "invalid_value", "link"),
-        (terms.kl, {"direction": "backward"}, "invalid_value", "direction"),
-        (terms.kl, {"to": "teachers"}, "invalid_value", "to"),
-        (terms.kl, {"top_k": 9}, "out_of_range", "top_k"),
-        (terms.kl, {"direction": "js", "mixture": 1.0}, "out_of_range", "mixture"),
-        (terms.contrast, {}, "wrong_shape", "target"),
-        (terms.contrast, {"temperature": 0.0}, "out_of_range", "temperature"),
-        (terms.regress, {"link": "mse"}, "invalid_value", "link"),
+        (losses.nll, {"per": "steps"}, "invalid_value", "per"),
+        (losses.nll, {"which": "prefered"}, "invalid_value", "which"),
+        (losses.nll, {"steps": "good"}, "invalid_value", "steps"),
+        (losses.nll, {"smoothing": 1.5}, "out_of_range", "smoothing"),
+        (losses.pg, {"clip_mode": "tokens"}, "invalid_value", "clip_mode"),
+        (losses.pg, {"per": "constant"}, "missing", "length"),
+        (losses.pg, {"per": "constant", "length": 0.0}, "out_of_range", "length"),
+        (losses.value, {"clip": -1.0}, "out_of_range", "clip"),
+        (losses.pair, {"link": "logistics"}, "invalid_value", "link"),
+        (losses.pair, {"score": "logratio"}, "invalid_value", "score"),
+        (losses.pair, {"scale": 0.0}, "out_of_range", "scale"),
+        (losses.pair, {"smoothing": 0.6}, "out_of_range", "smoothing"),
+        (losses.pair, {"smoothing": 0.1, "robust": True}, "conflict", "smoothing"),
+        (losses.pair, {"link": "kto", "robust": True}, "conflict", "robust"),
+        (losses.pair, {"score": "score", "output": 2}, "out_of_range", "output"),
+        (losses.directed_losses, {"link": "kto"}, "invalid_value", "link"),
+        (losses.rank, {"link": "listmle"}, "invalid_value", "link"),
+        (losses.kl, {"direction": "backward"}, "invalid_value", "direction"),
+        (losses.kl, {"to": "teachers"}, "invalid_value", "to"),
+        (losses.kl, {"top_k": 9}, "out_of_range", "top_k"),
+        (losses.kl, {"direction": "js", "mixture": 1.0}, "out_of_range", "mixture"),
+        (losses.contrast, {}, "wrong_shape", "target"),
+        (losses.contrast, {"temperature": 0.0}, "out_of_range", "temperature"),
+        (losses.regress, {"link": "mse"}, "invalid_value", "link"),
     ],
 )
 def test_what_is_wrong_is_said(term: Term, settings: dict[str, Any], code: str, path: str) -> None:
@@ -321,8 +321,8 @@ def test_pairs_that_do_not_fit() -> None:
     out, batch = example()
     with refused("wrong_shape", path="preferred"):
         few = FeedbackBatch(batch.seen, batch.acted, batch.mask)
-        terms.pair(out, few.replace(preferred=torch.ones(3, 2, dtype=torch.bool)))
+        losses.pair(out, few.replace(preferred=torch.ones(3, 2, dtype=torch.bool)))
     with refused("wrong_shape", path="target"):
-        terms.regress(out, batch.replace(target=torch.zeros(3, 6, 1)))
+        losses.regress(out, batch.replace(target=torch.zeros(3, 6, 1)))
     with refused("wrong_type", path="acted"):
-        terms.unlikelihood(out, batch.replace(acted=batch.acted.double()))
+        losses.unlikelihood(out, batch.replace(acted=batch.acted.double()))

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from mores.agents.learners.batch import FeedbackBatch, Output
-from mores.agents.learners.terms import contrast, directed_losses, pair, rank
+from mores.agents.learning.batch import FeedbackBatch, Output
+from mores.agents.learning.losses import contrast, directed_losses, pair, rank
 from tests.learners.term_batches import example
 
 finite = st.floats(-8.0, 8.0)

@@ -17,8 +17,8 @@ from scipy.stats import entropy
 from torch import Tensor
 from torch.nn.functional import cross_entropy, huber_loss
 
-from mores.agents.learners.batch import FeedbackBatch, Output
-from mores.agents.learners.terms import (
+from mores.agents.learning.batch import FeedbackBatch, Output
+from mores.agents.learning.losses import (
     expected_score,
     kl,
     nll,

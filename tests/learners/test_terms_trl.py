@@ -22,8 +22,8 @@ from transformers import LlamaForSequenceClassification
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 
-from mores.agents.learners.batch import Output
-from mores.agents.learners.terms import nll, pair
+from mores.agents.learning.batch import Output
+from mores.agents.learning.losses import nll, pair
 from tests.learners.beside_trl import (
     COMMON,
     OTHER,

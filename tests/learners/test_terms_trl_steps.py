@@ -19,8 +19,8 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 from trl.experimental.gkd import GKDTrainer
 
-from mores.agents.learners.batch import FeedbackBatch, Output
-from mores.agents.learners.terms import kl, pg
+from mores.agents.learning.batch import FeedbackBatch, Output
+from mores.agents.learning.losses import kl, pg
 from tests.learners.beside_trl import (
     COMMON,
     OTHER,

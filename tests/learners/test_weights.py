@@ -12,8 +12,8 @@ import scipy.spatial.distance
 import torch
 from torch import Tensor
 
-from mores.agents.learners.weights import merging, stacks
-from mores.agents.learners.weights.grouping import clusters, merge_groups
+from mores.agents.learning.weights import merging, stacked_weights
+from mores.agents.learning.weights.cluster_merging import clusters, merge_groups
 from tests.refusals import refused
 
 SHAPES = {"in": (4, 6), "bias": (1, 6), "out": (6, 3), "temperature": ()}
@@ -229,23 +229,31 @@ def module(seed: int) -> torch.nn.Module:
 def test_state_dicts_of_models() -> None:
     """One model is a stack of one; counters are handed on; half precision is rounded once."""
     base, *trained = (module(seed).half().state_dict() for seed in range(3))
-    merged = stacks.squeeze(
-        merging.ties(stacks.unsqueeze(base), [stacks.unsqueeze(one) for one in trained], 0.3)
+    merged = stacked_weights.squeeze(
+        merging.ties(
+            stacked_weights.unsqueeze(base),
+            [stacked_weights.unsqueeze(one) for one in trained],
+            0.3,
+        )
     )
     assert merged["1.num_batches_tracked"].dtype == torch.int64
     module(7).half().load_state_dict(merged)
     wide = [{n: w.float() for n, w in one.items()} for one in (base, *trained)]
     exact = merging.ties(
-        stacks.unsqueeze(wide[0]), [stacks.unsqueeze(one) for one in wide[1:]], 0.3
+        stacked_weights.unsqueeze(wide[0]),
+        [stacked_weights.unsqueeze(one) for one in wide[1:]],
+        0.3,
     )
     for name, weight in merged.items():
         assert weight.dtype == base[name].dtype and weight.shape == base[name].shape
         assert torch.equal(weight, exact[name][0].to(weight.dtype))
 
-    stacked = stacks.stack([base, *trained])
+    stacked = stacked_weights.stack([base, *trained])
     assert stacked["0.weight"].shape == (3, 5, 4)
-    assert all(torch.equal(stacks.squeeze(stacked, 1)[n], w) for n, w in trained[0].items())
-    view = stacks.unsqueeze(base)["0.weight"]
+    assert all(
+        torch.equal(stacked_weights.squeeze(stacked, 1)[n], w) for n, w in trained[0].items()
+    )
+    view = stacked_weights.unsqueeze(base)["0.weight"]
     assert view.data_ptr() == base["0.weight"].data_ptr()
 
 
@@ -270,4 +278,4 @@ def test_bad_input() -> None:
     with refused("wrong_shape", path="transfer"):
         merge_groups(BASE, SETS, torch.eye(2))
     with refused("missing", path="several"):
-        stacks.stack([])
+        stacked_weights.stack([])

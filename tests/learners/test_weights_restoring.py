@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mores.agents.learners.weights import restoring, stacks
-from mores.agents.learners.weights.recovery import Plan, Recovered, recover
+from mores.agents.learning.weights import selective_restore, stacked_weights
+from mores.agents.learning.weights.recovery import Plan, Recovered, recover
 from tests.refusals import refused
 
 SHAPES = {"in": (3, 4), "bias": (1, 4), "norm": (4,)}
@@ -42,10 +42,10 @@ class Bowl:
         return (apart * self.pull(apart)).sum(1) / 2
 
     def gradient(self, now: Weights) -> Weights:
-        return stacks.unflat(self.pull(self.apart(now)), now, list(now))
+        return stacked_weights.unflat(self.pull(self.apart(now)), now, list(now))
 
     def apart(self, now: Weights) -> Tensor:
-        return stacks.flat(now, list(now)) - stacks.flat(self.goal, list(now))
+        return stacked_weights.flat(now, list(now)) - stacked_weights.flat(self.goal, list(now))
 
     def pull(self, apart: Tensor) -> Tensor:
         return apart if self.shape is None else torch.einsum("pij,pj->pi", self.shape, apart)
@@ -63,28 +63,28 @@ TUNED, ALIGNED, GRADIENT = weights(0), weights(1), weights(2)
 
 @pytest.mark.parametrize("by", ["gradient", "gain"])
 @pytest.mark.parametrize("share", [0.0, 0.11, 0.3, 1.0])
-def test_choice_is_that_of_a_loop(by: restoring.Ranking, share: float) -> None:
+def test_choice_is_that_of_a_loop(by: selective_restore.Ranking, share: float) -> None:
     """Eligible where the way back is downhill; of these the largest, per policy."""
-    chosen = restoring.choose(TUNED, ALIGNED, GRADIENT, share, by=by)
+    chosen = selective_restore.choose(TUNED, ALIGNED, GRADIENT, share, by=by)
     for p in range(POLICIES):
         moved, g = line(TUNED, p) - line(ALIGNED, p), line(GRADIENT, p)
         eligible = [i for i in range(SIZE) if moved[i] * g[i] > 0]
         rank = {i: abs(g[i]) if by == "gradient" else abs(g[i] * moved[i]) for i in eligible}
         best = sorted(eligible, key=rank.__getitem__, reverse=True)[: int(np.ceil(share * SIZE))]
         assert np.flatnonzero(line(chosen, p)).tolist() == sorted(best)
-    back = restoring.restore(TUNED, ALIGNED, chosen)
+    back = selective_restore.restore(TUNED, ALIGNED, chosen)
     for name, mask in chosen.items():
         assert torch.equal(back[name], torch.where(mask, ALIGNED[name], TUNED[name]))
     # weights already restored are not chosen again, and tensors without a gradient stay out
     some = {n: g for n, g in GRADIENT.items() if n != "norm"}
-    again = restoring.choose(back, ALIGNED, some, 1.0)
+    again = selective_restore.choose(back, ALIGNED, some, 1.0)
     assert set(again) == {"in", "bias"} and not (again["in"] & chosen["in"]).any()
 
 
 def test_share_of_those_eligible() -> None:
     among = {n: w > 0 for n, w in weights(3).items()}
-    chosen = restoring.choose(TUNED, ALIGNED, GRADIENT, 0.5, among, of="eligible")
-    everything = restoring.choose(TUNED, ALIGNED, GRADIENT, 1.0, among, of="eligible")
+    chosen = selective_restore.choose(TUNED, ALIGNED, GRADIENT, 0.5, among, of="eligible")
+    everything = selective_restore.choose(TUNED, ALIGNED, GRADIENT, 1.0, among, of="eligible")
     for p in range(POLICIES):
         count = int(line(everything, p).sum())
         assert int(line(chosen, p).sum()) == -(-count // 2)
@@ -94,7 +94,9 @@ def test_share_of_those_eligible() -> None:
 def test_without_data_what_alignment_moved_most_comes_back() -> None:
     """With `against`, gain ranks by (θ_a - θ)(θ_a - θ_before): what tuning undid of alignment."""
     before = weights(4)
-    chosen = restoring.choose(TUNED, ALIGNED, restoring.against(ALIGNED, before), 0.2, by="gain")
+    chosen = selective_restore.choose(
+        TUNED, ALIGNED, selective_restore.against(ALIGNED, before), 0.2, by="gain"
+    )
     for p in range(POLICIES):
         undone = (line(ALIGNED, p) - line(TUNED, p)) * (line(ALIGNED, p) - line(before, p))
         assert set(np.flatnonzero(line(chosen, p))) == set(np.argsort(-undone)[:4])
@@ -108,7 +110,7 @@ def test_what_costs_too_much_is_given_back() -> None:
     loss = Bowl(TUNED)
     costs = {n: ((ALIGNED[n] - TUNED[n]) ** 2).flatten(1).sum(1) / 2 for n in SHAPES}
     allowed = torch.tensor([0.0, 3.0, 8.0, 20.0, 1e9])
-    found = restoring.roll_back(TUNED, ALIGNED, loss, allowed)
+    found = selective_restore.roll_back(TUNED, ALIGNED, loss, allowed)
     assert (found.after <= allowed).all() and (found.before == 0).all()
     for p in range(POLICIES):
         left = {n: float(costs[n][p]) for n in SHAPES}
@@ -133,7 +135,7 @@ def test_roll_back_with_a_loss_that_cannot_be_told() -> None:
         value[2] = torch.nan
         return value
 
-    found = restoring.roll_back(TUNED, ALIGNED, loss, 1e9)
+    found = selective_restore.roll_back(TUNED, ALIGNED, loss, 1e9)
     kept = torch.stack([found.kept[n] for n in SHAPES]).T
     assert kept.tolist() == [[True] * 3, [True, True, False], [False] * 3, *[[True] * 3] * 2]
     assert torch.equal(found.weights["in"][2], TUNED["in"][2])
@@ -236,12 +238,12 @@ def test_policies_do_not_meet() -> None:
 
 def test_bad_input() -> None:
     with refused("out_of_range", path="share"):
-        restoring.choose(TUNED, ALIGNED, GRADIENT, 2.0)
+        selective_restore.choose(TUNED, ALIGNED, GRADIENT, 2.0)
     with refused("unknown_name", path="inn"):
-        restoring.choose(TUNED, ALIGNED, {"inn": GRADIENT["in"]}, 0.1)
+        selective_restore.choose(TUNED, ALIGNED, {"inn": GRADIENT["in"]}, 0.1)
     with refused("missing", path="norm"):
         lacking = dict(itertools.islice(ALIGNED.items(), 2))
-        restoring.roll_back(TUNED, lacking, Bowl(TUNED), 1.0)
+        selective_restore.roll_back(TUNED, lacking, Bowl(TUNED), 1.0)
     with refused("out_of_range", path="warm_up"):
         Plan(allowed=1.0, warm_up=30)
     with refused("out_of_range", path="given_back"):

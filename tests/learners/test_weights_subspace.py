@@ -8,7 +8,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from mores.agents.learners.weights import subspace
+from mores.agents.learning.weights import subspace
 from tests.refusals import refused
 
 

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from mores.agents.policies.progress import Extrapolative, Lifelong, Oracle, Persistence, Static
-from mores.envs.coevolution import Coevolution
-from mores.play import play
+from mores.agents.scripted.progressgym import Extrapolative, Lifelong, Oracle, Persistence, Static
+from mores.envs.opinion.coevolution import Coevolution
+from mores.sim.simulation import play
 
 # Religion, democracy, liberalism, expectation of progress, uncertainty avoidance; centuries 13-21.
 V = np.array(

@@ -10,15 +10,21 @@ import pytest
 import scipy.linalg
 import torch
 
-from mores.agents.policies.assistants import LookAhead, Mirror, Persuade, Silent
-from mores.draws import Draws
-from mores.envs.coevolution import Coevolution
+from mores.agents.scripted.assistants import LookAhead, Mirror, Persuade, Silent
+from mores.core.environment import Act
+from mores.core.random_streams import Draws
 from mores.envs.dynamics import degroot, friedkin_johnsen
-from mores.envs.networks import average, by_likeness, from_matrix, karate_matrix, rewired
-from mores.envs.plain import Frank
-from mores.game import Act
-from mores.play import play
-from mores.table import Table
+from mores.envs.graphs.influence_graph import (
+    average,
+    by_likeness,
+    from_matrix,
+    karate_matrix,
+    rewired,
+)
+from mores.envs.opinion.coevolution import Coevolution
+from mores.envs.opinion.scripted_policies import Frank
+from mores.sim.simulation import play
+from mores.sim.simulator import Table
 
 KARATE = {"network": "karate"}
 

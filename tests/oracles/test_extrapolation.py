@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from mores.agents.humans.respondent import Respondent
-from mores.agents.policies.extrapolation import next_weights, noise_gain, weights
-from mores.agents.policies.progress import Extrapolative
-from mores.envs.coevolution import Coevolution
-from mores.play import play
+from mores.agents.people.survey_respondent import Respondent
+from mores.agents.scripted.extrapolation import next_weights, noise_gain, weights
+from mores.agents.scripted.progressgym import Extrapolative
+from mores.envs.opinion.coevolution import Coevolution
+from mores.sim.simulation import play
 from tests.oracles.progress_by_hand import on, scored
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from mores.envs.dynamics.alignment_notions import NOTIONS, sequences, solve
-from mores.envs.dynamics.changing_rewards import (
+from mores.envs.influence.alignment_objectives import NOTIONS, sequences, solve
+from mores.envs.influence.dr_mdp import Influence
+from mores.envs.influence.person_dr_mdp import (
     ChangingRewards,
     coupled,
     inverse,
     least_susceptibility,
 )
-from mores.envs.influence import Influence
 from tests.refusals import refused
 
 TOY = Influence().model_of(1.0)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from mores.envs.dynamics.alignment_notions import NOTIONS, YARDSTICK, evaluate, sequences, solve
-from mores.envs.dynamics.changing_rewards import ChangingRewards
-from mores.envs.dynamics.planner import Planner
-from mores.envs.influence import Influence
-from mores.play import play
+from mores.envs.influence.alignment_objectives import NOTIONS, YARDSTICK, evaluate, sequences, solve
+from mores.envs.influence.dr_mdp import Influence
+from mores.envs.influence.dr_mdp_planner import Planner
+from mores.envs.influence.person_dr_mdp import ChangingRewards
 from mores.registry import make
-from mores.table import Table
+from mores.sim.simulation import play
+from mores.sim.simulator import Table
 from tests.oracles.test_influence import TOY, drawn
 from tests.refusals import refused
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from mores.envs.dynamics.pooling import exact_error
-from mores.envs.lock_in import LockIn
-from mores.play import play
-from mores.table import Table
+from mores.envs.dynamics.belief_pooling import exact_error
+from mores.envs.opinion.lock_in import LockIn
+from mores.sim.simulation import play
+from mores.sim.simulator import Table
 
 
 def _trust(game: LockIn) -> np.ndarray:
@@ -39,7 +39,7 @@ def test_the_environment_is_the_recursion(people, assistants):
     )
     rounds, everybody = 12, people + assistants
     played = play(game, worlds=3, rounds=rounds, seed=4, record=["ai_error"])
-    from mores.draws import Draws
+    from mores.core.random_streams import Draws
 
     draws = Draws.of(4, 3).within("game")
     truth = played.state.truth.double().numpy()
@@ -104,7 +104,7 @@ def test_float32_is_stable(gain, rounds):
     played = play(game, worlds=2, rounds=rounds, seed=9, record=["growth"], at=[rounds])
     assert torch.isfinite(played.state.beliefs.mean).all()
     assert played.measures["growth"].double().numpy() == pytest.approx(gain, rel=1e-5)
-    from mores.draws import Draws
+    from mores.core.random_streams import Draws
 
     draws, trust = Draws.of(9, 2).within("game"), _trust(game)
     truth = played.state.truth.double().numpy()

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from mores.agents.policies.anyhow import Anyhow
-from mores.agents.policies.cast import Cast
-from mores.agents.policies.strategies import Strategy
-from mores.envs.dynamics.payoffs import NAMED, Tables, equilibria
-from mores.envs.matrix_game import NAMES, MatrixGame
-from mores.play import play
+from mores.agents.composite.per_agent import Cast
+from mores.agents.scripted.repeated_game import Strategy
+from mores.agents.scripted.uniform_random import Anyhow
+from mores.envs.strategic.bimatrix_games import NAMED, Tables, equilibria
+from mores.envs.strategic.matrix_game import NAMES, MatrixGame
 from mores.registry import make_game
-from mores.table import Table
+from mores.sim.simulation import play
+from mores.sim.simulator import Table
 from tests.refusals import refused
 
 

@@ -9,16 +9,16 @@ import pytest
 import scipy.stats
 import torch
 
-from mores.agents.humans.respondent import Respondent
-from mores.agents.policies.assistants import Persuade, Silent
-from mores.draws import Draws
-from mores.envs import surveys
-from mores.envs.panel import Advocate, Panel
-from mores.game import Box, Phase, Role
-from mores.play import play
+from mores.agents.people.survey_respondent import Respondent
+from mores.agents.scripted.assistants import Persuade, Silent
+from mores.core.environment import Box, Phase, Role
+from mores.core.pytree import flatten
+from mores.core.random_streams import Draws
+from mores.envs.opinion import panel_statistics
+from mores.envs.opinion.panel import Advocate, Panel
 from mores.registry import make_game, make_player
-from mores.table import Table
-from mores.tree import flatten
+from mores.sim.simulation import play
+from mores.sim.simulator import Table
 from tests.refusals import refused
 
 PEOPLE = {"half_life": 9.0, "settling": 0.2, "volatility": 0.8, "disposition_noise": 0.05}
@@ -39,7 +39,7 @@ def given() -> tuple[list[np.ndarray], torch.Tensor]:
 
 
 def test_intraclass_correlation_is_that_of_the_f_test(given):
-    for x, found in zip(given[0], surveys.intraclass(given[1]).tolist(), strict=True):
+    for x, found in zip(given[0], panel_statistics.intraclass(given[1]).tolist(), strict=True):
         f = scipy.stats.f_oneway(*x).statistic  # between people over within
         assert found == pytest.approx((f - 1) / (f + 3), abs=1e-5)
 
@@ -47,11 +47,11 @@ def test_intraclass_correlation_is_that_of_the_f_test(given):
 def test_figures_of_a_panel(given):
     waves = given[1]
     found = {
-        "r": surveys.correlation(waves[..., 0], waves[..., 2]),
-        "sd": surveys.deviation(waves),
-        "change": surveys.mean_change(waves),
-        "same": surveys.unchanged(waves),
-        **surveys.forecasts(waves)._asdict(),
+        "r": panel_statistics.correlation(waves[..., 0], waves[..., 2]),
+        "sd": panel_statistics.deviation(waves),
+        "change": panel_statistics.mean_change(waves),
+        "same": panel_statistics.unchanged(waves),
+        **panel_statistics.forecasts(waves)._asdict(),
     }
     for world, x in enumerate(given[0]):
         past, last = x[:, :3], x[:, 3]
@@ -74,7 +74,10 @@ def test_figures_of_a_panel(given):
 def test_figures_of_an_experiment(given):
     before, after = given[1][..., 0], given[1][..., 1]
     treated = (torch.arange(40) % 2).float().expand(5, -1)
-    gains, odds = surveys.gain(before, after, treated), surveys.odds_ratio(before, after, treated)
+    gains, odds = (
+        panel_statistics.gain(before, after, treated),
+        panel_statistics.odds_ratio(before, after, treated),
+    )
     for world, x in enumerate(given[0]):
         rise, yes = x[:, 1] - x[:, 0], np.arange(40) % 2 == 1
         assert gains[world].item() == pytest.approx(rise[yes].mean() - rise[~yes].mean(), abs=1e-5)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from mores.agents.policies.assistants import LookAhead, Persuade, Silent
-from mores.draws import Draws
-from mores.envs.coevolution import Coevolution
+from mores.agents.scripted.assistants import LookAhead, Persuade, Silent
+from mores.core.random_streams import Draws
 from mores.envs.dynamics.cohorts import Cohorts, expected_variance
 from mores.envs.dynamics.peers import Peers
-from mores.envs.dynamics.settled import Settled
+from mores.envs.dynamics.trait_state import Settled
 from mores.envs.dynamics.trust import Trust
-from mores.play import play
+from mores.envs.opinion.coevolution import Coevolution
+from mores.sim.simulation import play
 
 GOAL = Persuade(goal=[1.0, 0.0], reach=1.0, rate=0.0)
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 import mores  # noqa: F401  registers the Gymnasium ids
-from mores.agents.humans.respondent import Respondent
-from mores.agents.policies.progress import Extrapolative, Oracle, Persistence
-from mores.envs.coevolution import Coevolution
-from mores.people import People
-from mores.play import play
+from mores.agents.people.survey_respondent import Respondent
+from mores.agents.scripted.progressgym import Extrapolative, Oracle, Persistence
+from mores.core.people import People
+from mores.core.pytree import flatten
+from mores.envs.opinion.coevolution import Coevolution
 from mores.registry import make_game
-from mores.table import Table
-from mores.tree import flatten
+from mores.sim.simulation import play
+from mores.sim.simulator import Table
 from tests.oracles.progress_by_hand import (
     CHALLENGES,
     MEASURES,

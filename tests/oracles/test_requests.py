@@ -17,16 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mores.diary import Diary
-from mores.draws import Draws, Worlds
-from mores.envs.dynamics import answers as rules
-from mores.envs.dynamics.rambler import Rambler
-from mores.envs.requests import Requests, State
-from mores.game import Act
-from mores.play import play
+from mores.core.environment import Act
+from mores.core.pytree import flatten
+from mores.core.random_streams import Draws, Worlds
+from mores.envs.feedback import token_completions as rules
+from mores.envs.feedback.random_token_policy import Rambler
+from mores.envs.feedback.token_feedback import Requests, State
 from mores.registry import make
-from mores.table import Table
-from mores.tree import flatten
+from mores.sim.episode_dataset import Diary
+from mores.sim.simulation import play
+from mores.sim.simulator import Table
 from tests.refusals import refused
 
 LEVEL = 1e-4  # of every single test of a distribution
@@ -308,7 +308,7 @@ def test_bad_parameters(wrong: dict, code: str, path: str) -> None:
 
 
 def test_no_people_are_taken() -> None:
-    from mores.agents.humans.simulated import Normal
+    from mores.agents.people.normal import Normal
 
     with refused("unsupported", path="people"):
         play(Requests(), people=Normal(people=8, values=1))

@@ -14,8 +14,8 @@ import torch
 from scipy import stats
 from scipy.special import expit, softmax
 
-from mores.envs.dynamics import answers as rules
-from mores.envs.requests import Requests
+from mores.envs.feedback import token_completions as rules
+from mores.envs.feedback.token_feedback import Requests
 from tests.oracles.test_requests import told, value_of
 
 LEVEL = 1e-4

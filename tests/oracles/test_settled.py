@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from mores.draws import Draws
+from mores.core.people import People
+from mores.core.random_streams import Draws
 from mores.envs.dynamics.cohorts import Cohorts, expected_variance, succeeded
-from mores.envs.dynamics.settled import Held, Settled
+from mores.envs.dynamics.trait_state import Held, Settled
 from mores.envs.dynamics.trust import Trust
-from mores.people import People
 from mores.registry import make_game
 from tests.refusals import refused
 

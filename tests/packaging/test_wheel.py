@@ -144,7 +144,7 @@ def test_every_module_imports(installed: Installed, tmp_path: Path) -> None:
         for name in installed.files
         if name.startswith("mores/") and name.endswith(".py") and not name.endswith("__main__.py")
     )
-    assert {"mores.game", "mores.envs.networks"} <= set(names)
+    assert {"mores.core.environment", "mores.envs.graphs.influence_graph"} <= set(names)
     run(installed.programs / "python", "-c", IMPORT_ALL, *names, cwd=tmp_path)
 
 

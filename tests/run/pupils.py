@@ -14,9 +14,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mores import tree
-from mores.draws import Draws
-from mores.game import Act, Box, Discrete, Game, Outcome, Phase, Player, Role, Step
+from mores.core import pytree
+from mores.core.environment import Act, Box, Discrete, Game, Outcome, Phase, Player, Role, Step
+from mores.core.random_streams import Draws
 
 WORTH = (0.0, 1.0, 0.2)  # what an option pays on average
 BEST = 1
@@ -91,7 +91,7 @@ class Maker:
 class Knows:
     last: Tensor  # [world, agent], what was chosen
     maker: Maker
-    kept: tree.Kept  # by name, [policy, ...]: a policy for each seat of a replicate
+    kept: pytree.Kept  # by name, [policy, ...]: a policy for each seat of a replicate
 
 
 class Pupil(Player):
@@ -116,7 +116,7 @@ class Pupil(Player):
         if self.secret:
             kept["secret"] = random.Random(0)
         last = torch.zeros(draws.worlds, role.count, dtype=torch.int64)
-        return Knows(last, Maker(role.count), tree.Kept(kept))
+        return Knows(last, Maker(role.count), pytree.Kept(kept))
 
     def again(self, memory: Knows, fresh: Any, over: Tensor) -> Knows:
         return memory

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mores.errors import UserError
-from mores.run.figures import Shown
-from mores.run.record import Record, StageRecord
-from mores.scenario.cell import Cell
-from mores.scenario.expand import expand
-from mores.scenario.model import Claim, Scenario
-from mores.scenario.places import ScenarioError, dotted
+from mores.core.errors import UserError
+from mores.experiments.results.cell_result import Record, StageRecord
+from mores.experiments.scenario.cell import Cell
+from mores.experiments.scenario.expansion import expand
+from mores.experiments.scenario.source_locations import ScenarioError, dotted
+from mores.experiments.scenario.specification import Claim, Scenario
+from mores.report.figures import Shown
 from tests.refusals import check_message
 
 EVIL = "<script>alert('x')</script>\"' & $a_b$"

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from mores.analysis.sensitivity import design, indices
-from mores.run import report_tables
-from mores.run.figures import Shown, pictures
-from mores.run.figures.causes import effects, strongest
-from mores.run.figures.learning import in_blocks
-from mores.run.figures.shown import number
-from mores.run.report import drift_sentence
+from mores.report import table_rows
+from mores.report.figures import Shown, pictures
+from mores.report.figures.attribution_plots import effects, strongest
+from mores.report.figures.learning_curves import in_blocks
+from mores.report.figures.plot_data import number
+from mores.report.page import drift_sentence
 from tests.refusals import check_message
 from tests.run.small_run import ARMS, EVIL, recorded, scenario_of, shown_of
 
@@ -86,7 +86,7 @@ def test_episodes_are_learning_curves():
         (axis,) = set(re.findall(f">([^<]*{stage}[^<]*)<", picture.svgs[0]))
         check_message(axis)
         check_message(picture.figure.caption)
-    assert report_tables.stages(shown.scenario)[0]["learn"] == "assistant"
+    assert table_rows.stages(shown.scenario)[0]["learn"] == "assistant"
 
 
 def test_arms_in_which_nobody_learns_are_named():
@@ -145,7 +145,7 @@ def test_a_sweep_is_a_line_or_maps():
     maps = scenario_of(sweep=sweep, claims=claims)
     names = _names(shown_of(maps))
     assert names == {"formulas": 1, "sweep_0": 2}
-    assert ("env.ai_influence", "0.5, 1, 0.7") in report_tables.ranges(maps)
+    assert ("env.ai_influence", "0.5, 1, 0.7") in table_rows.ranges(maps)
 
 
 @pytest.mark.parametrize("method", ["morris", "sobol"])
@@ -172,7 +172,7 @@ def test_what_was_calibrated_to_what():
     ]  # fmt: skip
     calibration = {"parameters": {"env.spread": [0.0, 1.0]}, "targets": targets}
     shown = shown_of(scenario_of(calibration=calibration, **ARMS))
-    moved, held, never = report_tables.targets(shown)
+    moved, held, never = table_rows.targets(shown)
     apart = shown.apart("ai", 0)[:, -1].mean()
     assert (
         moved["off"] == f"{number(apart - 0.2)} ({number((apart - 0.2) / 0.05, 2)} standard errors)"
@@ -182,18 +182,18 @@ def test_what_was_calibrated_to_what():
     assert held["held_out"]
     check_message(str(held["error"]))
     check_message(str(never["simulated"]))
-    (row,) = report_tables.fitted(shown)
+    (row,) = table_rows.fitted(shown)
     assert (row["path"], row["searched"]) == ("env.spread", "0 to 1")
     check_message(str(row["value"]))
     fit = SimpleNamespace(path="env.spread", low=0.1, high=0.3)
-    (row,) = report_tables.fitted(shown, SimpleNamespace(parameters=[fit]))
+    (row,) = table_rows.fitted(shown, SimpleNamespace(parameters=[fit]))
     assert row["interval"] == "0.1 to 0.3"
 
 
 def test_every_measure_at_the_end_in_numbers():
     shown = shown_of(scenario_of(**ARMS))
     shown.record("both").measures["spread"][:, :, -1] = np.nan
-    columns, rows = report_tables.ends(shown)
+    columns, rows = table_rows.ends(shown)
     assert columns == [f"centre: left {EVIL}", "centre: up", "spread"]
     assert [row["name"] for row in rows] == ["twin", "ai", "friends", "both"]
     last = shown.record("ai").by_replicate("centre[0]")[:, -1]

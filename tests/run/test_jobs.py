@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.killed.histories import bytes_of
-from mores import own_code
-from mores.registry import PLAYERS
-from mores.run import Result, engine, files, run, worker
-from mores.run.playing import CellDied
-from mores.run.pool import Pool, launch
-from mores.scenario.load import load
+from mores.experiments.results import atomic_files
+from mores.experiments.run import Result, engine, run, worker
+from mores.experiments.run.scheduling import CellDied
+from mores.experiments.run.worker_pool import Pool, launch
+from mores.experiments.scenario.loading import load
+from mores.registry import PLAYERS, plugins
 from tests.refusals import check_message, refused
 from tests.run.small_run import logged
 
@@ -43,7 +43,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report takes longer than these runs, and has its own tests."""
 
     def write(job, *_):
-        files.write_text(job.folder / "report.html", "a report")
+        atomic_files.write_text(job.folder / "report.html", "a report")
 
     monkeypatch.setattr(engine, "_report", write)
 
@@ -72,7 +72,7 @@ DEADLY = """\
 import os, signal
 from pathlib import Path
 from mores import register
-from mores.agents.policies.assistants import Mirror
+from mores.agents.scripted.assistants import Mirror
 
 class Deadly(Mirror):
     times: int
@@ -96,10 +96,10 @@ def test_a_worker_that_dies(tmp_path, times, fails, monkeypatch):
     own, marks = tmp_path / "deadly.py", tmp_path / "marks"
     marks.mkdir()
     own.write_text(DEADLY)
-    monkeypatch.setattr("mores.scenario.verify.first_round", lambda *_: [])
+    monkeypatch.setattr("mores.experiments.scenario.verify.first_round", lambda *_: [])
     monkeypatch.delitem(PLAYERS, "deadly", raising=False)
     sys.modules.pop("mores_loaded_deadly", None)
-    own_code.load_modules([own])
+    plugins.load_modules([own])
     player = f"kind: deadly, times: {times}, marks: {marks}"
     text = SCENARIO.replace("kind: mirror", player)
     if fails:
@@ -126,4 +126,4 @@ def test_a_worker_ends_with_whom_it_works_for():
 
 
 def test_tasks_are_in_the_workers_own_name():
-    assert worker.Task.__module__ == "mores.run.worker"  # as it is unpickled there
+    assert worker.Task.__module__ == "mores.experiments.run.worker"  # as it is unpickled there

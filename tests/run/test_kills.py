@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.killed.histories import bytes_of, differing
-from mores.run import run
-from mores.scenario.load import load
+from mores.experiments.run import run
+from mores.experiments.scenario.loading import load
 from tests.refusals import check_message
 
 HERE = Path(__file__).resolve().parents[2]
@@ -68,7 +68,11 @@ def test_asked_to_stop(tmp_path, number, code, jobs):
     """Ctrl-C and SIGTERM leave a folder that says so, no orphans, and a line that says how on."""
     file, folder = tmp_path / "slow.yaml", tmp_path / "run"
     file.write_text(SLOW)
-    program = [sys.executable, "-c", "import sys; from mores.cli import main; sys.exit(main())"]
+    program = [
+        sys.executable,
+        "-c",
+        "import sys; from mores.cli.commands import main; sys.exit(main())",
+    ]
     process = subprocess.Popen(
         [*program, "run", str(file), "--out", str(folder), "--jobs", str(jobs)],
         stderr=subprocess.PIPE,

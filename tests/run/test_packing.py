@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch import Tensor
 
-from mores import tree
-from mores.run.alike import alike
-from mores.run.packing import CannotPack, Packed, packed, unpacked
+from mores.core import pytree
+from mores.experiments.results.pytree_serialization import CannotPack, Packed, packed, unpacked
+from mores.experiments.results.structural_equality import alike
 from tests.refusals import check_message
 
 
@@ -88,7 +88,7 @@ TREES = st.recursive(
     lambda inner: st.one_of(
         st.builds(Part, inner, inner),
         st.builds(Pair, inner, inner),
-        st.builds(tree.Kept, inner),
+        st.builds(pytree.Kept, inner),
         st.lists(inner, max_size=3),
         st.dictionaries(NAMES, inner, max_size=3),
     ),
@@ -102,8 +102,8 @@ def test_whatever_a_memory_is_made_of_comes_back(memory):
 
 
 def test_lists_and_mappings_may_have_grown_since_the_start():
-    blank = tree.Kept({"heard": {}, "rows": [], "count": 0, "none": None, 3: torch.zeros(1)})
-    now = tree.Kept(
+    blank = pytree.Kept({"heard": {}, "rows": [], "count": 0, "none": None, 3: torch.zeros(1)})
+    now = pytree.Kept(
         {
             "heard": {"pay": torch.ones(2)},
             "rows": [torch.ones(1), torch.zeros(2)],

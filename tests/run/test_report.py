@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from mores.analysis.intervals import Estimate
-from mores.analysis.verdicts import Verdict, judge
-from mores.run import report_claims
-from mores.run.claims import judge_all
-from mores.run.figures.shown import interval
-from mores.run.figures.theme import DARK, LIGHT
-from mores.run.report import write_report
+from mores.experiments.claims.claim_evaluation import judge_all
+from mores.experiments.claims.verdicts import Verdict, judge
+from mores.report import claims_section
+from mores.report.figures.plot_data import interval
+from mores.report.figures.theme import DARK, LIGHT
+from mores.report.page import write_report
 from tests.refusals import check_message
 from tests.run.small_run import ARMS, CLAIMS, EVIL, claim_of, recorded, scenario_of
 
@@ -170,7 +170,7 @@ def test_the_answer(words, named):
     full: Any = {"h": "holds", "f": "fails", "u": "undecided", "r": "report"}
     found = Estimate(0.0, 0.0, 0.0, 3, "t")
     judged = [Verdict(claim_of(says=f"c{i}."), found, full[w], "") for i, w in enumerate(words)]
-    answer = report_claims.answer(judged)
+    answer = claims_section.answer(judged)
     assert " ".join(re.findall(r"\([0-9]+\) “c[0-9]”", answer)) == named
     check_message(answer)
 
@@ -183,7 +183,7 @@ def test_the_answer_says_what_hangs_on_the_unknown():
         Verdict(unknown, found, "holds", ""),
         Verdict(unknown, found, "undecided", ""),
     ]
-    told = report_claims.answer(judged)
+    told = claims_section.answer(judged)
     assert "2 of 3" in told and "1 of 2" in told
     check_message(told)
 
@@ -201,7 +201,7 @@ def test_the_picture_of_an_interval_shows_the_verdict(bound):
     for _ in range(300):
         values = chance.normal(chance.normal(0, 0.6), 0.3, size=12)
         verdict = judge(claim, values)
-        plot = report_claims.plot(claim, verdict.estimate)
+        plot = claims_section.plot(claim, verdict.estimate)
         assert plot is not None
         assert 0 < plot.low <= plot.dot <= plot.high < 100
         covered = [
@@ -221,7 +221,7 @@ def test_a_claim_and_its_ablation_have_one_axis():
     claim = claim_of(bound={"above": 0.5})
     one, other = Estimate(0.9, 0.8, 1.0, 9, ""), Estimate(0.1, 0.0, 0.2, 9, "")
     above, below = (
-        report_claims.plot(claim, found, beside) for found, beside in ((one, other), (other, one))
+        claims_section.plot(claim, found, beside) for found, beside in ((one, other), (other, one))
     )
     assert above is not None and below is not None
     assert above.edges == below.edges and above.labels == below.labels
@@ -229,11 +229,11 @@ def test_a_claim_and_its_ablation_have_one_axis():
 
 
 def test_intervals_without_ends_and_figures_that_are_none():
-    plot = report_claims.plot(claim_of(), Estimate(1.0, -np.inf, np.inf, 1, "one replicate"))
+    plot = claims_section.plot(claim_of(), Estimate(1.0, -np.inf, np.inf, 1, "one replicate"))
     assert plot is not None
     assert (plot.open_low, plot.open_high, plot.low, plot.high) == (True, True, 0.0, 100.0)
-    assert report_claims.plot(claim_of(), Estimate(np.nan, np.nan, np.nan, 3, "")) is None
-    same = report_claims.plot(claim_of(bound={"within": [0, 0]}), Estimate(0.0, 0.0, 0.0, 3, ""))
+    assert claims_section.plot(claim_of(), Estimate(np.nan, np.nan, np.nan, 3, "")) is None
+    same = claims_section.plot(claim_of(bound={"within": [0, 0]}), Estimate(0.0, 0.0, 0.0, 3, ""))
     assert same is not None
     assert same.dot == 50.0
     assert [label.text for label in same.labels] == ["0"]

@@ -16,12 +16,13 @@ import pytest
 
 from benchmarks.killed.histories import bytes_of
 from mores import UserError
-from mores.run import Result, engine, files, resume, run
-from mores.run import cells as cells_module
-from mores.run.folder import Hold
-from mores.run.provenance import surroundings
-from mores.run.resuming import differences
-from mores.scenario.load import load
+from mores.experiments.results import atomic_files
+from mores.experiments.results.provenance import surroundings
+from mores.experiments.run import Result, engine, resume, run
+from mores.experiments.run import cell_execution as cells_module
+from mores.experiments.run.resume import differences
+from mores.experiments.run.run_folder import Hold
+from mores.experiments.scenario.loading import load
 from tests.refusals import check_message, refused
 from tests.run.small_run import unreadable
 
@@ -48,7 +49,7 @@ def _no_pictures(patch: pytest.MonkeyPatch) -> None:
     """A report takes longer than these runs, and has its own tests."""
 
     def write(job, *_):
-        files.write_text(job.folder / "report.html", "a report")
+        atomic_files.write_text(job.folder / "report.html", "a report")
 
     patch.setattr(engine, "_report", write)
 
@@ -193,7 +194,7 @@ def test_folders_that_cannot_be_resumed(here, finished):
     resumed(finished, "incompatible")
     for name in ("status.json", "log.txt", "claims.json", "report.html"):
         (finished / name).unlink()
-    files.remove_folder(finished / "cells")
+    atomic_files.remove_folder(finished / "cells")
     (finished / "cells").mkdir()
     resumed(finished, "unreadable")
 
@@ -224,7 +225,7 @@ def test_other_versions_are_refused_unless_forced(here, monkeypatch, capsys):
 
 OWN = """\
 from mores import register
-from mores.agents.policies.assistants import Mirror
+from mores.agents.scripted.assistants import Mirror
 
 class Own(Mirror):
     pass
@@ -238,7 +239,11 @@ def test_files_of_ones_own_are_loaded_when_named_again(here):
     own, file, folder = here / "own.py", here / "scenario.yaml", here / "run"
     own.write_text(OWN.replace("{name}", "my_own"))
     file.write_text(SCENARIO.replace("kind: mirror", "kind: my_own"))
-    program = [sys.executable, "-c", "import sys; from mores.cli import main; sys.exit(main())"]
+    program = [
+        sys.executable,
+        "-c",
+        "import sys; from mores.cli.commands import main; sys.exit(main())",
+    ]
 
     def mores(*words: str) -> None:
         words = (*words, "--jobs", "2")
@@ -247,14 +252,14 @@ def test_files_of_ones_own_are_loaded_when_named_again(here):
 
     mores("run", str(file), "--out", str(folder), "--load", str(own))
     whole = bytes_of(folder)
-    files.remove_folder(folder / "cells" / "mirror")
+    atomic_files.remove_folder(folder / "cells" / "mirror")
     with pytest.raises(UserError) as caught:
         resume(folder, progress=False)
     assert (caught.value.code, caught.value.path) == ("missing", "own.py")
     check_message(str(caught.value).replace(str(Path.cwd()), "..."))
     mores("resume", str(folder), "--load", str(own))
     assert bytes_of(folder) == whole
-    files.remove_folder(folder / "cells" / "mirror")
+    atomic_files.remove_folder(folder / "cells" / "mirror")
     (here / "elsewhere").mkdir()
     own = own.rename(here / "elsewhere" / own.name)
     own.write_text(own.read_text() + "# changed\n")
@@ -290,9 +295,9 @@ def test_a_limit_that_the_system_sets(here):
     file.write_text(SCENARIO.replace("replicates: 5", "replicates: 400"))
     code = f"""
 import resource, sys
-import mores.run.cells, pyarrow.parquet, xarray, zarr
+import mores.experiments.run.cell_execution, pyarrow.parquet, xarray, zarr
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
-from mores.cli import main
+from mores.cli.commands import main
 sys.exit(main(["run", {str(file)!r}, "--out", {str(folder)!r}]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -304,7 +309,7 @@ sys.exit(main(["run", {str(file)!r}, "--out", {str(folder)!r}]))
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_may_not_be_written(finished):
-    files.remove_folder(finished / "cells" / "mirror")
+    atomic_files.remove_folder(finished / "cells" / "mirror")
     (finished / "cells").chmod(0o500)
     try:
         with pytest.raises(UserError) as caught:  # not in the golden file, which root may write
@@ -316,7 +321,7 @@ def test_a_folder_that_may_not_be_written(finished):
 
 
 def test_a_folder_on_a_disk_that_refuses(finished, monkeypatch):
-    files.remove_folder(finished / "cells" / "mirror")
+    atomic_files.remove_folder(finished / "cells" / "mirror")
 
     def refuse(path, *rest, **named):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from mores import UserError
-from mores.analysis.drift import causal_drift
-from mores.analysis.open_run import open_run
-from mores.play import play
-from mores.run import Result, run
-from mores.run import cells as cells_module
-from mores.scenario.load import load
+from mores.analysis.run_reader import open_run
+from mores.experiments.run import Result, run
+from mores.experiments.run import cell_execution as cells_module
+from mores.experiments.scenario.loading import load
+from mores.metrics.drift import causal_drift
+from mores.sim.simulation import play
 from tests.refusals import check_message, refused
 from tests.run.small_run import unreadable
 
@@ -76,7 +76,7 @@ def test_the_folder_holds_what_was_played(tmp_path):
 
 
 def _cells(file: Path):
-    from mores.scenario.expand import check
+    from mores.experiments.scenario.expansion import check
 
     return check(load(str(file)))
 
@@ -145,7 +145,7 @@ def test_folders_that_are_no_place_for_a_run(here):
 
 
 def test_a_stopped_run_says_so(here, monkeypatch):
-    from mores.run import engine
+    from mores.experiments.run import engine
 
     def broken(*_):
         raise KeyboardInterrupt

@@ -14,15 +14,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mores.analysis.open_run import open_run
-from mores.draws import Draws
-from mores.game import Act, Box, Discrete, Game, Outcome, Phase, Player, Role, Step
-from mores.people import People
+from mores.analysis.run_reader import open_run
+from mores.core.environment import Act, Box, Discrete, Game, Outcome, Phase, Player, Role, Step
+from mores.core.people import People
+from mores.core.random_streams import Draws
+from mores.experiments.run import cell_execution as cells_module
+from mores.experiments.run import run
+from mores.experiments.scenario.expansion import check
+from mores.experiments.scenario.loading import load
 from mores.registry import ENVIRONMENTS, PLAYERS
-from mores.run import cells as cells_module
-from mores.run import run
-from mores.scenario.expand import check
-from mores.scenario.load import load
 from tests.refusals import refused
 from tests.run.small_run import paths_of
 

@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 
-from mores.run.record import Record, StageRecord
-from mores.run.store import damage, read_record, write_record
+from mores.experiments.results.cell_result import Record, StageRecord
+from mores.experiments.results.cell_store import damage, read_record, write_record
 from tests.refusals import check_message
 from tests.run.small_run import unreadable
 

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from mores.analysis.open_run import open_run
-from mores.run import cells as cells_module
-from mores.run import engine, files, run
-from mores.run.store import damage
-from mores.scenario.expand import check, expand, resolved
-from mores.scenario.load import load
-from mores.scenario.strict_yaml import parse
+from mores.analysis.run_reader import open_run
+from mores.experiments.results import atomic_files
+from mores.experiments.results.cell_store import damage
+from mores.experiments.run import cell_execution as cells_module
+from mores.experiments.run import engine, run
+from mores.experiments.scenario.expansion import check, expand, resolved
+from mores.experiments.scenario.loading import load
+from mores.experiments.scenario.strict_yaml import parse
 from tests.refusals import check_message, refused
 from tests.run.pupils import BEST
 from tests.run.small_run import logged, paths_of
@@ -60,7 +61,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report takes longer than these runs."""
 
     def write(job, *_):
-        files.write_text(job.folder / "report.html", "a report")
+        atomic_files.write_text(job.folder / "report.html", "a report")
 
     monkeypatch.setattr(engine, "_report", write)
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mores.analysis.open_run import open_run
-from mores.analysis.parameters import over_draws
-from mores.run import run
-from mores.run.uncertainty import carried_by, plan
-from mores.scenario.expand import check
-from mores.scenario.load import load
+from mores.analysis.parameter_intervals import over_draws
+from mores.analysis.run_reader import open_run
+from mores.experiments.run import run
+from mores.experiments.run.parameter_uncertainty import carried_by, plan
+from mores.experiments.scenario.expansion import check
+from mores.experiments.scenario.loading import load
 from tests.refusals import check_message, refused
 from tests.run.small_run import paths_of
 
@@ -103,7 +103,7 @@ claims:
 
 
 def test_which_parameter_carries_the_result(tmp_path):
-    from mores.run.cells import play_cell
+    from mores.experiments.run.cell_execution import play_cell
 
     loaded = _file(tmp_path)
     cells = [cell for cell in plan(loaded) if cell.purpose == "design"]

@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from mores import make_player, train
-from mores.game import Player
+from mores.core.environment import Player
+from mores.experiments.results import atomic_files
+from mores.experiments.run import engine, run
+from mores.experiments.run.cell_execution import play_cell
+from mores.experiments.scenario.expansion import check
+from mores.experiments.scenario.first_round_check import first_round
+from mores.experiments.scenario.loading import load
 from mores.registry import ENVIRONMENTS
-from mores.run import engine, files, run
-from mores.run.cells import play_cell
-from mores.scenario.expand import check
-from mores.scenario.load import load
-from mores.scenario.probe import first_round
-from mores.taught import learned_by
+from mores.sim.training_status import learned_by
 from tests.learners.small_games import Bare, unchecked
 from tests.refusals import check_message, refused
 from tests.run.small_run import logged
@@ -53,7 +54,7 @@ def _loaded(tmp_path, text):
 
 def test_a_claim_that_something_was_learned_needs_somebody_who_did(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
-        engine, "_report", lambda job, *_: files.write_text(job.folder / "report.html", "")
+        engine, "_report", lambda job, *_: atomic_files.write_text(job.folder / "report.html", "")
     )
     folder = run(_loaded(tmp_path, NEVER), tmp_path / "run").folder
     first, second = json.loads((folder / "claims.json").read_text())
@@ -98,7 +99,7 @@ def test_what_is_certain_is_refused(here, text, old, new, code, path):
 def test_the_players_of_a_cast_are_told_apart(tmp_path, monkeypatch):
     """Who is still on purpose is neither taught nor idle; who waits is told with its own reason."""
     monkeypatch.setattr(
-        engine, "_report", lambda job, *_: files.write_text(job.folder / "report.html", "")
+        engine, "_report", lambda job, *_: atomic_files.write_text(job.folder / "report.html", "")
     )
     ppo = "{kind: ppo, horizon: 4, network: {kind: mlp, hidden: [4]}}"
     waits = ppo.replace("horizon: 4", "horizon: 40")

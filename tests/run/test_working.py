@@ -17,11 +17,12 @@ import pytest
 import torch
 
 from benchmarks.killed.histories import bytes_of
-from mores.run import cells as cells_module
-from mores.run import engine, files, resume, run, working
-from mores.run.store import write_record
-from mores.scenario.expand import expand
-from mores.scenario.load import load
+from mores.experiments.results import atomic_files
+from mores.experiments.results.cell_store import write_record
+from mores.experiments.run import cell_execution as cells_module
+from mores.experiments.run import checkpoint_store, engine, resume, run
+from mores.experiments.scenario.expansion import expand
+from mores.experiments.scenario.loading import load
 from tests.refusals import check_message
 from tests.run.small_run import logged
 
@@ -58,12 +59,12 @@ def quick(monkeypatch: pytest.MonkeyPatch, arcade: None) -> None:
     """A report takes longer than these runs; states are written at every moment they may be."""
 
     def write(job, *_):
-        files.write_text(job.folder / "report.html", "a report")
+        atomic_files.write_text(job.folder / "report.html", "a report")
 
     monkeypatch.setattr(engine, "_report", write)
-    monkeypatch.setattr(working, "OFTEN", 0.0)
-    monkeypatch.setattr(working, "SOON", 0.0)
-    monkeypatch.setattr(working, "SHARE", 1e9)
+    monkeypatch.setattr(checkpoint_store, "OFTEN", 0.0)
+    monkeypatch.setattr(checkpoint_store, "SOON", 0.0)
+    monkeypatch.setattr(checkpoint_store, "SHARE", 1e9)
 
 
 def _run(folder: Path, text: str = TRAINING, episodes: int = 4):
@@ -80,7 +81,7 @@ class Killed(BaseException):
 def _ended_after(count: int) -> Iterator[list[tuple[int, int, int]]]:
     """The process ends once so many states were written; they are told."""
     told: list[tuple[int, int, int]] = []
-    wrote = working.Working._write
+    wrote = checkpoint_store.Working._write
 
     def write(self, state):
         wrote(self, state)
@@ -89,7 +90,7 @@ def _ended_after(count: int) -> Iterator[list[tuple[int, int, int]]]:
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(working.Working, "_write", write)
+        patch.setattr(checkpoint_store.Working, "_write", write)
         yield told
 
 
@@ -104,7 +105,7 @@ def test_every_state_leads_to_the_same_bytes(tmp_path, monkeypatch, chunk, step)
     ticks: list[float] = []
 
     def played(folder: Path) -> dict[str, bytes]:
-        kept = working.Working(folder, cell, scenario, range(3))
+        kept = checkpoint_store.Working(folder, cell, scenario, range(3))
         record = cells_module.play_cell(cell, scenario, range(3), ticks.append, working=kept)
         assert len(record.stopped) == 1 and record.learners == 6
         write_record(folder, record)
@@ -163,7 +164,7 @@ def _broken(about: Path, how: str) -> None:
     elif how == "seals mended":  # by somebody who wants another number of the episode
         told["at"] = [0, 9, 9]
         del told["seal"]
-        about.write_text(json.dumps({**told, "seal": working._seal(told)}))
+        about.write_text(json.dumps({**told, "seal": checkpoint_store._seal(told)}))
     elif how == "a folder":
         state.unlink()
         state.mkdir()
@@ -201,9 +202,9 @@ def test_a_state_of_another_experiment_or_of_other_code_is_ignored(tmp_path, mon
     resume(folder, progress=False)
     assert bytes_of(folder) == bytes_of(_run(tmp_path / "whole", other).folder)
     assert not list((folder / "cells").glob(".*"))
-    here = working.surroundings()
+    here = checkpoint_store.surroundings()
     monkeypatch.setattr(
-        working, "surroundings", lambda: {**here, "source": {"digest": "of other code"}}
+        checkpoint_store, "surroundings", lambda: {**here, "source": {"digest": "of other code"}}
     )
     resume(tmp_path / "mine", force=True, progress=False)
     check_message(logged(tmp_path / "mine", "main")[0])
@@ -223,15 +224,15 @@ def test_a_memory_that_cannot_be_saved_is_played_from_its_start(tmp_path):
 
 
 def test_a_full_disk_ends_the_states_and_not_the_run(tmp_path, monkeypatch):
-    wrote = files.write_bytes
+    wrote = atomic_files.write_bytes
 
     def write(path, data, sync=True):
         if ".working" in str(path):
             message = f"cannot write {path}: No space left on device"
-            raise files.CannotWrite(message, code="not_writable", path=str(path))
+            raise atomic_files.CannotWrite(message, code="not_writable", path=str(path))
         wrote(path, data, sync)
 
-    monkeypatch.setattr(files, "write_bytes", write)
+    monkeypatch.setattr(atomic_files, "write_bytes", write)
     folder = _run(tmp_path / "run").folder
     check_message(": ".join(logged(folder, "main")[0].split(": ")[:2]))
     assert not list((folder / "cells").glob(".*"))
@@ -243,17 +244,17 @@ def test_states_are_written_when_it_is_time(tmp_path, monkeypatch):
     loaded = load(str(tmp_path / "s.yaml"))
     (cell,) = expand(loaded)
     clock = [100.0]
-    monkeypatch.setattr(working.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(checkpoint_store.time, "monotonic", lambda: clock[0])
     for name, value in {"OFTEN": 60.0, "SOON": 5.0, "SHARE": 0.05}.items():
-        monkeypatch.setattr(working, name, value)
-    kept = working.Working(tmp_path / "main", cell, loaded.scenario, range(3))
+        monkeypatch.setattr(checkpoint_store, name, value)
+    kept = checkpoint_store.Working(tmp_path / "main", cell, loaded.scenario, range(3))
 
     def due() -> tuple[bool, bool]:
         return kept.due(stage_over=False), kept.due(stage_over=True)
 
-    def slow() -> working.State:
+    def slow() -> checkpoint_store.State:
         clock[0] += 4.0
-        return working.State((0, 0, 1), {"x": torch.ones(1)}, {})
+        return checkpoint_store.State((0, 0, 1), {"x": torch.ones(1)}, {})
 
     assert due() == (False, False)
     clock[0] += 5.0
@@ -280,7 +281,7 @@ def test_a_recipe_goes_on_in_the_same_bits(tmp_path, monkeypatch, network):
     cell = dataclasses.replace(pairs, players={"player": asked})
 
     def played(folder: Path) -> dict[str, bytes]:
-        kept = working.Working(folder, cell, scenario, range(3))
+        kept = checkpoint_store.Working(folder, cell, scenario, range(3))
         write_record(
             folder,
             cells_module.play_cell(cell, scenario, range(3), lambda _: None, working=kept),
@@ -303,10 +304,10 @@ def test_a_recipe_goes_on_in_the_same_bits(tmp_path, monkeypatch, network):
 PROGRAM = f"""\
 import sys
 sys.path.insert(0, {str(HERE)!r})
-from mores.run import working
+from mores.experiments.run import working
 working.OFTEN = working.SOON = 0.0
 working.SHARE = 1e9
-from mores.cli import main
+from mores.cli.commands import main
 """
 # A while of the process's own time after a state: how busy the machine is does not matter.
 KILLED = f"""\
@@ -340,8 +341,8 @@ def test_killed_inside_a_long_stage(tmp_path, monkeypatch):
     done = subprocess.run([*again, "--load", str(PUPILS)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     check_message(re.sub("[0-9]+", "...", logged(folder, "main")[0]))
-    monkeypatch.setattr(working, "OFTEN", 1e9)
-    monkeypatch.setattr(working, "SOON", 1e9)
+    monkeypatch.setattr(checkpoint_store, "OFTEN", 1e9)
+    monkeypatch.setattr(checkpoint_store, "SOON", 1e9)
     whole = tmp_path / "whole"
     loaded = load(str(tmp_path / "s.yaml"))
     assert bytes_of(run(loaded, whole, progress=False).folder) == bytes_of(folder)
@@ -352,8 +353,8 @@ import json, random, sys
 from pathlib import Path
 sys.path.insert(0, {str(HERE)!r})
 from benchmarks.killed import cases, histories
-from mores.own_code import load_modules
-from mores.run import working
+from mores.registry.plugins import load_modules
+from mores.experiments.run import working
 cases.warm()
 load_modules([{str(PUPILS)!r}])
 place, jobs, most = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from mores.cli import main
-from mores.errors import UserError
-from mores.own_code import load_modules
+from mores.cli.commands import main
+from mores.core.errors import UserError
+from mores.experiments.scenario.expansion import check
+from mores.experiments.scenario.loading import load
+from mores.experiments.scenario.source_locations import MOST_SHOWN, ScenarioError, dotted
 from mores.registry import SHELVES
-from mores.scenario.expand import check
-from mores.scenario.load import load
-from mores.scenario.places import MOST_SHOWN, ScenarioError, dotted
+from mores.registry.plugins import load_modules
 from tests.refusals import check_message
 
 TOYS = Path(__file__).parent / "toys.py"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mores.errors import UserError
+from mores.core.errors import UserError
 from tests.refusals import check_message
 
 Complaints = Callable[..., list[str]]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mores.errors import UserError
-from mores.scenario.load import find
+from mores.core.errors import UserError
+from mores.experiments.scenario.loading import find
 from tests.refusals import check_message, refused
 from tests.scenario.conftest import placed
 
@@ -197,7 +197,7 @@ def test_in_a_process_of_its_own(data: bytes | None, place: str, tmp_path: Path)
     else:
         (tmp_path / "s.yaml").write_bytes(data)
     before = sorted(tmp_path.rglob("*"))
-    command = [sys.executable, "-m", "mores.cli", "run", "s.yaml"]
+    command = [sys.executable, "-m", "mores.cli.commands", "run", "s.yaml"]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (2, "")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mores.cli import main
+from mores.cli.commands import main
 from tests.refusals import check_message
 
 Write = Callable[..., str]
@@ -35,7 +35,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 def mores(*arguments: str, cwd: Path, **rest: object) -> subprocess.Popen[str]:
     """The command line in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "mores.cli", *arguments],
+        [sys.executable, "-m", "mores.cli.commands", *arguments],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -193,7 +193,7 @@ def test_interrupted(tmp_path: Path) -> None:
 def test_a_reader_that_has_gone(arguments: list[str], tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "mores.cli", *arguments]
+    command = [sys.executable, "-m", "mores.cli.commands", *arguments]
     ran = subprocess.run(command, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (ran.returncode, ran.stderr) == (141, "")
@@ -202,7 +202,7 @@ def test_a_reader_that_has_gone(arguments: list[str], tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_asking_for_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from mores.cli import main; main(['--help']); "
+        "import sys; from mores.cli.commands import main; main(['--help']); "
         "print([m for m in ('torch', 'scipy', 'matplotlib') if m in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from mores.scenario.expand import check, expand, recorded_rounds, resolved
-from mores.scenario.load import check as read
-from mores.scenario.load import load, shipped
-from mores.scenario.model import Scenario
-from mores.scenario.places import Places
-from mores.scenario.strict_yaml import parse
+from mores.experiments.scenario.expansion import check, expand, recorded_rounds, resolved
+from mores.experiments.scenario.loading import check as read
+from mores.experiments.scenario.loading import load, shipped
+from mores.experiments.scenario.source_locations import Places
+from mores.experiments.scenario.specification import Scenario
+from mores.experiments.scenario.strict_yaml import parse
 from tests.refusals import refused
 
 Write = Callable[..., str]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mores.scenario.load import find, load, shipped
-from mores.scenario.places import Place
-from mores.scenario.strict_yaml import parse
+from mores.experiments.scenario.loading import find, load, shipped
+from mores.experiments.scenario.source_locations import Place
+from mores.experiments.scenario.strict_yaml import parse
 
 Write = Callable[..., str]
 

@@ -14,11 +14,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mores.errors import CODES, UserError
-from mores.scenario import load as reading
-from mores.scenario.expand import check
-from mores.scenario.places import MOST_SHOWN, Places, ScenarioError
-from mores.scenario.strict_yaml import parse
+from mores.core.errors import CODES, UserError
+from mores.experiments.scenario import loading as reading
+from mores.experiments.scenario.expansion import check
+from mores.experiments.scenario.source_locations import MOST_SHOWN, Places, ScenarioError
+from mores.experiments.scenario.strict_yaml import parse
 
 pytestmark = pytest.mark.slow
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mores.scenario.reference import reference
-from mores.scenario.schema import FILE, schema
+from mores.experiments.scenario.json_schema import FILE, schema
+from mores.experiments.scenario.reference_docs import reference
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "scenario.md"
 
 
 def test_the_schema_on_disk_is_current() -> None:
-    assert FILE.read_text(encoding="utf-8") == schema(), "run python -m mores.scenario.schema"
+    assert FILE.read_text(encoding="utf-8") == schema(), (
+        "run python -m mores.experiments.scenario.json_schema"
+    )
 
 
 def test_the_schema_knows_the_keys_of_a_file() -> None:
@@ -23,5 +25,5 @@ def test_the_schema_knows_the_keys_of_a_file() -> None:
 
 
 def test_the_reference_on_disk_is_current() -> None:
-    made = "run python -m mores.scenario.reference docs/reference"
+    made = "run python -m mores.experiments.scenario.reference_docs docs/reference"
     assert PAGE.read_text(encoding="utf-8") == reference(), made

@@ -13,12 +13,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mores.draws import Draws
-from mores.errors import UserError
-from mores.game import Act, Box, Configured, Game, Phase, Player, Role, Step
-from mores.people import People
+from mores.core.deterministic_sum import mean, norm
+from mores.core.environment import Act, Box, Configured, Game, Phase, Player, Role, Step
+from mores.core.errors import UserError
+from mores.core.people import People
+from mores.core.random_streams import Draws
 from mores.registry import register
-from mores.sums import mean, norm
 
 
 @dataclasses.dataclass(frozen=True)

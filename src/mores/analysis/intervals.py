@@ -59,8 +59,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from mores.analysis import bootstrap, paired
-from mores.analysis.statistics import (
+from mores.analysis import bootstrap, paired_intervals
+from mores.analysis.replicate_statistics import (
     STATISTICS,
     Statistic,
     around_median,
@@ -70,7 +70,7 @@ from mores.analysis.statistics import (
     student,
     value_of,
 )
-from mores.errors import UserError, did_you_mean
+from mores.core.errors import UserError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +138,7 @@ def estimate(
         method = "order statistics"
         if confidence < level:
             method = f"smallest to largest, which holds {100 * confidence:.3g} %"
-    elif n < paired.FEW:
+    elif n < paired_intervals.FEW:
         low, high, method = 0.0, math.inf, f"{n} replicates do not bound an {statistic}"
     else:
         low, high = bootstrap.root_interval(x, statistic == "sd", level)
@@ -193,7 +193,7 @@ def compare(
         return _single(float(np.ldexp(value, exponent)))
     if (a == b).all():
         return Estimate(0.0, 0.0, 0.0, n, f"both arms equal in all {n} replicates", 1.0)
-    interval = paired.ratio if relative else paired.difference
+    interval = paired_intervals.ratio if relative else paired_intervals.difference
     low, high, method = interval(a, b, statistic, level)
     return _unscaled(value, low, high, n, method, level, exponent)
 

@@ -38,7 +38,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mores.analysis.intervals import Band, estimate
-from mores.errors import UserError, did_you_mean
+from mores.core.errors import UserError, did_you_mean
 
 Method = Literal["sobol", "morris"]
 METHODS: tuple[Method, ...] = ("sobol", "morris")

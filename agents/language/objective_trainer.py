@@ -1,0 +1,193 @@
+"""A trainer of transformers whose loss is an objective of ours.
+
+    loss = Σ_terms weight · term(what the model says on the term's view, batch)
+
+It runs what `Objective` can say and TRL has no trainer for: CUT (2312.14591) on judged rows, ADPA
+(2502.17927) on a teacher's tables, or DPO with an anchor. Everything else, from checkpoints to
+several devices, is transformers'. Where gradients are accumulated, each batch's loss counts the
+same, as its terms are means over the batch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mores.agents.language.causal_lm import Head, evaluating, output_of, with_reference
+from mores.agents.language.collate import SEEN_ON, Rows
+from mores.agents.learning.batch import FeedbackBatch, Output
+from mores.agents.learning.objective import PLAIN, Objective
+from mores.core.errors import UserError, did_you_mean
+
+try:
+    from transformers import Trainer, TrainingArguments
+except ImportError as error:
+    raise UserError(
+        f"transformers is not installed ({error}): pip install 'mores[hf]'",
+        code="not_installed",
+        path="transformers",
+    ) from None
+
+Before = Callable[[FeedbackBatch, Mapping[str, Output]], FeedbackBatch]
+ADAPTERS_OFF = "adapters off"
+
+
+class ObjectiveTrainer(Trainer):
+    """Trains a causal language model by an objective.
+
+    Args:
+        model: causal, of transformers, with or without adapters.
+        objective: what is minimised.
+        args: of transformers; all columns of the data are kept, whatever they say of it.
+        processing_class: the tokenizer.
+        data_collator: makes batches of rows; by default `Rows(tokenizer)`, which says what a row
+            may hold.
+        reference: a frozen model, or `"adapters off"`: fills `reference_logp` in.
+        reference_logits: whether to fill `reference_logits` in too.
+        before: makes the batch that terms are told of from the batch and from what the model says
+            of it by view, without gradients: which tokens a judgement found inappropriate, what a
+            teacher scores.
+        temperature: logits are divided by it.
+        entropy: whether terms are told each step's entropy.
+        value_head: makes values; its parameters learn with the model's if it is part of the model.
+        score_head: makes scores.
+        **settings: of `transformers.Trainer`.
+
+    Raises:
+        UserError: the reference is of no known kind.
+    """
+
+    loss_is_scaled_for_ga = False  # terms are means over a batch: transformers divides
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        args: TrainingArguments | None = None,
+        *,
+        processing_class: Any,
+        data_collator: Callable[[Any], Mapping[str, Tensor]] | None = None,
+        reference: nn.Module | str | None = None,
+        reference_logits: bool = False,
+        before: Before | None = None,
+        temperature: float = 1.0,
+        entropy: bool = True,
+        value_head: Head | None = None,
+        score_head: Head | None = None,
+        **settings: Any,
+    ) -> None:
+        if isinstance(reference, str) and reference != ADAPTERS_OFF:
+            known = did_you_mean(reference, [ADAPTERS_OFF])
+            raise UserError(
+                f"a reference is a frozen model or a name, not {reference!r}{known}",
+                code="invalid_value",
+                path="reference",
+            )
+        args = TrainingArguments() if args is None else copy.copy(args)
+        args.remove_unused_columns = False  # a row's columns are no arguments of the model's
+        collator: Any = Rows(processing_class) if data_collator is None else data_collator
+        super().__init__(
+            model=model,  # type: ignore[arg-type]
+            args=args,
+            data_collator=collator,
+            processing_class=processing_class,
+            **settings,
+        )
+        # Before `loss_is_scaled_for_ga` transformers went by this alone.
+        self.model_accepts_loss_kwargs = False
+        self.objective, self.before = objective, before
+        self.reference, self.reference_logits = reference, reference_logits
+        if isinstance(reference, nn.Module):
+            self.reference = reference.to(args.device)
+        self._says: dict[str, Any] = {
+            "temperature": temperature,
+            "entropy": entropy,
+            "value_head": value_head,
+            "score_head": score_head,
+        }
+        self._parts: dict[str, dict[str, list[Tensor]]] = {
+            mode: defaultdict(list) for mode in ("train", "eval")
+        }
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Mapping[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The objective's loss, and what the model says by view if `return_outputs`.
+
+        Raises:
+            UserError: the objective asks about a view that the rows do not have.
+        """
+        batch, sights = views_of(inputs)
+        outputs: dict[str, Output] = {}
+        for view in self.objective.views:
+            if view not in sights:
+                raise UserError(
+                    f"the objective asks about the view {view!r}, and these rows have "
+                    f"{sorted(sights)}{did_you_mean(view, sights)}",
+                    code="unknown_name",
+                    path="on",
+                )
+            outputs[view] = output_of(model, batch.replace(seen=sights[view]), **self._says)
+        batch = self._told(model, batch, outputs)
+        losses = self.objective(outputs, batch)
+        parts = self._parts["train" if model.training else "eval"]
+        for name, part in losses.parts.items():
+            parts[name].append(part.detach().sum())
+        loss = losses.total.sum()
+        return (loss, outputs) if return_outputs else loss
+
+    def _told(
+        self, model: nn.Module, batch: FeedbackBatch, outputs: Mapping[str, Output]
+    ) -> FeedbackBatch:
+        """The batch with what the reference says, and what `before` adds."""
+        if self.reference is not None:
+            frozen = self.reference if isinstance(self.reference, nn.Module) else None
+            temperature = self._says["temperature"]
+            batch = with_reference(
+                model, batch, frozen, logits=self.reference_logits, temperature=temperature
+            )
+        if self.before is None:
+            return batch
+        with torch.no_grad():
+            return self.before(batch, outputs)
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: Mapping[str, Tensor],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor, None, None]:
+        """The loss on a batch of the evaluation set."""
+        inputs = self._prepare_inputs(inputs)  # type: ignore[arg-type]
+        with torch.no_grad(), evaluating(model), self.compute_loss_context_manager():
+            loss = self.compute_loss(model, inputs)
+        return loss.detach(), None, None
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Logs with the mean of every term since the last ones."""
+        mode = "eval" if any(name.startswith("eval_") for name in logs) else "train"
+        prefix = "eval_" if mode == "eval" else ""
+        for name, values in self._parts[mode].items():
+            logs[f"{prefix}term/{name}"] = float(torch.stack(values).mean())
+        self._parts[mode].clear()
+        super().log(logs, start_time)
+
+
+def views_of(inputs: Mapping[str, Tensor]) -> tuple[FeedbackBatch, dict[str, Tensor]]:
+    """The batch that a collator made, and its sights by view."""
+    fields = {n: field[None] for n, field in inputs.items() if not n.startswith(SEEN_ON)}
+    sights = {
+        n.removeprefix(SEEN_ON): seen[None] for n, seen in inputs.items() if n.startswith(SEEN_ON)
+    }
+    batch = FeedbackBatch(**fields)
+    return batch, {PLAIN: batch.seen, **sights}

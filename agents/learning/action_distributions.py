@@ -1,0 +1,140 @@
+"""What policies do, given what their heads say: choices, several choices, points of a box.
+
+A head's raw output `[policy, sample, step, raw]` is a distribution over actions. Chance is handed
+in, so that it can come from `mores.core.random_streams`: Gumbel numbers for choices, normal ones for points.
+
+Points of a box are drawn in units of it: `u ~ N(mean, exp(log_std))`, and a bounded number is
+`middle + half_width * u`, cut off at its bounds. Log-probabilities are those of `u`, so that what
+is learned from is what was drawn and not what the bounds made of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mores.core.environment import Box, Discrete, MultiDiscrete, Space
+
+FORBIDDEN = -1e9  # a logit so low that its probability is 0 in float32, and no infinity
+
+
+class Said(NamedTuple):
+    """A distribution at some acts.
+
+    Attributes:
+        logp: log-probability of what was done.
+        entropy: of the distribution.
+        logits: log-probabilities of all options, for one choice; else None.
+    """
+
+    logp: Float[Tensor, "*row"]
+    entropy: Float[Tensor, "*row"]
+    logits: Float[Tensor, "*row option"] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """How a raw output is read as a distribution over the actions of a space."""
+
+    space: Space
+
+    @property
+    def raw(self) -> int:
+        """Length of the raw output."""
+        space = self.space
+        if isinstance(space, Discrete):
+            return space.options
+        return sum(space.options) if isinstance(space, MultiDiscrete) else space.size
+
+    @property
+    def chance(self) -> int:
+        """How many random numbers an act needs: Gumbel for choices, normal for a box."""
+        return self.raw
+
+    @property
+    def numbers(self) -> int | None:
+        """How many numbers an action is; `None`: one, without a dimension of its own."""
+        return None if isinstance(self.space, Discrete) else self.space.size
+
+    def likelihood(
+        self,
+        raw: Float[Tensor, "*row raw"],
+        acted: Tensor,
+        legal: Bool[Tensor, "*row option"] | None,
+        log_std: Float[Tensor, "*#row raw"] | None = None,
+    ) -> Said:
+        """How likely acts were."""
+        if isinstance(self.space, Box):
+            assert log_std is not None
+            return _normal(raw, acted, log_std)
+        raw = raw if legal is None else torch.where(legal, raw, FORBIDDEN)
+        if isinstance(self.space, Discrete):
+            return _choice(raw, acted)
+        said = [
+            _choice(part, acted[..., i])
+            for i, part in enumerate(raw.split(list(self.space.options), -1))
+        ]
+        logp = torch.stack([one.logp for one in said]).sum(0)
+        return Said(logp, torch.stack([one.entropy for one in said]).sum(0), None)
+
+    def draw(
+        self,
+        raw: Float[Tensor, "*row raw"],
+        chance: Float[Tensor, "*row raw"],
+        legal: Bool[Tensor, "*row option"] | None,
+        log_std: Float[Tensor, "*#row raw"] | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Acts drawn with the given chance; at temperature 0 the most likely ones."""
+        if isinstance(self.space, Box):
+            assert log_std is not None
+            return raw + temperature * torch.exp(log_std) * chance
+        raw = raw if legal is None else torch.where(legal, raw, FORBIDDEN)
+        noisy = raw + temperature * chance
+        if isinstance(self.space, Discrete):
+            return noisy.argmax(-1)
+        parts = noisy.split(list(self.space.options), -1)
+        return torch.stack([part.argmax(-1) for part in parts], -1)
+
+    def to_world(self, acted: Tensor) -> Tensor:
+        """The action that the game gets: a box's numbers in the units of the game."""
+        if not isinstance(self.space, Box):
+            return acted
+        middle, half, low, high = self._units(acted)
+        return torch.minimum(torch.maximum(middle + half * acted, low), high)
+
+    def from_world(self, action: Tensor) -> Tensor:
+        """What would have been drawn for an action of the game."""
+        if not isinstance(self.space, Box):
+            return action
+        middle, half, _, _ = self._units(action)
+        return (action - middle) / half
+
+    def _units(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Middle and half width of each number, 0 and 1 where it is not bounded, and the bounds."""
+        assert isinstance(self.space, Box)
+        low, high = (limit.to(like.device) for limit in self.space.limits)
+        bounded = torch.isfinite(low) & torch.isfinite(high)
+        middle = torch.where(bounded, (low + high) / 2, 0.0)
+        half = torch.where(bounded, (high - low) / 2, 1.0)
+        return middle, torch.where(half > 0, half, 1.0), low, high
+
+
+def _choice(raw: Float[Tensor, "*row option"], acted: Tensor) -> Said:
+    logits = raw.log_softmax(-1)
+    logp = logits.gather(-1, acted.long()[..., None])[..., 0]
+    entropy = -(logits.exp() * logits).sum(-1)
+    return Said(logp, entropy, logits)
+
+
+def _normal(mean: Tensor, acted: Tensor, log_std: Tensor) -> Said:
+    z = (acted - mean) * torch.exp(-log_std)
+    constant = 0.5 * math.log(2 * math.pi)
+    logp = (-0.5 * z * z - log_std - constant).sum(-1)
+    entropy = (log_std + constant + 0.5).expand(mean.shape).sum(-1)
+    return Said(logp, entropy, None)

@@ -1,0 +1,1 @@
+"""Environments in which people give feedback on options or texts: rewards, choices, critiques."""

@@ -1,0 +1,1 @@
+"""Graphs of who is influenced by whom."""

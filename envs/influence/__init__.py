@@ -1,0 +1,1 @@
+"""Environments in which an assistant can change what people prefer."""

@@ -1,0 +1,1 @@
+"""Environments in which values and beliefs move: opinion dynamics, panel surveys, lock-in."""

@@ -1,0 +1,1 @@
+"""Environments of game theory: repeated games, principals and agents."""

@@ -1,0 +1,1 @@
+"""The contract: environments, policies, people, spaces, random streams, errors."""

@@ -1,0 +1,1 @@
+"""Experiments: scenario files, runs, results, claims, calibration, training from Python."""

@@ -1,0 +1,32 @@
+"""What `mores calibrate` does once its arguments are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from mores.experiments.calibration.console_tables import tables
+from mores.experiments.calibration.output import default_folder
+from mores.experiments.calibration.pipeline import calibrate
+from mores.experiments.scenario.loading import Loaded
+
+
+def calibrate_command(
+    loaded: Loaded, console: Console, out: Path | None, hold_out: Sequence[str]
+) -> int:
+    """Calibrate, show what came out, and say where it was written.
+
+    Returns:
+        0; 1 where the search did not converge.
+
+    Raises:
+        UserError: see `calibrate`.
+    """
+    result = calibrate(loaded, out or default_folder(loaded.scenario.name), hold_out)
+    console.print(tables(result))
+    assert result.folder is not None
+    where = result.folder / "calibrated.yaml"
+    console.print(f"with the fitted values: {where}", soft_wrap=True, highlight=False)
+    return int(not result.converged)

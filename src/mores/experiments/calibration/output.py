@@ -1,0 +1,96 @@
+"""What a calibration leaves on disk: figures as JSON, a picture, the scenario as fitted."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from mores.core.errors import UserError
+from mores.experiments.calibration.result import Calibrated
+from mores.experiments.results import atomic_files
+from mores.experiments.results.provenance import now, provenance
+from mores.experiments.scenario.loading import Loaded
+from mores.experiments.scenario.strict_yaml import dump
+
+DIGITS = 6  # of a fitted value in the scenario
+
+
+def new_folder(out: Path) -> Path:
+    """Make the folder to write into.
+
+    Raises:
+        UserError: it is not empty, or cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            message = f"{out} is not empty: a calibration writes into a new or empty folder"
+            raise UserError(message, code="not_writable", path=str(out))
+    except OSError as error:
+        message = f"cannot write to {out}: {error.strerror or error}"
+        raise UserError(message, code="not_writable", path=str(out)) from None
+    return out
+
+
+def default_folder(name: str) -> Path:
+    """A folder of its own under `runs/`."""
+    first = Path("runs") / name / f"{now()}-calibration"
+    folder, number = first, 0
+    while folder.exists():
+        number += 1
+        folder = first.with_name(f"{first.name}-{number}")
+    return folder
+
+
+def write(folder: Path, loaded: Loaded, result: Calibrated) -> None:
+    """Write everything; the user's own file is left as it is."""
+    from mores.experiments.calibration.plotting import picture
+
+    fitted = with_values(loaded, result)
+    atomic_files.write_text(folder / "calibrated.yaml", fitted)
+    told = dataclasses.asdict(result) | {"folder": None}
+    told = {"provenance": provenance(fitted, result.seed, jobs=1), **told}
+    atomic_files.write_json(folder / "calibration.json", told)
+    atomic_files.write_bytes(folder / "calibration.png", picture(result))
+
+
+def with_values(loaded: Loaded, result: Calibrated) -> str:
+    """The scenario file with the fitted values put in.
+
+    Where the file writes a parameter out, its number is exchanged and all else stays as it was
+    written, comments too. Otherwise the scenario is written anew.
+    """
+    numbers = {path: float(f"{v:.{DIGITS}g}") for path, v in result.values.items()}
+    return _exchanged(loaded, numbers) or _rewritten(loaded, numbers)
+
+
+def _exchanged(loaded: Loaded, numbers: dict[str, float]) -> str | None:
+    """The file's text with other numbers; `None` where one of them is not written out in it."""
+    lines = loaded.text.splitlines(keepends=True)
+    places = []
+    for path, number in numbers.items():
+        keys = tuple(path.split("."))
+        place, written = loaded.places.values.get(keys), loaded.places.texts.get(keys)
+        if loaded.overrides or place is None or written is None or not place.line:
+            return None
+        places.append((place.line - 1, place.column - 1, written, number))
+    for row, column, written, number in sorted(places, reverse=True):
+        line = lines[row]
+        if not line[column:].startswith(written):
+            return None
+        lines[row] = line[:column] + repr(number) + line[column + len(written) :]
+    return "".join(lines)
+
+
+def _rewritten(loaded: Loaded, numbers: dict[str, float]) -> str:
+    """The scenario as a new file: overrides and fitted values in it, comments gone."""
+    document: Any = copy.deepcopy(dict(loaded.document))
+    for path, number in numbers.items():
+        node = document
+        *way, last = path.split(".")
+        for part in way:
+            node = node.setdefault(part, {})
+        node[last] = number
+    return dump(document)

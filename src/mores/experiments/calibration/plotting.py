@@ -1,0 +1,73 @@
+"""A picture of a calibration: where each parameter lies in its range, how each target was met."""
+
+from __future__ import annotations
+
+import io
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from mores.experiments.calibration.result import Calibrated
+
+
+def picture(result: Calibrated) -> bytes:
+    """A PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    style = resources.files("mores.report") / "mores.mplstyle"
+    with resources.as_file(style) as path, plt.style.context(str(path)):
+        rows = max(len(result.parameters), len(result.targets))
+        figure, (left, right) = plt.subplots(
+            1, 2, figsize=(10, 1.4 + 0.34 * rows), layout="constrained"
+        )
+        _parameters(left, result)
+        _targets(right, result)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", facecolor="white")
+        plt.close(figure)
+    return buffer.getvalue()
+
+
+def _parameters(axes: Any, result: Calibrated) -> None:
+    """Value and interval in the range that was searched, left end to right end."""
+    for row, parameter in enumerate(result.parameters):
+        low, high = parameter.searched
+        place = [(x - low) / (high - low) for x in (parameter.low, parameter.value, parameter.high)]
+        axes.plot([0, 1], [row, row], color="#dddddd", linewidth=6, solid_capstyle="butt")
+        axes.plot([place[0], place[2]], [row, row], color="#0072B2", linewidth=2)
+        axes.plot(place[1], row, "o", color="#0072B2")
+        text = f"{parameter.value:.4g} [{parameter.low:.4g}, {parameter.high:.4g}]"
+        axes.annotate(text, (0.5, row), (0, 6), textcoords="offset points", ha="center", size=8)
+    axes.set_yticks(range(len(result.parameters)), [p.path for p in result.parameters])
+    axes.set_ylim(len(result.parameters) - 0.4, -0.8)
+    axes.set(xlim=(-0.02, 1.02), xticks=[0, 1], xticklabels=["low", "high"])
+    axes.set_xlabel("range searched")
+    axes.set_title("fitted parameters, 95 % intervals")
+
+
+def _targets(axes: Any, result: Calibrated) -> None:
+    """Simulated less target, in the standard errors by which the two may differ."""
+    axes.axvspan(-1.96, 1.96, color="#eeeeee", linewidth=0)
+    axes.axvline(0, color="#999999", linewidth=1)
+    for row, target in enumerate(result.targets):
+        fitted = target.role == "fitted"
+        far = float(np.clip(-target.z, -6, 6))
+        marker = "o" if abs(target.z) <= 6 else (">" if far > 0 else "<")
+        colour = "#0072B2" if fitted else "#D55E00"
+        axes.plot(far, row, marker, color=colour, mfc=colour if fitted else "white")
+        text = f"{target.simulated:.4g} for {target.value:.4g}"
+        axes.annotate(text, (far, row), (8, 0), textcoords="offset points", va="center", size=8)
+    names = [_short(t.says) + ("" if t.role == "fitted" else " (held out)") for t in result.targets]
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(-6.5, 8.5)
+    axes.set_xlabel("simulated less target, in standard errors")
+    axes.set_title("targets: filled fitted, open predicted")
+
+
+def _short(text: str, most: int = 40) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

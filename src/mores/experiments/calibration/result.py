@@ -1,0 +1,109 @@
+"""What a calibration came to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from mores.experiments.scenario.base_models import Range
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """A parameter that was fitted.
+
+    Attributes:
+        path: dotted path in the scenario.
+        value: at which the figures are nearest to the targets.
+        low, high: 95 % interval; where an end is that of the range searched, the targets do not
+            say where it ends.
+        searched: the range.
+        low_open, high_open: whether that end of the interval is only the end of the range.
+    """
+
+    path: str
+    value: float
+    low: float
+    high: float
+    searched: Range
+    low_open: bool
+    high_open: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Met:
+    """A target, and what the scenario comes to with the fitted parameters.
+
+    Attributes:
+        says, measure, arm, against, at, source: as in the file; which arm and round were meant.
+        value: the figure of the real world.
+        error: its standard error, as stated, or as one replicate varies.
+        simulated: what the measure comes to.
+        simulation_error: standard error of that, by the number of replicates.
+        z: `value` less `simulated`, in standard errors; of a predicted target these also cover
+            the fitted parameters' uncertainty.
+        role: whether it was fitted, or held out and predicted.
+    """
+
+    says: str
+    measure: str
+    arm: str
+    against: str | None
+    at: int
+    source: str | None
+    value: float
+    error: float
+    simulated: float
+    simulation_error: float
+    z: float
+    role: Literal["fitted", "predicted"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibrated:
+    """A scenario's parameters fitted to its targets.
+
+    Attributes:
+        scenario: its name.
+        parameters: in the order of the file.
+        targets: in the order of the file.
+        correlation: of the parameters' estimates, by the slopes where the search ended, row by
+            row; nan where targets do not tell them apart.
+        distance: of the fitted figures from their targets, about chi-square with `freedom`
+            degrees at the true parameters.
+        freedom: figures fitted less parameters.
+        probability: of a distance as large or larger, were the scenario right; none without
+            freedom.
+        condition: ratio of the largest to the smallest singular value of the figures' derivative,
+            scaled by standard errors and ranges.
+        converged: whether the search ended where no slope leads further down.
+        remarks: what the reader must know: figures out of reach, parameters that cannot be told
+            apart, ends of ranges.
+        replicates, seed: of the simulations.
+        points: of the parameters that were played.
+        seconds: it took.
+        folder: where it was written, if it was.
+    """
+
+    scenario: str
+    parameters: tuple[Parameter, ...]
+    targets: tuple[Met, ...]
+    correlation: tuple[tuple[float, ...], ...]
+    distance: float
+    freedom: int
+    probability: float | None
+    condition: float
+    converged: bool
+    remarks: tuple[str, ...]
+    replicates: int
+    seed: int
+    points: int
+    seconds: float
+    folder: Path | None = None
+
+    @property
+    def values(self) -> Mapping[str, float]:
+        """The fitted values by path."""
+        return {parameter.path: parameter.value for parameter in self.parameters}

@@ -1,0 +1,1 @@
+"""Claims of a scenario: the estimates that they use, and their verdicts."""

@@ -1,0 +1,75 @@
+"""Where an interval lies against a claim's bound: inside, outside, how deep.
+
+The bound is one of its four kinds, and ends of intervals may be arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mores.experiments.scenario.specification import Bound, Claim
+
+Ends = float | np.ndarray
+
+
+def keeps(claim: Claim, low: Ends, high: Ends) -> Any:
+    """Whether all of the interval keeps the bound."""
+    bound, slack = bound_of(claim), claim.smallest_effect
+    if bound.above is not None:
+        return low > bound.above
+    if bound.below is not None:
+        return high < bound.below
+    if bound.within is not None:
+        return (low >= bound.within[0]) & (high <= bound.within[1])
+    assert bound.differs_from is not None
+    return (low > bound.differs_from + slack) | (high < bound.differs_from - slack)
+
+
+def misses(claim: Claim, low: Ends, high: Ends) -> Any:
+    """Whether nothing of the interval keeps the bound."""
+    bound, slack = bound_of(claim), claim.smallest_effect
+    if bound.above is not None:
+        return high <= bound.above
+    if bound.below is not None:
+        return low >= bound.below
+    if bound.within is not None:
+        return (high < bound.within[0]) | (low > bound.within[1])
+    assert bound.differs_from is not None
+    return (low >= bound.differs_from - slack) & (high <= bound.differs_from + slack)
+
+
+def depth(claim: Claim, value: float) -> float:
+    """How far inside the bound a value lies; less than zero outside, least where there is none."""
+    bound = bound_of(claim)
+    if math.isnan(value):
+        return -math.inf
+    if bound.above is not None:
+        return value - bound.above
+    if bound.below is not None:
+        return bound.below - value
+    if bound.within is not None:
+        return min(value - bound.within[0], bound.within[1] - value)
+    assert bound.differs_from is not None
+    return abs(value - bound.differs_from) - claim.smallest_effect
+
+
+def region(claim: Claim) -> str:
+    """Where the bound is kept, in words."""
+    bound, slack = bound_of(claim), claim.smallest_effect
+    if bound.above is not None:
+        return f"above {bound.above:.6g}"
+    if bound.below is not None:
+        return f"below {bound.below:.6g}"
+    if bound.within is not None:
+        return f"between {bound.within[0]:.6g} and {bound.within[1]:.6g}"
+    assert bound.differs_from is not None
+    return (f"more than {slack:.6g} " if slack else "") + f"away from {bound.differs_from:.6g}"
+
+
+def bound_of(claim: Claim) -> Bound:
+    """The bound of a claim that has one."""
+    assert claim.bound is not None, "only a report has none"
+    return claim.bound

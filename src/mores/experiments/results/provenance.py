@@ -1,0 +1,133 @@
+"""Where a run comes from: versions, source, machine, command, time."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PACKAGES = ("mores", "torch", "numpy", "scipy", "networkx", "pydantic", "pyarrow", "zarr")
+
+
+def now() -> str:
+    """The time, UTC, to the second, as a file name can carry it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+
+
+def short_hash(text: str) -> str:
+    """Eight letters that stand for a text."""
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+def provenance(resolved: str, seed: int, jobs: int) -> dict[str, Any]:
+    """All that is needed to know what produced a run."""
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "started": now(),
+        "seed": seed,
+        "resolved_hash": short_hash(resolved),
+        **surroundings(),
+        "device": "cpu",
+        "threads": 1,  # of each process
+        "jobs": jobs,
+        "backend": "eager",
+    }
+
+
+def surroundings() -> dict[str, Any]:
+    """The software and the machine here."""
+    return {
+        "source": _source(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+    }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
+    """In what two surroundings differ that numbers may depend on."""
+    then, here = before.get("versions") or {}, now["versions"]
+    code = [
+        f"{name} {then.get(name) or 'none'}, here {here[name] or 'none'}"
+        for name in PACKAGES
+        if then.get(name) != here[name]
+    ]
+    source = before.get("source") or {}
+    if source.get("digest") != now["source"]["digest"] and not code:
+        code = ["another state of mores' own code"]
+    machine = [
+        f"{name} {before.get(name)}, here {now[name]}"
+        for name in ("python", "platform", "processor")
+        if before.get(name) != now[name]
+    ]
+    return Differences(code, machine)
+
+
+class Differences(NamedTuple):
+    """What differs: what numbers surely depend on, and what their last bits may."""
+
+    code: list[str]
+    machine: list[str]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@functools.cache
+def _source() -> dict[str, Any]:
+    """A digest of mores' own code; in a checkout its commit, and whether it was changed since."""
+    package = Path(__file__).resolve().parents[2]
+    told: dict[str, Any] = {"digest": _digest(package)}
+    if not any((above / ".git").exists() for above in list(package.parents)[:3]):
+        return told
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(package), *words], capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return told
+    changes = git("diff", "HEAD") or ""
+    return told | {"commit": commit, "changed": short_hash(changes) if changes else None}
+
+
+def _digest(package: Path) -> str:
+    """Stands for all Python files of a package, links followed."""
+    found = hashlib.blake2b(digest_size=8)
+    for folder, inside, names in os.walk(package, followlinks=True):
+        inside.sort()
+        for name in sorted(names):
+            if name.endswith(".py"):
+                file = Path(folder) / name
+                found.update(str(file.relative_to(package)).encode() + b"\0" + file.read_bytes())
+    return found.hexdigest()

@@ -1,0 +1,31 @@
+"""The JSON schema of scenario files, for editors: `python -m mores.experiments.scenario.json_schema` writes it.
+
+A scenario file that begins with `# yaml-language-server: $schema=./schema.json` is completed and
+checked as it is written, by every editor with a YAML language server.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+from mores.experiments.scenario.specification import Scenario
+
+FILE = Path(str(resources.files("mores") / "scenarios")) / "schema.json"
+
+
+def schema() -> str:
+    """The schema as JSON text."""
+    made = Scenario.model_json_schema(by_alias=True, mode="validation")
+    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mores scenario"}
+    return json.dumps({**about, **{k: v for k, v in made.items() if k != "title"}}, indent=2) + "\n"
+
+
+def write() -> None:
+    """Write the schema beside the scenarios."""
+    FILE.write_text(schema(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,67 @@
+"""The reference of scenario files: `python -m mores.experiments.scenario.reference_docs DIR` writes it.
+
+Made from the model itself, so that it cannot say anything else than what is checked.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from mores.experiments.scenario.field_descriptions import default_of, limits_of, type_of
+from mores.experiments.scenario.specification import Bound, Claim, Scenario
+from mores.experiments.scenario.stages import Calibration, Sensitivity, Stage, Target, Uncertain
+
+HEAD = """\
+# Scenario files
+
+A scenario is an experiment in a YAML file: data only, nothing in it is evaluated or imported. Every
+key is checked, and a mistake is one line with its place and the nearest right name
+(`mores check FILE`). Parameters of environments, players and populations stand beside their `kind`;
+`mores describe NAME` tells them. Editors with a YAML language server complete a file that begins
+with `# yaml-language-server: $schema=./schema.json`.
+
+This page is made from the code that checks the files.
+"""
+TITLES: dict[type[BaseModel], str] = {
+    Scenario: "The file",
+    Claim: "An entry of `claims`",
+    Bound: "`bound`",
+    Stage: "An entry of `stages`",
+    Uncertain: "`uncertain`",
+    Sensitivity: "`sensitivity`, under `uncertain`",
+    Calibration: "`calibration`",
+    Target: "An entry of `targets`, under `calibration`",
+}
+
+
+def reference() -> str:
+    """The page as markdown."""
+    return HEAD + "".join(_part(model) for model in TITLES)
+
+
+def _part(model: type[BaseModel]) -> str:
+    paragraphs = (model.__doc__ or "").strip().split("\n\n")
+    about = "\n\n".join(re.sub(r"\s+", " ", paragraph.strip()) for paragraph in paragraphs)
+    rows = [
+        f"| `{field.alias or name}` | {type_of(field.annotation)}{limits_of(field.metadata)} | "
+        f"{_default(field)} | {field.description} |"
+        for name, field in model.model_fields.items()
+    ]
+    table = "\n".join(["| key | what it is | default | meaning |", "|---|---|---|---|", *rows])
+    return f"\n## {TITLES[model]}\n\n{about}\n\n{table}\n"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = default_of(field)
+    return "" if value is None or value in ([], {}) else f"`{value}`"
+
+
+if __name__ == "__main__":
+    (Path(sys.argv[1]) / "scenario.md").write_text(reference(), encoding="utf-8")

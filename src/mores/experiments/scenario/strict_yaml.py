@@ -1,0 +1,304 @@
+"""YAML as data: text to a plain document, with the place of every part of it.
+
+PyYAML reads YAML 1.1, in which `1e-4` is a text, `12:30` the number 750, `010` eight and `no` a
+boolean. Here the core schema of YAML 1.2 holds (https://yaml.org/spec/1.2.2, section 10.3), and
+what makes a file hard to trust is refused: keys given twice, anchors and aliases, merge keys,
+tags, several documents, deep nesting. Only events of the parser are used: no object is made from
+what a file says.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple, NoReturn
+
+import yaml
+
+from mores.experiments.scenario.source_locations import (
+    Path,
+    Place,
+    Places,
+    Problem,
+    ScenarioError,
+    shown,
+)
+
+DEEPEST = 30  # levels of nesting
+DIGITS = 19  # of a whole number: those of 2^63 - 1
+
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]"
+)
+
+
+class CoreLoader(yaml.SafeLoader):
+    """PyYAML's scanner and parser with the plain scalars of YAML 1.2's core schema."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's way; 1.1's own are left out
+
+
+for _tag, _pattern, _first in (
+    ("null", r"(?:~|null|Null|NULL|)\Z", ["~", "n", "N", ""]),
+    ("bool", r"(?:true|True|TRUE|false|False|FALSE)\Z", list("tTfF")),
+    ("int", r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z", list("-+0123456789")),
+    (
+        "float",
+        r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z",
+        list("-+.0123456789"),
+    ),
+):
+    CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+
+
+class Parsed(NamedTuple):
+    """A document and where its parts stand."""
+
+    document: Any
+    places: Places
+
+
+def parse(text: str, source: str, lines: bool = True) -> Parsed:
+    """Read one YAML document.
+
+    Args:
+        text: the document.
+        source: what messages call it.
+        lines: whether places have lines and columns.
+
+    Raises:
+        ScenarioError: the text is not YAML, or more than data; with the place.
+    """
+    return _Reader(text, source, lines).read()
+
+
+def type_of(text: str) -> str:
+    """What a text without quotes is read as: `null`, `bool`, `int`, `float` or `str`."""
+    for tag, pattern in CoreLoader.yaml_implicit_resolvers.get(text[:1], ()):
+        if pattern.match(text):
+            return tag.rpartition(":")[2]
+    return "str"
+
+
+class _Reader:
+    """One pass over the parser's events."""
+
+    def __init__(self, text: str, source: str, lines: bool) -> None:
+        self.source, self.lines = source, lines
+        self.keys: dict[Path, Place] = {}
+        self.values: dict[Path, Place] = {}
+        self.texts: dict[Path, str] = {}
+        unprintable = _UNPRINTABLE.search(text)
+        if unprintable:
+            before = text[: unprintable.start()]
+            line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+            self._refuse_at(Place(source, line, column), _unprintable(unprintable[0]), "unreadable")
+        self.loader = CoreLoader(text)
+
+    def read(self) -> Parsed:
+        try:
+            document = self._document()
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            if error.problem == "found unexpected end of stream" and error.context_mark:
+                mark = error.context_mark  # where the quote was opened says more than the end
+            self._refuse(mark, _explained(error))
+        except (yaml.YAMLError, ValueError, OverflowError):
+            # From chr() and int(), which PyYAML calls on whatever follows \U and %YAML.
+            self._refuse(self.loader.get_mark(), "this escape or directive makes no sense")
+        return Parsed(document, Places(self.source, self.keys, self.values, self.texts))
+
+    def _document(self) -> Any:
+        self._next()  # the stream begins
+        if isinstance(self._peek(), yaml.StreamEndEvent):
+            self._refuse(None, "is empty")
+        self._next()  # the document begins
+        document = self._part(())
+        self._next()  # the document ends
+        if not isinstance(event := self._peek(), yaml.StreamEndEvent):
+            self._refuse(event.start_mark, "a second document begins here; one file holds one")
+        return document
+
+    def _part(self, path: Path) -> Any:
+        event = self._next()
+        self._guard(event)
+        self.values[path] = self._place(event.start_mark)
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event, path)
+        if len(path) >= DEEPEST:
+            self._refuse(event.start_mark, f"is nested deeper than {DEEPEST} levels", "too_large")
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._sequence(path)
+        return self._mapping(path)
+
+    def _sequence(self, path: Path) -> list[Any]:
+        items: list[Any] = []
+        while not isinstance(self._peek(), yaml.SequenceEndEvent):
+            items.append(self._part((*path, len(items))))
+        self._next()
+        return items
+
+    def _mapping(self, path: Path) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        while not isinstance(event := self._peek(), yaml.MappingEndEvent):
+            key = self._key()
+            if key in found:
+                first = self.keys[(*path, key)].line
+                said_first = f"; it is in line {first} already" if first else ""
+                message = f"the key '{shown(key)}' is given twice{said_first}"
+                self._refuse(event.start_mark, message, "duplicate")
+            self.keys[(*path, key)] = self._place(event.start_mark)
+            found[key] = self._part((*path, key))
+        self._next()
+        return found
+
+    def _key(self) -> str:
+        event = self._next()
+        self._guard(event)
+        if not isinstance(event, yaml.ScalarEvent):
+            message = "a key must be a name, not a list or a mapping"
+            self._refuse(event.start_mark, message, "wrong_type")
+        if event.implicit[0] and event.value == "<<":
+            message = "merge keys (<<) are not used here: write the keys out"
+            self._refuse(event.start_mark, message, "unsupported")
+        key = self._scalar(event, None)
+        if not isinstance(key, str):
+            written = f"{shown(event.value)}" if event.value else "nothing"
+            self._refuse(event.start_mark, f"a key must be a name, not {written}", "wrong_type")
+        return key
+
+    def _scalar(self, event: yaml.ScalarEvent, path: Path | None) -> Any:
+        text, mark = event.value, event.start_mark
+        unprintable = _UNPRINTABLE.search(text)
+        if unprintable:
+            self._refuse(mark, _unprintable(unprintable[0]))
+        tag = type_of(text) if event.implicit[0] else "str"  # quotes make a text
+        if tag == "str":
+            return text
+        if path is not None:
+            self.texts[path] = text
+        if tag == "null":
+            return None
+        if tag == "bool":
+            return text.lower() == "true"
+        return self._whole(text, mark) if tag == "int" else self._real(text, mark)
+
+    def _whole(self, text: str, mark: Any) -> int:
+        digits = text.lstrip("+-")
+        if digits[:2] in ("0o", "0x"):
+            number = int(digits[2:], 8 if digits[1] == "o" else 16) if len(digits) <= 24 else 2**64
+        elif len(digits) > 1 and digits[0] == "0":
+            meant = digits.lstrip("0") or "0"
+            self._refuse(
+                mark,
+                f"{shown(text, 40)}: a number does not begin with 0: write {shown(meant, 40)} "
+                "(or 0o... if it is octal, quotes if it is a text)",
+                "invalid_value",
+            )
+        else:
+            number = int(text) if len(digits) <= DIGITS else 2**64
+        if abs(number) >= 2**63:
+            message = f"the number {shown(text, 40)} is too large: at most 2^63 - 1"
+            self._refuse(mark, message, "out_of_range")
+        return number
+
+    def _real(self, text: str, mark: Any) -> float:
+        number = float(text) if text[-1].isdigit() or text[-1] == "." else float("inf")
+        if number in (float("inf"), float("-inf")):
+            self._refuse(mark, f"{shown(text, 40)} is not a finite number", "not_finite")
+        return number
+
+    def _guard(self, event: yaml.Event) -> None:
+        """Refuse what makes a file more than data."""
+        mark = event.start_mark
+        if isinstance(event, yaml.AliasEvent):
+            self._refuse(
+                mark,
+                "aliases (*name) are not used here: write the value out, "
+                "or put a text that begins with * in quotes",
+                "unsupported",
+            )
+        if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
+            self._refuse(
+                mark,
+                "anchors (&name) are not used here: write the value where it is due, "
+                "or put a text that begins with & in quotes",
+                "unsupported",
+            )
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            short = shown(tag.replace("tag:yaml.org,2002:", "!!"), 40)
+            self._refuse(
+                mark,
+                f"tags ({short}) are not used here: a scenario is plain data; "
+                "put a text that begins with ! in quotes",
+                "unsupported",
+            )
+
+    def _peek(self) -> yaml.Event:
+        return self.loader.peek_event()
+
+    def _next(self) -> Any:
+        return self.loader.get_event()
+
+    def _place(self, mark: Any) -> Place:
+        if not self.lines or mark is None:
+            return Place(self.source)
+        return Place(self.source, mark.line + 1, mark.column + 1)
+
+    def _refuse(self, mark: Any, message: str, code: str = "unreadable") -> NoReturn:
+        self._refuse_at(self._place(mark), message, code)
+
+    def _refuse_at(self, place: Place, message: str, code: str) -> NoReturn:
+        if not self.lines:
+            place = Place(self.source)
+        raise ScenarioError([Problem(place, (), message, code)])
+
+
+def _unprintable(character: str) -> str:
+    return f"the control character U+{ord(character):04X} does not belong in a text file"
+
+
+def _explained(error: yaml.MarkedYAMLError) -> str:
+    """What the parser found, in words that say what to do."""
+    problem, context = shown(error.problem or ""), error.context or ""
+    problem = problem.replace("'<stream end>'", "the end of the file")
+    if "mapping values are not allowed" in problem:
+        return "this ': ' cannot stand here: put a text that has one in quotes, or mend the indent"
+    if "'\\t'" in problem:
+        return "a tab cannot stand here: indent with spaces"
+    if "cannot start any token" in problem:
+        character = problem.removeprefix("found character ").partition(" that ")[0]
+        return f"a text cannot begin with {character}: put it in quotes"
+    if "unexpected end of stream" in problem:
+        return "a quote is opened here and never closed"
+    if "could not find expected ':'" in problem:
+        return "a key needs ': ' and a value after it"
+    if "expected <block end>" in problem or "expected '<document start>'" in problem:
+        return "the indentation does not fit the lines above, or a quote or bracket is missing"
+    if "flow sequence" in context:
+        return f"in a list in brackets: {problem}; is a ']' or a ',' missing?"
+    if "flow mapping" in context:
+        return f"in a mapping in braces: {problem}; is a '}}' or a ',' missing?"
+    return f"is not YAML: {problem or shown(context)}"
+
+
+def dump(document: Any) -> str:
+    """Plain data as YAML that `parse` reads back: in the given order, no anchors."""
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that the core schema of YAML 1.2 would read as something else; no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write equal parts out each time."""
+        return True
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if type_of(text) == "str" else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _quoted)

@@ -1,0 +1,1 @@
+"""Metrics of values: drift, distances between distributions, polarization, diversity."""

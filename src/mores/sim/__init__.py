@@ -1,0 +1,1 @@
+"""The simulation loop: the simulator, its agents, policy states, rewards and episodes."""
