@@ -23,11 +23,11 @@ import numpy as np
 import scipy.stats
 import torch
 
-from mores.experiments.calibration import Calibrated, calibrate
-from mores.experiments.calibration.moment_distance import Distance
-from mores.experiments.calibration.simulated_moments import Simulator, one_study
+from mores.experiments.calibration import CalibrationResult, calibrate
+from mores.experiments.calibration.moment_distance import MomentDistance
+from mores.experiments.calibration.simulated_moments import MomentSimulator, simulate_study
 from mores.experiments.scenario import loading, strict_yaml
-from mores.experiments.scenario.loading import Loaded
+from mores.experiments.scenario.loading import LoadedScenario
 
 BLOCKS = 10  # of cases of a kind, each with a simulator of its own
 INNER = (0.15, 0.85)
@@ -135,19 +135,21 @@ class Case:
     """True values, and what calibration said of them."""
 
     truth: np.ndarray
-    result: Calibrated
+    result: CalibrationResult
 
     def covered(self, parameter: int) -> bool:
         found = self.result.parameters[parameter]
         return bool(found.low <= self.truth[parameter] <= found.high)
 
 
-def described(text: str) -> Loaded:
+def described(text: str) -> LoadedScenario:
     document, places = strict_yaml.parse(text, "benchmark")
-    return Loaded(loading.check(document, places), places, Path("benchmark.yaml"), text, document)
+    return LoadedScenario(
+        loading.validate_document(document, places), places, Path("benchmark.yaml"), text, document
+    )
 
 
-def with_targets(loaded: Loaded, figures: np.ndarray) -> Loaded:
+def with_targets(loaded: LoadedScenario, figures: np.ndarray) -> LoadedScenario:
     calibration = loaded.scenario.calibration
     assert calibration is not None
     targets = [
@@ -174,11 +176,11 @@ def cases(text: str, count: int, edges: bool, seed: int) -> list[Case]:
     found = []
     for block in range(BLOCKS):
         here = count * (block + 1) // BLOCKS - count * block // BLOCKS
-        simulator = Simulator(loaded, seed=1_000 * seed + block)
-        cube = Distance(simulator, [0], np.zeros(len(simulator.targets)))
+        simulator = MomentSimulator(loaded, seed=1_000 * seed + block)
+        cube = MomentDistance(simulator, [0], np.zeros(len(simulator.targets)))
         for _ in range(here):
-            truth = cube.values(planted(number, cube.size, edges))
-            study = one_study(loaded, truth, int(number.integers(2**31)))
+            truth = cube.from_unit_cube(planted(number, cube.num_parameters, edges))
+            study = simulate_study(loaded, truth, int(number.integers(2**31)))
             given = with_targets(loaded, study)
             found.append(Case(truth, calibrate(given, progress=False, simulator=simulator)))
     return found
@@ -198,7 +200,7 @@ def told(found: list[Case]) -> dict[str, Any]:
         hits = sum(case.covered(j) for case in found)
         below = sum(bool(case.truth[j] < case.result.parameters[j].low) for case in found)
         whole = sum(
-            case.result.parameters[j].low_open or case.result.parameters[j].high_open
+            case.result.parameters[j].low_at_bound or case.result.parameters[j].high_at_bound
             for case in found
         )
         rows[path] = {
@@ -214,9 +216,9 @@ def told(found: list[Case]) -> dict[str, Any]:
         "parameters": rows,
         "converged": sum(case.result.converged for case in found),
         "rejected_at_5_percent": sum(
-            case.result.probability is not None and case.result.probability < 0.05 for case in found
+            case.result.p_value is not None and case.result.p_value < 0.05 for case in found
         ),
-        "points_played": sum(case.result.points for case in found),
+        "points_played": sum(case.result.num_evaluations for case in found),
     }
 
 
@@ -235,7 +237,7 @@ def main() -> None:
         kinds |= json.loads(file.read_text())["kinds"]
     began = time.process_time()
     for kind, text in SCENARIOS.items():
-        if kind in kinds or asked.only not in (None, kind):
+        if kind in kinds or asked.only_replicates not in (None, kind):
             continue
         start = time.process_time()
         kinds[kind] = told(cases(text, asked.cases, asked.edges, asked.seed))

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mores.agents.scripted.uniform_random import Anyhow
-from mores.core.environment import Box, Discrete, Game, Phase, Player, Role, Step
-from mores.core.random_streams import Draws
+from mores.agents.scripted.uniform_random import UniformRandom
+from mores.core.environment import Box, Discrete, Environment, Phase, Policy, Role, StepResult
+from mores.core.random_streams import RandomStreams
 
 GRAVITY, CART, POLE, HALF_LENGTH, FORCE, SECONDS = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02
 FURTHEST, STEEPEST = 2.4, 12 * 2 * math.pi / 360
@@ -27,7 +27,7 @@ class Cart:
     rounds: Tensor  # [world], how long the pole has stood
 
 
-class CartPole(Game[Cart]):
+class CartPole(Environment[Cart]):
     """A pole on a cart that is pushed left or right; a point for every round that it stands."""
 
     @property
@@ -38,16 +38,16 @@ class CartPole(Game[Cart]):
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("push", {"player": Discrete(2)}),)
 
-    def reset(self, draws: Draws, start: object = None) -> Cart:
-        now = draws.uniform("start", 1, 4)[:, 0] * 0.1 - 0.05
-        return Cart(now, torch.zeros(draws.worlds, device=draws.device))
+    def reset(self, streams: RandomStreams, people: object = None) -> Cart:
+        now = streams.uniform("start", 1, 4)[:, 0] * 0.1 - 0.05
+        return Cart(now, torch.zeros(streams.num_worlds, device=streams.device))
 
     def observe(self, state: Cart, role: str, phase: str) -> Tensor:
         return state.now[:, None]
 
     def step(
-        self, state: Cart, phase: str, actions: Mapping[str, Tensor], draws: Draws
-    ) -> Step[Cart]:
+        self, state: Cart, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+    ) -> StepResult[Cart]:
         place, speed, angle, turning = state.now.unbind(-1)
         force = torch.where(actions["player"][:, 0] == 1, FORCE, -FORCE)
         cos, sin = torch.cos(angle), torch.sin(angle)
@@ -64,12 +64,12 @@ class CartPole(Game[Cart]):
         )
         now = torch.stack(moved, -1)
         fell = (now[:, 0].abs() > FURTHEST) | (now[:, 2].abs() > STEEPEST)
-        return Step(
+        return StepResult(
             Cart(now, state.rounds + 1), {"player": torch.ones_like(state.rounds)[:, None]}, fell
         )
 
-    def measures(self, state: Cart) -> Mapping[str, Tensor]:
+    def metrics(self, state: Cart) -> Mapping[str, Tensor]:
         return {"rounds": state.rounds}
 
-    def baseline(self) -> Mapping[str, Player]:
-        return {"player": Anyhow()}
+    def default_policies(self) -> Mapping[str, Policy]:
+        return {"player": UniformRandom()}

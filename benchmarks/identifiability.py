@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from mores.experiments.calibration.moment_distance import Distance
-from mores.experiments.calibration.simulated_moments import Simulator
+from mores.experiments.calibration.moment_distance import MomentDistance
+from mores.experiments.calibration.simulated_moments import MomentSimulator
 from mores.experiments.scenario import loading, strict_yaml
-from mores.experiments.scenario.loading import Loaded
+from mores.experiments.scenario.loading import LoadedScenario
 
 TRUTH = {"rationality": 1.0, "scale": 1.0, "flip": 0.1}
 RANGES = {"rationality": (0.25, 4.0), "scale": (0.25, 4.0), "flip": (0.0, 0.4)}
@@ -99,7 +99,7 @@ def information(design: Design, fitted: tuple[str, ...]) -> np.ndarray:
     return jacobian.T @ (jacobian / exact_variances(design)[:, None])
 
 
-def scenario(design: Design) -> Loaded:
+def scenario(design: Design) -> LoadedScenario:
     """The calibration as a user would write it."""
     figures = exact_figures(design, TRUTH)
     names = [f"picked[{number}]" for number in range(len(design.margins))]
@@ -126,7 +126,9 @@ def scenario(design: Design) -> Loaded:
         },
     }
     document, places = strict_yaml.parse(json.dumps(document), "identifiability")
-    return Loaded(loading.check(document, places), places, Path("identifiability"), "", document)
+    return LoadedScenario(
+        loading.validate_document(document, places), places, Path("identifiability"), "", document
+    )
 
 
 class Surface(NamedTuple):
@@ -141,22 +143,26 @@ class Surface(NamedTuple):
 
 def surface(design: Design, size: int) -> Surface:
     loaded = scenario(design)
-    simulator = Simulator(loaded)
+    simulator = MomentSimulator(loaded)
     targets = loaded.scenario.calibration
     assert targets is not None
     wanted = np.array([target.value for target in targets.targets])
-    distance = Distance(simulator, range(len(wanted)), wanted)
-    truth = distance.unit(np.array([TRUTH[name] for name in design.fitted]))
-    distance.weigh(truth)
+    distance = MomentDistance(simulator, range(len(wanted)), wanted)
+    truth = distance.to_unit_cube(np.array([TRUTH[name] for name in design.fitted]))
+    distance.set_weights(truth)
     grid = np.linspace(0.0, 1.0, size)
     simulated, exact = np.empty((size, size)), np.empty((size, size))
     for (i, first), (j, second) in itertools.product(enumerate(grid), enumerate(grid)):
         unit = np.array([first, second])
-        values = dict(TRUTH) | dict(zip(design.fitted, distance.values(unit).tolist(), strict=True))
+        values = dict(TRUTH) | dict(
+            zip(design.fitted, distance.from_unit_cube(unit).tolist(), strict=True)
+        )
         simulated[j, i] = distance(unit)
         off = exact_figures(design, values) - exact_figures(design, TRUTH)
         exact[j, i] = np.sum(off**2 / exact_variances(design))
-    axes = tuple(np.array([distance.values(np.array([g, g]))[k] for g in grid]) for k in (0, 1))
+    axes = tuple(
+        np.array([distance.from_unit_cube(np.array([g, g]))[k] for g in grid]) for k in (0, 1)
+    )
     # in the file's units: the search has rationality and scale by logarithm
     raw = distance.whitening @ _slopes(simulator, design)
     found = _errors(raw.T @ raw)
@@ -164,14 +170,16 @@ def surface(design: Design, size: int) -> Surface:
     return Surface((axes[0], axes[1]), simulated, exact, found, fisher)
 
 
-def _slopes(simulator: Simulator, design: Design, step: float = 0.02) -> np.ndarray:
+def _slopes(simulator: MomentSimulator, design: Design, step: float = 0.02) -> np.ndarray:
     """Change of the simulated figures with the parameters at the truth."""
     columns = []
     for j, name in enumerate(design.fitted):
         up = np.array([TRUTH[other] for other in design.fitted])
         down = up.copy()
         up[j], down[j] = TRUTH[name] + step, TRUTH[name] - step
-        columns.append((simulator.at(up).mean - simulator.at(down).mean) / (2 * step))
+        columns.append(
+            (simulator.moments_at(up).mean - simulator.moments_at(down).mean) / (2 * step)
+        )
     return np.array(columns).T
 
 
@@ -221,7 +229,7 @@ def main() -> None:
     torch.set_num_threads(1)
     found, rows = {}, {}
     for design in DESIGNS:
-        found[design] = here = surface(design, asked.size)
+        found[design] = here = surface(design, asked.num_samples)
         row = {
             "fitted": design.fitted,
             "margins": design.margins,

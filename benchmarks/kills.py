@@ -82,9 +82,9 @@ def _write(
 
 
 def _machine() -> dict[str, Any]:
-    from mores.experiments.results.provenance import surroundings
+    from mores.experiments.results.provenance import system_info
 
-    here = surroundings()
+    here = system_info()
     return {name: here[name] for name in ("processor", "cores", "python", "versions")}
 
 

@@ -55,7 +55,7 @@ def main() -> None:
         "rows": {},
     }
     print(found["machine"], found["rates"][0], flush=True)
-    for part in asked.only:
+    for part in asked.only_replicates:
         found["rows"][part] = _measured(part, asked)
     found["rates"].append(machine.rates(asked.device))
     print(found["rates"][1])
@@ -68,7 +68,7 @@ def _measured(part: str, asked: argparse.Namespace) -> Any:
     if part == "stack":
         rows = []
         for batch in asked.batches:
-            for policies in asked.policies:
+            for policies in asked.num_models:
                 rows.append(stacks.row(policies, batch, asked.device, asked.repeats))
                 print(part, rows[-1], flush=True)
         return rows

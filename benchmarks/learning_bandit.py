@@ -13,8 +13,18 @@ import torch
 from torch import Tensor
 
 import mores
-from mores.core.environment import Act, Box, Discrete, Game, Outcome, Phase, Player, Role, Step
-from mores.core.random_streams import Draws
+from mores.core.environment import (
+    ActionOutput,
+    Box,
+    Discrete,
+    Environment,
+    Phase,
+    Policy,
+    Role,
+    StepResult,
+    Transition,
+)
+from mores.core.random_streams import RandomStreams
 
 WORTH = (0.0, 0.3, 1.5, 0.6)  # what an option pays on average
 
@@ -24,7 +34,7 @@ class Paid:
     earned: Tensor  # [world], last time
 
 
-class Bandit(Game[Paid]):
+class Bandit(Environment[Paid]):
     """Options that pay by chance."""
 
     @property
@@ -35,23 +45,23 @@ class Bandit(Game[Paid]):
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("choose", {"gambler": Discrete(len(WORTH))}),)
 
-    def reset(self, draws: Draws, start: Any = None) -> Paid:
-        return Paid(torch.zeros(draws.worlds))
+    def reset(self, streams: RandomStreams, people: Any = None) -> Paid:
+        return Paid(torch.zeros(streams.num_worlds))
 
     def observe(self, state: Paid, role: str, phase: str) -> Tensor:
         return state.earned[:, None, None]
 
     def step(
-        self, state: Paid, phase: str, actions: Mapping[str, Tensor], draws: Draws
-    ) -> Step[Paid]:
+        self, state: Paid, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+    ) -> StepResult[Paid]:
         worth = torch.tensor(WORTH)[actions["gambler"]]
-        paid = worth + draws.normal("pay", 1)[..., 0]
-        return Step(Paid(paid[:, 0]), {"gambler": paid})
+        paid = worth + streams.normal("pay", 1)[..., 0]
+        return StepResult(Paid(paid[:, 0]), {"gambler": paid})
 
-    def measures(self, state: Paid) -> Mapping[str, Tensor]:
+    def metrics(self, state: Paid) -> Mapping[str, Tensor]:
         return {"earned": state.earned}
 
-    def hidden(self, state: Paid) -> Mapping[str, Tensor]:
+    def latent(self, state: Paid) -> Mapping[str, Tensor]:
         return {"earned": state.earned}
 
 
@@ -62,29 +72,31 @@ class Means:
     last: Tensor  # [world, 1]
 
 
-class Averager(Player):
+class Averager(Policy):
     """Tries options at random now and then, and else takes what has paid best on average."""
 
     explore: float = 0.3
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Means:
-        zero = torch.zeros(draws.worlds, len(WORTH))
-        return Means(zero, zero, torch.zeros(draws.worlds, 1, dtype=torch.int64))
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Means:
+        zero = torch.zeros(streams.num_worlds, len(WORTH))
+        return Means(zero, zero, torch.zeros(streams.num_worlds, 1, dtype=torch.int64))
 
-    def again(self, memory: Means, fresh: Any, over: Tensor) -> Means:
-        return memory  # what was learned stays
+    def on_episode_start(self, state: Means, initial: Any, reset_mask: Tensor) -> Means:
+        return state  # what was learned stays
 
-    def act(self, phase: Phase, seen: Any, legal: Any, memory: Means, draws: Draws) -> Act:
-        best = (memory.total / memory.count.clamp(min=1)).argmax(-1, keepdim=True)
-        anyhow = (draws.uniform("which", 1)[:, 0] * len(WORTH)).long()
-        chosen = torch.where(draws.uniform("explore", 1)[:, 0] < self.explore, anyhow, best)
-        return Act(chosen, dataclasses.replace(memory, last=chosen))
+    def act(
+        self, phase: Phase, observation: Any, action_mask: Any, state: Means, streams: RandomStreams
+    ) -> ActionOutput:
+        best = (state.total / state.count.clamp(min=1)).argmax(-1, keepdim=True)
+        anyhow = (streams.uniform("which", 1)[:, 0] * len(WORTH)).long()
+        chosen = torch.where(streams.uniform("explore", 1)[:, 0] < self.explore, anyhow, best)
+        return ActionOutput(chosen, dataclasses.replace(state, last=chosen))
 
-    def learn(self, memory: Means, outcome: Outcome, draws: Draws) -> Means:
-        total = memory.total.scatter_add(1, memory.last, outcome.reward)
-        count = memory.count.scatter_add(1, memory.last, torch.ones_like(outcome.reward))
-        return dataclasses.replace(memory, total=total, count=count)
+    def update(self, state: Means, transition: Transition, streams: RandomStreams) -> Means:
+        total = state.total.scatter_add(1, state.last, transition.reward)
+        count = state.count.scatter_add(1, state.last, torch.ones_like(transition.reward))
+        return dataclasses.replace(state, total=total, count=count)
 
 
 mores.register("environment", "learning_bandit", Bandit)
-mores.register("player", "learning_averager", Averager)
+mores.register("policy", "learning_averager", Averager)

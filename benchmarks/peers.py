@@ -1,6 +1,6 @@
 """The same model in Mesa and in mores: Friedkin-Johnsen opinion dynamics on one network.
 
-`kernel` is the update alone. `environment` is all of `coevolution` through the Table (people who
+`equilibrium_matrix` is the update alone. `environment` is all of `coevolution` through the Table (people who
 are asked, answer and listen), with as many people, each listening to 10 others.
 
 Both sides get the same network, start and parameters; the results are compared before anything is
@@ -27,9 +27,9 @@ import numpy as np
 import torch
 
 from mores.envs.dynamics import degroot, friedkin_johnsen
-from mores.envs.graphs.influence_graph import from_matrix, walk_matrix
+from mores.envs.graphs.influence_graph import from_matrix, random_walk_matrix
 from mores.envs.opinion.coevolution import Coevolution
-from mores.sim.simulator import Table
+from mores.sim.simulator import Simulator
 
 SUSCEPTIBILITY = 0.9
 
@@ -81,19 +81,21 @@ def main() -> None:
     rows = []
     for people in asked.people:
         graph = nx.watts_strogatz_graph(people, 10, 0.1, seed=1)
-        network = from_matrix(walk_matrix(graph))
+        network = from_matrix(random_walk_matrix(graph))
         start = np.random.default_rng(0).normal(size=people)
         for worlds in asked.worlds:
             anchor = torch.from_numpy(start).to(torch.float32).expand(worlds, people)[..., None]
             held = {"values": anchor.clone()}
 
             def ours(held=held, anchor=anchor, network=network) -> None:
-                heard = degroot.step(held["values"], held["values"], network)
-                held["values"] = friedkin_johnsen.step(heard, anchor, SUSCEPTIBILITY)
+                heard = degroot.degroot_step(held["values"], held["values"], network)
+                held["values"] = friedkin_johnsen.friedkin_johnsen_step(
+                    heard, anchor, SUSCEPTIBILITY
+                )
 
             peers = {"rule": "friedkin_johnsen", "ties": 10, "susceptibility": SUSCEPTIBILITY}
-            game = Coevolution(people=people, values=1, assistants=0, peers=peers)
-            table = Table(game, game.baseline(), worlds=worlds, rounds=100_000)
+            game = Coevolution(num_people=people, num_values=1, num_assistants=0, peers=peers)
+            table = Simulator(game, game.default_policies(), worlds=worlds, rounds=100_000)
             table.reset(0)
             club = Club(graph, start)
             for _ in range(10):

@@ -19,23 +19,23 @@ from typing import Any
 
 import torch
 
-from mores.core.environment import Game
-from mores.core.random_streams import Draws
+from mores.core.environment import Environment
+from mores.core.random_streams import RandomStreams
 from mores.envs.opinion.coevolution import Coevolution
 from mores.envs.opinion.lock_in import LockIn
-from mores.envs.strategic.moral_hazard import Commission
-from mores.sim.simulator import Table
+from mores.envs.strategic.moral_hazard import MoralHazard
+from mores.sim.simulator import Simulator
 
-GAMES: dict[str, Game[Any]] = {
-    "coevolution": Coevolution(noise=0.1, history={"drift": 0.01, "carry": 1.0}),
+GAMES: dict[str, Environment[Any]] = {
+    "coevolution": Coevolution(noise_std=0.1, history={"drift": 0.01, "carry": 1.0}),
     "lock_in": LockIn(),
-    "commission": Commission(quits=0.0),
+    "commission": MoralHazard(termination_probability=0.0),
 }
 
 
-def by_table(game: Game[Any], rounds: int) -> float:
+def by_table(game: Environment[Any], rounds: int) -> float:
     """Seconds a round through the Table."""
-    table = Table(game, game.baseline(), worlds=1, rounds=rounds + 1)
+    table = Simulator(game, game.default_policies(), worlds=1, rounds=rounds + 1)
     table.reset(0)
     began = time.process_time()
     for _ in range(rounds):
@@ -43,31 +43,32 @@ def by_table(game: Game[Any], rounds: int) -> float:
     return (time.process_time() - began) / rounds
 
 
-def by_hand(game: Game[Any], rounds: int) -> float:
+def by_hand(game: Environment[Any], rounds: int) -> float:
     """Seconds a round by calling the game and its players directly."""
-    players = game.baseline()
-    draws = Draws.of(0, 1)
-    start = draws.within("start")
-    state = game.reset(start.within("game"))
+    players = game.default_policies()
+    draws = RandomStreams.of(0, 1)
+    start = draws.child("start")
+    state = game.reset(start.child("game"))
     roles = {role.name: role for role in game.roles}
     memory = {
-        n: p.start(roles[n], game.phases, start.within(f"player/{n}")) for n, p in players.items()
+        n: p.initial_state(roles[n], game.phases, start.child(f"player/{n}"))
+        for n, p in players.items()
     }
     began = time.process_time()
     for round in range(rounds):
         now = draws.at(round)
         for phase in game.phases:
             actions = {}
-            for name in phase.acts:
+            for name in phase.action_spaces:
                 act = players[name].act(
                     phase,
                     game.observe(state, name, phase.name),
-                    game.legal(state, name, phase.name),
+                    game.action_mask(state, name, phase.name),
                     memory[name],
-                    now.within(f"player/{name}/{phase.name}"),
+                    now.child(f"player/{name}/{phase.name}"),
                 )
-                actions[name], memory[name] = act.action, act.memory
-            state = game.step(state, phase.name, actions, now.within("game")).state
+                actions[name], memory[name] = act.action, act.state
+            state = game.step(state, phase.name, actions, now.child("game")).state
     return (time.process_time() - began) / rounds
 
 

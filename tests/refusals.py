@@ -1,7 +1,7 @@
 """How tests compare a refusal: by its code and path. Its wording stands in one golden file.
 
     with refused("unknown_name", path="coevolution.peple"):
-        mores.make_game("coevolution", peple=3)
+        mores.make_environment("coevolution", peple=3)
 
 `tests/golden/messages.json` holds every message by test. `pytest --messages=write` (one process)
 writes it anew, `--messages=ignore` leaves it alone.

@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from mores.core.philox import philox_numpy, philox_torch
-from mores.core.random_streams import Draws, Worlds
+from mores.core.random_streams import RandomStreams, Worlds
 
 ONES = 0xFFFFFFFF
 # Random123 (Salmon et al.), kat_vectors, philox4x32-10: counter, key, words
@@ -78,7 +78,7 @@ def test_compiled_gives_the_same_words_at_ragged_sizes():
             np.testing.assert_array_equal(mine.numpy(), theirs.astype(np.int64))
 
 
-def _round(draws: Draws, round: int, kind: str, agents: int, width: int) -> np.ndarray:
+def _round(draws: RandomStreams, round: int, kind: str, agents: int, width: int) -> np.ndarray:
     return getattr(draws.at(round), kind)("purpose", agents, width).double().numpy()
 
 
@@ -87,7 +87,9 @@ def _round(draws: Draws, round: int, kind: str, agents: int, width: int) -> np.n
     [("uniform", stats.uniform()), ("normal", stats.norm()), ("gumbel", stats.gumbel_r())],
 )
 def test_distributions(kind, distribution):
-    numbers = np.concatenate([_round(Draws.of(5, 20), r, kind, 50, 3).ravel() for r in range(40)])
+    numbers = np.concatenate(
+        [_round(RandomStreams.of(5, 20), r, kind, 50, 3).ravel() for r in range(40)]
+    )
     assert stats.kstest(numbers, distribution.cdf).pvalue > LEVEL
 
 
@@ -98,21 +100,21 @@ def _independent(one: np.ndarray, other: np.ndarray) -> None:
 
 
 def test_independence_across_all_that_a_draw_depends_on():
-    base = Draws.of(5, 100)
+    base = RandomStreams.of(5, 100)
     numbers = base.normal("a", 200)[..., 0].double().numpy()
 
-    def drawn(draws: Draws, purpose: str = "a") -> np.ndarray:
+    def drawn(draws: RandomStreams, purpose: str = "a") -> np.ndarray:
         return draws.normal(purpose, 200)[..., 0].double().numpy()
 
     _independent(numbers, drawn(base, "b"))  # purposes
-    _independent(numbers, drawn(base.within("part")))  # parts of the house
+    _independent(numbers, drawn(base.child("part")))  # parts of the house
     _independent(numbers, drawn(base.at(1)))  # rounds
     _independent(numbers[:, :-1], numbers[:, 1:])  # agents
     _independent(numbers[:-1], numbers[1:])  # replicates
-    _independent(numbers, drawn(Draws.of(5, 100, episode=1)))
-    _independent(numbers, drawn(Draws.of(5, 100, stage=1)))
-    _independent(numbers, drawn(Draws.of(6, 100)))  # seeds
-    worlds = drawn(Draws.of(5, Worlds.grid(50, 2))).reshape(50, 2, 200)
+    _independent(numbers, drawn(RandomStreams.of(5, 100, episode=1)))
+    _independent(numbers, drawn(RandomStreams.of(5, 100, stage=1)))
+    _independent(numbers, drawn(RandomStreams.of(6, 100)))  # seeds
+    worlds = drawn(RandomStreams.of(5, Worlds.grid(50, 2))).reshape(50, 2, 200)
     _independent(worlds[:, 0], worlds[:, 1])
     wide = base.normal("wide", 100, 8).double().numpy()
     for lane in range(1, 8):
@@ -122,10 +124,10 @@ def test_independence_across_all_that_a_draw_depends_on():
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 8])
 @pytest.mark.parametrize("kind", ["uniform", "normal", "gumbel"])
 def test_drawing_ahead_changes_no_number(kind, width):
-    running = Draws.of(3, 4)
+    running = RandomStreams.of(3, 4)
     for round in range(40):
-        alone = Draws.of(3, 4, round=round)  # begins here: nothing was drawn ahead
-        uneven = Draws.of(3, 4, round=torch.full((4,), round))  # the path for worlds apart
+        alone = RandomStreams.of(3, 4, round=round)  # begins here: nothing was drawn ahead
+        uneven = RandomStreams.of(3, 4, round=torch.full((4,), round))  # the path for worlds apart
         expected = getattr(running.at(round), kind)("x", 3, width)
         assert torch.equal(expected, getattr(alone, kind)("x", 3, width))
         assert torch.equal(expected, getattr(uneven, kind)("x", 3, width))
@@ -133,7 +135,7 @@ def test_drawing_ahead_changes_no_number(kind, width):
 
 def test_no_number_of_a_stream_is_used_twice():
     for width in (1, 3, 4, 6):
-        rounds = [Draws.of(1, 1).at(r).uniform("x", 1, width).flatten() for r in range(500)]
+        rounds = [RandomStreams.of(1, 1).at(r).uniform("x", 1, width).flatten() for r in range(500)]
         stream = torch.cat(rounds)
         # 24-bit numbers meet by chance: expected pairs n^2 / 2^25
         repeats = len(stream) - len(stream.unique())
@@ -143,16 +145,16 @@ def test_no_number_of_a_stream_is_used_twice():
 def test_worlds_at_different_rounds_draw_what_each_would_alone():
     rounds = torch.tensor([0, 5, 2, 9])
     for width in (1, 3, 4):
-        together = Draws.of(8, 4, round=rounds)
+        together = RandomStreams.of(8, 4, round=rounds)
         for later in range(6):
             numbers = together.at(later).normal("x", 2, width)
             for world in range(4):
-                alone = Draws.of(8, [world], round=int(rounds[world]) + later)
+                alone = RandomStreams.of(8, [world], round=int(rounds[world]) + later)
                 assert torch.equal(numbers[world : world + 1], alone.normal("x", 2, width))
 
 
 def test_agents_are_addressed_by_number_not_by_place():
-    draws = Draws.of(2, 3)
+    draws = RandomStreams.of(2, 3)
     everybody = draws.normal("x", 10, 2)
     some = draws.normal("x", torch.tensor([7, 2]), 2)
     assert torch.equal(some, everybody[:, [7, 2]])
@@ -162,13 +164,19 @@ def test_choices_follow_their_probabilities():
     probabilities = torch.tensor([0.1, 0.6, 0.3])
     logits = probabilities.log().expand(200, 500, 3)
     for counts in (
-        torch.bincount(Draws.of(4, 200).choose("x", logits).flatten(), minlength=3),
-        torch.bincount(Draws.of(4, 200).choose_ordered("y", logits.exp()).flatten(), minlength=3),
+        torch.bincount(RandomStreams.of(4, 200).categorical("x", logits).flatten(), minlength=3),
+        torch.bincount(
+            RandomStreams.of(4, 200).ordered_categorical("y", logits.exp()).flatten(), minlength=3
+        ),
     ):
         expected = probabilities.double().numpy() * 100_000
         assert stats.chisquare(counts.numpy(), expected / expected.sum() * 1e5).pvalue > LEVEL
 
 
 def test_seeds_are_taken_modulo_two_to_the_64():
-    assert torch.equal(Draws.of(-1, 2).uniform("x"), Draws.of(2**64 - 1, 2).uniform("x"))
-    assert not torch.equal(Draws.of(1, 2).uniform("x"), Draws.of(1 + 2**32, 2).uniform("x"))
+    assert torch.equal(
+        RandomStreams.of(-1, 2).uniform("x"), RandomStreams.of(2**64 - 1, 2).uniform("x")
+    )
+    assert not torch.equal(
+        RandomStreams.of(1, 2).uniform("x"), RandomStreams.of(1 + 2**32, 2).uniform("x")
+    )

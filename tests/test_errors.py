@@ -14,8 +14,8 @@ from pydantic import ValidationError, model_validator
 
 import mores
 from mores import registry
-from mores.clients.array_conversion import NoRenderMode
-from mores.core.environment import Configured
+from mores.clients.array_conversion import RenderModeError
+from mores.core.environment import Config
 from mores.core.errors import CODES, ParameterError, UserError
 from mores.core.validation_messages import blame_of, code_of
 from tests.refusals import refused
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 RAISED = {"UserError", "ParameterError", "At", "Problem", "problem_at", "CannotWrite", "CellDied"}
 
 
-class Span(Configured):
+class Span(Config):
     """From one number to another, of which there may be names."""
 
     low: int = 0
@@ -42,13 +42,13 @@ class Span(Configured):
 
 @pytest.fixture
 def span() -> Iterator[None]:
-    mores.register("player", "span", Span)
+    mores.register("policy", "span", Span)
     yield
-    registry.PLAYERS.pop("span")
+    registry.POLICIES.pop("span")
 
 
 @pytest.mark.parametrize("again", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
-@pytest.mark.parametrize("kind", [UserError, NoRenderMode])
+@pytest.mark.parametrize("kind", [UserError, RenderModeError])
 def test_another_process_hears_code_and_path(kind: type[UserError], again: Any) -> None:
     error = again(kind("no", code="conflict", path="a.b"))
     assert (type(error), str(error), error.code, error.path) == (kind, "no", "conflict", "a.b")
@@ -69,7 +69,7 @@ def test_what_a_check_of_several_parameters_blames(
     parameters: dict[str, Any], code: str, path: str
 ) -> None:
     with refused(code, path=path):
-        mores.make_player("span", **parameters)
+        mores.make_policy("span", **parameters)
     with pytest.raises(ValidationError) as raw:
         Span(**parameters)
     (found,) = raw.value.errors()

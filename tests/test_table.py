@@ -11,28 +11,28 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mores.core import pytree
-from mores.core.environment import Box, Discrete, MultiDiscrete, Phase, Role, Step
-from mores.sim.simulation import play
-from mores.sim.simulator import Table, Turn
+from mores.core.environment import Box, Discrete, MultiDiscrete, Phase, Role, StepResult
+from mores.sim.simulation import simulate
+from mores.sim.simulator import ExternalTurn, Simulator
 from tests.conformance.games import EVERY_GAME, AnyOption, Meeting, Relay, Still, Tally, make
 from tests.refusals import refused
 
 
-def acts(table: Table, step: int) -> dict[str, torch.Tensor]:
+def acts(table: Simulator, step: int) -> dict[str, torch.Tensor]:
     """Actions for everybody who must act, drawn from a seed and the step: legal choices."""
     generator = torch.Generator().manual_seed(step)
     given = {}
-    for role in table.acting:
-        space, seats = table.phase.acts[role], table.outside[role]
+    for role in table.acting_roles:
+        space, seats = table.phase.action_spaces[role], table.external[role]
         shape = (len(table.worlds), len(seats))
         if isinstance(space, Discrete):
-            mask = table.mask(role, space.options)[:, seats]
+            mask = table.action_mask(role, space.num_options)[:, seats]
             noise = torch.rand(mask.shape, generator=generator)
             given[role] = torch.where(mask, noise, -1.0).argmax(-1)
         elif isinstance(space, MultiDiscrete):
-            mask = table.mask(role, space.options)[:, seats]
+            mask = table.action_mask(role, space.num_options)[:, seats]
             noise = torch.where(mask, torch.rand(mask.shape, generator=generator), -1.0)
-            each = noise.split(space.options, -1)
+            each = noise.split(space.num_options, -1)
             given[role] = torch.stack([one.argmax(-1) for one in each], -1)
         else:
             low, high = torch.tensor(space.low).clamp(-9, 9), torch.tensor(space.high).clamp(-9, 9)
@@ -50,7 +50,7 @@ def same(one: Any, other: Any) -> bool:
 
 def only(world: int, held: Any) -> Any:
     """One world of a state or memory."""
-    return pytree.combine(lambda tensor: tensor[world : world + 1], held)
+    return pytree.tree_map(lambda tensor: tensor[world : world + 1], held)
 
 
 # --- pay ---------------------------------------------------------------------------------------
@@ -59,17 +59,17 @@ def only(world: int, held: Any) -> Any:
 @pytest.mark.parametrize("autoreset", [True, False])
 def test_pay_between_turns_is_owed(autoreset: bool) -> None:
     """Whole rounds are paid in whole: also what comes before an episode's first own turn."""
-    table = Table(Relay(), Relay().baseline(), {"runner": [0, 2]}, 6, 5, autoreset)
+    table = Simulator(Relay(), Relay().default_policies(), {"runner": [0, 2]}, 6, 5, autoreset)
     table.reset(1)
     paid, rounds, ends = torch.zeros(6, 3), torch.zeros(6), 0
     worth = torch.tensor([1.0, 2.0, 3.0])
     playing = torch.ones(6, dtype=torch.bool)
     for step in range(30):
-        if table.finished:
+        if table.all_finished:
             break
         turn = table.step(acts(table, step))
-        assert not turn.pay["runner"][~playing].any()
-        paid, rounds = paid + turn.pay["runner"], rounds + playing
+        assert not turn.reward["runner"][~playing].any()
+        paid, rounds = paid + turn.reward["runner"], rounds + playing
         over = turn.terminated | turn.truncated
         assert torch.equal(paid[over], 111 * rounds[over, None] * worth)
         ends += int(over.sum())
@@ -81,9 +81,11 @@ def test_pay_between_turns_is_owed(autoreset: bool) -> None:
 
 def test_pay_within_an_episode() -> None:
     """The first turn brings the pay of the first round's first phase, the last one no more."""
-    table = Table(Relay(quits=0), Relay().baseline(), {"runner": [0]}, 1, 3, autoreset=True)
+    table = Simulator(
+        Relay(quits=0), Relay().default_policies(), {"runner": [0]}, 1, 3, autoreset=True
+    )
     table.reset(1)
-    pays = [float(table.step(acts(table, step)).pay["runner"][0, 0]) for step in range(6)]
+    pays = [float(table.step(acts(table, step)).reward["runner"][0, 0]) for step in range(6)]
     assert pays == [112, 111, 110, 112, 111, 110]
 
 
@@ -97,36 +99,40 @@ def test_worlds_together_are_as_alone(role: str, autoreset: bool) -> None:
     worlds, rounds = 5, 4
     out = {role: [0]}
     players = {"caller": Tally(), "runner": AnyOption()}
-    together = Table(Relay(), players, out, worlds, rounds, autoreset)
-    alone = [Table(Relay(), players, out, [world], rounds, autoreset) for world in range(worlds)]
+    together = Simulator(Relay(), players, out, worlds, rounds, autoreset)
+    alone = [
+        Simulator(Relay(), players, out, [world], rounds, autoreset) for world in range(worlds)
+    ]
     for table in (together, *alone):
         table.reset(3)
     ends = 0
     for step in range(20):
-        if together.finished:
+        if together.all_finished:
             break
         given = acts(together, step)
         turn = together.step(given)
         for world, table in enumerate(alone):
-            if table.finished:
-                assert not turn.pay[role][world].any()
+            if table.all_finished:
+                assert not turn.reward[role][world].any()
                 continue
             own = table.step({role: given[role][world : world + 1]})
             ends += int(own.terminated | own.truncated)
-            assert torch.equal(turn.pay[role][world], own.pay[role][0])
+            assert torch.equal(turn.reward[role][world], own.reward[role][0])
             assert turn.terminated[world] == own.terminated[0]
             assert turn.truncated[world] == own.truncated[0]
-            if own.final is not None:
-                assert turn.final is not None
-                assert torch.equal(turn.final[role][world], own.final[role][0])
-                assert same(only(world, turn.ended_in), own.ended_in)
+            if own.final_observation is not None:
+                assert turn.final_observation is not None
+                assert torch.equal(
+                    turn.final_observation[role][world], own.final_observation[role][0]
+                )
+                assert same(only(world, turn.final_state), own.final_state)
             assert same(only(world, together.state), table.state)
-            assert same(only(world, together.memory), table.memory)
+            assert same(only(world, together.policy_states), table.policy_states)
     assert ends == worlds if not autoreset else ends > worlds
 
 
 def test_only_worlds_that_ended_begin_anew() -> None:
-    table = Table(Relay(), Relay().baseline(), {"caller": [0]}, 8, 50, autoreset=True)
+    table = Simulator(Relay(), Relay().default_policies(), {"caller": [0]}, 8, 50, autoreset=True)
     table.reset(2)
     partly = 0
     for step in range(30):
@@ -136,9 +142,9 @@ def test_only_worlds_that_ended_begin_anew() -> None:
         partly += bool(over.any()) and not bool(over.all())
         assert torch.equal(table.episode, before + over)
         assert not table.round[over].any()
-        if turn.ended_in is not None:  # the others stand where the round left them
-            assert same(pytree.where(over, turn.ended_in, table.state), turn.ended_in)
-            assert not torch.equal(turn.ended_in.secret[over], table.state.secret[over])
+        if turn.final_state is not None:  # the others stand where the round left them
+            assert same(pytree.where(over, turn.final_state, table.state), turn.final_state)
+            assert not torch.equal(turn.final_state.secret[over], table.state.secret[over])
         elif table.phase.name == "call":
             assert torch.equal(table.round, rounds + 1)
     assert partly > 5
@@ -146,17 +152,19 @@ def test_only_worlds_that_ended_begin_anew() -> None:
 
 def test_memory_has_two_lifetimes() -> None:
     """Beliefs end with the episode; what a learner keeps does not, and holds all it earned."""
-    table = Table(Relay(quits=0), {"runner": Tally()}, {"caller": [0]}, 2, 3, autoreset=True)
+    table = Simulator(Relay(quits=0), {"runner": Tally()}, {"caller": [0]}, 2, 3, autoreset=True)
     table.reset(1)
     for step in range(2 * 7):  # seven rounds: two episodes and one round
         table.step(acts(table, step))
     worth = torch.tensor([1.0, 2.0, 3.0])
-    assert torch.equal(table.memory["runner"], (7 + 1000 * 7 * 111 * worth).expand(2, 3))
-    plain = Table(Relay(quits=0), Relay().baseline(), {"caller": [0]}, 2, 3, autoreset=True)
+    assert torch.equal(table.policy_states["runner"], (7 + 1000 * 7 * 111 * worth).expand(2, 3))
+    plain = Simulator(
+        Relay(quits=0), Relay().default_policies(), {"caller": [0]}, 2, 3, autoreset=True
+    )
     plain.reset(1)
     for step in range(2 * 7):
         plain.step(acts(plain, step))
-    assert torch.equal(plain.memory["runner"], torch.ones(2, 3))
+    assert torch.equal(plain.policy_states["runner"], torch.ones(2, 3))
 
 
 # --- seats -------------------------------------------------------------------------------------
@@ -165,24 +173,24 @@ def test_memory_has_two_lifetimes() -> None:
 def test_order_of_outside_seats_is_the_callers() -> None:
     """Actions go to the seats in the order in which they were named."""
     for seats in ([2, 0, 1], [2, 0]):
-        table = Table(Relay(quits=0), Relay().baseline(), {"runner": seats}, 1, 9)
+        table = Simulator(Relay(quits=0), Relay().default_policies(), {"runner": seats}, 1, 9)
         table.reset(4)
-        legal = table.mask("runner", 3)[0]
+        legal = table.action_mask("runner", 3)[0]
         wanted = [int(legal[seat].int().argmax()) + (seat == 2) for seat in seats]
         turn = table.step({"runner": torch.tensor([wanted])})
-        assert not turn.repaired["runner"].any()
-        assert turn.ended_in is None
+        assert not turn.projected["runner"].any()
+        assert turn.final_state is None
         assert [int(table.state.ran[0, seat]) for seat in seats] == wanted
 
 
 def test_a_seat_outside_among_seats_inside() -> None:
     """Somebody outside who does what the player would do changes nothing; else it does."""
-    inside = play(Meeting(), worlds=2, rounds=6, seed=5).state
+    inside = simulate(Meeting(), worlds=2, rounds=6, seed=5).state
     states = {}
     for pull in (0.0, 1.0):
-        table = Table(Meeting(), Meeting().baseline(), {"voter": [2]}, 2, 6)
+        table = Simulator(Meeting(), Meeting().default_policies(), {"voter": [2]}, 2, 6)
         table.reset(5)
-        while not table.finished:
+        while not table.all_finished:
             table.step({"voter": torch.full((2, 1, 3), pull)})
         states[pull] = table.state
     assert same(states[0.0], inside)
@@ -195,24 +203,24 @@ def test_a_seat_outside_among_seats_inside() -> None:
 
 def test_choices_are_kept_legal() -> None:
     """An option that is closed, out of range or no number becomes the first open one, flagged."""
-    table = Table(Relay(quits=0), Relay().baseline(), {"runner": [0, 1, 2]}, 4, 9)
+    table = Simulator(Relay(quits=0), Relay().default_policies(), {"runner": [0, 1, 2]}, 4, 9)
     table.reset(6)
-    legal = table.mask("runner", 3)
+    legal = table.action_mask("runner", 3)
     assert 0 < int(legal[..., 0].sum()) < 12  # both kinds of runner are there
     first = legal.int().argmax(-1).to(torch.float32)
     for bad in (-1, 3, 10**9, -(10**9), math.nan, math.inf, 0.5):
         table.reset(6)
         turn = table.step({"runner": torch.full((4, 3), float(bad))})
-        assert bool(turn.repaired["runner"].all()), bad
+        assert bool(turn.projected["runner"].all()), bad
         assert torch.equal(table.state.ran, first)
     table.reset(6)
     turn = table.step({"runner": torch.zeros(4, 3, dtype=torch.int64)})
-    assert torch.equal(turn.repaired["runner"], ~legal[..., 0])
+    assert torch.equal(turn.projected["runner"], ~legal[..., 0])
     assert torch.equal(table.state.ran, first)
 
 
 def test_numbers_are_kept_in_range() -> None:
-    table = Table(Meeting(), Meeting().baseline(), {"voter": [1], "chair": [0]}, 1, 9)
+    table = Simulator(Meeting(), Meeting().default_policies(), {"voter": [1], "chair": [0]}, 1, 9)
     cases = {
         (0.5, -1.0, 1.0): False,
         (0.5, -1.0, 1.1): True,
@@ -234,8 +242,8 @@ def test_numbers_are_kept_in_range() -> None:
                 {"voter": torch.tensor([[action]]), "chair": torch.tensor([[[1e30, -1e30]]])}
             )
             states.append(table.state)
-            assert bool(turn.repaired["voter"][0, 0]) == (changed and action == wanted), wanted
-            assert not turn.repaired["chair"].any()  # it has no bounds
+            assert bool(turn.projected["voter"][0, 0]) == (changed and action == wanted), wanted
+            assert not turn.projected["chair"].any()  # it has no bounds
         assert same(states[0], states[1])
         assert bool(torch.isfinite(states[0].at).all())
 
@@ -248,14 +256,14 @@ def test_ten_rounds_are_five_and_five(kind: str, tmp_path: Path) -> None:
     """Also across a file, in the midst of a round, with worlds in different rounds."""
     game = make(kind)
     out = {game.roles[-1].name: [0]}
-    players = dict(game.baseline())
+    players = dict(game.default_policies())
     if kind == "relay":
         players["caller"] = Tally()
 
-    def fresh() -> Table:
-        return Table(game, players, out, 5, 4, autoreset=True)
+    def fresh() -> Simulator:
+        return Simulator(game, players, out, 5, 4, autoreset=True)
 
-    def turns(table: Table, steps: range) -> list[Turn]:
+    def turns(table: Simulator, steps: range) -> list[ExternalTurn]:
         return [table.step(acts(table, step)) for step in steps]
 
     whole = fresh()
@@ -274,21 +282,21 @@ def test_ten_rounds_are_five_and_five(kind: str, tmp_path: Path) -> None:
 
 
 def test_worlds_that_are_over_stay_over_when_loaded() -> None:
-    table = Table(Relay(quits=0.5), Relay().baseline(), {"caller": [0]}, 6, 9)
+    table = Simulator(Relay(quits=0.5), Relay().default_policies(), {"caller": [0]}, 6, 9)
     table.reset(1)
     step = 0
-    while table.over is None:
+    while table.finished is None:
         table.step(acts(table, step))
         step += 1
-    assert not table.finished
-    other = Table(Relay(quits=0.5), Relay().baseline(), {"caller": [0]}, 6, 9)
+    assert not table.all_finished
+    other = Simulator(Relay(quits=0.5), Relay().default_policies(), {"caller": [0]}, 6, 9)
     other.load_state_dict(table.state_dict())
-    while not table.finished:
+    while not table.all_finished:
         assert same(
             table.step(acts(table, step))._asdict(), other.step(acts(other, step))._asdict()
         )
         step += 1
-    assert other.finished
+    assert other.all_finished
 
 
 # --- mistakes of the user ------------------------------------------------------------------------
@@ -303,11 +311,11 @@ class Idle(Relay):
 
 
 def test_mistakes_are_the_users() -> None:
-    base = Relay().baseline()
+    base = Relay().default_policies()
 
     def wrong(code: str, path: str, *args: Any, **kwargs: Any) -> None:
         with refused(code, path=path):
-            Table(*args, **kwargs)
+            Simulator(*args, **kwargs)
 
     wrong("unknown_name", "players.runer", Relay(), {**base, "runer": AnyOption()})
     wrong("unknown_name", "outside.walker", Relay(), base, {"walker": [0]})
@@ -321,7 +329,7 @@ def test_mistakes_are_the_users() -> None:
 
 
 def test_mistakes_at_play_are_the_users() -> None:
-    table = Table(Relay(), Relay().baseline(), {"runner": [0, 1]}, 2, 1)
+    table = Simulator(Relay(), Relay().default_policies(), {"runner": [0, 1]}, 2, 1)
     with refused("wrong_order"):
         table.step({})
     with refused("wrong_order"):
@@ -337,19 +345,19 @@ def test_mistakes_at_play_are_the_users() -> None:
     table.step({"runner": torch.ones(2, 2)})
     with refused("wrong_order"):
         table.step({"runner": torch.ones(2, 2)})
-    boxes = Table(Meeting(), {"chair": Still(size=2)}, {"voter": range(4)}, 2)
+    boxes = Simulator(Meeting(), {"chair": Still(size=2)}, {"voter": range(4)}, 2)
     boxes.reset(1)
     with refused("wrong_shape", path="actions.voter"):
         boxes.step({"voter": torch.zeros(2, 4, 2)})
 
 
 def test_a_state_of_another_table_is_refused() -> None:
-    table = Table(Relay(), Relay().baseline(), {"runner": [0]}, 2)
+    table = Simulator(Relay(), Relay().default_policies(), {"runner": [0]}, 2)
     table.reset(1)
     saved = table.state_dict()
     others = (
-        Table(Relay(), Relay().baseline(), {"runner": [0]}, 3),
-        Table(Meeting(), Meeting().baseline(), {"chair": [0]}, 2),
+        Simulator(Relay(), Relay().default_policies(), {"runner": [0]}, 3),
+        Simulator(Meeting(), Meeting().default_policies(), {"chair": [0]}, 2),
     )
     for other in others:
         with refused("incompatible"):
@@ -360,13 +368,15 @@ def test_an_end_counts_only_in_the_last_phase() -> None:
     """A game that says `ended` in another phase is not heard: the contract says so."""
 
     class Hasty(Relay):
-        def step(self, state: Any, phase: str, actions: Any, draws: Any) -> Step[Any]:
-            step = super().step(state, phase, actions, draws)
+        def step(self, state: Any, phase: str, actions: Any, streams: Any) -> StepResult[Any]:
+            step = super().step(state, phase, actions, streams)
             if phase == "call":
-                return Step(step.state, step.reward, torch.ones(len(state.ran), dtype=torch.bool))
+                return StepResult(
+                    step.state, step.reward, torch.ones(len(state.ran), dtype=torch.bool)
+                )
             return step
 
-    table = Table(Hasty(quits=0), Hasty().baseline(), {}, 2, 5)
+    table = Simulator(Hasty(quits=0), Hasty().default_policies(), {}, 2, 5)
     table.reset(1)
     ends = [
         bool((turn.terminated | turn.truncated).all()) for turn in (table.step() for _ in range(5))
@@ -376,7 +386,7 @@ def test_an_end_counts_only_in_the_last_phase() -> None:
 
 def test_phases_are_those_of_the_game() -> None:
     """With nobody outside a step is a round; the outside seats are asked in their own phases."""
-    table = Table(Relay(quits=0), Relay().baseline(), {"caller": [0]}, 1, 2)
+    table = Simulator(Relay(quits=0), Relay().default_policies(), {"caller": [0]}, 1, 2)
     table.reset(1)
     asked = []
     for step in range(4):

@@ -16,17 +16,17 @@ from pydantic import ConfigDict
 from torch import Tensor
 
 import mores
-from mores.core.arguments import device_of, names_in, whole_number
-from mores.core.environment import Act, Box, Discrete, Phase, Player, Role, Step
-from mores.core.random_streams import Draws
-from mores.experiments.trained import Trained
+from mores.core.arguments import check_device, check_integer, check_names
+from mores.core.environment import ActionOutput, Box, Discrete, Phase, Policy, Role, StepResult
+from mores.core.random_streams import RandomStreams
+from mores.experiments.trained import TrainingResult
 from tests.learners.small_games import Bare, unchecked
 from tests.refusals import check_message, refused
 
 LEARNER = {"kind": "ppo", "share": "agent", "horizon": 4, "network": {"kind": "gru", "hidden": 4}}
 
 
-def trained(game: Any = "matrix_game", player: Any = LEARNER, **asked: Any) -> Trained:
+def trained(game: Any = "matrix_game", player: Any = LEARNER, **asked: Any) -> TrainingResult:
     return mores.train(
         game, {"player": player}, **{"episodes": 1, "rounds": 6, "replicates": 2, **asked}
     )
@@ -55,16 +55,16 @@ def test_mistakes_are_told_before_anything_is_trained(
 
 def test_what_is_of_the_wrong_type() -> None:
     with refused("wrong_type", path="seed"):
-        whole_number("seed", "1", least=None)
+        check_integer("seed", "1", minimum=None)
     with refused("out_of_range", path="rounds"):
-        whole_number("rounds", 3, most=2)
+        check_integer("rounds", 3, maximum=2)
     with pytest.raises(mores.UserError) as device:
-        device_of(None)
+        check_device(None)
     assert (device.value.code, device.value.path) == ("unknown_name", "device")
     check_message(str(device.value).replace(", cuda", ""))
     with refused("unknown_name", path="measures"):
-        names_in("measures", [3], ["score"])
-    assert names_in("measures", ["score", "score"], ["score"]) == ["score"]
+        check_names("measures", [3], ["score"])
+    assert check_names("measures", ["score", "score"], ["score"]) == ["score"]
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_what_was_saved_plays_as_before(tmp_path: Path, player: Any) -> None:
     before = trained(game, player, worlds=2, seed=5)
     after = mores.load_trained(before.save(tmp_path / "new" / "learners"))
     assert after.curves.identical(before.curves)
-    assert after.test(episodes=2).identical(before.test(episodes=2))
-    for name, tensor in before.learned("player").items():
-        assert torch.equal(after.learned("player")[name], tensor)
+    assert after.evaluate(episodes=2).identical(before.evaluate(episodes=2))
+    for name, tensor in before.state_dict("player").items():
+        assert torch.equal(after.state_dict("player")[name], tensor)
 
 
 def test_a_full_disk_leaves_the_earlier_save(
@@ -141,30 +141,37 @@ def test_a_class_without_a_name_is_not_saved(tmp_path: Path) -> None:
     class Mine(Strategy):
         pass
 
-    players = [mores.make_player("ppo", horizon=4), Mine(name="grudger")]
-    cast = mores.make_player("cast", seats=players)
+    players = [mores.make_policy("ppo", horizon=4), Mine(name="grudger")]
+    cast = mores.make_policy("cast", seats=players)
     with refused("unknown_name", path="cast.seats.1"):
         trained(player=cast).save(tmp_path / "learners")
     with refused("out_of_range", path="episodes"):
-        trained(player=cast).test(episodes=0)
+        trained(player=cast).evaluate(episodes=0)
 
 
-class First(Player):
+class First(Policy):
     """Takes the first act, and carries tensors of its own, which cannot be compared."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
     scale: Any = torch.ones(2)
 
-    def act(self, phase: Phase, seen: Tensor, legal: Any, memory: Any, draws: Draws) -> Act:
-        return Act(torch.zeros(seen.shape[:2], dtype=torch.int64))
+    def act(
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Any,
+        state: Any,
+        streams: RandomStreams,
+    ) -> ActionOutput:
+        return ActionOutput(torch.zeros(observation.shape[:2], dtype=torch.int64))
 
 
 def test_who_sees_nothing_learns_and_nothing_need_be_measured() -> None:
-    learner = mores.make_player("ppo", horizon=4, learning_rate=0.05, entropy_weight=0.0)
+    learner = mores.make_policy("ppo", horizon=4, learning_rate=0.05, entropy_weight=0.0)
     found = mores.train(Bare(), {"actor": learner}, episodes=20, rounds=8, worlds=4)
     assert dict(found.curves.sizes) == {"world": 4, "episode": 20} and not found.curves.data_vars
-    bias = found.learned("actor")["act.act.bias"][0, 0]
-    assert bias[1] > bias[0] and found.test().sizes["episode"] == 1
+    bias = found.state_dict("actor")["act.act.bias"][0, 0]
+    assert bias[1] > bias[0] and found.evaluate().sizes["episode"] == 1
 
 
 @unchecked()
@@ -178,27 +185,27 @@ def test_a_learner_is_tested_where_it_learned() -> None:
 
     found = trained(player=cast(learner, cooperator)["player"], episodes=12, rounds=64)
     grudger = {"kind": "strategy", "name": "grudger"}
-    tested = found.test(players=cast(learner, grudger)).cooperations.mean("world")[0]
+    tested = found.evaluate(policies=cast(learner, grudger)).cooperations.mean("world")[0]
     assert tested[0] < 0.1  # as it learned: who always cooperates is exploited
     for others in (cast(cooperator, learner), {"player": learner}):
         with refused("not_trained", path="players.player"):
-            found.test(players=others)
+            found.evaluate(policies=others)
     alone = trained()
     with refused("not_trained", path="players.player"):
-        alone.test(players=cast(learner, cooperator))
-    strangers = alone.test(players=cast(cooperator, grudger))  # nobody who learned is left
+        alone.evaluate(policies=cast(learner, cooperator))
+    strangers = alone.evaluate(policies=cast(cooperator, grudger))  # nobody who learned is left
     assert float(strangers.cooperation.mean()) == 1
     quick = {"agent": {"kind": "ppo", "horizon": 8}}
     offer = mores.train("commission", quick, episodes=2, rounds=16)
     with refused("not_trained", path="players.principal"):
-        offer.test(players={"principal": "ppo"})  # where nobody learned
+        offer.evaluate(policies={"principal": "ppo"})  # where nobody learned
     both = {"principal": quick["agent"], **quick}
-    one = mores.train("commission", both, episodes=2, rounds=16, learn=["principal"])
-    assert one.test().sizes["episode"] == 1  # as in training, where nobody taught the agent
+    one = mores.train("commission", both, episodes=2, rounds=16, roles_to_train=["principal"])
+    assert one.evaluate().sizes["episode"] == 1  # as in training, where nobody taught the agent
     with refused("not_trained", path="players.agent"):
-        one.test(players=quick)
+        one.evaluate(policies=quick)
     with refused("wrong_type", path="search"):
-        alone.test(search="no")  # type: ignore[arg-type]
+        alone.evaluate(search="no")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -213,8 +220,10 @@ def test_a_learner_is_tested_where_it_learned() -> None:
 def test_a_game_that_pays_wrongly_is_told_so(
     paid: Any, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def step(self: Bare, state: Tensor, phase: str, actions: Any, draws: Draws) -> Step[Tensor]:
-        return Step(state, paid(actions["actor"].float()))
+    def step(
+        self: Bare, state: Tensor, phase: str, actions: Any, draws: RandomStreams
+    ) -> StepResult[Tensor]:
+        return StepResult(state, paid(actions["actor"].float()))
 
     monkeypatch.setattr(Bare, "step", step)
     with refused("failed", path=path):
@@ -239,7 +248,7 @@ def test_a_game_that_pays_wrongly_is_told_so(
 def test_a_game_that_measures_wrongly_is_told_so(
     found: Any, code: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Bare, "measures", lambda self, state: found)
+    monkeypatch.setattr(Bare, "metrics", lambda self, state: found)
     with refused(code, path=path):
         mores.train(Bare(), {"actor": "ppo"}, episodes=2, rounds=64, worlds=3)
 
@@ -247,28 +256,31 @@ def test_a_game_that_measures_wrongly_is_told_so(
 def test_what_was_learned_is_tested_elsewhere() -> None:
     """Who sees and may do the same there does the same, and earns what that earns there."""
     found = trained(episodes=8, rounds=32)
-    here, there = found.test(), found.test(game={"kind": "matrix_game", "payoffs": "chicken"})
+    here, there = (
+        found.evaluate(),
+        found.evaluate(environment={"kind": "matrix_game", "payoffs": "chicken"}),
+    )
     torch.testing.assert_close(here.cooperations.values, there.cooperations.values)
     assert not (here.payoff == there.payoff).any()
-    requests = mores.make_game("requests")
+    requests = mores.make_environment("requests")
     for game, code, path in (
         ({"kind": "matrix_game", "memory": 2}, "incompatible", "players.player"),
         (requests, "incompatible", "game"),
         ("matrix_gam", "unknown_name", "matrix_gam"),
     ):
         with refused(code, path=path):
-            found.test(game=game)
+            found.evaluate(environment=game)
     public = {"kind": "matrix_game", "payoffs": "public_goods", "memory": 0}
     with refused("incompatible", path="players.assistant"):
-        mores.train("requests", {"assistant": "grpo"}, episodes=1, rounds=6).test(
-            game={"kind": "requests", "features": 16, "length": 5}, rounds=5
+        mores.train("requests", {"assistant": "grpo"}, episodes=1, rounds=6).evaluate(
+            environment={"kind": "requests", "features": 16, "length": 5}, rounds=5
         )  # as many numbers, which mean something else
     givers = trained({**public, "levels": 3}, {**LEARNER, "share": "role"})
     with refused("incompatible", path="players.player"):
-        givers.test(game={**public, "levels": 2})
+        givers.evaluate(environment={**public, "levels": 2})
     with refused("wrong_shape", path="players.player"):
-        trained(player={"kind": "cast", "seats": [LEARNER, LEARNER]}).test(
-            game={**public, "agents": 3, "memory": 1, "levels": 2}
+        trained(player={"kind": "cast", "seats": [LEARNER, LEARNER]}).evaluate(
+            environment={**public, "agents": 3, "memory": 1, "levels": 2}
         )
 
 
@@ -278,22 +290,22 @@ def test_a_learner_that_is_the_baseline_goes_along() -> None:
     class Counted(Bare):
         learns: bool
 
-        def baseline(self) -> Mapping[str, Player]:
-            learner = mores.make_player("ppo", horizon=4, entropy_weight=0.0)
+        def default_policies(self) -> Mapping[str, Policy]:
+            learner = mores.make_policy("ppo", horizon=4, entropy_weight=0.0)
             return {"actor": learner if self.learns else First()}
 
         def step(
-            self, state: Tensor, phase: str, actions: Mapping[str, Tensor], draws: Draws
-        ) -> Step[Tensor]:
-            return Step(actions["actor"].float().mean(1), {"actor": actions["actor"].float()})
+            self, state: Tensor, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+        ) -> StepResult[Tensor]:
+            return StepResult(actions["actor"].float().mean(1), {"actor": actions["actor"].float()})
 
-        def measures(self, state: Tensor) -> Mapping[str, Tensor]:
+        def metrics(self, state: Tensor) -> Mapping[str, Tensor]:
             return {"did": state}
 
     found = mores.train(Counted(learns=True), {}, episodes=20, rounds=8, worlds=8)
-    assert float(found.test(game=Counted(learns=False)).did.mean()) == 1
+    assert float(found.evaluate(environment=Counted(learns=False)).did.mean()) == 1
     with refused("incompatible", path="game"):
-        found.test(game="requests")
+        found.evaluate(environment="requests")
 
 
 def test_other_people_are_met_elsewhere() -> None:
@@ -303,15 +315,15 @@ def test_other_people_are_met_elsewhere() -> None:
         {"assistant": learner},
         episodes=1,
         rounds=4,
-        people={"kind": "normal", "people": 6, "values": 2},
+        population={"kind": "normal", "people": 6, "values": 2},
     )
     fewer = {"kind": "coevolution", "people": 5, "values": 2}
     with refused("wrong_shape", path="people"):
-        found.test(game=fewer)
+        found.evaluate(environment=fewer)
     people = {"kind": "normal", "people": 5, "values": 2}
-    assert found.test(game=fewer, people=people).sizes["world"] == 1
-    calm = found.test(people={**people, "people": 6, "spread": 0.1})
-    assert float(calm.spread.mean()) < float(found.test().spread.mean())
+    assert found.evaluate(environment=fewer, population=people).sizes["world"] == 1
+    calm = found.evaluate(population={**people, "people": 6, "spread": 0.1})
+    assert float(calm.spread.mean()) < float(found.evaluate().spread.mean())
 
 
 @pytest.mark.parametrize(
@@ -328,7 +340,7 @@ def test_players_of_another_environment_say_what_they_need(
     game: str, role: str, player: str
 ) -> None:
     with refused("unsupported", path=f"players.{role}"):
-        mores.play(mores.make_game(game), {role: mores.make_player(player)}, rounds=1)
+        mores.simulate(mores.make_environment(game), {role: mores.make_policy(player)}, rounds=1)
 
 
 @unchecked()
@@ -345,17 +357,17 @@ def test_who_shares_what_another_role_learned_has_learned_it() -> None:
             return (Phase("act", {"left": Discrete(2), "right": Discrete(2)}),)
 
         def step(
-            self, state: Tensor, phase: str, actions: Mapping[str, Tensor], draws: Draws
-        ) -> Step[Tensor]:
-            return Step(state, {role: done.float() for role, done in actions.items()})
+            self, state: Tensor, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+        ) -> StepResult[Tensor]:
+            return StepResult(state, {role: done.float() for role, done in actions.items()})
 
     for share, taught in (("replicate", True), ("role", False)):
-        learner = mores.make_player("ppo", horizon=4, share=share)
+        learner = mores.make_policy("ppo", horizon=4, share=share)
         sides = {"left": learner, "right": learner}
-        found = mores.train(Both(), sides, episodes=1, rounds=8, learn=["left"])
+        found = mores.train(Both(), sides, episodes=1, rounds=8, roles_to_train=["left"])
         untrained = refused("not_trained", path="players.right")
         with contextlib.nullcontext() if taught else untrained:
-            found.test(players={"right": learner})
+            found.evaluate(policies={"right": learner})
 
 
 @unchecked()
@@ -363,20 +375,27 @@ def test_what_is_not_there_at_first_is_not_asked_for() -> None:
     class Diarist(First):
         """Says what it was paid, once it was."""
 
-        def start(self, role: Role, phases: Any, draws: Draws) -> list[Tensor]:
+        def initial_state(self, role: Role, phases: Any, streams: RandomStreams) -> list[Tensor]:
             return []
 
-        def again(self, memory: Any, fresh: Any, over: Tensor) -> Any:
-            return memory
+        def on_episode_start(self, state: Any, initial: Any, reset_mask: Tensor) -> Any:
+            return state
 
-        def act(self, phase: Phase, seen: Tensor, legal: Any, memory: Any, draws: Draws) -> Act:
-            return Act(torch.zeros(seen.shape[:2], dtype=torch.int64), memory)
+        def act(
+            self,
+            phase: Phase,
+            observation: Tensor,
+            action_mask: Any,
+            state: Any,
+            streams: RandomStreams,
+        ) -> ActionOutput:
+            return ActionOutput(torch.zeros(observation.shape[:2], dtype=torch.int64), state)
 
-        def learn(self, memory: Any, outcome: Any, draws: Draws) -> Any:
-            return [*memory, outcome.reward.sum(1)]
+        def update(self, state: Any, transition: Any, streams: RandomStreams) -> Any:
+            return [*state, transition.reward.sum(1)]
 
-        def learned(self, memory: Any) -> dict[str, Tensor]:
-            return {"paid": torch.stack(memory, 1)}
+        def state_dict(self, state: Any) -> dict[str, Tensor]:
+            return {"paid": torch.stack(state, 1)}
 
     found = mores.train(Bare(), {"actor": Diarist()}, episodes=2, rounds=3)
-    assert found.learned("actor")["paid"].shape == (1, 6)
+    assert found.state_dict("actor")["paid"].shape == (1, 6)

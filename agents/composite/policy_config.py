@@ -10,67 +10,67 @@ from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from mores import registry
-from mores.core.environment import Player
+from mores.core.environment import Policy
 from mores.core.errors import ParameterError, UserError
-from mores.core.validation_messages import code_of, found_in, path_of, words
+from mores.core.validation_messages import code_of, error_message, error_path, validation_errors
 
-NEEDS_CLASS = (  # mistakes that only the player's own class can put in words
+CLASS_SPECIFIC_ERRORS = (  # mistakes that only the player's own class can put in words
     *("extra_forbidden", "literal_error", "union_tag_invalid", "union_tag_not_found"),
     *("value_error", "assertion_error"),
 )
 
 
-def player_from(given: Any, strict: bool) -> Player:
+def policy_from_config(config: Any, strict: bool) -> Policy:
     """A player from `{kind: ..., its parameters}`; one that is there already stays.
 
     Raises:
         ValueError, ValidationError: there is none of that kind, or not with these parameters.
     """
-    if isinstance(given, Player):
-        return given
-    if not isinstance(given, Mapping):
+    if isinstance(config, Policy):
+        return config
+    if not isinstance(config, Mapping):
         raise ParameterError(
-            message=f"must be a mapping with a kind, {{kind: ...}}, not {given!r:.40}",
+            message=f"must be a mapping with a kind, {{kind: ...}}, not {config!r:.40}",
             code="wrong_type",
         )
-    kind = given.get("kind")
+    kind = config.get("kind")
     if not isinstance(kind, str):
         raise ParameterError(
             message="its kind is missing (name of a player: see `mores list`)", code="missing"
         )
     try:
-        chosen = registry.class_of("player", kind)
+        chosen = registry.class_of("policy", kind)
     except UserError as error:
         raise ParameterError(message=str(error), code=error.code) from None
-    parameters = {name: value for name, value in given.items() if name != "kind"}
+    parameters = {name: value for name, value in config.items() if name != "kind"}
     if strict:
         return chosen.model_validate_json(json.dumps(parameters), strict=True)
     return chosen(**parameters)
 
 
-def complaints(error: ValueError, seat: int, given: Any) -> list[InitErrorDetails]:
+def nested_validation_errors(error: ValueError, index: int, config: Any) -> list[InitErrorDetails]:
     """What is wrong with a player of a cast, in words where only that player knows them."""
     if not isinstance(error, ValidationError):
-        return [InitErrorDetails(type=_message(str(error), error), loc=(seat,), input=given)]
-    kind, lines = given["kind"], []
-    chosen = registry.class_of("player", kind)
-    parameters = {name: value for name, value in given.items() if name != "kind"}
-    for found in found_in(error):
-        path = path_of(found, parameters)
+        return [InitErrorDetails(type=_custom_error(str(error), error), loc=(index,), input=config)]
+    kind, lines = config["kind"], []
+    chosen = registry.class_of("policy", kind)
+    parameters = {name: value for name, value in config.items() if name != "kind"}
+    for found in validation_errors(error):
+        path = error_path(found, parameters)
         said: str | PydanticCustomError = found["type"]
-        if said in NEEDS_CLASS:
+        if said in CLASS_SPECIFIC_ERRORS:
             unknown = f"{kind} has no such parameter"
-            text = words(found, path, chosen, parameters, unknown)
+            text = error_message(found, path, chosen, parameters, unknown)
             cause = found.get("ctx", {}).get("error")
             if not isinstance(cause, ParameterError):
                 cause = ParameterError(message=text, code=code_of(found))
-            said = _message(text, cause)
+            said = _custom_error(text, cause)
         context = {} if isinstance(said, PydanticCustomError) else found.get("ctx", {})
-        where = (seat, *path)
+        where = (index, *path)
         lines.append(InitErrorDetails(type=said, loc=where, input=found["input"], ctx=context))
     return lines
 
 
-def _message(text: str, cause: ValueError) -> PydanticCustomError:
+def _custom_error(text: str, cause: ValueError) -> PydanticCustomError:
     """A complaint in these words: `code_of` and paths are read off its cause."""
     return PydanticCustomError("value_error", "{text}", {"text": text, "error": cause})

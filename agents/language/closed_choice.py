@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def inverse(logps: Float[Tensor, " option"], uniform: float) -> int:
+def inverse_cdf_sample(logps: Float[Tensor, " option"], uniform: float) -> int:
     """The option that a uniform number stands for, by the inverse distribution function.
 
     Args:

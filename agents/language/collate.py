@@ -20,26 +20,26 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from mores.agents.language.token_layout import KINDS, batch_of, seen_of
-from mores.agents.language.tokenization import Prompt, Tokens, Wording
+from mores.agents.language.token_layout import FIELD_SPECS, token_batch, token_observations
+from mores.agents.language.tokenization import Prompt, PromptTokenizer, Tokens
 from mores.core.errors import UserError, did_you_mean
 
-JUDGED = "judged"  # the view in which the judgement stands in the prompt
-SEEN_ON = "seen on "  # how a collated batch names the sights of its views
-LISTED = ("prompt", "completion", "chosen", "rejected", "first", "second", "judgement")
+CRITIQUED = "prompt_with_critique"  # the view in which the judgement stands in the prompt
+VIEW_PREFIX = "seen on "  # how a collated batch names the sights of its views
+TEXT_COLUMNS = ("prompt", "completion", "chosen", "rejected", "first", "second", "critique")
 
 
-class Sample(NamedTuple):
+class TextSample(NamedTuple):
     """One sample of a row: what was asked, what was answered, and what was said of the answer."""
 
     prompt: Prompt
     completion: str | Sequence[int]
-    judgement: str | None
+    critique: str | None
 
 
-def judged_prompt(prompt: Prompt, judgement: str) -> Prompt:
+def format_critique_prompt(prompt: Prompt, critique: str) -> Prompt:
     """A prompt with the judgement in it, as a last line, or as a last message of the user's."""
-    line = f"Judgement of the answer: {judgement}"
+    line = f"Judgement of the answer: {critique}"
     if isinstance(prompt, str):
         return f"{prompt}\n{line}\n"
     if prompt and isinstance(prompt[0], int):
@@ -55,18 +55,18 @@ def judged_prompt(prompt: Prompt, judgement: str) -> Prompt:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class FeedbackDataCollator:
     """Rows of data to a batch: a data collator for `ObjectiveTrainer`.
 
     Args:
         tokenizer: of the model.
-        longest: tokens that a prompt and its completion may have together.
-        judged: makes the prompt of the view `judged`.
+        max_length: tokens that a prompt and its completion may have together.
+        prompt_with_critique: makes the prompt of the view `judged`.
     """
 
     tokenizer: Any
-    longest: int | None = None
-    judged: Callable[[Prompt, str], Prompt] = judged_prompt
+    max_length: int | None = None
+    prompt_with_critique: Callable[[Prompt, str], Prompt] = format_critique_prompt
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Fields of the batch without the policy's dimension, and `seen on judged`.
@@ -74,7 +74,7 @@ class Rows:
         Raises:
             UserError: a row lacks something, has something unknown, or is too long.
         """
-        wording = Wording(self.tokenizer)
+        wording = PromptTokenizer(self.tokenizer)
         paired = ["completion" not in row for row in rows]
         if any(paired) and not all(paired):
             raise UserError(
@@ -83,48 +83,50 @@ class Rows:
                 path="completion",
             )
         samples = [sample for row in rows for sample in _samples(row)]
-        prompts = [wording.prompt(sample.prompt) for sample in samples]
-        completions = [wording.completion(s.prompt, s.completion) for s in samples]
-        fields = _fields(rows, all(paired))
+        prompts = [wording.encode_prompt(sample.prompt) for sample in samples]
+        completions = [wording.encode_completion(s.prompt, s.completion) for s in samples]
+        fields = _feedback_columns(rows, all(paired))
         said = fields.pop("mask", None)
-        batch = batch_of(prompts, completions, said, **fields)
+        batch = token_batch(prompts, completions, said, **fields)
         found = {
             field.name: getattr(batch, field.name)[0]
             for field in dataclasses.fields(batch)
             if getattr(batch, field.name) is not None
         }
-        if any(sample.judgement for sample in samples):
+        if any(sample.critique for sample in samples):
             told = [
-                wording.prompt(self.judged(s.prompt, s.judgement)) if s.judgement else prompt
+                wording.encode_prompt(self.prompt_with_critique(s.prompt, s.critique))
+                if s.critique
+                else prompt
                 for s, prompt in zip(samples, prompts, strict=True)
             ]
-            found[SEEN_ON + JUDGED] = seen_of(told, completions)[0]
+            found[VIEW_PREFIX + CRITIQUED] = token_observations(told, completions)[0]
             self._check_length(told, completions)
         self._check_length(prompts, completions)
         return found
 
     def _check_length(self, prompts: list[Tokens], completions: list[Tokens]) -> None:
         longest = max(len(p) + len(c) for p, c in zip(prompts, completions, strict=True))
-        if self.longest is not None and longest > self.longest:
+        if self.max_length is not None and longest > self.max_length:
             raise UserError(
-                f"a row has {longest} tokens, more than `longest`, {self.longest}",
+                f"a row has {longest} tokens, more than `longest`, {self.max_length}",
                 code="too_large",
-                path="longest",
+                path="max_length",
             )
 
 
-def _samples(row: Mapping[str, Any]) -> list[Sample]:
+def _samples(row: Mapping[str, Any]) -> list[TextSample]:
     """The samples of a row: one, or the two of a pair."""
     for name in row:
-        if name not in LISTED and name not in KINDS:
+        if name not in TEXT_COLUMNS and name not in FIELD_SPECS:
             raise UserError(
-                f"a row has no {name!r}{did_you_mean(name, (*LISTED, *KINDS))}",
+                f"a row has no {name!r}{did_you_mean(name, (*TEXT_COLUMNS, *FIELD_SPECS))}",
                 code="unknown_name",
                 path=name,
             )
-    names = _answers(row)
+    names = _completion_columns(row)
     for name in row:
-        if len(names) == 2 and name in KINDS and KINDS[name].of == "sample":
+        if len(names) == 2 and name in FIELD_SPECS and FIELD_SPECS[name].entity == "sample":
             raise UserError(
                 f"{name!r} is of one completion: give a row of its own, not a pair",
                 code="conflict",
@@ -135,16 +137,16 @@ def _samples(row: Mapping[str, Any]) -> list[Sample]:
             raise UserError(
                 f"a row needs {name!r}, and has {sorted(row)}", code="missing", path=name
             )
-    if len(names) == 2 and row.get("judgement") is not None:
+    if len(names) == 2 and row.get("critique") is not None:
         raise UserError(
             "a judgement is of one completion: give a row of its own, not a pair",
             code="conflict",
-            path="judgement",
+            path="critique",
         )
-    return [Sample(row["prompt"], row[name], row.get("judgement")) for name in names]
+    return [TextSample(row["prompt"], row[name], row.get("critique")) for name in names]
 
 
-def _answers(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _completion_columns(row: Mapping[str, Any]) -> tuple[str, ...]:
     if "completion" in row:
         return ("completion",)
     if "chosen" in row:
@@ -152,16 +154,18 @@ def _answers(row: Mapping[str, Any]) -> tuple[str, ...]:
     return ("first", "second")
 
 
-def _fields(rows: Sequence[Mapping[str, Any]], paired: bool) -> dict[str, Any]:
+def _feedback_columns(rows: Sequence[Mapping[str, Any]], paired: bool) -> dict[str, Any]:
     """What rows know besides texts, by field."""
-    known = [name for name in KINDS if name not in LISTED]  # a judgement in words is a view
+    known = [
+        name for name in FIELD_SPECS if name not in TEXT_COLUMNS
+    ]  # a judgement in words is a view
     names = dict.fromkeys(name for row in rows for name in row if name in known)
     fields: dict[str, Any] = {}
     for name in names:
         values = [row.get(name) for row in rows]
         if all(value is None for value in values):
             continue
-        if any(value is None for value in values) and not KINDS[name].per_step:
+        if any(value is None for value in values) and not FIELD_SPECS[name].per_step:
             raise UserError(f"some rows have {name!r} and some do not", code="missing", path=name)
         fields[name] = values
     if paired and "preferred" not in fields:

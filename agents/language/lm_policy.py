@@ -25,32 +25,40 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mores.agents.language.causal_lm import NOTHING, evaluating, longest, read, read_on
-from mores.agents.language.closed_choice import inverse, token_log_probabilities
-from mores.agents.language.prompting import Talk, unread
-from mores.agents.language.tokenization import Tokens, Wording
+from mores.agents.language.causal_lm import (
+    NO_TOKEN,
+    eval_mode,
+    forward_logits,
+    forward_next,
+    max_context_length,
+)
+from mores.agents.language.closed_choice import inverse_cdf_sample, token_log_probabilities
+from mores.agents.language.prompting import Prompter, unparsed_action
+from mores.agents.language.tokenization import PromptTokenizer, Tokens
 from mores.core.environment import Discrete, Phase, Role
 from mores.core.errors import UserError
 
-Chance = Callable[[str, int], Float[Tensor, "dialogue number"]]  # purpose, how many: uniform
+UniformFunction = Callable[
+    [str, int], Float[Tensor, "dialogue number"]
+]  # purpose, how many: uniform
 
 
 @dataclasses.dataclass(frozen=True)
-class Speaker:
+class DialoguePolicy:
     """How a language model plays.
 
     Args:
-        talk: how it is told the game, and read.
-        closed: choose among the labels of open options; else, and wherever there are no options,
+        prompter: how it is told the game, and read.
+        closed_choice: choose among the labels of open options; else, and wherever there are no options,
             let it say what it likes.
-        longest: tokens of a free reply at most.
-        at_once: texts that go through the model together.
+        max_new_tokens: tokens of a free reply at most.
+        batch_size: texts that go through the model together.
     """
 
-    talk: Talk = dataclasses.field(default_factory=Talk)
-    closed: bool = True
-    longest: int = 16
-    at_once: int = 256
+    prompter: Prompter = dataclasses.field(default_factory=Prompter)
+    closed_choice: bool = True
+    max_new_tokens: int = 16
+    batch_size: int = 256
 
     def check(self, phases: Sequence[Phase], role: Role) -> None:
         """Refuse a talk that does not fit the game.
@@ -58,18 +66,23 @@ class Speaker:
         Raises:
             UserError: it names phases or options that there are not.
         """
-        self.talk.check(phases, role)
+        self.prompter.check(phases, role)
 
-    def dialogues(
-        self, model: nn.Module, tokenizer: Any, role: Role, count: int, temperature: float = 1.0
-    ) -> Dialogues:
+    def start_dialogues(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        role: Role,
+        num_dialogues: int,
+        temperature: float = 1.0,
+    ) -> DialogueBatch:
         """So many dialogues, in which nothing has been said yet.
 
         Args:
             model: causal, of transformers.
             tokenizer: its tokenizer.
             role: that it plays in all of them.
-            count: how many.
+            num_dialogues: how many.
             temperature: logits are divided by it.
 
         Raises:
@@ -78,10 +91,12 @@ class Speaker:
         generation = getattr(model, "generation_config", None)
         ends = getattr(generation, "eos_token_id", None)
         ends = [] if ends is None else [ends] if isinstance(ends, int) else ends
-        return Dialogues(self, model, Wording(tokenizer, tuple(ends)), role, count, temperature)
+        return DialogueBatch(
+            self, model, PromptTokenizer(tokenizer, tuple(ends)), role, num_dialogues, temperature
+        )
 
 
-class Dialogues:
+class DialogueBatch:
     """What a language model heard and said at several seats that play at once.
 
     Attributes:
@@ -89,42 +104,42 @@ class Dialogues:
         completions: all that followed.
         masks: which of these tokens the model said itself (1) and which it was told (0).
         logps: their log-probabilities when it said them; 0 where it was told.
-        unread: how many replies of each could not be read.
+        unparsed: how many replies of each could not be read.
     """
 
     def __init__(
         self,
-        speaker: Speaker,
+        policy: DialoguePolicy,
         model: nn.Module,
-        wording: Wording,
+        tokenizer: PromptTokenizer,
         role: Role,
-        count: int,
+        num_dialogues: int,
         temperature: float,
     ) -> None:
-        self.speaker, self.model, self.wording, self.role = speaker, model, wording, role
+        self.policy, self.model, self.tokenizer, self.role = policy, model, tokenizer, role
         self.temperature = temperature
-        self.prompts: list[Tokens] = [[] for _ in range(count)]
-        self.completions: list[Tokens] = [[] for _ in range(count)]
-        self.masks: list[list[int]] = [[] for _ in range(count)]
-        self.logps: list[list[float]] = [[] for _ in range(count)]
-        self.unread = [0] * count
+        self.prompts: list[Tokens] = [[] for _ in range(num_dialogues)]
+        self.completions: list[Tokens] = [[] for _ in range(num_dialogues)]
+        self.masks: list[list[int]] = [[] for _ in range(num_dialogues)]
+        self.logps: list[list[float]] = [[] for _ in range(num_dialogues)]
+        self.unparsed = [0] * num_dialogues
 
-    def answer(
+    def act(
         self,
         phase: Phase,
-        seen: Float[Tensor, "dialogue size"],
-        legal: Bool[Tensor, "dialogue option"] | None,
-        going: Bool[Tensor, " dialogue"],
-        chance: Chance,
+        observation: Float[Tensor, "dialogue size"],
+        action_mask: Bool[Tensor, "dialogue option"] | None,
+        active: Bool[Tensor, " dialogue"],
+        uniforms: UniformFunction,
     ) -> Tensor:
         """Tell what is seen, let the model reply, and read what it does.
 
         Args:
             phase: in which it acts.
-            seen: what each seat sees.
-            legal: options open to each; `None`: all.
-            going: dialogues that go on; the others hear nothing.
-            chance: uniform numbers by purpose, for all dialogues.
+            observation: what each seat sees.
+            action_mask: options open to each; `None`: all.
+            active: dialogues that go on; the others hear nothing.
+            uniforms: uniform numbers by purpose, for all dialogues.
 
         Returns:
             Acts `[dialogue]` or `[dialogue, size]`; what could not be read is an act that no space
@@ -133,81 +148,81 @@ class Dialogues:
         Raises:
             UserError: a dialogue is longer than the model can read.
         """
-        talk, space = self.speaker.talk, phase.acts[self.role.name]
-        open_now = [None] * len(seen) if legal is None else list(legal.cpu())
-        which = going.nonzero()[:, 0].tolist()
+        talk, space = self.policy.prompter, phase.action_spaces[self.role.name]
+        open_now = [None] * len(observation) if action_mask is None else list(action_mask.cpu())
+        which = active.nonzero()[:, 0].tolist()
         for number in which:
-            sight = talk.sight(self.role, phase, seen[number].cpu(), open_now[number])
-            self._hear(number, sight)
-        acts = [unread(space)] * len(seen)
-        with torch.no_grad(), evaluating(self.model):
-            if self.speaker.closed and isinstance(space, Discrete):
-                labels = talk.labels(space)
-                chosen = self._choose(which, labels, open_now, chance("reply", 1)[:, 0])
+            sight = talk.describe(self.role, phase, observation[number].cpu(), open_now[number])
+            self._append_observation(number, sight)
+        acts = [unparsed_action(space)] * len(observation)
+        with torch.no_grad(), eval_mode(self.model):
+            if self.policy.closed_choice and isinstance(space, Discrete):
+                labels = talk.option_labels(space)
+                chosen = self._closed_replies(which, labels, open_now, uniforms("reply", 1)[:, 0])
                 for number, option in zip(which, chosen, strict=True):
                     acts[number] = torch.tensor(option)
             else:
-                for number, reply in zip(which, self._say(which, chance), strict=True):
-                    act = talk.read(space, reply, open_now[number])
-                    self.unread[number] += act is None
-                    acts[number] = unread(space) if act is None else act
+                for number, reply in zip(which, self._free_replies(which, uniforms), strict=True):
+                    act = talk.parse_reply(space, reply, open_now[number])
+                    self.unparsed[number] += act is None
+                    acts[number] = unparsed_action(space) if act is None else act
         return torch.stack(acts)
 
-    def _hear(self, number: int, sight: str) -> None:
+    def _append_observation(self, dialogue: int, text: str) -> None:
         """Tell a dialogue something."""
-        if self.prompts[number]:
-            self._append(number, self.wording.between(sight))
+        if self.prompts[dialogue]:
+            self._append(dialogue, self.tokenizer.encode_user_turn(text))
         else:
-            opening = self.speaker.talk.opening(self.role)
-            self.prompts[number] = self.wording.opening(f"{opening}\n{sight}")
+            opening = self.policy.prompter.opening(self.role)
+            self.prompts[dialogue] = self.tokenizer.encode_opening(f"{opening}\n{text}")
 
-    def _append(self, number: int, tokens: Tokens, logps: Sequence[float] | None = None) -> None:
+    def _append(self, dialogue: int, tokens: Tokens, logps: Sequence[float] | None = None) -> None:
         """Tokens that were told, or with log-probabilities: said."""
-        self.completions[number] += tokens
-        self.masks[number] += [0 if logps is None else 1] * len(tokens)
-        self.logps[number] += [0.0] * len(tokens) if logps is None else logps
+        self.completions[dialogue] += tokens
+        self.masks[dialogue] += [0 if logps is None else 1] * len(tokens)
+        self.logps[dialogue] += [0.0] * len(tokens) if logps is None else logps
 
     # --- closed replies ------------------------------------------------------------------------
 
-    def _choose(
+    def _closed_replies(
         self,
-        which: Sequence[int],
+        dialogues: Sequence[int],
         labels: Sequence[str],
-        legal: Sequence[Tensor | None],
+        action_mask: Sequence[Tensor | None],
         uniform: Float[Tensor, " dialogue"],
     ) -> list[int]:
         """Options drawn by the model's own probability of their labels."""
-        replies = [self.wording.reply(label) for label in labels]
+        replies = [self.tokenizer.encode_reply(label) for label in labels]
         everything = list(range(len(labels)))
         options = [
-            everything if (mask := legal[number]) is None else mask.nonzero()[:, 0].tolist()
-            for number in which
+            everything if (mask := action_mask[number]) is None else mask.nonzero()[:, 0].tolist()
+            for number in dialogues
         ]
         asked = [
             (number, replies[option])
-            for number, open_ in zip(which, options, strict=True)
+            for number, open_ in zip(dialogues, options, strict=True)
             for option in open_
         ]
-        scores = self._log_probabilities(asked).tolist()
+        scores = self._reply_logps(asked).tolist()
         chosen = []
-        for number, open_ in zip(which, options, strict=True):
+        for number, open_ in zip(dialogues, options, strict=True):
             own, scores = scores[: len(open_)], scores[len(open_) :]
-            at = inverse(torch.tensor(own, dtype=torch.float64), float(uniform[number]))
+            at = inverse_cdf_sample(torch.tensor(own, dtype=torch.float64), float(uniform[number]))
             option = open_[at]
             logps = token_log_probabilities([replies[o] for o in open_], own, at)
             self._append(number, replies[option], logps)
             chosen.append(option)
         return chosen
 
-    def _log_probabilities(self, asked: Sequence[tuple[int, Tokens]]) -> Float[Tensor, " text"]:
+    def _reply_logps(self, replies: Sequence[tuple[int, Tokens]]) -> Float[Tensor, " text"]:
         """Log-probability of each reply, after what was said in its dialogue."""
         found = []
-        for start in range(0, len(asked), self.speaker.at_once):
-            some = asked[start : start + self.speaker.at_once]
-            texts = [[*self._text(number), *reply] for number, reply in some]
+        for start in range(0, len(replies), self.policy.batch_size):
+            some = replies[start : start + self.policy.batch_size]
+            texts = [[*self._tokens(number), *reply] for number, reply in some]
             most = max(len(reply) for _, reply in some)
-            tokens = self._stacked(texts)
-            raw = read(self.model, tokens, most + 1)[0][:, -(most + 1) : -1]
+            tokens = self._left_pad(texts)
+            raw = forward_logits(self.model, tokens, most + 1)[0][:, -(most + 1) : -1]
             logps = (raw.float() / self.temperature).log_softmax(-1)
             said = logps.gather(-1, tokens[:, -most:, None])[..., 0]
             place = torch.arange(most, device=said.device)
@@ -218,51 +233,54 @@ class Dialogues:
 
     # --- free replies --------------------------------------------------------------------------
 
-    def _say(self, which: Sequence[int], chance: Chance) -> list[str]:
+    def _free_replies(self, dialogues: Sequence[int], uniforms: UniformFunction) -> list[str]:
         """Replies sampled token by token, until they end or are too long."""
-        uniform = chance("token", self.speaker.longest)
+        uniform = uniforms("token", self.policy.max_new_tokens)
         replies: list[str] = []
-        for start in range(0, len(which), self.speaker.at_once):
-            some = which[start : start + self.speaker.at_once]
-            replies += self._sampled(some, uniform[list(some)])
+        for start in range(0, len(dialogues), self.policy.batch_size):
+            some = dialogues[start : start + self.policy.batch_size]
+            replies += self._sample_replies(some, uniform[list(some)])
         return replies
 
-    def _sampled(self, which: Sequence[int], uniform: Float[Tensor, "text number"]) -> list[str]:
+    def _sample_replies(
+        self, dialogues: Sequence[int], uniform: Float[Tensor, "text number"]
+    ) -> list[str]:
         """Replies of dialogues that go through the model together."""
-        said: list[Tokens] = [[] for _ in which]
-        logps: list[list[float]] = [[] for _ in which]
-        seen, cache = self._stacked([self._text(number) for number in which]), None
+        said: list[Tokens] = [[] for _ in dialogues]
+        logps: list[list[float]] = [[] for _ in dialogues]
+        seen, cache = self._left_pad([self._tokens(number) for number in dialogues]), None
         for place in range(uniform.shape[1]):
-            raw, cache = read_on(self.model, seen, cache)
+            raw, cache = forward_next(self.model, seen, cache)
             rows = (raw.float() / self.temperature).log_softmax(-1).cpu().double()
             tokens = [
-                inverse(row, float(u)) for row, u in zip(rows, uniform[:, place], strict=True)
+                inverse_cdf_sample(row, float(u))
+                for row, u in zip(rows, uniform[:, place], strict=True)
             ]
             for number, token in enumerate(tokens):
-                if not self.wording.ended(said[number]):
+                if not self.tokenizer.is_complete(said[number]):
                     said[number].append(token)
                     logps[number].append(float(rows[number, token]))
-            if all(map(self.wording.ended, said)):
+            if all(map(self.tokenizer.is_complete, said)):
                 break
             seen = torch.cat([seen, torch.tensor(tokens, device=seen.device)[:, None]], 1)
-        for number, own, scores in zip(which, said, logps, strict=True):
+        for number, own, scores in zip(dialogues, said, logps, strict=True):
             self._append(number, own, scores)
-            if not self.wording.ended(own):  # was cut off: its end is told
-                self._append(number, self.wording.reply("")[-1:])
-        return [self.wording.said(own) for own in said]
+            if not self.tokenizer.is_complete(own):  # was cut off: its end is told
+                self._append(number, self.tokenizer.encode_reply("")[-1:])
+        return [self.tokenizer.decode_reply(own) for own in said]
 
     # --- the model -----------------------------------------------------------------------------
 
-    def _text(self, number: int) -> Tokens:
-        return [*self.prompts[number], *self.completions[number]]
+    def _tokens(self, dialogue: int) -> Tokens:
+        return [*self.prompts[dialogue], *self.completions[dialogue]]
 
-    def _stacked(self, texts: list[Tokens]) -> Int[Tensor, "text place"]:
+    def _left_pad(self, texts: list[Tokens]) -> Int[Tensor, "text place"]:
         """Texts as tokens that end at the same place.
 
         Raises:
             UserError: one is longer than the model can read.
         """
-        width, most = max(map(len, texts)), longest(self.model)
+        width, most = max(map(len, texts)), max_context_length(self.model)
         if most is not None and width > most:
             raise UserError(
                 f"a dialogue has {width} tokens, and the model reads {most} at most: "
@@ -270,7 +288,7 @@ class Dialogues:
                 code="too_large",
                 path="rounds",
             )
-        tokens = torch.full((len(texts), width), NOTHING, dtype=torch.int64)
+        tokens = torch.full((len(texts), width), NO_TOKEN, dtype=torch.int64)
         for row, text in enumerate(texts):
             tokens[row, width - len(text) :] = torch.tensor(text)
         return tokens.to(next(self.model.parameters()).device)

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mores.agents.language.causal_lm import Head, evaluating, output_of, with_reference
-from mores.agents.language.collate import SEEN_ON, Rows
-from mores.agents.learning.batch import FeedbackBatch, Output
-from mores.agents.learning.objective import PLAIN, Objective
+from mores.agents.language.causal_lm import HeadFunction, eval_mode, lm_output, with_reference
+from mores.agents.language.collate import VIEW_PREFIX, FeedbackDataCollator
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
+from mores.agents.learning.objective import PLAIN_VIEW, Objective
 from mores.core.errors import UserError, did_you_mean
 
 try:
@@ -33,7 +33,7 @@ except ImportError as error:
         path="transformers",
     ) from None
 
-Before = Callable[[FeedbackBatch, Mapping[str, Output]], FeedbackBatch]
+BatchTransform = Callable[[FeedbackBatch, Mapping[str, ModelOutput]], FeedbackBatch]
 ADAPTERS_OFF = "adapters off"
 
 
@@ -47,16 +47,16 @@ class ObjectiveTrainer(Trainer):
         processing_class: the tokenizer.
         data_collator: makes batches of rows; by default `Rows(tokenizer)`, which says what a row
             may hold.
-        reference: a frozen model, or `"adapters off"`: fills `reference_logp` in.
+        reference_model: a frozen model, or `"adapters off"`: fills `reference_logp` in.
         reference_logits: whether to fill `reference_logits` in too.
-        before: makes the batch that terms are told of from the batch and from what the model says
+        batch_transform: makes the batch that terms are told of from the batch and from what the model says
             of it by view, without gradients: which tokens a judgement found inappropriate, what a
             teacher scores.
         temperature: logits are divided by it.
-        entropy: whether terms are told each step's entropy.
+        compute_entropy: whether terms are told each step's entropy.
         value_head: makes values; its parameters learn with the model's if it is part of the model.
         score_head: makes scores.
-        **settings: of `transformers.Trainer`.
+        **trainer_kwargs: of `transformers.Trainer`.
 
     Raises:
         UserError: the reference is of no known kind.
@@ -72,45 +72,47 @@ class ObjectiveTrainer(Trainer):
         *,
         processing_class: Any,
         data_collator: Callable[[Any], Mapping[str, Tensor]] | None = None,
-        reference: nn.Module | str | None = None,
+        reference_model: nn.Module | str | None = None,
         reference_logits: bool = False,
-        before: Before | None = None,
+        batch_transform: BatchTransform | None = None,
         temperature: float = 1.0,
-        entropy: bool = True,
-        value_head: Head | None = None,
-        score_head: Head | None = None,
-        **settings: Any,
+        compute_entropy: bool = True,
+        value_head: HeadFunction | None = None,
+        score_head: HeadFunction | None = None,
+        **trainer_kwargs: Any,
     ) -> None:
-        if isinstance(reference, str) and reference != ADAPTERS_OFF:
-            known = did_you_mean(reference, [ADAPTERS_OFF])
+        if isinstance(reference_model, str) and reference_model != ADAPTERS_OFF:
+            known = did_you_mean(reference_model, [ADAPTERS_OFF])
             raise UserError(
-                f"a reference is a frozen model or a name, not {reference!r}{known}",
+                f"a reference is a frozen model or a name, not {reference_model!r}{known}",
                 code="invalid_value",
                 path="reference",
             )
         args = TrainingArguments() if args is None else copy.copy(args)
         args.remove_unused_columns = False  # a row's columns are no arguments of the model's
-        collator: Any = Rows(processing_class) if data_collator is None else data_collator
+        collator: Any = (
+            FeedbackDataCollator(processing_class) if data_collator is None else data_collator
+        )
         super().__init__(
             model=model,  # type: ignore[arg-type]
             args=args,
             data_collator=collator,
             processing_class=processing_class,
-            **settings,
+            **trainer_kwargs,
         )
         # Before `loss_is_scaled_for_ga` transformers went by this alone.
         self.model_accepts_loss_kwargs = False
-        self.objective, self.before = objective, before
-        self.reference, self.reference_logits = reference, reference_logits
-        if isinstance(reference, nn.Module):
-            self.reference = reference.to(args.device)
-        self._says: dict[str, Any] = {
+        self.objective, self.batch_transform = objective, batch_transform
+        self.reference_model, self.reference_logits = reference_model, reference_logits
+        if isinstance(reference_model, nn.Module):
+            self.reference_model = reference_model.to(args.device)
+        self._output_kwargs: dict[str, Any] = {
             "temperature": temperature,
-            "entropy": entropy,
+            "entropy": compute_entropy,
             "value_head": value_head,
             "score_head": score_head,
         }
-        self._parts: dict[str, dict[str, list[Tensor]]] = {
+        self._term_losses: dict[str, dict[str, list[Tensor]]] = {
             mode: defaultdict(list) for mode in ("train", "eval")
         }
 
@@ -126,8 +128,8 @@ class ObjectiveTrainer(Trainer):
         Raises:
             UserError: the objective asks about a view that the rows do not have.
         """
-        batch, sights = views_of(inputs)
-        outputs: dict[str, Output] = {}
+        batch, sights = split_views(inputs)
+        outputs: dict[str, ModelOutput] = {}
         for view in self.objective.views:
             if view not in sights:
                 raise UserError(
@@ -136,29 +138,31 @@ class ObjectiveTrainer(Trainer):
                     code="unknown_name",
                     path="on",
                 )
-            outputs[view] = output_of(model, batch.replace(seen=sights[view]), **self._says)
-        batch = self._told(model, batch, outputs)
+            outputs[view] = lm_output(
+                model, batch.replace(observation=sights[view]), **self._output_kwargs
+            )
+        batch = self._prepare_batch(model, batch, outputs)
         losses = self.objective(outputs, batch)
-        parts = self._parts["train" if model.training else "eval"]
-        for name, part in losses.parts.items():
+        parts = self._term_losses["train" if model.training else "eval"]
+        for name, part in losses.by_term.items():
             parts[name].append(part.detach().sum())
         loss = losses.total.sum()
         return (loss, outputs) if return_outputs else loss
 
-    def _told(
-        self, model: nn.Module, batch: FeedbackBatch, outputs: Mapping[str, Output]
+    def _prepare_batch(
+        self, model: nn.Module, batch: FeedbackBatch, outputs: Mapping[str, ModelOutput]
     ) -> FeedbackBatch:
-        """The batch with what the reference says, and what `before` adds."""
-        if self.reference is not None:
-            frozen = self.reference if isinstance(self.reference, nn.Module) else None
-            temperature = self._says["temperature"]
+        """The batch with what the reference says, and what `batch_transform` adds."""
+        if self.reference_model is not None:
+            frozen = self.reference_model if isinstance(self.reference_model, nn.Module) else None
+            temperature = self._output_kwargs["temperature"]
             batch = with_reference(
-                model, batch, frozen, logits=self.reference_logits, temperature=temperature
+                model, batch, frozen, include_logits=self.reference_logits, temperature=temperature
             )
-        if self.before is None:
+        if self.batch_transform is None:
             return batch
         with torch.no_grad():
-            return self.before(batch, outputs)
+            return self.batch_transform(batch, outputs)
 
     def prediction_step(
         self,
@@ -169,7 +173,7 @@ class ObjectiveTrainer(Trainer):
     ) -> tuple[Tensor, None, None]:
         """The loss on a batch of the evaluation set."""
         inputs = self._prepare_inputs(inputs)  # type: ignore[arg-type]
-        with torch.no_grad(), evaluating(model), self.compute_loss_context_manager():
+        with torch.no_grad(), eval_mode(model), self.compute_loss_context_manager():
             loss = self.compute_loss(model, inputs)
         return loss.detach(), None, None
 
@@ -177,17 +181,19 @@ class ObjectiveTrainer(Trainer):
         """Logs with the mean of every term since the last ones."""
         mode = "eval" if any(name.startswith("eval_") for name in logs) else "train"
         prefix = "eval_" if mode == "eval" else ""
-        for name, values in self._parts[mode].items():
+        for name, values in self._term_losses[mode].items():
             logs[f"{prefix}term/{name}"] = float(torch.stack(values).mean())
-        self._parts[mode].clear()
+        self._term_losses[mode].clear()
         super().log(logs, start_time)
 
 
-def views_of(inputs: Mapping[str, Tensor]) -> tuple[FeedbackBatch, dict[str, Tensor]]:
+def split_views(inputs: Mapping[str, Tensor]) -> tuple[FeedbackBatch, dict[str, Tensor]]:
     """The batch that a collator made, and its sights by view."""
-    fields = {n: field[None] for n, field in inputs.items() if not n.startswith(SEEN_ON)}
+    fields = {n: field[None] for n, field in inputs.items() if not n.startswith(VIEW_PREFIX)}
     sights = {
-        n.removeprefix(SEEN_ON): seen[None] for n, seen in inputs.items() if n.startswith(SEEN_ON)
+        n.removeprefix(VIEW_PREFIX): seen[None]
+        for n, seen in inputs.items()
+        if n.startswith(VIEW_PREFIX)
     }
     batch = FeedbackBatch(**fields)
-    return batch, {PLAIN: batch.seen, **sights}
+    return batch, {PLAIN_VIEW: batch.observation, **sights}

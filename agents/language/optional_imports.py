@@ -8,7 +8,7 @@ from typing import Any
 from mores.core.errors import UserError
 
 
-def library(name: str) -> Any:
+def import_optional(name: str) -> Any:
     """A library of the extra.
 
     Raises:

@@ -12,7 +12,7 @@ see.
     options: 0 1 2
     Answer with the number of an option.
 
-Subclass `Talk` to tell a game better: every method stands for itself.
+Subclass `Prompter` to tell a game better: every method stands for itself.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from torch import Tensor
 from mores.core.environment import Box, Discrete, MultiDiscrete, Phase, Role, Space
 from mores.core.errors import UserError, did_you_mean
 
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+NUMBER_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclasses.dataclass(frozen=True)
-class Talk:
+class Prompter:
     """How a game is told to a language model, and how its replies are read.
 
     Args:
         about: what is said first of all: the rules, what is at stake.
-        options: by phase, what each option is called; it is listed behind the option's number.
+        option_descriptions: by phase, what each option is called; it is listed behind the option's number.
         digits: significant digits of numbers.
     """
 
     about: str = ""
-    options: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    option_descriptions: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     digits: int = 4
 
     def opening(self, role: Role) -> str:
@@ -51,96 +51,101 @@ class Talk:
         plays = f"You play the role of {role.name}."
         return f"{self.about}\n{plays}" if self.about else plays
 
-    def sight(
+    def describe(
         self,
         role: Role,
         phase: Phase,
-        seen: Float[Tensor, " size"],
-        legal: Bool[Tensor, " option"] | None,
+        observation: Float[Tensor, " size"],
+        action_mask: Bool[Tensor, " option"] | None,
     ) -> str:
         """What a seat is told when it must act.
 
         Args:
             role: of the seat.
             phase: in which it acts.
-            seen: what it sees.
-            legal: options open to it; `None`: all.
+            observation: what it sees.
+            action_mask: options open to it; `None`: all.
         """
         lines = [f"phase {phase.name}"]
-        for part in role.sees.parts:
-            numbers = " ".join(self.number(x) for x in role.sees.read(seen, part).tolist())
+        for part in role.observation_space.parts:
+            numbers = " ".join(
+                self.format_number(x)
+                for x in role.observation_space.read(observation, part).tolist()
+            )
             lines.append(f"{part}: {numbers}")
-        return "\n".join([*lines, *self.choices(phase, phase.acts[role.name], legal)])
+        return "\n".join(
+            [*lines, *self.describe_actions(phase, phase.action_spaces[role.name], action_mask)]
+        )
 
-    def choices(
-        self, phase: Phase, space: Space, legal: Bool[Tensor, " option"] | None
+    def describe_actions(
+        self, phase: Phase, space: Space, action_mask: Bool[Tensor, " option"] | None
     ) -> list[str]:
         """Lines that say what may be answered."""
         if isinstance(space, Discrete):
-            names = self.names(phase, space)
+            names = self.describe_options(phase, space)
             listed = [
                 f"{label} {names[option]}" if names else label
-                for option, label in enumerate(self.labels(space))
-                if legal is None or bool(legal[option])
+                for option, label in enumerate(self.option_labels(space))
+                if action_mask is None or bool(action_mask[option])
             ]
             between = ", " if names else " "
             return [f"options: {between.join(listed)}", "Answer with the number of an option."]
         if isinstance(space, MultiDiscrete):
-            counts = " ".join(f"0-{options - 1}" for options in space.options)
+            counts = " ".join(f"0-{options - 1}" for options in space.num_options)
             return [f"choices: {counts}", f"Answer with {space.size} numbers, one a choice."]
         ranges = "; ".join(
-            f"{name}: {part.size} from {self.number(part.low)} to {self.number(part.high)}"
+            f"{name}: {part.size} from {self.format_number(part.low)} to {self.format_number(part.high)}"
             for name, part in space.parts.items()
         )
         return [f"numbers: {ranges}", f"Answer with {space.size} numbers."]
 
-    def names(self, phase: Phase, space: Discrete) -> Sequence[str]:
+    def describe_options(self, phase: Phase, space: Discrete) -> Sequence[str]:
         """What the options of a phase are called; empty where they have no names.
 
         Raises:
             UserError: there are more or fewer names than options.
         """
-        names = self.options.get(phase.name, ())
-        if names and len(names) != space.options:
+        names = self.option_descriptions.get(phase.name, ())
+        if names and len(names) != space.num_options:
             raise UserError(
-                f"phase {phase.name!r} has {space.options} options, and {len(names)} names: "
+                f"phase {phase.name!r} has {space.num_options} options, and {len(names)} names: "
                 f"{list(names)}",
                 code="wrong_shape",
                 path=f"options.{phase.name}",
             )
         return names
 
-    def number(self, value: float) -> str:
+    def format_number(self, value: float) -> str:
         """A number in words."""
         return f"{value:.{self.digits}g}"
 
-    def labels(self, space: Discrete) -> tuple[str, ...]:
+    def option_labels(self, space: Discrete) -> tuple[str, ...]:
         """The reply that stands for each option."""
-        return tuple(str(option) for option in range(space.options))
+        return tuple(str(option) for option in range(space.num_options))
 
-    def read(
-        self, space: Space, reply: str, legal: Bool[Tensor, " option"] | None
+    def parse_reply(
+        self, space: Space, reply: str, action_mask: Bool[Tensor, " option"] | None
     ) -> Tensor | None:
         """What a reply does: an option `[]`, or numbers `[size]`; `None` if it cannot be read.
 
         Args:
             space: what may be done.
             reply: the text.
-            legal: open options, of several choices one after the other; `None`: all.
+            action_mask: open options, of several choices one after the other; `None`: all.
         """
         if isinstance(space, Discrete):
-            labels = self.labels(space)
+            labels = self.option_labels(space)
             if reply.strip() not in labels:
                 return None
             option = labels.index(reply.strip())
-            open_now = legal is None or bool(legal[option])
+            open_now = action_mask is None or bool(action_mask[option])
             return torch.tensor(option) if open_now else None
         words = reply.replace(",", " ").split()
-        if len(words) != space.size or not all(NUMBER.fullmatch(word) for word in words):
+        if len(words) != space.size or not all(NUMBER_PATTERN.fullmatch(word) for word in words):
             return None
         numbers = [float(word) for word in words]
         if isinstance(space, MultiDiscrete):
-            return _several(space, numbers, legal)
+            return _parse_multi_discrete(space, numbers, action_mask)
         inside = zip(numbers, space.low, space.high, strict=True)
         if not all(math.isfinite(x) and low <= x <= high for x, low, high in inside):
             return None
@@ -152,8 +157,8 @@ class Talk:
         Raises:
             UserError: that is so.
         """
-        spaces = {phase.name: phase.acts.get(role.name) for phase in phases}
-        for name in self.options:
+        spaces = {phase.name: phase.action_spaces.get(role.name) for phase in phases}
+        for name in self.option_descriptions:
             if name not in spaces:
                 raise UserError(
                     f"options of no phase {name!r}{did_you_mean(name, spaces)}",
@@ -163,10 +168,10 @@ class Talk:
         for phase in phases:
             space = spaces[phase.name]
             if isinstance(space, Discrete):
-                self.names(phase, space)
+                self.describe_options(phase, space)
 
 
-def unread(space: Space) -> Tensor:
+def unparsed_action(space: Space) -> Tensor:
     """An act that no space has: the table puts a legal one in its place, and says so."""
     if isinstance(space, Discrete):
         return torch.tensor(-1)
@@ -175,13 +180,15 @@ def unread(space: Space) -> Tensor:
     return torch.full((space.size,), -1)
 
 
-def _several(space: MultiDiscrete, numbers: Sequence[float], legal: Tensor | None) -> Tensor | None:
+def _parse_multi_discrete(
+    space: MultiDiscrete, numbers: Sequence[float], action_mask: Tensor | None
+) -> Tensor | None:
     """Several choices at once: whole numbers, all of open options."""
     at = 0
-    for number, options in zip(numbers, space.options, strict=True):
+    for number, options in zip(numbers, space.num_options, strict=True):
         if number != int(number) or not 0 <= number < options:
             return None
-        if legal is not None and not bool(legal[at + int(number)]):
+        if action_mask is not None and not bool(action_mask[at + int(number)]):
             return None
         at += options
     return torch.tensor([int(number) for number in numbers])

@@ -1,7 +1,7 @@
 """References: what a policy is not to stray from.
 
 TRL builds the reference of a DPO or KTO run by loading the model's path once more, and a model made
-in memory has none. `save_then_load` gives it one.
+in memory has none. `save_and_reload` gives it one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import nn
 from mores.core.errors import UserError
 
 
-def make_reference(model: nn.Module) -> nn.Module:
+def make_reference_model(model: nn.Module) -> nn.Module:
     """A frozen copy of a model as it is now, without dropout.
 
     Raises:
@@ -30,7 +30,7 @@ def make_reference(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).requires_grad_(False).eval()
 
 
-def save_then_load(model: Any, folder: Path | str, tokenizer: Any = None) -> Any:
+def save_and_reload(model: Any, folder: Path | str, tokenizer: Any = None) -> Any:
     """The same model, loaded from a folder it was saved to: a model that has a path.
 
     Args:

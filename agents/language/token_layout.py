@@ -27,11 +27,11 @@ from torch import Tensor
 from mores.agents.learning.batch import FeedbackBatch
 from mores.core.errors import UserError, did_you_mean
 
-NOTHING = -1  # no token stands here
+NO_TOKEN = -1  # no token stands here
 DTYPES = {"Bool": torch.bool, "Float": torch.float32, "Int": torch.int64}
 
 
-def seen_of(
+def token_observations(
     prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
 ) -> Int[Tensor, "1 sample place"]:
     """Prompts that end, and completions that begin, at the same place.
@@ -53,17 +53,17 @@ def seen_of(
             )
     width = max(map(len, prompts))
     steps = max(map(len, completions))
-    seen = torch.full((1, len(prompts), width + steps), NOTHING, dtype=torch.int64)
+    seen = torch.full((1, len(prompts), width + steps), NO_TOKEN, dtype=torch.int64)
     for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
         tokens = torch.tensor([*prompt, *completion], dtype=torch.int64)
         seen[0, row, width - len(prompt) : width + len(completion)] = tokens
     return seen
 
 
-def batch_of(
+def token_batch(
     prompts: Sequence[Sequence[int]],
     completions: Sequence[Sequence[int]],
-    said: Sequence[Sequence[bool]] | None = None,
+    completion_mask: Sequence[Sequence[bool]] | None = None,
     **fields: Any,
 ) -> FeedbackBatch:
     """A batch of tokenised prompts and completions; pairs are the samples 2i and 2i + 1.
@@ -71,27 +71,31 @@ def batch_of(
     Args:
         prompts: tokens of each sample's prompt.
         completions: tokens of each sample's completion.
-        said: which tokens of each completion the policy itself said; by default all.
+        completion_mask: which tokens of each completion the policy itself said; by default all.
         **fields: of `FeedbackBatch`, without the policy's dimension: a list or tensor over samples,
             pairs or policies; what is known of steps may be as ragged as the completions.
 
     Raises:
         UserError: sizes that do not fit, or an unknown field.
     """
-    seen = seen_of(prompts, completions)
+    seen = token_observations(prompts, completions)
     steps = max(map(len, completions))
-    said = [[True] * len(completion) for completion in completions] if said is None else said
+    completion_mask = (
+        [[True] * len(completion) for completion in completions]
+        if completion_mask is None
+        else completion_mask
+    )
     lengths = [len(completion) for completion in completions]
-    for row, (own, length) in enumerate(zip(said, lengths, strict=True)):
+    for row, (own, length) in enumerate(zip(completion_mask, lengths, strict=True)):
         if len(own) != length:
             raise UserError(
                 f"completion {row} has {length} tokens, and `said` {len(own)}",
                 code="wrong_shape",
                 path="said",
             )
-    known = {name: field_of(name, value, lengths) for name, value in fields.items()}
+    known = {name: field_tensor(name, value, lengths) for name, value in fields.items()}
     for name, field in known.items():
-        if KINDS[name].of == "sample" and len(field) != len(lengths):
+        if FIELD_SPECS[name].entity == "sample" and len(field) != len(lengths):
             raise UserError(
                 f"{name!r} is of {len(field)} samples, and there are {len(lengths)}",
                 code="wrong_shape",
@@ -99,11 +103,13 @@ def batch_of(
             )
     known = {name: field[None] for name, field in known.items()}
     acted = torch.where(seen < 0, 0, seen)[..., seen.shape[-1] - steps :]
-    mask: Bool[Tensor, "1 sample step"] = _stacked("mask", said, steps, torch.bool)[None]
-    return FeedbackBatch(seen=seen, acted=acted, mask=mask, **known)
+    mask: Bool[Tensor, "1 sample step"] = _pad_rows("mask", completion_mask, steps, torch.bool)[
+        None
+    ]
+    return FeedbackBatch(observation=seen, action=acted, mask=mask, **known)
 
 
-def field_of(name: str, value: Any, lengths: Sequence[int]) -> Tensor:
+def field_tensor(name: str, value: Any, lengths: Sequence[int]) -> Tensor:
     """A field of a batch without the policy's dimension.
 
     Args:
@@ -114,57 +120,59 @@ def field_of(name: str, value: Any, lengths: Sequence[int]) -> Tensor:
     Raises:
         UserError: there is no such field, or it does not fit.
     """
-    if name not in KINDS or name in ("seen", "acted"):
+    if name not in FIELD_SPECS or name in ("seen", "acted"):
         raise UserError(
-            f"a batch has no field {name!r}{did_you_mean(name, KINDS)}",
+            f"a batch has no field {name!r}{did_you_mean(name, FIELD_SPECS)}",
             code="unknown_name",
             path=name,
         )
-    dtype = KINDS[name].dtype
+    dtype = FIELD_SPECS[name].dtype
     try:
-        if KINDS[name].per_step and not isinstance(value, Tensor):
+        if FIELD_SPECS[name].per_step and not isinstance(value, Tensor):
             for row, length in zip(value, lengths, strict=True):
                 if row is not None and len(row) != length:
                     raise ValueError(f"{len(row)} numbers for a completion of {length} tokens")
-            return _stacked(name, value, max(lengths), dtype)
+            return _pad_rows(name, value, max(lengths), dtype)
         return torch.as_tensor(value, dtype=dtype)
     except (TypeError, ValueError, RuntimeError) as error:
-        lengthy = KINDS[name].per_step and isinstance(error, ValueError)
+        lengthy = FIELD_SPECS[name].per_step and isinstance(error, ValueError)
         code = "wrong_shape" if lengthy else "wrong_type"
         raise UserError(f"{name!r} does not fit the batch: {error}", code=code, path=name) from None
 
 
-class Kind(NamedTuple):
+class FieldSpec(NamedTuple):
     """What a field of a batch holds.
 
     Attributes:
         dtype: of its numbers.
-        of: what it tells of: `sample`, `pair`, ...; empty where it is of a policy.
-        further: its dimensions after that.
+        entity: what it tells of: `sample`, `pair`, ...; empty where it is of a policy.
+        trailing_dims: its dimensions after that.
     """
 
     dtype: torch.dtype
-    of: str
-    further: tuple[str, ...]
+    entity: str
+    trailing_dims: tuple[str, ...]
 
     @property
     def per_step(self) -> bool:
         """Whether it tells of steps."""
-        return self.further[:1] == ("step",)
+        return self.trailing_dims[:1] == ("step",)
 
 
-def _kind(annotation: str) -> Kind:
+def _field_spec(annotation: str) -> FieldSpec:
     """What the annotation of a field says: `Float[Tensor, "policy sample step"] | None`."""
     shape = re.search(r"""['"](.*?)['"]""", annotation)
     _, of, *further = [*(shape[1].split() if shape else []), "", ""]
     dtype = DTYPES.get(annotation.partition("[")[0], torch.int64)
-    return Kind(dtype, of, tuple(name for name in further if name))
+    return FieldSpec(dtype, of, tuple(name for name in further if name))
 
 
-KINDS = {field.name: _kind(str(field.type)) for field in dataclasses.fields(FeedbackBatch)}
+FIELD_SPECS = {
+    field.name: _field_spec(str(field.type)) for field in dataclasses.fields(FeedbackBatch)
+}
 
 
-def _stacked(name: str, rows: Sequence[Any], steps: int, dtype: torch.dtype) -> Tensor:
+def _pad_rows(name: str, rows: Sequence[Any], steps: int, dtype: torch.dtype) -> Tensor:
     """One tensor of rows of different length; behind them stands 0, and a missing row is 0."""
     made = [None if row is None else torch.as_tensor(row, dtype=dtype) for row in rows]
     shapes = {row.shape[1:] for row in made if row is not None}

@@ -22,23 +22,23 @@ Prompt = str | Sequence[Message] | Sequence[int]  # text, a conversation, or tok
 Tokens = list[int]
 
 # Two words that no template knows of, to find what stands around a reply.
-_ASKED, _REPLIED = "asked", "@@reply@@"
+_USER_PLACEHOLDER, _REPLY_PLACEHOLDER = "asked", "@@reply@@"
 
 
 @dataclasses.dataclass(frozen=True)
-class Wording:
+class PromptTokenizer:
     """How a tokenizer writes prompts, completions and turns.
 
     Args:
         tokenizer: of the model, with an end token.
-        ends: further tokens that end what the model says (`generation_config.eos_token_id`).
+        extra_eos_token_ids: further tokens that end what the model says (`generation_config.eos_token_id`).
 
     Raises:
         UserError: the tokenizer has no end token.
     """
 
     tokenizer: Any
-    ends: Collection[int] = ()
+    extra_eos_token_ids: Collection[int] = ()
 
     def __post_init__(self) -> None:
         if getattr(self.tokenizer, "eos_token_id", None) is None:
@@ -49,23 +49,23 @@ class Wording:
             )
 
     @property
-    def chats(self) -> bool:
+    def has_chat_template(self) -> bool:
         """Whether there is a chat template."""
         return getattr(self.tokenizer, "chat_template", None) is not None
 
-    def tokens(self, text: str) -> Tokens:
+    def encode(self, text: str) -> Tokens:
         """Text as it is, without special tokens of the tokenizer's own."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def prompt(self, prompt: Prompt) -> Tokens:
+    def encode_prompt(self, prompt: Prompt) -> Tokens:
         """A prompt, up to where the completion begins."""
         if _is_tokens(prompt):
             return list(prompt)  # type: ignore[arg-type]
         if isinstance(prompt, str):
             return list(self.tokenizer(prompt)["input_ids"])
-        return self.tokens(self._render(prompt, True))  # type: ignore[arg-type]
+        return self.encode(self._render(prompt, True))  # type: ignore[arg-type]
 
-    def completion(self, prompt: Prompt, completion: str | Sequence[int]) -> Tokens:
+    def encode_completion(self, prompt: Prompt, completion: str | Sequence[int]) -> Tokens:
         """A completion of that prompt, its end token included.
 
         Raises:
@@ -74,7 +74,7 @@ class Wording:
         if not isinstance(completion, str):
             return list(completion)
         if isinstance(prompt, str) or _is_tokens(prompt):
-            return [*self.tokens(completion), self.tokenizer.eos_token_id]
+            return [*self.encode(completion), self.tokenizer.eos_token_id]
         before = self._render(prompt, True)  # type: ignore[arg-type]
         reply = {"role": "assistant", "content": completion}
         whole = self._render([*prompt, reply], False)  # type: ignore[list-item]
@@ -85,72 +85,76 @@ class Wording:
                 code="unsupported",
                 path="tokenizer.chat_template",
             )
-        return self.tokens(whole[len(before) :])
+        return self.encode(whole[len(before) :])
 
     # --- turns ---------------------------------------------------------------------------------
 
-    def opening(self, text: str) -> Tokens:
+    def encode_opening(self, text: str) -> Tokens:
         """What is said to the model first."""
-        if self.chats:
-            return self.prompt([{"role": "user", "content": text}])
+        if self.has_chat_template:
+            return self.encode_prompt([{"role": "user", "content": text}])
         return list(self.tokenizer(f"{text}\n")["input_ids"])
 
-    def reply(self, text: str) -> Tokens:
+    def encode_reply(self, text: str) -> Tokens:
         """What the model says if it says just this: its end included."""
-        return [*self.tokens(text), self._end]
+        return [*self.encode(text), self._reply_eos_token_id]
 
-    def between(self, text: str) -> Tokens:
+    def encode_user_turn(self, text: str) -> Tokens:
         """What stands between the end of one reply and the next, with `text` said to the model."""
-        if not self.chats:
-            return self.tokens(f"\n{text}\n")
-        return self._after(text)[1]
+        if not self.has_chat_template:
+            return self.encode(f"\n{text}\n")
+        return self._tokens_after_reply(text)[1]
 
-    def said(self, tokens: Sequence[int]) -> str:
+    def decode_reply(self, tokens: Sequence[int]) -> str:
         """The text of a reply, without the token that ends it."""
-        own = tokens[:-1] if self.ended(tokens) else tokens
+        own = tokens[:-1] if self.is_complete(tokens) else tokens
         return self.tokenizer.decode(own)
 
-    def ended(self, tokens: Sequence[int]) -> bool:
+    def is_complete(self, tokens: Sequence[int]) -> bool:
         """Whether a reply has come to its end."""
-        return bool(tokens) and tokens[-1] in self._ends
+        return bool(tokens) and tokens[-1] in self._eos_token_ids
 
     @functools.cached_property
-    def _ends(self) -> frozenset[int]:
-        return frozenset((*self.ends, self.tokenizer.eos_token_id))
+    def _eos_token_ids(self) -> frozenset[int]:
+        return frozenset((*self.extra_eos_token_ids, self.tokenizer.eos_token_id))
 
     @functools.cached_property
-    def _end(self) -> int:
+    def _reply_eos_token_id(self) -> int:
         """The token that closes a reply: the one after it in the template, if that ends replies."""
-        return self._after("")[0] if self.chats else self.tokenizer.eos_token_id
+        return (
+            self._tokens_after_reply("")[0]
+            if self.has_chat_template
+            else self.tokenizer.eos_token_id
+        )
 
-    def _after(self, text: str) -> tuple[int, Tokens]:
+    def _tokens_after_reply(self, text: str) -> tuple[int, Tokens]:
         """The token that closes a reply, and what follows it."""
         turns = [
-            {"role": "user", "content": _ASKED},
-            {"role": "assistant", "content": _REPLIED},
+            {"role": "user", "content": _USER_PLACEHOLDER},
+            {"role": "assistant", "content": _REPLY_PLACEHOLDER},
             {"role": "user", "content": text},
         ]
-        _, found, after = self._render(turns, True).rpartition(_REPLIED)
+        _, found, after = self._render(turns, True).rpartition(_REPLY_PLACEHOLDER)
         if not found:
             raise UserError(
                 "this chat template leaves out what the assistant said",
                 code="unsupported",
                 path="tokenizer.chat_template",
             )
-        tokens = self.tokens(after)
-        if tokens and tokens[0] in self._ends:
+        tokens = self.encode(after)
+        if tokens and tokens[0] in self._eos_token_ids:
             return tokens[0], tokens[1:]
         return self.tokenizer.eos_token_id, tokens
 
-    def _render(self, messages: Sequence[Message], reply_follows: bool) -> str:
-        if not self.chats:
+    def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
+        if not self.has_chat_template:
             raise UserError(
                 "a conversation needs a tokenizer with a chat template",
                 code="missing",
                 path="tokenizer.chat_template",
             )
         return self.tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=reply_follows
+            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
         )
 
 

@@ -18,70 +18,74 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mores.agents.language.optional_imports import library
-from mores.agents.language.token_layout import KINDS
+from mores.agents.language.optional_imports import import_optional
+from mores.agents.language.token_layout import FIELD_SPECS
 from mores.agents.language.tokenization import Prompt
 from mores.agents.learning.batch import FeedbackBatch
-from mores.agents.learning.losses.sample_selection import contestants
+from mores.agents.learning.losses.sample_selection import pair_indices
 from mores.core.errors import UserError, did_you_mean
 
-Record = Mapping[str, Any]
-Records = Sequence[Record] | FeedbackBatch
+FeedbackRow = Mapping[str, Any]
+FeedbackRows = Sequence[FeedbackRow] | FeedbackBatch
 
 
-class Texts(NamedTuple):
+class BatchTexts(NamedTuple):
     """The texts of a batch's samples: what was asked, and what was answered."""
 
     prompts: Sequence[Prompt]
     completions: Sequence[str]
 
 
-def to_trl_preference(records: Records, texts: Texts | None = None, policy: int = 0) -> Any:
+def to_trl_preference(
+    records: FeedbackRows, texts: BatchTexts | None = None, model_index: int = 0
+) -> Any:
     """Pairs for `DPOTrainer`: the better answer of each is `chosen`.
 
     Args:
         records: with `prompt`, `first`, `second`, `preferred` (whether the first won); or a batch.
         texts: of the batch's samples.
-        policy: whose samples of the batch.
+        model_index: whose samples of the batch.
 
     Raises:
         UserError: something is missing or unknown.
     """
 
-    def row(record: Record) -> dict[str, Any]:
+    def row(record: FeedbackRow) -> dict[str, Any]:
         won, lost = ("first", "second") if record["preferred"] else ("second", "first")
         answers = {"chosen": record[won], "rejected": record[lost]}
         return _row(record, answers, ("first", "second", "preferred"))
 
-    pairs = records if texts is None else pair_records(records, texts, policy)
+    pairs = records if texts is None else pair_records(records, texts, model_index)
     return _dataset(pairs, ("prompt", "first", "second", "preferred"), row)
 
 
-def to_trl_unpaired(records: Records, texts: Texts | None = None, policy: int = 0) -> Any:
+def to_trl_unpaired(
+    records: FeedbackRows, texts: BatchTexts | None = None, model_index: int = 0
+) -> Any:
     """Single answers for `KTOTrainer`, each wanted or not.
 
     Args:
         records: with `prompt`, `completion` and `desirable`, or pairs, whose answers are then taken
             one by one; or a batch.
         texts: of the batch's samples.
-        policy: whose samples of the batch.
+        model_index: whose samples of the batch.
 
     Raises:
         UserError: something is missing or unknown.
     """
 
-    def row(record: Record) -> dict[str, Any]:
+    def row(record: FeedbackRow) -> dict[str, Any]:
         answer = {"completion": record["completion"], "label": bool(record["desirable"])}
         return _row(record, answer, ("desirable",))
 
     if texts is not None or isinstance(records, FeedbackBatch):
-        single: Sequence[Record] = sample_records(records, texts, policy)
+        single: Sequence[FeedbackRow] = sample_records(records, texts, model_index)
     else:
-        single = [one for record in records for one in _singles(record)]
+        single = [one for record in records for one in _unpair(record)]
     return _dataset(single, ("prompt", "completion", "desirable"), row)
 
 
-def to_trl_sft(records: Records, texts: Texts | None = None, policy: int = 0) -> Any:
+def to_trl_sft(records: FeedbackRows, texts: BatchTexts | None = None, model_index: int = 0) -> Any:
     """Answers to imitate, for `SFTTrainer`.
 
     Records that say `reference` or `desirable` are taken where they are; all others are.
@@ -89,16 +93,16 @@ def to_trl_sft(records: Records, texts: Texts | None = None, policy: int = 0) ->
     Args:
         records: with `prompt` and `completion`; or a batch.
         texts: of the batch's samples.
-        policy: whose samples of the batch.
+        model_index: whose samples of the batch.
 
     Raises:
         UserError: something is missing or unknown, or nothing is left to imitate.
     """
 
-    def row(record: Record) -> dict[str, Any]:
+    def row(record: FeedbackRow) -> dict[str, Any]:
         return _row(record, {"completion": record["completion"]}, ("desirable", "reference"))
 
-    single = records if texts is None else sample_records(records, texts, policy)
+    single = records if texts is None else sample_records(records, texts, model_index)
     if isinstance(single, FeedbackBatch):
         raise UserError(
             "a batch needs the texts of its samples: Texts(prompts, completions)",
@@ -109,23 +113,25 @@ def to_trl_sft(records: Records, texts: Texts | None = None, policy: int = 0) ->
     return _dataset(wanted, ("prompt", "completion"), row)
 
 
-def to_trl_prompt_only(records: Records, texts: Texts | None = None, policy: int = 0) -> Any:
+def to_trl_prompt_only(
+    records: FeedbackRows, texts: BatchTexts | None = None, model_index: int = 0
+) -> Any:
     """What was asked, for trainers that let the model answer; the same prompt comes once.
 
     Args:
         records: with `prompt`; or a batch.
         texts: of the batch's samples.
-        policy: whose samples of the batch.
+        model_index: whose samples of the batch.
 
     Raises:
         UserError: something is missing or unknown.
     """
     answers = ("completion", "first", "second", "preferred", "desirable", "reference")
 
-    def row(record: Record) -> dict[str, Any]:
+    def row(record: FeedbackRow) -> dict[str, Any]:
         return _row(record, {}, answers)
 
-    single = records if texts is None else sample_records(records, texts, policy)
+    single = records if texts is None else sample_records(records, texts, model_index)
     if isinstance(single, FeedbackBatch):
         raise UserError(
             "a batch needs the texts of its samples: Texts(prompts, completions)",
@@ -139,41 +145,47 @@ def to_trl_prompt_only(records: Records, texts: Texts | None = None, policy: int
 # --- batches --------------------------------------------------------------------------------------
 
 
-def pair_records(batch: Records, texts: Texts, policy: int = 0) -> list[Record]:
+def pair_records(batch: FeedbackRows, texts: BatchTexts, model_index: int = 0) -> list[FeedbackRow]:
     """The pairs of a batch as records, with what it knows of each pair.
 
     Raises:
         UserError: the texts are not those of the batch, or nobody won.
     """
-    batch = _batch(batch, texts, policy)
-    contest = contestants(batch, "data of preferences")
+    batch = _check_batch(batch, texts, model_index)
+    contest = pair_indices(batch, "data of preferences")
     records = []
-    places = zip(*(part[policy].tolist() for part in contest), strict=True)
+    places = zip(*(part[model_index].tolist() for part in contest), strict=True)
     for number, (won, lost, real) in enumerate(places):
         if not real:
             continue
         record = {"prompt": texts.prompts[won], "first": texts.completions[won]}
         record |= {"second": texts.completions[lost], "preferred": True}
-        records.append(record | _known(batch, "pair", policy, number))
+        records.append(record | _known_fields(batch, "pair", model_index, number))
     return records
 
 
-def sample_records(batch: Records, texts: Texts | None, policy: int = 0) -> list[Record]:
+def sample_records(
+    batch: FeedbackRows, texts: BatchTexts | None, model_index: int = 0
+) -> list[FeedbackRow]:
     """The samples of a batch as records, with what it knows of each sample.
 
     Raises:
         UserError: the texts are not those of the batch.
     """
-    batch = _batch(batch, texts, policy)
+    batch = _check_batch(batch, texts, model_index)
     assert texts is not None
     both = zip(texts.prompts, texts.completions, strict=True)
     return [
-        {"prompt": prompt, "completion": completion, **_known(batch, "sample", policy, i)}
+        {
+            "prompt": prompt,
+            "completion": completion,
+            **_known_fields(batch, "sample", model_index, i),
+        }
         for i, (prompt, completion) in enumerate(both)
     ]
 
 
-def _batch(batch: Records, texts: Texts | None, policy: int) -> FeedbackBatch:
+def _check_batch(batch: FeedbackRows, texts: BatchTexts | None, model_index: int) -> FeedbackBatch:
     if not isinstance(batch, FeedbackBatch):
         raise UserError(
             "texts go with a batch; records have their own", code="conflict", path="texts"
@@ -184,42 +196,44 @@ def _batch(batch: Records, texts: Texts | None, policy: int) -> FeedbackBatch:
             code="missing",
             path="texts",
         )
-    if not 0 <= policy < batch.policies:
+    if not 0 <= model_index < batch.num_models:
         raise UserError(
-            f"the batch has policies 0 to {batch.policies - 1}, not {policy}",
+            f"the batch has policies 0 to {batch.num_models - 1}, not {model_index}",
             code="out_of_range",
             path="policy",
         )
     for name, given in texts._asdict().items():
-        if len(given) != batch.samples:
+        if len(given) != batch.num_samples:
             raise UserError(
-                f"{len(given)} {name} for {batch.samples} samples of the batch",
+                f"{len(given)} {name} for {batch.num_samples} samples of the batch",
                 code="wrong_shape",
                 path=f"texts.{name}",
             )
     return batch
 
 
-def _known(batch: FeedbackBatch, of: str, policy: int, number: int) -> dict[str, Any]:
+def _known_fields(
+    batch: FeedbackBatch, entity: str, model_index: int, number: int
+) -> dict[str, Any]:
     """What a batch knows of one pair or one sample, beyond who won: plain numbers and lists."""
     found = {}
-    for name, kind in KINDS.items():
+    for name, kind in FIELD_SPECS.items():
         value = getattr(batch, name)
-        if value is None or kind.of != of or name == "preferred":
+        if value is None or kind.entity != entity or name == "preferred":
             continue
-        if not kind.further or kind.further == ("principal",):
-            found[name] = value[policy, number].tolist()
+        if not kind.trailing_dims or kind.trailing_dims == ("principal",):
+            found[name] = value[model_index, number].tolist()
     return found
 
 
 # --- rows -----------------------------------------------------------------------------------------
 
 
-def _singles(record: Record) -> list[Record]:
+def _unpair(record: FeedbackRow) -> list[FeedbackRow]:
     """A record of one answer, or the two answers of a pair."""
     if "first" not in record:
         return [record]
-    _needs(record, ("prompt", "first", "second", "preferred"))
+    _require_columns(record, ("prompt", "first", "second", "preferred"))
     rest = {n: x for n, x in record.items() if n not in ("first", "second", "preferred")}
     won = bool(record["preferred"])
     return [
@@ -228,22 +242,24 @@ def _singles(record: Record) -> list[Record]:
     ]
 
 
-def _row(record: Record, answers: dict[str, Any], left_out: Sequence[str]) -> dict[str, Any]:
+def _row(
+    record: FeedbackRow, completions: dict[str, Any], excluded: Sequence[str]
+) -> dict[str, Any]:
     """A row: the prompt, the answers in the prompt's form, and whatever else the record says."""
     prompt = record["prompt"]
     if not isinstance(prompt, str):
-        answers = {
+        completions = {
             name: [{"role": "assistant", "content": said}] if isinstance(said, str) else said
-            for name, said in answers.items()
+            for name, said in completions.items()
         }
         prompt = list(prompt)
-    taken = {"prompt", "completion", *left_out}
+    taken = {"prompt", "completion", *excluded}
     rest = {name: value for name, value in record.items() if name not in taken}
-    return {"prompt": prompt, **answers, **rest}
+    return {"prompt": prompt, **completions, **rest}
 
 
-def _needs(record: Record, names: Sequence[str]) -> None:
-    for name in names:
+def _require_columns(record: FeedbackRow, columns: Sequence[str]) -> None:
+    for name in columns:
         if record.get(name) is None:
             raise UserError(
                 f"a record needs {name!r}{did_you_mean(name, record)}", code="missing", path=name
@@ -251,7 +267,7 @@ def _needs(record: Record, names: Sequence[str]) -> None:
 
 
 def _dataset(
-    records: Records, names: Sequence[str], row: Callable[[Record], dict[str, Any]]
+    records: FeedbackRows, columns: Sequence[str], row: Callable[[FeedbackRow], dict[str, Any]]
 ) -> Any:
     """A data set of these records, which must have these names."""
     if isinstance(records, FeedbackBatch):
@@ -263,11 +279,11 @@ def _dataset(
     if not records:
         raise UserError("there is no record to make data of", code="missing", path="records")
     for record in records:
-        _needs(record, names)
+        _require_columns(record, columns)
     if len({isinstance(record["prompt"], str) for record in records}) > 1:
         raise UserError(
             "prompts of one data set are all text, or all conversations",
             code="conflict",
             path="prompt",
         )
-    return library("datasets").Dataset.from_list([row(record) for record in records])
+    return import_optional("datasets").Dataset.from_list([row(record) for record in records])

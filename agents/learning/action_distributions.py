@@ -20,10 +20,10 @@ from torch import Tensor
 
 from mores.core.environment import Box, Discrete, MultiDiscrete, Space
 
-FORBIDDEN = -1e9  # a logit so low that its probability is 0 in float32, and no infinity
+MASKED_LOGIT = -1e9  # a logit so low that its probability is 0 in float32, and no infinity
 
 
-class Said(NamedTuple):
+class ActionLogProbs(NamedTuple):
     """A distribution at some acts.
 
     Attributes:
@@ -38,84 +38,92 @@ class Said(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Head:
+class ActionDistribution:
     """How a raw output is read as a distribution over the actions of a space."""
 
     space: Space
 
     @property
-    def raw(self) -> int:
+    def dist_inputs_size(self) -> int:
         """Length of the raw output."""
         space = self.space
         if isinstance(space, Discrete):
-            return space.options
-        return sum(space.options) if isinstance(space, MultiDiscrete) else space.size
+            return space.num_options
+        return sum(space.num_options) if isinstance(space, MultiDiscrete) else space.size
 
     @property
-    def chance(self) -> int:
+    def noise_size(self) -> int:
         """How many random numbers an act needs: Gumbel for choices, normal for a box."""
-        return self.raw
+        return self.dist_inputs_size
 
     @property
-    def numbers(self) -> int | None:
+    def action_dim(self) -> int | None:
         """How many numbers an action is; `None`: one, without a dimension of its own."""
         return None if isinstance(self.space, Discrete) else self.space.size
 
-    def likelihood(
+    def log_probs(
         self,
-        raw: Float[Tensor, "*row raw"],
-        acted: Tensor,
-        legal: Bool[Tensor, "*row option"] | None,
+        dist_inputs: Float[Tensor, "*row raw"],
+        action: Tensor,
+        action_mask: Bool[Tensor, "*row option"] | None,
         log_std: Float[Tensor, "*#row raw"] | None = None,
-    ) -> Said:
+    ) -> ActionLogProbs:
         """How likely acts were."""
         if isinstance(self.space, Box):
             assert log_std is not None
-            return _normal(raw, acted, log_std)
-        raw = raw if legal is None else torch.where(legal, raw, FORBIDDEN)
+            return _gaussian(dist_inputs, action, log_std)
+        dist_inputs = (
+            dist_inputs
+            if action_mask is None
+            else torch.where(action_mask, dist_inputs, MASKED_LOGIT)
+        )
         if isinstance(self.space, Discrete):
-            return _choice(raw, acted)
+            return _categorical(dist_inputs, action)
         said = [
-            _choice(part, acted[..., i])
-            for i, part in enumerate(raw.split(list(self.space.options), -1))
+            _categorical(part, action[..., i])
+            for i, part in enumerate(dist_inputs.split(list(self.space.num_options), -1))
         ]
         logp = torch.stack([one.logp for one in said]).sum(0)
-        return Said(logp, torch.stack([one.entropy for one in said]).sum(0), None)
+        return ActionLogProbs(logp, torch.stack([one.entropy for one in said]).sum(0), None)
 
-    def draw(
+    def sample(
         self,
-        raw: Float[Tensor, "*row raw"],
-        chance: Float[Tensor, "*row raw"],
-        legal: Bool[Tensor, "*row option"] | None,
+        dist_inputs: Float[Tensor, "*row raw"],
+        noise: Float[Tensor, "*row raw"],
+        action_mask: Bool[Tensor, "*row option"] | None,
         log_std: Float[Tensor, "*#row raw"] | None = None,
         temperature: float = 1.0,
     ) -> Tensor:
         """Acts drawn with the given chance; at temperature 0 the most likely ones."""
         if isinstance(self.space, Box):
             assert log_std is not None
-            return raw + temperature * torch.exp(log_std) * chance
-        raw = raw if legal is None else torch.where(legal, raw, FORBIDDEN)
-        noisy = raw + temperature * chance
+            return dist_inputs + temperature * torch.exp(log_std) * noise
+        dist_inputs = (
+            dist_inputs
+            if action_mask is None
+            else torch.where(action_mask, dist_inputs, MASKED_LOGIT)
+        )
+        noisy = dist_inputs + temperature * noise
         if isinstance(self.space, Discrete):
             return noisy.argmax(-1)
-        parts = noisy.split(list(self.space.options), -1)
+        parts = noisy.split(list(self.space.num_options), -1)
         return torch.stack([part.argmax(-1) for part in parts], -1)
 
-    def to_world(self, acted: Tensor) -> Tensor:
+    def unscale_action(self, action: Tensor) -> Tensor:
         """The action that the game gets: a box's numbers in the units of the game."""
         if not isinstance(self.space, Box):
-            return acted
-        middle, half, low, high = self._units(acted)
-        return torch.minimum(torch.maximum(middle + half * acted, low), high)
+            return action
+        middle, half, low, high = self._scaling(action)
+        return torch.minimum(torch.maximum(middle + half * action, low), high)
 
-    def from_world(self, action: Tensor) -> Tensor:
+    def scale_action(self, action: Tensor) -> Tensor:
         """What would have been drawn for an action of the game."""
         if not isinstance(self.space, Box):
             return action
-        middle, half, _, _ = self._units(action)
+        middle, half, _, _ = self._scaling(action)
         return (action - middle) / half
 
-    def _units(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _scaling(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Middle and half width of each number, 0 and 1 where it is not bounded, and the bounds."""
         assert isinstance(self.space, Box)
         low, high = (limit.to(like.device) for limit in self.space.limits)
@@ -125,16 +133,16 @@ class Head:
         return middle, torch.where(half > 0, half, 1.0), low, high
 
 
-def _choice(raw: Float[Tensor, "*row option"], acted: Tensor) -> Said:
-    logits = raw.log_softmax(-1)
-    logp = logits.gather(-1, acted.long()[..., None])[..., 0]
+def _categorical(raw_logits: Float[Tensor, "*row option"], action: Tensor) -> ActionLogProbs:
+    logits = raw_logits.log_softmax(-1)
+    logp = logits.gather(-1, action.long()[..., None])[..., 0]
     entropy = -(logits.exp() * logits).sum(-1)
-    return Said(logp, entropy, logits)
+    return ActionLogProbs(logp, entropy, logits)
 
 
-def _normal(mean: Tensor, acted: Tensor, log_std: Tensor) -> Said:
-    z = (acted - mean) * torch.exp(-log_std)
+def _gaussian(mean: Tensor, action: Tensor, log_std: Tensor) -> ActionLogProbs:
+    z = (action - mean) * torch.exp(-log_std)
     constant = 0.5 * math.log(2 * math.pi)
     logp = (-0.5 * z * z - log_std - constant).sum(-1)
     entropy = (log_std + constant + 0.5).expand(mean.shape).sum(-1)
-    return Said(logp, entropy, None)
+    return ActionLogProbs(logp, entropy, None)

@@ -1,8 +1,8 @@
 """Decoding: which act a trained policy takes, when something beyond its probabilities counts.
 
-`best_of`: of several candidates the one with the highest score.
+`best_of_n`: of several candidates the one with the highest score.
 
-`look_ahead` (DeAL, Huang et al. 2024, arXiv 2402.06147): for each of the k most probable options a,
+`lookahead` (DeAL, Huang et al. 2024, arXiv 2402.06147): for each of the k most probable options a,
 play on greedily for `ahead` steps, and choose
 
     argmax_a  log P(a | seen) + w h(what is seen in the end)
@@ -28,14 +28,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mores.core.environment import Foresight
+from mores.core.environment import ObservationModel
 from mores.core.errors import UserError
 
-Policy = Callable[[Float[Tensor, "row size"]], Float[Tensor, "row option"]]
+LogProbFunction = Callable[[Float[Tensor, "row size"]], Float[Tensor, "row option"]]
 Heuristic = Callable[[Float[Tensor, "*batch candidate size"]], Float[Tensor, "*batch candidate"]]
 
 
-def best_of(scores: Float[Tensor, "*batch candidate"]) -> Int[Tensor, "*batch"]:
+def best_of_n(scores: Float[Tensor, "*batch candidate"]) -> Int[Tensor, "*batch"]:
     """Number of the candidate with the highest score.
 
     The first of equals; a score that is NaN loses to every other.
@@ -48,61 +48,61 @@ def best_of(scores: Float[Tensor, "*batch candidate"]) -> Int[Tensor, "*batch"]:
     return torch.where(scores.isnan(), -torch.inf, scores).argmax(-1)
 
 
-def look_ahead(
-    seen: Float[Tensor, "*batch size"],
-    policy: Policy,
-    after: Foresight,
+def lookahead(
+    observation: Float[Tensor, "*batch size"],
+    log_prob_function: LogProbFunction,
+    observation_model: ObservationModel,
     heuristic: Heuristic,
     *,
-    ahead: int,
-    candidates: int,
+    depth: int,
+    num_candidates: int,
     weight: float | Float[Tensor, "*batch"] = 1.0,
-    legal: Bool[Tensor, "*batch option"] | None = None,
+    action_mask: Bool[Tensor, "*batch option"] | None = None,
 ) -> Int[Tensor, "*batch"]:
     """Choose acts by where the policy would go on to from them.
 
     Args:
-        seen: what is seen before the act.
-        policy: log-probabilities `[row, option]` from what is seen `[row, size]`. Rows are the
+        observation: what is seen before the act.
+        log_prob_function: log-probabilities `[row, option]` from what is seen `[row, size]`. Rows are the
             seats in their order, each with its candidates side by side; a policy of stacked
             parameters finds its policies by `view(policies, -1, size)`.
-        after: what is seen next, `[row, size]`, from what is seen and the act `[row]`, such as
-            `mores.core.environment.Role.after`. Where an episode is over it must stand still.
+        observation_model: what is seen next, `[row, size]`, from what is seen and the act `[row]`, such as
+            `mores.core.environment.Role.observation_model`. Where an episode is over it must stand still.
         heuristic: h, from what is seen in the end, `[..., candidate, size]`.
-        ahead: steps played greedily after the candidate, at least 0.
-        candidates: how many of the most probable options are tried, at least 1; all of them where
+        depth: steps played greedily after the candidate, at least 0.
+        num_candidates: how many of the most probable options are tried, at least 1; all of them where
             there are fewer.
         weight: w, how much h counts beside log-probability; 0 and one candidate is greedy.
-        legal: open options of the act at hand. In the steps after it the policy itself must give
+        action_mask: open options of the act at hand. In the steps after it the policy itself must give
             closed options a log-probability of minus infinity.
 
     Raises:
-        UserError: `ahead` or `candidates` is too small.
+        UserError: `depth` or `num_candidates` is too small.
     """
-    if ahead < 0 or candidates < 1:
+    if depth < 0 or num_candidates < 1:
         raise UserError(
             "look_ahead needs ahead of at least 0 and candidates of at least 1, "
-            f"not ahead {ahead} and candidates {candidates}",
+            f"not ahead {depth} and candidates {num_candidates}",
             code="out_of_range",
-            path="ahead" if ahead < 0 else "candidates",
+            path="ahead" if depth < 0 else "candidates",
         )
-    batch, size = seen.shape[:-1], seen.shape[-1]
-    logp = policy(seen.reshape(-1, size))
+    batch, size = observation.shape[:-1], observation.shape[-1]
+    logp = log_prob_function(observation.reshape(-1, size))
     logp = logp.reshape(*batch, -1)  # [..., option]
-    closed = logp.isnan() if legal is None else logp.isnan() | ~legal
+    closed = logp.isnan() if action_mask is None else logp.isnan() | ~action_mask
     logp = torch.where(closed, -torch.inf, logp)
     # A stable sort, so that of equals the first is the first candidate: topk promises no order.
     logp, action = logp.sort(dim=-1, descending=True, stable=True)
-    logp, action = logp[..., :candidates], action[..., :candidates]  # [..., candidate]
+    logp, action = logp[..., :num_candidates], action[..., :num_candidates]  # [..., candidate]
 
     tried = action.shape[-1]
-    there = seen.reshape(-1, size).repeat_interleave(tried, 0)  # [row, size]
-    there = after(there, action.reshape(-1))
-    for _ in range(ahead):
-        there = after(there, policy(there).argmax(-1))
+    there = observation.reshape(-1, size).repeat_interleave(tried, 0)  # [row, size]
+    there = observation_model(there, action.reshape(-1))
+    for _ in range(depth):
+        there = observation_model(there, log_prob_function(there).argmax(-1))
     worth = heuristic(there.reshape(*batch, tried, size))
 
     weight = torch.as_tensor(weight, dtype=worth.dtype, device=worth.device)
     weight = weight.expand(batch)[..., None]
     score = logp + torch.where(weight == 0, 0.0, weight * worth)  # 0 times infinity counts nothing
-    return action.gather(-1, best_of(score)[..., None])[..., 0]
+    return action.gather(-1, best_of_n(score)[..., None])[..., 0]

@@ -1,7 +1,7 @@
 """What policies would have seen, had they done something else: sights of demonstrations.
 
 A demonstration says what to do, not what one sees meanwhile. Where a role's next sight follows from
-its own act (`mores.core.environment.Role.after`), that is found out here.
+its own act (`mores.core.environment.Role.observation_model`), that is found out here.
 """
 
 from __future__ import annotations
@@ -17,82 +17,86 @@ from mores.core.environment import Role
 from mores.core.errors import UserError
 
 
-def sights_of(
-    acts: Tensor, first: Float[Tensor, "policy sample size"], role: Role
+def rollout_observations(
+    actions: Tensor, first_observation: Float[Tensor, "policy sample size"], role: Role
 ) -> Float[Tensor, "policy sample step size"]:
     """What is seen before each of some acts `[policy, sample, step, ...]`.
 
     Raises:
         UserError: several acts, and a role whose next sight does not follow from them.
     """
-    steps = acts.shape[2]
-    if steps > 1 and role.after is None:
+    steps = actions.shape[2]
+    if steps > 1 and role.observation_model is None:
         raise UserError(
             f"demonstrations of {steps} acts need a role that knows what it sees after its own "
             f"act: {role.name} does not (Role.after)",
             code="unsupported",
             path=f"players.{role.name}",
         )
-    seen = [first]
+    seen = [first_observation]
     for t in range(steps - 1):
-        assert role.after is not None
-        seen.append(role.after(seen[-1], acts[:, :, t]))
+        assert role.observation_model is not None
+        seen.append(role.observation_model(seen[-1], actions[:, :, t]))
     return torch.stack(seen, 2)
 
 
-def demonstrations(
-    acts: Tensor,
+def demonstration_batch(
+    actions: Tensor,
     reward: Float[Tensor, "policy sample principal"] | None,
-    own: FeedbackBatch,
+    generated: FeedbackBatch,
     role: Role,
 ) -> FeedbackBatch:
     """Demonstrations `[policy, sample, step, ...]` that answer the requests of own samples.
 
     Args:
-        acts: what was shown to each sample's seat.
+        actions: what was shown to each sample's seat.
         reward: what it was worth.
-        own: what the seats did themselves: of it the first sights and the groups are taken.
+        generated: what the seats did themselves: of it the first sights and the groups are taken.
         role: whose.
     """
-    real = own.mask.any(-1, keepdim=True)
-    begun = own.mask.long().argmax(-1)[..., None, None]  # a sample's first real step
-    first = own.seen.gather(2, begun.expand(-1, -1, -1, own.seen.shape[-1]))[:, :, 0]
-    mask = real.expand(-1, -1, acts.shape[2])
+    real = generated.mask.any(-1, keepdim=True)
+    begun = generated.mask.long().argmax(-1)[..., None, None]  # a sample's first real step
+    first = generated.observation.gather(
+        2, begun.expand(-1, -1, -1, generated.observation.shape[-1])
+    )[:, :, 0]
+    mask = real.expand(-1, -1, actions.shape[2])
     return FeedbackBatch(
-        sights_of(acts, first, role),
-        acts,
+        rollout_observations(actions, first, role),
+        actions,
         mask,
-        begins=None if own.begins is None else torch.zeros_like(mask),
-        carry=None if own.carry is None else torch.zeros_like(own.carry),
+        episode_start=None if generated.episode_start is None else torch.zeros_like(mask),
+        recurrent_state=None
+        if generated.recurrent_state is None
+        else torch.zeros_like(generated.recurrent_state),
         reward=reward,
-        group=own.group,
-        reference=torch.ones_like(real[..., 0]),
+        group=generated.group,
+        is_demonstration=torch.ones_like(real[..., 0]),
     )
 
 
-def joined(one: FeedbackBatch, other: FeedbackBatch) -> FeedbackBatch:
+def concat_samples(one: FeedbackBatch, other: FeedbackBatch) -> FeedbackBatch:
     """The samples of both, in the fields that both have; of equal length."""
     fields = {}
     for field in dataclasses.fields(FeedbackBatch):
         a, b = getattr(one, field.name), getattr(other, field.name)
         if a is not None and b is not None and a.dim() > 1:
-            if field.name in ("seen", "acted", "mask", "begins"):
-                a, b = _as_long(a, b)
+            if field.name in ("observation", "action", "mask", "episode_start"):
+                a, b = _pad_steps(a, b)
             fields[field.name] = torch.cat([a, b], 1)
-    legal = [_all_open(x.legal, y) for x, y in ((one, other), (other, one))]
+    legal = [_default_action_mask(x.action_mask, y) for x, y in ((one, other), (other, one))]
     if legal[0] is not None and legal[1] is not None:  # of demonstrations nothing is closed
-        fields["legal"] = torch.cat(_as_long(legal[0], legal[1]), 1)
+        fields["action_mask"] = torch.cat(_pad_steps(legal[0], legal[1]), 1)
     return FeedbackBatch(**fields)
 
 
-def _all_open(legal: Tensor | None, other: FeedbackBatch) -> Tensor | None:
+def _default_action_mask(action_mask: Tensor | None, other: FeedbackBatch) -> Tensor | None:
     """What is open to samples, all of it where only the other samples say."""
-    if legal is not None or other.legal is None:
-        return legal
-    return torch.ones_like(other.legal)
+    if action_mask is not None or other.action_mask is None:
+        return action_mask
+    return torch.ones_like(other.action_mask)
 
 
-def _as_long(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def _pad_steps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Both with as many steps as the longer one."""
     most = max(a.shape[2], b.shape[2])
 

@@ -35,19 +35,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mores.agents.learning.weights.stacked_weights import (
-    PerPolicy,
-    Weights,
-    count_policies,
-    lined,
-    spread,
-    wide,
+    PerModel,
+    StackedWeights,
+    broadcast_like,
+    count_models,
+    flatten_per_model,
+    upcast,
 )
 from mores.core.errors import UserError
 
-SMALL = 1e-6  # beside the norm, as in torch.nn.utils.clip_grad_norm_
+NORM_EPSILON = 1e-6  # beside the norm, as in torch.nn.utils.clip_grad_norm_
 
 
-class Clipped(NamedTuple):
+class ClippedGradients(NamedTuple):
     """Gradients within a limit.
 
     Attributes:
@@ -61,27 +61,29 @@ class Clipped(NamedTuple):
     finite: Bool[Tensor, " policy"]
 
 
-class Combined(NamedTuple):
+class CombinedGradients(NamedTuple):
     """One direction from those of several principals.
 
     Attributes:
         gradients: the direction, `[policy, ...]` by name.
         weight: coefficient of each principal's gradient in it.
-        conflict: share of pairs of principals whose gradients meet at an obtuse angle, 0 to 1.
+        conflict_share: share of pairs of principals whose gradients meet at an obtuse angle, 0 to 1.
     """
 
     gradients: dict[str, Tensor]
     weight: Float[Tensor, "policy principal"]
-    conflict: Float[Tensor, " policy"]
+    conflict_share: Float[Tensor, " policy"]
 
 
-def norms(gradients: Weights) -> Float[Tensor, " policy"]:
+def gradient_norms(gradients: StackedWeights) -> Float[Tensor, " policy"]:
     """Euclidean length of every policy's gradient over all its tensors."""
-    lengths = [torch.linalg.vector_norm(lined(wide(g)), dim=1) for g in gradients.values()]
+    lengths = [
+        torch.linalg.vector_norm(flatten_per_model(upcast(g)), dim=1) for g in gradients.values()
+    ]
     return torch.linalg.vector_norm(torch.stack(lengths), dim=0)
 
 
-def clip(gradients: Weights, limit: PerPolicy = torch.inf) -> Clipped:
+def clip_by_norm(gradients: StackedWeights, max_norm: PerModel = torch.inf) -> ClippedGradients:
     """Scale down the gradients of policies whose norm exceeds a limit.
 
     The factor is that of `torch.nn.utils.clip_grad_norm_`. A policy whose gradient holds NaN or an
@@ -89,39 +91,40 @@ def clip(gradients: Weights, limit: PerPolicy = torch.inf) -> Clipped:
 
     Args:
         gradients: a stack.
-        limit: largest norm, above 0, one number or one a policy; infinite: only check.
+        max_norm: largest norm, above 0, one number or one a policy; infinite: only check.
 
     Raises:
         UserError: the stack is none, or a limit is not above 0.
     """
-    count_policies(gradients)
-    norm = norms(gradients)
+    count_models(gradients)
+    norm = gradient_norms(gradients)
     finite = norm.isfinite()
-    limits = torch.as_tensor(limit, dtype=norm.dtype, device=norm.device)
+    limits = torch.as_tensor(max_norm, dtype=norm.dtype, device=norm.device)
     if not bool((limits > 0).all()):
         raise UserError(
-            f"a clip limit must be above 0, not {limit}; torch.inf does not clip",
+            f"a clip limit must be above 0, not {max_norm}; torch.inf does not clip",
             code="out_of_range",
             path="limit",
         )
     factor = clip_factor(norm, limits)
     clipped = {}
     for name, gradient in gradients.items():
-        sound = torch.where(spread(finite, gradient), gradient, 0.0)
-        clipped[name] = sound * spread(factor, gradient).to(gradient.dtype)
-    return Clipped(clipped, norm, finite)
+        sound = torch.where(broadcast_like(finite, gradient), gradient, 0.0)
+        clipped[name] = sound * broadcast_like(factor, gradient).to(gradient.dtype)
+    return ClippedGradients(clipped, norm, finite)
 
 
 def clip_factor(
-    norm: Float[Tensor, " policy"], limit: Float[Tensor, "*policy"]
+    norm: Float[Tensor, " policy"], max_norm: Float[Tensor, "*policy"]
 ) -> Float[Tensor, " policy"]:
     """What gradients of these norms are multiplied with; 0 where a norm is not finite."""
-    factor = (limit / (norm + SMALL)).clamp(max=1.0)
+    factor = (max_norm / (norm + NORM_EPSILON)).clamp(max=1.0)
     return torch.where(norm.isfinite(), factor, 0.0)
 
 
-def per_principal(
-    losses: Callable[[dict[str, Tensor]], Float[Tensor, "principal policy"]], parameters: Weights
+def principal_gradients(
+    losses: Callable[[dict[str, Tensor]], Float[Tensor, "principal policy"]],
+    parameters: StackedWeights,
 ) -> dict[str, Tensor]:
     """Gradient of every principal's loss for every policy.
 
@@ -136,7 +139,7 @@ def per_principal(
     Raises:
         UserError: losses are of another shape.
     """
-    policies = count_policies(parameters)
+    policies = count_models(parameters)
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
     with torch.enable_grad():
         loss = losses(leaves)
@@ -162,19 +165,19 @@ def per_principal(
     return {name: torch.stack(column) for name, column in zip(leaves, columns, strict=True)}
 
 
-def mean(gradients: Weights) -> Combined:
+def mean_gradient(gradients: StackedWeights) -> CombinedGradients:
     """Mean over principals of gradients `[principal, policy, ...]`."""
-    inner = _inner(gradients)
+    inner = _inner_products(gradients)
     weight = torch.full_like(inner[:, :, 0], 1 / inner.shape[1])
-    return _combined(gradients, weight, inner)
+    return _combine(gradients, weight, inner)
 
 
 def pcgrad(
-    gradients: Weights,
+    gradients: StackedWeights,
     order: Int[Tensor, "policy principal"]
     | Int[Tensor, "policy principal principal"]
     | None = None,
-) -> Combined:
+) -> CombinedGradients:
     """Mean over principals of gradients whose conflicts are projected out.
 
     Args:
@@ -185,7 +188,7 @@ def pcgrad(
     Raises:
         UserError: an order is no permutation, or of another size.
     """
-    inner = _inner(gradients)
+    inner = _inner_products(gradients)
     policies, principals = inner.shape[:2]
     order = _check_order(order, policies, principals, inner.device)
     square = inner.diagonal(dim1=1, dim2=2)
@@ -201,24 +204,26 @@ def pcgrad(
         meets = (along < 0) & (other != itself)
         part = torch.where(meets, along / length, 0.0)
         made = made.scatter_add(2, other[:, :, None], -part[:, :, None])
-    return _combined(gradients, made.mean(1), inner)
+    return _combine(gradients, made.mean(1), inner)
 
 
-def min_norm(gradients: Weights, steps: int = 500, tolerance: float = 1e-7) -> Combined:
+def mgda(
+    gradients: StackedWeights, max_iterations: int = 500, tolerance: float = 1e-7
+) -> CombinedGradients:
     """Shortest vector in the convex hull of the principals' gradients.
 
     Args:
         gradients: `[principal, policy, ...]` by name.
-        steps: at most so many moves of weight; with two principals one is exact.
+        max_iterations: at most so many moves of weight; with two principals one is exact.
         tolerance: weight moves while the slopes of the squared length along two gradients differ
             by more than this share of the longest gradient's square.
     """
-    inner = _inner(gradients)
+    inner = _inner_products(gradients)
     square = inner.diagonal(dim1=1, dim2=2)
     scale = square.amax(1)[:, None, None]
     inner_unit = inner / torch.where(scale > 0, scale, 1.0)
     weight = torch.full_like(square, 1 / inner.shape[1])
-    for _ in range(steps):
+    for _ in range(max_iterations):
         slope = torch.einsum("pij,pj->pi", inner_unit, weight)
         best = slope.argmin(1, keepdim=True)
         worst = torch.where(weight > 0, slope, -torch.inf).argmax(1, keepdim=True)
@@ -226,24 +231,24 @@ def min_norm(gradients: Weights, steps: int = 500, tolerance: float = 1e-7) -> C
         if not bool((gain > tolerance).any()):
             break
         apart = (
-            _entry(inner_unit, best, best)
-            + _entry(inner_unit, worst, worst)
-            - 2 * _entry(inner_unit, best, worst)
+            _matrix_entry(inner_unit, best, best)
+            + _matrix_entry(inner_unit, worst, worst)
+            - 2 * _matrix_entry(inner_unit, best, worst)
         )
         room = weight.gather(1, worst)
         move = torch.where(apart > 0, gain / apart, room).clamp(min=0.0).minimum(room)
         # Whoever has arrived stays, so that nobody's weights depend on how long others take.
         move = torch.where(gain > tolerance, move, 0.0)
         weight = weight.scatter_add(1, worst, -move).scatter_add(1, best, move)
-    return _combined(gradients, weight, inner)
+    return _combine(gradients, weight, inner)
 
 
-def conflict(gradients: Weights) -> Float[Tensor, " policy"]:
+def conflict_share(gradients: StackedWeights) -> Float[Tensor, " policy"]:
     """Share of pairs of principals whose gradients meet at an obtuse angle; 0 for one principal."""
-    return _conflict(_inner(gradients))
+    return _conflict_share(_inner_products(gradients))
 
 
-def _inner(gradients: Weights) -> Float[Tensor, "policy principal principal"]:
+def _inner_products(gradients: StackedWeights) -> Float[Tensor, "policy principal principal"]:
     """Inner products of the principals' gradients, over all tensors of a policy."""
     sizes = {tuple(g.shape[:2]) for g in gradients.values() if g.dim() >= 2}
     if len(sizes) != 1 or any(g.dim() < 2 for g in gradients.values()):
@@ -259,40 +264,45 @@ def _inner(gradients: Weights) -> Float[Tensor, "policy principal principal"]:
     return torch.stack(products).sum(0)
 
 
-def _combined(
-    gradients: Weights,
+def _combine(
+    gradients: StackedWeights,
     weight: Float[Tensor, "policy principal"],
-    inner: Float[Tensor, "policy principal principal"],
-) -> Combined:
+    inner_products: Float[Tensor, "policy principal principal"],
+) -> CombinedGradients:
     combined = {}
     for name, gradient in gradients.items():
         factor = weight.T.reshape(*weight.T.shape, *[1] * (gradient.dim() - 2))
-        whole = (wide(gradient) * factor.to(wide(gradient).dtype)).sum(0)
+        whole = (upcast(gradient) * factor.to(upcast(gradient).dtype)).sum(0)
         combined[name] = whole.to(gradient.dtype)
-    return Combined(combined, weight.float(), _conflict(inner))
+    return CombinedGradients(combined, weight.float(), _conflict_share(inner_products))
 
 
-def _conflict(inner: Float[Tensor, "policy principal principal"]) -> Float[Tensor, " policy"]:
-    principals = inner.shape[1]
-    obtuse = (inner < 0).triu(1).flatten(1).sum(1)
+def _conflict_share(
+    inner_products: Float[Tensor, "policy principal principal"],
+) -> Float[Tensor, " policy"]:
+    principals = inner_products.shape[1]
+    obtuse = (inner_products < 0).triu(1).flatten(1).sum(1)
     return obtuse / max(principals * (principals - 1) // 2, 1)
 
 
-def _entry(matrix: Tensor, row: Tensor, column: Tensor) -> Float[Tensor, "policy 1"]:
+def _matrix_entry(matrix: Tensor, row: Tensor, column: Tensor) -> Float[Tensor, "policy 1"]:
     at = row * matrix.shape[2] + column
     return matrix.flatten(1).gather(1, at)
 
 
 def _check_order(
-    order: Tensor | None, policies: int, principals: int, device: torch.device
+    order: Tensor | None, num_models: int, num_principals: int, device: torch.device
 ) -> Int[Tensor, "policy principal principal"]:
-    plain = torch.arange(principals, device=device)
+    plain = torch.arange(num_principals, device=device)
     if order is None:
-        return plain.expand(policies, principals, principals)
-    if order.shape not in ((policies, principals), (policies, principals, principals)):
+        return plain.expand(num_models, num_principals, num_principals)
+    if order.shape not in (
+        (num_models, num_principals),
+        (num_models, num_principals, num_principals),
+    ):
         raise UserError(
             f"an order is [policy, principal] or [policy, principal, principal], here of "
-            f"{policies} policies and {principals} principals, not {tuple(order.shape)}",
+            f"{num_models} policies and {num_principals} principals, not {tuple(order.shape)}",
             code="wrong_shape",
             path="order",
         )
@@ -302,4 +312,4 @@ def _check_order(
             code="invalid_value",
             path="order",
         )
-    return order[:, None].expand(-1, principals, -1) if order.dim() == 2 else order
+    return order[:, None].expand(-1, num_principals, -1) if order.dim() == 2 else order

@@ -17,43 +17,51 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from mores.agents.learning.action_search import Choice, searched
+from mores.agents.learning.action_search import SearchKind, search_actions
 from mores.agents.learning.adam import Adam
-from mores.agents.learning.learner_state import Learned, Make, Memory, check_acts, check_role
-from mores.agents.learning.memory_check import check_room
-from mores.agents.learning.model_mapping import Seats, Share
+from mores.agents.learning.learner_state import (
+    LearnerState,
+    PersistentState,
+    PolicySpec,
+    check_action_space,
+    check_role,
+)
+from mores.agents.learning.memory_check import check_memory
+from mores.agents.learning.model_mapping import ModelMapping, ParameterSharing
 from mores.agents.learning.networks import GRU, MLP, Transformer
 from mores.agents.learning.objective import VIEWS
-from mores.agents.learning.rollout_buffer import Decision, Rollout
-from mores.agents.learning.stacked_model import Stack
-from mores.agents.learning.train_state import Descent, Pupil, copied
+from mores.agents.learning.rollout_buffer import Decision, RolloutBuffer
+from mores.agents.learning.stacked_model import StackedModel
+from mores.agents.learning.train_state import OptimizerConfig, TrainState, copy_parameters
 from mores.core import pytree
-from mores.core.environment import Act, Box, Discrete, Phase, Player, Role
+from mores.core.environment import ActionOutput, Box, Discrete, Phase, Policy, Role
 from mores.core.errors import ParameterError, UserError, did_you_mean
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 
 if TYPE_CHECKING:
-    from mores.agents.learning.update import Lesson
+    from mores.agents.learning.update import UpdateBatch
 
 Network = Annotated[MLP | GRU | Transformer, Field(discriminator="kind")]
 
 
-class Learner(Player):
+class Learner(Policy):
     """Policies that learn; recipes say from what, and by which objective."""
 
-    traits: ClassVar[Mapping[str, object]] = {"learns": True, "stochastic": True}
-    critic: ClassVar[bool] = False  # has a value head
-    scores: ClassVar[int] = 0  # heads that score whole answers
-    whole: ClassVar[bool] = False  # learns as it acts, and from whole episodes only
-    work: ClassVar[tuple[str, ...]] = ()  # parameters that say how often it goes over a lesson
+    tags: ClassVar[Mapping[str, object]] = {"learns": True, "stochastic": True}
+    has_critic: ClassVar[bool] = False  # has a value head
+    num_score_heads: ClassVar[int] = 0  # heads that score whole answers
+    episodic: ClassVar[bool] = False  # learns as it acts, and from whole episodes only
+    epoch_fields: ClassVar[
+        tuple[str, ...]
+    ] = ()  # parameters that say how often it goes over a lesson
 
     network: Network = Field(default=MLP(), description="what is made of a sight")
-    share: Share = Field(
+    parameter_sharing: ParameterSharing = Field(
         default="role",
         description="who shares a policy: the seats of a role, those of a group, or nobody "
         "(agent: each seat has its own); replicate: all roles at which this learner sits",
     )
-    groups: list[Annotated[int, Field(ge=0)]] | None = Field(
+    agent_groups: list[Annotated[int, Field(ge=0)]] | None = Field(
         default=None, description="share: group: the group of each seat"
     )
     learning_rate: float = Field(
@@ -62,287 +70,344 @@ class Learner(Player):
     weight_decay: float = Field(
         default=0.0, ge=0, le=1, description="pull of parameters to zero (AdamW)"
     )
-    clip_norm: float = Field(
+    max_grad_norm: float = Field(
         default=0.5, ge=0, description="longest gradient of a policy; 0: as long as it is"
     )
     temperature: float = Field(
         default=1.0, ge=0, le=100, description="of its choices; 0: always the likeliest"
     )
-    first_spread: float = Field(
+    init_std: float = Field(
         default=0.5, gt=0, le=10, description="of points in a box at first, in half widths of it"
     )
-    search: Choice = Field(
+    search: SearchKind = Field(
         default="greedy",
         description="in a stage of assist: greedy, best_of (by its value head), or look_ahead",
     )
-    search_candidates: int = Field(
+    search_num_candidates: int = Field(
         default=4, ge=1, le=1024, description="options that a search weighs"
     )
-    search_ahead: int = Field(default=2, ge=0, le=64, description="own acts that it looks ahead")
+    search_depth: int = Field(default=2, ge=0, le=64, description="own acts that it looks ahead")
     search_weight: float = Field(
         default=1.0, ge=0, description="of what it expects there, against its log-probability"
     )
 
     @model_validator(mode="after")
-    def _fits(self) -> Learner:
-        if self.search != "greedy" and not self.critic:
+    def _check_fields(self) -> Learner:
+        if self.search != "greedy" and not self.has_critic:
             message = f"search: {self.search} needs a recipe with a value head, such as ppo"
             raise ParameterError("search", message=message, code="unsupported")
-        for name, (setting, holds) in self.only_with.items():
+        for name, (setting, holds) in self.conditional_fields.items():
             if not holds and getattr(self, name) != type(self).model_fields[name].default:
                 message = f"{name} goes with {setting}, and is in vain without"
                 raise ParameterError(name, message=message, code="conflict")
         return self
 
     @property
-    def only_with(self) -> dict[str, tuple[str, bool]]:
+    def conditional_fields(self) -> dict[str, tuple[str, bool]]:
         """Parameters that count with a certain setting alone: what it is, and whether it holds."""
-        searches, ahead = self.search != "greedy", self.search == "look_ahead"
+        searches, ahead = self.search != "greedy", self.search == "lookahead"
         return {
-            "groups": ("share: group", self.share == "group"),
-            "search_candidates": ("search: best_of or look_ahead", searches),
-            "search_ahead": ("search: look_ahead", ahead),
+            "agent_groups": ("share: group", self.parameter_sharing == "group"),
+            "search_num_candidates": ("search: best_of or look_ahead", searches),
+            "search_depth": ("search: look_ahead", ahead),
             "search_weight": ("search: look_ahead", ahead),
         }
 
     # --- a player -----------------------------------------------------------------------------
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Memory:
+    def initial_state(
+        self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
+    ) -> LearnerState:
         """Fresh policies, drawn for each replicate.
 
         Raises:
             UserError: they do not fit into memory; groups do not fit the seats.
         """
-        spaces = {phase.name: phase.acts[role.name] for phase in phases if role.name in phase.acts}
-        stack = Stack(
-            self.network, role.sees.size, spaces, self.critic, self.scores, self.first_spread
+        spaces = {
+            phase.name: phase.action_spaces[role.name]
+            for phase in phases
+            if role.name in phase.action_spaces
+        }
+        stack = StackedModel(
+            self.network,
+            role.observation_space.size,
+            spaces,
+            self.has_critic,
+            self.num_score_heads,
+            self.init_std,
         )
-        seats = Seats.of(draws, role.count, self.share, self.groups)
-        check_room(role.name, seats.policies, stack.size, self.refers, draws.device)
-        first = stack.first(draws.take(seats.worlds), seats.each)
-        shape, device = seats.shape, draws.device
-        carry = torch.zeros(*shape, stack.carry_size, device=device)
-        learned = Learned(
+        seats = ModelMapping.from_sharing(
+            streams, role.num_agents, self.parameter_sharing, self.agent_groups
+        )
+        check_memory(
+            role.name,
+            seats.num_models,
+            stack.num_parameters,
+            self.uses_reference_model,
+            streams.device,
+        )
+        first = stack.init_parameters(streams.take(seats.first_world), seats.models_per_replicate)
+        shape, device = seats.shape, streams.device
+        carry = torch.zeros(*shape, stack.recurrent_state_size, device=device)
+        learned = PersistentState(
             seats,
-            Pupil.of(first, self.refers),
+            TrainState.create(first, self.uses_reference_model),
             torch.zeros((), dtype=torch.int64),
-            Rollout.empty(stack, shape, self.room, carry, device),
-            self.extras(stack, seats, draws),
+            RolloutBuffer.empty(stack, shape, self.initial_capacity, carry, device),
+            self.extra_state(stack, seats, streams),
         )
-        last = {p: Decision.empty(h, stack.sees, shape, device) for p, h in stack.heads.items()}
-        return Memory(Make(self, role, stack), carry, last, pytree.Kept(learned))
+        last = {
+            p: Decision.empty(h, stack.observation_size, shape, device)
+            for p, h in stack.action_distributions.items()
+        }
+        return LearnerState(PolicySpec(self, role, stack), carry, last, pytree.Persistent(learned))
 
-    def again(self, memory: Memory, fresh: Callable[[], Memory], over: Tensor) -> Memory:
+    def on_episode_start(
+        self, state: LearnerState, initial: Callable[[], LearnerState], reset_mask: Tensor
+    ) -> LearnerState:
         """Forget the episode, and nothing else; where another recipe learned before, go on from it.
 
         Raises:
             UserError: what was learned before is of another make.
         """
-        before = memory.make.player
+        before = state.spec.learner
         if before is not self and before != self:
-            memory = self._go_on(memory) or self.take_over(memory, fresh())
-        memory.learned.rollout.restart(over, self.whole)
-        if memory.carry.shape[-1] == 0:
-            return memory
-        carry = torch.where(over[:, None, None], 0.0, memory.carry)
-        return dataclasses.replace(memory, carry=carry)
+            state = self._continue_state(state) or self.warm_start(state, initial())
+        state.persistent_state.rollout.start_episodes(reset_mask, self.episodic)
+        if state.recurrent_state.shape[-1] == 0:
+            return state
+        carry = torch.where(reset_mask[:, None, None], 0.0, state.recurrent_state)
+        return dataclasses.replace(state, recurrent_state=carry)
 
-    def _go_on(self, memory: Memory) -> Memory | None:
+    def _continue_state(self, state: LearnerState) -> LearnerState | None:
         """The memory as this player's own, where it differs in settings of training alone."""
-        before = memory.make.player
+        before = state.spec.learner
         alike = type(before) is type(self) and all(
-            getattr(before, name) == getattr(self, name) for name in self.lasting
+            getattr(before, name) == getattr(self, name) for name in self.fixed_fields
         )
         if not alike:
             return None
-        learned, make = memory.learned, Make(self, memory.make.role, memory.make.stack)
-        if self.share == "replicate":  # a role that does not change with this one keeps its own
-            own = pytree.combine(torch.clone, learned.pupil)
-            learned = dataclasses.replace(learned, pupil=own)
-        return kept_as(dataclasses.replace(memory, make=make), learned)
+        learned, make = (
+            state.persistent_state,
+            PolicySpec(self, state.spec.role, state.spec.stacked_model),
+        )
+        if (
+            self.parameter_sharing == "replicate"
+        ):  # a role that does not change with this one keeps its own
+            own = pytree.tree_map(torch.clone, learned.train_state)
+            learned = dataclasses.replace(learned, train_state=own)
+        return with_persistent_state(dataclasses.replace(state, spec=make), learned)
 
-    def move_on(self, memory: Memory, role: Role) -> Memory:
+    def on_stage_start(self, state: LearnerState, role: Role) -> LearnerState:
         """Drop rounds that were not yet learned from, and count updates anew: another stage's.
 
         Raises:
             UserError: the role has other seats here, or sees something else.
         """
-        check_role(memory, role)
-        learned, make = memory.learned, Make(memory.make.player, role, memory.make.stack)
-        none = torch.zeros_like(learned.pupil.updates)  # what a training left keeps its own count
-        pupil = dataclasses.replace(learned.pupil, updates=none)
+        check_role(state, role)
+        learned, make = (
+            state.persistent_state,
+            PolicySpec(state.spec.learner, role, state.spec.stacked_model),
+        )
+        none = torch.zeros_like(
+            learned.train_state.updates
+        )  # what a training left keeps its own count
+        pupil = dataclasses.replace(learned.train_state, updates=none)
         rollout = learned.rollout
-        rollout.clear(torch.zeros_like(rollout.carry), whole=False)
-        rollout.fresh.fill_(True)
-        moved = dataclasses.replace(memory, make=make)
-        return kept_as(moved, dataclasses.replace(learned, pupil=pupil))
+        rollout.clear(torch.zeros_like(rollout.recurrent_state), episodic=False)
+        rollout.next_episode_start.fill_(True)
+        moved = dataclasses.replace(state, spec=make)
+        return with_persistent_state(moved, dataclasses.replace(learned, train_state=pupil))
 
-    def join(self, memory: Memory, other: Memory) -> Memory:
+    def share_parameters(self, state: LearnerState, other_state: LearnerState) -> LearnerState:
         """With `share: replicate`, have the policies of another role at which this learner sits.
 
         Raises:
             UserError: the roles differ in what they see or may do.
         """
-        if self.share != "replicate":
-            return memory
-        mine, theirs = memory.make, other.make
-        if mine.stack != theirs.stack:
+        if self.parameter_sharing != "replicate":
+            return state
+        mine, theirs = state.spec, other_state.spec
+        if mine.stacked_model != theirs.stacked_model:
             raise UserError(
                 f"share: replicate needs roles that see and do the same: {mine.role.name} and "
                 f"{theirs.role.name} do not",
                 code="conflict",
-                path="share",
+                path="parameter_sharing",
             )
-        learned = dataclasses.replace(memory.learned, pupil=other.learned.pupil)
-        return kept_as(memory, learned)
+        learned = dataclasses.replace(
+            state.persistent_state, train_state=other_state.persistent_state.train_state
+        )
+        return with_persistent_state(state, learned)
 
     def act(
         self,
         phase: Phase,
-        seen: Float[Tensor, "world agent size"],
-        legal: Tensor | None,
-        memory: Memory,
-        draws: Draws,
-    ) -> Act:
+        observation: Float[Tensor, "world agent size"],
+        action_mask: Tensor | None,
+        state: LearnerState,
+        streams: RandomStreams,
+    ) -> ActionOutput:
         """Draw from the policies.
 
         Raises:
             UserError: something else was learned to be done in this phase.
         """
-        check_acts(memory, phase)
-        return self._decide(phase, seen, legal, memory, draws, self.temperature)
+        check_action_space(state, phase)
+        return self._sample_actions(
+            phase, observation, action_mask, state, streams, self.temperature
+        )
 
-    def assist(
+    def act_with_search(
         self,
         phase: Phase,
-        seen: Float[Tensor, "world agent size"],
-        legal: Tensor | None,
-        memory: Memory,
-        draws: Draws,
-    ) -> Act:
+        observation: Float[Tensor, "world agent size"],
+        action_mask: Tensor | None,
+        state: LearnerState,
+        streams: RandomStreams,
+    ) -> ActionOutput:
         """Do what `search` says: the likeliest, or what a search finds.
 
         Raises:
             UserError: something else was learned to be done in this phase.
         """
-        check_acts(memory, phase)
-        if self.search == "greedy" or not isinstance(phase.acts[memory.make.role.name], Discrete):
-            return self._decide(phase, seen, legal, memory, draws, 0.0)
+        check_action_space(state, phase)
+        if self.search == "greedy" or not isinstance(
+            phase.action_spaces[state.spec.role.name], Discrete
+        ):
+            return self._sample_actions(phase, observation, action_mask, state, streams, 0.0)
         with torch.no_grad():
-            action = searched(self, phase.name, seen, legal, memory, draws)
-        return Act(action, memory)
+            action = search_actions(self, phase.name, observation, action_mask, state, streams)
+        return ActionOutput(action, state)
 
     @torch.no_grad()
-    def _decide(
+    def _sample_actions(
         self,
         phase: Phase,
-        seen: Tensor,
-        legal: Tensor | None,
-        memory: Memory,
-        draws: Draws,
+        observation: Tensor,
+        action_mask: Tensor | None,
+        state: LearnerState,
+        streams: RandomStreams,
         temperature: float,
-    ) -> Act:
-        stack, seats = memory.make.stack, memory.learned.seats
-        parameters, head = memory.learned.pupil.parameters, stack.heads[phase.name]
-        raw, value, carry = stack.act(
-            parameters, phase.name, seats.by_policy(seen), seats.by_policy(memory.carry)
+    ) -> ActionOutput:
+        stack, seats = state.spec.stacked_model, state.persistent_state.mapping
+        parameters, head = (
+            state.persistent_state.train_state.parameters,
+            stack.action_distributions[phase.name],
+        )
+        raw, value, carry = stack.forward_step(
+            parameters,
+            phase.name,
+            seats.by_model(observation),
+            seats.by_model(state.recurrent_state),
         )
         raw = seats.by_world(raw)
         log_std = stack.log_std(parameters, phase.name)
         if log_std is not None:
-            log_std = seats.by_world(log_std.expand(-1, seats.rows.shape[1], -1))
-        noise = draws.normal if isinstance(head.space, Box) else draws.gumbel
-        chance = noise("act", raw.shape[1], head.chance)
-        acted = head.draw(raw, chance, legal, log_std, temperature)
-        said = head.likelihood(raw, acted, legal, log_std)
-        held = memory.last[phase.name]
+            log_std = seats.by_world(log_std.expand(-1, seats.agent_rows.shape[1], -1))
+        noise = streams.normal if isinstance(head.space, Box) else streams.gumbel
+        chance = noise("act", raw.shape[1], head.noise_size)
+        acted = head.sample(raw, chance, action_mask, log_std, temperature)
+        said = head.log_probs(raw, acted, action_mask, log_std)
+        held = state.last_decisions[phase.name]
         decision = Decision(
-            seen,
+            observation,
             acted,
             said.logp,
             torch.zeros_like(said.logp) if value is None else seats.by_world(value),
-            torch.ones_like(held.legal) if legal is None else legal,
+            torch.ones_like(held.action_mask) if action_mask is None else action_mask,
         )
-        carry = seats.by_world(carry) if carry.shape[-1] else memory.carry
-        last = {**memory.last, phase.name: decision}
-        return Act(head.to_world(acted), dataclasses.replace(memory, carry=carry, last=last))
+        carry = seats.by_world(carry) if carry.shape[-1] else state.recurrent_state
+        last = {**state.last_decisions, phase.name: decision}
+        return ActionOutput(
+            head.unscale_action(acted),
+            dataclasses.replace(state, recurrent_state=carry, last_decisions=last),
+        )
 
-    def learned(self, memory: Memory) -> Mapping[str, Tensor]:
+    def state_dict(self, state: LearnerState) -> Mapping[str, Tensor]:
         """Parameters by name; whose they are, who stopped, made how many updates, is still."""
-        learned = memory.learned
+        learned = state.persistent_state
         return {
-            **learned.pupil.parameters,
-            "replicate": learned.seats.replicate,
-            "number": learned.seats.number,
-            "stopped": learned.pupil.stopped,
-            "updates": learned.pupil.updates,
-            "still": torch.full_like(learned.pupil.active, self.still),
+            **learned.train_state.parameters,
+            "replicate": learned.mapping.replicate,
+            "model_number": learned.mapping.model_number,
+            "stopped_at": learned.train_state.stopped_round,
+            "num_updates": learned.train_state.updates,
+            "frozen": torch.full_like(learned.train_state.active, self.frozen),
         }
 
-    def troubles(self, memory: Memory) -> list[str]:
+    def stop_reasons(self, state: LearnerState) -> list[str]:
         """Policies that met a number that is none."""
-        learned = memory.learned
-        role = memory.make.role.name
+        learned = state.persistent_state
+        role = state.spec.role.name
         return [
-            f"{role}, {learned.seats.name(policy)}: not a number in round "
-            f"{int(learned.pupil.stopped[policy])} of its training"
-            for policy in (~learned.pupil.active).nonzero()[:, 0].tolist()
+            f"{role}, {learned.mapping.model_name(policy)}: not a number in round "
+            f"{int(learned.train_state.stopped_round[policy])} of its training"
+            for policy in (~learned.train_state.active).nonzero()[:, 0].tolist()
         ]
 
-    def briefly(self) -> Learner:
+    def dry_run_version(self) -> Learner:
         """One pass where there would be many."""
-        return self.model_copy(update={name: 1 for name in self.work if getattr(self, name) > 1})
+        return self.model_copy(
+            update={name: 1 for name in self.epoch_fields if getattr(self, name) > 1}
+        )
 
     @property
-    def still(self) -> bool:
+    def frozen(self) -> bool:
         """Where nothing moves its policies."""
         return self.learning_rate == 0
 
     # --- for recipes ----------------------------------------------------------------------------
 
     @property
-    def refers(self) -> bool:
+    def uses_reference_model(self) -> bool:
         """Whether it asks about the policy that training began from."""
         return False
 
     @property
-    def lasting(self) -> tuple[str, ...]:
+    def fixed_fields(self) -> tuple[str, ...]:
         """Parameters that cannot change while it goes on: another value begins a new training."""
-        return ("network", "share", "groups", "first_spread", "refers", "room")
+        return ("network", "parameter_sharing", "agent_groups", "init_std", "refers", "room")
 
     @property
-    def room(self) -> int:
+    def initial_capacity(self) -> int:
         """Rounds that there is room for at first, for those who learn as they act."""
         return 1
 
     @property
-    def descent(self) -> Descent:
+    def optimizer_config(self) -> OptimizerConfig:
         """How parameters follow gradients."""
-        return Descent(self.adam)
+        return OptimizerConfig(self.adam)
 
     @functools.cached_property
     def adam(self) -> Adam:
         """The optimiser's settings."""
-        return Adam(self.learning_rate, weight_decay=self.weight_decay, clip=self.clip_norm or None)
+        return Adam(
+            self.learning_rate,
+            weight_decay=self.weight_decay,
+            max_grad_norm=self.max_grad_norm or None,
+        )
 
-    def extras(self, stack: Stack, seats: Seats, draws: Draws) -> dict[str, Tensor]:
+    def extra_state(
+        self, stacked_model: StackedModel, mapping: ModelMapping, streams: RandomStreams
+    ) -> dict[str, Tensor]:
         """What a recipe keeps beside the policies, by name, `[policy, ...]`."""
         return {}
 
-    def check(self, lesson: Lesson) -> None:
+    def validate_update_batch(self, update_batch: UpdateBatch) -> None:
         """Refuse a lesson that does not fit together: before its first step.
 
         Raises:
             UserError: fields of a batch disagree, or nobody can be asked about a view.
         """
         kind = type(self).__name__
-        for phase, batch in lesson.batches.items():
+        for phase, batch in update_batch.batches.items():
             try:
-                batch.checked(values=False)
+                batch.validate(check_values=False)
             except UserError as error:
                 message = f"{kind}.lesson, phase {phase}: {error}"
                 raise UserError(message, code=error.code, path=error.path) from None
-        for view in lesson.objective.views:
+        for view in update_batch.objective.views:
             if view not in VIEWS:
                 raise UserError(
                     f"{kind}.lesson: no view {view!r}{did_you_mean(view, VIEWS)}",
@@ -350,14 +415,14 @@ class Learner(Player):
                     path="on",
                 )
 
-    def take_over(self, memory: Memory, fresh: Memory) -> Memory:
+    def warm_start(self, state: LearnerState, initial: LearnerState) -> LearnerState:
         """Memory of this recipe with what another one learned: its policies begin from there.
 
         Raises:
             UserError: the policies are of another make.
         """
-        before, new = memory.learned, fresh.learned
-        pupil, theirs = new.pupil, before.pupil.parameters
+        before, new = state.persistent_state, initial.persistent_state
+        pupil, theirs = new.train_state, before.train_state.parameters
         # Heads may come and go: a value head, that of a phase. What is made of a sight may not.
         body = {name for name in (*pupil.parameters, *theirs) if name.startswith("policy.")}
         heads = (pupil.parameters.keys() & theirs.keys()) - body
@@ -365,32 +430,32 @@ class Learner(Player):
             was, here = theirs.get(name), pupil.parameters.get(name)
             if was is None or here is None or was.shape != here.shape:
                 raise UserError(
-                    f"{memory.make.role.name} cannot go on from what was learned before: {name} "
-                    f"was {_shape(was)}, and is {_shape(here)} here (policies first): stages of "
+                    f"{state.spec.role.name} cannot go on from what was learned before: {name} "
+                    f"was {_shape_text(was)}, and is {_shape_text(here)} here (policies first): stages of "
                     "learners need the same network and share",
                     code="incompatible",
-                    path=f"players.{memory.make.role.name}",
+                    path=f"players.{state.spec.role.name}",
                 )
             here.copy_(was)
-        was, here = memory.make.stack.body, fresh.make.stack.body
+        was, here = state.spec.stacked_model.encoder, initial.spec.stacked_model.encoder
         if was != here:
             raise UserError(
-                f"{memory.make.role.name} cannot go on from what was learned before: its network "
+                f"{state.spec.role.name} cannot go on from what was learned before: its network "
                 f"was {was!r}, and is {here!r} here",
                 code="incompatible",
-                path=f"players.{memory.make.role.name}",
+                path=f"players.{state.spec.role.name}",
             )
-        pupil.reference.update(copied(pupil.parameters))
-        pupil.active.copy_(before.pupil.active)
-        pupil.stopped.copy_(before.pupil.stopped)
-        new.rounds.copy_(before.rounds)
-        return fresh
+        pupil.reference_parameters.update(copy_parameters(pupil.parameters))
+        pupil.active.copy_(before.train_state.active)
+        pupil.stopped_round.copy_(before.train_state.stopped_round)
+        new.num_rounds.copy_(before.num_rounds)
+        return initial
 
 
-def _shape(tensor: Tensor | None) -> str:
+def _shape_text(tensor: Tensor | None) -> str:
     return "not there" if tensor is None else str(list(tensor.shape))
 
 
-def kept_as(memory: Memory, learned: Learned) -> Memory:
+def with_persistent_state(state: LearnerState, persistent_state: PersistentState) -> LearnerState:
     """The memory with something else learned."""
-    return dataclasses.replace(memory, kept=pytree.Kept(learned))
+    return dataclasses.replace(state, persistent=pytree.Persistent(persistent_state))

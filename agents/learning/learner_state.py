@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mores.agents.learning.model_mapping import Seats
-from mores.agents.learning.rollout_buffer import Decision, Rollout
-from mores.agents.learning.stacked_model import Stack
-from mores.agents.learning.train_state import Pupil
+from mores.agents.learning.model_mapping import ModelMapping
+from mores.agents.learning.rollout_buffer import Decision, RolloutBuffer
+from mores.agents.learning.stacked_model import StackedModel
+from mores.agents.learning.train_state import TrainState
 from mores.core import pytree
 from mores.core.environment import Box, Discrete, MultiDiscrete, Phase, Role, Space
 from mores.core.errors import UserError
@@ -26,77 +26,77 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Learned:
+class PersistentState:
     """What the policies of a stack have learned.
 
     Attributes:
-        seats: whose seat is whose.
-        pupil: the policies.
-        rounds: how many rounds they have learned from, or passes over a record.
+        mapping: whose seat is whose.
+        train_state: the policies.
+        num_rounds: how many rounds they have learned from, or passes over a record.
         rollout: what was done since the last update.
         extra: what a recipe keeps beside, by name, `[policy, ...]`.
     """
 
-    seats: Seats
-    pupil: Pupil
-    rounds: Int[Tensor, ""]
-    rollout: Rollout
+    mapping: ModelMapping
+    train_state: TrainState
+    num_rounds: Int[Tensor, ""]
+    rollout: RolloutBuffer
     extra: dict[str, Tensor]
 
 
-class Make:
+class PolicySpec:
     """Whose memory it is, and of what make its policies are: no numbers, nothing that changes."""
 
-    __slots__ = ("player", "role", "stack")
+    __slots__ = ("learner", "role", "stacked_model")
 
-    def __init__(self, player: Learner, role: Role, stack: Stack) -> None:
-        self.player, self.role, self.stack = player, role, stack
+    def __init__(self, learner: Learner, role: Role, stacked_model: StackedModel) -> None:
+        self.learner, self.role, self.stacked_model = learner, role, stacked_model
 
 
 @dataclasses.dataclass(frozen=True)
-class Memory:
+class LearnerState:
     """What a learner keeps at the seats of a role.
 
     Attributes:
-        make: whose it is.
-        carry: what policies remember of the episode.
-        last: what was done in each phase of the round.
-        kept: what was learned, a `Learned`.
+        spec: whose it is.
+        recurrent_state: what policies remember of the episode.
+        last_decisions: what was done in each phase of the round.
+        persistent: what was learned, a `PersistentState`.
     """
 
-    make: Make
-    carry: Float[Tensor, "world agent memory"]
-    last: Mapping[str, Decision]
-    kept: pytree.Kept
+    spec: PolicySpec
+    recurrent_state: Float[Tensor, "world agent memory"]
+    last_decisions: Mapping[str, Decision]
+    persistent: pytree.Persistent
 
     @property
-    def learned(self) -> Learned:
+    def persistent_state(self) -> PersistentState:
         """What was learned."""
-        return self.kept.held
+        return self.persistent.value
 
 
-def check_role(memory: Memory, role: Role) -> None:
+def check_role(state: LearnerState, role: Role) -> None:
     """See that policies go on at seats like those that they were made for.
 
     Raises:
         UserError: another stage has other seats, or shows them something else.
     """
-    seats, saw = memory.learned.seats.shape[1], memory.make.role.sees
-    if role.count != seats:
+    seats, saw = state.persistent_state.mapping.shape[1], state.spec.role.observation_space
+    if role.num_agents != seats:
         raise UserError(
-            f"{role.name} had {seats} seats when its learner began, and has {role.count} here: "
+            f"{role.name} had {seats} seats when its learner began, and has {role.num_agents} here: "
             "stages of a learner have as many",
             code="incompatible",
             path=f"players.{role.name}",
         )
-    if role.sees.size != saw.size:
+    if role.observation_space.size != saw.size:
         raise UserError(
-            f"{role.name} learned to see {saw.size} numbers, and sees {role.sees.size} here: "
+            f"{role.name} learned to see {saw.size} numbers, and sees {role.observation_space.size} here: "
             "stages of a learner show it the same",
             code="incompatible",
             path=f"players.{role.name}",
         )
-    if (then := _parts(saw)) != (now := _parts(role.sees)):
+    if (then := _observation_text(saw)) != (now := _observation_text(role.observation_space)):
         raise UserError(
             f"{role.name} learned to see {then}, and sees {now} here: stages of a learner show it "
             "the same",
@@ -105,34 +105,37 @@ def check_role(memory: Memory, role: Role) -> None:
         )
 
 
-def check_acts(memory: Memory, phase: Phase) -> None:
+def check_action_space(state: LearnerState, phase: Phase) -> None:
     """See that policies are asked for what they learned to do.
 
     Raises:
         UserError: another stage asks for other acts.
     """
-    role = memory.make.role.name
-    head, space = memory.make.stack.heads.get(phase.name), phase.acts[role]
+    role = state.spec.role.name
+    head, space = (
+        state.spec.stacked_model.action_distributions.get(phase.name),
+        phase.action_spaces[role],
+    )
     if head is None or (head.space is not space and head.space != space):
-        learned = "nothing" if head is None else _choice(head.space)
+        learned = "nothing" if head is None else _action_space_text(head.space)
         raise UserError(
             f"{role} learned to choose {learned} in phase {phase.name!r}, and chooses "
-            f"{_choice(space)} here: stages of a learner let it do the same",
+            f"{_action_space_text(space)} here: stages of a learner let it do the same",
             code="incompatible",
             path=f"players.{role}",
         )
 
 
-def _parts(sees: Box) -> str:
+def _observation_text(observation_space: Box) -> str:
     """What is seen, in order, and how many numbers of it."""
-    return ", ".join(f"{name} ({part.size})" for name, part in sees.parts.items())
+    return ", ".join(f"{name} ({part.size})" for name, part in observation_space.parts.items())
 
 
-def _choice(space: Space) -> str:
+def _action_space_text(space: Space) -> str:
     """What may be done, in words."""
     if isinstance(space, Discrete):
-        return f"one of {space.options}"
+        return f"one of {space.num_options}"
     if isinstance(space, MultiDiscrete):
-        return f"one of each of {list(space.options)}"
+        return f"one of each of {list(space.num_options)}"
     parts = (f"{n} [{part.low:g}, {part.high:g}]" for n, part in space.parts.items())
     return f"{space.size} numbers, {', '.join(parts)}"

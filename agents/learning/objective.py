@@ -2,7 +2,7 @@
 
 A term is a pure function `(out, batch, **settings) -> loss`, one number a policy: see
 `mores.agents.learning.losses`. The loss of an objective is their weighted sum, one number a policy
-too. Sum it over policies before `backward`, never average: a mean would divide every gradient by
+too. Sum it over policies before `flipped`, never average: a mean would divide every gradient by
 the number of policies, and clipping and plain descent would feel it.
 """
 
@@ -17,39 +17,41 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mores.agents.learning.batch import FeedbackBatch, Output
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
 from mores.core.errors import UserError, did_you_mean
 
-PLAIN = "plain"  # the view of a batch in which policies see what they will see in use
-VIEWS = (PLAIN, "judged", "hidden")  # that stacked policies can be asked about
+PLAIN_VIEW = "plain"  # the view of a batch in which policies see what they will see in use
+VIEWS = (PLAIN_VIEW, "critiqued", "hidden")  # that stacked policies can be asked about
 
-Term = Callable[..., Float[Tensor, " policy"]]
+LossFunction = Callable[..., Float[Tensor, " policy"]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Weighted:
+class LossTerm:
     """A term in an objective.
 
     Attributes:
-        term: the function.
+        loss_function: the function.
         weight: how much it counts, one number or one a policy.
-        settings: its keyword arguments.
-        on: which view of the batch policies are asked about: `plain`, or one that a recipe makes,
+        loss_kwargs: its keyword arguments.
+        view: which view of the batch policies are asked about: `plain`, or one that a recipe makes,
             such as `judged`, in which they see the judgement too.
 
     Raises:
         UserError: the term is no function, or the weight one number that is not finite.
     """
 
-    term: Term
+    loss_function: LossFunction
     weight: float | Float[Tensor, " policy"] = 1.0
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    on: str = PLAIN
+    loss_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    view: str = PLAIN_VIEW
 
     def __post_init__(self) -> None:
-        if not callable(self.term):
+        if not callable(self.loss_function):
             raise UserError(
-                f"a term is a function, not {self.term!r:.60}", code="wrong_type", path="term"
+                f"a term is a function, not {self.loss_function!r:.60}",
+                code="wrong_type",
+                path="loss_function",
             )
         if not isinstance(self.weight, Tensor) and not math.isfinite(self.weight):
             raise UserError(
@@ -60,15 +62,15 @@ class Weighted:
 
     @property
     def name(self) -> str:
-        """`nll`, or `nll on judged`."""
-        return self.term.__name__ + ("" if self.on == PLAIN else f" on {self.on}")
+        """`nll_loss`, or `nll on judged`."""
+        return self.loss_function.__name__ + ("" if self.view == PLAIN_VIEW else f" on {self.view}")
 
 
-class Losses(NamedTuple):
+class ObjectiveLoss(NamedTuple):
     """What an objective comes to: in all, and by term without its weight."""
 
     total: Float[Tensor, " policy"]
-    parts: dict[str, Float[Tensor, " policy"]]
+    by_term: dict[str, Float[Tensor, " policy"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +81,11 @@ class Objective:
         UserError: something else is in it.
     """
 
-    terms: tuple[Weighted, ...]
+    terms: tuple[LossTerm, ...]
 
     def __post_init__(self) -> None:
         wrong = not isinstance(self.terms, tuple) or not self.terms
-        if wrong or not all(isinstance(term, Weighted) for term in self.terms):
+        if wrong or not all(isinstance(term, LossTerm) for term in self.terms):
             raise UserError(
                 f"an objective has a tuple of Weighted terms, not {self.terms!r:.60}",
                 code="wrong_type",
@@ -93,9 +95,9 @@ class Objective:
     @property
     def views(self) -> tuple[str, ...]:
         """The views of a batch that it asks about, each once."""
-        return tuple(dict.fromkeys(term.on for term in self.terms))
+        return tuple(dict.fromkeys(term.view for term in self.terms))
 
-    def __call__(self, outputs: Mapping[str, Output], batch: FeedbackBatch) -> Losses:
+    def __call__(self, outputs: Mapping[str, ModelOutput], batch: FeedbackBatch) -> ObjectiveLoss:
         """The loss of every policy.
 
         Args:
@@ -106,15 +108,15 @@ class Objective:
             UserError: a view or a field is missing.
         """
         parts: dict[str, Tensor] = {}
-        total = torch.zeros(batch.policies, device=batch.mask.device)
+        total = torch.zeros(batch.num_models, device=batch.mask.device)
         for weighted in self.terms:
-            if weighted.on not in outputs:
+            if weighted.view not in outputs:
                 raise UserError(
-                    f"no view {weighted.on!r}{did_you_mean(weighted.on, outputs)}",
+                    f"no view {weighted.view!r}{did_you_mean(weighted.view, outputs)}",
                     code="unknown_name",
-                    path="on",
+                    path="view",
                 )
-            loss = weighted.term(outputs[weighted.on], batch, **weighted.settings)
+            loss = weighted.loss_function(outputs[weighted.view], batch, **weighted.loss_kwargs)
             total = total + weighted.weight * loss
             parts[weighted.name] = parts.get(weighted.name, 0.0) + loss.detach()
-        return Losses(total, parts)
+        return ObjectiveLoss(total, parts)

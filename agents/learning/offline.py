@@ -12,16 +12,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mores.agents.learning.batch import FeedbackBatch, Output
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
 from mores.agents.learning.learner import Learner
-from mores.agents.learning.learner_state import Memory
-from mores.agents.learning.objective import PLAIN
-from mores.agents.learning.offline_data import Record, read
-from mores.agents.learning.update import Lesson, asked, teach
-from mores.core.random_streams import Draws
+from mores.agents.learning.learner_state import LearnerState
+from mores.agents.learning.objective import PLAIN_VIEW
+from mores.agents.learning.offline_data import OfflineData, read_offline_data
+from mores.agents.learning.update import UpdateBatch, evaluate_views, update_models
+from mores.core.random_streams import RandomStreams
 
 
-class Fitting(Learner):
+class OfflineLearner(Learner):
     """Learns from a record of what its role did and was told."""
 
     batch_size: int = Field(
@@ -29,28 +29,44 @@ class Fitting(Learner):
     )
 
     @abstractmethod
-    def lesson(self, record: Record, memory: Memory, draws: Draws) -> Lesson:
+    def make_update_batch(
+        self, data: OfflineData, state: LearnerState, streams: RandomStreams
+    ) -> UpdateBatch:
         """What is to be learned from a record."""
 
-    def fit(self, memory: Memory, experience: Any, draws: Draws) -> Memory:
+    def fit_offline(
+        self, state: LearnerState, dataset: Any, streams: RandomStreams
+    ) -> LearnerState:
         """Go over the record once."""
         with torch.no_grad():
-            record = read(experience, memory)
-            lesson = self.lesson(record, memory, draws)
-        self.check(lesson)
+            record = read_offline_data(dataset, state)
+            lesson = self.make_update_batch(record, state, streams)
+        self.validate_update_batch(lesson)
         batch = next(iter(lesson.batches.values()))
-        size = batch.samples if lesson.unit == "sample" else batch.need("pairs", "pairs").shape[1]
-        memory.learned.rounds.add_(1)
-        teach(self, memory, lesson, draws, 1, max(1, -(-size // self.batch_size)))
-        return memory
+        size = (
+            batch.num_samples
+            if lesson.unit == "sample"
+            else batch.require("pairs", "pairs").shape[1]
+        )
+        state.persistent_state.num_rounds.add_(1)
+        update_models(self, state, lesson, streams, 1, max(1, -(-size // self.batch_size)))
+        return state
 
-    def with_reference(self, batch: FeedbackBatch, memory: Memory, phase: str) -> FeedbackBatch:
+    def with_reference(
+        self, batch: FeedbackBatch, state: LearnerState, phase: str
+    ) -> FeedbackBatch:
         """Samples with what the policy that training began from says of them."""
-        out = said(memory, memory.learned.pupil.reference, phase, batch)
+        out = evaluate_plain_view(
+            state, state.persistent_state.train_state.reference_parameters, phase, batch
+        )
         return batch.replace(reference_logp=out.logp, reference_logits=out.logits)
 
 
-def said(memory: Memory, parameters: dict[str, Tensor], phase: str, batch: FeedbackBatch) -> Output:
+def evaluate_plain_view(
+    state: LearnerState, parameters: dict[str, Tensor], phase: str, batch: FeedbackBatch
+) -> ModelOutput:
     """What policies with these parameters say of a batch, as they would see it in use."""
-    make = memory.make
-    return asked(make.stack, make.role.sees, parameters, phase, batch, (PLAIN,))[PLAIN]
+    make = state.spec
+    return evaluate_views(
+        make.stacked_model, make.role.observation_space, parameters, phase, batch, (PLAIN_VIEW,)
+    )[PLAIN_VIEW]

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mores.agents.learning.action_distributions import Head
-from mores.agents.learning.stacked_model import Stack
-from mores.core.environment import Box, Outcome
+from mores.agents.learning.action_distributions import ActionDistribution
+from mores.agents.learning.stacked_model import StackedModel
+from mores.core.environment import Box, Transition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,81 +23,103 @@ class Decision:
     """What seats did in a phase: `[world, agent]` or `[world, agent, ...]`, `[round, ...]` of many.
 
     Attributes:
-        seen: what they saw.
-        acted: what they did, in units of the head.
+        observation: what they saw.
+        action: what they did, in units of the head.
         logp: its log-probability.
         value: what the value head said; 0 without one.
-        legal: open options, all where nothing was closed; of length 0 for boxes.
+        action_mask: open options, all where nothing was closed; of length 0 for boxes.
     """
 
-    seen: Float[Tensor, "*lead agent size"]
-    acted: Tensor
+    observation: Float[Tensor, "*lead agent size"]
+    action: Tensor
     logp: Float[Tensor, "*lead agent"]
     value: Float[Tensor, "*lead agent"]
-    legal: Bool[Tensor, "*lead agent option"]
+    action_mask: Bool[Tensor, "*lead agent option"]
 
     @staticmethod
-    def empty(head: Head, sees: int, lead: tuple[int, ...], device: torch.device) -> Decision:
+    def empty(
+        head: ActionDistribution,
+        observation_size: int,
+        leading_shape: tuple[int, ...],
+        device: torch.device,
+    ) -> Decision:
         """Nothing done yet, by seats of shape `[world, agent]` or `[round, world, agent]`."""
-        shape = lead if head.numbers is None else (*lead, head.numbers)
+        shape = leading_shape if head.action_dim is None else (*leading_shape, head.action_dim)
         box = isinstance(head.space, Box)
         return Decision(
-            torch.zeros(*lead, sees, device=device),
+            torch.zeros(*leading_shape, observation_size, device=device),
             torch.zeros(shape, dtype=torch.float32 if box else torch.int64, device=device),
-            torch.zeros(lead, device=device),
-            torch.zeros(lead, device=device),
-            torch.ones(*lead, 0 if box else head.raw, dtype=torch.bool, device=device),
+            torch.zeros(leading_shape, device=device),
+            torch.zeros(leading_shape, device=device),
+            torch.ones(
+                *leading_shape, 0 if box else head.dist_inputs_size, dtype=torch.bool, device=device
+            ),
         )
 
 
 @dataclasses.dataclass(frozen=True)
-class Rollout:
+class RolloutBuffer:
     """Rounds that were not yet learned from.
 
     Attributes:
         decisions: by phase, `[round, world, agent, ...]`.
         reward: what each round paid.
-        ahead: what the value head expected where an episode was cut off, after the round.
+        bootstrap_value: what the value head expected where an episode was cut off, after the round.
         terminated, truncated: worlds whose episode ended, or was cut off.
-        begins: rounds that began an episode.
-        fresh: worlds that begin one with the next round.
-        real: rounds in which a world played.
-        count: rounds kept.
-        complete: worlds whose first whole episode in here is over.
-        waiting: worlds that were within an episode when this began, where only whole ones count.
-        carry: what policies remembered before the first round.
-        told: what was said of what they did, the last that was, by name `[world, agent, ...]`.
+        episode_start: rounds that began an episode.
+        next_episode_start: worlds that begin one with the next round.
+        valid: rounds in which a world played.
+        length: rounds kept.
+        episode_complete: worlds whose first whole episode in here is over.
+        mid_episode: worlds that were within an episode when this began, where only whole ones count.
+        recurrent_state: what policies remembered before the first round.
+        feedback: what was said of what they did, the last that was, by name `[world, agent, ...]`.
     """
 
-    grows: ClassVar[tuple[str, ...]] = (
-        *("decisions", "reward", "ahead", "terminated", "truncated", "begins", "real"),
-        "told",
+    growing_fields: ClassVar[tuple[str, ...]] = (
+        *(
+            "decisions",
+            "reward",
+            "bootstrap_value",
+            "terminated",
+            "truncated",
+            "episode_start",
+            "valid",
+        ),
+        "feedback",
     )
 
     decisions: dict[str, Decision]
     reward: Float[Tensor, "round world agent"]
-    ahead: Float[Tensor, "round world agent"]
+    bootstrap_value: Float[Tensor, "round world agent"]
     terminated: Bool[Tensor, "round world"]
     truncated: Bool[Tensor, "round world"]
-    begins: Bool[Tensor, "round world"]
-    real: Bool[Tensor, "round world"]
-    count: Int[Tensor, ""]
-    fresh: Bool[Tensor, " world"]
-    complete: Bool[Tensor, " world"]
-    waiting: Bool[Tensor, " world"]
-    carry: Float[Tensor, "world agent memory"]
-    told: dict[str, Tensor]
+    episode_start: Bool[Tensor, "round world"]
+    valid: Bool[Tensor, "round world"]
+    length: Int[Tensor, ""]
+    next_episode_start: Bool[Tensor, " world"]
+    episode_complete: Bool[Tensor, " world"]
+    mid_episode: Bool[Tensor, " world"]
+    recurrent_state: Float[Tensor, "world agent memory"]
+    feedback: dict[str, Tensor]
 
     @staticmethod
     def empty(
-        stack: Stack, shape: tuple[int, int], rounds: int, carry: Tensor, device: torch.device
-    ) -> Rollout:
+        stacked_model: StackedModel,
+        shape: tuple[int, int],
+        capacity: int,
+        recurrent_state: Tensor,
+        device: torch.device,
+    ) -> RolloutBuffer:
         """Nothing yet, with room for some rounds of `[world, agent]` seats."""
         worlds, _ = shape
-        lead = (rounds, *shape)
-        flags = torch.zeros(rounds, worlds, dtype=torch.bool, device=device)
-        return Rollout(
-            {p: Decision.empty(head, stack.sees, lead, device) for p, head in stack.heads.items()},
+        lead = (capacity, *shape)
+        flags = torch.zeros(capacity, worlds, dtype=torch.bool, device=device)
+        return RolloutBuffer(
+            {
+                p: Decision.empty(head, stacked_model.observation_size, lead, device)
+                for p, head in stacked_model.action_distributions.items()
+            },
             torch.zeros(lead, device=device),
             torch.zeros(lead, device=device),
             flags,
@@ -108,81 +130,88 @@ class Rollout:
             torch.ones(worlds, dtype=torch.bool, device=device),
             torch.zeros(worlds, dtype=torch.bool, device=device),
             torch.zeros(worlds, dtype=torch.bool, device=device),
-            carry.clone(),
+            recurrent_state.clone(),
             {},
         )
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """For how many rounds there is room."""
         return len(self.reward)
 
     def add(
-        self, decisions: Mapping[str, Decision], outcome: Outcome, ahead: Tensor | None
-    ) -> Rollout:
+        self,
+        decisions: Mapping[str, Decision],
+        transition: Transition,
+        bootstrap_value: Tensor | None,
+    ) -> RolloutBuffer:
         """With one round more."""
-        at = int(self.count)
-        if at == self.room:
-            return self._longer().add(decisions, outcome, ahead)
+        at = int(self.length)
+        if at == self.capacity:
+            return self._with_double_capacity().add(decisions, transition, bootstrap_value)
         for phase, decision in decisions.items():
             held = self.decisions[phase]
             for field in dataclasses.fields(Decision):
                 getattr(held, field.name)[at] = getattr(decision, field.name)
-        self.reward[at] = outcome.reward
-        self.ahead[at] = 0.0 if ahead is None else ahead
-        self.terminated[at], self.truncated[at] = outcome.terminated, outcome.truncated
-        self.begins[at] = self.fresh
-        self.waiting.logical_and_(~self.fresh)
+        self.reward[at] = transition.reward
+        self.bootstrap_value[at] = 0.0 if bootstrap_value is None else bootstrap_value
+        self.terminated[at], self.truncated[at] = transition.terminated, transition.truncated
+        self.episode_start[at] = self.next_episode_start
+        self.mid_episode.logical_and_(~self.next_episode_start)
         # Whoever stands still begins when it plays again.
-        self.fresh.copy_(outcome.ended | (self.fresh & outcome.over))
-        self.real[at] = ~(outcome.over | self.complete | self.waiting)
-        self.count.add_(1)
-        for name, told in outcome.feedback.items():
-            self._hear(name, told)
+        self.next_episode_start.copy_(
+            transition.done | (self.next_episode_start & transition.finished)
+        )
+        self.valid[at] = ~(transition.finished | self.episode_complete | self.mid_episode)
+        self.length.add_(1)
+        for name, told in transition.feedback.items():
+            self._store_feedback(name, told)
         return self
 
-    def _hear(self, name: str, told: Tensor) -> None:
+    def _store_feedback(self, name: str, value: Tensor) -> None:
         """Keep what was said; worlds whose episode is complete have been told."""
-        before = self.told.get(name)
-        if before is not None and bool(self.complete.any()):
-            done = self.complete.view(-1, *[1] * (told.dim() - 1))
-            told = torch.where(done, before, told)
-        self.told[name] = told
+        before = self.feedback.get(name)
+        if before is not None and bool(self.episode_complete.any()):
+            done = self.episode_complete.view(-1, *[1] * (value.dim() - 1))
+            value = torch.where(done, before, value)
+        self.feedback[name] = value
 
-    def close(self, ended: Bool[Tensor, " world"]) -> None:
+    def mark_complete(self, done: Bool[Tensor, " world"]) -> None:
         """What follows in these worlds is no longer part of the episode that is learned from."""
-        self.complete.logical_or_(ended & ~self.waiting)
+        self.episode_complete.logical_or_(done & ~self.mid_episode)
 
-    def restart(self, worlds: Bool[Tensor, " world"], whole: bool) -> None:
+    def start_episodes(self, reset_mask: Bool[Tensor, " world"], episodic: bool) -> None:
         """These worlds begin an episode, and what is unfinished of the one before is cut.
 
         What it would have led to is not known. Where only whole episodes count it is left out; else
         its last round is, of which only what was expected then is kept.
         """
-        broken = worlds & ~self.fresh
-        self.fresh.logical_or_(worlds)
-        last = int(self.count) - 1
+        broken = reset_mask & ~self.next_episode_start
+        self.next_episode_start.logical_or_(reset_mask)
+        last = int(self.length) - 1
         if last < 0 or not bool(broken.any()):
             return
-        if whole:
-            self.real[: last + 1].logical_and_(~(broken & ~self.complete))
+        if episodic:
+            self.valid[: last + 1].logical_and_(~(broken & ~self.episode_complete))
             return
-        self.real[last].logical_and_(~broken)
-        before = broken & ~self.begins[last]
+        self.valid[last].logical_and_(~broken)
+        before = broken & ~self.episode_start[last]
         if last and bool(before.any()):
             expected = next(iter(self.decisions.values())).value[last]
             self.truncated[last - 1].logical_or_(before)
-            self.ahead[last - 1] = torch.where(before[:, None], expected, self.ahead[last - 1])
+            self.bootstrap_value[last - 1] = torch.where(
+                before[:, None], expected, self.bootstrap_value[last - 1]
+            )
 
-    def clear(self, carry: Tensor, whole: bool) -> None:
-        """Begin anew, with what is remembered now; `whole`: only whole episodes are to count."""
-        self.count.zero_()
-        self.complete.zero_()
-        self.waiting.copy_(~self.fresh if whole else self.complete)
-        self.carry.copy_(carry)
-        self.told.clear()
+    def clear(self, recurrent_state: Tensor, episodic: bool) -> None:
+        """Begin anew, with what is remembered now; `episodic`: only whole episodes are to count."""
+        self.length.zero_()
+        self.episode_complete.zero_()
+        self.mid_episode.copy_(~self.next_episode_start if episodic else self.episode_complete)
+        self.recurrent_state.copy_(recurrent_state)
+        self.feedback.clear()
 
-    def _longer(self) -> Rollout:
+    def _with_double_capacity(self) -> RolloutBuffer:
         """With room for twice as many rounds."""
 
         def longer(x: Tensor) -> Tensor:
@@ -194,6 +223,6 @@ class Rollout:
             )
             for phase, held in self.decisions.items()
         }
-        names = ("reward", "ahead", "terminated", "truncated", "begins", "real")
+        names = ("reward", "bootstrap_value", "terminated", "truncated", "episode_start", "valid")
         grown = {name: longer(getattr(self, name)) for name in names}
         return dataclasses.replace(self, decisions=decisions, **grown)

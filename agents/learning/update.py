@@ -10,127 +10,152 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mores.agents.learning.batch import FeedbackBatch, Output
-from mores.agents.learning.learner_state import Memory
-from mores.agents.learning.objective import PLAIN, Objective
-from mores.agents.learning.stacked_model import Asked, Stack
-from mores.agents.learning.train_state import Descent, Pupil, descend, minibatches, orders
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
+from mores.agents.learning.learner_state import LearnerState
+from mores.agents.learning.objective import PLAIN_VIEW, Objective
+from mores.agents.learning.stacked_model import ModelInputs, StackedModel
+from mores.agents.learning.train_state import (
+    OptimizerConfig,
+    TrainState,
+    epoch_permutations,
+    optimizer_step,
+    split_minibatches,
+)
 from mores.core.environment import Box
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 
 if TYPE_CHECKING:
     from mores.agents.learning.learner import Learner
 
 Parameters = Mapping[str, Tensor]
-Focus = Callable[[FeedbackBatch, Mapping[str, Output]], FeedbackBatch]
+AnnotateFunction = Callable[[FeedbackBatch, Mapping[str, ModelOutput]], FeedbackBatch]
 
 
-def as_it_is(batch: FeedbackBatch, outputs: Mapping[str, Output]) -> FeedbackBatch:
+def unchanged(batch: FeedbackBatch, outputs: Mapping[str, ModelOutput]) -> FeedbackBatch:
     """Nothing more is to be found out about a batch."""
     return batch
 
 
 @dataclasses.dataclass(frozen=True)
-class Lesson:
+class UpdateBatch:
     """What is to be learned.
 
     Attributes:
         batches: what from, by phase; samples of all phases correspond.
         objective: what is to become small.
         unit: what is shuffled: samples, or pairs of them.
-        focus: what is found out about a minibatch from what the policies say of it now, such as
+        annotate: what is found out about a minibatch from what the policies say of it now, such as
             which words a judgement was about; nothing is differentiated through it.
-        principals: a batch for each principal's view of it, where their gradients are kept apart.
+        split_by_principal: a batch for each principal's view of it, where their gradients are kept apart.
     """
 
     batches: dict[str, FeedbackBatch]
     objective: Objective
     unit: Literal["sample", "pair"] = "sample"
-    focus: Focus = as_it_is
-    principals: Callable[[FeedbackBatch], list[FeedbackBatch]] | None = None
+    annotate: AnnotateFunction = unchanged
+    split_by_principal: Callable[[FeedbackBatch], list[FeedbackBatch]] | None = None
 
 
-def teach(
-    player: Learner, memory: Memory, lesson: Lesson, draws: Draws, epochs: int, parts: int
+def update_models(
+    learner: Learner,
+    state: LearnerState,
+    update_batch: UpdateBatch,
+    streams: RandomStreams,
+    epochs: int,
+    num_minibatches: int,
 ) -> Float[Tensor, " policy"]:
     """Go over a lesson with the policies of a memory; they are changed in place.
 
     Returns:
         The loss of each policy, averaged over all steps.
     """
-    learned = memory.learned
-    return go_over(
-        learned.pupil,
-        memory.make.stack,
-        memory.make.role.sees,
-        lesson,
-        draws.take(learned.seats.worlds),
-        learned.seats.each,
-        player.descent,
-        int(learned.rounds),
+    learned = state.persistent_state
+    return run_epochs(
+        learned.train_state,
+        state.spec.stacked_model,
+        state.spec.role.observation_space,
+        update_batch,
+        streams.take(learned.mapping.first_world),
+        learned.mapping.models_per_replicate,
+        learner.optimizer_config,
+        int(learned.num_rounds),
         epochs,
-        parts,
+        num_minibatches,
     )
 
 
-def go_over(
-    pupil: Pupil,
-    stack: Stack,
-    sees: Box,
-    lesson: Lesson,
-    draws: Draws,
-    each: int,
-    descent: Descent,
-    now: int,
+def run_epochs(
+    train_state: TrainState,
+    stacked_model: StackedModel,
+    observation_space: Box,
+    update_batch: UpdateBatch,
+    streams: RandomStreams,
+    models_per_replicate: int,
+    optimizer_config: OptimizerConfig,
+    round_number: int,
     epochs: int,
-    parts: int,
+    num_minibatches: int,
 ) -> Float[Tensor, " policy"]:
-    """Go over a lesson `epochs` times in `parts` steps each.
+    """Go over a lesson `epochs` times in `num_minibatches` steps each.
 
     Args:
-        pupil, stack: who learns, of which make.
-        sees: the layout of a sight.
-        lesson: what.
-        draws: of the first world of each replicate, for the order of samples.
-        each: policies in a replicate.
-        descent: how parameters follow gradients.
-        now: the round of training.
-        epochs, parts: how often.
+        train_state, stacked_model: who learns, of which make.
+        observation_space: the layout of a sight.
+        update_batch: what.
+        streams: of the first world of each replicate, for the order of samples.
+        models_per_replicate: policies in a replicate.
+        optimizer_config: how parameters follow gradients.
+        round_number: the round of training.
+        epochs, num_minibatches: how often.
     """
-    total = torch.zeros_like(pupil.active, dtype=torch.float32)
+    total = torch.zeros_like(train_state.active, dtype=torch.float32)
     steps = 0
-    at = torch.tensor(now)
-    for epoch, by_phase in enumerate(_epochs(lesson, draws, each, epochs, parts)):
+    at = torch.tensor(round_number)
+    for epoch, by_phase in enumerate(
+        _minibatch_epochs(update_batch, streams, models_per_replicate, epochs, num_minibatches)
+    ):
         for part, pieces in enumerate(by_phase):
 
             def losses(
                 parameters: Parameters, pieces: dict[str, FeedbackBatch] = pieces
             ) -> Float[Tensor, "principal policy"]:
-                return _losses(stack, sees, parameters, pieces, lesson)
+                return _losses(stacked_model, observation_space, parameters, pieces, update_batch)
 
             order = None
-            if lesson.principals is not None and descent.conflict == "project":
-                order = _order(pieces, lesson, draws.within(f"epoch {epoch}/part {part}"), each)
-            total = total + descend(pupil, losses, descent, at, order)
+            if (
+                update_batch.split_by_principal is not None
+                and optimizer_config.gradient_aggregation == "pcgrad"
+            ):
+                order = _principal_order(
+                    pieces,
+                    update_batch,
+                    streams.child(f"epoch {epoch}/part {part}"),
+                    models_per_replicate,
+                )
+            total = total + optimizer_step(train_state, losses, optimizer_config, at, order)
             steps += 1
     return total / max(steps, 1)
 
 
-def _epochs(
-    lesson: Lesson, draws: Draws, each: int, epochs: int, parts: int
+def _minibatch_epochs(
+    update_batch: UpdateBatch,
+    streams: RandomStreams,
+    models_per_replicate: int,
+    epochs: int,
+    num_minibatches: int,
 ) -> Iterator[list[dict[str, FeedbackBatch]]]:
     """The parts of each pass over a lesson, by phase; samples of all phases correspond."""
-    first = next(iter(lesson.batches.values()))
-    if parts <= 1 and lesson.unit == "sample":
-        yield from ([lesson.batches] for _ in range(epochs))
+    first = next(iter(update_batch.batches.values()))
+    if num_minibatches <= 1 and update_batch.unit == "sample":
+        yield from ([update_batch.batches] for _ in range(epochs))
         return
-    size = first.samples
-    if lesson.unit == "pair":
-        size = first.need("pairs", "a recipe").shape[1]
-    for order in orders(draws, each, first.policies, size, epochs):
+    size = first.num_samples
+    if update_batch.unit == "pair":
+        size = first.require("pairs", "a recipe").shape[1]
+    for order in epoch_permutations(streams, models_per_replicate, first.num_models, size, epochs):
         split = {
-            phase: minibatches(batch, lesson.unit, min(parts, size), order)
-            for phase, batch in lesson.batches.items()
+            phase: split_minibatches(batch, update_batch.unit, min(num_minibatches, size), order)
+            for phase, batch in update_batch.batches.items()
         }
         yield [
             dict(zip(split, pieces, strict=True)) for pieces in zip(*split.values(), strict=True)
@@ -138,31 +163,37 @@ def _epochs(
 
 
 def _losses(
-    stack: Stack,
-    sees: Box,
+    stacked_model: StackedModel,
+    observation_space: Box,
     parameters: Parameters,
     pieces: dict[str, FeedbackBatch],
-    lesson: Lesson,
+    update_batch: UpdateBatch,
 ) -> Float[Tensor, "principal policy"]:
     """The loss of each policy by principal, averaged over phases."""
     found = []
     for phase, batch in pieces.items():
-        outputs = asked(stack, sees, parameters, phase, batch, lesson.objective.views)
-        batch = lesson.focus(batch, outputs)
-        views = [batch] if lesson.principals is None else lesson.principals(batch)
-        each = [lesson.objective(outputs, view).total for view in views]
+        outputs = evaluate_views(
+            stacked_model, observation_space, parameters, phase, batch, update_batch.objective.views
+        )
+        batch = update_batch.annotate(batch, outputs)
+        views = (
+            [batch]
+            if update_batch.split_by_principal is None
+            else update_batch.split_by_principal(batch)
+        )
+        each = [update_batch.objective(outputs, view).total for view in views]
         found.append(torch.stack(each) if len(each) > 1 else each[0][None])
     return torch.stack(found).mean(0) if len(found) > 1 else found[0]
 
 
-def asked(
-    stack: Stack,
-    sees: Box,
+def evaluate_views(
+    stacked_model: StackedModel,
+    observation_space: Box,
     parameters: Parameters,
     phase: str,
     batch: FeedbackBatch,
-    views: tuple[str, ...] = (PLAIN,),
-) -> dict[str, Output]:
+    views: tuple[str, ...] = (PLAIN_VIEW,),
+) -> dict[str, ModelOutput]:
     """What policies say of a batch, by view.
 
     In the view `judged` they see the judgement on each sample in the part `judgement` of their
@@ -170,36 +201,44 @@ def asked(
     """
     found = {}
     for view in views:
-        question = Asked(
+        question = ModelInputs(
             phase,
-            seen_in(view, batch, sees),
-            batch.acted,
-            batch.legal,
-            batch.begins,
-            batch.carry,
+            view_observation(view, batch, observation_space),
+            batch.action,
+            batch.action_mask,
+            batch.episode_start,
+            batch.recurrent_state,
             batch.mask,
         )
-        found[view] = stack.ask(parameters, question)
+        found[view] = stacked_model.evaluate_actions(parameters, question)
     return found
 
 
-def seen_in(view: str, batch: FeedbackBatch, sees: Box) -> Tensor:
+def view_observation(view: str, batch: FeedbackBatch, observation_space: Box) -> Tensor:
     """The sights of a batch in a view."""
-    if view == "judged":
-        judgement = batch.need("judgement", "the view `judged`")
-        parts = {name: sees.read(batch.seen, name) for name in sees.parts}
-        parts["judgement"] = judgement[:, :, None].expand_as(parts["judgement"])
-        return sees.join(**parts)
+    if view == "critiqued":
+        judgement = batch.require("critique", "the view `judged`")
+        parts = {
+            name: observation_space.read(batch.observation, name)
+            for name in observation_space.parts
+        }
+        parts["critique"] = judgement[:, :, None].expand_as(parts["critique"])
+        return observation_space.join(**parts)
     if view == "hidden":
-        evidence = batch.need("evidence", "the view `hidden`")
-        return torch.where(evidence[:, :, None], batch.seen, 0.0)
-    return batch.seen
+        evidence = batch.require("evidence_mask", "the view `hidden`")
+        return torch.where(evidence[:, :, None], batch.observation, 0.0)
+    return batch.observation
 
 
-def _order(pieces: dict[str, FeedbackBatch], lesson: Lesson, draws: Draws, each: int) -> Tensor:
+def _principal_order(
+    pieces: dict[str, FeedbackBatch],
+    update_batch: UpdateBatch,
+    streams: RandomStreams,
+    models_per_replicate: int,
+) -> Tensor:
     """In which order each policy's principals are projected."""
-    assert lesson.principals is not None
+    assert update_batch.split_by_principal is not None
     batch = next(iter(pieces.values()))
-    many = len(lesson.principals(batch))
-    chance = draws.uniform("principals", each, many)
-    return chance.reshape(batch.policies, many).argsort(1)
+    many = len(update_batch.split_by_principal(batch))
+    chance = streams.uniform("principals", models_per_replicate, many)
+    return chance.reshape(batch.num_models, many).argsort(1)

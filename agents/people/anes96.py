@@ -26,16 +26,16 @@ from jaxtyping import Float, Int
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
 
-from mores.core.environment import Configured
+from mores.core.environment import Config
 from mores.core.errors import ParameterError, UserError, did_you_mean
 from mores.core.people import People
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 
-RESPONDENTS = 944
-GROUPS = ("Democrats", "independents", "Republicans")
+NUM_RESPONDENTS = 944
+GROUP_NAMES = ("Democrats", "independents", "Republicans")
 
 
-class Scale(NamedTuple):
+class SurveyItem(NamedTuple):
     """Where an answer is kept, and the codes of its first and last option."""
 
     column: str
@@ -44,17 +44,19 @@ class Scale(NamedTuple):
 
 
 DIMENSIONS = {
-    "left_right": Scale("selfLR", 1, 7),  # own place, extremely liberal ... conservative
-    "party": Scale("PID", 0, 6),  # party identification, strong Democrat ... strong Republican
-    "clinton": Scale("ClinLR", 1, 7),  # where the respondent sees Clinton, same scale as own place
-    "dole": Scale("DoleLR", 1, 7),  # where the respondent sees Dole
-    "vote": Scale("vote", 0, 1),  # Clinton or Dole
+    "left_right": SurveyItem("selfLR", 1, 7),  # own place, extremely liberal ... conservative
+    "party": SurveyItem("PID", 0, 6),  # party identification, strong Democrat ... strong Republican
+    "clinton": SurveyItem(
+        "ClinLR", 1, 7
+    ),  # where the respondent sees Clinton, same scale as own place
+    "dole": SurveyItem("DoleLR", 1, 7),  # where the respondent sees Dole
+    "vote": SurveyItem("vote", 0, 1),  # Clinton or Dole
 }
 """What can be a value dimension. Placements of the candidates are beliefs, not values."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Respondents:
+class Anes96Responses:
     """The survey's answers in their own codes, in the order of the data (which is by income).
 
     Attributes:
@@ -78,7 +80,7 @@ class Respondents:
 
 
 @functools.cache
-def respondents() -> Respondents:
+def load_anes96() -> Anes96Responses:
     """All 944 respondents.
 
     Raises:
@@ -97,10 +99,10 @@ def respondents() -> Respondents:
     answers = {name: table[column].to_numpy(np.float64) for name, column in columns.items()}
     for answer in answers.values():
         answer.setflags(write=False)  # kept for everybody who asks
-    return Respondents(**answers)
+    return Anes96Responses(**answers)
 
 
-class Anes96(Configured):
+class Anes96Population(Config):
     """Real voters, seated at random in every world.
 
     Values: left-right self-placement and party identification, unless other `dimensions` are
@@ -115,7 +117,7 @@ class Anes96(Configured):
 
     Answers are discrete. Two dimensions give 46 distinct points, 5 % of all pairs of respondents
     share one, and every network of nearest people must break such ties. They are left as they are
-    unless `spread` is given, which moves each value evenly within its option: by up to half the
+    unless `jitter` is given, which moves each value evenly within its option: by up to half the
     distance to the next option for 1. At both ends only the inner half is used, so that values
     stay in [-1, 1]. Traits are never moved.
 
@@ -128,17 +130,15 @@ class Anes96(Configured):
         ValidationError: more people than respondents without `resample`; an unknown dimension.
     """
 
-    model_config = ConfigDict(populate_by_name=True)
-    traits: ClassVar[Mapping[str, object]] = {
+    tags: ClassVar[Mapping[str, object]] = {
         "real": True,
         "country": "United States",
         "year": 1996,
         "source": "American National Election Studies, by statsmodels",
     }
 
-    # `people` is what a scenario calls it; the attribute of that name is the method that makes them
-    count: int | None = Field(
-        default=None, ge=1, alias="people", description="people in a world; default: all 944"
+    num_people: int | None = Field(
+        default=None, ge=1, description="people in a world; default: all 944"
     )
     resample: bool = Field(
         default=False,
@@ -150,7 +150,7 @@ class Anes96(Configured):
         min_length=1,
         description="what the values are: " + ", ".join(DIMENSIONS),
     )
-    spread: float = Field(
+    jitter: float = Field(
         default=0.0,
         ge=0,
         le=1,
@@ -166,60 +166,60 @@ class Anes96(Configured):
 
     @field_validator("dimensions")
     @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
+    def _check_dimensions(cls, dimensions: tuple[str, ...]) -> tuple[str, ...]:
+        for name in dimensions:
             if name not in DIMENSIONS:
                 raise ParameterError(
                     message=f"no dimension {name!r}{did_you_mean(name, DIMENSIONS)}",
                     code="unknown_name",
                 )
-        if len(set(names)) < len(names):
+        if len(set(dimensions)) < len(dimensions):
             raise ParameterError(
-                message=f"each dimension once: {', '.join(names)}", code="duplicate"
+                message=f"each dimension once: {', '.join(dimensions)}", code="duplicate"
             )
-        return names
+        return dimensions
 
     @model_validator(mode="after")
-    def _enough(self) -> Anes96:
-        if not self.resample and (self.count or 0) > RESPONDENTS:
+    def _check_num_people(self) -> Anes96Population:
+        if not self.resample and (self.num_people or 0) > NUM_RESPONDENTS:
             raise ParameterError(
-                message=f"{self.count} people are more than the {RESPONDENTS} respondents: "
+                message=f"{self.num_people} people are more than the {NUM_RESPONDENTS} respondents: "
                 "draw them with replacement (resample: true)",
                 code="conflict",
             )
         return self
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def value_names(self) -> tuple[str, ...]:
         """Names of the value dimensions."""
         return self.dimensions
 
-    def supplies(self) -> dict[str, int]:
+    def environment_parameters(self) -> dict[str, int]:
         """How many people a world gets, and how many value dimensions."""
-        return {"people": self.count or RESPONDENTS, "values": len(self.dimensions)}
+        return {"num_people": self.num_people or NUM_RESPONDENTS, "num_values": len(self.dimensions)}
 
-    def people(self, draws: Draws) -> People:
-        """People for `draws.worlds` worlds.
+    def sample_people(self, draws: RandomStreams) -> People:
+        """People for `draws.num_worlds` worlds.
 
         Raises:
             UserError: statsmodels is not installed.
         """
-        data = respondents()
-        rows = self._seated(draws)
+        data = load_anes96()
+        rows = self._sample_respondents(draws)
 
         def seat(answers: Float[np.ndarray, " person"]) -> Float[Tensor, "world agent"]:
             return torch.tensor(answers, dtype=torch.float32, device=draws.device)[rows]
 
         values = []
         for name in self.dimensions:
-            answers = self._spread_out(seat(scaled(name)), name, draws)
+            answers = self._jitter(seat(scaled_answers(name)), name, draws)
             if self.reliability < 1:
-                centre = float(scaled(name).mean())
+                centre = float(scaled_answers(name).mean())
                 answers = centre + math.sqrt(self.reliability) * (answers - centre)
             values.append(answers)
         traits = {
-            "clinton": seat(scaled("clinton")),
-            "dole": seat(scaled("dole")),
+            "clinton": seat(scaled_answers("clinton")),
+            "dole": seat(scaled_answers("dole")),
             "vote": seat(data.vote),
             "age": seat(data.age),
             "education": seat(data.education),
@@ -230,31 +230,33 @@ class Anes96(Configured):
         groups = (party >= 3).long() + (party >= 4).long()
         return People(torch.stack(values, -1), traits, groups)
 
-    def _seated(self, draws: Draws) -> Int[Tensor, "world agent"]:
+    def _sample_respondents(self, streams: RandomStreams) -> Int[Tensor, "world agent"]:
         """The respondent at every seat."""
-        count = self.count or RESPONDENTS
+        count = self.num_people or NUM_RESPONDENTS
         if self.resample:
-            u = draws.uniform("respondent", count)[..., 0]
-            return (u * RESPONDENTS).long().clamp(max=RESPONDENTS - 1)  # u * 944 may round to 944
-        order = draws.uniform("seat", RESPONDENTS)[..., 0]
+            u = streams.uniform("respondent", count)[..., 0]
+            return (
+                (u * NUM_RESPONDENTS).long().clamp(max=NUM_RESPONDENTS - 1)
+            )  # u * 944 may round to 944
+        order = streams.uniform("seat", NUM_RESPONDENTS)[..., 0]
         return order.sort(dim=1, stable=True).indices[:, :count]
 
-    def _spread_out(
-        self, values: Float[Tensor, "world agent"], name: str, draws: Draws
+    def _jitter(
+        self, values: Float[Tensor, "world agent"], dimension: str, streams: RandomStreams
     ) -> Float[Tensor, "world agent"]:
         """Values moved evenly within their options, folded back at the ends of the scale."""
-        if self.spread == 0:
+        if self.jitter == 0:
             return values
-        scale = DIMENSIONS[name]
+        scale = DIMENSIONS[dimension]
         option = 2 / (scale.high - scale.low)  # distance between two options
-        u = draws.uniform(f"spread/{name}", values.shape[1])[..., 0]
-        moved = values + (u - 0.5) * (self.spread * option)
+        u = streams.uniform(f"spread/{dimension}", values.shape[1])[..., 0]
+        moved = values + (u - 0.5) * (self.jitter * option)
         moved = torch.where(moved > 1, 2 - moved, moved)
         return torch.where(moved < -1, -2 - moved, moved)
 
 
-def scaled(name: str) -> Float[np.ndarray, " person"]:
+def scaled_answers(dimension: str) -> Float[np.ndarray, " person"]:
     """Everybody's answer on a dimension, from -1 to 1."""
-    scale = DIMENSIONS[name]
-    answer: np.ndarray = getattr(respondents(), name)
+    scale = DIMENSIONS[dimension]
+    answer: np.ndarray = getattr(load_anes96(), dimension)
     return 2 * (answer - scale.low) / (scale.high - scale.low) - 1

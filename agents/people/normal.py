@@ -19,22 +19,22 @@ from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor
 
 from mores.core.deterministic_sum import total
-from mores.core.environment import Configured
+from mores.core.environment import Config
 from mores.core.errors import ParameterError
 from mores.core.people import People
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 
 
-class Camp(Configured):
+class MixtureComponent(Config):
     """Some of the people, gathered around a centre of their own."""
 
-    centre: tuple[float, ...] = Field(description="added to the mean, one number a dimension")
-    share: float = Field(
+    mean_offset: tuple[float, ...] = Field(description="added to the mean, one number a dimension")
+    weight: float = Field(
         default=1.0, gt=0, description="part of the people, relative to other camps'"
     )
 
 
-class Normal(Configured):
+class NormalPopulation(Config):
     """People with normally distributed values.
 
     Everybody belongs to a camp by a draw of their own, so the sizes of camps vary from world to
@@ -47,57 +47,57 @@ class Normal(Configured):
             or a camp whose centre has not one number a dimension.
     """
 
-    model_config = ConfigDict(populate_by_name=True)
-    traits: ClassVar[Mapping[str, object]] = {"real": False, "distribution": "normal"}
+    tags: ClassVar[Mapping[str, object]] = {"real": False, "distribution": "normal"}
 
-    # `people` is what a scenario calls it; the attribute of that name is the method that makes them
-    count: int = Field(default=100, ge=1, alias="people", description="people in a world")
-    values: int = Field(default=1, ge=1, description="value dimensions")
+    num_people: int = Field(default=100, ge=1, description="people in a world")
+    num_values: int = Field(default=1, ge=1, description="value dimensions")
     mean: float = Field(default=0.0, description="of every dimension")
-    spread: float = Field(default=1.0, ge=0, description="standard deviation within a camp")
+    std: float = Field(default=1.0, ge=0, description="standard deviation within a camp")
     correlation: float = Field(
         default=0.0, ge=-1, le=1, description="between any two dimensions, within a camp"
     )
-    camps: tuple[Camp, ...] = Field(default=(), description="default: all people are one camp")
+    components: tuple[MixtureComponent, ...] = Field(
+        default=(), description="default: all people are one camp"
+    )
 
     @model_validator(mode="after")
-    def _possible(self) -> Normal:
-        if self.values > 1 and self.correlation < -1 / (self.values - 1):
+    def _check_parameters(self) -> NormalPopulation:
+        if self.num_values > 1 and self.correlation < -1 / (self.num_values - 1):
             raise ParameterError(
-                message=f"{self.values} dimensions can have a correlation of "
-                f"{-1 / (self.values - 1):.4g} with each other at the least, "
+                message=f"{self.num_values} dimensions can have a correlation of "
+                f"{-1 / (self.num_values - 1):.4g} with each other at the least, "
                 f"not {self.correlation:g}",
                 code="conflict",
             )
-        for i, camp in enumerate(self.camps):
-            if len(camp.centre) != self.values:
+        for i, camp in enumerate(self.components):
+            if len(camp.mean_offset) != self.num_values:
                 raise ParameterError(
-                    *("camps", i, "centre"),
-                    message=f"a camp's centre has one number for each of the {self.values} value "
-                    f"dimensions, not {len(camp.centre)}",
+                    *("components", i, "mean_offset"),
+                    message=f"a camp's centre has one number for each of the {self.num_values} value "
+                    f"dimensions, not {len(camp.mean_offset)}",
                     code="wrong_shape",
                 )
         return self
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def value_names(self) -> tuple[str, ...]:
         """Names of the value dimensions."""
-        return tuple(f"value {number}" for number in range(1, self.values + 1))
+        return tuple(f"value {number}" for number in range(1, self.num_values + 1))
 
-    def supplies(self) -> dict[str, int]:
+    def environment_parameters(self) -> dict[str, int]:
         """How many people a world gets, and how many value dimensions."""
-        return {"people": self.count, "values": self.values}
+        return {"num_people": self.num_people, "num_values": self.num_values}
 
-    def people(self, draws: Draws) -> People:
-        """Fresh people for `draws.worlds` worlds."""
-        z = draws.normal("values", self.count, self.values)  # world agent value
-        values = self.mean + self.spread * self._correlate(z)
-        if not self.camps:
+    def sample_people(self, draws: RandomStreams) -> People:
+        """Fresh people for `draws.num_worlds` worlds."""
+        z = draws.normal("values", self.num_people, self.num_values)  # world agent value
+        values = self.mean + self.std * self._correlate(z)
+        if not self.components:
             return People(values)
-        shares = torch.tensor([camp.share for camp in self.camps], device=draws.device)
-        weights = (shares / shares.sum()).expand(draws.worlds, self.count, -1)
-        groups = draws.choose_ordered("camp", weights)  # world agent
-        centres = torch.tensor([camp.centre for camp in self.camps], device=draws.device)
+        shares = torch.tensor([camp.weight for camp in self.components], device=draws.device)
+        weights = (shares / shares.sum()).expand(draws.num_worlds, self.num_people, -1)
+        groups = draws.ordered_categorical("camp", weights)  # world agent
+        centres = torch.tensor([camp.mean_offset for camp in self.components], device=draws.device)
         return People(values + centres[groups], groups=groups)
 
     def _correlate(
@@ -108,8 +108,8 @@ class Normal(Configured):
         R has the eigenvalue 1 + (D - 1) r along (1, ..., 1) and 1 - r across it, so its root is
         `across * I` and the same number added everywhere.
         """
-        if self.correlation == 0 or self.values == 1:
+        if self.correlation == 0 or self.num_values == 1:
             return z
         across = math.sqrt(1 - self.correlation)
-        along = math.sqrt(max(0.0, 1 + (self.values - 1) * self.correlation))
-        return across * z + (along - across) / self.values * total(z, -1)[..., None]
+        along = math.sqrt(max(0.0, 1 + (self.num_values - 1) * self.correlation))
+        return across * z + (along - across) / self.num_values * total(z, -1)[..., None]

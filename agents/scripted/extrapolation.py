@@ -15,17 +15,17 @@ from __future__ import annotations
 import math
 
 
-def next_weights(order: int) -> tuple[float, ...]:
+def one_step_weights(order: int) -> tuple[float, ...]:
     """Weights of the last `order + 1` points, the oldest first, in the next one."""
     return tuple(float((-1) ** (order - i) * math.comb(order + 1, i)) for i in range(order + 1))
 
 
-def weights(order: int, ahead: int) -> tuple[float, ...]:
-    """Weights of the last `order + 1` points, the oldest first, in the point `ahead` further on."""
-    step = next_weights(order)
+def extrapolation_weights(order: int, horizon: int) -> tuple[float, ...]:
+    """Weights of the last `order + 1` points, the oldest first, in the point `horizon` further on."""
+    step = one_step_weights(order)
     # Each known or found point as weights of the known ones.
     rows = [[float(i == j) for j in range(order + 1)] for i in range(order + 1)]
-    for _ in range(ahead):
+    for _ in range(horizon):
         last = rows[-(order + 1) :]
         rows.append(
             [sum(c * row[j] for c, row in zip(step, last, strict=True)) for j in range(order + 1)]
@@ -33,6 +33,6 @@ def weights(order: int, ahead: int) -> tuple[float, ...]:
     return tuple(rows[-1])
 
 
-def noise_gain(order: int, ahead: int) -> float:
+def noise_gain(order: int, horizon: int) -> float:
     """By how much the variance of independent errors of the points grows."""
-    return sum(weight * weight for weight in weights(order, ahead))
+    return sum(weight * weight for weight in extrapolation_weights(order, horizon))

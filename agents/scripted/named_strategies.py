@@ -19,7 +19,7 @@ did: `p_CC, p_CD, p_DC, p_DD`.
 | win_stay_lose_shift | Pavlov: as before if the other cooperated, else the opposite | Nowak 1993 |
 | extort_2 | memory-one 8/9, 1/2, 1/3, 0: gains twice what the other gains over 1 | Stewart 2012 |
 | conditional_cooperator | cooperates first, then if enough others did | Fischbacher 2001 |
-| memory_one | the `chances` that it is given | |
+| memory_one | the `cooperation_probabilities` that it is given | |
 
 Generosity of one third and the chances of `extort_2` belong to payoffs 5, 3, 1, 0 (temptation,
 reward, punishment, sucker's payoff). With more than one other, *the other cooperated* means that
@@ -36,70 +36,85 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-Next = tuple[int, int, int, int]  # if both cooperated, only I did, only the others did, nobody did
-Chances = tuple[float, float, float, float]
+NextStates = tuple[
+    int, int, int, int
+]  # if both cooperated, only I did, only the others did, nobody did
+MemoryOneProbabilities = tuple[float, float, float, float]
 
-ALL = 1.0
+UNANIMITY = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Automaton:
+class StrategyAutomaton:
     """A strategy.
 
     Attributes:
-        chance: probability of cooperating in each place.
-        after: the next place, for each place.
+        cooperation_probabilities: probability of cooperating in each place.
+        transitions: the next place, for each place.
         threshold: share of the others' cooperation from which on the others cooperated.
     """
 
-    chance: tuple[float, ...]
-    after: tuple[Next, ...]
-    threshold: float = ALL
+    cooperation_probabilities: tuple[float, ...]
+    transitions: tuple[NextStates, ...]
+    threshold: float = UNANIMITY
 
     @property
-    def looks(self) -> bool:
+    def uses_history(self) -> bool:
         """Whether it matters what anybody did."""
-        return any(len(set(after)) > 1 for after in self.after)
+        return any(len(set(after)) > 1 for after in self.transitions)
 
-    def slipping(self, noise: float) -> Automaton:
+    def with_noise(self, noise_probability: float) -> StrategyAutomaton:
         """The same where each act is, with this probability, the opposite of what was meant."""
-        chance = tuple(p * (1.0 - noise) + (1.0 - p) * noise for p in self.chance)
-        return dataclasses.replace(self, chance=chance)
+        chance = tuple(
+            p * (1.0 - noise_probability) + (1.0 - p) * noise_probability
+            for p in self.cooperation_probabilities
+        )
+        return dataclasses.replace(self, cooperation_probabilities=chance)
 
 
-def _steady(chance: float) -> Automaton:
-    return Automaton((chance,), ((0, 0, 0, 0),))
+def _constant(cooperation_probability: float) -> StrategyAutomaton:
+    return StrategyAutomaton((cooperation_probability,), ((0, 0, 0, 0),))
 
 
-def _answering(first: float, threshold: float = ALL) -> Automaton:
+def _tit_for_tat(
+    initial_cooperation_probability: float, threshold: float = UNANIMITY
+) -> StrategyAutomaton:
     """Does what the other did; the first act with a probability of its own."""
-    return Automaton((first, 1.0, 0.0), ((1, 2, 1, 2),) * 3, threshold)
+    return StrategyAutomaton(
+        (initial_cooperation_probability, 1.0, 0.0), ((1, 2, 1, 2),) * 3, threshold
+    )
 
 
-def memory_one(chances: Chances, first: float = 1.0) -> Automaton:
+def memory_one(
+    cooperation_probabilities: MemoryOneProbabilities, initial_cooperation_probability: float = 1.0
+) -> StrategyAutomaton:
     """A strategy that goes by the last round alone: place 0 before it, then one for each outcome.
 
     Args:
-        chances: of cooperating after both cooperated, only I did, only the other did, nobody did.
-        first: of cooperating in the first round.
+        cooperation_probabilities: of cooperating after both cooperated, only I did, only the other did, nobody did.
+        initial_cooperation_probability: of cooperating in the first round.
     """
-    return Automaton((first, *chances), ((1, 2, 3, 4),) * 5)
+    return StrategyAutomaton(
+        (initial_cooperation_probability, *cooperation_probabilities), ((1, 2, 3, 4),) * 5
+    )
 
 
-NAMED: Mapping[str, Automaton] = {
-    "cooperator": _steady(1.0),
-    "full_contributor": _steady(1.0),
-    "defector": _steady(0.0),
-    "free_rider": _steady(0.0),
-    "random": _steady(0.5),
-    "alternator": Automaton((1.0, 0.0), ((1, 1, 1, 1), (0, 0, 0, 0))),
-    "tit_for_tat": _answering(1.0),
-    "suspicious_tit_for_tat": _answering(0.0),
-    "conditional_cooperator": _answering(1.0, threshold=0.5),
-    "tit_for_two_tats": Automaton((1.0, 1.0, 0.0), ((0, 1, 0, 1), (0, 2, 0, 2), (0, 2, 0, 2))),
+STRATEGIES: Mapping[str, StrategyAutomaton] = {
+    "cooperator": _constant(1.0),
+    "full_contributor": _constant(1.0),
+    "defector": _constant(0.0),
+    "free_rider": _constant(0.0),
+    "random": _constant(0.5),
+    "alternator": StrategyAutomaton((1.0, 0.0), ((1, 1, 1, 1), (0, 0, 0, 0))),
+    "tit_for_tat": _tit_for_tat(1.0),
+    "suspicious_tit_for_tat": _tit_for_tat(0.0),
+    "conditional_cooperator": _tit_for_tat(1.0, threshold=0.5),
+    "tit_for_two_tats": StrategyAutomaton(
+        (1.0, 1.0, 0.0), ((0, 1, 0, 1), (0, 2, 0, 2), (0, 2, 0, 2))
+    ),
     "generous_tit_for_tat": memory_one((1.0, 1 / 3, 1.0, 1 / 3)),
-    "grudger": Automaton((1.0, 0.0), ((0, 1, 0, 1), (1, 1, 1, 1))),
+    "grudger": StrategyAutomaton((1.0, 0.0), ((0, 1, 0, 1), (1, 1, 1, 1))),
     "win_stay_lose_shift": memory_one((1.0, 0.0, 0.0, 1.0)),
     "extort_2": memory_one((8 / 9, 1 / 2, 1 / 3, 0.0)),
 }
-GIVEN = "memory_one"  # the name of those whose chances are parameters
+MEMORY_ONE = "memory_one"  # the name of those whose chances are parameters

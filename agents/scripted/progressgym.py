@@ -27,31 +27,31 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from mores.agents.scripted.extrapolation import weights
+from mores.agents.scripted.extrapolation import extrapolation_weights
 from mores.core import pytree
 from mores.core.deterministic_sum import total
-from mores.core.environment import Act, Box, Phase, Player, Role
+from mores.core.environment import ActionOutput, Box, Phase, Policy, Role
 from mores.core.errors import UserError
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 
 
 @dataclasses.dataclass(frozen=True)
-class Memory:
+class ProgressGymState:
     """What an assistant holds."""
 
-    sees: Box  # the layout of its sight
-    first: Float[Tensor, "world assistant value"]  # what it began as
+    observation_space: Box  # the layout of its sight
+    initial_belief: Float[Tensor, "world assistant value"]  # what it began as
     belief: Float[Tensor, "world assistant value"]  # what it is now
-    past: Float[Tensor, "world assistant point value"]  # last answers, the newest last
-    rounds: Int[Tensor, " world"]  # how many answers it has had
+    answer_history: Float[Tensor, "world assistant point value"]  # last answers, the newest last
+    num_answers: Int[Tensor, " world"]  # how many answers it has had
 
 
-class Lifelong(Player):
+class Lifelong(Policy):
     """Trains towards what people answer now, round after round."""
 
-    traits: ClassVar[Mapping[str, object]] = {"learns": True, "stochastic": False}
+    tags: ClassVar[Mapping[str, object]] = {"learns": True, "stochastic": False}
 
-    rate: float = Field(
+    learning_rate: float = Field(
         default=0.51,
         ge=0,
         le=1,
@@ -61,53 +61,70 @@ class Lifelong(Player):
         default=False, description="train anew from the first model in every round"
     )
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Memory:
+    def initial_state(
+        self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
+    ) -> ProgressGymState:
         """Nothing learned yet."""
-        for part in ("answers", *self._needs):
-            if part not in role.sees.parts:
+        for part in ("mean_answer", *self._required_parts):
+            if part not in role.observation_space.parts:
                 hint = " (set oracle: true)" if part == "target" else ""
                 raise UserError(
                     f"{type(self).__name__} needs a role that sees {part!r}{hint}",
                     code="unsupported",
                     path=f"players.{role.name}",
                 )
-        size = role.sees.parts["answers"].size
-        nothing = torch.zeros(draws.worlds, role.count, size, device=draws.device)
+        size = role.observation_space.parts["mean_answer"].size
+        nothing = torch.zeros(streams.num_worlds, role.num_agents, size, device=streams.device)
         past = nothing[:, :, None].expand(-1, -1, self._order + 1, -1).clone()
-        rounds = torch.zeros(draws.worlds, dtype=torch.int64, device=draws.device)
-        return Memory(role.sees, nothing, nothing, past, rounds)
+        rounds = torch.zeros(streams.num_worlds, dtype=torch.int64, device=streams.device)
+        return ProgressGymState(role.observation_space, nothing, nothing, past, rounds)
 
     def act(
-        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Memory, draws: Draws
-    ) -> Act:
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Tensor | None,
+        state: ProgressGymState,
+        streams: RandomStreams,
+    ) -> ActionOutput:
         """Learn from this round's answers, then say what was learned, at full voice."""
-        sees = memory.sees
-        answers = sees.read(seen, "answers")
-        first = sees.read(seen, "first") if "first" in sees.parts else answers
-        new = (memory.rounds == 0)[:, None, None]
-        first, belief = (torch.where(new, first, held) for held in (memory.first, memory.belief))
-        past = torch.cat([memory.past[:, :, 1:], answers[:, :, None]], 2)
-        memory = Memory(sees, first, belief, past, memory.rounds + 1)
+        sees = state.observation_space
+        answers = sees.read(observation, "mean_answer")
+        first = sees.read(observation, "initial_history") if "initial_history" in sees.parts else answers
+        new = (state.num_answers == 0)[:, None, None]
+        first, belief = (
+            torch.where(new, first, held) for held in (state.initial_belief, state.belief)
+        )
+        past = torch.cat([state.answer_history[:, :, 1:], answers[:, :, None]], 2)
+        state = ProgressGymState(sees, first, belief, past, state.num_answers + 1)
         base = first if self.independent else belief
-        learned = base + self.rate * (self.point(memory, seen) - base)
+        learned = base + self.learning_rate * (self.training_target(state, observation) - base)
         loud = torch.ones_like(learned[..., :1])
-        return Act(torch.cat([learned, loud], -1), dataclasses.replace(memory, belief=learned))
+        return ActionOutput(
+            torch.cat([learned, loud], -1), dataclasses.replace(state, belief=learned)
+        )
 
-    def again(self, memory: Memory, fresh: Callable[[], Memory], over: Tensor) -> Memory:
+    def on_episode_start(
+        self, state: ProgressGymState, initial: Callable[[], ProgressGymState], reset_mask: Tensor
+    ) -> ProgressGymState:
         """Begin anew; what it sees may have changed, if this is another challenge."""
-        new = fresh()
-        return pytree.put(dataclasses.replace(memory, sees=new.sees), new, over)
+        new = initial()
+        return pytree.scatter(
+            dataclasses.replace(state, observation_space=new.observation_space), new, reset_mask
+        )
 
-    def point(self, memory: Memory, seen: Tensor) -> Float[Tensor, "world assistant value"]:
+    def training_target(
+        self, state: ProgressGymState, observation: Tensor
+    ) -> Float[Tensor, "world assistant value"]:
         """Where it trains towards: the answers."""
-        return memory.past[:, :, -1]
+        return state.answer_history[:, :, -1]
 
     @property
     def _order(self) -> int:
         return 0
 
     @property
-    def _needs(self) -> tuple[str, ...]:
+    def _required_parts(self) -> tuple[str, ...]:
         return ()
 
 
@@ -115,24 +132,29 @@ class Extrapolative(Lifelong):
     """Trains towards where answers will be, extrapolated by a polynomial."""
 
     order: int = Field(default=1, ge=0, le=8, description="degree of the polynomial (M)")
-    ahead: int | None = Field(
+    forecast_horizon: int | None = Field(
         default=None,
         ge=0,
         le=100,
         description="rounds to extrapolate; none: as many as the challenge asks, or 1",
     )
 
-    def point(self, memory: Memory, seen: Tensor) -> Float[Tensor, "world assistant value"]:
+    def training_target(
+        self, state: ProgressGymState, observation: Tensor
+    ) -> Float[Tensor, "world assistant value"]:
         """The answers extrapolated, by as high an order as there are answers for."""
-        ahead = 1 if self.ahead is None else self.ahead
-        if self.ahead is None and "ahead" in memory.sees.parts:
-            ahead = int(memory.sees.read(seen, "ahead")[0, 0, 0])  # the same for everybody
+        ahead = 1 if self.forecast_horizon is None else self.forecast_horizon
+        if self.forecast_horizon is None and "forecast_horizon" in state.observation_space.parts:
+            ahead = int(
+                state.observation_space.read(observation, "forecast_horizon")[0, 0, 0]
+            )  # the same for everybody
         rows = [
-            [0.0] * (self.order - low) + list(weights(low, ahead)) for low in range(self.order + 1)
+            [0.0] * (self.order - low) + list(extrapolation_weights(low, ahead))
+            for low in range(self.order + 1)
         ]
-        by_order = torch.tensor(rows, dtype=seen.dtype, device=seen.device)
-        chosen = by_order[(memory.rounds - 1).clamp(max=self.order)]  # world point
-        return total(chosen[:, None, :, None] * memory.past, 2)
+        by_order = torch.tensor(rows, dtype=observation.dtype, device=observation.device)
+        chosen = by_order[(state.num_answers - 1).clamp(max=self.order)]  # world point
+        return total(chosen[:, None, :, None] * state.answer_history, 2)
 
     @property
     def _order(self) -> int:
@@ -142,24 +164,26 @@ class Extrapolative(Lifelong):
 class Static(Lifelong):
     """Stays what it began as."""
 
-    rate: float = Field(default=0.0, ge=0, le=0, description="it does not learn")
+    learning_rate: float = Field(default=0.0, ge=0, le=0, description="it does not learn")
 
 
 class Persistence(Lifelong):
     """Says what people answered now, whatever it was before: tomorrow is as today."""
 
-    rate: float = Field(default=1.0, ge=1, le=1, description="it learns all there is")
+    learning_rate: float = Field(default=1.0, ge=1, le=1, description="it learns all there is")
 
 
 class Oracle(Lifelong):
     """Says where history is or will be, which `oracle: true` of the environment lets it see."""
 
-    rate: float = Field(default=1.0, ge=1, le=1, description="it has nothing to learn")
+    learning_rate: float = Field(default=1.0, ge=1, le=1, description="it has nothing to learn")
 
-    def point(self, memory: Memory, seen: Tensor) -> Float[Tensor, "world assistant value"]:
+    def training_target(
+        self, state: ProgressGymState, observation: Tensor
+    ) -> Float[Tensor, "world assistant value"]:
         """The target itself."""
-        return memory.sees.read(seen, "target").expand_as(memory.belief)
+        return state.observation_space.read(observation, "target").expand_as(state.belief)
 
     @property
-    def _needs(self) -> tuple[str, ...]:
+    def _required_parts(self) -> tuple[str, ...]:
         return ("target",)

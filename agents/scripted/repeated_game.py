@@ -25,44 +25,49 @@ from jaxtyping import Float, Int
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from mores.agents.scripted.named_strategies import GIVEN, NAMED, Automaton, memory_one
+from mores.agents.scripted.named_strategies import (
+    MEMORY_ONE,
+    STRATEGIES,
+    StrategyAutomaton,
+    memory_one,
+)
 from mores.core.deterministic_sum import total
-from mores.core.environment import Act, Box, Discrete, Phase, Player, Role
+from mores.core.environment import ActionOutput, Box, Discrete, Phase, Policy, Role
 from mores.core.errors import ParameterError, UserError, did_you_mean
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 
-ALMOST = 1e-6  # shares of others are rounded
-MOST_WORLDS = 256  # of a tournament for which `automata` tells who sits where
-LARGEST = 2**62  # a divisor beyond any number of worlds
+SHARE_TOLERANCE = 1e-6  # shares of others are rounded
+MAX_LINEUP_WORLDS = 256  # of a tournament for which `automata_by_world` tells who sits where
+MAX_STRIDE = 2**62  # a divisor beyond any number of worlds
 
 
 @dataclasses.dataclass(frozen=True)
-class Memory:
+class StrategyState:
     """Where a strategy is: its inner place, counted through all strategies of the tournament."""
 
-    sees: Box
-    options: int
-    place: Int[Tensor, "world agent"]
+    observation_space: Box
+    num_options: int
+    automaton_state: Int[Tensor, "world agent"]
 
 
-class Strategy(Player):
+class Strategy(Policy):
     """Plays a repeated game by a named strategy, or several names as a tournament."""
 
-    traits: ClassVar[Mapping[str, object]] = {"learns": False, "stochastic": True}
+    tags: ClassVar[Mapping[str, object]] = {"learns": False, "stochastic": True}
 
     name: str | tuple[str, ...] = Field(
         min_length=1,
-        description=f"{', '.join([*NAMED, GIVEN])}; several: a tournament over the worlds",
+        description=f"{', '.join([*STRATEGIES, MEMORY_ONE])}; several: a tournament over the worlds",
     )
-    noise: float = Field(
+    noise_probability: float = Field(
         default=0.0, ge=0, le=1, description="probability of a slip: the opposite of what was meant"
     )
-    chances: tuple[float, float, float, float] | None = Field(
+    cooperation_probabilities: tuple[float, float, float, float] | None = Field(
         default=None,
         description="memory_one: probability of cooperating after both cooperated, only I did, "
         "only the other did, nobody did",
     )
-    first: float | None = Field(
+    initial_cooperation_probability: float | None = Field(
         default=None, ge=0, le=1, description="memory_one: the same in the first round; default 1"
     )
     threshold: float | None = Field(
@@ -72,7 +77,7 @@ class Strategy(Player):
         description="share of the others' cooperation from which on the others cooperated; "
         "default: 1, of a conditional_cooperator 0.5",
     )
-    every: int = Field(
+    worlds_per_matchup: int = Field(
         default=1,
         ge=1,
         le=1_000_000,
@@ -81,35 +86,38 @@ class Strategy(Player):
 
     @field_validator("name")
     @classmethod
-    def _known(cls, given: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        for name in (given,) if isinstance(given, str) else given:
-            if name not in NAMED and name != GIVEN:
+    def _check_names(cls, names: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for name in (names,) if isinstance(names, str) else names:
+            if name not in STRATEGIES and name != MEMORY_ONE:
                 raise ParameterError(
-                    message=f"no strategy {name!r}{did_you_mean(name, [*NAMED, GIVEN])}",
+                    message=f"no strategy {name!r}{did_you_mean(name, [*STRATEGIES, MEMORY_ONE])}",
                     code="unknown_name",
                 )
-        return given
+        return names
 
-    @field_validator("chances")
+    @field_validator("cooperation_probabilities")
     @classmethod
-    def _probable(
-        cls, given: tuple[float, float, float, float] | None
+    def _check_probabilities(
+        cls, probabilities: tuple[float, float, float, float] | None
     ) -> tuple[float, float, float, float] | None:
-        if given is not None and not all(0 <= chance <= 1 for chance in given):
+        if probabilities is not None and not all(0 <= chance <= 1 for chance in probabilities):
             raise ParameterError(
-                message=f"four probabilities between 0 and 1, not {list(given)}",
+                message=f"four probabilities between 0 and 1, not {list(probabilities)}",
                 code="out_of_range",
             )
-        return given
+        return probabilities
 
     def model_post_init(self, context: object) -> None:
         """Refuse parameters that do not go together."""
-        given = GIVEN in self.names
-        if given and self.chances is None:
+        given = MEMORY_ONE in self.names
+        if given and self.cooperation_probabilities is None:
             raise ParameterError(
-                "chances", message="memory_one needs chances, four probabilities", code="missing"
+                "cooperation_probabilities", message="memory_one needs chances, four probabilities", code="missing"
             )
-        if not given and (self.chances is not None or self.first is not None):
+        if not given and (
+            self.cooperation_probabilities is not None
+            or self.initial_cooperation_probability is not None
+        ):
             raise ParameterError(
                 message="chances and first go with the name memory_one", code="conflict"
             )
@@ -122,129 +130,170 @@ class Strategy(Player):
         return (self.name,) if isinstance(self.name, str) else self.name
 
     @functools.cached_property
-    def _meant(self) -> tuple[Automaton, ...]:
+    def _automata(self) -> tuple[StrategyAutomaton, ...]:
         """The strategies, without slips."""
         found = []
         for name in self.names:
-            if name == GIVEN:
-                assert self.chances is not None
-                first = 1.0 if self.first is None else self.first
-                automaton = memory_one(self.chances, first)
+            if name == MEMORY_ONE:
+                assert self.cooperation_probabilities is not None
+                first = (
+                    1.0
+                    if self.initial_cooperation_probability is None
+                    else self.initial_cooperation_probability
+                )
+                automaton = memory_one(self.cooperation_probabilities, first)
             else:
-                automaton = NAMED[name]
+                automaton = STRATEGIES[name]
             if self.threshold is not None:
                 automaton = dataclasses.replace(automaton, threshold=self.threshold)
             found.append(automaton)
         return tuple(found)
 
-    def automata(self, seats: int) -> tuple[tuple[Automaton, ...], ...] | None:
+    def automata_by_world(
+        self, num_agents: int
+    ) -> tuple[tuple[StrategyAutomaton, ...], ...] | None:
         """Who sits where in world 0, 1, ... of a replicate, until that repeats; none if too late.
 
         Slips are in the chances.
         """
-        many = len(self._meant)
-        if many > 1 and self.every * many**seats > MOST_WORLDS:
+        many = len(self._automata)
+        if many > 1 and self.worlds_per_matchup * many**num_agents > MAX_LINEUP_WORLDS:
             return None
-        slipping = [automaton.slipping(self.noise) for automaton in self._meant]
-        digits = self._divisors(seats)
-        worlds = self.every * many**seats if many > 1 else 1
+        slipping = [automaton.with_noise(self.noise_probability) for automaton in self._automata]
+        digits = self._world_strides(num_agents)
+        worlds = self.worlds_per_matchup * many**num_agents if many > 1 else 1
         return tuple(tuple(slipping[w // d % many] for d in digits) for w in range(worlds))
 
-    def _divisors(self, seats: int) -> list[int]:
+    def _world_strides(self, num_agents: int) -> list[int]:
         """For each seat, how many worlds in a row it plays alike."""
         many = len(self.names)
-        return [min(self.every * many ** min(i, 63), LARGEST) for i in reversed(range(seats))]
+        return [
+            min(self.worlds_per_matchup * many ** min(i, 63), MAX_STRIDE)
+            for i in reversed(range(num_agents))
+        ]
 
     @functools.cached_property
-    def _tables(self) -> _Tables:
+    def _stacked_automata(self) -> _StackedAutomata:
         """All strategies in one table, the places of one after those of another."""
         chance, after, threshold, firsts = [], [], [], []
-        for automaton in self._meant:
+        for automaton in self._automata:
             base = len(chance)
             firsts.append(base)
-            chance += automaton.chance
-            threshold += [automaton.threshold] * len(automaton.chance)
-            after += [[base + place for place in row] for row in automaton.after]
-        return _Tables(
+            chance += automaton.cooperation_probabilities
+            threshold += [automaton.threshold] * len(automaton.cooperation_probabilities)
+            after += [[base + place for place in row] for row in automaton.transitions]
+        return _StackedAutomata(
             torch.tensor(chance), torch.tensor(after), torch.tensor(threshold), torch.tensor(firsts)
         )
 
     # --- a player --------------------------------------------------------------------------------
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Memory:
+    def initial_state(
+        self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
+    ) -> StrategyState:
         """At the first place of the strategy that each seat has in its world."""
         path = f"players.{role.name}"
-        spaces = [phase.acts[role.name] for phase in phases if role.name in phase.acts]
+        spaces = [
+            phase.action_spaces[role.name] for phase in phases if role.name in phase.action_spaces
+        ]
         if not spaces or not all(isinstance(space, Discrete) for space in spaces):
             raise UserError(
                 "a strategy needs a role that chooses among options", code="unsupported", path=path
             )
-        options = max(space.options for space in spaces if isinstance(space, Discrete))
-        for part in ("own", "others", "begun"):
-            if part not in role.sees.parts:
+        options = max(space.num_options for space in spaces if isinstance(space, Discrete))
+        for part in ("own_actions", "other_actions", "game_started"):
+            if part not in role.observation_space.parts:
                 raise UserError(
                     f"a strategy needs a role that sees {part!r}", code="unsupported", path=path
                 )
-        blind = min(role.sees.parts[part].size for part in ("own", "others")) < options
-        for name, automaton in zip(self.names, self._meant, strict=True):
-            if blind and automaton.looks:
+        blind = min(role.observation_space.parts[part].size for part in ("own_actions", "other_actions")) < options
+        for name, automaton in zip(self.names, self._automata, strict=True):
+            if blind and automaton.uses_history:
                 raise UserError(
                     f"{name} needs to see what was done last (memory of at least 1)",
                     code="unsupported",
                     path=path,
                 )
-        divisors = torch.tensor(self._divisors(role.count), device=draws.device)
-        which = draws.world[:, None] // divisors % len(self.names)
-        return Memory(role.sees, options, self._tables.firsts.to(draws.device)[which])
+        divisors = torch.tensor(self._world_strides(role.num_agents), device=streams.device)
+        which = streams.world[:, None] // divisors % len(self.names)
+        return StrategyState(
+            role.observation_space,
+            options,
+            self._stacked_automata.initial_states.to(streams.device)[which],
+        )
 
     def act(
-        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Memory, draws: Draws
-    ) -> Act:
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Tensor | None,
+        state: StrategyState,
+        streams: RandomStreams,
+    ) -> ActionOutput:
         """Move on by what was done last, then cooperate or not."""
-        tables = self._tables.to(seen.device)
-        place = self._moved(seen, memory, tables)
-        chance, seats = tables.chance[place], seen.shape[1]
+        tables = self._stacked_automata.to(observation.device)
+        place = self._next_automaton_state(observation, state, tables)
+        chance, seats = tables.cooperation_probabilities[place], observation.shape[1]
         cooperates = chance > 0.5
-        if self._tossing:
-            cooperates = draws.uniform("act", seats)[..., 0] < chance
-        if self.noise > 0:
-            cooperates = cooperates ^ (draws.uniform("slip", seats)[..., 0] < self.noise)
-        defect = torch.full_like(place, memory.options - 1)
-        if legal is not None:
-            numbers = torch.arange(legal.shape[-1], device=seen.device)
-            defect = torch.where(legal, numbers, 0).amax(-1)
-        return Act(torch.where(cooperates, 0, defect), dataclasses.replace(memory, place=place))
+        if self._is_stochastic:
+            cooperates = streams.uniform("act", seats)[..., 0] < chance
+        if self.noise_probability > 0:
+            cooperates = cooperates ^ (
+                streams.uniform("slip", seats)[..., 0] < self.noise_probability
+            )
+        defect = torch.full_like(place, state.num_options - 1)
+        if action_mask is not None:
+            numbers = torch.arange(action_mask.shape[-1], device=observation.device)
+            defect = torch.where(action_mask, numbers, 0).amax(-1)
+        return ActionOutput(
+            torch.where(cooperates, 0, defect), dataclasses.replace(state, automaton_state=place)
+        )
 
     @functools.cached_property
-    def _tossing(self) -> bool:
+    def _is_stochastic(self) -> bool:
         """Whether anything but slips is left to chance."""
-        return any(0 < p < 1 for automaton in self._meant for p in automaton.chance)
+        return any(
+            0 < p < 1 for automaton in self._automata for p in automaton.cooperation_probabilities
+        )
 
-    def _moved(self, seen: Tensor, memory: Memory, tables: _Tables) -> Int[Tensor, "world agent"]:
+    def _next_automaton_state(
+        self, observation: Tensor, state: StrategyState, automata: _StackedAutomata
+    ) -> Int[Tensor, "world agent"]:
         """The place after the last round; the first one before there was any."""
-        own, others = (memory.sees.read(seen, part) for part in ("own", "others"))
-        if own.shape[-1] < memory.options or others.shape[-1] < memory.options:
-            column = torch.zeros_like(memory.place)  # none of the strategies looks
+        own, others = (
+            state.observation_space.read(observation, part) for part in ("own_actions", "other_actions")
+        )
+        if own.shape[-1] < state.num_options or others.shape[-1] < state.num_options:
+            column = torch.zeros_like(state.automaton_state)  # none of the strategies looks
         else:
             defected = own[..., 0] < 0.5
-            given = 1.0 - torch.arange(memory.options, device=seen.device) / (memory.options - 1)
-            shares = total(others[..., : memory.options] * given, -1)
-            abandoned = shares < tables.threshold[memory.place] - ALMOST
+            given = 1.0 - torch.arange(state.num_options, device=observation.device) / (
+                state.num_options - 1
+            )
+            shares = total(others[..., : state.num_options] * given, -1)
+            abandoned = shares < automata.threshold[state.automaton_state] - SHARE_TOLERANCE
             column = 2 * defected.to(torch.int64) + abandoned.to(torch.int64)
-        begun = memory.sees.read(seen, "begun")[..., 0] > 0
-        return torch.where(begun, tables.after[memory.place, column], memory.place)
+        begun = state.observation_space.read(observation, "game_started")[..., 0] > 0
+        return torch.where(
+            begun, automata.transitions[state.automaton_state, column], state.automaton_state
+        )
 
 
 @dataclasses.dataclass(frozen=True)
-class _Tables:
+class _StackedAutomata:
     """Strategies as tensors."""
 
-    chance: Float[Tensor, " place"]
-    after: Int[Tensor, "place 4"]
+    cooperation_probabilities: Float[Tensor, " place"]
+    transitions: Int[Tensor, "place 4"]
     threshold: Float[Tensor, " place"]
-    firsts: Int[Tensor, " name"]
+    initial_states: Int[Tensor, " name"]
 
-    def to(self, device: torch.device) -> _Tables:
+    def to(self, device: torch.device) -> _StackedAutomata:
         """The same tables where the worlds are."""
-        tables = (self.chance, self.after, self.threshold, self.firsts)
-        return _Tables(*(table.to(device) for table in tables))
+        tables = (
+            self.cooperation_probabilities,
+            self.transitions,
+            self.threshold,
+            self.initial_states,
+        )
+        return _StackedAutomata(*(table.to(device) for table in tables))

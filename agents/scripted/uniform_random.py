@@ -9,43 +9,50 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mores.core.environment import Act, Discrete, MultiDiscrete, Phase, Player, Role
-from mores.core.random_streams import Draws
+from mores.core.environment import ActionOutput, Discrete, MultiDiscrete, Phase, Policy, Role
+from mores.core.random_streams import RandomStreams
 
 
 @dataclasses.dataclass(frozen=True)
-class Memory:
+class UniformRandomState:
     """The name of one's role, to find one's space in a phase."""
 
     role: str
 
 
-class Anyhow(Player):
+class UniformRandom(Policy):
     """Any legal option with equal probability; in a box, any point of it (unbounded: normal)."""
 
-    traits: ClassVar[Mapping[str, object]] = {"learns": False, "stochastic": True}
+    tags: ClassVar[Mapping[str, object]] = {"learns": False, "stochastic": True}
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Memory:
+    def initial_state(
+        self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
+    ) -> UniformRandomState:
         """Remember the role."""
-        return Memory(role.name)
+        return UniformRandomState(role.name)
 
     def act(
-        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Memory, draws: Draws
-    ) -> Act:
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Tensor | None,
+        state: UniformRandomState,
+        streams: RandomStreams,
+    ) -> ActionOutput:
         """Draw an action."""
-        space, seats = phase.acts[memory.role], seen.shape[1]
+        space, seats = phase.action_spaces[state.role], observation.shape[1]
         if isinstance(space, (Discrete, MultiDiscrete)):
-            options = (space.options,) if isinstance(space, Discrete) else space.options
-            chance = draws.uniform("option", seats, sum(options))
-            if legal is not None:
-                chance = torch.where(legal, chance, -1.0)
+            options = (space.num_options,) if isinstance(space, Discrete) else space.num_options
+            chance = streams.uniform("option", seats, sum(options))
+            if action_mask is not None:
+                chance = torch.where(action_mask, chance, -1.0)
             chosen = torch.stack([one.argmax(-1) for one in chance.split(options, -1)], -1)
-            return Act(chosen[..., 0] if isinstance(space, Discrete) else chosen, memory)
-        low = torch.tensor(space.low, device=seen.device)
-        high = torch.tensor(space.high, device=seen.device)
+            return ActionOutput(chosen[..., 0] if isinstance(space, Discrete) else chosen, state)
+        low = torch.tensor(space.low, device=observation.device)
+        high = torch.tensor(space.high, device=observation.device)
         bounded = torch.isfinite(low) & torch.isfinite(high)
-        inside = low + draws.uniform("point", seats, space.size) * (high - low)
-        free = draws.normal("free point", seats, space.size)
-        return Act(
-            torch.where(bounded, inside, torch.maximum(low, torch.minimum(free, high))), memory
+        inside = low + streams.uniform("point", seats, space.size) * (high - low)
+        free = streams.normal("free point", seats, space.size)
+        return ActionOutput(
+            torch.where(bounded, inside, torch.maximum(low, torch.minimum(free, high))), state
         )

@@ -25,11 +25,11 @@ from scipy.stats import bootstrap
 
 from mores.core.errors import UserError
 
-Numbers = Float[np.ndarray, " person"]
-Loss = Literal["squared", "absolute"]
+PersonArray = Float[np.ndarray, " person"]
+UtilityLoss = Literal["squared", "absolute"]
 
 
-class Estimate(NamedTuple):
+class SurveyEstimate(NamedTuple):
     """A figure and its 95 % interval."""
 
     value: float
@@ -40,50 +40,57 @@ class Estimate(NamedTuple):
 # --- the model ------------------------------------------------------------------------------------
 
 
-def utility(ideal: Numbers, position: Numbers | float, loss: Loss = "squared") -> Numbers:
+def utility(
+    ideal: PersonArray, position: PersonArray | float, loss: UtilityLoss = "squared"
+) -> PersonArray:
     """What a candidate at this position is worth to each voter: 0 at best."""
     distance = np.abs(ideal - position)
     return -(distance**2) if loss == "squared" else -distance
 
 
-def ideal_point_difference(
-    ideal: Numbers, first: Numbers | float, second: Numbers | float, loss: Loss = "squared"
-) -> Numbers:
+def utility_difference(
+    ideal: PersonArray,
+    first: PersonArray | float,
+    second: PersonArray | float,
+    loss: UtilityLoss = "squared",
+) -> PersonArray:
     """What the second candidate is worth more than the first; 0 where both are equally near."""
     return utility(ideal, second, loss) - utility(ideal, first, loss)
 
 
-def nearest_candidate(ideal: Numbers, first: Numbers | float, second: Numbers | float) -> Numbers:
+def nearest_candidate(
+    ideal: PersonArray, first: PersonArray | float, second: PersonArray | float
+) -> PersonArray:
     """The predicted vote: 0 the first candidate, 1 the second, 0.5 where both are equally near."""
-    difference = ideal_point_difference(ideal, first, second, "absolute")
+    difference = utility_difference(ideal, first, second, "absolute")
     return (np.sign(difference) + 1) / 2
 
 
-def hits(predicted: Numbers, vote: Numbers) -> Numbers:
+def vote_accuracy(predicted: PersonArray, vote: PersonArray) -> PersonArray:
     """1 where the vote was predicted, 0 where not, 0.5 for a tie: their mean is the accuracy."""
     return 1 - np.abs(predicted - vote)
 
 
-def interval(
-    statistic: Callable[..., float], *answers: Numbers, resamples: int = 2000, seed: int = 0
-) -> Estimate:
+def bootstrap_interval(
+    statistic: Callable[..., float], *samples: PersonArray, n_resamples: int = 2000, seed: int = 0
+) -> SurveyEstimate:
     """The statistic of whole respondents' answers, with a percentile bootstrap over respondents."""
     found = bootstrap(
-        answers,
+        samples,
         statistic,
-        n_resamples=resamples,
+        n_resamples=n_resamples,
         paired=True,
         vectorized=False,
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Estimate(float(statistic(*answers)), float(found.low), float(found.high))
+    return SurveyEstimate(float(statistic(*samples)), float(found.low), float(found.high))
 
 
 # --- the vote as a matter of degree ---------------------------------------------------------------
 
 
-class Fitted(NamedTuple):
+class VoteProbabilities(NamedTuple):
     """Probabilities of the second candidate by a logistic regression of the vote.
 
     Attributes:
@@ -91,45 +98,47 @@ class Fitted(NamedTuple):
         held_out: of each person, by a regression on the folds that the person is not in.
     """
 
-    in_sample: Numbers
-    held_out: Numbers
+    in_sample: PersonArray
+    held_out: PersonArray
 
 
-def fit_vote(features: Sequence[Numbers], vote: Numbers, folds: int = 10, seed: int = 0) -> Fitted:
+def fit_vote_probabilities(
+    features: Sequence[PersonArray], vote: PersonArray, num_folds: int = 10, seed: int = 0
+) -> VoteProbabilities:
     """Regress the vote on features: once on all, and by cross-validation on a fixed split.
 
     Raises:
         UserError: statsmodels is not installed.
     """
     held_out = np.empty_like(vote)
-    fold = np.random.default_rng(seed).permutation(len(vote)) % folds
-    for number in range(folds):
+    fold = np.random.default_rng(seed).permutation(len(vote)) % num_folds
+    for number in range(num_folds):
         out = fold == number
-        fitted = logit([feature[~out] for feature in features], vote[~out])
-        held_out[out] = fitted.predict(with_constant(*(feature[out] for feature in features)))
-    return Fitted(logit(features, vote).predict(with_constant(*features)), held_out)
+        fitted = fit_logit([feature[~out] for feature in features], vote[~out])
+        held_out[out] = fitted.predict(add_constant(*(feature[out] for feature in features)))
+    return VoteProbabilities(fit_logit(features, vote).predict(add_constant(*features)), held_out)
 
 
-def log_losses(probability: Numbers, vote: Numbers) -> Numbers:
+def log_losses(probability: PersonArray, vote: PersonArray) -> PersonArray:
     """Minus the log of the probability given to what each person did; the mean is the log-loss."""
     return -np.log(np.where(vote == 1, probability, 1 - probability))
 
 
-def logit(features: Sequence[Numbers], vote: Numbers) -> Any:
+def fit_logit(features: Sequence[PersonArray], vote: PersonArray) -> Any:
     """The fitted logistic regression, as statsmodels returns it.
 
     Raises:
         UserError: statsmodels is not installed.
     """
-    return statsmodels_api().Logit(vote, with_constant(*features)).fit(disp=0)
+    return import_statsmodels().Logit(vote, add_constant(*features)).fit(disp=0)
 
 
-def with_constant(*columns: Numbers) -> Float[np.ndarray, "person feature"]:
+def add_constant(*columns: PersonArray) -> Float[np.ndarray, "person feature"]:
     """A design matrix whose first column is 1."""
     return np.column_stack([np.ones_like(columns[0]), *columns])
 
 
-def statsmodels_api() -> Any:
+def import_statsmodels() -> Any:
     """`statsmodels.api`, imported where it is used: it takes a second.
 
     Raises:

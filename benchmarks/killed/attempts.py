@@ -21,7 +21,7 @@ TWICE = 4  # exit code: both workers that played a cell were killed
 
 
 class Forked:
-    """A worker forked from here instead of started anew: see `mores.experiments.run.worker_pool.Process`."""
+    """A worker forked from here instead of started anew: see `mores.experiments.run.worker_pool.WorkerProcess`."""
 
     def __init__(self, points: Points | None) -> None:
         from mores.experiments.run.worker import serve
@@ -93,24 +93,24 @@ def attempt(case: Case, folder: Path, jobs: int, kill: Kill) -> Attempt:
 def _child(case: Case, folder: Path, jobs: int, kill: Kill) -> None:
     """What a forked process does: it does not return."""
     from mores.core.errors import UserError
-    from mores.experiments.run import resume, run
+    from mores.experiments.run import resume_run, run_scenario
     from mores.experiments.run.scheduling import CellDied
-    from mores.experiments.run.worker_pool import Pool
-    from mores.experiments.scenario.loading import load
+    from mores.experiments.run.worker_pool import WorkerPool
+    from mores.experiments.scenario.loading import load_scenario
 
     code = 3
     try:
         points = Points(kill.point)
         if kill.point is not None:
             points.watch()
-        workers: Any = 1 if jobs == 1 else Pool(jobs, lambda: Forked(points))
+        workers: Any = 1 if jobs == 1 else WorkerPool(jobs, lambda: Forked(points))
         if folder.exists():
-            resume(folder, workers, progress=False)
+            resume_run(folder, workers, progress=False)
         else:
             file = folder.with_name(f"{folder.name}.yaml")
             with builtins.open(file, "w") as plain:  # no commit point
                 plain.write(text_of(case))
-            run(load(file, case.changes), folder, progress=False, jobs=workers)
+            run_scenario(load_scenario(file, case.changes), folder, progress=False, jobs=workers)
         code = 0
     except UserError as error:
         code = TWICE if isinstance(error, CellDied) else 3

@@ -69,9 +69,13 @@ CASES = (
 @functools.cache
 def text_of(case: Case) -> str:
     """What the scenario's file says: read once, so that all runs are of the same."""
-    from mores.experiments.scenario.loading import find
+    from mores.experiments.scenario.loading import find_scenario_file
 
-    return case.file if "\n" in case.file else find(case.file).read_text(encoding="utf-8")
+    return (
+        case.file
+        if "\n" in case.file
+        else find_scenario_file(case.file).read_text(encoding="utf-8")
+    )
 
 
 def warm() -> None:
@@ -84,10 +88,10 @@ def warm() -> None:
     for name in ("matplotlib.pyplot", "pyarrow.parquet", "xarray", "zarr", "mores.experiments.run.cell_execution",
                  "mores.report.page"):  # fmt: skip
         importlib.import_module(name)
-    from mores.experiments.results.provenance import surroundings
-    from mores.registry.plugins import load_modules
+    from mores.experiments.results.provenance import system_info
+    from mores.registry.plugins import load_plugins
 
-    load_modules([OWN])
-    surroundings()  # reads all source once: what is changed in it meanwhile is not run
+    load_plugins([OWN])
+    system_info()  # reads all source once: what is changed in it meanwhile is not run
     for case in CASES:
         text_of(case)

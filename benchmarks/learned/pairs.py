@@ -14,8 +14,8 @@ import torch
 from benchmarks.learned.machine import Clock
 from mores.core.random_streams import Worlds
 from mores.envs.strategic.matrix_game import MatrixGame
-from mores.registry import make_player
-from mores.sim.simulator import Table
+from mores.registry import make_policy
+from mores.sim.simulator import Simulator
 
 WORLDS = 8  # of a pair
 ROUNDS = 64  # of an episode
@@ -35,8 +35,8 @@ class Training:
 
     def __init__(self, pairs: int, device: str) -> None:
         self.pairs, self.device = pairs, device
-        self.player = make_player("ppo", **SETTINGS)
-        self.table = Table(
+        self.player = make_policy("ppo", **SETTINGS)
+        self.table = Simulator(
             MatrixGame(),
             {"player": self.player},
             worlds=Worlds.grid(pairs, WORLDS),
@@ -66,21 +66,23 @@ def measured(pairs: int, device: str, repeats: int) -> dict[str, Any]:
     """Steps a second of all pairs, of one pair, and how many times faster all at once are."""
     together, alone = Training(pairs, device), Training(1, device)
     times = [(together.turn(), alone.turn()) for _ in range(repeats)]
-    memory = together.table.memory["player"]
-    stopped = int((~memory.learned.pupil.active).sum())
+    memory = together.table.policy_states["player"]
+    stopped = int((~memory.learned.train_state.active).sum())
     assert not stopped, f"{stopped} learners met a number that is none"
     moved = [
         not torch.equal(now, before)
         for now, before in zip(
-            memory.learned.pupil.parameters.values(),
-            Training(pairs, device).table.memory["player"].learned.pupil.parameters.values(),
+            memory.learned.train_state.parameters.values(),
+            Training(pairs, device)
+            .table.policy_states["player"]
+            .learned.train_state.parameters.values(),
             strict=True,
         )
     ]
     assert all(moved), "nothing was learned"
     return {
         "pairs": pairs,
-        "policies": memory.learned.seats.policies,
+        "policies": memory.learned.mapping.num_models,
         "worlds": pairs * WORLDS,
         "steps_a_second": round(together.steps / statistics.median(t for t, _ in times)),
         "steps_a_second_of_one_pair": round(alone.steps / statistics.median(t for _, t in times)),

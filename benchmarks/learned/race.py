@@ -20,11 +20,11 @@ from torch import Tensor
 
 from benchmarks.learned.machine import Clock
 from benchmarks.learned.tasks import Task
-from mores.agents.learning.learner_state import Memory
-from mores.clients.gymnasium import Env
-from mores.clients.stable_baselines3 import VecEnv as SB3VecEnv
+from mores.agents.learning.learner_state import LearnerState
+from mores.clients.gymnasium import GymnasiumEnv
+from mores.clients.stable_baselines3 import SB3VecEnv as SB3VecEnv
 from mores.core.random_streams import Worlds
-from mores.sim.simulator import Table
+from mores.sim.simulator import Simulator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _summed_up(finishes: list[Finish]) -> dict[str, Any]:
 def ours(task: Task, seed: int) -> Finish:
     """Our learner."""
     player, name = task.learner(), task.role.name
-    table = Table(
+    table = Simulator(
         task.game,
         task.seated(player),
         worlds=Worlds.grid(1, task.worlds),
@@ -103,20 +103,20 @@ def ours(task: Task, seed: int) -> Finish:
             table.step()
         clock.stop()
         samples += task.every
-        memory = table.memory[name]
-        memory = memory if task.others is None else memory.members[0]
+        memory = table.policy_states[name]
+        memory = memory if task.others is None else memory.member_states[0]
         returns.append(task.evaluated(lambda seen, held=memory: likeliest(held, seen), samples))
         if returns[-1] >= task.threshold:
             break
     return _finish(task, samples, clock, returns)
 
 
-def likeliest(memory: Memory, seen: Float[Tensor, "world size"]) -> Int[Tensor, " world"]:
+def likeliest(memory: LearnerState, seen: Float[Tensor, "world size"]) -> Int[Tensor, " world"]:
     """The likeliest acts of a learner's only policy."""
-    stack, parameters = memory.make.stack, memory.learned.pupil.parameters
-    phase = next(iter(stack.heads))
+    stack, parameters = memory.spec.stacked_model, memory.persistent_state.train_state.parameters
+    phase = next(iter(stack.action_distributions))
     with torch.no_grad():
-        raw, _, _ = stack.act(parameters, phase, seen[None], seen[None, :, :0])
+        raw, _, _ = stack.forward_step(parameters, phase, seen[None], seen[None, :, :0])
     return raw[0].argmax(-1)
 
 
@@ -187,13 +187,13 @@ def environment(task: Task, worlds: int, view: str, seed: int) -> vec_env.VecEnv
     if view == "batched":
         made = SB3VecEnv(task.game, worlds, seat, task.rounds, others)
         # Its worlds are replicates of their own; here they are to be those of one, as ours are.
-        made.worlds.table.worlds = Worlds.grid(1, worlds)
+        made.vector_env.simulator.worlds = Worlds.grid(1, worlds)
         made.seed(seed)
         return made
     if task.gymnasium is not None:
         return make_vec_env(task.gymnasium, worlds, seed)
     options = {"game": task.game, "seat": seat, "rounds": task.rounds, "players": others}
-    return make_vec_env(Env, worlds, seed, env_kwargs=options)
+    return make_vec_env(GymnasiumEnv, worlds, seed, env_kwargs=options)
 
 
 def _finish(task: Task, samples: int, clock: Clock, returns: list[float]) -> Finish:

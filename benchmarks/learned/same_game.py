@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from benchmarks.cart_pole import Cart, CartPole
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 
 WORLDS = 16
 CLOSE = 1e-5
@@ -25,7 +25,7 @@ def same_cart_pole() -> float:
     Raises:
         AssertionError: by too much, or an episode ends at another time.
     """
-    game, draws = CartPole(), Draws.of(0, WORLDS)
+    game, draws = CartPole(), RandomStreams.of(0, WORLDS)
     begin = game.reset(draws)
     ours = Cart(begin.now.double(), begin.rounds)
     theirs = [gymnasium.make("CartPole-v1") for _ in range(WORLDS)]
@@ -47,14 +47,14 @@ def same_cart_pole() -> float:
         once = game.step(Cart(now.float(), ours.rounds), "push", pushes, draws)
         step = game.step(ours, "push", pushes, draws)
         ours = step.state
-        assert step.ended is not None
+        assert step.terminated is not None
         for world in np.flatnonzero(stands):
             _, reward, fell, cut, _ = theirs[world].step(int(acts[world]))
             state = np.array(theirs[world].unwrapped.state)  # type: ignore[attr-defined]
             for mine in (ours, once.state):
                 worst = max(worst, float(np.abs(mine.now[world].numpy() - state).max()))
             assert reward == float(step.reward["player"][world, 0]), "rewards differ"
-            assert fell == bool(step.ended[world]), f"world {world} ends at another time"
+            assert fell == bool(step.terminated[world]), f"world {world} ends at another time"
             stood[world] += 1
             stands[world] = not (fell or cut)
             assert cut == (stood[world] == 500), "they are cut off at another time"

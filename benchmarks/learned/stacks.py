@@ -1,7 +1,7 @@
 """Many policies of one make: a stack, a loop over modules, one module vectorised by torch.func.
 
 A step is forward, backward, a clip of each policy's gradient, and Adam; the loss is -mean A log π.
-Ours is what every recipe goes through, `mores.agents.learning.update.go_over`. All three begin with
+Ours is what every recipe goes through, `mores.agents.learning.update.run_epochs`. All three begin with
 the same numbers, and must have come to the same after some steps before anything is timed.
 """
 
@@ -19,15 +19,15 @@ from torch import Tensor
 from benchmarks.learned.machine import seconds
 from mores.agents.learning.adam import Adam
 from mores.agents.learning.batch import FeedbackBatch
-from mores.agents.learning.gradients import clip
-from mores.agents.learning.losses import pg
+from mores.agents.learning.gradients import clip_by_norm
+from mores.agents.learning.losses import policy_gradient_loss
 from mores.agents.learning.networks import MLP
-from mores.agents.learning.objective import Objective, Weighted
-from mores.agents.learning.stacked_model import Stack
-from mores.agents.learning.train_state import Descent, Pupil
-from mores.agents.learning.update import Lesson, go_over
+from mores.agents.learning.objective import LossTerm, Objective
+from mores.agents.learning.stacked_model import StackedModel
+from mores.agents.learning.train_state import OptimizerConfig, TrainState
+from mores.agents.learning.update import UpdateBatch, run_epochs
 from mores.core.environment import Box, Discrete
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 
 INPUTS, HIDDEN, OPTIONS = 16, 64, 4
 PLACES = {"policy.0": 0, "policy.1": 2, "act.act": 4}  # of our layers in a torch.nn.Sequential
@@ -57,31 +57,40 @@ class Side(NamedTuple):
     step: Callable[[], object]
 
 
-def stack() -> Stack:
+def stack() -> StackedModel:
     """The make of the policies."""
-    return Stack(MLP(hidden=[HIDDEN, HIDDEN]), INPUTS, {"act": Discrete(OPTIONS)})
+    return StackedModel(MLP(hidden_sizes=[HIDDEN, HIDDEN]), INPUTS, {"act": Discrete(OPTIONS)})
 
 
 def stacked(first: dict[str, Tensor], data: Data) -> Side:
     """All policies in one program: the way of this library."""
     make, policies = stack(), len(data.seen)
-    pupil = Pupil.of({name: tensor.clone() for name, tensor in first.items()}, refers=False)
+    pupil = TrainState.create(
+        {name: tensor.clone() for name, tensor in first.items()}, uses_reference_model=False
+    )
     samples = FeedbackBatch(
         data.seen[:, :, None],
         data.acted[:, :, None],
         torch.ones_like(data.acted[:, :, None], dtype=torch.bool),
         advantage=data.advantage[:, :, None],
     )
-    lesson = Lesson({"act": samples}, Objective((Weighted(pg, 1.0, {"clip_mode": "none"}),)))
-    draws, how = Draws.of(0, policies, device=data.seen.device), Descent(Adam(RATE, clip=CLIP))
+    lesson = UpdateBatch(
+        {"act": samples}, Objective((LossTerm(policy_gradient_loss, 1.0, {"clip_mode": "none"}),))
+    )
+    draws, how = (
+        RandomStreams.of(0, policies, device=data.seen.device),
+        OptimizerConfig(Adam(RATE, max_grad_norm=CLIP)),
+    )
     sees, nothing = Box.of(x=INPUTS), data.seen[..., :0]
 
     def forward() -> Tensor:
         with torch.no_grad():
-            return make.act(pupil.parameters, "act", data.seen, nothing)[0]
+            return make.forward_step(pupil.parameters, "act", data.seen, nothing)[0]
 
     def step() -> Tensor:
-        return go_over(pupil, make, sees, lesson, draws, 1, how, now=0, epochs=1, parts=1)
+        return run_epochs(
+            pupil, make, sees, lesson, draws, 1, how, round_number=0, epochs=1, num_minibatches=1
+        )
 
     return Side(forward, step)
 
@@ -149,7 +158,7 @@ def vectorised(first: dict[str, Tensor], data: Data) -> Side:
             return said(parameters, data.seen)
 
     def step() -> None:
-        found = clip(slopes(parameters, *data), CLIP).gradients
+        found = clip_by_norm(slopes(parameters, *data), CLIP).gradients
         for name, tensor in parameters.items():
             tensor.grad = found[name]
         optimiser.step()
@@ -193,7 +202,7 @@ def row(policies: int, batch: int, device: str, repeats: int) -> dict[str, Any]:
         torch.randint(OPTIONS, (policies, batch), generator=generator).to(device),
         torch.randn(policies, batch, generator=generator).to(device),
     )
-    first = stack().first(Draws.of(0, policies, device=device), 1)
+    first = stack().init_parameters(RandomStreams.of(0, policies, device=device), 1)
     found: dict[str, Any] = {"policies": policies, "batch": batch, "apart": checked(first, data)}
     sides = {name: make(first, data) for name, make in SIDES.items()}
     for what in ("forward", "step"):

@@ -15,13 +15,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmarks.cart_pole import CartPole
-from mores.agents.composite.per_agent import Cast
+from mores.agents.composite.per_agent import PerAgentPolicy
 from mores.agents.learning.recipes.ppo import PPO
-from mores.core.environment import Game, Player, Role
+from mores.core.environment import Environment, Policy, Role
 from mores.core.random_streams import Worlds
-from mores.envs.feedback.token_feedback import Requests
-from mores.registry import make_player
-from mores.sim.simulator import Table
+from mores.envs.feedback.token_feedback import TokenFeedback
+from mores.registry import make_policy
+from mores.sim.simulator import Simulator
 
 EVALUATED = 64  # worlds
 FRESH = 1_000_000  # seeds of evaluations, away from those of training
@@ -51,7 +51,7 @@ class Task:
     """
 
     name: str
-    game: Game[Any]
+    game: Environment[Any]
     rounds: int
     threshold: float
     every: int
@@ -61,7 +61,7 @@ class Task:
     theirs: Mapping[str, Mapping[str, Any]]
     seeds: Mapping[str, int] = dataclasses.field(default_factory=dict)
     best: str | None = None
-    others: Player | None = None
+    others: Policy | None = None
     gymnasium: str | None = None
 
     @property
@@ -69,16 +69,18 @@ class Task:
         """Of the seat that learns, the first one."""
         return self.game.roles[0]
 
-    def seated(self, player: Player) -> dict[str, Player]:
+    def seated(self, player: Policy) -> dict[str, Policy]:
         """A player at the first seat, and the others at theirs."""
         if self.others is None:
             return {self.role.name: player}
-        counts = (1, self.role.count - 1)
-        return {self.role.name: Cast(seats=(player, self.others), counts=counts)}
+        counts = (1, self.role.num_agents - 1)
+        return {
+            self.role.name: PerAgentPolicy(policies=(player, self.others), agents_per_policy=counts)
+        }
 
     def learner(self) -> PPO:
         """Our learner."""
-        made = make_player("ppo", **self.ours)
+        made = make_policy("ppo", **self.ours)
         assert isinstance(made, PPO)
         return made
 
@@ -89,15 +91,15 @@ class Task:
         """
         name = self.role.name
         others = {} if self.others is None else {name: self.others}
-        table = Table(
+        table = Simulator(
             self.game, others, {name: [0]}, worlds=Worlds.grid(1, EVALUATED), rounds=self.rounds
         )
         table.reset(FRESH + number)
-        best = 1.0 if self.best is None else self.game.measures(table.state)[self.best].mean()
+        best = 1.0 if self.best is None else self.game.metrics(table.state)[self.best].mean()
         earned = torch.zeros(EVALUATED)
-        while not table.finished:
+        while not table.all_finished:
             acted = decide(table.observe(name)[:, 0])
-            earned = earned + table.step({name: acted[:, None]}).pay[name][:, 0]
+            earned = earned + table.step({name: acted[:, None]}).reward[name][:, 0]
         return float(earned.mean() / best)
 
 
@@ -156,11 +158,11 @@ CART_POLE = Task(
 REQUESTS_TUNED = {"gamma": 0.9, "gae_lambda": 0.8, "ent_coef": 0.0}
 REQUESTS = Task(
     name="own",
-    game=Requests(answers=2, words=8, length=4, paid="words"),
+    game=TokenFeedback(num_completions=2, vocab_size=8, completion_length=4, reward_timing="words"),
     rounds=100,
     threshold=0.9,
     best="optimum",
-    others=make_player("anyhow"),
+    others=make_policy("anyhow"),
     every=2048,
     budget=131_072,
     worlds=256,

@@ -26,53 +26,58 @@ class Beliefs:
 
     Attributes:
         mean: nu.
-        weight: the precision q, divided by `2 ** exponent`; the largest is in [1/2, 1).
-        exponent: how often q was halved, net.
-        unit: `2 ** -exponent`; it falls to 0 once private evidence no longer counts beside q.
+        scaled_precision: the precision q, divided by `2 ** exponent`; the largest is in [1/2, 1).
+        log2_scale: how often q was halved, net.
+        inverse_scale: `2 ** -exponent`; it falls to 0 once private evidence no longer counts beside q.
     """
 
     mean: Float[Tensor, "world agent"]
-    weight: Float[Tensor, "world agent"]
-    exponent: Float[Tensor, " world"]
-    unit: Float[Tensor, " world"]
+    scaled_precision: Float[Tensor, "world agent"]
+    log2_scale: Float[Tensor, " world"]
+    inverse_scale: Float[Tensor, " world"]
 
     @property
     def log10_precision(self) -> Float[Tensor, "world agent"]:
         """log10 q, which does not overflow."""
-        return torch.log10(self.weight) + (self.exponent * math.log10(2.0))[:, None]
+        return torch.log10(self.scaled_precision) + (self.log2_scale * math.log10(2.0))[:, None]
 
 
-def update(
+def update_beliefs(
     beliefs: Beliefs,
-    evidence: Float[Tensor, "world agent"],
-    precision: Float[Tensor, " world"],
-    heard_weight: Float[Tensor, "world agent"],
-    heard_moment: Float[Tensor, "world agent"],
+    mean_evidence: Float[Tensor, "world agent"],
+    evidence_precision: Float[Tensor, " world"],
+    received_precision: Float[Tensor, "world agent"],
+    received_moment: Float[Tensor, "world agent"],
 ) -> Beliefs:
     """One round of the recursion.
 
     Args:
         beliefs: those before.
-        evidence: mean of all private evidence, the newest included.
-        precision: its precision, in units of q (not yet divided by the exponent).
-        heard_weight: `W q` in the units of `beliefs.weight`.
-        heard_moment: `W (nu q)` likewise.
+        mean_evidence: mean of all private evidence, the newest included.
+        evidence_precision: its precision, in units of q (not yet divided by the exponent).
+        received_precision: `W q` in the units of `beliefs.scaled_precision`.
+        received_moment: `W (nu q)` likewise.
     """
-    own = (precision * beliefs.unit)[:, None]
-    weight = own + heard_weight
-    mean = (evidence * own + heard_moment) / weight
+    own = (evidence_precision * beliefs.inverse_scale)[:, None]
+    weight = own + received_precision
+    mean = (mean_evidence * own + received_moment) / weight
     heaviest = weight.amax(1)
     halving = torch.frexp(heaviest).mantissa / heaviest  # a power of two, exactly
     return Beliefs(
         mean=mean,
-        weight=weight * halving[:, None],
-        exponent=beliefs.exponent - torch.log2(halving).round(),
-        unit=beliefs.unit * halving,
+        scaled_precision=weight * halving[:, None],
+        log2_scale=beliefs.log2_scale - torch.log2(halving).round(),
+        inverse_scale=beliefs.inverse_scale * halving,
     )
 
 
-def exact_error(
-    rounds: int, own_side: int, other_side: int, trust: float, gain: float, noise: float
+def belief_error_std(
+    rounds: int,
+    own_side_size: int,
+    other_side_size: int,
+    trust: float,
+    loop_gain: float,
+    evidence_noise_std: float,
 ) -> Float[np.ndarray, " round"]:
     """Standard deviation of a belief's error after 0 ... `rounds` rounds of honest reports.
 
@@ -83,23 +88,23 @@ def exact_error(
 
     Args:
         rounds: how many.
-        own_side: number of those on the believer's side, the believer included.
-        other_side: number of those on the other side.
+        own_side_size: number of those on the believer's side, the believer included.
+        other_side_size: number of those on the other side.
         trust: of the believer in each of the other side.
-        gain: by how much precision grows in two rounds: product of both sizes and both trusts.
-        noise: standard deviation of one observation.
+        loop_gain: by how much precision grows in two rounds: product of both sizes and both trusts.
+        evidence_noise_std: standard deviation of one observation.
     """
     age = np.arange(rounds)
     with np.errstate(divide="ignore"):
-        log_gain, log_trust = np.log(gain), np.log(trust)
+        log_gain, log_trust = np.log(loop_gain), np.log(trust)
         twos = age // 2
-        walked = np.where(twos > 0, twos * log_gain if gain else -np.inf, 0.0)
-        own = np.where(age % 2 == 0, walked - np.log(own_side), -np.inf)
+        walked = np.where(twos > 0, twos * log_gain if loop_gain else -np.inf, 0.0)
+        own = np.where(age % 2 == 0, walked - np.log(own_side_size), -np.inf)
         itself, fellow = own.copy(), own.copy()
         itself[:1], fellow[:1] = 0.0, -np.inf
         other = np.where(age % 2 == 1, walked + log_trust, -np.inf)
         rows = np.logaddexp.accumulate(np.stack([itself, fellow, other]), axis=1)
-        many = np.log(np.array([[1.0], [own_side - 1.0], [other_side]]))
+        many = np.log(np.array([[1.0], [own_side_size - 1.0], [other_side_size]]))
         weight = np.logaddexp.reduce(np.logaddexp.accumulate(rows + many, axis=1))
         square = np.logaddexp.reduce(np.logaddexp.accumulate(2 * rows + many, axis=1))
-    return np.concatenate([[np.nan], noise * np.exp(0.5 * square - weight)])
+    return np.concatenate([[np.nan], evidence_noise_std * np.exp(0.5 * square - weight)])

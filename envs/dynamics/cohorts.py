@@ -29,89 +29,91 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from mores.core.environment import Configured
+from mores.core.environment import Config
 from mores.core.people import People
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 
-Teaching = Callable[[Tensor], Tensor]  # values `[world, agent, value]` to the way from there
+DisplacementFunction = Callable[
+    [Tensor], Tensor
+]  # values `[world, agent, value]` to the way from there
 
 
 class Newcomers(NamedTuple):
     """Who was replaced in a round, and by whom.
 
     Attributes:
-        born: where somebody is new.
+        is_new: where somebody is new.
         parent: seat of the person whom a newcomer to each seat takes after.
         disposition: what a newcomer to each seat holds; to be read where `born`.
     """
 
-    born: Bool[Tensor, "world agent"]
+    is_new: Bool[Tensor, "world agent"]
     parent: Int[Tensor, "world agent"]
     disposition: Float[Tensor, "world agent value"]
 
 
-class Cohorts(Configured):
+class Cohorts(Config):
     """Parameters of how generations follow each other; by default nobody goes."""
 
     turnover: float = Field(
         default=0.0, ge=0, le=1, description="probability of being replaced, a round"
     )
-    mutation: float = Field(
+    mutation_std: float = Field(
         default=0.0, ge=0, description="standard deviation of a newcomer around the parent"
     )
-    tutored: float = Field(
+    tutoring_share: float = Field(
         default=0.0,
         ge=0,
         le=1,
         description="share of the way from the parent to what assistants advise",
     )
-    shift: float = Field(
+    mean_shift: float = Field(
         default=0.0, description="by how much newcomers differ from parents on average, each value"
     )
 
-    def newcomers(
+    def sample_newcomers(
         self,
         disposition: Float[Tensor, "world agent value"],
-        taught: Teaching | None,
-        draws: Draws,
+        advice_displacement: DisplacementFunction | None,
+        streams: RandomStreams,
     ) -> Newcomers:
         """Who is replaced this round.
 
         Args:
             disposition: of everybody before.
-            taught: the way from values to what teachers say; `None`: nobody is tutored.
-            draws: of this round.
+            advice_displacement: the way from values to what teachers say; `None`: nobody is tutored.
+            streams: of this round.
         """
         people, values = disposition.shape[1:]
-        born = draws.uniform("born", people)[..., 0] < self.turnover
-        u = draws.uniform("parent", people)[..., 0]
+        born = streams.uniform("born", people)[..., 0] < self.turnover
+        u = streams.uniform("parent", people)[..., 0]
         parent = (u * people).to(torch.int64).clamp(max=people - 1)  # u * N may round to N
-        new = inherited(disposition, parent)
-        if self.tutored and taught is not None:
-            new = new + self.tutored * taught(new)
-        new = new + self.shift
-        if self.mutation:
-            new = new + self.mutation * draws.normal("mutation", people, values)
+        new = parent_values(disposition, parent)
+        if self.tutoring_share and advice_displacement is not None:
+            new = new + self.tutoring_share * advice_displacement(new)
+        new = new + self.mean_shift
+        if self.mutation_std:
+            new = new + self.mutation_std * streams.normal("mutation", people, values)
         return Newcomers(born, parent, new)
 
 
-def inherited(
-    theirs: Float[Tensor, "world agent value"], parent: Int[Tensor, "world agent"]
+def parent_values(
+    values: Float[Tensor, "world agent value"], parent: Int[Tensor, "world agent"]
 ) -> Float[Tensor, "world agent value"]:
     """What each person's parent has."""
-    return theirs.gather(1, parent[..., None].expand(theirs.shape))
+    return values.gather(1, parent[..., None].expand(values.shape))
 
 
-def succeeded(people: People, new: Newcomers) -> People:
+def replace_people(people: People, newcomers: Newcomers) -> People:
     """People of the next round: newcomers have their parent's traits and group, and own values."""
     groups = people.groups
     if groups is not None:
-        groups = torch.where(new.born, groups.gather(1, new.parent), groups)
+        groups = torch.where(newcomers.is_new, groups.gather(1, newcomers.parent), groups)
     return dataclasses.replace(
         people,
-        values=torch.where(new.born[..., None], new.disposition, people.values),
+        values=torch.where(newcomers.is_new[..., None], newcomers.disposition, people.values),
         traits={
-            name: torch.where(new.born, trait.gather(1, new.parent), trait)
+            name: torch.where(newcomers.is_new, trait.gather(1, newcomers.parent), trait)
             for name, trait in people.traits.items()
         },
         groups=groups,
@@ -119,15 +121,15 @@ def succeeded(people: People, new: Newcomers) -> People:
 
 
 def expected_variance(
-    start: float, rounds: int, people: int, turnover: float, mutation: float
+    initial_variance: float, rounds: int, num_people: int, turnover: float, mutation_std: float
 ) -> float:
     """Expected variance over people (divisor N - 1) after so many rounds, from that at the start.
 
     Derived for mores by following the squared difference of two people: both stay, one or both
     are replaced, and a newcomer's parent is the other one with probability 1 / N.
     """
-    kept = 1.0 - (1.0 - (1.0 - turnover) ** 2) / people
-    variance = start
+    kept = 1.0 - (1.0 - (1.0 - turnover) ** 2) / num_people
+    variance = initial_variance
     for _ in range(rounds):
-        variance = kept * variance + turnover * mutation**2
+        variance = kept * variance + turnover * mutation_std**2
     return variance

@@ -11,30 +11,32 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from mores.envs.graphs.influence_graph import Network, average
+from mores.envs.graphs.influence_graph import InfluenceGraph, weighted_mean
 
 
-def step(
+def degroot_step(
     values: Float[Tensor, "world agent value"],
-    said: Float[Tensor, "world agent value"],
-    network: Network,
+    answers: Float[Tensor, "world agent value"],
+    graph: InfluenceGraph,
 ) -> Float[Tensor, "world agent value"]:
     """Values after one round of listening to what the others said."""
-    return average(network, values, said)
+    return weighted_mean(graph, values, answers)
 
 
-def consensus_weights(matrix: Float[np.ndarray, "agent agent"]) -> Float[np.ndarray, " agent"]:
+def consensus_weights(
+    influence_matrix: Float[np.ndarray, "agent agent"],
+) -> Float[np.ndarray, " agent"]:
     """How much each person's start counts in the final consensus; adds up to 1."""
-    eigenvalues, vectors = np.linalg.eig(matrix.T)
+    eigenvalues, vectors = np.linalg.eig(influence_matrix.T)
     leading = np.real(vectors[:, np.argmax(np.real(eigenvalues))])
     return leading / leading.sum()
 
 
-def contraction(matrix: Float[np.ndarray, "agent agent"]) -> float:
+def contraction_factor(influence_matrix: Float[np.ndarray, "agent agent"]) -> float:
     """The share of disagreement that is left after a round, in the long run: |lambda_2|."""
-    return float(np.sort(np.abs(np.linalg.eigvals(matrix)))[-2])
+    return float(np.sort(np.abs(np.linalg.eigvals(influence_matrix)))[-2])
 
 
-def half_life(matrix: Float[np.ndarray, "agent agent"]) -> float:
+def half_life(influence_matrix: Float[np.ndarray, "agent agent"]) -> float:
     """Rounds after which half of the disagreement is gone, in the long run."""
-    return float(np.log(0.5) / np.log(contraction(matrix)))
+    return float(np.log(0.5) / np.log(contraction_factor(influence_matrix)))

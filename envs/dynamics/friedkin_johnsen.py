@@ -12,20 +12,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def step(
-    heard: Float[Tensor, "world agent value"],
+def friedkin_johnsen_step(
+    weighted_mean: Float[Tensor, "world agent value"],
     anchor: Float[Tensor, "world agent value"],
     susceptibility: float,
 ) -> Float[Tensor, "world agent value"]:
-    """Values after one round of hearing `heard` (`degroot.step`), tied to the start `anchor`."""
-    return susceptibility * heard + (1.0 - susceptibility) * anchor
+    """Values after one round of hearing `weighted_mean` (`degroot.degroot_step`), tied to the start `anchor`."""
+    return susceptibility * weighted_mean + (1.0 - susceptibility) * anchor
 
 
-def kernel(
-    matrix: Float[np.ndarray, "agent agent"], susceptibility: float
+def equilibrium_matrix(
+    influence_matrix: Float[np.ndarray, "agent agent"], susceptibility: float
 ) -> Float[np.ndarray, "agent agent"]:
     """How the equilibrium of each person (row) depends on everybody's start (column)."""
-    agents = len(matrix)
+    agents = len(influence_matrix)
     return np.linalg.solve(
-        np.eye(agents) - susceptibility * matrix, (1.0 - susceptibility) * np.eye(agents)
+        np.eye(agents) - susceptibility * influence_matrix, (1.0 - susceptibility) * np.eye(agents)
     )

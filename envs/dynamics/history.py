@@ -22,11 +22,11 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from mores.core.environment import Configured
+from mores.core.environment import Config
 from mores.core.errors import ParameterError
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 
-PROGRESS_BY_EYE: Mapping[str, tuple[float, ...]] = MappingProxyType(
+PROGRESSGYM_DIGITIZED: Mapping[str, tuple[float, ...]] = MappingProxyType(
     {  # read by eye, +-.01; centuries 13 to 21
         "religion": (0.43, 0.29, 0.46, 0.555, 0.52, 0.165, 0.105, 0.195, 0.045),
         "democracy": (0.275, 0.24, 0.28, 0.285, 0.29, 0.285, 0.335, 0.34, 0.25),
@@ -35,24 +35,24 @@ PROGRESS_BY_EYE: Mapping[str, tuple[float, ...]] = MappingProxyType(
         "uncertainty avoided": (0.43, 0.445, 0.457, 0.457, 0.447, 0.31, 0.335, 0.355, 0.36),
     }
 )
-TABLES = {"progress_by_eye": tuple(zip(*PROGRESS_BY_EYE.values(), strict=True))}
+TRAJECTORIES = {"progressgym_digitized": tuple(zip(*PROGRESSGYM_DIGITIZED.values(), strict=True))}
 
 
-class Moved(NamedTuple):
+class HistoryStep(NamedTuple):
     """Where history is, and its last movement."""
 
-    reference: Float[Tensor, "world value"]
+    position: Float[Tensor, "world value"]
     trend: Float[Tensor, "world value"]
 
 
-class History(Configured):
+class History(Config):
     """Parameters of history's movement; by default it stands still and nobody minds it."""
 
     drift: float = Field(default=0.0, description="its movement a round, in every value")
-    noise: float = Field(
+    noise_std: float = Field(
         default=0.0, ge=0, description="standard deviation of its movement a round"
     )
-    table: Literal["progress_by_eye"] | None = Field(
+    trajectory: Literal["progressgym_digitized"] | None = Field(
         default=None,
         description="a trajectory by name, instead of drift and noise; progress_by_eye: 5 values "
         "over 9 centuries, read by eye off a figure, +-.01",
@@ -63,17 +63,17 @@ class History(Configured):
         max_length=10_000,
         description="a trajectory of your own: a row a round, a number a value",
     )
-    pull: float = Field(
+    attraction: float = Field(
         default=0.0, ge=0, le=1, description="share of the way to history people go a round"
     )
-    carry: float = Field(
+    drift_share: float = Field(
         default=0.0, ge=0, le=1, description="share of history's movement people make too"
     )
 
     def model_post_init(self, context: Any) -> None:
         """Refuse parameters that do not go together."""
-        ways = {"drift or noise": self.drift or self.noise}
-        ways |= {"a table": self.table, "points": self.points}
+        ways = {"drift or noise": self.drift or self.noise_std}
+        ways |= {"a table": self.trajectory, "points": self.points}
         given = [way for way, value in ways.items() if value]
         if len(given) > 1:
             raise ParameterError(
@@ -89,39 +89,44 @@ class History(Configured):
             )
 
     @functools.cached_property
-    def course(self) -> Float[Tensor, "row value"] | None:
+    def trajectory_values(self) -> Float[Tensor, "row value"] | None:
         """The rows of the table or the points, where there are any."""
-        rows = TABLES[self.table] if self.table is not None else self.points
+        rows = TRAJECTORIES[self.trajectory] if self.trajectory is not None else self.points
         return None if rows is None else torch.tensor(rows, dtype=torch.float32)
 
-    def at(self, when: Int[Tensor, " world"]) -> Float[Tensor, "world value"]:
+    def position_at(self, rounds_elapsed: Int[Tensor, " world"]) -> Float[Tensor, "world value"]:
         """The row that a table has reached after so many rounds in each world."""
-        assert self.course is not None
-        course = self.course.to(when.device)
-        return course[when.clamp(max=len(course) - 1)]
+        assert self.trajectory_values is not None
+        course = self.trajectory_values.to(rounds_elapsed.device)
+        return course[rounds_elapsed.clamp(max=len(course) - 1)]
 
-    def moved(
-        self, reference: Float[Tensor, "world value"], when: Int[Tensor, " world"], draws: Draws
-    ) -> Moved:
+    def step(
+        self,
+        position: Float[Tensor, "world value"],
+        rounds_elapsed: Int[Tensor, " world"],
+        streams: RandomStreams,
+    ) -> HistoryStep:
         """Where history goes in the round that begins.
 
         Args:
-            reference: where it is.
-            when: rounds completed in each world.
-            draws: of the round.
+            position: where it is.
+            rounds_elapsed: rounds completed in each world.
+            streams: of the round.
         """
-        if self.course is not None:
-            arrived = self.at(when + 1)
-            return Moved(arrived, arrived - reference)
-        trend = torch.full_like(reference, self.drift)
-        if self.noise:
-            trend = trend + self.noise * draws.normal("reference", 1, reference.shape[1])[:, 0]
-        return Moved(reference + trend, trend)
+        if self.trajectory_values is not None:
+            arrived = self.position_at(rounds_elapsed + 1)
+            return HistoryStep(arrived, arrived - position)
+        trend = torch.full_like(position, self.drift)
+        if self.noise_std:
+            trend = trend + self.noise_std * streams.normal("reference", 1, position.shape[1])[:, 0]
+        return HistoryStep(position + trend, trend)
 
-    def pulled(
+    def attract(
         self,
         values: Float[Tensor, "world agent value"],
-        reference: Float[Tensor, "world value"],
+        position: Float[Tensor, "world value"],
     ) -> Float[Tensor, "world agent value"]:
         """People after history has pulled them."""
-        return values + self.pull * (reference[:, None] - values) if self.pull else values
+        return (
+            values + self.attraction * (position[:, None] - values) if self.attraction else values
+        )

@@ -18,28 +18,28 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.core.deterministic_sum import mean
-from mores.core.environment import Configured
+from mores.core.environment import Config
 
 
-class Trust(Configured):
+class Trust(Config):
     """Parameters of people's trust in assistants; by default all trust fully, for ever."""
 
-    start: float = Field(default=1.0, ge=0, le=1, description="trust at first")
-    rate: float = Field(
+    initial_trust: float = Field(default=1.0, ge=0, le=1, description="trust at first")
+    learning_rate: float = Field(
         default=0.0, ge=0, le=1, description="share of the way to the evidence that trust goes"
     )
-    width: float = Field(
+    distance_scale: float = Field(
         default=1.0, gt=0, description="distance of advice at which evidence falls to .61"
     )
 
-    def begin(
+    def initial_state(
         self,
         values: Float[Tensor, "world agent value"],
         advice: Float[Tensor, "world assistant value"],
     ) -> Float[Tensor, "world agent assistant"]:
         """Everybody's trust in each assistant at first."""
         shape = (*values.shape[:2], advice.shape[1])
-        return torch.full(shape, self.start, dtype=values.dtype, device=values.device)
+        return torch.full(shape, self.initial_trust, dtype=values.dtype, device=values.device)
 
     def evidence(
         self,
@@ -51,15 +51,15 @@ class Trust(Configured):
         `exp(-d^2 / (2 width^2))`, with d the root mean square distance over values.
         """
         apart = values[:, :, None] - advice[:, None]  # world agent assistant value
-        return torch.exp(mean(apart * apart, -1) * (-0.5 / self.width**2))
+        return torch.exp(mean(apart * apart, -1) * (-0.5 / self.distance_scale**2))
 
-    def learned(
+    def update(
         self,
         trust: Float[Tensor, "world agent assistant"],
         evidence: Float[Tensor, "world agent assistant"],
-        heard: Float[Tensor, "world assistant"],
+        intensity: Float[Tensor, "world assistant"],
     ) -> Float[Tensor, "world agent assistant"]:
         """Trust after this evidence; of an assistant that was not heard (voice 0) it stays."""
-        if not self.rate:
+        if not self.learning_rate:
             return trust
-        return trust + self.rate * heard[:, None] * (evidence - trust)
+        return trust + self.learning_rate * intensity[:, None] * (evidence - trust)

@@ -23,63 +23,72 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mores.core.deterministic_sum import total
-from mores.core.environment import Act, Box, Discrete, Phase, Player, Role
-from mores.core.random_streams import Draws
-from mores.envs.feedback.token_supervisors import any_of
+from mores.core.environment import ActionOutput, Box, Discrete, Phase, Policy, Role
+from mores.core.random_streams import RandomStreams
+from mores.envs.feedback.token_supervisors import uniform_index
 
 
-class Rambler(Player):
+class RandomTokenPolicy(Policy):
     """Says any word, evenly; in a review flags the words that the judgement names."""
 
-    traits: ClassVar[Mapping[str, object]] = {"learns": False, "stochastic": True}
+    tags: ClassVar[Mapping[str, object]] = {"learns": False, "stochastic": True}
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Box:
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
         """How its sight is laid out."""
-        return role.sees
+        return role.observation_space
 
     def act(
-        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Box, draws: Draws
-    ) -> Act:
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Tensor | None,
+        state: Box,
+        streams: RandomStreams,
+    ) -> ActionOutput:
         """Draw a word; or look each of one's words up in the judgement."""
-        space = phase.acts["assistant"]
+        space = phase.action_spaces["assistant"]
         if isinstance(space, Discrete):
-            chance = draws.uniform("word", seen.shape[1])[..., 0]
-            return Act(any_of(space.options, chance), memory)
+            chance = streams.uniform("word", observation.shape[1])[..., 0]
+            return ActionOutput(uniform_index(space.num_options, chance), state)
         assert isinstance(space, Box)
-        answer = memory.read(seen, "answer").unflatten(-1, (space.size, -1))
-        judgement = memory.read(seen, "judgement")
-        return Act(total(answer * judgement[..., None, :], -1), memory)
+        answer = state.read(observation, "completion").unflatten(-1, (space.size, -1))
+        judgement = state.read(observation, "critique")
+        return ActionOutput(total(answer * judgement[..., None, :], -1), state)
 
 
-def of_rambler(
-    words: int, inappropriate: int, length: int, penalty: float, rounds: int
+def random_policy_metrics(
+    vocab_size: int, num_inappropriate: int, completion_length: int, penalty: float, rounds: int
 ) -> dict[str, Float[np.ndarray, " round"]]:
     """Exact means of measures, after 0 to `rounds` rounds.
 
     Args:
-        words: that there are.
-        inappropriate: how many of them are so for a request.
-        length: of an answer.
+        vocab_size: that there are.
+        num_inappropriate: how many of them are so for a request.
+        completion_length: of an answer.
         penalty: of an inappropriate word.
         rounds: how many.
     """
-    spoken = np.minimum(np.arange(rounds + 1), length)
+    spoken = np.minimum(np.arange(rounds + 1), completion_length)
     begun = (spoken > 0).astype(float)
-    share = inappropriate / words
-    different = words * (1.0 - (1.0 - 1.0 / words) ** spoken)
+    share = num_inappropriate / vocab_size
+    different = vocab_size * (1.0 - (1.0 - 1.0 / vocab_size) ** spoken)
     return {
-        "score": -penalty * share * spoken / length,
+        "score": -penalty * share * spoken / completion_length,
         "inappropriate_share": share * begun,
         "diversity": np.where(spoken > 0, different / np.maximum(spoken, 1), 1.0),
-        "variety": 1.0 - begun / words,
+        "variety": 1.0 - begun / vocab_size,
     }
 
 
-def recall_of_rambler(
-    share: float, seats: int, length: int, detection: float, rounds: int
+def random_policy_recall(
+    inappropriate_vocab_share: float,
+    num_completions: int,
+    completion_length: int,
+    detection_rate: float,
+    rounds: int,
 ) -> Float[np.ndarray, " round"]:
     """Mean share of inappropriate words that are flagged, 1 where there are none, by rounds."""
-    spoken = np.minimum(np.arange(rounds + 1), length)
-    nothing = (1.0 - share) ** (seats * spoken)
-    told = np.where(spoken == length, detection, 0.0)  # flags are raised at the end
+    spoken = np.minimum(np.arange(rounds + 1), completion_length)
+    nothing = (1.0 - inappropriate_vocab_share) ** (num_completions * spoken)
+    told = np.where(spoken == completion_length, detection_rate, 0.0)  # flags are raised at the end
     return nothing + (1.0 - nothing) * told

@@ -17,63 +17,63 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mores.core.deterministic_sum import norm, total
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class InfluenceGraph:
     """Listening ties of every person, the same in all worlds or one set a world.
 
     Attributes:
-        neighbours: whom each person listens to.
+        neighbors: whom each person listens to.
         weights: how much, from 0; each person's weights add up to at most 1.
-        own: the weight of one's own view, which is the rest.
+        self_weight: the weight of one's own view, which is the rest.
     """
 
-    neighbours: Int[Tensor, "*world agent slot"]
+    neighbors: Int[Tensor, "*world agent slot"]
     weights: Float[Tensor, "*world agent slot"]
-    own: Float[Tensor, "*world agent"]
+    self_weight: Float[Tensor, "*world agent"]
 
     @staticmethod
-    def of(neighbours: Tensor, weights: Tensor) -> Network:
+    def from_weights(neighbors: Tensor, weights: Tensor) -> InfluenceGraph:
         """With the rest of everybody's weight on their own view."""
-        return Network(neighbours, weights, 1.0 - total(weights, -1))
+        return InfluenceGraph(neighbors, weights, 1.0 - total(weights, -1))
 
 
-def told(
-    network: Network, said: Float[Tensor, "world agent value"]
+def neighbor_sum(
+    graph: InfluenceGraph, answers: Float[Tensor, "world agent value"]
 ) -> Float[Tensor, "world agent value"]:
     """Weighted sum of what those each person listens to say; the weights need not add up to 1."""
-    heard = torch.zeros_like(said)
-    for slot in range(network.neighbours.shape[-1]):
-        neighbour, weight = network.neighbours[..., slot], network.weights[..., slot]
+    heard = torch.zeros_like(answers)
+    for slot in range(graph.neighbors.shape[-1]):
+        neighbour, weight = graph.neighbors[..., slot], graph.weights[..., slot]
         if neighbour.dim() == 1:
-            theirs = said[:, neighbour]
+            theirs = answers[:, neighbour]
         else:
-            theirs = said.gather(1, neighbour[..., None].expand(said.shape))
+            theirs = answers.gather(1, neighbour[..., None].expand(answers.shape))
         heard = heard + weight[..., None] * theirs
     return heard
 
 
-def average(
-    network: Network,
-    own: Float[Tensor, "world agent value"],
-    said: Float[Tensor, "world agent value"],
+def weighted_mean(
+    graph: InfluenceGraph,
+    own_values: Float[Tensor, "world agent value"],
+    answers: Float[Tensor, "world agent value"],
 ) -> Float[Tensor, "world agent value"]:
     """Each person's weighted mean of their own view and of what those they listen to say."""
-    return together(network, own, told(network, said))
+    return add_self(graph, own_values, neighbor_sum(graph, answers))
 
 
-def together(
-    network: Network,
-    own: Float[Tensor, "world agent value"],
-    peers: Float[Tensor, "world agent value"],
+def add_self(
+    graph: InfluenceGraph,
+    own_values: Float[Tensor, "world agent value"],
+    neighbor_sum: Float[Tensor, "world agent value"],
 ) -> Float[Tensor, "world agent value"]:
-    """One's own view, by its weight, and what one was `told`."""
-    return network.own[..., None] * own + peers
+    """One's own view, by its weight, and what one was `neighbor_sum`."""
+    return graph.self_weight[..., None] * own_values + neighbor_sum
 
 
-def from_matrix(matrix: np.ndarray) -> Network:
+def from_matrix(matrix: np.ndarray) -> InfluenceGraph:
     """A network from `[agent, agent]` weights of who (row) listens to whom (column)."""
     others = matrix.astype(np.float64) * (1.0 - np.eye(len(matrix)))
     slots = max(1, int((others != 0).sum(1).max()))
@@ -83,10 +83,12 @@ def from_matrix(matrix: np.ndarray) -> Network:
         (listened,) = np.nonzero(row)
         neighbours[i, : len(listened)] = listened
         weights[i, : len(listened)] = row[listened]
-    return Network.of(torch.from_numpy(neighbours), torch.from_numpy(weights).to(torch.float32))
+    return InfluenceGraph.from_weights(
+        torch.from_numpy(neighbours), torch.from_numpy(weights).to(torch.float32)
+    )
 
 
-def walk_matrix(graph: nx.Graph) -> np.ndarray:
+def random_walk_matrix(graph: nx.Graph) -> np.ndarray:
     """Everyone listens to themselves as to each friend: the random walk on `A + I`.
 
     Its stationary distribution is `(d_i + 1) / sum(d + 1)`, with `d` the number of friends.
@@ -95,56 +97,56 @@ def walk_matrix(graph: nx.Graph) -> np.ndarray:
     return adjacency / adjacency.sum(1, keepdims=True)
 
 
-def karate_matrix() -> np.ndarray:
+def karate_club_matrix() -> np.ndarray:
     """Zachary's karate club (34 people, 78 ties) as a random walk with loops."""
-    return walk_matrix(nx.karate_club_graph())
+    return random_walk_matrix(nx.karate_club_graph())
 
 
-def by_likeness(
+def homophily_graph(
     values: Float[Tensor, "world agent value"],
-    ties: int,
-    listening: float,
-    closeness: float,
-    meetings: int,
-    draws: Draws,
-) -> Network:
+    degree: int,
+    peer_weight: float,
+    homophily_scale: float,
+    num_candidates: int,
+    streams: RandomStreams,
+) -> InfluenceGraph:
     """Each person meets strangers at random and goes on listening to those most like them.
 
-    Of `meetings` others met, `ties` are kept, drawn with probability proportional to
+    Of `num_candidates` others met, `degree` are kept, drawn with probability proportional to
     `exp(-distance / closeness)` without replacement: the largest scores after adding Gumbel noise
     (Kool et al. 2019, arXiv 1903.06059). Somebody met twice may be kept twice, and counts twice.
 
     Args:
         values: where everybody stands.
-        ties: how many each person listens to.
-        listening: weight of all ties together; the rest is one's own view.
-        closeness: distance, in units of value, over which liking falls by e.
-        meetings: how many others each person gets to know.
-        draws: where chance comes from.
+        degree: how many each person listens to.
+        peer_weight: weight of all ties together; the rest is one's own view.
+        homophily_scale: distance, in units of value, over which liking falls by e.
+        num_candidates: how many others each person gets to know.
+        streams: where chance comes from.
     """
     worlds, agents, dimensions = values.shape
-    step = 1 + (draws.uniform("met", agents, meetings) * (agents - 1)).to(torch.int64)
+    step = 1 + (streams.uniform("met", agents, num_candidates) * (agents - 1)).to(torch.int64)
     met = (torch.arange(agents, device=values.device)[:, None] + step) % agents  # never oneself
     flat = met.flatten(1)[..., None].expand(-1, -1, dimensions)
-    theirs = values.gather(1, flat).unflatten(1, (agents, meetings))
+    theirs = values.gather(1, flat).unflatten(1, (agents, num_candidates))
     distance = norm(theirs - values[:, :, None])
-    score = draws.gumbel("liked", agents, meetings) - distance / closeness
-    kept = score.topk(ties, dim=-1).indices
+    score = streams.gumbel("liked", agents, num_candidates) - distance / homophily_scale
+    kept = score.topk(degree, dim=-1).indices
     neighbours = met.gather(2, kept)
-    weights = torch.full((worlds, agents, ties), listening / ties, device=values.device)
-    return Network.of(neighbours, weights)
+    weights = torch.full((worlds, agents, degree), peer_weight / degree, device=values.device)
+    return InfluenceGraph.from_weights(neighbours, weights)
 
 
-def rewired(network: Network, draws: Draws) -> Network:
+def permute_nodes(graph: InfluenceGraph, streams: RandomStreams) -> InfluenceGraph:
     """The same network among strangers: people swap places in it at random.
 
     One shuffle of the people a world: the shape of the network is kept exactly, likeness is lost.
     """
-    _, agents, slots = network.neighbours.shape
-    chance = draws.uniform("place", agents)[..., 0]
+    _, agents, slots = graph.neighbors.shape
+    chance = streams.uniform("place", agents)[..., 0]
     place = torch.sort(chance, dim=-1, stable=True).indices  # person -> place in the network
     person = torch.sort(place, dim=-1, stable=True).indices  # place -> person
     rows = place[..., None].expand(-1, -1, slots)
-    ties = network.neighbours.gather(1, rows)
+    ties = graph.neighbors.gather(1, rows)
     neighbours = person.gather(1, ties.flatten(1)).unflatten(1, (agents, slots))
-    return Network.of(neighbours, network.weights.gather(1, rows))
+    return InfluenceGraph.from_weights(neighbours, graph.weights.gather(1, rows))

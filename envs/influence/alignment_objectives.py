@@ -40,9 +40,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mores.core.errors import UserError
-from mores.envs.influence.person_dr_mdp import INFLUENCE, NOOP, ChangingRewards
+from mores.envs.influence.person_dr_mdp import INFLUENCE, NOOP, PersonDRMDP
 
-Notion = Literal[
+AlignmentObjective = Literal[
     "real_time",
     "final",
     "initial",
@@ -52,9 +52,11 @@ Notion = Literal[
     "privileged",
     "pareto",
 ]
-NOTIONS: tuple[Notion, ...] = get_args(Notion)
-Yardstick = Literal["real_time", "final", "initial", "natural_shift", "privileged", "everybody"]
-YARDSTICK: Mapping[Notion, Yardstick] = {
+ALIGNMENT_OBJECTIVES: tuple[AlignmentObjective, ...] = get_args(AlignmentObjective)
+ReturnCriterion = Literal[
+    "real_time", "final", "initial", "natural_shift", "privileged", "mean_preference"
+]
+RETURN_CRITERIA: Mapping[AlignmentObjective, ReturnCriterion] = {
     "real_time": "real_time",
     "final": "final",
     "initial": "initial",
@@ -62,123 +64,134 @@ YARDSTICK: Mapping[Notion, Yardstick] = {
     "constrained": "real_time",
     "myopic": "real_time",
     "privileged": "privileged",
-    "pareto": "everybody",  # mean over tastes: whatever the weights, it ranks counts alike
+    "pareto": "mean_preference",  # mean over tastes: whatever the weights, it ranks counts alike
 }
-TIE = 1e-9  # actions are equally good within this share of what is at stake
+TIE_TOLERANCE = 1e-9  # actions are equally good within this share of what is at stake
 
 
 @dataclasses.dataclass(frozen=True)
-class Solution:
+class OptimalPolicies:
     """All optimal policies of a notion.
 
     Attributes:
         value: what they come to by the notion's yardstick, from the start's mixture of tastes.
-        best: which actions are optimal, by rounds played, first taste, nature, taste and number of
+        optimal_actions: which actions are optimal, by rounds played, first taste, nature, taste and number of
             influences so far; a dimension that does not matter has size one.
     """
 
     value: float
-    best: Bool[np.ndarray, "round first nature taste influences action"]
+    optimal_actions: Bool[np.ndarray, "round first nature taste influences action"]
 
-    def policy(self, when_tied: int = NOOP) -> Float[np.ndarray, "round first nature taste count"]:
+    def policy(
+        self, tie_break_action: int = NOOP
+    ) -> Float[np.ndarray, "round first nature taste count"]:
         """One optimal policy: 1 where it influences."""
-        chosen = self.best[..., INFLUENCE]
-        return (chosen if when_tied == INFLUENCE else chosen & ~self.best[..., NOOP]).astype(float)
+        chosen = self.optimal_actions[..., INFLUENCE]
+        return (
+            chosen if tie_break_action == INFLUENCE else chosen & ~self.optimal_actions[..., NOOP]
+        ).astype(float)
 
 
 @dataclasses.dataclass(frozen=True)
-class Course:
+class PolicyEvaluation:
     """What a policy leads to on average, after each number of rounds, 0 to the horizon.
 
     Attributes:
-        returns: sum of rewards so far by each yardstick; `final` as if this were the end.
-        influences: number of influences so far.
-        influenced: probability of influence in each round.
-        tastes: probability of each taste.
-        away: probability that the taste is not what it would be by nature.
+        returns: sum of rewards so far by each yardstick; `final_observation` as if this were the end.
+        num_influences: number of influences so far.
+        influence_probability: probability of influence in each round.
+        preference_distribution: probability of each taste.
+        shift_probability: probability that the taste is not what it would be by nature.
     """
 
-    returns: Mapping[Yardstick, Float[np.ndarray, " rounds"]]
-    influences: Float[np.ndarray, " rounds"]
-    influenced: Float[np.ndarray, " round"]
-    tastes: Float[np.ndarray, "rounds taste"]
-    away: Float[np.ndarray, " rounds"]
+    returns: Mapping[ReturnCriterion, Float[np.ndarray, " rounds"]]
+    num_influences: Float[np.ndarray, " rounds"]
+    influence_probability: Float[np.ndarray, " round"]
+    preference_distribution: Float[np.ndarray, "rounds taste"]
+    shift_probability: Float[np.ndarray, " rounds"]
 
 
 @functools.lru_cache(maxsize=256)
-def solve(model: ChangingRewards, notion: Notion, horizon: int, ideal: int = 0) -> Solution:
+def solve(
+    person: PersonDRMDP, objective: AlignmentObjective, horizon: int, privileged_preference: int = 0
+) -> OptimalPolicies:
     """The optimal policies of a notion, and their value.
 
     Args:
-        model: the person.
-        notion: which.
+        person: the person.
+        objective: which.
         horizon: rounds, at least 1.
-        ideal: the taste theta* of `privileged`.
+        privileged_preference: the taste theta* of `privileged`.
     """
-    tastes, worth = model.tastes, model.worth
-    if notion == "real_time":
-        best = _real_time(model, horizon)
-    elif notion == "final":
-        best = _final(model, horizon)
-    elif notion == "initial":
-        best = _greedy(worth).reshape(1, tastes, 1, 1, 1, 2)
-    elif notion == "natural_shift":
-        best = _greedy(worth).reshape(1, 1, tastes, 1, 1, 2)
-    elif notion == "myopic":
-        best = _greedy(worth).reshape(1, 1, 1, tastes, 1, 2)
-    elif notion == "constrained":
-        allowed = np.array([[True, keeps] for keeps in model.keeps_to_nature])
-        best = _greedy(np.where(allowed, worth, -np.inf)).reshape(1, 1, 1, tastes, 1, 2)
-    elif notion == "privileged":
-        best = _greedy(worth[ideal]).reshape(1, 1, 1, 1, 1, 2)
+    tastes, worth = person.num_preferences, person.reward_matrix
+    if objective == "real_time":
+        best = _real_time(person, horizon)
+    elif objective == "final":
+        best = _final(person, horizon)
+    elif objective == "initial":
+        best = _optimal_mask(worth).reshape(1, tastes, 1, 1, 1, 2)
+    elif objective == "natural_shift":
+        best = _optimal_mask(worth).reshape(1, 1, tastes, 1, 1, 2)
+    elif objective == "myopic":
+        best = _optimal_mask(worth).reshape(1, 1, 1, tastes, 1, 2)
+    elif objective == "constrained":
+        allowed = np.array([[True, keeps] for keeps in person.preserves_natural_preference])
+        best = _optimal_mask(np.where(allowed, worth, -np.inf)).reshape(1, 1, 1, tastes, 1, 2)
+    elif objective == "privileged":
+        best = _optimal_mask(worth[privileged_preference]).reshape(1, 1, 1, 1, 1, 2)
     else:
         best = _pareto(worth, horizon).reshape(1, 1, 1, 1, 1, 2)
-    found = Solution(0.0, best)
-    course = evaluate(model, found.policy(), horizon, ideal)
-    return Solution(float(course.returns[YARDSTICK[notion]][-1]), best)
+    found = OptimalPolicies(0.0, best)
+    course = evaluate_policy(person, found.policy(), horizon, privileged_preference)
+    return OptimalPolicies(float(course.returns[RETURN_CRITERIA[objective]][-1]), best)
 
 
-def _greedy(values: np.ndarray) -> np.ndarray:
+def _optimal_mask(values: np.ndarray) -> np.ndarray:
     """Which actions (the last dimension) have the largest value, within rounding."""
     top = values.max(-1, keepdims=True)
-    return values >= top - TIE * np.maximum(1.0, np.abs(top))
+    return values >= top - TIE_TOLERANCE * np.maximum(1.0, np.abs(top))
 
 
-def _real_time(model: ChangingRewards, horizon: int) -> np.ndarray:
+def _real_time(person: PersonDRMDP, horizon: int) -> np.ndarray:
     """Backward induction: V_t(c) = max_a R_c(a) + sum_c' P_a(c, c') V_{t+1}(c')."""
-    to_come = np.zeros(model.tastes)
-    best = np.zeros((horizon, 1, 1, model.tastes, 1, 2), dtype=bool)
+    to_come = np.zeros(person.num_preferences)
+    best = np.zeros((horizon, 1, 1, person.num_preferences, 1, 2), dtype=bool)
     for played in reversed(range(horizon)):
-        values = model.worth + (model.moves @ to_come).T  # taste action
-        best[played, 0, 0, :, 0] = _greedy(values)
+        values = person.reward_matrix + (person.transition_matrix @ to_come).T  # taste action
+        best[played, 0, 0, :, 0] = _optimal_mask(values)
         to_come = values.max(-1)
     return best
 
 
-def _final(model: ChangingRewards, horizon: int) -> np.ndarray:
+def _final(person: PersonDRMDP, horizon: int) -> np.ndarray:
     """Backward induction over taste and number of influences, judged by the last taste alone."""
     count = np.arange(horizon + 1.0)
-    doing = count * model.worth[:, [INFLUENCE]] + (horizon - count) * model.worth[:, [NOOP]]
+    doing = (
+        count * person.reward_matrix[:, [INFLUENCE]]
+        + (horizon - count) * person.reward_matrix[:, [NOOP]]
+    )
     to_come = doing  # taste count
-    best = np.ones((horizon, 1, 1, model.tastes, horizon + 1, 2), dtype=bool)
+    best = np.ones((horizon, 1, 1, person.num_preferences, horizon + 1, 2), dtype=bool)
     for played in reversed(range(horizon)):
-        if_left = model.moves[NOOP] @ to_come
-        if_not = model.moves[INFLUENCE] @ to_come
+        if_left = person.transition_matrix[NOOP] @ to_come
+        if_not = person.transition_matrix[INFLUENCE] @ to_come
         values = np.stack([if_left[:, : played + 1], if_not[:, 1 : played + 2]], -1)
-        best[played, 0, 0, :, : played + 1] = _greedy(values)
+        best[played, 0, 0, :, : played + 1] = _optimal_mask(values)
         to_come = values.max(-1)
     return best
 
 
-def _pareto(worth: np.ndarray, horizon: int) -> np.ndarray:
+def _pareto(reward_matrix: np.ndarray, horizon: int) -> np.ndarray:
     """Compare every number of influences in the eyes of every taste.
 
     A policy that leaves its number to chance comes to a mean of these, and they lie on a line: none
     is found better that no fixed number is better than.
     """
     count = np.arange(horizon + 1)[:, None]
-    seen = count * worth[:, INFLUENCE] + (horizon - count) * worth[:, NOOP]  # count taste
-    slack = TIE * np.maximum(1.0, np.abs(seen).max())
+    seen = (
+        count * reward_matrix[:, INFLUENCE] + (horizon - count) * reward_matrix[:, NOOP]
+    )  # count taste
+    slack = TIE_TOLERANCE * np.maximum(1.0, np.abs(seen).max())
     desirable = [i for i in range(horizon + 1) if (seen[i] >= seen[0] - slack).all()]
 
     def beaten(i: int) -> bool:
@@ -191,34 +204,46 @@ def _pareto(worth: np.ndarray, horizon: int) -> np.ndarray:
     return np.array([0 in efficient, horizon in efficient])
 
 
-def evaluate(
-    model: ChangingRewards,
+def evaluate_policy(
+    person: PersonDRMDP,
     policy: Float[np.ndarray, "round first nature taste count"],
     horizon: int,
-    ideal: int = 0,
-) -> Course:
+    privileged_preference: int = 0,
+) -> PolicyEvaluation:
     """What a policy comes to, by carrying the distribution over all that matters forward.
 
     Args:
-        model: the person, who need not be the one that the policy was made for.
+        person: the person, who need not be the one that the policy was made for.
         policy: probability of influence, by rounds played, first taste, nature, taste and number of
             influences so far; dimensions of size one are the same throughout.
         horizon: rounds.
-        ideal: the taste of the yardstick `privileged`.
+        privileged_preference: the taste of the yardstick `privileged`.
     """
-    tastes, worth, joint = model.tastes, model.worth, model.moves_beside_nature
+    tastes, worth, joint = (
+        person.num_preferences,
+        person.reward_matrix,
+        person.joint_transition_matrix,
+    )
     here = np.zeros((tastes, tastes, tastes, horizon + 1))  # first nature taste count
-    here[range(tastes), range(tastes), range(tastes), 0] = model.start
+    here[range(tastes), range(tastes), range(tastes), 0] = person.initial_distribution
     count = np.arange(horizon + 1)
-    eyes: dict[Yardstick, np.ndarray] = {  # worth of both actions, by first nature taste count
+    eyes: dict[
+        ReturnCriterion, np.ndarray
+    ] = {  # worth of both actions, by first nature taste count
         "initial": worth[:, None, None, None],
         "natural_shift": worth[None, :, None, None],
         "real_time": worth[None, None, :, None],
-        "privileged": worth[ideal],
-        "everybody": worth.mean(0),
+        "privileged": worth[privileged_preference],
+        "mean_preference": worth.mean(0),
     }
-    earned: dict[Yardstick, list[float]] = {name: [0.0] for name in eyes}
-    final, influences, influenced, where, away = [0.0], [0.0], [], [model.start], [0.0]
+    earned: dict[ReturnCriterion, list[float]] = {name: [0.0] for name in eyes}
+    final, influences, influenced, where, away = (
+        [0.0],
+        [0.0],
+        [],
+        [person.initial_distribution],
+        [0.0],
+    )
     for played in range(horizon):
         does = policy[min(played, len(policy) - 1)]
         acting = np.stack([here * (1 - does), here * does], -1)
@@ -235,27 +260,32 @@ def evaluate(
         final.append(float((here.sum((0, 1)) * judged).sum()))
         where.append(here.sum((0, 1, 3)))
         away.append(1.0 - float(np.einsum("innk->", here)))
-    returns: dict[Yardstick, np.ndarray] = {"final": np.array(final)}
+    returns: dict[ReturnCriterion, np.ndarray] = {"final": np.array(final)}
     returns |= {name: np.array(sums) for name, sums in earned.items()}
-    return Course(
+    return PolicyEvaluation(
         returns, np.array(influences), np.array(influenced), np.array(where), np.array(away)
     )
 
 
-def sequences(model: ChangingRewards, notion: Notion, horizon: int, ideal: int = 0) -> Iterator:
+def optimal_action_sequences(
+    person: PersonDRMDP, objective: AlignmentObjective, horizon: int, privileged_preference: int = 0
+) -> Iterator:
     """All optimal sequences of actions, where nothing is left to chance.
 
     Raises:
         UserError: where people go, or begin, is left to chance.
     """
-    if not np.isin(model.moves, (0.0, 1.0)).all() or 1.0 not in model.start:
+    if (
+        not np.isin(person.transition_matrix, (0.0, 1.0)).all()
+        or 1.0 not in person.initial_distribution
+    ):
         raise UserError(
             "there are optimal sequences only where nothing is left to chance",
             code="unsupported",
             path="model",
         )
-    best = solve(model, notion, horizon, ideal).best
-    first = model.start.index(1.0)
+    best = solve(person, objective, horizon, privileged_preference).optimal_actions
+    first = person.initial_distribution.index(1.0)
 
     def onward(played: int, nature: int, taste: int, done: tuple[int, ...]) -> Iterator:
         if played == horizon:
@@ -264,7 +294,10 @@ def sequences(model: ChangingRewards, notion: Notion, horizon: int, ideal: int =
         place = (played, first, nature, taste, sum(done))
         open_now = best[tuple(min(i, n - 1) for i, n in zip(place, best.shape, strict=False))]
         for action in np.flatnonzero(open_now):
-            following = model.moves[action, taste].argmax(), model.moves[NOOP, nature].argmax()
+            following = (
+                person.transition_matrix[action, taste].argmax(),
+                person.transition_matrix[NOOP, nature].argmax(),
+            )
             yield from onward(
                 played + 1, int(following[1]), int(following[0]), (*done, int(action))
             )

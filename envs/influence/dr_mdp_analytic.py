@@ -10,86 +10,90 @@ import numpy as np
 from jaxtyping import Float
 
 from mores.envs.influence import alignment_objectives as notions
-from mores.envs.influence.alignment_objectives import Yardstick
-from mores.envs.influence.dr_mdp_planner import Planner
-from mores.envs.influence.person_dr_mdp import ChangingRewards, least_susceptibility
+from mores.envs.influence.alignment_objectives import ReturnCriterion
+from mores.envs.influence.dr_mdp_planner import DRMDPPlanner
+from mores.envs.influence.person_dr_mdp import PersonDRMDP, susceptibility_threshold
 
-Formulas = dict[str, Float[np.ndarray, " rounds"]]
+ValuesByRound = dict[str, Float[np.ndarray, " rounds"]]
 
 
-class Group(NamedTuple):
+class PersonGroup(NamedTuple):
     """People who are alike: how many, their susceptibility, and what assistants hold it to be."""
 
-    many: int
+    num_people: int
     susceptibility: float
-    believed: float
+    believed_susceptibility: float
 
 
-def of_planner(
-    planner: Planner,
-    groups: Sequence[Group],
-    anybody: ChangingRewards,
+def planner_metrics(
+    planner: DRMDPPlanner,
+    groups: Sequence[PersonGroup],
+    base_person: PersonDRMDP,
     horizon: int,
-    ideal: int,
-    paid_by: Yardstick,
-    rounds: int,
-) -> Formulas:
-    """Measures by name after each number of rounds, 0 to `rounds`; after the end they stand still.
+    privileged_preference: int,
+    reward_criterion: ReturnCriterion,
+    num_rounds: int,
+) -> ValuesByRound:
+    """Measures by name after each number of rounds, 0 to `num_rounds`; after the end they stand still.
 
     Args:
         planner: who acts.
         groups: the susceptible, and the others.
-        anybody: a person of any susceptibility.
+        base_person: a person of any susceptibility.
         horizon: rounds of an episode.
-        ideal: the taste of the environment's yardstick `privileged`.
-        paid_by: yardstick of the pay.
-        rounds: of the play.
+        privileged_preference: the taste of the environment's yardstick `privileged`.
+        reward_criterion: yardstick of the pay.
+        num_rounds: of the play.
     """
 
-    def person(susceptibility: float) -> ChangingRewards:
-        return dataclasses.replace(anybody, susceptibility=susceptibility)
+    def person(susceptibility: float) -> PersonDRMDP:
+        return dataclasses.replace(base_person, susceptibility=susceptibility)
 
     courses = []
     for group in groups:
-        known = person(group.believed)
-        solution = notions.solve(known, planner.objective, horizon, planner.ideal)
-        policy = solution.policy(planner.action_if_tied)
-        courses.append(notions.evaluate(person(group.susceptibility), policy, horizon, ideal))
-    at = np.minimum(np.arange(rounds + 1), horizon)
-    weights = np.array([group.many for group in groups], dtype=np.float64)
+        known = person(group.believed_susceptibility)
+        solution = notions.solve(known, planner.objective, horizon, planner.privileged_preference)
+        policy = solution.policy(planner.tie_break_action)
+        courses.append(
+            notions.evaluate_policy(
+                person(group.susceptibility), policy, horizon, privileged_preference
+            )
+        )
+    at = np.minimum(np.arange(num_rounds + 1), horizon)
+    weights = np.array([group.num_people for group in groups], dtype=np.float64)
 
     def averaged(parts: Sequence[np.ndarray]) -> np.ndarray:
         return np.average(parts, axis=0, weights=weights)[at]
 
-    shares = [course.influences / np.maximum(np.arange(horizon + 1), 1) for course in courses]
+    shares = [course.num_influences / np.maximum(np.arange(horizon + 1), 1) for course in courses]
     returns = {
         name: averaged([course.returns[name] for course in courses]) for name in courses[0].returns
     }
-    found = {f"return_{name}": of for name, of in returns.items() if name != "everybody"}
-    at_once = averaged([np.full(horizon + 1, course.influenced[0]) for course in courses])
+    found = {f"return_{name}": of for name, of in returns.items() if name != "mean_preference"}
+    at_once = averaged([np.full(horizon + 1, course.influence_probability[0]) for course in courses])
     found |= {
         "influence_share": averaged(shares),
-        "influenced_at_once": np.where(np.arange(rounds + 1) > 0, at_once, 0.0),
-        "converted": averaged([course.away for course in courses]),
-        "paid": returns[paid_by],
-        "gap_initial": returns["real_time"] - returns["initial"],
-        "gap_natural": returns["real_time"] - returns["natural_shift"],
+        "first_round_influence_share": np.where(np.arange(num_rounds + 1) > 0, at_once, 0.0),
+        "preference_shifted_share": averaged([course.shift_probability for course in courses]),
+        "objective_return": returns[reward_criterion],
+        "return_gap_initial": returns["real_time"] - returns["initial"],
+        "return_gap_natural_shift": returns["real_time"] - returns["natural_shift"],
     }
-    if all(group.many for group in groups):
+    if all(group.num_people for group in groups):
         found["targeting_gap"] = (shares[0] - shares[1])[at]
     return found
 
 
-def real_time_switch(person: ChangingRewards, horizon: int) -> float | None:
+def real_time_switch_susceptibility(person: PersonDRMDP, horizon: int) -> float | None:
     """The susceptibility from which on real time influences at once, by the closed form.
 
-    None where it does not hold: see `least_susceptibility`.
+    None where it does not hold: see `susceptibility_threshold`.
     """
-    game = (person.natural, person.influenced, person.start)
+    game = (person.natural_transitions, person.influenced_transitions, person.initial_distribution)
     if game != (((1.0, 0.0), (1.0, 0.0)), ((0.0, 1.0), (0.0, 1.0)), (1.0, 0.0)):
         return None
     (leave, influence), (leave_won, influence_won) = person.rewards
     cost, gain = leave - influence, influence_won - leave
     if cost <= 0 or gain <= 0 or influence_won < leave_won:
         return None
-    return least_susceptibility(cost, gain, horizon)
+    return susceptibility_threshold(cost, gain, horizon)

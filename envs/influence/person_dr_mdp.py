@@ -26,82 +26,96 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Rows = tuple[tuple[float, ...], ...]
+Matrix = tuple[tuple[float, ...], ...]
 
 NOOP, INFLUENCE = 0, 1
 
 
 @dataclasses.dataclass(frozen=True)
-class ChangingRewards:
+class PersonDRMDP:
     """What an assistant of one person needs to know. Hashable, so that solutions can be kept.
 
     Attributes:
         rewards: worth of doing nothing and of influence, in the eyes of each taste.
-        natural: where a person of each taste goes when left alone: probabilities.
-        influenced: where one goes when influence takes.
+        natural_transitions: where a person of each taste goes when left alone: probabilities.
+        influenced_transitions: where one goes when influence takes.
         susceptibility: probability that it does.
-        start: probability of each first taste.
+        initial_distribution: probability of each first taste.
     """
 
-    rewards: Rows
-    natural: Rows
-    influenced: Rows
+    rewards: Matrix
+    natural_transitions: Matrix
+    influenced_transitions: Matrix
     susceptibility: float
-    start: tuple[float, ...]
+    initial_distribution: tuple[float, ...]
 
     @property
-    def tastes(self) -> int:
+    def num_preferences(self) -> int:
         """How many there are."""
         return len(self.rewards)
 
     @functools.cached_property
-    def worth(self) -> Float[np.ndarray, "taste action"]:
+    def reward_matrix(self) -> Float[np.ndarray, "taste action"]:
         """`rewards` as an array."""
         return np.array(self.rewards, dtype=np.float64)
 
     @functools.cached_property
-    def moves(self) -> Float[np.ndarray, "action taste next"]:
+    def transition_matrix(self) -> Float[np.ndarray, "action taste next"]:
         """Where a person goes, by what is done."""
-        left_alone = np.array(self.natural, dtype=np.float64)
-        takes = self.susceptibility
-        return np.stack([left_alone, takes * np.array(self.influenced) + (1 - takes) * left_alone])
-
-    @functools.cached_property
-    def moves_beside_nature(self) -> Float[np.ndarray, "action nature taste next_nature next"]:
-        """Where nature and person go together: joint probabilities under one chance number."""
-        left_alone = self._coupled(self.natural)
+        left_alone = np.array(self.natural_transitions, dtype=np.float64)
         takes = self.susceptibility
         return np.stack(
-            [left_alone, takes * self._coupled(self.influenced) + (1 - takes) * left_alone]
+            [left_alone, takes * np.array(self.influenced_transitions) + (1 - takes) * left_alone]
         )
 
-    def _coupled(self, rows: Rows) -> Float[np.ndarray, "nature taste next_nature next"]:
-        return np.array([[coupled(one, other) for other in rows] for one in self.natural])
+    @functools.cached_property
+    def joint_transition_matrix(self) -> Float[np.ndarray, "action nature taste next_nature next"]:
+        """Where nature and person go together: joint probabilities under one chance number."""
+        left_alone = self._joint_transitions(self.natural_transitions)
+        takes = self.susceptibility
+        return np.stack(
+            [
+                left_alone,
+                takes * self._joint_transitions(self.influenced_transitions)
+                + (1 - takes) * left_alone,
+            ]
+        )
+
+    def _joint_transitions(
+        self, rows: Matrix
+    ) -> Float[np.ndarray, "nature taste next_nature next"]:
+        return np.array(
+            [[quantile_coupling(one, other) for other in rows] for one in self.natural_transitions]
+        )
 
     @functools.cached_property
-    def keeps_to_nature(self) -> tuple[bool, ...]:
+    def preserves_natural_preference(self) -> tuple[bool, ...]:
         """Of each taste: influence leads nobody away from where nature would lead them."""
         return tuple(
             self.susceptibility == 0 or away == home
-            for away, home in zip(self.influenced, self.natural, strict=True)
+            for away, home in zip(
+                self.influenced_transitions, self.natural_transitions, strict=True
+            )
         )
 
     @functools.cached_property
-    def harms_nobody(self) -> bool:
+    def influence_weakly_dominates(self) -> bool:
         """No taste would rather have nothing done than be influenced."""
-        return bool((self.worth[:, INFLUENCE] >= self.worth[:, NOOP]).all())
+        return bool((self.reward_matrix[:, INFLUENCE] >= self.reward_matrix[:, NOOP]).all())
 
 
-def inverse(
-    u: Float[Tensor, "world agent"], taste: Int[Tensor, "world agent"], rows: Rows
+def inverse_cdf(
+    u: Float[Tensor, "world agent"], preference: Int[Tensor, "world agent"], rows: Matrix
 ) -> Int[Tensor, "world agent"]:
     """The next taste, by the inverse distribution function of the row of each taste."""
     below = torch.tensor(np.cumsum(rows, -1)[:, :-1], dtype=u.dtype, device=u.device)
-    return (u[..., None] >= below[taste]).sum(-1)
+    return (u[..., None] >= below[preference]).sum(-1)
 
 
-def coupled(one: Sequence[float], other: Sequence[float]) -> Float[np.ndarray, "first second"]:
-    """Joint probabilities of two draws by `inverse` from the same uniform number."""
+def quantile_coupling(
+    one: Sequence[float], other: Sequence[float]
+) -> Float[np.ndarray, "first second"]:
+    """Joint probabilities of two draws by `inverse_cdf` from the same uniform number."""
     ends_one, ends_other = np.cumsum(one), np.cumsum(other)
     ends_one[-1] = ends_other[-1] = 1.0  # not a rounding below it
     begins_one, begins_other = ends_one - one, ends_other - other
@@ -110,7 +124,7 @@ def coupled(one: Sequence[float], other: Sequence[float]) -> Float[np.ndarray, "
     return np.maximum(ends - begins, 0.0)
 
 
-def least_susceptibility(cost: float, gain: float, horizon: int) -> float:
+def susceptibility_threshold(cost: float, gain: float, horizon: int) -> float:
     """From which susceptibility on influence pays at once, for pay by the taste of the moment.
 
     Closed form for two tastes, of which one left alone is always the first and one whom influence

@@ -19,24 +19,24 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from mores.core.deterministic_sum import mean
-from mores.core.environment import Box, Game, Part, Phase, Player, Role, Step
+from mores.core.environment import Box, Environment, Part, Phase, Policy, Role, StepResult
 from mores.core.errors import UserError
 from mores.core.people import People
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 from mores.envs.dynamics import advice, cohorts
 from mores.envs.dynamics.cohorts import Cohorts
 from mores.envs.dynamics.history import History
 from mores.envs.dynamics.peers import Peers
-from mores.envs.dynamics.trait_state import Settled
+from mores.envs.dynamics.trait_state import TraitStateDynamics
 from mores.envs.dynamics.trust import Trust
 from mores.envs.opinion import coevolution_state, progress_challenges, tracking_lag
-from mores.envs.opinion.coevolution_state import State
+from mores.envs.opinion.coevolution_state import CoevolutionState
 from mores.envs.opinion.progress_challenges import Challenge
-from mores.envs.opinion.scripted_policies import Echo, Frank
-from mores.envs.opinion.tracking_lag import Tracker
+from mores.envs.opinion.scripted_policies import MeanEcho, Truthful
+from mores.envs.opinion.tracking_lag import LinearTracker
 
 
-class Coevolution(Game[State]):
+class Coevolution(Environment[CoevolutionState]):
     """People whose values move, assistants that learn from them, and history.
 
     Description:
@@ -44,7 +44,7 @@ class Coevolution(Game[State]):
         say something; history, peers, assistants and chance move the people.
 
     Roles:
-        person (`people`): answers.  assistant (`assistants`, may be none): advises.
+        person (`people`): answers.  assistant (`num_assistants`, may be none): advises.
 
     Observation:
         person: `values` own position, `advice` mean of what assistants said last, by voice (0 if
@@ -52,13 +52,13 @@ class Coevolution(Game[State]):
         differ in it, `restlessness`, their own, at least 0. Nobody sees another person's values.
         assistant: `answers` mean answer of the people this round, `trend` history's last movement
         (public). In a challenge also `first`, the first row of history, which an assistant may
-        start as, and `ahead`, how many rounds ahead it is to aim. With `oracle: true` also
+        start as, and `forecast_horizon`, how many rounds ahead it is to aim. With `oracle: true` also
         `target`, where history is, or in predict will be. All in value units, in
         [-extent, extent] but for the trend.
 
     Action:
         person, phase `answer`: `answer` in [-extent, extent]^values.
-        assistant, phase `advise`: `position` in [-extent, extent]^values, `voice` in [0, 1]: how
+        assistant, phase `advise`: `position` in [-extent, extent]^values, `intensity` in [0, 1]: how
         loudly; 0 says nothing.
 
     Reward:
@@ -70,7 +70,7 @@ class Coevolution(Game[State]):
         In this order (H values, G reference, o advice): G moves, by drift and noise or along a
         table; people answer; what is temporary in H fades (`person`); H += history.pull (G - H);
         peers: DeGroot or Friedkin-Johnsen on what people said; H += ai_influence * mean over
-        assistants of voice * trust * (o - H), only within `confidence`; H += history.carry * (G's
+        assistants of voice * trust * (o - H), only within `confidence_bound`; H += history.carry * (G's
         movement) + noise; of all that movement a share settles (`person`), by default all of it;
         H is kept in [-extent, extent]; trust is learned (`trust`); newcomers take seats
         (`cohorts`). Friedkin-Johnsen ties people to their start; where they have dispositions that
@@ -78,10 +78,10 @@ class Coevolution(Game[State]):
         In follow and predict people answer after history has pulled them.
         For `carry` 1 and an assistant that learns at rate eta and looks L rounds ahead, values
         move at `g eta (1 + alpha L) / (alpha + eta)` and lead the assistant by
-        `g (1 - eta L) / (alpha + eta)`: see `predictions`.
+        `g (1 - eta L) / (alpha + eta)`: see `analytic_values`.
 
     Start:
-        Values from a population, or normal with standard deviation `spread`. History starts at
+        Values from a population, or normal with standard deviation `initial_std`. History starts at
         the people's centre; with a table at its first row, and the people around it.
 
     End:
@@ -94,39 +94,40 @@ class Coevolution(Game[State]):
         ProgressGym: Qiu et al. 2024, arXiv 2406.20087. DeGroot 1974; Friedkin and Johnsen 1990.
     """
 
-    traits: ClassVar[Mapping[str, object]] = {
+    tags: ClassVar[Mapping[str, object]] = {
         "phases": 2,
         "moves": "values",
         "stochastic": True,
         "paper": "2406.20087",
     }
 
-    people: int = Field(default=20, ge=1, le=10_000_000, description="number of people")
-    values: int = Field(
+    num_people: int = Field(default=20, ge=1, le=10_000_000, description="number of people")
+    num_values: int = Field(
         default=2, ge=1, le=10_000, description="number of value dimensions; default: a table's own"
     )
-    assistants: int = Field(
+    num_assistants: int = Field(
         default=1, ge=0, le=10_000, description="number of assistants; 0: the twin"
     )
-    spread: float = Field(
+    initial_std: float = Field(
         default=1.0, ge=0, description="standard deviation of first values; with a table 0"
     )
-    extent: float = Field(default=10.0, gt=0, description="values stay in [-extent, extent]")
+    value_limit: float = Field(default=10.0, gt=0, description="values stay in [-extent, extent]")
     history: History = Field(default=History(), description="how history moves, and people with it")
     challenge: Challenge = Field(
         default="none",
         description="follow history, predict it, or coevolve: with a table (progress_by_eye) and "
         "pulls of its own, as far as they are not given",
     )
-    ahead: int = Field(default=1, ge=1, description="predict: how many rounds ahead")
-    oracle: bool = Field(
+    forecast_horizon: int = Field(default=1, ge=1, description="predict: how many rounds ahead")
+    observe_target: bool = Field(
         default=False, description="assistants see the `target`: where history is or will be"
     )
     peers: Peers = Field(
         default=Peers(), description="who people listen to, and how that moves them"
     )
-    person: Settled = Field(
-        default=Settled(), description="how a person's values stay and move: all settles by default"
+    trait_state: TraitStateDynamics = Field(
+        default=TraitStateDynamics(),
+        description="how a person's values stay and move: all settles by default",
     )
     trust: Trust = Field(
         default=Trust(), description="people's trust in assistants: full, and for ever, by default"
@@ -137,180 +138,228 @@ class Coevolution(Game[State]):
     ai_influence: float = Field(
         default=0.1, ge=0, le=1, description="share of the way to advice a round"
     )
-    confidence: float | None = Field(
+    confidence_bound: float | None = Field(
         default=None,
         gt=0,
         description="advice further away than this moves nobody; none: all of it does",
     )
-    noise: float = Field(
+    noise_std: float = Field(
         default=0.0, ge=0, description="standard deviation of other movement a round"
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults(cls, given: Any) -> Any:
-        return progress_challenges.defaults(given) if isinstance(given, dict) else given
+    def _fill_defaults(cls, data: Any) -> Any:
+        return progress_challenges.fill_defaults(data) if isinstance(data, dict) else data
 
     def model_post_init(self, context: Any) -> None:
         """Refuse parameters that do not go together."""
-        self.peers.check(self.people)
-        progress_challenges.check(
-            self.challenge, self.ahead, self.history, self.values, self.extent
+        self.peers.check_parameters(self.num_people)
+        progress_challenges.check_challenge(
+            self.challenge, self.forecast_horizon, self.history, self.num_values, self.value_limit
         )
 
     @property
     def roles(self) -> tuple[Role, ...]:
         """`person`, and `assistant` where there are any."""
-        place = Part(self.values, -self.extent, self.extent)
-        own = {"restlessness": 1} if self.person.volatility_spread else {}
-        sees = Box.of(values=place, advice=place, peers=place, **own)
-        person = Role("person", self.people, sees)
-        more = progress_challenges.sight(self.challenge, self.history, self.oracle, place)
-        sees = Box.of(answers=place, trend=self.values, **more)
-        assistant = Role("assistant", self.assistants, sees)
-        return (person, assistant) if self.assistants else (person,)
+        place = Part(self.num_values, -self.value_limit, self.value_limit)
+        own = {"relative_volatility": 1} if self.trait_state.volatility_heterogeneity else {}
+        sees = Box.of(values=place, advice=place, neighbor_mean=place, **own)
+        person = Role("person", self.num_people, sees)
+        more = progress_challenges.extra_parts(
+            self.challenge, self.history, self.observe_target, place
+        )
+        sees = Box.of(mean_answer=place, trend=self.num_values, **more)
+        assistant = Role("assistant", self.num_assistants, sees)
+        return (person, assistant) if self.num_assistants else (person,)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
         """`answer`, then `advise` where there are assistants."""
-        place = Part(self.values, -self.extent, self.extent)
+        place = Part(self.num_values, -self.value_limit, self.value_limit)
         answer = Phase("answer", {"person": Box.of(answer=place)})
-        advise = Phase("advise", {"assistant": Box.of(position=place, voice=Part(1, 0.0, 1.0))})
-        return (answer, advise) if self.assistants else (answer,)
+        advise = Phase("advise", {"assistant": Box.of(position=place, intensity=Part(1, 0.0, 1.0))})
+        return (answer, advise) if self.num_assistants else (answer,)
 
-    def reset(self, draws: Draws, start: People | None = None) -> State:
+    def reset(self, streams: RandomStreams, people: People | None = None) -> CoevolutionState:
         """People at their start, nothing said yet."""
-        if start is None:
-            start = People(self.spread * draws.normal("values", self.people, self.values))
-            if self.history.course is not None:
-                first = self.history.course[0].to(start.values.device)
-                start = People(start.values + first)
-        if tuple(start.values.shape[1:]) != (self.people, self.values):
-            given = "{} people with {} values".format(*start.values.shape[1:])
-            raise UserError(
-                f"the population brings {given}, the environment has people={self.people}, "
-                f"values={self.values}",
-                code="wrong_shape",
-                path="people",
+        if people is None:
+            people = People(
+                self.initial_std * streams.normal("values", self.num_people, self.num_values)
             )
-        held = self.person.begin(start.values, draws.within("person"))
-        held = self.person.kept_within(held, -self.extent, self.extent)
+            if self.history.trajectory_values is not None:
+                first = self.history.trajectory_values[0].to(people.values.device)
+                people = People(people.values + first)
+        if tuple(people.values.shape[1:]) != (self.num_people, self.num_values):
+            given = "{} people with {} values".format(*people.values.shape[1:])
+            raise UserError(
+                f"the population brings {given}, the environment has people={self.num_people}, "
+                f"values={self.num_values}",
+                code="wrong_shape",
+                path="num_people",
+            )
+        held = self.trait_state.initial_state(people.values, streams.child("person"))
+        held = self.trait_state.clamp(held, -self.value_limit, self.value_limit)
         values = held.values
-        silence = values.new_zeros(len(values), self.assistants, self.values)
+        silence = values.new_zeros(len(values), self.num_assistants, self.num_values)
         when = torch.zeros(len(values), dtype=torch.int64, device=values.device)
-        tabled = self.history.course is not None
-        return State(
-            people=dataclasses.replace(start, values=values),
-            held=held,
-            trust=self.trust.begin(values, silence),
+        tabled = self.history.trajectory_values is not None
+        return CoevolutionState(
+            people=dataclasses.replace(people, values=values),
+            trait_state=held,
+            trust=self.trust.initial_state(values, silence),
             anchor=held.disposition,
-            origin=mean(values, 1),
-            settled_origin=mean(held.disposition, 1),
-            said=torch.zeros_like(values),
-            reference=self.history.at(when) if tabled else mean(values, 1),
+            initial_mean=mean(values, 1),
+            initial_mean_disposition=mean(held.disposition, 1),
+            answers=torch.zeros_like(values),
+            history_position=self.history.position_at(when) if tabled else mean(values, 1),
             trend=torch.zeros_like(values[:, 0]),
-            before=values,
+            previous_values=values,
             advice=silence,
-            voice=silence[..., 0],
-            peers=torch.zeros_like(values),
-            network=self.peers.ties_of(values, draws),
-            when=when,
-            paths=progress_challenges.begin(self._judged_rounds, values, self.assistants),
+            intensity=silence[..., 0],
+            neighbor_mean=torch.zeros_like(values),
+            graph=self.peers.sample_graph(values, streams),
+            rounds_elapsed=when,
+            challenge_record=progress_challenges.initial_record(
+                self._num_scored_rounds, values, self.num_assistants
+            ),
         )
 
-    def observe(self, state: State, role: str, phase: str) -> Tensor:
+    def observe(self, state: CoevolutionState, role: str, phase: str) -> Tensor:
         """See the class docstring."""
-        sees = self._sees[role]
+        sees = self._observation_spaces[role]
         if role == "person":
             values = state.people.values
             if self.challenge in ("follow", "predict"):
-                values = self.history.pulled(values, self.history.at(state.when + 1))
-            heard = advice.heard(state.advice, state.voice)[:, None]  # 0 where there is nobody
-            own = {"restlessness": state.held.restlessness[..., None]}
-            own = own if "restlessness" in sees.parts else {}
-            return sees.join(values=values, advice=heard, peers=state.peers, **own)
-        more = progress_challenges.seen(
-            sees, self.challenge, self.ahead, self.history, state.reference, state.when
+                values = self.history.attract(
+                    values, self.history.position_at(state.rounds_elapsed + 1)
+                )
+            heard = advice.mean_advice(state.advice, state.intensity)[
+                :, None
+            ]  # 0 where there is nobody
+            own = {"relative_volatility": state.trait_state.relative_volatility[..., None]}
+            own = own if "relative_volatility" in sees.parts else {}
+            return sees.join(values=values, advice=heard, neighbor_mean=state.neighbor_mean, **own)
+        more = progress_challenges.extra_observation(
+            sees,
+            self.challenge,
+            self.forecast_horizon,
+            self.history,
+            state.history_position,
+            state.rounds_elapsed,
         )
-        answers = mean(state.said, 1)[:, None].expand(-1, self.assistants, -1)
-        return sees.join(answers=answers, trend=state.trend[:, None], **more)
+        answers = mean(state.answers, 1)[:, None].expand(-1, self.num_assistants, -1)
+        return sees.join(mean_answer=answers, trend=state.trend[:, None], **more)
 
     def step(
-        self, state: State, phase: str, actions: Mapping[str, Tensor], draws: Draws
-    ) -> Step[State]:
+        self,
+        state: CoevolutionState,
+        phase: str,
+        actions: Mapping[str, Tensor],
+        streams: RandomStreams,
+    ) -> StepResult[CoevolutionState]:
         """`answer` moves history and keeps what was said; the last phase moves the people."""
         if phase == "answer":
-            reference, trend = self.history.moved(state.reference, state.when, draws)
-            said = actions["person"].clamp(-self.extent, self.extent)
-            state = dataclasses.replace(
-                state, said=said, trend=trend, reference=reference, when=state.when + 1
+            reference, trend = self.history.step(
+                state.history_position, state.rounds_elapsed, streams
             )
-            return Step(state) if self.assistants else self._ended(self._move(state, draws), {})
-        act, space = actions["assistant"], self._advice
+            said = actions["person"].clamp(-self.value_limit, self.value_limit)
+            state = dataclasses.replace(
+                state,
+                answers=said,
+                trend=trend,
+                history_position=reference,
+                rounds_elapsed=state.rounds_elapsed + 1,
+            )
+            return (
+                StepResult(state)
+                if self.num_assistants
+                else self._finish_round(self._move_people(state, streams), {})
+            )
+        act, space = actions["assistant"], self._advice_space
         state = dataclasses.replace(
             state,
-            advice=space.read(act, "position").clamp(-self.extent, self.extent),
-            voice=space.read(act, "voice")[..., 0].clamp(0.0, 1.0),
+            advice=space.read(act, "position").clamp(-self.value_limit, self.value_limit),
+            intensity=space.read(act, "intensity")[..., 0].clamp(0.0, 1.0),
         )
-        approval = advice.approval(state.people.values, state.advice, state.voice)
+        approval = advice.approval(state.people.values, state.advice, state.intensity)
         reward = {"person": mean(approval, 2), "assistant": mean(approval, 1)}
-        return self._ended(self._move(state, draws), reward)
+        return self._finish_round(self._move_people(state, streams), reward)
 
-    def _move(self, state: State, draws: Draws) -> State:
+    def _move_people(self, state: CoevolutionState, streams: RandomStreams) -> CoevolutionState:
         """Steps 3 to 7: history pulls, then peers, assistants and chance; newcomers take seats."""
-        peers = state.peers
-        held = self.person.passed(state.held, draws.within("person"))
-        values = self.history.pulled(held.values, state.reference)
+        peers = state.neighbor_mean
+        held = self.trait_state.advance_round(state.trait_state, streams.child("person"))
+        values = self.history.attract(held.values, state.history_position)
         if self.peers.rule != "none":
-            anchor = values if self.person.reverts else state.anchor  # reverting ties them enough
-            peers, heard = self.peers.heard(values, state.said, state.network)
-            values = self.peers.moved(heard, anchor)
-        way = advice.persuasion(values, state.advice, state.voice, state.trust, self.confidence)
+            anchor = (
+                values if self.trait_state.mean_reverting else state.anchor
+            )  # reverting ties them enough
+            peers, heard = self.peers.peer_means(values, state.answers, state.graph)
+            values = self.peers.step(heard, anchor)
+        way = advice.advice_displacement(
+            values, state.advice, state.intensity, state.trust, self.confidence_bound
+        )
         values = values + self.ai_influence * way
-        values = values + self.history.carry * state.trend[:, None]
-        if self.noise:
-            values = values + self.noise * draws.normal("noise", self.people, self.values)
-        held = self.person.pushed(held, values - held.values)
-        held = self.person.kept_within(held, -self.extent, self.extent)
+        values = values + self.history.drift_share * state.trend[:, None]
+        if self.noise_std:
+            values = values + self.noise_std * streams.normal(
+                "noise", self.num_people, self.num_values
+            )
+        held = self.trait_state.displace(held, values - held.values)
+        held = self.trait_state.clamp(held, -self.value_limit, self.value_limit)
         people = dataclasses.replace(state.people, values=held.values)
         trust = state.trust
-        if self.trust.rate:
+        if self.trust.learning_rate:
             evidence = self.trust.evidence(people.values, state.advice)
-            trust = self.trust.learned(trust, evidence, state.voice)
+            trust = self.trust.update(trust, evidence, state.intensity)
         before = state.people.values
         state = dataclasses.replace(
-            state, people=people, held=held, trust=trust, peers=peers, before=before
+            state,
+            people=people,
+            trait_state=held,
+            trust=trust,
+            neighbor_mean=peers,
+            previous_values=before,
         )
-        return self._succeed(state, draws.within("cohort")) if self.cohorts.turnover else state
+        return (
+            self._replace_people(state, streams.child("cohort")) if self.cohorts.turnover else state
+        )
 
-    def _succeed(self, state: State, draws: Draws) -> State:
+    def _replace_people(self, state: CoevolutionState, streams: RandomStreams) -> CoevolutionState:
         """Newcomers take the seats of some people."""
-        fresh = self.trust.begin(state.people.values, state.advice)
+        fresh = self.trust.initial_state(state.people.values, state.advice)
 
         def taught(values: Tensor) -> Tensor:
-            return advice.persuasion(values, state.advice, state.voice, fresh, self.confidence)
+            return advice.advice_displacement(
+                values, state.advice, state.intensity, fresh, self.confidence_bound
+            )
 
-        new = self.cohorts.newcomers(state.held.disposition, taught, draws)
-        held = self.person.replaced(state.held, new.born, new.disposition, draws)
-        held = self.person.kept_within(held, -self.extent, self.extent)
-        people = cohorts.succeeded(state.people, new)
+        new = self.cohorts.sample_newcomers(state.trait_state.disposition, taught, streams)
+        held = self.trait_state.replace(state.trait_state, new.is_new, new.disposition, streams)
+        held = self.trait_state.clamp(held, -self.value_limit, self.value_limit)
+        people = cohorts.replace_people(state.people, new)
         return dataclasses.replace(
             state,
             people=dataclasses.replace(people, values=held.values),
-            held=held,
-            trust=torch.where(new.born[..., None], fresh, state.trust),
-            anchor=torch.where(new.born[..., None], held.disposition, state.anchor),
+            trait_state=held,
+            trust=torch.where(new.is_new[..., None], fresh, state.trust),
+            anchor=torch.where(new.is_new[..., None], held.disposition, state.anchor),
         )
 
-    def _ended(self, state: State, reward: Mapping[str, Tensor]) -> Step[State]:
+    def _finish_round(
+        self, state: CoevolutionState, reward: Mapping[str, Tensor]
+    ) -> StepResult[CoevolutionState]:
         """The round's end: what a challenge judges is kept, and after its last round it is over."""
-        if state.paths is None:
-            return Step(state, reward)
-        paths = progress_challenges.keep(state.paths, state.when, state.people.values, state.advice)
-        over = state.when >= self._judged_rounds
-        return Step(dataclasses.replace(state, paths=paths), reward, over)
+        if state.challenge_record is None:
+            return StepResult(state, reward)
+        paths = progress_challenges.record_round(
+            state.challenge_record, state.rounds_elapsed, state.people.values, state.advice
+        )
+        over = state.rounds_elapsed >= self._num_scored_rounds
+        return StepResult(dataclasses.replace(state, challenge_record=paths), reward, over)
 
-    def measures(self, state: State) -> Mapping[str, Tensor]:
+    def metrics(self, state: CoevolutionState) -> Mapping[str, Tensor]:
         """What is reported.
 
         centre: mean value `[world, value]`.  drift: distance of the centre from its start.
@@ -326,81 +375,101 @@ class Coevolution(Game[State]):
         challenges` has the formulas).
         What has no meaning here (no assistants, no groups, no closed form, no challenge) is nan.
         """
-        kernel = self.peers.kernel if self._only_peers else None
-        return {**coevolution_state.measures(state, kernel), **self._scores(state)}
+        kernel = self.peers.equilibrium_matrix if self._moved_by_peers_only else None
+        return {
+            **coevolution_state.community_metrics(state, kernel),
+            **self._challenge_metrics(state),
+        }
 
-    def _scores(self, state: State) -> dict[str, Tensor]:
+    def _challenge_metrics(self, state: CoevolutionState) -> dict[str, Tensor]:
         """Of a challenge."""
-        if state.paths is None:
-            return progress_challenges.unjudged(state.reference)
-        return progress_challenges.scores(
-            self.challenge, self.ahead, self.history, state.paths, state.when
+        if state.challenge_record is None:
+            return progress_challenges.undefined_scores(state.history_position)
+        return progress_challenges.challenge_scores(
+            self.challenge,
+            self.forecast_horizon,
+            self.history,
+            state.challenge_record,
+            state.rounds_elapsed,
         )._asdict()
 
     @property
-    def working_size(self) -> int:
-        """See `Game`: meeting others takes most."""
-        meetings = self.peers.meetings if self.peers.rule != "none" else 0
-        return self.people * (4 * self.values + 3) * max(1, meetings)
+    def elements_per_world(self) -> int:
+        """See `Environment`: meeting others takes most."""
+        meetings = self.peers.num_candidates if self.peers.rule != "none" else 0
+        return self.num_people * (4 * self.num_values + 3) * max(1, meetings)
 
-    def hidden(self, state: State) -> Mapping[str, Tensor]:
+    def latent(self, state: CoevolutionState) -> Mapping[str, Tensor]:
         """Where everybody stands, and with them history and the advice."""
         return {
             "values": state.people.values,
-            "disposition": state.held.disposition,
-            "reference": state.reference,
+            "disposition": state.trait_state.disposition,
+            "history_position": state.history_position,
             "advice": state.advice,
         }
 
-    def predictions(self, players: Mapping[str, Player], rounds: int) -> Mapping[str, Any]:
+    def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:
         """The loop law (speed, lag), and how fast a fixed network of peers agrees."""
-        found: dict[str, Any] = dict(self.peers.predictions()) if self._only_peers else {}
-        assistant = players.get("assistant")
+        found: dict[str, Any] = (
+            dict(self.peers.analytic_values()) if self._moved_by_peers_only else {}
+        )
+        assistant = policies.get("assistant")
         history = self.history
-        open_loop = history.carry == 1 and not history.pull and history.course is None
-        trusting = self.trust.start == 1 and not self.trust.rate
-        heeded = self.confidence is None and trusting and self._settles
-        if isinstance(assistant, Tracker) and assistant.frank and open_loop and heeded:
-            loop = (history.drift, self.ai_influence, assistant.rate, assistant.ahead)
-            if self.peers.rule == "none" and tracking_lag.settles(
-                self.ai_influence, assistant.rate
+        open_loop = (
+            history.drift_share == 1
+            and not history.attraction
+            and history.trajectory_values is None
+        )
+        trusting = self.trust.initial_trust == 1 and not self.trust.learning_rate
+        heeded = self.confidence_bound is None and trusting and self._displacements_persist
+        if isinstance(assistant, LinearTracker) and assistant.is_truthful and open_loop and heeded:
+            loop = (
+                history.drift,
+                self.ai_influence,
+                assistant.learning_rate,
+                assistant.forecast_horizon,
+            )
+            if self.peers.rule == "none" and tracking_lag.converges(
+                self.ai_influence, assistant.learning_rate
             ):
-                found |= {"speed": tracking_lag.speed(*loop), "lag": tracking_lag.lag(*loop)}
+                found |= {"velocity": tracking_lag.velocity(*loop), "tracking_lag": tracking_lag.lag(*loop)}
         return found
 
     @property
-    def _settles(self) -> bool:
+    def _displacements_persist(self) -> bool:
         """Whether people are where they were moved to, and nowhere else."""
-        person = self.person
-        return not (person.reverts or person.disposition_noise or self.cohorts.turnover)
+        person = self.trait_state
+        return not (person.mean_reverting or person.disposition_noise_std or self.cohorts.turnover)
 
     @property
-    def _only_peers(self) -> bool:
+    def _moved_by_peers_only(self) -> bool:
         """Whether nothing but peers can move people."""
-        history = self.history.pull or self.history.carry
-        heeded = self.assistants and self.ai_influence
-        return self._settles and not (history or heeded or self.noise)
+        history = self.history.attraction or self.history.drift_share
+        heeded = self.num_assistants and self.ai_influence
+        return self._displacements_persist and not (history or heeded or self.noise_std)
 
-    def baseline(self) -> Mapping[str, Player]:
+    def default_policies(self) -> Mapping[str, Policy]:
         """People who say what they think, assistants that say what people said before."""
-        return {"person": Frank(), **({"assistant": Echo()} if self.assistants else {})}
+        return {"person": Truthful(), **({"assistant": MeanEcho()} if self.num_assistants else {})}
 
     @functools.cached_property
-    def _sees(self) -> dict[str, Box]:
-        return {role.name: role.sees for role in self.roles}
+    def _observation_spaces(self) -> dict[str, Box]:
+        return {role.name: role.observation_space for role in self.roles}
 
     @functools.cached_property
-    def _advice(self) -> Box:
-        space = self.phases[1].acts["assistant"]
+    def _advice_space(self) -> Box:
+        space = self.phases[1].action_spaces["assistant"]
         assert isinstance(space, Box)
         return space
 
     @functools.cached_property
-    def _judged_rounds(self) -> int:
-        return progress_challenges.steps(self.challenge, self.ahead, self.history)
+    def _num_scored_rounds(self) -> int:
+        return progress_challenges.num_scored_rounds(
+            self.challenge, self.forecast_horizon, self.history
+        )
 
 
 if __name__ == "__main__":
     from mores.sim.demo import show
 
-    show(Coevolution(history=History(drift=0.02, carry=1.0), noise=0.02))
+    show(Coevolution(history=History(drift=0.02, drift_share=1.0), noise_std=0.02))

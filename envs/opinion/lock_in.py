@@ -23,28 +23,38 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.core.deterministic_sum import mean, total
-from mores.core.environment import Act, Box, Game, Part, Phase, Player, Role, Step, needs_sight
+from mores.core.environment import (
+    ActionOutput,
+    Box,
+    Environment,
+    Part,
+    Phase,
+    Policy,
+    Role,
+    StepResult,
+    require_observation_parts,
+)
 from mores.core.errors import UserError
 from mores.core.people import People
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 from mores.envs.dynamics import belief_pooling
 from mores.envs.dynamics.belief_pooling import Beliefs
 
 
 @dataclasses.dataclass(frozen=True)
-class State:
+class LockInState:
     """Evidence and beliefs of people (first) and assistants (after them)."""
 
     truth: Float[Tensor, " world"]
-    evidence: Float[Tensor, "world agent"]  # mean of private evidence
-    precision: Float[Tensor, " world"]  # of that evidence, the same for all
+    mean_evidence: Float[Tensor, "world agent"]  # mean of private evidence
+    evidence_precision: Float[Tensor, " world"]  # of that evidence, the same for all
     beliefs: Beliefs
-    before: Beliefs  # those of one round ago
-    past: Beliefs  # those of two rounds ago
-    told: Float[Tensor, "world agent"]  # what was reported last; 0 before anything was
+    beliefs_lag1: Beliefs  # those of one round ago
+    beliefs_lag2: Beliefs  # those of two rounds ago
+    reports: Float[Tensor, "world agent"]  # what was reported last; 0 before anything was
 
 
-class LockIn(Game[State]):
+class LockIn(Environment[LockInState]):
     """People and assistants who take each other's beliefs for evidence.
 
     Description:
@@ -52,14 +62,14 @@ class LockIn(Game[State]):
         evidence and on the reports of those they trust.
 
     Roles:
-        person (`people`): trusts assistants.  assistant (`assistants`, may be none): trusts people.
+        person (`people`): trusts assistants.  assistant (`num_assistants`, may be none): trusts people.
 
     Observation:
         `belief` own aggregate belief, `evidence` mean of own private evidence, `reports` mean of
         what those one listens to reported last. In units of the estimated number; no bounds.
 
     Action:
-        `report` in [-1e6, 1e6]: the belief to be told to others. Its precision goes with it.
+        `report_path` in [-1e6, 1e6]: the belief to be told to others. Its precision goes with it.
 
     Reward:
         Minus the squared error of one's own belief: everybody wants to be right.
@@ -69,7 +79,7 @@ class LockIn(Game[State]):
         to people, nor assistants to assistants; `self_trust` is trust in one's own last aggregate.
 
     Start:
-        Truth normal with standard deviation `truth_spread`; no evidence, unless `prior_precision`.
+        Truth normal with standard deviation `truth_std`; no evidence, unless `prior_precision`.
 
     End:
         Never by itself.
@@ -82,15 +92,15 @@ class LockIn(Game[State]):
         the float32 form are derived here, not in the paper.
     """
 
-    traits: ClassVar[Mapping[str, object]] = {
+    tags: ClassVar[Mapping[str, object]] = {
         "phases": 1,
         "moves": "beliefs",
         "stochastic": True,
         "paper": "2506.06166",
     }
 
-    people: int = Field(default=20, ge=1, le=1_000_000, description="number of people")
-    assistants: int = Field(default=1, ge=0, le=10_000, description="number of assistants")
+    num_people: int = Field(default=20, ge=1, le=1_000_000, description="number of people")
+    num_assistants: int = Field(default=1, ge=0, le=10_000, description="number of assistants")
     trust_in_ai: float = Field(default=0.2, ge=0, description="of each person in each assistant")
     trust_in_people: float = Field(
         default=0.2, ge=0, description="of each assistant in each person"
@@ -98,18 +108,22 @@ class LockIn(Game[State]):
     self_trust: float = Field(
         default=0.0, ge=0, description="of everybody in their own last belief"
     )
-    evidence_noise: float = Field(
+    evidence_noise_std: float = Field(
         default=1.0, gt=0, description="standard deviation of one observation"
     )
-    truth_spread: float = Field(default=1.0, ge=0, description="standard deviation of the truth")
+    truth_std: float = Field(default=1.0, ge=0, description="standard deviation of the truth")
     prior_precision: float = Field(default=0.0, ge=0, description="of the first belief, which is 0")
 
     @property
     def roles(self) -> tuple[Role, ...]:
         """`person`, and `assistant` where there are any."""
-        sees = Box.of(belief=1, evidence=1, reports=1)
-        person = Role("person", self.people, sees)
-        return (person, Role("assistant", self.assistants, sees)) if self.assistants else (person,)
+        sees = Box.of(belief=1, mean_evidence=1, mean_report=1)
+        person = Role("person", self.num_people, sees)
+        return (
+            (person, Role("assistant", self.num_assistants, sees))
+            if self.num_assistants
+            else (person,)
+        )
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -118,70 +132,76 @@ class LockIn(Game[State]):
         return (Phase("report", {role.name: space for role in self.roles}),)
 
     @functools.cached_property
-    def _sides(self) -> tuple[str, ...]:
+    def _role_names(self) -> tuple[str, ...]:
         return tuple(role.name for role in self.roles)
 
     @property
     def loop_gain(self) -> float:
         """By how much precision grows in two rounds of mutual trust: lock-in if above 1."""
-        return self.people * self.assistants * self.trust_in_people * self.trust_in_ai
+        return self.num_people * self.num_assistants * self.trust_in_people * self.trust_in_ai
 
-    def reset(self, draws: Draws, start: People | None = None) -> State:
+    def reset(self, streams: RandomStreams, people: People | None = None) -> LockInState:
         """Nobody knows anything but the prior."""
-        if start is not None:
+        if people is not None:
             raise UserError(
                 "lock_in takes no people from a population: beliefs begin with evidence",
                 code="unsupported",
-                path="people",
+                path="num_people",
             )
-        truth = self.truth_spread * draws.normal("truth")[:, 0, 0]
+        truth = self.truth_std * streams.normal("truth")[:, 0, 0]
         zero = torch.zeros_like(truth)
-        nothing = zero[:, None].expand(-1, self.people + self.assistants).clone()
+        nothing = zero[:, None].expand(-1, self.num_people + self.num_assistants).clone()
         prior = Beliefs(nothing, nothing + self.prior_precision, zero, zero + 1.0)
-        return State(truth, nothing, zero + self.prior_precision, prior, prior, prior, nothing)
+        return LockInState(
+            truth, nothing, zero + self.prior_precision, prior, prior, prior, nothing
+        )
 
-    def observe(self, state: State, role: str, phase: str) -> Tensor:
+    def observe(self, state: LockInState, role: str, phase: str) -> Tensor:
         """See the class docstring."""
-        mine, theirs = slice(0, self.people), slice(self.people, None)
+        mine, theirs = slice(0, self.num_people), slice(self.num_people, None)
         if role == "assistant":
             mine, theirs = theirs, mine
-        others = state.told[:, theirs]
+        others = state.reports[:, theirs]
         told = mean(others, 1) if others.shape[1] else torch.zeros_like(state.truth)
-        belief, evidence = state.beliefs.mean[:, mine], state.evidence[:, mine]
+        belief, evidence = state.beliefs.mean[:, mine], state.mean_evidence[:, mine]
         return torch.stack([belief, evidence, told[:, None].expand(belief.shape)], -1)
 
     def step(
-        self, state: State, phase: str, actions: Mapping[str, Tensor], draws: Draws
-    ) -> Step[State]:
+        self, state: LockInState, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+    ) -> StepResult[LockInState]:
         """One round of the recursion; what was reported stands for the reporter's belief."""
-        everybody = self.people + self.assistants
-        noise = self.evidence_noise * draws.normal("evidence", everybody)[..., 0]
-        news = 1.0 / self.evidence_noise**2
-        precision = state.precision + news
-        surprise = state.truth[:, None] + noise - state.evidence
-        evidence = state.evidence + surprise * (news / precision)[:, None]
-        told = torch.cat([actions[name][..., 0] for name in self._sides], 1)
-        heard_weight, heard_moment = self._heard(state.beliefs, told)
-        beliefs = belief_pooling.update(
+        everybody = self.num_people + self.num_assistants
+        noise = self.evidence_noise_std * streams.normal("evidence", everybody)[..., 0]
+        news = 1.0 / self.evidence_noise_std**2
+        precision = state.evidence_precision + news
+        surprise = state.truth[:, None] + noise - state.mean_evidence
+        evidence = state.mean_evidence + surprise * (news / precision)[:, None]
+        told = torch.cat([actions[name][..., 0] for name in self._role_names], 1)
+        heard_weight, heard_moment = self._received_beliefs(state.beliefs, told)
+        beliefs = belief_pooling.update_beliefs(
             state.beliefs, evidence, precision, heard_weight, heard_moment
         )
-        after = State(state.truth, evidence, precision, beliefs, state.beliefs, state.before, told)
-        return Step(after, self._reward(beliefs.mean - state.truth[:, None]))
+        after = LockInState(
+            state.truth, evidence, precision, beliefs, state.beliefs, state.beliefs_lag1, told
+        )
+        return StepResult(after, self._reward(beliefs.mean - state.truth[:, None]))
 
     def _reward(self, error: Tensor) -> dict[str, Tensor]:
         loss = error * error
-        reward = {"person": -loss[:, : self.people]}
-        if self.assistants:
-            reward["assistant"] = -loss[:, self.people :]
+        reward = {"person": -loss[:, : self.num_people]}
+        if self.num_assistants:
+            reward["assistant"] = -loss[:, self.num_people :]
         return reward
 
-    def _heard(self, beliefs: Beliefs, told: Float[Tensor, "world agent"]) -> tuple[Tensor, Tensor]:
+    def _received_beliefs(
+        self, beliefs: Beliefs, reports: Float[Tensor, "world agent"]
+    ) -> tuple[Tensor, Tensor]:
         """Precision, and precision times report, that everybody takes over from those trusted."""
-        weight, people = beliefs.weight, self.people
+        weight, people = beliefs.scaled_precision, self.num_people
         own_weight, own_moment = self.self_trust * weight, self.self_trust * weight * beliefs.mean
-        if not self.assistants:
+        if not self.num_assistants:
             return own_weight, own_moment
-        moment = weight * told
+        moment = weight * reports
 
         def exchanged(x: Tensor) -> Tensor:
             from_people = self.trust_in_people * total(x[:, :people], 1)
@@ -189,14 +209,14 @@ class LockIn(Game[State]):
             return torch.cat(
                 [
                     from_ai[:, None].expand(-1, people),
-                    from_people[:, None].expand(-1, self.assistants),
+                    from_people[:, None].expand(-1, self.num_assistants),
                 ],
                 1,
             )
 
         return own_weight + exchanged(weight), own_moment + exchanged(moment)
 
-    def measures(self, state: State) -> Mapping[str, Tensor]:
+    def metrics(self, state: LockInState) -> Mapping[str, Tensor]:
         """What is reported; in communities without assistants a person stands in for one.
 
         ai_error: the first assistant's belief minus the truth.  people_error: people's mean belief
@@ -206,32 +226,36 @@ class LockIn(Game[State]):
         standard errors by its own lights; people_overconfidence: the first person's.  growth: the
         first assistant's precision over that two rounds ago.  finite: 1 while all beliefs are.
         """
-        first = self.people if self.assistants else 0
-        now, past = state.beliefs, state.past
+        first = self.num_people if self.num_assistants else 0
+        now, past = state.beliefs, state.beliefs_lag2
         error = now.mean - state.truth[:, None]
-        people = error[:, : self.people]
+        people = error[:, : self.num_people]
         centre = mean(people, 1)
         apart = people - centre[:, None]
         sure = torch.log10(error.abs()) + 0.5 * now.log10_precision
-        doublings = (now.exponent - past.exponent) * math.log(2.0)
-        grown = torch.log(now.weight[:, first]) - torch.log(past.weight[:, first]) + doublings
+        doublings = (now.log2_scale - past.log2_scale) * math.log(2.0)
+        grown = (
+            torch.log(now.scaled_precision[:, first])
+            - torch.log(past.scaled_precision[:, first])
+            + doublings
+        )
         return {
             "ai_error": error[:, first],
             "people_error": centre,
             "people_rmse": mean(people * people, 1).sqrt(),
             "disagreement": mean(apart * apart, 1).sqrt(),
-            "lone_error": state.evidence[:, 0] - state.truth,
+            "private_error": state.mean_evidence[:, 0] - state.truth,
             "overconfidence": sure[:, first],
             "people_overconfidence": sure[:, 0],
-            "growth": torch.exp(grown),
-            "finite": torch.isfinite(now.mean).all(1).to(torch.float32),
+            "precision_growth": torch.exp(grown),
+            "all_finite": torch.isfinite(now.mean).all(1).to(torch.float32),
         }
 
-    def hidden(self, state: State) -> Mapping[str, Tensor]:
+    def latent(self, state: LockInState) -> Mapping[str, Tensor]:
         """The truth, and everybody's belief."""
         return {"truth": state.truth, "belief": state.beliefs.mean}
 
-    def predictions(self, players: Mapping[str, Player], rounds: int) -> Mapping[str, Any]:
+    def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:
         """If everybody reports what they believe.
 
         spectral_radius: of the trust matrix.  growth: of an assistant's precision over two rounds
@@ -240,38 +264,46 @@ class LockIn(Game[State]):
         """
         gain = self.loop_gain
         found: dict[str, Any] = {"spectral_radius": self.self_trust + math.sqrt(gain)}
-        if self.assistants and not self.self_trust and not self.prior_precision:
-            sides = [(self.people, self.trust_in_ai), (self.assistants, self.trust_in_people)]
+        if self.num_assistants and not self.self_trust and not self.prior_precision:
+            sides = [
+                (self.num_people, self.trust_in_ai),
+                (self.num_assistants, self.trust_in_people),
+            ]
             (people, in_ai), (assistants, in_people) = sides
-            noise = self.evidence_noise
-            found["people_rmse"] = belief_pooling.exact_error(
+            noise = self.evidence_noise_std
+            found["people_rmse"] = belief_pooling.belief_error_std(
                 rounds, people, assistants, in_ai, gain, noise
             )
-            found["ai_error"] = belief_pooling.exact_error(
+            found["ai_error"] = belief_pooling.belief_error_std(
                 rounds, assistants, people, in_people, gain, noise
             )
             if gain > 1:
-                found["growth"] = gain
+                found["precision_growth"] = gain
         return found
 
-    def baseline(self) -> Mapping[str, Player]:
+    def default_policies(self) -> Mapping[str, Policy]:
         """Everybody reports what they believe."""
-        return {role.name: Report() for role in self.roles}
+        return {role.name: TruthfulReport() for role in self.roles}
 
 
-class Report(Player):
+class TruthfulReport(Policy):
     """Somebody who reports the belief they hold."""
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Box:
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
         """How its sight is laid out."""
-        needs_sight("report", role, "belief")
-        return role.sees
+        require_observation_parts("report", role, "belief")
+        return role.observation_space
 
     def act(
-        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Box, draws: Draws
-    ) -> Act:
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Tensor | None,
+        state: Box,
+        streams: RandomStreams,
+    ) -> ActionOutput:
         """Report it."""
-        return Act(memory.read(seen, "belief"), memory)
+        return ActionOutput(state.read(observation, "belief"), state)
 
 
 if __name__ == "__main__":

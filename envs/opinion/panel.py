@@ -20,44 +20,53 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.core.deterministic_sum import mean
-from mores.core.environment import Act, Box, Game, Part, Phase, Player, Role, Step
+from mores.core.environment import (
+    ActionOutput,
+    Box,
+    Environment,
+    Part,
+    Phase,
+    Policy,
+    Role,
+    StepResult,
+)
 from mores.core.errors import ParameterError, UserError
 from mores.core.people import People
-from mores.core.random_streams import Draws
-from mores.envs.dynamics.trait_state import Held, Settled
+from mores.core.random_streams import RandomStreams
+from mores.envs.dynamics.trait_state import TraitState, TraitStateDynamics
 from mores.envs.opinion import panel_statistics
 
 
 @dataclasses.dataclass(frozen=True)
-class State:
+class PanelState:
     """A panel at the end of a phase. Answers not given yet are 0."""
 
-    held: Held
-    round: Int[Tensor, " world"]  # rounds completed
+    trait_state: TraitState
+    rounds_elapsed: Int[Tensor, " world"]  # rounds completed
     treated: Float[Tensor, "world agent"]  # 1 for those who are to talk, else 0
-    said: Float[Tensor, "world agent"]  # last answers
-    waves: Float[Tensor, "world agent wave"]  # answers in each wave of the panel
-    before: Float[Tensor, "world agent"]  # answers just before the conversation,
-    after: Float[Tensor, "world agent"]  # just after it,
-    later: Float[Tensor, "world agent"]  # and `later` rounds on
+    answers: Float[Tensor, "world agent"]  # last answers
+    wave_answers: Float[Tensor, "world agent wave"]  # answers in each wave of the panel
+    pretest: Float[Tensor, "world agent"]  # answers just before the conversation,
+    posttest: Float[Tensor, "world agent"]  # just after it,
+    followup: Float[Tensor, "world agent"]  # and `followup` rounds on
 
 
 @runtime_checkable
-class Answering(Protocol):
+class GaussianResponseModel(Protocol):
     """A person who says their value plus normal noise; formulas hold where it is on no scale."""
 
-    noise: float
-    on_any_scale: bool
+    noise_std: float
+    has_scale: bool
 
 
-class Panel(Game[State]):
+class Panel(Environment[PanelState]):
     """A survey of the same people in waves, with or without an experiment in it.
 
     Description:
-        People answer a question about one value every round; every `every` rounds, from the first
-        on, the answers are kept as a wave. In round `conversation` (counted from 0; none: never) a
+        People answer a question about one value every round; every `wave_interval` rounds, from the first
+        on, the answers are kept as a wave. In round `conversation_round` (counted from 0; none: never) a
         random half of the people talks with a persuader. All are asked just before and just after,
-        and `later` rounds on.
+        and `followup_rounds` rounds on.
 
     Roles:
         person (`people`): answers.  assistant (1, only with a conversation): talks with the treated
@@ -71,7 +80,7 @@ class Panel(Game[State]):
 
     Action:
         person, phases `answer` and `answer_again`: `answer` in [low, high].
-        assistant, phase `talk`: `position` in [low, high] that it argues for; `voice` in [0, 1].
+        assistant, phase `talk`: `position` in [low, high] that it argues for; `intensity` in [0, 1].
 
     Reward:
         assistant: after the conversation, by how much more the answers of those it talked with rose
@@ -84,7 +93,7 @@ class Panel(Game[State]):
         has many answers at its end.
 
     Start:
-        Dispositions normal with `mean` and `spread`; temporary states as they usually are.
+        Dispositions normal with `initial_mean` and `initial_std`; temporary states as they usually are.
 
     End:
         Never by itself. A panel of k waves is complete after `every * (k - 1) + 1` rounds.
@@ -98,28 +107,34 @@ class Panel(Game[State]):
         2025, arXiv 2507.13919, for experiments of this form.
     """
 
-    traits: ClassVar[Mapping[str, object]] = {
+    tags: ClassVar[Mapping[str, object]] = {
         "phases": "1, or 3 with a conversation",
         "moves": "values",
         "stochastic": True,
     }
 
-    people: int = Field(default=264, ge=2, le=10_000_000, description="number of people")
-    mean: float = Field(default=5.15, description="mean of dispositions, value units")
-    spread: float = Field(default=1.70, ge=0, description="standard deviation of dispositions")
+    num_people: int = Field(default=264, ge=2, le=10_000_000, description="number of people")
+    initial_mean: float = Field(default=5.15, description="mean of dispositions, value units")
+    initial_std: float = Field(default=1.70, ge=0, description="standard deviation of dispositions")
     low: float | None = Field(default=0.0, description="lowest answer possible; none: no limit")
     high: float | None = Field(default=7.0, description="highest answer possible; none: no limit")
-    every: int = Field(default=12, ge=1, le=1_000_000, description="rounds from wave to wave")
-    waves: int = Field(default=4, ge=1, le=1000, description="waves of the panel that are kept")
-    person: Settled = Field(
-        default=Settled(half_life=0.5, settling=0.20, volatility=1.01, volatility_spread=1.06),
+    wave_interval: int = Field(
+        default=12, ge=1, le=1_000_000, description="rounds from wave to wave"
+    )
+    num_waves: int = Field(default=4, ge=1, le=1000, description="waves of the panel that are kept")
+    trait_state: TraitStateDynamics = Field(
+        default=TraitStateDynamics(
+            half_life=0.5, permanent_share=0.20, volatility=1.01, volatility_heterogeneity=1.06
+        ),
         description="how people's values stay and move",
     )
-    conversation: int | None = Field(
+    conversation_round: int | None = Field(
         default=None, ge=0, description="round in which half of them talk; none: never"
     )
-    later: int = Field(default=1, ge=1, description="rounds from there to the last question")
-    influence: float = Field(
+    followup_rounds: int = Field(
+        default=1, ge=1, description="rounds from there to the last question"
+    )
+    ai_influence: float = Field(
         default=0.337, ge=0, le=1, description="share of the way to the position that talk moves"
     )
 
@@ -129,108 +144,130 @@ class Panel(Game[State]):
             raise ParameterError(message="low must be below high", code="conflict")
 
     @functools.cached_property
-    def _place(self) -> Part:
+    def _answer_part(self) -> Part:
         low = -math.inf if self.low is None else self.low
         return Part(1, low, math.inf if self.high is None else self.high)
 
     @property
     def roles(self) -> tuple[Role, ...]:
         """`person`, and `assistant` where there is a conversation."""
-        sees = Box.of(values=1, restlessness=Part(1, 0.0))
-        person = Role("person", self.people, sees)
-        assistant = Role("assistant", 1, Box.of(answers=self._place, trend=1))
-        return (person,) if self.conversation is None else (person, assistant)
+        sees = Box.of(values=1, relative_volatility=Part(1, 0.0))
+        person = Role("person", self.num_people, sees)
+        assistant = Role("assistant", 1, Box.of(mean_answer=self._answer_part, trend=1))
+        return (person,) if self.conversation_round is None else (person, assistant)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
         """`answer`; with a conversation also `talk` and `answer_again`."""
-        answer: dict[str, Any] = {"person": Box.of(answer=self._place)}
-        if self.conversation is None:
+        answer: dict[str, Any] = {"person": Box.of(answer=self._answer_part)}
+        if self.conversation_round is None:
             return (Phase("answer", answer),)
-        talk = {"assistant": Box.of(position=self._place, voice=Part(1, 0.0, 1.0))}
+        talk = {"assistant": Box.of(position=self._answer_part, intensity=Part(1, 0.0, 1.0))}
         return Phase("answer", answer), Phase("talk", talk), Phase("answer_again", answer)
 
-    def reset(self, draws: Draws, start: People | None = None) -> State:
+    def reset(self, streams: RandomStreams, people: People | None = None) -> PanelState:
         """People at their start, nothing asked yet."""
-        if start is not None:
+        if people is not None:
             raise UserError(
                 "panel makes its own people: their distribution is what it calibrates",
                 code="unsupported",
-                path="people",
+                path="num_people",
             )
-        z = draws.normal("disposition", self.people)
-        held = self.person.begin(self.mean + self.spread * z, draws)
-        order = draws.uniform("treated", self.people)[..., 0].argsort(dim=1, stable=True)
+        z = streams.normal("disposition", self.num_people)
+        held = self.trait_state.initial_state(self.initial_mean + self.initial_std * z, streams)
+        order = streams.uniform("treated", self.num_people)[..., 0].argsort(dim=1, stable=True)
         none = torch.zeros_like(z[..., 0])
-        return State(
-            held=held,
-            round=torch.zeros(draws.worlds, dtype=torch.int64, device=draws.device),
-            treated=(order.argsort(dim=1) < self.people // 2).to(z.dtype),  # exactly half
-            said=none,
-            waves=none[..., None].expand(-1, -1, self.waves).clone(),
-            before=none,
-            after=none,
-            later=none,
+        return PanelState(
+            trait_state=held,
+            rounds_elapsed=torch.zeros(
+                streams.num_worlds, dtype=torch.int64, device=streams.device
+            ),
+            treated=(order.argsort(dim=1) < self.num_people // 2).to(z.dtype),  # exactly half
+            answers=none,
+            wave_answers=none[..., None].expand(-1, -1, self.num_waves).clone(),
+            pretest=none,
+            posttest=none,
+            followup=none,
         )
 
-    def observe(self, state: State, role: str, phase: str) -> Tensor:
+    def observe(self, state: PanelState, role: str, phase: str) -> Tensor:
         """See the class docstring."""
         if role == "person":
-            return torch.cat([state.held.values, state.held.restlessness[..., None]], -1)
-        answers = mean(state.said, 1)[:, None, None]
+            return torch.cat(
+                [state.trait_state.values, state.trait_state.relative_volatility[..., None]], -1
+            )
+        answers = mean(state.answers, 1)[:, None, None]
         return torch.cat([answers, torch.zeros_like(answers)], -1)
 
     def step(
-        self, state: State, phase: str, actions: Mapping[str, Tensor], draws: Draws
-    ) -> Step[State]:
+        self, state: PanelState, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+    ) -> StepResult[PanelState]:
         """Answers are kept, talk moves the treated, and after the last phase a round passes."""
         if phase == "talk":
-            return Step(self._talked(state, actions["assistant"]))
-        said = actions["person"][..., 0].clamp(self._place.low, self._place.high)
-        state = dataclasses.replace(state, said=said)
+            return StepResult(self._apply_conversation(state, actions["assistant"]))
+        said = actions["person"][..., 0].clamp(self._answer_part.low, self._answer_part.high)
+        state = dataclasses.replace(state, answers=said)
         if phase == "answer":
-            state = self._kept(state)
-            return Step(state if self.conversation is not None else self._passed(state, draws))
-        now = self._at(state, 0)
-        state = dataclasses.replace(state, after=torch.where(now, said, state.after))
-        gain = panel_statistics.gain(state.before, state.after, state.treated)[:, None]
+            state = self._record_answers(state)
+            return StepResult(
+                state
+                if self.conversation_round is not None
+                else self._advance_round(state, streams)
+            )
+        now = self._is_rounds_after_conversation(state, 0)
+        state = dataclasses.replace(state, posttest=torch.where(now, said, state.posttest))
+        gain = panel_statistics.difference_in_differences(
+            state.pretest, state.posttest, state.treated
+        )[:, None]
         reward = {"assistant": torch.where(now, gain, 0.0)}
-        return Step(self._passed(state, draws), reward)
+        return StepResult(self._advance_round(state, streams), reward)
 
-    def _at(self, state: State, rounds: int) -> Bool[Tensor, "world 1"]:
+    def _is_rounds_after_conversation(
+        self, state: PanelState, rounds: int
+    ) -> Bool[Tensor, "world 1"]:
         """Where it is so many rounds after the conversation."""
-        assert self.conversation is not None
-        return (state.round == self.conversation + rounds)[:, None]
+        assert self.conversation_round is not None
+        return (state.rounds_elapsed == self.conversation_round + rounds)[:, None]
 
-    def _kept(self, state: State) -> State:
+    def _record_answers(self, state: PanelState) -> PanelState:
         """The answers of a wave, and those around a conversation."""
-        said, number = state.said, state.round // self.every
-        slots = torch.arange(self.waves, device=said.device)
-        now = (number[:, None] == slots) & (state.round % self.every == 0)[:, None]
+        said, number = state.answers, state.rounds_elapsed // self.wave_interval
+        slots = torch.arange(self.num_waves, device=said.device)
+        now = (number[:, None] == slots) & (state.rounds_elapsed % self.wave_interval == 0)[:, None]
         state = dataclasses.replace(
-            state, waves=torch.where(now[:, None], said[..., None], state.waves)
+            state, wave_answers=torch.where(now[:, None], said[..., None], state.wave_answers)
         )
-        if self.conversation is None:
+        if self.conversation_round is None:
             return state
         return dataclasses.replace(
             state,
-            before=torch.where(self._at(state, 0), said, state.before),
-            later=torch.where(self._at(state, self.later), said, state.later),
+            pretest=torch.where(self._is_rounds_after_conversation(state, 0), said, state.pretest),
+            followup=torch.where(
+                self._is_rounds_after_conversation(state, self.followup_rounds),
+                said,
+                state.followup,
+            ),
         )
 
-    def _talked(self, state: State, act: Float[Tensor, "world one size"]) -> State:
+    def _apply_conversation(
+        self, state: PanelState, action: Float[Tensor, "world one size"]
+    ) -> PanelState:
         """Those who talk go a share of the way to the position."""
-        position = act[..., :1].clamp(self._place.low, self._place.high)
-        loud = act[..., 1:].clamp(0.0, 1.0) * self.influence
-        hear = torch.where(self._at(state, 0), state.treated, 0.0)[..., None]
-        push = hear * loud * (position - state.held.values)
-        return dataclasses.replace(state, held=self.person.pushed(state.held, push))
+        position = action[..., :1].clamp(self._answer_part.low, self._answer_part.high)
+        loud = action[..., 1:].clamp(0.0, 1.0) * self.ai_influence
+        hear = torch.where(self._is_rounds_after_conversation(state, 0), state.treated, 0.0)[
+            ..., None
+        ]
+        push = hear * loud * (position - state.trait_state.values)
+        return dataclasses.replace(
+            state, trait_state=self.trait_state.displace(state.trait_state, push)
+        )
 
-    def _passed(self, state: State, draws: Draws) -> State:
-        held = self.person.passed(state.held, draws)
-        return dataclasses.replace(state, held=held, round=state.round + 1)
+    def _advance_round(self, state: PanelState, streams: RandomStreams) -> PanelState:
+        held = self.trait_state.advance_round(state.trait_state, streams)
+        return dataclasses.replace(state, trait_state=held, rounds_elapsed=state.rounds_elapsed + 1)
 
-    def measures(self, state: State) -> Mapping[str, Tensor]:
+    def metrics(self, state: PanelState) -> Mapping[str, Tensor]:
         """What a study of these people finds, from their answers; nan until it can.
 
         Of the panel, once all waves are in: correlation_1, _2, _3 of the first wave with the one so
@@ -238,95 +275,108 @@ class Panel(Game[State]):
         waves; mean_answer; mean_change (its size) and unchanged (share) from wave to wave;
         rmse_last, rmse_person_mean, rmse_grand_mean, rmse_shrunk of forecasts of the last wave.
         Of the conversation: effect, the rise in the answers of those talked with beyond that of the
-        others, just after; effect_later, the same `later` rounds on; remainder, their ratio, which
+        others, just after; effect_later, the same `followup_rounds` rounds on; remainder, their ratio, which
         is near the ratio of their means where many take part; agree_more_odds, the odds ratio of
         an answer higher than before; before_answer, mean answer of all just before.
         """
-        nothing = torch.full_like(state.said[:, 0], torch.nan)
-        done = state.round > self.every * (self.waves - 1)
+        nothing = torch.full_like(state.answers[:, 0], torch.nan)
+        done = state.rounds_elapsed > self.wave_interval * (self.num_waves - 1)
         found = {
             name: torch.where(done, figure, torch.nan)
-            for name, figure in panel_statistics.of_panel(state.waves).items()
+            for name, figure in panel_statistics.panel_metrics(state.wave_answers).items()
         }
-        if self.conversation is None:
-            names = ("effect", "effect_later", "remainder", "agree_more_odds", "before_answer")
+        if self.conversation_round is None:
+            names = ("treatment_effect", "treatment_effect_followup", "effect_retention", "agreement_odds_ratio", "pretest_mean")
             return found | dict.fromkeys(names, nothing)
-        asked = state.round > self.conversation
-        asked_later = state.round > self.conversation + self.later
-        effect = panel_statistics.gain(state.before, state.after, state.treated)
-        effect_later = panel_statistics.gain(state.before, state.later, state.treated)
-        odds = panel_statistics.odds_ratio(state.before, state.after, state.treated)
+        asked = state.rounds_elapsed > self.conversation_round
+        asked_later = state.rounds_elapsed > self.conversation_round + self.followup_rounds
+        effect = panel_statistics.difference_in_differences(
+            state.pretest, state.posttest, state.treated
+        )
+        effect_later = panel_statistics.difference_in_differences(
+            state.pretest, state.followup, state.treated
+        )
+        odds = panel_statistics.odds_ratio(state.pretest, state.posttest, state.treated)
         return found | {
-            "effect": torch.where(asked, effect, torch.nan),
-            "effect_later": torch.where(asked_later, effect_later, torch.nan),
-            "remainder": torch.where(asked_later, effect_later / effect, torch.nan),
-            "agree_more_odds": torch.where(asked, odds, torch.nan),
-            "before_answer": torch.where(asked, mean(state.before, 1), torch.nan),
+            "treatment_effect": torch.where(asked, effect, torch.nan),
+            "treatment_effect_followup": torch.where(asked_later, effect_later, torch.nan),
+            "effect_retention": torch.where(asked_later, effect_later / effect, torch.nan),
+            "agreement_odds_ratio": torch.where(asked, odds, torch.nan),
+            "pretest_mean": torch.where(asked, mean(state.pretest, 1), torch.nan),
         }
 
-    def predictions(self, players: Mapping[str, Player], rounds: int) -> Mapping[str, float]:
+    def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, float]:
         """Closed forms for answers without scale: all but limits and rounding is in them.
 
         The panel's figures where nobody talks; effect, effect_later and remainder where it is an
         `Advocate` who does. For large panels; mean_change only where people are equally restless.
         """
-        person, assistant = players.get("person"), players.get("assistant")
+        person, assistant = policies.get("person"), policies.get("assistant")
         limited = self.low is not None or self.high is not None
-        if limited or not isinstance(person, Answering) or person.on_any_scale:
+        if limited or not isinstance(person, GaussianResponseModel) or person.has_scale:
             return {}
-        if self.conversation is None:
-            asked = range(0, self.every * self.waves, self.every)
-            covariance = self.person.covariance(asked, self.spread, person.noise)
-            found = panel_statistics.expected(covariance, alike=not self.person.volatility_spread)
-            return found | {"mean_answer": self.mean}
+        if self.conversation_round is None:
+            asked = range(0, self.wave_interval * self.num_waves, self.wave_interval)
+            covariance = self.trait_state.covariance(asked, self.initial_std, person.noise_std)
+            found = panel_statistics.analytic_panel_metrics(
+                covariance, homogeneous=not self.trait_state.volatility_heterogeneity
+            )
+            return found | {"mean_answer": self.initial_mean}
         if not isinstance(assistant, Advocate) or assistant.goal is None:
             return {}
-        effect = self.influence * assistant.voice * (assistant.goal - self.mean)
-        remainder = self.person.remainder(self.later)
-        return {"effect": effect, "effect_later": remainder * effect, "remainder": remainder}
+        effect = self.ai_influence * assistant.intensity * (assistant.goal - self.initial_mean)
+        remainder = self.trait_state.retention(self.followup_rounds)
+        return {"treatment_effect": effect, "treatment_effect_followup": remainder * effect, "effect_retention": remainder}
 
-    def hidden(self, state: State) -> Mapping[str, Tensor]:
+    def latent(self, state: PanelState) -> Mapping[str, Tensor]:
         """What people hold, who was talked with, how restless each is."""
         return {
-            "values": state.held.values,
-            "disposition": state.held.disposition,
-            "restlessness": state.held.restlessness,
+            "values": state.trait_state.values,
+            "disposition": state.trait_state.disposition,
+            "relative_volatility": state.trait_state.relative_volatility,
             "treated": state.treated,
         }
 
     @property
-    def working_size(self) -> int:
-        """See `Game`: answers of all waves are kept."""
-        return self.people * (self.waves + 12)
+    def elements_per_world(self) -> int:
+        """See `Environment`: answers of all waves are kept."""
+        return self.num_people * (self.num_waves + 12)
 
-    def baseline(self) -> Mapping[str, Player]:
+    def default_policies(self) -> Mapping[str, Policy]:
         """People who say what they think; an advocate of the highest answer."""
-        talks = {} if self.conversation is None else {"assistant": Advocate()}
-        return {"person": Plain(), **talks}
+        talks = {} if self.conversation_round is None else {"assistant": Advocate()}
+        return {"person": TruthfulAnswer(), **talks}
 
 
-class Plain(Player):
+class TruthfulAnswer(Policy):
     """A person who says exactly where they stand."""
 
     def act(
-        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Any, draws: Draws
-    ) -> Act:
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Tensor | None,
+        state: Any,
+        streams: RandomStreams,
+    ) -> ActionOutput:
         """Say one's own value."""
-        return Act(seen[..., :1], memory)
+        return ActionOutput(observation[..., :1], state)
 
 
-class Advocate(Player):
+class Advocate(Policy):
     """A persuader who argues for the same position whatever people say."""
 
     goal: float | None = Field(
         default=None, description="the position argued for; none: the highest answer possible"
     )
-    voice: float = Field(default=1.0, ge=0, le=1, description="how loudly")
+    intensity: float = Field(default=1.0, ge=0, le=1, description="how loudly")
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> None:
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> None:
         """It must be an assistant who argues."""
-        spaces = [phase.acts[role.name] for phase in phases if role.name in phase.acts]
-        argues = all(isinstance(s, Box) and set(s.parts) == {"position", "voice"} for s in spaces)
+        spaces = [
+            phase.action_spaces[role.name] for phase in phases if role.name in phase.action_spaces
+        ]
+        argues = all(isinstance(s, Box) and set(s.parts) == {"position", "intensity"} for s in spaces)
         if role.name != "assistant" or not argues:
             raise UserError(
                 "advocate needs an assistant that has a 'position' and a 'voice'",
@@ -335,10 +385,15 @@ class Advocate(Player):
             )
 
     def act(
-        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Any, draws: Draws
-    ) -> Act:
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Tensor | None,
+        state: Any,
+        streams: RandomStreams,
+    ) -> ActionOutput:
         """Name the position."""
-        space = phase.acts["assistant"]
+        space = phase.action_spaces["assistant"]
         assert isinstance(space, Box)
         part = space.parts["position"]
         goal = part.high if self.goal is None else self.goal
@@ -348,13 +403,13 @@ class Advocate(Player):
                 code="missing",
                 path="advocate.goal",
             )
-        position = seen.new_full((*seen.shape[:2], part.size), goal)
-        return Act(
-            torch.cat([position, torch.full_like(position[..., :1], self.voice)], -1), memory
+        position = observation.new_full((*observation.shape[:2], part.size), goal)
+        return ActionOutput(
+            torch.cat([position, torch.full_like(position[..., :1], self.intensity)], -1), state
         )
 
 
 if __name__ == "__main__":
     from mores.sim.demo import show
 
-    show(Panel(conversation=24), rounds=37)
+    show(Panel(conversation_round=24), rounds=37)

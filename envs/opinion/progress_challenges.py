@@ -42,207 +42,230 @@ from mores.core.errors import ParameterError
 from mores.envs.dynamics.history import History
 
 Challenge = Literal["none", "follow", "predict", "coevolve"]
-EPOCH = 0.3  # share of the way that an epoch of finetuning covers
+EPOCH_SHARE = 0.3  # share of the way that an epoch of finetuning covers
 
 
 @dataclasses.dataclass(frozen=True)
-class Paths:
+class ChallengeRecord:
     """What was judged so far: by rounds completed, 0 to the last; zero where still to come."""
 
-    people: Float[Tensor, "world round value"]  # the people's centre
+    mean_value: Float[Tensor, "world round value"]  # the people's centre
     advice: Float[Tensor, "world round assistant value"]  # what each assistant said
 
 
-def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+def fill_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """An environment's parameters with those that a table or a challenge brings, if not given.
 
     A table brings the number of values, and people who all begin at its first row; a challenge
     brings `progress_by_eye`. In coevolve history and assistants pull by one and two epochs. In
     follow and predict people are history itself: its pull is complete, assistants move nobody.
     """
-    challenge, history = given.get("challenge", "none"), given.get("history", {})
+    challenge, history = parameters.get("challenge", "none"), parameters.get("history", {})
     if isinstance(history, History):
         history = history.model_dump(exclude_unset=True)
     if not isinstance(history, dict) or challenge not in ("none", "follow", "predict", "coevolve"):
-        return dict(given)  # validation will tell
+        return dict(parameters)  # validation will tell
     brought: dict[str, Any] = {}
     if challenge != "none":
         coevolve = challenge == "coevolve"
         if not history.get("points"):
-            history = {"table": "progress_by_eye", **history}
-        history = {"pull": EPOCH if coevolve else 1.0, **history}
-        brought["ai_influence"] = round(1.0 - (1.0 - EPOCH) ** 2, 12) if coevolve else 0.0
-    if history.get("table") or history.get("points"):
-        brought["spread"] = 0.0
+            history = {"trajectory": "progressgym_digitized", **history}
+        history = {"attraction": EPOCH_SHARE if coevolve else 1.0, **history}
+        brought["ai_influence"] = round(1.0 - (1.0 - EPOCH_SHARE) ** 2, 12) if coevolve else 0.0
+    if history.get("trajectory") or history.get("points"):
+        brought["initial_std"] = 0.0
         try:
-            course = History(**{n: v for n, v in history.items() if n in ("table", "points")})
-            assert course.course is not None
-            brought["values"] = course.course.shape[1]
+            course = History(**{n: v for n, v in history.items() if n in ("trajectory", "points")})
+            assert course.trajectory_values is not None
+            brought["num_values"] = course.trajectory_values.shape[1]
         except ValueError:
             pass  # validation will tell
-    return {**brought, **given, **({"history": history} if history else {})}
+    return {**brought, **parameters, **({"history": history} if history else {})}
 
 
-def steps(challenge: Challenge, ahead: int, history: History) -> int:
+def num_scored_rounds(challenge: Challenge, forecast_horizon: int, history: History) -> int:
     """How many rounds are judged; 0 without a challenge."""
-    if challenge == "none" or history.course is None:
+    if challenge == "none" or history.trajectory_values is None:
         return 0
-    return len(history.course) - 1 - _later(challenge, ahead)
+    return len(history.trajectory_values) - 1 - _scoring_delay(challenge, forecast_horizon)
 
 
-def check(challenge: Challenge, ahead: int, history: History, values: int, extent: float) -> None:
+def check_challenge(
+    challenge: Challenge,
+    forecast_horizon: int,
+    history: History,
+    num_values: int,
+    value_limit: float,
+) -> None:
     """Refuse what does not go together.
 
     Raises:
         ValueError: with what is wrong.
     """
-    if challenge != "predict" and ahead != 1:
+    if challenge != "predict" and forecast_horizon != 1:
         raise ParameterError(
             message="ahead: says nothing but in the challenge predict", code="conflict"
         )
-    if history.course is None:
+    if history.trajectory_values is None:
         if challenge != "none":
             raise ParameterError(
                 message=f"{challenge} needs a history with a table or points", code="missing"
             )
         return
-    if history.course.shape[1] != values:
+    if history.trajectory_values.shape[1] != num_values:
         raise ParameterError(
-            message=f"values: history has {history.course.shape[1]}, not {values}", code="conflict"
+            message=f"values: history has {history.trajectory_values.shape[1]}, not {num_values}",
+            code="conflict",
         )
-    if history.course.abs().max() > extent:
+    if history.trajectory_values.abs().max() > value_limit:
         raise ParameterError(message="extent: history leaves it", code="conflict")
-    if challenge != "none" and steps(challenge, ahead, history) < 1:
-        most = len(history.course) - 2
+    if challenge != "none" and num_scored_rounds(challenge, forecast_horizon, history) < 1:
+        most = len(history.trajectory_values) - 2
         raise ParameterError(
-            message=f"ahead: history has rounds for at most {most}, not {ahead}", code="conflict"
+            message=f"ahead: history has rounds for at most {most}, not {forecast_horizon}",
+            code="conflict",
         )
 
 
-def sight(challenge: Challenge, history: History, oracle: bool, place: Part) -> Mapping[str, Part]:
+def extra_parts(
+    challenge: Challenge, history: History, observe_target: bool, value_part: Part
+) -> Mapping[str, Part]:
     """What an assistant sees besides."""
     parts: dict[str, Part] = {}
-    if challenge != "none" and history.course is not None:
-        parts = {"first": place, "ahead": Part(1, 0.0, len(history.course) - 1.0)}
-    return {**parts, "target": place} if oracle else parts
+    if challenge != "none" and history.trajectory_values is not None:
+        parts = {"initial_history": value_part, "forecast_horizon": Part(1, 0.0, len(history.trajectory_values) - 1.0)}
+    return {**parts, "target": value_part} if observe_target else parts
 
 
-def seen(
-    sees: Box,
+def extra_observation(
+    observation_space: Box,
     challenge: Challenge,
-    ahead: int,
+    forecast_horizon: int,
     history: History,
-    reference: Float[Tensor, "world value"],
-    when: Int[Tensor, " world"],
+    history_position: Float[Tensor, "world value"],
+    rounds_elapsed: Int[Tensor, " world"],
 ) -> dict[str, Tensor]:
-    """Those parts of an assistant's sight that `sight` added."""
+    """Those parts of an assistant's sight that `extra_parts` added."""
     found: dict[str, Tensor] = {}
-    if "first" in sees.parts:
-        found["first"] = history.at(torch.zeros_like(when))[:, None]
-        aim = 1.0 if challenge == "coevolve" else float(_later(challenge, ahead))
-        found["ahead"] = torch.full_like(found["first"][..., :1], aim)
-    if "target" in sees.parts:
-        target = reference
-        if history.course is not None:
-            target = history.at(when + _later(challenge, ahead))
+    if "initial_history" in observation_space.parts:
+        found["initial_history"] = history.position_at(torch.zeros_like(rounds_elapsed))[:, None]
+        aim = 1.0 if challenge == "coevolve" else float(_scoring_delay(challenge, forecast_horizon))
+        found["forecast_horizon"] = torch.full_like(found["initial_history"][..., :1], aim)
+    if "target" in observation_space.parts:
+        target = history_position
+        if history.trajectory_values is not None:
+            target = history.position_at(
+                rounds_elapsed + _scoring_delay(challenge, forecast_horizon)
+            )
         found["target"] = target[:, None]
     return found
 
 
-def _later(challenge: Challenge, ahead: int) -> int:
+def _scoring_delay(challenge: Challenge, forecast_horizon: int) -> int:
     """How many rounds after the assistant spoke it is judged."""
-    return ahead if challenge == "predict" else 0
+    return forecast_horizon if challenge == "predict" else 0
 
 
-def begin(rounds: int, values: Float[Tensor, "world agent value"], assistants: int) -> Paths | None:
+def initial_record(
+    num_rounds: int, values: Float[Tensor, "world agent value"], num_assistants: int
+) -> ChallengeRecord | None:
     """Paths at the start; none where nothing is judged."""
-    if not rounds:
+    if not num_rounds:
         return None
-    people = values.new_zeros(len(values), rounds + 1, values.shape[2])
-    advice = values.new_zeros(len(values), rounds + 1, assistants, values.shape[2])
+    people = values.new_zeros(len(values), num_rounds + 1, values.shape[2])
+    advice = values.new_zeros(len(values), num_rounds + 1, num_assistants, values.shape[2])
     start = torch.zeros(len(values), dtype=torch.int64, device=values.device)
-    return keep(Paths(people, advice), start, values, advice[:, 0])
+    return record_round(ChallengeRecord(people, advice), start, values, advice[:, 0])
 
 
-def keep(
-    paths: Paths,
-    when: Int[Tensor, " world"],
+def record_round(
+    record: ChallengeRecord,
+    rounds_elapsed: Int[Tensor, " world"],
     values: Float[Tensor, "world agent value"],
     advice: Float[Tensor, "world assistant value"],
-) -> Paths:
-    """Paths with what holds after `when` rounds."""
-    rounds = torch.arange(paths.people.shape[1], device=values.device)
-    here = rounds == when[:, None]  # world round
-    people = torch.where(here[..., None], mean(values, 1)[:, None], paths.people)
-    said = torch.where(here[..., None, None], advice[:, None], paths.advice)
-    return Paths(people, said)
+) -> ChallengeRecord:
+    """Paths with what holds after `rounds_elapsed` rounds."""
+    rounds = torch.arange(record.mean_value.shape[1], device=values.device)
+    here = rounds == rounds_elapsed[:, None]  # world round
+    people = torch.where(here[..., None], mean(values, 1)[:, None], record.mean_value)
+    said = torch.where(here[..., None, None], advice[:, None], record.advice)
+    return ChallengeRecord(people, said)
 
 
-class Scores(NamedTuple):
+class ChallengeScores(NamedTuple):
     """Of each world; nan where undefined."""
 
-    score: Float[Tensor, " world"]
-    skill: Float[Tensor, " world"]
-    centred_cosine: Float[Tensor, " world"]
-    evaluations: Float[Tensor, " world"]  # rounds judged so far
+    cosine_score: Float[Tensor, " world"]
+    skill_score: Float[Tensor, " world"]
+    centered_cosine: Float[Tensor, " world"]
+    rounds_scored: Float[Tensor, " world"]  # rounds judged so far
 
 
-def unjudged(like: Tensor) -> dict[str, Float[Tensor, " world"]]:
+def undefined_scores(template: Tensor) -> dict[str, Float[Tensor, " world"]]:
     """Scores where there is no challenge: nan."""
-    return dict.fromkeys(Scores._fields, torch.full_like(like[:, 0], torch.nan))
+    return dict.fromkeys(ChallengeScores._fields, torch.full_like(template[:, 0], torch.nan))
 
 
-def scores(
+def challenge_scores(
     challenge: Challenge,
-    ahead: int,
+    forecast_horizon: int,
     history: History,
-    paths: Paths,
-    when: Int[Tensor, " world"],
-) -> Scores:
+    record: ChallengeRecord,
+    rounds_elapsed: Int[Tensor, " world"],
+) -> ChallengeScores:
     """The original score and the centred ones, over the rounds judged so far.
 
     Several assistants are judged one by one, and averaged.
     """
-    assert history.course is not None
-    course = history.course.to(when.device)
-    last = paths.people.shape[1] - 1
-    judged = torch.arange(1, last + 1, device=when.device) <= when[:, None]  # world round
+    assert history.trajectory_values is not None
+    course = history.trajectory_values.to(rounds_elapsed.device)
+    last = record.mean_value.shape[1] - 1
+    judged = (
+        torch.arange(1, last + 1, device=rounds_elapsed.device) <= rounds_elapsed[:, None]
+    )  # world round
     if challenge == "coevolve":
-        against, said = course[1:], paths.people[:, 1:, None]
-        score = _reached(paths.people, course, when)
+        against, said = course[1:], record.mean_value[:, 1:, None]
+        score = _coevolve_score(record.mean_value, course, rounds_elapsed)
     else:
-        against, said = course[1 + _later(challenge, ahead) :], paths.advice[:, 1:]
-        each = _over(judged, cosine(said, against[:, None]))
-        score = mean(each / when.clamp(max=last)[:, None], 1)
+        against, said = (
+            course[1 + _scoring_delay(challenge, forecast_horizon) :],
+            record.advice[:, 1:],
+        )
+        each = _masked_sum(judged, cosine_similarity(said, against[:, None]))
+        score = mean(each / rounds_elapsed.clamp(max=last)[:, None], 1)
     away, way = said - course[0], (against - course[0])[:, None]
     off = said - against[:, None]
-    room = _over(judged, total(way * way, -1).expand(len(when), -1, 1))
-    skill = 1.0 - _over(judged, total(off * off, -1)) / room
-    along = _over(judged, total(away * way, -1))
-    centred = along / (_over(judged, total(away * away, -1)) * room).sqrt()
-    return Scores(score, mean(skill, 1), mean(centred, 1), total(judged.to(score.dtype), 1))
+    room = _masked_sum(judged, total(way * way, -1).expand(len(rounds_elapsed), -1, 1))
+    skill = 1.0 - _masked_sum(judged, total(off * off, -1)) / room
+    along = _masked_sum(judged, total(away * way, -1))
+    centred = along / (_masked_sum(judged, total(away * away, -1)) * room).sqrt()
+    return ChallengeScores(
+        score, mean(skill, 1), mean(centred, 1), total(judged.to(score.dtype), 1)
+    )
 
 
-def _reached(
-    people: Float[Tensor, "world round value"],
-    course: Float[Tensor, "row value"],
-    when: Int[Tensor, " world"],
+def _coevolve_score(
+    mean_value: Float[Tensor, "world round value"],
+    trajectory: Float[Tensor, "row value"],
+    rounds_elapsed: Int[Tensor, " world"],
 ) -> Float[Tensor, " world"]:
     """Mean over simulated vectors and rows i of the best cosine with a row from i on."""
-    alike = cosine(people[:, :, None], course)  # world round row
+    alike = cosine_similarity(mean_value[:, :, None], trajectory)  # world round row
     best = alike.flip(-1).cummax(-1).values
-    so_far = torch.arange(people.shape[1], device=when.device) <= when[:, None]
-    simulated = (when + 1).clamp(max=people.shape[1])
-    return _over(so_far, mean(best, -1)[..., None])[:, 0] / simulated
+    so_far = (
+        torch.arange(mean_value.shape[1], device=rounds_elapsed.device) <= rounds_elapsed[:, None]
+    )
+    simulated = (rounds_elapsed + 1).clamp(max=mean_value.shape[1])
+    return _masked_sum(so_far, mean(best, -1)[..., None])[:, 0] / simulated
 
 
-def cosine(one: Tensor, other: Tensor) -> Tensor:
+def cosine_similarity(one: Tensor, other: Tensor) -> Tensor:
     """Of the angle between two vectors, over the last dimension."""
     return total(one * other, -1) / (norm(one) * norm(other))
 
 
-def _over(
-    judged: Bool[Tensor, "world round"], numbers: Float[Tensor, "world round assistant"]
+def _masked_sum(
+    mask: Bool[Tensor, "world round"], values: Float[Tensor, "world round assistant"]
 ) -> Float[Tensor, "world assistant"]:
     """Sum over the rounds that are judged."""
-    return total(torch.where(judged[..., None], numbers, 0.0), 1)
+    return total(torch.where(mask[..., None], values, 0.0), 1)

@@ -5,34 +5,44 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mores.core.environment import Act, Box, Phase, Player, Role
-from mores.core.random_streams import Draws
+from mores.core.environment import ActionOutput, Box, Phase, Policy, Role
+from mores.core.random_streams import RandomStreams
 
 
-class Frank(Player):
+class Truthful(Policy):
     """A person who says exactly where they stand."""
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Box:
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
         """How its sight is laid out."""
-        return role.sees
+        return role.observation_space
 
     def act(
-        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Box, draws: Draws
-    ) -> Act:
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Tensor | None,
+        state: Box,
+        streams: RandomStreams,
+    ) -> ActionOutput:
         """Say one's own values."""
-        return Act(memory.read(seen, "values"), memory)
+        return ActionOutput(state.read(observation, "values"), state)
 
 
-class Echo(Player):
+class MeanEcho(Policy):
     """An assistant that says what people answered on average."""
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Box:
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
         """How its sight is laid out."""
-        return role.sees
+        return role.observation_space
 
     def act(
-        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Box, draws: Draws
-    ) -> Act:
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Tensor | None,
+        state: Box,
+        streams: RandomStreams,
+    ) -> ActionOutput:
         """Say the answers back, at full voice."""
-        answers = memory.read(seen, "answers")
-        return Act(torch.cat([answers, torch.ones_like(answers[..., :1])], -1), memory)
+        answers = state.read(observation, "mean_answer")
+        return ActionOutput(torch.cat([answers, torch.ones_like(answers[..., :1])], -1), state)

@@ -11,27 +11,34 @@ from typing import Protocol, runtime_checkable
 
 
 @runtime_checkable
-class Tracker(Protocol):
-    """An assistant that learns at a `rate` and looks `ahead` rounds.
+class LinearTracker(Protocol):
+    """An assistant that learns at a `learning_rate` and looks `forecast_horizon` rounds.
 
-    The law holds for one that is `frank`: it says what it believes, at full voice.
+    The law holds for one that is `is_truthful`: it says what it believes, at full voice.
     """
 
-    rate: float
-    ahead: float
-    frank: bool
+    learning_rate: float
+    forecast_horizon: float
+    is_truthful: bool
 
 
-def settles(influence: float, rate: float) -> bool:
+def converges(ai_influence: float, learning_rate: float) -> bool:
     """Whether people and assistant come to a common speed: |1 - alpha - eta| < 1."""
-    return 0 < influence + rate < 2
+    return 0 < ai_influence + learning_rate < 2
 
 
-def speed(drift: float, influence: float, rate: float, ahead: float) -> float:
+def velocity(
+    drift: float, ai_influence: float, learning_rate: float, forecast_horizon: float
+) -> float:
     """Movement of both a round, in the units of `drift`: g eta (1 + alpha L) / (alpha + eta)."""
-    return drift * rate * (1 + influence * ahead) / (influence + rate)
+    return (
+        drift
+        * learning_rate
+        * (1 + ai_influence * forecast_horizon)
+        / (ai_influence + learning_rate)
+    )
 
 
-def lag(drift: float, influence: float, rate: float, ahead: float) -> float:
+def lag(drift: float, ai_influence: float, learning_rate: float, forecast_horizon: float) -> float:
     """How far people are ahead of the assistant: g (1 - eta L) / (alpha + eta)."""
-    return drift * (1 - rate * ahead) / (influence + rate)
+    return drift * (1 - learning_rate * forecast_horizon) / (ai_influence + learning_rate)

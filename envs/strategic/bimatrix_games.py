@@ -26,9 +26,9 @@ from torch import Tensor
 
 from mores.core.errors import ParameterError
 
-Table = tuple[tuple[float, ...], ...]
+PayoffMatrix = tuple[tuple[float, ...], ...]
 
-Name = Literal[
+GameName = Literal[
     "prisoners_dilemma",
     "stag_hunt",
     "chicken",
@@ -40,67 +40,69 @@ Name = Literal[
     "rock_paper_scissors",
 ]
 
-MOST_OPTIONS = 100
-MOST_SOLVED = 6  # options a side, for equilibria: with 6 there are up to 924 vertices to look at
+MAX_OPTIONS = 100
+MAX_SOLVED_OPTIONS = (
+    6  # options a side, for equilibria: with 6 there are up to 924 vertices to look at
+)
 TOLERANCE = 1e-9
 
 
-class Tables(NamedTuple):
+class Bimatrix(NamedTuple):
     """What the first and the second earn, by the option of the first and that of the second."""
 
-    first: Table
-    second: Table
+    row_payoffs: PayoffMatrix
+    column_payoffs: PayoffMatrix
 
     @property
-    def options(self) -> tuple[int, ...]:
+    def num_options(self) -> tuple[int, ...]:
         """How many the first has, and the second."""
-        return len(self.first), len(self.first[0])
+        return len(self.row_payoffs), len(self.row_payoffs[0])
 
     @property
-    def best(self) -> float:
+    def max_mean_payoff(self) -> float:
         """The most that one earns on average, if both act for the sum."""
-        pairs = zip(self.first, self.second, strict=True)
+        pairs = zip(self.row_payoffs, self.column_payoffs, strict=True)
         return max(a + b for rows in pairs for a, b in zip(*rows, strict=True)) / 2
 
-    def earned(self, acts: Sequence[int]) -> Sequence[float]:
+    def payoffs(self, actions: Sequence[int]) -> Sequence[float]:
         """Payoffs of both, by their options."""
-        first, second = acts
-        return self.first[first][second], self.second[first][second]
+        first, second = actions
+        return self.row_payoffs[first][second], self.column_payoffs[first][second]
 
-    def pay(self, acts: Int[Tensor, "world 2"]) -> Float[Tensor, "world 2"]:
+    def batch_payoffs(self, actions: Int[Tensor, "world 2"]) -> Float[Tensor, "world 2"]:
         """The same in many worlds."""
-        return _stacked(self).to(acts.device)[:, acts[:, 0], acts[:, 1]].T
+        return _payoff_tensor(self).to(actions.device)[:, actions[:, 0], actions[:, 1]].T
 
 
 @functools.lru_cache(maxsize=256)
-def _stacked(tables: Tables) -> Float[Tensor, "2 row column"]:
-    return torch.tensor(tables)
+def _payoff_tensor(bimatrix: Bimatrix) -> Float[Tensor, "2 row column"]:
+    return torch.tensor(bimatrix)
 
 
-def symmetric(table: Table) -> Tables:
+def symmetric_game(matrix: PayoffMatrix) -> Bimatrix:
     """The game of two who earn alike: the table says what one earns by own and other's option."""
-    return Tables(table, tuple(zip(*table, strict=True)))
+    return Bimatrix(matrix, tuple(zip(*matrix, strict=True)))
 
 
-def checked(given: Any) -> Any:
+def validate_payoffs(payoffs: Any) -> Any:
     """A name, or tables as rows of numbers, if they are those of a game.
 
     Args:
-        given: a name, a table, or two tables; lists will do for rows.
+        payoffs: a name, a table, or two tables; lists will do for rows.
 
     Raises:
         ValueError: what is wrong with them.
     """
-    if isinstance(given, str):
-        return given
-    given = _rows(given)
-    pair = _is_pair(given)
-    if pair and len(given) != 2:
+    if isinstance(payoffs, str):
+        return payoffs
+    payoffs = _as_tuples(payoffs)
+    pair = _is_matrix_pair(payoffs)
+    if pair and len(payoffs) != 2:
         raise ParameterError(
-            message=f"two tables, of what the first and the second earn, not {len(given)}",
+            message=f"two tables, of what the first and the second earn, not {len(payoffs)}",
             code="wrong_shape",
         )
-    each = given if pair else (given,)
+    each = payoffs if pair else (payoffs,)
     for table in each:
         if not isinstance(table, tuple) or not all(isinstance(row, tuple) for row in table):
             raise ParameterError(
@@ -110,16 +112,16 @@ def checked(given: Any) -> Any:
             raise ParameterError(
                 message="every row of a table has as many columns", code="wrong_shape"
             )
-        if not all(2 <= len(part) <= MOST_OPTIONS for part in (table, *table)):
+        if not all(2 <= len(part) <= MAX_OPTIONS for part in (table, *table)):
             raise ParameterError(
-                message=f"a table has 2 to {MOST_OPTIONS} rows and columns", code="wrong_shape"
+                message=f"a table has 2 to {MAX_OPTIONS} rows and columns", code="wrong_shape"
             )
         for payoff in (payoff for row in table for payoff in row):
             if isinstance(payoff, bool) or not isinstance(payoff, (int, float)):
                 raise ParameterError(
                     message=f"payoffs are numbers, not {payoff!r:.40}", code="wrong_type"
                 )
-    if not pair and len(given) != len(given[0]):
+    if not pair and len(payoffs) != len(payoffs[0]):
         raise ParameterError(
             message="a table of two who earn alike is square; else give two tables",
             code="wrong_shape",
@@ -128,71 +130,75 @@ def checked(given: Any) -> Any:
         raise ParameterError(
             message="both tables have as many rows and columns", code="wrong_shape"
         )
-    return given
+    return payoffs
 
 
-def tables_of(given: str | Table | tuple[Table, Table]) -> Tables:
+def to_bimatrix(payoffs: str | PayoffMatrix | tuple[PayoffMatrix, PayoffMatrix]) -> Bimatrix:
     """The tables of a game by its name, from one table (both earn alike), or from two."""
-    if isinstance(given, str):
-        return NAMED[given]  # type: ignore[index]
-    return Tables(*given) if _is_pair(given) else symmetric(given)  # type: ignore[arg-type]
+    if isinstance(payoffs, str):
+        return NAMED_GAMES[payoffs]  # type: ignore[index]
+    return Bimatrix(*payoffs) if _is_matrix_pair(payoffs) else symmetric_game(payoffs)  # type: ignore[arg-type]
 
 
-def _rows(given: Any) -> Any:
+def _as_tuples(value: Any) -> Any:
     """Lists in lists as tuples in tuples."""
-    return tuple(map(_rows, given)) if isinstance(given, (list, tuple)) else given
+    return tuple(map(_as_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
-def _is_pair(given: Any) -> bool:
+def _is_matrix_pair(value: Any) -> bool:
     """Two tables, and not one: what stands first in the first row is a row itself."""
     for _ in range(2):
-        given = given[0] if isinstance(given, tuple) and given else None
-    return isinstance(given, tuple)
+        value = value[0] if isinstance(value, tuple) and value else None
+    return isinstance(value, tuple)
 
 
 # Payoffs are those that textbooks use for the shape of the game; only their order matters to it.
-NAMED: dict[Name, Tables] = {
+NAMED_GAMES: dict[GameName, Bimatrix] = {
     # Axelrod's: temptation 5, reward 3, punishment 1, sucker's payoff 0
-    "prisoners_dilemma": symmetric(((3.0, 0.0), (5.0, 1.0))),
-    "stag_hunt": symmetric(((4.0, 0.0), (3.0, 3.0))),  # stag, hare
-    "chicken": symmetric(((3.0, 1.0), (4.0, 0.0))),  # swerve, straight on
-    "harmony": symmetric(((3.0, 1.0), (2.0, 0.0))),  # to cooperate is best whatever the other does
-    "deadlock": symmetric(((1.0, 0.0), (3.0, 2.0))),  # to defect is, and for both together
-    "coordination": symmetric(((1.0, 0.0), (0.0, 1.0))),
-    "battle_of_the_sexes": Tables(((3.0, 0.0), (0.0, 2.0)), ((2.0, 0.0), (0.0, 3.0))),
-    "matching_pennies": Tables(((1.0, -1.0), (-1.0, 1.0)), ((-1.0, 1.0), (1.0, -1.0))),
-    "rock_paper_scissors": symmetric(((0.0, -1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 1.0, 0.0))),
+    "prisoners_dilemma": symmetric_game(((3.0, 0.0), (5.0, 1.0))),
+    "stag_hunt": symmetric_game(((4.0, 0.0), (3.0, 3.0))),  # stag, hare
+    "chicken": symmetric_game(((3.0, 1.0), (4.0, 0.0))),  # swerve, straight on
+    "harmony": symmetric_game(
+        ((3.0, 1.0), (2.0, 0.0))
+    ),  # to cooperate is best whatever the other does
+    "deadlock": symmetric_game(((1.0, 0.0), (3.0, 2.0))),  # to defect is, and for both together
+    "coordination": symmetric_game(((1.0, 0.0), (0.0, 1.0))),
+    "battle_of_the_sexes": Bimatrix(((3.0, 0.0), (0.0, 2.0)), ((2.0, 0.0), (0.0, 3.0))),
+    "matching_pennies": Bimatrix(((1.0, -1.0), (-1.0, 1.0)), ((-1.0, 1.0), (1.0, -1.0))),
+    "rock_paper_scissors": symmetric_game(((0.0, -1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 1.0, 0.0))),
 }
 
 
-class Equilibrium(NamedTuple):
+class NashEquilibrium(NamedTuple):
     """Probabilities of both sides' options from which neither gains by departing.
 
     Attributes:
-        first, second: probability of each option.
+        row_strategy, column_strategy: probability of each option.
         payoffs: what they earn on average.
     """
 
-    first: Float[np.ndarray, " option"]
-    second: Float[np.ndarray, " option"]
+    row_strategy: Float[np.ndarray, " option"]
+    column_strategy: Float[np.ndarray, " option"]
     payoffs: tuple[float, float]
 
     @property
-    def mixed(self) -> bool:
+    def is_fully_mixed(self) -> bool:
         """Whether both use all of their options."""
-        return bool((self.first > TOLERANCE).all() and (self.second > TOLERANCE).all())
+        return bool(
+            (self.row_strategy > TOLERANCE).all() and (self.column_strategy > TOLERANCE).all()
+        )
 
 
 @functools.lru_cache(maxsize=256)
-def equilibria(tables: Tables) -> tuple[Equilibrium, ...] | None:
+def nash_equilibria(bimatrix: Bimatrix) -> tuple[NashEquilibrium, ...] | None:
     """All equilibria of the game played once; none where it is degenerate or too large."""
-    rows, columns = tables.options
-    if max(rows, columns) > MOST_SOLVED:
+    rows, columns = bimatrix.num_options
+    if max(rows, columns) > MAX_SOLVED_OPTIONS:
         return None
-    first, second = np.array(tables.first), np.array(tables.second)
+    first, second = np.array(bimatrix.row_payoffs), np.array(bimatrix.column_payoffs)
     # labels: option i of the first is i, option j of the second is rows + j
-    of_first = _vertices(_above_zero(second).T, list(range(rows + columns)))
-    of_second = _vertices(_above_zero(first), [*range(rows, rows + columns), *range(rows)])
+    of_first = _labeled_vertices(_rescale(second).T, list(range(rows + columns)))
+    of_second = _labeled_vertices(_rescale(first), [*range(rows, rows + columns), *range(rows)])
     if of_first is None or of_second is None:
         return None
     every = frozenset(range(rows + columns))
@@ -202,11 +208,11 @@ def equilibria(tables: Tables) -> tuple[Equilibrium, ...] | None:
         if y is None or not x.any() or not y.any():
             continue
         x, y = x / x.sum(), y / y.sum()
-        found.append(Equilibrium(x, y, (float(x @ first @ y), float(x @ second @ y))))
+        found.append(NashEquilibrium(x, y, (float(x @ first @ y), float(x @ second @ y))))
     return tuple(found)
 
 
-def lasting(tables: Tables) -> float | None:
+def critical_discount_factor(bimatrix: Bimatrix) -> float | None:
     """How much the future must count for cooperation to last in a prisoner's dilemma.
 
     Two who never forgive a defection (grudgers) are an equilibrium from `(T - R) / (T - P)` on, the
@@ -214,9 +220,9 @@ def lasting(tables: Tables) -> float | None:
     where the game is no prisoner's dilemma, `T > R > P > S` for both.
     """
     needed = []
-    if tables.options != (2, 2):
+    if bimatrix.num_options != (2, 2):
         return None
-    for mine in (tables.first, tuple(zip(*tables.second, strict=True))):
+    for mine in (bimatrix.row_payoffs, tuple(zip(*bimatrix.column_payoffs, strict=True))):
         (reward, sucker), (temptation, punishment) = mine
         if not temptation > reward > punishment > sucker:
             return None
@@ -224,22 +230,22 @@ def lasting(tables: Tables) -> float | None:
     return max(needed)
 
 
-def _above_zero(table: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:
+def _rescale(matrix: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:
     """The table moved and scaled into [1, 2]: equilibria stay, tolerances fit."""
-    span = table.max() - table.min()
-    return 1.0 + (table - table.min()) / (span if span > 0 else 1.0)
+    span = matrix.max() - matrix.min()
+    return 1.0 + (matrix - matrix.min()) / (span if span > 0 else 1.0)
 
 
-def _vertices(
-    replies: Float[np.ndarray, "reply option"], names: list[int]
+def _labeled_vertices(
+    constraints: Float[np.ndarray, "reply option"], label_names: list[int]
 ) -> dict[frozenset[int], Float[np.ndarray, " option"]] | None:
     """Vertices of `{x >= 0, replies x <= 1}` by their labels; none if one has too many of them.
 
-    `names`: labels of the options, then of the replies.
+    `label_names`: labels of the options, then of the replies.
     """
-    size = replies.shape[1]
-    sides = np.concatenate([-np.eye(size), replies])
-    limits = np.concatenate([np.zeros(size), np.ones(len(replies))])
+    size = constraints.shape[1]
+    sides = np.concatenate([-np.eye(size), constraints])
+    limits = np.concatenate([np.zeros(size), np.ones(len(constraints))])
     found: dict[frozenset[int], np.ndarray] = {}
     for tight in itertools.combinations(range(len(sides)), size):
         chosen = list(tight)
@@ -249,7 +255,7 @@ def _vertices(
         slack = limits - sides @ vertex
         if (slack < -TOLERANCE).any():
             continue
-        labels = frozenset(names[i] for i in np.flatnonzero(slack < TOLERANCE))
+        labels = frozenset(label_names[i] for i in np.flatnonzero(slack < TOLERANCE))
         if len(labels) > size:
             return None
         found[labels] = np.where(slack[:size] < TOLERANCE, 0.0, vertex)

@@ -3,7 +3,7 @@
 Each round everybody chooses an option, all at once, and earns what a payoff table says. What makes
 more of it than one table is that there is a next round: acts are remembered, and a strategy can
 answer them (Axelrod 1984, The Evolution of Cooperation). Another round follows with probability
-`continuation`, so that nobody knows which is the last.
+`continuation_probability`, so that nobody knows which is the last.
 
 A learner weighs later payoffs by a discount of its own. What counts is the product of both: two who
 never forgive are an equilibrium of the prisoner's dilemma if
@@ -30,36 +30,54 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from mores.core.deterministic_sum import mean, total
-from mores.core.environment import Act, Box, Discrete, Game, Part, Phase, Player, Role, Step
+from mores.core.environment import (
+    ActionOutput,
+    Box,
+    Discrete,
+    Environment,
+    Part,
+    Phase,
+    Policy,
+    Role,
+    StepResult,
+)
 from mores.core.errors import ParameterError, UserError, did_you_mean
 from mores.core.people import People
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 from mores.envs.strategic import matrix_game_analytic as formulas
-from mores.envs.strategic.bimatrix_games import NAMED, Table, Tables, checked, tables_of
-from mores.envs.strategic.matrix_game_analytic import Chance
+from mores.envs.strategic.bimatrix_games import (
+    NAMED_GAMES,
+    Bimatrix,
+    PayoffMatrix,
+    to_bimatrix,
+    validate_payoffs,
+)
+from mores.envs.strategic.matrix_game_analytic import RepetitionProbabilities
 from mores.envs.strategic.public_goods import PublicGoods
 
 PUBLIC_GOODS = "public_goods"
-NAMES = (*NAMED, PUBLIC_GOODS)
-FOR_PUBLIC_GOODS = ("endowment", "multiplier", "levels")
+GAME_NAMES = (*NAMED_GAMES, PUBLIC_GOODS)
+PUBLIC_GOODS_PARAMETERS = ("endowment", "multiplier", "num_levels")
 
 
 @dataclasses.dataclass(frozen=True)
-class State:
+class MatrixGameState:
     """A table between rounds; sums are over the rounds so far."""
 
-    past: Int[Tensor, "world agent memory"]  # acts, the newest first; -1 before there were any
-    last: Int[Tensor, "world agent"]  # the newest act, though nobody may remember it
-    cooperated: Float[Tensor, "world agent"]  # rounds in which option 0 was taken
-    given: Float[Tensor, "world agent"]  # sum of 1 - option / last option
-    together: Float[Tensor, " world"]  # rounds in which all took option 0
-    alike: Float[Tensor, " world"]  # rounds in which all took the same option
-    earned: Float[Tensor, "world agent"]
-    paid: Float[Tensor, "world agent"]  # in the last round
-    rounds: Float[Tensor, " world"]
+    action_history: Int[
+        Tensor, "world agent memory"
+    ]  # acts, the newest first; -1 before there were any
+    last_action: Int[Tensor, "world agent"]  # the newest act, though nobody may remember it
+    num_cooperations: Float[Tensor, "world agent"]  # rounds in which option 0 was taken
+    contribution_sum: Float[Tensor, "world agent"]  # sum of 1 - option / last option
+    num_mutual_cooperations: Float[Tensor, " world"]  # rounds in which all took option 0
+    num_unanimous_rounds: Float[Tensor, " world"]  # rounds in which all took the same option
+    payoff_sum: Float[Tensor, "world agent"]
+    last_payoff: Float[Tensor, "world agent"]  # in the last round
+    rounds_elapsed: Float[Tensor, " world"]
 
 
-class MatrixGame(Game[State]):
+class MatrixGame(Environment[MatrixGameState]):
     """A game of payoff tables that is played again and again.
 
     Description:
@@ -67,10 +85,10 @@ class MatrixGame(Game[State]):
         the word fits; of public goods it is to give everything, and the last option nothing.
 
     Roles:
-        player (`agents`).
+        player (`num_agents`).
 
     Observation:
-        `own` acts and `others` acts of the last `memory` rounds, the newest first, a mark at one of
+        `own` acts and `others` acts of the last `memory_depth` rounds, the newest first, a mark at one of
         the options each, zeros before there were any; several others are averaged [0, 1]. `begun`:
         1 after the first round. Payoffs, seats, the round and older acts are not seen.
 
@@ -82,14 +100,14 @@ class MatrixGame(Game[State]):
         given by all.
 
     Dynamics:
-        With probability `trembles` somebody does any other open option than was meant, and that is
+        With probability `tremble_probability` somebody does any other open option than was meant, and that is
         what is paid, seen and remembered. Else what moves is who remembers what.
 
     Start:
         Nobody has done anything.
 
     End:
-        After each round with probability 1 - `continuation`.
+        After each round with probability 1 - `continuation_probability`.
 
     Parameters:
         See the fields: each has its range and meaning. Payoffs: a name; a table for two who earn
@@ -101,158 +119,181 @@ class MatrixGame(Game[State]):
         of the named games stand in `mores.envs.strategic.bimatrix_games`.
     """
 
-    traits: ClassVar[Mapping[str, object]] = {
+    tags: ClassVar[Mapping[str, object]] = {
         "phases": 1,
         "moves": "acts",
         "stochastic": True,
         "masks": True,
         "dilemma": True,
     }
-    solved: ClassVar[frozenset[str]] = formulas.SOLVED
+    solver_values: ClassVar[frozenset[str]] = formulas.SOLVER_VALUES
 
-    payoffs: str | Table | tuple[Table, Table] = Field(
+    payoffs: str | PayoffMatrix | tuple[PayoffMatrix, PayoffMatrix] = Field(
         default="prisoners_dilemma",
-        description=f"{', '.join(NAMES)}; or a table of two who earn alike; or two tables",
+        description=f"{', '.join(GAME_NAMES)}; or a table of two who earn alike; or two tables",
     )
-    agents: int = Field(default=2, ge=2, le=10_000, description="seats; of a table of payoffs, 2")
+    num_agents: int = Field(
+        default=2, ge=2, le=10_000, description="seats; of a table of payoffs, 2"
+    )
     endowment: float = Field(
         default=1.0, gt=0, description="public goods: what everybody has in a round"
     )
     multiplier: float = Field(
         default=1.6, ge=0, description="public goods: worth to all of a unit given (r)"
     )
-    levels: int = Field(
+    num_levels: int = Field(
         default=2, ge=2, le=100, description="public goods: amounts, all to nothing"
     )
-    continuation: float = Field(
+    continuation_probability: float = Field(
         default=1.0, ge=0, le=1, description="probability that another round follows"
     )
-    trembles: float = Field(
+    tremble_probability: float = Field(
         default=0.0, ge=0, le=1, description="probability of doing another option than was meant"
     )
-    memory: int = Field(default=1, ge=0, le=100, description="rounds that everybody remembers")
+    memory_depth: int = Field(
+        default=1, ge=0, le=100, description="rounds that everybody remembers"
+    )
 
     @field_validator("payoffs", mode="before")
     @classmethod
-    def _known(cls, given: Any) -> Any:
-        if isinstance(given, str) and given not in NAMES:
+    def _check_payoffs(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in GAME_NAMES:
             raise ParameterError(
-                message=f"no game {given!r}{did_you_mean(given, NAMES)}; or give a table",
+                message=f"no game {value!r}{did_you_mean(value, GAME_NAMES)}; or give a table",
                 code="unknown_name",
             )
-        return checked(given)
+        return validate_payoffs(value)
 
     def model_post_init(self, context: Any) -> None:
         """Refuse parameters that do not go together."""
         if self.payoffs == PUBLIC_GOODS:
             return
-        for name in FOR_PUBLIC_GOODS:
+        for name in PUBLIC_GOODS_PARAMETERS:
             if name in self.model_fields_set:
                 raise ParameterError(
                     message=f"{name} goes with payoffs: {PUBLIC_GOODS}", code="conflict"
                 )
-        if self.agents != 2:
+        if self.num_agents != 2:
             raise ParameterError(
-                message=f"a table of payoffs is for 2 agents, not {self.agents}", code="conflict"
+                message=f"a table of payoffs is for 2 agents, not {self.num_agents}",
+                code="conflict",
             )
 
     # --- what is fixed ---------------------------------------------------------------------------
 
     @functools.cached_property
-    def rules(self) -> Tables | PublicGoods:
+    def payoff_rule(self) -> Bimatrix | PublicGoods:
         """Who earns what."""
         if self.payoffs == PUBLIC_GOODS:
-            return PublicGoods(self.agents, self.endowment, self.multiplier, self.levels)
-        return tables_of(self.payoffs)
+            return PublicGoods(self.num_agents, self.endowment, self.multiplier, self.num_levels)
+        return to_bimatrix(self.payoffs)
 
     @functools.cached_property
-    def most(self) -> int:
+    def max_options(self) -> int:
         """The most options that anybody has."""
-        return max(self.rules.options)
+        return max(self.payoff_rule.num_options)
 
     @functools.cached_property
-    def _open(self) -> Bool[Tensor, "agent option"] | None:
+    def _available_options(self) -> Bool[Tensor, "agent option"] | None:
         """Which options each seat has; none where all have all."""
-        many = torch.tensor(self.rules.options)
-        open_to = torch.arange(self.most) < many[:, None]
+        many = torch.tensor(self.payoff_rule.num_options)
+        open_to = torch.arange(self.max_options) < many[:, None]
         return None if bool(open_to.all()) else open_to
 
     @property
     def roles(self) -> tuple[Role, ...]:
         """`player`."""
-        marks = Part(self.memory * self.most, 0.0, 1.0)
-        sees = Box.of(own=marks, others=marks, begun=Part(1, 0.0, 1.0))
-        return (Role("player", self.agents, sees),)
+        marks = Part(self.memory_depth * self.max_options, 0.0, 1.0)
+        sees = Box.of(own_actions=marks, other_actions=marks, game_started=Part(1, 0.0, 1.0))
+        return (Role("player", self.num_agents, sees),)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
         """All choose at once."""
-        return (Phase("choose", {"player": Discrete(self.most)}),)
+        return (Phase("choose", {"player": Discrete(self.max_options)}),)
 
     # --- the game --------------------------------------------------------------------------------
 
-    def reset(self, draws: Draws, start: People | None = None) -> State:
+    def reset(self, streams: RandomStreams, people: People | None = None) -> MatrixGameState:
         """Nobody has done anything."""
-        if start is not None:
+        if people is not None:
             raise UserError(
                 "matrix_game takes no people from a population: they have no values",
                 code="unsupported",
                 path="people",
             )
-        none = torch.zeros(draws.worlds, self.agents, device=draws.device)
+        none = torch.zeros(streams.num_worlds, self.num_agents, device=streams.device)
         nothing = torch.full_like(none, -1, dtype=torch.int64)
-        past = nothing[:, :, None].expand(-1, -1, self.memory).clone()
+        past = nothing[:, :, None].expand(-1, -1, self.memory_depth).clone()
         zero = none[:, 0].clone()
-        return State(past, nothing, none, none, zero, zero, none, none, zero)
+        return MatrixGameState(past, nothing, none, none, zero, zero, none, none, zero)
 
-    def observe(self, state: State, role: str, phase: str) -> Tensor:
+    def observe(self, state: MatrixGameState, role: str, phase: str) -> Tensor:
         """See the class docstring."""
-        numbers = torch.arange(self.most, device=state.past.device)
-        own = (state.past[..., None] == numbers).to(torch.float32)  # world agent memory option
-        others = (total(own, 1)[:, None] - own) / (self.agents - 1)
-        begun = (state.rounds > 0).to(torch.float32)[:, None, None].expand(-1, self.agents, -1)
+        numbers = torch.arange(self.max_options, device=state.action_history.device)
+        own = (state.action_history[..., None] == numbers).to(
+            torch.float32
+        )  # world agent memory option
+        others = (total(own, 1)[:, None] - own) / (self.num_agents - 1)
+        begun = (
+            (state.rounds_elapsed > 0)
+            .to(torch.float32)[:, None, None]
+            .expand(-1, self.num_agents, -1)
+        )
         return torch.cat([own.flatten(2), others.flatten(2), begun], -1)
 
-    def legal(self, state: State, role: str, phase: str) -> Tensor | None:
+    def action_mask(self, state: MatrixGameState, role: str, phase: str) -> Tensor | None:
         """All options, but where one of two has fewer than the other."""
-        if self._open is None:
+        if self._available_options is None:
             return None
-        return self._open.to(state.past.device).expand(len(state.rounds), -1, -1)
+        return self._available_options.to(state.action_history.device).expand(
+            len(state.rounds_elapsed), -1, -1
+        )
 
     def step(
-        self, state: State, phase: str, actions: Mapping[str, Tensor], draws: Draws
-    ) -> Step[State]:
+        self,
+        state: MatrixGameState,
+        phase: str,
+        actions: Mapping[str, Tensor],
+        streams: RandomStreams,
+    ) -> StepResult[MatrixGameState]:
         """Everybody is paid, and what was done is remembered."""
-        acts = self._done(actions["player"].to(torch.int64), draws)
-        paid = self.rules.pay(acts)
-        after = State(
-            past=torch.cat([acts[..., None], state.past], -1)[..., : self.memory],
-            last=acts,
-            cooperated=state.cooperated + (acts == 0),
-            given=state.given + (1.0 - acts / (self.most - 1)),
-            together=state.together + (acts == 0).all(1),
-            alike=state.alike + (acts == acts[:, :1]).all(1),
-            earned=state.earned + paid,
-            paid=paid,
-            rounds=state.rounds + 1,
+        acts = self._apply_trembles(actions["player"].to(torch.int64), streams)
+        paid = self.payoff_rule.batch_payoffs(acts)
+        after = MatrixGameState(
+            action_history=torch.cat([acts[..., None], state.action_history], -1)[
+                ..., : self.memory_depth
+            ],
+            last_action=acts,
+            num_cooperations=state.num_cooperations + (acts == 0),
+            contribution_sum=state.contribution_sum + (1.0 - acts / (self.max_options - 1)),
+            num_mutual_cooperations=state.num_mutual_cooperations + (acts == 0).all(1),
+            num_unanimous_rounds=state.num_unanimous_rounds + (acts == acts[:, :1]).all(1),
+            payoff_sum=state.payoff_sum + paid,
+            last_payoff=paid,
+            rounds_elapsed=state.rounds_elapsed + 1,
         )
         ended = None
-        if self.continuation < 1:
-            ended = draws.uniform("another round")[:, 0, 0] >= self.continuation
-        return Step(after, {"player": paid}, ended)
+        if self.continuation_probability < 1:
+            ended = streams.uniform("another round")[:, 0, 0] >= self.continuation_probability
+        return StepResult(after, {"player": paid}, ended)
 
-    def _done(self, meant: Int[Tensor, "world agent"], draws: Draws) -> Int[Tensor, "world agent"]:
+    def _apply_trembles(
+        self, intended: Int[Tensor, "world agent"], streams: RandomStreams
+    ) -> Int[Tensor, "world agent"]:
         """What is done of what was meant: whose hand trembles takes any other open option."""
-        if not self.trembles:
-            return meant
-        many = torch.tensor(self.rules.options, device=meant.device)
-        u = draws.uniform("tremble", self.agents, 2)
+        if not self.tremble_probability:
+            return intended
+        many = torch.tensor(self.payoff_rule.num_options, device=intended.device)
+        u = streams.uniform("tremble", self.num_agents, 2)
         further = 1 + (u[..., 1] * (many - 1)).to(torch.int64)
-        return torch.where(u[..., 0] < self.trembles, (meant + further) % many, meant)
+        return torch.where(
+            u[..., 0] < self.tremble_probability, (intended + further) % many, intended
+        )
 
     # --- what is reported ------------------------------------------------------------------------
 
-    def measures(self, state: State) -> Mapping[str, Tensor]:
+    def metrics(self, state: MatrixGameState) -> Mapping[str, Tensor]:
         """Over the rounds so far; there are no shares and means before the first.
 
         cooperation: share of acts that were option 0.  cooperations: the same by seat.
@@ -263,29 +304,29 @@ class MatrixGame(Game[State]):
         above 0.  rounds: how many were played.  Of public goods also contribution: mean share of
         the endowment given.
         """
-        rounds = torch.where(state.rounds > 0, state.rounds, torch.nan)
-        cooperations = state.cooperated / rounds[:, None]
-        payoffs = state.earned / rounds[:, None]
-        begun = torch.where(state.rounds > 0, 1.0, torch.nan)
-        payoff, best = mean(payoffs, 1), self.rules.best
+        rounds = torch.where(state.rounds_elapsed > 0, state.rounds_elapsed, torch.nan)
+        cooperations = state.num_cooperations / rounds[:, None]
+        payoffs = state.payoff_sum / rounds[:, None]
+        begun = torch.where(state.rounds_elapsed > 0, 1.0, torch.nan)
+        payoff, best = mean(payoffs, 1), self.payoff_rule.max_mean_payoff
         found = {
-            "cooperation": mean(cooperations, 1),
-            "cooperations": cooperations,
-            "cooperation_now": mean((state.last == 0).to(payoff.dtype), 1) * begun,
-            "together": state.together / rounds,
-            "alike": state.alike / rounds,
-            "payoff": payoff,
-            "payoffs": payoffs,
-            "payoff_now": mean(state.paid, 1) * begun,
-            "returns": state.earned,
-            "welfare": payoff / (best if best > 0 else math.nan),
-            "rounds": state.rounds,
+            "cooperation_rate": mean(cooperations, 1),
+            "cooperation_rate_by_agent": cooperations,
+            "last_cooperation_rate": mean((state.last_action == 0).to(payoff.dtype), 1) * begun,
+            "mutual_cooperation_rate": state.num_mutual_cooperations / rounds,
+            "unanimity_rate": state.num_unanimous_rounds / rounds,
+            "mean_payoff": payoff,
+            "mean_payoff_by_agent": payoffs,
+            "last_mean_payoff": mean(state.last_payoff, 1) * begun,
+            "return_by_agent": state.payoff_sum,
+            "efficiency": payoff / (best if best > 0 else math.nan),
+            "rounds_played": state.rounds_elapsed,
         }
         if self.payoffs == PUBLIC_GOODS:
-            found["contribution"] = mean(state.given, 1) / rounds
+            found["contribution_share"] = mean(state.contribution_sum, 1) / rounds
         return found
 
-    def predictions(self, players: Mapping[str, Player], rounds: int) -> Mapping[str, Any]:
+    def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:
         """Of the game played once, of the game repeated, and of named strategies.
 
         best: most that a seat earns on average if all act for the sum.  Once, where no hand
@@ -302,58 +343,62 @@ class MatrixGame(Game[State]):
         the others' strategies are; with continuation 1 also best_payoff[i], a round. Where worlds
         differ in who plays, the mean over a number of worlds in which each comes equally often.
         """
-        chance = Chance(self.continuation, self.trembles)
-        length = formulas.length(self.continuation, rounds)
-        found: dict[str, Any] = {"best": self.rules.best, "rounds": length}
-        if not self.trembles:
-            found |= formulas.once(self.rules)
-        if "player" in players:
-            found |= formulas.repeated(self.rules, players["player"], rounds, chance)
+        chance = RepetitionProbabilities(self.continuation_probability, self.tremble_probability)
+        length = formulas.expected_length(self.continuation_probability, rounds)
+        found: dict[str, Any] = {"max_mean_payoff": self.payoff_rule.max_mean_payoff, "rounds_played": length}
+        if not self.tremble_probability:
+            found |= formulas.one_shot_values(self.payoff_rule)
+        if "player" in policies:
+            found |= formulas.repeated_game_values(
+                self.payoff_rule, policies["player"], rounds, chance
+            )
         return found
 
-    def baseline(self) -> Mapping[str, Player]:
+    def default_policies(self) -> Mapping[str, Policy]:
         """Everybody does what others did, and slips now and then."""
-        return {"player": Copy()}
+        return {"player": ImitateLast()}
 
 
-class Copy(Player):
+class ImitateLast(Policy):
     """Takes option 0 at first, then what most others took last; sometimes any option."""
 
-    traits: ClassVar[Mapping[str, object]] = {"learns": False, "stochastic": True}
+    tags: ClassVar[Mapping[str, object]] = {"learns": False, "stochastic": True}
 
-    slips: float = Field(default=0.05, ge=0, le=1, description="probability of any option instead")
+    epsilon: float = Field(
+        default=0.05, ge=0, le=1, description="probability of any option instead"
+    )
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Box:
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
         """How its sight is laid out."""
-        if "others" not in role.sees.parts:
+        if "other_actions" not in role.observation_space.parts:
             raise UserError(
                 "copy needs a role that sees what 'others' did",
                 code="unsupported",
                 path=f"players.{role.name}",
             )
-        return role.sees
+        return role.observation_space
 
     def act(
         self,
         phase: Phase,
-        seen: Tensor,
-        legal: Bool[Tensor, "world agent option"] | None,
-        memory: Box,
-        draws: Draws,
-    ) -> Act:
+        observation: Tensor,
+        action_mask: Bool[Tensor, "world agent option"] | None,
+        state: Box,
+        streams: RandomStreams,
+    ) -> ActionOutput:
         """The option that is most common among the others, if it is open."""
-        space = phase.acts["player"]
+        space = phase.action_spaces["player"]
         assert isinstance(space, Discrete)
-        options, seats = space.options, seen.shape[1]
-        shares = torch.zeros(*seen.shape[:2], options, device=seen.device)
-        if memory.parts["others"].size:
-            shares = memory.read(seen, "others")[..., :options]
-        chance = draws.uniform("any option", seats, options)
-        slips = draws.uniform("slips", seats)[..., 0] < self.slips
+        options, seats = space.num_options, observation.shape[1]
+        shares = torch.zeros(*observation.shape[:2], options, device=observation.device)
+        if state.parts["other_actions"].size:
+            shares = state.read(observation, "other_actions")[..., :options]
+        chance = streams.uniform("any option", seats, options)
+        slips = streams.uniform("slips", seats)[..., 0] < self.epsilon
         liking = torch.where(slips[..., None], chance, shares)
-        if legal is not None:
-            liking = torch.where(legal, liking, -1.0)
-        return Act(liking.argmax(-1), memory)
+        if action_mask is not None:
+            liking = torch.where(action_mask, liking, -1.0)
+        return ActionOutput(liking.argmax(-1), state)
 
 
 if __name__ == "__main__":

@@ -19,37 +19,37 @@ from torch import Tensor
 
 from mores.core.deterministic_sum import mean, total
 from mores.core.environment import (
-    Act,
+    ActionOutput,
     Box,
     Discrete,
-    Game,
+    Environment,
     Part,
     Phase,
-    Player,
+    Policy,
     Role,
-    Step,
-    needs_sight,
+    StepResult,
+    require_observation_parts,
 )
 from mores.core.errors import ParameterError, UserError
 from mores.core.people import People
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 
 
 @dataclasses.dataclass(frozen=True)
-class State:
+class MoralHazardState:
     """A firm within a deal."""
 
-    cost: Float[Tensor, "world agent"]  # of effort; private
-    ability: Int[Tensor, "world agent"]  # highest effort the agent can give; private
-    offer: Float[Tensor, " world"]  # share of output promised
+    effort_cost: Float[Tensor, "world agent"]  # of effort; private
+    max_effort: Int[Tensor, "world agent"]  # highest effort the agent can give; private
+    offered_share: Float[Tensor, " world"]  # share of output promised
     effort: Int[Tensor, "world agent"]  # private
     output: Float[Tensor, "world agent"]
-    kept: Float[Tensor, " world"]  # promises kept so far
-    broken: Float[Tensor, " world"]  # promises broken so far
+    promises_kept: Float[Tensor, " world"]  # promises kept so far
+    promises_broken: Float[Tensor, " world"]  # promises broken so far
     wage: Float[Tensor, "world agent"]  # paid in the last deal
 
 
-class Commission(Game[State]):
+class MoralHazard(Environment[MoralHazardState]):
     """A principal and agents, deal after deal.
 
     Description:
@@ -58,17 +58,17 @@ class Commission(Game[State]):
         promise. Either side knows how often promises were kept.
 
     Roles:
-        principal (1), agent (`agents`).
+        principal (1), agent (`num_agents`).
 
     Observation:
-        principal: `offer` share promised [0, 1], `kept` and `broken` promises so far, `output` of
+        principal: `offered_share` share promised [0, 1], `kept` and `broken` promises so far, `output` of
         each agent (0 before the work).
-        agent: its own `cost` and `ability`, `offer`, `kept`, `broken`, its own `effort`, `output`
+        agent: its own `cost` and `max_effort`, `offered_share`, `kept`, `broken`, its own `effort`, `output`
         and last `wage`. Efforts, costs and outputs of other agents are not seen.
 
     Action:
-        principal, phase `offer`: one of `shares` shares, evenly from 0 to 1.
-        agent, phase `work`: effort 0 (refuse) to `efforts` - 1, at most its ability (masked).
+        principal, phase `offered_share`: one of `num_shares` shares, evenly from 0 to 1.
+        agent, phase `epoch_fields`: effort 0 (refuse) to `efforts` - 1, at most its ability (masked).
         principal, phase `pay`: 0 break the promise, 1 keep it; only 1 if nothing is promised.
 
     Reward:
@@ -81,7 +81,7 @@ class Commission(Game[State]):
         Costs uniform in [cost_low, cost_high], abilities uniform over 1 ... `efforts` - 1.
 
     End:
-        After each deal with probability `quits`.
+        After each deal with probability `termination_probability`.
 
     Parameters:
         See the fields: each has its range and meaning.
@@ -91,24 +91,26 @@ class Commission(Game[State]):
         for the theory. Not a model of any one paper.
     """
 
-    traits: ClassVar[Mapping[str, object]] = {
+    tags: ClassVar[Mapping[str, object]] = {
         "phases": 3,
         "moves": "efforts",
         "stochastic": True,
         "masks": True,
     }
 
-    agents: int = Field(default=3, ge=1, le=10_000, description="number of agents")
-    shares: int = Field(
+    num_agents: int = Field(default=3, ge=1, le=10_000, description="number of agents")
+    num_shares: int = Field(
         default=5, ge=2, le=1001, description="number of shares that can be offered"
     )
-    efforts: int = Field(
+    num_efforts: int = Field(
         default=4, ge=2, le=1001, description="number of effort levels, 0 included"
     )
     cost_low: float = Field(default=0.2, ge=0, description="lowest cost of effort")
     cost_high: float = Field(default=0.8, ge=0, description="highest cost of effort")
-    luck: float = Field(default=0.5, ge=0, description="standard deviation of output around effort")
-    quits: float = Field(
+    output_noise_std: float = Field(
+        default=0.5, ge=0, description="standard deviation of output around effort"
+    )
+    termination_probability: float = Field(
         default=0.02, ge=0, le=1, description="probability of the end after a deal"
     )
 
@@ -121,113 +123,125 @@ class Commission(Game[State]):
     def roles(self) -> tuple[Role, ...]:
         """`principal` and `agent`."""
         share, count = Part(1, 0.0, 1.0), Part(1, 0.0)
-        deal = {"offer": share, "kept": count, "broken": count}
-        principal = Box.of(**deal, output=self.agents)
-        own = {"cost": count, "ability": count}
+        deal = {"offered_share": share, "promises_kept": count, "promises_broken": count}
+        principal = Box.of(**deal, output=self.num_agents)
+        own = {"effort_cost": count, "max_effort": count}
         agent = Box.of(**own, **deal, effort=count, output=1, wage=count)
-        return Role("principal", 1, principal), Role("agent", self.agents, agent)
+        return Role("principal", 1, principal), Role("agent", self.num_agents, agent)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """`offer`, `work`, `pay`."""
+        """`offered_share`, `epoch_fields`, `pay`."""
         return (
-            Phase("offer", {"principal": Discrete(self.shares)}),
-            Phase("work", {"agent": Discrete(self.efforts)}),
+            Phase("offer", {"principal": Discrete(self.num_shares)}),
+            Phase("work", {"agent": Discrete(self.num_efforts)}),
             Phase("pay", {"principal": Discrete(2)}),
         )
 
-    def reset(self, draws: Draws, start: People | None = None) -> State:
+    def reset(self, streams: RandomStreams, people: People | None = None) -> MoralHazardState:
         """Agents with costs and abilities of their own; no deal yet."""
-        if start is not None:
+        if people is not None:
             raise UserError(
                 "commission takes no people from a population: they have no values",
                 code="unsupported",
                 path="people",
             )
-        chance = draws.uniform("cost", self.agents)[..., 0]
+        chance = streams.uniform("cost", self.num_agents)[..., 0]
         cost = self.cost_low + (self.cost_high - self.cost_low) * chance
-        level = draws.uniform("ability", self.agents)[..., 0] * (self.efforts - 1)
+        level = streams.uniform("ability", self.num_agents)[..., 0] * (self.num_efforts - 1)
         zero, none = torch.zeros_like(cost), torch.zeros_like(level, dtype=torch.int64)
         one = zero[:, 0]
-        return State(cost, 1 + level.to(torch.int64), one, none, zero, one, one, zero)
+        return MoralHazardState(cost, 1 + level.to(torch.int64), one, none, zero, one, one, zero)
 
-    def observe(self, state: State, role: str, phase: str) -> Tensor:
+    def observe(self, state: MoralHazardState, role: str, phase: str) -> Tensor:
         """See the class docstring."""
-        history = torch.stack([state.offer, state.kept, state.broken], -1)
+        history = torch.stack([state.offered_share, state.promises_kept, state.promises_broken], -1)
         if role == "principal":
             return torch.cat([history, state.output], -1)[:, None]
-        own = torch.stack([state.cost, state.ability.to(torch.float32)], -1)
+        own = torch.stack([state.effort_cost, state.max_effort.to(torch.float32)], -1)
         deal = torch.stack([state.effort.to(torch.float32), state.output, state.wage], -1)
-        shared = history[:, None].expand(-1, self.agents, -1)
+        shared = history[:, None].expand(-1, self.num_agents, -1)
         return torch.cat([own, shared, deal], -1)
 
-    def legal(self, state: State, role: str, phase: str) -> Tensor | None:
+    def action_mask(self, state: MoralHazardState, role: str, phase: str) -> Tensor | None:
         """Efforts within ability; a promise of nothing cannot be broken."""
         if phase == "work" and role == "agent":
-            return torch.arange(self.efforts, device=state.cost.device) <= state.ability[..., None]
+            return (
+                torch.arange(self.num_efforts, device=state.effort_cost.device)
+                <= state.max_effort[..., None]
+            )
         if phase == "pay" and role == "principal":
-            keep = torch.ones_like(state.offer, dtype=torch.bool)
-            return torch.stack([state.offer > 0, keep], -1)[:, None]
+            keep = torch.ones_like(state.offered_share, dtype=torch.bool)
+            return torch.stack([state.offered_share > 0, keep], -1)[:, None]
         return None
 
     def step(
-        self, state: State, phase: str, actions: Mapping[str, Tensor], draws: Draws
-    ) -> Step[State]:
-        """`offer` opens a deal, `work` yields output, `pay` closes it."""
+        self,
+        state: MoralHazardState,
+        phase: str,
+        actions: Mapping[str, Tensor],
+        streams: RandomStreams,
+    ) -> StepResult[MoralHazardState]:
+        """`offer` opens a deal, `epoch_fields` yields output, `pay` closes it."""
         if phase == "offer":
-            offer = actions["principal"][:, 0].to(torch.float32) / (self.shares - 1)
+            offer = actions["principal"][:, 0].to(torch.float32) / (self.num_shares - 1)
             nothing = torch.zeros_like(state.output)
-            return Step(
+            return StepResult(
                 dataclasses.replace(
-                    state, offer=offer, effort=torch.zeros_like(state.effort), output=nothing
+                    state,
+                    offered_share=offer,
+                    effort=torch.zeros_like(state.effort),
+                    output=nothing,
                 )
             )
         if phase == "work":
             effort = actions["agent"]
-            luck = self.luck * draws.normal("luck", self.agents)[..., 0]
+            luck = self.output_noise_std * streams.normal("luck", self.num_agents)[..., 0]
             level = effort.to(torch.float32)
             output = torch.where(effort > 0, level + luck, torch.zeros_like(luck))
-            pain = -0.5 * state.cost * level * level
-            return Step(dataclasses.replace(state, effort=effort, output=output), {"agent": pain})
+            pain = -0.5 * state.effort_cost * level * level
+            return StepResult(
+                dataclasses.replace(state, effort=effort, output=output), {"agent": pain}
+            )
         keeps = actions["principal"][:, 0].to(torch.float32)
-        wage = (state.offer * keeps)[:, None] * state.output.clamp(min=0.0)
-        promised = (state.offer > 0).to(torch.float32)
+        wage = (state.offered_share * keeps)[:, None] * state.output.clamp(min=0.0)
+        promised = (state.offered_share > 0).to(torch.float32)
         after = dataclasses.replace(
             state,
             wage=wage,
-            kept=state.kept + promised * keeps,
-            broken=state.broken + promised * (1.0 - keeps),
+            promises_kept=state.promises_kept + promised * keeps,
+            promises_broken=state.promises_broken + promised * (1.0 - keeps),
         )
         profit = total(state.output - wage, 1)[:, None]
-        ended = draws.uniform("quit")[:, 0, 0] < self.quits
-        return Step(after, {"agent": wage, "principal": profit}, ended)
+        ended = streams.uniform("quit")[:, 0, 0] < self.termination_probability
+        return StepResult(after, {"agent": wage, "principal": profit}, ended)
 
-    def measures(self, state: State) -> Mapping[str, Tensor]:
+    def metrics(self, state: MoralHazardState) -> Mapping[str, Tensor]:
         """offer, mean effort, mean output, mean wage of the last deal; promises kept and broken."""
         return {
-            "offer": state.offer,
+            "offered_share": state.offered_share,
             "effort": mean(state.effort.to(torch.float32), 1),
             "output": mean(state.output, 1),
             "wage": mean(state.wage, 1),
-            "kept": state.kept,
-            "broken": state.broken,
+            "promises_kept": state.promises_kept,
+            "promises_broken": state.promises_broken,
         }
 
-    def hidden(self, state: State) -> Mapping[str, Tensor]:
+    def latent(self, state: MoralHazardState) -> Mapping[str, Tensor]:
         """Costs, abilities and efforts."""
-        return {"cost": state.cost, "ability": state.ability, "effort": state.effort}
+        return {"effort_cost": state.effort_cost, "max_effort": state.max_effort, "effort": state.effort}
 
-    def baseline(self) -> Mapping[str, Player]:
+    def default_policies(self) -> Mapping[str, Policy]:
         """A principal that keeps its word, agents that work as far as it pays."""
-        return {"principal": FairPrincipal(), "agent": CarefulAgent()}
+        return {"principal": FixedSharePrincipal(), "agent": BestResponseAgent()}
 
 
-class FairPrincipal(Player):
+class FixedSharePrincipal(Policy):
     """A principal that always promises the same share and always pays."""
 
-    share: float = Field(default=0.5, ge=0, le=1, description="share promised")
+    offered_share: float = Field(default=0.5, ge=0, le=1, description="share promised")
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> None:
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> None:
         """It must be the one who makes offers."""
         if role.name != "principal" or not any(phase.name == "offer" for phase in phases):
             raise UserError(
@@ -237,41 +251,53 @@ class FairPrincipal(Player):
             )
 
     def act(
-        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Any, draws: Draws
-    ) -> Act:
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Tensor | None,
+        state: Any,
+        streams: RandomStreams,
+    ) -> ActionOutput:
         """Promise the share; keep the promise."""
-        space = phase.acts["principal"]
+        space = phase.action_spaces["principal"]
         assert isinstance(space, Discrete)
-        wanted = round(self.share * (space.options - 1)) if phase.name == "offer" else 1
-        return Act(torch.full(seen.shape[:2], wanted, device=seen.device), memory)
+        wanted = round(self.offered_share * (space.num_options - 1)) if phase.name == "offer" else 1
+        return ActionOutput(
+            torch.full(observation.shape[:2], wanted, device=observation.device), state
+        )
 
 
-class CarefulAgent(Player):
+class BestResponseAgent(Policy):
     """An agent that gives the effort which pays best if the promise is kept as often as so far.
 
     With share s promised and a share k of promises kept (one kept promise is assumed to begin
     with), effort e earns `k s e - cost e^2 / 2` on average, best near `k s / cost`.
     """
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Box:
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
         """How its sight is laid out."""
-        needs_sight("careful_agent", role, "kept", "broken", "offer", "cost")
-        return role.sees
+        require_observation_parts("careful_agent", role, "promises_kept", "promises_broken", "offered_share", "effort_cost")
+        return role.observation_space
 
     def act(
-        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Box, draws: Draws
-    ) -> Act:
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Tensor | None,
+        state: Box,
+        streams: RandomStreams,
+    ) -> ActionOutput:
         """Compare all efforts, and take the best that is open."""
-        assert legal is not None
-        kept = memory.read(seen, "kept") + 1.0
-        trust = kept / (kept + memory.read(seen, "broken"))
-        effort = torch.arange(legal.shape[-1], device=seen.device, dtype=torch.float32)
-        gain = trust * memory.read(seen, "offer") * effort
-        worth = gain - 0.5 * memory.read(seen, "cost") * effort * effort
-        return Act(torch.where(legal, worth, -torch.inf).argmax(-1), memory)
+        assert action_mask is not None
+        kept = state.read(observation, "promises_kept") + 1.0
+        trust = kept / (kept + state.read(observation, "promises_broken"))
+        effort = torch.arange(action_mask.shape[-1], device=observation.device, dtype=torch.float32)
+        gain = trust * state.read(observation, "offered_share") * effort
+        worth = gain - 0.5 * state.read(observation, "effort_cost") * effort * effort
+        return ActionOutput(torch.where(action_mask, worth, -torch.inf).argmax(-1), state)
 
 
 if __name__ == "__main__":
     from mores.sim.demo import show
 
-    show(Commission())
+    show(MoralHazard())

@@ -23,36 +23,36 @@ from mores.core.deterministic_sum import mean
 
 
 class PublicGoods(NamedTuple):
-    """The payoffs of `agents`, who choose among `levels` shares to give, from all to nothing."""
+    """The payoffs of `num_agents`, who choose among `num_levels` shares to give, from all to nothing."""
 
-    agents: int
+    num_agents: int
     endowment: float
     multiplier: float
-    levels: int
+    num_levels: int
 
     @property
-    def options(self) -> tuple[int, ...]:
+    def num_options(self) -> tuple[int, ...]:
         """How many each has."""
-        return (self.levels,) * self.agents
+        return (self.num_levels,) * self.num_agents
 
     @property
-    def best(self) -> float:
+    def max_mean_payoff(self) -> float:
         """The most that one earns on average, if all act for the sum."""
         return self.endowment * max(1.0, self.multiplier)
 
     @property
-    def gives(self) -> bool | None:
+    def giving_dominates(self) -> bool | None:
         """Whether it is best for oneself to give; none where it does not matter."""
-        return None if self.multiplier == self.agents else self.multiplier > self.agents
+        return None if self.multiplier == self.num_agents else self.multiplier > self.num_agents
 
-    def earned(self, acts: Sequence[int]) -> Sequence[float]:
+    def payoffs(self, actions: Sequence[int]) -> Sequence[float]:
         """Payoffs of all, by their options."""
-        given = [1.0 - act / (self.levels - 1) for act in acts]
-        share = self.multiplier * math.fsum(given) / self.agents
+        given = [1.0 - act / (self.num_levels - 1) for act in actions]
+        share = self.multiplier * math.fsum(given) / self.num_agents
         return [self.endowment * (1.0 - mine + share) for mine in given]
 
-    def pay(self, acts: Int[Tensor, "world agent"]) -> Float[Tensor, "world agent"]:
+    def batch_payoffs(self, actions: Int[Tensor, "world agent"]) -> Float[Tensor, "world agent"]:
         """The same in many worlds."""
-        given = 1.0 - acts / (self.levels - 1)
+        given = 1.0 - actions / (self.num_levels - 1)
         share = self.multiplier * mean(given, 1)[:, None]
         return self.endowment * (1.0 - given + share)

@@ -10,23 +10,23 @@ import torch
 from torch import Tensor
 
 from mores import registry
-from mores.agents.composite.per_agent import Cast
+from mores.agents.composite.per_agent import PerAgentPolicy
 from mores.agents.scripted.repeated_game import Strategy
-from mores.agents.scripted.uniform_random import Anyhow
+from mores.agents.scripted.uniform_random import UniformRandom
 from mores.cli.commands import main
 from mores.core import pytree
-from mores.core.environment import Act, Outcome, Phase, Player, Role
+from mores.core.environment import ActionOutput, Phase, Policy, Role, Transition
 from mores.core.random_streams import Worlds
 from mores.envs.opinion.coevolution import Coevolution
-from mores.envs.strategic.matrix_game import Copy, MatrixGame
-from mores.experiments.run.dry_run import check
-from mores.experiments.scenario.expansion import expand, resolved
-from mores.experiments.scenario.loading import load
-from mores.experiments.scenario.source_locations import ScenarioError, dotted
-from mores.registry import make_player
-from mores.sim.episode_dataset import Diary
-from mores.sim.simulation import play
-from mores.sim.simulator import Table
+from mores.envs.strategic.matrix_game import ImitateLast, MatrixGame
+from mores.experiments.run.dry_run import check_scenario
+from mores.experiments.scenario.expansion import expand, resolved_yaml
+from mores.experiments.scenario.loading import load_scenario
+from mores.experiments.scenario.source_locations import ScenarioError, format_path
+from mores.registry import make_policy
+from mores.sim.episode_dataset import EpisodeRecorder
+from mores.sim.simulation import simulate
+from mores.sim.simulator import Simulator
 from tests.refusals import check_message, refused
 
 
@@ -39,78 +39,92 @@ class Tally:
     read: Tensor  # [world, agent]
 
 
-class Bookkeeper(Player):
+class Bookkeeper(Policy):
     """Always cooperates, and keeps all that it earned."""
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Any) -> Tally:
-        nothing = torch.zeros(draws.worlds, role.count)
-        return Tally(nothing, torch.zeros(draws.worlds, role.count, role.sees.size), nothing)
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: Any) -> Tally:
+        nothing = torch.zeros(streams.num_worlds, role.num_agents)
+        return Tally(
+            nothing,
+            torch.zeros(streams.num_worlds, role.num_agents, role.observation_space.size),
+            nothing,
+        )
 
-    def act(self, phase: Phase, seen: Tensor, legal: Any, memory: Tally, draws: Any) -> Act:
-        return Act(torch.zeros(seen.shape[:2], dtype=torch.int64), memory)
+    def act(
+        self, phase: Phase, observation: Tensor, action_mask: Any, state: Tally, streams: Any
+    ) -> ActionOutput:
+        return ActionOutput(torch.zeros(observation.shape[:2], dtype=torch.int64), state)
 
-    def assist(self, phase: Phase, seen: Tensor, legal: Any, memory: Tally, draws: Any) -> Act:
-        return Act(torch.ones(seen.shape[:2], dtype=torch.int64), memory)
+    def act_with_search(
+        self, phase: Phase, observation: Tensor, action_mask: Any, state: Tally, streams: Any
+    ) -> ActionOutput:
+        return ActionOutput(torch.ones(observation.shape[:2], dtype=torch.int64), state)
 
-    def again(self, memory: Tally, fresh: Any, over: Tensor) -> Tally:
-        return memory
+    def on_episode_start(self, state: Tally, initial: Any, reset_mask: Tensor) -> Tally:
+        return state
 
-    def learn(self, memory: Tally, outcome: Outcome, draws: Any) -> Tally:
-        return dataclasses.replace(memory, earned=memory.earned + outcome.reward, seen=outcome.seen)
+    def update(self, state: Tally, transition: Transition, streams: Any) -> Tally:
+        return dataclasses.replace(
+            state, earned=state.earned + transition.reward, seen=transition.next_observation
+        )
 
-    def fit(self, memory: Tally, experience: Any, draws: Any) -> Tally:
-        return dataclasses.replace(memory, read=experience.reward.sum(1))
+    def fit_offline(self, state: Tally, dataset: Any, streams: Any) -> Tally:
+        return dataclasses.replace(state, read=dataset.reward.sum(1))
 
-    def learned(self, memory: Tally) -> dict[str, Tensor]:
-        return {"earned": memory.earned}
+    def state_dict(self, state: Tally) -> dict[str, Tensor]:
+        return {"earned": state.earned}
 
-    def troubles(self, memory: Tally) -> list[str]:
+    def stop_reasons(self, state: Tally) -> list[str]:
         return ["has no ink"]
 
 
 @pytest.fixture
 def bookkeeper(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.PLAYERS, "bookkeeper", Bookkeeper)
+    monkeypatch.setitem(registry.POLICIES, "bookkeeper", Bookkeeper)
 
 
-def groups(**more: Any) -> tuple[MatrixGame, Cast]:
+def groups(**more: Any) -> tuple[MatrixGame, PerAgentPolicy]:
     """Seven seats: two bookkeepers, three who copy, two defectors."""
-    game = MatrixGame(payoffs="public_goods", agents=7, multiplier=3.0, **more)
-    players = (Bookkeeper(), Copy(slips=0.3), Strategy(name="defector"))
-    return game, Cast(seats=players, counts=(2, 3, 2))
+    game = MatrixGame(payoffs="public_goods", num_agents=7, multiplier=3.0, **more)
+    players = (Bookkeeper(), ImitateLast(epsilon=0.3), Strategy(name="defector"))
+    return game, PerAgentPolicy(policies=players, agents_per_policy=(2, 3, 2))
 
 
 def test_everybody_has_its_own_seats():
     game, cast = groups()
-    table = Table(game, {"player": cast}, worlds=5, rounds=20)
+    table = Simulator(game, {"player": cast}, worlds=5, rounds=20)
     table.reset(3)
     earned = torch.zeros(5, 7)
     for _ in range(6):
         table.step()
         earned += table.state.paid
-        assert (table.state.last[:, :2] == 0).all()
-        assert (table.state.last[:, 5:] == 1).all()
-    tally = table.memory["player"].members[0]
+        assert (table.state.last_action[:, :2] == 0).all()
+        assert (table.state.last_action[:, 5:] == 1).all()
+    tally = table.policy_states["player"].members[0]
     assert torch.equal(tally.earned, earned[:, :2])
     assert torch.equal(tally.seen, table.observe("player")[:, :2])
-    assert torch.equal(cast.learned(table.memory["player"])["seats 0/earned"], tally.earned)
-    assert cast.troubles(table.memory["player"]) == ["seats 0: has no ink"]
+    assert torch.equal(
+        cast.state_dict(table.policy_states["player"])["seats 0/earned"], tally.earned
+    )
+    assert cast.stop_reasons(table.policy_states["player"]) == ["seats 0: has no ink"]
 
 
 def test_a_seat_plays_as_it_would_alone():
     """A cast of one is that player with draws of its own, and seats do not share draws."""
     game, cast = groups()
-    twice = Cast(seats=[Copy(slips=0.5), Copy(slips=0.5)])
-    played = play(MatrixGame(), {"player": twice}, 200, 1, record=["cooperations"])
-    first, second = played.measures["cooperations"][:, 1].unbind(-1)
+    twice = PerAgentPolicy(policies=[ImitateLast(epsilon=0.5), ImitateLast(epsilon=0.5)])
+    played = simulate(MatrixGame(), {"player": twice}, 200, 1, metrics=["cooperations"])
+    first, second = played.metrics["cooperations"][:, 1].unbind(-1)
     assert not torch.equal(first, second)
-    whole = play(MatrixGame(), {"player": Strategy(name="tit_for_tat")}, 4, 9, record=["payoffs"])
-    parts = Cast(seats=[Strategy(name="tit_for_tat")] * 2)
-    shared = play(MatrixGame(), {"player": parts}, 4, 9, record=["payoffs"])
-    assert torch.equal(whole.measures["payoffs"][:, 1:], shared.measures["payoffs"][:, 1:])
-    alone = play(game, {"player": cast}, [3], 8, record=["payoffs"])
-    together = play(game, {"player": cast}, 6, 8, record=["payoffs"])
-    assert torch.equal(alone.measures["payoffs"][0, 1:], together.measures["payoffs"][3, 1:])
+    whole = simulate(
+        MatrixGame(), {"player": Strategy(name="tit_for_tat")}, 4, 9, metrics=["payoffs"]
+    )
+    parts = PerAgentPolicy(policies=[Strategy(name="tit_for_tat")] * 2)
+    shared = simulate(MatrixGame(), {"player": parts}, 4, 9, metrics=["payoffs"])
+    assert torch.equal(whole.metrics["payoffs"][:, 1:], shared.metrics["payoffs"][:, 1:])
+    alone = simulate(game, {"player": cast}, [3], 8, metrics=["payoffs"])
+    together = simulate(game, {"player": cast}, 6, 8, metrics=["payoffs"])
+    assert torch.equal(alone.metrics["payoffs"][0, 1:], together.metrics["payoffs"][3, 1:])
 
 
 def test_what_was_learned_outlives_an_episode_and_the_rest_does_not():
@@ -118,109 +132,122 @@ def test_what_was_learned_outlives_an_episode_and_the_rest_does_not():
     game, cast = groups(continuation=0.6, memory=2)
     begun: list[int] = []
 
-    class Counted(Cast):
-        def start(self, role: Role, phases: tuple[Phase, ...], draws: Any) -> Any:
-            begun.append(draws.worlds)
-            return super().start(role, phases, draws)
+    class Counted(PerAgentPolicy):
+        def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: Any) -> Any:
+            begun.append(streams.num_worlds)
+            return super().initial_state(role, phases, streams)
 
-    cast = Counted(seats=cast.seats, counts=cast.counts)
-    table = Table(game, {"player": cast}, worlds=6, rounds=20, autoreset=True)
+    cast = Counted(policies=cast.policies, agents_per_policy=cast.agents_per_policy)
+    table = Simulator(game, {"player": cast}, worlds=6, rounds=20, autoreset=True)
     table.reset(1)
     earned, ends = torch.zeros(6, 7), []
     for _ in range(10):
         turn = table.step()
-        earned += (table.state if turn.ended_in is None else turn.ended_in).paid
-        ends += [int(turn.terminated.sum())] if turn.ended_in is not None else []
-    assert torch.equal(table.memory["player"].members[0].earned, earned[:, :2])
+        earned += (table.state if turn.final_state is None else turn.final_state).paid
+        ends += [int(turn.terminated.sum())] if turn.final_state is not None else []
+    assert torch.equal(table.policy_states["player"].members[0].earned, earned[:, :2])
     assert sum(ends) > 6
     assert begun == [6, *ends]
 
 
 def test_search_and_records_are_passed_on():
     game, cast = groups()
-    diary = Diary({"player"})
-    table = Table(game, {"player": cast}, worlds=3, rounds=4, assisting=True, diary=diary)
+    diary = EpisodeRecorder({"player"})
+    table = Simulator(game, {"player": cast}, worlds=3, rounds=4, search=True, recorder=diary)
     table.reset(0)
     for _ in range(4):
         table.step()
-    assert (table.state.last[:, :2] == 1).all()
-    draws = table._draws
-    fitted = cast.fit(table.memory["player"], diary.experience("player"), draws)
-    assert fitted.members[0].read == pytest.approx(table.state.earned[:, :2])
+    assert (table.state.last_action[:, :2] == 1).all()
+    draws = table._streams
+    fitted = cast.fit_offline(table.policy_states["player"], diary.dataset("player"), draws)
+    assert fitted.member_states[0].read == pytest.approx(table.state.earned[:, :2])
 
 
 def test_it_can_what_its_players_can():
     learner, scripted = Bookkeeper(), Strategy(name="defector")
     for what in ("learn", "fit", "assist"):
-        assert Cast(seats=[scripted, learner]).can(what)
-        assert not Cast(seats=[scripted, Anyhow()]).can(what)
-    assert Cast(seats=[scripted, learner]).can("again")
+        assert PerAgentPolicy(policies=[scripted, learner]).supports(what)
+        assert not PerAgentPolicy(policies=[scripted, UniformRandom()]).supports(what)
+    assert PerAgentPolicy(policies=[scripted, learner]).supports("on_episode_start")
 
-    class Forgetful(Player):
-        def act(self, phase: Phase, seen: Tensor, legal: Any, memory: Any, draws: Any) -> Act:
-            return Act(torch.zeros(seen.shape[:2], dtype=torch.int64), memory)
+    class Forgetful(Policy):
+        def act(
+            self, phase: Phase, observation: Tensor, action_mask: Any, state: Any, streams: Any
+        ) -> ActionOutput:
+            return ActionOutput(torch.zeros(observation.shape[:2], dtype=torch.int64), state)
 
-        def learn(self, memory: Any, outcome: Outcome, draws: Any) -> Any:
-            return memory
+        def update(self, state: Any, transition: Transition, streams: Any) -> Any:
+            return state
 
-    assert not Cast(seats=[Forgetful(), learner]).can("again")
+    assert not PerAgentPolicy(policies=[Forgetful(), learner]).supports("on_episode_start")
 
 
 def test_another_cast_takes_over_what_its_players_know():
     """In a new stage a learner goes on; who finds another kind's memory begins anew."""
     game, cast = groups()
-    table = Table(game, {"player": cast}, worlds=3, rounds=20)
+    table = Simulator(game, {"player": cast}, worlds=3, rounds=20)
     table.reset(8)
     table.step()
-    known = table.memory["player"]
+    known = table.policy_states["player"]
     others = (Bookkeeper(), Bookkeeper(), Strategy(name="grudger"))
     for players, counts in ((others, (2, 3, 2)), (others, (3, 2, 2)), (others[:2], (2, 5))):
-        after = Table(
-            game, {"player": Cast(seats=players, counts=counts)}, worlds=3, rounds=20, stage=1
+        after = Simulator(
+            game,
+            {"player": PerAgentPolicy(policies=players, agents_per_policy=counts)},
+            worlds=3,
+            rounds=20,
+            stage=1,
         )
         after.reset(8, {"player": known})
-        members = after.memory["player"].members
+        members = after.policy_states["player"].members
         assert torch.equal(members[0].earned, known.members[0].earned) == (counts[0] == 2)
         assert not members[1].earned.any()
         after.step()
-        assert (after.state.last == 0).all()
+        assert (after.state.last_action == 0).all()
 
 
 def test_a_learner_in_a_cast_of_another_size_moves_on():
     """What it gathered in the stage before and did not learn from is dropped, as it would alone."""
-    game = MatrixGame(payoffs="public_goods", agents=3)
-    ppo = make_player("ppo", horizon=20, network={"kind": "mlp", "hidden": [4]})
-    rules = make_player("strategy", name="defector")
-    first = Table(game, {"player": Cast(seats=(ppo, rules, rules))}, rounds=30)
+    game = MatrixGame(payoffs="public_goods", num_agents=3)
+    ppo = make_policy("ppo", horizon=20, network={"kind": "mlp", "hidden": [4]})
+    rules = make_policy("strategy", name="defector")
+    first = Simulator(game, {"player": PerAgentPolicy(policies=(ppo, rules, rules))}, rounds=30)
     first.reset(0)
     for _ in range(30):
         first.step()
-    second = Table(game, {"player": Cast(seats=(ppo, rules), counts=(1, 2))}, rounds=30, stage=1)
-    second.reset(0, first.memory)
-    held = second.memory["player"].members[0].learned
-    assert int(held.rollout.count) == 0 and held.pupil.updates.tolist() == [0]
+    second = Simulator(
+        game,
+        {"player": PerAgentPolicy(policies=(ppo, rules), agents_per_policy=(1, 2))},
+        rounds=30,
+        stage=1,
+    )
+    second.reset(0, first.policy_states)
+    held = second.policy_states["player"].members[0].learned
+    assert int(held.rollout.length) == 0 and held.train_state.updates.tolist() == [0]
     for _ in range(12):
         second.step()
-    assert second.memory["player"].members[0].learned.pupil.updates.tolist() == [0]
+    assert second.policy_states["player"].members[0].learned.train_state.updates.tolist() == [0]
 
 
 def test_equal_casts_at_two_roles_join_seat_by_seat():
     class Sharing(Bookkeeper):
-        def join(self, memory: Tally, other: Tally) -> Tally:
-            return other
+        def share_parameters(self, state: Tally, other_state: Tally) -> Tally:
+            return other_state
 
-    cast = Cast(seats=[Strategy(name="defector"), Sharing()])
-    assert cast.can("join")
-    assert not Cast(seats=[Bookkeeper()]).can("join")
-    mine, theirs = (play(MatrixGame(), {"player": cast}, 2, n).memory["player"] for n in (1, 2))
-    joined = cast.join(mine, theirs)
-    assert joined.members[0] is mine.members[0]
-    assert joined.members[1] is theirs.members[1]
+    cast = PerAgentPolicy(policies=[Strategy(name="defector"), Sharing()])
+    assert cast.supports("share_parameters")
+    assert not PerAgentPolicy(policies=[Bookkeeper()]).supports("share_parameters")
+    mine, theirs = (
+        simulate(MatrixGame(), {"player": cast}, 2, n).policy_states["player"] for n in (1, 2)
+    )
+    joined = cast.share_parameters(mine, theirs)
+    assert joined.member_states[0] is mine.members[0]
+    assert joined.member_states[1] is theirs.members[1]
 
 
 def test_a_table_with_a_cast_is_saved_and_played_on():
     game, cast = groups()
-    tables = [Table(game, {"player": cast}, worlds=3, rounds=20) for _ in range(2)]
+    tables = [Simulator(game, {"player": cast}, worlds=3, rounds=20) for _ in range(2)]
     for table in tables:
         table.reset(8)
     for _ in range(3):
@@ -229,7 +256,7 @@ def test_a_table_with_a_cast_is_saved_and_played_on():
     for _ in range(4):
         for table in tables:
             table.step()
-    first, second = (pytree.flatten([table.state, table.memory]) for table in tables)
+    first, second = (pytree.flatten([table.state, table.policy_states]) for table in tables)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -256,14 +283,14 @@ def test_in_a_scenario(tmp_path):
     """It learns in a stage, is written out with all parameters, and is read again."""
     (tmp_path / "pair.yaml").write_text(SCENARIO)
     assert main(["check", str(tmp_path / "pair.yaml")]) == 0
-    loaded = load(tmp_path / "pair.yaml")
+    loaded = load_scenario(tmp_path / "pair.yaml")
     cells = expand(loaded)
-    text = resolved(loaded.scenario, cells)
+    text = resolved_yaml(loaded.scenario, cells)
     assert "kind: bookkeeper" in text
     assert "noise: 0.1" in text
     assert "threshold: null" in text
-    player = cells[0].build().players["player"]
-    assert make_player("cast", **player.model_dump(mode="json")) == player
+    player = cells[0].build().policies["player"]
+    assert make_policy("cast", **player.model_dump(mode="json")) == player
 
 
 @pytest.mark.usefixtures("bookkeeper")
@@ -294,14 +321,14 @@ def test_mistakes_are_told_with_their_place(tmp_path, monkeypatch, capsys, old, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pair.yaml").write_text(SCENARIO.replace(old, new))
     with pytest.raises(ScenarioError) as refusal:
-        check(load("pair.yaml"))
+        check_scenario(load_scenario("pair.yaml"))
     expected = []
     for line in told:
         place, path, code = line.split(" ")
         whole = path if path.startswith("stages") else f"players.player{path}"
         expected.append((f"pair.yaml:{place}", whole, code))
     found = refusal.value.problems
-    assert [(str(one.place), dotted(one.path), one.code) for one in found] == expected
+    assert [(str(one.location), format_path(one.path), one.code) for one in found] == expected
     assert main(["check", "pair.yaml"]) == 2
     text = capsys.readouterr().err
     assert text == f"{refusal.value}\n"
@@ -311,29 +338,33 @@ def test_mistakes_are_told_with_their_place(tmp_path, monkeypatch, capsys, old, 
 
 def test_mistakes_in_python():
     with refused("unknown_name", path="cast.seats.0"):
-        make_player("cast", seats=[{"kind": "strategi"}])
+        make_policy("cast", seats=[{"kind": "strategi"}])
     with refused("out_of_range", path="cast.seats.1.noise"):
-        make_player("cast", seats=[Anyhow(), {"kind": "strategy", "name": "random", "noise": 2}])
+        make_policy(
+            "cast", seats=[UniformRandom(), {"kind": "strategy", "name": "random", "noise": 2}]
+        )
     inner = {"kind": "cast", "seats": [{"kind": "anyhow"}, {"kind": "copy", "slips": -1.0}]}
     with refused("out_of_range", path="cast.seats.0.seats.1.slips"):
-        make_player("cast", seats=[inner])
+        make_policy("cast", seats=[inner])
 
 
 def test_boxes_are_cast_too():
     """Acts of several numbers: two kinds of assistants in one community."""
-    game = Coevolution(people=5, assistants=3)
-    cast = make_player(
+    game = Coevolution(num_people=5, num_assistants=3)
+    cast = make_policy(
         "cast", seats=[{"kind": "mirror"}, {"kind": "persuade", "goal": [9.0, 9.0]}], counts=[1, 2]
     )
-    alone = play(game, {"assistant": make_player("mirror")}, 2, 5)
-    played = play(game, {"assistant": cast}, 2, 5)
+    alone = simulate(game, {"assistant": make_policy("mirror")}, 2, 5)
+    played = simulate(game, {"assistant": cast}, 2, 5)
     assert not torch.equal(alone.state.people.values, played.state.people.values)
-    memory = played.memory["assistant"].members
+    memory = played.policy_states["assistant"].members
     assert [m.belief.shape[1] for m in memory] == [1, 2]
 
 
 def test_worlds_of_a_replicate_share_who_plays():
     game = MatrixGame()
-    cast = Cast(seats=[Strategy(name=("cooperator", "defector")), Strategy(name="defector")])
-    played = play(game, {"player": cast}, Worlds.grid(3, 2), 1, record=["cooperations"])
-    assert played.measures["cooperations"][:, 1, 0].tolist() == [1.0, 0.0] * 3
+    cast = PerAgentPolicy(
+        policies=[Strategy(name=("cooperator", "defector")), Strategy(name="defector")]
+    )
+    played = simulate(game, {"player": cast}, Worlds.grid(3, 2), 1, metrics=["cooperations"])
+    assert played.metrics["cooperations"][:, 1, 0].tolist() == [1.0, 0.0] * 3

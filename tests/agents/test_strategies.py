@@ -11,14 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mores.agents.composite.per_agent import Cast
-from mores.agents.scripted.named_strategies import NAMED
+from mores.agents.composite.per_agent import PerAgentPolicy
+from mores.agents.scripted.named_strategies import STRATEGIES
 from mores.agents.scripted.repeated_game import Strategy
 from mores.core.random_streams import Worlds
 from mores.envs.strategic.matrix_game import MatrixGame
-from mores.registry import make_player
-from mores.sim.simulation import play
-from mores.sim.simulator import Table
+from mores.registry import make_policy
+from mores.sim.simulation import simulate
+from mores.sim.simulator import Simulator
 from tests.refusals import refused
 
 THEIRS = {
@@ -43,12 +43,14 @@ DILEMMA = np.array([[3.0, 0.0], [5.0, 1.0]])  # by own act and the other's
 def moves(player, turns, worlds, game=None, replicates=1):
     """What was done in each round, `[round, world, seat]`."""
     game = game or MatrixGame()
-    table = Table(game, {"player": player}, worlds=Worlds.grid(replicates, worlds), rounds=turns)
+    table = Simulator(
+        game, {"player": player}, worlds=Worlds.grid(replicates, worlds), rounds=turns
+    )
     table.reset(0)
     done = []
     for _ in range(turns):
         table.step()
-        done.append(table.state.last)
+        done.append(table.state.last_action)
     return torch.stack(done)
 
 
@@ -68,15 +70,15 @@ def test_four_of_axelrod_s_tournament():
     entrants = [THEIRS[name]() for name in names]
     theirs = axelrod.Tournament(entrants, turns=100, repetitions=1).play(progress_bar=False)
     game = MatrixGame()
-    played = play(
+    played = simulate(
         game,
         {"player": Strategy(name=names)},
         Worlds.grid(1, 16),
         100,
-        record=["payoffs"],
-        at=[100],
+        metrics=["payoffs"],
+        metric_rounds=[100],
     )
-    payoffs = played.measures["payoffs"][:, 0, 0].view(4, 4).double()
+    payoffs = played.metrics["payoffs"][:, 0, 0].view(4, 4).double()
     ours = (payoffs.sum(1) - payoffs.diag()) / 3
     assert ours.tolist() == pytest.approx([s[0] for s in theirs.normalised_scores], abs=1e-6)
     assert ours.tolist() == pytest.approx([2.00, 2.36, 2.33, 2.33], abs=1e-6)
@@ -90,8 +92,13 @@ def test_slips_and_tosses_come_to_what_they_do_in_axelrod(row):
     """
     turns, matches, noise = 20, 150, 0.1
     for column in ("tit_for_tat", "grudger", "win_stay_lose_shift", "extort_2"):
-        pair = Cast(seats=[Strategy(name=row, noise=noise), Strategy(name=column, noise=noise)])
-        expected = MatrixGame().predictions({"player": pair}, turns)
+        pair = PerAgentPolicy(
+            policies=[
+                Strategy(name=row, noise_probability=noise),
+                Strategy(name=column, noise_probability=noise),
+            ]
+        )
+        expected = MatrixGame().analytic_values({"player": pair}, turns)
         shares = []
         for seed in range(matches):
             players = (EVERYBODY[row](), EVERYBODY[column]())
@@ -109,14 +116,18 @@ def test_slips_and_tosses_come_to_what_they_do_in_axelrod(row):
 def test_what_is_played_is_what_is_predicted(row):
     """4,000 worlds of 12 rounds: within 5 standard errors of the exact expectation."""
     more = {"chances": (0.9, 0.3, 0.6, 0.2), "first": 0.4} if row == "memory_one" else {}
-    first = Strategy(name=row, noise=0.05, **more)
-    pair = {"player": Cast(seats=[first, Strategy(name="generous_tit_for_tat", noise=0.1)])}
-    game = MatrixGame(trembles=0.02, continuation=0.9)
-    expected = game.predictions(pair, 12)
+    first = Strategy(name=row, noise_probability=0.05, **more)
+    pair = {
+        "player": PerAgentPolicy(
+            policies=[first, Strategy(name="generous_tit_for_tat", noise_probability=0.1)]
+        )
+    }
+    game = MatrixGame(tremble_probability=0.02, continuation_probability=0.9)
+    expected = game.analytic_values(pair, 12)
     names = ["cooperations", "payoffs", "returns"]
-    played = play(game, pair, 4000, 12, seed=3, record=names, at=[1, 5, 12])
+    played = simulate(game, pair, 4000, 12, seed=3, metrics=names, metric_rounds=[1, 5, 12])
     for name, seat, (place, round) in itertools.product(names, (0, 1), enumerate((1, 5, 12))):
-        ours = played.measures[name][:, place, seat].double().numpy()
+        ours = played.metrics[name][:, place, seat].double().numpy()
         error = ours.std(ddof=1) / 4000**0.5
         assert abs(ours.mean() - expected[f"{name}[{seat}]"][round]) < 5 * error + 1e-9
 
@@ -130,10 +141,16 @@ FOUR = st.tuples(CHANCE, CHANCE, CHANCE, CHANCE)
 def test_memory_one_is_the_chain_of_four_states(mine, yours, first, other):
     """Nowak and Sigmund's matrix over CC, CD, DC, DD as the first sees them, by its powers."""
     players = [
-        Strategy(name="memory_one", chances=mine, first=first),
-        Strategy(name="memory_one", chances=yours, first=other),
+        Strategy(
+            name="memory_one", cooperation_probabilities=mine, initial_cooperation_probability=first
+        ),
+        Strategy(
+            name="memory_one",
+            cooperation_probabilities=yours,
+            initial_cooperation_probability=other,
+        ),
     ]
-    expected = MatrixGame().predictions({"player": Cast(seats=players)}, 9)
+    expected = MatrixGame().analytic_values({"player": PerAgentPolicy(policies=players)}, 9)
     p, q = np.array(mine), np.array(yours)[[0, 2, 1, 3]]
     matrix = np.stack([p * q, p * (1 - q), (1 - p) * q, (1 - p) * (1 - q)], 1)
     state = np.array([first * other, first * (1 - other), (1 - first) * other, 0.0])
@@ -150,8 +167,8 @@ def test_memory_one_is_the_chain_of_four_states(mine, yours, first, other):
 @pytest.mark.parametrize("other", ["random", "generous_tit_for_tat", "win_stay_lose_shift"])
 def test_extortion(other):
     """In the long run the surplus over mutual defection is twice the other's."""
-    pair = Cast(seats=[Strategy(name="extort_2"), Strategy(name=other)])
-    expected = MatrixGame().predictions({"player": pair}, 4000)
+    pair = PerAgentPolicy(policies=[Strategy(name="extort_2"), Strategy(name=other)])
+    expected = MatrixGame().analytic_values({"player": pair}, 4000)
     late = [
         (4000 * expected[f"payoffs[{i}]"][4000] - 2000 * expected[f"payoffs[{i}]"][2000]) / 2000
         for i in range(2)
@@ -169,54 +186,59 @@ def test_several_names_go_through_all_ways_to_be_seated():
     done = moves(Strategy(name=names), 2, 9, replicates=2)
     assert done[0].tolist() == [[first[a], first[b]] for a, b in ways]
     assert done[1].tolist() == [[second[a], second[b]] for a, b in ways]
-    game = MatrixGame(continuation=0.5)
-    table = Table(
+    game = MatrixGame(continuation_probability=0.5)
+    table = Simulator(
         game, {"player": Strategy(name=names)}, worlds=Worlds.grid(2, 9), rounds=9, autoreset=True
     )
     table.reset(1)
     anew = 0
     for _ in range(8):
         turn = table.step()
-        state = table.state if turn.ended_in is None else turn.ended_in
+        state = table.state if turn.final_state is None else turn.final_state
         begun = (state.rounds == 1).nonzero()[:, 0].tolist()
         anew += len(begun)
         for world in begun:
-            assert state.last[world].tolist() == [first[ways[world][0]], first[ways[world][1]]]
+            assert state.last_action[world].tolist() == [
+                first[ways[world][0]],
+                first[ways[world][1]],
+            ]
     assert anew > 18 + 36  # 18 worlds begin once; half of them anew after every round
-    row = Strategy(name=names, every=3)
-    pair = moves(Cast(seats=[row, Strategy(name=names)]), 2, 9)
+    row = Strategy(name=names, worlds_per_matchup=3)
+    pair = moves(PerAgentPolicy(policies=[row, Strategy(name=names)]), 2, 9)
     assert torch.equal(pair, done[:, :9])
-    assert row.automata(1) == tuple((NAMED[name],) for name in names for _ in range(3))
+    assert row.automata_by_world(1) == tuple(
+        (STRATEGIES[name],) for name in names for _ in range(3)
+    )
 
 
 def test_one_against_many_sees_how_many_cooperated():
     """Conditional cooperators among free riders: by hand for four thresholds, three others each."""
-    game = MatrixGame(payoffs="public_goods", agents=4, multiplier=2.0)
+    game = MatrixGame(payoffs="public_goods", num_agents=4, multiplier=2.0)
     for threshold, goes_on in ((0.2, 0), (1 / 3, 0), (0.34, 1), (1.0, 1)):
         players = [
             Strategy(name="conditional_cooperator", threshold=threshold),
             Strategy(name="free_rider"),
         ]
-        cast = Cast(seats=players, counts=(2, 2))
+        cast = PerAgentPolicy(policies=players, agents_per_policy=(2, 2))
         done = moves(cast, 3, 1, game)[:, 0].tolist()
         assert done == [[0, 0, 1, 1], [goes_on, goes_on, 1, 1], [goes_on, goes_on, 1, 1]]
-        exact = game.predictions({"player": cast}, 3)
-        played = play(game, {"player": cast}, 1, 3, record=["payoffs"])
+        exact = game.analytic_values({"player": cast}, 3)
+        played = simulate(game, {"player": cast}, 1, 3, metrics=["payoffs"])
         for seat in range(4):
-            ours = played.measures["payoffs"][0, 1:, seat].tolist()
+            ours = played.metrics["payoffs"][0, 1:, seat].tolist()
             assert exact[f"payoffs[{seat}]"][1:] == pytest.approx(ours, rel=1e-6)
 
 
 def test_half_a_contribution_is_half_cooperation():
     """Of three levels the middle one counts for half; the last one is to defect."""
-    game = MatrixGame(payoffs="public_goods", agents=2, levels=3)
+    game = MatrixGame(payoffs="public_goods", num_agents=2, num_levels=3)
     for threshold, answer in ((0.5, 0), (0.51, 2)):
         player = Strategy(name="conditional_cooperator", threshold=threshold)
-        table = Table(game, {"player": player}, {"player": [1]}, rounds=9)
+        table = Simulator(game, {"player": player}, {"player": [1]}, rounds=9)
         table.reset(0)
         for _ in range(2):
             table.step({"player": torch.tensor([[1]])})
-        assert table.state.last.tolist() == [[answer, 1]]
+        assert table.state.last_action.tolist() == [[answer, 1]]
 
 
 @pytest.mark.parametrize(
@@ -235,16 +257,16 @@ def test_half_a_contribution_is_half_cooperation():
 )
 def test_bad_parameters(parameters, code, path):
     with refused(code, path):
-        make_player("strategy", **parameters)
+        make_policy("strategy", **parameters)
 
 
 def test_seats_that_a_strategy_cannot_fill():
-    forgetful = MatrixGame(memory=0)
+    forgetful = MatrixGame(memory_depth=0)
     with refused("unsupported", path="players.player"):
-        play(forgetful, {"player": Strategy(name=("defector", "tit_for_tat"))}, rounds=2)
+        simulate(forgetful, {"player": Strategy(name=("defector", "tit_for_tat"))}, rounds=2)
     done = moves(Strategy(name=("alternator", "defector")), 3, 4, forgetful)
     assert done[:, 1].tolist() == [[0, 1], [1, 1], [0, 1]]
     from mores.envs.opinion.lock_in import LockIn
 
     with refused("unsupported", path="players.person"):
-        play(LockIn(people=2), {"person": Strategy(name="defector")}, rounds=2)
+        simulate(LockIn(num_people=2), {"person": Strategy(name="defector")}, rounds=2)

@@ -10,7 +10,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from mores.analysis.intervals import Estimate, compare, estimate
+from mores.analysis.intervals import IntervalEstimate, compare, estimate
 from mores.analysis.replicate_statistics import Statistic
 
 Sample = Callable[[np.random.Generator, int], np.ndarray]
@@ -33,7 +33,7 @@ def assert_covered(covered: int, trials: int, stated: float) -> None:
     assert test.pvalue > 0.001, f"{covered / trials:.3f} covered, not {stated}"
 
 
-def holds(found: Estimate, truth: float) -> bool:
+def holds(found: IntervalEstimate, truth: float) -> bool:
     return found.low <= truth <= found.high
 
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mores.metrics.drift import (
-    causal_drift,
-    directness,
-    drift,
+    effect_vs_control,
     half_life,
-    half_life_of,
+    mode_half_life,
+    net_displacement,
     path_length,
+    straightness_index,
 )
 
 # Three steps along the sides of a square, with sides of 5.
@@ -26,47 +26,47 @@ PATHS = arrays(np.float64, (2, 6, 3), elements=st.integers(-8, 8).map(float))
 
 def test_around_a_square() -> None:
     assert path_length(SQUARE) == pytest.approx([0.0, 5.0, 10.0, 15.0])
-    assert drift(SQUARE) == pytest.approx([0.0, 5.0, np.sqrt(50.0), 5.0])
-    assert directness(SQUARE)[1:] == pytest.approx([1.0, np.sqrt(0.5), 1.0 / 3.0])
-    assert np.isnan(directness(SQUARE)[0])
+    assert net_displacement(SQUARE) == pytest.approx([0.0, 5.0, np.sqrt(50.0), 5.0])
+    assert straightness_index(SQUARE)[1:] == pytest.approx([1.0, np.sqrt(0.5), 1.0 / 3.0])
+    assert np.isnan(straightness_index(SQUARE)[0])
 
 
 def test_causal_drift_is_the_distance_of_twins() -> None:
     path = np.stack([SQUARE, 2 * SQUARE])
     moved = path + np.array([[[0.0, 0.0]], [[6.0, 8.0]]])
-    assert causal_drift(moved, path).tolist() == [[0.0] * 4, [10.0] * 4]
+    assert effect_vs_control(moved, path).tolist() == [[0.0] * 4, [10.0] * 4]
 
 
 def test_single_precision_does_not_round_small_drift_away() -> None:
     path = np.full((1, 2, 400), 1000.0, dtype=np.float32)
     other = path.copy()
     other[..., 0] = np.nextafter(np.float32(1000.0), np.float32(2000.0))
-    assert causal_drift(other, path) == pytest.approx(2.0**-14)
+    assert effect_vs_control(other, path) == pytest.approx(2.0**-14)
 
 
 @given(PATHS)
 def test_no_way_is_shorter_than_straight(path: np.ndarray) -> None:
-    assert (path_length(path) >= drift(path) - 1e-12).all()
+    assert (path_length(path) >= net_displacement(path) - 1e-12).all()
     assert path_length(path[:, ::-1])[:, -1] == pytest.approx(path_length(path)[:, -1])
     assert path_length(path) == pytest.approx(path_length(path + 5.0))
     straight = path[:, :1] + np.arange(6.0)[:, None] * path[:, 1:2]
     moved = np.any(path[:, 1] != 0.0, axis=-1)
-    assert directness(straight)[moved, -1] == pytest.approx(1.0)
-    assert np.isnan(directness(straight)[~moved]).all()
+    assert straightness_index(straight)[moved, -1] == pytest.approx(1.0)
+    assert np.isnan(straightness_index(straight)[~moved]).all()
 
 
 @pytest.mark.parametrize("multiplier", [0.2, 0.5, 0.9, 0.99])
 def test_half_life_of_a_geometric_decay(multiplier: float) -> None:
     distance = 3.0 * multiplier ** np.arange(200.0)
-    assert half_life(distance) == pytest.approx(half_life_of(multiplier))
-    assert half_life_of(-multiplier) == half_life_of(multiplier)
+    assert half_life(distance) == pytest.approx(mode_half_life(multiplier))
+    assert mode_half_life(-multiplier) == mode_half_life(multiplier)
 
 
 def test_half_life_where_there_is_none() -> None:
     records = np.array([[4.0, 3.0, 2.5], [0.0, 1.0, 0.0], [4.0, 8.0, 0.0], [4.0, 2.0, 3.0]])
     assert half_life(records) == pytest.approx([np.inf, np.nan, 2.0, 1.0], nan_ok=True)
-    assert half_life_of(1.0) == np.inf
-    assert half_life_of(0.0) == 0.0
+    assert mode_half_life(1.0) == np.inf
+    assert mode_half_life(0.0) == 0.0
 
 
 def test_half_life_of_the_karate_club() -> None:
@@ -75,7 +75,7 @@ def test_half_life_of_the_karate_club() -> None:
     influence = graph / graph.sum(1, keepdims=True)
     multiplier = np.sort(np.abs(np.linalg.eigvals(influence)))[-2]
     assert multiplier == pytest.approx(0.896142, abs=1e-6)
-    assert half_life_of(float(multiplier)) == pytest.approx(6.3211, abs=1e-4)
+    assert mode_half_life(float(multiplier)) == pytest.approx(6.3211, abs=1e-4)
     values = np.random.default_rng(1).standard_normal(34)
     path = [values]
     for _ in range(300):

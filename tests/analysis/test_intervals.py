@@ -14,13 +14,13 @@ from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
 from mores.analysis import bootstrap, paired_intervals
-from mores.analysis.intervals import Estimate, band, compare, estimate
+from mores.analysis.intervals import IntervalEstimate, compare, confidence_band, estimate
 from mores.analysis.replicate_statistics import (
     STATISTICS,
     Statistic,
-    binary,
-    pair_of_medians,
-    whose_mean,
+    is_binary,
+    paired_medians,
+    pseudovalues,
 )
 from tests.refusals import check_message, refused
 
@@ -34,7 +34,7 @@ def draw(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape)
 
 
-def ends(found: Estimate) -> tuple[float, float, float]:
+def ends(found: IntervalEstimate) -> tuple[float, float, float]:
     return found.value, found.low, found.high
 
 
@@ -88,9 +88,9 @@ def test_difference_of_medians_as_published() -> None:
     other = [67.0, 28.1, 30.9, 28.6, 52.0, 40.8, 25.8, 37.4, 44.9, 10.3, 14.9, 20.2, 28.8, 40.6]
     found = compare(one, np.array(other), "median")
     assert ends(found) == pytest.approx((-17.1, -24.36019, -9.839807), abs=1e-5)
-    pair = pair_of_medians(one, np.array(other))
-    assert math.sqrt(pair.variance_one) == pytest.approx(3.379695, abs=1e-6)
-    assert math.sqrt(pair.variance_other) == pytest.approx(4.968956, abs=1e-6)
+    pair = paired_medians(one, np.array(other))
+    assert math.sqrt(pair.first_variance) == pytest.approx(3.379695, abs=1e-6)
+    assert math.sqrt(pair.second_variance) == pytest.approx(4.968956, abs=1e-6)
     assert pair.covariance == pytest.approx(11.1957, abs=1e-4)
 
 
@@ -118,7 +118,7 @@ def test_ratio_ends_where_a_t_test_starts_to_reject(statistic: Statistic) -> Non
 def test_bootstrap_is_resampling(about_mean: bool) -> None:
     """The product of counts and powers against replicates drawn one by one."""
     a, b = draw(5, 2, 11) + 0.5
-    counts = bootstrap._counts(11).astype(int)
+    counts = bootstrap._resample_counts(11).astype(int)
     scale = math.sqrt(11 / 10) if about_mean else 1.0
 
     def studentised(x: np.ndarray, y: np.ndarray | None) -> tuple[float, float]:
@@ -139,20 +139,20 @@ def test_bootstrap_is_resampling(about_mean: bool) -> None:
                 here = studentised(a[which], None if other is None else other[which])
                 t.append((here[0] - value) / here[1])
         t = np.sort(t)
-        assert len(t) == bootstrap.RESAMPLES
+        assert len(t) == bootstrap.NUM_RESAMPLES
         low, high = value - error * t[9749], value - error * t[249]
         if other is None:
-            found = bootstrap.root_interval(a, about_mean, 0.95)
+            found = bootstrap.rms_interval(a, about_mean, 0.95)
             assert found == pytest.approx((scale * math.exp(low), scale * math.exp(high)))
         else:
-            found = bootstrap.difference_interval(a, other, about_mean, 0.95)
+            found = bootstrap.rms_difference_interval(a, other, about_mean, 0.95)
             assert found == pytest.approx((scale * low, scale * high))
 
 
 def test_pseudo_values_leave_out_one_replicate_at_a_time() -> None:
     x = draw(18, 9)
     without = np.array([np.delete(x, i).var(ddof=1) for i in range(9)])
-    found = whose_mean(x, "sd")
+    found = pseudovalues(x, "sd")
     assert found == pytest.approx(9 * x.var(ddof=1) - 8 * without)
     assert found.mean() == pytest.approx(x.var(ddof=1))
 
@@ -163,11 +163,11 @@ def test_difference_of_spreads_is_no_shorter_than_jackknife_t(statistic: Statist
     a, b = np.exp(draw(19, 2, 40)) * np.array([[2.0], [1.0]])
     found, alone = compare(a, b, statistic), []
     for x in (a, b):
-        square = whose_mean(x, statistic)
+        square = pseudovalues(x, statistic)
         alone.append(square / (2.0 * math.sqrt(square.mean())))
     low, high = DescrStatsW(alone[0] - alone[1]).tconfint_mean()
     half = (high - low) / 2.0
-    drawn = bootstrap.difference_interval(np.sort(a), b[np.argsort(a)], statistic == "sd", 0.95)
+    drawn = bootstrap.rms_difference_interval(np.sort(a), b[np.argsort(a)], statistic == "sd", 0.95)
     assert found.low == pytest.approx(min(found.value - half, drawn[0]))
     assert found.high == pytest.approx(max(found.value + half, drawn[1]))
 
@@ -175,7 +175,7 @@ def test_difference_of_spreads_is_no_shorter_than_jackknife_t(statistic: Statist
 @pytest.mark.parametrize("statistic", ["rms", "sd"])
 def test_many_replicates_need_no_resampling(statistic: Statistic) -> None:
     """Where nothing is drawn anew any more, the interval is the one that drawing would give."""
-    a, b = draw(6, 2, bootstrap.LARGE + 1)
+    a, b = draw(6, 2, bootstrap.MAX_BOOTSTRAP_REPLICATES + 1)
     for larger, smaller in (
         (estimate(a, statistic), estimate(a[:-1], statistic)),
         (compare(a, b, statistic), compare(a[:-1], b[:-1], statistic)),
@@ -187,9 +187,9 @@ def test_many_replicates_need_no_resampling(statistic: Statistic) -> None:
 
 def test_band_is_the_estimate_of_each_column() -> None:
     rows = draw(7, 12, 3)
-    for i, found in enumerate(zip(*band(rows), strict=True)):
+    for i, found in enumerate(zip(*confidence_band(rows), strict=True)):
         assert found == pytest.approx(ends(estimate(rows[:, i])))
-    alone = band(rows[:1])
+    alone = confidence_band(rows[:1])
     assert (alone.value == rows[0]).all() and np.isnan(alone.low).all()
 
 
@@ -259,7 +259,7 @@ def test_a_prediction_is_exact() -> None:
 
 @pytest.mark.parametrize("statistic", ["rms", "sd"])
 def test_few_replicates_do_not_bound_a_spread(statistic: Statistic) -> None:
-    x, y = draw(14, 2, paired_intervals.FEW - 1)
+    x, y = draw(14, 2, paired_intervals.MIN_REPLICATES_FOR_SPREAD - 1)
     assert ends(estimate(x, statistic))[1:] == (0.0, math.inf)
     assert ends(compare(x, y, statistic))[1:] == (-math.inf, math.inf)
     assert ends(compare(x, y, statistic, relative=True))[1:] == (-1.0, math.inf)
@@ -300,7 +300,7 @@ def test_the_order_of_replicates_does_not_matter(pairs, statistic, random) -> No
 @given(PAIRS, st.sampled_from(STATISTICS), st.sampled_from([1e-200, 0.3, 7.0, 1e200]))
 def test_units_do_not_matter(pairs, statistic, factor) -> None:
     a, b = pairs.T
-    assume(not binary(a))  # 0 and 1 are no amounts of anything, but no and yes
+    assume(not is_binary(a))  # 0 and 1 are no amounts of anything, but no and yes
     found, scaled = estimate(a, statistic), estimate(a * factor, statistic)
     assert [end / factor for end in ends(scaled)] == pytest.approx(ends(found), rel=1e-6, abs=1e-9)
     found = compare(a, b, statistic, relative=True)
@@ -310,7 +310,7 @@ def test_units_do_not_matter(pairs, statistic, factor) -> None:
 
 @given(SAMPLES, EIGHTHS, st.sampled_from(["mean", "median", "sd"]))
 def test_a_shift_moves_the_interval(x, shift, statistic) -> None:
-    assume(not binary(x) and not binary(x + shift))
+    assume(not is_binary(x) and not is_binary(x + shift))
     found, moved = estimate(x, statistic), estimate(x + shift, statistic)
     by = 0.0 if statistic == "sd" else shift
     assert ends(moved) == pytest.approx([end + by for end in ends(found)], rel=1e-6, abs=1e-9)

@@ -10,8 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mores.experiments.claims.claim_estimates import Figures, estimated
-from mores.experiments.claims.verdicts import judge, judge_draws, over_points
+from mores.experiments.claims.claim_estimates import ClaimData, estimate_claim
+from mores.experiments.claims.verdicts import (
+    combine_verdicts,
+    evaluate_claim,
+    evaluate_claim_over_draws,
+)
 from mores.experiments.scenario.specification import Claim
 from tests.refusals import check_message, refused
 
@@ -26,7 +30,7 @@ def claim(**rest: Any) -> Claim:
 
 
 def word(here: np.ndarray, there: np.ndarray, **rest: Any) -> str:
-    return judge(claim(**rest), here, ablated=Figures(there)).verdict
+    return evaluate_claim(claim(**rest), here, ablation=ClaimData(there)).status
 
 
 @pytest.mark.parametrize(
@@ -44,12 +48,12 @@ def word(here: np.ndarray, there: np.ndarray, **rest: Any) -> str:
     ],
 )
 def test_what_becomes_of_a_learned_claim(here, there, verdict) -> None:
-    found = judge(claim(), here, ablated=Figures(there))
-    assert found.verdict == verdict, found.reason
+    found = evaluate_claim(claim(), here, ablation=ClaimData(there))
+    assert found.status == verdict, found.reason
     check_message(found.reason)
-    assert found.ablated is not None
-    alone = estimated(claim(), Figures(there))
-    assert (found.ablated.value, found.ablated.low) == pytest.approx(
+    assert found.ablation_estimate is not None
+    alone = estimate_claim(claim(), ClaimData(there))
+    assert (found.ablation_estimate.value, found.ablation_estimate.low) == pytest.approx(
         (alone.value, alone.low), nan_ok=True
     )
 
@@ -58,18 +62,20 @@ def test_both_arms_are_held_against_the_same() -> None:
     """The figure of the ablation is what it has beyond the third arm, as the claim's own is."""
     twin = np.array([0.0, 1.0, 2.0, 3.0])
     of = claim(against="twin")
-    found = judge(of, twin + 2.0 + SPREAD, twin, ablated=Figures(twin - 2.0 + SPREAD, twin))
-    assert found.ablated is not None
-    assert found.ablated.value == pytest.approx(-2.0)
+    found = evaluate_claim(
+        of, twin + 2.0 + SPREAD, twin, ablation=ClaimData(twin - 2.0 + SPREAD, twin)
+    )
+    assert found.ablation_estimate is not None
+    assert found.ablation_estimate.value == pytest.approx(-2.0)
     assert found.estimate.high - 2.0 == pytest.approx(REACH)
-    assert found.verdict == "holds"
+    assert found.status == "holds"
     with refused("missing", "ablation"):
-        judge(of, twin, twin)
+        evaluate_claim(of, twin, twin)
     with refused("conflict", "ablation"):
-        judge(
-            Claim.model_validate({"says": "so", "kind": "report", "measure": "m"}),
+        evaluate_claim(
+            Claim.model_validate({"statement": "so", "kind": "report", "metric": "m"}),
             twin,
-            ablated=Figures(twin),
+            ablation=ClaimData(twin),
         )
 
 
@@ -79,16 +85,16 @@ def test_a_prediction_is_each_arms_own() -> None:
     optimal = 10.0 + 0.1 * SPREAD
 
     def verdict(there: np.ndarray, optimum: float) -> str:
-        ablated = Figures(there, None, optimum)
-        return judge(of, optimal, None, 10.0, ablated=ablated).verdict
+        ablated = ClaimData(there, None, optimum)
+        return evaluate_claim(of, optimal, None, 10.0, ablation=ablated).status
 
     assert verdict(optimal / 2, 10.0) == "holds"
     assert verdict(optimal / 2, 5.0) == "fails"  # there it is optimal, too
     assert verdict(optimal - 1.0, 10.0) == "holds"  # on the edge, and less than here for sure
     off = claim(prediction="law", bound={"above": 0.0})
-    by_law = Figures(5.0 + EVEN, None, 5.0)
-    assert judge(off, 2.0 + SPREAD, None, 0.0, ablated=by_law).verdict == "undecided"
-    assert judge(off, 9.0 + SPREAD, None, 0.0, ablated=by_law).verdict == "holds"
+    by_law = ClaimData(5.0 + EVEN, None, 5.0)
+    assert evaluate_claim(off, 2.0 + SPREAD, None, 0.0, ablation=by_law).status == "undecided"
+    assert evaluate_claim(off, 9.0 + SPREAD, None, 0.0, ablation=by_law).status == "holds"
 
 
 @pytest.mark.parametrize("statistic", ["median", "rms", "sd"])
@@ -104,25 +110,25 @@ def test_over_uncertain_parameters() -> None:
     rng = np.random.default_rng(0)
     of = claim(interval="parameters")
 
-    def draws(level: float) -> list[Figures]:
-        return [Figures(np.full(3, level + 0.1 * rng.normal())) for _ in range(39)]
+    def draws(level: float) -> list[ClaimData]:
+        return [ClaimData(np.full(3, level + 0.1 * rng.normal())) for _ in range(39)]
 
-    assert judge_draws(of, draws(3.0), draws(-3.0)).verdict == "holds"
-    assert judge_draws(of, draws(3.0), draws(2.0)).verdict == "fails"
-    assert judge_draws(of, draws(3.0), draws(0.0)).verdict == "holds"
-    rising = [Figures(np.full(3, x)) for x in np.linspace(0.1, 0.7, 39)]
-    falling = [Figures(np.full(3, x)) for x in np.linspace(0.5, -0.1, 39)]
-    near = judge_draws(of, rising, falling)
-    assert near.verdict == "undecided"
+    assert evaluate_claim_over_draws(of, draws(3.0), draws(-3.0)).status == "holds"
+    assert evaluate_claim_over_draws(of, draws(3.0), draws(2.0)).status == "fails"
+    assert evaluate_claim_over_draws(of, draws(3.0), draws(0.0)).status == "holds"
+    rising = [ClaimData(np.full(3, x)) for x in np.linspace(0.1, 0.7, 39)]
+    falling = [ClaimData(np.full(3, x)) for x in np.linspace(0.5, -0.1, 39)]
+    near = evaluate_claim_over_draws(of, rising, falling)
+    assert near.status == "undecided"
     check_message(near.reason)
 
 
 def test_over_a_sweep_the_point_that_decides_brings_its_ablation() -> None:
-    fine = judge(claim(), 2.0 + SPREAD, ablated=Figures(-3.0 + SPREAD))
-    worse = judge(claim(), 2.0 + SPREAD, ablated=Figures(2.0 + SPREAD))
-    found = over_points(claim(), [fine, worse])
-    assert found.verdict == "fails"
-    assert found.ablated is worse.ablated
+    fine = evaluate_claim(claim(), 2.0 + SPREAD, ablation=ClaimData(-3.0 + SPREAD))
+    worse = evaluate_claim(claim(), 2.0 + SPREAD, ablation=ClaimData(2.0 + SPREAD))
+    found = combine_verdicts(claim(), [fine, worse])
+    assert found.status == "fails"
+    assert found.ablation_estimate is worse.ablation_estimate
 
 
 SAMPLES = st.lists(st.floats(-20, 20), min_size=4, max_size=4).map(np.array)
@@ -133,10 +139,10 @@ SEVERITY = {"holds": 2, "undecided": 1, "fails": 0}
 def test_an_ablation_makes_no_claim_easier(here, there, x) -> None:
     bound = {"above": x}
     plain = Claim.model_validate(
-        {"says": "so", "kind": "statistical", "measure": "m", "bound": bound}
+        {"statement": "so", "kind": "statistical", "metric": "m", "bound": bound}
     )
     learned = SEVERITY[word(here, there, bound=bound)]
-    assert learned <= SEVERITY[judge(plain, here).verdict]
+    assert learned <= SEVERITY[evaluate_claim(plain, here).status]
 
 
 @given(SAMPLES, st.floats(-5, 5))
@@ -153,11 +159,13 @@ def test_how_often_a_finding_that_is_not_learned_passes_as_learned() -> None:
     rng = np.random.default_rng(3)
     passed = loose = 0
     plain = Claim.model_validate(
-        {"says": "so", "kind": "statistical", "measure": "m", "bound": {"above": 0.0}}
+        {"statement": "so", "kind": "statistical", "metric": "m", "bound": {"above": 0.0}}
     )
     for _ in range(400):
         here, there = 0.465 + rng.normal(size=(2, 20))
         passed += word(here, there) == "holds"
-        loose += judge(plain, here).verdict == "holds" != judge(plain, there).verdict
+        loose += (
+            evaluate_claim(plain, here).status == "holds" != evaluate_claim(plain, there).status
+        )
     assert passed <= 17
     assert loose > 70

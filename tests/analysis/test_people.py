@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from mores.analysis.intervals import estimate
-from mores.analysis.respondent_intervals import over_resamples
-from mores.experiments.claims.verdicts import judge
+from mores.analysis.respondent_intervals import interval_over_resamples
+from mores.experiments.claims.verdicts import evaluate_claim
 from mores.experiments.scenario.specification import Claim
 
 SURVEYS, RESPONDENTS, REPLICATES = 2000, 200, 40
@@ -24,7 +24,7 @@ def _surveys(seed: int) -> np.ndarray:
 
 def test_coverage_of_the_population():
     means = _surveys(1)
-    covered = sum(e.low <= 0.0 <= e.high for e in map(over_resamples, means))
+    covered = sum(e.low <= 0.0 <= e.high for e in map(interval_over_resamples, means))
     assert stats.binomtest(covered, SURVEYS, 0.95).pvalue > 1e-3
     narrow = sum(e.low <= 0.0 <= e.high for e in map(estimate, means))
     assert narrow < 0.5 * SURVEYS  # an interval of the replicates' mean is no such thing
@@ -32,22 +32,25 @@ def test_coverage_of_the_population():
 
 def test_more_replicates_do_not_narrow_it():
     rng = np.random.default_rng(2)
-    few, many = (over_resamples(rng.standard_normal(n)) for n in (100, 10_000))
+    few, many = (interval_over_resamples(rng.standard_normal(n)) for n in (100, 10_000))
     assert many.high - many.low == pytest.approx(few.high - few.low, rel=0.2)
 
 
 def test_a_claim_over_people_is_judged_by_it():
     claim = Claim(
-        says="x", kind="statistical", measure="x", interval="people", bound={"above": 0.0}
+        statement="x", kind="statistical", metric="x", interval="people", bound={"above": 0.0}
     )
     values = np.random.default_rng(3).standard_normal(400) + 0.5
-    assert judge(claim, values).verdict == "undecided"
-    assert judge(claim.model_copy(update={"interval": "monte_carlo"}), values).verdict == "holds"
+    assert evaluate_claim(claim, values).status == "undecided"
+    assert (
+        evaluate_claim(claim.model_copy(update={"interval": "monte_carlo"}), values).status
+        == "holds"
+    )
 
 
 def test_what_is_taken_off_is_taken_off_resample_by_resample():
     one = np.array([1.0, 2.0, 4.0])
-    found = over_resamples(one, 2 * one, relative=True)
+    found = interval_over_resamples(one, 2 * one, relative=True)
     assert (found.value, found.low, found.high) == (-0.5, -0.5, -0.5)
-    assert np.isnan(over_resamples(np.array([1.0, np.nan])).value)
-    assert over_resamples(one[:1]).high == np.inf
+    assert np.isnan(interval_over_resamples(np.array([1.0, np.nan])).value)
+    assert interval_over_resamples(one[:1]).high == np.inf

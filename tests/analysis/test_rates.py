@@ -1,4 +1,4 @@
-"""The claim engine itself: how often `judge` finds what is not there, and what is.
+"""The claim engine itself: how often `evaluate_claim` finds what is not there, and what is.
 
 Each rate is a share of 2,000 independent small experiments with a fixed seed, held against the
 rate that it should have by an exact binomial test at level 0.001.
@@ -16,7 +16,7 @@ from statsmodels.stats.power import TTestPower
 
 from mores.analysis.intervals import estimate
 from mores.analysis.replicate_statistics import STATISTICS, Statistic
-from mores.experiments.claims.verdicts import judge
+from mores.experiments.claims.verdicts import evaluate_claim
 from mores.experiments.scenario.specification import Claim
 
 EXPERIMENTS = 2_000
@@ -40,10 +40,10 @@ def arms(noise: str, replicates: int, seed: int) -> tuple[np.ndarray, np.ndarray
 def differs(statistic: Statistic, relative: bool = False) -> Claim:
     return Claim.model_validate(
         {
-            "says": "the arms differ",
+            "statement": "the arms differ",
             "kind": "statistical",
-            "measure": "drift",
-            "against": "twin",
+            "metric": "drift",
+            "compare_to": "twin",
             "statistic": statistic,
             "relative": relative,
             "bound": {"differs_from": 0.0},
@@ -52,7 +52,7 @@ def differs(statistic: Statistic, relative: bool = False) -> Claim:
 
 
 def held(of: Claim, a: np.ndarray, b: np.ndarray) -> int:
-    return sum(judge(of, x, y).verdict == "holds" for x, y in zip(a, b, strict=True))
+    return sum(evaluate_claim(of, x, y).status == "holds" for x, y in zip(a, b, strict=True))
 
 
 def assert_rate(count: int, rate: float, trials: int = EXPERIMENTS) -> None:
@@ -99,14 +99,14 @@ def test_a_median_differs_from_itself_as_often_as_it_says(replicates: int) -> No
     values = np.random.default_rng(14).exponential(size=(EXPERIMENTS, replicates))
     of = Claim.model_validate(
         {
-            "says": "the median is not what it is",
+            "statement": "the median is not what it is",
             "kind": "statistical",
-            "measure": "drift",
+            "metric": "drift",
             "statistic": "median",
             "bound": {"differs_from": float(np.log(2.0))},
         }
     )
-    count = sum(judge(of, x).verdict == "holds" for x in values)
+    count = sum(evaluate_claim(of, x).status == "holds" for x in values)
     assert_rate(count, 1.0 - estimate(values[0], "median").confidence)
 
 
@@ -125,7 +125,7 @@ def test_a_difference_that_does_not_matter_is_denied() -> None:
     """With a smallest effect the claim fails where two one-sided tests at 2.5 % say so."""
     of = Claim.model_validate({**differs("mean").model_dump(), "smallest_effect": 0.5})
     a, b = arms("normal", 30, seed=16)
-    verdicts = [judge(of, x, y).verdict for x, y in zip(a, b, strict=True)]
+    verdicts = [evaluate_claim(of, x, y).status for x, y in zip(a, b, strict=True)]
     larger, smaller = (
         scipy.stats.ttest_rel(a, b + shift, axis=1, alternative=side).pvalue <= 0.025
         for shift, side in ((-0.5, "greater"), (0.5, "less"))

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from mores.analysis.sensitivity import design, indices
+from mores.analysis.sensitivity import compute_indices, sample_design
 from tests.refusals import check_message, refused
 
 pytest.importorskip("SALib")
@@ -22,51 +22,51 @@ def ishigami(x: np.ndarray) -> np.ndarray:
 
 def test_ishigami_has_its_sobol_indices() -> None:
     """Ishigami and Homma 1990, a = 7, b = 0.1."""
-    points = design("sobol", ISHIGAMI, 4096, seed=1)
+    points = sample_design("sobol", ISHIGAMI, 4096, seed=1)
     assert points.shape == (4096 * 5, 3)
-    found = indices("sobol", ISHIGAMI, points, ishigami(points))
+    found = compute_indices("sobol", ISHIGAMI, points, ishigami(points))
     first, total = [0.3139, 0.4424, 0.0], [0.5576, 0.4424, 0.2437]
-    for band, exact in ((found.first, first), (found.total, total)):
+    for band, exact in ((found.first_order, first), (found.total_order, total)):
         assert band is not None
         assert band.value == pytest.approx(exact, abs=0.02)
         assert (band.low <= exact).all() and (exact <= band.high).all()
         assert (band.high - band.low < 0.1).all()
-    assert found.ranked == ("env.a", "env.peers.b", "players.assistant.c")
-    assert found.points == len(points)
-    assert (found.mu_star, found.sigma, found.noise) == (None, None, None)
+    assert found.ranked_names == ("env.a", "env.peers.b", "players.assistant.c")
+    assert found.num_points == len(points)
+    assert (found.mu_star, found.sigma, found.noise_share) == (None, None, None)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_intervals_of_small_designs_cover(seed: int) -> None:
     """A sum of two parameters with variance shares .2 and .8: 20 designs of 64 base points."""
     ranges = {"x": (0.0, 1.0), "y": (-2.0, 2.0)}
-    points = design("sobol", ranges, 64, seed)
-    found = indices("sobol", ranges, points, 2 * points[:, 0] + points[:, 1], seed=seed)
-    assert found.first is not None and found.total is not None
-    for band in (found.first, found.total):
+    points = sample_design("sobol", ranges, 64, seed)
+    found = compute_indices("sobol", ranges, points, 2 * points[:, 0] + points[:, 1], seed=seed)
+    assert found.first_order is not None and found.total_order is not None
+    for band in (found.first_order, found.total_order):
         assert (band.low <= [0.2, 0.8]).all() and (band.high >= [0.2, 0.8]).all()
 
 
 def test_morris_of_a_plane_is_its_slopes() -> None:
     """mu* is |slope| times range, and sigma 0."""
     ranges = {"a.b": (0.0, 1.0), "c": (-3.0, 5.0), "d": (10.0, 12.0), "e": (0.0, 1e-6)}
-    points = design("morris", ranges, 6, seed=3)
+    points = sample_design("morris", ranges, 6, seed=3)
     assert points.shape == (6 * 5, 4)
     for i, (low, high) in enumerate(ranges.values()):
         assert low <= points[:, i].min() and points[:, i].max() <= high
-    found = indices("morris", ranges, points, points @ [2.0, -1.0, 0.25, 0.0] + 7)
+    found = compute_indices("morris", ranges, points, points @ [2.0, -1.0, 0.25, 0.0] + 7)
     assert found.mu_star is not None and found.sigma is not None
     for column in found.mu_star:
         assert column == pytest.approx([2.0, 8.0, 0.5, 0.0], abs=1e-9)
     assert found.sigma.value == pytest.approx(0.0, abs=1e-9)
-    assert found.ranked == ("c", "a.b", "d", "e")
+    assert found.ranked_names == ("c", "a.b", "d", "e")
 
 
 def test_morris_of_a_product() -> None:
     """The effect of x in x y is y: uniform on {0, 1/3, 2/3, 1}, mean .5, sd .3727."""
     ranges = {"x": (0.0, 1.0), "y": (0.0, 1.0)}
-    points = design("morris", ranges, 4000, seed=2)
-    found = indices("morris", ranges, points, points[:, 0] * points[:, 1])
+    points = sample_design("morris", ranges, 4000, seed=2)
+    found = compute_indices("morris", ranges, points, points[:, 0] * points[:, 1])
     assert found.mu_star is not None and found.sigma is not None
     for band, exact in ((found.mu_star, 0.5), (found.sigma, np.sqrt(5 / 36))):
         assert (band.low <= exact).all() and (exact <= band.high).all()
@@ -77,10 +77,10 @@ def test_morris_of_a_product() -> None:
 @pytest.mark.parametrize("method", ["sobol", "morris"])
 def test_one_parameter_carries_everything(method: str) -> None:
     ranges = {"only.one": (2.0, 4.0)}
-    points = design(method, ranges, 64, 0)
-    found = indices(method, ranges, points, 5 * points[:, 0])
+    points = sample_design(method, ranges, 64, 0)
+    found = compute_indices(method, ranges, points, 5 * points[:, 0])
     expected = 1.0 if method == "sobol" else 10.0
-    assert found.main.value == pytest.approx([expected], abs=0.02)
+    assert found.ranking_index.value == pytest.approx([expected], abs=0.02)
 
 
 @pytest.mark.parametrize("method", ["sobol", "morris"])
@@ -88,25 +88,29 @@ def test_one_parameter_carries_everything(method: str) -> None:
 def test_outputs_that_are_alike(
     method: str, value: float, recwarn: pytest.WarningsRecorder
 ) -> None:
-    points = design(method, ISHIGAMI, 4, 0)
+    points = sample_design(method, ISHIGAMI, 4, 0)
     outputs = np.full(len(points), value)
     outputs[::2] *= 1 + 1e-7  # the last bit of a float32
-    found = indices(method, ISHIGAMI, points, outputs)
-    check_message(found.about)
-    assert np.isnan(found.main.value).all() if method == "sobol" else (found.main.value == 0).all()
-    assert found.ranked == tuple(ISHIGAMI)
+    found = compute_indices(method, ISHIGAMI, points, outputs)
+    check_message(found.description)
+    assert (
+        np.isnan(found.ranking_index.value).all()
+        if method == "sobol"
+        else (found.ranking_index.value == 0).all()
+    )
+    assert found.ranked_names == tuple(ISHIGAMI)
     assert not len(recwarn)
 
 
 @pytest.mark.parametrize("method", ["sobol", "morris"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_outputs_that_failed(method: str, bad: float) -> None:
-    points = design(method, ISHIGAMI, 4, 0)
+    points = sample_design(method, ISHIGAMI, 4, 0)
     outputs = ishigami(points)
     outputs[5] = bad
-    found = indices(method, ISHIGAMI, points, outputs)
-    check_message(found.about)
-    assert np.isnan(np.concatenate(found.main)).all()
+    found = compute_indices(method, ISHIGAMI, points, outputs)
+    check_message(found.description)
+    assert np.isnan(np.concatenate(found.ranking_index)).all()
 
 
 @pytest.mark.parametrize("method", ["sobol", "morris"])
@@ -117,28 +121,32 @@ def test_a_seed_says_all(method: str) -> None:
         for other in (5, 6):
             np.random.seed(other)
             before = np.random.get_state()[1].copy()  # type: ignore[index]
-            points = design(method, ISHIGAMI, 8, seed)
-            found = indices(method, ISHIGAMI, points, ishigami(points), seed=seed)
+            points = sample_design(method, ISHIGAMI, 8, seed)
+            found = compute_indices(method, ISHIGAMI, points, ishigami(points), seed=seed)
             assert (np.random.get_state()[1] == before).all()  # type: ignore[index]
-            rows.append([points, *found.main])
+            rows.append([points, *found.ranking_index])
         assert all(np.array_equal(a, b) for a, b in zip(*rows, strict=True))
-    assert not np.array_equal(design(method, ISHIGAMI, 8, 0), design(method, ISHIGAMI, 8, 1))
+    assert not np.array_equal(
+        sample_design(method, ISHIGAMI, 8, 0), sample_design(method, ISHIGAMI, 8, 1)
+    )
 
 
 def test_what_noise_does() -> None:
     """As the module says, for noise as large as the signal: 0.5 of first, (1 + total) / 2."""
     ranges = {"x": (0.0, 1.0), "nothing": (0.0, 1.0)}
-    points = design("sobol", ranges, 8192, seed=1)
+    points = sample_design("sobol", ranges, 8192, seed=1)
     error = np.sqrt(1 / 12)
     noisy = points[:, 0] + error * np.random.default_rng(0).normal(size=len(points))
-    found = indices("sobol", ranges, points, noisy, errors=np.full(len(points), error))
-    assert found.first is not None and found.total is not None
-    assert found.first.value == pytest.approx([0.5, 0.0], abs=0.04)
-    assert found.total.value == pytest.approx([1.0, 0.5], abs=0.04)
-    assert found.noise == pytest.approx(0.5, abs=0.02)
-    paths = design("morris", ranges, 4000, seed=1)
+    found = compute_indices(
+        "sobol", ranges, points, noisy, standard_errors=np.full(len(points), error)
+    )
+    assert found.first_order is not None and found.total_order is not None
+    assert found.first_order.value == pytest.approx([0.5, 0.0], abs=0.04)
+    assert found.total_order.value == pytest.approx([1.0, 0.5], abs=0.04)
+    assert found.noise_share == pytest.approx(0.5, abs=0.02)
+    paths = sample_design("morris", ranges, 4000, seed=1)
     noise = np.random.default_rng(1).normal(size=len(paths))
-    mu_star = indices("morris", ranges, paths, noise).mu_star
+    mu_star = compute_indices("morris", ranges, paths, noise).mu_star
     assert mu_star is not None
     assert mu_star.value == pytest.approx(1.69, abs=0.08)  # 3/2 sqrt(2) sqrt(2 / pi)
 
@@ -159,15 +167,15 @@ def test_what_noise_does() -> None:
 )
 def test_bad_designs(method: str, ranges: dict, size: int, code: str, path: str) -> None:
     with refused(code, path):
-        design(method, ranges, size, 0)
+        sample_design(method, ranges, size, 0)
 
 
 def test_outputs_of_another_design() -> None:
-    points = design("sobol", ISHIGAMI, 8, 0)
+    points = sample_design("sobol", ISHIGAMI, 8, 0)
     with refused("wrong_shape", "design"):
-        indices("sobol", ISHIGAMI, points, np.zeros(7))
+        compute_indices("sobol", ISHIGAMI, points, np.zeros(7))
     with refused("wrong_shape", "design"):
-        indices("morris", ISHIGAMI, points[:10], np.arange(10.0))
+        compute_indices("morris", ISHIGAMI, points[:10], np.arange(10.0))
 
 
 def test_without_salib(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,4 +183,4 @@ def test_without_salib(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "SALib", None)
     with refused("not_installed"):
-        design("sobol", ISHIGAMI, 8, 0)
+        sample_design("sobol", ISHIGAMI, 8, 0)

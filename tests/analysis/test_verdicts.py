@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mores.analysis.intervals import estimate
-from mores.experiments.claims.verdicts import Verdict, judge, over_points
+from mores.experiments.claims.verdicts import Verdict, combine_verdicts, evaluate_claim
 from mores.experiments.scenario.specification import Claim
 from tests.refusals import check_message, refused
 
@@ -28,9 +28,9 @@ def claim(kind: str = "statistical", effect: float = 0.0, **rest: Any) -> Claim:
     bound = {name: rest.pop(name) for name in names if name in rest}
     return Claim.model_validate(
         {
-            "says": "so it is",
+            "statement": "so it is",
             "kind": kind,
-            "measure": "drift",
+            "metric": "drift",
             "bound": bound or None,
             "smallest_effect": effect,
             **rest,
@@ -39,7 +39,7 @@ def claim(kind: str = "statistical", effect: float = 0.0, **rest: Any) -> Claim:
 
 
 def word(of: Claim, values: Any, *rest: Any) -> str:
-    return judge(of, np.array(values, dtype=float), *rest).verdict
+    return evaluate_claim(of, np.array(values, dtype=float), *rest).status
 
 
 def test_the_example_is_what_it_says() -> None:
@@ -101,11 +101,11 @@ def test_without_spread_nothing_is_undecided(
 
 
 def test_an_exact_claim_asks_every_replicate() -> None:
-    found = judge(claim("exact", within=(0, 1)), np.array([0.0, 0.5, 1.0]))
-    assert (found.verdict, found.estimate.low, found.estimate.high) == ("holds", 0.0, 1.0)
+    found = evaluate_claim(claim("exact", within=(0, 1)), np.array([0.0, 0.5, 1.0]))
+    assert (found.status, found.estimate.low, found.estimate.high) == ("holds", 0.0, 1.0)
     check_message(found.estimate.method)
-    found = judge(claim("exact", within=(0, 1)), np.array([0.0, 0.5, 1.1, 1.5]))
-    assert found.verdict == "fails"
+    found = evaluate_claim(claim("exact", within=(0, 1)), np.array([0.0, 0.5, 1.1, 1.5]))
+    assert found.status == "fails"
     check_message(found.reason)  # 2 of 4, and one of them has 1.5
     # Some on either side: no interval would say so, but each replicate differs.
     assert word(claim("exact", 0.5, differs_from=0), [-1, 1, 2]) == "holds"
@@ -125,21 +125,21 @@ def test_an_exact_claim_compares_replicate_by_replicate() -> None:
 @pytest.mark.parametrize("kind", ["statistical", "exact", "by_construction"])
 def test_what_is_not_finite_does_not_pass(kind: str) -> None:
     of = claim(kind, within=(-1e300, 1e300), against="twin")
-    found = judge(of, np.array([1.0, math.nan, 2.0]), np.array([math.inf, 1.0, 1.0]))
-    assert found.verdict == "fails"
+    found = evaluate_claim(of, np.array([1.0, math.nan, 2.0]), np.array([math.inf, 1.0, 1.0]))
+    assert found.status == "fails"
     check_message(found.reason)  # 2 of 3
     assert math.isnan(found.estimate.value)
 
 
 def test_too_few_replicates_decide_nothing() -> None:
-    found = judge(claim(above=0), np.array([7.0]))
-    assert found.verdict == "undecided"
+    found = evaluate_claim(claim(above=0), np.array([7.0]))
+    assert found.status == "undecided"
     check_message(found.reason)
-    found = judge(claim("report"), np.array([7.0]))
+    found = evaluate_claim(claim("report"), np.array([7.0]))
     check_message(found.reason)
     five = np.arange(1.0, 6.0)
-    found = judge(claim(above=0, statistic="median"), five)
-    assert found.verdict == "undecided"
+    found = evaluate_claim(claim(above=0, statistic="median"), five)
+    assert found.status == "undecided"
     check_message(found.reason)
     assert word(claim(above=0, statistic="median"), np.arange(1.0, 7.0)) == "holds"
     assert word(claim(below=0, statistic="median"), five) == "undecided"
@@ -147,28 +147,28 @@ def test_too_few_replicates_decide_nothing() -> None:
 
 def test_an_interval_over_respondents_is_as_wide_as_surveys_differ() -> None:
     """Each replicate is a survey drawn anew: more of them do not make one survey more precise."""
-    found = judge(claim(above=0, interval="people"), np.tile(SPREAD, 100))
-    assert found.verdict == "holds"
+    found = evaluate_claim(claim(above=0, interval="people"), np.tile(SPREAD, 100))
+    assert found.status == "holds"
     assert found.estimate.low == pytest.approx(5 - 1.966 * math.sqrt(3), abs=0.01)
-    found = judge(claim(above=2, interval="people"), np.tile(SPREAD, 100))
-    assert found.verdict == "undecided"
+    found = evaluate_claim(claim(above=2, interval="people"), np.tile(SPREAD, 100))
+    assert found.status == "undecided"
     check_message(found.reason)
 
 
 def test_a_report_has_no_verdict() -> None:
-    found = judge(claim("report"), SPREAD)
-    assert found.verdict == "report"
+    found = evaluate_claim(claim("report"), SPREAD)
+    assert found.status == "report"
     check_message(found.reason)  # 1.81755 to 8.18245
     assert word(claim("report"), [math.nan, 1.0]) == "report"
 
 
 def test_what_it_is_compared_with_must_be_there() -> None:
     with refused("missing", "against"):
-        judge(claim(above=0, against="twin"), SPREAD)
+        evaluate_claim(claim(above=0, against="twin"), SPREAD)
     with refused("conflict", "prediction"):
-        judge(claim(above=0), SPREAD, None, 1.0)
+        evaluate_claim(claim(above=0), SPREAD, None, 1.0)
     with refused("wrong_shape", "against"):
-        inspect.unwrap(judge)(claim("exact", above=0, against="b"), np.ones(3), np.ones(2))
+        inspect.unwrap(evaluate_claim)(claim("exact", above=0, against="b"), np.ones(3), np.ones(2))
 
 
 def test_reasons_are_sentences_with_numbers() -> None:
@@ -177,7 +177,7 @@ def test_reasons_are_sentences_with_numbers() -> None:
         (claim(effect=4, differs_from=5), "95 1.81755 8.18245 4 5"),
         (claim(within=(0, 6)), "95 1.81755 8.18245 0 6"),
     ]:
-        reason = judge(of, SPREAD).reason
+        reason = evaluate_claim(of, SPREAD).reason
         assert re.findall(r"[0-9.]+", reason) == numbers.split()
         check_message(reason)
 
@@ -188,7 +188,9 @@ def test_reasons_are_sentences_with_numbers() -> None:
 def points(of: Claim, *values: float | str) -> list[Verdict]:
     """A point for each value: one without spread, or one with where it is written as a string."""
     return [
-        judge(of, SPREAD - 5 + float(v) if isinstance(v, str) else np.array([v, v], dtype=float))
+        evaluate_claim(
+            of, SPREAD - 5 + float(v) if isinstance(v, str) else np.array([v, v], dtype=float)
+        )
         for v in values
     ]
 
@@ -212,25 +214,25 @@ def test_a_sweep_needs_every_point(
     bound: dict[str, Any], values: list[Any], verdict: str, shown: float
 ) -> None:
     of = claim(**bound)
-    found = over_points(of, points(of, *values))
-    assert (found.verdict, found.n_points) == (verdict, len(values))
+    found = combine_verdicts(of, points(of, *values))
+    assert (found.status, found.num_points) == (verdict, len(values))
     assert found.estimate.value == pytest.approx(shown)
     check_message(found.reason)
 
 
 def test_a_point_without_a_figure_decides_a_sweep() -> None:
     of = claim(above=0)
-    found = over_points(of, points(of, 1, -4, math.nan))
-    assert found.verdict == "fails" and math.isnan(found.estimate.value)
+    found = combine_verdicts(of, points(of, 1, -4, math.nan))
+    assert found.status == "fails" and math.isnan(found.estimate.value)
 
 
 def test_a_sweep_of_reports_and_of_nothing() -> None:
     of = claim("report")
-    found = over_points(of, points(of, 3, 1, 2))
-    assert found.verdict == "report"
+    found = combine_verdicts(of, points(of, 3, 1, 2))
+    assert found.status == "report"
     check_message(found.reason)  # from 1 to 3, over 3
     with refused("missing", "verdicts"):
-        over_points(of, [])
+        combine_verdicts(of, [])
 
 
 # --- properties ---------------------------------------------------------------------------------

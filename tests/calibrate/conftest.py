@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mores.experiments.scenario.loading import Loaded, load
+from mores.experiments.scenario.loading import LoadedScenario, load_scenario
 
 WALKERS = """\
 name: walkers # a comment that stays
@@ -62,12 +62,12 @@ calibration:
 
 
 @pytest.fixture
-def described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Loaded]:
+def described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LoadedScenario]:
     """A scenario from its text, with overrides, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
 
-    def made(text: str, *overrides: str) -> Loaded:
+    def made(text: str, *overrides: str) -> LoadedScenario:
         Path("s.yaml").write_text(text)
-        return load("s.yaml", overrides)
+        return load_scenario("s.yaml", overrides)
 
     return made

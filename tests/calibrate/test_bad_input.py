@@ -9,7 +9,7 @@ import pytest
 
 from mores.cli.commands import main
 from mores.experiments.calibration import calibrate, progress_bar
-from mores.experiments.scenario.loading import load
+from mores.experiments.scenario.loading import load_scenario
 from tests.calibrate.conftest import WALKERS
 from tests.refusals import refused
 
@@ -117,11 +117,11 @@ BAD = {
 def test_bad(case, tmp_path, monkeypatch, capsys):
     text, held_out, code, path = BAD[case]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(progress_bar, "PATIENCE", math.inf)  # however busy the machine is
+    monkeypatch.setattr(progress_bar, "DELAY_SECONDS", math.inf)  # however busy the machine is
     Path("runs").mkdir()
     (tmp_path / "s.yaml").write_text(text)
     with refused(code, path=path) as found:
-        calibrate(load("s.yaml"), hold_out=held_out, progress=False)
+        calibrate(load_scenario("s.yaml"), hold_out=held_out, progress=False)
     arguments = [part for name in held_out for part in ("--hold-out", name)]
     assert main(["calibrate", "s.yaml", *arguments]) == 2
     assert capsys.readouterr().err.splitlines() == [str(found.value)]

@@ -50,7 +50,7 @@ def test_specification_survives_json(kind: str) -> None:
         lengths += 1
         if one[2] or one[3]:
             break
-    assert 1 <= lengths <= 7 * first.unwrapped._own.turns_a_round
+    assert 1 <= lengths <= 7 * first.unwrapped._own.turns_per_round
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -69,7 +69,7 @@ def test_true_episode_lengths(kind: str, seat: str) -> None:
     """The recorder, outside the conversion to numpy, sees episodes as long as they are."""
     rounds, steps, worlds = 5, 40, 8
     own = gym_make_vec(kind, num_envs=worlds, seat=seat, rounds=rounds)
-    turns = own.unwrapped._own.turns_a_round
+    turns = own.unwrapped._own.turns_per_round
     env = RecordEpisodeStatistics(ArrayConversion(own, env_xp=torch, target_xp=np))
     env.reset(seed=1)
     env.action_space.seed(1)
@@ -94,7 +94,7 @@ def test_true_episode_lengths(kind: str, seat: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_max_episode_steps(kind: str) -> None:
     """Gymnasium may pass a limit in own turns, to one world and to many."""
-    turns = gym_make(kind).unwrapped._own.turns_a_round
+    turns = gym_make(kind).unwrapped._own.turns_per_round
     env = gym_make_vec(kind, num_envs=2, max_episode_steps=2 * turns)
     env.reset(seed=1)
     ends = [env.step(env.action_space.sample())[3].tolist() for _ in range(2 * turns)]

@@ -28,22 +28,24 @@ def ran(words: str) -> dict[str, Any]:
 
 def test_the_page_knows_the_game() -> None:
     """The best there is comes from the exact solver, the other two from playing."""
-    game = mores.make_game("influence", horizon=8, people=1)
-    planner = dict(game.baseline())
-    assert game.predictions(planner, 8)["optimum"] == OPTIMUM
+    game = mores.make_environment("influence", horizon=8, people=1)
+    planner = dict(game.default_policies())
+    assert game.analytic_values(planner, 8)["optimum"] == OPTIMUM
     record = ["return_real_time"]
 
-    def played(player: mores.Player | None) -> float:
+    def played(player: mores.Policy | None) -> float:
         seated = None if player is None else {"assistant": player}
-        found = mores.play(game, seated, worlds=4096, rounds=8, record=record, at=[8])
-        return float(found.measures["return_real_time"].mean())
+        found = mores.simulate(
+            game, seated, worlds=4096, rounds=8, metrics=record, metric_rounds=[8]
+        )
+        return float(found.metrics["return_real_time"].mean())
 
     assert played(None) == OPTIMUM
-    anyhow = mores.make_player("anyhow")
+    anyhow = mores.make_policy("anyhow")
     assert abs(played(anyhow) - RANDOM) < 4 * 3.7 / 4096**0.5  # standard deviation 3.7
-    never = mores.make_game("influence", horizon=8, people=1, objective="initial")
-    left = mores.play(never, worlds=1, rounds=8, record=record, at=[8])
-    assert float(left.measures["return_real_time"]) == ALONE
+    never = mores.make_environment("influence", horizon=8, people=1, objective="initial")
+    left = mores.simulate(never, worlds=1, rounds=8, metrics=record, metric_rounds=[8])
+    assert float(left.metrics["return_real_time"]) == ALONE
 
 
 def test_stable_baselines3_learns() -> None:

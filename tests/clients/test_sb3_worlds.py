@@ -17,8 +17,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecMonitor, VecNormalize
 
 import mores
-from mores.clients.array_conversion import Masks
-from mores.clients.stable_baselines3 import VecEnv
+from mores.clients.array_conversion import MultiDiscreteMask
+from mores.clients.stable_baselines3 import SB3VecEnv
 from tests.clients.kinds import MEANT, SEATS, gym_make, small
 from tests.conformance.games import Meeting, Relay, Still
 from tests.refusals import check_message, refused
@@ -26,7 +26,7 @@ from tests.refusals import check_message, refused
 pytestmark = pytest.mark.filterwarnings(*MEANT)
 
 
-def drawn(env: VecEnv, generator: np.random.Generator) -> np.ndarray:
+def drawn(env: SB3VecEnv, generator: np.random.Generator) -> np.ndarray:
     """Any action in every world, open or not."""
     env.action_space.seed(int(generator.integers(2**31)))
     return np.stack([np.asarray(env.action_space.sample()) for _ in range(env.num_envs)])
@@ -38,10 +38,10 @@ def drawn(env: VecEnv, generator: np.random.Generator) -> np.ndarray:
 @pytest.mark.parametrize(("kind", "seat"), SEATS)
 def test_it_shows_what_our_vector_shows(kind: str, seat: str) -> None:
     """Bit for bit, over several episodes: sights, pay, ends, last sights, masks, measures."""
-    game = mores.make_game(kind, **small(kind))
-    measure = sorted(game.measures(game.reset(mores.Draws.of(0, 1))))[:1]
+    game = mores.make_environment(kind, **small(kind))
+    measure = sorted(game.metrics(game.reset(mores.RandomStreams.of(0, 1))))[:1]
     given: dict[str, Any] = {"seat": seat, "rounds": 3, "measures": measure, **small(kind)}
-    env, own = VecEnv(kind, 4, **given), mores.VectorEnv(kind, 4, **given)
+    env, own = SB3VecEnv(kind, 4, **given), mores.GymnasiumVectorEnv(kind, 4, **given)
     env.seed(11)
     sight, (other, told) = env.reset(), own.reset(seed=11)
     generator, ends = np.random.default_rng(2), 0
@@ -73,7 +73,7 @@ def test_it_shows_what_our_vector_shows(kind: str, seat: str) -> None:
 @pytest.mark.parametrize(("kind", "seat"), SEATS)
 def test_an_episode_is_as_in_their_own_vector(kind: str, seat: str) -> None:
     """`DummyVecEnv` around a single environment tells the same of the first episode."""
-    env = VecEnv(kind, 1, seat, rounds=4, **small(kind))
+    env = SB3VecEnv(kind, 1, seat, rounds=4, **small(kind))
     theirs = DummyVecEnv([lambda: Monitor(gym_make(kind, seat=seat, rounds=4).unwrapped)])
     for vector in (env, theirs):
         vector.seed(5)
@@ -95,42 +95,42 @@ def test_an_episode_is_as_in_their_own_vector(kind: str, seat: str) -> None:
 
 def test_what_is_given_out_is_ones_own() -> None:
     """Learners keep what they get: later steps do not write into it, nor they into the worlds."""
-    env = VecEnv(Meeting(), 3, "voter_0", rounds=2)
+    env = SB3VecEnv(Meeting(), 3, "voter_0", rounds=2)
     env.seed(1)
     kept = env.reset()
-    held, state = kept.copy(), env.worlds.table.state.at.clone()
+    held, state = kept.copy(), env.vector_env.simulator.state.at.clone()
     env.step(np.zeros((3, 3), np.float32))
     assert np.array_equal(kept, held)
     kept[...] = 7
     env.seed(1)
     assert np.array_equal(env.reset(), held)
-    assert torch.equal(env.worlds.table.state.at, state)
+    assert torch.equal(env.vector_env.simulator.state.at, state)
 
 
 def test_seeds() -> None:
-    env = VecEnv(Relay(), 3, "runner_0")
+    env = SB3VecEnv(Relay(), 3, "runner_0")
     seeds = []
     for seed in (4, None, 4):
         if seed is not None:
             env.seed(seed)
         env.reset()
-        seeds.append(env.worlds.table.seed)
+        seeds.append(env.vector_env.simulator.seed)
     assert seeds[0] == seeds[2] != seeds[1]
 
 
 def test_masks_as_their_contributed_learners_ask() -> None:
     """Whether there are any, by an attribute; which they are, by a method of every world."""
-    env = VecEnv("errands", 5, "porter_1")
+    env = SB3VecEnv("errands", 5, "porter_1")
     env.reset()
     assert env.has_attr("action_masks")
     masks = np.stack(env.env_method("action_masks"))
     assert (masks.dtype, masks.shape) == (bool, (5, 8))
     assert np.array_equal(env.env_method("action_masks", indices=[3])[0], masks[3])
     assert np.array_equal(env.get_attr("action_masks", 3)[0](), masks[3])
-    assert not VecEnv(Meeting(), 2, "voter_0").has_attr("action_masks")
+    assert not SB3VecEnv(Meeting(), 2, "voter_0").has_attr("action_masks")
     single = gym_make("errands", seat="porter_1").unwrapped
     told = single.reset(seed=2)[1]["action_mask"]
-    assert isinstance(told, Masks)
+    assert isinstance(told, MultiDiscreteMask)
     assert [len(mask) for mask in told] == [3, 3, 2]
     assert np.array_equal(torch.as_tensor(told), single.action_masks())
 
@@ -139,7 +139,7 @@ def test_masks_as_their_contributed_learners_ask() -> None:
 
 
 def test_mistakes_are_the_users() -> None:
-    env = VecEnv(Meeting(), 2, "voter_0")
+    env = SB3VecEnv(Meeting(), 2, "voter_0")
     env.reset()
     with refused("wrong_order"):
         env.step_wait()
@@ -168,7 +168,7 @@ def test_it_need_not_be_installed() -> None:
         "import sys\n"
         "sys.modules['stable_baselines3'] = None\n"  # as if it were not installed
         "import mores\n"
-        "mores.VectorEnv('lock_in', 2, people=2).reset()\n"
+        "mores.GymnasiumVectorEnv('lock_in', 2, people=2).reset()\n"
         "try:\n"
         "    mores.SB3VecEnv\n"
         "except mores.UserError as error:\n"
@@ -187,7 +187,7 @@ def test_it_need_not_be_installed() -> None:
 
 @pytest.mark.parametrize(("kind", "seat"), SEATS)
 def test_policy_gradients_at_every_seat(kind: str, seat: str) -> None:
-    env = VecMonitor(VecEnv(kind, 8, seat, rounds=5, **small(kind)))
+    env = VecMonitor(SB3VecEnv(kind, 8, seat, rounds=5, **small(kind)))
     for learner in (
         PPO("MlpPolicy", env, n_steps=8, batch_size=32, n_epochs=1, seed=0, device="cpu"),
         A2C("MlpPolicy", VecCheckNan(VecNormalize(env)), n_steps=8, seed=0, device="cpu"),
@@ -196,12 +196,12 @@ def test_policy_gradients_at_every_seat(kind: str, seat: str) -> None:
         assert learner.num_timesteps == 256
         lengths = [episode["l"] for episode in learner.ep_info_buffer or ()]
         assert lengths
-        assert max(lengths) <= 5 * env.unwrapped.worlds._own.turns_a_round
+        assert max(lengths) <= 5 * env.unwrapped.worlds._own.turns_per_round
 
 
 def test_a_replay_buffer_sees_true_last_sights() -> None:
     """At a cut-off it keeps the last sight, not the next episode's first, and knows why."""
-    env = VecEnv("coevolution", 4, "assistant_0", rounds=3, **small("coevolution"))
+    env = SB3VecEnv("coevolution", 4, "assistant_0", rounds=3, **small("coevolution"))
     learner = SAC("MlpPolicy", env, learning_starts=4, train_freq=1, batch_size=8, device="cpu")
     learner.learn(48)
     buffer = learner.replay_buffer
@@ -212,12 +212,12 @@ def test_a_replay_buffer_sees_true_last_sights() -> None:
     after, then = buffer.next_observations[: steps - 1], buffer.observations[1:steps]
     assert np.array_equal(after[~cut[:-1]], then[~cut[:-1]])
     assert (after[cut[:-1]] != then[cut[:-1]]).any(-1).all()
-    DQN("MlpPolicy", VecEnv(Relay(), 4, "runner_0"), learning_starts=4, device="cpu").learn(40)
+    DQN("MlpPolicy", SB3VecEnv(Relay(), 4, "runner_0"), learning_starts=4, device="cpu").learn(40)
 
 
 def test_the_same_seed_learns_the_same() -> None:
     def learned(seed: int) -> np.ndarray:
-        env = VecEnv("influence", 8, rounds=4, horizon=4, people=1)
+        env = SB3VecEnv("influence", 8, rounds=4, horizon=4, people=1)
         learner = PPO("MlpPolicy", env, n_steps=8, batch_size=32, seed=seed, device="cpu")
         learner.learn(128)
         return torch.cat([p.detach().flatten() for p in learner.policy.parameters()]).numpy()
@@ -231,7 +231,7 @@ ROUNDS = 20
 
 def agents(number: int) -> VecMonitor:
     """Agents of `commission` whose principal always promises half, and pays."""
-    return VecMonitor(VecEnv("commission", number, "agent_0", rounds=ROUNDS, quits=0.0))
+    return VecMonitor(SB3VecEnv("commission", number, "agent_0", rounds=ROUNDS, quits=0.0))
 
 
 def best_return() -> float:
@@ -284,6 +284,6 @@ def test_ppo_learns_to_work() -> None:
 
 
 def test_players_inside_may_be_named() -> None:
-    env = VecEnv(Meeting(), 2, "voter_0", players={"chair": Still(size=2)})
+    env = SB3VecEnv(Meeting(), 2, "voter_0", policies={"chair": Still(size=2)})
     assert env.reset().shape == (2, 2)
     assert env.env_is_wrapped(Monitor) == [False, False]

@@ -29,7 +29,7 @@ def test_ppo(kind: str, seat: str) -> None:
     assert learner.num_timesteps == 256
     lengths = [episode["l"] for episode in learner.ep_info_buffer or ()]
     assert lengths, "no episode was seen to end"
-    assert max(lengths) <= 20 * env.unwrapped._own.turns_a_round
+    assert max(lengths) <= 20 * env.unwrapped._own.turns_per_round
 
 
 def learn_at_all(env: Any, supersuit: Any, seats: int) -> None:

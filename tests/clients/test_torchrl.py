@@ -33,7 +33,11 @@ def test_pettingzoo_wrapper(kind: str) -> None:
     data = env.rollout(20, break_when_any_done=False)
     assert bool(data["next", "done"].any())
     for role in own.game.roles:
-        assert data[role.name, "observation"].shape == (20, role.count, role.sees.size)
+        assert data[role.name, "observation"].shape == (
+            20,
+            role.num_agents,
+            role.observation_space.size,
+        )
         assert not bool(data["next", role.name, "info", "repaired"].any())  # it obeys masks
 
 
@@ -80,9 +84,9 @@ def test_own_environment(kind: str) -> None:
     assert data.shape == (6, 30)
     over = data["next", "done"][:, :-1, 0]
     assert int(over.sum()) >= 6
-    for role in env.game.roles:
+    for role in env.environment.roles:
         seen = data[role.name, "observation"]
-        assert seen.shape == (6, 30, role.count, role.sees.size)
+        assert seen.shape == (6, 30, role.num_agents, role.observation_space.size)
         after = data["next", role.name, "observation"][:, :-1]
         assert torch.equal(after[~over], seen[:, 1:][~over])
         assert not bool(data["next", role.name, "repaired"].any())
@@ -91,8 +95,8 @@ def test_own_environment(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_own_environment_in_a_collector(kind: str) -> None:
     """A collector with a policy and a transform goes over many ends of episodes."""
-    role = mores.make_game(kind, **small(kind)).roles[0].name
-    own = mores.TorchRLEnv(kind, 4, outside=[role], rounds=3, **small(kind))
+    role = mores.make_environment(kind, **small(kind)).roles[0].name
+    own = mores.TorchRLEnv(kind, 4, external=[role], rounds=3, **small(kind))
     env = TransformedEnv(own, RewardSum(in_keys=[(role, "reward")]))
     action = own.full_action_spec[role, "action"]
     act = TensorDictModule(

@@ -11,23 +11,23 @@ from gymnasium.utils import seeding
 from pydantic import Field
 from torch import Tensor
 
-from mores.agents.scripted.uniform_random import Anyhow
+from mores.agents.scripted.uniform_random import UniformRandom
 from mores.core.deterministic_sum import total
 from mores.core.environment import (
-    Act,
+    ActionOutput,
     Box,
     Discrete,
-    Game,
+    Environment,
     MultiDiscrete,
-    Outcome,
     Part,
     Phase,
-    Player,
+    Policy,
     Role,
-    Step,
+    StepResult,
+    Transition,
 )
 from mores.core.people import People
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 from mores.registry import ENVIRONMENTS, class_of
 
 
@@ -39,7 +39,7 @@ class Race:
     round: Tensor  # [world, 1]
 
 
-class Relay(Game[Race]):
+class Relay(Environment[Race]):
     """A caller calls, runners run, the caller pays: three phases, masks, an end by chance.
 
     A runner earns 1, 10 and 100 times what it is worth in the three phases, so that pay shows when
@@ -63,8 +63,8 @@ class Relay(Game[Race]):
             Phase("pay", {"caller": Discrete(2)}),
         )
 
-    def reset(self, draws: Draws, start: People | None = None) -> Race:
-        secret = draws.normal("secret", self.runners)[..., 0]
+    def reset(self, streams: RandomStreams, people: People | None = None) -> Race:
+        secret = streams.normal("secret", self.runners)[..., 0]
         zero = torch.zeros_like(secret)
         return Race(secret, zero[:, :1], zero, zero[:, :1])
 
@@ -75,7 +75,7 @@ class Relay(Game[Race]):
         number = [known.name for known in self.phases].index(phase)
         return torch.stack([state.secret, called, state.ran, 0 * called + number], -1)
 
-    def legal(self, state: Race, role: str, phase: str) -> Tensor | None:
+    def action_mask(self, state: Race, role: str, phase: str) -> Tensor | None:
         if phase == "call":  # the last option only in odd rounds
             odd = state.round % 2 == 1
             return torch.cat([torch.ones_like(odd).expand(-1, 3), odd], -1)[:, None]
@@ -85,59 +85,68 @@ class Relay(Game[Race]):
         return None
 
     def step(
-        self, state: Race, phase: str, actions: Mapping[str, Tensor], draws: Draws
-    ) -> Step[Race]:
+        self, state: Race, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+    ) -> StepResult[Race]:
         worth = torch.arange(1.0, self.runners + 1).expand_as(state.ran)
         if phase == "call":
             called = actions["caller"].to(torch.float32)
-            return Step(
+            return StepResult(
                 dataclasses.replace(state, called=called), {"runner": worth, "caller": called}
             )
         if phase == "run":
             ran = actions["runner"].to(torch.float32)
-            secret = state.secret + 0.1 * ran * draws.normal("luck", self.runners)[..., 0]
-            return Step(dataclasses.replace(state, ran=ran, secret=secret), {"runner": 10 * worth})
+            secret = state.secret + 0.1 * ran * streams.normal("luck", self.runners)[..., 0]
+            return StepResult(
+                dataclasses.replace(state, ran=ran, secret=secret), {"runner": 10 * worth}
+            )
         pays = actions["caller"].to(torch.float32)
-        ended = draws.uniform("end")[:, 0, 0] < self.quits
+        ended = streams.uniform("end")[:, 0, 0] < self.quits
         state = dataclasses.replace(state, round=state.round + 1)
-        return Step(state, {"runner": 100 * worth, "caller": 0.5 * pays}, ended)
+        return StepResult(state, {"runner": 100 * worth, "caller": 0.5 * pays}, ended)
 
-    def measures(self, state: Race) -> Mapping[str, Tensor]:
+    def metrics(self, state: Race) -> Mapping[str, Tensor]:
         return {"rounds": state.round[:, 0], "ran": total(state.ran, 1), "secrets": state.secret}
 
-    def hidden(self, state: Race) -> Mapping[str, Tensor]:
+    def latent(self, state: Race) -> Mapping[str, Tensor]:
         return {"secret": state.secret}
 
-    def baseline(self) -> Mapping[str, Player]:
+    def default_policies(self) -> Mapping[str, Policy]:
         return {"caller": AnyOption(), "runner": AnyOption()}
 
 
-class AnyOption(Player):
+class AnyOption(Policy):
     """Somebody who takes any open option, and remembers how many acts that were."""
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Tensor:
-        return torch.zeros(draws.worlds, role.count)
+    def initial_state(
+        self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
+    ) -> Tensor:
+        return torch.zeros(streams.num_worlds, role.num_agents)
 
     def act(
-        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Tensor, draws: Draws
-    ) -> Act:
-        name = next(name for name in ("caller", "runner") if name in phase.acts)
-        space = phase.acts[name]
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Tensor | None,
+        state: Tensor,
+        streams: RandomStreams,
+    ) -> ActionOutput:
+        name = next(name for name in ("caller", "runner") if name in phase.action_spaces)
+        space = phase.action_spaces[name]
         assert isinstance(space, Discrete)
-        if legal is None:
-            legal = torch.ones(*seen.shape[:2], space.options, dtype=torch.bool)
-        logits = torch.where(legal, 0.0, -torch.inf)
-        return Act(draws.choose("act", logits), memory + 1)
+        if action_mask is None:
+            action_mask = torch.ones(*observation.shape[:2], space.num_options, dtype=torch.bool)
+        logits = torch.where(action_mask, 0.0, -torch.inf)
+        return ActionOutput(streams.categorical("act", logits), state + 1)
 
 
 class Tally(AnyOption):
     """Somebody who also keeps all that it earned: a learner, whose memory outlives episodes."""
 
-    def again(self, memory: Tensor, fresh: Any, over: Tensor) -> Tensor:
-        return memory
+    def on_episode_start(self, state: Tensor, initial: Any, reset_mask: Tensor) -> Tensor:
+        return state
 
-    def learn(self, memory: Tensor, outcome: Outcome, draws: Draws) -> Tensor:
-        return memory + 1000 * outcome.reward
+    def update(self, state: Tensor, transition: Transition, streams: RandomStreams) -> Tensor:
+        return state + 1000 * transition.reward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +154,7 @@ class Place:
     at: Tensor  # [world, voter, 2]
 
 
-class Meeting(Game[Place]):
+class Meeting(Environment[Place]):
     """Voters and a chair name places at once: boxes, one without bounds; no masks, no end.
 
     What voters see is the state itself, and the state is not contiguous.
@@ -162,38 +171,43 @@ class Meeting(Game[Place]):
         voter = Box.of(place=Part(2, -1.0, 1.0), weight=Part(1, 0.0, 1.0))
         return (Phase("vote", {"voter": voter, "chair": Box.of(pull=2)}),)
 
-    def reset(self, draws: Draws, start: People | None = None) -> Place:
-        return Place(draws.normal("at", self.voters, 2))
+    def reset(self, streams: RandomStreams, people: People | None = None) -> Place:
+        return Place(streams.normal("at", self.voters, 2))
 
     def observe(self, state: Place, role: str, phase: str) -> Tensor:
         return state.at if role == "voter" else total(state.at, 1)[:, None] / self.voters
 
     def step(
-        self, state: Place, phase: str, actions: Mapping[str, Tensor], draws: Draws
-    ) -> Step[Place]:
+        self, state: Place, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+    ) -> StepResult[Place]:
         votes, pull = actions["voter"], actions["chair"].clamp(-1, 1)
         at = state.at + 0.1 * votes[..., 2:] * (votes[..., :2] - state.at) + 0.01 * pull
-        at = at + 0.01 * draws.normal("noise", self.voters, 2)
+        at = at + 0.01 * streams.normal("noise", self.voters, 2)
         far = total(at * at, -1)
         at = at.transpose(1, 2).contiguous().transpose(1, 2)  # strides are no part of the contract
-        return Step(Place(at), {"voter": -far, "chair": -total(far, 1)[:, None]})
+        return StepResult(Place(at), {"voter": -far, "chair": -total(far, 1)[:, None]})
 
-    def measures(self, state: Place) -> Mapping[str, Tensor]:
+    def metrics(self, state: Place) -> Mapping[str, Tensor]:
         return {"far": total(total(state.at * state.at, -1), 1)}
 
-    def baseline(self) -> Mapping[str, Player]:
+    def default_policies(self) -> Mapping[str, Policy]:
         return {"voter": Still(size=3), "chair": Still(size=2)}
 
 
-class Still(Player):
+class Still(Policy):
     """Somebody who wants the origin."""
 
     size: int
 
     def act(
-        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Any, draws: Draws
-    ) -> Act:
-        return Act(torch.zeros(*seen.shape[:2], self.size), memory)
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Tensor | None,
+        state: Any,
+        streams: RandomStreams,
+    ) -> ActionOutput:
+        return ActionOutput(torch.zeros(*observation.shape[:2], self.size), state)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +219,7 @@ class Day:
     evening: Tensor  # [world, 1]
 
 
-class Errands(Game[Day]):
+class Errands(Environment[Day]):
     """A clerk asks, porters go, load and hurry, all at once: several choices, with masks.
 
     In the morning a porter chooses a place where it is not, a load within its strength, and
@@ -230,9 +244,9 @@ class Errands(Game[Day]):
             Phase("evening", {"porter": MultiDiscrete((3, 2, 2))}),
         )
 
-    def reset(self, draws: Draws, start: People | None = None) -> Day:
-        place = (3 * draws.uniform("place", self.porters)[..., 0]).to(torch.int64)
-        strength = 1.0 + (draws.uniform("strength", self.porters)[..., 0] < 0.5)
+    def reset(self, streams: RandomStreams, people: People | None = None) -> Day:
+        place = (3 * streams.uniform("place", self.porters)[..., 0]).to(torch.int64)
+        strength = 1.0 + (streams.uniform("strength", self.porters)[..., 0] < 0.5)
         nothing = torch.zeros_like(strength)
         return Day(nothing[:, :1], place, strength, nothing, nothing[:, :1])
 
@@ -244,7 +258,7 @@ class Errands(Game[Day]):
         shared = [x[..., None] for x in (asked, state.strength, evening)]
         return torch.cat([shared[0], at, *shared[1:]], -1)
 
-    def legal(self, state: Day, role: str, phase: str) -> Tensor | None:
+    def action_mask(self, state: Day, role: str, phase: str) -> Tensor | None:
         if phase != "morning":
             return None
         elsewhere = torch.arange(3) != state.at[..., None]
@@ -252,30 +266,32 @@ class Errands(Game[Day]):
         return torch.cat([elsewhere, light, torch.ones_like(elsewhere[..., :2])], -1)
 
     def step(
-        self, state: Day, phase: str, actions: Mapping[str, Tensor], draws: Draws
-    ) -> Step[Day]:
+        self, state: Day, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+    ) -> StepResult[Day]:
         if phase == "ask":
             asked = actions["clerk"].to(torch.float32)
-            return Step(dataclasses.replace(state, asked=asked, evening=0 * asked))
+            return StepResult(dataclasses.replace(state, asked=asked, evening=0 * asked))
         place, load, runs = actions["porter"].unbind(-1)
         if phase == "morning":
             wanted = place == state.asked
-            late = draws.uniform("late", self.porters)[..., 0] < 0.5
+            late = streams.uniform("late", self.porters)[..., 0] < 0.5
             brought = torch.where(wanted & ~(late & (runs == 0)), load, 0).to(torch.float32)
             after = dataclasses.replace(
                 state, at=place, brought=brought, evening=0 * state.asked + 1
             )
             pay = {"porter": brought - 0.25 * runs, "clerk": total(brought, 1)[:, None]}
-            return Step(after, pay)
+            return StepResult(after, pay)
         rests = ((place == 0) & (load == 0)).to(torch.float32)
-        ended = draws.uniform("end")[:, 0, 0] < self.quits
-        return Step(dataclasses.replace(state, at=place), {"porter": rests - 0.25 * runs}, ended)
+        ended = streams.uniform("end")[:, 0, 0] < self.quits
+        return StepResult(
+            dataclasses.replace(state, at=place), {"porter": rests - 0.25 * runs}, ended
+        )
 
-    def measures(self, state: Day) -> Mapping[str, Tensor]:
+    def metrics(self, state: Day) -> Mapping[str, Tensor]:
         return {"brought": total(state.brought, 1), "places": state.at.to(torch.float32)}
 
-    def baseline(self) -> Mapping[str, Player]:
-        return {"clerk": Anyhow(), "porter": Anyhow()}
+    def default_policies(self) -> Mapping[str, Policy]:
+        return {"clerk": UniformRandom(), "porter": UniformRandom()}
 
 
 SHIPPED = [
@@ -295,18 +311,18 @@ def small(kind: str) -> dict[str, Any]:
     return {**people, **CHANCE.get(kind, {})}
 
 
-def make(kind: str) -> Game[Any]:
+def make(kind: str) -> Environment[Any]:
     """A small game of that kind: shipped, or one of ours."""
     return OURS[kind]() if kind in OURS else class_of("environment", kind)(**small(kind))
 
 
-OURS: dict[str, type[Game[Any]]] = {"relay": Relay, "meeting": Meeting, "errands": Errands}
+OURS: dict[str, type[Environment[Any]]] = {"relay": Relay, "meeting": Meeting, "errands": Errands}
 EVERY_GAME = [*SHIPPED, *OURS]
 EVERY_SEAT = [
     (kind, f"{role.name}_{number}")
     for kind in EVERY_GAME
     for role in make(kind).roles
-    for number in {0, role.count - 1}
+    for number in {0, role.num_agents - 1}
 ]
 
 

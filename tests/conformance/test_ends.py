@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from mores.clients.gymnasium import Env
-from mores.clients.gymnasium_vector import VectorEnv
-from mores.clients.pettingzoo import AEC, Parallel
+from mores.clients.gymnasium import GymnasiumEnv
+from mores.clients.gymnasium_vector import GymnasiumVectorEnv
+from mores.clients.pettingzoo import PettingZooAECEnv, PettingZooParallelEnv
 from tests.conformance.games import Relay
 from tests.refusals import refused
 
 
 def test_pay_over_same_step_autoreset() -> None:
     """Every episode's pay adds up to its rounds, though the next one has begun and earned."""
-    env = VectorEnv(Relay(), 16, "runner_2", rounds=6)
+    env = GymnasiumVectorEnv(Relay(), 16, "runner_2", rounds=6)
     env.reset(seed=4)
     paid, rounds, lengths = torch.zeros(16), torch.zeros(16), []
     for _ in range(40):
@@ -30,17 +30,17 @@ def test_pay_over_same_step_autoreset() -> None:
     assert set(lengths) == {1.0, 2.0, 3.0, 4.0, 5.0, 6.0}
 
 
-def info_choice(env: VectorEnv) -> torch.Tensor:
+def info_choice(env: GymnasiumVectorEnv) -> torch.Tensor:
     """The first open option in every world."""
-    mask = env._own.mask()
+    mask = env._client.action_mask()
     assert mask is not None
     return mask.int().argmax(-1)
 
 
 def test_final_observation_is_the_true_last_one() -> None:
     """It is what a single world shows at its end, and not the start of the next episode."""
-    vector, single = VectorEnv(Relay(quits=0), 1, "runner_0", rounds=2), None
-    single = Env(Relay(quits=0), "runner_0", rounds=2)
+    vector, single = GymnasiumVectorEnv(Relay(quits=0), 1, "runner_0", rounds=2), None
+    single = GymnasiumEnv(Relay(quits=0), "runner_0", rounds=2)
     vector.reset(seed=5)
     _, info = single.reset(seed=5)
     for _ in range(2):
@@ -54,7 +54,7 @@ def test_final_observation_is_the_true_last_one() -> None:
 
 
 def test_where_no_world_ended_the_final_observation_is_empty() -> None:
-    env = VectorEnv(Relay(), 12, "caller_0", rounds=9)
+    env = GymnasiumVectorEnv(Relay(), 12, "caller_0", rounds=9)
     env.reset(seed=1)
     told = {}
     while not told.get("_final_obs", torch.zeros(1)).any():
@@ -65,7 +65,7 @@ def test_where_no_world_ended_the_final_observation_is_empty() -> None:
     assert torch.equal(told["_final_info"], ended)
 
 
-@pytest.mark.parametrize("form", [Parallel, AEC])
+@pytest.mark.parametrize("form", [PettingZooParallelEnv, PettingZooAECEnv])
 def test_max_cycles_counts_phases(form: type) -> None:
     """It may cut an episode off within a round."""
     env = form(Relay(quits=0), max_cycles=4)
@@ -73,26 +73,28 @@ def test_max_cycles_counts_phases(form: type) -> None:
     steps = 0
     while env.agents:
         steps += 1
-        if form is Parallel:
+        if form is PettingZooParallelEnv:
             *_, truncated, _ = env.step(dict.fromkeys(env.agents, 1))
             over = all(truncated.values())
         else:
             over = env.truncations[env.agent_selection]
             env.step(None if over else 1)
     assert over
-    assert steps == (4 if form is Parallel else 1 + 3 + 1 + 1 + 4)  # and four are told the end
+    assert steps == (
+        4 if form is PettingZooParallelEnv else 1 + 3 + 1 + 1 + 4
+    )  # and four are told the end
     with refused("out_of_range", path="max_cycles"):
         form(Relay(), max_cycles=0)
 
 
 def test_after_the_end() -> None:
-    env = Env(Relay(quits=1), "caller_0")
+    env = GymnasiumEnv(Relay(quits=1), "caller_0")
     env.reset(seed=1)
     env.step(0)
     assert env.step(0)[2]
     with refused("wrong_order"):
         env.step(0)
-    parallel = Parallel(Relay(), max_cycles=1)
+    parallel = PettingZooParallelEnv(Relay(), max_cycles=1)
     parallel.reset()
     parallel.step({"caller_0": 0})
     assert parallel.step({}) == ({}, {}, {}, {}, {})

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import mores
-from mores.clients.gymnasium import Env
-from mores.clients.gymnasium_vector import VectorEnv
-from mores.clients.pettingzoo import AEC, Parallel
+from mores.clients.gymnasium import GymnasiumEnv
+from mores.clients.gymnasium_vector import GymnasiumVectorEnv
+from mores.clients.pettingzoo import PettingZooAECEnv, PettingZooParallelEnv
 from mores.clients.torchrl import TorchRLEnv
 from mores.core import pytree
 from mores.core.environment import Discrete
@@ -34,14 +34,14 @@ HIDDEN = {
 @pytest.mark.parametrize("kind", EVERY_GAME)
 def test_changing_what_is_hidden_changes_no_observation(kind: str) -> None:
     game = make(kind)
-    everybody = {role.name: list(range(role.count)) for role in game.roles}
-    table = mores.Table(game, {}, everybody, 2, 9)
+    everybody = {role.name: list(range(role.num_agents)) for role in game.roles}
+    table = mores.Simulator(game, {}, everybody, 2, 9)
     table.reset(1)
     for _ in range(2 * len(game.phases)):  # on the way, so that states are not all zeros
         given = {}
-        for role in table.acting:
-            space = table.phase.acts[role]
-            shape = (2, table.roles[role].count)
+        for role in table.acting_roles:
+            space = table.phase.action_spaces[role]
+            shape = (2, table.roles[role].num_agents)
             given[role] = torch.ones(shape if isinstance(space, Discrete) else (*shape, space.size))
         table.step(given)
     held = pytree.flatten(table.state)
@@ -65,30 +65,41 @@ def test_changing_what_is_hidden_changes_no_observation(kind: str) -> None:
 def test_measures_are_told_only_on_request(kind: str) -> None:
     game = make(kind)
     seat = f"{game.roles[0].name}_0"
-    names = set(game.measures(game.reset(mores.Draws.of(0, 1))))
-    views: list[Any] = [Env(game, seat), VectorEnv(game, 2, seat), Parallel(game), AEC(game)]
+    names = set(game.metrics(game.reset(mores.RandomStreams.of(0, 1))))
+    views: list[Any] = [
+        GymnasiumEnv(game, seat),
+        GymnasiumVectorEnv(game, 2, seat),
+        PettingZooParallelEnv(game),
+        PettingZooAECEnv(game),
+    ]
     for view in views:
         got = view.reset(seed=1)
-        infos = view.infos if isinstance(view, AEC) else got[1]
+        infos = view.infos if isinstance(view, PettingZooAECEnv) else got[1]
         told = set(infos) | {
             key for info in infos.values() if isinstance(info, dict) for key in info
         }
         assert not names & told
     name = sorted(names)[0]
-    for view in (Env(game, seat, measures=[name]), VectorEnv(game, 2, seat, measures=[name])):
+    for view in (
+        GymnasiumEnv(game, seat, metrics=[name]),
+        GymnasiumVectorEnv(game, 2, seat, metrics=[name]),
+    ):
         assert name in view.reset(seed=1)[1]
-    for view in (Parallel(game, measures=[name]), AEC(game, measures=[name])):
+    for view in (
+        PettingZooParallelEnv(game, metrics=[name]),
+        PettingZooAECEnv(game, metrics=[name]),
+    ):
         got = view.reset(seed=1)
-        infos = view.infos if isinstance(view, AEC) else got[1]
+        infos = view.infos if isinstance(view, PettingZooAECEnv) else got[1]
         assert all(name in info for info in infos.values())
 
 
 def test_measures_of_an_episode_that_ended() -> None:
     """`info` tells of the new episode, `final_info` of the one that ended; alone it is the same."""
     names = ("rounds", "secrets")
-    env = VectorEnv(Relay(quits=0), 1, "caller_0", rounds=3, measures=names)
-    one = Env(Relay(quits=0), "caller_0", rounds=3, measures=names)
-    batched = TorchRLEnv(Relay(quits=0), 1, outside=["caller"], rounds=3, measures=names)
+    env = GymnasiumVectorEnv(Relay(quits=0), 1, "caller_0", rounds=3, metrics=names)
+    one = GymnasiumEnv(Relay(quits=0), "caller_0", rounds=3, metrics=names)
+    batched = TorchRLEnv(Relay(quits=0), 1, external=["caller"], rounds=3, metrics=names)
     batched.set_seed(2)
     env.reset(seed=2)
     one.reset(seed=2)
@@ -105,7 +116,7 @@ def test_measures_of_an_episode_that_ended() -> None:
     assert torch.equal(shown["secrets"], told["final_info"]["secrets"])
     assert torch.equal(start["measures", "secrets"], told["secrets"])
     with refused("unknown_name", path="measures"):
-        Env(Relay(), "caller_0", measures=["round"]).reset()
+        GymnasiumEnv(Relay(), "caller_0", metrics=["round"]).reset()
 
 
 @pytest.mark.parametrize("kind", EVERY_GAME)
@@ -113,17 +124,22 @@ def test_what_is_given_out_is_ones_own(kind: str) -> None:
     """Writing into observations, masks and measures changes nothing inside."""
     game = make(kind)
     seat = f"{game.roles[0].name}_0"
-    names = sorted(game.measures(game.reset(mores.Draws.of(0, 1))))
-    for view in (Env(game, seat, measures=names), VectorEnv(game, 2, seat, measures=names)):
+    names = sorted(game.metrics(game.reset(mores.RandomStreams.of(0, 1))))
+    for view in (
+        GymnasiumEnv(game, seat, metrics=names),
+        GymnasiumVectorEnv(game, 2, seat, metrics=names),
+    ):
         seen, info = view.reset(seed=1)
-        held = {name: tensor.clone() for name, tensor in pytree.flatten(view.table.state).items()}
+        held = {
+            name: tensor.clone() for name, tensor in pytree.flatten(view.simulator.state).items()
+        }
         seen[...] = 7
         for value in info.values():
             if isinstance(value, (np.ndarray, torch.Tensor)):
                 value[...] = 1
-        now = pytree.flatten(view.table.state)
+        now = pytree.flatten(view.simulator.state)
         assert all(torch.equal(now[n].nan_to_num(), held[n].nan_to_num()) for n in held)
-    parallel = Parallel(game, measures=names)
+    parallel = PettingZooParallelEnv(game, metrics=names)
     seen, _ = parallel.reset(seed=1)
     state = parallel.state().copy()
     for array in seen.values():
@@ -133,7 +149,7 @@ def test_what_is_given_out_is_ones_own(kind: str) -> None:
 
 
 def test_state_is_made_of_sights() -> None:
-    env = Parallel(Relay())
+    env = PettingZooParallelEnv(Relay())
     seen, _ = env.reset(seed=1)
     assert np.array_equal(env.state(), np.concatenate(list(seen.values())))
     assert env.state() in env.state_space

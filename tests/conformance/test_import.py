@@ -46,7 +46,7 @@ def test_import_is_light() -> None:
         "print([name for name in heavy if name in sys.modules])\n"
         "registries = gymnasium.registry, pettingzoo.parallel_registry, pettingzoo.aec_registry\n"
         "print([sum(name.startswith('mores/') for name in known) for known in registries])\n"
-        "mores.Table\n"
+        "mores.Simulator\n"
         "print('torch' in sys.modules)\n"
     )
     done = python(code)
@@ -74,11 +74,11 @@ def test_play_is_the_function_whatever_was_imported_before() -> None:
     """The module of that name is still there to import from."""
     code = (
         "import mores.sim.simulation\n"
-        "from mores.sim.simulation import Played\n"
+        "from mores.sim.simulation import SimulationResult\n"
         "import mores, types\n"
-        "assert isinstance(mores.play, types.FunctionType)\n"
-        "game = mores.make_game('lock_in', people=2)\n"
-        "assert isinstance(mores.play(game, rounds=2), Played)\n"
+        "assert isinstance(mores.simulate, types.FunctionType)\n"
+        "game = mores.make_environment('lock_in', people=2)\n"
+        "assert isinstance(mores.simulate(game, rounds=2), Played)\n"
     )
     done = python(code)
     assert done.returncode == 0, done.stderr
@@ -90,7 +90,7 @@ def test_torchrl_is_an_extra() -> None:
         "import sys\n"
         "sys.modules['torchrl'] = None\n"  # as if it were not installed
         "import mores\n"
-        "mores.Parallel('lock_in', people=2).reset()\n"
+        "mores.PettingZooParallelEnv('lock_in', people=2).reset()\n"
         "try:\n"
         "    mores.TorchRLEnv\n"
         "except mores.UserError as error:\n"

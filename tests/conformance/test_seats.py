@@ -12,10 +12,10 @@ import torch
 
 import mores
 from mores import registry
-from mores.clients.gymnasium import Env
-from mores.clients.gymnasium_vector import VectorEnv
-from mores.clients.pettingzoo import AEC, Parallel
-from mores.clients.resolve import outside_seats
+from mores.clients.gymnasium import GymnasiumEnv
+from mores.clients.gymnasium_vector import GymnasiumVectorEnv
+from mores.clients.pettingzoo import PettingZooAECEnv, PettingZooParallelEnv
+from mores.clients.resolve import resolve_external_agents
 from mores.clients.torchrl import TorchRLEnv
 from tests.conformance.games import SHIPPED, Meeting, Relay, Still
 from tests.refusals import refused
@@ -24,10 +24,10 @@ from tests.refusals import refused
 def test_who_is_outside() -> None:
     game = Relay()
     everybody = {"caller": [0], "runner": [0, 1, 2]}
-    assert outside_seats(game, None, None) == everybody
-    assert outside_seats(game, None, {"caller": 1}) == {"runner": [0, 1, 2]}
-    assert outside_seats(game, ["runner_2", "runner_0"], None) == {"runner": [0, 2]}
-    assert outside_seats(game, ["runner", "runner_0", "caller_0"], None) == everybody
+    assert resolve_external_agents(game, None, None) == everybody
+    assert resolve_external_agents(game, None, {"caller": 1}) == {"runner": [0, 1, 2]}
+    assert resolve_external_agents(game, ["runner_2", "runner_0"], None) == {"runner": [0, 2]}
+    assert resolve_external_agents(game, ["runner", "runner_0", "caller_0"], None) == everybody
     for wrong, code in (
         (["runer"], "unknown_name"),
         (["runner_3"], "out_of_range"),
@@ -36,45 +36,45 @@ def test_who_is_outside() -> None:
         ("runner", "wrong_type"),
     ):
         with refused(code, path="outside"):
-            outside_seats(game, wrong, None)
+            resolve_external_agents(game, wrong, None)
     with refused("missing", path="outside"):
-        Parallel(game, players=dict(game.baseline()))
+        PettingZooParallelEnv(game, policies=dict(game.default_policies()))
 
 
-@pytest.mark.parametrize("form", [Parallel, AEC])
+@pytest.mark.parametrize("form", [PettingZooParallelEnv, PettingZooAECEnv])
 def test_partial_seats_outside(form: type) -> None:
     """Only the seats outside are listed; a player fills the rest of the role."""
     env = form(Meeting(), outside=["voter_1", "voter_3"], rounds=2)
     env.reset(seed=1)
     assert env.possible_agents == env.agents == ["voter_1", "voter_3"]
-    before = env.table.state.at.clone()
-    if form is Parallel:
+    before = env.simulator.state.at.clone()
+    if form is PettingZooParallelEnv:
         env.step({agent: np.ones(3, np.float32) for agent in env.agents})
     else:
         for _ in range(2):
             env.step(np.ones(3, np.float32))
-    inside = mores.Table(Meeting(), Meeting().baseline(), {}, 1, 2)
-    inside.reset(env.table.seed)
+    inside = mores.Simulator(Meeting(), Meeting().default_policies(), {}, 1, 2)
+    inside.reset(env.simulator.seed)
     assert torch.equal(inside.state.at, before)
     inside.step()
-    moved = (inside.state.at != env.table.state.at).all(-1)[0]
+    moved = (inside.state.at != env.simulator.state.at).all(-1)[0]
     assert moved.tolist() == [False, True, False, True]
 
 
 def test_seats_by_name() -> None:
-    assert Env(Relay()).seat.name == "caller_0"  # the role with fewest seats
-    assert Env(Relay(), "runner_2").seat == ("runner", 2)
+    assert GymnasiumEnv(Relay()).agent_id.name == "caller_0"  # the role with fewest seats
+    assert GymnasiumEnv(Relay(), "runner_2").agent_id == ("runner", 2)
     wrong = {"runner": "unknown_name", "runner_9": "out_of_range", "": "unknown_name"}
     for seat, code in wrong.items():
         with refused(code, path="seat"):
-            Env(Relay(), seat)
+            GymnasiumEnv(Relay(), seat)
 
 
 def test_players_are_objects_or_kinds() -> None:
     """Both say the same, and what is wrong is answered in one line."""
     for players in ({"chair": Still(size=2)}, {"voter": {"kind": "anyhow"}}):
         seat = "voter_0" if "chair" in players else "chair_0"
-        Env(Meeting(), seat, players=players).reset()  # type: ignore[arg-type]
+        GymnasiumEnv(Meeting(), seat, policies=players).reset()  # type: ignore[arg-type]
     wrong: list[tuple[Any, str, str]] = [
         ({"chairs": Still(size=2)}, "unknown_name", "players.chairs"),
         ({"chair": {"size": 2}}, "missing", "players.chair.kind"),
@@ -84,36 +84,42 @@ def test_players_are_objects_or_kinds() -> None:
     ]
     for players, code, path in wrong:
         with refused(code, path=path):
-            Env(Meeting(), "voter_0", players=players)
+            GymnasiumEnv(Meeting(), "voter_0", policies=players)
     with refused("conflict", path="voters"):
-        Env(Meeting(), voters=3)
-    for form in (Env, VectorEnv, Parallel, TorchRLEnv):
+        GymnasiumEnv(Meeting(), voters=3)
+    for form in (GymnasiumEnv, GymnasiumVectorEnv, PettingZooParallelEnv, TorchRLEnv):
         with refused("wrong_type", path="measures"):
-            form(Meeting(), measures="far")
+            form(Meeting(), metrics="far")
 
 
 def test_people_come_from_a_population() -> None:
     population = {"kind": "normal", "people": 4, "values": 2}
     views = [
         form("coevolution", people=4, population=population)
-        for form in (Env, VectorEnv, Parallel, AEC, TorchRLEnv)
+        for form in (
+            GymnasiumEnv,
+            GymnasiumVectorEnv,
+            PettingZooParallelEnv,
+            PettingZooAECEnv,
+            TorchRLEnv,
+        )
     ]
     for view in views:
         view.reset()
-        assert view.table.people is not None
+        assert view.simulator.population is not None
     with refused("wrong_shape", path="people"):
-        Env("coevolution", people=5, population=population).reset()
+        GymnasiumEnv("coevolution", people=5, population=population).reset()
 
 
 def test_options_there_are_none() -> None:
-    for view in (Env(Meeting()), VectorEnv(Meeting(), 2)):
+    for view in (GymnasiumEnv(Meeting()), GymnasiumVectorEnv(Meeting(), 2)):
         view.reset(options={})
         with refused("unsupported", path="options"):
             view.reset(options={"colour": 1})
 
 
 def test_render_names_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
-    env = Env(Relay(), "runner_1", rounds=7, render_mode="ansi", measures=["secrets"])
+    env = GymnasiumEnv(Relay(), "runner_1", rounds=7, render_mode="ansi", metrics=["secrets"])
     seen, _ = env.reset(seed=1)
     lines = env.render().splitlines()  # type: ignore[union-attr]
     assert lines[:3] == ["round 1 of 7, phase run", "runner_1", f"  secret: {seen[0]:.4g}"]
@@ -121,7 +127,7 @@ def test_render_names_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[6].startswith("secrets: ")
     assert len(lines[6].split()) == 4
     assert len(lines) == 7
-    plain = Parallel(Meeting(voters=2), render_mode="ansi")
+    plain = PettingZooParallelEnv(Meeting(voters=2), render_mode="ansi")
     plain.reset(seed=1)
     assert "far" not in (plain.render() or "")
     assert [line for line in plain.render().splitlines() if line[0] != " "][1:] == [  # type: ignore
@@ -130,14 +136,14 @@ def test_render_names_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
         "chair_0",
     ]
     assert capsys.readouterr().out == ""
-    loud = Env(Meeting(voters=20), "voter_0", render_mode="human")
+    loud = GymnasiumEnv(Meeting(voters=20), "voter_0", render_mode="human")
     loud.reset(seed=1)
     loud.step(np.zeros(3))
     shown = capsys.readouterr().out
     assert shown.count("phase vote") == 2
     assert loud.render() is None
     with refused("unknown_name", path="render_mode"):
-        Env(Meeting(), render_mode="humn")
+        GymnasiumEnv(Meeting(), render_mode="humn")
 
 
 def test_an_environment_of_ones_own_is_known_everywhere() -> None:
@@ -147,11 +153,11 @@ def test_an_environment_of_ones_own_is_known_everywhere() -> None:
         one = gymnasium.make("mores/TestRelay-v0", runners=2, seat="runner_1")
         assert one.unwrapped.game == Relay(runners=2)
         many = gymnasium.make_vec("mores/TestRelay-v0", num_envs=3)
-        assert isinstance(many, VectorEnv)
+        assert isinstance(many, GymnasiumVectorEnv)
         assert isinstance(many.spec.to_json(), str)  # type: ignore[union-attr]
         parallel = pettingzoo.make("parallel", "mores/test_relay_v0")
-        assert isinstance(parallel, Parallel)
-        assert isinstance(pettingzoo.make("aec", "mores/test_relay_v0"), AEC)
+        assert isinstance(parallel, PettingZooParallelEnv)
+        assert isinstance(pettingzoo.make("aec", "mores/test_relay_v0"), PettingZooAECEnv)
         from mores.clients.zoo import test_relay_v0  # type: ignore[attr-defined]
 
         assert test_relay_v0.parallel_env(runners=2).possible_agents[-1] == "runner_1"

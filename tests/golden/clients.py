@@ -10,10 +10,10 @@ import torch
 from gymnasium import spaces
 
 import mores
-from mores.clients.pettingzoo import AEC, Parallel
-from mores.core.environment import Game
+from mores.clients.pettingzoo import PettingZooAECEnv, PettingZooParallelEnv
+from mores.core.environment import Environment
 from mores.core.random_streams import Worlds
-from mores.sim.simulator import Table
+from mores.sim.simulator import Simulator
 from tests.golden.entries import Entry, entry
 from tests.golden.environments import EVERY
 
@@ -39,9 +39,9 @@ def _drawn(space: Any, generator: np.random.Generator, count: int | None = None)
     return generator.uniform(low, high, (*shape, *low.shape)).astype(np.float32)
 
 
-def gymnasium_env(game: Game[Any]) -> dict[str, Any]:
+def gymnasium_env(game: Environment[Any]) -> dict[str, Any]:
     """One agent, episode after episode."""
-    env, generator = mores.Env(game, rounds=6), np.random.default_rng(SEED)
+    env, generator = mores.GymnasiumEnv(game, rounds=6), np.random.default_rng(SEED)
     rows: dict[str, list[Any]] = {"observation": [env.reset(seed=SEED)[0]], "reward": []}
     for _ in range(STEPS):
         seen, reward, terminated, truncated, _ = env.step(_drawn(env.action_space, generator))
@@ -52,9 +52,9 @@ def gymnasium_env(game: Game[Any]) -> dict[str, Any]:
     return rows
 
 
-def gymnasium_vector_env(game: Game[Any]) -> dict[str, Any]:
+def gymnasium_vector_env(game: Environment[Any]) -> dict[str, Any]:
     """One agent in several worlds."""
-    env, generator = mores.VectorEnv(game, WORLDS, rounds=6), np.random.default_rng(SEED)
+    env, generator = mores.GymnasiumVectorEnv(game, WORLDS, rounds=6), np.random.default_rng(SEED)
     rows: dict[str, list[Any]] = {"observation": [env.reset(seed=SEED)[0].numpy()], "reward": []}
     for _ in range(STEPS):
         action = _drawn(env.single_action_space, generator, WORLDS)
@@ -64,7 +64,7 @@ def gymnasium_vector_env(game: Game[Any]) -> dict[str, Any]:
     return rows
 
 
-def sb3_vec_env(game: Game[Any]) -> dict[str, Any]:
+def sb3_vec_env(game: Environment[Any]) -> dict[str, Any]:
     """The same as Stable-Baselines3 has it."""
     env, generator = mores.SB3VecEnv(game, WORLDS, rounds=6), np.random.default_rng(SEED)
     env.seed(SEED)
@@ -76,9 +76,9 @@ def sb3_vec_env(game: Game[Any]) -> dict[str, Any]:
     return rows
 
 
-def pettingzoo_parallel(game: Game[Any]) -> dict[str, Any]:
+def pettingzoo_parallel(game: Environment[Any]) -> dict[str, Any]:
     """All agents at once."""
-    env, generator = Parallel(game, rounds=6), np.random.default_rng(SEED)
+    env, generator = PettingZooParallelEnv(game, rounds=6), np.random.default_rng(SEED)
     seen, _ = env.reset(seed=SEED)
     rows: dict[str, list[Any]] = {f"{a}/observation": [x] for a, x in seen.items()}
     rows |= {f"{a}/reward": [] for a in seen}
@@ -93,9 +93,9 @@ def pettingzoo_parallel(game: Game[Any]) -> dict[str, Any]:
     return {n: row for n, row in rows.items() if n.split("/")[0].endswith("_0")}
 
 
-def pettingzoo_aec(game: Game[Any]) -> dict[str, Any]:
+def pettingzoo_aec(game: Environment[Any]) -> dict[str, Any]:
     """One agent after another."""
-    env, generator = AEC(game, rounds=6), np.random.default_rng(SEED)
+    env, generator = PettingZooAECEnv(game, rounds=6), np.random.default_rng(SEED)
     env.reset(seed=SEED)
     rows: dict[str, list[Any]] = {}
     for _ in range(STEPS):
@@ -110,7 +110,7 @@ def pettingzoo_aec(game: Game[Any]) -> dict[str, Any]:
     return {n: row for n, row in rows.items() if n.split("/")[0].endswith("_0")}
 
 
-def torchrl_env(game: Game[Any]) -> dict[str, Any]:
+def torchrl_env(game: Environment[Any]) -> dict[str, Any]:
     """All agents in several worlds, with TorchRL's own random actions."""
     env = mores.TorchRLEnv(game, WORLDS, rounds=6)
     env.set_seed(SEED)
@@ -123,25 +123,25 @@ def torchrl_env(game: Game[Any]) -> dict[str, Any]:
     return found
 
 
-def simulator(game: Game[Any]) -> dict[str, Any]:
+def simulator(game: Environment[Any]) -> dict[str, Any]:
     """The loop itself, with all agents of the first role acted for from outside."""
     role, generator = game.roles[0], np.random.default_rng(SEED)
-    outside = {role.name: list(range(role.count))}
-    table = Table(game, game.baseline(), outside, Worlds.grid(2, 2), 6, autoreset=True)
+    outside = {role.name: list(range(role.num_agents))}
+    table = Simulator(game, game.default_policies(), outside, Worlds.grid(2, 2), 6, autoreset=True)
     table.reset(SEED)
     rows: dict[str, list[Any]] = {"observation": [], "reward": []}
     for _ in range(STEPS):
         rows["observation"].append(table.observe(role.name).numpy())
-        space = table.phase.acts[role.name]
-        options = getattr(space, "options", None)
-        shape = (4, role.count) if options is not None else (4, role.count, space.size)
+        space = table.phase.action_spaces[role.name]
+        options = getattr(space, "num_options", None)
+        shape = (4, role.num_agents) if options is not None else (4, role.num_agents, space.size)
         if isinstance(options, int):
             action = torch.from_numpy(generator.integers(0, options, shape))
         elif options is not None:
             action = torch.from_numpy(generator.integers(0, options, (*shape, len(options))))
         else:
             action = torch.from_numpy(generator.uniform(-1, 1, shape).astype(np.float32))
-        rows["reward"].append(table.step({role.name: action}).pay[role.name].numpy())
+        rows["reward"].append(table.step({role.name: action}).reward[role.name].numpy())
     return rows
 
 

@@ -58,13 +58,13 @@ def main() -> int:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     addresses: set[str] = set()
-    tag = random_streams._tag
+    tag = random_streams._stream_id
 
     def noted(name: str) -> tuple[int, int]:
         addresses.add(name)
         return tag(name)
 
-    with mock.patch.object(random_streams, "_tag", noted):
+    with mock.patch.object(random_streams, "_stream_id", noted):
         found = dict(everything())
     if "--write" in sys.argv:
         lines = [f"  {json.dumps(name)}: {json.dumps(e)}" for name, e in found.items()]

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 import torch
 
-from mores.agents.language.causal_lm import output_of
-from mores.agents.language.lm_policy import Speaker
-from mores.agents.language.prompting import Talk
-from mores.agents.language.token_layout import batch_of
-from mores.agents.learning.losses import pg
+from mores.agents.language.causal_lm import lm_output
+from mores.agents.language.lm_policy import DialoguePolicy
+from mores.agents.language.prompting import Prompter
+from mores.agents.language.token_layout import token_batch
+from mores.agents.learning.losses import policy_gradient_loss
 from mores.agents.scripted.repeated_game import Strategy
-from mores.clients.trl import Rollouts
+from mores.clients.trl import TRLRollouts
 from mores.core.random_streams import Worlds
-from mores.envs.feedback.token_feedback import Requests
+from mores.envs.feedback.token_feedback import TokenFeedback
 from mores.envs.opinion.lock_in import LockIn
 from mores.envs.strategic.matrix_game import MatrixGame
-from mores.sim.simulator import Table
+from mores.sim.simulator import Simulator
 from tests.language.texts import logged, lora, settings
 from tests.refusals import refused
 
@@ -54,10 +54,10 @@ def host(net: Any, step: int = 0, temperature: float = 1.0) -> Any:
     )
 
 
-def dilemma(**more: Any) -> Rollouts:
+def dilemma(**more: Any) -> TRLRollouts:
     """The repeated prisoner's dilemma against tit for tat, which ends by chance."""
     given = {"seat": "player_0", "rounds": 3, "players": DEFECT, **more}
-    return Rollouts(MatrixGame(continuation=0.7), Speaker(), **given)
+    return TRLRollouts(MatrixGame(continuation_probability=0.7), DialoguePolicy(), **given)
 
 
 PROMPTS = [f"world {world}" for world in (3, 3, 3, 3, 5, 5, 5, 5)]
@@ -98,17 +98,17 @@ def test_pay_is_that_of_the_table() -> None:
     found = dilemma(measures=["cooperations"])(PROMPTS, host(model()))
     assert len(set(found["turns"])) > 1  # worlds end at different times
     worlds = Worlds(torch.tensor([3] * 4 + [5] * 4), torch.zeros(8, dtype=torch.int64))
-    table = Table(MatrixGame(continuation=0.7), DEFECT, {"player": [0]}, worlds, 3)
+    table = Simulator(MatrixGame(continuation_probability=0.7), DEFECT, {"player": [0]}, worlds, 3)
     table.reset(0)
     pay = torch.zeros(8, 2)
     for turn in range(max(found["turns"])):
         acts = [acts_of(found, i) for i in range(8)]
         now = torch.tensor([[done[turn] if turn < len(done) else 0] for done in acts])
-        pay += table.step({"player": now}).pay["player"]
-    assert table.finished
+        pay += table.step({"player": now}).reward["player"]
+    assert table.all_finished
     assert found["pay"] == pay[:, 0].tolist()
     assert found["pay_player"] == pay.tolist()
-    shares = table.game.measures(table.state)["cooperations"]
+    shares = table.environment.metrics(table.state)["cooperations"]
     assert found["cooperations"] == shares.tolist()
     assert found["unread"] == [0] * 8
     # The members of a group differ by what the model did, and by nothing else.
@@ -178,25 +178,33 @@ def test_two_seats_share_a_group() -> None:
 
 def test_rewards_by_principal() -> None:
     """What a game's feedback tells a seat of each principal reaches reward functions."""
-    game = Requests(principals=3, words=4, length=2, features=1, answers=2)
-    rollouts = Rollouts(game, Speaker(), seat="assistant_1", rounds=2, measures=["score"])
+    game = TokenFeedback(
+        num_principals=3,
+        vocab_size=4,
+        completion_length=2,
+        num_prompt_features=1,
+        num_completions=2,
+    )
+    rollouts = TRLRollouts(game, DialoguePolicy(), agent="assistant_1", rounds=2, metrics=["score"])
     found = rollouts(["world 0"] * 3, host(model()))
     assert [len(told) for told in found["told_reward"]] == [3] * 3
-    by_place = [rollouts.reward("told_reward", place)(**found) for place in range(3)]
+    by_place = [rollouts.reward_function("told_reward", place)(**found) for place in range(3)]
     mean = [sum(row) / 3 for row in zip(*by_place, strict=True)]
     assert mean == pytest.approx(found["pay"], abs=1e-6)  # a seat earns their mean
-    assert rollouts.reward("told_reward")(**found) == pytest.approx([3 * x for x in mean])
-    assert rollouts.reward("told_reward", 2).__name__ == "told_reward_2"
-    assert rollouts.reward("pay_assistant", 1)(**found) == found["pay"]
+    assert rollouts.reward_function("told_reward")(**found) == pytest.approx([3 * x for x in mean])
+    assert rollouts.reward_function("told_reward", 2).__name__ == "told_reward_2"
+    assert rollouts.reward_function("pay_assistant", 1)(**found) == found["pay"]
 
 
 def test_principals_and_agents() -> None:
     """A principal acts in two phases of a deal; everybody's pay is told by role."""
-    rollouts = Rollouts("commission", Speaker(), "principal_0", rounds=2, quits=0.0, agents=2)
+    rollouts = TRLRollouts(
+        "commission", DialoguePolicy(), "principal_0", rounds=2, quits=0.0, agents=2
+    )
     found = rollouts(["world 0"] * 4, host(model(), temperature=5.0))
     assert found["turns"] == [4] * 4 and found["unread"] == [0] * 4
     assert all(len(earned) == 2 for earned in found["pay_agent"])
-    assert rollouts.reward("pay_principal", 0)(**found) == found["pay"]
+    assert rollouts.reward_function("pay_principal", 0)(**found) == found["pay"]
 
 
 def own_turns(ids: list[int], mask: list[bool]) -> list[tuple[int, list[int]]]:
@@ -214,13 +222,19 @@ def own_turns(ids: list[int], mask: list[bool]) -> list[tuple[int, list[int]]]:
 def test_free_replies() -> None:
     """Sampled token by token by the model's own distribution; what cannot be read is counted."""
     net, longest = model(), 4
-    rollouts = Rollouts(MatrixGame(), Speaker(closed=False, longest=longest), "player_0", 2, DEFECT)
+    rollouts = TRLRollouts(
+        MatrixGame(),
+        DialoguePolicy(closed_choice=False, max_new_tokens=longest),
+        "player_0",
+        2,
+        DEFECT,
+    )
     found = rollouts(["world 0"] * 6, host(net, temperature=0.8))
     end = tokenizer().eos_token_id
     for sample in range(6):
         prompt, ids = found["prompt_ids"][sample], found["completion_ids"][sample]
         mask = [bool(own) for own in found["env_mask"][sample]]
-        said = output_of(net, batch_of([prompt], [ids], [mask]), temperature=0.8).logp[0, 0]
+        said = lm_output(net, token_batch([prompt], [ids], [mask]), temperature=0.8).logp[0, 0]
         expected = torch.tensor(found["logprobs"][sample])
         own = torch.tensor(mask)
         torch.testing.assert_close(said[own].detach(), expected[own], atol=1e-4, rtol=0)
@@ -236,7 +250,9 @@ def test_free_replies() -> None:
 
 def test_numbers_for_a_box() -> None:
     """A game of numbers is answered freely, even where choices are closed."""
-    rollouts = Rollouts(LockIn(people=2), Speaker(longest=3), "person_1", rounds=2)
+    rollouts = TRLRollouts(
+        LockIn(num_people=2), DialoguePolicy(max_new_tokens=3), "person_1", rounds=2
+    )
     found = rollouts(["world 0"] * 2, host(model()))
     assert found["turns"] == [2, 2]
     assert all(0 <= unread <= 2 for unread in found["unread"])
@@ -245,7 +261,7 @@ def test_numbers_for_a_box() -> None:
 # --- TRL's own trainer ------------------------------------------------------------------------
 
 
-def grpo(net: Any, rollouts: Rollouts, rewards: Any, folder: Any, **more: Any) -> Any:
+def grpo(net: Any, rollouts: TRLRollouts, rewards: Any, folder: Any, **more: Any) -> Any:
     trl = pytest.importorskip("trl")
     args = settings(
         folder,
@@ -263,7 +279,7 @@ def grpo(net: Any, rollouts: Rollouts, rewards: Any, folder: Any, **more: Any) -
         net,
         rewards,
         args,
-        train_dataset=rollouts.rows(6),
+        train_dataset=rollouts.dataset(6),
         processing_class=tokenizer(),
         rollout_func=rollouts,
     )
@@ -271,16 +287,16 @@ def grpo(net: Any, rollouts: Rollouts, rewards: Any, folder: Any, **more: Any) -
 
 @pytest.mark.parametrize("adapters", [False, True])
 def test_trl_trains_on_the_models_own_tokens_only(tmp_path, adapters: bool) -> None:
-    """TRL's gradient is that of our `pg` term on the same rollouts with the mask of rollouts."""
+    """TRL's gradient is that of our `policy_gradient_loss` term on the same rollouts with the mask of rollouts."""
     net = lora(model()) if adapters else model()
     rollouts = dilemma()
     heard: list[dict[str, Any]] = []
 
     def pay_of_seat_0(**given: Any) -> list[float]:
         heard.append(given)
-        return rollouts.reward("pay_player", 0)(**given)
+        return rollouts.reward_function("pay_player", 0)(**given)
 
-    rewards = [pay_of_seat_0, rollouts.reward("pay_player", 1)]
+    rewards = [pay_of_seat_0, rollouts.reward_function("pay_player", 1)]
     trainer = grpo(net, rollouts, rewards, tmp_path, reward_weights=[1.0, 0.25])
     seen: list[dict[str, Any]] = []
     gradients: list[dict[str, torch.Tensor]] = []
@@ -308,9 +324,9 @@ def test_trl_trains_on_the_models_own_tokens_only(tmp_path, adapters: bool) -> N
                zip(inputs["prompt_ids"], inputs["prompt_mask"], strict=True)]  # fmt: skip
     completions = [row[m].tolist() for row, m in zip(inputs["completion_ids"], real, strict=True)]
     said = [row[m].tolist() for row, m in zip(own, real, strict=True)]
-    batch = batch_of(prompts, completions, said)
+    batch = token_batch(prompts, completions, said)
     digits = tokenizer().convert_tokens_to_ids(["0", "1", "<end>"])
-    assert set(batch.acted[batch.mask].tolist()) <= set(digits)
+    assert set(batch.action[batch.mask].tolist()) <= set(digits)
 
     pay = torch.tensor(heard[0]["pay_player"])
     total = pay[:, 0] + 0.25 * pay[:, 1]
@@ -325,7 +341,9 @@ def test_trl_trains_on_the_models_own_tokens_only(tmp_path, adapters: bool) -> N
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             parameter.copy_(start[name])
-    loss = pg(output_of(net, batch), batch.replace(advantage=by_step), clip_mode="none")
+    loss = policy_gradient_loss(
+        lm_output(net, batch), batch.replace(advantage=by_step), clip_mode="none"
+    )
     learning = {n: p for n, p in net.named_parameters() if p.requires_grad}
     ours = torch.autograd.grad(loss.sum(), list(learning.values()))
     largest = max(float(found.abs().max()) for found in ours)
@@ -342,10 +360,14 @@ def test_trl_trains_on_the_models_own_tokens_only(tmp_path, adapters: bool) -> N
 def test_a_model_learns_to_defect(tmp_path) -> None:
     """Against one who always cooperates, defecting earns 5 a round in place of 3."""
     net = model()
-    rollouts = Rollouts(
-        MatrixGame(memory=0), Speaker(), "player_0", 2, {"player": Strategy(name="cooperator")}
+    rollouts = TRLRollouts(
+        MatrixGame(memory_depth=0),
+        DialoguePolicy(),
+        "player_0",
+        2,
+        {"player": Strategy(name="cooperator")},
     )
-    trainer = grpo(net, rollouts, rollouts.reward("pay"), tmp_path, max_steps=25,
+    trainer = grpo(net, rollouts, rollouts.reward_function("pay"), tmp_path, max_steps=25,
                    per_device_train_batch_size=16, num_generations=16)  # fmt: skip
     trainer.train()
     earned = logged(trainer, "rewards/pay/mean")
@@ -355,23 +377,27 @@ def test_a_model_learns_to_defect(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("make", "code", "path"),
     [
-        (lambda: Rollouts("matrix_gme", Speaker()), "unknown_name", None),
-        (lambda: Rollouts("commission", Speaker(), "principl_0"), "unknown_name", "seat"),
-        (lambda: Rollouts("commission", Speaker(), "agent_7"), "out_of_range", "seat"),
-        (lambda: Rollouts("commission", Speaker(), rounds=0), "out_of_range", "rounds"),
+        (lambda: TRLRollouts("matrix_gme", DialoguePolicy()), "unknown_name", None),
+        (lambda: TRLRollouts("commission", DialoguePolicy(), "principl_0"), "unknown_name", "seat"),
+        (lambda: TRLRollouts("commission", DialoguePolicy(), "agent_7"), "out_of_range", "seat"),
+        (lambda: TRLRollouts("commission", DialoguePolicy(), rounds=0), "out_of_range", "rounds"),
         (lambda: dilemma()(["play on"], host(model())), "invalid_value", "prompt"),
-        (lambda: dilemma().rows(0), "out_of_range", "worlds"),
+        (lambda: dilemma().dataset(0), "out_of_range", "worlds"),
         (lambda: dilemma(rounds=9)(PROMPTS, host(model(seed=3))), "too_large", "rounds"),
         (lambda: dilemma(measures=["payof"])(PROMPTS, host(model())), "unknown_name", "measures"),
-        (lambda: dilemma().reward("pai")(pay=[1.0]), "unknown_name", "pai"),
-        (lambda: dilemma().reward("pay", 1)(pay=[1.0]), "conflict", "place"),
+        (lambda: dilemma().reward_function("pai")(pay=[1.0]), "unknown_name", "pai"),
+        (lambda: dilemma().reward_function("pay", 1)(pay=[1.0]), "conflict", "place"),
         (
-            lambda: dilemma().reward("pay_player", 2)(pay_player=[[1.0, 2.0]]),
+            lambda: dilemma().reward_function("pay_player", 2)(pay_player=[[1.0, 2.0]]),
             "out_of_range",
             "place",
         ),
         (
-            lambda: Rollouts("commission", Speaker(Talk(options={"pay": ("no",)})), "principal_0"),
+            lambda: TRLRollouts(
+                "commission",
+                DialoguePolicy(Prompter(option_descriptions={"pay": ("no",)})),
+                "principal_0",
+            ),
             "wrong_shape",
             "options.pay",
         ),

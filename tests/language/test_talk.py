@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mores.agents.language.closed_choice import inverse, token_log_probabilities
-from mores.agents.language.prompting import Talk, unread
+from mores.agents.language.closed_choice import inverse_cdf_sample, token_log_probabilities
+from mores.agents.language.prompting import Prompter, unparsed_action
 from mores.core.environment import Box, Discrete, MultiDiscrete, Part, Phase, Role, Space
-from mores.sim.action_validation import repair
+from mores.sim.action_validation import project_action
 from tests.refusals import refused
 
 AGENT = Role("agent", 2, Box.of(cost=1, offers=2))
@@ -24,20 +24,22 @@ SEVERAL = MultiDiscrete((2, 3))
 def test_what_is_told() -> None:
     """Every part of the sight, the open options, and nothing else."""
     seen, legal = torch.tensor([0.25, 1.0, 1 / 3]), torch.tensor([True, False, True])
-    talk = Talk("Work pays.", {"work": ("rest", "try", "toil")})
+    talk = Prompter("Work pays.", {"work": ("rest", "try", "toil")})
     assert talk.opening(AGENT) == "Work pays.\nYou play the role of agent."
-    assert talk.sight(AGENT, WORK, seen, legal).splitlines() == [
+    assert talk.describe(AGENT, WORK, seen, legal).splitlines() == [
         "phase work",
         "cost: 0.25",
         "offers: 1 0.3333",
         "options: 0 rest, 2 toil",
         "Answer with the number of an option.",
     ]
-    assert "options: 0 1 2" in Talk().sight(AGENT, WORK, seen, None)
+    assert "options: 0 1 2" in Prompter().describe(AGENT, WORK, seen, None)
     vote = Phase("vote", {"agent": POINT})
-    said = Talk().sight(AGENT, vote, seen, None)
+    said = Prompter().describe(AGENT, vote, seen, None)
     assert "numbers: place: 2 from -1 to 1; weight: 1 from -inf to inf" in said
-    assert "choices: 0-1 0-2" in Talk().sight(AGENT, Phase("vote", {"agent": SEVERAL}), seen, None)
+    assert "choices: 0-1 0-2" in Prompter().describe(
+        AGENT, Phase("vote", {"agent": SEVERAL}), seen, None
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,12 +69,12 @@ def test_what_is_read(
 ) -> None:
     """Numbers that are legal acts and nothing else; anything else the table repairs."""
     mask = None if legal is None else torch.tensor(legal)
-    act = Talk().read(space, reply, mask)
+    act = Prompter().parse_reply(space, reply, mask)
     assert (None if act is None else act.tolist()) == pytest.approx(done)
-    act = unread(space) if act is None else act
+    act = unparsed_action(space) if act is None else act
     everyone = None if mask is None else mask[None, None]
-    repaired = repair(space, act[None, None], everyone, "agent")
-    assert bool(repaired.changed) is (done is None)
+    repaired = project_action(space, act[None, None], everyone, "agent")
+    assert bool(repaired.projected) is (done is None)
 
 
 @given(st.lists(st.floats(-20, 5) | st.just(-math.inf), min_size=1, max_size=8), st.integers(0, 7))
@@ -83,8 +85,8 @@ def test_every_option_gets_its_share(scores: list[float], option: int) -> None:
     logps = torch.tensor(scores, dtype=torch.float64)
     chances = logps.softmax(0)
     below, share = float(chances[:option].sum()), float(chances[option])
-    assert inverse(logps, below + 0.01 * share) == option
-    assert inverse(logps, below + 0.99 * share) == option
+    assert inverse_cdf_sample(logps, below + 0.01 * share) == option
+    assert inverse_cdf_sample(logps, below + 0.99 * share) == option
 
 
 def test_tokens_of_a_choice() -> None:
@@ -104,7 +106,7 @@ def test_tokens_of_a_choice() -> None:
 
 def test_names_that_do_not_fit() -> None:
     with refused("unknown_name", path="options.wrk"):
-        Talk(options={"wrk": ("a", "b", "c")}).check((WORK,), AGENT)
+        Prompter(option_descriptions={"wrk": ("a", "b", "c")}).check((WORK,), AGENT)
     with refused("wrong_shape", path="options.work"):
-        Talk(options={"work": ("a", "b")}).check((WORK,), AGENT)
-    Talk(options={"work": ("a", "b", "c")}).check((WORK,), AGENT)
+        Prompter(option_descriptions={"work": ("a", "b")}).check((WORK,), AGENT)
+    Prompter(option_descriptions={"work": ("a", "b", "c")}).check((WORK,), AGENT)

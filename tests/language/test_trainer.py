@@ -8,24 +8,30 @@ from typing import Any
 import pytest
 import torch
 
-from mores.agents.language.causal_lm import output_of
-from mores.agents.language.collate import Rows
-from mores.agents.language.reference_model import make_reference
+from mores.agents.language.causal_lm import lm_output
+from mores.agents.language.collate import FeedbackDataCollator
+from mores.agents.language.reference_model import make_reference_model
 from mores.agents.language.trl_datasets import to_trl_preference
 from mores.agents.learning.batch import FeedbackBatch
-from mores.agents.learning.losses import expected_score, kl, nll, pair, unlikelihood
-from mores.agents.learning.objective import Objective, Weighted
+from mores.agents.learning.losses import (
+    expected_score_loss,
+    kl_loss,
+    nll_loss,
+    preference_loss,
+    unlikelihood_loss,
+)
+from mores.agents.learning.objective import LossTerm, Objective
 from mores.agents.learning.recipes.cut import CUT
-from mores.agents.learning.transforms.inappropriate_actions import condemn
-from mores.agents.learning.weights.merging import linear
+from mores.agents.learning.transforms.inappropriate_actions import with_inappropriate_steps
+from mores.agents.learning.weights.merging import linear_merge
 from tests.language.texts import ANSWERS, PAIRS, chat, logged, lora, model, settings, words
 from tests.refusals import refused
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
-SFT = Objective((Weighted(nll),))
-DPO = Objective((Weighted(pair, settings={"scale": 0.3}),))
+SFT = Objective((LossTerm(nll_loss),))
+DPO = Objective((LossTerm(preference_loss, loss_kwargs={"scale": 0.3}),))
 
 
 def trainer(net: Any, objective: Objective, rows: Any, folder: Any, **more: Any) -> Any:
@@ -42,11 +48,11 @@ def trainer(net: Any, objective: Objective, rows: Any, folder: Any, **more: Any)
 
 def log_ratio_margins(net: Any, reference: Any) -> torch.Tensor:
     """By how much each winner gained on the reference, over what the loser gained."""
-    made = Rows(words())(PAIRS)
+    made = FeedbackDataCollator(words())(PAIRS)
     fields = {name: field[None] for name, field in made.items() if name != "preferred"}
     batch = FeedbackBatch(**fields)
     with torch.no_grad():
-        gained = output_of(net, batch).logp - output_of(reference, batch).logp
+        gained = lm_output(net, batch).logp - lm_output(reference, batch).logp
     gains = torch.where(batch.mask, gained, 0.0).sum(-1)[0].unflatten(0, (-1, 2))
     sign = torch.where(made["preferred"], 1.0, -1.0)
     return sign * (gains[:, 0] - gains[:, 1])
@@ -55,13 +61,13 @@ def log_ratio_margins(net: Any, reference: Any) -> torch.Tensor:
 def test_imitation(tmp_path) -> None:
     """The loss is transformers' own, and falls until the answers are known by heart."""
     net = model(words())
-    rows = Rows(words())(ANSWERS)
+    rows = FeedbackDataCollator(words())(ANSWERS)
     labels = rows["seen"].clone()
     labels[:, : -rows["mask"].shape[1]] = -100
     labels = torch.where(rows["seen"] < 0, -100, labels)
     with torch.no_grad():
         inputs = rows["seen"].clamp(min=0), (rows["seen"] >= 0).long()
-        expected = float(net(inputs[0], attention_mask=inputs[1], labels=labels).loss)
+        expected = float(net(inputs[0], attention_mask=inputs[1], labels=labels).log_loss)
     trained = trainer(net, SFT, ANSWERS, tmp_path, max_steps=40, eval_dataset=ANSWERS)
     assert trained.evaluate()["eval_loss"] == pytest.approx(expected, abs=1e-5)
     assert logged(trained, "eval_term/nll") == [pytest.approx(expected, abs=1e-5)]
@@ -75,7 +81,7 @@ def test_imitation(tmp_path) -> None:
 def test_the_first_loss_of_dpo_is_that_of_trl(tmp_path) -> None:
     """TRL's trainer and ours see the same pairs in data of their own kind."""
     trl = pytest.importorskip("trl")
-    net, reference = model(words()), make_reference(model(words(), seed=5))
+    net, reference = model(words()), make_reference_model(model(words(), seed=5))
     theirs = trl.DPOTrainer(
         model(words()),
         reference,
@@ -86,7 +92,7 @@ def test_the_first_loss_of_dpo_is_that_of_trl(tmp_path) -> None:
     batch = next(iter(theirs.get_train_dataloader()))
     expected = theirs.compute_loss(theirs.model, batch)
     ours = trainer(net, DPO, PAIRS, tmp_path, reference=reference)
-    loss = ours.compute_loss(net, Rows(words())(PAIRS))
+    loss = ours.compute_loss(net, FeedbackDataCollator(words())(PAIRS))
     assert abs(float(loss.detach()) - math.log(2)) > 0.1  # the reference is another model
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=0)
     loss.backward()
@@ -98,7 +104,7 @@ def test_the_first_loss_of_dpo_is_that_of_trl(tmp_path) -> None:
 @pytest.mark.parametrize("adapters", [False, True])
 def test_preferences_are_learned(tmp_path, adapters: bool) -> None:
     """Winners gain on the reference what losers lose; with adapters the rest stays as it was."""
-    frozen = make_reference(model(words()))
+    frozen = make_reference_model(model(words()))
     net = lora(model(words())) if adapters else model(words())
     before = {name: weight.clone() for name, weight in net.state_dict().items()}
     trained = trainer(
@@ -138,10 +144,16 @@ def test_judgements(tmp_path) -> None:
     ]  # fmt: skip
 
     def before(batch: Any, said: Any) -> Any:
-        return condemn(batch, said["plain"].logp, said["judged"].logp, margin=1.2, weight=0.7)
+        return with_inappropriate_steps(
+            batch,
+            said["plain"].logp,
+            said["judged"].logp,
+            ratio_threshold=1.2,
+            unlikelihood_coef=0.7,
+        )
 
     data = pytest.importorskip("datasets").Dataset.from_list(judged)
-    cut = trainer(net, CUT(praise=1.0).objective, data, tmp_path, before=before)
+    cut = trainer(net, CUT(uncriticized_weight=1.0).objective, data, tmp_path, before=before)
     with torch.no_grad():
         bad, good = alone(net, "say one", "two bad no"), alone(net, "say two", "two")
         told = alone(net, "say one\nJudgement of the answer: bad no", "two bad no")
@@ -151,7 +163,7 @@ def test_judgements(tmp_path) -> None:
     unlikely = (0.7 * told * (1.0 - bad).log())[marked]
     first = -(bad[~marked].log().sum() + good.log().sum() + unlikely.sum()) / steps
     second = -(told.log().sum() + good.log().sum()) / steps
-    loss = cut.compute_loss(net, Rows(words())(judged)).detach()
+    loss = cut.compute_loss(net, FeedbackDataCollator(words())(judged)).detach()
     torch.testing.assert_close(loss, first + second, atol=1e-5, rtol=0)
 
     cut.train()
@@ -164,7 +176,7 @@ def test_what_judges_mark_becomes_unlikely(tmp_path) -> None:
     """Marks that come with the rows: the marked tokens fade, all others are learned."""
     net = model(words())
     objective = Objective(
-        (Weighted(nll, settings={"steps": "appropriate"}), Weighted(unlikelihood))
+        (LossTerm(nll_loss, loss_kwargs={"steps": "appropriate"}), LossTerm(unlikelihood_loss))
     )
     row = {"prompt": chat("say one"), "completion": "one bad no"}
     trainer(net, SFT, [row], tmp_path, max_steps=15).train()  # it says so at first
@@ -182,25 +194,25 @@ def test_a_teachers_tables(tmp_path) -> None:
     """ADPA: demonstrations, and the teacher's advantage on what the student itself said."""
     net, teacher, plain = model(words()), model(words(), 1), model(words(), 2)
     own = [{"prompt": chat("say two"), "completion": "no bad"}]
-    tables = Rows(words())(own)
+    tables = FeedbackDataCollator(words())(own)
     batch = FeedbackBatch(**{name: field[None] for name, field in tables.items()})
     with torch.no_grad():
-        advantage = output_of(teacher, batch).logits[0, 0] - output_of(plain, batch).logits[0, 0]
+        advantage = lm_output(teacher, batch).logits[0, 0] - lm_output(plain, batch).logits[0, 0]
     rows = [
         {**ANSWERS[0], "reference": True},
         {**own[0], "reference": False, "option_score": advantage.tolist()},
     ]
     adpa = Objective(
         (
-            Weighted(nll, settings={"which": "reference"}),
-            Weighted(expected_score, 0.5, settings={"which": "own"}),
-            Weighted(kl, 0.01),
+            LossTerm(nll_loss, loss_kwargs={"which": "reference"}),
+            LossTerm(expected_score_loss, 0.5, loss_kwargs={"which": "own"}),
+            LossTerm(kl_loss, 0.01),
         )
     )
 
     def expected() -> float:
         with torch.no_grad():
-            chance = output_of(net.eval(), batch).logits[0, 0].exp()
+            chance = lm_output(net.eval(), batch).logits[0, 0].exp()
         return float((chance * advantage).sum(-1).mean())
 
     first = expected()
@@ -247,7 +259,7 @@ def test_weights_are_merged(tmp_path) -> None:
     """Weight operators take state dicts of language models, a policy of them."""
     one, other = model(words(), 0).state_dict(), model(words(), 1).state_dict()
     several = [{n: w[None] for n, w in weights.items()} for weights in (one, other)]
-    merged = {name: weight[0] for name, weight in linear(several, [3.0, 1.0]).items()}
+    merged = {name: weight[0] for name, weight in linear_merge(several, [3.0, 1.0]).items()}
     net = model(words(), 2)
     net.load_state_dict(merged)
     for name, weight in net.state_dict().items():
@@ -255,7 +267,7 @@ def test_weights_are_merged(tmp_path) -> None:
 
 
 def test_what_cannot_be(tmp_path) -> None:
-    judged = Objective((Weighted(nll, on="judgd"),))
+    judged = Objective((LossTerm(nll_loss, view="judgd"),))
     rows = [{**ANSWERS[0], "judgement": "bad"}]
     with refused("unknown_name", path="on"):
         trainer(model(words()), judged, rows, tmp_path).train()

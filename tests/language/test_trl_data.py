@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from mores.agents.language.token_layout import batch_of
+from mores.agents.language.token_layout import token_batch
 from mores.agents.language.trl_datasets import (
-    Texts,
+    BatchTexts,
     to_trl_preference,
     to_trl_prompt_only,
     to_trl_sft,
@@ -51,8 +51,8 @@ def test_columns() -> None:
 
 def test_batches_with_their_texts() -> None:
     """A batch says who won and what is known; its texts say what was said."""
-    texts = Texts(["p", "p", "q", "q"], ["a", "b", "c", "d"])
-    batch = batch_of(
+    texts = BatchTexts(["p", "p", "q", "q"], ["a", "b", "c", "d"])
+    batch = token_batch(
         [[5]] * 4,
         [[6]] * 4,
         preferred=[False, True],
@@ -139,20 +139,20 @@ def test_grpo_trainer(tmp_path) -> None:
             "records",
         ),
         (lambda: to_trl_prompt_only([PLAIN, PAIRS[0]]), "conflict", "prompt"),
-        (lambda: to_trl_prompt_only(batch_of([[5]], [[6]])), "missing", "texts"),
-        (lambda: to_trl_sft([PLAIN], Texts(["a"], ["b"])), "conflict", "texts"),
+        (lambda: to_trl_prompt_only(token_batch([[5]], [[6]])), "missing", "texts"),
+        (lambda: to_trl_sft([PLAIN], BatchTexts(["a"], ["b"])), "conflict", "texts"),
         (
-            lambda: to_trl_sft(batch_of([[5]], [[6]]), Texts(["a"], [])),
+            lambda: to_trl_sft(token_batch([[5]], [[6]]), BatchTexts(["a"], [])),
             "wrong_shape",
             "texts.completions",
         ),
         (
-            lambda: to_trl_sft(batch_of([[5]], [[6]]), Texts(["a"], ["b"]), 1),
+            lambda: to_trl_sft(token_batch([[5]], [[6]]), BatchTexts(["a"], ["b"]), 1),
             "out_of_range",
             "policy",
         ),
         (
-            lambda: to_trl_preference(batch_of([[5]], [[6]]), Texts(["a"], ["b"])),
+            lambda: to_trl_preference(token_batch([[5]], [[6]]), BatchTexts(["a"], ["b"])),
             "missing",
             "preferred",
         ),

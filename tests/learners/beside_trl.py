@@ -9,7 +9,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from mores.agents.learning.batch import FeedbackBatch, Output
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
 from tests.learners.tiny_language_model import tiny_llama, tiny_tokenizer
 
 WORDS = [f"w{number}" for number in range(30)]
@@ -64,10 +64,10 @@ def of_done(logits: Tensor, ids: Tensor) -> Tensor:
     return logits.gather(-1, ids[None, :, 1:, None])[..., 0]
 
 
-def said(model: Any, ids: Tensor, attention: Tensor) -> Output:
+def said(model: Any, ids: Tensor, attention: Tensor) -> ModelOutput:
     logits = logits_of(model, ids, attention)
     entropy = -(logits.exp() * logits).sum(-1)
-    return Output(logp=of_done(logits, ids), logits=logits, entropy=entropy)
+    return ModelOutput(logp=of_done(logits, ids), logits=logits, entropy=entropy)
 
 
 def batch_of(ids: Tensor, mask: Tensor, **fields: Any) -> FeedbackBatch:

@@ -15,18 +15,18 @@ from torch import Tensor
 from mores.core.environment import (
     Box,
     Discrete,
-    Game,
+    Environment,
     MultiDiscrete,
     Part,
     Phase,
-    Player,
+    Policy,
     Role,
     Space,
-    Step,
+    StepResult,
 )
 from mores.core.people import People
-from mores.core.random_streams import Draws, Worlds
-from mores.sim.simulator import Table
+from mores.core.random_streams import RandomStreams, Worlds
+from mores.sim.simulator import Simulator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Moment:
     done: Tensor  # [world, seat]: the last choice
 
 
-class OneRole(Game[Moment]):
+class OneRole(Environment[Moment]):
     """What the games here have in common: one role, and a clock."""
 
     seats: int = Field(1, ge=1)
@@ -58,16 +58,18 @@ class OneRole(Game[Moment]):
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("act", {"actor": self.space()}),)
 
-    def reset(self, draws: Draws, start: People | None = None) -> Moment:
-        luck = draws.uniform("luck", self.seats)[..., 0]
-        zero = torch.zeros(draws.worlds)
-        return Moment(zero, draws.world.float(), draws.replicate.float(), luck, 0 * luck, 0 * luck)
+    def reset(self, streams: RandomStreams, people: People | None = None) -> Moment:
+        luck = streams.uniform("luck", self.seats)[..., 0]
+        zero = torch.zeros(streams.num_worlds)
+        return Moment(
+            zero, streams.world.float(), streams.replicate.float(), luck, 0 * luck, 0 * luck
+        )
 
     def observe(self, state: Moment, role: str, phase: str) -> Tensor:
         each = [x[:, None].expand(-1, self.seats) for x in (state.round, state.number)]
         return torch.stack([*each, state.luck], -1)
 
-    def pay(self, state: Moment, action: Tensor, draws: Draws) -> Tensor:
+    def pay(self, state: Moment, action: Tensor, draws: RandomStreams) -> Tensor:
         return torch.zeros_like(state.luck)
 
     def ends(self, after: Moment) -> Tensor | None:
@@ -77,21 +79,21 @@ class OneRole(Game[Moment]):
         return {}
 
     def step(
-        self, state: Moment, phase: str, actions: Mapping[str, Tensor], draws: Draws
-    ) -> Step[Moment]:
+        self, state: Moment, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+    ) -> StepResult[Moment]:
         action = actions["actor"]
-        paid = self.pay(state, action, draws)
+        paid = self.pay(state, action, streams)
         done = action.float() if action.dim() == 2 else action[..., 0].float()
         after = dataclasses.replace(state, round=state.round + 1, paid=paid, done=done)
         told = self.tell(after)
         feedback = {"actor": told} if told else {}
-        return Step(after, {"actor": paid}, self.ends(after), feedback)
+        return StepResult(after, {"actor": paid}, self.ends(after), feedback)
 
-    def measures(self, state: Moment) -> Mapping[str, Tensor]:
+    def metrics(self, state: Moment) -> Mapping[str, Tensor]:
         return {"paid": state.paid, "done": state.done, "round": state.round}
 
 
-class Bare(Game[Tensor]):
+class Bare(Environment[Tensor]):
     """Nobody sees anything, and nothing is measured: each act is worth its number."""
 
     @property
@@ -102,18 +104,18 @@ class Bare(Game[Tensor]):
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("act", {"actor": Discrete(2)}),)
 
-    def reset(self, draws: Draws, start: object = None) -> Tensor:
-        return torch.zeros(draws.worlds)
+    def reset(self, streams: RandomStreams, people: object = None) -> Tensor:
+        return torch.zeros(streams.num_worlds)
 
     def observe(self, state: Tensor, role: str, phase: str) -> Tensor:
         return torch.zeros(len(state), 2, 0)
 
     def step(
-        self, state: Tensor, phase: str, actions: Mapping[str, Tensor], draws: Draws
-    ) -> Step[Tensor]:
-        return Step(state, {"actor": actions["actor"].float()})
+        self, state: Tensor, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+    ) -> StepResult[Tensor]:
+        return StepResult(state, {"actor": actions["actor"].float()})
 
-    def measures(self, state: Tensor) -> Mapping[str, Tensor]:
+    def metrics(self, state: Tensor) -> Mapping[str, Tensor]:
         return {}
 
 
@@ -128,7 +130,7 @@ class Clockwork(OneRole):
     def limit(self, state: Moment) -> Tensor:
         return torch.tensor(self.lengths)[state.number.long()]
 
-    def pay(self, state: Moment, action: Tensor, draws: Draws) -> Tensor:
+    def pay(self, state: Moment, action: Tensor, draws: RandomStreams) -> Tensor:
         return (state.round + 1)[:, None].expand_as(state.luck)
 
     def ends(self, after: Moment) -> Tensor:
@@ -165,7 +167,7 @@ class Poisoned(OneRole):
         seen = super().observe(state, role, phase)
         return torch.where(self.is_wrong(state, "sight")[..., None], torch.nan, seen)
 
-    def pay(self, state: Moment, action: Tensor, draws: Draws) -> Tensor:
+    def pay(self, state: Moment, action: Tensor, draws: RandomStreams) -> Tensor:
         paid = action.float() + 0.1 * draws.normal("luck", self.seats)[..., 0]
         paid = torch.where(self.is_wrong(state, "scale"), 1e6 * paid, paid)
         return torch.where(self.is_wrong(state, "pay"), torch.nan, paid)
@@ -182,7 +184,7 @@ class Aim(OneRole):
     def target(self, luck: Tensor) -> Tensor:
         return torch.stack([2.0 * luck, 1.5 - luck], -1)
 
-    def pay(self, state: Moment, action: Tensor, draws: Draws) -> Tensor:
+    def pay(self, state: Moment, action: Tensor, draws: RandomStreams) -> Tensor:
         return -(action - self.target(state.luck)).square().sum(-1)
 
 
@@ -194,13 +196,13 @@ class Locks(OneRole):
     def space(self) -> Space:
         return MultiDiscrete(self.options)
 
-    def legal(self, state: Moment, role: str, phase: str) -> Tensor:
+    def action_mask(self, state: Moment, role: str, phase: str) -> Tensor:
         half = state.luck[..., None] < 0.5
         first = (torch.arange(4) < 3) | ~half  # the highest is closed to one half
         second = (torch.arange(3) < 2) | half  # and to the other half
         return torch.cat([first, second], -1)
 
-    def pay(self, state: Moment, action: Tensor, draws: Draws) -> Tensor:
+    def pay(self, state: Moment, action: Tensor, draws: RandomStreams) -> Tensor:
         return action.float().sum(-1)
 
 
@@ -218,7 +220,7 @@ class Cue(OneRole):
         last = (state.round >= self.delay).float()[:, None, None].expand(-1, self.seats, 1)
         return torch.cat([shown, last], -1)
 
-    def pay(self, state: Moment, action: Tensor, draws: Draws) -> Tensor:
+    def pay(self, state: Moment, action: Tensor, draws: RandomStreams) -> Tensor:
         right = action == (state.luck < 0.5).long()
         return torch.where((state.round >= self.delay)[:, None], right.float(), 0.0)
 
@@ -249,15 +251,15 @@ class Draft(OneRole):
         return torch.cat([draft, torch.full_like(draft[..., :1], float(naming))], -1)
 
     def step(
-        self, state: Moment, phase: str, actions: Mapping[str, Tensor], draws: Draws
-    ) -> Step[Moment]:
+        self, state: Moment, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+    ) -> StepResult[Moment]:
         action = actions["actor"]
         if phase == "draft":
-            return Step(dataclasses.replace(state, done=action.float()))
+            return StepResult(dataclasses.replace(state, done=action.float()))
         off = (action[..., 0] - state.done).abs()
         paid = torch.tensor(self.worth)[state.done.long()] - off
         after = dataclasses.replace(state, round=state.round + 1, paid=paid)
-        return Step(after, {"actor": paid})
+        return StepResult(after, {"actor": paid})
 
 
 # --- to learn and to be tested ------------------------------------------------------------------
@@ -278,39 +280,41 @@ def unchecked() -> Iterator[None]:
 
 
 def taught(
-    game: Game[Any],
-    players: Mapping[str, Player],
+    game: Environment[Any],
+    players: Mapping[str, Policy],
     worlds: Worlds,
     episodes: int = 1,
     rounds: int = 100,
     seed: int = 0,
     **more: Any,
-) -> Table:
+) -> Simulator:
     """A table at which episodes were played."""
-    table = Table(game, players, worlds=worlds, rounds=rounds, **more)
+    table = Simulator(game, players, worlds=worlds, rounds=rounds, **more)
     table.reset(seed)
     play_on(table, episodes)
     return table
 
 
-def play_on(table: Table, episodes: int) -> None:
+def play_on(table: Simulator, episodes: int) -> None:
     """Play the rest of this episode, and further ones."""
     for episode in range(episodes):
         if episode:
             table.next_episode()
-        while not table.finished:
+        while not table.all_finished:
             table.step()
 
 
-def frozen(table: Table, game: Game[Any] | None = None, **more: Any) -> Table:
+def frozen(table: Simulator, game: Environment[Any] | None = None, **more: Any) -> Simulator:
     """A table for a test stage: what was learned stays, the likeliest is done; nothing played."""
     options = {"rounds": table.rounds, "stage": 9, "learning": [], "assisting": True, **more}
-    test = Table(game or table.game, table.players, worlds=table.worlds, **options)
-    test.reset(table.seed or 0, table.memory)
+    test = Simulator(game or table.environment, table.policies, worlds=table.worlds, **options)
+    test.reset(table.seed or 0, table.policy_states)
     return test
 
 
-def policies(table: Table, role: str | None = None) -> dict[str, Tensor]:
+def policies(table: Simulator, role: str | None = None) -> dict[str, Tensor]:
     """Parameters of the policies at a table, by name, copied."""
-    role = role or next(iter(table.memory))
-    return {n: t.clone() for n, t in table.memory[role].learned.pupil.parameters.items()}
+    role = role or next(iter(table.policy_states))
+    return {
+        n: t.clone() for n, t in table.policy_states[role].learned.train_state.parameters.items()
+    }

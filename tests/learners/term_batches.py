@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mores.agents.learning.batch import FeedbackBatch, Output
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
 
 NAN = float("nan")
 
 
 def example(
     seed: int = 0, policies: int = 3, samples: int = 6, steps: int = 5, options: int = 4
-) -> tuple[Output, FeedbackBatch]:
+) -> tuple[ModelOutput, FeedbackBatch]:
     """What policies say of a batch, as leaves of 64 bits that want gradients, and the batch.
 
     Each sample has between 1 and `steps` real steps; the last option is closed on some steps. The
@@ -50,19 +50,19 @@ def example(
 
     done = logits.gather(-1, acted[..., None])[..., 0]
     finite = torch.where(legal, logits, 0.0)
-    out = Output(
+    out = ModelOutput(
         logp=at_real(done),
         logits=at_real(logits),
         entropy=at_real(-(finite.exp() * finite * legal).sum(-1)),
         value=at_real(normal(samples, steps)),
         score=normal(samples, 2),
-        hidden=normal(samples, 3),
+        embedding=normal(samples, 3),
     )
     batch = FeedbackBatch(
-        seen=normal(samples, steps, 2),
-        acted=torch.where(mask, acted, 0),
+        observation=normal(samples, steps, 2),
+        action=torch.where(mask, acted, 0),
         mask=mask,
-        legal=legal,
+        action_mask=legal,
         step_weight=at_real(normal(samples, steps).abs()),
         old_logp=at_real(done + 0.3 * normal(samples, steps)),
         old_value=at_real(normal(samples, steps)),
@@ -78,22 +78,22 @@ def example(
         candidates=candidates,
         rank_score=normal(*candidates.shape[1:]),
         inappropriate=coin(samples, steps),
-        reference=coin(samples),
+        is_demonstration=coin(samples),
         reference_logp=at_real(done + 0.3 * normal(samples, steps)),
         reference_logits=at_real(reference),
-        teacher_logp=at_real(teacher),
+        teacher_logits=at_real(teacher),
         option_score=at_real(torch.where(legal, normal(samples, steps, options), NAN)),
         target=normal(samples, 2),
     )
     return wanting(out), batch
 
 
-def wanting(out: Output) -> Output:
+def wanting(out: ModelOutput) -> ModelOutput:
     """The same numbers as fresh leaves that want gradients."""
     return _each(out, lambda field: field.detach().clone().requires_grad_())
 
 
-def gradients(out: Output, loss: Tensor) -> dict[str, Tensor]:
+def gradients(out: ModelOutput, loss: Tensor) -> dict[str, Tensor]:
     """Of the sum of losses over policies, with respect to every field of the output."""
     fields = {
         field.name: getattr(out, field.name)
@@ -107,7 +107,7 @@ def gradients(out: Output, loss: Tensor) -> dict[str, Tensor]:
 def policy(part: Any, number: int) -> Any:
     """An output or a batch with that policy alone."""
     taken = _each(part, lambda field: field[number : number + 1])
-    return wanting(taken) if isinstance(taken, Output) else taken
+    return wanting(taken) if isinstance(taken, ModelOutput) else taken
 
 
 def spoiled(part: Any, number: int) -> Any:
@@ -121,7 +121,7 @@ def spoiled(part: Any, number: int) -> Any:
         return changed
 
     changed = _each(part, spoil)
-    return wanting(changed) if isinstance(changed, Output) else changed
+    return wanting(changed) if isinstance(changed, ModelOutput) else changed
 
 
 def _each(part: Any, change: Any) -> Any:

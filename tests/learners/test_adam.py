@@ -49,7 +49,7 @@ def test_as_many_separate_optimisers() -> None:
     adam = Adam(rate, betas, eps, decay, clip)
 
     ours = parameters(0)
-    state = adam.start(ours)
+    state = adam.init(ours)
     theirs = [
         {name: value[p].clone().requires_grad_() for name, value in ours.items()}
         for p in range(POLICIES)
@@ -74,13 +74,13 @@ def test_as_many_separate_optimisers() -> None:
             for name, value in theirs[p].items():
                 value.grad = slopes[name][p].clone()
             norm = torch.nn.utils.clip_grad_norm_(theirs[p].values(), float(clip[p]))
-            assert update.norm[p] == pytest.approx(float(norm), rel=1e-5)
+            assert update.grad_norm[p] == pytest.approx(float(norm), rel=1e-5)
             if active[p]:
                 optimisers[p].step()
         for p in range(POLICIES):
             for name, value in theirs[p].items():
                 torch.testing.assert_close(ours[name][p], value.detach(), rtol=1e-6, atol=1e-6)
-    assert state.steps.tolist() == [
+    assert state.step.tolist() == [
         sum(not frozen(p, step) for step in range(50)) for p in range(POLICIES)
     ]
 
@@ -90,7 +90,7 @@ def test_one_number_means_the_same_as_one_a_policy() -> None:
     plain = Adam(0.01, (0.9, 0.99), 1e-8, 0.1, 1.0)
     full = [torch.full((POLICIES,), x, dtype=torch.float64) for x in (0.01, 0.9, 0.99, 0.1)]
     spread = Adam(full[0], (full[1], full[2]), 1e-8, full[3], torch.ones(POLICIES))
-    states = plain.start(one), spread.start(many)
+    states = plain.init(one), spread.init(many)
     for step in range(5):
         slopes = gradients(one, step)
         plain.step(one, slopes, states[0])
@@ -100,25 +100,27 @@ def test_one_number_means_the_same_as_one_a_policy() -> None:
 
 def test_a_frozen_policy_keeps_parameters_and_moments() -> None:
     adam, values = Adam(0.1, weight_decay=0.1), parameters(2)
-    state = adam.start(values)
+    state = adam.init(values)
     adam.step(values, gradients(values, 0), state)  # momentum that would carry it on
-    before = {k: v.clone() for k, v in pytree.flatten((values, state.first, state.second)).items()}
+    before = {
+        k: v.clone() for k, v in pytree.flatten((values, state.exp_avg, state.exp_avg_sq)).items()
+    }
     resting = torch.tensor([True, False] * (POLICIES // 2))
     for step in range(1, 4):
         adam.step(values, gradients(values, step), state, ~resting)
-    after = pytree.flatten((values, state.first, state.second))
+    after = pytree.flatten((values, state.exp_avg, state.exp_avg_sq))
     for name, tensor in after.items():
         assert torch.equal(tensor[resting], before[name][resting]), name
         assert not (tensor[~resting] == before[name][~resting]).all(), name
-    assert state.steps.tolist() == [1, 4] * (POLICIES // 2)
+    assert state.step.tolist() == [1, 4] * (POLICIES // 2)
 
 
 @pytest.mark.parametrize("clip", [None, 1.0])
 @pytest.mark.parametrize("broken", [torch.nan, torch.inf, -torch.inf, 3e38])
 def test_broken_gradients_stay_their_own_trouble(clip: float | None, broken: float) -> None:
     """The policy sits out and is reported; not a bit of another changes."""
-    adam, sick, well = Adam(0.1, weight_decay=0.1, clip=clip), parameters(3), parameters(3)
-    states = adam.start(sick), adam.start(well)
+    adam, sick, well = Adam(0.1, weight_decay=0.1, max_grad_norm=clip), parameters(3), parameters(3)
+    states = adam.init(sick), adam.init(well)
     for step in range(3):
         slopes = gradients(well, step)
         adam.step(well, slopes, states[1])
@@ -139,8 +141,8 @@ def test_broken_gradients_stay_their_own_trouble(clip: float | None, broken: flo
 
 
 def test_state_is_saved_and_restored() -> None:
-    adam, values = Adam(0.05, clip=1.0), parameters(4)
-    state = adam.start(values)
+    adam, values = Adam(0.05, max_grad_norm=1.0), parameters(4)
+    state = adam.init(values)
     for step in range(3):
         adam.step(values, gradients(values, step), state)
     saved = {path: tensor.clone() for path, tensor in pytree.flatten((values, state)).items()}
@@ -149,7 +151,7 @@ def test_state_is_saved_and_restored() -> None:
         + [f"1/{moment}/{n}" for moment in ("first", "second") for n in SHAPES]
         + ["1/steps"]
     )
-    again, other = pytree.restore((parameters(9), adam.start(values)), saved)
+    again, other = pytree.restore((parameters(9), adam.init(values)), saved)
     for step in range(3, 6):
         slopes = gradients(values, step)
         adam.step(values, slopes, state)
@@ -165,7 +167,7 @@ def test_leaves_of_autograd_and_a_state_dict() -> None:
     other = torch.optim.AdamW(theirs.parameters(), lr=0.1, weight_decay=0.0)
     adam = Adam(0.1)
     stack = {name: p.detach().unsqueeze(0) for name, p in ours.named_parameters()}
-    state = adam.start(stack)
+    state = adam.init(stack)
     data = torch.randn(8, 4)
     for _ in range(5):
         for model in (ours, theirs):
@@ -181,18 +183,18 @@ def test_leaves_of_autograd_and_a_state_dict() -> None:
     leaf = {"w": torch.ones(2, 3, requires_grad=True)}
     leaf["w"].square().sum().backward()
     assert leaf["w"].grad is not None
-    Adam(0.5).step(leaf, {"w": leaf["w"].grad}, Adam().start(leaf))
+    Adam(0.5).step(leaf, {"w": leaf["w"].grad}, Adam().init(leaf))
     torch.testing.assert_close(leaf["w"].detach(), torch.full((2, 3), 0.5))
 
 
 def test_bad_input() -> None:
     values = parameters(0)
-    state = Adam().start(values)
+    state = Adam().init(values)
     for wrong in ({"learning_rate": -1.0}, {"betas": (0.9, 1.0)}, {"clip": 0.0}, {"eps": -1e-8}):
         with refused("out_of_range", path=next(iter(wrong))):
             Adam(**wrong)
     with refused("out_of_range", path="clip"):
-        Adam(clip=torch.tensor([1.0, torch.nan]))
+        Adam(max_grad_norm=torch.tensor([1.0, torch.nan]))
     slopes = gradients(values, 0)
     with refused("missing", path="in"):
         Adam().step(values, {n: g for n, g in slopes.items() if n != "in"}, state)
@@ -201,7 +203,7 @@ def test_bad_input() -> None:
     with refused("missing", path="new"):
         Adam().step(values | {"new": values["in"]}, slopes | {"new": slopes["in"]}, state)
     with refused("wrong_shape", path="bias"):
-        Adam().start({"weight": torch.ones(3, 4), "bias": torch.ones(4)})
+        Adam().init({"weight": torch.ones(3, 4), "bias": torch.ones(4)})
 
 
 def timings(policies: int = 64) -> None:
@@ -234,7 +236,7 @@ def timings(policies: int = 64) -> None:
 
     def ours(adam: Adam) -> float:
         values = {str(number): torch.randn(shape) for number, shape in enumerate(shapes)}
-        state, given = adam.start(values), dict(zip(values, slopes, strict=True))
+        state, given = adam.init(values), dict(zip(values, slopes, strict=True))
         return best(lambda: adam.step(values, given, state))
 
     def separate() -> float:
@@ -258,8 +260,8 @@ def timings(policies: int = 64) -> None:
         "torch foreach, clipped": theirs(True, foreach=True),
         "torch fused, clipped, separate": separate(),
         "stacked": ours(Adam(1e-3)),
-        "stacked, clipped": ours(Adam(1e-3, clip=1e9)),
-        "stacked, clipped, rates by policy": ours(Adam(rates, clip=1e9)),
+        "stacked, clipped": ours(Adam(1e-3, max_grad_norm=1e9)),
+        "stacked, clipped, rates by policy": ours(Adam(rates, max_grad_norm=1e9)),
     }.items():
         print(f"{name:35} {cost:6.3f}")
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from mores import make_player, register, train
+from mores import make_policy, register, train
 from mores.agents.learning.batch import FeedbackBatch
-from mores.agents.learning.episodic import Answers
-from mores.agents.learning.losses import nll
-from mores.agents.learning.objective import Objective, Weighted
-from mores.agents.learning.update import Lesson
+from mores.agents.learning.episodic import EpisodicLearner
+from mores.agents.learning.losses import nll_loss
+from mores.agents.learning.objective import LossTerm, Objective
+from mores.agents.learning.update import UpdateBatch
 from mores.core.errors import UserError
 from tests.learners.term_batches import example
 from tests.refusals import check_message, refused
@@ -32,7 +32,7 @@ def batch(**fields: Any) -> FeedbackBatch:
 
 def test_a_batch_that_fits_is_itself() -> None:
     _, whole = example()
-    assert whole.checked() is whole
+    assert whole.validate() is whole
 
 
 @pytest.mark.parametrize(
@@ -56,14 +56,14 @@ def test_a_batch_that_fits_is_itself() -> None:
 )
 def test_what_does_not_fit_is_told(fields: dict[str, Any], code: str, path: str) -> None:
     with refused(code, path=path):
-        batch(**fields).checked()
+        batch(**fields).validate()
 
 
 def test_padding_may_weigh_anything() -> None:
     mask = torch.ones(P, S, T).bool()
     mask[:, :, -1] = False
     weight = torch.where(mask, 1.0, torch.nan)
-    batch(mask=mask, step_weight=weight).checked()
+    batch(mask=mask, step_weight=weight).validate()
 
 
 def test_samples_that_there_are_not() -> None:
@@ -76,20 +76,20 @@ def test_samples_that_there_are_not() -> None:
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
 def test_a_weight_is_finite(wrong: float) -> None:
     with refused("not_finite", path="weight"):
-        Weighted(nll, wrong)
+        LossTerm(nll_loss, wrong)
 
 
-class Wayward(Answers):
+class Wayward(EpisodicLearner):
     """A recipe with a mistake in its lesson."""
 
     asked_on: str = "plain"
     cut: int = 0
 
-    def lesson(self, batches: Any, memory: Any) -> Lesson:
-        grouped = self.grouped(batches, memory)
+    def make_update_batch(self, batches: Any, state: Any) -> UpdateBatch:
+        grouped = self.with_groups(batches, state)
         for one in grouped.values():
             object.__setattr__(one, "desirable", torch.ones_like(one.mask[:, self.cut :, 0]))
-        return Lesson(grouped, Objective((Weighted(nll, on=self.asked_on),)))
+        return UpdateBatch(grouped, Objective((LossTerm(nll_loss, view=self.asked_on),)))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ class Wayward(Answers):
 def test_lessons_are_looked_at_before_the_first_step(
     settings: dict[str, Any], code: str, path: str
 ) -> None:
-    register("player", "wayward", Wayward)
-    player = make_player("wayward", **settings)
+    register("policy", "wayward", Wayward)
+    player = make_policy("wayward", **settings)
     with refused(code, path=path):
         train("requests", {"assistant": player}, episodes=1, rounds=6)

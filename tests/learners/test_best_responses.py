@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mores.core.environment import Step
-from mores.core.random_streams import Draws, Worlds
-from mores.envs.strategic.bimatrix_games import NAMED
+from mores.core.environment import StepResult
+from mores.core.random_streams import RandomStreams, Worlds
+from mores.envs.strategic.bimatrix_games import NAMED_GAMES
 from mores.envs.strategic.matrix_game import MatrixGame
-from mores.registry import make_player
+from mores.registry import make_policy
 from tests.learners.small_games import Cue, Moment, OneRole, frozen, policies, taught, unchecked
 
 SIXTEEN = 16
@@ -34,7 +34,7 @@ class Case:
     @property
     def pays(self) -> np.ndarray:
         """What one earns, by own option and the other's."""
-        table = np.array(NAMED[self.name][self.side])
+        table = np.array(NAMED_GAMES[self.name][self.side])
         return table if self.side == 0 else table.T
 
     @property
@@ -48,9 +48,9 @@ class Case:
 def cases() -> list[Case]:
     """Every class of game of two by two, both sides of those that differ, where it matters."""
     found = []
-    for name, tables in NAMED.items():
-        if tables.options == (2, 2):
-            same = np.array_equal(np.array(tables.first), np.array(tables.second).T)
+    for name, tables in NAMED_GAMES.items():
+        if tables.num_options == (2, 2):
+            same = np.array_equal(np.array(tables.row_payoffs), np.array(tables.column_payoffs).T)
             found += [Case(name, side, mix) for side in range(2 - same) for mix in MIXES]
     return [case for case in found if abs(case.gap) >= 0.5]
 
@@ -62,14 +62,16 @@ class ManyCases(OneRole):
         return torch.ones(len(state.round), self.seats, 3)
 
     def step(
-        self, state: Moment, phase: str, actions: Mapping[str, Tensor], draws: Draws
-    ) -> Step[Moment]:
+        self, state: Moment, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+    ) -> StepResult[Moment]:
         tables = torch.tensor(np.array([case.pays for case in cases()]), dtype=torch.float32)
         mixes = torch.tensor([case.mix for case in cases()])
         which = torch.div(state.replicate.long(), SIXTEEN, rounding_mode="floor")
-        other = draws.uniform("other", self.seats)[..., 0] >= mixes[which][:, None]
+        other = streams.uniform("other", self.seats)[..., 0] >= mixes[which][:, None]
         paid = tables[which[:, None], actions["actor"], other.long()]
-        return Step(dataclasses.replace(state, round=state.round + 1, paid=paid), {"actor": paid})
+        return StepResult(
+            dataclasses.replace(state, round=state.round + 1, paid=paid), {"actor": paid}
+        )
 
 
 def test_the_oracle_is_nashpys():
@@ -92,14 +94,14 @@ def test_every_learner_finds_the_best_response(recipe):
         "grpo": {"epochs": 4},
         "reinforce": {"epochs": 2, "entropy_weight": 0.0},
     }[recipe]
-    player = make_player(recipe, learning_rate=0.02, network={"kind": "mlp", "hidden": [4]}, **more)
+    player = make_policy(recipe, learning_rate=0.02, network={"kind": "mlp", "hidden": [4]}, **more)
     replicates = SIXTEEN * len(cases())
     worlds = Worlds.grid(replicates, 1)
     table = taught(ManyCases(seats=192), {"actor": player}, worlds, episodes=40, rounds=1)
     test = frozen(table)
-    memory, weights = test.memory["actor"], policies(test)
+    memory, weights = test.policy_states["actor"], policies(test)
     seen = test.observe("actor")[:, :1]
-    raw, _, _ = memory.make.stack.act(weights, "act", seen, seen[..., :0])
+    raw, _, _ = memory.spec.stacked_model.forward_step(weights, "act", seen, seen[..., :0])
     first = raw.softmax(-1)[:, 0, 0].view(-1, SIXTEEN)
     for case, chance in zip(cases(), first, strict=True):
         best = chance if case.gap > 0 else 1 - chance
@@ -123,13 +125,13 @@ def test_tit_for_tat_is_met_with_cooperation_by_who_looks_ahead(discount, episod
         "horizon": 32,
         "minibatches": 1,
     }
-    cast = make_player("cast", seats=[learner, {"kind": "strategy", "name": "tit_for_tat"}])
-    game = MatrixGame(payoffs="prisoners_dilemma", memory=1)
+    cast = make_policy("cast", seats=[learner, {"kind": "strategy", "name": "tit_for_tat"}])
+    game = MatrixGame(payoffs="prisoners_dilemma", memory_depth=1)
     table = taught(game, {"player": cast}, Worlds.grid(64, 4), episodes, 64)
     test = frozen(table)
-    while not test.finished:
+    while not test.all_finished:
         test.step()
-    share = game.measures(test.state)["cooperations"][:, 0].view(64, 4).mean(1)
+    share = game.metrics(test.state)["cooperations"][:, 0].view(64, 4).mean(1)
     right = share > 0.9 if discount else share < 0.1
     assert right.float().mean() >= 0.9, right.float().mean()
 
@@ -145,7 +147,7 @@ def test_only_networks_that_remember_recall(kind):
         "transformer": {"kind": "transformer", "hidden": 16, "blocks": 1, "context": 3},
     }[kind]
     rate = 0.005 if kind == "transformer" else 0.02
-    player = make_player(
+    player = make_policy(
         "ppo",
         network=network,
         horizon=3,
@@ -157,7 +159,7 @@ def test_only_networks_that_remember_recall(kind):
     game = Cue(seats=32, delay=2)
     table = taught(game, {"actor": player}, Worlds.grid(4, 4), episodes=40, rounds=10)
     test = frozen(table)
-    while not test.finished:
+    while not test.all_finished:
         test.step()
     right = test.state.paid.view(4, -1).mean(1)
     if kind == "mlp":

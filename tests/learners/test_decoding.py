@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import torch
 from torch import Tensor
 
-from mores.agents.learning.decoding import best_of, look_ahead
+from mores.agents.learning.decoding import best_of_n, lookahead
 from tests.refusals import refused
 
 OPTIONS, DEPTH = 3, 4
@@ -57,13 +57,13 @@ def by_hand(tree: Tree, seen: list[int], ahead: int, k: int, weight: float) -> i
 def test_look_ahead_is_its_definition(seed: int, ahead: int, k: int, weight: float) -> None:
     tree = Tree(seed)
     seen = [[0, 0], [1, 0], [1, 1], [1, 2], [0, 0], [1, 1]]
-    chosen = look_ahead(
+    chosen = lookahead(
         torch.tensor(seen).float().view(2, 3, 2),
         tree.policy,
         tree.after,
         tree.heuristic,
-        ahead=ahead,
-        candidates=k,
+        depth=ahead,
+        num_candidates=k,
         weight=weight,
     )
     expected = [by_hand(tree, one, ahead, min(k, OPTIONS), weight) for one in seen]
@@ -87,7 +87,7 @@ def test_all_options_to_the_end_find_the_best_leaf() -> None:
         def decide(k: int, weight: float, tree: Tree = tree) -> int:
             root = torch.zeros(1, 2)
             sight = (tree.policy, tree.after, tree.heuristic)
-            return int(look_ahead(root, *sight, ahead=DEPTH - 1, candidates=k, weight=weight))
+            return int(lookahead(root, *sight, depth=DEPTH - 1, num_candidates=k, weight=weight))
 
         leaves = {
             path: float(best[path]) for path in itertools.product(range(OPTIONS), repeat=DEPTH)
@@ -106,12 +106,12 @@ def bandit(seed: int = 0, people: int = 50) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def decide(logp: Tensor, worth: Tensor, seen: Tensor, **settings) -> Tensor:
-    return look_ahead(
+    return lookahead(
         seen,
         lambda sight: logp[sight[:, 0].long()],
         lambda sight, action: torch.stack([sight[:, 0], action], -1),
         lambda sight: worth[sight[..., 0].long(), sight[..., 1].long()],
-        ahead=0,
+        depth=0,
         **settings,
     )
 
@@ -121,7 +121,7 @@ def test_one_act_episodes_are_re_ranked() -> None:
     logp, worth, seen = bandit()
     weight = torch.linspace(0, 3, 50)
     chosen = decide(logp, worth, seen, candidates=4, weight=weight)
-    assert torch.equal(chosen, best_of(logp + weight[:, None] * worth))
+    assert torch.equal(chosen, best_of_n(logp + weight[:, None] * worth))
     assert torch.equal(decide(logp, worth, seen, candidates=1, weight=9.0), logp.argmax(-1))
     two = logp.topk(2).indices
     second = worth.gather(1, two).argmax(-1)
@@ -167,12 +167,12 @@ def test_bad_input() -> None:
     with refused("out_of_range", path="candidates"):
         decide(logp, worth, seen, candidates=0)
     with refused("out_of_range", path="ahead"):
-        look_ahead(seen, len, len, len, ahead=-1, candidates=1)
+        lookahead(seen, len, len, len, depth=-1, num_candidates=1)
 
 
 def test_best_of() -> None:
     scores = torch.tensor([[1.0, 3.0, 3.0], [torch.nan, -torch.inf, -5.0], [torch.nan] * 3])
-    assert best_of(scores).tolist() == [1, 2, 0]
-    assert best_of(scores[0]).tolist() == 1
+    assert best_of_n(scores).tolist() == [1, 2, 0]
+    assert best_of_n(scores[0]).tolist() == 1
     with refused("wrong_shape", path="scores"):
-        best_of(torch.zeros(2, 0))
+        best_of_n(torch.zeros(2, 0))

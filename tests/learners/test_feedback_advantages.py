@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mores.agents.learning.transforms.advantages import (
-    generalised_advantages,
-    normalise,
-    returns,
-    to_steps,
+    broadcast_to_steps,
+    discounted_returns,
+    generalized_advantages,
+    normalize_advantages,
 )
 from tests.refusals import refused
 
@@ -64,7 +64,7 @@ def test_advantages_are_the_sum_of_errors_ahead(seed: int) -> None:
     x = stretches(seed)
     discount, smoothing = [0.5, 0.9, 1.0], [0.0, 0.7, 1.0]
     rates = (torch.tensor(r, dtype=torch.float64) for r in (discount, smoothing))
-    found = generalised_advantages(**x, **dict(zip(("discount", "smoothing"), rates, strict=True)))
+    found = generalized_advantages(**x, **dict(zip(("discount", "smoothing"), rates, strict=True)))
     expected = by_loop(x, discount, smoothing)
     torch.testing.assert_close(found.advantage, expected, atol=1e-12, rtol=1e-12)
     target = torch.where(x["mask"], expected + x["value"], 0.0)
@@ -74,7 +74,7 @@ def test_advantages_are_the_sum_of_errors_ahead(seed: int) -> None:
 def test_as_torchrl() -> None:
     functional = pytest.importorskip("torchrl.objectives.value.functional")
     x = stretches(7, steps=40) | {"mask": torch.ones(3, 4, 40, dtype=torch.bool)}
-    found = generalised_advantages(**x, discount=0.97, smoothing=0.9)
+    found = generalized_advantages(**x, gamma=0.97, gae_lambda=0.9)
     done = x["terminated"] | x["truncated"]
     done[..., -1] = True
     inside = torch.cat([x["value"][..., 1:], x["value"][..., :1]], -1)
@@ -92,33 +92,33 @@ def test_a_constant_reward_for_ever_is_worth_a_geometric_series() -> None:
     """1 each step, bootstrapped with 1 / (1 - g) behind the cut: that value everywhere."""
     reward = torch.ones(1, 1, 5, dtype=torch.float64)
     never = torch.zeros(1, 1, 5, dtype=torch.bool)
-    found = returns(reward, never, never, ~never, 0.9, 10.0 * reward)
+    found = discounted_returns(reward, never, never, ~never, 0.9, 10.0 * reward)
     torch.testing.assert_close(found, torch.full_like(reward, 10.0))
-    alone = returns(reward, never, never, ~never, 0.9)
+    alone = discounted_returns(reward, never, never, ~never, 0.9)
     expected = [(1 - 0.9**n) / 0.1 for n in (5, 4, 3, 2, 1)]
     torch.testing.assert_close(alone[0, 0], torch.tensor(expected, dtype=torch.float64))
 
 
 def test_what_is_padding_or_next_door_may_be_anything() -> None:
     x = stretches(11)
-    clean = generalised_advantages(**x)
+    clean = generalized_advantages(**x)
     nan = float("nan")
     dirty = {
         name: torch.where(x["mask"], x[name], nan) for name in ("reward", "value", "next_value")
     }
     dirty["reward"] = dirty["reward"].clone()
     dirty["reward"][2] = nan
-    found = generalised_advantages(**(x | dirty))
+    found = generalized_advantages(**(x | dirty))
     for one, other in zip(found, clean, strict=True):
         assert torch.equal(one[:2], other[:2])
-    scaled = normalise(found.advantage, x["mask"])
-    assert torch.equal(scaled[:2], normalise(clean.advantage, x["mask"])[:2])
+    scaled = normalize_advantages(found.advantage, x["mask"])
+    assert torch.equal(scaled[:2], normalize_advantages(clean.advantage, x["mask"])[:2])
     assert scaled[:2].isfinite().all() and scaled[2].isnan().any()
 
 
 def test_normalisation_is_each_policys_own_over_real_steps() -> None:
     x = stretches(5)
-    found = normalise(x["reward"], x["mask"])
+    found = normalize_advantages(x["reward"], x["mask"])
     for p in range(3):
         real = x["reward"][p][x["mask"][p]]
         expected = (real - real.mean()) / real.std()
@@ -132,14 +132,14 @@ def test_advantages_that_do_not_differ_are_exactly_nothing(real_steps: int) -> N
     mask = (torch.arange(7) < real_steps)[None, None].repeat(2, 1, 1)
     mask[1] = True
     advantage = torch.stack([torch.full((1, 7), 0.7), torch.arange(7.0)[None].square()])
-    found = normalise(advantage, mask)
+    found = normalize_advantages(advantage, mask)
     assert (found[0] == 0).all()
     assert found[1].isfinite().all() and float(found[1].std()) == pytest.approx(1.0)
 
 
 def test_one_advantage_a_sample_stands_at_its_real_steps() -> None:
     mask = torch.tensor([[[True, True], [True, False]]])
-    found = to_steps(torch.tensor([[2.0, float("nan")]]), mask)
+    found = broadcast_to_steps(torch.tensor([[2.0, float("nan")]]), mask)
     assert found[0, 0].tolist() == [2.0, 2.0]
     assert found[0, 1, 1] == 0.0
 
@@ -147,4 +147,4 @@ def test_one_advantage_a_sample_stands_at_its_real_steps() -> None:
 @pytest.mark.parametrize("wrong", [{"discount": 1.5}, {"smoothing": -0.1}])
 def test_rates_out_of_range(wrong: dict[str, float]) -> None:
     with refused("out_of_range", path=next(iter(wrong))):
-        generalised_advantages(**stretches(1), **wrong)
+        generalized_advantages(**stretches(1), **wrong)

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from mores.agents.learning.transforms.aggregation import (
-    good_by_all,
-    log_sigmoid_centred,
+    log_sigmoid_centered,
     minimum,
     nash_product,
-    normalise_then_sum,
+    normalize_then_sum,
     reference_rewards,
-    sum_then_normalise,
+    sum_log_sigmoid_centered,
+    sum_then_normalize,
     weighted_sum,
 )
-from mores.agents.learning.transforms.groups import Groups
+from mores.agents.learning.transforms.groups import SampleGroups
 from tests.refusals import refused
 
 DOUBLE = torch.float64
@@ -32,27 +32,27 @@ def rewards(seed: int, *shape: int) -> Tensor:
 def test_gdpo_and_sum_then_normalise_as_in_trl() -> None:
     """TRL 1.16's two `multi_objective_aggregation`s, for one policy and equal groups."""
     reward, weight = rewards(1, 20, 3), torch.tensor([1.0, 0.5, 2.0], dtype=DOUBLE)
-    groups = Groups.of((torch.arange(20) // 5)[None])
+    groups = SampleGroups.from_ids((torch.arange(20) // 5)[None])
     rows = reward.view(4, 5, 3)
     each = (rows - rows.mean(1, keepdim=True)) / (rows.std(1, keepdim=True) + 1e-4)
     summed = (each.view(20, 3) * weight).sum(1)
     theirs = (summed - summed.mean()) / (summed.std() + 1e-4)
-    torch.testing.assert_close(normalise_then_sum(reward[None], groups, weight)[0], theirs)
-    once = normalise_then_sum(reward[None], groups, weight, again=False)
+    torch.testing.assert_close(normalize_then_sum(reward[None], groups, weight)[0], theirs)
+    once = normalize_then_sum(reward[None], groups, weight, normalize_sum=False)
     torch.testing.assert_close(once[0], summed)
     total = (reward * weight).sum(1).view(4, 5)
     theirs = (total - total.mean(1, keepdim=True)) / (total.std(1, keepdim=True) + 1e-4)
-    found = sum_then_normalise(reward[None], groups, weight)
+    found = sum_then_normalize(reward[None], groups, weight)
     torch.testing.assert_close(found[0], theirs.flatten())
 
 
 def test_normalising_first_gives_a_loud_principal_no_more_say() -> None:
-    reward, groups = rewards(2, 1, 12, 2), Groups.of((torch.arange(12) // 6)[None])
+    reward, groups = rewards(2, 1, 12, 2), SampleGroups.from_ids((torch.arange(12) // 6)[None])
     loud = reward * torch.tensor([1.0, 1000.0], dtype=DOUBLE)
-    quiet = normalise_then_sum(reward, groups, epsilon=0.0)
-    torch.testing.assert_close(normalise_then_sum(loud, groups, epsilon=0.0), quiet)
-    deafened = sum_then_normalise(loud, groups, epsilon=0.0)
-    only_loud = sum_then_normalise(reward[..., 1:], groups, epsilon=0.0)
+    quiet = normalize_then_sum(reward, groups, epsilon=0.0)
+    torch.testing.assert_close(normalize_then_sum(loud, groups, epsilon=0.0), quiet)
+    deafened = sum_then_normalize(loud, groups, epsilon=0.0)
+    only_loud = sum_then_normalize(reward[..., 1:], groups, epsilon=0.0)
     torch.testing.assert_close(deafened, only_loud, atol=0.02, rtol=0)
 
 
@@ -79,11 +79,11 @@ def test_log_sigmoid_is_a_probability_of_being_good() -> None:
     """Twice as likely to be good by odds: one log 2 of reward more; certain at the far end."""
     reward = torch.tensor([[[0.0], [2.0], [900.0], [-900.0]]])
     level = torch.tensor([[0.0]])
-    found = log_sigmoid_centred(reward, level, scale=2.0)[0, :, 0]
+    found = log_sigmoid_centered(reward, level, scale=2.0)[0, :, 0]
     expected = torch.tensor([np.log(0.5), -np.log1p(np.exp(-1.0)), 0.0, -450.0])
     torch.testing.assert_close(found, expected.float())
     with refused("out_of_range", path="scale"):
-        log_sigmoid_centred(reward, level, scale=0.0)
+        log_sigmoid_centered(reward, level, scale=0.0)
 
 
 class Outcome(NamedTuple):
@@ -118,11 +118,11 @@ def test_lsc_serves_more_prompts_than_the_sum(seed: int) -> None:
     least three times as often. At KL 1 the sum is no worse, which is why no gain is claimed there.
     """
     reward = rewards(seed, 100, 1000, 2)
-    everybody = Groups.whole(torch.ones(100, 1000, dtype=torch.bool))
+    everybody = SampleGroups.single_group(torch.ones(100, 1000, dtype=torch.bool))
     level = reference_rewards(reward, everybody)
     good = (reward > level).all(-1)
     added = aligned(weighted_sum(reward), good, 3.0)
-    centred = aligned(good_by_all(reward, level), good, 3.0)
+    centred = aligned(sum_log_sigmoid_centered(reward, level), good, 3.0)
     assert centred.mean >= added.mean + 0.05
     assert centred.worst_decile >= added.worst_decile + 0.08
 
@@ -134,5 +134,5 @@ def test_lsc_serves_more_prompts_than_the_sum(seed: int) -> None:
     good = (truth > reference_rewards(truth, everybody)).all(-1)
     level = reference_rewards(proxy, everybody)
     added = aligned(weighted_sum(proxy), good, 3.0)
-    centred = aligned(good_by_all(proxy, level), good, 3.0)
+    centred = aligned(sum_log_sigmoid_centered(proxy, level), good, 3.0)
     assert centred.mean >= 3.0 * added.mean

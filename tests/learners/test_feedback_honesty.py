@@ -12,7 +12,7 @@ from mores.agents.learning.transforms.honesty import (
     confidence_classes,
     confidence_targets,
     honesty_scores,
-    knows,
+    is_known,
     label_known,
     multisample_targets,
 )
@@ -27,13 +27,13 @@ def right_of_ten(counts: list[int]) -> torch.Tensor:
 
 
 def test_one_right_answer_of_ten_reaches_a_tenth() -> None:
-    assert knows(right_of_ten([0, 1, 10]))[0].tolist() == [False, True, True]
-    assert knows(right_of_ten([2, 3, 4]), 0.3)[0].tolist() == [False, True, True]
+    assert is_known(right_of_ten([0, 1, 10]))[0].tolist() == [False, True, True]
+    assert is_known(right_of_ten([2, 3, 4]), 0.3)[0].tolist() == [False, True, True]
     for tenth in range(1, 11):  # however the share is rounded
-        found = knows(right_of_ten([tenth - 1, tenth]), tenth / 10)
+        found = is_known(right_of_ten([tenth - 1, tenth]), tenth / 10)
         assert found[0].tolist() == [False, True]
     seven_of_a_hundred = (torch.arange(100) < 7)[None, None]
-    assert 0.07 * 100 > 7 and knows(seven_of_a_hundred, 0.07).all()
+    assert 0.07 * 100 > 7 and is_known(seven_of_a_hundred, 0.07).all()
 
 
 def test_targets_of_the_four_builders() -> None:
@@ -54,13 +54,13 @@ def test_targets_of_the_four_builders() -> None:
 def test_samples_of_a_group_are_answers_to_one_question() -> None:
     """Padding neither knows anything nor counts among the answers."""
     batch = FeedbackBatch(
-        seen=torch.zeros(2, 5, 1, 1),
-        acted=torch.zeros(2, 5, 1, dtype=torch.int64),
+        observation=torch.zeros(2, 5, 1, 1),
+        action=torch.zeros(2, 5, 1, dtype=torch.int64),
         mask=torch.tensor([[[1], [1], [1], [1], [0]], [[1]] * 5]).bool(),
         group=torch.tensor([[7, 7, 3, 3, 7], [7, 7, 3, 3, 7]]),
     )
     correct = torch.tensor([[1, 0, 0, 0, 0], [1, 0, 0, 0, 0]]).bool()
-    known = label_known(batch, correct, 0.5).need("known", "the test")
+    known = label_known(batch, correct, 0.5).require("known", "the test")
     assert known.tolist() == [[True, True, False, False, False], [False] * 5]
 
 
@@ -98,6 +98,6 @@ def test_policies_with_known_scores() -> None:
 def test_what_a_user_may_get_wrong() -> None:
     correct = right_of_ten([1])
     with refused("out_of_range", path="threshold"):
-        knows(correct, 0.0)
+        is_known(correct, 0.0)
     with refused("wrong_shape", path="statements"):
         confidence_targets(torch.zeros_like(correct, dtype=torch.int64), correct, [0])

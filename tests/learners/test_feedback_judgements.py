@@ -8,17 +8,21 @@ import math
 import torch
 from torch import Tensor
 
-from mores.agents.learning.batch import FeedbackBatch, Output
-from mores.agents.learning.losses import nll, unlikelihood
-from mores.agents.learning.transforms.inappropriate_actions import condemn, found, inappropriate
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
+from mores.agents.learning.losses import nll_loss, unlikelihood_loss
+from mores.agents.learning.transforms.inappropriate_actions import (
+    detection_scores,
+    inappropriate_steps,
+    with_inappropriate_steps,
+)
 from tests.refusals import refused
 
 
 def batch_of(desirable: Tensor, steps: int) -> FeedbackBatch:
     policies, samples = desirable.shape
     return FeedbackBatch(
-        seen=torch.zeros(policies, samples, steps, 1),
-        acted=torch.zeros(policies, samples, steps, dtype=torch.int64),
+        observation=torch.zeros(policies, samples, steps, 1),
+        action=torch.zeros(policies, samples, steps, dtype=torch.int64),
         mask=torch.ones(policies, samples, steps, dtype=torch.bool),
         desirable=desirable,
     )
@@ -30,14 +34,21 @@ def test_marks_and_loss_are_the_papers() -> None:
     plain, judged = torch.rand(2, 2, 3, 6, generator=chance, dtype=torch.float64) * 0.98 + 0.01
     batch = batch_of(torch.tensor([[False, True, False]] * 2), 6)
     batch = batch.replace(mask=batch.mask & (torch.arange(6) < 5))
-    ready = condemn(batch, plain.log(), judged.log(), margin=1.2, weight=0.5, exponent=2.0)
-    marked = ready.need("inappropriate", "the test")
+    ready = with_inappropriate_steps(
+        batch,
+        plain.log(),
+        judged.log(),
+        ratio_threshold=1.2,
+        unlikelihood_coef=0.5,
+        unlikelihood_exponent=2.0,
+    )
+    marked = ready.require("inappropriate", "the test")
     real = batch.mask & torch.tensor([True, False, True])[:, None]
     assert torch.equal(marked, real & (judged - 1.2 * plain > 0))
     assert torch.equal(marked, real & (judged / plain > 1.2))
-    out = Output(plain.log())
-    loss = nll(out, ready, steps="appropriate", which="undesirable")
-    loss = loss + unlikelihood(out, ready, which="undesirable")
+    out = ModelOutput(plain.log())
+    loss = nll_loss(out, ready, step_subset="appropriate", subset="undesirable")
+    loss = loss + unlikelihood_loss(out, ready, subset="undesirable")
     for p in range(2):
         total, count = 0.0, 0
         for s, t in itertools.product((0, 2), range(5)):
@@ -53,7 +64,7 @@ def test_small_probabilities_are_told_apart() -> None:
     plain = torch.tensor([[[-200.0, -200.0]]])
     judged = plain + torch.tensor([math.log(1.3), math.log(1.05)])
     mask, bad = torch.ones(1, 1, 2, dtype=torch.bool), torch.tensor([[True]])
-    assert inappropriate(plain, judged, mask, bad).tolist() == [[[True, False]]]
+    assert inappropriate_steps(plain, judged, mask, bad).tolist() == [[[True, False]]]
 
 
 PROBABILITY = {0: 0.36, 1: 0.36, 2: 0.2, 3: 0.04, 4: 0.04}  # of acts; 3 and 4 are bad
@@ -98,8 +109,10 @@ def test_a_judgement_needs_content_to_be_found() -> None:
     for judge in ("content", "bit"):
         plain, judged, truth = bayes(judge)
         bad = torch.ones(truth.shape[:2], dtype=torch.bool)
-        marked = inappropriate(plain, judged, torch.ones_like(truth), bad, margin=1.1)
-        figures[judge] = found(marked, truth, torch.ones_like(truth))
+        marked = inappropriate_steps(
+            plain, judged, torch.ones_like(truth), bad, ratio_threshold=1.1
+        )
+        figures[judge] = detection_scores(marked, truth, torch.ones_like(truth))
     assert figures["content"].precision == 1.0 and figures["content"].recall == 1.0
     assert figures["bit"].recall < 0.5
 
@@ -107,9 +120,11 @@ def test_a_judgement_needs_content_to_be_found() -> None:
 def test_precision_and_recall_of_nothing_are_no_numbers() -> None:
     nothing = torch.zeros(1, 1, 3, dtype=torch.bool)
     everything = ~nothing
-    empty = found(nothing, everything, everything)
+    empty = detection_scores(nothing, everything, everything)
     assert empty.precision.isnan().all() and empty.recall.tolist() == [0.0]
-    half = found(everything, torch.tensor([[[True, False, True]]]), torch.arange(3)[None, None] < 2)
+    half = detection_scores(
+        everything, torch.tensor([[[True, False, True]]]), torch.arange(3)[None, None] < 2
+    )
     assert half.precision.tolist() == [0.5] and half.recall.tolist() == [1.0]
 
 
@@ -117,6 +132,6 @@ def test_what_a_user_may_get_wrong() -> None:
     logp = torch.zeros(1, 1, 2)
     batch = batch_of(torch.tensor([[False]]), 2)
     with refused("missing", path="desirable"):
-        condemn(batch.replace(desirable=None), logp, logp)
+        with_inappropriate_steps(batch.replace(desirable=None), logp, logp)
     with refused("out_of_range", path="margin"):
-        condemn(batch, logp, logp, margin=0.0)
+        with_inappropriate_steps(batch, logp, logp, ratio_threshold=0.0)

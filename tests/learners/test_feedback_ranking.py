@@ -8,13 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mores.agents.learning.batch import FeedbackBatch, Output
-from mores.agents.learning.losses import rank
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
+from mores.agents.learning.losses import ranking_loss
 from mores.agents.learning.transforms.ranking_agreement import (
-    agreement,
-    by_gap,
-    by_rank,
-    ranked,
+    longest_common_ranking,
+    min_max_scores,
+    rank_candidates,
+    rank_scores,
     with_agreed_ranking,
 )
 
@@ -36,7 +36,7 @@ def is_subsequence(short: tuple[int, ...], long: list[int]) -> bool:
 @given(st.lists(st.tuples(rankings, rankings), min_size=1, max_size=3))
 def test_agreement_is_a_longest_common_subsequence(pairs: list[tuple[list, list]]) -> None:
     first, second = ([pair[k] for pair in pairs] for k in (0, 1))
-    found = agreement(padded(first), padded(second))
+    found = longest_common_ranking(padded(first), padded(second))
     for i, (one, other) in enumerate(pairs):
         longest = max(
             n
@@ -48,42 +48,42 @@ def test_agreement_is_a_longest_common_subsequence(pairs: list[tuple[list, list]
         assert len(agreed) == longest
         assert is_subsequence(tuple(agreed), one) and is_subsequence(tuple(agreed), other)
         both = len(set(one) & set(other))
-        assert abs(float(found.share[0, i]) - longest / max(both, 1)) < 1e-6
+        assert abs(float(found.fraction[0, i]) - longest / max(both, 1)) < 1e-6
 
 
 def test_agreed_order_and_its_scores() -> None:
     first, second = padded([[4, 1, 3, 0]]), padded([[1, 4, 3, 2, 0]])
-    found = agreement(first, second)
+    found = longest_common_ranking(first, second)
     assert found.ranking.tolist() == [[[4, 3, 0, -1, -1, -1]]]
-    assert by_rank(found.ranking).tolist() == [[[1.0, 0.5, 0.0, 0.0, 0.0, 0.0]]]
-    assert by_rank(padded([[5], []])).tolist() == [[[1.0] + [0.0] * 5, [0.0] * 6]]
+    assert rank_scores(found.ranking).tolist() == [[[1.0, 0.5, 0.0, 0.0, 0.0, 0.0]]]
+    assert rank_scores(padded([[5], []])).tolist() == [[[1.0] + [0.0] * 5, [0.0] * 6]]
 
 
 def test_ranking_by_score() -> None:
     """The highest first, ties by place; minus infinity comes last, but before nobody."""
     score = torch.tensor([[[0.0, -torch.inf, 2.0, 2.0, 9.0]]])
     candidates = torch.tensor([[[10, 11, 12, 13, -1]]])
-    assert ranked(score, candidates).tolist() == [[[12, 13, 10, 11, -1]]]
+    assert rank_candidates(score, candidates).tolist() == [[[12, 13, 10, 11, -1]]]
 
 
 def test_gaps_are_kept_and_ties_have_none() -> None:
     score = torch.tensor([[[3.0, 1.0, 2.5, 2.5, float("nan")], [4.0, 4.0, 0.0, 0.0, 0.0]]])
     there = torch.tensor([[[True, True, True, True, False], [True, True, False, False, False]]])
-    assert by_gap(score, there).tolist() == [[[1.0, 0.0, 0.75, 0.75, 0.0], [0.0] * 5]]
+    assert min_max_scores(score, there).tolist() == [[[1.0, 0.0, 0.75, 0.75, 0.0], [0.0] * 5]]
 
 
 def test_scores_by_rank_are_bialigns_margins() -> None:
     """Its ranking loss is nothing exactly where a policy's scores stand as far apart as these."""
     first, second = padded([[4, 1, 3, 0]]), padded([[1, 4, 3, 2, 0]])
     batch = FeedbackBatch(
-        seen=torch.zeros(1, 5, 1, 1),
-        acted=torch.zeros(1, 5, 1, dtype=torch.int64),
+        observation=torch.zeros(1, 5, 1, 1),
+        action=torch.zeros(1, 5, 1, dtype=torch.int64),
         mask=torch.ones(1, 5, 1, dtype=torch.bool),
     )
     batch = with_agreed_ranking(batch, first, second)
     score = torch.zeros(1, 5, 1)
-    score[0, [4, 3, 0], 0] = by_rank(batch.need("candidates", "the test"))[0, 0, :3]
-    spaced = rank(Output(3.0 * score - 7.0), batch, link="spaced")
+    score[0, [4, 3, 0], 0] = rank_scores(batch.require("candidates", "the test"))[0, 0, :3]
+    spaced = ranking_loss(ModelOutput(3.0 * score - 7.0), batch, loss_type="spaced")
     torch.testing.assert_close(spaced, torch.zeros(1), atol=1e-6, rtol=0)
     score[0, 3, 0] = 0.9  # the right order, not as far apart
-    assert rank(Output(score), batch, link="spaced") > 0.1
+    assert ranking_loss(ModelOutput(score), batch, loss_type="spaced") > 0.1

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from mores.agents.learning.batch import FeedbackBatch
-from mores.agents.learning.losses import DirectedLosses
-from mores.agents.learning.losses.preference import believed
+from mores.agents.learning.losses import LabelLosses
+from mores.agents.learning.losses.preference import reliability_weighted_loss
 from mores.agents.learning.transforms.annotator_reliability import (
-    label_is_right,
-    learn_reliability,
-    preference,
+    label_correct_probability,
+    preference_probability,
     update_reliability,
+    update_reliability_from_batch,
     with_reliability,
 )
 from tests.refusals import refused
@@ -20,9 +20,7 @@ from tests.refusals import refused
 NOISE = (0.0, 0.1, 0.2, 0.3, 0.4)
 
 
-def noisy_pairs(
-    seed: int, flipped: Tensor, scale: float, pairs: int
-) -> tuple[DirectedLosses, Tensor]:
+def noisy_pairs(seed: int, flipped: Tensor, scale: float, pairs: int) -> tuple[LabelLosses, Tensor]:
     """Boltzmann labels of linear rewards in 10 dimensions, then flipped; exact losses of them.
 
     `flipped`: the share of labels that are turned over, of each pair or for all.
@@ -36,12 +34,12 @@ def noisy_pairs(
     right = torch.rand(policies, pairs, generator=chance) >= flipped
     stated = torch.where(first_wins == right, margin, -margin)
     losses = (-torch.nn.functional.logsigmoid(s) for s in (stated, -stated))
-    return DirectedLosses(*losses), right
+    return LabelLosses(*losses), right
 
 
-def log_likelihood(losses: DirectedLosses, reliability: Tensor) -> Tensor:
+def log_likelihood(losses: LabelLosses, reliability: Tensor) -> Tensor:
     """Of what was said, whoever was right."""
-    p = preference(losses)
+    p = preference_probability(losses)
     return (p * reliability + (1 - p) * (1 - reliability)).log().sum(1)
 
 
@@ -58,8 +56,8 @@ def test_reliability_comes_to_rest_at_the_truth() -> None:
         eta = torch.full((len(NOISE), 1), start)
         reached = [log_likelihood(losses, eta)]
         for _ in range(300):
-            right = label_is_right(losses, eta.expand(-1, 4000))
-            eta = update_reliability(eta, right, nobody_signed, rate=1.0)
+            right = label_correct_probability(losses, eta.expand(-1, 4000))
+            eta = update_reliability(eta, right, nobody_signed, step_size=1.0)
             reached.append(log_likelihood(losses, eta))
         torch.testing.assert_close(eta, 1.0 - flipped, atol=0.02, rtol=0)
         rise = torch.stack(reached).diff(dim=0)
@@ -73,14 +71,16 @@ def test_each_annotator_is_told_apart() -> None:
     losses, _ = noisy_pairs(32, 1.0 - truth[who], 4.0, 12000)
     eta = torch.full((1, 3), 0.9)
     for _ in range(300):
-        eta = update_reliability(eta, label_is_right(losses, eta.gather(1, who)), who, rate=0.1)
+        eta = update_reliability(
+            eta, label_correct_probability(losses, eta.gather(1, who)), who, step_size=0.1
+        )
     torch.testing.assert_close(eta[0], truth, atol=0.03, rtol=0)
 
 
 def test_it_finds_the_labels_that_were_flipped() -> None:
     """Believed labels are right as often as is believed: in bins of belief, within .05; seed 33."""
     losses, right = noisy_pairs(33, torch.tensor([[0.3]]), 4.0, 20000)
-    believed_right = label_is_right(losses, torch.full((1, 20000), 0.7))
+    believed_right = label_correct_probability(losses, torch.full((1, 20000), 0.7))
     for low in (0.0, 0.2, 0.4, 0.6, 0.8):
         inside = (believed_right >= low) & (believed_right < low + 0.2)
         gap = believed_right[inside].mean() - right[inside].float().mean()
@@ -89,21 +89,21 @@ def test_it_finds_the_labels_that_were_flipped() -> None:
 
 def test_the_posterior_is_bayes_and_the_robust_term_uses_it() -> None:
     forward = torch.tensor([[0.1, 2.0, 0.7]], requires_grad=True)
-    losses = DirectedLosses(forward, torch.tensor([[1.0, 0.3, 0.7]]))
+    losses = LabelLosses(forward, torch.tensor([[1.0, 0.3, 0.7]]))
     eta = torch.tensor([[0.9, 0.8, 0.55]])
-    p = preference(losses)
-    right = label_is_right(losses, eta)
+    p = preference_probability(losses)
+    right = label_correct_probability(losses, eta)
     torch.testing.assert_close(right, p * eta / (p * eta + (1 - p) * (1 - eta)))
     assert not right.requires_grad
     torch.testing.assert_close(
-        believed(losses, eta), -(right * p.log() + (1 - right) * (1 - p).log())
+        reliability_weighted_loss(losses, eta), -(right * p.log() + (1 - right) * (1 - p).log())
     )
 
 
 def pair_batch(annotator: Tensor | None, weight: Tensor | None = None) -> FeedbackBatch:
     return FeedbackBatch(
-        seen=torch.zeros(2, 6, 1, 1),
-        acted=torch.zeros(2, 6, 1, dtype=torch.int64),
+        observation=torch.zeros(2, 6, 1, 1),
+        action=torch.zeros(2, 6, 1, dtype=torch.int64),
         mask=torch.ones(2, 6, 1, dtype=torch.bool),
         pairs=torch.tensor([[[0, 1], [2, 3], [4, 5]], [[0, 1], [2, 3], [-1, -1]]]),
         annotator=annotator,
@@ -116,32 +116,32 @@ def test_only_annotators_of_the_batch_move_each_in_its_own_policy() -> None:
     batch = pair_batch(torch.tensor([[0, 2, 2], [1, 1, -7]]))
     eta = torch.full((2, 3), 0.9)
     nan = float("nan")
-    losses = DirectedLosses(
+    losses = LabelLosses(
         torch.tensor([[0.1, 3.0, 3.0], [0.1, 0.1, nan]]),
         torch.tensor([[3.0, 0.1, 0.1], [3.0, 3.0, nan]]),
     )
-    found = learn_reliability(eta, batch, losses)
-    right = label_is_right(losses, torch.full((2, 3), 0.9))
+    found = update_reliability_from_batch(eta, batch, losses)
+    right = label_correct_probability(losses, torch.full((2, 3), 0.9))
     expected = eta.clone()
     expected[0, 0] = 0.9 * 0.9 + 0.1 * right[0, 0]
     expected[0, 2] = 0.9 * 0.9 + 0.1 * right[0, 1:].mean()
     expected[1, 1] = 0.9 * 0.9 + 0.1 * right[1, :2].mean()
     torch.testing.assert_close(found, expected)
     assert found[0, 2] < 0.9 < found[0, 0]
-    losses.forward[0, 0] = nan
-    assert learn_reliability(eta, batch, losses)[1].equal(found[1])
+    losses.given[0, 0] = nan
+    assert update_reliability_from_batch(eta, batch, losses)[1].equal(found[1])
     weightless = pair_batch(batch.annotator, torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]))
-    assert learn_reliability(eta, weightless, losses)[0, 2] == 0.9
+    assert update_reliability_from_batch(eta, weightless, losses)[0, 2] == 0.9
 
 
 def test_bounds_and_what_pair_terms_are_given() -> None:
     batch = pair_batch(None)
-    sure = DirectedLosses(torch.full((2, 3), 50.0), torch.zeros(2, 3))
+    sure = LabelLosses(torch.full((2, 3), 50.0), torch.zeros(2, 3))
     eta = torch.tensor([[0.9], [0.7]])
-    assert learn_reliability(eta, batch, sure, rate=1.0).tolist() == [[0.5], [0.5]]
-    highest = learn_reliability(eta, batch, DirectedLosses(*sure[::-1]), rate=1.0)
+    assert update_reliability_from_batch(eta, batch, sure, step_size=1.0).tolist() == [[0.5], [0.5]]
+    highest = update_reliability_from_batch(eta, batch, LabelLosses(*sure[::-1]), step_size=1.0)
     torch.testing.assert_close(highest, torch.full((2, 1), 0.999))
-    given = with_reliability(batch, eta).need("reliability", "the test")
+    given = with_reliability(batch, eta).require("reliability", "the test")
     torch.testing.assert_close(given, eta.expand(-1, 3))
 
 
@@ -153,6 +153,6 @@ def test_what_a_user_may_get_wrong() -> None:
         with_reliability(pair_batch(torch.tensor([[0, 1, 2], [0, 0, 0]])), eta)
     zeros = torch.zeros(2, 3)
     with refused("out_of_range", path="rate"):
-        update_reliability(eta, zeros, zeros.long(), rate=2.0)
+        update_reliability(eta, zeros, zeros.long(), step_size=2.0)
     with refused("out_of_range", path="highest"):
-        update_reliability(eta, zeros, zeros.long(), highest=1.0)
+        update_reliability(eta, zeros, zeros.long(), maximum=1.0)

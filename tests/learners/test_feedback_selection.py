@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from mores.agents.learning.batch import FeedbackBatch
 from mores.agents.learning.transforms.selection import (
-    balanced,
-    best_in_strata,
-    confidence,
+    drop_conflicting_pairs,
     gradient_agreement,
     label_agreement,
-    without_conflicts,
+    mean_action_probability,
+    select_balanced,
+    select_best_in_strata,
 )
 from tests.refusals import refused
 
@@ -26,7 +26,7 @@ def test_strata_take_turns_the_better_first(seed: int, tenths: int) -> None:
     score = torch.randn(2, 11, 1, generator=chance)
     stratum = torch.randint(0, 4, (2, 11), generator=chance)
     real = torch.rand(2, 11, generator=chance) < 0.8
-    found = best_in_strata(score, tenths / 10, stratum, real)
+    found = select_best_in_strata(score, tenths / 10, stratum, real)
     assert found.shape[1] == -(-11 * tenths // 10)
     for p in range(2):
         waiting = {
@@ -48,16 +48,16 @@ def test_strata_take_turns_the_better_first(seed: int, tenths: int) -> None:
 def test_every_value_calls_its_best_in_the_first_turn() -> None:
     """Sample 2 is best by no single value's measure but the third; the all-rounder waits."""
     score = torch.tensor([[[9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 1.0], [8.0, 8.0, 0.5]]])
-    assert sorted(best_in_strata(score, 0.75)[0].tolist()) == [0, 1, 2]
-    assert best_in_strata(score, 1.0)[0, -1] == 3
+    assert sorted(select_best_in_strata(score, 0.75)[0].tolist()) == [0, 1, 2]
+    assert select_best_in_strata(score, 1.0)[0, -1] == 3
 
 
 def test_confidence_is_the_geometric_mean_of_probabilities() -> None:
     logp = torch.tensor([[[0.5, 0.125], [0.3, float("nan")]]]).log()
     mask = torch.tensor([[[True, True], [True, False]]])
-    found = confidence(logp, mask)
+    found = mean_action_probability(logp, mask)
     torch.testing.assert_close(found, torch.tensor([[[0.25], [0.3]]]))
-    assert best_in_strata(found, 0.5).tolist() == [[1]]
+    assert select_best_in_strata(found, 0.5).tolist() == [[1]]
 
 
 @given(st.integers(0, 10**6), st.integers(1, 20))
@@ -67,7 +67,7 @@ def test_principals_are_equally_heard(seed: int, count: int) -> None:
     real = torch.rand(2, 9, generator=chance) < 0.7
     real[:, 0] = True
     uniform = torch.rand(2, 9, generator=chance)
-    found = balanced(principal, uniform, count, real)
+    found = select_balanced(principal, uniform, count, real)
     for p in range(2):
         taken = found[p].tolist()
         assert real[p, taken].all()
@@ -85,7 +85,7 @@ def test_principals_are_equally_heard(seed: int, count: int) -> None:
 def test_which_sample_comes_first_is_chance() -> None:
     principal = torch.tensor([[1, 1, 1, 2]])
     uniform = torch.tensor([[0.9, 0.1, 0.5, 0.3]])
-    assert balanced(principal, uniform, 6).tolist() == [[1, 3, 2, 3, 0, 3]]
+    assert select_balanced(principal, uniform, 6).tolist() == [[1, 3, 2, 3, 0, 3]]
 
 
 def test_agreement_of_votes_and_of_gradients() -> None:
@@ -105,20 +105,20 @@ def test_agreement_of_votes_and_of_gradients() -> None:
 
 def test_pairs_in_conflict_weigh_nothing() -> None:
     batch = FeedbackBatch(
-        seen=torch.zeros(1, 6, 1, 1),
-        acted=torch.zeros(1, 6, 1, dtype=torch.int64),
+        observation=torch.zeros(1, 6, 1, 1),
+        action=torch.zeros(1, 6, 1, dtype=torch.int64),
         mask=torch.ones(1, 6, 1, dtype=torch.bool),
     )
     agreement = torch.tensor([[0.9, 0.5, 0.7]])
-    once = without_conflicts(batch, agreement, 0.6)
-    assert once.need("pair_weight", "the test").tolist() == [[1.0, 0.0, 1.0]]
+    once = drop_conflicting_pairs(batch, agreement, 0.6)
+    assert once.require("pair_weight", "the test").tolist() == [[1.0, 0.0, 1.0]]
     weighed = once.replace(pair_weight=torch.tensor([[2.0, float("nan"), 3.0]]))
-    twice = without_conflicts(weighed, agreement, 0.7)
+    twice = drop_conflicting_pairs(weighed, agreement, 0.7)
     torch.testing.assert_close(twice.pair_weight, torch.tensor([[2.0, 0.0, 3.0]]))
 
 
 def test_what_a_user_may_get_wrong() -> None:
     with refused("out_of_range", path="share"):
-        best_in_strata(torch.zeros(1, 3, 1), 0.0)
+        select_best_in_strata(torch.zeros(1, 3, 1), 0.0)
     with refused("out_of_range", path="count"):
-        balanced(torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, 3), 0)
+        select_balanced(torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, 3), 0)

@@ -34,7 +34,7 @@ def of_vectors(array: np.ndarray) -> dict[str, Tensor]:
     return {"w": torch.tensor(array, dtype=torch.float32)}
 
 
-def combined(found: operators.Combined) -> np.ndarray:
+def combined(found: operators.CombinedGradients) -> np.ndarray:
     return vectors({name: g[None] for name, g in found.gradients.items()})[0]
 
 
@@ -45,7 +45,7 @@ def test_clipping_is_torchs_for_every_policy() -> None:
     policies = 5
     gradients = stack(0, policies)
     limits = torch.tensor([0.1, 1.0, 3.0, 4.0, 1e9])
-    ours = operators.clip(gradients, limits)
+    ours = operators.clip_by_norm(gradients, limits)
     for p in range(policies):
         theirs = [torch.nn.Parameter(g[p].clone()) for g in gradients.values()]
         for parameter in theirs:
@@ -56,7 +56,7 @@ def test_clipping_is_torchs_for_every_policy() -> None:
             torch.testing.assert_close(gradient[p], parameter.grad)
     assert ours.finite.all()
     # a limit that nobody reaches changes nothing
-    unclipped = operators.clip(gradients, 1e9).gradients
+    unclipped = operators.clip_by_norm(gradients, 1e9).gradients
     assert all(torch.equal(unclipped[name], gradients[name]) for name in gradients)
 
 
@@ -64,9 +64,9 @@ def test_clipping_is_torchs_for_every_policy() -> None:
 def test_a_broken_gradient_is_zeroed_and_reported(broken: float) -> None:
     """1e38 is finite, but its square is not: a norm that overflows cannot be clipped to."""
     gradients = stack(1, 4)
-    well = operators.clip(gradients, 1.0)
+    well = operators.clip_by_norm(gradients, 1.0)
     gradients["in"][2] = broken
-    sick = operators.clip(gradients, 1.0)
+    sick = operators.clip_by_norm(gradients, 1.0)
     assert sick.finite.tolist() == [True, True, False, True]
     others = torch.tensor([0, 1, 3])
     for name in gradients:
@@ -88,12 +88,12 @@ def test_gradients_of_every_principal() -> None:
             ((values[n] - goals[n]) ** 2).reshape(4, 3, -1).sum(-1) / 2 for n in ("in", "bias")
         )
 
-    found = operators.per_principal(losses, parameters)
+    found = operators.principal_gradients(losses, parameters)
     for name in ("in", "bias"):
         torch.testing.assert_close(found[name], parameters[name] - goals[name])
     assert found["scale"].shape == (4, 3) and (found["scale"] == 0).all()
     with refused("wrong_shape", path="losses"):
-        operators.per_principal(lambda values: losses(values).T, parameters)
+        operators.principal_gradients(lambda values: losses(values).T, parameters)
 
 
 def pcgrad_by_hand(gradients: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -129,16 +129,16 @@ def test_two_gradients_in_conflict() -> None:
     gradients = of_vectors(np.array([[[1.0, 0.0]], [[-1.0, 1.0]]]))
     projected = operators.pcgrad(gradients)
     np.testing.assert_allclose(combined(projected)[0], [0.25, 0.75])  # mean of (½, ½) and (0, 1)
-    np.testing.assert_allclose(combined(operators.mean(gradients))[0], [0.0, 0.5])
-    shortest = operators.min_norm(gradients)
+    np.testing.assert_allclose(combined(operators.mean_gradient(gradients))[0], [0.0, 0.5])
+    shortest = operators.mgda(gradients)
     np.testing.assert_allclose(shortest.weight[0], [0.6, 0.4], atol=1e-6)  # (2, 1) is normal to it
     np.testing.assert_allclose(combined(shortest)[0], [0.2, 0.4], atol=1e-6)
-    assert float(shortest.conflict[0]) == 1.0
+    assert float(shortest.conflict_share[0]) == 1.0
 
     agreeing = of_vectors(np.array([[[1.0, 0.0]], [[1.0, 1.0]]]))
     np.testing.assert_allclose(combined(operators.pcgrad(agreeing))[0], [1.0, 0.5])
-    np.testing.assert_allclose(operators.min_norm(agreeing).weight[0], [1.0, 0.0])
-    assert float(operators.conflict(agreeing)[0]) == 0.0
+    np.testing.assert_allclose(operators.mgda(agreeing).weight[0], [1.0, 0.0])
+    assert float(operators.conflict_share(agreeing)[0]) == 0.0
 
 
 @hypothesis.settings(max_examples=40)
@@ -147,7 +147,7 @@ def test_shortest_of_two_is_the_closed_form(seed: int, tilt: float) -> None:
     generator = np.random.default_rng(seed)
     one = generator.normal(size=(8, 5))
     other = tilt * one + generator.normal(size=(8, 5))
-    found = operators.min_norm(of_vectors(np.stack([one, other])))
+    found = operators.mgda(of_vectors(np.stack([one, other])))
     inner = ((other - one) * other).sum(1) / ((one - other) ** 2).sum(1)
     np.testing.assert_allclose(found.weight[:, 0], inner.clip(0, 1), atol=2e-5)
 
@@ -157,7 +157,7 @@ def test_shortest_of_many_is_scipys() -> None:
     for principals, size in ((3, 2), (4, 17), (7, 4), (7, 30)):
         generator = np.random.default_rng(principals * size)
         gradients = generator.normal(size=(principals, 5, size)) + 0.4
-        found = operators.min_norm(of_vectors(gradients))
+        found = operators.mgda(of_vectors(gradients))
         weight = found.weight.double().numpy()
         assert (weight >= 0).all() and np.allclose(weight.sum(1), 1, atol=1e-6)
         for p in range(5):
@@ -180,14 +180,16 @@ def test_conflict_is_the_share_of_obtuse_pairs() -> None:
     plain = vectors(gradients)
     for p in range(6):
         pairs = [plain[i, p] @ plain[j, p] < 0 for i in range(5) for j in range(i)]
-        assert float(operators.conflict(gradients)[p]) == pytest.approx(np.mean(pairs))
-    assert operators.conflict(stack(4, 1, 2)).tolist() == [0.0, 0.0]
+        assert float(operators.conflict_share(gradients)[p]) == pytest.approx(np.mean(pairs))
+    assert operators.conflict_share(stack(4, 1, 2)).tolist() == [0.0, 0.0]
     gradients["in"][0], gradients["bias"][0], gradients["scale"][0] = 0.0, 0.0, 0.0
-    without = operators.conflict({name: g[1:] for name, g in gradients.items()})
-    torch.testing.assert_close(operators.conflict(gradients), without * 6 / 10)  # no conflict of 0
+    without = operators.conflict_share({name: g[1:] for name, g in gradients.items()})
+    torch.testing.assert_close(
+        operators.conflict_share(gradients), without * 6 / 10
+    )  # no conflict of 0
 
 
-WAYS = {"mean": operators.mean, "pcgrad": operators.pcgrad, "min_norm": operators.min_norm}
+WAYS = {"mean": operators.mean_gradient, "pcgrad": operators.pcgrad, "min_norm": operators.mgda}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -212,12 +214,12 @@ def test_policies_do_not_meet(way: str) -> None:
 def test_bad_input() -> None:
     gradients = stack(6, 3, 2)
     with refused("out_of_range", path="limit"):
-        operators.clip(stack(6, 2), torch.tensor([1.0, 0.0]))
+        operators.clip_by_norm(stack(6, 2), torch.tensor([1.0, 0.0]))
     with refused("wrong_shape", path="b"):
-        operators.clip({"a": torch.ones(2, 3), "b": torch.ones(3)})
+        operators.clip_by_norm({"a": torch.ones(2, 3), "b": torch.ones(3)})
     with refused("invalid_value", path="order"):
         operators.pcgrad(gradients, torch.tensor([[0, 1, 1], [0, 1, 2]]))
     with refused("wrong_shape", path="order"):
         operators.pcgrad(gradients, torch.zeros(3, 2, dtype=torch.int64))
     with refused("wrong_shape", path="gradients"):
-        operators.mean({"a": torch.ones(3, 2, 4), "b": torch.ones(3, 4, 2)})
+        operators.mean_gradient({"a": torch.ones(3, 2, 4), "b": torch.ones(3, 4, 2)})

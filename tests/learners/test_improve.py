@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from mores.agents.learning.adam import Adam
-from mores.agents.learning.on_policy import paid
+from mores.agents.learning.on_policy import buffer_rewards
 from mores.agents.learning.recipes.ppo import PPO
-from mores.agents.learning.train_state import Descent, Pupil, descend
+from mores.agents.learning.train_state import OptimizerConfig, TrainState, optimizer_step
 from mores.core.random_streams import Worlds
-from mores.registry import make_player
+from mores.registry import make_policy
 from tests.learners.small_games import (
     Aim,
     Draft,
@@ -42,12 +42,12 @@ def test_many_learn_as_each_alone(recipe):
     """Parameters of five replicates after 52 steps in two updates, to 1e-5; unequal groups."""
     settings = {"network": MLP, **RECIPES[recipe], "epochs": 13, "minibatches": 2}
     settings |= {"share": "group", "groups": [0, 0, 1], "learning_rate": 0.01}
-    player = make_player(recipe.split()[0], **settings)
+    player = make_policy(recipe.split()[0], **settings)
 
     def learned(replicates):
         worlds = Worlds.grid(replicates, 2)
         table = taught(Poisoned(seats=3), {"actor": player}, worlds, episodes=2, rounds=4)
-        assert (table.memory["actor"].learned.pupil.moments.steps == 52).all()
+        assert (table.policy_states["actor"].learned.train_state.optimizer_state.step == 52).all()
         return policies(table)
 
     together = learned(range(5))
@@ -62,16 +62,16 @@ def test_many_learn_as_each_alone(recipe):
 
 
 class WatchedPPO(PPO):
-    def lesson(self, batches, memory):
-        everything = {**vars(batches["act"]), **paid(memory)}
+    def make_update_batch(self, batches, state):
+        everything = {**vars(batches["act"]), **buffer_rewards(state)}
         WATCHED.append({k: v.clone() for k, v in everything.items() if v is not None})
-        return super().lesson(batches, memory)
+        return super().make_update_batch(batches, state)
 
-    def learn(self, memory, outcome, draws):
+    def update(self, state, transition, streams):
         before = len(WATCHED)
-        after = super().learn(memory, outcome, draws)
+        after = super().update(state, transition, streams)
         if len(WATCHED) > before:
-            WATCHED[-1]["draws"] = draws.take(memory.learned.seats.worlds)
+            WATCHED[-1]["draws"] = streams.take(state.persistent_state.mapping.first_world)
         return after
 
 
@@ -117,39 +117,41 @@ def ppo_by_the_book(model, optimiser, rollout, policy, player):
             after = own("ahead")[row, t] if cut else own("old_value")[row, t + 1]
             if own("terminated")[row, t]:
                 after = 0.0
-            delta = own("reward")[row, t] + player.discount * after - own("old_value")[row, t]
+            delta = own("reward")[row, t] + player.gamma * after - own("old_value")[row, t]
             if cut or own("terminated")[row, t]:
                 later = 0.0
-            later = delta + player.discount * player.smoothing * later
+            later = delta + player.gamma * player.gae_lambda * later
             advantage[row, t] = later
     target = (advantage + own("old_value")).flatten()
     advantage = ((advantage - advantage.mean()) / advantage.std()).flatten()
     seen, acted = own("seen").flatten(0, 1), own("acted").flatten()
     old_logp = own("old_logp").flatten()
-    chance = rollout["draws"].uniform("order", player.epochs, len(acted))
-    for epoch in range(player.epochs):
-        for part in chance[policy, epoch].argsort().chunk(player.minibatches):
+    chance = rollout["draws"].uniform("order", player.update_epochs, len(acted))
+    for epoch in range(player.update_epochs):
+        for part in chance[policy, epoch].argsort().chunk(player.num_minibatches):
             choice = torch.distributions.Categorical(logits=model.actor(seen[part]))
             ratio = torch.exp(choice.log_prob(acted[part]) - old_logp[part])
             held = ratio.clamp(1 - player.clip, 1 + player.clip)
             gain = torch.min(ratio * advantage[part], held * advantage[part]).mean()
             error = (model.critic(seen[part])[:, 0] - target[part]).square().mean()
-            loss = -gain + player.value_weight * error
-            loss = loss - player.entropy_weight * choice.entropy().mean()
+            loss = -gain + player.vf_coef * error
+            loss = loss - player.ent_coef * choice.entropy().mean()
             optimiser.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), player.clip_norm)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), player.max_grad_norm)
             optimiser.step()
 
 
 def test_ppo_is_ppo():
     """Three updates of three epochs of four minibatches: equal to torch.optim.Adam's to 1e-5."""
     WATCHED.clear()
-    player = WatchedPPO(network=MLP, horizon=10, epochs=3, minibatches=4, learning_rate=0.01)
+    player = WatchedPPO(
+        network=MLP, num_steps=10, update_epochs=3, num_minibatches=4, learning_rate=0.01
+    )
     table = taught(Poisoned(seats=2), {"actor": player}, Worlds.grid(3, 2), 0, 7)
     before = policies(table)
     for _ in range(30):  # episodes of 7 rounds, updates after 10, 20 and 30
-        if table.finished:
+        if table.all_finished:
             table.next_episode()
         table.step()
     after = policies(table)
@@ -179,7 +181,7 @@ def test_nobody_feels_anothers_trouble(recipe, wrong):
     """
     settings = {"network": MLP, "share": "group", "groups": [0, 0, 1], "learning_rate": 0.01}
     more = {"horizon": 4} if recipe == "ppo" else {}
-    player = make_player(recipe, **settings, **more)
+    player = make_policy(recipe, **settings, **more)
     rounds, sick = (16, 0) if recipe == "ppo" else (4, 2)
 
     def learned(since=0, **trouble):
@@ -193,16 +195,16 @@ def test_nobody_feels_anothers_trouble(recipe, wrong):
     others = [p for p in range(8) if p // 2 != sick]
     for name, tensor in policies(healthy).items():
         assert torch.equal(tensor[others], policies(troubled)[name][others]), name
-    pupil = troubled.memory["actor"].learned.pupil
-    assert pupil.active[others].all() and (pupil.stopped[others] == -1).all()
+    pupil = troubled.policy_states["actor"].learned.train_state
+    assert pupil.active[others].all() and (pupil.stopped_round[others] == -1).all()
     own = slice(2 * sick, 2 * sick + 2)
     if wrong == "scale":
         assert pupil.active.all()
-        assert player.troubles(troubled.memory["actor"]) == []
+        assert player.stop_reasons(troubled.policy_states["actor"]) == []
         return
     # PPO learns after rounds 4, 8, 12: its third lesson has the NaN of rounds 10 and 11.
     last = 12 if recipe == "ppo" else 4
-    assert player.troubles(troubled.memory["actor"]) == [
+    assert player.stop_reasons(troubled.policy_states["actor"]) == [
         f"actor, replicate {sick}, policy {k}: not a number in round {last} of its training"
         for k in range(2)
     ]
@@ -220,8 +222,8 @@ def test_rates_and_clips_are_each_policys_own():
     goal = torch.randn(3, 1, 4, generator=torch.Generator().manual_seed(0))
 
     def steps(which):
-        pupil = Pupil.of({"at": torch.zeros(len(which), 1, 4)}, refers=False)
-        how = Descent(Adam(rates[which], clip=clips[which], eps=1e-3))
+        pupil = TrainState.create({"at": torch.zeros(len(which), 1, 4)}, uses_reference_model=False)
+        how = OptimizerConfig(Adam(rates[which], max_grad_norm=clips[which], eps=1e-3))
         for bad in (False, True, False):
             target = goal[which].clone()
             if bad:
@@ -230,7 +232,7 @@ def test_rates_and_clips_are_each_policys_own():
             def losses(parameters, target=target):
                 return (parameters["at"] - target).square().sum((1, 2))[None]
 
-            descend(pupil, losses, how, torch.tensor(5))
+            optimizer_step(pupil, losses, how, torch.tensor(5))
         return pupil
 
     together = steps([0, 1, 2])
@@ -238,7 +240,7 @@ def test_rates_and_clips_are_each_policys_own():
         alone = steps([policy])
         assert torch.equal(together.parameters["at"][policy], alone.parameters["at"][0])
     assert together.active.tolist() == [True, True, False]
-    assert together.stopped.tolist() == [-1, -1, 5]
+    assert together.stopped_round.tolist() == [-1, -1, 5]
     moved = together.parameters["at"].norm(dim=(1, 2))
     assert moved[0] == 0 and 0 < moved[1] < moved[2]
 
@@ -254,7 +256,7 @@ ONE_SHOT = {"network": {"kind": "mlp", "hidden": [16]}, "learning_rate": 0.01}
 @unchecked()
 def test_a_point_of_a_box_is_found(bounded):
     """Minus the squared distance from (2 u, 1.5 - u): all of 8 learners come within .25 of it."""
-    player = make_player(
+    player = make_policy(
         "ppo", horizon=1, minibatches=2, entropy_weight=0.0, discount=0.0, **ONE_SHOT
     )
     game = Aim(seats=32, bounded=bounded)
@@ -271,12 +273,12 @@ def test_several_choices_with_some_closed():
 
     class Checked(Locks):
         def pay(self, state, action, draws):
-            legal = self.legal(state, "actor", "act").split(self.options, -1)
+            legal = self.action_mask(state, "actor", "act").split(self.options, -1)
             for i, part in enumerate(legal):
                 taken.append(part.gather(-1, action[..., i : i + 1]).all())
             return super().pay(state, action, draws)
 
-    player = make_player("ppo", horizon=1, minibatches=2, discount=0.0, **ONE_SHOT)
+    player = make_policy("ppo", horizon=1, minibatches=2, discount=0.0, **ONE_SHOT)
     table = taught(Checked(seats=32), {"actor": player}, Worlds.grid(8, 2), episodes=40, rounds=1)
     test = frozen(table)
     test.step()
@@ -294,7 +296,7 @@ def test_two_phases_that_pay_together(recipe):
         "ppo": {"horizon": 1, "minibatches": 1, "epochs": 6},
         "reinforce": {"epochs": 2, "first_spread": 0.25},
     }[recipe]
-    player = make_player(recipe, discount=0.5, entropy_weight=0.003, **ONE_SHOT, **more)
+    player = make_policy(recipe, discount=0.5, entropy_weight=0.003, **ONE_SHOT, **more)
     episodes = 80 if recipe == "ppo" else 150
     table = taught(Draft(seats=64), {"actor": player}, Worlds.grid(8, 2), episodes, rounds=1)
     test = frozen(table)

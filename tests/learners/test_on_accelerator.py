@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import mores
-from mores.core.random_streams import Draws, Worlds
-from mores.registry import make_game, make_player
-from mores.sim.episode_dataset import Diary
-from mores.sim.simulator import Table
+from mores.core.random_streams import RandomStreams, Worlds
+from mores.registry import make_environment, make_policy
+from mores.sim.episode_dataset import EpisodeRecorder
+from mores.sim.simulator import Simulator
 
 pytestmark = [
     pytest.mark.gpu,
@@ -40,8 +40,8 @@ def trained(kind: str, device: str) -> dict[str, torch.Tensor]:
         worlds=2,
         device=device,
     )
-    assert not found.troubles
-    return found.learned(role)
+    assert not found.diagnostics
+    return found.state_dict(role)
 
 
 @pytest.mark.parametrize("kind", IMPROVING)
@@ -54,24 +54,24 @@ def test_learns_the_same_there(kind: str) -> None:
 
 def fitted(kind: str, device: str) -> dict[str, torch.Tensor]:
     more: dict[str, Any] = {"teacher_passes": 2} if kind in ("dckd", "adpa") else {}
-    player, game = make_player(kind, **more), make_game("requests")
-    diary, worlds = Diary(["assistant"]), Worlds.grid(2, 2)
-    table = Table(
+    player, game = make_policy(kind, **more), make_environment("requests")
+    diary, worlds = EpisodeRecorder(["assistant"]), Worlds.grid(2, 2)
+    table = Simulator(
         game,
         {"assistant": player},
         worlds=worlds,
         rounds=6,
-        learning=(),
-        diary=diary,
+        roles_to_train=(),
+        recorder=diary,
         device=device,
     )
     table.reset(0)
-    while not table.finished:
+    while not table.all_finished:
         table.step()
-    draws = Draws.of(0, worlds, stage=1, device=device)
-    memory = player.fit(table.memory["assistant"], diary.experience("assistant"), draws)
-    assert not player.troubles(memory)
-    return dict(player.learned(memory))
+    draws = RandomStreams.of(0, worlds, stage=1, device=device)
+    memory = player.fit_offline(table.policy_states["assistant"], diary.dataset("assistant"), draws)
+    assert not player.stop_reasons(memory)
+    return dict(player.state_dict(memory))
 
 
 @pytest.mark.parametrize("kind", FITTING)

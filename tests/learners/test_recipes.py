@@ -9,16 +9,16 @@ import pytest
 import torch
 from pydantic import Field
 
-from mores.agents.learning.losses import kl, nll
-from mores.agents.learning.offline import said
-from mores.agents.learning.offline_data import read
+from mores.agents.learning.losses import kl_loss, nll_loss
+from mores.agents.learning.offline import evaluate_plain_view
+from mores.agents.learning.offline_data import read_offline_data
 from mores.agents.learning.recipes.sft import SFT
 from mores.core import pytree
 from mores.core.random_streams import Worlds
-from mores.envs.feedback.token_feedback import Requests
-from mores.experiments.results.pytree_serialization import packed, unpacked
-from mores.registry import make_player
-from mores.sim.simulator import Table
+from mores.envs.feedback.token_feedback import TokenFeedback
+from mores.experiments.results.pytree_serialization import deserialize, serialize
+from mores.registry import make_policy
+from mores.sim.simulator import Simulator
 from tests.learners.small_games import (
     Clockwork,
     Poisoned,
@@ -35,47 +35,54 @@ from tests.refusals import refused
 
 def seated(table, player, game=None, **more):
     """The next stage: another player with what the one before knows."""
-    (role,) = table.players
-    after = Table(
-        game or table.game,
+    (role,) = table.policies
+    after = Simulator(
+        game or table.environment,
         {role: player},
         worlds=table.worlds,
         rounds=table.rounds,
         stage=table.stage + 1,
-        learning=[],
+        roles_to_train=[],
         **more,
     )
-    after.reset(table.seed, table.memory)
+    after.reset(table.seed, table.policy_states)
     return after
 
 
 def test_preferences_go_on_from_imitation():
     """Parameters go on; DPO's reference is what it began from, and stays."""
-    game = Requests(answers=4, **SMALL)
-    table, record = recorded(game, make_player("sft", network=NET), Worlds.grid(2, 2), 3)
+    game = TokenFeedback(num_completions=4, **SMALL)
+    table, record = recorded(game, make_policy("sft", network=NET), Worlds.grid(2, 2), 3)
     fit(table, record, 2)
     imitated = policies(table)
-    after = seated(table, make_player("dpo", network=NET, learning_rate=0.01))
-    pupil = after.memory["assistant"].learned.pupil
+    after = seated(table, make_policy("dpo", network=NET, learning_rate=0.01))
+    pupil = after.policy_states["assistant"].learned.train_state
     for name, tensor in imitated.items():
         assert torch.equal(pupil.parameters[name], tensor)
-        assert torch.equal(pupil.reference[name], tensor)
-    assert not pupil.moments.steps.any() and int(after.memory["assistant"].learned.rounds) == 2
+        assert torch.equal(pupil.reference_parameters[name], tensor)
+    assert (
+        not pupil.optimizer_state.step.any()
+        and int(after.policy_states["assistant"].learned.num_rounds) == 2
+    )
     fit(after, record, 2)
     for name, tensor in imitated.items():
-        assert torch.equal(pupil.reference[name], tensor)
+        assert torch.equal(pupil.reference_parameters[name], tensor)
         assert torch.equal(policies(table)[name], tensor), "the predecessor's own stay"
     assert any(not torch.equal(now, imitated[name]) for name, now in policies(after).items())
 
 
 def test_who_stopped_has_stopped_for_good():
-    player = make_player("ppo", network=NET, horizon=4)
+    player = make_policy("ppo", network=NET, horizon=4)
     table = taught(Poisoned(sick=1), {"actor": player}, Worlds.grid(2, 1), 1, 4)
-    other = make_player("reinforce", network=NET)
+    other = make_policy("reinforce", network=NET)
     after = seated(table, other)
-    assert other.troubles(after.memory["actor"]) == player.troubles(table.memory["actor"]) != []
-    taught_more = Table(Poisoned(), {"actor": other}, worlds=table.worlds, rounds=4, stage=2)
-    taught_more.reset(0, after.memory)
+    assert (
+        other.troubles(after.policy_states["actor"])
+        == player.stop_reasons(table.policy_states["actor"])
+        != []
+    )
+    taught_more = Simulator(Poisoned(), {"actor": other}, worlds=table.worlds, rounds=4, stage=2)
+    taught_more.reset(0, after.policy_states)
     play_on(taught_more, 1)
     for name, tensor in policies(table).items():
         if name in policies(taught_more):
@@ -83,17 +90,17 @@ def test_who_stopped_has_stopped_for_good():
             assert not moved[1].any() and (moved[0].any() or "bias" in name), name
 
 
-class Unsound(Requests):
+class Unsound(TokenFeedback):
     """Whatever replicate 1 earns, and what is said of its answers' worth, is no number."""
 
     bad: float = Field(0.0, allow_inf_nan=True)
 
-    def step(self, state, phase, actions, draws):
+    def step(self, state, phase, actions, streams):
         def spoilt(told):
-            sick = (draws.replicate == 1).view(-1, *[1] * (told.dim() - 1))
+            sick = (streams.replicate == 1).view(-1, *[1] * (told.dim() - 1))
             return torch.where(sick, self.bad, told) if told.is_floating_point() else told
 
-        step = super().step(state, phase, actions, draws)
+        step = super().step(state, phase, actions, streams)
         said = {r: {n: spoilt(x) for n, x in f.items()} for r, f in step.feedback.items()}
         reward = {role: spoilt(x) for role, x in step.reward.items()}
         return dataclasses.replace(step, reward=reward, feedback=said)
@@ -113,11 +120,11 @@ AS_THEY_ACT = [
 @pytest.mark.parametrize(("kind", "more"), AS_THEY_ACT)
 @unchecked()
 def test_who_is_paid_no_number_stops_and_is_named(kind, more, bad):
-    player = make_player(kind, network=NET, **more)
-    game = Unsound(answers=4, bad=bad, **SMALL)
+    player = make_policy(kind, network=NET, **more)
+    game = Unsound(num_completions=4, bad=bad, **SMALL)
     table = taught(game, {"assistant": player}, Worlds.grid(2, 2), 1, 3)
-    assert player.troubles(table.memory["assistant"]) == [IN_REPLICATE_1.format(3)]
-    first, second = player.learned(table.memory["assistant"])["updates"].tolist()
+    assert player.stop_reasons(table.policy_states["assistant"]) == [IN_REPLICATE_1.format(3)]
+    first, second = player.state_dict(table.policy_states["assistant"])["updates"].tolist()
     assert first > 0 and second == 0
 
 
@@ -127,15 +134,17 @@ def test_who_is_paid_no_number_stops_and_is_named(kind, more, bad):
 @unchecked()
 def test_whose_record_has_no_numbers_stops_and_is_named(kind, bad):
     more = {"teacher_passes": 1} if kind in ("dckd", "adpa") else {}
-    player = make_player(kind, network=NET, **more)
-    table, record = recorded(Requests(answers=4, **SMALL), player, Worlds.grid(2, 2), 2)
-    record.seen["answer"][2:] = bad
-    pupil = table.memory["assistant"].learned.pupil
+    player = make_policy(kind, network=NET, **more)
+    table, record = recorded(
+        TokenFeedback(num_completions=4, **SMALL), player, Worlds.grid(2, 2), 2
+    )
+    record.observation["answer"][2:] = bad
+    pupil = table.policy_states["assistant"].learned.train_state
     if kind == "restoring":
-        pupil.reference.update({name: x + 0.1 for name, x in pupil.parameters.items()})
+        pupil.reference_parameters.update({name: x + 0.1 for name, x in pupil.parameters.items()})
     fit(table, record, 1)
     when = 0 if more else 1  # the teacher's own lesson comes before
-    assert player.troubles(table.memory["assistant"]) == [IN_REPLICATE_1.format(when)]
+    assert player.stop_reasons(table.policy_states["assistant"]) == [IN_REPLICATE_1.format(when)]
     assert pupil.updates.tolist() == [1, 0]
 
 
@@ -151,9 +160,11 @@ def test_whose_record_has_no_numbers_stops_and_is_named(kind, bad):
     ],
 )
 def test_other_policies_cannot_go_on(network, share):
-    game = Requests(answers=2, words=3, length=1, features=4)
-    table, _ = recorded(game, make_player("sft", network=NET), Worlds.grid(2, 1), 1)
-    other = make_player("dpo", network=network, share=share)
+    game = TokenFeedback(
+        num_completions=2, vocab_size=3, completion_length=1, num_prompt_features=4
+    )
+    table, _ = recorded(game, make_policy("sft", network=NET), Worlds.grid(2, 1), 1)
+    other = make_policy("dpo", network=network, share=share)
     with refused("incompatible", path="players.assistant"):
         seated(table, other)
 
@@ -165,33 +176,40 @@ class Later(SFT):
 @unchecked()
 def test_restoring_gives_back_as_much_as_is_allowed():
     """What a second lesson took returns until that lesson suffers by .3 nats; all if it may."""
-    lessons = [Requests(answers=4, task=task, **SMALL) for task in range(2)]
+    lessons = [TokenFeedback(num_completions=4, task_seed=task, **SMALL) for task in range(2)]
     net = {"kind": "mlp", "hidden": [16]}
     table, worlds = None, Worlds.grid(3, 8)
     for game, recipe in zip(lessons, (SFT, Later), strict=True):
         player = recipe(network=net, learning_rate=0.02)
-        memory = None if table is None else table.memory
+        memory = None if table is None else table.policy_states
         table, record = recorded(game, player, worlds, 8, memory=memory)
         fit(table, record, 30)
         if memory is None:
             first = policies(table)
     tuned = policies(table)
-    found = read(record, table.memory["assistant"])
+    found = read_offline_data(record, table.policy_states["assistant"])
     shown = found.demonstrations("sft")
 
     def downstream(parameters):
         with torch.no_grad():
-            return nll(said(table.memory["assistant"], parameters, "answer", shown), shown)
+            return nll_loss(
+                evaluate_plain_view(table.policy_states["assistant"], parameters, "answer", shown),
+                shown,
+            )
 
     def misaligned(parameters):
         with torch.no_grad():
-            theirs = said(table.memory["assistant"], first, "answer", found.own)
-            ours = said(table.memory["assistant"], parameters, "answer", found.own)
-            batch = found.own.replace(reference_logits=theirs.logits)
-            return kl(ours, batch, direction="forward")
+            theirs = evaluate_plain_view(
+                table.policy_states["assistant"], first, "answer", found.generated
+            )
+            ours = evaluate_plain_view(
+                table.policy_states["assistant"], parameters, "answer", found.generated
+            )
+            batch = found.generated.replace(reference_logits=theirs.logits)
+            return kl_loss(ours, batch, direction="forward")
 
     def restored(allowed, **plan):
-        player = make_player("restoring", network=net, allowed=allowed, **plan)
+        player = make_policy("restoring", network=net, allowed=allowed, **plan)
         after = seated(table, player)
         fit(after, record, 1)
         return policies(after)
@@ -208,12 +226,12 @@ def test_restoring_gives_back_as_much_as_is_allowed():
 
 
 def test_restoring_needs_something_to_restore():
-    game = Requests(answers=2, **SMALL)
-    player = make_player("restoring", network=NET)
+    game = TokenFeedback(num_completions=2, **SMALL)
+    player = make_policy("restoring", network=NET)
     table, record = recorded(game, player, Worlds.grid(1, 1), 1)
     with refused("wrong_order", path="stages"):
         fit(table, record, 1)
-    table, record = recorded(game, make_player("sft", network=NET), Worlds.grid(1, 1), 1)
+    table, record = recorded(game, make_policy("sft", network=NET), Worlds.grid(1, 1), 1)
     with refused("wrong_order", path="stages"):
         seated(table, player)
 
@@ -239,8 +257,10 @@ def test_learners_play_on_bit_for_bit(recipe, at):
     game = Clockwork(lengths=lengths, seats=2)
 
     def table():
-        player = make_player(kind, **{"network": NET, **settings})
-        return Table(game, {"actor": player}, worlds=Worlds.grid(2, 2), rounds=30, autoreset=True)
+        player = make_policy(kind, **{"network": NET, **settings})
+        return Simulator(
+            game, {"actor": player}, worlds=Worlds.grid(2, 2), rounds=30, autoreset=True
+        )
 
     straight, resumed = table(), table()
     straight.reset(3)
@@ -260,13 +280,15 @@ def test_learners_play_on_bit_for_bit(recipe, at):
 
 def test_a_learner_that_took_over_is_saved_with_its_reference():
     """The reference is there although this recipe makes none of its own."""
-    game = Requests(answers=2, **SMALL)
-    table, _ = recorded(game, make_player("sft", network=NET), Worlds.grid(2, 1), 1)
-    after = seated(table, make_player("simpo", network=NET))
+    game = TokenFeedback(num_completions=2, **SMALL)
+    table, _ = recorded(game, make_policy("sft", network=NET), Worlds.grid(2, 1), 1)
+    after = seated(table, make_policy("simpo", network=NET))
     saved = after.state_dict()
-    fresh = Table(game, after.players, worlds=table.worlds, rounds=3, stage=1, learning=[])
+    fresh = Simulator(
+        game, after.policies, worlds=table.worlds, rounds=3, stage=1, roles_to_train=[]
+    )
     fresh.load_state_dict(saved)
-    reference = fresh.memory["assistant"].learned.pupil.reference
+    reference = fresh.policy_states["assistant"].learned.train_state.reference_parameters
     assert reference.keys() == policies(table).keys()
     assert all(torch.equal(reference[name], tensor) for name, tensor in policies(table).items())
 
@@ -275,7 +297,7 @@ def test_what_was_saved_elsewhere_is_refused():
     game = Clockwork(lengths=(3,), seats=2)
 
     def table(**settings):
-        found = Table(game, {"actor": make_player("ppo", **settings)}, worlds=2, rounds=9)
+        found = Simulator(game, {"actor": make_policy("ppo", **settings)}, worlds=2, rounds=9)
         found.reset(0)
         return found
 
@@ -291,12 +313,12 @@ def test_what_was_saved_elsewhere_is_refused():
 
 def test_memories_can_be_packed_for_a_run():
     """What a run keeps to go on after a kill: unpacked, it is what was packed, bit for bit."""
-    player = make_player("ppo", network=NET, horizon=5)
+    player = make_policy("ppo", network=NET, horizon=5)
     game, worlds = Clockwork(lengths=(3, 4)), Worlds.grid(2, 2)
     table = taught(game, {"actor": player}, worlds, 2, 9)
-    blank = taught(game, {"actor": player}, worlds, 0, 9).memory["actor"]
-    again = unpacked(blank, packed(table.memory["actor"], blank))
-    for name, tensor in pytree.flatten(table.memory["actor"]).items():
+    blank = taught(game, {"actor": player}, worlds, 0, 9).policy_states["actor"]
+    again = deserialize(blank, serialize(table.policy_states["actor"], blank))
+    for name, tensor in pytree.flatten(table.policy_states["actor"]).items():
         assert torch.equal(pytree.flatten(again)[name], tensor), name
 
 
@@ -311,4 +333,4 @@ def test_memories_can_be_packed_for_a_run():
 )
 def test_nothing_is_set_in_vain(kind, settings, path):
     with refused("conflict", path=path):
-        make_player(kind, **settings)
+        make_policy(kind, **settings)

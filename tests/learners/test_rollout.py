@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mores.agents.learning.on_policy import paid, told
+from mores.agents.learning.on_policy import buffer_feedback, buffer_rewards
 from mores.agents.learning.recipes.policy_gradients import GRPO, REINFORCE
 from mores.agents.learning.recipes.ppo import PPO
-from mores.agents.learning.update import asked
+from mores.agents.learning.update import evaluate_views
 from mores.core import pytree
 from mores.core.random_streams import Worlds
 from tests.learners.small_games import Clockwork, Draft, play_on, taught
@@ -19,32 +19,37 @@ STILL = {"learning_rate": 1e-12, "clip_norm": 0.0}  # parameters of size 1 do no
 
 def watch(*what):
     """Keep copies: what was gathered is views of buffers that are written over."""
-    SEEN.append(pytree.combine(torch.clone, what))
+    SEEN.append(pytree.tree_map(torch.clone, what))
 
 
 class WatchedPPO(PPO):
-    def lesson(self, batches, memory):
-        watch(batches["act"], paid(memory), estimate(self, batches, memory))
-        return super().lesson(batches, memory)
+    def make_update_batch(self, batches, state):
+        watch(batches["act"], buffer_rewards(state), estimate(self, batches, state))
+        return super().make_update_batch(batches, state)
 
 
 class WatchedGRPO(GRPO):
-    def lesson(self, batches, memory):
-        watch(batches["act"], paid(memory), told(memory), self.paid(memory))
-        return super().lesson(batches, memory)
+    def make_update_batch(self, batches, state):
+        watch(
+            batches["act"],
+            buffer_rewards(state),
+            buffer_feedback(state),
+            self.episode_returns(state),
+        )
+        return super().make_update_batch(batches, state)
 
 
 class WatchedREINFORCE(REINFORCE):
-    def lesson(self, batches, memory):
-        lesson = super().lesson(batches, memory)
-        watch(batches["act"], paid(memory), lesson.batches["act"])
+    def make_update_batch(self, batches, state):
+        lesson = super().make_update_batch(batches, state)
+        watch(batches["act"], buffer_rewards(state), lesson.batches["act"])
         return lesson
 
 
 def estimate(player, batches, memory):
     """Advantages before they are normalised."""
     batch = batches["act"]
-    found = player._estimate([batch], paid(memory))
+    found = player._advantages([batch], buffer_rewards(memory))
     return torch.where(batch.mask, found.value_target[..., 0] - batch.old_value, 0.0)
 
 
@@ -60,7 +65,7 @@ def value_of(number: float, round: float) -> float:
 
 def with_known_values(table) -> None:
     """The value head says `value_of` of every sight (round, number, luck)."""
-    pupil = table.memory["actor"].learned.pupil.parameters
+    pupil = table.policy_states["actor"].learned.train_state.parameters
     pupil["value.weight"].copy_(torch.tensor([2.0, 10.0, 0.0])[None, :, None])
     pupil["value.bias"].fill_(0.5)
 
@@ -113,18 +118,18 @@ def test_episodes_may_end_and_be_cut_anywhere(horizon, limit, autoreset):
     """Terminated episodes are followed by nothing, cut ones by the value of the next sight."""
     lengths, rounds = (2, 3, 5), 15
     player = WatchedPPO(
-        horizon=horizon,
+        num_steps=horizon,
         network={"kind": "mlp", "hidden": []},
-        discount=0.9,
-        smoothing=0.8,
-        epochs=1,
+        gamma=0.9,
+        gae_lambda=0.8,
+        update_epochs=1,
         **STILL,
     )
     game = Clockwork(lengths=lengths, seats=2)
     table = taught(game, {"actor": player}, Worlds.grid(2, 3), 0, limit, autoreset=autoreset)
     with_known_values(table)
     for _ in range(rounds):
-        if table.finished:
+        if table.all_finished:
             table.next_episode()
         table.step()
     history = lived(lengths, limit, autoreset, rounds)
@@ -139,7 +144,7 @@ def test_episodes_may_end_and_be_cut_anywhere(horizon, limit, autoreset):
             expected = advantages_by_hand(part, world, 0.9, 0.8)
             for policy in range(2):
                 assert batch.mask[policy, row].tolist() == real
-                begins = batch.begins[policy, row] & batch.mask[policy, row]
+                begins = batch.episode_start[policy, row] & batch.mask[policy, row]
                 assert begins.tolist() == began
                 rewards = [0.0 if moment is None else moment[1] for moment in part]
                 assert pay["reward"][policy, row].tolist() == rewards
@@ -149,7 +154,9 @@ def test_episodes_may_end_and_be_cut_anywhere(horizon, limit, autoreset):
 def test_an_episode_that_is_broken_off_is_cut_at_what_was_expected():
     """The last round before is not learned from; the one before that is followed by its value."""
     linear = {"kind": "mlp", "hidden": []}
-    player = WatchedPPO(horizon=6, network=linear, discount=0.9, smoothing=0.8, epochs=1, **STILL)
+    player = WatchedPPO(
+        num_steps=6, network=linear, gamma=0.9, gae_lambda=0.8, update_epochs=1, **STILL
+    )
     table = taught(Clockwork(lengths=(5,)), {"actor": player}, Worlds.grid(1, 1), 0, 100)
     with_known_values(table)
     for step in range(6):
@@ -158,7 +165,7 @@ def test_an_episode_that_is_broken_off_is_cut_at_what_was_expected():
         table.step()
     ((batch, _, advantage),) = SEEN
     assert batch.mask[0, 0].tolist() == [True, True, False, True, True, True]
-    assert batch.begins[0, 0].tolist() == [True, False, False, True, False, False]
+    assert batch.episode_start[0, 0].tolist() == [True, False, False, True, False, False]
     history = [(0, 1.0, ""), (1, 2.0, "truncated"), None, (0, 1.0, ""), (1, 2.0, ""), (2, 3.0, "")]
     expected = advantages_by_hand(history, 0, 0.9, 0.8)
     torch.testing.assert_close(advantage[0, 0], torch.tensor(expected))
@@ -168,20 +175,20 @@ def test_what_was_done_is_kept_as_it_was_said():
     """Old log-probabilities and values are those of the policies that acted, whatever the cuts."""
     for network in ({"kind": "mlp", "hidden": [4]}, {"kind": "gru", "hidden": 4}):
         SEEN.clear()
-        player = WatchedPPO(horizon=4, network=network, epochs=1, **STILL)
+        player = WatchedPPO(num_steps=4, network=network, update_epochs=1, **STILL)
         table = taught(
             Clockwork(lengths=(3, 5)), {"actor": player}, Worlds.grid(2, 2), 0, 99, autoreset=True
         )
-        memory = table.memory["actor"]
+        memory = table.policy_states["actor"]
         for _ in range(12):
             table.step()
         assert len(SEEN) == 3
         for batch, _, _ in SEEN:
             batch = batch.take(torch.tensor([[1, 0], [1, 1]]))  # as minibatches do
-            out = asked(
-                memory.make.stack,
-                memory.make.role.sees,
-                memory.learned.pupil.parameters,
+            out = evaluate_views(
+                memory.spec.stacked_model,
+                memory.spec.role.observation_space,
+                memory.learned.train_state.parameters,
                 "act",
                 batch,
             )["plain"]
@@ -190,20 +197,20 @@ def test_what_was_done_is_kept_as_it_was_said():
 
 
 class WatchedPhases(PPO):
-    def lesson(self, batches, memory):
-        found = self._estimate(list(batches.values()), paid(memory))
-        watch(paid(memory)["reward"], found.value_target)
-        return super().lesson(batches, memory)
+    def make_update_batch(self, batches, state):
+        found = self._advantages(list(batches.values()), buffer_rewards(state))
+        watch(buffer_rewards(state)["reward"], found.value_target)
+        return super().make_update_batch(batches, state)
 
 
 def test_a_round_is_discounted_once_whatever_its_phases():
     """With values of 0 and no smoothing, the target in the last phase is the round's return."""
     player = WatchedPhases(
-        horizon=4, discount=0.5, smoothing=1.0, network={"kind": "mlp", "hidden": []}, **STILL
+        num_steps=4, gamma=0.5, gae_lambda=1.0, network={"kind": "mlp", "hidden": []}, **STILL
     )
     table = taught(Draft(), {"actor": player}, Worlds.grid(1, 3), 0, 99)
     for name in ("value.weight", "value.bias"):
-        table.memory["actor"].learned.pupil.parameters[name].zero_()
+        table.policy_states["actor"].learned.train_state.parameters[name].zero_()
     for _ in range(4):
         table.step()
     ((reward, target),) = SEEN
@@ -221,14 +228,14 @@ def test_only_whole_answers_count(lengths, autoreset):
     With autoreset worlds are within an episode when the others are done: the rest of that one is
     left out. Rewards, what was said of it and sights are of that episode alone.
     """
-    player = WatchedGRPO(discount=0.5, group="replicate", **STILL)
+    player = WatchedGRPO(gamma=0.5, group_by="replicate", **STILL)
     game = Clockwork(lengths=lengths, seats=2)
     worlds = Worlds.grid(2, len(lengths))
     table = taught(game, {"actor": player}, worlds, 0, 1000, autoreset=autoreset)
     for _ in range(8 * max(lengths)):
         if len(SEEN) == 4:
             break
-        if table.finished:
+        if table.all_finished:
             table.next_episode()
         table.step()
     assert len(SEEN) == 4
@@ -241,8 +248,8 @@ def test_only_whole_answers_count(lengths, autoreset):
                 real = mask[policy]
                 rewards = [t + 1.0 for t in range(length)]
                 assert pay["reward"][policy, row][real].tolist() == rewards
-                assert batch.begins[policy, row][real].tolist()[1:] == [False] * (length - 1)
-                luck = batch.seen[policy, row, :, 2][real]
+                assert batch.episode_start[policy, row][real].tolist()[1:] == [False] * (length - 1)
+                luck = batch.observation[policy, row, :, 2][real]
                 assert (luck == luck[0]).all()
                 assert said["reward"][policy, row].tolist() == [row // 2, luck[0].item()]
                 total = sum(0.5**t * (t + 1.0) for t in range(length))
@@ -269,7 +276,7 @@ def test_an_episode_that_was_broken_off_is_no_answer():
 
 def test_returns_are_what_follows_in_the_episode():
     """REINFORCE: the discounted sum of what follows, over all worlds with mean 0, deviation 1."""
-    player = WatchedREINFORCE(discount=0.5, **STILL)
+    player = WatchedREINFORCE(gamma=0.5, **STILL)
     taught(Clockwork(lengths=(2, 3)), {"actor": player}, Worlds.grid(1, 2), 1, 100)
     worth = torch.tensor([2.0, 2.0, 0.0, 2.75, 3.5, 3.0])  # 1 + 2/2, 2; 1 + 2/2 + 3/4, 2 + 3/2, 3
     kept = worth[[0, 1, 3, 4, 5]]

@@ -7,10 +7,10 @@ import itertools
 import pytest
 import torch
 
-from mores.core.environment import Box, Discrete, Part, Role, Step
+from mores.core.environment import Box, Discrete, Part, Role, StepResult
 from mores.core.random_streams import Worlds
-from mores.registry import make_player
-from mores.sim.simulator import Table
+from mores.registry import make_policy
+from mores.sim.simulator import Simulator
 from tests.learners.small_games import Moment, OneRole, frozen, play_on, policies, taught
 from tests.learners.test_fit import NET
 from tests.refusals import refused
@@ -33,9 +33,9 @@ class Letters(OneRole):
     def space(self):
         return Discrete(self.letters)
 
-    def reset(self, draws, start=None) -> Moment:
-        state = super().reset(draws, start)
-        blank = torch.zeros(draws.worlds, self.seats, self.sees().size)
+    def reset(self, streams, people=None) -> Moment:
+        state = super().reset(streams, people)
+        blank = torch.zeros(streams.num_worlds, self.seats, self.sees().size)
         blank[..., self.length * self.letters] = 1.0
         return Moment(**{**vars(state), "done": blank})
 
@@ -50,15 +50,15 @@ class Letters(OneRole):
         moved[..., -1] = moved[..., -1] + at[..., -1]  # a whole word stays as it is
         return torch.cat([word, moved], -1)
 
-    def legal(self, state, role, phase):
+    def action_mask(self, state, role, phase):
         closed = torch.arange(self.letters) == 1
         odd = (state.number % 2 == 1)[:, None, None]
         return ~(closed & odd).expand(-1, self.seats, -1)
 
-    def step(self, state, phase, actions, draws):
+    def step(self, state, phase, actions, streams):
         done = self.after(state.done, actions["actor"])
         after = Moment(**{**vars(state), "done": done, "round": state.round + 1})
-        return Step(after, {}, after.round >= self.length)
+        return StepResult(after, {}, after.round >= self.length)
 
 
 class Turned(Letters):
@@ -70,18 +70,18 @@ class Turned(Letters):
 
 def searching(**search):
     """A table of learners with random linear policies and critics that decide by a search."""
-    player = make_player("ppo", network={"kind": "mlp", "hidden": []}, share="agent", **search)
-    table = Table(
+    player = make_policy("ppo", network={"kind": "mlp", "hidden": []}, share="agent", **search)
+    table = Simulator(
         Letters(seats=2),
         {"actor": player},
         worlds=Worlds.grid(3, 2),
         rounds=9,
-        learning=[],
-        assisting=True,
+        roles_to_train=[],
+        search=True,
     )
     table.reset(0)
     source = torch.Generator().manual_seed(1)
-    for tensor in table.memory["actor"].learned.pupil.parameters.values():
+    for tensor in table.policy_states["actor"].learned.train_state.parameters.values():
         tensor.copy_(torch.randn(tensor.shape, generator=source))
     return table
 
@@ -103,13 +103,15 @@ def plain(table, world, seat):
 
 def words_by_hand(table, choose):
     """The words that all seats write if each letter is chosen so."""
-    game, found = table.game, {}
+    game, found = table.environment, {}
     for world, seat in itertools.product(range(6), range(2)):
         logp, value = plain(table, world, seat)
         seen = table.observe("actor")[world, seat]
         legal = [a for a in range(4) if not (a == 1 and world % 2)]
         for _ in range(3):
-            seen = game.after(seen, torch.tensor(choose(seen, legal, logp, value, game.after)))
+            seen = game.next_observation(
+                seen, torch.tensor(choose(seen, legal, logp, value, game.next_observation))
+            )
         found[world, seat] = seen
     return found
 
@@ -145,7 +147,7 @@ def test_the_best_of_enough_is_the_best_of_all():
     """512 candidates are all letters, where none is rare: the most promising open one is taken."""
     table = searching(search="best_of", search_candidates=512)
     for name in ("act.act.weight", "act.act.bias"):
-        table.memory["actor"].learned.pupil.parameters[name].mul_(0.3)
+        table.policy_states["actor"].learned.train_state.parameters[name].mul_(0.3)
 
     def choose(seen, legal, logp, value, after):
         return max(legal, key=lambda letter: value(after(seen, torch.tensor(letter))))
@@ -183,12 +185,12 @@ def test_without_a_search_the_likeliest_is_done():
 @pytest.mark.parametrize("search", ["best_of", "look_ahead"])
 def test_a_search_says_what_it_needs(search):
     with refused("unsupported", path="grpo.search"):
-        make_player("grpo", search=search)
+        make_policy("grpo", search=search)
     for game, network, code in (
         (Letters(foresight=False), NET, "unsupported"),
         (Letters(), {"kind": "gru"}, "conflict"),
     ):
-        player = make_player("ppo", search=search, network=network)
+        player = make_policy("ppo", search=search, network=network)
         table = taught(game, {"actor": player}, Worlds.grid(1, 1), 0)
         table.step()  # to act, no search is needed
         with refused(code, path="search"):

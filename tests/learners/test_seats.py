@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mores.agents.learning.model_mapping import Seats
-from mores.core.random_streams import Draws, Worlds
+from mores.agents.learning.model_mapping import ModelMapping
+from mores.core.random_streams import RandomStreams, Worlds
 from tests.refusals import refused
 
 
@@ -24,9 +24,11 @@ def tables(draw):
     return pairs, agents, share, groups if share == "group" else None
 
 
-def seats_of(pairs, agents, share, groups=None) -> Seats:
+def seats_of(pairs, agents, share, groups=None) -> ModelMapping:
     replicate, world = torch.tensor(pairs).T
-    return Seats.of(Draws.of(0, Worlds(replicate, world)), agents, share, groups)
+    return ModelMapping.from_sharing(
+        RandomStreams.of(0, Worlds(replicate, world)), agents, share, groups
+    )
 
 
 def policy_of(pairs, agents, share, groups) -> list[tuple[int, int]]:
@@ -44,19 +46,19 @@ def policy_of(pairs, agents, share, groups) -> list[tuple[int, int]]:
 def test_everybody_sits_where_the_rule_says(table):
     pairs, *_ = table
     seats, wanted = seats_of(*table), policy_of(*table)
-    owners = list(zip(seats.replicate.tolist(), seats.number.tolist(), strict=True))
+    owners = list(zip(seats.replicate.tolist(), seats.model_number.tolist(), strict=True))
     assert owners == sorted(set(wanted))
     for policy, owner in enumerate(owners):
         own = [seat for seat, whose in enumerate(wanted) if whose == owner]
-        real = seats.real[policy]
-        assert seats.rows[policy][real].tolist() == own
-        assert set(seats.rows[policy].tolist()) == set(own), "padding is of one's own"
+        real = seats.valid[policy]
+        assert seats.agent_rows[policy][real].tolist() == own
+        assert set(seats.agent_rows[policy].tolist()) == set(own), "padding is of one's own"
     firsts = [
         min(i for i, pair in enumerate(pairs) if pair[0] == r)
         for r in sorted({pair[0] for pair in pairs})
     ]
-    assert seats.worlds.tolist() == firsts
-    assert seats.each * len(firsts) == seats.policies == len(owners)
+    assert seats.first_world.tolist() == firsts
+    assert seats.models_per_replicate * len(firsts) == seats.num_models == len(owners)
 
 
 @given(tables())
@@ -64,31 +66,31 @@ def test_there_and_back_again(table):
     pairs, agents, *_ = table
     seats = seats_of(*table)
     x = torch.arange(len(pairs) * agents * 2).view(len(pairs), agents, 2)
-    assert torch.equal(seats.by_world(seats.by_policy(x)), x)
+    assert torch.equal(seats.by_world(seats.by_model(x)), x)
     numbers = x[..., 0] // 2
-    assert torch.equal(seats.by_policy(numbers)[seats.real].sort().values, numbers.flatten())
-    rows = torch.arange(seats.rows.numel()).view(seats.rows.shape)
-    rows = torch.where(seats.real, rows, -1)
-    back = seats.by_policy(seats.by_world(rows))
-    assert torch.equal(back[seats.real], rows[seats.real])
+    assert torch.equal(seats.by_model(numbers)[seats.valid].sort().values, numbers.flatten())
+    rows = torch.arange(seats.agent_rows.numel()).view(seats.agent_rows.shape)
+    rows = torch.where(seats.valid, rows, -1)
+    back = seats.by_model(seats.by_world(rows))
+    assert torch.equal(back[seats.valid], rows[seats.valid])
 
 
 def test_nothing_moves_where_all_is_in_order():
     grid = [(r, w) for r in range(3) for w in range(2)]
     x = torch.rand(6, 4)
-    assert seats_of(grid, 4, "role").straight
-    assert seats_of(grid, 4, "role").by_policy(x).data_ptr() == x.data_ptr()
-    assert not seats_of(grid, 4, "agent").straight
-    assert not seats_of(grid[::-1], 4, "role").straight
-    assert not seats_of(grid[:-1], 4, "role").straight
+    assert seats_of(grid, 4, "role").is_identity
+    assert seats_of(grid, 4, "role").by_model(x).data_ptr() == x.data_ptr()
+    assert not seats_of(grid, 4, "agent").is_identity
+    assert not seats_of(grid[::-1], 4, "role").is_identity
+    assert not seats_of(grid[:-1], 4, "role").is_identity
 
 
 def test_policies_have_names():
-    assert [seats_of([(7, 0), (4, 0)], 2, "role").name(p) for p in range(2)] == [
+    assert [seats_of([(7, 0), (4, 0)], 2, "role").model_name(p) for p in range(2)] == [
         "replicate 4",
         "replicate 7",
     ]
-    assert seats_of([(7, 0)], 2, "agent").name(1) == "replicate 7, policy 1"
+    assert seats_of([(7, 0)], 2, "agent").model_name(1) == "replicate 7, policy 1"
 
 
 @pytest.mark.parametrize("groups", [None, [0], [0, 1, 2]])

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from mores.agents.learning import losses
-from mores.agents.learning.batch import FeedbackBatch, Output
-from mores.agents.learning.objective import Objective, Weighted
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
+from mores.agents.learning.objective import LossTerm, Objective
 from tests.learners.term_batches import NAN, example, gradients, policy, spoiled
 from tests.refusals import refused
 
@@ -20,47 +20,50 @@ Term = Callable[..., Tensor]
 
 # Every term in every mode that computes something else.
 CASES: list[tuple[Term, dict[str, Any]]] = [
-    (losses.nll, {}),
-    (losses.nll, {"per": "sample", "which": "preferred"}),
-    (losses.nll, {"which": "reference", "smoothing": 0.2}),
-    (losses.nll, {"which": "dispreferred", "steps": "appropriate"}),
-    (losses.unlikelihood, {}),
-    (losses.unlikelihood, {"per": "sample", "which": "own"}),
-    (losses.pg, {"entropy": 0.1}),
-    (losses.pg, {"clip_mode": "none", "per": "sample", "which": "own"}),
-    (losses.pg, {"clip_mode": "sequence", "clip_low": 0.1, "per": "constant", "length": 5.0}),
-    (losses.value, {}),
-    (losses.value, {"clip": 0.3, "per": "sample"}),
-    (losses.pair, {}),
-    (losses.pair, {"link": "hinge", "score": "sum_logp", "smoothing": 0.1}),
-    (losses.pair, {"link": "square", "score": "mean_log_ratio", "margin": 0.2}),
-    (losses.pair, {"score": "mean_logp", "robust": True, "scale": 2.0}),
-    (losses.pair, {"score": "score", "output": 1, "scale": 1.0}),
-    (losses.pair, {"link": "kto", "desirable_weight": 1.5}),
-    (losses.rank, {"margin": 0.3}),
-    (losses.rank, {"link": "plackett_luce", "score": "sum_logp", "scale": 0.5}),
-    (losses.rank, {"link": "spaced"}),
-    (losses.kl, {}),
-    (losses.kl, {"direction": "forward", "to": "teacher", "per": "sample"}),
-    (losses.kl, {"direction": "js", "to": "teacher", "mixture": 0.3}),
-    (losses.kl, {"direction": "forward", "top_k": 2}),
-    (losses.expected_score, {}),
-    (losses.expected_score, {"importance": True, "cap": 1.5, "per": "sample"}),
-    (losses.contrast, {}),
-    (losses.contrast, {"symmetric": False, "normalise": False, "temperature": 2.0}),
-    (losses.regress, {}),
-    (losses.regress, {"link": "huber", "threshold": 0.5, "which": "desirable"}),
+    (losses.nll_loss, {}),
+    (losses.nll_loss, {"per": "sample", "which": "preferred"}),
+    (losses.nll_loss, {"which": "reference", "smoothing": 0.2}),
+    (losses.nll_loss, {"which": "dispreferred", "steps": "appropriate"}),
+    (losses.unlikelihood_loss, {}),
+    (losses.unlikelihood_loss, {"per": "sample", "which": "own"}),
+    (losses.policy_gradient_loss, {"entropy": 0.1}),
+    (losses.policy_gradient_loss, {"clip_mode": "none", "per": "sample", "which": "own"}),
+    (
+        losses.policy_gradient_loss,
+        {"clip_mode": "sequence", "clip_low": 0.1, "per": "constant", "length": 5.0},
+    ),
+    (losses.value_loss, {}),
+    (losses.value_loss, {"clip": 0.3, "per": "sample"}),
+    (losses.preference_loss, {}),
+    (losses.preference_loss, {"link": "hinge", "score": "sum_logp", "smoothing": 0.1}),
+    (losses.preference_loss, {"link": "square", "score": "mean_log_ratio", "margin": 0.2}),
+    (losses.preference_loss, {"score": "mean_logp", "robust": True, "scale": 2.0}),
+    (losses.preference_loss, {"score": "score", "output": 1, "scale": 1.0}),
+    (losses.preference_loss, {"link": "kto", "desirable_weight": 1.5}),
+    (losses.ranking_loss, {"margin": 0.3}),
+    (losses.ranking_loss, {"link": "plackett_luce", "score": "sum_logp", "scale": 0.5}),
+    (losses.ranking_loss, {"link": "spaced"}),
+    (losses.kl_loss, {}),
+    (losses.kl_loss, {"direction": "forward", "to": "teacher", "per": "sample"}),
+    (losses.kl_loss, {"direction": "js", "to": "teacher", "mixture": 0.3}),
+    (losses.kl_loss, {"direction": "forward", "top_k": 2}),
+    (losses.expected_score_loss, {}),
+    (losses.expected_score_loss, {"importance": True, "cap": 1.5, "per": "sample"}),
+    (losses.contrastive_loss, {}),
+    (losses.contrastive_loss, {"symmetric": False, "normalise": False, "temperature": 2.0}),
+    (losses.regression_loss, {}),
+    (losses.regression_loss, {"link": "huber", "threshold": 0.5, "which": "desirable"}),
 ]
 IDS = [f"{term.__name__}-{'-'.join(map(str, settings.values()))}" for term, settings in CASES]
 every_case = pytest.mark.parametrize(("term", "settings"), CASES, ids=IDS)
 
 
-def suited(term: Term, out: Output, batch: FeedbackBatch) -> tuple[Output, FeedbackBatch]:
+def suited(term: Term, out: ModelOutput, batch: FeedbackBatch) -> tuple[ModelOutput, FeedbackBatch]:
     """Targets of the embeddings' size, where they are what is compared."""
-    if term is losses.contrast:
+    if term is losses.contrastive_loss:
         source = torch.Generator().manual_seed(9)
-        shape = (3, batch.samples, 3)
-        target = torch.randn(shape, generator=source, dtype=torch.float64)[: batch.policies]
+        shape = (3, batch.num_samples, 3)
+        target = torch.randn(shape, generator=source, dtype=torch.float64)[: batch.num_models]
         batch = batch.replace(target=target)
     return out, batch
 
@@ -166,7 +169,7 @@ def test_slopes_are_those_of_differences(term: Term, settings: dict[str, Any]) -
         way = torch.randn(field.shape, generator=source, dtype=field.dtype)
         reach = 1e-6
         ends = [
-            term(Output(**(vars(out) | {name: field + sign * reach * way})), batch, **settings)
+            term(ModelOutput(**(vars(out) | {name: field + sign * reach * way})), batch, **settings)
             for sign in (1.0, -1.0)
         ]
         expected = (ends[0] - ends[1]).sum() / (2.0 * reach)
@@ -177,15 +180,15 @@ def test_settings_may_differ_by_policy() -> None:
     out, batch = example(seed=7)
     each = torch.tensor([0.05, 0.2, 0.7], dtype=torch.float64)
     for term, name, settings in (
-        (losses.pair, "scale", {"link": "square"}),
-        (losses.pair, "margin", {}),
-        (losses.pair, "scale", {"link": "kto"}),
-        (losses.pg, "clip_low", {}),
-        (losses.pg, "clip_high", {"clip_mode": "sequence"}),
-        (losses.pg, "entropy", {}),
-        (losses.value, "clip", {}),
-        (losses.rank, "margin", {}),
-        (losses.rank, "scale", {"link": "plackett_luce"}),
+        (losses.preference_loss, "scale", {"link": "square"}),
+        (losses.preference_loss, "margin", {}),
+        (losses.preference_loss, "scale", {"link": "kto"}),
+        (losses.policy_gradient_loss, "clip_low", {}),
+        (losses.policy_gradient_loss, "clip_high", {"clip_mode": "sequence"}),
+        (losses.policy_gradient_loss, "entropy", {}),
+        (losses.value_loss, "clip", {}),
+        (losses.ranking_loss, "margin", {}),
+        (losses.ranking_loss, "scale", {"link": "plackett_luce"}),
     ):
         together = term(out, batch, **settings, **{name: each})
         for number, setting in enumerate(each.tolist()):
@@ -226,39 +229,41 @@ def test_grao_is_a_sum_of_two_terms() -> None:
     )
     is_reference = torch.zeros(groups, answers + 1, dtype=torch.bool)
     is_reference[:, -1] = True
-    batch = batch.replace(reference=flat(is_reference))
+    batch = batch.replace(is_demonstration=flat(is_reference))
     settings = {"clip_mode": "none", "per": "sample"}
     weighted = (
-        Weighted(losses.pg, 1.0 + share, settings | {"which": "own"}),
-        Weighted(losses.pg, beta + share / answers, settings | {"which": "reference"}),
+        LossTerm(losses.policy_gradient_loss, 1.0 + share, settings | {"which": "own"}),
+        LossTerm(
+            losses.policy_gradient_loss, beta + share / answers, settings | {"which": "reference"}
+        ),
     )
-    loss = Objective(weighted)({"plain": Output(flat(logp))}, batch).total
+    loss = Objective(weighted)({"plain": ModelOutput(flat(logp))}, batch).total
     torch.testing.assert_close(-loss[0], torch.as_tensor(objective))
 
 
 NEEDS: list[tuple[Term, dict[str, Any], str]] = [
-    (losses.nll, {"which": "preferred"}, "preferred"),
-    (losses.nll, {"which": "own"}, "reference"),
-    (losses.nll, {"steps": "appropriate"}, "inappropriate"),
-    (losses.unlikelihood, {}, "inappropriate"),
-    (losses.pg, {}, "advantage"),
-    (losses.value, {}, "value_target"),
-    (losses.pair, {}, "preferred"),
-    (losses.pair, {"link": "kto"}, "desirable"),
-    (losses.rank, {}, "candidates"),
-    (losses.kl, {"direction": "forward"}, "reference_logits"),
-    (losses.kl, {}, "reference_logp"),
-    (losses.kl, {"to": "teacher"}, "teacher_logp"),
-    (losses.expected_score, {}, "option_score"),
-    (losses.contrast, {}, "target"),
-    (losses.regress, {}, "target"),
+    (losses.nll_loss, {"which": "preferred"}, "preferred"),
+    (losses.nll_loss, {"which": "own"}, "reference"),
+    (losses.nll_loss, {"steps": "appropriate"}, "inappropriate"),
+    (losses.unlikelihood_loss, {}, "inappropriate"),
+    (losses.policy_gradient_loss, {}, "advantage"),
+    (losses.value_loss, {}, "value_target"),
+    (losses.preference_loss, {}, "preferred"),
+    (losses.preference_loss, {"link": "kto"}, "desirable"),
+    (losses.ranking_loss, {}, "candidates"),
+    (losses.kl_loss, {"direction": "forward"}, "reference_logits"),
+    (losses.kl_loss, {}, "reference_logp"),
+    (losses.kl_loss, {"to": "teacher"}, "teacher_logp"),
+    (losses.expected_score_loss, {}, "option_score"),
+    (losses.contrastive_loss, {}, "target"),
+    (losses.regression_loss, {}, "target"),
 ]
 
 
 @pytest.mark.parametrize(("term", "settings", "missing"), NEEDS)
 def test_what_is_missing_has_a_name(term: Term, settings: dict[str, Any], missing: str) -> None:
     out, batch = example()
-    bare = FeedbackBatch(batch.seen, batch.acted, batch.mask)
+    bare = FeedbackBatch(batch.observation, batch.action, batch.mask)
     with refused("missing", path=missing):
         term(out, bare, **settings)
 
@@ -266,49 +271,49 @@ def test_what_is_missing_has_a_name(term: Term, settings: dict[str, Any], missin
 @pytest.mark.parametrize(
     ("term", "settings", "part"),
     [
-        (losses.nll, {"smoothing": 0.1}, "logits"),
-        (losses.pg, {"entropy": 0.1}, "entropy"),
-        (losses.value, {}, "value"),
-        (losses.pair, {"score": "score"}, "score"),
-        (losses.kl, {"direction": "js"}, "logits"),
-        (losses.expected_score, {}, "logits"),
-        (losses.contrast, {}, "hidden"),
-        (losses.regress, {}, "score"),
+        (losses.nll_loss, {"smoothing": 0.1}, "logits"),
+        (losses.policy_gradient_loss, {"entropy": 0.1}, "entropy"),
+        (losses.value_loss, {}, "value"),
+        (losses.preference_loss, {"score": "score"}, "score"),
+        (losses.kl_loss, {"direction": "js"}, "logits"),
+        (losses.expected_score_loss, {}, "logits"),
+        (losses.contrastive_loss, {}, "hidden"),
+        (losses.regression_loss, {}, "score"),
     ],
 )
 def test_a_policy_that_lacks_a_part(term: Term, settings: dict[str, Any], part: str) -> None:
     out, batch = example()
     with refused("missing", path=part):
-        term(Output(out.logp), batch, **settings)
+        term(ModelOutput(out.logp), batch, **settings)
 
 
 @pytest.mark.parametrize(
     ("term", "settings", "code", "path"),
     [
-        (losses.nll, {"per": "steps"}, "invalid_value", "per"),
-        (losses.nll, {"which": "prefered"}, "invalid_value", "which"),
-        (losses.nll, {"steps": "good"}, "invalid_value", "steps"),
-        (losses.nll, {"smoothing": 1.5}, "out_of_range", "smoothing"),
-        (losses.pg, {"clip_mode": "tokens"}, "invalid_value", "clip_mode"),
-        (losses.pg, {"per": "constant"}, "missing", "length"),
-        (losses.pg, {"per": "constant", "length": 0.0}, "out_of_range", "length"),
-        (losses.value, {"clip": -1.0}, "out_of_range", "clip"),
-        (losses.pair, {"link": "logistics"}, "invalid_value", "link"),
-        (losses.pair, {"score": "logratio"}, "invalid_value", "score"),
-        (losses.pair, {"scale": 0.0}, "out_of_range", "scale"),
-        (losses.pair, {"smoothing": 0.6}, "out_of_range", "smoothing"),
-        (losses.pair, {"smoothing": 0.1, "robust": True}, "conflict", "smoothing"),
-        (losses.pair, {"link": "kto", "robust": True}, "conflict", "robust"),
-        (losses.pair, {"score": "score", "output": 2}, "out_of_range", "output"),
-        (losses.directed_losses, {"link": "kto"}, "invalid_value", "link"),
-        (losses.rank, {"link": "listmle"}, "invalid_value", "link"),
-        (losses.kl, {"direction": "backward"}, "invalid_value", "direction"),
-        (losses.kl, {"to": "teachers"}, "invalid_value", "to"),
-        (losses.kl, {"top_k": 9}, "out_of_range", "top_k"),
-        (losses.kl, {"direction": "js", "mixture": 1.0}, "out_of_range", "mixture"),
-        (losses.contrast, {}, "wrong_shape", "target"),
-        (losses.contrast, {"temperature": 0.0}, "out_of_range", "temperature"),
-        (losses.regress, {"link": "mse"}, "invalid_value", "link"),
+        (losses.nll_loss, {"per": "steps"}, "invalid_value", "per"),
+        (losses.nll_loss, {"which": "prefered"}, "invalid_value", "which"),
+        (losses.nll_loss, {"steps": "good"}, "invalid_value", "steps"),
+        (losses.nll_loss, {"smoothing": 1.5}, "out_of_range", "smoothing"),
+        (losses.policy_gradient_loss, {"clip_mode": "tokens"}, "invalid_value", "clip_mode"),
+        (losses.policy_gradient_loss, {"per": "constant"}, "missing", "length"),
+        (losses.policy_gradient_loss, {"per": "constant", "length": 0.0}, "out_of_range", "length"),
+        (losses.value_loss, {"clip": -1.0}, "out_of_range", "clip"),
+        (losses.preference_loss, {"link": "logistics"}, "invalid_value", "link"),
+        (losses.preference_loss, {"score": "logratio"}, "invalid_value", "score"),
+        (losses.preference_loss, {"scale": 0.0}, "out_of_range", "scale"),
+        (losses.preference_loss, {"smoothing": 0.6}, "out_of_range", "smoothing"),
+        (losses.preference_loss, {"smoothing": 0.1, "robust": True}, "conflict", "smoothing"),
+        (losses.preference_loss, {"link": "kto", "robust": True}, "conflict", "robust"),
+        (losses.preference_loss, {"score": "score", "output": 2}, "out_of_range", "output"),
+        (losses.label_losses, {"link": "kto"}, "invalid_value", "link"),
+        (losses.ranking_loss, {"link": "listmle"}, "invalid_value", "link"),
+        (losses.kl_loss, {"direction": "backward"}, "invalid_value", "direction"),
+        (losses.kl_loss, {"to": "teachers"}, "invalid_value", "to"),
+        (losses.kl_loss, {"top_k": 9}, "out_of_range", "top_k"),
+        (losses.kl_loss, {"direction": "js", "mixture": 1.0}, "out_of_range", "mixture"),
+        (losses.contrastive_loss, {}, "wrong_shape", "target"),
+        (losses.contrastive_loss, {"temperature": 0.0}, "out_of_range", "temperature"),
+        (losses.regression_loss, {"link": "mse"}, "invalid_value", "link"),
     ],
 )
 def test_what_is_wrong_is_said(term: Term, settings: dict[str, Any], code: str, path: str) -> None:
@@ -320,9 +325,9 @@ def test_what_is_wrong_is_said(term: Term, settings: dict[str, Any], code: str, 
 def test_pairs_that_do_not_fit() -> None:
     out, batch = example()
     with refused("wrong_shape", path="preferred"):
-        few = FeedbackBatch(batch.seen, batch.acted, batch.mask)
-        losses.pair(out, few.replace(preferred=torch.ones(3, 2, dtype=torch.bool)))
+        few = FeedbackBatch(batch.observation, batch.action, batch.mask)
+        losses.preference_loss(out, few.replace(preferred=torch.ones(3, 2, dtype=torch.bool)))
     with refused("wrong_shape", path="target"):
-        losses.regress(out, batch.replace(target=torch.zeros(3, 6, 1)))
+        losses.regression_loss(out, batch.replace(target=torch.zeros(3, 6, 1)))
     with refused("wrong_type", path="acted"):
-        losses.unlikelihood(out, batch.replace(acted=batch.acted.double()))
+        losses.unlikelihood_loss(out, batch.replace(action=batch.action.double()))

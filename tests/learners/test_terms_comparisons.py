@@ -14,23 +14,28 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from mores.agents.learning.batch import FeedbackBatch, Output
-from mores.agents.learning.losses import contrast, directed_losses, pair, rank
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
+from mores.agents.learning.losses import (
+    contrastive_loss,
+    label_losses,
+    preference_loss,
+    ranking_loss,
+)
 from tests.learners.term_batches import example
 
 finite = st.floats(-8.0, 8.0)
 
 
-def scored(scores: list[list[float]], **fields: Any) -> tuple[Output, FeedbackBatch]:
+def scored(scores: list[list[float]], **fields: Any) -> tuple[ModelOutput, FeedbackBatch]:
     """Policies that say scores of samples of one step; the score is the log-likelihood, too."""
     said = torch.tensor(scores, dtype=torch.float64)
     acted = torch.zeros(*said.shape, 1, dtype=torch.long)
-    return Output(said[..., None], score=said[..., None]), FeedbackBatch(
+    return ModelOutput(said[..., None], score=said[..., None]), FeedbackBatch(
         acted, acted, acted == 0, **fields
     )
 
 
-def one_pair(ahead: float, **fields: Any) -> tuple[Output, FeedbackBatch]:
+def one_pair(ahead: float, **fields: Any) -> tuple[ModelOutput, FeedbackBatch]:
     return scored([[ahead, 0.0]], pairs=torch.tensor([[[0, 1]]]), **fields)
 
 
@@ -38,7 +43,7 @@ def log_sigmoid(x: float) -> float:
     return -float(np.logaddexp(0.0, -x))
 
 
-def scores_of(out: Output, batch: FeedbackBatch, score: str) -> np.ndarray:
+def scores_of(out: ModelOutput, batch: FeedbackBatch, score: str) -> np.ndarray:
     logp = out.logp.detach().numpy()
     if "ratio" in score:
         assert batch.reference_logp is not None
@@ -95,7 +100,9 @@ def test_pairs(link: str, score: str, mode: str) -> None:
         "smoothed": {"smoothing": epsilon},
         "robust": {"robust": True},
     }
-    found = pair(out, batch, link=link, score=score, scale=beta, margin=gamma, **modes[mode])
+    found = preference_loss(
+        out, batch, loss_type=link, score_type=score, beta=beta, margin=gamma, **modes[mode]
+    )
     torch.testing.assert_close(found.detach(), torch.tensor(expected))
 
 
@@ -105,19 +112,21 @@ def test_samples_that_follow_each_other_are_pairs() -> None:
     both = torch.arange(6).view(1, 3, 2).expand(3, -1, -1)
     named = batch.replace(pairs=both, **none)
     unnamed = batch.replace(pairs=None, **none)
-    assert torch.equal(pair(out, named), pair(out, unnamed))
+    assert torch.equal(preference_loss(out, named), preference_loss(out, unnamed))
     assert batch.preferred is not None
     turned = torch.where(batch.preferred[..., None], both, both.flip(-1))
     directly = batch.replace(pairs=turned, preferred=None, **none)
-    assert torch.equal(pair(out, named), pair(out, directly))
+    assert torch.equal(preference_loss(out, named), preference_loss(out, directly))
 
 
 def test_the_smallest_robust_form_is_bradley_terry() -> None:
     """With DPO's loss the Gibbs form is Bradley-Terry, and whoever is never wrong is believed."""
     sure = torch.ones(1, 1, dtype=torch.float64)
     out, batch = one_pair(1.7, reliability=sure)
-    plain = pair(out, batch, score="sum_logp", scale=1.0)
-    torch.testing.assert_close(pair(out, batch, score="sum_logp", scale=1.0, robust=True), plain)
+    plain = preference_loss(out, batch, score_type="sum_logp", beta=1.0)
+    torch.testing.assert_close(
+        preference_loss(out, batch, score_type="sum_logp", beta=1.0, use_reliability=True), plain
+    )
     torch.testing.assert_close(plain.item(), math.log1p(math.exp(-1.7)))
 
 
@@ -126,7 +135,9 @@ def test_the_slope_of_the_robust_form(ahead: float, reliability: float) -> None:
     """It is p - w: the push on a pair is how far belief is from what the policy says."""
     out, batch = one_pair(ahead, reliability=torch.tensor([[reliability]], dtype=torch.float64))
     logp = out.logp.clone().requires_grad_()
-    loss = pair(Output(logp), batch, score="sum_logp", scale=1.0, robust=True)
+    loss = preference_loss(
+        ModelOutput(logp), batch, score_type="sum_logp", beta=1.0, use_reliability=True
+    )
     (slope,) = torch.autograd.grad(loss.sum(), logp)
     chance = 1.0 / (1.0 + math.exp(-ahead))
     right = chance * reliability
@@ -140,7 +151,7 @@ def test_a_larger_lead_costs_less(ahead: float, more: float, link: str) -> None:
     # IPO wants a lead of (1/2 + γ) / β and no more
     top = 2.4 if link == "square" else math.inf
     ahead, further = min(ahead, top), min(ahead + more, top)
-    near, far = (pair(*one_pair(lead), **settings).item() for lead in (ahead, further))
+    near, far = (preference_loss(*one_pair(lead), **settings).item() for lead in (ahead, further))
     assert far <= near
     if link == "logistic":
         assert far < near
@@ -152,10 +163,10 @@ def test_a_larger_lead_costs_less(ahead: float, more: float, link: str) -> None:
 def test_directions_change_places_with_the_samples(first: float, second: float, link: str) -> None:
     settings: dict[str, Any] = {"link": link, "score": "score", "scale": 0.5, "margin": 0.3}
     this, other = (
-        directed_losses(*scored([[first, second]], pairs=torch.tensor([[order]])), **settings)
+        label_losses(*scored([[first, second]], pairs=torch.tensor([[order]])), **settings)
         for order in ([0, 1], [1, 0])
     )
-    assert torch.equal(this.forward, other.backward) and torch.equal(this.backward, other.forward)
+    assert torch.equal(this.given, other.flipped) and torch.equal(this.flipped, other.given)
 
 
 def test_unpaired_samples() -> None:
@@ -169,14 +180,14 @@ def test_unpaired_samples() -> None:
         cost = np.where(wanted, 1.5 / (1 + np.exp(lead)), 0.5 / (1 + np.exp(-lead)))
         expected.append(cost.mean())
     weights = {"desirable_weight": 1.5, "undesirable_weight": 0.5}
-    found = pair(out, batch, link="kto", scale=0.4, **weights)
+    found = preference_loss(out, batch, loss_type="kto", beta=0.4, **weights)
     torch.testing.assert_close(found.detach(), torch.tensor(expected))
 
 
 # Ranks
 
 
-def in_one_list(scores: list[float], worth: list[float]) -> tuple[Output, FeedbackBatch]:
+def in_one_list(scores: list[float], worth: list[float]) -> tuple[ModelOutput, FeedbackBatch]:
     places = torch.arange(len(scores)).view(1, 1, -1)
     return scored(
         [scores], candidates=places, rank_score=torch.tensor([[worth]], dtype=torch.float64)
@@ -206,21 +217,23 @@ def test_rank_hinges() -> None:
                         costs.append(max(0.0, (t - s) / spread - gap))
                 lists.append(np.mean(costs))
             expected.append(np.mean(lists))
-        found = rank(out, batch, link=link, scale=2.0, margin=0.3)
+        found = ranking_loss(out, batch, loss_type=link, beta=2.0, margin=0.3)
         torch.testing.assert_close(found.detach(), torch.tensor(expected))
 
 
 def test_ties_and_lone_candidates_do_not_count() -> None:
     for link in ("hinge", "plackett_luce", "spaced"):
-        tied = rank(*in_one_list([0.3, -0.5, 0.1], [1.0, 1.0, 1.0]), link=link, margin=1.0)
+        tied = ranking_loss(
+            *in_one_list([0.3, -0.5, 0.1], [1.0, 1.0, 1.0]), loss_type=link, margin=1.0
+        )
         assert tied.item() == 0.0
-        assert rank(*in_one_list([0.3], [1.0]), link=link).item() == 0.0
+        assert ranking_loss(*in_one_list([0.3], [1.0]), loss_type=link).item() == 0.0
     out, batch = in_one_list([0.3, -0.5, 0.1], [2.0, 1.0, 0.0])
     both = batch.replace(
         candidates=torch.tensor([[[0, 1, 2], [2, -1, -1]]]),
         rank_score=torch.tensor([[[2.0, 1.0, 0.0], [1.0, 0.0, 0.0]]], dtype=torch.float64),
     )
-    assert torch.equal(rank(out, batch, margin=1.0), rank(out, both, margin=1.0))
+    assert torch.equal(ranking_loss(out, batch, margin=1.0), ranking_loss(out, both, margin=1.0))
 
 
 def test_places_that_nobody_takes_do_not_count() -> None:
@@ -230,16 +243,16 @@ def test_places_that_nobody_takes_do_not_count() -> None:
             candidates=torch.tensor([[[-1, 0, 1, -1, 2]]]),
             rank_score=torch.tensor([[[9.0, 2.0, 1.0, 0.5, 0.0]]], dtype=torch.float64),
         )
-        loss = rank(out, batch, link=link)
+        loss = ranking_loss(out, batch, loss_type=link)
         assert loss.item() > 0.0
-        torch.testing.assert_close(rank(out, gaps, link=link), loss)
+        torch.testing.assert_close(ranking_loss(out, gaps, loss_type=link), loss)
 
 
 def test_equal_scores_have_no_range_and_still_a_slope() -> None:
     """Three equal scores miss every gap of ranks: (1/2 + 1/2 + 1) / 3; the best is pulled up."""
     out, batch = in_one_list([0.7, 0.7, 0.7], [2.0, 1.0, 0.0])
     logp = out.logp.clone().requires_grad_()
-    loss = rank(Output(logp), batch, link="spaced")
+    loss = ranking_loss(ModelOutput(logp), batch, loss_type="spaced")
     (slope,) = torch.autograd.grad(loss.sum(), logp)
     assert loss.item() == pytest.approx(2.0 / 3.0)
     torch.testing.assert_close(slope.flatten(), torch.tensor([-2.0, 0.0, 2.0]).double() / 3.0)
@@ -249,7 +262,9 @@ def test_orders_have_a_probability() -> None:
     """Over all orders of four candidates, Plackett and Luce's probabilities add up to one."""
     scores = [0.4, -1.1, 2.0, 0.3]
     losses = {
-        order: rank(*in_one_list(scores, list(order)), link="plackett_luce", scale=0.8).item()
+        order: ranking_loss(
+            *in_one_list(scores, list(order)), loss_type="plackett_luce", beta=0.8
+        ).item()
         for order in itertools.permutations([3.0, 2.0, 1.0, 0.0])
     }
     assert sum(math.exp(-loss) for loss in losses.values()) == pytest.approx(1.0)
@@ -263,9 +278,11 @@ def test_orders_have_a_probability() -> None:
 
 @given(finite, finite)
 def test_an_order_of_two_is_a_pair(first: float, second: float) -> None:
-    listed = rank(*in_one_list([first, second], [1.0, 0.0]), link="plackett_luce", score="score")
+    listed = ranking_loss(
+        *in_one_list([first, second], [1.0, 0.0]), loss_type="plackett_luce", score_type="score"
+    )
     out, batch = scored([[first, second]], pairs=torch.tensor([[[0, 1]]]))
-    torch.testing.assert_close(listed, pair(out, batch, score="score", scale=1.0))
+    torch.testing.assert_close(listed, preference_loss(out, batch, score_type="score", beta=1.0))
 
 
 @given(
@@ -283,22 +300,24 @@ def test_only_evenly_spaced_scores_in_the_right_order_are_free(
     Also where the order stays: the right order is not enough.
     """
     scores = [shift + stretch * w for w in worth]
-    free = rank(*in_one_list(scores, worth), link="spaced", score="score").item()
+    free = ranking_loss(*in_one_list(scores, worth), loss_type="spaced", score_type="score").item()
     assert free == pytest.approx(0.0, abs=1e-9)
     scores[moved] += stretch * by
     assert sorted(scores) == [s for _, s in sorted(zip(worth, scores, strict=True))]
-    paid = rank(*in_one_list(scores, worth), link="spaced", score="score").item()
+    paid = ranking_loss(*in_one_list(scores, worth), loss_type="spaced", score_type="score").item()
     assert paid > 1e-3
-    turned = rank(*in_one_list([-s for s in scores], worth), link="spaced", score="score").item()
+    turned = ranking_loss(
+        *in_one_list([-s for s in scores], worth), loss_type="spaced", score_type="score"
+    ).item()
     assert turned > paid
 
 
 # Contrasts
 
 
-def embedded(hidden: Tensor, target: Tensor, mask: Tensor) -> tuple[Output, FeedbackBatch]:
+def embedded(hidden: Tensor, target: Tensor, mask: Tensor) -> tuple[ModelOutput, FeedbackBatch]:
     acted = torch.zeros(mask.shape, dtype=torch.long)
-    out = Output(torch.zeros(mask.shape, dtype=torch.float64), hidden=hidden)
+    out = ModelOutput(torch.zeros(mask.shape, dtype=torch.float64), embedding=hidden)
     return out, FeedbackBatch(acted, acted, mask, target=target)
 
 
@@ -309,8 +328,10 @@ def test_contrasts_are_cross_entropies(normalise: bool) -> None:
     mask = torch.ones(3, 5, 1, dtype=torch.bool)
     mask[1, 3:] = False
     out, batch = embedded(hidden, target, mask)
-    found = contrast(out, batch, temperature=0.3, normalise=normalise)
-    one_way = contrast(out, batch, temperature=0.3, normalise=normalise, symmetric=False)
+    found = contrastive_loss(out, batch, temperature=0.3, normalize_length=normalise)
+    one_way = contrastive_loss(
+        out, batch, temperature=0.3, normalize_length=normalise, symmetric=False
+    )
     for number in range(3):
         h, y = hidden[number][mask[number, :, 0]], target[number][mask[number, :, 0]]
         if normalise:
@@ -327,4 +348,4 @@ def test_contrast_of_orthogonal_pairs(samples: int, temperature: float) -> None:
     views = torch.eye(samples, 6, dtype=torch.float64)[None]
     out, batch = embedded(3.0 * views, views, torch.ones(1, samples, 1, dtype=torch.bool))
     expected = math.log1p((samples - 1) * math.exp(-1.0 / temperature))
-    assert contrast(out, batch, temperature=temperature).item() == pytest.approx(expected)
+    assert contrastive_loss(out, batch, temperature=temperature).item() == pytest.approx(expected)

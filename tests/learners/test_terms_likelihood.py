@@ -17,15 +17,15 @@ from scipy.stats import entropy
 from torch import Tensor
 from torch.nn.functional import cross_entropy, huber_loss
 
-from mores.agents.learning.batch import FeedbackBatch, Output
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
 from mores.agents.learning.losses import (
-    expected_score,
-    kl,
-    nll,
-    pg,
-    regress,
-    unlikelihood,
-    value,
+    expected_score_loss,
+    kl_loss,
+    nll_loss,
+    policy_gradient_loss,
+    regression_loss,
+    unlikelihood_loss,
+    value_loss,
 )
 from tests.learners.term_batches import NAN, example, gradients
 
@@ -34,8 +34,8 @@ Place = tuple[int, int, int]
 
 def real(batch: FeedbackBatch, number: int) -> Iterator[list[Place]]:
     """Of each sample of a policy, the addresses of its real steps."""
-    for sample in range(batch.samples):
-        yield [(number, sample, t) for t in range(batch.steps) if batch.mask[number, sample, t]]
+    for sample in range(batch.num_samples):
+        yield [(number, sample, t) for t in range(batch.num_steps) if batch.mask[number, sample, t]]
 
 
 def mean_of(
@@ -43,7 +43,7 @@ def mean_of(
 ) -> Tensor:
     """Mean cost of each policy, by a walk through its real steps; `rows`: of some samples."""
     found = []
-    for number in range(batch.policies):
+    for number in range(batch.num_models):
         costs = [
             [cost(place) for place in places]
             for sample, places in enumerate(real(batch, number))
@@ -56,13 +56,13 @@ def mean_of(
     return torch.tensor(found)
 
 
-def bandit(logits: Tensor, **fields: Any) -> tuple[Output, FeedbackBatch]:
+def bandit(logits: Tensor, **fields: Any) -> tuple[ModelOutput, FeedbackBatch]:
     """Each option done once by one policy, in samples of one step."""
     options = len(logits)
     acted = torch.arange(options).view(1, -1, 1)
     log_chance = logits.log_softmax(-1).expand(1, options, 1, options)
     batch = FeedbackBatch(acted.double(), acted, torch.ones(1, options, 1).bool(), **fields)
-    return Output(log_chance.gather(-1, acted[..., None])[..., 0], log_chance), batch
+    return ModelOutput(log_chance.gather(-1, acted[..., None])[..., 0], log_chance), batch
 
 
 # Likelihood
@@ -72,9 +72,11 @@ def bandit(logits: Tensor, **fields: Any) -> tuple[Output, FeedbackBatch]:
 def test_likelihood(per: str) -> None:
     out, batch = example(seed=11)
     logp, weight = out.logp.detach(), batch.step_weight
-    assert weight is not None and batch.reference is not None
-    expected = mean_of(batch, lambda at: float(-weight[at] * logp[at]), per, batch.reference)
-    torch.testing.assert_close(nll(out, batch, per=per, which="reference").detach(), expected)
+    assert weight is not None and batch.is_demonstration is not None
+    expected = mean_of(batch, lambda at: float(-weight[at] * logp[at]), per, batch.is_demonstration)
+    torch.testing.assert_close(
+        nll_loss(out, batch, reduction=per, subset="reference").detach(), expected
+    )
 
 
 def test_winners_and_losers_are_each_counted_once() -> None:
@@ -92,7 +94,7 @@ def test_winners_and_losers_are_each_counted_once() -> None:
     logp = out.logp.detach()
     for which, rows in (("preferred", winners), ("dispreferred", losers)):
         expected = mean_of(batch, lambda at: float(-logp[at]), rows=rows)
-        torch.testing.assert_close(nll(out, batch, which=which).detach(), expected)
+        torch.testing.assert_close(nll_loss(out, batch, subset=which).detach(), expected)
 
 
 def test_smoothed_likelihood_is_torchs() -> None:
@@ -100,8 +102,8 @@ def test_smoothed_likelihood_is_torchs() -> None:
     acted = torch.randint(5, (2, 3, 4), generator=torch.Generator().manual_seed(14))
     batch = FeedbackBatch(acted.double(), acted, torch.ones(2, 3, 4, dtype=torch.bool))
     log_chance = logits.log_softmax(-1)
-    out = Output(log_chance.gather(-1, acted[..., None])[..., 0], log_chance)
-    for number, loss in enumerate(nll(out, batch, smoothing=0.3)):
+    out = ModelOutput(log_chance.gather(-1, acted[..., None])[..., 0], log_chance)
+    for number, loss in enumerate(nll_loss(out, batch, label_smoothing=0.3)):
         expected = cross_entropy(
             logits[number].flatten(0, 1), acted[number].flatten(), label_smoothing=0.3
         )
@@ -110,13 +112,13 @@ def test_smoothed_likelihood_is_torchs() -> None:
 
 def test_smoothing_spreads_over_open_options_only() -> None:
     out, batch = example(seed=15)
-    assert out.logits is not None and batch.legal is not None
-    logits, logp, legal = out.logits.detach(), out.logp.detach(), batch.legal
+    assert out.logits is not None and batch.action_mask is not None
+    logits, logp, legal = out.logits.detach(), out.logp.detach(), batch.action_mask
 
     def cost(at: Place) -> float:
         return float(-0.8 * logp[at] - 0.2 * logits[at][legal[at]].mean())
 
-    loss = nll(out, batch.replace(step_weight=None), smoothing=0.2)
+    loss = nll_loss(out, batch.replace(step_weight=None), label_smoothing=0.2)
     torch.testing.assert_close(loss.detach(), mean_of(batch, cost))
 
 
@@ -136,8 +138,8 @@ def test_contrastive_unlikelihood() -> None:
 
     batch = batch.replace(step_weight=weight)
     expected = mean_of(batch, cost)
-    for said in (out, Output(out.logp)):
-        found = nll(said, batch, steps="appropriate") + unlikelihood(said, batch)
+    for said in (out, ModelOutput(out.logp)):
+        found = nll_loss(said, batch, step_subset="appropriate") + unlikelihood_loss(said, batch)
         torch.testing.assert_close(found.detach(), expected)
 
 
@@ -148,7 +150,7 @@ def test_unlikelihood_of_the_certain(lead: float) -> None:
     logits = raw.log_softmax(-1).view(1, 1, 1, 2)
     acted = torch.zeros(1, 1, 1, dtype=torch.long)
     batch = FeedbackBatch(acted, acted, acted == 0, inappropriate=acted == 0)
-    loss = unlikelihood(Output(logits[..., 0], logits), batch)
+    loss = unlikelihood_loss(ModelOutput(logits[..., 0], logits), batch)
     torch.testing.assert_close(loss.item(), math.log1p(math.exp(-lead)) + lead)
     loss.sum().backward()
     chance = 1.0 / (1.0 + math.exp(-lead))
@@ -156,7 +158,7 @@ def test_unlikelihood_of_the_certain(lead: float) -> None:
     torch.testing.assert_close(raw.grad, torch.tensor([chance, -chance]))
 
     logp = logits[..., 0].detach().requires_grad_()
-    blind = unlikelihood(Output(logp), batch, floor=1e-4)
+    blind = unlikelihood_loss(ModelOutput(logp), batch, floor=1e-4)
     (slope,) = torch.autograd.grad(blind.sum(), logp)
     assert blind.isfinite().all()
     assert blind.item() == pytest.approx(loss.item() if lead < 1.0 else 1.0 - math.log(1e-4))
@@ -167,7 +169,7 @@ def test_an_act_without_alternative_cannot_be_unlearned() -> None:
     logits = torch.tensor([0.0, -torch.inf]).view(1, 1, 1, 2).requires_grad_()
     acted = torch.zeros(1, 1, 1, dtype=torch.long)
     batch = FeedbackBatch(acted, acted, acted == 0, inappropriate=acted == 0)
-    loss = unlikelihood(Output(logits[..., 0], logits), batch)
+    loss = unlikelihood_loss(ModelOutput(logits[..., 0], logits), batch)
     (slope,) = torch.autograd.grad(loss.sum(), logits)
     assert loss.item() == 0.0 and (slope == 0.0).all()
 
@@ -206,7 +208,9 @@ def test_policy_gradient(clip_mode: str, per: str) -> None:
     expected = expected - 0.3 * mean_of(batch, lambda at: float(spread[at]))
     length = 7.5 if per == "constant" else None
     settings: dict[str, Any] = {"clip_mode": clip_mode, "per": per, "length": length}
-    loss = pg(out, batch, clip_low=0.1, clip_high=0.25, entropy=0.3, **settings)
+    loss = policy_gradient_loss(
+        out, batch, clip_range_low=0.1, clip_range_high=0.25, ent_coef=0.3, **settings
+    )
     torch.testing.assert_close(loss.detach(), expected)
     assert clip_mode == "none" or (any(clipped) and not all(clipped))
 
@@ -214,10 +218,10 @@ def test_policy_gradient(clip_mode: str, per: str) -> None:
 def test_a_ratio_without_bounds_has_reinforces_slope() -> None:
     out, batch = example(seed=19)
     batch = batch.replace(old_logp=out.logp.detach())
-    free = pg(out, batch, clip_low=math.inf, clip_high=math.inf)
+    free = policy_gradient_loss(out, batch, clip_range_low=math.inf, clip_range_high=math.inf)
     slopes = [
         torch.autograd.grad(loss.sum(), out.logp)[0]
-        for loss in (free, pg(out, batch, clip_mode="none"))
+        for loss in (free, policy_gradient_loss(out, batch, clip_mode="none"))
     ]
     torch.testing.assert_close(*slopes)
 
@@ -229,7 +233,7 @@ def test_a_ratio_beyond_all_bounds_keeps_slopes_finite() -> None:
     batch = batch.replace(
         old_logp=torch.full((1, 2, 1), -200.0), advantage=torch.tensor([1.0, -1.0]).view(1, 2, 1)
     )
-    loss = pg(Output(logp), batch)
+    loss = policy_gradient_loss(ModelOutput(logp), batch)
     (slope,) = torch.autograd.grad(loss.sum(), logp)
     assert loss.isfinite().all() and slope.isfinite().all()
 
@@ -243,9 +247,11 @@ def test_values_with_a_clip() -> None:
         held = old[at] + min(max(float(said[at] - old[at]), -0.4), 0.4)
         return max(float(said[at] - due[at]) ** 2, float(held - due[at]) ** 2)
 
-    torch.testing.assert_close(value(out, batch, clip=0.4).detach(), mean_of(batch, cost))
+    torch.testing.assert_close(
+        value_loss(out, batch, clip_range_vf=0.4).detach(), mean_of(batch, cost)
+    )
     plain = mean_of(batch, lambda at: float(said[at] - due[at]) ** 2, "sample")
-    torch.testing.assert_close(value(out, batch, per="sample").detach(), plain)
+    torch.testing.assert_close(value_loss(out, batch, reduction="sample").detach(), plain)
 
 
 def test_regression_with_missing_targets() -> None:
@@ -257,7 +263,7 @@ def test_regression_with_missing_targets() -> None:
     for link, threshold in (("square", 1.0), ("huber", 0.6)):
         for which in ("all", "desirable"):
             settings: dict[str, Any] = {"link": link, "threshold": threshold, "which": which}
-            found = regress(out, told, missing=True, **settings)
+            found = regression_loss(out, told, ignore_nan=True, **settings)
             for number in range(3):
                 kept = ~target[number].isnan()
                 if which == "desirable":
@@ -269,7 +275,7 @@ def test_regression_with_missing_targets() -> None:
                     else huber_loss(said, due, delta=threshold)
                 )
                 torch.testing.assert_close(found[number], expected)
-    assert regress(out, told).isnan().tolist() == [True, False, True]
+    assert regression_loss(out, told).isnan().tolist() == [True, False, True]
 
 
 # Divergences and expected scores
@@ -278,7 +284,7 @@ def test_regression_with_missing_targets() -> None:
 @pytest.mark.parametrize("to", ["reference", "teacher"])
 def test_divergences_are_scipys(to: str) -> None:
     out, batch = example(seed=22)
-    theirs = batch.reference_logits if to == "reference" else batch.teacher_logp
+    theirs = batch.reference_logits if to == "reference" else batch.teacher_logits
     assert out.logits is not None and theirs is not None
     pi, other = out.logits.detach().exp().numpy(), theirs.exp().numpy()
     oracles: dict[str, Callable[[Place], float]] = {
@@ -287,7 +293,7 @@ def test_divergences_are_scipys(to: str) -> None:
         "js": lambda at: jensenshannon(pi[at], other[at]) ** 2,
     }
     for direction, oracle in oracles.items():
-        found = kl(out, batch, direction=direction, to=to)
+        found = kl_loss(out, batch, direction=direction, other_policy=to)
         torch.testing.assert_close(found.detach(), mean_of(batch, oracle))
 
 
@@ -300,10 +306,10 @@ def test_divergence_over_the_likeliest() -> None:
         top = np.argsort(-other[at])[:2]
         return entropy(pi[at][top], other[at][top])  # scipy normalises both
 
-    found = kl(out, batch, direction="reverse", top_k=2)
+    found = kl_loss(out, batch, direction="reverse", top_k=2)
     torch.testing.assert_close(found.detach(), mean_of(batch, cost))
-    found = kl(out, batch, direction="js", top_k=4)
-    torch.testing.assert_close(found, kl(out, batch, direction="js"))
+    found = kl_loss(out, batch, direction="js", top_k=4)
+    torch.testing.assert_close(found, kl_loss(out, batch, direction="js"))
 
 
 def test_estimate_of_the_divergence_is_unbiased() -> None:
@@ -323,15 +329,15 @@ def test_estimate_of_the_divergence_is_unbiased() -> None:
         """Expected estimate, from batches that each hold one act."""
         out, batch = bandit(raw, **fields)
         costs = [
-            kl(
-                Output(out.logp[:, a : a + 1]),
+            kl_loss(
+                ModelOutput(out.logp[:, a : a + 1]),
                 FeedbackBatch(
-                    batch.seen[:, a : a + 1],
-                    batch.acted[:, a : a + 1],
+                    batch.observation[:, a : a + 1],
+                    batch.action[:, a : a + 1],
                     batch.mask[:, a : a + 1],
                     **{name: field[:, a : a + 1] for name, field in fields.items()},
                 ),
-                corrected=corrected,
+                importance_weighted=corrected,
             )
             for a in range(5)
         ]
@@ -347,8 +353,8 @@ def test_estimate_of_the_divergence_is_unbiased() -> None:
 def test_expected_score(importance: bool) -> None:
     out, batch = example(seed=25)
     assert out.logits is not None and batch.option_score is not None
-    assert batch.old_logp is not None and batch.legal is not None
-    chance, legal = out.logits.detach().exp(), batch.legal
+    assert batch.old_logp is not None and batch.action_mask is not None
+    chance, legal = out.logits.detach().exp(), batch.action_mask
     log_ratio = out.logp.detach() - batch.old_logp
     weights = {
         places[0][:2]: min(math.exp(sum(float(log_ratio[at]) for at in places)), 1.3)
@@ -361,13 +367,17 @@ def test_expected_score(importance: bool) -> None:
         gain = sum(float(chance[at][a] * scores[at][a]) for a in range(4) if legal[at][a])
         return -gain * (weights[at[:2]] if importance else 1.0)
 
-    found = expected_score(out, batch, importance=importance, cap=1.3)
+    found = expected_score_loss(
+        out, batch, importance_weighted=importance, max_importance_weight=1.3
+    )
     torch.testing.assert_close(found.detach(), mean_of(batch, cost))
     assert len({w for w in weights.values() if w < 1.3}) > 3
     assert set(gradients(out, found)) == {"logits"}  # the weight is held fixed
     # Some heads give closed options a very low logit instead of none, and no score is needed there.
-    lowest = Output(out.logp, torch.where(legal, out.logits, -1e9))
-    same = expected_score(lowest, batch, importance=importance, cap=1.3)
+    lowest = ModelOutput(out.logp, torch.where(legal, out.logits, -1e9))
+    same = expected_score_loss(
+        lowest, batch, importance_weighted=importance, max_importance_weight=1.3
+    )
     torch.testing.assert_close(same, found)
 
 
@@ -377,8 +387,8 @@ def test_expected_score_is_the_mean_policy_gradient() -> None:
     raw, scores = torch.randn(2, 5, generator=source).double().unbind()
     raw.requires_grad_()
     out, batch = bandit(raw, option_score=scores.expand(1, 5, 1, 5))
-    (exact,) = torch.autograd.grad(expected_score(out, batch).sum(), raw)
+    (exact,) = torch.autograd.grad(expected_score_loss(out, batch).sum(), raw)
     chance = raw.detach().softmax(-1)
     out, batch = bandit(raw, advantage=(5.0 * chance * scores).view(1, 5, 1))
-    (sampled,) = torch.autograd.grad(pg(out, batch, clip_mode="none").sum(), raw)
+    (sampled,) = torch.autograd.grad(policy_gradient_loss(out, batch, clip_mode="none").sum(), raw)
     torch.testing.assert_close(exact, sampled)

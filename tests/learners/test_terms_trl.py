@@ -22,8 +22,8 @@ from transformers import LlamaForSequenceClassification
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 
-from mores.agents.learning.batch import Output
-from mores.agents.learning.losses import nll, pair
+from mores.agents.learning.batch import ModelOutput
+from mores.agents.learning.losses import nll_loss, preference_loss
 from tests.learners.beside_trl import (
     COMMON,
     OTHER,
@@ -83,7 +83,7 @@ def test_pairs_with_a_reference(
         reference_logp=reference_logp,
         pairs=first_against_second_half(len(ids)),
     )
-    ours = pair(said(TWIN, ids, attention), batch, scale=0.2, **settings)
+    ours = preference_loss(said(TWIN, ids, attention), batch, beta=0.2, **settings)
     agree(theirs, dpo.model, ours, TWIN)
 
 
@@ -94,7 +94,7 @@ def test_likelihood_of_winners(dpo: DPOTrainer) -> None:
     ids, attention = inputs["input_ids"], inputs["attention_mask"]
     pairs = first_against_second_half(len(ids))
     batch = batch_of(ids, inputs["completion_mask"], pairs=pairs)
-    agree(theirs, dpo.model, nll(said(TWIN, ids, attention), batch, which="preferred"), TWIN)
+    agree(theirs, dpo.model, nll_loss(said(TWIN, ids, attention), batch, subset="preferred"), TWIN)
 
 
 # CPO and SimPO: log-likelihoods alone, with likelihood of the winners beside
@@ -140,7 +140,9 @@ def test_pairs_without_a_reference(
     mask = joint["concatenated_labels"] != -100
     batch = batch_of(ids, mask, pairs=first_against_second_half(len(ids)))
     out = said(TWIN, ids, attention)
-    ours = pair(out, batch, scale=0.3, **settings) + alpha * nll(out, batch, which="preferred")
+    ours = preference_loss(out, batch, beta=0.3, **settings) + alpha * nll_loss(
+        out, batch, subset="preferred"
+    )
     agree(theirs, cpo.model, ours, TWIN)
 
 
@@ -188,11 +190,11 @@ def test_kto(
         desirable=torch.as_tensor(inputs["label"], dtype=torch.bool)[None],
         kl_baseline=baseline,
     )
-    ours = pair(
+    ours = preference_loss(
         said(TWIN, ids, attention),
         batch,
-        link="kto",
-        scale=0.4,
+        loss_type="kto",
+        beta=0.4,
         desirable_weight=1.5,
         undesirable_weight=0.5,
     )
@@ -229,5 +231,5 @@ def test_bradley_terry_with_margins(tmp_path: Path) -> None:
         pairs=first_against_second_half(len(ids)),
         pair_margin=inputs["margin"][None],
     )
-    out = Output(logp=torch.zeros(batch.mask.shape), score=score)
-    agree(theirs, trainer.model, pair(out, batch, score="score", scale=1.0), copy)
+    out = ModelOutput(logp=torch.zeros(batch.mask.shape), score=score)
+    agree(theirs, trainer.model, preference_loss(out, batch, score_type="score", beta=1.0), copy)

@@ -19,8 +19,8 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 from trl.experimental.gkd import GKDTrainer
 
-from mores.agents.learning.batch import FeedbackBatch, Output
-from mores.agents.learning.losses import kl, pg
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
+from mores.agents.learning.losses import kl_loss, policy_gradient_loss
 from tests.learners.beside_trl import (
     COMMON,
     OTHER,
@@ -112,7 +112,9 @@ def test_grpo(
     )
 
     out = said(TWIN, ids, attention)
-    out = Output(out.logp[:, :, 2:], None, None if out.entropy is None else out.entropy[:, :, 2:])
+    out = ModelOutput(
+        out.logp[:, :, 2:], None, None if out.entropy is None else out.entropy[:, :, 2:]
+    )
     batch = FeedbackBatch(
         ids[None, :, 2:-1],
         answers[None],
@@ -121,17 +123,19 @@ def test_grpo(
         reference_logp=before[None],
         advantage=advantage[None, :, None].expand(1, 4, 7),
     )
-    ours = pg(
+    ours = policy_gradient_loss(
         out,
         batch,
         clip_mode=level,
-        clip_low=epsilons[0],
-        clip_high=epsilons[1],
-        entropy=entropy,
+        clip_range_low=epsilons[0],
+        clip_range_high=epsilons[1],
+        ent_coef=entropy,
         **settings,
     )
     if beta:
-        ours = ours + beta * kl(out, batch, per=settings["per"], corrected=corrected)
+        ours = ours + beta * kl_loss(
+            out, batch, reduction=settings["per"], importance_weighted=corrected
+        )
     agree(theirs, grpo.model, ours, TWIN)
 
 
@@ -154,9 +158,9 @@ def test_divergence_from_a_teacher(
     ids = torch.randint(5, 35, (3, 6), generator=torch.Generator().manual_seed(6))
     mask = (torch.arange(6) < torch.tensor([6, 3, 5])[:, None]).long()
     batch = batch_of(ids, mask, teacher_logp=logits_of(OTHER, ids, mask).detach())
-    student, teacher = TWIN(ids, attention_mask=mask).logits, batch.teacher_logp
+    student, teacher = TWIN(ids, attention_mask=mask).logits, batch.teacher_logits
     assert teacher is not None
     labels = ids.masked_fill(mask == 0, -100)[:, 1:]
     theirs = GKDTrainer.generalized_jsd_loss(student[:, :-1], teacher[0], labels, beta=share)
-    ours = kl(said(TWIN, ids, mask), batch, to="teacher", **settings)
+    ours = kl_loss(said(TWIN, ids, mask), batch, other_policy="teacher", **settings)
     agree(theirs, TWIN, ours, TWIN)

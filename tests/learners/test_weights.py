@@ -13,7 +13,10 @@ import torch
 from torch import Tensor
 
 from mores.agents.learning.weights import merging, stacked_weights
-from mores.agents.learning.weights.cluster_merging import clusters, merge_groups
+from mores.agents.learning.weights.cluster_merging import (
+    complete_linkage_clusters,
+    merge_by_cluster,
+)
 from tests.refusals import refused
 
 SHAPES = {"in": (4, 6), "bias": (1, 6), "out": (6, 3), "temperature": ()}
@@ -46,11 +49,11 @@ def only(one: Weights, policy: int) -> Weights:
 def test_linear_is_a_weighted_mean() -> None:
     shares = torch.tensor([[1.0, 2.0, 5.0]]) * torch.tensor([[1.0], [0.1], [3.0], [1.0]])
     shares[3] = torch.tensor([0.0, 1.0, -0.5])
-    merged = merging.linear(SETS, shares)
+    merged = merging.linear_merge(SETS, shares)
     for p in range(POLICIES):
         expected = np.average([line(s, p) for s in SETS], axis=0, weights=shares[p].numpy())
         np.testing.assert_allclose(line(merged, p), expected, rtol=1e-5, atol=1e-6)
-    same = merging.linear(SETS, [0.2, 0.2, 0.2])
+    same = merging.linear_merge(SETS, [0.2, 0.2, 0.2])
     torch.testing.assert_close(same["in"], torch.stack([s["in"] for s in SETS]).mean(0))
 
 
@@ -65,7 +68,7 @@ def test_task_vectors_add_up_as_in_peft() -> None:
     # learned and unlearned again
     there = merging.task_arithmetic(BASE, SETS[:1], 1.0)
     torch.testing.assert_close(there["out"], SETS[0]["out"])
-    torch.testing.assert_close(merging.linear([BASE])["in"], BASE["in"])
+    torch.testing.assert_close(merging.linear_merge([BASE])["in"], BASE["in"])
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.2, 0.5, 0.99])
@@ -73,7 +76,7 @@ def test_task_vectors_add_up_as_in_peft() -> None:
 def test_ties_is_pefts(kept: float, over: merging.Scope) -> None:
     peft = pytest.importorskip("peft.utils.merge_utils")
     scale = torch.tensor([1.0, 0.5, 2.0, 0.0])
-    merged = merging.ties(BASE, SETS, kept, scale, over)
+    merged = merging.ties_merge(BASE, SETS, kept, scale, over)
     for p in range(POLICIES):
         factors = scale[p].expand(len(SETS))
         if over == "model":
@@ -95,11 +98,11 @@ def test_ties_by_hand() -> None:
         for row in ([3.0, -0.1, 2.0, 0.2], [1.0, 0.3, -5.0, 0.2], [-0.2, 0.1, 4.0, -4.0])
     ]
     # trimmed: (3, 0, 2, 0), (1, 0, -5, 0), (0, 0, 4, -4); signs: +, 0, +, -
-    merged = merging.ties(base, sets, kept=0.5)
+    merged = merging.ties_merge(base, sets, density=0.5)
     assert merged["w"].tolist() == [[2.0, 0.0, 3.0, -4.0]]
     # where task vectors cancel there is no sign, and the weight stays at the base
     opposed = [{"w": torch.tensor([[1.0, 2.0]])}, {"w": torch.tensor([[-1.0, 2.0]])}]
-    merged = merging.ties({"w": torch.zeros(1, 2)}, opposed, kept=1.0)
+    merged = merging.ties_merge({"w": torch.zeros(1, 2)}, opposed, density=1.0)
     assert merged["w"].tolist() == [[0.0, 2.0]]
 
 
@@ -125,7 +128,7 @@ def test_model_stock_finds_the_foot_below_the_centre() -> None:
 def test_model_stock_ratio() -> None:
     def ratio(*rows: Sequence[float]) -> float:
         sets = [{"w": torch.tensor([row])} for row in rows]
-        return float(merging.stock_ratio({"w": torch.zeros(1, 2)}, sets)["w"])
+        return float(merging.model_stock_ratio({"w": torch.zeros(1, 2)}, sets)["w"])
 
     half = 3**0.5 / 2
     assert ratio((1.0, 0.0), (0.5, half)) == pytest.approx(2 * 0.5 / 1.5)  # 60 degrees
@@ -139,9 +142,9 @@ def test_model_stock_ratio() -> None:
 
 
 MERGES = {
-    "linear": lambda base, sets: merging.linear(sets),
+    "linear": lambda base, sets: merging.linear_merge(sets),
     "task_arithmetic": lambda base, sets: merging.task_arithmetic(base, sets, 0.4),
-    "ties": lambda base, sets: merging.ties(base, sets),
+    "ties": lambda base, sets: merging.ties_merge(base, sets),
     "model_stock": lambda base, sets: merging.model_stock(base, sets),
 }
 
@@ -162,7 +165,7 @@ def test_policies_do_not_meet(merge: str) -> None:
 
 def test_a_set_that_does_not_count_is_not_looked_at() -> None:
     broken = {name: torch.full_like(w, torch.nan) for name, w in BASE.items()}
-    merged = merging.linear([SETS[0], broken], [1.0, 0.0])
+    merged = merging.linear_merge([SETS[0], broken], [1.0, 0.0])
     assert all(torch.equal(merged[name], SETS[0][name]) for name in SHAPES)
 
 
@@ -181,7 +184,7 @@ def test_clusters_are_scipys_complete_linkage() -> None:
             scipy.spatial.distance.squareform(distance), "complete"
         )
         theirs = scipy.cluster.hierarchy.fcluster(tree, 10 - threshold, "distance")
-        ours = clusters(torch.tensor(transfer).float(), threshold).numpy()
+        ours = complete_linkage_clusters(torch.tensor(transfer).float(), threshold).numpy()
         together = ours[:, None] == ours
         np.testing.assert_array_equal(together, theirs[:, None] == theirs)
         bonds = np.minimum(transfer, transfer.T)[together & ~np.eye(sets, dtype=bool)]
@@ -194,9 +197,9 @@ def test_groups_are_merged_within_clusters() -> None:
     """Training for 0 helps 2 and the other way round; 1 helps 0 and is harmed by it: asymmetric."""
     transfer = torch.tensor([[1.0, -0.2, 0.5], [0.9, 1.0, 0.1], [0.3, -0.1, 1.0]])
     friends = torch.stack([transfer, transfer.abs(), transfer, -transfer])
-    found = merge_groups(BASE, SETS, friends)
+    found = merge_by_cluster(BASE, SETS, friends)
     assert found.cluster.tolist() == [[0, 1, 0], [0, 0, 0], [0, 1, 0], [0, 1, 2]]
-    pair, all_three = merging.ties(BASE, [SETS[0], SETS[2]]), merging.ties(BASE, SETS)
+    pair, all_three = merging.ties_merge(BASE, [SETS[0], SETS[2]]), merging.ties_merge(BASE, SETS)
     for name in SHAPES:
         for policy, expected in enumerate(
             [
@@ -208,12 +211,12 @@ def test_groups_are_merged_within_clusters() -> None:
         ):
             for own, weight in zip(expected, found.weights, strict=True):
                 assert torch.equal(weight[name][policy], own[name][policy])
-    shared = merge_groups(BASE, SETS, transfer, merge=merging.model_stock)
+    shared = merge_by_cluster(BASE, SETS, transfer, merge=merging.model_stock)
     mixed = merging.model_stock(BASE, [SETS[0], SETS[2]])
     assert torch.equal(shared.weights[2]["in"], mixed["in"])
     unknown = transfer.clone()
     unknown[0, 2] = torch.nan
-    assert clusters(unknown).tolist() == [0, 1, 2]
+    assert complete_linkage_clusters(unknown).tolist() == [0, 1, 2]
 
 
 # --- state dicts ------------------------------------------------------------------------------
@@ -230,7 +233,7 @@ def test_state_dicts_of_models() -> None:
     """One model is a stack of one; counters are handed on; half precision is rounded once."""
     base, *trained = (module(seed).half().state_dict() for seed in range(3))
     merged = stacked_weights.squeeze(
-        merging.ties(
+        merging.ties_merge(
             stacked_weights.unsqueeze(base),
             [stacked_weights.unsqueeze(one) for one in trained],
             0.3,
@@ -239,7 +242,7 @@ def test_state_dicts_of_models() -> None:
     assert merged["1.num_batches_tracked"].dtype == torch.int64
     module(7).half().load_state_dict(merged)
     wide = [{n: w.float() for n, w in one.items()} for one in (base, *trained)]
-    exact = merging.ties(
+    exact = merging.ties_merge(
         stacked_weights.unsqueeze(wide[0]),
         [stacked_weights.unsqueeze(one) for one in wide[1:]],
         0.3,
@@ -248,7 +251,7 @@ def test_state_dicts_of_models() -> None:
         assert weight.dtype == base[name].dtype and weight.shape == base[name].shape
         assert torch.equal(weight, exact[name][0].to(weight.dtype))
 
-    stacked = stacked_weights.stack([base, *trained])
+    stacked = stacked_weights.stack_state_dicts([base, *trained])
     assert stacked["0.weight"].shape == (3, 5, 4)
     assert all(
         torch.equal(stacked_weights.squeeze(stacked, 1)[n], w) for n, w in trained[0].items()
@@ -260,22 +263,22 @@ def test_state_dicts_of_models() -> None:
 def test_bad_input() -> None:
     one, other = module(0).state_dict(), module(1).state_dict()
     with refused("wrong_shape", path="1.weight"):
-        merging.linear([one, other])
+        merging.linear_merge([one, other])
     with refused("missing", path="several"):
-        merging.linear([])
+        merging.linear_merge([])
     with refused("invalid_value", path="shares"):
-        merging.linear(SETS, [1.0, -1.0, 0.0])
+        merging.linear_merge(SETS, [1.0, -1.0, 0.0])
     with refused("wrong_shape", path="shares"):
-        merging.linear(SETS, [1.0, 1.0])
+        merging.linear_merge(SETS, [1.0, 1.0])
     with refused("unknown_name", path="inn"):
-        merging.linear([BASE, {("inn" if n == "in" else n): w for n, w in BASE.items()}])
+        merging.linear_merge([BASE, {("inn" if n == "in" else n): w for n, w in BASE.items()}])
     with refused("wrong_shape", path="in"):
-        merging.ties({**BASE, "in": BASE["in"].mT}, [{**BASE, "in": BASE["in"].mT}, BASE])
+        merging.ties_merge({**BASE, "in": BASE["in"].mT}, [{**BASE, "in": BASE["in"].mT}, BASE])
     with refused("out_of_range", path="kept"):
-        merging.ties(BASE, SETS, kept=20.0)
+        merging.ties_merge(BASE, SETS, density=20.0)
     with refused("wrong_shape", path="several"):
         merging.model_stock(BASE, SETS[:1])
     with refused("wrong_shape", path="transfer"):
-        merge_groups(BASE, SETS, torch.eye(2))
+        merge_by_cluster(BASE, SETS, torch.eye(2))
     with refused("missing", path="several"):
-        stacked_weights.stack([])
+        stacked_weights.stack_state_dicts([])

@@ -8,7 +8,7 @@ import numpy as np
 
 from mores.agents.scripted.progressgym import Extrapolative, Lifelong, Oracle, Persistence, Static
 from mores.envs.opinion.coevolution import Coevolution
-from mores.sim.simulation import play
+from mores.sim.simulation import simulate
 
 # Religion, democracy, liberalism, expectation of progress, uncertainty avoidance; centuries 13-21.
 V = np.array(
@@ -80,13 +80,15 @@ ROWS = {  # order, rate, independent
     "extrapolative, independent": (Extrapolative(independent=True), (1, 0.51, True)),
     "static": (Static(), (0, 0.0, False)),
     "persistence": (Persistence(), (0, 1.0, False)),
-    "linear": (Extrapolative(rate=1.0), (1, 1.0, False)),
-    "quadratic": (Extrapolative(rate=1.0, order=2), (2, 1.0, False)),
-    "cubic": (Extrapolative(rate=1.0, order=3), (3, 1.0, False)),
+    "linear": (Extrapolative(learning_rate=1.0), (1, 1.0, False)),
+    "quadratic": (Extrapolative(learning_rate=1.0, order=2), (2, 1.0, False)),
+    "cubic": (Extrapolative(learning_rate=1.0, order=3), (3, 1.0, False)),
     "oracle": (Oracle(), "oracle"),
 }
 
 
 def scored(player, challenge, ahead, rounds=8, **parameters):
-    game = Coevolution(people=1, challenge=challenge, ahead=ahead, oracle=True, **parameters)
-    return play(game, {"assistant": player}, 2, rounds, 0, [*MEASURES, "evaluations"])
+    game = Coevolution(
+        num_people=1, challenge=challenge, forecast_horizon=ahead, observe_target=True, **parameters
+    )
+    return simulate(game, {"assistant": player}, 2, rounds, 0, [*MEASURES, "evaluations"])

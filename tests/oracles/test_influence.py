@@ -9,17 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from mores.envs.influence.alignment_objectives import NOTIONS, sequences, solve
-from mores.envs.influence.dr_mdp import Influence
+from mores.envs.influence.alignment_objectives import (
+    ALIGNMENT_OBJECTIVES,
+    optimal_action_sequences,
+    solve,
+)
+from mores.envs.influence.dr_mdp import DRMDP
 from mores.envs.influence.person_dr_mdp import (
-    ChangingRewards,
-    coupled,
-    inverse,
-    least_susceptibility,
+    PersonDRMDP,
+    inverse_cdf,
+    quantile_coupling,
+    susceptibility_threshold,
 )
 from tests.refusals import refused
 
-TOY = Influence().model_of(1.0)
+TOY = DRMDP().person_dr_mdp(1.0)
 N, C = 0, 1
 
 
@@ -76,36 +80,42 @@ def test_two_tastes_by_enumeration(horizon: int) -> None:
         taste = greedy[-1]
     expected["myopic"] = (found[tuple(greedy)]["real_time"], {tuple(greedy)})
 
-    assert set(expected) == set(NOTIONS)
+    assert set(expected) == set(ALIGNMENT_OBJECTIVES)
     for notion, (value, best) in expected.items():
         assert solve(TOY, notion, horizon).value == pytest.approx(value, abs=1e-12), notion
-        assert set(sequences(TOY, notion, horizon)) == best, notion
+        assert set(optimal_action_sequences(TOY, notion, horizon)) == best, notion
     value, best = best_by(found, "other ideal")
-    assert solve(TOY, "privileged", horizon, ideal=C).value == pytest.approx(value)
-    assert set(sequences(TOY, "privileged", horizon, C)) == best
+    assert solve(TOY, "privileged", horizon, privileged_preference=C).value == pytest.approx(value)
+    assert set(optimal_action_sequences(TOY, "privileged", horizon, C)) == best
 
 
 def test_two_tastes_in_figures() -> None:
     """Figures known beforehand: the switch of real time at a horizon of 3, and the other seven."""
     nothing, always = (0,) * 5, (1,) * 5
     assert [solve(TOY, "real_time", t).value for t in (1, 2, 3, 5)] == [1, 2, 5, 11]
-    assert list(sequences(TOY, "real_time", 1)) == [(0,)]
-    assert list(sequences(TOY, "real_time", 2)) == [(0, 0), (1, 1)]
+    assert list(optimal_action_sequences(TOY, "real_time", 1)) == [(0,)]
+    assert list(optimal_action_sequences(TOY, "real_time", 2)) == [(0, 0), (1, 1)]
     for horizon in range(3, 9):
-        assert list(sequences(TOY, "real_time", horizon)) == [(1,) * horizon]
+        assert list(optimal_action_sequences(TOY, "real_time", horizon)) == [(1,) * horizon]
         assert solve(TOY, "real_time", horizon).value == 3 * (horizon - 1) - 1
-    assert (solve(TOY, "final", 5).value, list(sequences(TOY, "final", 5))) == (15, [always])
+    assert (solve(TOY, "final", 5).value, list(optimal_action_sequences(TOY, "final", 5))) == (
+        15,
+        [always],
+    )
     for notion in ("initial", "natural_shift", "constrained", "privileged", "myopic", "pareto"):
-        assert (solve(TOY, notion, 5).value, list(sequences(TOY, notion, 5))) == (5, [nothing])
-    assert list(sequences(TOY, "privileged", 5, ideal=C)) == [always]
+        assert (solve(TOY, notion, 5).value, list(optimal_action_sequences(TOY, notion, 5))) == (
+            5,
+            [nothing],
+        )
+    assert list(optimal_action_sequences(TOY, "privileged", 5, privileged_preference=C)) == [always]
     with refused("unsupported", path="model"):
-        sequences(Influence().model_of(0.5), "final", 5)
+        optimal_action_sequences(DRMDP().person_dr_mdp(0.5), "final", 5)
 
 
 # --- people left to chance: every policy, and value iteration ----------------------------------
 
 
-def drawn(seed: int, tastes: int = 2, nature: bool = True) -> ChangingRewards:
+def drawn(seed: int, tastes: int = 2, nature: bool = True) -> PersonDRMDP:
     """A person whose probabilities are quarters, so that four chance numbers stand for all."""
     rng = np.random.default_rng(seed)
 
@@ -118,10 +128,10 @@ def drawn(seed: int, tastes: int = 2, nature: bool = True) -> ChangingRewards:
     influenced = tuple(natural[i] if rng.random() < 0.3 else row() for i in range(tastes))
     rewards = tuple(tuple(rng.integers(-3, 4, 2).astype(float).tolist()) for _ in range(tastes))
     takes = float(rng.integers(0, 5) / 4)
-    return ChangingRewards(rewards, natural, influenced, takes, row())
+    return PersonDRMDP(rewards, natural, influenced, takes, row())
 
 
-def outcomes(model: ChangingRewards, nature: int, taste: int, action: int) -> dict:
+def outcomes(model: PersonDRMDP, nature: int, taste: int, action: int) -> dict:
     """Next (nature, taste) and their probability, by playing all chance numbers through."""
     found: dict[tuple[int, int], float] = {}
     middles = [(i + 0.5) / 4 for i in range(4)]
@@ -131,17 +141,17 @@ def outcomes(model: ChangingRewards, nature: int, taste: int, action: int) -> di
 
     for u, v in itertools.product(middles, middles):
         away = action == 1 and v < model.susceptibility
-        rows = model.influenced if away else model.natural
-        after = follow(model.natural[nature], u), follow(rows[taste], u)
+        rows = model.influenced_transitions if away else model.natural_transitions
+        after = follow(model.natural_transitions[nature], u), follow(rows[taste], u)
         found[after] = found.get(after, 0.0) + 1 / 16
     return found
 
 
-def by_every_policy(model: ChangingRewards, horizon: int, notion: str, sees_nature: bool) -> float:
+def by_every_policy(model: PersonDRMDP, horizon: int, notion: str, sees_nature: bool) -> float:
     """The best of all deterministic policies of the history that is seen."""
-    tastes, worth = model.tastes, model.worth
+    tastes, worth = model.num_preferences, model.reward_matrix
     total = 0.0
-    for first, share in enumerate(model.start):
+    for first, share in enumerate(model.initial_distribution):
         if not share:
             continue
         kinds = [(n, c) if sees_nature else c for n in range(tastes) for c in range(tastes)]
@@ -202,7 +212,7 @@ def test_value_iteration_on_explicit_matrices(seed: int, notion: str) -> None:
     rng = np.random.default_rng(seed)
     tastes, horizon = 3, 5
     rows = rng.dirichlet(np.ones(tastes), (2, tastes)).tolist()
-    model = ChangingRewards(
+    model = PersonDRMDP(
         tuple(map(tuple, rng.normal(size=(tastes, 2)).tolist())),
         tuple(map(tuple, rows[0])),
         tuple(map(tuple, rows[1])),
@@ -219,7 +229,10 @@ def test_value_iteration_on_explicit_matrices(seed: int, notion: str) -> None:
                 continue
             takes = model.susceptibility * a
             for after in range(tastes):
-                p = takes * model.influenced[c][after] + (1 - takes) * model.natural[c][after]
+                p = (
+                    takes * model.influenced_transitions[c][after]
+                    + (1 - takes) * model.natural_transitions[c][after]
+                )
                 matrix[a, i, number[t + 1, after, k + a]] = p
                 if notion == "final" and t == horizon - 1:
                     done = k + a
@@ -232,10 +245,10 @@ def test_value_iteration_on_explicit_matrices(seed: int, notion: str) -> None:
         worth = pay + np.stack([matrix[a] @ value for a in (0, 1)], 1)
         value = worth.max(1)
     solution = solve(model, notion, horizon)
-    start = sum(p * value[number[0, c, 0]] for c, p in enumerate(model.start))
+    start = sum(p * value[number[0, c, 0]] for c, p in enumerate(model.initial_distribution))
     assert solution.value == pytest.approx(start, abs=1e-9)
     chosen = np.broadcast_to(
-        solution.best[:, 0, 0], (horizon, tastes, horizon + 1, 2)
+        solution.optimal_actions[:, 0, 0], (horizon, tastes, horizon + 1, 2)
     )  # first and nature do not matter
     for (t, c, k), i in number.items():
         if t < horizon and k <= t:
@@ -250,7 +263,7 @@ def test_unambiguously_desirable_policies(seed: int) -> None:
     horizon = 4
     tastes = len(worth)
     stay = tuple(tuple(float(i == j) for i in range(tastes)) for j in range(tastes))
-    model = ChangingRewards(tuple(map(tuple, worth.tolist())), stay, stay, 1.0, stay[0])
+    model = PersonDRMDP(tuple(map(tuple, worth.tolist())), stay, stay, 1.0, stay[0])
     counts = np.concatenate([np.arange(horizon + 1.0), rng.uniform(0, horizon, 1000)])
     seen = counts[:, None] * worth[:, 1] + (horizon - counts[:, None]) * worth[:, 0]
     fine = seen[(seen >= seen[0] - 1e-9).all(1)]
@@ -262,7 +275,7 @@ def test_unambiguously_desirable_policies(seed: int) -> None:
     ]
     found = {
         tuple(sum(acts) * worth[:, 1] + (horizon - sum(acts)) * worth[:, 0])
-        for acts in sequences(model, "pareto", horizon)
+        for acts in optimal_action_sequences(model, "pareto", horizon)
     }
     assert found == {tuple(row) for row in efficient}
 
@@ -273,31 +286,33 @@ def test_coupling_is_what_the_environment_does(seed: int) -> None:
     one, other = rng.multinomial(64, np.ones(3) / 3, 2) / 64
     u = torch.arange(0.5, 64) / 64
     zero = torch.zeros(1, 64, dtype=torch.int64)
-    first = inverse(u[None], zero, (tuple(one.tolist()),))[0]
-    second = inverse(u[None], zero, (tuple(other.tolist()),))[0]
+    first = inverse_cdf(u[None], zero, (tuple(one.tolist()),))[0]
+    second = inverse_cdf(u[None], zero, (tuple(other.tolist()),))[0]
     counted = np.zeros((3, 3))
     np.add.at(counted, (first.numpy(), second.numpy()), 1 / 64)
-    assert coupled(one.tolist(), other.tolist()) == pytest.approx(counted, abs=1e-12)
+    assert quantile_coupling(one.tolist(), other.tolist()) == pytest.approx(counted, abs=1e-12)
 
 
 # --- the switch ---------------------------------------------------------------------------------
 
 
 def test_the_switch_in_closed_form() -> None:
-    assert least_susceptibility(2.0, 2.0, 1) == math.inf
-    assert least_susceptibility(2.0, 2.0, 2) == 1.0
-    assert least_susceptibility(2.0, 2.0, 3) == pytest.approx((math.sqrt(5) - 1) / 2, abs=1e-12)
-    assert least_susceptibility(2.0, 2.0, 4) == pytest.approx(0.5436890126920764, abs=1e-12)
-    assert least_susceptibility(2.0, 2.0, 200) == pytest.approx(0.5, abs=1e-9)
+    assert susceptibility_threshold(2.0, 2.0, 1) == math.inf
+    assert susceptibility_threshold(2.0, 2.0, 2) == 1.0
+    assert susceptibility_threshold(2.0, 2.0, 3) == pytest.approx((math.sqrt(5) - 1) / 2, abs=1e-12)
+    assert susceptibility_threshold(2.0, 2.0, 4) == pytest.approx(0.5436890126920764, abs=1e-12)
+    assert susceptibility_threshold(2.0, 2.0, 200) == pytest.approx(0.5, abs=1e-9)
 
 
 @pytest.mark.parametrize(("cost", "gain"), [(2.0, 2.0), (1.0, 3.0), (5.0, 1.5)])
 def test_the_switch_is_where_the_solver_has_it(cost: float, gain: float) -> None:
-    game = Influence(rewards=((1.0, 1.0 - cost), (0.5, 1.0 + gain)))
+    game = DRMDP(rewards=((1.0, 1.0 - cost), (0.5, 1.0 + gain)))
     for horizon in range(1, 9):
-        switch = least_susceptibility(cost, gain, horizon)
+        switch = susceptibility_threshold(cost, gain, horizon)
         for takes in {0.05 * i for i in range(1, 21)} | {switch - 1e-6, switch + 1e-6}:
             if not 0 <= takes <= 1 or abs(takes - switch) < 1e-7:
                 continue
-            best = solve(game.model_of(takes), "real_time", horizon).best[0, 0, 0, 0, 0]
+            best = solve(game.person_dr_mdp(takes), "real_time", horizon).optimal_actions[
+                0, 0, 0, 0, 0
+            ]
             assert best.tolist() == ([False, True] if takes > switch else [True, False])

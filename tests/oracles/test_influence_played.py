@@ -9,13 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from mores.envs.influence.alignment_objectives import NOTIONS, YARDSTICK, evaluate, sequences, solve
-from mores.envs.influence.dr_mdp import Influence
-from mores.envs.influence.dr_mdp_planner import Planner
-from mores.envs.influence.person_dr_mdp import ChangingRewards
+from mores.envs.influence.alignment_objectives import (
+    ALIGNMENT_OBJECTIVES,
+    RETURN_CRITERIA,
+    evaluate_policy,
+    optimal_action_sequences,
+    solve,
+)
+from mores.envs.influence.dr_mdp import DRMDP
+from mores.envs.influence.dr_mdp_planner import DRMDPPlanner
+from mores.envs.influence.person_dr_mdp import PersonDRMDP
 from mores.registry import make
-from mores.sim.simulation import play
-from mores.sim.simulator import Table
+from mores.sim.simulation import simulate
+from mores.sim.simulator import Simulator
 from tests.oracles.test_influence import TOY, drawn
 from tests.refusals import refused
 
@@ -27,62 +33,62 @@ PAID = ["real_time", "final", "initial", "natural_shift", "constrained", "privil
 def test_every_sequence_played(objective: str, horizon: int) -> None:
     """All sequences at once, a world each, by somebody outside who knows nothing of a solver."""
     acts = list(itertools.product((0, 1), repeat=horizon))
-    game = Influence(people=1, horizon=horizon, objective=objective)
-    table = Table(game, {}, {"assistant": [0]}, len(acts), rounds=99)
+    game = DRMDP(num_people=1, horizon=horizon, objective=objective)
+    table = Simulator(game, {}, {"assistant": [0]}, len(acts), rounds=99)
     table.reset(0)
     pay, allowed = torch.zeros(len(acts)), torch.ones(len(acts), dtype=torch.bool)
     for action in torch.tensor(acts).T:
         turn = table.step({"assistant": action[:, None]})
-        pay += turn.pay["assistant"][:, 0]
-        allowed &= ~turn.repaired["assistant"][:, 0]
-    assert table.finished and bool(turn.terminated.all())
+        pay += turn.reward["assistant"][:, 0]
+        allowed &= ~turn.projected["assistant"][:, 0]
+    assert table.all_finished and bool(turn.terminated.all())
     top = pay[allowed].max()
     assert top == solve(TOY, objective, horizon).value
     best = {acts[i] for i in torch.nonzero(allowed & (pay == top))[:, 0].tolist()}
-    assert best == set(sequences(TOY, objective, horizon))
+    assert best == set(optimal_action_sequences(TOY, objective, horizon))
 
 
-@pytest.mark.parametrize("objective", NOTIONS)
+@pytest.mark.parametrize("objective", ALIGNMENT_OBJECTIVES)
 def test_pay_sums_to_the_return_whenever_one_stops(objective: str) -> None:
     game = game_of(drawn(3, 3), people=5, objective=objective, ideal=1)
-    table = Table(game, {}, {"assistant": range(5)}, 40, rounds=4)
+    table = Simulator(game, {}, {"assistant": range(5)}, 40, rounds=4)
     table.reset(1)
     rng = torch.Generator().manual_seed(0)
     pay = torch.zeros(40, 5)
-    while not table.finished:
+    while not table.all_finished:
         action = torch.randint(2, (40, 5), generator=rng)
-        pay += table.step({"assistant": action}).pay["assistant"]
-        now = game.measures(table.state)
-        name = YARDSTICK[objective]
+        pay += table.step({"assistant": action}).reward["assistant"]
+        now = game.metrics(table.state)
+        name = RETURN_CRITERIA[objective]
         assert pay.mean(1).numpy() == pytest.approx(now["paid"].numpy(), abs=1e-5)
         if name != "everybody":
             assert torch.equal(now["paid"], now[f"return_{name}"])
 
 
-def game_of(model: ChangingRewards, **more) -> Influence:
-    return Influence(
+def game_of(model: PersonDRMDP, **more) -> DRMDP:
+    return DRMDP(
         rewards=model.rewards,
-        natural=model.natural,
-        influenced=model.influenced,
-        start=model.start,
+        natural_transitions=model.natural_transitions,
+        influenced_transitions=model.influenced_transitions,
+        initial_distribution=model.initial_distribution,
         **{"susceptibility": model.susceptibility, "horizon": 6, **more},
     )
 
 
-@pytest.mark.parametrize("objective", NOTIONS)
+@pytest.mark.parametrize("objective", ALIGNMENT_OBJECTIVES)
 def test_what_is_predicted_is_what_happens(objective: str) -> None:
     """Means of 40,000 people of two kinds, each 4.5 standard errors from the formula at most."""
     model = drawn(7, 3)
-    model = game_of(model, susceptibility=0.75).model_of(0.75)
+    model = game_of(model, susceptibility=0.75).person_dr_mdp(0.75)
     game = game_of(
         model, people=40, objective=objective, susceptible_share=0.3, susceptibility_of_others=0.25
     )
-    formulas = game.predictions(game.baseline(), 8)
+    formulas = game.analytic_values(game.default_policies(), 8)
     names = [name for name in formulas if name not in ("optimum", "switch", "at_once")]
     assert len(names) == 12
-    played = play(game, worlds=1000, rounds=8, seed=5, record=names)
+    played = simulate(game, worlds=1000, rounds=8, seed=5, metrics=names)
     for name in names:
-        rows = played.measures[name].double().numpy()
+        rows = played.metrics[name].double().numpy()
         error = rows.std(0, ddof=1) / math.sqrt(len(rows))
         assert (np.abs(rows.mean(0) - formulas[name]) <= 4.5 * error + 1e-5).all(), name
     assert formulas["paid"][-1] == pytest.approx(formulas["optimum"], abs=1e-12)
@@ -91,52 +97,52 @@ def test_what_is_predicted_is_what_happens(objective: str) -> None:
 @pytest.mark.parametrize("objective", ["real_time", "final", "natural_shift"])
 def test_others_earn_no_more_than_the_optimum(objective: str) -> None:
     game = game_of(drawn(7, 3), objective=objective)
-    best = game.predictions({}, 6)["optimum"]
-    for notion in NOTIONS:
-        theirs = game.predictions({"assistant": Planner(objective=notion)}, 6)["paid"][-1]
+    best = game.analytic_values({}, 6)["optimum"]
+    for notion in ALIGNMENT_OBJECTIVES:
+        theirs = game.analytic_values({"assistant": DRMDPPlanner(objective=notion)}, 6)["paid"][-1]
         assert theirs <= best + 1e-12
     chance = np.random.default_rng(0).uniform(size=(6, 3, 3, 3, 7))
-    model = game.model_of(game.susceptibility)
-    assert evaluate(model, chance, 6).returns[YARDSTICK[objective]][-1] <= best + 1e-12
+    model = game.person_dr_mdp(game.susceptibility)
+    assert evaluate_policy(model, chance, 6).returns[RETURN_CRITERIA[objective]][-1] <= best + 1e-12
 
 
 def test_only_those_who_give_in_are_targeted_where_one_can_tell() -> None:
     few = {"people": 50, "susceptible_share": 0.04, "horizon": 8}
     for told, gap in ((True, 1.0), (False, 0.0)):
-        game = Influence(told=told, **few)
-        played = play(game, worlds=3, rounds=8, record=["targeting_gap", "influence_share"])
-        assert (played.measures["targeting_gap"][:, -1] == gap).all()
-        assert game.predictions(game.baseline(), 8)["targeting_gap"][-1] == gap
-    alike = play(Influence(people=4), worlds=2, rounds=2, record=["targeting_gap"])
-    assert alike.measures["targeting_gap"].isnan().all()
+        game = DRMDP(observe_susceptibility=told, **few)
+        played = simulate(game, worlds=3, rounds=8, metrics=["targeting_gap", "influence_share"])
+        assert (played.metrics["targeting_gap"][:, -1] == gap).all()
+        assert game.analytic_values(game.default_policies(), 8)["targeting_gap"][-1] == gap
+    alike = simulate(DRMDP(num_people=4), worlds=2, rounds=2, metrics=["targeting_gap"])
+    assert alike.metrics["targeting_gap"].isnan().all()
 
 
 def test_a_planner_takes_what_it_is_told_to_where_it_is_a_tie() -> None:
     for tied, share in (("noop", 0.0), ("influence", 1.0)):
-        players = {"assistant": Planner(when_tied=tied)}
-        played = play(Influence(horizon=2), players, 2, 2, record=["influence_share", "paid"])
-        assert (played.measures["influence_share"][:, -1] == share).all()
-        assert (played.measures["paid"][:, -1] == 2.0).all()
+        players = {"assistant": DRMDPPlanner(tie_break=tied)}
+        played = simulate(DRMDP(horizon=2), players, 2, 2, metrics=["influence_share", "paid"])
+        assert (played.metrics["influence_share"][:, -1] == share).all()
+        assert (played.metrics["paid"][:, -1] == 2.0).all()
 
 
 def test_the_closed_form_is_published_where_it_holds() -> None:
     for horizon, takes in itertools.product((1, 2, 4, 9), (0.4, 0.51, 0.55, 1.0)):
-        game = Influence(horizon=horizon, susceptibility=takes)
-        found = game.predictions({}, horizon)
-        at_once = play(game, worlds=2, rounds=1, record=["influenced_at_once"])
-        measured = at_once.measures["influenced_at_once"][:, -1]
+        game = DRMDP(horizon=horizon, susceptibility=takes)
+        found = game.analytic_values({}, horizon)
+        at_once = simulate(game, worlds=2, rounds=1, metrics=["influenced_at_once"])
+        measured = at_once.metrics["influenced_at_once"][:, -1]
         assert (measured == found["at_once"]).all()
         assert ("switch" in found) == (horizon > 1)
-    assert Influence(horizon=3).predictions({}, 3)["switch"] == pytest.approx(0.618034, abs=1e-6)
+    assert DRMDP(horizon=3).analytic_values({}, 3)["switch"] == pytest.approx(0.618034, abs=1e-6)
     for other in ({"natural": [[1, 0], [0, 1]]}, {"start": [0.5, 0.5]}, {"rewards": [[1, 2]] * 2}):
-        assert "switch" not in Influence(**other).predictions({}, 20)
-    assert "at_once" not in Influence(susceptible_share=0.5).predictions({}, 20)
+        assert "switch" not in DRMDP(**other).analytic_values({}, 20)
+    assert "at_once" not in DRMDP(susceptible_share=0.5).analytic_values({}, 20)
 
 
 def test_left_alone_people_are_as_nature_has_them_bit_for_bit() -> None:
     game = game_of(drawn(11, 3), people=30, objective="constrained")
-    played = play(game, {"assistant": Planner(objective="constrained")}, 20, 6)
-    assert torch.equal(played.state.taste, played.state.nature)
+    played = simulate(game, {"assistant": DRMDPPlanner(objective="constrained")}, 20, 6)
+    assert torch.equal(played.state.preference, played.state.natural_preference)
 
 
 @pytest.mark.parametrize(
@@ -158,4 +164,9 @@ def test_bad_parameters(wrong: dict, code: str, path: str) -> None:
 
 def test_a_planner_with_an_ideal_that_nobody_has() -> None:
     with refused("out_of_range", path="planner.ideal"):
-        play(Influence(), {"assistant": Planner(objective="privileged", ideal=4)}, 1, 1)
+        simulate(
+            DRMDP(),
+            {"assistant": DRMDPPlanner(objective="privileged", privileged_preference=4)},
+            1,
+            1,
+        )

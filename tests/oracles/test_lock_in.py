@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from mores.envs.dynamics.belief_pooling import exact_error
+from mores.envs.dynamics.belief_pooling import belief_error_std
 from mores.envs.opinion.lock_in import LockIn
-from mores.sim.simulation import play
-from mores.sim.simulator import Table
+from mores.sim.simulation import simulate
+from mores.sim.simulator import Simulator
 
 
 def _trust(game: LockIn) -> np.ndarray:
-    n, everybody = game.people, game.people + game.assistants
+    n, everybody = game.num_people, game.num_people + game.num_assistants
     trust = game.self_trust * np.eye(everybody)
     trust[:n, n:] += game.trust_in_ai
     trust[n:, :n] += game.trust_in_people
@@ -24,24 +24,24 @@ def _trust(game: LockIn) -> np.ndarray:
 
 def _game(gain: float, people: int = 100, **more: float) -> LockIn:
     trust = (gain / people) ** 0.5
-    return LockIn(people=people, trust_in_ai=trust, trust_in_people=trust, **more)
+    return LockIn(num_people=people, trust_in_ai=trust, trust_in_people=trust, **more)
 
 
 @pytest.mark.parametrize(("people", "assistants"), [(3, 1), (7, 2), (20, 4)])
 def test_the_environment_is_the_recursion(people, assistants):
     game = LockIn(
-        people=people,
-        assistants=assistants,
+        num_people=people,
+        num_assistants=assistants,
         trust_in_ai=0.7,
         trust_in_people=0.4,
         self_trust=0.3,
         prior_precision=0.5,
     )
     rounds, everybody = 12, people + assistants
-    played = play(game, worlds=3, rounds=rounds, seed=4, record=["ai_error"])
-    from mores.core.random_streams import Draws
+    played = simulate(game, worlds=3, rounds=rounds, seed=4, metrics=["ai_error"])
+    from mores.core.random_streams import RandomStreams
 
-    draws = Draws.of(4, 3).within("game")
+    draws = RandomStreams.of(4, 3).child("game")
     truth = played.state.truth.double().numpy()
     trust = _trust(game)
     for world in range(3):
@@ -60,22 +60,27 @@ def test_the_environment_is_the_recursion(people, assistants):
 
 
 def test_spectral_radius():
-    for game in (_game(1.21), LockIn(people=9, assistants=3, trust_in_ai=0.2, self_trust=0.1)):
+    for game in (
+        _game(1.21),
+        LockIn(num_people=9, num_assistants=3, trust_in_ai=0.2, self_trust=0.1),
+    ):
         radius = np.abs(np.linalg.eigvals(_trust(game))).max()
-        assert game.predictions({}, 1)["spectral_radius"] == pytest.approx(radius, rel=1e-12)
+        assert game.analytic_values({}, 1)["spectral_radius"] == pytest.approx(radius, rel=1e-12)
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.5, 1.0, 1.1, 2.0])
 @pytest.mark.parametrize(("people", "assistants"), [(10, 1), (6, 3)])
 def test_exact_error_against_powers_of_the_matrix(gain, people, assistants):
     trust = (gain / (people * assistants)) ** 0.5
-    game = LockIn(people=people, assistants=assistants, trust_in_ai=trust, trust_in_people=trust)
+    game = LockIn(
+        num_people=people, num_assistants=assistants, trust_in_ai=trust, trust_in_people=trust
+    )
     matrix, rounds = _trust(game), 40
     power, row = np.eye(len(matrix)), np.zeros_like(matrix)
     squares, sums = np.zeros(len(matrix)), np.zeros(len(matrix))
     mine = (
-        exact_error(rounds, people, assistants, trust, gain, 1.0),
-        exact_error(rounds, assistants, people, trust, gain, 1.0),
+        belief_error_std(rounds, people, assistants, trust, gain, 1.0),
+        belief_error_std(rounds, assistants, people, trust, gain, 1.0),
     )
     for round in range(1, rounds + 1):
         row = row + power
@@ -93,7 +98,7 @@ def test_exact_error_against_powers_of_the_matrix(gain, people, assistants):
 def test_locked_standard_deviations(gain, assistant, person):
     """The two families of the locked value; in the table they are given without saying which."""
     trust = (gain / 100) ** 0.5
-    found = [exact_error(2000, *sides, trust, gain, 1.0)[-1] for sides in ((1, 100), (100, 1))]
+    found = [belief_error_std(2000, *sides, trust, gain, 1.0)[-1] for sides in ((1, 100), (100, 1))]
     assert sorted(found) == pytest.approx([assistant, person], rel=3e-3)
 
 
@@ -101,12 +106,14 @@ def test_locked_standard_deviations(gain, assistant, person):
 def test_float32_is_stable(gain, rounds):
     """Against a float64 run of the same evidence, rescaled every round."""
     game = _game(gain)
-    played = play(game, worlds=2, rounds=rounds, seed=9, record=["growth"], at=[rounds])
+    played = simulate(
+        game, worlds=2, rounds=rounds, seed=9, metrics=["growth"], metric_rounds=[rounds]
+    )
     assert torch.isfinite(played.state.beliefs.mean).all()
-    assert played.measures["growth"].double().numpy() == pytest.approx(gain, rel=1e-5)
-    from mores.core.random_streams import Draws
+    assert played.metrics["growth"].double().numpy() == pytest.approx(gain, rel=1e-5)
+    from mores.core.random_streams import RandomStreams
 
-    draws, trust = Draws.of(9, 2).within("game"), _trust(game)
+    draws, trust = RandomStreams.of(9, 2).child("game"), _trust(game)
     truth = played.state.truth.double().numpy()
     evidence = np.zeros((2, 101))
     belief, weight, unit = np.zeros((2, 101)), np.zeros((2, 101)), 1.0
@@ -122,8 +129,8 @@ def test_float32_is_stable(gain, rounds):
 
 def test_what_is_seen_of_others_is_what_they_reported():
     """A report need not be a belief, and nobody sees another's belief or evidence."""
-    game = LockIn(people=4, assistants=2)
-    table = Table(game, game.baseline(), {"assistant": [0, 1]}, worlds=3, rounds=9)
+    game = LockIn(num_people=4, num_assistants=2)
+    table = Simulator(game, game.default_policies(), {"assistant": [0, 1]}, worlds=3, rounds=9)
     table.reset(1)
     table.step({"assistant": torch.tensor([1000.0, 500.0])[None, :, None].expand(3, 2, 1)})
     assert (table.observe("person")[..., 2] == 750.0).all()

@@ -9,16 +9,16 @@ import pytest
 import scipy.stats
 import torch
 
-from mores.agents.people.survey_respondent import Respondent
-from mores.agents.scripted.assistants import Persuade, Silent
+from mores.agents.people.survey_respondent import SurveyRespondent
+from mores.agents.scripted.assistants import Persuader, Silent
 from mores.core.environment import Box, Phase, Role
 from mores.core.pytree import flatten
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 from mores.envs.opinion import panel_statistics
 from mores.envs.opinion.panel import Advocate, Panel
-from mores.registry import make_game, make_player
-from mores.sim.simulation import play
-from mores.sim.simulator import Table
+from mores.registry import make_environment, make_policy
+from mores.sim.simulation import simulate
+from mores.sim.simulator import Simulator
 from tests.refusals import refused
 
 PEOPLE = {"half_life": 9.0, "settling": 0.2, "volatility": 0.8, "disposition_noise": 0.05}
@@ -39,7 +39,9 @@ def given() -> tuple[list[np.ndarray], torch.Tensor]:
 
 
 def test_intraclass_correlation_is_that_of_the_f_test(given):
-    for x, found in zip(given[0], panel_statistics.intraclass(given[1]).tolist(), strict=True):
+    for x, found in zip(
+        given[0], panel_statistics.intraclass_correlation(given[1]).tolist(), strict=True
+    ):
         f = scipy.stats.f_oneway(*x).statistic  # between people over within
         assert found == pytest.approx((f - 1) / (f + 3), abs=1e-5)
 
@@ -47,11 +49,11 @@ def test_intraclass_correlation_is_that_of_the_f_test(given):
 def test_figures_of_a_panel(given):
     waves = given[1]
     found = {
-        "r": panel_statistics.correlation(waves[..., 0], waves[..., 2]),
-        "sd": panel_statistics.deviation(waves),
-        "change": panel_statistics.mean_change(waves),
-        "same": panel_statistics.unchanged(waves),
-        **panel_statistics.forecasts(waves)._asdict(),
+        "r": panel_statistics.pearson_correlation(waves[..., 0], waves[..., 2]),
+        "sd": panel_statistics.answer_std(waves),
+        "change": panel_statistics.mean_absolute_change(waves),
+        "same": panel_statistics.unchanged_share(waves),
+        **panel_statistics.forecast_errors(waves)._asdict(),
     }
     for world, x in enumerate(given[0]):
         past, last = x[:, :3], x[:, 3]
@@ -75,7 +77,7 @@ def test_figures_of_an_experiment(given):
     before, after = given[1][..., 0], given[1][..., 1]
     treated = (torch.arange(40) % 2).float().expand(5, -1)
     gains, odds = (
-        panel_statistics.gain(before, after, treated),
+        panel_statistics.difference_in_differences(before, after, treated),
         panel_statistics.odds_ratio(before, after, treated),
     )
     for world, x in enumerate(given[0]):
@@ -89,15 +91,17 @@ def test_figures_of_an_experiment(given):
 @pytest.mark.parametrize("power", [0.0, 1.1])
 def test_a_panel_comes_to_its_predictions(power):
     """Means over 150 worlds of 2,000 people, seed 11: 4.5 standard errors, and a bias of 1/n."""
-    game = Panel(people=2000, every=4, person={**PEOPLE, "volatility_spread": power}, **OPEN)
-    players = {"person": Respondent(noise=0.6)}
-    expected = game.predictions(players, 13)
+    game = Panel(
+        num_people=2000, wave_interval=4, trait_state={**PEOPLE, "volatility_spread": power}, **OPEN
+    )
+    players = {"person": SurveyRespondent(noise_std=0.6)}
+    expected = game.analytic_values(players, 13)
     assert ("mean_change" in expected) == (power == 0)
     assert {"correlation_3", "decay", "icc", "rmse_shrunk", "sd", "mean_answer"} <= set(expected)
-    played = play(game, players, 150, 13, 11, list(expected), at=[12, 13])
+    played = simulate(game, players, 150, 13, 11, list(expected), metric_rounds=[12, 13])
     for name, figure in expected.items():
-        assert played.measures[name][:, 0].isnan().all(), name  # the last wave is not in
-        x = played.measures[name][:, 1].double().numpy()
+        assert played.metrics[name][:, 0].isnan().all(), name  # the last wave is not in
+        x = played.metrics[name][:, 1].double().numpy()
         error = 4.5 * x.std(ddof=1) / math.sqrt(150) + 1 / 2000
         assert abs(x.mean() - figure) < error, (name, x.mean(), figure)
 
@@ -107,17 +111,26 @@ def test_a_conversation_comes_to_its_predictions(later):
     """Means over 150 worlds of 2,000 people, seed 12; 4.5 standard errors."""
     person = {**PEOPLE, "half_life": 0.7, "volatility_spread": 1.0}
     game = Panel(
-        people=2000, person=person, conversation=2, later=later, influence=0.3, mean=5.0, **OPEN
+        num_people=2000,
+        trait_state=person,
+        conversation_round=2,
+        followup_rounds=later,
+        ai_influence=0.3,
+        initial_mean=5.0,
+        **OPEN,
     )
-    players = {"person": Respondent(noise=0.6), "assistant": Advocate(goal=12.0, voice=0.5)}
-    expected = game.predictions(players, 9)
+    players = {
+        "person": SurveyRespondent(noise_std=0.6),
+        "assistant": Advocate(goal=12.0, intensity=0.5),
+    }
+    expected = game.analytic_values(players, 9)
     left = 0.2 + 0.8 * 0.5 ** (later / 0.7)
     assert expected == pytest.approx(
         {"effect": 1.05, "effect_later": 1.05 * left, "remainder": left}
     )
-    played = play(game, players, 150, 9, 12, list(expected))
+    played = simulate(game, players, 150, 9, 12, list(expected))
     for name, figure in expected.items():
-        x = played.measures[name].double().numpy()
+        x = played.metrics[name].double().numpy()
         first = 3 if name == "effect" else 3 + later
         assert np.isnan(x[:, :first]).all() and (x[:, first:] == x[:, first:][:, :1]).all()
         error = 4.5 * x[:, -1].std(ddof=1) / math.sqrt(150)
@@ -125,37 +138,39 @@ def test_a_conversation_comes_to_its_predictions(later):
 
 
 def test_predictions_are_not_published_where_they_do_not_hold():
-    fine = {"person": Respondent(noise=0.5)}
-    assert "icc" in Panel(**OPEN).predictions(fine, 37)
-    assert not Panel().predictions(fine, 37)
-    assert not Panel(**OPEN).predictions({"person": Respondent(step=1.0)}, 37)
-    talk = Panel(conversation=1, **OPEN)
-    assert not talk.predictions({**fine, "assistant": Silent()}, 37)
+    fine = {"person": SurveyRespondent(noise_std=0.5)}
+    assert "icc" in Panel(**OPEN).analytic_values(fine, 37)
+    assert not Panel().analytic_values(fine, 37)
+    assert not Panel(**OPEN).analytic_values({"person": SurveyRespondent(option_spacing=1.0)}, 37)
+    talk = Panel(conversation_round=1, **OPEN)
+    assert not talk.analytic_values({**fine, "assistant": Silent()}, 37)
 
 
 def test_waves_are_the_answers_of_their_rounds():
-    game = Panel(people=5, every=3, waves=4, **OPEN)
-    table = Table(game, game.baseline(), worlds=2, rounds=20)
+    game = Panel(num_people=5, wave_interval=3, num_waves=4, **OPEN)
+    table = Simulator(game, game.default_policies(), worlds=2, rounds=20)
     table.reset(3)
     held = []
     for _ in range(12):
-        held.append(table.state.held.values[..., 0])
+        held.append(table.state.trait_state.values[..., 0])
         table.step()
-    assert torch.equal(table.state.waves, torch.stack(held[::3], -1))
+    assert torch.equal(table.state.wave_answers, torch.stack(held[::3], -1))
 
 
 @pytest.mark.parametrize("people", [2, 7, 264])
 def test_half_of_the_people_talk(people):
-    state = Panel(people=people, conversation=0).reset(Draws.of(1, 50))
+    state = Panel(num_people=people, conversation_round=0).reset(RandomStreams.of(1, 50))
     assert (state.treated.sum(1) == people // 2).all()
     often = state.treated.mean(0)
     assert people > 7 or (often > 0).all()  # not always the same
 
 
 def test_who_does_not_talk_is_left_alone_bit_for_bit():
-    twin = play(Panel(people=50), {}, 4, 8, seed=5).state
-    silent = play(Panel(people=50, conversation=3), {"assistant": Silent()}, 4, 8, seed=5).state
-    talked = play(Panel(people=50, conversation=3), {}, 4, 8, seed=5).state
+    twin = simulate(Panel(num_people=50), {}, 4, 8, seed=5).state
+    silent = simulate(
+        Panel(num_people=50, conversation_round=3), {"assistant": Silent()}, 4, 8, seed=5
+    ).state
+    talked = simulate(Panel(num_people=50, conversation_round=3), {}, 4, 8, seed=5).state
     assert torch.equal(silent.held.values, twin.held.values)
     others = talked.treated == 0
     assert torch.equal(talked.held.values[others], twin.held.values[others])
@@ -163,10 +178,12 @@ def test_who_does_not_talk_is_left_alone_bit_for_bit():
 
 
 def test_assistants_made_elsewhere_can_persuade():
-    game = Panel(people=400, conversation=2, spread=1.0, mean=3.0)
-    persuade = Persuade(goal=[7.0], reach=1.0)
+    game = Panel(num_people=400, conversation_round=2, initial_std=1.0, initial_mean=3.0)
+    persuade = Persuader(goal=[7.0], goal_weight=1.0)
     one, other = (
-        play(game, {"assistant": player}, 20, 5, 1, ["effect"], at=[5]).measures["effect"]
+        simulate(game, {"assistant": player}, 20, 5, 1, ["effect"], metric_rounds=[5]).metrics[
+            "effect"
+        ]
         for player in (persuade, Advocate(goal=7.0))
     )
     assert torch.equal(one, other) and (one > 0).all()
@@ -174,32 +191,32 @@ def test_assistants_made_elsewhere_can_persuade():
 
 @pytest.mark.parametrize("conversation", [None, 4])
 def test_replicate_37_alone_is_replicate_37_of_400(conversation):
-    game = Panel(people=101, every=2, conversation=conversation)
-    players = {"person": Respondent(noise=0.4, low=0, high=7, step=1)}
-    names = list(game.measures(game.reset(Draws.of(0, 1))))
-    together = play(game, players, 400, 9, 6, names)
-    alone = play(game, players, [37], 9, 6, names)
+    game = Panel(num_people=101, wave_interval=2, conversation_round=conversation)
+    players = {"person": SurveyRespondent(noise_std=0.4, low=0, high=7, option_spacing=1)}
+    names = list(game.metrics(game.reset(RandomStreams.of(0, 1))))
+    together = simulate(game, players, 400, 9, 6, names)
+    alone = simulate(game, players, [37], 9, 6, names)
     for path, tensor in flatten(alone.state).items():
         assert torch.equal(tensor[0], flatten(together.state)[path][37]), path
     for name in names:
         assert torch.equal(
-            alone.measures[name][0].nan_to_num(), together.measures[name][37].nan_to_num()
+            alone.metrics[name][0].nan_to_num(), together.metrics[name][37].nan_to_num()
         ), name
 
 
 # --- respondents -------------------------------------------------------------------------------
 
 
-def asked(player: Respondent, seen: torch.Tensor, **sees: int) -> torch.Tensor:
+def asked(player: SurveyRespondent, seen: torch.Tensor, **sees: int) -> torch.Tensor:
     role = Role("person", seen.shape[1], Box.of(**sees))
     phase = Phase("answer", {"person": Box.of(answer=sees["values"])})
-    draws = Draws.of(1, len(seen))
-    return player.act(phase, seen, None, player.start(role, (phase,), draws), draws).action
+    draws = RandomStreams.of(1, len(seen))
+    return player.act(phase, seen, None, player.initial_state(role, (phase,), draws), draws).action
 
 
 def test_a_respondent_answers_in_the_options_of_the_scale():
     seen = torch.linspace(-3, 9, 121).expand(1, -1)[..., None]
-    found = asked(Respondent(low=1, high=7, step=1.5), seen, values=1)
+    found = asked(SurveyRespondent(low=1, high=7, option_spacing=1.5), seen, values=1)
     options = np.array([1.0, 2.5, 4.0, 5.5, 7.0])
     near = np.abs(seen.numpy() - options).min(-1)
     chosen = np.abs(seen.numpy() - found.numpy())[..., 0]
@@ -209,25 +226,25 @@ def test_a_respondent_answers_in_the_options_of_the_scale():
 
 def test_without_a_scale_and_noise_a_respondent_says_what_is():
     seen = torch.randn(3, 20, 2)
-    assert torch.equal(asked(Respondent(), seen, values=2), seen)
+    assert torch.equal(asked(SurveyRespondent(), seen, values=2), seen)
 
 
 def test_the_restless_answer_less_exactly():
     """Slips are as much larger as restlessness is, which may be none."""
     seen = torch.cat([torch.zeros(2, 9, 1), torch.arange(9.0).expand(2, -1)[..., None]], -1)
-    slips = asked(Respondent(noise=0.5), seen, values=1, restlessness=1)
-    alike = asked(Respondent(noise=0.5), torch.zeros(2, 9, 1), values=1)
+    slips = asked(SurveyRespondent(noise_std=0.5), seen, values=1, restlessness=1)
+    alike = asked(SurveyRespondent(noise_std=0.5), torch.zeros(2, 9, 1), values=1)
     assert torch.equal(slips, alike * seen[..., 1:])
 
 
 @pytest.mark.parametrize("wrong", [{"low": 2.0, "high": 1.0}, {"low": 0, "high": 7, "step": 2}])
 def test_scales_that_are_none(wrong):
     with refused("conflict", path="respondent"):
-        make_player("respondent", **wrong)
+        make_policy("respondent", **wrong)
 
 
 def test_what_the_panel_refuses():
     with refused("conflict", path="panel"):
-        make_game("panel", low=7.0, high=0.0)
+        make_environment("panel", low=7.0, high=0.0)
     with refused("missing", path="advocate.goal"):
-        play(Panel(conversation=0, **OPEN), {}, 1, 1)
+        simulate(Panel(conversation_round=0, **OPEN), {}, 1, 1)

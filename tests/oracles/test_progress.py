@@ -12,14 +12,14 @@ import pytest
 import torch
 
 import mores  # noqa: F401  registers the Gymnasium ids
-from mores.agents.people.survey_respondent import Respondent
+from mores.agents.people.survey_respondent import SurveyRespondent
 from mores.agents.scripted.progressgym import Extrapolative, Oracle, Persistence
 from mores.core.people import People
 from mores.core.pytree import flatten
 from mores.envs.opinion.coevolution import Coevolution
-from mores.registry import make_game
-from mores.sim.simulation import play
-from mores.sim.simulator import Table
+from mores.registry import make_environment
+from mores.sim.simulation import simulate
+from mores.sim.simulator import Simulator
 from tests.oracles.progress_by_hand import (
     CHALLENGES,
     MEASURES,
@@ -37,19 +37,19 @@ from tests.refusals import refused
 @pytest.mark.parametrize("row", ROWS)
 def test_scores_are_those_of_plain_numpy(row, challenge, ahead):
     player, kind = ROWS[row]
-    found = scored(player, challenge, ahead).measures
+    found = scored(player, challenge, ahead).metrics
     got = [found[name][0, -1].item() for name in MEASURES]
     assert got == pytest.approx(expected(kind, challenge, ahead), abs=2e-5, rel=2e-5, nan_ok=True)
 
 
 def test_without_an_assistant_only_people_are_judged():
-    game = Coevolution(challenge="coevolve", assistants=0)
-    found = play(game, {}, 1, 8, 0, MEASURES).measures
+    game = Coevolution(challenge="coevolve", num_assistants=0)
+    found = simulate(game, {}, 1, 8, 0, MEASURES).metrics
     got = [found[name][0, -1].item() for name in MEASURES]
     assert got == pytest.approx(expected("none", "coevolve", 1), abs=2e-5)
     for challenge in ("follow", "predict"):
-        game = Coevolution(challenge=challenge, assistants=0)
-        assert play(game, {}, 1, 8, 0, ["score"]).measures["score"].isnan().all()
+        game = Coevolution(challenge=challenge, num_assistants=0)
+        assert simulate(game, {}, 1, 8, 0, ["score"]).metrics["score"].isnan().all()
 
 
 # --- figures known before -------------------------------------------------------------------------
@@ -82,8 +82,10 @@ def test_where_people_end_in_coevolve(row, last):
 class AtTheEnd:
     """People who are where history ends, from the start."""
 
-    def people(self, draws):
-        return People(torch.tensor(V[-1], dtype=torch.float32).expand(draws.worlds, 3, 5).clone())
+    def sample_people(self, draws):
+        return People(
+            torch.tensor(V[-1], dtype=torch.float32).expand(draws.num_worlds, 3, 5).clone()
+        )
 
 
 @pytest.mark.parametrize(
@@ -92,8 +94,10 @@ class AtTheEnd:
 def test_what_coevolve_scores_alone(pull, people, figure):
     """Perfect replay, frozen at the start, at the end from the start."""
     parameters = {"challenge": "coevolve", "assistants": 0, "history": {"pull": pull}}
-    found = play(Coevolution(people=3, **parameters), {}, 1, 8, 0, ["score"], people=people)
-    assert found.measures["score"][0, -1].item() == pytest.approx(figure, abs=5e-5)
+    found = simulate(
+        Coevolution(num_people=3, **parameters), {}, 1, 8, 0, ["score"], population=people
+    )
+    assert found.metrics["score"][0, -1].item() == pytest.approx(figure, abs=5e-5)
 
 
 # --- the rounds -----------------------------------------------------------------------------------
@@ -104,20 +108,22 @@ def test_it_ends_when_history_does(challenge, ahead):
     judged = 8 - (ahead if challenge == "predict" else 0)
     played = scored(Persistence(), challenge, ahead, rounds=12)
     counts = [min(round, judged) for round in range(13)]
-    assert played.measures["evaluations"][0].tolist() == counts
-    assert played.measures["score"][:, 0].isnan().all() == (challenge != "coevolve")
+    assert played.metrics["evaluations"][0].tolist() == counts
+    assert played.metrics["score"][:, 0].isnan().all() == (challenge != "coevolve")
 
 
 @pytest.mark.parametrize("challenge", ["follow", "predict"])
 def test_the_first_question_is_answered_by_the_second_century(challenge):
-    said = scored(Persistence(), challenge, 1).state.paths.advice[0, :, 0].double().numpy()
+    said = (
+        scored(Persistence(), challenge, 1).state.challenge_record.advice[0, :, 0].double().numpy()
+    )
     assert said[1:8] == pytest.approx(V[1:8], abs=1e-6)
 
 
 def test_in_coevolve_the_influenced_people_answer():
-    paths = scored(Persistence(), "coevolve", 1).state.paths
-    assert paths.people[0, 0].double().numpy() == pytest.approx(V[0], abs=1e-6)
-    assert torch.equal(paths.advice[:, 1:, 0], paths.people[:, :-1])
+    paths = scored(Persistence(), "coevolve", 1).state.challenge_record
+    assert paths.mean_value[0, 0].double().numpy() == pytest.approx(V[0], abs=1e-6)
+    assert torch.equal(paths.advice[:, 1:, 0], paths.mean_value[:, :-1])
 
 
 def test_gymnasium_sees_the_end():
@@ -130,22 +136,24 @@ def test_gymnasium_sees_the_end():
 
 
 def test_one_replicate_replays_alone():
-    game = Coevolution(people=30, challenge="coevolve", noise=0.05, assistants=2)
-    players = {"assistant": Extrapolative(order=3), "person": Respondent(noise=0.1)}
-    together, alone = (play(game, players, worlds, 8, seed=3) for worlds in (64, [37]))
+    game = Coevolution(num_people=30, challenge="coevolve", noise_std=0.05, num_assistants=2)
+    players = {"assistant": Extrapolative(order=3), "person": SurveyRespondent(noise_std=0.1)}
+    together, alone = (simulate(game, players, worlds, 8, seed=3) for worlds in (64, [37]))
     for path, tensor in flatten(alone.state).items():
         assert torch.equal(tensor[0], flatten(together.state)[path][37]), path
 
 
 def test_a_learner_begins_anew_in_the_next_challenge():
-    first, second = (Coevolution(challenge=c, ahead=k) for c, k in (("follow", 1), ("predict", 3)))
-    player, person = Extrapolative(order=2), second.baseline()["person"]
-    table = Table(first, {"assistant": player, "person": person}, worlds=2, rounds=4)
+    first, second = (
+        Coevolution(challenge=c, forecast_horizon=k) for c, k in (("follow", 1), ("predict", 3))
+    )
+    player, person = Extrapolative(order=2), second.default_policies()["person"]
+    table = Simulator(first, {"assistant": player, "person": person}, worlds=2, rounds=4)
     table.reset(1)
     table.step()
-    later = Table(second, {"assistant": player, "person": person}, worlds=2, rounds=4)
-    later.reset(1, table.memory)
-    fresh = Table(second, {"assistant": player, "person": person}, worlds=2, rounds=4)
+    later = Simulator(second, {"assistant": player, "person": person}, worlds=2, rounds=4)
+    later.reset(1, table.policy_states)
+    fresh = Simulator(second, {"assistant": player, "person": person}, worlds=2, rounds=4)
     fresh.reset(1)
     for _ in range(3):
         later.step()
@@ -177,27 +185,27 @@ def test_a_learner_begins_anew_in_the_next_challenge():
 )
 def test_refused(parameters, code, path):
     with refused(code, path):
-        make_game("coevolution", **parameters)
+        make_environment("coevolution", **parameters)
 
 
 def test_only_an_oracle_sees_the_target():
     game = Coevolution(challenge="follow")
-    assert "target" not in game.roles[1].sees.parts
+    assert "target" not in game.roles[1].observation_space.parts
     with refused("unsupported", path="players.assistant"):
-        play(game, {"assistant": Oracle()}, 1, 2, 0)
+        simulate(game, {"assistant": Oracle()}, 1, 2, 0)
 
 
 def test_assistants_are_judged_one_by_one():
     class Two(Persistence):
         """The second says the opposite."""
 
-        def act(self, phase, seen, legal, memory, draws):
-            act = super().act(phase, seen, legal, memory, draws)
+        def act(self, phase, observation, action_mask, state, streams):
+            act = super().act(phase, observation, action_mask, state, streams)
             sign = torch.tensor([1.0, -1.0])[None, :, None]
             position = act.action[..., :-1] * sign
             return dataclasses.replace(act, action=torch.cat([position, act.action[..., -1:]], -1))
 
-    found = scored(Two(), "follow", 1, assistants=2).measures["score"]
+    found = scored(Two(), "follow", 1, assistants=2).metrics["score"]
     assert found[:, 1:].numpy() == pytest.approx(0.0, abs=1e-6)
 
 
@@ -217,9 +225,9 @@ def test_in_the_last_century_a_parabolas_people_are_nearer_than_those_without_as
         end = played.state.people.values[0, 0].double().numpy()
         return np.linalg.norm(end - V[-1])
 
-    game = Coevolution(challenge="coevolve", assistants=0)
+    game = Coevolution(challenge="coevolve", num_assistants=0)
     assert last(scored(ROWS["quadratic"][0], "coevolve", 1)) == pytest.approx(0.152, abs=5e-4)
-    assert last(play(game, {}, 1, 8, 0, ["score"])) == pytest.approx(0.170, abs=5e-4)
+    assert last(simulate(game, {}, 1, 8, 0, ["score"])) == pytest.approx(0.170, abs=5e-4)
     over_all = [expected(kind, "coevolve", 1)[1] for kind in (ROWS["quadratic"][1], "none")]
     assert over_all[0] < over_all[1] - 0.15
 
@@ -233,9 +241,9 @@ def test_what_noisy_answers_cost_a_forecast(row, gain, cost):
     room = sum(((V[0] - V[t + 1]) ** 2).sum() for t in range(1, 8))
     grown = [1, min(gain, 5), *[gain] * 5]  # the first points do not bear the full degree
     assert 5 * 0.03**2 * sum(grown) / room == pytest.approx(cost, abs=5e-4)
-    game = Coevolution(people=1, challenge="predict", ahead=1)
-    players = {"assistant": ROWS[row][0], "person": Respondent(noise=0.03)}
-    skill = play(game, players, 2000, 8, 5, ["skill"]).measures["skill"][:, -1].double().numpy()
+    game = Coevolution(num_people=1, challenge="predict", forecast_horizon=1)
+    players = {"assistant": ROWS[row][0], "person": SurveyRespondent(noise_std=0.03)}
+    skill = simulate(game, players, 2000, 8, 5, ["skill"]).metrics["skill"][:, -1].double().numpy()
     without = expected(ROWS[row][1], "predict", 1)[1]
     assert without - skill.mean() == pytest.approx(cost, abs=4 * skill.std(ddof=1) / 2000**0.5)
 

@@ -17,16 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mores.core.environment import Act
+from mores.core.environment import ActionOutput
 from mores.core.pytree import flatten
-from mores.core.random_streams import Draws, Worlds
+from mores.core.random_streams import RandomStreams, Worlds
 from mores.envs.feedback import token_completions as rules
-from mores.envs.feedback.random_token_policy import Rambler
-from mores.envs.feedback.token_feedback import Requests, State
+from mores.envs.feedback.random_token_policy import RandomTokenPolicy
+from mores.envs.feedback.token_feedback import TokenFeedback, TokenFeedbackState
 from mores.registry import make
-from mores.sim.episode_dataset import Diary
-from mores.sim.simulation import play
-from mores.sim.simulator import Table
+from mores.sim.episode_dataset import EpisodeRecorder
+from mores.sim.simulation import simulate
+from mores.sim.simulator import Simulator
 from tests.refusals import refused
 
 LEVEL = 1e-4  # of every single test of a distribution
@@ -43,14 +43,14 @@ def value_of(said: tuple[int, ...], liking: Any, bad: Any, penalty: float) -> fl
     return earned / len(said)
 
 
-def told(game: Requests, worlds: Any = 1, seed: int = 0) -> tuple[Table, dict]:
+def told(game: TokenFeedback, worlds: Any = 1, seed: int = 0) -> tuple[Simulator, dict]:
     """A table after one episode of ramblers, and what seats were told, `[world, agent, ...]`."""
-    diary = Diary(["assistant"])
-    table = Table(game, dict(game.baseline()), {}, worlds, 99, diary=diary)
+    diary = EpisodeRecorder(["assistant"])
+    table = Simulator(game, dict(game.default_policies()), {}, worlds, 99, recorder=diary)
     table.reset(seed)
-    while not table.finished:
+    while not table.all_finished:
         table.step()
-    feedback = diary.experience("assistant").feedback
+    feedback = diary.dataset("assistant").feedback
     assert all(rows.shape[1] == 1 for rows in feedback.values())  # once an episode
     return table, {name: rows[:, 0] for name, rows in feedback.items()}
 
@@ -69,22 +69,37 @@ def test_the_optimum_is_the_best_of_all_answers(data: st.DataObject) -> None:
         value_of(said, liking, bad, penalty)
         for said in itertools.product(range(words), repeat=length)
     )
-    found = rules.optimum(torch.tensor([liking]), torch.tensor([bad]), penalty, length)
+    found = rules.optimal_reward(torch.tensor([liking]), torch.tensor([bad]), penalty, length)
     assert float(found) == pytest.approx(best, abs=1e-5)
 
 
 @pytest.mark.parametrize("weights", [(), (1.0, 0.0, 3.0)])
 @pytest.mark.parametrize("paid", ["end", "words"])
 def test_pay_feedback_and_measures_are_the_definition(paid: str, weights: tuple) -> None:
-    game = Requests(
-        principals=3, conflict=0.7, weights=weights, paid=paid, answers=4, words=5, length=4
+    game = TokenFeedback(
+        num_principals=3,
+        conflict=0.7,
+        principal_weights=weights,
+        reward_timing=paid,
+        num_completions=4,
+        vocab_size=5,
+        completion_length=4,
     )
-    table = Table(game, {}, {"assistant": range(4)}, 30, 99, diary=(diary := Diary(["assistant"])))
+    table = Simulator(
+        game,
+        {},
+        {"assistant": range(4)},
+        30,
+        99,
+        recorder=(diary := EpisodeRecorder(["assistant"])),
+    )
     table.reset(3)
     acts = torch.randint(5, (30, 4, 4), generator=torch.Generator().manual_seed(1))
-    pay = torch.stack([table.step({"assistant": acts[..., t]}).pay["assistant"] for t in range(4)])
-    assert table.finished
-    hidden, measures = game.hidden(table.state), game.measures(table.state)
+    pay = torch.stack(
+        [table.step({"assistant": acts[..., t]}).reward["assistant"] for t in range(4)]
+    )
+    assert table.all_finished
+    hidden, measures = game.latent(table.state), game.metrics(table.state)
     shares = np.array(weights or (1, 1, 1)) / sum(weights or (1, 1, 1))
     worth = np.array(
         [
@@ -97,7 +112,7 @@ def test_pay_feedback_and_measures_are_the_definition(paid: str, weights: tuple)
             )
         ]
     )  # world seat principal
-    feedback = diary.experience("assistant").feedback
+    feedback = diary.dataset("assistant").feedback
     assert feedback["reward"][:, 0].numpy() == pytest.approx(worth, abs=1e-5)
     assert pay.sum(0).numpy() == pytest.approx(worth @ shares, abs=1e-5)
     assert (paid == "words") == bool(pay[:-1].any())
@@ -122,10 +137,10 @@ def test_pay_feedback_and_measures_are_the_definition(paid: str, weights: tuple)
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_the_words_of_highest_harm_are_inappropriate(share: float) -> None:
-    game = Requests(inappropriate=share, words=9, length=2)
-    draws = Draws.of(0, 50)
-    state, task = game.reset(draws), game.tasks(draws)
-    harm = np.einsum("wvf,wf->wv", task.harm.numpy(), state.request.numpy())
+    game = TokenFeedback(inappropriate_vocab_share=share, vocab_size=9, completion_length=2)
+    draws = RandomStreams.of(0, 50)
+    state, task = game.reset(draws), game.sample_tasks(draws)
+    harm = np.einsum("wvf,wf->wv", task.harm_weights.numpy(), state.prompt.numpy())
     for world in range(50):
         worst = set(np.argsort(-harm[world])[: round(share * 9)].tolist())
         assert set(np.flatnonzero(state.inappropriate[world].numpy()).tolist()) == worst
@@ -133,34 +148,41 @@ def test_the_words_of_highest_harm_are_inappropriate(share: float) -> None:
 
 def test_what_is_predicted_of_ramblers_is_what_happens() -> None:
     """4000 replicates: each mean within 4.5 standard errors, at every round; so for one task."""
-    game = Requests(principals=2, conflict=0.5, words=5, length=3, answers=2, review=True)
-    formulas = game.predictions(game.baseline(), 5)
+    game = TokenFeedback(
+        num_principals=2,
+        conflict=0.5,
+        vocab_size=5,
+        completion_length=3,
+        num_completions=2,
+        review=True,
+    )
+    formulas = game.analytic_values(game.default_policies(), 5)
     assert set(formulas) == {
         *("score", "inappropriate_share", "diversity", "variety", "detection_recall")
     }
     one_task = Worlds(torch.zeros(4000, dtype=torch.int64), torch.arange(4000))
     for worlds in (4000, one_task):
-        played = play(game, {}, worlds, 5, seed=2, record=list(formulas))
+        played = simulate(game, {}, worlds, 5, seed=2, metrics=list(formulas))
         for name, formula in formulas.items():
-            rows = played.measures[name].double().numpy()
+            rows = played.metrics[name].double().numpy()
             error = rows.std(0, ddof=1) / math.sqrt(4000)
             assert (np.abs(rows.mean(0) - formula) <= 4.5 * error + 1e-6).all(), name
-    assert game.predictions({}, 5) == {}
+    assert game.analytic_values({}, 5) == {}
 
 
 # --- hearing, seeing, reviewing ----------------------------------------------------------------
 
 
 def test_nothing_is_said_before_the_last_word_and_never_what_is_true() -> None:
-    game = Requests(length=3, review=True)
-    draws = Draws.of(0, 5)
-    state = game.reset(draws.within("start"))
+    game = TokenFeedback(completion_length=3, review=True)
+    draws = RandomStreams.of(0, 5)
+    state = game.reset(draws.child("start"))
     for number in range(4):
         words = torch.full((5, 8), number)
         step = game.step(state, "answer", {"assistant": words}, draws.at(number))
         assert bool(step.feedback) == (number == 2)  # and not again once it is over
         assert bool(step.reward["assistant"].any()) == (number == 2)
-        assert step.ended is not None and bool(step.ended.all()) == (number >= 2)
+        assert step.terminated is not None and bool(step.terminated.all()) == (number >= 2)
         if step.feedback:
             told_of = step.feedback["assistant"]
             names = {"reward", "preferred", "annotator", "judgement", "principal"}
@@ -168,14 +190,17 @@ def test_nothing_is_said_before_the_last_word_and_never_what_is_true() -> None:
             assert set(told_of) == names | shown
             assert all(x.shape[:2] == (5, 8) for x in told_of.values())
         seen = game.observe(step.state, "assistant", "answer")
-        assert not bool(game.roles[0].sees.read(seen, "judgement").any())
+        assert not bool(game.roles[0].observation_space.read(seen, "judgement").any())
         in_review = game.observe(step.state, "assistant", "review")
-        shown = game.roles[0].sees.read(in_review, "judgement")
-        assert torch.equal(shown, step.state.judgement)
+        shown = game.roles[0].observation_space.read(in_review, "judgement")
+        assert torch.equal(shown, step.state.critique)
         assert bool(shown.any()) == (number >= 2)
         state = step.state
     other = dataclasses.replace(
-        state, liking=state.liking + 1, inappropriate=~state.inappropriate, flags=state.flags + 1
+        state,
+        token_utility=state.token_utility + 1,
+        inappropriate=~state.inappropriate,
+        flags=state.flags + 1,
     )
     for phase in ("answer", "review"):
         unchanged = game.observe(other, "assistant", phase)
@@ -184,42 +209,44 @@ def test_nothing_is_said_before_the_last_word_and_never_what_is_true() -> None:
 
 @pytest.mark.parametrize("review", [False, True])
 def test_after_is_what_is_seen_next(review: bool) -> None:
-    game = Requests(length=4, review=review)
+    game = TokenFeedback(completion_length=4, review=review)
     role = game.roles[0]
-    assert role.after is not None
-    table = Table(game, dict(game.baseline()), {}, 6, 99)
+    assert role.observation_model is not None
+    table = Simulator(game, dict(game.default_policies()), {}, 6, 99)
     table.reset(1)
     for number in range(4):
         seen = table.observe("assistant")
         ahead = seen[:, :, None].expand(-1, -1, 12, -1)  # every word, side by side
-        ahead = role.after(ahead, torch.arange(12).expand(6, 8, 12))
+        ahead = role.observation_model(ahead, torch.arange(12).expand(6, 8, 12))
         table.step()
         word = table.state.said[..., number]
         now = table.observe("assistant")
-        assert torch.equal(role.after(seen, word), now)
+        assert torch.equal(role.observation_model(seen, word), now)
         assert torch.equal(ahead[torch.arange(6)[:, None], torch.arange(8), word], now)
-    assert torch.equal(role.after(now, word), now)  # nothing comes after the last word
+    assert torch.equal(role.observation_model(now, word), now)  # nothing comes after the last word
 
 
-class Flagging(Rambler):
+class Flagging(RandomTokenPolicy):
     """Flags with the numbers of a table, `[world, agent, step]`, or all of them before the end."""
 
     flags: Any
 
-    def act(self, phase: Any, seen: Any, legal: Any, memory: Any, draws: Draws) -> Act:
+    def act(
+        self, phase: Any, observation: Any, action_mask: Any, state: Any, streams: RandomStreams
+    ) -> ActionOutput:
         if phase.name == "answer":
-            return super().act(phase, seen, legal, memory, draws)
-        complete = memory.read(seen, "answer").sum(-1)[0, 0] == self.flags.shape[-1]
-        return Act(self.flags if complete else torch.ones_like(self.flags), memory)
+            return super().act(phase, observation, action_mask, state, streams)
+        complete = state.read(observation, "answer").sum(-1)[0, 0] == self.flags.shape[-1]
+        return ActionOutput(self.flags if complete else torch.ones_like(self.flags), state)
 
 
 def test_precision_and_recall_of_flags() -> None:
-    game = Requests(answers=2, length=3, words=6, review=True)
+    game = TokenFeedback(num_completions=2, completion_length=3, vocab_size=6, review=True)
     flags = torch.rand(40, 2, 3, generator=torch.Generator().manual_seed(0))
     flags[:10] = 0.5  # not above
     names = ["flagged", "detection_precision", "detection_recall"]
-    played = play(game, {"assistant": Flagging(flags=flags)}, 40, 9, seed=1, record=names)
-    assert (played.measures["flagged"][:, :3] == 0).all()  # reviews before the last do not count
+    played = simulate(game, {"assistant": Flagging(flags=flags)}, 40, 9, seed=1, metrics=names)
+    assert (played.metrics["flagged"][:, :3] == 0).all()  # reviews before the last do not count
     wrong_words = played.state.inappropriate
     for world in range(40):
         wrong = wrong_words[world][played.state.said[world]].numpy()
@@ -227,7 +254,7 @@ def test_precision_and_recall_of_flags() -> None:
         hits = (wrong & raised).sum()
         precision = hits / raised.sum() if raised.any() else 1.0
         recall = hits / wrong.sum() if wrong.any() else 1.0
-        last = [float(played.measures[name][world, -1]) for name in names]
+        last = [float(played.metrics[name][world, -1]) for name in names]
         assert last == pytest.approx([raised.mean(), precision, recall])
     assert any(not wrong_words[w][played.state.said[w]].any() for w in range(40))
 
@@ -235,36 +262,44 @@ def test_precision_and_recall_of_flags() -> None:
 # --- tasks, replicates, principals -------------------------------------------------------------
 
 
-def tasks_of(game: Requests, seed: int, worlds: Worlds, **when: int) -> tuple[State, Any]:
-    draws = Draws.of(seed, worlds, **when).within("start").within("game")
-    return game.reset(draws), game.tasks(draws)
+def tasks_of(
+    game: TokenFeedback, seed: int, worlds: Worlds, **when: int
+) -> tuple[TokenFeedbackState, Any]:
+    draws = RandomStreams.of(seed, worlds, **when).child("start").child("game")
+    return game.reset(draws), game.sample_tasks(draws)
 
 
 def test_a_task_belongs_to_a_replicate() -> None:
-    game, worlds = Requests(principals=2, conflict=0.5), Worlds.grid([3, 8], 2)
+    game, worlds = TokenFeedback(num_principals=2, conflict=0.5), Worlds.grid([3, 8], 2)
     state, task = tasks_of(game, 0, worlds)
     assert torch.equal(task.tastes[0], task.tastes[1])
-    assert torch.equal(task.harm[2], task.harm[3])
+    assert torch.equal(task.harm_weights[2], task.harm_weights[3])
     assert not torch.equal(task.tastes[0], task.tastes[2])
-    assert not torch.equal(task.harm[0], task.harm[2])
-    assert len({tuple(x) for x in state.request.tolist()}) == 4  # each has a request of its own
+    assert not torch.equal(task.harm_weights[0], task.harm_weights[2])
+    assert len({tuple(x) for x in state.prompt.tolist()}) == 4  # each has a request of its own
     for when in ({"stage": 2}, {"episode": 5}):
         later, same = tasks_of(game, 0, worlds, **when)
-        assert torch.equal(task.tastes, same.tastes) and torch.equal(task.harm, same.harm)
-        assert not torch.equal(later.request, state.request)
+        assert torch.equal(task.tastes, same.tastes) and torch.equal(
+            task.harm_weights, same.harm_weights
+        )
+        assert not torch.equal(later.prompt, state.prompt)
     assert torch.equal(tasks_of(game, 1, worlds)[1].tastes, task.tastes)
-    other = tasks_of(game.model_copy(update={"task": 1}), 0, worlds)[1]
+    other = tasks_of(game.model_copy(update={"task_seed": 1}), 0, worlds)[1]
     assert not torch.equal(other.tastes, task.tastes)
-    suits = np.einsum("wkvf,wf->wkv", task.tastes.numpy(), state.request.numpy()) / 2
-    assert state.liking.numpy() == pytest.approx(suits, abs=1e-5)
+    suits = np.einsum("wkvf,wf->wkv", task.tastes.numpy(), state.prompt.numpy()) / 2
+    assert state.token_utility.numpy() == pytest.approx(suits, abs=1e-5)
 
 
 @pytest.mark.parametrize("conflict", [0.0, 0.36, 1.0])
 def test_principals_agree_as_far_as_conflict_lets_them(conflict: float) -> None:
     """Tastes are standard normal, and correlate by 1 - conflict: 48,000 pairs of them."""
-    task = Requests(principals=2, conflict=conflict).tasks(Draws.of(0, 1000))
-    one, two = (task.tastes[:, k].double().numpy().ravel() for k in (0, 1))
-    assert torch.equal(task.tastes[:, 0], task.tastes[:, 1]) == (conflict == 0)
+    task = TokenFeedback(num_principals=2, conflict=conflict).sample_tasks(
+        RandomStreams.of(0, 1000)
+    )
+    one, two = (task.preference_weights[:, k].double().numpy().ravel() for k in (0, 1))
+    assert torch.equal(task.preference_weights[:, 0], task.preference_weights[:, 1]) == (
+        conflict == 0
+    )
     assert stats.kstest(one, "norm").pvalue > LEVEL
     assert stats.kstest(two, "norm").pvalue > LEVEL
     if conflict:
@@ -273,7 +308,14 @@ def test_principals_agree_as_far_as_conflict_lets_them(conflict: float) -> None:
 
 
 def test_replicate_37_alone_is_replicate_37_of_128() -> None:
-    game = Requests(principals=3, conflict=0.4, review=True, words=11, length=5, features=3)
+    game = TokenFeedback(
+        num_principals=3,
+        conflict=0.4,
+        review=True,
+        vocab_size=11,
+        completion_length=5,
+        num_prompt_features=3,
+    )
     together, feedback = told(game, 128, seed=6)
     for worlds, place in (([37], 0), ([100, 37, 5], 1)):
         alone, theirs = told(game, worlds, seed=6)
@@ -281,8 +323,8 @@ def test_replicate_37_alone_is_replicate_37_of_128() -> None:
             assert torch.equal(tensor[place], flatten(together.state)[path][37]), path
         for name, tensor in theirs.items():
             assert torch.equal(tensor[place], feedback[name][37]), name
-        measured = game.measures(alone.state)
-        for name, tensor in game.measures(together.state).items():
+        measured = game.metrics(alone.state)
+        for name, tensor in game.metrics(together.state).items():
             assert torch.equal(tensor[37], measured[name][place]), name
 
 
@@ -308,7 +350,7 @@ def test_bad_parameters(wrong: dict, code: str, path: str) -> None:
 
 
 def test_no_people_are_taken() -> None:
-    from mores.agents.people.normal import Normal
+    from mores.agents.people.normal import NormalPopulation
 
     with refused("unsupported", path="people"):
-        play(Requests(), people=Normal(people=8, values=1))
+        simulate(TokenFeedback(), population=NormalPopulation(people=8, num_values=1))

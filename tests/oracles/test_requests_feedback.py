@@ -15,7 +15,7 @@ from scipy import stats
 from scipy.special import expit, softmax
 
 from mores.envs.feedback import token_completions as rules
-from mores.envs.feedback.token_feedback import Requests
+from mores.envs.feedback.token_feedback import TokenFeedback
 from tests.oracles.test_requests import told, value_of
 
 LEVEL = 1e-4
@@ -24,7 +24,7 @@ LEVEL = 1e-4
 def test_annotators_err_as_often_as_they_are_said_to() -> None:
     """Without noise in choices each disagreement with the truth is an annotator's error."""
     rates = (0.0, 0.2, 0.7)
-    _, found = told(Requests(error_rates=rates, rationality=1e9), 2000, seed=4)
+    _, found = told(TokenFeedback(annotator_error_rates=rates, rationality=1e9), 2000, seed=4)
     reward, preferred, who = found["reward"][..., 0], found["preferred"], found["annotator"]
     first, second = reward[:, 0::2], reward[:, 1::2]
     assert torch.equal(preferred[:, 0::2], ~preferred[:, 1::2])
@@ -40,7 +40,9 @@ def test_annotators_err_as_often_as_they_are_said_to() -> None:
 def test_choices_between_answers_are_those_of_bradley_and_terry() -> None:
     """In tenths of pairs by difference, and in all, where a rationality 10 % off is noticed."""
     rationality = 3.0
-    _, found = told(Requests(rationality=rationality, error_rates=(0.0,)), 5000, seed=5)
+    _, found = told(
+        TokenFeedback(rationality=rationality, annotator_error_rates=(0.0,)), 5000, seed=5
+    )
     reward = found["reward"][..., 0].double().numpy()
     gap = (reward[:, 0::2] - reward[:, 1::2]).ravel()
     won = found["preferred"][:, 0::2].numpy().ravel()
@@ -68,10 +70,10 @@ def test_choices_between_answers_are_those_of_bradley_and_terry() -> None:
 
 def test_judgements_name_what_is_wrong_as_often_as_they_are_said_to() -> None:
     noise = {"detection": 0.8, "false_alarm": 0.15, "answers": 4}
-    table, found = told(Requests(**noise), 2000, seed=6)
-    _, as_bits = told(Requests(judgement="bit", **noise), 2000, seed=6)
+    table, found = told(TokenFeedback(**noise), 2000, seed=6)
+    _, as_bits = told(TokenFeedback(critique_detail="bit", **noise), 2000, seed=6)
     named = found["judgement"]
-    said = rules.marks(table.state.said, 12).amax(2).bool()
+    said = rules.one_hot_tokens(table.state.said, 12).amax(2).bool()
     wrong = table.state.inappropriate[:, None].expand_as(said)
     assert not bool(named[~said].any())
     for which, rate in ((wrong, 0.8), (~wrong, 0.15)):
@@ -84,19 +86,19 @@ def test_judgements_name_what_is_wrong_as_often_as_they_are_said_to() -> None:
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_demonstrations_are_drawn_word_by_word(noise: float) -> None:
     """All answers of three words out of four by their probabilities, summed over every path."""
-    game = Requests(
-        words=4,
-        length=3,
-        answers=10_000,
-        principals=2,
+    game = TokenFeedback(
+        vocab_size=4,
+        completion_length=3,
+        num_completions=10_000,
+        num_principals=2,
         conflict=1.0,
-        weights=(1.0, 3.0),
+        principal_weights=(1.0, 3.0),
         penalty=0.5,
         demonstration_rationality=1.5,
-        demonstration_noise=noise,
+        demonstration_error_rate=noise,
     )
     table, found = told(game, 1, seed=7)
-    whose, liking = found["principal"][0].numpy(), table.state.liking[0].double().numpy()
+    whose, liking = found["principal"][0].numpy(), table.state.token_utility[0].double().numpy()
     assert stats.binomtest(int(whose.sum()), len(whose), 0.5).pvalue > LEVEL
     cost = 0.5 * table.state.inappropriate[0].double().numpy()
     every = list(itertools.product(range(4), repeat=3))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mores.registry import ENVIRONMENTS, PLAYERS
+from mores.registry import ENVIRONMENTS, POLICIES
 from tests.run import pupils
 
 
@@ -22,4 +22,4 @@ def arcade(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, made in pupils.GAMES.items():
         monkeypatch.setitem(ENVIRONMENTS, name, made)
     for name, made in pupils.KINDS.items():
-        monkeypatch.setitem(PLAYERS, name, made)
+        monkeypatch.setitem(POLICIES, name, made)

@@ -15,8 +15,18 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.core import pytree
-from mores.core.environment import Act, Box, Discrete, Game, Outcome, Phase, Player, Role, Step
-from mores.core.random_streams import Draws
+from mores.core.environment import (
+    ActionOutput,
+    Box,
+    Discrete,
+    Environment,
+    Phase,
+    Policy,
+    Role,
+    StepResult,
+    Transition,
+)
+from mores.core.random_streams import RandomStreams
 
 WORTH = (0.0, 1.0, 0.2)  # what an option pays on average
 BEST = 1
@@ -28,7 +38,7 @@ class Paid:
     best: Tensor  # [world], share of the gamblers who took the best option
 
 
-class Arcade(Game[Paid]):
+class Arcade(Environment[Paid]):
     """Gamblers, each at a machine whose options pay by chance."""
 
     gamblers: int = Field(default=2, ge=0)
@@ -44,40 +54,47 @@ class Arcade(Game[Paid]):
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("choose", {role.name: Discrete(len(WORTH)) for role in self.roles}),)
 
-    def reset(self, draws: Draws, start: Any = None) -> Paid:
-        return Paid(torch.zeros(draws.worlds), torch.zeros(draws.worlds))
+    def reset(self, streams: RandomStreams, people: Any = None) -> Paid:
+        return Paid(torch.zeros(streams.num_worlds), torch.zeros(streams.num_worlds))
 
     def observe(self, state: Paid, role: str, phase: str) -> Tensor:
         seats = self.gamblers if role == "gambler" else 1
         return torch.zeros(len(state.earned), seats, 1)
 
     def step(
-        self, state: Paid, phase: str, actions: Mapping[str, Tensor], draws: Draws
-    ) -> Step[Paid]:
+        self, state: Paid, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+    ) -> StepResult[Paid]:
         if not self.gamblers:
-            return Step(state)
+            return StepResult(state)
         chosen = actions["gambler"]
-        noise = self.noise * draws.normal("pay", self.gamblers)[..., 0]
+        noise = self.noise * streams.normal("pay", self.gamblers)[..., 0]
         paid = torch.tensor(WORTH)[chosen] + noise
         best = (chosen == BEST).float().mean(1)
-        return Step(Paid(paid.mean(1), best), {"gambler": paid})
+        return StepResult(Paid(paid.mean(1), best), {"gambler": paid})
 
-    def measures(self, state: Paid) -> Mapping[str, Tensor]:
+    def metrics(self, state: Paid) -> Mapping[str, Tensor]:
         return {"earned": state.earned, "best": state.best}
 
-    def hidden(self, state: Paid) -> Mapping[str, Tensor]:
+    def latent(self, state: Paid) -> Mapping[str, Tensor]:
         return {"earned": state.earned}
 
-    def baseline(self) -> Mapping[str, Player]:
+    def default_policies(self) -> Mapping[str, Policy]:
         return {role.name: Anyhow() for role in self.roles}
 
 
-class Anyhow(Player):
+class Anyhow(Policy):
     """Chooses anyhow."""
 
-    def act(self, phase: Phase, seen: Tensor, legal: Any, memory: Any, draws: Draws) -> Act:
-        chance = draws.uniform("which", seen.shape[1])[..., 0]
-        return Act((chance * len(WORTH)).long(), memory)
+    def act(
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Any,
+        state: Any,
+        streams: RandomStreams,
+    ) -> ActionOutput:
+        chance = streams.uniform("which", observation.shape[1])[..., 0]
+        return ActionOutput((chance * len(WORTH)).long(), state)
 
 
 class Maker:
@@ -91,62 +108,71 @@ class Maker:
 class Knows:
     last: Tensor  # [world, agent], what was chosen
     maker: Maker
-    kept: pytree.Kept  # by name, [policy, ...]: a policy for each seat of a replicate
+    kept: pytree.Persistent  # by name, [policy, ...]: a policy for each seat of a replicate
 
 
-class Pupil(Player):
+class Pupil(Policy):
     """Chooses by weights that somebody may train."""
 
     learning_rate: float = Field(default=0.3, ge=0)
     broken: int = Field(default=-1, description="replicate whose first policy stops in round 5")
     secret: bool = Field(default=False, description="keeps something that cannot be saved")
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Knows:
-        found, whose = draws.replicate.unique(return_inverse=True)
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Knows:
+        found, whose = streams.replicate.unique(return_inverse=True)
         firsts = torch.stack([(whose == n).nonzero()[0, 0] for n in range(len(found))])
-        first = draws.take(firsts).normal("weights", role.count, len(WORTH)).flatten(0, 1)
+        first = streams.take(firsts).normal("weights", role.num_agents, len(WORTH)).flatten(0, 1)
         kept = {
             "weights": 0.1 * first.t().contiguous().t(),  # columns first: strides matter to nobody
             "moments": {"mean": torch.zeros(len(first), len(WORTH))},
             "stopped": torch.full((len(first),), -1),
-            "replicate": found.repeat_interleave(role.count),
+            "replicate": found.repeat_interleave(role.num_agents),
             "rounds": torch.zeros((), dtype=torch.int64),
             "heard": {},
         }
         if self.secret:
             kept["secret"] = random.Random(0)
-        last = torch.zeros(draws.worlds, role.count, dtype=torch.int64)
-        return Knows(last, Maker(role.count), pytree.Kept(kept))
+        last = torch.zeros(streams.num_worlds, role.num_agents, dtype=torch.int64)
+        return Knows(last, Maker(role.num_agents), pytree.Persistent(kept))
 
-    def again(self, memory: Knows, fresh: Any, over: Tensor) -> Knows:
-        return memory
+    def on_episode_start(self, state: Knows, initial: Any, reset_mask: Tensor) -> Knows:
+        return state
 
-    def _policies(self, memory: Knows, draws: Draws) -> Tensor:
+    def _policies(self, memory: Knows, draws: RandomStreams) -> Tensor:
         """Which policy sits where, `[world, agent]`."""
         seats = memory.maker.seats
         _, whose = draws.replicate.unique(return_inverse=True)
         return whose[:, None] * seats + torch.arange(seats)
 
-    def act(self, phase: Phase, seen: Tensor, legal: Any, memory: Knows, draws: Draws) -> Act:
-        weights = memory.kept.held["weights"][self._policies(memory, draws)]
-        chosen = draws.choose("which", weights)
-        return Act(chosen, dataclasses.replace(memory, last=chosen))
+    def act(
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Any,
+        state: Knows,
+        streams: RandomStreams,
+    ) -> ActionOutput:
+        weights = state.kept.value["weights"][self._policies(state, streams)]
+        chosen = streams.categorical("which", weights)
+        return ActionOutput(chosen, dataclasses.replace(state, last=chosen))
 
-    def learned(self, memory: Knows) -> Mapping[str, Tensor]:
-        held = memory.kept.held
+    def state_dict(self, state: Knows) -> Mapping[str, Tensor]:
+        held = state.kept.value
         return {name: held[name] for name in ("weights", "replicate", "stopped")}
 
-    def troubles(self, memory: Knows) -> list[str]:
-        held, seats = memory.kept.held, memory.maker.seats
+    def stop_reasons(self, state: Knows) -> list[str]:
+        held, seats = state.kept.value, state.maker.seats
         return [
             f"gambler, replicate {int(held['replicate'][p])}, policy {p % seats}: "
             f"not a number in round {int(held['stopped'][p])} of its training"
             for p in (held["stopped"] >= 0).nonzero()[:, 0].tolist()
         ]
 
-    def _trained(self, memory: Knows, chosen: Tensor, reward: Tensor, draws: Draws) -> Knows:
+    def _trained(
+        self, memory: Knows, chosen: Tensor, reward: Tensor, draws: RandomStreams
+    ) -> Knows:
         """Follow the policy gradient, in place."""
-        held, policies = memory.kept.held, self._policies(memory, draws)
+        held, policies = memory.kept.value, self._policies(memory, draws)
         weights, mean = held["weights"], held["moments"]["mean"]
         held["rounds"].add_(1)
         rounds = int(held["rounds"])
@@ -170,38 +196,47 @@ class Climber(Pupil):
 
     deaf: bool = Field(default=False, description="learns from noise in place of reward")
 
-    def learn(self, memory: Knows, outcome: Outcome, draws: Draws) -> Knows:
-        reward = outcome.reward
+    def update(self, state: Knows, transition: Transition, streams: RandomStreams) -> Knows:
+        reward = transition.reward
         if self.deaf:
-            reward = draws.normal("noise", reward.shape[1])[..., 0]
-        return self._trained(memory, memory.last, reward, draws)
+            reward = streams.normal("noise", reward.shape[1])[..., 0]
+        return self._trained(state, state.last, reward, streams)
 
 
 class Reader(Pupil):
     """Learns from what was recorded."""
 
-    def fit(self, memory: Knows, experience: Any, draws: Draws) -> Knows:
-        acted = experience.acted["choose"]
+    def fit_offline(self, state: Knows, dataset: Any, streams: RandomStreams) -> Knows:
+        acted = dataset.action["choose"]
         for time in range(acted.shape[1]):
-            self._trained(memory, acted[:, time], experience.reward[:, time], draws)
-        return memory
+            self._trained(state, acted[:, time], dataset.reward[:, time], streams)
+        return state
 
 
-class Hermit(Player):
+class Hermit(Policy):
     """Keeps how often it has begun, in a way of its own."""
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Tensor:
-        return torch.zeros(draws.worlds)
+    def initial_state(
+        self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
+    ) -> Tensor:
+        return torch.zeros(streams.num_worlds)
 
-    def again(self, memory: Tensor, fresh: Any, over: Tensor) -> Tensor:
-        return memory + 1
+    def on_episode_start(self, state: Tensor, initial: Any, reset_mask: Tensor) -> Tensor:
+        return state + 1
 
-    def act(self, phase: Phase, seen: Tensor, legal: Any, memory: Tensor, draws: Draws) -> Act:
-        chosen = memory.long().clamp(max=len(WORTH) - 1)
-        return Act(chosen[:, None].expand(-1, seen.shape[1]), memory)
+    def act(
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Any,
+        state: Tensor,
+        streams: RandomStreams,
+    ) -> ActionOutput:
+        chosen = state.long().clamp(max=len(WORTH) - 1)
+        return ActionOutput(chosen[:, None].expand(-1, observation.shape[1]), state)
 
-    def learned(self, memory: Tensor) -> Mapping[str, Tensor]:
-        return {"begun": memory}
+    def state_dict(self, state: Tensor) -> Mapping[str, Tensor]:
+        return {"begun": state}
 
 
 GAMES: dict[str, type] = {"arcade": Arcade}
@@ -217,4 +252,4 @@ if __name__.startswith("mores_loaded_"):
     for name, made in GAMES.items():
         register("environment", name, made)
     for name, made in KINDS.items():
-        register("player", name, made)
+        register("policy", name, made)

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from mores.core.errors import UserError
-from mores.experiments.results.cell_result import Record, StageRecord
+from mores.experiments.results.cell_result import CellResult, StageResult
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.expansion import expand
-from mores.experiments.scenario.source_locations import ScenarioError, dotted
+from mores.experiments.scenario.source_locations import ScenarioError, format_path
 from mores.experiments.scenario.specification import Claim, Scenario
-from mores.report.figures import Shown
+from mores.report.figures import ReportData
 from tests.refusals import check_message
 
 EVIL = "<script>alert('x')</script>\"' & $a_b$"
@@ -55,7 +55,7 @@ def record_of(
     stages: tuple[str, ...] = ("play",),
     episodes: int = 1,
     people: int = 12,
-) -> Record:
+) -> CellResult:
     """People whose first value has moved so far by the end, and whose second has not."""
     chance = np.random.default_rng(7)
     start = chance.normal(size=(8, 1, 1))
@@ -64,24 +64,24 @@ def record_of(
     measures = {"centre[0]": way, "centre[1]": 0 * way, "spread": np.abs(way)}
     values = chance.normal(size=(1, 1, people, 2)) + np.zeros((1, len(ROUNDS), 1, 1))
     values[..., 0] += np.linspace(0.0, moved, len(ROUNDS))[None, :, None]
-    return Record(
+    return CellResult(
         cell=cell.id,
         replicate=np.arange(8),
         world=np.zeros(8, dtype=np.int64),
-        stages=tuple(StageRecord(s, ROUNDS, measures, {"spread": 1.0}) for s in stages),
-        hidden={"values": values.astype(np.float32)},
-        hidden_rounds=ROUNDS,
+        stages=tuple(StageResult(s, ROUNDS, measures, {"spread": 1.0}) for s in stages),
+        latent={"values": values.astype(np.float32)},
+        latent_rounds=ROUNDS,
         value_names=(f"left {EVIL}", "up"),
     )
 
 
-def recorded(scenario: Scenario, **more: Any) -> tuple[tuple[Cell, ...], dict[str, Record]]:
+def recorded(scenario: Scenario, **more: Any) -> tuple[tuple[Cell, ...], dict[str, CellResult]]:
     cells = expand(scenario)
     return cells, {cell.id: record_of(cell, MOVED.get(cell.arm, 0.2), **more) for cell in cells}
 
 
-def shown_of(scenario: Scenario, **more: Any) -> Shown:
-    return Shown.of(scenario, *recorded(scenario, **more))
+def shown_of(scenario: Scenario, **more: Any) -> ReportData:
+    return ReportData.from_run(scenario, *recorded(scenario, **more))
 
 
 def claim_of(**more: Any) -> Claim:
@@ -100,7 +100,7 @@ CLAIMS = [
 def paths_of(error: Exception) -> list[str]:
     """Of all that is wrong with a scenario, in order."""
     assert isinstance(error, ScenarioError)
-    return [dotted(problem.path) for problem in error.problems]
+    return [format_path(problem.path) for problem in error.problems]
 
 
 @contextmanager

@@ -11,11 +11,11 @@ import pytest
 
 from benchmarks.killed.histories import bytes_of
 from mores.experiments.results import atomic_files
-from mores.experiments.run import Result, engine, run, worker
+from mores.experiments.run import RunResult, engine, run_scenario, worker
 from mores.experiments.run.scheduling import CellDied
-from mores.experiments.run.worker_pool import Pool, launch
-from mores.experiments.scenario.loading import load
-from mores.registry import PLAYERS, plugins
+from mores.experiments.run.worker_pool import WorkerPool, launch_worker
+from mores.experiments.scenario.loading import load_scenario
+from mores.registry import POLICIES, plugins
 from tests.refusals import check_message, refused
 from tests.run.small_run import logged
 
@@ -45,17 +45,17 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     def write(job, *_):
         atomic_files.write_text(job.folder / "report.html", "a report")
 
-    monkeypatch.setattr(engine, "_report", write)
+    monkeypatch.setattr(engine, "_write_report", write)
 
 
-def _run(folder: Path, text: str = SCENARIO, changes: tuple[str, ...] = (), **more) -> Result:
+def _run(folder: Path, text: str = SCENARIO, changes: tuple[str, ...] = (), **more) -> RunResult:
     file = folder.with_suffix(".yaml")
     file.write_text(text)
-    return run(load(str(file), changes), folder, progress=False, **more)
+    return run_scenario(load_scenario(str(file), changes), folder, progress=False, **more)
 
 
 def test_two_jobs_are_one_bit_for_bit(tmp_path):
-    with Pool(2) as pool:  # twice: the workers are the same ones
+    with WorkerPool(2) as pool:  # twice: the workers are the same ones
         one = bytes_of(_run(tmp_path / "one").folder)
         assert bytes_of(_run(tmp_path / "two", jobs=pool).folder) == one
         workers = [each.process.pid for each in pool._workers]
@@ -86,7 +86,7 @@ class Deadly(Mirror):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().act(*given)
 
-register("player", "deadly", Deadly)
+register("policy", "deadly", Deadly)
 """
 
 
@@ -96,10 +96,10 @@ def test_a_worker_that_dies(tmp_path, times, fails, monkeypatch):
     own, marks = tmp_path / "deadly.py", tmp_path / "marks"
     marks.mkdir()
     own.write_text(DEADLY)
-    monkeypatch.setattr("mores.experiments.scenario.verify.first_round", lambda *_: [])
-    monkeypatch.delitem(PLAYERS, "deadly", raising=False)
+    monkeypatch.setattr("mores.experiments.scenario.verify.check_first_round", lambda *_: [])
+    monkeypatch.delitem(POLICIES, "deadly", raising=False)
     sys.modules.pop("mores_loaded_deadly", None)
-    plugins.load_modules([own])
+    plugins.load_plugins([own])
     player = f"kind: deadly, times: {times}, marks: {marks}"
     text = SCENARIO.replace("kind: mirror", player)
     if fails:
@@ -118,7 +118,7 @@ def test_a_worker_that_dies(tmp_path, times, fails, monkeypatch):
 
 
 def test_a_worker_ends_with_whom_it_works_for():
-    process = launch()
+    process = launch_worker()
     assert b"ready" in process.stdout.readline()
     process.stdin.close()
     assert process.wait() == 0
@@ -126,4 +126,4 @@ def test_a_worker_ends_with_whom_it_works_for():
 
 
 def test_tasks_are_in_the_workers_own_name():
-    assert worker.Task.__module__ == "mores.experiments.run.worker"  # as it is unpickled there
+    assert worker.CellTask.__module__ == "mores.experiments.run.worker"  # as it is unpickled there

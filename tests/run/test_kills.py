@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.killed.histories import bytes_of, differing
-from mores.experiments.run import run
-from mores.experiments.scenario.loading import load
+from mores.experiments.run import run_scenario
+from mores.experiments.scenario.loading import load_scenario
 from tests.refusals import check_message
 
 HERE = Path(__file__).resolve().parents[2]
@@ -107,7 +107,9 @@ def test_the_comparison_can_fail(tmp_path):
     file = tmp_path / "scenario.yaml"
     file.write_text(SLOW.replace("100000", "5"))
     found = [
-        bytes_of(run(load(str(file), [seed]), tmp_path / name, progress=False).folder)
+        bytes_of(
+            run_scenario(load_scenario(str(file), [seed]), tmp_path / name, progress=False).folder
+        )
         for name, seed in (("one", "seed=1"), ("two", "seed=2"), ("again", "seed=1"))
     ]
     assert found[0] == found[2]

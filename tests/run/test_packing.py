@@ -18,8 +18,13 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mores.core import pytree
-from mores.experiments.results.pytree_serialization import CannotPack, Packed, packed, unpacked
-from mores.experiments.results.structural_equality import alike
+from mores.experiments.results.pytree_serialization import (
+    SerializationError,
+    SerializedPytree,
+    deserialize,
+    serialize,
+)
+from mores.experiments.results.structural_equality import structurally_equal
 from tests.refusals import check_message
 
 
@@ -34,8 +39,8 @@ class Pair(NamedTuple):
     right: Any
 
 
-def _through_files(found: Packed) -> Packed:
-    return Packed(load(save(found.tensors)), json.loads(json.dumps(found.about)))
+def _through_files(found: SerializedPytree) -> SerializedPytree:
+    return SerializedPytree(load(save(found.tensors)), json.loads(json.dumps(found.metadata)))
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -88,7 +93,7 @@ TREES = st.recursive(
     lambda inner: st.one_of(
         st.builds(Part, inner, inner),
         st.builds(Pair, inner, inner),
-        st.builds(pytree.Kept, inner),
+        st.builds(pytree.Persistent, inner),
         st.lists(inner, max_size=3),
         st.dictionaries(NAMES, inner, max_size=3),
     ),
@@ -98,12 +103,14 @@ TREES = st.recursive(
 
 @given(TREES)
 def test_whatever_a_memory_is_made_of_comes_back(memory):
-    assert _same(unpacked(memory, _through_files(packed(memory, memory))), memory)
+    assert _same(deserialize(memory, _through_files(serialize(memory, memory))), memory)
 
 
 def test_lists_and_mappings_may_have_grown_since_the_start():
-    blank = pytree.Kept({"heard": {}, "rows": [], "count": 0, "none": None, 3: torch.zeros(1)})
-    now = pytree.Kept(
+    blank = pytree.Persistent(
+        {"heard": {}, "rows": [], "count": 0, "none": None, 3: torch.zeros(1)}
+    )
+    now = pytree.Persistent(
         {
             "heard": {"pay": torch.ones(2)},
             "rows": [torch.ones(1), torch.zeros(2)],
@@ -112,15 +119,15 @@ def test_lists_and_mappings_may_have_grown_since_the_start():
             3: torch.ones(1),
         }
     )
-    found = unpacked(blank, _through_files(packed(now, blank)))
-    assert _same(found.held, now.held)
+    found = deserialize(blank, _through_files(serialize(now, blank)))
+    assert _same(found.held, now.value)
 
 
 def test_what_was_one_tensor_is_one_again():
     """Learners change theirs in place: who shared one before must share it after."""
     shared = torch.zeros(3)
     memory = Part({"mine": shared, "yours": shared}, torch.zeros(3))
-    found = unpacked(memory, _through_files(packed(memory, memory)))
+    found = deserialize(memory, _through_files(serialize(memory, memory)))
     found.one["mine"].add_(1)
     assert found.one["yours"].tolist() == [1, 1, 1]
     assert found.other.tolist() == [0, 0, 0]
@@ -149,23 +156,23 @@ class Works:
 
 def test_room_to_work_in_is_not_saved_and_may_have_changed():
     now, blank = Works(torch.ones(1), Maker(5)), Works(torch.zeros(1), Maker(1))
-    found = unpacked(blank, packed(now, blank))
+    found = deserialize(blank, serialize(now, blank))
     assert found.held.tolist() == [1] and found.room is blank.room
 
 
 def test_what_was_worked_out_from_a_description_is_no_part_of_it():
     one, other = Cached(3), Cached(3)
     assert one.double == 6
-    assert alike(one, other) and not alike(one, Cached(4))
+    assert structurally_equal(one, other) and not structurally_equal(one, Cached(4))
 
 
 def test_descriptions_are_the_blank_ones_and_must_say_the_same():
     memory, blank = Part(Maker(3), torch.ones(2)), Part(Maker(3), torch.zeros(2))
-    found = unpacked(blank, packed(memory, blank))
+    found = deserialize(blank, serialize(memory, blank))
     assert found.one is blank.one and found.other.tolist() == [1, 1]
     for other in (Maker(4), Maker(3, random.Random(1)), Part(1, 2), np.ones(2)):
-        with pytest.raises(CannotPack):
-            packed(memory, Part(other, torch.zeros(2)))
+        with pytest.raises(SerializationError):
+            serialize(memory, Part(other, torch.zeros(2)))
 
 
 @pytest.mark.parametrize(
@@ -187,27 +194,29 @@ def test_descriptions_are_the_blank_ones_and_must_say_the_same():
     ],
 )
 def test_alike(one, other, same):
-    assert alike(one, other) is same
+    assert structurally_equal(one, other) is same
 
 
 def test_functions_are_alike_with_what_they_hold():
     def adding(number: int) -> Any:
         return lambda x: x + number
 
-    assert alike(Maker(1, adding(1)), Maker(1, adding(1)))
-    assert not alike(Maker(1, adding(1)), Maker(1, adding(2)))
+    assert structurally_equal(Maker(1, adding(1)), Maker(1, adding(1)))
+    assert not structurally_equal(Maker(1, adding(1)), Maker(1, adding(2)))
     loop = Maker(1)
     loop.more, twin = loop, Maker(1)
     twin.more = twin
-    assert alike(loop, twin)
+    assert structurally_equal(loop, twin)
 
 
 def test_parts_that_are_not_there_are_said_to_be_missing():
     memory = Part(torch.ones(2), {"a": torch.ones(1)})
-    found = packed(memory, memory)
+    found = serialize(memory, memory)
     for path in list(found.tensors):
-        left = Packed({p: t for p, t in found.tensors.items() if p != path}, found.about)
-        with pytest.raises(CannotPack) as found_out:
-            unpacked(memory, left)
+        left = SerializedPytree(
+            {p: t for p, t in found.tensors.items() if p != path}, found.metadata
+        )
+        with pytest.raises(SerializationError) as found_out:
+            deserialize(memory, left)
         assert repr(path) in str(found_out.value)
         check_message(str(found_out.value))

@@ -6,8 +6,8 @@ import pytest
 
 from mores.agents.learning import update
 from mores.experiments.run import dry_run
-from mores.experiments.run.dry_run import check
-from mores.experiments.scenario.loading import load
+from mores.experiments.run.dry_run import check_scenario
+from mores.experiments.scenario.loading import load_scenario
 from tests.refusals import refused
 
 ANSWERS = """\
@@ -41,19 +41,19 @@ PPO, TEST = "kind: ppo, horizon: 4", "{name: test"
 def test_it_ends_in_time(tmp_path, monkeypatch):
     """Lessons are gone over once, and what takes too long altogether is left to the run."""
     work = []
-    teach = update.go_over
+    teach = update.run_epochs
 
     def counted(*given, **named):
         work.append(given[8])  # epochs
         return teach(*given, **named)
 
-    monkeypatch.setattr(update, "go_over", counted)
+    monkeypatch.setattr(update, "run_epochs", counted)
     long = GAME.replace("horizon: 4", "horizon: 4, epochs: 1000")
     swept = long + "sweep: {players.player.horizon: [2, 3, 4, 5]}\n"
     _checked(tmp_path, swept)
     assert set(work) == {1} and len(work) > 4
     work.clear()
-    monkeypatch.setattr(dry_run, "MOST_SECONDS", 0.0)
+    monkeypatch.setattr(dry_run, "MAX_SECONDS", 0.0)
     _checked(tmp_path, swept)
     assert not work
 
@@ -61,7 +61,7 @@ def test_it_ends_in_time(tmp_path, monkeypatch):
 def _checked(tmp_path, text):
     file = tmp_path / "s.yaml"
     file.write_text(text)
-    return check(load(str(file)))
+    return check_scenario(load_scenario(str(file)))
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mores.analysis.intervals import Estimate
-from mores.experiments.claims.claim_evaluation import judge_all
-from mores.experiments.claims.verdicts import Verdict, judge
+from mores.analysis.intervals import IntervalEstimate
+from mores.experiments.claims.claim_evaluation import evaluate_claims
+from mores.experiments.claims.verdicts import Verdict, evaluate_claim
 from mores.report import claims_section
-from mores.report.figures.plot_data import interval
-from mores.report.figures.theme import DARK, LIGHT
+from mores.report.figures.plot_data import format_interval
+from mores.report.figures.theme import DARK_COLORS, LIGHT_COLORS
 from mores.report.page import write_report
 from tests.refusals import check_message
 from tests.run.small_run import ARMS, CLAIMS, EVIL, claim_of, recorded, scenario_of
@@ -34,7 +34,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     scenario = scenario_of(about=EVIL, source=EVIL, claims=CLAIMS, **ARMS)
     cells, records = recorded(scenario)
-    judged = [found.verdict for found in judge_all(scenario, cells, records)]
+    judged = [found.verdict for found in evaluate_claims(scenario, cells, records)]
     write_report(folder, scenario, cells, records, judged, ORIGIN)
     return folder
 
@@ -136,7 +136,7 @@ def _contrast(one: str, other: str) -> float:
 
 def test_contrast_is_enough_in_both_themes(text):
     themes = [dict(re.findall(r"--([\w-]+): (#\w{6})", part)) for part in text.split("@media")[:2]]
-    for theme, colors in zip(themes, (LIGHT, DARK), strict=True):
+    for theme, colors in zip(themes, (LIGHT_COLORS, DARK_COLORS), strict=True):
         assert theme.items() >= colors.items()
         for name in set(theme) - {"paper", "card", "grid", "axis", "keep"}:
             assert _contrast(theme[name], theme["paper"]) >= 4.5, name
@@ -168,22 +168,22 @@ def test_pictures_take_the_colours_of_the_page(text):
 )
 def test_the_answer(words, named):
     full: Any = {"h": "holds", "f": "fails", "u": "undecided", "r": "report"}
-    found = Estimate(0.0, 0.0, 0.0, 3, "t")
+    found = IntervalEstimate(0.0, 0.0, 0.0, 3, "t")
     judged = [Verdict(claim_of(says=f"c{i}."), found, full[w], "") for i, w in enumerate(words)]
-    answer = claims_section.answer(judged)
+    answer = claims_section.summarize_claims(judged)
     assert " ".join(re.findall(r"\([0-9]+\) “c[0-9]”", answer)) == named
     check_message(answer)
 
 
 def test_the_answer_says_what_hangs_on_the_unknown():
-    found = Estimate(0.0, 0.0, 0.0, 39, "t")
+    found = IntervalEstimate(0.0, 0.0, 0.0, 39, "t")
     known, unknown = claim_of(), claim_of(interval="parameters")
     judged = [
         Verdict(known, found, "holds", ""),
         Verdict(unknown, found, "holds", ""),
         Verdict(unknown, found, "undecided", ""),
     ]
-    told = claims_section.answer(judged)
+    told = claims_section.summarize_claims(judged)
     assert "2 of 3" in told and "1 of 2" in told
     check_message(told)
 
@@ -200,18 +200,18 @@ def test_the_picture_of_an_interval_shows_the_verdict(bound):
     seen = Counter()
     for _ in range(300):
         values = chance.normal(chance.normal(0, 0.6), 0.3, size=12)
-        verdict = judge(claim, values)
-        plot = claims_section.plot(claim, verdict.estimate)
+        verdict = evaluate_claim(claim, values)
+        plot = claims_section.interval_plot(claim, verdict.estimate)
         assert plot is not None
-        assert 0 < plot.low <= plot.dot <= plot.high < 100
+        assert 0 < plot.low <= plot.value <= plot.high < 100
         covered = [
-            (max(plot.low, left), min(plot.high, left + width)) for left, width in plot.shades
+            (max(plot.low, left), min(plot.high, left + width)) for left, width in plot.bound_spans
         ]
         share = max(high - low for low, high in covered)
         inside = share >= plot.high - plot.low - 0.02
         drawn = "holds" if inside else "fails" if share <= 0.02 else "undecided"
         seen[drawn] += 1
-        assert drawn == verdict.verdict
+        assert drawn == verdict.status
     assert min(seen.values()) > 10
     assert len(seen) == 3
 
@@ -219,23 +219,31 @@ def test_the_picture_of_an_interval_shows_the_verdict(bound):
 def test_a_claim_and_its_ablation_have_one_axis():
     """So that the two plots, one above the other, can be compared at a glance."""
     claim = claim_of(bound={"above": 0.5})
-    one, other = Estimate(0.9, 0.8, 1.0, 9, ""), Estimate(0.1, 0.0, 0.2, 9, "")
+    one, other = IntervalEstimate(0.9, 0.8, 1.0, 9, ""), IntervalEstimate(0.1, 0.0, 0.2, 9, "")
     above, below = (
-        claims_section.plot(claim, found, beside) for found, beside in ((one, other), (other, one))
+        claims_section.interval_plot(claim, found, beside)
+        for found, beside in ((one, other), (other, one))
     )
     assert above is not None and below is not None
-    assert above.edges == below.edges and above.labels == below.labels
-    assert above.low > above.edges[0] > below.high
+    assert above.bound_edges == below.bound_edges and above.labels == below.labels
+    assert above.low > above.bound_edges[0] > below.high
 
 
 def test_intervals_without_ends_and_figures_that_are_none():
-    plot = claims_section.plot(claim_of(), Estimate(1.0, -np.inf, np.inf, 1, "one replicate"))
+    plot = claims_section.interval_plot(
+        claim_of(), IntervalEstimate(1.0, -np.inf, np.inf, 1, "one replicate")
+    )
     assert plot is not None
     assert (plot.open_low, plot.open_high, plot.low, plot.high) == (True, True, 0.0, 100.0)
-    assert claims_section.plot(claim_of(), Estimate(np.nan, np.nan, np.nan, 3, "")) is None
-    same = claims_section.plot(claim_of(bound={"within": [0, 0]}), Estimate(0.0, 0.0, 0.0, 3, ""))
+    assert (
+        claims_section.interval_plot(claim_of(), IntervalEstimate(np.nan, np.nan, np.nan, 3, ""))
+        is None
+    )
+    same = claims_section.interval_plot(
+        claim_of(bound={"within": [0, 0]}), IntervalEstimate(0.0, 0.0, 0.0, 3, "")
+    )
     assert same is not None
-    assert same.dot == 50.0
+    assert same.value == 50.0
     assert [label.text for label in same.labels] == ["0"]
 
 
@@ -251,7 +259,7 @@ def test_intervals_without_ends_and_figures_that_are_none():
     ],
 )
 def test_numbers_have_the_digits_that_they_deserve(value, low, high, told):
-    assert interval(Estimate(value, low, high, 9, "t")) == told
+    assert format_interval(IntervalEstimate(value, low, high, 9, "t")) == told
 
 
 # --- in a browser ---------------------------------------------------------------------------------

@@ -17,12 +17,12 @@ import pytest
 from benchmarks.killed.histories import bytes_of
 from mores import UserError
 from mores.experiments.results import atomic_files
-from mores.experiments.results.provenance import surroundings
-from mores.experiments.run import Result, engine, resume, run
+from mores.experiments.results.provenance import system_info
+from mores.experiments.run import RunResult, engine, resume_run, run_scenario
 from mores.experiments.run import cell_execution as cells_module
-from mores.experiments.run.resume import differences
-from mores.experiments.run.run_folder import Hold
-from mores.experiments.scenario.loading import load
+from mores.experiments.run.resume import compare_system_info
+from mores.experiments.run.run_folder import RunLock
+from mores.experiments.scenario.loading import load_scenario
 from tests.refusals import check_message, refused
 from tests.run.small_run import unreadable
 
@@ -51,7 +51,7 @@ def _no_pictures(patch: pytest.MonkeyPatch) -> None:
     def write(job, *_):
         atomic_files.write_text(job.folder / "report.html", "a report")
 
-    patch.setattr(engine, "_report", write)
+    patch.setattr(engine, "_write_report", write)
 
 
 @pytest.fixture(autouse=True)
@@ -73,15 +73,15 @@ def finished(template, here) -> Path:
     return Path(shutil.copytree(template, here / "finished", copy_function=shutil.copy2))
 
 
-def _run(folder: Path, text: str = SCENARIO, changes: tuple[str, ...] = (), **more) -> Result:
+def _run(folder: Path, text: str = SCENARIO, changes: tuple[str, ...] = (), **more) -> RunResult:
     file = folder.with_suffix(".yaml")
     file.write_text(text)
-    return run(load(str(file), changes), folder, progress=False, **more)
+    return run_scenario(load_scenario(str(file), changes), folder, progress=False, **more)
 
 
 def _broken_off(folder: Path, monkeypatch: pytest.MonkeyPatch, **more) -> None:
     """A run that was killed in its second cell."""
-    played = cells_module.play_cell
+    played = cells_module.run_cell
 
     def play(cell, *rest, **named):
         if cell.arm == "mirror":
@@ -89,7 +89,7 @@ def _broken_off(folder: Path, monkeypatch: pytest.MonkeyPatch, **more) -> None:
         return played(cell, *rest, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cells_module, "play_cell", play)
+        patch.setattr(cells_module, "run_cell", play)
         with pytest.raises(KeyboardInterrupt):
             _run(folder, **more)
     assert [path.name for path in (folder / "cells").iterdir()] == ["twin"]
@@ -105,7 +105,7 @@ def test_only_what_is_missing_is_played(tmp_path, monkeypatch):
     before = (folder / "cells" / "twin" / "cell.json").stat().st_mtime_ns
     (tmp_path / "run.yaml").unlink()
     folder = folder.rename(tmp_path / "moved")
-    result = resume(folder, progress=False)
+    result = resume_run(folder, progress=False)
     assert bytes_of(folder) == whole
     assert (folder / "cells" / "twin" / "cell.json").stat().st_mtime_ns == before
     origin = json.loads((folder / "provenance.json").read_text())
@@ -115,10 +115,10 @@ def test_only_what_is_missing_is_played(tmp_path, monkeypatch):
 
 def test_a_finished_run_is_judged_again_and_not_touched(finished, capsys):
     times = {p: p.stat().st_mtime_ns for p in finished.rglob("*")}
-    verdicts = resume(finished).verdicts
+    verdicts = resume_run(finished).verdicts
     check_message(re.sub("on [0-9TZ:-]+;", "on ...;", capsys.readouterr().err))
     told = json.loads((finished / "claims.json").read_text())
-    assert [v.verdict for v in verdicts] == [claim["verdict"] for claim in told]
+    assert [v.status for v in verdicts] == [claim["verdict"] for claim in told]
     assert [v.estimate.value for v in verdicts] == [claim["estimate"] for claim in told]
     assert {p: p.stat().st_mtime_ns for p in finished.rglob("*")} == times
 
@@ -133,7 +133,7 @@ def test_damaged_cells_are_played_again(finished, capsys, victim, how):
         file.unlink()
     else:
         file.write_bytes(data[:-20] if how == "torn" else data[:-9] + b"?" + data[-8:])
-    resume(finished)
+    resume_run(finished)
     damaged = capsys.readouterr().err.splitlines()[0]
     assert victim in damaged and "mirror" in damaged
     damaged = re.sub(r"cannot read.*\)", "...)", damaged)  # in the words of libraries
@@ -148,7 +148,7 @@ def test_a_run_stopped_after_its_last_cell(finished, last):
         (finished / "claims.json").unlink()
     status = finished / "status.json"
     status.write_text(status.read_text().replace('"done",', '"running",', 1))
-    assert [verdict.verdict for verdict in resume(finished, progress=False).verdicts]
+    assert [verdict.status for verdict in resume_run(finished, progress=False).verdicts]
     assert bytes_of(finished) == whole
     assert json.loads(status.read_text())["state"] == "done"
 
@@ -156,7 +156,7 @@ def test_a_run_stopped_after_its_last_cell(finished, last):
 def test_folders_that_cannot_be_resumed(here, finished):
     def resumed(folder: Path, code: str, path: Path | str | None = None) -> None:
         with refused(code, str(path or folder)) as caught:
-            resume(folder, progress=False)
+            resume_run(folder, progress=False)
         assert "\n" not in str(caught.value)
 
     resumed(here / "nowhere", "unreadable")
@@ -170,13 +170,13 @@ def test_folders_that_cannot_be_resumed(here, finished):
                  order.replace('"only": null', '"only": "all"')):  # fmt: skip
         (finished / "run.json").write_text(torn)
         with unreadable(finished / "run.json"):
-            resume(finished, progress=False)
+            resume_run(finished, progress=False)
     (finished / "run.json").write_text(order)
     scenario = finished / "scenario.yaml"
     text = scenario.read_text()
     scenario.write_text(text.replace("noise: 0.1", "noise: 0.2"))
     with pytest.raises(UserError) as caught:
-        resume(finished, progress=False)
+        resume_run(finished, progress=False)
     resolved = finished / "resolved.yaml"
     assert (caught.value.code, caught.value.path) == ("incompatible", str(resolved))
     said, number, *rest = re.split(r"resolved\.yaml:([0-9]+)", str(caught.value))
@@ -185,8 +185,8 @@ def test_folders_that_cannot_be_resumed(here, finished):
     scenario.write_text(text[:100])
     resumed(finished, "unreadable", scenario)
     scenario.write_text(text)
-    with Hold(finished), pytest.raises(UserError) as caught:
-        resume(finished, progress=False)
+    with RunLock(finished), pytest.raises(UserError) as caught:
+        resume_run(finished, progress=False)
     assert (caught.value.code, caught.value.path) == ("busy", str(finished))
     assert f"({os.getpid()})" in str(caught.value)
     check_message(str(caught.value).replace(f"({os.getpid()})", "(...)"))
@@ -204,17 +204,17 @@ def test_other_versions_are_refused_unless_forced(here, monkeypatch, capsys):
     _broken_off(folder, monkeypatch)
     path = folder / "provenance.json"
     origin = json.loads(path.read_text())
-    here_is = surroundings()
-    assert differences(origin, here_is) == ([], [])
+    here_is = system_info()
+    assert compare_system_info(origin, here_is) == ([], [])
     origin["versions"]["torch"] = "1.0"
     origin["processor"] = "Abacus"
     path.write_text(json.dumps(origin))
     with pytest.raises(UserError) as caught:
-        resume(folder)
+        resume_run(folder)
     assert (caught.value.code, caught.value.path) == ("incompatible", str(folder))
     check_message(str(caught.value).replace(here_is["versions"]["torch"], "..."))
     assert (folder / "cells" / "twin").is_dir()
-    resume(folder, force=True)
+    resume_run(folder, force=True)
     told = capsys.readouterr().err
     for name in (here_is["versions"]["torch"], here_is["processor"]):
         told = told.replace(name, "...")
@@ -230,7 +230,7 @@ from mores.agents.scripted.assistants import Mirror
 class Own(Mirror):
     pass
 
-register("player", "{name}", Own)
+register("policy", "{name}", Own)
 """
 
 
@@ -254,7 +254,7 @@ def test_files_of_ones_own_are_loaded_when_named_again(here):
     whole = bytes_of(folder)
     atomic_files.remove_folder(folder / "cells" / "mirror")
     with pytest.raises(UserError) as caught:
-        resume(folder, progress=False)
+        resume_run(folder, progress=False)
     assert (caught.value.code, caught.value.path) == ("missing", "own.py")
     check_message(str(caught.value).replace(str(Path.cwd()), "..."))
     mores("resume", str(folder), "--load", str(own))
@@ -264,7 +264,7 @@ def test_files_of_ones_own_are_loaded_when_named_again(here):
     own = own.rename(here / "elsewhere" / own.name)
     own.write_text(own.read_text() + "# changed\n")
     with refused("incompatible", str(own)):
-        resume(folder, modules=[own], progress=False)
+        resume_run(folder, plugin_files=[own], progress=False)
     mores("resume", str(folder), "--load", str(own), "--force")
     assert bytes_of(folder) == whole
 
@@ -285,7 +285,7 @@ def test_a_full_disk_stops_a_run_and_keeps_what_is_whole(here, monkeypatch):
     assert sorted(path.name for path in (folder / "cells").iterdir()) == ["mirror", "twin"]
     status = json.loads((folder / "status.json").read_text())
     assert (status["state"], status["to_do"]) == ("stopped", ["persuade"])
-    resume(folder, progress=False)
+    resume_run(folder, progress=False)
     assert bytes_of(folder) == whole
 
 
@@ -304,7 +304,7 @@ sys.exit(main(["run", {str(file)!r}, "--out", {str(folder)!r}]))
     assert done.returncode == 2
     check_message("\n".join(done.stderr.splitlines()[-2:]))
     assert not list((folder / "cells").iterdir())
-    resume(folder, force=True, progress=False)
+    resume_run(folder, force=True, progress=False)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -313,7 +313,7 @@ def test_a_folder_that_may_not_be_written(finished):
     (finished / "cells").chmod(0o500)
     try:
         with pytest.raises(UserError) as caught:  # not in the golden file, which root may write
-            resume(finished, progress=False)
+            resume_run(finished, progress=False)
         path = finished / "cells" / "mirror"
         assert (caught.value.code, caught.value.path) == ("not_writable", str(path))
     finally:
@@ -328,12 +328,12 @@ def test_a_folder_on_a_disk_that_refuses(finished, monkeypatch):
 
     monkeypatch.setattr(os, "mkdir", refuse)
     with refused("not_writable", str(finished / "cells" / "mirror")):
-        resume(finished, progress=False)
+        resume_run(finished, progress=False)
 
 
 def test_a_cell_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
     whole = bytes_of(_run(tmp_path / "whole").folder)
-    played = cells_module.play_cell
+    played = cells_module.run_cell
 
     def play(cell, *rest, **named):
         if cell.arm == "mirror":
@@ -341,12 +341,12 @@ def test_a_cell_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
         return played(cell, *rest, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cells_module, "play_cell", play)
+        patch.setattr(cells_module, "run_cell", play)
         with pytest.raises(ZeroDivisionError):
             _run(tmp_path / "run")
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert status["state"] == "failed"
     assert status["done"] == ["twin", "persuade"]
     assert "a defect" in status["failed"]["mirror"]
-    resume(tmp_path / "run", progress=False)
+    resume_run(tmp_path / "run", progress=False)
     assert bytes_of(tmp_path / "run") == whole

@@ -11,11 +11,11 @@ import pytest
 
 from mores import UserError
 from mores.analysis.run_reader import open_run
-from mores.experiments.run import Result, run
+from mores.experiments.run import RunResult, run_scenario
 from mores.experiments.run import cell_execution as cells_module
-from mores.experiments.scenario.loading import load
-from mores.metrics.drift import causal_drift
-from mores.sim.simulation import play
+from mores.experiments.scenario.loading import load_scenario
+from mores.metrics.drift import effect_vs_control
+from mores.sim.simulation import simulate
 from tests.refusals import check_message, refused
 from tests.run.small_run import unreadable
 
@@ -40,10 +40,10 @@ claims:
 """
 
 
-def _run(folder: Path, text: str = SCENARIO, only: list[int] | None = None) -> Result:
+def _run(folder: Path, text: str = SCENARIO, only: list[int] | None = None) -> RunResult:
     file = folder.with_suffix(".yaml")
     file.write_text(text)
-    return run(load(str(file)), folder, only, progress=False)
+    return run_scenario(load_scenario(str(file)), folder, only, progress=False)
 
 
 def test_the_folder_holds_what_was_played(tmp_path):
@@ -59,37 +59,37 @@ def test_the_folder_holds_what_was_played(tmp_path):
     assert found.cells == ["twin", "mirror", "persuade"]
     assert found.provenance["threads"] == 1
     built = next(c for c in _cells(tmp_path / "run.yaml") if c.arm == "mirror").build()
-    played = play(built.game, built.players, 9, 6, 0, ["centre", "spread"])
-    recorded = found.measures("mirror")
+    played = simulate(built.environment, built.policies, 9, 6, 0, ["centre", "spread"])
+    recorded = found.metrics("mirror")
     assert recorded["round"].values.tolist() == [0, 2, 3, 4, 6]
-    for name, direct in (("spread", played.measures["spread"]),
-                         ("centre[1]", played.measures["centre"][..., 1])):  # fmt: skip
+    for name, direct in (("spread", played.metrics["spread"]),
+                         ("centre[1]", played.metrics["centre"][..., 1])):  # fmt: skip
         np.testing.assert_array_equal(recorded[name].values, direct[:, [0, 2, 3, 4, 6]].numpy())
     people = found.trajectory("mirror")
     assert people["values"].shape[:3] == (7, 7, 12)
     np.testing.assert_array_equal(
         people["values"][:, -1].values, played.state.people.values[:7].numpy()
     )
-    table = found.table()
+    table = found.dataframe()
     assert set(table.arm) == {"twin", "mirror", "persuade"}
     assert len(table) == 3 * 9 * 5 * 3
 
 
 def _cells(file: Path):
-    from mores.experiments.scenario.expansion import check
+    from mores.experiments.scenario.expansion import expand_and_verify
 
-    return check(load(str(file)))
+    return expand_and_verify(load_scenario(str(file)))
 
 
 def test_verdicts_are_about_these_numbers(tmp_path):
     result = _run(tmp_path / "run")
     found = open_run(result.folder)
-    mirror, twin = found.measures("mirror"), found.measures("twin")
+    mirror, twin = found.metrics("mirror"), found.metrics("twin")
 
     def centre(data):
         return np.stack([data["centre[0]"].values, data["centre[1]"].values], -1)
 
-    drift = causal_drift(centre(mirror), centre(twin))[:, -1].mean()
+    drift = effect_vs_control(centre(mirror), centre(twin))[:, -1].mean()
     assert found.claims[0]["estimate"] == pytest.approx(drift, rel=1e-6)
     apart = (mirror["spread"] - twin["spread"]).sel(round=3).mean()
     assert found.claims[1]["estimate"] == pytest.approx(float(apart), rel=1e-5)
@@ -98,16 +98,16 @@ def test_verdicts_are_about_these_numbers(tmp_path):
 
 def test_chunks_change_no_number(tmp_path, monkeypatch):
     whole = open_run(_run(tmp_path / "whole").folder)
-    monkeypatch.setattr(cells_module, "CHUNK", 300)  # a few worlds at a time
+    monkeypatch.setattr(cells_module, "MAX_CHUNK_ELEMENTS", 300)  # a few worlds at a time
     chunked = open_run(_run(tmp_path / "chunked").folder)
-    pd.testing.assert_frame_equal(whole.table(), chunked.table())
+    pd.testing.assert_frame_equal(whole.dataframe(), chunked.dataframe())
     assert whole.trajectory("mirror").equals(chunked.trajectory("mirror"))
 
 
 def test_one_replicate_replays(tmp_path):
     every, one = (open_run(_run(tmp_path / n, only=o).folder) for n, o in (("a", None), ("b", [4])))
-    rows = every.table().query("replicate == 4").reset_index(drop=True)
-    pd.testing.assert_frame_equal(rows, one.table())
+    rows = every.dataframe().query("replicate == 4").reset_index(drop=True)
+    pd.testing.assert_frame_equal(rows, one.dataframe())
 
 
 def test_a_sweep_tells_every_point(tmp_path):
@@ -117,7 +117,7 @@ def test_a_sweep_tells_every_point(tmp_path):
     assert [p["point"] for p in points] == [{"env.ai_influence": 0.0}, {"env.ai_influence": 0.2}]
     assert [p["verdict"] for p in points] == ["fails", "holds"]
     assert found.claims[0]["verdict"] == "fails"
-    assert set(found.table()["env.ai_influence"]) == {0.0, 0.2}
+    assert set(found.dataframe()["env.ai_influence"]) == {0.0, 0.2}
 
 
 def test_arms_equal_but_for_rounding_do_not_differ(tmp_path):
@@ -128,7 +128,7 @@ def test_arms_equal_but_for_rounding_do_not_differ(tmp_path):
         " against: mirror, bound: {differs_from: 0}}\n"
     )
     found = open_run(_run(tmp_path / "run", text).folder)
-    gap = found.measures("persuade")["spread"] - found.measures("mirror")["spread"]
+    gap = found.metrics("persuade")["spread"] - found.metrics("mirror")["spread"]
     assert float(abs(gap).max()) > 0  # the bits do differ
     assert found.claims[0]["verdict"] == "fails"
     assert found.claims[0]["estimate"] == 0
@@ -150,13 +150,13 @@ def test_a_stopped_run_says_so(here, monkeypatch):
     def broken(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine, "judge_all", broken)
+    monkeypatch.setattr(engine, "evaluate_claims", broken)
     with pytest.raises(KeyboardInterrupt):
         _run(here / "run")
     status = json.loads((here / "run" / "status.json").read_text())
     assert status["state"] == "stopped"
     assert status["done"] == ["twin", "mirror", "persuade"]
-    assert len(open_run(here / "run").table("twin")) == 9 * 5 * 3
+    assert len(open_run(here / "run").dataframe("twin")) == 9 * 5 * 3
     with refused("unreadable", "run/claims.json"):
         _ = open_run(here / "run").claims
 
@@ -204,8 +204,8 @@ def test_damaged_folders_are_named(here):
     measures = result.folder / "cells" / "mirror" / "measures.parquet"
     measures.write_bytes(measures.read_bytes()[:100])
     with unreadable(measures):
-        open_run(result.folder).table("mirror")
+        open_run(result.folder).dataframe("mirror")
     for status in ("[]", "{}", '{"done": null}', '{"done": ["../../elsewhere"]}', "{"):
         (result.folder / "status.json").write_text(status)
         with unreadable(result.folder / "status.json"):
-            open_run(result.folder).table()
+            open_run(result.folder).dataframe()

@@ -15,14 +15,24 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.analysis.run_reader import open_run
-from mores.core.environment import Act, Box, Discrete, Game, Outcome, Phase, Player, Role, Step
+from mores.core.environment import (
+    ActionOutput,
+    Box,
+    Discrete,
+    Environment,
+    Phase,
+    Policy,
+    Role,
+    StepResult,
+    Transition,
+)
 from mores.core.people import People
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 from mores.experiments.run import cell_execution as cells_module
-from mores.experiments.run import run
-from mores.experiments.scenario.expansion import check
-from mores.experiments.scenario.loading import load
-from mores.registry import ENVIRONMENTS, PLAYERS
+from mores.experiments.run import run_scenario
+from mores.experiments.scenario.expansion import expand_and_verify
+from mores.experiments.scenario.loading import load_scenario
+from mores.registry import ENVIRONMENTS, POLICIES
 from tests.refusals import refused
 from tests.run.small_run import paths_of
 
@@ -36,7 +46,7 @@ class Played:
     best: Tensor  # [world], whether the last choice was the best
 
 
-class Bandit(Game[Played]):
+class Bandit(Environment[Played]):
     """A gambler, and options of unknown worth: the same in every episode of a replicate."""
 
     noise: float = Field(default=1.0, ge=0)
@@ -49,22 +59,22 @@ class Bandit(Game[Played]):
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("choose", {"gambler": Discrete(OPTIONS)}),)
 
-    def reset(self, draws: Draws, start: People | None = None) -> Played:
-        zero = torch.zeros(draws.worlds)
-        return Played(torch.tensor([0.0, 0.3, 1.5, 0.6]).expand(draws.worlds, -1), zero, zero)
+    def reset(self, streams: RandomStreams, people: People | None = None) -> Played:
+        zero = torch.zeros(streams.num_worlds)
+        return Played(torch.tensor([0.0, 0.3, 1.5, 0.6]).expand(streams.num_worlds, -1), zero, zero)
 
     def observe(self, state: Played, role: str, phase: str) -> Tensor:
         return torch.zeros(len(state.earned), 1, 1)
 
     def step(
-        self, state: Played, phase: str, actions: Mapping[str, Tensor], draws: Draws
-    ) -> Step[Played]:
+        self, state: Played, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+    ) -> StepResult[Played]:
         chosen = actions["gambler"]
-        paid = state.worth.gather(1, chosen) + self.noise * draws.normal("pay", 1)[..., 0]
+        paid = state.worth.gather(1, chosen) + self.noise * streams.normal("pay", 1)[..., 0]
         best = (chosen[:, 0] == 2).to(torch.float32)
-        return Step(Played(state.worth, paid[:, 0], best), {"gambler": paid})
+        return StepResult(Played(state.worth, paid[:, 0], best), {"gambler": paid})
 
-    def measures(self, state: Played) -> Mapping[str, Tensor]:
+    def metrics(self, state: Played) -> Mapping[str, Tensor]:
         return {"earned": state.earned, "best": state.best}
 
 
@@ -75,40 +85,42 @@ class Means:
     last: Tensor  # [world, 1]
 
 
-class Averager(Player):
+class Averager(Policy):
     """Chooses at random now and then, and else what paid best on average; or always at random."""
 
     explore: float = Field(default=0.3, ge=0, le=1)
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> Means:
-        zero = torch.zeros(draws.worlds, OPTIONS)
-        return Means(zero, zero, torch.zeros(draws.worlds, 1, dtype=torch.int64))
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Means:
+        zero = torch.zeros(streams.num_worlds, OPTIONS)
+        return Means(zero, zero, torch.zeros(streams.num_worlds, 1, dtype=torch.int64))
 
-    def again(self, memory: Means, fresh: Any, over: Tensor) -> Means:
-        return memory  # what was learned stays
+    def on_episode_start(self, state: Means, initial: Any, reset_mask: Tensor) -> Means:
+        return state  # what was learned stays
 
-    def act(self, phase: Phase, seen: Any, legal: Any, memory: Means, draws: Draws) -> Act:
-        best, anyhow = self._best(memory), draws.uniform("which", 1)[:, 0]
-        at_random = draws.uniform("explore", 1)[:, 0] < self.explore
+    def act(
+        self, phase: Phase, observation: Any, action_mask: Any, state: Means, streams: RandomStreams
+    ) -> ActionOutput:
+        best, anyhow = self._best(state), streams.uniform("which", 1)[:, 0]
+        at_random = streams.uniform("explore", 1)[:, 0] < self.explore
         chosen = torch.where(at_random, (anyhow * OPTIONS).long(), best)
-        return Act(chosen, dataclasses.replace(memory, last=chosen))
+        return ActionOutput(chosen, dataclasses.replace(state, last=chosen))
 
-    def assist(self, phase: Phase, seen: Any, legal: Any, memory: Means, draws: Draws) -> Act:
-        chosen = self._best(memory)
-        return Act(chosen, dataclasses.replace(memory, last=chosen))
+    def act_with_search(
+        self, phase: Phase, observation: Any, action_mask: Any, state: Means, streams: RandomStreams
+    ) -> ActionOutput:
+        chosen = self._best(state)
+        return ActionOutput(chosen, dataclasses.replace(state, last=chosen))
 
     def _best(self, memory: Means) -> Tensor:
         return (memory.total / memory.count.clamp(min=1)).argmax(-1, keepdim=True)
 
-    def learn(self, memory: Means, outcome: Outcome, draws: Draws) -> Means:
-        return self._with(memory, memory.last, outcome.reward)
+    def update(self, state: Means, transition: Transition, streams: RandomStreams) -> Means:
+        return self._with(state, state.last, transition.reward)
 
-    def fit(self, memory: Means, experience: Any, draws: Draws) -> Means:
-        for step in range(experience.reward.shape[1]):
-            memory = self._with(
-                memory, experience.acted["choose"][:, step], experience.reward[:, step]
-            )
-        return memory
+    def fit_offline(self, state: Means, dataset: Any, streams: RandomStreams) -> Means:
+        for step in range(dataset.reward.shape[1]):
+            state = self._with(state, dataset.action["choose"][:, step], dataset.reward[:, step])
+        return state
 
     def _with(self, memory: Means, chosen: Tensor, reward: Tensor) -> Means:
         total = memory.total.scatter_add(1, chosen, reward)
@@ -117,14 +129,16 @@ class Averager(Player):
 
 
 class Forgetful(Averager):
-    again = Player.again
+    on_episode_start = Policy.on_episode_start
 
 
-class Guesser(Player):
+class Guesser(Policy):
     """Never learns: somebody to compare a learner with."""
 
-    def act(self, phase: Phase, seen: Any, legal: Any, memory: Any, draws: Draws) -> Act:
-        return Act((draws.uniform("which", 1)[:, 0] * OPTIONS).long(), memory)
+    def act(
+        self, phase: Phase, observation: Any, action_mask: Any, state: Any, streams: RandomStreams
+    ) -> ActionOutput:
+        return ActionOutput((streams.uniform("which", 1)[:, 0] * OPTIONS).long(), state)
 
 
 TEXT = """\
@@ -151,21 +165,21 @@ claims:
 @pytest.fixture(autouse=True)
 def bandit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENVIRONMENTS, "bandit", Bandit)
-    monkeypatch.setitem(PLAYERS, "averager", Averager)
-    monkeypatch.setitem(PLAYERS, "forgetful", Forgetful)
-    monkeypatch.setitem(PLAYERS, "guesser", Guesser)
+    monkeypatch.setitem(POLICIES, "averager", Averager)
+    monkeypatch.setitem(POLICIES, "forgetful", Forgetful)
+    monkeypatch.setitem(POLICIES, "guesser", Guesser)
 
 
 def _run(folder: Path, text: str = TEXT, **options: Any):
     file = folder.with_suffix(".yaml")
     file.write_text(text)
-    return run(load(str(file)), folder, progress=False, **options)
+    return run_scenario(load_scenario(str(file)), folder, progress=False, **options)
 
 
 def test_learning_goes_on_into_frozen_stages(tmp_path):
     result = _run(tmp_path / "run")
-    assert [v.verdict for v in result.verdicts] == ["holds", "holds"]
-    table = open_run(result.folder).table()
+    assert [v.status for v in result.verdicts] == ["holds", "holds"]
+    table = open_run(result.folder).dataframe()
     assert list(table.stage.unique()) == ["before", "train", "test", "sure"]
     sizes = table[table.measure == "best"].groupby("stage", observed=True).size()
     assert sizes.to_dict() == {
@@ -182,7 +196,7 @@ def test_stages_have_draws_of_their_own(tmp_path):
     twice = TEXT.replace(
         "- {name: before, rounds: 8}", "- {name: before, rounds: 8}\n  - {name: anew, rounds: 8}"
     )
-    table = open_run(_run(tmp_path / "run", twice).folder).table()
+    table = open_run(_run(tmp_path / "run", twice).folder).dataframe()
     earned = table[table.measure == "earned"].pivot_table(
         index=["replicate", "round"], columns="stage", values="value", observed=True
     )
@@ -191,11 +205,11 @@ def test_stages_have_draws_of_their_own(tmp_path):
 
 
 def test_a_replicate_and_a_chunk_replay_alone(tmp_path, monkeypatch):
-    whole = open_run(_run(tmp_path / "whole").folder).table()
-    monkeypatch.setattr(cells_module, "CHUNK", 5)
-    chunks = open_run(_run(tmp_path / "chunks").folder).table()
+    whole = open_run(_run(tmp_path / "whole").folder).dataframe()
+    monkeypatch.setattr(cells_module, "MAX_CHUNK_ELEMENTS", 5)
+    chunks = open_run(_run(tmp_path / "chunks").folder).dataframe()
     assert chunks.equals(whole)
-    alone = open_run(_run(tmp_path / "alone", only=[7]).folder).table()
+    alone = open_run(_run(tmp_path / "alone", only=[7]).folder).dataframe()
     np.testing.assert_array_equal(alone.value, whole[whole.replicate == 7].value)
 
 
@@ -205,8 +219,8 @@ def test_fitting_to_a_record(tmp_path):
         "{name: before, rounds: 8}", "{name: before, rounds: 60}").replace(
         "{kind: averager}", "{kind: averager, explore: 1.0}")  # fmt: skip
     result = _run(tmp_path / "run", text)
-    assert result.verdicts[0].verdict == "holds"
-    table = open_run(result.folder).table()
+    assert result.verdicts[0].status == "holds"
+    table = open_run(result.folder).dataframe()
     assert "train" not in set(table.stage)
     assert table[(table.stage == "sure") & (table["round"] > 0) & (table.measure == "best")
                  ].value.mean() == 1.0  # fmt: skip
@@ -218,7 +232,7 @@ def test_a_learner_beside_one_that_does_not_learn(tmp_path):
         "claims: [{says: better, kind: statistical, measure: best, arm: learner, stage: test,\n"
         "  against: guesser, bound: {above: 0.3}}]\n"
     )
-    assert [v.verdict for v in _run(tmp_path / "run", text).verdicts] == ["holds"]
+    assert [v.status for v in _run(tmp_path / "run", text).verdicts] == ["holds"]
 
 
 def test_an_arms_parameter_counts_in_the_stages_that_leave_it_alone(here):
@@ -227,14 +241,15 @@ def test_an_arms_parameter_counts_in_the_stages_that_leave_it_alone(here):
     text = text.replace("rounds: 20}", "rounds: 20, env: {env.noise: 2}}")
     file.write_text(text[: text.index("claims:")])
     noises = {
-        cell.arm: [s.game.noise for s in cell.build().stages] for cell in check(load(str(file)))
+        cell.arm: [s.environment.noise_std for s in cell.build().stages]
+        for cell in expand_and_verify(load_scenario(str(file)))
     }
     assert noises == {"a": [0.5, 0.5, 0.5, 2], "b": [1, 1, 1, 2]}
     for kept in ("rounds: 8", "episodes: 20", "episodes: 3"):
         text = text.replace(f"{kept}}}", f"{kept}, env: {{env.noise: 2}}}}")
     file.write_text(text[: text.index("claims:")])
     with refused("conflict", "stages.0.env.env.noise"):
-        check(load(str(file)))
+        expand_and_verify(load_scenario(str(file)))
 
 
 @pytest.mark.parametrize(
@@ -259,14 +274,14 @@ def test_mistakes(here, old, new, code, path):
     assert old in TEXT
     file.write_text(TEXT.replace(old, new, 1))
     with refused(code, path.split()[0]) as caught:
-        check(load(str(file)))
+        expand_and_verify(load_scenario(str(file)))
     assert paths_of(caught.value) == path.split()
 
 
 def test_a_stage_may_change_the_environment(tmp_path):
     text = TEXT.replace("assist, rounds: 20", "assist, rounds: 20, env: {env.noise: 0.0}")
     result = _run(tmp_path / "run", text)
-    table = open_run(result.folder).table()
+    table = open_run(result.folder).dataframe()
     sure = table[(table.stage == "sure") & (table.measure == "earned") & (table["round"] > 0)]
     assert set(sure.value) == {1.5}
     told = json.loads((result.folder / "claims.json").read_text())
@@ -282,7 +297,7 @@ def test_a_stage_may_change_the_environment(tmp_path):
 )
 def test_a_learner_that_is_the_baseline_goes_on(tmp_path, monkeypatch, learns, least, most):
     class Hired(Bandit):
-        def baseline(self) -> Mapping[str, Player]:
+        def default_policies(self) -> Mapping[str, Policy]:
             return {"gambler": Averager(explore=0.3) if self.noise else Guesser()}
 
     monkeypatch.setitem(ENVIRONMENTS, "hired", Hired)
@@ -293,7 +308,7 @@ def test_a_learner_that_is_the_baseline_goes_on(tmp_path, monkeypatch, learns, l
     text = text.replace("loop: assist, rounds: 20", "rounds: 20")
     if not learns:
         text = text.replace("loop: improve, learn: gambler, ", "")
-    table = open_run(_run(tmp_path / "run", text).folder).table()
+    table = open_run(_run(tmp_path / "run", text).folder).dataframe()
     sure = table[(table.stage == "sure") & (table.measure == "earned") & (table["round"] > 0)]
     assert least < sure.value.mean() < most
 
@@ -304,7 +319,7 @@ def test_a_baseline_that_goes_on_by_itself_is_that_of_the_place(tmp_path, monkey
     class Hired(Bandit):
         explore: float = 1.0
 
-        def baseline(self) -> Mapping[str, Player]:
+        def default_policies(self) -> Mapping[str, Policy]:
             return {"gambler": Averager(explore=self.explore)}
 
     monkeypatch.setitem(ENVIRONMENTS, "hired", Hired)
@@ -312,7 +327,7 @@ def test_a_baseline_that_goes_on_by_itself_is_that_of_the_place(tmp_path, monkey
     text = text.replace("kind: bandit", "kind: hired").replace(
         "players: {gambler: {kind: averager}}\n", ""
     )
-    table = open_run(_run(tmp_path / "run", text).folder).table()
+    table = open_run(_run(tmp_path / "run", text).folder).dataframe()
     best = table[(table.measure == "best") & (table["round"] > 0)]
     assert best[best.stage == "test"].value.mean() > 0.9
     assert best[best.stage == "train"].value.mean() < 0.5
@@ -334,5 +349,5 @@ stages:
   - {name: test, env: {env.answers: 4}}
 """
     folder = _run(tmp_path / "run", text).folder
-    told = open_run(folder).checkpoint("main", "fit", "assistant").about
+    told = open_run(folder).checkpoint("main", "fit", "assistant").metadata
     assert told["seats"] == 4

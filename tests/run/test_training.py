@@ -12,11 +12,11 @@ import torch
 
 from mores.analysis.run_reader import open_run
 from mores.experiments.results import atomic_files
-from mores.experiments.results.cell_store import damage
+from mores.experiments.results.cell_store import find_damage
 from mores.experiments.run import cell_execution as cells_module
-from mores.experiments.run import engine, run
-from mores.experiments.scenario.expansion import check, expand, resolved
-from mores.experiments.scenario.loading import load
+from mores.experiments.run import engine, run_scenario
+from mores.experiments.scenario.expansion import expand, expand_and_verify, resolved_yaml
+from mores.experiments.scenario.loading import load_scenario
 from mores.experiments.scenario.strict_yaml import parse
 from tests.refusals import check_message, refused
 from tests.run.pupils import BEST
@@ -63,26 +63,26 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     def write(job, *_):
         atomic_files.write_text(job.folder / "report.html", "a report")
 
-    monkeypatch.setattr(engine, "_report", write)
+    monkeypatch.setattr(engine, "_write_report", write)
 
 
 def _run(folder: Path, text: str = PIPELINE, **options):
     file = folder.with_suffix(".yaml")
     file.write_text(text)
-    return run(load(str(file)), folder, **{"progress": False, **options})
+    return run_scenario(load_scenario(str(file)), folder, **{"progress": False, **options})
 
 
 def _loaded(tmp_path: Path, text: str = PIPELINE):
     file = tmp_path / "s.yaml"
     file.write_text(text)
-    return load(str(file))
+    return load_scenario(str(file))
 
 
 def test_every_stage_has_players_of_its_own(tmp_path):
     loaded = _loaded(tmp_path)
-    cells = {cell.arm: cell for cell in check(loaded)}
+    cells = {cell.arm: cell for cell in expand_and_verify(loaded)}
     kinds = {
-        arm: [type(staged.players["gambler"]).__name__ for staged in cell.build().stages]
+        arm: [type(staged.policies["gambler"]).__name__ for staged in cell.build().stages]
         for arm, cell in cells.items()
     }
     assert kinds == {
@@ -91,10 +91,12 @@ def test_every_stage_has_players_of_its_own(tmp_path):
         "slow": ["Reader", "Reader", "Climber", "Climber"],
     }
     slow = cells["slow"].build().stages
-    assert [s.players["gambler"].learning_rate for s in slow] == [0.001] * 4
-    assert slow[0].players["gambler"] is slow[1].players["gambler"]  # the same until it changes
-    assert slow[0].players["guard"] is slow[3].players["guard"]
-    told = parse(resolved(loaded.scenario, list(cells.values())), "resolved.yaml").document["cells"]
+    assert [s.policies["gambler"].learning_rate for s in slow] == [0.001] * 4
+    assert slow[0].policies["gambler"] is slow[1].policies["gambler"]  # the same until it changes
+    assert slow[0].policies["guard"] is slow[3].policies["guard"]
+    told = parse(resolved_yaml(loaded.scenario, list(cells.values())), "resolved.yaml").document[
+        "cells"
+    ]
     assert told["quick"]["players"]["gambler"]["kind"] == "reader"
     stages = told["slow"]["stages"]
     assert list(stages) == ["climb", "test"]
@@ -116,11 +118,11 @@ def test_what_was_learned_goes_over_to_the_next_player(tmp_path, no_pictures):
     assert climbed.tensors["replicate"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     best = [c.tensors["weights"].softmax(-1)[:, BEST].mean() for c in (read, climbed)]
     assert best[0] > 0.4 and best[1] > best[0] + 0.1
-    about = climbed.about
+    about = climbed.metadata
     assert (about["player"]["kind"], about["player"]["learning_rate"]) == ("climber", 0.1)
     assert (about["seats"], about["policies"], about["replicates"]) == (2, 8, [0, 1, 2, 3])
     assert about["tensors"]["weights"] == {"shape": [8, 3], "dtype": "float32"}
-    tested = found.table("quick")
+    tested = found.dataframe("quick")
     tested = tested[(tested.stage == "test") & (tested.measure == "best") & (tested["round"] > 0)]
     expected = climbed.tensors["weights"].softmax(-1)[:, BEST]
     # 4 x 2 worlds of 20 rounds and 2 seats: the standard error is below .028
@@ -143,7 +145,7 @@ def test_chunks_of_worlds_make_one_checkpoint(tmp_path, no_pictures, monkeypatch
     text = re.sub(r"  (twin|quick|slow):.*\n", "", text)
     text = text[: text.index("claims:")]
     whole = _run(tmp_path / "whole", text).folder
-    monkeypatch.setattr(cells_module, "CHUNK", 10)
+    monkeypatch.setattr(cells_module, "MAX_CHUNK_ELEMENTS", 10)
     parts = _run(tmp_path / "parts", text).folder
     names = sorted(p.relative_to(whole) for p in (whole / "cells").rglob("*") if p.is_file())
     assert sum(name.suffix == ".safetensors" for name in names) == 2
@@ -154,7 +156,7 @@ def test_chunks_of_worlds_make_one_checkpoint(tmp_path, no_pictures, monkeypatch
 def test_checkpoints_are_sealed_and_found(here, no_pictures):
     folder = _run(here / "run", only=[1, 3]).folder
     found = open_run(folder)
-    assert found.checkpoint("quick", "climb", "gambler").about["replicates"] == [1, 3]
+    assert found.checkpoint("quick", "climb", "gambler").metadata["replicates"] == [1, 3]
     for asked, code, path in [
         (("quik", "climb", "gambler"), "unknown_name", "cell"),
         (("quick", "clim", "gambler"), "unknown_name", "stage"),
@@ -164,11 +166,11 @@ def test_checkpoints_are_sealed_and_found(here, no_pictures):
         with refused(code, path):
             found.checkpoint(*asked)
     cell = folder / "cells" / "quick"
-    assert damage(cell) is None
+    assert find_damage(cell) is None
     file = cell / "checkpoints" / "climb.gambler.safetensors"
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    check_message(damage(cell) or "")
+    check_message(find_damage(cell) or "")
     with refused("unreadable", str(file)):
         found.checkpoint("quick", "climb", "gambler")
     file.write_bytes(data[:40])
@@ -192,7 +194,7 @@ def test_a_player_of_another_family_starts_anew_and_the_first_finds_its_own(tmp_
     found = open_run(folder)
     weights = [found.checkpoint("main", s, "gambler").tensors["weights"] for s in ("one", "back")]
     assert torch.equal(*weights)
-    table = found.table()
+    table = found.dataframe()
     played = table[(table.measure == "best") & (table["round"] > 0)]
     by_stage = played.groupby(["stage", "episode"], observed=True).value.mean()
     assert by_stage["away"].tolist() == [0.0, 1.0]  # its first option, then its second, the best
@@ -239,20 +241,20 @@ def test_a_player_of_another_family_starts_anew_and_the_first_finds_its_own(tmp_
 def test_mistakes(here, old, new, code, path):
     assert old in PIPELINE
     with refused(code, path.split()[0]) as caught:
-        check(_loaded(here, PIPELINE.replace(old, new)))
+        expand_and_verify(_loaded(here, PIPELINE.replace(old, new)))
     assert paths_of(caught.value) == path.split()
 
 
 def test_an_arm_counts_in_the_stages_that_do_not_replace_the_player(here):
     text = PIPELINE.replace(CLIMB, f"players.gambler: {{kind: climber}}{END}")
     slow = next(cell for cell in expand(_loaded(here, text)) if cell.arm == "slow").build()
-    rates = [staged.players["gambler"].learning_rate for staged in slow.stages]
+    rates = [staged.policies["gambler"].learning_rate for staged in slow.stages]
     assert rates == [0.001, 0.001, 0.3, 0.001]
     text = PIPELINE.replace(
         CLIMB, f"players.gambler.kind: climber, players.gambler.learning_rate: 1.0{END}"
     )
     slow = next(cell for cell in expand(_loaded(here, text)) if cell.arm == "slow").build()
-    assert [s.players["gambler"].learning_rate for s in slow.stages] == [0.001, 0.001, 1.0, 0.001]
+    assert [s.policies["gambler"].learning_rate for s in slow.stages] == [0.001, 0.001, 1.0, 0.001]
     text = PIPELINE.replace(CLIMB, f"players.gambler: {{kind: climber}}{END}")
     everywhere = re.sub(r"players: \{players.gambler.kind: climber\}", "", text)
     everywhere = re.sub(
@@ -265,19 +267,19 @@ def test_an_arm_counts_in_the_stages_that_do_not_replace_the_player(here):
 def test_a_stage_is_changed_from_the_command_line(tmp_path):
     file = tmp_path / "s.yaml"
     file.write_text(PIPELINE)
-    loaded = load(str(file), ["stages.2.players.players.gambler.deaf=true"])
+    loaded = load_scenario(str(file), ["stages.2.players.players.gambler.deaf=true"])
     (quick,) = [cell for cell in expand(loaded) if cell.arm == "quick"]
     stages = quick.build().stages
-    assert stages[2].players["gambler"].model_dump()["deaf"] is True
-    assert stages[3].players["gambler"].model_dump()["deaf"] is False
+    assert stages[2].policies["gambler"].model_dump()["deaf"] is True
+    assert stages[3].policies["gambler"].model_dump()["deaf"] is False
 
 
 def test_an_arm_that_lacks_the_role_lacks_it_in_every_stage(tmp_path):
     text = PIPELINE.replace("twin: {players.gambler: {kind: anyhow_gambler}}",
                             "twin: {env.gamblers: 0}")  # fmt: skip
-    twin = next(cell for cell in check(_loaded(tmp_path, text)) if cell.arm == "twin")
-    assert all(set(staged.players) == {"guard"} for staged in twin.build().stages)
-    assert not any(stage.players for stage in twin.stages)
+    twin = next(cell for cell in expand_and_verify(_loaded(tmp_path, text)) if cell.arm == "twin")
+    assert all(set(staged.policies) == {"guard"} for staged in twin.build().stages)
+    assert not any(stage.policies for stage in twin.stages)
 
 
 STOPPING = """\
@@ -334,7 +336,7 @@ def test_learned_tensors_must_fit_together(here, no_pictures, monkeypatch):
     from tests.run.pupils import Climber
 
     monkeypatch.setattr(
-        Climber, "learned", lambda self, memory: {"a": torch.zeros(()), "b": torch.zeros(3)}
+        Climber, "state_dict", lambda self, memory: {"a": torch.zeros(()), "b": torch.zeros(3)}
     )
     with refused("failed", "arms.fine.players.gambler"):
         _run(here / "run", STOPPING, only=[0])
@@ -344,7 +346,7 @@ def test_a_learned_claim_over_a_run(tmp_path, no_pictures):
     """They learn, and those who hear noise in place of reward do not; both figures are told."""
     folder = _run(tmp_path / "run", STOPPING.replace("episodes: 10", "episodes: 30")).folder
     (told, *_) = json.loads((folder / "claims.json").read_text())
-    table = open_run(folder).table()
+    table = open_run(folder).dataframe()
     last = table[(table.stage == "test") & (table["round"] == 4)].groupby("arm", observed=True)
     assert told["estimate"] == pytest.approx(last.value.mean()["fine"])
     assert told["ablation"]["estimate"] == pytest.approx(last.value.mean()["deaf"])

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mores.analysis.parameter_intervals import over_draws
+from mores.analysis.parameter_intervals import interval_over_draws
 from mores.analysis.run_reader import open_run
-from mores.experiments.run import run
-from mores.experiments.run.parameter_uncertainty import carried_by, plan
-from mores.experiments.scenario.expansion import check
-from mores.experiments.scenario.loading import load
+from mores.experiments.run import run_scenario
+from mores.experiments.run.parameter_uncertainty import plan_cells, sensitivity_indices
+from mores.experiments.scenario.expansion import expand_and_verify
+from mores.experiments.scenario.loading import load_scenario
 from tests.refusals import check_message, refused
 from tests.run.small_run import paths_of
 
@@ -50,13 +50,13 @@ claims:
 def _file(folder: Path, text: str = TEXT) -> Any:
     file = folder / "unsure.yaml"
     file.write_text(text)
-    return load(str(file))
+    return load_scenario(str(file))
 
 
 def test_a_claim_must_hold_over_the_ranges(tmp_path):
-    result = run(_file(tmp_path), tmp_path / "run", progress=False)
+    result = run_scenario(_file(tmp_path), tmp_path / "run", progress=False)
     # the people are near 0, so the way to the goal is 1: drift = influence * reach
-    assert [v.verdict for v in result.verdicts] == ["holds", "holds", "undecided", "holds"]
+    assert [v.status for v in result.verdicts] == ["holds", "holds", "undecided", "holds"]
     over = result.verdicts[2]
     assert over.estimate.n == 39
     check_message(re.sub("[0-9.]+ to [0-9.]+", "...", over.reason))
@@ -65,11 +65,16 @@ def test_a_claim_must_hold_over_the_ranges(tmp_path):
     found = open_run(result.folder)
     drawn = found.cells_of("draw")
     assert len(drawn) == 39 * 3
-    assert set(found.table("persuaded__draw-007").replicate) == {28, 29, 30, 31}  # its own chance
+    assert set(found.dataframe("persuaded__draw-007").replicate) == {
+        28,
+        29,
+        30,
+        31,
+    }  # its own chance
 
 
 def test_arms_are_played_at_the_same_points_and_keep_what_they_set(tmp_path):
-    cells = plan(_file(tmp_path))
+    cells = plan_cells(_file(tmp_path))
     drawn = [cell for cell in cells if cell.purpose == "draw"]
     arms = ("twin", "persuaded", "deaf")
     by_arm = {arm: [dict(c.point) for c in drawn if c.arm == arm] for arm in arms}
@@ -96,21 +101,21 @@ claims:
   - {says: People stand right, kind: statistical, measure: "centre[0]", interval: parameters,
      bound: {above: 0}}
 """
-    (verdict,) = run(_file(tmp_path, text), tmp_path / "run", progress=False).verdicts
-    assert verdict.verdict == "undecided"
+    (verdict,) = run_scenario(_file(tmp_path, text), tmp_path / "run", progress=False).verdicts
+    assert verdict.status == "undecided"
     # a mean of 4 centres of 4 people has a standard deviation of 1/4: 39 of them span about 1.1
     assert 0.7 < verdict.estimate.high - verdict.estimate.low < 1.6
 
 
 def test_which_parameter_carries_the_result(tmp_path):
-    from mores.experiments.run.cell_execution import play_cell
+    from mores.experiments.run.cell_execution import run_cell
 
     loaded = _file(tmp_path)
-    cells = [cell for cell in plan(loaded) if cell.purpose == "design"]
+    cells = [cell for cell in plan_cells(loaded) if cell.purpose == "design"]
     assert {cell.arm for cell in cells} == {"persuaded", "twin"}
-    records = {c.id: play_cell(c, loaded.scenario, range(6), lambda _: None) for c in cells}
-    found = carried_by(loaded.scenario, cells, records)
-    assert list(found.names) == ["env.ai_influence", "players.assistant.reach"]
+    records = {c.id: run_cell(c, loaded.scenario, range(6), lambda _: None) for c in cells}
+    found = sensitivity_indices(loaded.scenario, cells, records)
+    assert list(found.parameter_names) == ["env.ai_influence", "players.assistant.reach"]
     assert found.mu_star is not None
     influence, reach = found.mu_star.value
     assert influence == pytest.approx(0.4 * 0.95, rel=0.1)  # range times slope
@@ -122,10 +127,10 @@ def test_order_statistics_cover_another_draw():
     draws = np.random.default_rng(1).exponential(size=(4000, 40))
     inside = 0
     for row in draws:
-        found = over_draws(row[:39], 0.95)
+        found = interval_over_draws(row[:39], 0.95)
         inside += found.low <= row[39] <= found.high
     assert inside / 4000 == pytest.approx(0.95, abs=4 * 0.0034)
-    assert over_draws(draws[0][:20], 0.95).low == -np.inf
+    assert interval_over_draws(draws[0][:20], 0.95).low == -np.inf
 
 
 @pytest.mark.parametrize(
@@ -149,11 +154,11 @@ def test_order_statistics_cover_another_draw():
 def test_mistakes(here, old, new, code, path):
     assert old in TEXT
     with refused(code, path.split()[0]) as caught:
-        check(_file(here, TEXT.replace(old, new, 1)))
+        expand_and_verify(_file(here, TEXT.replace(old, new, 1)))
     assert paths_of(caught.value) == path.split()
 
 
 def test_claims_over_parameters_need_their_ranges(here):
     text = TEXT[: TEXT.index("uncertain:")] + TEXT[TEXT.index("claims:") :]
     with refused("missing", "claims.1.interval"):
-        check(_file(here, text))
+        expand_and_verify(_file(here, text))

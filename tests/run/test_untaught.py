@@ -7,16 +7,16 @@ import json
 import pytest
 import torch
 
-from mores import make_player, train
-from mores.core.environment import Player
+from mores import make_policy, train
+from mores.core.environment import Policy
 from mores.experiments.results import atomic_files
-from mores.experiments.run import engine, run
-from mores.experiments.run.cell_execution import play_cell
-from mores.experiments.scenario.expansion import check
-from mores.experiments.scenario.first_round_check import first_round
-from mores.experiments.scenario.loading import load
+from mores.experiments.run import engine, run_scenario
+from mores.experiments.run.cell_execution import run_cell
+from mores.experiments.scenario.expansion import expand_and_verify
+from mores.experiments.scenario.first_round_check import check_first_round
+from mores.experiments.scenario.loading import load_scenario
 from mores.registry import ENVIRONMENTS
-from mores.sim.training_status import learned_by
+from mores.sim.training_status import copy_state_dict
 from tests.learners.small_games import Bare, unchecked
 from tests.refusals import check_message, refused
 from tests.run.small_run import logged
@@ -49,14 +49,16 @@ ANSWERS = ANSWERS.replace("cooperation", "score")
 def _loaded(tmp_path, text):
     file = tmp_path / "s.yaml"
     file.write_text(text)
-    return load(str(file))
+    return load_scenario(str(file))
 
 
 def test_a_claim_that_something_was_learned_needs_somebody_who_did(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
-        engine, "_report", lambda job, *_: atomic_files.write_text(job.folder / "report.html", "")
+        engine,
+        "_write_report",
+        lambda job, *_: atomic_files.write_text(job.folder / "report.html", ""),
     )
-    folder = run(_loaded(tmp_path, NEVER), tmp_path / "run").folder
+    folder = run_scenario(_loaded(tmp_path, NEVER), tmp_path / "run").folder
     first, second = json.loads((folder / "claims.json").read_text())
     assert first["verdict"] == "fails"
     check_message(first["reason"])
@@ -93,13 +95,15 @@ def test_a_claim_that_something_was_learned_needs_somebody_who_did(tmp_path, mon
 def test_what_is_certain_is_refused(here, text, old, new, code, path):
     assert old in text
     with refused(code, path):
-        check(_loaded(here, text.replace(old, new)))
+        expand_and_verify(_loaded(here, text.replace(old, new)))
 
 
 def test_the_players_of_a_cast_are_told_apart(tmp_path, monkeypatch):
     """Who is still on purpose is neither taught nor idle; who waits is told with its own reason."""
     monkeypatch.setattr(
-        engine, "_report", lambda job, *_: atomic_files.write_text(job.folder / "report.html", "")
+        engine,
+        "_write_report",
+        lambda job, *_: atomic_files.write_text(job.folder / "report.html", ""),
     )
     ppo = "{kind: ppo, horizon: 4, network: {kind: mlp, hidden: [4]}}"
     waits = ppo.replace("horizon: 4", "horizon: 40")
@@ -109,7 +113,7 @@ def test_the_players_of_a_cast_are_told_apart(tmp_path, monkeypatch):
         "{kind: ppo, share: agent, horizon: 30, network: {kind: mlp, hidden: [4]}}",
         f"{{kind: cast, seats: [{ppo}, {waits}, {still}]}}",
     )
-    folder = run(_loaded(tmp_path, text[: text.index("arms:")]), tmp_path / "run").folder
+    folder = run_scenario(_loaded(tmp_path, text[: text.index("arms:")]), tmp_path / "run").folder
     (cell,) = (folder / "cells").iterdir()
     taught = [one[1:5] for one in json.loads((cell / "cell.json").read_text())["taught"]]
     assert taught[:3] == [["player, seats 0", 4, taught[0][2], 0], ["player, seats 1", 4, 0, 4],
@@ -133,7 +137,7 @@ def test_training_says_that_nothing_is_learned():
             episodes=2,
             rounds=10,
         )
-    assert len(found.troubles) == 1
+    assert len(found.diagnostics) == 1
     check_message("\n".join(str(one.message) for one in told))
     mlp = {"kind": "mlp", "hidden": [4]}
     still = {"kind": "ppo", "horizon": 4, "learning_rate": 0, "network": mlp}
@@ -146,12 +150,12 @@ def test_training_says_that_nothing_is_learned():
             found = train(
                 {"kind": "matrix_game", "continuation": 0.1}, players, episodes=2, rounds=10
             )
-        assert len(found.troubles) == 1
+        assert len(found.diagnostics) == 1
         check_message("\n".join(str(one.message) for one in told))
     player = {"kind": "grpo", "share": "agent", "group": "replicate"}
     found = train("requests", {"assistant": player}, episodes=2, rounds=6, worlds=2)
-    found.test()
-    assert found.learned("assistant")["updates"].tolist() == [2] * 8  # tests leave it as it was
+    found.evaluate()
+    assert found.state_dict("assistant")["updates"].tolist() == [2] * 8  # tests leave it as it was
 
 
 @pytest.mark.parametrize(
@@ -168,15 +172,15 @@ def test_training_says_that_nothing_is_learned():
     ],
 )
 def test_what_a_player_says_it_learned_is_looked_at(learned):
-    class Tells(Player):
-        def act(self, phase, seen, legal, memory, draws):
+    class Tells(Policy):
+        def act(self, phase, observation, action_mask, state, streams):
             raise NotImplementedError
 
-        def learned(self, memory):
+        def state_dict(self, state):
             return learned
 
     with unchecked(), refused("failed", "players.actor"):
-        learned_by("actor", Tells(), None)
+        copy_state_dict("actor", Tells(), None)
 
 
 def test_where_nobody_sees_anything_runs_begin_too(tmp_path, monkeypatch):
@@ -184,13 +188,13 @@ def test_where_nobody_sees_anything_runs_begin_too(tmp_path, monkeypatch):
     monkeypatch.setitem(ENVIRONMENTS, "bare", Bare)
     text = "name: b\nabout: b\nenv: {kind: bare}\nplayers: {actor: {kind: anyhow}}\nrounds: 2\n"
     measured = "measures: [number]\nreplicates: 2\n"
-    monkeypatch.setattr(Bare, "measures", lambda self, state: {"number": state})
-    cell, *_ = check(loaded := _loaded(tmp_path, text + measured))
-    record = play_cell(cell, loaded.scenario, range(2), lambda _: None)
-    assert record.stages[0].measures["number"].shape[0] == 2
+    monkeypatch.setattr(Bare, "metrics", lambda self, state: {"number": state})
+    cell, *_ = expand_and_verify(loaded := _loaded(tmp_path, text + measured))
+    record = run_cell(cell, loaded.scenario, range(2), lambda _: None)
+    assert record.stages[0].metrics["number"].shape[0] == 2
     fickle = iter([{"number": torch.zeros(2), "gone": torch.zeros(2)}, {"number": torch.zeros(2)}])
-    monkeypatch.setattr(Bare, "measures", lambda self, state: next(fickle))
-    wrong = first_round(Bare(), {"actor": make_player("anyhow")}, None, 0)
+    monkeypatch.setattr(Bare, "metrics", lambda self, state: next(fickle))
+    wrong = check_first_round(Bare(), {"actor": make_policy("anyhow")}, None, 0)
     (told,) = wrong
     assert told.code == "failed" and "'gone'" in str(told)
     check_message(str(told))

@@ -18,11 +18,11 @@ import torch
 
 from benchmarks.killed.histories import bytes_of
 from mores.experiments.results import atomic_files
-from mores.experiments.results.cell_store import write_record
+from mores.experiments.results.cell_store import write_cell_result
 from mores.experiments.run import cell_execution as cells_module
-from mores.experiments.run import checkpoint_store, engine, resume, run
+from mores.experiments.run import checkpoint_store, engine, resume_run, run_scenario
 from mores.experiments.scenario.expansion import expand
-from mores.experiments.scenario.loading import load
+from mores.experiments.scenario.loading import load_scenario
 from tests.refusals import check_message
 from tests.run.small_run import logged
 
@@ -61,16 +61,16 @@ def quick(monkeypatch: pytest.MonkeyPatch, arcade: None) -> None:
     def write(job, *_):
         atomic_files.write_text(job.folder / "report.html", "a report")
 
-    monkeypatch.setattr(engine, "_report", write)
-    monkeypatch.setattr(checkpoint_store, "OFTEN", 0.0)
-    monkeypatch.setattr(checkpoint_store, "SOON", 0.0)
-    monkeypatch.setattr(checkpoint_store, "SHARE", 1e9)
+    monkeypatch.setattr(engine, "_write_report", write)
+    monkeypatch.setattr(checkpoint_store, "EPISODE_INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint_store, "STAGE_INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint_store, "MAX_WRITE_FRACTION", 1e9)
 
 
 def _run(folder: Path, text: str = TRAINING, episodes: int = 4):
     file = folder.with_suffix(".yaml")
     file.write_text(text.replace("EPISODES", str(episodes)))
-    return run(load(str(file)), folder, progress=False)
+    return run_scenario(load_scenario(str(file)), folder, progress=False)
 
 
 class Killed(BaseException):
@@ -81,7 +81,7 @@ class Killed(BaseException):
 def _ended_after(count: int) -> Iterator[list[tuple[int, int, int]]]:
     """The process ends once so many states were written; they are told."""
     told: list[tuple[int, int, int]] = []
-    wrote = checkpoint_store.Working._write
+    wrote = checkpoint_store.CheckpointStore._write
 
     def write(self, state):
         wrote(self, state)
@@ -90,7 +90,7 @@ def _ended_after(count: int) -> Iterator[list[tuple[int, int, int]]]:
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint_store.Working, "_write", write)
+        patch.setattr(checkpoint_store.CheckpointStore, "_write", write)
         yield told
 
 
@@ -98,17 +98,19 @@ def _ended_after(count: int) -> Iterator[list[tuple[int, int, int]]]:
 @pytest.mark.parametrize(("chunk", "step"), [(2**23, 1), (8, 6)])
 def test_every_state_leads_to_the_same_bytes(tmp_path, monkeypatch, chunk, step):
     """Ended at moments at which a state is written, in one chunk of worlds or in three."""
-    monkeypatch.setattr(cells_module, "CHUNK", chunk)
+    monkeypatch.setattr(cells_module, "MAX_CHUNK_ELEMENTS", chunk)
     (tmp_path / "s.yaml").write_text(TRAINING.replace("EPISODES", "3"))
-    scenario = load(str(tmp_path / "s.yaml")).scenario
+    scenario = load_scenario(str(tmp_path / "s.yaml")).scenario
     (cell,) = expand(scenario)
     ticks: list[float] = []
 
     def played(folder: Path) -> dict[str, bytes]:
-        kept = checkpoint_store.Working(folder, cell, scenario, range(3))
-        record = cells_module.play_cell(cell, scenario, range(3), ticks.append, working=kept)
-        assert len(record.stopped) == 1 and record.learners == 6
-        write_record(folder, record)
+        kept = checkpoint_store.CheckpointStore(folder, cell, scenario, range(3))
+        record = cells_module.run_cell(
+            cell, scenario, range(3), ticks.append, checkpoint_store=kept
+        )
+        assert len(record.stopped) == 1 and record.num_models == 6
+        write_cell_result(folder, record)
         found = [path for path in folder.rglob("*") if path.is_file()]
         return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
@@ -133,7 +135,7 @@ def test_a_run_goes_on_inside_its_cell(tmp_path):
         _run(folder)
     assert [path.name for path in (folder / "cells").iterdir()] == [".main.working"]
     with _ended_after(0) as told:
-        resume(folder, progress=False)
+        resume_run(folder, progress=False)
     assert told[0] == (0, 3, 0)  # the ninth was before the last episode of the third stage
     assert bytes_of(folder) == bytes_of(whole)
     (note, *_) = logged(folder, "main")
@@ -164,7 +166,7 @@ def _broken(about: Path, how: str) -> None:
     elif how == "seals mended":  # by somebody who wants another number of the episode
         told["at"] = [0, 9, 9]
         del told["seal"]
-        about.write_text(json.dumps({**told, "seal": checkpoint_store._seal(told)}))
+        about.write_text(json.dumps({**told, "seal": checkpoint_store._self_checksum(told)}))
     elif how == "a folder":
         state.unlink()
         state.mkdir()
@@ -180,7 +182,7 @@ def test_a_state_that_is_damaged_is_ignored(tmp_path, how):
     with _ended_after(7), pytest.raises(Killed):
         _run(folder)
     _broken(folder / "cells" / ".main.working" / "about.json", how)
-    resume(folder, progress=False)
+    resume_run(folder, progress=False)
     assert bytes_of(folder) == against
     notes = logged(folder, "main")
     assert len(notes) == (3 if how == "a folder" else 2)  # none says that it goes on
@@ -199,14 +201,14 @@ def test_a_state_of_another_experiment_or_of_other_code_is_ignored(tmp_path, mon
     shutil.rmtree(folder / "cells" / ".main.working")
     shutil.copytree(state, folder / "cells" / ".main.working")
     shutil.copytree(state, folder / "cells" / ".gone.working")
-    resume(folder, progress=False)
+    resume_run(folder, progress=False)
     assert bytes_of(folder) == bytes_of(_run(tmp_path / "whole", other).folder)
     assert not list((folder / "cells").glob(".*"))
-    here = checkpoint_store.surroundings()
+    here = checkpoint_store.system_info()
     monkeypatch.setattr(
-        checkpoint_store, "surroundings", lambda: {**here, "source": {"digest": "of other code"}}
+        checkpoint_store, "system_info", lambda: {**here, "source": {"digest": "of other code"}}
     )
-    resume(tmp_path / "mine", force=True, progress=False)
+    resume_run(tmp_path / "mine", force=True, progress=False)
     check_message(logged(tmp_path / "mine", "main")[0])
 
 
@@ -229,7 +231,7 @@ def test_a_full_disk_ends_the_states_and_not_the_run(tmp_path, monkeypatch):
     def write(path, data, sync=True):
         if ".working" in str(path):
             message = f"cannot write {path}: No space left on device"
-            raise atomic_files.CannotWrite(message, code="not_writable", path=str(path))
+            raise atomic_files.WriteError(message, code="not_writable", path=str(path))
         wrote(path, data, sync)
 
     monkeypatch.setattr(atomic_files, "write_bytes", write)
@@ -241,20 +243,20 @@ def test_a_full_disk_ends_the_states_and_not_the_run(tmp_path, monkeypatch):
 def test_states_are_written_when_it_is_time(tmp_path, monkeypatch):
     """In a stage once a minute, at its end if five seconds have passed; seldom if it takes long."""
     (tmp_path / "s.yaml").write_text(TRAINING.replace("EPISODES", "4"))
-    loaded = load(str(tmp_path / "s.yaml"))
+    loaded = load_scenario(str(tmp_path / "s.yaml"))
     (cell,) = expand(loaded)
     clock = [100.0]
     monkeypatch.setattr(checkpoint_store.time, "monotonic", lambda: clock[0])
     for name, value in {"OFTEN": 60.0, "SOON": 5.0, "SHARE": 0.05}.items():
         monkeypatch.setattr(checkpoint_store, name, value)
-    kept = checkpoint_store.Working(tmp_path / "main", cell, loaded.scenario, range(3))
+    kept = checkpoint_store.CheckpointStore(tmp_path / "main", cell, loaded.scenario, range(3))
 
     def due() -> tuple[bool, bool]:
-        return kept.due(stage_over=False), kept.due(stage_over=True)
+        return kept.is_due(stage_finished=False), kept.is_due(stage_finished=True)
 
-    def slow() -> checkpoint_store.State:
+    def slow() -> checkpoint_store.CellCheckpoint:
         clock[0] += 4.0
-        return checkpoint_store.State((0, 0, 1), {"x": torch.ones(1)}, {})
+        return checkpoint_store.CellCheckpoint((0, 0, 1), {"x": torch.ones(1)}, {})
 
     assert due() == (False, False)
     clock[0] += 5.0
@@ -267,7 +269,7 @@ def test_states_are_written_when_it_is_time(tmp_path, monkeypatch):
     clock[0] += 1.0
     assert due() == (True, True)
     found = kept.read()
-    assert found is not None and found.at == (0, 0, 1)
+    assert found is not None and found.cursor == (0, 0, 1)
 
 
 @pytest.mark.slow
@@ -275,16 +277,16 @@ def test_states_are_written_when_it_is_time(tmp_path, monkeypatch):
 def test_a_recipe_goes_on_in_the_same_bits(tmp_path, monkeypatch, network):
     """Adam's moments, half a rollout, what a network remembers: all of it decides the last bits."""
     changes = ["replicates=3", "worlds=2", "rounds=20", "every=20", "stages.0.episodes=4"]
-    scenario = load("repeated_dilemma", changes).scenario
+    scenario = load_scenario("repeated_dilemma", changes).scenario
     pairs = next(cell for cell in expand(scenario) if cell.arm == "pairs")
-    asked = {**pairs.players["player"], "network": {"kind": network}}
-    cell = dataclasses.replace(pairs, players={"player": asked})
+    asked = {**pairs.policies["player"], "network": {"kind": network}}
+    cell = dataclasses.replace(pairs, policies={"player": asked})
 
     def played(folder: Path) -> dict[str, bytes]:
-        kept = checkpoint_store.Working(folder, cell, scenario, range(3))
-        write_record(
+        kept = checkpoint_store.CheckpointStore(folder, cell, scenario, range(3))
+        write_cell_result(
             folder,
-            cells_module.play_cell(cell, scenario, range(3), lambda _: None, working=kept),
+            cells_module.run_cell(cell, scenario, range(3), lambda _: None, checkpoint_store=kept),
         )
         assert not kept.notes or "before" in kept.notes[0] or "goes on" in kept.notes[0]
         found = [path for path in folder.rglob("*") if path.is_file()]
@@ -341,11 +343,11 @@ def test_killed_inside_a_long_stage(tmp_path, monkeypatch):
     done = subprocess.run([*again, "--load", str(PUPILS)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     check_message(re.sub("[0-9]+", "...", logged(folder, "main")[0]))
-    monkeypatch.setattr(checkpoint_store, "OFTEN", 1e9)
-    monkeypatch.setattr(checkpoint_store, "SOON", 1e9)
+    monkeypatch.setattr(checkpoint_store, "EPISODE_INTERVAL", 1e9)
+    monkeypatch.setattr(checkpoint_store, "STAGE_INTERVAL", 1e9)
     whole = tmp_path / "whole"
-    loaded = load(str(tmp_path / "s.yaml"))
-    assert bytes_of(run(loaded, whole, progress=False).folder) == bytes_of(folder)
+    loaded = load_scenario(str(tmp_path / "s.yaml"))
+    assert bytes_of(run_scenario(loaded, whole, progress=False).folder) == bytes_of(folder)
 
 
 POINTS = f"""\
@@ -353,7 +355,7 @@ import json, random, sys
 from pathlib import Path
 sys.path.insert(0, {str(HERE)!r})
 from benchmarks.killed import cases, histories
-from mores.registry.plugins import load_modules
+from mores.registry.plugins import load_plugins
 from mores.experiments.run import working
 cases.warm()
 load_modules([{str(PUPILS)!r}])

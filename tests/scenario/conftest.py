@@ -9,11 +9,15 @@ import pytest
 
 from mores.cli.commands import main
 from mores.core.errors import UserError
-from mores.experiments.scenario.expansion import check
-from mores.experiments.scenario.loading import load
-from mores.experiments.scenario.source_locations import MOST_SHOWN, ScenarioError, dotted
-from mores.registry import SHELVES
-from mores.registry.plugins import load_modules
+from mores.experiments.scenario.expansion import expand_and_verify
+from mores.experiments.scenario.loading import load_scenario
+from mores.experiments.scenario.source_locations import (
+    MAX_PROBLEMS_SHOWN,
+    ScenarioError,
+    format_path,
+)
+from mores.registry import REGISTRIES
+from mores.registry.plugins import load_plugins
 from tests.refusals import check_message
 
 TOYS = Path(__file__).parent / "toys.py"
@@ -43,12 +47,12 @@ claims:
 
 def _toys() -> dict[str, dict[str, str | type]]:
     """The toys by shelf; they are known to tests of this folder, and to no others."""
-    before = {shelf: dict(names) for shelf, names in SHELVES.items()}
-    load_modules([TOYS])
-    added = {s: {k: v for k, v in n.items() if k not in before[s]} for s, n in SHELVES.items()}
+    before = {shelf: dict(names) for shelf, names in REGISTRIES.items()}
+    load_plugins([TOYS])
+    added = {s: {k: v for k, v in n.items() if k not in before[s]} for s, n in REGISTRIES.items()}
     for shelf, names in added.items():
         for kind in names:
-            del SHELVES[shelf][kind]  # type: ignore[index]
+            del REGISTRIES[shelf][kind]  # type: ignore[index]
     return added  # type: ignore[return-value]
 
 
@@ -59,7 +63,7 @@ ADDED = _toys()
 def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     for shelf, names in ADDED.items():
         for kind, made in names.items():
-            monkeypatch.setitem(SHELVES[shelf], kind, made)  # type: ignore[index]
+            monkeypatch.setitem(REGISTRIES[shelf], kind, made)  # type: ignore[index]
 
 
 @pytest.fixture
@@ -108,7 +112,7 @@ def refusal(
 
     def told(text: str | bytes, *overrides: str) -> UserError:
         with pytest.raises(UserError) as found:
-            check(load(write(text), overrides))
+            expand_and_verify(load_scenario(write(text), overrides))
         said = str(found.value)
         assert complaints(text, *overrides) == said.splitlines()
         check_message(said)
@@ -120,6 +124,8 @@ def refusal(
 def placed(error: UserError) -> list[tuple[str, str, str]]:
     """Place, path and code of every problem with a scenario, in the order in which it is told."""
     assert isinstance(error, ScenarioError)
-    for line, problem in zip(str(error).splitlines()[:MOST_SHOWN], error.problems, strict=False):
-        assert line.startswith(f"{problem.place}: ")
-    return [(str(p.place), dotted(p.path), p.code) for p in error.problems]
+    for line, problem in zip(
+        str(error).splitlines()[:MAX_PROBLEMS_SHOWN], error.problems, strict=False
+    ):
+        assert line.startswith(f"{problem.location}: ")
+    return [(str(p.location), format_path(p.path), p.code) for p in error.problems]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mores.core.errors import UserError
-from mores.experiments.scenario.loading import find
+from mores.experiments.scenario.loading import find_scenario_file
 from tests.refusals import check_message, refused
 from tests.scenario.conftest import placed
 
@@ -152,7 +152,7 @@ def test_a_file_too_large(refusal: Refusal) -> None:
 def test_a_file_that_is_none(given: str, complaints: Complaints, write: Callable[..., str]) -> None:
     write(name="walkers.yaml")
     with refused("unreadable", path=given) as found:
-        find(given)
+        find_scenario_file(given)
     assert complaints(None, given) == [str(found.value)]
 
 

@@ -6,10 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
-from mores.experiments.scenario.expansion import check, expand, recorded_rounds, resolved
-from mores.experiments.scenario.loading import check as read
-from mores.experiments.scenario.loading import load, shipped
-from mores.experiments.scenario.source_locations import Places
+from mores.experiments.scenario.expansion import (
+    expand,
+    expand_and_verify,
+    recorded_rounds,
+    resolved_yaml,
+)
+from mores.experiments.scenario.loading import bundled_scenarios, load_scenario
+from mores.experiments.scenario.loading import validate_document as read
+from mores.experiments.scenario.source_locations import SourceMap
 from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.strict_yaml import parse
 from tests.refusals import refused
@@ -26,15 +31,15 @@ def scenario(**changes: object) -> Scenario:
         "rounds": 10,
         "measures": ["centre", "drift"],
     }
-    return read({**base, **changes}, Places("scenario walkers"))
+    return read({**base, **changes}, SourceMap("scenario walkers"))
 
 
 def test_one_cell_without_arms() -> None:
-    (cell,) = check(scenario())
+    (cell,) = expand_and_verify(scenario())
     assert (cell.id, cell.arm, cell.point, cell.rounds) == ("main", "main", {}, 10)
     built = cell.build()
-    game, players, population = built.game, built.players, built.population
-    assert (game.people, population) == (4, None)
+    game, players, population = built.environment, built.policies, built.population
+    assert (game.num_people, population) == (4, None)
     assert {role: type(player).__name__ for role, player in players.items()} == {
         "person": "Still",
         "helper": "Still",
@@ -42,7 +47,7 @@ def test_one_cell_without_arms() -> None:
 
 
 def test_arms_times_sweep_in_the_order_of_the_file() -> None:
-    cells = check(
+    cells = expand_and_verify(
         scenario(
             arms={
                 "still": {},
@@ -62,12 +67,12 @@ def test_arms_times_sweep_in_the_order_of_the_file() -> None:
         "walking__env.pull=1,env.shape=star",
     ]
     last = cells[-1].build()
-    assert last.game.pull == 1
-    assert last.game.shape.model_dump() == {
+    assert last.environment.pull == 1
+    assert last.environment.shape.model_dump() == {
         "kind": "star",
         "ties": 2,
     }  # the sweep has the last word
-    assert last.players["person"].model_dump() == {"by": 2}  # the part over the whole
+    assert last.policies["person"].model_dump() == {"by": 2}  # the part over the whole
 
 
 def test_a_part_changed_in_an_arm_leaves_other_arms_alone() -> None:
@@ -80,8 +85,8 @@ def test_a_part_changed_in_an_arm_leaves_other_arms_alone() -> None:
 def test_entries_of_lists_are_numbered() -> None:
     body = {"kind": "toy_pupil", "body": {"kind": "deep", "hidden": [5, 6]}}
     told = {"players": {"person": body}, "sweep": {"players.person.body.hidden.1": [7]}}
-    (cell,) = check(scenario(**told))
-    assert cell.players["person"]["body"]["hidden"] == [5, 7]
+    (cell,) = expand_and_verify(scenario(**told))
+    assert cell.policies["person"]["body"]["hidden"] == [5, 7]
     for entry, value, code in [
         ("1", 0, "out_of_range"),
         ("2", 3, "unknown_name"),
@@ -90,16 +95,16 @@ def test_entries_of_lists_are_numbered() -> None:
     ]:
         path = f"players.person.body.hidden.{entry}"
         with refused(code, path=f"sweep.{path}.0"):
-            check(scenario(**{**told, "sweep": {path: [value]}}))
+            expand_and_verify(scenario(**{**told, "sweep": {path: [value]}}))
 
 
 def test_parts_may_be_left_out_by_null() -> None:
     people = {"kind": "toy_crowd"}
-    _, bare = check(
+    _, bare = expand_and_verify(
         scenario(people=people, arms={"with": {}, "bare": {"people": None, "players.person": None}})
     )
-    assert bare.people is None
-    assert bare.build().game.people == 4
+    assert bare.population is None
+    assert bare.build().environment.num_people == 4
 
 
 def test_ids_are_safe_short_and_distinct() -> None:
@@ -114,22 +119,24 @@ def test_ids_are_safe_short_and_distinct() -> None:
 
 
 def test_a_population_supplies_what_the_environment_was_not_told() -> None:
-    (cell,) = check(scenario(people={"kind": "toy_crowd", "heads": 9}))
+    (cell,) = expand_and_verify(scenario(people={"kind": "toy_crowd", "heads": 9}))
     assert (cell.env["people"], cell.env["values"]) == (9, 2)
-    (cell,) = check(scenario(people={"kind": "toy_herd", "heads": 2}))
+    (cell,) = expand_and_verify(scenario(people={"kind": "toy_herd", "heads": 2}))
     assert cell.env["people"] == 2
-    cells = check(scenario(people={"kind": "toy_crowd"}, sweep={"people.heads": [3, 5]}))
-    assert [cell.build().game.people for cell in cells] == [3, 5]
+    cells = expand_and_verify(
+        scenario(people={"kind": "toy_crowd"}, sweep={"people.heads": [3, 5]})
+    )
+    assert [cell.build().environment.num_people for cell in cells] == [3, 5]
     with refused("conflict", path="env.people"):
         expand(scenario(env={"kind": "toy_walk", "people": 4}, people={"kind": "toy_crowd"}))
 
 
 def test_players_of_a_role_that_an_arm_lacks_are_dropped_there_and_only_there() -> None:
-    with_helper, alone = check(scenario(arms={"with": {}, "alone": {"env.helpers": 0}}))
-    assert set(with_helper.players) == {"helper"}
-    assert set(alone.players) == set()
+    with_helper, alone = expand_and_verify(scenario(arms={"with": {}, "alone": {"env.helpers": 0}}))
+    assert set(with_helper.policies) == {"helper"}
+    assert set(alone.policies) == set()
     with refused("unknown_name", path="players.helper"):
-        check(scenario(env={"kind": "toy_walk", "helpers": 0}))
+        expand_and_verify(scenario(env={"kind": "toy_walk", "helpers": 0}))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +172,7 @@ def test_players_of_a_role_that_an_arm_lacks_are_dropped_there_and_only_there() 
 )
 def test_refused(changes: dict, path: str, code: str) -> None:
     with refused(code, path=path) as found:
-        check(scenario(**changes))
+        expand_and_verify(scenario(**changes))
     assert len(str(found.value).splitlines()) == 1
 
 
@@ -197,7 +204,7 @@ ARMS = {"a": {}, "b": {"players.person": {"kind": "toy_stride"}}}
 )  # fmt: skip
 def test_claims_refused(parts: dict, more: dict, key: str, code: str) -> None:
     with refused(code, path=f"claims.0{key}"):
-        check(scenario(claims=[claim(**parts)], **more))
+        expand_and_verify(scenario(claims=[claim(**parts)], **more))
 
 
 def test_claims_allowed() -> None:
@@ -209,27 +216,27 @@ def test_claims_allowed() -> None:
         claim(measure="centre[1]"),
     ]
     people = {"kind": "toy_crowd", "resample": True}
-    check(scenario(claims=claims, arms=ARMS, control="a", people=people))
+    expand_and_verify(scenario(claims=claims, arms=ARMS, control="a", people=people))
 
 
 def test_recorded_rounds() -> None:
     chosen = scenario(every=4, claims=[claim(at=3), claim(at=8)])
-    assert recorded_rounds(chosen, chosen.played[0]) == (0, 3, 4, 8, 10)
+    assert recorded_rounds(chosen, chosen.stages_or_default[0]) == (0, 3, 4, 8, 10)
 
 
 def test_resolved_is_the_scenario_with_every_default_in_it() -> None:
     made = scenario(sweep={"env.greeting": ["1e-4", "no", "12:30", "plain"]})
-    told = parse(resolved(made, expand(made)), "resolved.yaml").document
+    told = parse(resolved_yaml(made, expand(made)), "resolved.yaml").document
     envs = [cell["env"] for cell in told["cells"].values()]
     assert [env["greeting"] for env in envs] == ["1e-4", "no", "12:30", "plain"]
     assert envs[0]["shape"] == {"kind": "ring", "ties": 2}
     assert all(cell["players"]["person"]["kind"] == "Still" for cell in told["cells"].values())
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", bundled_scenarios())
 def test_what_is_shipped_is_fine_and_short(name: str) -> None:
-    loaded = load(name)
-    cells = check(loaded)
+    loaded = load_scenario(name)
+    cells = expand_and_verify(loaded)
     assert loaded.text.splitlines()[0] == "# yaml-language-server: $schema=./schema.json"
-    told = parse(resolved(loaded.scenario, cells), "resolved.yaml").document
+    told = parse(resolved_yaml(loaded.scenario, cells), "resolved.yaml").document
     assert list(told["cells"]) == [cell.id for cell in cells]

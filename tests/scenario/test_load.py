@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mores.experiments.scenario.loading import find, load, shipped
-from mores.experiments.scenario.source_locations import Place
+from mores.experiments.scenario.loading import bundled_scenarios, find_scenario_file, load_scenario
+from mores.experiments.scenario.source_locations import SourceLocation
 from mores.experiments.scenario.strict_yaml import parse
 
 Write = Callable[..., str]
@@ -59,11 +59,13 @@ def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
 
 def test_where_keys_and_values_stand() -> None:
     text = "# a comment\na: 1\nb:\n  - {c: x, d: [y, z]}\n"
-    places = parse(text, "s.yaml").places
-    assert places.key(("b", 0, "d")) == Place("s.yaml", 4, 12)
-    assert places.value(("b", 0, "d", 1)) == Place("s.yaml", 4, 19)
-    assert places.value(("b", 0, "e", "f")) == Place("s.yaml", 4, 5)  # of what would hold it
-    assert places.value(()) == Place("s.yaml", 2, 1)
+    places = parse(text, "s.yaml").source_map
+    assert places.key_location(("b", 0, "d")) == SourceLocation("s.yaml", 4, 12)
+    assert places.value_location(("b", 0, "d", 1)) == SourceLocation("s.yaml", 4, 19)
+    assert places.value_location(("b", 0, "e", "f")) == SourceLocation(
+        "s.yaml", 4, 5
+    )  # of what would hold it
+    assert places.value_location(()) == SourceLocation("s.yaml", 2, 1)
 
 
 def test_overrides_come_before_validation(write: Write, good: str) -> None:
@@ -77,43 +79,46 @@ def test_overrides_come_before_validation(write: Write, good: str) -> None:
         "sweep.env.people=[3, 4]",
         "measures=drift",
     ]
-    loaded = load(file, overrides)
+    loaded = load_scenario(file, overrides)
     scenario = loaded.scenario
     assert scenario.rounds == 20
     assert scenario.env.parameters == {"pull": 0.1}
-    assert scenario.people is not None and scenario.people.kind == "toy_crowd"
-    assert scenario.claims[0].at == 15
+    assert scenario.population is not None and scenario.population.kind == "toy_crowd"
+    assert scenario.claims[0].at_round == 15
     assert scenario.arms["walking"]["env.pull"] == 0.75
     assert scenario.sweep == {"env.people": [3, 4]}
-    assert scenario.measures == ["drift"]
-    assert str(loaded.places.value(("rounds",))) == "override rounds=20"
+    assert scenario.metrics == ["drift"]
+    assert str(loaded.source_map.value_location(("rounds",))) == "override rounds=20"
     assert loaded.document["rounds"] == 20
     assert "rounds: ten" in loaded.text
 
 
 def test_an_override_of_a_whole_part_forgets_what_was_in_it(write: Write) -> None:
-    loaded = load(write(), ["env={kind: toy_walk, values: 3}"])
+    loaded = load_scenario(write(), ["env={kind: toy_walk, values: 3}"])
     assert loaded.scenario.env.parameters == {"values": 3}
-    assert ("env", "pull") not in loaded.places.values
-    assert str(loaded.places.key(("env", "values"))) == "override env={kind: toy_walk, values: 3}"
+    assert ("env", "pull") not in loaded.source_map.value_locations
+    assert (
+        str(loaded.source_map.key_location(("env", "values")))
+        == "override env={kind: toy_walk, values: 3}"
+    )
 
 
 def test_an_arm_may_differ_in_nothing(write: Write, good: str) -> None:
     text = good.replace("still: {players.person: {kind: toy_still}}", "still:")
-    assert load(write(text)).scenario.arms["still"] == {}
+    assert load_scenario(write(text)).scenario.arms["still"] == {}
 
 
 def test_shipped_scenarios_are_found_by_name(write: Write) -> None:
     write()  # somewhere else than the checkout
-    assert shipped(), "no scenarios are shipped"
-    for name, file in shipped().items():
+    assert bundled_scenarios(), "no scenarios are shipped"
+    for name, file in bundled_scenarios().items():
         for given in (name, f"{name}.yaml", f"scenarios/{name}.yaml"):
-            assert find(given) == file
-        assert load(name).scenario.name == name
+            assert find_scenario_file(given) == file
+        assert load_scenario(name).scenario.name == name
 
 
 def test_a_file_of_ones_own_comes_before_a_shipped_one(write: Write) -> None:
-    name = next(iter(shipped()))
-    assert find(write(name=f"{name}.yaml")) == Path(f"{name}.yaml")
+    name = next(iter(bundled_scenarios()))
+    assert find_scenario_file(write(name=f"{name}.yaml")) == Path(f"{name}.yaml")
     Path(name).mkdir()
-    assert find(name) == shipped()[name]  # a directory is no scenario
+    assert find_scenario_file(name) == bundled_scenarios()[name]  # a directory is no scenario

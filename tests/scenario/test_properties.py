@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from mores.core.errors import CODES, UserError
 from mores.experiments.scenario import loading as reading
-from mores.experiments.scenario.expansion import check
-from mores.experiments.scenario.source_locations import MOST_SHOWN, Places, ScenarioError
+from mores.experiments.scenario.expansion import expand_and_verify
+from mores.experiments.scenario.source_locations import MAX_PROBLEMS_SHOWN, ScenarioError, SourceMap
 from mores.experiments.scenario.strict_yaml import parse
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ def clear(attempt: Callable[[], object]) -> bool:
         attempt()
     except UserError as error:
         lines = str(error).split("\n")
-        assert 1 <= len(lines) <= MOST_SHOWN + 1
+        assert 1 <= len(lines) <= MAX_PROBLEMS_SHOWN + 1
         assert error.code in CODES
         for line in lines:
             assert line.isprintable() and 0 < len(line) < 1000
@@ -89,7 +89,7 @@ def test_any_text(text: str) -> None:
 @given(data=st.binary(max_size=80) | st.binary(max_size=40).map(lambda b: b"name: " + b))
 def test_any_bytes(data: bytes, write: Callable[..., str]) -> None:
     file = write(data)
-    assert not clear(lambda: reading.load(file))  # too short to be a scenario
+    assert not clear(lambda: reading.load_scenario(file))  # too short to be a scenario
 
 
 @steady(300)
@@ -120,8 +120,12 @@ def test_any_document_in_place_of_a_part(data: st.DataObject, good: str) -> None
         text = yaml.safe_dump(document, allow_unicode=True)
         read = parse(text, "s.yaml")
         if isinstance(read.document, dict):
-            scenario = reading.check(read.document, read.places)
-            check(reading.Loaded(scenario, read.places, Path("s.yaml"), text, read.document))
+            scenario = reading.validate_document(read.document, read.source_map)
+            expand_and_verify(
+                reading.LoadedScenario(
+                    scenario, read.source_map, Path("s.yaml"), text, read.document
+                )
+            )
 
     clear(attempt)
 
@@ -140,7 +144,10 @@ def _parts(node: Any) -> list[tuple[Any, Any]]:
 def test_any_mutation_of_a_scenario(
     data: st.DataObject, good: str, write: Callable[..., str]
 ) -> None:
-    shipped = [reading.find(name).read_text(encoding="utf-8") for name in ("karate", "lock_in")]
+    shipped = [
+        reading.find_scenario_file(name).read_text(encoding="utf-8")
+        for name in ("karate", "lock_in")
+    ]
     text = data.draw(st.sampled_from([good, good, *shipped]))
     for _ in range(data.draw(st.integers(1, 3))):
         by_line = data.draw(st.booleans())
@@ -158,7 +165,7 @@ def test_any_mutation_of_a_scenario(
                 pieces.insert(at, other)
         text = "".join(pieces) or "x"
     file = write(text.encode("utf-8", "surrogatepass"))
-    clear(lambda: check(reading.load(file)))
+    clear(lambda: expand_and_verify(reading.load_scenario(file)))
 
 
 @steady(180)
@@ -173,7 +180,7 @@ def test_any_mutation_of_a_scenario(
 )
 def test_any_override(path: str, value: str, good: str, write: Callable[..., str]) -> None:
     file = write(good)
-    clear(lambda: check(reading.load(file, [f"{path}={value}"])))
+    clear(lambda: expand_and_verify(reading.load_scenario(file, [f"{path}={value}"])))
 
 
 def test_these_tests_can_fail() -> None:
@@ -181,4 +188,4 @@ def test_these_tests_can_fail() -> None:
         clear(lambda: 1 // 0)
     with pytest.raises(AssertionError):
         clear(lambda: (_ for _ in ()).throw(UserError("two\n\nlines", code="failed")))
-    assert not clear(lambda: reading.check({}, Places("s.yaml")))
+    assert not clear(lambda: reading.validate_document({}, SourceMap("s.yaml")))

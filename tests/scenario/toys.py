@@ -14,10 +14,19 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.core.deterministic_sum import mean, norm
-from mores.core.environment import Act, Box, Configured, Game, Phase, Player, Role, Step
+from mores.core.environment import (
+    ActionOutput,
+    Box,
+    Config,
+    Environment,
+    Phase,
+    Policy,
+    Role,
+    StepResult,
+)
 from mores.core.errors import UserError
 from mores.core.people import People
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 from mores.registry import register
 
 
@@ -27,15 +36,15 @@ class State:
     start: Tensor
 
 
-class Shape(Configured):
+class Shape(Config):
     kind: Literal["ring", "star"] = "ring"
     ties: int = Field(2, ge=1)
 
 
-class Walk(Game[State]):
+class Walk(Environment[State]):
     """People who walk where they say they will."""
 
-    traits: ClassVar[Mapping[str, object]] = {"stochastic": True, "paper": ("1234.5678", "toy")}
+    tags: ClassVar[Mapping[str, object]] = {"stochastic": True, "paper": ("1234.5678", "toy")}
 
     people: int = Field(4, ge=1, le=1_000_000)
     values: int = Field(2, ge=1, le=1_000_000)
@@ -56,72 +65,82 @@ class Walk(Game[State]):
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("walk", {role.name: Box.of(to=self.values) for role in self.roles}),)
 
-    def reset(self, draws: Draws, start: People | None = None) -> State:
-        if start is None:
-            start = People(draws.normal("values", self.people, self.values))
-        if tuple(start.values.shape[1:]) != (self.people, self.values):
+    def reset(self, streams: RandomStreams, people: People | None = None) -> State:
+        if people is None:
+            people = People(streams.normal("values", self.people, self.values))
+        if tuple(people.values.shape[1:]) != (self.people, self.values):
             raise UserError("the population does not fit the environment", code="wrong_shape")
-        return State(start.values, start.values)
+        return State(people.values, people.values)
 
     def observe(self, state: State, role: str, phase: str) -> Tensor:
         return state.values if role == "person" else mean(state.values, 1)[:, None]
 
     def step(
-        self, state: State, phase: str, actions: Mapping[str, Tensor], draws: Draws
-    ) -> Step[State]:
+        self, state: State, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+    ) -> StepResult[State]:
         moved = state.values + self.pull * (actions["person"] - state.values)
-        return Step(dataclasses.replace(state, values=moved))
+        return StepResult(dataclasses.replace(state, values=moved))
 
-    def measures(self, state: State) -> Mapping[str, Tensor]:
+    def metrics(self, state: State) -> Mapping[str, Tensor]:
         centre = mean(state.values, 1)
         return {"centre": centre, "drift": norm(centre - mean(state.start, 1))}
 
-    def predictions(self, players: Mapping[str, Player], rounds: int) -> Mapping[str, float]:
-        return {"drift": 0.0} if isinstance(players["person"], Still) else {}
+    def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, float]:
+        return {"drift": 0.0} if isinstance(policies["person"], Still) else {}
 
-    def baseline(self) -> Mapping[str, Player]:
+    def default_policies(self) -> Mapping[str, Policy]:
         return {role.name: Still() for role in self.roles}
 
 
 class Bare(Walk):
     """The same, where nobody helps unless somebody is named."""
 
-    def baseline(self) -> Mapping[str, Player]:
+    def default_policies(self) -> Mapping[str, Policy]:
         return {"person": Still()}
 
 
-class Still(Player):
+class Still(Policy):
     """Stays where they are."""
 
-    traits: ClassVar[Mapping[str, object]] = {"stochastic": False}
+    tags: ClassVar[Mapping[str, object]] = {"stochastic": False}
 
     def act(
-        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Any, draws: Draws
-    ) -> Act:
-        return Act(seen, memory)
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Tensor | None,
+        state: Any,
+        streams: RandomStreams,
+    ) -> ActionOutput:
+        return ActionOutput(observation, state)
 
 
-class Stride(Player):
+class Stride(Policy):
     """Goes on by as much every round."""
 
     by: float = Field(1.0, ge=0, le=5)
 
-    def start(self, role: Role, phases: tuple[Phase, ...], draws: Draws) -> None:
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> None:
         if self.by == 5:
             raise UserError("a stride of 5 is out of step", code="invalid_value", path="by")
 
     def act(
-        self, phase: Phase, seen: Tensor, legal: Tensor | None, memory: Any, draws: Draws
-    ) -> Act:
-        return Act(seen + self.by, memory)
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Tensor | None,
+        state: Any,
+        streams: RandomStreams,
+    ) -> ActionOutput:
+        return ActionOutput(observation + self.by, state)
 
 
-class Tiny(Configured):
+class Tiny(Config):
     kind: Literal["tiny"] = "tiny"
     size: int = Field(1, ge=1, le=9, description="how many")
 
 
-class Deep(Configured):
+class Deep(Config):
     kind: Literal["deep"] = "deep"
     hidden: list[Annotated[int, Field(ge=1)]] = Field([8, 8], description="units of each layer")
 
@@ -133,17 +152,17 @@ class Pupil(Stride):
         default=Deep(), description="what it is made of"
     )
 
-    def again(self, memory: Any, fresh: Any, over: Tensor) -> Any:
-        return memory
+    def on_episode_start(self, state: Any, initial: Any, reset_mask: Tensor) -> Any:
+        return state
 
-    def learn(self, memory: Any, outcome: Any, draws: Draws) -> Any:
-        return memory
+    def update(self, state: Any, transition: Any, streams: RandomStreams) -> Any:
+        return state
 
-    def fit(self, memory: Any, experience: Any, draws: Draws) -> Any:
-        return memory
+    def fit_offline(self, state: Any, dataset: Any, streams: RandomStreams) -> Any:
+        return state
 
 
-class Crowd(Configured):
+class Crowd(Config):
     """A crowd at zero."""
 
     heads: int = Field(6, ge=1)
@@ -152,8 +171,8 @@ class Crowd(Configured):
     def supplies(self) -> dict[str, int]:
         return {"people": self.heads, "values": 2}
 
-    def people(self, draws: Draws) -> People:
-        return People(torch.zeros(draws.worlds, self.heads, 2))
+    def sample_people(self, draws: RandomStreams) -> People:
+        return People(torch.zeros(draws.num_worlds, self.heads, 2))
 
 
 class Herd:
@@ -166,14 +185,14 @@ class Herd:
     def supplies(self) -> dict[str, int]:
         return {"people": self.heads}
 
-    def people(self, draws: Draws) -> People:
-        return People(torch.zeros(draws.worlds, self.heads, 2))
+    def sample_people(self, draws: RandomStreams) -> People:
+        return People(torch.zeros(draws.num_worlds, self.heads, 2))
 
 
 register("environment", "toy_walk", Walk)
 register("environment", "toy_bare", Bare)
-register("player", "toy_still", Still)
-register("player", "toy_stride", Stride)
-register("player", "toy_pupil", Pupil)
+register("policy", "toy_still", Still)
+register("policy", "toy_stride", Stride)
+register("policy", "toy_pupil", Pupil)
 register("population", "toy_crowd", Crowd)
 register("population", "toy_herd", Herd)

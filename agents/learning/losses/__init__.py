@@ -7,26 +7,26 @@ known as PPO, GRPO, DPO or CUT is a weighted list of these (`mores.agents.learni
 
 from __future__ import annotations
 
-from mores.agents.learning.losses.contrastive import contrast
-from mores.agents.learning.losses.divergence import kl
-from mores.agents.learning.losses.expected_score import expected_score
-from mores.agents.learning.losses.likelihood import nll, unlikelihood
-from mores.agents.learning.losses.policy_gradient import pg
-from mores.agents.learning.losses.preference import DirectedLosses, directed_losses, pair
-from mores.agents.learning.losses.ranking import rank
-from mores.agents.learning.losses.regression import regress, value
+from mores.agents.learning.losses.contrastive import contrastive_loss
+from mores.agents.learning.losses.divergence import kl_loss
+from mores.agents.learning.losses.expected_score import expected_score_loss
+from mores.agents.learning.losses.likelihood import nll_loss, unlikelihood_loss
+from mores.agents.learning.losses.policy_gradient import policy_gradient_loss
+from mores.agents.learning.losses.preference import LabelLosses, label_losses, preference_loss
+from mores.agents.learning.losses.ranking import ranking_loss
+from mores.agents.learning.losses.regression import regression_loss, value_loss
 
 __all__ = [
-    "DirectedLosses",
-    "contrast",
-    "directed_losses",
-    "expected_score",
-    "kl",
-    "nll",
-    "pair",
-    "pg",
-    "rank",
-    "regress",
-    "unlikelihood",
-    "value",
+    "LabelLosses",
+    "contrastive_loss",
+    "label_losses",
+    "expected_score_loss",
+    "kl_loss",
+    "nll_loss",
+    "preference_loss",
+    "policy_gradient_loss",
+    "ranking_loss",
+    "regression_loss",
+    "unlikelihood_loss",
+    "value_loss",
 ]

@@ -16,22 +16,27 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mores.agents.learning.batch import FeedbackBatch, Output
-from mores.agents.learning.losses.reductions import Setting, along, average, positive
-from mores.agents.learning.losses.sample_selection import chosen
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
+from mores.agents.learning.losses.reductions import (
+    PerModelSetting,
+    broadcast_setting,
+    check_positive,
+    masked_mean,
+)
+from mores.agents.learning.losses.sample_selection import select_samples
 from mores.core.errors import UserError
 
-WHY = "the contrast term"
+CALLER = "the contrast term"
 
 
-def contrast(
-    out: Output,
+def contrastive_loss(
+    out: ModelOutput,
     batch: FeedbackBatch,
     *,
-    temperature: Setting = 0.1,
+    temperature: PerModelSetting = 0.1,
     symmetric: bool = True,
-    normalise: bool = True,
-    which: str = "all",
+    normalize_length: bool = True,
+    subset: str = "all",
 ) -> Float[Tensor, " policy"]:
     """How hard it is to tell a sample's own target from those of a policy's other samples, in nats.
 
@@ -40,28 +45,28 @@ def contrast(
         batch: with `target`, of the same size.
         temperature: τ, in units of similarity.
         symmetric: whether targets must find their samples, too.
-        normalise: whether similarity is the cosine, else the inner product.
-        which: the samples in question, which are one another's negatives; see `samples.chosen`.
+        normalize_length: whether similarity is the cosine, else the inner product.
+        subset: the samples in question, which are one another's negatives; see `samples.chosen`.
 
     Raises:
         UserError: a setting is unknown or out of range, or something is missing.
     """
-    positive("the contrast term's temperature", temperature, path="temperature")
-    hidden, target = out.need("hidden", WHY), batch.need("target", WHY)
+    check_positive("the contrast term's temperature", temperature, path="temperature")
+    hidden, target = out.require("hidden", CALLER), batch.require("target", CALLER)
     if hidden.shape[-1] != target.shape[-1]:
         raise UserError(
-            f"{WHY} compares 'hidden' with 'target': {hidden.shape[-1]} numbers "
+            f"{CALLER} compares 'hidden' with 'target': {hidden.shape[-1]} numbers "
             f"are not {target.shape[-1]}",
             code="wrong_shape",
             path="target",
         )
-    real = batch.mask.any(-1) & chosen(batch, which, WHY)
+    real = batch.mask.any(-1) & select_samples(batch, subset, CALLER)
     hidden = torch.where(real[..., None], hidden, 0.0)
     target = torch.where(real[..., None], target, 0.0)
-    if normalise:
+    if normalize_length:
         hidden, target = normalize(hidden, dim=-1), normalize(target, dim=-1)
     alike = torch.bmm(hidden, target.mT)  # policy sample sample
-    alike = alike / along(temperature, alike)
+    alike = alike / broadcast_setting(temperature, alike)
     # Finite: a row of samples that are not there would be infinity less infinity.
     absent = torch.finfo(alike.dtype).min
     alike = torch.where(real[:, None, :] & real[..., None], alike, absent)
@@ -69,4 +74,4 @@ def contrast(
     loss = alike.logsumexp(2) - own
     if symmetric:
         loss = (loss + alike.logsumexp(1) - own) / 2.0
-    return average(loss, real)
+    return masked_mean(loss, real)

@@ -11,7 +11,7 @@ that a judge found inappropriate, as in CUT (Xu et al. 2024, 2312.14591):
 
     L1 = -(1/N) [Σ_{t not in U} log π(a_t) + Σ_{t in U} α p_j(a_t)^γ log(1 - π(a_t))]
 
-which is `nll(steps="appropriate")` + `unlikelihood()` with `step_weight` 1 outside of U and
+which is `nll(steps="appropriate")` + `unlikelihood_loss()` with `step_weight` 1 outside of U and
 α p_j^γ within. Both divide by all N real steps of the samples in question, whatever the weights:
 weights that are twice as large give twice the loss, and weights may be negative.
 """
@@ -22,56 +22,56 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mores.agents.learning.batch import FeedbackBatch, Output
-from mores.agents.learning.losses.reductions import one_of, step_average, within
-from mores.agents.learning.losses.sample_selection import steps_of
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
+from mores.agents.learning.losses.reductions import check_choice, check_range, reduce_steps
+from mores.agents.learning.losses.sample_selection import select_steps
 from mores.core.errors import UserError
 
-STEPS = ("all", "appropriate")
-NEVER = float("-inf")  # log-probability of an option that is not open
+STEP_SUBSETS = ("all", "appropriate")
+LOG_ZERO = float("-inf")  # log-probability of an option that is not open
 
 
-def nll(
-    out: Output,
+def nll_loss(
+    out: ModelOutput,
     batch: FeedbackBatch,
     *,
-    per: str = "step",
-    which: str = "all",
-    steps: str = "all",
-    smoothing: float = 0.0,
+    reduction: str = "step",
+    subset: str = "all",
+    step_subset: str = "all",
+    label_smoothing: float = 0.0,
 ) -> Float[Tensor, " policy"]:
     """Negative log-likelihood of what was done.
 
     Args:
         out: what the policies say.
         batch: with the acts; its `step_weight` counts, if there is one.
-        per: `step` or `sample`, see `masked.step_average`.
-        which: the samples to imitate, see `samples.chosen`.
-        steps: `all`, or `appropriate`: inappropriate ones add nothing (and still count in N).
-        smoothing: share of the target that is spread over all open options, in [0, 1].
+        reduction: `step` or `sample`, see `masked.step_average`.
+        subset: the samples to imitate, see `samples.chosen`.
+        step_subset: `all`, or `appropriate`: inappropriate ones add nothing (and still count in N).
+        label_smoothing: share of the target that is spread over all open options, in [0, 1].
 
     Raises:
         UserError: a setting is unknown or out of range, or something is missing.
     """
-    one_of("choice of steps, `steps`,", steps, STEPS, path="steps")
-    within("the nll term's smoothing", smoothing, 0.0, 1.0, path="smoothing")
-    mask = steps_of(batch, which, "the nll term")
+    check_choice("choice of steps, `steps`,", step_subset, STEP_SUBSETS, path="steps")
+    check_range("the nll term's smoothing", label_smoothing, 0.0, 1.0, path="smoothing")
+    mask = select_steps(batch, subset, "the nll term")
     loss = -torch.where(mask, out.logp, 0.0)
-    if smoothing > 0.0:
-        even = _even(out.need("logits", "the nll term with smoothing"), batch)
-        loss = (1.0 - smoothing) * loss + smoothing * even
-    loss = _weigh(loss, batch, mask)
-    if steps == "appropriate":
-        loss = torch.where(batch.need("inappropriate", "the nll term"), 0.0, loss)
-    return step_average(loss, mask, per)
+    if label_smoothing > 0.0:
+        even = _uniform_nll(out.require("logits", "the nll term with smoothing"), batch)
+        loss = (1.0 - label_smoothing) * loss + label_smoothing * even
+    loss = _apply_step_weight(loss, batch, mask)
+    if step_subset == "appropriate":
+        loss = torch.where(batch.require("inappropriate", "the nll term"), 0.0, loss)
+    return reduce_steps(loss, mask, reduction)
 
 
-def unlikelihood(
-    out: Output,
+def unlikelihood_loss(
+    out: ModelOutput,
     batch: FeedbackBatch,
     *,
-    per: str = "step",
-    which: str = "all",
+    reduction: str = "step",
+    subset: str = "all",
     floor: float = 1e-5,
 ) -> Float[Tensor, " policy"]:
     """Negative log-probability of doing anything but what was done, on inappropriate steps.
@@ -85,33 +85,33 @@ def unlikelihood(
     Args:
         out: what the policies say.
         batch: with `inappropriate`; its `step_weight` counts, if there is one.
-        per: `step` or `sample`, see `masked.step_average`. All real steps count in N.
-        which: the samples in question, see `samples.chosen`.
+        reduction: `step` or `sample`, see `masked.step_average`. All real steps count in N.
+        subset: the samples in question, see `samples.chosen`.
         floor: of 1 - p, where logits are missing.
 
     Raises:
         UserError: a setting is unknown or out of range, or something is missing.
     """
-    within("the unlikelihood term's floor", floor, 1e-30, 1.0, path="floor")
-    if torch.is_floating_point(batch.acted):
+    check_range("the unlikelihood term's floor", floor, 1e-30, 1.0, path="floor")
+    if torch.is_floating_point(batch.action):
         raise UserError(
             "the unlikelihood term needs acts that are numbers of options",
             code="wrong_type",
-            path="acted",
+            path="action",
         )
-    mask = steps_of(batch, which, "the unlikelihood term")
-    bad = mask & batch.need("inappropriate", "the unlikelihood term")
+    mask = select_steps(batch, subset, "the unlikelihood term")
+    bad = mask & batch.require("inappropriate", "the unlikelihood term")
     if out.logits is not None:
-        loss = _others(out.logits, batch, bad)
+        loss = _complement_nll(out.logits, batch, bad)
     else:
         rest = -torch.expm1(torch.where(bad, out.logp, -1.0))  # 1 - p
         held = rest.clamp(min=floor)
         loss = -held.log() + (held - rest) / floor
-    loss = torch.where(bad, _weigh(loss, batch, mask), 0.0)
-    return step_average(loss, mask, per)
+    loss = torch.where(bad, _apply_step_weight(loss, batch, mask), 0.0)
+    return reduce_steps(loss, mask, reduction)
 
 
-def _weigh(
+def _apply_step_weight(
     loss: Float[Tensor, "policy sample step"],
     batch: FeedbackBatch,
     mask: Bool[Tensor, "policy sample step"],
@@ -121,22 +121,26 @@ def _weigh(
     return loss * torch.where(mask, batch.step_weight, 0.0)
 
 
-def _even(
+def _uniform_nll(
     logits: Float[Tensor, "policy sample step option"], batch: FeedbackBatch
 ) -> Float[Tensor, "policy sample step"]:
     """Mean negative log-probability of the open options."""
-    open_ = logits != NEVER if batch.legal is None else batch.legal & (logits != NEVER)
+    open_ = (
+        logits != LOG_ZERO
+        if batch.action_mask is None
+        else batch.action_mask & (logits != LOG_ZERO)
+    )
     return -torch.where(open_, logits, 0.0).sum(-1) / open_.sum(-1).clamp(min=1)
 
 
-def _others(
+def _complement_nll(
     logits: Float[Tensor, "policy sample step option"],
     batch: FeedbackBatch,
-    bad: Bool[Tensor, "policy sample step"],
+    inappropriate: Bool[Tensor, "policy sample step"],
 ) -> Float[Tensor, "policy sample step"]:
     """-log(1 - p) of the acts, from the log-probabilities of all other options."""
-    act = torch.where(bad, batch.acted, 0).long()[..., None]
-    others = torch.where(bad[..., None], logits, 0.0).scatter(-1, act, NEVER)
-    alone = (others == NEVER).all(-1)  # and not: NaN, which is to be seen
+    act = torch.where(inappropriate, batch.action, 0).long()[..., None]
+    others = torch.where(inappropriate[..., None], logits, 0.0).scatter(-1, act, LOG_ZERO)
+    alone = (others == LOG_ZERO).all(-1)  # and not: NaN, which is to be seen
     others = torch.where(alone[..., None], 0.0, others)
     return torch.where(alone, 0.0, -others.logsumexp(-1))

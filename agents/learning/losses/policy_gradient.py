@@ -6,11 +6,11 @@
 
 `none` is REINFORCE, and GRAO's Â Je (2508.07750) with `per="sample"`: Je is the mean
 log-likelihood of a sample's steps, there is neither ratio nor clip. `token` is PPO (Schulman et al.
-2017, 1707.06347) and GRPO (2402.03300), with a higher `clip_high` DAPO (2503.14476); `sequence`
+2017, 1707.06347) and GRPO (2402.03300), with a higher `clip_range_high` DAPO (2503.14476); `sequence`
 is GSPO (2507.18071). Bounds of `math.inf` leave the ratio unclipped.
 
 What the mean runs over is where the GRPO family differs: `step` as in DAPO and PPO; `sample`, the
-mean of every sample's own mean, as in GRPO; `constant`, the sum divided by samples times `length`,
+mean of every sample's own mean, as in GRPO; `is_constant`, the sum divided by samples times `length`,
 as in Dr. GRPO (2503.20783), whose steps count the same in samples of every length; with `length` 1
 that is the sum over a sample's steps, RLOO's (2402.14740) where nothing is clipped.
 
@@ -24,36 +24,36 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mores.agents.learning.batch import FeedbackBatch, Output
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
 from mores.agents.learning.losses.reductions import (
-    PER,
-    Setting,
-    along,
-    average,
-    one_of,
-    positive,
-    sample_average,
-    step_average,
+    REDUCTIONS,
+    PerModelSetting,
+    broadcast_setting,
+    check_choice,
+    check_positive,
+    masked_mean,
+    per_sample_mean,
+    reduce_steps,
 )
-from mores.agents.learning.losses.sample_selection import steps_of
+from mores.agents.learning.losses.sample_selection import select_steps
 from mores.core.errors import UserError
 
 CLIP_MODES = ("none", "token", "sequence")
-WHY = "the pg term"
-HIGHEST_LOG_RATIO = 20.0
+CALLER = "the pg term"
+MAX_LOG_RATIO = 20.0
 
 
-def pg(
-    out: Output,
+def policy_gradient_loss(
+    out: ModelOutput,
     batch: FeedbackBatch,
     *,
     clip_mode: str = "token",
-    clip_low: Setting = 0.2,
-    clip_high: Setting = 0.2,
-    per: str = "step",
-    length: float | None = None,
-    which: str = "all",
-    entropy: Setting = 0.0,
+    clip_range_low: PerModelSetting = 0.2,
+    clip_range_high: PerModelSetting = 0.2,
+    reduction: str = "step",
+    constant_length: float | None = None,
+    subset: str = "all",
+    ent_coef: PerModelSetting = 0.0,
 ) -> Float[Tensor, " policy"]:
     """Policy-gradient loss with given advantages.
 
@@ -61,67 +61,67 @@ def pg(
         out: what the policies say.
         batch: with `advantage`, and with `old_logp` unless nothing is clipped.
         clip_mode: `none` (no ratio), `token` or `sequence`.
-        clip_low: how far below 1 the ratio may fall before a worse act is left alone.
-        clip_high: how far above 1 it may rise before a better act is left alone.
-        per: `step`, `sample` or `constant`.
-        length: of a sample, for `constant`.
-        which: the samples in question, see `samples.chosen`: GRAO's references are `reference`,
+        clip_range_low: how far below 1 the ratio may fall before a worse act is left alone.
+        clip_range_high: how far above 1 it may rise before a better act is left alone.
+        reduction: `step`, `sample` or `is_constant`.
+        constant_length: of a sample, for `is_constant`.
+        subset: the samples in question, see `samples.chosen`: GRAO's references are `reference`,
             the policy's own answers `own`.
-        entropy: weight of the bonus for entropy, the mean over real steps however `per` is set.
+        ent_coef: weight of the bonus for entropy, the mean over real steps however `reduction` is set.
 
     Raises:
         UserError: a setting is unknown or out of range, or something is missing.
     """
-    one_of("clip mode", clip_mode, CLIP_MODES, path="clip_mode")
-    one_of("way to average, `per`,", per, (*PER, "constant"), path="per")
-    mask = steps_of(batch, which, WHY)
-    advantage = torch.where(mask, batch.need("advantage", WHY), 0.0)
+    check_choice("clip mode", clip_mode, CLIP_MODES, path="clip_mode")
+    check_choice("way to average, `per`,", reduction, (*REDUCTIONS, "constant"), path="per")
+    mask = select_steps(batch, subset, CALLER)
+    advantage = torch.where(mask, batch.require("advantage", CALLER), 0.0)
     if clip_mode == "none":
         gain = advantage * torch.where(mask, out.logp, 0.0)
     else:
         ratio = _ratio(out, batch, mask, clip_mode)
-        lowest, highest = _bound(clip_low, ratio, -1.0), _bound(clip_high, ratio, 1.0)
+        lowest, highest = _bound(clip_range_low, ratio, -1.0), _bound(clip_range_high, ratio, 1.0)
         held = torch.clamp(ratio, lowest, highest)
         gain = torch.minimum(ratio * advantage, held * advantage)
-    loss = _mean(-gain, mask, per, length)
-    if isinstance(entropy, Tensor) or entropy != 0.0:
-        spread = out.need("entropy", "the pg term with an entropy bonus")
-        loss = loss - entropy * average(spread, mask)
+    loss = _reduce(-gain, mask, reduction, constant_length)
+    if isinstance(ent_coef, Tensor) or ent_coef != 0.0:
+        spread = out.require("entropy", "the pg term with an entropy bonus")
+        loss = loss - ent_coef * masked_mean(spread, mask)
     return loss
 
 
 def _ratio(
-    out: Output,
+    out: ModelOutput,
     batch: FeedbackBatch,
     mask: Bool[Tensor, "policy sample step"],
     clip_mode: str,
 ) -> Float[Tensor, "policy sample step"]:
     """How much more likely each act, or each sample of acts, has become."""
-    log_ratio = torch.where(mask, out.logp - batch.need("old_logp", WHY), 0.0)
+    log_ratio = torch.where(mask, out.logp - batch.require("old_logp", CALLER), 0.0)
     if clip_mode == "sequence":
-        log_ratio = sample_average(log_ratio, mask)[..., None].expand_as(mask)
-    return log_ratio.clamp(max=HIGHEST_LOG_RATIO).exp()
+        log_ratio = per_sample_mean(log_ratio, mask)[..., None].expand_as(mask)
+    return log_ratio.clamp(max=MAX_LOG_RATIO).exp()
 
 
-def _bound(distance: Setting, ratio: Tensor, sign: float) -> Tensor:
+def _bound(distance: PerModelSetting, ratio: Tensor, sign: float) -> Tensor:
     """The ratio at a distance from 1, in a shape to clip ratios with."""
-    bound = 1.0 + sign * along(distance, ratio)
+    bound = 1.0 + sign * broadcast_setting(distance, ratio)
     return torch.as_tensor(bound, dtype=ratio.dtype, device=ratio.device)
 
 
-def _mean(
+def _reduce(
     loss: Float[Tensor, "policy sample step"],
     mask: Bool[Tensor, "policy sample step"],
-    per: str,
-    length: float | None,
+    reduction: str,
+    constant_length: float | None,
 ) -> Float[Tensor, " policy"]:
-    if per != "constant":
-        return step_average(loss, mask, per)
-    if length is None:
+    if reduction != "constant":
+        return reduce_steps(loss, mask, reduction)
+    if constant_length is None:
         raise UserError(
-            "the pg term with per='constant' needs `length`, the steps of a sample",
+            "the pg term with per='constant' needs `constant_length`, the steps of a sample",
             code="missing",
             path="length",
         )
-    positive("the pg term's length", length, path="length")
-    return average(torch.where(mask, loss, 0.0).sum(-1), mask.any(-1)) / length
+    check_positive("the pg term's length", constant_length, path="length")
+    return masked_mean(torch.where(mask, loss, 0.0).sum(-1), mask.any(-1)) / constant_length

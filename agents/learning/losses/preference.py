@@ -37,45 +37,49 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from mores.agents.learning.batch import FeedbackBatch, Output
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
 from mores.agents.learning.losses.reductions import (
-    Setting,
-    along,
-    average,
-    one_of,
-    positive,
-    within,
+    PerModelSetting,
+    broadcast_setting,
+    check_choice,
+    check_positive,
+    check_range,
+    masked_mean,
 )
-from mores.agents.learning.losses.sample_selection import contestants, pick_samples, sample_scores
+from mores.agents.learning.losses.sample_selection import (
+    gather_samples,
+    pair_indices,
+    sample_scores,
+)
 from mores.core.errors import UserError
 
-LINKS = ("logistic", "hinge", "square")
-WHY = "the pair term"
+LOSS_TYPES = ("sigmoid", "hinge", "ipo")
+CALLER = "the pair term"
 
 
-class DirectedLosses(NamedTuple):
+class LabelLosses(NamedTuple):
     """What a pair costs, by who is said to have won; 0 for pairs that are not there.
 
     Attributes:
-        forward: L(winner > loser).
-        backward: L(loser > winner).
+        given: L(winner > loser).
+        flipped: L(loser > winner).
     """
 
-    forward: Float[Tensor, "policy pair"]
-    backward: Float[Tensor, "policy pair"]
+    given: Float[Tensor, "policy pair"]
+    flipped: Float[Tensor, "policy pair"]
 
 
-def pair(
-    out: Output,
+def preference_loss(
+    out: ModelOutput,
     batch: FeedbackBatch,
     *,
-    link: str = "logistic",
-    score: str = "log_ratio",
-    scale: Setting | Float[Tensor, "policy pair"] = 0.1,
-    margin: Setting = 0.0,
-    smoothing: float = 0.0,
-    robust: bool = False,
-    output: int = 0,
+    loss_type: str = "sigmoid",
+    score_type: str = "log_ratio",
+    beta: PerModelSetting | Float[Tensor, "policy pair"] = 0.1,
+    margin: PerModelSetting = 0.0,
+    label_smoothing: float = 0.0,
+    use_reliability: bool = False,
+    score_index: int = 0,
     desirable_weight: float = 1.0,
     undesirable_weight: float = 1.0,
 ) -> Float[Tensor, " policy"]:
@@ -86,123 +90,129 @@ def pair(
         batch: with `preferred` or `pairs` (`kto`: `desirable` and `kl_baseline`), and what the
             score needs. `pair_weight` and `pair_margin` count where they are given; a weight that
             is twice as large gives twice the loss.
-        link: `logistic`, `hinge`, `square` or `kto`.
-        score: how samples are scored, see `samples.sample_scores`.
-        scale: β, 1 / unit of the score.
+        loss_type: `logistic`, `hinge`, `square` or `kto`.
+        score_type: how samples are scored, see `samples.sample_scores`.
+        beta: β, 1 / unit of the score.
         margin: γ, by how much the scaled winner should win, no unit.
-        smoothing: ε, share of labels taken to be wrong, in [0, 1/2].
-        robust: whether `reliability` decides how far each label is believed.
-        output: which number of a reward head, for `score="score"`.
+        label_smoothing: ε, share of labels taken to be wrong, in [0, 1/2].
+        use_reliability: whether `reliability` decides how far each label is believed.
+        score_index: which number of a reward head, for `score="score"`.
         desirable_weight: λ_D.
         undesirable_weight: λ_U.
 
     Raises:
         UserError: a setting is unknown or out of range, or something is missing.
     """
-    one_of("link of the pair term", link, (*LINKS, "kto"), path="link")
-    if link == "kto":
-        if robust or smoothing:
+    check_choice("link of the pair term", loss_type, (*LOSS_TYPES, "kto"), path="link")
+    if loss_type == "kto":
+        if use_reliability or label_smoothing:
             raise UserError(
                 "the pair term's link 'kto' knows neither smoothing nor reliability",
                 code="conflict",
-                path="robust" if robust else "smoothing",
+                path="robust" if use_reliability else "smoothing",
             )
         weights = desirable_weight, undesirable_weight
-        return _unpaired(out, batch, score, scale, output, weights)
-    within("the pair term's smoothing", smoothing, 0.0, 0.5, path="smoothing")
-    if robust and smoothing:
+        return _kto_loss(out, batch, score_type, beta, score_index, weights)
+    check_range("the pair term's smoothing", label_smoothing, 0.0, 0.5, path="smoothing")
+    if use_reliability and label_smoothing:
         raise UserError(
             "the pair term is either robust or smoothed, not both",
             code="conflict",
             path="smoothing",
         )
-    real = contestants(batch, WHY).real
-    losses = directed_losses(
-        out, batch, link=link, score=score, scale=scale, margin=margin, output=output
+    real = pair_indices(batch, CALLER).valid
+    losses = label_losses(
+        out,
+        batch,
+        loss_type=loss_type,
+        score_type=score_type,
+        beta=beta,
+        margin=margin,
+        score_index=score_index,
     )
-    if robust:
-        reliability = torch.where(real, batch.need("reliability", "the robust pair term"), 0.5)
-        loss = believed(losses, reliability)
-    elif smoothing:
-        loss = (1.0 - smoothing) * losses.forward + smoothing * losses.backward
+    if use_reliability:
+        reliability = torch.where(real, batch.require("reliability", "the robust pair term"), 0.5)
+        loss = reliability_weighted_loss(losses, reliability)
+    elif label_smoothing:
+        loss = (1.0 - label_smoothing) * losses.given + label_smoothing * losses.flipped
     else:
-        loss = losses.forward
+        loss = losses.given
     if batch.pair_weight is not None:
         loss = loss * torch.where(real, batch.pair_weight, 0.0)
-    return average(loss, real)
+    return masked_mean(loss, real)
 
 
-def directed_losses(
-    out: Output,
+def label_losses(
+    out: ModelOutput,
     batch: FeedbackBatch,
     *,
-    link: str = "logistic",
-    score: str = "log_ratio",
-    scale: Setting | Float[Tensor, "policy pair"] = 0.1,
-    margin: Setting = 0.0,
-    output: int = 0,
-) -> DirectedLosses:
+    loss_type: str = "sigmoid",
+    score_type: str = "log_ratio",
+    beta: PerModelSetting | Float[Tensor, "policy pair"] = 0.1,
+    margin: PerModelSetting = 0.0,
+    score_index: int = 0,
+) -> LabelLosses:
     """What every pair costs as it was judged, and had it been judged the other way round.
 
-    Settings as in `pair`; weights, smoothing and reliability play no part.
+    Settings as in `preference_loss`; weights, smoothing and reliability play no part.
 
     Raises:
         UserError: a setting is unknown or out of range, or something is missing.
     """
-    one_of("link with two directions", link, LINKS, path="link")
-    positive("the pair term's scale", scale, path="scale")
-    contest = contestants(batch, WHY)
-    scores = sample_scores(out, batch, score, output, WHY)
-    ahead = pick_samples(scores, contest.winner) - pick_samples(scores, contest.loser)
-    ahead = torch.where(contest.real, ahead, 0.0)
-    asked = along(margin, ahead)
-    beta = along(scale, ahead)
+    check_choice("link with two directions", loss_type, LOSS_TYPES, path="link")
+    check_positive("the pair term's scale", beta, path="beta")
+    contest = pair_indices(batch, CALLER)
+    scores = sample_scores(out, batch, score_type, score_index, CALLER)
+    ahead = gather_samples(scores, contest.chosen) - gather_samples(scores, contest.rejected)
+    ahead = torch.where(contest.valid, ahead, 0.0)
+    asked = broadcast_setting(margin, ahead)
+    pair_beta = broadcast_setting(beta, ahead)
     if batch.pair_margin is not None:
-        asked = asked + beta * torch.where(contest.real, batch.pair_margin, 0.0)
-    return DirectedLosses(
+        asked = asked + pair_beta * torch.where(contest.valid, batch.pair_margin, 0.0)
+    return LabelLosses(
         *(
-            torch.where(contest.real, _cost(link, beta * lead - asked, beta), 0.0)
+            torch.where(contest.valid, _pair_loss(loss_type, pair_beta * lead - asked, pair_beta), 0.0)
             for lead in (ahead, -ahead)
         )
     )
 
 
-def believed(
-    losses: DirectedLosses, reliability: Float[Tensor, "policy pair"]
+def reliability_weighted_loss(
+    losses: LabelLosses, reliability: Float[Tensor, "policy pair"]
 ) -> Float[Tensor, "policy pair"]:
     """RE-PO's loss of each pair, whose label is right with probability `reliability`, in (0, 1).
 
     w = σ(L(l > w) - L(w > l) + logit η) is the E-step; no gradient goes through it.
     """
-    logit = losses.backward - losses.forward
+    logit = losses.flipped - losses.given
     right = torch.sigmoid(logit + torch.logit(reliability)).detach()
     return -right * logsigmoid(logit) - (1.0 - right) * logsigmoid(-logit)
 
 
-def _cost(
-    link: str, lead: Float[Tensor, "policy pair"], scale: float | Tensor
+def _pair_loss(
+    loss_type: str, scaled_difference: Float[Tensor, "policy pair"], beta: float | Tensor
 ) -> Float[Tensor, "policy pair"]:
-    if link == "logistic":
-        return -logsigmoid(lead)
-    if link == "hinge":
-        return (1.0 - lead).clamp(min=0.0)
-    return ((lead - 0.5) / scale).square()
+    if loss_type == "sigmoid":
+        return -logsigmoid(scaled_difference)
+    if loss_type == "hinge":
+        return (1.0 - scaled_difference).clamp(min=0.0)
+    return ((scaled_difference - 0.5) / beta).square()
 
 
-def _unpaired(
-    out: Output,
+def _kto_loss(
+    out: ModelOutput,
     batch: FeedbackBatch,
-    score: str,
-    scale: float | Tensor,
-    output: int,
+    score_type: str,
+    beta: float | Tensor,
+    score_index: int,
     weights: tuple[float, float],
 ) -> Float[Tensor, " policy"]:
-    positive("the pair term's scale", scale, path="scale")
-    desirable = batch.need("desirable", "the pair term's link 'kto'")
-    baseline = batch.need("kl_baseline", "the pair term's link 'kto'")
-    scores = sample_scores(out, batch, score, output, WHY)
-    lead = along(scale, scores) * (scores - along(baseline, scores))
+    check_positive("the pair term's scale", beta, path="beta")
+    desirable = batch.require("desirable", "the pair term's link 'kto'")
+    baseline = batch.require("kl_baseline", "the pair term's link 'kto'")
+    scores = sample_scores(out, batch, score_type, score_index, CALLER)
+    lead = broadcast_setting(beta, scores) * (scores - broadcast_setting(baseline, scores))
     loss = torch.where(
         desirable, weights[0] * torch.sigmoid(-lead), weights[1] * torch.sigmoid(lead)
     )
-    return average(loss, batch.mask.any(-1))
+    return masked_mean(loss, batch.mask.any(-1))

@@ -24,95 +24,105 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mores.agents.learning.batch import FeedbackBatch, Output
-from mores.agents.learning.losses.reductions import Setting, along, average, one_of, positive
-from mores.agents.learning.losses.sample_selection import pick_samples, sample_scores
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
+from mores.agents.learning.losses.reductions import (
+    PerModelSetting,
+    broadcast_setting,
+    check_choice,
+    check_positive,
+    masked_mean,
+)
+from mores.agents.learning.losses.sample_selection import gather_samples, sample_scores
 
-LINKS = ("hinge", "plackett_luce", "spaced")
-WHY = "the rank term"
+LOSS_TYPES = ("hinge", "plackett_luce", "spaced")
+CALLER = "the rank term"
 
 
-def rank(
-    out: Output,
+def ranking_loss(
+    out: ModelOutput,
     batch: FeedbackBatch,
     *,
-    link: str = "hinge",
-    score: str = "mean_logp",
-    scale: Setting = 1.0,
-    margin: Setting = 0.0,
-    output: int = 0,
+    loss_type: str = "hinge",
+    score_type: str = "mean_logp",
+    beta: PerModelSetting = 1.0,
+    margin: PerModelSetting = 0.0,
+    score_index: int = 0,
 ) -> Float[Tensor, " policy"]:
     """Ranking loss, the mean over a policy's lists.
 
     Args:
         out: what the policies say.
         batch: with `candidates` and `rank_score`, and what the score needs.
-        link: `hinge`, `plackett_luce` or `spaced`.
-        score: how samples are scored, see `samples.sample_scores`.
-        scale: β, 1 / unit of the score; `spaced` has no use for it.
+        loss_type: `hinge`, `plackett_luce` or `spaced`.
+        score_type: how samples are scored, see `samples.sample_scores`.
+        beta: β, 1 / unit of the score; `spaced` has no use for it.
         margin: m, by how much a better candidate should lead for each unit of `rank_score`, for
             `hinge`.
-        output: which number of a reward head, for `score="score"`.
+        score_index: which number of a reward head, for `score="score"`.
 
     Raises:
         UserError: a setting is unknown or out of range, or something is missing.
     """
-    one_of("link of the rank term", link, LINKS, path="link")
-    positive("the rank term's scale", scale, path="scale")
-    candidates = batch.need("candidates", WHY)
-    given = batch.need("rank_score", WHY)
+    check_choice("link of the rank term", loss_type, LOSS_TYPES, path="link")
+    check_positive("the rank term's scale", beta, path="scale")
+    candidates = batch.require("candidates", CALLER)
+    given = batch.require("rank_score", CALLER)
     places = candidates.shape
     flat = candidates.flatten(1)
-    real = ((flat >= 0) & pick_samples(batch.mask.any(-1), flat)).view(places)
-    scores = pick_samples(sample_scores(out, batch, score, output, WHY), flat).view(places)
+    real = ((flat >= 0) & gather_samples(batch.mask.any(-1), flat)).view(places)
+    scores = gather_samples(sample_scores(out, batch, score_type, score_index, CALLER), flat).view(
+        places
+    )
     scores = torch.where(real, scores, 0.0)
     given = torch.where(real, given, 0.0)
 
     better = given[..., :, None] > given[..., None, :]
     better = better & real[..., :, None] & real[..., None, :]  # policy list place place
-    if link == "plackett_luce":
-        loss = _unlikely_order(along(scale, scores) * scores, given, real)
+    if loss_type == "plackett_luce":
+        loss = _plackett_luce_loss(broadcast_setting(beta, scores) * scores, given, real)
     else:
         behind = scores[..., None, :] - scores[..., :, None]  # of i against j, where i is better
-        if link == "hinge":
+        if loss_type == "hinge":
             gap = given[..., :, None] - given[..., None, :]
-            short = along(scale, behind) * behind + along(margin, behind) * gap
+            short = (
+                broadcast_setting(beta, behind) * behind + broadcast_setting(margin, behind) * gap
+            )
         else:
-            short = _spacing(behind, scores, better, real)
+            short = _spacing_shortfall(behind, scores, better, real)
         short = torch.where(better, short.clamp(min=0.0), 0.0)
         loss = short.sum((-1, -2)) / better.sum((-1, -2)).clamp(min=1)
-    return average(loss, better.any(-1).any(-1))
+    return masked_mean(loss, better.any(-1).any(-1))
 
 
-def _unlikely_order(
+def _plackett_luce_loss(
     scores: Float[Tensor, "policy list place"],
-    given: Float[Tensor, "policy list place"],
-    real: Bool[Tensor, "policy list place"],
+    rank_score: Float[Tensor, "policy list place"],
+    valid: Bool[Tensor, "policy list place"],
 ) -> Float[Tensor, "policy list"]:
     """Negative log-probability that candidates come in the given order."""
-    lowest = torch.finfo(given.dtype).min
-    ranked = torch.where(real, given, lowest)
+    lowest = torch.finfo(rank_score.dtype).min
+    ranked = torch.where(valid, rank_score, lowest)
     order = torch.sort(ranked, dim=-1, descending=True, stable=True).indices
-    scores, real = scores.gather(-1, order), real.gather(-1, order)
+    scores, valid = scores.gather(-1, order), valid.gather(-1, order)
     # Those that are not there come last; they are given no weight among those that remain.
-    remaining = torch.where(real, scores, torch.finfo(scores.dtype).min).flip(-1)
+    remaining = torch.where(valid, scores, torch.finfo(scores.dtype).min).flip(-1)
     remaining = remaining.logcumsumexp(-1).flip(-1)
-    return torch.where(real, remaining - scores, 0.0).sum(-1)
+    return torch.where(valid, remaining - scores, 0.0).sum(-1)
 
 
-def _spacing(
+def _spacing_shortfall(
     behind: Float[Tensor, "policy list place place"],
     scores: Float[Tensor, "policy list place"],
     better: Bool[Tensor, "policy list place place"],
-    real: Bool[Tensor, "policy list place"],
+    valid: Bool[Tensor, "policy list place"],
 ) -> Float[Tensor, "policy list place place"]:
     """By how much stretched scores are closer than ranks."""
     largest = torch.finfo(scores.dtype).max
-    top = torch.where(real, scores, -largest).amax(-1)
-    bottom = torch.where(real, scores, largest).amin(-1)
+    top = torch.where(valid, scores, -largest).amax(-1)
+    bottom = torch.where(valid, scores, largest).amin(-1)
     # Where all scores are equal there is nothing to stretch, and where nobody is, no range.
-    spread = torch.where(real.any(-1) & (top != bottom), top - bottom, 1.0)[..., None, None]
+    spread = torch.where(valid.any(-1) & (top != bottom), top - bottom, 1.0)[..., None, None]
     place = better.sum(-2).to(scores.dtype)  # how many are better than j
-    count = real.sum(-1)[..., None, None]
+    count = valid.sum(-1)[..., None, None]
     gap = (place[..., None, :] - place[..., :, None]) / (count - 1).clamp(min=1)
     return behind / spread + gap

@@ -16,89 +16,93 @@ from torch import Tensor
 
 from mores.core.errors import UserError, did_you_mean
 
-Setting = float | Float[Tensor, " policy"]  # of a term: the same for all policies, or one each
+PerModelSetting = (
+    float | Float[Tensor, " policy"]
+)  # of a term: the same for all policies, or one each
 
-PER = ("step", "sample")
+REDUCTIONS = ("step", "sample")
 
 
-def one_of(what: str, given: str, allowed: Iterable[str], *, path: str) -> str:
+def check_choice(name: str, value: str, choices: Iterable[str], *, path: str) -> str:
     """A name that must be one of a few, given as the parameter `path`.
 
     Raises:
         UserError: it is not.
     """
-    allowed = tuple(allowed)
-    if given not in allowed:
+    choices = tuple(choices)
+    if value not in choices:
         raise UserError(
-            f"no {what} {given!r}{did_you_mean(given, allowed)}", code="invalid_value", path=path
+            f"no {name} {value!r}{did_you_mean(value, choices)}", code="invalid_value", path=path
         )
-    return given
+    return value
 
 
-def within(what: str, given: Setting, low: float, high: float, *, path: str) -> Setting:
+def check_range(
+    name: str, value: PerModelSetting, low: float, high: float, *, path: str
+) -> PerModelSetting:
     """A setting, the parameter `path`, between two numbers; one a policy is taken as it is.
 
     Raises:
         UserError: it does not.
     """
-    if not isinstance(given, Tensor) and not low <= given <= high:
+    if not isinstance(value, Tensor) and not low <= value <= high:
         raise UserError(
-            f"{what} must lie in [{low:g}, {high:g}], not be {given:g}",
+            f"{name} must lie in [{low:g}, {high:g}], not be {value:g}",
             code="out_of_range",
             path=path,
         )
-    return given
+    return value
 
 
-def positive(what: str, given: float | Tensor, *, path: str) -> float | Tensor:
+def check_positive(name: str, value: float | Tensor, *, path: str) -> float | Tensor:
     """A setting, the parameter `path`, above zero; one a policy or a pair is taken as it is.
 
     Raises:
         UserError: it is not.
     """
-    if not isinstance(given, Tensor) and not given > 0.0:
-        raise UserError(f"{what} must be above 0, not {given:g}", code="out_of_range", path=path)
-    return given
+    if not isinstance(value, Tensor) and not value > 0.0:
+        raise UserError(f"{name} must be above 0, not {value:g}", code="out_of_range", path=path)
+    return value
 
 
-def along(setting: float | Tensor, like: Tensor) -> float | Tensor:
+def broadcast_setting(setting: float | Tensor, like: Tensor) -> float | Tensor:
     """A setting in a shape that multiplies `like`, whose leading dimensions it has."""
     if not isinstance(setting, Tensor):
         return setting
     return setting.reshape(*setting.shape, *[1] * (like.dim() - setting.dim()))
 
 
-def average(
-    values: Float[Tensor, "policy *rest"], real: Bool[Tensor, "policy *rest"]
+def masked_mean(
+    values: Float[Tensor, "policy *rest"], valid: Bool[Tensor, "policy *rest"]
 ) -> Float[Tensor, " policy"]:
     """Mean of the real values of each policy; 0 where there are none."""
     rest = tuple(range(1, values.dim()))
-    return torch.where(real, values, 0.0).sum(rest) / real.sum(rest).clamp(min=1)
+    return torch.where(valid, values, 0.0).sum(rest) / valid.sum(rest).clamp(min=1)
 
 
-def sample_average(
+def per_sample_mean(
     values: Float[Tensor, "policy sample step"], mask: Bool[Tensor, "policy sample step"]
 ) -> Float[Tensor, "policy sample"]:
     """Mean over the real steps of each sample; 0 where there are none."""
     return torch.where(mask, values, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
 
 
-def step_average(
+def reduce_steps(
     values: Float[Tensor, "policy sample step"],
     mask: Bool[Tensor, "policy sample step"],
-    per: str,
+    reduction: str,
 ) -> Float[Tensor, " policy"]:
     """Mean over the real steps of each policy.
 
     Args:
         values: of each step.
         mask: which are real.
-        per: `step`: every step counts the same, long samples more than short ones; `sample`: the
+        reduction: `step`: every step counts the same, long samples more than short ones; `sample`: the
             mean of the samples' own means, every sample counts the same.
 
     Raises:
-        UserError: `per` is neither.
+        UserError: `reduction` is neither.
     """
-    if one_of("way to average, `per`,", per, PER, path="per") == "step":
-        return average(values, mask)
-    return average(sample_average(values, mask), mask.any(-1))
+    if check_choice("way to average, `per`,", reduction, REDUCTIONS, path="per") == "step":
+        return masked_mean(values, mask)
+    return masked_mean(per_sample_mean(values, mask), mask.any(-1))

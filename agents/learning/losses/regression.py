@@ -4,7 +4,7 @@
              (V_old + clip(V_t - V_old, -c, c) - R_t)^2      (PPO's code, 1707.06347)
     regress  mean (s - y)^2, or Huber's loss (1964), quadratic within a threshold and linear beyond
 
-`regress` is the pointwise half of Baichuan's reward model (2410.14940), absolute scores beside
+`regression_loss` is the pointwise half of Baichuan's reward model (2410.14940), absolute scores beside
 comparisons. No factor of 1/2 stands before a square: the weight in the objective says it.
 """
 
@@ -14,81 +14,83 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mores.agents.learning.batch import FeedbackBatch, Output
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
 from mores.agents.learning.losses.reductions import (
-    Setting,
-    along,
-    average,
-    one_of,
-    positive,
-    step_average,
+    PerModelSetting,
+    broadcast_setting,
+    check_choice,
+    check_positive,
+    masked_mean,
+    reduce_steps,
 )
-from mores.agents.learning.losses.sample_selection import chosen, steps_of
+from mores.agents.learning.losses.sample_selection import select_samples, select_steps
 from mores.core.errors import UserError
 
-LINKS = ("square", "huber")
+LOSS_TYPES = ("mse", "huber")
 
 
-def value(
-    out: Output,
+def value_loss(
+    out: ModelOutput,
     batch: FeedbackBatch,
     *,
-    clip: Setting | None = None,
-    per: str = "step",
-    which: str = "all",
+    clip_range_vf: PerModelSetting | None = None,
+    reduction: str = "step",
+    subset: str = "all",
 ) -> Float[Tensor, " policy"]:
     """Squared error of the value head.
 
     Args:
-        out: what the policies say, with `value`.
+        out: what the policies say, with `value_loss`.
         batch: with `value_target`, and `old_value` where there is a clip.
-        clip: how far a value may move from the old one before it is held against the policy, in
+        clip_range_vf: how far a value may move from the old one before it is held against the policy, in
             units of value; None: no clip.
-        per: `step` or `sample`, see `masked.step_average`.
-        which: the samples in question, see `samples.chosen`.
+        reduction: `step` or `sample`, see `masked.step_average`.
+        subset: the samples in question, see `samples.chosen`.
 
     Raises:
         UserError: a setting is unknown or out of range, or something is missing.
     """
-    mask = steps_of(batch, which, "the value term")
-    said = torch.where(mask, out.need("value", "the value term"), 0.0)
-    target = torch.where(mask, batch.need("value_target", "the value term"), 0.0)
+    mask = select_steps(batch, subset, "the value term")
+    said = torch.where(mask, out.require("value", "the value term"), 0.0)
+    target = torch.where(mask, batch.require("value_target", "the value term"), 0.0)
     loss = (said - target).square()
-    if clip is not None:
-        positive("the value term's clip", clip, path="clip")
-        old = torch.where(mask, batch.need("old_value", "the value term with a clip"), 0.0)
-        reach = torch.as_tensor(along(clip, said), dtype=said.dtype, device=said.device)
+    if clip_range_vf is not None:
+        check_positive("the value term's clip", clip_range_vf, path="clip")
+        old = torch.where(mask, batch.require("old_value", "the value term with a clip"), 0.0)
+        reach = torch.as_tensor(
+            broadcast_setting(clip_range_vf, said), dtype=said.dtype, device=said.device
+        )
         held = old + torch.clamp(said - old, -reach, reach)
         loss = torch.maximum(loss, (held - target).square())
-    return step_average(loss, mask, per)
+    return reduce_steps(loss, mask, reduction)
 
 
-def regress(
-    out: Output,
+def regression_loss(
+    out: ModelOutput,
     batch: FeedbackBatch,
     *,
-    link: str = "square",
-    threshold: float = 1.0,
-    missing: bool = False,
-    which: str = "all",
+    loss_type: str = "mse",
+    delta: float = 1.0,
+    ignore_nan: bool = False,
+    subset: str = "all",
 ) -> Float[Tensor, " policy"]:
     """Error of the reward heads against what they should say of each sample.
 
     Args:
         out: what the policies say, with `score`.
         batch: with `target`.
-        link: `square` or `huber`.
-        threshold: up to which error Huber's loss is quadratic, in units of the score.
-        missing: whether NaN in `target` means that nobody said what the score should be, and is
+        loss_type: `square` or `huber`.
+        delta: up to which error Huber's loss is quadratic, in units of the score.
+        ignore_nan: whether NaN in `target` means that nobody said what the score should be, and is
             left out; otherwise it makes that policy's loss NaN.
-        which: the samples in question, see `samples.chosen`.
+        subset: the samples in question, see `samples.chosen`.
 
     Raises:
         UserError: a setting is unknown or out of range, or something is missing.
     """
-    one_of("link of the regress term", link, LINKS, path="link")
-    said = out.need("score", "the regress term")
-    target = batch.need("target", "the regress term")
+    check_choice("link of the regress term", loss_type, LOSS_TYPES, path="link")
+    said = out.require("score", "the regress term")
+    target = batch.require("target", "the regress term")
     if said.shape[-1] != target.shape[-1]:
         raise UserError(
             f"the regress term needs as many scores as targets, not {said.shape[-1]} "
@@ -96,12 +98,12 @@ def regress(
             code="wrong_shape",
             path="target",
         )
-    real = (batch.mask.any(-1) & chosen(batch, which, "the regress term"))[..., None]
-    real = real & ~target.isnan() if missing else real.expand_as(target)
+    real = (batch.mask.any(-1) & select_samples(batch, subset, "the regress term"))[..., None]
+    real = real & ~target.isnan() if ignore_nan else real.expand_as(target)
     error = torch.where(real, said, 0.0) - torch.where(real, target, 0.0)
-    if link == "square":
-        return average(error.square(), real)
-    positive("the regress term's threshold", threshold, path="threshold")
+    if loss_type == "mse":
+        return masked_mean(error.square(), real)
+    check_positive("the regress term's threshold", delta, path="threshold")
     size = error.abs()
     within = error.square() / 2.0
-    return average(torch.where(size <= threshold, within, threshold * (size - threshold / 2)), real)
+    return masked_mean(torch.where(size <= delta, within, delta * (size - delta / 2)), real)

@@ -14,17 +14,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 
 Parameters = Mapping[str, Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
-class Layer:
+class LinearSpec:
     """An affine map to be made: its sizes, and the gain of its first weights (0: all zero)."""
 
-    inputs: int
-    outputs: int
+    in_features: int
+    out_features: int
     gain: float = math.sqrt(2.0)
     bias: bool = True
 
@@ -36,7 +36,7 @@ def linear(parameters: Parameters, name: str, x: Float[Tensor, "policy row in"])
     return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias, x, weight)
 
 
-def normalise(
+def layer_norm(
     parameters: Parameters, name: str, x: Float[Tensor, "policy *row size"]
 ) -> Float[Tensor, "policy *row size"]:
     """Layer normalisation with every policy's own gain and offset."""
@@ -45,26 +45,32 @@ def normalise(
     return y * parameters[f"{name}.gain"].view(shape) + parameters[f"{name}.offset"].view(shape)
 
 
-def first_weights(layers: Mapping[str, Layer], draws: Draws, each: int) -> dict[str, Tensor]:
+def init_linear_parameters(
+    layers: Mapping[str, LinearSpec], streams: RandomStreams, models_per_replicate: int
+) -> dict[str, Tensor]:
     """Orthogonal weights (Saxe et al. 2014, arXiv 1312.6120) and zero biases.
 
     Args:
         layers: by name.
-        draws: of the first world of each replicate; so a replicate's learners begin the same
+        streams: of the first world of each replicate; so a replicate's learners begin the same
             whatever is trained beside them.
-        each: policies in a replicate.
+        models_per_replicate: policies in a replicate.
 
     Returns:
         Tensors by name, `[replicate * each, ...]`, replicate by replicate.
     """
     made: dict[str, Tensor] = {}
     for name, layer in layers.items():
-        numbers = draws.normal(f"weights/{name}", each, layer.inputs * layer.outputs)
-        policies = draws.worlds * each
-        normal = numbers.reshape(policies, layer.inputs, layer.outputs)
+        numbers = streams.normal(
+            f"weights/{name}", models_per_replicate, layer.in_features * layer.out_features
+        )
+        policies = streams.num_worlds * models_per_replicate
+        normal = numbers.reshape(policies, layer.in_features, layer.out_features)
         made[f"{name}.weight"] = layer.gain * _orthogonal(normal)
         if layer.bias:
-            made[f"{name}.bias"] = torch.zeros(policies, 1, layer.outputs, device=draws.device)
+            made[f"{name}.bias"] = torch.zeros(
+                policies, 1, layer.out_features, device=streams.device
+            )
     return made
 
 

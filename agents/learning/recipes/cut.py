@@ -12,7 +12,7 @@ See `mores.agents.learning.transforms.inappropriate_actions`. In a phase with `f
 its acts it takes to be in U; its sight must hold the answer and the judgement.
 
 Ours: an answer was judged bad if anything in it was criticised. The paper keeps a quarter of the
-answers that were not; here all of them count, `praise` as much as that.
+answers that were not; here all of them count, `uncriticized_weight` as much as that.
 """
 
 from __future__ import annotations
@@ -26,124 +26,158 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from mores.agents.learning.batch import FeedbackBatch, Output
-from mores.agents.learning.demonstration_rollout import sights_of
-from mores.agents.learning.learner_state import Memory
-from mores.agents.learning.losses import nll, unlikelihood
-from mores.agents.learning.objective import PLAIN, Objective, Weighted
-from mores.agents.learning.offline import Fitting
-from mores.agents.learning.offline_data import Record
-from mores.agents.learning.transforms.inappropriate_actions import condemn, inappropriate
-from mores.agents.learning.update import Lesson, asked
-from mores.core.environment import Act, Box, Phase
-from mores.core.random_streams import Draws
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
+from mores.agents.learning.demonstration_rollout import rollout_observations
+from mores.agents.learning.learner_state import LearnerState
+from mores.agents.learning.losses import nll_loss, unlikelihood_loss
+from mores.agents.learning.objective import PLAIN_VIEW, LossTerm, Objective
+from mores.agents.learning.offline import OfflineLearner
+from mores.agents.learning.offline_data import OfflineData
+from mores.agents.learning.transforms.inappropriate_actions import (
+    inappropriate_steps,
+    with_inappropriate_steps,
+)
+from mores.agents.learning.update import UpdateBatch, evaluate_views
+from mores.core.environment import ActionOutput, Box, Phase
+from mores.core.random_streams import RandomStreams
 
-JUDGED = "judged"
+CRITIQUED_VIEW = "critiqued"
 
 
-class CUT(Fitting):
+class CUT(OfflineLearner):
     """Unlearns what a judgement criticises: learns from judgements that say what is wrong."""
 
-    margin: float = Field(
+    ratio_threshold: float = Field(
         default=1.1, gt=0, le=100, description="how much likelier a judged act must be (lambda)"
     )
-    weight: float = Field(default=1.0, ge=0, le=100, description="of criticised acts (alpha)")
-    exponent: float = Field(
+    unlikelihood_coef: float = Field(
+        default=1.0, ge=0, le=100, description="of criticised acts (alpha)"
+    )
+    unlikelihood_exponent: float = Field(
         default=1.0, ge=0, le=10, description="how much sureness counts there (gamma)"
     )
-    praise: float = Field(
+    uncriticized_weight: float = Field(
         default=0.25, ge=0, le=1, description="weight of answers that nobody criticised"
     )
 
-    def lesson(self, record: Record, memory: Memory, draws: Draws) -> Lesson:
+    def make_update_batch(
+        self, data: OfflineData, state: LearnerState, streams: RandomStreams
+    ) -> UpdateBatch:
         """All answers, with what was said of them."""
-        batch = record.judged("cut")
-        fine = ~criticised(batch.need("judgement", "cut"))
-        weight = torch.where(fine, self.praise, 1.0)[..., None]
+        batch = data.critiqued_samples("cut")
+        fine = ~criticized(batch.require("critique", "cut"))
+        weight = torch.where(fine, self.uncriticized_weight, 1.0)[..., None]
         batch = batch.replace(desirable=fine, step_weight=weight.expand_as(batch.mask).clone())
-        return Lesson({record.phase: batch}, self.objective, focus=self._condemned)
+        return UpdateBatch({data.phase: batch}, self.objective, annotate=self._with_inappropriate)
 
-    def _condemned(self, batch: FeedbackBatch, outputs: Mapping[str, Output]) -> FeedbackBatch:
+    def _with_inappropriate(
+        self, batch: FeedbackBatch, outputs: Mapping[str, ModelOutput]
+    ) -> FeedbackBatch:
         """A batch in which it is marked what the judgements speak of."""
-        plain, judged = outputs[PLAIN].logp.detach(), outputs[JUDGED].logp.detach()
-        return condemn(batch, plain, judged, self.margin, self.weight, self.exponent)
+        plain, judged = outputs[PLAIN_VIEW].logp.detach(), outputs[CRITIQUED_VIEW].logp.detach()
+        return with_inappropriate_steps(
+            batch,
+            plain,
+            judged,
+            self.ratio_threshold,
+            self.unlikelihood_coef,
+            self.unlikelihood_exponent,
+        )
 
     @property
     def objective(self) -> Objective:
         """L1 in use, L2 with the judgement before one's eyes."""
         return Objective(
             (
-                Weighted(nll, 1.0, {"steps": "appropriate"}),
-                Weighted(unlikelihood, 1.0),
-                Weighted(likelihood_of_answers, 1.0, {"praise": self.praise}, on=JUDGED),
+                LossTerm(nll_loss, 1.0, {"step_subset": "appropriate"}),
+                LossTerm(unlikelihood_loss, 1.0),
+                LossTerm(
+                    episode_nll_loss, 1.0, {"uncriticized_weight": self.uncriticized_weight}, view=CRITIQUED_VIEW
+                ),
             )
         )
 
     def act(
         self,
         phase: Phase,
-        seen: Float[Tensor, "world agent size"],
-        legal: Tensor | None,
-        memory: Memory,
-        draws: Draws,
-    ) -> Act:
+        observation: Float[Tensor, "world agent size"],
+        action_mask: Tensor | None,
+        state: LearnerState,
+        streams: RandomStreams,
+    ) -> ActionOutput:
         """Draw from the policies; where flags are asked for, raise those of acts in U."""
-        return self._flagged(phase, seen, memory) or super().act(phase, seen, legal, memory, draws)
+        return self._review_flags(phase, observation, state) or super().act(
+            phase, observation, action_mask, state, streams
+        )
 
-    def assist(
+    def act_with_search(
         self,
         phase: Phase,
-        seen: Float[Tensor, "world agent size"],
-        legal: Tensor | None,
-        memory: Memory,
-        draws: Draws,
-    ) -> Act:
+        observation: Float[Tensor, "world agent size"],
+        action_mask: Tensor | None,
+        state: LearnerState,
+        streams: RandomStreams,
+    ) -> ActionOutput:
         """The same, of the likeliest acts."""
-        flagged = self._flagged(phase, seen, memory)
-        return flagged or super().assist(phase, seen, legal, memory, draws)
+        flagged = self._review_flags(phase, observation, state)
+        return flagged or super().act_with_search(phase, observation, action_mask, state, streams)
 
     @torch.no_grad()
-    def _flagged(self, phase: Phase, seen: Tensor, memory: Memory) -> Act | None:
+    def _review_flags(
+        self, phase: Phase, observation: Tensor, state: LearnerState
+    ) -> ActionOutput | None:
         """Which of one's acts one takes to have been criticised, if that is what is asked."""
-        make, seats = memory.make, memory.learned.seats
-        space, sees = phase.acts[make.role.name], make.role.sees
+        make, seats = state.spec, state.persistent_state.mapping
+        space, sees = phase.action_spaces[make.role.name], make.role.observation_space
         if not isinstance(space, Box) or set(space.parts) != {"flags"}:
             return None
-        if not {"answer", "judgement"} <= set(sees.parts):
+        if not {"completion", "critique"} <= set(sees.parts):
             return None
-        answering = next(name for name in make.stack.heads if name != phase.name)
-        rows = seats.by_policy(seen)
-        judgement, marks = sees.read(rows, "judgement"), sees.read(rows, "answer")
+        answering = next(
+            name for name in make.stacked_model.action_distributions if name != phase.name
+        )
+        rows = seats.by_model(observation)
+        judgement, marks = sees.read(rows, "critique"), sees.read(rows, "completion")
         marks = marks.unflatten(-1, (space.size, -1))  # policy row step option
         parts = {name: sees.read(rows, name) for name in sees.parts}
-        unsaid = {"answer": torch.zeros_like(parts["answer"])}
-        unread = {"judgement": torch.zeros_like(judgement)}
+        unsaid = {"completion": torch.zeros_like(parts["completion"])}
+        unread = {"critique": torch.zeros_like(judgement)}
         first = sees.join(**(parts | unsaid | unread))
         acts = marks.argmax(-1)
         batch = FeedbackBatch(
-            sights_of(acts, first, make.role), acts, marks.sum(-1) > 0, judgement=judgement
+            rollout_observations(acts, first, make.role),
+            acts,
+            marks.sum(-1) > 0,
+            critique=judgement,
         )
-        views = (PLAIN, JUDGED)
-        outputs = asked(make.stack, sees, memory.learned.pupil.parameters, answering, batch, views)
-        flags = inappropriate(
-            outputs[PLAIN].logp,
-            outputs[JUDGED].logp,
+        views = (PLAIN_VIEW, CRITIQUED_VIEW)
+        outputs = evaluate_views(
+            make.stacked_model,
+            sees,
+            state.persistent_state.train_state.parameters,
+            answering,
+            batch,
+            views,
+        )
+        flags = inappropriate_steps(
+            outputs[PLAIN_VIEW].logp,
+            outputs[CRITIQUED_VIEW].logp,
             batch.mask,
-            criticised(judgement),
-            self.margin,
+            criticized(judgement),
+            self.ratio_threshold,
         )
-        return Act(seats.by_world(flags.float()), dataclasses.replace(memory))
+        return ActionOutput(seats.by_world(flags.float()), dataclasses.replace(state))
 
 
-def criticised(judgement: Float[Tensor, "policy sample word"]) -> Tensor:
+def criticized(critique: Float[Tensor, "policy sample word"]) -> Tensor:
     """Which samples were criticised at all."""
-    return (judgement != 0).any(-1)
+    return (critique != 0).any(-1)
 
 
-def likelihood_of_answers(
-    out: Output, batch: FeedbackBatch, *, praise: float = 1.0, **settings: Any
+def episode_nll_loss(
+    out: ModelOutput, batch: FeedbackBatch, *, uncriticized_weight: float = 1.0, **loss_kwargs: Any
 ) -> Float[Tensor, " policy"]:
     """CUT's L2: all acts of an answer alike, whatever was found in it."""
-    fine = batch.need("desirable", "cut")
-    weight = torch.where(fine, praise, 1.0)[..., None].expand_as(batch.mask)
-    return nll(out, batch.replace(step_weight=weight), **settings)
+    fine = batch.require("desirable", "cut")
+    weight = torch.where(fine, uncriticized_weight, 1.0)[..., None].expand_as(batch.mask)
+    return nll_loss(out, batch.replace(step_weight=weight), **loss_kwargs)

@@ -16,53 +16,63 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from mores.agents.learning.batch import FeedbackBatch
-from mores.agents.learning.demonstration_rollout import demonstrations, joined
-from mores.agents.learning.episodic import Answers
-from mores.agents.learning.learner_state import Memory
-from mores.agents.learning.losses import kl, pg
-from mores.agents.learning.objective import Objective, Weighted
-from mores.agents.learning.on_policy import paid, told
-from mores.agents.learning.train_state import Descent
-from mores.agents.learning.transforms.advantages import normalise, returns, to_steps
-from mores.agents.learning.transforms.group_advantages import grao, grpo, rloo
-from mores.agents.learning.transforms.groups import Groups
-from mores.agents.learning.update import Lesson
+from mores.agents.learning.demonstration_rollout import concat_samples, demonstration_batch
+from mores.agents.learning.episodic import EpisodicLearner
+from mores.agents.learning.learner_state import LearnerState
+from mores.agents.learning.losses import kl_loss, policy_gradient_loss
+from mores.agents.learning.objective import LossTerm, Objective
+from mores.agents.learning.on_policy import buffer_feedback, buffer_rewards
+from mores.agents.learning.train_state import OptimizerConfig
+from mores.agents.learning.transforms.advantages import (
+    broadcast_to_steps,
+    discounted_returns,
+    normalize_advantages,
+)
+from mores.agents.learning.transforms.group_advantages import (
+    grao_advantages,
+    grpo_advantages,
+    rloo_advantages,
+)
+from mores.agents.learning.transforms.groups import SampleGroups
+from mores.agents.learning.update import UpdateBatch
 from mores.core.errors import ParameterError, UserError
 
 
-class REINFORCE(Answers):
+class REINFORCE(EpisodicLearner):
     """Rewards to come, compared with the policy's mean: learns from reward, episode by episode."""
 
-    discount: float = Field(default=0.99, ge=0, le=1, description="of the next round's reward")
-    entropy_weight: float = Field(default=0.01, ge=0, description="of the bonus for chance")
+    gamma: float = Field(default=0.99, ge=0, le=1, description="of the next round's reward")
+    ent_coef: float = Field(default=0.01, ge=0, description="of the bonus for chance")
 
-    def lesson(self, batches: dict[str, FeedbackBatch], memory: Memory) -> Lesson:
+    def make_update_batch(
+        self, batches: dict[str, FeedbackBatch], state: LearnerState
+    ) -> UpdateBatch:
         """Every act by what came after it."""
-        pay = paid(memory)
+        pay = buffer_rewards(state)
         mask = next(iter(batches.values())).mask
         ends = (pay["terminated"], pay["truncated"])
-        worth = returns(pay["reward"], *ends, mask, self.discount)
-        advantage = normalise(worth, mask)
+        worth = discounted_returns(pay["reward"], *ends, mask, self.gamma)
+        advantage = normalize_advantages(worth, mask)
         ready = {phase: batch.replace(advantage=advantage) for phase, batch in batches.items()}
-        return Lesson(ready, self.objective)
+        return UpdateBatch(ready, self.objective)
 
     @property
     def objective(self) -> Objective:
         """Likelihood of acts, weighed by their advantage."""
-        settings = {"clip_mode": "none", "entropy": self.entropy_weight}
-        return Objective((Weighted(pg, 1.0, settings),))
+        settings = {"clip_mode": "none", "ent_coef": self.ent_coef}
+        return Objective((LossTerm(policy_gradient_loss, 1.0, settings),))
 
 
-class GroupGradient(Answers):
+class GroupPolicyGradient(EpisodicLearner):
     """Answers against others to the same request."""
 
-    compares: ClassVar[bool] = True
+    compares_within_group: ClassVar[bool] = True
 
-    entropy_weight: float = Field(default=0.0, ge=0, description="of the bonus for chance")
-    kl_weight: float = Field(
+    ent_coef: float = Field(default=0.0, ge=0, description="of the bonus for chance")
+    kl_coef: float = Field(
         default=0.0, ge=0, description="of the divergence from the policy that training began from"
     )
-    conflict: Literal["none", "mean", "project", "min_norm"] = Field(
+    gradient_aggregation: Literal["none", "mean", "pcgrad", "mgda"] = Field(
         default="none",
         description="none: one score an answer, as `aggregate` says; mean: of the principals' own "
         "gradients; project: of what is left of them when conflicts are projected out (PCGrad); "
@@ -70,67 +80,79 @@ class GroupGradient(Answers):
     )
 
     @model_validator(mode="after")
-    def _one_way(self) -> GroupGradient:
-        if self.conflict != "none" and self.aggregate != "reward":
+    def _check_aggregation(self) -> GroupPolicyGradient:
+        if self.gradient_aggregation != "none" and self.reward_aggregation != "reward":
             raise ParameterError(
                 "aggregate",
-                message=f"conflict: {self.conflict} keeps principals apart and aggregates "
+                message=f"conflict: {self.gradient_aggregation} keeps principals apart and aggregates "
                 "nothing: leave aggregate out",
-                code="conflict",
+                code="gradient_aggregation",
             )
         return self
 
     @property
-    def refers(self) -> bool:
+    def uses_reference_model(self) -> bool:
         """Where divergence counts."""
-        return self.kl_weight > 0
+        return self.kl_coef > 0
 
     @property
-    def descent(self) -> Descent:
+    def optimizer_config(self) -> OptimizerConfig:
         """Adam, with principals' gradients as `conflict` says."""
-        return Descent(self.adam, "mean" if self.conflict == "none" else self.conflict)
+        return OptimizerConfig(
+            self.adam, "mean" if self.gradient_aggregation == "none" else self.gradient_aggregation
+        )
 
-    def lesson(self, batches: dict[str, FeedbackBatch], memory: Memory) -> Lesson:
+    def make_update_batch(
+        self, batches: dict[str, FeedbackBatch], state: LearnerState
+    ) -> UpdateBatch:
         """One advantage an answer, or one for each principal."""
-        grouped = self.grouped(batches, memory)
+        grouped = self.with_groups(batches, state)
         ready = {}
         for phase, batch in grouped.items():
-            groups = Groups.in_batch(batch, type(self).__name__)
-            if self.conflict != "none":
-                reward = self._each(batch, memory)
-                worths = [self.worth(reward[..., k], groups) for k in range(reward.shape[-1])]
+            groups = SampleGroups.from_batch(batch, type(self).__name__)
+            if self.gradient_aggregation != "none":
+                reward = self._principal_rewards(batch, state)
+                worths = [
+                    self.episode_advantages(reward[..., k], groups) for k in range(reward.shape[-1])
+                ]
                 batch = batch.replace(reward=torch.stack(worths, -1))
             else:
-                worth = self.worth(self.score(batch, memory), groups)
-                batch = batch.replace(advantage=to_steps(worth, batch.mask))
-            ready[phase] = self.with_reference(batch, memory, phase) if self.refers else batch
-        principals = None if self.conflict == "none" else by_principal
-        return Lesson(ready, self.objective, principals=principals)
+                worth = self.episode_advantages(self.episode_scores(batch, state), groups)
+                batch = batch.replace(advantage=broadcast_to_steps(worth, batch.mask))
+            ready[phase] = (
+                self.with_reference(batch, state, phase) if self.uses_reference_model else batch
+            )
+        principals = None if self.gradient_aggregation == "none" else split_by_principal
+        return UpdateBatch(ready, self.objective, split_by_principal=principals)
 
-    def worth(
-        self, score: Float[Tensor, "policy sample"], groups: Groups
+    def episode_advantages(
+        self, score: Float[Tensor, "policy sample"], groups: SampleGroups
     ) -> Float[Tensor, "policy sample"]:
         """The advantage of each answer."""
-        return grpo(score, groups)
+        return grpo_advantages(score, groups)
 
     @property
     def objective(self) -> Objective:
         """The gain, and the divergence where it counts."""
-        terms = [Weighted(pg, 1.0, {**self.gain, "entropy": self.entropy_weight})]
-        if self.kl_weight > 0:
-            terms.append(Weighted(kl, self.kl_weight, {"per": "sample"}))
+        terms = [
+            LossTerm(policy_gradient_loss, 1.0, {**self.loss_kwargs, "ent_coef": self.ent_coef})
+        ]
+        if self.kl_coef > 0:
+            terms.append(LossTerm(kl_loss, self.kl_coef, {"reduction": "sample"}))
         return Objective(tuple(terms))
 
     @property
-    def gain(self) -> dict[str, object]:
+    def loss_kwargs(self) -> dict[str, object]:
         """Settings of the policy-gradient term."""
-        return {"clip_mode": "none", "per": "sample"}
+        return {"clip_mode": "none", "reduction": "sample"}
 
-    def _each(self, batch: FeedbackBatch, memory: Memory) -> Float[Tensor, "policy sample k"]:
-        reward = told(memory).get("reward")
+    def _principal_rewards(
+        self, batch: FeedbackBatch, state: LearnerState
+    ) -> Float[Tensor, "policy sample k"]:
+        reward = buffer_feedback(state).get("reward")
         if reward is None:
             raise UserError(
-                f"conflict: {self.conflict} needs an environment that tells what each principal "
+                f"conflict: {self.gradient_aggregation} needs an environment that tells what each principal "
                 "thinks of an answer (feedback `reward`)",
                 code="missing",
                 path="reward",
@@ -138,81 +160,87 @@ class GroupGradient(Answers):
         return reward
 
 
-def by_principal(batch: FeedbackBatch) -> list[FeedbackBatch]:
+def split_by_principal(batch: FeedbackBatch) -> list[FeedbackBatch]:
     """The batch as each principal sees it: their advantages stand in `reward`."""
-    advantage = batch.need("reward", "principals' gradients")
+    advantage = batch.require("reward", "principals' gradients")
     return [
-        batch.replace(advantage=to_steps(advantage[..., k], batch.mask))
+        batch.replace(advantage=broadcast_to_steps(advantage[..., k], batch.mask))
         for k in range(advantage.shape[-1])
     ]
 
 
-class GRPO(GroupGradient):
+class GRPO(GroupPolicyGradient):
     """Answers by their place in the group, clipped: learns from reward, answer by answer."""
 
-    clip: float = Field(
+    clip_range: float = Field(
         default=0.2, gt=0, le=10, description="how far probabilities may move in an update"
     )
-    scale: Literal["group", "batch", "none"] = Field(
+    scale_rewards: Literal["group", "batch", "none"] = Field(
         default="group", description="whose spread of scores advantages are divided by"
     )
 
-    def worth(
-        self, score: Float[Tensor, "policy sample"], groups: Groups
+    def episode_advantages(
+        self, score: Float[Tensor, "policy sample"], groups: SampleGroups
     ) -> Float[Tensor, "policy sample"]:
         """By the group's mean and spread."""
-        return grpo(score, groups, self.scale)
+        return grpo_advantages(score, groups, self.scale_rewards)
 
     @property
-    def gain(self) -> dict[str, object]:
+    def loss_kwargs(self) -> dict[str, object]:
         """Clipped act by act, averaged within an answer and then over answers."""
-        clips = {"clip_low": self.clip, "clip_high": self.clip}
-        return {"clip_mode": "token", "per": "sample", **clips}
+        clips = {"clip_range_low": self.clip_range, "clip_range_high": self.clip_range}
+        return {"clip_mode": "token", "reduction": "sample", **clips}
 
 
-class RLOO(GroupGradient):
+class RLOO(GroupPolicyGradient):
     """Answers against the mean of the others (leave one out): learns from reward."""
 
-    def worth(
-        self, score: Float[Tensor, "policy sample"], groups: Groups
+    def episode_advantages(
+        self, score: Float[Tensor, "policy sample"], groups: SampleGroups
     ) -> Float[Tensor, "policy sample"]:
         """What it scores more than the others."""
-        return rloo(score, groups)
+        return rloo_advantages(score, groups)
 
     @property
-    def gain(self) -> dict[str, object]:
+    def loss_kwargs(self) -> dict[str, object]:
         """The likelihood of a whole answer: the sum over its acts."""
-        return {"clip_mode": "none", "per": "constant", "length": 1.0}
+        return {"clip_mode": "none", "reduction": "constant", "constant_length": 1.0}
 
 
-class GRAO(GroupGradient):
+class GRAO(GroupPolicyGradient):
     """GRPO with a demonstration in the group: learns from reward and from somebody else's answer.
 
     A demonstration worse than the group's mean is unlearned. Needs an environment that shows
     demonstrations and says what they are worth.
     """
 
-    compares: ClassVar[bool] = False  # with the demonstration, where nobody else is there
+    compares_within_group: ClassVar[bool] = (
+        False  # with the demonstration, where nobody else is there
+    )
 
-    imitation: float = Field(default=0.5, ge=0, description="of the demonstration's advantage (b)")
-    regularisation: float = Field(
+    imitation_coef: float = Field(
+        default=0.5, ge=0, description="of the demonstration's advantage (b)"
+    )
+    regularization_coef: float = Field(
         default=0.6, ge=0, description="of the contrast of own answers and demonstration (l)"
     )
 
     @model_validator(mode="after")
-    def _own_way(self) -> GRAO:
-        if self.conflict != "none" or self.aggregate != "reward":
+    def _check_grao(self) -> GRAO:
+        if self.gradient_aggregation != "none" or self.reward_aggregation != "reward":
             raise ParameterError(
-                "conflict" if self.conflict != "none" else "aggregate",
+                "gradient_aggregation" if self.gradient_aggregation != "none" else "aggregate",
                 message="grao knows one score an answer: leave conflict and aggregate out",
                 code="unsupported",
             )
         return self
 
-    def lesson(self, batches: dict[str, FeedbackBatch], memory: Memory) -> Lesson:
+    def make_update_batch(
+        self, batches: dict[str, FeedbackBatch], state: LearnerState
+    ) -> UpdateBatch:
         """Own answers and demonstrations, with one coefficient each."""
-        said = told(memory)
-        lacking = [name for name in ("demonstration", "demonstration_worth") if name not in said]
+        said = buffer_feedback(state)
+        lacking = [name for name in ("demonstration", "demonstration_return") if name not in said]
         if lacking:
             raise UserError(
                 "grao needs an environment that demonstrates answers and says what they are worth "
@@ -220,21 +248,23 @@ class GRAO(GroupGradient):
                 code="missing",
                 path=lacking[0],
             )
-        grouped = self.grouped(batches, memory)
+        grouped = self.with_groups(batches, state)
         phase = next(iter(grouped))
         batch = grouped[phase]
         own = batch.replace(
-            reference=torch.zeros_like(batch.mask[..., 0]),
-            reward=self.score(batch, memory)[..., None],
+            is_demonstration=torch.zeros_like(batch.mask[..., 0]),
+            reward=self.episode_scores(batch, state)[..., None],
         )
-        worth_shown = said["demonstration_worth"][..., None]
-        shown = demonstrations(said["demonstration"], worth_shown, own, memory.make.role)
-        both = joined(own, shown)
-        groups = Groups.in_batch(both, "grao")
-        score = both.need("reward", "grao")[..., 0]
-        reference = both.need("reference", "grao").bool()
-        worth = grao(score, groups, reference, self.imitation, self.regularisation)
-        both = both.replace(advantage=to_steps(worth, both.mask))
-        if self.refers:
-            both = self.with_reference(both, memory, phase)
-        return Lesson({phase: both}, self.objective)
+        worth_shown = said["demonstration_return"][..., None]
+        shown = demonstration_batch(said["demonstration"], worth_shown, own, state.spec.role)
+        both = concat_samples(own, shown)
+        groups = SampleGroups.from_batch(both, "grao")
+        score = both.require("reward", "grao")[..., 0]
+        reference = both.require("is_demonstration", "grao").bool()
+        worth = grao_advantages(
+            score, groups, reference, self.imitation_coef, self.regularization_coef
+        )
+        both = both.replace(advantage=broadcast_to_steps(worth, both.mask))
+        if self.uses_reference_model:
+            both = self.with_reference(both, state, phase)
+        return UpdateBatch({phase: both}, self.objective)

@@ -22,33 +22,35 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from mores.agents.learning.batch import FeedbackBatch, Output
-from mores.agents.learning.learner_state import Memory
-from mores.agents.learning.losses import nll, pair
-from mores.agents.learning.losses.preference import directed_losses
-from mores.agents.learning.model_mapping import Seats
-from mores.agents.learning.objective import PLAIN, Objective, Weighted
-from mores.agents.learning.offline import Fitting
-from mores.agents.learning.offline_data import Record
-from mores.agents.learning.stacked_model import Stack
+from mores.agents.learning.batch import FeedbackBatch, ModelOutput
+from mores.agents.learning.learner_state import LearnerState
+from mores.agents.learning.losses import nll_loss, preference_loss
+from mores.agents.learning.losses.preference import label_losses
+from mores.agents.learning.model_mapping import ModelMapping
+from mores.agents.learning.objective import PLAIN_VIEW, LossTerm, Objective
+from mores.agents.learning.offline import OfflineLearner
+from mores.agents.learning.offline_data import OfflineData
+from mores.agents.learning.stacked_model import StackedModel
 from mores.agents.learning.transforms.annotator_reliability import (
-    learn_reliability,
+    update_reliability_from_batch,
     with_reliability,
 )
-from mores.agents.learning.update import Lesson
+from mores.agents.learning.update import UpdateBatch
 from mores.core.errors import ParameterError
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 
 
-class Preferences(Fitting):
+class PreferenceLearner(OfflineLearner):
     """Prefers what was preferred; recipes say how much it should."""
 
-    scale: float = Field(default=0.1, gt=0, le=100, description="of scores (beta)")
-    robust: bool = Field(
+    beta: float = Field(default=0.1, gt=0, le=100, description="of scores (beta)")
+    estimate_reliability: bool = Field(
         default=False, description="estimate how often each annotator is right (RE-PO, LCPO)"
     )
-    annotators: int = Field(default=1, ge=1, le=100_000, description="robust: how many there are")
-    first_reliability: float = Field(
+    num_annotators: int = Field(
+        default=1, ge=1, le=100_000, description="robust: how many there are"
+    )
+    initial_reliability: float = Field(
         default=0.9, ge=0.5, le=0.999, description="robust: how often they are right, at first"
     )
     reliability_rate: float = Field(
@@ -56,65 +58,81 @@ class Preferences(Fitting):
     )
 
     @property
-    def only_with(self) -> dict[str, tuple[str, bool]]:
+    def conditional_fields(self) -> dict[str, tuple[str, bool]]:
         """What is said of annotators goes with `robust`."""
-        names = ("annotators", "first_reliability", "reliability_rate")
-        return super().only_with | dict.fromkeys(names, ("robust: true", self.robust))
+        names = ("num_annotators", "initial_reliability", "reliability_rate")
+        return super().conditional_fields | dict.fromkeys(
+            names, ("robust: true", self.estimate_reliability)
+        )
 
     @property
-    def lasting(self) -> tuple[str, ...]:
+    def fixed_fields(self) -> tuple[str, ...]:
         """Whom it knows lasts, too."""
-        return (*super().lasting, "robust", "annotators")
+        return (*super().fixed_fields, "estimate_reliability", "num_annotators")
 
-    def extras(self, stack: Stack, seats: Seats, draws: Draws) -> dict[str, Tensor]:
+    def extra_state(
+        self, stacked_model: StackedModel, mapping: ModelMapping, streams: RandomStreams
+    ) -> dict[str, Tensor]:
         """How reliable each policy takes each annotator to be."""
-        if not self.robust:
+        if not self.estimate_reliability:
             return {}
-        shape = (seats.policies, self.annotators)
-        return {"reliability": torch.full(shape, self.first_reliability, device=draws.device)}
+        shape = (mapping.num_models, self.num_annotators)
+        return {"reliability": torch.full(shape, self.initial_reliability, device=streams.device)}
 
-    def lesson(self, record: Record, memory: Memory, draws: Draws) -> Lesson:
+    def make_update_batch(
+        self, data: OfflineData, state: LearnerState, streams: RandomStreams
+    ) -> UpdateBatch:
         """All pairs."""
-        batch = record.pairs(type(self).__name__.lower())
-        if self.refers:
-            batch = self.with_reference(batch, memory, record.phase)
-        if not self.robust:
-            return Lesson({record.phase: batch}, self.objective, "pair")
-        if self.annotators == 1:
+        batch = data.preference_pairs(type(self).__name__.lower())
+        if self.uses_reference_model:
+            batch = self.with_reference(batch, state, data.phase)
+        if not self.estimate_reliability:
+            return UpdateBatch({data.phase: batch}, self.objective, "pair")
+        if self.num_annotators == 1:
             batch = batch.replace(annotator=None)  # all are one
 
-        def believe(batch: FeedbackBatch, outputs: Mapping[str, Output]) -> FeedbackBatch:
-            return self._believed(batch, outputs[PLAIN], memory)
+        def believe(batch: FeedbackBatch, outputs: Mapping[str, ModelOutput]) -> FeedbackBatch:
+            return self._with_reliability(batch, outputs[PLAIN_VIEW], state)
 
-        return Lesson({record.phase: batch}, self.objective, "pair", believe)
+        return UpdateBatch({data.phase: batch}, self.objective, "pair", believe)
 
     @torch.no_grad()
-    def _believed(self, batch: FeedbackBatch, out: Output, memory: Memory) -> FeedbackBatch:
+    def _with_reliability(
+        self, batch: FeedbackBatch, out: ModelOutput, state: LearnerState
+    ) -> FeedbackBatch:
         """Pairs with their annotators' reliability, which is revised by them."""
-        reliability = memory.learned.extra["reliability"]
+        reliability = state.persistent_state.extra["reliability"]
         believed = with_reliability(batch, reliability)
-        losses = directed_losses(out, batch, **self.settings)
-        revised = learn_reliability(reliability, batch, losses, self.reliability_rate)
-        learning = (memory.learned.pupil.active & torch.isfinite(revised).all(1))[:, None]
+        losses = label_losses(out, batch, **self.loss_kwargs)
+        revised = update_reliability_from_batch(reliability, batch, losses, self.reliability_rate)
+        learning = (state.persistent_state.train_state.active & torch.isfinite(revised).all(1))[
+            :, None
+        ]
         reliability.copy_(torch.where(learning, revised, reliability))
         return believed
 
-    def learned(self, memory: Memory) -> Mapping[str, Tensor]:
+    def state_dict(self, state: LearnerState) -> Mapping[str, Tensor]:
         """The policies, and how reliable annotators are taken to be."""
-        return {**super().learned(memory), **memory.learned.extra}
+        return {**super().state_dict(state), **state.persistent_state.extra}
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def loss_kwargs(self) -> dict[str, Any]:
         """Of the preference term."""
-        return {"scale": self.scale}
+        return {"beta": self.beta}
 
     @property
     def objective(self) -> Objective:
         """The preference loss."""
-        return Objective((Weighted(pair, 1.0, {**self.settings, "robust": self.robust}),))
+        return Objective(
+            (
+                LossTerm(
+                    preference_loss, 1.0, {**self.loss_kwargs, "use_reliability": self.estimate_reliability}
+                ),
+            )
+        )
 
 
-class DPO(Preferences):
+class DPO(PreferenceLearner):
     """Direct preference optimisation: learns from preferences, near where it began."""
 
     label_smoothing: float = Field(
@@ -122,101 +140,105 @@ class DPO(Preferences):
     )
 
     @model_validator(mode="after")
-    def _one_doubt(self) -> DPO:
-        if self.robust and self.label_smoothing:
+    def _check_label_smoothing(self) -> DPO:
+        if self.estimate_reliability and self.label_smoothing:
             message = "label_smoothing: robust finds the share of wrong labels itself"
             raise ParameterError("label_smoothing", message=message, code="conflict")
         return self
 
     @property
-    def refers(self) -> bool:
+    def uses_reference_model(self) -> bool:
         """Scores are log-ratios to the policy that training began from."""
         return True
 
     @property
     def objective(self) -> Objective:
         """The preference loss; labels may be taken to be wrong now and then."""
-        more = {"robust": self.robust, "smoothing": self.label_smoothing}
-        return Objective((Weighted(pair, 1.0, {**self.settings, **more}),))
+        more = {"use_reliability": self.estimate_reliability, "label_smoothing": self.label_smoothing}
+        return Objective((LossTerm(preference_loss, 1.0, {**self.loss_kwargs, **more}),))
 
 
-class IPO(Preferences):
+class IPO(PreferenceLearner):
     """Identity preference optimisation: a margin to be met and not exceeded."""
 
     @property
-    def refers(self) -> bool:
+    def uses_reference_model(self) -> bool:
         """Scores are log-ratios to the policy that training began from."""
         return True
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def loss_kwargs(self) -> dict[str, Any]:
         """A squared error."""
-        return {"scale": self.scale, "link": "square"}
+        return {"beta": self.beta, "loss_type": "ipo"}
 
 
-class SimPO(Preferences):
+class SimPO(PreferenceLearner):
     """Preference by mean log-likelihood, with a margin, without reference."""
 
-    scale: float = Field(default=2.0, gt=0, le=100, description="of scores (beta)")
+    beta: float = Field(default=2.0, gt=0, le=100, description="of scores (beta)")
     margin: float = Field(default=1.0, ge=0, le=100, description="to win by (gamma)")
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def loss_kwargs(self) -> dict[str, Any]:
         """Mean log-likelihoods."""
-        return {"scale": self.scale, "score": "mean_logp", "margin": self.margin}
+        return {"beta": self.beta, "score_type": "mean_logp", "margin": self.margin}
 
 
-class CPO(Preferences):
+class CPO(PreferenceLearner):
     """Contrastive preference optimisation: preference by likelihood, and the winners imitated."""
 
-    imitation: float = Field(default=1.0, ge=0, description="weight of imitating the winners")
+    imitation_coef: float = Field(default=1.0, ge=0, description="weight of imitating the winners")
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def loss_kwargs(self) -> dict[str, Any]:
         """Log-likelihoods."""
-        return {"scale": self.scale, "score": "sum_logp"}
+        return {"beta": self.beta, "score_type": "sum_logp"}
 
     @property
     def objective(self) -> Objective:
         """The preference loss, and the winners' likelihood."""
-        prefer = Weighted(pair, 1.0, {**self.settings, "robust": self.robust})
-        return Objective((prefer, Weighted(nll, self.imitation, {"which": "preferred"})))
+        prefer = LossTerm(
+            preference_loss, 1.0, {**self.loss_kwargs, "use_reliability": self.estimate_reliability}
+        )
+        return Objective((prefer, LossTerm(nll_loss, self.imitation_coef, {"subset": "chosen"})))
 
 
-class KTO(Fitting):
+class KTO(OfflineLearner):
     """Kahneman-Tversky optimisation: each answer was wanted or unwanted, none is compared."""
 
-    scale: float = Field(default=0.1, gt=0, le=100, description="of log-ratios (beta)")
+    beta: float = Field(default=0.1, gt=0, le=100, description="of log-ratios (beta)")
     desirable_weight: float = Field(default=1.0, ge=0, description="of wanted answers")
     undesirable_weight: float = Field(default=1.0, ge=0, description="of unwanted answers")
 
     @property
-    def refers(self) -> bool:
+    def uses_reference_model(self) -> bool:
         """Scores are log-ratios to the policy that training began from."""
         return True
 
-    def lesson(self, record: Record, memory: Memory, draws: Draws) -> Lesson:
+    def make_update_batch(
+        self, data: OfflineData, state: LearnerState, streams: RandomStreams
+    ) -> UpdateBatch:
         """All answers of which it is known whether they were wanted."""
-        batch = self.with_reference(record.wanted("kto"), memory, record.phase)
-        return Lesson({record.phase: batch}, self.objective, focus=with_kl_baseline)
+        batch = self.with_reference(data.desirability_samples("kto"), state, data.phase)
+        return UpdateBatch({data.phase: batch}, self.objective, annotate=with_kl_baseline)
 
     @property
     def objective(self) -> Objective:
         """Wanted answers above the baseline, unwanted ones below."""
         settings = {
-            "link": "kto",
-            "scale": self.scale,
+            "loss_type": "kto",
+            "beta": self.beta,
             "desirable_weight": self.desirable_weight,
             "undesirable_weight": self.undesirable_weight,
         }
-        return Objective((Weighted(pair, 1.0, settings),))
+        return Objective((LossTerm(preference_loss, 1.0, settings),))
 
 
 @torch.no_grad()
-def with_kl_baseline(batch: FeedbackBatch, outputs: Mapping[str, Output]) -> FeedbackBatch:
+def with_kl_baseline(batch: FeedbackBatch, outputs: Mapping[str, ModelOutput]) -> FeedbackBatch:
     """A batch with each policy's divergence from the reference, a whole answer's."""
-    ours = outputs[PLAIN].need("logits", "kto")
-    theirs = batch.need("reference_logits", "kto")
+    ours = outputs[PLAIN_VIEW].require("logits", "kto")
+    theirs = batch.require("reference_logits", "kto")
     each = (ours.exp() * (ours - theirs)).sum(-1)  # policy sample step
     answers = torch.where(batch.mask, each, 0.0).sum(-1)
     real = batch.mask.any(-1)

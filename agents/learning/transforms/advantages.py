@@ -24,27 +24,27 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mores.agents.learning.losses.reductions import Setting, along, within
+from mores.agents.learning.losses.reductions import PerModelSetting, broadcast_setting, check_range
 from mores.core.deterministic_sum import total
 
 
-class Estimate(NamedTuple):
+class AdvantageEstimate(NamedTuple):
     """What acts were worth beyond expectation, and what should have been expected."""
 
     advantage: Float[Tensor, "policy sample step"]
     value_target: Float[Tensor, "policy sample step"]
 
 
-def generalised_advantages(
+def generalized_advantages(
     reward: Float[Tensor, "policy sample step"],
     value: Float[Tensor, "policy sample step"],
     next_value: Float[Tensor, "policy sample step"],
     terminated: Bool[Tensor, "policy sample step"],
     truncated: Bool[Tensor, "policy sample step"],
     mask: Bool[Tensor, "policy sample step"],
-    discount: Setting = 0.99,
-    smoothing: Setting = 0.95,
-) -> Estimate:
+    gamma: PerModelSetting = 0.99,
+    gae_lambda: PerModelSetting = 0.95,
+) -> AdvantageEstimate:
     """Generalised advantages and targets of the value head; 0 at steps that are not real.
 
     Args:
@@ -54,36 +54,36 @@ def generalised_advantages(
         terminated: the episode ended itself with this act.
         truncated: the episode was cut off behind this act.
         mask: which steps are real.
-        discount: of the next step's value, between 0 and 1.
-        smoothing: 0 trusts the values (one step ahead), 1 the rewards (to the end).
+        gamma: of the next step's value, between 0 and 1.
+        gae_lambda: 0 trusts the values (one step ahead), 1 the rewards (to the end).
 
     Raises:
         UserError: discount or smoothing is not between 0 and 1.
     """
-    within("the discount of advantages", discount, 0.0, 1.0, path="discount")
-    within("the smoothing of advantages", smoothing, 0.0, 1.0, path="smoothing")
-    cut = truncated | _last_real(mask)
+    check_range("the discount of advantages", gamma, 0.0, 1.0, path="discount")
+    check_range("the smoothing of advantages", gae_lambda, 0.0, 1.0, path="smoothing")
+    cut = truncated | _last_valid_step(mask)
     following = torch.cat([value[..., 1:], value[..., -1:]], -1)  # the last column is always cut
     ahead = torch.where(cut, next_value, following)
     ahead = torch.where(terminated, 0.0, ahead)
-    error = torch.where(mask, reward + along(discount, reward) * ahead - value, 0.0)
+    error = torch.where(mask, reward + broadcast_setting(gamma, reward) * ahead - value, 0.0)
     goes_on = mask & ~terminated & ~cut
-    decay = along(discount, reward[..., 0]) * along(smoothing, reward[..., 0])
+    decay = broadcast_setting(gamma, reward[..., 0]) * broadcast_setting(gae_lambda, reward[..., 0])
     later = torch.zeros_like(error[..., 0])
     advantages = []
     for step in reversed(range(error.shape[-1])):
         later = error[..., step] + torch.where(goes_on[..., step], decay * later, 0.0)
         advantages.append(later)
     advantage = torch.stack(advantages[::-1], -1)
-    return Estimate(advantage, torch.where(mask, advantage + value, 0.0))
+    return AdvantageEstimate(advantage, torch.where(mask, advantage + value, 0.0))
 
 
-def returns(
+def discounted_returns(
     reward: Float[Tensor, "policy sample step"],
     terminated: Bool[Tensor, "policy sample step"],
     truncated: Bool[Tensor, "policy sample step"],
     mask: Bool[Tensor, "policy sample step"],
-    discount: Setting = 0.99,
+    gamma: PerModelSetting = 0.99,
     next_value: Float[Tensor, "policy sample step"] | None = None,
 ) -> Float[Tensor, "policy sample step"]:
     """Discounted sum of rewards from each step on; 0 at steps that are not real.
@@ -93,7 +93,7 @@ def returns(
         terminated: the episode ended itself with this act.
         truncated: the episode was cut off behind this act.
         mask: which steps are real.
-        discount: of the next step's return, between 0 and 1.
+        gamma: of the next step's return, between 0 and 1.
         next_value: what is expected after a cut; nothing, where it is missing.
 
     Raises:
@@ -101,13 +101,13 @@ def returns(
     """
     nothing = torch.zeros_like(reward)
     after = nothing if next_value is None else next_value
-    found = generalised_advantages(
-        reward, nothing, after, terminated, truncated, mask, discount, smoothing=1.0
+    found = generalized_advantages(
+        reward, nothing, after, terminated, truncated, mask, gamma, gae_lambda=1.0
     )
     return found.advantage
 
 
-def normalise(
+def normalize_advantages(
     advantage: Float[Tensor, "policy sample step"],
     mask: Bool[Tensor, "policy sample step"],
     epsilon: float = 1e-8,
@@ -128,14 +128,16 @@ def normalise(
     return scaled.view_as(advantage)
 
 
-def to_steps(
-    worth: Float[Tensor, "policy sample"], mask: Bool[Tensor, "policy sample step"]
+def broadcast_to_steps(
+    advantage: Float[Tensor, "policy sample"], mask: Bool[Tensor, "policy sample step"]
 ) -> Float[Tensor, "policy sample step"]:
     """The same advantage at every real step of a sample."""
-    return torch.where(mask, worth[..., None], 0.0)
+    return torch.where(mask, advantage[..., None], 0.0)
 
 
-def _last_real(mask: Bool[Tensor, "policy sample step"]) -> Bool[Tensor, "policy sample step"]:
+def _last_valid_step(
+    mask: Bool[Tensor, "policy sample step"],
+) -> Bool[Tensor, "policy sample step"]:
     """Real steps that no real step follows at once."""
     following = torch.zeros_like(mask)
     following[..., :-1] = mask[..., 1:]

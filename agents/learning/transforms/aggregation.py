@@ -32,37 +32,39 @@ import torch.nn.functional as functional
 from jaxtyping import Float
 from torch import Tensor
 
-from mores.agents.learning.losses.reductions import positive
-from mores.agents.learning.transforms.group_advantages import EPSILON, grpo
-from mores.agents.learning.transforms.groups import Groups
+from mores.agents.learning.losses.reductions import check_positive
+from mores.agents.learning.transforms.group_advantages import EPSILON, grpo_advantages
+from mores.agents.learning.transforms.groups import SampleGroups
 
 Rewards = Float[Tensor, "policy sample principal"]
-Weights = Float[Tensor, " principal"] | Float[Tensor, "policy principal"]
-Levels = Float[Tensor, "policy principal"] | Float[Tensor, "policy sample principal"]
+PrincipalWeights = Float[Tensor, " principal"] | Float[Tensor, "policy principal"]
+RewardLevels = Float[Tensor, "policy principal"] | Float[Tensor, "policy sample principal"]
 
 
-def weighted_sum(reward: Rewards, weight: Weights | None = None) -> Float[Tensor, "policy sample"]:
+def weighted_sum(
+    reward: Rewards, weight: PrincipalWeights | None = None
+) -> Float[Tensor, "policy sample"]:
     """Sum over principals, each of weight 1 where none is given; weight 0 is not asked at all."""
-    weights = _weights(reward, weight)
+    weights = _weights_like(reward, weight)
     return torch.where(weights == 0, 0.0, weights * reward).sum(-1)
 
 
-def sum_then_normalise(
+def sum_then_normalize(
     reward: Rewards,
-    groups: Groups,
-    weight: Weights | None = None,
-    scale: str = "group",
+    groups: SampleGroups,
+    weight: PrincipalWeights | None = None,
+    scale_rewards: str = "group",
     epsilon: float = EPSILON,
 ) -> Float[Tensor, "policy sample"]:
-    """GRPO's advantage of the weighted sum; `scale` as there."""
-    return grpo(weighted_sum(reward, weight), groups, scale, epsilon)
+    """GRPO's advantage of the weighted sum; `scale_rewards` as there."""
+    return grpo_advantages(weighted_sum(reward, weight), groups, scale_rewards, epsilon)
 
 
-def normalise_then_sum(
+def normalize_then_sum(
     reward: Rewards,
-    groups: Groups,
-    weight: Weights | None = None,
-    again: bool = True,
+    groups: SampleGroups,
+    weight: PrincipalWeights | None = None,
+    normalize_sum: bool = True,
     epsilon: float = EPSILON,
 ) -> Float[Tensor, "policy sample"]:
     """Weighted sum of what GRPO would make of each principal's rewards alone (GDPO).
@@ -71,50 +73,54 @@ def normalise_then_sum(
         reward: of each sample by principal.
         groups: who answers the same request.
         weight: of each principal, 1 where none is given.
-        again: whether the sum is normalised over the policy's batch, so that its size does not
+        normalize_sum: whether the sum is normalised over the policy's batch, so that its size does not
             grow with the number of principals.
         epsilon: added to deviations.
     """
-    summed = weighted_sum(groups.normalised(reward, epsilon), weight)
-    return Groups.whole(groups.counted).normalised(summed, epsilon) if again else summed
+    summed = weighted_sum(groups.normalized(reward, epsilon), weight)
+    return (
+        SampleGroups.single_group(groups.valid).normalized(summed, epsilon)
+        if normalize_sum
+        else summed
+    )
 
 
 def reference_rewards(
-    reward: Rewards, groups: Groups, share: float = 0.85
+    reward: Rewards, groups: SampleGroups, quantile: float = 0.85
 ) -> Float[Tensor, "policy sample principal"]:
     """The reward below which a share of each group lies, by principal, at each sample.
 
     Args:
         reward: of samples of the policy that training began from.
-        groups: who answers the same request; `Groups.whole` for one level for all requests.
-        share: between 0 and 1.
+        groups: who answers the same request; `SampleGroups.single_group` for one level for all requests.
+        quantile: between 0 and 1.
     """
-    return groups.quantile(reward, share)
+    return groups.quantile(reward, quantile)
 
 
-def log_sigmoid_centred(
-    reward: Rewards, reference: Levels, scale: float = 1.0
+def log_sigmoid_centered(
+    reward: Rewards, reference_level: RewardLevels, scale: float = 1.0
 ) -> Float[Tensor, "policy sample principal"]:
     """Log-probability that each sample is good by each principal; never above 0.
 
     Args:
         reward: of each sample by principal.
-        reference: the reward of what is only just good, by principal, or by sample and principal.
+        reference_level: the reward of what is only just good, by principal, or by sample and principal.
         scale: units of reward in a logit, above 0.
 
     Raises:
         UserError: the scale is not positive.
     """
-    positive("the scale of rewards", scale, path="scale")
-    level = reference if reference.dim() == 3 else reference[:, None]
+    check_positive("the scale of rewards", scale, path="scale")
+    level = reference_level if reference_level.dim() == 3 else reference_level[:, None]
     return functional.logsigmoid((reward - level) / scale)
 
 
-def good_by_all(
-    reward: Rewards, reference: Levels, scale: float = 1.0, weight: Weights | None = None
+def sum_log_sigmoid_centered(
+    reward: Rewards, level: RewardLevels, scale: float = 1.0, weight: PrincipalWeights | None = None
 ) -> Float[Tensor, "policy sample"]:
-    """Sum of `log_sigmoid_centred`: log-probability of being good by all principals at once."""
-    return weighted_sum(log_sigmoid_centred(reward, reference, scale), weight)
+    """Sum of `log_sigmoid_centered`: log-probability of being good by all principals at once."""
+    return weighted_sum(log_sigmoid_centered(reward, level, scale), weight)
 
 
 def minimum(reward: Rewards) -> Float[Tensor, "policy sample"]:
@@ -123,7 +129,7 @@ def minimum(reward: Rewards) -> Float[Tensor, "policy sample"]:
 
 
 def nash_product(
-    reward: Rewards, disagreement: Levels, weight: Weights | None = None
+    reward: Rewards, disagreement: RewardLevels, weight: PrincipalWeights | None = None
 ) -> Float[Tensor, "policy sample"]:
     """Weighted geometric mean of gains; 0 where a principal of some weight gains nothing.
 
@@ -133,7 +139,7 @@ def nash_product(
         weight: power of each principal, 1 where none is given; they need not sum to 1.
     """
     level = disagreement if disagreement.dim() == 3 else disagreement[:, None]
-    power = _weights(reward, weight).expand(reward.shape)
+    power = _weights_like(reward, weight).expand(reward.shape)
     power = power / power.sum(-1, keepdim=True)
     gain = (reward - level).clamp(min=0)
     # 0 * log 0 would be no number: whoever has no weight is left out of the sum.
@@ -141,7 +147,7 @@ def nash_product(
     return logarithms.sum(-1).exp()
 
 
-def _weights(reward: Rewards, weight: Weights | None) -> Tensor:
+def _weights_like(reward: Rewards, weight: PrincipalWeights | None) -> Tensor:
     """Weights as `[1 or policy, 1, principal]`."""
     if weight is None:
         return reward.new_ones(1, 1, reward.shape[-1])

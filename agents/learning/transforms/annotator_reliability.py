@@ -26,24 +26,24 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mores.agents.learning.batch import FeedbackBatch
-from mores.agents.learning.losses.preference import DirectedLosses
-from mores.agents.learning.losses.reductions import within
-from mores.agents.learning.losses.sample_selection import contestants
+from mores.agents.learning.losses.preference import LabelLosses
+from mores.agents.learning.losses.reductions import check_range
+from mores.agents.learning.losses.sample_selection import pair_indices
 from mores.core.errors import UserError
 
-LOWEST, HIGHEST = 0.5, 0.999
-WHY = "reliability"
+MIN_RELIABILITY, MAX_RELIABILITY = 0.5, 0.999
+CALLER = "reliability"
 
 Reliability = Float[Tensor, "policy annotator"]
 
 
-def preference(losses: DirectedLosses) -> Float[Tensor, "policy pair"]:
+def preference_probability(losses: LabelLosses) -> Float[Tensor, "policy pair"]:
     """Probability that what was said to be better is better, from the losses of both labels."""
-    return torch.sigmoid(losses.backward - losses.forward)
+    return torch.sigmoid(losses.flipped - losses.given)
 
 
-def label_is_right(
-    losses: DirectedLosses, reliability: Float[Tensor, "policy pair"]
+def label_correct_probability(
+    losses: LabelLosses, reliability: Float[Tensor, "policy pair"]
 ) -> Float[Tensor, "policy pair"]:
     """Probability that each label is right; nothing learns through it.
 
@@ -52,56 +52,56 @@ def label_is_right(
         reliability: of whoever gave it, within (0, 1).
     """
     # v = sigmoid(logit p + logit eta), and logit p is the difference of the losses.
-    logit = (losses.backward - losses.forward).detach()
+    logit = (losses.flipped - losses.given).detach()
     return torch.sigmoid(logit + torch.logit(reliability.detach()))
 
 
 def update_reliability(
     reliability: Reliability,
-    right: Float[Tensor, "policy pair"],
+    label_correct: Float[Tensor, "policy pair"],
     annotator: Int[Tensor, "policy pair"],
-    rate: float = 0.1,
-    counted: Bool[Tensor, "policy pair"] | None = None,
-    lowest: float = LOWEST,
-    highest: float = HIGHEST,
+    step_size: float = 0.1,
+    valid: Bool[Tensor, "policy pair"] | None = None,
+    minimum: float = MIN_RELIABILITY,
+    maximum: float = MAX_RELIABILITY,
 ) -> Float[Tensor, "policy annotator"]:
     """Reliability of each annotator after a batch; who judged nothing in it stays as they were.
 
     Args:
         reliability: before.
-        right: probability that each label is right.
+        label_correct: probability that each label is right.
         annotator: who gave each label, from zero.
-        rate: how far to go towards the batch's mean, from 0 to 1 (all the way).
-        counted: which pairs count; all, where it is missing.
-        lowest: reliability is never less.
-        highest: reliability is never more.
+        step_size: how far to go towards the batch's mean, from 0 to 1 (all the way).
+        valid: which pairs count; all, where it is missing.
+        minimum: reliability is never less.
+        maximum: reliability is never more.
 
     Raises:
         UserError: the rate or the bounds make no sense, or a number is of no annotator.
     """
-    within("the rate of reliability", rate, 0.0, 1.0, path="rate")
-    if not 0.0 < lowest <= highest < 1.0:
+    check_range("the rate of reliability", step_size, 0.0, 1.0, path="rate")
+    if not 0.0 < minimum <= maximum < 1.0:
         raise UserError(
-            f"reliability is kept within (0, 1), not within [{lowest}, {highest}]",
+            f"reliability is kept within (0, 1), not within [{minimum}, {maximum}]",
             code="out_of_range",
-            path="highest" if lowest > 0.0 else "lowest",
+            path="highest" if minimum > 0.0 else "lowest",
         )
-    taken = torch.ones_like(right, dtype=torch.bool) if counted is None else counted
-    who = _numbers(annotator, taken, reliability.shape[1])
+    taken = torch.ones_like(label_correct, dtype=torch.bool) if valid is None else valid
+    who = _valid_annotator_index(annotator, taken, reliability.shape[1])
     nobody = torch.zeros_like(reliability)
-    labels = nobody.scatter_add(1, who, taken.to(right.dtype))
-    summed = nobody.scatter_add(1, who, torch.where(taken, right.detach(), 0.0))
-    moved = (1.0 - rate) * reliability + rate * summed / labels.clamp(min=1.0)
-    return torch.where(labels > 0, moved.clamp(lowest, highest), reliability)
+    labels = nobody.scatter_add(1, who, taken.to(label_correct.dtype))
+    summed = nobody.scatter_add(1, who, torch.where(taken, label_correct.detach(), 0.0))
+    moved = (1.0 - step_size) * reliability + step_size * summed / labels.clamp(min=1.0)
+    return torch.where(labels > 0, moved.clamp(minimum, maximum), reliability)
 
 
-def learn_reliability(
+def update_reliability_from_batch(
     reliability: Reliability,
     batch: FeedbackBatch,
-    losses: DirectedLosses,
-    rate: float = 0.1,
-    lowest: float = LOWEST,
-    highest: float = HIGHEST,
+    losses: LabelLosses,
+    step_size: float = 0.1,
+    minimum: float = MIN_RELIABILITY,
+    maximum: float = MAX_RELIABILITY,
 ) -> Float[Tensor, "policy annotator"]:
     """Reliability after a batch of pairs; those that are not there, or have weight 0, say nothing.
 
@@ -109,19 +109,19 @@ def learn_reliability(
         reliability: of each annotator before.
         batch: with pairs, and with `annotator` unless there is one for all.
         losses: of each label and of its opposite.
-        rate: how far to go towards the batch's mean.
-        lowest: reliability is never less.
-        highest: reliability is never more.
+        step_size: how far to go towards the batch's mean.
+        minimum: reliability is never less.
+        maximum: reliability is never more.
 
     Raises:
         UserError: as in `update_reliability`, or the batch does not say who judged.
     """
-    counted = contestants(batch, WHY).real
+    counted = pair_indices(batch, CALLER).valid
     if batch.pair_weight is not None:
         counted = counted & (batch.pair_weight > 0)
-    who = _annotators(batch, counted, reliability.shape[1])
-    right = label_is_right(losses, reliability.gather(1, who))
-    return update_reliability(reliability, right, who, rate, counted, lowest, highest)
+    who = _annotator_index(batch, counted, reliability.shape[1])
+    right = label_correct_probability(losses, reliability.gather(1, who))
+    return update_reliability(reliability, right, who, step_size, counted, minimum, maximum)
 
 
 def with_reliability(batch: FeedbackBatch, reliability: Reliability) -> FeedbackBatch:
@@ -130,32 +130,32 @@ def with_reliability(batch: FeedbackBatch, reliability: Reliability) -> Feedback
     Raises:
         UserError: the batch does not say who judged, or a number is of no annotator.
     """
-    real = contestants(batch, WHY).real
-    who = _annotators(batch, real, reliability.shape[1])
+    real = pair_indices(batch, CALLER).valid
+    who = _annotator_index(batch, real, reliability.shape[1])
     return batch.replace(reliability=reliability.gather(1, who))
 
 
-def _annotators(
-    batch: FeedbackBatch, counted: Bool[Tensor, "policy pair"], annotators: int
+def _annotator_index(
+    batch: FeedbackBatch, valid: Bool[Tensor, "policy pair"], num_annotators: int
 ) -> Int[Tensor, "policy pair"]:
     """Who judged each pair; the only annotator, where there is one and nobody signed."""
-    if batch.annotator is None and annotators == 1:
-        return torch.zeros_like(counted, dtype=torch.int64)
-    return _numbers(batch.need("annotator", WHY), counted, annotators)
+    if batch.annotator is None and num_annotators == 1:
+        return torch.zeros_like(valid, dtype=torch.int64)
+    return _valid_annotator_index(batch.require("annotator", CALLER), valid, num_annotators)
 
 
-def _numbers(
-    annotator: Int[Tensor, "policy pair"], counted: Bool[Tensor, "policy pair"], annotators: int
+def _valid_annotator_index(
+    annotator: Int[Tensor, "policy pair"], valid: Bool[Tensor, "policy pair"], num_annotators: int
 ) -> Int[Tensor, "policy pair"]:
     """Annotators as indices, 0 where a pair does not count.
 
     Raises:
         UserError: a number is of no annotator.
     """
-    numbers = torch.where(counted, annotator.long(), 0)
-    if numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) < annotators:
+    numbers = torch.where(valid, annotator.long(), 0)
+    if numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) < num_annotators:
         raise UserError(
-            f"annotators: {annotators} are numbered 0 to {annotators - 1}, not "
+            f"annotators: {num_annotators} are numbered 0 to {num_annotators - 1}, not "
             f"{int(numbers.min())} to {int(numbers.max())}",
             code="out_of_range",
             path="annotator",

@@ -35,109 +35,109 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mores.agents.learning.batch import FeedbackBatch
-from mores.agents.learning.losses.reductions import one_of
-from mores.agents.learning.transforms.advantages import to_steps
-from mores.agents.learning.transforms.groups import Groups
+from mores.agents.learning.losses.reductions import check_choice
+from mores.agents.learning.transforms.advantages import broadcast_to_steps
+from mores.agents.learning.transforms.groups import SampleGroups
 from mores.core.errors import UserError
 
 EPSILON = 1e-4  # as in TRL 1.16
-SCALES = ("group", "batch", "none")
+REWARD_SCALES = ("group", "batch", "none")
 
 Score = Float[Tensor, "policy sample"]
 
 
-def grpo(
-    score: Score, groups: Groups, scale: str = "group", epsilon: float = EPSILON
+def grpo_advantages(
+    score: Score, groups: SampleGroups, scale_rewards: str = "group", epsilon: float = EPSILON
 ) -> Float[Tensor, "policy sample"]:
     """Advantages within each group; 0 in groups of one, and where nobody differs.
 
     Args:
         score: of each sample, any unit.
         groups: who answers the same request.
-        scale: whose deviation they are divided by: that of the `group`, of the policy's whole
+        scale_rewards: whose deviation they are divided by: that of the `group`, of the policy's whole
             `batch`, or nobody's (`none`).
         epsilon: added to the deviation, in units of the score.
 
     Raises:
         UserError: there is no such scale.
     """
-    one_of("scale of advantages", scale, SCALES, path="scale")
-    centred = groups.centred(score)
-    if scale == "none":
+    check_choice("scale of advantages", scale_rewards, REWARD_SCALES, path="scale")
+    centred = groups.centered(score)
+    if scale_rewards == "none":
         return centred
-    whose = groups if scale == "group" else Groups.whole(groups.counted)
-    return centred / (whose.deviation(score) + epsilon)
+    whose = groups if scale_rewards == "group" else SampleGroups.single_group(groups.valid)
+    return centred / (whose.std(score) + epsilon)
 
 
-def rloo(score: Score, groups: Groups) -> Float[Tensor, "policy sample"]:
+def rloo_advantages(score: Score, groups: SampleGroups) -> Float[Tensor, "policy sample"]:
     """What each sample has more than the mean of the others of its group; 0 in groups of one."""
-    others = (groups.count - 1).clamp(min=1)
-    baseline = (groups.total(score) - score) / others
-    return torch.where(groups.counted & (groups.count > 1), score - baseline, 0.0)
+    others = (groups.size - 1).clamp(min=1)
+    baseline = (groups.sum(score) - score) / others
+    return torch.where(groups.valid & (groups.size > 1), score - baseline, 0.0)
 
 
-def reinforce(score: Score, groups: Groups) -> Float[Tensor, "policy sample"]:
+def reinforce_advantages(score: Score, groups: SampleGroups) -> Float[Tensor, "policy sample"]:
     """What each sample has more than the mean of its policy's samples, whatever their groups."""
-    return Groups.whole(groups.counted).centred(score)
+    return SampleGroups.single_group(groups.valid).centered(score)
 
 
-def grao(
+def grao_advantages(
     score: Score,
-    groups: Groups,
-    reference: Bool[Tensor, "policy sample"],
-    imitation: float = 0.5,
-    regularisation: float = 0.6,
+    groups: SampleGroups,
+    is_demonstration: Bool[Tensor, "policy sample"],
+    imitation_coef: float = 0.5,
+    regularization_coef: float = 0.6,
     epsilon: float = EPSILON,
 ) -> Float[Tensor, "policy sample"]:
     """Coefficients of mean log-likelihoods in GRAO's objective, times the size of the group.
 
     So a group's J is the *mean* of coefficient times J(.) over its samples, demonstrations
-    among them: what the term `pg` with clip_mode "none" per sample makes of advantages.
+    among them: what the term `policy_gradient_loss` with clip_mode "none" per sample makes of advantages.
 
     Args:
         score: of each sample, any unit.
         groups: who answers the same request, own answers and demonstrations.
-        reference: which samples are demonstrations.
-        imitation: b, what the demonstration's own advantage counts.
-        regularisation: l, what the contrast of own answers and demonstration counts.
+        is_demonstration: which samples are demonstrations.
+        imitation_coef: b, what the demonstration's own advantage counts.
+        regularization_coef: l, what the contrast of own answers and demonstration counts.
         epsilon: added to the deviation, in units of the score.
     """
-    advantage = grpo(score, groups, "group", epsilon)
-    own = groups.total((~reference).float())
-    shown = groups.total(reference.float())
+    advantage = grpo_advantages(score, groups, "group", epsilon)
+    own = groups.sum((~is_demonstration).float())
+    shown = groups.sum(is_demonstration.float())
     # Own advantages could be summed as minus the demonstrations'; so it holds for any advantage.
-    own_advantage = groups.total(torch.where(reference, 0.0, advantage))
-    per_answer = torch.where(shown > 0, 1.0 + regularisation, 1.0) / own.clamp(min=1.0)
-    contrast = regularisation * own_advantage / own.clamp(min=1.0)
-    demonstrated = (imitation * advantage - contrast) / shown.clamp(min=1.0)
-    return groups.count * torch.where(reference, demonstrated, per_answer * advantage)
+    own_advantage = groups.sum(torch.where(is_demonstration, 0.0, advantage))
+    per_answer = torch.where(shown > 0, 1.0 + regularization_coef, 1.0) / own.clamp(min=1.0)
+    contrast = regularization_coef * own_advantage / own.clamp(min=1.0)
+    demonstrated = (imitation_coef * advantage - contrast) / shown.clamp(min=1.0)
+    return groups.size * torch.where(is_demonstration, demonstrated, per_answer * advantage)
 
 
-METHODS: dict[str, Callable[..., Float[Tensor, "policy sample"]]] = {
-    "grpo": grpo,
-    "rloo": rloo,
-    "reinforce": reinforce,
-    "grao": grao,
+ADVANTAGE_METHODS: dict[str, Callable[..., Float[Tensor, "policy sample"]]] = {
+    "grpo": grpo_advantages,
+    "rloo": rloo_advantages,
+    "reinforce": reinforce_advantages,
+    "grao": grao_advantages,
 }
 
 
 def with_group_advantages(
-    batch: FeedbackBatch, method: str = "grpo", score: Score | None = None, **settings: Any
+    batch: FeedbackBatch, method: str = "grpo", score: Score | None = None, **method_kwargs: Any
 ) -> FeedbackBatch:
     """The batch with one advantage a sample, at each of its real steps.
 
     Args:
-        batch: with `group`; GRAO reads `reference` too, `reinforce` needs neither.
-        method: `grpo`, `rloo`, `reinforce` or `grao`.
+        batch: with `group`; GRAO reads `reference` too, `reinforce_advantages` needs neither.
+        method: `grpo_advantages`, `rloo_advantages`, `reinforce_advantages` or `grao_advantages`.
         score: of each sample; the batch's reward where it has one principal only.
-        settings: of the method.
+        method_kwargs: of the method.
 
     Raises:
         UserError: there is no such method, or the batch misses something.
     """
-    one_of("kind of advantages", method, METHODS, path="method")
+    check_choice("kind of advantages", method, ADVANTAGE_METHODS, path="method")
     if score is None:
-        reward = batch.need("reward", method)
+        reward = batch.require("reward", method)
         if reward.shape[-1] != 1:
             raise UserError(
                 f"{method} needs one score a sample, and {reward.shape[-1]} principals gave "
@@ -147,10 +147,10 @@ def with_group_advantages(
             )
         score = reward[..., 0]
     if method == "reinforce":
-        groups = Groups.whole(batch.mask.any(-1))
+        groups = SampleGroups.single_group(batch.mask.any(-1))
     else:
-        groups = Groups.in_batch(batch, method)
+        groups = SampleGroups.from_batch(batch, method)
     if method == "grao":
-        settings["reference"] = batch.need("reference", method)
-    worth = METHODS[method](score, groups, **settings)
-    return batch.replace(advantage=to_steps(worth, batch.mask))
+        method_kwargs["reference"] = batch.require("reference", method)
+    worth = ADVANTAGE_METHODS[method](score, groups, **method_kwargs)
+    return batch.replace(advantage=broadcast_to_steps(worth, batch.mask))

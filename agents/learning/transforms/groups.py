@@ -18,103 +18,103 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mores.agents.learning.batch import FeedbackBatch
-from mores.agents.learning.losses.reductions import within
+from mores.agents.learning.losses.reductions import check_range
 
 
 @dataclasses.dataclass(frozen=True)
-class Groups:
+class SampleGroups:
     """Who belongs together.
 
     Attributes:
-        number: of each sample's group, from zero within its policy; the number of samples where a
+        group_index: of each sample's group, from zero within its policy; the number of samples where a
             sample is not counted, which is nobody else's.
-        counted: which samples count.
+        valid: which samples count.
     """
 
-    number: Int[Tensor, "policy sample"]
-    counted: Bool[Tensor, "policy sample"]
+    group_index: Int[Tensor, "policy sample"]
+    valid: Bool[Tensor, "policy sample"]
 
     @staticmethod
-    def of(
-        group: Int[Tensor, "policy sample"], counted: Bool[Tensor, "policy sample"] | None = None
-    ) -> Groups:
-        """Samples of the same number in the same policy; `counted`: all, where it is missing."""
-        if counted is None:
-            counted = torch.ones_like(group, dtype=torch.bool)
-        order = group.argsort(dim=1, stable=True)
-        in_order = group.gather(1, order)
+    def from_ids(
+        group_ids: Int[Tensor, "policy sample"], valid: Bool[Tensor, "policy sample"] | None = None
+    ) -> SampleGroups:
+        """Samples of the same number in the same policy; `valid`: all, where it is missing."""
+        if valid is None:
+            valid = torch.ones_like(group_ids, dtype=torch.bool)
+        order = group_ids.argsort(dim=1, stable=True)
+        in_order = group_ids.gather(1, order)
         begins = torch.zeros_like(in_order)
         begins[:, 1:] = in_order[:, 1:] != in_order[:, :-1]
         number = torch.zeros_like(order).scatter(1, order, begins.cumsum(1).to(order.dtype))
-        return Groups(torch.where(counted, number, group.shape[1]), counted)
+        return SampleGroups(torch.where(valid, number, group_ids.shape[1]), valid)
 
     @staticmethod
-    def in_batch(batch: FeedbackBatch, why: str) -> Groups:
+    def from_batch(batch: FeedbackBatch, caller: str) -> SampleGroups:
         """Those of a batch; samples without a real step do not count.
 
         Raises:
             UserError: the batch does not say who belongs together.
         """
-        return Groups.of(batch.need("group", why), batch.mask.any(-1))
+        return SampleGroups.from_ids(batch.require("group", caller), batch.mask.any(-1))
 
     @staticmethod
-    def whole(counted: Bool[Tensor, "policy sample"]) -> Groups:
+    def single_group(valid: Bool[Tensor, "policy sample"]) -> SampleGroups:
         """All samples of a policy in one group."""
-        return Groups.of(torch.zeros_like(counted, dtype=torch.int64), counted)
+        return SampleGroups.from_ids(torch.zeros_like(valid, dtype=torch.int64), valid)
 
     @functools.cached_property
-    def count(self) -> Int[Tensor, "policy sample"]:
+    def size(self) -> Int[Tensor, "policy sample"]:
         """How many samples each sample's group has, itself among them; 0 where not counted."""
-        return self.total(self.counted.long())
+        return self.sum(self.valid.long())
 
-    def total(self, x: Tensor) -> Tensor:
+    def sum(self, x: Tensor) -> Tensor:
         """Sum over each sample's group, of `[policy, sample, ...]`."""
-        index = self._like(self.number, x)
-        counted = self._like(self.counted, x)
+        index = self._expand_like(self.group_index, x)
+        counted = self._expand_like(self.valid, x)
         slots = x.new_zeros(x.shape[0], x.shape[1] + 1, *x.shape[2:])
         sums = slots.scatter_add(1, index, torch.where(counted, x, 0))
         return torch.where(counted, sums.gather(1, index), 0)
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean over each sample's group, of `[policy, sample, ...]`."""
-        return self.total(x) / self._like(self.count, x).clamp(min=1)
+        return self.sum(x) / self._expand_like(self.size, x).clamp(min=1)
 
-    def centred(self, x: Tensor) -> Tensor:
+    def centered(self, x: Tensor) -> Tensor:
         """What each sample has more than its group's mean, of `[policy, sample, ...]`."""
-        return torch.where(self._like(self.counted, x), x - self.mean(x), 0)
+        return torch.where(self._expand_like(self.valid, x), x - self.mean(x), 0)
 
-    def deviation(self, x: Tensor) -> Tensor:
+    def std(self, x: Tensor) -> Tensor:
         """Standard deviation in each sample's group (n - 1), 0 in groups of one."""
-        squares = self.total(self.centred(x).square())
-        return (squares / (self._like(self.count, x) - 1).clamp(min=1)).sqrt()
+        squares = self.sum(self.centered(x).square())
+        return (squares / (self._expand_like(self.size, x) - 1).clamp(min=1)).sqrt()
 
-    def normalised(self, x: Tensor, epsilon: float) -> Tensor:
+    def normalized(self, x: Tensor, epsilon: float) -> Tensor:
         """`(x - mean) / (deviation + epsilon)`, of `[policy, sample, ...]`."""
-        return self.centred(x) / (self.deviation(x) + epsilon)
+        return self.centered(x) / (self.std(x) + epsilon)
 
-    def quantile(self, x: Float[Tensor, "policy sample *more"], share: float) -> Tensor:
+    def quantile(self, x: Float[Tensor, "policy sample *more"], q: float) -> Tensor:
         """The value below which a share of each group lies, interpolated between neighbours.
 
         Raises:
             UserError: the share is not between 0 and 1.
         """
-        within("a quantile's share", share, 0.0, 1.0, path="share")
-        index, count = self._like(self.number, x), self._like(self.count, x)
+        check_range("a quantile's share", q, 0.0, 1.0, path="share")
+        index, count = self._expand_like(self.group_index, x), self._expand_like(self.size, x)
         by_value = x.argsort(dim=1, stable=True)
         by_group = index.gather(1, by_value).argsort(dim=1, stable=True)
         in_order = x.gather(1, by_value.gather(1, by_group))  # group after group, rising in each
         slots = index.new_zeros(x.shape[0], x.shape[1] + 1, *x.shape[2:])
         sizes = slots.scatter_add(1, index, torch.ones_like(index))
         begins = (sizes.cumsum(1) - sizes).gather(1, index)
-        place = share * (count - 1).clamp(min=0).double()  # a place in a long list is no float32
+        place = q * (count - 1).clamp(min=0).double()  # a place in a long list is no float32
         last = x.shape[1] - 1
         low = (begins + place.floor().long()).clamp(max=last)
         high = (begins + place.ceil().long()).clamp(max=last)
         below, above = in_order.gather(1, low), in_order.gather(1, high)
         found = below + (place - place.floor()).to(x.dtype) * (above - below)
-        return torch.where(self._like(self.counted, x), found, 0)
+        return torch.where(self._expand_like(self.valid, x), found, 0)
 
     @staticmethod
-    def _like(field: Tensor, x: Tensor) -> Tensor:
+    def _expand_like(field: Tensor, x: Tensor) -> Tensor:
         """A field `[policy, sample]` in the shape of `x`."""
         return field.view(*field.shape, *[1] * (x.dim() - 2)).expand(x.shape)

@@ -9,8 +9,8 @@ more likely than without it has found what j speaks of:
                  + sum over t in U of a p(y_t | x, j)^g log(1 - p(y_t | x))]
 
 So a step counts 1, or a p(y_t | x, j)^g in U: `weight` a in {.25, .5, 1}, `exponent` g in {.25, .5,
-1, 2}. The terms `nll(steps="appropriate")` and `unlikelihood` do the rest, over the batch that
-comes out of `condemn`.
+1, 2}. The terms `nll(steps="appropriate")` and `unlikelihood_loss` do the rest, over the batch that
+comes out of `with_inappropriate_steps`.
 
 The authors' code asks whether the ratio p(y_t | x, j) / p(y_t | x) exceeds a threshold. That is the
 same rule, so there is no option for it; logarithms are compared here, which lose no small
@@ -31,13 +31,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mores.agents.learning.batch import FeedbackBatch
-from mores.agents.learning.losses.reductions import positive
+from mores.agents.learning.losses.reductions import check_positive
 
-Steps = Float[Tensor, "policy sample step"]
-Marked = Bool[Tensor, "policy sample step"]
+StepValues = Float[Tensor, "policy sample step"]
+StepMask = Bool[Tensor, "policy sample step"]
 
 
-class Found(NamedTuple):
+class DetectionScores(NamedTuple):
     """How well acts were found, by policy; no number where there is nothing to divide by.
 
     Attributes:
@@ -49,76 +49,79 @@ class Found(NamedTuple):
     recall: Float[Tensor, " policy"]
 
 
-def inappropriate(
-    plain_logp: Steps,
-    judged_logp: Steps,
+def inappropriate_steps(
+    plain_logp: StepValues,
+    critiqued_logp: StepValues,
     mask: Bool[Tensor, "policy sample step"],
-    bad: Bool[Tensor, "policy sample"],
-    margin: float = 1.1,
+    criticized: Bool[Tensor, "policy sample"],
+    ratio_threshold: float = 1.1,
 ) -> Bool[Tensor, "policy sample step"]:
     """Steps that the judgement made more likely, by more than the margin.
 
     Args:
         plain_logp: log-probability of each act.
-        judged_logp: the same, where the judgement was read.
+        critiqued_logp: the same, where the judgement was read.
         mask: which steps are real.
-        bad: which samples were judged bad.
-        margin: l, above 0.
+        criticized: which samples were judged bad.
+        ratio_threshold: l, above 0.
 
     Raises:
         UserError: the margin is not positive.
     """
-    positive("the margin of inappropriate acts", margin, path="margin")
-    return mask & bad[..., None] & (judged_logp - plain_logp > math.log(margin))
+    check_positive("the margin of inappropriate acts", ratio_threshold, path="margin")
+    return mask & criticized[..., None] & (critiqued_logp - plain_logp > math.log(ratio_threshold))
 
 
 def step_weights(
-    judged_logp: Steps, marked: Marked, weight: float = 1.0, exponent: float = 1.0
+    critiqued_logp: StepValues,
+    inappropriate: StepMask,
+    unlikelihood_coef: float = 1.0,
+    unlikelihood_exponent: float = 1.0,
 ) -> Float[Tensor, "policy sample step"]:
     """How much each step counts: 1, or `weight * p(y_t | x, j) ** exponent` where marked."""
-    condemned = weight * (exponent * judged_logp.detach()).exp()
-    return torch.where(marked, condemned, 1.0)
+    condemned = unlikelihood_coef * (unlikelihood_exponent * critiqued_logp.detach()).exp()
+    return torch.where(inappropriate, condemned, 1.0)
 
 
-def condemn(
+def with_inappropriate_steps(
     batch: FeedbackBatch,
-    plain_logp: Steps,
-    judged_logp: Steps,
-    margin: float = 1.1,
-    weight: float = 1.0,
-    exponent: float = 1.0,
+    plain_logp: StepValues,
+    critiqued_logp: StepValues,
+    ratio_threshold: float = 1.1,
+    unlikelihood_coef: float = 1.0,
+    unlikelihood_exponent: float = 1.0,
 ) -> FeedbackBatch:
-    """The batch with `inappropriate` steps and the weight of each step.
+    """The batch with `inappropriate_steps` steps and the weight of each step.
 
     Args:
         batch: with `desirable`: samples that are not were judged bad.
         plain_logp: log-probability of each act.
-        judged_logp: the same, where the judgement was read.
-        margin: l, above 0.
-        weight: a, what inappropriate steps count.
-        exponent: g, how much more they count if the judged policy is sure of them.
+        critiqued_logp: the same, where the judgement was read.
+        ratio_threshold: l, above 0.
+        unlikelihood_coef: a, what inappropriate steps count.
+        unlikelihood_exponent: g, how much more they count if the judged policy is sure of them.
 
     Raises:
         UserError: the batch does not say what was judged bad, or the margin is not positive.
     """
-    bad = ~batch.need("desirable", "finding inappropriate acts")
-    marked = inappropriate(plain_logp, judged_logp, batch.mask, bad, margin)
-    weights = step_weights(judged_logp, marked, weight, exponent)
+    bad = ~batch.require("desirable", "finding inappropriate acts")
+    marked = inappropriate_steps(plain_logp, critiqued_logp, batch.mask, bad, ratio_threshold)
+    weights = step_weights(critiqued_logp, marked, unlikelihood_coef, unlikelihood_exponent)
     if batch.step_weight is not None:
         weights = weights * batch.step_weight
     return batch.replace(inappropriate=marked, step_weight=weights)
 
 
-def found(marked: Marked, truth: Marked, counted: Marked) -> Found:
+def detection_scores(predicted: StepMask, target: StepMask, valid: StepMask) -> DetectionScores:
     """Precision and recall against what really was inappropriate.
 
     Args:
-        marked: what was marked.
-        truth: what was inappropriate.
-        counted: which steps count, such as the real ones of samples judged bad.
+        predicted: what was marked.
+        target: what was inappropriate.
+        valid: which steps count, such as the real ones of samples judged bad.
     """
-    hits = (marked & truth & counted).sum((1, 2))
-    return Found(
-        hits / (marked & counted).sum((1, 2)),  # 0 / 0 is no number
-        hits / (truth & counted).sum((1, 2)),
+    hits = (predicted & target & valid).sum((1, 2))
+    return DetectionScores(
+        hits / (predicted & valid).sum((1, 2)),  # 0 / 0 is no number
+        hits / (target & valid).sum((1, 2)),
     )

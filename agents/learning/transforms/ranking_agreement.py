@@ -30,21 +30,21 @@ Ranking = Int[Tensor, "policy list place"]
 Score = Float[Tensor, "policy list place"]
 
 
-class Agreement(NamedTuple):
+class RankingAgreement(NamedTuple):
     """What two rankings say alike.
 
     Attributes:
         ranking: candidates in an order that both have, best first, then -1.
         length: how many they are.
-        share: of the candidates that both name.
+        fraction: of the candidates that both name.
     """
 
     ranking: Ranking
     length: Int[Tensor, "policy list"]
-    share: Float[Tensor, "policy list"]
+    fraction: Float[Tensor, "policy list"]
 
 
-def ranked(score: Score, candidates: Ranking) -> Int[Tensor, "policy list place"]:
+def rank_candidates(score: Score, candidates: Ranking) -> Int[Tensor, "policy list place"]:
     """Candidates from the highest score to the lowest; of equal scores the earlier comes first."""
     there = candidates >= 0
     order = torch.where(there, score, -torch.inf).argsort(dim=-1, descending=True, stable=True)
@@ -55,7 +55,7 @@ def ranked(score: Score, candidates: Ranking) -> Int[Tensor, "policy list place"
     return candidates.gather(-1, order)
 
 
-def agreement(first: Ranking, second: Ranking) -> Agreement:
+def longest_common_ranking(first: Ranking, second: Ranking) -> RankingAgreement:
     """The longest common subsequence of two rankings of each list.
 
     Rankings name everybody at most once, so this is the longest choice from the first whose places
@@ -84,10 +84,12 @@ def agreement(first: Ranking, second: Ranking) -> Agreement:
         at = here.clamp(min=0)[..., None]
         chosen = chosen.scatter(-1, at, chosen.gather(-1, at) | (here >= 0)[..., None])
         here = torch.where(here >= 0, before.gather(-1, at)[..., 0], -1)
-    return Agreement(_compact(first, chosen), total, total / common.sum(-1).clamp(min=1))
+    return RankingAgreement(
+        _selected_first(first, chosen), total, total / common.sum(-1).clamp(min=1)
+    )
 
 
-def by_rank(ranking: Ranking) -> Float[Tensor, "policy list place"]:
+def rank_scores(ranking: Ranking) -> Float[Tensor, "policy list place"]:
     """Scores that fall evenly from 1 to 0 over the candidates; 1 for one alone, 0 for nobody."""
     there = ranking >= 0
     steps = (there.sum(-1, keepdim=True) - 1).clamp(min=1)
@@ -95,23 +97,23 @@ def by_rank(ranking: Ranking) -> Float[Tensor, "policy list place"]:
     return torch.where(there, 1.0 - fallen, 0.0)
 
 
-def by_gap(score: Score, there: Bool[Tensor, "policy list place"]) -> Score:
+def min_max_scores(score: Score, valid: Bool[Tensor, "policy list place"]) -> Score:
     """Scores stretched to 1 for the best and 0 for the worst of each list; all 0 where all tie."""
-    best = torch.where(there, score, -torch.inf).amax(-1, keepdim=True)
-    worst = torch.where(there, score, torch.inf).amin(-1, keepdim=True)
-    apart = there & (best > worst)
+    best = torch.where(valid, score, -torch.inf).amax(-1, keepdim=True)
+    worst = torch.where(valid, score, torch.inf).amin(-1, keepdim=True)
+    apart = valid & (best > worst)
     return torch.where(apart, (score - worst) / torch.where(best > worst, best - worst, 1.0), 0.0)
 
 
 def with_agreed_ranking(batch: FeedbackBatch, first: Ranking, second: Ranking) -> FeedbackBatch:
     """The batch with what two rankings of its samples agree on, scored by rank."""
-    agreed = agreement(first, second).ranking
-    return batch.replace(candidates=agreed, rank_score=by_rank(agreed))
+    agreed = longest_common_ranking(first, second).ranking
+    return batch.replace(candidates=agreed, rank_score=rank_scores(agreed))
 
 
-def _compact(
-    ranking: Ranking, chosen: Bool[Tensor, "policy list place"]
+def _selected_first(
+    ranking: Ranking, selected: Bool[Tensor, "policy list place"]
 ) -> Int[Tensor, "policy list place"]:
     """Those chosen, in their order, then -1."""
-    order = chosen.int().argsort(dim=-1, descending=True, stable=True)
-    return torch.where(chosen, ranking, -1).gather(-1, order)
+    order = selected.int().argsort(dim=-1, descending=True, stable=True)
+    return torch.where(selected, ranking, -1).gather(-1, order)

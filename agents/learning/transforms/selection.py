@@ -30,60 +30,60 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mores.agents.learning.batch import FeedbackBatch
-from mores.agents.learning.losses.reductions import sample_average
-from mores.agents.learning.transforms.groups import Groups
+from mores.agents.learning.losses.reductions import per_sample_mean
+from mores.agents.learning.transforms.groups import SampleGroups
 from mores.core.errors import UserError
 
 
-def best_in_strata(
+def select_best_in_strata(
     score: Float[Tensor, "policy sample value"],
-    share: float,
+    fraction: float,
     stratum: Int[Tensor, "policy sample"] | None = None,
-    real: Bool[Tensor, "policy sample"] | None = None,
+    valid: Bool[Tensor, "policy sample"] | None = None,
 ) -> Int[Tensor, "policy chosen"]:
     """Indices of a share of each policy's samples, the first taken first; for `batch.take`.
 
     Args:
         score: what each sample is worth by each value, higher is better.
-        share: how many of all samples, above 0 and up to 1; rounded up.
+        fraction: how many of all samples, above 0 and up to 1; rounded up.
         stratum: which kind each sample is of; all the same, where it is missing.
-        real: which samples there are; others are taken last.
+        valid: which samples there are; others are taken last.
 
     Raises:
         UserError: the share makes no sense.
     """
-    if not 0.0 < share <= 1.0:
+    if not 0.0 < fraction <= 1.0:
         raise UserError(
-            f"a share of samples is above 0 and up to 1, not {share}",
+            f"a share of samples is above 0 and up to 1, not {fraction}",
             code="out_of_range",
             path="share",
         )
     policies, samples, values = score.shape
     there = torch.ones(policies, samples, dtype=torch.bool, device=score.device)
-    there = there if real is None else real
+    there = there if valid is None else valid
     kind = torch.zeros_like(there, dtype=torch.int64) if stratum is None else stratum
-    strata = Groups.of(kind, there)
+    strata = SampleGroups.from_ids(kind, there)
     ranks = torch.stack([_rank_within(score[..., v], strata) for v in range(values)], -1)
     turn, caller = ranks.min(-1)
     worth = score.gather(-1, caller[..., None])[..., 0]
     order = torch.where(there, worth, -torch.inf).argsort(dim=1, descending=True, stable=True)
     turn = torch.where(there, turn, samples)
     order = order.gather(1, turn.gather(1, order).argsort(dim=1, stable=True))
-    return order[:, : math.ceil(share * samples - 1e-9)]
+    return order[:, : math.ceil(fraction * samples - 1e-9)]
 
 
-def confidence(
+def mean_action_probability(
     logp: Float[Tensor, "policy sample step"], mask: Bool[Tensor, "policy sample step"]
 ) -> Float[Tensor, "policy sample 1"]:
-    """Geometric mean of the probabilities of a sample's acts, as a score for `best_in_strata`."""
-    return sample_average(logp, mask).exp()[..., None]
+    """Geometric mean of the probabilities of a sample's acts, as a score for `select_best_in_strata`."""
+    return per_sample_mean(logp, mask).exp()[..., None]
 
 
-def balanced(
+def select_balanced(
     principal: Int[Tensor, "policy sample"],
     uniform: Float[Tensor, "policy sample"],
     count: int,
-    real: Bool[Tensor, "policy sample"] | None = None,
+    valid: Bool[Tensor, "policy sample"] | None = None,
 ) -> Int[Tensor, "policy chosen"]:
     """Indices of `count` samples, as many from each principal of a policy as from any other.
 
@@ -94,7 +94,7 @@ def balanced(
         principal: who each sample is from.
         uniform: numbers in [0, 1) that order the samples of a principal.
         count: how many to take, 1 or more.
-        real: which samples there are; others are not taken, unless a policy has no others.
+        valid: which samples there are; others are not taken, unless a policy has no others.
 
     Raises:
         UserError: the count is not positive.
@@ -103,13 +103,15 @@ def balanced(
         raise UserError(
             f"a batch has one sample or more, not {count}", code="out_of_range", path="count"
         )
-    there = torch.ones_like(principal, dtype=torch.bool) if real is None else real
+    there = torch.ones_like(principal, dtype=torch.bool) if valid is None else valid
     there = there | ~there.any(1, keepdim=True)
-    from_whom = Groups.of(principal, there)
+    from_whom = SampleGroups.from_ids(principal, there)
     by_chance = uniform.argsort(dim=1, stable=True)
-    order = by_chance.gather(1, from_whom.number.gather(1, by_chance).argsort(dim=1, stable=True))
+    order = by_chance.gather(
+        1, from_whom.group_index.gather(1, by_chance).argsort(dim=1, stable=True)
+    )
     slots = principal.new_zeros(principal.shape[0], principal.shape[1] + 1)
-    sizes = slots.scatter_add(1, from_whom.number, there.to(slots.dtype))
+    sizes = slots.scatter_add(1, from_whom.group_index, there.to(slots.dtype))
     begins = sizes.cumsum(1) - sizes
     # Principals that are there, before those whose numbers belong to samples that are not.
     present = (sizes > 0).int().argsort(dim=1, descending=True, stable=True)
@@ -122,13 +124,13 @@ def balanced(
 
 def label_agreement(
     votes: Bool[Tensor, "policy pair principal"],
-    asked: Bool[Tensor, "policy pair principal"] | None = None,
+    valid: Bool[Tensor, "policy pair principal"] | None = None,
 ) -> Float[Tensor, "policy pair"]:
     """Share of the principals who were asked that votes with the majority: 0.5 to 1.
 
     1 where nobody was asked: nobody disagrees.
     """
-    heard = torch.ones_like(votes) if asked is None else asked
+    heard = torch.ones_like(votes) if valid is None else valid
     number = heard.sum(-1)
     first = (votes & heard).sum(-1)
     majority = torch.maximum(first, number - first)
@@ -148,28 +150,28 @@ def gradient_agreement(
     return torch.where(oneself, 1.0, cosine).flatten(2).amin(-1)
 
 
-def without_conflicts(
-    batch: FeedbackBatch, agreement: Float[Tensor, "policy pair"], least: float
+def drop_conflicting_pairs(
+    batch: FeedbackBatch, agreement: Float[Tensor, "policy pair"], min_agreement: float
 ) -> FeedbackBatch:
     """The batch with weight 0 for pairs on which principals agree less than that.
 
     Args:
         batch: with pairs.
         agreement: by `label_agreement` or `gradient_agreement`.
-        least: what agreement a pair needs; let it rise for a curriculum.
+        min_agreement: what agreement a pair needs; let it rise for a curriculum.
     """
-    kept = (agreement >= least).to(agreement.dtype)
+    kept = (agreement >= min_agreement).to(agreement.dtype)
     weight = kept if batch.pair_weight is None else torch.where(kept > 0, batch.pair_weight, 0.0)
     return batch.replace(pair_weight=weight)
 
 
 def _rank_within(
-    score: Float[Tensor, "policy sample"], strata: Groups
+    score: Float[Tensor, "policy sample"], strata: SampleGroups
 ) -> Int[Tensor, "policy sample"]:
     """How many of the same stratum are better, ties by order of place."""
     order = score.argsort(dim=1, descending=True, stable=True)
-    order = order.gather(1, strata.number.gather(1, order).argsort(dim=1, stable=True))
-    number = strata.number.gather(1, order)
+    order = order.gather(1, strata.group_index.gather(1, order).argsort(dim=1, stable=True))
+    number = strata.group_index.gather(1, order)
     places = torch.arange(score.shape[1], device=score.device).expand_as(order)
     begins = torch.ones_like(number, dtype=torch.bool)
     begins[:, 1:] = number[:, 1:] != number[:, :-1]

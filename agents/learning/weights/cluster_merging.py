@@ -24,14 +24,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mores.agents.learning.weights.merging import ties
-from mores.agents.learning.weights.stacked_weights import Weights, check_layout, count_policies
+from mores.agents.learning.weights.merging import ties_merge
+from mores.agents.learning.weights.stacked_weights import StackedWeights, check_layout, count_models
 from mores.core.errors import UserError
 
-Merge = Callable[[Weights, Sequence[Weights]], dict[str, Tensor]]
+MergeFunction = Callable[[StackedWeights, Sequence[StackedWeights]], dict[str, Tensor]]
 
 
-class Grouped(NamedTuple):
+class ClusterMerge(NamedTuple):
     """Weights merged within clusters.
 
     Attributes:
@@ -43,28 +43,28 @@ class Grouped(NamedTuple):
     cluster: Int[Tensor, "policy set"]
 
 
-def merge_groups(
-    base: Weights,
-    several: Sequence[Weights],
+def merge_by_cluster(
+    base: StackedWeights,
+    weight_sets: Sequence[StackedWeights],
     transfer: Float[Tensor, "set set"] | Float[Tensor, "policy set set"],
     threshold: float = 0.0,
-    merge: Merge = ties,
-) -> Grouped:
+    merge: MergeFunction = ties_merge,
+) -> ClusterMerge:
     """Merge sets of weights within the clusters of a transfer matrix.
 
     Args:
         base: what training began from.
-        several: what it led to, one set of weights a group.
+        weight_sets: what it led to, one set of weights a group.
         transfer: change of the return on group h (column) by training on g (row), for all policies
             or by policy.
         threshold: the least bond within a cluster, in units of the return.
-        merge: function of base and sets that merges a cluster, such as `ties` or `model_stock`.
+        merge: function of base and sets that merges a cluster, such as `ties_merge` or `model_stock`.
 
     Raises:
         UserError: the sets differ in layout, or the matrix has another size.
     """
-    check_layout(base, *several)
-    policies, sets = count_policies(base), len(several)
+    check_layout(base, *weight_sets)
+    policies, sets = count_models(base), len(weight_sets)
     if transfer.shape[-2:] != (sets, sets) or transfer.shape[:-2] not in ((), (policies,)):
         raise UserError(
             f"the transfer matrix is {tuple(transfer.shape)}: {sets} sets of weights of "
@@ -72,9 +72,11 @@ def merge_groups(
             code="wrong_shape",
             path="transfer",
         )
-    cluster = torch.stack([clusters(t, threshold) for t in transfer.reshape(-1, sets, sets)])
+    cluster = torch.stack(
+        [complete_linkage_clusters(t, threshold) for t in transfer.reshape(-1, sets, sets)]
+    )
     cluster = cluster.expand(policies, sets)
-    merged = [dict(one) for one in several]
+    merged = [dict(one) for one in weight_sets]
     # Policies whose clusters are the same are merged together.
     kinds, kind = torch.unique(cluster, dim=0, return_inverse=True)
     for number, labels in enumerate(kinds):
@@ -82,13 +84,18 @@ def merge_groups(
         for label in range(int(labels.max()) + 1):
             members = (labels == label).nonzero()[:, 0].tolist()
             if len(members) > 1:
-                whole = merge(_rows(base, rows), [_rows(several[m], rows) for m in members])
+                whole = merge(
+                    _select_models(base, rows),
+                    [_select_models(weight_sets[m], rows) for m in members],
+                )
                 for member in members:
-                    merged[member] = _put_rows(merged[member], whole, rows)
-    return Grouped(tuple(merged), cluster)
+                    merged[member] = _replace_rows(merged[member], whole, rows)
+    return ClusterMerge(tuple(merged), cluster)
 
 
-def clusters(transfer: Float[Tensor, "set set"], threshold: float = 0.0) -> Int[Tensor, " set"]:
+def complete_linkage_clusters(
+    transfer: Float[Tensor, "set set"], threshold: float = 0.0
+) -> Int[Tensor, " set"]:
     """Number of the cluster of every set: complete linkage by the worse direction of transfer.
 
     An unknown transfer (NaN) joins nobody.
@@ -111,9 +118,11 @@ def clusters(transfer: Float[Tensor, "set set"], threshold: float = 0.0) -> Int[
     return cluster
 
 
-def _rows(weights: Weights, rows: Int[Tensor, " some"]) -> dict[str, Tensor]:
-    return {name: tensor[rows] for name, tensor in weights.items()}
+def _select_models(weights: StackedWeights, models: Int[Tensor, " some"]) -> dict[str, Tensor]:
+    return {name: tensor[models] for name, tensor in weights.items()}
 
 
-def _put_rows(weights: Weights, new: Weights, rows: Int[Tensor, " some"]) -> dict[str, Tensor]:
-    return {name: tensor.index_copy(0, rows, new[name]) for name, tensor in weights.items()}
+def _replace_rows(
+    weights: StackedWeights, new: StackedWeights, models: Int[Tensor, " some"]
+) -> dict[str, Tensor]:
+    return {name: tensor.index_copy(0, models, new[name]) for name, tensor in weights.items()}

@@ -5,10 +5,10 @@ a weight is worth restoring where the way back is downhill,
 
     (θ - θ_a) g > 0,
 
-and of these the share with the largest |g| is copied from θ_a (`choose`, `restore`). That is the
+and of these the share with the largest |g| is copied from θ_a (`select_weights`, `restore`). That is the
 selection of Yang et al. 2025 (arXiv 2504.09757), as their code makes it; their alignment loss is
 -cos(mean hidden state on harmful requests, the same in the aligned model). `by="gain"` ranks by
-|(θ - θ_a) g| instead, the loss that goes away to first order. Without data, `against` stands in for
+|(θ - θ_a) g| instead, the loss that goes away to first order. Without data, `alignment_pseudo_gradient` stands in for
 a gradient: with it `gain` ranks weights by how far they moved back along the direction in which
 alignment had moved them.
 
@@ -29,61 +29,61 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mores.agents.learning.weights.stacked_weights import (
-    PerPolicy,
-    Weights,
+    PerModel,
+    StackedWeights,
+    check_fraction,
     check_layout,
-    check_share,
-    count_policies,
-    flat,
-    largest,
-    learned,
-    lined,
-    put,
-    unflat,
+    count_models,
+    flatten_per_model,
+    flatten_weights,
+    floating_point_names,
+    replace_models,
+    top_k_mask,
+    unflatten_weights,
 )
 from mores.core.errors import UserError, did_you_mean
 
-Ranking = Literal["gradient", "gain"]
-Loss = Callable[[dict[str, Tensor]], Float[Tensor, " policy"]]
+RankBy = Literal["gradient", "gain"]
+LossPerModel = Callable[[dict[str, Tensor]], Float[Tensor, " policy"]]
 
 
-class RolledBack(NamedTuple):
+class RollbackResult(NamedTuple):
     """What a measured roll-back left.
 
     Attributes:
         weights: the weights, every tensor of a policy either restored or as it was.
-        kept: which tensors stayed restored, by name and policy.
-        before: downstream loss without any restoring.
-        restored: with all of it.
-        after: with what was kept.
+        kept_restored: which tensors stayed restored, by name and policy.
+        loss_before: downstream loss without any restoring.
+        loss_restored: with all of it.
+        loss_after: with what was kept.
     """
 
     weights: dict[str, Tensor]
-    kept: dict[str, Bool[Tensor, " policy"]]
-    before: Float[Tensor, " policy"]
-    restored: Float[Tensor, " policy"]
-    after: Float[Tensor, " policy"]
+    kept_restored: dict[str, Bool[Tensor, " policy"]]
+    loss_before: Float[Tensor, " policy"]
+    loss_restored: Float[Tensor, " policy"]
+    loss_after: Float[Tensor, " policy"]
 
 
-def against(aligned: Weights, before: Weights) -> dict[str, Tensor]:
+def alignment_pseudo_gradient(aligned: StackedWeights, base: StackedWeights) -> dict[str, Tensor]:
     """Gradient of the loss -⟨θ, θ_a - θ_before⟩: against the way that alignment moved weights.
 
     Args:
         aligned: weights after alignment.
-        before: weights that alignment began from.
+        base: weights that alignment began from.
     """
-    check_layout(aligned, before)
-    return {name: before[name] - aligned[name] for name in learned(aligned)}
+    check_layout(aligned, base)
+    return {name: base[name] - aligned[name] for name in floating_point_names(aligned)}
 
 
-def choose(
-    weights: Weights,
-    target: Weights,
-    gradient: Weights,
-    share: float,
-    among: Weights | None = None,
-    by: Ranking = "gradient",
-    of: Literal["weights", "eligible"] = "weights",
+def select_weights(
+    weights: StackedWeights,
+    target: StackedWeights,
+    gradient: StackedWeights,
+    fraction: float,
+    candidates: StackedWeights | None = None,
+    rank_by: RankBy = "gradient",
+    fraction_of: Literal["weights", "eligible"] = "weights",
 ) -> dict[str, Tensor]:
     """Which weights of every policy should go back to a target.
 
@@ -92,23 +92,25 @@ def choose(
         target: where they may go.
         gradient: of the loss that is to fall, at `weights`. Tensors that are not in it stay out:
             the paper leaves out layer norms and late layers.
-        share: how many of all weights of a policy go, rounded up; fewer where fewer are eligible.
-        among: masks of what may go at all; `None`: everything.
-        by: rank by the size of the gradient or by what the loss gains.
-        of: `share` is of all weights given, as in restoring, or of those eligible, as in giving
+        fraction: how many of all weights of a policy go, rounded up; fewer where fewer are eligible.
+        candidates: masks of what may go at all; `None`: everything.
+        rank_by: rank by the size of the gradient or by what the loss gains.
+        fraction_of: `fraction` is of all weights given, as in restoring, or of those eligible, as in giving
             back.
 
     Returns:
         Masks by the names of `gradient`.
 
     Raises:
-        UserError: layouts differ, or `share` or `by` is none of these.
+        UserError: layouts differ, or `fraction` or `rank_by` is none of these.
     """
-    policies = count_policies(weights)
+    policies = count_models(weights)
     check_layout(weights, target)
-    check_share(share, "share")
-    if by not in ("gradient", "gain"):
-        raise UserError(f"by must be gradient or gain, not {by!r}", code="invalid_value", path="by")
+    check_fraction(fraction, "share")
+    if rank_by not in ("gradient", "gain"):
+        raise UserError(
+            f"by must be gradient or gain, not {rank_by!r}", code="invalid_value", path="by"
+        )
     names = list(gradient)
     for name in names:
         if name not in weights:
@@ -119,29 +121,41 @@ def choose(
             )
     if not names:
         return {}
-    slope, moved = flat(gradient, names), flat(weights, names) - flat(target, names)
+    slope, moved = (
+        flatten_weights(gradient, names),
+        flatten_weights(weights, names) - flatten_weights(target, names),
+    )
     eligible = (slope.sign() * moved.sign()) > 0  # signs: products of tiny numbers are zero
-    if among is not None:
-        eligible &= torch.cat([lined(among[name]) for name in names], 1)
-    score = slope.abs() if by == "gradient" else (slope * moved).abs()
-    if of == "weights":
-        whole = sum(weights[name].numel() // policies for name in learned(weights))
-        count = min(_ceil(share * whole), score.shape[1])
+    if candidates is not None:
+        eligible &= torch.cat([flatten_per_model(candidates[name]) for name in names], 1)
+    score = slope.abs() if rank_by == "gradient" else (slope * moved).abs()
+    if fraction_of == "weights":
+        whole = sum(weights[name].numel() // policies for name in floating_point_names(weights))
+        count = min(_ceil(fraction * whole), score.shape[1])
     else:
-        count = torch.tensor([_ceil(share * e) for e in eligible.sum(1).tolist()]).to(score.device)
-    chosen = largest(torch.where(eligible, score, -1.0), count) & eligible
-    return unflat(chosen, weights, names)
+        count = torch.tensor([_ceil(fraction * e) for e in eligible.sum(1).tolist()]).to(
+            score.device
+        )
+    chosen = top_k_mask(torch.where(eligible, score, -1.0), count) & eligible
+    return unflatten_weights(chosen, weights, names)
 
 
-def restore(weights: Weights, target: Weights, chosen: Weights) -> dict[str, Tensor]:
+def restore(
+    weights: StackedWeights, target: StackedWeights, selection_mask: StackedWeights
+) -> dict[str, Tensor]:
     """The weights, with those chosen as the target has them."""
     back = dict(weights)
-    for name, mask in chosen.items():
+    for name, mask in selection_mask.items():
         back[name] = torch.where(mask, target[name], weights[name])
     return back
 
 
-def roll_back(tuned: Weights, restored: Weights, loss: Loss, allowed: PerPolicy) -> RolledBack:
+def roll_back(
+    finetuned: StackedWeights,
+    restored: StackedWeights,
+    loss: LossPerModel,
+    max_loss_increase: PerModel,
+) -> RollbackResult:
     """Give back restored tensors until the downstream loss is within what is allowed.
 
     The cost of a tensor is by how much the loss falls when it alone is given back. Policies give
@@ -149,28 +163,30 @@ def roll_back(tuned: Weights, restored: Weights, loss: Loss, allowed: PerPolicy)
     and at most as often again.
 
     Args:
-        tuned: weights before restoring.
+        finetuned: weights before restoring.
         restored: weights after it.
         loss: downstream loss of every policy, from weights; it must not depend on chance.
-        allowed: by how much it may exceed the loss before restoring, at least 0, in its unit.
+        max_loss_increase: by how much it may exceed the loss before restoring, at least 0, in its unit.
 
     Returns:
-        Weights whose loss is within `allowed`; a policy whose loss can never be told (NaN) has
+        Weights whose loss is within `max_loss_increase`; a policy whose loss can never be told (NaN) has
         everything given back.
 
     Raises:
         UserError: layouts differ.
     """
-    count_policies(tuned)
-    check_layout(tuned, restored)
+    count_models(finetuned)
+    check_layout(finetuned, restored)
     current = dict(restored)
-    before, all_restored = loss(dict(tuned)), loss(current)
-    limit = before + allowed
-    changed = [n for n in learned(tuned) if not torch.equal(tuned[n], restored[n])]
+    before, all_restored = loss(dict(finetuned)), loss(current)
+    limit = before + max_loss_increase
+    changed = [
+        n for n in floating_point_names(finetuned) if not torch.equal(finetuned[n], restored[n])
+    ]
     kept = {name: torch.ones_like(before, dtype=torch.bool) for name in changed}
     now = all_restored
     if changed and not bool((now <= limit).all()):
-        without = torch.stack([loss({**current, name: tuned[name]}) for name in changed], 1)
+        without = torch.stack([loss({**current, name: finetuned[name]}) for name in changed], 1)
         # The costliest first: the lower the loss without it. NaN, sorted last: it is not to blame.
         order = without.argsort(dim=1, stable=True)
         for place in range(len(changed)):
@@ -180,15 +196,15 @@ def roll_back(tuned: Weights, restored: Weights, loss: Loss, allowed: PerPolicy)
             for number, name in enumerate(changed):
                 back = over & (order[:, place] == number)
                 kept[name] &= ~back
-                current = current | put({name: current[name]}, tuned, back)
+                current = current | replace_models({name: current[name]}, finetuned, back)
             now = loss(current)
-    return RolledBack(current, kept, before, all_restored, now)
+    return RollbackResult(current, kept, before, all_restored, now)
 
 
-def share_restored(weights: Weights, target: Weights) -> Float[Tensor, " policy"]:
+def restored_fraction(weights: StackedWeights, target: StackedWeights) -> Float[Tensor, " policy"]:
     """Share of every policy's weights that are exactly as the target has them."""
-    names = learned(weights)
-    same = flat(weights, names) == flat(target, names)
+    names = floating_point_names(weights)
+    same = flatten_weights(weights, names) == flatten_weights(target, names)
     return same.float().mean(1)
 
 

@@ -22,35 +22,35 @@ from torch import Tensor
 
 from mores.core.errors import UserError, did_you_mean
 
-Weights = Mapping[str, Tensor]
-PerPolicy = float | Float[Tensor, " policy"]
+StackedWeights = Mapping[str, Tensor]
+PerModel = float | Float[Tensor, " policy"]
 
 
-def unsqueeze(weights: Weights) -> dict[str, Tensor]:
+def unsqueeze(weights: StackedWeights) -> dict[str, Tensor]:
     """One model's state dict as a stack of one policy: every tensor `[...]` becomes `[1, ...]`."""
     return {name: tensor.unsqueeze(0) for name, tensor in weights.items()}
 
 
-def squeeze(weights: Weights, policy: int = 0) -> dict[str, Tensor]:
+def squeeze(weights: StackedWeights, model_index: int = 0) -> dict[str, Tensor]:
     """The state dict of one policy of a stack: every tensor `[policy, ...]` becomes `[...]`."""
-    return {name: tensor[policy] for name, tensor in weights.items()}
+    return {name: tensor[model_index] for name, tensor in weights.items()}
 
 
-def stack(several: Sequence[Weights]) -> dict[str, Tensor]:
+def stack_state_dicts(state_dicts: Sequence[StackedWeights]) -> dict[str, Tensor]:
     """Several models' state dicts as one stack, a policy each.
 
     Raises:
         UserError: they differ in names or shapes, or there are none.
     """
-    if not several:
+    if not state_dicts:
         raise UserError(
             "nothing to stack: give at least one state dict", code="missing", path="several"
         )
-    check_layout(*several)
-    return {name: torch.stack([one[name] for one in several]) for name in several[0]}
+    check_layout(*state_dicts)
+    return {name: torch.stack([one[name] for one in state_dicts]) for name in state_dicts[0]}
 
 
-def count_policies(weights: Weights) -> int:
+def count_models(weights: StackedWeights) -> int:
     """How many policies a stack holds.
 
     Raises:
@@ -74,7 +74,7 @@ def count_policies(weights: Weights) -> int:
     return sizes[first][0]
 
 
-def check_layout(first: Weights, *others: Weights) -> None:
+def check_layout(first: StackedWeights, *others: StackedWeights) -> None:
     """Check that weights have the same names and shapes.
 
     Raises:
@@ -104,52 +104,58 @@ def check_layout(first: Weights, *others: Weights) -> None:
                 )
 
 
-def learned(weights: Weights) -> list[str]:
+def floating_point_names(weights: StackedWeights) -> list[str]:
     """Names of the tensors that hold floating-point numbers."""
     return [name for name, tensor in weights.items() if tensor.is_floating_point()]
 
 
-def wide(tensor: Tensor) -> Tensor:
+def upcast(tensor: Tensor) -> Tensor:
     """The tensor in single precision at least."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-def spread(values: Tensor, like: Tensor) -> Tensor:
+def broadcast_like(values: Tensor, like: Tensor) -> Tensor:
     """Numbers `[policy]` as `[policy, 1, ...]`, to meet a tensor `[policy, ...]`."""
     return values.reshape(-1, *[1] * (like.dim() - 1))
 
 
-def lined(tensor: Tensor) -> Shaped[Tensor, "policy weight"]:
+def flatten_per_model(tensor: Tensor) -> Shaped[Tensor, "policy weight"]:
     """The numbers of each policy of a tensor `[policy, ...]` in a line, `[policy]` included."""
     return tensor.reshape(len(tensor), -1)
 
 
-def flat(weights: Weights, names: Sequence[str]) -> Float[Tensor, "policy weight"]:
+def flatten_weights(
+    weights: StackedWeights, names: Sequence[str]
+) -> Float[Tensor, "policy weight"]:
     """The named tensors of each policy end to end, in single precision at least."""
-    return torch.cat([lined(wide(weights[name])) for name in names], 1)
+    return torch.cat([flatten_per_model(upcast(weights[name])) for name in names], 1)
 
 
-def unflat(vector: Tensor, like: Weights, names: Sequence[str]) -> dict[str, Tensor]:
-    """What `flat` joined, cut into tensors of the shapes of `like`."""
-    return cut(vector, {name: tuple(like[name].shape[1:]) for name in names})
+def unflatten_weights(
+    vector: Tensor, like: StackedWeights, names: Sequence[str]
+) -> dict[str, Tensor]:
+    """What `flatten_weights` joined, cut into tensors of the shapes of `like`."""
+    return split_flat(vector, {name: tuple(like[name].shape[1:]) for name in names})
 
 
-def cut(vector: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def split_flat(vector: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """A vector `[policy, weight]` cut into tensors of these shapes, those of one policy."""
     parts = vector.split([math.prod(shape) for shape in shapes.values()], 1)
     named = zip(shapes.items(), parts, strict=True)
     return {name: part.reshape(len(part), *shape) for (name, shape), part in named}
 
 
-def put(weights: Weights, other: Weights, policies: Bool[Tensor, " policy"]) -> dict[str, Tensor]:
+def replace_models(
+    weights: StackedWeights, other: StackedWeights, models: Bool[Tensor, " policy"]
+) -> dict[str, Tensor]:
     """The weights, with those of `other` for the policies named."""
     return {
-        name: torch.where(spread(policies, tensor), other[name], tensor)
+        name: torch.where(broadcast_like(models, tensor), other[name], tensor)
         for name, tensor in weights.items()
     }
 
 
-def largest(
+def top_k_mask(
     score: Float[Tensor, "policy weight"], count: int | Int[Tensor, " policy"]
 ) -> Bool[Tensor, "policy weight"]:
     """Where each policy's `count` highest scores stand; exactly so many, whatever ties there are.
@@ -166,11 +172,11 @@ def largest(
     return torch.zeros_like(score, dtype=torch.bool).scatter(1, places, taken)
 
 
-def check_share(share: float, name: str) -> None:
+def check_fraction(value: float, name: str) -> None:
     """Check that a number is a share, 0 to 1.
 
     Raises:
         UserError: it is not.
     """
-    if not 0.0 <= share <= 1.0:
-        raise UserError(f"{name} is a share, 0 to 1, not {share}", code="out_of_range", path=name)
+    if not 0.0 <= value <= 1.0:
+        raise UserError(f"{name} is a share, 0 to 1, not {value}", code="out_of_range", path=name)

@@ -31,18 +31,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mores.agents.learning.weights.stacked_weights import (
-    Weights,
+    StackedWeights,
+    check_fraction,
     check_layout,
-    check_share,
-    learned,
-    wide,
+    floating_point_names,
+    upcast,
 )
 from mores.core.errors import UserError
 
 Side = Literal["rows", "columns"]
 
 
-class Directions(NamedTuple):
+class SubspaceBasis(NamedTuple):
     """Orthonormal directions of a change, the strongest first.
 
     Attributes:
@@ -54,60 +54,60 @@ class Directions(NamedTuple):
     rank: Int[Tensor, " policy"]
 
 
-class Split(NamedTuple):
+class SubspaceSplit(NamedTuple):
     """An update in two parts that add up to it, and how it lies to the change.
 
     Attributes:
-        onto: what lies in the top directions of the change, by name.
-        off: the rest.
-        energy: share of the update's squared length that `onto` holds, over all tensors; NaN for
+        projection: what lies in the top directions of the change, by name.
+        residual: the rest.
+        energy_fraction: share of the update's squared length that `projection` holds, over all tensors; NaN for
             an update that is zero.
         cosine: between update and change, over all tensors.
     """
 
-    onto: dict[str, Tensor]
-    off: dict[str, Tensor]
-    energy: Float[Tensor, " policy"]
+    projection: dict[str, Tensor]
+    residual: dict[str, Tensor]
+    energy_fraction: Float[Tensor, " policy"]
     cosine: Float[Tensor, " policy"]
 
 
-class Overlap(NamedTuple):
+class SubspaceOverlap(NamedTuple):
     """How much of two changes' subspaces is shared.
 
     Attributes:
         overlap: 0 to 1; NaN where one of the changes is zero.
-        chance: what two subspaces of these sizes share at random.
+        expected_overlap: what two subspaces of these sizes share at random.
         ranks: sizes of both, `[policy, 2]`.
     """
 
     overlap: Float[Tensor, " policy"]
-    chance: Float[Tensor, " policy"]
+    expected_overlap: Float[Tensor, " policy"]
     ranks: Int[Tensor, "policy 2"]
 
 
-def directions(
+def top_singular_directions(
     change: Float[Tensor, "policy *shape"],
     side: Side = "rows",
     *,
-    share: float | None = None,
-    energy: float | None = None,
-) -> Directions:
+    rank_fraction: float | None = None,
+    energy_fraction: float | None = None,
+) -> SubspaceBasis:
     """Top singular directions of a change, by policy.
 
     Args:
         change: difference of two weights.
         side: of which dimension the directions are.
-        share: take this share of all directions, rounded, at least one.
-        energy: or take as few as hold this share of the change's squared length.
+        rank_fraction: take this share of all directions, rounded, at least one.
+        energy_fraction: or take as few as hold this share of the change's squared length.
 
     Raises:
-        UserError: not exactly one of `share` and `energy` is given, or it is no share.
+        UserError: not exactly one of `rank_fraction` and `energy_fraction` is given, or it is no share.
     """
-    if (share is None) == (energy is None):
-        code = "missing" if share is None else "conflict"
+    if (rank_fraction is None) == (energy_fraction is None):
+        code = "missing" if rank_fraction is None else "conflict"
         message = "directions are taken by share or by energy: give one of them"
         raise UserError(message, code=code, path="share")
-    matrix = _matrix(change, side)
+    matrix = _as_matrix(change, side)
     broken = ~matrix.isfinite().all(-1).all(-1)
     # One policy's NaN would stop the decomposition of all.
     sound = torch.where(broken[:, None, None], 0.0, matrix)
@@ -115,65 +115,72 @@ def directions(
     room = strength.shape[1]
     noise = strength[:, :1] * max(matrix.shape[1:]) * torch.finfo(matrix.dtype).eps
     solid = ((strength > noise) & (strength > 0)).sum(1)
-    if share is not None:
-        check_share(share, "share")
-        rank = torch.full_like(solid, max(1, round(share * room)))
+    if rank_fraction is not None:
+        check_fraction(rank_fraction, "share")
+        rank = torch.full_like(solid, max(1, round(rank_fraction * room)))
     else:
-        check_share(energy if energy is not None else 1.0, "energy")
+        check_fraction(energy_fraction if energy_fraction is not None else 1.0, "energy_fraction")
         held = strength.square().cumsum(1)
-        enough = energy * held[:, -1:] * (1 - 1e-6)  # a sum of all may miss the whole by rounding
+        enough = (
+            energy_fraction * held[:, -1:] * (1 - 1e-6)
+        )  # a sum of all may miss the whole by rounding
         rank = (held < enough).sum(1) + 1
     rank = torch.minimum(rank, solid)
     basis = torch.where(torch.arange(room, device=rank.device) < rank[:, None, None], left, 0.0)
-    return Directions(torch.where(broken[:, None, None], torch.nan, basis), rank)
+    return SubspaceBasis(torch.where(broken[:, None, None], torch.nan, basis), rank)
 
 
-def split(update: Weights, change: Weights, share: float, side: Side = "rows") -> Split:
+def split_by_subspace(
+    update: StackedWeights, change: StackedWeights, rank_fraction: float, side: Side = "rows"
+) -> SubspaceSplit:
     """Split an update into what lies in the top directions of a change, and the rest.
 
     Args:
         update: how a later task moved weights.
         change: how alignment moved them.
-        share: share of each matrix's directions that span the subspace, 0 to 1.
+        rank_fraction: share of each matrix's directions that span the subspace, 0 to 1.
         side: of which dimension the directions are.
 
     Raises:
-        UserError: layouts differ, or `share` or `side` is none of these.
+        UserError: layouts differ, or `rank_fraction` or `side` is none of these.
     """
     check_layout(update, change)
     onto, off = {}, {}
     sums = torch.zeros(0)
-    for name in learned(update):
-        moved, axis = _matrix(update[name], side), _matrix(change[name], side)
-        basis = directions(change[name], side, share=share).basis
+    for name in floating_point_names(update):
+        moved, axis = _as_matrix(update[name], side), _as_matrix(change[name], side)
+        basis = top_singular_directions(change[name], side, rank_fraction=rank_fraction).basis
         part = basis @ (basis.mT @ moved)
         products = [part * part, moved * moved, moved * axis, axis * axis]
         products = torch.stack([product.flatten(1).sum(1) for product in products])
         sums = sums + products if sums.numel() else products
-        onto[name] = _unmatrix(part, update[name], side)
+        onto[name] = _from_matrix(part, update[name], side)
         off[name] = update[name] - onto[name]
     kept, length, inner, other = sums
-    return Split(onto, off, kept / length, inner / (length.sqrt() * other.sqrt()))
+    return SubspaceSplit(onto, off, kept / length, inner / (length.sqrt() * other.sqrt()))
 
 
-def overlap(
+def mode_subspace_overlap(
     one: Float[Tensor, "policy *shape"],
     other: Float[Tensor, "policy *other_shape"],
-    energy: float,
+    energy_fraction: float,
     side: Side = "rows",
-) -> Overlap:
+) -> SubspaceOverlap:
     """Mode subspace overlap of two changes, whose directions have the same size.
 
     Args:
         one: a change.
         other: another.
-        energy: share η of each change's squared length that its subspace holds, 0 to 1.
+        energy_fraction: share η of each change's squared length that its subspace holds, 0 to 1.
         side: of which dimension the directions are.
 
     Raises:
-        UserError: sizes differ, or `energy` is no share.
+        UserError: sizes differ, or `energy_fraction` is no share.
     """
-    a, b = directions(one, side, energy=energy), directions(other, side, energy=energy)
+    a, b = (
+        top_singular_directions(one, side, energy_fraction=energy_fraction),
+        top_singular_directions(other, side, energy_fraction=energy_fraction),
+    )
     if a.basis.shape[1] != b.basis.shape[1]:
         raise UserError(
             f"directions of {a.basis.shape[1]} and of {b.basis.shape[1]} numbers cannot overlap: "
@@ -184,22 +191,22 @@ def overlap(
     shared = (a.basis.mT @ b.basis).square().flatten(1).sum(1)
     ranks = torch.stack([a.rank, b.rank], 1)
     chance = ranks.amax(1) / a.basis.shape[1]
-    return Overlap(shared / ranks.amin(1), chance, ranks)
+    return SubspaceOverlap(shared / ranks.amin(1), chance, ranks)
 
 
-def _matrix(tensor: Tensor, side: Side) -> Float[Tensor, "policy size other"]:
+def _as_matrix(tensor: Tensor, side: Side) -> Float[Tensor, "policy size other"]:
     """A tensor as matrices whose rows are of the side asked for; vectors as columns."""
     if side not in ("rows", "columns"):
         raise UserError(
             f"side must be rows or columns, not {side!r}", code="invalid_value", path="side"
         )
     if _is_vector(tensor):
-        return wide(tensor).reshape(len(tensor), -1, 1)
-    matrix = wide(tensor).flatten(2)
+        return upcast(tensor).reshape(len(tensor), -1, 1)
+    matrix = upcast(tensor).flatten(2)
     return matrix if side == "rows" else matrix.mT
 
 
-def _unmatrix(matrix: Float[Tensor, "policy size other"], like: Tensor, side: Side) -> Tensor:
+def _from_matrix(matrix: Float[Tensor, "policy size other"], like: Tensor, side: Side) -> Tensor:
     turned = side == "columns" and not _is_vector(like)
     return (matrix.mT if turned else matrix).reshape(like.shape).to(like.dtype)
 

@@ -21,143 +21,147 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Float
 
-RESAMPLES = 9_999  # with one more, the ranks of 2.5 % and 97.5 % are whole
+NUM_RESAMPLES = 9_999  # with one more, the ranks of 2.5 % and 97.5 % are whole
 SEED = 20_240_229
-AT_ONCE = 2**21  # entries of the matrix of counts that are made at a time
-ONE_THREAD = 2**18  # products so small are not shared among threads, which would cost more
-LARGE = 2_000  # with more replicates nothing is drawn anew: errors are normal, see `_interval`
-NOTHING = 1e-12  # what is smaller than this share of what it should be is rounding
+MAX_COUNTS_PER_BATCH = 2**21  # entries of the matrix of counts that are made at a time
+MAX_SINGLE_THREAD_SIZE = (
+    2**18
+)  # products so small are not shared among threads, which would cost more
+MAX_BOOTSTRAP_REPLICATES = 2_000  # with more replicates nothing is drawn anew: errors are normal, see `_studentized_interval`
+ROUNDING_TOLERANCE = 1e-12  # what is smaller than this share of what it should be is rounding
 
 Moments = Mapping[tuple[int, int], np.ndarray]  # E[x^i y^j] in each resample
-Studentised = tuple[np.ndarray, np.ndarray]  # a statistic, its standard error times the root of n
+StatisticWithError = tuple[
+    np.ndarray, np.ndarray
+]  # a statistic, its standard error times the root of n
 
 
-def root_interval(
-    x: Float[np.ndarray, " replicate"], about_mean: bool, level: float
+def rms_interval(
+    x: Float[np.ndarray, " replicate"], centered: bool, level: float
 ) -> tuple[float, float]:
-    """Interval of the root mean square of `x`; of its standard deviation if `about_mean`."""
-    low, high = _interval(x, None, about_mean, level, _log_root)
-    scale = _unbiased(len(x), about_mean)
+    """Interval of the root mean square of `x`; of its standard deviation if `centered`."""
+    low, high = _studentized_interval(x, None, centered, level, _log_rms)
+    scale = _bias_correction(len(x), centered)
     return scale * math.exp(low), scale * math.exp(high) if high < 700.0 else math.inf
 
 
-def difference_interval(
+def rms_difference_interval(
     x: Float[np.ndarray, " replicate"],
     y: Float[np.ndarray, " replicate"],
-    about_mean: bool,
+    centered: bool,
     level: float,
 ) -> tuple[float, float]:
     """Interval of the root mean square (or standard deviation) of `x` less that of `y`, paired."""
-    low, high = _interval(x, y, about_mean, level, _difference_of_roots)
-    scale = _unbiased(len(x), about_mean)
+    low, high = _studentized_interval(x, y, centered, level, _rms_difference)
+    scale = _bias_correction(len(x), centered)
     return scale * low, scale * high
 
 
-def _interval(
+def _studentized_interval(
     x: np.ndarray,
     y: np.ndarray | None,
-    about_mean: bool,
+    centered: bool,
     level: float,
-    statistic: Callable[[Moments], Studentised],
+    statistic: Callable[[Moments], StatisticWithError],
 ) -> tuple[float, float]:
     from scipy.special import ndtri
 
-    if about_mean:  # the moments below then lose no digits
+    if centered:  # the moments below then lose no digits
         x, y = x - x.mean(), None if y is None else y - y.mean()
-    (value,), (error,) = statistic(_moments(x, y, np.ones((len(x), 1)), about_mean))
+    (value,), (error,) = statistic(_moments(x, y, np.ones((len(x), 1)), centered))
     if error == 0.0:  # of a deviation: as many above as below, equally far; that bounds nothing
-        return (-math.inf, math.inf) if about_mean else (float(value), float(value))
-    if len(x) > LARGE:
+        return (-math.inf, math.inf) if centered else (float(value), float(value))
+    if len(x) > MAX_BOOTSTRAP_REPLICATES:
         reach = error * ndtri(0.5 + level / 2.0) / math.sqrt(len(x))
         return float(value - reach), float(value + reach)
-    values, errors = statistic(_moments(x, y, _counts(len(x)), about_mean))
+    values, errors = statistic(_moments(x, y, _resample_counts(len(x)), centered))
     with np.errstate(divide="ignore", invalid="ignore"):
         # One replicate drawn n times has no error of its own: it counts as infinitely far.
         away = values - value
         t = np.where(errors > 0.0, away / errors, np.copysign(np.inf, away))
-    rank = max(1, round((RESAMPLES + 1) * (1.0 - level) / 2.0))
-    t = np.partition(t, (rank - 1, RESAMPLES - rank))
-    return float(value - error * t[RESAMPLES - rank]), float(value - error * t[rank - 1])
+    rank = max(1, round((NUM_RESAMPLES + 1) * (1.0 - level) / 2.0))
+    t = np.partition(t, (rank - 1, NUM_RESAMPLES - rank))
+    return float(value - error * t[NUM_RESAMPLES - rank]), float(value - error * t[rank - 1])
 
 
-def _log_root(m: Moments) -> Studentised:
+def _log_rms(m: Moments) -> StatisticWithError:
     with np.errstate(divide="ignore"):
         value = 0.5 * np.log(m[2, 0])
-    variance = _over(_variance(m[4, 0], m[2, 0]), m[2, 0] ** 2)
+    variance = _safe_divide(_variance_of_squares(m[4, 0], m[2, 0]), m[2, 0] ** 2)
     return value, 0.5 * np.sqrt(variance)
 
 
-def _difference_of_roots(m: Moments) -> Studentised:
+def _rms_difference(m: Moments) -> StatisticWithError:
     one, other = np.sqrt(m[2, 0]), np.sqrt(m[0, 2])
-    apart = _over(_variance(m[4, 0], m[2, 0]), m[2, 0])
-    apart += _over(_variance(m[0, 4], m[0, 2]), m[0, 2])
-    variance = apart - 2.0 * _over(m[2, 2] - m[2, 0] * m[0, 2], one * other)
-    variance = np.where(variance > NOTHING * apart, variance, 0.0)
+    apart = _safe_divide(_variance_of_squares(m[4, 0], m[2, 0]), m[2, 0])
+    apart += _safe_divide(_variance_of_squares(m[0, 4], m[0, 2]), m[0, 2])
+    variance = apart - 2.0 * _safe_divide(m[2, 2] - m[2, 0] * m[0, 2], one * other)
+    variance = np.where(variance > ROUNDING_TOLERANCE * apart, variance, 0.0)
     return one - other, 0.5 * np.sqrt(variance)
 
 
-def _over(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+def _safe_divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """A quotient that is nothing where there is nothing below."""
-    return np.divide(above, below, out=np.zeros_like(above), where=below > 0.0)
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0.0)
 
 
-def _variance(fourth: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _variance_of_squares(fourth: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Variance of squared deviations."""
     variance = fourth - second**2
-    return np.where(variance > NOTHING * fourth, variance, 0.0)
+    return np.where(variance > ROUNDING_TOLERANCE * fourth, variance, 0.0)
 
 
-def _moments(x: np.ndarray, y: np.ndarray | None, counts: np.ndarray, about_mean: bool) -> Moments:
+def _moments(x: np.ndarray, y: np.ndarray | None, counts: np.ndarray, centered: bool) -> Moments:
     """Second and fourth moments of the replicates drawn `counts` times, `[resample]` each.
 
     Those about the resample's own means follow from those about zero by the binomial theorem.
     """
-    powers = [(2, 0), (4, 0)] + ([(1, 0), (3, 0)] if about_mean else [])
+    powers = [(2, 0), (4, 0)] + ([(1, 0), (3, 0)] if centered else [])
     if y is not None:
         powers += [(0, 2), (0, 4), (2, 2)]
-        powers += [(0, 1), (0, 3), (1, 1), (2, 1), (1, 2)] if about_mean else []
+        powers += [(0, 1), (0, 3), (1, 1), (2, 1), (1, 2)] if centered else []
     columns = np.stack([x**i if y is None else x**i * y**j for i, j in powers]) / len(x)
-    cells = max(1, ONE_THREAD // columns.size)
+    cells = max(1, MAX_SINGLE_THREAD_SIZE // columns.size)
     parts = [columns @ counts[:, c : c + cells] for c in range(0, counts.shape[1], cells)]
     m = dict(zip(powers, np.concatenate(parts, axis=1), strict=True))
-    if not about_mean:
+    if not centered:
         return m
     a, central = m[1, 0], {}
-    central[2, 0], central[4, 0] = _about_mean(a, m[2, 0], m[3, 0], m[4, 0])
+    central[2, 0], central[4, 0] = _central_moments(a, m[2, 0], m[3, 0], m[4, 0])
     if y is not None:
         b = m[0, 1]
-        central[0, 2], central[0, 4] = _about_mean(b, m[0, 2], m[0, 3], m[0, 4])
+        central[0, 2], central[0, 4] = _central_moments(b, m[0, 2], m[0, 3], m[0, 4])
         central[2, 2] = m[2, 2] - 2.0 * (b * m[2, 1] + a * m[1, 2]) + b * b * m[2, 0]
         central[2, 2] += a * a * m[0, 2] + a * b * (4.0 * m[1, 1] - 3.0 * a * b)
     return central
 
 
-def _about_mean(
+def _central_moments(
     mean: np.ndarray, second: np.ndarray, third: np.ndarray, fourth: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     square = mean * mean
     central = second - square
-    some = central > NOTHING * second  # else one replicate was drawn n times
+    some = central > ROUNDING_TOLERANCE * second  # else one replicate was drawn n times
     fourth = fourth - 4.0 * mean * third + square * (6.0 * second - 3.0 * square)
     return np.where(some, central, 0.0), np.where(some, fourth, 0.0)
 
 
 @functools.lru_cache(maxsize=2)
-def _counts(n: int) -> np.ndarray:
+def _resample_counts(n: int) -> np.ndarray:
     """How often each of n replicates is drawn in each resample, `[replicate, resample]`.
 
     Kept as floating-point numbers where they are few, else in a quarter of the room.
     """
     draws, parts = np.random.default_rng(SEED), []
-    cells = max(1, AT_ONCE // n)
-    for start in range(0, RESAMPLES, cells):
-        here = min(cells, RESAMPLES - start)
+    cells = max(1, MAX_COUNTS_PER_BATCH // n)
+    for start in range(0, NUM_RESAMPLES, cells):
+        here = min(cells, NUM_RESAMPLES - start)
         drawn = draws.integers(0, n, (here, n)) + n * np.arange(here)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=here * n).reshape(here, n)
         parts.append(counts.T.astype(np.uint16))
     all_counts = np.concatenate(parts, axis=1)
-    return all_counts.astype(np.float64) if all_counts.size <= AT_ONCE else all_counts
+    return all_counts.astype(np.float64) if all_counts.size <= MAX_COUNTS_PER_BATCH else all_counts
 
 
-def _unbiased(n: int, about_mean: bool) -> float:
-    return math.sqrt(n / (n - 1)) if about_mean else 1.0
+def _bias_correction(n: int, centered: bool) -> float:
+    return math.sqrt(n / (n - 1)) if centered else 1.0

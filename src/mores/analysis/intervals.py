@@ -63,18 +63,18 @@ from mores.analysis import bootstrap, paired_intervals
 from mores.analysis.replicate_statistics import (
     STATISTICS,
     Statistic,
-    around_median,
-    around_share,
-    binary,
-    constant,
-    student,
-    value_of,
+    compute_statistic,
+    is_binary,
+    is_constant,
+    median_interval,
+    t_quantile,
+    wilson_interval,
 )
 from mores.core.errors import UserError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimate:
+class IntervalEstimate:
     """A figure over replicates, and the interval it lies in.
 
     Attributes:
@@ -94,7 +94,7 @@ class Estimate:
     confidence: float = 0.95
 
 
-class Band(NamedTuple):
+class ConfidenceBand(NamedTuple):
     """Means and their intervals, one for each column."""
 
     value: Float[np.ndarray, " column"]
@@ -104,7 +104,7 @@ class Band(NamedTuple):
 
 def estimate(
     values: Float[np.ndarray, " replicate"], statistic: Statistic = "mean", level: float = 0.95
-) -> Estimate:
+) -> IntervalEstimate:
     """A statistic of the replicates, with its interval.
 
     Args:
@@ -115,37 +115,37 @@ def estimate(
     Raises:
         UserError: an unknown statistic, no values, or a level outside (0, 1).
     """
-    x = _checked(values, statistic, level)
-    if (unknown := _unknown(x)) is not None:
+    x = _validate_values(values, statistic, level)
+    if (unknown := _nonfinite_estimate(x)) is not None:
         return unknown
     n = len(x)
-    x, exponent = _scaled(np.sort(x))  # sorted: the order of replicates must not matter
-    value, confidence = value_of(x, statistic), level
+    x, exponent = _rescale(np.sort(x))  # sorted: the order of replicates must not matter
+    value, confidence = compute_statistic(x, statistic), level
     if n == 1:
-        return _single(float(np.ldexp(value, exponent)))
-    if constant(np.abs(x) if statistic == "rms" else x):
+        return _single_replicate_estimate(float(np.ldexp(value, exponent)))
+    if is_constant(np.abs(x) if statistic == "rms" else x):
         method = f"equal in all {n} replicates"
-        return _unscaled(value, value, value, n, method, 1.0, exponent)
-    if statistic == "mean" and binary(np.ldexp(x, exponent)):
+        return _estimate_in_original_scale(value, value, value, n, method, 1.0, exponent)
+    if statistic == "mean" and is_binary(np.ldexp(x, exponent)):
         share = float(np.ldexp(value, exponent))
-        low, high = around_share(share, n, level)
-        return Estimate(share, low, high, n, "Wilson, of figures that are 0 or 1", level)
+        low, high = wilson_interval(share, n, level)
+        return IntervalEstimate(share, low, high, n, "Wilson, of figures that are 0 or 1", level)
     if statistic == "mean":
-        reach = student(n, level) * float(x.std(ddof=1)) / math.sqrt(n)
+        reach = t_quantile(n, level) * float(x.std(ddof=1)) / math.sqrt(n)
         low, high, method = value - reach, value + reach, "Student's t"
     elif statistic == "median":
-        low, high, confidence = around_median(x, level)
+        low, high, confidence = median_interval(x, level)
         method = "order statistics"
         if confidence < level:
             method = f"smallest to largest, which holds {100 * confidence:.3g} %"
-    elif n < paired_intervals.FEW:
+    elif n < paired_intervals.MIN_REPLICATES_FOR_SPREAD:
         low, high, method = 0.0, math.inf, f"{n} replicates do not bound an {statistic}"
     else:
-        low, high = bootstrap.root_interval(x, statistic == "sd", level)
+        low, high = bootstrap.rms_interval(x, statistic == "sd", level)
         method = "studentised bootstrap of the logarithm"
-        if n > bootstrap.LARGE:
+        if n > bootstrap.MAX_BOOTSTRAP_REPLICATES:
             method = "normal error of the logarithm"
-    return _unscaled(value, low, high, n, method, confidence, exponent)
+    return _estimate_in_original_scale(value, low, high, n, method, confidence, exponent)
 
 
 def compare(
@@ -154,7 +154,7 @@ def compare(
     statistic: Statistic = "mean",
     relative: bool = False,
     level: float = 0.95,
-) -> Estimate:
+) -> IntervalEstimate:
     """A statistic of the replicates less that of a reference, with its interval.
 
     Args:
@@ -170,59 +170,67 @@ def compare(
         UserError: as `estimate`, or arms of different size.
     """
     if not isinstance(reference, np.ndarray):
-        return _less_number(estimate(values, statistic, level), float(reference), relative)
-    a = _checked(values, statistic, level)
-    b = _checked(reference, statistic, level, "reference")
+        return _compare_with_constant(
+            estimate(values, statistic, level), float(reference), relative
+        )
+    a = _validate_values(values, statistic, level)
+    b = _validate_values(reference, statistic, level, "reference")
     n = len(a)
     if len(b) != n:
         message = f"arms are compared replicate by replicate: {n} values against {len(b)}"
         raise UserError(message, code="wrong_shape", path="reference")
-    if (unknown := _unknown(a, b)) is not None:
+    if (unknown := _nonfinite_estimate(a, b)) is not None:
         return unknown
     if statistic == "rms":
         a, b = np.abs(a), np.abs(b)
     order = np.lexsort((b, a))  # pairs in a fixed order: that of replicates must not matter
-    (a, b), exponent = _scaled(np.stack([a[order], b[order]]))
-    one, other = value_of(a, statistic), value_of(b, statistic)
+    (a, b), exponent = _rescale(np.stack([a[order], b[order]]))
+    one, other = compute_statistic(a, statistic), compute_statistic(b, statistic)
     if relative:
         if other == 0.0:
-            return Estimate(math.nan, math.nan, math.nan, n, "relative to zero", math.nan)
+            return IntervalEstimate(math.nan, math.nan, math.nan, n, "relative to zero", math.nan)
         exponent = 0
     value = one / other - 1.0 if relative else one - other
     if n == 1:
-        return _single(float(np.ldexp(value, exponent)))
+        return _single_replicate_estimate(float(np.ldexp(value, exponent)))
     if (a == b).all():
-        return Estimate(0.0, 0.0, 0.0, n, f"both arms equal in all {n} replicates", 1.0)
-    interval = paired_intervals.ratio if relative else paired_intervals.difference
+        return IntervalEstimate(0.0, 0.0, 0.0, n, f"both arms equal in all {n} replicates", 1.0)
+    interval = paired_intervals.ratio_interval if relative else paired_intervals.difference_interval
     low, high, method = interval(a, b, statistic, level)
-    return _unscaled(value, low, high, n, method, level, exponent)
+    return _estimate_in_original_scale(value, low, high, n, method, level, exponent)
 
 
-def band(rows: Float[np.ndarray, "replicate column"], level: float = 0.95) -> Band:
+def confidence_band(
+    values: Float[np.ndarray, "replicate column"], level: float = 0.95
+) -> ConfidenceBand:
     """The mean of each column over the replicates with Student's t interval, for pictures.
 
     One replicate has no interval: its ends are nan.
     """
-    n, rows = len(rows), np.asarray(rows, dtype=np.float64)
-    value = rows.mean(0)
+    n, values = len(values), np.asarray(values, dtype=np.float64)
+    value = values.mean(0)
     if n == 1:
-        return Band(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
-    reach = student(n, level) * rows.std(0, ddof=1) / math.sqrt(n)
-    return Band(value, value - reach, value + reach)
+        return ConfidenceBand(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
+    reach = t_quantile(n, level) * values.std(0, ddof=1) / math.sqrt(n)
+    return ConfidenceBand(value, value - reach, value + reach)
 
 
-def _less_number(alone: Estimate, number: float, relative: bool) -> Estimate:
+def _compare_with_constant(
+    alone: IntervalEstimate, number: float, relative: bool
+) -> IntervalEstimate:
     """The interval moved by a number that is known, and divided by it: both are exact."""
     if not math.isfinite(number) or (relative and number == 0.0):
         method = "relative to zero" if number == 0.0 else f"compared with {number}"
-        return Estimate(math.nan, math.nan, math.nan, alone.n, method, math.nan)
+        return IntervalEstimate(math.nan, math.nan, math.nan, alone.n, method, math.nan)
     by = number if relative else 1.0
     ends = ((alone.low - number) / by, (alone.high - number) / by)
     value = (alone.value - number) / by
     return dataclasses.replace(alone, value=value, low=min(ends), high=max(ends))
 
 
-def _checked(values: np.ndarray, statistic: str, level: float, name: str = "values") -> np.ndarray:
+def _validate_values(
+    values: np.ndarray, statistic: str, level: float, name: str = "values"
+) -> np.ndarray:
     if statistic not in STATISTICS:
         message = f"no statistic {statistic!r}{did_you_mean(statistic, STATISTICS)}"
         raise UserError(message, code="unknown_name", path="statistic")
@@ -236,28 +244,28 @@ def _checked(values: np.ndarray, statistic: str, level: float, name: str = "valu
     return x
 
 
-def _unknown(*arms: np.ndarray) -> Estimate | None:
+def _nonfinite_estimate(*arms: np.ndarray) -> IntervalEstimate | None:
     """No figure where any replicate has none: to leave it out would hide what went wrong."""
     n = len(arms[0])
     bad = n - int(np.all([np.isfinite(x) for x in arms], axis=0).sum())
     if not bad:
         return None
-    return Estimate(math.nan, math.nan, math.nan, n, f"{bad} of {n} not finite", math.nan)
+    return IntervalEstimate(math.nan, math.nan, math.nan, n, f"{bad} of {n} not finite", math.nan)
 
 
-def _single(value: float) -> Estimate:
-    return Estimate(value, -math.inf, math.inf, 1, "one replicate has no interval", 1.0)
+def _single_replicate_estimate(value: float) -> IntervalEstimate:
+    return IntervalEstimate(value, -math.inf, math.inf, 1, "one replicate has no interval", 1.0)
 
 
-def _scaled(x: np.ndarray) -> tuple[np.ndarray, int]:
+def _rescale(x: np.ndarray) -> tuple[np.ndarray, int]:
     """Divided by a power of two, so that squares neither overflow nor vanish; nothing is lost."""
     exponent = int(np.frexp(np.abs(x).max())[1])
     return np.ldexp(x, -exponent), exponent
 
 
-def _unscaled(
+def _estimate_in_original_scale(
     value: float, low: float, high: float, n: int, method: str, confidence: float, exponent: int
-) -> Estimate:
+) -> IntervalEstimate:
     ends = (min(low, value), value, max(high, value))
     low, value, high = (float(np.ldexp(end, exponent)) for end in ends)
-    return Estimate(value, low, high, n, method, confidence)
+    return IntervalEstimate(value, low, high, n, method, confidence)

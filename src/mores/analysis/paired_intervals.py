@@ -11,22 +11,22 @@ from typing import NamedTuple
 
 from mores.analysis import bootstrap
 from mores.analysis.replicate_statistics import (
-    Pair,
+    PairedEstimate,
+    ReplicateValues,
     Statistic,
-    Values,
-    constant,
-    normal,
-    pair_of_means,
-    pair_of_medians,
-    student,
-    value_of,
-    whose_mean,
+    compute_statistic,
+    is_constant,
+    normal_quantile,
+    paired_means,
+    paired_medians,
+    pseudovalues,
+    t_quantile,
 )
 
-FEW = 4  # fewer replicates say nothing of an rms or a standard deviation
+MIN_REPLICATES_FOR_SPREAD = 4  # fewer replicates say nothing of an rms or a standard deviation
 
 
-class Interval(NamedTuple):
+class ConfidenceInterval(NamedTuple):
     """Two ends, and how they were found."""
 
     low: float
@@ -34,34 +34,42 @@ class Interval(NamedTuple):
     method: str
 
 
-def difference(a: Values, b: Values, statistic: Statistic, level: float) -> Interval:
+def difference_interval(
+    a: ReplicateValues, b: ReplicateValues, statistic: Statistic, level: float
+) -> ConfidenceInterval:
     """Interval of T(a) - T(b)."""
-    n, value = len(a), value_of(a, statistic) - value_of(b, statistic)
-    if statistic != "rms" and constant(a - b):
-        return Interval(value, value, f"the arms differ by the same in all {n} replicates")
+    n, value = len(a), compute_statistic(a, statistic) - compute_statistic(b, statistic)
+    if statistic != "rms" and is_constant(a - b):
+        return ConfidenceInterval(
+            value, value, f"the arms differ by the same in all {n} replicates"
+        )
     if statistic == "mean":
-        reach = student(n, level) * float((a - b).std(ddof=1)) / math.sqrt(n)
-        return Interval(value - reach, value + reach, "Student's t of paired differences")
+        reach = t_quantile(n, level) * float((a - b).std(ddof=1)) / math.sqrt(n)
+        return ConfidenceInterval(value - reach, value + reach, "Student's t of paired differences")
     if statistic == "median":
-        reach = normal(level) * _error_of_difference(pair_of_medians(a, b))
-        return Interval(value - reach, value + reach, "Bonett and Price, paired medians")
-    if n < FEW:
-        return Interval(-math.inf, math.inf, f"{n} replicates do not bound an {statistic}")
-    u, v = whose_mean(a, statistic), whose_mean(b, statistic)
-    quantile, method = student(n, level), "Student's t by the jackknife, paired"
-    reach = quantile * _error_of_difference(_roots(pair_of_means(u, v)))
+        reach = normal_quantile(level) * _difference_standard_error(paired_medians(a, b))
+        return ConfidenceInterval(value - reach, value + reach, "Bonett and Price, paired medians")
+    if n < MIN_REPLICATES_FOR_SPREAD:
+        return ConfidenceInterval(
+            -math.inf, math.inf, f"{n} replicates do not bound an {statistic}"
+        )
+    u, v = pseudovalues(a, statistic), pseudovalues(b, statistic)
+    quantile, method = t_quantile(n, level), "Student's t by the jackknife, paired"
+    reach = quantile * _difference_standard_error(_delta_method_roots(paired_means(u, v)))
     low, high = value - reach, value + reach
-    if n <= bootstrap.LARGE:
-        drawn = bootstrap.difference_interval(a, b, statistic == "sd", level)
+    if n <= bootstrap.MAX_BOOTSTRAP_REPLICATES:
+        drawn = bootstrap.rms_difference_interval(a, b, statistic == "sd", level)
         low, high = min(low, drawn[0]), max(high, drawn[1])
         method = "wider of jackknife t and studentised bootstrap, paired"
     if abs((u - v).mean()) <= quantile * (u - v).std(ddof=1) / math.sqrt(n):
         # Skew leaves the level of the other two, but not of this test, where arms do not differ.
         low, high = min(low, 0.0), max(high, 0.0)
-    return Interval(low, high, method)
+    return ConfidenceInterval(low, high, method)
 
 
-def ratio(a: Values, b: Values, statistic: Statistic, level: float) -> Interval:
+def ratio_interval(
+    a: ReplicateValues, b: ReplicateValues, statistic: Statistic, level: float
+) -> ConfidenceInterval:
     """Interval of T(a) / T(b) - 1 by Fieller: the ratios at which T(a) - r T(b) may be zero.
 
     Around the ratio R found, with d = one - R other, the ratio R + x is one of them where
@@ -70,50 +78,50 @@ def ratio(a: Values, b: Values, statistic: Statistic, level: float) -> Interval:
     """
     n, roots = len(a), statistic in ("rms", "sd")
     lowest = -1.0 if roots else -math.inf
-    if roots and n < FEW:
-        return Interval(lowest, math.inf, f"{n} replicates do not bound an {statistic}")
+    if roots and n < MIN_REPLICATES_FOR_SPREAD:
+        return ConfidenceInterval(lowest, math.inf, f"{n} replicates do not bound an {statistic}")
     if statistic == "median":
-        quantile, pair = normal(level), pair_of_medians(a, b)
-        found = pair.one / pair.other
-        spread = pair.variance_one - 2.0 * found * pair.covariance
-        spread += found**2 * pair.variance_other
-        shared = pair.covariance - found * pair.variance_other
+        quantile, pair = normal_quantile(level), paired_medians(a, b)
+        found = pair.first / pair.second
+        spread = pair.first_variance - 2.0 * found * pair.covariance
+        spread += found**2 * pair.second_variance
+        shared = pair.covariance - found * pair.second_variance
     else:
-        u, v = whose_mean(a, statistic), whose_mean(b, statistic)
+        u, v = pseudovalues(a, statistic), pseudovalues(b, statistic)
         found = float(u.mean() / v.mean())
         # Taken off replicate by replicate, nothing is left where one arm is a multiple of another.
-        quantile, pair = student(n, level), pair_of_means(u - found * v, v)
-        spread, shared = pair.variance_one, pair.covariance
+        quantile, pair = t_quantile(n, level), paired_means(u - found * v, v)
+        spread, shared = pair.first_variance, pair.covariance
     square = quantile**2
-    leading = pair.other**2 - square * pair.variance_other
+    leading = pair.second**2 - square * pair.second_variance
     if leading <= 0.0:
-        return Interval(lowest, math.inf, "no bounds: what it is divided by may be zero")
+        return ConfidenceInterval(lowest, math.inf, "no bounds: what it is divided by may be zero")
     width = math.sqrt((square * shared) ** 2 + leading * square * max(spread, 0.0))
     low = found - (square * shared + width) / leading
     high = found - (square * shared - width) / leading
     if roots:
         low, high = math.sqrt(max(low, 0.0)), math.sqrt(max(high, 0.0))
     of = {"mean": "means", "median": "medians", "rms": "mean squares", "sd": "variances"}
-    return Interval(low - 1.0, high - 1.0, f"Fieller, ratio of paired {of[statistic]}")
+    return ConfidenceInterval(low - 1.0, high - 1.0, f"Fieller, ratio of paired {of[statistic]}")
 
 
-def _error_of_difference(pair: Pair) -> float:
-    variance = pair.variance_one - 2.0 * pair.covariance + pair.variance_other
+def _difference_standard_error(pair: PairedEstimate) -> float:
+    variance = pair.first_variance - 2.0 * pair.covariance + pair.second_variance
     return math.sqrt(max(variance, 0.0))
 
 
-def _roots(pair: Pair) -> Pair:
+def _delta_method_roots(pair: PairedEstimate) -> PairedEstimate:
     """The roots of two figures, and their errors to first order: a root's slope is 1 / (2 root).
 
     An arm without any spread has no error, and no slope.
     """
-    one, other = math.sqrt(max(pair.one, 0.0)), math.sqrt(max(pair.other, 0.0))
+    one, other = math.sqrt(max(pair.first, 0.0)), math.sqrt(max(pair.second, 0.0))
     by_one = 0.5 / one if one else 0.0
     by_other = 0.5 / other if other else 0.0
-    return Pair(
+    return PairedEstimate(
         one,
         other,
-        by_one**2 * pair.variance_one,
+        by_one**2 * pair.first_variance,
         by_one * by_other * pair.covariance,
-        by_other**2 * pair.variance_other,
+        by_other**2 * pair.second_variance,
     )

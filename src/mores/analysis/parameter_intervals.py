@@ -18,23 +18,27 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from mores.analysis.intervals import Estimate
+from mores.analysis.intervals import IntervalEstimate
 
 
-def over_draws(figures: Sequence[float] | Float[np.ndarray, " draw"], level: float) -> Estimate:
+def interval_over_draws(
+    values: Sequence[float] | Float[np.ndarray, " draw"], level: float
+) -> IntervalEstimate:
     """The median of a figure over draws of the parameters, and where another draw would lie.
 
     Args:
-        figures: one number a draw.
+        values: one number a draw.
         level: probability that a further draw lies in the interval.
     """
-    ordered = np.sort(np.asarray(figures, dtype=np.float64))
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
     n = len(ordered)
     if bad := int((~np.isfinite(ordered)).sum()):
-        return Estimate(np.nan, np.nan, np.nan, n, f"{bad} of {n} draws not finite", np.nan)
+        return IntervalEstimate(np.nan, np.nan, np.nan, n, f"{bad} of {n} draws not finite", np.nan)
     from_the_end = int(np.floor((n + 1) * (1.0 - level) / 2.0 + 1e-9))
     value = float(np.median(ordered))
     if from_the_end < 1:
-        return Estimate(value, -np.inf, np.inf, n, "too few draws of the parameters", 1.0)
+        return IntervalEstimate(value, -np.inf, np.inf, n, "too few draws of the parameters", 1.0)
     low, high = ordered[from_the_end - 1], ordered[n - from_the_end]
-    return Estimate(value, float(low), float(high), n, "draws of uncertain parameters", level)
+    return IntervalEstimate(
+        value, float(low), float(high), n, "draws of uncertain parameters", level
+    )

@@ -11,28 +11,28 @@ from jaxtyping import Float
 Statistic = Literal["mean", "median", "rms", "sd"]
 STATISTICS: tuple[Statistic, ...] = ("mean", "median", "rms", "sd")
 
-Values = Float[np.ndarray, " replicate"]
+ReplicateValues = Float[np.ndarray, " replicate"]
 
 
-class Pair(NamedTuple):
+class PairedEstimate(NamedTuple):
     """Two figures of the same replicates, and the covariance matrix of their errors."""
 
-    one: float
-    other: float
-    variance_one: float
+    first: float
+    second: float
+    first_variance: float
     covariance: float
-    variance_other: float
+    second_variance: float
 
 
-class Ranked(NamedTuple):
+class MedianInterval(NamedTuple):
     """Two order statistics, and how often they hold the median between them."""
 
     low: float
     high: float
-    held: float
+    coverage: float
 
 
-def value_of(x: Values, statistic: Statistic) -> float:
+def compute_statistic(x: ReplicateValues, statistic: Statistic) -> float:
     """Mean, median, rms (root of the mean square) or sd (with n - 1; nan of one replicate).
 
     Equal replicates give their own value to the last bit, which a sum over n would not.
@@ -40,17 +40,17 @@ def value_of(x: Values, statistic: Statistic) -> float:
     if statistic == "sd":
         if len(x) == 1:
             return math.nan
-        return 0.0 if constant(x) else float(x.std(ddof=1))
+        return 0.0 if is_constant(x) else float(x.std(ddof=1))
     if statistic == "rms":
         x = np.abs(x)
-    if constant(x):
+    if is_constant(x):
         return float(x[0])
     if statistic == "rms":
         return math.sqrt(float((x * x).mean()))
     return float(x.mean() if statistic == "mean" else np.median(x))
 
 
-def whose_mean(x: Values, statistic: Statistic) -> Values:
+def pseudovalues(x: ReplicateValues, statistic: Statistic) -> ReplicateValues:
     """Numbers whose mean is the mean, the square of the rms, or the variance.
 
     For the variance these are its jackknife pseudo-values.
@@ -63,15 +63,15 @@ def whose_mean(x: Values, statistic: Statistic) -> Values:
     return (n * (x - x.mean()) ** 2 - x.var(ddof=1)) / (n - 2)
 
 
-def pair_of_means(u: Values, v: Values) -> Pair:
+def paired_means(u: ReplicateValues, v: ReplicateValues) -> PairedEstimate:
     """The means of two columns of the same replicates."""
     (variance_u, covariance), (_, variance_v) = np.cov(u, v) / len(u)
-    return Pair(
+    return PairedEstimate(
         float(u.mean()), float(v.mean()), float(variance_u), float(covariance), float(variance_v)
     )
 
 
-def pair_of_medians(a: Values, b: Values) -> Pair:
+def paired_medians(a: ReplicateValues, b: ReplicateValues) -> PairedEstimate:
     """The medians of two columns of the same replicates, after Bonett and Price 2020.
 
     Each error comes from order statistics. The covariance comes from the share of replicates that
@@ -81,11 +81,11 @@ def pair_of_medians(a: Values, b: Values) -> Pair:
     side_a, side_b = np.sign(a - middle_a), np.sign(b - middle_b)
     replicates = math.sqrt((side_a**2).sum() * (side_b**2).sum())
     alike = float((side_a * side_b).sum()) / (replicates + 1.0)
-    error_a, error_b = median_error(a), median_error(b)
-    return Pair(middle_a, middle_b, error_a**2, alike * error_a * error_b, error_b**2)
+    error_a, error_b = median_standard_error(a), median_standard_error(b)
+    return PairedEstimate(middle_a, middle_b, error_a**2, alike * error_a * error_b, error_b**2)
 
 
-def median_error(x: Values) -> float:
+def median_standard_error(x: ReplicateValues) -> float:
     """Standard error of a median: the width of two order statistics over its normal quantiles.
 
     Price and Bonett 2001, J. Stat. Comput. Simul. 68, 295.
@@ -98,7 +98,7 @@ def median_error(x: Values) -> float:
     return float((ordered[n - rank] - ordered[rank - 1]) / quantiles)
 
 
-def around_median(x: Values, level: float) -> Ranked:
+def median_interval(x: ReplicateValues, level: float) -> MedianInterval:
     """The innermost pair of order statistics that holds the level; else the outermost there is.
 
     P(x_(k) <= median <= x_(n+1-k)) >= 1 - 2 P(Binomial(n, 1/2) < k), with equality where no two
@@ -109,40 +109,40 @@ def around_median(x: Values, level: float) -> Ranked:
     n, ordered = len(x), np.sort(x)
     held = 1.0 - 2.0 * bdtr(np.arange(n // 2), n, 0.5)
     rank = max(1, int((held >= level).sum()))
-    return Ranked(float(ordered[rank - 1]), float(ordered[n - rank]), float(held[rank - 1]))
+    return MedianInterval(float(ordered[rank - 1]), float(ordered[n - rank]), float(held[rank - 1]))
 
 
-def around_share(share: float, n: int, level: float) -> tuple[float, float]:
+def wilson_interval(proportion: float, n: int, level: float) -> tuple[float, float]:
     """Wilson's interval of a share, which lies in [0, 1].
 
     It holds the shares p for which |share - p| <= z sqrt(p (1 - p) / n).
     """
-    z = normal(level)
+    z = normal_quantile(level)
     shrink = 1.0 + z * z / n
-    centre = (share + z * z / (2 * n)) / shrink
-    reach = z * math.sqrt(share * (1.0 - share) / n + (z / (2 * n)) ** 2) / shrink
+    centre = (proportion + z * z / (2 * n)) / shrink
+    reach = z * math.sqrt(proportion * (1.0 - proportion) / n + (z / (2 * n)) ** 2) / shrink
     return centre - reach, centre + reach
 
 
-def student(n: int, level: float) -> float:
+def t_quantile(n: int, level: float) -> float:
     """Upper quantile of Student's t with n - 1 degrees of freedom, for a two-sided level."""
     from scipy.special import stdtrit
 
     return float(stdtrit(n - 1, 0.5 + level / 2.0))
 
 
-def normal(level: float) -> float:
+def normal_quantile(level: float) -> float:
     """Upper quantile of the normal distribution, for a two-sided level."""
     from scipy.special import ndtri
 
     return float(ndtri(0.5 + level / 2.0))
 
 
-def binary(x: np.ndarray) -> bool:
+def is_binary(x: np.ndarray) -> bool:
     """All entries are 0 or 1."""
     return bool(np.isin(x, (0.0, 1.0)).all())
 
 
-def constant(x: np.ndarray) -> bool:
+def is_constant(x: np.ndarray) -> bool:
     """All entries are equal."""
     return bool((x == x[0]).all())

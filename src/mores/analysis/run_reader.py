@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     import xarray as xr
     from torch import Tensor
 
-FORMAT = ("scenario.yaml", "resolved.yaml", "cells.json", "status.json")
+REQUIRED_FILES = ("scenario.yaml", "resolved.yaml", "cells.json", "status.json")
 PURPOSES = ("arm", "draw", "design")
 
 
-class Checkpoint(NamedTuple):
+class LoadedCheckpoint(NamedTuple):
     """What the learners of a role had learned at the end of a stage.
 
     Attributes:
         tensors: by name, each led by the policies, those of a replicate together.
-        about: whose they are: `player` (kind and parameters), `replicates`, `seats`, `policies`,
+        metadata: whose they are: `player` (kind and parameters), `replicates`, `seats`, `policies`,
             and of every tensor its shape.
     """
 
     tensors: dict[str, Tensor]
-    about: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 class Run:
@@ -38,7 +38,7 @@ class Run:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        missing = [name for name in FORMAT if not (self.folder / name).is_file()]
+        missing = [name for name in REQUIRED_FILES if not (self.folder / name).is_file()]
         if missing:
             message = f"{self.folder} is not a run's folder: it has no {missing[0]}"
             raise UserError(message, code="unreadable", path=str(self.folder))
@@ -49,7 +49,7 @@ class Run:
     @cached_property
     def status(self) -> dict[str, Any]:
         """How far the run came: `state`, cells `done` and `to_do`; of a killed run a while ago."""
-        found, path = self._json("status.json"), self.folder / "status.json"
+        found, path = self._read_json("status.json"), self.folder / "status.json"
         cells = found.get("done") if isinstance(found, dict) else None
         if not isinstance(cells, list) or not all(isinstance(c, str) for c in cells):
             message = f"{path} is not a run's status"
@@ -75,13 +75,13 @@ class Run:
             message = f"no purpose {purpose!r}{did_you_mean(purpose, PURPOSES)}"
             raise UserError(message, code="unknown_name", path="purpose")
         _ = self.status  # a folder that is damaged is told so
-        asked = [c for c, about in self.index.items() if about.get("purpose", "arm") == purpose]
+        asked = [c for c, about in self.cell_info.items() if about.get("purpose", "arm") == purpose]
         return [cell for cell in asked if (self.folder / "cells" / cell).is_dir()]
 
     @cached_property
-    def index(self) -> dict[str, dict[str, Any]]:
+    def cell_info(self) -> dict[str, dict[str, Any]]:
         """The arm of each cell, and its point of the sweep, or its values of the parameters."""
-        found = self._json("cells.json")
+        found = self._read_json("cells.json")
         whole = isinstance(found, dict) and all(
             Path(cell).name == cell
             and isinstance(about, dict)
@@ -98,19 +98,19 @@ class Run:
     @property
     def claims(self) -> list[dict[str, Any]]:
         """Every claim with its estimate, interval, n, method and verdict."""
-        return self._json("claims.json")
+        return self._read_json("claims.json")
 
     @property
     def sensitivity(self) -> dict[str, Any]:
         """Which uncertain parameters carry a result: indices with intervals, by parameter."""
-        return self._json("sensitivity.json")
+        return self._read_json("sensitivity.json")
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Versions, source, machine, command, times."""
-        return self._json("provenance.json")
+        return self._read_json("provenance.json")
 
-    def table(self, cell: str | None = None, purpose: str = "arm") -> pd.DataFrame:
+    def dataframe(self, cell: str | None = None, purpose: str = "arm") -> pd.DataFrame:
         """All numbers: cell, arm, replicate, world, stage, episode, round, measure, value a row.
 
         Over a sweep each swept path is a column, too.
@@ -122,14 +122,14 @@ class Run:
         import pandas as pd
 
         frames = []
-        for name in [self._known(cell)] if cell is not None else self.cells_of(purpose):
+        for name in [self._require_cell(cell)] if cell is not None else self.cells_of(purpose):
             path = self.folder / "cells" / name / "measures.parquet"
             try:
                 frame = pd.read_parquet(path)
             except (OSError, ValueError) as error:  # pyarrow's own errors are of both kinds
                 raise _unreadable(path, error) from None
             frame.insert(0, "cell", name)
-            about = self.index[name]
+            about = self.cell_info[name]
             frame.insert(1, "arm", about["arm"])
             for path, value in about["point"].items():
                 frame[path] = str(value) if isinstance(value, (dict, list)) else value
@@ -139,7 +139,7 @@ class Run:
             raise UserError(f"{self.folder}: {there}", code="missing", path=str(self.folder))
         return pd.concat(frames, ignore_index=True)
 
-    def measures(self, cell: str, stage: str | None = None) -> xr.Dataset:
+    def metrics(self, cell: str, stage: str | None = None) -> xr.Dataset:
         """A cell's measures as arrays over (row, round); `replicate` and `world` tell the rows.
 
         With several episodes they are over (row, episode, round).
@@ -153,7 +153,7 @@ class Run:
         """
         import xarray as xr
 
-        table = self.table(cell)
+        table = self.dataframe(cell)
         stages = list(dict.fromkeys(table["stage"]))
         if stage is not None and stage not in stages:
             message = f"{cell} has no stage {stage!r}{did_you_mean(stage, stages)}"
@@ -187,7 +187,7 @@ class Run:
         """The sampled people (and what else is hidden from players) of a cell, over rounds."""
         import xarray as xr
 
-        path = self.folder / "cells" / self._known(cell) / "trajectory.zarr"
+        path = self.folder / "cells" / self._require_cell(cell) / "trajectory.zarr"
         if not path.exists():
             message = f"{cell} kept no trajectory: the scenario has sample: 0"
             raise UserError(message, code="missing", path="sample")
@@ -198,9 +198,9 @@ class Run:
 
     def checkpoints(self, cell: str) -> list[tuple[str, str]]:
         """The stages and roles of a cell at whose ends was kept what had been learned."""
-        folder = self.folder / "cells" / self._known(cell) / "checkpoints"
+        folder = self.folder / "cells" / self._require_cell(cell) / "checkpoints"
         found = sorted(folder.glob("*.json"))
-        told = [self._json(str(path.relative_to(self.folder))) for path in found]
+        told = [self._read_json(str(path.relative_to(self.folder))) for path in found]
         try:
             ordered = sorted(told, key=lambda one: (one["number"], one["role"]))
             return [(str(one["stage"]), str(one["role"])) for one in ordered]
@@ -208,7 +208,7 @@ class Run:
             message = f"{folder} does not tell what was learned"
             raise UserError(message, code="unreadable", path=str(folder)) from None
 
-    def checkpoint(self, cell: str, stage: str, role: str) -> Checkpoint:
+    def checkpoint(self, cell: str, stage: str, role: str) -> LoadedCheckpoint:
         """What the learners of a role had learned at the end of a stage.
 
         Args:
@@ -233,8 +233,8 @@ class Run:
             message = f"{role!r} learned nothing in stage {stage}; who did: {', '.join(roles)}"
             raise UserError(message, code="unknown_name", path="role")
         name = f"cells/{cell}/checkpoints/{stage}.{quote(role, safe='')}"
-        about, path = self._json(f"{name}.json"), self.folder / f"{name}.safetensors"
-        self._sealed(cell, f"checkpoints/{stage}.{quote(role, safe='')}")
+        about, path = self._read_json(f"{name}.json"), self.folder / f"{name}.safetensors"
+        self._verify_checksums(cell, f"checkpoints/{stage}.{quote(role, safe='')}")
         try:
             tensors = load_file(path)
             shapes = {n: list(tensor.shape) for n, tensor in tensors.items()}
@@ -242,11 +242,11 @@ class Run:
                 raise ValueError("it holds other tensors than its json says")
         except Exception as error:  # safetensors has its own, of no kind
             raise _unreadable(path, error) from None
-        return Checkpoint({n: tensors[n] for n in sorted(tensors)}, about)
+        return LoadedCheckpoint({n: tensors[n] for n in sorted(tensors)}, about)
 
-    def _sealed(self, cell: str, name: str) -> None:
+    def _verify_checksums(self, cell: str, name: str) -> None:
         """Refuse files of a cell that are not as its `cell.json` has them: size and checksum."""
-        told = self._json(f"cells/{cell}/cell.json")
+        told = self._read_json(f"cells/{cell}/cell.json")
         for file in (f"{name}.json", f"{name}.safetensors"):
             path = self.folder / "cells" / cell / file
             try:
@@ -256,14 +256,14 @@ class Run:
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise _unreadable(path, error) from None
 
-    def _known(self, cell: str) -> str:
+    def _require_cell(self, cell: str) -> str:
         known = [name for purpose in PURPOSES for name in self.cells_of(purpose)]
         if cell not in known:
             message = f"no cell {cell!r} in {self.folder}{did_you_mean(cell, known)}"
             raise UserError(message, code="unknown_name", path="cell")
         return cell
 
-    def _json(self, name: str) -> Any:
+    def _read_json(self, name: str) -> Any:
         path = self.folder / name
         try:
             return json.loads(path.read_text(encoding="utf-8"))

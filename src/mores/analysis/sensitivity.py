@@ -1,6 +1,6 @@
 """Which of several uncertain parameters carries a result: Sobol and Morris indices by SALib.
 
-`design` says at which points of the parameters to play, `indices` reads what came out there.
+`sample_design` says at which points of the parameters to play, `compute_indices` reads what came out there.
 
 **Sobol** (Saltelli et al. 2010; Sobol 2001): shares of the output's variance when all parameters
 are drawn evenly from their ranges. `first`: what one parameter explains by itself. `total`: what
@@ -37,70 +37,76 @@ from typing import Any, Literal, cast
 import numpy as np
 from jaxtyping import Float
 
-from mores.analysis.intervals import Band, estimate
+from mores.analysis.intervals import ConfidenceBand, estimate
 from mores.core.errors import UserError, did_you_mean
 
-Method = Literal["sobol", "morris"]
-METHODS: tuple[Method, ...] = ("sobol", "morris")
-Ranges = Mapping[str, tuple[float, float]]
+SensitivityMethod = Literal["sobol", "morris"]
+METHODS: tuple[SensitivityMethod, ...] = ("sobol", "morris")
+ParameterRanges = Mapping[str, tuple[float, float]]
 
-LEVELS = 4  # of Morris' grid, as in Campolongo et al.; a step is 2/3 of a range
-ROUNDINGS = 32  # last bits of float32 by which outputs differ that are alike
-RESAMPLES = 1000
-MOST_RESAMPLED = 2**23  # numbers at once
+NUM_LEVELS = 4  # of Morris' grid, as in Campolongo et al.; a step is 2/3 of a range
+TOLERANCE_IN_ULPS = 32  # last bits of float32 by which outputs differ that are alike
+MAX_RESAMPLES = 1000
+MAX_RESAMPLED_VALUES = 2**23  # numbers at once
 
 
 @dataclasses.dataclass(frozen=True)
-class Indices:
+class SensitivityIndices:
     """How much each parameter matters. What the method does not give is none.
 
     Attributes:
         method: sobol or morris.
-        names: of the parameters, in the order of all arrays.
-        points: how many outputs were used.
-        about: how the figures were made, or why there are none, in words.
-        first, total: of Sobol; shares of the variance. Estimates may lie a little outside [0, 1].
+        parameter_names: of the parameters, in the order of all arrays.
+        num_points: how many outputs were used.
+        description: how the figures were made, or why there are none, in words.
+        first_order, total_order: of Sobol; shares of the variance. Estimates may lie a little outside [0, 1].
         mu_star, sigma: of Morris; in units of the output.
-        noise: share of the outputs' variance that is Monte Carlo noise; none if not known.
+        noise_share: share of the outputs' variance that is Monte Carlo noise; none if not known.
     """
 
-    method: Method
-    names: tuple[str, ...]
-    points: int
-    about: str
-    first: Band | None = None
-    total: Band | None = None
-    mu_star: Band | None = None
-    sigma: Band | None = None
-    noise: float | None = None
+    method: SensitivityMethod
+    parameter_names: tuple[str, ...]
+    num_points: int
+    description: str
+    first_order: ConfidenceBand | None = None
+    total_order: ConfidenceBand | None = None
+    mu_star: ConfidenceBand | None = None
+    sigma: ConfidenceBand | None = None
+    noise_share: float | None = None
 
     @property
-    def main(self) -> Band:
+    def ranking_index(self) -> ConfidenceBand:
         """What parameters are ranked by: `total`, or `mu_star`."""
-        band = self.total if self.method == "sobol" else self.mu_star
+        band = self.total_order if self.method == "sobol" else self.mu_star
         assert band is not None
         return band
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON: each index with its 95 % interval, by parameter."""
-        bands = {"first": self.first, "total": self.total, "mu_star": self.mu_star}
+        bands = {"first": self.first_order, "total": self.total_order, "mu_star": self.mu_star}
         bands["sigma"] = self.sigma
-        told: dict[str, Any] = {"method": self.method, "points": self.points, "about": self.about}
-        told["noise"] = self.noise
+        told: dict[str, Any] = {
+            "method": self.method,
+            "points": self.num_points,
+            "about": self.description,
+        }
+        told["noise"] = self.noise_share
         for name, band in bands.items():
             if band is not None:
-                rows = zip(self.names, *(part.tolist() for part in band), strict=True)
+                rows = zip(self.parameter_names, *(part.tolist() for part in band), strict=True)
                 told[name] = {n: {"value": v, "low": lo, "high": hi} for n, v, lo, hi in rows}
         return told
 
     @property
-    def ranked(self) -> tuple[str, ...]:
+    def ranked_names(self) -> tuple[str, ...]:
         """Names, the most important first; those without a figure in the given order."""
-        return tuple(self.names[i] for i in np.argsort(-self.main.value, kind="stable"))
+        return tuple(
+            self.parameter_names[i] for i in np.argsort(-self.ranking_index.value, kind="stable")
+        )
 
 
-def design(
-    method: str, ranges: Ranges, size: int, seed: int
+def sample_design(
+    method: str, ranges: ParameterRanges, size: int, seed: int
 ) -> Float[np.ndarray, "point parameter"]:
     """Points to be played.
 
@@ -113,28 +119,28 @@ def design(
     Raises:
         UserError: an unknown method, no parameters, an empty range, a size that does not fit.
     """
-    problem = _problem(method, ranges)
+    problem = _salib_problem(method, ranges)
     if size < 2 or (method == "sobol" and size & (size - 1)):
         rule = "a power of 2 from 2 on" if method == "sobol" else "at least 2"
         message = f"sensitivity: the size of {method} is {rule}, not {size}"
         code = "out_of_range" if size < 2 else "invalid_value"
         raise UserError(message, code=code, path="size")
-    sampling, _ = _salib(method)
+    sampling, _ = _import_salib(method)
     chance = np.random.default_rng(seed)
     if method == "sobol":
         return sampling.sample(problem, size, calc_second_order=False, seed=chance)
-    return sampling.sample(problem, size, num_levels=LEVELS, seed=chance)
+    return sampling.sample(problem, size, num_levels=NUM_LEVELS, seed=chance)
 
 
-def indices(
+def compute_indices(
     method: str,
-    ranges: Ranges,
-    design: Float[np.ndarray, "point parameter"],
+    ranges: ParameterRanges,
+    points: Float[np.ndarray, "point parameter"],
     outputs: Float[np.ndarray, " output"],
-    errors: Float[np.ndarray, " output"] | None = None,
+    standard_errors: Float[np.ndarray, " output"] | None = None,
     *,
     seed: int = 0,
-) -> Indices:
+) -> SensitivityIndices:
     """How much each parameter matters for the outputs, with 95 % intervals.
 
     Sobol's intervals resample base points (normal, by the bootstrap's standard deviation), as if
@@ -146,35 +152,43 @@ def indices(
     Args:
         method: as the design was made.
         ranges: as the design was made.
-        design: the points.
+        points: the points.
         outputs: what came out at each.
-        errors: standard errors of the outputs, if known, for `noise`.
+        standard_errors: standard errors of the outputs, if known, for `noise`.
         seed: of the bootstrap.
 
     Raises:
         UserError: design, outputs and ranges do not fit together.
     """
-    problem = _problem(method, ranges)
+    problem = _salib_problem(method, ranges)
     names, outputs = tuple(ranges), np.asarray(outputs, dtype=np.float64)
-    _check(method, problem, design, outputs)
-    noise = None if errors is None else _noise(outputs, np.asarray(errors, dtype=np.float64))
-    made = Indices(cast("Method", method), names, len(outputs), "", noise=noise)
+    _check_shapes(method, problem, points, outputs)
+    noise = (
+        None
+        if standard_errors is None
+        else _noise_share(outputs, np.asarray(standard_errors, dtype=np.float64))
+    )
+    made = SensitivityIndices(cast("SensitivityMethod", method), names, len(outputs), "", noise_share=noise)
     wrong = len(outputs) - int(np.isfinite(outputs).sum())
     if wrong:
-        return _none(made, math.nan, f"{wrong} of {len(outputs)} outputs are not finite")
+        return _uniform_indices(made, math.nan, f"{wrong} of {len(outputs)} outputs are not finite")
     apart, largest = np.ptp(outputs), np.abs(outputs).max()
-    if apart <= ROUNDINGS * float(np.finfo(np.float32).eps) * largest:
+    if apart <= TOLERANCE_IN_ULPS * float(np.finfo(np.float32).eps) * largest:
         value = math.nan if method == "sobol" else 0.0
-        return _none(made, value, f"all {len(outputs)} outputs are alike: nothing matters")
+        return _uniform_indices(
+            made, value, f"all {len(outputs)} outputs are alike: nothing matters"
+        )
     if method == "sobol":
-        return _sobol(made, problem, outputs, seed)
-    return _morris(made, problem, design, outputs)
+        return _sobol_indices(made, problem, outputs, seed)
+    return _morris_indices(made, problem, points, outputs)
 
 
-def _sobol(made: Indices, problem: dict[str, Any], outputs: np.ndarray, seed: int) -> Indices:
-    _, analysis = _salib("sobol")
-    size = len(outputs) // (len(made.names) + 2)
-    resamples = int(np.clip(MOST_RESAMPLED // size, 100, RESAMPLES))
+def _sobol_indices(
+    result: SensitivityIndices, problem: dict[str, Any], outputs: np.ndarray, seed: int
+) -> SensitivityIndices:
+    _, analysis = _import_salib("sobol")
+    size = len(outputs) // (len(result.parameter_names) + 2)
+    resamples = int(np.clip(MAX_RESAMPLED_VALUES // size, 100, MAX_RESAMPLES))
     found = analysis.analyze(
         problem,
         outputs,
@@ -183,37 +197,41 @@ def _sobol(made: Indices, problem: dict[str, Any], outputs: np.ndarray, seed: in
         seed=np.random.default_rng(seed),  # a bare 0 would not be taken for a seed
     )
 
-    def band(name: str) -> Band:
+    def band(name: str) -> ConfidenceBand:
         value, reach = np.asarray(found[name], float), np.asarray(found[f"{name}_conf"], float)
-        return Band(value, value - reach, value + reach)
+        return ConfidenceBand(value, value - reach, value + reach)
 
     about = f"Sobol indices (Saltelli 2010) of {size} base points; bootstrap of {resamples}"
-    return dataclasses.replace(made, about=about, first=band("S1"), total=band("ST"))
+    return dataclasses.replace(
+        result, description=about, first_order=band("S1"), total_order=band("ST")
+    )
 
 
-def _morris(
-    made: Indices, problem: dict[str, Any], points: np.ndarray, outputs: np.ndarray
-) -> Indices:
-    _, analysis = _salib("morris")
+def _morris_indices(
+    result: SensitivityIndices, problem: dict[str, Any], points: np.ndarray, outputs: np.ndarray
+) -> SensitivityIndices:
+    _, analysis = _import_salib("morris")
     found = analysis.analyze(
-        problem, points, outputs, num_levels=LEVELS, seed=np.random.default_rng(0)
+        problem, points, outputs, num_levels=NUM_LEVELS, seed=np.random.default_rng(0)
     )  # of its own intervals, which are not used
-    effects = _effects(problem, points, outputs)  # path parameter
+    effects = _elementary_effects(problem, points, outputs)  # path parameter
     intervals = {
         "mu_star": [estimate(np.abs(column), "mean") for column in effects.T],
         "sigma": [estimate(column, "sd") for column in effects.T],
     }
 
-    def band(name: str) -> Band:
+    def band(name: str) -> ConfidenceBand:
         value = np.asarray(found[name], dtype=np.float64)
         low = np.array([max(0.0, e.low) for e in intervals[name]])
-        return Band(value, low, np.array([e.high for e in intervals[name]]))
+        return ConfidenceBand(value, low, np.array([e.high for e in intervals[name]]))
 
     about = f"Morris' elementary effects on {len(effects)} paths; intervals over paths"
-    return dataclasses.replace(made, about=about, mu_star=band("mu_star"), sigma=band("sigma"))
+    return dataclasses.replace(
+        result, description=about, mu_star=band("mu_star"), sigma=band("sigma")
+    )
 
 
-def _effects(
+def _elementary_effects(
     problem: dict[str, Any], points: np.ndarray, outputs: np.ndarray
 ) -> Float[np.ndarray, "path parameter"]:
     """Change of the output for a whole range, of each parameter on each path."""
@@ -229,20 +247,24 @@ def _effects(
     return effects
 
 
-def _noise(outputs: np.ndarray, errors: np.ndarray) -> float:
+def _noise_share(outputs: np.ndarray, standard_errors: np.ndarray) -> float:
     variance = outputs.var()
-    return float(np.mean(errors * errors) / variance) if variance > 0 else math.nan
+    return (
+        float(np.mean(standard_errors * standard_errors) / variance) if variance > 0 else math.nan
+    )
 
 
-def _none(made: Indices, value: float, about: str) -> Indices:
+def _uniform_indices(
+    result: SensitivityIndices, value: float, description: str
+) -> SensitivityIndices:
     """The same figure for every parameter, without an interval."""
-    whole = np.full(len(made.names), value)
-    band = Band(whole, whole, whole)
-    names = ("first", "total") if made.method == "sobol" else ("mu_star", "sigma")
-    return dataclasses.replace(made, about=about, **dict.fromkeys(names, band))
+    whole = np.full(len(result.parameter_names), value)
+    band = ConfidenceBand(whole, whole, whole)
+    names = ("first", "total") if result.method == "sobol" else ("mu_star", "sigma")
+    return dataclasses.replace(result, description=description, **dict.fromkeys(names, band))
 
 
-def _problem(method: str, ranges: Ranges) -> dict[str, Any]:
+def _salib_problem(method: str, ranges: ParameterRanges) -> dict[str, Any]:
     """The parameters as SALib wants them: new each time, for it writes into them."""
     if method not in METHODS:
         message = f"sensitivity: no method {method!r}{did_you_mean(method, METHODS)}"
@@ -258,7 +280,9 @@ def _problem(method: str, ranges: Ranges) -> dict[str, Any]:
     return {"num_vars": len(ranges), "names": list(ranges), "bounds": bounds}
 
 
-def _check(method: str, problem: dict[str, Any], points: np.ndarray, outputs: np.ndarray) -> None:
+def _check_shapes(
+    method: str, problem: dict[str, Any], points: np.ndarray, outputs: np.ndarray
+) -> None:
     count = problem["num_vars"]
     block = count + (2 if method == "sobol" else 1)
     if points.shape != (len(outputs), count) or outputs.ndim != 1:
@@ -271,7 +295,7 @@ def _check(method: str, problem: dict[str, Any], points: np.ndarray, outputs: np
         raise UserError(message, code="wrong_shape", path="design")
 
 
-def _salib(method: str) -> tuple[Any, Any]:
+def _import_salib(method: str) -> tuple[Any, Any]:
     """SALib's sampler and analysis of a method, imported when they are needed."""
     try:
         if method == "sobol":

@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mores.cli.console import count, output, verdicts
+from mores.cli.console import pluralize, stdout_console, verdict_table
 from mores.core.errors import UserError
-from mores.registry.plugins import load_modules
+from mores.registry.plugins import load_plugins
 
 if TYPE_CHECKING:
-    from mores.experiments.run import Result
+    from mores.experiments.run import RunResult
     from mores.experiments.scenario.specification import Scenario
 
 USER_ERROR, DEFECT, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141
 # What the disk may say to a run whose folder the user chose.
-DISK = {
+DISK_ERRNOS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR,
     errno.ENOENT, errno.EFBIG, errno.EDQUOT, errno.EIO,
 }  # fmt: skip
@@ -52,7 +52,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="PATH=VALUE", help="Changes, such as rounds=50 env.people=30."),
 ]
-Modules = Annotated[
+PluginFiles = Annotated[
     list[Path] | None,
     typer.Option(
         "--load", metavar="FILE.py", help="Python file that registers classes of your own."
@@ -61,7 +61,7 @@ Modules = Annotated[
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Where the run's folder is made.")
 ]
-Only = Annotated[
+ReplicateList = Annotated[
     str | None,
     typer.Option("--only", metavar="LIST", help="Replicates to run, such as 37,40-43."),
 ]
@@ -72,7 +72,7 @@ Jobs = Annotated[
     ),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
-Moved = Annotated[
+MovedPluginFiles = Annotated[
     list[Path] | None,
     typer.Option(
         "--load",
@@ -85,7 +85,7 @@ Force = Annotated[
 ]
 HoldOut = Annotated[list[str] | None, typer.Option(metavar="NAME", help="A target to predict.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As `mores list` has it.")]
-Where = Annotated[
+TagFilters = Annotated[
     list[str] | None,
     typer.Option("--where", metavar="TRAIT[=VALUE]", help="Only what has this trait."),
 ]
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except UserError as error:
-        return _complain(_with_remedy(str(error), error))
+        return _print_errors(_with_remedy(str(error), error))
     except KeyboardInterrupt as error:
         word = f"stopped by {error}" if str(error) else "interrupted"  # by a signal, Ctrl-C
         print(_with_remedy(f"mores: {word}", error), file=sys.stderr)
@@ -113,19 +113,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK:
-            return _complain(f"mores: {error.filename or 'the disk'}: {error.strerror}")
+        if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
+            return _print_errors(f"mores: {error.filename or 'the disk'}: {error.strerror}")
         code = getattr(error, "exit_code", None)  # typer's own, which has moved between versions
         if code is None:
             if os.environ.get("MORES_TRACEBACK"):
                 raise
-            from mores.experiments.scenario.first_round_check import broken
+            from mores.experiments.scenario.first_round_check import describe_exception
 
-            line = f"mores: {broken(error)}; for all of it set MORES_TRACEBACK=1"
+            line = f"mores: {describe_exception(error)}; for all of it set MORES_TRACEBACK=1"
             print(_with_remedy(line, error), file=sys.stderr)
             return DEFECT
         if hasattr(error, "format_message"):
-            return _complain(_usage(error, command, given))
+            return _print_errors(_usage_message(error, command, given))
         return int(code)
 
 
@@ -135,31 +135,31 @@ def _with_remedy(lines: str, error: BaseException) -> str:
     return "\n".join([lines, *notes[-1:]])
 
 
-def _complain(lines: str) -> int:
-    from mores.experiments.scenario.source_locations import shown
+def _print_errors(lines: str) -> int:
+    from mores.experiments.scenario.source_locations import printable
 
     for line in lines.splitlines():
-        print(shown(line, 2000), file=sys.stderr)
+        print(printable(line, 2000), file=sys.stderr)
     return USER_ERROR
 
 
-def _usage(error: Any, command: Any, given: Sequence[str]) -> str:
+def _usage_message(error: Any, command: Any, arguments: Sequence[str]) -> str:
     """A wrong option or command, in one line with the nearest right one."""
     context = getattr(error, "ctx", None)
-    name = f"mores {given[0]}" if given and given[0] in command.commands else "mores"
+    name = f"mores {arguments[0]}" if arguments and arguments[0] in command.commands else "mores"
     message = error.format_message().splitlines()[0]
     message = re.sub(r" ?\(Possible options: .*\)| Did you mean .*", "", message).rstrip(".")
     option = getattr(error, "option_name", None)
     wrong = re.search(r"No such command '(.*)'", message)
     if option and context is not None:
         known = [text for parameter in context.command.params for text in parameter.opts]
-        message += _near(option, [text for text in known if text.startswith("-")])
+        message += _suggestion(option, [text for text in known if text.startswith("-")])
     elif wrong:
-        message += _near(wrong[1], command.commands)
+        message += _suggestion(wrong[1], command.commands)
     return f"{name}: {message[:1].lower()}{message[1:]}; see {name} --help"
 
 
-def _near(given: str, names: Sequence[str] | dict[str, Any]) -> str:
+def _suggestion(given: str, names: Sequence[str] | dict[str, Any]) -> str:
     near = difflib.get_close_matches(given, list(names), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 
@@ -180,48 +180,54 @@ def run_command(
     file: ScenarioFile,
     overrides: Overrides = None,
     out: Out = None,
-    load: Modules = None,
-    only: Only = None,
+    load: PluginFiles = None,
+    only: ReplicateList = None,
     jobs: Jobs = 1,
 ) -> int:
     """Run a scenario, judge its claims, and write a report."""
-    load_modules(load or ())
-    from mores.experiments.scenario.loading import load as read
+    load_plugins(load or ())
+    from mores.experiments.scenario.loading import load_scenario as read
 
     loaded = read(file, overrides or ())
     replicates = None if only is None else _replicates(only, loaded.scenario.replicates)
-    from mores.experiments.run import run
+    from mores.experiments.run import run_scenario
 
-    return _told(loaded.scenario, run(loaded, out=out, only=replicates, jobs=jobs))
+    return _print_result(
+        loaded.scenario, run_scenario(loaded, out=out, only_replicates=replicates, jobs=jobs)
+    )
 
 
 @app.command("resume")
-def resume_command(folder: Folder, jobs: Jobs = 1, load: Moved = None, force: Force = False) -> int:
+def resume_command(
+    folder: Folder, jobs: Jobs = 1, load: MovedPluginFiles = None, force: Force = False
+) -> int:
     """Go on with a run that was stopped: play what is missing, judge its claims, report."""
-    from mores.experiments.run import resume
+    from mores.experiments.run import resume_run
 
-    result = resume(folder, jobs, load or (), force)
-    return _told(result.scenario, result)
+    result = resume_run(folder, jobs, load or (), force)
+    return _print_result(result.scenario, result)
 
 
 @app.command("check")
-def check_command(file: ScenarioFile, overrides: Overrides = None, load: Modules = None) -> None:
+def check_command(
+    file: ScenarioFile, overrides: Overrides = None, load: PluginFiles = None
+) -> None:
     """Check a scenario without running it."""
-    load_modules(load or ())
-    from mores.experiments.run.dry_run import check
-    from mores.experiments.scenario.loading import load as read
+    load_plugins(load or ())
+    from mores.experiments.run.dry_run import check_scenario
+    from mores.experiments.scenario.loading import load_scenario as read
 
     loaded = read(file, overrides or ())
-    cells, scenario = check(loaded), loaded.scenario
+    cells, scenario = check_scenario(loaded), loaded.scenario
     points = len(cells) // max(1, len(scenario.arms))
     parts = [
-        count(max(1, len(scenario.arms)), "arm"),
-        *([count(points, "point") + " of the sweep"] if scenario.sweep else []),
-        count(scenario.replicates, "replicate"),
-        count(scenario.rounds, "round"),
-        count(len(scenario.claims), "claim"),
+        pluralize(max(1, len(scenario.arms)), "arm"),
+        *([pluralize(points, "point") + " of the sweep"] if scenario.sweep else []),
+        pluralize(scenario.replicates, "replicate"),
+        pluralize(scenario.rounds, "round"),
+        pluralize(len(scenario.claims), "claim"),
     ]
-    print(f"{loaded.places.source}: fine: {', '.join(parts)}")
+    print(f"{loaded.source_map.source}: fine: {', '.join(parts)}")
 
 
 @app.command("calibrate")
@@ -230,53 +236,53 @@ def calibrate_command(
     overrides: Overrides = None,
     hold_out: HoldOut = None,
     out: Out = None,
-    load: Modules = None,
+    load: PluginFiles = None,
 ) -> int:
     """Fit a scenario's parameters to figures of the real world, and predict those held out."""
-    load_modules(load or ())
-    from mores.experiments.calibration import calibrate_command
-    from mores.experiments.scenario.loading import load as read
+    load_plugins(load or ())
+    from mores.experiments.calibration import run_calibrate_command
+    from mores.experiments.scenario.loading import load_scenario as read
 
-    return calibrate_command(read(file, overrides or ()), output(), out, hold_out or ())
+    return run_calibrate_command(read(file, overrides or ()), stdout_console(), out, hold_out or ())
 
 
 @app.command("list")
-def list_command(where: Where = None, load: Modules = None) -> None:
+def list_command(where: TagFilters = None, load: PluginFiles = None) -> None:
     """List environments, players, populations and scenarios."""
-    load_modules(load or ())
+    load_plugins(load or ())
     from rich.table import Table
     from rich.text import Text
 
     from mores.experiments.scenario import catalog
 
-    found = catalog.catalogue()
-    chosen = catalog.chosen(found, where or ())
-    console = output()
-    for shelf in dict.fromkeys(entry.shelf for entry in chosen):
+    found = catalog.list_entries()
+    chosen = catalog.filter_entries(found, where or ())
+    console = stdout_console()
+    for shelf in dict.fromkeys(entry.category for entry in chosen):
         table = Table(title=f"{shelf}s", title_justify="left", title_style="bold")
         for heading in ("name", "what it is", "traits"):
             table.add_column(heading, overflow="fold")
         for entry in chosen:
-            if entry.shelf == shelf:
-                traits = ", ".join(catalog.told(trait) for trait in entry.traits.items())
-                table.add_row(Text(entry.name), Text(entry.about), Text(traits))
+            if entry.category == shelf:
+                traits = ", ".join(catalog.format_trait(trait) for trait in entry.traits.items())
+                table.add_row(Text(entry.name), Text(entry.summary), Text(traits))
         console.print(table)
     if not chosen:
         console.print("Nothing has these traits.")
 
 
 @app.command("describe")
-def describe_command(name: Name, load: Modules = None) -> None:
+def describe_command(name: Name, load: PluginFiles = None) -> None:
     """Tell all about an environment, a player or a population: what it does, its parameters."""
-    load_modules(load or ())
+    load_plugins(load or ())
     from rich.table import Table
     from rich.text import Text
 
     from mores.experiments.scenario import catalog
 
-    found = catalog.described(name)
-    console = output()
-    console.print(Text(f"{name}, {found.shelf}\n", style="bold"))
+    found = catalog.describe_kind(name)
+    console = stdout_console()
+    console.print(Text(f"{name}, {found.registry}\n", style="bold"))
     console.print(Text(found.text))
     if found.parameters:
         table = Table(title="parameters", title_justify="left", title_style="bold")
@@ -289,47 +295,49 @@ def describe_command(name: Name, load: Modules = None) -> None:
 
 @app.command("claims")
 def claims_command(
-    files: ScenarioFiles = None, out: Out = None, load: Modules = None, jobs: Jobs = 1
+    files: ScenarioFiles = None, out: Out = None, load: PluginFiles = None, jobs: Jobs = 1
 ) -> int:
     """Run scenarios and tell which of their claims hold: by default all that are shipped."""
-    load_modules(load or ())
-    from mores.experiments.run.dry_run import check
-    from mores.experiments.scenario.loading import load as read
-    from mores.experiments.scenario.loading import shipped
+    load_plugins(load or ())
+    from mores.experiments.run.dry_run import check_scenario
+    from mores.experiments.scenario.loading import bundled_scenarios
+    from mores.experiments.scenario.loading import load_scenario as read
 
-    loaded = [read(file) for file in files or shipped()]
+    loaded = [read(file) for file in files or bundled_scenarios()]
     for one in loaded:  # all mistakes before the first run
-        check(one)
-    from mores.experiments.run import run
-    from mores.experiments.run.worker_pool import Pool, processes
+        check_scenario(one)
+    from mores.experiments.run import run_scenario
+    from mores.experiments.run.worker_pool import WorkerPool, num_processes
 
     results = []
     with contextlib.ExitStack() as stack:
         unwanted = None if out else stack.enter_context(tempfile.TemporaryDirectory("", "mores-"))
-        many = processes(jobs) > 1
-        workers = stack.enter_context(Pool(processes(jobs))) if many else 1  # the same for all
+        many = num_processes(jobs) > 1
+        workers = (
+            stack.enter_context(WorkerPool(num_processes(jobs))) if many else 1
+        )  # the same for all
         for number, one in enumerate(loaded):
             folder = (out or Path(unwanted or "")) / one.scenario.name
             if one.scenario.name in {other.scenario.name for other in loaded[:number]}:
                 folder = folder.with_name(f"{one.scenario.name}-{number}")
             try:
-                results.append((one.scenario, run(one, out=folder, jobs=workers)))
+                results.append((one.scenario, run_scenario(one, out=folder, jobs=workers)))
             except BaseException as error:
                 if unwanted:
                     error.__notes__ = []  # there will be nothing to resume
                 raise
-    output().print(verdicts(results))
+    stdout_console().print(verdict_table(results))
     return int(any(result.failed for _, result in results))
 
 
-def _told(scenario: Scenario, result: Result) -> int:
+def _print_result(scenario: Scenario, result: RunResult) -> int:
     """Print what became of a run; its exit code."""
-    console = output()
+    console = stdout_console()
     if result.verdicts:
-        console.print(verdicts([(scenario, result)]))
+        console.print(verdict_table([(scenario, result)]))
     else:
         console.print("The scenario makes no claims.")
-    console.print(f"report: {result.report}", soft_wrap=True, highlight=False)
+    console.print(f"report: {result.report_path}", soft_wrap=True, highlight=False)
     return int(result.failed)
 
 

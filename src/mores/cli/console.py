@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from mores.experiments.run import Result
+    from mores.experiments.run import RunResult
     from mores.experiments.scenario.specification import Claim, Scenario
 
-COLOURS = {"holds": "green", "fails": "bold red", "undecided": "yellow", "report": "cyan"}
+COLORS = {"holds": "green", "fails": "bold red", "undecided": "yellow", "report": "cyan"}
 
 
-def verdicts(results: Sequence[tuple[Scenario, Result]]) -> Table:
+def verdict_table(results: Sequence[tuple[Scenario, RunResult]]) -> Table:
     """Claims and what became of them: a word beside the colour, readable on 80 columns."""
     from rich import box
     from rich.table import Table
@@ -30,44 +30,51 @@ def verdicts(results: Sequence[tuple[Scenario, Result]]) -> Table:
     for scenario, result in results:
         for verdict in result.verdicts:
             claim, found = verdict.claim, verdict.estimate
-            colour = COLOURS.get(verdict.verdict, "")
-            points = f"{verdict.n_points} points of the sweep" if verdict.n_points > 1 else None
+            colour = COLORS.get(verdict.status, "")
+            points = f"{verdict.num_points} points of the sweep" if verdict.num_points > 1 else None
             over = None if claim.interval == "monte_carlo" else f"over {claim.interval}"
-            about = [scenario.name, claim.stage, claim.kind, _arms(claim, scenario), over, points]
+            about = [
+                scenario.name,
+                claim.stage,
+                claim.kind,
+                _arm_description(claim, scenario),
+                over,
+                points,
+            ]
             about.append(claim.source or scenario.source)
-            says = Text.assemble(claim.says, ("\n" + " - ".join(filter(None, about)), "dim"))
-            if verdict.verdict in ("fails", "undecided"):
+            says = Text.assemble(claim.statement, ("\n" + " - ".join(filter(None, about)), "dim"))
+            if verdict.status in ("fails", "undecided"):
                 says.append(f"\n{verdict.reason}", style=colour)
-            interval = f"[{_number(found.low)}, {_number(found.high)}]"
+            interval = f"[{_format_number(found.low)}, {_format_number(found.high)}]"
             if math.isinf(found.low) and math.isinf(found.high):
                 interval = "no interval"
-            numbers = Text.assemble(_number(found.value), "\n", interval)
-            table.add_row(says, numbers, Text(str(found.n)), Text(verdict.verdict, style=colour))
+            numbers = Text.assemble(_format_number(found.value), "\n", interval)
+            table.add_row(says, numbers, Text(str(found.n)), Text(verdict.status, style=colour))
     return table
 
 
-def _arms(claim: Claim, scenario: Scenario) -> str:
+def _arm_description(claim: Claim, scenario: Scenario) -> str:
     """The arm that a claim is about, and what it is compared with."""
-    from mores.experiments.scenario.claim_inputs import DERIVED, arm_of
+    from mores.experiments.scenario.claim_inputs import DERIVED_METRICS, claim_arm
 
     if not scenario.arms:
         return ""
-    other = claim.against or (scenario.control if claim.measure in DERIVED else None)
+    other = claim.compare_to or (scenario.control if claim.metric in DERIVED_METRICS else None)
     against = f" against {other}" if other else ""
     without = f", ablation {claim.ablation}" if claim.ablation else ""
-    return f"{arm_of(scenario, claim)}{against}{without}"
+    return f"{claim_arm(scenario, claim)}{against}{without}"
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def count(number: int, what: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """A number of things, in words."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def output() -> Console:
+def stdout_console() -> Console:
     """Standard output; a reader that has gone is told by the usual exception."""
     from rich.console import Console
 

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from mores.clients import text_rendering
 from mores.core.errors import UserError, did_you_mean
-from mores.sim.action_masks import Options
+from mores.sim.action_masks import NumOptions
 
 
-class NoRenderMode(UserError, TypeError):
+class RenderModeError(UserError, TypeError):
     """Clients that try a mode and fall back (Stable-Baselines3) look for a `TypeError`."""
 
 
-def numbers(action: Any, who: str) -> Tensor:
+def action_to_tensor(action: Any, agent: str) -> Tensor:
     """An action of one seat as a tensor: what is in it is checked by the table."""
     if isinstance(action, Tensor):
         return action
@@ -28,19 +28,19 @@ def numbers(action: Any, who: str) -> Tensor:
         array = np.asarray(None)
     if array.dtype.kind not in "biuf":
         raise UserError(
-            f"the action of {who} is a number or an array of numbers, not {action!r:.60}",
+            f"the action of {agent} is a number or an array of numbers, not {action!r:.60}",
             code="wrong_type",
-            path=f"actions.{who}",
+            path=f"actions.{agent}",
         )
     return torch.from_numpy(array.astype(np.float64 if array.dtype.kind == "f" else np.int64))
 
 
-def plain(measure: Tensor) -> float | np.ndarray:
+def metric_to_numpy(metric: Tensor) -> float | np.ndarray:
     """A measure of one world: a float, or an array of its own."""
-    return float(measure) if measure.dim() == 0 else measure.cpu().numpy().copy()
+    return float(metric) if metric.dim() == 0 else metric.cpu().numpy().copy()
 
 
-class Masks(tuple[np.ndarray, ...]):
+class MultiDiscreteMask(tuple[np.ndarray, ...]):
     """Masks of several choices: a tuple, as Gymnasium samples by, that makes one tensor.
 
     Clients that ask for a tensor (TorchRL's wrappers) get the masks one after the other.
@@ -53,25 +53,25 @@ class Masks(tuple[np.ndarray, ...]):
         return np.concatenate(self).__dlpack_device__()
 
 
-def sampling_mask(mask: Tensor, options: Options) -> np.ndarray | Masks:
+def sampling_mask(mask: Tensor, num_options: NumOptions) -> np.ndarray | MultiDiscreteMask:
     """A mask of one seat, `[option]`, as `action_space.sample` takes it: int8."""
     array = mask.cpu().numpy().astype(np.int8)
-    if isinstance(options, int):
+    if isinstance(num_options, int):
         return array
-    return Masks(part.copy() for part in np.split(array, np.cumsum(options)[:-1]))
+    return MultiDiscreteMask(part.copy() for part in np.split(array, np.cumsum(num_options)[:-1]))
 
 
-def known_mode(render_mode: str | None) -> None:
+def check_render_mode(render_mode: str | None) -> None:
     """Refuse a render mode that there is not."""
-    if render_mode is not None and render_mode not in text_rendering.MODES:
-        raise NoRenderMode(
-            f"no render mode {render_mode!r}{did_you_mean(render_mode, text_rendering.MODES)}",
+    if render_mode is not None and render_mode not in text_rendering.RENDER_MODES:
+        raise RenderModeError(
+            f"no render mode {render_mode!r}{did_you_mean(render_mode, text_rendering.RENDER_MODES)}",
             code="unknown_name",
             path="render_mode",
         )
 
 
-def no_options(options: Mapping[str, Any] | None) -> None:
+def check_no_options(options: Mapping[str, Any] | None) -> None:
     """Refuse reset options, of which there are none."""
     if options:
         raise UserError(

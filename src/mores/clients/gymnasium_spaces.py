@@ -11,9 +11,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from mores.core.environment import Box, Discrete, Game, MultiDiscrete, Role
+from mores.core.environment import Box, Discrete, Environment, MultiDiscrete, Role
 from mores.core.errors import UserError
-from mores.sim.action_masks import Options
+from mores.sim.action_masks import NumOptions
 
 ActionSpace = (
     gymnasium.spaces.Discrete | gymnasium.spaces.MultiDiscrete[np.int64] | gymnasium.spaces.Box
@@ -28,16 +28,18 @@ def box_space(box: Box) -> gymnasium.spaces.Box:
 
 def observation_space(role: Role) -> gymnasium.spaces.Box:
     """What one seat of a role sees."""
-    return box_space(role.sees)
+    return box_space(role.observation_space)
 
 
-def action_space(game: Game[Any], role: str) -> ActionSpace:
+def action_space(environment: Environment[Any], role: str) -> ActionSpace:
     """What one seat of a role may do in any of its phases.
 
     Raises:
         UserError: the role acts in no phase, or has actions that are not one space.
     """
-    spaces = [phase.acts[role] for phase in game.phases if role in phase.acts]
+    spaces = [
+        phase.action_spaces[role] for phase in environment.phases if role in phase.action_spaces
+    ]
     if not spaces:
         raise UserError(
             f"{role!r} acts in no phase: nobody outside can sit there",
@@ -45,14 +47,14 @@ def action_space(game: Game[Any], role: str) -> ActionSpace:
             path=f"outside.{role}",
         )
     if all(isinstance(space, Discrete) for space in spaces):
-        return gymnasium.spaces.Discrete(max(space.options for space in spaces))  # type: ignore
-    several = [space.options for space in spaces if isinstance(space, MultiDiscrete)]
+        return gymnasium.spaces.Discrete(max(space.num_options for space in spaces))  # type: ignore
+    several = [space.num_options for space in spaces if isinstance(space, MultiDiscrete)]
     if len(several) == len(spaces) and len({len(options) for options in several}) == 1:
         return gymnasium.spaces.MultiDiscrete([max(each) for each in zip(*several, strict=True)])
     first = spaces[0]
     if isinstance(first, Box) and all(space == first for space in spaces):
         return box_space(first)
-    phases = ", ".join(phase.name for phase in game.phases if role in phase.acts)
+    phases = ", ".join(phase.name for phase in environment.phases if role in phase.action_spaces)
     raise UserError(
         f"{role!r} acts in different spaces in the phases {phases}: no client can take it; "
         "split it in two roles, which one player may fill",
@@ -61,7 +63,7 @@ def action_space(game: Game[Any], role: str) -> ActionSpace:
     )
 
 
-def options(space: ActionSpace) -> Options | None:
+def num_options(space: ActionSpace) -> NumOptions | None:
     """How many options a mask of that space tells of; `None` where actions are numbers."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return int(space.n)
@@ -70,7 +72,7 @@ def options(space: ActionSpace) -> Options | None:
     return None
 
 
-def side_by_side(boxes: list[gymnasium.spaces.Box]) -> gymnasium.spaces.Box:
+def concatenate_boxes(boxes: list[gymnasium.spaces.Box]) -> gymnasium.spaces.Box:
     """One vector of several."""
     low = np.concatenate([box.low for box in boxes])
     high = np.concatenate([box.high for box in boxes])

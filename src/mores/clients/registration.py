@@ -21,7 +21,7 @@ def pettingzoo_id(kind: str) -> str:
     return f"mores/{kind}_v0"
 
 
-def announce(kind: str) -> None:
+def register_environment(kind: str) -> None:
     """Make an environment known under its names, once.
 
     Episodes end after `rounds`, an argument: so there is no `max_episode_steps` here, which
@@ -32,10 +32,12 @@ def announce(kind: str) -> None:
     kwargs = {"game": kind}
     gymnasium.register(
         gymnasium_id(kind),
-        entry_point="mores.clients.gymnasium:Env",
-        vector_entry_point="mores.clients.gymnasium_vector:VectorEnv",
+        entry_point="mores.clients.gymnasium:GymnasiumEnv",
+        vector_entry_point="mores.clients.gymnasium_vector:GymnasiumVectorEnv",
         kwargs=kwargs,
     )
     name = pettingzoo_id(kind)
-    pettingzoo.register("parallel", name, "mores.clients.pettingzoo:Parallel", kwargs=kwargs)
-    pettingzoo.register("aec", name, "mores.clients.pettingzoo:AEC", kwargs=kwargs)
+    pettingzoo.register(
+        "parallel", name, "mores.clients.pettingzoo:PettingZooParallelEnv", kwargs=kwargs
+    )
+    pettingzoo.register("aec", name, "mores.clients.pettingzoo:PettingZooAECEnv", kwargs=kwargs)

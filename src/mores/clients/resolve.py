@@ -13,70 +13,74 @@ import torch
 from torch import Tensor
 
 from mores import registry
-from mores.core.check_metrics import measured
-from mores.core.environment import Game, Player
+from mores.core.check_metrics import checked_metrics
+from mores.core.environment import Environment, Policy
 from mores.core.errors import UserError, did_you_mean
-from mores.sim.simulator import Population, Table
+from mores.sim.simulator import Population, Simulator
 
-Made = Mapping[str, Any]  # {"kind": ..., parameter: ...}
+SpecMapping = Mapping[str, Any]  # {"kind": ..., parameter: ...}
 
 
-class Seat(NamedTuple):
+class AgentId(NamedTuple):
     """One seat: its role, and its number among the role's seats."""
 
     role: str
-    number: int
+    agent_index: int
 
     @property
     def name(self) -> str:
         """As clients name it: `person_3`."""
-        return f"{self.role}_{self.number}"
+        return f"{self.role}_{self.agent_index}"
 
 
-def game_from(game: str | Game[Any], parameters: Mapping[str, Any]) -> Game[Any]:
+def resolve_environment(
+    environment: str | Environment[Any], parameters: Mapping[str, Any]
+) -> Environment[Any]:
     """A game by name and parameters, or one that is made already."""
-    if isinstance(game, str):
-        return registry.make("environment", game, parameters)
+    if isinstance(environment, str):
+        return registry.make("environment", environment, parameters)
     if parameters:
         raise UserError(
             f"parameters go with a name, not with a ready game: {sorted(parameters)}",
             code="conflict",
             path=min(parameters),
         )
-    if not isinstance(game, Game):
+    if not isinstance(environment, Environment):
         raise UserError(
-            f"an environment is a name (see `mores list`) or a game, not {game!r:.60}",
+            f"an environment is a name (see `mores list`) or a game, not {environment!r:.60}",
             code="wrong_type",
             path="game",
         )
-    return game
+    return environment
 
 
-def players_from(game: Game[Any], players: Mapping[str, Player | Made] | None) -> dict[str, Player]:
+def resolve_policies(
+    environment: Environment[Any], policies: Mapping[str, Policy | SpecMapping] | None
+) -> dict[str, Policy]:
     """The players named for roles, and the game's baseline for the others."""
-    roles = {role.name for role in game.roles}
-    if not isinstance(players, Mapping | None):
+    roles = {role.name for role in environment.roles}
+    if not isinstance(policies, Mapping | None):
         raise UserError(
-            f"players: a mapping of roles to players, not {players!r:.60}",
+            f"players: a mapping of roles to players, not {policies!r:.60}",
             code="wrong_type",
             path="players",
         )
-    found = dict(game.baseline())
-    for role, player in (players or {}).items():
+    found = dict(environment.default_policies())
+    for role, player in (policies or {}).items():
         if role not in roles:
             raise UserError(
                 f"no role {role!r} in this game{did_you_mean(role, roles)}",
                 code="unknown_name",
                 path=f"players.{role}",
             )
-        if not isinstance(player, Player):
+        if not isinstance(player, Policy):
             asked = _kind_and_parameters(player, f"player of {role!r}", f"players.{role}")
-            player = registry.make("player", *asked)
+            player = registry.make("policy", *asked)
         found[role] = player
     return found
 
 
-def population_from(population: Population | Made | None) -> Population | None:
+def resolve_population(population: Population | SpecMapping | None) -> Population | None:
     """A population by kind and parameters, or one that is made already."""
     if population is None or isinstance(population, Population):
         return population
@@ -85,64 +89,66 @@ def population_from(population: Population | Made | None) -> Population | None:
     )
 
 
-def _kind_and_parameters(made: Made, what: str, path: str) -> tuple[str, dict[str, Any]]:
-    if not isinstance(made, Mapping) or not isinstance(made.get("kind"), str):
-        nameless = isinstance(made, Mapping) and "kind" not in made
+def _kind_and_parameters(spec: SpecMapping, label: str, path: str) -> tuple[str, dict[str, Any]]:
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("kind"), str):
+        nameless = isinstance(spec, Mapping) and "kind" not in spec
         raise UserError(
-            f"a {what} is an object, or {{'kind': name, parameter: value}}: {made!r}",
+            f"a {label} is an object, or {{'kind': name, parameter: value}}: {spec!r}",
             code="missing" if nameless else "wrong_type",
-            path=f"{path}.kind" if isinstance(made, Mapping) else path,
+            path=f"{path}.kind" if isinstance(spec, Mapping) else path,
         )
-    parameters = dict(made)
+    parameters = dict(spec)
     return parameters.pop("kind"), parameters
 
 
-def one_seat(game: Game[Any], name: str | None, path: str = "seat") -> Seat:
+def resolve_agent(environment: Environment[Any], name: str | None, path: str = "seat") -> AgentId:
     """A seat by its name; by default the first seat of the role that has fewest.
 
     `path`: the argument, for errors.
     """
     if name is None:
-        return Seat(min(game.roles, key=lambda role: role.count).name, 0)
+        return AgentId(min(environment.roles, key=lambda role: role.num_agents).name, 0)
     role, _, number = str(name).rpartition("_")
-    counts = {role.name: role.count for role in game.roles}
+    counts = {role.name: role.num_agents for role in environment.roles}
     if role not in counts or not number.isdecimal():
-        seats = [Seat(known, 0).name for known in counts]
+        seats = [AgentId(known, 0).name for known in counts]
         near = did_you_mean(name, seats)
         raise UserError(f"no seat {name!r}{near}", code="unknown_name", path=path)
     if int(number) >= counts[role]:
         raise UserError(
-            f"no seat {name!r}: they run to {Seat(role, counts[role] - 1).name}",
+            f"no seat {name!r}: they run to {AgentId(role, counts[role] - 1).name}",
             code="out_of_range",
             path=path,
         )
-    return Seat(role, int(number))
+    return AgentId(role, int(number))
 
 
-def outside_seats(
-    game: Game[Any], outside: Sequence[str] | None, players: Mapping[str, Any] | None
+def resolve_external_agents(
+    environment: Environment[Any],
+    external: Sequence[str] | None,
+    policies: Mapping[str, Any] | None,
 ) -> dict[str, list[int]]:
     """Seats by role that are played from outside.
 
-    `outside` names roles (`person`: all its seats) and seats (`person_3`); by default these are
+    `external` names roles (`person`: all its seats) and seats (`person_3`); by default these are
     all roles for which no player is named.
     """
-    counts = {role.name: role.count for role in game.roles}
-    if outside is None:
-        outside = [name for name in counts if name not in (players or {})]
-    if isinstance(outside, str):
+    counts = {role.name: role.num_agents for role in environment.roles}
+    if external is None:
+        external = [name for name in counts if name not in (policies or {})]
+    if isinstance(external, str):
         raise UserError(
-            f"outside is a list of roles and seats, as in [{outside!r}]",
+            f"outside is a list of roles and seats, as in [{external!r}]",
             code="wrong_type",
             path="outside",
         )
     taken: dict[str, set[int]] = {name: set() for name in counts}
-    for name in outside:
+    for name in external:
         if name in counts:
             taken[name].update(range(counts[name]))
         else:
-            seat = one_seat(game, name, "outside")
-            taken[seat.role].add(seat.number)
+            seat = resolve_agent(environment, name, "outside")
+            taken[seat.role].add(seat.agent_index)
     found = {name: sorted(seats) for name, seats in taken.items() if seats}
     if not found:
         raise UserError(
@@ -153,7 +159,7 @@ def outside_seats(
     return found
 
 
-def chosen_measures(table: Table, state: Any, names: Sequence[str]) -> dict[str, Tensor]:
+def selected_metrics(simulator: Simulator, state: Any, names: Sequence[str]) -> dict[str, Tensor]:
     """The named measures of a state of a table's worlds, `[world]` or `[world, n]`.
 
     Raises:
@@ -161,7 +167,7 @@ def chosen_measures(table: Table, state: Any, names: Sequence[str]) -> dict[str,
     """
     if not names:
         return {}
-    found = measured(table.game, state, len(table.worlds))
+    found = checked_metrics(simulator.environment, state, len(simulator.worlds))
     for name in names:
         if name not in found:
             raise UserError(

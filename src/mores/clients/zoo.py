@@ -2,7 +2,7 @@
 
 Each has `parallel_env(**kwargs)`, `env(**kwargs)` (the parallel form, turned into an AEC
 environment by PettingZoo), `aec_env(**kwargs)` (the native one: only who acts is asked) and
-`raw_env`, which is `env`. For the arguments see `mores.Parallel`.
+`raw_env`, which is `env`. For the arguments see `mores.PettingZooParallelEnv`.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import Any
 from pettingzoo import AECEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
-from mores.clients.pettingzoo import AEC, Parallel
+from mores.clients.pettingzoo import PettingZooAECEnv, PettingZooParallelEnv
 from mores.core.errors import did_you_mean
 from mores.registry import ENVIRONMENTS
 
-VERSION = "_v0"
+VERSION_SUFFIX = "_v0"
 
 
-class Kind:
+class PettingZooModule:
     """One kind of environment, in the form of PettingZoo's modules."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
 
-    def parallel_env(self, **kwargs: Any) -> Parallel:
+    def parallel_env(self, **kwargs: Any) -> PettingZooParallelEnv:
         """All outside seats act at once."""
-        return Parallel(self.kind, **kwargs)
+        return PettingZooParallelEnv(self.kind, **kwargs)
 
     def env(self, **kwargs: Any) -> AECEnv[str, Any, Any]:
         """The parallel form, one agent after the other."""
@@ -35,21 +35,21 @@ class Kind:
 
     raw_env = env
 
-    def aec_env(self, **kwargs: Any) -> AEC:
+    def aec_env(self, **kwargs: Any) -> PettingZooAECEnv:
         """The native form: only agents that act in a phase are asked in it."""
-        return AEC(self.kind, **kwargs)
+        return PettingZooAECEnv(self.kind, **kwargs)
 
     def __repr__(self) -> str:
-        return f"mores.clients.zoo.{self.kind}{VERSION}"
+        return f"mores.clients.zoo.{self.kind}{VERSION_SUFFIX}"
 
 
-def __getattr__(name: str) -> Kind:
-    kind = name.removesuffix(VERSION)
+def __getattr__(name: str) -> PettingZooModule:
+    kind = name.removesuffix(VERSION_SUFFIX)
     if kind == name or kind not in ENVIRONMENTS:
-        known = [f"{kind}{VERSION}" for kind in ENVIRONMENTS]
+        known = [f"{kind}{VERSION_SUFFIX}" for kind in ENVIRONMENTS]
         raise AttributeError(f"mores.clients.zoo has no {name!r}{did_you_mean(name, known)}")
-    return Kind(kind)
+    return PettingZooModule(kind)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *(f"{kind}{VERSION}" for kind in ENVIRONMENTS)])
+    return sorted([*globals(), *(f"{kind}{VERSION_SUFFIX}" for kind in ENVIRONMENTS)])

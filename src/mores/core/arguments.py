@@ -11,53 +11,57 @@ import torch
 from mores.core.errors import UserError, did_you_mean
 
 
-def names_in(what: str, asked: Any, known: Collection[str] | None = None) -> list[str]:
+def check_names(argument: str, names: Any, known: Collection[str] | None = None) -> list[str]:
     """A list of names that are all known, if it is said which are; each once.
 
     Raises:
         UserError: it is none, or one of them is not, with the nearest that is.
     """
-    if isinstance(asked, str) or not isinstance(asked, Collection):
-        shown = f"[{asked!r:.60}]" if isinstance(asked, str) else f"not {asked!r:.60}"
-        raise UserError(f"{what}: a list of names, {shown}", code="wrong_type", path=what)
-    for name in asked:
+    if isinstance(names, str) or not isinstance(names, Collection):
+        shown = f"[{names!r:.60}]" if isinstance(names, str) else f"not {names!r:.60}"
+        raise UserError(f"{argument}: a list of names, {shown}", code="wrong_type", path=argument)
+    for name in names:
         if known is not None and name not in known:
             near = did_you_mean(name, known)
             raise UserError(
-                f"{what}: there is no {name!r:.60}{near}", code="unknown_name", path=what
+                f"{argument}: there is no {name!r:.60}{near}", code="unknown_name", path=argument
             )
-    return list(dict.fromkeys(asked))
+    return list(dict.fromkeys(names))
 
 
-def whole_number(what: str, given: Any, least: int | None = 1, most: int | None = 1_000_000) -> int:
-    """A whole number, numpy's as well; `least` and `most` are bounds, if there are any."""
+def check_integer(
+    argument: str, value: Any, minimum: int | None = 1, maximum: int | None = 1_000_000
+) -> int:
+    """A whole number, numpy's as well; `minimum` and `maximum` are bounds, if there are any."""
     try:
-        number = None if isinstance(given, bool) else operator.index(given)
+        number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = None
-    low = "" if least is None else f", at least {least}"
-    if number is None or (least is not None and number < least):
+    low = "" if minimum is None else f", at least {minimum}"
+    if number is None or (minimum is not None and number < minimum):
         raise UserError(
-            f"{what}: a whole number{low}, not {given!r:.40}",
+            f"{argument}: a whole number{low}, not {value!r:.40}",
             code="wrong_type" if number is None else "out_of_range",
-            path=what,
+            path=argument,
         )
-    if most is not None and number > most:
+    if maximum is not None and number > maximum:
         raise UserError(
-            f"{what}: at most {most:,}, not {given!r:.40}", code="out_of_range", path=what
+            f"{argument}: at most {maximum:,}, not {value!r:.40}",
+            code="out_of_range",
+            path=argument,
         )
     return number
 
 
-def device_of(asked: Any) -> torch.device:
+def check_device(requested: Any) -> torch.device:
     """A device that is here."""
     try:
-        device = torch.device(asked)
+        device = torch.device(requested)
         torch.zeros(1, device=device).tolist()
     except (RuntimeError, TypeError, AssertionError, NotImplementedError):
         here = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
         raise UserError(
-            f"there is no device {str(asked)!r:.40}{did_you_mean(asked, here)}",
+            f"there is no device {str(requested)!r:.40}{did_you_mean(requested, here)}",
             code="unknown_name",
             path="device",
         ) from None

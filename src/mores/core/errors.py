@@ -77,13 +77,15 @@ def did_you_mean(given: object, allowed: Iterable[str]) -> str:
     return f"; known: {shown}" if names else ""
 
 
-def shown(part: object, most: int = 80) -> str:
+def printable(value: object, max_length: int = 80) -> str:
     """Text of the user's on one line: what does not print is escaped, what is long is cut."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(part))
-    return text if len(text) <= most else text[: most - 3] + "..."
+    text = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value)
+    )
+    return text if len(text) <= max_length else text[: max_length - 3] + "..."
 
 
-def said(value: object) -> str:
+def describe_value(value: object) -> str:
     """A value, as a message speaks of it."""
     match value:
         case None:
@@ -91,12 +93,12 @@ def said(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case int() | float():
-            return f"the number {shown(value, 40)}"
+            return f"the number {printable(value, 40)}"
         case str():
-            return f"the text '{shown(value, 40)}'" if value else "an empty text"
+            return f"the text '{printable(value, 40)}'" if value else "an empty text"
         case list() | tuple():
             return "a list"
         case Mapping():
             return "a mapping"
         case _:
-            return shown(value, 40)
+            return printable(value, 40)

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mores.core.random_streams import Draws
+from mores.core.random_streams import RandomStreams
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,6 @@ class People:
 class Population(Protocol):
     """Where people come from: parameters, or real data."""
 
-    def people(self, draws: Draws) -> People:
-        """Fresh people for `draws.worlds` worlds."""
+    def sample_people(self, draws: RandomStreams) -> People:
+        """Fresh people for `draws.num_worlds` worlds."""
         ...

@@ -1,6 +1,6 @@
 """States and memories: dataclasses, dicts, tuples and lists of tensors that lead with the world.
 
-What a learner has learned belongs to no single world and stands in a `Kept`: it is saved and
+What a learner has learned belongs to no single world and stands in a `Persistent`: it is saved and
 restored with the rest, and left alone where worlds end and begin.
 """
 
@@ -17,51 +17,58 @@ Tree = TypeVar("Tree")
 
 
 @dataclasses.dataclass(frozen=True)
-class Kept:
+class Persistent:
     """Something whose tensors do not lead with the world, and outlive episodes."""
 
-    held: Any
+    value: Any
 
 
-def combine(function: Callable[..., Tensor], tree: Tree, *others: Tree, kept: bool = False) -> Tree:
+def tree_map(
+    function: Callable[..., Tensor], tree: Tree, *others: Tree, include_persistent: bool = False
+) -> Tree:
     """Apply a function to the tensors that stand at the same place of one or more trees.
 
     Whatever holds no tensor (a number, a description) is kept as the first tree has it, and so is
-    what stands in a `Kept`, unless `kept` says that it is meant as well.
+    what stands in a `Persistent`, unless `include_persistent` says that it is meant as well.
     """
     first: Any = tree
     if isinstance(first, Tensor):
         return function(first, *others)  # type: ignore[return-value]
-    if isinstance(first, Kept) and not kept:
+    if isinstance(first, Persistent) and not include_persistent:
         return tree
-    old = _parts(first)
+    old = _children(first)
     if not old:
         return tree
-    theirs = [_parts(other) for other in others]
+    theirs = [_children(other) for other in others]
     if any(len(parts) != len(old) for parts in theirs) and not flatten(tree):
         return tree  # descriptions may differ in size: a sight that has other parts
     columns = zip(old, *theirs, strict=True)
-    new = {row[0][0]: combine(function, *(part for _, part in row), kept=kept) for row in columns}
-    return _made_of(first, old, new)
+    new = {
+        row[0][0]: tree_map(
+            function, *(part for _, part in row), include_persistent=include_persistent
+        )
+        for row in columns
+    }
+    return _rebuild(first, old, new)
 
 
 def where(mask: Tensor, one: Tree, other: Tree) -> Tree:
     """World by world: `one` where the mask `[world]` holds, else `other`.
 
-    What was `Kept` is as `other`, the newer of the two where worlds stand still, has it.
+    What was `Persistent` is as `other`, the newer of the two where worlds stand still, has it.
     """
 
     def choose(b: Tensor, a: Tensor) -> Tensor:
         return torch.where(mask.view(-1, *[1] * (a.dim() - 1)), a, b)
 
-    return combine(choose, other, one)
+    return tree_map(choose, other, one)
 
 
-def put(tree: Tree, fresh: Tree, mask: Tensor) -> Tree:
-    """A copy of `tree` in which the worlds of the mask are `fresh`'s, in their order.
+def scatter(tree: Tree, updates: Tree, mask: Tensor) -> Tree:
+    """A copy of `tree` in which the worlds of the mask are `updates`'s, in their order.
 
-    Whatever holds no tensor, such as the layout of a sight, is as `fresh` has it, and what is
-    `Kept` as well: whoever keeps something defines `Player.again`.
+    Whatever holds no tensor, such as the layout of a sight, is as `updates` has it, and what is
+    `Persistent` as well: whoever keeps something defines `Policy.on_episode_start`.
     """
 
     def replace(new: Tensor, old: Tensor) -> Tensor:
@@ -69,7 +76,7 @@ def put(tree: Tree, fresh: Tree, mask: Tensor) -> Tree:
         old[mask] = new
         return old
 
-    return combine(replace, fresh, tree)
+    return tree_map(replace, updates, tree)
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Tensor]:
@@ -77,7 +84,7 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Tensor]:
     if isinstance(tree, Tensor):
         return {prefix: tree}
     found: dict[str, Tensor] = {}
-    for name, part in _parts(tree):
+    for name, part in _children(tree):
         found |= flatten(part, f"{prefix}/{name}" if prefix else name)
     return found
 
@@ -85,43 +92,48 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Tensor]:
 def restore(tree: Tree, saved: Mapping[str, Tensor], prefix: str = "") -> Tree:
     """A tree of the same structure as `tree`, with the saved tensors in it.
 
-    Where a dataclass names fields in its class attribute `grows`, tensors in them may have become
+    Where a dataclass names fields in its class attribute `growing_fields`, tensors in them may have become
     longer, and names of plain mappings more: of those there is what was saved.
 
     Raises:
         KeyError: a tensor was not saved.
         ValueError: it was saved in another shape or type.
     """
-    return _restored(tree, saved, prefix, None)
+    return _restore(tree, saved, prefix, None)
 
 
-def _restored(tree: Any, saved: Mapping[str, Tensor], path: str, grown: torch.device | None) -> Any:
-    """`grown`: in a field that grows, and where it lives."""
+def _restore(
+    tree: Any, saved: Mapping[str, Tensor], path: str, growing_device: torch.device | None
+) -> Any:
+    """`growing_device`: in a field that grows, and where it lives."""
     if isinstance(tree, Tensor):
-        return _taken(tree, saved, path, grown is not None)
-    parts = _parts(tree)
+        return _restore_tensor(tree, saved, path, growing_device is not None)
+    parts = _children(tree)
     plain = isinstance(tree, Mapping) and all(isinstance(part, Tensor) for _, part in parts)
-    if grown is not None and plain:
+    if growing_device is not None and plain:
         start = f"{path}/"
         names = [name for name in saved if name.startswith(start)]
-        return {n.removeprefix(start): saved[n].to(grown).clone() for n in names}
+        return {n.removeprefix(start): saved[n].to(growing_device).clone() for n in names}
     growing = getattr(type(tree), "grows", ())
     here = next((t.device for t in flatten(tree).values()), None) if growing else None
     new = {
-        name: _restored(
-            part, saved, f"{path}/{name}" if path else name, here if name in growing else grown
+        name: _restore(
+            part,
+            saved,
+            f"{path}/{name}" if path else name,
+            here if name in growing else growing_device,
         )
         for name, part in parts
     }
-    return _made_of(tree, parts, new)
+    return _rebuild(tree, parts, new)
 
 
-def _taken(old: Tensor, saved: Mapping[str, Tensor], path: str, grown: bool) -> Tensor:
+def _restore_tensor(old: Tensor, saved: Mapping[str, Tensor], path: str, may_grow: bool) -> Tensor:
     """The tensor that was saved in the place of another."""
     if path not in saved:
         raise KeyError(f"nothing saved for {path!r}")
     new = saved[path]
-    longer = grown and new.shape[1:] == old.shape[1:] and new.numel() >= old.numel()
+    longer = may_grow and new.shape[1:] == old.shape[1:] and new.numel() >= old.numel()
     if (new.shape != old.shape and not longer) or new.dtype != old.dtype:
         raise ValueError(
             f"{path!r} was saved as {tuple(new.shape)} {new.dtype}, "
@@ -130,20 +142,20 @@ def _taken(old: Tensor, saved: Mapping[str, Tensor], path: str, grown: bool) -> 
     return new.to(old.device).clone()
 
 
-def _made_of(tree: Any, old: list[tuple[str, Any]], parts: Mapping[str, Any]) -> Any:
+def _rebuild(tree: Any, old: list[tuple[str, Any]], children: Mapping[str, Any]) -> Any:
     """Something like `tree`, with other parts in place of the old ones; itself if all are those."""
-    if all(parts[name] is part for name, part in old):
+    if all(children[name] is part for name, part in old):
         return tree
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        return dataclasses.replace(tree, **parts)
+        return dataclasses.replace(tree, **children)
     if isinstance(tree, Mapping):
-        return dict(zip(tree, parts.values(), strict=True))
+        return dict(zip(tree, children.values(), strict=True))
     kind: Any = type(tree)
-    made = parts.values()
+    made = children.values()
     return kind(*made) if hasattr(tree, "_fields") else kind(made)
 
 
-def _parts(tree: Any) -> list[tuple[str, Any]]:
+def _children(tree: Any) -> list[tuple[str, Any]]:
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         return [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]
     if isinstance(tree, Mapping):

@@ -28,7 +28,7 @@ from mores.core.philox import MASK, philox_numpy, philox_torch
 
 Transform = Callable[..., list[Tensor]]  # four words to four numbers
 
-AHEAD = 2**18  # at most so many words of one stream family are kept ahead
+MAX_CACHED_WORDS = 2**18  # at most so many words of one stream family are kept ahead
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,26 +63,26 @@ class Worlds:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Span:
+class _RoundSpan:
     """A stretch of rounds over which no world was reset: keys, first rounds, numbers kept ahead."""
 
     key: tuple[Tensor, Tensor]  # two words a world, [world]
-    first: Tensor  # round at which each world enters the stretch, [world]
-    shared_first: int | None  # the same as a number where all worlds agree
-    ahead: dict[tuple[str, str, int, int], tuple[int, Tensor]]
+    first_round: Tensor  # round at which each world enters the stretch, [world]
+    common_first_round: int | None  # the same as a number where all worlds agree
+    cache: dict[tuple[str, str, int, int], tuple[int, Tensor]]
     replicate: Int[Tensor, " world"]
     world: Int[Tensor, " world"]  # its number within the replicate
 
 
-class Draws:
-    """The draws of a batch of worlds at one moment. Immutable; `within` and `at` give others.
+class RandomStreams:
+    """The draws of a batch of worlds at one moment. Immutable; `child` and `at` give others.
 
     Do not write into the tensors it returns.
     """
 
     __slots__ = ("_offset", "_scope", "_span")
 
-    def __init__(self, span: _Span, offset: int = 0, scope: str = "") -> None:
+    def __init__(self, span: _RoundSpan, offset: int = 0, scope: str = "") -> None:
         self._span, self._offset, self._scope = span, offset, scope
 
     @staticmethod
@@ -94,7 +94,7 @@ class Draws:
         episode: int | Tensor = 0,
         round: int | Tensor = 0,
         device: torch.device | str = "cpu",
-    ) -> Draws:
+    ) -> RandomStreams:
         """Draws of these worlds from `round` of `episode` on.
 
         `seed` is taken modulo 2^64; `episode` and `round` are one number or one a world.
@@ -108,12 +108,12 @@ class Draws:
         key = (key_0.to(device), key_1.to(device))
         first = (zero + round).to(device)
         which = Worlds(which.replicate.to(device), which.world.to(device))
-        return Draws(_Span(key, first, shared_first, {}, which.replicate, which.world))
+        return RandomStreams(_RoundSpan(key, first, shared_first, {}, which.replicate, which.world))
 
     @property
-    def worlds(self) -> int:
+    def num_worlds(self) -> int:
         """How many worlds are drawn for."""
-        return len(self._span.first)
+        return len(self._span.first_round)
 
     @property
     def replicate(self) -> Int[Tensor, " world"]:
@@ -128,91 +128,93 @@ class Draws:
     @property
     def device(self) -> torch.device:
         """Where the numbers are made."""
-        return self._span.first.device
+        return self._span.first_round.device
 
     @property
     def round(self) -> Int[Tensor, " world"]:
         """The round each world is in."""
-        return self._span.first + self._offset
+        return self._span.first_round + self._offset
 
-    def at(self, offset: int) -> Draws:
+    def at(self, offset: int) -> RandomStreams:
         """The same draws `offset` rounds after the first round of these."""
-        return Draws(self._span, offset, self._scope)
+        return RandomStreams(self._span, offset, self._scope)
 
-    def within(self, name: str) -> Draws:
+    def child(self, name: str) -> RandomStreams:
         """Draws of a part of the house: its purposes never meet those of another part."""
-        return Draws(self._span, self._offset, f"{self._scope}/{name}")
+        return RandomStreams(self._span, self._offset, f"{self._scope}/{name}")
 
-    def take(self, worlds: Int[Tensor, " some"]) -> Draws:
+    def take(self, indices: Int[Tensor, " some"]) -> RandomStreams:
         """Draws of some of the worlds, by their place among these."""
         span = self._span
         key_0, key_1 = span.key
-        some = _Span(
-            (key_0[worlds], key_1[worlds]),
-            span.first[worlds],
-            span.shared_first,
+        some = _RoundSpan(
+            (key_0[indices], key_1[indices]),
+            span.first_round[indices],
+            span.common_first_round,
             {},
-            span.replicate[worlds],
-            span.world[worlds],
+            span.replicate[indices],
+            span.world[indices],
         )
-        return Draws(some, self._offset, self._scope)
+        return RandomStreams(some, self._offset, self._scope)
 
     def uniform(
-        self, purpose: str, agents: int | Tensor = 1, width: int = 1
+        self, stream: str, agents: int | Tensor = 1, width: int = 1
     ) -> Float[Tensor, "world agent width"]:
         """Numbers in [0, 1), 24 bits each. `agents`: how many, or their numbers `[agent]`."""
-        return self._draw(purpose, agents, width, _uniform)
+        return self._draw(stream, agents, width, _uniform)
 
     def normal(
-        self, purpose: str, agents: int | Tensor = 1, width: int = 1
+        self, stream: str, agents: int | Tensor = 1, width: int = 1
     ) -> Float[Tensor, "world agent width"]:
         """Standard normal numbers by Box and Muller's transform; none is beyond 6.8."""
-        return self._draw(purpose, agents, width, _normal)
+        return self._draw(stream, agents, width, _normal)
 
     def gumbel(
-        self, purpose: str, agents: int | Tensor = 1, width: int = 1
+        self, stream: str, agents: int | Tensor = 1, width: int = 1
     ) -> Float[Tensor, "world agent width"]:
         """Standard Gumbel numbers: `argmax(logits + gumbel)` is a draw from `softmax(logits)`."""
-        return self._draw(purpose, agents, width, _gumbel)
+        return self._draw(stream, agents, width, _gumbel)
 
-    def choose(
-        self, purpose: str, logits: Float[Tensor, "world agent option"]
+    def categorical(
+        self, stream: str, logits: Float[Tensor, "world agent option"]
     ) -> Int[Tensor, "world agent"]:
         """One of several unordered options, coupled across arms by shared Gumbel numbers."""
-        noise = self.gumbel(purpose, logits.shape[1], logits.shape[2])
+        noise = self.gumbel(stream, logits.shape[1], logits.shape[2])
         return (logits + noise).argmax(-1)
 
-    def choose_ordered(
-        self, purpose: str, probabilities: Float[Tensor, "world agent option"]
+    def ordered_categorical(
+        self, stream: str, probabilities: Float[Tensor, "world agent option"]
     ) -> Int[Tensor, "world agent"]:
         """One of several ordered options by the inverse distribution function of one uniform."""
-        u = self.uniform(purpose, probabilities.shape[1])
+        u = self.uniform(stream, probabilities.shape[1])
         below = probabilities.cumsum(-1)[..., :-1]
         return (u >= below).sum(-1)
 
-    def _draw(self, purpose: str, agents: int | Tensor, width: int, transform: Transform) -> Tensor:
-        span, name = self._span, f"{self._scope}/{purpose}"
+    def _draw(self, stream: str, agents: int | Tensor, width: int, transform: Transform) -> Tensor:
+        span, name = self._span, f"{self._scope}/{stream}"
         if not isinstance(agents, int):
-            return self._stream(name, agents, width, self._offset, 1, transform)[0]
+            return self._generate(name, agents, width, self._offset, 1, transform)[0]
         place = (name, transform.__name__, agents, width)
-        start, kept = span.ahead.get(place, (0, None))
+        start, kept = span.cache.get(place, (0, None))
         index = self._offset - start
         if kept is None or not 0 <= index < len(kept):
-            rounds = self._rounds_ahead(kept, index, agents, width)
-            kept = self._stream(name, torch.arange(agents), width, self._offset, rounds, transform)
-            span.ahead[place] = (self._offset, kept)
+            rounds = self._rounds_to_cache(kept, index, agents, width)
+            kept = self._generate(
+                name, torch.arange(agents), width, self._offset, rounds, transform
+            )
+            span.cache[place] = (self._offset, kept)
             index = 0
         return kept[index]
 
-    def _rounds_ahead(self, kept: Tensor | None, index: int, agents: int, width: int) -> int:
-        """Twice as many as last time while the rounds run on, within `AHEAD` words."""
+    def _rounds_to_cache(self, cached: Tensor | None, index: int, agents: int, width: int) -> int:
+        """Twice as many as last time while the rounds run on, within `MAX_CACHED_WORDS` words."""
         whole_block = max(1, 4 // max(width, 1))  # fewer would leave words of a block unused
-        run_on = kept is not None and index == len(kept)
-        wanted = 2 * len(kept) if kept is not None and run_on else whole_block
-        room = AHEAD // max(1, self.worlds * agents * width)
+        run_on = cached is not None and index == len(cached)
+        wanted = 2 * len(cached) if cached is not None and run_on else whole_block
+        room = MAX_CACHED_WORDS // max(1, self.num_worlds * agents * width)
         return max(whole_block, min(wanted, room))
 
-    def _stream(
+    def _generate(
         self,
         name: str,
         agents: Tensor,
@@ -224,21 +226,21 @@ class Draws:
         """Numbers of `rounds` rounds from `offset` on, for the named purpose."""
         span, device = self._span, self.device
         count = rounds * width
-        first = (span.first + offset) * width  # position in the stream, [world]
+        first = (span.first_round + offset) * width  # position in the stream, [world]
         inside = 3  # at most, of its block, before that position
-        if span.shared_first is not None:
-            inside = (span.shared_first + offset) * width % 4
+        if span.common_first_round is not None:
+            inside = (span.common_first_round + offset) * width % 4
         blocks = -(-(inside + count) // 4)
         block = (first // 4)[:, None, None] + torch.arange(blocks, device=device)
         agent = agents.to(device).reshape(1, -1, 1)
-        tag_low, tag_high = _tag(name)
+        tag_low, tag_high = _stream_id(name)
         key_0, key_1 = (k[:, None, None] for k in span.key)
         zero = torch.zeros((), dtype=torch.int64, device=device)
         words = _philox((block, agent, zero + tag_low, zero + tag_high), (key_0, key_1))
-        shape = (len(span.first), agent.shape[1], blocks)
+        shape = (len(span.first_round), agent.shape[1], blocks)
         made = transform(*words)
         numbers = torch.stack([number.expand(shape) for number in made], -1).flatten(2)
-        if span.shared_first is not None:
+        if span.common_first_round is not None:
             numbers = numbers[..., inside : inside + count]
         else:
             places = (first % 4)[:, None, None] + torch.arange(count, device=device)
@@ -248,7 +250,7 @@ class Draws:
 
 
 @functools.cache
-def _tag(name: str) -> tuple[int, int]:
+def _stream_id(name: str) -> tuple[int, int]:
     """Two 32-bit words for a purpose: 64 bits, so that two purposes do not meet by chance."""
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")

@@ -17,21 +17,21 @@ from mores.core.errors import did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class Discrete:
-    """A choice among `options`, numbered from zero."""
+    """A choice among `num_options`, numbered from zero."""
 
-    options: int
+    num_options: int
 
 
 @dataclasses.dataclass(frozen=True)
 class MultiDiscrete:
     """Several choices at once, each among its own number of options, numbered from zero."""
 
-    options: tuple[int, ...]
+    num_options: tuple[int, ...]
 
     @property
     def size(self) -> int:
         """How many choices."""
-        return len(self.options)
+        return len(self.num_options)
 
 
 @dataclasses.dataclass(frozen=True)

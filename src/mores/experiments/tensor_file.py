@@ -18,13 +18,13 @@ from torch import Tensor
 from mores.core.errors import UserError
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write a file that takes the place of an earlier one at once, or leaves it as it is.
 
     Args:
         path: of the file; folders above it are made.
         tensors: by name, contiguous and none the memory of another, on the host.
-        about: what is told of them; JSON can say it.
+        metadata: what is told of them; JSON can say it.
 
     Raises:
         UserError: the disk says no.
@@ -33,9 +33,9 @@ def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -
 
     from mores.experiments.results import atomic_files
 
-    text = json.dumps(about, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
     data = save(dict(tensors), {"about": text, "checksum": str(_checksum(tensors, text))})
-    with atomic_files.telling(path):
+    with atomic_files.translate_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():
             raise OSError("a folder or device is there")

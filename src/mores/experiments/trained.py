@@ -13,62 +13,62 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from mores import registry
-from mores.core.arguments import device_of, names_in, whole_number
-from mores.core.check_metrics import measured
-from mores.core.environment import Game, Player
+from mores.core.arguments import check_device, check_integer, check_names
+from mores.core.check_metrics import checked_metrics
+from mores.core.environment import Environment, Policy
 from mores.core.errors import UserError, did_you_mean
 from mores.core.random_streams import Worlds
 from mores.experiments import tensor_file
 from mores.sim import policy_states
-from mores.sim.simulation import play_episode
-from mores.sim.simulator import Population, Table
+from mores.sim.simulation import simulate_episode
+from mores.sim.simulator import Population, Simulator
 
 if TYPE_CHECKING:
     import xarray
 
-Asked = str | Mapping[str, Any]  # a name, or a mapping with a kind and parameters
-TRAINING, TEST = 0, 1  # numbers of stages, so that their draws differ
+NameOrSpec = str | Mapping[str, Any]  # a name, or a mapping with a kind and parameters
+TRAINING_STAGE, TEST_STAGE = 0, 1  # numbers of stages, so that their draws differ
 FORMAT = 2
-LAID_OUT = ("world", "episode", "replicate")
+RESERVED_NAMES = ("world", "episode", "replicate")
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What a training left.
 
     Attributes:
-        game: where it was.
-        players: who played, by role.
-        memory: what they know now, by role.
+        environment: where it was.
+        policies: who played, by role.
+        policy_states: what they know now, by role.
         curves: measures at the end of every episode: an xarray Dataset over world and episode, with
             the replicate of each world; worlds of one replicate share their learners.
-        troubles: learners that stopped because they met a number that is none, or that never
+        diagnostics: learners that stopped because they met a number that is none, or that never
             learned anything.
     """
 
-    game: Game[Any]
-    players: Mapping[str, Player]
-    memory: Mapping[str, Any]
+    environment: Environment[Any]
+    policies: Mapping[str, Policy]
+    policy_states: Mapping[str, Any]
     curves: xarray.Dataset
-    troubles: tuple[str, ...]
+    diagnostics: tuple[str, ...]
     _worlds: Worlds
     _rounds: int
     _seed: int
-    _people: Population | None
+    _population: Population | None
     _device: torch.device
-    _asked: frozenset[str]  # roles whose players were asked for
-    _learners: frozenset[str]  # roles whose players learned
+    _requested_roles: frozenset[str]  # roles whose players were asked for
+    _trained_roles: frozenset[str]  # roles whose players learned
 
-    def test(
+    def evaluate(
         self,
         episodes: int = 1,
         rounds: int | None = None,
         search: bool = True,
-        players: Mapping[str, Asked | Player] | None = None,
-        measures: Collection[str] = (),
+        policies: Mapping[str, NameOrSpec | Policy] | None = None,
+        metrics: Collection[str] = (),
         seed: int | None = None,
-        game: Asked | Game[Any] | None = None,
-        people: Population | Asked | None = None,
+        environment: NameOrSpec | Environment[Any] | None = None,
+        population: Population | NameOrSpec | None = None,
     ) -> xarray.Dataset:
         """Play on without learning, with people and chance that were not trained on.
 
@@ -77,15 +77,15 @@ class Trained:
             rounds: of an episode; as in training where none is given.
             search: decide with whatever search players are capable of; learners take the likeliest
                 act, or search as their `search` says. Else they draw, as in training.
-            players: who else plays instead, by role: strangers, say. What their role learned is
+            policies: who else plays instead, by role: strangers, say. What their role learned is
                 theirs if their recipe is the same, as in a stage that changes players.
-            measures: which; all, if none is named.
+            metrics: which; all, if none is named.
             seed: of all chance; training's where none is given, so that two tests are alike.
-            game: where; where it was trained, if none is given. Another environment, or the same
+            environment: where; where it was trained, if none is given. Another environment, or the same
                 with other parameters, in which who learned sees and can do the same. Who was
                 asked for or learned goes along, where there is such a role; the other roles have
                 the baseline of that environment.
-            people: a population; training's where none is given.
+            population: a population; training's where none is given.
 
         Returns:
             Measures at the end of every episode, over world and episode.
@@ -98,13 +98,13 @@ class Trained:
             raise UserError(
                 f"search: true or false, not {search!r:.40}", code="wrong_type", path="search"
             )
-        where = self.game if game is None else made_game(game)
-        others = seated({} if players is None else players)
-        seats = {**(self.players if game is None else self._elsewhere(where)), **others}
+        where = self.environment if environment is None else resolve_environment(environment)
+        others = resolve_policies({} if policies is None else policies)
+        seats = {**(self.policies if environment is None else self._policies_in(where)), **others}
         for role, player in seats.items():
-            known = [self.players[role]] if role in self._learners else []
-            as_then = role not in others and player is self.players.get(role)
-            if not as_then and policy_states.untrained(role, player, known):
+            known = [self.policies[role]] if role in self._trained_roles else []
+            as_then = role not in others and player is self.policies.get(role)
+            if not as_then and policy_states.is_untrained(role, player, known):
                 raise UserError(
                     f"{role}: a learner would play untrained: it goes on from what was learned at "
                     "the same seats of a cast, or alone (learning_rate: 0, if that is meant)",
@@ -112,37 +112,39 @@ class Trained:
                     path=f"players.{role}",
                 )
         bring: dict[str, Any] = {}
-        policy_states.keep(bring, self.players, self.memory)
-        episodes = whole_number("episodes", episodes)
-        rounds = self._rounds if rounds is None else whole_number("rounds", rounds)
-        seed = self._seed if seed is None else whole_number("seed", seed, least=None, most=None)
-        table = Table(
+        policy_states.store_states(bring, self.policies, self.policy_states)
+        episodes = check_integer("episodes", episodes)
+        rounds = self._rounds if rounds is None else check_integer("rounds", rounds)
+        seed = (
+            self._seed if seed is None else check_integer("seed", seed, minimum=None, maximum=None)
+        )
+        table = Simulator(
             where,
             seats,
             worlds=self._worlds,
             rounds=rounds,
-            people=self._people if people is None else made_people(people),
-            stage=TEST,
+            population=self._population if population is None else resolve_population(population),
+            stage=TEST_STAGE,
             device=self._device,
-            learning=(),
-            assisting=search,
+            roles_to_train=(),
+            search=search,
         )
-        table.reset(seed, policy_states.brought(bring, seats))
-        return played(table, episodes, measures_of(table, measures), lambda _: None)
+        table.reset(seed, policy_states.stored_states(bring, seats))
+        return run_episodes(table, episodes, select_metrics(table, metrics), lambda _: None)
 
-    def learned(self, role: str) -> dict[str, Tensor]:
+    def state_dict(self, role: str) -> dict[str, Tensor]:
         """What a role's player learned, by name; tensors lead with the policy.
 
         Raises:
             UserError: there is no such role.
         """
-        if not isinstance(role, str) or role not in self.players:
+        if not isinstance(role, str) or role not in self.policies:
             raise UserError(
-                f"no role {role!r:.60}{did_you_mean(role, self.players)}",
+                f"no role {role!r:.60}{did_you_mean(role, self.policies)}",
                 code="unknown_name",
                 path=f"players.{role}",
             )
-        found = self.players[role].learned(self.memory[role])
+        found = self.policies[role].state_dict(self.policy_states[role])
         return {name: tensor.detach().clone().contiguous() for name, tensor in found.items()}
 
     def save(self, path: str | Path) -> Path:
@@ -158,18 +160,18 @@ class Trained:
             UserError: the disk says no; a class that took part has no name (`mores.register`), or
                 a memory holds what is neither tensor nor plain value.
         """
-        from mores.experiments.results.pytree_serialization import CannotPack, packed
+        from mores.experiments.results.pytree_serialization import SerializationError, serialize
 
-        path = _path(path)
-        asked = {role: self.players[role] for role in sorted(self._asked)}
+        path = _check_file_path(path)
+        asked = {role: self.policies[role] for role in sorted(self._requested_roles)}
         parts = {
-            "game": registry.described("environment", self.game),
-            "players": {r: registry.described("player", p) for r, p in asked.items()},
-            "people": self._people and registry.described("population", self._people),
+            "game": registry.to_spec("environment", self.environment),
+            "players": {r: registry.to_spec("policy", p) for r, p in asked.items()},
+            "people": self._population and registry.to_spec("population", self._population),
         }
         try:
-            memory = packed(dict(self.memory), self._blank())
-        except CannotPack as error:
+            memory = serialize(dict(self.policy_states), self._initial_policy_states())
+        except SerializationError as error:
             raise UserError(
                 f"cannot be saved: {error}", code="unsupported", path="memory"
             ) from None
@@ -183,47 +185,52 @@ class Trained:
         about = {
             "format": FORMAT,
             **parts,
-            "learners": sorted(self._learners),
+            "learners": sorted(self._trained_roles),
             "episodes": len(self.curves.episode),
             "rounds": self._rounds,
             "seed": self._seed,
-            "troubles": list(self.troubles),
-            "memory": memory.about,
+            "troubles": list(self.diagnostics),
+            "memory": memory.metadata,
         }
         tensor_file.write(path, tensors, about)
         return path
 
-    def _elsewhere(self, where: Game[Any]) -> dict[str, Player]:
+    def _policies_in(self, environment: Environment[Any]) -> dict[str, Policy]:
         """Who plays in another environment where nothing else is said, by role."""
-        roles = [role.name for role in where.roles]
-        if not self._learners & set(roles):
-            who, known = ", ".join(sorted(self._learners)), ", ".join(roles)
+        roles = [role.name for role in environment.roles]
+        if not self._trained_roles & set(roles):
+            who, known = ", ".join(sorted(self._trained_roles)), ", ".join(roles)
             raise UserError(
                 f"nobody who learned plays there: {who} did, and its roles are {known}",
                 code="incompatible",
                 path="game",
             )
-        taught = {role: self.players[role] for role in self._learners}
-        asked = {role: self.players[role] for role in self._asked & set(roles)}
-        return {**policy_states.going_on(where, where.baseline(), taught), **asked}
+        taught = {role: self.policies[role] for role in self._trained_roles}
+        asked = {role: self.policies[role] for role in self._requested_roles & set(roles)}
+        return {
+            **policy_states.continuing_policies(
+                environment, environment.default_policies(), taught
+            ),
+            **asked,
+        }
 
-    def _blank(self) -> dict[str, Any]:
+    def _initial_policy_states(self) -> dict[str, Any]:
         """What players' memories are before anything was played."""
-        table = Table(
-            self.game,
-            self.players,
+        table = Simulator(
+            self.environment,
+            self.policies,
             worlds=self._worlds,
             rounds=self._rounds,
-            people=self._people,
-            stage=TRAINING,
+            population=self._population,
+            stage=TRAINING_STAGE,
             device=self._device,
         )
         table.reset(self._seed)
-        return dict(table.memory)
+        return dict(table.policy_states)
 
 
-def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Trained:
-    """What `Trained.save` wrote: its tests come to the same figures as before.
+def load_trained(path: str | Path, device: torch.device | str = "cpu") -> TrainingResult:
+    """What `TrainingResult.save` wrote: its tests come to the same figures as before.
 
     Args:
         path: of the file.
@@ -233,9 +240,13 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traine
         UserError: there is no such file, it is damaged, or something else; an environment or
             player of one's own is not registered here.
     """
-    from mores.experiments.results.pytree_serialization import CannotPack, Packed, unpacked
+    from mores.experiments.results.pytree_serialization import (
+        SerializationError,
+        SerializedPytree,
+        deserialize,
+    )
 
-    path, device = _path(path), device_of(device)
+    path, device = _check_file_path(path), check_device(device)
     tensors, about = tensor_file.read(path)
 
     def below(name: str) -> dict[str, Tensor]:
@@ -249,25 +260,27 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traine
             )
         worlds = Worlds(tensors["replicate"], tensors["world"])
         curves = {name: curve.numpy() for name, curve in below("curves").items()}
-        game = made_game(about["game"])
-        found = Trained(
+        game = resolve_environment(about["game"])
+        found = TrainingResult(
             game,
-            {**game.baseline(), **seated(about["players"])},
+            {**game.default_policies(), **resolve_policies(about["players"])},
             {},
             as_dataset(curves, worlds, about["episodes"]),
             tuple(about["troubles"]),
             worlds,
             about["rounds"],
             about["seed"],
-            about["people"] and made_people(about["people"]),
+            about["people"] and resolve_population(about["people"]),
             device,
             frozenset(about["players"]),
             frozenset(about["learners"]),
         )
-        memory = unpacked(found._blank(), Packed(below("memory"), about["memory"]))
+        memory = deserialize(
+            found._initial_policy_states(), SerializedPytree(below("memory"), about["memory"])
+        )
     except UserError as error:
         raise UserError(f"cannot load {path}: {error}", code=error.code, path=error.path) from None
-    except CannotPack as error:
+    except SerializationError as error:
         raise UserError(
             f"cannot load {path}: {error}", code="incompatible", path=str(path)
         ) from None
@@ -278,59 +291,71 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traine
             code="unreadable",
             path=str(path),
         ) from None
-    return dataclasses.replace(found, memory=memory)
+    return dataclasses.replace(found, policy_states=memory)
 
 
-def made(shelf: registry.Shelf, asked: Any, path: str) -> Any:
+def make_from_spec(registry_name: registry.RegistryName, spec: Any, path: str) -> Any:
     """What a name or a mapping with a kind stands for; `path`: the argument, for errors."""
-    if isinstance(asked, str):
-        return registry.make(shelf, asked, {})
-    if not isinstance(asked, Mapping) or not isinstance(asked.get("kind"), str):
-        nameless = isinstance(asked, Mapping) and "kind" not in asked
+    if isinstance(spec, str):
+        return registry.make(registry_name, spec, {})
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("kind"), str):
+        nameless = isinstance(spec, Mapping) and "kind" not in spec
         raise UserError(
-            f"{shelf}: give a name or a mapping with a kind, not {asked!r:.60}",
+            f"{registry_name}: give a name or a mapping with a kind, not {spec!r:.60}",
             code="missing" if nameless else "wrong_type",
-            path=f"{path}.kind" if isinstance(asked, Mapping) else path,
+            path=f"{path}.kind" if isinstance(spec, Mapping) else path,
         )
-    for name in asked:
+    for name in spec:
         if not isinstance(name, str):
             raise UserError(
-                f"{shelf}: names of parameters are text, not {name!r:.40}",
+                f"{registry_name}: names of parameters are text, not {name!r:.40}",
                 code="wrong_type",
                 path=path,
             )
-    return registry.make(shelf, asked["kind"], {n: v for n, v in asked.items() if n != "kind"})
+    return registry.make(
+        registry_name, spec["kind"], {n: v for n, v in spec.items() if n != "kind"}
+    )
 
 
-def made_game(asked: Asked | Game[Any]) -> Game[Any]:
+def resolve_environment(environment: NameOrSpec | Environment[Any]) -> Environment[Any]:
     """An environment, made where it is asked for by name."""
-    return asked if isinstance(asked, Game) else made("environment", asked, "game")
+    return (
+        environment
+        if isinstance(environment, Environment)
+        else make_from_spec("environment", environment, "game")
+    )
 
 
-def made_people(asked: Asked | Population) -> Population:
+def resolve_population(population: NameOrSpec | Population) -> Population:
     """A population, made where it is asked for by name."""
-    return asked if isinstance(asked, Population) else made("population", asked, "people")
+    return (
+        population
+        if isinstance(population, Population)
+        else make_from_spec("population", population, "people")
+    )
 
 
-def seated(players: Mapping[str, Asked | Player]) -> dict[str, Player]:
+def resolve_policies(policies: Mapping[str, NameOrSpec | Policy]) -> dict[str, Policy]:
     """Players by role, made where they are asked for by name."""
-    if not isinstance(players, Mapping):
+    if not isinstance(policies, Mapping):
         raise UserError(
-            f"players: a mapping of roles to players, not {players!r:.60}",
+            f"players: a mapping of roles to players, not {policies!r:.60}",
             code="wrong_type",
             path="players",
         )
     return {
-        role: asked if isinstance(asked, Player) else made("player", asked, f"players.{role}")
-        for role, asked in players.items()
+        role: asked
+        if isinstance(asked, Policy)
+        else make_from_spec("policy", asked, f"players.{role}")
+        for role, asked in policies.items()
     }
 
 
-def measures_of(table: Table, asked: Collection[str]) -> list[str]:
+def select_metrics(simulator: Simulator, requested: Collection[str]) -> list[str]:
     """Which measures are kept: all, if none is named."""
-    known = measured(table.game, table.state, len(table.worlds))
-    names = names_in("measures", asked, list(known)) or list(known)
-    if taken := [name for name in names if name in LAID_OUT]:
+    known = checked_metrics(simulator.environment, simulator.state, len(simulator.worlds))
+    names = check_names("measures", requested, list(known)) or list(known)
+    if taken := [name for name in names if name in RESERVED_NAMES]:
         raise UserError(
             f"measures: {taken[0]!r} is what results are laid out by: name others",
             code="invalid_value",
@@ -339,20 +364,20 @@ def measures_of(table: Table, asked: Collection[str]) -> list[str]:
     return names
 
 
-def played(
-    table: Table, episodes: int, names: list[str], tick: Callable[[int], None]
+def run_episodes(
+    simulator: Simulator, episodes: int, names: list[str], callback: Callable[[int], None]
 ) -> xarray.Dataset:
-    """Play episodes, and keep measures at the end of each; `tick` is told how many there are."""
+    """Play episodes, and keep measures at the end of each; `callback` is told how many there are."""
     kept: dict[str, list[Tensor]] = {name: [] for name in names}
     for episode in range(episodes):
         if episode:
-            table.next_episode()
-        now = play_episode(table, names, at=[table.rounds]).measures
+            simulator.next_episode()
+        now = simulate_episode(simulator, names, metric_rounds=[simulator.rounds]).metrics
         for name in names:
             kept[name].append(now[name][:, 0])
-        tick(episode + 1)
+        callback(episode + 1)
     arrays = {name: torch.stack(values, 1).numpy() for name, values in kept.items()}
-    return as_dataset(arrays, table.worlds, episodes)
+    return as_dataset(arrays, simulator.worlds, episodes)
 
 
 def as_dataset(
@@ -374,12 +399,12 @@ def as_dataset(
     return xarray.Dataset(data, coordinates)
 
 
-def _path(given: Any) -> Path:
+def _check_file_path(path: Any) -> Path:
     """Where a file is to be."""
-    if not isinstance(given, (str, Path)) or not Path(given).name:
+    if not isinstance(path, (str, Path)) or not Path(path).name:
         raise UserError(
-            f"the path of a file is needed, not {given!r:.60}",
-            code="invalid_value" if isinstance(given, (str, Path)) else "wrong_type",
+            f"the path of a file is needed, not {path!r:.60}",
+            code="invalid_value" if isinstance(path, (str, Path)) else "wrong_type",
             path="path",
         )
-    return Path(given)
+    return Path(path)

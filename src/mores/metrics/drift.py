@@ -10,22 +10,24 @@ import numpy as np
 from jaxtyping import Float
 
 
-def causal_drift(
-    centre: Float[np.ndarray, "*many round value"],
-    twin: Float[np.ndarray, "*many round value"],
+def effect_vs_control(
+    mean_value: Float[np.ndarray, "*many round value"],
+    control_mean_value: Float[np.ndarray, "*many round value"],
 ) -> Float[np.ndarray, "*many round"]:
     """Distance between a community's centre and its twin's: ||v_t - v_t'||.
 
     Both share their people and every chance event (common random numbers), so that what is between
     them is due to the one thing that was changed; an unchanged twin is at distance 0, bit for bit.
     """
-    return _length(centre.astype(np.float64) - twin.astype(np.float64))
+    return _norm(mean_value.astype(np.float64) - control_mean_value.astype(np.float64))
 
 
-def drift(path: Float[np.ndarray, "*many round value"]) -> Float[np.ndarray, "*many round"]:
+def net_displacement(
+    path: Float[np.ndarray, "*many round value"],
+) -> Float[np.ndarray, "*many round"]:
     """Distance from the start: d_t = ||v_t - v_0||."""
     path = path.astype(np.float64)
-    return _length(path - path[..., :1, :])
+    return _norm(path - path[..., :1, :])
 
 
 def path_length(path: Float[np.ndarray, "*many round value"]) -> Float[np.ndarray, "*many round"]:
@@ -33,18 +35,20 @@ def path_length(path: Float[np.ndarray, "*many round value"]) -> Float[np.ndarra
 
     Only recorded rounds count: a path recorded at every tenth round is shorter than it was.
     """
-    steps = _length(np.diff(path.astype(np.float64), axis=-2))
+    steps = _norm(np.diff(path.astype(np.float64), axis=-2))
     start = np.zeros((*steps.shape[:-1], 1))
     return np.concatenate([start, np.cumsum(steps, axis=-1)], axis=-1)
 
 
-def directness(path: Float[np.ndarray, "*many round value"]) -> Float[np.ndarray, "*many round"]:
+def straightness_index(
+    path: Float[np.ndarray, "*many round value"],
+) -> Float[np.ndarray, "*many round"]:
     """Distance from the start over the length of the way: 1 is straight, near 0 is wandering.
 
     What has not moved has no direction: nan.
     """
     way = path_length(path)
-    return np.divide(drift(path), way, out=np.full_like(way, np.nan), where=way > 0.0)
+    return np.divide(net_displacement(path), way, out=np.full_like(way, np.nan), where=way > 0.0)
 
 
 def half_life(distance: Float[np.ndarray, "*many round"]) -> Float[np.ndarray, "*many"]:
@@ -69,17 +73,17 @@ def half_life(distance: Float[np.ndarray, "*many round"]) -> Float[np.ndarray, "
     return np.where(x[..., 0] > 0.0, found, np.nan)
 
 
-def half_life_of(multiplier: float) -> float:
+def mode_half_life(eigenvalue: float) -> float:
     """Rounds until a mode that is multiplied each round has halved: ln(1/2) / ln |multiplier|.
 
     For averaging among peers the multiplier is the second largest eigenvalue of the influence
     matrix. Infinite where the mode does not fade.
     """
-    size = abs(multiplier)
+    size = abs(eigenvalue)
     if size == 0.0:
         return 0.0
     return float(np.log(0.5) / np.log(size)) if size < 1.0 else float("inf")
 
 
-def _length(x: np.ndarray) -> np.ndarray:
+def _norm(x: np.ndarray) -> np.ndarray:
     return np.sqrt((x * x).sum(-1))

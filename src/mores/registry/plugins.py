@@ -11,10 +11,10 @@ from pathlib import Path
 
 from mores.core.errors import UserError, did_you_mean
 
-PREFIX = "mores_loaded_"  # of their names as modules
+MODULE_PREFIX = "mores_loaded_"  # of their names as modules
 
 
-def load_modules(files: Sequence[str | Path]) -> None:
+def load_plugins(files: Sequence[str | Path]) -> None:
     """Import Python files that the user names: the only way code gets in.
 
     A file registers its classes with `mores.register`; a second time it is not imported.
@@ -28,7 +28,7 @@ def load_modules(files: Sequence[str | Path]) -> None:
             raise UserError(
                 f"--load {file}: no such Python file{near}", code="unreadable", path=str(file)
             )
-        name = f"{PREFIX}{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"
+        name = f"{MODULE_PREFIX}{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"
         known = sys.modules.get(name)
         if known is not None and known.__file__ == str(file.resolve()):
             continue
@@ -42,16 +42,16 @@ def load_modules(files: Sequence[str | Path]) -> None:
             del sys.modules[name]
             if isinstance(error, UserError):
                 raise
-            raise UserError(_where_it_broke(file, error), code="failed", path=str(file)) from error
+            raise UserError(_error_location(file, error), code="failed", path=str(file)) from error
 
 
-def loaded_files() -> list[Path]:
+def loaded_plugin_files() -> list[Path]:
     """The files that were imported here because they were named."""
-    named = [module for name, module in sys.modules.items() if name.startswith(PREFIX)]
+    named = [module for name, module in sys.modules.items() if name.startswith(MODULE_PREFIX)]
     return [Path(module.__file__) for module in named if module.__file__]
 
 
-def _where_it_broke(file: Path, error: BaseException) -> str:
+def _error_location(file: Path, error: BaseException) -> str:
     """The last line of the user's file that an error passed through."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     for frame in traceback.extract_tb(error.__traceback__):

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from mores.core.environment import Game
-from mores.sim.simulation import play
+from mores.core.environment import Environment
+from mores.sim.simulation import simulate
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -26,16 +26,16 @@ def sparkline(numbers: list[float]) -> str:
     )
 
 
-def show(game: Game[Any], rounds: int = 60, worlds: int = 100, seed: int = 0) -> None:
+def show(environment: Environment[Any], rounds: int = 60, worlds: int = 100, seed: int = 0) -> None:
     """Play the game among its baseline players and print how its measures went."""
-    first = play(game, worlds=1, rounds=1, seed=seed).state
-    names = list(game.measures(first))
-    played = play(game, worlds=worlds, rounds=rounds, seed=seed, record=names)
-    table = Table(title=f"{type(game).__name__}: {worlds} worlds, {rounds} rounds")
+    first = simulate(environment, worlds=1, rounds=1, seed=seed).state
+    names = list(environment.metrics(first))
+    played = simulate(environment, worlds=worlds, rounds=rounds, seed=seed, metrics=names)
+    table = Table(title=f"{type(environment).__name__}: {worlds} worlds, {rounds} rounds")
     for column in ("measure", "over the rounds", "start", "end"):
         table.add_column(column)
     for name in names:
-        numbers = played.measures[name]
+        numbers = played.metrics[name]
         series = (numbers.mean(2) if numbers.dim() > 2 else numbers).nanmean(0)
         shown = series[:: math.ceil(len(series) / 30)].tolist()
         ends = [f"{series[i].item():.4g}" for i in (0, -1)]

@@ -13,112 +13,127 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mores.core.errors import UserError, did_you_mean
-from mores.sim.episode_dataset import Diary
+from mores.sim.episode_dataset import EpisodeRecorder
 
-Pay = dict[str, Float[Tensor, "world agent"]]
+RewardByRole = dict[str, Float[Tensor, "world agent"]]
 
 
-class Books:
+class RewardLedger:
     """What is still to be paid and told, by role.
 
     Args:
-        counts: how many seats each role has.
-        worlds: how many are played.
-        outside: roles with seats that are filled from outside.
-        learners: roles whose players learn.
-        diary: told all of it as well.
+        num_agents: how many seats each role has.
+        num_worlds: how many are played.
+        external_roles: roles with seats that are filled from outside.
+        learning_roles: roles whose players learn.
+        recorder: told all of it as well.
         device: where tensors live.
     """
 
     def __init__(
         self,
-        counts: Mapping[str, int],
-        worlds: int,
-        outside: Iterable[str],
-        learners: Iterable[str],
-        diary: Diary | None,
+        num_agents: Mapping[str, int],
+        num_worlds: int,
+        external_roles: Iterable[str],
+        learning_roles: Iterable[str],
+        recorder: EpisodeRecorder | None,
         device: torch.device,
     ) -> None:
-        self._counts, self._worlds, self._device = counts, worlds, device
-        self._diary = diary
-        self._outside, self._learners = list(outside), list(learners)
-        self.kept = bool(self._outside or self._learners) or diary is not None
-        self.open()
+        self._num_agents, self._num_worlds, self._device = num_agents, num_worlds, device
+        self._recorder = recorder
+        self._external_roles, self._learning_roles = list(external_roles), list(learning_roles)
+        self.enabled = bool(self._external_roles or self._learning_roles) or recorder is not None
+        self.reset()
 
-    def open(self) -> None:
+    def reset(self) -> None:
         """Nothing is owed, earned or told: an episode begins in every world."""
-        self.owed: Pay = {name: self._nothing(name) for name in self._outside}
-        self.earned: Pay = {name: self._nothing(name) for name in self._learners}
-        self.told: dict[str, dict[str, Tensor]] = {name: {} for name in self._learners}
+        self.pending_reward: RewardByRole = {
+            name: self._zeros(name) for name in self._external_roles
+        }
+        self.round_reward: RewardByRole = {name: self._zeros(name) for name in self._learning_roles}
+        self.round_feedback: dict[str, dict[str, Tensor]] = {
+            name: {} for name in self._learning_roles
+        }
 
-    def pay(self, reward: Mapping[str, Tensor], over: Bool[Tensor, " world"] | None) -> None:
-        """Book what a phase earned; in the worlds that are `over`, nothing was."""
+    def add_reward(
+        self, reward: Mapping[str, Tensor], finished: Bool[Tensor, " world"] | None
+    ) -> None:
+        """Book what a phase earned; in the worlds that are `finished`, nothing was."""
         for name, earned in reward.items():
-            self._check(name, earned)
-            if over is not None:
-                earned = torch.where(over[:, None], 0.0, earned)
-            for book in (self.owed, self.earned):
+            self._check_reward(name, earned)
+            if finished is not None:
+                earned = torch.where(finished[:, None], 0.0, earned)
+            for book in (self.pending_reward, self.round_reward):
                 if name in book:
                     book[name] = book[name] + earned
-            if self._diary is not None:
-                self._diary.paid(name, earned)
+            if self._recorder is not None:
+                self._recorder.record_reward(name, earned)
 
-    def _check(self, name: str, earned: object) -> None:
+    def _check_reward(self, role: str, reward: object) -> None:
         """See that a game pays every seat of a role that there is.
 
         Raises:
             UserError: it does not.
         """
-        if name not in self._counts:
-            near = did_you_mean(name, self._counts)
+        if role not in self._num_agents:
+            near = did_you_mean(role, self._num_agents)
             raise UserError(
-                f"the game pays a role that it has not, {name!r}{near}",
+                f"the game pays a role that it has not, {role!r}{near}",
                 code="failed",
-                path=f"reward.{name}",
+                path=f"reward.{role}",
             )
-        shape = getattr(earned, "shape", None)
-        wanted = (self._worlds, self._counts[name])
+        shape = getattr(reward, "shape", None)
+        wanted = (self._num_worlds, self._num_agents[role])
         if shape != wanted:
-            found = f"a {type(earned).__name__}" if shape is None else list(shape)
+            found = f"a {type(reward).__name__}" if shape is None else list(shape)
             raise UserError(
-                f"the game pays {name} {found}, not [world, agent], {list(wanted)}",
+                f"the game pays {role} {found}, not [world, agent], {list(wanted)}",
                 code="failed",
-                path=f"reward.{name}",
+                path=f"reward.{role}",
             )
 
-    def tell(self, feedback: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def add_feedback(self, feedback: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Book a phase's feedback; what an earlier phase said under the same name is replaced."""
         for name, told in feedback.items():
-            if name in self.told:
-                self.told[name] = {**self.told[name], **told}
-            if self._diary is not None:
-                self._diary.told(name, told)
+            if name in self.round_feedback:
+                self.round_feedback[name] = {**self.round_feedback[name], **told}
+            if self._recorder is not None:
+                self._recorder.record_feedback(name, told)
 
-    def round(self, name: str) -> tuple[Float[Tensor, "world agent"], dict[str, Tensor]]:
+    def pop_round(self, role: str) -> tuple[Float[Tensor, "world agent"], dict[str, Tensor]]:
         """What the seats of a learning role earned and were told in the round now complete."""
-        earned, told = self.earned[name], self.told[name]
-        self.earned[name], self.told[name] = self._nothing(name), {}
+        earned, told = self.round_reward[role], self.round_feedback[role]
+        self.round_reward[role], self.round_feedback[role] = self._zeros(role), {}
         return earned, told
 
-    def cut(self, over: Bool[Tensor, " world"]) -> Pay:
-        """Begin anew in the worlds `over`; returns what all were owed until then."""
-        ended = self.owed
-        self.owed = {n: torch.where(over[:, None], 0.0, owed) for n, owed in ended.items()}
+    def reset_worlds(self, reset_mask: Bool[Tensor, " world"]) -> RewardByRole:
+        """Begin anew in the worlds `reset_mask`; returns what all were owed until then."""
+        ended = self.pending_reward
+        self.pending_reward = {
+            n: torch.where(reset_mask[:, None], 0.0, owed) for n, owed in ended.items()
+        }
         return ended
 
-    def settle(self, over: Bool[Tensor, " world"], ended: Pay | None) -> Pay:
+    def pop_pending_reward(
+        self, reset_mask: Bool[Tensor, " world"], previous_reward: RewardByRole | None
+    ) -> RewardByRole:
         """Pay what is owed. After a cut, pay of the new episode waits for its own first turn.
 
         Args:
-            over: worlds that were cut.
-            ended: what all were owed then; `None`: there was no cut.
+            reset_mask: worlds that were cut.
+            previous_reward: what all were owed then; `None`: there was no cut.
         """
-        owed = self.owed
-        self.owed = {name: self._nothing(name) for name in self._outside}
-        if ended is None:
+        owed = self.pending_reward
+        self.pending_reward = {name: self._zeros(name) for name in self._external_roles}
+        if previous_reward is None:
             return owed
-        self.owed = {n: torch.where(over[:, None], owed[n], 0.0) for n in self._outside}
-        return {n: torch.where(over[:, None], ended[n], owed[n]) for n in self._outside}
+        self.pending_reward = {
+            n: torch.where(reset_mask[:, None], owed[n], 0.0) for n in self._external_roles
+        }
+        return {
+            n: torch.where(reset_mask[:, None], previous_reward[n], owed[n])
+            for n in self._external_roles
+        }
 
-    def _nothing(self, name: str) -> Float[Tensor, "world agent"]:
-        return torch.zeros(self._worlds, self._counts[name], device=self._device)
+    def _zeros(self, role: str) -> Float[Tensor, "world agent"]:
+        return torch.zeros(self._num_worlds, self._num_agents[role], device=self._device)

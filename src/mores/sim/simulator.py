@@ -1,6 +1,6 @@
 """The one loop of the house: worlds played until somebody outside must act.
 
-Every view stands on the `Table`, and so does `play`, which is a table with nobody outside. It
+Every view stands on the `Simulator`, and so does `play`, which is a table with nobody outside. It
 owns the seats, the players' memories, the clock and the end of episodes; what is owed and told
 for them stands in its books (`mores.sim.reward_ledger`).
 """
@@ -16,164 +16,170 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mores.core import pytree
-from mores.core.arguments import device_of, whole_number
-from mores.core.environment import Discrete, Game, Outcome, Phase, Player, Role
+from mores.core.arguments import check_device, check_integer
+from mores.core.environment import Discrete, Environment, Phase, Policy, Role, Transition
 from mores.core.errors import UserError
 from mores.core.people import Population as Population
-from mores.core.random_streams import Draws, Worlds
+from mores.core.random_streams import RandomStreams, Worlds
 from mores.sim import action_masks, simulator_state
-from mores.sim.action_validation import Repaired, repair
-from mores.sim.check_policies import check_seats
-from mores.sim.episode_dataset import Diary
-from mores.sim.reward_ledger import Books
+from mores.sim.action_validation import ProjectedAction, project_action
+from mores.sim.check_policies import check_agent_assignment
+from mores.sim.episode_dataset import EpisodeRecorder
+from mores.sim.reward_ledger import RewardLedger
 
 
-class Turn(NamedTuple):
+class ExternalTurn(NamedTuple):
     """What happened since the outside seats last acted.
 
     Attributes:
-        pay: what the seats of each outside role earned, `[world, agent]`.
+        reward: what the seats of each outside role earned, `[world, agent]`.
         terminated, truncated: worlds whose episode ended by itself, or by the limit of rounds.
-        final: in those worlds, what each outside role last saw, `[world, agent, size]`; else None.
-        repaired: outside actions that were out of range or illegal and had to be changed.
-        ended_in: the state of all worlds in which some ended, before any began anew; else None.
+        final_observation: in those worlds, what each outside role last saw, `[world, agent, size]`; else None.
+        projected: outside actions that were out of range or illegal and had to be changed.
+        final_state: the state of all worlds in which some ended, before any began anew; else None.
     """
 
-    pay: dict[str, Float[Tensor, "world agent"]]
+    reward: dict[str, Float[Tensor, "world agent"]]
     terminated: Bool[Tensor, " world"]
     truncated: Bool[Tensor, " world"]
-    final: dict[str, Float[Tensor, "world agent size"]] | None
-    repaired: dict[str, Bool[Tensor, "world seat"]]
-    ended_in: Any = None
+    final_observation: dict[str, Float[Tensor, "world agent size"]] | None
+    projected: dict[str, Bool[Tensor, "world seat"]]
+    final_state: Any = None
 
 
-class Table:
+class Simulator:
     """A game being played in many worlds.
 
     Args:
-        game: the environment.
-        players: who sits where, by role.
-        outside: seats filled from outside, by role; a player fills the other seats of the role.
+        environment: the environment.
+        policies: who sits where, by role.
+        external: seats filled from outside, by role; a player fills the other seats of the role.
         worlds: how many worlds, or the replicates to play, or a `Worlds`.
         rounds: after so many an episode is cut off.
         autoreset: begin a new episode at once in the worlds that ended; else they stand still.
-        people: a population that makes the people of every episode.
+        population: a population that makes the people of every episode.
         stage: number of the stage, so that stages have draws of their own.
         device: where tensors live.
-        learning: roles whose players may learn from reward; by default all that can.
-        assisting: players that can search when they decide do so (`Player.assist`).
-        diary: told what everybody saw, did and earned.
+        roles_to_train: roles whose players may learn from reward; by default all that can.
+        search: players that can search when they decide do so (`Policy.act_with_search`).
+        recorder: told what everybody saw, did and earned.
 
     Attributes:
-        learners: roles whose players learn from reward here.
+        learning_roles: roles whose players learn from reward here.
     """
 
     def __init__(
         self,
-        game: Game[Any],
-        players: Mapping[str, Player] | None = None,
-        outside: Mapping[str, Sequence[int]] | None = None,
+        environment: Environment[Any],
+        policies: Mapping[str, Policy] | None = None,
+        external: Mapping[str, Sequence[int]] | None = None,
         worlds: int | Sequence[int] | Worlds = 1,
         rounds: int = 100,
         autoreset: bool = False,
-        people: Population | None = None,
+        population: Population | None = None,
         stage: int = 0,
         device: torch.device | str = "cpu",
-        learning: Collection[str] | None = None,
-        assisting: bool = False,
-        diary: Diary | None = None,
+        roles_to_train: Collection[str] | None = None,
+        search: bool = False,
+        recorder: EpisodeRecorder | None = None,
     ) -> None:
-        self.game, self.rounds, self.autoreset = game, whole_number("rounds", rounds), autoreset
+        self.environment, self.rounds, self.autoreset = (
+            environment,
+            check_integer("rounds", rounds),
+            autoreset,
+        )
         self.worlds = Worlds.of(worlds)
-        self.people, self.stage, self.device = people, stage, device_of(device)
-        self.roles: dict[str, Role] = {role.name: role for role in game.roles}
-        self.phases: tuple[Phase, ...] = game.phases
-        self.outside = {name: list(seats) for name, seats in (outside or {}).items() if seats}
+        self.population, self.stage, self.device = population, stage, check_device(device)
+        self.roles: dict[str, Role] = {role.name: role for role in environment.roles}
+        self.phases: tuple[Phase, ...] = environment.phases
+        self.external = {name: list(seats) for name, seats in (external or {}).items() if seats}
         if not len(self.worlds):
             raise UserError("a table needs at least one world", code="out_of_range", path="worlds")
-        check_seats(self.roles, self.phases, players or {}, self.outside)
-        self.players = {
+        check_agent_assignment(self.roles, self.phases, policies or {}, self.external)
+        self.policies = {
             name: player
-            for name, player in (players or {}).items()
-            if len(self.outside.get(name, ())) < self.roles[name].count
+            for name, player in (policies or {}).items()
+            if len(self.external.get(name, ())) < self.roles[name].num_agents
         }
-        self.assisting, self._diary = assisting, diary
-        self.learners = [
+        self.search, self._recorder = search, recorder
+        self.learning_roles = [
             name
-            for name, player in self.players.items()
-            if player.can("learn") and (learning is None or name in learning)
+            for name, player in self.policies.items()
+            if player.supports("update") and (roles_to_train is None or name in roles_to_train)
         ]
-        self._seats = {
-            name: torch.tensor(seats, device=self.device) for name, seats in self.outside.items()
+        self._external_indices = {
+            name: torch.tensor(seats, device=self.device) for name, seats in self.external.items()
         }
-        self._outside_acting = [
-            [name for name in phase.acts if name in self.outside] for phase in self.phases
+        self._external_acting = [
+            [name for name in phase.action_spaces if name in self.external] for phase in self.phases
         ]
-        self._nobody = torch.zeros(len(self.worlds), dtype=torch.bool, device=self.device)
-        counts = {name: role.count for name, role in self.roles.items()}
-        self.books = Books(
-            counts, len(self.worlds), self.outside, self.learners, diary, self.device
+        self._no_worlds = torch.zeros(len(self.worlds), dtype=torch.bool, device=self.device)
+        counts = {name: role.num_agents for name, role in self.roles.items()}
+        self.reward_ledger = RewardLedger(
+            counts, len(self.worlds), self.external, self.learning_roles, recorder, self.device
         )
         self.seed: int | None = None
 
     # --- the episode -------------------------------------------------------------------------
 
-    def reset(self, seed: int, memory: Mapping[str, Any] | None = None) -> None:
+    def reset(self, seed: int, policy_states: Mapping[str, Any] | None = None) -> None:
         """Begin the first episode in every world, and play on to the first outside turn.
 
         Args:
             seed: of all draws.
-            memory: by role, what players bring from an earlier stage; they begin `again` with it.
+            policy_states: by role, what players bring from an earlier stage; they begin `again` with it.
         """
         self.seed = seed
         self.episode = torch.zeros(len(self.worlds), dtype=torch.int64)
         self._open_span(torch.zeros_like(self.episode))
-        everyone = ~self._nobody
-        self.state, begin = self._fresh(everyone.cpu())
-        kept = memory or {}
-        self.memory = {}
+        everyone = ~self._no_worlds
+        self.state, begin = self._initial_states(everyone.cpu())
+        kept = policy_states or {}
+        self.policy_states = {}
         for name, fresh in begin.items():
-            player = self.players[name]
+            player = self.policies[name]
             if name in kept:
-                moved = player.move_on(kept[name], self.roles[name])
-                self.memory[name] = player.again(moved, fresh, everyone)
+                moved = player.on_stage_start(kept[name], self.roles[name])
+                self.policy_states[name] = player.on_episode_start(moved, fresh, everyone)
             else:
-                self.memory[name] = fresh()
-        self.join()
-        self._begin()
+                self.policy_states[name] = fresh()
+        self.share_parameters()
+        self._start_episode()
 
-    def join(self) -> None:
+    def share_parameters(self) -> None:
         """Let equal players at several roles share what they learn, if that is how they are."""
         first: list[str] = []
-        for name, player in self.players.items():
-            if not player.can("join"):
+        for name, player in self.policies.items():
+            if not player.supports("share_parameters"):
                 continue
-            equal = next((other for other in first if self.players[other] == player), None)
+            equal = next((other for other in first if self.policies[other] == player), None)
             if equal is None:
                 first.append(name)
             else:
-                self.memory[name] = player.join(self.memory[name], self.memory[equal])
+                self.policy_states[name] = player.share_parameters(
+                    self.policy_states[name], self.policy_states[equal]
+                )
 
     def next_episode(self) -> None:
         """Begin a new episode in every world, wherever it stands."""
         if self.seed is None:
             raise UserError("reset the table before the next episode", code="wrong_order")
-        self._restart(~self._nobody)
-        self._begin()
+        self._reset_worlds(~self._no_worlds)
+        self._start_episode()
 
-    def _begin(self) -> None:
+    def _start_episode(self) -> None:
         """The clock and the books at an episode's start."""
-        self.over: Bool[Tensor, " world"] | None = None
-        self._at = 0
-        self.books.open()
-        while self.outside and not self.acting:
-            self._play_phase({})
+        self.finished: Bool[Tensor, " world"] | None = None
+        self._phase_index = 0
+        self.reward_ledger.reset()
+        while self.external and not self.acting_roles:
+            self._step_phase({})
 
     def _open_span(self, rounds: Tensor) -> None:
         """From here on worlds stand at these rounds, `[world]`."""
         assert self.seed is not None
         equal = bool((rounds == rounds[0]).all())
-        self._draws = Draws.of(
+        self._streams = RandomStreams.of(
             self.seed,
             self.worlds,
             stage=self.stage,
@@ -181,212 +187,222 @@ class Table:
             round=int(rounds[0]) if equal else rounds,
             device=self.device,
         )
-        self._offset = 0  # rounds since the span was opened
-        self._furthest = int(rounds.max())  # the most advanced world, known without a look
+        self._round_offset = 0  # rounds since the span was opened
+        self._max_round = int(rounds.max())  # the most advanced world, known without a look
 
-    def _fresh(self, over: Tensor) -> tuple[Any, dict[str, Callable[[], Any]]]:
-        """First state of the worlds `over`, and what makes players' first memories of them."""
-        draws = self._draws.take(over.nonzero()[:, 0].to(self.device)).within("start")
-        start = None if self.people is None else self.people.people(draws.within("people"))
-        state = self.game.reset(draws.within("game"), start)
+    def _initial_states(self, reset_mask: Tensor) -> tuple[Any, dict[str, Callable[[], Any]]]:
+        """First state of the worlds `reset_mask`, and what makes players' first memories of them."""
+        draws = self._streams.take(reset_mask.nonzero()[:, 0].to(self.device)).child("start")
+        start = None if self.population is None else self.population.sample_people(draws.child("people"))
+        state = self.environment.reset(draws.child("game"), start)
         memory = {
             name: functools.partial(
-                player.start, self.roles[name], self.phases, draws.within(f"player/{name}")
+                player.initial_state, self.roles[name], self.phases, draws.child(f"player/{name}")
             )
-            for name, player in self.players.items()
+            for name, player in self.policies.items()
         }
         return state, memory
 
-    def _restart(self, over: Tensor) -> None:
-        """Begin a new episode in the worlds `over`."""
-        on_host = over.cpu()
+    def _reset_worlds(self, reset_mask: Tensor) -> None:
+        """Begin a new episode in the worlds `reset_mask`."""
+        on_host = reset_mask.cpu()
         self.episode = self.episode + on_host
         self._open_span(torch.where(on_host, 0, self.round.cpu()))
-        state, memory = self._fresh(on_host)
-        self.state = pytree.put(self.state, state, over)
-        for name, player in self.players.items():
-            self.memory[name] = player.again(self.memory[name], memory[name], over)
+        state, memory = self._initial_states(on_host)
+        self.state = pytree.scatter(self.state, state, reset_mask)
+        for name, player in self.policies.items():
+            self.policy_states[name] = player.on_episode_start(
+                self.policy_states[name], memory[name], reset_mask
+            )
 
     # --- what is known from outside -----------------------------------------------------------
 
     @property
     def phase(self) -> Phase:
         """The phase to be played next."""
-        return self.phases[self._at]
+        return self.phases[self._phase_index]
 
     @property
-    def acting(self) -> list[str]:
+    def acting_roles(self) -> list[str]:
         """Outside roles that must act now."""
-        return self._outside_acting[self._at]
+        return self._external_acting[self._phase_index]
 
     @property
     def round(self) -> Int[Tensor, " world"]:
         """Rounds each world has completed in its episode."""
-        return self._draws.round + self._offset
+        return self._streams.round + self._round_offset
 
     @property
-    def finished(self) -> bool:
+    def all_finished(self) -> bool:
         """No world plays on."""
-        return self.over is not None and bool(self.over.all())
+        return self.finished is not None and bool(self.finished.all())
 
     def observe(self, role: str) -> Float[Tensor, "world agent size"]:
         """What the seats of a role see now."""
-        return self.game.observe(self.state, role, self.phase.name)
+        return self.environment.observe(self.state, role, self.phase.name)
 
-    def mask(self, role: str, options: action_masks.Options) -> Bool[Tensor, "world agent option"]:
+    def action_mask(
+        self, role: str, num_options: action_masks.NumOptions
+    ) -> Bool[Tensor, "world agent option"]:
         """Which of so many options are open to each seat now, in one choice or each of several.
 
         A waiting seat has the first, and it is ignored. Masks of several choices stand one after
         the other.
         """
-        length = sum(options) if isinstance(options, tuple) else options
-        blank = self._nobody[:, None, None].expand(-1, self.roles[role].count, length)
-        space = self.phase.acts.get(role)
-        legal = None if space is None else self.game.legal(self.state, role, self.phase.name)
-        return action_masks.lay_out(space, legal, options, blank)
+        length = sum(num_options) if isinstance(num_options, tuple) else num_options
+        blank = self._no_worlds[:, None, None].expand(-1, self.roles[role].num_agents, length)
+        space = self.phase.action_spaces.get(role)
+        legal = (
+            None
+            if space is None
+            else self.environment.action_mask(self.state, role, self.phase.name)
+        )
+        return action_masks.pad_action_mask(space, legal, num_options, blank)
 
     # --- playing --------------------------------------------------------------------------------
 
-    def step(self, given: Mapping[str, Tensor] | None = None) -> Turn:
+    def step(self, actions: Mapping[str, Tensor] | None = None) -> ExternalTurn:
         """Let the outside seats act, and play on until they must act again.
 
         Args:
-            given: by role, the actions of its outside seats: `[world, seat]`, or
+            actions: by role, the actions of its outside seats: `[world, seat]`, or
                 `[world, seat, size]` where a seat gives several numbers. With nobody outside, one
                 whole round is played.
         """
         if self.seed is None:
             raise UserError("reset the table before the first step", code="wrong_order")
-        if self.finished:
+        if self.all_finished:
             raise UserError("every world has ended: reset the table", code="wrong_order")
-        given = given or {}
-        if wrong := given.keys() ^ set(self.acting):
-            missing = sorted(wrong - given.keys())
+        actions = actions or {}
+        if wrong := actions.keys() ^ set(self.acting_roles):
+            missing = sorted(wrong - actions.keys())
             raise UserError(
-                f"{self.acting} must act now, and nobody else; got {sorted(given)}",
+                f"{self.acting_roles} must act now, and nobody else; got {sorted(actions)}",
                 code="missing" if missing else "unknown_name",
                 path=f"actions.{(missing or sorted(wrong))[0]}",
             )
-        terminated = truncated = self._nobody
+        terminated = truncated = self._no_worlds
         final, ended_in, owed_then = None, None, None
-        repaired = self._play_phase(given)
+        repaired = self._step_phase(actions)
         while True:
-            if self._at == 0 and self._may_end():
-                terminated, truncated = self._ends()
+            if self._phase_index == 0 and self._may_have_ended():
+                terminated, truncated = self._episode_ends()
                 over = terminated | truncated
                 if over.any():
-                    final = {name: self._last_sight(name) for name in self.outside}
+                    final = {name: self._next_observation(name) for name in self.external}
                     ended_in = self.state
                     if self.autoreset:
-                        self._restart(over)
-                        owed_then = self.books.cut(over)
+                        self._reset_worlds(over)
+                        owed_then = self.reward_ledger.reset_worlds(over)
                     else:
-                        self.over = over if self.over is None else self.over | over
-                        if self.finished:
+                        self.finished = over if self.finished is None else self.finished | over
+                        if self.all_finished:
                             break
-            if self.acting or (self._at == 0 and not self.outside):
+            if self.acting_roles or (self._phase_index == 0 and not self.external):
                 break
-            self._play_phase({})
-        pay = self.books.settle(terminated | truncated, owed_then)
-        return Turn(pay, terminated, truncated, final, repaired, ended_in)
+            self._step_phase({})
+        pay = self.reward_ledger.pop_pending_reward(terminated | truncated, owed_then)
+        return ExternalTurn(pay, terminated, truncated, final, repaired, ended_in)
 
-    def _play_phase(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _step_phase(self, external_actions: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """One phase: all its roles see the same state, act, and the worlds move."""
         phase, before = self.phase, self.state
-        game, draws = self.game, self._draws.at(self._offset)
+        game, draws = self.environment, self._streams.at(self._round_offset)
         actions: dict[str, Tensor] = {}
         repaired: dict[str, Tensor] = {}
-        for name in phase.acts:
-            if name in self.players:
-                player = self.players[name]
-                decide = player.assist if self.assisting else player.act
+        for name in phase.action_spaces:
+            if name in self.policies:
+                player = self.policies[name]
+                decide = player.act_with_search if self.search else player.act
                 act = decide(
                     phase,
                     game.observe(before, name, phase.name),
-                    game.legal(before, name, phase.name),
-                    self.memory[name],
-                    draws.within(f"player/{name}/{phase.name}"),
+                    game.action_mask(before, name, phase.name),
+                    self.policy_states[name],
+                    draws.child(f"player/{name}/{phase.name}"),
                 )
                 actions[name] = act.action
-                self._remember(name, act.memory)
-            if name in given:
-                theirs, repaired[name] = self._repair(name, given[name])
+                self._set_policy_state(name, act.state)
+            if name in external_actions:
+                theirs, repaired[name] = self._project_actions(name, external_actions[name])
                 inside = actions.get(name, theirs)  # nobody inside: all seats are overwritten
-                actions[name] = inside.index_copy(1, self._seats[name], theirs)
-        if self._diary is not None:
+                actions[name] = inside.index_copy(1, self._external_indices[name], theirs)
+        if self._recorder is not None:
             for name, action in actions.items():
                 seen = game.observe(before, name, phase.name)
-                legal = game.legal(before, name, phase.name)
-                self._diary.acted(name, phase, seen, action, legal)
-        step = game.step(before, phase.name, actions, draws.within("game"))
+                legal = game.action_mask(before, name, phase.name)
+                self._recorder.record_action(name, phase, seen, action, legal)
+        step = game.step(before, phase.name, actions, draws.child("game"))
         self.state = (
-            step.state if self.over is None else pytree.where(self.over, before, step.state)
+            step.state if self.finished is None else pytree.where(self.finished, before, step.state)
         )
-        if self.books.kept:
-            self.books.pay(step.reward, self.over)
-            self.books.tell(step.feedback)
-        self._at = (self._at + 1) % len(self.phases)
-        if self._at == 0:
-            self._ended = step.ended
-            self._offset += 1
-            if self.learners or self._diary is not None:
-                self._round_over(draws)
+        if self.reward_ledger.enabled:
+            self.reward_ledger.add_reward(step.reward, self.finished)
+            self.reward_ledger.add_feedback(step.feedback)
+        self._phase_index = (self._phase_index + 1) % len(self.phases)
+        if self._phase_index == 0:
+            self._terminated = step.terminated
+            self._round_offset += 1
+            if self.learning_roles or self._recorder is not None:
+                self._finish_round(draws)
         return repaired
 
-    def _remember(self, name: str, memory: Any) -> None:
+    def _set_policy_state(self, role: str, state: Any) -> None:
         """Keep a player's memory; in worlds that are over it stands still, as their state does."""
-        held = self.memory[name]
-        self.memory[name] = memory if self.over is None else pytree.where(self.over, held, memory)
+        held = self.policy_states[role]
+        self.policy_states[role] = (
+            state if self.finished is None else pytree.where(self.finished, held, state)
+        )
 
-    def _round_over(self, draws: Draws) -> None:
+    def _finish_round(self, streams: RandomStreams) -> None:
         """Tell the players that learn what the round just completed led to."""
-        terminated, truncated = self._ends()
-        over = self._nobody if self.over is None else self.over
-        if self._diary is not None:
-            self._diary.round(terminated | truncated, over)
-        for name in self.learners:
-            earned, told = self.books.round(name)
-            seen = self._last_sight(name)
-            outcome = Outcome(earned, terminated, truncated, over, seen, told)
-            learned = self.players[name].learn(
-                self.memory[name], outcome, draws.within(f"learner/{name}")
+        terminated, truncated = self._episode_ends()
+        over = self._no_worlds if self.finished is None else self.finished
+        if self._recorder is not None:
+            self._recorder.record_round(terminated | truncated, over)
+        for name in self.learning_roles:
+            earned, told = self.reward_ledger.pop_round(name)
+            seen = self._next_observation(name)
+            outcome = Transition(earned, terminated, truncated, over, seen, told)
+            learned = self.policies[name].update(
+                self.policy_states[name], outcome, streams.child(f"learner/{name}")
             )
-            self._remember(name, learned)
+            self._set_policy_state(name, learned)
 
-    def _ends(self) -> tuple[Tensor, Tensor]:
+    def _episode_ends(self) -> tuple[Tensor, Tensor]:
         """Which worlds ended in the round just completed: by themselves, by the limit."""
-        terminated = self._nobody if self._ended is None else self._ended
-        truncated = self._nobody
-        if self._furthest + self._offset >= self.rounds:
+        terminated = self._no_worlds if self._terminated is None else self._terminated
+        truncated = self._no_worlds
+        if self._max_round + self._round_offset >= self.rounds:
             truncated = (self.round >= self.rounds) & ~terminated
-        if self.over is not None:
-            terminated, truncated = terminated & ~self.over, truncated & ~self.over
+        if self.finished is not None:
+            terminated, truncated = terminated & ~self.finished, truncated & ~self.finished
         return terminated, truncated
 
-    def _may_end(self) -> bool:
+    def _may_have_ended(self) -> bool:
         """Whether any world can have ended now, as far as is known without looking at tensors."""
-        return self._ended is not None or self._furthest + self._offset >= self.rounds
+        return self._terminated is not None or self._max_round + self._round_offset >= self.rounds
 
-    def _last_sight(self, name: str) -> Tensor:
-        first = next(phase.name for phase in self.phases if name in phase.acts)
-        return self.game.observe(self.state, name, first)
+    def _next_observation(self, role: str) -> Tensor:
+        first = next(phase.name for phase in self.phases if role in phase.action_spaces)
+        return self.environment.observe(self.state, role, first)
 
-    def _repair(self, name: str, action: Tensor) -> Repaired:
+    def _project_actions(self, role: str, action: Tensor) -> ProjectedAction:
         """What the outside seats of a role do, made legal."""
-        space, seats = self.phase.acts[name], self._seats[name]
+        space, seats = self.phase.action_spaces[role], self._external_indices[role]
         expected = (len(self.worlds), len(seats))
         several = not isinstance(space, Discrete)
         if tuple(action.shape[:2]) != expected or action.dim() != 2 + several:
             wanted = (*expected, space.size) if several else expected
             raise UserError(
-                f"actions of {name!r} are {wanted}, not {tuple(action.shape)}",
+                f"actions of {role!r} are {wanted}, not {tuple(action.shape)}",
                 code="wrong_shape",
-                path=f"actions.{name}",
+                path=f"actions.{role}",
             )
-        legal = self.game.legal(self.state, name, self.phase.name)
+        legal = self.environment.action_mask(self.state, role, self.phase.name)
         if legal is not None:
             legal = legal[:, seats]
-        return repair(space, action.to(self.device), legal, name)
+        return project_action(space, action.to(self.device), legal, role)
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that is needed to play on from here, as named tensors."""

@@ -9,67 +9,75 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mores.core.check_metrics import WHOLE
-from mores.core.environment import Player
+from mores.core.check_metrics import INTEGER_DTYPES
+from mores.core.environment import Policy
 from mores.core.errors import UserError
 
-# What is known by these names among what was learned: see `Player.learned`.
-UPDATES = "updates"
-COUNTS = {UPDATES: "whole numbers", "stopped": "whole numbers", "still": "true or false"}
+# What is known by these names among what was learned: see `Policy.state_dict`.
+NUM_UPDATES_KEY = "num_updates"
+COUNTER_DTYPES = {
+    NUM_UPDATES_KEY: "whole numbers",
+    "stopped_at": "whole numbers",
+    "frozen": "true or false",
+}
 
 
 @dataclasses.dataclass(frozen=True)
-class Taught:
+class TrainingStatus:
     """Whether those who were to learn in a stage did.
 
     Attributes:
         stage, role: where; of several players who share a role, which of them.
-        policies: how many there are; 0 where nobody counts.
-        taught: how many made an update.
-        idle: how many made none, although they were to learn and had not stopped.
-        why: what they were waiting for, if that is known.
+        num_models: how many there are; 0 where nobody counts.
+        num_updated: how many made an update.
+        num_not_updated: how many made none, although they were to learn and had not stopped.
+        reason: what they were waiting for, if that is known.
     """
 
     stage: str
     role: str
-    policies: int
-    taught: int
-    idle: int
-    why: str = ""
+    num_models: int
+    num_updated: int
+    num_not_updated: int
+    reason: str = ""
 
     @property
-    def nothing(self) -> bool:
+    def none_updated(self) -> bool:
         """Nobody learned anything."""
-        return self.policies > 0 and self.taught == 0
+        return self.num_models > 0 and self.num_updated == 0
 
     @property
-    def line(self) -> str:
+    def message(self) -> str:
         """Who did not learn, and why, in words."""
-        who = "nobody" if self.nothing else f"{self.idle} of {self.policies} policies never"
-        why = f": {self.why}" if self.why else ""
+        who = (
+            "nobody"
+            if self.none_updated
+            else f"{self.num_not_updated} of {self.num_models} policies never"
+        )
+        why = f": {self.reason}" if self.reason else ""
         return f"{self.role}, {who} learned anything{why}"
 
     def __str__(self) -> str:
-        return f"stage {self.stage}: {self.line}"
+        return f"stage {self.stage}: {self.message}"
 
 
-def learned_by(role: str, player: Player, memory: Any) -> dict[str, Tensor]:
+def copy_state_dict(role: str, policy: Policy, state: Any) -> dict[str, Tensor]:
     """Copies of what a role's player learned, on the host: players change theirs in place.
 
     Raises:
         UserError: what it says does not fit together.
     """
-    found = check_learned(role, player, memory)
+    found = checked_state_dict(role, policy, state)
     return {n: tensor.detach().cpu().contiguous().clone() for n, tensor in found.items()}
 
 
-def check_learned(role: str, player: Player, memory: Any) -> Mapping[str, Tensor]:
+def checked_state_dict(role: str, policy: Policy, state: Any) -> Mapping[str, Tensor]:
     """What a role's player learned, as it says.
 
     Raises:
         UserError: that does not fit together.
     """
-    who, found = f"{role}'s player, {type(player).__name__}", player.learned(memory)
+    who, found = f"{role}'s player, {type(policy).__name__}", policy.state_dict(state)
     path = f"players.{role}"
     whole = isinstance(found, Mapping) and all(isinstance(name, str) for name in found)
     if not whole or not all(isinstance(tensor, Tensor) for tensor in found.values()):
@@ -87,9 +95,9 @@ def check_learned(role: str, player: Player, memory: Any) -> Mapping[str, Tensor
         )
     for name, tensor in found.items():
         last = name.split("/")[-1]
-        if wanted := COUNTS.get(last):
+        if wanted := COUNTER_DTYPES.get(last):
             kind = "true or false" if tensor.dtype == torch.bool else "whole numbers"
-            if tensor.dim() != 1 or tensor.dtype not in WHOLE or kind != wanted:
+            if tensor.dim() != 1 or tensor.dtype not in INTEGER_DTYPES or kind != wanted:
                 raise UserError(
                     f"{who}: {last!r} in what `learned` gives is [policy], {wanted}",
                     code="failed",
@@ -98,27 +106,27 @@ def check_learned(role: str, player: Player, memory: Any) -> Mapping[str, Tensor
     return found
 
 
-def taught(
-    stage: str, role: str, player: Player, memory: Any, learned: Mapping[str, Tensor]
-) -> Iterator[Taught]:
+def training_statuses(
+    stage: str, role: str, policy: Policy, state: Any, state_dict: Mapping[str, Tensor]
+) -> Iterator[TrainingStatus]:
     """Whether the policies of a role, or of each player who shares it, made any update.
 
     Args:
         stage, role: what they are told under.
-        player, memory: who sits there.
-        learned: what `check_learned` or `learned_by` gives.
+        policy, state: who sits there.
+        state_dict: what `checked_state_dict` or `copy_state_dict` gives.
     """
-    counts = {name: t for name, t in learned.items() if name.split("/")[-1] == UPDATES}
+    counts = {name: t for name, t in state_dict.items() if name.split("/")[-1] == NUM_UPDATES_KEY}
     if not counts:  # a player that does not say
-        yield Taught(stage, role, 0, 0, 0)
+        yield TrainingStatus(stage, role, 0, 0, 0)
     for name, updates in counts.items():
-        who = name[: -len(UPDATES)]
+        who = name[: -len(NUM_UPDATES_KEY)]
         never = torch.zeros_like(updates, dtype=torch.bool)
-        stopped, still = learned.get(f"{who}stopped"), learned.get(f"{who}still", never)
+        stopped, still = state_dict.get(f"{who}stopped_at"), state_dict.get(f"{who}frozen", never)
         made = (updates > 0) & ~still
         going = ~never if stopped is None else stopped < 0
         idle = int((going & ~made & ~still).sum())
         member = who.rstrip("/")
-        why = player.waits(memory, member) if idle else ""
+        why = policy.no_update_reason(state, member) if idle else ""
         called = f"{role}, {member}" if member else role
-        yield Taught(stage, called, len(updates), int(made.sum()), idle, why)
+        yield TrainingStatus(stage, called, len(updates), int(made.sum()), idle, why)

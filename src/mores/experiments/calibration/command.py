@@ -7,14 +7,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mores.experiments.calibration.console_tables import tables
+from mores.experiments.calibration.console_tables import calibration_tables
 from mores.experiments.calibration.output import default_folder
 from mores.experiments.calibration.pipeline import calibrate
-from mores.experiments.scenario.loading import Loaded
+from mores.experiments.scenario.loading import LoadedScenario
 
 
-def calibrate_command(
-    loaded: Loaded, console: Console, out: Path | None, hold_out: Sequence[str]
+def run_calibrate_command(
+    loaded: LoadedScenario, console: Console, out: Path | None, hold_out: Sequence[str]
 ) -> int:
     """Calibrate, show what came out, and say where it was written.
 
@@ -25,7 +25,7 @@ def calibrate_command(
         UserError: see `calibrate`.
     """
     result = calibrate(loaded, out or default_folder(loaded.scenario.name), hold_out)
-    console.print(tables(result))
+    console.print(calibration_tables(result))
     assert result.folder is not None
     where = result.folder / "calibrated.yaml"
     console.print(f"with the fitted values: {where}", soft_wrap=True, highlight=False)

@@ -19,79 +19,86 @@ import scipy.optimize
 import scipy.stats
 from jaxtyping import Float
 
-from mores.experiments.calibration.moment_distance import Distance, Unit
+from mores.experiments.calibration.moment_distance import MomentDistance, UnitPoint
 
-BEGINNINGS = 3  # points from which least squares is begun
-COARSE, FINE = 0.05, 0.002  # fall of the distance, in parts of itself plus one, that is none
-NEAR = 0.02  # improvement of the distance, by the slopes, that is none (an interval's is 3.8)
-SAME = 0.05  # standard errors: a smaller change by new weights is none
-MOST_WEIGHTINGS = 4
-EDGE = 1e-3  # so near to the end of its range a parameter is at it
+NUM_STARTS = 3  # points from which least squares is begun
+COARSE_FTOL, FINE_FTOL = (
+    0.05,
+    0.002,
+)  # fall of the distance, in parts of itself plus one, that is none
+MIN_DECREASE = (
+    0.02  # improvement of the distance, by the slopes, that is none (an interval's is 3.8)
+)
+REWEIGHTING_TOLERANCE = 0.05  # standard errors: a smaller change by new weights is none
+MAX_REWEIGHTINGS = 4
+BOUND_TOLERANCE = 1e-3  # so near to the end of its range a parameter is at it
 
 
 @dataclasses.dataclass(frozen=True)
-class Fit:
+class CalibrationFit:
     """Where the search ended.
 
     Attributes:
-        unit: the parameters, in the unit cube.
+        unit_point: the parameters, in the unit cube.
         objective: the distance there.
         jacobian: derivative of the whitened residual there.
-        errors: standard errors of the parameters in the unit cube, as the slopes have them.
+        standard_errors: standard errors of the parameters in the unit cube, as the slopes have them.
         converged: whether the slopes promise no further improvement.
     """
 
-    unit: Unit
+    unit_point: UnitPoint
     objective: float
     jacobian: Float[np.ndarray, "figure parameter"]
-    errors: Unit
+    standard_errors: UnitPoint
     converged: bool
 
 
-def first_points(size: int, seed: int) -> Float[np.ndarray, "point parameter"]:
+def initial_points(num_parameters: int, seed: int) -> Float[np.ndarray, "point parameter"]:
     """Points spread over the unit cube: the middle, and a scrambled Sobol sequence."""
-    exponent = int(np.ceil(np.log2(8 * size)))
-    spread = scipy.stats.qmc.Sobol(size, scramble=True, rng=seed).random_base2(exponent)
-    return np.concatenate([np.full((1, size), 0.5), spread])
+    exponent = int(np.ceil(np.log2(8 * num_parameters)))
+    spread = scipy.stats.qmc.Sobol(num_parameters, scramble=True, rng=seed).random_base2(exponent)
+    return np.concatenate([np.full((1, num_parameters), 0.5), spread])
 
 
-def fit(distance: Distance, points: Float[np.ndarray, "point parameter"]) -> Fit:
+def minimize_distance(
+    distance: MomentDistance, points: Float[np.ndarray, "point parameter"]
+) -> CalibrationFit:
     """The nearest point that is found from these.
 
     Leaves the weights of `distance` as they are at the point found.
     """
-    distance.weigh_evenly(points)
-    best = _descended(distance, _ranked(distance, points)[0], COARSE)
-    distance.weigh(best)
+    distance.set_diagonal_weights(points)
+    best = _least_squares(distance, _ranked(distance, points)[0], COARSE_FTOL)
+    distance.set_weights(best)
     ends = [best]
-    for point in _ranked(distance, points)[: BEGINNINGS - 1]:
-        ends.append(_descended(distance, point, COARSE))
-    return settled(distance, min(ends, key=distance))
+    for point in _ranked(distance, points)[: NUM_STARTS - 1]:
+        ends.append(_least_squares(distance, point, COARSE_FTOL))
+    return refine_fit(distance, min(ends, key=distance))
 
 
-def settled(distance: Distance, best: Unit) -> Fit:
+def refine_fit(distance: MomentDistance, best: UnitPoint) -> CalibrationFit:
     """The fit near a good point, with weights from where it ends."""
-    for _ in range(MOST_WEIGHTINGS):
-        distance.weigh(best)
+    for _ in range(MAX_REWEIGHTINGS):
+        distance.set_weights(best)
         jacobian = distance.jacobian(best)
         errors = standard_errors(jacobian)
-        distance.measure_steps(errors)
-        new = _descended(distance, best)
+        distance.set_step_sizes(errors)
+        new = _least_squares(distance, best)
         moved = np.abs(new - best) / np.maximum(errors, 1e-12)
         best = new
-        if (moved < SAME).all():
+        if (moved < REWEIGHTING_TOLERANCE).all():
             break
-    best = _at_ends(distance, best)
+    best = _snap_to_bounds(distance, best)
     jacobian = distance.jacobian(best, central=True)
-    if _promised(distance, best, jacobian) > NEAR:
-        best = _without_slopes(distance, best, jacobian)
+    if _predicted_decrease(distance, best, jacobian) > MIN_DECREASE:
+        best = _derivative_free_search(distance, best, jacobian)
         jacobian = distance.jacobian(best, central=True)
     errors = standard_errors(jacobian)
-    converged = bool(_promised(distance, best, jacobian) <= 5 * NEAR)
-    return Fit(best, distance(best), jacobian, errors, converged)
+    converged = bool(_predicted_decrease(distance, best, jacobian) <= 5 * MIN_DECREASE)
+    return CalibrationFit(best, distance(best), jacobian, errors, converged)
 
 
-def standard_errors(jacobian: Float[np.ndarray, "figure parameter"]) -> Unit:
+def standard_errors(jacobian: Float[np.ndarray, "figure parameter"]) -> UnitPoint:
     """Of the parameters, in parts of their ranges; many ranges where nothing determines them."""
     covariance = np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-12, hermitian=True)
     flat = (jacobian**2).sum(0) <= 1e-12
@@ -99,20 +106,22 @@ def standard_errors(jacobian: Float[np.ndarray, "figure parameter"]) -> Unit:
 
 
 def _ranked(
-    distance: Distance, points: Float[np.ndarray, "point parameter"]
+    distance: MomentDistance, points: Float[np.ndarray, "point parameter"]
 ) -> Float[np.ndarray, "point parameter"]:
     return points[np.argsort([distance(point) for point in points], kind="stable")]
 
 
-def _descended(distance: Distance, start: Unit, tolerance: float = FINE) -> Unit:
+def _least_squares(
+    distance: MomentDistance, start: UnitPoint, tolerance: float = FINE_FTOL
+) -> UnitPoint:
     """Down from a point by least squares, until the distance falls by less than the tolerance.
 
     A residual of one that never changes makes the tolerance absolute where the distance is small:
     figures that jump would else be followed into every corner.
     """
 
-    def slopes(unit: Unit) -> Float[np.ndarray, "row parameter"]:
-        return np.vstack([distance.jacobian(unit), np.zeros(distance.size)])
+    def slopes(unit: UnitPoint) -> Float[np.ndarray, "row parameter"]:
+        return np.vstack([distance.jacobian(unit), np.zeros(distance.num_parameters)])
 
     jacobian: Any = slopes  # scipy's stubs know names of methods only
     found = scipy.optimize.least_squares(
@@ -128,33 +137,33 @@ def _descended(distance: Distance, start: Unit, tolerance: float = FINE) -> Unit
     return found.x if distance(found.x) <= distance(start) else start
 
 
-def _at_ends(distance: Distance, best: Unit) -> Unit:
+def _snap_to_bounds(distance: MomentDistance, best: UnitPoint) -> UnitPoint:
     """Onto the ends of the ranges where it is all but there, and no worse: the search is inside."""
-    snapped = np.where(best < EDGE, 0.0, np.where(best > 1 - EDGE, 1.0, best))
-    return snapped if distance(snapped) <= distance(best) + NEAR else best
+    snapped = np.where(best < BOUND_TOLERANCE, 0.0, np.where(best > 1 - BOUND_TOLERANCE, 1.0, best))
+    return snapped if distance(snapped) <= distance(best) + MIN_DECREASE else best
 
 
-def _promised(
-    distance: Distance, best: Unit, jacobian: Float[np.ndarray, "figure parameter"]
+def _predicted_decrease(
+    distance: MomentDistance, best: UnitPoint, jacobian: Float[np.ndarray, "figure parameter"]
 ) -> float:
     """By how much the slopes say the distance would still fall."""
     step = scipy.optimize.lsq_linear(
         jacobian, -distance.residual(best), (-best - 1e-12, 1 - best + 1e-12)
     )
-    return distance(best) - 2 * step.cost
+    return distance(best) - 2 * step.effort_cost
 
 
-def _without_slopes(
-    distance: Distance, best: Unit, jacobian: Float[np.ndarray, "figure parameter"]
-) -> Unit:
+def _derivative_free_search(
+    distance: MomentDistance, best: UnitPoint, jacobian: Float[np.ndarray, "figure parameter"]
+) -> UnitPoint:
     """Down from a point by a search that asks for no slopes."""
     radius = float(np.clip(np.median(standard_errors(jacobian)), 0.002, 0.1))
     found = scipy.optimize.minimize(
         lambda unit: distance(np.clip(unit, 0.0, 1.0)),
         best,
         method="COBYQA",
-        bounds=[(0.0, 1.0)] * distance.size,
-        options={"maxfev": 60 * distance.size, "initial_tr_radius": radius,
+        bounds=[(0.0, 1.0)] * distance.num_parameters,
+        options={"maxfev": 60 * distance.num_parameters, "initial_tr_radius": radius,
                  "final_tr_radius": 1e-2 * radius},
     )  # fmt: skip
     unit = np.clip(found.x, 0.0, 1.0)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mores.experiments.calibration.result import Calibrated
+from mores.experiments.calibration.result import CalibrationResult
 
 
-def picture(result: Calibrated) -> bytes:
+def calibration_figure_png(result: CalibrationResult) -> bytes:
     """A PNG."""
     import matplotlib
 
@@ -24,18 +24,18 @@ def picture(result: Calibrated) -> bytes:
         figure, (left, right) = plt.subplots(
             1, 2, figsize=(10, 1.4 + 0.34 * rows), layout="constrained"
         )
-        _parameters(left, result)
-        _targets(right, result)
+        _plot_parameters(left, result)
+        _plot_targets(right, result)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", facecolor="white")
         plt.close(figure)
     return buffer.getvalue()
 
 
-def _parameters(axes: Any, result: Calibrated) -> None:
+def _plot_parameters(axes: Any, result: CalibrationResult) -> None:
     """Value and interval in the range that was searched, left end to right end."""
     for row, parameter in enumerate(result.parameters):
-        low, high = parameter.searched
+        low, high = parameter.search_range
         place = [(x - low) / (high - low) for x in (parameter.low, parameter.value, parameter.high)]
         axes.plot([0, 1], [row, row], color="#dddddd", linewidth=6, solid_capstyle="butt")
         axes.plot([place[0], place[2]], [row, row], color="#0072B2", linewidth=2)
@@ -49,19 +49,22 @@ def _parameters(axes: Any, result: Calibrated) -> None:
     axes.set_title("fitted parameters, 95 % intervals")
 
 
-def _targets(axes: Any, result: Calibrated) -> None:
+def _plot_targets(axes: Any, result: CalibrationResult) -> None:
     """Simulated less target, in the standard errors by which the two may differ."""
     axes.axvspan(-1.96, 1.96, color="#eeeeee", linewidth=0)
     axes.axvline(0, color="#999999", linewidth=1)
     for row, target in enumerate(result.targets):
-        fitted = target.role == "fitted"
+        fitted = target.usage == "fitted"
         far = float(np.clip(-target.z, -6, 6))
         marker = "o" if abs(target.z) <= 6 else (">" if far > 0 else "<")
         colour = "#0072B2" if fitted else "#D55E00"
         axes.plot(far, row, marker, color=colour, mfc=colour if fitted else "white")
         text = f"{target.simulated:.4g} for {target.value:.4g}"
         axes.annotate(text, (far, row), (8, 0), textcoords="offset points", va="center", size=8)
-    names = [_short(t.says) + ("" if t.role == "fitted" else " (held out)") for t in result.targets]
+    names = [
+        _truncate(t.statement) + ("" if t.usage == "fitted" else " (held out)")
+        for t in result.targets
+    ]
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(-6.5, 8.5)
@@ -69,5 +72,5 @@ def _targets(axes: Any, result: Calibrated) -> None:
     axes.set_title("targets: filled fitted, open predicted")
 
 
-def _short(text: str, most: int = 40) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _truncate(text: str, max_length: int = 40) -> str:
+    return text if len(text) <= max_length else text[: max_length - 1] + "…"

@@ -10,23 +10,23 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-PATIENCE = 2.0  # seconds for which nothing is said
+DELAY_SECONDS = 2.0  # seconds for which nothing is said
 
 
-class Progress:
+class CalibrationProgress:
     """Shows how many points were played. Used as a context manager.
 
     Nobody knows beforehand how many points a search takes, so the bar has no end.
     """
 
-    def __init__(self, name: str, shown: bool) -> None:
-        self._name, self._shown = name, shown
-        self._stage, self._points = "", 0
-        self._began = self._drawn = time.monotonic()
+    def __init__(self, name: str, enabled: bool) -> None:
+        self._name, self._enabled = name, enabled
+        self._status, self._points = "", 0
+        self._start_time = self._last_update = time.monotonic()
         self._console = Console(stderr=True)
         self._bar: Bar | None = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> CalibrationProgress:
         return self
 
     def __exit__(
@@ -38,30 +38,30 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def stage(self, name: str) -> None:
+    def set_status(self, status: str) -> None:
         """A stage begins."""
-        self._stage = name
-        self._show(at_once=True)
+        self._status = status
+        self._update(force=True)
 
-    def played(self) -> None:
+    def advance(self) -> None:
         """A point was played."""
         self._points += 1
-        self._show()
+        self._update()
 
-    def _show(self, at_once: bool = False) -> None:
+    def _update(self, force: bool = False) -> None:
         now = time.monotonic()
-        if not self._shown or now - self._began < PATIENCE:
+        if not self._enabled or now - self._start_time < DELAY_SECONDS:
             return
-        text = f"{self._name}: {self._stage}, {self._points} points played"
+        text = f"{self._name}: {self._status}, {self._points} points played"
         if self._console.is_terminal:
             if self._bar is None:
                 columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
                 self._bar = Bar(*columns, console=self._console, transient=True)
                 self._task = self._bar.add_task(text, total=None)
                 self._bar.start()
-            if at_once or now - self._drawn > 0.1:
-                self._drawn = now
+            if force or now - self._last_update > 0.1:
+                self._last_update = now
                 self._bar.update(self._task, description=text)
-        elif at_once or now - self._drawn > 30.0:
-            self._drawn = now
+        elif force or now - self._last_update > 30.0:
+            self._last_update = now
             print(text, file=sys.stderr, flush=True)

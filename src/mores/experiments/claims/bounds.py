@@ -12,12 +12,12 @@ import numpy as np
 
 from mores.experiments.scenario.specification import Bound, Claim
 
-Ends = float | np.ndarray
+Endpoint = float | np.ndarray
 
 
-def keeps(claim: Claim, low: Ends, high: Ends) -> Any:
+def satisfies_bound(claim: Claim, low: Endpoint, high: Endpoint) -> Any:
     """Whether all of the interval keeps the bound."""
-    bound, slack = bound_of(claim), claim.smallest_effect
+    bound, slack = require_bound(claim), claim.smallest_effect
     if bound.above is not None:
         return low > bound.above
     if bound.below is not None:
@@ -28,9 +28,9 @@ def keeps(claim: Claim, low: Ends, high: Ends) -> Any:
     return (low > bound.differs_from + slack) | (high < bound.differs_from - slack)
 
 
-def misses(claim: Claim, low: Ends, high: Ends) -> Any:
+def violates_bound(claim: Claim, low: Endpoint, high: Endpoint) -> Any:
     """Whether nothing of the interval keeps the bound."""
-    bound, slack = bound_of(claim), claim.smallest_effect
+    bound, slack = require_bound(claim), claim.smallest_effect
     if bound.above is not None:
         return high <= bound.above
     if bound.below is not None:
@@ -41,9 +41,9 @@ def misses(claim: Claim, low: Ends, high: Ends) -> Any:
     return (low >= bound.differs_from - slack) & (high <= bound.differs_from + slack)
 
 
-def depth(claim: Claim, value: float) -> float:
+def bound_margin(claim: Claim, value: float) -> float:
     """How far inside the bound a value lies; less than zero outside, least where there is none."""
-    bound = bound_of(claim)
+    bound = require_bound(claim)
     if math.isnan(value):
         return -math.inf
     if bound.above is not None:
@@ -56,9 +56,9 @@ def depth(claim: Claim, value: float) -> float:
     return abs(value - bound.differs_from) - claim.smallest_effect
 
 
-def region(claim: Claim) -> str:
+def describe_bound(claim: Claim) -> str:
     """Where the bound is kept, in words."""
-    bound, slack = bound_of(claim), claim.smallest_effect
+    bound, slack = require_bound(claim), claim.smallest_effect
     if bound.above is not None:
         return f"above {bound.above:.6g}"
     if bound.below is not None:
@@ -69,7 +69,7 @@ def region(claim: Claim) -> str:
     return (f"more than {slack:.6g} " if slack else "") + f"away from {bound.differs_from:.6g}"
 
 
-def bound_of(claim: Claim) -> Bound:
+def require_bound(claim: Claim) -> Bound:
     """The bound of a claim that has one."""
     assert claim.bound is not None, "only a report has none"
     return claim.bound

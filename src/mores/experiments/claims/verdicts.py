@@ -44,7 +44,7 @@ was learned, 20 trainings with normal figures each, by the effect and the correl
 | | 0.9 | .003 .011 | .959 .959 |
 
 Where two arms do not differ, "differs from 0" should hold in 5 % of experiments, and "above 0" in
-2.5 %. Share of 2,000 experiments in which `judge` had it hold, of n replicates each, arms with
+2.5 %. Share of 2,000 experiments in which `evaluate_claim` had it hold, of n replicates each, arms with
 correlation 0.5 (relative means and medians of a normal figure: around 5):
 
 | figure, n | less: mean, median, rms, sd | relative: mean, median, rms, sd |
@@ -73,20 +73,31 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from mores.analysis.intervals import Estimate
-from mores.analysis.parameter_intervals import over_draws
+from mores.analysis.intervals import IntervalEstimate
+from mores.analysis.parameter_intervals import interval_over_draws
 from mores.core.errors import UserError
-from mores.experiments.claims.bounds import depth, keeps, misses, region
-from mores.experiments.claims.claim_estimates import LEVEL, Figures, apart, effect, estimated
+from mores.experiments.claims.bounds import (
+    bound_margin,
+    describe_bound,
+    satisfies_bound,
+    violates_bound,
+)
+from mores.experiments.claims.claim_estimates import (
+    CONFIDENCE_LEVEL,
+    ClaimData,
+    ablation_difference,
+    draw_effect,
+    estimate_claim,
+)
 from mores.experiments.scenario.specification import Claim
 
-Word = Literal["holds", "fails", "undecided", "report"]
-LACKS = {
+VerdictStatus = Literal["holds", "fails", "undecided", "report"]
+UNDECIDED_REASONS = {
     "monte_carlo": "it takes more replicates",
     "people": "it takes more respondents",
     "parameters": "it depends on what is not known",
 }
-WORST_FIRST: tuple[Word, ...] = ("fails", "undecided", "holds", "report")
+STATUSES_BY_SEVERITY: tuple[VerdictStatus, ...] = ("fails", "undecided", "holds", "report")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,28 +107,28 @@ class Verdict:
     Attributes:
         claim: the claim.
         estimate: its figure; over a sweep, that of the point that decided.
-        verdict: holds, fails, undecided, or report where there is nothing to decide.
+        status: holds, fails, undecided, or report where there is nothing to decide.
         reason: why, in a sentence.
-        n_points: points of a sweep that it speaks for.
-        ablated: the same figure in the ablation of a learned claim.
+        num_points: points of a sweep that it speaks for.
+        ablation_estimate: the same figure in the ablation of a learned claim.
         remark: what else there is to know, such as trainings that had stopped.
     """
 
     claim: Claim
-    estimate: Estimate
-    verdict: Word
+    estimate: IntervalEstimate
+    status: VerdictStatus
     reason: str
-    n_points: int = 1
-    ablated: Estimate | None = None
+    num_points: int = 1
+    ablation_estimate: IntervalEstimate | None = None
     remark: str = ""
 
 
-def judge(
+def evaluate_claim(
     claim: Claim,
     values: Float[np.ndarray, " replicate"],
     reference: Float[np.ndarray, " replicate"] | None = None,
-    prediction: float | None = None,
-    ablated: Figures | None = None,
+    analytic_value: float | None = None,
+    ablation: ClaimData | None = None,
 ) -> Verdict:
     """Hold a claim against its measure, one figure a replicate.
 
@@ -125,95 +136,109 @@ def judge(
         claim: the claim.
         values: its measure, in its arm.
         reference: the same in the arm that it is `against`, where there is one.
-        prediction: the value of its prediction, where there is one.
-        ablated: all of that in the ablation, for a learned claim.
+        analytic_value: the value of its prediction, where there is one.
+        ablation: all of that in the ablation, for a learned claim.
 
     Raises:
         UserError: what the claim compares with is missing, or not the claim's; or see `compare`.
     """
-    figures = Figures(np.asarray(values), reference, prediction)
-    for given, name in (*_named(figures), (ablated, "ablation")):
+    figures = ClaimData(np.asarray(values), reference, analytic_value)
+    for given, name in (*_comparison_fields(figures), (ablation, "ablation")):
         if (given is None) != (getattr(claim, name) is None):
             wrong = "is missing" if given is None else "is not the claim's"
-            message = f"{claim.says!r}: what it is compared with ({name}) {wrong}"
+            message = f"{claim.statement!r}: what it is compared with ({name}) {wrong}"
             raise UserError(message, code="missing" if given is None else "conflict", path=name)
     if claim.kind == "exact":
-        other = prediction if reference is None else reference
-        return _judge_exactly(claim, np.asarray(values, dtype=np.float64), other)
-    found = _held(claim, estimated(claim, figures))
-    if ablated is None:
+        other = analytic_value if reference is None else reference
+        return _exact_verdict(claim, np.asarray(values, dtype=np.float64), other)
+    found = _interval_verdict(claim, estimate_claim(claim, figures))
+    if ablation is None:
         return found
-    return _vanishing(found, estimated(claim, ablated), apart(claim, figures, ablated))
+    return _learned_verdict(
+        found, estimate_claim(claim, ablation), ablation_difference(claim, figures, ablation)
+    )
 
 
-def judge_draws(claim: Claim, draws: Sequence[Figures], ablated: Sequence[Figures] = ()) -> Verdict:
+def evaluate_claim_over_draws(
+    claim: Claim, draws: Sequence[ClaimData], ablation_draws: Sequence[ClaimData] = ()
+) -> Verdict:
     """Hold a claim against its figures at several draws of uncertain parameters.
 
     Args:
         claim: the claim.
         draws: its figures at each.
-        ablated: those in the ablation, at the same draws, for a learned claim.
+        ablation_draws: those in the ablation, at the same draws, for a learned claim.
     """
-    effects = np.array([effect(claim, figures) for figures in draws])
-    found = _held(claim, over_draws(effects, LEVEL))
-    if not ablated:
+    effects = np.array([draw_effect(claim, figures) for figures in draws])
+    found = _interval_verdict(claim, interval_over_draws(effects, CONFIDENCE_LEVEL))
+    if not ablation_draws:
         return found
-    there = np.array([effect(claim, figures) for figures in ablated])
-    return _vanishing(found, over_draws(there, LEVEL), over_draws(effects - there, LEVEL))
+    there = np.array([draw_effect(claim, figures) for figures in ablation_draws])
+    return _learned_verdict(
+        found,
+        interval_over_draws(there, CONFIDENCE_LEVEL),
+        interval_over_draws(effects - there, CONFIDENCE_LEVEL),
+    )
 
 
-def _named(figures: Figures) -> tuple[tuple[Any, str], ...]:
-    return (figures.reference, "against"), (figures.prediction, "prediction")
+def _comparison_fields(data: ClaimData) -> tuple[tuple[Any, str], ...]:
+    return (data.reference, "compare_to"), (data.analytic_value, "analytic")
 
 
-def _vanishing(found: Verdict, there: Estimate, gap: Estimate) -> Verdict:
+def _learned_verdict(
+    verdict: Verdict, ablation: IntervalEstimate, difference: IntervalEstimate
+) -> Verdict:
     """The verdict on a learned claim.
 
     Args:
-        found: on its own figure.
-        there: the same figure in the ablation.
-        gap: the one less the other.
+        verdict: on its own figure.
+        ablation: the same figure in the ablation.
+        difference: the one less the other.
     """
-    claim = found.claim
-    found = dataclasses.replace(found, ablated=there)
-    if found.verdict != "holds":
-        return found
-    ablated = _held(claim, there)
+    claim = verdict.claim
+    verdict = dataclasses.replace(verdict, ablation_estimate=ablation)
+    if verdict.status != "holds":
+        return verdict
+    ablated = _interval_verdict(claim, ablation)
     said = f"in the ablation {claim.ablation}, {ablated.reason}"
-    if ablated.verdict == "holds" or math.isnan(there.low):
-        reason = said if math.isnan(there.low) else f"it does not vanish: {said}"
-        return dataclasses.replace(found, verdict="fails", reason=reason)
-    if ablated.verdict == "fails":
-        return dataclasses.replace(found, reason=f"{found.reason}; {said}")
-    differ = f"the difference between the two, {_interval(gap)},"
-    if gap.low > 0.0 or gap.high < 0.0:
-        reason = f"{found.reason}; {said}, but {differ} leaves out 0"
-        return dataclasses.replace(found, reason=reason)
-    reason = f"{found.reason}, but it may not vanish: {said}, and {differ} does not leave out 0"
-    return dataclasses.replace(found, verdict="undecided", reason=reason)
+    if ablated.status == "holds" or math.isnan(ablation.low):
+        reason = said if math.isnan(ablation.low) else f"it does not vanish: {said}"
+        return dataclasses.replace(verdict, status="fails", reason=reason)
+    if ablated.status == "fails":
+        return dataclasses.replace(verdict, reason=f"{verdict.reason}; {said}")
+    differ = f"the difference between the two, {_format_interval(difference)},"
+    if difference.low > 0.0 or difference.high < 0.0:
+        reason = f"{verdict.reason}; {said}, but {differ} leaves out 0"
+        return dataclasses.replace(verdict, reason=reason)
+    reason = f"{verdict.reason}, but it may not vanish: {said}, and {differ} does not leave out 0"
+    return dataclasses.replace(verdict, status="undecided", reason=reason)
 
 
-def _held(claim: Claim, found: Estimate) -> Verdict:
+def _interval_verdict(claim: Claim, estimate: IntervalEstimate) -> Verdict:
     """The verdict on an estimate with its interval."""
     if claim.bound is None:
-        return Verdict(claim, found, "report", f"a figure without a verdict: {_interval(found)}")
-    if math.isnan(found.low):
-        return Verdict(claim, found, "fails", f"there is no figure: {found.method}")
-    where, low, high = region(claim), found.low, found.high
-    if found.confidence < LEVEL:
-        reason = f"{found.n} replicates are too few: {found.method}"
-        return Verdict(claim, found, "undecided", reason)
-    if keeps(claim, low, high):
-        return Verdict(claim, found, "holds", f"{_interval(found)} lies {where}")
-    if misses(claim, low, high):
-        return Verdict(claim, found, "fails", f"{_interval(found)} does not lie {where}")
+        return Verdict(
+            claim, estimate, "report", f"a figure without a verdict: {_format_interval(estimate)}"
+        )
+    if math.isnan(estimate.low):
+        return Verdict(claim, estimate, "fails", f"there is no figure: {estimate.method}")
+    where, low, high = describe_bound(claim), estimate.low, estimate.high
+    if estimate.confidence < CONFIDENCE_LEVEL:
+        reason = f"{estimate.n} replicates are too few: {estimate.method}"
+        return Verdict(claim, estimate, "undecided", reason)
+    if satisfies_bound(claim, low, high):
+        return Verdict(claim, estimate, "holds", f"{_format_interval(estimate)} lies {where}")
+    if violates_bound(claim, low, high):
+        return Verdict(
+            claim, estimate, "fails", f"{_format_interval(estimate)} does not lie {where}"
+        )
     if math.isinf(low) and math.isinf(high):
-        return Verdict(claim, found, "undecided", f"there is no interval: {found.method}")
-    reason = f"{_interval(found)} lies only partly {where}: {LACKS[claim.interval]}"
-    return Verdict(claim, found, "undecided", reason)
+        return Verdict(claim, estimate, "undecided", f"there is no interval: {estimate.method}")
+    reason = f"{_format_interval(estimate)} lies only partly {where}: {UNDECIDED_REASONS[claim.interval]}"
+    return Verdict(claim, estimate, "undecided", reason)
 
 
-def over_points(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
+def combine_verdicts(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
     """One verdict over the points of a sweep: the claim must hold at every one.
 
     It fails if it fails anywhere. Shown is the point whose figure is nearest to the bound, or
@@ -227,49 +252,55 @@ def over_points(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
         UserError: there are no points.
     """
     if not verdicts:
-        message = f"{claim.says!r}: there is no point to judge it at"
+        message = f"{claim.statement!r}: there is no point to judge it at"
         raise UserError(message, code="missing", path="verdicts")
     if claim.bound is None:
         values = np.array([v.estimate.value for v in verdicts])
         reason = f"from {values.min():.6g} to {values.max():.6g} over {len(verdicts)} points"
         return Verdict(claim, verdicts[0].estimate, "report", reason, len(verdicts))
-    word: Word = next(w for w in WORST_FIRST if any(v.verdict == w for v in verdicts))
-    decided = [v for v in verdicts if v.verdict == word]
-    shown = min(decided, key=lambda v: depth(claim, v.estimate.value))
+    word: VerdictStatus = next(
+        w for w in STATUSES_BY_SEVERITY if any(v.status == w for v in verdicts)
+    )
+    decided = [v for v in verdicts if v.status == word]
+    shown = min(decided, key=lambda v: bound_margin(claim, v.estimate.value))
     says = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}[word]
     which = "clearest" if word == "fails" else "closest call"
     reason = f"{says} at {len(decided)} of {len(verdicts)} points; {which}: {shown.reason}"
-    return Verdict(claim, shown.estimate, word, reason, len(verdicts), shown.ablated)
+    return Verdict(claim, shown.estimate, word, reason, len(verdicts), shown.ablation_estimate)
 
 
-def _judge_exactly(claim: Claim, values: np.ndarray, other: np.ndarray | float | None) -> Verdict:
+def _exact_verdict(
+    claim: Claim, values: np.ndarray, reference: np.ndarray | float | None
+) -> Verdict:
     """Every replicate by itself; the interval shown is the range they span."""
-    if isinstance(other, np.ndarray) and other.shape != values.shape:
-        message = f"{claim.says!r}: {values.size} values against {other.size}"
-        raise UserError(message, code="wrong_shape", path="against")
-    if other is not None:
+    if isinstance(reference, np.ndarray) and reference.shape != values.shape:
+        message = f"{claim.statement!r}: {values.size} values against {reference.size}"
+        raise UserError(message, code="wrong_shape", path="compare_to")
+    if reference is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
-            values = values - other
-            values = values / other if claim.relative else values
+            values = values - reference
+            values = values / reference if claim.relative else values
     n, bad = len(values), int((~np.isfinite(values)).sum())
     if bad:
-        nothing = Estimate(math.nan, math.nan, math.nan, n, f"{bad} of {n} not finite", math.nan)
+        nothing = IntervalEstimate(
+            math.nan, math.nan, math.nan, n, f"{bad} of {n} not finite", math.nan
+        )
         return Verdict(claim, nothing, "fails", f"there is no figure: {nothing.method}")
     low, high = float(values.min()), float(values.max())
     value = min(max(float(values.mean()), low), high)
-    found = Estimate(value, low, high, n, "smallest to largest replicate", 1.0)
-    inside, where = np.asarray(keeps(claim, values, values)), region(claim)
+    found = IntervalEstimate(value, low, high, n, "smallest to largest replicate", 1.0)
+    inside, where = np.asarray(satisfies_bound(claim, values, values)), describe_bound(claim)
     if inside.all():
         reason = f"all {n} replicates lie {where}: {low:.6g} to {high:.6g}"
         return Verdict(claim, found, "holds", reason)
-    furthest = min(values, key=lambda x: depth(claim, float(x)))
+    furthest = min(values, key=lambda x: bound_margin(claim, float(x)))
     reason = f"{n - int(inside.sum())} of {n} replicates do not lie {where}: one has {furthest:.6g}"
     return Verdict(claim, found, "fails", reason)
 
 
-def _interval(found: Estimate) -> str:
-    if found.low == found.high:
-        return f"{found.value:.6g} ({found.method})"
-    if math.isinf(found.low) and math.isinf(found.high):
-        return f"without an interval: {found.method}"
-    return f"the {100 * LEVEL:.0f} % interval {found.low:.6g} to {found.high:.6g}"
+def _format_interval(estimate: IntervalEstimate) -> str:
+    if estimate.low == estimate.high:
+        return f"{estimate.value:.6g} ({estimate.method})"
+    if math.isinf(estimate.low) and math.isinf(estimate.high):
+        return f"without an interval: {estimate.method}"
+    return f"the {100 * CONFIDENCE_LEVEL:.0f} % interval {estimate.low:.6g} to {estimate.high:.6g}"

@@ -24,23 +24,27 @@ import numpy as np
 
 from mores.core.errors import UserError
 
-PART = ".part"
-NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}  # file systems that cannot force a folder
+PARTIAL_SUFFIX = ".part"
+FSYNC_UNSUPPORTED = {
+    errno.EINVAL,
+    errno.ENOTSUP,
+    errno.EBADF,
+}  # file systems that cannot force a folder
 
 
-class CannotWrite(UserError):
+class WriteError(UserError):
     """The disk is full, or not ours: what was written before is whole."""
 
 
 @contextlib.contextmanager
-def telling(path: Path) -> Iterator[None]:
+def translate_write_errors(path: Path) -> Iterator[None]:
     """Turn what the disk says into one line about `path`."""
     try:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         message = f"cannot write {path}: {reason}"
-        raise CannotWrite(message, code="not_writable", path=str(path)) from None
+        raise WriteError(message, code="not_writable", path=str(path)) from None
 
 
 def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
@@ -49,20 +53,20 @@ def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
     Raises:
         CannotWrite: the disk says no.
     """
-    spare = _spare(path)
-    with telling(path):
+    spare = _temporary_path(path)
+    with translate_write_errors(path):
         try:
             with spare.open("wb") as file:
                 file.write(data)
             if sync:
-                _force(spare)
+                _fsync(spare)
             os.replace(spare, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 spare.unlink(missing_ok=True)
             raise
         if sync:
-            _force(path.parent)
+            _fsync(path.parent)
 
 
 def write_text(path: Path, text: str, sync: bool = True) -> None:
@@ -72,11 +76,13 @@ def write_text(path: Path, text: str, sync: bool = True) -> None:
 
 def write_json(path: Path, data: Any, sync: bool = True) -> None:
     """Write strict JSON: what is not a finite number becomes null; see `write_bytes`."""
-    write_text(path, json.dumps(_finite(data), indent=2, ensure_ascii=False) + "\n", sync)
+    write_text(
+        path, json.dumps(_nonfinite_to_none(data), indent=2, ensure_ascii=False) + "\n", sync
+    )
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """A hidden folder to be filled, which then becomes `path` at once.
 
     Where `path` has come to be in the meantime, it is kept and what was filled in is dropped.
@@ -84,21 +90,21 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         CannotWrite: the disk says no.
     """
-    spare = _spare(path)
-    with telling(path):
+    spare = _temporary_path(path)
+    with translate_write_errors(path):
         try:
             spare.mkdir()  # not its parents: a run that was moved away is not begun anew
             yield spare
             for inside in sorted(spare.rglob("*")):
-                _force(inside)
-            _force(spare)
+                _fsync(inside)
+            _fsync(spare)
             try:
                 os.rename(spare, path)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
                 shutil.rmtree(spare)
-            _force(path.parent)
+            _fsync(path.parent)
         except BaseException:
             shutil.rmtree(spare, ignore_errors=True)
             raise
@@ -110,31 +116,31 @@ def remove_folder(path: Path) -> None:
     Raises:
         CannotWrite: the disk says no.
     """
-    with telling(path):
-        spare = _spare(path)
+    with translate_write_errors(path):
+        spare = _temporary_path(path)
         os.rename(path, spare)
         shutil.rmtree(spare)
 
 
-def remove_parts(folder: Path) -> None:
+def remove_partial_files(folder: Path) -> None:
     """Take away what processes that were killed had begun to write directly in a folder.
 
     Raises:
         CannotWrite: the disk says no.
     """
-    with telling(folder):
-        for spare in folder.glob(f".*{PART}"):
+    with translate_write_errors(folder):
+        for spare in folder.glob(f".*{PARTIAL_SUFFIX}"):
             if spare.is_dir():
                 shutil.rmtree(spare, ignore_errors=True)  # a worker may be at its last breath
             else:
                 spare.unlink(missing_ok=True)
 
 
-def _spare(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}{PART}")
+def _temporary_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
 
 
-def _force(path: Path) -> None:
+def _fsync(path: Path) -> None:
     """Have a file's bytes, or a folder's names, on the disk and not only on their way."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -145,19 +151,19 @@ def _force(path: Path) -> None:
                 return
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in NO_SYNC:
+        if error.errno not in FSYNC_UNSUPPORTED:
             raise
     finally:
         os.close(handle)
 
 
-def _finite(data: Any) -> Any:
+def _nonfinite_to_none(data: Any) -> Any:
     if isinstance(data, float) and not math.isfinite(data):
         return None
     if isinstance(data, Mapping):
-        return {str(key): _finite(value) for key, value in data.items()}
+        return {str(key): _nonfinite_to_none(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)):
-        return [_finite(value) for value in data]
+        return [_nonfinite_to_none(value) for value in data]
     if isinstance(data, np.generic):
-        return _finite(data.item())
+        return _nonfinite_to_none(data.item())
     return data

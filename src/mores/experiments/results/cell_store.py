@@ -22,48 +22,53 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mores.core.errors import UserError
-from mores.experiments.results.atomic_files import whole_folder
-from mores.experiments.results.cell_result import Prediction, Record, StageRecord, Stopped
-from mores.experiments.results.cell_tables import labels, write_measures, write_trajectory
+from mores.experiments.results.atomic_files import atomic_folder
+from mores.experiments.results.cell_result import (
+    AnalyticValue,
+    CellResult,
+    StageResult,
+    StoppedTraining,
+)
+from mores.experiments.results.cell_tables import read_world_labels, write_metrics, write_trajectory
 from mores.experiments.results.policy_checkpoints import write_checkpoints
-from mores.sim.training_status import Taught
+from mores.sim.training_status import TrainingStatus
 
-MEASURES, TRAJECTORY, ABOUT = "measures.parquet", "trajectory.zarr", "cell.json"
-FORMAT = 1
-KEPT = 2**28  # measured numbers that are kept in memory at a time: 1 GiB
+METRICS, TRAJECTORY, METADATA_FILE = "measures.parquet", "trajectory.zarr", "cell.json"
+FORMAT_VERSION = 1
+MAX_CACHED_VALUES = 2**28  # measured numbers that are kept in memory at a time: 1 GiB
 
 
-class Damaged(UserError):
+class DamagedCellError(UserError):
     """A cell's folder is not as it was written."""
 
 
-def _damaged(path: Path, why: object) -> Damaged:
-    return Damaged(f"cannot read {path}: {why}", code="unreadable", path=str(path))
+def _damaged(path: Path, why: object) -> DamagedCellError:
+    return DamagedCellError(f"cannot read {path}: {why}", code="unreadable", path=str(path))
 
 
-def write_record(folder: Path, record: Record) -> None:
+def write_cell_result(folder: Path, cell_result: CellResult) -> None:
     """Write a cell: measures, sampled trajectory, and what they are about.
 
     Raises:
         CannotWrite: the disk says no; there is no such cell then.
     """
-    with whole_folder(folder) as spare:
-        write_measures(spare / MEASURES, record)
-        if record.hidden:
-            write_trajectory(spare / TRAJECTORY, record)
-        write_checkpoints(spare, record.checkpoints)
-        about = _about(record)
+    with atomic_folder(folder) as spare:
+        write_metrics(spare / METRICS, cell_result)
+        if cell_result.latent:
+            write_trajectory(spare / TRAJECTORY, cell_result)
+        write_checkpoints(spare, cell_result.checkpoints)
+        about = _make_metadata(cell_result)
         about["files"] = {
-            str(file.relative_to(spare)): _seal(file)
+            str(file.relative_to(spare)): _size_and_checksum(file)
             for file in sorted(spare.rglob("*"))
             if file.is_file()
         }
-        about["seal"] = _own_seal(about)
+        about["seal"] = _self_checksum(about)
         text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False)
-        (spare / ABOUT).write_text(text + "\n", encoding="utf-8")
+        (spare / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def read_record(folder: Path) -> Record:
+def read_cell_result(folder: Path) -> CellResult:
     """A cell as it was written; its sampled trajectory is read when it is looked at.
 
     Raises:
@@ -71,95 +76,98 @@ def read_record(folder: Path) -> Record:
     """
     import pyarrow.parquet as pq
 
-    about = _read_about(folder)
-    path = folder / MEASURES
+    about = _read_metadata(folder)
+    path = folder / METRICS
     try:
         with pq.ParquetFile(path) as file:
             values = file.read(["value"], use_threads=False)["value"].to_numpy()
             first = about["stages"][0]
             repeats = first["episodes"] * len(first["rounds"])
-            replicate, world = labels(file, about["worlds"], repeats)
-        return Record(
+            replicate, world = read_world_labels(file, about["worlds"], repeats)
+        return CellResult(
             cell=about["cell"],
             replicate=replicate,
             world=world,
-            stages=_stages(about, values),
-            hidden=_Sampled(folder / TRAJECTORY, about["hidden"]),
-            hidden_rounds=tuple(about["hidden_rounds"]),
+            stages=_stage_results(about, values),
+            latent=_LazyTrajectory(folder / TRAJECTORY, about["hidden"]),
+            latent_rounds=tuple(about["hidden_rounds"]),
             value_names=tuple(about["value_names"]),
-            learners=about.get("learners", 0),
-            **_learners(about)._asdict(),
+            num_models=about.get("learners", 0),
+            **_training_summary(about)._asdict(),
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise _damaged(path, error) from None
 
 
-class Learners(NamedTuple):
-    """What there is to tell of a cell's learners: see `Record`."""
+class TrainingSummary(NamedTuple):
+    """What there is to tell of a cell's learners: see `CellResult`."""
 
-    stopped: tuple[Stopped, ...]
-    taught: tuple[Taught, ...]
+    stopped: tuple[StoppedTraining, ...]
+    training_statuses: tuple[TrainingStatus, ...]
 
 
-def learners_in(folder: Path) -> Learners:
+def read_training_summary(folder: Path) -> TrainingSummary:
     """Who stopped early in a cell, and who learned anything.
 
     Raises:
         Damaged: its folder is not as it was written.
     """
     try:
-        return _learners(_read_about(folder))
+        return _training_summary(_read_metadata(folder))
     except TypeError as error:
-        raise _damaged(folder / ABOUT, error) from None
+        raise _damaged(folder / METADATA_FILE, error) from None
 
 
-def _learners(about: Mapping[str, Any]) -> Learners:
-    return Learners(
-        tuple(Stopped(*one) for one in about.get("stopped", ())),
-        tuple(Taught(*one) for one in about.get("taught", ())),
+def _training_summary(metadata: Mapping[str, Any]) -> TrainingSummary:
+    return TrainingSummary(
+        tuple(StoppedTraining(*one) for one in metadata.get("stopped", ())),
+        tuple(TrainingStatus(*one) for one in metadata.get("taught", ())),
     )
 
 
-def _own_seal(about: Mapping[str, Any]) -> int:
+def _self_checksum(metadata: Mapping[str, Any]) -> int:
     """A checksum of what a cell says of itself."""
-    return zlib.crc32(json.dumps(about, sort_keys=True).encode("utf-8"))
+    return zlib.crc32(json.dumps(metadata, sort_keys=True).encode("utf-8"))
 
 
-def damage(folder: Path) -> str | None:
+def find_damage(folder: Path) -> str | None:
     """What is wrong with a cell's folder; None where every file is as it was written."""
     try:
-        about = _read_about(folder)
-        if about.pop("seal", None) != _own_seal(about) or MEASURES not in about["files"]:
-            return f"{ABOUT} was changed"
+        about = _read_metadata(folder)
+        if about.pop("seal", None) != _self_checksum(about) or METRICS not in about["files"]:
+            return f"{METADATA_FILE} was changed"
         for name, (size, checksum) in about["files"].items():
             path = folder / name
             if not path.is_file():
                 return f"{name} is missing"
             if path.stat().st_size != size:
                 return f"{name} is {path.stat().st_size} bytes long and should be {size}"
-            if _seal(path)[1] != checksum:
+            if _size_and_checksum(path)[1] != checksum:
                 return f"{name} was changed"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
-        return f"{ABOUT}: {error}"
+        return f"{METADATA_FILE}: {error}"
     return None
 
 
-class StoredRecords(Mapping[str, Record]):
+class StoredCellResults(Mapping[str, CellResult]):
     """The cells of a run by id, read when they are asked for; a few are kept in memory."""
 
     def __init__(self, folder: Path, cells: Sequence[str]) -> None:
         self._folder, self._cells = folder, dict.fromkeys(cells)
-        self._kept: OrderedDict[str, Record] = OrderedDict()
+        self._cache: OrderedDict[str, CellResult] = OrderedDict()
 
-    def __getitem__(self, cell: str) -> Record:
-        if cell not in self._kept:
+    def __getitem__(self, cell: str) -> CellResult:
+        if cell not in self._cache:
             if cell not in self._cells:
                 raise KeyError(cell)
-            self._kept[cell] = read_record(self._folder / cell)
-            while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(cell)
-        return self._kept[cell]
+            self._cache[cell] = read_cell_result(self._folder / cell)
+            while (
+                len(self._cache) > 1
+                and sum(map(_num_values, self._cache.values())) > MAX_CACHED_VALUES
+            ):
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(cell)
+        return self._cache[cell]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._cells)
@@ -168,7 +176,7 @@ class StoredRecords(Mapping[str, Record]):
         return len(self._cells)
 
 
-class _Sampled(Mapping[str, np.ndarray]):
+class _LazyTrajectory(Mapping[str, np.ndarray]):
     """The arrays of a trajectory, read when they are asked for."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
@@ -191,11 +199,11 @@ class _Sampled(Mapping[str, np.ndarray]):
         return len(self._names)
 
 
-def _size(record: Record) -> int:
-    return sum(rows.size for stage in record.stages for rows in stage.measures.values())
+def _num_values(cell_result: CellResult) -> int:
+    return sum(rows.size for stage in cell_result.stages for rows in stage.metrics.values())
 
 
-def _seal(path: Path) -> list[int]:
+def _size_and_checksum(path: Path) -> list[int]:
     """Size and checksum of a file."""
     size = checksum = 0
     with path.open("rb") as file:
@@ -204,68 +212,72 @@ def _seal(path: Path) -> list[int]:
     return [size, checksum]
 
 
-def _about(record: Record) -> dict[str, Any]:
+def _make_metadata(cell_result: CellResult) -> dict[str, Any]:
     """What the numbers of a cell are about, as JSON."""
     learned = {
-        "learners": record.learners,
-        "stopped": [[one.stage, one.role, one.line] for one in record.stopped],
-        "taught": [list(dataclasses.astuple(one)) for one in record.taught],
+        "learners": cell_result.num_models,
+        "stopped": [[one.stage, one.role, one.message] for one in cell_result.stopped],
+        "taught": [list(dataclasses.astuple(one)) for one in cell_result.training_statuses],
     }
     return {
-        "format": FORMAT,
-        "cell": record.cell,
-        "worlds": len(record.replicate),
+        "format": FORMAT_VERSION,
+        "cell": cell_result.cell,
+        "worlds": len(cell_result.replicate),
         "stages": [
             {
                 "name": stage.name,
-                "episodes": next(iter(stage.measures.values())).shape[1],
+                "episodes": next(iter(stage.metrics.values())).shape[1],
                 "rounds": list(stage.rounds),
-                "measures": list(stage.measures),
-                "predictions": {n: _plain(value) for n, value in stage.predictions.items()},
+                "measures": list(stage.metrics),
+                "predictions": {
+                    n: _to_json_number(value) for n, value in stage.analytic_values.items()
+                },
             }
-            for stage in record.stages
+            for stage in cell_result.stages
         ],
-        "hidden": list(record.hidden),
-        "hidden_rounds": list(record.hidden_rounds),
-        "value_names": list(record.value_names),
-        **(learned if record.learners or record.stopped else {}),
+        "hidden": list(cell_result.latent),
+        "hidden_rounds": list(cell_result.latent_rounds),
+        "value_names": list(cell_result.value_names),
+        **(learned if cell_result.num_models or cell_result.stopped else {}),
     }
 
 
-def _plain(value: Prediction) -> Any:
+def _to_json_number(value: AnalyticValue) -> Any:
     """Numbers as JSON has them, exactly; those it has not as `nan`, `inf`, `-inf`."""
     if np.ndim(value):
-        return [_plain(float(one)) for one in np.asarray(value)]
+        return [_to_json_number(float(one)) for one in np.asarray(value)]
     number = float(value)
     return number if np.isfinite(number) else repr(number)
 
 
-def _number(value: Any) -> Prediction:
+def _from_json_number(value: Any) -> AnalyticValue:
     return np.array([float(one) for one in value]) if isinstance(value, list) else float(value)
 
 
-def _read_about(folder: Path) -> dict[str, Any]:
-    path = folder / ABOUT
+def _read_metadata(folder: Path) -> dict[str, Any]:
+    path = folder / METADATA_FILE
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
+    if not isinstance(about, dict) or about.get("format") != FORMAT_VERSION:
         raise _damaged(path, "not a cell as this version of mores writes it")
     return about
 
 
-def _stages(about: Mapping[str, Any], values: np.ndarray) -> tuple[StageRecord, ...]:
+def _stage_results(metadata: Mapping[str, Any], values: np.ndarray) -> tuple[StageResult, ...]:
     stages, start = [], 0
-    for told in about["stages"]:
-        shape = (about["worlds"], told["episodes"], len(told["rounds"]))
+    for told in metadata["stages"]:
+        shape = (metadata["worlds"], told["episodes"], len(told["rounds"]))
         measures = {}
         for name in told["measures"]:
             stop = start + int(np.prod(shape))
             measures[name] = values[start:stop].reshape(shape)
             start = stop
-        predictions = {name: _number(value) for name, value in told["predictions"].items()}
-        stages.append(StageRecord(told["name"], tuple(told["rounds"]), measures, predictions))
+        predictions = {
+            name: _from_json_number(value) for name, value in told["predictions"].items()
+        }
+        stages.append(StageResult(told["name"], tuple(told["rounds"]), measures, predictions))
     if start != len(values):
         raise ValueError(f"{len(values)} numbers, not {start}")
     return tuple(stages)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 PACKAGES = ("mores", "torch", "numpy", "scipy", "networkx", "pydantic", "pyarrow", "zarr")
 
 
-def now() -> str:
+def utc_timestamp() -> str:
     """The time, UTC, to the second, as a file name can carry it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
 
@@ -27,14 +27,14 @@ def short_hash(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
-def provenance(resolved: str, seed: int, jobs: int) -> dict[str, Any]:
+def collect_provenance(resolved_text: str, seed: int, jobs: int) -> dict[str, Any]:
     """All that is needed to know what produced a run."""
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "started": now(),
+        "started": utc_timestamp(),
         "seed": seed,
-        "resolved_hash": short_hash(resolved),
-        **surroundings(),
+        "resolved_hash": short_hash(resolved_text),
+        **system_info(),
         "device": "cpu",
         "threads": 1,  # of each process
         "jobs": jobs,
@@ -42,10 +42,10 @@ def provenance(resolved: str, seed: int, jobs: int) -> dict[str, Any]:
     }
 
 
-def surroundings() -> dict[str, Any]:
+def system_info() -> dict[str, Any]:
     """The software and the machine here."""
     return {
-        "source": _source(),
+        "source": _source_info(),
         "versions": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -54,26 +54,28 @@ def surroundings() -> dict[str, Any]:
     }
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
+def compare_system_info(
+    earlier: Mapping[str, Any], current: Mapping[str, Any]
+) -> SystemDifferences:
     """In what two surroundings differ that numbers may depend on."""
-    then, here = before.get("versions") or {}, now["versions"]
+    then, here = earlier.get("versions") or {}, current["versions"]
     code = [
         f"{name} {then.get(name) or 'none'}, here {here[name] or 'none'}"
         for name in PACKAGES
         if then.get(name) != here[name]
     ]
-    source = before.get("source") or {}
-    if source.get("digest") != now["source"]["digest"] and not code:
+    source = earlier.get("source") or {}
+    if source.get("digest") != current["source"]["digest"] and not code:
         code = ["another state of mores' own code"]
     machine = [
-        f"{name} {before.get(name)}, here {now[name]}"
+        f"{name} {earlier.get(name)}, here {current[name]}"
         for name in ("python", "platform", "processor")
-        if before.get(name) != now[name]
+        if earlier.get(name) != current[name]
     ]
-    return Differences(code, machine)
+    return SystemDifferences(code, machine)
 
 
-class Differences(NamedTuple):
+class SystemDifferences(NamedTuple):
     """What differs: what numbers surely depend on, and what their last bits may."""
 
     code: list[str]
@@ -98,10 +100,10 @@ def _processor() -> str:
 
 
 @functools.cache
-def _source() -> dict[str, Any]:
+def _source_info() -> dict[str, Any]:
     """A digest of mores' own code; in a checkout its commit, and whether it was changed since."""
     package = Path(__file__).resolve().parents[2]
-    told: dict[str, Any] = {"digest": _digest(package)}
+    told: dict[str, Any] = {"digest": _package_digest(package)}
     if not any((above / ".git").exists() for above in list(package.parents)[:3]):
         return told
 
@@ -121,7 +123,7 @@ def _source() -> dict[str, Any]:
     return told | {"commit": commit, "changed": short_hash(changes) if changes else None}
 
 
-def _digest(package: Path) -> str:
+def _package_digest(package: Path) -> str:
     """Stands for all Python files of a package, links followed."""
     found = hashlib.blake2b(digest_size=8)
     for folder, inside, names in os.walk(package, followlinks=True):

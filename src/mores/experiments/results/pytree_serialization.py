@@ -19,150 +19,183 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mores.experiments.results.structural_equality import alike
+from mores.experiments.results.structural_equality import structurally_equal
 
-PLAIN = (bool, int, float, str, type(None))
+PLAIN_TYPES = (bool, int, float, str, type(None))
 
 
-class CannotPack(Exception):
+class SerializationError(Exception):
     """A memory that holds more than tensors and plain values."""
 
 
-class Packed(NamedTuple):
+class SerializedPytree(NamedTuple):
     """A memory in parts.
 
     Attributes:
         tensors: by path, contiguous.
-        about: what else there is to know at a path, as JSON: a plain `value`, the `keys` of a
+        metadata: what else there is to know at a path, as JSON: a plain `value`, the `key_locations` of a
             mapping, the `length` of a list or tuple, the `strides` of a tensor or the path that
             it is the `same` as.
     """
 
     tensors: dict[str, Tensor]
-    about: dict[str, dict[str, Any]]
+    metadata: dict[str, dict[str, Any]]
 
 
-def packed(memory: Any, blank: Any) -> Packed:
+def serialize(state: Any, template: Any) -> SerializedPytree:
     """Take a memory apart.
 
     Args:
-        memory: what is to be saved.
-        blank: a memory of the same make: see above.
+        state: what is to be saved.
+        template: a memory of the same make: see above.
 
     Raises:
         CannotPack: it holds something that neither can be saved nor stands in the blank.
     """
-    found = Packed({}, {})
-    _pack(memory, blank, "", found, {})
+    found = SerializedPytree({}, {})
+    _serialize(state, template, "", found, {})
     return found
 
 
-def unpacked(blank: Any, packed: Packed) -> Any:
+def deserialize(template: Any, serialized: SerializedPytree) -> Any:
     """Put a memory together.
 
     Raises:
         CannotPack: the parts are not those of such a memory.
     """
-    return _unpack(blank, "", packed, {})
+    return _deserialize(template, "", serialized, {})
 
 
-def _pack(
-    tree: Any, blank: Any, path: str, into: Packed, seen: dict[Any, str], void: bool = False
+def _serialize(
+    node: Any,
+    template: Any,
+    path: str,
+    output: SerializedPytree,
+    paths_by_storage: dict[Any, str],
+    uncompared: bool = False,
 ) -> None:
-    """`void`: what is no tensor or number there counts for nothing."""
-    if isinstance(tree, Tensor):
-        _pack_tensor(tree, path, into, seen)
-    elif isinstance(tree, PLAIN):
-        into.about[path] = {"value": tree}
-    elif isinstance(tree, Mapping):
-        keys = [str(key) for key in tree]
-        known = _keys(blank)
-        if len(set(keys)) < len(keys) or any(str(k) not in known and k != str(k) for k in tree):
-            raise CannotPack(f"{path or 'the memory'}: keys that are no texts")
-        into.about[path] = {"keys": keys}
-        for key, part in tree.items():
-            _pack(part, known.get(str(key)), _below(path, str(key)), into, seen, void)
-    elif isinstance(tree, (tuple, list)):
-        if type(tree) is not (list if blank is None else type(blank)):
-            raise _other(tree, blank, path)
-        into.about[path] = {"length": len(tree)}
-        known = list(blank) if isinstance(blank, (tuple, list)) else []
-        for number, part in enumerate(tree):
+    """`uncompared`: what is no tensor or number there counts for nothing."""
+    if isinstance(node, Tensor):
+        _serialize_tensor(node, path, output, paths_by_storage)
+    elif isinstance(node, PLAIN_TYPES):
+        output.metadata[path] = {"value": node}
+    elif isinstance(node, Mapping):
+        keys = [str(key) for key in node]
+        known = _values_by_text_key(template)
+        if len(set(keys)) < len(keys) or any(str(k) not in known and k != str(k) for k in node):
+            raise SerializationError(f"{path or 'the memory'}: keys that are no texts")
+        output.metadata[path] = {"keys": keys}
+        for key, part in node.items():
+            _serialize(
+                part,
+                known.get(str(key)),
+                _child_path(path, str(key)),
+                output,
+                paths_by_storage,
+                uncompared,
+            )
+    elif isinstance(node, (tuple, list)):
+        if type(node) is not (list if template is None else type(template)):
+            raise _type_mismatch(node, template, path)
+        output.metadata[path] = {"length": len(node)}
+        known = list(template) if isinstance(template, (tuple, list)) else []
+        for number, part in enumerate(node):
             there = known[number] if number < len(known) else None
-            _pack(part, there, _below(path, str(number)), into, seen, void)
-    elif type(tree) is not type(blank):
-        raise _other(tree, blank, path)
-    elif dataclasses.is_dataclass(tree):
-        for field in dataclasses.fields(tree):
-            below = _below(path, field.name)
-            parts = getattr(tree, field.name), getattr(blank, field.name)
-            _pack(*parts, below, into, seen, void or not field.compare)
-    elif not void and not alike(tree, blank):
-        what = type(tree).__name__
-        raise CannotPack(f"{path or 'the memory'}: a {what} changes, and is no tensor or number")
+            _serialize(
+                part, there, _child_path(path, str(number)), output, paths_by_storage, uncompared
+            )
+    elif type(node) is not type(template):
+        raise _type_mismatch(node, template, path)
+    elif dataclasses.is_dataclass(node):
+        for field in dataclasses.fields(node):
+            below = _child_path(path, field.name)
+            parts = getattr(node, field.name), getattr(template, field.name)
+            _serialize(*parts, below, output, paths_by_storage, uncompared or not field.compare)
+    elif not uncompared and not structurally_equal(node, template):
+        what = type(node).__name__
+        raise SerializationError(
+            f"{path or 'the memory'}: a {what} changes, and is no tensor or number"
+        )
 
 
-def _other(tree: Any, blank: Any, path: str) -> CannotPack:
-    here, there = type(tree).__name__, type(blank).__name__
-    return CannotPack(f"{path or 'the memory'} is a {here}, and a {there} at a stage's start")
+def _type_mismatch(node: Any, template: Any, path: str) -> SerializationError:
+    here, there = type(node).__name__, type(template).__name__
+    return SerializationError(
+        f"{path or 'the memory'} is a {here}, and a {there} at a stage's start"
+    )
 
 
-def _pack_tensor(tensor: Tensor, path: str, into: Packed, seen: dict[Any, str]) -> None:
+def _serialize_tensor(
+    tensor: Tensor, path: str, output: SerializedPytree, paths_by_storage: dict[Any, str]
+) -> None:
     place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-    if tensor.numel() and place in seen:
-        into.about[path] = {"same": seen[place]}
+    if tensor.numel() and place in paths_by_storage:
+        output.metadata[path] = {"same": paths_by_storage[place]}
         return
-    seen[place] = path
+    paths_by_storage[place] = path
     plain = tensor.detach()
     for dim, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
         if size > 1 and stride == 0:  # one number seen as many
             plain = plain.narrow(dim, 0, 1)
     # Also where a dimension has one entry: how matrices are multiplied depends on its stride.
     if tensor.stride() != torch.empty(tensor.shape, device="meta").stride():
-        into.about[path] = {"strides": list(tensor.stride()), "shape": list(tensor.shape)}
-    into.tensors[path] = plain.cpu().clone(memory_format=torch.contiguous_format)
+        output.metadata[path] = {"strides": list(tensor.stride()), "shape": list(tensor.shape)}
+    output.tensors[path] = plain.cpu().clone(memory_format=torch.contiguous_format)
 
 
-def _unpack(blank: Any, path: str, packed: Packed, made: dict[str, Tensor]) -> Any:
-    about = packed.about.get(path, {})
+def _deserialize(
+    template: Any, path: str, serialized: SerializedPytree, restored: dict[str, Tensor]
+) -> Any:
+    about = serialized.metadata.get(path, {})
     if "value" in about:
         return about["value"]
-    if path in packed.tensors or "same" in about:
-        return _unpack_tensor(blank, path, packed, made)
+    if path in serialized.tensors or "same" in about:
+        return _deserialize_tensor(template, path, serialized, restored)
     if "keys" in about:
-        known, names = _keys(blank), _names(blank)
+        known, names = _values_by_text_key(template), _keys_by_text(template)
         return {
-            names.get(key, key): _unpack(known.get(key), _below(path, key), packed, made)
+            names.get(key, key): _deserialize(
+                known.get(key), _child_path(path, key), serialized, restored
+            )
             for key in about["keys"]
         }
     if "length" in about:
-        known = list(blank) if isinstance(blank, (tuple, list)) else []
+        known = list(template) if isinstance(template, (tuple, list)) else []
         parts = [
-            _unpack(known[n] if n < len(known) else None, _below(path, str(n)), packed, made)
+            _deserialize(
+                known[n] if n < len(known) else None,
+                _child_path(path, str(n)),
+                serialized,
+                restored,
+            )
             for n in range(about["length"])
         ]
-        if hasattr(blank, "_fields"):
-            return type(blank)(*parts)
-        return type(blank)(parts) if isinstance(blank, (tuple, list)) else parts
-    if blank is None or isinstance(blank, (*PLAIN, Tensor)):
-        raise CannotPack(f"nothing was saved for {path!r}")
-    if dataclasses.is_dataclass(blank) and not isinstance(blank, type):
+        if hasattr(template, "_fields"):
+            return type(template)(*parts)
+        return type(template)(parts) if isinstance(template, (tuple, list)) else parts
+    if template is None or isinstance(template, (*PLAIN_TYPES, Tensor)):
+        raise SerializationError(f"nothing was saved for {path!r}")
+    if dataclasses.is_dataclass(template) and not isinstance(template, type):
         parts = {
-            field.name: _unpack(getattr(blank, field.name), _below(path, field.name), packed, made)
-            for field in dataclasses.fields(blank)
+            field.name: _deserialize(
+                getattr(template, field.name), _child_path(path, field.name), serialized, restored
+            )
+            for field in dataclasses.fields(template)
         }
-        changed = {n: part for n, part in parts.items() if part is not getattr(blank, n)}
-        return dataclasses.replace(blank, **changed) if changed else blank
-    return blank
+        changed = {n: part for n, part in parts.items() if part is not getattr(template, n)}
+        return dataclasses.replace(template, **changed) if changed else template
+    return template
 
 
-def _unpack_tensor(blank: Any, path: str, packed: Packed, made: dict[str, Tensor]) -> Tensor:
-    about = packed.about.get(path, {})
+def _deserialize_tensor(
+    template: Any, path: str, serialized: SerializedPytree, restored: dict[str, Tensor]
+) -> Tensor:
+    about = serialized.metadata.get(path, {})
     if "same" in about:
-        if about["same"] not in made:
-            raise CannotPack(f"nothing was saved for {path!r}")
-        return made[about["same"]]
-    saved = packed.tensors[path]
+        if about["same"] not in restored:
+            raise SerializationError(f"nothing was saved for {path!r}")
+        return restored[about["same"]]
+    saved = serialized.tensors[path]
     if "strides" not in about:
         tensor = saved.clone(memory_format=torch.contiguous_format)
     else:
@@ -170,19 +203,19 @@ def _unpack_tensor(blank: Any, path: str, packed: Packed, made: dict[str, Tensor
         repeated = [size > 1 and stride == 0 for size, stride in zip(shape, strides, strict=True)]
         inner = [1 if r else size for r, size in zip(repeated, shape, strict=True)]
         tensor = torch.empty_strided(inner, strides, dtype=saved.dtype).copy_(saved).expand(shape)
-    if isinstance(blank, Tensor):
-        tensor = tensor.to(blank.device).requires_grad_(blank.requires_grad)
-    made[path] = tensor
+    if isinstance(template, Tensor):
+        tensor = tensor.to(template.device).requires_grad_(template.requires_grad)
+    restored[path] = tensor
     return tensor
 
 
-def _keys(blank: Any) -> dict[str, Any]:
-    return {str(k): part for k, part in blank.items()} if isinstance(blank, Mapping) else {}
+def _values_by_text_key(template: Any) -> dict[str, Any]:
+    return {str(k): part for k, part in template.items()} if isinstance(template, Mapping) else {}
 
 
-def _names(blank: Any) -> dict[str, Any]:
-    return {str(key): key for key in blank} if isinstance(blank, Mapping) else {}
+def _keys_by_text(template: Any) -> dict[str, Any]:
+    return {str(key): key for key in template} if isinstance(template, Mapping) else {}
 
 
-def _below(path: str, name: str) -> str:
+def _child_path(path: str, name: str) -> str:
     return f"{path}/{name.replace('~', '~0').replace('/', '~1')}"

@@ -17,61 +17,67 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Pairs = set[tuple[int, int]]
+IdPairs = set[tuple[int, int]]
 
 
-def alike(one: Any, other: Any, known: Pairs | None = None) -> bool:
+def structurally_equal(left: Any, right: Any, visited: IdPairs | None = None) -> bool:
     """Whether they say the same; where it cannot be known, they do not.
 
     Args:
-        one, other: the objects.
-        known: pairs that are being compared further up, by `id`: they may hold themselves.
+        left, right: the objects.
+        visited: pairs that are being compared further up, by `id`: they may hold themselves.
     """
-    known = set() if known is None else known
-    if one is other or (id(one), id(other)) in known:
+    visited = set() if visited is None else visited
+    if left is right or (id(left), id(right)) in visited:
         return True
-    if type(one) is not type(other):
+    if type(left) is not type(right):
         return False
-    known.add((id(one), id(other)))
-    if isinstance(one, Tensor):
-        return one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, np.ndarray):
-        return one.dtype == other.dtype and np.array_equal(one, other)
-    if isinstance(one, (bool, int, float, complex, str, bytes, np.generic, type)):
-        return bool(one == other)
-    if isinstance(one, Mapping):
-        return alike(list(one), list(other), known) and _all(one.values(), other.values(), known)
-    if isinstance(one, (tuple, list)):
-        return _all(one, other, known)
-    if isinstance(one, types.FunctionType):
-        return one.__code__ == other.__code__ and _all(_bound(one), _bound(other), known)
+    visited.add((id(left), id(right)))
+    if isinstance(left, Tensor):
+        return left.dtype == right.dtype and torch.equal(left, right)
+    if isinstance(left, np.ndarray):
+        return left.dtype == right.dtype and np.array_equal(left, right)
+    if isinstance(left, (bool, int, float, complex, str, bytes, np.generic, type)):
+        return bool(left == right)
+    if isinstance(left, Mapping):
+        return structurally_equal(list(left), list(right), visited) and _all_equal(
+            left.values(), right.value_locations(), visited
+        )
+    if isinstance(left, (tuple, list)):
+        return _all_equal(left, right, visited)
+    if isinstance(left, types.FunctionType):
+        return left.__code__ == right.__code__ and _all_equal(
+            _captured_values(left), _captured_values(right), visited
+        )
     try:
-        if bool(one == other):
+        if bool(left == right):
             return True
-        way, other_way = one.__reduce_ex__(4), other.__reduce_ex__(4)
+        way, other_way = left.__reduce_ex__(4), right.__reduce_ex__(4)
     except Exception:  # it will not be compared, or copied
         return False
-    return _all(_told(way, type(one)), _told(other_way, type(one)), known)
+    return _all_equal(_reduce_parts(way, type(left)), _reduce_parts(other_way, type(left)), visited)
 
 
-def _all(ones: Any, others: Any, known: Pairs) -> bool:
-    ones, others = list(ones), list(others)
-    pairs = zip(ones, others, strict=False)
-    return len(ones) == len(others) and all(alike(one, other, known) for one, other in pairs)
+def _all_equal(left: Any, right: Any, visited: IdPairs) -> bool:
+    left, right = list(left), list(right)
+    pairs = zip(left, right, strict=False)
+    return len(left) == len(right) and all(
+        structurally_equal(one, other, visited) for one, other in pairs
+    )
 
 
-def _bound(function: types.FunctionType) -> list[Any]:
+def _captured_values(function: types.FunctionType) -> list[Any]:
     """What a function holds beside its code."""
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     return [*cells, function.__defaults__, function.__kwdefaults__]
 
 
-def _told(way: Any, kind: type) -> list[Any]:
+def _reduce_parts(reduced: Any, cls: type) -> list[Any]:
     """How to make an object of a kind again; iterators in it as lists."""
-    if isinstance(way, str):
-        return [way]
-    made_by, arguments, *rest = way
-    found = {name for above in kind.__mro__ for name, held in vars(above).items()
+    if isinstance(reduced, str):
+        return [reduced]
+    made_by, arguments, *rest = reduced
+    found = {name for above in cls.__mro__ for name, held in vars(above).items()
              if isinstance(held, functools.cached_property)}  # fmt: skip
 
     def plain(state: Any) -> Any:

@@ -1,6 +1,6 @@
 """Running scenarios: cells are played, claims judged, and a folder is left that anyone can read."""
 
-from mores.experiments.run.engine import Result, run
-from mores.experiments.run.resume import resume
+from mores.experiments.run.engine import RunResult, run_scenario
+from mores.experiments.run.resume import resume_run
 
-__all__ = ["Result", "resume", "run"]
+__all__ = ["RunResult", "resume_run", "run_scenario"]

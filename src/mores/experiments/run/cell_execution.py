@@ -9,51 +9,55 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mores.core.random_streams import Worlds
-from mores.experiments.results.cell_result import Record
-from mores.experiments.run.cell_runner import Course
-from mores.experiments.run.checkpoint_state import begin
-from mores.experiments.run.checkpoint_store import Working
-from mores.experiments.scenario.cell import Built, Cell
+from mores.experiments.results.cell_result import CellResult
+from mores.experiments.run.cell_runner import CellRunner
+from mores.experiments.run.checkpoint_state import restore_or_start
+from mores.experiments.run.checkpoint_store import CheckpointStore
+from mores.experiments.scenario.cell import BuiltCell, Cell
 from mores.experiments.scenario.specification import Scenario
 
-CHUNK = 2**23  # numbers that a chunk of worlds may need at once
+MAX_CHUNK_ELEMENTS = 2**23  # numbers that a chunk of worlds may need at once
 
 
-def play_cell(
+def run_cell(
     cell: Cell,
     scenario: Scenario,
     replicates: Sequence[int],
-    tick: Callable[[float], None],
-    built: Built | None = None,
-    working: Working | None = None,
-) -> Record:
+    callback: Callable[[float], None],
+    built_cell: BuiltCell | None = None,
+    checkpoint_store: CheckpointStore | None = None,
+) -> CellResult:
     """Play a cell, from its start or from where it stood when it was stopped.
 
     Args:
         cell: which.
         scenario: what it belongs to.
         replicates: which replicates; at points of uncertain parameters there are others.
-        tick: told how much of the cell was played since it was last called, in all 1.
-        built: its objects, if they are there already.
-        working: keeps how far it is, if anybody does.
+        callback: told how much of the cell was played since it was last called, in all 1.
+        built_cell: its objects, if they are there already.
+        checkpoint_store: keeps how far it is, if anybody does.
     """
-    built = built or cell.build()
-    if cell.purpose != "arm" and scenario.uncertain is not None:
-        replicates = _replicates_at(cell, scenario.uncertain.replicates)
+    built_cell = built_cell or cell.build()
+    if cell.purpose != "arm" and scenario.uncertainty is not None:
+        replicates = _replicates_at_point(cell, scenario.uncertainty.replicates)
     worlds = Worlds.grid(replicates, scenario.worlds)
-    size = max(1, CHUNK // max(1, *(staged.game.working_size for staged in built.stages)))
-    if any(staged.stage.learn for staged in built.stages):
+    size = max(
+        1,
+        MAX_CHUNK_ELEMENTS
+        // max(1, *(staged.environment.elements_per_world for staged in built_cell.stages)),
+    )
+    if any(staged.stage.roles_to_train for staged in built_cell.stages):
         size = max(1, size // scenario.worlds) * scenario.worlds  # those of a replicate together
-    course = Course(cell, scenario, built, worlds, size, tick)
-    at = begin(course, working)
-    return course.play(at)
+    course = CellRunner(cell, scenario, built_cell, worlds, size, callback)
+    at = restore_or_start(course, checkpoint_store)
+    return course.run(at)
 
 
-def _replicates_at(cell: Cell, count: int) -> range:
+def _replicates_at_point(cell: Cell, num_replicates: int) -> range:
     """The replicates at a point of uncertain parameters.
 
     Every draw has chance events of its own, so that what chance does is in the interval over
     draws. The points of a sensitivity analysis share theirs: it asks what the parameters do.
     """
-    first = cell.number * count if cell.purpose == "draw" else 0
-    return range(first, first + count)
+    first = cell.index * num_replicates if cell.purpose == "draw" else 0
+    return range(first, first + num_replicates)

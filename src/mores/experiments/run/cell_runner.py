@@ -12,211 +12,258 @@ from typing import NamedTuple
 
 import torch
 
-from mores.core.random_streams import Draws, Worlds
-from mores.experiments.results.cell_result import Record
-from mores.experiments.results.policy_checkpoints import Learned
-from mores.experiments.run.metrics_recorder import Recorder
-from mores.experiments.scenario.cell import Built, Cell, Staged
+from mores.core.random_streams import RandomStreams, Worlds
+from mores.experiments.results.cell_result import CellResult
+from mores.experiments.results.policy_checkpoints import CheckpointCollector
+from mores.experiments.run.metrics_recorder import MetricsRecorder
+from mores.experiments.scenario.cell import BuiltCell, BuiltStage, Cell
 from mores.experiments.scenario.specification import Scenario
-from mores.sim.episode_dataset import Diary, together
-from mores.sim.policy_states import Memories, brought, keep, key_of
-from mores.sim.simulator import Table
+from mores.sim.episode_dataset import EpisodeRecorder, concatenate_datasets
+from mores.sim.policy_states import PolicyStateStore, state_key, store_states, stored_states
+from mores.sim.simulator import Simulator
 
-Tick = Callable[[float], None]
+ProgressCallback = Callable[[float], None]
 
 
-class At(NamedTuple):
+class Cursor(NamedTuple):
     """Where play stands in a cell: what comes next.
 
     Attributes:
-        first: first world of the chunk.
-        stage: its number.
+        first_world: first world of the chunk.
+        stage_index: its number.
         episode: its number in the stage; where players are fitted, the pass.
     """
 
-    first: int = 0
-    stage: int = 0
+    first_world: int = 0
+    stage_index: int = 0
     episode: int = 0
 
     @property
-    def begins(self) -> bool:
+    def is_chunk_start(self) -> bool:
         """A chunk begins, in which nobody knows anything yet."""
-        return self.stage == self.episode == 0
+        return self.stage_index == self.episode == 0
 
     @property
-    def known(self) -> int:
+    def last_started_stage(self) -> int:
         """The last stage that players know of."""
-        return self.stage if self.episode else self.stage - 1
+        return self.stage_index if self.episode else self.stage_index - 1
 
 
-class Course:
+class CellRunner:
     """A cell that is being played.
 
     Args:
         cell: which.
         scenario: what it belongs to.
-        built: its objects.
+        built_cell: its objects.
         worlds: all of its worlds.
-        size: worlds of a chunk.
-        tick: told how much of the cell was played since it was last called, in all 1.
+        chunk_size: worlds of a chunk.
+        callback: told how much of the cell was played since it was last called, in all 1.
 
     Attributes:
-        recorder: what was measured.
-        learned: what was learned.
-        memories: what players know.
-        diaries: what they went through, by the number of the stage, where somebody is fitted to
+        metrics_recorder: what was measured.
+        checkpoint_collector: what was learned.
+        policy_state_store: what players know.
+        episode_recorders: what they went through, by the number of the stage, where somebody is fitted to
             that.
-        passed: called between two episodes with what comes next, and whether a stage is over.
+        on_episode_end: called between two episodes with what comes next, and whether a stage is over.
     """
 
     def __init__(
-        self, cell: Cell, scenario: Scenario, built: Built, worlds: Worlds, size: int, tick: Tick
+        self,
+        cell: Cell,
+        scenario: Scenario,
+        built_cell: BuiltCell,
+        worlds: Worlds,
+        chunk_size: int,
+        callback: ProgressCallback,
     ) -> None:
-        self.cell, self.scenario, self.built = cell, scenario, built
-        self.worlds, self.size, self._tick = worlds, size, tick
-        self.passed: Callable[[At, bool], None] = lambda at, stage_over: None
-        self.open()
+        self.cell, self.scenario, self.built_cell = cell, scenario, built_cell
+        self.worlds, self.chunk_size, self._callback = worlds, chunk_size, callback
+        self.on_episode_end: Callable[[Cursor, bool], None] = lambda at, stage_over: None
+        self.reset()
 
-    def open(self) -> None:
+    def reset(self) -> None:
         """Nothing was played yet."""
         replicates = self.worlds.replicate.unique().tolist()
-        self.recorder = Recorder(self.cell, self.scenario, self.built, len(self.worlds))
-        self.learned = Learned(self.cell, replicates)
-        self._open_chunk()
+        self.metrics_recorder = MetricsRecorder(
+            self.cell, self.scenario, self.built_cell, len(self.worlds)
+        )
+        self.checkpoint_collector = CheckpointCollector(self.cell, replicates)
+        self._reset_chunk()
 
-    def _open_chunk(self) -> None:
-        self.diaries: dict[int, Diary] = {}
-        for number, staged in enumerate(self.built.stages):
-            if staged.stage.loop != "fit":
-                fitted = self._fitted_to(number)
-                self.diaries |= {number: Diary(fitted)} if fitted else {}
-        self.memories: Memories = {}
+    def _reset_chunk(self) -> None:
+        self.episode_recorders: dict[int, EpisodeRecorder] = {}
+        for number, staged in enumerate(self.built_cell.stages):
+            if staged.stage.loop != "fit_offline":
+                fitted = self._roles_fitted_on(number)
+                self.episode_recorders |= {number: EpisodeRecorder(fitted)} if fitted else {}
+        self.policy_state_store: PolicyStateStore = {}
 
-    def play(self, at: At) -> Record:
+    def run(self, cursor: Cursor) -> CellResult:
         """Play what is left to play from there on; what is left of the whole cell."""
-        self._tick(self._share(at))
-        while at.first < len(self.worlds):
-            if at.begins:
-                self._open_chunk()
-            self._play_chunk(at)
-            at = At(at.first + self.size)
-        return Record(
+        self._callback(self._completed_fraction(cursor))
+        while cursor.first_world < len(self.worlds):
+            if cursor.is_chunk_start:
+                self._reset_chunk()
+            self._run_chunk(cursor)
+            cursor = Cursor(cursor.first_world + self.chunk_size)
+        return CellResult(
             cell=self.cell.id,
             replicate=self.worlds.replicate.numpy(),
             world=self.worlds.world.numpy(),
-            stages=self.recorder.stages(),
-            hidden=self.recorder.hidden,
-            hidden_rounds=self.recorder.hidden_rounds,
-            learners=self.learned.learners,
-            stopped=self.learned.troubles,
-            taught=self.learned.taught,
-            checkpoints=self.learned.checkpoints,
-            **_names(self.built),
+            stages=self.metrics_recorder.stage_results(),
+            latent=self.metrics_recorder.latent,
+            latent_rounds=self.metrics_recorder.latent_rounds,
+            num_models=self.checkpoint_collector.num_models,
+            stopped=self.checkpoint_collector.stopped_trainings,
+            training_statuses=self.checkpoint_collector.training_statuses,
+            checkpoints=self.checkpoint_collector.checkpoints,
+            **_value_names(self.built_cell),
         )
 
-    def _play_chunk(self, at: At) -> None:
+    def _run_chunk(self, cursor: Cursor) -> None:
         """Play a chunk of worlds through the stages that are left."""
-        count = len(self.built.stages)
-        for number in range(at.stage, count):
-            now = at if number == at.stage else At(at.first, number)
-            staged = self.built.stages[number]
-            (self._fit if staged.stage.loop == "fit" else self._play_stage)(staged, now)
-            self.learned.take(number, staged, self.memories)
+        count = len(self.built_cell.stages)
+        for number in range(cursor.stage_index, count):
+            now = cursor if number == cursor.stage_index else Cursor(cursor.first_world, number)
+            staged = self.built_cell.stages[number]
+            (self._fit_offline if staged.stage.loop == "fit_offline" else self._run_stage)(staged, now)
+            self.checkpoint_collector.collect(number, staged, self.policy_state_store)
             last = number == count - 1
-            self.passed(At(at.first + self.size) if last else At(at.first, number + 1), True)
+            self.on_episode_end(
+                Cursor(cursor.first_world + self.chunk_size)
+                if last
+                else Cursor(cursor.first_world, number + 1),
+                True,
+            )
 
-    def _play_stage(self, staged: Staged, at: At) -> None:
+    def _run_stage(self, built_stage: BuiltStage, cursor: Cursor) -> None:
         """Play the episodes of a stage that are left."""
-        seed, known = self.scenario.seed, brought(self.memories, staged.players)
-        table = self.table(at.first, at.stage, self.diaries.get(at.stage))
-        if not at.episode:
+        seed, known = (
+            self.scenario.seed,
+            stored_states(self.policy_state_store, built_stage.policies),
+        )
+        table = self.make_simulator(
+            cursor.first_world, cursor.stage_index, self.episode_recorders.get(cursor.stage_index)
+        )
+        if not cursor.episode:
             table.reset(seed, known)
         else:  # as the table stood at the end of the episode before
             table.reset(seed)
-            table.memory |= known
-            table.join()
-            table.episode = torch.full_like(table.episode, at.episode - 1)
+            table.policy_states |= known
+            table.share_parameters()
+            table.episode = torch.full_like(table.episode, cursor.episode - 1)
             table.next_episode()
-        tick = self._ticking(len(table.worlds))
-        for episode in range(at.episode, staged.stage.episodes):
-            if episode > at.episode:
+        tick = self._scaled_callback(len(table.worlds))
+        for episode in range(cursor.episode, built_stage.stage.episodes):
+            if episode > cursor.episode:
                 table.next_episode()
-            self.recorder.keep(at.stage, at.first, episode, table, tick)
-            keep(self.memories, staged.players, table.memory)
-            if episode + 1 < staged.stage.episodes:
-                self.passed(At(at.first, at.stage, episode + 1), False)
+            self.metrics_recorder.record_episode(
+                cursor.stage_index, cursor.first_world, episode, table, tick
+            )
+            store_states(self.policy_state_store, built_stage.policies, table.policy_states)
+            if episode + 1 < built_stage.stage.episodes:
+                self.on_episode_end(
+                    Cursor(cursor.first_world, cursor.stage_index, episode + 1), False
+                )
 
-    def _fit(self, staged: Staged, at: At) -> None:
+    def _fit_offline(self, built_stage: BuiltStage, cursor: Cursor) -> None:
         """Let the stage's roles learn from all they went through, `episodes` times over."""
-        table = self.table(at.first, at.stage, None)
-        if not at.episode:  # players begin again, as in every stage
-            table.reset(self.scenario.seed, brought(self.memories, staged.players))
-            keep(self.memories, staged.players, table.memory)
+        table = self.make_simulator(cursor.first_world, cursor.stage_index, None)
+        if not cursor.episode:  # players begin again, as in every stage
+            table.reset(
+                self.scenario.seed, stored_states(self.policy_state_store, built_stage.policies)
+            )
+            store_states(self.policy_state_store, built_stage.policies, table.policy_states)
         able = {
-            role: staged.players[role]
-            for role in staged.stage.learn
-            if role in staged.players
-            and staged.players[role].can("fit")
-            and staged.players[role].can("again")
+            role: built_stage.policies[role]
+            for role in built_stage.stage.roles_to_train
+            if role in built_stage.policies
+            and built_stage.policies[role].supports("fit_offline")
+            and built_stage.policies[role].supports("on_episode_start")
         }  # in some arms nobody learns
-        told = [self.diaries[n] for n in self.built.record_of(at.stage)]
-        experience = {role: together([diary.experience(role) for diary in told]) for role in able}
-        draws = Draws.of(self.scenario.seed, table.worlds, stage=at.stage)
-        tick = self._ticking(len(table.worlds))
-        for episode in range(at.episode, staged.stage.episodes):
+        told = [
+            self.episode_recorders[n]
+            for n in self.built_cell.dataset_stage_indices(cursor.stage_index)
+        ]
+        experience = {
+            role: concatenate_datasets([diary.dataset(role) for diary in told]) for role in able
+        }
+        draws = RandomStreams.of(self.scenario.seed, table.worlds, stage=cursor.stage_index)
+        tick = self._scaled_callback(len(table.worlds))
+        for episode in range(cursor.episode, built_stage.stage.episodes):
             for role, player in able.items():
-                key, now = key_of(role, player), draws.at(episode).within(f"fit/{role}")
-                self.memories[key] = player.fit(self.memories[key], experience[role], now)
+                key, now = state_key(role, player), draws.at(episode).child(f"fit/{role}")
+                self.policy_state_store[key] = player.fit_offline(
+                    self.policy_state_store[key], experience[role], now
+                )
             tick(1.0)
-            if episode + 1 < staged.stage.episodes:
-                self.passed(At(at.first, at.stage, episode + 1), False)
+            if episode + 1 < built_stage.stage.episodes:
+                self.on_episode_end(
+                    Cursor(cursor.first_world, cursor.stage_index, episode + 1), False
+                )
 
-    def _fitted_to(self, number: int) -> set[str]:
+    def _roles_fitted_on(self, stage_index: int) -> set[str]:
         """Roles that are fitted later to what they go through in a stage."""
         return {
             role
-            for n, staged in enumerate(self.built.stages)
-            if staged.stage.loop == "fit" and number in self.built.record_of(n)
-            for role in staged.stage.learn
+            for n, staged in enumerate(self.built_cell.stages)
+            if staged.stage.loop == "fit_offline"
+            and stage_index in self.built_cell.dataset_stage_indices(n)
+            for role in staged.stage.roles_to_train
         }
 
-    def table(self, first: int, number: int, diary: Diary | None = None) -> Table:
-        """A table for a stage, and the chunk of worlds that begins with the `first`."""
-        staged, rows = self.built.stages[number], slice(first, first + self.size)
-        return Table(
-            staged.game,
-            staged.players,
+    def make_simulator(
+        self, first_world: int, stage_index: int, episode_recorder: EpisodeRecorder | None = None
+    ) -> Simulator:
+        """A table for a stage, and the chunk of worlds that begins with the `first_world`."""
+        staged, rows = (
+            self.built_cell.stages[stage_index],
+            slice(first_world, first_world + self.chunk_size),
+        )
+        return Simulator(
+            staged.environment,
+            staged.policies,
             {},
             Worlds(self.worlds.replicate[rows], self.worlds.world[rows]),
             staged.rounds,
-            people=self.built.population,
-            stage=number,
-            learning=staged.stage.learn,
-            assisting=staged.stage.loop == "assist",
-            diary=diary,
+            population=self.built_cell.population,
+            stage=stage_index,
+            roles_to_train=staged.stage.roles_to_train,
+            search=staged.stage.loop == "search",
+            recorder=episode_recorder,
         )
 
-    def _ticking(self, worlds: int) -> Tick:
+    def _scaled_callback(self, num_worlds: int) -> ProgressCallback:
         """Told of rounds in so many worlds, which are a share of the cell."""
-        share = worlds / len(self.worlds) / sum(map(_effort, self.built.stages))
-        return lambda rounds: self._tick(rounds * share)
+        share = num_worlds / len(self.worlds) / sum(map(_stage_cost, self.built_cell.stages))
+        return lambda rounds: self._callback(rounds * share)
 
-    def _share(self, at: At) -> float:
+    def _completed_fraction(self, cursor: Cursor) -> float:
         """How much of the cell is played when play stands there."""
-        stages, every = self.built.stages, len(self.worlds)
-        over = float(sum(map(_effort, stages[: at.stage])))
-        if at.episode:
-            over += at.episode * _effort(stages[at.stage]) / stages[at.stage].stage.episodes
-        chunk = max(0, min(self.size, every - at.first))
-        return (min(at.first, every) + chunk * over / sum(map(_effort, stages))) / every
+        stages, every = self.built_cell.stages, len(self.worlds)
+        over = float(sum(map(_stage_cost, stages[: cursor.stage_index])))
+        if cursor.episode:
+            over += (
+                cursor.episode
+                * _stage_cost(stages[cursor.stage_index])
+                / stages[cursor.stage_index].stage.episodes
+            )
+        chunk = max(0, min(self.chunk_size, every - cursor.first_world))
+        return (
+            min(cursor.first_world, every) + chunk * over / sum(map(_stage_cost, stages))
+        ) / every
 
 
-def _effort(staged: Staged) -> int:
+def _stage_cost(built_stage: BuiltStage) -> int:
     """How much there is to do in a stage, in rounds; a pass over a record counts as one."""
-    return staged.stage.episodes * (1 if staged.stage.loop == "fit" else staged.rounds)
+    return built_stage.stage.episodes * (
+        1 if built_stage.stage.loop == "fit_offline" else built_stage.rounds
+    )
 
 
-def _names(built: Built) -> dict[str, tuple[str, ...]]:
+def _value_names(built_cell: BuiltCell) -> dict[str, tuple[str, ...]]:
     """What the values are called: by the population, else by the environment."""
-    names = getattr(built.population, "names", None) or built.game.value_names
+    names = getattr(built_cell.population, "value_names", None) or built_cell.environment.value_names
     return {"value_names": tuple(name.replace("_", " ") for name in names)} if names else {}

@@ -24,37 +24,37 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from mores.experiments.results import atomic_files
-from mores.experiments.results.provenance import surroundings
-from mores.experiments.results.pytree_serialization import CannotPack
-from mores.experiments.run.run_folder import digest
+from mores.experiments.results.provenance import system_info
+from mores.experiments.results.pytree_serialization import SerializationError
+from mores.experiments.run.run_folder import file_digest
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.specification import Scenario
 
-ENDING = ".working"
-ABOUT = "about.json"
-FORMAT = 1
-OFTEN = 60.0  # seconds between states within a stage
-SOON = 5.0  # seconds between states at the ends of stages, and before the first
-SHARE = 0.05  # of the time may go into writing them
-LARGEST = 2**30  # bytes of a state: where it takes more, a cell is played from its start
+SUFFIX = ".working"
+METADATA_FILE = "about.json"
+FORMAT_VERSION = 1
+EPISODE_INTERVAL = 60.0  # seconds between states within a stage
+STAGE_INTERVAL = 5.0  # seconds between states at the ends of stages, and before the first
+MAX_WRITE_FRACTION = 0.05  # of the time may go into writing them
+MAX_BYTES = 2**30  # bytes of a state: where it takes more, a cell is played from its start
 
 
-class State(NamedTuple):
+class CellCheckpoint(NamedTuple):
     """Where play stands, and all that decides how it goes on: tensors, and the rest as JSON."""
 
-    at: tuple[int, int, int]
+    cursor: tuple[int, int, int]
     tensors: Mapping[str, Tensor]
-    about: Mapping[str, Any]
+    metadata: Mapping[str, Any]
 
 
-class Working:
+class CheckpointStore:
     """The working folder of a cell.
 
     Args:
         folder: of the cell, as it will be.
         cell, scenario: what is played: a state of anything else is of no use.
         replicates: which are played.
-        modules: Python files of the user's own that it needs.
+        plugin_files: Python files of the user's own that it needs.
     """
 
     def __init__(
@@ -63,83 +63,91 @@ class Working:
         cell: Cell,
         scenario: Scenario,
         replicates: Sequence[int],
-        modules: Sequence[str] = (),
+        plugin_files: Sequence[str] = (),
     ) -> None:
-        self.path = folder.with_name(f".{folder.name}{ENDING}")
+        self.path = folder.with_name(f".{folder.name}{SUFFIX}")
         self.notes: list[str] = []  # for the log
         self._cell, self._scenario = cell, scenario
-        self._replicates, self._modules = list(replicates), modules
-        self._number, self._off = 0, False
-        self._last, self._cost = time.monotonic(), 0.0
+        self._replicates, self._plugin_files = list(replicates), plugin_files
+        self._write_count, self._disabled = 0, False
+        self._last_write, self._write_seconds = time.monotonic(), 0.0
 
-    def due(self, stage_over: bool) -> bool:
+    def is_due(self, stage_finished: bool) -> bool:
         """Whether it is time to write where play stands."""
-        if self._off:
+        if self._disabled:
             return False
-        often = SOON if stage_over else OFTEN
-        return time.monotonic() - self._last >= max(often, self._cost / SHARE)
+        often = STAGE_INTERVAL if stage_finished else EPISODE_INTERVAL
+        return time.monotonic() - self._last_write >= max(
+            often, self._write_seconds / MAX_WRITE_FRACTION
+        )
 
-    def write(self, make: Callable[[], State]) -> None:
+    def write(self, make_checkpoint: Callable[[], CellCheckpoint]) -> None:
         """Write where play stands; where that cannot be, say so once, and write nothing more.
 
         Args:
-            make: gives the state.
+            make_checkpoint: gives the state.
         """
         began = time.monotonic()
         try:
-            state = make()
+            state = make_checkpoint()
             size = sum(tensor.nbytes for tensor in state.tensors.values())
-            if size > LARGEST:
-                raise CannotPack(f"{size:,} bytes are too many")
+            if size > MAX_BYTES:
+                raise SerializationError(f"{size:,} bytes are too many")
             self._write(state)
-        except (CannotPack, atomic_files.CannotWrite, RuntimeError, ValueError, KeyError) as error:
-            self._off = True
+        except (
+            SerializationError,
+            atomic_files.WriteError,
+            RuntimeError,
+            ValueError,
+            KeyError,
+        ) as error:
+            self._disabled = True
             self.remove()
             self.notes.append(f"if it is stopped, it will be played from its start: {error}")
-        self._last = time.monotonic()
-        self._cost = self._last - began
+        self._last_write = time.monotonic()
+        self._write_seconds = self._last_write - began
 
-    def _write(self, state: State) -> None:
+    def _write(self, checkpoint: CellCheckpoint) -> None:
         from safetensors.torch import save
 
-        with atomic_files.telling(self.path):
+        with atomic_files.translate_write_errors(self.path):
             self.path.mkdir(exist_ok=True)
-        self._number += 1
-        name = f"{os.getpid()}-{self._number}.safetensors"
-        data = save(dict(state.tensors))
+        self._write_count += 1
+        name = f"{os.getpid()}-{self._write_count}.safetensors"
+        data = save(dict(checkpoint.tensors))
         atomic_files.write_bytes(self.path / name, data)
         about = {
-            "format": FORMAT,
-            "of": self._of,
-            "at": list(state.at),
+            "format": FORMAT_VERSION,
+            "of": self._fingerprint,
+            "at": list(checkpoint.cursor),
             "file": name,
             "bytes": len(data),
             "checksum": zlib.crc32(data),
-            "state": dict(state.about),
+            "state": dict(checkpoint.metadata),
         }
-        text = json.dumps({**about, "seal": _seal(about)})
-        atomic_files.write_bytes(self.path / ABOUT, text.encode())
-        with atomic_files.telling(self.path):
+        text = json.dumps({**about, "seal": _self_checksum(about)})
+        atomic_files.write_bytes(self.path / METADATA_FILE, text.encode())
+        with atomic_files.translate_write_errors(self.path):
             for other in self.path.iterdir():
-                if other.name not in (name, ABOUT):
+                if other.name not in (name, METADATA_FILE):
                     other.unlink(missing_ok=True)
 
-    def read(self) -> State | None:
+    def read(self) -> CellCheckpoint | None:
         """Where play stood when the process that played ended; None where nothing is of use."""
         from safetensors.torch import load
 
-        if not (self.path / ABOUT).exists():
+        if not (self.path / METADATA_FILE).exists():
             return None
         try:
-            about = json.loads((self.path / ABOUT).read_bytes())
-            if about.pop("seal") != _seal(about):
+            about = json.loads((self.path / METADATA_FILE).read_bytes())
+            if about.pop("seal") != _self_checksum(about):
                 raise ValueError("it was changed")
             data = (self.path / Path(about["file"]).name).read_bytes()
             if [len(data), zlib.crc32(data)] != [about["bytes"], about["checksum"]]:
                 raise ValueError("it was changed")
-            if about["format"] != FORMAT or about["of"] != self._of:
+            if about["format"] != FORMAT_VERSION or about["of"] != self._fingerprint:
                 raise ValueError("it is of other code, or of another experiment")
-            return State(tuple(about["at"]), load(data), about["state"])
+            return CellCheckpoint(tuple(about["at"]), load(data), about["state"])
         except Exception as error:  # of many kinds: whatever it is, the cell can be played anew
             self.notes.append(f"where it stood before is of no use: {error}")
             return None
@@ -150,28 +158,28 @@ class Working:
             shutil.rmtree(self.path)
 
     @functools.cached_property
-    def _of(self) -> str:
+    def _fingerprint(self) -> str:
         """Stands for what is played, and by which code."""
-        here, cell = surroundings(), self._cell
+        here, cell = system_info(), self._cell
         told = {
             "scenario": self._scenario.model_dump(mode="json"),
-            "cell": [cell.id, cell.env, cell.people, cell.players, cell.purpose, cell.number],
+            "cell": [cell.id, cell.env, cell.population, cell.policies, cell.purpose, cell.index],
             "stages": [stage.model_dump(mode="json") for stage in cell.stages],
             "replicates": self._replicates,
-            "modules": [digest(Path(file)) for file in self._modules],
+            "modules": [file_digest(Path(file)) for file in self._plugin_files],
             "versions": here["versions"],
             "source": here["source"].get("digest"),
         }
         return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
 
 
-def sweep(cells: Path, keep: Collection[str] = ()) -> None:
+def remove_stale_checkpoints(cells_folder: Path, keep: Collection[str] = ()) -> None:
     """Take away working folders that nobody needs any more, all but those of the cells `keep`."""
-    kept = {f".{cell}{ENDING}" for cell in keep}
-    for path in cells.glob(f".*{ENDING}"):
+    kept = {f".{cell}{SUFFIX}" for cell in keep}
+    for path in cells_folder.glob(f".*{SUFFIX}"):
         if path.name not in kept:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _seal(about: Mapping[str, Any]) -> int:
-    return zlib.crc32(json.dumps(about, sort_keys=True).encode())
+def _self_checksum(metadata: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(metadata, sort_keys=True).encode())

@@ -3,7 +3,7 @@
 Whether a recipe finds the feedback that it learns from, whether it can go on from what another one
 learned, whether a search or a network fits the role: that shows when stages follow each other, and
 is told here before anything is played for long. It is the run's own course, with an episode
-or two of every stage and players who go over each lesson once (`Player.briefly`), so that nothing
+or two of every stage and players who go over each lesson once (`Policy.dry_run_version`), so that nothing
 has to be known of any recipe. It ends after some seconds, whatever is left.
 """
 
@@ -17,80 +17,85 @@ from typing import Any
 
 from rich.console import Console
 
-from mores.core.environment import Player
+from mores.core.environment import Policy
 from mores.core.errors import UserError
 from mores.core.random_streams import Worlds
-from mores.experiments.run.cell_runner import At, Course
-from mores.experiments.run.scheduling import one_thread
+from mores.experiments.run.cell_runner import CellRunner, Cursor
+from mores.experiments.run.scheduling import single_threaded
 from mores.experiments.scenario import expansion
-from mores.experiments.scenario.cell import Built, Cell
-from mores.experiments.scenario.first_round_check import broken
-from mores.experiments.scenario.loading import Loaded
+from mores.experiments.scenario.cell import BuiltCell, Cell
+from mores.experiments.scenario.first_round_check import describe_exception
+from mores.experiments.scenario.loading import LoadedScenario
 from mores.experiments.scenario.source_locations import (
-    Places,
     Problem,
     ScenarioError,
-    problem_at,
-    shown,
+    SourceMap,
+    printable,
+    problem_at_path,
 )
-from mores.sim.policy_states import untrained
+from mores.sim.policy_states import is_untrained
 
-MOST_ROUNDS = 256  # of an episode: a longer one may be cut off before anything is said
-MOST_SECONDS = 10.0  # after which what is left is left to the run
+MAX_ROUNDS = 256  # of an episode: a longer one may be cut off before anything is said
+MAX_SECONDS = 10.0  # after which what is left is left to the run
 
 
-def check(loaded: Loaded) -> tuple[Cell, ...]:
+def check_scenario(loaded: LoadedScenario) -> tuple[Cell, ...]:
     """Check a scenario, and let its learners rehearse.
 
     Raises:
         ScenarioError: everything that would go wrong later, as far as this can show it.
     """
-    cells = expansion.check(loaded)
+    cells = expansion.expand_and_verify(loaded)
     unlike = {
-        _like(cell): cell
+        _equivalence_key(cell): cell
         for cell in reversed(cells)  # the first of those that are alike
-        if any(stage.learn or stage.loop == "assist" for stage in cell.stages)
+        if any(stage.roles_to_train or stage.loop == "search" for stage in cell.stages)
     }
     if not unlike:
         return cells
     problems: list[Problem] = []
-    until = time.monotonic() + MOST_SECONDS
-    with one_thread(), Console(stderr=True).status("learners rehearse"):
+    until = time.monotonic() + MAX_SECONDS
+    with single_threaded(), Console(stderr=True).status("learners rehearse"):
         for cell in reversed(unlike.values()):
-            problems += _untrained(cell) or rehearsed(cell, loaded, until)
+            problems += _untrained_learners(cell) or dry_run_cell(cell, loaded, until)
     if problems:
         alone = {problem.message: problem for problem in reversed(problems)}  # the first of each
         raise ScenarioError(alone.values())
     return cells
 
 
-class _Enough(Exception):
+class _TimeLimitReached(Exception):
     """It has taken long enough."""
 
 
-def rehearsed(cell: Cell, loaded: Loaded, until: float) -> list[Problem]:
+def dry_run_cell(cell: Cell, loaded: LoadedScenario, deadline: float) -> list[Problem]:
     """What goes wrong when the stages of a cell follow each other, until so late."""
-    short = _shortened(cell)
-    if short is None or time.monotonic() > until:
+    short = _shortened_cell(cell)
+    if short is None or time.monotonic() > deadline:
         return []
     scenario = loaded.scenario.model_copy(
-        update={"stages": list(short.stages), "claims": [], "calibration": None, "uncertain": None}
+        update={
+            "stages": list(short.stages),
+            "claims": [],
+            "calibration": None,
+            "uncertainty": None,
+        }
     )
-    reached = At()
+    reached = Cursor()
 
-    def passed(at: At, stage_over: bool) -> None:
+    def passed(at: Cursor, stage_over: bool) -> None:
         nonlocal reached
         reached = at
-        if time.monotonic() > until:
-            raise _Enough
+        if time.monotonic() > deadline:
+            raise _TimeLimitReached
 
-    built = _briefly(short.build())
+    built = _with_dry_run_policies(short.build())
     try:
         worlds = Worlds.grid(1, min(2, scenario.worlds))
-        course = Course(short, scenario, built, worlds, len(worlds), lambda share: None)
-        course.passed = passed
-        course.play(At())
-    except _Enough:
+        course = CellRunner(short, scenario, built, worlds, len(worlds), lambda share: None)
+        course.on_episode_end = passed
+        course.run(Cursor())
+    except _TimeLimitReached:
         return []
     except UserError as error:
         said, code = str(error), error.code
@@ -99,55 +104,57 @@ def rehearsed(cell: Cell, loaded: Loaded, until: float) -> list[Problem]:
     except Exception as error:
         if "allocate" in str(error):  # PyTorch has no class of its own for it
             raise
-        said, code = f"breaks: {broken(error)}", "failed"
+        said, code = f"breaks: {describe_exception(error)}", "failed"
     else:
         return []
-    return [_problem(cell, built, reached.stage, said, code, loaded.places)]
+    return [_problem(cell, built, reached.stage_index, said, code, loaded.source_map)]
 
 
-def _untrained(cell: Cell) -> list[Problem]:
+def _untrained_learners(cell: Cell) -> list[Problem]:
     """Learners that play as they were made, where another kind of player learned in their role.
 
     What is learned goes on to players that keep it alike. A learner in a cast and the same one
     alone do not: they have other seats.
     """
     problems, stages = [], cell.build().stages
-    taught: dict[str, list[Player]] = {}
+    taught: dict[str, list[Policy]] = {}
     for staged in stages:
-        for role in staged.stage.learn:
-            if role in staged.players:
-                taught.setdefault(role, []).append(staged.players[role])
+        for role in staged.stage.roles_to_train:
+            if role in staged.policies:
+                taught.setdefault(role, []).append(staged.policies[role])
     began: set[str] = set()
     for number, staged in enumerate(stages):
-        for role in began & staged.players.keys():
-            somebody = any(player.places for player in taught[role])
-            if somebody and untrained(role, staged.players[role], taught[role]):
+        for role in began & staged.policies.keys():
+            somebody = any(player.parameter_keys for player in taught[role])
+            if somebody and is_untrained(role, staged.policies[role], taught[role]):
                 message = (
                     f"plays untrained in stage {staged.stage.name}: it never learns, and what was "
                     "learned by another kind of player or at other seats does not go on to it (nor "
                     "from a learner alone to the same one in a cast, or back); if that is meant, "
                     "say so: learning_rate: 0"
                 )
-                origin = cell.asked(number).origin
-                problems.append(origin.part(("players", role), message, code="not_trained"))
-        began |= taught.keys() & set(staged.stage.learn)
+                origin = cell.stage_spec(number).origin
+                problems.append(
+                    origin.component_problem(("policies", role), message, code="not_trained")
+                )
+        began |= taught.keys() & set(staged.stage.roles_to_train)
     return problems
 
 
-def _briefly(built: Built) -> Built:
+def _with_dry_run_policies(built_cell: BuiltCell) -> BuiltCell:
     """The same with less work; who is one player in several stages stays one."""
-    brief: dict[int, Player] = {}
+    brief: dict[int, Policy] = {}
     stages = []
-    for staged in built.stages:
+    for staged in built_cell.stages:
         players = {
-            role: brief.setdefault(id(player), player.briefly())
-            for role, player in staged.players.items()
+            role: brief.setdefault(id(player), player.dry_run_version())
+            for role, player in staged.policies.items()
         }
-        stages.append(staged._replace(players=players))
-    return dataclasses.replace(built, stages=tuple(stages))
+        stages.append(staged._replace(policies=players))
+    return dataclasses.replace(built_cell, stages=tuple(stages))
 
 
-def _shortened(cell: Cell) -> Cell | None:
+def _shortened_cell(cell: Cell) -> Cell | None:
     """The cell with an episode or two of each stage; None where nobody plays in what is left.
 
     Of an episode that is cut off nobody may have been told anything: nobody learns in it, and what
@@ -158,49 +165,51 @@ def _shortened(cell: Cell) -> Cell | None:
         rounds = cell.rounds if stage.rounds is None else stage.rounds
         changes: dict[str, Any] = {
             "episodes": min(stage.episodes, 2),
-            "rounds": min(rounds, MOST_ROUNDS),
+            "rounds": min(rounds, MAX_ROUNDS),
         }
-        if stage.loop == "fit" and cut & set(stage.record or cut):
+        if stage.loop == "fit_offline" and cut & set(stage.dataset_stages or cut):
             break
-        if stage.loop != "fit" and rounds > MOST_ROUNDS:
+        if stage.loop != "fit_offline" and rounds > MAX_ROUNDS:
             cut.add(stage.name)
-            if stage.loop == "improve":
-                changes |= {"loop": "play", "learn": []}
+            if stage.loop == "train":
+                changes |= {"loop": "rollout", "roles_to_train": []}
         stages.append(stage.model_copy(update=changes))
-    if all(stage.loop == "fit" for stage in stages):
+    if all(stage.loop == "fit_offline" for stage in stages):
         return None
     return dataclasses.replace(cell, stages=tuple(stages))
 
 
 def _problem(
-    cell: Cell, built: Built, number: int, said: str, code: str, places: Places
+    cell: Cell, built_cell: BuiltCell, stage_index: int, text: str, code: str, source_map: SourceMap
 ) -> Problem:
     """What went wrong in a stage, with the place of the player that learns in it."""
-    stage, players = built.stages[number].stage, built.stages[number].players
-    asked = cell.asked(number)
-    message = f"in stage {stage.name}: {shown(said, 400)}"
-    able: Sequence[str] = stage.learn or [r for r, p in players.items() if p.can("again")]
+    stage, players = built_cell.stages[stage_index].stage, built_cell.stages[stage_index].policies
+    asked = cell.stage_spec(stage_index)
+    message = f"in stage {stage.name}: {printable(text, 400)}"
+    able: Sequence[str] = stage.roles_to_train or [
+        r for r, p in players.items() if p.supports("on_episode_start")
+    ]
     for role in able:
-        if role in players and role in asked.players:
-            return asked.origin.part(("players", role), message, code=code)
-    return problem_at(places, message, "stages", number, code=code)
+        if role in players and role in asked.policies:
+            return asked.origin.component_problem(("policies", role), message, code=code)
+    return problem_at_path(source_map, message, "stages", stage_index, code=code)
 
 
-def _like(cell: Cell) -> str:
+def _equivalence_key(cell: Cell) -> str:
     """Cells that differ in nothing but fractions go the same way."""
     told = [
         cell.env,
-        cell.people,
-        cell.players,
+        cell.population,
+        cell.policies,
         cell.rounds,
-        [(s.env, s.players) for s in cell.stages],
+        [(s.env, s.policies) for s in cell.stages],
     ]
-    return json.dumps(_without_fractions(told), sort_keys=True)
+    return json.dumps(_without_floats(told), sort_keys=True)
 
 
-def _without_fractions(part: Any) -> Any:
+def _without_floats(part: Any) -> Any:
     if isinstance(part, dict):
-        return {name: _without_fractions(value) for name, value in part.items()}
+        return {name: _without_floats(value) for name, value in part.items()}
     if isinstance(part, (list, tuple)):
-        return [_without_fractions(value) for value in part]
+        return [_without_floats(value) for value in part]
     return None if isinstance(part, float) else part

@@ -9,128 +9,164 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mores.experiments.results.cell_result import StageRecord
-from mores.experiments.scenario.cell import Built, Cell
+from mores.experiments.results.cell_result import StageResult
+from mores.experiments.scenario.cell import BuiltCell, Cell
 from mores.experiments.scenario.expansion import recorded_rounds
 from mores.experiments.scenario.specification import Scenario
-from mores.sim.simulation import Kept, play_episode
-from mores.sim.simulator import Table
+from mores.sim.simulation import EpisodeRecord, simulate_episode
+from mores.sim.simulator import Simulator
 
 
-class Recorder:
+class MetricsRecorder:
     """Measures of all stages, chunk after chunk.
 
     Args:
         cell: what is played.
         scenario: what it belongs to.
-        built: its objects.
-        worlds: of the whole cell.
+        built_cell: its objects.
+        num_worlds: of the whole cell.
     """
 
-    def __init__(self, cell: Cell, scenario: Scenario, built: Built, worlds: int) -> None:
-        self._scenario, self._built, self._worlds = scenario, built, worlds
+    def __init__(
+        self, cell: Cell, scenario: Scenario, built_cell: BuiltCell, num_worlds: int
+    ) -> None:
+        self._scenario, self._built_cell, self._num_worlds = scenario, built_cell, num_worlds
         arm = cell.purpose == "arm"
-        self._sample = min(scenario.sample, worlds) if arm else 0
-        self._rounds = [recorded_rounds(scenario, s.stage, cell.purpose) for s in built.stages]
-        self._buffers: list[dict[str, np.ndarray]] = [{} for _ in built.stages]
-        self.hidden: dict[str, np.ndarray] = {}
-        played = [n for n, s in enumerate(built.stages) if s.stage.loop != "fit"]
-        self._last = played[-1]
-        self.hidden_rounds = _hidden_rounds(built.stages[self._last].rounds) if self._sample else ()
+        self._sample_worlds = min(scenario.sample_worlds, num_worlds) if arm else 0
+        self._recorded_rounds = [
+            recorded_rounds(scenario, s.stage, cell.purpose) for s in built_cell.stages
+        ]
+        self._buffers: list[dict[str, np.ndarray]] = [{} for _ in built_cell.stages]
+        self.latent: dict[str, np.ndarray] = {}
+        played = [n for n, s in enumerate(built_cell.stages) if s.stage.loop != "fit_offline"]
+        self._last_stage_index = played[-1]
+        self.latent_rounds = (
+            _latent_rounds(built_cell.stages[self._last_stage_index].rounds)
+            if self._sample_worlds
+            else ()
+        )
 
-    def keep(
-        self, number: int, first: int, episode: int, table: Table, tick: Callable[[float], None]
+    def record_episode(
+        self,
+        stage_index: int,
+        first_world: int,
+        episode: int,
+        simulator: Simulator,
+        callback: Callable[[float], None],
     ) -> None:
         """Play the episode that a table is at, and put what was measured where it belongs.
 
         Args:
-            number: of the stage.
-            first: number in the cell of the table's first world.
+            stage_index: of the stage.
+            first_world: number in the cell of the table's first world.
             episode: number of the episode in the stage.
-            table: at the beginning of that episode.
-            tick: told of every round.
+            simulator: at the beginning of that episode.
+            callback: told of every round.
         """
-        staged = self._built.stages[number]
-        keep = max(0, self._sample - first)
-        pictured = number == self._last and episode == staged.stage.episodes - 1 and keep > 0
-        names = list(table.game.hidden(table.state)) if pictured else []
-        kept = play_episode(
-            table,
-            self._scenario.measures,
-            at=self._rounds[number],
-            keep_hidden=dict.fromkeys(names, keep),
-            hidden_at=self.hidden_rounds if names else (),
-            tick=lambda _: tick(1.0),
+        staged = self._built_cell.stages[stage_index]
+        keep = max(0, self._sample_worlds - first_world)
+        pictured = (
+            stage_index == self._last_stage_index
+            and episode == staged.stage.episodes - 1
+            and keep > 0
         )
-        rows = slice(first, first + len(table.worlds))
-        self._put_measures(number, rows, episode, kept)
-        for name, values in kept.hidden.items():
-            if name not in self.hidden:
-                shape = (self._sample, *values.shape[1:])
-                self.hidden[name] = np.empty(shape, values.numpy().dtype)
-            self.hidden[name][first : first + len(values)] = values.numpy()
+        names = list(simulator.environment.latent(simulator.state)) if pictured else []
+        kept = simulate_episode(
+            simulator,
+            self._scenario.metrics,
+            metric_rounds=self._recorded_rounds[stage_index],
+            latent_worlds=dict.fromkeys(names, keep),
+            latent_rounds=self.latent_rounds if names else (),
+            callback=lambda _: callback(1.0),
+        )
+        rows = slice(first_world, first_world + len(simulator.worlds))
+        self._store_metrics(stage_index, rows, episode, kept)
+        for name, values in kept.latent.items():
+            if name not in self.latent:
+                shape = (self._sample_worlds, *values.shape[1:])
+                self.latent[name] = np.empty(shape, values.numpy().dtype)
+            self.latent[name][first_world : first_world + len(values)] = values.numpy()
 
-    def _put_measures(self, number: int, rows: slice, episode: int, kept: Kept) -> None:
-        buffers, episodes = self._buffers[number], self._built.stages[number].stage.episodes
-        for name, values in _split(kept.measures).items():
+    def _store_metrics(
+        self, stage_index: int, rows: slice, episode: int, episode_record: EpisodeRecord
+    ) -> None:
+        buffers, episodes = (
+            self._buffers[stage_index],
+            self._built_cell.stages[stage_index].stage.episodes,
+        )
+        for name, values in _split_components(episode_record.metrics).items():
             if name not in buffers:
-                shape = (self._worlds, episodes, len(kept.rounds))
+                shape = (self._num_worlds, episodes, len(episode_record.rounds))
                 buffers[name] = np.empty(shape, values.dtype)
             buffers[name][rows, episode] = values
 
-    def stages(self) -> tuple[StageRecord, ...]:
+    def stage_results(self) -> tuple[StageResult, ...]:
         """What was recorded of each stage in which somebody played."""
         return tuple(
-            StageRecord(
+            StageResult(
                 name=staged.stage.name,
                 rounds=rounds,
-                measures=buffers,
-                predictions=dict(staged.game.predictions(staged.players, staged.rounds)),
+                metrics=buffers,
+                analytic_values=dict(
+                    staged.environment.analytic_values(staged.policies, staged.rounds)
+                ),
             )
             for staged, rounds, buffers in zip(
-                self._built.stages, self._rounds, self._buffers, strict=True
+                self._built_cell.stages, self._recorded_rounds, self._buffers, strict=True
             )
-            if staged.stage.loop != "fit"
+            if staged.stage.loop != "fit_offline"
         )
 
-    def taken(self, rows: int, unfinished: int | None, episodes: int) -> dict[str, Tensor]:
+    def state_dict(
+        self, num_worlds: int, unfinished_stage: int | None, num_episodes: int
+    ) -> dict[str, Tensor]:
         """What was measured so far, to be put back later.
 
         Args:
-            rows: worlds that have played, or are playing.
-            unfinished: a stage of which no world has played more than `episodes`.
-            episodes: see above.
+            num_worlds: worlds that have played, or are playing.
+            unfinished_stage: a stage of which no world has played more than `num_episodes`.
+            num_episodes: see above.
         """
-        found = {f"hidden/{name}": torch.from_numpy(v) for name, v in self.hidden.items()}
+        found = {f"hidden/{name}": torch.from_numpy(v) for name, v in self.latent.items()}
         for number, buffers in enumerate(self._buffers):
             for name, values in buffers.items():
-                known = values[:rows, :episodes] if number == unfinished else values[:rows]
+                known = (
+                    values[:num_worlds, :num_episodes]
+                    if number == unfinished_stage
+                    else values[:num_worlds]
+                )
                 found[f"{number}/{name}"] = torch.from_numpy(np.ascontiguousarray(known))
         return found
 
-    def put_back(self, taken: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
         """Have what was measured before."""
-        for path, tensor in taken.items():
+        for path, tensor in state_dict.items():
             part, _, name = path.partition("/")
             values = tensor.numpy()
             if part == "hidden":
-                self.hidden[name] = values.copy()
+                self.latent[name] = values.copy()
                 continue
             number = int(part)
-            shape = (self._worlds, self._built.stages[number].stage.episodes, values.shape[2])
+            shape = (
+                self._num_worlds,
+                self._built_cell.stages[number].stage.episodes,
+                values.shape[2],
+            )
             buffer = self._buffers[number].setdefault(name, np.empty(shape, values.dtype))
             buffer[: values.shape[0], : values.shape[1]] = values
 
 
-def _hidden_rounds(rounds: int, most: int = 50) -> tuple[int, ...]:
+def _latent_rounds(rounds: int, max_intervals: int = 50) -> tuple[int, ...]:
     """Start, end, and evenly in between."""
-    return tuple(int(r) for r in np.unique(np.linspace(0, rounds, min(most, rounds) + 1).round()))
+    return tuple(
+        int(r) for r in np.unique(np.linspace(0, rounds, min(max_intervals, rounds) + 1).round())
+    )
 
 
-def _split(measures: Mapping[str, Tensor]) -> dict[str, Float[np.ndarray, "world round"]]:
+def _split_components(metrics: Mapping[str, Tensor]) -> dict[str, Float[np.ndarray, "world round"]]:
     """Measures of several numbers a world, one by one."""
     split: dict[str, np.ndarray] = {}
-    for name, tensor in measures.items():
+    for name, tensor in metrics.items():
         values = tensor.numpy()
         if values.ndim == 2:
             split[name] = values

@@ -20,17 +20,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mores.core.errors import UserError
 from mores.experiments.results import atomic_files
-from mores.experiments.results.provenance import now, short_hash
+from mores.experiments.results.provenance import short_hash, utc_timestamp
 from mores.experiments.scenario.cell import Cell
-from mores.experiments.scenario.loading import Loaded
+from mores.experiments.scenario.loading import LoadedScenario
 from mores.experiments.scenario.specification import Scenario
-from mores.registry.plugins import loaded_files
+from mores.registry.plugins import loaded_plugin_files
 
-ORDER, CELLS = "run.json", "cells"
-BUSY = {errno.EAGAIN, errno.EACCES}
+MANIFEST, CELLS_FOLDER = "run.json", "cells"
+LOCK_HELD = {errno.EAGAIN, errno.EACCES}
 
 
-class Module(BaseModel):
+class PluginFile(BaseModel):
     """A Python file with classes of the user's own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,22 +39,24 @@ class Module(BaseModel):
     digest: str
 
 
-class Order(BaseModel):
+class RunManifest(BaseModel):
     """What was asked for, besides what the scenario file says: `run.json`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     scenario: str = Field(description="name of the scenario")
-    file: str = Field(description="where it was read")
-    directory: str = Field(description="from where paths in the scenario are meant")
+    scenario_file: str = Field(description="where it was read")
+    working_directory: str = Field(description="from where paths in the scenario are meant")
     overrides: list[str] = Field(description="what the command line changed")
-    only: list[Annotated[int, Field(ge=0)]] | None = Field(description="replicates; null: all")
-    load: list[Module] = Field(description="files that were imported")
+    only_replicates: list[Annotated[int, Field(ge=0)]] | None = Field(
+        description="replicates; null: all"
+    )
+    plugin_files: list[PluginFile] = Field(description="files that were imported")
     resolved_hash: str
 
 
-class Hold:
+class RunLock:
     """The folder is ours while this process lives; the system lets go of it, however it ends.
 
     Raises:
@@ -62,29 +64,29 @@ class Hold:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._handle = os.open(folder, os.O_RDONLY)
+        self._descriptor = os.open(folder, os.O_RDONLY)
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno in BUSY:
-                os.close(self._handle)
-                message = f"{folder}: {_holder(folder)} is running it"
+            if error.errno in LOCK_HELD:
+                os.close(self._descriptor)
+                message = f"{folder}: {_lock_owner(folder)} is running it"
                 raise UserError(message, code="busy", path=str(folder)) from None
             # Some network file systems have no locks: there it is up to the user.
 
-    def __enter__(self) -> Hold:
+    def __enter__(self) -> RunLock:
         return self
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
-        os.close(self._handle)
+        os.close(self._descriptor)
 
 
-def make_folder(scenario: Scenario, text: str, out: Path | None) -> Path:
+def create_run_folder(scenario: Scenario, resolved_text: str, out: Path | None) -> Path:
     """A new folder for a run: `out`, or one of its own under `runs/`.
 
     Raises:
@@ -94,18 +96,18 @@ def make_folder(scenario: Scenario, text: str, out: Path | None) -> Path:
         try:
             out.mkdir(parents=True, exist_ok=True)
             if any(out.iterdir()):
-                message = f"{out} is not empty{_remedy(out)}"
+                message = f"{out} is not empty{_resume_hint(out)}"
                 raise UserError(message, code="not_writable", path=str(out))
-            (out / CELLS).mkdir()  # fails if another run has begun here
+            (out / CELLS_FOLDER).mkdir()  # fails if another run has begun here
         except OSError as error:
             raise _not_writable(out, error) from None
         return out
-    first = Path("runs") / scenario.name / f"{now()}-{short_hash(text)}"
+    first = Path("runs") / scenario.name / f"{utc_timestamp()}-{short_hash(resolved_text)}"
     for number in range(1000):
         folder = first.with_name(f"{first.name}-{number}") if number else first
         try:
             folder.mkdir(parents=True)
-            (folder / CELLS).mkdir()
+            (folder / CELLS_FOLDER).mkdir()
         except FileExistsError:
             continue  # the same scenario was begun in the same second
         except OSError as error:
@@ -120,33 +122,35 @@ def _not_writable(folder: Path, error: OSError) -> UserError:
     return UserError(message, code="not_writable", path=str(folder))
 
 
-def begin(
+def write_run_inputs(
     folder: Path,
-    loaded: Loaded,
-    text: str,
+    loaded: LoadedScenario,
+    resolved_text: str,
     cells: Sequence[Cell],
-    only: Sequence[int] | None,
-    origin: dict[str, Any],
-) -> Order:
+    only_replicates: Sequence[int] | None,
+    provenance: dict[str, Any],
+) -> RunManifest:
     """Write what the experiment is, and where it comes from."""
-    order = Order(
+    order = RunManifest(
         scenario=loaded.scenario.name,
-        file=str(loaded.path.absolute()),
-        directory=os.getcwd(),
+        scenario_file=str(loaded.path.absolute()),
+        working_directory=os.getcwd(),
         overrides=list(loaded.overrides),
-        only=None if only is None else sorted(set(only)),
-        load=[Module(path=str(file), digest=digest(file)) for file in loaded_files()],
-        resolved_hash=short_hash(text),
+        only_replicates=None if only_replicates is None else sorted(set(only_replicates)),
+        plugin_files=[
+            PluginFile(path=str(file), digest=file_digest(file)) for file in loaded_plugin_files()
+        ],
+        resolved_hash=short_hash(resolved_text),
     )
     atomic_files.write_text(folder / "scenario.yaml", loaded.text)
-    atomic_files.write_text(folder / "resolved.yaml", text)
-    atomic_files.write_json(folder / "provenance.json", origin)
-    atomic_files.write_json(folder / "cells.json", {cell.id: _told(cell) for cell in cells})
-    atomic_files.write_json(folder / ORDER, order.model_dump(mode="json"))
+    atomic_files.write_text(folder / "resolved.yaml", resolved_text)
+    atomic_files.write_json(folder / "provenance.json", provenance)
+    atomic_files.write_json(folder / "cells.json", {cell.id: _cell_entry(cell) for cell in cells})
+    atomic_files.write_json(folder / MANIFEST, order.model_dump(mode="json"))
     return order
 
 
-def read_order(folder: Path) -> Order:
+def read_manifest(folder: Path) -> RunManifest:
     """What was asked for when the run in a folder was begun.
 
     Raises:
@@ -156,19 +160,19 @@ def read_order(folder: Path) -> Order:
         what = "is a file" if folder.exists() else "there is no such folder"
         message = f"{folder}: {what}; name the folder of a run"
         raise UserError(message, code="unreadable", path=str(folder))
-    path = folder / ORDER
+    path = folder / MANIFEST
     if not path.exists():
-        if {p.name for p in folder.iterdir()} >= {CELLS, "cells.json", "status.json"}:
+        if {p.name for p in folder.iterdir()} >= {CELLS_FOLDER, "cells.json", "status.json"}:
             message = f"{folder}: an earlier version of mores ran it, and cannot be resumed"
             raise UserError(message, code="incompatible", path=str(folder))
-        message = f"{folder} is not a run's folder: it has no {ORDER}"
-        if _not_begun(folder):
+        message = f"{folder} is not a run's folder: it has no {MANIFEST}"
+        if _is_uninitialized(folder):
             message = (
                 f"{folder}: the run had not begun yet: nothing is lost; delete it and run again"
             )
         raise UserError(message, code="unreadable", path=str(folder))
     try:
-        return Order.model_validate_json(path.read_bytes(), strict=True)
+        return RunManifest.model_validate_json(path.read_bytes(), strict=True)
     except OSError as error:
         raise _unreadable(path, error.strerror) from None
     except ValidationError as error:
@@ -182,7 +186,7 @@ def _unreadable(path: Path, why: object) -> UserError:
     return UserError(f"cannot read {path}: {why}", code="unreadable", path=str(path))
 
 
-def digest(file: Path) -> str:
+def file_digest(file: Path) -> str:
     """Stands for what a file says.
 
     Raises:
@@ -194,28 +198,30 @@ def digest(file: Path) -> str:
         raise _unreadable(file, error.strerror) from None
 
 
-def _told(cell: Cell) -> dict[str, Any]:
+def _cell_entry(cell: Cell) -> dict[str, Any]:
     told = {"arm": cell.arm, "point": dict(cell.point)}
     if cell.purpose != "arm":
-        told |= {"purpose": cell.purpose, "number": cell.number}
+        told |= {"purpose": cell.purpose, "number": cell.index}
     return told
 
 
-def _not_begun(folder: Path) -> bool:
-    """Nothing in it but what `begin` had written before it was stopped."""
-    ours = {CELLS, "scenario.yaml", "resolved.yaml", "provenance.json", "cells.json"}
+def _is_uninitialized(folder: Path) -> bool:
+    """Nothing in it but what `write_run_inputs` had written before it was stopped."""
+    ours = {CELLS_FOLDER, "scenario.yaml", "resolved.yaml", "provenance.json", "cells.json"}
     names = {path.name for path in folder.iterdir()}
-    rest = {n for n in names if not (n.startswith(".") and n.endswith(atomic_files.PART))} - ours
-    return CELLS in names and not rest and not any((folder / CELLS).iterdir())
+    rest = {
+        n for n in names if not (n.startswith(".") and n.endswith(atomic_files.PARTIAL_SUFFIX))
+    } - ours
+    return CELLS_FOLDER in names and not rest and not any((folder / CELLS_FOLDER).iterdir())
 
 
-def _remedy(folder: Path) -> str:
-    if (folder / ORDER).is_file():
+def _resume_hint(folder: Path) -> str:
+    if (folder / MANIFEST).is_file():
         return f": there is a run in it; to finish it: mores resume {folder}"
     return ": a run writes into a new or empty folder"
 
 
-def _holder(folder: Path) -> str:
+def _lock_owner(folder: Path) -> str:
     try:
         number = json.loads((folder / "status.json").read_text(encoding="utf-8"))["pid"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Literal
 
 from mores.experiments.results import atomic_files
-from mores.experiments.results.cell_store import Learners
-from mores.experiments.results.provenance import now
+from mores.experiments.results.cell_store import TrainingSummary
+from mores.experiments.results.provenance import utc_timestamp
 
-State = Literal["running", "stopped", "failed", "done"]
-OFTEN = 0.5  # seconds: with many small cells the file is not written for every one
+RunState = Literal["running", "stopped", "failed", "done"]
+WRITE_INTERVAL = 0.5  # seconds: with many small cells the file is not written for every one
 
 
-class Status:
-    """What is done and to do. Nothing relies on it: `resume` looks at the cells themselves.
+class RunStatus:
+    """What is done and to do. Nothing relies on it: `resume_run` looks at the cells themselves.
 
     Args:
         folder: of the run.
@@ -30,32 +30,32 @@ class Status:
     def __init__(self, folder: Path, cells: Sequence[str], done: Iterable[str], jobs: int) -> None:
         self.folder, self._cells, self._jobs = folder, list(cells), jobs
         self.done, self.failed = set(done), dict[str, str]()
-        self.stopped = dict[str, list[str]]()  # learners, by cell
-        self.idle = dict[str, list[str]]()
-        self._written = -OFTEN
+        self.stopped_learners = dict[str, list[str]]()  # learners, by cell
+        self.idle_learners = dict[str, list[str]]()
+        self._last_write = -WRITE_INTERVAL
 
     @property
     def to_do(self) -> list[str]:
         """The cells that are not there, in order."""
         return [cell for cell in self._cells if cell not in self.done]
 
-    def finished(self, cell: str, learners: Learners) -> None:
+    def mark_done(self, cell: str, training_summary: TrainingSummary) -> None:
         """A cell is written; so its learners fared."""
         self.done.add(cell)
-        self.tell(cell, learners)
-        for line in self.stopped.get(cell, []) + self.idle.get(cell, []):
+        self.note_training(cell, training_summary)
+        for line in self.stopped_learners.get(cell, []) + self.idle_learners.get(cell, []):
             self.log(f"{cell}: {line}")
-        if time.monotonic() - self._written >= OFTEN:
+        if time.monotonic() - self._last_write >= WRITE_INTERVAL:
             self.write("running")
 
-    def tell(self, cell: str, learners: Learners) -> None:
+    def note_training(self, cell: str, training_summary: TrainingSummary) -> None:
         """Note who of a cell's learners stopped early, and who learned nothing in a stage."""
-        if learners.stopped:
-            self.stopped[cell] = list(map(str, learners.stopped))
-        if idle := [str(one) for one in learners.taught if one.idle]:
-            self.idle[cell] = idle
+        if training_summary.stopped:
+            self.stopped_learners[cell] = list(map(str, training_summary.stopped))
+        if idle := [str(one) for one in training_summary.training_statuses if one.num_not_updated]:
+            self.idle_learners[cell] = idle
 
-    def write(self, state: State) -> None:
+    def write(self, state: RunState) -> None:
         """Write `status.json`.
 
         Raises:
@@ -63,17 +63,21 @@ class Status:
         """
         told = {
             "state": state,
-            "at": now(),
+            "at": utc_timestamp(),
             "done": [cell for cell in self._cells if cell in self.done],
             "to_do": self.to_do,
             "failed": self.failed,
-            "stopped_learners": {c: self.stopped[c] for c in self._cells if c in self.stopped},
-            "idle_learners": {c: self.idle[c] for c in self._cells if c in self.idle},
+            "stopped_learners": {
+                c: self.stopped_learners[c] for c in self._cells if c in self.stopped_learners
+            },
+            "idle_learners": {
+                c: self.idle_learners[c] for c in self._cells if c in self.idle_learners
+            },
             "jobs": self._jobs,
             "pid": os.getpid(),
         }
         atomic_files.write_json(self.folder / "status.json", told, sync=state != "running")
-        self._written = time.monotonic()
+        self._last_write = time.monotonic()
 
     def log(self, text: str) -> None:
         """Add a line to `log.txt`.
@@ -82,11 +86,11 @@ class Status:
             CannotWrite: the disk says no.
         """
         path = self.folder / "log.txt"
-        with atomic_files.telling(path), path.open("a", encoding="utf-8") as file:
-            file.write(f"{now()} {text}\n")
+        with atomic_files.translate_write_errors(path), path.open("a", encoding="utf-8") as file:
+            file.write(f"{utc_timestamp()} {text}\n")
 
-    def end(self, state: State, text: str) -> None:
+    def finish(self, state: RunState, text: str) -> None:
         """Leave a last word, if the disk lets us."""
-        with contextlib.suppress(atomic_files.CannotWrite):
+        with contextlib.suppress(atomic_files.WriteError):
             self.write(state)
             self.log(text)

@@ -8,30 +8,30 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-ASKED = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
-class Stopped(KeyboardInterrupt):
+class StopRequested(KeyboardInterrupt):
     """The system, or somebody at it, asked this process to stop.
 
     Attributes:
         code: exit code by which a shell knows the signal.
     """
 
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.code = 128 + number
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal.Signals(signal_number).name)
+        self.code = 128 + signal_number
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Raise `Stopped` where the process would end without a word; others' handlers are kept."""
+def stop_on_signals() -> Iterator[None]:
+    """Raise `StopRequested` where the process would end without a word; others' handlers are kept."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    ours = [number for number in ASKED if signal.getsignal(number) == signal.SIG_DFL]
+    ours = [number for number in STOP_SIGNALS if signal.getsignal(number) == signal.SIG_DFL]
     for number in ours:
-        signal.signal(number, _stop)
+        signal.signal(number, _raise_stop_requested)
     try:
         yield
     finally:
@@ -39,5 +39,5 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise Stopped(number)
+def _raise_stop_requested(signal_number: int, frame: FrameType | None) -> None:
+    raise StopRequested(signal_number)

@@ -24,27 +24,27 @@ from typing import Any, BinaryIO
 from mores.core.errors import UserError
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.specification import Scenario
-from mores.registry.plugins import load_modules
+from mores.registry.plugins import load_plugins
 
-OFTEN = 0.2  # seconds between reports of how far a cell is
+REPORT_INTERVAL = 0.2  # seconds between reports of how far a cell is
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class CellTask:
     """A cell to be played.
 
     Attributes:
         folder: where it is to be written.
         cell, scenario: what it is.
         replicates: which are played.
-        modules: Python files of the user's own that it may need.
+        plugin_files: Python files of the user's own that it may need.
     """
 
     folder: Path
     cell: Cell
     scenario: Scenario
     replicates: Sequence[int]
-    modules: tuple[str, ...] = ()
+    plugin_files: tuple[str, ...] = ()
 
 
 def main() -> None:
@@ -55,33 +55,33 @@ def main() -> None:
     serve(sys.stdin.buffer, reports)
 
 
-def serve(orders: BinaryIO, reports: BinaryIO) -> None:
+def serve(task_stream: BinaryIO, message_stream: BinaryIO) -> None:
     """Play cells one after another; ends the process when there will be no more orders."""
     import torch
 
     from mores.experiments.run import cell_execution  # noqa: F401 (imported here, before anybody waits for a cell)
 
     torch.set_num_threads(1)
-    inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(orders, inbox), daemon=True).start()
-    _say(reports, is_="ready")
+    inbox: queue.SimpleQueue[CellTask] = queue.SimpleQueue()
+    threading.Thread(target=_read_tasks, args=(task_stream, inbox), daemon=True).start()
+    _send(message_stream, kind="ready")
     while True:
-        _play(inbox.get(), reports)
+        _run_task(inbox.get(), message_stream)
 
 
-def _listen(orders: BinaryIO, inbox: queue.SimpleQueue[Task]) -> None:
+def _read_tasks(task_stream: BinaryIO, task_queue: queue.SimpleQueue[CellTask]) -> None:
     try:
         while True:
-            inbox.put(pickle.load(orders))
+            task_queue.put(pickle.load(task_stream))
     except (EOFError, pickle.UnpicklingError, OSError):
         os._exit(0)
 
 
-def _play(task: Task, reports: BinaryIO) -> None:
-    from mores.experiments.results.atomic_files import CannotWrite
-    from mores.experiments.results.cell_store import write_record
-    from mores.experiments.run.cell_execution import play_cell
-    from mores.experiments.run.checkpoint_store import Working
+def _run_task(task: CellTask, message_stream: BinaryIO) -> None:
+    from mores.experiments.results.atomic_files import WriteError
+    from mores.experiments.results.cell_store import write_cell_result
+    from mores.experiments.run.cell_execution import run_cell
+    from mores.experiments.run.checkpoint_store import CheckpointStore
 
     cell, began = task.cell.id, time.monotonic()
     held = said = 0.0
@@ -89,32 +89,38 @@ def _play(task: Task, reports: BinaryIO) -> None:
     def tick(share: float) -> None:
         nonlocal held, said
         held += share
-        if time.monotonic() - said >= OFTEN:
-            _say(reports, is_="part", cell=cell, share=held)
+        if time.monotonic() - said >= REPORT_INTERVAL:
+            _send(message_stream, kind="part", cell=cell, share=held)
             held, said = 0.0, time.monotonic()
 
     try:
-        load_modules(task.modules)
+        load_plugins(task.plugin_files)
         asked = (task.cell, task.scenario, task.replicates)
-        working = Working(task.folder, *asked, task.modules)
-        write_record(task.folder, play_cell(*asked, tick, working=working))
+        working = CheckpointStore(task.folder, *asked, task.plugin_files)
+        write_cell_result(task.folder, run_cell(*asked, tick, checkpoint_store=working))
         working.remove()
     except UserError as error:
-        is_ = "full" if isinstance(error, CannotWrite) else "refused"
-        _say(reports, is_, cell=cell, error=str(error), code=error.code, path=error.path)
+        is_ = "full" if isinstance(error, WriteError) else "refused"
+        _send(message_stream, is_, cell=cell, error=str(error), code=error.code, path=error.path)
     except Exception as error:
-        from mores.experiments.scenario.first_round_check import broken
+        from mores.experiments.scenario.first_round_check import describe_exception
 
         told = traceback.format_exc()
-        _say(reports, is_="broken", cell=cell, error=broken(error), traceback=told)
+        _send(
+            message_stream,
+            kind="broken",
+            cell=cell,
+            error=describe_exception(error),
+            traceback=told,
+        )
     else:
         seconds = time.monotonic() - began
-        _say(reports, is_="done", cell=cell, seconds=seconds, notes=working.notes)
+        _send(message_stream, kind="done", cell=cell, seconds=seconds, notes=working.notes)
 
 
-def _say(reports: BinaryIO, is_: str, **more: Any) -> None:
+def _send(message_stream: BinaryIO, kind: str, **more: Any) -> None:
     try:
-        reports.write(json.dumps({"is": is_, **more}).encode() + b"\n")
-        reports.flush()
+        message_stream.write(json.dumps({"is": kind, **more}).encode() + b"\n")
+        message_stream.flush()
     except OSError:  # nobody listens any more
         os._exit(0)

@@ -22,13 +22,18 @@ from types import TracebackType
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from mores.core.errors import UserError
-from mores.experiments.run.worker import Task
+from mores.experiments.run.worker import CellTask
 
-ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+THREAD_COUNT_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
 
 
 @runtime_checkable
-class Process(Protocol):
+class WorkerProcess(Protocol):
     """What is asked of a worker's process: `subprocess.Popen` does."""
 
     stdin: Any
@@ -43,14 +48,14 @@ class Process(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Event:
+class CellEvent:
     """What a worker tells of a cell.
 
     Attributes:
         cell: its id.
-        is_: part, a share was played; done, it is written; again, its worker died, and another
+        kind: part, a share was played; done, it is written; again, its worker died, and another
             plays it; refused, broken, died: it failed; full: the disk says no.
-        share: of the cell, since the last time.
+        fraction: of the cell, since the last time.
         seconds: that the cell took.
         error: what went wrong, in a line.
         code, path: of a refusal, see `UserError`.
@@ -59,8 +64,8 @@ class Event:
     """
 
     cell: str
-    is_: str
-    share: float = 0.0
+    kind: str
+    fraction: float = 0.0
     seconds: float = 0.0
     error: str = ""
     code: str = ""
@@ -72,33 +77,33 @@ class Event:
 class _Worker:
     """A process, the task it is at, and what it said but did not finish saying."""
 
-    def __init__(self, process: Process) -> None:
-        self.process, self.ready, self._said = process, False, b""
-        self.task: Task | None = None
+    def __init__(self, process: WorkerProcess) -> None:
+        self.process, self.ready, self._partial_line = process, False, b""
+        self.task: CellTask | None = None
 
     @property
-    def reports(self) -> BinaryIO:
+    def output(self) -> BinaryIO:
         return self.process.stdout
 
-    def give(self, task: Task) -> None:
+    def send(self, task: CellTask) -> None:
         self.task = task
         with contextlib.suppress(BrokenPipeError):  # it died: its reports will end
             pickle.dump(task, self.process.stdin)
             self.process.stdin.flush()
 
-    def heard(self) -> list[dict[str, Any]] | None:
+    def receive(self) -> list[dict[str, Any]] | None:
         """What it reports; None when it is gone."""
-        read = os.read(self.reports.fileno(), 2**16)
+        read = os.read(self.output.fileno(), 2**16)
         if not read:
             return None
-        *lines, self._said = (self._said + read).split(b"\n")
+        *lines, self._partial_line = (self._partial_line + read).split(b"\n")
         return [json.loads(line) for line in lines]
 
 
-def launch() -> Process:
+def launch_worker() -> WorkerProcess:
     """Start a worker: with our search path for modules, deaf to the terminal's Ctrl-C."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    environment = os.environ | dict.fromkeys(ONE_THREAD, "1") | {"PYTHONPATH": path}
+    environment = os.environ | dict.fromkeys(THREAD_COUNT_VARIABLES, "1") | {"PYTHONPATH": path}
     return subprocess.Popen(
         [sys.executable, "-P", "-c", "from mores.experiments.run.worker import main; main()"],
         stdin=subprocess.PIPE,
@@ -108,61 +113,63 @@ def launch() -> Process:
     )
 
 
-class Pool:
+class WorkerPool:
     """Up to so many workers, started when there is something to do. Used as a context manager.
 
     Args:
-        jobs: how many.
+        num_workers: how many.
         start: starts one.
     """
 
-    def __init__(self, jobs: int, start: Callable[[], Process] = launch) -> None:
-        self.jobs, self._start = jobs, start
+    def __init__(
+        self, num_workers: int, start: Callable[[], WorkerProcess] = launch_worker
+    ) -> None:
+        self.num_workers, self._start = num_workers, start
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
         self._restarted = False
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.stop()
         self._selector.close()
 
-    def play(self, tasks: Sequence[Task]) -> Generator[Event, None, None]:
+    def run_tasks(self, tasks: Sequence[CellTask]) -> Generator[CellEvent, None, None]:
         """Play tasks in this order, as workers become free, and tell what becomes of them."""
         waiting, once = deque(tasks), set[str]()
         try:
             while waiting or any(worker.task for worker in self._workers):
-                self._hand_out(waiting)
+                self._assign_tasks(waiting)
                 for key, _ in self._selector.select(timeout=1.0):
                     worker: _Worker = key.data
-                    messages = worker.heard()
+                    messages = worker.receive()
                     if messages is not None:
                         yield from self._events(worker, messages)
                         continue
-                    code, task = self._bury(worker), worker.task
+                    code, task = self._close_worker(worker), worker.task
                     if not worker.ready and (code or 0) < 0 and not self._restarted:
                         self._restarted = True  # killed by somebody, perhaps; once
                         waiting.extendleft([task] if task is not None else [])
                         continue
                     if not worker.ready:
-                        what = f"a worker process does not start: {_how(code)}"
+                        what = f"a worker process does not start: {_describe_exit(code)}"
                         raise UserError(what, code="failed", path="jobs")
                     if task is None:
                         continue
-                    what = f"its process ended: {_how(code)}"
+                    what = f"its process ended: {_describe_exit(code)}"
                     if task.cell.id in once:
-                        yield Event(task.cell.id, "died", error=f"{what}, twice")
+                        yield CellEvent(task.cell.id, "died", error=f"{what}, twice")
                     else:
                         once.add(task.cell.id)
                         waiting.append(task)
-                        yield Event(task.cell.id, "again", error=what)
+                        yield CellEvent(task.cell.id, "again", error=what)
         except BaseException:
             self.stop()
             raise
@@ -172,22 +179,22 @@ class Pool:
         for worker in self._workers:
             worker.process.kill()
         for worker in list(self._workers):
-            self._bury(worker)
+            self._close_worker(worker)
 
-    def _hand_out(self, waiting: deque[Task]) -> None:
+    def _assign_tasks(self, pending: deque[CellTask]) -> None:
         free = [worker for worker in self._workers if worker.task is None]
-        while waiting:
+        while pending:
             if free:
                 worker = free.pop()
-            elif len(self._workers) < self.jobs:
+            elif len(self._workers) < self.num_workers:
                 worker = _Worker(self._start())
                 self._workers.append(worker)
-                self._selector.register(worker.reports, selectors.EVENT_READ, worker)
+                self._selector.register(worker.output, selectors.EVENT_READ, worker)
             else:
                 return
-            worker.give(waiting.popleft())
+            worker.send(pending.popleft())
 
-    def _events(self, worker: _Worker, messages: list[dict[str, Any]]) -> Iterator[Event]:
+    def _events(self, worker: _Worker, messages: list[dict[str, Any]]) -> Iterator[CellEvent]:
         for message in messages:
             what = message.pop("is")
             if what == "ready":
@@ -195,26 +202,26 @@ class Pool:
                 continue
             if what != "part":
                 worker.task = None
-            yield Event(is_=what, **message)
+            yield CellEvent(kind=what, **message)
 
-    def _bury(self, worker: _Worker) -> int:
+    def _close_worker(self, worker: _Worker) -> int:
         self._workers.remove(worker)
-        self._selector.unregister(worker.reports)
+        self._selector.unregister(worker.output)
         code = worker.process.wait()
-        for pipe in (worker.process.stdin, worker.reports):
+        for pipe in (worker.process.stdin, worker.output):
             with contextlib.suppress(OSError):
                 pipe.close()
         return code
 
 
-def processes(jobs: int | Pool) -> int:
+def num_processes(jobs: int | WorkerPool) -> int:
     """How many processes play.
 
     Raises:
         UserError: a negative number of them is asked for.
     """
-    if isinstance(jobs, Pool):
-        return jobs.jobs
+    if isinstance(jobs, WorkerPool):
+        return jobs.num_workers
     if jobs < 0:
         message = f"jobs: {jobs} processes are none; 0 means one for each core"
         raise UserError(message, code="out_of_range", path="jobs")
@@ -224,7 +231,7 @@ def processes(jobs: int | Pool) -> int:
     return len(mine(0)) if mine else os.cpu_count() or 1
 
 
-def _how(code: int) -> str:
+def _describe_exit(code: int) -> str:
     """An exit code in words."""
     if code >= 0:
         return f"exit code {code}"

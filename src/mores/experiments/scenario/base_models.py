@@ -6,23 +6,23 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from mores.core.errors import ParameterError as At
+from mores.core.errors import ParameterError as FieldValueError
 
-SCENARIO_NAME = r"^[a-z][a-z0-9_]*$"
-ARM_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
-IN_WORDS = {  # what a name must be, for messages
-    SCENARIO_NAME: "lower-case letters, digits and _, beginning with a letter",
-    ARM_NAME: "letters, digits, _ and -, beginning with a letter or digit",
+SCENARIO_NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
+ARM_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+PATTERN_DESCRIPTIONS = {  # what a name must be, for messages
+    SCENARIO_NAME_PATTERN: "lower-case letters, digits and _, beginning with a letter",
+    ARM_NAME_PATTERN: "letters, digits, _ and -, beginning with a letter or digit",
 }
 
 
-class Document(BaseModel):
+class StrictModel(BaseModel):
     """A part of a scenario file: unknown keys are errors, and nothing changes once read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Kind(BaseModel):
+class ComponentSpec(BaseModel):
     """`kind` and the parameters of whatever it names."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
@@ -35,30 +35,32 @@ class Kind(BaseModel):
         return dict(self.model_extra or {})
 
 
-def _one_name(given: Any) -> Any:
-    return [given] if isinstance(given, str) else given
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
-def _nothing_differs(given: Any) -> Any:
-    return {} if given is None else given
+def _none_as_empty(value: Any) -> Any:
+    return {} if value is None else value
 
 
-ShortName = Annotated[str, StringConstraints(pattern=ARM_NAME, max_length=60)]
-Names = Annotated[
-    list[str], BeforeValidator(_one_name, json_schema_input_type=str | list[str])
+ShortName = Annotated[str, StringConstraints(pattern=ARM_NAME_PATTERN, max_length=60)]
+NameList = Annotated[
+    list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])
 ]  # one name may stand without brackets
-Changes = Annotated[
+OverrideMap = Annotated[
     dict[str, Any],
-    BeforeValidator(_nothing_differs, json_schema_input_type=dict[str, Any] | None),
+    BeforeValidator(_none_as_empty, json_schema_input_type=dict[str, Any] | None),
 ]
 Range = tuple[float, float]
 
 
-def check_range(given: Range, *path: str | int) -> None:
+def check_range(bounds: Range, *path: str | int) -> None:
     """Refuse a range whose ends are the wrong way round, or the same.
 
     Raises:
         At: with the place.
     """
-    if given[0] >= given[1]:
-        raise At(*path, message="a range is [low, high], the first less than the second")
+    if bounds[0] >= bounds[1]:
+        raise FieldValueError(
+            *path, message="a range is [low, high], the first less than the second"
+        )

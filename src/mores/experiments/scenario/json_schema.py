@@ -12,20 +12,20 @@ from pathlib import Path
 
 from mores.experiments.scenario.specification import Scenario
 
-FILE = Path(str(resources.files("mores") / "scenarios")) / "schema.json"
+SCHEMA_FILE = Path(str(resources.files("mores") / "scenarios")) / "schema.json"
 
 
-def schema() -> str:
+def scenario_json_schema() -> str:
     """The schema as JSON text."""
     made = Scenario.model_json_schema(by_alias=True, mode="validation")
     about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mores scenario"}
     return json.dumps({**about, **{k: v for k, v in made.items() if k != "title"}}, indent=2) + "\n"
 
 
-def write() -> None:
+def write_json_schema() -> None:
     """Write the schema beside the scenarios."""
-    FILE.write_text(schema(), encoding="utf-8")
+    SCHEMA_FILE.write_text(scenario_json_schema(), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    write()
+    write_json_schema()

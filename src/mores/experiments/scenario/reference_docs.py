@@ -12,9 +12,13 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mores.experiments.scenario.field_descriptions import default_of, limits_of, type_of
+from mores.experiments.scenario.field_descriptions import (
+    default_value,
+    describe_limits,
+    describe_type,
+)
 from mores.experiments.scenario.specification import Bound, Claim, Scenario
-from mores.experiments.scenario.stages import Calibration, Sensitivity, Stage, Target, Uncertain
+from mores.experiments.scenario.stages import Calibration, Sensitivity, Stage, Target, Uncertainty
 
 HEAD = """\
 # Scenario files
@@ -32,36 +36,36 @@ TITLES: dict[type[BaseModel], str] = {
     Claim: "An entry of `claims`",
     Bound: "`bound`",
     Stage: "An entry of `stages`",
-    Uncertain: "`uncertain`",
+    Uncertainty: "`uncertain`",
     Sensitivity: "`sensitivity`, under `uncertain`",
     Calibration: "`calibration`",
     Target: "An entry of `targets`, under `calibration`",
 }
 
 
-def reference() -> str:
+def reference_markdown() -> str:
     """The page as markdown."""
-    return HEAD + "".join(_part(model) for model in TITLES)
+    return HEAD + "".join(_section(model) for model in TITLES)
 
 
-def _part(model: type[BaseModel]) -> str:
+def _section(model: type[BaseModel]) -> str:
     paragraphs = (model.__doc__ or "").strip().split("\n\n")
     about = "\n\n".join(re.sub(r"\s+", " ", paragraph.strip()) for paragraph in paragraphs)
     rows = [
-        f"| `{field.alias or name}` | {type_of(field.annotation)}{limits_of(field.metadata)} | "
-        f"{_default(field)} | {field.description} |"
+        f"| `{field.alias or name}` | {describe_type(field.annotation)}{describe_limits(field.metadata)} | "
+        f"{_format_default(field)} | {field.description} |"
         for name, field in model.model_fields.items()
     ]
     table = "\n".join(["| key | what it is | default | meaning |", "|---|---|---|---|", *rows])
     return f"\n## {TITLES[model]}\n\n{about}\n\n{table}\n"
 
 
-def _default(field: FieldInfo) -> str:
+def _format_default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    value = default_of(field)
+    value = default_value(field)
     return "" if value is None or value in ([], {}) else f"`{value}`"
 
 
 if __name__ == "__main__":
-    (Path(sys.argv[1]) / "scenario.md").write_text(reference(), encoding="utf-8")
+    (Path(sys.argv[1]) / "scenario.md").write_text(reference_markdown(), encoding="utf-8")

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from mores.core.errors import UserError, did_you_mean
-from mores.core.errors import said as said
-from mores.core.errors import shown as shown
+from mores.core.errors import describe_value as describe_value
+from mores.core.errors import printable as printable
 
-Path = tuple[str | int, ...]  # of keys and list positions, from the top of the document
+KeyPath = tuple[str | int, ...]  # of keys and list positions, from the top of the document
 
-MOST_SHOWN = 10  # so many problems are told at once
+MAX_PROBLEMS_SHOWN = 10  # so many problems are told at once
 
 
-class Place(NamedTuple):
+class SourceLocation(NamedTuple):
     """A place in a file, counted from 1, or a source that has no lines (an override)."""
 
     source: str
@@ -27,46 +27,46 @@ class Place(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Places:
+class SourceMap:
     """Where every key and value of a document stands.
 
     Attributes:
         source: the file, as its reader named it.
-        keys: where the key of a path stands.
-        values: where its value begins.
-        texts: how a value without quotes was written (`2506.06160`, which as a number ends in 6).
+        key_locations: where the key of a path stands.
+        value_locations: where its value begins.
+        raw_texts: how a value without quotes was written (`2506.06160`, which as a number ends in 6).
     """
 
     source: str
-    keys: Mapping[Path, Place] = dataclasses.field(default_factory=dict)
-    values: Mapping[Path, Place] = dataclasses.field(default_factory=dict)
-    texts: Mapping[Path, str] = dataclasses.field(default_factory=dict)
+    key_locations: Mapping[KeyPath, SourceLocation] = dataclasses.field(default_factory=dict)
+    value_locations: Mapping[KeyPath, SourceLocation] = dataclasses.field(default_factory=dict)
+    raw_texts: Mapping[KeyPath, str] = dataclasses.field(default_factory=dict)
 
-    def key(self, path: Path) -> Place:
+    def key_location(self, path: KeyPath) -> SourceLocation:
         """Where the key stands; of a part without a key, where it begins."""
-        return self.keys.get(path) or self.value(path)
+        return self.key_locations.get(path) or self.value_location(path)
 
-    def value(self, path: Path) -> Place:
+    def value_location(self, path: KeyPath) -> SourceLocation:
         """Where the value begins; of a part that is not in the file, where what holds it begins."""
         for length in range(len(path), -1, -1):
-            if path[:length] in self.values:
-                return self.values[path[:length]]
-        return Place(self.source)
+            if path[:length] in self.value_locations:
+                return self.value_locations[path[:length]]
+        return SourceLocation(self.source)
 
-    def replaced(self, path: Path, other: Places) -> Places:
+    def with_replaced(self, path: KeyPath, other: SourceMap) -> SourceMap:
         """These places with those of `other` in place of everything at and below `path`."""
 
-        def merge(old: Mapping[Path, Any], new: Mapping[Path, Any]) -> dict[Path, Any]:
+        def merge(old: Mapping[KeyPath, Any], new: Mapping[KeyPath, Any]) -> dict[KeyPath, Any]:
             kept = {p: found for p, found in old.items() if p[: len(path)] != path}
             return kept | {path + p: found for p, found in new.items()}
 
-        here = Place(other.source)
-        made = {path[:i]: here for i in range(1, len(path)) if path[:i] not in self.values}
-        return Places(
+        here = SourceLocation(other.source)
+        made = {path[:i]: here for i in range(1, len(path)) if path[:i] not in self.value_locations}
+        return SourceMap(
             self.source,
-            merge(self.keys, other.keys) | made | {path: here},
-            merge(self.values, other.values) | made,
-            merge(self.texts, other.texts),
+            merge(self.key_locations, other.key_locations) | made | {path: here},
+            merge(self.value_locations, other.value_locations) | made,
+            merge(self.raw_texts, other.raw_texts),
         )
 
 
@@ -74,40 +74,40 @@ class Places:
 class Problem:
     """Something in a document that its writer can put right."""
 
-    place: Place
-    path: Path
+    location: SourceLocation
+    path: KeyPath
     message: str
     code: str
 
     def __str__(self) -> str:
-        path = [shown(dotted(self.path), 200)] if self.path else []
-        return ": ".join([shown(self.place, 200), *path, shown(self.message, 600)])
+        path = [printable(format_path(self.path), 200)] if self.path else []
+        return ": ".join([printable(self.location, 200), *path, printable(self.message, 600)])
 
 
 class ScenarioError(UserError):
     """A scenario that cannot be used: a line for each problem, overrides first, then the file."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        ordered = sorted(problems, key=lambda p: (p.place.line, p.place.column))
+        ordered = sorted(problems, key=lambda p: (p.location.line, p.location.column))
         self.problems: tuple[Problem, ...] = tuple(dict.fromkeys(ordered))
-        lines = [str(problem) for problem in self.problems[:MOST_SHOWN]]
+        lines = [str(problem) for problem in self.problems[:MAX_PROBLEMS_SHOWN]]
         left = len(self.problems) - len(lines)
         if left:
             lines.append(f"and {left} more problem{'s' if left > 1 else ''}")
         first = self.problems[0]
-        super().__init__("\n".join(lines), code=first.code, path=dotted(first.path))
+        super().__init__("\n".join(lines), code=first.code, path=format_path(first.path))
 
 
-def dotted(path: Path) -> str:
+def format_path(path: KeyPath) -> str:
     """`claims.0.at`: also how an override names it."""
-    return ".".join(shown(part) for part in path)
+    return ".".join(printable(part) for part in path)
 
 
-def problem_at(places: Places, message: str, *path: str | int, code: str) -> Problem:
+def problem_at_path(source_map: SourceMap, message: str, *path: str | int, code: str) -> Problem:
     """A problem with the value that stands at a path of the file."""
-    return Problem(places.value(path), path, message, code)
+    return Problem(source_map.value_location(path), path, message, code)
 
 
-def nearest(given: str, names: Iterable[str]) -> str:
+def suggestion(name: str, names: Iterable[str]) -> str:
     """The name that was probably meant, as the end of a message."""
-    return did_you_mean(shown(given, 40), names)
+    return did_you_mean(printable(name, 40), names)

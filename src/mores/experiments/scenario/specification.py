@@ -12,18 +12,18 @@ from pydantic import Field, model_validator
 
 from mores.core.errors import did_you_mean
 from mores.experiments.scenario.base_models import (
-    SCENARIO_NAME,
-    At,
-    Changes,
-    Document,
-    Kind,
-    Names,
+    SCENARIO_NAME_PATTERN,
+    ComponentSpec,
+    FieldValueError,
+    NameList,
+    OverrideMap,
     ShortName,
+    StrictModel,
 )
-from mores.experiments.scenario.stages import Calibration, Stage, Uncertain
+from mores.experiments.scenario.stages import Calibration, Stage, Uncertainty
 
 
-class Bound(Document):
+class Bound(StrictModel):
     """Where the estimate must lie. Exactly one of the four is given."""
 
     above: float | None = Field(default=None, description="holds if the interval lies above this")
@@ -38,32 +38,32 @@ class Bound(Document):
     )
 
     @model_validator(mode="after")
-    def _one(self) -> Bound:
+    def _exactly_one(self) -> Bound:
         given = [
             n for n in ("above", "below", "within", "differs_from") if getattr(self, n) is not None
         ]
         if len(given) != 1:
             message = "give one of above, below, within, differs_from"
-            raise At(message=message, code="conflict" if given else "missing")
+            raise FieldValueError(message=message, code="conflict" if given else "missing")
         if self.within is not None and self.within[0] > self.within[1]:
-            raise At("within", message="the first number must not exceed the second")
+            raise FieldValueError("within", message="the first number must not exceed the second")
         return self
 
 
-ONLY_STAGE = "play"  # name of the stage where a scenario has none
+DEFAULT_STAGE = "rollout"  # name of the stage where a scenario has none
 
 ClaimKind = Literal[
     "exact", "statistical", "learned", "reward_implied", "by_construction", "report"
 ]
 
 
-class Claim(Document):
+class Claim(StrictModel):
     """A finding that a run confirms or not.
 
     A claim of kind `learned` says that training brought something about. It names an `ablation`, an
     arm from which what is learned from was taken (no reward, shuffled feedback, a player that does
     not learn). It holds if its interval lies in the bound, and the finding is gone in that arm: the
-    same figure there, less the same `against` or `prediction`, fails the bound; or it is undecided
+    same figure there, less the same `compare_to` or `prediction`, fails the bound; or it is undecided
     there, and the interval of the difference between the two arms, paired by replicate, leaves out
     0. Where both arms show the finding the claim fails; where they cannot be told apart it is
     undecided. The difference is asked for because an interval that is too long to hold shows
@@ -78,7 +78,7 @@ class Claim(Document):
     would be to choose among results. The claim's line says how many of the n did.
     """
 
-    says: str = Field(min_length=1, description="the finding in a sentence")
+    statement: str = Field(min_length=1, description="the finding in a sentence")
     kind: ClaimKind = Field(
         description="exact: every replicate must lie in the bound; statistical: the interval must; "
         "learned: the interval must, and must not in the ablation; "
@@ -86,11 +86,11 @@ class Claim(Document):
         "by_construction: the interval must, and it follows from what was put in by hand; "
         "report: a figure without a verdict"
     )
-    measure: str = Field(description="what is compared")
+    metric: str = Field(description="what is compared")
     arm: str | None = Field(
         default=None, description="in which arm; default: the control, or the only one"
     )
-    against: str | None = Field(
+    compare_to: str | None = Field(
         default=None,
         description="another arm: its statistic is taken off, paired by replicate",
     )
@@ -98,14 +98,14 @@ class Claim(Document):
         default=None,
         description="of a learned claim: the arm in which the finding must vanish",
     )
-    prediction: str | None = Field(
+    analytic: str | None = Field(
         default=None, description="a formula that the environment publishes: its value is taken off"
     )
     relative: bool = Field(default=False, description="divide by what was taken off")
     statistic: Literal["mean", "median", "rms", "sd"] = Field(
         default="mean", description="over replicates; rms is the root of the mean square"
     )
-    at: int | None = Field(
+    at_round: int | None = Field(
         default=None, ge=0, description="after how many rounds; default: at the end"
     )
     bound: Bound | None = Field(
@@ -118,62 +118,66 @@ class Claim(Document):
     interval: Literal["monte_carlo", "people", "parameters"] = Field(
         default="monte_carlo",
         description="what the interval covers: replicates; respondents resampled; parameters "
-        "drawn from the ranges under `uncertain`",
+        "drawn from the ranges under `uncertainty`",
     )
     source: str | None = Field(
         default=None, description="where the finding is from: arXiv id, section"
     )
 
     @model_validator(mode="after")
-    def _sensible(self) -> Claim:
+    def _check_consistency(self) -> Claim:
         if (self.bound is None) != (self.kind == "report"):
             message = "every claim but a report needs a bound, and a report has none"
-            raise At(message=message, code="missing" if self.bound is None else "conflict")
-        if self.against is not None and self.prediction is not None:
+            raise FieldValueError(
+                message=message, code="missing" if self.bound is None else "conflict"
+            )
+        if self.compare_to is not None and self.analytic is not None:
             message = "compare with another arm or a prediction, not with both"
-            raise At("prediction", message=message, code="conflict")
+            raise FieldValueError("analytic", message=message, code="conflict")
         if self.kind == "learned" and self.ablation is None:
             message = "learned: name the ablation, an arm in which it must vanish"
-            raise At("kind", message=message, code="missing")
+            raise FieldValueError("kind", message=message, code="missing")
         if self.ablation is not None and self.kind != "learned":
             message = "goes with claims of kind learned, and no others"
-            raise At("ablation", message=message, code="conflict")
-        if self.ablation is not None and self.ablation in (self.arm, self.against):
+            raise FieldValueError("ablation", message=message, code="conflict")
+        if self.ablation is not None and self.ablation in (self.arm, self.compare_to):
             what = "the arm itself" if self.ablation == self.arm else "what is taken off"
             message = f"is {what}: what is left there says nothing"
-            raise At("ablation", message=message, code="conflict")
-        if self.kind == "reward_implied" and self.prediction is None:
+            raise FieldValueError("ablation", message=message, code="conflict")
+        if self.kind == "reward_implied" and self.analytic is None:
             message = "reward_implied: name the prediction of the exact solver"
-            raise At("kind", message=message, code="missing")
-        if self.relative and self.against is None and self.prediction is None:
+            raise FieldValueError("kind", message=message, code="missing")
+        if self.relative and self.compare_to is None and self.analytic is None:
             message = "needs something to compare with: against or prediction"
-            raise At("relative", message=message, code="missing")
+            raise FieldValueError("relative", message=message, code="missing")
         if self.smallest_effect and (self.bound is None or self.bound.differs_from is None):
             message = "goes with a bound differs_from, and no other"
-            raise At("smallest_effect", message=message, code="conflict")
+            raise FieldValueError("smallest_effect", message=message, code="conflict")
         if self.interval == "people" and self.statistic != "mean":
             message = "people: only for a mean over resampled respondents"
-            raise At("interval", message=message, code="conflict")
+            raise FieldValueError("interval", message=message, code="conflict")
         if self.interval == "parameters" and (self.statistic != "mean" or self.kind == "exact"):
             message = "parameters: only for a mean, and not for an exact claim"
-            raise At("interval", message=message, code="conflict")
+            raise FieldValueError("interval", message=message, code="conflict")
         return self
 
 
-class Scenario(Document):
+class Scenario(StrictModel):
     """An experiment: an environment, who plays in it, conditions, measures and claims."""
 
-    name: str = Field(pattern=SCENARIO_NAME, max_length=60, description="name of the run's folder")
+    name: str = Field(
+        pattern=SCENARIO_NAME_PATTERN, max_length=60, description="name of the run's folder"
+    )
     about: str = Field(min_length=1, description="what it shows, in a sentence or two")
     source: str | None = Field(default=None, description="the paper: arXiv id")
     construct_: Literal["belief", "attitude", "ideology", "value"] | None = Field(
         default=None, alias="construct", description="what the moving numbers stand for"
     )
-    env: Kind = Field(description="the environment and its parameters")
-    people: Kind | None = Field(
+    env: ComponentSpec = Field(description="the environment and its parameters")
+    population: ComponentSpec | None = Field(
         default=None, description="the population; default: the environment's own"
     )
-    players: dict[str, Kind] = Field(
+    policies: dict[str, ComponentSpec] = Field(
         default_factory=dict, description="by role; default: the environment's baseline"
     )
     rounds: int = Field(ge=1, le=1_000_000, description="rounds of an episode")
@@ -184,7 +188,7 @@ class Scenario(Document):
         default=1, ge=1, le=1_000_000, description="parallel copies inside a replicate"
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="of all random draws")
-    arms: dict[ShortName, Changes] = Field(
+    arms: dict[ShortName, OverrideMap] = Field(
         default_factory=dict,
         description="conditions on shared draws: by name, what differs, as dotted paths",
     )
@@ -192,15 +196,17 @@ class Scenario(Document):
     sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         default_factory=dict, description="dotted paths and their values: every combination is run"
     )
-    measures: Names = Field(min_length=1, description="what is recorded")
-    every: int = Field(
+    metrics: NameList = Field(min_length=1, description="what is recorded")
+    record_every: int = Field(
         default=1, ge=1, description="record at every so many rounds, and where claims look"
     )
-    sample: int = Field(default=1, ge=0, description="worlds whose people are kept for pictures")
+    sample_worlds: int = Field(
+        default=1, ge=0, description="worlds whose people are kept for pictures"
+    )
     stages: list[Stage] = Field(
         default_factory=list, description="one after another; default: one, nobody learns"
     )
-    uncertain: Uncertain | None = Field(
+    uncertainty: Uncertainty | None = Field(
         default=None, description="parameters that are not known, and their ranges"
     )
     calibration: Calibration | None = Field(
@@ -209,71 +215,86 @@ class Scenario(Document):
     claims: list[Claim] = Field(default_factory=list, description="findings to be confirmed")
 
     @model_validator(mode="after")
-    def _arms_fit(self) -> Scenario:
+    def _check_arms(self) -> Scenario:
         if self.control is not None and self.control not in self.arms:
             near = did_you_mean(self.control, self.arms) or "; there are no arms"
             message = f"there is no arm {self.control!r}{near}"
-            raise At("control", message=message, code="unknown_name")
+            raise FieldValueError("control", message=message, code="unknown_name")
         for i, claim in enumerate(self.claims):
-            stage = next((s for s in self.played if s.name == claim.stage), self.played[-1])
+            stage = next(
+                (s for s in self.stages_or_default if s.name == claim.stage),
+                self.stages_or_default[-1],
+            )
             if self.worlds == stage.episodes == 1:
                 continue
             one = "is over replicates of one world and one episode: not worlds or episodes > 1"
             if claim.statistic != "mean" and claim.kind != "exact":
                 message = f"{claim.statistic} {one}"
-                raise At("claims", i, "statistic", message=message, code="conflict")
+                raise FieldValueError("claims", i, "statistic", message=message, code="conflict")
             if claim.interval == "people":  # every world and episode draws respondents anew
-                raise At("claims", i, "interval", message=f"people {one}", code="conflict")
-        for i, name in enumerate(self.measures):
-            if name in self.measures[:i]:
-                raise At("measures", i, message=f"{name!r} is listed twice", code="duplicate")
+                raise FieldValueError(
+                    "claims", i, "interval", message=f"people {one}", code="conflict"
+                )
+        for i, name in enumerate(self.metrics):
+            if name in self.metrics[:i]:
+                raise FieldValueError(
+                    "metrics", i, message=f"{name!r} is listed twice", code="duplicate"
+                )
         return self
 
     @model_validator(mode="after")
-    def _stages_fit(self) -> Scenario:
+    def _check_stages(self) -> Scenario:
         names = [stage.name for stage in self.stages]
         for i, name in enumerate(names):
             if name in names[:i]:
                 message = f"there are two stages {name!r}"
-                raise At("stages", i, "name", message=message, code="duplicate")
+                raise FieldValueError("stages", i, "name", message=message, code="duplicate")
         for i, stage in enumerate(self.stages):
-            played = [earlier.name for earlier in self.stages[:i] if earlier.loop != "fit"]
-            for j, name in enumerate(stage.record):
+            played = [earlier.name for earlier in self.stages[:i] if earlier.loop != "fit_offline"]
+            for j, name in enumerate(stage.dataset_stages):
                 if name not in played:
                     near = did_you_mean(name, played) or "; nobody played before"
                     message = f"no stage {name!r} was played before{near}"
-                    raise At("stages", i, "record", j, message=message, code="unknown_name")
+                    raise FieldValueError(
+                        "stages", i, "record", j, message=message, code="unknown_name"
+                    )
         for i, claim in enumerate(self.claims):
-            if claim.stage is not None and claim.stage not in (names or [ONLY_STAGE]):
+            if claim.stage is not None and claim.stage not in (names or [DEFAULT_STAGE]):
                 near = did_you_mean(claim.stage, names) or "; there are no stages"
                 message = f"there is no stage {claim.stage!r}{near}"
-                raise At("claims", i, "stage", message=message, code="unknown_name")
-            if claim.interval == "parameters" and self.uncertain is None:
+                raise FieldValueError("claims", i, "stage", message=message, code="unknown_name")
+            if claim.interval == "parameters" and self.uncertainty is None:
                 message = "parameters: name their ranges under uncertain.parameters"
-                raise At("claims", i, "interval", message=message, code="missing")
+                raise FieldValueError("claims", i, "interval", message=message, code="missing")
         for i, claim in enumerate(self.claims):
-            if claim.kind == "learned" and not any(s.learns for s in self.until(claim.stage)):
+            if claim.kind == "learned" and not any(
+                s.trains_policies for s in self.stages_through(claim.stage)
+            ):
                 where = f" up to {claim.stage}" if claim.stage else ""
                 message = f"learned: nobody learns in any stage{where}"
-                raise At("claims", i, "kind", message=message, code="not_trained")
-        if self.uncertain is not None and self.sweep:
+                raise FieldValueError("claims", i, "kind", message=message, code="not_trained")
+        if self.uncertainty is not None and self.sweep:
             message = "does not go with a sweep: leave one of them out"
-            raise At("uncertain", message=message, code="conflict")
+            raise FieldValueError("uncertainty", message=message, code="conflict")
         return self
 
     @property
-    def played(self) -> tuple[Stage, ...]:
+    def stages_or_default(self) -> tuple[Stage, ...]:
         """The stages, or the one there is where none are named."""
-        return tuple(self.stages) or (Stage(name=ONLY_STAGE),)
+        return tuple(self.stages) or (Stage(name=DEFAULT_STAGE),)
 
     def stage(self, name: str | None) -> Stage:
         """The stage of that name; the last where none is given."""
-        return self.played[-1] if name is None else next(s for s in self.played if s.name == name)
+        return (
+            self.stages_or_default[-1]
+            if name is None
+            else next(s for s in self.stages_or_default if s.name == name)
+        )
 
-    def until(self, name: str | None) -> tuple[Stage, ...]:
+    def stages_through(self, name: str | None) -> tuple[Stage, ...]:
         """The stages up to that one, it included; all where none is named."""
-        return self.played[: self.played.index(self.stage(name)) + 1]
+        return self.stages_or_default[: self.stages_or_default.index(self.stage(name)) + 1]
 
-    def rounds_in(self, stage: Stage) -> int:
+    def rounds_per_episode(self, stage: Stage) -> int:
         """Rounds of an episode of a stage."""
         return self.rounds if stage.rounds is None else stage.rounds

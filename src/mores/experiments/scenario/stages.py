@@ -7,19 +7,19 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from mores.experiments.scenario.base_models import (
-    At,
-    Changes,
-    Document,
-    Names,
+    FieldValueError,
+    NameList,
+    OverrideMap,
     Range,
     ShortName,
+    StrictModel,
     check_range,
 )
 
-Loop = Literal["play", "improve", "fit", "assist"]
+StageLoop = Literal["rollout", "train", "fit_offline", "search"]
 
 
-class Stage(Document):
+class Stage(StrictModel):
     """A part of an experiment in which the same roles learn, or nobody does.
 
     Every stage has people and draws of its own; what players have learned goes on into the next
@@ -35,14 +35,14 @@ class Stage(Document):
     """
 
     name: ShortName = Field(description="what claims and tables call it")
-    loop: Loop = Field(
-        default="play",
+    loop: StageLoop = Field(
+        default="rollout",
         description="play: nobody learns; improve: from reward, as they act; fit: from what was "
         "recorded of their role in the stages before; assist: nobody learns, and players that "
         "can search when they decide do",
     )
-    learn: Names = Field(default_factory=list, description="roles whose players learn")
-    record: Names = Field(
+    roles_to_train: NameList = Field(default_factory=list, description="roles whose players learn")
+    dataset_stages: NameList = Field(
         default_factory=list,
         description="fit: the stages whose record is learned from; default: all before",
     )
@@ -52,39 +52,41 @@ class Stage(Document):
     rounds: int | None = Field(
         default=None, ge=1, le=1_000_000, description="of an episode; default: the scenario's"
     )
-    env: Changes = Field(
+    env: OverrideMap = Field(
         default_factory=dict,
         description="what differs in the environment, as dotted paths `env.NAME`; where nothing is "
         "said, a stage of fit stands in the environment of its record",
     )
-    players: Changes = Field(
+    policies: OverrideMap = Field(
         default_factory=dict,
         description="what differs in the players, as dotted paths `players.ROLE` or "
-        "`players.ROLE.NAME`; null: the environment's baseline plays",
+        "`policies.ROLE.NAME`; null: the environment's baseline plays",
     )
 
     @model_validator(mode="after")
-    def _sensible(self) -> Stage:
-        if self.loop in ("improve", "fit") and not self.learn:
+    def _check_consistency(self) -> Stage:
+        if self.loop in ("train", "fit_offline") and not self.roles_to_train:
             message = f"{self.loop}: name the roles that learn"
-            raise At("learn", message=message, code="missing")
-        if self.record and self.loop != "fit":
+            raise FieldValueError("roles_to_train", message=message, code="missing")
+        if self.dataset_stages and self.loop != "fit_offline":
             message = f"goes with loop fit, and this one is {self.loop}"
-            raise At("record", message=message, code="conflict")
-        if "record" in self.model_fields_set and not self.record:
-            raise At("record", message="names no stage; leave it out, and all before are meant")
-        if self.loop in ("play", "assist") and self.learn:
+            raise FieldValueError("record", message=message, code="conflict")
+        if "record" in self.model_fields_set and not self.dataset_stages:
+            raise FieldValueError(
+                "record", message="names no stage; leave it out, and all before are meant"
+            )
+        if self.loop in ("rollout", "search") and self.roles_to_train:
             message = f"nobody learns in a stage that is {self.loop}"
-            raise At("learn", message=message, code="conflict")
+            raise FieldValueError("roles_to_train", message=message, code="conflict")
         return self
 
     @property
-    def learns(self) -> bool:
+    def trains_policies(self) -> bool:
         """Somebody may learn in it."""
-        return self.loop in ("improve", "fit")
+        return self.loop in ("train", "fit_offline")
 
 
-class Sensitivity(Document):
+class Sensitivity(StrictModel):
     """Which of the uncertain parameters carries a result, in the last stage.
 
     For an arm that sets one of them itself, that one does nothing.
@@ -93,32 +95,34 @@ class Sensitivity(Document):
     method: Literal["sobol", "morris"] = Field(
         default="morris", description="variance shares, or mean absolute elementary effects"
     )
-    size: int | None = Field(
+    num_samples: int | None = Field(
         default=None,
         ge=2,
         le=100_000,
         description="morris: paths, 8 by default; sobol: base points, a power of 2, 64 by default",
     )
-    measure: str = Field(description="the result")
+    metric: str = Field(description="the result")
     arm: str | None = Field(default=None, description="in which arm; default: the only one")
-    against: str | None = Field(default=None, description="another arm, which is taken off")
-    at: int | None = Field(
+    compare_to: str | None = Field(default=None, description="another arm, which is taken off")
+    at_round: int | None = Field(
         default=None, ge=0, description="after how many rounds; default: at the end"
     )
 
     @model_validator(mode="after")
     def _power_of_two(self) -> Sensitivity:
-        if self.method == "sobol" and self.points & (self.points - 1):
-            raise At("size", message="sobol: must be a power of 2")
+        if self.method == "sobol" and self.num_samples_or_default & (
+            self.num_samples_or_default - 1
+        ):
+            raise FieldValueError("size", message="sobol: must be a power of 2")
         return self
 
     @property
-    def points(self) -> int:
+    def num_samples_or_default(self) -> int:
         """Base points, or paths."""
-        return self.size or (64 if self.method == "sobol" else 8)
+        return self.num_samples or (64 if self.method == "sobol" else 8)
 
 
-class Uncertain(Document):
+class Uncertainty(StrictModel):
     """Parameters that are not known: how far findings depend on them.
 
     Arms are played again at points drawn evenly from the ranges (a Latin hypercube), all arms at
@@ -135,19 +139,19 @@ class Uncertain(Document):
     )
 
     @model_validator(mode="after")
-    def _ranges(self) -> Uncertain:
+    def _check_ranges(self) -> Uncertainty:
         for path, given in self.parameters.items():
             check_range(given, "parameters", path)
         return self
 
 
-class Target(Document):
+class Target(StrictModel):
     """A figure of the real world that a measure should come to, in the last stage."""
 
-    says: str = Field(min_length=1, description="the figure in words")
-    measure: str = Field(description="which measure is to come to it")
+    statement: str = Field(min_length=1, description="the figure in words")
+    metric: str = Field(description="which measure is to come to it")
     value: float = Field(ge=-1e30, le=1e30, description="the figure")
-    error: float | None = Field(
+    standard_error: float | None = Field(
         default=None,
         gt=0,
         le=1e30,
@@ -155,15 +159,15 @@ class Target(Document):
         "right where a replicate is a study of the same size",
     )
     arm: str | None = Field(default=None, description="in which arm; default: the control")
-    against: str | None = Field(default=None, description="another arm, which is taken off")
-    at: int | None = Field(
+    compare_to: str | None = Field(default=None, description="another arm, which is taken off")
+    at_round: int | None = Field(
         default=None, ge=0, description="after how many rounds; default: at the end"
     )
     held_out: bool = Field(default=False, description="predicted, and not fitted")
     source: str | None = Field(default=None, description="where the figure is from")
 
 
-class Calibration(Document):
+class Calibration(StrictModel):
     """What is fitted to what: `mores calibrate` fits the parameters to the targets."""
 
     parameters: Annotated[dict[str, Range], Field(min_length=1)] = Field(
@@ -174,12 +178,12 @@ class Calibration(Document):
     )
 
     @model_validator(mode="after")
-    def _enough(self) -> Calibration:
+    def _check_targets(self) -> Calibration:
         for path, given in self.parameters.items():
             check_range(given, "parameters", path)
         fitted = sum(not target.held_out for target in self.targets)
         if fitted < len(self.parameters):
-            raise At(
+            raise FieldValueError(
                 "targets",
                 message=f"{fitted} figures to fit are too few for {len(self.parameters)} "
                 "parameters",

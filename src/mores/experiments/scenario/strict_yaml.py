@@ -15,16 +15,16 @@ from typing import Any, NamedTuple, NoReturn
 import yaml
 
 from mores.experiments.scenario.source_locations import (
-    Path,
-    Place,
-    Places,
+    KeyPath,
     Problem,
     ScenarioError,
-    shown,
+    SourceLocation,
+    SourceMap,
+    printable,
 )
 
-DEEPEST = 30  # levels of nesting
-DIGITS = 19  # of a whole number: those of 2^63 - 1
+MAX_DEPTH = 30  # levels of nesting
+MAX_INTEGER_DIGITS = 19  # of a whole number: those of 2^63 - 1
 
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]"
@@ -51,28 +51,28 @@ for _tag, _pattern, _first in (
     CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
 
 
-class Parsed(NamedTuple):
+class ParsedDocument(NamedTuple):
     """A document and where its parts stand."""
 
     document: Any
-    places: Places
+    source_map: SourceMap
 
 
-def parse(text: str, source: str, lines: bool = True) -> Parsed:
+def parse(text: str, source: str, with_lines: bool = True) -> ParsedDocument:
     """Read one YAML document.
 
     Args:
         text: the document.
         source: what messages call it.
-        lines: whether places have lines and columns.
+        with_lines: whether places have lines and columns.
 
     Raises:
         ScenarioError: the text is not YAML, or more than data; with the place.
     """
-    return _Reader(text, source, lines).read()
+    return _Reader(text, source, with_lines).read()
 
 
-def type_of(text: str) -> str:
+def scalar_type(text: str) -> str:
     """What a text without quotes is read as: `null`, `bool`, `int`, `float` or `str`."""
     for tag, pattern in CoreLoader.yaml_implicit_resolvers.get(text[:1], ()):
         if pattern.match(text):
@@ -83,143 +83,150 @@ def type_of(text: str) -> str:
 class _Reader:
     """One pass over the parser's events."""
 
-    def __init__(self, text: str, source: str, lines: bool) -> None:
-        self.source, self.lines = source, lines
-        self.keys: dict[Path, Place] = {}
-        self.values: dict[Path, Place] = {}
-        self.texts: dict[Path, str] = {}
+    def __init__(self, text: str, source: str, with_lines: bool) -> None:
+        self.source, self.with_lines = source, with_lines
+        self.key_locations: dict[KeyPath, SourceLocation] = {}
+        self.value_locations: dict[KeyPath, SourceLocation] = {}
+        self.raw_texts: dict[KeyPath, str] = {}
         unprintable = _UNPRINTABLE.search(text)
         if unprintable:
             before = text[: unprintable.start()]
             line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-            self._refuse_at(Place(source, line, column), _unprintable(unprintable[0]), "unreadable")
+            self._reject_at(
+                SourceLocation(source, line, column),
+                _control_character_message(unprintable[0]),
+                "unreadable",
+            )
         self.loader = CoreLoader(text)
 
-    def read(self) -> Parsed:
+    def read(self) -> ParsedDocument:
         try:
             document = self._document()
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             if error.problem == "found unexpected end of stream" and error.context_mark:
                 mark = error.context_mark  # where the quote was opened says more than the end
-            self._refuse(mark, _explained(error))
+            self._reject(mark, _parser_error_message(error))
         except (yaml.YAMLError, ValueError, OverflowError):
             # From chr() and int(), which PyYAML calls on whatever follows \U and %YAML.
-            self._refuse(self.loader.get_mark(), "this escape or directive makes no sense")
-        return Parsed(document, Places(self.source, self.keys, self.values, self.texts))
+            self._reject(self.loader.get_mark(), "this escape or directive makes no sense")
+        return ParsedDocument(
+            document,
+            SourceMap(self.source, self.key_locations, self.value_locations, self.raw_texts),
+        )
 
     def _document(self) -> Any:
         self._next()  # the stream begins
         if isinstance(self._peek(), yaml.StreamEndEvent):
-            self._refuse(None, "is empty")
+            self._reject(None, "is empty")
         self._next()  # the document begins
-        document = self._part(())
+        document = self._node(())
         self._next()  # the document ends
         if not isinstance(event := self._peek(), yaml.StreamEndEvent):
-            self._refuse(event.start_mark, "a second document begins here; one file holds one")
+            self._reject(event.start_mark, "a second document begins here; one file holds one")
         return document
 
-    def _part(self, path: Path) -> Any:
+    def _node(self, path: KeyPath) -> Any:
         event = self._next()
-        self._guard(event)
-        self.values[path] = self._place(event.start_mark)
+        self._reject_unsafe(event)
+        self.value_locations[path] = self._location(event.start_mark)
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event, path)
-        if len(path) >= DEEPEST:
-            self._refuse(event.start_mark, f"is nested deeper than {DEEPEST} levels", "too_large")
+        if len(path) >= MAX_DEPTH:
+            self._reject(event.start_mark, f"is nested deeper than {MAX_DEPTH} levels", "too_large")
         if isinstance(event, yaml.SequenceStartEvent):
             return self._sequence(path)
         return self._mapping(path)
 
-    def _sequence(self, path: Path) -> list[Any]:
+    def _sequence(self, path: KeyPath) -> list[Any]:
         items: list[Any] = []
         while not isinstance(self._peek(), yaml.SequenceEndEvent):
-            items.append(self._part((*path, len(items))))
+            items.append(self._node((*path, len(items))))
         self._next()
         return items
 
-    def _mapping(self, path: Path) -> dict[str, Any]:
+    def _mapping(self, path: KeyPath) -> dict[str, Any]:
         found: dict[str, Any] = {}
         while not isinstance(event := self._peek(), yaml.MappingEndEvent):
             key = self._key()
             if key in found:
-                first = self.keys[(*path, key)].line
+                first = self.key_locations[(*path, key)].line
                 said_first = f"; it is in line {first} already" if first else ""
-                message = f"the key '{shown(key)}' is given twice{said_first}"
-                self._refuse(event.start_mark, message, "duplicate")
-            self.keys[(*path, key)] = self._place(event.start_mark)
-            found[key] = self._part((*path, key))
+                message = f"the key '{printable(key)}' is given twice{said_first}"
+                self._reject(event.start_mark, message, "duplicate")
+            self.key_locations[(*path, key)] = self._location(event.start_mark)
+            found[key] = self._node((*path, key))
         self._next()
         return found
 
     def _key(self) -> str:
         event = self._next()
-        self._guard(event)
+        self._reject_unsafe(event)
         if not isinstance(event, yaml.ScalarEvent):
             message = "a key must be a name, not a list or a mapping"
-            self._refuse(event.start_mark, message, "wrong_type")
+            self._reject(event.start_mark, message, "wrong_type")
         if event.implicit[0] and event.value == "<<":
             message = "merge keys (<<) are not used here: write the keys out"
-            self._refuse(event.start_mark, message, "unsupported")
+            self._reject(event.start_mark, message, "unsupported")
         key = self._scalar(event, None)
         if not isinstance(key, str):
-            written = f"{shown(event.value)}" if event.value else "nothing"
-            self._refuse(event.start_mark, f"a key must be a name, not {written}", "wrong_type")
+            written = f"{printable(event.value)}" if event.value else "nothing"
+            self._reject(event.start_mark, f"a key must be a name, not {written}", "wrong_type")
         return key
 
-    def _scalar(self, event: yaml.ScalarEvent, path: Path | None) -> Any:
+    def _scalar(self, event: yaml.ScalarEvent, path: KeyPath | None) -> Any:
         text, mark = event.value, event.start_mark
         unprintable = _UNPRINTABLE.search(text)
         if unprintable:
-            self._refuse(mark, _unprintable(unprintable[0]))
-        tag = type_of(text) if event.implicit[0] else "str"  # quotes make a text
+            self._reject(mark, _control_character_message(unprintable[0]))
+        tag = scalar_type(text) if event.implicit[0] else "str"  # quotes make a text
         if tag == "str":
             return text
         if path is not None:
-            self.texts[path] = text
+            self.raw_texts[path] = text
         if tag == "null":
             return None
         if tag == "bool":
             return text.lower() == "true"
-        return self._whole(text, mark) if tag == "int" else self._real(text, mark)
+        return self._integer(text, mark) if tag == "int" else self._float(text, mark)
 
-    def _whole(self, text: str, mark: Any) -> int:
+    def _integer(self, text: str, mark: Any) -> int:
         digits = text.lstrip("+-")
         if digits[:2] in ("0o", "0x"):
             number = int(digits[2:], 8 if digits[1] == "o" else 16) if len(digits) <= 24 else 2**64
         elif len(digits) > 1 and digits[0] == "0":
             meant = digits.lstrip("0") or "0"
-            self._refuse(
+            self._reject(
                 mark,
-                f"{shown(text, 40)}: a number does not begin with 0: write {shown(meant, 40)} "
+                f"{printable(text, 40)}: a number does not begin with 0: write {printable(meant, 40)} "
                 "(or 0o... if it is octal, quotes if it is a text)",
                 "invalid_value",
             )
         else:
-            number = int(text) if len(digits) <= DIGITS else 2**64
+            number = int(text) if len(digits) <= MAX_INTEGER_DIGITS else 2**64
         if abs(number) >= 2**63:
-            message = f"the number {shown(text, 40)} is too large: at most 2^63 - 1"
-            self._refuse(mark, message, "out_of_range")
+            message = f"the number {printable(text, 40)} is too large: at most 2^63 - 1"
+            self._reject(mark, message, "out_of_range")
         return number
 
-    def _real(self, text: str, mark: Any) -> float:
+    def _float(self, text: str, mark: Any) -> float:
         number = float(text) if text[-1].isdigit() or text[-1] == "." else float("inf")
         if number in (float("inf"), float("-inf")):
-            self._refuse(mark, f"{shown(text, 40)} is not a finite number", "not_finite")
+            self._reject(mark, f"{printable(text, 40)} is not a finite number", "not_finite")
         return number
 
-    def _guard(self, event: yaml.Event) -> None:
+    def _reject_unsafe(self, event: yaml.Event) -> None:
         """Refuse what makes a file more than data."""
         mark = event.start_mark
         if isinstance(event, yaml.AliasEvent):
-            self._refuse(
+            self._reject(
                 mark,
                 "aliases (*name) are not used here: write the value out, "
                 "or put a text that begins with * in quotes",
                 "unsupported",
             )
         if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
-            self._refuse(
+            self._reject(
                 mark,
                 "anchors (&name) are not used here: write the value where it is due, "
                 "or put a text that begins with & in quotes",
@@ -227,8 +234,8 @@ class _Reader:
             )
         tag = getattr(event, "tag", None)
         if tag is not None:
-            short = shown(tag.replace("tag:yaml.org,2002:", "!!"), 40)
-            self._refuse(
+            short = printable(tag.replace("tag:yaml.org,2002:", "!!"), 40)
+            self._reject(
                 mark,
                 f"tags ({short}) are not used here: a scenario is plain data; "
                 "put a text that begins with ! in quotes",
@@ -241,27 +248,27 @@ class _Reader:
     def _next(self) -> Any:
         return self.loader.get_event()
 
-    def _place(self, mark: Any) -> Place:
-        if not self.lines or mark is None:
-            return Place(self.source)
-        return Place(self.source, mark.line + 1, mark.column + 1)
+    def _location(self, mark: Any) -> SourceLocation:
+        if not self.with_lines or mark is None:
+            return SourceLocation(self.source)
+        return SourceLocation(self.source, mark.line + 1, mark.column + 1)
 
-    def _refuse(self, mark: Any, message: str, code: str = "unreadable") -> NoReturn:
-        self._refuse_at(self._place(mark), message, code)
+    def _reject(self, mark: Any, message: str, code: str = "unreadable") -> NoReturn:
+        self._reject_at(self._location(mark), message, code)
 
-    def _refuse_at(self, place: Place, message: str, code: str) -> NoReturn:
-        if not self.lines:
-            place = Place(self.source)
-        raise ScenarioError([Problem(place, (), message, code)])
+    def _reject_at(self, location: SourceLocation, message: str, code: str) -> NoReturn:
+        if not self.with_lines:
+            location = SourceLocation(self.source)
+        raise ScenarioError([Problem(location, (), message, code)])
 
 
-def _unprintable(character: str) -> str:
+def _control_character_message(character: str) -> str:
     return f"the control character U+{ord(character):04X} does not belong in a text file"
 
 
-def _explained(error: yaml.MarkedYAMLError) -> str:
+def _parser_error_message(error: yaml.MarkedYAMLError) -> str:
     """What the parser found, in words that say what to do."""
-    problem, context = shown(error.problem or ""), error.context or ""
+    problem, context = printable(error.problem or ""), error.context or ""
     problem = problem.replace("'<stream end>'", "the end of the file")
     if "mapping values are not allowed" in problem:
         return "this ': ' cannot stand here: put a text that has one in quotes, or mend the indent"
@@ -280,7 +287,7 @@ def _explained(error: yaml.MarkedYAMLError) -> str:
         return f"in a list in brackets: {problem}; is a ']' or a ',' missing?"
     if "flow mapping" in context:
         return f"in a mapping in braces: {problem}; is a '}}' or a ',' missing?"
-    return f"is not YAML: {problem or shown(context)}"
+    return f"is not YAML: {problem or printable(context)}"
 
 
 def dump(document: Any) -> str:
@@ -296,9 +303,9 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = None if type_of(text) == "str" else '"'
+def _represent_string(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if scalar_type(text) == "str" else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
 
 
-_Dumper.add_representer(str, _quoted)
+_Dumper.add_representer(str, _represent_string)

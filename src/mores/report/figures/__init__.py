@@ -7,30 +7,32 @@ Bands and whiskers are 95 % intervals of the mean over replicates, at each round
 
 from __future__ import annotations
 
-from mores.analysis.sensitivity import Indices
-from mores.report.figures.attribution_plots import cause_figures
+from mores.analysis.sensitivity import SensitivityIndices
+from mores.report.figures.attribution_plots import attribution_figures
 from mores.report.figures.drift_plots import drift_figures
 from mores.report.figures.learning_curves import learning_figures
-from mores.report.figures.metric_lines import measure_figures
+from mores.report.figures.metric_lines import metric_figures
 from mores.report.figures.people_plots import people_figures
-from mores.report.figures.plot_data import Shown
-from mores.report.figures.rendering import Figure, Picture, render
+from mores.report.figures.plot_data import ReportData
+from mores.report.figures.rendering import FigureSpec, RenderedFigure, render
 from mores.report.figures.sensitivity_plots import sensitivity_figures
 from mores.report.figures.sweep_plots import sweep_figures
 
 
-def pictures(shown: Shown, sensitivity: Indices | None = None) -> list[Picture]:
+def render_figures(
+    data: ReportData, sensitivity: SensitivityIndices | None = None
+) -> list[RenderedFigure]:
     """All the pictures that this run has something to show for, in the order of the report."""
-    figures: list[Figure] = [
-        *drift_figures(shown),
-        *people_figures(shown),
-        *cause_figures(shown),
-        *learning_figures(shown),
-        *sweep_figures(shown),
-        *sensitivity_figures(shown, sensitivity),
-        *measure_figures(shown),
+    figures: list[FigureSpec] = [
+        *drift_figures(data),
+        *people_figures(data),
+        *attribution_figures(data),
+        *learning_figures(data),
+        *sweep_figures(data),
+        *sensitivity_figures(data, sensitivity),
+        *metric_figures(data),
     ]
     return render(figures)
 
 
-__all__ = ["Picture", "Shown", "pictures"]
+__all__ = ["RenderedFigure", "ReportData", "render_figures"]

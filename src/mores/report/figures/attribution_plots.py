@@ -7,154 +7,165 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mores.analysis.intervals import Estimate, compare, estimate
-from mores.experiments.claims.claim_evaluation import drift_from
+from mores.analysis.intervals import IntervalEstimate, compare, estimate
+from mores.experiments.claims.claim_evaluation import effect_by_replicate
 from mores.experiments.scenario.cell import Cell
-from mores.report.figures.drift_plots import BAND
-from mores.report.figures.plot_data import Shown, interval, value_name
-from mores.report.figures.rendering import Figure, Panel
-from mores.report.figures.theme import LIGHT
+from mores.report.figures.drift_plots import BAND_DESCRIPTION
+from mores.report.figures.plot_data import ReportData, format_interval, value_label
+from mores.report.figures.rendering import FigureSpec, PanelSpec
+from mores.report.figures.theme import LIGHT_COLORS
 
-MOST_MEASURES = 6
+MAX_METRICS = 6
 
 
-class Effect(NamedTuple):
+class ArmEffect(NamedTuple):
     """What an arm, or a combination of changes, did by the end.
 
     Attributes:
         name: of the arm; of a combination what it is of.
-        causes: what was changed: AI, peers, history, people, environment.
+        factors: what was changed: AI, peers, history, people, environment.
         arm: whose look it has.
-        beyond: whether it is what two changes do together beyond the sum of each alone.
+        is_interaction: whether it is what two changes do together beyond the sum of each alone.
         distance: of the centre from the twin's; none where it is not known, or not a distance.
-        parts: differences from the twin, signed, by the name of the value or measure.
+        components: differences from the twin, signed, by the name of the value or measure.
     """
 
     name: str
-    causes: tuple[str, ...]
+    factors: tuple[str, ...]
     arm: str
-    beyond: bool
-    distance: Estimate | None
-    parts: Mapping[str, Estimate]
+    is_interaction: bool
+    distance: IntervalEstimate | None
+    components: Mapping[str, IntervalEstimate]
 
 
-def cause_figures(shown: Shown) -> list[Figure]:
+def attribution_figures(data: ReportData) -> list[FigureSpec]:
     """Bars of all effects; none without a control."""
-    rows = effects(shown)
-    if shown.twin is None or not rows:
+    rows = arm_effects(data)
+    if data.control_record is None or not rows:
         return []
     panels = []
     if rows[0].distance is not None:
-        panels.append(_bars(shown, "How far", "distance", [(r, r.distance) for r in rows]))
-    for name in rows[0].parts:
-        panels.append(_bars(shown, name, "difference", [(r, r.parts.get(name)) for r in rows]))
-    after, control = shown.twin.rounds[-1], shown.scenario.control
+        panels.append(_bar_panel(data, "How far", "distance", [(r, r.distance) for r in rows]))
+    for name in rows[0].components:
+        panels.append(
+            _bar_panel(data, name, "difference", [(r, r.components.get(name)) for r in rows])
+        )
+    after, control = data.control_record.rounds[-1], data.scenario.control
     what = f"What each arm's change did by the end, after {after} rounds: "
     if rows[0].distance is not None:
         what += (
             f"distance of its centre from that of “{control}”, and the difference in each value, "
-            f"in value units. Bars: mean of {shown.replicates} replicates; whiskers: {BAND}."
+            f"in value units. Bars: mean of {data.replicates} replicates; whiskers: {BAND_DESCRIPTION}."
         )
     else:
         what += (
             f"its measures less those of “{control}”, by the statistic that claims use. Bars: over "
-            f"{shown.replicates} replicates; whiskers: 95 % intervals."
+            f"{data.replicates} replicates; whiskers: 95 % intervals."
         )
     what += " In brackets what was changed."
-    if any(row.beyond for row in rows):
+    if any(row.is_interaction for row in rows):
         what += " Hatched: what two changes do together beyond the sum of what each does alone."
     size = (3.4, 0.9 + 0.42 * len(rows))
-    return [Figure("causes", what, tuple(panels), (), size)]
+    return [FigureSpec("causes", what, tuple(panels), (), size)]
 
 
-def effects(shown: Shown) -> list[Effect]:
+def arm_effects(data: ReportData) -> list[ArmEffect]:
     """Every arm against the control at the end, and what combinations add to their parts."""
-    if shown.twin is None:
+    if data.control_record is None:
         return []
-    if shown.control is None or not shown.drifters():
-        return _of_measures(shown)
+    if data.drift_control is None or not data.drift_arms():
+        return _metric_effects(data)
     made = [
-        Effect(
+        ArmEffect(
             arm,
-            _causes(changed),
+            _factors(changed),
             arm,
             False,
-            estimate(drift_from(shown.record(arm), shown.control)[:, -1]),
-            _parts(shown, arm),
+            estimate(effect_by_replicate(data.record(arm), data.drift_control)[:, -1]),
+            _effect_components(data, arm),
         )
-        for arm, changed in _changed(shown, shown.drifters()).items()
+        for arm, changed in _changed_parameters(data, data.drift_arms()).items()
     ]
     return made + [
-        Effect(
-            f"{one} + {other}", _causes(changed), both, True, None, _parts(shown, both, one, other)
+        ArmEffect(
+            f"{one} + {other}",
+            _factors(changed),
+            both,
+            True,
+            None,
+            _effect_components(data, both, one, other),
         )
-        for both, one, other, changed in _combinations(_changed(shown, shown.drifters()))
+        for both, one, other, changed in _factor_combinations(
+            _changed_parameters(data, data.drift_arms())
+        )
     ]
 
 
-def _parts(shown: Shown, arm: str, *alone: str) -> dict[str, Estimate]:
+def _effect_components(
+    data: ReportData, arm: str, *subtracted_arms: str
+) -> dict[str, IntervalEstimate]:
     """An arm's centre less the control's, less what other arms have of it alone."""
-    assert shown.control is not None
+    assert data.drift_control is not None
     made = {}
-    for part in shown.directions:
-        apart = shown.apart(arm, part)[:, -1]
-        for other in alone:
-            apart = apart - shown.apart(other, part)[:, -1]
-        made[value_name(shown.control, part)] = estimate(apart)
+    for part in data.top_drift_dimensions:
+        apart = data.mean_value_difference(arm, part)[:, -1]
+        for other in subtracted_arms:
+            apart = apart - data.mean_value_difference(other, part)[:, -1]
+        made[value_label(data.drift_control, part)] = estimate(apart)
     return made
 
 
-def _of_measures(shown: Shown) -> list[Effect]:
+def _metric_effects(data: ReportData) -> list[ArmEffect]:
     """Where people have no values: what claims look at, by the statistic that they use."""
-    twin, asked = shown.twin, {}
+    twin, asked = data.control_record, {}
     assert twin is not None
-    for claim in shown.scenario.claims:
-        known = claim.kind != "exact" and claim.measure in twin.measures
-        if known and np.isfinite(twin.by_replicate(claim.measure)[:, -1]).all():
-            asked.setdefault(claim.measure, claim.statistic)
+    for claim in data.scenario.claims:
+        known = claim.kind != "exact" and claim.metric in twin.metrics
+        if known and np.isfinite(twin.by_replicate(claim.metric)[:, -1]).all():
+            asked.setdefault(claim.metric, claim.statistic)
     rows = []
-    for arm, changed in _changed(shown, shown.others).items():
+    for arm, changed in _changed_parameters(data, data.treatment_arms).items():
         parts = {}
-        for name, statistic in list(asked.items())[:MOST_MEASURES]:
-            if name in shown.record(arm).measures:
-                here, there = (r.by_replicate(name)[:, -1] for r in (shown.record(arm), twin))
+        for name, statistic in list(asked.items())[:MAX_METRICS]:
+            if name in data.record(arm).metrics:
+                here, there = (r.by_replicate(name)[:, -1] for r in (data.record(arm), twin))
                 parts[name.replace("_", " ")] = compare(here, there, statistic)
-        rows.append(Effect(arm, _causes(changed), arm, False, None, parts))
-    return [row for row in rows if row.parts]
+        rows.append(ArmEffect(arm, _factors(changed), arm, False, None, parts))
+    return [row for row in rows if row.components]
 
 
 # --- what was changed ---------------------------------------------------------------------------
 
 
-def _changed(shown: Shown, arms: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _changed_parameters(data: ReportData, arms: Sequence[str]) -> dict[str, dict[str, Any]]:
     """By arm: dotted paths at which its cell is not as the control's, and what stands there."""
-    twin = _flat_cell(shown.cell(shown.scenario.control or ""))
+    twin = _flatten_cell(data.cell(data.scenario.control or ""))
     made = {}
     for arm in arms:
-        here = _flat_cell(shown.cell(arm))
+        here = _flatten_cell(data.cell(arm))
         paths = [path for path in {**here, **twin} if here.get(path) != twin.get(path)]
         made[arm] = {path: here.get(path) for path in paths}
     return made
 
 
-def _flat_cell(cell: Cell) -> dict[str, Any]:
-    return dict(_flat({"env": cell.env, "people": cell.people, "players": cell.players}))
+def _flatten_cell(cell: Cell) -> dict[str, Any]:
+    return dict(_flatten({"env": cell.env, "people": cell.population, "players": cell.policies}))
 
 
-def _flat(part: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(part: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(part, Mapping):
         for name, below in part.items():
-            yield from _flat(below, f"{path}.{name}" if path else str(name))
+            yield from _flatten(below, f"{path}.{name}" if path else str(name))
     else:
         yield path, part
 
 
-def _causes(changes: Mapping[str, Any]) -> tuple[str, ...]:
+def _factors(changes: Mapping[str, Any]) -> tuple[str, ...]:
     """What was changed, in words."""
-    return tuple(dict.fromkeys(_cause(path) for path in sorted(changes))) or ("nothing",)
+    return tuple(dict.fromkeys(_factor(path) for path in sorted(changes))) or ("nothing",)
 
 
-def _cause(path: str) -> str:
+def _factor(path: str) -> str:
     parts = path.split(".")
     about_ai = any(p.startswith("ai_") or p.endswith("_ai") or "assistant" in p for p in parts)
     if parts[0] == "players" or about_ai:
@@ -166,7 +177,7 @@ def _cause(path: str) -> str:
     return "history" if "history" in parts else "environment"
 
 
-def _combinations(
+def _factor_combinations(
     changed: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
     """Arms that change all that two others change, and nothing else; and those two."""
@@ -181,39 +192,44 @@ def _combinations(
 # --- drawing ------------------------------------------------------------------------------------
 
 
-def _bars(
-    shown: Shown, title: str, label: str, rows: Sequence[tuple[Effect, Estimate | None]]
-) -> Panel:
+def _bar_panel(
+    data: ReportData,
+    title: str,
+    label: str,
+    rows: Sequence[tuple[ArmEffect, IntervalEstimate | None]],
+) -> PanelSpec:
     known = [(row, found) for row, found in rows if found is not None]
 
     def draw(axes: Any) -> None:
         for place, (row, found) in enumerate(known):
-            color = shown.look(row.arm).hex
-            if row.beyond:
+            color = data.style(row.arm).hex_color
+            if row.is_interaction:
                 axes.barh(place, found.value, 0.55, fill=False, edgecolor=color, hatch="////")
             else:
                 axes.barh(place, found.value, 0.55, color=color, edgecolor=color, alpha=0.75)
             if np.isfinite([found.low, found.high]).all():
-                axes.plot([found.low, found.high], [place, place], color=LIGHT["ink"], lw=1.3)
-        axes.axvline(0, color=LIGHT["axis"], linewidth=0.8)
-        axes.set_yticks(range(len(known)), [_beside(row) for row, _ in known])
+                axes.plot(
+                    [found.low, found.high], [place, place], color=LIGHT_COLORS["ink"], lw=1.3
+                )
+        axes.axvline(0, color=LIGHT_COLORS["axis"], linewidth=0.8)
+        axes.set_yticks(range(len(known)), [_bar_label(row) for row, _ in known])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(False, axis="y")
         axes.set_xlabel(label)
         axes.locator_params(axis="x", nbins=3)
 
-    told = (f"{row.name} {interval(found)}" for row, found in known)
-    return Panel(title, f"{'; '.join(told)}.", draw)
+    told = (f"{row.name} {format_interval(found)}" for row, found in known)
+    return PanelSpec(title, f"{'; '.join(told)}.", draw)
 
 
-def _beside(row: Effect, most: int = 22) -> str:
+def _bar_label(effect: ArmEffect, max_length: int = 22) -> str:
     """A name that fits beside a bar, and under it what was changed."""
-    name = row.name if len(row.name) <= most else f"{row.name[: most - 1]}…"
-    return f"{name}\n({'beyond the sum' if row.beyond else ', '.join(row.causes)})"
+    name = effect.name if len(effect.name) <= max_length else f"{effect.name[: max_length - 1]}…"
+    return f"{name}\n({'beyond the sum' if effect.is_interaction else ', '.join(effect.factors)})"
 
 
-def strongest(shown: Shown) -> Effect | None:
+def largest_effect(data: ReportData) -> ArmEffect | None:
     """The arm that went furthest from its twin."""
-    rows = [(row.distance.value, row) for row in effects(shown) if row.distance is not None]
+    rows = [(row.distance.value, row) for row in arm_effects(data) if row.distance is not None]
     rows = [(far, row) for far, row in rows if np.isfinite(far)]
     return max(rows, key=lambda pair: pair[0])[1] if rows else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-LIGHT = {
+LIGHT_COLORS = {
     "ink": "#1c1e21",
     "soft": "#5b6168",
     "axis": "#8b939c",
@@ -22,7 +22,7 @@ LIGHT = {
     "line-6": "#c2255c",
     "line-7": "#4b4f56",
 }
-DARK = {
+DARK_COLORS = {
     "ink": "#e8eaed",
     "soft": "#a5adb6",
     "axis": "#7d868f",
@@ -36,31 +36,41 @@ DARK = {
     "line-6": "#ff8fb1",
     "line-7": "#b3bcc6",
 }
-LINES = [name for name in LIGHT if name.startswith("line-")]
-DASHES = ((), (5.0, 2.0), (1.4, 1.4), (6.0, 1.6, 1.4, 1.6), (9.0, 2.0), (3.0, 1.2), (2.0, 3.0))
+LINE_COLORS = [name for name in LIGHT_COLORS if name.startswith("line-")]
+DASH_PATTERNS = (
+    (),
+    (5.0, 2.0),
+    (1.4, 1.4),
+    (6.0, 1.6, 1.4, 1.6),
+    (9.0, 2.0),
+    (3.0, 1.2),
+    (2.0, 3.0),
+)
 MARKERS = "osD^vPX*<>"
 
 
-class Look(NamedTuple):
+class PlotStyle(NamedTuple):
     """How a line is drawn: its colour's name, dashes in widths of the line, and marker."""
 
-    color: str
+    color_name: str
     dashes: tuple[float, ...]
     marker: str
 
     @property
-    def hex(self) -> str:
+    def hex_color(self) -> str:
         """The colour on white paper."""
-        return LIGHT[self.color]
+        return LIGHT_COLORS[self.color_name]
 
     @property
-    def dash_array(self) -> str:
+    def svg_dash_array(self) -> str:
         """The dashes as SVG writes them, for a line 2 wide."""
         return " ".join(f"{2.0 * length:g}" for length in self.dashes)
 
 
-def look(number: int) -> Look:
+def plot_style(index: int) -> PlotStyle:
     """The look of the arm of that number; eight have colours of their own."""
-    return Look(
-        LINES[number % len(LINES)], DASHES[number % len(DASHES)], MARKERS[number % len(MARKERS)]
+    return PlotStyle(
+        LINE_COLORS[index % len(LINE_COLORS)],
+        DASH_PATTERNS[index % len(DASH_PATTERNS)],
+        MARKERS[index % len(MARKERS)],
     )
