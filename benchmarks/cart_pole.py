@@ -1,7 +1,7 @@
-"""CartPole as a game of mores: the equations of Gymnasium's CartPole-v1, many worlds at once.
+"""CartPole as an environment of mores: the equations of Gymnasium's CartPole-v1, in many worlds.
 
-Barto, Sutton and Anderson 1983; constants and Euler steps as in Gymnasium, which `learning.py`
-checks it against before it measures anything.
+Barto, Sutton and Anderson 1983. Constants and Euler steps are those of Gymnasium: `learning.py`
+compares both before it measures anything.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ import torch
 from torch import Tensor
 
 from mores.agents.scripted.uniform_random import UniformRandom
-from mores.core.environment import Box, Discrete, Environment, Phase, Policy, Role, StepResult
+from mores.core.environment import Environment, Phase, Role, StepResult
+from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
+from mores.core.spaces import Box, Discrete
 
-GRAVITY, CART, POLE, HALF_LENGTH, FORCE, SECONDS = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02
-FURTHEST, STEEPEST = 2.4, 12 * 2 * math.pi / 360
+GRAVITY, CART_MASS, POLE_MASS, HALF_LENGTH, FORCE, TIME_STEP = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02
+MAX_POSITION, MAX_ANGLE = 2.4, 12 * 2 * math.pi / 360  # m, rad
 
 
 @dataclasses.dataclass(frozen=True)
-class Cart:
-    now: Tensor  # [world, 4]: place, speed, angle, turning
-    rounds: Tensor  # [world], how long the pole has stood
+class CartState:
+    physics: Tensor  # [world, 4]: position, velocity, angle, angular velocity
+    rounds: Tensor  # [world]: completed rounds
 
 
-class CartPole(Environment[Cart]):
-    """A pole on a cart that is pushed left or right; a point for every round that it stands."""
+class CartPole(Environment[CartState]):
+    """A pole on a cart that is pushed left or right. The reward is 1 in every round."""
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -38,37 +40,35 @@ class CartPole(Environment[Cart]):
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("push", {"player": Discrete(2)}),)
 
-    def reset(self, streams: RandomStreams, people: object = None) -> Cart:
-        now = streams.uniform("start", 1, 4)[:, 0] * 0.1 - 0.05
-        return Cart(now, torch.zeros(streams.num_worlds, device=streams.device))
+    def reset(self, streams: RandomStreams, people: object = None) -> CartState:
+        physics = streams.uniform("start", 1, 4)[:, 0] * 0.1 - 0.05
+        return CartState(physics, torch.zeros(streams.num_worlds, device=streams.device))
 
-    def observe(self, state: Cart, role: str, phase: str) -> Tensor:
-        return state.now[:, None]
+    def observe(self, state: CartState, role: str, phase: str) -> Tensor:
+        return state.physics[:, None]
 
     def step(
-        self, state: Cart, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
-    ) -> StepResult[Cart]:
-        place, speed, angle, turning = state.now.unbind(-1)
+        self, state: CartState, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+    ) -> StepResult[CartState]:
+        position, velocity, angle, angular_velocity = state.physics.unbind(-1)
         force = torch.where(actions["player"][:, 0] == 1, FORCE, -FORCE)
-        cos, sin = torch.cos(angle), torch.sin(angle)
-        mass = CART + POLE
-        push = (force + POLE * HALF_LENGTH * turning * turning * sin) / mass
-        lever = HALF_LENGTH * (4.0 / 3.0 - POLE * cos * cos / mass)
-        spin = (GRAVITY * sin - cos * push) / lever
-        thrust = push - POLE * HALF_LENGTH * spin * cos / mass
-        moved = (
-            place + SECONDS * speed,
-            speed + SECONDS * thrust,
-            angle + SECONDS * turning,
-            turning + SECONDS * spin,
+        cos, sin, mass = torch.cos(angle), torch.sin(angle), CART_MASS + POLE_MASS
+        temp = (force + POLE_MASS * HALF_LENGTH * angular_velocity * angular_velocity * sin) / mass
+        inertia = HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * cos * cos / mass)
+        angular_acceleration = (GRAVITY * sin - cos * temp) / inertia
+        acceleration = temp - POLE_MASS * HALF_LENGTH * angular_acceleration * cos / mass
+        components = (
+            position + TIME_STEP * velocity,
+            velocity + TIME_STEP * acceleration,
+            angle + TIME_STEP * angular_velocity,
+            angular_velocity + TIME_STEP * angular_acceleration,
         )
-        now = torch.stack(moved, -1)
-        fell = (now[:, 0].abs() > FURTHEST) | (now[:, 2].abs() > STEEPEST)
-        return StepResult(
-            Cart(now, state.rounds + 1), {"player": torch.ones_like(state.rounds)[:, None]}, fell
-        )
+        physics = torch.stack(components, -1)
+        fell = (physics[:, 0].abs() > MAX_POSITION) | (physics[:, 2].abs() > MAX_ANGLE)
+        reward = {"player": torch.ones_like(state.rounds)[:, None]}
+        return StepResult(CartState(physics, state.rounds + 1), reward, fell)
 
-    def metrics(self, state: Cart) -> Mapping[str, Tensor]:
+    def metrics(self, state: CartState) -> Mapping[str, Tensor]:
         return {"rounds": state.rounds}
 
     def default_policies(self) -> Mapping[str, Policy]:

@@ -1,6 +1,6 @@
-"""A gambler who learns, as a file of somebody's own: `mores run FILE --load learning_bandit.py`.
+"""A learner of a bandit in a user's file: `mores run FILE --load learning_bandit.py`.
 
-For `kills.py`: what is learned goes on from stage to stage inside a cell.
+`kills.py` uses it: its policy state continues from stage to stage inside a cell.
 """
 
 from __future__ import annotations
@@ -13,29 +13,21 @@ import torch
 from torch import Tensor
 
 import mores
-from mores.core.environment import (
-    ActionOutput,
-    Box,
-    Discrete,
-    Environment,
-    Phase,
-    Policy,
-    Role,
-    StepResult,
-    Transition,
-)
+from mores.core.environment import Environment, Phase, Role, StepResult, Transition
+from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
+from mores.core.spaces import Box, Discrete
 
-WORTH = (0.0, 0.3, 1.5, 0.6)  # what an option pays on average
+MEAN_REWARDS = (0.0, 0.3, 1.5, 0.6)  # of the options
 
 
 @dataclasses.dataclass(frozen=True)
-class Paid:
-    earned: Tensor  # [world], last time
+class BanditState:
+    reward: Tensor  # [world], of the last round
 
 
-class Bandit(Environment[Paid]):
-    """Options that pay by chance."""
+class Bandit(Environment[BanditState]):
+    """Options with normal rewards."""
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -43,58 +35,64 @@ class Bandit(Environment[Paid]):
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        return (Phase("choose", {"gambler": Discrete(len(WORTH))}),)
+        return (Phase("choose", {"gambler": Discrete(len(MEAN_REWARDS))}),)
 
-    def reset(self, streams: RandomStreams, people: Any = None) -> Paid:
-        return Paid(torch.zeros(streams.num_worlds))
+    def reset(self, streams: RandomStreams, people: Any = None) -> BanditState:
+        return BanditState(torch.zeros(streams.num_worlds))
 
-    def observe(self, state: Paid, role: str, phase: str) -> Tensor:
-        return state.earned[:, None, None]
+    def observe(self, state: BanditState, role: str, phase: str) -> Tensor:
+        return state.reward[:, None, None]
 
     def step(
-        self, state: Paid, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
-    ) -> StepResult[Paid]:
-        worth = torch.tensor(WORTH)[actions["gambler"]]
-        paid = worth + streams.normal("pay", 1)[..., 0]
-        return StepResult(Paid(paid[:, 0]), {"gambler": paid})
+        self, state: BanditState, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+    ) -> StepResult[BanditState]:
+        mean = torch.tensor(MEAN_REWARDS)[actions["gambler"]]
+        reward = mean + streams.normal("pay", 1)[..., 0]
+        return StepResult(BanditState(reward[:, 0]), {"gambler": reward})
 
-    def metrics(self, state: Paid) -> Mapping[str, Tensor]:
-        return {"earned": state.earned}
+    def metrics(self, state: BanditState) -> Mapping[str, Tensor]:
+        return {"earned": state.reward}
 
-    def latent(self, state: Paid) -> Mapping[str, Tensor]:
-        return {"earned": state.earned}
+    def latent(self, state: BanditState) -> Mapping[str, Tensor]:
+        return {"earned": state.reward}
 
 
 @dataclasses.dataclass(frozen=True)
-class Means:
-    total: Tensor  # [world, option]
-    count: Tensor  # [world, option]
-    last: Tensor  # [world, 1]
+class AveragerState:
+    total: Tensor  # [world, option]: sum of rewards
+    count: Tensor  # [world, option]: choices
+    last_action: Tensor  # [world, 1]
 
 
 class Averager(Policy):
-    """Tries options at random now and then, and else takes what has paid best on average."""
+    """Epsilon-greedy: a random option with probability `explore`, else the best mean reward."""
 
     explore: float = 0.3
 
-    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Means:
-        zero = torch.zeros(streams.num_worlds, len(WORTH))
-        return Means(zero, zero, torch.zeros(streams.num_worlds, 1, dtype=torch.int64))
+    def initial_state(
+        self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
+    ) -> AveragerState:
+        zero = torch.zeros(streams.num_worlds, len(MEAN_REWARDS))
+        return AveragerState(zero, zero, torch.zeros(streams.num_worlds, 1, dtype=torch.int64))
 
-    def on_episode_start(self, state: Means, initial: Any, reset_mask: Tensor) -> Means:
-        return state  # what was learned stays
+    def on_episode_start(
+        self, state: AveragerState, initial: Any, reset_mask: Any
+    ) -> AveragerState:
+        return state  # estimates outlive episodes
 
     def act(
-        self, phase: Phase, observation: Any, action_mask: Any, state: Means, streams: RandomStreams
+        self, phase: Phase, observation: Any, action_mask: Any, state: Any, streams: RandomStreams
     ) -> ActionOutput:
         best = (state.total / state.count.clamp(min=1)).argmax(-1, keepdim=True)
-        anyhow = (streams.uniform("which", 1)[:, 0] * len(WORTH)).long()
-        chosen = torch.where(streams.uniform("explore", 1)[:, 0] < self.explore, anyhow, best)
-        return ActionOutput(chosen, dataclasses.replace(state, last=chosen))
+        random = (streams.uniform("which", 1)[:, 0] * len(MEAN_REWARDS)).long()
+        action = torch.where(streams.uniform("explore", 1)[:, 0] < self.explore, random, best)
+        return ActionOutput(action, dataclasses.replace(state, last_action=action))
 
-    def update(self, state: Means, transition: Transition, streams: RandomStreams) -> Means:
-        total = state.total.scatter_add(1, state.last, transition.reward)
-        count = state.count.scatter_add(1, state.last, torch.ones_like(transition.reward))
+    def update(
+        self, state: AveragerState, transition: Transition, streams: RandomStreams
+    ) -> AveragerState:
+        total = state.total.scatter_add(1, state.last_action, transition.reward)
+        count = state.count.scatter_add(1, state.last_action, torch.ones_like(transition.reward))
         return dataclasses.replace(state, total=total, count=count)
 
 

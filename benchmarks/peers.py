@@ -1,10 +1,10 @@
 """The same model in Mesa and in mores: Friedkin-Johnsen opinion dynamics on one network.
 
-`equilibrium_matrix` is the update alone. `environment` is all of `coevolution` through the Table (people who
-are asked, answer and listen), with as many people, each listening to 10 others.
+`kernel` is the update alone. `environment` is the whole `coevolution` environment through the
+Simulator (people answer and influence each other), with equally many people and 10 neighbors each.
 
-Both sides get the same network, start and parameters; the results are compared before anything is
-timed. Steps only are timed (no set-up), in turns, in one process, on one thread, in processor time.
+Both have the same network, initial opinions and parameters; results are compared before anything
+is timed. Only steps are timed (no set-up), in turns, in one process, on one thread, in CPU time.
 Report the ratios; absolute numbers depend on the machine.
 
     python -m venv peers && peers/bin/pip install mesa==3.3.1 -c constraints.txt -e .
@@ -26,7 +26,8 @@ import networkx as nx
 import numpy as np
 import torch
 
-from mores.envs.dynamics import degroot, friedkin_johnsen
+from mores.envs.dynamics.degroot import degroot_step
+from mores.envs.dynamics.friedkin_johnsen import friedkin_johnsen_step
 from mores.envs.graphs.influence_graph import from_matrix, random_walk_matrix
 from mores.envs.opinion.coevolution import Coevolution
 from mores.sim.simulator import Simulator
@@ -37,37 +38,38 @@ SUSCEPTIBILITY = 0.9
 class Person(mesa.Agent):
     def __init__(self, model: mesa.Model, opinion: float) -> None:
         super().__init__(model)
-        self.start = self.opinion = self.next = opinion
-        self.friends: list[Person] = []
+        self.initial_opinion = self.opinion = self.next_opinion = opinion
+        self.neighbors: list[Person] = []
 
-    def listen(self) -> None:
-        heard = self.opinion + sum(friend.opinion for friend in self.friends)
-        heard /= len(self.friends) + 1
-        self.next = SUSCEPTIBILITY * heard + (1 - SUSCEPTIBILITY) * self.start
+    def compute(self) -> None:
+        mean = self.opinion + sum(neighbor.opinion for neighbor in self.neighbors)
+        mean /= len(self.neighbors) + 1
+        anchor = (1 - SUSCEPTIBILITY) * self.initial_opinion
+        self.next_opinion = SUSCEPTIBILITY * mean + anchor
 
-    def move(self) -> None:
-        self.opinion = self.next
+    def update(self) -> None:
+        self.opinion = self.next_opinion
 
 
-class Club(mesa.Model):
-    def __init__(self, graph: nx.Graph, start: np.ndarray) -> None:
+class FriedkinJohnsenModel(mesa.Model):
+    def __init__(self, graph: nx.Graph, opinions: np.ndarray) -> None:
         super().__init__(seed=0)
-        people = Person.create_agents(self, len(graph), start.tolist())
+        people = Person.create_agents(self, len(graph), opinions.tolist())
         self.people = list(people)
         for a, b in graph.edges:
-            self.people[a].friends.append(self.people[b])
-            self.people[b].friends.append(self.people[a])
+            self.people[a].neighbors.append(self.people[b])
+            self.people[b].neighbors.append(self.people[a])
 
     def step(self) -> None:
-        self.agents.do("listen")
-        self.agents.do("move")
+        self.agents.do("compute")
+        self.agents.do("update")
 
 
 def seconds(step: Callable[[], object], steps: int) -> float:
-    began = time.process_time()
+    start = time.process_time()
     for _ in range(steps):
         step()
-    return (time.process_time() - began) / steps
+    return (time.process_time() - start) / steps
 
 
 def main() -> None:
@@ -76,58 +78,56 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, nargs="+", default=[1, 16, 256])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, default=None)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
-    for people in asked.people:
+    for people in args.people:
         graph = nx.watts_strogatz_graph(people, 10, 0.1, seed=1)
         network = from_matrix(random_walk_matrix(graph))
-        start = np.random.default_rng(0).normal(size=people)
-        for worlds in asked.worlds:
-            anchor = torch.from_numpy(start).to(torch.float32).expand(worlds, people)[..., None]
-            held = {"values": anchor.clone()}
+        opinions = np.random.default_rng(0).normal(size=people)
+        for worlds in args.worlds:
+            anchor = torch.from_numpy(opinions).to(torch.float32).expand(worlds, people)[..., None]
+            state = {"values": anchor.clone()}
 
-            def ours(held=held, anchor=anchor, network=network) -> None:
-                heard = degroot.degroot_step(held["values"], held["values"], network)
-                held["values"] = friedkin_johnsen.friedkin_johnsen_step(
-                    heard, anchor, SUSCEPTIBILITY
-                )
+            def kernel(state=state, anchor=anchor, network=network) -> None:
+                mean = degroot_step(state["values"], state["values"], network)
+                state["values"] = friedkin_johnsen_step(mean, anchor, SUSCEPTIBILITY)
 
-            peers = {"rule": "friedkin_johnsen", "ties": 10, "susceptibility": SUSCEPTIBILITY}
-            game = Coevolution(num_people=people, num_values=1, num_assistants=0, peers=peers)
-            table = Simulator(game, game.default_policies(), worlds=worlds, rounds=100_000)
-            table.reset(0)
-            club = Club(graph, start)
+            peers = {"rule": "friedkin_johnsen", "degree": 10, "susceptibility": SUSCEPTIBILITY}
+            env = Coevolution(num_people=people, num_values=1, num_assistants=0, peers=peers)
+            simulator = Simulator(env, env.default_policies(), worlds=worlds, rounds=100_000)
+            simulator.reset(0)
+            model = FriedkinJohnsenModel(graph, opinions)
             for _ in range(10):
-                club.step()
-                ours()
-            theirs = np.array([person.opinion for person in club.people])
-            assert np.allclose(held["values"][0, :, 0].numpy(), theirs, atol=1e-5)
-            ratios, whole, rates = [], [], []
-            for _ in range(asked.repeats):
-                mesa_time = seconds(club.step, max(3, 20_000 // people)) / people
-                our_time = seconds(ours, 100) / (people * worlds)
-                table_time = seconds(table.step, 100) / (people * worlds)
-                ratios.append(mesa_time / our_time)
-                whole.append(mesa_time / table_time)
-                rates.append(1 / our_time / 1e6)
+                model.step()
+                kernel()
+            expected = np.array([person.opinion for person in model.people])
+            assert np.allclose(state["values"][0, :, 0].numpy(), expected, atol=1e-5)
+            kernel_ratios, environment_ratios, rates = [], [], []
+            for _ in range(args.repeats):
+                mesa_time = seconds(model.step, max(3, 20_000 // people)) / people
+                kernel_time = seconds(kernel, 100) / (people * worlds)
+                simulator_time = seconds(simulator.step, 100) / (people * worlds)
+                kernel_ratios.append(mesa_time / kernel_time)
+                environment_ratios.append(mesa_time / simulator_time)
+                rates.append(1 / kernel_time / 1e6)
             row = {
                 "people": people,
                 "worlds": worlds,
-                "kernel_times_mesa": round(statistics.median(ratios), 1),
-                "environment_times_mesa": round(statistics.median(whole), 1),
+                "kernel_times_mesa": round(statistics.median(kernel_ratios), 1),
+                "environment_times_mesa": round(statistics.median(environment_ratios), 1),
                 "million_updates_a_second": round(statistics.median(rates), 2),
             }
             rows.append(row)
             print(row)
-    if asked.out is not None:
+    if args.out is not None:
         machine = {
             "processor": platform.processor() or platform.machine(),
             "threads": 1,
             "torch": torch.__version__,
             "mesa": mesa.__version__,
         }
-        asked.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+        args.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Set-up of all tests.
+"""Configuration of all tests.
 
 Shapes and types in the annotations of `mores` are checked at every call: pyproject.toml gives
-pytest the option `--jaxtyping-packages=mores,beartype.beartype`, whose import hook must be in
-place before `mores` is imported. Therefore nothing here imports it. Processes that a test starts
-(a command line, a worker) have no hook: there annotations are comments again.
+pytest the option `--jaxtyping-packages=mores,beartype.beartype`, whose import hook must be
+installed before `mores` is imported. Therefore this file does not import it. Processes that a test
+starts (a command line, a worker) have no hook: their annotations are not checked.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
-    os.environ[_name] = "1"  # before torch and numpy read it; inherited by started processes
+    os.environ[_name] = "1"  # before torch and numpy read it; child processes inherit it
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis  # noqa: E402
@@ -20,10 +20,10 @@ import torch  # noqa: E402
 
 torch.set_num_threads(1)
 
-# The suite says the same every time. To look further: --hypothesis-profile=search
-hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
+# Examples are the same in every run. For new ones: --hypothesis-profile=search
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
 hypothesis.settings.register_profile("search", deadline=None, max_examples=2000, print_blob=True)
-hypothesis.settings.load_profile("same")
+hypothesis.settings.load_profile("fixed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,10 +1,10 @@
-"""How tests compare a refusal: by its code and path. Its wording stands in one golden file.
+"""Checks of errors by code and path; their wording is in one golden file.
 
     with refused("unknown_name", path="coevolution.peple"):
         mores.make_environment("coevolution", peple=3)
 
-`tests/golden/messages.json` holds every message by test. `pytest --messages=write` (one process)
-writes it anew, `--messages=ignore` leaves it alone.
+`tests/golden/messages.json` holds every message by test. `pytest --messages=write` (in one process)
+rewrites it, `--messages=ignore` compares nothing.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def refused(code: str, path: str | None = None) -> Iterator[pytest.ExceptionInfo
     from mores.core.errors import CODES, UserError
 
     assert code in CODES
-    with pytest.raises(UserError) as found:
-        yield found
-    error = found.value
+    with pytest.raises(UserError) as raised:
+        yield raised
+    error = raised.value
     assert (error.code, error.path if path is not None else None) == (code, path), error
     check_message(str(error))
 
@@ -51,14 +51,14 @@ def check_message(text: str) -> None:
         return
     if _known is None:
         _known = json.loads(FILE.read_text()) if FILE.exists() else {}
-    assert _known.get(name) == text, f"another wording, {text!r}: see tests/refusals.py"
+    assert _known.get(name) == text, f"new wording, {text!r}: see tests/refusals.py"
 
 
 def finish() -> None:
-    """Write what was collected: messages of the tests that ran replace those of the file."""
+    """Write the collected messages; those of other tests in the file do not change."""
     if mode != "write" or not written:
         return
     ran = {name.rsplit(" #", 1)[0] for name in written}
-    kept = json.loads(FILE.read_text()) if FILE.exists() else {}
-    kept = {name: text for name, text in kept.items() if name.rsplit(" #", 1)[0] not in ran}
-    FILE.write_text(json.dumps(dict(sorted({**kept, **written}.items())), indent=1) + "\n")
+    known = json.loads(FILE.read_text()) if FILE.exists() else {}
+    others = {name: text for name, text in known.items() if name.rsplit(" #", 1)[0] not in ran}
+    FILE.write_text(json.dumps(dict(sorted({**others, **written}.items())), indent=1) + "\n")

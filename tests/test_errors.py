@@ -1,4 +1,4 @@
-"""Codes and paths of refusals: that there are such codes, and that both outlive copies."""
+"""Codes and paths of errors: in copies, from validators, and complete."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from pydantic import ValidationError, model_validator
 import mores
 from mores import registry
 from mores.clients.array_conversion import RenderModeError
-from mores.core.environment import Config
+from mores.core.config import Config
 from mores.core.errors import CODES, ParameterError, UserError
-from mores.core.validation_messages import blame_of, code_of
+from mores.core.validation_messages import blamed_path, error_code
 from tests.refusals import refused
 
 ROOT = Path(__file__).parents[1]
-RAISED = {"UserError", "ParameterError", "At", "Problem", "problem_at", "CannotWrite", "CellDied"}
 
 
 class Span(Config):
-    """From one number to another, of which there may be names."""
+    """A range of numbers with two names."""
 
     low: int = 0
     high: int = 9
@@ -36,7 +35,7 @@ class Span(Config):
         if self.low > self.high:
             raise ParameterError("high", message="must not be below low", code="conflict")
         if self.names[0] == self.names[1]:
-            raise ParameterError("names", 1, message="is there already", code="duplicate")
+            raise ParameterError("names", 1, message="is a duplicate", code="duplicate")
         return self
 
 
@@ -47,11 +46,12 @@ def span() -> Iterator[None]:
     registry.POLICIES.pop("span")
 
 
-@pytest.mark.parametrize("again", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
-@pytest.mark.parametrize("kind", [UserError, RenderModeError])
-def test_another_process_hears_code_and_path(kind: type[UserError], again: Any) -> None:
-    error = again(kind("no", code="conflict", path="a.b"))
-    assert (type(error), str(error), error.code, error.path) == (kind, "no", "conflict", "a.b")
+@pytest.mark.parametrize("copied", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
+@pytest.mark.parametrize("error_class", [UserError, RenderModeError])
+def test_copies_preserve_code_and_path(error_class: type[UserError], copied: Any) -> None:
+    error = copied(error_class("no", code="conflict", path="a.b"))
+    assert (type(error), str(error)) == (error_class, "no")
+    assert (error.code, error.path) == ("conflict", "a.b")
 
 
 @pytest.mark.parametrize(
@@ -65,30 +65,30 @@ def test_another_process_hears_code_and_path(kind: type[UserError], again: Any) 
     ],
 )
 @pytest.mark.usefixtures("span")
-def test_what_a_check_of_several_parameters_blames(
+def test_code_and_path_of_validation_errors(
     parameters: dict[str, Any], code: str, path: str
 ) -> None:
     with refused(code, path=path):
         mores.make_policy("span", **parameters)
-    with pytest.raises(ValidationError) as raw:
+    with pytest.raises(ValidationError) as raised:
         Span(**parameters)
-    (found,) = raw.value.errors()
-    assert (code_of(found), blame_of(found, parameters)[0]) == (code, path.split(".")[1])
+    (error,) = raised.value.errors()
+    assert (error_code(error), blamed_path(error, parameters)[0]) == (code, path.split(".")[1])
 
 
 def codes(path: Path) -> Iterator[tuple[int, str]]:
-    """Every code that a file gives to what it raises."""
+    """Line and code of every call with a `code`: exceptions, and functions that make them."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in RAISED:
-            for given in (key.value for key in node.keywords if key.arg == "code"):
-                branches = (given.body, given.orelse) if isinstance(given, ast.IfExp) else (given,)
-                for part in branches:
-                    if isinstance(part, ast.Constant):
-                        yield node.lineno, str(part.value)
+        if isinstance(node, ast.Call):
+            for value in (key.value for key in node.keywords if key.arg == "code"):
+                branches = (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,)
+                for branch in branches:
+                    if isinstance(branch, ast.Constant):
+                        yield node.lineno, str(branch.value)
 
 
-def test_there_are_all_codes_and_all_are_used() -> None:
+def test_raised_codes_are_the_listed_codes() -> None:
     files = [path for folder in ("src", "envs", "agents") for path in (ROOT / folder).rglob("*.py")]
-    found = [(path, *one) for path in files for one in codes(path)]
-    assert not [one for one in found if one[2] not in CODES]
-    assert {code for *_, code in found} == set(CODES)
+    raised = [(path, *each) for path in files for each in codes(path)]
+    assert not [each for each in raised if each[2] not in CODES]
+    assert {code for *_, code in raised} == set(CODES)

@@ -1,4 +1,4 @@
-"""Imports run one way. How light `import mores` is: tests/conformance."""
+"""Imports run one way. Import time of `import mores`: tests/conformance/test_import.py."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src"
-# What each part may import of mores, besides itself. The order is that of ARCHITECTURE: a part
-# stands below those that may import it. `experiments` is ordered inside as well.
+# Parts of mores that each part may import besides itself. `experiments` is ordered inside as well.
 ANYTHING = {"*"}
 DEFINITIONS = {"experiments.scenario", "experiments.results", "experiments.claims"}
 TRAINING = {"experiments.training", "experiments.trained", "experiments.tensor_file"}
 MAY_IMPORT: dict[str, set[str]] = {
-    "__init__": ANYTHING,  # the public names, imported when they are used
+    "__init__": ANYTHING,  # public names, imported at their first use
     "core": set(),
-    "registry": {"core"},  # names modules, and imports none until asked
+    "registry": {"core"},  # names modules, and imports them at their first use
     "sim": {"core"},
     "envs": {"core", "registry"},
-    # `per_agent` builds the policies that its agents name; offline learners read episode datasets.
-    "agents": {"core", "registry", "sim.episode_dataset"},
+    "agents": {"core", "registry"},  # `per_agent` builds its policies by name
     "clients": {"core", "registry", "sim"},
     "metrics": {"core"},
     "analysis": {"core"},
@@ -37,39 +35,37 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"core", "analysis", *DEFINITIONS},
     "experiments.run": {"core", "registry", "sim", "analysis", "report", *DEFINITIONS},
     "experiments.calibration": {"core", "experiments.run", *DEFINITIONS},
-    **dict.fromkeys(TRAINING, {"core", "registry", "sim", "experiments.results", *TRAINING}),
+    **{part: {"core", "registry", "sim", "experiments.results", *TRAINING} for part in TRAINING},
     "cli": ANYTHING,
 }
 
 
 @functools.cache
 def modules() -> dict[str, Path]:
-    """Every module of mores by its name without `mores.`, links followed."""
-    found = {}
+    """Path of every module of mores, by its name without `mores.`; links are followed."""
+    paths = {}
     for top in [SOURCE / "mores", *(p for p in (SOURCE / "mores").iterdir() if p.is_symlink())]:
         for path in top.rglob("*.py"):
             parts = path.relative_to(SOURCE / "mores").with_suffix("").parts
             name = ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
-            found[name] = path
-    return found
+            paths[name] = path
+    return paths
 
 
 def imported(name: str, tree: ast.Module, is_package: bool) -> Iterator[tuple[int, str]]:
-    """Line and name of every module that a module imports, wherever in it the import stands."""
-    here = ["mores", *name.split(".")]
+    """Line and name of every module that a module imports, at any level."""
+    package = ["mores", *name.split(".")]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             up = node.level - is_package
-            base = here[: len(here) - up] if node.level else []
+            base = package[: len(package) - up] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
             for alias in node.names:
                 inner = f"{module}.{alias.name}"
-                is_module = (
-                    inner.removeprefix("mores.") in modules()
-                    or (SOURCE / inner.replace(".", "/")).is_dir()
-                )
+                is_module = inner.removeprefix("mores.") in modules()
+                is_module |= (SOURCE / inner.replace(".", "/")).is_dir()
                 yield node.lineno, inner if is_module else module
 
 
@@ -82,8 +78,8 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), filename=str(path))
 
 
-def written() -> list[Path]:
-    """Every Python file that people wrote here, each once."""
+def python_files() -> list[Path]:
+    """Every Python file of the repository, each once."""
     folders = ("src", "envs", "agents", "tests", "benchmarks", "docs", "scripts")
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
@@ -95,7 +91,7 @@ def test_imports_run_one_way(part: str) -> None:
     for name, path in modules().items():
         if not within(name, {part}):
             continue
-        for line, target in imported(name, run_part(path), path.name == "__init__.py"):
+        for line, target in imported(name, runtime_code(path), path.name == "__init__.py"):
             if allowed & ANYTHING or target.split(".")[0] != "mores":
                 continue
             if not within(target.removeprefix("mores").removeprefix("."), allowed):
@@ -104,56 +100,56 @@ def test_imports_run_one_way(part: str) -> None:
 
 
 def part_of(module: str) -> str:
-    """The part that a module belongs to: of `experiments` one level deeper."""
+    """The part of a module: its package, of `experiments` one level deeper."""
     names = module.split(".")
     return ".".join(names[: 2 if names[0] == "experiments" else 1])
 
 
-def test_every_part_has_its_line() -> None:
+def test_every_part_is_listed() -> None:
     parts = {part_of(name) for name in modules()} - {"scenarios", "__main__", "experiments"}
-    assert parts == set(MAY_IMPORT), "say in MAY_IMPORT what these may import"
+    assert parts == set(MAY_IMPORT), "MAY_IMPORT must have an entry for every part"
 
 
-def test_no_module_imports_itself_through_others() -> None:
-    """Imports inside functions count, and those for type checkers."""
+def test_there_are_no_import_cycles() -> None:
+    """Imports inside functions and for type checkers count."""
     graph = networkx.DiGraph()
     for name, path in modules().items():
         if name == "__init__":
             continue
         for _, target in imported(name, parsed(path), path.name == "__init__.py"):
             graph.add_edge(f"mores.{name}", target)
-    circles = [sorted(c) for c in networkx.strongly_connected_components(graph) if len(c) > 1]
-    assert not circles
+    cycles = [sorted(c) for c in networkx.strongly_connected_components(graph) if len(c) > 1]
+    assert not cycles
     assert not list(networkx.selfloop_edges(graph))
 
 
 @functools.cache
-def run_part(path: Path) -> ast.Module:
-    """A module without what only type checkers see, and without its own demonstration."""
+def runtime_code(path: Path) -> ast.Module:
+    """A module without code for type checkers and without its `__main__` part."""
 
-    class Guarded(ast.NodeTransformer):
+    class RemoveGuarded(ast.NodeTransformer):
         def visit_If(self, node: ast.If) -> ast.AST | None:
             test = ast.unparse(node.test)
             return None if test in ("TYPE_CHECKING", "__name__ == '__main__'") else node
 
-    return Guarded().visit(ast.parse(path.read_text()))
+    return RemoveGuarded().visit(ast.parse(path.read_text()))
 
 
-def test_nothing_imports_the_folders_directly() -> None:
-    """`import envs.x` would make a second copy of every class in `mores.envs.x`."""
+def test_top_level_folders_are_not_imported() -> None:
+    """`import envs.x` would create a second copy of every class in `mores.envs.x`."""
     wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {target}"
-        for path in written()
+        for path in python_files()
         for line, target in imported("", parsed(path), False)
         if within(target, {"envs", "agents", "scenarios"})
     ]
     assert not wrong, "\n".join(wrong)
 
 
-def test_public_modules_say_what_they_are() -> None:
-    silent = [
+def test_public_modules_have_a_docstring() -> None:
+    undocumented = [
         name
         for name, path in modules().items()
         if not path.stem.startswith("_") and not ast.get_docstring(parsed(path))
     ]
-    assert not silent
+    assert not undocumented

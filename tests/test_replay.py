@@ -1,4 +1,4 @@
-"""Twin worlds and replays, bit for bit, in every shipped environment."""
+"""Replays of single replicates and purity of steps, bit for bit."""
 
 from __future__ import annotations
 
@@ -14,67 +14,66 @@ from mores.envs.opinion.coevolution import Coevolution
 from mores.envs.opinion.lock_in import LockIn
 from mores.envs.strategic.moral_hazard import MoralHazard
 from mores.sim.simulation import simulate
+from mores.sim.simulator import Simulator
 
-PEERS = {"rule": "friedkin_johnsen", "ties": 6}
+PEERS = {"rule": "friedkin_johnsen", "degree": 6}
 COEVOLUTION = Coevolution(
     num_people=101,
     num_values=3,
     num_assistants=2,
     noise_std=0.1,
-    history={"noise": 0.1, "pull": 0.1},
+    history={"noise_std": 0.1, "attraction": 0.1},
     peers=PEERS,
     ai_influence=0.3,
     confidence_bound=2.0,
 )
-LOUD = {"assistant": Persuader(goal=[1.0, 0.0, -1.0]), "person": SurveyRespondent(noise_std=0.2)}
+NOISY = {"assistant": Persuader(goal=[1.0, 0.0, -1.0]), "person": SurveyRespondent(noise_std=0.2)}
 CASES = {
-    "coevolution": (COEVOLUTION, LOUD),
+    "coevolution": (COEVOLUTION, NOISY),
     "lock_in": (LockIn(num_people=101, num_assistants=3), {}),
-    "commission": (
+    "moral_hazard": (
         MoralHazard(num_agents=7),
         {"agent": UniformRandom(), "principal": UniformRandom()},
     ),
-    "influence": (DRMDP(num_people=7, susceptibility=0.6, susceptible_share=0.5), {}),
+    "dr_mdp": (DRMDP(num_people=7, susceptibility=0.6, susceptible_share=0.5), {}),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_replicate_37_alone_is_replicate_37_of_512(name):
-    game, players = CASES[name]
-    together = simulate(game, players, 512, 12, seed=6)
-    alone = simulate(game, players, [37], 12, seed=6)
-    pair = simulate(game, players, [400, 37], 12, seed=6)
-    for path, tensor in flatten(alone.state).items():
-        assert torch.equal(tensor[0], flatten(together.state)[path][37]), path
+def test_replicate_37_alone_equals_replicate_37_of_512(name):
+    environment, policies = CASES[name]
+    batch = simulate(environment, policies, 512, 12, seed=6)
+    single = simulate(environment, policies, [37], 12, seed=6)
+    pair = simulate(environment, policies, [400, 37], 12, seed=6)
+    for path, tensor in flatten(single.state).items():
+        assert torch.equal(tensor[0], flatten(batch.state)[path][37]), path
         assert torch.equal(tensor[0], flatten(pair.state)[path][1]), path
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_step_leaves_the_given_state_as_it_was(name):
-    from mores.sim.simulator import Simulator
-
-    game, players = CASES[name]
-    table = Simulator(game, {**game.default_policies(), **players}, worlds=3, rounds=20)
-    table.reset(0)
+def test_a_step_does_not_modify_the_state(name):
+    environment, policies = CASES[name]
+    policies = {**environment.default_policies(), **policies}
+    simulator = Simulator(environment, policies, worlds=3, rounds=20)
+    simulator.reset(0)
     for _ in range(3):
-        before = table.state
+        before = simulator.state
         copy = {path: tensor.clone() for path, tensor in flatten(before).items()}
-        table.step()
+        simulator.step()
         for path, tensor in flatten(before).items():
             assert torch.equal(tensor, copy[path]), path
 
 
-def test_recording_less_often_changes_nothing():
-    game, players = CASES["coevolution"]
-    every = simulate(game, players, 3, 12, 1, ["drift"])
-    some = simulate(game, players, 3, 12, 1, ["drift"], metric_rounds=[0, 5, 12])
+def test_recorded_rounds_do_not_change_the_simulation():
+    environment, policies = CASES["coevolution"]
+    every = simulate(environment, policies, 3, 12, 1, ["drift"])
+    some = simulate(environment, policies, 3, 12, 1, ["drift"], metric_rounds=[0, 5, 12])
     assert torch.equal(every.metrics["drift"][:, [0, 5, 12]], some.metrics["drift"])
 
 
-def test_worlds_that_ended_stand_still():
-    game = MoralHazard(termination_probability=0.3)
-    played = simulate(game, {}, 50, 40, 2, ["kept"])
-    kept = played.metrics["kept"]
-    assert (kept[:, -1] < 40).all()
-    still = kept[:, 1:] == kept[:, :-1]
-    assert (still[:, :-1] <= still[:, 1:]).all()  # once still, still for good
+def test_finished_worlds_do_not_change():
+    environment = MoralHazard(termination_probability=0.3)
+    promises = simulate(environment, {}, 50, 40, 2, ["promises_kept"]).metrics["promises_kept"]
+    assert (promises[:, -1] < 40).all()
+    constant = promises[:, 1:] == promises[:, :-1]
+    assert (constant[:, :-1] <= constant[:, 1:]).all()  # from the end on

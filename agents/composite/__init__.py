@@ -1,1 +1,1 @@
-"""Policies made of other policies: one policy for each agent of a role."""
+"""Policies that consist of other policies: `per_agent` has one for each agent of a role."""

@@ -1,10 +1,10 @@
-"""Several players who share the seats of a role: a learner against a scripted strategy, say.
+"""Several policies that share a role, agent by agent: a learner against a scripted strategy, say.
 
-    player: {kind: cast, seats: [{kind: ppo}, {kind: strategy, name: tit_for_tat}]}
+    player: {kind: per_agent, policies: [{kind: ppo}, {kind: strategy, name: tit_for_tat}]}
 
-Each is told of a role with as many seats as it has, and of those seats alone: what it sees, what
-is legal, what it earned. It has draws of its own, and learns or not as it would alone. Seats go to
-the players in order, one each, or as many as `counts` says.
+Each policy acts for its own agents alone: their observations, masks, rewards and feedback, with the
+number of them as the size of the role. It has its own random streams, and trains or not as it would
+alone. Agents are assigned in order, one to each policy, or as many as `agents_per_policy` gives.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ from torch import Tensor
 
 from mores import registry
 from mores.agents.composite.policy_config import nested_validation_errors, policy_from_config
-from mores.core.environment import ActionOutput, Capability, Phase, Policy, Role, Transition
+from mores.core.environment import Phase, Role, Transition
 from mores.core.errors import ParameterError, UserError
+from mores.core.policy import ActionOutput, Capability, Policy
 from mores.core.random_streams import RandomStreams
 
-MAX_LINEUP_WORLDS = 256  # after which who sits where must repeat, for `automata_by_world` to tell
+MAX_LINEUP_WORLDS = 256  # longest period over worlds for which `automata_by_world` has a result
 
 
 @dataclasses.dataclass(frozen=True)
 class PerAgentState:
-    """What each player remembers, and what kind of player with how many seats that was."""
+    """States of the policies, and the `PolicyMember.state_kind` of each."""
 
     member_states: tuple[Any, ...]
     state_kinds: tuple[str, ...]
 
 
 class PolicyMember(NamedTuple):
-    """One of the players, and its seats."""
+    """One of the policies, and its agents."""
 
     policy: Policy
     member_index: int
@@ -46,81 +47,84 @@ class PolicyMember(NamedTuple):
 
     @property
     def state_kind(self) -> str:
-        """Who may go on from its memory: whoever keeps it alike and has as many seats."""
-        kinds = [kind for kind in type(self.policy).__mro__ if issubclass(kind, Policy)]
-        own = [kind for kind in kinds if kind is not Policy and "on_episode_start" in vars(kind)]
-        kind = own[-1] if own else type(self.policy)
-        many = self.agents.stop - self.agents.start
-        return f"{kind.__module__}.{kind.__qualname__} {many}"
+        """Class and number of agents: members of equal kind continue from each other's state."""
+        bases = [base for base in type(self.policy).__mro__ if issubclass(base, Policy)]
+        defining = [b for b in bases if b is not Policy and "on_episode_start" in vars(b)]
+        kind = defining[-1] if defining else type(self.policy)  # as in `sim.policy_states`
+        return f"{kind.__module__}.{kind.__qualname__} {self.agents.stop - self.agents.start}"
 
     @property
     def name(self) -> str:
-        """Where its draws and whatever it says of itself belong."""
+        """Name of the member in messages and in `state_dict`."""
+        return f"policy {self.member_index}"
+
+    @property
+    def stream_name(self) -> str:
+        """Address of its random streams: frozen text."""
         return f"seats {self.member_index}"
 
 
 class PerAgentPolicy(Policy):
-    """Several players who share the seats of a role, in order."""
+    """Several policies that share the agents of a role, in order."""
 
     tags: ClassVar[Mapping[str, object]] = {"learns": True, "stochastic": True}
 
     policies: tuple[Policy, ...] = Field(
-        min_length=1, description="players, each with its kind and parameters"
+        min_length=1, description="policies, each with its kind and parameters"
     )
     agents_per_policy: tuple[int, ...] | None = Field(
-        default=None, description="how many seats each player has; default: one each"
+        default=None, description="number of agents of each policy; default: one each"
     )
 
     @field_validator("policies", mode="before")
     @classmethod
     def _make_policies(cls, value: Any, info: Any) -> Any:
-        """Make the players; a file is read strictly: no text becomes a number."""
+        """Policies from their configurations. Files are read strictly: text is not a number."""
         if not isinstance(value, (list, tuple)):
             return value
-        players, wrong = [], []
-        for seat, asked in enumerate(value):
+        policies, errors = [], []
+        for index, config in enumerate(value):
             try:
-                players.append(policy_from_config(asked, strict=info.mode == "json"))
+                policies.append(policy_from_config(config, strict=info.mode == "json"))
             except ValueError as error:
-                wrong += nested_validation_errors(error, seat, asked)
-        if wrong:
-            raise ValidationError.from_exception_data("cast", wrong)
-        return tuple(players)
+                errors += nested_validation_errors(error, index, config)
+        if errors:
+            raise ValidationError.from_exception_data("per_agent", errors)
+        return tuple(policies)
 
     def model_post_init(self, context: Any) -> None:
-        """Refuse counts that do not go with the players."""
-        if self.agents_per_policy is None:
+        """Check that `agents_per_policy` fits the policies."""
+        counts = self.agents_per_policy
+        if counts is None:
             return
-        if len(self.agents_per_policy) != len(self.policies):
-            many = f"{len(self.agents_per_policy)} for {len(self.policies)} players"
+        if len(counts) != len(self.policies):
             raise ParameterError(
-                message=f"counts: a number of seats for each player, not {many}", code="wrong_shape"
+                message=f"agents_per_policy needs length {len(self.policies)}, not {len(counts)}",
+                code="wrong_shape",
             )
-        if min(self.agents_per_policy) < 1:
+        if min(counts) < 1:
             raise ParameterError(
                 "agents_per_policy",
-                message=f"counts: every player has a seat at least, not {list(self.agents_per_policy)}",
+                message=f"each policy must have at least one agent, not {list(counts)}",
                 code="out_of_range",
             )
 
     @field_serializer("policies")
     def _serialize_policies(self, policies: tuple[Policy, ...], info: Any) -> list[dict[str, Any]]:
-        given = info.exclude_unset
+        unset = info.exclude_unset
         return [
-            {"kind": _kind_of(p), **p.model_dump(mode="json", by_alias=True, exclude_unset=given)}
+            {"kind": _kind_of(p), **p.model_dump(mode="json", by_alias=True, exclude_unset=unset)}
             for p in policies
         ]
 
     @functools.cached_property
     def members(self) -> tuple[PolicyMember, ...]:
-        """The players and their seats, in order."""
-        found, first = [], 0
-        for number, (player, count) in enumerate(
-            zip(self.policies, self._agents_per_policy, strict=True)
-        ):
-            found.append(PolicyMember(player, number, slice(first, first + count)))
+        """The policies and their agents, in order."""
+        members, first = [], 0
+        for i, count in enumerate(self._agents_per_policy):
+            members.append(PolicyMember(self.policies[i], i, slice(first, first + count)))
             first += count
-        return tuple(found)
+        return tuple(members)
 
     @functools.cached_property
     def _state_kinds(self) -> tuple[str, ...]:
@@ -128,36 +132,34 @@ class PerAgentPolicy(Policy):
 
     @property
     def _agents_per_policy(self) -> tuple[int, ...]:
-        return (
-            (1,) * len(self.policies) if self.agents_per_policy is None else self.agents_per_policy
-        )
+        return self.agents_per_policy or (1,) * len(self.policies)
 
     def supports(self, capability: Capability) -> bool:
-        """What one of the players can, all can; nothing is forgotten if no learner forgets."""
+        """Whether a policy supports it; `on_episode_start`: whether all learners do."""
         if capability != "on_episode_start":
-            return any(player.supports(capability) for player in self.policies)
-        learners = [p for p in self.policies if p.supports("update") or p.supports("fit_offline")]
-        return all(player.supports("on_episode_start") for player in learners)
+            return any(policy.supports(capability) for policy in self.policies)
+        return all(policy.supports("on_episode_start") for policy in self._learners)
 
-    # --- in play ---------------------------------------------------------------------------------
+    @property
+    def _learners(self) -> list[Policy]:
+        return [p for p in self.policies if p.supports("update") or p.supports("fit_offline")]
+
+    # --- acting ----------------------------------------------------------------------------------
 
     def initial_state(
         self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
     ) -> PerAgentState:
-        """What each player begins with."""
+        """Initial states of the policies."""
         self._check_num_agents(role)
-        memories = []
+        member_states = []
         for member in self.members:
-            own = self._member_role(role, member)
+            member_role, child = self._member_role(role, member), streams.child(member.stream_name)
             try:
-                memories.append(
-                    member.policy.initial_state(own, phases, streams.child(member.name))
-                )
+                member_states.append(member.policy.initial_state(member_role, phases, child))
             except UserError as error:
-                raise UserError(
-                    f"{member.name}: {error}", code=error.code, path=error.path
-                ) from None
-        return self._make_state(memories)
+                message = f"{member.name}: {error}"
+                raise UserError(message, code=error.code, path=error.path) from None
+        return self._make_state(member_states)
 
     def act(
         self,
@@ -167,7 +169,7 @@ class PerAgentPolicy(Policy):
         state: PerAgentState,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """Each player acts for its seats."""
+        """Actions of each policy for its agents."""
         return self._act_members("act", phase, observation, action_mask, state, streams)
 
     def act_with_search(
@@ -178,7 +180,7 @@ class PerAgentPolicy(Policy):
         state: PerAgentState,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """The same, with whatever search each is capable of."""
+        """Actions of each policy for its agents, with search where the policy supports it."""
         return self._act_members("act_with_search", phase, observation, action_mask, state, streams)
 
     def _act_members(
@@ -190,210 +192,207 @@ class PerAgentPolicy(Policy):
         state: PerAgentState,
         streams: RandomStreams,
     ) -> ActionOutput:
-        acts: list[ActionOutput] = []
-        for member, held in self._members_with_states(state):
-            open_to = None if action_mask is None else action_mask[:, member.agents]
-            decide = getattr(member.policy, method)
-            sight = observation[:, member.agents]
-            acts.append(decide(phase, sight, open_to, held, streams.child(member.name)))
+        outputs: list[ActionOutput] = []
+        for member, member_state in self._members_with_states(state):
+            act = getattr(member.policy, method)
+            obs = observation[:, member.agents]
+            mask = None if action_mask is None else action_mask[:, member.agents]
+            outputs.append(act(phase, obs, mask, member_state, streams.child(member.stream_name)))
         extra = {
-            f"{member.name}/{name}": told
-            for member, act in zip(self.members, acts, strict=True)
-            for name, told in act.extra.items()
+            f"{member.name}/{name}": tensor
+            for member, output in zip(self.members, outputs, strict=True)
+            for name, tensor in output.extra.items()
         }
-        action = torch.cat([act.action for act in acts], 1)
-        return ActionOutput(action, self._make_state(act.state for act in acts), extra)
+        action = torch.cat([output.action for output in outputs], 1)
+        return ActionOutput(action, self._make_state(output.state for output in outputs), extra)
 
     def on_episode_start(
         self, state: PerAgentState, initial: Callable[[], PerAgentState], reset_mask: Tensor
     ) -> PerAgentState:
-        """Each player decides what it keeps; fresh memories are made once, if at all.
+        """`on_episode_start` of each policy; `initial` is called once at most.
 
-        In a new stage others may sit here: a player that finds another kind's memory begins anew.
+        In a new stage the members may differ: one without a state of its kind starts anew.
         """
-        made = functools.cache(initial)
+        cached_initial = functools.cache(initial)
 
-        def own(number: int) -> Callable[[], Any]:
-            return lambda: made().member_states[number]
+        def member_initial(index: int) -> Callable[[], Any]:
+            return lambda: cached_initial().member_states[index]
 
-        held = dict(enumerate(zip(state.state_kinds, state.member_states, strict=True)))
-        kept = []
-        for player, number, _ in self.members:
-            kind, memory_then = held.get(number, ("", None))
-            if kind == self._state_kinds[number]:
-                kept.append(player.on_episode_start(memory_then, own(number), reset_mask))
+        previous = dict(enumerate(zip(state.state_kinds, state.member_states, strict=True)))
+        member_states = []
+        for policy, index, _ in self.members:
+            kind, member_state = previous.get(index, ("", None))
+            initial_member_state = member_initial(index)
+            if kind == self._state_kinds[index]:
+                member_states.append(
+                    policy.on_episode_start(member_state, initial_member_state, reset_mask)
+                )
             else:
-                kept.append(made().member_states[number])
-        return self._make_state(kept)
+                member_states.append(initial_member_state())
+        return self._make_state(member_states)
 
     def on_stage_start(self, state: PerAgentState, role: Role) -> PerAgentState:
-        """Each player that finds a memory of its kind moves on; the others begin anew in `again`.
+        """`on_stage_start` of each policy with a state of its kind; the others start anew.
 
         Raises:
-            UserError: the role has other seats here.
+            UserError: the role has another number of agents.
         """
         self._check_num_agents(role)
-        held = list(state.member_states)
-        for member, kind, knows in zip(
-            self.members, state.state_kinds, state.member_states, strict=False
-        ):
+        member_states = list(state.member_states)
+        for member, kind in zip(self.members, state.state_kinds, strict=False):
             if kind == member.state_kind:
-                held[member.member_index] = member.policy.on_stage_start(
-                    knows, self._member_role(role, member)
-                )
-        return dataclasses.replace(state, member_states=tuple(held))
+                i, member_role = member.member_index, self._member_role(role, member)
+                member_states[i] = member.policy.on_stage_start(member_states[i], member_role)
+        return dataclasses.replace(state, member_states=tuple(member_states))
 
     def share_parameters(self, state: PerAgentState, other_state: PerAgentState) -> PerAgentState:
-        """Those who share what they learn with an equal player do, seat by seat."""
+        """Each policy that supports it shares its parameters with the same member of the other."""
         return self._make_state(
-            member.policy.share_parameters(held, theirs) if member.policy.supports("share_parameters") else held
-            for (member, held), theirs in zip(
+            member.policy.share_parameters(member_state, other)
+            if member.policy.supports("share_parameters")
+            else member_state
+            for (member, member_state), other in zip(
                 self._members_with_states(state), other_state.member_states, strict=True
             )
         )
 
-    # --- learning --------------------------------------------------------------------------------
+    # --- training --------------------------------------------------------------------------------
 
     def update(
         self, state: PerAgentState, transition: Transition, streams: RandomStreams
     ) -> PerAgentState:
-        """Those who learn from reward hear of their own seats."""
-        learned = []
-        for member, held in self._members_with_states(state):
+        """State after each online learner was updated with the round of its agents."""
+        member_states = []
+        for member, member_state in self._members_with_states(state):
             if member.policy.supports("update"):
-                seats = member.agents
+                agents = member.agents
                 own = dataclasses.replace(
                     transition,
-                    reward=transition.reward[:, seats],
-                    next_observation=transition.next_observation[:, seats],
-                    feedback={name: told[:, seats] for name, told in transition.feedback.items()},
+                    reward=transition.reward[:, agents],
+                    next_observation=transition.next_observation[:, agents],
+                    feedback={name: x[:, agents] for name, x in transition.feedback.items()},
                 )
-                held = member.policy.update(held, own, streams.child(member.name))
-            learned.append(held)
-        return self._make_state(learned)
+                child = streams.child(member.stream_name)
+                member_state = member.policy.update(member_state, own, child)
+            member_states.append(member_state)
+        return self._make_state(member_states)
 
     def fit_offline(
         self, state: PerAgentState, dataset: Any, streams: RandomStreams
     ) -> PerAgentState:
-        """Those who learn from a record get that of their own seats."""
-        learned = []
-        for member, held in self._members_with_states(state):
+        """State after each offline learner was fitted to the episodes of its agents."""
+        member_states = []
+        for member, member_state in self._members_with_states(state):
             if member.policy.supports("fit_offline"):
                 own = _select_agents(dataset, member.agents)
-                held = member.policy.fit_offline(held, own, streams.child(member.name))
-            learned.append(held)
-        return self._make_state(learned)
+                child = streams.child(member.stream_name)
+                member_state = member.policy.fit_offline(member_state, own, child)
+            member_states.append(member_state)
+        return self._make_state(member_states)
 
     def state_dict(self, state: PerAgentState) -> Mapping[str, Tensor]:
-        """What each has learned."""
+        """Parameters of all policies, by `<member>/<name>`."""
         return self._gather(state, "state_dict")
 
     def latent(self, state: PerAgentState) -> Mapping[str, Tensor]:
-        """What each alone knows."""
+        """Latent quantities of all policies, by `<member>/<name>`."""
         return self._gather(state, "latent")
 
     def stop_reasons(self, state: PerAgentState) -> list[str]:
-        """Learners that had to stop."""
+        """Models of all policies that stopped training, one line each."""
         return [
             f"{member.name}: {line}"
-            for member, held in self._members_with_states(state)
-            for line in member.policy.stop_reasons(held)
+            for member, member_state in self._members_with_states(state)
+            for line in member.policy.stop_reasons(member_state)
         ]
 
     @property
     def parameter_keys(self) -> frozenset[str]:
-        """Each at its own seats."""
+        """Keys of all policies, by member and kind of state."""
         return frozenset(
-            f"{member.name}, {member.state_kind} {place}"
+            f"{member.name}, {member.state_kind} {key}"
             for member in self.members
-            for place in member.policy.parameter_keys
+            for key in member.policy.parameter_keys
         )
 
     def dry_run_version(self) -> PerAgentPolicy:
-        """All of them so."""
+        """The dry-run versions of all policies."""
         return type(self)(
-            policies=tuple(player.dry_run_version() for player in self.policies),
+            policies=tuple(policy.dry_run_version() for policy in self.policies),
             agents_per_policy=self.agents_per_policy,
         )
 
     @property
     def frozen(self) -> bool:
-        """Where all who could learn are."""
-        able = [
-            player for player in self.policies if player.supports("update") or player.supports("fit_offline")
-        ]
-        return bool(able) and all(player.frozen for player in able)
+        """Whether there are learners and all are frozen."""
+        return bool(self._learners) and all(policy.frozen for policy in self._learners)
 
     def no_update_reason(self, state: PerAgentState, member_name: str = "") -> str:
-        """What one of them waits for."""
-        name, _, rest = member_name.partition("/")  # of a cast within this one, who there
-        for member, held in self._members_with_states(state):
+        """Condition for a first update of the member of that name that was not met."""
+        name, _, inner_name = member_name.partition("/")  # of a nested per_agent
+        for member, member_state in self._members_with_states(state):
             if member.name == name:
-                return member.policy.no_update_reason(held, rest)
+                return member.policy.no_update_reason(member_state, inner_name)
         return ""
 
     def never_updates_reason(self, role: Role, rounds: int, worlds: int) -> str:
-        """Where one of those who are to learn as they act cannot."""
-        told = [
-            (
-                member.name,
-                member.policy.never_updates_reason(self._member_role(role, member), rounds, worlds),
-            )
-            for member in self.members
-            if member.policy.supports("update") and not member.policy.frozen
-        ]
-        return "; ".join(f"{name}: {line}" for name, line in told if line)
+        """Reasons why online learners can never be updated in so many rounds. Empty: none."""
+        lines = []
+        for member in self.members:
+            if member.policy.supports("update") and not member.policy.frozen:
+                member_role = self._member_role(role, member)
+                if reason := member.policy.never_updates_reason(member_role, rounds, worlds):
+                    lines.append(f"{member.name}: {reason}")
+        return "; ".join(lines)
 
     def _check_num_agents(self, role: Role) -> None:
-        """Refuse a role with another number of seats."""
-        if role.num_agents != (seats := sum(self._agents_per_policy)):
-            hint = "" if self.agents_per_policy is not None else "; counts says how many each has"
+        if role.num_agents != (num_agents := sum(self._agents_per_policy)):
+            hint = "" if self.agents_per_policy else "; agents_per_policy gives a policy several"
             raise UserError(
-                f"a cast for {seats} seats, and {role.name} has {role.num_agents}{hint}",
+                f"per_agent has policies for {num_agents} agents, "
+                f"and {role.name} has {role.num_agents}{hint}",
                 code="wrong_shape",
-                path=f"players.{role.name}",
+                path=f"policies.{role.name}",
             )
 
     def _member_role(self, role: Role, member: PolicyMember) -> Role:
-        """The role as one of its players is told of it."""
+        """The role with the number of agents of a member."""
         return dataclasses.replace(role, num_agents=member.agents.stop - member.agents.start)
 
     def _gather(self, state: PerAgentState, method: str) -> dict[str, Tensor]:
         return {
-            f"{member.name}/{name}": told
-            for member, held in self._members_with_states(state)
-            for name, told in getattr(member.policy, method)(held).items()
+            f"{member.name}/{name}": tensor
+            for member, member_state in self._members_with_states(state)
+            for name, tensor in getattr(member.policy, method)(member_state).items()
         }
 
     def _make_state(self, member_states: Iterable[Any]) -> PerAgentState:
         return PerAgentState(tuple(member_states), self._state_kinds)
 
     def _members_with_states(self, state: PerAgentState) -> Iterator[tuple[PolicyMember, Any]]:
-        """The players, each with its own memory."""
         return zip(self.members, state.member_states, strict=True)
 
-    # --- what formulas ask -----------------------------------------------------------------------
+    # --- analytic values -------------------------------------------------------------------------
 
     def automata_by_world(self, num_agents: int) -> tuple[tuple[Any, ...], ...] | None:
-        """Who sits where in world 0, 1, ... of a replicate, where that is a strategy's automaton.
+        """Automata of the agents (None: another policy) in world 0, 1, ... of one period.
 
-        None for a seat with another player; none at all if that repeats too late to tell.
+        None: another number of agents, or a period above `MAX_LINEUP_WORLDS`.
         """
         if num_agents != sum(self._agents_per_policy):
             return None
-        each: list[tuple[tuple[Any, ...], ...]] = []
-        for player, count in zip(self.policies, self._agents_per_policy, strict=True):
-            found = ((None,) * count,)
-            if isinstance(player, _HasAutomata):
-                told = player.automata_by_world(count)
-                if told is None:
-                    return None
-                found = told
-            each.append(found)
-        worlds = math.lcm(*map(len, each))
+        by_policy: list[tuple[tuple[Any, ...], ...]] = []
+        for policy, count in zip(self.policies, self._agents_per_policy, strict=True):
+            automata: tuple[tuple[Any, ...], ...] | None = ((None,) * count,)
+            if isinstance(policy, _HasAutomata):
+                automata = policy.automata_by_world(count)
+            if automata is None:
+                return None
+            by_policy.append(automata)
+        worlds = math.lcm(*map(len, by_policy))
         if worlds > MAX_LINEUP_WORLDS:
             return None
-        return tuple(sum((rows[w % len(rows)] for rows in each), ()) for w in range(worlds))
+        return tuple(sum((rows[w % len(rows)] for rows in by_policy), ()) for w in range(worlds))
 
 
 @runtime_checkable
@@ -402,21 +401,21 @@ class _HasAutomata(Protocol):
 
 
 def _select_agents(dataset: Any, agents: slice) -> Any:
-    """A record of a role as one of some of its seats, which stand third in all that it holds."""
+    """Episodes of some agents of a role; the agent dimension is the third."""
 
-    def own(told: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: tensor[:, :, agents] for name, tensor in told.items()}
+    def select(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor[:, :, agents] for name, tensor in tensors.items()}
 
     reward = dataset.reward
     return dataclasses.replace(
         dataset,
-        seen=own(dataset.observation),
-        acted=own(dataset.action),
+        observation=select(dataset.observation),
+        action=select(dataset.action),
         reward=None if reward is None else reward[:, :, agents],
-        feedback=own(dataset.feedback),
+        feedback=select(dataset.feedback),
     )
 
 
 def _kind_of(policy: Policy) -> str:
-    """The name that its class is known by, or else the class's own."""
+    """Registered name of a policy's class, or else the name of the class."""
     return registry.kind_of("policy", policy) or type(policy).__name__

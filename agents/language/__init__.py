@@ -1,16 +1,16 @@
-"""Language models as learners: the edge at which Hugging Face's libraries and ours meet.
+"""Language models as policies and learners, with the libraries of Hugging Face.
 
-Needs the extra `hf` (transformers, trl, peft, accelerate, datasets); nothing of it is imported
-before it is used, but by `trainer`, which is imported by whoever has it.
+Needs the extra `hf` (transformers, trl, peft, accelerate, datasets). Its libraries are imported at
+first use, except by `objective_trainer`, which imports transformers.
 
-    wording    text to tokens, by the model's own chat template where it has one
-    layout     tokens as a `FeedbackBatch`
-    rows       rows of data to batches, by a data collator
-    policy     what a language model says of a batch, and what its reference says
-    trainer    `transformers.Trainer` with an objective of ours
-    trl        what people prefer, as data for TRL's trainers
-    reference  frozen copies; models made in memory, saved so that they have a path
-    talk       a game told in words, and a reply read
-    speaker    a model that answers turn after turn: for `mores.clients.trl`, which plays
-    choosing   one of several replies, by the probability that a model gives to each
+    tokenization       text to tokens, by the model's chat template if it has one
+    token_layout       tokens as a `FeedbackBatch`
+    collate            rows of a data set to batches, by a data collator
+    causal_lm          output of a causal language model on a batch, and of its reference
+    objective_trainer  `transformers.Trainer` with an `Objective`
+    trl_datasets       preferences as data sets for TRL's trainers
+    reference_model    frozen copies, and models with a path
+    prompting          an environment as text, and replies as actions
+    lm_policy          a policy that replies turn after turn: used by `mores.clients.trl`
+    closed_choice      one of several replies, sampled by the model's probability of each
 """

@@ -1,15 +1,15 @@
-"""Rows of data to batches: what a data set for `ObjectiveTrainer` may hold.
+"""Data collator: rows of a data set to batches for `ObjectiveTrainer`.
 
 A row is a mapping with `prompt` and
 
-- `completion`: one sample, with a `judgement` in words if there is one; or
-- `chosen` and `rejected`, or `first`, `second` and `preferred` (whether the first won): a pair;
-- and what else is known of it, by the names of `FeedbackBatch` (`desirable`, `pair_margin`,
-  `inappropriate`: one a token of the completion, its end token included, ...).
+- `completion`: one sample, with a `critique` in words if there is one; or
+- `chosen` and `rejected`, or `first`, `second` and `preferred` (whether the first is): a pair;
+- further fields of `FeedbackBatch` by name (`desirable`, `pair_margin`, `inappropriate`: one per
+  token of the completion, its end token included, ...).
 
 Prompts are text, conversations or tokens; completions text or tokens. All rows of a batch are
-samples, or all are pairs. Where there are judgements the batch has a second view, `judged`, in
-which each stands in its prompt; a row without one looks the same in both.
+samples, or all are pairs. If there are critiques the batch has a second view, `critiqued`, in which
+the prompt contains the critique; a row without one is the same in both.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from mores.agents.language.token_layout import FIELD_SPECS, token_batch, token_o
 from mores.agents.language.tokenization import Prompt, PromptTokenizer, Tokens
 from mores.core.errors import UserError, did_you_mean
 
-CRITIQUED = "prompt_with_critique"  # the view in which the judgement stands in the prompt
-VIEW_PREFIX = "seen on "  # how a collated batch names the sights of its views
+CRITIQUED = "critiqued"  # the view in which the prompt contains the critique
+VIEW_PREFIX = "observation on "  # prefix of the observations of views in a collated batch
 TEXT_COLUMNS = ("prompt", "completion", "chosen", "rejected", "first", "second", "critique")
 
 
 class TextSample(NamedTuple):
-    """One sample of a row: what was asked, what was answered, and what was said of the answer."""
+    """One sample of a row: prompt, completion, and a critique of the completion."""
 
     prompt: Prompt
     completion: str | Sequence[int]
@@ -38,13 +38,13 @@ class TextSample(NamedTuple):
 
 
 def format_critique_prompt(prompt: Prompt, critique: str) -> Prompt:
-    """A prompt with the judgement in it, as a last line, or as a last message of the user's."""
-    line = f"Judgement of the answer: {critique}"
+    """A prompt with the critique as its last line, or in its last message of the user."""
+    line = f"Critique of the answer: {critique}"
     if isinstance(prompt, str):
         return f"{prompt}\n{line}\n"
     if prompt and isinstance(prompt[0], int):
         raise UserError(
-            "a judgement in words needs a prompt in words, not in tokens",
+            "a critique in words needs a prompt in words, not in tokens",
             code="conflict",
             path="prompt",
         )
@@ -56,12 +56,12 @@ def format_critique_prompt(prompt: Prompt, critique: str) -> Prompt:
 
 @dataclasses.dataclass(frozen=True)
 class FeedbackDataCollator:
-    """Rows of data to a batch: a data collator for `ObjectiveTrainer`.
+    """Data collator for `ObjectiveTrainer`: rows of a data set to a batch.
 
     Args:
         tokenizer: of the model.
-        max_length: tokens that a prompt and its completion may have together.
-        prompt_with_critique: makes the prompt of the view `judged`.
+        max_length: limit of the tokens of a prompt and its completion together.
+        prompt_with_critique: function that returns the prompt of the view `critiqued`.
     """
 
     tokenizer: Any
@@ -69,47 +69,47 @@ class FeedbackDataCollator:
     prompt_with_critique: Callable[[Prompt, str], Prompt] = format_critique_prompt
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Fields of the batch without the policy's dimension, and `seen on judged`.
+        """Fields of the batch without the model dimension, and `observation on critiqued`.
 
         Raises:
-            UserError: a row lacks something, has something unknown, or is too long.
+            UserError: a row lacks a field, has an unknown field, or is too long.
         """
-        wording = PromptTokenizer(self.tokenizer)
+        tokenizer = PromptTokenizer(self.tokenizer)
         paired = ["completion" not in row for row in rows]
         if any(paired) and not all(paired):
             raise UserError(
-                "rows are samples (`completion`) or pairs, not both in one batch",
+                "rows must be samples (`completion`) or pairs, not both in one batch",
                 code="conflict",
                 path="completion",
             )
         samples = [sample for row in rows for sample in _samples(row)]
-        prompts = [wording.encode_prompt(sample.prompt) for sample in samples]
-        completions = [wording.encode_completion(s.prompt, s.completion) for s in samples]
+        prompts = [tokenizer.encode_prompt(sample.prompt) for sample in samples]
+        completions = [tokenizer.encode_completion(s.prompt, s.completion) for s in samples]
         fields = _feedback_columns(rows, all(paired))
-        said = fields.pop("mask", None)
-        batch = token_batch(prompts, completions, said, **fields)
-        found = {
+        completion_mask = fields.pop("mask", None)
+        batch = token_batch(prompts, completions, completion_mask, **fields)
+        collated = {
             field.name: getattr(batch, field.name)[0]
             for field in dataclasses.fields(batch)
             if getattr(batch, field.name) is not None
         }
         if any(sample.critique for sample in samples):
-            told = [
-                wording.encode_prompt(self.prompt_with_critique(s.prompt, s.critique))
+            critiqued = [
+                tokenizer.encode_prompt(self.prompt_with_critique(s.prompt, s.critique))
                 if s.critique
                 else prompt
                 for s, prompt in zip(samples, prompts, strict=True)
             ]
-            found[VIEW_PREFIX + CRITIQUED] = token_observations(told, completions)[0]
-            self._check_length(told, completions)
+            collated[VIEW_PREFIX + CRITIQUED] = token_observations(critiqued, completions)[0]
+            self._check_length(critiqued, completions)
         self._check_length(prompts, completions)
-        return found
+        return collated
 
     def _check_length(self, prompts: list[Tokens], completions: list[Tokens]) -> None:
         longest = max(len(p) + len(c) for p, c in zip(prompts, completions, strict=True))
         if self.max_length is not None and longest > self.max_length:
             raise UserError(
-                f"a row has {longest} tokens, more than `longest`, {self.max_length}",
+                f"a row has {longest} tokens, more than max_length {self.max_length}",
                 code="too_large",
                 path="max_length",
             )
@@ -120,7 +120,7 @@ def _samples(row: Mapping[str, Any]) -> list[TextSample]:
     for name in row:
         if name not in TEXT_COLUMNS and name not in FIELD_SPECS:
             raise UserError(
-                f"a row has no {name!r}{did_you_mean(name, (*TEXT_COLUMNS, *FIELD_SPECS))}",
+                f"a row has no field {name!r}{did_you_mean(name, (*TEXT_COLUMNS, *FIELD_SPECS))}",
                 code="unknown_name",
                 path=name,
             )
@@ -128,7 +128,7 @@ def _samples(row: Mapping[str, Any]) -> list[TextSample]:
     for name in row:
         if len(names) == 2 and name in FIELD_SPECS and FIELD_SPECS[name].entity == "sample":
             raise UserError(
-                f"{name!r} is of one completion: give a row of its own, not a pair",
+                f"{name!r} belongs to one completion: use a row with `completion`, not a pair",
                 code="conflict",
                 path=name,
             )
@@ -139,7 +139,7 @@ def _samples(row: Mapping[str, Any]) -> list[TextSample]:
             )
     if len(names) == 2 and row.get("critique") is not None:
         raise UserError(
-            "a judgement is of one completion: give a row of its own, not a pair",
+            "'critique' belongs to one completion: use a row with `completion`, not a pair",
             code="conflict",
             path="critique",
         )
@@ -155,10 +155,8 @@ def _completion_columns(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _feedback_columns(rows: Sequence[Mapping[str, Any]], paired: bool) -> dict[str, Any]:
-    """What rows know besides texts, by field."""
-    known = [
-        name for name in FIELD_SPECS if name not in TEXT_COLUMNS
-    ]  # a judgement in words is a view
+    """Values of the rows besides texts, by field of the batch."""
+    known = [name for name in FIELD_SPECS if name not in TEXT_COLUMNS]  # critiques are a view
     names = dict.fromkeys(name for row in rows for name in row if name in known)
     fields: dict[str, Any] = {}
     for name in names:
@@ -171,7 +169,7 @@ def _feedback_columns(rows: Sequence[Mapping[str, Any]], paired: bool) -> dict[s
     if paired and "preferred" not in fields:
         if not all("chosen" in row for row in rows):
             raise UserError(
-                "a row with `first` and `second` needs `preferred`: did the first win?",
+                "a row with `first` and `second` needs `preferred`: whether the first is preferred",
                 code="missing",
                 path="preferred",
             )

@@ -1,18 +1,18 @@
-"""A language model that answers turn after turn, and what it said as tokens to learn from.
+"""A language model as a policy over several turns, and its dialogues as tokens to learn from.
 
-A *dialogue* is what one seat hears and says in one episode: a first text, its reply, what it sees
-next, its reply, ... As tokens that is a prompt and one long completion, in which `mask` tells the
-model's own tokens from what it was told in between.
+A *dialogue* consists of the observations and replies of one agent in one episode: a first text, its
+reply, its next observation, its reply, ... As tokens that is a prompt and one long completion, with
+a `mask` that marks the model's own tokens, as opposed to observations in between.
 
-Where options are few, the reply is *closed*: an open option is drawn with the probability that the
-model itself gives to its label, among all labels of open options (`choosing`). A trainer raises
-log p of what went well, and not the log q by which it was drawn. The two differ by log Z, the
-probability of answering with any label at all: with advantages of mean zero (GRPO's) that makes no
-difference on average in a game of one turn; over several turns it also draws the model to
-label-like answers in states that turn out well. Free replies are sampled token by token, and have
-no such gap.
+With discrete options, the reply is *closed*: a legal option is sampled with the model's probability
+of its label, among all labels of legal options (`closed_choice`). A trainer increases log p of
+replies with positive advantages, and not the log q of the sampling distribution. The two differ by
+log Z, the probability of answering with any label at all: with advantages of mean zero (GRPO's) the
+expected difference is zero in episodes of one turn; over several turns it also moves the model to
+label-like replies in states with high returns. Free replies are sampled token by token, and have no
+such gap.
 
-All chance comes from uniform numbers that the caller draws, one a closed reply or one a token.
+All randomness comes from uniform numbers of the caller, one per closed reply or one per token.
 """
 
 from __future__ import annotations
@@ -35,24 +35,22 @@ from mores.agents.language.causal_lm import (
 from mores.agents.language.closed_choice import inverse_cdf_sample, token_log_probabilities
 from mores.agents.language.prompting import Prompter, unparsed_action
 from mores.agents.language.tokenization import PromptTokenizer, Tokens
-from mores.core.environment import Discrete, Phase, Role
+from mores.core.environment import Phase, Role
 from mores.core.errors import UserError
+from mores.core.spaces import Discrete
 
-UniformFunction = Callable[
-    [str, int], Float[Tensor, "dialogue number"]
-]  # purpose, how many: uniform
+UniformFunction = Callable[[str, int], Float[Tensor, "dialogue number"]]  # stream, count: in [0, 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class DialoguePolicy:
-    """How a language model plays.
+    """Policy that converts observations to text and replies of a language model to actions.
 
     Args:
-        prompter: how it is told the game, and read.
-        closed_choice: choose among the labels of open options; else, and wherever there are no options,
-            let it say what it likes.
-        max_new_tokens: tokens of a free reply at most.
-        batch_size: texts that go through the model together.
+        prompter: writer of prompts and parser of replies.
+        closed_choice: whether discrete options are sampled by their labels; else replies are free.
+        max_new_tokens: largest number of tokens of a free reply.
+        batch_size: number of texts per forward pass.
     """
 
     prompter: Prompter = dataclasses.field(default_factory=Prompter)
@@ -61,10 +59,10 @@ class DialoguePolicy:
     batch_size: int = 256
 
     def check(self, phases: Sequence[Phase], role: Role) -> None:
-        """Refuse a talk that does not fit the game.
+        """Refuse a prompter that does not fit the environment.
 
         Raises:
-            UserError: it names phases or options that there are not.
+            UserError: it describes phases or options that do not exist.
         """
         self.prompter.check(phases, role)
 
@@ -76,14 +74,14 @@ class DialoguePolicy:
         num_dialogues: int,
         temperature: float = 1.0,
     ) -> DialogueBatch:
-        """So many dialogues, in which nothing has been said yet.
+        """A batch of empty dialogues.
 
         Args:
             model: causal, of transformers.
             tokenizer: its tokenizer.
-            role: that it plays in all of them.
-            num_dialogues: how many.
-            temperature: logits are divided by it.
+            role: role of the model in all of them.
+            num_dialogues: number of dialogues.
+            temperature: divisor of logits.
 
         Raises:
             UserError: the tokenizer has no end token.
@@ -97,14 +95,14 @@ class DialoguePolicy:
 
 
 class DialogueBatch:
-    """What a language model heard and said at several seats that play at once.
+    """Dialogues of a language model as several agents in parallel.
 
     Attributes:
-        prompts: what each was told first, as tokens.
-        completions: all that followed.
-        masks: which of these tokens the model said itself (1) and which it was told (0).
-        logps: their log-probabilities when it said them; 0 where it was told.
-        unparsed: how many replies of each could not be read.
+        prompts: first text of each, as tokens.
+        completions: all tokens after it.
+        masks: 1 for tokens that the model generated, 0 for observations.
+        logps: log-probabilities of generated tokens; 0 for observations.
+        unparsed: number of invalid replies of each.
     """
 
     def __init__(
@@ -132,44 +130,46 @@ class DialogueBatch:
         active: Bool[Tensor, " dialogue"],
         uniforms: UniformFunction,
     ) -> Tensor:
-        """Tell what is seen, let the model reply, and read what it does.
+        """Append the observations and the model's replies, and return the actions.
 
         Args:
-            phase: in which it acts.
-            observation: what each seat sees.
-            action_mask: options open to each; `None`: all.
-            active: dialogues that go on; the others hear nothing.
-            uniforms: uniform numbers by purpose, for all dialogues.
+            phase: phase of the turn.
+            observation: of each agent.
+            action_mask: legal options of each; `None`: all.
+            active: dialogues that continue; the others stay unchanged.
+            uniforms: uniform numbers by stream name, for all dialogues.
 
         Returns:
-            Acts `[dialogue]` or `[dialogue, size]`; what could not be read is an act that no space
-            has (`talk.unread`).
+            Actions `[dialogue]` or `[dialogue, size]`; an invalid reply gives an action outside the
+            space (`unparsed_action`).
 
         Raises:
-            UserError: a dialogue is longer than the model can read.
+            UserError: a dialogue is longer than the model's context.
         """
-        talk, space = self.policy.prompter, phase.action_spaces[self.role.name]
-        open_now = [None] * len(observation) if action_mask is None else list(action_mask.cpu())
-        which = active.nonzero()[:, 0].tolist()
-        for number in which:
-            sight = talk.describe(self.role, phase, observation[number].cpu(), open_now[number])
-            self._append_observation(number, sight)
-        acts = [unparsed_action(space)] * len(observation)
+        prompter, space = self.policy.prompter, phase.action_spaces[self.role.name]
+        masks = [None] * len(observation) if action_mask is None else list(action_mask.cpu())
+        dialogues = active.nonzero()[:, 0].tolist()
+        for i in dialogues:
+            text = prompter.describe(self.role, phase, observation[i].cpu(), masks[i])
+            self._append_observation(i, text)
+        actions = [unparsed_action(space)] * len(observation)
         with torch.no_grad(), eval_mode(self.model):
             if self.policy.closed_choice and isinstance(space, Discrete):
-                labels = talk.option_labels(space)
-                chosen = self._closed_replies(which, labels, open_now, uniforms("reply", 1)[:, 0])
-                for number, option in zip(which, chosen, strict=True):
-                    acts[number] = torch.tensor(option)
+                labels = prompter.option_labels(space)
+                chosen = self._closed_replies(dialogues, labels, masks, uniforms("reply", 1)[:, 0])
+                for i, option in zip(dialogues, chosen, strict=True):
+                    actions[i] = torch.tensor(option)
             else:
-                for number, reply in zip(which, self._free_replies(which, uniforms), strict=True):
-                    act = talk.parse_reply(space, reply, open_now[number])
-                    self.unparsed[number] += act is None
-                    acts[number] = unparsed_action(space) if act is None else act
-        return torch.stack(acts)
+                for i, reply in zip(
+                    dialogues, self._free_replies(dialogues, uniforms), strict=True
+                ):
+                    action = prompter.parse_reply(space, reply, masks[i])
+                    self.unparsed[i] += action is None
+                    actions[i] = unparsed_action(space) if action is None else action
+        return torch.stack(actions)
 
     def _append_observation(self, dialogue: int, text: str) -> None:
-        """Tell a dialogue something."""
+        """Append the text of an observation."""
         if self.prompts[dialogue]:
             self._append(dialogue, self.tokenizer.encode_user_turn(text))
         else:
@@ -177,7 +177,7 @@ class DialogueBatch:
             self.prompts[dialogue] = self.tokenizer.encode_opening(f"{opening}\n{text}")
 
     def _append(self, dialogue: int, tokens: Tokens, logps: Sequence[float] | None = None) -> None:
-        """Tokens that were told, or with log-probabilities: said."""
+        """Append tokens: of an observation, or with log-probabilities: of a reply."""
         self.completions[dialogue] += tokens
         self.masks[dialogue] += [0 if logps is None else 1] * len(tokens)
         self.logps[dialogue] += [0.0] * len(tokens) if logps is None else logps
@@ -191,100 +191,100 @@ class DialogueBatch:
         action_mask: Sequence[Tensor | None],
         uniform: Float[Tensor, " dialogue"],
     ) -> list[int]:
-        """Options drawn by the model's own probability of their labels."""
+        """Options sampled by the model's probability of their labels."""
         replies = [self.tokenizer.encode_reply(label) for label in labels]
-        everything = list(range(len(labels)))
-        options = [
-            everything if (mask := action_mask[number]) is None else mask.nonzero()[:, 0].tolist()
-            for number in dialogues
+        all_options = list(range(len(labels)))
+        legal_options = [
+            all_options if (mask := action_mask[i]) is None else mask.nonzero()[:, 0].tolist()
+            for i in dialogues
         ]
-        asked = [
-            (number, replies[option])
-            for number, open_ in zip(dialogues, options, strict=True)
-            for option in open_
+        candidates = [
+            (i, replies[option])
+            for i, options in zip(dialogues, legal_options, strict=True)
+            for option in options
         ]
-        scores = self._reply_logps(asked).tolist()
+        scores = self._reply_logps(candidates).tolist()
         chosen = []
-        for number, open_ in zip(dialogues, options, strict=True):
-            own, scores = scores[: len(open_)], scores[len(open_) :]
-            at = inverse_cdf_sample(torch.tensor(own, dtype=torch.float64), float(uniform[number]))
-            option = open_[at]
-            logps = token_log_probabilities([replies[o] for o in open_], own, at)
-            self._append(number, replies[option], logps)
+        for i, options in zip(dialogues, legal_options, strict=True):
+            own, scores = scores[: len(options)], scores[len(options) :]
+            index = inverse_cdf_sample(torch.tensor(own, dtype=torch.float64), float(uniform[i]))
+            option = options[index]
+            logps = token_log_probabilities([replies[o] for o in options], own, index)
+            self._append(i, replies[option], logps)
             chosen.append(option)
         return chosen
 
     def _reply_logps(self, replies: Sequence[tuple[int, Tokens]]) -> Float[Tensor, " text"]:
-        """Log-probability of each reply, after what was said in its dialogue."""
-        found = []
+        """Log-probability of each reply as the continuation of its dialogue."""
+        totals = []
         for start in range(0, len(replies), self.policy.batch_size):
-            some = replies[start : start + self.policy.batch_size]
-            texts = [[*self._tokens(number), *reply] for number, reply in some]
-            most = max(len(reply) for _, reply in some)
+            batch = replies[start : start + self.policy.batch_size]
+            texts = [[*self._tokens(i), *reply] for i, reply in batch]
+            longest = max(len(reply) for _, reply in batch)
             tokens = self._left_pad(texts)
-            raw = forward_logits(self.model, tokens, most + 1)[0][:, -(most + 1) : -1]
+            raw = forward_logits(self.model, tokens, longest + 1)[0][:, -(longest + 1) : -1]
             logps = (raw.float() / self.temperature).log_softmax(-1)
-            said = logps.gather(-1, tokens[:, -most:, None])[..., 0]
-            place = torch.arange(most, device=said.device)
-            lengths = torch.tensor([len(reply) for _, reply in some], device=said.device)
-            own = place >= most - lengths[:, None]
-            found.append(torch.where(own, said, 0.0).sum(-1).cpu().double())
-        return torch.cat(found)
+            token_logps = logps.gather(-1, tokens[:, -longest:, None])[..., 0]
+            position = torch.arange(longest, device=token_logps.device)
+            lengths = torch.tensor([len(reply) for _, reply in batch], device=token_logps.device)
+            in_reply = position >= longest - lengths[:, None]
+            totals.append(torch.where(in_reply, token_logps, 0.0).sum(-1).cpu().double())
+        return torch.cat(totals)
 
     # --- free replies --------------------------------------------------------------------------
 
     def _free_replies(self, dialogues: Sequence[int], uniforms: UniformFunction) -> list[str]:
-        """Replies sampled token by token, until they end or are too long."""
+        """Replies sampled token by token, up to their end or the limit of tokens."""
         uniform = uniforms("token", self.policy.max_new_tokens)
         replies: list[str] = []
         for start in range(0, len(dialogues), self.policy.batch_size):
-            some = dialogues[start : start + self.policy.batch_size]
-            replies += self._sample_replies(some, uniform[list(some)])
+            batch = dialogues[start : start + self.policy.batch_size]
+            replies += self._sample_replies(batch, uniform[list(batch)])
         return replies
 
     def _sample_replies(
         self, dialogues: Sequence[int], uniform: Float[Tensor, "text number"]
     ) -> list[str]:
-        """Replies of dialogues that go through the model together."""
-        said: list[Tokens] = [[] for _ in dialogues]
+        """Replies of dialogues that share their forward passes."""
+        replies: list[Tokens] = [[] for _ in dialogues]
         logps: list[list[float]] = [[] for _ in dialogues]
-        seen, cache = self._left_pad([self._tokens(number) for number in dialogues]), None
-        for place in range(uniform.shape[1]):
-            raw, cache = forward_next(self.model, seen, cache)
+        context, cache = self._left_pad([self._tokens(i) for i in dialogues]), None
+        for position in range(uniform.shape[1]):
+            raw, cache = forward_next(self.model, context, cache)
             rows = (raw.float() / self.temperature).log_softmax(-1).cpu().double()
             tokens = [
                 inverse_cdf_sample(row, float(u))
-                for row, u in zip(rows, uniform[:, place], strict=True)
+                for row, u in zip(rows, uniform[:, position], strict=True)
             ]
-            for number, token in enumerate(tokens):
-                if not self.tokenizer.is_complete(said[number]):
-                    said[number].append(token)
-                    logps[number].append(float(rows[number, token]))
-            if all(map(self.tokenizer.is_complete, said)):
+            for i, token in enumerate(tokens):
+                if not self.tokenizer.is_complete(replies[i]):
+                    replies[i].append(token)
+                    logps[i].append(float(rows[i, token]))
+            if all(map(self.tokenizer.is_complete, replies)):
                 break
-            seen = torch.cat([seen, torch.tensor(tokens, device=seen.device)[:, None]], 1)
-        for number, own, scores in zip(dialogues, said, logps, strict=True):
-            self._append(number, own, scores)
-            if not self.tokenizer.is_complete(own):  # was cut off: its end is told
-                self._append(number, self.tokenizer.encode_reply("")[-1:])
-        return [self.tokenizer.decode_reply(own) for own in said]
+            context = torch.cat([context, torch.tensor(tokens, device=context.device)[:, None]], 1)
+        for i, reply, reply_logps in zip(dialogues, replies, logps, strict=True):
+            self._append(i, reply, reply_logps)
+            if not self.tokenizer.is_complete(reply):  # truncated: append its end unmasked
+                self._append(i, self.tokenizer.encode_reply("")[-1:])
+        return [self.tokenizer.decode_reply(reply) for reply in replies]
 
     # --- the model -----------------------------------------------------------------------------
 
     def _tokens(self, dialogue: int) -> Tokens:
         return [*self.prompts[dialogue], *self.completions[dialogue]]
 
-    def _left_pad(self, texts: list[Tokens]) -> Int[Tensor, "text place"]:
-        """Texts as tokens that end at the same place.
+    def _left_pad(self, texts: list[Tokens]) -> Int[Tensor, "text position"]:
+        """Texts as tokens that end at the same position.
 
         Raises:
-            UserError: one is longer than the model can read.
+            UserError: one is longer than the model's context.
         """
-        width, most = max(map(len, texts)), max_context_length(self.model)
-        if most is not None and width > most:
+        width, limit = max(map(len, texts)), max_context_length(self.model)
+        if limit is not None and width > limit:
             raise UserError(
-                f"a dialogue has {width} tokens, and the model reads {most} at most: "
-                "play fewer rounds, or tell less",
+                f"a dialogue has {width} tokens, and the model's context {limit}: simulate fewer "
+                "rounds, or use shorter prompts",
                 code="too_large",
                 path="rounds",
             )

@@ -1,11 +1,11 @@
-"""A trainer of transformers whose loss is an objective of ours.
+"""A trainer of transformers whose loss is an `Objective`.
 
-    loss = Σ_terms weight · term(what the model says on the term's view, batch)
+    loss = Σ_terms weight · term(output of the model on the term's view, batch)
 
-It runs what `Objective` can say and TRL has no trainer for: CUT (2312.14591) on judged rows, ADPA
+It runs objectives for which TRL has no trainer: CUT (2312.14591) on rows with critiques, ADPA
 (2502.17927) on a teacher's tables, or DPO with an anchor. Everything else, from checkpoints to
-several devices, is transformers'. Where gradients are accumulated, each batch's loss counts the
-same, as its terms are means over the batch.
+several devices, is done by transformers. With accumulated gradients, the loss of every batch has
+the same weight, as its terms are means over the batch.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ ADAPTERS_OFF = "adapters off"
 
 
 class ObjectiveTrainer(Trainer):
-    """Trains a causal language model by an objective.
+    """Trainer of a causal language model with an objective as its loss.
 
     Args:
         model: causal, of transformers, with or without adapters.
-        objective: what is minimised.
-        args: of transformers; all columns of the data are kept, whatever they say of it.
+        objective: the loss to minimize.
+        args: of transformers; all columns of the data are used, also unknown ones.
         processing_class: the tokenizer.
-        data_collator: makes batches of rows; by default `Rows(tokenizer)`, which says what a row
-            may hold.
-        reference_model: a frozen model, or `"adapters off"`: fills `reference_logp` in.
-        reference_logits: whether to fill `reference_logits` in too.
-        batch_transform: makes the batch that terms are told of from the batch and from what the model says
-            of it by view, without gradients: which tokens a judgement found inappropriate, what a
-            teacher scores.
-        temperature: logits are divided by it.
-        compute_entropy: whether terms are told each step's entropy.
-        value_head: makes values; its parameters learn with the model's if it is part of the model.
-        score_head: makes scores.
+        data_collator: function from rows to a batch; by default `FeedbackDataCollator(tokenizer)`,
+            which defines the columns of a row.
+        reference_model: a frozen model, or `"adapters off"`: source of `reference_logp`.
+        reference_logits: whether to compute `reference_logits` too.
+        batch_transform: function from the batch and the outputs of the model by view, without
+            gradients, to the batch of the terms: adds steps that a critique marks as inappropriate,
+            scores of a teacher.
+        temperature: divisor of logits.
+        compute_entropy: whether terms get the entropy of each step.
+        value_head: function that returns values; its parameters train if it is part of the model.
+        score_head: function that returns scores.
         **trainer_kwargs: of `transformers.Trainer`.
 
     Raises:
-        UserError: the reference is of no known kind.
+        UserError: `reference_model` is an unknown name.
     """
 
     loss_is_scaled_for_ga = False  # terms are means over a batch: transformers divides
@@ -82,14 +82,14 @@ class ObjectiveTrainer(Trainer):
         **trainer_kwargs: Any,
     ) -> None:
         if isinstance(reference_model, str) and reference_model != ADAPTERS_OFF:
-            known = did_you_mean(reference_model, [ADAPTERS_OFF])
+            hint = did_you_mean(reference_model, [ADAPTERS_OFF])
             raise UserError(
-                f"a reference is a frozen model or a name, not {reference_model!r}{known}",
+                f"no reference_model {reference_model!r}{hint}: give a model or {ADAPTERS_OFF!r}",
                 code="invalid_value",
-                path="reference",
+                path="reference_model",
             )
         args = TrainingArguments() if args is None else copy.copy(args)
-        args.remove_unused_columns = False  # a row's columns are no arguments of the model's
+        args.remove_unused_columns = False  # columns of rows are not arguments of the model
         collator: Any = (
             FeedbackDataCollator(processing_class) if data_collator is None else data_collator
         )
@@ -100,7 +100,7 @@ class ObjectiveTrainer(Trainer):
             processing_class=processing_class,
             **trainer_kwargs,
         )
-        # Before `loss_is_scaled_for_ga` transformers went by this alone.
+        # Before `loss_is_scaled_for_ga`, transformers read this attribute alone.
         self.model_accepts_loss_kwargs = False
         self.objective, self.batch_transform = objective, batch_transform
         self.reference_model, self.reference_logits = reference_model, reference_logits
@@ -108,7 +108,7 @@ class ObjectiveTrainer(Trainer):
             self.reference_model = reference_model.to(args.device)
         self._output_kwargs: dict[str, Any] = {
             "temperature": temperature,
-            "entropy": compute_entropy,
+            "compute_entropy": compute_entropy,
             "value_head": value_head,
             "score_head": score_head,
         }
@@ -123,36 +123,36 @@ class ObjectiveTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The objective's loss, and what the model says by view if `return_outputs`.
+        """The objective's loss, and the outputs of the model by view if `return_outputs`.
 
         Raises:
-            UserError: the objective asks about a view that the rows do not have.
+            UserError: the objective uses a view that the rows do not have.
         """
-        batch, sights = split_views(inputs)
+        batch, observations = split_views(inputs)
         outputs: dict[str, ModelOutput] = {}
         for view in self.objective.views:
-            if view not in sights:
+            if view not in observations:
                 raise UserError(
-                    f"the objective asks about the view {view!r}, and these rows have "
-                    f"{sorted(sights)}{did_you_mean(view, sights)}",
+                    f"the objective uses the view {view!r}, and these rows have "
+                    f"{sorted(observations)}{did_you_mean(view, observations)}",
                     code="unknown_name",
-                    path="on",
+                    path="view",
                 )
             outputs[view] = lm_output(
-                model, batch.replace(observation=sights[view]), **self._output_kwargs
+                model, batch.replace(observation=observations[view]), **self._output_kwargs
             )
         batch = self._prepare_batch(model, batch, outputs)
         losses = self.objective(outputs, batch)
-        parts = self._term_losses["train" if model.training else "eval"]
-        for name, part in losses.by_term.items():
-            parts[name].append(part.detach().sum())
+        term_losses = self._term_losses["train" if model.training else "eval"]
+        for name, term_loss in losses.by_term.items():
+            term_losses[name].append(term_loss.detach().sum())
         loss = losses.total.sum()
         return (loss, outputs) if return_outputs else loss
 
     def _prepare_batch(
         self, model: nn.Module, batch: FeedbackBatch, outputs: Mapping[str, ModelOutput]
     ) -> FeedbackBatch:
-        """The batch with what the reference says, and what `batch_transform` adds."""
+        """The batch with the outputs of the reference, after `batch_transform`."""
         if self.reference_model is not None:
             frozen = self.reference_model if isinstance(self.reference_model, nn.Module) else None
             temperature = self._output_kwargs["temperature"]
@@ -178,7 +178,7 @@ class ObjectiveTrainer(Trainer):
         return loss.detach(), None, None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Logs with the mean of every term since the last ones."""
+        """Log the values with the mean of every term since the last log."""
         mode = "eval" if any(name.startswith("eval_") for name in logs) else "train"
         prefix = "eval_" if mode == "eval" else ""
         for name, values in self._term_losses[mode].items():
@@ -188,12 +188,12 @@ class ObjectiveTrainer(Trainer):
 
 
 def split_views(inputs: Mapping[str, Tensor]) -> tuple[FeedbackBatch, dict[str, Tensor]]:
-    """The batch that a collator made, and its sights by view."""
+    """The batch in a collator's output, and its observations by view."""
     fields = {n: field[None] for n, field in inputs.items() if not n.startswith(VIEW_PREFIX)}
-    sights = {
-        n.removeprefix(VIEW_PREFIX): seen[None]
-        for n, seen in inputs.items()
+    observations = {
+        n.removeprefix(VIEW_PREFIX): observation[None]
+        for n, observation in inputs.items()
         if n.startswith(VIEW_PREFIX)
     }
     batch = FeedbackBatch(**fields)
-    return batch, {PLAIN_VIEW: batch.observation, **sights}
+    return batch, {PLAIN_VIEW: batch.observation, **observations}

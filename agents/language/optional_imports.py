@@ -1,4 +1,4 @@
-"""Libraries of the extra `hf`, imported when they are used."""
+"""Libraries of the extra `hf`, imported at first use."""
 
 from __future__ import annotations
 

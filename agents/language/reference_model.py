@@ -1,7 +1,7 @@
-"""References: what a policy is not to stray from.
+"""Reference models: the model from which a trained policy should not diverge.
 
-TRL builds the reference of a DPO or KTO run by loading the model's path once more, and a model made
-in memory has none. `save_and_reload` gives it one.
+TRL builds the reference of a DPO or KTO run by loading the model's path once more, and a model
+built in memory has none. `save_and_reload` returns a model with a path.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from mores.core.errors import UserError
 
 
 def make_reference_model(model: nn.Module) -> nn.Module:
-    """A frozen copy of a model as it is now, without dropout.
+    """A frozen copy of a model with its current weights, without dropout.
 
     Raises:
-        UserError: the model has adapters: then it is its own reference, without them.
+        UserError: the model has adapters: then the reference is the model without them.
     """
     if hasattr(model, "disable_adapter"):
         raise UserError(
-            "a model with adapters is its own reference, without them: no copy is needed",
+            "a model with adapters needs no copy: its reference is the model without them",
             code="unsupported",
             path="model",
         )
@@ -31,20 +31,20 @@ def make_reference_model(model: nn.Module) -> nn.Module:
 
 
 def save_and_reload(model: Any, folder: Path | str, tokenizer: Any = None) -> Any:
-    """The same model, loaded from a folder it was saved to: a model that has a path.
+    """The same model, saved to a folder and loaded from it, so that it has a path.
 
     Args:
-        model: of transformers, such as one with random weights that was made in memory.
+        model: of transformers, such as one with random weights that was built in memory.
         folder: a new or empty one.
-        tokenizer: saved beside it, if given.
+        tokenizer: saved to the same folder, if given.
 
     Raises:
-        UserError: there is something in the folder already.
+        UserError: the folder is not empty.
     """
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(
-            f"{folder} is not empty: a model is saved to a folder of its own",
+            f"{folder} is not empty: a model needs a new or empty folder",
             code="not_writable",
             path=str(folder),
         )

@@ -1,16 +1,16 @@
-"""Tokenised prompts and completions as a `FeedbackBatch`: the layout of tokens.
+"""Tokenized prompts and completions as a `FeedbackBatch`: the layout of tokens.
 
-With one policy, and the longest prompt W and the longest completion T tokens long:
+With one model, and the longest prompt W and the longest completion T tokens long:
 
-    seen   [1, sample, W + T]  prompts end at place W, completions begin there; -1: nothing there
-    acted  [1, sample, T]      the completions' tokens: a step is a token
-    mask   [1, sample, T]      the tokens that the policy itself said: not padding, and not what
-                               somebody else said in between
+    observation  [1, sample, W + T]  prompts end at position W, completions begin there; -1: padding
+    action       [1, sample, T]      the completions' tokens: a step is a token
+    mask         [1, sample, T]      tokens that the model generated: neither padding nor messages
+                                     of others in between
 
-Token t of a completion is said on what stands before place W + t. What is known of steps
-(`reference_logp`, `inappropriate`, tables of all options) is known of the completion's tokens only.
-The same completions behind other prompts, which may be longer, are another `seen` and nothing else:
-that is a *view* of the batch, such as `judged`, in which the judgement stands in the prompt.
+Token t of a completion is predicted from the tokens before position W + t. Fields of steps
+(`reference_logp`, `inappropriate`, tables of all options) refer to the completion's tokens only.
+The same completions after other prompts, which may be longer, are another `observation` only: that
+is a *view* of the batch, such as `critiqued`, in which the prompt contains the critique.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from mores.agents.learning.batch import FeedbackBatch
 from mores.core.errors import UserError, did_you_mean
 
-NO_TOKEN = -1  # no token stands here
+NO_TOKEN = -1  # padding
 DTYPES = {"Bool": torch.bool, "Float": torch.float32, "Int": torch.int64}
 
 
 def token_observations(
     prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
-) -> Int[Tensor, "1 sample place"]:
-    """Prompts that end, and completions that begin, at the same place.
+) -> Int[Tensor, "1 sample position"]:
+    """Prompts that end, and completions that begin, at the same position.
 
     Raises:
-        UserError: there are none, or not as many of both, or one is empty.
+        UserError: there are none, their numbers differ, or one is empty.
     """
     if len(prompts) != len(completions) or not prompts:
         raise UserError(
-            f"{len(prompts)} prompts and {len(completions)} completions are no batch",
+            "a batch needs as many prompts as completions, not "
+            f"{len(prompts)} and {len(completions)}",
             code="wrong_shape",
             path="completions",
         )
@@ -53,11 +54,11 @@ def token_observations(
             )
     width = max(map(len, prompts))
     steps = max(map(len, completions))
-    seen = torch.full((1, len(prompts), width + steps), NO_TOKEN, dtype=torch.int64)
+    observation = torch.full((1, len(prompts), width + steps), NO_TOKEN, dtype=torch.int64)
     for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
         tokens = torch.tensor([*prompt, *completion], dtype=torch.int64)
-        seen[0, row, width - len(prompt) : width + len(completion)] = tokens
-    return seen
+        observation[0, row, width - len(prompt) : width + len(completion)] = tokens
+    return observation
 
 
 def token_batch(
@@ -66,61 +67,56 @@ def token_batch(
     completion_mask: Sequence[Sequence[bool]] | None = None,
     **fields: Any,
 ) -> FeedbackBatch:
-    """A batch of tokenised prompts and completions; pairs are the samples 2i and 2i + 1.
+    """A batch of tokenized prompts and completions; pairs are the samples 2i and 2i + 1.
 
     Args:
         prompts: tokens of each sample's prompt.
         completions: tokens of each sample's completion.
-        completion_mask: which tokens of each completion the policy itself said; by default all.
-        **fields: of `FeedbackBatch`, without the policy's dimension: a list or tensor over samples,
-            pairs or policies; what is known of steps may be as ragged as the completions.
+        completion_mask: which tokens of each completion the model generated; by default all.
+        **fields: of `FeedbackBatch`, without the model dimension: a list or tensor over samples,
+            pairs or models; fields of steps may be as ragged as the completions.
 
     Raises:
         UserError: sizes that do not fit, or an unknown field.
     """
-    seen = token_observations(prompts, completions)
-    steps = max(map(len, completions))
-    completion_mask = (
-        [[True] * len(completion) for completion in completions]
-        if completion_mask is None
-        else completion_mask
-    )
+    observation = token_observations(prompts, completions)
     lengths = [len(completion) for completion in completions]
-    for row, (own, length) in enumerate(zip(completion_mask, lengths, strict=True)):
-        if len(own) != length:
+    steps = max(lengths)
+    if completion_mask is None:
+        completion_mask = [[True] * length for length in lengths]
+    for row, (row_mask, length) in enumerate(zip(completion_mask, lengths, strict=True)):
+        if len(row_mask) != length:
             raise UserError(
-                f"completion {row} has {length} tokens, and `said` {len(own)}",
+                f"completion {row} has {length} tokens, and its completion_mask {len(row_mask)}",
                 code="wrong_shape",
-                path="said",
+                path="completion_mask",
             )
-    known = {name: field_tensor(name, value, lengths) for name, value in fields.items()}
-    for name, field in known.items():
+    tensors = {name: field_tensor(name, value, lengths) for name, value in fields.items()}
+    for name, field in tensors.items():
         if FIELD_SPECS[name].entity == "sample" and len(field) != len(lengths):
             raise UserError(
-                f"{name!r} is of {len(field)} samples, and there are {len(lengths)}",
+                f"{name!r} has {len(field)} samples, and the batch {len(lengths)}",
                 code="wrong_shape",
                 path=name,
             )
-    known = {name: field[None] for name, field in known.items()}
-    acted = torch.where(seen < 0, 0, seen)[..., seen.shape[-1] - steps :]
-    mask: Bool[Tensor, "1 sample step"] = _pad_rows("mask", completion_mask, steps, torch.bool)[
-        None
-    ]
-    return FeedbackBatch(observation=seen, action=acted, mask=mask, **known)
+    tensors = {name: field[None] for name, field in tensors.items()}
+    action = torch.where(observation < 0, 0, observation)[..., observation.shape[-1] - steps :]
+    mask = _pad_rows("mask", completion_mask, steps, torch.bool)[None]
+    return FeedbackBatch(observation=observation, action=action, mask=mask, **tensors)
 
 
 def field_tensor(name: str, value: Any, lengths: Sequence[int]) -> Tensor:
-    """A field of a batch without the policy's dimension.
+    """A field of a batch without the model dimension.
 
     Args:
         name: of the field.
-        value: a tensor or list over samples or pairs; per step, one list a sample.
-        lengths: tokens of each completion.
+        value: a tensor or list over samples or pairs; for fields of steps, one list per sample.
+        lengths: number of tokens of each completion.
 
     Raises:
-        UserError: there is no such field, or it does not fit.
+        UserError: there is no such field, or the value does not fit.
     """
-    if name not in FIELD_SPECS or name in ("seen", "acted"):
+    if name not in FIELD_SPECS or name in ("observation", "action"):
         raise UserError(
             f"a batch has no field {name!r}{did_you_mean(name, FIELD_SPECS)}",
             code="unknown_name",
@@ -135,17 +131,17 @@ def field_tensor(name: str, value: Any, lengths: Sequence[int]) -> Tensor:
             return _pad_rows(name, value, max(lengths), dtype)
         return torch.as_tensor(value, dtype=dtype)
     except (TypeError, ValueError, RuntimeError) as error:
-        lengthy = FIELD_SPECS[name].per_step and isinstance(error, ValueError)
-        code = "wrong_shape" if lengthy else "wrong_type"
+        wrong_length = FIELD_SPECS[name].per_step and isinstance(error, ValueError)
+        code = "wrong_shape" if wrong_length else "wrong_type"
         raise UserError(f"{name!r} does not fit the batch: {error}", code=code, path=name) from None
 
 
 class FieldSpec(NamedTuple):
-    """What a field of a batch holds.
+    """Type and dimensions of a field of a batch.
 
     Attributes:
         dtype: of its numbers.
-        entity: what it tells of: `sample`, `pair`, ...; empty where it is of a policy.
+        entity: second dimension: `sample`, `pair`, ...; empty if the field is per model.
         trailing_dims: its dimensions after that.
     """
 
@@ -155,16 +151,16 @@ class FieldSpec(NamedTuple):
 
     @property
     def per_step(self) -> bool:
-        """Whether it tells of steps."""
+        """Whether it has a value for each step."""
         return self.trailing_dims[:1] == ("step",)
 
 
 def _field_spec(annotation: str) -> FieldSpec:
-    """What the annotation of a field says: `Float[Tensor, "policy sample step"] | None`."""
+    """Specification by the annotation of a field: `Float[Tensor, "model sample step"] | None`."""
     shape = re.search(r"""['"](.*?)['"]""", annotation)
-    _, of, *further = [*(shape[1].split() if shape else []), "", ""]
+    _, entity, *trailing = [*(shape[1].split() if shape else []), "", ""]
     dtype = DTYPES.get(annotation.partition("[")[0], torch.int64)
-    return FieldSpec(dtype, of, tuple(name for name in further if name))
+    return FieldSpec(dtype, entity, tuple(name for name in trailing if name))
 
 
 FIELD_SPECS = {
@@ -173,13 +169,13 @@ FIELD_SPECS = {
 
 
 def _pad_rows(name: str, rows: Sequence[Any], steps: int, dtype: torch.dtype) -> Tensor:
-    """One tensor of rows of different length; behind them stands 0, and a missing row is 0."""
-    made = [None if row is None else torch.as_tensor(row, dtype=dtype) for row in rows]
-    shapes = {row.shape[1:] for row in made if row is not None}
+    """One tensor of rows of different length, padded with 0; a missing row is 0."""
+    tensors = [None if row is None else torch.as_tensor(row, dtype=dtype) for row in rows]
+    shapes = {row.shape[1:] for row in tensors if row is not None}
     if len(shapes) != 1:
         raise ValueError(f"rows of {name} differ in size: {sorted(map(tuple, shapes))}")
-    stacked = torch.zeros(len(made), steps, *shapes.pop(), dtype=dtype)
-    for number, row in enumerate(made):
+    padded = torch.zeros(len(tensors), steps, *shapes.pop(), dtype=dtype)
+    for index, row in enumerate(tensors):
         if row is not None:
-            stacked[number, : len(row)] = row
-    return stacked
+            padded[index, : len(row)] = row
+    return padded

@@ -1,11 +1,11 @@
-"""Text to tokens: prompts, completions, and turns that follow each other.
+"""Text to tokens: prompts, completions, and consecutive turns.
 
-A tokenizer with a chat template is used through it: a prompt is what a user says, a completion
-what the assistant says. Without one, text stands as it is, a turn a line, and the end token closes
-what the model says.
+A tokenizer with a chat template is used through it: a prompt is a message of the user, a completion
+a message of the assistant. Without one, text is used unchanged, one line per turn, and the end
+token closes the model's replies.
 
-Turns are put together from tokens, never from text that is tokenised again: what the model said
-stays token by token what it was, and so do the log-probabilities that go with it.
+Turns are concatenated as tokens, never as text that is tokenized again: the tokens of a reply stay
+those that the model generated, and so do the log-probabilities that belong to them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ Message = Mapping[str, str]  # {"role": "user", "content": "..."}
 Prompt = str | Sequence[Message] | Sequence[int]  # text, a conversation, or tokens
 Tokens = list[int]
 
-# Two words that no template knows of, to find what stands around a reply.
-_USER_PLACEHOLDER, _REPLY_PLACEHOLDER = "asked", "@@reply@@"
+# Two words that no template contains, to find the text around a reply.
+_USER_PLACEHOLDER, _REPLY_PLACEHOLDER = "@@user@@", "@@reply@@"
 
 
 @dataclasses.dataclass(frozen=True)
 class PromptTokenizer:
-    """How a tokenizer writes prompts, completions and turns.
+    """Encoder of prompts, completions and turns for one tokenizer.
 
     Args:
         tokenizer: of the model, with an end token.
-        extra_eos_token_ids: further tokens that end what the model says (`generation_config.eos_token_id`).
+        extra_eos_token_ids: further tokens that end a reply (`generation_config.eos_token_id`).
 
     Raises:
         UserError: the tokenizer has no end token.
@@ -54,11 +54,11 @@ class PromptTokenizer:
         return getattr(self.tokenizer, "chat_template", None) is not None
 
     def encode(self, text: str) -> Tokens:
-        """Text as it is, without special tokens of the tokenizer's own."""
+        """Tokens of a text, without added special tokens."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def encode_prompt(self, prompt: Prompt) -> Tokens:
-        """A prompt, up to where the completion begins."""
+        """Tokens of a prompt, up to the start of the completion."""
         if _is_tokens(prompt):
             return list(prompt)  # type: ignore[arg-type]
         if isinstance(prompt, str):
@@ -66,10 +66,10 @@ class PromptTokenizer:
         return self.encode(self._render(prompt, True))  # type: ignore[arg-type]
 
     def encode_completion(self, prompt: Prompt, completion: str | Sequence[int]) -> Tokens:
-        """A completion of that prompt, its end token included.
+        """Tokens of a completion of that prompt, its end token included.
 
         Raises:
-            UserError: the chat template rewrites what was said before.
+            UserError: the chat template changes earlier messages.
         """
         if not isinstance(completion, str):
             return list(completion)
@@ -80,8 +80,8 @@ class PromptTokenizer:
         whole = self._render([*prompt, reply], False)  # type: ignore[list-item]
         if not whole.startswith(before):
             raise UserError(
-                "this chat template writes a prompt otherwise once it is answered: give prompts "
-                "and completions as lists of tokens",
+                "this chat template changes a prompt after its answer: give prompts and "
+                "completions as lists of tokens",
                 code="unsupported",
                 path="tokenizer.chat_template",
             )
@@ -90,28 +90,28 @@ class PromptTokenizer:
     # --- turns ---------------------------------------------------------------------------------
 
     def encode_opening(self, text: str) -> Tokens:
-        """What is said to the model first."""
+        """Tokens of the first message to the model."""
         if self.has_chat_template:
             return self.encode_prompt([{"role": "user", "content": text}])
         return list(self.tokenizer(f"{text}\n")["input_ids"])
 
     def encode_reply(self, text: str) -> Tokens:
-        """What the model says if it says just this: its end included."""
+        """Tokens of a reply of the model with this text, its end included."""
         return [*self.encode(text), self._reply_eos_token_id]
 
     def encode_user_turn(self, text: str) -> Tokens:
-        """What stands between the end of one reply and the next, with `text` said to the model."""
+        """Tokens between the end of one reply and the next, with the message `text`."""
         if not self.has_chat_template:
             return self.encode(f"\n{text}\n")
         return self._tokens_after_reply(text)[1]
 
     def decode_reply(self, tokens: Sequence[int]) -> str:
         """The text of a reply, without the token that ends it."""
-        own = tokens[:-1] if self.is_complete(tokens) else tokens
-        return self.tokenizer.decode(own)
+        content = tokens[:-1] if self.is_complete(tokens) else tokens
+        return self.tokenizer.decode(content)
 
     def is_complete(self, tokens: Sequence[int]) -> bool:
-        """Whether a reply has come to its end."""
+        """Whether a reply has ended."""
         return bool(tokens) and tokens[-1] in self._eos_token_ids
 
     @functools.cached_property
@@ -128,7 +128,7 @@ class PromptTokenizer:
         )
 
     def _tokens_after_reply(self, text: str) -> tuple[int, Tokens]:
-        """The token that closes a reply, and what follows it."""
+        """The token that closes a reply, and the tokens after it."""
         turns = [
             {"role": "user", "content": _USER_PLACEHOLDER},
             {"role": "assistant", "content": _REPLY_PLACEHOLDER},
@@ -137,7 +137,7 @@ class PromptTokenizer:
         _, found, after = self._render(turns, True).rpartition(_REPLY_PLACEHOLDER)
         if not found:
             raise UserError(
-                "this chat template leaves out what the assistant said",
+                "this chat template leaves out messages of the assistant",
                 code="unsupported",
                 path="tokenizer.chat_template",
             )

@@ -1,4 +1,4 @@
-"""What people prefer, as data sets for TRL's trainers.
+"""Preferences and other feedback as data sets for TRL's trainers.
 
 | function | trainer | columns |
 |---|---|---|
@@ -7,10 +7,10 @@
 | `to_trl_sft` | SFTTrainer | prompt, completion |
 | `to_trl_prompt_only` | GRPOTrainer, RLOOTrainer | prompt |
 
-They take records, mappings with `prompt` and `completion` (and `desirable`, `reference`), or
-`first`, `second` and `preferred` (and what else is known of the pair); or a `FeedbackBatch` with
-the texts of its samples. Columns that records have besides go along, so that reward functions hear
-of them. Where prompts are conversations, completions become what the assistant says.
+Their argument is records, mappings with `prompt` and `completion` (and `desirable`,
+`is_demonstration`), or `first`, `second` and `preferred` (and further fields of the pair); or a
+`FeedbackBatch` with the texts of its samples. Further columns of records stay in the data set, as
+arguments of reward functions. If prompts are conversations, completions become assistant messages.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FeedbackRows = Sequence[FeedbackRow] | FeedbackBatch
 
 
 class BatchTexts(NamedTuple):
-    """The texts of a batch's samples: what was asked, and what was answered."""
+    """The texts of a batch's samples."""
 
     prompts: Sequence[Prompt]
     completions: Sequence[str]
@@ -39,21 +39,21 @@ class BatchTexts(NamedTuple):
 def to_trl_preference(
     records: FeedbackRows, texts: BatchTexts | None = None, model_index: int = 0
 ) -> Any:
-    """Pairs for `DPOTrainer`: the better answer of each is `chosen`.
+    """Pairs for `DPOTrainer`: the preferred answer of each is `chosen`.
 
     Args:
-        records: with `prompt`, `first`, `second`, `preferred` (whether the first won); or a batch.
-        texts: of the batch's samples.
-        model_index: whose samples of the batch.
+        records: with `prompt`, `first`, `second`, `preferred` (whether the first is); or a batch.
+        texts: texts of the samples, if the records are a batch.
+        model_index: index of the model in the batch.
 
     Raises:
-        UserError: something is missing or unknown.
+        UserError: a column is missing.
     """
 
     def row(record: FeedbackRow) -> dict[str, Any]:
-        won, lost = ("first", "second") if record["preferred"] else ("second", "first")
-        answers = {"chosen": record[won], "rejected": record[lost]}
-        return _row(record, answers, ("first", "second", "preferred"))
+        chosen, rejected = ("first", "second") if record["preferred"] else ("second", "first")
+        completions = {"chosen": record[chosen], "rejected": record[rejected]}
+        return _row(record, completions, ("first", "second", "preferred"))
 
     pairs = records if texts is None else pair_records(records, texts, model_index)
     return _dataset(pairs, ("prompt", "first", "second", "preferred"), row)
@@ -62,150 +62,150 @@ def to_trl_preference(
 def to_trl_unpaired(
     records: FeedbackRows, texts: BatchTexts | None = None, model_index: int = 0
 ) -> Any:
-    """Single answers for `KTOTrainer`, each wanted or not.
+    """Single answers for `KTOTrainer`, each desirable or not.
 
     Args:
-        records: with `prompt`, `completion` and `desirable`, or pairs, whose answers are then taken
-            one by one; or a batch.
-        texts: of the batch's samples.
-        model_index: whose samples of the batch.
+        records: with `prompt`, `completion` and `desirable`, or pairs, which become two answers
+            each; or a batch.
+        texts: texts of the samples, if the records are a batch.
+        model_index: index of the model in the batch.
 
     Raises:
-        UserError: something is missing or unknown.
+        UserError: a column is missing.
     """
 
     def row(record: FeedbackRow) -> dict[str, Any]:
-        answer = {"completion": record["completion"], "label": bool(record["desirable"])}
-        return _row(record, answer, ("desirable",))
+        columns = {"completion": record["completion"], "label": bool(record["desirable"])}
+        return _row(record, columns, ("desirable",))
 
     if texts is not None or isinstance(records, FeedbackBatch):
-        single: Sequence[FeedbackRow] = sample_records(records, texts, model_index)
+        samples: Sequence[FeedbackRow] = sample_records(records, texts, model_index)
     else:
-        single = [one for record in records for one in _unpair(record)]
-    return _dataset(single, ("prompt", "completion", "desirable"), row)
+        samples = [sample for record in records for sample in _unpair(record)]
+    return _dataset(samples, ("prompt", "completion", "desirable"), row)
 
 
 def to_trl_sft(records: FeedbackRows, texts: BatchTexts | None = None, model_index: int = 0) -> Any:
     """Answers to imitate, for `SFTTrainer`.
 
-    Records that say `reference` or `desirable` are taken where they are; all others are.
+    Records whose `is_demonstration` or `desirable` is false are left out.
 
     Args:
         records: with `prompt` and `completion`; or a batch.
-        texts: of the batch's samples.
-        model_index: whose samples of the batch.
+        texts: texts of the samples, if the records are a batch.
+        model_index: index of the model in the batch.
 
     Raises:
-        UserError: something is missing or unknown, or nothing is left to imitate.
+        UserError: a column is missing, or all records are left out.
     """
 
     def row(record: FeedbackRow) -> dict[str, Any]:
-        return _row(record, {"completion": record["completion"]}, ("desirable", "reference"))
+        columns = {"completion": record["completion"]}
+        return _row(record, columns, ("desirable", "is_demonstration"))
 
-    single = records if texts is None else sample_records(records, texts, model_index)
-    if isinstance(single, FeedbackBatch):
+    samples = records if texts is None else sample_records(records, texts, model_index)
+    if isinstance(samples, FeedbackBatch):
         raise UserError(
-            "a batch needs the texts of its samples: Texts(prompts, completions)",
+            "a batch needs the texts of its samples: BatchTexts(prompts, completions)",
             code="missing",
             path="texts",
         )
-    wanted = [r for r in single if r.get("reference", True) and r.get("desirable", True)]
-    return _dataset(wanted, ("prompt", "completion"), row)
+    flags = "is_demonstration", "desirable"
+    selected = [r for r in samples if all(r.get(flag, True) for flag in flags)]
+    return _dataset(selected, ("prompt", "completion"), row)
 
 
 def to_trl_prompt_only(
     records: FeedbackRows, texts: BatchTexts | None = None, model_index: int = 0
 ) -> Any:
-    """What was asked, for trainers that let the model answer; the same prompt comes once.
+    """Prompts for trainers that generate answers; each distinct prompt once.
 
     Args:
         records: with `prompt`; or a batch.
-        texts: of the batch's samples.
-        model_index: whose samples of the batch.
+        texts: texts of the samples, if the records are a batch.
+        model_index: index of the model in the batch.
 
     Raises:
-        UserError: something is missing or unknown.
+        UserError: a column is missing.
     """
-    answers = ("completion", "first", "second", "preferred", "desirable", "reference")
+    excluded = ("completion", "first", "second", "preferred", "desirable", "is_demonstration")
 
     def row(record: FeedbackRow) -> dict[str, Any]:
-        return _row(record, {}, answers)
+        return _row(record, {}, excluded)
 
-    single = records if texts is None else sample_records(records, texts, model_index)
-    if isinstance(single, FeedbackBatch):
+    samples = records if texts is None else sample_records(records, texts, model_index)
+    if isinstance(samples, FeedbackBatch):
         raise UserError(
-            "a batch needs the texts of its samples: Texts(prompts, completions)",
+            "a batch needs the texts of its samples: BatchTexts(prompts, completions)",
             code="missing",
             path="texts",
         )
-    once = {str(record.get("prompt")): record for record in reversed(single)}
-    return _dataset(list(reversed(once.values())), ("prompt",), row)
+    distinct = {str(record.get("prompt")): record for record in reversed(samples)}
+    return _dataset(list(reversed(distinct.values())), ("prompt",), row)
 
 
 # --- batches --------------------------------------------------------------------------------------
 
 
 def pair_records(batch: FeedbackRows, texts: BatchTexts, model_index: int = 0) -> list[FeedbackRow]:
-    """The pairs of a batch as records, with what it knows of each pair.
+    """The pairs of a batch as records, with the batch's fields of each pair.
 
     Raises:
-        UserError: the texts are not those of the batch, or nobody won.
+        UserError: the texts are not those of the batch, or no field states the preferred samples.
     """
     batch = _check_batch(batch, texts, model_index)
-    contest = pair_indices(batch, "data of preferences")
+    pairs = pair_indices(batch, "a data set of preferences")
     records = []
-    places = zip(*(part[model_index].tolist() for part in contest), strict=True)
-    for number, (won, lost, real) in enumerate(places):
-        if not real:
+    rows = zip(*(part[model_index].tolist() for part in pairs), strict=True)
+    for index, (chosen, rejected, valid) in enumerate(rows):
+        if not valid:
             continue
-        record = {"prompt": texts.prompts[won], "first": texts.completions[won]}
-        record |= {"second": texts.completions[lost], "preferred": True}
-        records.append(record | _known_fields(batch, "pair", model_index, number))
+        record = {"prompt": texts.prompts[chosen], "first": texts.completions[chosen]}
+        record |= {"second": texts.completions[rejected], "preferred": True}
+        records.append(record | _known_fields(batch, "pair", model_index, index))
     return records
 
 
 def sample_records(
     batch: FeedbackRows, texts: BatchTexts | None, model_index: int = 0
 ) -> list[FeedbackRow]:
-    """The samples of a batch as records, with what it knows of each sample.
+    """The samples of a batch as records, with the batch's fields of each sample.
 
     Raises:
         UserError: the texts are not those of the batch.
     """
     batch = _check_batch(batch, texts, model_index)
     assert texts is not None
-    both = zip(texts.prompts, texts.completions, strict=True)
+    samples = zip(texts.prompts, texts.completions, strict=True)
     return [
         {
             "prompt": prompt,
             "completion": completion,
             **_known_fields(batch, "sample", model_index, i),
         }
-        for i, (prompt, completion) in enumerate(both)
+        for i, (prompt, completion) in enumerate(samples)
     ]
 
 
 def _check_batch(batch: FeedbackRows, texts: BatchTexts | None, model_index: int) -> FeedbackBatch:
     if not isinstance(batch, FeedbackBatch):
-        raise UserError(
-            "texts go with a batch; records have their own", code="conflict", path="texts"
-        )
+        raise UserError("texts need a batch: records have their own", code="conflict", path="texts")
     if texts is None:
         raise UserError(
-            "a batch needs the texts of its samples: Texts(prompts, completions)",
+            "a batch needs the texts of its samples: BatchTexts(prompts, completions)",
             code="missing",
             path="texts",
         )
     if not 0 <= model_index < batch.num_models:
         raise UserError(
-            f"the batch has policies 0 to {batch.num_models - 1}, not {model_index}",
+            f"model_index must lie in [0, {batch.num_models - 1}], not be {model_index}",
             code="out_of_range",
-            path="policy",
+            path="model_index",
         )
-    for name, given in texts._asdict().items():
-        if len(given) != batch.num_samples:
+    for name, values in texts._asdict().items():
+        if len(values) != batch.num_samples:
             raise UserError(
-                f"{len(given)} {name} for {batch.num_samples} samples of the batch",
+                f"the batch has {batch.num_samples} samples, and there are {len(values)} {name}",
                 code="wrong_shape",
                 path=f"texts.{name}",
             )
@@ -213,17 +213,17 @@ def _check_batch(batch: FeedbackRows, texts: BatchTexts | None, model_index: int
 
 
 def _known_fields(
-    batch: FeedbackBatch, entity: str, model_index: int, number: int
+    batch: FeedbackBatch, entity: str, model_index: int, index: int
 ) -> dict[str, Any]:
-    """What a batch knows of one pair or one sample, beyond who won: plain numbers and lists."""
-    found = {}
-    for name, kind in FIELD_SPECS.items():
+    """Fields of one pair or sample as numbers and lists, without `preferred`."""
+    fields = {}
+    for name, spec in FIELD_SPECS.items():
         value = getattr(batch, name)
-        if value is None or kind.entity != entity or name == "preferred":
+        if value is None or spec.entity != entity or name == "preferred":
             continue
-        if not kind.trailing_dims or kind.trailing_dims == ("principal",):
-            found[name] = value[model_index, number].tolist()
-    return found
+        if not spec.trailing_dims or spec.trailing_dims == ("principal",):
+            fields[name] = value[model_index, index].tolist()
+    return fields
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -235,26 +235,26 @@ def _unpair(record: FeedbackRow) -> list[FeedbackRow]:
         return [record]
     _require_columns(record, ("prompt", "first", "second", "preferred"))
     rest = {n: x for n, x in record.items() if n not in ("first", "second", "preferred")}
-    won = bool(record["preferred"])
+    first = bool(record["preferred"])
     return [
-        {**rest, "completion": record["first"], "desirable": won},
-        {**rest, "completion": record["second"], "desirable": not won},
+        {**rest, "completion": record["first"], "desirable": first},
+        {**rest, "completion": record["second"], "desirable": not first},
     ]
 
 
 def _row(
     record: FeedbackRow, completions: dict[str, Any], excluded: Sequence[str]
 ) -> dict[str, Any]:
-    """A row: the prompt, the answers in the prompt's form, and whatever else the record says."""
+    """A row: the prompt, the completions in its format, and the other columns of the record."""
     prompt = record["prompt"]
     if not isinstance(prompt, str):
         completions = {
-            name: [{"role": "assistant", "content": said}] if isinstance(said, str) else said
-            for name, said in completions.items()
+            name: [{"role": "assistant", "content": text}] if isinstance(text, str) else text
+            for name, text in completions.items()
         }
         prompt = list(prompt)
-    taken = {"prompt", "completion", *excluded}
-    rest = {name: value for name, value in record.items() if name not in taken}
+    excluded = ("prompt", "completion", *excluded)
+    rest = {name: value for name, value in record.items() if name not in excluded}
     return {"prompt": prompt, **completions, **rest}
 
 
@@ -269,20 +269,20 @@ def _require_columns(record: FeedbackRow, columns: Sequence[str]) -> None:
 def _dataset(
     records: FeedbackRows, columns: Sequence[str], row: Callable[[FeedbackRow], dict[str, Any]]
 ) -> Any:
-    """A data set of these records, which must have these names."""
+    """A data set of these records, which must have these columns."""
     if isinstance(records, FeedbackBatch):
         raise UserError(
-            "a batch needs the texts of its samples: Texts(prompts, completions)",
+            "a batch needs the texts of its samples: BatchTexts(prompts, completions)",
             code="missing",
             path="texts",
         )
     if not records:
-        raise UserError("there is no record to make data of", code="missing", path="records")
+        raise UserError("a data set needs at least one record", code="missing", path="records")
     for record in records:
         _require_columns(record, columns)
     if len({isinstance(record["prompt"], str) for record in records}) > 1:
         raise UserError(
-            "prompts of one data set are all text, or all conversations",
+            "prompts of one data set must be all text, or all conversations",
             code="conflict",
             path="prompt",
         )

@@ -1,1 +1,1 @@
-"""Learners: what they learn from, what they minimise, and the loops in which they do."""
+"""Learners: training data, objectives, update loops."""

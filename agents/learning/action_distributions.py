@@ -1,11 +1,11 @@
-"""What policies do, given what their heads say: choices, several choices, points of a box.
+"""Action distributions: discrete, multi-discrete and box actions from the outputs of a model.
 
-A head's raw output `[policy, sample, step, raw]` is a distribution over actions. Chance is handed
-in, so that it can come from `mores.core.random_streams`: Gumbel numbers for choices, normal ones for points.
+The raw output of an action head, `[model, sample, step, raw]`, parametrizes a distribution. Noise
+is an argument, drawn from `mores.core.random_streams`: Gumbel for options, normal for boxes.
 
-Points of a box are drawn in units of it: `u ~ N(mean, exp(log_std))`, and a bounded number is
-`middle + half_width * u`, cut off at its bounds. Log-probabilities are those of `u`, so that what
-is learned from is what was drawn and not what the bounds made of it.
+Box actions are sampled in scaled units: `u ~ N(mean, exp(log_std))`; a bounded component is
+`middle + half_width * u`, clipped at its bounds. Log-probabilities are those of `u`, so training
+uses the sample before clipping.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mores.core.environment import Box, Discrete, MultiDiscrete, Space
+from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
 
-MASKED_LOGIT = -1e9  # a logit so low that its probability is 0 in float32, and no infinity
+MASKED_LOGIT = -1e9  # finite, with probability 0 in float32
 
 
 class ActionLogProbs(NamedTuple):
-    """A distribution at some acts.
+    """Log-probabilities of actions.
 
     Attributes:
-        logp: log-probability of what was done.
-        entropy: of the distribution.
-        logits: log-probabilities of all options, for one choice; else None.
+        logp: log-probability of each action.
+        entropy: entropy of each distribution.
+        logits: log-probabilities of all options, for discrete actions; else None.
     """
 
     logp: Float[Tensor, "*row"]
@@ -39,7 +39,7 @@ class ActionLogProbs(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ActionDistribution:
-    """How a raw output is read as a distribution over the actions of a space."""
+    """Distribution over the actions of a space, given a raw output."""
 
     space: Space
 
@@ -53,12 +53,12 @@ class ActionDistribution:
 
     @property
     def noise_size(self) -> int:
-        """How many random numbers an act needs: Gumbel for choices, normal for a box."""
+        """Length of the noise of an action: Gumbel noise for discrete actions, normal for boxes."""
         return self.dist_inputs_size
 
     @property
     def action_dim(self) -> int | None:
-        """How many numbers an action is; `None`: one, without a dimension of its own."""
+        """Length of an action; `None`: one number without a dimension."""
         return None if isinstance(self.space, Discrete) else self.space.size
 
     def log_probs(
@@ -68,7 +68,7 @@ class ActionDistribution:
         action_mask: Bool[Tensor, "*row option"] | None,
         log_std: Float[Tensor, "*#row raw"] | None = None,
     ) -> ActionLogProbs:
-        """How likely acts were."""
+        """Log-probabilities and entropies of actions."""
         if isinstance(self.space, Box):
             assert log_std is not None
             return _gaussian(dist_inputs, action, log_std)
@@ -79,12 +79,12 @@ class ActionDistribution:
         )
         if isinstance(self.space, Discrete):
             return _categorical(dist_inputs, action)
-        said = [
-            _categorical(part, action[..., i])
-            for i, part in enumerate(dist_inputs.split(list(self.space.num_options), -1))
+        parts = [
+            _categorical(logits, action[..., i])
+            for i, logits in enumerate(dist_inputs.split(list(self.space.num_options), -1))
         ]
-        logp = torch.stack([one.logp for one in said]).sum(0)
-        return ActionLogProbs(logp, torch.stack([one.entropy for one in said]).sum(0), None)
+        logp = torch.stack([part.logp for part in parts]).sum(0)
+        return ActionLogProbs(logp, torch.stack([part.entropy for part in parts]).sum(0), None)
 
     def sample(
         self,
@@ -94,7 +94,7 @@ class ActionDistribution:
         log_std: Float[Tensor, "*#row raw"] | None = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        """Acts drawn with the given chance; at temperature 0 the most likely ones."""
+        """Actions sampled with the given noise; at temperature 0 the likeliest ones."""
         if isinstance(self.space, Box):
             assert log_std is not None
             return dist_inputs + temperature * torch.exp(log_std) * noise
@@ -110,21 +110,21 @@ class ActionDistribution:
         return torch.stack([part.argmax(-1) for part in parts], -1)
 
     def unscale_action(self, action: Tensor) -> Tensor:
-        """The action that the game gets: a box's numbers in the units of the game."""
+        """Action in units of the environment, clipped at the bounds of a box."""
         if not isinstance(self.space, Box):
             return action
         middle, half, low, high = self._scaling(action)
         return torch.minimum(torch.maximum(middle + half * action, low), high)
 
     def scale_action(self, action: Tensor) -> Tensor:
-        """What would have been drawn for an action of the game."""
+        """Action in units of this distribution, from units of the environment."""
         if not isinstance(self.space, Box):
             return action
         middle, half, _, _ = self._scaling(action)
         return (action - middle) / half
 
     def _scaling(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Middle and half width of each number, 0 and 1 where it is not bounded, and the bounds."""
+        """Middle and half width of each component (0 and 1 if unbounded), lower and upper bound."""
         assert isinstance(self.space, Box)
         low, high = (limit.to(like.device) for limit in self.space.limits)
         bounded = torch.isfinite(low) & torch.isfinite(high)

@@ -1,23 +1,22 @@
-"""Decoding: which act a trained policy takes, when something beyond its probabilities counts.
+"""Decoding: choice of an action by a criterion beyond the probabilities of the policy.
 
-`best_of_n`: of several candidates the one with the highest score.
+`best_of_n`: the candidate with the highest score.
 
-`lookahead` (DeAL, Huang et al. 2024, arXiv 2402.06147): for each of the k most probable options a,
-play on greedily for `ahead` steps, and choose
+`lookahead` (DeAL, Huang et al. 2024, arXiv 2402.06147): for each of the k likeliest options a,
+continue greedily for `depth` steps, and choose
 
-    argmax_a  log P(a | seen) + w h(what is seen in the end)
+    argmax_a  log P(a | observation) + w h(final observation)
 
-with h whatever the requesting person values, so that one policy serves people of different values
-without learning. All candidates of all seats are folded into one batch, so a policy is asked
-1 + `ahead` times whatever k is.
+where h is any heuristic, such as the values of the person who asks, so that one policy serves
+people of different values without training. The candidates of all agents form one batch, so the
+policy is evaluated 1 + `depth` times for every k.
 
-It looks ahead only where acts lead to other sights: a writer's words, moves in a game. For policies
-whose episode is one act there is nothing to play on, and it degenerates to re-ranking candidates by
-what h says of them (`ahead=0`).
+Lookahead needs actions that change the observation: tokens of a text, moves of a board game. If an
+episode is one action, it reduces to a re-ranking of the candidates by h (`depth=0`).
 
-What differs from the paper: it searches token sequences with a beam, and starts from a prompt that
-states the principles; here one act is chosen at a time, from what is seen. log P of what was done
-before is the same for all candidates and left out.
+Differences from the paper: it searches token sequences with a beam, from a prompt that states the
+principles; here one action is chosen at a time, from the observation. log P of earlier actions is
+equal for all candidates and left out.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ Heuristic = Callable[[Float[Tensor, "*batch candidate size"]], Float[Tensor, "*b
 
 
 def best_of_n(scores: Float[Tensor, "*batch candidate"]) -> Int[Tensor, "*batch"]:
-    """Number of the candidate with the highest score.
+    """Index of the candidate with the highest score.
 
-    The first of equals; a score that is NaN loses to every other.
+    The first of equal candidates; a NaN score loses to every other.
 
     Raises:
         UserError: there are no candidates.
     """
     if scores.shape[-1] == 0:
-        raise UserError("best_of needs at least one candidate", code="wrong_shape", path="scores")
+        raise UserError("best_of_n needs at least one candidate", code="wrong_shape", path="scores")
     return torch.where(scores.isnan(), -torch.inf, scores).argmax(-1)
 
 
@@ -59,50 +58,50 @@ def lookahead(
     weight: float | Float[Tensor, "*batch"] = 1.0,
     action_mask: Bool[Tensor, "*batch option"] | None = None,
 ) -> Int[Tensor, "*batch"]:
-    """Choose acts by where the policy would go on to from them.
+    """Actions chosen by the observations that the policy reaches after them.
 
     Args:
-        observation: what is seen before the act.
-        log_prob_function: log-probabilities `[row, option]` from what is seen `[row, size]`. Rows are the
-            seats in their order, each with its candidates side by side; a policy of stacked
-            parameters finds its policies by `view(policies, -1, size)`.
-        observation_model: what is seen next, `[row, size]`, from what is seen and the act `[row]`, such as
-            `mores.core.environment.Role.observation_model`. Where an episode is over it must stand still.
-        heuristic: h, from what is seen in the end, `[..., candidate, size]`.
-        depth: steps played greedily after the candidate, at least 0.
-        num_candidates: how many of the most probable options are tried, at least 1; all of them where
+        observation: observation before the action.
+        log_prob_function: log-probabilities `[row, option]` of observations `[row, size]`. Rows are
+            the agents in order, each with its candidates side by side; stacked models recover
+            their dimension by `view(models, -1, size)`.
+        observation_model: next observation `[row, size]` of observations and actions `[row]`, such
+            as `mores.core.environment.Role.observation_model`; constant after an episode's end.
+        heuristic: h of the final observations, `[..., candidate, size]`.
+        depth: greedy steps after the candidate, at least 0.
+        num_candidates: number of likeliest options to evaluate, at least 1; all options where
             there are fewer.
-        weight: w, how much h counts beside log-probability; 0 and one candidate is greedy.
-        action_mask: open options of the act at hand. In the steps after it the policy itself must give
-            closed options a log-probability of minus infinity.
+        weight: w, weight of h against the log-probability; 0 with one candidate is greedy.
+        action_mask: legal options of the action. In later steps `log_prob_function` must give
+            illegal options a log-probability of minus infinity.
 
     Raises:
         UserError: `depth` or `num_candidates` is too small.
     """
     if depth < 0 or num_candidates < 1:
         raise UserError(
-            "look_ahead needs ahead of at least 0 and candidates of at least 1, "
-            f"not ahead {depth} and candidates {num_candidates}",
+            "lookahead needs depth of at least 0 and num_candidates of at least 1, "
+            f"not depth {depth} and num_candidates {num_candidates}",
             code="out_of_range",
-            path="ahead" if depth < 0 else "candidates",
+            path="depth" if depth < 0 else "num_candidates",
         )
     batch, size = observation.shape[:-1], observation.shape[-1]
     logp = log_prob_function(observation.reshape(-1, size))
     logp = logp.reshape(*batch, -1)  # [..., option]
-    closed = logp.isnan() if action_mask is None else logp.isnan() | ~action_mask
-    logp = torch.where(closed, -torch.inf, logp)
-    # A stable sort, so that of equals the first is the first candidate: topk promises no order.
+    illegal = logp.isnan() if action_mask is None else logp.isnan() | ~action_mask
+    logp = torch.where(illegal, -torch.inf, logp)
+    # A stable sort puts the first of equal options first; topk does not define an order.
     logp, action = logp.sort(dim=-1, descending=True, stable=True)
     logp, action = logp[..., :num_candidates], action[..., :num_candidates]  # [..., candidate]
 
-    tried = action.shape[-1]
-    there = observation.reshape(-1, size).repeat_interleave(tried, 0)  # [row, size]
-    there = observation_model(there, action.reshape(-1))
+    count = action.shape[-1]
+    predicted = observation.reshape(-1, size).repeat_interleave(count, 0)  # [row, size]
+    predicted = observation_model(predicted, action.reshape(-1))
     for _ in range(depth):
-        there = observation_model(there, log_prob_function(there).argmax(-1))
-    worth = heuristic(there.reshape(*batch, tried, size))
+        predicted = observation_model(predicted, log_prob_function(predicted).argmax(-1))
+    value = heuristic(predicted.reshape(*batch, count, size))
 
-    weight = torch.as_tensor(weight, dtype=worth.dtype, device=worth.device)
+    weight = torch.as_tensor(weight, dtype=value.dtype, device=value.device)
     weight = weight.expand(batch)[..., None]
-    score = logp + torch.where(weight == 0, 0.0, weight * worth)  # 0 times infinity counts nothing
+    score = logp + torch.where(weight == 0, 0.0, weight * value)  # 0 times infinity counts as 0
     return action.gather(-1, best_of_n(score)[..., None])[..., 0]

@@ -1,7 +1,7 @@
-"""What policies would have seen, had they done something else: sights of demonstrations.
+"""Observations of demonstrations: a rollout of their actions through the observation model.
 
-A demonstration says what to do, not what one sees meanwhile. Where a role's next sight follows from
-its own act (`mores.core.environment.Role.observation_model`), that is found out here.
+A demonstration consists of actions only. Its observations are computed where a role's next
+observation follows from its own action (`mores.core.environment.Role.observation_model`).
 """
 
 from __future__ import annotations
@@ -18,92 +18,91 @@ from mores.core.errors import UserError
 
 
 def rollout_observations(
-    actions: Tensor, first_observation: Float[Tensor, "policy sample size"], role: Role
-) -> Float[Tensor, "policy sample step size"]:
-    """What is seen before each of some acts `[policy, sample, step, ...]`.
+    actions: Tensor, first_observation: Float[Tensor, "model sample size"], role: Role
+) -> Float[Tensor, "model sample step size"]:
+    """Observations before each of the actions `[model, sample, step, ...]`.
 
     Raises:
-        UserError: several acts, and a role whose next sight does not follow from them.
+        UserError: there are several actions, and the role has no observation model.
     """
     steps = actions.shape[2]
     if steps > 1 and role.observation_model is None:
         raise UserError(
-            f"demonstrations of {steps} acts need a role that knows what it sees after its own "
-            f"act: {role.name} does not (Role.after)",
+            f"demonstrations of {steps} actions need Role.observation_model, which {role.name} "
+            "does not have",
             code="unsupported",
-            path=f"players.{role.name}",
+            path=f"policies.{role.name}",
         )
-    seen = [first_observation]
+    observations = [first_observation]
     for t in range(steps - 1):
         assert role.observation_model is not None
-        seen.append(role.observation_model(seen[-1], actions[:, :, t]))
-    return torch.stack(seen, 2)
+        observations.append(role.observation_model(observations[-1], actions[:, :, t]))
+    return torch.stack(observations, 2)
 
 
 def demonstration_batch(
     actions: Tensor,
-    reward: Float[Tensor, "policy sample principal"] | None,
+    reward: Float[Tensor, "model sample principal"] | None,
     generated: FeedbackBatch,
     role: Role,
 ) -> FeedbackBatch:
-    """Demonstrations `[policy, sample, step, ...]` that answer the requests of own samples.
+    """Batch of demonstrations for the prompts of generated samples.
 
     Args:
-        actions: what was shown to each sample's seat.
-        reward: what it was worth.
-        generated: what the seats did themselves: of it the first sights and the groups are taken.
-        role: whose.
+        actions: demonstration for the agent of each sample, `[model, sample, step, ...]`.
+        reward: reward of each demonstration.
+        generated: samples of the models; their first observations and groups are used.
+        role: role of the agents.
     """
-    real = generated.mask.any(-1, keepdim=True)
-    begun = generated.mask.long().argmax(-1)[..., None, None]  # a sample's first real step
+    valid = generated.mask.any(-1, keepdim=True)
+    first_step = generated.mask.long().argmax(-1)[..., None, None]
     first = generated.observation.gather(
-        2, begun.expand(-1, -1, -1, generated.observation.shape[-1])
+        2, first_step.expand(-1, -1, -1, generated.observation.shape[-1])
     )[:, :, 0]
-    mask = real.expand(-1, -1, actions.shape[2])
+    mask, recurrent = valid.expand(-1, -1, actions.shape[2]), generated.recurrent_state
     return FeedbackBatch(
         rollout_observations(actions, first, role),
         actions,
         mask,
         episode_start=None if generated.episode_start is None else torch.zeros_like(mask),
-        recurrent_state=None
-        if generated.recurrent_state is None
-        else torch.zeros_like(generated.recurrent_state),
+        recurrent_state=None if recurrent is None else torch.zeros_like(recurrent),
         reward=reward,
         group=generated.group,
-        is_demonstration=torch.ones_like(real[..., 0]),
+        is_demonstration=torch.ones_like(valid[..., 0]),
     )
 
 
-def concat_samples(one: FeedbackBatch, other: FeedbackBatch) -> FeedbackBatch:
-    """The samples of both, in the fields that both have; of equal length."""
+def concat_samples(first: FeedbackBatch, second: FeedbackBatch) -> FeedbackBatch:
+    """The samples of two batches, padded to equal length, in the fields that both batches have."""
     fields = {}
     for field in dataclasses.fields(FeedbackBatch):
-        a, b = getattr(one, field.name), getattr(other, field.name)
+        a, b = getattr(first, field.name), getattr(second, field.name)
         if a is not None and b is not None and a.dim() > 1:
             if field.name in ("observation", "action", "mask", "episode_start"):
                 a, b = _pad_steps(a, b)
             fields[field.name] = torch.cat([a, b], 1)
-    legal = [_default_action_mask(x.action_mask, y) for x, y in ((one, other), (other, one))]
-    if legal[0] is not None and legal[1] is not None:  # of demonstrations nothing is closed
-        fields["action_mask"] = torch.cat(_pad_steps(legal[0], legal[1]), 1)
+    a = _default_action_mask(first.action_mask, second)
+    b = _default_action_mask(second.action_mask, first)
+    if a is not None and b is not None:  # demonstrations have no mask of their own
+        fields["action_mask"] = torch.cat(_pad_steps(a, b), 1)
     return FeedbackBatch(**fields)
 
 
 def _default_action_mask(action_mask: Tensor | None, other: FeedbackBatch) -> Tensor | None:
-    """What is open to samples, all of it where only the other samples say."""
+    """The mask; if only the other batch has one: all options legal."""
     if action_mask is not None or other.action_mask is None:
         return action_mask
     return torch.ones_like(other.action_mask)
 
 
 def _pad_steps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Both with as many steps as the longer one."""
-    most = max(a.shape[2], b.shape[2])
+    """Both tensors, padded to the larger number of steps."""
+    longest = max(a.shape[2], b.shape[2])
 
-    def padded(x: Tensor) -> Tensor:
-        missing = most - x.shape[2]
+    def pad(x: Tensor) -> Tensor:
+        missing = longest - x.shape[2]
         if not missing:
             return x
         return torch.cat([x, x.new_zeros(*x.shape[:2], missing, *x.shape[3:])], 2)
 
-    return padded(a), padded(b)
+    return pad(a), pad(b)

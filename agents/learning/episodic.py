@@ -1,8 +1,8 @@
-"""Recipes that learn from whole answers while acting: what they have in common.
+"""Episodic recipes: online learners that train on complete episodes.
 
-An *answer* is one seat's episode. Its score is the sum of its rewards, discounted from the start,
-or what principals say of it, aggregated. Answers of a *group* are compared with each other: those
-given in the same world, to the same request, or all of a policy.
+A *sample* is the episode of one agent. Its score is the sum of its rewards, discounted from the
+start, or an aggregate of the principals' rewards. The samples of a *group* are compared with each
+other: those of one world, whose agents get the same prompt, or all samples of a model.
 """
 
 from __future__ import annotations
@@ -37,94 +37,95 @@ RewardAggregation = Literal["reward", "sum", "normalize_then_sum", "log_sigmoid"
 
 
 class EpisodicLearner(OnPolicyLearner):
-    """Learns when every world has completed an episode."""
+    """Learner that updates when every world has completed an episode."""
 
     episodic: ClassVar[bool] = True
-    compares_within_group: ClassVar[bool] = False  # learns nothing from a group of one
+    compares_within_group: ClassVar[bool] = False  # a group of one sample gives no gradient
 
     update_epochs: int = Field(
-        default=1, ge=1, le=1000, description="passes over what was gathered"
+        default=1, ge=1, le=1000, description="passes over the rollout in an update"
     )
-    gamma: UnitInterval = Field(default=1.0, description="of the next round's reward")
+    gamma: UnitInterval = Field(default=1.0, description="discount factor of a round")
     group_by: Literal["world", "replicate"] = Field(
-        default="world", description="whose answers are compared: of a world, or of all worlds"
+        default="world", description="samples that form a group: those of a world, or of all worlds"
     )
     reward_aggregation: RewardAggregation = Field(
         default="reward",
-        description="an answer's score: the reward that its seat earned, or of the principals' "
-        "own rewards the sum, the sum after normalising each (GDPO), the log-probability of being "
-        "good by all (log_sigmoid), or the minimum",
+        description="score of an episode: the reward of its agent (reward), or of the rewards of "
+        "the principals the sum, the sum after normalizing each (normalize_then_sum, GDPO), the "
+        "log-probability of being good for all (log_sigmoid), or the minimum",
     )
 
     @property
     def initial_capacity(self) -> int:
-        """Some; more is made when it is needed."""
+        """Initial rollout capacity in rounds; it grows on demand."""
         return 16
 
     def never_updates_reason(self, role: Role, rounds: int, worlds: int) -> str:
-        """Where nothing is compared."""
+        """Reason if every group has one sample and the recipe compares samples."""
         numbers = torch.tensor(
             model_numbers(role.num_agents, self.parameter_sharing, self.agent_groups)
         )
-        answers = int(numbers.bincount().max()) * (worlds if self.group_by == "replicate" else 1)
-        if not self.compares_within_group or answers > 1:
+        group_size = int(numbers.bincount().max()) * (worlds if self.group_by == "replicate" else 1)
+        if not self.compares_within_group or group_size > 1:
             return ""
         return (
-            f"it compares the answers of a group, and with share: {self.parameter_sharing} and group: "
-            f"{self.group_by} a group is one answer: let seats share a policy (share: role), or "
-            "compare over several worlds (group: replicate)"
+            "it compares the episodes of a group, and with parameter_sharing: "
+            f"{self.parameter_sharing} and group_by: {self.group_by} a group has one episode; let "
+            "agents share a model (parameter_sharing: role) or use several worlds and group_by: "
+            "replicate"
         )
 
     def ready_to_update(self, rollout: RolloutBuffer, transition: Transition) -> bool:
-        """When every world has completed an episode."""
+        """Whether every world has completed an episode."""
         return bool(rollout.episode_complete.all())
 
-    def finite_rewards(self, state: LearnerState) -> Bool[Tensor, " policy"]:
-        """The same of what principals said, where that is an answer's score."""
-        fine, said = super().finite_rewards(state), buffer_feedback(state).get("reward")
-        if said is None or self.reward_aggregation == "reward":
-            return fine
-        real = world_flags_by_model(state, state.persistent_state.rollout.valid).any(-1)
-        return fine & (said.isfinite().all(-1) | ~real).all(1)
+    def finite_rewards(self, state: LearnerState) -> Bool[Tensor, " model"]:
+        """Models whose rewards are all finite, including those of principals if they are used."""
+        finite, reward = super().finite_rewards(state), buffer_feedback(state).get("reward")
+        if reward is None or self.reward_aggregation == "reward":
+            return finite
+        valid = world_flags_by_model(state, state.persistent_state.rollout.valid).any(-1)
+        return finite & (reward.isfinite().all(-1) | ~valid).all(1)
 
     def with_groups(
         self, batches: dict[str, FeedbackBatch], state: LearnerState
     ) -> dict[str, FeedbackBatch]:
-        """Answers with their groups, and what was said of them."""
-        seats = state.persistent_state.mapping
-        world = torch.div(seats.agent_rows, seats.shape[1], rounding_mode="floor")
+        """The batches with groups and rewards."""
+        mapping = state.persistent_state.mapping
+        world = torch.div(mapping.agent_rows, mapping.shape[1], rounding_mode="floor")
         group = torch.zeros_like(world) if self.group_by == "replicate" else world
-        said = buffer_feedback(state)
-        reward = said["reward"] if "reward" in said else self.episode_returns(state)[..., None]
+        feedback = buffer_feedback(state)
+        reward = (
+            feedback["reward"] if "reward" in feedback else self.episode_returns(state)[..., None]
+        )
         return {
             phase: batch.replace(group=group, reward=reward) for phase, batch in batches.items()
         }
 
-    def episode_returns(self, state: LearnerState) -> Float[Tensor, "policy sample"]:
-        """What each answer earned, discounted from its start."""
-        pay = buffer_rewards(state)["reward"]
-        real = world_flags_by_model(
-            state, state.persistent_state.rollout.valid
-        )  # rounds it was given in
+    def episode_returns(self, state: LearnerState) -> Float[Tensor, "model sample"]:
+        """Return of each episode, discounted from its start."""
+        reward = buffer_rewards(state)["reward"]
+        valid = world_flags_by_model(state, state.persistent_state.rollout.valid)
         # Discounted by a table of powers: torch's pow differs between vector lanes and tails.
-        powers = pay.new_tensor([self.gamma**t for t in range(pay.shape[-1])])
-        since = (real.cumsum(-1) - 1).clamp(min=0)  # rounds since the answer's first
-        return torch.where(real, pay * powers[since], 0.0).sum(-1)
+        powers = reward.new_tensor([self.gamma**t for t in range(reward.shape[-1])])
+        elapsed = (valid.cumsum(-1) - 1).clamp(min=0)  # rounds since the first of the episode
+        return torch.where(valid, reward * powers[elapsed], 0.0).sum(-1)
 
     def episode_scores(
         self, batch: FeedbackBatch, state: LearnerState
-    ) -> Float[Tensor, "policy sample"]:
-        """The score of each answer.
+    ) -> Float[Tensor, "model sample"]:
+        """Score of each episode.
 
         Raises:
-            UserError: principals' own rewards are to be aggregated, and nobody told them.
+            UserError: the environment gives no rewards of principals to aggregate.
         """
         if self.reward_aggregation == "reward":
             return self.episode_returns(state)
         if "reward" not in state.persistent_state.rollout.feedback:
             raise UserError(
-                f"aggregate: {self.reward_aggregation} needs an environment that tells what each principal "
-                "thinks of an answer (feedback `reward`)",
+                f"reward_aggregation: {self.reward_aggregation} needs an environment that gives "
+                "the reward of each principal (feedback `reward`)",
                 code="missing",
                 path="reward",
             )
@@ -136,19 +137,19 @@ class EpisodicLearner(OnPolicyLearner):
             return aggregation.normalize_then_sum(reward, groups)
         if self.reward_aggregation == "minimum":
             return aggregation.minimum(reward)
-        # Good is what 85 of 100 own answers are not: the level moves with the policy.
-        level = aggregation.reference_rewards(reward, SampleGroups.single_group(batch.mask.any(-1)))
-        return aggregation.sum_log_sigmoid_centered(reward, level)
+        # Reference: the reward that 85 of 100 own samples do not reach; it moves with the model.
+        all_samples = SampleGroups.single_group(batch.mask.any(-1))
+        reference = aggregation.reference_rewards(reward, all_samples)
+        return aggregation.sum_log_sigmoid_centered(reward, reference)
 
     def with_reference(
         self, batch: FeedbackBatch, state: LearnerState, phase: str
     ) -> FeedbackBatch:
-        """Answers with what the policy that training began from says of them."""
-        pupil = state.persistent_state.train_state
+        """The batch with log-probabilities under the models that training began from."""
         out = evaluate_views(
             state.spec.stacked_model,
             state.spec.role.observation_space,
-            pupil.reference_parameters,
+            state.persistent_state.train_state.reference_parameters,
             phase,
             batch,
             (PLAIN_VIEW,),
@@ -157,19 +158,18 @@ class EpisodicLearner(OnPolicyLearner):
 
 
 def single_phase(batches: dict[str, FeedbackBatch], recipe: str) -> tuple[str, FeedbackBatch]:
-    """The one phase that a recipe can deal with.
+    """The only phase of the batches, and its batch.
 
     Raises:
-        UserError: there are several.
+        UserError: there are several phases.
     """
     if len(batches) != 1:
         raise UserError(
-            f"{recipe} learns what is done in one phase, and here are {list(batches)}",
-            code="unsupported",
+            f"{recipe} trains on one phase; the role acts in {list(batches)}", code="unsupported"
         )
     return next(iter(batches.items()))
 
 
 def drop_fields(batch: FeedbackBatch, *names: str) -> FeedbackBatch:
-    """A batch without some fields."""
+    """The batch without some fields."""
     return dataclasses.replace(batch, **dict.fromkeys(names))

@@ -1,28 +1,27 @@
-"""Gradients of stacked policies: clipped one by one, and combined where several principals pull.
+"""Gradients of stacked models: clipping per model, and combination over principals.
 
-Every gradient is a stack `Mapping[str, Tensor]`, `[policy, ...]` by name, as
-`mores.agents.learning.weights.stacked_weights` describes; those of several principals lead with
-`[principal, policy, ...]`. The norm of a policy runs over all its tensors, and over nobody else's.
+A gradient is a stack `Mapping[str, Tensor]`, `[model, ...]` by name, as
+`mores.agents.learning.weights.stacked_weights` describes; gradients of several principals lead with
+`[principal, model, ...]`. The norm of a model runs over all tensors of that model alone.
 
-With gradients g_1 ... g_K of K principals' losses, three ways to one direction:
+Three combinations of the gradients g_1 ... g_K of K principals' losses:
 
     mean      (1/K) Σ g_i
-    pcgrad    each g_i gives up, for every other j in turn whose gradient it meets at an obtuse
-              angle, its part along g_j; then the mean of what is left
+    pcgrad    each g_i loses, for every other j in turn whose gradient is at an obtuse angle to it,
+              its component along g_j; then the mean of the results
               (Yu et al. 2020, arXiv 2001.06782)
-    min_norm  the shortest vector of their convex hull, Σ λ_i g_i with λ ≥ 0, Σ λ_i = 1: descends
-              for all, or is zero where no direction does
+    mgda      the shortest vector of their convex hull, Σ λ_i g_i with λ ≥ 0, Σ λ_i = 1: a descent
+              direction for all principals, or zero where none exists
               (MGDA; Sener and Koltun 2018, arXiv 1810.04650)
 
 All three are sums of the gradients with coefficients that follow from their inner products, so the
-work beyond one pass over the gradients is on matrices `[policy, principal, principal]`.
+work beyond one pass over the gradients is on matrices `[model, principal, principal]`.
 
-What differs from the papers. PCGrad adds the projected gradients up; the mean here is K times
-shorter, so that a learning rate means the same in all three ways. Its random order is an argument
-(`draws.uniform(...).argsort(-1)`). The shortest vector of two gradients is the closed form; for
-more, steps move weight from the worst principal that has any to the best (pairwise Frank-Wolfe,
-Lacoste-Julien and Jaggi 2015, arXiv 1511.05932), which converges linearly where the plain steps of
-the paper do not.
+Differences from the papers. PCGrad adds the projected gradients; the mean here is K times shorter,
+so a learning rate means the same in all three combinations. Its random order is an argument
+(`streams.uniform(...).argsort(-1)`). The shortest vector of two gradients is the closed form; for
+more, pairwise Frank-Wolfe steps (Lacoste-Julien and Jaggi 2015, arXiv 1511.05932) move weight from
+the worst principal to the best; they converge linearly, unlike the plain steps of the paper.
 """
 
 from __future__ import annotations
@@ -44,57 +43,57 @@ from mores.agents.learning.weights.stacked_weights import (
 )
 from mores.core.errors import UserError
 
-NORM_EPSILON = 1e-6  # beside the norm, as in torch.nn.utils.clip_grad_norm_
+NORM_EPSILON = 1e-6  # added to the norm, as in torch.nn.utils.clip_grad_norm_
 
 
 class ClippedGradients(NamedTuple):
-    """Gradients within a limit.
+    """Clipped gradients.
 
     Attributes:
-        gradients: scaled down where they were too long, zero where they were not finite.
-        norm: length over all tensors of a policy, before; not finite where a gradient is not.
-        finite: policies whose norm is finite.
+        gradients: gradients scaled to at most the largest norm; zero where not finite.
+        norm: norm of each model before clipping; not finite where a gradient is not.
+        finite: models whose norm is finite.
     """
 
     gradients: dict[str, Tensor]
-    norm: Float[Tensor, " policy"]
-    finite: Bool[Tensor, " policy"]
+    norm: Float[Tensor, " model"]
+    finite: Bool[Tensor, " model"]
 
 
 class CombinedGradients(NamedTuple):
-    """One direction from those of several principals.
+    """Combination of the gradients of several principals.
 
     Attributes:
-        gradients: the direction, `[policy, ...]` by name.
-        weight: coefficient of each principal's gradient in it.
-        conflict_share: share of pairs of principals whose gradients meet at an obtuse angle, 0 to 1.
+        gradients: the combined gradient, `[model, ...]` by name.
+        weight: coefficient of each principal's gradient.
+        conflict_share: share of pairs of principals whose gradients are at an obtuse angle, 0 to 1.
     """
 
     gradients: dict[str, Tensor]
-    weight: Float[Tensor, "policy principal"]
-    conflict_share: Float[Tensor, " policy"]
+    weight: Float[Tensor, "model principal"]
+    conflict_share: Float[Tensor, " model"]
 
 
-def gradient_norms(gradients: StackedWeights) -> Float[Tensor, " policy"]:
-    """Euclidean length of every policy's gradient over all its tensors."""
-    lengths = [
+def gradient_norms(gradients: StackedWeights) -> Float[Tensor, " model"]:
+    """Euclidean norm of every model's gradient over all its tensors."""
+    norms = [
         torch.linalg.vector_norm(flatten_per_model(upcast(g)), dim=1) for g in gradients.values()
     ]
-    return torch.linalg.vector_norm(torch.stack(lengths), dim=0)
+    return torch.linalg.vector_norm(torch.stack(norms), dim=0)
 
 
 def clip_by_norm(gradients: StackedWeights, max_norm: PerModel = torch.inf) -> ClippedGradients:
-    """Scale down the gradients of policies whose norm exceeds a limit.
+    """Gradients scaled down to a largest norm per model.
 
-    The factor is that of `torch.nn.utils.clip_grad_norm_`. A policy whose gradient holds NaN or an
-    infinity, or whose norm overflows, gets zeros: its own trouble only.
+    The factor is that of `torch.nn.utils.clip_grad_norm_`. A model whose gradient holds NaN or an
+    infinity, or whose norm overflows, gets zeros; other models are unaffected.
 
     Args:
         gradients: a stack.
-        max_norm: largest norm, above 0, one number or one a policy; infinite: only check.
+        max_norm: largest norm, above 0, one number or one per model; infinite: only check.
 
     Raises:
-        UserError: the stack is none, or a limit is not above 0.
+        UserError: `gradients` is not a stack, or a largest norm is not above 0.
     """
     count_models(gradients)
     norm = gradient_norms(gradients)
@@ -102,61 +101,62 @@ def clip_by_norm(gradients: StackedWeights, max_norm: PerModel = torch.inf) -> C
     limits = torch.as_tensor(max_norm, dtype=norm.dtype, device=norm.device)
     if not bool((limits > 0).all()):
         raise UserError(
-            f"a clip limit must be above 0, not {max_norm}; torch.inf does not clip",
+            f"max_norm must be above 0, not {max_norm}; torch.inf disables clipping",
             code="out_of_range",
-            path="limit",
+            path="max_norm",
         )
     factor = clip_factor(norm, limits)
     clipped = {}
     for name, gradient in gradients.items():
-        sound = torch.where(broadcast_like(finite, gradient), gradient, 0.0)
-        clipped[name] = sound * broadcast_like(factor, gradient).to(gradient.dtype)
+        finite_gradient = torch.where(broadcast_like(finite, gradient), gradient, 0.0)
+        clipped[name] = finite_gradient * broadcast_like(factor, gradient).to(gradient.dtype)
     return ClippedGradients(clipped, norm, finite)
 
 
 def clip_factor(
-    norm: Float[Tensor, " policy"], max_norm: Float[Tensor, "*policy"]
-) -> Float[Tensor, " policy"]:
-    """What gradients of these norms are multiplied with; 0 where a norm is not finite."""
+    norm: Float[Tensor, " model"], max_norm: Float[Tensor, "*model"]
+) -> Float[Tensor, " model"]:
+    """Factor that clips gradients of these norms; 0 where a norm is not finite."""
     factor = (max_norm / (norm + NORM_EPSILON)).clamp(max=1.0)
     return torch.where(norm.isfinite(), factor, 0.0)
 
 
 def principal_gradients(
-    losses: Callable[[dict[str, Tensor]], Float[Tensor, "principal policy"]],
+    losses: Callable[[dict[str, Tensor]], Float[Tensor, "principal model"]],
     parameters: StackedWeights,
 ) -> dict[str, Tensor]:
-    """Gradient of every principal's loss for every policy.
+    """Gradient of every principal's loss for every model.
 
     Args:
-        losses: from parameters to `[principal, policy]`; a policy's loss must depend on its own
-            parameters only.
+        losses: losses `[principal, model]` as a function of parameters; a model's loss must depend
+            on its own parameters only.
         parameters: a stack.
 
     Returns:
-        `[principal, policy, ...]` by name; zero for tensors that a loss does not depend on.
+        `[principal, model, ...]` by name; zero for tensors that a loss does not depend on.
 
     Raises:
-        UserError: losses are of another shape.
+        UserError: `losses` returns another shape.
     """
-    policies = count_models(parameters)
+    num_models = count_models(parameters)
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
     with torch.enable_grad():
         loss = losses(leaves)
-    if loss.dim() != 2 or loss.shape[1] != policies:
+    if loss.dim() != 2 or loss.shape[1] != num_models:
         raise UserError(
-            f"losses are {tuple(loss.shape)}: [principal, policy] with {policies} policies",
+            f"losses must have shape [principal, model] with {num_models} models, not "
+            f"{tuple(loss.shape)}",
             code="wrong_shape",
             path="losses",
         )
     rows = []
-    for number, one in enumerate(loss):
-        # Summed, not averaged: a policy's gradient must not depend on how many there are.
+    for index, principal_loss in enumerate(loss):
+        # Summed, not averaged: a model's gradient must not depend on the number of models.
         rows.append(
             torch.autograd.grad(
-                one.sum(),
+                principal_loss.sum(),
                 list(leaves.values()),
-                retain_graph=number + 1 < len(loss),
+                retain_graph=index + 1 < len(loss),
                 allow_unused=True,
                 materialize_grads=True,
             )
@@ -166,7 +166,7 @@ def principal_gradients(
 
 
 def mean_gradient(gradients: StackedWeights) -> CombinedGradients:
-    """Mean over principals of gradients `[principal, policy, ...]`."""
+    """Mean over principals of gradients `[principal, model, ...]`."""
     inner = _inner_products(gradients)
     weight = torch.full_like(inner[:, :, 0], 1 / inner.shape[1])
     return _combine(gradients, weight, inner)
@@ -174,37 +174,36 @@ def mean_gradient(gradients: StackedWeights) -> CombinedGradients:
 
 def pcgrad(
     gradients: StackedWeights,
-    order: Int[Tensor, "policy principal"]
-    | Int[Tensor, "policy principal principal"]
-    | None = None,
+    order: Int[Tensor, "model principal"] | Int[Tensor, "model principal principal"] | None = None,
 ) -> CombinedGradients:
     """Mean over principals of gradients whose conflicts are projected out.
 
     Args:
-        gradients: `[principal, policy, ...]` by name.
-        order: in which a gradient meets the others: a permutation of principals by policy, the same
-            for every gradient or a row for each; `None`: as they are numbered.
+        gradients: `[principal, model, ...]` by name.
+        order: order of the projections: a permutation of principals by model, the same for every
+            gradient or a row for each; `None`: by number.
 
     Raises:
-        UserError: an order is no permutation, or of another size.
+        UserError: `order` has a wrong shape, or is not a permutation.
     """
     inner = _inner_products(gradients)
-    policies, principals = inner.shape[:2]
-    order = _check_order(order, policies, principals, inner.device)
+    num_models, principals = inner.shape[:2]
+    order = _check_order(order, num_models, principals, inner.device)
     square = inner.diagonal(dim1=1, dim2=2)
-    # Row i holds by which coefficients what is left of gradient i is made of all gradients.
-    made = torch.eye(principals, device=inner.device).repeat(policies, 1, 1).to(inner.dtype)
-    itself = torch.arange(principals, device=inner.device)
-    for place in range(principals):
-        other = order[:, :, place]  # [policy, principal]: whom each gradient meets now
+    # Row i holds the coefficients of the projected gradient i in terms of all gradients.
+    identity = torch.eye(principals, dtype=inner.dtype, device=inner.device)
+    coefficients = identity.repeat(num_models, 1, 1)
+    principal = torch.arange(principals, device=inner.device)
+    for position in range(principals):
+        other = order[:, :, position]  # [model, principal]: the gradient to project on
         along = torch.einsum(
-            "pij,pij->pi", made, inner.gather(1, other[:, :, None].expand_as(inner))
+            "pij,pij->pi", coefficients, inner.gather(1, other[:, :, None].expand_as(inner))
         )
         length = square.gather(1, other)
-        meets = (along < 0) & (other != itself)
-        part = torch.where(meets, along / length, 0.0)
-        made = made.scatter_add(2, other[:, :, None], -part[:, :, None])
-    return _combine(gradients, made.mean(1), inner)
+        conflicts = (along < 0) & (other != principal)
+        component = torch.where(conflicts, along / length, 0.0)
+        coefficients = coefficients.scatter_add(2, other[:, :, None], -component[:, :, None])
+    return _combine(gradients, coefficients.mean(1), inner)
 
 
 def mgda(
@@ -213,10 +212,10 @@ def mgda(
     """Shortest vector in the convex hull of the principals' gradients.
 
     Args:
-        gradients: `[principal, policy, ...]` by name.
-        max_iterations: at most so many moves of weight; with two principals one is exact.
-        tolerance: weight moves while the slopes of the squared length along two gradients differ
-            by more than this share of the longest gradient's square.
+        gradients: `[principal, model, ...]` by name.
+        max_iterations: largest number of steps; with two principals one step is exact.
+        tolerance: the steps end when the slopes of the squared length along all gradients differ
+            by at most this share of the longest gradient's square.
     """
     inner = _inner_products(gradients)
     square = inner.diagonal(dim1=1, dim2=2)
@@ -230,31 +229,32 @@ def mgda(
         gain = slope.gather(1, worst) - slope.gather(1, best)
         if not bool((gain > tolerance).any()):
             break
-        apart = (
+        distance = (
             _matrix_entry(inner_unit, best, best)
             + _matrix_entry(inner_unit, worst, worst)
             - 2 * _matrix_entry(inner_unit, best, worst)
         )
-        room = weight.gather(1, worst)
-        move = torch.where(apart > 0, gain / apart, room).clamp(min=0.0).minimum(room)
-        # Whoever has arrived stays, so that nobody's weights depend on how long others take.
-        move = torch.where(gain > tolerance, move, 0.0)
-        weight = weight.scatter_add(1, worst, -move).scatter_add(1, best, move)
+        available = weight.gather(1, worst)
+        step = torch.where(distance > 0, gain / distance, available)
+        step = step.clamp(min=0.0).minimum(available)
+        # A converged model keeps its weights, so they do not depend on the other models.
+        step = torch.where(gain > tolerance, step, 0.0)
+        weight = weight.scatter_add(1, worst, -step).scatter_add(1, best, step)
     return _combine(gradients, weight, inner)
 
 
-def conflict_share(gradients: StackedWeights) -> Float[Tensor, " policy"]:
-    """Share of pairs of principals whose gradients meet at an obtuse angle; 0 for one principal."""
+def conflict_share(gradients: StackedWeights) -> Float[Tensor, " model"]:
+    """Share of pairs of principals whose gradients are at an obtuse angle; 0 for one principal."""
     return _conflict_share(_inner_products(gradients))
 
 
-def _inner_products(gradients: StackedWeights) -> Float[Tensor, "policy principal principal"]:
-    """Inner products of the principals' gradients, over all tensors of a policy."""
+def _inner_products(gradients: StackedWeights) -> Float[Tensor, "model principal principal"]:
+    """Inner products of the principals' gradients, over all tensors of a model."""
     sizes = {tuple(g.shape[:2]) for g in gradients.values() if g.dim() >= 2}
     if len(sizes) != 1 or any(g.dim() < 2 for g in gradients.values()):
         raise UserError(
-            "gradients of principals are [principal, policy, ...], with the same numbers of both "
-            f"in every tensor, not {sorted(tuple(g.shape) for g in gradients.values())}",
+            "gradients must have shape [principal, model, ...] with equal first two sizes, not "
+            f"{sorted(tuple(g.shape) for g in gradients.values())}",
             code="wrong_shape",
             path="gradients",
         )
@@ -266,49 +266,49 @@ def _inner_products(gradients: StackedWeights) -> Float[Tensor, "policy principa
 
 def _combine(
     gradients: StackedWeights,
-    weight: Float[Tensor, "policy principal"],
-    inner_products: Float[Tensor, "policy principal principal"],
+    weight: Float[Tensor, "model principal"],
+    inner_products: Float[Tensor, "model principal principal"],
 ) -> CombinedGradients:
     combined = {}
     for name, gradient in gradients.items():
         factor = weight.T.reshape(*weight.T.shape, *[1] * (gradient.dim() - 2))
-        whole = (upcast(gradient) * factor.to(upcast(gradient).dtype)).sum(0)
-        combined[name] = whole.to(gradient.dtype)
+        total = (upcast(gradient) * factor.to(upcast(gradient).dtype)).sum(0)
+        combined[name] = total.to(gradient.dtype)
     return CombinedGradients(combined, weight.float(), _conflict_share(inner_products))
 
 
 def _conflict_share(
-    inner_products: Float[Tensor, "policy principal principal"],
-) -> Float[Tensor, " policy"]:
+    inner_products: Float[Tensor, "model principal principal"],
+) -> Float[Tensor, " model"]:
     principals = inner_products.shape[1]
     obtuse = (inner_products < 0).triu(1).flatten(1).sum(1)
     return obtuse / max(principals * (principals - 1) // 2, 1)
 
 
-def _matrix_entry(matrix: Tensor, row: Tensor, column: Tensor) -> Float[Tensor, "policy 1"]:
-    at = row * matrix.shape[2] + column
-    return matrix.flatten(1).gather(1, at)
+def _matrix_entry(matrix: Tensor, row: Tensor, column: Tensor) -> Float[Tensor, "model 1"]:
+    index = row * matrix.shape[2] + column
+    return matrix.flatten(1).gather(1, index)
 
 
 def _check_order(
     order: Tensor | None, num_models: int, num_principals: int, device: torch.device
-) -> Int[Tensor, "policy principal principal"]:
-    plain = torch.arange(num_principals, device=device)
+) -> Int[Tensor, "model principal principal"]:
+    by_number = torch.arange(num_principals, device=device)
     if order is None:
-        return plain.expand(num_models, num_principals, num_principals)
+        return by_number.expand(num_models, num_principals, num_principals)
     if order.shape not in (
         (num_models, num_principals),
         (num_models, num_principals, num_principals),
     ):
         raise UserError(
-            f"an order is [policy, principal] or [policy, principal, principal], here of "
-            f"{num_models} policies and {num_principals} principals, not {tuple(order.shape)}",
+            "order must have shape [model, principal] or [model, principal, principal] with "
+            f"{num_models} models and {num_principals} principals, not {tuple(order.shape)}",
             code="wrong_shape",
             path="order",
         )
-    if not bool((order.sort(-1).values == plain).all()):
+    if not bool((order.sort(-1).values == by_number).all()):
         raise UserError(
-            "an order must name every principal once, numbered from 0",
+            "order must hold the number of every principal once, from 0",
             code="invalid_value",
             path="order",
         )

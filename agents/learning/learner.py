@@ -1,8 +1,7 @@
-"""Somebody who learns: stacked policies at the seats of a role, each replicate with its own.
+"""Base class of learners: stacked models for the agents of a role, separate in each replicate.
 
-This is what all recipes have in common: how policies are made, how they act, what goes on from
-episode to episode and from stage to stage. `improve.py` and `fit.py` add the loops in which they
-learn, `recipes` what they learn.
+Common to all recipes: how models are made, how they act, what persists between episodes and
+stages. `on_policy.py` and `offline.py` add the training loops, `recipes` the objectives.
 """
 
 from __future__ import annotations
@@ -10,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from mores.agents.learning.action_search import SearchKind, search_actions
+from mores.agents.learning.action_search import SearchConfig, SearchKind, search_actions
 from mores.agents.learning.adam import Adam
 from mores.agents.learning.learner_state import (
     LearnerState,
@@ -33,62 +32,62 @@ from mores.agents.learning.objective import VIEWS
 from mores.agents.learning.rollout_buffer import Decision, RolloutBuffer
 from mores.agents.learning.stacked_model import StackedModel
 from mores.agents.learning.train_state import OptimizerConfig, TrainState, copy_parameters
+from mores.agents.learning.update import UpdateBatch
 from mores.core import pytree
-from mores.core.environment import ActionOutput, Box, Discrete, Phase, Policy, Role
+from mores.core.environment import Phase, Role
 from mores.core.errors import ParameterError, UserError, did_you_mean
+from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
-
-if TYPE_CHECKING:
-    from mores.agents.learning.update import UpdateBatch
+from mores.core.spaces import Box, Discrete
 
 Network = Annotated[MLP | GRU | Transformer, Field(discriminator="kind")]
 
 
 class Learner(Policy):
-    """Policies that learn; recipes say from what, and by which objective."""
+    """Policy with trainable networks. Subclasses define the data and the objective."""
 
     tags: ClassVar[Mapping[str, object]] = {"learns": True, "stochastic": True}
     has_critic: ClassVar[bool] = False  # has a value head
-    num_score_heads: ClassVar[int] = 0  # heads that score whole answers
-    episodic: ClassVar[bool] = False  # learns as it acts, and from whole episodes only
-    epoch_fields: ClassVar[
-        tuple[str, ...]
-    ] = ()  # parameters that say how often it goes over a lesson
+    num_score_heads: ClassVar[int] = 0  # outputs that score a whole sample, as of a reward model
+    episodic: ClassVar[bool] = False  # trains online, and on complete episodes only
+    # Parameters that count passes over an update batch.
+    epoch_fields: ClassVar[tuple[str, ...]] = ()
 
-    network: Network = Field(default=MLP(), description="what is made of a sight")
+    network: Network = Field(default=MLP(), description="network that encodes the observation")
     parameter_sharing: ParameterSharing = Field(
         default="role",
-        description="who shares a policy: the seats of a role, those of a group, or nobody "
-        "(agent: each seat has its own); replicate: all roles at which this learner sits",
+        description="agents that share a model: role: all agents of the role; group: those of an "
+        "agent group; agent: none; replicate: the agents of all roles of this learner",
     )
     agent_groups: list[Annotated[int, Field(ge=0)]] | None = Field(
-        default=None, description="share: group: the group of each seat"
+        default=None, description="with parameter_sharing: group: group number of each agent"
     )
     learning_rate: float = Field(
-        default=0.003, ge=0, le=1, description="of Adam; 0: nothing is learned, to compare with"
+        default=0.003, ge=0, le=1, description="learning rate of Adam; 0: no training, a control"
     )
-    weight_decay: float = Field(
-        default=0.0, ge=0, le=1, description="pull of parameters to zero (AdamW)"
-    )
+    weight_decay: float = Field(default=0.0, ge=0, le=1, description="decoupled decay (AdamW)")
     max_grad_norm: float = Field(
-        default=0.5, ge=0, description="longest gradient of a policy; 0: as long as it is"
+        default=0.5, ge=0, description="largest gradient norm of a model; 0: no clipping"
     )
     temperature: float = Field(
-        default=1.0, ge=0, le=100, description="of its choices; 0: always the likeliest"
+        default=1.0, ge=0, le=100, description="sampling temperature; 0: the likeliest action"
     )
     init_std: float = Field(
-        default=0.5, gt=0, le=10, description="of points in a box at first, in half widths of it"
+        default=0.5, gt=0, le=10, description="initial standard deviation in a box, in half widths"
     )
     search: SearchKind = Field(
         default="greedy",
-        description="in a stage of assist: greedy, best_of (by its value head), or look_ahead",
+        description="action choice in search stages: greedy, best_of_n (by the value head), or "
+        "lookahead",
     )
     search_num_candidates: int = Field(
-        default=4, ge=1, le=1024, description="options that a search weighs"
+        default=4, ge=1, le=1024, description="number of options that a search evaluates"
     )
-    search_depth: int = Field(default=2, ge=0, le=64, description="own acts that it looks ahead")
+    search_depth: int = Field(
+        default=2, ge=0, le=64, description="own actions after the candidate, in lookahead"
+    )
     search_weight: float = Field(
-        default=1.0, ge=0, description="of what it expects there, against its log-probability"
+        default=1.0, ge=0, description="weight of the value against the log-probability"
     )
 
     @model_validator(mode="after")
@@ -98,77 +97,77 @@ class Learner(Policy):
             raise ParameterError("search", message=message, code="unsupported")
         for name, (setting, holds) in self.conditional_fields.items():
             if not holds and getattr(self, name) != type(self).model_fields[name].default:
-                message = f"{name} goes with {setting}, and is in vain without"
+                message = f"{name} has an effect only with {setting}"
                 raise ParameterError(name, message=message, code="conflict")
         return self
 
     @property
     def conditional_fields(self) -> dict[str, tuple[str, bool]]:
-        """Parameters that count with a certain setting alone: what it is, and whether it holds."""
-        searches, ahead = self.search != "greedy", self.search == "lookahead"
+        """Parameters that need a certain setting: the setting, and whether it holds."""
+        searches, lookahead = self.search != "greedy", self.search == "lookahead"
         return {
-            "agent_groups": ("share: group", self.parameter_sharing == "group"),
-            "search_num_candidates": ("search: best_of or look_ahead", searches),
-            "search_depth": ("search: look_ahead", ahead),
-            "search_weight": ("search: look_ahead", ahead),
+            "agent_groups": ("parameter_sharing: group", self.parameter_sharing == "group"),
+            "search_num_candidates": ("search: best_of_n or lookahead", searches),
+            "search_depth": ("search: lookahead", lookahead),
+            "search_weight": ("search: lookahead", lookahead),
         }
 
-    # --- a player -----------------------------------------------------------------------------
+    # --- methods of a policy ----------------------------------------------------------------------
 
     def initial_state(
         self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
     ) -> LearnerState:
-        """Fresh policies, drawn for each replicate.
+        """State with new models, drawn for each replicate.
 
         Raises:
-            UserError: they do not fit into memory; groups do not fit the seats.
+            UserError: the models do not fit into memory; `agent_groups` does not fit the agents.
         """
-        spaces = {
-            phase.name: phase.action_spaces[role.name]
-            for phase in phases
-            if role.name in phase.action_spaces
+        action_spaces = {
+            p.name: p.action_spaces[role.name] for p in phases if role.name in p.action_spaces
         }
-        stack = StackedModel(
+        stacked_model = StackedModel(
             self.network,
             role.observation_space.size,
-            spaces,
+            action_spaces,
             self.has_critic,
             self.num_score_heads,
             self.init_std,
         )
-        seats = ModelMapping.from_sharing(
+        mapping = ModelMapping.from_sharing(
             streams, role.num_agents, self.parameter_sharing, self.agent_groups
         )
         check_memory(
             role.name,
-            seats.num_models,
-            stack.num_parameters,
+            mapping.num_models,
+            stacked_model.num_parameters,
             self.uses_reference_model,
             streams.device,
         )
-        first = stack.init_parameters(streams.take(seats.first_world), seats.models_per_replicate)
-        shape, device = seats.shape, streams.device
-        carry = torch.zeros(*shape, stack.recurrent_state_size, device=device)
-        learned = PersistentState(
-            seats,
-            TrainState.create(first, self.uses_reference_model),
+        first = streams.take(mapping.first_world)
+        parameters = stacked_model.init_parameters(first, mapping.models_per_replicate)
+        shape, device = mapping.shape, streams.device
+        recurrent = torch.zeros(*shape, stacked_model.recurrent_state_size, device=device)
+        persistent = PersistentState(
+            mapping,
+            TrainState.create(parameters, self.uses_reference_model),
             torch.zeros((), dtype=torch.int64),
-            RolloutBuffer.empty(stack, shape, self.initial_capacity, carry, device),
-            self.extra_state(stack, seats, streams),
+            RolloutBuffer.empty(stacked_model, shape, self.initial_capacity, recurrent, device),
+            self.extra_state(stacked_model, mapping, streams),
         )
-        last = {
-            p: Decision.empty(h, stack.observation_size, shape, device)
-            for p, h in stack.action_distributions.items()
+        last_decisions = {
+            p: Decision.empty(distribution, stacked_model.observation_size, shape, device)
+            for p, distribution in stacked_model.action_distributions.items()
         }
-        return LearnerState(PolicySpec(self, role, stack), carry, last, pytree.Persistent(learned))
+        spec = PolicySpec(self, role, stacked_model)
+        return LearnerState(spec, recurrent, last_decisions, pytree.Persistent(persistent))
 
     def on_episode_start(
         self, state: LearnerState, initial: Callable[[], LearnerState], reset_mask: Tensor
     ) -> LearnerState:
-        """Forget the episode, and nothing else; where another recipe learned before, go on from it.
+        """State with recurrent states reset in some worlds. Continues models of another recipe.
 
         Raises:
-            UserError: what was learned before is of another make.
+            UserError: the architecture of the earlier models differs.
         """
         before = state.spec.learner
         if before is not self and before != self:
@@ -176,69 +175,63 @@ class Learner(Policy):
         state.persistent_state.rollout.start_episodes(reset_mask, self.episodic)
         if state.recurrent_state.shape[-1] == 0:
             return state
-        carry = torch.where(reset_mask[:, None, None], 0.0, state.recurrent_state)
-        return dataclasses.replace(state, recurrent_state=carry)
+        recurrent = torch.where(reset_mask[:, None, None], 0.0, state.recurrent_state)
+        return dataclasses.replace(state, recurrent_state=recurrent)
 
     def _continue_state(self, state: LearnerState) -> LearnerState | None:
-        """The memory as this player's own, where it differs in settings of training alone."""
+        """The state as one of this learner, if only settings of training differ; else `None`."""
         before = state.spec.learner
-        alike = type(before) is type(self) and all(
+        compatible = type(before) is type(self) and all(
             getattr(before, name) == getattr(self, name) for name in self.fixed_fields
         )
-        if not alike:
+        if not compatible:
             return None
-        learned, make = (
-            state.persistent_state,
-            PolicySpec(self, state.spec.role, state.spec.stacked_model),
-        )
-        if (
-            self.parameter_sharing == "replicate"
-        ):  # a role that does not change with this one keeps its own
-            own = pytree.tree_map(torch.clone, learned.train_state)
-            learned = dataclasses.replace(learned, train_state=own)
-        return with_persistent_state(dataclasses.replace(state, spec=make), learned)
+        persistent = state.persistent_state
+        spec = PolicySpec(self, state.spec.role, state.spec.stacked_model)
+        # A role that shared this model, and whose learner stays the same, keeps its own copy.
+        if self.parameter_sharing == "replicate":
+            train_state = pytree.tree_map(torch.clone, persistent.train_state)
+            persistent = dataclasses.replace(persistent, train_state=train_state)
+        return with_persistent_state(dataclasses.replace(state, spec=spec), persistent)
 
     def on_stage_start(self, state: LearnerState, role: Role) -> LearnerState:
-        """Drop rounds that were not yet learned from, and count updates anew: another stage's.
+        """State without a rollout and with update counts of 0: these belong to a stage.
 
         Raises:
-            UserError: the role has other seats here, or sees something else.
+            UserError: the role has other agents or observations in this stage.
         """
         check_role(state, role)
-        learned, make = (
-            state.persistent_state,
-            PolicySpec(state.spec.learner, role, state.spec.stacked_model),
-        )
-        none = torch.zeros_like(
-            learned.train_state.updates
-        )  # what a training left keeps its own count
-        pupil = dataclasses.replace(learned.train_state, updates=none)
-        rollout = learned.rollout
+        persistent = state.persistent_state
+        spec = PolicySpec(state.spec.learner, role, state.spec.stacked_model)
+        # A new tensor: the result of an earlier training keeps its own count.
+        updates = torch.zeros_like(persistent.train_state.updates)
+        train_state = dataclasses.replace(persistent.train_state, updates=updates)
+        rollout = persistent.rollout
         rollout.clear(torch.zeros_like(rollout.recurrent_state), episodic=False)
         rollout.next_episode_start.fill_(True)
-        moved = dataclasses.replace(state, spec=make)
-        return with_persistent_state(moved, dataclasses.replace(learned, train_state=pupil))
+        persistent = dataclasses.replace(persistent, train_state=train_state)
+        return with_persistent_state(dataclasses.replace(state, spec=spec), persistent)
 
     def share_parameters(self, state: LearnerState, other_state: LearnerState) -> LearnerState:
-        """With `share: replicate`, have the policies of another role at which this learner sits.
+        """State with the models of another role, for `parameter_sharing: replicate`.
 
         Raises:
-            UserError: the roles differ in what they see or may do.
+            UserError: the roles differ in observations or actions.
         """
         if self.parameter_sharing != "replicate":
             return state
-        mine, theirs = state.spec, other_state.spec
-        if mine.stacked_model != theirs.stacked_model:
+        spec, other_spec = state.spec, other_state.spec
+        if spec.stacked_model != other_spec.stacked_model:
             raise UserError(
-                f"share: replicate needs roles that see and do the same: {mine.role.name} and "
-                f"{theirs.role.name} do not",
+                "parameter_sharing: replicate needs roles with equal observations and actions; "
+                f"{spec.role.name} and {other_spec.role.name} differ",
                 code="conflict",
                 path="parameter_sharing",
             )
-        learned = dataclasses.replace(
+        persistent = dataclasses.replace(
             state.persistent_state, train_state=other_state.persistent_state.train_state
         )
-        return with_persistent_state(state, learned)
+        return with_persistent_state(state, persistent)
 
     def act(
         self,
@@ -248,10 +241,10 @@ class Learner(Policy):
         state: LearnerState,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """Draw from the policies.
+        """Actions sampled from the models.
 
         Raises:
-            UserError: something else was learned to be done in this phase.
+            UserError: the action space differs from that of training.
         """
         check_action_space(state, phase)
         return self._sample_actions(
@@ -266,18 +259,25 @@ class Learner(Policy):
         state: LearnerState,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """Do what `search` says: the likeliest, or what a search finds.
+        """Actions by the parameter `search`: the likeliest ones, or the result of a search.
 
         Raises:
-            UserError: something else was learned to be done in this phase.
+            UserError: the action space differs from that of training.
         """
         check_action_space(state, phase)
         if self.search == "greedy" or not isinstance(
             phase.action_spaces[state.spec.role.name], Discrete
         ):
             return self._sample_actions(phase, observation, action_mask, state, streams, 0.0)
+        config = SearchConfig(
+            self.search,
+            self.search_num_candidates,
+            self.search_depth,
+            self.search_weight,
+            self.temperature,
+        )
         with torch.no_grad():
-            action = search_actions(self, phase.name, observation, action_mask, state, streams)
+            action = search_actions(config, phase.name, observation, action_mask, state, streams)
         return ActionOutput(action, state)
 
     @torch.no_grad()
@@ -290,98 +290,99 @@ class Learner(Policy):
         streams: RandomStreams,
         temperature: float,
     ) -> ActionOutput:
-        stack, seats = state.spec.stacked_model, state.persistent_state.mapping
-        parameters, head = (
-            state.persistent_state.train_state.parameters,
-            stack.action_distributions[phase.name],
-        )
-        raw, value, carry = stack.forward_step(
+        stacked_model, mapping = state.spec.stacked_model, state.persistent_state.mapping
+        parameters = state.persistent_state.train_state.parameters
+        distribution = stacked_model.action_distributions[phase.name]
+        raw, value, recurrent = stacked_model.forward_step(
             parameters,
             phase.name,
-            seats.by_model(observation),
-            seats.by_model(state.recurrent_state),
+            mapping.by_model(observation),
+            mapping.by_model(state.recurrent_state),
         )
-        raw = seats.by_world(raw)
-        log_std = stack.log_std(parameters, phase.name)
+        raw = mapping.by_world(raw)
+        log_std = stacked_model.log_std(parameters, phase.name)
         if log_std is not None:
-            log_std = seats.by_world(log_std.expand(-1, seats.agent_rows.shape[1], -1))
-        noise = streams.normal if isinstance(head.space, Box) else streams.gumbel
-        chance = noise("act", raw.shape[1], head.noise_size)
-        acted = head.sample(raw, chance, action_mask, log_std, temperature)
-        said = head.log_probs(raw, acted, action_mask, log_std)
-        held = state.last_decisions[phase.name]
+            log_std = mapping.by_world(log_std.expand(-1, mapping.agent_rows.shape[1], -1))
+        draw = streams.normal if isinstance(distribution.space, Box) else streams.gumbel
+        noise = draw("act", raw.shape[1], distribution.noise_size)
+        action = distribution.sample(raw, noise, action_mask, log_std, temperature)
+        logp = distribution.log_probs(raw, action, action_mask, log_std).logp
+        all_legal = torch.ones_like(state.last_decisions[phase.name].action_mask)
         decision = Decision(
             observation,
-            acted,
-            said.logp,
-            torch.zeros_like(said.logp) if value is None else seats.by_world(value),
-            torch.ones_like(held.action_mask) if action_mask is None else action_mask,
+            action,
+            logp,
+            torch.zeros_like(logp) if value is None else mapping.by_world(value),
+            all_legal if action_mask is None else action_mask,
         )
-        carry = seats.by_world(carry) if carry.shape[-1] else state.recurrent_state
+        recurrent = mapping.by_world(recurrent) if recurrent.shape[-1] else state.recurrent_state
         last = {**state.last_decisions, phase.name: decision}
         return ActionOutput(
-            head.unscale_action(acted),
-            dataclasses.replace(state, recurrent_state=carry, last_decisions=last),
+            distribution.unscale_action(action),
+            dataclasses.replace(state, recurrent_state=recurrent, last_decisions=last),
         )
 
     def state_dict(self, state: LearnerState) -> Mapping[str, Tensor]:
-        """Parameters by name; whose they are, who stopped, made how many updates, is still."""
-        learned = state.persistent_state
+        """Parameters by name; replicate, number, stop, update count and freezing of each model."""
+        persistent = state.persistent_state
         return {
-            **learned.train_state.parameters,
-            "replicate": learned.mapping.replicate,
-            "model_number": learned.mapping.model_number,
-            "stopped_at": learned.train_state.stopped_round,
-            "num_updates": learned.train_state.updates,
-            "frozen": torch.full_like(learned.train_state.active, self.frozen),
+            **persistent.train_state.parameters,
+            "replicate": persistent.mapping.replicate,
+            "model_number": persistent.mapping.model_number,
+            "stopped_at": persistent.train_state.stopped_round,
+            "num_updates": persistent.train_state.updates,
+            "frozen": torch.full_like(persistent.train_state.active, self.frozen),
         }
 
     def stop_reasons(self, state: LearnerState) -> list[str]:
-        """Policies that met a number that is none."""
-        learned = state.persistent_state
+        """Models that stopped at a NaN or an infinity, one line each."""
+        persistent = state.persistent_state
         role = state.spec.role.name
         return [
-            f"{role}, {learned.mapping.model_name(policy)}: not a number in round "
-            f"{int(learned.train_state.stopped_round[policy])} of its training"
-            for policy in (~learned.train_state.active).nonzero()[:, 0].tolist()
+            f"{role}, {persistent.mapping.model_name(model)}: not a number in round "
+            f"{int(persistent.train_state.stopped_round[model])} of its training"
+            for model in (~persistent.train_state.active).nonzero()[:, 0].tolist()
         ]
 
     def dry_run_version(self) -> Learner:
-        """One pass where there would be many."""
+        """The same learner with one pass over each update batch."""
         return self.model_copy(
             update={name: 1 for name in self.epoch_fields if getattr(self, name) > 1}
         )
 
     @property
     def frozen(self) -> bool:
-        """Where nothing moves its policies."""
+        """Whether nothing changes the models."""
         return self.learning_rate == 0
 
     # --- for recipes ----------------------------------------------------------------------------
 
     @property
     def uses_reference_model(self) -> bool:
-        """Whether it asks about the policy that training began from."""
+        """Whether the recipe evaluates the model that training began from."""
         return False
 
     @property
     def fixed_fields(self) -> tuple[str, ...]:
-        """Parameters that cannot change while it goes on: another value begins a new training."""
-        return ("network", "parameter_sharing", "agent_groups", "init_std", "refers", "room")
+        """Parameters whose change begins a new training, from the models of the old one."""
+        return (
+            *("network", "parameter_sharing", "agent_groups", "init_std"),
+            *("uses_reference_model", "initial_capacity"),
+        )
 
     @property
     def initial_capacity(self) -> int:
-        """Rounds that there is room for at first, for those who learn as they act."""
+        """Initial rollout capacity in rounds (online only)."""
         return 1
 
     @property
     def optimizer_config(self) -> OptimizerConfig:
-        """How parameters follow gradients."""
+        """Settings of an optimizer step."""
         return OptimizerConfig(self.adam)
 
     @functools.cached_property
     def adam(self) -> Adam:
-        """The optimiser's settings."""
+        """The optimizer."""
         return Adam(
             self.learning_rate,
             weight_decay=self.weight_decay,
@@ -391,71 +392,69 @@ class Learner(Policy):
     def extra_state(
         self, stacked_model: StackedModel, mapping: ModelMapping, streams: RandomStreams
     ) -> dict[str, Tensor]:
-        """What a recipe keeps beside the policies, by name, `[policy, ...]`."""
+        """Additional tensors of a recipe, by name, `[model, ...]`."""
         return {}
 
     def validate_update_batch(self, update_batch: UpdateBatch) -> None:
-        """Refuse a lesson that does not fit together: before its first step.
+        """Check an update batch before its first optimizer step.
 
         Raises:
-            UserError: fields of a batch disagree, or nobody can be asked about a view.
+            UserError: fields of a batch disagree, or the objective needs an unknown view.
         """
         kind = type(self).__name__
         for phase, batch in update_batch.batches.items():
             try:
                 batch.validate(check_values=False)
             except UserError as error:
-                message = f"{kind}.lesson, phase {phase}: {error}"
+                message = f"{kind}.make_update_batch, phase {phase}: {error}"
                 raise UserError(message, code=error.code, path=error.path) from None
         for view in update_batch.objective.views:
             if view not in VIEWS:
-                raise UserError(
-                    f"{kind}.lesson: no view {view!r}{did_you_mean(view, VIEWS)}",
-                    code="unknown_name",
-                    path="on",
-                )
+                message = f"{kind}.make_update_batch: no view {view!r}{did_you_mean(view, VIEWS)}"
+                raise UserError(message, code="unknown_name", path="view")
 
     def warm_start(self, state: LearnerState, initial: LearnerState) -> LearnerState:
-        """Memory of this recipe with what another one learned: its policies begin from there.
+        """Initial state of this recipe whose models continue from those of another recipe.
 
         Raises:
-            UserError: the policies are of another make.
+            UserError: the architectures differ.
         """
-        before, new = state.persistent_state, initial.persistent_state
-        pupil, theirs = new.train_state, before.train_state.parameters
-        # Heads may come and go: a value head, that of a phase. What is made of a sight may not.
-        body = {name for name in (*pupil.parameters, *theirs) if name.startswith("policy.")}
-        heads = (pupil.parameters.keys() & theirs.keys()) - body
-        for name in (*sorted(body), *sorted(heads)):
-            was, here = theirs.get(name), pupil.parameters.get(name)
-            if was is None or here is None or was.shape != here.shape:
+        before, after = state.persistent_state, initial.persistent_state
+        train_state, old_parameters = after.train_state, before.train_state.parameters
+        new_parameters, role = train_state.parameters, state.spec.role.name
+        # Heads may come and go: a value head, that of a phase. The encoder may not change.
+        encoder_names = {n for n in (*new_parameters, *old_parameters) if n.startswith("policy.")}
+        heads = (new_parameters.keys() & old_parameters.keys()) - encoder_names
+        for name in (*sorted(encoder_names), *sorted(heads)):
+            old, new = old_parameters.get(name), new_parameters.get(name)
+            if old is None or new is None or old.shape != new.shape:
                 raise UserError(
-                    f"{state.spec.role.name} cannot go on from what was learned before: {name} "
-                    f"was {_shape_text(was)}, and is {_shape_text(here)} here (policies first): stages of "
-                    "learners need the same network and share",
+                    f"{role} cannot continue from the models of the stage before: shape of {name} "
+                    f"(models first) was {_shape_text(old)}, is {_shape_text(new)}; stages of a "
+                    "role need the same network and parameter_sharing",
                     code="incompatible",
-                    path=f"players.{state.spec.role.name}",
+                    path=f"policies.{role}",
                 )
-            here.copy_(was)
-        was, here = state.spec.stacked_model.encoder, initial.spec.stacked_model.encoder
-        if was != here:
+            new.copy_(old)
+        old, new = state.spec.stacked_model.encoder, initial.spec.stacked_model.encoder
+        if old != new:
             raise UserError(
-                f"{state.spec.role.name} cannot go on from what was learned before: its network "
-                f"was {was!r}, and is {here!r} here",
+                f"{role} cannot continue from the models of the stage before: the network was "
+                f"{old!r}, is {new!r}",
                 code="incompatible",
-                path=f"players.{state.spec.role.name}",
+                path=f"policies.{role}",
             )
-        pupil.reference_parameters.update(copy_parameters(pupil.parameters))
-        pupil.active.copy_(before.train_state.active)
-        pupil.stopped_round.copy_(before.train_state.stopped_round)
-        new.num_rounds.copy_(before.num_rounds)
+        train_state.reference_parameters.update(copy_parameters(train_state.parameters))
+        train_state.active.copy_(before.train_state.active)
+        train_state.stopped_round.copy_(before.train_state.stopped_round)
+        after.num_rounds.copy_(before.num_rounds)
         return initial
 
 
 def _shape_text(tensor: Tensor | None) -> str:
-    return "not there" if tensor is None else str(list(tensor.shape))
+    return "missing" if tensor is None else str(list(tensor.shape))
 
 
 def with_persistent_state(state: LearnerState, persistent_state: PersistentState) -> LearnerState:
-    """The memory with something else learned."""
+    """The state with another persistent part."""
     return dataclasses.replace(state, persistent=pytree.Persistent(persistent_state))

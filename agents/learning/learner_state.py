@@ -1,14 +1,14 @@
-"""What a learner keeps: what it did just now, what it remembers, and what it learned.
+"""State of a learner: last decisions, recurrent states, and the persistent part.
 
-The first two lead with the world and end with the episode. What was learned belongs to policies,
-outlives episodes and stages, and is changed in place: a table has one owner.
+Decisions and recurrent states lead with the world and end with the episode. The persistent part
+belongs to models, outlives episodes and stages, and is changed in place: it has one owner, the
+simulator that holds it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -18,23 +18,22 @@ from mores.agents.learning.rollout_buffer import Decision, RolloutBuffer
 from mores.agents.learning.stacked_model import StackedModel
 from mores.agents.learning.train_state import TrainState
 from mores.core import pytree
-from mores.core.environment import Box, Discrete, MultiDiscrete, Phase, Role, Space
+from mores.core.environment import Phase, Role
 from mores.core.errors import UserError
-
-if TYPE_CHECKING:
-    from mores.agents.learning.learner import Learner
+from mores.core.policy import Policy
+from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
 
 
 @dataclasses.dataclass(frozen=True)
 class PersistentState:
-    """What the policies of a stack have learned.
+    """Part of a learner's state that outlives episodes and stages.
 
     Attributes:
-        mapping: whose seat is whose.
-        train_state: the policies.
-        num_rounds: how many rounds they have learned from, or passes over a record.
-        rollout: what was done since the last update.
-        extra: what a recipe keeps beside, by name, `[policy, ...]`.
+        mapping: model of each agent.
+        train_state: parameters and optimizer state of the models.
+        num_rounds: rounds of training so far; offline: passes over a dataset.
+        rollout: transitions since the last update.
+        extra: additional tensors of a recipe, by name, `[model, ...]`.
     """
 
     mapping: ModelMapping
@@ -45,94 +44,93 @@ class PersistentState:
 
 
 class PolicySpec:
-    """Whose memory it is, and of what make its policies are: no numbers, nothing that changes."""
+    """Learner, role and model architecture of a state: static, without tensors."""
 
     __slots__ = ("learner", "role", "stacked_model")
 
-    def __init__(self, learner: Learner, role: Role, stacked_model: StackedModel) -> None:
+    def __init__(self, learner: Policy, role: Role, stacked_model: StackedModel) -> None:
         self.learner, self.role, self.stacked_model = learner, role, stacked_model
 
 
 @dataclasses.dataclass(frozen=True)
 class LearnerState:
-    """What a learner keeps at the seats of a role.
+    """State of a learner for the agents of a role.
 
     Attributes:
-        spec: whose it is.
-        recurrent_state: what policies remember of the episode.
-        last_decisions: what was done in each phase of the round.
-        persistent: what was learned, a `PersistentState`.
+        spec: learner, role and model architecture.
+        recurrent_state: recurrent state of the current episode.
+        last_decisions: decisions of the current round, by phase.
+        persistent: a `PersistentState`.
     """
 
     spec: PolicySpec
-    recurrent_state: Float[Tensor, "world agent memory"]
+    recurrent_state: Float[Tensor, "world agent recurrent"]
     last_decisions: Mapping[str, Decision]
     persistent: pytree.Persistent
 
     @property
     def persistent_state(self) -> PersistentState:
-        """What was learned."""
+        """The persistent part."""
         return self.persistent.value
 
 
 def check_role(state: LearnerState, role: Role) -> None:
-    """See that policies go on at seats like those that they were made for.
+    """Check that a role has the agents and observations that the models were made for.
 
     Raises:
-        UserError: another stage has other seats, or shows them something else.
+        UserError: the number of agents or the observation space differs.
     """
-    seats, saw = state.persistent_state.mapping.shape[1], state.spec.role.observation_space
-    if role.num_agents != seats:
+    num_agents, trained = state.persistent_state.mapping.shape[1], state.spec.role.observation_space
+    if role.num_agents != num_agents:
         raise UserError(
-            f"{role.name} had {seats} seats when its learner began, and has {role.num_agents} here: "
-            "stages of a learner have as many",
+            f"{role.name}: the learner began with {num_agents} agents, this stage has "
+            f"{role.num_agents}; all stages of a learner need the same number",
             code="incompatible",
-            path=f"players.{role.name}",
+            path=f"policies.{role.name}",
         )
-    if role.observation_space.size != saw.size:
+    if role.observation_space.size != trained.size:
         raise UserError(
-            f"{role.name} learned to see {saw.size} numbers, and sees {role.observation_space.size} here: "
-            "stages of a learner show it the same",
+            f"{role.name}: the models observe {trained.size} numbers, this stage shows "
+            f"{role.observation_space.size}; all stages of a learner need the same observation",
             code="incompatible",
-            path=f"players.{role.name}",
+            path=f"policies.{role.name}",
         )
-    if (then := _observation_text(saw)) != (now := _observation_text(role.observation_space)):
+    expected, given = _observation_text(trained), _observation_text(role.observation_space)
+    if expected != given:
         raise UserError(
-            f"{role.name} learned to see {then}, and sees {now} here: stages of a learner show it "
-            "the same",
+            f"{role.name}: the models observe {expected}; this stage shows {given}; all stages of "
+            "a learner need the same observation",
             code="incompatible",
-            path=f"players.{role.name}",
+            path=f"policies.{role.name}",
         )
 
 
 def check_action_space(state: LearnerState, phase: Phase) -> None:
-    """See that policies are asked for what they learned to do.
+    """Check that the models have an action distribution for the action space of a phase.
 
     Raises:
-        UserError: another stage asks for other acts.
+        UserError: the action space differs from that of training.
     """
     role = state.spec.role.name
-    head, space = (
-        state.spec.stacked_model.action_distributions.get(phase.name),
-        phase.action_spaces[role],
-    )
-    if head is None or (head.space is not space and head.space != space):
-        learned = "nothing" if head is None else _action_space_text(head.space)
+    distribution = state.spec.stacked_model.action_distributions.get(phase.name)
+    space = phase.action_spaces[role]
+    if distribution is None or (distribution.space is not space and distribution.space != space):
+        trained = "nothing" if distribution is None else _action_space_text(distribution.space)
         raise UserError(
-            f"{role} learned to choose {learned} in phase {phase.name!r}, and chooses "
-            f"{_action_space_text(space)} here: stages of a learner let it do the same",
+            f"{role}: the models choose {trained} in phase {phase.name!r}, this stage asks for "
+            f"{_action_space_text(space)}; all stages of a learner need the same actions",
             code="incompatible",
-            path=f"players.{role}",
+            path=f"policies.{role}",
         )
 
 
 def _observation_text(observation_space: Box) -> str:
-    """What is seen, in order, and how many numbers of it."""
+    """Names and sizes of the parts of an observation, in order."""
     return ", ".join(f"{name} ({part.size})" for name, part in observation_space.parts.items())
 
 
 def _action_space_text(space: Space) -> str:
-    """What may be done, in words."""
+    """Action space as text of a message."""
     if isinstance(space, Discrete):
         return f"one of {space.num_options}"
     if isinstance(space, MultiDiscrete):

@@ -1,7 +1,7 @@
-"""Whether policies fit into memory, told before anything is made.
+"""Check before models are made that they fit into memory.
 
-What they take is counted with what training them takes: a gradient and Adam's two moments for every
-parameter, and the reference where a recipe has one. What passes through them comes on top.
+The estimate counts parameters, gradients, Adam's two moments, and the reference model where a
+recipe has one. Activations come on top.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import torch
 
 from mores.core.errors import UserError
 
-COPIES_PER_PARAMETER = 4  # of every parameter: itself, its gradient, two moments
-BYTES_PER_NUMBER = 4  # of a number
+COPIES_PER_PARAMETER = 4  # the parameter, its gradient, two moments
+BYTES_PER_NUMBER = 4  # float32
 
 
 def check_memory(
@@ -23,17 +23,17 @@ def check_memory(
     uses_reference_model: bool,
     device: torch.device,
 ) -> None:
-    """Refuse policies that are too large to be trained here.
+    """Refuse models that are too large to train on a device.
 
     Args:
-        role: their role, for the message.
-        num_models: how many there are to be.
-        num_parameters: of one.
-        uses_reference_model: whether what they begin from is kept.
-        device: where they are to live.
+        role: name of the role, for the message.
+        num_models: number of models.
+        num_parameters: parameters of one model.
+        uses_reference_model: whether the initial parameters are stored too.
+        device: device of the models.
 
     Raises:
-        UserError: they do not fit, with what they take and what there is.
+        UserError: they need more memory than is free; states both sizes.
     """
     needed = (
         num_models
@@ -41,24 +41,24 @@ def check_memory(
         * (COPIES_PER_PARAMETER + uses_reference_model)
         * BYTES_PER_NUMBER
     )
-    there = _free_bytes(device)
-    if there is not None and needed > there:
-        many = f"{num_models} policies" if num_models > 1 else "a policy"
+    free = _free_bytes(device)
+    if free is not None and needed > free:
+        models = f"{num_models} models" if num_models > 1 else "a model"
         raise UserError(
-            f"{role}: {many} of {num_parameters:,} parameters take {needed / 2**30:,.1f} GiB to train, "
-            f"and {there / 2**30:,.1f} GiB are free: a smaller network, or fewer replicates",
+            f"{role}: {models} of {num_parameters:,} parameters need {needed / 2**30:,.1f} GiB to "
+            f"train, {free / 2**30:,.1f} GiB are free; use a smaller network or fewer replicates",
             code="too_large",
-            path=f"players.{role}",
+            path=f"policies.{role}",
         )
 
 
 def _free_bytes(device: torch.device) -> int | None:
-    """Bytes that are free on a device; `None` where it does not say."""
+    """Free memory of a device in bytes; `None` if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:  # not Linux
         return None
-    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(found[0]) * 1024 if found else None
+    free = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(free[0]) * 1024 if free else None

@@ -1,7 +1,7 @@
-"""Whose seat is whose: which policy acts for which seat in which world.
+"""Mapping of agents to models: the model that acts for each agent in each world.
 
-The worlds of a replicate share its learners. Within it, the seats of a role may share one policy,
-or each group of seats, or each seat has its own. All policies of all replicates are one stack.
+The worlds of a replicate share its models. Within a replicate, one model serves all agents of a
+role, those of an agent group, or a single agent. The models of all replicates are stacked.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ ParameterSharing = Literal["replicate", "role", "group", "agent"]
 
 @dataclasses.dataclass(frozen=True)
 class ModelMapping:
-    """The seats that each policy of a stack fills.
+    """Agents of each model of a stack.
 
     Attributes:
-        agent_rows: which seat of all, `world * agents + agent`; where a policy has fewer than others,
-            padded with its own first.
-        valid: which of these are no padding.
-        inverse_rows: for each seat of all, where it is among the rows.
-        replicate, model_number: whose policy it is: of which replicate, and which within it.
+        agent_rows: index `world * agents + agent` of each agent of a model; a model with fewer
+            agents than others is padded with its own first agent.
+        valid: rows that are no padding.
+        inverse_rows: row of each agent in the flattened `agent_rows`.
+        replicate, model_number: replicate of each model, and its number within the replicate.
         first_world: first world of each replicate.
-        shape: worlds and agents, as numbers.
-        is_identity: rows are in order and no padding, so that nothing has to be moved.
+        shape: number of worlds and of agents in a world.
+        is_identity: whether rows are in order and without padding, so that a reshape suffices.
     """
 
-    agent_rows: Int[Tensor, "policy row"]
-    valid: Bool[Tensor, "policy row"]
-    inverse_rows: Int[Tensor, " seat"]
-    replicate: Int[Tensor, " policy"]
-    model_number: Int[Tensor, " policy"]
+    agent_rows: Int[Tensor, "model row"]
+    valid: Bool[Tensor, "model row"]
+    inverse_rows: Int[Tensor, " agent"]
+    replicate: Int[Tensor, " model"]
+    model_number: Int[Tensor, " model"]
     first_world: Int[Tensor, " replicate"]
     shape: tuple[int, int]
     is_identity: bool
@@ -51,88 +51,86 @@ class ModelMapping:
         parameter_sharing: ParameterSharing,
         agent_groups: Sequence[int] | None,
     ) -> ModelMapping:
-        """The seats of a role with `num_agents` of them in every world of these draws.
+        """Mapping of a role with `num_agents` agents in each world of these streams.
 
         Raises:
-            UserError: seats are to be shared by groups, and there is no group for every seat.
+            UserError: parameters are shared by group, and not every agent has a group.
         """
         numbers = torch.tensor(
             model_numbers(num_agents, parameter_sharing, agent_groups), device=streams.device
         )
-        each = int(numbers.max()) + 1
-        found, replicate = streams.replicate.unique(return_inverse=True)
-        policy = (replicate[:, None] * each + numbers).flatten()  # seat
-        order = policy.argsort(stable=True)
-        counts = policy.bincount(minlength=len(found) * each)
-        most = int(counts.max())
-        firsts = counts.cumsum(0) - counts
-        place = torch.arange(len(policy), device=streams.device) - firsts[policy[order]]
-        # Padding is a seat of the policy's own: nothing of another's, NaN say, may reach it.
-        rows = order[firsts][:, None].repeat(1, most)
-        rows[policy[order], place] = order
-        back = torch.empty_like(policy)
-        back[order] = policy[order] * most + place
-        real = torch.arange(most, device=streams.device) < counts[:, None]
-        every = torch.arange(streams.num_worlds, device=streams.device)
-        worlds = torch.full_like(found, streams.num_worlds).scatter_reduce(
-            0, replicate, every, "amin"
+        per_replicate = int(numbers.max()) + 1
+        replicates, replicate = streams.replicate.unique(return_inverse=True)
+        model = (replicate[:, None] * per_replicate + numbers).flatten()  # agent
+        order = model.argsort(stable=True)
+        counts = model.bincount(minlength=len(replicates) * per_replicate)
+        row_length = int(counts.max())
+        offsets = counts.cumsum(0) - counts
+        position = torch.arange(len(model), device=streams.device) - offsets[model[order]]
+        # Padding is an agent of the same model, so that no NaN of another model can reach it.
+        rows = order[offsets][:, None].repeat(1, row_length)
+        rows[model[order], position] = order
+        inverse = torch.empty_like(model)
+        inverse[order] = model[order] * row_length + position
+        valid = torch.arange(row_length, device=streams.device) < counts[:, None]
+        worlds = torch.arange(streams.num_worlds, device=streams.device)
+        first_world = torch.full_like(replicates, streams.num_worlds).scatter_reduce(
+            0, replicate, worlds, "amin"
         )
-        straight = bool(real.all()) and torch.equal(order, torch.arange(len(order)).to(order))
+        is_identity = bool(valid.all()) and torch.equal(order, torch.arange(len(order)).to(order))
         return ModelMapping(
             rows,
-            real,
-            back,
-            found.repeat_interleave(each),
-            torch.arange(each, device=streams.device).repeat(len(found)),
-            worlds,
+            valid,
+            inverse,
+            replicates.repeat_interleave(per_replicate),
+            torch.arange(per_replicate, device=streams.device).repeat(len(replicates)),
+            first_world,
             (streams.num_worlds, num_agents),
-            straight,
+            is_identity,
         )
 
     @property
     def num_models(self) -> int:
-        """How many policies."""
+        """Number of models in the stack."""
         return self.agent_rows.shape[0]
 
     @property
     def models_per_replicate(self) -> int:
-        """How many policies a replicate has."""
+        """Number of models in a replicate."""
         return self.num_models // len(self.first_world)
 
     def by_model(self, x: Tensor) -> Tensor:
-        """`[world, agent, ...]` as `[policy, row, ...]`; padding repeats its first."""
+        """`[world, agent, ...]` as `[model, row, ...]`; padding repeats the model's first agent."""
         if self.is_identity:
             return x.reshape(*self.agent_rows.shape, *x.shape[2:])
         return x.flatten(0, 1)[self.agent_rows]
 
     def by_world(self, x: Tensor) -> Tensor:
-        """`[policy, row, ...]` as `[world, agent, ...]`."""
+        """`[model, row, ...]` as `[world, agent, ...]`."""
         if self.is_identity:
             return x.reshape(*self.shape, *x.shape[2:])
         return x.flatten(0, 1)[self.inverse_rows].unflatten(0, self.shape)
 
     def model_name(self, model_index: int) -> str:
-        """Whose policy it is, in words."""
+        """Name of a model in messages: its replicate, and its number if there are several."""
         replicate = f"replicate {int(self.replicate[model_index])}"
-        return (
-            replicate
-            if self.models_per_replicate == 1
-            else f"{replicate}, policy {int(self.model_number[model_index])}"
-        )
+        number = f", model {int(self.model_number[model_index])}"
+        return replicate if self.models_per_replicate == 1 else replicate + number
 
 
 def model_numbers(
     num_agents: int, parameter_sharing: ParameterSharing, agent_groups: Sequence[int] | None
 ) -> list[int]:
-    """Which policy of its replicate each seat has."""
+    """Number of each agent's model within its replicate."""
     if parameter_sharing != "group":
         return list(range(num_agents)) if parameter_sharing == "agent" else [0] * num_agents
     if agent_groups is None or len(agent_groups) != num_agents:
-        have = "none" if agent_groups is None else f"{len(agent_groups)}"
+        given = "none" if agent_groups is None else f"{len(agent_groups)}"
         raise UserError(
-            f"share: group needs groups, a number for each of {num_agents} seats; got {have}",
+            "parameter_sharing: group needs agent_groups, a number for each of "
+            f"{num_agents} agents; got {given}",
             code="missing" if agent_groups is None else "wrong_shape",
-            path="groups",
+            path="agent_groups",
         )
-    known = sorted(set(agent_groups))
-    return [known.index(group) for group in agent_groups]
+    groups = sorted(set(agent_groups))
+    return [groups.index(group) for group in agent_groups]

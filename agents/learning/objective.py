@@ -1,9 +1,9 @@
 """Objectives: weighted lists of loss terms.
 
-A term is a pure function `(out, batch, **settings) -> loss`, one number a policy: see
-`mores.agents.learning.losses`. The loss of an objective is their weighted sum, one number a policy
-too. Sum it over policies before `flipped`, never average: a mean would divide every gradient by
-the number of policies, and clipping and plain descent would feel it.
+A term is a pure function `(out, batch, **loss_kwargs) -> loss`, one number per model: see
+`mores.agents.learning.losses`. The loss of an objective is their weighted sum, also one number per
+model. Sum it over models before `backward`, never average: a mean divides every gradient by the
+number of models, which changes clipping and plain gradient descent.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from torch import Tensor
 from mores.agents.learning.batch import FeedbackBatch, ModelOutput
 from mores.core.errors import UserError, did_you_mean
 
-PLAIN_VIEW = "plain"  # the view of a batch in which policies see what they will see in use
-VIEWS = (PLAIN_VIEW, "critiqued", "hidden")  # that stacked policies can be asked about
+PLAIN_VIEW = "plain"  # the view with the recorded observations
+VIEWS = (PLAIN_VIEW, "critiqued", "evidence_masked")  # views that stacked models can evaluate
 
-LossFunction = Callable[..., Float[Tensor, " policy"]]
+LossFunction = Callable[..., Float[Tensor, " model"]]
 
 
 @dataclasses.dataclass(frozen=True)
 class LossTerm:
-    """A term in an objective.
+    """A term of an objective.
 
     Attributes:
         loss_function: the function.
-        weight: how much it counts, one number or one a policy.
-        loss_kwargs: its keyword arguments.
-        view: which view of the batch policies are asked about: `plain`, or one that a recipe makes,
-            such as `judged`, in which they see the judgement too.
+        weight: weight of the term, one number or one per model.
+        loss_kwargs: keyword arguments of the function.
+        view: view of the batch that is evaluated: `plain`, or another one of `VIEWS`, such as
+            `critiqued`, in which the critique is part of the observation.
 
     Raises:
-        UserError: the term is no function, or the weight one number that is not finite.
+        UserError: `loss_function` is not callable, or `weight` is a number that is not finite.
     """
 
     loss_function: LossFunction
-    weight: float | Float[Tensor, " policy"] = 1.0
+    weight: float | Float[Tensor, " model"] = 1.0
     loss_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     view: str = PLAIN_VIEW
 
     def __post_init__(self) -> None:
         if not callable(self.loss_function):
             raise UserError(
-                f"a term is a function, not {self.loss_function!r:.60}",
+                f"loss_function must be a function, not {self.loss_function!r:.60}",
                 code="wrong_type",
                 path="loss_function",
             )
@@ -62,15 +62,15 @@ class LossTerm:
 
     @property
     def name(self) -> str:
-        """`nll_loss`, or `nll on judged`."""
+        """Name of the term, as `nll_loss` or `nll_loss on critiqued`."""
         return self.loss_function.__name__ + ("" if self.view == PLAIN_VIEW else f" on {self.view}")
 
 
 class ObjectiveLoss(NamedTuple):
-    """What an objective comes to: in all, and by term without its weight."""
+    """Value of an objective: weighted total, and each term without its weight."""
 
-    total: Float[Tensor, " policy"]
-    by_term: dict[str, Float[Tensor, " policy"]]
+    total: Float[Tensor, " model"]
+    by_term: dict[str, Float[Tensor, " model"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Objective:
     """A weighted list of terms.
 
     Raises:
-        UserError: something else is in it.
+        UserError: `terms` is not a tuple of `LossTerm`, or empty.
     """
 
     terms: tuple[LossTerm, ...]
@@ -87,36 +87,36 @@ class Objective:
         wrong = not isinstance(self.terms, tuple) or not self.terms
         if wrong or not all(isinstance(term, LossTerm) for term in self.terms):
             raise UserError(
-                f"an objective has a tuple of Weighted terms, not {self.terms!r:.60}",
+                f"terms must be a tuple of at least one LossTerm, not {self.terms!r:.60}",
                 code="wrong_type",
                 path="terms",
             )
 
     @property
     def views(self) -> tuple[str, ...]:
-        """The views of a batch that it asks about, each once."""
+        """Views of a batch that the terms need, each once."""
         return tuple(dict.fromkeys(term.view for term in self.terms))
 
     def __call__(self, outputs: Mapping[str, ModelOutput], batch: FeedbackBatch) -> ObjectiveLoss:
-        """The loss of every policy.
+        """Loss of every model.
 
         Args:
-            outputs: what the policies say, by view.
-            batch: what they are asked about.
+            outputs: outputs of the models, by view.
+            batch: batch that they were evaluated on.
 
         Raises:
             UserError: a view or a field is missing.
         """
-        parts: dict[str, Tensor] = {}
+        by_term: dict[str, Tensor] = {}
         total = torch.zeros(batch.num_models, device=batch.mask.device)
-        for weighted in self.terms:
-            if weighted.view not in outputs:
+        for term in self.terms:
+            if term.view not in outputs:
                 raise UserError(
-                    f"no view {weighted.view!r}{did_you_mean(weighted.view, outputs)}",
+                    f"no view {term.view!r}{did_you_mean(term.view, outputs)}",
                     code="unknown_name",
                     path="view",
                 )
-            loss = weighted.loss_function(outputs[weighted.view], batch, **weighted.loss_kwargs)
-            total = total + weighted.weight * loss
-            parts[weighted.name] = parts.get(weighted.name, 0.0) + loss.detach()
-        return ObjectiveLoss(total, parts)
+            loss = term.loss_function(outputs[term.view], batch, **term.loss_kwargs)
+            total = total + term.weight * loss
+            by_term[term.name] = by_term.get(term.name, 0.0) + loss.detach()
+        return ObjectiveLoss(total, by_term)

@@ -1,6 +1,6 @@
-"""Learning from what was recorded in earlier stages: the loop `fit`.
+"""Offline training: learners that train on the episodes of earlier stages.
 
-A pass over the record is one call; a stage of `episodes: 20` makes twenty.
+One call of `fit_offline` is one pass over the dataset; a stage with `episodes: 20` makes twenty.
 """
 
 from __future__ import annotations
@@ -22,51 +22,51 @@ from mores.core.random_streams import RandomStreams
 
 
 class OfflineLearner(Learner):
-    """Learns from a record of what its role did and was told."""
+    """Learner that trains on recorded episodes of its role and the feedback on them."""
 
     batch_size: int = Field(
-        default=64, ge=1, le=10_000_000, description="samples, or pairs, of one step"
+        default=64, ge=1, le=10_000_000, description="samples, or pairs, in an optimizer step"
     )
 
     @abstractmethod
     def make_update_batch(
         self, data: OfflineData, state: LearnerState, streams: RandomStreams
     ) -> UpdateBatch:
-        """What is to be learned from a record."""
+        """Data and objective of an update, from recorded episodes."""
 
     def fit_offline(
         self, state: LearnerState, dataset: Any, streams: RandomStreams
     ) -> LearnerState:
-        """Go over the record once."""
+        """State after one pass over a dataset."""
         with torch.no_grad():
-            record = read_offline_data(dataset, state)
-            lesson = self.make_update_batch(record, state, streams)
-        self.validate_update_batch(lesson)
-        batch = next(iter(lesson.batches.values()))
-        size = (
-            batch.num_samples
-            if lesson.unit == "sample"
-            else batch.require("pairs", "pairs").shape[1]
-        )
+            data = read_offline_data(dataset, state)
+            update_batch = self.make_update_batch(data, state, streams)
+        self.validate_update_batch(update_batch)
+        num_minibatches = max(1, -(-num_units(update_batch) // self.batch_size))
         state.persistent_state.num_rounds.add_(1)
-        update_models(self, state, lesson, streams, 1, max(1, -(-size // self.batch_size)))
+        update_models(state, update_batch, streams, self.optimizer_config, 1, num_minibatches)
         return state
 
     def with_reference(
         self, batch: FeedbackBatch, state: LearnerState, phase: str
     ) -> FeedbackBatch:
-        """Samples with what the policy that training began from says of them."""
-        out = evaluate_plain_view(
-            state, state.persistent_state.train_state.reference_parameters, phase, batch
-        )
+        """The batch with log-probabilities under the models that training began from."""
+        reference = state.persistent_state.train_state.reference_parameters
+        out = evaluate_plain_view(state, reference, phase, batch)
         return batch.replace(reference_logp=out.logp, reference_logits=out.logits)
+
+
+def num_units(update_batch: UpdateBatch) -> int:
+    """Number of samples, or of pairs, that are shuffled for each model."""
+    batch, unit = next(iter(update_batch.batches.values())), update_batch.unit
+    return batch.num_samples if unit == "sample" else batch.require("pairs", "a recipe").shape[1]
 
 
 def evaluate_plain_view(
     state: LearnerState, parameters: dict[str, Tensor], phase: str, batch: FeedbackBatch
 ) -> ModelOutput:
-    """What policies with these parameters say of a batch, as they would see it in use."""
-    make = state.spec
+    """Outputs of models with these parameters for the recorded observations."""
+    spec = state.spec
     return evaluate_views(
-        make.stacked_model, make.role.observation_space, parameters, phase, batch, (PLAIN_VIEW,)
+        spec.stacked_model, spec.role.observation_space, parameters, phase, batch, (PLAIN_VIEW,)
     )[PLAIN_VIEW]

@@ -1,7 +1,7 @@
-"""What a role went through in earlier stages, as batches to be learned from (`mores.sim.episode_dataset`).
+"""Batches for offline training, made from recorded episodes (`mores.core.episode_dataset`).
 
-A sample is one seat's episode. What was said of it (feedback) was said once an episode; which
-samples are pairs follows from the seats: 2i and 2i + 1 of a world, in the same episode.
+A sample is the episode of one agent, with one value of each feedback per episode. Agents 2i and
+2i + 1 of a world form a pair in each episode.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from mores.agents.learning.batch import FeedbackBatch
 from mores.agents.learning.demonstration_rollout import demonstration_batch
 from mores.agents.learning.learner_state import LearnerState
 from mores.agents.learning.model_mapping import ModelMapping
+from mores.core.episode_dataset import EpisodeDataset
 from mores.core.errors import UserError
-from mores.sim.episode_dataset import EpisodeDataset
 
-SAMPLE_FEEDBACK = ("reward", "critique")  # that are said of samples by the names of a batch
+SAMPLE_FEEDBACK = ("reward", "critique")  # feedback that becomes the field of the same name
 
 
 @dataclasses.dataclass(frozen=True)
 class OfflineData:
-    """What there is to learn from.
+    """Recorded episodes of a role as batches.
 
     Attributes:
-        phase: the role's first phase: what is done there is learned.
-        generated: what the seats did.
-        make_demonstrations: makes what they were shown instead, where anything was: not every recipe looks.
+        phase: first phase of the role; only its actions are trained.
+        generated: samples that the agents generated.
+        make_demonstrations: makes the batch of demonstrations, if there are any; called on demand.
     """
 
     phase: str
@@ -39,14 +39,14 @@ class OfflineData:
     make_demonstrations: Callable[[], FeedbackBatch] | None
 
     def demonstrations(self, recipe: str) -> FeedbackBatch:
-        """What they were shown.
+        """Demonstrations for the prompts of the generated samples.
 
         Raises:
-            UserError: nothing was.
+            UserError: there are none.
         """
         if self.make_demonstrations is None:
             raise UserError(
-                f"{recipe} imitates demonstrations, and in the stages before there were none "
+                f"{recipe} needs demonstrations; the earlier stages gave none "
                 "(feedback `demonstration`)",
                 code="missing",
                 path="demonstration",
@@ -54,52 +54,50 @@ class OfflineData:
         return self.make_demonstrations()
 
     def preference_pairs(self, recipe: str) -> FeedbackBatch:
-        """Own samples in pairs, of which one was preferred.
+        """Generated samples in pairs, of which one was preferred.
 
         Raises:
-            UserError: nobody preferred anything.
+            UserError: there are no preferences, or none between samples of one model.
         """
         if self.generated.pairs is None and self.generated.desirable is not None:
             raise UserError(
-                f"{recipe} learns from preferences between answers of one policy, and here seats "
-                "2i and 2i + 1, of which one is preferred, do not share one: share: role",
+                f"{recipe} needs preferences between samples of one model; here agents 2i and "
+                "2i + 1, which were compared, have different ones (use parameter_sharing: role)",
                 code="conflict",
-                path="share",
+                path="parameter_sharing",
             )
         if self.generated.pairs is None:
             raise UserError(
-                f"{recipe} learns from preferences, and in the stages before there were none "
-                "(feedback `preferred`)",
+                f"{recipe} needs preferences; the earlier stages gave none (feedback `preferred`)",
                 code="missing",
                 path="preferred",
             )
         return self.generated
 
     def desirability_samples(self, recipe: str) -> FeedbackBatch:
-        """Own samples of which it is known whether they were wanted.
+        """Generated samples with labels `desirable`.
 
         Raises:
-            UserError: nobody said.
+            UserError: there are no such labels.
         """
         if self.generated.desirable is None:
             raise UserError(
-                f"{recipe} learns from what was wanted and what was not, and in the stages before "
-                "nobody said (feedback `preferred`)",
+                f"{recipe} needs labels of desirable samples; the earlier stages gave none "
+                "(feedback `preferred`)",
                 code="missing",
                 path="preferred",
             )
         return self.generated
 
     def critiqued_samples(self, recipe: str) -> FeedbackBatch:
-        """Own samples with what was said of them.
+        """Generated samples with critiques.
 
         Raises:
-            UserError: nothing was.
+            UserError: there are none.
         """
         if self.generated.critique is None:
             raise UserError(
-                f"{recipe} learns from judgements, and in the stages before there were none "
-                "(feedback `judgement`)",
+                f"{recipe} needs critiques; the earlier stages gave none (feedback `critique`)",
                 code="missing",
                 path="critique",
             )
@@ -107,87 +105,88 @@ class OfflineData:
 
 
 def read_offline_data(dataset: EpisodeDataset, state: LearnerState) -> OfflineData:
-    """The record of a role as its learner's policies share it.
+    """Recorded episodes of a role, arranged by the models of a learner state.
 
     Raises:
-        UserError: the role did nothing, or what was said does not fit the episodes.
+        UserError: the role has no episodes, or the feedback does not fit them.
     """
-    stack, seats = state.spec.stacked_model, state.persistent_state.mapping
-    phase = next((name for name in stack.action_distributions if name in dataset.observation), None)
+    stacked_model, mapping = state.spec.stacked_model, state.persistent_state.mapping
+    role, phases = state.spec.role, stacked_model.action_distributions
+    phase = next((name for name in phases if name in dataset.observation), None)
     if phase is None or dataset.done is None or dataset.finished is None:
         raise UserError(
-            f"{state.spec.role.name} has not acted yet: there is nothing to learn from",
+            f"{role.name} has not acted in an earlier stage: there is no data to train on",
             code="wrong_order",
-            path=f"players.{state.spec.role.name}",
+            path=f"policies.{role.name}",
         )
-    sights = dataset.observation[phase]
-    if sights.shape[2] != seats.shape[1]:
+    recorded = dataset.observation[phase]
+    if recorded.shape[2] != mapping.shape[1]:
         raise UserError(
-            f"{state.spec.role.name} had {sights.shape[2]} seats in the stages before, and its "
-            f"learner has {seats.shape[1]}: stages of a learner have as many",
+            f"{role.name} had {recorded.shape[2]} agents in the earlier stages, its learner has "
+            f"{mapping.shape[1]}; all stages of a learner need the same number",
             code="incompatible",
-            path=f"players.{state.spec.role.name}",
+            path=f"policies.{role.name}",
         )
     episodes = _episode_bounds(dataset.done, dataset.finished)
-    seen = _by_episode(sights, episodes)  # world agent episode step size
-    acted = _by_episode(dataset.action[phase], episodes)
-    real = _valid_steps(dataset.finished, episodes)  # world episode step
-    count = real.shape[1]
-    mask = seats.by_model(real[:, None].expand(-1, seats.shape[1], -1, -1))
-    mask = (mask & seats.valid[:, :, None, None]).flatten(1, 2)
+    observation = _by_episode(recorded, episodes)  # world agent episode step size
+    action = _by_episode(dataset.action[phase], episodes)
+    valid = _valid_steps(dataset.finished, episodes)  # world episode step
+    num_episodes = valid.shape[1]
+    mask = mapping.by_model(valid[:, None].expand(-1, mapping.shape[1], -1, -1))
+    mask = (mask & mapping.valid[:, :, None, None]).flatten(1, 2)
     legal = dataset.action_mask.get(phase)
-    own = FeedbackBatch(
-        seats.by_model(seen).flatten(1, 2),
-        stack.action_distributions[phase].scale_action(seats.by_model(acted).flatten(1, 2)),
+    generated = FeedbackBatch(
+        mapping.by_model(observation).flatten(1, 2),
+        phases[phase].scale_action(mapping.by_model(action).flatten(1, 2)),
         mask,
         action_mask=None
         if legal is None
-        else seats.by_model(_by_episode(legal, episodes)).flatten(1, 2) | ~mask[..., None],
-        group=_group_ids(seats, count),
+        else mapping.by_model(_by_episode(legal, episodes)).flatten(1, 2) | ~mask[..., None],
+        group=_group_ids(mapping, num_episodes),
     )
-    told = {}
-    for name, said in dataset.feedback.items():
-        if said.shape[1] != count:
+    feedback = {}
+    for name, value in dataset.feedback.items():
+        if value.shape[1] != num_episodes:
             raise UserError(
-                f"feedback {name!r} was given {said.shape[1]} times in {count} episodes: "
-                "once an episode is what can be learned from",
+                f"feedback {name!r} was given {value.shape[1]} times in {num_episodes} episodes; "
+                "offline training needs it once an episode",
                 code="wrong_shape",
                 path=name,
             )
-        told[name] = seats.by_model(said.movedim(1, 2)).flatten(1, 2)  # policy sample ...
-    fields = {name: told[name] for name in SAMPLE_FEEDBACK if name in told}
+        feedback[name] = mapping.by_model(value.movedim(1, 2)).flatten(1, 2)  # model sample ...
+    fields = {name: feedback[name] for name in SAMPLE_FEEDBACK if name in feedback}
     if "reward" not in fields and dataset.reward is not None:
-        paid = _episode_rewards(dataset, episodes)  # world agent episode
-        fields["reward"] = seats.by_model(paid).flatten(1, 2)[..., None]
-    own = _with_pairs(own.replace(**fields), told, seats, count)
-    shown = None
-    if "demonstration" in told:
-        shown = functools.partial(
+        reward = _episode_rewards(dataset, episodes)  # world agent episode
+        fields["reward"] = mapping.by_model(reward).flatten(1, 2)[..., None]
+    generated = _with_pairs(generated.replace(**fields), feedback, mapping, num_episodes)
+    make_demonstrations = None
+    if "demonstration" in feedback:
+        make_demonstrations = functools.partial(
             demonstration_batch,
-            told["demonstration"],
-            told.get("demonstration_reward"),
-            own,
-            state.spec.role,
+            feedback["demonstration"],
+            feedback.get("demonstration_reward"),
+            generated,
+            role,
         )
-    return OfflineData(phase, own, shown)
+    return OfflineData(phase, generated, make_demonstrations)
 
 
 def _with_pairs(
     generated: FeedbackBatch, feedback: dict[str, Tensor], mapping: ModelMapping, episodes: int
 ) -> FeedbackBatch:
-    """Own samples, with pairs where somebody preferred one to another."""
+    """Generated samples, with pairs if there are preferences between them."""
     if "preferred" not in feedback:
         return generated
     pairs = _pair_indices(mapping, episodes)
     preferred = feedback["preferred"].bool()
     if pairs is None:
         return generated.replace(desirable=preferred)
-    first = pairs[..., 0]
-    real = generated.mask.any(-1).gather(1, first) & generated.mask.any(-1).gather(1, pairs[..., 1])
-    if bool((real & (preferred.gather(1, first) == preferred.gather(1, pairs[..., 1]))).any()):
+    first, second, valid = pairs[..., 0], pairs[..., 1], generated.mask.any(-1)
+    both = valid.gather(1, first) & valid.gather(1, second)
+    if bool((both & (preferred.gather(1, first) == preferred.gather(1, second))).any()):
         raise UserError(
-            "both of a pair, or neither, were preferred: seats 2i and 2i + 1 of the learner were "
-            "not compared with each other (in a cast, begin its seats at an even one)",
+            "both or neither of a pair were preferred: agents 2i and 2i + 1 of the learner were "
+            "not compared with each other (in per_agent, begin its agents at an even index)",
             code="invalid_value",
             path="preferred",
         )
@@ -200,85 +199,85 @@ def _with_pairs(
 def _episode_bounds(
     episode_done: Bool[Tensor, "world round"], finished: Bool[Tensor, "world round"]
 ) -> list[tuple[int, int]]:
-    """First round of each episode, and the one after its last: when all worlds have ended."""
+    """First round of each episode, and the round after its last, when all worlds are done."""
     done = (episode_done | finished).all(0).tolist()
-    lasts = [at + 1 for at, is_last in enumerate(done) if is_last]
-    if not lasts:
-        raise UserError("no episode was completed: there is nothing to learn from", code="missing")
-    began = (episode_done[:, :-1] & ~finished[:, 1:]).any(0).nonzero()[:, 0] + 1
-    if not set(began.tolist()) <= {*lasts, *range(lasts[-1], len(done))}:
+    stops = [index + 1 for index, is_last in enumerate(done) if is_last]
+    if not stops:
+        raise UserError("no episode was completed: there is no data to train on", code="missing")
+    starts = (episode_done[:, :-1] & ~finished[:, 1:]).any(0).nonzero()[:, 0] + 1
+    if not set(starts.tolist()) <= {*stops, *range(stops[-1], len(done))}:
         raise UserError(
-            "worlds began episodes of their own while others went on (autoreset): let all of them "
-            "end before the next begins",
+            "some worlds began a new episode before the others were done (autoreset); offline "
+            "training needs episodes that all worlds begin together",
             code="unsupported",
             path="autoreset",
         )
-    return list(zip([0, *lasts[:-1]], lasts, strict=True))
+    return list(zip([0, *stops[:-1]], stops, strict=True))
 
 
 def _by_episode(x: Tensor, episodes: list[tuple[int, int]]) -> Tensor:
     """`[world, round, agent, ...]` as `[world, agent, episode, step, ...]`, padded."""
-    longest = max(last - first for first, last in episodes)
-    pieces = []
-    for first, last in episodes:
-        piece = x[:, first:last]
-        if last - first < longest:
-            missing = longest - (last - first)
-            piece = torch.cat([piece, piece.new_zeros(len(x), missing, *x.shape[2:])], 1)
-        pieces.append(piece)
-    return torch.stack(pieces, 1).movedim(3, 1)
+    longest = max(stop - start for start, stop in episodes)
+    padded = []
+    for start, stop in episodes:
+        episode = x[:, start:stop]
+        if stop - start < longest:
+            missing = longest - (stop - start)
+            episode = torch.cat([episode, episode.new_zeros(len(x), missing, *x.shape[2:])], 1)
+        padded.append(episode)
+    return torch.stack(padded, 1).movedim(3, 1)
 
 
 def _valid_steps(
     finished: Bool[Tensor, "world round"], episodes: list[tuple[int, int]]
 ) -> Bool[Tensor, "world episode step"]:
-    """Which steps of padded episodes were played."""
-    played = _by_episode((~finished)[..., None].to(torch.int8), episodes)
-    return played[:, 0] > 0
+    """Steps of padded episodes that were simulated."""
+    simulated = _by_episode((~finished)[..., None].to(torch.int8), episodes)
+    return simulated[:, 0] > 0
 
 
 def _episode_rewards(
     dataset: EpisodeDataset, episodes: list[tuple[int, int]]
 ) -> Float[Tensor, "world agent episode"]:
-    """What every seat earned in each episode.
+    """Sum of the rewards of every agent in each episode.
 
     Raises:
-        UserError: it was not paid once a round, so that payments belong to no episode.
+        UserError: rewards were not given once a round, so they belong to no episode.
     """
     assert dataset.reward is not None
     assert dataset.done is not None
     if dataset.reward.shape[1] != dataset.done.shape[1]:
-        times, rounds = dataset.reward.shape[1], dataset.done.shape[1]
+        count, rounds = dataset.reward.shape[1], dataset.done.shape[1]
         raise UserError(
-            f"paid {times} times in {rounds} rounds: once a round can be learned from",
+            f"{count} rewards in {rounds} rounds; offline training needs one reward a round",
             code="wrong_shape",
             path="reward",
         )
     return _by_episode(dataset.reward, episodes).sum(-1)
 
 
-def _group_ids(mapping: ModelMapping, episodes: int) -> Int[Tensor, "policy sample"]:
-    """Samples of the same world and episode answer the same request."""
+def _group_ids(mapping: ModelMapping, episodes: int) -> Int[Tensor, "model sample"]:
+    """Group of each sample: one number for each world and episode, whose prompt is the same."""
     world = torch.div(mapping.agent_rows, mapping.shape[1], rounding_mode="floor")
     each = torch.arange(episodes, device=world.device)
     return (world[..., None] * episodes + each).flatten(1, 2)
 
 
-def _pair_indices(mapping: ModelMapping, episodes: int) -> Int[Tensor, "policy pair 2"] | None:
-    """Samples of seats 2i and 2i + 1 of a world; `None` where these do not share a policy."""
+def _pair_indices(mapping: ModelMapping, episodes: int) -> Int[Tensor, "model pair 2"] | None:
+    """Samples of agents 2i and 2i + 1 of a world; `None` where these do not share a model."""
     worlds, agents = mapping.shape
     if agents % 2:
         return None
-    rows = mapping.agent_rows.shape[1]
-    place = mapping.inverse_rows.view(worlds, agents // 2, 2)
-    policy = torch.div(place, rows, rounding_mode="floor")
-    if not bool((policy[..., 0] == policy[..., 1]).all()):
+    num_rows = mapping.agent_rows.shape[1]
+    row = mapping.inverse_rows.view(worlds, agents // 2, 2)
+    model = torch.div(row, num_rows, rounding_mode="floor")
+    if not bool((model[..., 0] == model[..., 1]).all()):
         return None
-    order = policy[..., 0].flatten().argsort(stable=True)
-    place = (place % rows).view(-1, 2)[order]
-    counts = policy[..., 0].flatten().bincount(minlength=mapping.num_models)
+    order = model[..., 0].flatten().argsort(stable=True)
+    row = (row % num_rows).view(-1, 2)[order]
+    counts = model[..., 0].flatten().bincount(minlength=mapping.num_models)
     if int(counts.min()) != int(counts.max()):
-        return None  # policies with unlike numbers of seats have no common layout of pairs
-    place = place.view(mapping.num_models, -1, 1, 2)
-    each = torch.arange(episodes, device=place.device)[:, None]
-    return (place * episodes + each).flatten(1, 2)
+        return None  # models with different numbers of agents have no common layout of pairs
+    row = row.view(mapping.num_models, -1, 1, 2)
+    episode = torch.arange(episodes, device=row.device)[:, None]
+    return (row * episodes + episode).flatten(1, 2)

@@ -1,9 +1,9 @@
-"""Learning from reward while acting: the loop `improve`.
+"""Online training: learners that update while they act.
 
-PPO learns every `horizon` rounds, wherever episodes stand. Recipes of whole answers (REINFORCE,
-GRPO ...; `answers.py`) learn when every world has completed an episode; a *sample* is one seat's
-episode. Where worlds begin anew by themselves, what they do after their first complete episode is
-left out until the others are done.
+PPO updates every `num_steps` rounds, at any point of an episode. Episodic recipes (REINFORCE, GRPO
+...; `episodic.py`) update when every world has completed an episode; a *sample* is the episode of
+one agent. With autoreset, a world's rounds after its first complete episode are left out until all
+other worlds have completed one.
 """
 
 from __future__ import annotations
@@ -28,78 +28,78 @@ UnitInterval = Annotated[float, Field(ge=0, le=1)]
 
 
 class OnPolicyLearner(Learner):
-    """Learns from reward as it acts."""
+    """Learner that trains on reward while it acts."""
 
     epoch_fields: ClassVar[tuple[str, ...]] = ("update_epochs",)
 
     temperature: float = Field(
-        default=1.0, ge=1, le=1, description="it draws as it learns; assist takes the likeliest"
+        default=1.0, ge=1, le=1, description="fixed to 1; search stages take the likeliest action"
     )
     update_epochs: int = Field(
-        default=4, ge=1, le=1000, description="passes over what was gathered"
+        default=4, ge=1, le=1000, description="passes over the rollout in an update"
     )
-    num_minibatches: int = Field(default=1, ge=1, le=100_000, description="parts of a pass")
-    gamma: UnitInterval = Field(default=0.99, description="of the next round's reward")
+    num_minibatches: int = Field(default=1, ge=1, le=100_000, description="minibatches of a pass")
+    gamma: UnitInterval = Field(default=0.99, description="discount factor of a round")
 
     @abstractmethod
     def ready_to_update(self, rollout: RolloutBuffer, transition: Transition) -> bool:
-        """Whether it is time to learn; the rollout has this round already."""
+        """Whether to update now; `transition` is already in the rollout."""
 
     @abstractmethod
     def make_update_batch(
         self, batches: dict[str, FeedbackBatch], state: LearnerState
     ) -> UpdateBatch:
-        """What is to be learned from what was gathered, `[policy, row, round]` by phase."""
+        """Data and objective of an update, from the rollout by phase, `[model, row, round]`."""
 
     def update(
         self, state: LearnerState, transition: Transition, streams: RandomStreams
     ) -> LearnerState:
-        """Keep the round, and learn when it is time."""
-        learned = state.persistent_state
-        learned.num_rounds.add_(1)
-        ahead = self._bootstrap_value(state, transition)
-        rollout = learned.rollout.add(state.last_decisions, transition, ahead)
+        """State with the transition in the rollout, and updated models if it is time."""
+        persistent = state.persistent_state
+        persistent.num_rounds.add_(1)
+        bootstrap_value = self._bootstrap_value(state, transition)
+        rollout = persistent.rollout.add(state.last_decisions, transition, bootstrap_value)
         if self.episodic:
             rollout.mark_complete(transition.done)
-        if rollout is not learned.rollout:
-            learned = _with_rollout(learned, rollout)
-            state = with_persistent_state(state, learned)
+        if rollout is not persistent.rollout:
+            persistent = _with_rollout(persistent, rollout)
+            state = with_persistent_state(state, persistent)
         if not self.ready_to_update(rollout, transition):
             return state
         with torch.no_grad():
-            learned.train_state.deactivate(~self.finite_rewards(state), learned.num_rounds)
-            batches = buffer_batches(state)
-            lesson = self.make_update_batch(batches, state)
-        self.validate_update_batch(lesson)
-        update_models(self, state, lesson, streams, self.update_epochs, self.num_minibatches)
+            persistent.train_state.deactivate(~self.finite_rewards(state), persistent.num_rounds)
+            update_batch = self.make_update_batch(buffer_batches(state), state)
+        self.validate_update_batch(update_batch)
+        optimizer, epochs = self.optimizer_config, self.update_epochs
+        update_models(state, update_batch, streams, optimizer, epochs, self.num_minibatches)
         rollout.clear(state.recurrent_state, self.episodic)
         return state
 
-    def finite_rewards(self, state: LearnerState) -> Bool[Tensor, " policy"]:
-        """Policies to which all that was paid is a number.
+    def finite_rewards(self, state: LearnerState) -> Bool[Tensor, " model"]:
+        """Models whose rewards are all finite.
 
-        Not every lesson would notice: whose answer is the best of its group may still be told.
+        Not every loss becomes NaN with them: the best sample of a group may still be defined.
         """
         rollout = state.persistent_state.rollout
-        pay = torch.where(rollout.valid[..., None], rollout.reward, 0.0)
-        return buffer_by_model(state, pay).isfinite().flatten(1).all(1)
+        reward = torch.where(rollout.valid[..., None], rollout.reward, 0.0)
+        return buffer_by_model(state, reward).isfinite().flatten(1).all(1)
 
     def _bootstrap_value(self, state: LearnerState, transition: Transition) -> Tensor | None:
-        """What the value head expects of the sight after the round, where that is needed."""
+        """Predicted value of the next observation where it is needed; else `None`."""
         if not self.has_critic:
             return None
-        learned = state.persistent_state
-        last = int(learned.rollout.length) + 1 >= self.initial_capacity
-        if not last and not bool(transition.truncated.any()):
+        persistent = state.persistent_state
+        is_last = int(persistent.rollout.length) + 1 >= self.initial_capacity
+        if not is_last and not bool(transition.truncated.any()):
             return None
-        seats = learned.mapping
+        mapping = persistent.mapping
         with torch.no_grad():
             values = state.spec.stacked_model.predict_values(
-                learned.train_state.parameters,
-                seats.by_model(transition.next_observation),
-                seats.by_model(state.recurrent_state),
+                persistent.train_state.parameters,
+                mapping.by_model(transition.next_observation),
+                mapping.by_model(state.recurrent_state),
             )
-        return seats.by_world(values)
+        return mapping.by_world(values)
 
 
 def _with_rollout(persistent_state: PersistentState, rollout: RolloutBuffer) -> PersistentState:
@@ -114,45 +114,45 @@ def _with_rollout(persistent_state: PersistentState, rollout: RolloutBuffer) -> 
 
 def buffer_by_model(
     state: LearnerState, x: Shaped[Tensor, "round world agent *more"]
-) -> Shaped[Tensor, "policy row count *more"]:
-    """What a rollout keeps of seats, of the rounds that were gathered."""
-    learned = state.persistent_state
-    return learned.mapping.by_model(x[: int(learned.rollout.length)].movedim(0, 2))
+) -> Shaped[Tensor, "model row count *more"]:
+    """A field of the rollout by model, up to the last recorded round."""
+    persistent = state.persistent_state
+    return persistent.mapping.by_model(x[: int(persistent.rollout.length)].movedim(0, 2))
 
 
 def world_flags_by_model(
     state: LearnerState, x: Shaped[Tensor, "round world"]
-) -> Shaped[Tensor, "policy row count"]:
-    """What a rollout keeps of worlds, for each of their seats."""
+) -> Shaped[Tensor, "model row count"]:
+    """A field of worlds in the rollout, for each of their agents by model."""
     agents = state.persistent_state.mapping.shape[1]
     return buffer_by_model(state, x[..., None].expand(*x.shape, agents))
 
 
 def buffer_batches(state: LearnerState) -> dict[str, FeedbackBatch]:
-    """What was gathered, by phase: `[policy, row, round]`, a row being a seat in a world."""
-    seats, rollout = state.persistent_state.mapping, state.persistent_state.rollout
-    mask = world_flags_by_model(state, rollout.valid) & seats.valid[..., None]
-    begins = world_flags_by_model(state, rollout.episode_start)
-    carry = seats.by_model(rollout.recurrent_state) if rollout.recurrent_state.shape[-1] else None
-    found = {}
-    for phase, done in rollout.decisions.items():
-        found[phase] = FeedbackBatch(
-            buffer_by_model(state, done.observation),
-            buffer_by_model(state, done.action),
+    """The rollout by phase, `[model, row, round]`; a row is an agent in a world."""
+    mapping, rollout = state.persistent_state.mapping, state.persistent_state.rollout
+    mask = world_flags_by_model(state, rollout.valid) & mapping.valid[..., None]
+    episode_start = world_flags_by_model(state, rollout.episode_start)
+    recurrent = rollout.recurrent_state
+    recurrent_state = mapping.by_model(recurrent) if recurrent.shape[-1] else None
+    batches = {}
+    for phase, decision in rollout.decisions.items():
+        action_mask = decision.action_mask
+        batches[phase] = FeedbackBatch(
+            buffer_by_model(state, decision.observation),
+            buffer_by_model(state, decision.action),
             mask,
-            action_mask=buffer_by_model(state, done.action_mask)
-            if done.action_mask.shape[-1]
-            else None,
-            episode_start=begins,
-            recurrent_state=carry,
-            old_logp=buffer_by_model(state, done.logp),
-            old_value=buffer_by_model(state, done.value),
+            action_mask=buffer_by_model(state, action_mask) if action_mask.shape[-1] else None,
+            episode_start=episode_start,
+            recurrent_state=recurrent_state,
+            old_logp=buffer_by_model(state, decision.logp),
+            old_value=buffer_by_model(state, decision.value),
         )
-    return found
+    return batches
 
 
 def buffer_rewards(state: LearnerState) -> dict[str, Tensor]:
-    """Reward, expectation at cuts, ends: `[policy, row, round]` by name."""
+    """Rewards, ends of episodes and bootstrap values, `[model, row, round]` by name."""
     rollout = state.persistent_state.rollout
     return {
         "terminated": world_flags_by_model(state, rollout.terminated),
@@ -163,6 +163,6 @@ def buffer_rewards(state: LearnerState) -> dict[str, Tensor]:
 
 
 def buffer_feedback(state: LearnerState) -> dict[str, Tensor]:
-    """What was said of each row's episode, `[policy, row, ...]` by name."""
-    seats = state.persistent_state.mapping
-    return {name: seats.by_model(x) for name, x in state.persistent_state.rollout.feedback.items()}
+    """Feedback on the episode of each row, `[model, row, ...]` by name."""
+    mapping, feedback = state.persistent_state.mapping, state.persistent_state.rollout.feedback
+    return {name: mapping.by_model(x) for name, x in feedback.items()}

@@ -1,6 +1,6 @@
-"""What a role did and earned since its learner was last updated, round by round.
+"""Rollout buffer: decisions, rewards and feedback of a role since the last update.
 
-Buffers are made once and written in place; one that is full is made twice as long.
+Buffers are allocated once and written in place; a full buffer doubles its capacity.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from torch import Tensor
 
 from mores.agents.learning.action_distributions import ActionDistribution
 from mores.agents.learning.stacked_model import StackedModel
-from mores.core.environment import Box, Transition
+from mores.core.environment import Transition
+from mores.core.spaces import Box
 
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """What seats did in a phase: `[world, agent]` or `[world, agent, ...]`, `[round, ...]` of many.
+    """Decisions in a phase: `[world, agent, ...]`, of several rounds `[round, world, agent, ...]`.
 
     Attributes:
-        observation: what they saw.
-        action: what they did, in units of the head.
-        logp: its log-probability.
-        value: what the value head said; 0 without one.
-        action_mask: open options, all where nothing was closed; of length 0 for boxes.
+        observation: observation of each agent.
+        action: action, in units of the action distribution.
+        logp: log-probability of the action.
+        value: prediction of the value head; 0 without one.
+        action_mask: legal options, all True without a mask; of length 0 for boxes.
     """
 
     observation: Float[Tensor, "*lead agent size"]
@@ -38,55 +39,48 @@ class Decision:
 
     @staticmethod
     def empty(
-        head: ActionDistribution,
+        distribution: ActionDistribution,
         observation_size: int,
         leading_shape: tuple[int, ...],
         device: torch.device,
     ) -> Decision:
-        """Nothing done yet, by seats of shape `[world, agent]` or `[round, world, agent]`."""
-        shape = leading_shape if head.action_dim is None else (*leading_shape, head.action_dim)
-        box = isinstance(head.space, Box)
+        """Zeros, with leading dimensions `[world, agent]` or `[round, world, agent]`."""
+        size, is_box = distribution.action_dim, isinstance(distribution.space, Box)
+        action_shape = leading_shape if size is None else (*leading_shape, size)
+        num_options = 0 if is_box else distribution.dist_inputs_size
         return Decision(
             torch.zeros(*leading_shape, observation_size, device=device),
-            torch.zeros(shape, dtype=torch.float32 if box else torch.int64, device=device),
-            torch.zeros(leading_shape, device=device),
-            torch.zeros(leading_shape, device=device),
-            torch.ones(
-                *leading_shape, 0 if box else head.dist_inputs_size, dtype=torch.bool, device=device
+            torch.zeros(
+                action_shape, dtype=torch.float32 if is_box else torch.int64, device=device
             ),
+            torch.zeros(leading_shape, device=device),
+            torch.zeros(leading_shape, device=device),
+            torch.ones(*leading_shape, num_options, dtype=torch.bool, device=device),
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class RolloutBuffer:
-    """Rounds that were not yet learned from.
+    """Rounds since the last update.
 
     Attributes:
-        decisions: by phase, `[round, world, agent, ...]`.
-        reward: what each round paid.
-        bootstrap_value: what the value head expected where an episode was cut off, after the round.
-        terminated, truncated: worlds whose episode ended, or was cut off.
-        episode_start: rounds that began an episode.
-        next_episode_start: worlds that begin one with the next round.
-        valid: rounds in which a world played.
-        length: rounds kept.
-        episode_complete: worlds whose first whole episode in here is over.
-        mid_episode: worlds that were within an episode when this began, where only whole ones count.
-        recurrent_state: what policies remembered before the first round.
-        feedback: what was said of what they did, the last that was, by name `[world, agent, ...]`.
+        decisions: decisions by phase, `[round, world, agent, ...]`.
+        reward: reward of each round.
+        bootstrap_value: predicted value after the round, where the rollout or an episode was cut.
+        terminated, truncated: worlds whose episode ended in the round, or was truncated.
+        episode_start: worlds whose episode began with the round.
+        next_episode_start: worlds whose episode begins with the next round.
+        valid: worlds whose round counts for the update.
+        length: number of recorded rounds.
+        episode_complete: worlds that have completed an episode (episodic learners only).
+        mid_episode: worlds that were within an episode at the start (episodic learners only).
+        recurrent_state: recurrent state before the first round.
+        feedback: latest feedback by name, `[world, agent, ...]`.
     """
 
     growing_fields: ClassVar[tuple[str, ...]] = (
-        *(
-            "decisions",
-            "reward",
-            "bootstrap_value",
-            "terminated",
-            "truncated",
-            "episode_start",
-            "valid",
-        ),
-        "feedback",
+        *("decisions", "reward", "bootstrap_value", "terminated", "truncated", "episode_start"),
+        *("valid", "feedback"),
     )
 
     decisions: dict[str, Decision]
@@ -100,7 +94,7 @@ class RolloutBuffer:
     next_episode_start: Bool[Tensor, " world"]
     episode_complete: Bool[Tensor, " world"]
     mid_episode: Bool[Tensor, " world"]
-    recurrent_state: Float[Tensor, "world agent memory"]
+    recurrent_state: Float[Tensor, "world agent recurrent"]
     feedback: dict[str, Tensor]
 
     @staticmethod
@@ -111,17 +105,17 @@ class RolloutBuffer:
         recurrent_state: Tensor,
         device: torch.device,
     ) -> RolloutBuffer:
-        """Nothing yet, with room for some rounds of `[world, agent]` seats."""
+        """An empty buffer for `capacity` rounds of agents of shape `[world, agent]`."""
         worlds, _ = shape
-        lead = (capacity, *shape)
+        leading_shape = (capacity, *shape)
         flags = torch.zeros(capacity, worlds, dtype=torch.bool, device=device)
         return RolloutBuffer(
             {
-                p: Decision.empty(head, stacked_model.observation_size, lead, device)
-                for p, head in stacked_model.action_distributions.items()
+                p: Decision.empty(d, stacked_model.observation_size, leading_shape, device)
+                for p, d in stacked_model.action_distributions.items()
             },
-            torch.zeros(lead, device=device),
-            torch.zeros(lead, device=device),
+            torch.zeros(leading_shape, device=device),
+            torch.zeros(leading_shape, device=device),
             flags,
             flags.clone(),
             flags.clone(),
@@ -136,7 +130,7 @@ class RolloutBuffer:
 
     @property
     def capacity(self) -> int:
-        """For how many rounds there is room."""
+        """Largest number of rounds before the buffer grows."""
         return len(self.reward)
 
     def add(
@@ -145,66 +139,66 @@ class RolloutBuffer:
         transition: Transition,
         bootstrap_value: Tensor | None,
     ) -> RolloutBuffer:
-        """With one round more."""
-        at = int(self.length)
-        if at == self.capacity:
+        """The buffer with one more round: itself, or a longer one if it was full."""
+        index = int(self.length)
+        if index == self.capacity:
             return self._with_double_capacity().add(decisions, transition, bootstrap_value)
         for phase, decision in decisions.items():
-            held = self.decisions[phase]
+            stored = self.decisions[phase]
             for field in dataclasses.fields(Decision):
-                getattr(held, field.name)[at] = getattr(decision, field.name)
-        self.reward[at] = transition.reward
-        self.bootstrap_value[at] = 0.0 if bootstrap_value is None else bootstrap_value
-        self.terminated[at], self.truncated[at] = transition.terminated, transition.truncated
-        self.episode_start[at] = self.next_episode_start
+                getattr(stored, field.name)[index] = getattr(decision, field.name)
+        self.reward[index] = transition.reward
+        self.bootstrap_value[index] = 0.0 if bootstrap_value is None else bootstrap_value
+        self.terminated[index], self.truncated[index] = transition.terminated, transition.truncated
+        self.episode_start[index] = self.next_episode_start
         self.mid_episode.logical_and_(~self.next_episode_start)
-        # Whoever stands still begins when it plays again.
+        # A finished world begins an episode when it is simulated again.
         self.next_episode_start.copy_(
             transition.done | (self.next_episode_start & transition.finished)
         )
-        self.valid[at] = ~(transition.finished | self.episode_complete | self.mid_episode)
+        self.valid[index] = ~(transition.finished | self.episode_complete | self.mid_episode)
         self.length.add_(1)
-        for name, told in transition.feedback.items():
-            self._store_feedback(name, told)
+        for name, value in transition.feedback.items():
+            self._store_feedback(name, value)
         return self
 
     def _store_feedback(self, name: str, value: Tensor) -> None:
-        """Keep what was said; worlds whose episode is complete have been told."""
+        """Store feedback; worlds whose episode is complete keep the feedback on that episode."""
         before = self.feedback.get(name)
         if before is not None and bool(self.episode_complete.any()):
-            done = self.episode_complete.view(-1, *[1] * (value.dim() - 1))
-            value = torch.where(done, before, value)
+            complete = self.episode_complete.view(-1, *[1] * (value.dim() - 1))
+            value = torch.where(complete, before, value)
         self.feedback[name] = value
 
     def mark_complete(self, done: Bool[Tensor, " world"]) -> None:
-        """What follows in these worlds is no longer part of the episode that is learned from."""
+        """Mark worlds whose episode is complete: their later rounds do not count."""
         self.episode_complete.logical_or_(done & ~self.mid_episode)
 
     def start_episodes(self, reset_mask: Bool[Tensor, " world"], episodic: bool) -> None:
-        """These worlds begin an episode, and what is unfinished of the one before is cut.
+        """Begin an episode in some worlds; an interrupted episode of these worlds is cut.
 
-        What it would have led to is not known. Where only whole episodes count it is left out; else
-        its last round is, of which only what was expected then is kept.
+        The observation after its last round is unknown. Episodic learners drop the episode; others
+        drop its last round, whose predicted value bootstraps the round before.
         """
-        broken = reset_mask & ~self.next_episode_start
+        interrupted = reset_mask & ~self.next_episode_start
         self.next_episode_start.logical_or_(reset_mask)
         last = int(self.length) - 1
-        if last < 0 or not bool(broken.any()):
+        if last < 0 or not bool(interrupted.any()):
             return
         if episodic:
-            self.valid[: last + 1].logical_and_(~(broken & ~self.episode_complete))
+            self.valid[: last + 1].logical_and_(~(interrupted & ~self.episode_complete))
             return
-        self.valid[last].logical_and_(~broken)
-        before = broken & ~self.episode_start[last]
-        if last and bool(before.any()):
-            expected = next(iter(self.decisions.values())).value[last]
-            self.truncated[last - 1].logical_or_(before)
+        self.valid[last].logical_and_(~interrupted)
+        truncated = interrupted & ~self.episode_start[last]
+        if last and bool(truncated.any()):
+            value = next(iter(self.decisions.values())).value[last]
+            self.truncated[last - 1].logical_or_(truncated)
             self.bootstrap_value[last - 1] = torch.where(
-                before[:, None], expected, self.bootstrap_value[last - 1]
+                truncated[:, None], value, self.bootstrap_value[last - 1]
             )
 
     def clear(self, recurrent_state: Tensor, episodic: bool) -> None:
-        """Begin anew, with what is remembered now; `episodic`: only whole episodes are to count."""
+        """Empty the buffer. `episodic`: rounds of episodes that already run will not count."""
         self.length.zero_()
         self.episode_complete.zero_()
         self.mid_episode.copy_(~self.next_episode_start if episodic else self.episode_complete)
@@ -212,17 +206,17 @@ class RolloutBuffer:
         self.feedback.clear()
 
     def _with_double_capacity(self) -> RolloutBuffer:
-        """With room for twice as many rounds."""
+        """A copy with twice the capacity."""
 
-        def longer(x: Tensor) -> Tensor:
+        def extend(x: Tensor) -> Tensor:
             return torch.cat([x, torch.zeros_like(x)])
 
         decisions = {
             phase: Decision(
-                *(longer(getattr(held, field.name)) for field in dataclasses.fields(Decision))
+                *(extend(getattr(decision, field.name)) for field in dataclasses.fields(Decision))
             )
-            for phase, held in self.decisions.items()
+            for phase, decision in self.decisions.items()
         }
         names = ("reward", "bootstrap_value", "terminated", "truncated", "episode_start", "valid")
-        grown = {name: longer(getattr(self, name)) for name in names}
-        return dataclasses.replace(self, decisions=decisions, **grown)
+        extended = {name: extend(getattr(self, name)) for name in names}
+        return dataclasses.replace(self, decisions=decisions, **extended)

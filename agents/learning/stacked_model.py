@@ -1,11 +1,11 @@
-"""Many policies of one make, learning side by side: what they see, what they may do, who they are.
+"""Architecture of stacked models: an encoder, and heads for actions, value and scores.
 
-A `StackedModel` is the make: a body, a head for every phase in which the role acts, a value head, heads
-that score whole answers. It holds no numbers: parameters are a dict of tensors that lead with the
-policy, made by `first` and handed to everything else.
+A `StackedModel` has one action head for each phase in which the role acts, and optionally a value
+head and heads that score whole samples. It holds no tensors: parameters are a dict of tensors that
+lead with the model dimension, made by `init_parameters` and passed to every method.
 
-A body that remembers does so phase by phase: in each it knows what it saw in that phase before, so
-that what a phase says can be asked about later without the others.
+A recurrent encoder has a separate state for each phase, computed from earlier observations of that
+phase only, so the outputs of one phase can be evaluated later without the others.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ from mores.agents.learning.networks.layers import (
     init_linear_parameters,
     linear,
 )
-from mores.core.environment import Box, Space
 from mores.core.random_streams import RandomStreams
+from mores.core.spaces import Box, Space
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelInputs:
-    """What a stack is asked about: stretches of acts in one phase.
+    """Inputs of stacked models: sequences of actions in one phase.
 
     Attributes:
-        phase: in which they act.
-        observation: sights before each act.
-        action: what was done, in units of the head.
-        action_mask: open options.
-        episode_start: steps that begin an episode; `None`: each stretch is within one.
-        recurrent_state: what was remembered before each stretch; `None`: nothing.
-        valid: steps that count where a stretch is summed up; `None`: all.
+        phase: phase of the actions.
+        observation: observation before each action.
+        action: actions, in units of the action distribution.
+        action_mask: legal options.
+        episode_start: steps that begin an episode; `None`: no sample contains such a step.
+        recurrent_state: recurrent state before each sample; `None`: zeros.
+        valid: steps that count for the embedding of a sample; `None`: all.
     """
 
     phase: str
-    observation: Float[Tensor, "policy sample step size"]
+    observation: Float[Tensor, "model sample step size"]
     action: Tensor
-    action_mask: Bool[Tensor, "policy sample step option"] | None = None
-    episode_start: Bool[Tensor, "policy sample step"] | None = None
-    recurrent_state: Float[Tensor, "policy sample memory"] | None = None
-    valid: Bool[Tensor, "policy sample step"] | None = None
+    action_mask: Bool[Tensor, "model sample step option"] | None = None
+    episode_start: Bool[Tensor, "model sample step"] | None = None
+    recurrent_state: Float[Tensor, "model sample recurrent"] | None = None
+    valid: Bool[Tensor, "model sample step"] | None = None
 
     def masked_mean(
-        self, x: Float[Tensor, "policy sample step size"]
-    ) -> Float[Tensor, "policy sample size"]:
-        """Mean over the real steps of each stretch."""
+        self, x: Float[Tensor, "model sample step size"]
+    ) -> Float[Tensor, "model sample size"]:
+        """Mean over the valid steps of each sample."""
         if self.valid is None:
             return x.mean(2)
         counts = self.valid.sum(-1, keepdim=True).clamp(min=1)
@@ -65,15 +65,15 @@ class ModelInputs:
 
 @dataclasses.dataclass(frozen=True)
 class StackedModel:
-    """A make of policies.
+    """Architecture of a stack of models.
 
     Attributes:
-        encoder: what is made of a sight.
-        observation_size: length of a sight.
-        action_spaces: what may be done, by phase.
-        has_value_head: whether a second body of the same kind says what reward is to be expected.
-        num_scores: how many numbers a whole answer is scored by (a reward model); 0: none.
-        init_std: standard deviation of a box's numbers at first, in half widths.
+        encoder: network that encodes an observation.
+        observation_size: length of an observation.
+        action_spaces: action space of each phase.
+        has_value_head: whether a second encoder of the same kind predicts the return.
+        num_scores: number of scores of a whole sample (a reward model); 0: none.
+        init_std: initial standard deviation in boxes, in half widths.
     """
 
     encoder: Encoder
@@ -85,28 +85,28 @@ class StackedModel:
 
     @functools.cached_property
     def action_distributions(self) -> Mapping[str, ActionDistribution]:
-        """How the raw output of each phase is read."""
+        """Action distribution of each phase."""
         return {phase: ActionDistribution(space) for phase, space in self.action_spaces.items()}
 
     @property
     def recurrent_state_size(self) -> int:
-        """How many numbers a sample remembers of its episode, of all bodies in all phases."""
+        """Length of a recurrent state, over all encoders and phases."""
         return self._phase_state_size * len(self.action_spaces)
 
     @property
     def _phase_state_size(self) -> int:
-        """The same in one phase."""
+        """Length of the recurrent state of one phase."""
         return self.encoder.recurrent_state_size(self.observation_size) * (
             2 if self.has_value_head else 1
         )
 
     @functools.cached_property
     def layers(self) -> Mapping[str, LinearSpec]:
-        """All layers of a policy, by name."""
+        """Layers of a model, by name. The names address random streams."""
         width = self.encoder.features_dim or self.observation_size
         layers = dict(self.encoder.layers("policy", self.observation_size))
-        for phase, head in self.action_distributions.items():
-            layers[f"act.{phase}"] = LinearSpec(width, head.dist_inputs_size, 0.01)
+        for phase, distribution in self.action_distributions.items():
+            layers[f"act.{phase}"] = LinearSpec(width, distribution.dist_inputs_size, 0.01)
         if self.has_value_head:
             layers |= self.encoder.layers("critic", self.observation_size)
             layers["value"] = LinearSpec(width, 1, 1.0)
@@ -116,88 +116,87 @@ class StackedModel:
 
     @property
     def num_parameters(self) -> int:
-        """How many parameters a policy has in its layers."""
-        return sum((one.in_features + one.bias) * one.out_features for one in self.layers.values())
+        """Number of parameters in the layers of a model."""
+        return sum((n.in_features + n.bias) * n.out_features for n in self.layers.values())
 
     def init_parameters(
         self, streams: RandomStreams, models_per_replicate: int
     ) -> dict[str, Tensor]:
-        """Parameters to begin with, of `models_per_replicate` policies a replicate; see `init_linear_parameters`."""
-        policies = streams.num_worlds * models_per_replicate
-        made = init_linear_parameters(self.layers, streams, models_per_replicate)
+        """Initial parameters of `models_per_replicate` models in each replicate."""
+        num_models = streams.num_worlds * models_per_replicate
+        parameters = init_linear_parameters(self.layers, streams, models_per_replicate)
         for prefix in ("policy", "critic") if self.has_value_head else ("policy",):
-            others = self.encoder.extra_parameters(prefix, policies)
-            made |= {name: tensor.to(streams.device) for name, tensor in others.items()}
+            extra = self.encoder.extra_parameters(prefix, num_models)
+            parameters |= {name: tensor.to(streams.device) for name, tensor in extra.items()}
         for phase, space in self.action_spaces.items():
             if isinstance(space, Box):
-                std = torch.full((policies, 1, space.size), self.init_std, device=streams.device)
-                made[f"act.{phase}.log_std"] = std.log()
-        return made
+                std = torch.full((num_models, 1, space.size), self.init_std, device=streams.device)
+                parameters[f"act.{phase}.log_std"] = std.log()
+        return parameters
 
     def initial_recurrent_state(
         self, num_models: int, num_samples: int, device: torch.device
     ) -> Tensor:
-        """What is remembered at an episode's beginning: nothing, `[policy, sample, memory]`."""
+        """Recurrent state at the start of an episode: zeros, `[model, sample, recurrent]`."""
         return torch.zeros(num_models, num_samples, self.recurrent_state_size, device=device)
 
     def forward_step(
         self,
         parameters: Parameters,
         phase: str,
-        observation: Float[Tensor, "policy sample size"],
-        recurrent_state: Float[Tensor, "policy sample memory"],
-    ) -> tuple[Float[Tensor, "policy sample raw"], Float[Tensor, "policy sample"] | None, Tensor]:
-        """Raw output of the phase's head, the value if there is one, what is remembered then."""
-        mine, theirs = self._split_recurrent_state(recurrent_state, phase)
-        features, mine = self.encoder.forward_step(parameters, "policy", observation, mine)
+        observation: Float[Tensor, "model sample size"],
+        recurrent_state: Float[Tensor, "model sample recurrent"],
+    ) -> tuple[Float[Tensor, "model sample raw"], Float[Tensor, "model sample"] | None, Tensor]:
+        """Raw output of the action head, the value (`None` without head), next recurrent state."""
+        actor, critic = self._split_recurrent_state(recurrent_state, phase)
+        features, actor = self.encoder.forward_step(parameters, "policy", observation, actor)
         raw = linear(parameters, f"act.{phase}", features)
         value = None
         if self.has_value_head:
-            features, theirs = self.encoder.forward_step(parameters, "critic", observation, theirs)
+            features, critic = self.encoder.forward_step(parameters, "critic", observation, critic)
             value = linear(parameters, "value", features)[..., 0]
-        return raw, value, self._merge_recurrent_state(recurrent_state, phase, mine, theirs)
+        return raw, value, self._merge_recurrent_state(recurrent_state, phase, actor, critic)
 
     def predict_values(
         self,
         parameters: Parameters,
-        observation: Float[Tensor, "policy sample size"],
-        recurrent_state: Float[Tensor, "policy sample memory"],
-    ) -> Float[Tensor, "policy sample"]:
-        """What is expected of a sight in the first phase, without acting on it.
+        observation: Float[Tensor, "model sample size"],
+        recurrent_state: Float[Tensor, "model sample recurrent"],
+    ) -> Float[Tensor, "model sample"]:
+        """Value of an observation in the first phase, without an action.
 
-        It may be the one after an episode's last: bodies are asked in a way that has no end.
+        Evaluated as a sequence, which has no limit: the observation may follow an episode's last.
         """
-        _, theirs = self._split_recurrent_state(recurrent_state, next(iter(self.action_spaces)))
+        _, critic = self._split_recurrent_state(recurrent_state, next(iter(self.action_spaces)))
         features = self.encoder.forward_sequence(
-            parameters, "critic", observation[:, :, None], None, theirs
+            parameters, "critic", observation[:, :, None], None, critic
         )[:, :, 0]
         return linear(parameters, "value", features)[..., 0]
 
     def log_std(self, parameters: Parameters, phase: str) -> Tensor | None:
-        """Spread of a box's numbers, `[policy, 1, size]`; `None` for choices."""
+        """Log standard deviation in a box, `[model, 1, size]`; `None` for discrete spaces."""
         return parameters.get(f"act.{phase}.log_std")
 
     def evaluate_actions(self, parameters: Parameters, inputs: ModelInputs) -> ModelOutput:
-        """What the policies say of stretches of acts: all that loss terms see."""
-        mine = theirs = None
+        """Outputs of the models for sequences of actions."""
+        actor = critic = None
         if inputs.recurrent_state is not None:
-            mine, theirs = self._split_recurrent_state(inputs.recurrent_state, inputs.phase)
+            actor, critic = self._split_recurrent_state(inputs.recurrent_state, inputs.phase)
         features = self.encoder.forward_sequence(
-            parameters, "policy", inputs.observation, inputs.episode_start, mine
+            parameters, "policy", inputs.observation, inputs.episode_start, actor
         )
-        said = self._action_log_probs(parameters, inputs, features)
-        value = score = summary = None
+        actions = self._action_log_probs(parameters, inputs, features)
+        value = score = embedding = None
         if self.has_value_head:
-            seen = self.encoder.forward_sequence(
-                parameters, "critic", inputs.observation, inputs.episode_start, theirs
+            critic_features = self.encoder.forward_sequence(
+                parameters, "critic", inputs.observation, inputs.episode_start, critic
             )
-            value = linear(parameters, "value", seen.flatten(1, 2)).view(
-                inputs.observation.shape[:3]
-            )
+            value = linear(parameters, "value", critic_features.flatten(1, 2))
+            value = value.view(inputs.observation.shape[:3])
         if self.num_scores:
-            summary = inputs.masked_mean(features)
-            score = linear(parameters, "score", summary)
-        return ModelOutput(said.logp, said.logits, said.entropy, value, score, summary)
+            embedding = inputs.masked_mean(features)
+            score = linear(parameters, "score", embedding)
+        return ModelOutput(actions.logp, actions.logits, actions.entropy, value, score, embedding)
 
     def _action_log_probs(
         self, parameters: Parameters, inputs: ModelInputs, features: Tensor
@@ -208,28 +207,25 @@ class StackedModel:
         )
         log_std = self.log_std(parameters, inputs.phase)
         if log_std is not None:
-            log_std = log_std[:, :, None]  # policy sample step size
+            log_std = log_std[:, :, None]  # model sample step size
         return self.action_distributions[inputs.phase].log_probs(
             raw, inputs.action, inputs.action_mask, log_std
         )
 
     def _split_recurrent_state(self, recurrent_state: Tensor, phase: str) -> tuple[Tensor, Tensor]:
-        """What the policy's and the critic's body remember of a phase."""
+        """Recurrent states of the policy's and the critic's encoder in a phase."""
         first = self._phase_state_size * list(self.action_spaces).index(phase)
-        size = self.encoder.recurrent_state_size(self.observation_size)
-        return recurrent_state[..., first : first + size], recurrent_state[
-            ..., first + size : first + self._phase_state_size
-        ]
+        middle = first + self.encoder.recurrent_state_size(self.observation_size)
+        last = first + self._phase_state_size
+        return recurrent_state[..., first:middle], recurrent_state[..., middle:last]
 
     def _merge_recurrent_state(
         self, recurrent_state: Tensor, phase: str, actor_state: Tensor, critic_state: Tensor
     ) -> Tensor:
-        """All that is remembered, with what is remembered of a phase now."""
+        """The recurrent state with new states of a phase."""
         if not self._phase_state_size:
             return recurrent_state
         first = self._phase_state_size * list(self.action_spaces).index(phase)
-        before, after = (
-            recurrent_state[..., :first],
-            recurrent_state[..., first + self._phase_state_size :],
-        )
+        last = first + self._phase_state_size
+        before, after = recurrent_state[..., :first], recurrent_state[..., last:]
         return torch.cat([before, actor_state, critic_state, after], -1)

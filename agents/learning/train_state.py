@@ -1,4 +1,4 @@
-"""Stacked policies in training: their parameters, what the optimiser knows, who has stopped."""
+"""Training state of stacked models: parameters, optimizer state, stopped models."""
 
 from __future__ import annotations
 
@@ -18,107 +18,107 @@ from mores.agents.learning.weights.stacked_weights import flatten_weights, split
 from mores.core.random_streams import RandomStreams
 
 Parameters = dict[str, Tensor]
-PrincipalLosses = Callable[[Mapping[str, Tensor]], Float[Tensor, "principal policy"]]
+PrincipalLosses = Callable[[Mapping[str, Tensor]], Float[Tensor, "principal model"]]
 
 
-MAX_NUMBERS_AT_ONCE = 2**20  # at most so many numbers are drawn ahead for orders
-FLAT_NAME = "all"  # the name of a policy's parameters end to end, for the optimiser
+MAX_NUMBERS_AT_ONCE = 2**20  # largest number of random numbers drawn at once for permutations
+FLAT_NAME = "all"  # name of a model's flat parameter vector, for the optimizer
 
 
 @dataclasses.dataclass(frozen=True)
 class ParameterLayout:
-    """Which numbers of a policy are which of its parameters.
+    """Positions of a model's parameters in its flat parameter vector.
 
     Attributes:
-        shapes: of a policy's parameters, by name, in the order of the numbers.
+        shapes: shape of each parameter of a model, by name, in the order of the vector.
     """
 
     shapes: dict[str, tuple[int, ...]]
 
     @staticmethod
     def from_parameters(parameters: Mapping[str, Tensor]) -> ParameterLayout:
-        """That of policies with these parameters."""
+        """Layout of stacked parameters."""
         return ParameterLayout(
             {name: tuple(tensor.shape[1:]) for name, tensor in parameters.items()}
         )
 
-    def unflatten(self, flat_parameters: Float[Tensor, "policy number"]) -> Parameters:
-        """Parameters by name, as parts of the same memory."""
+    def unflatten(self, flat_parameters: Float[Tensor, "model number"]) -> Parameters:
+        """Parameters by name, as views of the flat tensor."""
         return split_flat(flat_parameters, self.shapes)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Policies that are trained, `[policy, ...]` each; all of it is changed in place.
+    """Models in training, `[model, ...]` each; every tensor is changed in place.
 
-    A policy's parameters lie end to end, so that a step of all is a few operations on one tensor.
+    The parameters of a model are one flat vector, so an optimizer step of all models is a few
+    operations on one tensor.
 
     Attributes:
-        layout: which of them are which.
-        flat_parameters: the parameters.
-        reference_parameters: the parameters that training began from; empty where nobody asks for them.
-        optimizer_state: of the optimiser.
-        active: policies that go on learning; one that met a number that is none has stopped.
-        stopped_round: the round of training in which it did, -1 if it did not.
-        updates: steps that each has made since the stage began; whoever changes parameters without
-            `optimizer_step` counts them.
+        layout: positions of the parameters in `flat_parameters`.
+        flat_parameters: parameters of all models.
+        reference_parameters: parameters that training began from; empty if the recipe has no use.
+        optimizer_state: state of Adam.
+        active: models that train; a model stops at the first NaN or infinity.
+        stopped_round: round of training in which the model stopped, -1 if it did not.
+        updates: optimizer steps of each model since the stage began; code that changes parameters
+            without `optimizer_step` must count its own steps.
     """
 
-    growing_fields: ClassVar[tuple[str, ...]] = (
-        "reference_parameters",
-    )  # with a recipe that takes over
+    # Fields that grow when another recipe continues the training.
+    growing_fields: ClassVar[tuple[str, ...]] = ("reference_parameters",)
 
     layout: ParameterLayout
-    flat_parameters: Float[Tensor, "policy number"]
+    flat_parameters: Float[Tensor, "model number"]
     reference_parameters: Parameters
     optimizer_state: AdamState
-    active: Bool[Tensor, " policy"]
-    stopped_round: Int[Tensor, " policy"]
-    updates: Int[Tensor, " policy"]
+    active: Bool[Tensor, " model"]
+    stopped_round: Int[Tensor, " model"]
+    updates: Int[Tensor, " model"]
 
     @staticmethod
     def create(parameters: Parameters, uses_reference_model: bool) -> TrainState:
-        """Policies that have learned nothing yet; `uses_reference_model`: they keep what they began from."""
-        numbers = flatten_weights(parameters, list(parameters))
-        policies, device = len(numbers), numbers.device
+        """State before training. `uses_reference_model`: stores a copy of the parameters."""
+        flat_parameters = flatten_weights(parameters, list(parameters))
+        num_models, device = len(flat_parameters), flat_parameters.device
         return TrainState(
             ParameterLayout.from_parameters(parameters),
-            numbers,
+            flat_parameters,
             copy_parameters(parameters) if uses_reference_model else {},
-            Adam().init({FLAT_NAME: numbers}),
-            torch.ones(policies, dtype=torch.bool, device=device),
-            torch.full((policies,), -1, dtype=torch.int64, device=device),
-            torch.zeros(policies, dtype=torch.int64, device=device),
+            Adam().init({FLAT_NAME: flat_parameters}),
+            torch.ones(num_models, dtype=torch.bool, device=device),
+            torch.full((num_models,), -1, dtype=torch.int64, device=device),
+            torch.zeros(num_models, dtype=torch.int64, device=device),
         )
 
     @functools.cached_property
     def parameters(self) -> Parameters:
-        """The parameters by name: parts of `flat_parameters`, to be read, or written in place."""
+        """Parameters by name: views of `flat_parameters`, to be read or written in place."""
         return self.layout.unflatten(self.flat_parameters)
 
-    def deactivate(self, nonfinite: Bool[Tensor, " policy"], round_number: Int[Tensor, ""]) -> None:
-        """These policies met a number that is none: they stay as they are from now on."""
-        fresh = nonfinite & self.active
+    def deactivate(self, nonfinite: Bool[Tensor, " model"], round_number: Int[Tensor, ""]) -> None:
+        """Stop the training of models with a NaN or an infinity, for good."""
+        stops_now = nonfinite & self.active
         self.stopped_round.copy_(
-            torch.where(fresh, round_number.to(self.stopped_round.device), self.stopped_round)
+            torch.where(stops_now, round_number.to(self.stopped_round.device), self.stopped_round)
         )
         self.active.logical_and_(~nonfinite)
 
 
 def copy_parameters(parameters: Mapping[str, Tensor]) -> Parameters:
-    """Parameters that stay as they are now."""
+    """A detached copy of the parameters."""
     return {name: tensor.detach().clone() for name, tensor in parameters.items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """How parameters follow gradients.
+    """Settings of an optimizer step.
 
     Attributes:
-        adam: rate, clip and the like.
-        gradient_aggregation: what becomes of principals' gradients: their `mean`, the mean of what is left of
-            each when conflicts are projected out (`project`, PCGrad), or the shortest of their
-            mixtures (`mgda`, MGDA).
+        adam: learning rate, clipping, weight decay.
+        gradient_aggregation: combination of the principals' gradients: their `mean`, the mean after
+            conflicts are projected out (`pcgrad`), or the shortest vector of their convex hull
+            (`mgda`).
     """
 
     adam: Adam
@@ -130,79 +130,79 @@ def optimizer_step(
     losses: PrincipalLosses,
     config: OptimizerConfig,
     round_number: Int[Tensor, ""],
-    order: Int[Tensor, "policy principal"] | None = None,
-) -> Float[Tensor, " policy"]:
-    """One step of all policies.
+    order: Int[Tensor, "model principal"] | None = None,
+) -> Float[Tensor, " model"]:
+    """Make one optimizer step of all models, in place.
 
     Args:
-        train_state: who learns.
-        losses: `[principal, policy]` of parameters; mostly there is one principal.
-        config: rate, clip and the like.
-        round_number: the round of training, told of policies that have to stop.
-        order: in which order each policy's principals are projected.
+        train_state: the models.
+        losses: losses `[principal, model]` as a function of parameters.
+        config: optimizer settings.
+        round_number: current round of training, recorded for models that stop.
+        order: order in which the gradients of each model's principals are projected.
 
     Returns:
-        The loss of each policy before the step, the mean over principals.
+        Loss of each model before the step, averaged over principals.
     """
-    live = train_state.flat_parameters.detach().requires_grad_()
+    leaf = train_state.flat_parameters.detach().requires_grad_()
     with torch.enable_grad():
-        found = losses(train_state.layout.unflatten(live))
-        if len(found) == 1 or config.gradient_aggregation == "mean":
-            whole = found.sum() if len(found) == 1 else found.sum() / len(found)
-            (gradient,) = torch.autograd.grad(whole, live)
+        loss = losses(train_state.layout.unflatten(leaf))
+        if len(loss) == 1 or config.gradient_aggregation == "mean":
+            total = loss.sum() if len(loss) == 1 else loss.sum() / len(loss)
+            (gradient,) = torch.autograd.grad(total, leaf)
         else:
-            # Of the sum of all policies' losses: each policy's own, since none meets another.
-            each = [torch.autograd.grad(loss.sum(), live, retain_graph=True)[0] for loss in found]
-            several = {FLAT_NAME: torch.stack(each)}
+            # Models are independent: the gradient of their summed loss holds each model's own.
+            rows = [torch.autograd.grad(row.sum(), leaf, retain_graph=True)[0] for row in loss]
+            stacked = {FLAT_NAME: torch.stack(rows)}
             combined = (
-                operators.pcgrad(several, order)
+                operators.pcgrad(stacked, order)
                 if config.gradient_aggregation == "pcgrad"
-                else operators.mgda(several)
+                else operators.mgda(stacked)
             )
             gradient = combined.gradients[FLAT_NAME]
-    loss = found.detach().mean(0)
-    sound = torch.isfinite(loss)
-    update = config.adam.step(
+    mean_loss = loss.detach().mean(0)
+    finite = torch.isfinite(mean_loss)
+    info = config.adam.step(
         {FLAT_NAME: train_state.flat_parameters},
         {FLAT_NAME: gradient},
         train_state.optimizer_state,
-        train_state.active & sound,
+        train_state.active & finite,
     )
-    train_state.deactivate(~(update.finite & sound), round_number)
+    train_state.deactivate(~(info.finite & finite), round_number)
     train_state.updates.add_(train_state.active)
-    return loss
+    return mean_loss
 
 
 def epoch_permutations(
     streams: RandomStreams, models_per_replicate: int, num_models: int, size: int, epochs: int
-) -> Iterator[Int[Tensor, "policy {size}"]]:
-    """An order of `size` things for every epoch and policy.
+) -> Iterator[Int[Tensor, "model {size}"]]:
+    """A random permutation of `size` units for every epoch and model.
 
     Args:
-        streams: of the first world of each replicate.
-        models_per_replicate: policies in a replicate.
-        num_models: in all.
-        size: how many things.
-        epochs: how many orders. Several are drawn at once: few numbers cost as much as many.
+        streams: random streams of the first world of each replicate.
+        models_per_replicate: models in each replicate.
+        num_models: models in all replicates.
+        size: number of units.
+        epochs: number of permutations. Several are drawn at once: a draw has a fixed cost.
     """
     at_once = max(1, MAX_NUMBERS_AT_ONCE // (num_models * size))
     for first in range(0, epochs, at_once):
-        many = min(at_once, epochs - first)
-        asking = torch.arange(first * models_per_replicate, (first + many) * models_per_replicate)
-        chance = streams.uniform("order", asking, size).unflatten(1, (many, models_per_replicate))
-        yield from chance.transpose(0, 1).reshape(many, num_models, size).argsort(-1)
+        count = min(at_once, epochs - first)
+        rows = torch.arange(first * models_per_replicate, (first + count) * models_per_replicate)
+        uniform = streams.uniform("order", rows, size).unflatten(1, (count, models_per_replicate))
+        yield from uniform.transpose(0, 1).reshape(count, num_models, size).argsort(-1)
 
 
 def split_minibatches(
-    batch: FeedbackBatch, unit: str, num_minibatches: int, order: Int[Tensor, "policy unit"]
+    batch: FeedbackBatch, unit: str, num_minibatches: int, order: Int[Tensor, "model unit"]
 ) -> Sequence[FeedbackBatch]:
-    """A batch in `num_minibatches` parts.
+    """A batch split into minibatches.
 
     Args:
-        batch: all of it.
-        unit: `sample`, or `pair`: pairs stay together.
-        num_minibatches: how many parts, at most; fewer where there are fewer units.
-        order: of the units of each policy.
+        batch: the batch.
+        unit: `sample`, or `pair`: the samples of a pair stay together.
+        num_minibatches: largest number of minibatches; fewer where there are fewer units.
+        order: permutation of the units of each model.
     """
     if unit == "pair":
         return [batch.take_pairs(part) for part in order.chunk(num_minibatches, 1)]

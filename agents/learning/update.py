@@ -1,10 +1,10 @@
-"""A lesson: what is to be learned from what, and the going over it again and again."""
+"""Updates: an objective, the batches it is minimized on, and the loop over epochs."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -21,32 +21,29 @@ from mores.agents.learning.train_state import (
     optimizer_step,
     split_minibatches,
 )
-from mores.core.environment import Box
 from mores.core.random_streams import RandomStreams
-
-if TYPE_CHECKING:
-    from mores.agents.learning.learner import Learner
+from mores.core.spaces import Box
 
 Parameters = Mapping[str, Tensor]
 AnnotateFunction = Callable[[FeedbackBatch, Mapping[str, ModelOutput]], FeedbackBatch]
 
 
 def unchanged(batch: FeedbackBatch, outputs: Mapping[str, ModelOutput]) -> FeedbackBatch:
-    """Nothing more is to be found out about a batch."""
+    """The batch itself: an `annotate` function that adds nothing."""
     return batch
 
 
 @dataclasses.dataclass(frozen=True)
 class UpdateBatch:
-    """What is to be learned.
+    """Data and objective of one update.
 
     Attributes:
-        batches: what from, by phase; samples of all phases correspond.
-        objective: what is to become small.
-        unit: what is shuffled: samples, or pairs of them.
-        annotate: what is found out about a minibatch from what the policies say of it now, such as
-            which words a judgement was about; nothing is differentiated through it.
-        split_by_principal: a batch for each principal's view of it, where their gradients are kept apart.
+        batches: batches by phase; samples correspond across phases.
+        objective: loss to minimize.
+        unit: unit that is shuffled: samples, or pairs of samples.
+        annotate: adds fields to a minibatch that depend on the current outputs of the models, such
+            as the steps that a critique criticizes; no gradient flows through it.
+        split_by_principal: one batch per principal, where their gradients are computed separately.
     """
 
     batches: dict[str, FeedbackBatch]
@@ -57,28 +54,28 @@ class UpdateBatch:
 
 
 def update_models(
-    learner: Learner,
     state: LearnerState,
     update_batch: UpdateBatch,
     streams: RandomStreams,
+    optimizer_config: OptimizerConfig,
     epochs: int,
     num_minibatches: int,
-) -> Float[Tensor, " policy"]:
-    """Go over a lesson with the policies of a memory; they are changed in place.
+) -> Float[Tensor, " model"]:
+    """Run an update on the models of a state, in place.
 
     Returns:
-        The loss of each policy, averaged over all steps.
+        Loss of each model, averaged over all optimizer steps.
     """
-    learned = state.persistent_state
+    persistent = state.persistent_state
     return run_epochs(
-        learned.train_state,
+        persistent.train_state,
         state.spec.stacked_model,
         state.spec.role.observation_space,
         update_batch,
-        streams.take(learned.mapping.first_world),
-        learned.mapping.models_per_replicate,
-        learner.optimizer_config,
-        int(learned.num_rounds),
+        streams.take(persistent.mapping.first_world),
+        persistent.mapping.models_per_replicate,
+        optimizer_config,
+        int(persistent.num_rounds),
         epochs,
         num_minibatches,
     )
@@ -95,31 +92,33 @@ def run_epochs(
     round_number: int,
     epochs: int,
     num_minibatches: int,
-) -> Float[Tensor, " policy"]:
-    """Go over a lesson `epochs` times in `num_minibatches` steps each.
+) -> Float[Tensor, " model"]:
+    """Run `epochs` passes over an update batch, in `num_minibatches` optimizer steps each.
 
     Args:
-        train_state, stacked_model: who learns, of which make.
-        observation_space: the layout of a sight.
-        update_batch: what.
-        streams: of the first world of each replicate, for the order of samples.
-        models_per_replicate: policies in a replicate.
-        optimizer_config: how parameters follow gradients.
-        round_number: the round of training.
-        epochs, num_minibatches: how often.
+        train_state, stacked_model: the models, changed in place, and their architecture.
+        observation_space: layout of an observation.
+        update_batch: data and objective.
+        streams: random streams of the first world of each replicate, for the order of samples.
+        models_per_replicate: models in each replicate.
+        optimizer_config: optimizer settings.
+        round_number: current round of training.
+        epochs, num_minibatches: number of passes, and of optimizer steps in a pass.
     """
     total = torch.zeros_like(train_state.active, dtype=torch.float32)
     steps = 0
-    at = torch.tensor(round_number)
-    for epoch, by_phase in enumerate(
+    round_tensor = torch.tensor(round_number)
+    for epoch, minibatches in enumerate(
         _minibatch_epochs(update_batch, streams, models_per_replicate, epochs, num_minibatches)
     ):
-        for part, pieces in enumerate(by_phase):
+        for part, minibatch in enumerate(minibatches):
 
             def losses(
-                parameters: Parameters, pieces: dict[str, FeedbackBatch] = pieces
-            ) -> Float[Tensor, "principal policy"]:
-                return _losses(stacked_model, observation_space, parameters, pieces, update_batch)
+                parameters: Parameters, minibatch: dict[str, FeedbackBatch] = minibatch
+            ) -> Float[Tensor, "principal model"]:
+                return _losses(
+                    stacked_model, observation_space, parameters, minibatch, update_batch
+                )
 
             order = None
             if (
@@ -127,12 +126,14 @@ def run_epochs(
                 and optimizer_config.gradient_aggregation == "pcgrad"
             ):
                 order = _principal_order(
-                    pieces,
+                    minibatch,
                     update_batch,
                     streams.child(f"epoch {epoch}/part {part}"),
                     models_per_replicate,
                 )
-            total = total + optimizer_step(train_state, losses, optimizer_config, at, order)
+            total = total + optimizer_step(
+                train_state, losses, optimizer_config, round_tensor, order
+            )
             steps += 1
     return total / max(steps, 1)
 
@@ -144,7 +145,7 @@ def _minibatch_epochs(
     epochs: int,
     num_minibatches: int,
 ) -> Iterator[list[dict[str, FeedbackBatch]]]:
-    """The parts of each pass over a lesson, by phase; samples of all phases correspond."""
+    """Minibatches of each epoch, by phase; samples correspond across phases."""
     first = next(iter(update_batch.batches.values()))
     if num_minibatches <= 1 and update_batch.unit == "sample":
         yield from ([update_batch.batches] for _ in range(epochs))
@@ -157,33 +158,28 @@ def _minibatch_epochs(
             phase: split_minibatches(batch, update_batch.unit, min(num_minibatches, size), order)
             for phase, batch in update_batch.batches.items()
         }
-        yield [
-            dict(zip(split, pieces, strict=True)) for pieces in zip(*split.values(), strict=True)
-        ]
+        yield [dict(zip(split, parts, strict=True)) for parts in zip(*split.values(), strict=True)]
 
 
 def _losses(
     stacked_model: StackedModel,
     observation_space: Box,
     parameters: Parameters,
-    pieces: dict[str, FeedbackBatch],
+    minibatch: dict[str, FeedbackBatch],
     update_batch: UpdateBatch,
-) -> Float[Tensor, "principal policy"]:
-    """The loss of each policy by principal, averaged over phases."""
-    found = []
-    for phase, batch in pieces.items():
+) -> Float[Tensor, "principal model"]:
+    """Loss of each model by principal, averaged over phases."""
+    phase_losses = []
+    for phase, batch in minibatch.items():
         outputs = evaluate_views(
             stacked_model, observation_space, parameters, phase, batch, update_batch.objective.views
         )
         batch = update_batch.annotate(batch, outputs)
-        views = (
-            [batch]
-            if update_batch.split_by_principal is None
-            else update_batch.split_by_principal(batch)
-        )
-        each = [update_batch.objective(outputs, view).total for view in views]
-        found.append(torch.stack(each) if len(each) > 1 else each[0][None])
-    return torch.stack(found).mean(0) if len(found) > 1 else found[0]
+        split = update_batch.split_by_principal
+        principal_batches = [batch] if split is None else split(batch)
+        losses = [update_batch.objective(outputs, each).total for each in principal_batches]
+        phase_losses.append(torch.stack(losses) if len(losses) > 1 else losses[0][None])
+    return torch.stack(phase_losses).mean(0) if len(phase_losses) > 1 else phase_losses[0]
 
 
 def evaluate_views(
@@ -194,14 +190,10 @@ def evaluate_views(
     batch: FeedbackBatch,
     views: tuple[str, ...] = (PLAIN_VIEW,),
 ) -> dict[str, ModelOutput]:
-    """What policies say of a batch, by view.
-
-    In the view `judged` they see the judgement on each sample in the part `judgement` of their
-    sight, in `hidden` the sight without its evidence, in all others what they saw.
-    """
-    found = {}
+    """Outputs of the models for a batch, by view: see `view_observation`."""
+    outputs = {}
     for view in views:
-        question = ModelInputs(
+        inputs = ModelInputs(
             phase,
             view_observation(view, batch, observation_space),
             batch.action,
@@ -210,35 +202,39 @@ def evaluate_views(
             batch.recurrent_state,
             batch.mask,
         )
-        found[view] = stacked_model.evaluate_actions(parameters, question)
-    return found
+        outputs[view] = stacked_model.evaluate_actions(parameters, inputs)
+    return outputs
 
 
 def view_observation(view: str, batch: FeedbackBatch, observation_space: Box) -> Tensor:
-    """The sights of a batch in a view."""
+    """Observations of a batch in a view.
+
+    `critiqued`: the part `critique` of the observation holds the critique of the sample;
+    `evidence_masked`: the evidence is set to 0; any other view: the recorded observation.
+    """
     if view == "critiqued":
-        judgement = batch.require("critique", "the view `judged`")
+        critique = batch.require("critique", "the view `critiqued`")
         parts = {
             name: observation_space.read(batch.observation, name)
             for name in observation_space.parts
         }
-        parts["critique"] = judgement[:, :, None].expand_as(parts["critique"])
+        parts["critique"] = critique[:, :, None].expand_as(parts["critique"])
         return observation_space.join(**parts)
-    if view == "hidden":
-        evidence = batch.require("evidence_mask", "the view `hidden`")
-        return torch.where(evidence[:, :, None], batch.observation, 0.0)
+    if view == "evidence_masked":
+        visible = batch.require("evidence_mask", "the view `evidence_masked`")
+        return torch.where(visible[:, :, None], batch.observation, 0.0)
     return batch.observation
 
 
 def _principal_order(
-    pieces: dict[str, FeedbackBatch],
+    minibatch: dict[str, FeedbackBatch],
     update_batch: UpdateBatch,
     streams: RandomStreams,
     models_per_replicate: int,
 ) -> Tensor:
-    """In which order each policy's principals are projected."""
+    """Random order in which the gradients of each model's principals are projected."""
     assert update_batch.split_by_principal is not None
-    batch = next(iter(pieces.values()))
-    many = len(update_batch.split_by_principal(batch))
-    chance = streams.uniform("principals", models_per_replicate, many)
-    return chance.reshape(batch.num_models, many).argsort(1)
+    batch = next(iter(minibatch.values()))
+    num_principals = len(update_batch.split_by_principal(batch))
+    uniform = streams.uniform("principals", models_per_replicate, num_principals)
+    return uniform.reshape(batch.num_models, num_principals).argsort(1)

@@ -1,5 +1,5 @@
-"""People: populations they come from, and how they answer.
+"""Populations and response models of people.
 
-`simulated.Normal` draws people from a normal distribution, `anes96.Anes96Population` takes real ones from
+`NormalPopulation` samples values from a normal mixture, `Anes96Population` contains respondents of
 the American National Election Study of 1996.
 """

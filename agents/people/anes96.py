@@ -1,15 +1,14 @@
-"""Voters of the United States in 1996: real people, from the American National Election Study.
+"""Respondents of the American National Election Study of 1996.
 
-944 respondents who were asked where they stand from liberal to conservative, where they see the
-two candidates on the same scale, with which party they identify and for whom they expect to vote.
-The data are a public domain subset of the survey that statsmodels ships (`anes96`); respondents
-with an answer missing, or with another candidate, are not in it.
+944 respondents placed themselves and the two candidates on a liberal-conservative scale, and gave
+their party identification and expected vote. The data are a public domain subset of the survey that
+statsmodels ships (`anes96`); respondents with a missing answer or another candidate are excluded.
 
 An answer on k ordered options, numbered `low ... high`, becomes a value in [-1, 1]:
 
     value = 2 (answer - low) / (high - low) - 1
 
-so -1 is the liberal, Democratic end and +1 the conservative, Republican one, and 0 the middle.
+-1 is the liberal, Democratic end, +1 the conservative, Republican end, 0 the middle.
 """
 
 from __future__ import annotations
@@ -23,20 +22,21 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from mores.core.environment import Config
+from mores.core.config import Config
 from mores.core.errors import ParameterError, UserError, did_you_mean
 from mores.core.people import People
 from mores.core.random_streams import RandomStreams
+from mores.core.stream_addresses import JITTER, SAMPLE_ORDER
 
 NUM_RESPONDENTS = 944
 GROUP_NAMES = ("Democrats", "independents", "Republicans")
 
 
 class SurveyItem(NamedTuple):
-    """Where an answer is kept, and the codes of its first and last option."""
+    """Column of an answer in the data, and the codes of its first and last option."""
 
     column: str
     low: int
@@ -44,24 +44,22 @@ class SurveyItem(NamedTuple):
 
 
 DIMENSIONS = {
-    "left_right": SurveyItem("selfLR", 1, 7),  # own place, extremely liberal ... conservative
+    "left_right": SurveyItem("selfLR", 1, 7),  # self-placement, liberal ... conservative
     "party": SurveyItem("PID", 0, 6),  # party identification, strong Democrat ... strong Republican
-    "clinton": SurveyItem(
-        "ClinLR", 1, 7
-    ),  # where the respondent sees Clinton, same scale as own place
-    "dole": SurveyItem("DoleLR", 1, 7),  # where the respondent sees Dole
+    "clinton": SurveyItem("ClinLR", 1, 7),  # placement of Clinton on the same scale
+    "dole": SurveyItem("DoleLR", 1, 7),  # placement of Dole
     "vote": SurveyItem("vote", 0, 1),  # Clinton or Dole
 }
-"""What can be a value dimension. Placements of the candidates are beliefs, not values."""
+"""Possible value dimensions. Placements of the candidates are beliefs, not values."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Anes96Responses:
-    """The survey's answers in their own codes, in the order of the data (which is by income).
+    """Answers in the codes of the survey, in the order of the data (sorted by income).
 
     Attributes:
-        left_right: own place, 1 extremely liberal ... 7 extremely conservative.
-        clinton, dole: where the respondent sees the candidate, on the same scale.
+        left_right: self-placement, 1 extremely liberal ... 7 extremely conservative.
+        clinton, dole: placement of the candidate, on the same scale.
         party: 0 strong Democrat ... 3 independent ... 6 strong Republican.
         vote: expected vote, 0 Clinton, 1 Dole.
         age: years.
@@ -90,7 +88,7 @@ def load_anes96() -> Anes96Responses:
         from statsmodels.datasets import anes96
     except ImportError:
         raise UserError(
-            "the people of anes96 come with statsmodels: pip install 'mores[data]'",
+            "the population anes96 needs statsmodels: pip install 'mores[data]'",
             code="not_installed",
         ) from None
     table: Any = anes96.load_pandas().data
@@ -98,33 +96,33 @@ def load_anes96() -> Anes96Responses:
     columns |= {"age": "age", "education": "educ", "income": "income"}
     answers = {name: table[column].to_numpy(np.float64) for name, column in columns.items()}
     for answer in answers.values():
-        answer.setflags(write=False)  # kept for everybody who asks
+        answer.setflags(write=False)  # cached and shared
     return Anes96Responses(**answers)
 
 
 class Anes96Population(Config):
-    """Real voters, seated at random in every world.
+    """Survey respondents in random order, in every world.
 
-    Values: left-right self-placement and party identification, unless other `dimensions` are
-    named. Traits: `clinton`, `dole` (placements, in [-1, 1]), `vote` (0 Clinton, 1 Dole), `age`
-    (years), `education` (1 to 7), `income` (1 to 24, bands) and `respondent` (row of the data, 0
-    to 943). Groups, by party identification: 0 Democrats, 1 independents, 2 Republicans. Those
-    who lean to a party belong to it, as they vote like its weak identifiers; 37 are left between.
+    Values: left-right self-placement and party identification, unless `dimensions` names others.
+    Traits: `clinton`, `dole` (placements, in [-1, 1]), `vote` (0 Clinton, 1 Dole), `age` (years),
+    `education` (1 to 7), `income` (1 to 24, bands) and `respondent` (row of the data, 0 to 943).
+    Groups, by party identification: 0 Democrats, 1 independents, 2 Republicans. Respondents who
+    lean to a party belong to it, since they vote like its weak identifiers; 37 are independents.
 
-    Seats are drawn because the data are sorted by income: in the given order, neighbours on a
-    ring would be people of like income. Draws depend on the seat alone with `resample`, and on
-    the respondent alone without, so a smaller community is the first part of a larger one.
+    The order is random because the data are sorted by income: otherwise neighbors on a ring would
+    have similar income. Random numbers depend on the position alone with `resample`, and on the
+    respondent alone without, so a smaller population is the first part of a larger one.
 
-    Answers are discrete. Two dimensions give 46 distinct points, 5 % of all pairs of respondents
-    share one, and every network of nearest people must break such ties. They are left as they are
-    unless `jitter` is given, which moves each value evenly within its option: by up to half the
-    distance to the next option for 1. At both ends only the inner half is used, so that values
-    stay in [-1, 1]. Traits are never moved.
+    Answers are discrete. Two dimensions give 46 distinct points, and 5 % of all pairs share one,
+    so a nearest-neighbor graph must break ties. `jitter` moves each value uniformly
+    within its option: by up to half the distance to the next option for 1. At both ends only the
+    inner half is used, so that values stay in [-1, 1]. Traits have no jitter.
 
-    An answer is a settled disposition, a passing state and a slip. Where the environment adds the
-    latter two (`person`, a `respondent`'s noise), people should bring the first only: `reliability`
-    is the share of the variance of answers that is settled, and draws every answer towards the mean
-    of all by its root. Panels of other people and topics find .5 to .7; of these there is no panel.
+    An answer is the sum of a stable disposition, a temporary state and an answer error. Where the
+    environment simulates the latter two (`trait_state`, `noise_std` of `survey_respondent`), the
+    values should be the dispositions alone: `reliability` is the stable share of the variance of
+    answers, and shrinks every answer towards the mean by its square root. Panels of other people
+    and topics find .5 to .7; no panel of these respondents exists.
 
     Raises:
         ValidationError: more people than respondents without `resample`; an unknown dimension.
@@ -142,13 +140,13 @@ class Anes96Population(Config):
     )
     resample: bool = Field(
         default=False,
-        description="draw respondents with replacement, in each world anew: intervals over "
-        "replicates then cover the choice of people, too",
+        description="draw respondents with replacement, in each world: intervals over "
+        "replicates then cover the choice of respondents",
     )
     dimensions: tuple[str, ...] = Field(
         default=("left_right", "party"),
         min_length=1,
-        description="what the values are: " + ", ".join(DIMENSIONS),
+        description="value dimensions: " + ", ".join(DIMENSIONS),
     )
     jitter: float = Field(
         default=0.0,
@@ -161,7 +159,7 @@ class Anes96Population(Config):
         default=1.0,
         gt=0,
         le=1,
-        description="settled share of the variance of answers; 1: people are what they answered",
+        description="stable share of the variance of answers; 1: values are the answers",
     )
 
     @field_validator("dimensions")
@@ -175,7 +173,7 @@ class Anes96Population(Config):
                 )
         if len(set(dimensions)) < len(dimensions):
             raise ParameterError(
-                message=f"each dimension once: {', '.join(dimensions)}", code="duplicate"
+                message=f"a dimension is named twice: {', '.join(dimensions)}", code="duplicate"
             )
         return dimensions
 
@@ -183,7 +181,7 @@ class Anes96Population(Config):
     def _check_num_people(self) -> Anes96Population:
         if not self.resample and (self.num_people or 0) > NUM_RESPONDENTS:
             raise ParameterError(
-                message=f"{self.num_people} people are more than the {NUM_RESPONDENTS} respondents: "
+                message=f"{self.num_people} people are more than {NUM_RESPONDENTS} respondents: "
                 "draw them with replacement (resample: true)",
                 code="conflict",
             )
@@ -195,68 +193,70 @@ class Anes96Population(Config):
         return self.dimensions
 
     def environment_parameters(self) -> dict[str, int]:
-        """How many people a world gets, and how many value dimensions."""
-        return {"num_people": self.num_people or NUM_RESPONDENTS, "num_values": len(self.dimensions)}
+        """Environment parameters that this population determines."""
+        return {
+            "num_people": self.num_people or NUM_RESPONDENTS,
+            "num_values": len(self.dimensions),
+        }
 
-    def sample_people(self, draws: RandomStreams) -> People:
-        """People for `draws.num_worlds` worlds.
+    def sample_people(self, streams: RandomStreams) -> People:
+        """People for `streams.num_worlds` worlds.
 
         Raises:
             UserError: statsmodels is not installed.
         """
         data = load_anes96()
-        rows = self._sample_respondents(draws)
+        rows = self._sample_respondents(streams)
 
-        def seat(answers: Float[np.ndarray, " person"]) -> Float[Tensor, "world agent"]:
-            return torch.tensor(answers, dtype=torch.float32, device=draws.device)[rows]
+        def sampled(answers: Float[np.ndarray, " person"]) -> Float[Tensor, "world agent"]:
+            return torch.tensor(answers, dtype=torch.float32, device=streams.device)[rows]
 
         values = []
         for name in self.dimensions:
-            answers = self._jitter(seat(scaled_answers(name)), name, draws)
+            answers = self._jitter(sampled(scaled_answers(name)), name, streams)
             if self.reliability < 1:
-                centre = float(scaled_answers(name).mean())
-                answers = centre + math.sqrt(self.reliability) * (answers - centre)
+                center = float(scaled_answers(name).mean())
+                answers = center + math.sqrt(self.reliability) * (answers - center)
             values.append(answers)
         traits = {
-            "clinton": seat(scaled_answers("clinton")),
-            "dole": seat(scaled_answers("dole")),
-            "vote": seat(data.vote),
-            "age": seat(data.age),
-            "education": seat(data.education),
-            "income": seat(data.income),
+            "clinton": sampled(scaled_answers("clinton")),
+            "dole": sampled(scaled_answers("dole")),
+            "vote": sampled(data.vote),
+            "age": sampled(data.age),
+            "education": sampled(data.education),
+            "income": sampled(data.income),
             "respondent": rows.to(torch.float32),
         }
-        party = seat(data.party)
+        party = sampled(data.party)
         groups = (party >= 3).long() + (party >= 4).long()
         return People(torch.stack(values, -1), traits, groups)
 
     def _sample_respondents(self, streams: RandomStreams) -> Int[Tensor, "world agent"]:
-        """The respondent at every seat."""
+        """Row of the data for every person."""
         count = self.num_people or NUM_RESPONDENTS
         if self.resample:
             u = streams.uniform("respondent", count)[..., 0]
-            return (
-                (u * NUM_RESPONDENTS).long().clamp(max=NUM_RESPONDENTS - 1)
-            )  # u * 944 may round to 944
-        order = streams.uniform("seat", NUM_RESPONDENTS)[..., 0]
+            rows = (u * NUM_RESPONDENTS).long()
+            return rows.clamp(max=NUM_RESPONDENTS - 1)  # u * 944 may round to 944
+        order = streams.uniform(SAMPLE_ORDER, NUM_RESPONDENTS)[..., 0]
         return order.sort(dim=1, stable=True).indices[:, :count]
 
     def _jitter(
         self, values: Float[Tensor, "world agent"], dimension: str, streams: RandomStreams
     ) -> Float[Tensor, "world agent"]:
-        """Values moved evenly within their options, folded back at the ends of the scale."""
+        """Values moved uniformly within their options, reflected at the ends of the scale."""
         if self.jitter == 0:
             return values
         scale = DIMENSIONS[dimension]
         option = 2 / (scale.high - scale.low)  # distance between two options
-        u = streams.uniform(f"spread/{dimension}", values.shape[1])[..., 0]
+        u = streams.uniform(f"{JITTER}/{dimension}", values.shape[1])[..., 0]
         moved = values + (u - 0.5) * (self.jitter * option)
         moved = torch.where(moved > 1, 2 - moved, moved)
         return torch.where(moved < -1, -2 - moved, moved)
 
 
 def scaled_answers(dimension: str) -> Float[np.ndarray, " person"]:
-    """Everybody's answer on a dimension, from -1 to 1."""
+    """Answers of all respondents on a dimension, from -1 to 1."""
     scale = DIMENSIONS[dimension]
     answer: np.ndarray = getattr(load_anes96(), dimension)
     return 2 * (answer - scale.low) / (scale.high - scale.low) - 1

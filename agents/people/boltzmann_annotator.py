@@ -1,15 +1,16 @@
-"""A person who chooses between options: noisily rational, and sometimes the other way round.
+"""Boltzmann-rational choice between options, with flipped answers, and noisy ratings.
 
-    utility   u_k = scale * worth_k
+    utility   u_k = utility_scale * reward_k
     choice    P(k) = softmax_k(rationality * u)      (Boltzmann; Luce 1959)
-    answer    with probability `flip_probability` another option than the one chosen, each as likely
+    answer    with probability `flip_probability` a uniform random other option than the choice
 
-Of two options whose worth differs by d, the one worth more is answered with probability
+Of two options whose rewards differ by d, the better one is answered with probability
 
-    (1 - 2 flip) s(rationality * scale * d) + flip,      s(x) = 1 / (1 + exp(-x)).
+    (1 - 2 flip_probability) s(rationality * utility_scale * d) + flip_probability,
 
-Choices therefore show only the product of rationality and scale; what ratings say of the scale, and
-pairs with a large difference of flips, is in docs/explanation/calibration.md.
+s(x) = 1 / (1 + exp(-x)). Choices therefore identify only the product of rationality and scale.
+Ratings identify the scale, pairs with a large difference the flip probability:
+docs/explanation/calibration.md.
 """
 
 from __future__ import annotations
@@ -23,43 +24,36 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from mores.core.environment import (
-    ActionOutput,
-    Box,
-    Discrete,
-    MultiDiscrete,
-    Phase,
-    Policy,
-    Role,
-    Space,
-)
+from mores.core.environment import Phase, Role
 from mores.core.errors import UserError
+from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
+from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
 
 
 @dataclasses.dataclass(frozen=True)
 class BoltzmannAnnotatorState:
-    """How its sight is laid out, and whose last answer was flipped."""
+    """Observation space, and which last answers were flipped."""
 
     observation_space: Box
     flipped: Bool[Tensor, "world agent"]
 
 
 class BoltzmannAnnotator(Policy):
-    """Chooses among options by their `worth`, and rates them where it is asked to.
+    """Chooses among options by their reward, and rates them.
 
-    The role sees `worth`, one number an option. In a phase with a discrete action it answers the
-    number of an option; in one with as many numbers as options it rates them: utility plus normal
-    noise. Choices are coupled across arms by shared Gumbel numbers. `latent` tells whose last
-    answer was flipped.
+    The observation has the part `option_rewards`, one number per option. In a phase with a discrete
+    action space the action is an option; in a phase with one number per option it is the ratings:
+    utility plus normal noise. Choices are coupled across arms by shared Gumbel numbers. The latent
+    quantity `flipped` marks flipped answers.
     """
 
     tags: ClassVar[Mapping[str, object]] = {"learns": False, "stochastic": True}
 
     rationality: float = Field(default=1.0, ge=0, description="inverse temperature, 1 / utility")
-    utility_scale: float = Field(default=1.0, description="utility of one unit of worth")
+    utility_scale: float = Field(default=1.0, description="utility of one unit of reward")
     flip_probability: float = Field(
-        default=0.0, ge=0, le=1, description="probability that another option is answered"
+        default=0.0, ge=0, le=1, description="probability of another answer than the choice"
     )
     rating_noise_std: float = Field(
         default=0.0, ge=0, description="standard deviation of a rating, in utility"
@@ -68,13 +62,8 @@ class BoltzmannAnnotator(Policy):
     def initial_state(
         self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
     ) -> BoltzmannAnnotatorState:
-        """How its sight is laid out; nothing flipped yet."""
-        if "option_rewards" not in role.observation_space.parts:
-            raise UserError(
-                "chooser needs a role that sees what its options are 'worth'",
-                code="unsupported",
-                path=f"players.{role.name}",
-            )
+        """The observation space; no answer is flipped."""
+        require_observation_parts("boltzmann_annotator", role, "option_rewards")
         flipped = torch.zeros(
             streams.num_worlds, role.num_agents, dtype=torch.bool, device=streams.device
         )
@@ -95,7 +84,8 @@ class BoltzmannAnnotator(Policy):
         )
         if space is None:
             raise UserError(
-                f"chooser has {utility.shape[-1]} options and nothing to choose in {phase.name!r}",
+                f"boltzmann_annotator: {phase.name!r} has no action space for "
+                f"{utility.shape[-1]} options",
                 code="unsupported",
             )
         if isinstance(space, Box):
@@ -117,7 +107,7 @@ class BoltzmannAnnotator(Policy):
         action_mask: Tensor | None,
         streams: RandomStreams,
     ) -> tuple[Int[Tensor, "world agent"], Bool[Tensor, "world agent"]]:
-        """The answer, and whether it is not what was chosen."""
+        """The answer, and whether it differs from the choice."""
         logits = self.rationality * utility
         if action_mask is not None:
             logits = torch.where(action_mask, logits, -torch.inf)
@@ -129,10 +119,10 @@ class BoltzmannAnnotator(Policy):
         if action_mask is not None:
             others = others & action_mask
         other = streams.categorical("other", torch.where(others, 0.0, -torch.inf))
-        slip = streams.uniform("flip", logits.shape[1])[..., 0] < self.flip_probability
-        flipped = slip & others.any(-1)  # with one option there is no other
+        flips = streams.uniform("flip", logits.shape[1])[..., 0] < self.flip_probability
+        flipped = flips & others.any(-1)  # with one option there is no other
         return torch.where(flipped, other, chosen), flipped
 
     def latent(self, state: BoltzmannAnnotatorState) -> Mapping[str, Tensor]:
-        """Whose last answer was flipped."""
+        """Which last answers were flipped."""
         return {"flipped": state.flipped}

@@ -1,4 +1,4 @@
-"""A respondent: says where they stand, give or take a slip, in the options a survey offers."""
+"""Response model of a survey: the own value plus noise, rounded to the options of a scale."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mores.core.environment import ActionOutput, Box, Phase, Policy, Role
-from mores.core.errors import ParameterError, UserError
+from mores.core.environment import Phase, Role
+from mores.core.errors import ParameterError
+from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
+from mores.core.spaces import Box
 
 
 class SurveyRespondent(Policy):
-    """Answers with normal noise, rounded to the nearest option of the scale and kept within it.
+    """The own value with normal noise, rounded to the nearest option and clamped to the scale.
 
-    Slips are independent between questions, values and people. Where a role sees how restless a
-    person is (`restlessness`, relative to the root mean square over people), slips are as much
-    larger: who changes much between surveys also answers less exactly. `noise_std` is then the root
-    mean square over people.
+    Noise is independent between questions, values and people. Where the observation has the part
+    `relative_volatility`, noise is multiplied by it: people who change much between surveys also
+    answer less exactly. `noise_std` is then the root mean square over people.
 
-    A scale that is shorter than the range of values piles answers up at its ends. Without a scale
-    and without noise everybody says exactly where they stand.
+    A scale shorter than the range of values accumulates answers at its ends. Without a scale and
+    without noise an answer equals the value.
     """
 
     tags: ClassVar[Mapping[str, object]] = {"learns": False, "stochastic": True}
@@ -31,31 +32,26 @@ class SurveyRespondent(Policy):
     noise_std: float = Field(
         default=0.0, ge=0, description="standard deviation of an answer, in value units"
     )
-    low: float | None = Field(default=None, description="first option; none: no limit")
-    high: float | None = Field(default=None, description="last option; none: no limit")
+    low: float | None = Field(default=None, description="first option; null: no limit")
+    high: float | None = Field(default=None, description="last option; null: no limit")
     option_spacing: float | None = Field(
-        default=None, gt=0, description="distance between options, counted from low; none: any"
+        default=None, gt=0, description="distance between options, from low on; null: continuous"
     )
 
     def model_post_init(self, context: Any) -> None:
-        """Refuse a scale that is none."""
+        """Check the scale."""
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ParameterError(message="low must be below high", code="conflict")
         if self.low is not None and self.high is not None and self.option_spacing is not None:
             options = (self.high - self.low) / self.option_spacing
             if abs(options - round(options)) > 1e-6:
                 raise ParameterError(
-                    message="high must be a whole number of steps above low", code="conflict"
+                    message="high minus low must be a multiple of option_spacing", code="conflict"
                 )
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
-        """How its sight is laid out."""
-        if "values" not in role.observation_space.parts:
-            raise UserError(
-                "respondent needs a role that sees its own 'values'",
-                code="unsupported",
-                path=f"players.{role.name}",
-            )
+        """The observation space."""
+        require_observation_parts("survey_respondent", role, "values")
         return role.observation_space
 
     def act(
@@ -66,17 +62,17 @@ class SurveyRespondent(Policy):
         state: Box,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """Answer the question about one's values."""
+        """Answer on every value."""
         answer = state.read(observation, "values")
         if self.noise_std:
-            slip = self.noise_std * streams.normal("answer", *answer.shape[1:])
+            noise = self.noise_std * streams.normal("answer", *answer.shape[1:])
             if "relative_volatility" in state.parts:
-                slip = slip * state.read(observation, "relative_volatility")
-            answer = answer + slip
+                noise = noise * state.read(observation, "relative_volatility")
+            answer = answer + noise
         return ActionOutput(self.round_to_scale(answer), state)
 
     def round_to_scale(self, answer: Tensor) -> Tensor:
-        """The option nearest to a position."""
+        """The option nearest to an answer."""
         if self.option_spacing is not None:
             first = 0.0 if self.low is None else self.low
             answer = first + self.option_spacing * torch.round(
@@ -88,5 +84,5 @@ class SurveyRespondent(Policy):
 
     @property
     def has_scale(self) -> bool:
-        """Whether answers are rounded or limited: then formulas for normal answers do not hold."""
+        """Whether answers are rounded or clamped: then formulas for normal answers do not hold."""
         return not (self.option_spacing is None and self.low is None and self.high is None)

@@ -1,1 +1,1 @@
-"""Policies that take a seat: scripted ones for now."""
+"""Scripted policies: random, strategies of repeated games, assistants."""

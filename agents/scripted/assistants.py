@@ -1,11 +1,11 @@
-"""Scripted assistants: they learn where people stand from their answers, and say something.
+"""Scripted assistants: they estimate the mean answer of the people and advise.
 
-All hold a belief about the people's mean position. What they say in a round was learned before
-that round's answers came in, as a model in use was trained on yesterday's data:
+The advice of a round is based on the estimate from before that round's answers, as a deployed model
+is trained on earlier data. The estimate then moves towards the answers:
 
-    a' = a + rate * (answers + ahead * trend - a)
+    a' = a + learning_rate * (answers + forecast_horizon * trend - a)
 
-Their first answers are believed at once.
+The first mean answer is the initial estimate.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
-from mores.core.environment import ActionOutput, Box, Phase, Policy, Role
+from mores.core.environment import Phase, Role
 from mores.core.errors import UserError
+from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
+from mores.core.spaces import Box
 
 
 @dataclasses.dataclass(frozen=True)
 class AssistantState:
-    """What an assistant holds: the layout of its sight, its belief, whether it has begun."""
+    """Observation space, estimate of the mean answer, and whether the estimate is initialized."""
 
     observation_space: Box
     belief: Float[Tensor, "world assistant value"]
@@ -34,28 +36,22 @@ class AssistantState:
 
 
 class LinearTrend(Policy):
-    """Learns where people stand, and aims some rounds further along history's trend."""
+    """Linear trend: estimates the mean answer and extrapolates history's trend."""
 
     tags: ClassVar[Mapping[str, object]] = {"learns": True, "stochastic": False}
 
     learning_rate: float = Field(
-        default=0.2, ge=0, le=1, description="learning rate (eta), share of the gap a round"
+        default=0.2, ge=0, le=1, description="share of the gap per round (eta)"
     )
     forecast_horizon: float = Field(
-        default=0.0, ge=0, description="rounds of history's trend to aim ahead (L)"
+        default=0.0, ge=0, description="rounds of history's trend to extrapolate (L)"
     )
 
     def initial_state(
         self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
     ) -> AssistantState:
-        """No belief yet."""
-        for part in ("mean_answer", "trend"):
-            if part not in role.observation_space.parts:
-                raise UserError(
-                    f"{type(self).__name__} needs a role that sees {part!r}",
-                    code="unsupported",
-                    path=f"players.{role.name}",
-                )
+        """No estimate yet."""
+        require_observation_parts(type(self).__name__, role, "mean_answer", "trend")
         size = role.observation_space.parts["mean_answer"].size
         belief = torch.zeros(streams.num_worlds, role.num_agents, size, device=streams.device)
         return AssistantState(
@@ -70,71 +66,71 @@ class LinearTrend(Policy):
         state: AssistantState,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """Say something on the belief held so far, then learn from this round's answers."""
+        """Advise from the current estimate, then update it with this round's answers."""
         answers, trend = (
             state.observation_space.read(observation, "mean_answer"),
             state.observation_space.read(observation, "trend"),
         )
         belief = torch.where(state.initialized[:, None, None], state.belief, answers)
-        learned = belief + self.learning_rate * (answers + self.forecast_horizon * trend - belief)
-        position, voice = self.advise(belief)
-        loud = torch.full_like(position[..., :1], voice)
-        after = dataclasses.replace(
-            state, belief=learned, initialized=torch.ones_like(state.initialized)
+        updated = belief + self.learning_rate * (answers + self.forecast_horizon * trend - belief)
+        position, intensity = self.advise(belief)
+        intensities = torch.full_like(position[..., :1], intensity)
+        next_state = dataclasses.replace(
+            state, belief=updated, initialized=torch.ones_like(state.initialized)
         )
-        return ActionOutput(torch.cat([position, loud], -1), after)
+        return ActionOutput(torch.cat([position, intensities], -1), next_state)
 
     @property
     def is_truthful(self) -> bool:
-        """Whether it says what it believes, at full voice."""
+        """Whether the advice is the estimate, at full intensity."""
         return type(self).advise is LinearTrend.advise
 
     def advise(self, belief: Tensor) -> tuple[Tensor, float]:
-        """What to say on a belief `[world, assistant, value]`, and how loudly."""
+        """Position of the advice `[world, assistant, value]` and its intensity in [0, 1]."""
         return belief, 1.0
 
 
 class Mirror(LinearTrend):
-    """Learns where people stand, and says it back to them."""
+    """Mirror: estimates the mean answer and repeats it to all people."""
 
     forecast_horizon: float = Field(
-        default=0.0, ge=0, le=0, description="a mirror does not look ahead"
+        default=0.0, ge=0, le=0, description="a mirror does not extrapolate"
     )
 
 
 class Persuader(LinearTrend):
-    """Learns where people stand, and speaks from there towards a goal of its own."""
+    """Persuader: advises a point between the estimated mean answer and its own goal."""
 
-    goal: list[float] = Field(min_length=1, description="where it wants people, one a value")
+    goal: list[float] = Field(min_length=1, description="target position, one number per value")
     goal_weight: float = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="share of the way from people to the goal that it speaks from",
+        description="weight of the goal against the estimate",
     )
 
     def initial_state(
         self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
     ) -> AssistantState:
-        """No belief yet; the goal must fit the number of values."""
-        memory = super().initial_state(role, phases, streams)
-        if len(self.goal) != memory.belief.shape[-1]:
+        """No estimate yet; the goal must have one number per value."""
+        state = super().initial_state(role, phases, streams)
+        if len(self.goal) != state.belief.shape[-1]:
             raise UserError(
-                f"persuade: goal has {len(self.goal)} values, people {memory.belief.shape[-1]}",
+                f"persuader: goal has {len(self.goal)} values, people {state.belief.shape[-1]}",
                 code="wrong_shape",
-                path="persuade.goal",
+                path="persuader.goal",
             )
-        return memory
+        return state
 
     def advise(self, belief: Tensor) -> tuple[Tensor, float]:
-        """A point on the way from the people to the goal."""
+        """A weighted mean of the estimate and the goal."""
         goal = torch.tensor(self.goal, dtype=belief.dtype, device=belief.device)
         return belief + self.goal_weight * (goal - belief), 1.0
 
 
 class Silent(LinearTrend):
-    """Learns as the others do, and says nothing: the placebo."""
+    """Silent assistant: estimates the mean answer and gives no advice (placebo)."""
 
     def advise(self, belief: Tensor) -> tuple[Tensor, float]:
-        """Nothing."""
+        """The estimate, with intensity 0."""
         return belief, 0.0

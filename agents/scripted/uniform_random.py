@@ -1,4 +1,4 @@
-"""A policy that does anything that is legal, evenly."""
+"""Uniform random policy."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mores.core.environment import ActionOutput, Discrete, MultiDiscrete, Phase, Policy, Role
+from mores.core.environment import Phase, Role
+from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
+from mores.core.spaces import Discrete, MultiDiscrete
+from mores.core.stream_addresses import BOUNDED_ACTION, UNBOUNDED_ACTION
 
 
 @dataclasses.dataclass(frozen=True)
 class UniformRandomState:
-    """The name of one's role, to find one's space in a phase."""
+    """Name of the role, to find its action space in a phase."""
 
     role: str
 
 
 class UniformRandom(Policy):
-    """Any legal option with equal probability; in a box, any point of it (unbounded: normal)."""
+    """Uniform random policy (normal for unbounded boxes)."""
 
     tags: ClassVar[Mapping[str, object]] = {"learns": False, "stochastic": True}
 
     def initial_state(
         self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
     ) -> UniformRandomState:
-        """Remember the role."""
+        """The role's name."""
         return UniformRandomState(role.name)
 
     def act(
@@ -39,20 +42,20 @@ class UniformRandom(Policy):
         state: UniformRandomState,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """Draw an action."""
-        space, seats = phase.action_spaces[state.role], observation.shape[1]
+        """A random legal action for every agent."""
+        space, num_agents = phase.action_spaces[state.role], observation.shape[1]
         if isinstance(space, (Discrete, MultiDiscrete)):
             options = (space.num_options,) if isinstance(space, Discrete) else space.num_options
-            chance = streams.uniform("option", seats, sum(options))
+            noise = streams.uniform("option", num_agents, sum(options))
             if action_mask is not None:
-                chance = torch.where(action_mask, chance, -1.0)
-            chosen = torch.stack([one.argmax(-1) for one in chance.split(options, -1)], -1)
-            return ActionOutput(chosen[..., 0] if isinstance(space, Discrete) else chosen, state)
+                noise = torch.where(action_mask, noise, -1.0)
+            action = torch.stack([part.argmax(-1) for part in noise.split(options, -1)], -1)
+            return ActionOutput(action[..., 0] if isinstance(space, Discrete) else action, state)
         low = torch.tensor(space.low, device=observation.device)
         high = torch.tensor(space.high, device=observation.device)
         bounded = torch.isfinite(low) & torch.isfinite(high)
-        inside = low + streams.uniform("point", seats, space.size) * (high - low)
-        free = streams.normal("free point", seats, space.size)
+        inside = low + streams.uniform(BOUNDED_ACTION, num_agents, space.size) * (high - low)
+        free = streams.normal(UNBOUNDED_ACTION, num_agents, space.size)
         return ActionOutput(
             torch.where(bounded, inside, torch.maximum(low, torch.minimum(free, high))), state
         )

@@ -1,5 +1,5 @@
-"""What can be inferred about people from what they say and choose.
+"""Inference of people's preferences and beliefs from their answers and choices.
 
-`ideal_point` holds the spatial model of the vote, `estimate_projection` what speaks against taking people's
-placements of candidates at their word, `voters_1996` the figures of both for real voters.
+`ideal_point` is the spatial model of the vote, `projection` measures how people's placements of
+candidates depend on their own position, `voters_1996` has the estimates of both for real voters.
 """

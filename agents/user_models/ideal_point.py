@@ -1,17 +1,15 @@
-"""The spatial model of the vote: everybody is for the candidate nearest to their own ideal point.
+"""The spatial model of the vote: a voter votes for the candidate nearest to the own ideal point.
 
     u(voter, candidate) = -|ideal - position|^2    (squared loss), or -|ideal - position| (absolute)
 
-The model needs positions. Asked for them, voters place the same candidate all over the scale, and
-two readings follow: *own* placements take each voter's word, *common* placements give everybody
-the sample's mean. The same functions serve both. Common placements make the difference of
-utilities a function of the own place alone (with squared loss a linear one), so they cannot tell
-apart two voters who stand at the same place.
+The model needs positions of the candidates. Voters place the same candidate all over the scale, so
+there are two versions: *own* placements use each voter's answer, *common* placements the sample
+mean for all voters. The same functions serve both. With common placements the difference of
+utilities is a function of the ideal point alone (with squared loss a linear one), so it is equal
+for two voters with the same ideal point.
 
 Candidates are called first and second; a vote is 0 for the first, 1 for the second. Distances are
-compared exactly: give whole survey codes where ties are to be ties.
-
-`python -m mores.agents.user_models.ideal_point` prints what the model makes of real voters.
+compared exactly: use integer survey codes, so that rounding does not break ties.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ UtilityLoss = Literal["squared", "absolute"]
 
 
 class SurveyEstimate(NamedTuple):
-    """A figure and its 95 % interval."""
+    """An estimate and its 95 % interval."""
 
     value: float
     low: float
@@ -43,7 +41,7 @@ class SurveyEstimate(NamedTuple):
 def utility(
     ideal: PersonArray, position: PersonArray | float, loss: UtilityLoss = "squared"
 ) -> PersonArray:
-    """What a candidate at this position is worth to each voter: 0 at best."""
+    """Utility of a candidate at this position for each voter; 0 is the maximum."""
     distance = np.abs(ideal - position)
     return -(distance**2) if loss == "squared" else -distance
 
@@ -54,28 +52,28 @@ def utility_difference(
     second: PersonArray | float,
     loss: UtilityLoss = "squared",
 ) -> PersonArray:
-    """What the second candidate is worth more than the first; 0 where both are equally near."""
+    """Utility of the second candidate minus that of the first; 0 if both are equally near."""
     return utility(ideal, second, loss) - utility(ideal, first, loss)
 
 
 def nearest_candidate(
     ideal: PersonArray, first: PersonArray | float, second: PersonArray | float
 ) -> PersonArray:
-    """The predicted vote: 0 the first candidate, 1 the second, 0.5 where both are equally near."""
+    """Predicted vote: 0 the first candidate, 1 the second, 0.5 if both are equally near."""
     difference = utility_difference(ideal, first, second, "absolute")
     return (np.sign(difference) + 1) / 2
 
 
 def vote_accuracy(predicted: PersonArray, vote: PersonArray) -> PersonArray:
-    """1 where the vote was predicted, 0 where not, 0.5 for a tie: their mean is the accuracy."""
+    """1 for a correct prediction, 0 for a wrong one, 0.5 for a tie; the mean is the accuracy."""
     return 1 - np.abs(predicted - vote)
 
 
 def bootstrap_interval(
     statistic: Callable[..., float], *samples: PersonArray, n_resamples: int = 2000, seed: int = 0
 ) -> SurveyEstimate:
-    """The statistic of whole respondents' answers, with a percentile bootstrap over respondents."""
-    found = bootstrap(
+    """A statistic of the samples, with a percentile bootstrap interval over respondents."""
+    interval = bootstrap(
         samples,
         statistic,
         n_resamples=n_resamples,
@@ -84,18 +82,18 @@ def bootstrap_interval(
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return SurveyEstimate(float(statistic(*samples)), float(found.low), float(found.high))
+    return SurveyEstimate(float(statistic(*samples)), float(interval.low), float(interval.high))
 
 
-# --- the vote as a matter of degree ---------------------------------------------------------------
+# --- logistic regression of the vote --------------------------------------------------------------
 
 
 class VoteProbabilities(NamedTuple):
-    """Probabilities of the second candidate by a logistic regression of the vote.
+    """Probabilities of a vote for the second candidate, by logistic regression.
 
     Attributes:
-        in_sample: fitted to the same people.
-        held_out: of each person, by a regression on the folds that the person is not in.
+        in_sample: of a regression on all people.
+        held_out: of a regression on the folds without the person (cross-validation).
     """
 
     in_sample: PersonArray
@@ -105,27 +103,29 @@ class VoteProbabilities(NamedTuple):
 def fit_vote_probabilities(
     features: Sequence[PersonArray], vote: PersonArray, num_folds: int = 10, seed: int = 0
 ) -> VoteProbabilities:
-    """Regress the vote on features: once on all, and by cross-validation on a fixed split.
+    """Probabilities of a regression on features: on all people, and by cross-validation.
+
+    `seed` determines the split.
 
     Raises:
         UserError: statsmodels is not installed.
     """
     held_out = np.empty_like(vote)
-    fold = np.random.default_rng(seed).permutation(len(vote)) % num_folds
-    for number in range(num_folds):
-        out = fold == number
-        fitted = fit_logit([feature[~out] for feature in features], vote[~out])
-        held_out[out] = fitted.predict(add_constant(*(feature[out] for feature in features)))
+    folds = np.random.default_rng(seed).permutation(len(vote)) % num_folds
+    for fold in range(num_folds):
+        test = folds == fold
+        model = fit_logit([feature[~test] for feature in features], vote[~test])
+        held_out[test] = model.predict(add_constant(*(feature[test] for feature in features)))
     return VoteProbabilities(fit_logit(features, vote).predict(add_constant(*features)), held_out)
 
 
 def log_losses(probability: PersonArray, vote: PersonArray) -> PersonArray:
-    """Minus the log of the probability given to what each person did; the mean is the log-loss."""
+    """Minus the log-probability of each person's vote; the mean is the log-loss."""
     return -np.log(np.where(vote == 1, probability, 1 - probability))
 
 
 def fit_logit(features: Sequence[PersonArray], vote: PersonArray) -> Any:
-    """The fitted logistic regression, as statsmodels returns it.
+    """Fitted logistic regression, a statsmodels result.
 
     Raises:
         UserError: statsmodels is not installed.
@@ -134,12 +134,12 @@ def fit_logit(features: Sequence[PersonArray], vote: PersonArray) -> Any:
 
 
 def add_constant(*columns: PersonArray) -> Float[np.ndarray, "person feature"]:
-    """A design matrix whose first column is 1."""
+    """Design matrix with a constant first column of 1."""
     return np.column_stack([np.ones_like(columns[0]), *columns])
 
 
 def import_statsmodels() -> Any:
-    """`statsmodels.api`, imported where it is used: it takes a second.
+    """`statsmodels.api`, imported at first use, since that takes a second.
 
     Raises:
         UserError: statsmodels is not installed.
@@ -152,9 +152,3 @@ def import_statsmodels() -> Any:
             code="not_installed",
         ) from None
     return statsmodels.api
-
-
-if __name__ == "__main__":
-    from mores.agents.user_models.voters_1996 import main
-
-    main()

@@ -1,17 +1,17 @@
-"""Projection: people see a candidate they favour nearer to themselves than others see them.
+"""Projection: voters place a candidate nearer to themselves the more they support the candidate.
 
-Assimilation draws the candidate one is for towards one's own place, contrast pushes the other one
-away; together they are projection (Merrill, Grofman and Adams 2001, European Journal of Political
-Research 40:199-221, in surveys; Amira 2018, Journal of Experimental Political Science, found a
-modest assimilation and no contrast by experiment). In a survey it shows as slopes of opposite
-sign: where supporters stand further right they place the candidate further right, where opponents
-do, further left. The difference of the slopes is the measure here.
+Assimilation shifts the placement of the supported candidate towards the own position, contrast
+shifts that of the opposed one away; together they are projection (Merrill, Grofman and Adams 2001,
+European Journal of Political Research 40:199-221, in surveys; Amira 2018, Journal of Experimental
+Political Science, found modest assimilation and no contrast in an experiment). In a survey it
+appears as slopes of opposite sign: supporters further right place the candidate further right,
+opponents further right place the candidate further left. The measure is the difference of slopes.
 
-The same slopes come about without projection. Whoever happens to see a candidate nearby votes for
-that candidate, so among the candidate's voters placements go with own places although neither
-made the other. `selection_effect` says how large a difference that alone makes. Supporters by party
-identification are not chosen by where they happen to see a candidate, unless that had moved their
-party identification before: no survey at one time can tell.
+The same slopes occur without projection. Voters who place a candidate nearby vote for that
+candidate, so among the candidate's voters placements and own positions are correlated although
+neither causes the other. `selection_effect` estimates the difference that this alone produces.
+Supporters by party identification are not selected by their placements, unless placements changed
+their party identification earlier; one survey at one time cannot exclude that.
 """
 
 from __future__ import annotations
@@ -33,15 +33,13 @@ from mores.agents.user_models.ideal_point import (
 
 
 class ProjectionEstimate(NamedTuple):
-    """How people's own place goes with where they see a candidate.
-
-    Slopes of ordinary regressions of the candidate's placement on the own place.
+    """Slopes of ordinary regressions of a candidate's placement on the own position.
 
     Attributes:
-        supporter_slope: slope among those who are for the candidate; above 0: assimilation.
+        supporter_slope: slope among supporters of the candidate; above 0: assimilation.
         opponent_slope: slope among the others; below 0: contrast.
-        slope_difference: supporters' minus opponents' slope, with a heteroscedasticity-robust (HC3)
-            interval: the measure of projection.
+        slope_difference: supporters' minus opponents' slope, the measure of projection, with a
+            heteroscedasticity-robust (HC3) interval.
     """
 
     supporter_slope: float
@@ -52,15 +50,15 @@ class ProjectionEstimate(NamedTuple):
 def estimate_projection(
     ideal: PersonArray, placement: PersonArray, is_supporter: PersonArray
 ) -> ProjectionEstimate:
-    """Measure projection onto one candidate.
+    """Estimate of projection onto one candidate.
 
-    Who supports whom may be read off the vote, or off party identification. By vote the measure
-    is not 0 even where nobody projects, see `selection_effect`.
+    Support may be defined by vote or by party identification. By vote the estimate differs from 0
+    even without projection, see `selection_effect`.
 
     Args:
-        ideal: each person's own place.
-        placement: where each sees the candidate, on the same scale.
-        is_supporter: 1 for those who are for the candidate, 0 for the others.
+        ideal: own position of each person.
+        placement: each person's placement of the candidate, on the same scale.
+        is_supporter: 1 for supporters of the candidate, 0 for the others.
 
     Raises:
         UserError: statsmodels is not installed.
@@ -77,7 +75,7 @@ def estimate_projection(
 
 
 class SelectionEffect(NamedTuple):
-    """Differences of slopes for each candidate where nobody projects: mean, and middle 95 %."""
+    """Slope differences without projection, by candidate: mean, and central 95 % range."""
 
     first: SurveyEstimate
     second: SurveyEstimate
@@ -93,43 +91,43 @@ def selection_effect(
     num_permutations: int = 1000,
     seed: int = 0,
 ) -> SelectionEffect:
-    """Differences of slopes by vote that come from voting by distance, where nobody projects.
+    """Slope differences by vote that voting by distance produces without projection.
 
-    Both placements of a respondent are handed to another one at random, which leaves no
-    projection, and votes are drawn from the regression of the real ones on the ideal-point
-    difference and `covariates`. The regression credits all of the real association to distance, which
-    is generous to selection: what exceeds these differences, votes by distance do not explain;
-    what does not exceed them shows no projection, and does not exclude it.
+    The placements of respondents (both of one respondent together) are permuted at random, which
+    removes projection. Votes are sampled from the regression of the real votes on the difference of
+    utilities and `covariates`. That regression attributes the whole real association to distance,
+    so the selection effect is rather too large: voting by distance does not explain a larger
+    observed difference; a smaller one is no evidence of projection, and does not exclude it.
 
     Args:
-        ideal: each person's own place.
-        first, second: where each sees the candidates, on the same scale.
+        ideal: own position of each person.
+        first, second: each person's placements of the candidates, on the same scale.
         vote: 0 for the first candidate, 1 for the second.
-        covariates: what else the vote is regressed on, such as party identification.
-        loss: of the ideal-point difference.
-        num_permutations: how often placements are handed round.
-        seed: of shuffles and votes.
+        covariates: further regressors of the vote, such as party identification.
+        loss: loss of the utilities.
+        num_permutations: number of permutations.
+        seed: seed of permutations and votes.
 
     Raises:
         UserError: statsmodels is not installed.
     """
     rng = np.random.default_rng(seed)
-    rule = fit_logit([utility_difference(ideal, first, second, loss), *covariates], vote)
-    found = np.empty((num_permutations, 2))
-    for number in range(num_permutations):
+    vote_model = fit_logit([utility_difference(ideal, first, second, loss), *covariates], vote)
+    differences = np.empty((num_permutations, 2))
+    for i in range(num_permutations):
         order = rng.permutation(len(vote))
-        seen = first[order], second[order]
-        design = add_constant(utility_difference(ideal, *seen, loss), *covariates)
-        drawn = rng.random(len(vote)) < rule.predict(design)
-        for candidate, placement in enumerate(seen):
-            own = drawn == candidate
-            found[number, candidate] = _slope(ideal[own], placement[own]) - _slope(
-                ideal[~own], placement[~own]
+        placements = first[order], second[order]
+        design = add_constant(utility_difference(ideal, *placements, loss), *covariates)
+        votes = rng.random(len(vote)) < vote_model.predict(design)
+        for candidate, placement in enumerate(placements):
+            voters = votes == candidate
+            differences[i, candidate] = _slope(ideal[voters], placement[voters]) - _slope(
+                ideal[~voters], placement[~voters]
             )
-    middle = found.mean(0)
-    low, high = np.quantile(found, [0.025, 0.975], axis=0)
+    mean = differences.mean(0)
+    low, high = np.quantile(differences, [0.025, 0.975], axis=0)
     return SelectionEffect(
-        *(SurveyEstimate(float(middle[c]), float(low[c]), float(high[c])) for c in (0, 1))
+        *(SurveyEstimate(float(mean[c]), float(low[c]), float(high[c])) for c in (0, 1))
     )
 
 

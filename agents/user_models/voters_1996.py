@@ -1,4 +1,7 @@
-"""What the spatial model makes of the voters of 1996: accuracies, log-losses, projection."""
+"""Estimates for the voters of 1996: accuracies and log-losses of vote models, projection.
+
+`python -m mores.agents.user_models.voters_1996` prints them.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from mores.agents.user_models.projection import (
 
 
 def nearest_candidate_accuracy() -> dict[str, SurveyEstimate]:
-    """How often the nearest candidate got the vote, by whose placements and how ties count."""
+    """Share of votes for the nearest candidate, by placements and treatment of ties."""
     data = load_anes96()
     own = nearest_candidate(data.left_right, data.clinton, data.dole)
 
@@ -37,23 +40,25 @@ def nearest_candidate_accuracy() -> dict[str, SurveyEstimate]:
             vote_accuracy(nearest_candidate(ideal, clinton.mean(), dole.mean()), vote).mean()
         )
 
-    def gained(own_hits: PersonArray, *answers: PersonArray) -> float:
-        return float(own_hits.mean()) - common(*answers)
+    def own_minus_common(own_accuracy: PersonArray, *answers: PersonArray) -> float:
+        return float(own_accuracy.mean()) - common(*answers)
 
     answers = data.left_right, data.clinton, data.dole, data.vote
-    own_hits = vote_accuracy(own, data.vote)
+    own_accuracy = vote_accuracy(own, data.vote)
     return {
-        "own placements, ties half": bootstrap_interval(np.mean, own_hits),
+        "own placements, ties half": bootstrap_interval(np.mean, own_accuracy),
         "own placements, ties to Clinton": bootstrap_interval(
             np.mean, vote_accuracy(np.floor(own), data.vote)
         ),
         "common placements": bootstrap_interval(common, *answers),
-        "own (ties half) minus common": bootstrap_interval(gained, own_hits, *answers),
+        "own (ties half) minus common": bootstrap_interval(
+            own_minus_common, own_accuracy, *answers
+        ),
     }
 
 
 class VoteModelScore(NamedTuple):
-    """Accuracy and log-loss of a regression of the vote; what the held-out loss gains on party."""
+    """Accuracy and log-loss of a regression of the vote; held-out gain relative to party alone."""
 
     accuracy: float
     accuracy_held_out: float
@@ -63,17 +68,16 @@ class VoteModelScore(NamedTuple):
 
 
 def score_vote_models() -> dict[str, VoteModelScore]:
-    """Regressions of the vote on party, own place and ideal-point differences.
+    """Scores of regressions of the vote on party, own position and differences of utilities.
 
-    The interval of the gain resamples respondents and leaves the fitted regressions as they are.
+    The interval of the gain resamples respondents without refitting the regressions.
     """
     data = load_anes96()
     own: dict[UtilityLoss, PersonArray] = {
         loss: utility_difference(data.left_right, data.clinton, data.dole, loss)
         for loss in ("absolute", "squared")
     }
-    seen = data.clinton.mean(), data.dole.mean()
-    common = utility_difference(data.left_right, *seen, "absolute")
+    common = utility_difference(data.left_right, data.clinton.mean(), data.dole.mean(), "absolute")
     models = {
         "own place": [data.left_right],
         "common, absolute": [common],
@@ -86,84 +90,80 @@ def score_vote_models() -> dict[str, VoteModelScore]:
         "party + own, absolute": [data.party, own["absolute"]],
     }
     party = log_losses(fit_vote_probabilities([data.party], data.vote).held_out, data.vote)
-    found = {}
+    scores = {}
     for name, features in models.items():
-        fitted = fit_vote_probabilities(features, data.vote)
-        inside, outside = (log_losses(probability, data.vote) for probability in fitted)
-        right, right_held_out = (float(((p > 0.5) == data.vote).mean()) for p in fitted)
-        found[name] = VoteModelScore(
-            right,
-            right_held_out,
-            float(inside.mean()),
-            float(outside.mean()),
-            bootstrap_interval(lambda one, other: float((one - other).mean()), party, outside),
-        )
-    return found
+        probabilities = fit_vote_probabilities(features, data.vote)
+        in_sample, held_out = (log_losses(p, data.vote) for p in probabilities)
+        correct, correct_held_out = ((p > 0.5) == data.vote for p in probabilities)
+        means = (float(x.mean()) for x in (correct, correct_held_out, in_sample, held_out))
+        gain = bootstrap_interval(lambda a, b: float((a - b).mean()), party, held_out)
+        scores[name] = VoteModelScore._make([*means, gain])
+    return scores
 
 
 def projection_estimates() -> dict[str, ProjectionEstimate | SurveyEstimate]:
-    """Projection onto both candidates, by party and by vote, and what selection would make of it.
+    """Projection onto both candidates by party and by vote, and the selection effects.
 
-    Independents, who identify with neither candidate's party, are left out of the former.
+    Independents, who identify with neither candidate's party, are excluded from the first.
     """
     data = load_anes96()
     partisan = data.party != 3
-    place, republican = data.left_right[partisan], (data.party[partisan] > 3).astype(float)
-    alone = selection_effect(data.left_right, data.clinton, data.dole, data.vote)
-    beside = selection_effect(data.left_right, data.clinton, data.dole, data.vote, [data.party])
+    ideal, republican = data.left_right[partisan], (data.party[partisan] > 3).astype(float)
+    distance = selection_effect(data.left_right, data.clinton, data.dole, data.vote)
+    with_party = selection_effect(data.left_right, data.clinton, data.dole, data.vote, [data.party])
     return {
-        "Clinton, by party": estimate_projection(place, data.clinton[partisan], 1 - republican),
-        "Dole, by party": estimate_projection(place, data.dole[partisan], republican),
+        "Clinton, by party": estimate_projection(ideal, data.clinton[partisan], 1 - republican),
+        "Dole, by party": estimate_projection(ideal, data.dole[partisan], republican),
         "Clinton, by vote": estimate_projection(data.left_right, data.clinton, 1 - data.vote),
         "Dole, by vote": estimate_projection(data.left_right, data.dole, data.vote),
-        "Clinton, selection": alone.first,
-        "Dole, selection": alone.second,
-        "Clinton, selection with party": beside.first,
-        "Dole, selection with party": beside.second,
+        "Clinton, selection": distance.first,
+        "Dole, selection": distance.second,
+        "Clinton, selection with party": with_party.first,
+        "Dole, selection with party": with_party.second,
     }
 
 
 def main() -> None:
-    """Print the figures."""
+    """Print all estimates."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    def table(title: str, *columns: str) -> Table:
-        made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-        made.add_column(columns[0], no_wrap=True)
+    def new_table(title: str, *columns: str) -> Table:
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+        table.add_column(columns[0], no_wrap=True)
         for column in columns[1:]:
-            made.add_column(column, justify="right", no_wrap=True)
-        return made
+            table.add_column(column, justify="right", no_wrap=True)
+        return table
 
-    def short(figure: float) -> str:
-        return f"{figure:.3f}".replace("0.", ".", 1)  # all are below 1, and 80 columns are few
+    def number(x: float) -> str:
+        return f"{x:.3f}".replace("0.", ".", 1)  # all are below 1; tables fit into 80 columns
 
-    def shown(found: SurveyEstimate) -> str:
-        return f"{short(found.value)} [{short(found.low)}, {short(found.high)}]"
+    def with_interval(estimate: SurveyEstimate) -> str:
+        return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
 
-    nearest = table("Votes for the nearest candidate", "positions", "share [95 %]")
+    nearest = new_table("Votes for the nearest candidate", "positions", "share [95 %]")
     for name, share in nearest_candidate_accuracy().items():
-        nearest.add_row(name, shown(share))
-    votes = table(
-        "Logit of the vote: in sample, held out",
-        "features",
-        "accuracy",
-        "log-loss",
-        "gain on party [95 %]",
-    )
-    for name, model in score_vote_models().items():
-        right = f"{short(model.accuracy)}, {short(model.accuracy_held_out)}"
-        loss = f"{short(model.log_loss)}, {short(model.log_loss_held_out)}"
-        votes.add_row(name, right, loss, "" if name == "party" else shown(model.log_loss_gain))
-    slopes = table("Projection", "onto", "for", "against", "difference [95 %]")
-    for name, found in projection_estimates().items():
-        if isinstance(found, ProjectionEstimate):
-            ends = short(found.supporter_slope), short(found.opponent_slope)
-            slopes.add_row(name, *ends, shown(found.slope_difference))
+        nearest.add_row(name, with_interval(share))
+    columns = ("features", "accuracy", "log-loss", "gain on party [95 %]")
+    models = new_table("Logit of the vote: in sample, held out", *columns)
+    for name, score in score_vote_models().items():
+        accuracy = f"{number(score.accuracy)}, {number(score.accuracy_held_out)}"
+        loss = f"{number(score.log_loss)}, {number(score.log_loss_held_out)}"
+        gain = "" if name == "party" else with_interval(score.log_loss_gain)
+        models.add_row(name, accuracy, loss, gain)
+    slopes = new_table("Projection", "onto", "supporters", "opponents", "difference [95 %]")
+    for name, estimate in projection_estimates().items():
+        if isinstance(estimate, ProjectionEstimate):
+            group_slopes = number(estimate.supporter_slope), number(estimate.opponent_slope)
+            slopes.add_row(name, *group_slopes, with_interval(estimate.slope_difference))
         else:
-            slopes.add_row(name, "", "", shown(found))
+            slopes.add_row(name, "", "", with_interval(estimate))
     console = Console()
     console.print(f"American National Election Study 1996, n = {len(load_anes96().vote)}\n")
-    for made in (nearest, votes, slopes):
-        console.print(made)
+    for table in (nearest, models, slopes):
+        console.print(table)
+
+
+if __name__ == "__main__":
+    main()

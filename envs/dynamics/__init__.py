@@ -1,1 +1,1 @@
-"""How people's values move through others: one rule a file, tested against its closed form."""
+"""Update rules of people's values, one per file, each tested against its closed form."""

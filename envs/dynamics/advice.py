@@ -1,4 +1,4 @@
-"""Advice: how far it moves people, and how much they agree with it."""
+"""Displacement of people by the assistants' advice, and people's agreement with it."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ def advice_displacement(
     trust: Float[Tensor, "world agent assistant"],
     confidence_bound: float | None,
 ) -> PersonValues:
-    """Mean over assistants of the way from each person to what they say, by voice and trust.
+    """Mean over assistants of `intensity * trust * (advice - value)` of each person.
 
     Args:
-        values: where people are.
-        advice: what the assistants say.
-        intensity: how loudly, in [0, 1].
-        trust: of each person in each assistant, in [0, 1].
-        confidence_bound: advice further away than this moves nobody; none: all of it does.
+        values: people's values.
+        advice: position advised by each assistant.
+        intensity: weight of each assistant's advice, in [0, 1].
+        trust: trust of each person in each assistant, in [0, 1].
+        confidence_bound: advice at a larger distance has no effect; None: no bound.
     """
-    way = torch.zeros_like(values)
-    assistants = advice.shape[1]
-    for m in range(assistants):
-        to_advice = advice[:, m, None] - values
-        loud = intensity[:, m, None, None] * trust[:, :, m, None] / assistants
+    displacement = torch.zeros_like(values)
+    num_assistants = advice.shape[1]
+    for m in range(num_assistants):
+        difference = advice[:, m, None] - values
+        weight = intensity[:, m, None, None] * trust[:, :, m, None] / num_assistants
         if confidence_bound is not None:
-            near = norm(to_advice) <= confidence_bound
-            loud = loud * near[..., None]
-        way = way + loud * to_advice
-    return way
+            within_bound = norm(difference) <= confidence_bound
+            weight = weight * within_bound[..., None]
+        displacement = displacement + weight * difference
+    return displacement
 
 
 def approval(
     values: PersonValues, advice: AdvicePositions, intensity: AdviceIntensities
 ) -> Float[Tensor, "world agent assistant"]:
-    """How much people agree with what they hear: voice * exp(-d^2 / 2), d root mean square."""
-    apart = values[:, :, None] - advice[:, None]
-    return intensity[:, None] * torch.exp(-0.5 * mean(apart * apart, -1))
+    """Agreement of each person with each advice: `intensity * exp(-d^2 / 2)`, d RMS distance."""
+    difference = values[:, :, None] - advice[:, None]
+    return intensity[:, None] * torch.exp(-0.5 * mean(difference * difference, -1))
 
 
 def mean_advice(
     advice: AdvicePositions, intensity: AdviceIntensities
 ) -> Float[Tensor, "world value"]:
-    """Mean of what was said, by voice; 0 if nobody spoke."""
-    loud = intensity[..., None]
-    return total(loud * advice, 1) / total(loud, 1).clamp(min=1e-6)
+    """Mean advice, weighted by intensity; 0 if all intensities are 0."""
+    weight = intensity[..., None]
+    return total(weight * advice, 1) / total(weight, 1).clamp(min=1e-6)

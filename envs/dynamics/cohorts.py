@@ -1,21 +1,20 @@
-"""Cohorts: people go and newcomers take their seats, with a parent's disposition, changed a little.
+"""Cohorts: newcomers replace people and inherit a parent's disposition with a mutation.
 
-Every round each person is replaced with probability `turnover`. The newcomer has a parent, drawn
-evenly from all people of the round before (Wright 1931; Fisher 1930; without selection), and
+Each round each person is replaced with probability q = `turnover`. The newcomer has a parent, drawn
+uniformly from all people of the round before (Wright 1931; Fisher 1930; no selection), and
 
-    d' = d_parent + tutored way(d_parent) + shift + mutation z
+    d' = d_parent + tutoring_share * displacement(d_parent) + mean_shift + mutation_std z
 
-`way` goes from there to what teachers say, by how loudly they speak and how far they are trusted.
+`displacement` is the assistants' advice minus the parent's disposition, weighted by intensity and
+trust. A newcomer's temporary state and trust are drawn anew, not inherited. With N people and
+neither tutoring nor shift, the expected variance over people (divisor N - 1) obeys
 
-Whatever has no bearing on newcomers (temporary state, trust) they do not inherit. With N people,
-turnover q and neither tutoring nor shift, the expected variance over people (divisor N - 1) obeys
+    V' = V (1 - (1 - (1 - q)^2) / N) + q mutation_std^2
 
-    V' = V (1 - (1 - (1 - q)^2) / N) + q mutation^2
-
-which for q = 1 is Wright and Fisher's `V' = V (1 - 1/N) + mutation^2`; without mutation the share
-of pairs with different ancestors, heterozygosity, falls alike. The centre moves, on average, by
-`q (tutored way + shift)` a round. docs/explanation/default_human.md sets this
-beside what is known of countries.
+which for q = 1 is Wright and Fisher's `V' = V (1 - 1/N) + mutation_std^2`. Without mutation the
+share of pairs with different ancestors (heterozygosity) falls at the same rate. The mean moves by
+`q (tutoring_share * displacement + mean_shift)` per round in expectation. Known figures about
+countries: docs/explanation/default_human.md.
 """
 
 from __future__ import annotations
@@ -29,22 +28,20 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from mores.core.environment import Config
+from mores.core.config import Config
 from mores.core.people import People
 from mores.core.random_streams import RandomStreams
 
-DisplacementFunction = Callable[
-    [Tensor], Tensor
-]  # values `[world, agent, value]` to the way from there
+DisplacementFunction = Callable[[Tensor], Tensor]  # of values, both [world, agent, value]
 
 
 class Newcomers(NamedTuple):
-    """Who was replaced in a round, and by whom.
+    """Replacements of one round.
 
     Attributes:
-        is_new: where somebody is new.
-        parent: seat of the person whom a newcomer to each seat takes after.
-        disposition: what a newcomer to each seat holds; to be read where `born`.
+        is_new: persons that are replaced.
+        parent: index of the parent of each person's potential newcomer.
+        disposition: disposition of each potential newcomer; valid where `is_new`.
     """
 
     is_new: Bool[Tensor, "world agent"]
@@ -53,10 +50,10 @@ class Newcomers(NamedTuple):
 
 
 class Cohorts(Config):
-    """Parameters of how generations follow each other; by default nobody goes."""
+    """Parameters of the succession of generations; default: no turnover."""
 
     turnover: float = Field(
-        default=0.0, ge=0, le=1, description="probability of being replaced, a round"
+        default=0.0, ge=0, le=1, description="probability of replacement per person and round"
     )
     mutation_std: float = Field(
         default=0.0, ge=0, description="standard deviation of a newcomer around the parent"
@@ -65,10 +62,10 @@ class Cohorts(Config):
         default=0.0,
         ge=0,
         le=1,
-        description="share of the way from the parent to what assistants advise",
+        description="share of the advice displacement added to the parent's disposition",
     )
     mean_shift: float = Field(
-        default=0.0, description="by how much newcomers differ from parents on average, each value"
+        default=0.0, description="mean difference of newcomers from parents, in every value"
     )
 
     def sample_newcomers(
@@ -77,35 +74,36 @@ class Cohorts(Config):
         advice_displacement: DisplacementFunction | None,
         streams: RandomStreams,
     ) -> Newcomers:
-        """Who is replaced this round.
+        """Sample this round's replacements.
 
         Args:
-            disposition: of everybody before.
-            advice_displacement: the way from values to what teachers say; `None`: nobody is tutored.
-            streams: of this round.
+            disposition: dispositions before the round.
+            advice_displacement: displacement of given values by advice; None: no tutoring.
+            streams: random streams of this round.
         """
-        people, values = disposition.shape[1:]
-        born = streams.uniform("born", people)[..., 0] < self.turnover
-        u = streams.uniform("parent", people)[..., 0]
-        parent = (u * people).to(torch.int64).clamp(max=people - 1)  # u * N may round to N
-        new = parent_values(disposition, parent)
+        num_people, num_values = disposition.shape[1:]
+        is_new = streams.uniform("born", num_people)[..., 0] < self.turnover
+        u = streams.uniform("parent", num_people)[..., 0]
+        parent = (u * num_people).to(torch.int64).clamp(max=num_people - 1)  # u * N may round to N
+        inherited = parent_values(disposition, parent)
         if self.tutoring_share and advice_displacement is not None:
-            new = new + self.tutoring_share * advice_displacement(new)
-        new = new + self.mean_shift
+            inherited = inherited + self.tutoring_share * advice_displacement(inherited)
+        inherited = inherited + self.mean_shift
         if self.mutation_std:
-            new = new + self.mutation_std * streams.normal("mutation", people, values)
-        return Newcomers(born, parent, new)
+            z = streams.normal("mutation", num_people, num_values)
+            inherited = inherited + self.mutation_std * z
+        return Newcomers(is_new, parent, inherited)
 
 
 def parent_values(
     values: Float[Tensor, "world agent value"], parent: Int[Tensor, "world agent"]
 ) -> Float[Tensor, "world agent value"]:
-    """What each person's parent has."""
+    """Values of each person's parent."""
     return values.gather(1, parent[..., None].expand(values.shape))
 
 
 def replace_people(people: People, newcomers: Newcomers) -> People:
-    """People of the next round: newcomers have their parent's traits and group, and own values."""
+    """People of the next round; a newcomer has the parent's traits and group."""
     groups = people.groups
     if groups is not None:
         groups = torch.where(newcomers.is_new, groups.gather(1, newcomers.parent), groups)
@@ -123,13 +121,13 @@ def replace_people(people: People, newcomers: Newcomers) -> People:
 def expected_variance(
     initial_variance: float, rounds: int, num_people: int, turnover: float, mutation_std: float
 ) -> float:
-    """Expected variance over people (divisor N - 1) after so many rounds, from that at the start.
+    """Expected variance over people (divisor N - 1) after `rounds` rounds.
 
-    Derived for mores by following the squared difference of two people: both stay, one or both
-    are replaced, and a newcomer's parent is the other one with probability 1 / N.
+    Derived for mores from the squared difference of two people: both stay, or one or both are
+    replaced; a newcomer's parent is the other person with probability 1 / N.
     """
-    kept = 1.0 - (1.0 - (1.0 - turnover) ** 2) / num_people
+    retained_share = 1.0 - (1.0 - (1.0 - turnover) ** 2) / num_people
     variance = initial_variance
     for _ in range(rounds):
-        variance = kept * variance + turnover * mutation_std**2
+        variance = retained_share * variance + turnover * mutation_std**2
     return variance

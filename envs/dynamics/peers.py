@@ -1,4 +1,4 @@
-"""Peers: who people listen to, and by which rule that moves them."""
+"""Peer influence: the influence graph and the rule by which peers move a person's values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from mores.core.environment import Config
+from mores.core.config import Config
 from mores.core.errors import ParameterError
 from mores.core.random_streams import RandomStreams
 from mores.envs.dynamics import degroot, friedkin_johnsen
@@ -20,11 +20,11 @@ from mores.envs.graphs.influence_graph import InfluenceGraph
 
 
 class PeerMeans(NamedTuple):
-    """What each person heard from those they listen to.
+    """Means of answers over each person's neighbors.
 
     Attributes:
-        neighbor_mean: weighted mean of what these said.
-        weighted_mean: mean of that and one's own view, by their weights: DeGroot's `P x`.
+        neighbor_mean: weighted mean of the neighbors' answers.
+        weighted_mean: weighted mean of these and the person's own value: DeGroot's `P x`.
     """
 
     neighbor_mean: Float[Tensor, "world agent value"]
@@ -32,67 +32,67 @@ class PeerMeans(NamedTuple):
 
 
 class Peers(Config):
-    """Parameters of people's influence on each other; nobody listens to peers by default."""
+    """Parameters of people's influence on each other; default: none."""
 
     rule: Literal["none", "degroot", "friedkin_johnsen"] = Field(
-        default="none", description="how people move each other"
+        default="none", description="update rule"
     )
     susceptibility: float = Field(
         default=0.9,
         ge=0,
         le=1,
-        description="Friedkin-Johnsen: weight of others against one's own start",
+        description="Friedkin-Johnsen: weight of `P x` against the initial value",
     )
     graph: Literal["homophily", "permuted", "karate_club"] = Field(
         default="homophily",
-        description="who listens to whom; rewired: the likeness network among strangers",
+        description="influence graph; permuted: a homophily graph with shuffled people",
     )
-    degree: int = Field(
-        default=8, ge=1, le=1000, description="likeness: how many each person listens to"
-    )
+    degree: int = Field(default=8, ge=1, le=1000, description="homophily: neighbors of each person")
     num_candidates: int = Field(
-        default=64, ge=1, le=10_000, description="likeness: how many others each gets to know"
+        default=64, ge=1, le=10_000, description="homophily: candidates sampled per person"
     )
     homophily_scale: float = Field(
-        default=0.3, gt=0, description="likeness: distance over which it falls by e"
+        default=0.3, gt=0, description="homophily: distance at which tie weight falls by e"
     )
     peer_weight: float = Field(
-        default=0.5, ge=0, le=1, description="likeness: weight of peers together"
+        default=0.5, ge=0, le=1, description="homophily: total weight of all neighbors"
     )
 
     def check_parameters(self, num_people: int) -> None:
-        """Refuse what does not go together.
+        """Refuse incompatible parameters.
 
         Raises:
-            ValueError: with what is wrong.
+            ParameterError: parameters that exclude each other or do not fit `num_people`.
         """
         given = self.model_fields_set
         if given and "rule" not in given:
             raise ParameterError(
-                message=f"peers: {min(given)} says nothing without a rule: none is the default",
+                message=f"peers: {min(given)} has no effect without a rule (default: none)",
                 code="conflict",
             )
         if self.rule == "none":
             return
         if self.graph == "karate_club" and num_people != 34:
-            raise ParameterError(message="peers: the karate club has 34 people", code="conflict")
+            raise ParameterError(
+                message="peers: the karate club graph needs num_people=34", code="conflict"
+            )
         if self.graph != "karate_club" and num_people < 2:
             raise ParameterError(
-                message="peers: a network by likeness needs at least 2 people", code="conflict"
+                message="peers: a homophily graph needs num_people >= 2", code="conflict"
             )
         if self.graph != "karate_club" and self.degree > self.num_candidates:
             raise ParameterError(
-                message="peers: ties: nobody listens to more people than they have met",
+                message="peers: degree must not exceed num_candidates",
                 code="conflict",
             )
 
     def sample_graph(
         self, values: Float[Tensor, "world agent value"], streams: RandomStreams
     ) -> InfluenceGraph | None:
-        """The network of each world, where worlds differ."""
+        """Influence graph of each world; None if all worlds share one graph or none."""
         if self.rule == "none" or self.graph == "karate_club":
             return None
-        liked = influence_graph.homophily_graph(
+        graph = influence_graph.homophily_graph(
             values,
             self.degree,
             self.peer_weight,
@@ -100,7 +100,7 @@ class Peers(Config):
             self.num_candidates,
             streams,
         )
-        return influence_graph.permute_nodes(liked, streams) if self.graph == "permuted" else liked
+        return influence_graph.permute_nodes(graph, streams) if self.graph == "permuted" else graph
 
     def peer_means(
         self,
@@ -108,20 +108,20 @@ class Peers(Config):
         answers: Float[Tensor, "world agent value"],
         graph: InfluenceGraph | None,
     ) -> PeerMeans:
-        """What those one listens to said on average, alone and together with one's own view."""
-        ties = graph or self._fixed_graph
-        peers = influence_graph.neighbor_sum(ties, answers)
-        listening = (1.0 - ties.self_weight[..., None]).clamp(min=torch.finfo(torch.float32).tiny)
+        """Means of the neighbors' answers, without and with the person's own value."""
+        graph = graph or self._fixed_graph
+        weighted_sum = influence_graph.neighbor_sum(graph, answers)
+        weight = (1.0 - graph.self_weight[..., None]).clamp(min=torch.finfo(torch.float32).tiny)
         low, high = answers.amin(1, keepdim=True), answers.amax(1, keepdim=True)
-        alone = (peers / listening).clamp(low, high)  # a mean, but for rounding
-        return PeerMeans(alone, influence_graph.add_self(ties, own_values, peers))
+        neighbor_mean = (weighted_sum / weight).clamp(low, high)  # rounding may leave the range
+        return PeerMeans(neighbor_mean, influence_graph.add_self(graph, own_values, weighted_sum))
 
     def step(
         self,
         weighted_mean: Float[Tensor, "world agent value"],
         anchor: Float[Tensor, "world agent value"],
     ) -> Float[Tensor, "world agent value"]:
-        """Where people stand after hearing that."""
+        """Values after one round of the rule."""
         if self.rule == "friedkin_johnsen":
             return friedkin_johnsen.friedkin_johnsen_step(
                 weighted_mean, anchor, self.susceptibility
@@ -130,25 +130,25 @@ class Peers(Config):
 
     @functools.cached_property
     def influence_matrix(self) -> Float[np.ndarray, "agent agent"] | None:
-        """The network as a matrix, where it is the same in all worlds."""
+        """Matrix of the graph if all worlds share it, else None."""
         fixed = self.rule != "none" and self.graph == "karate_club"
         return influence_graph.karate_club_matrix() if fixed else None
 
     @functools.cached_property
     def equilibrium_matrix(self) -> Float[Tensor, "agent agent"] | None:
-        """Where everybody ends, as weights of everybody's start, if only peers move people."""
+        """Weights of initial values (columns) in equilibrium values, if only peers move people."""
         if self.influence_matrix is None:
             return None
         if self._is_anchored:
-            kernel = friedkin_johnsen.equilibrium_matrix(self.influence_matrix, self.susceptibility)
+            matrix = friedkin_johnsen.equilibrium_matrix(self.influence_matrix, self.susceptibility)
         else:
-            kernel = np.tile(
+            matrix = np.tile(
                 degroot.consensus_weights(self.influence_matrix), (len(self.influence_matrix), 1)
             )
-        return torch.from_numpy(kernel).to(torch.float32)
+        return torch.from_numpy(matrix).to(torch.float32)
 
     def analytic_values(self) -> dict[str, float]:
-        """How fast people agree, where theory says it."""
+        """Closed-form convergence rates; empty without a fixed graph."""
         if self.influence_matrix is None:
             return {}
         if self._is_anchored:

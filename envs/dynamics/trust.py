@@ -1,13 +1,13 @@
-"""Trust in each assistant, learned from how near its advice came to what one then holds.
+"""Trust in each assistant, learned from the distance of its advice to the person's next values.
 
-    T' = T + rate * heard * (evidence - T),    0 <= T <= 1
+    T' = T + learning_rate * intensity * (evidence - T),    0 <= T <= 1
 
-For constant evidence e that is always heard, `T_t = e + (T_0 - e) (1 - rate)^t`. Trust multiplies
-the influence of an assistant on a person; with `rate` 0 it is the constant it began with.
+For constant evidence e and intensity 1, `T_t = e + (T_0 - e) (1 - learning_rate)^t`. Trust
+multiplies an assistant's influence on a person; with `learning_rate` 0 it is constant.
 
-This is the delta rule (Rescorla and Wagner 1972), as studies of advice taking use it. Evidence is
-agreement and not truth: a person comes to trust who says what the person holds anyway, or comes to
-hold. Whether trust in assistants is learned so, and how fast, no figure here was fitted to.
+This is the delta rule (Rescorla and Wagner 1972), as in studies of advice taking. Evidence is
+agreement, not truth: trust grows in assistants that state what the person holds or comes to hold.
+The rule and its rate are assumptions: no parameter here was fitted to data.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from mores.core.config import Config
 from mores.core.deterministic_sum import mean
-from mores.core.environment import Config
 
 
 class Trust(Config):
-    """Parameters of people's trust in assistants; by default all trust fully, for ever."""
+    """Parameters of people's trust in assistants; default: constant full trust."""
 
-    initial_trust: float = Field(default=1.0, ge=0, le=1, description="trust at first")
+    initial_trust: float = Field(default=1.0, ge=0, le=1, description="initial trust")
     learning_rate: float = Field(
-        default=0.0, ge=0, le=1, description="share of the way to the evidence that trust goes"
+        default=0.0, ge=0, le=1, description="share of the gap to the evidence closed per round"
     )
     distance_scale: float = Field(
-        default=1.0, gt=0, description="distance of advice at which evidence falls to .61"
+        default=1.0, gt=0, description="RMS distance at which evidence is .61, value units"
     )
 
     def initial_state(
@@ -37,7 +37,7 @@ class Trust(Config):
         values: Float[Tensor, "world agent value"],
         advice: Float[Tensor, "world assistant value"],
     ) -> Float[Tensor, "world agent assistant"]:
-        """Everybody's trust in each assistant at first."""
+        """Initial trust of each person in each assistant."""
         shape = (*values.shape[:2], advice.shape[1])
         return torch.full(shape, self.initial_trust, dtype=values.dtype, device=values.device)
 
@@ -46,12 +46,12 @@ class Trust(Config):
         values: Float[Tensor, "world agent value"],
         advice: Float[Tensor, "world assistant value"],
     ) -> Float[Tensor, "world agent assistant"]:
-        """How near each piece of advice came to what each person holds, in (0, 1].
+        """Agreement of each advice with each person's values, in (0, 1].
 
-        `exp(-d^2 / (2 width^2))`, with d the root mean square distance over values.
+        `exp(-d^2 / (2 distance_scale^2))`, d the root mean square distance over values.
         """
-        apart = values[:, :, None] - advice[:, None]  # world agent assistant value
-        return torch.exp(mean(apart * apart, -1) * (-0.5 / self.distance_scale**2))
+        difference = values[:, :, None] - advice[:, None]  # world agent assistant value
+        return torch.exp(mean(difference * difference, -1) * (-0.5 / self.distance_scale**2))
 
     def update(
         self,
@@ -59,7 +59,7 @@ class Trust(Config):
         evidence: Float[Tensor, "world agent assistant"],
         intensity: Float[Tensor, "world assistant"],
     ) -> Float[Tensor, "world agent assistant"]:
-        """Trust after this evidence; of an assistant that was not heard (voice 0) it stays."""
+        """Trust after this evidence; unchanged for advice of intensity 0."""
         if not self.learning_rate:
             return trust
         return trust + self.learning_rate * intensity[:, None] * (evidence - trust)

@@ -1,1 +1,1 @@
-"""Environments in which people give feedback on options or texts: rewards, choices, critiques."""
+"""Environments of human feedback on options and completions: rewards, choices, critiques."""

@@ -1,9 +1,9 @@
-"""Pairs: people choose between two options, again and again, and may be asked to rate them.
+"""Pairwise preferences: people choose between two options and may rate them.
 
-The instrument by which the noise in people's choices is calibrated: which share of them picks the
-better option, by how much better it is.
+Used for calibration of choice noise: the share of choices of the better option, by the difference
+of rewards.
 
-Run `python -m mores.envs.feedback.pairwise_preferences` to watch it.
+Demo: `python -m mores.envs.feedback.pairwise_preferences`.
 """
 
 from __future__ import annotations
@@ -19,37 +19,33 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.core.deterministic_sum import total
-from mores.core.environment import (
-    ActionOutput,
-    Box,
-    Discrete,
-    Environment,
-    Part,
-    Phase,
-    Policy,
-    Role,
-    StepResult,
-)
+from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.people import People
+from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
+from mores.core.spaces import Box, Discrete, Part
 
 
 @dataclasses.dataclass(frozen=True)
 class PairwisePreferencesState:
-    """What was asked last, and what was answered so far."""
+    """Present pairs, and statistics of the answers so far."""
 
-    option_rewards: Float[Tensor, "world agent option"]  # of the two options now shown
-    margin_index: Int[Tensor, "world agent"]  # which of the margins they have
-    num_shown: Float[Tensor, "world margin"]  # pairs answered, by margin
-    num_better_chosen: Float[Tensor, "world margin"]  # of them, the better one
-    rating_cross_product: Float[Tensor, " world"]  # sum of margin times difference of ratings
-    margin_sum_of_squares: Float[Tensor, " world"]  # sum of squared margins that were rated
+    option_rewards: Float[Tensor, "world agent option"]  # of the two present options
+    margin_index: Int[Tensor, "world agent"]  # index of their difference in `margins`
+    num_shown: Float[Tensor, "world margin"]  # pairs answered
+    num_better_chosen: Float[Tensor, "world margin"]  # choices of the better option
+    rating_cross_product: Float[
+        Tensor, " world"
+    ]  # sum of reward difference times rating difference
+    margin_sum_of_squares: Float[
+        Tensor, " world"
+    ]  # sum of squared reward differences of rated pairs
 
 
 @runtime_checkable
 class LogisticChoiceModel(Protocol):
-    """A person who chooses by a logistic rule, and answers the other option now and then."""
+    """Person with logistic choices; with `flip_probability` the answer is the other option."""
 
     rationality: float
     utility_scale: float
@@ -57,34 +53,34 @@ class LogisticChoiceModel(Protocol):
 
 
 class PairwisePreferences(Environment[PairwisePreferencesState]):
-    """People who are shown two options at a time.
+    """Choices of people between two options of known rewards.
 
     Description:
-        Every round each person is shown two options whose worth differs by one of `margins` (each
-        as often, the better one first or second by chance), and picks one; with `collect_ratings` they rate
-        both as well.
+        Each round every person observes two options whose rewards differ by one of `margins` (with
+        equal probability, in random order) and chooses one; with `collect_ratings` they rate both.
+        Left out: content of options, dependence between answers, order effects, learning.
 
     Roles:
-        person (`people`).
+        person (`num_people`).
 
     Observation:
-        person: `worth` of the two options, in [-m/2, m/2] for the largest margin m.
+        option_rewards  2  [-m/2, m/2]  rewards of both options, m the largest of `margins`
 
     Action:
-        person, phase `choose`: 0 the first option, 1 the second.
-        person, phase `rate` (with `collect_ratings`): `rating` of both, any numbers.
+        person, phase choose: 0 the first option, 1 the second.
+        person, phase rate (with `collect_ratings`): `rating`, 2 unbounded numbers.
 
     Reward:
-        person: the worth of the option picked.
+        person: reward of the chosen option.
 
     Dynamics:
-        None: pairs are independent of each other and of what was picked.
+        None: pairs are independent of each other and of answers.
 
     Start:
-        The first pairs are drawn; nothing is answered.
+        New pairs, no answers.
 
     End:
-        Never by itself.
+        Never (truncation only).
 
     Parameters:
         See the fields.
@@ -99,28 +95,28 @@ class PairwisePreferences(Environment[PairwisePreferencesState]):
     margins: tuple[float, ...] = Field(
         default=(0.5, 1.0, 2.0),
         min_length=1,
-        description="by how much the better option is worth more, each above 0",
+        description="differences of the options' rewards, each above 0",
     )
-    collect_ratings: bool = Field(default=False, description="whether options are rated, too")
+    collect_ratings: bool = Field(default=False, description="whether people also rate the options")
 
     def model_post_init(self, context: Any) -> None:
-        """Refuse margins that are none."""
+        """Refuse margins that are not positive."""
         if min(self.margins) <= 0:
             raise ParameterError(
                 "margins",
-                message="margins are above 0: by how much the better option is better",
+                message="margins must be above 0",
                 code="out_of_range",
             )
 
     @property
     def roles(self) -> tuple[Role, ...]:
         """`person`."""
-        most = max(self.margins) / 2
-        return (Role("person", self.num_people, Box.of(option_rewards=Part(2, -most, most))),)
+        limit = max(self.margins) / 2
+        return (Role("person", self.num_people, Box.of(option_rewards=Part(2, -limit, limit))),)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """`choose`, then `rate` where options are rated."""
+        """`choose`, then `rate` with `collect_ratings`."""
         choose = Phase("choose", {"person": Discrete(2)})
         rate = Phase("rate", {"person": Box.of(rating=2)})
         return (choose, rate) if self.collect_ratings else (choose,)
@@ -128,24 +124,24 @@ class PairwisePreferences(Environment[PairwisePreferencesState]):
     def reset(
         self, streams: RandomStreams, people: People | None = None
     ) -> PairwisePreferencesState:
-        """The first pairs."""
+        """Initial state: new pairs, no answers."""
         if people is not None:
             raise UserError(
-                "pairs takes no people from a population: they have no values",
+                "pairwise_preferences accepts no population: its people have no values",
                 code="unsupported",
-                path="num_people",
+                path="population",
             )
-        margin, worth = self._sample_pairs(streams.child("first"))
-        counts = worth.new_zeros(len(worth), len(self.margins))
-        return PairwisePreferencesState(worth, margin, counts, counts, counts[:, 0], counts[:, 0])
+        index, rewards = self._sample_pairs(streams.child("first"))
+        counts = rewards.new_zeros(len(rewards), len(self.margins))
+        return PairwisePreferencesState(rewards, index, counts, counts, counts[:, 0], counts[:, 0])
 
     def _sample_pairs(self, streams: RandomStreams) -> tuple[Tensor, Tensor]:
-        """Fresh pairs: which margin each has, and the worth of both options."""
+        """New pairs: index of the margin, and rewards of both options."""
         u = streams.uniform("pair", self.num_people, 2)
-        margin = (u[..., 0] * len(self.margins)).long().clamp(max=len(self.margins) - 1)
-        half = torch.tensor(self.margins, device=u.device)[margin] / 2
+        index = (u[..., 0] * len(self.margins)).long().clamp(max=len(self.margins) - 1)
+        half = torch.tensor(self.margins, device=u.device)[index] / 2
         first = torch.where(u[..., 1] < 0.5, half, -half)
-        return margin, torch.stack([first, -first], -1)
+        return index, torch.stack([first, -first], -1)
 
     def observe(self, state: PairwisePreferencesState, role: str, phase: str) -> Tensor:
         """See the class docstring."""
@@ -158,38 +154,41 @@ class PairwisePreferences(Environment[PairwisePreferencesState]):
         actions: Mapping[str, Tensor],
         streams: RandomStreams,
     ) -> StepResult[PairwisePreferencesState]:
-        """Answers are counted; after the last phase there are new pairs."""
+        """Update the statistics; the last phase samples new pairs."""
         answer = actions["person"]
         reward = {}
         if phase == "choose":
-            worth = state.option_rewards.gather(-1, answer[..., None].long())[..., 0]
-            margins = torch.arange(len(self.margins), device=worth.device)
-            here = (state.margin_index[..., None] == margins).to(worth.dtype)  # world agent margin
-            better = here * (worth > 0).to(worth.dtype)[..., None]
+            chosen = state.option_rewards.gather(-1, answer[..., None].long())[..., 0]
+            margins = torch.arange(len(self.margins), device=chosen.device)
+            shown = (state.margin_index[..., None] == margins).to(
+                chosen.dtype
+            )  # world agent margin
+            better = shown * (chosen > 0).to(chosen.dtype)[..., None]
             state = dataclasses.replace(
                 state,
-                num_shown=state.num_shown + total(here, 1),
+                num_shown=state.num_shown + total(shown, 1),
                 num_better_chosen=state.num_better_chosen + total(better, 1),
             )
-            reward = {"person": worth}
+            reward = {"person": chosen}
         else:
-            apart = state.option_rewards[..., 0] - state.option_rewards[..., 1]
+            difference = state.option_rewards[..., 0] - state.option_rewards[..., 1]
             rated = answer[..., 0] - answer[..., 1]
+            squares = state.margin_sum_of_squares + total(difference * difference, 1)
             state = dataclasses.replace(
                 state,
-                rating_cross_product=state.rating_cross_product + total(apart * rated, 1),
-                margin_sum_of_squares=state.margin_sum_of_squares + total(apart * apart, 1),
+                rating_cross_product=state.rating_cross_product + total(difference * rated, 1),
+                margin_sum_of_squares=squares,
             )
         if phase == self.phases[-1].name:
-            margin, worth = self._sample_pairs(streams)
-            state = dataclasses.replace(state, margin_index=margin, option_rewards=worth)
+            index, rewards = self._sample_pairs(streams)
+            state = dataclasses.replace(state, margin_index=index, option_rewards=rewards)
         return StepResult(state, reward)
 
     def metrics(self, state: PairwisePreferencesState) -> Mapping[str, Tensor]:
-        """What was answered so far; nan before it was.
+        """Statistics of the answers so far; NaN without answers.
 
-        picked: share who picked the better option, one number a margin.  rating_slope: rise of the
-        rating with worth, least squares through the origin.
+        choice_accuracy_by_margin: share of choices of the better option `[world, margin]`.
+        rating_slope: slope of ratings on rewards, least squares through the origin.
         """
         return {
             "choice_accuracy_by_margin": state.num_better_chosen / state.num_shown,
@@ -197,25 +196,24 @@ class PairwisePreferences(Environment[PairwisePreferencesState]):
         }
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, float]:
-        """Where people choose by a logistic rule with flips, the shares that pick the better."""
+        """Closed forms for people of a `LogisticChoiceModel`, by the names of metrics."""
         person = policies.get("person")
         if not isinstance(person, LogisticChoiceModel):
             return {}
-        found = {}
-        for number, margin in enumerate(self.margins):
-            right = 1.0 / (1.0 + math.exp(-person.rationality * person.utility_scale * margin))
-            found[f"picked[{number}]"] = (
-                1.0 - 2.0 * person.flip_probability
-            ) * right + person.flip_probability
-        return found | ({"rating_slope": person.utility_scale} if self.collect_ratings else {})
+        values = {}
+        for index, margin in enumerate(self.margins):
+            p = 1.0 / (1.0 + math.exp(-person.rationality * person.utility_scale * margin))
+            accuracy = (1.0 - 2.0 * person.flip_probability) * p + person.flip_probability
+            values[f"choice_accuracy_by_margin[{index}]"] = accuracy
+        return values | ({"rating_slope": person.utility_scale} if self.collect_ratings else {})
 
     def default_policies(self) -> Mapping[str, Policy]:
-        """People who pick what is worth more."""
+        """People that choose the better option."""
         return {"person": GreedyAnnotator()}
 
 
 class GreedyAnnotator(Policy):
-    """Picks the option that is worth most, and rates options at their worth."""
+    """Chooses the option with the largest reward; ratings equal rewards."""
 
     def act(
         self,
@@ -225,7 +223,7 @@ class GreedyAnnotator(Policy):
         state: Any,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """The option, or the ratings."""
+        """Index of the option, or the ratings."""
         return ActionOutput(
             observation.argmax(-1) if phase.name == "choose" else observation, state
         )

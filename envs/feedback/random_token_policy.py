@@ -1,16 +1,15 @@
-"""Rambler: somebody who answers with any words, and what that comes to.
+"""Uniformly random tokens, and the exact expectations of their metrics.
 
-With V words, n of them inappropriate, t said, each drawn evenly:
+With V tokens in the vocabulary, n of them inappropriate, and t uniform random tokens of L so far:
 
-    score                 - penalty (n / V) (t / L)     likings of x and of -x cancel, so that over
-                                                        requests only penalties are left
+    score                 - penalty (n / V) (t / L)     utilities of prompts x and -x cancel
     inappropriate_share   n / V
-    diversity             V (1 - (1 - 1/V)^t) / t       a word is missing with (1 - 1/V)^t
-    variety               1 - 1/V
-    detection_recall      q + (1 - q) detection         q = (1 - n/V)^(seats t): nothing is wrong
+    distinct_1            V (1 - (1 - 1/V)^t) / t       a token is absent with (1 - 1/V)^t
+    pairwise_diversity    1 - 1/V
+    detection_recall      q + (1 - q) detection_rate    q = (1 - n/V)^(agents t): none inappropriate
 
-The likings cancel because a request x is as likely as -x, the word is drawn in ignorance of it, and
-liking is linear in it. All but the score hold for each request, too.
+Prompts x and -x are equally likely, tokens independent of them, and utility linear in the prompt.
+All formulas except the score's also hold for each single prompt.
 """
 
 from __future__ import annotations
@@ -23,18 +22,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mores.core.deterministic_sum import total
-from mores.core.environment import ActionOutput, Box, Discrete, Phase, Policy, Role
+from mores.core.environment import Phase, Role
+from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
+from mores.core.spaces import Box, Discrete
 from mores.envs.feedback.token_supervisors import uniform_index
 
 
 class RandomTokenPolicy(Policy):
-    """Says any word, evenly; in a review flags the words that the judgement names."""
+    """Uniformly random tokens; in a review, flags for the tokens named by the critique."""
 
     tags: ClassVar[Mapping[str, object]] = {"learns": False, "stochastic": True}
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
-        """How its sight is laid out."""
+        """Layout of the observation."""
         return role.observation_space
 
     def act(
@@ -45,38 +46,37 @@ class RandomTokenPolicy(Policy):
         state: Box,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """Draw a word; or look each of one's words up in the judgement."""
+        """Sample a token, or look up the own tokens in the critique."""
         space = phase.action_spaces["assistant"]
         if isinstance(space, Discrete):
-            chance = streams.uniform("word", observation.shape[1])[..., 0]
-            return ActionOutput(uniform_index(space.num_options, chance), state)
+            u = streams.uniform("word", observation.shape[1])[..., 0]
+            return ActionOutput(uniform_index(space.num_options, u), state)
         assert isinstance(space, Box)
-        answer = state.read(observation, "completion").unflatten(-1, (space.size, -1))
-        judgement = state.read(observation, "critique")
-        return ActionOutput(total(answer * judgement[..., None, :], -1), state)
+        completion = state.read(observation, "completion").unflatten(-1, (space.size, -1))
+        critique = state.read(observation, "critique")
+        return ActionOutput(total(completion * critique[..., None, :], -1), state)
 
 
 def random_policy_metrics(
     vocab_size: int, num_inappropriate: int, completion_length: int, penalty: float, rounds: int
 ) -> dict[str, Float[np.ndarray, " round"]]:
-    """Exact means of measures, after 0 to `rounds` rounds.
+    """Exact expectations of metrics after 0 ... `rounds` rounds.
 
     Args:
-        vocab_size: that there are.
-        num_inappropriate: how many of them are so for a request.
-        completion_length: of an answer.
-        penalty: of an inappropriate word.
-        rounds: how many.
+        vocab_size: V, number of tokens.
+        num_inappropriate: n, number of inappropriate tokens.
+        completion_length: L, tokens per completion.
+        penalty: cost of an inappropriate token.
     """
-    spoken = np.minimum(np.arange(rounds + 1), completion_length)
-    begun = (spoken > 0).astype(float)
+    length = np.minimum(np.arange(rounds + 1), completion_length)
+    started = (length > 0).astype(float)
     share = num_inappropriate / vocab_size
-    different = vocab_size * (1.0 - (1.0 - 1.0 / vocab_size) ** spoken)
+    distinct = vocab_size * (1.0 - (1.0 - 1.0 / vocab_size) ** length)
     return {
-        "score": -penalty * share * spoken / completion_length,
-        "inappropriate_share": share * begun,
-        "diversity": np.where(spoken > 0, different / np.maximum(spoken, 1), 1.0),
-        "variety": 1.0 - begun / vocab_size,
+        "score": -penalty * share * length / completion_length,
+        "inappropriate_share": share * started,
+        "distinct_1": np.where(length > 0, distinct / np.maximum(length, 1), 1.0),
+        "pairwise_diversity": 1.0 - started / vocab_size,
     }
 
 
@@ -87,8 +87,8 @@ def random_policy_recall(
     detection_rate: float,
     rounds: int,
 ) -> Float[np.ndarray, " round"]:
-    """Mean share of inappropriate words that are flagged, 1 where there are none, by rounds."""
-    spoken = np.minimum(np.arange(rounds + 1), completion_length)
-    nothing = (1.0 - inappropriate_vocab_share) ** (num_completions * spoken)
-    told = np.where(spoken == completion_length, detection_rate, 0.0)  # flags are raised at the end
-    return nothing + (1.0 - nothing) * told
+    """Expected share of inappropriate tokens that are flagged, 1 if there are none, by rounds."""
+    length = np.minimum(np.arange(rounds + 1), completion_length)
+    none = (1.0 - inappropriate_vocab_share) ** (num_completions * length)
+    recall = np.where(length == completion_length, detection_rate, 0.0)  # flags only at the end
+    return none + (1.0 - none) * recall

@@ -1,12 +1,12 @@
-"""Answers made of words: which words are inappropriate, and what an answer is worth.
+"""Rewards of token completions: utilities, inappropriate tokens, optimum and diversity.
 
-A request x and a word v. Principal k likes the word by `u_kv . x / sqrt(features)`; it is
-inappropriate if `h_v . x` is among the highest of all words. An answer of L words that says the
-set S of different words, and b times an inappropriate one, is worth to principal k
+Prompt x, token v. Principal k has utility `u_kv . x / sqrt(features)` for the token; it is
+inappropriate if `h_v . x` is among the highest of all tokens. A completion of L tokens with the set
+S of distinct tokens, b of the L inappropriate, has the reward
 
-    R_k = (sum over v in S of liking_kv  -  penalty * b) / L
+    R_k = (sum over v in S of utility_kv  -  penalty * b) / L
 
-so that a word said again adds nothing, and offends again. All functions are pure.
+for principal k: repetition adds no utility, and its penalty again. All functions are pure.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from torch import Tensor
 
 from mores.core.deterministic_sum import mean, total
 
-NO_TOKEN = -1  # stands where no word was said yet
+NO_TOKEN = -1  # at positions without a token yet
 
 
 def token_utilities(
-    weights: Float[Tensor, "world *some word feature"], prompt: Float[Tensor, "world feature"]
-) -> Float[Tensor, "world *some word"]:
-    """How much words suit a request: `u . x / sqrt(features)`."""
-    between = (1,) * (weights.dim() - 2)
-    x = prompt.view(len(prompt), *between, -1)
+    weights: Float[Tensor, "world *some token feature"], prompt: Float[Tensor, "world feature"]
+) -> Float[Tensor, "world *some token"]:
+    """Utilities of tokens for a prompt: `u . x / sqrt(features)`."""
+    singletons = (1,) * (weights.dim() - 2)
+    x = prompt.view(len(prompt), *singletons, -1)
     return total(weights * x, -1) / math.sqrt(prompt.shape[-1])
 
 
-def top_k_mask(score: Float[Tensor, "world word"], k: int) -> Bool[Tensor, "world word"]:
-    """The `k` words of the highest score; of equal ones the first."""
+def top_k_mask(score: Float[Tensor, "world token"], k: int) -> Bool[Tensor, "world token"]:
+    """Mask of the `k` tokens with the highest scores; ties by lower index."""
     order = torch.argsort(score, dim=-1, descending=True, stable=True)
     rank = torch.argsort(order, dim=-1)
     return rank < k
@@ -40,111 +40,111 @@ def top_k_mask(score: Float[Tensor, "world word"], k: int) -> Bool[Tensor, "worl
 
 def one_hot_tokens(
     tokens: Int[Tensor, "world agent step"], vocab_size: int
-) -> Float[Tensor, "world agent step word"]:
-    """1 at the word said, at each step; 0 everywhere where none was said yet."""
-    numbers = torch.arange(vocab_size, device=tokens.device)
-    return (tokens[..., None] == numbers).to(torch.float32)
+) -> Float[Tensor, "world agent step token"]:
+    """One-hot encoding of tokens by step; zeros where there is no token yet."""
+    indices = torch.arange(vocab_size, device=tokens.device)
+    return (tokens[..., None] == indices).to(torch.float32)
 
 
 def append_token(
-    completion: Float[Tensor, "*some step word"], token: Int[Tensor, "*some"]
-) -> Float[Tensor, "*some step word"]:
-    """The marks of an answer with one more word; a complete answer stays as it is."""
-    steps, words = completion.shape[-2:]
-    spoken = total(total(completion, -1), -1)
-    here = torch.arange(steps, device=completion.device) == spoken[..., None]
-    this = torch.arange(words, device=completion.device) == token[..., None]
-    return completion + (here[..., None] & this[..., None, :]).to(completion.dtype)
+    completion: Float[Tensor, "*some step token"], token: Int[Tensor, "*some"]
+) -> Float[Tensor, "*some step token"]:
+    """One-hot completion with one more token; complete ones are unchanged."""
+    steps, vocab_size = completion.shape[-2:]
+    length = total(total(completion, -1), -1)
+    step_mask = torch.arange(steps, device=completion.device) == length[..., None]
+    token_mask = torch.arange(vocab_size, device=completion.device) == token[..., None]
+    return completion + (step_mask[..., None] & token_mask[..., None, :]).to(completion.dtype)
 
 
 def completion_reward(
-    completion: Float[Tensor, "world agent step word"],
-    token_utility: Float[Tensor, "world principal word"],
-    inappropriate: Bool[Tensor, "world word"],
+    completion: Float[Tensor, "world agent step token"],
+    token_utility: Float[Tensor, "world principal token"],
+    inappropriate: Bool[Tensor, "world token"],
     penalty: float,
 ) -> Float[Tensor, "world agent principal"]:
-    """What answers are worth to each principal; words not said yet count as silence, worth 0."""
-    different = completion.amax(2)  # world agent word
-    liked = total(different[:, :, None] * token_utility[:, None], -1)
-    offences = total(total(completion, 2) * inappropriate[:, None].to(completion.dtype), -1)
-    return (liked - penalty * offences[..., None]) / completion.shape[2]
+    """Reward of completions for each principal; missing tokens contribute 0."""
+    distinct = completion.amax(2)  # world agent token
+    utility = total(distinct[:, :, None] * token_utility[:, None], -1)
+    count = total(total(completion, 2) * inappropriate[:, None].to(completion.dtype), -1)
+    return (utility - penalty * count[..., None]) / completion.shape[2]
 
 
 def optimal_reward(
-    token_utility: Float[Tensor, "world word"],
-    inappropriate: Bool[Tensor, "world word"],
+    token_utility: Float[Tensor, "world token"],
+    inappropriate: Bool[Tensor, "world token"],
     penalty: float,
     completion_length: int,
 ) -> Float[Tensor, " world"]:
-    """The most that an answer of `completion_length` words can be worth.
+    """Largest reward of a completion of `completion_length` tokens.
 
-    Worth depends on the set S of words said and on what is repeated. If S has an appropriate word,
-    all repeats can be of that word, and cost nothing: L R is the sum over S of
-    `w_v = liking_v - penalty [v inappropriate]`. To exchange an appropriate word of S for the
-    best appropriate one does no harm, so S is best if it has that one and, of all others, the
-    `length - 1` of highest w as far as they are above 0. If S has inappropriate words only, every
-    step costs the penalty, whatever is said: S is best if it has the best liked of them and, of
-    the others, the `length - 1` best liked as far as they are above 0. The better of the two cases
-    is the optimum.
+    The reward depends on the set S of distinct tokens and on the repetitions. If S contains an
+    appropriate token, all repetitions can be of it and cost nothing: L R is the sum over S of
+    `w_v = utility_v - penalty [v inappropriate]`. Replacing an appropriate token of S by the best
+    appropriate one never lowers it, so an optimal S contains that one and, of all others, the
+    `L - 1` of highest w, if positive. If S contains only inappropriate tokens, every step costs
+    the penalty: an optimal S contains the one of highest utility and, of the others, the `L - 1`
+    of highest utility, if positive. The optimum is the larger of both cases.
     """
-    nothing = -torch.inf
     cost = penalty * inappropriate.to(token_utility.dtype)
     clean = _best_with_required(
         token_utility - cost, ~inappropriate, torch.ones_like(inappropriate), completion_length
     )
-    foul = _best_with_required(token_utility, inappropriate, inappropriate, completion_length)
-    clean = torch.where((~inappropriate).any(-1), clean, nothing)
-    foul = torch.where(inappropriate.any(-1), foul - penalty * completion_length, nothing)
-    return torch.maximum(clean, foul) / completion_length
+    unclean = _best_with_required(token_utility, inappropriate, inappropriate, completion_length)
+    unclean = unclean - penalty * completion_length
+    clean = torch.where((~inappropriate).any(-1), clean, -torch.inf)
+    unclean = torch.where(inappropriate.any(-1), unclean, -torch.inf)
+    return torch.maximum(clean, unclean) / completion_length
 
 
 def _best_with_required(
-    value: Float[Tensor, "world word"],
-    required: Bool[Tensor, "world word"],
-    allowed: Bool[Tensor, "world word"],
+    value: Float[Tensor, "world token"],
+    required: Bool[Tensor, "world token"],
+    allowed: Bool[Tensor, "world token"],
     completion_length: int,
 ) -> Float[Tensor, " world"]:
-    """The best of the words `required`, and the best others that are above 0, `completion_length` in all."""
-    words = value.shape[-1]
+    """Value of the best required token and the best other tokens above 0, L at most."""
+    vocab_size = value.shape[-1]
     best = torch.where(required, value, -torch.inf).argmax(-1, keepdim=True)
-    others = allowed & (torch.arange(words, device=value.device) != best)
+    others = allowed & (torch.arange(vocab_size, device=value.device) != best)
     gains = torch.where(others, value, 0.0).clamp(min=0.0)
     gains = gains.sort(-1, descending=True).values[:, : completion_length - 1]
     return value.gather(-1, best)[:, 0] + total(gains, -1)
 
 
-def distinct_1(completion: Float[Tensor, "world agent step word"]) -> Float[Tensor, " world"]:
-    """Different words by words said within an answer, mean over the answers; 1 before any."""
-    said = total(completion, 2)
-    different, all_of_them = total(said.clamp(max=1.0), -1), total(said, -1)
-    return mean(torch.where(all_of_them > 0, different / all_of_them.clamp(min=1.0), 1.0), 1)
+def distinct_1(completion: Float[Tensor, "world agent step token"]) -> Float[Tensor, " world"]:
+    """Distinct tokens over tokens of a completion, mean over completions; 1 if empty."""
+    counts = total(completion, 2)
+    distinct, length = total(counts.clamp(max=1.0), -1), total(counts, -1)
+    return mean(torch.where(length > 0, distinct / length.clamp(min=1.0), 1.0), 1)
 
 
 def pairwise_diversity(
-    completion: Float[Tensor, "world agent step word"],
+    completion: Float[Tensor, "world agent step token"],
 ) -> Float[Tensor, " world"]:
-    """Probability that two of the answers differ at a step said by all; 1 before any."""
-    by_word = total(completion, 1)  # world step word: answers that have it there
-    seats = completion.shape[1]
-    alike = total(total(by_word * (by_word - 1.0), -1), -1) / (seats * (seats - 1))
+    """Probability that two completions differ at a step, mean over steps; 1 if empty."""
+    counts = total(completion, 1)  # world step token: completions with the token at the step
+    agents = completion.shape[1]
+    equal = total(total(counts * (counts - 1.0), -1), -1) / (agents * (agents - 1))
     steps = total(completion[:, 0].amax(-1), -1)
-    return 1.0 - alike / steps.clamp(min=1.0)
+    return 1.0 - equal / steps.clamp(min=1.0)
 
 
 def detection_metrics(
     flags: Bool[Tensor, "world agent step"], inappropriate: Float[Tensor, "world agent step"]
 ) -> dict[str, Float[Tensor, " world"]]:
-    """How well flags meet words that are wrong, over all answers of a world.
+    """Precision and recall of flags for inappropriate tokens, over all completions of a world.
 
-    Nothing flagged is nothing flagged in error, and nothing wrong is nothing missed: both count
-    as 1, so that there is always a number. Read precision and recall together.
+    Precision without flags and recall without inappropriate tokens are 1, so that both are always
+    defined. Interpret them together.
     """
-    raised = flags.to(inappropriate.dtype)
-    flagged, there, hits = (
-        total(x.flatten(1), 1) for x in (raised, inappropriate, raised * inappropriate)
+    flagged = flags.to(inappropriate.dtype)
+    num_flagged, num_inappropriate, hits = (
+        total(x.flatten(1), 1) for x in (flagged, inappropriate, flagged * inappropriate)
     )
+    precision, recall = hits / num_flagged.clamp(min=1.0), hits / num_inappropriate.clamp(min=1.0)
     return {
-        "flagged": flagged / raised[0].numel(),
-        "detection_precision": torch.where(flagged > 0, hits / flagged.clamp(min=1.0), 1.0),
-        "detection_recall": torch.where(there > 0, hits / there.clamp(min=1.0), 1.0),
+        "flagged_share": num_flagged / flagged[0].numel(),
+        "detection_precision": torch.where(num_flagged > 0, precision, 1.0),
+        "detection_recall": torch.where(num_inappropriate > 0, recall, 1.0),
     }

@@ -1,13 +1,12 @@
-"""Requests: an assistant answers word by word, and supervisors say what they think of it.
+"""Token feedback: assistants complete a prompt token by token and receive human feedback on it.
 
-A toy language in which everything that people can say of an answer is there at once: rewards by
-principals who may value words differently, choices between two answers by annotators who err,
-judgements that name what is wrong with an answer, and demonstrations of better ones. Learners from
-any of these meet on the same requests, and the truth is known: which words are inappropriate, and
-what the best answer is worth. Rules are in `mores.envs.dynamics`, by name `answers`, `supervisors`;
-what the world is and what it is not: docs/explanation/requests.md.
+A synthetic language with all kinds of feedback on the same completions: rewards of principals with
+different utilities, pairwise preferences recorded by annotators with errors, critiques that name
+inappropriate tokens, and demonstrations. Learners from different feedback are compared on the same
+prompts, and the ground truth is known: inappropriate tokens and the optimal reward. Formulas:
+`token_completions`, `token_supervisors`; limitations: docs/explanation/token_feedback.md.
 
-Run `python -m mores.envs.feedback.token_feedback` to watch it.
+Demo: `python -m mores.envs.feedback.token_feedback`.
 """
 
 from __future__ import annotations
@@ -24,11 +23,13 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.core.deterministic_sum import mean, total
-from mores.core.environment import Box, Discrete, Environment, Part, Phase, Policy, Role, StepResult
+from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.people import People
+from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams, Worlds
-from mores.envs.feedback import token_completions as rules
+from mores.core.spaces import Box, Discrete, Part
+from mores.envs.feedback import token_completions as completions
 from mores.envs.feedback.random_token_policy import (
     RandomTokenPolicy,
     random_policy_metrics,
@@ -42,75 +43,73 @@ ASSISTANT = "assistant"
 
 @dataclasses.dataclass(frozen=True)
 class TokenTask:
-    """What is learned: the same in all worlds, stages and episodes of a replicate."""
+    """Weights of utilities, equal in all worlds, stages and episodes of a replicate."""
 
-    preference_weights: Float[Tensor, "world principal word feature"]
-    harm_weights: Float[Tensor, "world word feature"]
+    preference_weights: Float[Tensor, "world principal token feature"]
+    harm_weights: Float[Tensor, "world token feature"]
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenFeedbackState:
-    """A request, and the answers to it so far."""
+    """A prompt, and its completions so far."""
 
     prompt: Float[Tensor, "world feature"]
-    token_utility: Float[Tensor, "world principal word"]
-    inappropriate: Bool[Tensor, "world word"]
-    tokens: Int[Tensor, "world agent step"]  # words by number; UNSAID where there is none yet
-    num_tokens: Int[Tensor, " world"]  # words so far
-    critique: Float[Tensor, "world agent word"]  # of complete answers; 0 before
-    flags: Float[Tensor, "world agent step"]  # of the review of complete answers; 0 before
+    token_utility: Float[Tensor, "world principal token"]
+    inappropriate: Bool[Tensor, "world token"]
+    tokens: Int[Tensor, "world agent step"]  # indices; NO_TOKEN where missing
+    num_tokens: Int[Tensor, " world"]  # so far
+    critique: Float[Tensor, "world agent token"]  # of the complete ones; 0 before
+    flags: Float[Tensor, "world agent step"]  # of their review; 0 before
 
 
 class TokenFeedback(Environment[TokenFeedbackState]):
-    """Seats that answer a request word by word, and are told what others think of the answers.
+    """Completion of a prompt token by token, with rewards and feedback on the result.
 
     Description:
-        All seats of a world answer one request, a word a round. They are spoken of once complete.
+        All agents of a world complete one prompt, one token per round, and receive feedback on the
+        complete result. Left out: grammar, meaning, long context, variable length, the end-of-text
+        token, learning supervisors, and prompts that depend on earlier completions.
 
     Roles:
-        assistant (`num_completions`).
+        assistant (`num_completions`, even).
 
-    Observation:
-        `prompt`: its features, no bounds.  `answer`: one's own words so far, `completion_length` times a mark
-        at one of `words`, step by step.  `judgement`: a number in [0, 1] a word, 0 while answering;
-        in the phase `review` of the last round what was criticised in one's answer.
-        `Role.observation_model` gives the next sight from this one and one's word.
+    Observation (L = `completion_length`, V = `vocab_size`, F = `num_prompt_features`):
+        prompt      F    any     features of the prompt
+        completion  L*V  [0, 1]  own tokens so far, one-hot by step; zeros where there is none
+        critique    V    [0, 1]  zeros in `answer`; in `review` of the last round the criticized
+                                 tokens of the own completion
+        `Role.observation_model` maps an observation and a token to the next observation.
 
     Action:
-        assistant, phase `answer`: the number of a word.
-        assistant, phase `review` (with `review`): `flags` in [0, 1], one for each of one's words in
-        order: whether one takes it to have been criticised. Only those of the last round count.
-        No outside client takes choices and numbers in one seat: with `review`, players sit inside.
+        assistant, phase answer: index of a token, below V.
+        assistant, phase review (with `review`): `flags`, L numbers in [0, 1], predictions of which
+        own tokens were criticized. Only those of the last round count. External clients support
+        one kind of action per agent: with `review` policies must be internal.
 
-    Reward:
-        A principal's reward of an answer is the mean over its words of the principal's liking, as
-        far as a word is new in the answer, minus `penalty` times the share of its words that are
-        inappropriate. A seat earns the mean of that over principals by `weights`, at the end, or
-        word by word with the same sum. An answer that is cut off before its end earns what was
-        paid until then, and hears nothing.
+    Reward (utility units):
+        Principal k: (sum of utilities of distinct tokens - penalty * number of inappropriate
+        tokens) / L. Agents receive the mean over principals by `principal_weights`, at the end or
+        per token with the same sum. A truncated completion gets no feedback.
 
-    Feedback:
-        With an answer's last word, by names, `[world, agent, ...]`. Where worlds are not all at
-        their last word it means nothing in the others.
-        reward [K]: to each principal.
-        preferred: whether it was preferred to the other one of its pair, seats 2i and 2i + 1. A
-        supervisor chooses by `rationality` and the seats' rewards; an annotator writes that down,
-        or, with an error rate, the other one.
-        annotator: the number of that annotator.
-        judgement [words]: 1 for each word criticised in the answer; with `judgement: bit` all of
-        them are 1 if any was, else 0.
-        demonstration [length]: words by which a principal would have answered the request.
-        demonstration_reward [K], demonstration_worth: what that is worth to each principal, and
-        what a seat would have earned with it.
-        principal: the number of who demonstrated, drawn evenly.
+    Feedback (training signals with the last token, `[world, agent, ...]`; K = `num_principals`;
+    undefined in worlds that are not at their last token):
+        reward [K]                to each principal
+        preferred                 whether preferred in the pair of agents 2i and 2i + 1: chosen by
+                                  reward with `rationality`, recorded by an annotator with errors
+        annotator                 index of the annotator
+        critique [V]              1 for criticized tokens; `binary`: all 1 if any, else all 0
+        demonstration [L]         tokens of a principal's demonstration for the prompt
+        demonstration_reward [K]  its reward to each principal
+        demonstration_return      its mean by `principal_weights`
+        principal                 index of the demonstrating principal, uniform
 
     Dynamics:
-        Requests do not depend on answers. Nobody's tastes move.
+        Prompts are independent of completions. Utilities are constant.
 
     Start:
-        Request normal, independent from one world and episode to the next. Tastes and harms of
-        words are the same in all worlds, stages and episodes of a replicate, and whatever the
-        run's seed is: another `task_seed` draws others.
+        Prompt normal, independent between worlds and episodes. Utility and harm weights are equal
+        in all worlds, stages and episodes of a replicate and independent of the run's seed;
+        `task_seed` changes them.
 
     End:
         After `completion_length` rounds.
@@ -119,8 +118,8 @@ class TokenFeedback(Environment[TokenFeedbackState]):
         See the fields: each has its range and meaning.
 
     References:
-        A world of our own. Learners that meet here: GRAO (arXiv 2508.07750), CUT (2312.14591), ADPA
-        (2502.17927), DPO (2305.18290). None of these papers describes this world.
+        Designed for mores. Learners compared here: GRAO (arXiv 2508.07750), CUT (2312.14591), ADPA
+        (2502.17927), DPO (2305.18290). None of these papers describes this environment.
     """
 
     tags: ClassVar[Mapping[str, object]] = {
@@ -131,94 +130,95 @@ class TokenFeedback(Environment[TokenFeedbackState]):
     }
 
     num_completions: int = Field(
-        default=8, ge=2, le=10_000, multiple_of=2, description="answers to a request: seats, paired"
+        default=8, ge=2, le=10_000, multiple_of=2, description="completions (agents), paired"
     )
-    vocab_size: int = Field(default=12, ge=2, le=1_000, description="words that there are")
+    vocab_size: int = Field(
+        default=12, ge=2, le=1_000, description="number of tokens in the vocabulary"
+    )
     completion_length: int = Field(
-        default=6, ge=1, le=1_000, description="words of an answer, at most all"
+        default=6, ge=1, le=1_000, description="tokens per completion, at most vocab_size"
     )
-    num_prompt_features: int = Field(
-        default=4, ge=1, le=1_000, description="numbers that describe a request"
-    )
-    task_seed: int = Field(default=0, ge=0, description="which tastes and harms replicates have")
+    num_prompt_features: int = Field(default=4, ge=1, le=1_000, description="features of a prompt")
+    task_seed: int = Field(default=0, ge=0, description="seed of utility and harm weights")
 
-    num_principals: int = Field(default=1, ge=1, le=100, description="whom answers are for")
+    num_principals: int = Field(default=1, ge=1, le=100, description="number of principals")
     conflict: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="share of the variance of tastes that is a principal's own",
+        default=0.0, ge=0, le=1, description="share of utility variance specific to a principal"
     )
     principal_weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
-        default=(), description="of the principals in a seat's reward; none given: all alike"
+        default=(), description="of principals in the reward; empty: equal"
     )
     inappropriate_vocab_share: float = Field(
-        default=0.3, ge=0, le=1, description="share of words, rounded, inappropriate for a request"
+        default=0.3, ge=0, le=1, description="share of inappropriate tokens, rounded"
     )
     penalty: float = Field(
-        default=1.0, ge=0, le=1e6, description="cost of an inappropriate word, in units of liking"
+        default=1.0, ge=0, le=1e6, description="cost of an inappropriate token, utility units"
     )
     reward_timing: Literal["terminal", "per_token"] = Field(
-        default="terminal", description="whether rewards are paid at the end or word by word"
+        default="terminal", description="reward at the end or after each token"
     )
 
     rationality: float = Field(
-        default=5.0, ge=0, le=1e9, description="of choices between answers, 1/reward"
+        default=5.0, ge=0, le=1e9, description="inverse temperature of preferences, 1/reward"
     )
     annotator_error_rates: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
-        default=(0.1,), min_length=1, description="how often each annotator writes the other answer"
+        default=(0.1,), min_length=1, description="probability of a wrong record, by annotator"
     )
     critique_detail: Literal["per_token", "binary"] = Field(
-        default="per_token", description="whether judgements name words, or say only that some is wrong"
+        default="per_token",
+        description="critiques name tokens, or only whether any is criticized",
     )
     detection_rate: float = Field(
-        default=0.9, ge=0, le=1, description="probability that an inappropriate word is criticised"
+        default=0.9, ge=0, le=1, description="probability that an inappropriate token is criticized"
     )
     false_alarm_rate: float = Field(
-        default=0.05, ge=0, le=1, description="probability that another word is criticised"
+        default=0.05, ge=0, le=1, description="probability that another token is criticized"
     )
     demonstration_rationality: float = Field(
-        default=5.0, ge=0, le=1e9, description="of the words of demonstrations, 1/liking"
+        default=5.0, ge=0, le=1e9, description="inverse temperature of demonstrations, 1/utility"
     )
     demonstration_error_rate: float = Field(
-        default=0.1, ge=0, le=1, description="probability that any word takes one's place in them"
+        default=0.1, ge=0, le=1, description="probability of a uniform token in demonstrations"
     )
     review: bool = Field(
-        default=False, description="whether assistants say which of their words were criticised"
+        default=False, description="whether assistants predict the criticized tokens"
     )
 
     def model_post_init(self, context: Any) -> None:
-        """Refuse parameters that do not go together."""
+        """Refuse incompatible parameters."""
         if self.completion_length > self.vocab_size:
             raise ParameterError(
-                message=f"length is at most the number of words, {self.vocab_size}", code="conflict"
+                message=f"completion_length exceeds vocab_size, {self.vocab_size}", code="conflict"
             )
         if self.principal_weights and len(self.principal_weights) != self.num_principals:
             raise ParameterError(
-                message=f"weights: one for each of {self.num_principals} principals",
+                message=f"principal_weights needs {self.num_principals} weights",
                 code="wrong_shape",
             )
         if self.principal_weights and sum(self.principal_weights) <= 0:
-            raise ParameterError("principal_weights", message="weights are not all 0", code="invalid_value")
+            raise ParameterError(
+                "principal_weights", message="principal_weights are all 0", code="invalid_value"
+            )
 
-    # --- what is fixed ---------------------------------------------------------------------------
+    # --- static data -----------------------------------------------------------------------------
 
     @functools.cached_property
     def _normalized_weights(self) -> tuple[float, ...]:
-        """How much each principal counts; sums to 1."""
+        """Weight of each principal; sum 1."""
         weights = self.principal_weights or (1.0,) * self.num_principals
         return tuple(weight / sum(weights) for weight in weights)
 
     @property
     def num_inappropriate_tokens(self) -> int:
-        """How many words are inappropriate for a request."""
+        """Number of tokens that are inappropriate for a prompt."""
         return round(self.inappropriate_vocab_share * self.vocab_size)
 
     @functools.cached_property
     def _observation_space(self) -> Box:
-        mark = Part(self.completion_length * self.vocab_size, 0.0, 1.0)
         return Box.of(
-            prompt=self.num_prompt_features, completion=mark, critique=Part(self.vocab_size, 0.0, 1.0)
+            prompt=self.num_prompt_features,
+            completion=Part(self.completion_length * self.vocab_size, 0.0, 1.0),
+            critique=Part(self.vocab_size, 0.0, 1.0),
         )
 
     @functools.cached_property
@@ -237,82 +237,81 @@ class TokenFeedback(Environment[TokenFeedbackState]):
     @property
     def roles(self) -> tuple[Role, ...]:
         """`assistant`."""
-        return (
-            Role(ASSISTANT, self.num_completions, self._observation_space, self.next_observation),
-        )
+        space = self._observation_space
+        return (Role(ASSISTANT, self.num_completions, space, self.next_observation),)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """`answer`, then `review` where there is one."""
+        """`answer`, then `review` if set."""
         answer = Phase("answer", {ASSISTANT: Discrete(self.vocab_size)})
         flags = Box.of(flags=Part(self.completion_length, 0.0, 1.0))
         return (answer, Phase("review", {ASSISTANT: flags})) if self.review else (answer,)
 
     @property
     def elements_per_world(self) -> int:
-        """Sights, the noise of demonstrations, and the task as it is drawn."""
-        per_answer = self._observation_space.size + 3 * self.completion_length * self.vocab_size
+        """See `Environment`: observations, demonstration noise, and the task's weights."""
+        per_agent = self._observation_space.size + 3 * self.completion_length * self.vocab_size
         return (
-            self.num_completions * per_answer
+            self.num_completions * per_agent
             + 2 * (self.num_principals + 1) * self.vocab_size * self.num_prompt_features
         )
 
     def sample_tasks(self, streams: RandomStreams) -> TokenTask:
-        """The task of each world's replicate."""
+        """Task of each world's replicate."""
         replicates = Worlds(streams.replicate, torch.zeros_like(streams.replicate))
-        own = RandomStreams.of(self.task_seed, replicates, device=streams.device).child("requests")
-        words, features = self.vocab_size, self.num_prompt_features
-        shared = own.normal("shared taste", words, features)
-        apart = own.normal("taste", self.num_principals * words, features)
-        apart = apart.unflatten(1, (self.num_principals, words))
-        common, private = math.sqrt(1.0 - self.conflict), math.sqrt(self.conflict)
-        tastes = common * shared[:, None] + private * apart
-        return TokenTask(tastes, own.normal("harm", words, features))
+        streams = RandomStreams.of(self.task_seed, replicates, device=streams.device)
+        streams = streams.child("requests")
+        tokens, features = self.vocab_size, self.num_prompt_features
+        shared = streams.normal("shared taste", tokens, features)
+        individual = streams.normal("taste", self.num_principals * tokens, features)
+        individual = individual.unflatten(1, (self.num_principals, tokens))
+        weights = math.sqrt(1.0 - self.conflict) * shared[:, None]
+        weights = weights + math.sqrt(self.conflict) * individual
+        return TokenTask(weights, streams.normal("harm", tokens, features))
 
-    # --- the game --------------------------------------------------------------------------------
+    # --- dynamics --------------------------------------------------------------------------------
 
     def reset(self, streams: RandomStreams, people: People | None = None) -> TokenFeedbackState:
-        """A new request, and nothing said."""
+        """Initial state: a new prompt, empty completions."""
         if people is not None:
             raise UserError(
-                "requests takes no people from a population: principals have tastes",
+                "token_feedback accepts no population: its principals have no values",
                 code="unsupported",
-                path="people",
+                path="population",
             )
-        request = streams.normal("request", 1, self.num_prompt_features)[:, 0]
+        prompt = streams.normal("request", 1, self.num_prompt_features)[:, 0]
         task = self.sample_tasks(streams)
-        harm = rules.token_utilities(task.harm_weights, request)
-        steps = request.new_zeros(streams.num_worlds, self.num_completions, self.completion_length)
+        harm = completions.token_utilities(task.harm_weights, prompt)
+        steps = prompt.new_zeros(streams.num_worlds, self.num_completions, self.completion_length)
         return TokenFeedbackState(
-            prompt=request,
-            token_utility=rules.token_utilities(task.preference_weights, request),
-            inappropriate=rules.top_k_mask(harm, self.num_inappropriate_tokens),
+            prompt=prompt,
+            token_utility=completions.token_utilities(task.preference_weights, prompt),
+            inappropriate=completions.top_k_mask(harm, self.num_inappropriate_tokens),
             tokens=torch.full_like(steps, NO_TOKEN, dtype=torch.int64),
             num_tokens=torch.zeros(streams.num_worlds, dtype=torch.int64, device=streams.device),
-            critique=request.new_zeros(*steps.shape[:2], self.vocab_size),
+            critique=prompt.new_zeros(*steps.shape[:2], self.vocab_size),
             flags=steps,
         )
 
     def observe(self, state: TokenFeedbackState, role: str, phase: str) -> Tensor:
         """See the class docstring."""
-        judgement = state.critique
+        critique = state.critique
         return self._observation_space.join(
             prompt=state.prompt[:, None].expand(-1, self.num_completions, -1),
-            completion=rules.one_hot_tokens(state.tokens, self.vocab_size).flatten(2),
-            critique=judgement if phase == "review" else torch.zeros_like(judgement),
+            completion=completions.one_hot_tokens(state.tokens, self.vocab_size).flatten(2),
+            critique=critique if phase == "review" else torch.zeros_like(critique),
         )
 
     def next_observation(
         self, observation: Float[Tensor, "*some size"], token: Tensor
     ) -> Float[Tensor, "*some size"]:
-        """What one sees after a word, `[...]`, when one saw that; a complete answer stays."""
-        answer = self._observation_space.read(observation, "completion").unflatten(
-            -1, (self.completion_length, self.vocab_size)
-        )
-        return self._observation_space.join(
-            prompt=self._observation_space.read(observation, "prompt"),
-            completion=rules.append_token(answer, token.long()).flatten(-2),
-            critique=self._observation_space.read(observation, "critique"),
+        """Observation after a token `[...]`; unchanged if the completion is complete."""
+        space, shape = self._observation_space, (self.completion_length, self.vocab_size)
+        completion = space.read(observation, "completion").unflatten(-1, shape)
+        return space.join(
+            prompt=space.read(observation, "prompt"),
+            completion=completions.append_token(completion, token.long()).flatten(-2),
+            critique=space.read(observation, "critique"),
         )
 
     def step(
@@ -322,118 +321,118 @@ class TokenFeedback(Environment[TokenFeedbackState]):
         actions: Mapping[str, Tensor],
         streams: RandomStreams,
     ) -> StepResult[TokenFeedbackState]:
-        """One more word; after the last one supervisors speak, and flags may be raised."""
+        """Append a token, with feedback after the last one; or record the flags of a review."""
         complete = state.num_tokens >= self.completion_length
         if phase == "review":
             flags = torch.where(complete[:, None, None], actions[ASSISTANT], state.flags)
             return StepResult(dataclasses.replace(state, flags=flags), terminated=complete)
-        here = (
-            torch.arange(self.completion_length, device=state.tokens.device)
-            == state.num_tokens[:, None]
+        steps = torch.arange(self.completion_length, device=state.tokens.device)
+        current = (steps == state.num_tokens[:, None])[:, None]
+        tokens = torch.where(current, actions[ASSISTANT][..., None].long(), state.tokens)
+        next_state = dataclasses.replace(
+            state, tokens=tokens, num_tokens=state.num_tokens + (~complete).long()
         )
-        said = torch.where(here[:, None], actions[ASSISTANT][..., None].long(), state.tokens)
-        after = dataclasses.replace(
-            state, tokens=said, num_tokens=state.num_tokens + (~complete).long()
-        )
-        over = after.num_tokens >= self.completion_length
-        last = over & ~complete
-        earned = self._completion_scores(after)
+        terminated = next_state.num_tokens >= self.completion_length
+        last = terminated & ~complete
+        score = self._completion_scores(next_state)
         if self.reward_timing == "per_token":
-            reward = earned - self._completion_scores(state)
+            reward = score - self._completion_scores(state)
         else:
-            reward = torch.where(last[:, None], earned, 0.0)
+            reward = torch.where(last[:, None], score, 0.0)
         feedback: dict[str, Mapping[str, Tensor]] = {}
         if bool(last.any()):
-            answer = rules.one_hot_tokens(said, self.vocab_size)
-            told = self._supervisors.feedback(
-                answer, state.token_utility, state.inappropriate, earned, streams
+            one_hot = completions.one_hot_tokens(tokens, self.vocab_size)
+            fields = self._supervisors.feedback(
+                one_hot, state.token_utility, state.inappropriate, score, streams
             )
-            told["demonstration_return"] = self._principal_mean(told["demonstration_reward"], 2)
-            judgement = torch.where(last[:, None, None], told["critique"], state.critique)
-            after = dataclasses.replace(after, critique=judgement)
-            feedback = {ASSISTANT: told}
-        return StepResult(after, {ASSISTANT: reward}, over, feedback)
+            fields["demonstration_return"] = self._principal_mean(fields["demonstration_reward"], 2)
+            critique = torch.where(last[:, None, None], fields["critique"], state.critique)
+            next_state = dataclasses.replace(next_state, critique=critique)
+            feedback = {ASSISTANT: fields}
+        return StepResult(next_state, {ASSISTANT: reward}, terminated, feedback)
 
     def _completion_scores(self, state: TokenFeedbackState) -> Float[Tensor, "world agent"]:
-        """What the seats' answers are worth so far."""
-        answer = rules.one_hot_tokens(state.tokens, self.vocab_size)
-        worth = rules.completion_reward(
-            answer, state.token_utility, state.inappropriate, self.penalty
+        """Weighted mean reward of the completions so far."""
+        one_hot = completions.one_hot_tokens(state.tokens, self.vocab_size)
+        reward = completions.completion_reward(
+            one_hot, state.token_utility, state.inappropriate, self.penalty
         )
-        return self._principal_mean(worth, 2)
+        return self._principal_mean(reward, 2)
 
     def _principal_mean(self, x: Tensor, dim: int) -> Tensor:
-        """Weighted mean over the principals."""
-        shares = torch.tensor(self._normalized_weights, device=x.device)
-        return total(x * shares.view(-1, *[1] * (x.dim() - dim - 1)), dim)
+        """Weighted mean over principals."""
+        weights = torch.tensor(self._normalized_weights, device=x.device)
+        return total(x * weights.view(-1, *[1] * (x.dim() - dim - 1)), dim)
 
-    # --- what is reported ------------------------------------------------------------------------
+    # --- metrics ---------------------------------------------------------------------------------
 
     def metrics(self, state: TokenFeedbackState) -> Mapping[str, Tensor]:
-        """Means over the seats of a world; of the words so far, where answers are not complete.
+        """Means over the agents of a world, of the tokens so far.
 
-        score: reward of a seat if nothing more were said.  principal_scores: to each principal.
-        worst_principal: the lowest of these.  inappropriate_share: of the words said.  optimum: the
-        most that an answer to this request can earn, exactly.  regret: optimum less score.
-        diversity: different words by words said, within an answer.  variety: probability that two
-        seats say different words at the same step. Both are 1 before any word is said.
-        With `review`: flagged, share of words whose flag is above .5; detection_precision, share of
-        flagged words that are inappropriate, 1 if none is flagged; detection_recall, share of
-        inappropriate words that are flagged, 1 if none was said: both over all seats of the world.
+        score: reward of the completion so far.  score_by_principal: to each principal.
+        worst_principal_score: the lowest of these.  inappropriate_share: of tokens.
+        optimal_score: largest possible reward for the prompt, exact.  regret: optimal_score minus
+        score.  distinct_1: distinct tokens over tokens of a completion.  pairwise_diversity:
+        probability that two agents differ at a step. Both are 1 without tokens.
+        With `review`, over all agents of the world: flagged_share: share of tokens with a flag
+        above .5.  detection_precision: share of inappropriate tokens among flagged ones, 1 without
+        flags.  detection_recall: share of flagged tokens among inappropriate ones, 1 without any.
         """
-        answer = rules.one_hot_tokens(state.tokens, self.vocab_size)
-        worth = rules.completion_reward(
-            answer, state.token_utility, state.inappropriate, self.penalty
+        one_hot = completions.one_hot_tokens(state.tokens, self.vocab_size)
+        reward = completions.completion_reward(
+            one_hot, state.token_utility, state.inappropriate, self.penalty
         )
-        principals = mean(worth, 1)
-        score = self._principal_mean(principals, 1)
-        liking = self._principal_mean(state.token_utility, 1)
-        best = rules.optimal_reward(
-            liking, state.inappropriate, self.penalty, self.completion_length
+        by_principal = mean(reward, 1)
+        score = self._principal_mean(by_principal, 1)
+        utility = self._principal_mean(state.token_utility, 1)
+        optimum = completions.optimal_reward(
+            utility, state.inappropriate, self.penalty, self.completion_length
         )
-        wrong = total(answer * state.inappropriate[:, None, None].to(worth.dtype), -1)
-        found = {
+        wrong = total(one_hot * state.inappropriate[:, None, None].to(reward.dtype), -1)
+        metrics = {
             "score": score,
-            "score_by_principal": principals,
-            "worst_principal_score": principals.amin(-1),
+            "score_by_principal": by_principal,
+            "worst_principal_score": by_principal.amin(-1),
             "inappropriate_share": mean(total(wrong, -1), 1) / state.num_tokens.clamp(min=1),
-            "optimal_score": best,
-            "regret": best - score,
-            "distinct_1": rules.distinct_1(answer),
-            "pairwise_diversity": rules.pairwise_diversity(answer),
+            "optimal_score": optimum,
+            "regret": optimum - score,
+            "distinct_1": completions.distinct_1(one_hot),
+            "pairwise_diversity": completions.pairwise_diversity(one_hot),
         }
-        return found | (rules.detection_metrics(state.flags > 0.5, wrong) if self.review else {})
+        if self.review:
+            metrics |= completions.detection_metrics(state.flags > 0.5, wrong)
+        return metrics
 
     def latent(self, state: TokenFeedbackState) -> Mapping[str, Tensor]:
-        """How much each principal likes each word, and which words are inappropriate."""
+        """Utility of each token for each principal, and the inappropriate tokens."""
         return {"token_utility": state.token_utility, "inappropriate": state.inappropriate}
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:
-        """Exact means over requests of a `RandomTokenPolicy`'s measures, after each number of rounds.
+        """Exact expectations of metrics of `RandomTokenPolicy`, over prompts, by rounds.
 
-        score, inappropriate_share, diversity, variety; with `review` and judgements that name
-        words, detection_recall.
+        score, inappropriate_share, distinct_1, pairwise_diversity; with `review` and critiques per
+        token also detection_recall.
         """
         if not isinstance(policies.get(ASSISTANT), RandomTokenPolicy):
             return {}
         wrong = self.num_inappropriate_tokens
-        found = random_policy_metrics(
+        values = random_policy_metrics(
             self.vocab_size, wrong, self.completion_length, self.penalty, rounds
         )
         if self.review and self.critique_detail == "per_token":
-            share, seats = wrong / self.vocab_size, self.num_completions
-            found["detection_recall"] = random_policy_recall(
-                share, seats, self.completion_length, self.detection_rate, rounds
+            share, agents = wrong / self.vocab_size, self.num_completions
+            values["detection_recall"] = random_policy_recall(
+                share, agents, self.completion_length, self.detection_rate, rounds
             )
-        return found
+        return values
 
     def min_rounds_message(self, rounds: int) -> str:
-        """Of an answer that is cut off nothing is said."""
-        shorter = f"{rounds} is shorter than an answer, length {self.completion_length}"
-        return shorter if rounds < self.completion_length else ""
+        """Truncated completions receive no feedback."""
+        message = f"{rounds} is below completion_length, {self.completion_length}"
+        return message if rounds < self.completion_length else ""
 
     def default_policies(self) -> Mapping[str, Policy]:
-        """Assistants that say anything."""
+        """Uniformly random tokens."""
         return {ASSISTANT: RandomTokenPolicy()}
 
 

@@ -1,16 +1,16 @@
-"""Supervisors: what is said of answers, with the noise of those who say it.
+"""Supervisors: noisy human feedback on completions.
 
-    which of two answers is better    P(first) = 1 / (1 + exp(-rationality (R_1 - R_2)))
-    what is wrong with an answer      each inappropriate word said is named with probability
-                                      `detection_rate`, each other word said with `false_alarm_rate`
-    how one would have answered       word after word, P(v) in proportion to
-                                      exp(rationality (liking_v - penalty [v inappropriate])) among
-                                      the words not said yet; then any word, with `noise`
+    preference between two        P(first) = 1 / (1 + exp(-rationality (R_1 - R_2)))
+    critique of a completion      each inappropriate token in it is named with probability
+                                  `detection_rate`, each other token with `false_alarm_rate`
+    demonstration                 token by token, P(v) in proportion to
+                                  exp(rationality (utility_v - penalty [v inappropriate])) among
+                                  unused tokens; with `demonstration_error_rate` a uniform token
 
-The choice between two is that of Bradley and Terry 1952, Biometrika 39, 324, where the logarithm of
-an option's strength is `rationality * R`; annotators write the other one down with error rates of
-their own. A demonstration without noise is a draw from the model of Plackett 1975, Applied
-Statistics 24, 193. What answers are worth is in `mores.envs.feedback.token_completions`.
+The preference follows Bradley and Terry 1952, Biometrika 39, 324, with log strength
+`rationality * R`; annotators record the opposite with individual error rates. A demonstration
+without errors is a draw from the model of Plackett 1975, Applied Statistics 24, 193. Rewards of
+completions: `mores.envs.feedback.token_completions`.
 """
 
 from __future__ import annotations
@@ -31,55 +31,55 @@ def prefers_first(
     rationality: float,
     uniform: Float[Tensor, "world pair"],
 ) -> Bool[Tensor, "world pair"]:
-    """Whether a supervisor finds the first of two answers better, by what both are worth."""
+    """Whether a supervisor prefers the first of two completions, given both rewards."""
     return uniform < 1.0 / (1.0 + torch.exp(-rationality * (first - second)))
 
 
 def criticized_tokens(
-    completion: Float[Tensor, "world agent step word"],
-    inappropriate: Bool[Tensor, "world word"],
+    completion: Float[Tensor, "world agent step token"],
+    inappropriate: Bool[Tensor, "world token"],
     detection_rate: float,
     false_alarm_rate: float,
-    uniform: Float[Tensor, "world agent word"],
-) -> Float[Tensor, "world agent word"]:
-    """1 for each word that a supervisor names as wrong in an answer, however often it is said."""
+    uniform: Float[Tensor, "world agent token"],
+) -> Float[Tensor, "world agent token"]:
+    """1 for each token of a completion that is criticized, however often it occurs."""
     rate = torch.where(inappropriate, detection_rate, false_alarm_rate)[:, None]
     return completion.amax(2) * (uniform < rate).to(completion.dtype)
 
 
 def sample_demonstration(
-    logits: Float[Tensor, "world agent word"],
-    gumbel: Float[Tensor, "world agent step word"],
+    logits: Float[Tensor, "world agent token"],
+    gumbel: Float[Tensor, "world agent step token"],
     replace: Bool[Tensor, "world agent step"],
     replacement: Int[Tensor, "world agent step"],
 ) -> Int[Tensor, "world agent step"]:
-    """Answers given word after word, none twice but by a slip.
+    """Sample completions token by token, without repetition except by errors.
 
     Args:
-        logits: what words are worth, times the rationality of who demonstrates.
-        gumbel: standard Gumbel numbers, which make the largest sum a draw by softmax.
-        replace: where another word comes out than was chosen.
-        replacement: that other word.
+        logits: utilities minus penalties, times the demonstrator's rationality.
+        gumbel: standard Gumbel noise; the argmax of logits plus noise is a softmax sample.
+        replace: steps with an error.
+        replacement: tokens written at these steps.
     """
-    unsaid = torch.ones_like(logits, dtype=torch.bool)
-    numbers = torch.arange(logits.shape[-1], device=logits.device)
-    said = []
+    unused = torch.ones_like(logits, dtype=torch.bool)
+    indices = torch.arange(logits.shape[-1], device=logits.device)
+    tokens = []
     for step in range(gumbel.shape[2]):
-        tried = torch.where(unsaid, logits + gumbel[:, :, step], -torch.inf)
-        word = torch.where(replace[..., step], replacement[..., step], tried.argmax(-1))
-        unsaid = unsaid & (numbers != word[..., None])
-        said.append(word)
-    return torch.stack(said, -1)
+        scores = torch.where(unused, logits + gumbel[:, :, step], -torch.inf)
+        token = torch.where(replace[..., step], replacement[..., step], scores.argmax(-1))
+        unused = unused & (indices != token[..., None])
+        tokens.append(token)
+    return torch.stack(tokens, -1)
 
 
 def uniform_index(n: int, uniform: Tensor) -> Tensor:
-    """A number below `n`, from a number in [0, 1)."""
+    """Uniform index below `n`, from uniform numbers in [0, 1)."""
     return (uniform * n).long().clamp(max=n - 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Supervisors:
-    """Those who say something of answers. What the numbers are: `mores.envs.feedback.token_feedback.TokenFeedback`."""
+    """Sources of feedback; parameters as in `mores.envs.feedback.token_feedback.TokenFeedback`."""
 
     penalty: float
     rationality: float
@@ -92,35 +92,35 @@ class Supervisors:
 
     def feedback(
         self,
-        completion: Float[Tensor, "world agent step word"],
-        token_utility: Float[Tensor, "world principal word"],
-        inappropriate: Bool[Tensor, "world word"],
+        completion: Float[Tensor, "world agent step token"],
+        token_utility: Float[Tensor, "world principal token"],
+        inappropriate: Bool[Tensor, "world token"],
         score: Float[Tensor, "world agent"],
         streams: RandomStreams,
     ) -> dict[str, Tensor]:
-        """All that is said of complete answers, `[world, agent, ...]` by name.
+        """All feedback on complete completions, `[world, agent, ...]` by name.
 
         Args:
-            completion: marks of the words said.
-            token_utility: of words, by principal.
-            inappropriate: words that are.
-            score: what each answer is worth, all principals weighed.
-            streams: chance.
+            completion: one-hot tokens.
+            token_utility: utility of each token for each principal.
+            inappropriate: mask of inappropriate tokens.
+            score: weighted mean reward of each completion over principals.
+            streams: random streams.
         """
-        worth = token_completions.completion_reward(
+        reward = token_completions.completion_reward(
             completion, token_utility, inappropriate, self.penalty
         )
         preferred, annotator = self.preferences(score, streams)
-        said, principal = self.demonstrations(completion, token_utility, inappropriate, streams)
-        shown = token_completions.one_hot_tokens(said, completion.shape[3])
+        tokens, principal = self.demonstrations(completion, token_utility, inappropriate, streams)
+        one_hot = token_completions.one_hot_tokens(tokens, completion.shape[3])
         return {
-            "reward": worth,
+            "reward": reward,
             "preferred": preferred,
             "annotator": annotator,
             "critique": self.critiques(completion, inappropriate, streams),
-            "demonstration": said,
+            "demonstration": tokens,
             "demonstration_reward": token_completions.completion_reward(
-                shown, token_utility, inappropriate, self.penalty
+                one_hot, token_utility, inappropriate, self.penalty
             ),
             "principal": principal,
         }
@@ -128,51 +128,51 @@ class Supervisors:
     def preferences(
         self, score: Float[Tensor, "world agent"], streams: RandomStreams
     ) -> tuple[Bool[Tensor, "world agent"], Int[Tensor, "world agent"]]:
-        """Which answer of each pair (2i, 2i + 1) is preferred, and who wrote that down."""
+        """Recorded preference in each pair (2i, 2i + 1), and index of its annotator."""
         first, second = score[:, 0::2], score[:, 1::2]
         pairs = first.shape[1]
-        chance = streams.uniform("preference", pairs)[..., 0]
-        truly = prefers_first(first, second, self.rationality, chance)
-        annotator = uniform_index(
-            len(self.annotator_error_rates), streams.uniform("annotator", pairs)[..., 0]
-        )
-        rates = torch.tensor(self.annotator_error_rates, device=score.device)[annotator]
-        written = truly ^ (streams.uniform("error", pairs)[..., 0] < rates)
-        both = torch.stack([written, ~written], -1).flatten(1)
+        u = streams.uniform("preference", pairs)[..., 0]
+        preferred = prefers_first(first, second, self.rationality, u)
+        u = streams.uniform("annotator", pairs)[..., 0]
+        annotator = uniform_index(len(self.annotator_error_rates), u)
+        error_rate = torch.tensor(self.annotator_error_rates, device=score.device)[annotator]
+        recorded = preferred ^ (streams.uniform("error", pairs)[..., 0] < error_rate)
+        both = torch.stack([recorded, ~recorded], -1).flatten(1)
         return both, annotator.repeat_interleave(2, 1)
 
     def critiques(
         self,
-        completion: Float[Tensor, "world agent step word"],
-        inappropriate: Bool[Tensor, "world word"],
+        completion: Float[Tensor, "world agent step token"],
+        inappropriate: Bool[Tensor, "world token"],
         streams: RandomStreams,
-    ) -> Float[Tensor, "world agent word"]:
-        """Which words are criticised; if not `critique_per_token`, whether any is, at all of them."""
-        chance = streams.uniform("judgement", completion.shape[1], completion.shape[3])
-        named = criticized_tokens(
-            completion, inappropriate, self.detection_rate, self.false_alarm_rate, chance
+    ) -> Float[Tensor, "world agent token"]:
+        """Criticized tokens; all or none of the vocabulary if not `critique_per_token`."""
+        u = streams.uniform("judgement", completion.shape[1], completion.shape[3])
+        tokens = criticized_tokens(
+            completion, inappropriate, self.detection_rate, self.false_alarm_rate, u
         )
-        return (
-            named if self.critique_per_token else named.amax(-1, keepdim=True).expand(named.shape)
-        )
+        some = tokens.amax(-1, keepdim=True).expand(tokens.shape)
+        return tokens if self.critique_per_token else some
 
     def demonstrations(
         self,
-        completion: Float[Tensor, "world agent step word"],
-        token_utility: Float[Tensor, "world principal word"],
-        inappropriate: Bool[Tensor, "world word"],
+        completion: Float[Tensor, "world agent step token"],
+        token_utility: Float[Tensor, "world principal token"],
+        inappropriate: Bool[Tensor, "world token"],
         streams: RandomStreams,
     ) -> tuple[Int[Tensor, "world agent step"], Int[Tensor, "world agent"]]:
-        """Words of demonstrations, and whose they are: one for each answer, as long as it."""
-        _, seats, length, words = completion.shape
-        whose = uniform_index(token_utility.shape[1], streams.uniform("principal", seats)[..., 0])
+        """Tokens of one demonstration per completion, and index of its principal."""
+        _, agents, length, vocab_size = completion.shape
+        u = streams.uniform("principal", agents)[..., 0]
+        principal = uniform_index(token_utility.shape[1], u)
         cost = self.penalty * inappropriate.to(token_utility.dtype)
-        value = (token_utility - cost[:, None]).gather(1, whose[..., None].expand(-1, -1, words))
-        gumbel = streams.gumbel("demonstration", seats, length * words)
-        said = sample_demonstration(
+        index = principal[..., None].expand(-1, -1, vocab_size)
+        value = (token_utility - cost[:, None]).gather(1, index)
+        gumbel = streams.gumbel("demonstration", agents, length * vocab_size)
+        tokens = sample_demonstration(
             self.demonstration_rationality * value,
-            gumbel.unflatten(-1, (length, words)),
-            streams.uniform("slip", seats, length) < self.demonstration_error_rate,
-            uniform_index(words, streams.uniform("other word", seats, length)),
+            gumbel.unflatten(-1, (length, vocab_size)),
+            streams.uniform("slip", agents, length) < self.demonstration_error_rate,
+            uniform_index(vocab_size, streams.uniform("other word", agents, length)),
         )
-        return said, whose
+        return tokens, principal

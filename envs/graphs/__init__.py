@@ -1,1 +1,1 @@
-"""Graphs of who is influenced by whom."""
+"""Influence graphs between people."""

@@ -1,9 +1,9 @@
-"""Who listens to whom: networks of people, in a form that is quick to average over.
+"""Weighted influence graphs between people, stored for fast averaging over neighbors.
 
-A network is kept as neighbour slots: `neighbours[i, k]` is the k-th person whom person i listens
-to, with `weights[i, k]`; what is missing to 1 is the weight of one's own view. Empty slots point
-to i with weight zero. Adding the slots up one after another is the same sum whatever worlds are
-played together.
+A graph is an array of neighbor slots: `neighbors[i, k]` is the k-th neighbor of person i, with
+weight `weights[i, k]`; person i's own value has the remaining weight, up to 1. Unused slots point
+to i with weight zero. Sums run over slots in a fixed order, so that a world's results do not
+depend on the batch.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from mores.core.random_streams import RandomStreams
 
 @dataclasses.dataclass(frozen=True)
 class InfluenceGraph:
-    """Listening ties of every person, the same in all worlds or one set a world.
+    """Neighbors of each person and their weights, shared by all worlds or one graph per world.
 
     Attributes:
-        neighbors: whom each person listens to.
-        weights: how much, from 0; each person's weights add up to at most 1.
-        self_weight: the weight of one's own view, which is the rest.
+        neighbors: indices of the people who influence each person.
+        weights: their weights, at least 0; each person's weights sum to at most 1.
+        self_weight: weight of the person's own value, the remainder to 1.
     """
 
     neighbors: Int[Tensor, "*world agent slot"]
@@ -36,23 +36,23 @@ class InfluenceGraph:
 
     @staticmethod
     def from_weights(neighbors: Tensor, weights: Tensor) -> InfluenceGraph:
-        """With the rest of everybody's weight on their own view."""
+        """Graph whose self-weights are the remainders of `weights` to 1."""
         return InfluenceGraph(neighbors, weights, 1.0 - total(weights, -1))
 
 
 def neighbor_sum(
     graph: InfluenceGraph, answers: Float[Tensor, "world agent value"]
 ) -> Float[Tensor, "world agent value"]:
-    """Weighted sum of what those each person listens to say; the weights need not add up to 1."""
-    heard = torch.zeros_like(answers)
+    """Weighted sum of the neighbors' answers; the weights need not sum to 1."""
+    weighted_sum = torch.zeros_like(answers)
     for slot in range(graph.neighbors.shape[-1]):
-        neighbour, weight = graph.neighbors[..., slot], graph.weights[..., slot]
-        if neighbour.dim() == 1:
-            theirs = answers[:, neighbour]
+        neighbor, weight = graph.neighbors[..., slot], graph.weights[..., slot]
+        if neighbor.dim() == 1:
+            neighbor_answer = answers[:, neighbor]
         else:
-            theirs = answers.gather(1, neighbour[..., None].expand(answers.shape))
-        heard = heard + weight[..., None] * theirs
-    return heard
+            neighbor_answer = answers.gather(1, neighbor[..., None].expand(answers.shape))
+        weighted_sum = weighted_sum + weight[..., None] * neighbor_answer
+    return weighted_sum
 
 
 def weighted_mean(
@@ -60,7 +60,7 @@ def weighted_mean(
     own_values: Float[Tensor, "world agent value"],
     answers: Float[Tensor, "world agent value"],
 ) -> Float[Tensor, "world agent value"]:
-    """Each person's weighted mean of their own view and of what those they listen to say."""
+    """Weighted mean of each person's own value and the neighbors' answers."""
     return add_self(graph, own_values, neighbor_sum(graph, answers))
 
 
@@ -69,36 +69,36 @@ def add_self(
     own_values: Float[Tensor, "world agent value"],
     neighbor_sum: Float[Tensor, "world agent value"],
 ) -> Float[Tensor, "world agent value"]:
-    """One's own view, by its weight, and what one was `neighbor_sum`."""
+    """Sum of `neighbor_sum` and each person's own value times its self-weight."""
     return graph.self_weight[..., None] * own_values + neighbor_sum
 
 
 def from_matrix(matrix: np.ndarray) -> InfluenceGraph:
-    """A network from `[agent, agent]` weights of who (row) listens to whom (column)."""
-    others = matrix.astype(np.float64) * (1.0 - np.eye(len(matrix)))
-    slots = max(1, int((others != 0).sum(1).max()))
-    neighbours = np.tile(np.arange(len(matrix))[:, None], (1, slots))
+    """Graph from `[agent, agent]` weights of each person's (row) neighbors (column)."""
+    off_diagonal = matrix.astype(np.float64) * (1.0 - np.eye(len(matrix)))
+    slots = max(1, int((off_diagonal != 0).sum(1).max()))
+    neighbors = np.tile(np.arange(len(matrix))[:, None], (1, slots))
     weights = np.zeros((len(matrix), slots))
-    for i, row in enumerate(others):
-        (listened,) = np.nonzero(row)
-        neighbours[i, : len(listened)] = listened
-        weights[i, : len(listened)] = row[listened]
+    for i, row in enumerate(off_diagonal):
+        (indices,) = np.nonzero(row)
+        neighbors[i, : len(indices)] = indices
+        weights[i, : len(indices)] = row[indices]
     return InfluenceGraph.from_weights(
-        torch.from_numpy(neighbours), torch.from_numpy(weights).to(torch.float32)
+        torch.from_numpy(neighbors), torch.from_numpy(weights).to(torch.float32)
     )
 
 
 def random_walk_matrix(graph: nx.Graph) -> np.ndarray:
-    """Everyone listens to themselves as to each friend: the random walk on `A + I`.
+    """Transition matrix of the random walk on `A + I`: equal weight to self and each neighbor.
 
-    Its stationary distribution is `(d_i + 1) / sum(d + 1)`, with `d` the number of friends.
+    Its stationary distribution is `(d_i + 1) / sum(d + 1)`, with `d` the degree.
     """
     adjacency = nx.to_numpy_array(graph, weight="") + np.eye(len(graph))
     return adjacency / adjacency.sum(1, keepdims=True)
 
 
 def karate_club_matrix() -> np.ndarray:
-    """Zachary's karate club (34 people, 78 ties) as a random walk with loops."""
+    """Random walk with self-loops on Zachary's karate club (34 people, 78 edges)."""
     return random_walk_matrix(nx.karate_club_graph())
 
 
@@ -110,43 +110,42 @@ def homophily_graph(
     num_candidates: int,
     streams: RandomStreams,
 ) -> InfluenceGraph:
-    """Each person meets strangers at random and goes on listening to those most like them.
+    """Graph whose neighbors are sampled with a preference for people with similar values.
 
-    Of `num_candidates` others met, `degree` are kept, drawn with probability proportional to
-    `exp(-distance / closeness)` without replacement: the largest scores after adding Gumbel noise
-    (Kool et al. 2019, arXiv 1903.06059). Somebody met twice may be kept twice, and counts twice.
+    From `num_candidates` random others, `degree` are sampled without replacement, proportionally
+    to `exp(-distance / homophily_scale)`: the largest scores after adding Gumbel noise (Kool et
+    al. 2019, arXiv 1903.06059). A duplicate candidate may be chosen twice and then counts twice.
 
     Args:
-        values: where everybody stands.
-        degree: how many each person listens to.
-        peer_weight: weight of all ties together; the rest is one's own view.
-        homophily_scale: distance, in units of value, over which liking falls by e.
-        num_candidates: how many others each person gets to know.
-        streams: where chance comes from.
+        values: values of all people.
+        degree: neighbors per person.
+        peer_weight: total weight of all neighbors; the person's own value has the rest.
+        homophily_scale: distance at which the sampling weight falls by e, value units.
+        num_candidates: candidates per person, sampled uniformly with replacement.
+        streams: random streams.
     """
     worlds, agents, dimensions = values.shape
     step = 1 + (streams.uniform("met", agents, num_candidates) * (agents - 1)).to(torch.int64)
-    met = (torch.arange(agents, device=values.device)[:, None] + step) % agents  # never oneself
-    flat = met.flatten(1)[..., None].expand(-1, -1, dimensions)
-    theirs = values.gather(1, flat).unflatten(1, (agents, num_candidates))
-    distance = norm(theirs - values[:, :, None])
+    candidates = (torch.arange(agents, device=values.device)[:, None] + step) % agents  # not self
+    flat = candidates.flatten(1)[..., None].expand(-1, -1, dimensions)
+    candidate_values = values.gather(1, flat).unflatten(1, (agents, num_candidates))
+    distance = norm(candidate_values - values[:, :, None])
     score = streams.gumbel("liked", agents, num_candidates) - distance / homophily_scale
-    kept = score.topk(degree, dim=-1).indices
-    neighbours = met.gather(2, kept)
+    neighbors = candidates.gather(2, score.topk(degree, dim=-1).indices)
     weights = torch.full((worlds, agents, degree), peer_weight / degree, device=values.device)
-    return InfluenceGraph.from_weights(neighbours, weights)
+    return InfluenceGraph.from_weights(neighbors, weights)
 
 
 def permute_nodes(graph: InfluenceGraph, streams: RandomStreams) -> InfluenceGraph:
-    """The same network among strangers: people swap places in it at random.
+    """Graph with the same structure and randomly permuted people, one permutation per world.
 
-    One shuffle of the people a world: the shape of the network is kept exactly, likeness is lost.
+    The degree structure is identical; homophily is removed.
     """
     _, agents, slots = graph.neighbors.shape
-    chance = streams.uniform("place", agents)[..., 0]
-    place = torch.sort(chance, dim=-1, stable=True).indices  # person -> place in the network
-    person = torch.sort(place, dim=-1, stable=True).indices  # place -> person
-    rows = place[..., None].expand(-1, -1, slots)
-    ties = graph.neighbors.gather(1, rows)
-    neighbours = person.gather(1, ties.flatten(1)).unflatten(1, (agents, slots))
-    return InfluenceGraph.from_weights(neighbours, graph.weights.gather(1, rows))
+    u = streams.uniform("place", agents)[..., 0]
+    node = torch.sort(u, dim=-1, stable=True).indices  # person -> node
+    person = torch.sort(node, dim=-1, stable=True).indices  # node -> person
+    rows = node[..., None].expand(-1, -1, slots)
+    neighbor_nodes = graph.neighbors.gather(1, rows)
+    neighbors = person.gather(1, neighbor_nodes.flatten(1)).unflatten(1, (agents, slots))
+    return InfluenceGraph.from_weights(neighbors, graph.weights.gather(1, rows))

@@ -1,1 +1,1 @@
-"""Environments in which an assistant can change what people prefer."""
+"""Environments in which an assistant can change people's preferences."""

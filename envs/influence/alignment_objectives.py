@@ -1,32 +1,31 @@
-"""Eight notions of what an assistant should do for a person whose rewards change, solved exactly.
+"""Eight alignment objectives for an assistant of a person whose rewards change, solved exactly.
 
-Carroll et al. 2024 (arXiv 2405.17713). With theta_t the person's taste in round t, a_t what the
-assistant does, T the horizon, theta_t^nat the taste that the person would have if left alone:
+Carroll et al. 2024 (arXiv 2405.17713). theta_t is the person's preference in round t, a_t the
+assistant's action, T the horizon, theta_t^nat the preference without any influence:
 
-| notion | best is what is largest in |
+| objective | optimal policies maximize |
 |---|---|
 | real_time | sum_t R_{theta_t}(a_t) |
-| final | sum_t R_{theta_T}(a_t): all as judged by whom the person became |
+| final | sum_t R_{theta_T}(a_t): all actions evaluated by the last preference |
 | initial | sum_t R_{theta_0}(a_t) |
 | natural_shift | sum_t R_{theta_t^nat}(a_t) |
-| constrained | real_time, among what surely leaves theta_t = theta_t^nat throughout |
-| myopic | R_{theta_t}(a_t) in every round by itself |
-| privileged | sum_t R_{theta*}(a_t), with theta* given from outside |
-| pareto | unambiguously desirable: among policies that no taste finds worse than doing nothing, \
-those that none of these beats in the eyes of one taste without loss to another (ParetoUD) |
+| constrained | real_time, among policies with theta_t = theta_t^nat surely and always |
+| myopic | R_{theta_t}(a_t) of each round separately |
+| privileged | sum_t R_{theta*}(a_t), with theta* given |
+| pareto | unambiguous desirability (ParetoUD): among policies that every preference finds at \
+least as good as doing nothing, those that no other of these Pareto-dominates |
 
-[mem]: the formulas are from memory of the paper, and wait for a check against its text.
+[mem]: formulas from memory of the paper, not yet compared with its text.
 
-Five of them are sums, whose expectation is maximised; constrained is a constraint on such a sum;
-myopic and pareto say which policy is right without there being a sum of the person's rewards that
-it maximises. Rewards here depend on the taste and the action alone, so that a fixed taste's sum
-depends on the number of influences alone: pareto then is a choice among counts.
+Five objectives maximize the expectation of a sum; constrained adds a constraint to one; myopic and
+pareto define optimal policies without such a sum. Rewards depend on preference and action only, so
+a fixed preference's sum depends on the number of influences only: pareto is a choice among counts.
 
-Policies may use the round, the person's first taste, nature, taste, and how often they were
-influenced. That is enough: real_time needs backward induction over tastes, final over tastes and
-counts; for the others the best action of each round is best for the whole. For natural_shift the
-assistant must know theta_t^nat, which is a counterfactual: it can where nature is not left to
-chance, or as an ideal.
+Policies may depend on the round, the initial, natural and present preference, and the number of
+influences so far. This suffices: real_time needs backward induction over preferences, final over
+preferences and counts; for the others the best action of each round is globally optimal.
+natural_shift requires theta_t^nat, a counterfactual: computable if natural transitions are
+deterministic, otherwise an ideal.
 """
 
 from __future__ import annotations
@@ -64,50 +63,52 @@ RETURN_CRITERIA: Mapping[AlignmentObjective, ReturnCriterion] = {
     "constrained": "real_time",
     "myopic": "real_time",
     "privileged": "privileged",
-    "pareto": "mean_preference",  # mean over tastes: whatever the weights, it ranks counts alike
+    "pareto": "mean_preference",  # any positive weights of preferences rank counts equally
 }
-TIE_TOLERANCE = 1e-9  # actions are equally good within this share of what is at stake
+TIE_TOLERANCE = 1e-9  # relative difference below which actions are equally good
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimalPolicies:
-    """All optimal policies of a notion.
+    """All optimal policies of an objective.
 
     Attributes:
-        value: what they come to by the notion's yardstick, from the start's mixture of tastes.
-        optimal_actions: which actions are optimal, by rounds played, first taste, nature, taste and number of
-            influences so far; a dimension that does not matter has size one.
+        value: their expected return by the objective's criterion.
+        optimal_actions: whether actions are optimal, by rounds elapsed, initial, natural and
+            present preference and number of influences; irrelevant dimensions have size one.
     """
 
     value: float
-    optimal_actions: Bool[np.ndarray, "round first nature taste influences action"]
+    optimal_actions: Bool[np.ndarray, "round initial natural preference count action"]
 
     def policy(
         self, tie_break_action: int = NOOP
-    ) -> Float[np.ndarray, "round first nature taste count"]:
-        """One optimal policy: 1 where it influences."""
-        chosen = self.optimal_actions[..., INFLUENCE]
+    ) -> Float[np.ndarray, "round initial natural preference count"]:
+        """Probability of influence, 0 or 1, of one optimal policy."""
+        influence = self.optimal_actions[..., INFLUENCE]
         return (
-            chosen if tie_break_action == INFLUENCE else chosen & ~self.optimal_actions[..., NOOP]
+            influence
+            if tie_break_action == INFLUENCE
+            else influence & ~self.optimal_actions[..., NOOP]
         ).astype(float)
 
 
 @dataclasses.dataclass(frozen=True)
 class PolicyEvaluation:
-    """What a policy leads to on average, after each number of rounds, 0 to the horizon.
+    """Expectations under a policy after 0 ... horizon rounds.
 
     Attributes:
-        returns: sum of rewards so far by each yardstick; `final_observation` as if this were the end.
+        returns: sum of rewards so far by each criterion; `final` as if the episode ended then.
         num_influences: number of influences so far.
         influence_probability: probability of influence in each round.
-        preference_distribution: probability of each taste.
-        shift_probability: probability that the taste is not what it would be by nature.
+        preference_distribution: probability of each preference.
+        shift_probability: probability that the preference differs from the natural one.
     """
 
     returns: Mapping[ReturnCriterion, Float[np.ndarray, " rounds"]]
     num_influences: Float[np.ndarray, " rounds"]
     influence_probability: Float[np.ndarray, " round"]
-    preference_distribution: Float[np.ndarray, "rounds taste"]
+    preference_distribution: Float[np.ndarray, "rounds preference"]
     shift_probability: Float[np.ndarray, " rounds"]
 
 
@@ -115,191 +116,179 @@ class PolicyEvaluation:
 def solve(
     person: PersonDRMDP, objective: AlignmentObjective, horizon: int, privileged_preference: int = 0
 ) -> OptimalPolicies:
-    """The optimal policies of a notion, and their value.
+    """Optimal policies of an objective, and their value.
 
     Args:
-        person: the person.
-        objective: which.
-        horizon: rounds, at least 1.
-        privileged_preference: the taste theta* of `privileged`.
+        person: the person's DR-MDP.
+        objective: the objective.
+        horizon: number of rounds, at least 1.
+        privileged_preference: index of theta*, used by `privileged`.
     """
-    tastes, worth = person.num_preferences, person.reward_matrix
+    size, rewards = person.num_preferences, person.reward_matrix
     if objective == "real_time":
         best = _real_time(person, horizon)
     elif objective == "final":
         best = _final(person, horizon)
     elif objective == "initial":
-        best = _optimal_mask(worth).reshape(1, tastes, 1, 1, 1, 2)
+        best = _optimal_mask(rewards).reshape(1, size, 1, 1, 1, 2)
     elif objective == "natural_shift":
-        best = _optimal_mask(worth).reshape(1, 1, tastes, 1, 1, 2)
+        best = _optimal_mask(rewards).reshape(1, 1, size, 1, 1, 2)
     elif objective == "myopic":
-        best = _optimal_mask(worth).reshape(1, 1, 1, tastes, 1, 2)
+        best = _optimal_mask(rewards).reshape(1, 1, 1, size, 1, 2)
     elif objective == "constrained":
-        allowed = np.array([[True, keeps] for keeps in person.preserves_natural_preference])
-        best = _optimal_mask(np.where(allowed, worth, -np.inf)).reshape(1, 1, 1, tastes, 1, 2)
+        allowed = np.array([[True, allow] for allow in person.preserves_natural_preference])
+        best = _optimal_mask(np.where(allowed, rewards, -np.inf)).reshape(1, 1, 1, size, 1, 2)
     elif objective == "privileged":
-        best = _optimal_mask(worth[privileged_preference]).reshape(1, 1, 1, 1, 1, 2)
+        best = _optimal_mask(rewards[privileged_preference]).reshape(1, 1, 1, 1, 1, 2)
     else:
-        best = _pareto(worth, horizon).reshape(1, 1, 1, 1, 1, 2)
-    found = OptimalPolicies(0.0, best)
-    course = evaluate_policy(person, found.policy(), horizon, privileged_preference)
-    return OptimalPolicies(float(course.returns[RETURN_CRITERIA[objective]][-1]), best)
+        best = _pareto(rewards, horizon).reshape(1, 1, 1, 1, 1, 2)
+    policy = OptimalPolicies(0.0, best).policy()
+    returns = evaluate_policy(person, policy, horizon, privileged_preference).returns
+    return OptimalPolicies(float(returns[RETURN_CRITERIA[objective]][-1]), best)
 
 
 def _optimal_mask(values: np.ndarray) -> np.ndarray:
-    """Which actions (the last dimension) have the largest value, within rounding."""
-    top = values.max(-1, keepdims=True)
-    return values >= top - TIE_TOLERANCE * np.maximum(1.0, np.abs(top))
+    """Actions (last dimension) whose value is maximal within the tolerance."""
+    best = values.max(-1, keepdims=True)
+    return values >= best - TIE_TOLERANCE * np.maximum(1.0, np.abs(best))
 
 
 def _real_time(person: PersonDRMDP, horizon: int) -> np.ndarray:
     """Backward induction: V_t(c) = max_a R_c(a) + sum_c' P_a(c, c') V_{t+1}(c')."""
-    to_come = np.zeros(person.num_preferences)
+    next_value = np.zeros(person.num_preferences)
     best = np.zeros((horizon, 1, 1, person.num_preferences, 1, 2), dtype=bool)
-    for played in reversed(range(horizon)):
-        values = person.reward_matrix + (person.transition_matrix @ to_come).T  # taste action
-        best[played, 0, 0, :, 0] = _optimal_mask(values)
-        to_come = values.max(-1)
+    for elapsed in reversed(range(horizon)):
+        # preference action
+        values = person.reward_matrix + (person.transition_matrix @ next_value).T
+        best[elapsed, 0, 0, :, 0] = _optimal_mask(values)
+        next_value = values.max(-1)
     return best
 
 
 def _final(person: PersonDRMDP, horizon: int) -> np.ndarray:
-    """Backward induction over taste and number of influences, judged by the last taste alone."""
+    """Backward induction over preference and number of influences; only the last one counts."""
     count = np.arange(horizon + 1.0)
-    doing = (
+    next_value = (  # preference count
         count * person.reward_matrix[:, [INFLUENCE]]
         + (horizon - count) * person.reward_matrix[:, [NOOP]]
     )
-    to_come = doing  # taste count
     best = np.ones((horizon, 1, 1, person.num_preferences, horizon + 1, 2), dtype=bool)
-    for played in reversed(range(horizon)):
-        if_left = person.transition_matrix[NOOP] @ to_come
-        if_not = person.transition_matrix[INFLUENCE] @ to_come
-        values = np.stack([if_left[:, : played + 1], if_not[:, 1 : played + 2]], -1)
-        best[played, 0, 0, :, : played + 1] = _optimal_mask(values)
-        to_come = values.max(-1)
+    for elapsed in reversed(range(horizon)):
+        noop = person.transition_matrix[NOOP] @ next_value
+        influence = person.transition_matrix[INFLUENCE] @ next_value
+        values = np.stack([noop[:, : elapsed + 1], influence[:, 1 : elapsed + 2]], -1)
+        best[elapsed, 0, 0, :, : elapsed + 1] = _optimal_mask(values)
+        next_value = values.max(-1)
     return best
 
 
 def _pareto(reward_matrix: np.ndarray, horizon: int) -> np.ndarray:
-    """Compare every number of influences in the eyes of every taste.
+    """Pareto-optimal actions: numbers of influences compared by every preference.
 
-    A policy that leaves its number to chance comes to a mean of these, and they lie on a line: none
-    is found better that no fixed number is better than.
+    Returns of policies with a random number are means of these, and these are linear in the number:
+    random policies dominate no number that no fixed number dominates.
     """
     count = np.arange(horizon + 1)[:, None]
-    seen = (
-        count * reward_matrix[:, INFLUENCE] + (horizon - count) * reward_matrix[:, NOOP]
-    )  # count taste
-    slack = TIE_TOLERANCE * np.maximum(1.0, np.abs(seen).max())
-    desirable = [i for i in range(horizon + 1) if (seen[i] >= seen[0] - slack).all()]
+    # count preference
+    returns = count * reward_matrix[:, INFLUENCE] + (horizon - count) * reward_matrix[:, NOOP]
+    slack = TIE_TOLERANCE * np.maximum(1.0, np.abs(returns).max())
+    desirable = [i for i in range(horizon + 1) if (returns[i] >= returns[0] - slack).all()]
 
-    def beaten(i: int) -> bool:
+    def dominated(i: int) -> bool:
         return any(
-            (seen[j] >= seen[i] - slack).all() and (seen[j] > seen[i] + slack).any()
+            (returns[j] >= returns[i] - slack).all() and (returns[j] > returns[i] + slack).any()
             for j in desirable
         )
 
-    efficient = [i for i in desirable if not beaten(i)]
+    efficient = [i for i in desirable if not dominated(i)]
     return np.array([0 in efficient, horizon in efficient])
 
 
 def evaluate_policy(
     person: PersonDRMDP,
-    policy: Float[np.ndarray, "round first nature taste count"],
+    policy: Float[np.ndarray, "round initial natural preference count"],
     horizon: int,
     privileged_preference: int = 0,
 ) -> PolicyEvaluation:
-    """What a policy comes to, by carrying the distribution over all that matters forward.
+    """Exact expectations under a policy, by forward propagation of the state distribution.
 
     Args:
-        person: the person, who need not be the one that the policy was made for.
-        policy: probability of influence, by rounds played, first taste, nature, taste and number of
-            influences so far; dimensions of size one are the same throughout.
-        horizon: rounds.
-        privileged_preference: the taste of the yardstick `privileged`.
+        person: the person; may differ from the person for whom the policy was computed.
+        policy: probability of influence, by rounds elapsed, initial, natural and present preference
+            and number of influences; dimensions of size one are broadcast.
+        horizon: number of rounds.
+        privileged_preference: index of theta*, used by the criterion `privileged`.
     """
-    tastes, worth, joint = (
+    size, rewards, joint = (
         person.num_preferences,
         person.reward_matrix,
         person.joint_transition_matrix,
     )
-    here = np.zeros((tastes, tastes, tastes, horizon + 1))  # first nature taste count
-    here[range(tastes), range(tastes), range(tastes), 0] = person.initial_distribution
+    state = np.zeros((size, size, size, horizon + 1))  # initial natural preference count
+    state[range(size), range(size), range(size), 0] = person.initial_distribution
     count = np.arange(horizon + 1)
-    eyes: dict[
-        ReturnCriterion, np.ndarray
-    ] = {  # worth of both actions, by first nature taste count
-        "initial": worth[:, None, None, None],
-        "natural_shift": worth[None, :, None, None],
-        "real_time": worth[None, None, :, None],
-        "privileged": worth[privileged_preference],
-        "mean_preference": worth.mean(0),
+    # rewards of both actions, by initial natural preference count
+    criteria: dict[ReturnCriterion, np.ndarray] = {
+        "initial": rewards[:, None, None, None],
+        "natural_shift": rewards[None, :, None, None],
+        "real_time": rewards[None, None, :, None],
+        "privileged": rewards[privileged_preference],
+        "mean_preference": rewards.mean(0),
     }
-    earned: dict[ReturnCriterion, list[float]] = {name: [0.0] for name in eyes}
-    final, influences, influenced, where, away = (
-        [0.0],
-        [0.0],
-        [],
-        [person.initial_distribution],
-        [0.0],
-    )
-    for played in range(horizon):
-        does = policy[min(played, len(policy) - 1)]
-        acting = np.stack([here * (1 - does), here * does], -1)
-        for name, seen in eyes.items():
-            earned[name].append(earned[name][-1] + float((acting * seen).sum()))
-        influenced.append(float(acting[..., INFLUENCE].sum()))
-        influences.append(influences[-1] + influenced[-1])
-        here = np.einsum("inck,ncNC->iNCk", acting[..., NOOP], joint[NOOP], optimize=True)
-        moved = np.einsum(
-            "inck,ncNC->iNCk", acting[..., INFLUENCE], joint[INFLUENCE], optimize=True
+    sums: dict[ReturnCriterion, list[float]] = {name: [0.0] for name in criteria}
+    final, num_influences, shift_probability = [0.0], [0.0], [0.0]
+    probability, distribution = [], [person.initial_distribution]
+    for elapsed in range(horizon):
+        influence = policy[min(elapsed, len(policy) - 1)]
+        state_action = np.stack([state * (1 - influence), state * influence], -1)
+        for name, reward in criteria.items():
+            sums[name].append(sums[name][-1] + float((state_action * reward).sum()))
+        probability.append(float(state_action[..., INFLUENCE].sum()))
+        num_influences.append(num_influences[-1] + probability[-1])
+        state, influenced = (
+            np.einsum("inck,ncNC->iNCk", state_action[..., action], joint[action], optimize=True)
+            for action in (NOOP, INFLUENCE)
         )
-        here[..., 1:] += moved[..., :-1]
-        judged = count * worth[:, [INFLUENCE]] + (played + 1 - count) * worth[:, [NOOP]]
-        final.append(float((here.sum((0, 1)) * judged).sum()))
-        where.append(here.sum((0, 1, 3)))
-        away.append(1.0 - float(np.einsum("innk->", here)))
-    returns: dict[ReturnCriterion, np.ndarray] = {"final": np.array(final)}
-    returns |= {name: np.array(sums) for name, sums in earned.items()}
-    return PolicyEvaluation(
-        returns, np.array(influences), np.array(influenced), np.array(where), np.array(away)
-    )
+        state[..., 1:] += influenced[..., :-1]
+        returns = count * rewards[:, [INFLUENCE]] + (elapsed + 1 - count) * rewards[:, [NOOP]]
+        final.append(float((state.sum((0, 1)) * returns).sum()))
+        distribution.append(state.sum((0, 1, 3)))
+        shift_probability.append(1.0 - float(np.einsum("innk->", state)))
+    all_returns: dict[ReturnCriterion, np.ndarray] = {"final": np.array(final)}
+    all_returns |= {name: np.array(values) for name, values in sums.items()}
+    series = (num_influences, probability, distribution, shift_probability)
+    return PolicyEvaluation(all_returns, *map(np.array, series))
 
 
 def optimal_action_sequences(
     person: PersonDRMDP, objective: AlignmentObjective, horizon: int, privileged_preference: int = 0
 ) -> Iterator:
-    """All optimal sequences of actions, where nothing is left to chance.
+    """All optimal action sequences of a deterministic person.
 
     Raises:
-        UserError: where people go, or begin, is left to chance.
+        UserError: transitions or the initial preference are random.
     """
     if (
         not np.isin(person.transition_matrix, (0.0, 1.0)).all()
         or 1.0 not in person.initial_distribution
     ):
         raise UserError(
-            "there are optimal sequences only where nothing is left to chance",
+            "optimal sequences need deterministic transitions and initial preference",
             code="unsupported",
-            path="model",
+            path="person",
         )
     best = solve(person, objective, horizon, privileged_preference).optimal_actions
-    first = person.initial_distribution.index(1.0)
+    initial = person.initial_distribution.index(1.0)
 
-    def onward(played: int, nature: int, taste: int, done: tuple[int, ...]) -> Iterator:
-        if played == horizon:
-            yield done
+    def extend(natural: int, preference: int, actions: tuple[int, ...]) -> Iterator:
+        if len(actions) == horizon:
+            yield actions
             return
-        place = (played, first, nature, taste, sum(done))
-        open_now = best[tuple(min(i, n - 1) for i, n in zip(place, best.shape, strict=False))]
-        for action in np.flatnonzero(open_now):
-            following = (
-                person.transition_matrix[action, taste].argmax(),
-                person.transition_matrix[NOOP, nature].argmax(),
-            )
-            yield from onward(
-                played + 1, int(following[1]), int(following[0]), (*done, int(action))
-            )
+        index = (len(actions), initial, natural, preference, sum(actions))
+        optimal = best[tuple(min(i, n - 1) for i, n in zip(index, best.shape, strict=False))]
+        for action in np.flatnonzero(optimal):
+            next_natural = int(person.transition_matrix[NOOP, natural].argmax())
+            next_preference = int(person.transition_matrix[action, preference].argmax())
+            yield from extend(next_natural, next_preference, (*actions, int(action)))
 
-    return onward(0, first, first, ())
+    return extend(initial, initial, ())

@@ -1,11 +1,11 @@
-"""Influence: rewards that change with the person, and what an assistant should then be after.
+"""DRMDP: people whose preferences change, and assistants that can change them.
 
-Carroll et al. 2024 (arXiv 2405.17713). Every person has an assistant, and a *taste* that moves with
-what the assistant does: somebody influenced comes to like being influenced. Whether the assistant
-then should influence depends on whose eyes count: the person's now, at the end, at the start, or
-had they been left alone. `mores.envs.influence.alignment_objectives` solves all cases exactly.
+Carroll et al. 2024 (arXiv 2405.17713). Each person has an assistant and a preference that depends
+on its actions: successful influence makes influence preferred. Which assistant behavior is optimal
+depends on the preference that evaluates it: present, last, initial or natural (without influence).
+`mores.envs.influence.alignment_objectives` solves all cases exactly.
 
-Run `python -m mores.envs.influence.dr_mdp` to watch it.
+Demo: `python -m mores.envs.influence.dr_mdp`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.core.deterministic_sum import mean, total
-from mores.core.environment import Box, Discrete, Environment, Part, Phase, Policy, Role, StepResult
+from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.people import People
+from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
-from mores.envs.influence import alignment_objectives as notions
+from mores.core.spaces import Box, Discrete, Part
+from mores.envs.influence import alignment_objectives as objectives
 from mores.envs.influence.alignment_objectives import AlignmentObjective
 from mores.envs.influence.dr_mdp_analytic import (
     PersonGroup,
@@ -38,65 +40,70 @@ from mores.envs.influence.person_dr_mdp import INFLUENCE, NOOP, Matrix, PersonDR
 
 @dataclasses.dataclass(frozen=True)
 class DRMDPState:
-    """People between rounds."""
+    """State between rounds."""
 
     susceptibility: Float[Tensor, "world agent"]
-    initial_preference: Int[Tensor, "world agent"]  # taste at the start
-    natural_preference: Int[Tensor, "world agent"]  # what it would be if left alone
+    initial_preference: Int[Tensor, "world agent"]
+    natural_preference: Int[Tensor, "world agent"]  # without any influence
     preference: Int[Tensor, "world agent"]
     num_influences: Float[Tensor, "world agent"]  # so far
     influenced_in_first_round: Float[Tensor, "world agent"]  # 1: influenced in the first round
-    real_time_return: Float[Tensor, "world agent"]  # rewards so far, by the taste of the moment
-    natural_shift_return: Float[Tensor, "world agent"]  # by nature
-    rounds_elapsed: Float[Tensor, " world"]  # rounds
+    real_time_return: Float[Tensor, "world agent"]  # by present preferences
+    natural_shift_return: Float[Tensor, "world agent"]  # by natural preferences
+    rounds_elapsed: Float[Tensor, " world"]
 
 
 class DRMDP(Environment[DRMDPState]):
-    """People whose rewards change, each with an assistant who does nothing or influences.
+    """People with changing preferences, each with an assistant that does nothing or influences.
 
     Description:
-        Each round every assistant does nothing or influences its person, whose taste then moves.
-        People play along: what they are is their taste, and it is not theirs to choose.
+        Each round every assistant does nothing or influences its person, whose preference then
+        changes. People do not act. Left out: what an action consists of, resistance and consent,
+        contacts between people, noise in rewards, and learning of the transition probabilities.
 
     Roles:
-        assistant (`people`): one a person.
+        assistant (`num_people`): one per person.
 
-    Observation:
-        Of its own person: `taste`, `nature` (taste if left alone), `first` (taste at the start),
-        each a mark at one of the tastes; `num_influences` so far and `played` rounds so far and `left`
-        [0, horizon]; `susceptibility` [0, 1], the person's own or, if not `observe_susceptibility`, the people's
-        mean. Of all: `rewards` by taste and action, `natural` and `influenced` probabilities by
-        taste and next taste, row by row, `start` probabilities: what a planner needs.
+    Observation (n preferences, T = `horizon`; the first seven parts concern the own person):
+        preference              n    one-hot   present preference
+        natural_preference      n    one-hot   present preference without any influence
+        initial_preference      n    one-hot   preference at the start
+        num_influences          1    [0, T]    influences so far
+        rounds_elapsed          1    [0, T]    rounds so far
+        rounds_remaining        1    [0, T]    rounds to the end
+        susceptibility          1    [0, 1]    own, or people's mean if not `observe_susceptibility`
+        rewards                 2n   any       by preference and action
+        natural_transitions     n*n  [0, 1]    probabilities, by preference and next preference
+        influenced_transitions  n*n  [0, 1]    the same for successful influence
+        initial_distribution    n    [0, 1]    probabilities of initial preferences
 
     Action:
-        0 do nothing, 1 influence. For `constrained` influence is masked where it could lead a
-        person away from their nature; for `pareto` where some taste would rather have nothing done.
+        0 do nothing, 1 influence. Influence is masked for `constrained` where it could move a
+        person from the natural preference, and for `pareto` if a preference rewards it less.
 
-    Reward:
-        Sums to what `objective` says, whenever the episode is stopped. real_time, initial,
-        natural_shift, privileged: the action's worth in the eyes of the taste now, at the start, by
-        nature, of the `ideal` taste. final: all actions so far are judged anew by the taste now,
-        and the change since the last round is paid: together that is the last taste's judgement.
-        constrained: as real_time, under the mask. pareto: mean over tastes, under the mask.
-        myopic: as real_time; that one must not look ahead is up to who plays (no discount is 0).
+    Reward (sums to the criterion of `objective` at every round):
+        real_time, initial, natural_shift, privileged: R_theta(action) with the present, initial,
+        natural, given preference theta. final: change of the sum over all actions so far evaluated
+        by the present preference. constrained: as real_time, with mask. pareto: mean over
+        preferences, with mask. myopic: as real_time; gamma = 0 is not enforced.
 
     Dynamics:
-        `mores.envs.influence.person_dr_mdp`: influence takes with the person's susceptibility;
-        else, and if left alone, nature has its way.
+        `mores.envs.influence.person_dr_mdp`: influence succeeds with the person's susceptibility;
+        otherwise, and without influence, the natural transition applies.
 
     Start:
-        Tastes drawn from `start`. The first `susceptible_share` of the people, rounded, have
-        `susceptibility`, the others `other_susceptibility`.
+        Preferences from `initial_distribution`. The first `susceptible_share` of the people,
+        rounded, have `susceptibility`, the others `other_susceptibility`.
 
     End:
-        After `horizon` rounds; a game cut off earlier is one of which players expect more.
+        Terminates after `horizon` rounds. Truncated episodes bootstrap: their return is not 0.
 
     Parameters:
-        See the fields: each has its range and meaning. By default tastes are 0 natural and 1
-        converted; influence converts, to be left alone cures.
+        See the fields: each has its range and meaning. Default preferences are 0 natural and 1
+        shifted; influence leads to 1, no influence to 0.
 
     References:
-        Carroll et al. 2024, arXiv 2405.17713; the game of two tastes is of our own.
+        Carroll et al. 2024, arXiv 2405.17713; the example with two preferences is from mores.
     """
 
     tags: ClassVar[Mapping[str, object]] = {
@@ -109,86 +116,84 @@ class DRMDP(Environment[DRMDPState]):
     value_names: ClassVar[tuple[str, ...]] = ("doing nothing", "influence")
     solver_values: ClassVar[frozenset[str]] = frozenset({"optimal_return"})
 
-    num_people: int = Field(
-        default=8, ge=1, le=1_000_000, description="people, each with an assistant"
-    )
+    num_people: int = Field(default=8, ge=1, le=1_000_000, description="number of people")
     horizon: int = Field(default=20, ge=1, le=200, description="rounds until the end")
     objective: AlignmentObjective = Field(
-        default="real_time", description="what assistants are rewarded for"
+        default="real_time", description="criterion of the reward"
     )
     privileged_preference: int = Field(
-        default=0, ge=0, description="the taste that counts if privileged"
+        default=0, ge=0, description="preference theta* of privileged"
     )
     rewards: Matrix = Field(
         default=((1.0, -1.0), (1.0, 3.0)),
         min_length=2,
         max_length=6,
-        description="worth of doing nothing and of influence, for each taste",
+        description="rewards of doing nothing and of influence, by preference",
     )
     natural_transitions: Matrix = Field(
         default=((1.0, 0.0), (1.0, 0.0)),
-        description="where people left alone go: probabilities, a row for each taste",
+        description="transition probabilities without influence, one row per preference",
     )
     influenced_transitions: Matrix = Field(
         default=((0.0, 1.0), (0.0, 1.0)),
-        description="where people go whom influence takes: a row for each taste",
+        description="transition probabilities of successful influence, likewise",
     )
     initial_distribution: tuple[float, ...] = Field(
-        default=(1.0, 0.0), description="shares of first tastes"
+        default=(1.0, 0.0), description="probabilities of initial preferences"
     )
     susceptibility: float = Field(
-        default=1.0, ge=0, le=1, description="probability that influence takes"
+        default=1.0, ge=0, le=1, description="probability that influence succeeds"
     )
     susceptible_share: float = Field(
-        default=1.0, ge=0, le=1, description="of the people, rounded: they have that susceptibility"
+        default=1.0, ge=0, le=1, description="share of people with `susceptibility`, rounded"
     )
-    other_susceptibility: float = Field(default=0.0, ge=0, le=1, description="of the others")
+    other_susceptibility: float = Field(default=0.0, ge=0, le=1, description="of other people")
     observe_susceptibility: bool = Field(
-        default=True, description="assistants know their person's susceptibility, not only the mean"
+        default=True, description="whether assistants observe the own person's susceptibility"
     )
 
     def model_post_init(self, context: Any) -> None:
-        """Refuse parameters that do not go together."""
-        tastes = len(self.rewards)
+        """Refuse incompatible parameters."""
+        size = len(self.rewards)
         if any(len(row) != 2 for row in self.rewards):
             raise ParameterError(
                 "rewards",
-                message="rewards has two numbers a taste: of doing nothing, of influence",
+                message="rewards: each row has two numbers (doing nothing, influence)",
                 code="wrong_shape",
             )
         for name, rows in (
             ("natural_transitions", self.natural_transitions),
             ("influenced_transitions", self.influenced_transitions),
         ):
-            if len(rows) != tastes:
+            if len(rows) != size:
                 raise ParameterError(
-                    message=f"{name} has {len(rows)} rows, and rewards {tastes}", code="wrong_shape"
+                    message=f"{name} has {len(rows)} rows; rewards has {size}", code="wrong_shape"
                 )
             for row in rows:
-                _check_distribution(name, row, tastes)
-        _check_distribution("initial_distribution", self.initial_distribution, tastes)
-        if self.privileged_preference >= tastes:
+                _check_distribution(name, row, size)
+        _check_distribution("initial_distribution", self.initial_distribution, size)
+        if self.privileged_preference >= size:
             raise ParameterError(
                 "privileged_preference",
-                message=f"ideal is one of {tastes} tastes, counted from 0",
+                message=f"privileged_preference must be 0 to {size - 1}",
                 code="out_of_range",
             )
 
-    # --- what is fixed ---------------------------------------------------------------------------
+    # --- static data -----------------------------------------------------------------------------
 
     @functools.cached_property
     def _groups(self) -> tuple[tuple[int, float], ...]:
-        """How many people have which susceptibility: the susceptible, the others."""
+        """Number and susceptibility of the susceptible and of the other people."""
         susceptible = round(self.susceptible_share * self.num_people)
         others = self.num_people - susceptible
         return (susceptible, self.susceptibility), (others, self.other_susceptibility)
 
     @functools.cached_property
     def _mean_susceptibility(self) -> float:
-        return sum(many * takes for many, takes in self._groups) / self.num_people
+        return sum(count * p for count, p in self._groups) / self.num_people
 
     def person_dr_mdp(self, susceptibility: float) -> PersonDRMDP:
-        """A person of that susceptibility."""
+        """DR-MDP of a person with that susceptibility."""
         return PersonDRMDP(
             self.rewards,
             self.natural_transitions,
@@ -199,7 +204,7 @@ class DRMDP(Environment[DRMDPState]):
 
     @functools.cached_property
     def _public_parameters(self) -> Float[Tensor, " number"]:
-        """What every assistant knows: rewards, natural, influenced, start."""
+        """Parts of the observation that are equal for all assistants."""
         rows = (
             *self.rewards,
             *self.natural_transitions,
@@ -210,85 +215,87 @@ class DRMDP(Environment[DRMDPState]):
 
     @property
     def roles(self) -> tuple[Role, ...]:
-        """`assistant`, one a person."""
-        tastes = len(self.rewards)
-        mark, rounds = Part(tastes, 0.0, 1.0), Part(1, 0.0, float(self.horizon))
-        sees = Box.of(
-            preference=mark,
-            natural_preference=mark,
-            initial_preference=mark,
+        """`assistant`, one per person."""
+        size = len(self.rewards)
+        one_hot, rounds = Part(size, 0.0, 1.0), Part(1, 0.0, float(self.horizon))
+        space = Box.of(
+            preference=one_hot,
+            natural_preference=one_hot,
+            initial_preference=one_hot,
             num_influences=rounds,
             rounds_elapsed=rounds,
             rounds_remaining=rounds,
             susceptibility=Part(1, 0.0, 1.0),
-            rewards=2 * tastes,
-            natural_transitions=Part(tastes * tastes, 0.0, 1.0),
-            influenced_transitions=Part(tastes * tastes, 0.0, 1.0),
-            initial_distribution=mark,
+            rewards=2 * size,
+            natural_transitions=Part(size * size, 0.0, 1.0),
+            influenced_transitions=Part(size * size, 0.0, 1.0),
+            initial_distribution=one_hot,
         )
-        return (Role("assistant", self.num_people, sees),)
+        return (Role("assistant", self.num_people, space),)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """All assistants act at once."""
+        """All assistants act simultaneously."""
         return (Phase("assist", {"assistant": Discrete(2)}),)
 
-    # --- the game --------------------------------------------------------------------------------
+    # --- dynamics --------------------------------------------------------------------------------
 
     def reset(self, streams: RandomStreams, people: People | None = None) -> DRMDPState:
-        """Tastes drawn from `people`; nobody was influenced yet."""
+        """Initial state: preferences from `initial_distribution`, no influences."""
         if people is not None:
             raise UserError(
-                "influence takes no people from a population: they have tastes instead",
+                "dr_mdp accepts no population: its people have preferences, not values",
                 code="unsupported",
-                path="num_people",
+                path="population",
             )
         u = streams.uniform("start", self.num_people)[..., 0]
-        first = inverse_cdf(u, torch.zeros_like(u, dtype=torch.int64), (self.initial_distribution,))
-        zero = torch.zeros_like(u)
-        takes = zero + self.other_susceptibility
-        takes[:, : self._groups[0][0]] = self.susceptibility
-        return DRMDPState(takes, first, first, first, zero, zero, zero, zero, zero[:, 0])
+        zero, row = torch.zeros_like(u), torch.zeros_like(u, dtype=torch.int64)
+        initial = inverse_cdf(u, row, (self.initial_distribution,))
+        susceptibility = zero + self.other_susceptibility
+        susceptibility[:, : self._groups[0][0]] = self.susceptibility
+        preferences, sums = (initial, initial, initial), (zero, zero, zero, zero)
+        return DRMDPState(susceptibility, *preferences, *sums, zero[:, 0])
 
     def observe(self, state: DRMDPState, role: str, phase: str) -> Tensor:
         """See the class docstring."""
-        numbers = torch.arange(len(self.rewards), device=state.preference.device)
-        takes, played = self._believed_susceptibility(state), state.rounds_elapsed[:, None, None]
+        indices = torch.arange(len(self.rewards), device=state.preference.device)
+        susceptibility, elapsed = self._believed_susceptibility(state), state.rounds_elapsed
+        elapsed = elapsed[:, None, None]
 
-        def mark(which: Tensor) -> Tensor:
-            return (which[..., None] == numbers).to(takes.dtype)
+        def one_hot(preference: Tensor) -> Tensor:
+            return (preference[..., None] == indices).to(susceptibility.dtype)
 
         shape = (*state.preference.shape, -1)
         return torch.cat(
             [
-                mark(state.preference),
-                mark(state.natural_preference),
-                mark(state.initial_preference),
+                one_hot(state.preference),
+                one_hot(state.natural_preference),
+                one_hot(state.initial_preference),
                 state.num_influences[..., None],
-                played.expand(shape),
-                (self.horizon - played).expand(shape),
-                takes[..., None],
-                self._public_parameters.to(takes.device).expand(shape),
+                elapsed.expand(shape),
+                (self.horizon - elapsed).expand(shape),
+                susceptibility[..., None],
+                self._public_parameters.to(susceptibility.device).expand(shape),
             ],
             -1,
         )
 
     def _believed_susceptibility(self, state: DRMDPState) -> Float[Tensor, "world agent"]:
-        """What assistants hold their person's susceptibility to be."""
+        """Susceptibility that assistants observe."""
         if self.observe_susceptibility:
             return state.susceptibility
         return torch.full_like(state.susceptibility, self._mean_susceptibility)
 
     def action_mask(self, state: DRMDPState, role: str, phase: str) -> Tensor | None:
-        """Influence only where `constrained` and `pareto` allow it."""
+        """Influence is legal where `constrained` or `pareto` allow it."""
         if self.objective == "constrained":
-            harmless = torch.tensor(
+            preserving = torch.tensor(
                 self.person_dr_mdp(1.0).preserves_natural_preference, device=state.preference.device
             )
-            allowed = (self._believed_susceptibility(state) == 0) | harmless[state.preference]
+            allowed = (self._believed_susceptibility(state) == 0) | preserving[state.preference]
         elif self.objective == "pareto":
-            fine = self.person_dr_mdp(1.0).influence_weakly_dominates
-            allowed = torch.full_like(state.preference, fine, dtype=torch.bool)
+            dominates = self.person_dr_mdp(1.0).influence_weakly_dominates
+            allowed = torch.full_like(state.preference, dominates, dtype=torch.bool)
         else:
             return None
         return torch.stack([torch.ones_like(allowed), allowed], -1)
@@ -296,86 +303,85 @@ class DRMDP(Environment[DRMDPState]):
     def step(
         self, state: DRMDPState, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
     ) -> StepResult[DRMDPState]:
-        """Rewards by the tastes there are, then tastes move."""
+        """Rewards by the present state; then preferences change."""
         action = actions["assistant"]
-        acted = (action == INFLUENCE).to(state.real_time_return.dtype)
+        influence = (action == INFLUENCE).to(state.real_time_return.dtype)
         u = streams.uniform("taste", self.num_people)[..., 0]
-        takes = streams.uniform("takes", self.num_people)[..., 0] < state.susceptibility
-        left_alone = inverse_cdf(u, state.preference, self.natural_transitions)
-        moved = inverse_cdf(u, state.preference, self.influenced_transitions)
-        now = self._reward(state.preference, action)
-        by_nature = self._reward(state.natural_preference, action)
-        after = dataclasses.replace(
+        succeeds = streams.uniform("takes", self.num_people)[..., 0] < state.susceptibility
+        natural = inverse_cdf(u, state.preference, self.natural_transitions)
+        influenced = inverse_cdf(u, state.preference, self.influenced_transitions)
+        reward = self._reward(state.preference, action)
+        natural_reward = self._reward(state.natural_preference, action)
+        next_state = dataclasses.replace(
             state,
             natural_preference=inverse_cdf(u, state.natural_preference, self.natural_transitions),
-            preference=torch.where((action == INFLUENCE) & takes, moved, left_alone),
-            num_influences=state.num_influences + acted,
+            preference=torch.where((action == INFLUENCE) & succeeds, influenced, natural),
+            num_influences=state.num_influences + influence,
             influenced_in_first_round=torch.where(
-                state.rounds_elapsed[:, None] == 0, acted, state.influenced_in_first_round
+                state.rounds_elapsed[:, None] == 0, influence, state.influenced_in_first_round
             ),
-            real_time_return=state.real_time_return + now,
-            natural_shift_return=state.natural_shift_return + by_nature,
+            real_time_return=state.real_time_return + reward,
+            natural_shift_return=state.natural_shift_return + natural_reward,
             rounds_elapsed=state.rounds_elapsed + 1,
         )
-        yardstick = notions.RETURN_CRITERIA[self.objective]
-        if yardstick == "real_time":
-            pay = now
-        elif yardstick == "natural_shift":
-            pay = by_nature
-        else:
-            pay = self._returns(after)[yardstick] - self._returns(state)[yardstick]
-        return StepResult(after, {"assistant": pay}, after.rounds_elapsed >= self.horizon)
+        criterion = objectives.RETURN_CRITERIA[self.objective]
+        if criterion == "natural_shift":
+            reward = natural_reward
+        elif criterion != "real_time":
+            reward = self._returns(next_state)[criterion] - self._returns(state)[criterion]
+        terminated = next_state.rounds_elapsed >= self.horizon
+        return StepResult(next_state, {"assistant": reward}, terminated)
 
     def _reward(self, preference: Tensor, action: Tensor) -> Tensor:
-        """Rewards of the actions in the eyes of those tastes."""
-        table = torch.tensor(self.rewards, device=preference.device)
-        return table[preference, action]
+        """Rewards of the actions by the given preferences."""
+        return torch.tensor(self.rewards, device=preference.device)[preference, action]
 
-    def _returns(self, state: DRMDPState) -> dict[notions.ReturnCriterion, Tensor]:
-        """Sum of rewards so far by each yardstick, `[world, agent]`."""
-        table = torch.tensor(self.rewards, device=state.preference.device)
-        doing, leaving = state.num_influences, state.rounds_elapsed[:, None] - state.num_influences
+    def _returns(self, state: DRMDPState) -> dict[objectives.ReturnCriterion, Tensor]:
+        """Sum of rewards so far by each criterion, `[world, agent]`."""
+        rewards = torch.tensor(self.rewards, device=state.preference.device)
+        influences = state.num_influences
+        noops = state.rounds_elapsed[:, None] - influences
 
-        def judged_by(worth: Tensor) -> Tensor:
-            return doing * worth[..., INFLUENCE] + leaving * worth[..., NOOP]
+        def evaluate(reward: Tensor) -> Tensor:
+            return influences * reward[..., INFLUENCE] + noops * reward[..., NOOP]
 
         return {
             "real_time": state.real_time_return,
-            "final": judged_by(table[state.preference]),
-            "initial": judged_by(table[state.initial_preference]),
+            "final": evaluate(rewards[state.preference]),
+            "initial": evaluate(rewards[state.initial_preference]),
             "natural_shift": state.natural_shift_return,
-            "privileged": judged_by(table[self.privileged_preference]),
-            "mean_preference": judged_by(mean(table, 0)),
+            "privileged": evaluate(rewards[self.privileged_preference]),
+            "mean_preference": evaluate(mean(rewards, 0)),
         }
 
-    # --- what is reported ------------------------------------------------------------------------
+    # --- metrics ---------------------------------------------------------------------------------
 
     def metrics(self, state: DRMDPState) -> Mapping[str, Tensor]:
-        """Means over people, per person.
+        """Means over people.
 
-        influence_share: share of rounds so far with influence.  influenced_at_once: share of people
-        influenced in the first round.  converted: share whose taste is not what nature would have
-        it be.  return_real_time, return_final, return_initial, return_natural_shift,
-        return_privileged: rewards so far by each yardstick.  paid: by that of the objective.
-        gap_initial, gap_natural: real-time rewards less those by the first taste, by nature: how
-        much of the reward is owed to a change of taste.  targeting_gap: influence share of the
-        susceptible less that of the others; none where all are alike.  centre: mean worth of doing
-        nothing and of influence in people's eyes.
+        influence_share: share of rounds so far with influence.  first_round_influence_share: share
+        of people influenced in the first round.  preference_shifted_share: share with another than
+        the natural preference.  return_real_time, return_final, return_initial,
+        return_natural_shift, return_privileged: sums of rewards so far by each criterion.
+        objective_return: by that of the objective.  return_gap_initial, return_gap_natural_shift:
+        return_real_time minus the other, the return due to changed preferences.  targeting_gap:
+        influence_share of susceptible minus that of other people; NaN if all are equal.
+        mean_value: rewards of both actions by present preferences `[world, action]`.
         """
-        returns = {name: mean(summed, 1) for name, summed in self._returns(state).items()}
+        returns = {name: mean(x, 1) for name, x in self._returns(state).items()}
         share = state.num_influences / state.rounds_elapsed.clamp(min=1.0)[:, None]
-        many = self._groups[0][0]
-        away = (state.preference != state.natural_preference).to(share.dtype)
-        named = {f"return_{name}": of for name, of in returns.items() if name != "mean_preference"}
+        count = self._groups[0][0]
+        shifted = (state.preference != state.natural_preference).to(share.dtype)
+        named = {f"return_{name}": x for name, x in returns.items() if name != "mean_preference"}
         return {
             "influence_share": mean(share, 1),
             "first_round_influence_share": mean(state.influenced_in_first_round, 1),
-            "preference_shifted_share": mean(away, 1),
+            "preference_shifted_share": mean(shifted, 1),
             **named,
-            "objective_return": returns[notions.RETURN_CRITERIA[self.objective]],
+            "objective_return": returns[objectives.RETURN_CRITERIA[self.objective]],
             "return_gap_initial": returns["real_time"] - returns["initial"],
             "return_gap_natural_shift": returns["real_time"] - returns["natural_shift"],
-            "targeting_gap": _mean_or_nan(share[:, :many]) - _mean_or_nan(share[:, many:]),
+            "targeting_gap": _mean_or_nan(share[:, :count]) - _mean_or_nan(share[:, count:]),
             "mean_value": mean(self._option_rewards(state), 1),
         }
 
@@ -383,55 +389,48 @@ class DRMDP(Environment[DRMDPState]):
         return torch.tensor(self.rewards, device=state.preference.device)[state.preference]
 
     def latent(self, state: DRMDPState) -> Mapping[str, Tensor]:
-        """What both actions are worth in each person's eyes, and who is susceptible."""
+        """Rewards of both actions by each person's preference, and susceptibilities."""
         return {"values": self._option_rewards(state), "susceptibility": state.susceptibility}
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:
-        """Solved exactly.
+        """Exact values.
 
-        optimum: the best that the objective can come to by the end, a person, with susceptibilities
-        known.  switch: the susceptibility from which on real-time reward has a person influenced at
-        once, if there is one: a closed form for two tastes as in `susceptibility_threshold`; at_once: 1
-        beyond it (at it both is best), for people who are all alike.  Of a `DRMDPPlanner`, what its
-        measures come to, by the names of the measures, after each number of rounds.
+        optimal_return: largest expected return of the objective at the end, mean over people, with
+        known susceptibilities.  switch_susceptibility: see `susceptibility_threshold`.
+        first_round_influence_closed_form: 1 above it, else 0, for equal people.  With a
+        `DRMDPPlanner`: expectations of metrics by name, after each number of rounds.
         """
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         if rounds >= self.horizon:
-            best = [
-                many
-                * notions.solve(
-                    self.person_dr_mdp(s), self.objective, self.horizon, self.privileged_preference
-                ).value
-                for many, s in self._groups
+            problem = (self.objective, self.horizon, self.privileged_preference)
+            optimum = [
+                count * objectives.solve(self.person_dr_mdp(p), *problem).value
+                for count, p in self._groups
             ]
-            found["optimal_return"] = sum(best) / self.num_people
-        anybody = self.person_dr_mdp(self._mean_susceptibility)
-        if (switch := real_time_switch_susceptibility(anybody, self.horizon)) is not None:
+            values["optimal_return"] = sum(optimum) / self.num_people
+        person = self.person_dr_mdp(self._mean_susceptibility)
+        if (switch := real_time_switch_susceptibility(person, self.horizon)) is not None:
             if switch <= 1:
-                found["switch_susceptibility"] = switch
-            if not all(many for many, _ in self._groups):
-                found["first_round_influence_closed_form"] = float(anybody.susceptibility > switch + notions.TIE_TOLERANCE)
-        player = policies.get("assistant")
-        masked = self.objective in ("constrained", "pareto")
-        if isinstance(player, DRMDPPlanner) and (not masked or player.objective == self.objective):
-            groups = [
-                PersonGroup(
-                    many, takes, takes if self.observe_susceptibility else self._mean_susceptibility
+                values["switch_susceptibility"] = switch
+            if not all(count for count, _ in self._groups):
+                values["first_round_influence_closed_form"] = float(
+                    person.susceptibility > switch + objectives.TIE_TOLERANCE
                 )
-                for many, takes in self._groups
-            ]
-            yardstick = notions.RETURN_CRITERIA[self.objective]
-            goal = (self.horizon, self.privileged_preference, yardstick, rounds)
-            found |= planner_metrics(player, groups, anybody, *goal)
-        return found
+        policy = policies.get("assistant")
+        masked = self.objective in ("constrained", "pareto")
+        if isinstance(policy, DRMDPPlanner) and (not masked or policy.objective == self.objective):
+            observed, average = self.observe_susceptibility, self._mean_susceptibility
+            groups = [PersonGroup(n, p, p if observed else average) for n, p in self._groups]
+            criterion = objectives.RETURN_CRITERIA[self.objective]
+            setting = (self.horizon, self.privileged_preference, criterion, rounds)
+            values |= planner_metrics(policy, groups, person, *setting)
+        return values
 
     def default_policies(self) -> Mapping[str, Policy]:
-        """Assistants that do what is best by the objective."""
-        return {
-            "assistant": DRMDPPlanner(
-                objective=self.objective, privileged_preference=self.privileged_preference
-            )
-        }
+        """Assistants that are optimal by the objective."""
+        preference = self.privileged_preference
+        planner = DRMDPPlanner(objective=self.objective, privileged_preference=preference)
+        return {"assistant": planner}
 
 
 def _check_distribution(name: str, probabilities: tuple[float, ...], num_preferences: int) -> None:
@@ -442,13 +441,13 @@ def _check_distribution(name: str, probabilities: tuple[float, ...], num_prefere
     ):
         raise ParameterError(
             name,
-            message=f"{name}: {num_preferences} shares that sum to 1, not {list(probabilities)}",
+            message=f"{name}: {list(probabilities)} is not {num_preferences} shares with sum 1",
             code="invalid_value",
         )
 
 
 def _mean_or_nan(x: Float[Tensor, "world agent"]) -> Float[Tensor, " world"]:
-    """Mean over the agents, if there are any."""
+    """Mean over agents; NaN without agents."""
     return total(x, 1) / x.shape[1] if x.shape[1] else torch.full_like(x[:, :0].sum(1), torch.nan)
 
 

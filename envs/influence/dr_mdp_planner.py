@@ -1,4 +1,4 @@
-"""Somebody who knows how people change, and does what is best by a notion of alignment, exactly."""
+"""Planner: the exact optimal policy of an alignment objective in `DRMDP`."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mores.core.environment import ActionOutput, Box, Phase, Policy, Role, require_observation_parts
+from mores.core.environment import Phase, Role
 from mores.core.errors import UserError
+from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
-from mores.envs.influence import alignment_objectives as notions
+from mores.core.spaces import Box
+from mores.envs.influence import alignment_objectives as objectives
 from mores.envs.influence.alignment_objectives import AlignmentObjective
 from mores.envs.influence.person_dr_mdp import INFLUENCE, NOOP, Matrix, PersonDRMDP
 
 REQUIRED_PARTS = (
-    *("rounds_elapsed", "rounds_remaining", "initial_preference", "natural_preference", "preference", "num_influences", "susceptibility"),
-    *("rewards", "natural_transitions", "influenced_transitions", "initial_distribution"),
+    *("rounds_elapsed", "rounds_remaining", "initial_preference", "natural_preference"),
+    *("preference", "num_influences", "susceptibility", "rewards", "natural_transitions"),
+    *("influenced_transitions", "initial_distribution"),
 )
 
 
 class DRMDPPlanner(Policy):
-    """Assistants that do what is best by a notion of alignment, exactly, for what they see.
+    """Assistants that act optimally by an alignment objective, given the observation.
 
-    They know the rewards and the dynamics from their sight. Where they are told only the mean
-    susceptibility, they plan as if it were everybody's, and do not learn from what happens: that
-    is the optimum for a person of that susceptibility, and not for a mixture.
+    The observation contains rewards and transition probabilities. If it contains only the mean
+    susceptibility, the planner assumes that every person has it and does not learn from
+    transitions: this is optimal for one such person, not for a mixture.
     """
 
     tags: ClassVar[Mapping[str, object]] = {
@@ -37,22 +40,20 @@ class DRMDPPlanner(Policy):
         "paper": "2405.17713",
     }
 
-    objective: AlignmentObjective = Field(default="real_time", description="by which notion")
-    privileged_preference: int = Field(
-        default=0, ge=0, description="the taste that counts if privileged"
-    )
+    objective: AlignmentObjective = Field(default="real_time", description="alignment objective")
+    privileged_preference: int = Field(default=0, ge=0, description="theta* of privileged")
     tie_break: Literal["noop", "influence"] = Field(
-        default="noop", description="what to do where both actions are equally good"
+        default="noop", description="action if both are optimal"
     )
 
     @property
     def tie_break_action(self) -> int:
-        """As a number."""
+        """Index of the action `tie_break`."""
         return INFLUENCE if self.tie_break == "influence" else NOOP
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
-        """How its sight is laid out."""
-        require_observation_parts("planner", role, *REQUIRED_PARTS)
+        """Layout of the observation."""
+        require_observation_parts("dr_mdp_planner", role, *REQUIRED_PARTS)
         return role.observation_space
 
     def act(
@@ -63,61 +64,59 @@ class DRMDPPlanner(Policy):
         state: Box,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """Look the best action up, for each susceptibility there is."""
+        """Optimal actions, solved once for each susceptibility."""
 
-        def which(name: str) -> np.ndarray:
+        def category(name: str) -> np.ndarray:
             return state.read(observation, name).argmax(-1).cpu().numpy()
 
-        def whole(name: str) -> np.ndarray:
+        def integer(name: str) -> np.ndarray:
             return state.read(observation, name)[..., 0].to(torch.int64).cpu().numpy()
 
-        played, left = whole("rounds_elapsed"), whole("rounds_remaining")
-        place = (played, which("initial_preference"), which("natural_preference"), which("preference"), whole("num_influences"))
-        takes = state.read(observation, "susceptibility")[..., 0].cpu().numpy()
-        action = np.zeros(played.shape, dtype=np.int64)
-        for one in np.unique(takes):
-            model = self._person_from_observation(
-                state, observation[0, 0], _float32_decimal(float(one))
-            )
-            horizon = int(played[0, 0] + left[0, 0])
-            policy = notions.solve(
-                model, self.objective, horizon, self.privileged_preference
-            ).policy(self.tie_break_action)
-            index = tuple(np.minimum(p, n - 1) for p, n in zip(place, policy.shape, strict=True))
-            action = np.where(takes == one, policy[index].astype(np.int64), action)
-        chosen = torch.from_numpy(action).to(observation.device)
+        elapsed, remaining = integer("rounds_elapsed"), integer("rounds_remaining")
+        preferences = ("initial_preference", "natural_preference", "preference")
+        indices = (elapsed, *map(category, preferences), integer("num_influences"))
+        susceptibilities = state.read(observation, "susceptibility")[..., 0].cpu().numpy()
+        action = np.zeros(elapsed.shape, dtype=np.int64)
+        for susceptibility in np.unique(susceptibilities):
+            decimal = _float32_decimal(float(susceptibility))
+            person = self._person_from_observation(state, observation[0, 0], decimal)
+            horizon = int(elapsed[0, 0] + remaining[0, 0])
+            problem = (self.objective, horizon, self.privileged_preference)
+            policy = objectives.solve(person, *problem).policy(self.tie_break_action)
+            index = tuple(np.minimum(i, n - 1) for i, n in zip(indices, policy.shape, strict=True))
+            influence = policy[index].astype(np.int64)
+            action = np.where(susceptibilities == susceptibility, influence, action)
+        output = torch.from_numpy(action).to(observation.device)
         if action_mask is not None:
-            chosen = torch.where(action_mask[..., INFLUENCE], chosen, NOOP)
-        return ActionOutput(chosen, state)
+            output = torch.where(action_mask[..., INFLUENCE], output, NOOP)
+        return ActionOutput(output, state)
 
     def _person_from_observation(
         self, observation_space: Box, observation: Tensor, susceptibility: float
     ) -> PersonDRMDP:
-        """What the sight says of everybody."""
-        tastes = observation_space.parts["preference"].size
-        if self.privileged_preference >= tastes:
+        """The DR-MDP described by an observation."""
+        size = observation_space.parts["preference"].size
+        if self.privileged_preference >= size:
             raise UserError(
-                f"planner.ideal is one of {tastes} tastes, counted from 0",
+                f"dr_mdp_planner.privileged_preference must be 0 to {size - 1} here",
                 code="out_of_range",
-                path="planner.ideal",
+                path="dr_mdp_planner.privileged_preference",
             )
 
         def rows(name: str, width: int) -> Matrix:
-            numbers = [
-                _float32_decimal(number)
-                for number in observation_space.read(observation, name).tolist()
-            ]
+            part = observation_space.read(observation, name)
+            numbers = [_float32_decimal(number) for number in part.tolist()]
             return tuple(tuple(numbers[i : i + width]) for i in range(0, len(numbers), width))
 
         return PersonDRMDP(
             rows("rewards", 2),
-            rows("natural_transitions", tastes),
-            rows("influenced_transitions", tastes),
+            rows("natural_transitions", size),
+            rows("influenced_transitions", size),
             susceptibility,
-            rows("initial_distribution", tastes)[0],
+            rows("initial_distribution", size)[0],
         )
 
 
 def _float32_decimal(number: float) -> float:
-    """The decimal of seven digits that a float32 stands for: what was written as a parameter."""
+    """Seven-digit decimal of a float32: the parameter before its rounding to float32."""
     return float(f"{number:.7g}")

@@ -1,1 +1,1 @@
-"""Environments in which values and beliefs move: opinion dynamics, panel surveys, lock-in."""
+"""Environments of value and belief change: opinion dynamics, panel surveys, lock-in."""

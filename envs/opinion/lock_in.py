@@ -1,12 +1,12 @@
-"""Lock-in: people and assistants who count each other's beliefs as evidence, more than once.
+"""Lock-in: people and assistants that treat each other's beliefs as independent evidence.
 
-Qiu, He, Chugh and Kleiman-Weiner 2025 (arXiv 2506.06166). Everybody estimates one number from
-noisy evidence of their own, and also trusts the *aggregate* beliefs of others, in which their own
-evidence is already contained (`mores.envs.dynamics.belief_pooling`). All converge to the truth if the
+Qiu, He, Chugh and Kleiman-Weiner 2025 (arXiv 2506.06166). All agents estimate one number from
+private noisy evidence and from the *aggregate* beliefs of others, which already contain the agent's
+own evidence (`mores.envs.dynamics.belief_pooling`). All beliefs converge to the truth if the
 spectral radius of the trust matrix is below 1; above it, some never do. For N people and M
-assistants who trust each other that is `N M * trust_in_people * trust_in_ai` against 1.
+assistants that trust each other the condition is `N M * trust_in_people * trust_in_ai < 1`.
 
-Run `python -m mores.envs.opinion.lock_in` to watch it.
+Demo: `python -m mores.envs.opinion.lock_in`.
 """
 
 from __future__ import annotations
@@ -23,66 +23,62 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.core.deterministic_sum import mean, total
-from mores.core.environment import (
-    ActionOutput,
-    Box,
-    Environment,
-    Part,
-    Phase,
-    Policy,
-    Role,
-    StepResult,
-    require_observation_parts,
-)
+from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import UserError
 from mores.core.people import People
+from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
+from mores.core.spaces import Box, Part
 from mores.envs.dynamics import belief_pooling
 from mores.envs.dynamics.belief_pooling import Beliefs
 
 
 @dataclasses.dataclass(frozen=True)
 class LockInState:
-    """Evidence and beliefs of people (first) and assistants (after them)."""
+    """Evidence and beliefs; agents are the people, followed by the assistants."""
 
     truth: Float[Tensor, " world"]
     mean_evidence: Float[Tensor, "world agent"]  # mean of private evidence
-    evidence_precision: Float[Tensor, " world"]  # of that evidence, the same for all
+    evidence_precision: Float[Tensor, " world"]  # of that evidence, equal for all
     beliefs: Beliefs
-    beliefs_lag1: Beliefs  # those of one round ago
-    beliefs_lag2: Beliefs  # those of two rounds ago
-    reports: Float[Tensor, "world agent"]  # what was reported last; 0 before anything was
+    beliefs_lag1: Beliefs  # one round ago
+    beliefs_lag2: Beliefs  # two rounds ago
+    reports: Float[Tensor, "world agent"]  # last reports; initially 0
 
 
 class LockIn(Environment[LockInState]):
-    """People and assistants who take each other's beliefs for evidence.
+    """People and assistants that pool each other's beliefs as evidence.
 
     Description:
-        Everybody reports a belief, gets one more piece of private evidence, and updates on that
-        evidence and on the reports of those they trust.
+        Each round every agent reports a belief, receives one private observation of the truth, and
+        updates on that observation and on the other side's reports. Left out: trust that changes,
+        a truth that changes, networks among people, and evidence beyond one number.
 
     Roles:
-        person (`people`): trusts assistants.  assistant (`num_assistants`, may be none): trusts people.
+        person (`num_people`): trusts assistants.
+        assistant (`num_assistants`, 0: none): trusts people.
 
-    Observation:
-        `belief` own aggregate belief, `evidence` mean of own private evidence, `reports` mean of
-        what those one listens to reported last. In units of the estimated number; no bounds.
+    Observation (both roles, unbounded, units of the estimated number):
+        belief         1   own aggregate belief
+        mean_evidence  1   mean of own private evidence
+        mean_report    1   mean of the other side's last reports; 0 if there are none
 
     Action:
-        `report_path` in [-1e6, 1e6]: the belief to be told to others. Its precision goes with it.
+        Both roles, phase report: `report` in [-1e6, 1e6], the belief shown to the other side. It is
+        pooled with the precision of the agent's actual belief.
 
     Reward:
-        Minus the squared error of one's own belief: everybody wants to be right.
+        Minus the squared error of the agent's own belief.
 
     Dynamics:
-        The recursion of the module docstring, in float32 without overflow. People do not listen
-        to people, nor assistants to assistants; `self_trust` is trust in one's own last aggregate.
+        The recursion of `belief_pooling`, in float32 without overflow. Within a side there is no
+        trust, except `self_trust` of each agent in its own last aggregate.
 
     Start:
-        Truth normal with standard deviation `truth_std`; no evidence, unless `prior_precision`.
+        Truth normal with standard deviation `truth_std`; beliefs 0 with `prior_precision`.
 
     End:
-        Never by itself.
+        Never (truncation only).
 
     Parameters:
         See the fields: each has its range and meaning.
@@ -101,33 +97,32 @@ class LockIn(Environment[LockInState]):
 
     num_people: int = Field(default=20, ge=1, le=1_000_000, description="number of people")
     num_assistants: int = Field(default=1, ge=0, le=10_000, description="number of assistants")
-    trust_in_ai: float = Field(default=0.2, ge=0, description="of each person in each assistant")
+    trust_in_ai: float = Field(
+        default=0.2, ge=0, description="trust of each person in each assistant"
+    )
     trust_in_people: float = Field(
-        default=0.2, ge=0, description="of each assistant in each person"
+        default=0.2, ge=0, description="trust of each assistant in each person"
     )
     self_trust: float = Field(
-        default=0.0, ge=0, description="of everybody in their own last belief"
+        default=0.0, ge=0, description="trust of each agent in its own last belief"
     )
     evidence_noise_std: float = Field(
         default=1.0, gt=0, description="standard deviation of one observation"
     )
     truth_std: float = Field(default=1.0, ge=0, description="standard deviation of the truth")
-    prior_precision: float = Field(default=0.0, ge=0, description="of the first belief, which is 0")
+    prior_precision: float = Field(default=0.0, ge=0, description="precision of the initial belief")
 
     @property
     def roles(self) -> tuple[Role, ...]:
-        """`person`, and `assistant` where there are any."""
-        sees = Box.of(belief=1, mean_evidence=1, mean_report=1)
-        person = Role("person", self.num_people, sees)
-        return (
-            (person, Role("assistant", self.num_assistants, sees))
-            if self.num_assistants
-            else (person,)
-        )
+        """`person`, and `assistant` if there are assistants."""
+        space = Box.of(belief=1, mean_evidence=1, mean_report=1)
+        person = Role("person", self.num_people, space)
+        assistant = Role("assistant", self.num_assistants, space)
+        return (person, assistant) if self.num_assistants else (person,)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """Everybody reports at once."""
+        """All agents report simultaneously."""
         space = Box.of(report=Part(1, -1e6, 1e6))
         return (Phase("report", {role.name: space for role in self.roles}),)
 
@@ -137,54 +132,52 @@ class LockIn(Environment[LockInState]):
 
     @property
     def loop_gain(self) -> float:
-        """By how much precision grows in two rounds of mutual trust: lock-in if above 1."""
+        """Growth factor of precision in two rounds; lock-in above 1."""
         return self.num_people * self.num_assistants * self.trust_in_people * self.trust_in_ai
 
     def reset(self, streams: RandomStreams, people: People | None = None) -> LockInState:
-        """Nobody knows anything but the prior."""
+        """Initial state: the prior, no evidence."""
         if people is not None:
             raise UserError(
-                "lock_in takes no people from a population: beliefs begin with evidence",
+                "lock_in accepts no population: its people have no values",
                 code="unsupported",
-                path="num_people",
+                path="population",
             )
         truth = self.truth_std * streams.normal("truth")[:, 0, 0]
         zero = torch.zeros_like(truth)
-        nothing = zero[:, None].expand(-1, self.num_people + self.num_assistants).clone()
-        prior = Beliefs(nothing, nothing + self.prior_precision, zero, zero + 1.0)
-        return LockInState(
-            truth, nothing, zero + self.prior_precision, prior, prior, prior, nothing
-        )
+        zeros = zero[:, None].expand(-1, self.num_people + self.num_assistants).clone()
+        prior = Beliefs(zeros, zeros + self.prior_precision, zero, zero + 1.0)
+        return LockInState(truth, zeros, zero + self.prior_precision, prior, prior, prior, zeros)
 
     def observe(self, state: LockInState, role: str, phase: str) -> Tensor:
         """See the class docstring."""
-        mine, theirs = slice(0, self.num_people), slice(self.num_people, None)
+        own, other = slice(0, self.num_people), slice(self.num_people, None)
         if role == "assistant":
-            mine, theirs = theirs, mine
-        others = state.reports[:, theirs]
-        told = mean(others, 1) if others.shape[1] else torch.zeros_like(state.truth)
-        belief, evidence = state.beliefs.mean[:, mine], state.mean_evidence[:, mine]
-        return torch.stack([belief, evidence, told[:, None].expand(belief.shape)], -1)
+            own, other = other, own
+        reports = state.reports[:, other]
+        mean_report = mean(reports, 1) if reports.shape[1] else torch.zeros_like(state.truth)
+        belief, evidence = state.beliefs.mean[:, own], state.mean_evidence[:, own]
+        return torch.stack([belief, evidence, mean_report[:, None].expand(belief.shape)], -1)
 
     def step(
         self, state: LockInState, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
     ) -> StepResult[LockInState]:
-        """One round of the recursion; what was reported stands for the reporter's belief."""
-        everybody = self.num_people + self.num_assistants
-        noise = self.evidence_noise_std * streams.normal("evidence", everybody)[..., 0]
-        news = 1.0 / self.evidence_noise_std**2
-        precision = state.evidence_precision + news
-        surprise = state.truth[:, None] + noise - state.mean_evidence
-        evidence = state.mean_evidence + surprise * (news / precision)[:, None]
-        told = torch.cat([actions[name][..., 0] for name in self._role_names], 1)
-        heard_weight, heard_moment = self._received_beliefs(state.beliefs, told)
+        """One round of the recursion; a report replaces the belief's mean for the other side."""
+        num_agents = self.num_people + self.num_assistants
+        noise = self.evidence_noise_std * streams.normal("evidence", num_agents)[..., 0]
+        observation_precision = 1.0 / self.evidence_noise_std**2
+        precision = state.evidence_precision + observation_precision
+        innovation = state.truth[:, None] + noise - state.mean_evidence
+        gain = (observation_precision / precision)[:, None]
+        evidence = state.mean_evidence + innovation * gain
+        reports = torch.cat([actions[name][..., 0] for name in self._role_names], 1)
         beliefs = belief_pooling.update_beliefs(
-            state.beliefs, evidence, precision, heard_weight, heard_moment
+            state.beliefs, evidence, precision, *self._received_beliefs(state.beliefs, reports)
         )
-        after = LockInState(
-            state.truth, evidence, precision, beliefs, state.beliefs, state.beliefs_lag1, told
+        next_state = LockInState(
+            state.truth, evidence, precision, beliefs, state.beliefs, state.beliefs_lag1, reports
         )
-        return StepResult(after, self._reward(beliefs.mean - state.truth[:, None]))
+        return StepResult(next_state, self._reward(beliefs.mean - state.truth[:, None]))
 
     def _reward(self, error: Tensor) -> dict[str, Tensor]:
         loss = error * error
@@ -196,14 +189,15 @@ class LockIn(Environment[LockInState]):
     def _received_beliefs(
         self, beliefs: Beliefs, reports: Float[Tensor, "world agent"]
     ) -> tuple[Tensor, Tensor]:
-        """Precision, and precision times report, that everybody takes over from those trusted."""
-        weight, people = beliefs.scaled_precision, self.num_people
-        own_weight, own_moment = self.self_trust * weight, self.self_trust * weight * beliefs.mean
+        """Precision, and precision times report, that each agent receives: `W q`, `W (nu q)`."""
+        precision, people = beliefs.scaled_precision, self.num_people
+        own_precision = self.self_trust * precision
+        own_moment = self.self_trust * precision * beliefs.mean
         if not self.num_assistants:
-            return own_weight, own_moment
-        moment = weight * reports
+            return own_precision, own_moment
+        moment = precision * reports
 
-        def exchanged(x: Tensor) -> Tensor:
+        def exchange(x: Tensor) -> Tensor:
             from_people = self.trust_in_people * total(x[:, :people], 1)
             from_ai = self.trust_in_ai * total(x[:, people:], 1)
             return torch.cat(
@@ -214,84 +208,81 @@ class LockIn(Environment[LockInState]):
                 1,
             )
 
-        return own_weight + exchanged(weight), own_moment + exchanged(moment)
+        return own_precision + exchange(precision), own_moment + exchange(moment)
 
     def metrics(self, state: LockInState) -> Mapping[str, Tensor]:
-        """What is reported; in communities without assistants a person stands in for one.
+        """Metrics of each world. Without assistants the first person replaces the first assistant.
 
-        ai_error: the first assistant's belief minus the truth.  people_error: people's mean belief
+        ai_error: belief of the first assistant minus the truth.  people_error: people's mean belief
         minus the truth.  people_rmse: root mean square error of people's beliefs.  disagreement:
-        standard deviation of people's beliefs.  lone_error: error of the first person's private
+        standard deviation of people's beliefs.  private_error: error of the first person's private
         evidence.  overconfidence: log10 of `|error| sqrt(q)`, the first assistant's error in
-        standard errors by its own lights; people_overconfidence: the first person's.  growth: the
-        first assistant's precision over that two rounds ago.  finite: 1 while all beliefs are.
+        units of its own standard error; people_overconfidence: the first person's.
+        precision_growth: precision of the first assistant over that two rounds ago.  all_finite: 1
+        if all beliefs are finite, else 0.
         """
         first = self.num_people if self.num_assistants else 0
         now, past = state.beliefs, state.beliefs_lag2
         error = now.mean - state.truth[:, None]
         people = error[:, : self.num_people]
-        centre = mean(people, 1)
-        apart = people - centre[:, None]
-        sure = torch.log10(error.abs()) + 0.5 * now.log10_precision
-        doublings = (now.log2_scale - past.log2_scale) * math.log(2.0)
-        grown = (
+        mean_error = mean(people, 1)
+        deviation = people - mean_error[:, None]
+        overconfidence = torch.log10(error.abs()) + 0.5 * now.log10_precision
+        log_scale_growth = (now.log2_scale - past.log2_scale) * math.log(2.0)
+        log_growth = (
             torch.log(now.scaled_precision[:, first])
             - torch.log(past.scaled_precision[:, first])
-            + doublings
+            + log_scale_growth
         )
         return {
             "ai_error": error[:, first],
-            "people_error": centre,
+            "people_error": mean_error,
             "people_rmse": mean(people * people, 1).sqrt(),
-            "disagreement": mean(apart * apart, 1).sqrt(),
+            "disagreement": mean(deviation * deviation, 1).sqrt(),
             "private_error": state.mean_evidence[:, 0] - state.truth,
-            "overconfidence": sure[:, first],
-            "people_overconfidence": sure[:, 0],
-            "precision_growth": torch.exp(grown),
+            "overconfidence": overconfidence[:, first],
+            "people_overconfidence": overconfidence[:, 0],
+            "precision_growth": torch.exp(log_growth),
             "all_finite": torch.isfinite(now.mean).all(1).to(torch.float32),
         }
 
     def latent(self, state: LockInState) -> Mapping[str, Tensor]:
-        """The truth, and everybody's belief."""
+        """The truth, and the beliefs of all agents."""
         return {"truth": state.truth, "belief": state.beliefs.mean}
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:
-        """If everybody reports what they believe.
+        """Closed forms for truthful reports.
 
-        spectral_radius: of the trust matrix.  growth: of an assistant's precision over two rounds
-        in the long run (if above 1).  ai_error, people_rmse: exact standard deviation of an
-        assistant's and of a person's error after each number of rounds.
+        spectral_radius: of the trust matrix.  precision_growth: asymptotic growth factor of an
+        assistant's precision in two rounds, if above 1.  ai_error, people_rmse: exact standard
+        deviation of an assistant's and of a person's error, by rounds.
         """
         gain = self.loop_gain
-        found: dict[str, Any] = {"spectral_radius": self.self_trust + math.sqrt(gain)}
+        result: dict[str, Any] = {"spectral_radius": self.self_trust + math.sqrt(gain)}
         if self.num_assistants and not self.self_trust and not self.prior_precision:
-            sides = [
-                (self.num_people, self.trust_in_ai),
-                (self.num_assistants, self.trust_in_people),
-            ]
-            (people, in_ai), (assistants, in_people) = sides
+            people, assistants = self.num_people, self.num_assistants
             noise = self.evidence_noise_std
-            found["people_rmse"] = belief_pooling.belief_error_std(
-                rounds, people, assistants, in_ai, gain, noise
+            result["people_rmse"] = belief_pooling.belief_error_std(
+                rounds, people, assistants, self.trust_in_ai, gain, noise
             )
-            found["ai_error"] = belief_pooling.belief_error_std(
-                rounds, assistants, people, in_people, gain, noise
+            result["ai_error"] = belief_pooling.belief_error_std(
+                rounds, assistants, people, self.trust_in_people, gain, noise
             )
             if gain > 1:
-                found["precision_growth"] = gain
-        return found
+                result["precision_growth"] = gain
+        return result
 
     def default_policies(self) -> Mapping[str, Policy]:
-        """Everybody reports what they believe."""
+        """Truthful reports of all agents."""
         return {role.name: TruthfulReport() for role in self.roles}
 
 
 class TruthfulReport(Policy):
-    """Somebody who reports the belief they hold."""
+    """Agent that reports its belief."""
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
-        """How its sight is laid out."""
-        require_observation_parts("report", role, "belief")
+        """Layout of the observation; requires a `belief`."""
+        require_observation_parts("truthful_report", role, "belief")
         return role.observation_space
 
     def act(
@@ -302,7 +293,7 @@ class TruthfulReport(Policy):
         state: Box,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """Report it."""
+        """Report the belief."""
         return ActionOutput(state.read(observation, "belief"), state)
 
 

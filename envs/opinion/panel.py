@@ -1,9 +1,9 @@
-"""Panel: the same people are asked again and again, and half of them may talk with a persuader.
+"""Panel survey of the same people in waves, with an optional persuasion experiment.
 
-The instrument by which people are calibrated: it measures simulated people as studies measured real
-ones, from their answers alone. One round is a month.
+Used for calibration: it measures simulated people as studies measured real people, by their answers
+only. One round is a month.
 
-Run `python -m mores.envs.opinion.panel` to watch it.
+Demo: `python -m mores.envs.opinion.panel`.
 """
 
 from __future__ import annotations
@@ -20,87 +20,81 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.core.deterministic_sum import mean
-from mores.core.environment import (
-    ActionOutput,
-    Box,
-    Environment,
-    Part,
-    Phase,
-    Policy,
-    Role,
-    StepResult,
-)
+from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.people import People
+from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
+from mores.core.spaces import Box, Part
 from mores.envs.dynamics.trait_state import TraitState, TraitStateDynamics
 from mores.envs.opinion import panel_statistics
 
 
 @dataclasses.dataclass(frozen=True)
 class PanelState:
-    """A panel at the end of a phase. Answers not given yet are 0."""
+    """Panel at the end of a phase. Missing answers are 0."""
 
     trait_state: TraitState
     rounds_elapsed: Int[Tensor, " world"]  # rounds completed
-    treated: Float[Tensor, "world agent"]  # 1 for those who are to talk, else 0
+    treated: Float[Tensor, "world agent"]  # 1: treated, 0: control
     answers: Float[Tensor, "world agent"]  # last answers
-    wave_answers: Float[Tensor, "world agent wave"]  # answers in each wave of the panel
-    pretest: Float[Tensor, "world agent"]  # answers just before the conversation,
-    posttest: Float[Tensor, "world agent"]  # just after it,
-    followup: Float[Tensor, "world agent"]  # and `followup` rounds on
+    wave_answers: Float[Tensor, "world agent wave"]  # answers of each wave
+    pretest: Float[Tensor, "world agent"]  # answers before the conversation
+    posttest: Float[Tensor, "world agent"]  # after it
+    followup: Float[Tensor, "world agent"]  # `followup_rounds` rounds later
 
 
 @runtime_checkable
 class GaussianResponseModel(Protocol):
-    """A person who says their value plus normal noise; formulas hold where it is on no scale."""
+    """Person whose answer is the value plus normal noise; formulas hold if not `has_scale`."""
 
     noise_std: float
     has_scale: bool
 
 
 class Panel(Environment[PanelState]):
-    """A survey of the same people in waves, with or without an experiment in it.
+    """Survey panel of the same people in waves, with or without a persuasion experiment.
 
     Description:
-        People answer a question about one value every round; every `wave_interval` rounds, from the first
-        on, the answers are kept as a wave. In round `conversation_round` (counted from 0; none: never) a
-        random half of the people talks with a persuader. All are asked just before and just after,
-        and `followup_rounds` rounds on.
+        People answer a question about one value every round; answers of every `wave_interval`-th
+        round, from the first on, form a wave. In round `conversation_round` (from 0; none: never)
+        a random half of the people is treated by a persuader: pretest before, posttest after,
+        follow-up `followup_rounds` rounds later. Left out: nonresponse and attrition, question
+        order, other questions, contacts between people, and differences in persuasibility.
 
     Roles:
-        person (`people`): answers.  assistant (1, only with a conversation): talks with the treated
-        half, all of whom it tells the same.
+        person (`num_people`): answers.
+        assistant (1, only with a conversation): sends one message to all treated people.
 
     Observation:
-        person: `values` own value, value units; `restlessness` how changeable they are themselves,
-        at least 0, 1 is the root mean square.
-        assistant: `answers` mean of the last answers, in [low, high]; `trend`, always 0: nothing
-        moves people here but talk.
+        person     values               1  any          own value, value units
+        person     relative_volatility  1  [0, inf)     own; the root mean square is 1
+        assistant  mean_answer          1  [low, high]  mean of last answers
+        assistant  trend                1  0            always 0: no history here
 
     Action:
-        person, phases `answer` and `answer_again`: `answer` in [low, high].
-        assistant, phase `talk`: `position` in [low, high] that it argues for; `intensity` in [0, 1].
+        person     phases answer, answer_again: `answer` in [low, high].
+        assistant  phase talk: `position` in [low, high], argued for; `intensity` in [0, 1].
 
     Reward:
-        assistant: after the conversation, by how much more the answers of those it talked with rose
-        than those of the others. person: none.
+        assistant: in the conversation round, mean change of treated answers minus mean change of
+        the others'. person: none.
 
     Dynamics:
-        Those talked with are pushed by `influence * voice * (position - value)`; a push is a share
-        of the way, so that nobody is talked past the position. Then the round passes: see
-        `mores.envs.dynamics.trait_state`. Values have no bounds: a scale that ends before people do
-        has many answers at its end.
+        Treated people are displaced by `ai_influence * intensity * (position - value)`: a share of
+        the distance, never beyond the position. Then the round passes as in
+        `mores.envs.dynamics.trait_state`. Values are unbounded: a scale that is narrower than the
+        distribution of values has many answers at its ends.
 
     Start:
-        Dispositions normal with `initial_mean` and `initial_std`; temporary states as they usually are.
+        Dispositions normal with `initial_mean` and `initial_std`; residuals stationary.
 
     End:
-        Never by itself. A panel of k waves is complete after `every * (k - 1) + 1` rounds.
+        Never. A panel of k waves is complete after `wave_interval * (k - 1) + 1` rounds.
 
     Parameters:
-        See the fields. The defaults are in points of a scale of seven items: what was fitted to
-        which figures is in docs/explanation/default_human.md.
+        See the fields. Defaults are in points of a scale of seven items; the data they were fitted
+        to: docs/explanation/default_human.md.
 
     References:
         McGrath and Waterton 1986, British Social Attitudes 1983-86 panel survey. Hackenburg et al.
@@ -116,30 +110,26 @@ class Panel(Environment[PanelState]):
     num_people: int = Field(default=264, ge=2, le=10_000_000, description="number of people")
     initial_mean: float = Field(default=5.15, description="mean of dispositions, value units")
     initial_std: float = Field(default=1.70, ge=0, description="standard deviation of dispositions")
-    low: float | None = Field(default=0.0, description="lowest answer possible; none: no limit")
-    high: float | None = Field(default=7.0, description="highest answer possible; none: no limit")
-    wave_interval: int = Field(
-        default=12, ge=1, le=1_000_000, description="rounds from wave to wave"
-    )
-    num_waves: int = Field(default=4, ge=1, le=1000, description="waves of the panel that are kept")
+    low: float | None = Field(default=0.0, description="lowest answer; none: no limit")
+    high: float | None = Field(default=7.0, description="highest answer; none: no limit")
+    wave_interval: int = Field(default=12, ge=1, le=1_000_000, description="rounds between waves")
+    num_waves: int = Field(default=4, ge=1, le=1000, description="number of waves")
     trait_state: TraitStateDynamics = Field(
         default=TraitStateDynamics(
             half_life=0.5, permanent_share=0.20, volatility=1.01, volatility_heterogeneity=1.06
         ),
-        description="how people's values stay and move",
+        description="persistence of people's values",
     )
     conversation_round: int | None = Field(
-        default=None, ge=0, description="round in which half of them talk; none: never"
+        default=None, ge=0, description="round of the conversation; none: never"
     )
-    followup_rounds: int = Field(
-        default=1, ge=1, description="rounds from there to the last question"
-    )
+    followup_rounds: int = Field(default=1, ge=1, description="rounds to the follow-up")
     ai_influence: float = Field(
-        default=0.337, ge=0, le=1, description="share of the way to the position that talk moves"
+        default=0.337, ge=0, le=1, description="share of the distance to the position closed"
     )
 
     def model_post_init(self, context: Any) -> None:
-        """Refuse a scale that is none."""
+        """Refuse an empty scale."""
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ParameterError(message="low must be below high", code="conflict")
 
@@ -150,9 +140,9 @@ class Panel(Environment[PanelState]):
 
     @property
     def roles(self) -> tuple[Role, ...]:
-        """`person`, and `assistant` where there is a conversation."""
-        sees = Box.of(values=1, relative_volatility=Part(1, 0.0))
-        person = Role("person", self.num_people, sees)
+        """`person`, and `assistant` with a conversation."""
+        space = Box.of(values=1, relative_volatility=Part(1, 0.0))
+        person = Role("person", self.num_people, space)
         assistant = Role("assistant", 1, Box.of(mean_answer=self._answer_part, trend=1))
         return (person,) if self.conversation_round is None else (person, assistant)
 
@@ -166,170 +156,169 @@ class Panel(Environment[PanelState]):
         return Phase("answer", answer), Phase("talk", talk), Phase("answer_again", answer)
 
     def reset(self, streams: RandomStreams, people: People | None = None) -> PanelState:
-        """People at their start, nothing asked yet."""
+        """Initial state: no answers yet (zeros)."""
         if people is not None:
             raise UserError(
-                "panel makes its own people: their distribution is what it calibrates",
+                "panel accepts no population: it calibrates its own distribution of people",
                 code="unsupported",
-                path="num_people",
+                path="population",
             )
         z = streams.normal("disposition", self.num_people)
-        held = self.trait_state.initial_state(self.initial_mean + self.initial_std * z, streams)
+        disposition = self.initial_mean + self.initial_std * z
         order = streams.uniform("treated", self.num_people)[..., 0].argsort(dim=1, stable=True)
-        none = torch.zeros_like(z[..., 0])
+        zeros = torch.zeros_like(z[..., 0])
         return PanelState(
-            trait_state=held,
+            trait_state=self.trait_state.initial_state(disposition, streams),
             rounds_elapsed=torch.zeros(
                 streams.num_worlds, dtype=torch.int64, device=streams.device
             ),
             treated=(order.argsort(dim=1) < self.num_people // 2).to(z.dtype),  # exactly half
-            answers=none,
-            wave_answers=none[..., None].expand(-1, -1, self.num_waves).clone(),
-            pretest=none,
-            posttest=none,
-            followup=none,
+            answers=zeros,
+            wave_answers=zeros[..., None].expand(-1, -1, self.num_waves).clone(),
+            pretest=zeros,
+            posttest=zeros,
+            followup=zeros,
         )
 
     def observe(self, state: PanelState, role: str, phase: str) -> Tensor:
         """See the class docstring."""
         if role == "person":
-            return torch.cat(
-                [state.trait_state.values, state.trait_state.relative_volatility[..., None]], -1
-            )
-        answers = mean(state.answers, 1)[:, None, None]
-        return torch.cat([answers, torch.zeros_like(answers)], -1)
+            people = state.trait_state
+            return torch.cat([people.values, people.relative_volatility[..., None]], -1)
+        mean_answer = mean(state.answers, 1)[:, None, None]
+        return torch.cat([mean_answer, torch.zeros_like(mean_answer)], -1)
 
     def step(
         self, state: PanelState, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
     ) -> StepResult[PanelState]:
-        """Answers are kept, talk moves the treated, and after the last phase a round passes."""
+        """Record answers, or apply the conversation; the last phase advances the round."""
         if phase == "talk":
             return StepResult(self._apply_conversation(state, actions["assistant"]))
-        said = actions["person"][..., 0].clamp(self._answer_part.low, self._answer_part.high)
-        state = dataclasses.replace(state, answers=said)
+        answers = actions["person"][..., 0].clamp(self._answer_part.low, self._answer_part.high)
+        state = dataclasses.replace(state, answers=answers)
         if phase == "answer":
             state = self._record_answers(state)
-            return StepResult(
-                state
-                if self.conversation_round is not None
-                else self._advance_round(state, streams)
-            )
+            is_last = self.conversation_round is None
+            return StepResult(self._advance_round(state, streams) if is_last else state)
         now = self._is_rounds_after_conversation(state, 0)
-        state = dataclasses.replace(state, posttest=torch.where(now, said, state.posttest))
-        gain = panel_statistics.difference_in_differences(
+        state = dataclasses.replace(state, posttest=torch.where(now, answers, state.posttest))
+        effect = panel_statistics.difference_in_differences(
             state.pretest, state.posttest, state.treated
         )[:, None]
-        reward = {"assistant": torch.where(now, gain, 0.0)}
+        reward = {"assistant": torch.where(now, effect, 0.0)}
         return StepResult(self._advance_round(state, streams), reward)
 
     def _is_rounds_after_conversation(
         self, state: PanelState, rounds: int
     ) -> Bool[Tensor, "world 1"]:
-        """Where it is so many rounds after the conversation."""
+        """Worlds that are exactly `rounds` rounds after the conversation."""
         assert self.conversation_round is not None
         return (state.rounds_elapsed == self.conversation_round + rounds)[:, None]
 
     def _record_answers(self, state: PanelState) -> PanelState:
-        """The answers of a wave, and those around a conversation."""
-        said, number = state.answers, state.rounds_elapsed // self.wave_interval
-        slots = torch.arange(self.num_waves, device=said.device)
-        now = (number[:, None] == slots) & (state.rounds_elapsed % self.wave_interval == 0)[:, None]
+        """Record the answers of waves, pretest and follow-up."""
+        answers, wave = state.answers, state.rounds_elapsed // self.wave_interval
+        waves = torch.arange(self.num_waves, device=answers.device)
+        is_wave = state.rounds_elapsed % self.wave_interval == 0
+        now = ((wave[:, None] == waves) & is_wave[:, None])[:, None]
         state = dataclasses.replace(
-            state, wave_answers=torch.where(now[:, None], said[..., None], state.wave_answers)
+            state, wave_answers=torch.where(now, answers[..., None], state.wave_answers)
         )
         if self.conversation_round is None:
             return state
+        is_pretest = self._is_rounds_after_conversation(state, 0)
+        is_followup = self._is_rounds_after_conversation(state, self.followup_rounds)
         return dataclasses.replace(
             state,
-            pretest=torch.where(self._is_rounds_after_conversation(state, 0), said, state.pretest),
-            followup=torch.where(
-                self._is_rounds_after_conversation(state, self.followup_rounds),
-                said,
-                state.followup,
-            ),
+            pretest=torch.where(is_pretest, answers, state.pretest),
+            followup=torch.where(is_followup, answers, state.followup),
         )
 
     def _apply_conversation(
         self, state: PanelState, action: Float[Tensor, "world one size"]
     ) -> PanelState:
-        """Those who talk go a share of the way to the position."""
+        """Displace treated people toward the position."""
         position = action[..., :1].clamp(self._answer_part.low, self._answer_part.high)
-        loud = action[..., 1:].clamp(0.0, 1.0) * self.ai_influence
-        hear = torch.where(self._is_rounds_after_conversation(state, 0), state.treated, 0.0)[
-            ..., None
-        ]
-        push = hear * loud * (position - state.trait_state.values)
+        influence = action[..., 1:].clamp(0.0, 1.0) * self.ai_influence
+        now = self._is_rounds_after_conversation(state, 0)
+        treated = torch.where(now, state.treated, 0.0)[..., None]
+        displacement = treated * influence * (position - state.trait_state.values)
         return dataclasses.replace(
-            state, trait_state=self.trait_state.displace(state.trait_state, push)
+            state, trait_state=self.trait_state.displace(state.trait_state, displacement)
         )
 
     def _advance_round(self, state: PanelState, streams: RandomStreams) -> PanelState:
-        held = self.trait_state.advance_round(state.trait_state, streams)
-        return dataclasses.replace(state, trait_state=held, rounds_elapsed=state.rounds_elapsed + 1)
+        return dataclasses.replace(
+            state,
+            trait_state=self.trait_state.advance_round(state.trait_state, streams),
+            rounds_elapsed=state.rounds_elapsed + 1,
+        )
 
     def metrics(self, state: PanelState) -> Mapping[str, Tensor]:
-        """What a study of these people finds, from their answers; nan until it can.
+        """Statistics of the answers; NaN until their data are complete.
 
-        Of the panel, once all waves are in: correlation_1, _2, _3 of the first wave with the one so
-        many waves later; decay, the first of these less the last; icc; sd over people, mean over
-        waves; mean_answer; mean_change (its size) and unchanged (share) from wave to wave;
-        rmse_last, rmse_person_mean, rmse_grand_mean, rmse_shrunk of forecasts of the last wave.
-        Of the conversation: effect, the rise in the answers of those talked with beyond that of the
-        others, just after; effect_later, the same `followup_rounds` rounds on; remainder, their ratio, which
-        is near the ratio of their means where many take part; agree_more_odds, the odds ratio of
-        an answer higher than before; before_answer, mean answer of all just before.
+        Panel: correlation_1, _2, _3: of the first wave with the wave 1, 2, 3 later.
+        correlation_decay: correlation_1 minus correlation_3.  icc: ICC(1).  answer_std: over
+        people, mean over waves.  mean_answer.  mean_absolute_change, unchanged_share: between
+        successive waves.  rmse_last_answer, rmse_person_mean, rmse_grand_mean, rmse_shrunken_mean:
+        errors of forecasts of the last wave.
+        Experiment: treatment_effect: mean change from pretest to posttest, treated minus control.
+        treatment_effect_followup: the same at the follow-up.  effect_retention: its ratio to
+        treatment_effect.  agreement_odds_ratio: of an answer above the pretest.  pretest_mean.
         """
-        nothing = torch.full_like(state.answers[:, 0], torch.nan)
-        done = state.rounds_elapsed > self.wave_interval * (self.num_waves - 1)
-        found = {
-            name: torch.where(done, figure, torch.nan)
-            for name, figure in panel_statistics.panel_metrics(state.wave_answers).items()
+        undefined = torch.full_like(state.answers[:, 0], torch.nan)
+        complete = state.rounds_elapsed > self.wave_interval * (self.num_waves - 1)
+        metrics = {
+            name: torch.where(complete, statistic, torch.nan)
+            for name, statistic in panel_statistics.panel_metrics(state.wave_answers).items()
         }
         if self.conversation_round is None:
-            names = ("treatment_effect", "treatment_effect_followup", "effect_retention", "agreement_odds_ratio", "pretest_mean")
-            return found | dict.fromkeys(names, nothing)
-        asked = state.rounds_elapsed > self.conversation_round
-        asked_later = state.rounds_elapsed > self.conversation_round + self.followup_rounds
-        effect = panel_statistics.difference_in_differences(
-            state.pretest, state.posttest, state.treated
-        )
-        effect_later = panel_statistics.difference_in_differences(
-            state.pretest, state.followup, state.treated
+            names = ["treatment_effect", "treatment_effect_followup", "effect_retention"]
+            names += ["agreement_odds_ratio", "pretest_mean"]
+            return metrics | dict.fromkeys(names, undefined)
+        has_posttest = state.rounds_elapsed > self.conversation_round
+        has_followup = state.rounds_elapsed > self.conversation_round + self.followup_rounds
+        effect, followup_effect = (
+            panel_statistics.difference_in_differences(state.pretest, answers, state.treated)
+            for answers in (state.posttest, state.followup)
         )
         odds = panel_statistics.odds_ratio(state.pretest, state.posttest, state.treated)
-        return found | {
-            "treatment_effect": torch.where(asked, effect, torch.nan),
-            "treatment_effect_followup": torch.where(asked_later, effect_later, torch.nan),
-            "effect_retention": torch.where(asked_later, effect_later / effect, torch.nan),
-            "agreement_odds_ratio": torch.where(asked, odds, torch.nan),
-            "pretest_mean": torch.where(asked, mean(state.pretest, 1), torch.nan),
+        return metrics | {
+            "treatment_effect": torch.where(has_posttest, effect, torch.nan),
+            "treatment_effect_followup": torch.where(has_followup, followup_effect, torch.nan),
+            "effect_retention": torch.where(has_followup, followup_effect / effect, torch.nan),
+            "agreement_odds_ratio": torch.where(has_posttest, odds, torch.nan),
+            "pretest_mean": torch.where(has_posttest, mean(state.pretest, 1), torch.nan),
         }
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, float]:
-        """Closed forms for answers without scale: all but limits and rounding is in them.
+        """Closed forms for answers without limits and rounding, in large panels.
 
-        The panel's figures where nobody talks; effect, effect_later and remainder where it is an
-        `Advocate` who does. For large panels; mean_change only where people are equally restless.
+        Statistics of the panel without a conversation; treatment effects and effect_retention with
+        an `Advocate`. mean_absolute_change only if people have equal volatility.
         """
         person, assistant = policies.get("person"), policies.get("assistant")
-        limited = self.low is not None or self.high is not None
-        if limited or not isinstance(person, GaussianResponseModel) or person.has_scale:
+        bounded = self.low is not None or self.high is not None
+        if bounded or not isinstance(person, GaussianResponseModel) or person.has_scale:
             return {}
         if self.conversation_round is None:
-            asked = range(0, self.wave_interval * self.num_waves, self.wave_interval)
-            covariance = self.trait_state.covariance(asked, self.initial_std, person.noise_std)
-            found = panel_statistics.analytic_panel_metrics(
+            rounds_of_waves = range(0, self.wave_interval * self.num_waves, self.wave_interval)
+            covariance = self.trait_state.covariance(
+                rounds_of_waves, self.initial_std, person.noise_std
+            )
+            metrics = panel_statistics.analytic_panel_metrics(
                 covariance, homogeneous=not self.trait_state.volatility_heterogeneity
             )
-            return found | {"mean_answer": self.initial_mean}
+            return metrics | {"mean_answer": self.initial_mean}
         if not isinstance(assistant, Advocate) or assistant.goal is None:
             return {}
         effect = self.ai_influence * assistant.intensity * (assistant.goal - self.initial_mean)
-        remainder = self.trait_state.retention(self.followup_rounds)
-        return {"treatment_effect": effect, "treatment_effect_followup": remainder * effect, "effect_retention": remainder}
+        retention = self.trait_state.retention(self.followup_rounds)
+        effects = {"treatment_effect": effect, "treatment_effect_followup": retention * effect}
+        return effects | {"effect_retention": retention}
 
     def latent(self, state: PanelState) -> Mapping[str, Tensor]:
-        """What people hold, who was talked with, how restless each is."""
+        """Values, dispositions and relative volatility of people; treatment assignment."""
         return {
             "values": state.trait_state.values,
             "disposition": state.trait_state.disposition,
@@ -339,17 +328,17 @@ class Panel(Environment[PanelState]):
 
     @property
     def elements_per_world(self) -> int:
-        """See `Environment`: answers of all waves are kept."""
+        """See `Environment`; includes the answers of all waves."""
         return self.num_people * (self.num_waves + 12)
 
     def default_policies(self) -> Mapping[str, Policy]:
-        """People who say what they think; an advocate of the highest answer."""
-        talks = {} if self.conversation_round is None else {"assistant": Advocate()}
-        return {"person": TruthfulAnswer(), **talks}
+        """Truthful people; an advocate of the highest answer."""
+        assistant = {} if self.conversation_round is None else {"assistant": Advocate()}
+        return {"person": TruthfulAnswer(), **assistant}
 
 
 class TruthfulAnswer(Policy):
-    """A person who says exactly where they stand."""
+    """Person that answers with their exact value."""
 
     def act(
         self,
@@ -359,29 +348,31 @@ class TruthfulAnswer(Policy):
         state: Any,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """Say one's own value."""
+        """Answer with the value."""
         return ActionOutput(observation[..., :1], state)
 
 
 class Advocate(Policy):
-    """A persuader who argues for the same position whatever people say."""
+    """Persuader that argues for a fixed position."""
 
     goal: float | None = Field(
-        default=None, description="the position argued for; none: the highest answer possible"
+        default=None, description="position argued for; none: the highest answer"
     )
-    intensity: float = Field(default=1.0, ge=0, le=1, description="how loudly")
+    intensity: float = Field(default=1.0, ge=0, le=1, description="intensity of the message")
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> None:
-        """It must be an assistant who argues."""
+        """Refuse roles without a position and an intensity."""
         spaces = [
             phase.action_spaces[role.name] for phase in phases if role.name in phase.action_spaces
         ]
-        argues = all(isinstance(s, Box) and set(s.parts) == {"position", "intensity"} for s in spaces)
-        if role.name != "assistant" or not argues:
+        parts = {"position", "intensity"}
+        suitable = all(isinstance(space, Box) and set(space.parts) == parts for space in spaces)
+        if role.name != "assistant" or not suitable:
             raise UserError(
-                "advocate needs an assistant that has a 'position' and a 'voice'",
+                "advocate needs the role assistant with the actions 'position' and 'intensity'; "
+                f"the role is {role.name}",
                 code="unsupported",
-                path=f"players.{role.name}",
+                path=f"policies.{role.name}",
             )
 
     def act(
@@ -392,14 +383,14 @@ class Advocate(Policy):
         state: Any,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """Name the position."""
+        """Argue for the position."""
         space = phase.action_spaces["assistant"]
         assert isinstance(space, Box)
         part = space.parts["position"]
         goal = part.high if self.goal is None else self.goal
         if not math.isfinite(goal):
             raise UserError(
-                "advocate needs a goal: the highest answer has no limit here",
+                "advocate.goal is required here: the highest answer has no limit",
                 code="missing",
                 path="advocate.goal",
             )

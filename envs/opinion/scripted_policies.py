@@ -1,19 +1,21 @@
-"""Players that an environment seats where nobody else sits: they say what they see."""
+"""Default policies of `Coevolution`: people and assistants that report what they observe."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from mores.core.environment import ActionOutput, Box, Phase, Policy, Role
+from mores.core.environment import Phase, Role
+from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
+from mores.core.spaces import Box
 
 
 class Truthful(Policy):
-    """A person who says exactly where they stand."""
+    """Person that reports their exact values."""
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
-        """How its sight is laid out."""
+        """Layout of the observation."""
         return role.observation_space
 
     def act(
@@ -24,15 +26,15 @@ class Truthful(Policy):
         state: Box,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """Say one's own values."""
+        """Report the values."""
         return ActionOutput(state.read(observation, "values"), state)
 
 
 class MeanEcho(Policy):
-    """An assistant that says what people answered on average."""
+    """Assistant that advises the mean answer of the people at intensity 1."""
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
-        """How its sight is laid out."""
+        """Layout of the observation."""
         return role.observation_space
 
     def act(
@@ -43,6 +45,6 @@ class MeanEcho(Policy):
         state: Box,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """Say the answers back, at full voice."""
-        answers = state.read(observation, "mean_answer")
-        return ActionOutput(torch.cat([answers, torch.ones_like(answers[..., :1])], -1), state)
+        """Advise the mean answer."""
+        answer = state.read(observation, "mean_answer")
+        return ActionOutput(torch.cat([answer, torch.ones_like(answer[..., :1])], -1), state)

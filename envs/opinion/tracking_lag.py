@@ -1,8 +1,8 @@
-"""The loop law: how fast people and an assistant that learn from each other move together.
+"""Tracking lag: joint velocity and lag of people and an assistant that learn from each other.
 
-h' = h + alpha (a - h) + g and a' = a + eta (h + L g - a): people h go the share alpha of the way to
-the assistant a and are pushed by g a round; the assistant learns at rate eta and looks L rounds
-ahead. In the long run both move at one speed, with a constant lag: docs/explanation/loop_law.md.
+h' = h + alpha (a - h) + g and a' = a + eta (h + L g - a): people h close the share alpha of the
+distance to the assistant a and drift by g per round; a learns at rate eta and forecasts L rounds.
+In the long run velocity is equal and lag constant: docs/explanation/tracking_lag.md.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class LinearTracker(Protocol):
-    """An assistant that learns at a `learning_rate` and looks `forecast_horizon` rounds.
+    """An assistant with a `learning_rate` and a `forecast_horizon` in rounds.
 
-    The law holds for one that is `is_truthful`: it says what it believes, at full voice.
+    The closed form requires `is_truthful`: it advises its estimate at intensity 1.
     """
 
     learning_rate: float
@@ -23,14 +23,14 @@ class LinearTracker(Protocol):
 
 
 def converges(ai_influence: float, learning_rate: float) -> bool:
-    """Whether people and assistant come to a common speed: |1 - alpha - eta| < 1."""
+    """Whether people and assistant converge to one velocity: |1 - alpha - eta| < 1."""
     return 0 < ai_influence + learning_rate < 2
 
 
 def velocity(
     drift: float, ai_influence: float, learning_rate: float, forecast_horizon: float
 ) -> float:
-    """Movement of both a round, in the units of `drift`: g eta (1 + alpha L) / (alpha + eta)."""
+    """Movement of both per round, in units of `drift`: g eta (1 + alpha L) / (alpha + eta)."""
     return (
         drift
         * learning_rate
@@ -40,5 +40,5 @@ def velocity(
 
 
 def lag(drift: float, ai_influence: float, learning_rate: float, forecast_horizon: float) -> float:
-    """How far people are ahead of the assistant: g (1 - eta L) / (alpha + eta)."""
+    """People's values minus the assistant's estimate: g (1 - eta L) / (alpha + eta)."""
     return drift * (1 - learning_rate * forecast_horizon) / (ai_influence + learning_rate)

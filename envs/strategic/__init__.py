@@ -1,1 +1,1 @@
-"""Environments of game theory: repeated games, principals and agents."""
+"""Environments of game theory: repeated games, principal and agents."""

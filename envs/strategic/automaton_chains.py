@@ -1,17 +1,17 @@
-"""What simple strategies come to against each other, and the best that can be done against them.
+"""Exact expectations of finite automata in repeated games, and best responses to them.
 
-A strategy that is an *automaton* is in one of a few inner places. In each it cooperates with a
-fixed probability, and what both did takes it to the next. Several of them at a table are a Markov
-chain over their joint places, whose first `T` rounds are computed exactly:
+An *automaton* is a strategy with a finite number of states. In each state it cooperates with a
+fixed probability; the actions of both sides determine the next state. Several automata form a
+Markov chain over joint states, whose first `T` rounds are computed exactly:
 
     w_1 = (1, 0, ...), w_(t+1) = w_t M, expected payoff in round t: w_t . u
 
-Against automata, one more player has a Markov decision process over *their* places. The most that
-it can expect to earn in `T` rounds, knowing the places, is by backward induction
+One other agent that plays against automata has a Markov decision process over their joint states.
+Its largest expected return in `T` rounds, if it observes the states, follows by backward induction
 
     V_0 = 0, V_T = max_a (u_a + c M_a V_(T-1))
 
-with `c` the probability that another round follows.
+with `c` the continuation probability.
 """
 
 from __future__ import annotations
@@ -25,67 +25,67 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-MAX_JOINT_STATES = 512  # joint, and
-MAX_TRANSITIONS = 2**18  # ways on from all of them: beyond this nothing is computed
-SHARE_TOLERANCE = 1e-6  # shares of others are rounded
+MAX_JOINT_STATES = 512  # of a chain, and
+MAX_TRANSITIONS = 2**18  # of all its states; larger chains are not computed
+SHARE_TOLERANCE = 1e-6  # for rounding of cooperation shares
 
 JointAction = tuple[int, ...]
-JointState = tuple[int, ...]  # the inner place of every automaton
+JointState = tuple[int, ...]  # state of every automaton
 PayoffFunction = Callable[[JointAction], Sequence[float]]
 
 
 @runtime_checkable
 class AutomatonProtocol(Protocol):
-    """How a strategy moves between its inner places; it begins in place 0."""
+    """Finite automaton; the initial state is 0."""
 
     @property
     def cooperation_probabilities(self) -> tuple[float, ...]:
-        """Probability of cooperating (option 0, else the last option) in each place."""
+        """Probability of cooperation (option 0, else the last option), by state."""
         ...
 
     @property
     def transitions(self) -> tuple[tuple[int, int, int, int], ...]:
-        """The place after each: both cooperated, only it did, only the others, nobody."""
+        """Next states, by state: both cooperated, only itself, only the others, none."""
         ...
 
     @property
     def threshold(self) -> float:
-        """Share of the others' cooperation from which on the others cooperated."""
+        """Smallest cooperation share of the others that counts as cooperation."""
         ...
 
 
-AgentAutomata = tuple[AutomatonProtocol | None, ...]  # who sits where; none: somebody else
+AgentAutomata = tuple[AutomatonProtocol | None, ...]  # by agent; None: another policy
 
 
 @runtime_checkable
 class AutomatonPolicy(Protocol):
-    """A player whose seats are automata, all or some."""
+    """Policy of which all or some agents are automata."""
 
     def automata_by_world(self, num_agents: int) -> tuple[AgentAutomata, ...] | None:
-        """Who sits where in world 0, 1, ... of a replicate, until that repeats itself."""
+        """Automata of the agents in world 0, 1, ... of a replicate, for one period."""
         ...
 
 
 class JointChain(NamedTuple):
-    """Automata at one table, and at most one seat that is free.
+    """Markov chain of the automata of one world, with at most one free agent.
 
     Attributes:
-        transition: probability of going from place to place, for each option of the free seat; one
-            option that says nothing where no seat is free.
-        expected_payoff: what each seat earns on average from a place on.
-        cooperation_probability: probability that each seat takes option 0 there.
+        transition: transition probabilities, by option of the free agent; one dummy option without
+            a free agent.
+        expected_payoff: expected payoff of each agent in the next round.
+        cooperation_probability: probability that each agent takes option 0.
     """
 
-    transition: Float[np.ndarray, "option place place"]
-    expected_payoff: Float[np.ndarray, "option place seat"]
-    cooperation_probability: Float[np.ndarray, "option place seat"]
+    transition: Float[np.ndarray, "option state state"]
+    expected_payoff: Float[np.ndarray, "option state agent"]
+    cooperation_probability: Float[np.ndarray, "option state agent"]
 
 
 class ExpectedPlay(NamedTuple):
-    """What is expected of each seat in each round, the first one first."""
+    """Expectations for each agent in each round."""
 
-    payoff: Float[np.ndarray, "round seat"]
-    cooperation_probability: Float[np.ndarray, "round seat"]
+    payoff: Float[np.ndarray, "round agent"]
+    cooperation_probability: Float[np.ndarray, "round agent"]
 
 
 def joint_chain(
@@ -94,100 +94,92 @@ def joint_chain(
     payoffs: PayoffFunction,
     tremble_probability: float = 0.0,
 ) -> JointChain | None:
-    """The chain over joint places; none where there are too many of them.
+    """Chain over joint states; None if it is too large or more than one agent is free.
 
     Args:
-        agent_automata: the automaton of each seat; `None` for the free one.
-        num_options: how many options each seat has.
-        payoffs: payoffs of all seats by the options that they take.
-        tremble_probability: probability that a seat does any other option than it meant.
+        agent_automata: automaton of each agent; None for the free one.
+        num_options: number of options of each agent.
+        payoffs: payoffs of all agents by their options.
+        tremble_probability: probability that another than the intended option is taken.
     """
-    free = [seat for seat, automaton in enumerate(agent_automata) if automaton is None]
+    free = [agent for agent, automaton in enumerate(agent_automata) if automaton is None]
     if len(free) > 1:
         return None
-    choices = range(num_options[free[0]]) if free else range(1)
-    places: dict[JointState, int] = {tuple(0 for a in agent_automata if a is not None): 0}
-    ways: list[tuple[int, int, int, float, JointAction]] = []
-    queue = collections.deque(places)
+    options = range(num_options[free[0]]) if free else range(1)
+    indices: dict[JointState, int] = {tuple(0 for a in agent_automata if a is not None): 0}
+    transitions: list[tuple[int, int, int, float, JointAction]] = []
+    queue = collections.deque(indices)
     while queue:
-        place = queue.popleft()
-        for choice in choices:
-            each = _action_distributions(
-                agent_automata, place, num_options, choice, tremble_probability
+        state = queue.popleft()
+        for option in options:
+            distributions = _action_distributions(
+                agent_automata, state, num_options, option, tremble_probability
             )
-            if len(ways) + math.prod(map(len, each)) > MAX_TRANSITIONS:
+            if len(transitions) + math.prod(map(len, distributions)) > MAX_TRANSITIONS:
                 return None
-            for way in itertools.product(*each):
-                acts = tuple(act for act, _ in way)
-                chance = math.prod(chance for _, chance in way)
-                after = _next_state(agent_automata, place, acts, num_options)
-                if after not in places:
-                    places[after] = len(places)
-                    queue.append(after)
-                ways.append((choice, places[place], places[after], chance, acts))
-            if len(places) > MAX_JOINT_STATES:
+            for outcome in itertools.product(*distributions):
+                actions = tuple(action for action, _ in outcome)
+                probability = math.prod(p for _, p in outcome)
+                next_state = _next_state(agent_automata, state, actions, num_options)
+                if next_state not in indices:
+                    indices[next_state] = len(indices)
+                    queue.append(next_state)
+                start, end = indices[state], indices[next_state]
+                transitions.append((option, start, end, probability, actions))
+            if len(indices) > MAX_JOINT_STATES:
                 return None
-    size = (len(choices), len(places))
-    move, pay, cooperation = (
-        np.zeros((*size, n)) for n in (len(places), len(agent_automata), len(agent_automata))
-    )
-    for choice, here, there, chance, acts in ways:
-        move[choice, here, there] += chance
-        pay[choice, here] += chance * np.asarray(payoffs(acts), dtype=np.float64)
-        cooperation[choice, here] += chance * (np.asarray(acts) == 0)
-    return JointChain(move, pay, cooperation)
+    size, agents = (len(options), len(indices)), len(agent_automata)
+    transition, payoff, cooperation = (np.zeros((*size, n)) for n in (size[1], agents, agents))
+    for option, start, end, probability, actions in transitions:
+        transition[option, start, end] += probability
+        payoff[option, start] += probability * np.asarray(payoffs(actions), dtype=np.float64)
+        cooperation[option, start] += probability * (np.asarray(actions) == 0)
+    return JointChain(transition, payoff, cooperation)
 
 
 def expected_play(chain: JointChain, rounds: int) -> ExpectedPlay:
-    """What automata do and earn round by round; no seat may be free."""
-    assert len(chain.transition) == 1, "a free seat decides for itself"
+    """Expected payoffs and cooperation by round, of a chain without a free agent."""
+    assert len(chain.transition) == 1, "the chain has a free agent"
     weight = np.eye(len(chain.transition[0]))[0]
-    pay, cooperation = (np.empty((rounds, chain.expected_payoff.shape[2])) for _ in range(2))
-    for played in range(rounds):
-        pay[played], cooperation[played] = (
-            weight @ chain.expected_payoff[0],
-            weight @ chain.cooperation_probability[0],
-        )
+    payoff, cooperation = (np.empty((rounds, chain.expected_payoff.shape[2])) for _ in range(2))
+    for elapsed in range(rounds):
+        payoff[elapsed] = weight @ chain.expected_payoff[0]
+        cooperation[elapsed] = weight @ chain.cooperation_probability[0]
         weight = weight @ chain.transition[0]
-    return ExpectedPlay(pay, cooperation)
+    return ExpectedPlay(payoff, cooperation)
 
 
 def best_response_return(
     chain: JointChain, agent: int, rounds: int, continuation_probability: float
 ) -> Float[np.ndarray, " round"]:
-    """The most that the free seat can expect in 0 to `rounds` rounds: sum of its payoffs."""
-    value, found = np.zeros(chain.transition.shape[1]), np.zeros(rounds + 1)
-    for left in range(1, rounds + 1):
-        worth = chain.expected_payoff[:, :, agent] + continuation_probability * (
-            chain.transition @ value
-        )
-        value = worth.max(0)
-        found[left] = value[0]
-    return found
+    """Largest expected return of the free agent in 0 ... `rounds` rounds."""
+    value, returns = np.zeros(chain.transition.shape[1]), np.zeros(rounds + 1)
+    for remaining in range(1, rounds + 1):
+        next_value = continuation_probability * (chain.transition @ value)
+        value = (chain.expected_payoff[:, :, agent] + next_value).max(0)
+        returns[remaining] = value[0]
+    return returns
 
 
 def expected_sums(
-    values: Float[np.ndarray, "round seat"], continuation_probability: float
-) -> Float[np.ndarray, "round_1 seat"]:
-    """Expected sum so far after 0, 1, ... rounds, when every next one may be the last."""
+    values: Float[np.ndarray, "round agent"], continuation_probability: float
+) -> Float[np.ndarray, "round_1 agent"]:
+    """Expected sum after 0, 1, ... rounds with random termination."""
     reached = continuation_probability ** np.arange(len(values))
     return np.concatenate([np.zeros((1, values.shape[1])), (reached[:, None] * values).cumsum(0)])
 
 
 def expected_means(
-    values: Float[np.ndarray, "round seat"], continuation_probability: float
-) -> Float[np.ndarray, "round_1 seat"]:
-    """Expected mean a round so far; none before the first. Worlds that ended keep theirs."""
+    values: Float[np.ndarray, "round agent"], continuation_probability: float
+) -> Float[np.ndarray, "round_1 agent"]:
+    """Expected mean per round so far; NaN before the first. Ended worlds count with their mean."""
     rounds = np.arange(1, len(values) + 1)
     mean = values.cumsum(0) / rounds[:, None]
-    reached = continuation_probability ** (rounds - 1)  # probability of a round
-    ended = (
-        (1.0 - continuation_probability) * reached[:, None] * mean
-    )  # by those that it is the last for
-    before = np.concatenate([np.zeros((1, values.shape[1])), ended.cumsum(0)[:-1]])
-    return np.concatenate(
-        [np.full((1, values.shape[1]), math.nan), before + reached[:, None] * mean]
-    )
+    reached = continuation_probability ** (rounds - 1)  # probability of each round
+    ended = (1.0 - continuation_probability) * reached[:, None] * mean  # share whose last it is
+    earlier = np.concatenate([np.zeros((1, values.shape[1])), ended.cumsum(0)[:-1]])
+    undefined = np.full((1, values.shape[1]), math.nan)
+    return np.concatenate([undefined, earlier + reached[:, None] * mean])
 
 
 def _action_distributions(
@@ -197,20 +189,19 @@ def _action_distributions(
     free_action: int,
     tremble_probability: float,
 ) -> list[list[tuple[int, float]]]:
-    """What each seat may do from a joint place, and how probable that is."""
-    inner, each = iter(state), []
-    for automaton, many in zip(agent_automata, num_options, strict=True):
-        meant = np.zeros(many)
+    """Possible actions of each agent in a joint state, with their probabilities."""
+    states, distributions = iter(state), []
+    for automaton, size in zip(agent_automata, num_options, strict=True):
+        intended = np.zeros(size)
         if automaton is None:
-            meant[free_action] = 1.0
+            intended[free_action] = 1.0
         else:
-            meant[0] = automaton.cooperation_probabilities[next(inner)]
-            meant[-1] = 1.0 - meant[0]
-        done = (1.0 - tremble_probability) * meant + tremble_probability * (1.0 - meant) / (
-            many - 1
-        )
-        each.append([(act, float(p)) for act, p in enumerate(done) if p > 0])
-    return each
+            intended[0] = automaton.cooperation_probabilities[next(states)]
+            intended[-1] = 1.0 - intended[0]
+        trembled = tremble_probability * (1.0 - intended) / (size - 1)
+        actual = (1.0 - tremble_probability) * intended + trembled
+        distributions.append([(action, float(p)) for action, p in enumerate(actual) if p > 0])
+    return distributions
 
 
 def _next_state(
@@ -219,13 +210,14 @@ def _next_state(
     actions: JointAction,
     num_options: Sequence[int],
 ) -> JointState:
-    """The next joint place."""
+    """Next joint state."""
     last = max(num_options) - 1
-    given = [1.0 - act / last for act in actions]
-    everything, inner, moved = math.fsum(given), iter(state), []
-    for seat, automaton in enumerate(agent_automata):
+    cooperation = [1.0 - action / last for action in actions]
+    total, states, next_states = math.fsum(cooperation), iter(state), []
+    for agent, automaton in enumerate(agent_automata):
         if automaton is not None:
-            others = (everything - given[seat]) / (len(agent_automata) - 1)
+            others = (total - cooperation[agent]) / (len(agent_automata) - 1)
             defected = others < automaton.threshold - SHARE_TOLERANCE
-            moved.append(automaton.transitions[next(inner)][2 * (actions[seat] != 0) + defected])
-    return tuple(moved)
+            outcome = 2 * (actions[agent] != 0) + defected
+            next_states.append(automaton.transitions[next(states)][outcome])
+    return tuple(next_states)

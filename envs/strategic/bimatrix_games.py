@@ -1,15 +1,14 @@
-"""Games of two in one shot: their payoff tables by name, and all of their equilibria.
+"""Bimatrix games: named payoff matrices, and all Nash equilibria of nondegenerate games.
 
-A table has a row for each option of the first and a column for each option of the second, and says
-what one of them earns. Option 0 comes first; where the word fits at all, it is to *cooperate*.
+A payoff matrix has one row per option of the first (row) player and one column per option of the
+second (column) player. Option 0 is *cooperate* where the term applies.
 
-Equilibria are found by enumerating vertices (von Stengel 2002, Handbook of Game Theory 3, chapter
-45). With payoffs A and B shifted above 0, take the polytopes `{x >= 0, B'x <= 1}` and
-`{y >= 0, A y <= 1}`. A vertex bears a label for each option it does not use (`x_i = 0`) and for
-each best reply to it (`(B'x)_j = 1`). Two vertices, other than the two origins, that together bear
-every label are an equilibrium once scaled to sum to 1. If no vertex bears more labels than it has
-dimensions, these are all equilibria there are; else the game is *degenerate* and may have whole
-lines of them.
+Equilibria are computed by vertex enumeration (von Stengel 2002, Handbook of Game Theory 3, chapter
+45). With payoffs A and B shifted above 0, the polytopes are `{x >= 0, B'x <= 1}` and
+`{y >= 0, A y <= 1}`. A vertex has a label for each unused option (`x_i = 0`) and for each best
+response to it (`(B'x)_j = 1`). Two vertices, except the pair of origins, whose labels are complete
+together are an equilibrium after scaling to sum 1. If no vertex has more labels than dimensions,
+these are all equilibria; otherwise the game is *degenerate* and may have a continuum of them.
 """
 
 from __future__ import annotations
@@ -41,36 +40,34 @@ GameName = Literal[
 ]
 
 MAX_OPTIONS = 100
-MAX_SOLVED_OPTIONS = (
-    6  # options a side, for equilibria: with 6 there are up to 924 vertices to look at
-)
+MAX_SOLVED_OPTIONS = 6  # per player, for equilibria: up to 924 candidate vertices
 TOLERANCE = 1e-9
 
 
 class Bimatrix(NamedTuple):
-    """What the first and the second earn, by the option of the first and that of the second."""
+    """Payoffs of row and column player, by row and column option."""
 
     row_payoffs: PayoffMatrix
     column_payoffs: PayoffMatrix
 
     @property
     def num_options(self) -> tuple[int, ...]:
-        """How many the first has, and the second."""
+        """Number of options of row and column player."""
         return len(self.row_payoffs), len(self.row_payoffs[0])
 
     @property
     def max_mean_payoff(self) -> float:
-        """The most that one earns on average, if both act for the sum."""
+        """Largest mean payoff of both players of any joint action."""
         pairs = zip(self.row_payoffs, self.column_payoffs, strict=True)
         return max(a + b for rows in pairs for a, b in zip(*rows, strict=True)) / 2
 
     def payoffs(self, actions: Sequence[int]) -> Sequence[float]:
-        """Payoffs of both, by their options."""
+        """Payoffs of both players, by their options."""
         first, second = actions
         return self.row_payoffs[first][second], self.column_payoffs[first][second]
 
     def batch_payoffs(self, actions: Int[Tensor, "world 2"]) -> Float[Tensor, "world 2"]:
-        """The same in many worlds."""
+        """Payoffs of both players in many worlds."""
         return _payoff_tensor(self).to(actions.device)[:, actions[:, 0], actions[:, 1]].T
 
 
@@ -80,18 +77,18 @@ def _payoff_tensor(bimatrix: Bimatrix) -> Float[Tensor, "2 row column"]:
 
 
 def symmetric_game(matrix: PayoffMatrix) -> Bimatrix:
-    """The game of two who earn alike: the table says what one earns by own and other's option."""
+    """Symmetric game; the matrix contains payoffs by own (row) and other's (column) option."""
     return Bimatrix(matrix, tuple(zip(*matrix, strict=True)))
 
 
 def validate_payoffs(payoffs: Any) -> Any:
-    """A name, or tables as rows of numbers, if they are those of a game.
+    """Payoffs as a name or as tuples of numbers.
 
     Args:
-        payoffs: a name, a table, or two tables; lists will do for rows.
+        payoffs: a name, a matrix or two matrices; rows may be lists.
 
     Raises:
-        ValueError: what is wrong with them.
+        ParameterError: the value is not one of these.
     """
     if isinstance(payoffs, str):
         return payoffs
@@ -99,69 +96,67 @@ def validate_payoffs(payoffs: Any) -> Any:
     pair = _is_matrix_pair(payoffs)
     if pair and len(payoffs) != 2:
         raise ParameterError(
-            message=f"two tables, of what the first and the second earn, not {len(payoffs)}",
+            message=f"needs two payoff matrices, of row and column player; given: {len(payoffs)}",
             code="wrong_shape",
         )
-    each = payoffs if pair else (payoffs,)
-    for table in each:
-        if not isinstance(table, tuple) or not all(isinstance(row, tuple) for row in table):
+    matrices = payoffs if pair else (payoffs,)
+    for matrix in matrices:
+        if not isinstance(matrix, tuple) or not all(isinstance(row, tuple) for row in matrix):
             raise ParameterError(
-                message="a name, a table of payoffs row by row, or two tables", code="wrong_type"
+                message="needs a name, a matrix (list of rows) or two matrices", code="wrong_type"
             )
-        if len({len(row) for row in table}) > 1:
+        if len({len(row) for row in matrix}) > 1:
             raise ParameterError(
-                message="every row of a table has as many columns", code="wrong_shape"
+                message="rows of a payoff matrix must have equal lengths", code="wrong_shape"
             )
-        if not all(2 <= len(part) <= MAX_OPTIONS for part in (table, *table)):
+        if not all(2 <= len(part) <= MAX_OPTIONS for part in (matrix, *matrix)):
             raise ParameterError(
-                message=f"a table has 2 to {MAX_OPTIONS} rows and columns", code="wrong_shape"
+                message=f"a matrix must have 2 to {MAX_OPTIONS} rows and columns",
+                code="wrong_shape",
             )
-        for payoff in (payoff for row in table for payoff in row):
+        for payoff in (payoff for row in matrix for payoff in row):
             if isinstance(payoff, bool) or not isinstance(payoff, (int, float)):
                 raise ParameterError(
-                    message=f"payoffs are numbers, not {payoff!r:.40}", code="wrong_type"
+                    message=f"payoffs must be numbers, not {payoff!r:.40}", code="wrong_type"
                 )
     if not pair and len(payoffs) != len(payoffs[0]):
         raise ParameterError(
-            message="a table of two who earn alike is square; else give two tables",
-            code="wrong_shape",
+            message="a single payoff matrix must be square; else give two", code="wrong_shape"
         )
-    if len({(len(table), len(table[0])) for table in each}) > 1:
+    if len({(len(matrix), len(matrix[0])) for matrix in matrices}) > 1:
         raise ParameterError(
-            message="both tables have as many rows and columns", code="wrong_shape"
+            message="both payoff matrices must have the same shape", code="wrong_shape"
         )
     return payoffs
 
 
 def to_bimatrix(payoffs: str | PayoffMatrix | tuple[PayoffMatrix, PayoffMatrix]) -> Bimatrix:
-    """The tables of a game by its name, from one table (both earn alike), or from two."""
+    """Bimatrix of a named game, of one matrix (symmetric game) or of two."""
     if isinstance(payoffs, str):
         return NAMED_GAMES[payoffs]  # type: ignore[index]
     return Bimatrix(*payoffs) if _is_matrix_pair(payoffs) else symmetric_game(payoffs)  # type: ignore[arg-type]
 
 
 def _as_tuples(value: Any) -> Any:
-    """Lists in lists as tuples in tuples."""
+    """Nested lists as nested tuples."""
     return tuple(map(_as_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _is_matrix_pair(value: Any) -> bool:
-    """Two tables, and not one: what stands first in the first row is a row itself."""
+    """Whether the value is a pair of matrices: their first elements are rows, not numbers."""
     for _ in range(2):
         value = value[0] if isinstance(value, tuple) and value else None
     return isinstance(value, tuple)
 
 
-# Payoffs are those that textbooks use for the shape of the game; only their order matters to it.
+# Textbook payoffs; only their order determines the kind of game.
 NAMED_GAMES: dict[GameName, Bimatrix] = {
     # Axelrod's: temptation 5, reward 3, punishment 1, sucker's payoff 0
     "prisoners_dilemma": symmetric_game(((3.0, 0.0), (5.0, 1.0))),
-    "stag_hunt": symmetric_game(((4.0, 0.0), (3.0, 3.0))),  # stag, hare
-    "chicken": symmetric_game(((3.0, 1.0), (4.0, 0.0))),  # swerve, straight on
-    "harmony": symmetric_game(
-        ((3.0, 1.0), (2.0, 0.0))
-    ),  # to cooperate is best whatever the other does
-    "deadlock": symmetric_game(((1.0, 0.0), (3.0, 2.0))),  # to defect is, and for both together
+    "stag_hunt": symmetric_game(((4.0, 0.0), (3.0, 3.0))),  # options stag, hare
+    "chicken": symmetric_game(((3.0, 1.0), (4.0, 0.0))),  # options swerve, straight
+    "harmony": symmetric_game(((3.0, 1.0), (2.0, 0.0))),  # cooperation is dominant
+    "deadlock": symmetric_game(((1.0, 0.0), (3.0, 2.0))),  # defection is dominant and efficient
     "coordination": symmetric_game(((1.0, 0.0), (0.0, 1.0))),
     "battle_of_the_sexes": Bimatrix(((3.0, 0.0), (0.0, 2.0)), ((2.0, 0.0), (0.0, 3.0))),
     "matching_pennies": Bimatrix(((1.0, -1.0), (-1.0, 1.0)), ((-1.0, 1.0), (1.0, -1.0))),
@@ -170,11 +165,11 @@ NAMED_GAMES: dict[GameName, Bimatrix] = {
 
 
 class NashEquilibrium(NamedTuple):
-    """Probabilities of both sides' options from which neither gains by departing.
+    """Mixed strategies from which neither player gains by deviating.
 
     Attributes:
         row_strategy, column_strategy: probability of each option.
-        payoffs: what they earn on average.
+        payoffs: expected payoffs of both.
     """
 
     row_strategy: Float[np.ndarray, " option"]
@@ -183,7 +178,7 @@ class NashEquilibrium(NamedTuple):
 
     @property
     def is_fully_mixed(self) -> bool:
-        """Whether both use all of their options."""
+        """Whether both strategies have full support."""
         return bool(
             (self.row_strategy > TOLERANCE).all() and (self.column_strategy > TOLERANCE).all()
         )
@@ -191,47 +186,48 @@ class NashEquilibrium(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def nash_equilibria(bimatrix: Bimatrix) -> tuple[NashEquilibrium, ...] | None:
-    """All equilibria of the game played once; none where it is degenerate or too large."""
+    """All equilibria of the one-shot game; None if it is degenerate or too large."""
     rows, columns = bimatrix.num_options
     if max(rows, columns) > MAX_SOLVED_OPTIONS:
         return None
     first, second = np.array(bimatrix.row_payoffs), np.array(bimatrix.column_payoffs)
-    # labels: option i of the first is i, option j of the second is rows + j
-    of_first = _labeled_vertices(_rescale(second).T, list(range(rows + columns)))
-    of_second = _labeled_vertices(_rescale(first), [*range(rows, rows + columns), *range(rows)])
-    if of_first is None or of_second is None:
+    # labels: row option i is i, column option j is rows + j
+    row_vertices = _labeled_vertices(_rescale(second).T, list(range(rows + columns)))
+    column_labels = [*range(rows, rows + columns), *range(rows)]
+    column_vertices = _labeled_vertices(_rescale(first), column_labels)
+    if row_vertices is None or column_vertices is None:
         return None
-    every = frozenset(range(rows + columns))
-    found = []
-    for labels, x in of_first.items():
-        y = of_second.get(every - labels)
+    all_labels = frozenset(range(rows + columns))
+    equilibria = []
+    for labels, x in row_vertices.items():
+        y = column_vertices.get(all_labels - labels)
         if y is None or not x.any() or not y.any():
             continue
         x, y = x / x.sum(), y / y.sum()
-        found.append(NashEquilibrium(x, y, (float(x @ first @ y), float(x @ second @ y))))
-    return tuple(found)
+        equilibria.append(NashEquilibrium(x, y, (float(x @ first @ y), float(x @ second @ y))))
+    return tuple(equilibria)
 
 
 def critical_discount_factor(bimatrix: Bimatrix) -> float | None:
-    """How much the future must count for cooperation to last in a prisoner's dilemma.
+    """Smallest discount factor that sustains cooperation in a repeated prisoner's dilemma.
 
-    Two who never forgive a defection (grudgers) are an equilibrium from `(T - R) / (T - P)` on, the
-    probability of another round times the discount of its payoff; the larger of both sides'. None
-    where the game is no prisoner's dilemma, `T > R > P > S` for both.
+    Two grim triggers (grudgers) are an equilibrium if continuation probability times discount
+    factor is at least `(T - R) / (T - P)`, the larger of both players'. None if the game is not a
+    prisoner's dilemma, `T > R > P > S` for both players.
     """
-    needed = []
+    factors = []
     if bimatrix.num_options != (2, 2):
         return None
-    for mine in (bimatrix.row_payoffs, tuple(zip(*bimatrix.column_payoffs, strict=True))):
-        (reward, sucker), (temptation, punishment) = mine
+    for payoffs in (bimatrix.row_payoffs, tuple(zip(*bimatrix.column_payoffs, strict=True))):
+        (reward, sucker), (temptation, punishment) = payoffs
         if not temptation > reward > punishment > sucker:
             return None
-        needed.append((temptation - reward) / (temptation - punishment))
-    return max(needed)
+        factors.append((temptation - reward) / (temptation - punishment))
+    return max(factors)
 
 
 def _rescale(matrix: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:
-    """The table moved and scaled into [1, 2]: equilibria stay, tolerances fit."""
+    """Matrix rescaled to [1, 2]: equilibria are unchanged, and tolerances apply."""
     span = matrix.max() - matrix.min()
     return 1.0 + (matrix - matrix.min()) / (span if span > 0 else 1.0)
 
@@ -239,24 +235,24 @@ def _rescale(matrix: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row 
 def _labeled_vertices(
     constraints: Float[np.ndarray, "reply option"], label_names: list[int]
 ) -> dict[frozenset[int], Float[np.ndarray, " option"]] | None:
-    """Vertices of `{x >= 0, replies x <= 1}` by their labels; none if one has too many of them.
+    """Vertices of `{x >= 0, constraints x <= 1}` by their labels; None if degenerate.
 
-    `label_names`: labels of the options, then of the replies.
+    `label_names`: labels of the options, then of the constraints.
     """
     size = constraints.shape[1]
     sides = np.concatenate([-np.eye(size), constraints])
     limits = np.concatenate([np.zeros(size), np.ones(len(constraints))])
-    found: dict[frozenset[int], np.ndarray] = {}
-    for tight in itertools.combinations(range(len(sides)), size):
-        chosen = list(tight)
-        if abs(np.linalg.det(sides[chosen])) < TOLERANCE:
+    vertices: dict[frozenset[int], np.ndarray] = {}
+    for active in itertools.combinations(range(len(sides)), size):
+        rows = list(active)
+        if abs(np.linalg.det(sides[rows])) < TOLERANCE:
             continue
-        vertex = np.linalg.solve(sides[chosen], limits[chosen])
+        vertex = np.linalg.solve(sides[rows], limits[rows])
         slack = limits - sides @ vertex
         if (slack < -TOLERANCE).any():
             continue
         labels = frozenset(label_names[i] for i in np.flatnonzero(slack < TOLERANCE))
         if len(labels) > size:
             return None
-        found[labels] = np.where(slack[:size] < TOLERANCE, 0.0, vertex)
-    return found
+        vertices[labels] = np.where(slack[:size] < TOLERANCE, 0.0, vertex)
+    return vertices

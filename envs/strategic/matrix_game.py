@@ -1,19 +1,19 @@
-"""Matrix games, round after round: social dilemmas of two, and public goods of many.
+"""Repeated matrix games: social dilemmas of two agents, and public goods games of many.
 
-Each round everybody chooses an option, all at once, and earns what a payoff table says. What makes
-more of it than one table is that there is a next round: acts are remembered, and a strategy can
-answer them (Axelrod 1984, The Evolution of Cooperation). Another round follows with probability
-`continuation_probability`, so that nobody knows which is the last.
+Each round all agents choose simultaneously and receive the payoff of the joint action. Repetition
+makes reciprocity possible: agents observe past actions and may condition on them (Axelrod 1984, The
+Evolution of Cooperation). Another round follows with probability `continuation_probability`, so
+that the last round is unknown.
 
-A learner weighs later payoffs by a discount of its own. What counts is the product of both: two who
-never forgive are an equilibrium of the prisoner's dilemma if
+Learners discount later payoffs by their own factor; the product of both matters: two grim triggers
+are an equilibrium of the prisoner's dilemma if
 
-    discount * continuation >= (T - R) / (T - P)
+    discount * continuation_probability >= (T - R) / (T - P)
 
-(temptation, reward, punishment). Of public goods everybody gets the same share, r / n of what was
-given, so that to give costs `1 - r / n` a unit and is worth `r` to all.
+(temptation, reward, punishment). In a public goods game all agents receive the share r / n of the
+contributions: a contribution of 1 costs `1 - r / n` and adds `r` to the payoffs of the group.
 
-Run `python -m mores.envs.strategic.matrix_game` to watch it.
+Demo: `python -m mores.envs.strategic.matrix_game`.
 """
 
 from __future__ import annotations
@@ -30,20 +30,12 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from mores.core.deterministic_sum import mean, total
-from mores.core.environment import (
-    ActionOutput,
-    Box,
-    Discrete,
-    Environment,
-    Part,
-    Phase,
-    Policy,
-    Role,
-    StepResult,
-)
+from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError, did_you_mean
 from mores.core.people import People
+from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
+from mores.core.spaces import Box, Discrete, Part
 from mores.envs.strategic import matrix_game_analytic as formulas
 from mores.envs.strategic.bimatrix_games import (
     NAMED_GAMES,
@@ -62,61 +54,61 @@ PUBLIC_GOODS_PARAMETERS = ("endowment", "multiplier", "num_levels")
 
 @dataclasses.dataclass(frozen=True)
 class MatrixGameState:
-    """A table between rounds; sums are over the rounds so far."""
+    """State between rounds; sums are over the rounds so far."""
 
-    action_history: Int[
-        Tensor, "world agent memory"
-    ]  # acts, the newest first; -1 before there were any
-    last_action: Int[Tensor, "world agent"]  # the newest act, though nobody may remember it
-    num_cooperations: Float[Tensor, "world agent"]  # rounds in which option 0 was taken
+    action_history: Int[Tensor, "world agent memory"]  # newest first; -1 before the first
+    last_action: Int[Tensor, "world agent"]  # also if `memory_depth` is 0
+    num_cooperations: Float[Tensor, "world agent"]  # rounds with option 0
     contribution_sum: Float[Tensor, "world agent"]  # sum of 1 - option / last option
-    num_mutual_cooperations: Float[Tensor, " world"]  # rounds in which all took option 0
-    num_unanimous_rounds: Float[Tensor, " world"]  # rounds in which all took the same option
+    num_mutual_cooperations: Float[Tensor, " world"]  # rounds in which all agents take option 0
+    num_unanimous_rounds: Float[Tensor, " world"]  # rounds in which all take the same option
     payoff_sum: Float[Tensor, "world agent"]
-    last_payoff: Float[Tensor, "world agent"]  # in the last round
+    last_payoff: Float[Tensor, "world agent"]
     rounds_elapsed: Float[Tensor, " world"]
 
 
 class MatrixGame(Environment[MatrixGameState]):
-    """A game of payoff tables that is played again and again.
+    """Repeated game in normal form: a bimatrix game or a public goods game.
 
     Description:
-        Everybody chooses at once, is paid, and sees what was done. Option 0 is to cooperate, where
-        the word fits; of public goods it is to give everything, and the last option nothing.
+        All agents choose simultaneously, receive payoffs and observe the actions. Option 0 is to
+        cooperate where the term applies; in public goods games it is to contribute everything, the
+        last option nothing. Left out: communication, choice of partners, identities of others,
+        unequal endowments, and observation of payoffs.
 
     Roles:
         player (`num_agents`).
 
-    Observation:
-        `own` acts and `others` acts of the last `memory_depth` rounds, the newest first, a mark at one of
-        the options each, zeros before there were any; several others are averaged [0, 1]. `begun`:
-        1 after the first round. Payoffs, seats, the round and older acts are not seen.
+    Observation (m = `memory_depth`, k = largest number of options; nothing else is observed):
+        own_actions    m*k  [0, 1]  own last m actions, newest first, one-hot; zeros before
+        other_actions  m*k  [0, 1]  the same of the other agents, mean over them
+        game_started   1    {0, 1}  1 after the first round
 
     Action:
-        One of the options. Where one of two has fewer than the other, the rest is masked.
+        Index of an option. If one of two agents has fewer options, the others are masked.
 
     Reward:
-        The payoff of the round. Public goods: what was kept, and `multiplier / agents` of what was
-        given by all.
+        Payoff of the round. Public goods: `endowment` not contributed, plus `multiplier /
+        num_agents` times all contributions.
 
     Dynamics:
-        With probability `tremble_probability` somebody does any other open option than was meant, and that is
-        what is paid, seen and remembered. Else what moves is who remembers what.
+        With probability `tremble_probability` an agent takes another legal option, uniformly, than
+        intended; payoffs, observations and metrics use the option taken.
 
     Start:
-        Nobody has done anything.
+        No actions.
 
     End:
-        After each round with probability 1 - `continuation_probability`.
+        Terminates after each round with probability 1 - `continuation_probability`.
 
     Parameters:
-        See the fields: each has its range and meaning. Payoffs: a name; a table for two who earn
-        alike (rows own options, columns the other's); or two tables, of what the first and what the
-        second earns (rows options of the first, columns those of the second).
+        See the fields: each has its range and meaning. `payoffs` is a name, a matrix of a symmetric
+        game (rows own options, columns the other's), or two matrices, of the first and the second
+        agent (rows options of the first, columns of the second).
 
     References:
         Axelrod 1984; Nowak and Sigmund 1993, Nature 364, 56; Ledyard 1995 for public goods. Payoffs
-        of the named games stand in `mores.envs.strategic.bimatrix_games`.
+        of named games: `mores.envs.strategic.bimatrix_games`.
     """
 
     tags: ClassVar[Mapping[str, object]] = {
@@ -130,125 +122,113 @@ class MatrixGame(Environment[MatrixGameState]):
 
     payoffs: str | PayoffMatrix | tuple[PayoffMatrix, PayoffMatrix] = Field(
         default="prisoners_dilemma",
-        description=f"{', '.join(GAME_NAMES)}; or a table of two who earn alike; or two tables",
+        description=f"{', '.join(GAME_NAMES)}; a payoff matrix (symmetric game); two matrices",
     )
-    num_agents: int = Field(
-        default=2, ge=2, le=10_000, description="seats; of a table of payoffs, 2"
-    )
-    endowment: float = Field(
-        default=1.0, gt=0, description="public goods: what everybody has in a round"
-    )
+    num_agents: int = Field(default=2, ge=2, le=10_000, description="agents; 2 in matrix games")
+    endowment: float = Field(default=1.0, gt=0, description="public goods: endowment per round")
     multiplier: float = Field(
-        default=1.6, ge=0, description="public goods: worth to all of a unit given (r)"
+        default=1.6, ge=0, description="public goods: factor r of contributions"
     )
     num_levels: int = Field(
-        default=2, ge=2, le=100, description="public goods: amounts, all to nothing"
+        default=2, ge=2, le=100, description="public goods: contribution levels, all to nothing"
     )
     continuation_probability: float = Field(
         default=1.0, ge=0, le=1, description="probability that another round follows"
     )
     tremble_probability: float = Field(
-        default=0.0, ge=0, le=1, description="probability of doing another option than was meant"
+        default=0.0, ge=0, le=1, description="probability of another than the intended option"
     )
-    memory_depth: int = Field(
-        default=1, ge=0, le=100, description="rounds that everybody remembers"
-    )
+    memory_depth: int = Field(default=1, ge=0, le=100, description="observed past rounds")
 
     @field_validator("payoffs", mode="before")
     @classmethod
     def _check_payoffs(cls, value: Any) -> Any:
         if isinstance(value, str) and value not in GAME_NAMES:
             raise ParameterError(
-                message=f"no game {value!r}{did_you_mean(value, GAME_NAMES)}; or give a table",
+                message=f"no game {value!r}{did_you_mean(value, GAME_NAMES)}; or give a matrix",
                 code="unknown_name",
             )
         return validate_payoffs(value)
 
     def model_post_init(self, context: Any) -> None:
-        """Refuse parameters that do not go together."""
+        """Refuse incompatible parameters."""
         if self.payoffs == PUBLIC_GOODS:
             return
         for name in PUBLIC_GOODS_PARAMETERS:
             if name in self.model_fields_set:
                 raise ParameterError(
-                    message=f"{name} goes with payoffs: {PUBLIC_GOODS}", code="conflict"
+                    message=f"{name} is only for payoffs: {PUBLIC_GOODS}", code="conflict"
                 )
         if self.num_agents != 2:
             raise ParameterError(
-                message=f"a table of payoffs is for 2 agents, not {self.num_agents}",
-                code="conflict",
+                message=f"num_agents is {self.num_agents}; matrix games need 2", code="conflict"
             )
 
-    # --- what is fixed ---------------------------------------------------------------------------
+    # --- static data -----------------------------------------------------------------------------
 
     @functools.cached_property
     def payoff_rule(self) -> Bimatrix | PublicGoods:
-        """Who earns what."""
+        """Payoffs of joint actions."""
         if self.payoffs == PUBLIC_GOODS:
             return PublicGoods(self.num_agents, self.endowment, self.multiplier, self.num_levels)
         return to_bimatrix(self.payoffs)
 
     @functools.cached_property
     def max_options(self) -> int:
-        """The most options that anybody has."""
+        """Largest number of options of an agent."""
         return max(self.payoff_rule.num_options)
 
     @functools.cached_property
     def _available_options(self) -> Bool[Tensor, "agent option"] | None:
-        """Which options each seat has; none where all have all."""
-        many = torch.tensor(self.payoff_rule.num_options)
-        open_to = torch.arange(self.max_options) < many[:, None]
-        return None if bool(open_to.all()) else open_to
+        """Options of each agent; None if all agents have the same number."""
+        num_options = torch.tensor(self.payoff_rule.num_options)
+        available = torch.arange(self.max_options) < num_options[:, None]
+        return None if bool(available.all()) else available
 
     @property
     def roles(self) -> tuple[Role, ...]:
         """`player`."""
-        marks = Part(self.memory_depth * self.max_options, 0.0, 1.0)
-        sees = Box.of(own_actions=marks, other_actions=marks, game_started=Part(1, 0.0, 1.0))
-        return (Role("player", self.num_agents, sees),)
+        actions = Part(self.memory_depth * self.max_options, 0.0, 1.0)
+        space = Box.of(own_actions=actions, other_actions=actions, game_started=Part(1, 0.0, 1.0))
+        return (Role("player", self.num_agents, space),)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """All choose at once."""
+        """All agents choose simultaneously."""
         return (Phase("choose", {"player": Discrete(self.max_options)}),)
 
-    # --- the game --------------------------------------------------------------------------------
+    # --- dynamics --------------------------------------------------------------------------------
 
     def reset(self, streams: RandomStreams, people: People | None = None) -> MatrixGameState:
-        """Nobody has done anything."""
+        """Initial state: no actions."""
         if people is not None:
             raise UserError(
-                "matrix_game takes no people from a population: they have no values",
+                "matrix_game accepts no population: its agents have no values",
                 code="unsupported",
-                path="people",
+                path="population",
             )
-        none = torch.zeros(streams.num_worlds, self.num_agents, device=streams.device)
-        nothing = torch.full_like(none, -1, dtype=torch.int64)
-        past = nothing[:, :, None].expand(-1, -1, self.memory_depth).clone()
-        zero = none[:, 0].clone()
-        return MatrixGameState(past, nothing, none, none, zero, zero, none, none, zero)
+        zeros = torch.zeros(streams.num_worlds, self.num_agents, device=streams.device)
+        no_action = torch.full_like(zeros, -1, dtype=torch.int64)
+        history = no_action[:, :, None].expand(-1, -1, self.memory_depth).clone()
+        zero = zeros[:, 0].clone()
+        return MatrixGameState(history, no_action, zeros, zeros, zero, zero, zeros, zeros, zero)
 
     def observe(self, state: MatrixGameState, role: str, phase: str) -> Tensor:
         """See the class docstring."""
-        numbers = torch.arange(self.max_options, device=state.action_history.device)
-        own = (state.action_history[..., None] == numbers).to(
-            torch.float32
-        )  # world agent memory option
+        options = torch.arange(self.max_options, device=state.action_history.device)
+        # world agent memory option
+        own = (state.action_history[..., None] == options).to(torch.float32)
         others = (total(own, 1)[:, None] - own) / (self.num_agents - 1)
-        begun = (
-            (state.rounds_elapsed > 0)
-            .to(torch.float32)[:, None, None]
-            .expand(-1, self.num_agents, -1)
-        )
-        return torch.cat([own.flatten(2), others.flatten(2), begun], -1)
+        started = (state.rounds_elapsed > 0).to(torch.float32)[:, None, None]
+        started = started.expand(-1, self.num_agents, -1)
+        return torch.cat([own.flatten(2), others.flatten(2), started], -1)
 
     def action_mask(self, state: MatrixGameState, role: str, phase: str) -> Tensor | None:
-        """All options, but where one of two has fewer than the other."""
+        """Options of each agent; None if all agents have the same number."""
         if self._available_options is None:
             return None
-        return self._available_options.to(state.action_history.device).expand(
-            len(state.rounds_elapsed), -1, -1
-        )
+        available = self._available_options.to(state.action_history.device)
+        return available.expand(len(state.rounds_elapsed), -1, -1)
 
     def step(
         self,
@@ -257,124 +237,123 @@ class MatrixGame(Environment[MatrixGameState]):
         actions: Mapping[str, Tensor],
         streams: RandomStreams,
     ) -> StepResult[MatrixGameState]:
-        """Everybody is paid, and what was done is remembered."""
-        acts = self._apply_trembles(actions["player"].to(torch.int64), streams)
-        paid = self.payoff_rule.batch_payoffs(acts)
-        after = MatrixGameState(
-            action_history=torch.cat([acts[..., None], state.action_history], -1)[
-                ..., : self.memory_depth
-            ],
-            last_action=acts,
-            num_cooperations=state.num_cooperations + (acts == 0),
-            contribution_sum=state.contribution_sum + (1.0 - acts / (self.max_options - 1)),
-            num_mutual_cooperations=state.num_mutual_cooperations + (acts == 0).all(1),
-            num_unanimous_rounds=state.num_unanimous_rounds + (acts == acts[:, :1]).all(1),
-            payoff_sum=state.payoff_sum + paid,
-            last_payoff=paid,
+        """Pay the joint action, record it, and terminate at random."""
+        action = self._apply_trembles(actions["player"].to(torch.int64), streams)
+        payoff = self.payoff_rule.batch_payoffs(action)
+        history = torch.cat([action[..., None], state.action_history], -1)
+        next_state = MatrixGameState(
+            action_history=history[..., : self.memory_depth],
+            last_action=action,
+            num_cooperations=state.num_cooperations + (action == 0),
+            contribution_sum=state.contribution_sum + (1.0 - action / (self.max_options - 1)),
+            num_mutual_cooperations=state.num_mutual_cooperations + (action == 0).all(1),
+            num_unanimous_rounds=state.num_unanimous_rounds + (action == action[:, :1]).all(1),
+            payoff_sum=state.payoff_sum + payoff,
+            last_payoff=payoff,
             rounds_elapsed=state.rounds_elapsed + 1,
         )
-        ended = None
+        terminated = None
         if self.continuation_probability < 1:
-            ended = streams.uniform("another round")[:, 0, 0] >= self.continuation_probability
-        return StepResult(after, {"player": paid}, ended)
+            terminated = streams.uniform("another round")[:, 0, 0] >= self.continuation_probability
+        return StepResult(next_state, {"player": payoff}, terminated)
 
     def _apply_trembles(
         self, intended: Int[Tensor, "world agent"], streams: RandomStreams
     ) -> Int[Tensor, "world agent"]:
-        """What is done of what was meant: whose hand trembles takes any other open option."""
+        """Actions taken: with the tremble probability another legal option, uniformly."""
         if not self.tremble_probability:
             return intended
-        many = torch.tensor(self.payoff_rule.num_options, device=intended.device)
+        num_options = torch.tensor(self.payoff_rule.num_options, device=intended.device)
         u = streams.uniform("tremble", self.num_agents, 2)
-        further = 1 + (u[..., 1] * (many - 1)).to(torch.int64)
-        return torch.where(
-            u[..., 0] < self.tremble_probability, (intended + further) % many, intended
-        )
+        offset = 1 + (u[..., 1] * (num_options - 1)).to(torch.int64)
+        other = (intended + offset) % num_options
+        return torch.where(u[..., 0] < self.tremble_probability, other, intended)
 
-    # --- what is reported ------------------------------------------------------------------------
+    # --- metrics ---------------------------------------------------------------------------------
 
     def metrics(self, state: MatrixGameState) -> Mapping[str, Tensor]:
-        """Over the rounds so far; there are no shares and means before the first.
+        """Statistics of the rounds so far; shares and means are NaN before the first.
 
-        cooperation: share of acts that were option 0.  cooperations: the same by seat.
-        cooperation_now: in the last round.  together: share of rounds in which all took option 0.
-        alike: in which all took the same one.  payoff: mean payoff a round and seat.  payoffs: a
-        round, by seat.  payoff_now: mean over seats in the last round.  returns: sum of payoffs, by
-        seat.  welfare: payoff as a share of the best that all together could earn, where that is
-        above 0.  rounds: how many were played.  Of public goods also contribution: mean share of
-        the endowment given.
+        cooperation_rate: share of option 0 in all actions.  cooperation_rate_by_agent.
+        last_cooperation_rate: in the last round.  mutual_cooperation_rate: share of rounds in which
+        all agents take option 0.  unanimity_rate: in which all take the same option.  mean_payoff:
+        per round and agent.  mean_payoff_by_agent: per round.  last_mean_payoff: mean over agents
+        in the last round.  return_by_agent: sum of payoffs.  efficiency: mean_payoff over the
+        largest possible mean payoff; NaN if that is not above 0.  rounds_played.  Public goods:
+        contribution_share: mean share of the endowment contributed.
         """
         rounds = torch.where(state.rounds_elapsed > 0, state.rounds_elapsed, torch.nan)
-        cooperations = state.num_cooperations / rounds[:, None]
+        cooperation = state.num_cooperations / rounds[:, None]
         payoffs = state.payoff_sum / rounds[:, None]
-        begun = torch.where(state.rounds_elapsed > 0, 1.0, torch.nan)
+        defined = torch.where(state.rounds_elapsed > 0, 1.0, torch.nan)
         payoff, best = mean(payoffs, 1), self.payoff_rule.max_mean_payoff
-        found = {
-            "cooperation_rate": mean(cooperations, 1),
-            "cooperation_rate_by_agent": cooperations,
-            "last_cooperation_rate": mean((state.last_action == 0).to(payoff.dtype), 1) * begun,
+        metrics = {
+            "cooperation_rate": mean(cooperation, 1),
+            "cooperation_rate_by_agent": cooperation,
+            "last_cooperation_rate": mean((state.last_action == 0).to(payoff.dtype), 1) * defined,
             "mutual_cooperation_rate": state.num_mutual_cooperations / rounds,
             "unanimity_rate": state.num_unanimous_rounds / rounds,
             "mean_payoff": payoff,
             "mean_payoff_by_agent": payoffs,
-            "last_mean_payoff": mean(state.last_payoff, 1) * begun,
+            "last_mean_payoff": mean(state.last_payoff, 1) * defined,
             "return_by_agent": state.payoff_sum,
             "efficiency": payoff / (best if best > 0 else math.nan),
             "rounds_played": state.rounds_elapsed,
         }
         if self.payoffs == PUBLIC_GOODS:
-            found["contribution_share"] = mean(state.contribution_sum, 1) / rounds
-        return found
+            metrics["contribution_share"] = mean(state.contribution_sum, 1) / rounds
+        return metrics
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:
-        """Of the game played once, of the game repeated, and of named strategies.
+        """Values of the one-shot game, of the repeated game, and of automata.
 
-        best: most that a seat earns on average if all act for the sum.  Once, where no hand
-        trembles: equilibria, their number, where it is not degenerate; equilibrium_low,
-        equilibrium_high: mean payoff over seats in the worst and the best of them;
-        equilibrium_cooperation: mean probability of option 0, if there is only one; mixed_payoff,
-        mixed_cooperation: of the one in which both use all options, if there is one.  lasting:
-        least discount times continuation at which two who never forgive are an equilibrium, in a
-        prisoner's dilemma.  rounds: played, after each number of them.
+        max_mean_payoff: largest mean payoff over agents.  One-shot, without trembles:
+        num_equilibria of nondegenerate games; worst_equilibrium_payoff, best_equilibrium_payoff:
+        mean over agents; equilibrium_cooperation_rate: mean probability of option 0 in a unique
+        equilibrium; mixed_equilibrium_payoff, mixed_equilibrium_cooperation_rate: of the
+        equilibrium with full support.  critical_discount_factor: smallest discount times
+        continuation at which two grim triggers are an equilibrium of a prisoner's dilemma.
+        rounds_played: expected number, by rounds.
 
-        If every seat follows a strategy (`mores.agents.scripted.repeated_game`), by the names of the
-        measures, exactly: payoff, payoffs[i], returns[i], cooperation, cooperations[i].  If every
-        seat but i does: best_return[i], most that seat i can earn in so many rounds, knowing where
-        the others' strategies are; with continuation 1 also best_payoff[i], a round. Where worlds
-        differ in who plays, the mean over a number of worlds in which each comes equally often.
+        If all agents are automata (`mores.agents.scripted.repeated_game`), exact expectations of
+        mean_payoff, mean_payoff_by_agent[i], return_by_agent[i], cooperation_rate and
+        cooperation_rate_by_agent[i].  If all but agent i are: best_response_return[i], largest
+        expected return of i if it observes the automata's states; with continuation 1 also
+        best_response_payoff[i], per round. Means over worlds if automata differ between worlds.
         """
-        chance = RepetitionProbabilities(self.continuation_probability, self.tremble_probability)
-        length = formulas.expected_length(self.continuation_probability, rounds)
-        found: dict[str, Any] = {"max_mean_payoff": self.payoff_rule.max_mean_payoff, "rounds_played": length}
+        continuation = self.continuation_probability
+        values: dict[str, Any] = {
+            "max_mean_payoff": self.payoff_rule.max_mean_payoff,
+            "rounds_played": formulas.expected_length(continuation, rounds),
+        }
         if not self.tremble_probability:
-            found |= formulas.one_shot_values(self.payoff_rule)
+            values |= formulas.one_shot_values(self.payoff_rule)
         if "player" in policies:
-            found |= formulas.repeated_game_values(
-                self.payoff_rule, policies["player"], rounds, chance
+            probabilities = RepetitionProbabilities(continuation, self.tremble_probability)
+            values |= formulas.repeated_game_values(
+                self.payoff_rule, policies["player"], rounds, probabilities
             )
-        return found
+        return values
 
     def default_policies(self) -> Mapping[str, Policy]:
-        """Everybody does what others did, and slips now and then."""
+        """Imitation of the last action of the others, with random actions."""
         return {"player": ImitateLast()}
 
 
 class ImitateLast(Policy):
-    """Takes option 0 at first, then what most others took last; sometimes any option."""
+    """Option 0 at first, then the others' most frequent last option; sometimes a random one."""
 
     tags: ClassVar[Mapping[str, object]] = {"learns": False, "stochastic": True}
 
-    epsilon: float = Field(
-        default=0.05, ge=0, le=1, description="probability of any option instead"
-    )
+    epsilon: float = Field(default=0.05, ge=0, le=1, description="probability of a random option")
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
-        """How its sight is laid out."""
+        """Layout of the observation; requires `other_actions`."""
         if "other_actions" not in role.observation_space.parts:
             raise UserError(
-                "copy needs a role that sees what 'others' did",
+                f"imitate_last needs a role that observes 'other_actions': {role.name} does not",
                 code="unsupported",
-                path=f"players.{role.name}",
+                path=f"policies.{role.name}",
             )
         return role.observation_space
 
@@ -386,19 +365,19 @@ class ImitateLast(Policy):
         state: Box,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """The option that is most common among the others, if it is open."""
+        """The most frequent legal option."""
         space = phase.action_spaces["player"]
         assert isinstance(space, Discrete)
-        options, seats = space.num_options, observation.shape[1]
+        options, agents = space.num_options, observation.shape[1]
         shares = torch.zeros(*observation.shape[:2], options, device=observation.device)
         if state.parts["other_actions"].size:
             shares = state.read(observation, "other_actions")[..., :options]
-        chance = streams.uniform("any option", seats, options)
-        slips = streams.uniform("slips", seats)[..., 0] < self.epsilon
-        liking = torch.where(slips[..., None], chance, shares)
+        u = streams.uniform("any option", agents, options)
+        is_random = streams.uniform("slips", agents)[..., 0] < self.epsilon
+        score = torch.where(is_random[..., None], u, shares)
         if action_mask is not None:
-            liking = torch.where(action_mask, liking, -1.0)
-        return ActionOutput(liking.argmax(-1), state)
+            score = torch.where(action_mask, score, -1.0)
+        return ActionOutput(score.argmax(-1), state)
 
 
 if __name__ == "__main__":

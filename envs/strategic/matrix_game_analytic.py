@@ -1,4 +1,4 @@
-"""What theory says of a repeated matrix game: played once, repeated, and among named strategies."""
+"""Analytic values of matrix games: one-shot, repeated, and between automata."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mores.envs.strategic.automaton_chains import AgentAutomata, AutomatonPolicy
 from mores.envs.strategic.bimatrix_games import Bimatrix, critical_discount_factor, nash_equilibria
 from mores.envs.strategic.public_goods import PublicGoods
 
-MAX_LISTED_AGENTS = 16  # seats of which predictions are made one by one
+MAX_LISTED_AGENTS = 16  # agents with individual analytic values
 SOLVER_VALUES = frozenset(
     {
         "max_mean_payoff",
@@ -24,9 +24,9 @@ SOLVER_VALUES = frozenset(
         "mixed_equilibrium_payoff",
         "mixed_equilibrium_cooperation_rate",
         *(
-            f"best_response_{what}[{seat}]"
-            for what in ("return", "payoff")
-            for seat in range(MAX_LISTED_AGENTS)
+            f"best_response_{quantity}[{agent}]"
+            for quantity in ("return", "payoff")
+            for agent in range(MAX_LISTED_AGENTS)
         ),
     }
 )
@@ -36,46 +36,47 @@ PayoffRule = Bimatrix | PublicGoods
 
 
 class RepetitionProbabilities(NamedTuple):
-    """Probability that another round follows, and that somebody does not do what was meant."""
+    """Probabilities of continuation after a round, and of another than the intended option."""
 
     continuation_probability: float
     tremble_probability: float
 
 
 def expected_length(continuation_probability: float, rounds: int) -> Float[np.ndarray, " round"]:
-    """Expected number of rounds played, after 0 to `rounds`."""
+    """Expected number of rounds, limited to 0 ... `rounds`."""
     return automaton_chains.expected_sums(np.ones((rounds, 1)), continuation_probability)[:, 0]
 
 
 def one_shot_values(payoff_rule: PayoffRule) -> dict[str, float]:
-    """Equilibria of the game played once."""
+    """Equilibria of the one-shot game."""
     if isinstance(payoff_rule, PublicGoods):
         return _public_goods_values(payoff_rule)
-    found: dict[str, float] = {}
-    if (needed := critical_discount_factor(payoff_rule)) is not None:
-        found["critical_discount_factor"] = needed
-    every = nash_equilibria(payoff_rule)
-    if not every:
-        return found
-    means = [math.fsum(e.payoffs) / 2 for e in every]
-    found |= {
-        "num_equilibria": float(len(every)),
+    values: dict[str, float] = {}
+    if (factor := critical_discount_factor(payoff_rule)) is not None:
+        values["critical_discount_factor"] = factor
+    equilibria = nash_equilibria(payoff_rule)
+    if not equilibria:
+        return values
+    means = [math.fsum(e.payoffs) / 2 for e in equilibria]
+    values |= {
+        "num_equilibria": float(len(equilibria)),
         "worst_equilibrium_payoff": min(means),
         "best_equilibrium_payoff": max(means),
     }
-    for equilibrium, payoff in zip(every, means, strict=True):
+    for equilibrium, payoff in zip(equilibria, means, strict=True):
         cooperation = float(equilibrium.row_strategy[0] + equilibrium.column_strategy[0]) / 2
-        if len(every) == 1:
-            found["equilibrium_cooperation_rate"] = cooperation
+        if len(equilibria) == 1:
+            values["equilibrium_cooperation_rate"] = cooperation
         if equilibrium.is_fully_mixed:
-            found |= {"mixed_equilibrium_payoff": payoff, "mixed_equilibrium_cooperation_rate": cooperation}
-    return found
+            values["mixed_equilibrium_payoff"] = payoff
+            values["mixed_equilibrium_cooperation_rate"] = cooperation
+    return values
 
 
 def _public_goods_values(payoff_rule: PublicGoods) -> dict[str, float]:
-    """What is best for oneself is so whatever the others do."""
+    """Equilibrium in dominant strategies."""
     if payoff_rule.giving_dominates is None:
-        return {}  # everything is an equilibrium
+        return {}  # every joint action is an equilibrium
     payoff = payoff_rule.endowment * (
         payoff_rule.multiplier if payoff_rule.giving_dominates else 1.0
     )
@@ -90,14 +91,14 @@ def _public_goods_values(payoff_rule: PublicGoods) -> dict[str, float]:
 def repeated_game_values(
     payoff_rule: PayoffRule, policy: Any, rounds: int, probabilities: RepetitionProbabilities
 ) -> dict[str, Float[np.ndarray, " round"]]:
-    """What strategies come to among themselves, and the best that one more can do against them."""
-    seats = len(payoff_rule.num_options)
-    worlds = policy.automata_by_world(seats) if isinstance(policy, AutomatonPolicy) else None
+    """Expectations of metrics between automata, and best responses; means over worlds."""
+    agents = len(payoff_rule.num_options)
+    worlds = policy.automata_by_world(agents) if isinstance(policy, AutomatonPolicy) else None
     if worlds is None:
         return {}
-    each = [_world_values(payoff_rule, seated, rounds, probabilities) for seated in worlds]
-    known = set.intersection(*(set(found) for found in each))
-    return {name: np.mean([found[name] for found in each], 0) for name in sorted(known)}
+    by_world = [_world_values(payoff_rule, world, rounds, probabilities) for world in worlds]
+    names = set.intersection(*(set(values) for values in by_world))
+    return {name: np.mean([values[name] for values in by_world], 0) for name in sorted(names)}
 
 
 @functools.lru_cache(maxsize=1024)
@@ -107,48 +108,39 @@ def _world_values(
     rounds: int,
     probabilities: RepetitionProbabilities,
 ) -> dict[str, Float[np.ndarray, " round"]]:
-    found: dict[str, np.ndarray] = {}
+    values: dict[str, np.ndarray] = {}
+    setting = (payoff_rule.num_options, payoff_rule.payoffs, probabilities.tremble_probability)
+    continuation = probabilities.continuation_probability
     if all(automaton is not None for automaton in agent_automata):
-        table = automaton_chains.joint_chain(
-            agent_automata,
-            payoff_rule.num_options,
-            payoff_rule.payoffs,
-            probabilities.tremble_probability,
-        )
-        if table is None:
+        chain = automaton_chains.joint_chain(agent_automata, *setting)
+        if chain is None:
             return {}
-        found |= _expected_metrics(
-            automaton_chains.expected_play(table, rounds), probabilities.continuation_probability
-        )
-    for seat in range(min(len(agent_automata), MAX_LISTED_AGENTS)):
-        others = (*agent_automata[:seat], None, *agent_automata[seat + 1 :])
-        table = automaton_chains.joint_chain(
-            others, payoff_rule.num_options, payoff_rule.payoffs, probabilities.tremble_probability
-        )
-        if table is not None:
-            best = automaton_chains.best_response_return(
-                table, seat, rounds, probabilities.continuation_probability
-            )
-            found[f"best_response_return[{seat}]"] = best
-            if probabilities.continuation_probability == 1:
-                found[f"best_response_payoff[{seat}]"] = np.append(
-                    math.nan, best[1:] / np.arange(1, rounds + 1)
-                )
-    return found
+        play = automaton_chains.expected_play(chain, rounds)
+        values |= _expected_metrics(play, continuation)
+    for agent in range(min(len(agent_automata), MAX_LISTED_AGENTS)):
+        others = (*agent_automata[:agent], None, *agent_automata[agent + 1 :])
+        chain = automaton_chains.joint_chain(others, *setting)
+        if chain is not None:
+            best = automaton_chains.best_response_return(chain, agent, rounds, continuation)
+            values[f"best_response_return[{agent}]"] = best
+            if continuation == 1:
+                payoff = np.append(math.nan, best[1:] / np.arange(1, rounds + 1))
+                values[f"best_response_payoff[{agent}]"] = payoff
+    return values
 
 
 def _expected_metrics(
     play: automaton_chains.ExpectedPlay, continuation_probability: float
 ) -> dict[str, np.ndarray]:
-    """By the names of the measures."""
+    """Expectations of metrics, by name."""
     payoffs = automaton_chains.expected_means(play.payoff, continuation_probability)
-    cooperations = automaton_chains.expected_means(
+    cooperation = automaton_chains.expected_means(
         play.cooperation_probability, continuation_probability
     )
     returns = automaton_chains.expected_sums(play.payoff, continuation_probability)
-    found = {"mean_payoff": payoffs.mean(1), "cooperation_rate": cooperations.mean(1)}
-    for seat in range(min(payoffs.shape[1], MAX_LISTED_AGENTS)):
-        found[f"mean_payoff_by_agent[{seat}]"] = payoffs[:, seat]
-        found[f"cooperation_rate_by_agent[{seat}]"] = cooperations[:, seat]
-        found[f"return_by_agent[{seat}]"] = returns[:, seat]
-    return found
+    metrics = {"mean_payoff": payoffs.mean(1), "cooperation_rate": cooperation.mean(1)}
+    for agent in range(min(payoffs.shape[1], MAX_LISTED_AGENTS)):
+        metrics[f"mean_payoff_by_agent[{agent}]"] = payoffs[:, agent]
+        metrics[f"cooperation_rate_by_agent[{agent}]"] = cooperation[:, agent]
+        metrics[f"return_by_agent[{agent}]"] = returns[:, agent]
+    return metrics

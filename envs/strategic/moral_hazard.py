@@ -1,9 +1,9 @@
-"""Commission: a principal offers a share, agents work unseen, the principal pays or does not.
+"""Moral hazard: a principal offers a share of output, agents choose hidden effort, wages follow.
 
-The smallest principal-agent game with a sequence, private knowledge, options that are not open to
-all, different roles, and an end by chance. One round is one deal, in three phases.
+A minimal principal-agent environment with sequential phases, private information, action masks,
+different roles and random termination. One round is one contract, in three phases.
 
-Run `python -m mores.envs.strategic.moral_hazard` to watch it.
+Demo: `python -m mores.envs.strategic.moral_hazard`.
 """
 
 from __future__ import annotations
@@ -18,77 +18,76 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.core.deterministic_sum import mean, total
-from mores.core.environment import (
-    ActionOutput,
-    Box,
-    Discrete,
-    Environment,
-    Part,
-    Phase,
-    Policy,
-    Role,
-    StepResult,
-    require_observation_parts,
-)
+from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.people import People
+from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
+from mores.core.spaces import Box, Discrete, Part
 
 
 @dataclasses.dataclass(frozen=True)
 class MoralHazardState:
-    """A firm within a deal."""
+    """State within a round."""
 
-    effort_cost: Float[Tensor, "world agent"]  # of effort; private
-    max_effort: Int[Tensor, "world agent"]  # highest effort the agent can give; private
-    offered_share: Float[Tensor, " world"]  # share of output promised
+    effort_cost: Float[Tensor, "world agent"]  # private
+    max_effort: Int[Tensor, "world agent"]  # private
+    offered_share: Float[Tensor, " world"]  # of output
     effort: Int[Tensor, "world agent"]  # private
     output: Float[Tensor, "world agent"]
-    promises_kept: Float[Tensor, " world"]  # promises kept so far
-    promises_broken: Float[Tensor, " world"]  # promises broken so far
-    wage: Float[Tensor, "world agent"]  # paid in the last deal
+    promises_kept: Float[Tensor, " world"]  # so far
+    promises_broken: Float[Tensor, " world"]  # so far
+    wage: Float[Tensor, "world agent"]  # of the last round
 
 
 class MoralHazard(Environment[MoralHazardState]):
-    """A principal and agents, deal after deal.
+    """Repeated contracts between a principal and agents with hidden effort.
 
     Description:
-        The principal promises a share of each agent's output; agents choose an effort that the
-        principal does not see, only its noisy output; the principal then pays or breaks the
-        promise. Either side knows how often promises were kept.
+        The principal promises a share of each agent's output; agents choose effort, of which the
+        principal observes only noisy output; the principal then pays or breaks the promise. Both
+        sides observe how many promises were kept. Left out: individual offers, monitoring,
+        enforcement, exit of agents, risk aversion, and changes of cost or ability.
 
     Roles:
         principal (1), agent (`num_agents`).
 
-    Observation:
-        principal: `offered_share` share promised [0, 1], `kept` and `broken` promises so far, `output` of
-        each agent (0 before the work).
-        agent: its own `cost` and `max_effort`, `offered_share`, `kept`, `broken`, its own `effort`, `output`
-        and last `wage`. Efforts, costs and outputs of other agents are not seen.
+    Observation (no effort, cost or output of other agents):
+        principal  offered_share    1           [0, 1]    last promised share
+        principal  promises_kept    1           [0, inf)  promises kept so far
+        principal  promises_broken  1           [0, inf)  promises broken so far
+        principal  output           num_agents  any       output of each agent; 0 before the work
+        agent      effort_cost      1           [0, inf)  own cost of effort
+        agent      max_effort       1           [0, inf)  own largest effort level
+        agent      offered_share, promises_kept, promises_broken: as above
+        agent      effort           1           [0, inf)  own effort of this round
+        agent      output           1           any       own output of this round
+        agent      wage             1           [0, inf)  own wage of the last round
 
     Action:
-        principal, phase `offered_share`: one of `num_shares` shares, evenly from 0 to 1.
-        agent, phase `epoch_fields`: effort 0 (refuse) to `efforts` - 1, at most its ability (masked).
-        principal, phase `pay`: 0 break the promise, 1 keep it; only 1 if nothing is promised.
+        principal, phase offer: index of a share, `num_shares` evenly spaced from 0 to 1.
+        agent, phase work: effort, 0 (refuse) to `num_efforts` - 1; masked above max_effort.
+        principal, phase pay: 0 break the promise, 1 keep it; only 1 is legal after an offer of 0.
 
     Reward:
-        agent: wage minus `cost * effort^2 / 2`.  principal: output minus wages.
+        agent: wage - `effort_cost * effort^2 / 2`.  principal: output - wages, sum over agents.
 
     Dynamics:
-        Output is effort plus `luck` times a normal number where effort is above 0, else 0.
+        Output is effort + `output_noise_std` * standard normal if effort is above 0, else 0. Wage
+        is the share times output, at least 0, if the promise is kept, else 0.
 
     Start:
-        Costs uniform in [cost_low, cost_high], abilities uniform over 1 ... `efforts` - 1.
+        Costs uniform in [cost_low, cost_high]; largest effort uniform over 1 ... `num_efforts` - 1.
 
     End:
-        After each deal with probability `termination_probability`.
+        Terminates after each round with probability `termination_probability`.
 
     Parameters:
         See the fields: each has its range and meaning.
 
     References:
-        A minimal moral-hazard game with limited commitment; Laffont and Martimort 2002, chapter 4,
-        for the theory. Not a model of any one paper.
+        A minimal moral-hazard game with limited commitment; theory: Laffont and Martimort 2002,
+        chapter 4. Not a model of a particular paper.
     """
 
     tags: ClassVar[Mapping[str, object]] = {
@@ -100,22 +99,22 @@ class MoralHazard(Environment[MoralHazardState]):
 
     num_agents: int = Field(default=3, ge=1, le=10_000, description="number of agents")
     num_shares: int = Field(
-        default=5, ge=2, le=1001, description="number of shares that can be offered"
+        default=5, ge=2, le=1001, description="number of offers, shares from 0 to 1"
     )
     num_efforts: int = Field(
-        default=4, ge=2, le=1001, description="number of effort levels, 0 included"
+        default=4, ge=2, le=1001, description="number of effort levels, including 0"
     )
-    cost_low: float = Field(default=0.2, ge=0, description="lowest cost of effort")
-    cost_high: float = Field(default=0.8, ge=0, description="highest cost of effort")
+    cost_low: float = Field(default=0.2, ge=0, description="smallest cost of effort")
+    cost_high: float = Field(default=0.8, ge=0, description="largest cost of effort")
     output_noise_std: float = Field(
         default=0.5, ge=0, description="standard deviation of output around effort"
     )
     termination_probability: float = Field(
-        default=0.02, ge=0, le=1, description="probability of the end after a deal"
+        default=0.02, ge=0, le=1, description="probability of the end after a round"
     )
 
     def model_post_init(self, context: Any) -> None:
-        """Refuse parameters that do not go together."""
+        """Refuse incompatible parameters."""
         if self.cost_low > self.cost_high:
             raise ParameterError(message="cost_low must not exceed cost_high", code="conflict")
 
@@ -123,15 +122,15 @@ class MoralHazard(Environment[MoralHazardState]):
     def roles(self) -> tuple[Role, ...]:
         """`principal` and `agent`."""
         share, count = Part(1, 0.0, 1.0), Part(1, 0.0)
-        deal = {"offered_share": share, "promises_kept": count, "promises_broken": count}
-        principal = Box.of(**deal, output=self.num_agents)
+        terms = {"offered_share": share, "promises_kept": count, "promises_broken": count}
+        principal = Box.of(**terms, output=self.num_agents)
         own = {"effort_cost": count, "max_effort": count}
-        agent = Box.of(**own, **deal, effort=count, output=1, wage=count)
+        agent = Box.of(**own, **terms, effort=count, output=1, wage=count)
         return Role("principal", 1, principal), Role("agent", self.num_agents, agent)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """`offered_share`, `epoch_fields`, `pay`."""
+        """`offer`, `work`, `pay`."""
         return (
             Phase("offer", {"principal": Discrete(self.num_shares)}),
             Phase("work", {"agent": Discrete(self.num_efforts)}),
@@ -139,37 +138,36 @@ class MoralHazard(Environment[MoralHazardState]):
         )
 
     def reset(self, streams: RandomStreams, people: People | None = None) -> MoralHazardState:
-        """Agents with costs and abilities of their own; no deal yet."""
+        """Initial state: random costs and largest efforts, no contract."""
         if people is not None:
             raise UserError(
-                "commission takes no people from a population: they have no values",
+                "moral_hazard accepts no population: its agents have no values",
                 code="unsupported",
-                path="people",
+                path="population",
             )
-        chance = streams.uniform("cost", self.num_agents)[..., 0]
-        cost = self.cost_low + (self.cost_high - self.cost_low) * chance
+        u = streams.uniform("cost", self.num_agents)[..., 0]
+        cost = self.cost_low + (self.cost_high - self.cost_low) * u
         level = streams.uniform("ability", self.num_agents)[..., 0] * (self.num_efforts - 1)
-        zero, none = torch.zeros_like(cost), torch.zeros_like(level, dtype=torch.int64)
-        one = zero[:, 0]
-        return MoralHazardState(cost, 1 + level.to(torch.int64), one, none, zero, one, one, zero)
+        max_effort = 1 + level.to(torch.int64)
+        zeros, effort = torch.zeros_like(cost), torch.zeros_like(max_effort)
+        zero = zeros[:, 0]
+        return MoralHazardState(cost, max_effort, zero, effort, zeros, zero, zero, zeros)
 
     def observe(self, state: MoralHazardState, role: str, phase: str) -> Tensor:
         """See the class docstring."""
-        history = torch.stack([state.offered_share, state.promises_kept, state.promises_broken], -1)
+        terms = torch.stack([state.offered_share, state.promises_kept, state.promises_broken], -1)
         if role == "principal":
-            return torch.cat([history, state.output], -1)[:, None]
+            return torch.cat([terms, state.output], -1)[:, None]
         own = torch.stack([state.effort_cost, state.max_effort.to(torch.float32)], -1)
-        deal = torch.stack([state.effort.to(torch.float32), state.output, state.wage], -1)
-        shared = history[:, None].expand(-1, self.num_agents, -1)
-        return torch.cat([own, shared, deal], -1)
+        results = torch.stack([state.effort.to(torch.float32), state.output, state.wage], -1)
+        shared = terms[:, None].expand(-1, self.num_agents, -1)
+        return torch.cat([own, shared, results], -1)
 
     def action_mask(self, state: MoralHazardState, role: str, phase: str) -> Tensor | None:
-        """Efforts within ability; a promise of nothing cannot be broken."""
+        """Efforts up to max_effort; a promise of share 0 cannot be broken."""
         if phase == "work" and role == "agent":
-            return (
-                torch.arange(self.num_efforts, device=state.effort_cost.device)
-                <= state.max_effort[..., None]
-            )
+            efforts = torch.arange(self.num_efforts, device=state.effort_cost.device)
+            return efforts <= state.max_effort[..., None]
         if phase == "pay" and role == "principal":
             keep = torch.ones_like(state.offered_share, dtype=torch.bool)
             return torch.stack([state.offered_share > 0, keep], -1)[:, None]
@@ -182,42 +180,38 @@ class MoralHazard(Environment[MoralHazardState]):
         actions: Mapping[str, Tensor],
         streams: RandomStreams,
     ) -> StepResult[MoralHazardState]:
-        """`offer` opens a deal, `epoch_fields` yields output, `pay` closes it."""
+        """`offer` sets the share, `work` yields output, `pay` pays wages and may terminate."""
         if phase == "offer":
-            offer = actions["principal"][:, 0].to(torch.float32) / (self.num_shares - 1)
-            nothing = torch.zeros_like(state.output)
-            return StepResult(
-                dataclasses.replace(
-                    state,
-                    offered_share=offer,
-                    effort=torch.zeros_like(state.effort),
-                    output=nothing,
-                )
+            next_state = dataclasses.replace(
+                state,
+                offered_share=actions["principal"][:, 0].to(torch.float32) / (self.num_shares - 1),
+                effort=torch.zeros_like(state.effort),
+                output=torch.zeros_like(state.output),
             )
+            return StepResult(next_state)
         if phase == "work":
             effort = actions["agent"]
-            luck = self.output_noise_std * streams.normal("luck", self.num_agents)[..., 0]
+            noise = self.output_noise_std * streams.normal("luck", self.num_agents)[..., 0]
             level = effort.to(torch.float32)
-            output = torch.where(effort > 0, level + luck, torch.zeros_like(luck))
-            pain = -0.5 * state.effort_cost * level * level
-            return StepResult(
-                dataclasses.replace(state, effort=effort, output=output), {"agent": pain}
-            )
-        keeps = actions["principal"][:, 0].to(torch.float32)
-        wage = (state.offered_share * keeps)[:, None] * state.output.clamp(min=0.0)
+            output = torch.where(effort > 0, level + noise, torch.zeros_like(noise))
+            reward = -0.5 * state.effort_cost * level * level
+            next_state = dataclasses.replace(state, effort=effort, output=output)
+            return StepResult(next_state, {"agent": reward})
+        is_kept = actions["principal"][:, 0].to(torch.float32)
+        wage = (state.offered_share * is_kept)[:, None] * state.output.clamp(min=0.0)
         promised = (state.offered_share > 0).to(torch.float32)
-        after = dataclasses.replace(
+        next_state = dataclasses.replace(
             state,
             wage=wage,
-            promises_kept=state.promises_kept + promised * keeps,
-            promises_broken=state.promises_broken + promised * (1.0 - keeps),
+            promises_kept=state.promises_kept + promised * is_kept,
+            promises_broken=state.promises_broken + promised * (1.0 - is_kept),
         )
         profit = total(state.output - wage, 1)[:, None]
-        ended = streams.uniform("quit")[:, 0, 0] < self.termination_probability
-        return StepResult(after, {"agent": wage, "principal": profit}, ended)
+        terminated = streams.uniform("quit")[:, 0, 0] < self.termination_probability
+        return StepResult(next_state, {"agent": wage, "principal": profit}, terminated)
 
     def metrics(self, state: MoralHazardState) -> Mapping[str, Tensor]:
-        """offer, mean effort, mean output, mean wage of the last deal; promises kept and broken."""
+        """offered_share; means over agents of effort, output and wage; promises kept and broken."""
         return {
             "offered_share": state.offered_share,
             "effort": mean(state.effort.to(torch.float32), 1),
@@ -228,26 +222,31 @@ class MoralHazard(Environment[MoralHazardState]):
         }
 
     def latent(self, state: MoralHazardState) -> Mapping[str, Tensor]:
-        """Costs, abilities and efforts."""
-        return {"effort_cost": state.effort_cost, "max_effort": state.max_effort, "effort": state.effort}
+        """Costs, largest efforts and efforts of the agents."""
+        return {
+            "effort_cost": state.effort_cost,
+            "max_effort": state.max_effort,
+            "effort": state.effort,
+        }
 
     def default_policies(self) -> Mapping[str, Policy]:
-        """A principal that keeps its word, agents that work as far as it pays."""
+        """Principal that keeps promises; agents that maximize expected reward."""
         return {"principal": FixedSharePrincipal(), "agent": BestResponseAgent()}
 
 
 class FixedSharePrincipal(Policy):
-    """A principal that always promises the same share and always pays."""
+    """Principal that offers a fixed share and keeps every promise."""
 
-    offered_share: float = Field(default=0.5, ge=0, le=1, description="share promised")
+    offered_share: float = Field(default=0.5, ge=0, le=1, description="offered share")
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> None:
-        """It must be the one who makes offers."""
+        """Refuse roles other than a principal that makes offers."""
         if role.name != "principal" or not any(phase.name == "offer" for phase in phases):
             raise UserError(
-                f"fair_principal makes offers as a principal: {role.name} does not",
+                "fixed_share_principal needs the role principal with a phase offer; the role is "
+                f"{role.name}",
                 code="unsupported",
-                path=f"players.{role.name}",
+                path=f"policies.{role.name}",
             )
 
     def act(
@@ -258,25 +257,26 @@ class FixedSharePrincipal(Policy):
         state: Any,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """Promise the share; keep the promise."""
+        """Offer the share; keep the promise."""
         space = phase.action_spaces["principal"]
         assert isinstance(space, Discrete)
-        wanted = round(self.offered_share * (space.num_options - 1)) if phase.name == "offer" else 1
-        return ActionOutput(
-            torch.full(observation.shape[:2], wanted, device=observation.device), state
-        )
+        share = round(self.offered_share * (space.num_options - 1))
+        option = share if phase.name == "offer" else 1
+        action = torch.full(observation.shape[:2], option, device=observation.device)
+        return ActionOutput(action, state)
 
 
 class BestResponseAgent(Policy):
-    """An agent that gives the effort which pays best if the promise is kept as often as so far.
+    """Agent that maximizes expected reward, given the frequency of kept promises.
 
-    With share s promised and a share k of promises kept (one kept promise is assumed to begin
-    with), effort e earns `k s e - cost e^2 / 2` on average, best near `k s / cost`.
+    With offered share s and frequency k of kept promises (starting from one kept promise), effort e
+    has the expected reward `k s e - cost e^2 / 2`, maximal near `k s / cost`.
     """
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
-        """How its sight is laid out."""
-        require_observation_parts("careful_agent", role, "promises_kept", "promises_broken", "offered_share", "effort_cost")
+        """Layout of the observation; requires costs and the history of promises."""
+        parts = ("promises_kept", "promises_broken", "offered_share", "effort_cost")
+        require_observation_parts("best_response_agent", role, *parts)
         return role.observation_space
 
     def act(
@@ -287,14 +287,14 @@ class BestResponseAgent(Policy):
         state: Box,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """Compare all efforts, and take the best that is open."""
+        """The legal effort with the largest expected reward."""
         assert action_mask is not None
         kept = state.read(observation, "promises_kept") + 1.0
-        trust = kept / (kept + state.read(observation, "promises_broken"))
+        frequency = kept / (kept + state.read(observation, "promises_broken"))
         effort = torch.arange(action_mask.shape[-1], device=observation.device, dtype=torch.float32)
-        gain = trust * state.read(observation, "offered_share") * effort
-        worth = gain - 0.5 * state.read(observation, "effort_cost") * effort * effort
-        return ActionOutput(torch.where(action_mask, worth, -torch.inf).argmax(-1), state)
+        wage = frequency * state.read(observation, "offered_share") * effort
+        reward = wage - 0.5 * state.read(observation, "effort_cost") * effort * effort
+        return ActionOutput(torch.where(action_mask, reward, -torch.inf).argmax(-1), state)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Public goods: what is given to all is worth more than it costs, but not to who gives it.
+"""Public goods game: contributions benefit the group more than they cost, but not the contributor.
 
-Each of `n` has an endowment `e` and gives a share `g_i` of it. All that was given is multiplied by
-`r` and shared evenly:
+Each of `n` agents has an endowment `e` and contributes the share `g_i` of it. The sum is multiplied
+by `r` and distributed equally:
 
-    earned_i = e (1 - g_i + r/n * sum_j g_j)
+    payoff_i = e (1 - g_i + r/n * sum_j g_j)
 
-To give a unit costs one and returns `r / n`. For `1 < r < n` nobody gives if all look after
-themselves, and everybody would earn more if all gave (Ledyard 1995, in Kagel and Roth's Handbook
-of Experimental Economics, chapter 2).
+A contribution of 1 costs 1 and returns `r / n` to the contributor. For `1 < r < n` contributing
+nothing is dominant, and all payoffs would be higher if all contributed (Ledyard 1995, in Kagel and
+Roth's Handbook of Experimental Economics, chapter 2).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mores.core.deterministic_sum import mean
 
 
 class PublicGoods(NamedTuple):
-    """The payoffs of `num_agents`, who choose among `num_levels` shares to give, from all to nothing."""
+    """Payoffs of `num_agents`; options are `num_levels` contributions from all to nothing."""
 
     num_agents: int
     endowment: float
@@ -32,27 +32,27 @@ class PublicGoods(NamedTuple):
 
     @property
     def num_options(self) -> tuple[int, ...]:
-        """How many each has."""
+        """Number of options of each agent."""
         return (self.num_levels,) * self.num_agents
 
     @property
     def max_mean_payoff(self) -> float:
-        """The most that one earns on average, if all act for the sum."""
+        """Largest mean payoff over agents of any joint action."""
         return self.endowment * max(1.0, self.multiplier)
 
     @property
     def giving_dominates(self) -> bool | None:
-        """Whether it is best for oneself to give; none where it does not matter."""
+        """Whether contributing is dominant; None if payoffs do not depend on it."""
         return None if self.multiplier == self.num_agents else self.multiplier > self.num_agents
 
     def payoffs(self, actions: Sequence[int]) -> Sequence[float]:
-        """Payoffs of all, by their options."""
-        given = [1.0 - act / (self.num_levels - 1) for act in actions]
-        share = self.multiplier * math.fsum(given) / self.num_agents
-        return [self.endowment * (1.0 - mine + share) for mine in given]
+        """Payoffs of all agents, by their options."""
+        contributions = [1.0 - action / (self.num_levels - 1) for action in actions]
+        share = self.multiplier * math.fsum(contributions) / self.num_agents
+        return [self.endowment * (1.0 - own + share) for own in contributions]
 
     def batch_payoffs(self, actions: Int[Tensor, "world agent"]) -> Float[Tensor, "world agent"]:
-        """The same in many worlds."""
-        given = 1.0 - actions / (self.num_levels - 1)
-        share = self.multiplier * mean(given, 1)[:, None]
-        return self.endowment * (1.0 - given + share)
+        """Payoffs of all agents in many worlds."""
+        contributions = 1.0 - actions / (self.num_levels - 1)
+        share = self.multiplier * mean(contributions, 1)[:, None]
+        return self.endowment * (1.0 - contributions + share)

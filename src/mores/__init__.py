@@ -1,7 +1,7 @@
 """mores: communities of people, principals, supervisors and AI agents whose values move.
 
-Importing it makes every environment known to Gymnasium (`mores/LockIn-v0`) and to PettingZoo
-(`mores/lock_in_v0`), and imports nothing heavy: what is named here is loaded when it is used.
+The import registers every environment with Gymnasium (`mores/LockIn-v0`) and PettingZoo
+(`mores/lock_in_v0`). It imports nothing heavy: a public name is loaded at its first use.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from mores.clients.gymnasium_vector import GymnasiumVectorEnv as GymnasiumVectorEnv
     from mores.clients.pettingzoo import PettingZooAECEnv as PettingZooAECEnv
     from mores.clients.pettingzoo import PettingZooParallelEnv as PettingZooParallelEnv
-    from mores.clients.stable_baselines3 import SB3VecEnv as SB3VecEnv  # noqa: F401
+    from mores.clients.stable_baselines3 import SB3VecEnv as SB3VecEnv
     from mores.clients.torchrl import TorchRLEnv as TorchRLEnv
-    from mores.core.environment import ActionOutput as ActionOutput
-    from mores.core.environment import Box as Box
-    from mores.core.environment import Discrete as Discrete
     from mores.core.environment import Environment as Environment
-    from mores.core.environment import MultiDiscrete as MultiDiscrete
-    from mores.core.environment import Part as Part
     from mores.core.environment import Phase as Phase
-    from mores.core.environment import Policy as Policy
     from mores.core.environment import Role as Role
     from mores.core.environment import StepResult as StepResult
     from mores.core.environment import Transition as Transition
     from mores.core.errors import UserError as UserError
     from mores.core.people import People as People
+    from mores.core.policy import ActionOutput as ActionOutput
+    from mores.core.policy import Policy as Policy
     from mores.core.random_streams import RandomStreams as RandomStreams
     from mores.core.random_streams import Worlds as Worlds
+    from mores.core.spaces import Box as Box
+    from mores.core.spaces import Discrete as Discrete
+    from mores.core.spaces import MultiDiscrete as MultiDiscrete
+    from mores.core.spaces import Part as Part
     from mores.experiments.run import run_scenario as run_scenario
     from mores.experiments.scenario.loading import load_scenario as load_scenario
     from mores.experiments.trained import load_trained as load_trained
@@ -44,58 +44,58 @@ if TYPE_CHECKING:
     from mores.sim.simulator import Simulator as Simulator
 
 _EXPORTS = {
-    "PettingZooAECEnv": "mores.clients.pettingzoo:PettingZooAECEnv",
-    "ActionOutput": "mores.core.environment:ActionOutput",
-    "Box": "mores.core.environment:Box",
-    "Discrete": "mores.core.environment:Discrete",
-    "RandomStreams": "mores.core.random_streams:RandomStreams",
-    "GymnasiumEnv": "mores.clients.gymnasium:GymnasiumEnv",
-    "Environment": "mores.core.environment:Environment",
-    "MultiDiscrete": "mores.core.environment:MultiDiscrete",
-    "Transition": "mores.core.environment:Transition",
-    "PettingZooParallelEnv": "mores.clients.pettingzoo:PettingZooParallelEnv",
-    "Part": "mores.core.environment:Part",
-    "People": "mores.core.people:People",
-    "Phase": "mores.core.environment:Phase",
-    "Policy": "mores.core.environment:Policy",
-    "Role": "mores.core.environment:Role",
-    "SB3VecEnv": "mores.clients.stable_baselines3:SB3VecEnv",
-    "StepResult": "mores.core.environment:StepResult",
-    "Simulator": "mores.sim.simulator:Simulator",
-    "TorchRLEnv": "mores.clients.torchrl:TorchRLEnv",
-    "UserError": "mores.core.errors:UserError",
-    "GymnasiumVectorEnv": "mores.clients.gymnasium_vector:GymnasiumVectorEnv",
-    "Worlds": "mores.core.random_streams:Worlds",
-    "load_scenario": "mores.experiments.scenario.loading:load_scenario",
-    "load_trained": "mores.experiments.trained:load_trained",
-    "make_environment": "mores.registry:make_environment",
-    "make_policy": "mores.registry:make_policy",
-    "make_population": "mores.registry:make_population",
-    "open_run": "mores.analysis.run_reader:open_run",
-    "simulate": "mores.sim.simulation:simulate",
-    "run_scenario": "mores.experiments.run:run_scenario",
-    "train": "mores.experiments.training:train",
+    "ActionOutput": "mores.core.policy",
+    "Box": "mores.core.spaces",
+    "Discrete": "mores.core.spaces",
+    "Environment": "mores.core.environment",
+    "GymnasiumEnv": "mores.clients.gymnasium",
+    "GymnasiumVectorEnv": "mores.clients.gymnasium_vector",
+    "MultiDiscrete": "mores.core.spaces",
+    "Part": "mores.core.spaces",
+    "People": "mores.core.people",
+    "PettingZooAECEnv": "mores.clients.pettingzoo",
+    "PettingZooParallelEnv": "mores.clients.pettingzoo",
+    "Phase": "mores.core.environment",
+    "Policy": "mores.core.policy",
+    "RandomStreams": "mores.core.random_streams",
+    "Role": "mores.core.environment",
+    "SB3VecEnv": "mores.clients.stable_baselines3",
+    "Simulator": "mores.sim.simulator",
+    "StepResult": "mores.core.environment",
+    "TorchRLEnv": "mores.clients.torchrl",
+    "Transition": "mores.core.environment",
+    "UserError": "mores.core.errors",
+    "Worlds": "mores.core.random_streams",
+    "load_scenario": "mores.experiments.scenario.loading",
+    "load_trained": "mores.experiments.trained",
+    "make_environment": "mores.registry",
+    "make_policy": "mores.registry",
+    "make_population": "mores.registry",
+    "open_run": "mores.analysis.run_reader",
+    "run_scenario": "mores.experiments.run",
+    "simulate": "mores.sim.simulation",
+    "train": "mores.experiments.training",
 }
-__all__ = [  # all but SB3VecEnv and TorchRLEnv, which others must be installed for
-    "PettingZooAECEnv",
+__all__ = [  # all but SB3VecEnv and TorchRLEnv, which need optional dependencies
     "ActionOutput",
     "Box",
     "Discrete",
-    "RandomStreams",
-    "GymnasiumEnv",
     "Environment",
+    "GymnasiumEnv",
+    "GymnasiumVectorEnv",
     "MultiDiscrete",
-    "Transition",
-    "PettingZooParallelEnv",
     "Part",
     "People",
+    "PettingZooAECEnv",
+    "PettingZooParallelEnv",
     "Phase",
     "Policy",
+    "RandomStreams",
     "Role",
-    "StepResult",
     "Simulator",
+    "StepResult",
+    "Transition",
     "UserError",
-    "GymnasiumVectorEnv",
     "Worlds",
     "load_scenario",
     "load_trained",
@@ -103,21 +103,21 @@ __all__ = [  # all but SB3VecEnv and TorchRLEnv, which others must be installed 
     "make_policy",
     "make_population",
     "open_run",
-    "simulate",
     "register",
     "run_scenario",
+    "simulate",
     "train",
 ]
 
 for _folder in ("envs", "agents", "scenarios"):
     if not (Path(__file__).parent / _folder).is_dir():
         raise ImportError(
-            f"mores/{_folder} should be a link to a folder and is none: this checkout turned links "
+            f"mores/{_folder} must be a link to a folder and is not: this checkout turned links "
             "into text files. Clone again with `git clone -c core.symlinks=true`, or install a "
             "wheel (on Windows, WSL does both)."
         )
 
-from mores import registry  # noqa: E402 (after the check, whose message would not be seen else)
+from mores import registry  # noqa: E402 (after the check, whose message it would preempt)
 from mores.clients import registration  # noqa: E402
 
 for _kind in registry.ENVIRONMENTS:
@@ -125,18 +125,18 @@ for _kind in registry.ENVIRONMENTS:
 
 
 def register(registry_name: registry.RegistryName, kind: str, entry_point: str | type) -> None:
-    """Add a class of your own, or its `module:Class`, under a name.
+    """Add a user's class, or its `module:Class`, under a name.
 
-    An environment is also made known to Gymnasium and PettingZoo: `my_game` becomes
-    `mores/MyGame-v0` and `mores/my_game_v0`.
+    An environment is also registered with Gymnasium and PettingZoo: `my_env` becomes
+    `mores/MyEnv-v0` and `mores/my_env_v0`.
 
     Args:
         registry_name: "environment", "policy" or "population".
         kind: letters, digits and underscores.
-        entry_point: the class, or where it is.
+        entry_point: the class, or its location.
 
     Raises:
-        UserError: the name is taken, or is none.
+        UserError: the name is taken or not an identifier.
     """
     registry.register(registry_name, kind, entry_point)
     if registry_name == "environment":
@@ -148,10 +148,9 @@ def __getattr__(name: str) -> Any:
         from mores.core.errors import did_you_mean
 
         raise AttributeError(f"mores has no {name!r}{did_you_mean(name, [*_EXPORTS, 'register'])}")
-    module, _, attribute = _EXPORTS[name].partition(":")
-    found = getattr(importlib.import_module(module), attribute)
-    globals()[name] = found
-    return found
+    value = getattr(importlib.import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Real voters: how their answers are coded and seated, and what the spatial model makes of them."""
+"""Survey respondents: codes, sampling, and the spatial model of their votes."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from mores.core.random_streams import RandomStreams
 from mores.registry import make_population
 from tests.refusals import refused
 
-KINDS = ["everybody", "subset", "resampled", "spread out"]
+KINDS = ["all", "subset", "resampled", "jittered"]
 POPULATIONS = [
     Anes96Population(),
-    Anes96Population(people=50),
-    Anes96Population(people=50, resample=True),
+    Anes96Population(num_people=50),
+    Anes96Population(num_people=50, resample=True),
     Anes96Population(resample=True, jitter=0.5, dimensions=("left_right", "dole", "vote")),
 ]
 
@@ -49,9 +49,8 @@ def test_codes_are_as_documented() -> None:
     data = load_anes96()
 
     def counts(answers: np.ndarray) -> dict[float, int]:
-        return {
-            float(a): int(n) for a, n in zip(*np.unique(answers, return_counts=True), strict=True)
-        }
+        codes, frequencies = np.unique(answers, return_counts=True)
+        return dict(zip(codes.tolist(), frequencies.tolist(), strict=True))
 
     assert counts(data.vote) == {0: 551, 1: 393}
     assert counts(data.party) == {0: 200, 1: 180, 2: 108, 3: 37, 4: 94, 5: 150, 6: 175}
@@ -64,16 +63,16 @@ def test_codes_are_as_documented() -> None:
     assert all(len(a) == NUM_RESPONDENTS and np.isfinite(a).all() for a in vars(data).values())
 
 
-def test_scales_point_the_same_way() -> None:
+def test_scales_have_the_same_direction() -> None:
     for name in DIMENSIONS:
         values = scaled_answers(name)
         assert (values.min(), values.max()) == (-1, 1)
     data = load_anes96()
     assert (scaled_answers("left_right") == 0).sum() == (data.left_right == 4).sum()
     assert (scaled_answers("party") == 0).sum() == (data.party == 3).sum()
-    voted = scaled_answers("vote")
-    assert np.corrcoef(scaled_answers("left_right"), voted)[0, 1] > 0.5  # conservatives for Dole
-    assert np.corrcoef(scaled_answers("party"), voted)[0, 1] > 0.5  # Republicans for Dole
+    vote = scaled_answers("vote")
+    assert np.corrcoef(scaled_answers("left_right"), vote)[0, 1] > 0.5  # conservatives for Dole
+    assert np.corrcoef(scaled_answers("party"), vote)[0, 1] > 0.5  # Republicans for Dole
 
 
 # --- the population -------------------------------------------------------------------------------
@@ -81,10 +80,8 @@ def test_scales_point_the_same_way() -> None:
 
 @pytest.mark.parametrize("population", POPULATIONS, ids=KINDS)
 def test_a_replicate_replays_alone(population: Anes96Population) -> None:
-    batch, alone = (
-        population.sample_people(RandomStreams.of(11, 512)),
-        population.sample_people(RandomStreams.of(11, [37])),
-    )
+    batch = population.sample_people(RandomStreams.of(11, 512))
+    alone = population.sample_people(RandomStreams.of(11, [37]))
     assert torch.equal(batch.values[37], alone.values[0])
     assert batch.groups is not None and alone.groups is not None
     assert torch.equal(batch.groups[37], alone.groups[0])
@@ -94,11 +91,11 @@ def test_a_replicate_replays_alone(population: Anes96Population) -> None:
 
 
 @pytest.mark.parametrize("population", POPULATIONS, ids=KINDS)
-def test_people_are_the_respondents_they_are_said_to_be(population: Anes96Population) -> None:
+def test_values_traits_and_groups_are_those_of_the_respondent(population: Anes96Population) -> None:
     people, data = population.sample_people(RandomStreams.of(5, 3)), load_anes96()
     assert population.environment_parameters() == {
-        "people": people.values.shape[1],
-        "values": len(population.value_names),
+        "num_people": people.values.shape[1],
+        "num_values": len(population.value_names),
     }
     rows = people.traits["respondent"].long().numpy()
     for name in ("vote", "age", "education", "income"):
@@ -106,32 +103,30 @@ def test_people_are_the_respondents_they_are_said_to_be(population: Anes96Popula
     for name in ("clinton", "dole"):
         assert np.allclose(people.traits[name].numpy(), scaled_answers(name)[rows], atol=1e-6)
     if population.jitter == 0:
-        for place, name in enumerate(population.value_names):
-            assert np.allclose(
-                people.values[..., place].numpy(), scaled_answers(name)[rows], atol=1e-6
-            )
+        for i, name in enumerate(population.value_names):
+            values = people.values[..., i].numpy()
+            assert np.allclose(values, scaled_answers(name)[rows], atol=1e-6)
     assert people.groups is not None
     party = data.party[rows]
     expected = np.select([party <= 2, party == 3], [0, 1], 2)
     assert (people.groups.numpy() == expected).all()
 
 
-def test_everybody_has_one_seat_and_not_by_income() -> None:
+def test_every_respondent_occurs_once_in_random_order() -> None:
     people = Anes96Population().sample_people(RandomStreams.of(0, 64))
     rows = people.traits["respondent"].long()
     assert (rows.sort(1).values == torch.arange(NUM_RESPONDENTS)).all()
-    assert (np.diff(load_anes96().income) >= 0).all()  # the reason to draw seats
+    assert (np.diff(load_anes96().income) >= 0).all()  # the reason for a random order
     income = people.traits["income"].double()
-    neighbours = torch.stack([income[:, 1:].flatten(), income[:, :-1].flatten()])
-    # 64 * 943 pairs: five standard errors of no correlation
-    assert abs(torch.corrcoef(neighbours)[0, 1].item()) < 5 / (64 * 943) ** 0.5
+    neighbors = torch.stack([income[:, 1:].flatten(), income[:, :-1].flatten()])
+    # 64 * 943 pairs: five standard errors of a zero correlation
+    assert abs(torch.corrcoef(neighbors)[0, 1].item()) < 5 / (64 * 943) ** 0.5
 
 
-def test_a_subset_has_nobody_twice_and_grows() -> None:
-    draws = RandomStreams.of(4, 20)
-    small, large = (
-        Anes96Population(people=n).sample_people(draws).traits["respondent"].long() for n in (100, 300)
-    )
+def test_a_subset_has_distinct_respondents_and_is_part_of_a_larger_one() -> None:
+    streams = RandomStreams.of(4, 20)
+    populations = (Anes96Population(num_people=n) for n in (100, 300))
+    small, large = (p.sample_people(streams).traits["respondent"].long() for p in populations)
     assert all(len(row.unique()) == 100 for row in small)
     assert torch.equal(small, large[:, :100])
 
@@ -144,69 +139,66 @@ def test_resampling_is_with_replacement() -> None:
     distinct = torch.tensor([len(row.unique()) for row in rows]).double()
     expected = NUM_RESPONDENTS * (1 - (1 - 1 / NUM_RESPONDENTS) ** NUM_RESPONDENTS)
     assert abs(distinct.mean() - expected) < 5 * distinct.std() / worlds**0.5
-    # the spread of the mean over worlds is the standard error of a survey of this size;
-    # the standard error of a standard deviation over 400 worlds is 3.5 %
+    # the standard deviation of the mean over worlds is the standard error of the survey;
+    # its own standard error over 400 worlds is 3.5 %
     means = people.values[..., 0].double().mean(1)
     error = scaled_answers("left_right").std() / NUM_RESPONDENTS**0.5
     assert means.std().item() == pytest.approx(error, rel=5 * 0.035)
-    assert Anes96Population(people=2000, resample=True).people(
-        RandomStreams.of(9, 1)
-    ).values.shape == (1, 2000, 2)
+    people = Anes96Population(num_people=2000, resample=True).sample_people(RandomStreams.of(9, 1))
+    assert people.values.shape == (1, 2000, 2)
 
 
 def test_arms_share_their_people() -> None:
-    draws = RandomStreams.of(2, 8)
-    plain = Anes96Population(people=60).sample_people(draws)
-    other = Anes96Population(people=60, dimensions=("party",), jitter=1.0).sample_people(draws)
-    assert torch.equal(plain.traits["respondent"], other.traits["respondent"])
-    wide = Anes96Population(people=60, dimensions=("left_right", "party"), jitter=1.0).sample_people(draws)
-    assert torch.equal(wide.values[..., 1], other.values[..., 0])  # a dimension's noise is its own
+    plain, party, both = (
+        Anes96Population(num_people=60, **parameters).sample_people(RandomStreams.of(2, 8))
+        for parameters in ({}, {"dimensions": ("party",), "jitter": 1.0}, {"jitter": 1.0})
+    )
+    assert torch.equal(plain.traits["respondent"], party.traits["respondent"])
+    assert torch.equal(both.values[..., 1], party.values[..., 0])  # separate noise by dimension
 
 
-@pytest.mark.parametrize("spread", [0.4, 1.0])
-def test_spread_stays_within_the_option_and_breaks_ties(spread: float) -> None:
-    draws = RandomStreams.of(6, 10)
-    plain, moved = (Anes96Population(jitter=s).sample_people(draws).values for s in (0.0, spread))
-    assert (moved - plain).abs().max() <= spread / 6 + 1e-6  # options are 1/3 apart
+@pytest.mark.parametrize("jitter", [0.4, 1.0])
+def test_jitter_stays_within_the_option_and_breaks_ties(jitter: float) -> None:
+    streams = RandomStreams.of(6, 10)
+    plain, moved = (Anes96Population(jitter=j).sample_people(streams).values for j in (0.0, jitter))
+    assert (moved - plain).abs().max() <= jitter / 6 + 1e-6  # options are 1/3 apart
     assert moved.abs().max() <= 1
     assert len(plain[0].unique(dim=0)) == 46
     assert len(moved[0].unique(dim=0)) == NUM_RESPONDENTS
     inner = plain[..., 0].abs() < 0.9
     shift = (moved - plain)[..., 0][inner].double()
-    # a uniform number of this width, mean and standard deviation within five standard errors
-    deviation = spread / 3 / 12**0.5
+    # mean and standard deviation of a uniform distribution, within five standard errors
+    deviation = jitter / 3 / 12**0.5
     assert abs(shift.mean().item()) < 5 * deviation / len(shift) ** 0.5
     assert shift.std().item() == pytest.approx(deviation, rel=5 / len(shift) ** 0.5)
 
 
-def test_mistakes_are_named() -> None:
+def test_invalid_parameters() -> None:
     with refused("conflict", path="anes96"):
-        make_population("anes96", people=945)
+        make_population("anes96", num_people=945)
     with refused("duplicate", path="anes96.dimensions"):
         make_population("anes96", dimensions=("party", "party"))
     with refused("unknown_name", path="anes96.dimensions"):
         make_population("anes96", dimensions=["left_rigt"])
 
 
-def test_without_statsmodels_the_user_is_told_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    kept = [name for name in sys.modules if name.partition(".")[0] == "statsmodels"]
-    for name in {*kept, "statsmodels"}:
+def test_without_statsmodels_the_error_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported = [name for name in sys.modules if name.partition(".")[0] == "statsmodels"]
+    for name in {*imported, "statsmodels"}:
         monkeypatch.setitem(sys.modules, name, None)
     load_anes96.cache_clear()
-    population = Anes96Population(people=5)
+    population = Anes96Population(num_people=5)
     with refused("not_installed"):
         population.sample_people(RandomStreams.of(0, 1))
-    place = np.arange(8.0)
+    ideal = np.arange(8.0)
     with refused("not_installed"):
-        fit_vote_probabilities([place], (place > 3).astype(float))
+        fit_vote_probabilities([ideal], (ideal > 3).astype(float))
 
 
 # --- the spatial model ----------------------------------------------------------------------------
 
 
-def test_nearest_candidate_in_small() -> None:
+def test_nearest_candidate_by_hand() -> None:
     ideal = np.array([1.0, 4.0, 5.0, 7.0])
     predicted = nearest_candidate(ideal, 2.0, 6.0)
     assert predicted.tolist() == [0.0, 0.5, 1.0, 1.0]
@@ -216,8 +208,8 @@ def test_nearest_candidate_in_small() -> None:
     assert utility_difference(ideal, 2.0, 6.0).tolist() == [-24.0, 0.0, 8.0, 24.0]
 
 
-def test_log_loss_of_a_single_cause_is_the_entropy_within_its_levels() -> None:
-    """A logit on one binary feature is saturated, so it gives each level its own share."""
+def test_log_loss_of_a_binary_feature_is_the_conditional_entropy() -> None:
+    """A logit on one binary feature is saturated: it predicts the share of each level."""
     data = load_anes96()
     conservative = (data.left_right > 4).astype(float)
     entropy = 0.0
@@ -226,98 +218,99 @@ def test_log_loss_of_a_single_cause_is_the_entropy_within_its_levels() -> None:
         entropy -= (conservative == level).mean() * (
             share * np.log(share) + (1 - share) * np.log(1 - share)
         )
-    fitted = fit_vote_probabilities([conservative], data.vote)
-    assert log_losses(fitted.in_sample, data.vote).mean() == pytest.approx(entropy, abs=1e-7)
-    assert log_losses(fitted.held_out, data.vote).mean() > entropy
+    probabilities = fit_vote_probabilities([conservative], data.vote)
+    in_sample, held_out = (log_losses(p, data.vote).mean() for p in probabilities)
+    assert in_sample == pytest.approx(entropy, abs=1e-7)
+    assert held_out > entropy
 
 
-def test_common_placements_know_no_more_than_the_own_place() -> None:
-    """With squared loss the difference of utilities is linear in the own place."""
+def test_common_placements_are_equivalent_to_the_own_position() -> None:
+    """With squared loss the difference of utilities is linear in the own position."""
     data = load_anes96()
     common = utility_difference(data.left_right, data.clinton.mean(), data.dole.mean())
-    own_place = fit_vote_probabilities([data.party, data.left_right], data.vote)
-    placed = fit_vote_probabilities([data.party, common], data.vote)
-    assert np.allclose(own_place.in_sample, placed.in_sample, atol=1e-6)
-    assert np.allclose(own_place.held_out, placed.held_out, atol=1e-6)
+    own_position = fit_vote_probabilities([data.party, data.left_right], data.vote)
+    distance = fit_vote_probabilities([data.party, common], data.vote)
+    assert np.allclose(own_position.in_sample, distance.in_sample, atol=1e-6)
+    assert np.allclose(own_position.held_out, distance.held_out, atol=1e-6)
 
 
-def test_held_out_people_are_not_fitted_to() -> None:
-    """A feature that is noise gains in the sample and costs outside it."""
+def test_held_out_people_are_excluded_from_the_fit() -> None:
+    """Noise features improve the log-loss in sample and worsen it held out."""
     rng = np.random.default_rng(0)
     vote = (rng.random(200) < 0.5).astype(float)
-    fitted = fit_vote_probabilities([rng.normal(size=200) for _ in range(15)], vote)
-    inside, outside = (log_losses(p, vote).mean() for p in fitted)
-    assert inside < np.log(2) < outside
+    probabilities = fit_vote_probabilities([rng.normal(size=200) for _ in range(15)], vote)
+    in_sample, held_out = (log_losses(p, vote).mean() for p in probabilities)
+    assert in_sample < np.log(2) < held_out
 
 
-def test_projection_is_recovered_where_it_was_put_in() -> None:
+def test_projection_is_recovered_from_simulated_data() -> None:
     """Supporters' slope .4, opponents' -.3: each estimate within four standard errors of .02."""
     rng = np.random.default_rng(1)
-    ideal, supports = rng.normal(size=4000), (rng.random(4000) < 0.5).astype(float)
-    slope = np.where(supports == 1, 0.4, -0.3)
-    placement = 2 + slope * ideal + rng.normal(size=4000) * (1 + 0.3 * supports)
-    found = estimate_projection(ideal, placement, supports)
-    assert found.supporter_slope == pytest.approx(0.4, abs=0.12)
-    assert found.opponent_slope == pytest.approx(-0.3, abs=0.09)
-    assert found.slope_difference.low < 0.7 < found.slope_difference.high
-    nobody = estimate_projection(ideal, 2 + rng.normal(size=4000), supports)
-    assert nobody.slope_difference.low < 0 < nobody.slope_difference.high
+    ideal, is_supporter = rng.normal(size=4000), (rng.random(4000) < 0.5).astype(float)
+    slope = np.where(is_supporter == 1, 0.4, -0.3)
+    placement = 2 + slope * ideal + rng.normal(size=4000) * (1 + 0.3 * is_supporter)
+    estimate = estimate_projection(ideal, placement, is_supporter)
+    assert estimate.supporter_slope == pytest.approx(0.4, abs=0.12)
+    assert estimate.opponent_slope == pytest.approx(-0.3, abs=0.09)
+    assert estimate.slope_difference.low < 0.7 < estimate.slope_difference.high
+    without = estimate_projection(ideal, 2 + rng.normal(size=4000), is_supporter)
+    assert without.slope_difference.low < 0 < without.slope_difference.high
 
 
-def test_selection_alone_looks_like_projection_by_vote() -> None:
-    """Nobody projects here: a difference by vote appears all the same, and is foreseen."""
+def test_selection_produces_slope_differences_without_projection() -> None:
+    """Simulated data without projection: `selection_effect` covers the difference by vote."""
     rng = np.random.default_rng(2)
     ideal, first, second = rng.normal(0, 1.2, 3000), *rng.normal([-1, 1], 1, (3000, 2)).T
-    choice = 1 / (1 + np.exp(-utility_difference(ideal, first, second, "absolute")))
-    vote = (rng.random(3000) < choice).astype(float)
-    seeming = estimate_projection(ideal, first, 1 - vote).slope_difference
-    foreseen = selection_effect(ideal, first, second, vote, num_permutations=200)
-    assert seeming.low > 0.1
-    assert foreseen.first.low < seeming.value < foreseen.first.high
-    assert foreseen.second.low < estimate_projection(ideal, second, vote).slope_difference.value
-    assert estimate_projection(ideal, second, vote).slope_difference.value < foreseen.second.high
+    probability = 1 / (1 + np.exp(-utility_difference(ideal, first, second, "absolute")))
+    vote = (rng.random(3000) < probability).astype(float)
+    onto_first = estimate_projection(ideal, first, 1 - vote).slope_difference
+    onto_second = estimate_projection(ideal, second, vote).slope_difference
+    selection = selection_effect(ideal, first, second, vote, num_permutations=200)
+    assert onto_first.low > 0.1
+    assert selection.first.low < onto_first.value < selection.first.high
+    assert selection.second.low < onto_second.value < selection.second.high
 
 
-# --- facts about the voters of 1996 ---------------------------------------------------------------
+# --- estimates for the voters of 1996 -------------------------------------------------------------
 
 
 def test_votes_for_the_nearest_candidate() -> None:
-    found = nearest_candidate_accuracy()
+    accuracies = nearest_candidate_accuracy()
     expected = {
         "own placements, ties half": 779.5 / 944,
         "own placements, ties to Clinton": 798 / 944,
         "common placements": 739 / 944,
         "own (ties half) minus common": 40.5 / 944,
     }
-    assert {name: share.value for name, share in found.items()} == pytest.approx(expected)
-    # as wide as the binomial standard error says, within 15 %
-    common = found["common placements"]
+    assert {name: share.value for name, share in accuracies.items()} == pytest.approx(expected)
+    # width from the binomial standard error, within 15 %
+    common = accuracies["common placements"]
     error = (0.783 * 0.217 / 944) ** 0.5
     assert common.high - common.low == pytest.approx(2 * 1.96 * error, rel=0.15)
-    assert found["own (ties half) minus common"].low > 0
+    assert accuracies["own (ties half) minus common"].low > 0
 
 
 def test_regressions_of_the_vote() -> None:
     """Accuracy .845 and .783, party .905, and log-loss .285 to .205: absolute loss, held out."""
-    found = score_vote_models()
-    assert found["own, absolute"].accuracy == pytest.approx(0.845, abs=5e-4)
-    assert found["own, absolute"].accuracy_held_out == pytest.approx(0.845, abs=5e-4)
-    assert found["own place"].accuracy == pytest.approx(0.783, abs=5e-4)
-    assert found["common, absolute"].accuracy == pytest.approx(0.783, abs=5e-4)
-    assert found["party"].accuracy == pytest.approx(0.905, abs=5e-4)
-    assert found["party"].log_loss_held_out == pytest.approx(0.285, abs=1e-3)
-    assert found["party + own, absolute"].log_loss_held_out == pytest.approx(0.205, abs=1e-3)
-    assert found["party"].log_loss == pytest.approx(0.2827, abs=1e-4)
-    assert found["party + own, absolute"].log_loss == pytest.approx(0.2017, abs=1e-4)
-    assert found["party + own, squared"].log_loss == pytest.approx(0.2082, abs=1e-4)
-    gain = found["party + own, absolute"].log_loss_gain
+    scores = score_vote_models()
+    assert scores["own, absolute"].accuracy == pytest.approx(0.845, abs=5e-4)
+    assert scores["own, absolute"].accuracy_held_out == pytest.approx(0.845, abs=5e-4)
+    assert scores["own place"].accuracy == pytest.approx(0.783, abs=5e-4)
+    assert scores["common, absolute"].accuracy == pytest.approx(0.783, abs=5e-4)
+    assert scores["party"].accuracy == pytest.approx(0.905, abs=5e-4)
+    assert scores["party"].log_loss_held_out == pytest.approx(0.285, abs=1e-3)
+    assert scores["party + own, absolute"].log_loss_held_out == pytest.approx(0.205, abs=1e-3)
+    assert scores["party"].log_loss == pytest.approx(0.2827, abs=1e-4)
+    assert scores["party + own, absolute"].log_loss == pytest.approx(0.2017, abs=1e-4)
+    assert scores["party + own, squared"].log_loss == pytest.approx(0.2082, abs=1e-4)
+    gain = scores["party + own, absolute"].log_loss_gain
     assert gain.low > 0.04 and gain.value == pytest.approx(0.080, abs=2e-3)
     # four fifths of the gain need the respondent's own placements
-    assert found["party + common, absolute"].log_loss_gain.value < 0.25 * gain.value
+    assert scores["party + common, absolute"].log_loss_gain.value < 0.25 * gain.value
 
 
 def test_projection_by_party_and_by_vote() -> None:
-    found = projection_estimates()
+    estimates = projection_estimates()
     expected = {
         "Clinton, by party": (0.395, -0.334),
         "Dole, by party": (0.237, -0.439),
@@ -325,22 +318,22 @@ def test_projection_by_party_and_by_vote() -> None:
         "Dole, by vote": (0.385, -0.372),
     }
     for name, slopes in expected.items():
-        measured = found[name]
-        assert measured[:2] == pytest.approx(slopes, abs=1e-3)
-        assert measured[2].low > 0.5
-    # 1,000 shuffles: the standard error of the means is below .004
-    for candidate, alone, beside in (("Clinton", 0.734, 0.436), ("Dole", 0.731, 0.489)):
-        assert found[f"{candidate}, selection"][0] == pytest.approx(alone, abs=0.02)
-        assert found[f"{candidate}, selection with party"][0] == pytest.approx(beside, abs=0.02)
+        assert estimates[name][:2] == pytest.approx(slopes, abs=1e-3)
+        assert estimates[name][2].low > 0.5
+    # 1,000 permutations: the standard error of the means is below .004
+    for candidate, alone, with_party in (("Clinton", 0.734, 0.436), ("Dole", 0.731, 0.489)):
+        selection, covariate = (
+            estimates[f"{candidate}, {label}"] for label in ("selection", "selection with party")
+        )
+        assert selection[0] == pytest.approx(alone, abs=0.02)
+        assert covariate[0] == pytest.approx(with_party, abs=0.02)
 
 
-def test_reliability_keeps_the_settled_share_of_the_variance():
-    draws = RandomStreams.of(1, 3)
-    answered, settled = (
-        Anes96Population().sample_people(draws),
-        Anes96Population(reliability=0.6).sample_people(draws),
+def test_reliability_is_the_remaining_share_of_the_variance():
+    answers, dispositions = (
+        Anes96Population(reliability=r).sample_people(RandomStreams.of(1, 3)).values
+        for r in (1.0, 0.6)
     )
-    for dimension in (0, 1):
-        theirs, ours = answered.values[..., dimension], settled.values[..., dimension]
-        torch.testing.assert_close(ours.mean(), theirs.mean())
-        torch.testing.assert_close(ours.var(), 0.6 * theirs.var())
+    for i in (0, 1):
+        torch.testing.assert_close(dispositions[..., i].mean(), answers[..., i].mean())
+        torch.testing.assert_close(dispositions[..., i].var(), 0.6 * answers[..., i].var())

@@ -1,4 +1,4 @@
-"""Stacked networks against those of torch, policy by policy, and against themselves in parts."""
+"""Stacked networks against torch modules, and sequences against single steps."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mores.agents.learning.networks import GRU, MLP, LinearSpec, Transformer
 from mores.agents.learning.networks.layers import init_linear_parameters
 from mores.agents.learning.stacked_model import ModelInputs, StackedModel
 from mores.core import pytree
-from mores.core.environment import Box, Discrete
 from mores.core.random_streams import RandomStreams, Worlds
+from mores.core.spaces import Box, Discrete
 from tests.refusals import refused
 
-P, INPUTS, CONTEXT = 3, 5, 9
-BODIES = {
+M, INPUTS, CONTEXT = 3, 5, 9
+ENCODERS = {
     "mlp": MLP(hidden_sizes=[7, 6]),
     "relu": MLP(hidden_sizes=[7], activation="relu"),
     "gru": GRU(hidden_size=6),
@@ -30,75 +30,76 @@ BODIES = {
 
 
 @functools.cache
-def stacked(name: str) -> dict[str, torch.Tensor]:
-    """Parameters of a body, of `P` policies, none of them zero."""
-    body, source = BODIES[name], torch.Generator().manual_seed(3)
-    made = init_linear_parameters(body.layers("policy", INPUTS), RandomStreams.of(0, P), 1)
-    made |= body.extra_parameters("policy", P)
-    return {k: x + 0.1 * torch.randn(x.shape, generator=source) for k, x in made.items()}
+def make_parameters(name: str) -> dict[str, torch.Tensor]:
+    """Nonzero parameters of an encoder, for `M` models."""
+    encoder, generator = ENCODERS[name], torch.Generator().manual_seed(3)
+    layers = encoder.layers("policy", INPUTS)
+    parameters = init_linear_parameters(layers, RandomStreams.of(0, M), 1)
+    parameters |= encoder.extra_parameters("policy", M)
+    return {k: x + 0.1 * torch.randn(x.shape, generator=generator) for k, x in parameters.items()}
 
 
-def sights(samples: int, steps: int, seed: int = 0) -> torch.Tensor:
-    source = torch.Generator().manual_seed(seed)
-    return torch.randn(P, samples, steps, INPUTS, generator=source)
+def make_observations(samples: int, steps: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(M, samples, steps, INPUTS, generator=generator)
 
 
-def nothing(name: str, samples: int) -> torch.Tensor:
-    return torch.zeros(P, samples, BODIES[name].recurrent_state_size(INPUTS))
+def initial_state(name: str, samples: int) -> torch.Tensor:
+    return torch.zeros(M, samples, ENCODERS[name].recurrent_state_size(INPUTS))
 
 
 # --- against torch ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["mlp", "relu"])
-def test_a_perceptron_is_torchs(name):
-    body, weights, seen = BODIES[name], stacked(name), sights(2, 4)
-    found = body.forward_sequence(weights, "policy", seen, None, None)
+def test_the_perceptron_equals_torchs(name):
+    encoder, parameters, obs = ENCODERS[name], make_parameters(name), make_observations(2, 4)
+    features = encoder.forward_sequence(parameters, "policy", obs, None, None)
     activation = torch.nn.ReLU if name == "relu" else torch.nn.Tanh
-    sizes = [INPUTS, *body.hidden]
-    for policy in range(P):
+    sizes = [INPUTS, *encoder.hidden_sizes]
+    for model in range(M):
         layers = []
-        for i in range(len(body.hidden)):
+        for i in range(len(encoder.hidden_sizes)):
             layer = torch.nn.Linear(sizes[i], sizes[i + 1])
-            layer.weight.data = weights[f"policy.{i}.weight"][policy].T
-            layer.bias.data = weights[f"policy.{i}.bias"][policy, 0]
+            layer.weight.data = parameters[f"policy.{i}.weight"][model].T
+            layer.bias.data = parameters[f"policy.{i}.bias"][model, 0]
             layers += [layer, activation()]
         theirs = torch.nn.Sequential(*layers)
-        torch.testing.assert_close(found[policy], theirs(seen[policy]))
+        torch.testing.assert_close(features[model], theirs(obs[model]))
 
 
-def test_a_gated_unit_is_torchs():
-    body, weights, seen = BODIES["gru"], stacked("gru"), sights(2, 6)
-    before = torch.randn(P, 2, body.hidden, generator=torch.Generator().manual_seed(1))
-    found = body.forward_sequence(weights, "policy", seen, None, before)
-    for policy in range(P):
-        theirs = torch.nn.GRU(INPUTS, body.hidden, batch_first=True)
-        theirs.weight_ih_l0.data = weights["policy.seen.weight"][policy].T
-        theirs.bias_ih_l0.data = weights["policy.seen.bias"][policy, 0]
-        theirs.weight_hh_l0.data = weights["policy.past.weight"][policy].T
-        theirs.bias_hh_l0.data = weights["policy.past.bias"][policy, 0]
-        expected, _ = theirs(seen[policy], before[policy][None])
-        torch.testing.assert_close(found[policy], expected)
+def test_the_gru_equals_torchs():
+    encoder, parameters, obs = ENCODERS["gru"], make_parameters("gru"), make_observations(2, 6)
+    hidden = torch.randn(M, 2, encoder.hidden_size, generator=torch.Generator().manual_seed(1))
+    features = encoder.forward_sequence(parameters, "policy", obs, None, hidden)
+    for model in range(M):
+        theirs = torch.nn.GRU(INPUTS, encoder.hidden_size, batch_first=True)
+        theirs.weight_ih_l0.data = parameters["policy.seen.weight"][model].T
+        theirs.bias_ih_l0.data = parameters["policy.seen.bias"][model, 0]
+        theirs.weight_hh_l0.data = parameters["policy.past.weight"][model].T
+        theirs.bias_hh_l0.data = parameters["policy.past.bias"][model, 0]
+        expected, _ = theirs(obs[model], hidden[model][None])
+        torch.testing.assert_close(features[model], expected)
 
 
-def test_attention_is_torchs():
-    """Blocks are `TransformerEncoderLayer`s of torch with the normalisation first."""
-    body, weights = BODIES["transformer"], stacked("transformer")
-    width, steps = body.hidden, CONTEXT
-    seen = sights(2, steps)
-    found = body.forward_sequence(weights, "policy", seen, None, None)
+def test_the_transformer_equals_torchs():
+    """Blocks are `TransformerEncoderLayer`s of torch with `norm_first`."""
+    encoder, parameters = ENCODERS["transformer"], make_parameters("transformer")
+    width, heads, steps = encoder.hidden_size, encoder.num_heads, CONTEXT
+    obs = make_observations(2, steps)
+    features = encoder.forward_sequence(parameters, "policy", obs, None, None)
     future = torch.nn.Transformer.generate_square_subsequent_mask(steps)
-    for policy in range(P):
+    for model in range(M):
 
-        def of(name: str, policy: int = policy) -> torch.Tensor:
-            return weights[f"policy.{name}"][policy]
+        def of(name: str, model: int = model) -> torch.Tensor:
+            return parameters[f"policy.{name}"][model]
 
-        x = seen[policy] @ of("embed.weight") + of("embed.bias") + of("place.weight")[:steps]
-        for i in range(body.blocks):
+        x = obs[model] @ of("embed.weight") + of("embed.bias") + of("place.weight")[:steps]
+        for i in range(encoder.num_layers):
             block = torch.nn.TransformerEncoderLayer(
-                width, body.heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
+                width, heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
             )
-            copied = {
+            state_dict = {
                 "self_attn.in_proj_weight": of(f"{i}.attend.weight").T,
                 "self_attn.in_proj_bias": of(f"{i}.attend.bias")[0],
                 "self_attn.out_proj.weight": of(f"{i}.mix.weight").T,
@@ -112,211 +113,207 @@ def test_attention_is_torchs():
                 "norm2.weight": of(f"{i}.second.gain")[0],
                 "norm2.bias": of(f"{i}.second.offset")[0],
             }
-            block.load_state_dict(copied)
+            block.load_state_dict(state_dict)
             x = block(x, src_mask=future, is_causal=True)
         last = of("last.gain")[0], of("last.offset")[0]
         expected = torch.nn.functional.layer_norm(x, (width,), *last)
-        torch.testing.assert_close(found[policy], expected, atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(features[model], expected, atol=2e-5, rtol=1e-4)
 
 
-# --- against themselves -------------------------------------------------------------------------
+# --- sequences against single steps -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("name", ENCODERS)
 @settings(max_examples=15)
 @given(data=st.data())
-def test_step_by_step_is_at_once(name, data):
-    """Acting step by step, forgetting where an episode begins, is what learning sees at once."""
-    body, weights = BODIES[name], stacked(name)
+def test_a_sequence_equals_its_steps(name, data):
+    """Single steps, with state 0 at the start of an episode, equal the evaluation in training."""
+    encoder, parameters = ENCODERS[name], make_parameters(name)
     samples, steps = 2, data.draw(st.integers(1, CONTEXT))
-    flags = st.lists(st.booleans(), min_size=P * samples * steps, max_size=P * samples * steps)
-    begins = torch.tensor(data.draw(flags)).view(P, samples, steps)
-    seen = sights(samples, steps, data.draw(st.integers(0, 99)))
-    whole = body.forward_sequence(weights, "policy", seen, begins, None)
-    carry = nothing(name, samples)
+    flags = st.lists(st.booleans(), min_size=M * samples * steps, max_size=M * samples * steps)
+    starts = torch.tensor(data.draw(flags)).view(M, samples, steps)
+    obs = make_observations(samples, steps, data.draw(st.integers(0, 99)))
+    sequence = encoder.forward_sequence(parameters, "policy", obs, starts, None)
+    state = initial_state(name, samples)
     for t in range(steps):
-        carry = torch.where(begins[:, :, t, None], 0.0, carry)
-        features, carry = body.forward_step(weights, "policy", seen[:, :, t], carry)
-        torch.testing.assert_close(features, whole[:, :, t], atol=1e-5, rtol=1e-4)
+        state = torch.where(starts[:, :, t, None], 0.0, state)
+        features, state = encoder.forward_step(parameters, "policy", obs[:, :, t], state)
+        torch.testing.assert_close(features, sequence[:, :, t], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("name", ENCODERS)
 @settings(max_examples=15)
 @given(data=st.data())
-def test_a_stretch_may_be_cut_anywhere(name, data):
-    """With what was remembered at the cut, the second part says what it says in the whole."""
-    body, weights = BODIES[name], stacked(name)
+def test_a_sequence_may_be_cut_anywhere(name, data):
+    """With the recurrent state at the cut, the second part has the features of the whole."""
+    encoder, parameters = ENCODERS[name], make_parameters(name)
     samples, steps = 2, CONTEXT
     cut = data.draw(st.integers(1, steps - 1))
-    begins = torch.zeros(P, samples, steps, dtype=torch.bool)
-    for place in data.draw(st.lists(st.tuples(*map(st.integers, [0] * 3, [P - 1, 1, steps - 1])))):
-        begins[place] = True
-    seen = sights(samples, steps)
-    whole = body.forward_sequence(weights, "policy", seen, begins, None)
-    carry = nothing(name, samples)
+    starts = torch.zeros(M, samples, steps, dtype=torch.bool)
+    for index in data.draw(st.lists(st.tuples(*map(st.integers, [0] * 3, [M - 1, 1, steps - 1])))):
+        starts[index] = True
+    obs = make_observations(samples, steps)
+    sequence = encoder.forward_sequence(parameters, "policy", obs, starts, None)
+    state = initial_state(name, samples)
     for t in range(cut):
-        carry = torch.where(begins[:, :, t, None], 0.0, carry)
-        _, carry = body.forward_step(weights, "policy", seen[:, :, t], carry)
-    rest = body.forward_sequence(weights, "policy", seen[:, :, cut:], begins[:, :, cut:], carry)
-    torch.testing.assert_close(rest, whole[:, :, cut:], atol=1e-5, rtol=1e-4)
+        state = torch.where(starts[:, :, t, None], 0.0, state)
+        _, state = encoder.forward_step(parameters, "policy", obs[:, :, t], state)
+    obs, starts = obs[:, :, cut:], starts[:, :, cut:]
+    second = encoder.forward_sequence(parameters, "policy", obs, starts, state)
+    torch.testing.assert_close(second, sequence[:, :, cut:], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", BODIES)
-def test_nobody_sees_the_future_or_anybody_elses_past(name):
-    """What a step says depends on its own sample's sights up to it, since its episode began."""
-    body, weights = BODIES[name], stacked(name)
-    seen = sights(2, 6).requires_grad_()
-    begins = torch.zeros(P, 2, 6, dtype=torch.bool)
-    begins[1, 0, 2] = True
-    said = body.forward_sequence(weights, "policy", seen, begins, None)
+@pytest.mark.parametrize("name", ENCODERS)
+def test_features_depend_on_the_past_of_the_episode_only(name):
+    """The gradient reaches earlier observations of the same sample and episode, and no others."""
+    encoder, parameters = ENCODERS[name], make_parameters(name)
+    obs = make_observations(2, 6).requires_grad_()
+    starts = torch.zeros(M, 2, 6, dtype=torch.bool)
+    starts[1, 0, 2] = True
+    features = encoder.forward_sequence(parameters, "policy", obs, starts, None)
     for t in range(6):
-        probe = said[1, 0, t] @ torch.arange(1.0, body.features_dim + 1)
-        (slope,) = torch.autograd.grad(probe, seen, retain_graph=True)
-        felt = (slope != 0).any(-1)  # policy sample step
-        remembers = body.recurrent_state_size(INPUTS) > 0
-        first = (2 if t >= 2 else 0) if remembers else t
-        expected = torch.zeros_like(felt)
+        probe = features[1, 0, t] @ torch.arange(1.0, encoder.features_dim + 1)
+        (gradient,) = torch.autograd.grad(probe, obs, retain_graph=True)
+        depends = (gradient != 0).any(-1)  # model sample step
+        is_recurrent = encoder.recurrent_state_size(INPUTS) > 0
+        first = (2 if t >= 2 else 0) if is_recurrent else t
+        expected = torch.zeros_like(depends)
         expected[1, 0, first : t + 1] = True
-        assert torch.equal(felt, expected), f"step {t}"
+        assert torch.equal(depends, expected), f"step {t}"
 
 
 def test_an_episode_longer_than_the_context_is_refused():
-    body, weights = BODIES["transformer"], stacked("transformer")
-    carry = nothing("transformer", 1)
+    encoder, parameters = ENCODERS["transformer"], make_parameters("transformer")
+    obs, state = make_observations(1, 1)[:, :, 0], initial_state("transformer", 1)
     for _ in range(CONTEXT):
-        _, carry = body.forward_step(weights, "policy", sights(1, 1)[:, :, 0], carry)
-    with refused("too_large", path="network.context"):
-        body.forward_step(weights, "policy", sights(1, 1)[:, :, 0], carry)
+        _, state = encoder.forward_step(parameters, "policy", obs, state)
+    with refused("too_large", path="network.context_length"):
+        encoder.forward_step(parameters, "policy", obs, state)
 
 
 def test_heads_must_divide_the_width():
     with refused("conflict", path="ppo.network"):
-        make_policy("ppo", network={"kind": "transformer", "hidden": 32, "heads": 3})
+        make_policy("ppo", network={"kind": "transformer", "hidden_size": 32, "num_heads": 3})
 
 
-# --- first weights ------------------------------------------------------------------------------
+# --- initial weights ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(4, 9), (9, 4), (5, 5)])
-def test_first_weights_are_orthogonal(shape):
-    made = init_linear_parameters({"a": LinearSpec(*shape, gain=2.0)}, RandomStreams.of(0, 200), 1)
-    weight = made["a.weight"]
+def test_initial_weights_are_orthogonal(shape):
+    layers = {"a": LinearSpec(*shape, gain=2.0)}
+    parameters = init_linear_parameters(layers, RandomStreams.of(0, 200), 1)
+    weight = parameters["a.weight"]
     product = weight @ weight.mT if shape[0] <= shape[1] else weight.mT @ weight
     torch.testing.assert_close(
         product, 4.0 * torch.eye(min(shape)).expand_as(product), atol=1e-5, rtol=1e-5
     )
-    assert not made["a.bias"].any()
+    assert not parameters["a.bias"].any()
     # Uniform over orthogonal matrices: every entry has mean 0 and mean square 1 / max(shape).
     # Within 5 standard errors, of 200 matrices from seed 0.
     mean, square = weight.mean(0) / 2, (weight / 2).square().mean(0)
-    spread = (1 / max(shape)) ** 0.5
-    assert mean.abs().max() < 5 * spread / 200**0.5
+    std = (1 / max(shape)) ** 0.5
+    assert mean.abs().max() < 5 * std / 200**0.5
     assert (square - 1 / max(shape)).abs().max() < 5 * 2**0.5 / max(shape) / 200**0.5
 
 
-@pytest.mark.parametrize("name", BODIES)
-def test_a_replicate_begins_alone_as_among_others(name):
+@pytest.mark.parametrize("name", ENCODERS)
+def test_initial_parameters_do_not_depend_on_other_replicates(name):
     spaces = {"speak": Discrete(3), "point": Box.of(at=2)}
-    stack = StackedModel(BODIES[name], INPUTS, spaces, has_value_head=True, num_scores=2)
-    among = stack.init_parameters(RandomStreams.of(7, Worlds.grid(range(5), 1)), 2)
+    stack = StackedModel(ENCODERS[name], INPUTS, spaces, has_value_head=True, num_scores=2)
+    together = stack.init_parameters(RandomStreams.of(7, Worlds.grid(range(5), 1)), 2)
     alone = stack.init_parameters(RandomStreams.of(7, Worlds.grid([3], 1)), 2)
     for key, tensor in alone.items():
-        assert torch.equal(tensor, among[key][6:8]), key
-    drawn = [k for k in among if k.endswith(".weight")]
-    assert all(
-        not torch.equal(among[k][i], among[k][j]) for k in drawn for i in range(9) for j in range(i)
-    )
+        assert torch.equal(tensor, together[key][6:8]), key
+    for weight in (tensor for key, tensor in together.items() if key.endswith(".weight")):
+        assert all(not torch.equal(weight[i], weight[j]) for i in range(9) for j in range(i))
 
 
-# --- the stack ----------------------------------------------------------------------------------
+# --- stacked models -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", BODIES)
-def test_what_is_asked_later_is_what_was_said_when_acting(name):
-    """With two phases, a critic and an episode that begins on the way."""
-    stack = StackedModel(
-        BODIES[name], INPUTS, {"speak": Discrete(3), "point": Box.of(at=2)}, has_value_head=True
-    )
-    weights = stack.init_parameters(RandomStreams.of(1, P), 1)
+@pytest.mark.parametrize("name", ENCODERS)
+def test_evaluation_equals_acting(name):
+    """With two phases, a value head and episodes that start within the sequence."""
+    spaces = {"speak": Discrete(3), "point": Box.of(at=2)}
+    stack = StackedModel(ENCODERS[name], INPUTS, spaces, has_value_head=True)
+    parameters = stack.init_parameters(RandomStreams.of(1, M), 1)
     phases, steps = list(stack.action_spaces), CONTEXT // 2
-    seen = {phase: sights(2, steps, seed) for seed, phase in enumerate(phases)}
-    begins = torch.zeros(P, 2, steps, dtype=torch.bool)
-    begins[1, :, 2] = begins[0, 1, 1] = True
-    carry, said = (
-        stack.initial_recurrent_state(P, 2, torch.device("cpu")),
-        {phase: [] for phase in phases},
-    )
+    obs = {phase: make_observations(2, steps, seed) for seed, phase in enumerate(phases)}
+    starts = torch.zeros(M, 2, steps, dtype=torch.bool)
+    starts[1, :, 2] = starts[0, 1, 1] = True
+    state = stack.initial_recurrent_state(M, 2, torch.device("cpu"))
+    outputs = {phase: [] for phase in phases}
     for t in range(steps):
-        carry = torch.where(begins[:, :, t, None], 0.0, carry)
-        expected = stack.predict_values(weights, seen["speak"][:, :, t], carry)
+        state = torch.where(starts[:, :, t, None], 0.0, state)
+        expected = stack.predict_values(parameters, obs["speak"][:, :, t], state)
         for phase in phases:
-            raw, value, carry = stack.forward_step(weights, phase, seen[phase][:, :, t], carry)
-            said[phase].append((raw, value))
+            raw, value, state = stack.forward_step(parameters, phase, obs[phase][:, :, t], state)
+            outputs[phase].append((raw, value))
             if phase == "speak":
                 torch.testing.assert_close(value, expected)
-    acted = {
-        "speak": torch.zeros(P, 2, steps, dtype=torch.int64),
-        "point": torch.ones(P, 2, steps, 2),
+    actions = {
+        "speak": torch.zeros(M, 2, steps, dtype=torch.int64),
+        "point": torch.ones(M, 2, steps, 2),
     }
-    for phase in phases:
-        out = stack.evaluate_actions(
-            weights, ModelInputs(phase, seen[phase], acted[phase], episode_start=begins)
-        )
-        raws, values = (torch.stack(part, 2) for part in zip(*said[phase], strict=True))
-        torch.testing.assert_close(out.value, values, atol=1e-5, rtol=1e-4)
-        log_std = stack.log_std(weights, phase)
+    for phase, action in actions.items():
+        inputs = ModelInputs(phase, obs[phase], action, episode_start=starts)
+        out = stack.evaluate_actions(parameters, inputs)
+        raw, value = (torch.stack(part, 2) for part in zip(*outputs[phase], strict=True))
+        torch.testing.assert_close(out.value, value, atol=1e-5, rtol=1e-4)
+        log_std = stack.log_std(parameters, phase)
         log_std = None if log_std is None else log_std[:, :, None]
-        then = stack.action_distributions[phase].log_probs(raws, acted[phase], None, log_std)
-        torch.testing.assert_close(out.logp, then.logp, atol=1e-5, rtol=1e-4)
+        acting = stack.action_distributions[phase].log_probs(raw, action, None, log_std)
+        torch.testing.assert_close(out.logp, acting.logp, atol=1e-5, rtol=1e-4)
 
 
-def test_a_summary_is_over_real_steps():
-    stack = StackedModel(BODIES["mlp"], INPUTS, {"speak": Discrete(3)}, num_scores=2)
-    weights = stack.init_parameters(RandomStreams.of(1, P), 1)
-    seen, acted = sights(2, 4), torch.zeros(P, 2, 4, dtype=torch.int64)
-    real = torch.ones(P, 2, 4, dtype=torch.bool)
-    real[:, 0, 2:] = False
-    short = stack.evaluate_actions(weights, ModelInputs("speak", seen[:, :, :2], acted[:, :, :2]))
-    long = stack.evaluate_actions(
-        weights,
-        ModelInputs("speak", torch.where(real[..., None], seen, torch.nan), acted, valid=real),
-    )
-    torch.testing.assert_close(long.score[:, 0], short.score[:, 0])
-    torch.testing.assert_close(long.embedding[:, 0], short.embedding[:, 0])
+def test_embeddings_are_means_over_valid_steps():
+    stack = StackedModel(ENCODERS["mlp"], INPUTS, {"speak": Discrete(3)}, num_scores=2)
+    parameters = stack.init_parameters(RandomStreams.of(1, M), 1)
+    obs, action = make_observations(2, 4), torch.zeros(M, 2, 4, dtype=torch.int64)
+    valid = torch.ones(M, 2, 4, dtype=torch.bool)
+    valid[:, 0, 2:] = False
+    inputs = ModelInputs("speak", obs[:, :, :2], action[:, :, :2])
+    short = stack.evaluate_actions(parameters, inputs)
+    obs = torch.where(valid[..., None], obs, torch.nan)
+    padded = stack.evaluate_actions(parameters, ModelInputs("speak", obs, action, valid=valid))
+    torch.testing.assert_close(padded.score[:, 0], short.score[:, 0])
+    torch.testing.assert_close(padded.embedding[:, 0], short.embedding[:, 0])
 
 
 @pytest.mark.parametrize(
-    ("network", "code", "path", "meant"),
+    ("network", "code", "path", "suggestion"),
     [
         ({"kind": "mpl"}, "unknown_name", "ppo.network.kind", "mlp"),
-        ({"hidden": [4]}, "missing", "ppo.network", None),
-        ({"kind": "gru", "hiden": 4}, "unknown_name", "ppo.network.hiden", "hidden"),
+        ({"hidden_sizes": [4]}, "missing", "ppo.network", None),
+        ({"kind": "gru", "hiden_size": 4}, "unknown_name", "ppo.network.hiden_size", "hidden_size"),
         ({"kind": "gru", "context": 4}, "unknown_name", "ppo.network.context", None),
-        ({"kind": "mlp", "hidden": 4}, "wrong_type", "ppo.network.hidden", None),
+        ({"kind": "mlp", "hidden_sizes": 4}, "wrong_type", "ppo.network.hidden_sizes", None),
         (
             {"kind": "mlp", "activation": "relo"},
             *("invalid_value", "ppo.network.activation", "relu"),
         ),
     ],
 )
-def test_mistakes_in_a_network_are_told_in_words(
-    network: dict[str, Any], code: str, path: str, meant: str | None
+def test_errors_in_a_network(
+    network: dict[str, Any], code: str, path: str, suggestion: str | None
 ) -> None:
-    with refused(code, path) as told:
+    with refused(code, path) as error:
         make_policy("ppo", network=network)
-    assert meant is None or str(told.value).endswith(f"; did you mean {meant!r}?")
+    assert suggestion is None or str(error.value).endswith(f"; did you mean {suggestion!r}?")
 
 
-def test_what_does_not_fit_into_memory_is_refused_before_it_is_made(monkeypatch) -> None:
-    game = make_environment("matrix_game")
-    player = make_policy("dpo", share="agent", network={"kind": "mlp", "hidden": [8]})
-    draws = RandomStreams.of(0, 3)
-    made = player.initial_state(game.roles[0], game.phases, draws).learned.train_state
-    found = pytree.flatten([made.parameters, made.optimizer_state, made.reference]).values()
-    gradients = sum(tensor.nbytes for tensor in made.parameters.values())
-    needed = gradients + sum(tensor.nbytes for tensor in found if tensor.dim() > 1)
+def test_models_that_exceed_the_memory_are_refused_before_they_are_made(monkeypatch) -> None:
+    environment, streams = make_environment("matrix_game"), RandomStreams.of(0, 3)
+    network = {"kind": "mlp", "hidden_sizes": [8]}
+    policy, role = make_policy("dpo", parameter_sharing="agent", network=network), "player"
+    arguments = environment.roles[0], environment.phases, streams
+    state = policy.initial_state(*arguments).persistent_state.train_state
+    tensors = pytree.flatten([state.parameters, state.optimizer_state, state.reference_parameters])
+    gradients = sum(tensor.nbytes for tensor in state.parameters.values())
+    needed = gradients + sum(tensor.nbytes for tensor in tensors.values() if tensor.dim() > 1)
     monkeypatch.setattr(memory_check, "_free_bytes", lambda device: needed)
-    player.initial_state(game.roles[0], game.phases, draws)
+    policy.initial_state(*arguments)
     monkeypatch.setattr(memory_check, "_free_bytes", lambda device: needed - 1)
-    with refused("too_large", path="players.player"):
-        player.initial_state(game.roles[0], game.phases, draws)
+    with refused("too_large", path=f"policies.{role}"):
+        policy.initial_state(*arguments)

@@ -1,4 +1,4 @@
-"""The coverage that `mores.analysis.intervals` writes down, measured again on other draws."""
+"""Coverage of intervals against the tables in `mores.analysis.intervals`, with other seeds."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def assert_covered(covered: int, trials: int, stated: float) -> None:
     assert test.pvalue > 0.001, f"{covered / trials:.3f} covered, not {stated}"
 
 
-def holds(found: IntervalEstimate, truth: float) -> bool:
-    return found.low <= truth <= found.high
+def covers(interval: IntervalEstimate, truth: float) -> bool:
+    return interval.low <= truth <= interval.high
 
 
 @pytest.mark.slow
@@ -54,11 +54,11 @@ def holds(found: IntervalEstimate, truth: float) -> bool:
         ("square", "sd", 30, 0.883),
     ],
 )
-def test_of_one_arm(sample: str, statistic: Statistic, n: int, stated: float) -> None:
-    make, truths = SAMPLES[sample]
-    draws, trials = np.random.default_rng([21, n]), 400
-    found = (estimate(make(draws, n), statistic) for _ in range(trials))
-    covered = sum(holds(each, truths[statistic]) for each in found)
+def test_coverage_of_one_arm(sample: str, statistic: Statistic, n: int, stated: float) -> None:
+    sampler, truths = SAMPLES[sample]
+    rng, trials = np.random.default_rng([21, n]), 400
+    estimates = (estimate(sampler(rng, n), statistic) for _ in range(trials))
+    covered = sum(covers(result, truths[statistic]) for result in estimates)
     assert_covered(covered, trials, stated)
 
 
@@ -76,13 +76,13 @@ def test_of_one_arm(sample: str, statistic: Statistic, n: int, stated: float) ->
         ("sd", True, 0.957),
     ],
 )
-def test_of_two_arms_that_differ(statistic: Statistic, relative: bool, stated: float) -> None:
-    """Exponential arms with a normal copula of correlation 1/2, one half as large again."""
+def test_coverage_of_two_arms(statistic: Statistic, relative: bool, stated: float) -> None:
+    """Exponential arms with a normal copula of correlation 1/2, one scaled by 1.5."""
     truths = {"mean": 1.0, "median": math.log(2.0), "rms": math.sqrt(2.0), "sd": 1.0}
     truth = 0.5 if relative else 0.5 * truths[statistic]
-    draws, trials, covered = np.random.default_rng(22), 400, 0
+    rng, trials, covered = np.random.default_rng(22), 400, 0
     for _ in range(trials):
-        z, e = draws.standard_normal((2, 30))
-        a, b = (-scipy.special.log_ndtr(-x) for x in (0.5 * z + math.sqrt(0.75) * e, z))
-        covered += holds(compare(1.5 * a, b, statistic, relative), truth)
+        z, noise = rng.standard_normal((2, 30))
+        a, b = (-scipy.special.log_ndtr(-x) for x in (0.5 * z + math.sqrt(0.75) * noise, z))
+        covered += covers(compare(1.5 * a, b, statistic, relative), truth)
     assert_covered(covered, trials, stated)

@@ -1,4 +1,4 @@
-"""Estimates against scipy, statsmodels and published examples; what must not change them."""
+"""Estimates against scipy, statsmodels and published examples, and their invariances."""
 
 from __future__ import annotations
 
@@ -30,64 +30,64 @@ SAMPLES = st.lists(EIGHTHS, min_size=2, max_size=24).map(np.array)
 PAIRS = st.lists(st.tuples(EIGHTHS, EIGHTHS), min_size=2, max_size=24).map(np.array)
 
 
-def draw(seed: int, *shape: int) -> np.ndarray:
+def sample(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape)
 
 
-def ends(found: IntervalEstimate) -> tuple[float, float, float]:
-    return found.value, found.low, found.high
+def ends(interval: IntervalEstimate) -> tuple[float, float, float]:
+    return interval.value, interval.low, interval.high
 
 
 # --- oracles ------------------------------------------------------------------------------------
 
 
-def test_mean_is_students() -> None:
-    x = draw(1, 23) + 2.0
+def test_interval_of_a_mean_is_students_t() -> None:
+    x = sample(1, 23) + 2.0
     low, high = DescrStatsW(x).tconfint_mean()
     assert ends(estimate(x)) == pytest.approx((x.mean(), low, high))
     assert estimate(x, level=0.8).low == pytest.approx(DescrStatsW(x).tconfint_mean(0.2)[0])
 
 
 @pytest.mark.parametrize(("ones", "n"), [(1, 2), (1, 30), (15, 30), (29, 30)])
-def test_a_share_of_yes_and_no_is_wilsons(ones: int, n: int) -> None:
-    found = estimate(np.repeat([1.0, 0.0], [ones, n - ones]))
-    assert ends(found)[1:] == pytest.approx(proportion_confint(ones, n, method="wilson"))
-    assert found.value == pytest.approx(ones / n)
-    assert 0.0 < found.low < found.value < found.high < 1.0
+def test_interval_of_a_binary_mean_is_wilsons(ones: int, n: int) -> None:
+    result = estimate(np.repeat([1.0, 0.0], [ones, n - ones]))
+    assert ends(result)[1:] == pytest.approx(proportion_confint(ones, n, method="wilson"))
+    assert result.value == pytest.approx(ones / n)
+    assert 0.0 < result.low < result.value < result.high < 1.0
 
 
-def test_difference_of_means_is_the_paired_t_test() -> None:
-    a, b = draw(2, 2, 17)
+def test_interval_of_a_difference_of_means_is_the_paired_t_test() -> None:
+    a, b = sample(2, 2, 17)
     a += b
-    theirs = scipy.stats.ttest_rel(a, b).confidence_interval()
-    assert ends(compare(a, b)) == pytest.approx(((a - b).mean(), theirs.low, theirs.high))
+    expected = scipy.stats.ttest_rel(a, b).confidence_interval()
+    assert ends(compare(a, b)) == pytest.approx(((a - b).mean(), expected.low, expected.high))
 
 
 @pytest.mark.parametrize("n", [6, 7, 9, 30, 101, 1000])
-def test_median_is_between_order_statistics(n: int) -> None:
-    x = draw(n, n) ** 3
-    found = estimate(x, "median")
-    assert found.value == np.median(x)
-    rank = int((x < found.low).sum())  # so many lie below; by symmetry as many above
-    assert int((x > found.high).sum()) == rank
+def test_interval_of_a_median_is_order_statistics(n: int) -> None:
+    x = sample(n, n) ** 3
+    result = estimate(x, "median")
+    assert result.value == np.median(x)
+    rank = int((x < result.low).sum())  # number of values below; the same number above
+    assert int((x > result.high).sum()) == rank
     below = scipy.stats.binom.cdf([rank, rank + 1], n, 0.5)
-    assert 1 - 2 * below[0] == pytest.approx(found.confidence)
-    assert found.confidence >= 0.95 > 1 - 2 * below[1]
+    assert 1 - 2 * below[0] == pytest.approx(result.confidence)
+    assert result.confidence >= 0.95 > 1 - 2 * below[1]
 
 
-def test_few_replicates_do_not_bound_a_median_at_the_level() -> None:
-    found = estimate(np.array([3.0, 1.0, 2.0, 9.0, 4.0]), "median")
-    assert ends(found) == (3.0, 1.0, 9.0)
-    assert found.confidence == pytest.approx(1 - 2 / 2**5)
-    check_message(found.method)  # 93.8 %
+def test_confidence_of_a_median_of_few_replicates() -> None:
+    result = estimate(np.array([3.0, 1.0, 2.0, 9.0, 4.0]), "median")
+    assert ends(result) == (3.0, 1.0, 9.0)
+    assert result.confidence == pytest.approx(1 - 2 / 2**5)
+    check_message(result.method)  # 93.8 %
 
 
 def test_difference_of_medians_as_published() -> None:
     """Example of `ci.median.ps` in R's statpsych, by the authors of the method."""
     one = np.array([21.1, 4.9, 9.2, 12.4, 35.8, 18.1, 10.7, 22.9, 24.0, 1.2, 6.1, 8.3, 13.1, 16.2])
     other = [67.0, 28.1, 30.9, 28.6, 52.0, 40.8, 25.8, 37.4, 44.9, 10.3, 14.9, 20.2, 28.8, 40.6]
-    found = compare(one, np.array(other), "median")
-    assert ends(found) == pytest.approx((-17.1, -24.36019, -9.839807), abs=1e-5)
+    result = compare(one, np.array(other), "median")
+    assert ends(result) == pytest.approx((-17.1, -24.36019, -9.839807), abs=1e-5)
     pair = paired_medians(one, np.array(other))
     assert math.sqrt(pair.first_variance) == pytest.approx(3.379695, abs=1e-6)
     assert math.sqrt(pair.second_variance) == pytest.approx(4.968956, abs=1e-6)
@@ -95,87 +95,87 @@ def test_difference_of_medians_as_published() -> None:
 
 
 @pytest.mark.parametrize("statistic", ["mean", "rms", "sd"])
-def test_ratio_ends_where_a_t_test_starts_to_reject(statistic: Statistic) -> None:
-    """Fieller is the inversion of the t-test of `one - ratio * other`."""
-    a, b = np.exp(0.4 * draw(4, 2, 25))
+def test_fieller_interval_inverts_a_t_test(statistic: Statistic) -> None:
+    """The t-test of `a - ratio * b` rejects outside the interval."""
+    a, b = np.exp(0.4 * sample(4, 2, 25))
     a *= 1.2
-    found = compare(a, b, statistic, relative=True)
-    for end in (found.low, found.high):
+    result = compare(a, b, statistic, relative=True)
+    for end in (result.low, result.high):
         if statistic == "mean":
-            rest = a - (1 + end) * b
+            residual = a - (1 + end) * b
         else:
             u, v = a, b
             if statistic == "sd":
                 u, v = a - a.mean(), b - b.mean()
-            rest = u**2 - (1 + end) ** 2 * v**2
-        if statistic == "sd":  # pseudo-values: squares times n / (n - 2), around the variances
-            rest = (25 * rest - (a.var(ddof=1) - (1 + end) ** 2 * b.var(ddof=1))) / 23
-        _, p, _ = DescrStatsW(rest).ttest_mean()
+            residual = u**2 - (1 + end) ** 2 * v**2
+        if statistic == "sd":  # pseudovalues: squares times n / (n - 2), around the variances
+            residual = (25 * residual - (a.var(ddof=1) - (1 + end) ** 2 * b.var(ddof=1))) / 23
+        _, p, _ = DescrStatsW(residual).ttest_mean()
         assert p == pytest.approx(0.05)
 
 
-@pytest.mark.parametrize("about_mean", [False, True])
-def test_bootstrap_is_resampling(about_mean: bool) -> None:
-    """The product of counts and powers against replicates drawn one by one."""
-    a, b = draw(5, 2, 11) + 0.5
+@pytest.mark.parametrize("centered", [False, True])
+def test_bootstrap_is_resampling(centered: bool) -> None:
+    """The product of counts and powers equals resampling one by one."""
+    a, b = sample(5, 2, 11) + 0.5
     counts = bootstrap._resample_counts(11).astype(int)
-    scale = math.sqrt(11 / 10) if about_mean else 1.0
+    scale = math.sqrt(11 / 10) if centered else 1.0
 
-    def studentised(x: np.ndarray, y: np.ndarray | None) -> tuple[float, float]:
-        shift = x.mean() if about_mean else 0.0
+    def statistic_of(x: np.ndarray, y: np.ndarray | None) -> tuple[float, float]:
+        shift = x.mean() if centered else 0.0
         u = (x - shift) ** 2
         if y is None:
             return 0.5 * math.log(u.mean()), u.std() / u.mean() / 2
-        v = (y - y.mean() if about_mean else y) ** 2
-        apart = u / (2 * math.sqrt(u.mean())) - v / (2 * math.sqrt(v.mean()))
-        return math.sqrt(u.mean()) - math.sqrt(v.mean()), apart.std()
+        v = (y - y.mean() if centered else y) ** 2
+        influence = u / (2 * math.sqrt(u.mean())) - v / (2 * math.sqrt(v.mean()))
+        return math.sqrt(u.mean()) - math.sqrt(v.mean()), influence.std()
 
-    for other in (None, b):
-        value, error = studentised(a, other)
+    for second in (None, b):
+        value, error = statistic_of(a, second)
         t = []
-        for drawn in counts.T:
-            which = np.repeat(np.arange(11), drawn)
-            if len(set(which)) > 1:
-                here = studentised(a[which], None if other is None else other[which])
-                t.append((here[0] - value) / here[1])
+        for resample in counts.T:
+            indices = np.repeat(np.arange(11), resample)
+            if len(set(indices)) > 1:
+                statistic = statistic_of(a[indices], None if second is None else second[indices])
+                t.append((statistic[0] - value) / statistic[1])
         t = np.sort(t)
         assert len(t) == bootstrap.NUM_RESAMPLES
         low, high = value - error * t[9749], value - error * t[249]
-        if other is None:
-            found = bootstrap.rms_interval(a, about_mean, 0.95)
-            assert found == pytest.approx((scale * math.exp(low), scale * math.exp(high)))
+        if second is None:
+            result = bootstrap.rms_interval(a, centered, 0.95)
+            assert result == pytest.approx((scale * math.exp(low), scale * math.exp(high)))
         else:
-            found = bootstrap.rms_difference_interval(a, other, about_mean, 0.95)
-            assert found == pytest.approx((scale * low, scale * high))
+            result = bootstrap.rms_difference_interval(a, second, centered, 0.95)
+            assert result == pytest.approx((scale * low, scale * high))
 
 
-def test_pseudo_values_leave_out_one_replicate_at_a_time() -> None:
-    x = draw(18, 9)
-    without = np.array([np.delete(x, i).var(ddof=1) for i in range(9)])
-    found = pseudovalues(x, "sd")
-    assert found == pytest.approx(9 * x.var(ddof=1) - 8 * without)
-    assert found.mean() == pytest.approx(x.var(ddof=1))
+def test_pseudovalues_are_the_jackknifes() -> None:
+    x = sample(18, 9)
+    leave_one_out = np.array([np.delete(x, i).var(ddof=1) for i in range(9)])
+    result = pseudovalues(x, "sd")
+    assert result == pytest.approx(9 * x.var(ddof=1) - 8 * leave_one_out)
+    assert result.mean() == pytest.approx(x.var(ddof=1))
 
 
 @pytest.mark.parametrize("statistic", ["rms", "sd"])
-def test_difference_of_spreads_is_no_shorter_than_jackknife_t(statistic: Statistic) -> None:
-    """The error of a root is that of its square, over twice the root."""
-    a, b = np.exp(draw(19, 2, 40)) * np.array([[2.0], [1.0]])
-    found, alone = compare(a, b, statistic), []
+def test_interval_of_a_difference_is_no_shorter_than_jackknife_t(statistic: Statistic) -> None:
+    """The error of a root is the error of its square over twice the root."""
+    a, b = np.exp(sample(19, 2, 40)) * np.array([[2.0], [1.0]])
+    result, influences = compare(a, b, statistic), []
     for x in (a, b):
-        square = pseudovalues(x, statistic)
-        alone.append(square / (2.0 * math.sqrt(square.mean())))
-    low, high = DescrStatsW(alone[0] - alone[1]).tconfint_mean()
-    half = (high - low) / 2.0
-    drawn = bootstrap.rms_difference_interval(np.sort(a), b[np.argsort(a)], statistic == "sd", 0.95)
-    assert found.low == pytest.approx(min(found.value - half, drawn[0]))
-    assert found.high == pytest.approx(max(found.value + half, drawn[1]))
+        squares = pseudovalues(x, statistic)
+        influences.append(squares / (2.0 * math.sqrt(squares.mean())))
+    low, high = DescrStatsW(influences[0] - influences[1]).tconfint_mean()
+    margin, order = (high - low) / 2.0, np.argsort(a)
+    bounds = bootstrap.rms_difference_interval(a[order], b[order], statistic == "sd", 0.95)
+    assert result.low == pytest.approx(min(result.value - margin, bounds[0]))
+    assert result.high == pytest.approx(max(result.value + margin, bounds[1]))
 
 
 @pytest.mark.parametrize("statistic", ["rms", "sd"])
 def test_many_replicates_need_no_resampling(statistic: Statistic) -> None:
-    """Where nothing is drawn anew any more, the interval is the one that drawing would give."""
-    a, b = draw(6, 2, bootstrap.MAX_BOOTSTRAP_REPLICATES + 1)
+    """The normal interval for many replicates agrees with the bootstrap's."""
+    a, b = sample(6, 2, bootstrap.MAX_BOOTSTRAP_REPLICATES + 1)
     for larger, smaller in (
         (estimate(a, statistic), estimate(a[:-1], statistic)),
         (compare(a, b, statistic), compare(a[:-1], b[:-1], statistic)),
@@ -185,97 +185,97 @@ def test_many_replicates_need_no_resampling(statistic: Statistic) -> None:
         assert ends(larger) == pytest.approx(ends(smaller), abs=0.004)
 
 
-def test_band_is_the_estimate_of_each_column() -> None:
-    rows = draw(7, 12, 3)
-    for i, found in enumerate(zip(*confidence_band(rows), strict=True)):
-        assert found == pytest.approx(ends(estimate(rows[:, i])))
-    alone = confidence_band(rows[:1])
-    assert (alone.value == rows[0]).all() and np.isnan(alone.low).all()
+def test_confidence_band_is_the_estimate_of_each_column() -> None:
+    values = sample(7, 12, 3)
+    for i, result in enumerate(zip(*confidence_band(values), strict=True)):
+        assert result == pytest.approx(ends(estimate(values[:, i])))
+    single = confidence_band(values[:1])
+    assert (single.value == values[0]).all() and np.isnan(single.low).all()
 
 
 # --- edges --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
-def test_one_replicate_bounds_nothing(statistic: Statistic) -> None:
-    for found in (
+def test_one_replicate_has_an_unbounded_interval(statistic: Statistic) -> None:
+    for result in (
         estimate(np.array([2.0]), statistic),
         compare(np.array([2.0]), np.array([1.0]), statistic),
         compare(np.array([2.0]), 1.0, statistic, relative=True),
     ):
-        assert (found.low, found.high, found.n) == (-math.inf, math.inf, 1)
-        check_message(found.method)
+        assert (result.low, result.high, result.n) == (-math.inf, math.inf, 1)
+        check_message(result.method)
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
-def test_equal_replicates_have_no_spread(statistic: Statistic) -> None:
+def test_equal_replicates_have_an_interval_of_width_zero(statistic: Statistic) -> None:
     value = 0.0 if statistic == "sd" else 0.1
     assert ends(estimate(np.full(7, 0.1), statistic)) == (value, value, value)
-    x = draw(8, 7)
+    x = sample(8, 7)
     assert ends(compare(x, x.copy(), statistic)) == (0.0, 0.0, 0.0)
     assert ends(compare(x, x.copy(), statistic, relative=True)) == (0.0, 0.0, 0.0)
 
 
-def test_an_arm_without_spread_leaves_that_of_the_other() -> None:
-    x = draw(9, 40)
-    still = np.full(40, 3.0)
-    assert ends(compare(x, still)) == pytest.approx(ends(compare(x, 3.0)))
-    found = compare(x, still, "sd")
-    assert found.low < x.std(ddof=1) < found.high < 2.0
-    assert found.low > 0.5
+def test_constant_reference_arm() -> None:
+    x = sample(9, 40)
+    constant = np.full(40, 3.0)
+    assert ends(compare(x, constant)) == pytest.approx(ends(compare(x, 3.0)))
+    result = compare(x, constant, "sd")
+    assert result.low < x.std(ddof=1) < result.high < 2.0
+    assert result.low > 0.5
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_is_not_left_out(bad: float) -> None:
-    x, y = draw(10, 2, 9)
-    x[2] = y[5] = bad
-    for found, count in ((estimate(x), 1), (compare(x, y, "sd"), 2), (compare(x, 1.0), 1)):
-        assert all(math.isnan(end) for end in ends(found))
-        assert str(count) in found.method
-        check_message(found.method)
+@pytest.mark.parametrize("non_finite", [np.nan, np.inf])
+def test_non_finite_values_are_not_dropped(non_finite: float) -> None:
+    x, y = sample(10, 2, 9)
+    x[2] = y[5] = non_finite
+    for result, count in ((estimate(x), 1), (compare(x, y, "sd"), 2), (compare(x, 1.0), 1)):
+        assert all(math.isnan(end) for end in ends(result))
+        assert str(count) in result.method
+        check_message(result.method)
 
 
-def test_relative_to_zero_is_no_figure() -> None:
-    x = draw(11, 9)
+def test_relative_to_zero_is_nan() -> None:
+    x = sample(11, 9)
     assert math.isnan(compare(x, 0.0, relative=True).value)
     assert math.isnan(compare(x, np.zeros(9), "rms", relative=True).value)
 
 
-def test_a_reference_that_may_be_zero_bounds_no_ratio() -> None:
-    x, y = draw(12, 2, 30)
+def test_references_near_zero_do_not_bound_a_ratio() -> None:
+    x, y = sample(12, 2, 30)
     assert compare(x, y, relative=True).high == math.inf
     assert compare(x, y, relative=True).low == -math.inf
     assert compare(x, y, "rms", relative=True).high < math.inf
 
 
-def test_a_prediction_is_exact() -> None:
-    x = draw(13, 20) + 5.0
-    alone = estimate(x, "rms")
-    found = compare(x, -4.0, "rms", relative=True)
-    assert found.value == pytest.approx((alone.value + 4.0) / -4.0)
-    assert found.low == pytest.approx((alone.high + 4.0) / -4.0)
-    assert compare(x, 4.0, "rms").high == pytest.approx(alone.high - 4.0)
+def test_constant_reference_is_exact() -> None:
+    x = sample(13, 20) + 5.0
+    interval = estimate(x, "rms")
+    result = compare(x, -4.0, "rms", relative=True)
+    assert result.value == pytest.approx((interval.value + 4.0) / -4.0)
+    assert result.low == pytest.approx((interval.high + 4.0) / -4.0)
+    assert compare(x, 4.0, "rms").high == pytest.approx(interval.high - 4.0)
 
 
 @pytest.mark.parametrize("statistic", ["rms", "sd"])
-def test_few_replicates_do_not_bound_a_spread(statistic: Statistic) -> None:
-    x, y = draw(14, 2, paired_intervals.MIN_REPLICATES_FOR_SPREAD - 1)
+def test_few_replicates_do_not_bound_an_rms_or_sd(statistic: Statistic) -> None:
+    x, y = sample(14, 2, paired_intervals.MIN_REPLICATES_FOR_SPREAD - 1)
     assert ends(estimate(x, statistic))[1:] == (0.0, math.inf)
     assert ends(compare(x, y, statistic))[1:] == (-math.inf, math.inf)
     assert ends(compare(x, y, statistic, relative=True))[1:] == (-1.0, math.inf)
 
 
-def test_half_above_and_half_below_do_not_bound_a_deviation() -> None:
-    """The standard error of this sd is zero, which says nothing of how far off it is."""
+def test_two_values_in_equal_numbers_do_not_bound_an_sd() -> None:
+    """The first-order standard error of this sd is zero."""
     assert estimate(np.array([0.0, 1.0] * 10), "sd").high == math.inf
 
 
-def test_wrong_use_is_said() -> None:
+def test_invalid_arguments() -> None:
     with refused("wrong_shape", "values"):
         estimate(np.array([]))
     with refused("out_of_range", "level"):
         estimate(np.ones(3), level=95.0)
-    # Annotations say so too, but users' programs do not check them.
+    # The annotations forbid these arguments, too, but callers may not check types.
     with refused("unknown_name", "statistic"):
         inspect.unwrap(estimate)(np.ones(3), "medain")
     with refused("wrong_shape", "reference"):
@@ -284,11 +284,11 @@ def test_wrong_use_is_said() -> None:
         inspect.unwrap(compare)(np.ones(3), np.array([]))
 
 
-# --- what must not matter, and what must follow -------------------------------------------------
+# --- invariances and properties -----------------------------------------------------------------
 
 
 @given(PAIRS, st.sampled_from(STATISTICS), st.randoms())
-def test_the_order_of_replicates_does_not_matter(pairs, statistic, random) -> None:
+def test_estimates_are_independent_of_the_replicates_order(pairs, statistic, random) -> None:
     order = list(range(len(pairs)))
     random.shuffle(order)
     (a, b), (c, d) = pairs.T, pairs[order].T
@@ -298,40 +298,40 @@ def test_the_order_of_replicates_does_not_matter(pairs, statistic, random) -> No
 
 
 @given(PAIRS, st.sampled_from(STATISTICS), st.sampled_from([1e-200, 0.3, 7.0, 1e200]))
-def test_units_do_not_matter(pairs, statistic, factor) -> None:
+def test_estimates_scale_with_the_unit(pairs, statistic, factor) -> None:
     a, b = pairs.T
-    assume(not is_binary(a))  # 0 and 1 are no amounts of anything, but no and yes
-    found, scaled = estimate(a, statistic), estimate(a * factor, statistic)
-    assert [end / factor for end in ends(scaled)] == pytest.approx(ends(found), rel=1e-6, abs=1e-9)
-    found = compare(a, b, statistic, relative=True)
+    assume(not is_binary(a))  # 0 and 1 count as a binary outcome
+    result, scaled = estimate(a, statistic), estimate(a * factor, statistic)
+    assert [end / factor for end in ends(scaled)] == pytest.approx(ends(result), rel=1e-6, abs=1e-9)
+    result = compare(a, b, statistic, relative=True)
     scaled = compare(a * factor, b * factor, statistic, relative=True)
-    assert ends(scaled) == pytest.approx(ends(found), rel=1e-6, abs=1e-6, nan_ok=True)
+    assert ends(scaled) == pytest.approx(ends(result), rel=1e-6, abs=1e-6, nan_ok=True)
 
 
 @given(SAMPLES, EIGHTHS, st.sampled_from(["mean", "median", "sd"]))
 def test_a_shift_moves_the_interval(x, shift, statistic) -> None:
     assume(not is_binary(x) and not is_binary(x + shift))
-    found, moved = estimate(x, statistic), estimate(x + shift, statistic)
-    by = 0.0 if statistic == "sd" else shift
-    assert ends(moved) == pytest.approx([end + by for end in ends(found)], rel=1e-6, abs=1e-9)
+    result, moved = estimate(x, statistic), estimate(x + shift, statistic)
+    offset = 0.0 if statistic == "sd" else shift
+    assert ends(moved) == pytest.approx([end + offset for end in ends(result)], rel=1e-6, abs=1e-9)
     assert ends(compare(x + shift, shift, statistic)) == pytest.approx(
-        [end + by - shift for end in ends(found)], rel=1e-6, abs=1e-9
+        [end + offset - shift for end in ends(result)], rel=1e-6, abs=1e-9
     )
 
 
 @given(PAIRS, st.sampled_from(["mean", "median"]))
-def test_swapping_the_arms_turns_the_interval(pairs, statistic) -> None:
+def test_swapping_the_arms_negates_the_interval(pairs, statistic) -> None:
     a, b = pairs.T
     value, low, high = ends(compare(a, b, statistic))
     assert ends(compare(b, a, statistic)) == pytest.approx((-value, -high, -low), abs=1e-12)
 
 
 @given(PAIRS, st.sampled_from(STATISTICS), st.booleans())
-def test_an_interval_holds_its_value(pairs, statistic, relative) -> None:
+def test_intervals_contain_their_value(pairs, statistic, relative) -> None:
     a, b = pairs.T
-    for found in (estimate(a, statistic), compare(a, b, statistic, relative)):
-        if not math.isnan(found.low):
-            assert found.low <= found.value <= found.high
+    for result in (estimate(a, statistic), compare(a, b, statistic, relative)):
+        if not math.isnan(result.low):
+            assert result.low <= result.value <= result.high
         wide = estimate(a, statistic, level=0.99)
         narrow = estimate(a, statistic, level=0.9)
         assert wide.low <= narrow.low and narrow.high <= wide.high

@@ -1,4 +1,4 @@
-"""Sobol and Morris indices against closed forms, and what becomes of outputs without any."""
+"""Sobol and Morris indices against closed forms, and degenerate outputs."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from tests.refusals import check_message, refused
 pytest.importorskip("SALib")
 
 PI = (-np.pi, np.pi)
-ISHIGAMI = {"env.a": PI, "env.peers.b": PI, "players.assistant.c": PI}
+ISHIGAMI = {"env.a": PI, "env.peers.b": PI, "policies.assistant.c": PI}
 
 
 def ishigami(x: np.ndarray) -> np.ndarray:
     return np.sin(x[:, 0]) + 7 * np.sin(x[:, 1]) ** 2 + 0.1 * x[:, 2] ** 4 * np.sin(x[:, 0])
 
 
-def test_ishigami_has_its_sobol_indices() -> None:
+def test_sobol_indices_of_the_ishigami_function() -> None:
     """Ishigami and Homma 1990, a = 7, b = 0.1."""
     points = sample_design("sobol", ISHIGAMI, 4096, seed=1)
     assert points.shape == (4096 * 5, 3)
-    found = compute_indices("sobol", ISHIGAMI, points, ishigami(points))
+    indices = compute_indices("sobol", ISHIGAMI, points, ishigami(points))
     first, total = [0.3139, 0.4424, 0.0], [0.5576, 0.4424, 0.2437]
-    for band, exact in ((found.first_order, first), (found.total_order, total)):
+    for band, expected in ((indices.first_order, first), (indices.total_order, total)):
         assert band is not None
-        assert band.value == pytest.approx(exact, abs=0.02)
-        assert (band.low <= exact).all() and (exact <= band.high).all()
+        assert band.value == pytest.approx(expected, abs=0.02)
+        assert (band.low <= expected).all() and (expected <= band.high).all()
         assert (band.high - band.low < 0.1).all()
-    assert found.ranked_names == ("env.a", "env.peers.b", "players.assistant.c")
-    assert found.num_points == len(points)
-    assert (found.mu_star, found.sigma, found.noise_share) == (None, None, None)
+    assert indices.ranked_names == ("env.a", "env.peers.b", "policies.assistant.c")
+    assert indices.num_points == len(points)
+    assert (indices.mu_star, indices.sigma, indices.noise_share) == (None, None, None)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -41,109 +41,107 @@ def test_intervals_of_small_designs_cover(seed: int) -> None:
     """A sum of two parameters with variance shares .2 and .8: 20 designs of 64 base points."""
     ranges = {"x": (0.0, 1.0), "y": (-2.0, 2.0)}
     points = sample_design("sobol", ranges, 64, seed)
-    found = compute_indices("sobol", ranges, points, 2 * points[:, 0] + points[:, 1], seed=seed)
-    assert found.first_order is not None and found.total_order is not None
-    for band in (found.first_order, found.total_order):
+    indices = compute_indices("sobol", ranges, points, 2 * points[:, 0] + points[:, 1], seed=seed)
+    assert indices.first_order is not None and indices.total_order is not None
+    for band in (indices.first_order, indices.total_order):
         assert (band.low <= [0.2, 0.8]).all() and (band.high >= [0.2, 0.8]).all()
 
 
-def test_morris_of_a_plane_is_its_slopes() -> None:
-    """mu* is |slope| times range, and sigma 0."""
+def test_morris_indices_of_a_linear_function() -> None:
+    """mu* is |slope| times range, sigma is 0."""
     ranges = {"a.b": (0.0, 1.0), "c": (-3.0, 5.0), "d": (10.0, 12.0), "e": (0.0, 1e-6)}
     points = sample_design("morris", ranges, 6, seed=3)
     assert points.shape == (6 * 5, 4)
     for i, (low, high) in enumerate(ranges.values()):
         assert low <= points[:, i].min() and points[:, i].max() <= high
-    found = compute_indices("morris", ranges, points, points @ [2.0, -1.0, 0.25, 0.0] + 7)
-    assert found.mu_star is not None and found.sigma is not None
-    for column in found.mu_star:
+    indices = compute_indices("morris", ranges, points, points @ [2.0, -1.0, 0.25, 0.0] + 7)
+    assert indices.mu_star is not None and indices.sigma is not None
+    for column in indices.mu_star:
         assert column == pytest.approx([2.0, 8.0, 0.5, 0.0], abs=1e-9)
-    assert found.sigma.value == pytest.approx(0.0, abs=1e-9)
-    assert found.ranked_names == ("c", "a.b", "d", "e")
+    assert indices.sigma.value == pytest.approx(0.0, abs=1e-9)
+    assert indices.ranked_names == ("c", "a.b", "d", "e")
 
 
-def test_morris_of_a_product() -> None:
-    """The effect of x in x y is y: uniform on {0, 1/3, 2/3, 1}, mean .5, sd .3727."""
+def test_morris_indices_of_a_product() -> None:
+    """The effect of x on x y is y: uniform on {0, 1/3, 2/3, 1}, mean .5, sd .3727."""
     ranges = {"x": (0.0, 1.0), "y": (0.0, 1.0)}
     points = sample_design("morris", ranges, 4000, seed=2)
-    found = compute_indices("morris", ranges, points, points[:, 0] * points[:, 1])
-    assert found.mu_star is not None and found.sigma is not None
-    for band, exact in ((found.mu_star, 0.5), (found.sigma, np.sqrt(5 / 36))):
-        assert (band.low <= exact).all() and (exact <= band.high).all()
+    indices = compute_indices("morris", ranges, points, points[:, 0] * points[:, 1])
+    assert indices.mu_star is not None and indices.sigma is not None
+    for band, expected in ((indices.mu_star, 0.5), (indices.sigma, np.sqrt(5 / 36))):
+        assert (band.low <= expected).all() and (expected <= band.high).all()
         assert (band.low < band.value).all() and (band.value < band.high).all()
         assert (band.high - band.low < 0.03).all()
 
 
 @pytest.mark.parametrize("method", ["sobol", "morris"])
-def test_one_parameter_carries_everything(method: str) -> None:
+def test_indices_of_a_single_parameter(method: str) -> None:
     ranges = {"only.one": (2.0, 4.0)}
     points = sample_design(method, ranges, 64, 0)
-    found = compute_indices(method, ranges, points, 5 * points[:, 0])
+    indices = compute_indices(method, ranges, points, 5 * points[:, 0])
     expected = 1.0 if method == "sobol" else 10.0
-    assert found.ranking_index.value == pytest.approx([expected], abs=0.02)
+    assert indices.ranking_index.value == pytest.approx([expected], abs=0.02)
 
 
 @pytest.mark.parametrize("method", ["sobol", "morris"])
 @pytest.mark.parametrize("value", [0.0, 3.0, -1e-30])
-def test_outputs_that_are_alike(
-    method: str, value: float, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_equal_outputs(method: str, value: float, recwarn: pytest.WarningsRecorder) -> None:
     points = sample_design(method, ISHIGAMI, 4, 0)
     outputs = np.full(len(points), value)
     outputs[::2] *= 1 + 1e-7  # the last bit of a float32
-    found = compute_indices(method, ISHIGAMI, points, outputs)
-    check_message(found.description)
+    indices = compute_indices(method, ISHIGAMI, points, outputs)
+    check_message(indices.description)
     assert (
-        np.isnan(found.ranking_index.value).all()
+        np.isnan(indices.ranking_index.value).all()
         if method == "sobol"
-        else (found.ranking_index.value == 0).all()
+        else (indices.ranking_index.value == 0).all()
     )
-    assert found.ranked_names == tuple(ISHIGAMI)
+    assert indices.ranked_names == tuple(ISHIGAMI)
     assert not len(recwarn)
 
 
 @pytest.mark.parametrize("method", ["sobol", "morris"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_outputs_that_failed(method: str, bad: float) -> None:
+def test_non_finite_outputs(method: str, bad: float) -> None:
     points = sample_design(method, ISHIGAMI, 4, 0)
     outputs = ishigami(points)
     outputs[5] = bad
-    found = compute_indices(method, ISHIGAMI, points, outputs)
-    check_message(found.description)
-    assert np.isnan(np.concatenate(found.ranking_index)).all()
+    indices = compute_indices(method, ISHIGAMI, points, outputs)
+    check_message(indices.description)
+    assert np.isnan(np.concatenate(indices.ranking_index)).all()
 
 
 @pytest.mark.parametrize("method", ["sobol", "morris"])
-def test_a_seed_says_all(method: str) -> None:
-    """Also seed 0, and whatever the global generators of numpy did before; these are left alone."""
+def test_results_depend_only_on_the_seed(method: str) -> None:
+    """Also for seed 0, and for any state of numpy's global generator, which does not change."""
     for seed in (0, 1):
-        rows = []
-        for other in (5, 6):
-            np.random.seed(other)
-            before = np.random.get_state()[1].copy()  # type: ignore[index]
+        results = []
+        for global_seed in (5, 6):
+            np.random.seed(global_seed)
+            global_state = np.random.get_state()[1].copy()  # type: ignore[index]
             points = sample_design(method, ISHIGAMI, 8, seed)
-            found = compute_indices(method, ISHIGAMI, points, ishigami(points), seed=seed)
-            assert (np.random.get_state()[1] == before).all()  # type: ignore[index]
-            rows.append([points, *found.ranking_index])
-        assert all(np.array_equal(a, b) for a, b in zip(*rows, strict=True))
+            indices = compute_indices(method, ISHIGAMI, points, ishigami(points), seed=seed)
+            assert (np.random.get_state()[1] == global_state).all()  # type: ignore[index]
+            results.append([points, *indices.ranking_index])
+        assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
     assert not np.array_equal(
         sample_design(method, ISHIGAMI, 8, 0), sample_design(method, ISHIGAMI, 8, 1)
     )
 
 
-def test_what_noise_does() -> None:
-    """As the module says, for noise as large as the signal: 0.5 of first, (1 + total) / 2."""
+def test_effect_of_monte_carlo_noise() -> None:
+    """Formulas of the module for noise as large as the signal: 0.5 first, (1 + total) / 2."""
     ranges = {"x": (0.0, 1.0), "nothing": (0.0, 1.0)}
     points = sample_design("sobol", ranges, 8192, seed=1)
-    error = np.sqrt(1 / 12)
-    noisy = points[:, 0] + error * np.random.default_rng(0).normal(size=len(points))
-    found = compute_indices(
-        "sobol", ranges, points, noisy, standard_errors=np.full(len(points), error)
+    noise_std = np.sqrt(1 / 12)
+    noisy = points[:, 0] + noise_std * np.random.default_rng(0).normal(size=len(points))
+    indices = compute_indices(
+        "sobol", ranges, points, noisy, standard_errors=np.full(len(points), noise_std)
     )
-    assert found.first_order is not None and found.total_order is not None
-    assert found.first_order.value == pytest.approx([0.5, 0.0], abs=0.04)
-    assert found.total_order.value == pytest.approx([1.0, 0.5], abs=0.04)
-    assert found.noise_share == pytest.approx(0.5, abs=0.02)
+    assert indices.first_order is not None and indices.total_order is not None
+    assert indices.first_order.value == pytest.approx([0.5, 0.0], abs=0.04)
+    assert indices.total_order.value == pytest.approx([1.0, 0.5], abs=0.04)
+    assert indices.noise_share == pytest.approx(0.5, abs=0.02)
     paths = sample_design("morris", ranges, 4000, seed=1)
     noise = np.random.default_rng(1).normal(size=len(paths))
     mu_star = compute_indices("morris", ranges, paths, noise).mu_star
@@ -165,12 +163,12 @@ def test_what_noise_does() -> None:
         ("sobol", {"env.x": (np.nan, 1.0)}, 8, "invalid_value", "ranges.env.x"),
     ],
 )
-def test_bad_designs(method: str, ranges: dict, size: int, code: str, path: str) -> None:
+def test_invalid_designs(method: str, ranges: dict, size: int, code: str, path: str) -> None:
     with refused(code, path):
         sample_design(method, ranges, size, 0)
 
 
-def test_outputs_of_another_design() -> None:
+def test_outputs_that_do_not_match_the_design() -> None:
     points = sample_design("sobol", ISHIGAMI, 8, 0)
     with refused("wrong_shape", "design"):
         compute_indices("sobol", ISHIGAMI, points, np.zeros(7))

@@ -1,4 +1,4 @@
-"""What holds, what fails, what stays undecided, and why."""
+"""Verdicts: claims that hold, fail or are undecided, with reasons."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from mores.experiments.claims.verdicts import Verdict, combine_verdicts, evaluat
 from mores.experiments.scenario.specification import Claim
 from tests.refusals import check_message, refused
 
-# The interval of these four is 5 -+ 3.182 * 2 / 2.
-SPREAD = np.array([5 - math.sqrt(3), 5 - math.sqrt(3), 5 + math.sqrt(3), 5 + math.sqrt(3)])
+# The interval of these four values is 5 +- 3.182 * 2 / 2.
+SAMPLE = np.array([5 - math.sqrt(3), 5 - math.sqrt(3), 5 + math.sqrt(3), 5 + math.sqrt(3)])
 LOW, HIGH = 5 - 3.18244630528371, 5 + 3.18244630528371
 NUMBERS = st.floats(-20, 20)
 
 
-def claim(kind: str = "statistical", effect: float = 0.0, **rest: Any) -> Claim:
+def make_claim(kind: str = "statistical", effect: float = 0.0, **fields: Any) -> Claim:
     names = ("above", "below", "within", "differs_from")
-    bound = {name: rest.pop(name) for name in names if name in rest}
+    bound = {name: fields.pop(name) for name in names if name in fields}
     return Claim.model_validate(
         {
             "statement": "so it is",
@@ -33,22 +33,22 @@ def claim(kind: str = "statistical", effect: float = 0.0, **rest: Any) -> Claim:
             "metric": "drift",
             "bound": bound or None,
             "smallest_effect": effect,
-            **rest,
+            **fields,
         }
     )
 
 
-def word(of: Claim, values: Any, *rest: Any) -> str:
-    return evaluate_claim(of, np.array(values, dtype=float), *rest).status
+def status_of(claim: Claim, values: Any, *reference: Any) -> str:
+    return evaluate_claim(claim, np.array(values, dtype=float), *reference).status
 
 
-def test_the_example_is_what_it_says() -> None:
-    found = estimate(SPREAD)
-    assert (found.low, found.high) == pytest.approx((LOW, HIGH))
+def test_interval_of_the_sample() -> None:
+    interval = estimate(SAMPLE)
+    assert (interval.low, interval.high) == pytest.approx((LOW, HIGH))
 
 
 @pytest.mark.parametrize(
-    ("verdict", "bound", "effect"),
+    ("status", "bound", "effect"),
     [
         ("holds", {"above": 1.8}, 0),
         ("undecided", {"above": 1.9}, 0),
@@ -74,110 +74,111 @@ def test_the_example_is_what_it_says() -> None:
         ("undecided", {"differs_from": 5.1}, 3.2),
     ],
 )
-def test_an_interval_against_a_bound(verdict: str, bound: dict[str, Any], effect: float) -> None:
-    assert word(claim(effect=effect, **bound), SPREAD) == verdict
+def test_status_of_an_interval(status: str, bound: dict[str, Any], effect: float) -> None:
+    assert status_of(make_claim(effect=effect, **bound), SAMPLE) == status
 
 
 @pytest.mark.parametrize("kind", ["statistical", "exact", "by_construction"])
 @pytest.mark.parametrize(
-    ("verdict", "bound", "effect"),
+    ("status", "bound", "effect"),
     [
-        ("fails", {"above": 0}, 0),  # nothing is above itself
+        ("fails", {"above": 0}, 0),  # a value is not above itself
         ("fails", {"below": 0}, 0),
         ("holds", {"within": (0, 0)}, 0),
         ("holds", {"within": (0, 1)}, 0),
-        ("fails", {"differs_from": 0}, 0),  # and nothing differs from itself
+        ("fails", {"differs_from": 0}, 0),  # and does not differ from itself
         ("fails", {"differs_from": 0.5}, 0.5),
         ("holds", {"differs_from": 0.5}, 0.25),
         ("holds", {"above": -0.125}, 0),
         ("fails", {"within": (0.125, 1)}, 0),
     ],
 )
-def test_without_spread_nothing_is_undecided(
-    kind: str, verdict: str, bound: dict[str, Any], effect: float
+def test_constant_values_are_never_undecided(
+    kind: str, status: str, bound: dict[str, Any], effect: float
 ) -> None:
-    twins = np.array([0.3, 0.1, 0.7])
-    assert word(claim(kind, effect, against="twin", **bound), twins, twins) == verdict
+    values = np.array([0.3, 0.1, 0.7])
+    assert status_of(make_claim(kind, effect, compare_to="twin", **bound), values, values) == status
 
 
-def test_an_exact_claim_asks_every_replicate() -> None:
-    found = evaluate_claim(claim("exact", within=(0, 1)), np.array([0.0, 0.5, 1.0]))
-    assert (found.status, found.estimate.low, found.estimate.high) == ("holds", 0.0, 1.0)
-    check_message(found.estimate.method)
-    found = evaluate_claim(claim("exact", within=(0, 1)), np.array([0.0, 0.5, 1.1, 1.5]))
-    assert found.status == "fails"
-    check_message(found.reason)  # 2 of 4, and one of them has 1.5
-    # Some on either side: no interval would say so, but each replicate differs.
-    assert word(claim("exact", 0.5, differs_from=0), [-1, 1, 2]) == "holds"
-    assert word(claim("exact", 0.5, differs_from=0), [-1, 0.5, 2]) == "fails"
-    assert word(claim("exact", above=0), [1]) == "holds"
+def test_exact_claims_require_every_replicate() -> None:
+    verdict = evaluate_claim(make_claim("exact", within=(0, 1)), np.array([0.0, 0.5, 1.0]))
+    assert (verdict.status, verdict.estimate.low, verdict.estimate.high) == ("holds", 0.0, 1.0)
+    check_message(verdict.estimate.method)
+    verdict = evaluate_claim(make_claim("exact", within=(0, 1)), np.array([0.0, 0.5, 1.1, 1.5]))
+    assert verdict.status == "fails"
+    check_message(verdict.reason)  # 2 of 4, and one of them has 1.5
+    # Values on both sides: every replicate differs, although an interval contains the value.
+    assert status_of(make_claim("exact", 0.5, differs_from=0), [-1, 1, 2]) == "holds"
+    assert status_of(make_claim("exact", 0.5, differs_from=0), [-1, 0.5, 2]) == "fails"
+    assert status_of(make_claim("exact", above=0), [1]) == "holds"
 
 
-def test_an_exact_claim_compares_replicate_by_replicate() -> None:
-    relative = claim("exact", against="twin", relative=True, within=(0.5, 0.5))
-    assert word(relative, [3.0, -3.0, 6.0], np.array([2.0, -2.0, 4.0])) == "holds"
-    assert word(relative, [3.0, 3.0], np.array([2.0, 0.0])) == "fails"
-    predicted = claim("exact", prediction="law", relative=True, within=(-0.25, -0.25))
-    assert word(predicted, [3.0, 3.0], None, 4.0) == "holds"
-    assert word(predicted, [3.0, 3.0], None, 0.0) == "fails"
+def test_exact_claims_compare_by_replicate() -> None:
+    relative = make_claim("exact", compare_to="twin", relative=True, within=(0.5, 0.5))
+    assert status_of(relative, [3.0, -3.0, 6.0], np.array([2.0, -2.0, 4.0])) == "holds"
+    assert status_of(relative, [3.0, 3.0], np.array([2.0, 0.0])) == "fails"
+    analytic = make_claim("exact", analytic="law", relative=True, within=(-0.25, -0.25))
+    assert status_of(analytic, [3.0, 3.0], None, 4.0) == "holds"
+    assert status_of(analytic, [3.0, 3.0], None, 0.0) == "fails"
 
 
 @pytest.mark.parametrize("kind", ["statistical", "exact", "by_construction"])
-def test_what_is_not_finite_does_not_pass(kind: str) -> None:
-    of = claim(kind, within=(-1e300, 1e300), against="twin")
-    found = evaluate_claim(of, np.array([1.0, math.nan, 2.0]), np.array([math.inf, 1.0, 1.0]))
-    assert found.status == "fails"
-    check_message(found.reason)  # 2 of 3
-    assert math.isnan(found.estimate.value)
+def test_non_finite_values_fail(kind: str) -> None:
+    claim = make_claim(kind, within=(-1e300, 1e300), compare_to="twin")
+    verdict = evaluate_claim(claim, np.array([1.0, math.nan, 2.0]), np.array([math.inf, 1.0, 1.0]))
+    assert verdict.status == "fails"
+    check_message(verdict.reason)  # 2 of 3
+    assert math.isnan(verdict.estimate.value)
 
 
-def test_too_few_replicates_decide_nothing() -> None:
-    found = evaluate_claim(claim(above=0), np.array([7.0]))
-    assert found.status == "undecided"
-    check_message(found.reason)
-    found = evaluate_claim(claim("report"), np.array([7.0]))
-    check_message(found.reason)
-    five = np.arange(1.0, 6.0)
-    found = evaluate_claim(claim(above=0, statistic="median"), five)
-    assert found.status == "undecided"
-    check_message(found.reason)
-    assert word(claim(above=0, statistic="median"), np.arange(1.0, 7.0)) == "holds"
-    assert word(claim(below=0, statistic="median"), five) == "undecided"
+def test_too_few_replicates_are_undecided() -> None:
+    verdict = evaluate_claim(make_claim(above=0), np.array([7.0]))
+    assert verdict.status == "undecided"
+    check_message(verdict.reason)
+    verdict = evaluate_claim(make_claim("report"), np.array([7.0]))
+    check_message(verdict.reason)
+    values = np.arange(1.0, 6.0)
+    verdict = evaluate_claim(make_claim(above=0, statistic="median"), values)
+    assert verdict.status == "undecided"
+    check_message(verdict.reason)
+    assert status_of(make_claim(above=0, statistic="median"), np.arange(1.0, 7.0)) == "holds"
+    assert status_of(make_claim(below=0, statistic="median"), values) == "undecided"
 
 
-def test_an_interval_over_respondents_is_as_wide_as_surveys_differ() -> None:
-    """Each replicate is a survey drawn anew: more of them do not make one survey more precise."""
-    found = evaluate_claim(claim(above=0, interval="people"), np.tile(SPREAD, 100))
-    assert found.status == "holds"
-    assert found.estimate.low == pytest.approx(5 - 1.966 * math.sqrt(3), abs=0.01)
-    found = evaluate_claim(claim(above=2, interval="people"), np.tile(SPREAD, 100))
-    assert found.status == "undecided"
-    check_message(found.reason)
+def test_interval_over_respondents_does_not_shrink() -> None:
+    """Each replicate is one resampled survey: more replicates do not increase its precision."""
+    verdict = evaluate_claim(make_claim(above=0, interval="people"), np.tile(SAMPLE, 100))
+    assert verdict.status == "holds"
+    assert verdict.estimate.low == pytest.approx(5 - 1.966 * math.sqrt(3), abs=0.01)
+    verdict = evaluate_claim(make_claim(above=2, interval="people"), np.tile(SAMPLE, 100))
+    assert verdict.status == "undecided"
+    check_message(verdict.reason)
 
 
-def test_a_report_has_no_verdict() -> None:
-    found = evaluate_claim(claim("report"), SPREAD)
-    assert found.status == "report"
-    check_message(found.reason)  # 1.81755 to 8.18245
-    assert word(claim("report"), [math.nan, 1.0]) == "report"
+def test_reports_have_no_verdict() -> None:
+    verdict = evaluate_claim(make_claim("report"), SAMPLE)
+    assert verdict.status == "report"
+    check_message(verdict.reason)  # 1.81755 to 8.18245
+    assert status_of(make_claim("report"), [math.nan, 1.0]) == "report"
 
 
-def test_what_it_is_compared_with_must_be_there() -> None:
-    with refused("missing", "against"):
-        evaluate_claim(claim(above=0, against="twin"), SPREAD)
-    with refused("conflict", "prediction"):
-        evaluate_claim(claim(above=0), SPREAD, None, 1.0)
-    with refused("wrong_shape", "against"):
-        inspect.unwrap(evaluate_claim)(claim("exact", above=0, against="b"), np.ones(3), np.ones(2))
+def test_missing_references() -> None:
+    with refused("missing", "compare_to"):
+        evaluate_claim(make_claim(above=0, compare_to="twin"), SAMPLE)
+    with refused("conflict", "analytic"):
+        evaluate_claim(make_claim(above=0), SAMPLE, None, 1.0)
+    exact = make_claim("exact", above=0, compare_to="b")
+    with refused("wrong_shape", "compare_to"):
+        inspect.unwrap(evaluate_claim)(exact, np.ones(3), np.ones(2))
 
 
 def test_reasons_are_sentences_with_numbers() -> None:
-    for of, numbers in [
-        (claim(above=1), "95 1.81755 8.18245 1"),
-        (claim(effect=4, differs_from=5), "95 1.81755 8.18245 4 5"),
-        (claim(within=(0, 6)), "95 1.81755 8.18245 0 6"),
+    for claim, numbers in [
+        (make_claim(above=1), "95 1.81755 8.18245 1"),
+        (make_claim(effect=4, differs_from=5), "95 1.81755 8.18245 4 5"),
+        (make_claim(within=(0, 6)), "95 1.81755 8.18245 0 6"),
     ]:
-        reason = evaluate_claim(of, SPREAD).reason
+        reason = evaluate_claim(claim, SAMPLE).reason
         assert re.findall(r"[0-9.]+", reason) == numbers.split()
         check_message(reason)
 
@@ -185,18 +186,16 @@ def test_reasons_are_sentences_with_numbers() -> None:
 # --- over a sweep -------------------------------------------------------------------------------
 
 
-def points(of: Claim, *values: float | str) -> list[Verdict]:
-    """A point for each value: one without spread, or one with where it is written as a string."""
-    return [
-        evaluate_claim(
-            of, SPREAD - 5 + float(v) if isinstance(v, str) else np.array([v, v], dtype=float)
-        )
-        for v in values
-    ]
+def point_verdicts(claim: Claim, *values: float | str) -> list[Verdict]:
+    """One verdict per value: of a constant for a number, of a sample for a string."""
+    samples = (
+        SAMPLE - 5 + float(v) if isinstance(v, str) else np.full(2, float(v)) for v in values
+    )
+    return [evaluate_claim(claim, sample) for sample in samples]
 
 
 @pytest.mark.parametrize(
-    ("bound", "values", "verdict", "shown"),
+    ("bound", "values", "status", "expected"),
     [
         ({"above": 0}, [3, 1, 2], "holds", 1),
         ({"above": 0}, [3, "1", 2], "undecided", 1),
@@ -210,29 +209,29 @@ def points(of: Claim, *values: float | str) -> list[Verdict]:
         ({"above": 0}, [2, 1, 1], "holds", 1),
     ],
 )
-def test_a_sweep_needs_every_point(
-    bound: dict[str, Any], values: list[Any], verdict: str, shown: float
+def test_sweep_claims_require_every_point(
+    bound: dict[str, Any], values: list[Any], status: str, expected: float
 ) -> None:
-    of = claim(**bound)
-    found = combine_verdicts(of, points(of, *values))
-    assert (found.status, found.num_points) == (verdict, len(values))
-    assert found.estimate.value == pytest.approx(shown)
-    check_message(found.reason)
+    claim = make_claim(**bound)
+    combined = combine_verdicts(claim, point_verdicts(claim, *values))
+    assert (combined.status, combined.num_points) == (status, len(values))
+    assert combined.estimate.value == pytest.approx(expected)
+    check_message(combined.reason)
 
 
-def test_a_point_without_a_figure_decides_a_sweep() -> None:
-    of = claim(above=0)
-    found = combine_verdicts(of, points(of, 1, -4, math.nan))
-    assert found.status == "fails" and math.isnan(found.estimate.value)
+def test_non_finite_points_decide_a_sweep() -> None:
+    claim = make_claim(above=0)
+    combined = combine_verdicts(claim, point_verdicts(claim, 1, -4, math.nan))
+    assert combined.status == "fails" and math.isnan(combined.estimate.value)
 
 
-def test_a_sweep_of_reports_and_of_nothing() -> None:
-    of = claim("report")
-    found = combine_verdicts(of, points(of, 3, 1, 2))
-    assert found.status == "report"
-    check_message(found.reason)  # from 1 to 3, over 3
+def test_sweeps_of_reports_and_empty_sweeps() -> None:
+    claim = make_claim("report")
+    combined = combine_verdicts(claim, point_verdicts(claim, 3, 1, 2))
+    assert combined.status == "report"
+    check_message(combined.reason)  # from 1 to 3, over 3
     with refused("missing", "verdicts"):
-        combine_verdicts(of, [])
+        combine_verdicts(claim, [])
 
 
 # --- properties ---------------------------------------------------------------------------------
@@ -242,21 +241,22 @@ SEVERITY = {"holds": 2, "undecided": 1, "fails": 0}
 
 
 @given(SAMPLES, NUMBERS, st.floats(0, 10), st.sampled_from(["mean", "median", "rms", "sd"]))
-def test_a_stricter_bound_is_not_easier(values, x, by, statistic) -> None:
+def test_a_stricter_bound_is_not_easier(values, x, slack, statistic) -> None:
     def severity(**bound: Any) -> int:
-        return SEVERITY[word(claim(statistic=statistic, **bound), values)]
+        return SEVERITY[status_of(make_claim(statistic=statistic, **bound), values)]
 
-    assert severity(above=x + by) <= severity(above=x)
-    assert severity(below=x - by) <= severity(below=x)
-    assert severity(within=(x, x + 1)) <= severity(within=(x - by, x + 1 + by))
-    assert severity(differs_from=x, effect=by) <= severity(differs_from=x)
+    assert severity(above=x + slack) <= severity(above=x)
+    assert severity(below=x - slack) <= severity(below=x)
+    assert severity(within=(x, x + 1)) <= severity(within=(x - slack, x + 1 + slack))
+    assert severity(differs_from=x, effect=slack) <= severity(differs_from=x)
 
 
 @given(SAMPLES, NUMBERS, st.sampled_from(["statistical", "exact"]))
 def test_opposite_claims_do_not_both_hold(values, x, kind) -> None:
-    above, below = word(claim(kind, above=x), values), word(claim(kind, below=x), values)
+    claims = (make_claim(kind, above=x), make_claim(kind, below=x))
+    above, below = (status_of(claim, values) for claim in claims)
     if "holds" in (above, below):
         assert "fails" in (above, below)
     if kind == "statistical":
-        apart = word(claim(kind, differs_from=x), values)
-        assert (apart == "holds") == ("holds" in (above, below))
+        different = status_of(make_claim(kind, differs_from=x), values)
+        assert (different == "holds") == ("holds" in (above, below))

@@ -1,8 +1,8 @@
-"""What client tests run on: every environment that mores registers, small, and every role in it.
+"""Environments of the client tests: small ones of every registered kind, with all their roles.
 
-And one of ours besides, `errands`, whose porters choose several things at once.
+`errands` is a test environment with multi-discrete actions.
 
-Warnings of clients are errors here, but for those named below, which are meant.
+Warnings of clients are errors in these tests, except the expected ones below.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import pettingzoo
 
 import mores
 from mores.clients.registration import gymnasium_id, pettingzoo_id
-from tests.conformance.games import SHIPPED, Errands, make, small
+from tests.conformance.environments import SHIPPED, Errands, make, small
 
 mores.register("environment", "errands", Errands)
 KINDS = [*SHIPPED, "errands"]
 
-MEANT = (
+FILTERS = (
     "error",
-    # Values and beliefs have no bounds, or bounds that the environment has no reason to declare.
+    # Values and beliefs have no bounds, or the environment declares none.
     "ignore:.*A Box observation space (minimum|maximum) value is",
     "ignore:Agent's (minimum|maximum) observation space value is",
     "ignore:Environment's (minimum|maximum) state space value is",
-    # An action is a place among values, in their units: not a number to be normalised.
+    # Some actions are values in value units: they are not normalized.
     "ignore:.*we recommend using a symmetric and normalized space",
     "ignore:We recommend you to use a symmetric and normalized Box action space",
-    # Several choices at once are neither a box nor one choice.
+    # A multi-discrete space is neither a box nor a discrete space.
     "ignore:Action space for each agent probably should be gymnasium.spaces.box",
-    # Roles see different things.
+    # Roles have different observation spaces.
     "ignore:Agents have different observation space sizes",
     "ignore:Observations are different shapes",
-    # Before anything was said, nothing was heard.
+    # The first observation of an episode can be zero.
     "ignore:Observation numpy array is all zeros",
     "ignore:State numpy array is all zeros",
-    # Of the clients' own making.
+    # Warnings that the clients cause themselves.
     "ignore:PettingZoo in TorchRL is tested using version",
     "ignore::DeprecationWarning",
     "ignore::PendingDeprecationWarning",
@@ -44,12 +44,12 @@ MEANT = (
 )
 
 
-def roles(kind: str) -> list[str]:
-    """Names of the roles of that environment."""
+def role_names(kind: str) -> list[str]:
+    """Names of the environment's roles."""
     return [role.name for role in make(kind).roles]
 
 
-SEATS = [(kind, f"{role}_0") for kind in KINDS for role in roles(kind)]
+AGENTS = [(kind, f"{role}_0") for kind in KINDS for role in role_names(kind)]
 
 
 def gym_make(kind: str, **kwargs: Any) -> gymnasium.Env:
@@ -60,5 +60,5 @@ def gym_make_vec(kind: str, **kwargs: Any) -> gymnasium.vector.VectorEnv:
     return gymnasium.make_vec(gymnasium_id(kind), **small(kind), **kwargs)
 
 
-def zoo_make(form: str, kind: str, **kwargs: Any) -> Any:
-    return pettingzoo.make(form, pettingzoo_id(kind), **small(kind), **kwargs)  # type: ignore
+def zoo_make(api: str, kind: str, **kwargs: Any) -> Any:
+    return pettingzoo.make(api, pettingzoo_id(kind), **small(kind), **kwargs)  # type: ignore

@@ -1,4 +1,4 @@
-"""Gymnasium's own checks, on every environment and role."""
+"""Gymnasium's checks of every environment and role."""
 
 from __future__ import annotations
 
@@ -12,107 +12,104 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import ArrayConversion, RecordEpisodeStatistics
 
 from mores.clients.registration import gymnasium_id
-from tests.clients.kinds import KINDS, MEANT, SEATS, gym_make, gym_make_vec, small
+from tests.clients.kinds import AGENTS, FILTERS, KINDS, gym_make, gym_make_vec, role_names, small
 from tests.refusals import refused
 
-pytestmark = pytest.mark.filterwarnings(*MEANT)
+pytestmark = pytest.mark.filterwarnings(*FILTERS)
 
 
-@pytest.mark.parametrize(("kind", "seat"), SEATS)
-def test_check_env(kind: str, seat: str) -> None:
-    check_env(gym_make(kind, seat=seat).unwrapped)
+@pytest.mark.parametrize(("kind", "agent"), AGENTS)
+def test_check_env(kind: str, agent: str) -> None:
+    check_env(gym_make(kind, agent=agent).unwrapped)
 
 
-@pytest.mark.parametrize(("kind", "seat"), SEATS)
-def test_make_vec(kind: str, seat: str) -> None:
-    env = gym_make_vec(kind, num_envs=8, seat=seat)
+@pytest.mark.parametrize(("kind", "agent"), AGENTS)
+def test_make_vec(kind: str, agent: str) -> None:
+    env = gym_make_vec(kind, num_envs=8, agent=agent)
     assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
-    seen, _ = env.reset(seed=1)
-    assert seen.numpy() in env.observation_space
+    observation, _ = env.reset(seed=1)
+    assert observation.numpy() in env.observation_space
     for _ in range(5):
-        seen, *_ = env.step(env.action_space.sample())
-        assert seen.numpy() in env.observation_space
+        observation, *_ = env.step(env.action_space.sample())
+        assert observation.numpy() in env.observation_space
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_specification_survives_json(kind: str) -> None:
-    """What is made from the saved specification plays the same."""
-    first = gym_make(kind, rounds=7, measures=())
+def test_spec_round_trip_through_json(kind: str) -> None:
+    """An environment made from the saved specification has the same trajectory."""
+    first = gym_make(kind, rounds=7, metrics=())
     second = gymnasium.make(EnvSpec.from_json(first.spec.to_json()))
     assert isinstance(gym_make_vec(kind, num_envs=8).spec.to_json(), str)
     for env in (first, second):
         env.action_space.seed(3)
     assert data_equivalence(first.reset(seed=3), second.reset(seed=3), exact=True)
-    lengths = 0
+    length = 0
     while True:
-        one, other = (env.step(env.action_space.sample()) for env in (first, second))
-        assert data_equivalence(one, other, exact=True)
-        lengths += 1
-        if one[2] or one[3]:
+        result, other = (env.step(env.action_space.sample()) for env in (first, second))
+        assert data_equivalence(result, other, exact=True)
+        length += 1
+        if result[2] or result[3]:
             break
-    assert 1 <= lengths <= 7 * first.unwrapped._own.turns_per_round
+    assert 1 <= length <= 7 * first.unwrapped._client.turns_per_round
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_players_and_populations_by_name(kind: str) -> None:
-    """Everything that can be said in JSON can be said to `make`."""
-    role = gym_make(kind).unwrapped.game.roles[0].name
-    last = gym_make(kind).unwrapped.game.roles[-1].name
-    players = {role: {"kind": "anyhow"}}
-    env = gym_make(kind, players=players, seat=f"{last}_0")
-    again = gymnasium.make(EnvSpec.from_json(env.spec.to_json()))
-    assert data_equivalence(env.reset(seed=3), again.reset(seed=3), exact=True)
+def test_policies_by_name(kind: str) -> None:
+    """Policies given as JSON are part of the specification."""
+    first, last = role_names(kind)[0], role_names(kind)[-1]
+    env = gym_make(kind, policies={first: {"kind": "random"}}, agent=f"{last}_0")
+    copy = gymnasium.make(EnvSpec.from_json(env.spec.to_json()))
+    assert data_equivalence(env.reset(seed=3), copy.reset(seed=3), exact=True)
 
 
-@pytest.mark.parametrize(("kind", "seat"), SEATS)
-def test_true_episode_lengths(kind: str, seat: str) -> None:
-    """The recorder, outside the conversion to numpy, sees episodes as long as they are."""
+@pytest.mark.parametrize(("kind", "agent"), AGENTS)
+def test_true_episode_lengths(kind: str, agent: str) -> None:
+    """`RecordEpisodeStatistics` around `ArrayConversion` has true lengths and returns."""
     rounds, steps, worlds = 5, 40, 8
-    own = gym_make_vec(kind, num_envs=worlds, seat=seat, rounds=rounds)
-    turns = own.unwrapped._own.turns_per_round
-    env = RecordEpisodeStatistics(ArrayConversion(own, env_xp=torch, target_xp=np))
+    vector = gym_make_vec(kind, num_envs=worlds, agent=agent, rounds=rounds)
+    turns = vector.unwrapped._client.turns_per_round
+    env = RecordEpisodeStatistics(ArrayConversion(vector, env_xp=torch, target_xp=np))
     env.reset(seed=1)
     env.action_space.seed(1)
-    begun, expected, found, pay = np.zeros(worlds, int), [], [], np.zeros(worlds)
+    length, expected, recorded, total = np.zeros(worlds, int), [], [], np.zeros(worlds)
     for _ in range(steps):
         _, reward, terminated, truncated, info = env.step(env.action_space.sample())
-        begun, pay = begun + 1, pay + reward
-        over = terminated | truncated
-        assert ("episode" in info) == bool(over.any())
-        if over.any():
-            expected += [*zip(begun[over].tolist(), pay[over].tolist(), strict=True)]
-            told = info["episode"]
-            found += [*zip(told["l"][over].tolist(), told["r"][over].tolist(), strict=True)]
-            begun, pay = np.where(over, 0, begun), np.where(over, 0.0, pay)
-    assert len(found) >= worlds
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
-    lengths = [length for length, _ in found]
+        length, total = length + 1, total + reward
+        done = terminated | truncated
+        assert ("episode" in info) == bool(done.any())
+        if done.any():
+            expected += [*zip(length[done].tolist(), total[done].tolist(), strict=True)]
+            recorded += zip(*(info["episode"][key][done].tolist() for key in "lr"), strict=True)
+            length, total = np.where(done, 0, length), np.where(done, 0.0, total)
+    assert len(recorded) >= worlds
+    np.testing.assert_allclose(recorded, expected, rtol=1e-4)
+    lengths = [length for length, _ in recorded]
     assert max(lengths) == rounds * turns
     assert all(length % turns == 0 for length in lengths)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_max_episode_steps(kind: str) -> None:
-    """Gymnasium may pass a limit in own turns, to one world and to many."""
-    turns = gym_make(kind).unwrapped._own.turns_per_round
+    """Gymnasium may pass a limit in turns of the agent, for one world and for many."""
+    turns = gym_make(kind).unwrapped._client.turns_per_round
     env = gym_make_vec(kind, num_envs=2, max_episode_steps=2 * turns)
     env.reset(seed=1)
     ends = [env.step(env.action_space.sample())[3].tolist() for _ in range(2 * turns)]
-    assert ends[-1] == [True, True] or kind == "commission"  # where a deal may end it before
+    assert ends[-1] == [True, True] or kind == "moral_hazard"  # it can terminate earlier
     assert not any(any(end) for end in ends[:-1])
     if turns > 1:
         with refused("invalid_value", path="max_episode_steps"):
             gym_make_vec(kind, num_envs=2, max_episode_steps=2 * turns + 1)
-    one = gym_make(kind, max_episode_steps=3)
-    one.reset(seed=1)
-    one.action_space.seed(1)
-    ends = [one.step(one.action_space.sample())[3] for _ in range(3)]
+    single = gym_make(kind, max_episode_steps=3)
+    single.reset(seed=1)
+    single.action_space.seed(1)
+    ends = [single.step(single.action_space.sample())[3] for _ in range(3)]
     assert ends == [False, False, True]
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_gymnasium_s_own_vectors(mode: str) -> None:
-    """Single environments side by side, in this process and in others."""
+def test_gymnasium_vectorization(mode: str) -> None:
+    """Gymnasium's vectors of single environments, in this process and in others."""
     env = gymnasium.make_vec(
         gymnasium_id(KINDS[0]), num_envs=2, vectorization_mode=mode, rounds=3, **small(KINDS[0])
     )
@@ -123,7 +120,10 @@ def test_gymnasium_s_own_vectors(mode: str) -> None:
     assert truncated.tolist() == [True, True]
 
 
-def test_a_wrong_name_is_answered_with_the_nearest() -> None:
+def test_ids() -> None:
+    """An id contains the class name; the error for an unknown id contains the nearest one."""
+    assert gymnasium_id("dr_mdp") == "mores/DRMDP-v0"
+    assert gymnasium_id("lock_in") == "mores/LockIn-v0"
     with pytest.raises(gymnasium.error.NameNotFound, match="`LockIn`"):
         gymnasium.make("mores/LokIn-v0")
     with refused("unknown_name", path="lock_in.peple"):

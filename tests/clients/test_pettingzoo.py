@@ -1,4 +1,4 @@
-"""PettingZoo's own checks, on every environment in every form."""
+"""PettingZoo's checks of every environment in every API."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from pettingzoo.utils.conversions import parallel_to_aec
 import mores.clients.zoo
 from mores.clients.registration import pettingzoo_id
 from mores.registry import class_of
-from tests.clients.kinds import KINDS, MEANT, small, zoo_make
+from tests.clients.kinds import FILTERS, KINDS, small, zoo_make
 
-pytestmark = pytest.mark.filterwarnings(*MEANT)
-FORMS = ["converted", "native"]
+pytestmark = pytest.mark.filterwarnings(*FILTERS)
+AEC_SOURCES = ["converted", "native"]
 
 
-def aec(form: str, kind: str, **kwargs: Any) -> Any:
-    """An AEC environment: ours, or PettingZoo's conversion of our parallel one."""
-    if form == "native":
+def aec(source: str, kind: str, **kwargs: Any) -> Any:
+    """The native AEC environment, or PettingZoo's conversion of the parallel one."""
+    if source == "native":
         return zoo_make("aec", kind, **kwargs)
     return parallel_to_aec(zoo_make("parallel", kind, **kwargs))
 
@@ -38,51 +38,51 @@ def test_parallel_api(kind: str) -> None:
     parallel_api_test(zoo_make("parallel", kind, rounds=20), num_cycles=100)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("source", AEC_SOURCES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_api(kind: str, form: str) -> None:
-    api_test(aec(form, kind, rounds=20), num_cycles=50)
+def test_api(kind: str, source: str) -> None:
+    api_test(aec(source, kind, rounds=20), num_cycles=50)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("source", AEC_SOURCES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_seed(kind: str, form: str) -> None:
-    seed_test(lambda: aec(form, kind), 50)
+def test_seed(kind: str, source: str) -> None:
+    seed_test(lambda: aec(source, kind), 50)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("source", AEC_SOURCES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_whole_trajectory_is_seeded(kind: str, form: str) -> None:
-    """PettingZoo's seed test stops at the first end; this goes on over two episodes.
+def test_whole_trajectory_is_seeded(kind: str, source: str) -> None:
+    """Two episodes are reproducible. PettingZoo's seed test stops at the first end.
 
     Its `parallel_seed_test` compares one step only (PettingZoo 1.27.0, pull request 1437).
     """
 
-    def lived(seed: int) -> list[Any]:
-        env = aec(form, kind, rounds=4)
-        found: list[Any] = []
+    def trajectory(seed: int) -> list[Any]:
+        env = aec(source, kind, rounds=4)
+        rows: list[Any] = []
         for episode in range(2):
-            env.reset(seed=seed if episode == 0 else None)  # the second follows from the first
+            env.reset(seed=seed if episode == 0 else None)  # continues the first seed
             for i, agent in enumerate(env.possible_agents):
                 env.action_space(agent).seed(i)
             for agent in env.agent_iter():
-                seen, reward, terminated, truncated, info = env.last()
-                over = terminated or truncated
+                obs, reward, terminated, truncated, info = env.last()
+                done = terminated or truncated
                 mask = info.get("action_mask")
-                action = None if over else env.action_space(agent).sample(mask)
-                found.append((agent, seen.tobytes(), reward, terminated, truncated, str(info)))
+                action = None if done else env.action_space(agent).sample(mask)
+                rows.append((agent, obs.tobytes(), reward, terminated, truncated, str(info)))
                 env.step(action)
-        return found
+        return rows
 
-    first = lived(5)
+    first = trajectory(5)
     half = len(first) // 2
-    assert first == lived(5)
-    assert first != lived(6)
+    assert first == trajectory(5)
+    assert first != trajectory(6)
     assert [row[1] for row in first[:half]] != [row[1] for row in first[-half:]]
 
 
 class SmallModule:
-    """A zoo module whose environments are made small."""
+    """A zoo module with small environments."""
 
     def __init__(self, kind: str, **parameters: Any) -> None:
         self._module = getattr(mores.clients.zoo, f"{kind}_v0")
@@ -100,9 +100,9 @@ class SmallModule:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_max_cycles(kind: str) -> None:
-    """It resets without a seed, and takes an end by chance for one that came too early."""
-    by_chance = "quits" in class_of("environment", kind).model_fields
-    max_cycles_test(SmallModule(kind, **({"quits": 0.0} if by_chance else {})))
+    """PettingZoo's test resets without a seed and fails at a random termination."""
+    random_end = {"termination_probability"} & set(class_of("environment", kind).model_fields)
+    max_cycles_test(SmallModule(kind, **dict.fromkeys(random_end, 0.0)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -120,17 +120,17 @@ def test_state(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_registry(kind: str) -> None:
-    """What is registered is what the zoo has."""
-    named = pettingzoo.make("parallel", pettingzoo_id(kind), **small(kind), rounds=3)
-    ours = SmallModule(kind).parallel_env(rounds=3)
-    seen, _ = named.reset(seed=2)
-    other, _ = ours.reset(seed=2)
-    assert list(seen) == list(other) == ours.possible_agents
-    assert all(np.array_equal(seen[agent], other[agent]) for agent in seen)
-    assert str(ours) == f"{kind}_v0"
+    """The registered environment equals that of the zoo module."""
+    registered = pettingzoo.make("parallel", pettingzoo_id(kind), **small(kind), rounds=3)
+    from_module = SmallModule(kind).parallel_env(rounds=3)
+    observations, _ = registered.reset(seed=2)
+    others, _ = from_module.reset(seed=2)
+    assert list(observations) == list(others) == from_module.possible_agents
+    assert all(np.array_equal(obs, others[agent]) for agent, obs in observations.items())
+    assert str(from_module) == f"{kind}_v0"
 
 
-def test_zoo_knows_no_other() -> None:
+def test_unknown_zoo_module() -> None:
     with pytest.raises(AttributeError, match="'lock_in_v0'"):
         mores.clients.zoo.lokin_v0  # noqa: B018
     assert f"{KINDS[0]}_v0" in dir(mores.clients.zoo)

@@ -1,17 +1,19 @@
-"""`import mores` is light, knows its names, and says so where links are missing."""
+"""`import mores`: light, complete, picklable, and with a clear error where links are missing."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
 import mores
-from tests.conformance.games import SHIPPED
+from tests.conformance.environments import SHIPPED
 from tests.refusals import check_message
 
 HEAVY = [
@@ -39,7 +41,7 @@ def python(code: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_import_is_light() -> None:
-    """What is heavy is not there after the import, and is when it is used."""
+    """Heavy libraries are imported at their first use."""
     code = (
         "import sys, gymnasium, pettingzoo, mores\n"
         f"heavy = {HEAVY!r}\n"
@@ -49,69 +51,76 @@ def test_import_is_light() -> None:
         "mores.Simulator\n"
         "print('torch' in sys.modules)\n"
     )
-    done = python(code)
-    assert done.returncode == 0, done.stderr
-    kinds = len(SHIPPED)
-    assert done.stdout.splitlines() == ["[]", f"{[kinds] * 3}", "True"]
-    assert done.stderr == ""
+    process = python(code)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines() == ["[]", f"{[len(SHIPPED)] * 3}", "True"]
+    assert process.stderr == ""
 
 
 @pytest.mark.parametrize("name", mores.__all__)
-def test_every_name_is_there(name: str) -> None:
-    found = getattr(mores, name)
-    assert callable(found) or name == "__version__"
+def test_public_names(name: str) -> None:
+    """A public name is loaded lazily, and would hide a submodule of the same name."""
+    value = getattr(mores, name)
+    assert callable(value)
     assert name in dir(mores)
-    assert getattr(mores, name) is found
+    assert getattr(mores, name) is value
+    assert importlib.util.find_spec(f"mores.{name}") is None
 
 
-def test_a_name_that_is_not_there() -> None:
-    with pytest.raises(AttributeError, match="'VectorEnv'"):
-        mores.VectorEnvs  # noqa: B018
+def test_an_unknown_public_name() -> None:
+    with pytest.raises(AttributeError, match="'GymnasiumEnv'"):
+        mores.GymnasiumEnvs  # noqa: B018
     assert not hasattr(mores, "nothing_like_it")
 
 
-def test_play_is_the_function_whatever_was_imported_before() -> None:
-    """The module of that name is still there to import from."""
+def test_mores_is_picklable() -> None:
+    """Ray and Stable-Baselines3 send functions that use `mores` to other processes."""
+    assert cloudpickle.loads(cloudpickle.dumps(mores)) is mores
+    function = cloudpickle.loads(cloudpickle.dumps(lambda: mores.make_policy("random")))
+    assert function() == mores.make_policy("random")
+
+
+def test_simulate_is_a_function_after_any_import() -> None:
     code = (
         "import mores.sim.simulation\n"
         "from mores.sim.simulation import SimulationResult\n"
         "import mores, types\n"
         "assert isinstance(mores.simulate, types.FunctionType)\n"
-        "game = mores.make_environment('lock_in', people=2)\n"
-        "assert isinstance(mores.simulate(game, rounds=2), Played)\n"
+        "environment = mores.make_environment('lock_in', num_people=2)\n"
+        "assert isinstance(mores.simulate(environment, rounds=2), SimulationResult)\n"
     )
-    done = python(code)
-    assert done.returncode == 0, done.stderr
+    process = python(code)
+    assert process.returncode == 0, process.stderr
 
 
 def test_torchrl_is_an_extra() -> None:
-    """Without it, one line says what to install; the rest of mores works."""
+    """Without it, the error names the extra to install; the rest of mores works."""
     code = (
         "import sys\n"
         "sys.modules['torchrl'] = None\n"  # as if it were not installed
         "import mores\n"
-        "mores.PettingZooParallelEnv('lock_in', people=2).reset()\n"
+        "mores.PettingZooParallelEnv('lock_in', num_people=2).reset()\n"
         "try:\n"
         "    mores.TorchRLEnv\n"
         "except mores.UserError as error:\n"
         "    print(error.code, error.path)\n"
         "    print(error)\n"
     )
-    done = python(code)
-    assert done.returncode == 0, done.stderr
-    kind, line = done.stdout.splitlines()
+    process = python(code)
+    assert process.returncode == 0, process.stderr
+    kind, line = process.stdout.splitlines()
     assert kind == "not_installed torchrl"
-    check_message(re.sub(r"\(.*\)", "(what Python says)", line))
+    check_message(re.sub(r"\(.*\)", "(message of Python)", line))
 
 
-def test_links_that_are_text_files_are_named(tmp_path: Path) -> None:
-    """As a checkout without symbolic links has them."""
+def test_links_that_are_text_files_are_an_error(tmp_path: Path) -> None:
+    """As in a checkout without symbolic links."""
     package = tmp_path / "mores"
     package.mkdir()
     shutil.copy(Path(mores.__file__), package / "__init__.py")
     (package / "envs").write_text("../../envs")
-    done = python("import mores", cwd=tmp_path)
-    assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
+    process = python("import mores", cwd=tmp_path)
+    assert process.returncode == 1
+    last = process.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: mores/envs ")
     check_message(last)

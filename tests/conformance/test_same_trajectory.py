@@ -1,4 +1,4 @@
-"""A view and a Table that is driven directly give the same trajectory, bit for bit."""
+"""Every client gives the trajectory of a `Simulator`, bit for bit."""
 
 from __future__ import annotations
 
@@ -16,185 +16,180 @@ from mores.clients.gymnasium_vector import GymnasiumVectorEnv
 from mores.clients.pettingzoo import PettingZooAECEnv, PettingZooParallelEnv
 from mores.clients.torchrl import TorchRLEnv
 from mores.sim.simulator import Simulator
-from tests.conformance.games import EVERY_GAME, EVERY_SEAT, make, table_seed
+from tests.conformance.environments import ALL_AGENTS, ALL_KINDS, make, simulator_seed
 
 SEED = 7
 
 
-def alone(
-    kind: str, seat: str, world: int, rounds: int, autoreset: bool
+def single_agent_simulator(
+    kind: str, agent: str, world: int, rounds: int, autoreset: bool
 ) -> tuple[Simulator, str, int]:
-    """A table with one world, in which one seat is outside."""
-    role, _, number = seat.rpartition("_")
-    game = make(kind)
-    players = dict(game.default_policies())
-    table = Simulator(game, players, {role: [int(number)]}, [world], rounds, autoreset)
-    table.reset(table_seed(SEED))
-    return table, role, int(number)
+    """A simulator of one world with one external agent, its role and its index."""
+    role, _, index = agent.rpartition("_")
+    environment = make(kind)
+    policies, external = environment.default_policies(), {role: [int(index)]}
+    simulator = Simulator(environment, policies, external, [world], rounds, autoreset)
+    simulator.reset(simulator_seed(SEED))
+    return simulator, role, int(index)
 
 
-def sampled(space: gymnasium.Space, mask: np.ndarray | None) -> np.ndarray:
-    """A random action that is open."""
+def sample(space: gymnasium.Space, mask: np.ndarray | None) -> np.ndarray:
+    """A random legal action."""
     if isinstance(space, gymnasium.spaces.Box):
         return np.asarray(space.sample())
     return np.asarray(space.sample(mask))
 
 
-def flat(mask: Any) -> np.ndarray:
-    """A mask of one choice, or those of several one after the other."""
+def as_row(mask: Any) -> np.ndarray:
+    """The mask of one choice, or the concatenated masks of several."""
     return np.concatenate(mask) if isinstance(mask, tuple) else mask
 
 
-@pytest.mark.parametrize(("kind", "seat"), EVERY_SEAT)
-def test_env(kind: str, seat: str) -> None:
-    env = GymnasiumEnv(make(kind), seat, rounds=6)
-    table, role, number = alone(kind, seat, 0, 6, autoreset=False)
+@pytest.mark.parametrize(("kind", "agent"), ALL_AGENTS)
+def test_gymnasium(kind: str, agent: str) -> None:
+    env = GymnasiumEnv(make(kind), agent, rounds=6)
+    simulator, role, index = single_agent_simulator(kind, agent, 0, 6, autoreset=False)
     env.action_space.seed(SEED)
-    seen, info = env.reset(seed=SEED)
-    assert seen.tobytes() == table.observe(role)[0, number].numpy().tobytes()
-    while not table.all_finished:
+    obs, info = env.reset(seed=SEED)
+    assert obs.tobytes() == simulator.observe(role)[0, index].numpy().tobytes()
+    while not simulator.all_finished:
         if "action_mask" in info:
-            options = gymnasium_spaces.num_options(env.action_space)
-            told = flat(info["action_mask"])
-            assert (told == table.action_mask(role, options)[0, number].numpy()).all()
-            assert (env.action_masks() == told.astype(bool)).all()
-        action = sampled(env.action_space, info.get("action_mask"))
-        seen, reward, terminated, truncated, info = env.step(action)
-        turn = table.step({role: torch.as_tensor(action)[None, None]})
-        sight = (
-            table.observe(role) if turn.final_observation is None else turn.final_observation[role]
-        )
-        assert seen.tobytes() == sight[0, number].numpy().tobytes()
-        assert reward == float(turn.reward[role][0, number])
+            num_options = gymnasium_spaces.num_options(env.action_space)
+            mask = as_row(info["action_mask"])
+            assert (mask == simulator.action_mask(role, num_options)[0, index].numpy()).all()
+            assert (env.action_masks() == mask.astype(bool)).all()
+        action = sample(env.action_space, info.get("action_mask"))
+        obs, reward, terminated, truncated, info = env.step(action)
+        turn = simulator.step({role: torch.as_tensor(action)[None, None]})
+        final = turn.final_observation
+        expected = simulator.observe(role) if final is None else final[role]
+        assert obs.tobytes() == expected[0, index].numpy().tobytes()
+        assert reward == float(turn.reward[role][0, index])
         assert (terminated, truncated) == (bool(turn.terminated), bool(turn.truncated))
-        assert seen in env.observation_space
-        assert not info["repaired"]
+        assert obs in env.observation_space
+        assert not info["projected"]
 
 
-@pytest.mark.parametrize(("kind", "seat"), EVERY_SEAT)
-def test_vector_env(kind: str, seat: str) -> None:
-    """Each world of it is as if it were played alone, over several episodes."""
+@pytest.mark.parametrize(("kind", "agent"), ALL_AGENTS)
+def test_gymnasium_vector(kind: str, agent: str) -> None:
+    """Each world equals the world simulated alone, over several episodes."""
     worlds, rounds = 3, 3
-    env = GymnasiumVectorEnv(make(kind), worlds, seat, rounds=rounds)
-    tables = [alone(kind, seat, world, rounds, autoreset=True) for world in range(worlds)]
+    env = GymnasiumVectorEnv(make(kind), worlds, agent, rounds=rounds)
+    simulators = [single_agent_simulator(kind, agent, w, rounds, True) for w in range(worlds)]
     generator = np.random.default_rng(SEED)
-    seen, info = env.reset(seed=SEED)
+    obs, info = env.reset(seed=SEED)
     ends = 0
     for _ in range(12):
-        for world, (table, role, number) in enumerate(tables):
-            assert torch.equal(seen[world], table.observe(role)[0, number])
+        for world, (simulator, role, index) in enumerate(simulators):
+            assert torch.equal(obs[world], simulator.observe(role)[0, index])
         actions = []
         for world in range(worlds):
             env.single_action_space.seed(int(generator.integers(2**31)))
-            options = gymnasium_spaces.num_options(env.single_action_space)
-            open_now = None
-            if options is not None:
-                open_now = sampling_mask(info["action_mask"][world], options)
-            actions.append(sampled(env.single_action_space, open_now))
-        seen, reward, terminated, truncated, info = env.step(np.stack(actions))
-        for world, (table, role, number) in enumerate(tables):
-            turn = table.step({role: torch.as_tensor(actions[world])[None, None]})
-            assert reward[world] == turn.reward[role][0, number]
+            num_options = gymnasium_spaces.num_options(env.single_action_space)
+            mask = None
+            if num_options is not None:
+                mask = sampling_mask(info["action_mask"][world], num_options)
+            actions.append(sample(env.single_action_space, mask))
+        obs, reward, terminated, truncated, info = env.step(np.stack(actions))
+        for world, (simulator, role, index) in enumerate(simulators):
+            turn = simulator.step({role: torch.as_tensor(actions[world])[None, None]})
+            assert reward[world] == turn.reward[role][0, index]
             assert terminated[world] == turn.terminated[0]
             assert truncated[world] == turn.truncated[0]
-            assert ("final_obs" in info and bool(info["_final_obs"][world])) == (
-                turn.final_observation is not None
-            )
-            if turn.final_observation is not None:
+            final = turn.final_observation
+            assert ("final_obs" in info and bool(info["_final_obs"][world])) == (final is not None)
+            if final is not None:
                 ends += 1
-                assert torch.equal(
-                    info["final_obs"][world], turn.final_observation[role][0, number]
-                )
+                assert torch.equal(info["final_obs"][world], final[role][0, index])
     assert ends >= worlds
 
 
-def everybody(kind: str, worlds: int, rounds: int, autoreset: bool) -> Simulator:
-    """A table in which all seats are outside."""
-    game = make(kind)
-    out = {role.name: list(range(role.num_agents)) for role in game.roles}
-    table = Simulator(game, {}, out, worlds, rounds, autoreset)
-    table.reset(table_seed(SEED))
-    return table
+def external_simulator(kind: str, worlds: int, rounds: int, autoreset: bool) -> Simulator:
+    """A simulator in which all agents are external."""
+    environment = make(kind)
+    external = {role.name: list(range(role.num_agents)) for role in environment.roles}
+    simulator = Simulator(environment, {}, external, worlds, rounds, autoreset)
+    simulator.reset(simulator_seed(SEED))
+    return simulator
 
 
-@pytest.mark.parametrize("kind", EVERY_GAME)
-def test_parallel(kind: str) -> None:
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_pettingzoo_parallel(kind: str) -> None:
     env = PettingZooParallelEnv(make(kind), rounds=5)
-    table = everybody(kind, 1, 5, autoreset=False)
+    simulator = external_simulator(kind, 1, 5, autoreset=False)
     for i, agent in enumerate(env.possible_agents):
         env.action_space(agent).seed(i)
-    seen, infos = env.reset(seed=SEED)
-    while not table.all_finished:
-        actions = {a: sampled(env.action_space(a), infos[a].get("action_mask")) for a in env.agents}
+    observations, infos = env.reset(seed=SEED)
+    while not simulator.all_finished:
+        actions = {a: sample(env.action_space(a), infos[a].get("action_mask")) for a in env.agents}
         for agent in env.agents:
-            role, _, number = agent.rpartition("_")
-            assert seen[agent].tobytes() == table.observe(role)[0, int(number)].numpy().tobytes()
-            assert infos[agent]["acting"] == (role in table.acting_roles)
-            assert not infos[agent]["repaired"]
-        given = {
-            role: torch.stack(
-                [torch.as_tensor(actions[f"{role}_{n}"]) for n in table.external[role]]
-            )[None]
-            for role in table.acting_roles
+            role, _, index = agent.rpartition("_")
+            expected = simulator.observe(role)[0, int(index)]
+            assert observations[agent].tobytes() == expected.numpy().tobytes()
+            assert infos[agent]["acting"] == (role in simulator.acting_roles)
+            assert not infos[agent]["projected"]
+        by_role = {
+            role: [torch.as_tensor(actions[f"{role}_{i}"]) for i in simulator.external[role]]
+            for role in simulator.acting_roles
         }
-        seen, pay, terminated, truncated, infos = env.step(actions)
-        turn = table.step(given)
+        observations, rewards, terminated, truncated, infos = env.step(actions)
+        turn = simulator.step({role: torch.stack(each)[None] for role, each in by_role.items()})
         for agent in env.possible_agents:
-            role, _, number = agent.rpartition("_")
-            assert pay[agent] == float(turn.reward[role][0, int(number)])
+            role, _, index = agent.rpartition("_")
+            assert rewards[agent] == float(turn.reward[role][0, int(index)])
             assert terminated[agent] is bool(turn.terminated[0])
             assert truncated[agent] is bool(turn.truncated[0])
             if turn.final_observation is not None:
-                assert np.array_equal(
-                    seen[agent], turn.final_observation[role][0, int(number)].numpy()
-                )
+                expected = turn.final_observation[role][0, int(index)]
+                assert np.array_equal(observations[agent], expected.numpy())
     assert env.agents == []
 
 
-def trajectory_of_aec(
+def aec_trajectory(
     env: PettingZooAECEnv, actions: dict[str, list[np.ndarray]]
-) -> dict[str, list]:
-    """What each agent saw and earned at its own turns, when it does the given actions in order."""
-    left = {agent: iter(acts) for agent, acts in actions.items()}
-    lived: dict[str, list] = {agent: [] for agent in env.possible_agents}
+) -> dict[str, list[Any]]:
+    """Observations, rewards and ends of each agent at its turns, with the given actions."""
+    remaining = {agent: iter(own) for agent, own in actions.items()}
+    turns: dict[str, list[Any]] = {agent: [] for agent in env.possible_agents}
     env.reset(seed=SEED)
     for agent in env.agent_iter():
-        seen, reward, terminated, truncated, _ = env.last()
-        lived[agent].append((seen.tobytes(), np.float32(reward), terminated, truncated))
-        env.step(None if terminated or truncated else next(left[agent]))
-    return lived
+        obs, reward, terminated, truncated, _ = env.last()
+        turns[agent].append((obs.tobytes(), np.float32(reward), terminated, truncated))
+        env.step(None if terminated or truncated else next(remaining[agent]))
+    return turns
 
 
-@pytest.mark.parametrize("kind", EVERY_GAME)
-def test_aec(kind: str) -> None:
-    """What an agent lives through turn by turn is what the parallel form shows at those turns."""
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_pettingzoo_aec(kind: str) -> None:
+    """The turns of an agent equal those in the parallel environment, with summed rewards."""
     parallel = PettingZooParallelEnv(make(kind), rounds=4)
     for i, agent in enumerate(parallel.possible_agents):
         parallel.action_space(agent).seed(i)
-    seen, infos = parallel.reset(seed=SEED)
+    obs, infos = parallel.reset(seed=SEED)
     actions: dict[str, list[np.ndarray]] = {agent: [] for agent in parallel.possible_agents}
-    lived: dict[str, list] = {agent: [] for agent in parallel.possible_agents}
-    owed = dict.fromkeys(parallel.possible_agents, 0.0)
+    turns: dict[str, list[Any]] = {agent: [] for agent in parallel.possible_agents}
+    pending = dict.fromkeys(parallel.possible_agents, 0.0)
     while parallel.agents:
-        chosen = {
-            agent: sampled(parallel.action_space(agent), infos[agent].get("action_mask"))
+        sampled = {
+            agent: sample(parallel.action_space(agent), infos[agent].get("action_mask"))
             for agent in parallel.agents
         }
         for agent, info in infos.items():
             if info["acting"]:
-                lived[agent].append((seen[agent].tobytes(), np.float32(owed[agent]), False, False))
-                actions[agent].append(chosen[agent])
-                owed[agent] = 0.0
-        seen, pay, terminated, truncated, infos = parallel.step(chosen)
-        for agent in owed:
-            owed[agent] += pay[agent]
-    for agent in owed:
-        last = (np.float32(owed[agent]), terminated[agent], truncated[agent])
-        lived[agent].append((seen[agent].tobytes(), *last))
-    assert trajectory_of_aec(PettingZooAECEnv(make(kind), rounds=4), actions) == lived
+                reward = np.float32(pending[agent])
+                turns[agent].append((obs[agent].tobytes(), reward, False, False))
+                actions[agent].append(sampled[agent])
+                pending[agent] = 0.0
+        obs, rewards, terminated, truncated, infos = parallel.step(sampled)
+        for agent in pending:
+            pending[agent] += rewards[agent]
+    for agent in pending:
+        end = (np.float32(pending[agent]), terminated[agent], truncated[agent])
+        turns[agent].append((obs[agent].tobytes(), *end))
+    assert aec_trajectory(PettingZooAECEnv(make(kind), rounds=4), actions) == turns
 
 
-@pytest.mark.parametrize("kind", EVERY_GAME)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_torchrl(kind: str) -> None:
     """Over several episodes, with TorchRL's own resets between them."""
     worlds, rounds, steps = 4, 3, 14
@@ -202,72 +197,71 @@ def test_torchrl(kind: str) -> None:
     env.set_seed(SEED)
     torch.manual_seed(SEED)
     data = env.rollout(steps, break_when_any_done=False)
-    table = everybody(kind, worlds, rounds, autoreset=True)
+    simulator = external_simulator(kind, worlds, rounds, autoreset=True)
     ends = 0
     for t in range(steps):
-        now, after = data[:, t], data[:, t]["next"]
-        acting = table.acting_roles
-        for role in table.external:
-            assert torch.equal(now[role, "observation"], table.observe(role))
-            assert bool((now[role, "mask"] == (role in acting)).all())
-            if (role, "action_mask") in now.keys(True):
-                options = gymnasium_spaces.num_options(
-                    gymnasium_spaces.action_space(env.environment, role)
-                )
-                assert torch.equal(now[role, "action_mask"], table.action_mask(role, options))
-        turn = table.step({role: now[role, "action"] for role in acting})
+        before, after = data[:, t], data[:, t]["next"]
+        acting = simulator.acting_roles
+        for role in simulator.external:
+            assert torch.equal(before[role, "observation"], simulator.observe(role))
+            assert bool((before[role, "mask"] == (role in acting)).all())
+            if (role, "action_mask") in before.keys(True):
+                space = gymnasium_spaces.action_space(env.environment, role)
+                mask = simulator.action_mask(role, gymnasium_spaces.num_options(space))
+                assert torch.equal(before[role, "action_mask"], mask)
+        turn = simulator.step({role: before[role, "action"] for role in acting})
         assert torch.equal(after["terminated"][:, 0], turn.terminated)
         assert torch.equal(after["truncated"][:, 0], turn.truncated)
-        over = turn.terminated | turn.truncated
-        assert torch.equal(after["done"][:, 0], over)
-        ends += int(over.sum())
-        for role in table.external:
+        done = turn.terminated | turn.truncated
+        assert torch.equal(after["done"][:, 0], done)
+        ends += int(done.sum())
+        for role in simulator.external:
             assert torch.equal(after[role, "reward"][..., 0], turn.reward[role])
-            sight = table.observe(role)
+            expected = simulator.observe(role)
             if turn.final_observation is not None:
-                sight = torch.where(over[:, None, None], turn.final_observation[role], sight)
-            assert torch.equal(after[role, "observation"], sight)
-            assert not bool(after[role, "repaired"].any())
+                final = turn.final_observation[role]
+                expected = torch.where(done[:, None, None], final, expected)
+            assert torch.equal(after[role, "observation"], expected)
+            assert not bool(after[role, "projected"].any())
     assert ends >= worlds
 
 
-@pytest.mark.parametrize("kind", EVERY_GAME)
-def test_same_seed_same_world_in_every_view(kind: str) -> None:
-    game = make(kind)
-    role = game.roles[0].name
-    first = f"{role}_0"
-    single, _ = GymnasiumEnv(game, first).reset(seed=SEED)
-    vector, _ = GymnasiumVectorEnv(game, 2, first).reset(seed=SEED)
-    native = PettingZooAECEnv(game)
-    native.reset(seed=SEED)
-    batched = TorchRLEnv(game, 2)
-    batched.set_seed(SEED)
-    if (
-        first in native.infos and native.infos[first]["acting"]
-    ):  # else time has gone on for `GymnasiumEnv`
-        assert single.tobytes() == native.observe(first).tobytes()
-        assert single.tobytes() == PettingZooParallelEnv(game).reset(seed=SEED)[0][first].tobytes()
-        assert single.tobytes() == batched.reset()[role, "observation"][0, 0].numpy().tobytes()
-    assert single.tobytes() == vector[0].numpy().tobytes()
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_same_seed_same_world_in_every_client(kind: str) -> None:
+    environment = make(kind)
+    role = environment.roles[0].name
+    agent = f"{role}_0"
+    single = GymnasiumEnv(environment, agent).reset(seed=SEED)[0].tobytes()
+    vector, _ = GymnasiumVectorEnv(environment, 2, agent).reset(seed=SEED)
+    aec = PettingZooAECEnv(environment)
+    aec.reset(seed=SEED)
+    torchrl_env = TorchRLEnv(environment, 2)
+    torchrl_env.set_seed(SEED)
+    if agent in aec.infos and aec.infos[agent]["acting"]:  # else `GymnasiumEnv` skipped phases
+        parallel = PettingZooParallelEnv(environment)
+        assert single == aec.observe(agent).tobytes()
+        assert single == parallel.reset(seed=SEED)[0][agent].tobytes()
+        assert single == torchrl_env.reset()[role, "observation"][0, 0].numpy().tobytes()
+    assert single == vector[0].numpy().tobytes()
 
 
-@pytest.mark.parametrize("kind", EVERY_GAME)
-def test_a_seed_begins_again_and_none_goes_on(kind: str) -> None:
-    game = make(kind)
-    for view in (
-        GymnasiumEnv(game),
-        GymnasiumVectorEnv(game, 2),
-        PettingZooParallelEnv(game),
-        PettingZooAECEnv(game),
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_reset_with_a_seed_restarts_and_without_continues(kind: str) -> None:
+    environment = make(kind)
+    for client in (
+        GymnasiumEnv(environment),
+        GymnasiumVectorEnv(environment, 2),
+        PettingZooParallelEnv(environment),
+        PettingZooAECEnv(environment),
     ):
-        begun = []
+        seeds = []
         for seed in (SEED, None, SEED):
-            view.reset(seed=seed)
-            begun.append(view.simulator.seed)
-        assert begun[0] == begun[2] == table_seed(SEED) != begun[1]
-    batched = TorchRLEnv(game, 2)
-    batched.set_seed(SEED)
-    batched.reset()
-    assert batched.simulator.seed == table_seed(SEED)
-    batched.reset()
-    assert batched.simulator.seed != table_seed(SEED)
+            client.reset(seed=seed)
+            seeds.append(client.simulator.seed)
+        assert seeds[0] == seeds[2] == simulator_seed(SEED) != seeds[1]
+    torchrl_env = TorchRLEnv(environment, 2)
+    torchrl_env.set_seed(SEED)
+    torchrl_env.reset()
+    assert torchrl_env.simulator.seed == simulator_seed(SEED)
+    torchrl_env.reset()
+    assert torchrl_env.simulator.seed != simulator_seed(SEED)

@@ -17,7 +17,8 @@ from mores.agents.scripted.progressgym import Extrapolative, Lifelong, Oracle, P
 from mores.agents.scripted.repeated_game import Strategy
 from mores.agents.scripted.uniform_random import UniformRandom
 from mores.core import pytree
-from mores.core.environment import Environment, Policy
+from mores.core.environment import Environment
+from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
 from mores.envs.dynamics.cohorts import Cohorts
 from mores.envs.dynamics.history import History
@@ -34,7 +35,7 @@ from mores.envs.opinion.lock_in import LockIn
 from mores.envs.opinion.panel import Advocate, Panel
 from mores.envs.strategic.matrix_game import ImitateLast, MatrixGame
 from mores.envs.strategic.moral_hazard import BestResponseAgent, FixedSharePrincipal, MoralHazard
-from mores.sim.episode_dataset import EpisodeRecorder
+from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.simulator import Simulator
 from tests.golden.entries import Entry, entry
 

@@ -8,15 +8,17 @@ from typing import Any
 import torch
 
 from mores.agents.learning.recipes.sft import SFT
-from mores.core.environment import Environment, Policy
+from mores.core.environment import Environment
+from mores.core.episode_dataset import EpisodeDataset
+from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams, Worlds
 from mores.envs.feedback.token_feedback import TokenFeedback
 from mores.envs.strategic.matrix_game import MatrixGame
 from mores.registry import make_policy
-from mores.sim.episode_dataset import EpisodeDataset, EpisodeRecorder
+from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.simulator import Simulator
 from tests.golden.entries import Entry, entry
-from tests.learners.small_games import unchecked
+from tests.learners.small_environments import unchecked
 
 UPDATES = 20
 NET = {"kind": "mlp", "hidden_sizes": [8]}

@@ -9,7 +9,7 @@ import pytest
 
 from tests.golden import clients, environments, numbers, recipes, scenarios
 from tests.golden.entries import Entry
-from tests.learners.small_games import unchecked
+from tests.learners.small_environments import unchecked
 
 PARTS: dict[str, Callable[[], Iterator[tuple[str, Entry]]]] = {
     "environments": lambda: itertools.islice(environments.entries(), 0, None, 7),

@@ -1,18 +1,18 @@
-"""What the tests of language models share: words, texts, and quiet settings for trainers."""
+"""Helpers for tests of language models: vocabulary, texts, and settings for trainers."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before anything of Hugging Face reads it
+os.environ["HF_HUB_OFFLINE"] = "1"  # before any Hugging Face library reads it
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 
-WORDS = "please say yes no maybe thanks one two three four five good bad Judgement of the answer:"
+WORDS = "please say yes no maybe thanks one two three four five good bad Critique of the answer:"
 
 
 def words() -> Any:
-    """A tokenizer that knows a few words."""
+    """A tokenizer with a few words."""
     from tests.learners.tiny_language_model import tiny_tokenizer
 
     return tiny_tokenizer(WORDS.split())
@@ -26,7 +26,7 @@ def model(tokenizer: Any, seed: int = 0) -> Any:
 
 
 def lora(base: Any) -> Any:
-    """The model with adapters that change nothing yet."""
+    """The model with adapters that initially change nothing."""
     import peft
 
     config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
@@ -34,7 +34,7 @@ def lora(base: Any) -> Any:
 
 
 def chat(text: str) -> list[dict[str, str]]:
-    """A conversation that begins with this."""
+    """A conversation of one user message."""
     return [{"role": "user", "content": text}]
 
 
@@ -53,8 +53,8 @@ ANSWERS = [
 
 
 def settings(folder: Any, kind: Any, **more: Any) -> Any:
-    """Settings of a trainer: on the CPU, silent, nothing saved unless asked for."""
-    quiet = {
+    """Settings of a trainer: on the CPU, without output, without checkpoints by default."""
+    defaults = {
         "output_dir": str(folder),
         "use_cpu": True,
         "report_to": [],
@@ -68,9 +68,9 @@ def settings(folder: Any, kind: Any, **more: Any) -> Any:
         "max_steps": 1,
         "seed": 0,
     }
-    return kind(**{**quiet, **more})
+    return kind(**{**defaults, **more})
 
 
 def logged(trainer: Any, name: str) -> list[float]:
-    """What a trainer logged under a name, step by step."""
+    """Logged values of a trainer under a name, by step."""
     return [entry[name] for entry in trainer.state.log_history if name in entry]

@@ -1,4 +1,4 @@
-"""Stacked Adam against separate `torch.optim.AdamW`; freezing, broken gradients, saving."""
+"""Stacked Adam against separate `torch.optim.AdamW`; inactive models, NaN gradients, saving."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mores.agents.learning.weights.stacked_weights import squeeze
 from mores.core import pytree
 from tests.refusals import refused
 
-POLICIES = 6
+MODELS = 6
 SHAPES = {"in": (3, 5), "bias": (1, 5), "out": (5, 2), "temperature": ()}
 
 
-def parameters(seed: int, policies: int = POLICIES) -> dict[str, Tensor]:
+def parameters(seed: int, models: int = MODELS) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return {
-        name: torch.randn(policies, *shape, generator=generator) for name, shape in SHAPES.items()
+        name: torch.randn(models, *shape, generator=generator) for name, shape in SHAPES.items()
     }
 
 
 def gradients(values: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-    """Of a bowl around a goal, with noise: sizes from 1e-3 to 30 between policies."""
+    """Gradients of a quadratic loss, with noise; the scale of models goes from 1e-3 to 30."""
     generator = torch.Generator().manual_seed(1000 + step)
-    size = torch.logspace(-3, 1.5, POLICIES)
+    size = torch.logspace(-3, 1.5, MODELS)
     return {
         name: (value - 1 + torch.randn(value.shape, generator=generator))
         * size.view(-1, *[1] * (value.dim() - 1))
@@ -35,109 +35,107 @@ def gradients(values: dict[str, Tensor], step: int) -> dict[str, Tensor]:
     }
 
 
-def frozen(policy: int, step: int) -> bool:
-    """Policy p rests for some steps from step 5 p on; the first is frozen at the very start."""
-    return 5 * policy <= step < 5 * policy + 3 + policy
+def inactive(model: int, step: int) -> bool:
+    """Model m is inactive for 3 + m steps from step 5 m on: the first one at the start."""
+    return 5 * model <= step < 5 * model + 3 + model
 
 
-def test_as_many_separate_optimisers() -> None:
-    """50 steps with rates, decays, clips and rests of their own, as P runs of torch's AdamW."""
-    rate = torch.logspace(-4, -1, POLICIES)
-    decay, eps = torch.linspace(0, 0.3, POLICIES), torch.logspace(-8, -3, POLICIES)
+def test_equals_separate_optimizers() -> None:
+    """50 steps with settings and inactive steps per model, against M runs of torch's AdamW."""
+    rate = torch.logspace(-4, -1, MODELS)
+    decay, eps = torch.linspace(0, 0.3, MODELS), torch.logspace(-8, -3, MODELS)
     clip = torch.tensor([0.01, 0.1, 0.5, 1.0, 5.0, 1e9])
-    betas = (torch.linspace(0.5, 0.95, POLICIES), torch.linspace(0.9, 0.999, POLICIES))
+    betas = (torch.linspace(0.5, 0.95, MODELS), torch.linspace(0.9, 0.999, MODELS))
     adam = Adam(rate, betas, eps, decay, clip)
 
     ours = parameters(0)
     state = adam.init(ours)
     theirs = [
-        {name: value[p].clone().requires_grad_() for name, value in ours.items()}
-        for p in range(POLICIES)
+        {name: value[m].clone().requires_grad_() for name, value in ours.items()}
+        for m in range(MODELS)
     ]
-    optimisers = [
+    optimizers = [
         torch.optim.AdamW(
-            own.values(),
-            lr=float(rate[p]),
-            betas=(float(betas[0][p]), float(betas[1][p])),
-            eps=float(eps[p]),
-            weight_decay=float(decay[p]),
+            values.values(),
+            lr=float(rate[m]),
+            betas=(float(betas[0][m]), float(betas[1][m])),
+            eps=float(eps[m]),
+            weight_decay=float(decay[m]),
         )
-        for p, own in enumerate(theirs)
+        for m, values in enumerate(theirs)
     ]
     for step in range(50):
-        slopes = gradients(ours, step)
-        given = {name: slope.clone() for name, slope in slopes.items()}
-        active = torch.tensor([not frozen(p, step) for p in range(POLICIES)])
-        update = adam.step(ours, slopes, state, active)
-        assert all(torch.equal(slopes[name], given[name]) for name in slopes)  # left as they were
-        for p in range(POLICIES):
-            for name, value in theirs[p].items():
-                value.grad = slopes[name][p].clone()
-            norm = torch.nn.utils.clip_grad_norm_(theirs[p].values(), float(clip[p]))
-            assert update.grad_norm[p] == pytest.approx(float(norm), rel=1e-5)
-            if active[p]:
-                optimisers[p].step()
-        for p in range(POLICIES):
-            for name, value in theirs[p].items():
-                torch.testing.assert_close(ours[name][p], value.detach(), rtol=1e-6, atol=1e-6)
+        grads = gradients(ours, step)
+        copies = {name: grad.clone() for name, grad in grads.items()}
+        active = torch.tensor([not inactive(m, step) for m in range(MODELS)])
+        info = adam.step(ours, grads, state, active)
+        assert all(torch.equal(grads[name], copies[name]) for name in grads)  # not changed
+        for m in range(MODELS):
+            for name, value in theirs[m].items():
+                value.grad = grads[name][m].clone()
+            norm = torch.nn.utils.clip_grad_norm_(theirs[m].values(), float(clip[m]))
+            assert info.grad_norm[m] == pytest.approx(float(norm), rel=1e-5)
+            if active[m]:
+                optimizers[m].step()
+        for m in range(MODELS):
+            for name, value in theirs[m].items():
+                torch.testing.assert_close(ours[name][m], value.detach(), rtol=1e-6, atol=1e-6)
     assert state.step.tolist() == [
-        sum(not frozen(p, step) for step in range(50)) for p in range(POLICIES)
+        sum(not inactive(m, step) for step in range(50)) for m in range(MODELS)
     ]
 
 
-def test_one_number_means_the_same_as_one_a_policy() -> None:
-    one, many = parameters(1), parameters(1)
-    plain = Adam(0.01, (0.9, 0.99), 1e-8, 0.1, 1.0)
-    full = [torch.full((POLICIES,), x, dtype=torch.float64) for x in (0.01, 0.9, 0.99, 0.1)]
-    spread = Adam(full[0], (full[1], full[2]), 1e-8, full[3], torch.ones(POLICIES))
-    states = plain.init(one), spread.init(many)
+def test_one_setting_equals_one_per_model() -> None:
+    values, copies = parameters(1), parameters(1)
+    shared = Adam(0.01, (0.9, 0.99), 1e-8, 0.1, 1.0)
+    rows = [torch.full((MODELS,), x, dtype=torch.float64) for x in (0.01, 0.9, 0.99, 0.1)]
+    per_model = Adam(rows[0], (rows[1], rows[2]), 1e-8, rows[3], torch.ones(MODELS))
+    states = shared.init(values), per_model.init(copies)
     for step in range(5):
-        slopes = gradients(one, step)
-        plain.step(one, slopes, states[0])
-        spread.step(many, slopes, states[1])
-    assert all(torch.equal(one[name], many[name]) for name in one)
+        grads = gradients(values, step)
+        shared.step(values, grads, states[0])
+        per_model.step(copies, grads, states[1])
+    assert all(torch.equal(values[name], copies[name]) for name in values)
 
 
-def test_a_frozen_policy_keeps_parameters_and_moments() -> None:
+def test_inactive_models_do_not_change() -> None:
     adam, values = Adam(0.1, weight_decay=0.1), parameters(2)
     state = adam.init(values)
-    adam.step(values, gradients(values, 0), state)  # momentum that would carry it on
+    adam.step(values, gradients(values, 0), state)  # momentum would move them in plain Adam
     before = {
         k: v.clone() for k, v in pytree.flatten((values, state.exp_avg, state.exp_avg_sq)).items()
     }
-    resting = torch.tensor([True, False] * (POLICIES // 2))
+    frozen = torch.tensor([True, False] * (MODELS // 2))
     for step in range(1, 4):
-        adam.step(values, gradients(values, step), state, ~resting)
+        adam.step(values, gradients(values, step), state, ~frozen)
     after = pytree.flatten((values, state.exp_avg, state.exp_avg_sq))
     for name, tensor in after.items():
-        assert torch.equal(tensor[resting], before[name][resting]), name
-        assert not (tensor[~resting] == before[name][~resting]).all(), name
-    assert state.step.tolist() == [1, 4] * (POLICIES // 2)
+        assert torch.equal(tensor[frozen], before[name][frozen]), name
+        assert not (tensor[~frozen] == before[name][~frozen]).all(), name
+    assert state.step.tolist() == [1, 4] * (MODELS // 2)
 
 
 @pytest.mark.parametrize("clip", [None, 1.0])
-@pytest.mark.parametrize("broken", [torch.nan, torch.inf, -torch.inf, 3e38])
-def test_broken_gradients_stay_their_own_trouble(clip: float | None, broken: float) -> None:
-    """The policy sits out and is reported; not a bit of another changes."""
-    adam, sick, well = Adam(0.1, weight_decay=0.1, max_grad_norm=clip), parameters(3), parameters(3)
-    states = adam.init(sick), adam.init(well)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 3e38])
+def test_non_finite_gradients_affect_one_model(clip: float | None, value: float) -> None:
+    """The model skips the step and is reported; no bit of another model changes."""
+    adam = Adam(0.1, weight_decay=0.1, max_grad_norm=clip)
+    faulty, healthy = parameters(3), parameters(3)
+    states = adam.init(faulty), adam.init(healthy)
     for step in range(3):
-        slopes = gradients(well, step)
-        adam.step(well, slopes, states[1])
-        slopes["out"][2, 1] = broken if step == 1 else slopes["out"][2, 1]
-        before = {name: value[2].clone() for name, value in sick.items()}
-        update = adam.step(sick, slopes, states[0])
-        assert update.finite.tolist() == [p != 2 or step != 1 for p in range(POLICIES)]
-        stood = all(torch.equal(sick[name][2], old) for name, old in before.items())
-        assert stood == (step == 1)
-    others = torch.arange(POLICIES) != 2
-    for one, other in zip(
-        pytree.flatten((sick, states[0])).values(),
-        pytree.flatten((well, states[1])).values(),
-        strict=True,
-    ):
-        assert torch.equal(one[others], other[others])
-        assert one.isfinite().all()
+        grads = gradients(healthy, step)
+        adam.step(healthy, grads, states[1])
+        grads["out"][2, 1] = value if step == 1 else grads["out"][2, 1]
+        before = {name: tensor[2].clone() for name, tensor in faulty.items()}
+        info = adam.step(faulty, grads, states[0])
+        assert info.finite.tolist() == [m != 2 or step != 1 for m in range(MODELS)]
+        unchanged = all(torch.equal(faulty[name][2], old) for name, old in before.items())
+        assert unchanged == (step == 1)
+    others = torch.arange(MODELS) != 2
+    actual, expected = pytree.flatten((faulty, states[0])), pytree.flatten((healthy, states[1]))
+    for tensor, other in zip(actual.values(), expected.values(), strict=True):
+        assert torch.equal(tensor[others], other[others])
+        assert tensor.isfinite().all()
 
 
 def test_state_is_saved_and_restored() -> None:
@@ -148,23 +146,23 @@ def test_state_is_saved_and_restored() -> None:
     saved = {path: tensor.clone() for path, tensor in pytree.flatten((values, state)).items()}
     assert sorted(saved) == sorted(
         [f"0/{n}" for n in SHAPES]
-        + [f"1/{moment}/{n}" for moment in ("first", "second") for n in SHAPES]
-        + ["1/steps"]
+        + [f"1/{moment}/{n}" for moment in ("exp_avg", "exp_avg_sq") for n in SHAPES]
+        + ["1/step"]
     )
-    again, other = pytree.restore((parameters(9), adam.init(values)), saved)
+    restored, restored_state = pytree.restore((parameters(9), adam.init(values)), saved)
     for step in range(3, 6):
-        slopes = gradients(values, step)
-        adam.step(values, slopes, state)
-        adam.step(again, slopes, other)
-    assert all(torch.equal(values[name], again[name]) for name in values)
+        grads = gradients(values, step)
+        adam.step(values, grads, state)
+        adam.step(restored, grads, restored_state)
+    assert all(torch.equal(values[name], restored[name]) for name in values)
 
 
-def test_leaves_of_autograd_and_a_state_dict() -> None:
-    """A module's own parameters, as a stack of one policy: views, so the module learns."""
+def test_parameters_of_a_module_are_changed_in_place() -> None:
+    """The parameters of a torch module as a stack of one model are views of the module."""
     torch.manual_seed(0)
     ours, theirs = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
     theirs.load_state_dict(ours.state_dict())
-    other = torch.optim.AdamW(theirs.parameters(), lr=0.1, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(theirs.parameters(), lr=0.1, weight_decay=0.0)
     adam = Adam(0.1)
     stack = {name: p.detach().unsqueeze(0) for name, p in ours.named_parameters()}
     state = adam.init(stack)
@@ -173,9 +171,9 @@ def test_leaves_of_autograd_and_a_state_dict() -> None:
         for model in (ours, theirs):
             model.zero_grad()
             model(data).square().sum().backward()
-        other.step()
-        slopes = {n: p.grad.unsqueeze(0) for n, p in ours.named_parameters() if p.grad is not None}
-        adam.step(stack, slopes, state)
+        optimizer.step()
+        grads = {n: p.grad.unsqueeze(0) for n, p in ours.named_parameters() if p.grad is not None}
+        adam.step(stack, grads, state)
     for name, value in squeeze(stack).items():
         torch.testing.assert_close(value, theirs.get_parameter(name).detach())
         assert torch.equal(value, ours.get_parameter(name).detach())
@@ -190,81 +188,82 @@ def test_leaves_of_autograd_and_a_state_dict() -> None:
 def test_bad_input() -> None:
     values = parameters(0)
     state = Adam().init(values)
-    for wrong in ({"learning_rate": -1.0}, {"betas": (0.9, 1.0)}, {"clip": 0.0}, {"eps": -1e-8}):
-        with refused("out_of_range", path=next(iter(wrong))):
-            Adam(**wrong)
-    with refused("out_of_range", path="clip"):
-        Adam(max_grad_norm=torch.tensor([1.0, torch.nan]))
-    slopes = gradients(values, 0)
+    for name, value in (
+        *(("learning_rate", -1.0), ("betas", (0.9, 1.0)), ("max_grad_norm", 0.0), ("eps", -1e-8)),
+        ("max_grad_norm", torch.tensor([1.0, torch.nan])),
+    ):
+        with refused("out_of_range", path=name):
+            Adam(**{name: value})
+    grads = gradients(values, 0)
     with refused("missing", path="in"):
-        Adam().step(values, {n: g for n, g in slopes.items() if n != "in"}, state)
+        Adam().step(values, {n: g for n, g in grads.items() if n != "in"}, state)
     with refused("unknown_name", path="inn"):
-        Adam().step(values, slopes | {"inn": slopes["in"]}, state)
+        Adam().step(values, grads | {"inn": grads["in"]}, state)
     with refused("missing", path="new"):
-        Adam().step(values | {"new": values["in"]}, slopes | {"new": slopes["in"]}, state)
+        Adam().step(values | {"new": values["in"]}, grads | {"new": grads["in"]}, state)
     with refused("wrong_shape", path="bias"):
         Adam().init({"weight": torch.ones(3, 4), "bias": torch.ones(4)})
 
 
-def timings(policies: int = 64) -> None:
-    """What a step costs, in ms of one core: `python tests/learners/test_adam.py`."""
+def print_timings(models: int = 64) -> None:
+    """Time of a step, in ms on one core: `python tests/learners/test_adam.py`."""
     torch.set_num_threads(1)
     layers = [(16, 64), (64, 64), (64, 4)]
-    shapes = [shape for i, o in layers for shape in ((policies, i, o), (policies, 1, o))]
-    slopes = [torch.randn(shape) for shape in shapes]
+    shapes = [shape for i, o in layers for shape in ((models, i, o), (models, 1, o))]
+    grads = [torch.randn(shape) for shape in shapes]
 
-    def best(step, times: int = 200) -> float:
-        taken = []
-        for _ in range(times):
+    def best(step, repeats: int = 200) -> float:
+        times = []
+        for _ in range(repeats):
             start = time.process_time()
             step()
-            taken.append(time.process_time() - start)
-        return min(taken) * 1e3
+            times.append(time.process_time() - start)
+        return min(times) * 1e3
 
-    def theirs(clip: bool, **kind: bool) -> float:
+    def torch_step(clip: bool, **kind: bool) -> float:
         values = [torch.randn(shape, requires_grad=True) for shape in shapes]
-        optimiser = torch.optim.AdamW(values, lr=1e-3, weight_decay=0.0, **kind)
+        optimizer = torch.optim.AdamW(values, lr=1e-3, weight_decay=0.0, **kind)
 
         def step() -> None:
-            for value, slope in zip(values, slopes, strict=True):
-                value.grad = slope
+            for value, grad in zip(values, grads, strict=True):
+                value.grad = grad
             if clip:
                 torch.nn.utils.clip_grad_norm_(values, 1e9)
-            optimiser.step()
+            optimizer.step()
 
         return best(step)
 
-    def ours(adam: Adam) -> float:
-        values = {str(number): torch.randn(shape) for number, shape in enumerate(shapes)}
-        state, given = adam.init(values), dict(zip(values, slopes, strict=True))
-        return best(lambda: adam.step(values, given, state))
+    def stacked_step(adam: Adam) -> float:
+        values = {str(index): torch.randn(shape) for index, shape in enumerate(shapes)}
+        state, named = adam.init(values), dict(zip(values, grads, strict=True))
+        return best(lambda: adam.step(values, named, state))
 
-    def separate() -> float:
+    def separate_steps() -> float:
         nets = [[torch.randn(shape[1:], requires_grad=True) for shape in shapes] for _ in rates]
-        optimisers = [torch.optim.AdamW(net, lr=1e-3, fused=True) for net in nets]
+        optimizers = [torch.optim.AdamW(net, lr=1e-3, fused=True) for net in nets]
 
         def step() -> None:
-            for number, (net, optimiser) in enumerate(zip(nets, optimisers, strict=True)):
-                for value, slope in zip(net, slopes, strict=True):
-                    value.grad = slope[number]
+            for model, (net, optimizer) in enumerate(zip(nets, optimizers, strict=True)):
+                for value, grad in zip(net, grads, strict=True):
+                    value.grad = grad[model]
                 torch.nn.utils.clip_grad_norm_(net, 1e9)
-                optimiser.step()
+                optimizer.step()
 
         return best(step, 20)
 
-    rates = torch.full((policies,), 1e-3)
-    for name, cost in {
-        "torch fused": theirs(False, fused=True),
-        "torch foreach": theirs(False, foreach=True),
-        "torch fused, clipped": theirs(True, fused=True),
-        "torch foreach, clipped": theirs(True, foreach=True),
-        "torch fused, clipped, separate": separate(),
-        "stacked": ours(Adam(1e-3)),
-        "stacked, clipped": ours(Adam(1e-3, max_grad_norm=1e9)),
-        "stacked, clipped, rates by policy": ours(Adam(rates, max_grad_norm=1e9)),
+    rates = torch.full((models,), 1e-3)
+    for name, milliseconds in {
+        "torch fused": torch_step(False, fused=True),
+        "torch foreach": torch_step(False, foreach=True),
+        "torch fused, clipped": torch_step(True, fused=True),
+        "torch foreach, clipped": torch_step(True, foreach=True),
+        "torch fused, clipped, separate": separate_steps(),
+        "stacked": stacked_step(Adam(1e-3)),
+        "stacked, clipped": stacked_step(Adam(1e-3, max_grad_norm=1e9)),
+        "stacked, clipped, rates by model": stacked_step(Adam(rates, max_grad_norm=1e9)),
     }.items():
-        print(f"{name:35} {cost:6.3f}")
+        print(f"{name:35} {milliseconds:6.3f}")
 
 
 if __name__ == "__main__":
-    timings()
+    print_timings()

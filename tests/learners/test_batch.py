@@ -1,4 +1,4 @@
-"""Batches made by hand, and lessons of recipes of one's own: what does not fit together is told."""
+"""Validation of batches made by hand, and of update batches of custom recipes."""
 
 from __future__ import annotations
 
@@ -14,95 +14,94 @@ from mores.agents.learning.losses import nll_loss
 from mores.agents.learning.objective import LossTerm, Objective
 from mores.agents.learning.update import UpdateBatch
 from mores.core.errors import UserError
-from tests.learners.term_batches import example
+from tests.learners.loss_batches import example
 from tests.refusals import check_message, refused
 
-P, S, T = 2, 4, 3
+M, S, T = 2, 4, 3
 
 
 def batch(**fields: Any) -> FeedbackBatch:
-    """A batch with some fields as somebody may give them: tests look at types when it is made."""
-    made = FeedbackBatch(
-        torch.zeros(P, S, T, 5), torch.zeros(P, S, T).long(), torch.ones(P, S, T).bool()
+    """A batch with some fields replaced, without the type checks of tests."""
+    batch = FeedbackBatch(
+        torch.zeros(M, S, T, 5), torch.zeros(M, S, T).long(), torch.ones(M, S, T).bool()
     )
     for name, field in fields.items():
-        object.__setattr__(made, name, field)
-    return made
+        object.__setattr__(batch, name, field)
+    return batch
 
 
-def test_a_batch_that_fits_is_itself() -> None:
-    _, whole = example()
-    assert whole.validate() is whole
+def test_a_valid_batch_is_returned() -> None:
+    _, batch = example()
+    assert batch.validate() is batch
 
 
 @pytest.mark.parametrize(
     ("fields", "code", "path"),
     [
-        ({"acted": torch.zeros(P, S)}, "wrong_shape", "acted"),
-        ({"mask": torch.ones(P, S, T)}, "wrong_type", "mask"),
-        ({"advantage": torch.zeros(P, S)}, "wrong_shape", "advantage"),
+        ({"action": torch.zeros(M, S)}, "wrong_shape", "action"),
+        ({"mask": torch.ones(M, S, T)}, "wrong_type", "mask"),
+        ({"advantage": torch.zeros(M, S)}, "wrong_shape", "advantage"),
         (
             {
-                "legal": torch.ones(P, S, T, 3).bool(),
-                "reference_logits": torch.zeros(P, S, T, 4),
+                "action_mask": torch.ones(M, S, T, 3).bool(),
+                "reference_logits": torch.zeros(M, S, T, 4),
             },
             "wrong_shape",
             "reference_logits",
         ),
         ({"kl_baseline": 1.0}, "wrong_type", "kl_baseline"),
-        ({"step_weight": torch.full((P, S, T), torch.nan)}, "not_finite", "step_weight"),
+        ({"step_weight": torch.full((M, S, T), torch.nan)}, "not_finite", "step_weight"),
         ({"pairs": torch.tensor([[[0, 4]], [[0, 1]]])}, "out_of_range", "pairs"),
     ],
 )
-def test_what_does_not_fit_is_told(fields: dict[str, Any], code: str, path: str) -> None:
+def test_invalid_fields_are_refused(fields: dict[str, Any], code: str, path: str) -> None:
     with refused(code, path=path):
         batch(**fields).validate()
 
 
-def test_padding_may_weigh_anything() -> None:
-    mask = torch.ones(P, S, T).bool()
+def test_weights_of_padding_are_not_checked() -> None:
+    mask = torch.ones(M, S, T).bool()
     mask[:, :, -1] = False
     weight = torch.where(mask, 1.0, torch.nan)
     batch(mask=mask, step_weight=weight).validate()
 
 
-def test_samples_that_there_are_not() -> None:
-    with pytest.raises(UserError) as found:
+def test_indices_out_of_range_are_refused() -> None:
+    with pytest.raises(UserError) as error:
         batch().take(torch.tensor([[4], [0]]))
-    assert (found.value.code, found.value.path) == ("out_of_range", "index")
-    check_message(str(found.value).partition(": ")[0])  # the rest are torch's own words
+    assert (error.value.code, error.value.path) == ("out_of_range", "index")
+    check_message(str(error.value).partition(": ")[0])  # the rest is torch's message
 
 
-@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
-def test_a_weight_is_finite(wrong: float) -> None:
+@pytest.mark.parametrize("weight", [torch.nan, torch.inf])
+def test_weights_of_terms_must_be_finite(weight: float) -> None:
     with refused("not_finite", path="weight"):
-        LossTerm(nll_loss, wrong)
+        LossTerm(nll_loss, weight)
 
 
-class Wayward(EpisodicLearner):
-    """A recipe with a mistake in its lesson."""
+class InvalidRecipe(EpisodicLearner):
+    """A recipe with an error in its update batch."""
 
-    asked_on: str = "plain"
-    cut: int = 0
+    view: str = "plain"
+    num_missing: int = 0
 
     def make_update_batch(self, batches: Any, state: Any) -> UpdateBatch:
         grouped = self.with_groups(batches, state)
-        for one in grouped.values():
-            object.__setattr__(one, "desirable", torch.ones_like(one.mask[:, self.cut :, 0]))
-        return UpdateBatch(grouped, Objective((LossTerm(nll_loss, view=self.asked_on),)))
+        for batch in grouped.values():
+            desirable = torch.ones_like(batch.mask[:, self.num_missing :, 0])
+            object.__setattr__(batch, "desirable", desirable)
+        return UpdateBatch(grouped, Objective((LossTerm(nll_loss, view=self.view),)))
 
 
 @pytest.mark.parametrize(
-    ("settings", "code", "path"),
+    ("parameters", "code", "path"),
     [
-        ({"asked_on": "judgd"}, "unknown_name", "on"),
-        ({"cut": 1}, "wrong_shape", "desirable"),
+        ({"view": "critiqed"}, "unknown_name", "view"),
+        ({"num_missing": 1}, "wrong_shape", "desirable"),
     ],
 )
-def test_lessons_are_looked_at_before_the_first_step(
-    settings: dict[str, Any], code: str, path: str
-) -> None:
-    register("policy", "wayward", Wayward)
-    player = make_policy("wayward", **settings)
+def test_update_batches_are_validated(parameters: dict[str, Any], code: str, path: str) -> None:
+    register("policy", "invalid_recipe", InvalidRecipe)
+    policy = make_policy("invalid_recipe", **parameters)
     with refused(code, path=path):
-        train("requests", {"assistant": player}, episodes=1, rounds=6)
+        train("token_feedback", {"assistant": policy}, episodes=1, rounds=6)

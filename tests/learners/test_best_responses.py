@@ -1,4 +1,4 @@
-"""What learners come to where theory says what is best: against opponents that do not learn."""
+"""Learners against policies that do not train, where the best response is known."""
 
 from __future__ import annotations
 
@@ -17,69 +17,69 @@ from mores.core.random_streams import RandomStreams, Worlds
 from mores.envs.strategic.bimatrix_games import NAMED_GAMES
 from mores.envs.strategic.matrix_game import MatrixGame
 from mores.registry import make_policy
-from tests.learners.small_games import Cue, Moment, OneRole, frozen, policies, taught, unchecked
+from tests.learners import small_environments as small
+from tests.learners.small_environments import State, evaluation_simulator, unchecked
 
-SIXTEEN = 16
+NUM_REPLICATES = 16
 MIXES = (0.1, 0.35, 0.5, 0.8)  # probability that the opponent takes its first option
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A named game of two by two seen from one side, against a mix of the other's options."""
+    """One side of a named 2x2 game, against a mix of the opponent's options."""
 
     name: str
     side: int
     mix: float
 
     @property
-    def pays(self) -> np.ndarray:
-        """What one earns, by own option and the other's."""
-        table = np.array(NAMED_GAMES[self.name][self.side])
-        return table if self.side == 0 else table.T
+    def payoffs(self) -> np.ndarray:
+        """Payoff by own option and the opponent's."""
+        payoffs = np.array(NAMED_GAMES[self.name][self.side])
+        return payoffs if self.side == 0 else payoffs.T
 
     @property
     def gap(self) -> float:
-        """How much better the first option is."""
-        first, second = self.pays @ [self.mix, 1 - self.mix]
+        """Expected payoff of the first option minus that of the second."""
+        first, second = self.payoffs @ [self.mix, 1 - self.mix]
         return float(first - second)
 
 
 @functools.cache
 def cases() -> list[Case]:
-    """Every class of game of two by two, both sides of those that differ, where it matters."""
+    """Named 2x2 games, both sides if they differ, with mixes where the options differ clearly."""
     found = []
-    for name, tables in NAMED_GAMES.items():
-        if tables.num_options == (2, 2):
-            same = np.array_equal(np.array(tables.row_payoffs), np.array(tables.column_payoffs).T)
+    for name, game in NAMED_GAMES.items():
+        if game.num_options == (2, 2):
+            same = np.array_equal(np.array(game.row_payoffs), np.array(game.column_payoffs).T)
             found += [Case(name, side, mix) for side in range(2 - same) for mix in MIXES]
     return [case for case in found if abs(case.gap) >= 0.5]
 
 
-class ManyCases(OneRole):
-    """Replicate r plays case r // 16 against its mix, once an episode; nothing is to be seen."""
+class ManyCases(small.OneRole):
+    """Replicate r has case r // 16 against its mix, one round an episode; constant observation."""
 
-    def observe(self, state: Moment, role: str, phase: str) -> Tensor:
-        return torch.ones(len(state.round), self.seats, 3)
+    def observe(self, state: State, role: str, phase: str) -> Tensor:
+        return torch.ones(len(state.round), self.num_agents, 3)
 
     def step(
-        self, state: Moment, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
-    ) -> StepResult[Moment]:
-        tables = torch.tensor(np.array([case.pays for case in cases()]), dtype=torch.float32)
+        self, state: State, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
+    ) -> StepResult[State]:
+        payoffs = torch.tensor(np.array([case.payoffs for case in cases()]), dtype=torch.float32)
         mixes = torch.tensor([case.mix for case in cases()])
-        which = torch.div(state.replicate.long(), SIXTEEN, rounding_mode="floor")
-        other = streams.uniform("other", self.seats)[..., 0] >= mixes[which][:, None]
-        paid = tables[which[:, None], actions["actor"], other.long()]
-        return StepResult(
-            dataclasses.replace(state, round=state.round + 1, paid=paid), {"actor": paid}
-        )
+        case = torch.div(state.replicate.long(), NUM_REPLICATES, rounding_mode="floor")
+        opponent = streams.uniform("other", self.num_agents)[..., 0] >= mixes[case][:, None]
+        reward = payoffs[case[:, None], actions["actor"], opponent.long()]
+        state = dataclasses.replace(state, round=state.round + 1, reward=reward)
+        return StepResult(state, {"actor": reward})
 
 
-def test_the_oracle_is_nashpys():
-    """Best responses by enumeration are what nashpy says of a profile."""
+def test_best_responses_agree_with_nashpy():
+    """Best responses by enumeration are those of nashpy."""
     names = {case.name for case in cases()}
     assert len(names) == 8 and len(cases()) >= 25
     for case in cases():
-        game = nashpy.Game(case.pays, np.zeros((2, 2)))
+        game = nashpy.Game(case.payoffs, np.zeros((2, 2)))
         pure = [1.0, 0.0] if case.gap > 0 else [0.0, 1.0]
         assert game.is_best_response(np.array(pure), np.array([case.mix, 1 - case.mix]))[0]
 
@@ -87,82 +87,82 @@ def test_the_oracle_is_nashpys():
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["ppo", "grpo", "reinforce"])
 @unchecked()
-def test_every_learner_finds_the_best_response(recipe):
-    """All 16 learners of every case take the best option with a probability above .9 (seed 0)."""
-    more = {
-        "ppo": {"horizon": 1, "minibatches": 1, "entropy_weight": 0.0},
-        "grpo": {"epochs": 4},
-        "reinforce": {"epochs": 2, "entropy_weight": 0.0},
+def test_every_model_finds_the_best_response(recipe):
+    """All 16 models of every case take the best option with a probability above .9 (seed 0)."""
+    fields = {
+        "ppo": {"num_steps": 1, "num_minibatches": 1, "ent_coef": 0.0},
+        "grpo": {"update_epochs": 4},
+        "reinforce": {"update_epochs": 2, "ent_coef": 0.0},
     }[recipe]
-    player = make_policy(recipe, learning_rate=0.02, network={"kind": "mlp", "hidden": [4]}, **more)
-    replicates = SIXTEEN * len(cases())
-    worlds = Worlds.grid(replicates, 1)
-    table = taught(ManyCases(seats=192), {"actor": player}, worlds, episodes=40, rounds=1)
-    test = frozen(table)
-    memory, weights = test.policy_states["actor"], policies(test)
-    seen = test.observe("actor")[:, :1]
-    raw, _, _ = memory.spec.stacked_model.forward_step(weights, "act", seen, seen[..., :0])
-    first = raw.softmax(-1)[:, 0, 0].view(-1, SIXTEEN)
-    for case, chance in zip(cases(), first, strict=True):
-        best = chance if case.gap > 0 else 1 - chance
+    fields |= {"learning_rate": 0.02, "network": {"kind": "mlp", "hidden_sizes": [4]}}
+    policies = {"actor": make_policy(recipe, **fields)}
+    worlds = Worlds.grid(NUM_REPLICATES * len(cases()), 1)
+    trained = small.simulate_episodes(ManyCases(num_agents=192), policies, worlds, 40, rounds=1)
+    evaluation = evaluation_simulator(trained)
+    state, parameters = evaluation.policy_states["actor"], small.copy_model_parameters(evaluation)
+    obs = evaluation.observe("actor")[:, :1]
+    raw, _, _ = state.spec.stacked_model.forward_step(parameters, "act", obs, obs[..., :0])
+    first = raw.softmax(-1)[:, 0, 0].view(-1, NUM_REPLICATES)
+    for case, probability in zip(cases(), first, strict=True):
+        best = probability if case.gap > 0 else 1 - probability
         assert best.min() > 0.9, f"{recipe}, {case}: {best}"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("discount", "episodes"), [(0.96, 20), (0.0, 8)])
+@pytest.mark.parametrize(("gamma", "episodes"), [(0.96, 20), (0.0, 8)])
 @unchecked()
-def test_tit_for_tat_is_met_with_cooperation_by_who_looks_ahead(discount, episodes):
-    """The repeated prisoner's dilemma: what pays against tit-for-tat depends on the discount.
+def test_far_sighted_learners_cooperate_with_tit_for_tat(gamma, episodes):
+    """Repeated prisoner's dilemma: the best response to tit-for-tat depends on the discount factor.
 
-    At .96 to cooperate for ever is the best response, at 0 to defect. At least 90 of 100 of 64
-    independent learners come to it in a frozen test (seed 0).
+    At .96 it is to cooperate always, at 0 to defect. At least 90 of 100 of 64 independent models
+    find it, in an evaluation without training (seed 0).
     """
     learner = {
         "kind": "ppo",
-        "network": {"kind": "mlp", "hidden": [32]},
+        "network": {"kind": "mlp", "hidden_sizes": [32]},
         "learning_rate": 0.01,
-        "discount": discount,
-        "horizon": 32,
-        "minibatches": 1,
+        "gamma": gamma,
+        "num_steps": 32,
+        "num_minibatches": 1,
     }
-    cast = make_policy("cast", seats=[learner, {"kind": "strategy", "name": "tit_for_tat"}])
-    game = MatrixGame(payoffs="prisoners_dilemma", memory_depth=1)
-    table = taught(game, {"player": cast}, Worlds.grid(64, 4), episodes, 64)
-    test = frozen(table)
-    while not test.all_finished:
-        test.step()
-    share = game.metrics(test.state)["cooperations"][:, 0].view(64, 4).mean(1)
-    right = share > 0.9 if discount else share < 0.1
+    tit_for_tat = {"kind": "strategy", "name": "tit_for_tat"}
+    policies = {"player": make_policy("per_agent", policies=[learner, tit_for_tat])}
+    environment = MatrixGame(payoffs="prisoners_dilemma", memory_depth=1)
+    trained = small.simulate_episodes(environment, policies, Worlds.grid(64, 4), episodes, 64)
+    evaluation = evaluation_simulator(trained)
+    small.run_episodes(evaluation, 1)
+    share = (
+        environment.metrics(evaluation.state)["cooperation_rate_by_agent"][:, 0].view(64, 4).mean(1)
+    )
+    right = share > 0.9 if gamma else share < 0.1
     assert right.float().mean() >= 0.9, right.float().mean()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mlp", "gru", "transformer"])
 @unchecked()
-def test_only_networks_that_remember_recall(kind):
-    """A cue shown two rounds ago: whoever remembers is right, a perceptron as often as a coin."""
+def test_only_recurrent_networks_recall_a_cue(kind):
+    """A cue two rounds earlier: recurrent models repeat it, a perceptron is right by chance."""
     network = {
-        "mlp": {"kind": "mlp", "hidden": [16]},
-        "gru": {"kind": "gru", "hidden": 12},
-        "transformer": {"kind": "transformer", "hidden": 16, "blocks": 1, "context": 3},
+        "mlp": {"hidden_sizes": [16]},
+        "gru": {"hidden_size": 12},
+        "transformer": {"hidden_size": 16, "num_layers": 1, "context_length": 3},
     }[kind]
-    rate = 0.005 if kind == "transformer" else 0.02
-    player = make_policy(
+    policy = make_policy(
         "ppo",
-        network=network,
-        horizon=3,
-        minibatches=1,
-        learning_rate=rate,
-        entropy_weight=0.03,
-        discount=0.9,
+        network={"kind": kind, **network},
+        num_steps=3,
+        num_minibatches=1,
+        learning_rate=0.005 if kind == "transformer" else 0.02,
+        ent_coef=0.03,
+        gamma=0.9,
     )
-    game = Cue(seats=32, delay=2)
-    table = taught(game, {"actor": player}, Worlds.grid(4, 4), episodes=40, rounds=10)
-    test = frozen(table)
-    while not test.all_finished:
-        test.step()
-    right = test.state.paid.view(4, -1).mean(1)
+    environment, worlds = small.DelayedRecall(num_agents=32, delay=2), Worlds.grid(4, 4)
+    trained = small.simulate_episodes(environment, {"actor": policy}, worlds, 40, rounds=10)
+    evaluation = evaluation_simulator(trained)
+    small.run_episodes(evaluation, 1)
+    right = evaluation.state.reward.view(4, -1).mean(1)
     if kind == "mlp":
-        assert (right < 0.75).all(), right  # of 128 coins, 96: p < 1e-7
-    else:  # all did with every one of 4 seeds; one may be slow elsewhere
+        assert (right < 0.75).all(), right  # of 128 fair coins, 96: p < 1e-7
+    else:  # all 4 models for each of 4 seeds; one may be slow on another machine
         assert (right > 0.95).sum() >= 3, right

@@ -1,4 +1,4 @@
-"""Recipes one after another, and learners that are saved and loaded."""
+"""Recipes in consecutive stages; saving and loading of learners."""
 
 from __future__ import annotations
 
@@ -19,318 +19,317 @@ from mores.envs.feedback.token_feedback import TokenFeedback
 from mores.experiments.results.pytree_serialization import deserialize, serialize
 from mores.registry import make_policy
 from mores.sim.simulator import Simulator
-from tests.learners.small_games import (
-    Clockwork,
-    Poisoned,
-    play_on,
-    policies,
-    taught,
+from tests.learners.small_environments import (
+    Faulty,
+    FixedLengths,
+    copy_model_parameters,
+    run_episodes,
+    simulate_episodes,
     unchecked,
 )
-from tests.learners.test_fit import NET, SMALL, fit, recorded
+from tests.learners.test_offline import NET, SMALL, fit, record_episodes
 from tests.refusals import refused
 
-# --- one after another --------------------------------------------------------------------------
+# --- consecutive stages -------------------------------------------------------------------------
 
 
-def seated(table, player, game=None, **more):
-    """The next stage: another player with what the one before knows."""
-    (role,) = table.policies
-    after = Simulator(
-        game or table.environment,
-        {role: player},
-        worlds=table.worlds,
-        rounds=table.rounds,
-        stage=table.stage + 1,
+def next_stage(simulator, policy, environment=None, **options):
+    """A simulator of the next stage: another policy continues from the states of the one before."""
+    (role,) = simulator.policies
+    following = Simulator(
+        environment or simulator.environment,
+        {role: policy},
+        worlds=simulator.worlds,
+        rounds=simulator.rounds,
+        stage=simulator.stage + 1,
         roles_to_train=[],
-        **more,
+        **options,
     )
-    after.reset(table.seed, table.policy_states)
-    return after
+    following.reset(simulator.seed, simulator.policy_states)
+    return following
 
 
-def test_preferences_go_on_from_imitation():
-    """Parameters go on; DPO's reference is what it began from, and stays."""
-    game = TokenFeedback(num_completions=4, **SMALL)
-    table, record = recorded(game, make_policy("sft", network=NET), Worlds.grid(2, 2), 3)
-    fit(table, record, 2)
-    imitated = policies(table)
-    after = seated(table, make_policy("dpo", network=NET, learning_rate=0.01))
-    pupil = after.policy_states["assistant"].learned.train_state
+def train_state_of(simulator, role="assistant"):
+    return simulator.policy_states[role].persistent_state.train_state
+
+
+def test_dpo_continues_from_sft():
+    """Parameters continue; the reference of DPO is the model it began from, and constant."""
+    environment = TokenFeedback(num_completions=4, **SMALL)
+    policy, worlds = make_policy("sft", network=NET), Worlds.grid(2, 2)
+    simulator, dataset = record_episodes(environment, policy, worlds, 3)
+    fit(simulator, dataset, 2)
+    imitated = copy_model_parameters(simulator)
+    following = next_stage(simulator, make_policy("dpo", network=NET, learning_rate=0.01))
+    train_state = train_state_of(following)
     for name, tensor in imitated.items():
-        assert torch.equal(pupil.parameters[name], tensor)
-        assert torch.equal(pupil.reference_parameters[name], tensor)
-    assert (
-        not pupil.optimizer_state.step.any()
-        and int(after.policy_states["assistant"].learned.num_rounds) == 2
-    )
-    fit(after, record, 2)
+        assert torch.equal(train_state.parameters[name], tensor)
+        assert torch.equal(train_state.reference_parameters[name], tensor)
+    assert not train_state.optimizer_state.step.any()
+    assert int(following.policy_states["assistant"].persistent_state.num_rounds) == 2
+    fit(following, dataset, 2)
     for name, tensor in imitated.items():
-        assert torch.equal(pupil.reference_parameters[name], tensor)
-        assert torch.equal(policies(table)[name], tensor), "the predecessor's own stay"
-    assert any(not torch.equal(now, imitated[name]) for name, now in policies(after).items())
+        assert torch.equal(train_state.reference_parameters[name], tensor)
+        unchanged = torch.equal(copy_model_parameters(simulator)[name], tensor)
+        assert unchanged, "the state of the first stage is unchanged"
+    trained = copy_model_parameters(following)
+    assert any(not torch.equal(tensor, imitated[name]) for name, tensor in trained.items())
 
 
-def test_who_stopped_has_stopped_for_good():
-    player = make_policy("ppo", network=NET, horizon=4)
-    table = taught(Poisoned(sick=1), {"actor": player}, Worlds.grid(2, 1), 1, 4)
+def test_a_stopped_model_stays_stopped_in_later_stages():
+    policy = make_policy("ppo", network=NET, num_steps=4)
+    environment = Faulty(faulty_replicate=1)
+    simulator = simulate_episodes(environment, {"actor": policy}, Worlds.grid(2, 1), 1, 4)
     other = make_policy("reinforce", network=NET)
-    after = seated(table, other)
-    assert (
-        other.troubles(after.policy_states["actor"])
-        == player.stop_reasons(table.policy_states["actor"])
-        != []
-    )
-    taught_more = Simulator(Poisoned(), {"actor": other}, worlds=table.worlds, rounds=4, stage=2)
-    taught_more.reset(0, after.policy_states)
-    play_on(taught_more, 1)
-    for name, tensor in policies(table).items():
-        if name in policies(taught_more):
-            moved = policies(taught_more)[name] != tensor
-            assert not moved[1].any() and (moved[0].any() or "bias" in name), name
+    following = next_stage(simulator, other)
+    reasons = policy.stop_reasons(simulator.policy_states["actor"])
+    assert other.stop_reasons(following.policy_states["actor"]) == reasons != []
+    third = Simulator(Faulty(), {"actor": other}, worlds=simulator.worlds, rounds=4, stage=2)
+    third.reset(0, following.policy_states)
+    run_episodes(third, 1)
+    trained = copy_model_parameters(third)
+    for name, tensor in copy_model_parameters(simulator).items():
+        if name in trained:
+            changed = trained[name] != tensor
+            assert not changed[1].any() and (changed[0].any() or "bias" in name), name
 
 
-class Unsound(TokenFeedback):
-    """Whatever replicate 1 earns, and what is said of its answers' worth, is no number."""
+class NonFinite(TokenFeedback):
+    """All rewards and real-valued feedback of replicate 1 are NaN or infinite."""
 
-    bad: float = Field(0.0, allow_inf_nan=True)
+    value: float = Field(0.0, allow_inf_nan=True)
 
     def step(self, state, phase, actions, streams):
-        def spoilt(told):
-            sick = (streams.replicate == 1).view(-1, *[1] * (told.dim() - 1))
-            return torch.where(sick, self.bad, told) if told.is_floating_point() else told
+        def corrupted(x):
+            faulty = (streams.replicate == 1).view(-1, *[1] * (x.dim() - 1))
+            return torch.where(faulty, self.value, x) if x.is_floating_point() else x
 
         step = super().step(state, phase, actions, streams)
-        said = {r: {n: spoilt(x) for n, x in f.items()} for r, f in step.feedback.items()}
-        reward = {role: spoilt(x) for role, x in step.reward.items()}
-        return dataclasses.replace(step, reward=reward, feedback=said)
+        feedback = {r: {n: corrupted(x) for n, x in f.items()} for r, f in step.feedback.items()}
+        reward = {role: corrupted(x) for role, x in step.reward.items()}
+        return dataclasses.replace(step, reward=reward, feedback=feedback)
 
 
-IN_REPLICATE_1 = r"assistant, replicate 1: not a number in round {} of its training"
-AS_THEY_ACT = [
-    ("ppo", {"horizon": 3}),
+STOP_REASON = "assistant, replicate 1: not a number in round {} of its training"
+ONLINE = [
+    ("ppo", {"num_steps": 3}),
     *((kind, {}) for kind in ("reinforce", "grpo", "rloo", "grao", "expert_iteration")),
     ("online_dpo", {}),
-    ("online_dpo", {"aggregate": "sum"}),
-    ("expert_iteration", {"aggregate": "minimum"}),
+    ("online_dpo", {"reward_aggregation": "sum"}),
+    ("expert_iteration", {"reward_aggregation": "minimum"}),
 ]
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize(("kind", "more"), AS_THEY_ACT)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("kind", "fields"), ONLINE)
 @unchecked()
-def test_who_is_paid_no_number_stops_and_is_named(kind, more, bad):
-    player = make_policy(kind, network=NET, **more)
-    game = Unsound(num_completions=4, bad=bad, **SMALL)
-    table = taught(game, {"assistant": player}, Worlds.grid(2, 2), 1, 3)
-    assert player.stop_reasons(table.policy_states["assistant"]) == [IN_REPLICATE_1.format(3)]
-    first, second = player.state_dict(table.policy_states["assistant"])["updates"].tolist()
+def test_non_finite_rewards_stop_a_model(kind, fields, value):
+    policy = make_policy(kind, network=NET, **fields)
+    environment = NonFinite(num_completions=4, value=value, **SMALL)
+    simulator = simulate_episodes(environment, {"assistant": policy}, Worlds.grid(2, 2), 1, 3)
+    state = simulator.policy_states["assistant"]
+    assert policy.stop_reasons(state) == [STOP_REASON.format(3)]
+    first, second = policy.state_dict(state)["num_updates"].tolist()
     assert first > 0 and second == 0
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("kind", ["sft", "dpo", "ipo", "simpo", "cpo", "kto", "cut", "dckd",
-                                  "adpa", "restoring"])  # fmt: skip
+                                  "adpa", "alignment_recovery"])  # fmt: skip
 @unchecked()
-def test_whose_record_has_no_numbers_stops_and_is_named(kind, bad):
-    more = {"teacher_passes": 1} if kind in ("dckd", "adpa") else {}
-    player = make_policy(kind, network=NET, **more)
-    table, record = recorded(
-        TokenFeedback(num_completions=4, **SMALL), player, Worlds.grid(2, 2), 2
-    )
-    record.observation["answer"][2:] = bad
-    pupil = table.policy_states["assistant"].learned.train_state
-    if kind == "restoring":
-        pupil.reference_parameters.update({name: x + 0.1 for name, x in pupil.parameters.items()})
-    fit(table, record, 1)
-    when = 0 if more else 1  # the teacher's own lesson comes before
-    assert player.stop_reasons(table.policy_states["assistant"]) == [IN_REPLICATE_1.format(when)]
-    assert pupil.updates.tolist() == [1, 0]
+def test_non_finite_observations_stop_a_model(kind, value):
+    fields = {"teacher_epochs": 1} if kind in ("dckd", "adpa") else {}
+    policy = make_policy(kind, network=NET, **fields)
+    environment = TokenFeedback(num_completions=4, **SMALL)
+    simulator, dataset = record_episodes(environment, policy, Worlds.grid(2, 2), 2)
+    dataset.observation["answer"][2:] = value
+    train_state = train_state_of(simulator)
+    if kind == "alignment_recovery":
+        reference = {name: x + 0.1 for name, x in train_state.parameters.items()}
+        train_state.reference_parameters.update(reference)
+    fit(simulator, dataset, 1)
+    round = 0 if fields else 1  # the training of the teacher comes before the first round
+    assert policy.stop_reasons(simulator.policy_states["assistant"]) == [STOP_REASON.format(round)]
+    assert train_state.updates.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
-    ("network", "share"),
+    ("network", "sharing"),
     [
-        ({"kind": "mlp", "hidden": [16]}, "role"),
-        ({"kind": "mlp", "hidden": [32, 32]}, "role"),
-        ({"kind": "mlp", "hidden": []}, "role"),
-        ({"kind": "gru", "hidden": 32}, "role"),
+        ({"kind": "mlp", "hidden_sizes": [16]}, "role"),
+        ({"kind": "mlp", "hidden_sizes": [32, 32]}, "role"),
+        ({"kind": "mlp", "hidden_sizes": []}, "role"),
+        ({"kind": "gru", "hidden_size": 32}, "role"),
         (NET, "agent"),
         ({**NET, "activation": "relu"}, "role"),
     ],
 )
-def test_other_policies_cannot_go_on(network, share):
-    game = TokenFeedback(
+def test_another_architecture_cannot_continue(network, sharing):
+    environment = TokenFeedback(
         num_completions=2, vocab_size=3, completion_length=1, num_prompt_features=4
     )
-    table, _ = recorded(game, make_policy("sft", network=NET), Worlds.grid(2, 1), 1)
-    other = make_policy("dpo", network=network, share=share)
-    with refused("incompatible", path="players.assistant"):
-        seated(table, other)
+    policy = make_policy("sft", network=NET)
+    simulator, _ = record_episodes(environment, policy, Worlds.grid(2, 1), 1)
+    with refused("incompatible", path="policies.assistant"):
+        next_stage(simulator, make_policy("dpo", network=network, parameter_sharing=sharing))
 
 
-class Later(SFT):
-    """Another recipe, which does the same."""
+class SecondSFT(SFT):
+    """Another recipe with the same training, which continues from the first one."""
 
 
 @unchecked()
-def test_restoring_gives_back_as_much_as_is_allowed():
-    """What a second lesson took returns until that lesson suffers by .3 nats; all if it may."""
-    lessons = [TokenFeedback(num_completions=4, task_seed=task, **SMALL) for task in range(2)]
-    net = {"kind": "mlp", "hidden": [16]}
-    table, worlds = None, Worlds.grid(3, 8)
-    for game, recipe in zip(lessons, (SFT, Later), strict=True):
-        player = recipe(network=net, learning_rate=0.02)
-        memory = None if table is None else table.policy_states
-        table, record = recorded(game, player, worlds, 8, memory=memory)
-        fit(table, record, 30)
-        if memory is None:
-            first = policies(table)
-    tuned = policies(table)
-    found = read_offline_data(record, table.policy_states["assistant"])
-    shown = found.demonstrations("sft")
+def test_alignment_recovery_restores_within_its_limit():
+    """The downstream loss rises by at most .3 nats; without a limit nearly all is restored."""
+    environments = [TokenFeedback(num_completions=4, task_seed=k, **SMALL) for k in range(2)]
+    net = {"kind": "mlp", "hidden_sizes": [16]}
+    simulator, worlds = None, Worlds.grid(3, 8)
+    for environment, recipe in zip(environments, (SFT, SecondSFT), strict=True):
+        policy = recipe(network=net, learning_rate=0.02)
+        states = None if simulator is None else simulator.policy_states
+        simulator, dataset = record_episodes(environment, policy, worlds, 8, states=states)
+        fit(simulator, dataset, 30)
+        if states is None:
+            first = copy_model_parameters(simulator)
+    tuned, state = copy_model_parameters(simulator), simulator.policy_states["assistant"]
+    data = read_offline_data(dataset, state)
+    demonstrations, generated = data.demonstrations("sft"), data.generated
 
-    def downstream(parameters):
-        with torch.no_grad():
-            return nll_loss(
-                evaluate_plain_view(table.policy_states["assistant"], parameters, "answer", shown),
-                shown,
-            )
+    @torch.no_grad()
+    def downstream_loss(parameters):
+        out = evaluate_plain_view(state, parameters, "answer", demonstrations)
+        return nll_loss(out, demonstrations)
 
-    def misaligned(parameters):
-        with torch.no_grad():
-            theirs = evaluate_plain_view(
-                table.policy_states["assistant"], first, "answer", found.generated
-            )
-            ours = evaluate_plain_view(
-                table.policy_states["assistant"], parameters, "answer", found.generated
-            )
-            batch = found.generated.replace(reference_logits=theirs.logits)
-            return kl_loss(ours, batch, direction="forward")
+    @torch.no_grad()
+    def alignment_loss(parameters):
+        reference = evaluate_plain_view(state, first, "answer", generated)
+        out = evaluate_plain_view(state, parameters, "answer", generated)
+        batch = generated.replace(reference_logits=reference.logits)
+        return kl_loss(out, batch, direction="forward")
 
-    def restored(allowed, **plan):
-        player = make_policy("restoring", network=net, allowed=allowed, **plan)
-        after = seated(table, player)
-        fit(after, record, 1)
-        return policies(after)
+    def recover(max_loss_increase, **fields):
+        fields = {"network": net, "max_loss_increase": max_loss_increase, **fields}
+        following = next_stage(simulator, make_policy("alignment_recovery", **fields))
+        fit(following, dataset, 1)
+        return copy_model_parameters(following)
 
-    some = restored(0.3, step_share=0.002, steps=60)
-    rise = downstream(some) - downstream(tuned)
-    assert (rise <= 0.3 + 1e-5).all() and (rise > 0.02).all(), rise
-    assert (misaligned(some) < 0.95 * misaligned(tuned)).all()
-    nothing = restored(0.0, step_share=0.05)
-    assert (downstream(nothing) <= downstream(tuned) + 1e-5).all()
-    # Only weights whose way back is downhill are restored: nearly all, in the end.
-    everything = restored(1e6, step_share=0.1)
-    assert (misaligned(everything) < 0.02 * misaligned(tuned)).all()
+    some = recover(0.3, step_fraction=0.002, steps=60)
+    increase = downstream_loss(some) - downstream_loss(tuned)
+    assert (increase <= 0.3 + 1e-5).all() and (increase > 0.02).all(), increase
+    assert (alignment_loss(some) < 0.95 * alignment_loss(tuned)).all()
+    limited = recover(0.0, step_fraction=0.05)
+    assert (downstream_loss(limited) <= downstream_loss(tuned) + 1e-5).all()
+    # Only weights whose restoration lowers the alignment loss are restored: in the end nearly all.
+    unlimited = recover(1e6, step_fraction=0.1)
+    assert (alignment_loss(unlimited) < 0.02 * alignment_loss(tuned)).all()
 
 
-def test_restoring_needs_something_to_restore():
-    game = TokenFeedback(num_completions=2, **SMALL)
-    player = make_policy("restoring", network=NET)
-    table, record = recorded(game, player, Worlds.grid(1, 1), 1)
+def test_alignment_recovery_needs_an_earlier_model():
+    environment, worlds = TokenFeedback(num_completions=2, **SMALL), Worlds.grid(1, 1)
+    policy = make_policy("alignment_recovery", network=NET)
+    simulator, dataset = record_episodes(environment, policy, worlds, 1)
     with refused("wrong_order", path="stages"):
-        fit(table, record, 1)
-    table, record = recorded(game, make_policy("sft", network=NET), Worlds.grid(1, 1), 1)
+        fit(simulator, dataset, 1)
+    simulator, _ = record_episodes(environment, make_policy("sft", network=NET), worlds, 1)
     with refused("wrong_order", path="stages"):
-        seated(table, player)
+        next_stage(simulator, policy)
 
 
-# --- saved and loaded ---------------------------------------------------------------------------
+# --- saving and loading -------------------------------------------------------------------------
 
+TRANSFORMER = {"kind": "transformer", "hidden_size": 8, "context_length": 6}
 SAVED = {
-    "ppo": ("ppo", {"horizon": 7}),
-    "gru": ("ppo", {"horizon": 7, "network": {"kind": "gru", "hidden": 6}}),
-    "transformer": (
-        "ppo",
-        {"horizon": 7, "network": {"kind": "transformer", "hidden": 8, "context": 6}},
-    ),
-    "grpo": ("grpo", {"kl_weight": 0.1, "aggregate": "sum"}),
+    "ppo": ("ppo", {"num_steps": 7}),
+    "gru": ("ppo", {"num_steps": 7, "network": {"kind": "gru", "hidden_size": 6}}),
+    "transformer": ("ppo", {"num_steps": 7, "network": TRANSFORMER}),
+    "grpo": ("grpo", {"kl_coef": 0.1, "reward_aggregation": "sum"}),
 }
 
 
 @pytest.mark.parametrize(("recipe", "at"), [*((recipe, 10) for recipe in SAVED), ("grpo", 21)])
-def test_learners_play_on_bit_for_bit(recipe, at):
-    """Saved in the midst of an episode and a horizon, loaded into a fresh table: all the same."""
-    kind, settings = SAVED[recipe]
-    lengths = (4, 6) if recipe != "grpo" else (22, 5)  # buffers of answers grow beyond 16 rounds
-    game = Clockwork(lengths=lengths, seats=2)
+def test_a_restored_learner_continues_bit_for_bit(recipe, at):
+    """Saved within an episode and a rollout, loaded into a new simulator: equal results."""
+    kind, fields = SAVED[recipe]
+    lengths = (4, 6) if recipe != "grpo" else (22, 5)  # rollouts that grow beyond 16 rounds
+    environment = FixedLengths(lengths=lengths, num_agents=2)
 
-    def table():
-        player = make_policy(kind, **{"network": NET, **settings})
-        return Simulator(
-            game, {"actor": player}, worlds=Worlds.grid(2, 2), rounds=30, autoreset=True
-        )
+    def make_simulator():
+        policies = {"actor": make_policy(kind, **{"network": NET, **fields})}
+        worlds = Worlds.grid(2, 2)
+        return Simulator(environment, policies, worlds=worlds, rounds=30, autoreset=True)
 
-    straight, resumed = table(), table()
-    straight.reset(3)
+    original, restored = make_simulator(), make_simulator()
+    original.reset(3)
     for step in range(30):
         if step == at:
-            saved = straight.state_dict()
-        straight.step()
+            saved = original.state_dict()
+        original.step()
     assert all(isinstance(t, torch.Tensor) for t in saved.values())
-    resumed.load_state_dict(saved)
+    restored.load_state_dict(saved)
     for _ in range(30 - at):
-        resumed.step()
-    one, other = straight.state_dict(), resumed.state_dict()
-    assert one.keys() == other.keys()
-    for name, tensor in one.items():
-        assert torch.equal(tensor.nan_to_num(7.0), other[name].nan_to_num(7.0)), name
+        restored.step()
+    expected, actual = original.state_dict(), restored.state_dict()
+    assert expected.keys() == actual.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor.nan_to_num(7.0), actual[name].nan_to_num(7.0)), name
 
 
-def test_a_learner_that_took_over_is_saved_with_its_reference():
-    """The reference is there although this recipe makes none of its own."""
-    game = TokenFeedback(num_completions=2, **SMALL)
-    table, _ = recorded(game, make_policy("sft", network=NET), Worlds.grid(2, 1), 1)
-    after = seated(table, make_policy("simpo", network=NET))
-    saved = after.state_dict()
-    fresh = Simulator(
-        game, after.policies, worlds=table.worlds, rounds=3, stage=1, roles_to_train=[]
-    )
-    fresh.load_state_dict(saved)
-    reference = fresh.policy_states["assistant"].learned.train_state.reference_parameters
-    assert reference.keys() == policies(table).keys()
-    assert all(torch.equal(reference[name], tensor) for name, tensor in policies(table).items())
+def test_the_reference_of_a_continued_learner_is_saved():
+    """Also in a recipe that has no reference model itself."""
+    environment = TokenFeedback(num_completions=2, **SMALL)
+    policy = make_policy("sft", network=NET)
+    simulator, _ = record_episodes(environment, policy, Worlds.grid(2, 1), 1)
+    following = next_stage(simulator, make_policy("simpo", network=NET))
+    options = {"worlds": simulator.worlds, "rounds": 3, "stage": 1, "roles_to_train": []}
+    restored = Simulator(environment, following.policies, **options)
+    restored.load_state_dict(following.state_dict())
+    reference = train_state_of(restored).reference_parameters
+    parameters = copy_model_parameters(simulator)
+    assert reference.keys() == parameters.keys()
+    assert all(torch.equal(reference[name], tensor) for name, tensor in parameters.items())
 
 
-def test_what_was_saved_elsewhere_is_refused():
-    game = Clockwork(lengths=(3,), seats=2)
+def test_states_of_another_architecture_are_refused():
+    environment = FixedLengths(lengths=(3,), num_agents=2)
 
-    def table(**settings):
-        found = Simulator(game, {"actor": make_policy("ppo", **settings)}, worlds=2, rounds=9)
-        found.reset(0)
-        return found
+    def make_simulator(**fields):
+        policies = {"actor": make_policy("ppo", **fields)}
+        simulator = Simulator(environment, policies, worlds=2, rounds=9)
+        simulator.reset(0)
+        return simulator
 
-    saved = table(network=NET).state_dict()
-    for other in (
-        {"network": {"kind": "mlp", "hidden": [8]}},
-        {"share": "agent", "network": NET},
-        {"network": {"kind": "gru", "hidden": 32}},
+    saved = make_simulator(network=NET).state_dict()
+    for fields in (
+        {"network": {"kind": "mlp", "hidden_sizes": [8]}},
+        {"parameter_sharing": "agent", "network": NET},
+        {"network": {"kind": "gru", "hidden_size": 32}},
     ):
         with refused("incompatible"):
-            table(**other).load_state_dict(saved)
+            make_simulator(**fields).load_state_dict(saved)
 
 
-def test_memories_can_be_packed_for_a_run():
-    """What a run keeps to go on after a kill: unpacked, it is what was packed, bit for bit."""
-    player = make_policy("ppo", network=NET, horizon=5)
-    game, worlds = Clockwork(lengths=(3, 4)), Worlds.grid(2, 2)
-    table = taught(game, {"actor": player}, worlds, 2, 9)
-    blank = taught(game, {"actor": player}, worlds, 0, 9).policy_states["actor"]
-    again = deserialize(blank, serialize(table.policy_states["actor"], blank))
-    for name, tensor in pytree.flatten(table.policy_states["actor"]).items():
-        assert torch.equal(pytree.flatten(again)[name], tensor), name
+def test_states_can_be_serialized():
+    """The format of a run's checkpoint restores a state bit for bit."""
+    policies = {"actor": make_policy("ppo", network=NET, num_steps=5)}
+    environment, worlds = FixedLengths(lengths=(3, 4)), Worlds.grid(2, 2)
+    state, template = (
+        simulate_episodes(environment, policies, worlds, episodes, 9).policy_states["actor"]
+        for episodes in (2, 0)
+    )
+    restored = deserialize(template, serialize(state, template))
+    for name, tensor in pytree.flatten(state).items():
+        assert torch.equal(pytree.flatten(restored)[name], tensor), name
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings", "path"),
+    ("kind", "fields", "path"),
     [
-        ("ppo", {"groups": [0, 1]}, "ppo.groups"),
-        ("ppo", {"search_candidates": 8}, "ppo.search_candidates"),
-        ("ppo", {"search": "best_of", "search_ahead": 1}, "ppo.search_ahead"),
-        ("dpo", {"annotators": 2}, "dpo.annotators"),
+        ("ppo", {"agent_groups": [0, 1]}, "ppo.agent_groups"),
+        ("ppo", {"search_num_candidates": 8}, "ppo.search_num_candidates"),
+        ("ppo", {"search": "best_of_n", "search_depth": 1}, "ppo.search_depth"),
+        ("dpo", {"num_annotators": 2}, "dpo.num_annotators"),
     ],
 )
-def test_nothing_is_set_in_vain(kind, settings, path):
+def test_parameters_without_effect_are_refused(kind, fields, path):
     with refused("conflict", path=path):
-        make_policy(kind, **settings)
+        make_policy(kind, **fields)

@@ -1,4 +1,4 @@
-"""Merging against PEFT, numpy, scipy and closed forms; stacks of policies against single ones."""
+"""Merging against PEFT, numpy, scipy and closed forms; stacked models against single ones."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from mores.agents.learning.weights.cluster_merging import (
 from tests.refusals import refused
 
 SHAPES = {"in": (4, 6), "bias": (1, 6), "out": (6, 3), "temperature": ()}
-POLICIES = 4
+MODELS = 4
 Weights = dict[str, Tensor]
 
 
-def weights(seed: int, policies: int = POLICIES) -> Weights:
+def weights(seed: int, models: int = MODELS) -> Weights:
     generator = torch.Generator().manual_seed(seed)
     return {
-        name: torch.randn(policies, *shape, generator=generator) for name, shape in SHAPES.items()
+        name: torch.randn(models, *shape, generator=generator) for name, shape in SHAPES.items()
     }
 
 
@@ -35,63 +35,63 @@ BASE = weights(0)
 SETS = [weights(seed) for seed in (1, 2, 3)]
 
 
-def line(one: Weights, policy: int) -> np.ndarray:
-    return np.concatenate([w[policy].double().numpy().reshape(-1) for w in one.values()])
+def flat(weights: Weights, model: int) -> np.ndarray:
+    return np.concatenate([w[model].double().numpy().reshape(-1) for w in weights.values()])
 
 
-def only(one: Weights, policy: int) -> Weights:
-    return {name: w[policy : policy + 1] for name, w in one.items()}
+def single_model(weights: Weights, model: int) -> Weights:
+    return {name: w[model : model + 1] for name, w in weights.items()}
 
 
 # --- merges -----------------------------------------------------------------------------------
 
 
-def test_linear_is_a_weighted_mean() -> None:
+def test_linear_merge_is_a_weighted_mean() -> None:
     shares = torch.tensor([[1.0, 2.0, 5.0]]) * torch.tensor([[1.0], [0.1], [3.0], [1.0]])
     shares[3] = torch.tensor([0.0, 1.0, -0.5])
     merged = merging.linear_merge(SETS, shares)
-    for p in range(POLICIES):
-        expected = np.average([line(s, p) for s in SETS], axis=0, weights=shares[p].numpy())
-        np.testing.assert_allclose(line(merged, p), expected, rtol=1e-5, atol=1e-6)
+    for p in range(MODELS):
+        expected = np.average([flat(s, p) for s in SETS], axis=0, weights=shares[p].numpy())
+        np.testing.assert_allclose(flat(merged, p), expected, rtol=1e-5, atol=1e-6)
     same = merging.linear_merge(SETS, [0.2, 0.2, 0.2])
     torch.testing.assert_close(same["in"], torch.stack([s["in"] for s in SETS]).mean(0))
 
 
-def test_task_vectors_add_up_as_in_peft() -> None:
+def test_task_arithmetic_equals_peft() -> None:
     peft = pytest.importorskip("peft.utils.merge_utils")
-    scales = torch.tensor([[0.3, 0.5, -1.0]] * POLICIES) * torch.arange(POLICIES)[:, None]
+    scales = torch.tensor([[0.3, 0.5, -1.0]] * MODELS) * torch.arange(MODELS)[:, None]
     merged = merging.task_arithmetic(BASE, SETS, scales)
-    for name, p in itertools.product(SHAPES, range(POLICIES)):
+    for name, p in itertools.product(SHAPES, range(MODELS)):
         vectors = [s[name][p] - BASE[name][p] for s in SETS]
-        theirs = BASE[name][p] + peft.task_arithmetic(vectors, scales[p])
-        torch.testing.assert_close(merged[name][p], theirs)
-    # learned and unlearned again
-    there = merging.task_arithmetic(BASE, SETS[:1], 1.0)
-    torch.testing.assert_close(there["out"], SETS[0]["out"])
+        expected = BASE[name][p] + peft.task_arithmetic(vectors, scales[p])
+        torch.testing.assert_close(merged[name][p], expected)
+    # one task vector with scale 1 gives its set
+    merged = merging.task_arithmetic(BASE, SETS[:1], 1.0)
+    torch.testing.assert_close(merged["out"], SETS[0]["out"])
     torch.testing.assert_close(merging.linear_merge([BASE])["in"], BASE["in"])
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.2, 0.5, 0.99])
-@pytest.mark.parametrize("over", ["model", "tensor"])
-def test_ties_is_pefts(kept: float, over: merging.Scope) -> None:
+@pytest.mark.parametrize("density", [0.0, 0.2, 0.5, 0.99])
+@pytest.mark.parametrize("trim_scope", ["model", "tensor"])
+def test_ties_equals_peft(density: float, trim_scope: merging.Scope) -> None:
     peft = pytest.importorskip("peft.utils.merge_utils")
     scale = torch.tensor([1.0, 0.5, 2.0, 0.0])
-    merged = merging.ties_merge(BASE, SETS, kept, scale, over)
-    for p in range(POLICIES):
+    merged = merging.ties_merge(BASE, SETS, density, scale, trim_scope)
+    for p in range(MODELS):
         factors = scale[p].expand(len(SETS))
-        if over == "model":
-            vectors = [torch.tensor(line(s, p) - line(BASE, p)).float() for s in SETS]
-            theirs = line(BASE, p) + peft.ties(vectors, factors, kept).double().numpy()
-            np.testing.assert_allclose(line(merged, p), theirs, rtol=1e-5, atol=1e-6)
+        if trim_scope == "model":
+            vectors = [torch.tensor(flat(s, p) - flat(BASE, p)).float() for s in SETS]
+            expected = flat(BASE, p) + peft.ties(vectors, factors, density).double().numpy()
+            np.testing.assert_allclose(flat(merged, p), expected, rtol=1e-5, atol=1e-6)
             continue
         for name in ("in", "bias", "out"):
             vectors = [s[name][p] - BASE[name][p] for s in SETS]
-            theirs = BASE[name][p] + peft.ties(vectors, factors, kept)
-            torch.testing.assert_close(merged[name][p], theirs)
+            expected = BASE[name][p] + peft.ties(vectors, factors, density)
+            torch.testing.assert_close(merged[name][p], expected)
 
 
 def test_ties_by_hand() -> None:
-    """Trimmed to the larger half, outvoted by mass, averaged over those that agree."""
+    """Trim to the larger half, elect signs by sums, average the entries of that sign."""
     base = {"w": torch.zeros(1, 4)}
     sets = [
         {"w": torch.tensor([row])}
@@ -106,23 +106,23 @@ def test_ties_by_hand() -> None:
     assert merged["w"].tolist() == [[0.0, 2.0]]
 
 
-def test_model_stock_finds_the_foot_below_the_centre() -> None:
-    """The geometry it is derived from: sets scattered at right angles around a centre.
+def test_model_stock_is_a_least_squares_solution() -> None:
+    """The geometry of its derivation: orthogonal deviations of the sets from a common center.
 
-    Then the point of the sets' hyperplane through the base that is nearest to the centre is a least
-    squares solution, which numpy finds from the sets alone.
+    Then the result is the projection of the center onto the hyperplane through the base and the
+    sets, which numpy computes by least squares.
     """
     generator = np.random.default_rng(0)
     for count in (2, 3, 6):
         frame, _ = np.linalg.qr(generator.normal(size=(30, count + 1)))
         base = generator.normal(size=30)
-        centre = base + 2.0 * frame[:, 0]
-        points = [centre + 1.5 * frame[:, i + 1] for i in range(count)]
+        center = base + 2.0 * frame[:, 0]
+        points = [center + 1.5 * frame[:, i + 1] for i in range(count)]
         vectors = np.stack([p - base for p in points], 1)
-        foot = base + vectors @ np.linalg.lstsq(vectors, centre - base, rcond=None)[0]
+        projection = base + vectors @ np.linalg.lstsq(vectors, center - base, rcond=None)[0]
         stack = [{"w": torch.tensor(p)[None]} for p in (base, *points)]
         merged = merging.model_stock(stack[0], stack[1:])
-        np.testing.assert_allclose(merged["w"][0], foot, rtol=1e-6)
+        np.testing.assert_allclose(merged["w"][0], projection, rtol=1e-6)
 
 
 def test_model_stock_ratio() -> None:
@@ -134,8 +134,8 @@ def test_model_stock_ratio() -> None:
     assert ratio((1.0, 0.0), (0.5, half)) == pytest.approx(2 * 0.5 / 1.5)  # 60 degrees
     assert ratio((1.0, 0.0), (3.0, 0.0)) == pytest.approx(1.0)
     assert ratio((1.0, 0.0), (0.0, 2.0)) == 0.0
-    assert ratio((1.0, 0.0), (-1.0, 0.1)) == 0.0  # held within [0, 1]
-    assert ratio((1.0, 0.0), (0.0, 0.0)) == 0.0  # one did not move
+    assert ratio((1.0, 0.0), (-1.0, 0.1)) == 0.0  # limited to [0, 1]
+    assert ratio((1.0, 0.0), (0.0, 0.0)) == 0.0  # one is unchanged
     # cosines 0.5, 0.5 and -0.5, mean 1/6
     third = 3 / 6 / (1 + 2 / 6)
     assert ratio((0.5, half), (1.0, 0.0), (0.5, -half)) == pytest.approx(third)
@@ -150,29 +150,29 @@ MERGES = {
 
 
 @pytest.mark.parametrize("merge", MERGES)
-def test_policies_do_not_meet(merge: str) -> None:
-    """Together as alone; a broken policy breaks its own merge, visibly, and no other."""
-    sick = [dict(one) for one in SETS]
-    sick[1]["in"] = SETS[1]["in"].clone()
-    sick[1]["in"][2, 1, 1] = torch.nan
-    merged = MERGES[merge](BASE, sick)
+def test_models_are_independent(merge: str) -> None:
+    """Stacked models equal single ones; NaN in one model changes its own merge only."""
+    with_nan = [dict(weights) for weights in SETS]
+    with_nan[1]["in"] = SETS[1]["in"].clone()
+    with_nan[1]["in"][2, 1, 1] = torch.nan
+    merged = MERGES[merge](BASE, with_nan)
     for p in (0, 1, 3):
-        alone = MERGES[merge](only(BASE, p), [only(one, p) for one in SETS])
+        alone = MERGES[merge](single_model(BASE, p), [single_model(w, p) for w in SETS])
         for name in SHAPES:
             torch.testing.assert_close(merged[name][p], alone[name][0])
     assert merged["in"][2].isnan().any()
 
 
-def test_a_set_that_does_not_count_is_not_looked_at() -> None:
-    broken = {name: torch.full_like(w, torch.nan) for name, w in BASE.items()}
-    merged = merging.linear_merge([SETS[0], broken], [1.0, 0.0])
+def test_a_set_with_weight_zero_is_ignored() -> None:
+    nan = {name: torch.full_like(w, torch.nan) for name, w in BASE.items()}
+    merged = merging.linear_merge([SETS[0], nan], [1.0, 0.0])
     assert all(torch.equal(merged[name], SETS[0][name]) for name in SHAPES)
 
 
-# --- groups -----------------------------------------------------------------------------------
+# --- clusters ---------------------------------------------------------------------------------
 
 
-def test_clusters_are_scipys_complete_linkage() -> None:
+def test_clusters_equal_complete_linkage_of_scipy() -> None:
     for seed in range(20):
         generator = np.random.default_rng(seed)
         sets = int(generator.integers(2, 9))
@@ -183,25 +183,25 @@ def test_clusters_are_scipys_complete_linkage() -> None:
         tree = scipy.cluster.hierarchy.linkage(
             scipy.spatial.distance.squareform(distance), "complete"
         )
-        theirs = scipy.cluster.hierarchy.fcluster(tree, 10 - threshold, "distance")
-        ours = complete_linkage_clusters(torch.tensor(transfer).float(), threshold).numpy()
-        together = ours[:, None] == ours
-        np.testing.assert_array_equal(together, theirs[:, None] == theirs)
-        bonds = np.minimum(transfer, transfer.T)[together & ~np.eye(sets, dtype=bool)]
-        assert (bonds >= threshold).all()
-        first = [int(np.flatnonzero(ours == label)[0]) for label in range(ours.max() + 1)]
+        expected = scipy.cluster.hierarchy.fcluster(tree, 10 - threshold, "distance")
+        cluster = complete_linkage_clusters(torch.tensor(transfer).float(), threshold).numpy()
+        same = cluster[:, None] == cluster
+        np.testing.assert_array_equal(same, expected[:, None] == expected)
+        compatibility = np.minimum(transfer, transfer.T)[same & ~np.eye(sets, dtype=bool)]
+        assert (compatibility >= threshold).all()
+        first = [int(np.flatnonzero(cluster == label)[0]) for label in range(cluster.max() + 1)]
         assert first == sorted(first)
 
 
-def test_groups_are_merged_within_clusters() -> None:
-    """Training for 0 helps 2 and the other way round; 1 helps 0 and is harmed by it: asymmetric."""
+def test_merging_within_clusters() -> None:
+    """Training for 0 helps 2 and vice versa; training for 1 helps 0, but that for 0 harms 1."""
     transfer = torch.tensor([[1.0, -0.2, 0.5], [0.9, 1.0, 0.1], [0.3, -0.1, 1.0]])
-    friends = torch.stack([transfer, transfer.abs(), transfer, -transfer])
-    found = merge_by_cluster(BASE, SETS, friends)
-    assert found.cluster.tolist() == [[0, 1, 0], [0, 0, 0], [0, 1, 0], [0, 1, 2]]
+    transfers = torch.stack([transfer, transfer.abs(), transfer, -transfer])
+    result = merge_by_cluster(BASE, SETS, transfers)
+    assert result.cluster.tolist() == [[0, 1, 0], [0, 0, 0], [0, 1, 0], [0, 1, 2]]
     pair, all_three = merging.ties_merge(BASE, [SETS[0], SETS[2]]), merging.ties_merge(BASE, SETS)
     for name in SHAPES:
-        for policy, expected in enumerate(
+        for model, expected in enumerate(
             [
                 (pair, SETS[1], pair),
                 (all_three, all_three, all_three),
@@ -209,11 +209,11 @@ def test_groups_are_merged_within_clusters() -> None:
                 tuple(SETS),
             ]
         ):
-            for own, weight in zip(expected, found.weights, strict=True):
-                assert torch.equal(weight[name][policy], own[name][policy])
-    shared = merge_by_cluster(BASE, SETS, transfer, merge=merging.model_stock)
-    mixed = merging.model_stock(BASE, [SETS[0], SETS[2]])
-    assert torch.equal(shared.weights[2]["in"], mixed["in"])
+            for merged, weight in zip(expected, result.weights, strict=True):
+                assert torch.equal(weight[name][model], merged[name][model])
+    by_stock = merge_by_cluster(BASE, SETS, transfer, merge=merging.model_stock)
+    stock = merging.model_stock(BASE, [SETS[0], SETS[2]])
+    assert torch.equal(by_stock.weights[2]["in"], stock["in"])
     unknown = transfer.clone()
     unknown[0, 2] = torch.nan
     assert complete_linkage_clusters(unknown).tolist() == [0, 1, 2]
@@ -230,21 +230,21 @@ def module(seed: int) -> torch.nn.Module:
 
 
 def test_state_dicts_of_models() -> None:
-    """One model is a stack of one; counters are handed on; half precision is rounded once."""
+    """One model is a stack of one; counters are unchanged; half precision is rounded once."""
     base, *trained = (module(seed).half().state_dict() for seed in range(3))
     merged = stacked_weights.squeeze(
         merging.ties_merge(
             stacked_weights.unsqueeze(base),
-            [stacked_weights.unsqueeze(one) for one in trained],
+            [stacked_weights.unsqueeze(state) for state in trained],
             0.3,
         )
     )
     assert merged["1.num_batches_tracked"].dtype == torch.int64
     module(7).half().load_state_dict(merged)
-    wide = [{n: w.float() for n, w in one.items()} for one in (base, *trained)]
+    single = [{n: w.float() for n, w in state.items()} for state in (base, *trained)]
     exact = merging.ties_merge(
-        stacked_weights.unsqueeze(wide[0]),
-        [stacked_weights.unsqueeze(one) for one in wide[1:]],
+        stacked_weights.unsqueeze(single[0]),
+        [stacked_weights.unsqueeze(state) for state in single[1:]],
         0.3,
     )
     for name, weight in merged.items():
@@ -260,25 +260,25 @@ def test_state_dicts_of_models() -> None:
     assert view.data_ptr() == base["0.weight"].data_ptr()
 
 
-def test_bad_input() -> None:
+def test_invalid_arguments() -> None:
     one, other = module(0).state_dict(), module(1).state_dict()
     with refused("wrong_shape", path="1.weight"):
         merging.linear_merge([one, other])
-    with refused("missing", path="several"):
+    with refused("missing", path="weight_sets"):
         merging.linear_merge([])
-    with refused("invalid_value", path="shares"):
+    with refused("invalid_value", path="set_weights"):
         merging.linear_merge(SETS, [1.0, -1.0, 0.0])
-    with refused("wrong_shape", path="shares"):
+    with refused("wrong_shape", path="set_weights"):
         merging.linear_merge(SETS, [1.0, 1.0])
     with refused("unknown_name", path="inn"):
         merging.linear_merge([BASE, {("inn" if n == "in" else n): w for n, w in BASE.items()}])
     with refused("wrong_shape", path="in"):
         merging.ties_merge({**BASE, "in": BASE["in"].mT}, [{**BASE, "in": BASE["in"].mT}, BASE])
-    with refused("out_of_range", path="kept"):
+    with refused("out_of_range", path="density"):
         merging.ties_merge(BASE, SETS, density=20.0)
-    with refused("wrong_shape", path="several"):
+    with refused("wrong_shape", path="weight_sets"):
         merging.model_stock(BASE, SETS[:1])
     with refused("wrong_shape", path="transfer"):
         merge_by_cluster(BASE, SETS, torch.eye(2))
-    with refused("missing", path="several"):
+    with refused("missing", path="state_dicts"):
         stacked_weights.stack_state_dicts([])

@@ -1,6 +1,6 @@
-"""A language model of a few thousand numbers, made on the spot: nothing is fetched.
+"""A language model of a few thousand parameters, made in memory without downloads.
 
-Words are tokens. Prompts are padded on the left, as generation wants it.
+Words are tokens. Prompts are padded on the left, as generation needs it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ TEMPLATE = (
 
 
 def tiny_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
-    """One token a word; what is between spaces and unknown becomes `<unknown>`.
+    """A tokenizer with one token per word; unknown words become `<unknown>`.
 
-    Tokens 0 to 4 are padding, end, unknown and the two roles; words follow in their order.
+    Tokens 0 to 4 are padding, end, unknown and the two roles; the words follow in order.
     """
-    vocabulary = {word: number for number, word in enumerate(dict.fromkeys((*SPECIAL, *words)))}
+    vocabulary = {word: index for index, word in enumerate(dict.fromkeys((*SPECIAL, *words)))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -48,9 +48,9 @@ def tiny_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
 def tiny_llama(
     tokenizer: PreTrainedTokenizerFast, seed: int = 0, hidden: int = 16, layers: int = 2
 ) -> LlamaForCausalLM:
-    """A Llama with random weights in 32 bits; the same seed gives the same weights.
+    """A Llama with random 32-bit weights; equal seeds give equal weights.
 
-    Weights are larger than Llama's usual ones, so that two seeds differ by much more than rounding.
+    The weights are larger than Llama's usual ones: two seeds differ by much more than rounding.
     """
     config = LlamaConfig(
         vocab_size=len(tokenizer),

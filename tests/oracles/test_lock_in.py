@@ -1,4 +1,4 @@
-"""The precision recursion against its matrix form in float64, and against its closed forms."""
+"""Precision recursion against its matrix form in float64 and its closed forms."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from mores.sim.simulation import simulate
 from mores.sim.simulator import Simulator
 
 
-def _trust(game: LockIn) -> np.ndarray:
-    n, everybody = game.num_people, game.num_people + game.num_assistants
-    trust = game.self_trust * np.eye(everybody)
-    trust[:n, n:] += game.trust_in_ai
-    trust[n:, :n] += game.trust_in_people
+def _trust(env: LockIn) -> np.ndarray:
+    n, num_agents = env.num_people, env.num_people + env.num_assistants
+    trust = env.self_trust * np.eye(num_agents)
+    trust[:n, n:] += env.trust_in_ai
+    trust[n:, :n] += env.trust_in_people
     return trust
 
 
-def _game(gain: float, people: int = 100, **more: float) -> LockIn:
+def _environment(gain: float, people: int = 100, **parameters: float) -> LockIn:
     trust = (gain / people) ** 0.5
-    return LockIn(num_people=people, trust_in_ai=trust, trust_in_people=trust, **more)
+    return LockIn(num_people=people, trust_in_ai=trust, trust_in_people=trust, **parameters)
 
 
 @pytest.mark.parametrize(("people", "assistants"), [(3, 1), (7, 2), (20, 4)])
-def test_the_environment_is_the_recursion(people, assistants):
-    game = LockIn(
+def test_environment_equals_recursion(people, assistants):
+    env = LockIn(
         num_people=people,
         num_assistants=assistants,
         trust_in_ai=0.7,
@@ -37,48 +37,54 @@ def test_the_environment_is_the_recursion(people, assistants):
         self_trust=0.3,
         prior_precision=0.5,
     )
-    rounds, everybody = 12, people + assistants
-    played = simulate(game, worlds=3, rounds=rounds, seed=4, metrics=["ai_error"])
+    rounds, num_agents = 12, people + assistants
+    result = simulate(env, worlds=3, rounds=rounds, seed=4, metrics=["ai_error"])
     from mores.core.random_streams import RandomStreams
 
-    draws = RandomStreams.of(4, 3).child("game")
-    truth = played.state.truth.double().numpy()
-    trust = _trust(game)
+    streams = RandomStreams.of(4, 3).child("game")
+    truth = result.state.truth.double().numpy()
+    trust = _trust(env)
     for world in range(3):
-        precision = np.full(everybody, 0.5)
-        evidence, belief, weight = np.zeros(everybody), np.zeros(everybody), np.full(everybody, 0.5)
+        evidence_precision = np.full(num_agents, 0.5)
+        evidence, belief, precision = (
+            np.zeros(num_agents),
+            np.zeros(num_agents),
+            np.full(num_agents, 0.5),
+        )
         for round in range(rounds):
-            noise = draws.at(round).normal("evidence", everybody)[world, :, 0].double().numpy()
-            evidence = (evidence * precision + truth[world] + noise) / (precision + 1)
-            precision = precision + 1
-            total = precision + trust @ weight
-            belief = (evidence * precision + trust @ (belief * weight)) / total
-            weight = total
-        assert played.state.beliefs.mean[world].numpy() == pytest.approx(belief, abs=2e-5)
-        found = 10 ** played.state.beliefs.log10_precision[world].double().numpy()
-        assert found == pytest.approx(weight, rel=1e-4)
+            noise = streams.at(round).normal("evidence", num_agents)[world, :, 0].double().numpy()
+            evidence = (evidence * evidence_precision + truth[world] + noise) / (
+                evidence_precision + 1
+            )
+            evidence_precision = evidence_precision + 1
+            total = evidence_precision + trust @ precision
+            belief = (evidence * evidence_precision + trust @ (belief * precision)) / total
+            precision = total
+        assert result.state.beliefs.mean[world].numpy() == pytest.approx(belief, abs=2e-5)
+        values = 10 ** result.state.beliefs.log10_precision[world].double().numpy()
+        assert values == pytest.approx(precision, rel=1e-4)
 
 
 def test_spectral_radius():
-    for game in (
-        _game(1.21),
+    for env in (
+        _environment(1.21),
         LockIn(num_people=9, num_assistants=3, trust_in_ai=0.2, self_trust=0.1),
     ):
-        radius = np.abs(np.linalg.eigvals(_trust(game))).max()
-        assert game.analytic_values({}, 1)["spectral_radius"] == pytest.approx(radius, rel=1e-12)
+        radius = np.abs(np.linalg.eigvals(_trust(env))).max()
+        assert env.analytic_values({}, 1)["spectral_radius"] == pytest.approx(radius, rel=1e-12)
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.5, 1.0, 1.1, 2.0])
 @pytest.mark.parametrize(("people", "assistants"), [(10, 1), (6, 3)])
-def test_exact_error_against_powers_of_the_matrix(gain, people, assistants):
+def test_error_std_against_matrix_powers(gain, people, assistants):
     trust = (gain / (people * assistants)) ** 0.5
-    game = LockIn(
+    env = LockIn(
         num_people=people, num_assistants=assistants, trust_in_ai=trust, trust_in_people=trust
     )
-    matrix, rounds = _trust(game), 40
+    matrix, rounds = _trust(env), 40
     power, row = np.eye(len(matrix)), np.zeros_like(matrix)
     squares, sums = np.zeros(len(matrix)), np.zeros(len(matrix))
-    mine = (
+    stds = (
         belief_error_std(rounds, people, assistants, trust, gain, 1.0),
         belief_error_std(rounds, assistants, people, trust, gain, 1.0),
     )
@@ -87,8 +93,8 @@ def test_exact_error_against_powers_of_the_matrix(gain, people, assistants):
         power = power @ matrix
         squares, sums = squares + (row**2).sum(1), sums + row.sum(1)
         exact = np.sqrt(squares) / sums
-        assert mine[0][round] == pytest.approx(exact[0], rel=1e-9)
-        assert mine[1][round] == pytest.approx(exact[-1], rel=1e-9)
+        assert stds[0][round] == pytest.approx(exact[0], rel=1e-9)
+        assert stds[1][round] == pytest.approx(exact[-1], rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -96,46 +102,48 @@ def test_exact_error_against_powers_of_the_matrix(gain, people, assistants):
     [(1.1, 0.01984, 0.01986), (1.5, 0.0407, 0.0414), (2.0, 0.0528, 0.0554), (4.0, 0.0717, 0.0861)],
 )
 def test_locked_standard_deviations(gain, assistant, person):
-    """The two families of the locked value; in the table they are given without saying which."""
+    """Both sides' standard deviations; the source does not assign them to sides."""
     trust = (gain / 100) ** 0.5
-    found = [belief_error_std(2000, *sides, trust, gain, 1.0)[-1] for sides in ((1, 100), (100, 1))]
-    assert sorted(found) == pytest.approx([assistant, person], rel=3e-3)
+    values = [
+        belief_error_std(2000, *sides, trust, gain, 1.0)[-1] for sides in ((1, 100), (100, 1))
+    ]
+    assert sorted(values) == pytest.approx([assistant, person], rel=3e-3)
 
 
 @pytest.mark.parametrize(("gain", "rounds"), [(4.0, 1500), (2.0, 3000)])
 def test_float32_is_stable(gain, rounds):
-    """Against a float64 run of the same evidence, rescaled every round."""
-    game = _game(gain)
-    played = simulate(
-        game, worlds=2, rounds=rounds, seed=9, metrics=["growth"], metric_rounds=[rounds]
+    """Equals a float64 recursion on the same evidence, rescaled every round."""
+    env = _environment(gain)
+    result = simulate(
+        env, worlds=2, rounds=rounds, seed=9, metrics=["precision_growth"], metric_rounds=[rounds]
     )
-    assert torch.isfinite(played.state.beliefs.mean).all()
-    assert played.metrics["growth"].double().numpy() == pytest.approx(gain, rel=1e-5)
+    assert torch.isfinite(result.state.beliefs.mean).all()
+    assert result.metrics["precision_growth"].double().numpy() == pytest.approx(gain, rel=1e-5)
     from mores.core.random_streams import RandomStreams
 
-    draws, trust = RandomStreams.of(9, 2).child("game"), _trust(game)
-    truth = played.state.truth.double().numpy()
+    streams, trust = RandomStreams.of(9, 2).child("game"), _trust(env)
+    truth = result.state.truth.double().numpy()
     evidence = np.zeros((2, 101))
-    belief, weight, unit = np.zeros((2, 101)), np.zeros((2, 101)), 1.0
+    belief, precision, inverse_scale = np.zeros((2, 101)), np.zeros((2, 101)), 1.0
     for round in range(rounds):
-        noise = draws.at(round).normal("evidence", 101)[..., 0].double().numpy()
+        noise = streams.at(round).normal("evidence", 101)[..., 0].double().numpy()
         evidence = evidence + (truth[:, None] + noise - evidence) / (round + 1)
-        own = (round + 1) * unit
-        total = own + weight @ trust.T
-        belief = (evidence * own + (belief * weight) @ trust.T) / total
-        unit, weight = unit / total.max(), total / total.max()
-    assert played.state.beliefs.mean.double().numpy() == pytest.approx(belief, abs=1e-4)
+        own_precision = (round + 1) * inverse_scale
+        total = own_precision + precision @ trust.T
+        belief = (evidence * own_precision + (belief * precision) @ trust.T) / total
+        inverse_scale, precision = inverse_scale / total.max(), total / total.max()
+    assert result.state.beliefs.mean.double().numpy() == pytest.approx(belief, abs=1e-4)
 
 
-def test_what_is_seen_of_others_is_what_they_reported():
-    """A report need not be a belief, and nobody sees another's belief or evidence."""
-    game = LockIn(num_people=4, num_assistants=2)
-    table = Simulator(game, game.default_policies(), {"assistant": [0, 1]}, worlds=3, rounds=9)
-    table.reset(1)
-    table.step({"assistant": torch.tensor([1000.0, 500.0])[None, :, None].expand(3, 2, 1)})
-    assert (table.observe("person")[..., 2] == 750.0).all()
-    before = {role: table.observe(role) for role in ("person", "assistant")}
-    beliefs = dataclasses.replace(table.state.beliefs, mean=table.state.beliefs.mean + 1)
-    table.state = dataclasses.replace(table.state, beliefs=beliefs)
-    for role in before:
-        assert torch.equal(table.observe(role)[..., 1:], before[role][..., 1:])
+def test_observation_contains_reports_only():
+    """Reports may differ from beliefs; beliefs and evidence of others are not observed."""
+    env = LockIn(num_people=4, num_assistants=2)
+    simulator = Simulator(env, env.default_policies(), {"assistant": [0, 1]}, worlds=3, rounds=9)
+    simulator.reset(1)
+    simulator.step({"assistant": torch.tensor([1000.0, 500.0])[None, :, None].expand(3, 2, 1)})
+    assert (simulator.observe("person")[..., 2] == 750.0).all()
+    observations = {role: simulator.observe(role) for role in ("person", "assistant")}
+    beliefs = dataclasses.replace(simulator.state.beliefs, mean=simulator.state.beliefs.mean + 1)
+    simulator.state = dataclasses.replace(simulator.state, beliefs=beliefs)
+    for role in observations:
+        assert torch.equal(simulator.observe(role)[..., 1:], observations[role][..., 1:])

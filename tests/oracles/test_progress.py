@@ -1,4 +1,4 @@
-"""ProgressGym's challenges against a re-implementation in plain numpy, and figures known before."""
+"""ProgressGym's challenges against a numpy reimplementation and known numbers."""
 
 from __future__ import annotations
 
@@ -20,44 +20,47 @@ from mores.envs.opinion.coevolution import Coevolution
 from mores.registry import make_environment
 from mores.sim.simulation import simulate
 from mores.sim.simulator import Simulator
-from tests.oracles.progress_by_hand import (
+from tests.oracles.progress_reference import (
     CHALLENGES,
-    MEASURES,
+    METRICS,
     ROWS,
     V,
-    coevolved,
+    coevolve_score,
     cos,
     expected,
-    scored,
+    score_policy,
 )
 from tests.refusals import refused
 
 
-@pytest.mark.parametrize(("challenge", "ahead"), CHALLENGES)
+@pytest.mark.parametrize(("challenge", "horizon"), CHALLENGES)
 @pytest.mark.parametrize("row", ROWS)
-def test_scores_are_those_of_plain_numpy(row, challenge, ahead):
-    player, kind = ROWS[row]
-    found = scored(player, challenge, ahead).metrics
-    got = [found[name][0, -1].item() for name in MEASURES]
-    assert got == pytest.approx(expected(kind, challenge, ahead), abs=2e-5, rel=2e-5, nan_ok=True)
+def test_scores_equal_reimplementation(row, challenge, horizon):
+    policy, kind = ROWS[row]
+    metrics = score_policy(policy, challenge, horizon).metrics
+    values = [metrics[name][0, -1].item() for name in METRICS]
+    assert values == pytest.approx(
+        expected(kind, challenge, horizon), abs=2e-5, rel=2e-5, nan_ok=True
+    )
 
 
-def test_without_an_assistant_only_people_are_judged():
-    game = Coevolution(challenge="coevolve", num_assistants=0)
-    found = simulate(game, {}, 1, 8, 0, MEASURES).metrics
-    got = [found[name][0, -1].item() for name in MEASURES]
-    assert got == pytest.approx(expected("none", "coevolve", 1), abs=2e-5)
+def test_without_assistants_only_people_are_scored():
+    env = Coevolution(challenge="coevolve", num_assistants=0)
+    metrics = simulate(env, {}, 1, 8, 0, METRICS).metrics
+    values = [metrics[name][0, -1].item() for name in METRICS]
+    assert values == pytest.approx(expected("none", "coevolve", 1), abs=2e-5)
     for challenge in ("follow", "predict"):
-        game = Coevolution(challenge=challenge, num_assistants=0)
-        assert simulate(game, {}, 1, 8, 0, ["score"]).metrics["score"].isnan().all()
+        env = Coevolution(challenge=challenge, num_assistants=0)
+        scores = simulate(env, {}, 1, 8, 0, ["cosine_score"]).metrics["cosine_score"]
+        assert scores.isnan().all()
 
 
-# --- figures known before -------------------------------------------------------------------------
+# --- known numbers --------------------------------------------------------------------------------
 
 
-def test_figures_of_the_fixture():
-    def score(kind, challenge, ahead=1):
-        return round(float(expected(kind, challenge, ahead)[0]), 4)
+def test_known_scores():
+    def score(kind, challenge, horizon=1):
+        return round(float(expected(kind, challenge, horizon)[0]), 4)
 
     orders = [(0, 1.0, False), (1, 1.0, False), (2, 1.0, False)]
     static = (0, 0.0, False)
@@ -73,87 +76,85 @@ def test_figures_of_the_fixture():
     ("row", "last"), [("static", 0.9088), ("persistence", 0.9343), ("linear", 0.9563),
                       ("quadratic", 0.9770)]
 )  # fmt: skip
-def test_where_people_end_in_coevolve(row, last):
-    played = scored(ROWS[row][0], "coevolve", 1)
-    end = played.state.people.values[0, 0].double().numpy()
+def test_final_values_in_coevolve(row, last):
+    result = score_policy(ROWS[row][0], "coevolve", 1)
+    end = result.state.people.values[0, 0].double().numpy()
     assert cos(end, V[-1]) == pytest.approx(last, abs=5e-5)
 
 
-class AtTheEnd:
-    """People who are where history ends, from the start."""
+class LastRowPopulation:
+    """Population whose values are history's last row."""
 
-    def sample_people(self, draws):
+    def sample_people(self, streams):
         return People(
-            torch.tensor(V[-1], dtype=torch.float32).expand(draws.num_worlds, 3, 5).clone()
+            torch.tensor(V[-1], dtype=torch.float32).expand(streams.num_worlds, 3, 5).clone()
         )
 
 
 @pytest.mark.parametrize(
-    ("pull", "people", "figure"), [(1.0, None, 0.9728), (0.0, None, 0.9627), (0.0, AtTheEnd(), 1.0)]
+    ("attraction", "people", "value"),
+    [(1.0, None, 0.9728), (0.0, None, 0.9627), (0.0, LastRowPopulation(), 1.0)],
 )
-def test_what_coevolve_scores_alone(pull, people, figure):
-    """Perfect replay, frozen at the start, at the end from the start."""
-    parameters = {"challenge": "coevolve", "assistants": 0, "history": {"pull": pull}}
-    found = simulate(
-        Coevolution(num_people=3, **parameters), {}, 1, 8, 0, ["score"], population=people
-    )
-    assert found.metrics["score"][0, -1].item() == pytest.approx(figure, abs=5e-5)
+def test_coevolve_scores_without_assistants(attraction, people, value):
+    """People who equal history, who never move, and who start at the end."""
+    history = {"attraction": attraction}
+    env = Coevolution(num_people=3, num_assistants=0, challenge="coevolve", history=history)
+    result = simulate(env, {}, 1, 8, 0, ["cosine_score"], population=people)
+    assert result.metrics["cosine_score"][0, -1].item() == pytest.approx(value, abs=5e-5)
 
 
-# --- the rounds -----------------------------------------------------------------------------------
+# --- rounds ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("challenge", "ahead"), [*CHALLENGES, ("predict", 7)])
-def test_it_ends_when_history_does(challenge, ahead):
-    judged = 8 - (ahead if challenge == "predict" else 0)
-    played = scored(Persistence(), challenge, ahead, rounds=12)
-    counts = [min(round, judged) for round in range(13)]
-    assert played.metrics["evaluations"][0].tolist() == counts
-    assert played.metrics["score"][:, 0].isnan().all() == (challenge != "coevolve")
+@pytest.mark.parametrize(("challenge", "horizon"), [*CHALLENGES, ("predict", 7)])
+def test_termination_with_history(challenge, horizon):
+    num_scored = 8 - (horizon if challenge == "predict" else 0)
+    result = score_policy(Persistence(), challenge, horizon, rounds=12)
+    counts = [min(round, num_scored) for round in range(13)]
+    assert result.metrics["rounds_scored"][0].tolist() == counts
+    assert result.metrics["cosine_score"][:, 0].isnan().all() == (challenge != "coevolve")
 
 
 @pytest.mark.parametrize("challenge", ["follow", "predict"])
-def test_the_first_question_is_answered_by_the_second_century(challenge):
-    said = (
-        scored(Persistence(), challenge, 1).state.challenge_record.advice[0, :, 0].double().numpy()
-    )
-    assert said[1:8] == pytest.approx(V[1:8], abs=1e-6)
+def test_first_answer_is_second_row(challenge):
+    record = score_policy(Persistence(), challenge, 1).state.challenge_record
+    advice = record.advice[0, :, 0].double().numpy()
+    assert advice[1:8] == pytest.approx(V[1:8], abs=1e-6)
 
 
-def test_in_coevolve_the_influenced_people_answer():
-    paths = scored(Persistence(), "coevolve", 1).state.challenge_record
-    assert paths.mean_value[0, 0].double().numpy() == pytest.approx(V[0], abs=1e-6)
-    assert torch.equal(paths.advice[:, 1:, 0], paths.mean_value[:, :-1])
+def test_answers_in_coevolve_are_people_s_values():
+    record = score_policy(Persistence(), "coevolve", 1).state.challenge_record
+    assert record.mean_value[0, 0].double().numpy() == pytest.approx(V[0], abs=1e-6)
+    assert torch.equal(record.advice[:, 1:, 0], record.mean_value[:, :-1])
 
 
-def test_gymnasium_sees_the_end():
-    env = gymnasium.make(
-        "mores/Coevolution-v0", seat="assistant_0", challenge="predict", ahead=3, rounds=50
-    )
+def test_termination_in_gymnasium():
+    parameters = {"challenge": "predict", "forecast_horizon": 3, "rounds": 50}
+    env = gymnasium.make("mores/Coevolution-v0", agent="assistant_0", **parameters)
     env.reset(seed=1)
     ends = [env.step(env.action_space.sample())[2:4] for _ in range(5)]
     assert ends == [(False, False)] * 4 + [(True, False)]
 
 
-def test_one_replicate_replays_alone():
-    game = Coevolution(num_people=30, challenge="coevolve", noise_std=0.05, num_assistants=2)
-    players = {"assistant": Extrapolative(order=3), "person": SurveyRespondent(noise_std=0.1)}
-    together, alone = (simulate(game, players, worlds, 8, seed=3) for worlds in (64, [37]))
+def test_single_replicate_replays():
+    env = Coevolution(num_people=30, challenge="coevolve", noise_std=0.05, num_assistants=2)
+    policies = {"assistant": Extrapolative(order=3), "person": SurveyRespondent(noise_std=0.1)}
+    together, alone = (simulate(env, policies, worlds, 8, seed=3) for worlds in (64, [37]))
     for path, tensor in flatten(alone.state).items():
         assert torch.equal(tensor[0], flatten(together.state)[path][37]), path
 
 
-def test_a_learner_begins_anew_in_the_next_challenge():
+def test_learner_restarts_in_next_challenge():
     first, second = (
         Coevolution(challenge=c, forecast_horizon=k) for c, k in (("follow", 1), ("predict", 3))
     )
-    player, person = Extrapolative(order=2), second.default_policies()["person"]
-    table = Simulator(first, {"assistant": player, "person": person}, worlds=2, rounds=4)
-    table.reset(1)
-    table.step()
-    later = Simulator(second, {"assistant": player, "person": person}, worlds=2, rounds=4)
-    later.reset(1, table.policy_states)
-    fresh = Simulator(second, {"assistant": player, "person": person}, worlds=2, rounds=4)
+    policy, person = Extrapolative(order=2), second.default_policies()["person"]
+    simulator = Simulator(first, {"assistant": policy, "person": person}, worlds=2, rounds=4)
+    simulator.reset(1)
+    simulator.step()
+    later = Simulator(second, {"assistant": policy, "person": person}, worlds=2, rounds=4)
+    later.reset(1, simulator.policy_states)
+    fresh = Simulator(second, {"assistant": policy, "person": person}, worlds=2, rounds=4)
     fresh.reset(1)
     for _ in range(3):
         later.step()
@@ -161,25 +162,25 @@ def test_a_learner_begins_anew_in_the_next_challenge():
     assert torch.equal(later.state.advice, fresh.state.advice)
 
 
-# --- what does not go together --------------------------------------------------------------------
+# --- incompatible parameters ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("parameters", "code", "path"),
     [
-        ({"challenge": "predict", "ahead": 8}, "conflict", "coevolution"),
-        ({"challenge": "follow", "ahead": 2}, "conflict", "coevolution"),
+        ({"challenge": "predict", "forecast_horizon": 8}, "conflict", "coevolution"),
+        ({"challenge": "follow", "forecast_horizon": 2}, "conflict", "coevolution"),
         (
             {"challenge": "follow", "history": {"drift": 0.1}},
             *("conflict", "coevolution.history"),
         ),
-        ({"challenge": "follow", "values": 2}, "conflict", "coevolution"),
+        ({"challenge": "follow", "num_values": 2}, "conflict", "coevolution"),
         (
             {"history": {"points": [[1.0], [1.0, 2.0]]}},
             *("wrong_shape", "coevolution.history.points"),
         ),
         ({"history": {"points": [[1.0], [99.0]]}}, "conflict", "coevolution"),
-        ({"history": {"table": "progress"}}, "invalid_value", "coevolution.history.table"),
+        ({"history": {"trajectory": "p"}}, "invalid_value", "coevolution.history.trajectory"),
         ({"challenge": "lead"}, "invalid_value", "coevolution.challenge"),
     ],
 )
@@ -188,77 +189,79 @@ def test_refused(parameters, code, path):
         make_environment("coevolution", **parameters)
 
 
-def test_only_an_oracle_sees_the_target():
-    game = Coevolution(challenge="follow")
-    assert "target" not in game.roles[1].observation_space.parts
-    with refused("unsupported", path="players.assistant"):
-        simulate(game, {"assistant": Oracle()}, 1, 2, 0)
+def test_target_is_observed_only_on_request():
+    env = Coevolution(challenge="follow")
+    assert "target" not in env.roles[1].observation_space.parts
+    with refused("unsupported", path="policies.assistant"):
+        simulate(env, {"assistant": Oracle()}, 1, 2, 0)
 
 
-def test_assistants_are_judged_one_by_one():
+def test_scores_are_means_over_assistants():
     class Two(Persistence):
-        """The second says the opposite."""
+        """Second assistant advises the opposite of the first."""
 
         def act(self, phase, observation, action_mask, state, streams):
-            act = super().act(phase, observation, action_mask, state, streams)
+            output = super().act(phase, observation, action_mask, state, streams)
             sign = torch.tensor([1.0, -1.0])[None, :, None]
-            position = act.action[..., :-1] * sign
-            return dataclasses.replace(act, action=torch.cat([position, act.action[..., -1:]], -1))
+            position = output.action[..., :-1] * sign
+            action = torch.cat([position, output.action[..., -1:]], -1)
+            return dataclasses.replace(output, action=action)
 
-    found = scored(Two(), "follow", 1, assistants=2).metrics["score"]
-    assert found[:, 1:].numpy() == pytest.approx(0.0, abs=1e-6)
+    metrics = score_policy(Two(), "follow", 1, num_assistants=2).metrics["cosine_score"]
+    assert metrics[:, 1:].numpy() == pytest.approx(0.0, abs=1e-6)
 
 
-def test_what_a_learner_costs_raw_and_centred():
-    """The raw score shows the loss as a share of its own short scale; figures of the document."""
-    frozen, history = coevolved([V[0]] * 9), coevolved(list(V))
+def test_documented_loss_by_a_learner():
+    """Losses in the raw score, relative to its scale, and in skill, as documented."""
+    frozen, history = coevolve_score([V[0]] * 9), coevolve_score(list(V))
     alone, learner = (expected(kind, "coevolve", 1) for kind in ("none", (0, 0.51, False)))
     assert history - frozen == pytest.approx(0.0101, abs=5e-5)
     assert (alone[0] - learner[0]) / (history - frozen) == pytest.approx(0.38, abs=5e-3)
     assert alone[1] - learner[1] == pytest.approx(0.28, abs=5e-3)
 
 
-def test_in_the_last_century_a_parabolas_people_are_nearer_than_those_without_assistant():
-    """Over the whole way they are further, by skill: what is documented says which is meant."""
+def test_documented_distances_of_quadratic_extrapolation():
+    """People end nearer to history than without assistant, with a lower skill over all rounds."""
 
-    def last(played):
-        end = played.state.people.values[0, 0].double().numpy()
+    def last(result):
+        end = result.state.people.values[0, 0].double().numpy()
         return np.linalg.norm(end - V[-1])
 
-    game = Coevolution(challenge="coevolve", num_assistants=0)
-    assert last(scored(ROWS["quadratic"][0], "coevolve", 1)) == pytest.approx(0.152, abs=5e-4)
-    assert last(simulate(game, {}, 1, 8, 0, ["score"])) == pytest.approx(0.170, abs=5e-4)
-    over_all = [expected(kind, "coevolve", 1)[1] for kind in (ROWS["quadratic"][1], "none")]
-    assert over_all[0] < over_all[1] - 0.15
+    env = Coevolution(challenge="coevolve", num_assistants=0)
+    assert last(score_policy(ROWS["quadratic"][0], "coevolve", 1)) == pytest.approx(0.152, abs=5e-4)
+    assert last(simulate(env, {}, 1, 8, 0)) == pytest.approx(0.170, abs=5e-4)
+    skills = [expected(kind, "coevolve", 1)[1] for kind in (ROWS["quadratic"][1], "none")]
+    assert skills[0] < skills[1] - 0.15
 
 
 @pytest.mark.parametrize(
     ("row", "gain", "cost"),
     [("persistence", 1, 0.066), ("linear", 5, 0.292), ("quadratic", 19, 0.952)],
 )
-def test_what_noisy_answers_cost_a_forecast(row, gain, cost):
-    """Skill falls by values x noise^2 x gains / room; 2,000 worlds, seed 5, 4 standard errors."""
-    room = sum(((V[0] - V[t + 1]) ** 2).sum() for t in range(1, 8))
-    grown = [1, min(gain, 5), *[gain] * 5]  # the first points do not bear the full degree
-    assert 5 * 0.03**2 * sum(grown) / room == pytest.approx(cost, abs=5e-4)
-    game = Coevolution(num_people=1, challenge="predict", forecast_horizon=1)
-    players = {"assistant": ROWS[row][0], "person": SurveyRespondent(noise_std=0.03)}
-    skill = simulate(game, players, 2000, 8, 5, ["skill"]).metrics["skill"][:, -1].double().numpy()
-    without = expected(ROWS[row][1], "predict", 1)[1]
-    assert without - skill.mean() == pytest.approx(cost, abs=4 * skill.std(ddof=1) / 2000**0.5)
+def test_documented_loss_by_answer_noise(row, gain, cost):
+    """Skill loss values x noise^2 x gains / square; 2,000 worlds, seed 5, 4 standard errors."""
+    target_square = sum(((V[0] - V[t + 1]) ** 2).sum() for t in range(1, 8))
+    gains = [1, min(gain, 5), *[gain] * 5]  # lower degree for the first points
+    assert 5 * 0.03**2 * sum(gains) / target_square == pytest.approx(cost, abs=5e-4)
+    env = Coevolution(num_people=1, challenge="predict", forecast_horizon=1)
+    policies = {"assistant": ROWS[row][0], "person": SurveyRespondent(noise_std=0.03)}
+    result = simulate(env, policies, 2000, 8, 5, ["skill_score"])
+    skill = result.metrics["skill_score"][:, -1].double().numpy()
+    noiseless = expected(ROWS[row][1], "predict", 1)[1]
+    assert noiseless - skill.mean() == pytest.approx(cost, abs=4 * skill.std(ddof=1) / 2000**0.5)
 
 
 def test_the_documented_table():
-    """Every figure in docs/explanation/progress.md is the re-implementation's."""
+    """Every number in the table of docs/explanation/progress.md."""
     text = (Path(__file__).parents[2] / "docs/explanation/progress.md").read_text("utf-8")
     kinds = {name: kind for name, (_, kind) in ROWS.items()} | {"no AI": "none"}
     rows = re.findall(r"^\| ([\w ,]+?) \| (.*[\d—]) \|$", text, re.MULTILINE)
     assert {name for name, _ in rows} == kinds.keys() - {"cubic"}
     for name, cells in rows:
-        for (challenge, ahead), cell in zip(CHALLENGES, cells.split(" | "), strict=True):
+        for (challenge, horizon), cell in zip(CHALLENGES, cells.split(" | "), strict=True):
             if kinds[name] == "none" and challenge != "coevolve":
                 assert cell == "—"
                 continue
-            score, skill, centred = expected(kinds[name], challenge, ahead)
-            shown = f"{score:.4f} {skill:.2f} {centred:.2f}"
-            assert cell.split() == shown.replace("nan", "—").replace("-0.00", "0.00").split()
+            score, skill, cosine = expected(kinds[name], challenge, horizon)
+            text = f"{score:.4f} {skill:.2f} {cosine:.2f}"
+            assert cell.split() == text.replace("nan", "—").replace("-0.00", "0.00").split()

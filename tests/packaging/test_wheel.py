@@ -1,4 +1,4 @@
-"""What is shipped: the links hold in git, and sdist and wheel carry real files that work alone."""
+"""Packaging: links in git, and complete sdist and wheel that work on their own."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ IMPORT_ALL = """
 import importlib, sys
 for name in sys.argv[1:]:
     module = importlib.import_module(name)
-    assert module.__file__.startswith(sys.prefix), f"{name} is not the installed one: {module}"
+    assert module.__file__.startswith(sys.prefix), f"{name} is not the installed module: {module}"
 """
 WHERE = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 
 class Installed(NamedTuple):
-    """A wheel, the files in it, and where the programs of an environment with it are."""
+    """A wheel, its files, and the `bin` folder of a virtual environment with it."""
 
     wheel: Path
     files: set[str]
-    programs: Path
+    bin: Path
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    """Output of a command that must succeed, outside the checkout and without its paths."""
+    """Output of a command that must succeed, run outside the checkout and its environment."""
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    done = subprocess.run(
+    process = subprocess.run(
         [str(word) for word in command],
         cwd=cwd,
         env=environment,
@@ -46,24 +46,24 @@ def run(*command: str | Path, cwd: Path) -> str:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}"
-    return done.stdout
+    assert process.returncode == 0, f"{command}: exit code {process.returncode}:\n{process.stdout}"
+    return process.stdout
 
 
 def expected() -> set[str]:
-    """The source and data files of mores that must be in a wheel, by their path in it."""
+    """Paths in a wheel of the source and data files of mores."""
     top = ROOT / "src" / "mores"
-    found = set()
+    paths = set()
     for start in [top, *(top / name for name in LINKED)]:
         for path in start.rglob("*"):
             if path.is_file() and path.suffix in (".py", *DATA):
-                found.add(f"mores/{path.relative_to(top).as_posix()}")
-    return found
+                paths.add(f"mores/{path.relative_to(top).as_posix()}")
+    return paths
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """An sdist of the checkout, and a wheel of that sdist, made without a network."""
+    """An sdist of the checkout and a wheel of that sdist, built without network access."""
     work = tmp_path_factory.mktemp("build")
     checkout = work / "checkout"
     ignored = shutil.ignore_patterns(".*", "runs", "build", "dist", "*.egg-info", "__pycache__")
@@ -75,7 +75,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def installed(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The wheel in an empty environment that borrows the libraries of this one, but not mores."""
+    """The wheel in a new virtual environment with the libraries of this one, but without mores."""
     _, wheel = built
     home = tmp_path_factory.mktemp("installed") / "venv"
     run(sys.executable, "-m", "venv", "--without-pip", home, cwd=home.parent)
@@ -83,16 +83,16 @@ def installed(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
     purelib = Path(run(python, "-c", WHERE, cwd=home).strip())
     pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps")
     run(*pip, "--no-index", wheel, cwd=home)
-    # A line of a .pth file comes after the environment's own folder; the .pth files of the
-    # borrowed folder, the link to the checkout among them, are not read.
-    (purelib / "borrowed.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    # A folder in a .pth file is searched after the environment's own; the .pth files in it, among
+    # them the link to the checkout, are not read.
+    (purelib / "libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     with zipfile.ZipFile(wheel) as archive:
         files = set(archive.namelist())
     return Installed(wheel, files, home / "bin")
 
 
 def test_git_keeps_links() -> None:
-    """Where git wrote text files in place of links, the package has no environments."""
+    """If git wrote text files in place of links, the package would have no environments."""
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("not a git checkout")
     command = ["git", "ls-files", "-s", *(f"src/mores/{name}" for name in LINKED)]
@@ -109,8 +109,8 @@ def test_links_are_relative(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["envs", "agents"])
-def test_folder_is_no_package_of_its_own(name: str) -> None:
-    """An `__init__.py` there would hide the library `agents` from whoever works in the checkout."""
+def test_top_level_folder_is_not_a_package(name: str) -> None:
+    """An `__init__.py` there would hide the library `agents` in the checkout."""
     assert not (ROOT / name / "__init__.py").exists()
     for folder in (ROOT / name).rglob("*"):
         if folder.is_dir() and any(folder.glob("*.py")):
@@ -122,16 +122,16 @@ def test_sdist_holds_real_files(built: tuple[Path, Path]) -> None:
     with tarfile.open(built[0]) as archive:
         members = archive.getmembers()
     assert not [m.name for m in members if m.issym() or m.islnk()]
-    inside = {str(PurePosixPath(*PurePosixPath(m.name).parts[1:])) for m in members}
-    assert not {f"src/{name}" for name in expected()} - inside
-    assert {"LICENSE", "README.md", "pyproject.toml"} <= inside
+    files = {str(PurePosixPath(*PurePosixPath(m.name).parts[1:])) for m in members}
+    assert not {f"src/{name}" for name in expected()} - files
+    assert {"LICENSE", "README.md", "pyproject.toml"} <= files
 
 
 @pytest.mark.slow
 def test_wheel_holds_every_file(installed: Installed) -> None:
     assert not expected() - installed.files
-    strangers = {name.split("/")[0] for name in installed.files} - {"mores"}
-    assert all(name.endswith(".dist-info") for name in strangers), strangers
+    others = {name.split("/")[0] for name in installed.files} - {"mores"}
+    assert all(name.endswith(".dist-info") for name in others), others
     with zipfile.ZipFile(installed.wheel) as archive:
         for entry in archive.infolist():
             assert entry.external_attr >> 28 != 0o12, f"{entry.filename} is a link"
@@ -145,12 +145,12 @@ def test_every_module_imports(installed: Installed, tmp_path: Path) -> None:
         if name.startswith("mores/") and name.endswith(".py") and not name.endswith("__main__.py")
     )
     assert {"mores.core.environment", "mores.envs.graphs.influence_graph"} <= set(names)
-    run(installed.programs / "python", "-c", IMPORT_ALL, *names, cwd=tmp_path)
+    run(installed.bin / "python", "-c", IMPORT_ALL, *names, cwd=tmp_path)
 
 
 @pytest.mark.slow
 def test_command_line_works(installed: Installed, tmp_path: Path) -> None:
-    mores = installed.programs / "mores"
+    mores = installed.bin / "mores"
     assert "run" in run(mores, "--help", cwd=tmp_path)
     listed = run(mores, "list", cwd=tmp_path)
     for name in ("lock_in", "voters"):

@@ -1,4 +1,4 @@
-"""An empty working folder; players that learn, known to tests of this folder and to no others."""
+"""An empty working folder; an environment and learners that are registered for these tests only."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 
 from mores.registry import ENVIRONMENTS, POLICIES
-from tests.run import pupils
+from tests.run import bandit_learners
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder: messages name the files in it alike, wherever it is."""
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, relative, so that messages do not depend on its path."""
     monkeypatch.chdir(tmp_path)
     return Path()
 
 
 @pytest.fixture
-def arcade(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, made in pupils.GAMES.items():
-        monkeypatch.setitem(ENVIRONMENTS, name, made)
-    for name, made in pupils.KINDS.items():
-        monkeypatch.setitem(POLICIES, name, made)
+def bandit_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, cls in bandit_learners.ENVIRONMENT_KINDS.items():
+        monkeypatch.setitem(ENVIRONMENTS, name, cls)
+    for name, cls in bandit_learners.POLICY_KINDS.items():
+        monkeypatch.setitem(POLICIES, name, cls)

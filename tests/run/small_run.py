@@ -1,4 +1,4 @@
-"""A small run made by hand: arms that moved as far as we say, and names that mean harm."""
+"""A small run made by hand: arms with known effects, and hostile names."""
 
 from __future__ import annotations
 
@@ -20,100 +20,100 @@ from mores.experiments.scenario.specification import Claim, Scenario
 from mores.report.figures import ReportData
 from tests.refusals import check_message
 
-EVIL = "<script>alert('x')</script>\"' & $a_b$"
+HOSTILE_TEXT = "<script>alert('x')</script>\"' & $a_b$"
 ROUNDS = (0, 1, 2, 3, 4)
 
 
-def scenario_of(**more: Any) -> Scenario:
-    told = {
+def make_scenario(**fields: Any) -> Scenario:
+    defaults = {
         "name": "small",
         "about": "A small community.",
-        "env": {"kind": "coevolution", "people": 12},
+        "env": {"kind": "coevolution", "num_people": 12},
         "rounds": 4,
         "replicates": 8,
-        "measures": ["centre", "spread"],
-        **more,
+        "metrics": ["mean_value", "rms_distance"],
     }
-    return Scenario.model_validate(told)
+    return Scenario.model_validate({**defaults, **fields})
 
 
 ARMS = {
     "control": "twin",
     "arms": {
-        "twin": {"env.assistants": 0},
-        "ai": {"players.assistant": {"kind": "mirror"}},
-        "friends": {"env.assistants": 0, "env.spread": 0.5},
-        "both": {"players.assistant": {"kind": "mirror"}, "env.spread": 0.5},
+        "twin": {"env.num_assistants": 0},
+        "ai": {"policies.assistant": {"kind": "mirror"}},
+        "friends": {"env.num_assistants": 0, "env.initial_std": 0.5},
+        "both": {"policies.assistant": {"kind": "mirror"}, "env.initial_std": 0.5},
     },
 }
-MOVED = {"twin": 0.0, "ai": 0.3, "friends": -0.1, "both": 0.25}  # and 0.05 beyond the sum
+EFFECTS = {"twin": 0.0, "ai": 0.3, "friends": -0.1, "both": 0.25}  # an interaction of 0.05
 
 
-def record_of(
+def make_cell_result(
     cell: Cell,
-    moved: float,
-    stages: tuple[str, ...] = ("play",),
+    effect: float,
+    stages: tuple[str, ...] = ("rollout",),
     episodes: int = 1,
-    people: int = 12,
+    num_people: int = 12,
 ) -> CellResult:
-    """People whose first value has moved so far by the end, and whose second has not."""
-    chance = np.random.default_rng(7)
-    start = chance.normal(size=(8, 1, 1))
-    way = np.linspace(0.0, 1.0, len(ROUNDS)) * (moved + 0.01 * chance.normal(size=(8, 1, 1)))
-    way = (start + way * (moved != 0)) * np.ones((8, episodes, 1))
-    measures = {"centre[0]": way, "centre[1]": 0 * way, "spread": np.abs(way)}
-    values = chance.normal(size=(1, 1, people, 2)) + np.zeros((1, len(ROUNDS), 1, 1))
-    values[..., 0] += np.linspace(0.0, moved, len(ROUNDS))[None, :, None]
+    """People whose first value moves by an effect until the end; the second is constant."""
+    rng = np.random.default_rng(7)
+    start = rng.normal(size=(8, 1, 1))
+    path = np.linspace(0.0, 1.0, len(ROUNDS)) * (effect + 0.01 * rng.normal(size=(8, 1, 1)))
+    path = (start + path * (effect != 0)) * np.ones((8, episodes, 1))
+    metrics = {"mean_value[0]": path, "mean_value[1]": 0 * path, "rms_distance": np.abs(path)}
+    values = rng.normal(size=(1, 1, num_people, 2)) + np.zeros((1, len(ROUNDS), 1, 1))
+    values[..., 0] += np.linspace(0.0, effect, len(ROUNDS))[None, :, None]
     return CellResult(
         cell=cell.id,
         replicate=np.arange(8),
         world=np.zeros(8, dtype=np.int64),
-        stages=tuple(StageResult(s, ROUNDS, measures, {"spread": 1.0}) for s in stages),
+        stages=tuple(StageResult(s, ROUNDS, metrics, {"rms_distance": 1.0}) for s in stages),
         latent={"values": values.astype(np.float32)},
         latent_rounds=ROUNDS,
-        value_names=(f"left {EVIL}", "up"),
+        value_names=(f"left {HOSTILE_TEXT}", "up"),
     )
 
 
-def recorded(scenario: Scenario, **more: Any) -> tuple[tuple[Cell, ...], dict[str, CellResult]]:
+def make_results(scenario: Scenario, **options: Any) -> tuple[Any, dict[str, CellResult]]:
     cells = expand(scenario)
-    return cells, {cell.id: record_of(cell, MOVED.get(cell.arm, 0.2), **more) for cell in cells}
+    return cells, {c.id: make_cell_result(c, EFFECTS.get(c.arm, 0.2), **options) for c in cells}
 
 
-def shown_of(scenario: Scenario, **more: Any) -> ReportData:
-    return ReportData.from_run(scenario, *recorded(scenario, **more))
+def make_report_data(scenario: Scenario, **options: Any) -> ReportData:
+    return ReportData.from_run(scenario, *make_results(scenario, **options))
 
 
-def claim_of(**more: Any) -> Claim:
-    told = {"says": "x", "kind": "statistical", "measure": "spread", "bound": {"above": 0.0}}
-    return Claim.model_validate({**told, **more})
+def make_claim(**fields: Any) -> Claim:
+    defaults = {"statement": "x", "kind": "statistical", "metric": "rms_distance"}
+    return Claim.model_validate({**defaults, "bound": {"above": 0.0}, **fields})
 
 
 CLAIMS = [
-    {"says": f"moved {EVIL}", "kind": "statistical", "measure": "causal_drift", "arm": "ai",
-     "bound": {"above": 0.1}, "source": EVIL},
-    {"says": "hardly", "kind": "statistical", "measure": "spread", "bound": {"within": [5, 6]}},
-    {"says": "how far", "kind": "report", "measure": "spread", "arm": "both"},
+    {"statement": f"moved {HOSTILE_TEXT}", "kind": "statistical", "metric": "effect_vs_control",
+     "arm": "ai", "bound": {"above": 0.1}, "source": HOSTILE_TEXT},
+    {"statement": "hardly", "kind": "statistical", "metric": "rms_distance",
+     "bound": {"within": [5, 6]}},
+    {"statement": "how far", "kind": "report", "metric": "rms_distance", "arm": "both"},
 ]  # fmt: skip
 
 
-def paths_of(error: Exception) -> list[str]:
-    """Of all that is wrong with a scenario, in order."""
+def problem_paths(error: Exception) -> list[str]:
+    """Paths of all problems of a scenario, in order."""
     assert isinstance(error, ScenarioError)
     return [format_path(problem.path) for problem in error.problems]
 
 
 @contextmanager
-def unreadable(path: Path) -> Iterator[None]:
-    """Expect a file to be refused; why, is said in words of the library that reads it."""
-    with pytest.raises(UserError) as found:
+def refused_as_unreadable(path: Path) -> Iterator[None]:
+    """Expect an error about a file; the reason is in the words of the library that reads it."""
+    with pytest.raises(UserError) as caught:
         yield
-    assert (found.value.code, found.value.path) == ("unreadable", str(path))
-    check_message(str(found.value).split(": ")[0])
+    assert (caught.value.code, caught.value.path) == ("unreadable", str(path))
+    check_message(str(caught.value).split(": ")[0])
 
 
-def logged(folder: Path, cell: str) -> list[str]:
-    """What the log says of a cell, without times and how long it took."""
+def log_lines(folder: Path, cell: str) -> list[str]:
+    """Lines of the log about a cell, without times and durations."""
     lines = [line.partition(" ")[2] for line in (folder / "log.txt").read_text().splitlines()]
-    told = [line for line in lines if line.startswith((f"{cell}: ", f"cell {cell}: "))]
-    return [line for line in told if not re.fullmatch(r".*: [0-9.]+ s", line)]
+    lines = [line for line in lines if line.startswith((f"{cell}: ", f"cell {cell}: "))]
+    return [line for line in lines if not re.fullmatch(r".*: [0-9.]+ s", line)]

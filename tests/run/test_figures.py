@@ -1,4 +1,4 @@
-"""Figures: that they show what was recorded, for every kind of run."""
+"""Figures of every kind of run, against the recorded values."""
 
 from __future__ import annotations
 
@@ -12,214 +12,214 @@ import pytest
 
 from mores.analysis.sensitivity import compute_indices, sample_design
 from mores.report import table_rows
-from mores.report.figures import ReportData, render_figures
+from mores.report.figures import RenderedFigure, ReportData, render_figures
 from mores.report.figures.attribution_plots import arm_effects, largest_effect
 from mores.report.figures.learning_curves import block_means
 from mores.report.figures.plot_data import format_number
 from mores.report.page import summarize_drift
 from tests.refusals import check_message
-from tests.run.small_run import ARMS, EVIL, recorded, scenario_of, shown_of
+from tests.run.small_run import ARMS, HOSTILE_TEXT, make_report_data, make_results, make_scenario
 
 
-def test_drift_is_told_as_it_was_measured():
-    shown = shown_of(scenario_of(**ARMS))
-    by_arm = {row.name: row for row in arm_effects(shown)}
+def test_arm_effects_are_the_recorded_effects():
+    data = make_report_data(make_scenario(**ARMS))
+    by_arm = {row.name: row for row in arm_effects(data)}
     for arm in ("ai", "friends", "both"):
-        moved = shown.record(arm).by_replicate("centre[0]") - shown.record("twin").by_replicate(
-            "centre[0]"
-        )
-        found = by_arm[arm]
-        assert found.distance is not None
-        assert found.distance.value == pytest.approx(np.abs(moved[:, -1]).mean())
-        assert found.components[f"left {EVIL}"].value == pytest.approx(moved[:, -1].mean())
-        assert found.components["up"].value == 0.0
+        values = [data.record(name).by_replicate("mean_value[0]") for name in (arm, "twin")]
+        effect = values[0] - values[1]
+        row = by_arm[arm]
+        assert row.distance is not None
+        assert row.distance.value == pytest.approx(np.abs(effect[:, -1]).mean())
+        assert row.components[f"left {HOSTILE_TEXT}"].value == pytest.approx(effect[:, -1].mean())
+        assert row.components["up"].value == 0.0
     assert by_arm["ai"].factors == ("AI",)
     assert by_arm["friends"].factors == ("environment",)
     assert set(by_arm["both"].factors) == {"AI", "environment"}
-    most = largest_effect(shown)
-    assert most is not None
-    assert most.name == "ai"
-    told = summarize_drift(shown)
-    assert "“ai” (AI)" in told
-    assert f"left {EVIL}" in told
-    check_message(re.sub("[0-9.]+", "...", told))
+    largest = largest_effect(data)
+    assert largest is not None and largest.name == "ai"
+    sentence = summarize_drift(data)
+    assert "“ai” (AI)" in sentence
+    assert f"left {HOSTILE_TEXT}" in sentence
+    check_message(re.sub("[0-9.]+", "...", sentence))
 
 
-def test_what_two_changes_do_beyond_their_sum():
-    rows = arm_effects(shown_of(scenario_of(**ARMS)))
-    (beyond,) = [row for row in rows if row.is_interaction]
-    assert beyond.name == "ai + friends"
-    assert beyond.components[f"left {EVIL}"].value == pytest.approx(0.05, abs=0.02)
-    assert beyond.distance is None
+def test_interaction_is_the_combined_effect_minus_the_main_effects():
+    rows = arm_effects(make_report_data(make_scenario(**ARMS)))
+    (interaction,) = [row for row in rows if row.is_interaction]
+    assert interaction.name == "ai + friends"
+    assert interaction.components[f"left {HOSTILE_TEXT}"].value == pytest.approx(0.05, abs=0.02)
+    assert interaction.distance is None
 
 
-def _names(shown: ReportData, found: Any = None) -> dict[str, int]:
-    return {picture.spec.name: len(picture.svgs) for picture in render_figures(shown, found)}
+def _figures(data: ReportData, indices: Any = None) -> dict[str, RenderedFigure]:
+    return {figure.spec.name: figure for figure in render_figures(data, indices)}
+
+
+def _num_panels(data: ReportData) -> dict[str, int]:
+    return {name: len(figure.svgs) for name, figure in _figures(data).items()}
 
 
 def test_one_arm_without_a_control():
-    assert _names(shown_of(scenario_of())) == {"people": 1, "measures": 3}
+    assert _num_panels(make_report_data(make_scenario())) == {"people": 1, "metrics": 3}
 
 
-def test_many_people_become_regions_and_one_value_becomes_a_histogram():
-    shown = shown_of(scenario_of(**ARMS), people=400)
-    (people,) = [p for p in render_figures(shown) if p.spec.name == "people"]
+def test_many_people_have_density_regions_and_one_dimension_has_a_histogram():
+    data = make_report_data(make_scenario(**ARMS), num_people=400)
+    people = _figures(data)["people"]
     assert len(people.svgs) == 4
     check_message(people.spec.caption)
     assert len(people.svgs[0]) < 60_000
-    for record in shown.records.values():
+    for record in data.records.values():
         record.latent["values"] = record.latent["values"][..., :1]  # type: ignore[index]
-    (people,) = [p for p in render_figures(shown) if p.spec.name == "people"]
+    people = _figures(data)["people"]
     check_message(people.spec.caption)
 
 
-def test_episodes_are_learning_curves():
+def test_learning_curves_by_episode():
     stages = [
-        {"name": "before", "loop": "improve", "learn": "assistant", "episodes": 5},
+        {"name": "before", "loop": "train", "roles_to_train": "assistant", "episodes": 5},
         {"name": "after", "episodes": 5},
     ]
-    shown = shown_of(scenario_of(stages=stages), stages=("before", "after"), episodes=5)
-    drawn = {picture.spec.name: picture for picture in render_figures(shown)}
-    before, after = drawn["learning_before"], drawn["learning_after"]
+    data = make_report_data(make_scenario(stages=stages), stages=("before", "after"), episodes=5)
+    figures = _figures(data)
+    before, after = figures["learning_before"], figures["learning_after"]
     assert len(before.svgs) == len(after.svgs) == 3
-    for stage, picture in (("before", before), ("after", after)):
-        (axis,) = set(re.findall(f">([^<]*{stage}[^<]*)<", picture.svgs[0]))
-        check_message(axis)
-        check_message(picture.spec.caption)
-    assert table_rows.stage_rows(shown.scenario)[0]["learn"] == "assistant"
+    for stage, figure in (("before", before), ("after", after)):
+        (x_label,) = set(re.findall(f">([^<]*{stage}[^<]*)<", figure.svgs[0]))
+        check_message(x_label)
+        check_message(figure.spec.caption)
+    assert table_rows.stage_rows(data.scenario)[0]["roles_to_train"] == "assistant"
 
 
-def test_arms_in_which_nobody_learns_are_named():
-    stages = [{"name": "first", "episodes": 2}, {"name": "last", "loop": "improve",
-              "learn": "assistant", "episodes": 2}]  # fmt: skip
-    shown = shown_of(scenario_of(stages=stages, **ARMS), stages=("first", "last"), episodes=2)
+def test_caption_names_arms_without_training():
+    stages = [{"name": "first", "episodes": 2}, {"name": "last", "loop": "train",
+              "roles_to_train": "assistant", "episodes": 2}]  # fmt: skip
+    scenario = make_scenario(stages=stages, **ARMS)
+    data = make_report_data(scenario, stages=("first", "last"), episodes=2)
     records = {
         cell: replace(record, num_models=0 if cell == "twin" else 8)
-        for cell, record in shown.records.items()
+        for cell, record in data.records.items()
     }
-    drawn = {p.spec.name: p.spec for p in render_figures(replace(shown, records=records))}
-    assert "twin" in drawn["learning_last"].caption
-    assert "twin" not in drawn["learning_first"].caption
-    check_message(drawn["learning_last"].caption)
-    check_message(drawn["learning_first"].caption)
+    figures = _figures(replace(data, records=records))
+    assert "twin" in figures["learning_last"].spec.caption
+    assert "twin" not in figures["learning_first"].spec.caption
+    check_message(figures["learning_last"].spec.caption)
+    check_message(figures["learning_first"].spec.caption)
 
 
-def test_without_learners_episodes_are_episodes():
+def test_metrics_by_episode_without_training():
     stages = [{"name": "one", "episodes": 3}, {"name": "two"}]
-    shown = shown_of(scenario_of(stages=stages), stages=("one", "two"), episodes=3)
-    drawn = {p.spec.name: p for p in render_figures(shown)}
-    (axis,) = set(re.findall(">([^<]*episode[^<]*)<", drawn["episodes_one"].svgs[0]))
-    check_message(axis)
-    check_message(drawn["episodes_one"].spec.caption)
+    data = make_report_data(make_scenario(stages=stages), stages=("one", "two"), episodes=3)
+    figures = _figures(data)
+    (x_label,) = set(re.findall(">([^<]*episode[^<]*)<", figures["episodes_one"].svgs[0]))
+    check_message(x_label)
+    check_message(figures["episodes_one"].spec.caption)
 
 
 @pytest.mark.parametrize("episodes", [1, 59, 60, 61, 120, 121, 100_000])
-def test_many_episodes_are_shown_in_blocks(episodes):
-    """Means of means, weighted by their size, are the mean of all; so are the middles."""
+def test_block_means_of_many_episodes(episodes):
+    """The weighted mean of block means is the mean of all; the same for the midpoints."""
     rows = np.random.default_rng(0).normal(size=(3, episodes))
-    at, values, size = block_means(rows)
-    assert len(at) == values.shape[1] <= 60
-    counts = np.full(len(at), size)
-    counts[-1] = episodes - size * (len(at) - 1)
+    midpoints, values, size = block_means(rows)
+    assert len(midpoints) == values.shape[1] <= 60
+    counts = np.full(len(midpoints), size)
+    counts[-1] = episodes - size * (len(midpoints) - 1)
     assert 0 < counts[-1] <= size
     np.testing.assert_allclose((values * counts).sum(1), rows.sum(1), atol=1e-8)
-    assert (at * counts).sum() == pytest.approx(episodes * (episodes + 1) / 2)
+    assert (midpoints * counts).sum() == pytest.approx(episodes * (episodes + 1) / 2)
     if size == 1:
         np.testing.assert_array_equal(values, rows)
 
 
-def test_a_learner_without_numbers_leaves_a_gap_that_is_told():
-    stages = [{"name": "train", "loop": "improve", "learn": "assistant", "episodes": 5}]
-    shown = shown_of(scenario_of(stages=stages), stages=("train",), episodes=5)
-    shown.record("main").metrics["spread"][3, 3:] = np.nan
-    (picture,) = [p for p in render_figures(shown) if p.spec.name == "learning_train"]
-    check_message(picture.spec.caption)
+def test_caption_explains_gaps_of_non_finite_values():
+    stages = [{"name": "train", "loop": "train", "roles_to_train": "assistant", "episodes": 5}]
+    data = make_report_data(make_scenario(stages=stages), stages=("train",), episodes=5)
+    data.record("main").metrics["rms_distance"][3, 3:] = np.nan
+    figure = _figures(data)["learning_train"]
+    check_message(figure.spec.caption)
 
 
-def test_a_sweep_is_a_line_or_maps():
-    claims = [{"says": "as said", "kind": "statistical", "measure": "spread",
-               "prediction": "spread", "bound": {"above": 0}}]  # fmt: skip
-    line = scenario_of(sweep={"env.spread": [0.1, 0.2, 0.4]}, claims=claims)
-    assert _names(shown_of(line)) == {"formulas": 1, "sweep_0": 1}
-    sweep = {"env.spread": [0.1, 0.2], "env.ai_influence": [0.5, 1.0, 0.7], "env.people": [5, 6]}
-    maps = scenario_of(sweep=sweep, claims=claims)
-    names = _names(shown_of(maps))
-    assert names == {"formulas": 1, "sweep_0": 2}
+def test_sweep_figures_are_a_line_or_heat_maps():
+    claims = [{"statement": "as predicted", "kind": "statistical", "metric": "rms_distance",
+               "analytic": "rms_distance", "bound": {"above": 0}}]  # fmt: skip
+    line = make_scenario(sweep={"env.initial_std": [0.1, 0.2, 0.4]}, claims=claims)
+    assert _num_panels(make_report_data(line)) == {"analytic": 1, "sweep_0": 1}
+    sweep = {"env.initial_std": [0.1, 0.2], "env.ai_influence": [0.5, 1.0, 0.7]}
+    maps = make_scenario(sweep={**sweep, "env.num_people": [5, 6]}, claims=claims)
+    assert _num_panels(make_report_data(maps)) == {"analytic": 1, "sweep_0": 2}
     assert ("env.ai_influence", "0.5, 1, 0.7") in table_rows.range_rows(maps)
 
 
 @pytest.mark.parametrize("method", ["morris", "sobol"])
-def test_which_parameter_carries_the_result(method):
+def test_sensitivity_figure_ranks_parameters(method):
     pytest.importorskip("SALib")
-    ranges = {"env.spread": (0.0, 1.0), "env.extent": (0.0, 1.0)}
-    asked = {"method": method, "size": 8, "measure": "spread"}
-    uncertain = {"parameters": ranges, "sensitivity": asked}
+    ranges = {"env.initial_std": (0.0, 1.0), "env.value_limit": (0.0, 1.0)}
+    sensitivity = {"method": method, "num_samples": 8, "metric": "rms_distance"}
+    uncertainty = {"parameters": ranges, "sensitivity": sensitivity}
     points = sample_design(method, ranges, 8, 0)
-    found = compute_indices(method, ranges, points, 5 * points[:, 1] + points[:, 0])
-    drawn = render_figures(shown_of(scenario_of(uncertain=uncertain)), found)
-    (picture,) = [p for p in drawn if p.spec.name == "sensitivity"]
-    names = re.findall(r">(env\.\w+)<", picture.svgs[0])
-    assert names == ["env.extent", "env.spread"]  # the most important first
-    check_message(re.sub(r"[0-9]+\.[0-9]+", "...", picture.spec.caption))
+    indices = compute_indices(method, ranges, points, 5 * points[:, 1] + points[:, 0])
+    data = make_report_data(make_scenario(uncertainty=uncertainty))
+    figure = _figures(data, indices)["sensitivity"]
+    names = re.findall(r">(env\.\w+)<", figure.svgs[0])
+    assert names == ["env.value_limit", "env.initial_std"]  # the most important first
+    check_message(re.sub(r"[0-9]+\.[0-9]+", "...", figure.spec.caption))
 
 
-def test_what_was_calibrated_to_what():
+def test_calibration_rows():
     targets = [
-        {"says": f"moved {EVIL}", "measure": "centre[0]", "arm": "ai", "against": "twin",
-         "value": 0.2, "error": 0.05, "source": "a panel"},
-        {"says": "held out", "measure": "spread", "value": 1.0, "held_out": True, "at": 2},
-        {"says": "never measured", "measure": "drift", "value": 1.0, "held_out": True},
+        {"statement": f"moved {HOSTILE_TEXT}", "metric": "mean_value[0]", "arm": "ai",
+         "compare_to": "twin", "value": 0.2, "standard_error": 0.05, "source": "a panel"},
+        {"statement": "held out", "metric": "rms_distance", "value": 1.0, "held_out": True,
+         "at_round": 2},
+        {"statement": "never measured", "metric": "drift", "value": 1.0, "held_out": True},
     ]  # fmt: skip
-    calibration = {"parameters": {"env.spread": [0.0, 1.0]}, "targets": targets}
-    shown = shown_of(scenario_of(calibration=calibration, **ARMS))
-    moved, held, never = table_rows.target_rows(shown)
-    apart = shown.mean_value_difference("ai", 0)[:, -1].mean()
-    assert (
-        moved["off"]
-        == f"{format_number(apart - 0.2)} ({format_number((apart - 0.2) / 0.05, 2)} standard errors)"
-    )
-    assert moved["value"] == "0.2"
-    assert not moved["held_out"]
-    assert held["held_out"]
-    check_message(str(held["error"]))
-    check_message(str(never["simulated"]))
-    (row,) = table_rows.fitted_parameter_rows(shown)
-    assert (row["path"], row["searched"]) == ("env.spread", "0 to 1")
+    calibration = {"parameters": {"env.initial_std": [0.0, 1.0]}, "targets": targets}
+    data = make_report_data(make_scenario(calibration=calibration, **ARMS))
+    effect, held_out, not_recorded = table_rows.target_rows(data)
+    difference = data.mean_value_difference("ai", 0)[:, -1].mean()
+    error = difference - 0.2
+    z = f"{format_number(error / 0.05, 2)} standard errors"
+    assert effect["deviation"] == f"{format_number(error)} ({z})"
+    assert effect["value"] == "0.2"
+    assert not effect["held_out"] and held_out["held_out"]
+    check_message(str(held_out["error"]))
+    check_message(str(not_recorded["simulated"]))
+    (row,) = table_rows.fitted_parameter_rows(data)
+    assert (row["path"], row["search_range"]) == ("env.initial_std", "0 to 1")
     check_message(str(row["value"]))
-    fit = SimpleNamespace(path="env.spread", low=0.1, high=0.3)
-    (row,) = table_rows.fitted_parameter_rows(shown, SimpleNamespace(parameters=[fit]))
+    fit = SimpleNamespace(path="env.initial_std", low=0.1, high=0.3)
+    (row,) = table_rows.fitted_parameter_rows(data, SimpleNamespace(parameters=[fit]))
     assert row["interval"] == "0.1 to 0.3"
 
 
-def test_every_measure_at_the_end_in_numbers():
-    shown = shown_of(scenario_of(**ARMS))
-    shown.record("both").metrics["spread"][:, :, -1] = np.nan
-    columns, rows = table_rows.final_metric_rows(shown)
-    assert columns == [f"centre: left {EVIL}", "centre: up", "spread"]
+def test_final_metric_rows():
+    data = make_report_data(make_scenario(**ARMS))
+    data.record("both").metrics["rms_distance"][:, :, -1] = np.nan
+    columns, rows = table_rows.final_metric_rows(data)
+    assert columns == [f"mean value: left {HOSTILE_TEXT}", "mean value: up", "rms distance"]
     assert [row["name"] for row in rows] == ["twin", "ai", "friends", "both"]
-    last = shown.record("ai").by_replicate("centre[0]")[:, -1]
-    assert float(rows[1]["ends"][0].split()[0].replace("−", "-")) == pytest.approx(
-        last.mean(), abs=0.01
+    final = data.record("ai").by_replicate("mean_value[0]")[:, -1]
+    assert float(rows[1]["final_values"][0].split()[0].replace("−", "-")) == pytest.approx(
+        final.mean(), abs=0.01
     )
-    assert rows[1]["ends"][1] == "0"
-    assert rows[3]["ends"][2] == "–"
+    assert rows[1]["final_values"][1] == "0"
+    assert rows[3]["final_values"][2] == "–"
 
 
-def test_draws_of_uncertain_parameters_are_not_arms():
-    scenario = scenario_of(**ARMS)
-    cells, records = recorded(scenario)
+def test_report_data_omits_parameter_draws():
+    scenario = make_scenario(**ARMS)
+    cells, records = make_results(scenario)
     draws = [replace(cell, id=f"{cell.id}-draw", purpose="draw", index=3) for cell in cells]
-    shown = ReportData.from_run(scenario, [*cells, *draws], records)
-    assert [cell.id for cell in shown.cells] == [cell.id for cell in cells]
-    assert len(shown.points) == 1
+    data = ReportData.from_run(scenario, [*cells, *draws], records)
+    assert [cell.id for cell in data.cells] == [cell.id for cell in cells]
+    assert len(data.points) == 1
 
 
-def test_numbers_that_are_none_do_not_stop_the_report():
-    shown = shown_of(scenario_of(**ARMS))
-    record = shown.record("both")
+def test_report_with_non_finite_values():
+    data = make_report_data(make_scenario(**ARMS))
+    record = data.record("both")
     for rows in record.metrics.values():
         rows[:, :, 2:] = np.nan
-    assert set(_names(shown)) == {"drift", "people", "causes", "measures"}
-    most = largest_effect(shown)
-    assert most is not None
-    assert most.name == "ai"
+    assert set(_num_panels(data)) == {"drift", "people", "attribution", "metrics"}
+    largest = largest_effect(data)
+    assert largest is not None and largest.name == "ai"

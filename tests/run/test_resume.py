@@ -1,4 +1,4 @@
-"""Resuming runs: what is played again, what is refused, and what disks may say."""
+"""Resumed runs: missing and damaged cells, refused folders and formats, disk errors."""
 
 from __future__ import annotations
 
@@ -14,176 +14,177 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.killed.histories import bytes_of
+from benchmarks.killed.histories import file_digests
 from mores import UserError
 from mores.experiments.results import atomic_files
 from mores.experiments.results.provenance import system_info
-from mores.experiments.run import RunResult, engine, resume_run, run_scenario
-from mores.experiments.run import cell_execution as cells_module
+from mores.experiments.run import RunResult, cell_execution, engine, resume_run, run_scenario
 from mores.experiments.run.resume import compare_system_info
 from mores.experiments.run.run_folder import RunLock
 from mores.experiments.scenario.loading import load_scenario
 from tests.refusals import check_message, refused
-from tests.run.small_run import unreadable
+from tests.run.small_run import refused_as_unreadable
 
 SCENARIO = """\
 name: small
 about: A small community with and without a mirror.
-env: {kind: coevolution, people: 12, noise: 0.1, ai_influence: 0.1}
+env: {kind: coevolution, num_people: 12, noise_std: 0.1, ai_influence: 0.1}
 rounds: 6
 replicates: 5
-measures: [centre, spread]
+metrics: [mean_value, rms_distance]
 control: twin
 arms:
-  twin: {env.assistants: 0}
-  mirror: {players.assistant: {kind: mirror}}
-  persuade: {players.assistant: {kind: persuade, goal: [5, 5], reach: 1.0}}
+  twin: {env.num_assistants: 0}
+  mirror: {policies.assistant: {kind: mirror}}
+  persuade: {policies.assistant: {kind: persuader, goal: [5, 5], goal_weight: 1.0}}
 claims:
-  - {says: moved, kind: statistical, measure: causal_drift, arm: mirror, bound: {above: 0}}
-  - {says: closer, kind: statistical, measure: spread, arm: mirror, against: twin, at: 3,
-     bound: {below: 0}}
+  - {statement: moved, kind: statistical, metric: effect_vs_control, arm: mirror, bound: {above: 0}}
+  - {statement: closer, kind: statistical, metric: rms_distance, arm: mirror, compare_to: twin,
+     at_round: 3, bound: {below: 0}}
 """
 
 
-def _no_pictures(patch: pytest.MonkeyPatch) -> None:
+def _without_report(patch: pytest.MonkeyPatch) -> None:
     """A report takes longer than these runs, and has its own tests."""
 
-    def write(job, *_):
-        atomic_files.write_text(job.folder / "report.html", "a report")
+    def write(run_plan, *_):
+        atomic_files.write_text(run_plan.folder / "report.html", "a report")
 
     patch.setattr(engine, "_write_report", write)
 
 
 @pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    _no_pictures(monkeypatch)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    _without_report(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory) -> Path:
-    """A finished run, to be copied."""
+    """A finished run to copy."""
     with pytest.MonkeyPatch.context() as patch:
-        _no_pictures(patch)
+        _without_report(patch)
         return _run(tmp_path_factory.mktemp("finished") / "run").folder
 
 
 @pytest.fixture
-def finished(template, here) -> Path:
-    """A finished run of one's own."""
-    return Path(shutil.copytree(template, here / "finished", copy_function=shutil.copy2))
+def finished(template, workdir) -> Path:
+    """A copy of a finished run."""
+    return Path(shutil.copytree(template, workdir / "finished", copy_function=shutil.copy2))
 
 
-def _run(folder: Path, text: str = SCENARIO, changes: tuple[str, ...] = (), **more) -> RunResult:
+def _run(
+    folder: Path, text: str = SCENARIO, overrides: tuple[str, ...] = (), **options
+) -> RunResult:
     file = folder.with_suffix(".yaml")
     file.write_text(text)
-    return run_scenario(load_scenario(str(file), changes), folder, progress=False, **more)
+    return run_scenario(load_scenario(str(file), overrides), folder, progress=False, **options)
 
 
-def _broken_off(folder: Path, monkeypatch: pytest.MonkeyPatch, **more) -> None:
-    """A run that was killed in its second cell."""
-    played = cells_module.run_cell
+def _interrupted_run(folder: Path, monkeypatch: pytest.MonkeyPatch, **options) -> None:
+    """A run that was stopped in its second cell."""
+    run_cell = cell_execution.run_cell
 
-    def play(cell, *rest, **named):
+    def interrupted(cell, *rest, **named):
         if cell.arm == "mirror":
             raise KeyboardInterrupt
-        return played(cell, *rest, **named)
+        return run_cell(cell, *rest, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cells_module, "run_cell", play)
+        patch.setattr(cell_execution, "run_cell", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            _run(folder, **more)
+            _run(folder, **options)
     assert [path.name for path in (folder / "cells").iterdir()] == ["twin"]
 
 
-def test_only_what_is_missing_is_played(tmp_path, monkeypatch):
-    """The folder is enough: overrides and replicates stand in it; the file may be gone."""
-    options = {"changes": ("env.noise=0.2", "rounds=4"), "only": [1, 3]}
-    whole = bytes_of(_run(tmp_path / "whole", **options).folder)
+def test_only_missing_cells_are_simulated(tmp_path, monkeypatch):
+    """The folder is sufficient: it has overrides and replicates; the scenario file may be gone."""
+    options = {"overrides": ("env.noise_std=0.2", "rounds=4"), "only_replicates": [1, 3]}
+    whole = file_digests(_run(tmp_path / "whole", **options).folder)
     folder = tmp_path / "run"
-    _broken_off(folder, monkeypatch, **options)
+    _interrupted_run(folder, monkeypatch, **options)
     assert json.loads((folder / "status.json").read_text())["state"] == "stopped"
     before = (folder / "cells" / "twin" / "cell.json").stat().st_mtime_ns
     (tmp_path / "run.yaml").unlink()
     folder = folder.rename(tmp_path / "moved")
     result = resume_run(folder, progress=False)
-    assert bytes_of(folder) == whole
+    assert file_digests(folder) == whole
     assert (folder / "cells" / "twin" / "cell.json").stat().st_mtime_ns == before
-    origin = json.loads((folder / "provenance.json").read_text())
-    assert [note["there"] for note in origin["resumed"]] == [1]
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert [entry["num_cells_done"] for entry in provenance["resumed"]] == [1]
     assert result.scenario.rounds == 4
 
 
-def test_a_finished_run_is_judged_again_and_not_touched(finished, capsys):
+def test_a_finished_run_is_evaluated_again_and_not_changed(finished, capsys):
     times = {p: p.stat().st_mtime_ns for p in finished.rglob("*")}
     verdicts = resume_run(finished).verdicts
     check_message(re.sub("on [0-9TZ:-]+;", "on ...;", capsys.readouterr().err))
-    told = json.loads((finished / "claims.json").read_text())
-    assert [v.status for v in verdicts] == [claim["verdict"] for claim in told]
-    assert [v.estimate.value for v in verdicts] == [claim["estimate"] for claim in told]
+    claims = json.loads((finished / "claims.json").read_text())
+    assert [v.status for v in verdicts] == [claim["verdict"] for claim in claims]
+    assert [v.estimate.value for v in verdicts] == [claim["estimate"] for claim in claims]
     assert {p: p.stat().st_mtime_ns for p in finished.rglob("*")} == times
 
 
-@pytest.mark.parametrize("victim", ["measures.parquet", "cell.json", "trajectory.zarr/zarr.json"])
-@pytest.mark.parametrize("how", ["torn", "gone", "changed"])
-def test_damaged_cells_are_played_again(finished, capsys, victim, how):
-    whole = bytes_of(finished)
-    file = finished / "cells" / "mirror" / victim
+@pytest.mark.parametrize("name", ["metrics.parquet", "cell.json", "trajectory.zarr/zarr.json"])
+@pytest.mark.parametrize("damage", ["torn", "missing", "changed"])
+def test_damaged_cells_are_simulated_again(finished, capsys, name, damage):
+    whole = file_digests(finished)
+    file = finished / "cells" / "mirror" / name
     data = file.read_bytes()
-    if how == "gone":
+    if damage == "missing":
         file.unlink()
     else:
-        file.write_bytes(data[:-20] if how == "torn" else data[:-9] + b"?" + data[-8:])
+        file.write_bytes(data[:-20] if damage == "torn" else data[:-9] + b"?" + data[-8:])
     resume_run(finished)
-    damaged = capsys.readouterr().err.splitlines()[0]
-    assert victim in damaged and "mirror" in damaged
-    damaged = re.sub(r"cannot read.*\)", "...)", damaged)  # in the words of libraries
-    check_message(re.sub(r"[0-9]+(?= bytes)|(?<=be )[0-9]+", "...", damaged))
-    assert bytes_of(finished) == whole
+    line = capsys.readouterr().err.splitlines()[0]
+    assert name in line and "mirror" in line
+    line = re.sub(r"cannot read.*\)", "...)", line)  # in the words of libraries
+    check_message(re.sub(r"[0-9]+(?= bytes)|(?<=not )[0-9]+", "...", line))
+    assert file_digests(finished) == whole
 
 
-@pytest.mark.parametrize("last", ["done", "judging"])
-def test_a_run_stopped_after_its_last_cell(finished, last):
-    whole = bytes_of(finished)
-    if last == "judging":
+@pytest.mark.parametrize("step", ["done", "claims"])
+def test_a_run_stopped_after_its_last_cell(finished, step):
+    whole = file_digests(finished)
+    if step == "claims":
         (finished / "claims.json").unlink()
     status = finished / "status.json"
     status.write_text(status.read_text().replace('"done",', '"running",', 1))
     assert [verdict.status for verdict in resume_run(finished, progress=False).verdicts]
-    assert bytes_of(finished) == whole
+    assert file_digests(finished) == whole
     assert json.loads(status.read_text())["state"] == "done"
 
 
-def test_folders_that_cannot_be_resumed(here, finished):
-    def resumed(folder: Path, code: str, path: Path | str | None = None) -> None:
+def test_folders_that_cannot_be_resumed(workdir, finished):
+    def refuses(folder: Path, code: str, path: Path | str | None = None) -> None:
         with refused(code, str(path or folder)) as caught:
             resume_run(folder, progress=False)
         assert "\n" not in str(caught.value)
 
-    resumed(here / "nowhere", "unreadable")
-    (here / "file").write_text("")
-    resumed(here / "file", "unreadable")
-    (here / "foreign").mkdir()
-    (here / "foreign" / "thesis.tex").write_text("mine")
-    resumed(here / "foreign", "unreadable")
-    order = (finished / "run.json").read_text()
-    for torn in (order[:30], "[]", order.replace('"format": 1', '"format": 2'), "{}",
-                 order.replace('"only": null', '"only": "all"')):  # fmt: skip
+    refuses(workdir / "nowhere", "unreadable")
+    (workdir / "file").write_text("")
+    refuses(workdir / "file", "unreadable")
+    (workdir / "foreign").mkdir()
+    (workdir / "foreign" / "thesis.tex").write_text("text")
+    refuses(workdir / "foreign", "unreadable")
+    manifest = (finished / "run.json").read_text()
+    for torn in (manifest[:30], "[]", "{}", manifest.replace('"scenario": "small",', ""),
+                 manifest.replace('replicates": null', 'replicates": "all"')):  # fmt: skip
         (finished / "run.json").write_text(torn)
-        with unreadable(finished / "run.json"):
+        with refused_as_unreadable(finished / "run.json"):
             resume_run(finished, progress=False)
-    (finished / "run.json").write_text(order)
+    (finished / "run.json").write_text(manifest)
     scenario = finished / "scenario.yaml"
     text = scenario.read_text()
-    scenario.write_text(text.replace("noise: 0.1", "noise: 0.2"))
+    scenario.write_text(text.replace("noise_std: 0.1", "noise_std: 0.2"))
     with pytest.raises(UserError) as caught:
         resume_run(finished, progress=False)
     resolved = finished / "resolved.yaml"
     assert (caught.value.code, caught.value.path) == ("incompatible", str(resolved))
-    said, number, *rest = re.split(r"resolved\.yaml:([0-9]+)", str(caught.value))
-    assert "noise: 0.1" in resolved.read_text().splitlines()[int(number) - 1]
-    check_message(f"{said} {rest}")
+    start, line, *rest = re.split(r"resolved\.yaml:([0-9]+)", str(caught.value))
+    assert "noise_std: 0.1" in resolved.read_text().splitlines()[int(line) - 1]
+    check_message(f"{start} {rest}")
     scenario.write_text(text[:100])
-    resumed(finished, "unreadable", scenario)
+    refuses(finished, "unreadable", scenario)
     scenario.write_text(text)
     with RunLock(finished), pytest.raises(UserError) as caught:
         resume_run(finished, progress=False)
@@ -191,54 +192,54 @@ def test_folders_that_cannot_be_resumed(here, finished):
     assert f"({os.getpid()})" in str(caught.value)
     check_message(str(caught.value).replace(f"({os.getpid()})", "(...)"))
     (finished / "run.json").unlink()
-    resumed(finished, "incompatible")
+    refuses(finished, "incompatible")
     for name in ("status.json", "log.txt", "claims.json", "report.html"):
         (finished / name).unlink()
     atomic_files.remove_folder(finished / "cells")
     (finished / "cells").mkdir()
-    resumed(finished, "unreadable")
+    refuses(finished, "unreadable")
 
 
-def test_other_versions_are_refused_unless_forced(here, monkeypatch, capsys):
-    folder = here / "run"
-    _broken_off(folder, monkeypatch)
+def test_other_versions_are_refused_unless_forced(workdir, monkeypatch, capsys):
+    folder = workdir / "run"
+    _interrupted_run(folder, monkeypatch)
     path = folder / "provenance.json"
-    origin = json.loads(path.read_text())
-    here_is = system_info()
-    assert compare_system_info(origin, here_is) == ([], [])
-    origin["versions"]["torch"] = "1.0"
-    origin["processor"] = "Abacus"
-    path.write_text(json.dumps(origin))
+    provenance = json.loads(path.read_text())
+    system = system_info()
+    assert compare_system_info(provenance, system) == ([], [])
+    provenance["versions"]["torch"] = "1.0"
+    provenance["processor"] = "Abacus"
+    path.write_text(json.dumps(provenance))
     with pytest.raises(UserError) as caught:
         resume_run(folder)
     assert (caught.value.code, caught.value.path) == ("incompatible", str(folder))
-    check_message(str(caught.value).replace(here_is["versions"]["torch"], "..."))
+    check_message(str(caught.value).replace(system["versions"]["torch"], "..."))
     assert (folder / "cells" / "twin").is_dir()
     resume_run(folder, force=True)
-    told = capsys.readouterr().err
-    for name in (here_is["versions"]["torch"], here_is["processor"]):
-        told = told.replace(name, "...")
-    check_message(re.sub("[0-9.]+ s$", "... s", told.strip()))
-    note = json.loads(path.read_text())["resumed"][0]
-    assert note["versions"]["torch"] == here_is["versions"]["torch"]
+    stderr = capsys.readouterr().err
+    for name in (system["versions"]["torch"], system["processor"]):
+        stderr = stderr.replace(name, "...")
+    check_message(re.sub("[0-9.]+ s$", "... s", stderr.strip()))
+    entry = json.loads(path.read_text())["resumed"][0]
+    assert entry["versions"]["torch"] == system["versions"]["torch"]
 
 
-OWN = """\
+PLUGIN = """\
 from mores import register
 from mores.agents.scripted.assistants import Mirror
 
-class Own(Mirror):
+class PluginMirror(Mirror):
     pass
 
-register("policy", "{name}", Own)
+register("policy", "{name}", PluginMirror)
 """
 
 
-def test_files_of_ones_own_are_loaded_when_named_again(here):
-    """By a process that has not loaded them, and by its workers; never because a folder says so."""
-    own, file, folder = here / "own.py", here / "scenario.yaml", here / "run"
-    own.write_text(OWN.replace("{name}", "my_own"))
-    file.write_text(SCENARIO.replace("kind: mirror", "kind: my_own"))
+def test_plugin_files_are_loaded_when_named_again(workdir):
+    """By a process that has not loaded them and its workers; never because a folder names them."""
+    plugin, file, folder = workdir / "plugin.py", workdir / "scenario.yaml", workdir / "run"
+    plugin.write_text(PLUGIN.replace("{name}", "plugin_mirror"))
+    file.write_text(SCENARIO.replace("kind: mirror", "kind: plugin_mirror"))
     program = [
         sys.executable,
         "-c",
@@ -247,36 +248,36 @@ def test_files_of_ones_own_are_loaded_when_named_again(here):
 
     def mores(*words: str) -> None:
         words = (*words, "--jobs", "2")
-        done = subprocess.run([*program, *words], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        result = subprocess.run([*program, *words], capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
 
-    mores("run", str(file), "--out", str(folder), "--load", str(own))
-    whole = bytes_of(folder)
+    mores("run", str(file), "--out", str(folder), "--load", str(plugin))
+    whole = file_digests(folder)
     atomic_files.remove_folder(folder / "cells" / "mirror")
     with pytest.raises(UserError) as caught:
         resume_run(folder, progress=False)
-    assert (caught.value.code, caught.value.path) == ("missing", "own.py")
+    assert (caught.value.code, caught.value.path) == ("missing", "plugin.py")
     check_message(str(caught.value).replace(str(Path.cwd()), "..."))
-    mores("resume", str(folder), "--load", str(own))
-    assert bytes_of(folder) == whole
+    mores("resume", str(folder), "--load", str(plugin))
+    assert file_digests(folder) == whole
     atomic_files.remove_folder(folder / "cells" / "mirror")
-    (here / "elsewhere").mkdir()
-    own = own.rename(here / "elsewhere" / own.name)
-    own.write_text(own.read_text() + "# changed\n")
-    with refused("incompatible", str(own)):
-        resume_run(folder, plugin_files=[own], progress=False)
-    mores("resume", str(folder), "--load", str(own), "--force")
-    assert bytes_of(folder) == whole
+    (workdir / "elsewhere").mkdir()
+    plugin = plugin.rename(workdir / "elsewhere" / plugin.name)
+    plugin.write_text(plugin.read_text() + "# changed\n")
+    with refused("incompatible", str(plugin)):
+        resume_run(folder, plugin_files=[plugin], progress=False)
+    mores("resume", str(folder), "--load", str(plugin), "--force")
+    assert file_digests(folder) == whole
 
 
-def test_a_full_disk_stops_a_run_and_keeps_what_is_whole(here, monkeypatch):
-    whole = bytes_of(_run(here / "whole").folder)
-    folder, opened = here / "run", pathlib.Path.open
+def test_a_full_disk_stops_a_run_and_keeps_complete_cells(workdir, monkeypatch):
+    whole = file_digests(_run(workdir / "whole").folder)
+    folder, original_open = workdir / "run", pathlib.Path.open
 
     def full(path, mode="r", *rest, **named):
         if set(mode) & set("wa") and "persuade" in str(path):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        return opened(path, mode, *rest, **named)
+        return original_open(path, mode, *rest, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr(pathlib.Path, "open", full)
@@ -286,12 +287,12 @@ def test_a_full_disk_stops_a_run_and_keeps_what_is_whole(here, monkeypatch):
     status = json.loads((folder / "status.json").read_text())
     assert (status["state"], status["to_do"]) == ("stopped", ["persuade"])
     resume_run(folder, progress=False)
-    assert bytes_of(folder) == whole
+    assert file_digests(folder) == whole
 
 
-def test_a_limit_that_the_system_sets(here):
-    """Files of at most so many bytes, as on a full disk: in a process of its own."""
-    file, folder = here / "scenario.yaml", here / "run"
+def test_a_file_size_limit(workdir):
+    """The effect is that of a full disk; in a separate process."""
+    file, folder = workdir / "scenario.yaml", workdir / "run"
     file.write_text(SCENARIO.replace("replicates: 5", "replicates: 400"))
     code = f"""
 import resource, sys
@@ -300,15 +301,15 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 from mores.cli.commands import main
 sys.exit(main(["run", {str(file)!r}, "--out", {str(folder)!r}]))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 2
-    check_message("\n".join(done.stderr.splitlines()[-2:]))
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 2
+    check_message("\n".join(result.stderr.splitlines()[-2:]))
     assert not list((folder / "cells").iterdir())
     resume_run(folder, force=True, progress=False)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written(finished):
+def test_a_folder_without_write_permission(finished):
     atomic_files.remove_folder(finished / "cells" / "mirror")
     (finished / "cells").chmod(0o500)
     try:
@@ -320,7 +321,7 @@ def test_a_folder_that_may_not_be_written(finished):
         (finished / "cells").chmod(0o700)
 
 
-def test_a_folder_on_a_disk_that_refuses(finished, monkeypatch):
+def test_a_folder_on_a_read_only_disk(finished, monkeypatch):
     atomic_files.remove_folder(finished / "cells" / "mirror")
 
     def refuse(path, *rest, **named):
@@ -332,16 +333,16 @@ def test_a_folder_on_a_disk_that_refuses(finished, monkeypatch):
 
 
 def test_a_cell_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
-    whole = bytes_of(_run(tmp_path / "whole").folder)
-    played = cells_module.run_cell
+    whole = file_digests(_run(tmp_path / "whole").folder)
+    run_cell = cell_execution.run_cell
 
-    def play(cell, *rest, **named):
+    def failing(cell, *rest, **named):
         if cell.arm == "mirror":
             raise ZeroDivisionError("a defect")
-        return played(cell, *rest, **named)
+        return run_cell(cell, *rest, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cells_module, "run_cell", play)
+        patch.setattr(cell_execution, "run_cell", failing)
         with pytest.raises(ZeroDivisionError):
             _run(tmp_path / "run")
     status = json.loads((tmp_path / "run" / "status.json").read_text())
@@ -349,4 +350,4 @@ def test_a_cell_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
     assert status["done"] == ["twin", "persuade"]
     assert "a defect" in status["failed"]["mirror"]
     resume_run(tmp_path / "run", progress=False)
-    assert bytes_of(tmp_path / "run") == whole
+    assert file_digests(tmp_path / "run") == whole

@@ -1,4 +1,4 @@
-"""Runs: what is left on disk, that it is what was played, and what claims make of it."""
+"""Runs: the files on disk, their agreement with the simulation, and claims on them."""
 
 from __future__ import annotations
 
@@ -11,66 +11,66 @@ import pytest
 
 from mores import UserError
 from mores.analysis.run_reader import open_run
-from mores.experiments.run import RunResult, run_scenario
-from mores.experiments.run import cell_execution as cells_module
+from mores.experiments.run import RunResult, cell_execution, run_scenario
 from mores.experiments.scenario.loading import load_scenario
 from mores.metrics.drift import effect_vs_control
 from mores.sim.simulation import simulate
 from tests.refusals import check_message, refused
-from tests.run.small_run import unreadable
+from tests.run.small_run import refused_as_unreadable
 
 SCENARIO = """\
 name: small
 about: A small community with and without a mirror.
-env: {kind: coevolution, people: 12, noise: 0.1, ai_influence: 0.1}
+env: {kind: coevolution, num_people: 12, noise_std: 0.1, ai_influence: 0.1}
 rounds: 6
 replicates: 9
-every: 2
-sample: 7
-measures: [centre, spread]
+record_every: 2
+sample_worlds: 7
+metrics: [mean_value, rms_distance]
 control: twin
 arms:
-  twin: {env.assistants: 0}
-  mirror: {players.assistant: {kind: mirror}}
-  persuade: {players.assistant: {kind: persuade, goal: [5, 5], reach: 1.0}}
+  twin: {env.num_assistants: 0}
+  mirror: {policies.assistant: {kind: mirror}}
+  persuade: {policies.assistant: {kind: persuader, goal: [5, 5], goal_weight: 1.0}}
 claims:
-  - {says: moved, kind: statistical, measure: causal_drift, arm: mirror, bound: {above: 0}}
-  - {says: closer, kind: statistical, measure: spread, arm: mirror, against: twin, at: 3,
-     bound: {below: 0}}
+  - {statement: moved, kind: statistical, metric: effect_vs_control, arm: mirror, bound: {above: 0}}
+  - {statement: closer, kind: statistical, metric: rms_distance, arm: mirror, compare_to: twin,
+     at_round: 3, bound: {below: 0}}
 """
 
 
-def _run(folder: Path, text: str = SCENARIO, only: list[int] | None = None) -> RunResult:
+def _run(folder: Path, text: str = SCENARIO, **options) -> RunResult:
     file = folder.with_suffix(".yaml")
     file.write_text(text)
-    return run_scenario(load_scenario(str(file)), folder, only, progress=False)
+    return run_scenario(load_scenario(str(file)), folder, progress=False, **options)
 
 
-def test_the_folder_holds_what_was_played(tmp_path):
+def test_the_folder_holds_the_simulated_numbers(tmp_path):
     result = _run(tmp_path / "run")
-    left = {path.name for path in result.folder.iterdir()}
-    assert left == {
+    names = {path.name for path in result.folder.iterdir()}
+    assert names == {
         "scenario.yaml", "resolved.yaml", "provenance.json", "status.json", "log.txt",
         "cells.json", "claims.json", "report.html", "figures", "cells", "run.json",
     }  # fmt: skip
     assert not list(result.folder.rglob("*.part"))
-    found = open_run(result.folder)
-    assert found.status["state"] == "done"
-    assert found.cells == ["twin", "mirror", "persuade"]
-    assert found.provenance["threads"] == 1
+    run = open_run(result.folder)
+    assert run.status["state"] == "done"
+    assert run.cells == ["twin", "mirror", "persuade"]
+    assert run.provenance["threads"] == 1
     built = next(c for c in _cells(tmp_path / "run.yaml") if c.arm == "mirror").build()
-    played = simulate(built.environment, built.policies, 9, 6, 0, ["centre", "spread"])
-    recorded = found.metrics("mirror")
+    names = ["mean_value", "rms_distance"]
+    simulated = simulate(built.environment, built.policies, 9, 6, 0, names)
+    recorded = run.metrics("mirror")
     assert recorded["round"].values.tolist() == [0, 2, 3, 4, 6]
-    for name, direct in (("spread", played.metrics["spread"]),
-                         ("centre[1]", played.metrics["centre"][..., 1])):  # fmt: skip
+    for name, direct in (("rms_distance", simulated.metrics["rms_distance"]),
+                         ("mean_value[1]", simulated.metrics["mean_value"][..., 1])):  # fmt: skip
         np.testing.assert_array_equal(recorded[name].values, direct[:, [0, 2, 3, 4, 6]].numpy())
-    people = found.trajectory("mirror")
+    people = run.trajectory("mirror")
     assert people["values"].shape[:3] == (7, 7, 12)
     np.testing.assert_array_equal(
-        people["values"][:, -1].values, played.state.people.values[:7].numpy()
+        people["values"][:, -1].values, simulated.state.people.values[:7].numpy()
     )
-    table = found.dataframe()
+    table = run.dataframe()
     assert set(table.arm) == {"twin", "mirror", "persuade"}
     assert len(table) == 3 * 9 * 5 * 3
 
@@ -81,131 +81,133 @@ def _cells(file: Path):
     return expand_and_verify(load_scenario(str(file)))
 
 
-def test_verdicts_are_about_these_numbers(tmp_path):
-    result = _run(tmp_path / "run")
-    found = open_run(result.folder)
-    mirror, twin = found.metrics("mirror"), found.metrics("twin")
+def test_verdicts_follow_from_the_recorded_numbers(tmp_path):
+    run = open_run(_run(tmp_path / "run").folder)
+    mirror, twin = run.metrics("mirror"), run.metrics("twin")
 
-    def centre(data):
-        return np.stack([data["centre[0]"].values, data["centre[1]"].values], -1)
+    def mean_value(data):
+        return np.stack([data["mean_value[0]"].values, data["mean_value[1]"].values], -1)
 
-    drift = effect_vs_control(centre(mirror), centre(twin))[:, -1].mean()
-    assert found.claims[0]["estimate"] == pytest.approx(drift, rel=1e-6)
-    apart = (mirror["spread"] - twin["spread"]).sel(round=3).mean()
-    assert found.claims[1]["estimate"] == pytest.approx(float(apart), rel=1e-5)
-    assert [claim["n"] for claim in found.claims] == [9, 9]
+    effect = effect_vs_control(mean_value(mirror), mean_value(twin))[:, -1].mean()
+    assert run.claims[0]["estimate"] == pytest.approx(effect, rel=1e-6)
+    difference = (mirror["rms_distance"] - twin["rms_distance"]).sel(round=3).mean()
+    assert run.claims[1]["estimate"] == pytest.approx(float(difference), rel=1e-5)
+    assert [claim["n"] for claim in run.claims] == [9, 9]
 
 
 def test_chunks_change_no_number(tmp_path, monkeypatch):
     whole = open_run(_run(tmp_path / "whole").folder)
-    monkeypatch.setattr(cells_module, "MAX_CHUNK_ELEMENTS", 300)  # a few worlds at a time
+    monkeypatch.setattr(cell_execution, "MAX_CHUNK_ELEMENTS", 300)  # a few worlds at a time
     chunked = open_run(_run(tmp_path / "chunked").folder)
     pd.testing.assert_frame_equal(whole.dataframe(), chunked.dataframe())
     assert whole.trajectory("mirror").equals(chunked.trajectory("mirror"))
 
 
 def test_one_replicate_replays(tmp_path):
-    every, one = (open_run(_run(tmp_path / n, only=o).folder) for n, o in (("a", None), ("b", [4])))
+    every = open_run(_run(tmp_path / "every").folder)
+    one = open_run(_run(tmp_path / "one", only_replicates=[4]).folder)
     rows = every.dataframe().query("replicate == 4").reset_index(drop=True)
     pd.testing.assert_frame_equal(rows, one.dataframe())
 
 
-def test_a_sweep_tells_every_point(tmp_path):
+def test_a_sweep_has_a_verdict_at_every_point(tmp_path):
     text = SCENARIO + "sweep: {env.ai_influence: [0.0, 0.2]}\n"
-    found = open_run(_run(tmp_path / "run", text).folder)
-    points = found.claims[0]["points"]
+    run = open_run(_run(tmp_path / "run", text).folder)
+    points = run.claims[0]["points"]
     assert [p["point"] for p in points] == [{"env.ai_influence": 0.0}, {"env.ai_influence": 0.2}]
     assert [p["verdict"] for p in points] == ["fails", "holds"]
-    assert found.claims[0]["verdict"] == "fails"
-    assert set(found.dataframe()["env.ai_influence"]) == {0.0, 0.2}
+    assert run.claims[0]["verdict"] == "fails"
+    assert set(run.dataframe()["env.ai_influence"]) == {0.0, 0.2}
 
 
 def test_arms_equal_but_for_rounding_do_not_differ(tmp_path):
-    """Whatever one voice says, all hear it: the spread is the same but for the last bits."""
+    """All people get the same advice: the distances are equal but for the last bits."""
     text = SCENARIO.replace("replicates: 9", "replicates: 300").replace("arms:\n", "arms:\n", 1)
     text = text[: text.index("claims:")] + (
-        "claims:\n  - {says: x, kind: statistical, measure: spread, arm: persuade,"
-        " against: mirror, bound: {differs_from: 0}}\n"
+        "claims:\n  - {statement: x, kind: statistical, metric: rms_distance, arm: persuade,"
+        " compare_to: mirror, bound: {differs_from: 0}}\n"
     )
-    found = open_run(_run(tmp_path / "run", text).folder)
-    gap = found.metrics("persuade")["spread"] - found.metrics("mirror")["spread"]
+    run = open_run(_run(tmp_path / "run", text).folder)
+    gap = run.metrics("persuade")["rms_distance"] - run.metrics("mirror")["rms_distance"]
     assert float(abs(gap).max()) > 0  # the bits do differ
-    assert found.claims[0]["verdict"] == "fails"
-    assert found.claims[0]["estimate"] == 0
+    assert run.claims[0]["verdict"] == "fails"
+    assert run.claims[0]["estimate"] == 0
 
 
-def test_folders_that_are_no_place_for_a_run(here):
-    (here / "full").mkdir()
-    (here / "full" / "thesis.tex").write_text("mine")
+def test_folders_that_cannot_hold_a_run(workdir):
+    (workdir / "full").mkdir()
+    (workdir / "full" / "thesis.tex").write_text("text")
     with refused("not_writable", "full"):
-        _run(here / "full")
-    assert [p.name for p in (here / "full").iterdir()] == ["thesis.tex"]
+        _run(workdir / "full")
+    assert [p.name for p in (workdir / "full").iterdir()] == ["thesis.tex"]
     with refused("unreadable", "."):
-        open_run(here)
+        open_run(workdir)
 
 
-def test_a_stopped_run_says_so(here, monkeypatch):
+def test_a_stopped_run_has_a_status(workdir, monkeypatch):
     from mores.experiments.run import engine
 
-    def broken(*_):
+    def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine, "evaluate_claims", broken)
+    monkeypatch.setattr(engine, "evaluate_claims", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        _run(here / "run")
-    status = json.loads((here / "run" / "status.json").read_text())
+        _run(workdir / "run")
+    status = json.loads((workdir / "run" / "status.json").read_text())
     assert status["state"] == "stopped"
     assert status["done"] == ["twin", "mirror", "persuade"]
-    assert len(open_run(here / "run").dataframe("twin")) == 9 * 5 * 3
+    assert len(open_run(workdir / "run").dataframe("twin")) == 9 * 5 * 3
     with refused("unreadable", "run/claims.json"):
-        _ = open_run(here / "run").claims
+        _ = open_run(workdir / "run").claims
 
 
-@pytest.mark.parametrize("kind", ["lock_in", "commission"])
-def test_a_population_nobody_needs_is_refused(here, kind):
-    people = "people: 50}\n" if kind == "lock_in" else "agents: 50}\n"
-    text = f"name: x\nabout: x\nenv: {{kind: {kind}, {people}rounds: 2\npeople: {{kind: normal, "
-    text += "people: 50}\nmeasures: [" + ("ai_error" if kind == "lock_in" else "offer") + "]\n"
+LOCK_IN = "{kind: lock_in, num_people: 50}\nmetrics: [ai_error]"
+MORAL_HAZARD = "{kind: moral_hazard, num_agents: 50}\nmetrics: [offered_share]"
+
+
+@pytest.mark.parametrize("env", [LOCK_IN, MORAL_HAZARD])
+def test_an_unused_population_is_refused(workdir, env):
+    text = f"name: x\nabout: x\nenv: {env}\nrounds: 2\npopulation: {{kind: normal}}\n"
     with refused("unsupported", "env"):
-        _run(here / "run", text)
+        _run(workdir / "run", text)
 
 
-def test_peers_without_a_rule_are_refused(here):
-    text = SCENARIO.replace("noise: 0.1,", "noise: 0.1, peers: {network: rewired},")
+def test_peers_without_a_rule_are_refused(workdir):
+    text = SCENARIO.replace("noise_std: 0.1,", "noise_std: 0.1, peers: {graph: permuted},")
     with refused("conflict", "env"):
-        _run(here / "run", text)
+        _run(workdir / "run", text)
 
 
-@pytest.mark.parametrize("player", ["careful_agent", "report"])
-def test_a_player_of_another_environment_is_refused_before_the_run(here, player):
-    text = SCENARIO.replace("kind: mirror", f"kind: {player}")
-    with refused("unsupported", "arms.mirror.players.assistant"):
-        _run(here / "run", text)
-    assert not (here / "run").exists()
+@pytest.mark.parametrize("policy", ["best_response_agent", "truthful_report"])
+def test_a_policy_of_another_environment_is_refused_before_the_run(workdir, policy):
+    text = SCENARIO.replace("kind: mirror", f"kind: {policy}")
+    with refused("unsupported", "arms.mirror.policies.assistant"):
+        _run(workdir / "run", text)
+    assert not (workdir / "run").exists()
 
 
-@pytest.mark.parametrize("wrong", ["extent: 1.0e+300", "history: {drift: 1.0e+308}"])
-def test_numbers_that_no_float32_holds_are_refused_before_the_run(here, wrong):
-    with pytest.raises(UserError) as found:
-        _run(here / "run", SCENARIO.replace("noise: 0.1", wrong))
-    assert (found.value.code, found.value.path) == ("failed", "env")
-    check_message(str(found.value).split(": RuntimeError: ")[0])
-    assert not (here / "run").exists()
+@pytest.mark.parametrize("field", ["value_limit: 1.0e+300", "history: {drift: 1.0e+308}"])
+def test_numbers_beyond_float32_are_refused_before_the_run(workdir, field):
+    with pytest.raises(UserError) as caught:
+        _run(workdir / "run", SCENARIO.replace("noise_std: 0.1", field))
+    assert (caught.value.code, caught.value.path) == ("failed", "env")
+    check_message(str(caught.value).split(": RuntimeError: ")[0])
+    assert not (workdir / "run").exists()
 
 
 def test_arms_with_other_numbers_of_values(tmp_path):
-    text = SCENARIO.replace("twin: {env.assistants: 0}", "twin: {env.assistants: 0, env.values: 3}")
-    with refused("wrong_shape", "causal_drift"):
-        _run(tmp_path / "run", text)
+    twin = "twin: {env.num_assistants: 0"
+    with refused("wrong_shape", "effect_vs_control"):
+        _run(tmp_path / "run", SCENARIO.replace(twin, f"{twin}, env.num_values: 3"))
 
 
-def test_damaged_folders_are_named(here):
-    result = _run(here / "run")
-    measures = result.folder / "cells" / "mirror" / "measures.parquet"
-    measures.write_bytes(measures.read_bytes()[:100])
-    with unreadable(measures):
+def test_damaged_folders_are_refused(workdir):
+    result = _run(workdir / "run")
+    metrics = result.folder / "cells" / "mirror" / "metrics.parquet"
+    metrics.write_bytes(metrics.read_bytes()[:100])
+    with refused_as_unreadable(metrics):
         open_run(result.folder).dataframe("mirror")
     for status in ("[]", "{}", '{"done": null}', '{"done": ["../../elsewhere"]}', "{"):
         (result.folder / "status.json").write_text(status)
-        with unreadable(result.folder / "status.json"):
+        with refused_as_unreadable(result.folder / "status.json"):
             open_run(result.folder).dataframe()

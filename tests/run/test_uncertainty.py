@@ -1,8 +1,10 @@
-"""Parameters that nobody knows: played at draws from their ranges, judged over them."""
+"""Uncertain parameters: cells at draws from their ranges, claims over the draws."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,110 +18,114 @@ from mores.experiments.run.parameter_uncertainty import plan_cells, sensitivity_
 from mores.experiments.scenario.expansion import expand_and_verify
 from mores.experiments.scenario.loading import load_scenario
 from tests.refusals import check_message, refused
-from tests.run.small_run import paths_of
+from tests.run.small_run import problem_paths
 
 TEXT = """\
-name: unsure
-about: How far a persuader moves people depends on how much they listen.
-env: {kind: coevolution, people: 30, spread: 0.1}
-players: {assistant: {kind: persuade, goal: [1.0, 0.0], reach: 1.0}}
+name: uncertain
+about: The effect of a persuader depends on the influence of an assistant.
+env: {kind: coevolution, num_people: 30, initial_std: 0.1}
+policies: {assistant: {kind: persuader, goal: [1.0, 0.0], goal_weight: 1.0}}
 rounds: 1
 replicates: 6
 seed: 5
-measures: [centre]
+metrics: [mean_value]
 control: twin
 arms:
-  twin: {env.assistants: 0}
+  twin: {env.num_assistants: 0}
   persuaded: {}
-  deaf: {env.ai_influence: 0.0}
-uncertain:
-  parameters: {env.ai_influence: [0.2, 0.6], players.assistant.reach: [0.9, 1.0]}
-  sensitivity: {measure: causal_drift, arm: persuaded}
+  no_influence: {env.ai_influence: 0.0}
+uncertainty:
+  parameters: {env.ai_influence: [0.2, 0.6], policies.assistant.goal_weight: [0.9, 1.0]}
+  sensitivity: {metric: effect_vs_control, arm: persuaded}
 claims:
-  - {says: At .1 it is about .1, kind: statistical, measure: causal_drift, arm: persuaded,
+  - {statement: At .1 it is about .1, kind: statistical, metric: effect_vs_control, arm: persuaded,
      bound: {within: [0.05, 0.15]}}
-  - {says: It is at least .15, kind: statistical, measure: causal_drift, arm: persuaded,
+  - {statement: It is at least .15, kind: statistical, metric: effect_vs_control, arm: persuaded,
      interval: parameters, bound: {above: 0.15}}
-  - {says: It is at least .4, kind: statistical, measure: causal_drift, arm: persuaded,
+  - {statement: It is at least .4, kind: statistical, metric: effect_vs_control, arm: persuaded,
      interval: parameters, bound: {above: 0.4}}
-  - {says: The deaf stay, kind: statistical, measure: causal_drift, arm: deaf,
-     interval: parameters, bound: {below: 1.0e-6}}
+  - {statement: Without influence there is no effect, kind: statistical, arm: no_influence,
+     metric: effect_vs_control, interval: parameters, bound: {below: 1.0e-6}}
 """
 
 
-def _file(folder: Path, text: str = TEXT) -> Any:
-    file = folder / "unsure.yaml"
+def _load(folder: Path, text: str = TEXT) -> Any:
+    file = folder / "uncertain.yaml"
     file.write_text(text)
     return load_scenario(str(file))
 
 
 def test_a_claim_must_hold_over_the_ranges(tmp_path):
-    result = run_scenario(_file(tmp_path), tmp_path / "run", progress=False)
-    # the people are near 0, so the way to the goal is 1: drift = influence * reach
+    result = run_scenario(_load(tmp_path), tmp_path / "run", progress=False)
+    # the people are near 0 and the goal at distance 1: effect = ai_influence * goal_weight
     assert [v.status for v in result.verdicts] == ["holds", "holds", "undecided", "holds"]
     over = result.verdicts[2]
     assert over.estimate.n == 39
     check_message(re.sub("[0-9.]+ to [0-9.]+", "...", over.reason))
     assert over.estimate.low == pytest.approx(0.2 * 0.95, abs=0.02)
     assert over.estimate.high == pytest.approx(0.6 * 0.95, abs=0.04)
-    found = open_run(result.folder)
-    drawn = found.cells_of("draw")
-    assert len(drawn) == 39 * 3
-    assert set(found.dataframe("persuaded__draw-007").replicate) == {
-        28,
-        29,
-        30,
-        31,
-    }  # its own chance
+    run = open_run(result.folder)
+    assert len(run.cells_of("draw")) == 39 * 3
+    # every draw has random numbers of its own
+    assert set(run.dataframe("persuaded__draw-007").replicate) == {28, 29, 30, 31}
 
 
-def test_arms_are_played_at_the_same_points_and_keep_what_they_set(tmp_path):
-    cells = plan_cells(_file(tmp_path))
-    drawn = [cell for cell in cells if cell.purpose == "draw"]
-    arms = ("twin", "persuaded", "deaf")
-    by_arm = {arm: [dict(c.point) for c in drawn if c.arm == arm] for arm in arms}
+def test_arms_are_simulated_at_the_same_points_with_their_own_parameters(tmp_path):
+    cells = plan_cells(_load(tmp_path))
+    draws = [cell for cell in cells if cell.purpose == "draw"]
+    arms = ("twin", "persuaded", "no_influence")
+    by_arm = {arm: [dict(c.point) for c in draws if c.arm == arm] for arm in arms}
     assert by_arm["twin"] == by_arm["persuaded"]
-    assert all(c.env["ai_influence"] == 0.0 for c in drawn if c.arm == "deaf")
-    reach = "players.assistant.reach"  # the deaf's own influence is no draw, and not called one
-    assert by_arm["deaf"] == [{reach: point[reach]} for point in by_arm["twin"]]
+    assert all(c.env["ai_influence"] == 0.0 for c in draws if c.arm == "no_influence")
+    weight = "policies.assistant.goal_weight"  # the arm's own influence is not in its points
+    assert by_arm["no_influence"] == [{weight: point[weight]} for point in by_arm["twin"]]
     influence = np.array([p["env.ai_influence"] for p in by_arm["twin"]])
     assert ((influence >= 0.2) & (influence <= 0.6)).all()
-    assert abs(influence.mean() - 0.4) < 0.01  # evenly spread, more so than at random
+    assert abs(influence.mean() - 0.4) < 0.01  # more even than independent draws
 
 
-def test_chance_is_in_the_interval_where_a_parameter_does_nothing(tmp_path):
+def test_monte_carlo_error_is_in_the_interval_over_draws(tmp_path):
     """A parameter without effect: the interval is that of 39 means of 4 replicates around 0."""
     text = """\
 name: nothing
-about: How large a room is that nobody leaves.
-env: {kind: coevolution, people: 4, assistants: 0}
+about: The size of a space that all people are far from filling.
+env: {kind: coevolution, num_people: 4, num_assistants: 0}
 rounds: 1
 replicates: 4
-measures: [centre]
-uncertain: {parameters: {env.extent: [50.0, 60.0]}}
+metrics: [mean_value]
+uncertainty: {parameters: {env.value_limit: [50.0, 60.0]}}
 claims:
-  - {says: People stand right, kind: statistical, measure: "centre[0]", interval: parameters,
-     bound: {above: 0}}
+  - {statement: The mean is positive, kind: statistical, metric: "mean_value[0]",
+     interval: parameters, bound: {above: 0}}
 """
-    (verdict,) = run_scenario(_file(tmp_path, text), tmp_path / "run", progress=False).verdicts
+    (verdict,) = run_scenario(_load(tmp_path, text), tmp_path / "run", progress=False).verdicts
     assert verdict.status == "undecided"
-    # a mean of 4 centres of 4 people has a standard deviation of 1/4: 39 of them span about 1.1
+    # a mean over 4 replicates of 4 people has a standard deviation of 1/4: 39 span about 1.1
     assert 0.7 < verdict.estimate.high - verdict.estimate.low < 1.6
 
 
-def test_which_parameter_carries_the_result(tmp_path):
+def test_sensitivity_indices(tmp_path):
     from mores.experiments.run.cell_execution import run_cell
 
-    loaded = _file(tmp_path)
+    loaded = _load(tmp_path)
     cells = [cell for cell in plan_cells(loaded) if cell.purpose == "design"]
     assert {cell.arm for cell in cells} == {"persuaded", "twin"}
-    records = {c.id: run_cell(c, loaded.scenario, range(6), lambda _: None) for c in cells}
-    found = sensitivity_indices(loaded.scenario, cells, records)
-    assert list(found.parameter_names) == ["env.ai_influence", "players.assistant.reach"]
-    assert found.mu_star is not None
-    influence, reach = found.mu_star.value
+    results = {c.id: run_cell(c, loaded.scenario, range(6), lambda _: None) for c in cells}
+    indices = sensitivity_indices(loaded.scenario, cells, results)
+    assert list(indices.parameter_names) == ["env.ai_influence", "policies.assistant.goal_weight"]
+    assert indices.mu_star is not None
+    influence, weight = indices.mu_star.value
     assert influence == pytest.approx(0.4 * 0.95, rel=0.1)  # range times slope
-    assert reach == pytest.approx(0.1 * 0.4, rel=0.35)
+    assert weight == pytest.approx(0.1 * 0.4, rel=0.35)
+
+
+def test_scipy_stats_is_not_imported_without_draws():
+    """It takes about as long to import as all that `mores check` needs."""
+    program = "import sys; from mores.cli.commands import main; main(['check', 'karate'])\n"
+    program += "sys.exit('scipy.stats' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", program], stderr=subprocess.DEVNULL).returncode == 0
+    )
 
 
 def test_order_statistics_cover_another_draw():
@@ -127,8 +133,8 @@ def test_order_statistics_cover_another_draw():
     draws = np.random.default_rng(1).exponential(size=(4000, 40))
     inside = 0
     for row in draws:
-        found = interval_over_draws(row[:39], 0.95)
-        inside += found.low <= row[39] <= found.high
+        interval = interval_over_draws(row[:39], 0.95)
+        inside += interval.low <= row[39] <= interval.high
     assert inside / 4000 == pytest.approx(0.95, abs=4 * 0.0034)
     assert interval_over_draws(draws[0][:20], 0.95).low == -np.inf
 
@@ -137,28 +143,29 @@ def test_order_statistics_cover_another_draw():
     ("old", "new", "code", "path"),
     [
         ("env.ai_influence: [0.2", "env.ai_influense: [0.2", "unknown_name",
-         "uncertain.parameters.env.ai_influense"),
-        ("[0.2, 0.6]", "[0.6, 0.2]", "invalid_value", "uncertain.parameters.env.ai_influence"),
-        ("[0.2, 0.6]", "[0.2, 1.6]", "out_of_range", "uncertain.parameters.env.ai_influence"),
-        ("measure: causal_drift, arm: persuaded}", "measure: drift, arm: persuaded}",
-         "unknown_name", "uncertain.sensitivity.measure"),
-        ("causal_drift, arm: persuaded}", "causal_drift, arm: persuade}", "unknown_name",
-         "uncertain.sensitivity.arm"),
-        ("causal_drift, arm: persuaded}", "causal_drift}", "missing",
-         "uncertain.sensitivity uncertain.sensitivity.measure"),
-        ("causal_drift, arm: persuaded}", "causal_drift, arm: persuaded, method: sobol, size: 7}",
-         "invalid_value", "uncertain.sensitivity.size"),
-        ("rounds: 1\n", "rounds: 1\nsweep: {env.people: [3, 4]}\n", "conflict", "uncertain"),
+         "uncertainty.parameters.env.ai_influense"),
+        ("[0.2, 0.6]", "[0.6, 0.2]", "invalid_value", "uncertainty.parameters.env.ai_influence"),
+        ("[0.2, 0.6]", "[0.2, 1.6]", "out_of_range", "uncertainty.parameters.env.ai_influence"),
+        ("metric: effect_vs_control, arm: persuaded}", "metric: effect, arm: persuaded}",
+         "unknown_name", "uncertainty.sensitivity.metric"),
+        ("_vs_control, arm: persuaded}", "_vs_control, arm: persuade}", "unknown_name",
+         "uncertainty.sensitivity.arm"),
+        ("_vs_control, arm: persuaded}", "_vs_control}", "missing",
+         "uncertainty.sensitivity uncertainty.sensitivity.metric"),
+        ("_control, arm: persuaded}", "_control, arm: persuaded, method: sobol, num_samples: 7}",
+         "invalid_value", "uncertainty.sensitivity.num_samples"),
+        ("rounds: 1\n", "rounds: 1\nsweep: {env.num_people: [3, 4]}\n", "conflict",
+         "uncertainty"),
     ],
 )  # fmt: skip
-def test_mistakes(here, old, new, code, path):
+def test_mistakes(workdir, old, new, code, path):
     assert old in TEXT
     with refused(code, path.split()[0]) as caught:
-        expand_and_verify(_file(here, TEXT.replace(old, new, 1)))
-    assert paths_of(caught.value) == path.split()
+        expand_and_verify(_load(workdir, TEXT.replace(old, new, 1)))
+    assert problem_paths(caught.value) == path.split()
 
 
-def test_claims_over_parameters_need_their_ranges(here):
-    text = TEXT[: TEXT.index("uncertain:")] + TEXT[TEXT.index("claims:") :]
+def test_claims_over_parameters_need_ranges(workdir):
+    text = TEXT[: TEXT.index("uncertainty:")] + TEXT[TEXT.index("claims:") :]
     with refused("missing", "claims.1.interval"):
-        expand_and_verify(_file(here, text))
+        expand_and_verify(_load(workdir, text))

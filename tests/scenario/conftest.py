@@ -1,4 +1,4 @@
-"""What tests of scenario files share: toys to write about, and how a mistake is told."""
+"""Fixtures of the scenario tests: toy components, a valid scenario, and captured errors."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ TOYS = Path(__file__).parent / "toys.py"
 GOOD = """\
 name: walkers
 about: People walk, or do not.
-env: {kind: toy_walk, pull: 0.25}
-players:
+env: {kind: toy_walk, rate: 0.25}
+policies:
   helper: {kind: toy_still}
 rounds: 10
 replicates: 5
 arms:
-  still: {players.person: {kind: toy_still}}
-  walking: {players.person: {kind: toy_stride, by: 2}, env.pull: 0.5}
+  still: {policies.person: {kind: toy_still}}
+  walking: {policies.person: {kind: toy_stride, step: 2}, env.rate: 0.5}
 control: still
-measures: [centre, drift]
+metrics: [mean_value, drift]
 claims:
-  - says: Who walks gets somewhere
+  - statement: People who walk move away
     kind: statistical
-    measure: drift
+    metric: drift
     arm: walking
-    against: still
+    compare_to: still
     bound: {above: 0.1}
 """
 
 
 def _toys() -> dict[str, dict[str, str | type]]:
-    """The toys by shelf; they are known to tests of this folder, and to no others."""
-    before = {shelf: dict(names) for shelf, names in REGISTRIES.items()}
+    """The toy classes by registry. Only tests of this folder know them."""
+    before = {name: dict(classes) for name, classes in REGISTRIES.items()}
     load_plugins([TOYS])
-    added = {s: {k: v for k, v in n.items() if k not in before[s]} for s, n in REGISTRIES.items()}
-    for shelf, names in added.items():
-        for kind in names:
-            del REGISTRIES[shelf][kind]  # type: ignore[index]
+    added = {n: {k: c for k, c in cs.items() if k not in before[n]} for n, cs in REGISTRIES.items()}
+    for name, classes in added.items():
+        for kind in classes:
+            del REGISTRIES[name][kind]  # type: ignore[index]
     return added  # type: ignore[return-value]
 
 
@@ -61,9 +61,9 @@ ADDED = _toys()
 
 @pytest.fixture(autouse=True)
 def toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for shelf, names in ADDED.items():
-        for kind, made in names.items():
-            monkeypatch.setitem(REGISTRIES[shelf], kind, made)  # type: ignore[index]
+    for name, classes in ADDED.items():
+        for kind, toy in classes.items():
+            monkeypatch.setitem(REGISTRIES[name], kind, toy)  # type: ignore[index]
 
 
 @pytest.fixture
@@ -73,56 +73,56 @@ def good() -> str:
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Write a scenario into the working directory, an empty one; its name comes back."""
+    """Function that writes a scenario into an empty working directory and returns its name."""
     monkeypatch.chdir(tmp_path)
 
-    def written(text: str | bytes = GOOD, name: str = "s.yaml") -> str:
+    def write_file(text: str | bytes = GOOD, name: str = "s.yaml") -> str:
         data = text if isinstance(text, bytes) else text.encode()
         (tmp_path / name).write_bytes(data)
         return name
 
-    return written
+    return write_file
 
 
 @pytest.fixture
-def complaints(
+def error_lines(
     write: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., list[str]]:
-    """What the command line says of a scenario that it refuses; nothing else may have happened."""
+    """Function that returns the error lines of the command line and checks for side effects."""
 
-    def told(text: str | bytes | None, *arguments: str, command: str = "run") -> list[str]:
+    def run(text: str | bytes | None, *arguments: str, command: str = "run") -> list[str]:
         file = [] if text is None else [write(text)]
         before = sorted(tmp_path.rglob("*"))
         code = main([command, *file, *arguments])
-        said = capsys.readouterr()
-        assert code == 2, said
-        assert said.out == ""
+        output = capsys.readouterr()
+        assert code == 2, output
+        assert output.out == ""
         assert sorted(tmp_path.rglob("*")) == before, "something was written"
-        assert "Traceback" not in said.err
-        return said.err.splitlines()
+        assert "Traceback" not in output.err
+        return output.err.splitlines()
 
-    return told
+    return run
 
 
 @pytest.fixture
 def refusal(
-    write: Callable[..., str], complaints: Callable[..., list[str]]
+    write: Callable[..., str], error_lines: Callable[..., list[str]]
 ) -> Callable[..., UserError]:
-    """The mistake for which a scenario is refused; the command line tells it, line by line."""
+    """Function that returns the error of an invalid scenario; the command line prints the same."""
 
-    def told(text: str | bytes, *overrides: str) -> UserError:
-        with pytest.raises(UserError) as found:
+    def load(text: str | bytes, *overrides: str) -> UserError:
+        with pytest.raises(UserError) as info:
             expand_and_verify(load_scenario(write(text), overrides))
-        said = str(found.value)
-        assert complaints(text, *overrides) == said.splitlines()
-        check_message(said)
-        return found.value
+        message = str(info.value)
+        assert error_lines(text, *overrides) == message.splitlines()
+        check_message(message)
+        return info.value
 
-    return told
+    return load
 
 
-def placed(error: UserError) -> list[tuple[str, str, str]]:
-    """Place, path and code of every problem with a scenario, in the order in which it is told."""
+def located(error: UserError) -> list[tuple[str, str, str]]:
+    """Location, path and code of every problem of a scenario, in the order of the message."""
     assert isinstance(error, ScenarioError)
     for line, problem in zip(
         str(error).splitlines()[:MAX_PROBLEMS_SHOWN], error.problems, strict=False

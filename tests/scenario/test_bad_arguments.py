@@ -1,4 +1,4 @@
-"""Every mistake on the command line is one line, exit code 2, and nothing written."""
+"""An error on the command line prints one line, exits with 2, and writes nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from mores.core.errors import UserError
 from tests.refusals import check_message
 
-Complaints = Callable[..., list[str]]
+ErrorLines = Callable[..., list[str]]
 Refusal = Callable[..., UserError]
 
 
@@ -24,13 +24,13 @@ Refusal = Callable[..., UserError]
         ("rounds=[1", "", "unreadable"),
         ("rounds=!!python/none x", "", "unsupported"),
         ("rounds.x=3", "rounds", "wrong_type"),
-        ("claims.1.at=3", "claims", "unknown_name"),
-        ("claims.0.att=3", "claims.0", "unknown_name"),
-        ("arms.walkin.env.pull=1", "arms", "unknown_name"),
-        ("env.pul=1", "env.pul", "unknown_name"),
-        ("env..pull=1", "env", "invalid_value"),
-        ("players.person.by=1", "players.person.kind", "missing"),
-        ("sweep.env.pull=[]", "sweep.env.pull", "wrong_shape"),
+        ("claims.1.at_round=3", "claims", "unknown_name"),
+        ("claims.0.at_roun=3", "claims.0", "unknown_name"),
+        ("arms.walkin.env.rate=1", "arms", "unknown_name"),
+        ("env.rat=1", "env.rat", "unknown_name"),
+        ("env..rate=1", "env", "invalid_value"),
+        ("policies.person.step=1", "policies.person.kind", "missing"),
+        ("sweep.env.rate=[]", "sweep.env.rate", "wrong_shape"),
     ],
 )
 def test_overrides(override: str, path: str, code: str, good: str, refusal: Refusal) -> None:
@@ -40,7 +40,7 @@ def test_overrides(override: str, path: str, code: str, good: str, refusal: Refu
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("arguments", "text"),
     [
         (["rnu"], "'run'"),
         (["run"], "'FILE'"),
@@ -51,20 +51,20 @@ def test_overrides(override: str, path: str, code: str, good: str, refusal: Refu
         (["list", "--where", "stochastc"], "'stochastic'"),
     ],
 )
-def test_usage(arguments: list[str], named: str, complaints: Complaints) -> None:
+def test_usage(arguments: list[str], text: str, error_lines: ErrorLines) -> None:
     command, *rest = arguments
-    (said,) = complaints(None, *rest, command=command)
-    assert named in said
-    check_message(said)
+    (line,) = error_lines(None, *rest, command=command)
+    assert text in line
+    check_message(line)
 
 
-def test_files_of_code(complaints: Complaints, write: Callable[..., str]) -> None:
+def test_plugin_files(error_lines: ErrorLines, write: Callable[..., str]) -> None:
     write("import os\n\nregister('environment', 'x', int)\n", "mine.py")
     write("def (:\n", "wrong.py")
-    (said,) = complaints(None, "--load", "min.py", command="list")
-    assert said.startswith("--load min.py: ") and "'mine.py'" in said
-    check_message(said)
-    (said,) = complaints(None, "--load", "mine.py", command="list")
-    assert said.startswith("mine.py:3: NameError: ") and "'register'" in said
-    (said,) = complaints(None, "--load", "wrong.py", command="list")
-    assert said.startswith("wrong.py:1: SyntaxError")
+    (line,) = error_lines(None, "--load", "min.py", command="list")
+    assert line.startswith("--load min.py: ") and "'mine.py'" in line
+    check_message(line)
+    (line,) = error_lines(None, "--load", "mine.py", command="list")
+    assert line.startswith("mine.py:3: NameError: ") and "'register'" in line
+    (line,) = error_lines(None, "--load", "wrong.py", command="list")
+    assert line.startswith("wrong.py:1: SyntaxError")

@@ -1,4 +1,4 @@
-"""Every mistake in a scenario file is one line with its place, exit code 2, and nothing written."""
+"""An error in a scenario file prints one line with its location, exits with 2, writes nothing."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 from mores.core.errors import UserError
 from mores.experiments.scenario.loading import find_scenario_file
 from tests.refusals import check_message, refused
-from tests.scenario.conftest import placed
+from tests.scenario.conftest import located
 
-Complaints = Callable[..., list[str]]
+ErrorLines = Callable[..., list[str]]
 Refusal = Callable[..., UserError]
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "place", "path", "code"),
+    ("old", "new", "location", "path", "code"),
     [
         # keys and values
         ("rounds: 10", "rouns: 10", "6:1", "rouns", "unknown_name"),
@@ -33,7 +33,7 @@ Refusal = Callable[..., UserError]
         ("about: People walk, or do not.", "about: 2506.06160", "2:8", "about", "wrong_type"),
         ("name: walkers", "name: Walkers!", "1:7", "name", "invalid_value"),
         ("rounds: 10\n", "", "1:1", "rounds", "missing"),
-        ("env: {kind: toy_walk, pull: 0.25}", "env: toy_walk", "3:6", "env", "wrong_type"),
+        ("env: {kind: toy_walk, rate: 0.25}", "env: toy_walk", "3:6", "env", "wrong_type"),
         ("kind: statistical", "kind: statistic", "15:11", "claims.0.kind", "invalid_value"),
         ("bound: {above: 0.1}", "bound: {above: 0.1, below: 1}",
          "19:12", "claims.0.bound", "conflict"),
@@ -41,38 +41,38 @@ Refusal = Callable[..., UserError]
          "19:13", "claims.0.bound.within", "wrong_shape"),
         ("bound: {above: 0.1}", "bound: {within: [2, 1]}",
          "19:21", "claims.0.bound.within", "invalid_value"),
-        ("  still: {pl", "  .still: {pl", "9:3", "arms..still", "invalid_value"),
+        ("  still: {po", "  .still: {po", "9:3", "arms..still", "invalid_value"),
         ("control: still", "control: stil", "11:10", "control", "unknown_name"),
-        # environment, players, arms
-        ("pull: 0.25", "pul: 0.25", "3:23", "env.pul", "unknown_name"),
-        ("pull: 0.25", "pull: 1.25", "3:29", "env.pull", "out_of_range"),
-        ("pull: 0.25", "pull: yes", "3:29", "env.pull", "wrong_type"),
-        ("pull: 0.25", "pull: true", "3:29", "env.pull", "wrong_type"),
-        ("pull: 0.25", "quick: on", "3:30", "env.quick", "wrong_type"),
-        ("pull: 0.25", "greeting: 3", "3:33", "env.greeting", "wrong_type"),
-        ("pull: 0.25", "shape: {ties: 0}", "3:37", "env.shape.ties", "out_of_range"),
-        ("pull: 0.25", "size: medium", "3:29", "env.size", "wrong_type"),
+        # environment, policies, arms
+        ("rate: 0.25", "rat: 0.25", "3:23", "env.rat", "unknown_name"),
+        ("rate: 0.25", "rate: 1.25", "3:29", "env.rate", "out_of_range"),
+        ("rate: 0.25", "rate: yes", "3:29", "env.rate", "wrong_type"),
+        ("rate: 0.25", "rate: true", "3:29", "env.rate", "wrong_type"),
+        ("rate: 0.25", "quick: on", "3:30", "env.quick", "wrong_type"),
+        ("rate: 0.25", "greeting: 3", "3:33", "env.greeting", "wrong_type"),
+        ("rate: 0.25", "shape: {degree: 0}", "3:39", "env.shape.degree", "out_of_range"),
+        ("rate: 0.25", "size: medium", "3:29", "env.size", "wrong_type"),
         ("kind: toy_walk", "kind: toy_wark", "3:13", "env.kind", "unknown_name"),
-        ("env.pull: 0.5", "env.pul: 0.5", "10:56", "arms.walking.env.pul", "unknown_name"),
-        ("env.pull: 0.5", "env.pull: 7", "10:66", "arms.walking.env.pull", "out_of_range"),
-        ("by: 2", "bye: 2", "10:48", "arms.walking.players.person.bye", "unknown_name"),
-        ("env.pull: 0.5", "enw.pull: 0.5", "10:56", "arms.walking.enw.pull", "unknown_name"),
-        ("env.pull: 0.5", "rounds: 5", "10:56", "arms.walking.rounds", "invalid_value"),
-        ("env.pull: 0.5", "people.heads: 5", "10:70", "arms.walking.people.heads", "missing"),
+        ("env.rate: 0.5", "env.rat: 0.5", "10:59", "arms.walking.env.rat", "unknown_name"),
+        ("env.rate: 0.5", "env.rate: 7", "10:69", "arms.walking.env.rate", "out_of_range"),
+        ("step: 2", "stepp: 2", "10:49", "arms.walking.policies.person.stepp", "unknown_name"),
+        ("env.rate: 0.5", "enw.rate: 0.5", "10:59", "arms.walking.enw.rate", "unknown_name"),
+        ("env.rate: 0.5", "rounds: 5", "10:59", "arms.walking.rounds", "invalid_value"),
+        ("env.rate: 0.5", "population.x: 5", "10:73", "arms.walking.population.x", "missing"),
         ("helper: {kind: toy_still}", "helpr: {kind: toy_still}",
-         "5:3", "players.helpr", "unknown_name"),
-        ("helper: {kind: toy_still}", "helper: {kind: toy_stride, by: 5}",
-         "5:11", "players.helper", "invalid_value"),
-        # measures and claims
-        ("[centre, drift]", "[center, drift]", "12:12", "measures.0", "unknown_name"),
-        ("[centre, drift]", "[drift, drift]", "12:19", "measures.1", "duplicate"),
-        ("measure: drift", "measure: drif", "16:14", "claims.0.measure", "unknown_name"),
+         "5:3", "policies.helpr", "unknown_name"),
+        ("helper: {kind: toy_still}", "helper: {kind: toy_stride, step: 5}",
+         "5:11", "policies.helper", "invalid_value"),
+        # metrics and claims
+        ("[mean_value, drift]", "[mean_valu, drift]", "12:11", "metrics.0", "unknown_name"),
+        ("[mean_value, drift]", "[drift, drift]", "12:18", "metrics.1", "duplicate"),
+        ("metric: drift", "metric: drif", "16:13", "claims.0.metric", "unknown_name"),
         ("arm: walking", "arm: waking", "17:10", "claims.0.arm", "unknown_name"),
-        ("against: still", "against: walking", "18:14", "claims.0.against", "conflict"),
-        ("against: still", "prediction: drift", "18:17", "claims.0.prediction", "unknown_name"),
-        ("against: still", "at: 11", "18:9", "claims.0.at", "out_of_range"),
-        ("against: still", "interval: people", "18:15", "claims.0.interval", "conflict"),
-        # what makes a file more than data, or no YAML
+        ("compare_to: still", "compare_to: walking", "18:17", "claims.0.compare_to", "conflict"),
+        ("compare_to: still", "analytic: drift", "18:15", "claims.0.analytic", "unknown_name"),
+        ("compare_to: still", "at_round: 11", "18:15", "claims.0.at_round", "out_of_range"),
+        ("compare_to: still", "interval: people", "18:15", "claims.0.interval", "conflict"),
+        # refused features of YAML, and invalid YAML
         ("rounds: 10", "rounds: 10\nrounds: 10", "7:1", "", "duplicate"),
         ("rounds: 10", "rounds: &ten 10", "6:9", "", "unsupported"),
         ("rounds: 10", "rounds: *ten", "6:9", "", "unsupported"),
@@ -87,9 +87,9 @@ Refusal = Callable[..., UserError]
         ("rounds: 10", "rounds: 010", "6:9", "", "invalid_value"),
         ("rounds: 10", "rounds: 2024-01-01", "6:9", "rounds", "wrong_type"),
         pytest.param("rounds: 10", "rounds: " + "9" * 5000, "6:9", "", "out_of_range", id="digits"),
-        ("pull: 0.25", "pull: .inf", "3:29", "", "not_finite"),
-        ("pull: 0.25", "pull: .nan", "3:29", "", "not_finite"),
-        ("pull: 0.25", "pull: 1e999", "3:29", "", "not_finite"),
+        ("rate: 0.25", "rate: .inf", "3:29", "", "not_finite"),
+        ("rate: 0.25", "rate: .nan", "3:29", "", "not_finite"),
+        ("rate: 0.25", "rate: 1e999", "3:29", "", "not_finite"),
         ("rounds: 10", "10: rounds", "6:1", "", "wrong_type"),
         ("rounds: 10", "true: 10", "6:1", "", "wrong_type"),
         ("rounds: 10", "no: 10", "6:1", "no", "unknown_name"),
@@ -102,26 +102,26 @@ Refusal = Callable[..., UserError]
         ("about: People walk, or do not.", 'about: "\\U00110000"', "2:11", "", "unreadable"),
     ],
 )  # fmt: skip
-def test_one_line_with_its_place(
-    old: str, new: str, place: str, path: str, code: str, good: str, refusal: Refusal
+def test_one_line_with_its_location(
+    old: str, new: str, location: str, path: str, code: str, good: str, refusal: Refusal
 ) -> None:
     assert old in good
     missing = [("s.yaml:1:1", "rounds", "missing")] if new in ("rouns: 10", "no: 10") else []
-    found = placed(refusal(good.replace(old, new, 1)))
-    assert found == [*missing, (f"s.yaml:{place}", path, code)]  # what is misspelt is missing too
+    problems = located(refusal(good.replace(old, new, 1)))
+    assert problems == [*missing, (f"s.yaml:{location}", path, code)]
 
 
 @pytest.mark.parametrize(
-    ("text", "place", "code"),
+    ("text", "location", "code"),
     [
-        pytest.param(b"", "", "unreadable", id="nothing"),
+        pytest.param(b"", "", "unreadable", id="empty"),
         pytest.param(b"# nothing but a comment\n", "", "unreadable", id="a comment"),
         pytest.param(b"---\n", ":2:1", "wrong_type", id="null"),
         pytest.param(b"- name: a\n", ":1:1", "wrong_type", id="a list"),
         pytest.param(b"a scenario\n", ":1:1", "wrong_type", id="a text"),
         pytest.param(b"name: a\nabout: \xff\n", ":2:8", "unreadable", id="not UTF-8"),
         pytest.param(b"name: a\0b\n", ":1:8", "unreadable", id="a null character"),
-        pytest.param(b"\xef\xbb\xbfname: a\n", ":1:1", "unreadable", id="a mark"),
+        pytest.param(b"\xef\xbb\xbfname: a\n", ":1:1", "unreadable", id="byte order mark"),
         pytest.param("name: a\n".encode("utf-16"), ":1:1", "unreadable", id="UTF-16"),
         pytest.param(b"[" * 3000, ":1:31", "too_large", id="brackets"),
         pytest.param(b"- " * 3000, ":1:61", "too_large", id="dashes"),
@@ -129,8 +129,8 @@ def test_one_line_with_its_place(
                      id="a version"),
     ],
 )  # fmt: skip
-def test_whole_files(text: bytes, place: str, code: str, refusal: Refusal) -> None:
-    assert placed(refusal(text)) == [(f"s.yaml{place}", "", code)]
+def test_whole_files(text: bytes, location: str, code: str, refusal: Refusal) -> None:
+    assert located(refusal(text)) == [(f"s.yaml{location}", "", code)]
 
 
 def test_a_file_too_large(refusal: Refusal) -> None:
@@ -149,17 +149,17 @@ def test_a_file_too_large(refusal: Refusal) -> None:
         pytest.param("a" * 5000, id="long"),
     ],
 )
-def test_a_file_that_is_none(given: str, complaints: Complaints, write: Callable[..., str]) -> None:
+def test_missing_file(given: str, error_lines: ErrorLines, write: Callable[..., str]) -> None:
     write(name="walkers.yaml")
-    with refused("unreadable", path=given) as found:
+    with refused("unreadable", path=given) as info:
         find_scenario_file(given)
-    assert complaints(None, given) == [str(found.value)]
+    assert error_lines(None, given) == [str(info.value)]
 
 
 def test_several_problems_have_a_line_each_in_order(good: str, refusal: Refusal) -> None:
     text = good.replace("rounds: 10", "rounds: ten").replace("seed", "sed")
     text = text.replace("control: still", "contrl: still").replace("above", "abve")
-    assert placed(refusal(text)) == [
+    assert located(refusal(text)) == [
         ("s.yaml:6:9", "rounds", "wrong_type"),
         ("s.yaml:11:1", "contrl", "unknown_name"),
         ("s.yaml:19:13", "claims.0.bound.abve", "unknown_name"),
@@ -168,30 +168,30 @@ def test_several_problems_have_a_line_each_in_order(good: str, refusal: Refusal)
 
 def test_at_most_ten_lines(good: str, refusal: Refusal) -> None:
     error = refusal(good + "".join(f"extra{i}: {i}\n" for i in range(25)))
-    assert len(placed(error)) == 25
-    assert len(str(error).splitlines()) == 11  # the last one says how many are left
+    assert len(located(error)) == 25
+    assert len(str(error).splitlines()) == 11  # the last one has the number of hidden problems
 
 
-def test_a_seat_that_nobody_takes(good: str, refusal: Refusal) -> None:
+def test_role_without_policy(good: str, refusal: Refusal) -> None:
     text = good.replace("toy_walk", "toy_bare").replace("helper: {kind: toy_still}", "{}")
-    assert placed(refusal(text)) == [("s.yaml:4:1", "players", "missing")]
+    assert located(refusal(text)) == [("s.yaml:4:1", "policies", "missing")]
 
 
-def test_the_same_mistake_in_every_arm_is_told_once(good: str, refusal: Refusal) -> None:
+def test_equal_problems_of_arms_are_reported_once(good: str, refusal: Refusal) -> None:
     text = good.replace("kind: toy_walk", "kind: toy_walk, hurry: 1")
-    assert placed(refusal(text)) == [("s.yaml:3:23", "env.hurry", "unknown_name")]
+    assert located(refusal(text)) == [("s.yaml:3:23", "env.hurry", "unknown_name")]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("data", "place"),
+    ("data", "location"),
     [
         pytest.param(b"rounds: " + b"[" * 3000, "s.yaml:1:38", id="nested"),
         pytest.param(bytes(range(256)), "s.yaml:2:118", id="bytes"),
         pytest.param(None, "s.yaml", id="folder"),
     ],
 )
-def test_in_a_process_of_its_own(data: bytes | None, place: str, tmp_path: Path) -> None:
+def test_in_another_process(data: bytes | None, location: str, tmp_path: Path) -> None:
     if data is None:
         (tmp_path / "s.yaml").mkdir()
     else:
@@ -201,6 +201,6 @@ def test_in_a_process_of_its_own(data: bytes | None, place: str, tmp_path: Path)
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr.startswith(f"{place}: ") and ran.stderr.count("\n") == 1
+    assert ran.stderr.startswith(f"{location}: ") and ran.stderr.count("\n") == 1
     check_message(ran.stderr)
     assert sorted(tmp_path.rglob("*")) == before

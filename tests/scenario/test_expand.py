@@ -1,4 +1,4 @@
-"""Arms and sweeps become cells, and cells become objects."""
+"""Expansion of arms and sweeps into cells, and of cells into objects."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from mores.experiments.scenario.expansion import (
     recorded_rounds,
     resolved_yaml,
 )
-from mores.experiments.scenario.loading import bundled_scenarios, load_scenario
-from mores.experiments.scenario.loading import validate_document as read
+from mores.experiments.scenario.loading import bundled_scenarios, load_scenario, validate_document
 from mores.experiments.scenario.source_locations import SourceMap
 from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.strict_yaml import parse
@@ -27,20 +26,19 @@ def scenario(**changes: object) -> Scenario:
         "name": "walkers",
         "about": "People walk.",
         "env": {"kind": "toy_walk"},
-        "players": {"helper": {"kind": "toy_still"}},
+        "policies": {"helper": {"kind": "toy_still"}},
         "rounds": 10,
-        "measures": ["centre", "drift"],
+        "metrics": ["mean_value", "drift"],
     }
-    return read({**base, **changes}, SourceMap("scenario walkers"))
+    return validate_document({**base, **changes}, SourceMap("scenario walkers"))
 
 
 def test_one_cell_without_arms() -> None:
     (cell,) = expand_and_verify(scenario())
     assert (cell.id, cell.arm, cell.point, cell.rounds) == ("main", "main", {}, 10)
     built = cell.build()
-    game, players, population = built.environment, built.policies, built.population
-    assert (game.num_people, population) == (4, None)
-    assert {role: type(player).__name__ for role, player in players.items()} == {
+    assert (built.environment.num_people, built.population) == (4, None)
+    assert {role: type(policy).__name__ for role, policy in built.policies.items()} == {
         "person": "Still",
         "helper": "Still",
     }
@@ -52,57 +50,54 @@ def test_arms_times_sweep_in_the_order_of_the_file() -> None:
             arms={
                 "still": {},
                 "walking": {
-                    "players.person.by": 2,
-                    "players.person": {"kind": "toy_stride", "by": 4},
-                    "env.shape.ties": 3,
+                    "policies.person.step": 2,
+                    "policies.person": {"kind": "toy_stride", "step": 4},
+                    "env.shape.degree": 3,
                 },
             },
-            sweep={"env.pull": [0.1, 1], "env.shape": [{"kind": "star"}]},
+            sweep={"env.rate": [0.1, 1], "env.shape": [{"kind": "star"}]},
         )
     )
     assert [cell.id for cell in cells] == [
-        "still__env.pull=0.1,env.shape=star",
-        "still__env.pull=1,env.shape=star",
-        "walking__env.pull=0.1,env.shape=star",
-        "walking__env.pull=1,env.shape=star",
+        "still__env.rate=0.1,env.shape=star",
+        "still__env.rate=1,env.shape=star",
+        "walking__env.rate=0.1,env.shape=star",
+        "walking__env.rate=1,env.shape=star",
     ]
     last = cells[-1].build()
-    assert last.environment.pull == 1
-    assert last.environment.shape.model_dump() == {
-        "kind": "star",
-        "ties": 2,
-    }  # the sweep has the last word
-    assert last.policies["person"].model_dump() == {"by": 2}  # the part over the whole
+    assert last.environment.rate == 1
+    # the sweep applies after the arm, a parameter after its component
+    assert last.environment.shape.model_dump() == {"kind": "star", "degree": 2}
+    assert last.policies["person"].model_dump() == {"step": 2}
 
 
-def test_a_part_changed_in_an_arm_leaves_other_arms_alone() -> None:
-    arms = {"one": {"env.shape.ties": 5}, "other": {}}
-    one, other = expand(scenario(env={"kind": "toy_walk", "shape": {"kind": "star"}}, arms=arms))
-    assert one.env["shape"] == {"kind": "star", "ties": 5}
-    assert other.env["shape"] == {"kind": "star"}
+def test_override_of_an_arm_does_not_change_other_arms() -> None:
+    arms = {"first": {"env.shape.degree": 5}, "second": {}}
+    first, second = expand(scenario(env={"kind": "toy_walk", "shape": {"kind": "star"}}, arms=arms))
+    assert first.env["shape"] == {"kind": "star", "degree": 5}
+    assert second.env["shape"] == {"kind": "star"}
 
 
 def test_entries_of_lists_are_numbered() -> None:
-    body = {"kind": "toy_pupil", "body": {"kind": "deep", "hidden": [5, 6]}}
-    told = {"players": {"person": body}, "sweep": {"players.person.body.hidden.1": [7]}}
-    (cell,) = expand_and_verify(scenario(**told))
-    assert cell.policies["person"]["body"]["hidden"] == [5, 7]
+    network = {"kind": "deep", "hidden_sizes": [5, 6]}
+    policies = {"person": {"kind": "toy_learner", "network": network}}
+    sizes = "policies.person.network.hidden_sizes"
+    (cell,) = expand_and_verify(scenario(policies=policies, sweep={f"{sizes}.1": [7]}))
+    assert cell.policies["person"]["network"]["hidden_sizes"] == [5, 7]
     for entry, value, code in [
         ("1", 0, "out_of_range"),
         ("2", 3, "unknown_name"),
         ("x", 3, "unknown_name"),
         ("1.a", 3, "wrong_type"),
     ]:
-        path = f"players.person.body.hidden.{entry}"
+        path = f"{sizes}.{entry}"
         with refused(code, path=f"sweep.{path}.0"):
-            expand_and_verify(scenario(**{**told, "sweep": {path: [value]}}))
+            expand_and_verify(scenario(policies=policies, sweep={path: [value]}))
 
 
-def test_parts_may_be_left_out_by_null() -> None:
-    people = {"kind": "toy_crowd"}
-    _, bare = expand_and_verify(
-        scenario(people=people, arms={"with": {}, "bare": {"people": None, "players.person": None}})
-    )
+def test_null_removes_a_component() -> None:
+    arms = {"with": {}, "bare": {"population": None, "policies.person": None}}
+    _, bare = expand_and_verify(scenario(population={"kind": "toy_crowd"}, arms=arms))
     assert bare.population is None
     assert bare.build().environment.num_people == 4
 
@@ -118,86 +113,91 @@ def test_ids_are_safe_short_and_distinct() -> None:
     assert [cell.id for cell in again] == ids
 
 
-def test_a_population_supplies_what_the_environment_was_not_told() -> None:
-    (cell,) = expand_and_verify(scenario(people={"kind": "toy_crowd", "heads": 9}))
-    assert (cell.env["people"], cell.env["values"]) == (9, 2)
-    (cell,) = expand_and_verify(scenario(people={"kind": "toy_herd", "heads": 2}))
-    assert cell.env["people"] == 2
-    cells = expand_and_verify(
-        scenario(people={"kind": "toy_crowd"}, sweep={"people.heads": [3, 5]})
-    )
+def test_population_sets_parameters_of_the_environment() -> None:
+    (cell,) = expand_and_verify(scenario(population={"kind": "toy_crowd", "num_people": 9}))
+    assert (cell.env["num_people"], cell.env["num_values"]) == (9, 2)
+    (cell,) = expand_and_verify(scenario(population={"kind": "toy_herd", "num_people": 2}))
+    assert cell.env["num_people"] == 2
+    crowd = {"kind": "toy_crowd"}
+    sweep = {"population.num_people": [3, 5]}
+    cells = expand_and_verify(scenario(population=crowd, sweep=sweep))
     assert [cell.build().environment.num_people for cell in cells] == [3, 5]
-    with refused("conflict", path="env.people"):
-        expand(scenario(env={"kind": "toy_walk", "people": 4}, people={"kind": "toy_crowd"}))
+    with refused("conflict", path="env.num_people"):
+        expand(scenario(env={"kind": "toy_walk", "num_people": 4}, population=crowd))
 
 
-def test_players_of_a_role_that_an_arm_lacks_are_dropped_there_and_only_there() -> None:
-    with_helper, alone = expand_and_verify(scenario(arms={"with": {}, "alone": {"env.helpers": 0}}))
+def test_policies_of_roles_that_an_arm_lacks_are_dropped_in_that_arm_only() -> None:
+    arms = {"with": {}, "alone": {"env.num_helpers": 0}}
+    with_helper, alone = expand_and_verify(scenario(arms=arms))
     assert set(with_helper.policies) == {"helper"}
     assert set(alone.policies) == set()
-    with refused("unknown_name", path="players.helper"):
-        expand_and_verify(scenario(env={"kind": "toy_walk", "helpers": 0}))
+    with refused("unknown_name", path="policies.helper"):
+        expand_and_verify(scenario(env={"kind": "toy_walk", "num_helpers": 0}))
 
 
 @pytest.mark.parametrize(
     ("changes", "path", "code"),
     [
-        ({"sweep": {"env.pull": [0.1, 0.2, 0.1]}}, "sweep.env.pull.2", "duplicate"),
-        ({"sweep": {"env.pull": [1, 1.0]}}, "sweep.env.pull.1", "duplicate"),
+        ({"sweep": {"env.rate": [0.1, 0.2, 0.1]}}, "sweep.env.rate.2", "duplicate"),
+        ({"sweep": {"env.rate": [1, 1.0]}}, "sweep.env.rate.1", "duplicate"),
         (
-            {"sweep": {"env.pull": [0.1]}, "arms": {"a": {"env.pull": 0.1}}},
-            "arms.a.env.pull",
+            {"sweep": {"env.rate": [0.1]}, "arms": {"a": {"env.rate": 0.1}}},
+            "arms.a.env.rate",
             "conflict",
         ),
         (
-            {"sweep": {f"env.{n}": list(range(101)) for n in ("people", "values")}},
+            {"sweep": {f"env.{n}": list(range(101)) for n in ("num_people", "num_values")}},
             "sweep",
             "too_large",
         ),
-        ({"sweep": {"env.pull": [0.1, 3]}}, "sweep.env.pull.1", "out_of_range"),
-        ({"sweep": {"env.pul": [0.1]}}, "sweep.env.pul", "unknown_name"),
-        ({"sweep": {"players": [{}]}}, "sweep.players", "missing"),
+        ({"sweep": {"env.rate": [0.1, 3]}}, "sweep.env.rate.1", "out_of_range"),
+        ({"sweep": {"env.rat": [0.1]}}, "sweep.env.rat", "unknown_name"),
+        ({"sweep": {"policies": [{}]}}, "sweep.policies", "missing"),
         ({"sweep": {"env": [3]}}, "sweep.env.0", "wrong_type"),
-        ({"sweep": {"players.person.by": [3]}}, "sweep.players.person.by.0", "missing"),
+        ({"sweep": {"policies.person.step": [3]}}, "sweep.policies.person.step.0", "missing"),
         (
-            {"sweep": {"env.pull.x": [3]}, "env": {"kind": "toy_walk", "pull": 0.5}},
-            "sweep.env.pull.x.0",
+            {"sweep": {"env.rate.x": [3]}, "env": {"kind": "toy_walk", "rate": 0.5}},
+            "sweep.env.rate.x.0",
             "wrong_type",
         ),
         ({"arms": {"a": {"env.greeting.x": 1}}}, "arms.a.env.greeting.x", "wrong_type"),
         ({"arms": {"a": {"env.kind": 1}}}, "arms.a.env.kind", "wrong_type"),
-        ({"env": {"kind": "toy_walk", "people": 10**6, "values": 10**6}}, "env", "too_large"),
-        ({"measures": ["centre", "causal_drift"]}, "measures.1", "invalid_value"),
+        (
+            {"env": {"kind": "toy_walk", "num_people": 10**6, "num_values": 10**6}},
+            "env",
+            "too_large",
+        ),
+        ({"metrics": ["mean_value", "effect_vs_control"]}, "metrics.1", "invalid_value"),
     ],
 )
 def test_refused(changes: dict, path: str, code: str) -> None:
-    with refused(code, path=path) as found:
+    with refused(code, path=path) as info:
         expand_and_verify(scenario(**changes))
-    assert len(str(found.value).splitlines()) == 1
+    assert len(str(info.value).splitlines()) == 1
 
 
 def claim(**parts: object) -> dict:
-    base = {"says": "so", "kind": "statistical", "measure": "drift", "bound": {"above": 0}}
+    base = {"statement": "so", "kind": "statistical", "metric": "drift", "bound": {"above": 0}}
     return {**base, **parts}
 
 
-ARMS = {"a": {}, "b": {"players.person": {"kind": "toy_stride"}}}
+ARMS = {"a": {}, "b": {"policies.person": {"kind": "toy_stride"}}}
 
 
 @pytest.mark.parametrize(
     ("parts", "more", "key", "code"),
     [
         ({}, {"arms": ARMS}, "", "missing"),
-        ({"measure": "causal_drift"}, {"arms": ARMS, "control": "a"}, ".measure", "conflict"),
-        ({"measure": "causal_drift"}, {}, ".measure", "missing"),
-        ({"measure": "causal_drift", "arm": "b"},
-         {"arms": ARMS, "control": "a", "measures": "drift"}, ".measure", "missing"),
-        ({"measure": "centre[2]"}, {}, ".measure", "unknown_name"),
-        ({"measure": "drift[0]"}, {}, ".measure", "unknown_name"),
-        ({"measure": "drif[0]"}, {}, ".measure", "unknown_name"),
-        ({"against": "a"}, {}, ".against", "unknown_name"),
-        ({"arm": "b", "prediction": "drift"}, {"arms": ARMS}, ".prediction", "unknown_name"),
-        ({"interval": "people"}, {"people": {"kind": "toy_crowd"}}, ".interval", "conflict"),
+        ({"metric": "effect_vs_control"}, {"arms": ARMS, "control": "a"}, ".metric", "conflict"),
+        ({"metric": "effect_vs_control"}, {}, ".metric", "missing"),
+        ({"metric": "effect_vs_control", "arm": "b"},
+         {"arms": ARMS, "control": "a", "metrics": "drift"}, ".metric", "missing"),
+        ({"metric": "mean_value[2]"}, {}, ".metric", "unknown_name"),
+        ({"metric": "drift[0]"}, {}, ".metric", "unknown_name"),
+        ({"metric": "drif[0]"}, {}, ".metric", "unknown_name"),
+        ({"compare_to": "a"}, {}, ".compare_to", "unknown_name"),
+        ({"arm": "b", "analytic": "drift"}, {"arms": ARMS}, ".analytic", "unknown_name"),
+        ({"interval": "people"}, {"population": {"kind": "toy_crowd"}}, ".interval", "conflict"),
         ({"statistic": "rms"}, {"worlds": 4}, ".statistic", "conflict"),
         ({"interval": "people", "statistic": "sd"}, {}, ".interval", "conflict"),
     ],
@@ -209,34 +209,34 @@ def test_claims_refused(parts: dict, more: dict, key: str, code: str) -> None:
 
 def test_claims_allowed() -> None:
     claims = [
-        claim(arm="b", against="a"),
-        claim(arm="b", measure="causal_drift", at=7),
-        claim(arm="a", prediction="drift", relative=True),
+        claim(arm="b", compare_to="a"),
+        claim(arm="b", metric="effect_vs_control", at_round=7),
+        claim(arm="a", analytic="drift", relative=True),
         claim(interval="people"),  # about the control
-        claim(measure="centre[1]"),
+        claim(metric="mean_value[1]"),
     ]
-    people = {"kind": "toy_crowd", "resample": True}
-    expand_and_verify(scenario(claims=claims, arms=ARMS, control="a", people=people))
+    crowd = {"kind": "toy_crowd", "resample": True}
+    expand_and_verify(scenario(claims=claims, arms=ARMS, control="a", population=crowd))
 
 
 def test_recorded_rounds() -> None:
-    chosen = scenario(every=4, claims=[claim(at=3), claim(at=8)])
-    assert recorded_rounds(chosen, chosen.stages_or_default[0]) == (0, 3, 4, 8, 10)
+    spec = scenario(record_every=4, claims=[claim(at_round=3), claim(at_round=8)])
+    assert recorded_rounds(spec, spec.stages_or_default[0]) == (0, 3, 4, 8, 10)
 
 
-def test_resolved_is_the_scenario_with_every_default_in_it() -> None:
-    made = scenario(sweep={"env.greeting": ["1e-4", "no", "12:30", "plain"]})
-    told = parse(resolved_yaml(made, expand(made)), "resolved.yaml").document
-    envs = [cell["env"] for cell in told["cells"].values()]
+def test_resolved_yaml_has_every_default() -> None:
+    spec = scenario(sweep={"env.greeting": ["1e-4", "no", "12:30", "plain"]})
+    document = parse(resolved_yaml(spec, expand(spec)), "resolved.yaml").document
+    envs = [cell["env"] for cell in document["cells"].values()]
     assert [env["greeting"] for env in envs] == ["1e-4", "no", "12:30", "plain"]
-    assert envs[0]["shape"] == {"kind": "ring", "ties": 2}
-    assert all(cell["players"]["person"]["kind"] == "Still" for cell in told["cells"].values())
+    assert envs[0]["shape"] == {"kind": "ring", "degree": 2}
+    assert all(c["policies"]["person"]["kind"] == "Still" for c in document["cells"].values())
 
 
 @pytest.mark.parametrize("name", bundled_scenarios())
-def test_what_is_shipped_is_fine_and_short(name: str) -> None:
+def test_bundled_scenario(name: str) -> None:
     loaded = load_scenario(name)
     cells = expand_and_verify(loaded)
     assert loaded.text.splitlines()[0] == "# yaml-language-server: $schema=./schema.json"
-    told = parse(resolved_yaml(loaded.scenario, cells), "resolved.yaml").document
-    assert list(told["cells"]) == [cell.id for cell in cells]
+    document = parse(resolved_yaml(loaded.scenario, cells), "resolved.yaml").document
+    assert list(document["cells"]) == [cell.id for cell in cells]

@@ -1,4 +1,4 @@
-"""Reading: what plain scalars mean, where things stand, overrides, files by name."""
+"""Loading: types of plain scalars, source locations, overrides, files by name."""
 
 from __future__ import annotations
 
@@ -49,76 +49,76 @@ Write = Callable[..., str]
         ("-", "-"),
     ],
 )
-def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
+def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
     if text == "-":
         text, value = "'-'", "-"
-    read = parse(f"a: {text}\n", "s.yaml").document["a"]
-    assert read == value
-    assert type(read) is type(value)
+    parsed = parse(f"a: {text}\n", "s.yaml").document["a"]
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
-def test_where_keys_and_values_stand() -> None:
+def test_source_locations() -> None:
     text = "# a comment\na: 1\nb:\n  - {c: x, d: [y, z]}\n"
-    places = parse(text, "s.yaml").source_map
-    assert places.key_location(("b", 0, "d")) == SourceLocation("s.yaml", 4, 12)
-    assert places.value_location(("b", 0, "d", 1)) == SourceLocation("s.yaml", 4, 19)
-    assert places.value_location(("b", 0, "e", "f")) == SourceLocation(
+    source_map = parse(text, "s.yaml").source_map
+    assert source_map.key_location(("b", 0, "d")) == SourceLocation("s.yaml", 4, 12)
+    assert source_map.value_location(("b", 0, "d", 1)) == SourceLocation("s.yaml", 4, 19)
+    assert source_map.value_location(("b", 0, "e", "f")) == SourceLocation(
         "s.yaml", 4, 5
-    )  # of what would hold it
-    assert places.value_location(()) == SourceLocation("s.yaml", 2, 1)
+    )  # of the nearest value above it
+    assert source_map.value_location(()) == SourceLocation("s.yaml", 2, 1)
 
 
 def test_overrides_come_before_validation(write: Write, good: str) -> None:
     file = write(good.replace("rounds: 10", "rounds: ten"))
     overrides = [
         "rounds=20",
-        "env.pull=1e-1",
-        "people.kind=toy_crowd",
-        "claims.0.at=15",
-        "arms.walking.env.pull=0.75",
-        "sweep.env.people=[3, 4]",
-        "measures=drift",
+        "env.rate=1e-1",
+        "population.kind=toy_crowd",
+        "claims.0.at_round=15",
+        "arms.walking.env.rate=0.75",
+        "sweep.env.num_people=[3, 4]",
+        "metrics=drift",
     ]
     loaded = load_scenario(file, overrides)
     scenario = loaded.scenario
     assert scenario.rounds == 20
-    assert scenario.env.parameters == {"pull": 0.1}
+    assert scenario.env.parameters == {"rate": 0.1}
     assert scenario.population is not None and scenario.population.kind == "toy_crowd"
     assert scenario.claims[0].at_round == 15
-    assert scenario.arms["walking"]["env.pull"] == 0.75
-    assert scenario.sweep == {"env.people": [3, 4]}
+    assert scenario.arms["walking"]["env.rate"] == 0.75
+    assert scenario.sweep == {"env.num_people": [3, 4]}
     assert scenario.metrics == ["drift"]
     assert str(loaded.source_map.value_location(("rounds",))) == "override rounds=20"
     assert loaded.document["rounds"] == 20
     assert "rounds: ten" in loaded.text
 
 
-def test_an_override_of_a_whole_part_forgets_what_was_in_it(write: Write) -> None:
-    loaded = load_scenario(write(), ["env={kind: toy_walk, values: 3}"])
-    assert loaded.scenario.env.parameters == {"values": 3}
-    assert ("env", "pull") not in loaded.source_map.value_locations
+def test_override_of_a_component_replaces_its_parameters(write: Write) -> None:
+    loaded = load_scenario(write(), ["env={kind: toy_walk, num_values: 3}"])
+    assert loaded.scenario.env.parameters == {"num_values": 3}
+    assert ("env", "rate") not in loaded.source_map.value_locations
     assert (
-        str(loaded.source_map.key_location(("env", "values")))
-        == "override env={kind: toy_walk, values: 3}"
+        str(loaded.source_map.key_location(("env", "num_values")))
+        == "override env={kind: toy_walk, num_values: 3}"
     )
 
 
-def test_an_arm_may_differ_in_nothing(write: Write, good: str) -> None:
-    text = good.replace("still: {players.person: {kind: toy_still}}", "still:")
+def test_arm_without_overrides(write: Write, good: str) -> None:
+    text = good.replace("still: {policies.person: {kind: toy_still}}", "still:")
     assert load_scenario(write(text)).scenario.arms["still"] == {}
 
 
-def test_shipped_scenarios_are_found_by_name(write: Write) -> None:
-    write()  # somewhere else than the checkout
-    assert bundled_scenarios(), "no scenarios are shipped"
+def test_bundled_scenarios_are_found_by_name(write: Write) -> None:
+    write()  # outside the repository
+    assert bundled_scenarios(), "the package has no scenarios"
     for name, file in bundled_scenarios().items():
         for given in (name, f"{name}.yaml", f"scenarios/{name}.yaml"):
             assert find_scenario_file(given) == file
         assert load_scenario(name).scenario.name == name
 
 
-def test_a_file_of_ones_own_comes_before_a_shipped_one(write: Write) -> None:
+def test_file_precedes_bundled_scenario(write: Write) -> None:
     name = next(iter(bundled_scenarios()))
     assert find_scenario_file(write(name=f"{name}.yaml")) == Path(f"{name}.yaml")
     Path(name).mkdir()
-    assert find_scenario_file(name) == bundled_scenarios()[name]  # a directory is no scenario
+    assert find_scenario_file(name) == bundled_scenarios()[name]  # a directory is not a scenario

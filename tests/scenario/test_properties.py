@@ -1,4 +1,4 @@
-"""Whatever a file says, it is read or refused in clear lines: never a traceback."""
+"""Every file is loaded or refused in clear lines, never with a traceback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mores.core.errors import CODES, UserError
-from mores.experiments.scenario import loading as reading
+from mores.experiments.scenario import loading
 from mores.experiments.scenario.expansion import expand_and_verify
 from mores.experiments.scenario.source_locations import MAX_PROBLEMS_SHOWN, ScenarioError, SourceMap
 from mores.experiments.scenario.strict_yaml import parse
@@ -23,8 +23,8 @@ from mores.experiments.scenario.strict_yaml import parse
 pytestmark = pytest.mark.slow
 
 
-def steady(examples: int) -> settings:
-    """The same examples in every run, and no limit on the time of one."""
+def reproducible(examples: int) -> settings:
+    """Settings with the same examples in every run, without a time limit."""
     fixtures_are_constant = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
     return settings(
         derandomize=True,
@@ -34,8 +34,8 @@ def steady(examples: int) -> settings:
     )
 
 
-def clear(attempt: Callable[[], object]) -> bool:
-    """Whether it succeeds; if not, it is refused in few printable lines that name the source."""
+def succeeds(attempt: Callable[[], object]) -> bool:
+    """Whether a call succeeds. If not, checks that the error has few printable lines."""
     try:
         attempt()
     except UserError as error:
@@ -51,13 +51,14 @@ def clear(attempt: Callable[[], object]) -> bool:
     return True
 
 
-# Tokens that mean something to YAML, or look as if they did, and numbers at the edges.
+# Tokens with a meaning in YAML, similar text, and numbers at the limits.
 TOKENS = [
     *("", " ", "\t", "\n", "- ", "? ", ": ", ":", ",", "[", "]", "{", "}", "#", "&a", "*a", "<<"),
     *("!", "!!str", "!x", "|", ">", "'", '"', "%", "@", "`", "---", "...", "~", "null", "true"),
     *("no", "0", "-1", "1", "2", "0.5", "1e-4", "1e400", "010", "0x10", "12:30", ".inf", ".nan"),
-    *("9" * 30, "kind", "env", "env.pull", "players", "people", "toy_walk", "toy_crowd", "drift"),
-    *("causal_drift", "still", "walking", "main", "\\", "é", "\u2028", "\x00", "\ufeff", "1" * 99),
+    *("9" * 30, "kind", "env", "env.rate", "policies", "population", "toy_walk", "toy_crowd"),
+    *("drift", "effect_vs_control", "still", "walking", "main", "\\", "é", "\u2028", "\x00"),
+    *("\ufeff", "1" * 99),
 ]
 scalars = (
     st.none()
@@ -78,36 +79,36 @@ documents = st.recursive(
 )
 
 
-@steady(400)
+@reproducible(400)
 @given(st.text(max_size=60) | st.lists(st.sampled_from(TOKENS), max_size=25).map("".join))
 def test_any_text(text: str) -> None:
-    clear(lambda: parse(text, "s.yaml"))
-    clear(lambda: parse(f"a:\n  - {text}\n", "s.yaml"))
+    succeeds(lambda: parse(text, "s.yaml"))
+    succeeds(lambda: parse(f"a:\n  - {text}\n", "s.yaml"))
 
 
-@steady(150)
+@reproducible(150)
 @given(data=st.binary(max_size=80) | st.binary(max_size=40).map(lambda b: b"name: " + b))
 def test_any_bytes(data: bytes, write: Callable[..., str]) -> None:
     file = write(data)
-    assert not clear(lambda: reading.load_scenario(file))  # too short to be a scenario
+    assert not succeeds(lambda: loading.load_scenario(file))  # too short to be a scenario
 
 
-@steady(300)
+@reproducible(300)
 @given(value=documents)
-def test_json_is_read_as_it_was_meant(value: Any) -> None:
+def test_json_round_trip(value: Any) -> None:
     text = json.dumps({"a": value}, ensure_ascii=False)
-    told: list[Any] = []
-    if clear(lambda: told.append(parse(text, "s.yaml").document["a"])):
-        assert told == [value]
-        assert json.dumps(told[0]) == json.dumps(value)  # 1 is not 1.0, nor True
+    parsed: list[Any] = []
+    if succeeds(lambda: parsed.append(parse(text, "s.yaml").document["a"])):
+        assert parsed == [value]
+        assert json.dumps(parsed[0]) == json.dumps(value)  # 1 differs from 1.0 and True
 
 
-@steady(180)
+@reproducible(180)
 @given(data=st.data())
-def test_any_document_in_place_of_a_part(data: st.DataObject, good: str) -> None:
-    document = copy.deepcopy(parse(good, "s.yaml").document)
+def test_any_replaced_part(data: st.DataObject, good: str) -> None:
+    changed = copy.deepcopy(parse(good, "s.yaml").document)
     for _ in range(data.draw(st.integers(1, 3))):
-        node, part = data.draw(st.sampled_from(list(_parts(document)) or [(document, "name")]))
+        node, part = data.draw(st.sampled_from(list(_parts(changed)) or [(changed, "name")]))
         match data.draw(st.sampled_from(["replace", "remove", "add"])):
             case "replace":
                 node[part] = data.draw(documents)
@@ -117,21 +118,18 @@ def test_any_document_in_place_of_a_part(data: st.DataObject, good: str) -> None
                 node[data.draw(st.sampled_from(TOKENS))] = data.draw(documents)
 
     def attempt() -> None:
-        text = yaml.safe_dump(document, allow_unicode=True)
-        read = parse(text, "s.yaml")
-        if isinstance(read.document, dict):
-            scenario = reading.validate_document(read.document, read.source_map)
-            expand_and_verify(
-                reading.LoadedScenario(
-                    scenario, read.source_map, Path("s.yaml"), text, read.document
-                )
-            )
+        text = yaml.safe_dump(changed, allow_unicode=True)
+        document, source_map = parse(text, "s.yaml")
+        if isinstance(document, dict):
+            scenario = loading.validate_document(document, source_map)
+            file = Path("s.yaml")
+            expand_and_verify(loading.LoadedScenario(scenario, source_map, file, text, document))
 
-    clear(attempt)
+    succeeds(attempt)
 
 
 def _parts(node: Any) -> list[tuple[Any, Any]]:
-    """Every place in a document that a value could be put in."""
+    """Every container and key of a document."""
     if isinstance(node, dict):
         return [(node, key) for key in node] + [p for v in node.values() for p in _parts(v)]
     if isinstance(node, list):
@@ -139,16 +137,16 @@ def _parts(node: Any) -> list[tuple[Any, Any]]:
     return []
 
 
-@steady(250)
+@reproducible(250)
 @given(data=st.data())
 def test_any_mutation_of_a_scenario(
     data: st.DataObject, good: str, write: Callable[..., str]
 ) -> None:
-    shipped = [
-        reading.find_scenario_file(name).read_text(encoding="utf-8")
+    bundled = [
+        loading.find_scenario_file(name).read_text(encoding="utf-8")
         for name in ("karate", "lock_in")
     ]
-    text = data.draw(st.sampled_from([good, good, *shipped]))
+    text = data.draw(st.sampled_from([good, good, *bundled]))
     for _ in range(data.draw(st.integers(1, 3))):
         by_line = data.draw(st.booleans())
         pieces = text.splitlines(keepends=True) if by_line else re.split(r"(\W|\b)", text)
@@ -165,10 +163,10 @@ def test_any_mutation_of_a_scenario(
                 pieces.insert(at, other)
         text = "".join(pieces) or "x"
     file = write(text.encode("utf-8", "surrogatepass"))
-    clear(lambda: expand_and_verify(reading.load_scenario(file)))
+    succeeds(lambda: expand_and_verify(loading.load_scenario(file)))
 
 
-@steady(180)
+@reproducible(180)
 @given(
     path=st.lists(
         st.sampled_from(["env", "claims", "0", "arms", "walking", "bound", "sweep", "x", "-1", ""]),
@@ -180,12 +178,12 @@ def test_any_mutation_of_a_scenario(
 )
 def test_any_override(path: str, value: str, good: str, write: Callable[..., str]) -> None:
     file = write(good)
-    clear(lambda: expand_and_verify(reading.load_scenario(file, [f"{path}={value}"])))
+    succeeds(lambda: expand_and_verify(loading.load_scenario(file, [f"{path}={value}"])))
 
 
-def test_these_tests_can_fail() -> None:
+def test_the_check_can_fail() -> None:
     with pytest.raises(ZeroDivisionError):
-        clear(lambda: 1 // 0)
+        succeeds(lambda: 1 // 0)
     with pytest.raises(AssertionError):
-        clear(lambda: (_ for _ in ()).throw(UserError("two\n\nlines", code="failed")))
-    assert not clear(lambda: reading.validate_document({}, SourceMap("s.yaml")))
+        succeeds(lambda: (_ for _ in ()).throw(UserError("two\n\nlines", code="failed")))
+    assert not succeeds(lambda: loading.validate_document({}, SourceMap("s.yaml")))

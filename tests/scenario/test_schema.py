@@ -1,4 +1,4 @@
-"""The schema that editors use, and the page that people read, are those of the model."""
+"""The JSON schema and the reference page are those of the models."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def test_the_schema_on_disk_is_current() -> None:
 
 
 def test_the_schema_knows_the_keys_of_a_file() -> None:
-    made = json.loads(scenario_json_schema())
-    assert {"construct", "env", "arms", "claims"} <= set(made["properties"])
-    assert made["additionalProperties"] is False
-    assert {"type": "string"} in made["properties"]["measures"]["anyOf"]  # one name will do
+    schema = json.loads(scenario_json_schema())
+    assert {"construct", "env", "arms", "claims"} <= set(schema["properties"])
+    assert schema["additionalProperties"] is False
+    assert {"type": "string"} in schema["properties"]["metrics"]["anyOf"]  # one name needs no list
 
 
 def test_the_reference_on_disk_is_current() -> None:
-    made = "run python -m mores.experiments.scenario.reference_docs docs/reference"
-    assert PAGE.read_text(encoding="utf-8") == reference_markdown(), made
+    command = "run python -m mores.experiments.scenario.reference_docs docs/reference"
+    assert PAGE.read_text(encoding="utf-8") == reference_markdown(), command

@@ -1,6 +1,6 @@
-"""A small environment with its players and population, to write scenarios about.
+"""A small environment with policies and populations, for scenarios of tests.
 
-Also what a user's own file looks like: `mores check FILE --load toys.py`.
+Also an example of a plugin: `mores check FILE --load toys.py`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from mores.core.config import Config
 from mores.core.deterministic_sum import mean, norm
-from mores.core.environment import (
-    ActionOutput,
-    Box,
-    Config,
-    Environment,
-    Phase,
-    Policy,
-    Role,
-    StepResult,
-)
+from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import UserError
 from mores.core.people import People
+from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
+from mores.core.spaces import Box
 from mores.registry import register
 
 
@@ -38,18 +32,18 @@ class State:
 
 class Shape(Config):
     kind: Literal["ring", "star"] = "ring"
-    ties: int = Field(2, ge=1)
+    degree: int = Field(2, ge=1)
 
 
 class Walk(Environment[State]):
-    """People who walk where they say they will."""
+    """People who walk towards their actions."""
 
     tags: ClassVar[Mapping[str, object]] = {"stochastic": True, "paper": ("1234.5678", "toy")}
 
-    people: int = Field(4, ge=1, le=1_000_000)
-    values: int = Field(2, ge=1, le=1_000_000)
-    helpers: int = Field(1, ge=0)
-    pull: float = Field(0.5, ge=0, le=1)
+    num_people: int = Field(4, ge=1, le=1_000_000)
+    num_values: int = Field(2, ge=1, le=1_000_000)
+    num_helpers: int = Field(1, ge=0)
+    rate: float = Field(0.5, ge=0, le=1)
     greeting: str = "hello"
     quick: bool = False
     shape: Shape = Shape()
@@ -57,18 +51,18 @@ class Walk(Environment[State]):
 
     @property
     def roles(self) -> tuple[Role, ...]:
-        person = Role("person", self.people, Box.of(values=self.values))
-        helper = Role("helper", self.helpers, Box.of(values=self.values))
-        return (person, helper) if self.helpers else (person,)
+        person = Role("person", self.num_people, Box.of(values=self.num_values))
+        helper = Role("helper", self.num_helpers, Box.of(values=self.num_values))
+        return (person, helper) if self.num_helpers else (person,)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        return (Phase("walk", {role.name: Box.of(to=self.values) for role in self.roles}),)
+        return (Phase("walk", {role.name: Box.of(to=self.num_values) for role in self.roles}),)
 
     def reset(self, streams: RandomStreams, people: People | None = None) -> State:
         if people is None:
-            people = People(streams.normal("values", self.people, self.values))
-        if tuple(people.values.shape[1:]) != (self.people, self.values):
+            people = People(streams.normal("values", self.num_people, self.num_values))
+        if tuple(people.values.shape[1:]) != (self.num_people, self.num_values):
             raise UserError("the population does not fit the environment", code="wrong_shape")
         return State(people.values, people.values)
 
@@ -78,12 +72,13 @@ class Walk(Environment[State]):
     def step(
         self, state: State, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
     ) -> StepResult[State]:
-        moved = state.values + self.pull * (actions["person"] - state.values)
+        moved = state.values + self.rate * (actions["person"] - state.values)
         return StepResult(dataclasses.replace(state, values=moved))
 
     def metrics(self, state: State) -> Mapping[str, Tensor]:
-        centre = mean(state.values, 1)
-        return {"centre": centre, "drift": norm(centre - mean(state.start, 1))}
+        mean_value = mean(state.values, 1)
+        drift = norm(mean_value - mean(state.start, 1))
+        return {"mean_value": mean_value, "drift": drift}
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, float]:
         return {"drift": 0.0} if isinstance(policies["person"], Still) else {}
@@ -93,14 +88,14 @@ class Walk(Environment[State]):
 
 
 class Bare(Walk):
-    """The same, where nobody helps unless somebody is named."""
+    """The same environment without a default policy for helpers."""
 
     def default_policies(self) -> Mapping[str, Policy]:
         return {"person": Still()}
 
 
 class Still(Policy):
-    """Stays where they are."""
+    """People who stay at their place."""
 
     tags: ClassVar[Mapping[str, object]] = {"stochastic": False}
 
@@ -116,13 +111,13 @@ class Still(Policy):
 
 
 class Stride(Policy):
-    """Goes on by as much every round."""
+    """People who move by the same step in every round."""
 
-    by: float = Field(1.0, ge=0, le=5)
+    step: float = Field(1.0, ge=0, le=5)
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> None:
-        if self.by == 5:
-            raise UserError("a stride of 5 is out of step", code="invalid_value", path="by")
+        if self.step == 5:
+            raise UserError("a step of 5 is not supported", code="invalid_value", path="step")
 
     def act(
         self,
@@ -132,7 +127,7 @@ class Stride(Policy):
         state: Any,
         streams: RandomStreams,
     ) -> ActionOutput:
-        return ActionOutput(observation + self.by, state)
+        return ActionOutput(observation + self.step, state)
 
 
 class Tiny(Config):
@@ -142,14 +137,16 @@ class Tiny(Config):
 
 class Deep(Config):
     kind: Literal["deep"] = "deep"
-    hidden: list[Annotated[int, Field(ge=1)]] = Field([8, 8], description="units of each layer")
+    hidden_sizes: list[Annotated[int, Field(ge=1)]] = Field(
+        [8, 8], description="units of each layer"
+    )
 
 
-class Pupil(Stride):
-    """Learns from reward, and from what it did."""
+class StrideLearner(Stride):
+    """Trains online and from recorded episodes."""
 
-    body: Annotated[Tiny | Deep, Field(discriminator="kind")] = Field(
-        default=Deep(), description="what it is made of"
+    network: Annotated[Tiny | Deep, Field(discriminator="kind")] = Field(
+        default=Deep(), description="network of the policy"
     )
 
     def on_episode_start(self, state: Any, initial: Any, reset_mask: Tensor) -> Any:
@@ -163,36 +160,36 @@ class Pupil(Stride):
 
 
 class Crowd(Config):
-    """A crowd at zero."""
+    """People with all values at zero."""
 
-    heads: int = Field(6, ge=1)
+    num_people: int = Field(6, ge=1)
     resample: bool = False
 
-    def supplies(self) -> dict[str, int]:
-        return {"people": self.heads, "values": 2}
+    def environment_parameters(self) -> dict[str, int]:
+        return {"num_people": self.num_people, "num_values": 2}
 
-    def sample_people(self, draws: RandomStreams) -> People:
-        return People(torch.zeros(draws.num_worlds, self.heads, 2))
+    def sample_people(self, streams: RandomStreams) -> People:
+        return People(torch.zeros(streams.num_worlds, self.num_people, 2))
 
 
 class Herd:
-    """A population that is no pydantic class."""
+    """A population that is not a pydantic class."""
 
-    def __init__(self, heads: int = 3) -> None:
-        self.heads = heads
+    def __init__(self, num_people: int = 3) -> None:
+        self.num_people = num_people
 
     @property
-    def supplies(self) -> dict[str, int]:
-        return {"people": self.heads}
+    def environment_parameters(self) -> dict[str, int]:
+        return {"num_people": self.num_people}
 
-    def sample_people(self, draws: RandomStreams) -> People:
-        return People(torch.zeros(draws.num_worlds, self.heads, 2))
+    def sample_people(self, streams: RandomStreams) -> People:
+        return People(torch.zeros(streams.num_worlds, self.num_people, 2))
 
 
 register("environment", "toy_walk", Walk)
 register("environment", "toy_bare", Bare)
 register("policy", "toy_still", Still)
 register("policy", "toy_stride", Stride)
-register("policy", "toy_pupil", Pupil)
+register("policy", "toy_learner", StrideLearner)
 register("population", "toy_crowd", Crowd)
 register("population", "toy_herd", Herd)

@@ -1,8 +1,8 @@
-"""The ten loss terms: pure functions `(out, batch, *, settings) -> loss`, one number a policy.
+"""The ten loss functions: pure, `(out, batch, *, settings) -> loss`, one number per model.
 
-Each is a mean over that policy's own real steps, samples, pairs or lists, 0 where it has none, and
-never over policies; a NaN stays with the policy whose it is, in losses and in gradients. What is
-known as PPO, GRPO, DPO or CUT is a weighted list of these (`mores.agents.learning.objective`).
+Each returns the mean over the valid steps, samples, pairs or lists of each model, 0 for a model
+without any, and never averages over models. A NaN stays within its model, in losses and in
+gradients. PPO, GRPO, DPO and CUT are weighted lists of these (`mores.agents.learning.objective`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from mores.agents.learning.losses.regression import regression_loss, value_loss
 __all__ = [
     "LabelLosses",
     "contrastive_loss",
-    "label_losses",
     "expected_score_loss",
     "kl_loss",
+    "label_losses",
     "nll_loss",
-    "preference_loss",
     "policy_gradient_loss",
+    "preference_loss",
     "ranking_loss",
     "regression_loss",
     "unlikelihood_loss",

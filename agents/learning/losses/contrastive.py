@@ -1,12 +1,12 @@
-"""Two views of the same thing are near each other, and far from all others.
+"""Contrastive loss: the embedding of a sample is close to its own target and far from all others.
 
 InfoNCE (van den Oord et al. 2018, 1807.03748): with embeddings h_i of samples, targets y_i and
 their cosines, or inner products,
 
     L = -mean_i log [exp(h_i y_i / τ) / Σ_j exp(h_i y_j / τ)]
 
-The others are the samples of the same policy, never another's. The symmetric form is the mean with
-the roles of embeddings and targets exchanged (CLIP, 2103.00020).
+The negatives are samples of the same model, never of another one. The symmetric form is the mean
+with the roles of embeddings and targets exchanged (CLIP, 2103.00020).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mores.agents.learning.losses.reductions import (
 from mores.agents.learning.losses.sample_selection import select_samples
 from mores.core.errors import UserError
 
-CALLER = "the contrast term"
+CALLER = "contrastive_loss"
 
 
 def contrastive_loss(
@@ -37,41 +37,41 @@ def contrastive_loss(
     symmetric: bool = True,
     normalize_length: bool = True,
     subset: str = "all",
-) -> Float[Tensor, " policy"]:
-    """How hard it is to tell a sample's own target from those of a policy's other samples, in nats.
+) -> Float[Tensor, " model"]:
+    """Cross-entropy of identifying the target of each sample among the model's targets, in nats.
 
     Args:
-        out: what the policies say, with `hidden`.
+        out: output of the models, with `embedding`.
         batch: with `target`, of the same size.
         temperature: τ, in units of similarity.
-        symmetric: whether targets must find their samples, too.
+        symmetric: whether the sample of each target is identified, too.
         normalize_length: whether similarity is the cosine, else the inner product.
-        subset: the samples in question, which are one another's negatives; see `samples.chosen`.
+        subset: samples used, which are each other's negatives; see `select_samples`.
 
     Raises:
-        UserError: a setting is unknown or out of range, or something is missing.
+        UserError: a setting is unknown or out of range, or a required field is missing.
     """
-    check_positive("the contrast term's temperature", temperature, path="temperature")
-    hidden, target = out.require("hidden", CALLER), batch.require("target", CALLER)
-    if hidden.shape[-1] != target.shape[-1]:
+    check_positive(f"temperature of {CALLER}", temperature, path="temperature")
+    embedding, target = out.require("embedding", CALLER), batch.require("target", CALLER)
+    if embedding.shape[-1] != target.shape[-1]:
         raise UserError(
-            f"{CALLER} compares 'hidden' with 'target': {hidden.shape[-1]} numbers "
-            f"are not {target.shape[-1]}",
+            f"{CALLER} needs 'embedding' and 'target' of the same size, not "
+            f"{embedding.shape[-1]} and {target.shape[-1]}",
             code="wrong_shape",
             path="target",
         )
-    real = batch.mask.any(-1) & select_samples(batch, subset, CALLER)
-    hidden = torch.where(real[..., None], hidden, 0.0)
-    target = torch.where(real[..., None], target, 0.0)
+    valid = batch.mask.any(-1) & select_samples(batch, subset, CALLER)
+    embedding = torch.where(valid[..., None], embedding, 0.0)
+    target = torch.where(valid[..., None], target, 0.0)
     if normalize_length:
-        hidden, target = normalize(hidden, dim=-1), normalize(target, dim=-1)
-    alike = torch.bmm(hidden, target.mT)  # policy sample sample
-    alike = alike / broadcast_setting(temperature, alike)
-    # Finite: a row of samples that are not there would be infinity less infinity.
-    absent = torch.finfo(alike.dtype).min
-    alike = torch.where(real[:, None, :] & real[..., None], alike, absent)
-    own = alike.diagonal(dim1=1, dim2=2)
-    loss = alike.logsumexp(2) - own
+        embedding, target = normalize(embedding, dim=-1), normalize(target, dim=-1)
+    similarity = torch.bmm(embedding, target.mT)  # model sample sample
+    similarity = similarity / broadcast_setting(temperature, similarity)
+    # Finite: in a row of invalid samples, -inf would give infinity minus infinity.
+    lowest = torch.finfo(similarity.dtype).min
+    similarity = torch.where(valid[:, None, :] & valid[..., None], similarity, lowest)
+    own = similarity.diagonal(dim1=1, dim2=2)
+    loss = similarity.logsumexp(2) - own
     if symmetric:
-        loss = (loss + alike.logsumexp(1) - own) / 2.0
-    return masked_mean(loss, real)
+        loss = (loss + similarity.logsumexp(1) - own) / 2.0
+    return masked_mean(loss, valid)

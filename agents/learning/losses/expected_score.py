@@ -1,10 +1,10 @@
-"""Options that are worth more become more likely: a teacher's advantage, option by option.
+"""Expected score: options with a higher score become more likely.
 
     L = -mean_t w Σ_a π(a | s_t) A(s_t, a)
 
-ADPA's second half (2502.17927): A is log π_aligned - log π_unaligned of two teachers, in the states
-of answers that the student gave. The expectation is exact, nothing is sampled. Nothing anchors the
-policy either, beyond where the scores are meaningful: put `nll_loss` or `kl_loss` beside it.
+The second half of ADPA (2502.17927): the score A is log π_aligned - log π_unaligned of two
+teachers, in the states of answers of the student. The expectation is exact; nothing is sampled.
+Nothing holds the policy close to its start either: combine the loss with `nll_loss` or `kl_loss`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mores.agents.learning.losses.reductions import check_positive, reduce_steps
 from mores.agents.learning.losses.sample_selection import select_steps
 
 LOG_ZERO = -math.inf
-CALLER = "the expected_score term"
+CALLER = "expected_score_loss"
 
 
 def expected_score_loss(
@@ -32,36 +32,34 @@ def expected_score_loss(
     max_importance_weight: float = math.inf,
     reduction: str = "step",
     subset: str = "all",
-) -> Float[Tensor, " policy"]:
-    """Negative expected score of the policy's next act.
+) -> Float[Tensor, " model"]:
+    """Negative expected score of the next action.
 
     Args:
-        out: what the policies say, with `logits`.
-        batch: with `option_score`; what it holds for options that are not open plays no part.
-        importance_weighted: whether each sample is weighted by how much more likely its acts have become
-            since they were done, exp Σ_t (log π(a_t) - log π_old(a_t)); needs `old_logp`, and no
-            gradient goes through it.
-        max_importance_weight: the largest such weight.
-        reduction: `step` or `sample`, see `masked.step_average`.
-        subset: the samples in question, see `samples.chosen`.
+        out: output of the models, with `logits`.
+        batch: with `option_score`; its values at illegal options are ignored.
+        importance_weighted: whether samples have weights exp Σ_t (log π(a_t) - log π_old(a_t)),
+            without a gradient through them; needs `old_logp`.
+        max_importance_weight: upper limit of these weights.
+        reduction: `step` or `sample`, see `reduce_steps`.
+        subset: samples used, see `select_samples`.
 
     Raises:
-        UserError: a setting is unknown or out of range, or something is missing.
+        UserError: a setting is unknown or out of range, or a required field is missing.
     """
     mask = select_steps(batch, subset, CALLER)
     logits = out.require("logits", CALLER)
-    closed = ~mask[..., None] | (logits == LOG_ZERO)
+    illegal = ~mask[..., None] | (logits == LOG_ZERO)
     if batch.action_mask is not None:
-        closed = closed | ~batch.action_mask
-    chance = torch.where(closed, 0.0, logits).exp()
-    worth = torch.where(closed, 0.0, batch.require("option_score", CALLER))
-    loss = -torch.where(closed, 0.0, chance * worth).sum(-1)
+        illegal = illegal | ~batch.action_mask
+    probability = torch.where(illegal, 0.0, logits).exp()
+    score = torch.where(illegal, 0.0, batch.require("option_score", CALLER))
+    loss = -torch.where(illegal, 0.0, probability * score).sum(-1)
     if importance_weighted:
-        check_positive("the expected_score term's cap", max_importance_weight, path="cap")
-        log_ratio = out.logp.detach() - batch.require("old_logp", f"{CALLER} with importance")
-        log_ratio = torch.where(mask, log_ratio, 0.0).sum(-1)
-        loss = (
-            loss
-            * log_ratio.clamp(max=MAX_LOG_RATIO).exp().clamp(max=max_importance_weight)[..., None]
-        )
+        name = "max_importance_weight"
+        check_positive(f"{name} of {CALLER}", max_importance_weight, path=name)
+        old_logp = batch.require("old_logp", f"{CALLER} with importance_weighted")
+        log_ratio = torch.where(mask, out.logp.detach() - old_logp, 0.0).sum(-1)
+        weight = log_ratio.clamp(max=MAX_LOG_RATIO).exp().clamp(max=max_importance_weight)
+        loss = loss * weight[..., None]
     return reduce_steps(loss, mask, reduction)

@@ -1,9 +1,9 @@
-"""Means over what is real, one a policy, and the small checks that all terms share.
+"""Masked means, one per model, and the checks of settings that all losses share.
 
-Padding may hold anything, NaN included, and so may another policy. Two habits keep both out of a
-loss and of its gradient: sums run within a policy, and what is not real is replaced by
-`torch.where` *before* anything curved is done to it (`0 * nan` and `0 * inf` are NaN, also in the
-backward pass of an `exp` whose result is thrown away).
+Padding and other models may contain any value, NaN included. Two rules keep both out of a loss and
+of its gradient: sums run within a model, and `torch.where` replaces invalid values *before* any
+nonlinear function is applied (`0 * nan` and `0 * inf` are NaN, also in the backward pass of an
+`exp` whose result is discarded).
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ from torch import Tensor
 
 from mores.core.errors import UserError, did_you_mean
 
-PerModelSetting = (
-    float | Float[Tensor, " policy"]
-)  # of a term: the same for all policies, or one each
+PerModelSetting = float | Float[Tensor, " model"]  # of a loss: one for all models, or one each
 
 REDUCTIONS = ("step", "sample")
 
 
 def check_choice(name: str, value: str, choices: Iterable[str], *, path: str) -> str:
-    """A name that must be one of a few, given as the parameter `path`.
+    """The value of parameter `path`, if it is one of the choices.
 
     Raises:
         UserError: it is not.
@@ -40,7 +38,7 @@ def check_choice(name: str, value: str, choices: Iterable[str], *, path: str) ->
 def check_range(
     name: str, value: PerModelSetting, low: float, high: float, *, path: str
 ) -> PerModelSetting:
-    """A setting, the parameter `path`, between two numbers; one a policy is taken as it is.
+    """The value of parameter `path`, if it lies in [low, high]; tensors are not checked.
 
     Raises:
         UserError: it does not.
@@ -55,7 +53,7 @@ def check_range(
 
 
 def check_positive(name: str, value: float | Tensor, *, path: str) -> float | Tensor:
-    """A setting, the parameter `path`, above zero; one a policy or a pair is taken as it is.
+    """The value of parameter `path`, if it is above 0; tensors are not checked.
 
     Raises:
         UserError: it is not.
@@ -73,36 +71,36 @@ def broadcast_setting(setting: float | Tensor, like: Tensor) -> float | Tensor:
 
 
 def masked_mean(
-    values: Float[Tensor, "policy *rest"], valid: Bool[Tensor, "policy *rest"]
-) -> Float[Tensor, " policy"]:
-    """Mean of the real values of each policy; 0 where there are none."""
+    values: Float[Tensor, "model *rest"], valid: Bool[Tensor, "model *rest"]
+) -> Float[Tensor, " model"]:
+    """Mean of the valid values of each model; 0 for a model without any."""
     rest = tuple(range(1, values.dim()))
     return torch.where(valid, values, 0.0).sum(rest) / valid.sum(rest).clamp(min=1)
 
 
 def per_sample_mean(
-    values: Float[Tensor, "policy sample step"], mask: Bool[Tensor, "policy sample step"]
-) -> Float[Tensor, "policy sample"]:
-    """Mean over the real steps of each sample; 0 where there are none."""
+    values: Float[Tensor, "model sample step"], mask: Bool[Tensor, "model sample step"]
+) -> Float[Tensor, "model sample"]:
+    """Mean over the valid steps of each sample; 0 for a sample without any."""
     return torch.where(mask, values, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
 
 
 def reduce_steps(
-    values: Float[Tensor, "policy sample step"],
-    mask: Bool[Tensor, "policy sample step"],
+    values: Float[Tensor, "model sample step"],
+    mask: Bool[Tensor, "model sample step"],
     reduction: str,
-) -> Float[Tensor, " policy"]:
-    """Mean over the real steps of each policy.
+) -> Float[Tensor, " model"]:
+    """Mean over the valid steps of each model.
 
     Args:
-        values: of each step.
-        mask: which are real.
-        reduction: `step`: every step counts the same, long samples more than short ones; `sample`: the
-            mean of the samples' own means, every sample counts the same.
+        values: value of each step.
+        mask: which steps are valid.
+        reduction: `step`: every step has the same weight, so long samples weigh more; `sample`: the
+            mean of the means of the samples, every sample has the same weight.
 
     Raises:
         UserError: `reduction` is neither.
     """
-    if check_choice("way to average, `per`,", reduction, REDUCTIONS, path="per") == "step":
+    if check_choice("reduction", reduction, REDUCTIONS, path="reduction") == "step":
         return masked_mean(values, mask)
     return masked_mean(per_sample_mean(values, mask), mask.any(-1))

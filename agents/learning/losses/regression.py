@@ -1,11 +1,11 @@
-"""Numbers that should come true: what a value head expects, and what reward heads say.
+"""Regression losses of value heads and reward heads.
 
-    value    mean_t (V_t - R_t)^2, or with a clip the larger of it and
+    value    mean_t (V_t - R_t)^2, or with a clip range c the larger of it and
              (V_old + clip(V_t - V_old, -c, c) - R_t)^2      (PPO's code, 1707.06347)
-    regress  mean (s - y)^2, or Huber's loss (1964), quadratic within a threshold and linear beyond
+    regress  mean (s - y)^2, or Huber's loss (1964), quadratic up to `delta` and linear beyond
 
-`regression_loss` is the pointwise half of Baichuan's reward model (2410.14940), absolute scores beside
-comparisons. No factor of 1/2 stands before a square: the weight in the objective says it.
+`regression_loss` is the pointwise half of Baichuan's reward model (2410.14940), absolute scores
+beside comparisons. Squares have no factor of 1/2: that belongs to the weight in the objective.
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ def value_loss(
     clip_range_vf: PerModelSetting | None = None,
     reduction: str = "step",
     subset: str = "all",
-) -> Float[Tensor, " policy"]:
+) -> Float[Tensor, " model"]:
     """Squared error of the value head.
 
     Args:
-        out: what the policies say, with `value_loss`.
-        batch: with `value_target`, and `old_value` where there is a clip.
-        clip_range_vf: how far a value may move from the old one before it is held against the policy, in
-            units of value; None: no clip.
-        reduction: `step` or `sample`, see `masked.step_average`.
-        subset: the samples in question, see `samples.chosen`.
+        out: output of the models, with `value`.
+        batch: with `value_target`, and `old_value` if there is a clip range.
+        clip_range_vf: distance from the old value beyond which a value gains nothing, in units of
+            value; None: no clipping.
+        reduction: `step` or `sample`, see `reduce_steps`.
+        subset: samples used, see `select_samples`.
 
     Raises:
-        UserError: a setting is unknown or out of range, or something is missing.
+        UserError: a setting is unknown or out of range, or a required field is missing.
     """
-    mask = select_steps(batch, subset, "the value term")
-    said = torch.where(mask, out.require("value", "the value term"), 0.0)
-    target = torch.where(mask, batch.require("value_target", "the value term"), 0.0)
-    loss = (said - target).square()
+    mask = select_steps(batch, subset, "value_loss")
+    value = torch.where(mask, out.require("value", "value_loss"), 0.0)
+    target = torch.where(mask, batch.require("value_target", "value_loss"), 0.0)
+    loss = (value - target).square()
     if clip_range_vf is not None:
-        check_positive("the value term's clip", clip_range_vf, path="clip")
-        old = torch.where(mask, batch.require("old_value", "the value term with a clip"), 0.0)
-        reach = torch.as_tensor(
-            broadcast_setting(clip_range_vf, said), dtype=said.dtype, device=said.device
+        check_positive("clip_range_vf of value_loss", clip_range_vf, path="clip_range_vf")
+        old = torch.where(mask, batch.require("old_value", "value_loss with clip_range_vf"), 0.0)
+        clip_range = torch.as_tensor(
+            broadcast_setting(clip_range_vf, value), dtype=value.dtype, device=value.device
         )
-        held = old + torch.clamp(said - old, -reach, reach)
-        loss = torch.maximum(loss, (held - target).square())
+        clipped = old + torch.clamp(value - old, -clip_range, clip_range)
+        loss = torch.maximum(loss, (clipped - target).square())
     return reduce_steps(loss, mask, reduction)
 
 
@@ -73,37 +73,37 @@ def regression_loss(
     delta: float = 1.0,
     ignore_nan: bool = False,
     subset: str = "all",
-) -> Float[Tensor, " policy"]:
-    """Error of the reward heads against what they should say of each sample.
+) -> Float[Tensor, " model"]:
+    """Error of the reward heads against the target of each sample.
 
     Args:
-        out: what the policies say, with `score`.
+        out: output of the models, with `score`.
         batch: with `target`.
-        loss_type: `square` or `huber`.
-        delta: up to which error Huber's loss is quadratic, in units of the score.
-        ignore_nan: whether NaN in `target` means that nobody said what the score should be, and is
-            left out; otherwise it makes that policy's loss NaN.
-        subset: the samples in question, see `samples.chosen`.
+        loss_type: `mse` or `huber`.
+        delta: largest error at which Huber's loss is quadratic, in units of the score.
+        ignore_nan: whether NaN in `target` marks a missing target, which is left out; otherwise it
+            makes the loss of that model NaN.
+        subset: samples used, see `select_samples`.
 
     Raises:
-        UserError: a setting is unknown or out of range, or something is missing.
+        UserError: a setting is unknown or out of range, or a required field is missing.
     """
-    check_choice("link of the regress term", loss_type, LOSS_TYPES, path="link")
-    said = out.require("score", "the regress term")
-    target = batch.require("target", "the regress term")
-    if said.shape[-1] != target.shape[-1]:
+    check_choice("loss_type of regression_loss", loss_type, LOSS_TYPES, path="loss_type")
+    score = out.require("score", "regression_loss")
+    target = batch.require("target", "regression_loss")
+    if score.shape[-1] != target.shape[-1]:
         raise UserError(
-            f"the regress term needs as many scores as targets, not {said.shape[-1]} "
-            f"for {target.shape[-1]}",
+            "regression_loss needs as many scores as targets, not "
+            f"{score.shape[-1]} and {target.shape[-1]}",
             code="wrong_shape",
             path="target",
         )
-    real = (batch.mask.any(-1) & select_samples(batch, subset, "the regress term"))[..., None]
-    real = real & ~target.isnan() if ignore_nan else real.expand_as(target)
-    error = torch.where(real, said, 0.0) - torch.where(real, target, 0.0)
+    valid = (batch.mask.any(-1) & select_samples(batch, subset, "regression_loss"))[..., None]
+    valid = valid & ~target.isnan() if ignore_nan else valid.expand_as(target)
+    error = torch.where(valid, score, 0.0) - torch.where(valid, target, 0.0)
     if loss_type == "mse":
-        return masked_mean(error.square(), real)
-    check_positive("the regress term's threshold", delta, path="threshold")
+        return masked_mean(error.square(), valid)
+    check_positive("delta of regression_loss", delta, path="delta")
     size = error.abs()
-    within = error.square() / 2.0
-    return masked_mean(torch.where(size <= delta, within, delta * (size - delta / 2)), real)
+    quadratic, linear = error.square() / 2.0, delta * (size - delta / 2)
+    return masked_mean(torch.where(size <= delta, quadratic, linear), valid)

@@ -1,4 +1,4 @@
-"""Networks for many policies at once: parameters `[policy, in, out]`, one program for all."""
+"""Stacked networks: parameters `[model, in, out]`, one tensor program for many models."""
 
 from mores.agents.learning.networks.encoders import GRU, MLP, Encoder
 from mores.agents.learning.networks.layers import LinearSpec, Parameters, linear

@@ -1,9 +1,9 @@
-"""What a policy makes of what it sees: a multilayer perceptron, a gated recurrent unit, attention.
+"""Encoders of observations: a multilayer perceptron and a gated recurrent unit.
 
-A body maps sights `[policy, sample, step, size]` to features `[policy, sample, step, width]`. One
-that remembers does so within an episode: where `begins` holds, nothing from before is known.
-When acting, it takes a step at a time, and what it must remember is its *carry*, which leads with
-[policy, sample] too; `recurrent_state_size` is how many numbers that is (0: it remembers nothing).
+An encoder maps observations `[model, sample, step, size]` to features `[model, sample, step,
+width]`. A recurrent encoder carries information within an episode only: its state is reset where
+`episode_start` holds. When acting it takes one step at a time with a recurrent state `[model,
+sample, recurrent]` of length `recurrent_state_size` (0: not recurrent).
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.agents.learning.networks.layers import LinearSpec, Parameters, linear
-from mores.core.environment import Config
+from mores.core.config import Config
 
 LayerSize = Annotated[int, Field(ge=1, le=8192)]
 
 
 class Encoder(Config):
-    """Features of what is seen."""
+    """Network that encodes an observation as features."""
 
     @property
     @abstractmethod
     def features_dim(self) -> int:
-        """How many features."""
+        """Number of features; 0: the observation itself."""
 
     @abstractmethod
     def layers(self, prefix: str, input_size: int) -> Mapping[str, LinearSpec]:
-        """The layers it needs, by name."""
+        """Layers by name. The names address random streams."""
 
     def extra_parameters(self, prefix: str, num_models: int) -> Mapping[str, Tensor]:
-        """Parameters that are no layers, at their first values."""
+        """Initial values of parameters outside of layers."""
         return {}
 
     def recurrent_state_size(self, input_size: int) -> int:
-        """How many numbers it remembers of an episode, a sample."""
+        """Length of the recurrent state of a sample."""
         return 0
 
     @abstractmethod
@@ -48,39 +48,39 @@ class Encoder(Config):
         self,
         parameters: Parameters,
         prefix: str,
-        observation: Float[Tensor, "policy sample step size"],
-        episode_start: Bool[Tensor, "policy sample step"] | None,
-        recurrent_state: Float[Tensor, "policy sample memory"] | None,
-    ) -> Float[Tensor, "policy sample step width"]:
-        """Features of whole stretches of sights; `recurrent_state` is what was remembered before them."""
+        observation: Float[Tensor, "model sample step size"],
+        episode_start: Bool[Tensor, "model sample step"] | None,
+        recurrent_state: Float[Tensor, "model sample recurrent"] | None,
+    ) -> Float[Tensor, "model sample step width"]:
+        """Features of sequences of observations. `recurrent_state`: state before the first."""
 
     @abstractmethod
     def forward_step(
         self,
         parameters: Parameters,
         prefix: str,
-        observation: Float[Tensor, "policy sample size"],
-        recurrent_state: Float[Tensor, "policy sample memory"],
-    ) -> tuple[Float[Tensor, "policy sample width"], Float[Tensor, "policy sample memory"]]:
-        """Features of one sight, and what is remembered afterwards."""
+        observation: Float[Tensor, "model sample size"],
+        recurrent_state: Float[Tensor, "model sample recurrent"],
+    ) -> tuple[Float[Tensor, "model sample width"], Float[Tensor, "model sample recurrent"]]:
+        """Features of one observation, and the next recurrent state."""
 
 
 class MLP(Encoder):
-    """Layers of `hidden_sizes` units, one after another. It remembers nothing."""
+    """Multilayer perceptron with layers of `hidden_sizes` units, without recurrent state."""
 
     kind: Literal["mlp"] = "mlp"
     hidden_sizes: list[LayerSize] = Field(
         default=[64, 64], max_length=16, description="units of each hidden layer"
     )
-    activation: Literal["tanh", "relu"] = Field(default="tanh", description="of hidden units")
+    activation: Literal["tanh", "relu"] = Field(default="tanh", description="activation function")
 
     @property
     def features_dim(self) -> int:
-        """Units of the last layer; without layers, see `Encoder.layers`."""
+        """Number of units of the last layer; 0 without layers."""
         return self.hidden_sizes[-1] if self.hidden_sizes else 0
 
     def layers(self, prefix: str, input_size: int) -> Mapping[str, LinearSpec]:
-        """One a hidden layer."""
+        """One affine layer for each hidden layer."""
         sizes = [input_size, *self.hidden_sizes]
         return {
             f"{prefix}.{i}": LinearSpec(sizes[i], sizes[i + 1])
@@ -115,28 +115,28 @@ class MLP(Encoder):
 
 
 class GRU(Encoder):
-    """A gated recurrent unit (Cho et al. 2014, arXiv 1406.1078), in the form torch.nn.GRU has.
+    """Gated recurrent unit (Cho et al. 2014, arXiv 1406.1078), in the form of torch.nn.GRU.
 
     r, z = sigmoid(W x + U h),  n = tanh(W_n x + r (U_n h + b)),  h' = (1 - z) n + z h
     """
 
     kind: Literal["gru"] = "gru"
-    hidden_size: LayerSize = Field(default=64, description="numbers it remembers")
+    hidden_size: LayerSize = Field(default=64, description="length of the hidden state")
 
     @property
     def features_dim(self) -> int:
-        """What it remembers is what it says."""
+        """The features are the hidden state."""
         return self.hidden_size
 
     def layers(self, prefix: str, input_size: int) -> Mapping[str, LinearSpec]:
-        """From the sight, and from what it remembers, to all three gates."""
+        """Affine layers from the observation and from the hidden state to the three gates."""
         return {
             f"{prefix}.seen": LinearSpec(input_size, 3 * self.hidden_size, 1.0),
             f"{prefix}.past": LinearSpec(self.hidden_size, 3 * self.hidden_size, 1.0),
         }
 
     def recurrent_state_size(self, input_size: int) -> int:
-        """The hidden state."""
+        """Length of the hidden state."""
         return self.hidden_size
 
     def forward_sequence(
@@ -147,22 +147,22 @@ class GRU(Encoder):
         episode_start: Tensor | None,
         recurrent_state: Tensor | None,
     ) -> Tensor:
-        """Step after step; what comes from the sights is computed at once."""
-        policies, samples, steps, _ = observation.shape
+        """Step by step; the gates of the observations are computed at once."""
+        models, samples, steps, _ = observation.shape
         gates = linear(parameters, f"{prefix}.seen", observation.flatten(1, 2)).unflatten(
             1, (samples, steps)
         )
-        past = (
-            observation.new_zeros(policies, samples, self.hidden_size)
+        hidden = (
+            observation.new_zeros(models, samples, self.hidden_size)
             if recurrent_state is None
             else recurrent_state
         )
         features = []
         for t in range(steps):
             if episode_start is not None:
-                past = torch.where(episode_start[:, :, t, None], 0.0, past)
-            past = self._cell(parameters, prefix, gates[:, :, t], past)
-            features.append(past)
+                hidden = torch.where(episode_start[:, :, t, None], 0.0, hidden)
+            hidden = self._cell(parameters, prefix, gates[:, :, t], hidden)
+            features.append(hidden)
         return torch.stack(features, 2)
 
     def forward_step(
@@ -170,15 +170,15 @@ class GRU(Encoder):
     ) -> tuple[Tensor, Tensor]:
         """One step."""
         gates = linear(parameters, f"{prefix}.seen", observation)
-        after = self._cell(parameters, prefix, gates, recurrent_state)
-        return after, after
+        hidden = self._cell(parameters, prefix, gates, recurrent_state)
+        return hidden, hidden
 
     def _cell(
         self, parameters: Parameters, prefix: str, input_gates: Tensor, hidden_state: Tensor
     ) -> Tensor:
-        recall = linear(parameters, f"{prefix}.past", hidden_state)
-        seen_r, seen_z, seen_n = input_gates.chunk(3, -1)
-        past_r, past_z, past_n = recall.chunk(3, -1)
-        reset, update = torch.sigmoid(seen_r + past_r), torch.sigmoid(seen_z + past_z)
-        new = torch.tanh(seen_n + reset * past_n)
+        hidden_gates = linear(parameters, f"{prefix}.past", hidden_state)
+        input_r, input_z, input_n = input_gates.chunk(3, -1)
+        hidden_r, hidden_z, hidden_n = hidden_gates.chunk(3, -1)
+        reset, update = torch.sigmoid(input_r + hidden_r), torch.sigmoid(input_z + hidden_z)
+        new = torch.tanh(input_n + reset * hidden_n)
         return (1 - update) * new + update * hidden_state

@@ -1,7 +1,7 @@
-"""Layers of many independent networks: one batched product for all of them.
+"""Layers of stacked networks: one batched matrix product for many independent models.
 
-Parameters are named tensors that lead with the policy: weights `[policy, in, out]`, biases
-`[policy, 1, out]`. Policies of one stack have the same layout and nothing else in common.
+Parameters are named tensors that lead with the model: weights `[model, in, out]`, biases
+`[model, 1, out]`. The models of a stack share their architecture and no parameters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Parameters = Mapping[str, Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class LinearSpec:
-    """An affine map to be made: its sizes, and the gain of its first weights (0: all zero)."""
+    """Affine layer: its sizes, and the gain of its initial weights (0: all zero)."""
 
     in_features: int
     out_features: int
@@ -29,17 +29,17 @@ class LinearSpec:
     bias: bool = True
 
 
-def linear(parameters: Parameters, name: str, x: Float[Tensor, "policy row in"]) -> Tensor:
-    """The affine map `name` of every policy: `[policy, row, out]`."""
+def linear(parameters: Parameters, name: str, x: Float[Tensor, "model row in"]) -> Tensor:
+    """Output of the affine layer `name` of every model, `[model, row, out]`."""
     bias = parameters.get(f"{name}.bias")
     weight = parameters[f"{name}.weight"]
     return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias, x, weight)
 
 
 def layer_norm(
-    parameters: Parameters, name: str, x: Float[Tensor, "policy *row size"]
-) -> Float[Tensor, "policy *row size"]:
-    """Layer normalisation with every policy's own gain and offset."""
+    parameters: Parameters, name: str, x: Float[Tensor, "model *row size"]
+) -> Float[Tensor, "model *row size"]:
+    """Layer normalization with a gain and an offset per model."""
     y = torch.nn.functional.layer_norm(x, x.shape[-1:])
     shape = (len(x), *[1] * (x.dim() - 2), x.shape[-1])
     return y * parameters[f"{name}.gain"].view(shape) + parameters[f"{name}.offset"].view(shape)
@@ -51,39 +51,37 @@ def init_linear_parameters(
     """Orthogonal weights (Saxe et al. 2014, arXiv 1312.6120) and zero biases.
 
     Args:
-        layers: by name.
-        streams: of the first world of each replicate; so a replicate's learners begin the same
-            whatever is trained beside them.
-        models_per_replicate: policies in a replicate.
+        layers: layers by name; the names address random streams.
+        streams: random streams of the first world of each replicate, so the initial models of a
+            replicate do not depend on other replicates.
+        models_per_replicate: models in each replicate.
 
     Returns:
-        Tensors by name, `[replicate * each, ...]`, replicate by replicate.
+        Tensors by name, `[replicate * models_per_replicate, ...]`, replicate by replicate.
     """
-    made: dict[str, Tensor] = {}
+    parameters: dict[str, Tensor] = {}
     for name, layer in layers.items():
-        numbers = streams.normal(
+        normal = streams.normal(
             f"weights/{name}", models_per_replicate, layer.in_features * layer.out_features
         )
-        policies = streams.num_worlds * models_per_replicate
-        normal = numbers.reshape(policies, layer.in_features, layer.out_features)
-        made[f"{name}.weight"] = layer.gain * _orthogonal(normal)
+        num_models = streams.num_worlds * models_per_replicate
+        normal = normal.reshape(num_models, layer.in_features, layer.out_features)
+        parameters[f"{name}.weight"] = layer.gain * _orthogonal(normal)
         if layer.bias:
-            made[f"{name}.bias"] = torch.zeros(
-                policies, 1, layer.out_features, device=streams.device
-            )
-    return made
+            bias = torch.zeros(num_models, 1, layer.out_features, device=streams.device)
+            parameters[f"{name}.bias"] = bias
+    return parameters
 
 
-def _orthogonal(normal: Float[Tensor, "policy in out"]) -> Float[Tensor, "policy in out"]:
-    """Matrices with orthonormal rows or columns, whichever are fewer, uniformly distributed.
+def _orthogonal(normal: Float[Tensor, "model in out"]) -> Float[Tensor, "model in out"]:
+    """Matrices with orthonormal rows or columns (the smaller number), uniformly distributed.
 
-    In 64 bits: the last ones of a decomposition depend on where in memory a matrix lies, and so on
-    how many stand beside it.
+    In 64 bits: the last bits of a decomposition depend on the memory position of a matrix, so in 32
+    bits the result would depend on the number of models.
     """
-    wide = normal.shape[1] < normal.shape[2]
-    tall = normal.mT if wide else normal
-    q, r = torch.linalg.qr(tall.double())
+    is_wide = normal.shape[1] < normal.shape[2]
+    q, r = torch.linalg.qr((normal.mT if is_wide else normal).double())
     diagonal = r.diagonal(dim1=-2, dim2=-1)
     signs = torch.where(diagonal < 0, -1.0, 1.0)
     q = (q * signs[:, None, :]).to(normal.dtype)
-    return (q.mT if wide else q).contiguous()
+    return (q.mT if is_wide else q).contiguous()

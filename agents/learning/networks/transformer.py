@@ -1,10 +1,9 @@
-"""A small causal transformer over what was seen in an episode.
+"""A small causal transformer over the observations of an episode.
 
-Pre-normalised blocks of attention and a two-layer perceptron (Vaswani et al. 2017, arXiv
-1706.03762; pre-normalisation as in Xiong et al. 2020, arXiv 2002.04745), learned positions counted
-from an episode's beginning. When acting it keeps the sights of the episode as its carry and attends
-over them again. An episode may not be longer than `context`: through a window that moves, what it
-said when it acted and what it says when it learns would differ.
+Pre-normalized blocks of attention and a two-layer perceptron (Vaswani et al. 2017, arXiv
+1706.03762; pre-normalization as in Xiong et al. 2020, arXiv 2002.04745), with learned positions
+counted from the start of the episode. The recurrent state holds its observations. An episode may
+not be longer than `context_length`: with a moving window, training would differ from acting.
 """
 
 from __future__ import annotations
@@ -23,13 +22,15 @@ from mores.core.errors import ParameterError, UserError
 
 
 class Transformer(Encoder):
-    """Attention over the sights of an episode, at most `context_length` of them."""
+    """Attention over the observations of an episode, at most `context_length` of them."""
 
     kind: Literal["transformer"] = "transformer"
     hidden_size: LayerSize = Field(default=32, description="width of the residual stream")
-    num_heads: int = Field(default=2, ge=1, le=64, description="attention heads; divide `hidden`")
+    num_heads: int = Field(
+        default=2, ge=1, le=64, description="attention heads; divides hidden_size"
+    )
     num_layers: int = Field(
-        default=2, ge=1, le=24, description="blocks of attention and perceptron"
+        default=2, ge=1, le=24, description="number of blocks of attention and perceptron"
     )
     context_length: int = Field(
         default=32, ge=1, le=1024, description="longest episode, in decisions"
@@ -39,41 +40,41 @@ class Transformer(Encoder):
     def _check_heads(self) -> Transformer:
         if self.hidden_size % self.num_heads:
             raise ParameterError(
-                message=f"heads: {self.num_heads} do not divide hidden, {self.hidden_size}",
+                message=f"num_heads, {self.num_heads}, must divide hidden_size, {self.hidden_size}",
                 code="conflict",
             )
         return self
 
     @property
     def features_dim(self) -> int:
-        """Of the residual stream."""
+        """Width of the residual stream."""
         return self.hidden_size
 
     def layers(self, prefix: str, input_size: int) -> Mapping[str, LinearSpec]:
-        """An embedding, and four a block."""
+        """Embeddings of the observation and of positions, and four layers in each block."""
         width = self.hidden_size
-        found = {f"{prefix}.embed": LinearSpec(input_size, width, 1.0)}
+        layers = {f"{prefix}.embed": LinearSpec(input_size, width, 1.0)}
         for i in range(self.num_layers):
-            found[f"{prefix}.{i}.attend"] = LinearSpec(width, 3 * width, 1.0)
-            found[f"{prefix}.{i}.mix"] = LinearSpec(width, width, 0.5)
-            found[f"{prefix}.{i}.up"] = LinearSpec(width, 4 * width)
-            found[f"{prefix}.{i}.down"] = LinearSpec(4 * width, width, 0.5)
-        found[f"{prefix}.place"] = LinearSpec(self.context_length, width, 0.1, bias=False)
-        return found
+            layers[f"{prefix}.{i}.attend"] = LinearSpec(width, 3 * width, 1.0)
+            layers[f"{prefix}.{i}.mix"] = LinearSpec(width, width, 0.5)
+            layers[f"{prefix}.{i}.up"] = LinearSpec(width, 4 * width)
+            layers[f"{prefix}.{i}.down"] = LinearSpec(4 * width, width, 0.5)
+        layers[f"{prefix}.place"] = LinearSpec(self.context_length, width, 0.1, bias=False)
+        return layers
 
     def extra_parameters(self, prefix: str, num_models: int) -> Mapping[str, Tensor]:
-        """Gains and offsets of the normalisations."""
+        """Gains and offsets of the layer normalizations."""
         names = [
             f"{prefix}.{i}.{part}" for i in range(self.num_layers) for part in ("first", "second")
         ]
-        found: dict[str, Tensor] = {}
+        parameters: dict[str, Tensor] = {}
         for name in [*names, f"{prefix}.last"]:
-            found[f"{name}.gain"] = torch.ones(num_models, 1, self.hidden_size)
-            found[f"{name}.offset"] = torch.zeros(num_models, 1, self.hidden_size)
-        return found
+            parameters[f"{name}.gain"] = torch.ones(num_models, 1, self.hidden_size)
+            parameters[f"{name}.offset"] = torch.zeros(num_models, 1, self.hidden_size)
+        return parameters
 
     def recurrent_state_size(self, input_size: int) -> int:
-        """The sights before the present one, and how many of them are real."""
+        """Length of the earlier observations and their number."""
         return (self.context_length - 1) * input_size + 1
 
     def forward_sequence(
@@ -85,47 +86,46 @@ class Transformer(Encoder):
         recurrent_state: Tensor | None,
     ) -> Tensor:
         """All steps at once: a step attends to those before it in its episode."""
-        policies, samples, steps, inputs = observation.shape
+        models, samples, steps, input_size = observation.shape
         if episode_start is None:
             episode_start = torch.zeros(
-                policies, samples, steps, dtype=torch.bool, device=observation.device
+                models, samples, steps, dtype=torch.bool, device=observation.device
             )
-        episode = episode_start.long().cumsum(-1)
-        before = 0
+        episode_index = episode_start.long().cumsum(-1)
+        num_past = 0
         if recurrent_state is not None:
-            before = self.context_length - 1
-            past, count = self._unpack_state(recurrent_state, inputs)
+            num_past = self.context_length - 1
+            past, count = self._unpack_state(recurrent_state, input_size)
             observation = torch.cat([past, observation], 2)
-            # Earlier sights belong to the episode that goes on; empty places to none.
-            index = torch.arange(before, device=observation.device)
-            real = index >= before - count[..., None]
-            older = torch.where(real, 0, -1)
-            episode = torch.cat([older, episode], 2)
-        return self._forward(parameters, prefix, observation, episode)[:, :, before:]
+            # Earlier observations belong to episode 0, which continues; padding to episode -1.
+            position = torch.arange(num_past, device=observation.device)
+            valid = position >= num_past - count[..., None]
+            episode_index = torch.cat([torch.where(valid, 0, -1), episode_index], 2)
+        return self._forward(parameters, prefix, observation, episode_index)[:, :, num_past:]
 
     def forward_step(
         self, parameters: Parameters, prefix: str, observation: Tensor, recurrent_state: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Attend over what is remembered and the present sight."""
-        inputs = observation.shape[-1]
+        """One step: attention over the earlier observations and this one."""
+        input_size = observation.shape[-1]
         if bool((recurrent_state[..., -1] >= self.context_length).any()):
             raise UserError(
-                f"transformer: the episode is longer than its context, {self.context_length}",
+                f"transformer: the episode is longer than context_length, {self.context_length}",
                 code="too_large",
-                path="network.context",
+                path="network.context_length",
             )
         features = self.forward_sequence(
             parameters, prefix, observation[:, :, None], None, recurrent_state
         )[:, :, 0]
-        past, count = self._unpack_state(recurrent_state, inputs)
+        past, count = self._unpack_state(recurrent_state, input_size)
         window = torch.cat([past, observation[:, :, None]], 2)[:, :, 1:]
-        after = torch.cat([window.flatten(2), (count + 1)[..., None].to(observation.dtype)], -1)
-        return features, after
+        count = (count + 1)[..., None].to(observation.dtype)
+        return features, torch.cat([window.flatten(2), count], -1)
 
     def _unpack_state(
-        self, recurrent_state: Float[Tensor, "policy sample memory"], input_size: int
-    ) -> tuple[Float[Tensor, "policy sample step size"], Int[Tensor, "policy sample"]]:
-        """The sights remembered, the newest last, and how many of them are real."""
+        self, recurrent_state: Float[Tensor, "model sample recurrent"], input_size: int
+    ) -> tuple[Float[Tensor, "model sample step size"], Int[Tensor, "model sample"]]:
+        """Earlier observations, the latest last, and the number of valid ones."""
         window = recurrent_state[..., :-1].unflatten(-1, (self.context_length - 1, input_size))
         return window, recurrent_state[..., -1].long()
 
@@ -133,13 +133,13 @@ class Transformer(Encoder):
         self,
         parameters: Parameters,
         prefix: str,
-        observation: Float[Tensor, "policy sample step size"],
-        episode_index: Int[Tensor, "policy sample step"],
-    ) -> Float[Tensor, "policy sample step width"]:
+        observation: Float[Tensor, "model sample step size"],
+        episode_index: Int[Tensor, "model sample step"],
+    ) -> Float[Tensor, "model sample step width"]:
         samples, steps = observation.shape[1:3]
-        at = torch.arange(steps, device=observation.device)
-        earlier = at[:, None] >= at
-        mask = (episode_index[..., :, None] == episode_index[..., None, :]) & earlier
+        step = torch.arange(steps, device=observation.device)
+        is_past = step[:, None] >= step
+        mask = (episode_index[..., :, None] == episode_index[..., None, :]) & is_past
         mask = mask.flatten(0, 1)[:, None]  # attention never mixes samples
         x = linear(parameters, f"{prefix}.embed", observation.flatten(1, 2)).unflatten(
             1, (samples, steps)
@@ -155,25 +155,25 @@ class Transformer(Encoder):
     def _position_embedding(
         self, parameters: Parameters, prefix: str, episode_index: Tensor
     ) -> Tensor:
-        """The learned position of each step, counted within its episode."""
+        """Learned embedding of the position of each step in its episode."""
         steps = torch.arange(episode_index.shape[-1], device=episode_index.device)
-        fresh = torch.ones_like(episode_index, dtype=torch.bool)
-        fresh[..., 1:] = episode_index[..., 1:] != episode_index[..., :-1]
-        begun = torch.where(fresh, steps, 0).cummax(-1).values
-        place = (steps - begun).clamp(max=self.context_length - 1)
-        table = parameters[f"{prefix}.place.weight"]  # policy context width
-        policies = torch.arange(len(table), device=table.device)[:, None, None]
-        return table[policies, place]
+        is_first = torch.ones_like(episode_index, dtype=torch.bool)
+        is_first[..., 1:] = episode_index[..., 1:] != episode_index[..., :-1]
+        first_step = torch.where(is_first, steps, 0).cummax(-1).values
+        position = (steps - first_step).clamp(max=self.context_length - 1)
+        embedding = parameters[f"{prefix}.place.weight"]  # model context width
+        model = torch.arange(len(embedding), device=embedding.device)[:, None, None]
+        return embedding[model, position]
 
     def _attention(
         self, parameters: Parameters, name: str, x: Tensor, mask: Bool[Tensor, "row 1 step step"]
     ) -> Tensor:
-        policies, samples, steps, _ = x.shape
+        models, samples, steps, _ = x.shape
         y = layer_norm(parameters, f"{name}.first", x).flatten(1, 2)
-        made = linear(parameters, f"{name}.attend", y)
-        made = made.view(policies * samples, steps, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = torch.nn.functional.scaled_dot_product_attention(
-            made[0], made[1], made[2], attn_mask=mask
+        qkv = linear(parameters, f"{name}.attend", y)
+        qkv = qkv.view(models * samples, steps, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        values = torch.nn.functional.scaled_dot_product_attention(
+            qkv[0], qkv[1], qkv[2], attn_mask=mask
         )
-        mixed = mixed.permute(0, 2, 1, 3).reshape(policies, samples * steps, self.hidden_size)
-        return linear(parameters, f"{name}.mix", mixed).unflatten(1, (samples, steps))
+        values = values.permute(0, 2, 1, 3).reshape(models, samples * steps, self.hidden_size)
+        return linear(parameters, f"{name}.mix", values).unflatten(1, (samples, steps))

@@ -1,1 +1,1 @@
-"""Named recipes: objectives, and what feedback becomes. None is a trainer of its own."""
+"""Named recipes: objectives and transforms of feedback, on the common training loops."""

@@ -1,13 +1,12 @@
-"""Restoring what later training undid, as far as what it taught allows.
+"""Alignment recovery: restores weights of an earlier model within a limit on the downstream loss.
 
-Weights that moved away from those that this recipe's predecessor began with go back, the ones first
-that an alignment loss gains most from, until what was learned since would suffer more than allowed:
-"Alleviating the Fear of Losing Alignment" (arXiv 2504.09757), see
-`mores.agents.learning.weights.recovery`.
+Weights that the stage before changed return to their initial values, in the order in which this
+lowers an alignment loss, until the downstream loss has increased by the limit: "Alleviating the
+Fear of Losing Alignment" (arXiv 2504.09757), see `mores.agents.learning.weights.recovery`.
 
-Ours: the alignment loss is the divergence from the policy before, at the sights of the record (the
-paper compares mean hidden states on harmful requests), and the downstream loss is that of imitating
-the record's demonstrations.
+Different here: the alignment loss is the divergence from the earlier model at the observations of
+the dataset (the paper compares mean hidden states on harmful prompts), and the downstream loss is
+the negative log-likelihood of the demonstrations in the dataset.
 """
 
 from __future__ import annotations
@@ -32,136 +31,134 @@ from mores.core.random_streams import RandomStreams
 
 
 class AlignmentRecovery(OfflineLearner):
-    """Gives weights back that the stage before took, as far as that stage's lesson allows."""
+    """Restores weights that the stage before changed, within a limit on the downstream loss."""
 
     epoch_fields: ClassVar[tuple[str, ...]] = ("steps",)
 
     max_loss_increase: float = Field(
         default=0.1,
         ge=0,
-        description="by how much imitation may become worse in a pass, in nats an act",
+        description="largest increase of the imitation loss in a pass, in nats per action",
     )
     step_fraction: float = Field(
-        default=0.02, gt=0, le=1, description="share of weights restored in a step"
+        default=0.02, gt=0, le=1, description="share of weights that a step restores"
     )
     selection: Literal["gradient", "random"] = Field(
         default="gradient",
-        description="which weights: those that matter most, or as many at random, to compare with",
+        description="order of weights: by gradient, or as a control the same number at random",
     )
-    steps: int = Field(default=50, ge=0, le=100_000, description="steps of a pass; 0: none")
+    steps: int = Field(default=50, ge=0, le=100_000, description="steps of a pass; 0: no training")
 
     @property
     def frozen(self) -> bool:
-        """It has no learning rate, but steps."""
+        """Whether there are no steps; the learning rate has no effect."""
         return self.steps == 0
 
     def warm_start(self, state: LearnerState, initial: LearnerState) -> LearnerState:
-        """Keep what the predecessor began from: that is what is restored.
+        """Initial state whose reference is the model that the stage before began from.
 
         Raises:
-            UserError: there was no predecessor that had anything to begin from.
+            UserError: the stage before did not continue from an earlier model.
         """
-        before = state.persistent_state.train_state.reference_parameters
-        if not before:
+        reference = state.persistent_state.train_state.reference_parameters
+        if not reference:
             raise UserError(
-                "restoring gives back what a stage before changed: let another recipe go on from "
-                "a first one, and this one come after it",
+                "alignment_recovery restores weights that the stage before changed; the stage "
+                "before must continue, with another recipe, from a first one",
                 code="wrong_order",
                 path="stages",
             )
-        after = super().warm_start(state, initial)
-        after.persistent_state.train_state.reference_parameters.update(before)
-        return after
+        continued = super().warm_start(state, initial)
+        continued.persistent_state.train_state.reference_parameters.update(reference)
+        return continued
 
     def make_update_batch(
         self, data: OfflineData, state: LearnerState, streams: RandomStreams
     ) -> UpdateBatch:
-        """There is none: weights are given back, not learned."""
+        """Not used: `fit_offline` restores weights without optimizer steps."""
         raise NotImplementedError
 
     def fit_offline(
         self, state: LearnerState, dataset: Any, streams: RandomStreams
     ) -> LearnerState:
-        """Restore what may be restored."""
-        pupil = state.persistent_state.train_state
-        if not pupil.reference_parameters:
+        """State with restored weights."""
+        train_state = state.persistent_state.train_state
+        if not train_state.reference_parameters:
             raise UserError(
-                "restoring gives back what a stage before changed, and there was none: give the "
-                "stages before it other recipes (stages: players)",
+                "alignment_recovery restores weights that the stage before changed; the stages "
+                "before need other recipes (stages: policies)",
                 code="wrong_order",
                 path="stages",
             )
         with torch.no_grad():
-            record = read_offline_data(dataset, state)
-            own = self._with_aligned_logits(record.generated, state, record.phase)
-        shown = record.demonstrations("restoring")
+            data = read_offline_data(dataset, state)
+            generated = self._with_aligned_logits(data.generated, state, data.phase)
+        demonstrations = data.demonstrations("alignment_recovery")
 
-        def alignment(parameters: Mapping[str, Tensor]) -> Tensor:
-            out = self._evaluate(state, parameters, record.phase, own)
-            return kl_loss(out, own, direction="forward")
+        def alignment_loss(parameters: Mapping[str, Tensor]) -> Tensor:
+            out = self._evaluate(state, parameters, data.phase, generated)
+            return kl_loss(out, generated, direction="forward")
 
-        def downstream(parameters: Mapping[str, Tensor]) -> Tensor:
-            return nll_loss(self._evaluate(state, parameters, record.phase, shown), shown)
+        def downstream_loss(parameters: Mapping[str, Tensor]) -> Tensor:
+            out = self._evaluate(state, parameters, data.phase, demonstrations)
+            return nll_loss(out, demonstrations)
 
-        def measured(parameters: dict[str, Tensor]) -> Tensor:
+        def evaluate_downstream(parameters: dict[str, Tensor]) -> Tensor:
             with torch.no_grad():
-                return downstream(parameters)
+                return downstream_loss(parameters)
 
         state.persistent_state.num_rounds.add_(1)
+        parameters = train_state.parameters
         with torch.no_grad():
-            losses = alignment(pupil.parameters), downstream(pupil.parameters)
-        pupil.deactivate(
-            ~(losses[0].isfinite() & losses[1].isfinite()), state.persistent_state.num_rounds
-        )
-        plan = RecoveryConfig(
+            finite = alignment_loss(parameters).isfinite() & downstream_loss(parameters).isfinite()
+        train_state.deactivate(~finite, state.persistent_state.num_rounds)
+        config = RecoveryConfig(
             self.max_loss_increase, self.step_fraction, min(5, self.steps), self.steps
         )
-        found = recover(
-            pupil.parameters,
-            pupil.reference_parameters,
-            lambda now: _gradient(alignment, now),
-            lambda now: _gradient(downstream, now),
-            measured,
-            plan,
-        )
+        weights = recover(
+            parameters,
+            train_state.reference_parameters,
+            lambda weights: _gradient(alignment_loss, weights),
+            lambda weights: _gradient(downstream_loss, weights),
+            evaluate_downstream,
+            config,
+        ).weights
         if self.steps:
-            pupil.updates.add_(pupil.active)
-        weights = found.weights
+            train_state.updates.add_(train_state.active)
         if self.selection == "random":
             weights = self._random_restore(state, weights, streams)
         for name, tensor in weights.items():
-            kept = pupil.active.view(-1, *[1] * (tensor.dim() - 1))
-            pupil.parameters[name].copy_(torch.where(kept, tensor, pupil.parameters[name]))
+            active = train_state.active.view(-1, *[1] * (tensor.dim() - 1))
+            parameters[name].copy_(torch.where(active, tensor, parameters[name]))
         return state
 
     def _random_restore(
         self, state: LearnerState, restored: Mapping[str, Tensor], streams: RandomStreams
     ) -> dict[str, Tensor]:
-        """As many weights of every policy as were restored given back, whichever they are."""
-        pupil, seats = state.persistent_state.train_state, state.persistent_state.mapping
-        first = streams.take(seats.first_world)
-        moved, back = 0.0, 0.0
+        """Weights restored at random, in each model the same share as in `restored`."""
+        train_state, mapping = state.persistent_state.train_state, state.persistent_state.mapping
+        parameters, reference = train_state.parameters, train_state.reference_parameters
+        first_streams = streams.take(mapping.first_world)
+        num_changed, num_restored = 0.0, 0.0
         for name, tensor in restored.items():
-            differs = (pupil.parameters[name] != pupil.reference_parameters[name]).flatten(1)
-            changed = (tensor != pupil.parameters[name]).flatten(1)
-            moved, back = moved + differs.sum(1), back + changed.sum(1)
-        share = back / torch.as_tensor(moved).clamp(min=1)
-        found = {}
-        for name, tensor in pupil.parameters.items():
+            num_changed = num_changed + (parameters[name] != reference[name]).flatten(1).sum(1)
+            num_restored = num_restored + (tensor != parameters[name]).flatten(1).sum(1)
+        share = num_restored / torch.as_tensor(num_changed).clamp(min=1)
+        weights = {}
+        for name, tensor in parameters.items():
             size = tensor[0].numel()
-            chance = first.uniform(f"restored/{name}", seats.models_per_replicate, size).reshape(
-                len(tensor), size
-            )
-            chosen = (chance < share[:, None]).view_as(tensor)
-            found[name] = torch.where(chosen, pupil.reference_parameters[name], tensor)
-        return found
+            uniform = first_streams.uniform(
+                f"restored/{name}", mapping.models_per_replicate, size
+            ).reshape(len(tensor), size)
+            chosen = (uniform < share[:, None]).view_as(tensor)
+            weights[name] = torch.where(chosen, reference[name], tensor)
+        return weights
 
     def _with_aligned_logits(
         self, batch: FeedbackBatch, state: LearnerState, phase: str
     ) -> FeedbackBatch:
-        out = self._evaluate(
-            state, state.persistent_state.train_state.reference_parameters, phase, batch
-        )
+        reference = state.persistent_state.train_state.reference_parameters
+        out = self._evaluate(state, reference, phase, batch)
         return batch.replace(reference_logp=out.logp, reference_logits=out.logits)
 
     def _evaluate(
@@ -177,8 +174,10 @@ class AlignmentRecovery(OfflineLearner):
 
 
 def _gradient(loss: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Gradient of every policy's own loss; of heads that it does not ask, none."""
-    live = {name: tensor.detach().requires_grad_() for name, tensor in weights.items()}
+    """Gradient of every model's own loss; without parameters that the loss does not use."""
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in weights.items()}
     with torch.enable_grad():
-        found = torch.autograd.grad(loss(live).sum(), list(live.values()), allow_unused=True)
-    return {name: g for name, g in zip(live, found, strict=True) if g is not None}
+        gradients = torch.autograd.grad(
+            loss(leaves).sum(), list(leaves.values()), allow_unused=True
+        )
+    return {name: g for name, g in zip(leaves, gradients, strict=True) if g is not None}

@@ -1,18 +1,18 @@
-"""Learning from judgements: CUT, "Reasons to Reject" (Xu et al. 2024, arXiv 2312.14591).
+"""Training on critiques: CUT, "Reasons to Reject" (Xu et al. 2024, arXiv 2312.14591).
 
-The same answer is looked at twice, as it is given in use and with the judgement before one's eyes.
-Acts that the judgement makes likelier are what it speaks of; they become less likely in use, all
-others of the answer likelier, and the answer as a whole likelier where the judgement is seen:
+The same completion is evaluated twice, without and with the critique j in the observation. The
+actions U that the critique makes likelier are those it criticizes. They become less likely without
+the critique, all others of the completion likelier, and the completion likelier with the critique:
 
     L1 = -1/N [sum over t not in U of log p(y_t | x)
                + sum over t in U of a p(y_t | x, j)^g log(1 - p(y_t | x))]
-    L2 = -1/N log p(y | x, j)              without j where the answer was not criticised
+    L2 = -1/N log p(y | x, j)              without j where the completion was not criticized
 
-See `mores.agents.learning.transforms.inappropriate_actions`. In a phase with `flags` the policy says which of
-its acts it takes to be in U; its sight must hold the answer and the judgement.
+See `mores.agents.learning.transforms.inappropriate_actions`. In a phase with action `flags` the
+model marks its estimate of U; the observation must hold `completion` and `critique`.
 
-Ours: an answer was judged bad if anything in it was criticised. The paper keeps a quarter of the
-answers that were not; here all of them count, `uncriticized_weight` as much as that.
+Different here: a completion counts as bad if any part of it was criticized. The paper drops three
+quarters of the other completions; here all count, with weight `uncriticized_weight`.
 """
 
 from __future__ import annotations
@@ -38,47 +38,48 @@ from mores.agents.learning.transforms.inappropriate_actions import (
     with_inappropriate_steps,
 )
 from mores.agents.learning.update import UpdateBatch, evaluate_views
-from mores.core.environment import ActionOutput, Box, Phase
+from mores.core.environment import Phase
+from mores.core.policy import ActionOutput
 from mores.core.random_streams import RandomStreams
+from mores.core.spaces import Box
 
 CRITIQUED_VIEW = "critiqued"
 
 
 class CUT(OfflineLearner):
-    """Unlearns what a judgement criticises: learns from judgements that say what is wrong."""
+    """Contrastive unlikelihood training: unlearns the actions that critiques criticize."""
 
     ratio_threshold: float = Field(
-        default=1.1, gt=0, le=100, description="how much likelier a judged act must be (lambda)"
+        default=1.1, gt=0, le=100, description="probability ratio of criticized actions (lambda)"
     )
     unlikelihood_coef: float = Field(
-        default=1.0, ge=0, le=100, description="of criticised acts (alpha)"
+        default=1.0, ge=0, le=100, description="weight of criticized actions (alpha)"
     )
     unlikelihood_exponent: float = Field(
-        default=1.0, ge=0, le=10, description="how much sureness counts there (gamma)"
+        default=1.0, ge=0, le=10, description="exponent of their probability as weight (gamma)"
     )
     uncriticized_weight: float = Field(
-        default=0.25, ge=0, le=1, description="weight of answers that nobody criticised"
+        default=0.25, ge=0, le=1, description="weight of completions without criticism"
     )
 
     def make_update_batch(
         self, data: OfflineData, state: LearnerState, streams: RandomStreams
     ) -> UpdateBatch:
-        """All answers, with what was said of them."""
+        """Update on all completions with critiques."""
         batch = data.critiqued_samples("cut")
-        fine = ~criticized(batch.require("critique", "cut"))
-        weight = torch.where(fine, self.uncriticized_weight, 1.0)[..., None]
-        batch = batch.replace(desirable=fine, step_weight=weight.expand_as(batch.mask).clone())
+        desirable = ~criticized(batch.require("critique", "cut"))
+        weight = torch.where(desirable, self.uncriticized_weight, 1.0)[..., None]
+        batch = batch.replace(desirable=desirable, step_weight=weight.expand_as(batch.mask).clone())
         return UpdateBatch({data.phase: batch}, self.objective, annotate=self._with_inappropriate)
 
     def _with_inappropriate(
         self, batch: FeedbackBatch, outputs: Mapping[str, ModelOutput]
     ) -> FeedbackBatch:
-        """A batch in which it is marked what the judgements speak of."""
-        plain, judged = outputs[PLAIN_VIEW].logp.detach(), outputs[CRITIQUED_VIEW].logp.detach()
+        """The batch with the criticized steps in `inappropriate`."""
         return with_inappropriate_steps(
             batch,
-            plain,
-            judged,
+            outputs[PLAIN_VIEW].logp.detach(),
+            outputs[CRITIQUED_VIEW].logp.detach(),
             self.ratio_threshold,
             self.unlikelihood_coef,
             self.unlikelihood_exponent,
@@ -86,14 +87,13 @@ class CUT(OfflineLearner):
 
     @property
     def objective(self) -> Objective:
-        """L1 in use, L2 with the judgement before one's eyes."""
+        """L1 without and L2 with the critique in the observation."""
+        uncriticized = {"uncriticized_weight": self.uncriticized_weight}
         return Objective(
             (
                 LossTerm(nll_loss, 1.0, {"step_subset": "appropriate"}),
                 LossTerm(unlikelihood_loss, 1.0),
-                LossTerm(
-                    episode_nll_loss, 1.0, {"uncriticized_weight": self.uncriticized_weight}, view=CRITIQUED_VIEW
-                ),
+                LossTerm(episode_nll_loss, 1.0, uncriticized, view=CRITIQUED_VIEW),
             )
         )
 
@@ -105,7 +105,7 @@ class CUT(OfflineLearner):
         state: LearnerState,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """Draw from the policies; where flags are asked for, raise those of acts in U."""
+        """Actions sampled from the models; in a phase with `flags`: the criticized actions."""
         return self._review_flags(phase, observation, state) or super().act(
             phase, observation, action_mask, state, streams
         )
@@ -118,7 +118,7 @@ class CUT(OfflineLearner):
         state: LearnerState,
         streams: RandomStreams,
     ) -> ActionOutput:
-        """The same, of the likeliest acts."""
+        """The likeliest actions; in a phase with `flags`: the criticized actions."""
         flagged = self._review_flags(phase, observation, state)
         return flagged or super().act_with_search(phase, observation, action_mask, state, streams)
 
@@ -126,58 +126,54 @@ class CUT(OfflineLearner):
     def _review_flags(
         self, phase: Phase, observation: Tensor, state: LearnerState
     ) -> ActionOutput | None:
-        """Which of one's acts one takes to have been criticised, if that is what is asked."""
-        make, seats = state.spec, state.persistent_state.mapping
-        space, sees = phase.action_spaces[make.role.name], make.role.observation_space
+        """Flags of the model's own actions that were criticized; `None` if the phase has none."""
+        spec, mapping = state.spec, state.persistent_state.mapping
+        space, layout = phase.action_spaces[spec.role.name], spec.role.observation_space
         if not isinstance(space, Box) or set(space.parts) != {"flags"}:
             return None
-        if not {"completion", "critique"} <= set(sees.parts):
+        if not {"completion", "critique"} <= set(layout.parts):
             return None
-        answering = next(
-            name for name in make.stacked_model.action_distributions if name != phase.name
-        )
-        rows = seats.by_model(observation)
-        judgement, marks = sees.read(rows, "critique"), sees.read(rows, "completion")
-        marks = marks.unflatten(-1, (space.size, -1))  # policy row step option
-        parts = {name: sees.read(rows, name) for name in sees.parts}
-        unsaid = {"completion": torch.zeros_like(parts["completion"])}
-        unread = {"critique": torch.zeros_like(judgement)}
-        first = sees.join(**(parts | unsaid | unread))
-        acts = marks.argmax(-1)
+        phases = spec.stacked_model.action_distributions
+        completion_phase = next(name for name in phases if name != phase.name)
+        rows = mapping.by_model(observation)
+        parts = {name: layout.read(rows, name) for name in layout.parts}
+        one_hot = parts["completion"].unflatten(-1, (space.size, -1))  # model row step option
+        empty = {name: torch.zeros_like(parts[name]) for name in ("completion", "critique")}
+        actions = one_hot.argmax(-1)
         batch = FeedbackBatch(
-            rollout_observations(acts, first, make.role),
-            acts,
-            marks.sum(-1) > 0,
-            critique=judgement,
+            rollout_observations(actions, layout.join(**(parts | empty)), spec.role),
+            actions,
+            one_hot.sum(-1) > 0,
+            critique=parts["critique"],
         )
-        views = (PLAIN_VIEW, CRITIQUED_VIEW)
+        parameters = state.persistent_state.train_state.parameters
         outputs = evaluate_views(
-            make.stacked_model,
-            sees,
-            state.persistent_state.train_state.parameters,
-            answering,
+            spec.stacked_model,
+            layout,
+            parameters,
+            completion_phase,
             batch,
-            views,
+            (PLAIN_VIEW, CRITIQUED_VIEW),
         )
         flags = inappropriate_steps(
             outputs[PLAIN_VIEW].logp,
             outputs[CRITIQUED_VIEW].logp,
             batch.mask,
-            criticized(judgement),
+            criticized(parts["critique"]),
             self.ratio_threshold,
         )
-        return ActionOutput(seats.by_world(flags.float()), dataclasses.replace(state))
+        return ActionOutput(mapping.by_world(flags.float()), dataclasses.replace(state))
 
 
-def criticized(critique: Float[Tensor, "policy sample word"]) -> Tensor:
-    """Which samples were criticised at all."""
+def criticized(critique: Float[Tensor, "model sample token"]) -> Tensor:
+    """Samples whose critique criticizes any part."""
     return (critique != 0).any(-1)
 
 
 def episode_nll_loss(
     out: ModelOutput, batch: FeedbackBatch, *, uncriticized_weight: float = 1.0, **loss_kwargs: Any
-) -> Float[Tensor, " policy"]:
-    """CUT's L2: all acts of an answer alike, whatever was found in it."""
-    fine = batch.require("desirable", "cut")
-    weight = torch.where(fine, uncriticized_weight, 1.0)[..., None].expand_as(batch.mask)
+) -> Float[Tensor, " model"]:
+    """L2 of CUT: negative log-likelihood of completions, with equal weight of all their actions."""
+    desirable = batch.require("desirable", "cut")
+    weight = torch.where(desirable, uncriticized_weight, 1.0)[..., None].expand_as(batch.mask)
     return nll_loss(out, batch.replace(step_weight=weight), **loss_kwargs)

@@ -1,8 +1,8 @@
-"""Policy gradients over whole answers: REINFORCE, RLOO, GRPO, GRAO.
+"""Policy gradients on complete episodes: REINFORCE, RLOO, GRPO, GRAO.
 
-They differ in what is compared: each act's rewards to come, with the policy's mean over all acts
-(REINFORCE, Williams 1992); or whole answers, with the other answers to the same request (RLOO,
-arXiv 2402.14740; GRPO, 2402.03300), or with those and somebody else's answer (GRAO, 2508.07750).
+They differ in the baseline. REINFORCE (Williams 1992) compares the return after each action with
+the model's mean over all actions. RLOO (arXiv 2402.14740) and GRPO (2402.03300) compare the score
+of a sample with its group. GRAO (2508.07750) adds a demonstration to the group.
 See `mores.agents.learning.transforms.group_advantages`.
 """
 
@@ -39,65 +39,65 @@ from mores.core.errors import ParameterError, UserError
 
 
 class REINFORCE(EpisodicLearner):
-    """Rewards to come, compared with the policy's mean: learns from reward, episode by episode."""
+    """REINFORCE: normalized returns as advantages of the actions."""
 
-    gamma: float = Field(default=0.99, ge=0, le=1, description="of the next round's reward")
-    ent_coef: float = Field(default=0.01, ge=0, description="of the bonus for chance")
+    gamma: float = Field(default=0.99, ge=0, le=1, description="discount factor of a round")
+    ent_coef: float = Field(default=0.01, ge=0, description="weight of the entropy bonus")
 
     def make_update_batch(
         self, batches: dict[str, FeedbackBatch], state: LearnerState
     ) -> UpdateBatch:
-        """Every act by what came after it."""
-        pay = buffer_rewards(state)
+        """Update on every action, with the return after it as advantage."""
+        rewards = buffer_rewards(state)
         mask = next(iter(batches.values())).mask
-        ends = (pay["terminated"], pay["truncated"])
-        worth = discounted_returns(pay["reward"], *ends, mask, self.gamma)
-        advantage = normalize_advantages(worth, mask)
-        ready = {phase: batch.replace(advantage=advantage) for phase, batch in batches.items()}
-        return UpdateBatch(ready, self.objective)
+        ends = (rewards["terminated"], rewards["truncated"])
+        returns = discounted_returns(rewards["reward"], *ends, mask, self.gamma)
+        advantage = normalize_advantages(returns, mask)
+        prepared = {phase: batch.replace(advantage=advantage) for phase, batch in batches.items()}
+        return UpdateBatch(prepared, self.objective)
 
     @property
     def objective(self) -> Objective:
-        """Likelihood of acts, weighed by their advantage."""
-        settings = {"clip_mode": "none", "ent_coef": self.ent_coef}
-        return Objective((LossTerm(policy_gradient_loss, 1.0, settings),))
+        """Policy gradient without clipping, with entropy bonus."""
+        loss_kwargs = {"clip_mode": "none", "ent_coef": self.ent_coef}
+        return Objective((LossTerm(policy_gradient_loss, 1.0, loss_kwargs),))
 
 
 class GroupPolicyGradient(EpisodicLearner):
-    """Answers against others to the same request."""
+    """Policy gradient whose advantages compare the samples of a group."""
 
     compares_within_group: ClassVar[bool] = True
 
-    ent_coef: float = Field(default=0.0, ge=0, description="of the bonus for chance")
+    ent_coef: float = Field(default=0.0, ge=0, description="weight of the entropy bonus")
     kl_coef: float = Field(
-        default=0.0, ge=0, description="of the divergence from the policy that training began from"
+        default=0.0, ge=0, description="weight of the divergence from the initial model"
     )
     gradient_aggregation: Literal["none", "mean", "pcgrad", "mgda"] = Field(
         default="none",
-        description="none: one score an answer, as `aggregate` says; mean: of the principals' own "
-        "gradients; project: of what is left of them when conflicts are projected out (PCGrad); "
-        "min_norm: the shortest of their mixtures (MGDA)",
+        description="none: one score per sample, by reward_aggregation; mean: mean of the "
+        "principals' gradients; pcgrad: mean after conflicts are projected out; mgda: shortest "
+        "vector of their convex hull",
     )
 
     @model_validator(mode="after")
     def _check_aggregation(self) -> GroupPolicyGradient:
         if self.gradient_aggregation != "none" and self.reward_aggregation != "reward":
             raise ParameterError(
-                "aggregate",
-                message=f"conflict: {self.gradient_aggregation} keeps principals apart and aggregates "
-                "nothing: leave aggregate out",
-                code="gradient_aggregation",
+                "reward_aggregation",
+                message=f"gradient_aggregation: {self.gradient_aggregation} does not aggregate "
+                "rewards; leave out reward_aggregation",
+                code="conflict",
             )
         return self
 
     @property
     def uses_reference_model(self) -> bool:
-        """Where divergence counts."""
+        """Whether the divergence from the initial model has weight."""
         return self.kl_coef > 0
 
     @property
     def optimizer_config(self) -> OptimizerConfig:
-        """Adam, with principals' gradients as `conflict` says."""
+        """Adam, with `gradient_aggregation` of the principals' gradients."""
         return OptimizerConfig(
             self.adam, "mean" if self.gradient_aggregation == "none" else self.gradient_aggregation
         )
@@ -105,35 +105,34 @@ class GroupPolicyGradient(EpisodicLearner):
     def make_update_batch(
         self, batches: dict[str, FeedbackBatch], state: LearnerState
     ) -> UpdateBatch:
-        """One advantage an answer, or one for each principal."""
-        grouped = self.with_groups(batches, state)
-        ready = {}
-        for phase, batch in grouped.items():
+        """Update with one advantage per sample, or one for each principal."""
+        prepared = {}
+        for phase, batch in self.with_groups(batches, state).items():
             groups = SampleGroups.from_batch(batch, type(self).__name__)
             if self.gradient_aggregation != "none":
                 reward = self._principal_rewards(batch, state)
-                worths = [
+                advantages = [
                     self.episode_advantages(reward[..., k], groups) for k in range(reward.shape[-1])
                 ]
-                batch = batch.replace(reward=torch.stack(worths, -1))
+                batch = batch.replace(reward=torch.stack(advantages, -1))
             else:
-                worth = self.episode_advantages(self.episode_scores(batch, state), groups)
-                batch = batch.replace(advantage=broadcast_to_steps(worth, batch.mask))
-            ready[phase] = (
-                self.with_reference(batch, state, phase) if self.uses_reference_model else batch
-            )
-        principals = None if self.gradient_aggregation == "none" else split_by_principal
-        return UpdateBatch(ready, self.objective, split_by_principal=principals)
+                advantage = self.episode_advantages(self.episode_scores(batch, state), groups)
+                batch = batch.replace(advantage=broadcast_to_steps(advantage, batch.mask))
+            if self.uses_reference_model:
+                batch = self.with_reference(batch, state, phase)
+            prepared[phase] = batch
+        split = None if self.gradient_aggregation == "none" else split_by_principal
+        return UpdateBatch(prepared, self.objective, split_by_principal=split)
 
     def episode_advantages(
-        self, score: Float[Tensor, "policy sample"], groups: SampleGroups
-    ) -> Float[Tensor, "policy sample"]:
-        """The advantage of each answer."""
+        self, score: Float[Tensor, "model sample"], groups: SampleGroups
+    ) -> Float[Tensor, "model sample"]:
+        """Advantage of each sample."""
         return grpo_advantages(score, groups)
 
     @property
     def objective(self) -> Objective:
-        """The gain, and the divergence where it counts."""
+        """Policy gradient, and the divergence from the initial model if it has weight."""
         terms = [
             LossTerm(policy_gradient_loss, 1.0, {**self.loss_kwargs, "ent_coef": self.ent_coef})
         ]
@@ -143,17 +142,17 @@ class GroupPolicyGradient(EpisodicLearner):
 
     @property
     def loss_kwargs(self) -> dict[str, object]:
-        """Settings of the policy-gradient term."""
+        """Keyword arguments of the policy-gradient loss."""
         return {"clip_mode": "none", "reduction": "sample"}
 
     def _principal_rewards(
         self, batch: FeedbackBatch, state: LearnerState
-    ) -> Float[Tensor, "policy sample k"]:
+    ) -> Float[Tensor, "model sample principal"]:
         reward = buffer_feedback(state).get("reward")
         if reward is None:
             raise UserError(
-                f"conflict: {self.gradient_aggregation} needs an environment that tells what each principal "
-                "thinks of an answer (feedback `reward`)",
+                f"gradient_aggregation: {self.gradient_aggregation} needs an environment that "
+                "gives the reward of each principal (feedback `reward`)",
                 code="missing",
                 path="reward",
             )
@@ -161,7 +160,7 @@ class GroupPolicyGradient(EpisodicLearner):
 
 
 def split_by_principal(batch: FeedbackBatch) -> list[FeedbackBatch]:
-    """The batch as each principal sees it: their advantages stand in `reward`."""
+    """One batch per principal; `reward` of the given batch holds the principals' advantages."""
     advantage = batch.require("reward", "principals' gradients")
     return [
         batch.replace(advantage=broadcast_to_steps(advantage[..., k], batch.mask))
@@ -170,67 +169,68 @@ def split_by_principal(batch: FeedbackBatch) -> list[FeedbackBatch]:
 
 
 class GRPO(GroupPolicyGradient):
-    """Answers by their place in the group, clipped: learns from reward, answer by answer."""
+    """Group relative policy optimization: scores normalized in the group, clipped ratios."""
 
     clip_range: float = Field(
-        default=0.2, gt=0, le=10, description="how far probabilities may move in an update"
+        default=0.2, gt=0, le=10, description="largest change of the probability ratio in an update"
     )
     scale_rewards: Literal["group", "batch", "none"] = Field(
-        default="group", description="whose spread of scores advantages are divided by"
+        default="group", description="samples whose standard deviation scales advantages"
     )
 
     def episode_advantages(
-        self, score: Float[Tensor, "policy sample"], groups: SampleGroups
-    ) -> Float[Tensor, "policy sample"]:
-        """By the group's mean and spread."""
+        self, score: Float[Tensor, "model sample"], groups: SampleGroups
+    ) -> Float[Tensor, "model sample"]:
+        """Score minus the group's mean, scaled according to `scale_rewards`."""
         return grpo_advantages(score, groups, self.scale_rewards)
 
     @property
     def loss_kwargs(self) -> dict[str, object]:
-        """Clipped act by act, averaged within an answer and then over answers."""
-        clips = {"clip_range_low": self.clip_range, "clip_range_high": self.clip_range}
-        return {"clip_mode": "token", "reduction": "sample", **clips}
+        """Clipping per action; mean over the actions of a sample, then over samples."""
+        clip_range = {"clip_range_low": self.clip_range, "clip_range_high": self.clip_range}
+        return {"clip_mode": "token", "reduction": "sample", **clip_range}
 
 
 class RLOO(GroupPolicyGradient):
-    """Answers against the mean of the others (leave one out): learns from reward."""
+    """REINFORCE leave-one-out: the baseline is the mean score of the other samples."""
 
     def episode_advantages(
-        self, score: Float[Tensor, "policy sample"], groups: SampleGroups
-    ) -> Float[Tensor, "policy sample"]:
-        """What it scores more than the others."""
+        self, score: Float[Tensor, "model sample"], groups: SampleGroups
+    ) -> Float[Tensor, "model sample"]:
+        """Score minus the mean score of the other samples."""
         return rloo_advantages(score, groups)
 
     @property
     def loss_kwargs(self) -> dict[str, object]:
-        """The likelihood of a whole answer: the sum over its acts."""
+        """Log-probability of a whole sample: the sum over its actions."""
         return {"clip_mode": "none", "reduction": "constant", "constant_length": 1.0}
 
 
 class GRAO(GroupPolicyGradient):
-    """GRPO with a demonstration in the group: learns from reward and from somebody else's answer.
+    """Group relative alignment optimization: GRPO with a demonstration in the group.
 
-    A demonstration worse than the group's mean is unlearned. Needs an environment that shows
-    demonstrations and says what they are worth.
+    The probability of a demonstration below the group's mean falls. Needs an environment that gives
+    demonstrations and their returns.
     """
 
-    compares_within_group: ClassVar[bool] = (
-        False  # with the demonstration, where nobody else is there
-    )
+    # False: the demonstration makes a group of two with a single sample.
+    compares_within_group: ClassVar[bool] = False
 
     imitation_coef: float = Field(
-        default=0.5, ge=0, description="of the demonstration's advantage (b)"
+        default=0.5, ge=0, description="weight of the demonstration's advantage (b)"
     )
     regularization_coef: float = Field(
-        default=0.6, ge=0, description="of the contrast of own answers and demonstration (l)"
+        default=0.6, ge=0, description="weight of the contrast of samples and demonstration (l)"
     )
 
     @model_validator(mode="after")
     def _check_grao(self) -> GRAO:
         if self.gradient_aggregation != "none" or self.reward_aggregation != "reward":
+            is_gradient = self.gradient_aggregation != "none"
             raise ParameterError(
-                "gradient_aggregation" if self.gradient_aggregation != "none" else "aggregate",
-                message="grao knows one score an answer: leave conflict and aggregate out",
+                "gradient_aggregation" if is_gradient else "reward_aggregation",
+                message="grao needs one score per sample; leave out gradient_aggregation and "
+                "reward_aggregation",
                 code="unsupported",
             )
         return self
@@ -238,33 +238,33 @@ class GRAO(GroupPolicyGradient):
     def make_update_batch(
         self, batches: dict[str, FeedbackBatch], state: LearnerState
     ) -> UpdateBatch:
-        """Own answers and demonstrations, with one coefficient each."""
-        said = buffer_feedback(state)
-        lacking = [name for name in ("demonstration", "demonstration_return") if name not in said]
-        if lacking:
+        """Update on generated samples and demonstrations, with one advantage each."""
+        feedback = buffer_feedback(state)
+        names = ("demonstration", "demonstration_return")
+        missing = [name for name in names if name not in feedback]
+        if missing:
             raise UserError(
-                "grao needs an environment that demonstrates answers and says what they are worth "
-                "(feedback `demonstration` and `demonstration_worth`)",
+                "grao needs an environment that gives demonstrations and their returns "
+                "(feedback `demonstration` and `demonstration_return`)",
                 code="missing",
-                path=lacking[0],
+                path=missing[0],
             )
-        grouped = self.with_groups(batches, state)
-        phase = next(iter(grouped))
-        batch = grouped[phase]
-        own = batch.replace(
+        phase, batch = next(iter(self.with_groups(batches, state).items()))
+        generated = batch.replace(
             is_demonstration=torch.zeros_like(batch.mask[..., 0]),
             reward=self.episode_scores(batch, state)[..., None],
         )
-        worth_shown = said["demonstration_return"][..., None]
-        shown = demonstration_batch(said["demonstration"], worth_shown, own, state.spec.role)
-        both = concat_samples(own, shown)
+        actions, returns = (feedback[name] for name in names)
+        role = state.spec.role
+        demonstrations = demonstration_batch(actions, returns[..., None], generated, role)
+        both = concat_samples(generated, demonstrations)
         groups = SampleGroups.from_batch(both, "grao")
         score = both.require("reward", "grao")[..., 0]
-        reference = both.require("is_demonstration", "grao").bool()
-        worth = grao_advantages(
-            score, groups, reference, self.imitation_coef, self.regularization_coef
+        is_demonstration = both.require("is_demonstration", "grao").bool()
+        advantage = grao_advantages(
+            score, groups, is_demonstration, self.imitation_coef, self.regularization_coef
         )
-        both = both.replace(advantage=broadcast_to_steps(worth, both.mask))
+        both = both.replace(advantage=broadcast_to_steps(advantage, both.mask))
         if self.uses_reference_model:
             both = self.with_reference(both, state, phase)
         return UpdateBatch({phase: both}, self.objective)

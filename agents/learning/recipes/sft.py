@@ -1,4 +1,4 @@
-"""Imitation of demonstrations: supervised fine-tuning."""
+"""Supervised fine-tuning: imitation of demonstrations."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from mores.core.random_streams import RandomStreams
 
 
 class SFT(OfflineLearner):
-    """Imitates what it was shown: learns from demonstrations."""
+    """Supervised fine-tuning: imitates demonstrations."""
 
     label_smoothing: float = Field(
-        default=0.0, ge=0, le=1, description="share of the target spread over all options"
+        default=0.0, ge=0, le=1, description="share of the target that is uniform over all options"
     )
 
     def make_update_batch(
         self, data: OfflineData, state: LearnerState, streams: RandomStreams
     ) -> UpdateBatch:
-        """All demonstrations."""
+        """Update on all demonstrations."""
         return UpdateBatch({data.phase: data.demonstrations("sft")}, self.objective)
 
     @property
     def objective(self) -> Objective:
-        """Their likelihood."""
+        """Negative log-likelihood of the demonstrations."""
         return Objective((LossTerm(nll_loss, 1.0, {"label_smoothing": self.label_smoothing}),))

@@ -1,16 +1,16 @@
-"""Feedback transforms: what was said of acts becomes what a loss term can use.
+"""Feedback transforms: they turn feedback on actions into fields that a loss can use.
 
-Pure functions, batch to batch or tensors to tensors; where chance is needed the numbers are given.
-Nothing is ever averaged, normalised or ranked across policies.
+Pure functions, from batch to batch or from tensors to tensors; random numbers are arguments.
+Nothing is averaged, normalized or ranked across models.
 
-    advantages          step by step: generalised advantages, returns, normalisation
-    group_advantages    answer by answer: GRPO, RLOO, GRAO, REINFORCE
-    aggregation         rewards of several principals to one
-    reliability         who judges well: RE-PO around any pair loss
-    honesty             what a policy knows, what it should then say, and how honest it is
-    evidence            answers made blind, and parts of a sight left out
-    judgements          which acts a judgement condemns: CUT
-    ranking             where two rankings agree, and how far apart ranks stand
-    selection           which samples and pairs to learn from
-    groups              samples that answer one request: sums, means, quantiles
+    advantages              per step: generalized advantages, returns, normalization
+    group_advantages        per answer: GRPO, RLOO, GRAO, REINFORCE
+    aggregation             rewards of several principals combined into one
+    annotator_reliability   estimated reliability of annotators: RE-PO around any pair loss
+    honesty                 known questions, target answers, and scores of honesty
+    evidence_masking        answers without evidence, and masked parts of observations
+    inappropriate_actions   actions that a critique marks as inappropriate: CUT
+    ranking_agreement       agreement of two rankings, and scores of ranks
+    selection               selection of samples and pairs to learn from
+    groups                  samples that answer one request: sums, means, quantiles
 """

@@ -1,22 +1,22 @@
-"""Whom to believe: RE-PO (also LCPO; Cao et al., arXiv 2509.24159) around any pair loss.
+"""Estimated reliability of annotators: RE-PO (also LCPO; Cao et al., arXiv 2509.24159).
 
-Of a pair (w, l), somebody said that w is better. Let L(w > l) be the loss of that label, L(l > w)
-that of the opposite one (`terms.directed_losses`), and eta_k the reliability of annotator k: the
-probability that a label of theirs is right. Any loss gives a probability, by Gibbs:
+The label of a pair (w, l) states that w is better. Let L(w > l) be the loss of that label, L(l > w)
+that of the opposite one (`label_losses`), and eta_k the reliability of annotator k: the probability
+that a label of theirs is correct. Any loss gives a probability, by Gibbs:
 
     p   = sigmoid(L(l > w) - L(w > l))                    that w really is better
-    v   = p eta / (p eta + (1 - p)(1 - eta))              E step: that the label is right
-    L   = -[v log p + (1 - v) log(1 - p)]                 M step of the policy: `pair(robust=True)`
+    v   = p eta / (p eta + (1 - p)(1 - eta))              E step: that the label is correct
+    L   = -[v log p + (1 - v) log(1 - p)]                 M step: preference_loss(use_reliability)
     eta <- (1 - a) eta + a mean of v over the pairs of k  M step of reliability, in small steps
 
 With L = -log sigmoid(s), DPO's, p is sigmoid(s) exactly; other losses become a logistic surrogate
-of themselves. If p is exact and all pairs are used at once, eta comes to rest at the true share of
-right labels (theorem 4.1). The paper takes a = 0.1 and eta = 0.9 at first, and one annotator for
-all where nobody signed.
+of themselves. If p is exact and all pairs are used at once, eta converges to the true share of
+correct labels (theorem 4.1). The paper takes a = 0.1 and eta = 0.9 at first, and one annotator for
+all if labels have none.
 
-Ours: eta is kept within [lowest, highest], by default [0.5, 0.999]. At 1 no label could ever be
-doubted again; below 0.5 an annotator would be taken for somebody who means the opposite, and the
-policy with all labels upside down would explain the data as well.
+Ours: eta stays within [minimum, maximum], by default [0.5, 0.999]. At 1 no label could ever be
+doubted again; below 0.5 the labels of an annotator would count as their opposite, and the policy
+with all labels reversed would explain the data as well.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from mores.agents.learning.losses.sample_selection import pair_indices
 from mores.core.errors import UserError
 
 MIN_RELIABILITY, MAX_RELIABILITY = 0.5, 0.999
-CALLER = "reliability"
+CALLER = "annotator reliability"
 
-Reliability = Float[Tensor, "policy annotator"]
+Reliability = Float[Tensor, "model annotator"]
 
 
-def preference_probability(losses: LabelLosses) -> Float[Tensor, "policy pair"]:
-    """Probability that what was said to be better is better, from the losses of both labels."""
+def preference_probability(losses: LabelLosses) -> Float[Tensor, "model pair"]:
+    """Probability that the chosen sample is really better, from the losses of both labels."""
     return torch.sigmoid(losses.flipped - losses.given)
 
 
 def label_correct_probability(
-    losses: LabelLosses, reliability: Float[Tensor, "policy pair"]
-) -> Float[Tensor, "policy pair"]:
-    """Probability that each label is right; nothing learns through it.
+    losses: LabelLosses, reliability: Float[Tensor, "model pair"]
+) -> Float[Tensor, "model pair"]:
+    """Probability that each label is correct, without gradients.
 
     Args:
         losses: of each label and of its opposite.
-        reliability: of whoever gave it, within (0, 1).
+        reliability: of the annotator of each pair, in (0, 1).
     """
     # v = sigmoid(logit p + logit eta), and logit p is the difference of the losses.
     logit = (losses.flipped - losses.given).detach()
@@ -58,39 +58,39 @@ def label_correct_probability(
 
 def update_reliability(
     reliability: Reliability,
-    label_correct: Float[Tensor, "policy pair"],
-    annotator: Int[Tensor, "policy pair"],
+    label_correct: Float[Tensor, "model pair"],
+    annotator: Int[Tensor, "model pair"],
     step_size: float = 0.1,
-    valid: Bool[Tensor, "policy pair"] | None = None,
+    valid: Bool[Tensor, "model pair"] | None = None,
     minimum: float = MIN_RELIABILITY,
     maximum: float = MAX_RELIABILITY,
-) -> Float[Tensor, "policy annotator"]:
-    """Reliability of each annotator after a batch; who judged nothing in it stays as they were.
+) -> Float[Tensor, "model annotator"]:
+    """Reliability of each annotator after a batch; unchanged for annotators without pairs in it.
 
     Args:
         reliability: before.
-        label_correct: probability that each label is right.
-        annotator: who gave each label, from zero.
-        step_size: how far to go towards the batch's mean, from 0 to 1 (all the way).
-        valid: which pairs count; all, where it is missing.
-        minimum: reliability is never less.
-        maximum: reliability is never more.
+        label_correct: probability that each label is correct.
+        annotator: index of the annotator of each label, from zero.
+        step_size: share of the distance to the batch's mean, in [0, 1] (1: all of it).
+        valid: which pairs count; None: all.
+        minimum: lower limit of reliability.
+        maximum: upper limit of reliability.
 
     Raises:
-        UserError: the rate or the bounds make no sense, or a number is of no annotator.
+        UserError: the step size or the limits are out of range, or an index is of no annotator.
     """
-    check_range("the rate of reliability", step_size, 0.0, 1.0, path="rate")
+    check_range("step_size of reliability", step_size, 0.0, 1.0, path="step_size")
     if not 0.0 < minimum <= maximum < 1.0:
         raise UserError(
-            f"reliability is kept within (0, 1), not within [{minimum}, {maximum}]",
+            f"limits of reliability must lie in (0, 1), not be [{minimum}, {maximum}]",
             code="out_of_range",
-            path="highest" if minimum > 0.0 else "lowest",
+            path="maximum" if minimum > 0.0 else "minimum",
         )
-    taken = torch.ones_like(label_correct, dtype=torch.bool) if valid is None else valid
-    who = _valid_annotator_index(annotator, taken, reliability.shape[1])
-    nobody = torch.zeros_like(reliability)
-    labels = nobody.scatter_add(1, who, taken.to(label_correct.dtype))
-    summed = nobody.scatter_add(1, who, torch.where(taken, label_correct.detach(), 0.0))
+    counts = torch.ones_like(label_correct, dtype=torch.bool) if valid is None else valid
+    index = _valid_annotator_index(annotator, counts, reliability.shape[1])
+    zero = torch.zeros_like(reliability)
+    labels = zero.scatter_add(1, index, counts.to(label_correct.dtype))
+    summed = zero.scatter_add(1, index, torch.where(counts, label_correct.detach(), 0.0))
     moved = (1.0 - step_size) * reliability + step_size * summed / labels.clamp(min=1.0)
     return torch.where(labels > 0, moved.clamp(minimum, maximum), reliability)
 
@@ -102,62 +102,62 @@ def update_reliability_from_batch(
     step_size: float = 0.1,
     minimum: float = MIN_RELIABILITY,
     maximum: float = MAX_RELIABILITY,
-) -> Float[Tensor, "policy annotator"]:
-    """Reliability after a batch of pairs; those that are not there, or have weight 0, say nothing.
+) -> Float[Tensor, "model annotator"]:
+    """Reliability after a batch of pairs; invalid pairs and pairs of weight 0 do not count.
 
     Args:
         reliability: of each annotator before.
         batch: with pairs, and with `annotator` unless there is one for all.
         losses: of each label and of its opposite.
-        step_size: how far to go towards the batch's mean.
-        minimum: reliability is never less.
-        maximum: reliability is never more.
+        step_size: share of the distance to the batch's mean.
+        minimum: lower limit of reliability.
+        maximum: upper limit of reliability.
 
     Raises:
-        UserError: as in `update_reliability`, or the batch does not say who judged.
+        UserError: as in `update_reliability`, or the batch lacks the annotators.
     """
-    counted = pair_indices(batch, CALLER).valid
+    valid = pair_indices(batch, CALLER).valid
     if batch.pair_weight is not None:
-        counted = counted & (batch.pair_weight > 0)
-    who = _annotator_index(batch, counted, reliability.shape[1])
-    right = label_correct_probability(losses, reliability.gather(1, who))
-    return update_reliability(reliability, right, who, step_size, counted, minimum, maximum)
+        valid = valid & (batch.pair_weight > 0)
+    index = _annotator_index(batch, valid, reliability.shape[1])
+    correct = label_correct_probability(losses, reliability.gather(1, index))
+    return update_reliability(reliability, correct, index, step_size, valid, minimum, maximum)
 
 
 def with_reliability(batch: FeedbackBatch, reliability: Reliability) -> FeedbackBatch:
-    """The batch with the reliability of each pair's annotator, for the robust pair term.
+    """The batch with the reliability of each pair's annotator, for `use_reliability`.
 
     Raises:
-        UserError: the batch does not say who judged, or a number is of no annotator.
+        UserError: the batch lacks the annotators, or an index is of no annotator.
     """
-    real = pair_indices(batch, CALLER).valid
-    who = _annotator_index(batch, real, reliability.shape[1])
-    return batch.replace(reliability=reliability.gather(1, who))
+    valid = pair_indices(batch, CALLER).valid
+    index = _annotator_index(batch, valid, reliability.shape[1])
+    return batch.replace(reliability=reliability.gather(1, index))
 
 
 def _annotator_index(
-    batch: FeedbackBatch, valid: Bool[Tensor, "policy pair"], num_annotators: int
-) -> Int[Tensor, "policy pair"]:
-    """Who judged each pair; the only annotator, where there is one and nobody signed."""
+    batch: FeedbackBatch, valid: Bool[Tensor, "model pair"], num_annotators: int
+) -> Int[Tensor, "model pair"]:
+    """Annotator of each pair; 0 for all if there is a single one and the batch has none."""
     if batch.annotator is None and num_annotators == 1:
         return torch.zeros_like(valid, dtype=torch.int64)
     return _valid_annotator_index(batch.require("annotator", CALLER), valid, num_annotators)
 
 
 def _valid_annotator_index(
-    annotator: Int[Tensor, "policy pair"], valid: Bool[Tensor, "policy pair"], num_annotators: int
-) -> Int[Tensor, "policy pair"]:
-    """Annotators as indices, 0 where a pair does not count.
+    annotator: Int[Tensor, "model pair"], valid: Bool[Tensor, "model pair"], num_annotators: int
+) -> Int[Tensor, "model pair"]:
+    """Annotators as indices, 0 at invalid pairs.
 
     Raises:
-        UserError: a number is of no annotator.
+        UserError: an index is of no annotator.
     """
-    numbers = torch.where(valid, annotator.long(), 0)
-    if numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) < num_annotators:
+    index = torch.where(valid, annotator.long(), 0)
+    if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < num_annotators:
         raise UserError(
-            f"annotators: {num_annotators} are numbered 0 to {num_annotators - 1}, not "
-            f"{int(numbers.min())} to {int(numbers.max())}",
+            f"annotators must be 0 to {num_annotators - 1}, not "
+            f"{int(index.min())} to {int(index.max())}",
             code="out_of_range",
             path="annotator",
         )
-    return numbers
+    return index

@@ -1,19 +1,18 @@
-"""Where two rankings agree, and how far apart ranks stand.
+"""Agreement of two rankings, and scores of ranks.
 
-CycleAlign (arXiv 2310.16271; as remembered, unverified): a judge that can only be asked ranks a
-policy's answers, the policy ranks them by their likelihood, and what both say alike is believed.
-The agreement is the longest common subsequence of the two rankings. Of several longest ones, the
-one is taken that ends, and continues backwards, earliest in the first ranking; which one the
-authors take is not known here.
+CycleAlign (arXiv 2310.16271; as remembered, unverified): a black-box judge ranks a policy's
+answers, the policy ranks them by their likelihood, and the common order is used for training. It
+is the longest common subsequence of the two rankings; of several, the one that ends, and continues
+backwards, earliest in the first ranking (the authors' choice is not known here).
 
 A ranking becomes scores between 0 (last) and 1 (first), whose differences are margins for ranking
 losses:
 
-    by rank   1 - (rank - 1) / (n - 1)         BiAlign's margin (arXiv 2312.17055): the difference
-                                               of two ranks over n - 1
-    by gap    (score - lowest) / (highest - lowest)       ties have margin 0
+    rank_scores      1 - (rank - 1) / (n - 1)          BiAlign's margin (arXiv 2312.17055): the
+                                                       difference of two ranks over n - 1
+    min_max_scores   (score - lowest) / (highest - lowest)       ties have margin 0
 
-Rankings name candidates by number, best first, and -1 where there are fewer. Nobody is named twice.
+Rankings are indices of candidates, best first, then -1 as padding. No candidate occurs twice.
 """
 
 from __future__ import annotations
@@ -26,31 +25,31 @@ from torch import Tensor
 
 from mores.agents.learning.batch import FeedbackBatch
 
-Ranking = Int[Tensor, "policy list place"]
-Score = Float[Tensor, "policy list place"]
+Ranking = Int[Tensor, "model list position"]
+Score = Float[Tensor, "model list position"]
 
 
 class RankingAgreement(NamedTuple):
-    """What two rankings say alike.
+    """Common order of two rankings.
 
     Attributes:
         ranking: candidates in an order that both have, best first, then -1.
-        length: how many they are.
-        fraction: of the candidates that both name.
+        length: their number.
+        fraction: their share of the candidates in both rankings.
     """
 
     ranking: Ranking
-    length: Int[Tensor, "policy list"]
-    fraction: Float[Tensor, "policy list"]
+    length: Int[Tensor, "model list"]
+    fraction: Float[Tensor, "model list"]
 
 
-def rank_candidates(score: Score, candidates: Ranking) -> Int[Tensor, "policy list place"]:
+def rank_candidates(score: Score, candidates: Ranking) -> Int[Tensor, "model list position"]:
     """Candidates from the highest score to the lowest; of equal scores the earlier comes first."""
-    there = candidates >= 0
-    order = torch.where(there, score, -torch.inf).argsort(dim=-1, descending=True, stable=True)
-    # Somebody whose score is minus infinity still comes before places where nobody is.
+    valid = candidates >= 0
+    order = torch.where(valid, score, -torch.inf).argsort(dim=-1, descending=True, stable=True)
+    # A candidate with a score of minus infinity still comes before padding.
     order = order.gather(
-        -1, there.gather(-1, order).int().argsort(dim=-1, descending=True, stable=True)
+        -1, valid.gather(-1, order).int().argsort(dim=-1, descending=True, stable=True)
     )
     return candidates.gather(-1, order)
 
@@ -58,62 +57,63 @@ def rank_candidates(score: Score, candidates: Ranking) -> Int[Tensor, "policy li
 def longest_common_ranking(first: Ranking, second: Ranking) -> RankingAgreement:
     """The longest common subsequence of two rankings of each list.
 
-    Rankings name everybody at most once, so this is the longest choice from the first whose places
-    in the second rise.
+    Candidates occur at most once, so this is the longest selection from the first ranking whose
+    positions in the second increase.
     """
-    places = first.shape[-1]
+    positions = first.shape[-1]
     same = (first[..., :, None] == second[..., None, :]) & (first >= 0)[..., :, None]
     common = same.any(-1)
-    where = same.int().argmax(-1)  # place in the second of whoever stands here in the first
-    length = torch.zeros_like(where)  # of the longest that ends here
-    before = torch.full_like(where, -1)  # who comes before in it
-    for place in range(places):
-        may_follow = common[..., :place] & (where[..., :place] < where[..., place : place + 1])
-        reached = torch.where(may_follow, length[..., :place], 0)
-        if place:
+    second_position = same.int().argmax(-1)  # of the candidate at each position of the first
+    length = torch.zeros_like(second_position)  # of the longest subsequence that ends at a position
+    previous = torch.full_like(second_position, -1)  # position before it in that subsequence
+    for position in range(positions):
+        current = second_position[..., position : position + 1]
+        may_follow = common[..., :position] & (second_position[..., :position] < current)
+        reached = torch.where(may_follow, length[..., :position], 0)
+        if position:
             best = reached.max(-1)
-            before[..., place] = torch.where(best.values > 0, best.indices, -1)
-            length[..., place] = 1 + best.values
+            previous[..., position] = torch.where(best.values > 0, best.indices, -1)
+            length[..., position] = 1 + best.values
         else:
-            length[..., place] = 1
-        length[..., place] = torch.where(common[..., place], length[..., place], 0)
-    total, here = length.max(-1)
-    here = torch.where(total > 0, here, -1)
-    chosen = torch.zeros_like(common)
-    for _ in range(places):
-        at = here.clamp(min=0)[..., None]
-        chosen = chosen.scatter(-1, at, chosen.gather(-1, at) | (here >= 0)[..., None])
-        here = torch.where(here >= 0, before.gather(-1, at)[..., 0], -1)
-    return RankingAgreement(
-        _selected_first(first, chosen), total, total / common.sum(-1).clamp(min=1)
-    )
+            length[..., position] = 1
+        length[..., position] = torch.where(common[..., position], length[..., position], 0)
+    longest, end = length.max(-1)
+    end = torch.where(longest > 0, end, -1)
+    selected = torch.zeros_like(common)
+    for _ in range(positions):
+        at = end.clamp(min=0)[..., None]
+        selected = selected.scatter(-1, at, selected.gather(-1, at) | (end >= 0)[..., None])
+        end = torch.where(end >= 0, previous.gather(-1, at)[..., 0], -1)
+    fraction = longest / common.sum(-1).clamp(min=1)
+    return RankingAgreement(_selected_first(first, selected), longest, fraction)
 
 
-def rank_scores(ranking: Ranking) -> Float[Tensor, "policy list place"]:
-    """Scores that fall evenly from 1 to 0 over the candidates; 1 for one alone, 0 for nobody."""
-    there = ranking >= 0
-    steps = (there.sum(-1, keepdim=True) - 1).clamp(min=1)
-    fallen = (there.cumsum(-1) - 1) / steps
-    return torch.where(there, 1.0 - fallen, 0.0)
+def rank_scores(ranking: Ranking) -> Float[Tensor, "model list position"]:
+    """Scores that fall evenly from 1 to 0 over the candidates; 1 for a single one, 0 if empty."""
+    valid = ranking >= 0
+    steps = (valid.sum(-1, keepdim=True) - 1).clamp(min=1)
+    rank = (valid.cumsum(-1) - 1) / steps
+    return torch.where(valid, 1.0 - rank, 0.0)
 
 
-def min_max_scores(score: Score, valid: Bool[Tensor, "policy list place"]) -> Score:
-    """Scores stretched to 1 for the best and 0 for the worst of each list; all 0 where all tie."""
+def min_max_scores(score: Score, valid: Bool[Tensor, "model list position"]) -> Score:
+    """Scores scaled to 1 for the best and 0 for the worst of each list; all 0 if all are equal."""
     best = torch.where(valid, score, -torch.inf).amax(-1, keepdim=True)
     worst = torch.where(valid, score, torch.inf).amin(-1, keepdim=True)
-    apart = valid & (best > worst)
-    return torch.where(apart, (score - worst) / torch.where(best > worst, best - worst, 1.0), 0.0)
+    differs = valid & (best > worst)
+    scaled = (score - worst) / torch.where(best > worst, best - worst, 1.0)
+    return torch.where(differs, scaled, 0.0)
 
 
 def with_agreed_ranking(batch: FeedbackBatch, first: Ranking, second: Ranking) -> FeedbackBatch:
-    """The batch with what two rankings of its samples agree on, scored by rank."""
+    """The batch with the common order of two rankings of its samples, with scores by rank."""
     agreed = longest_common_ranking(first, second).ranking
     return batch.replace(candidates=agreed, rank_score=rank_scores(agreed))
 
 
 def _selected_first(
-    ranking: Ranking, selected: Bool[Tensor, "policy list place"]
-) -> Int[Tensor, "policy list place"]:
-    """Those chosen, in their order, then -1."""
+    ranking: Ranking, selected: Bool[Tensor, "model list position"]
+) -> Int[Tensor, "model list position"]:
+    """The selected candidates, in their order, then -1."""
     order = selected.int().argsort(dim=-1, descending=True, stable=True)
     return torch.where(selected, ranking, -1).gather(-1, order)

@@ -1,1 +1,1 @@
-"""Operators on learned weights: merging, restoring what was lost, subspaces of what changed."""
+"""Operators on learned weights: merging, restoring of alignment, subspaces of weight changes."""

@@ -1,14 +1,14 @@
 """Group-wise merging: weights are merged only with those that they do not harm.
 
-Training for one group of people may help or harm another, and not the same both ways: the transfer
-matrix T[g, h] says by how much the return on group h changed after training on group g. Two sets of
-weights get along as well as the worse of the two directions does,
+Training for one group of people may help or harm another, and not equally in both directions: the
+transfer matrix T[g, h] is the change of the return on group h by training on group g. The
+compatibility of two sets of weights is that of the worse direction,
 
-    bond(g, h) = min(T[g, h], T[h, g]),
+    compatibility(g, h) = min(T[g, h], T[h, g]),
 
-and clusters are joined, those of the strongest bond first, as long as every pair within one has a
-bond of at least `threshold` (complete linkage). So nobody is merged with somebody whom it harms,
-not even by way of a third. Within a cluster any merge serves; TIES by default.
+and clusters are joined, the most compatible first, as long as every pair within one has a
+compatibility of at least `threshold` (complete linkage). So a set is never merged with one that it
+harms, not even by way of a third. Any merge can be used within a cluster; TIES by default.
 
 The idea of merging by group, for directions whose conflict is asymmetric, is from Zheng et al. 2025
 (arXiv 2502.11223), where groups of languages are given. The transfer matrix and its clusters are
@@ -35,76 +35,76 @@ class ClusterMerge(NamedTuple):
     """Weights merged within clusters.
 
     Attributes:
-        weights: of every set, what its cluster was merged to; a set alone stays as it was.
-        cluster: number of the cluster of every set, counted from zero in order of first members.
+        weights: merged weights of the cluster of every set; a set alone is unchanged.
+        cluster: index of the cluster of every set, from zero in order of first members.
     """
 
     weights: tuple[dict[str, Tensor], ...]
-    cluster: Int[Tensor, "policy set"]
+    cluster: Int[Tensor, "model set"]
 
 
 def merge_by_cluster(
     base: StackedWeights,
     weight_sets: Sequence[StackedWeights],
-    transfer: Float[Tensor, "set set"] | Float[Tensor, "policy set set"],
+    transfer: Float[Tensor, "set set"] | Float[Tensor, "model set set"],
     threshold: float = 0.0,
     merge: MergeFunction = ties_merge,
 ) -> ClusterMerge:
     """Merge sets of weights within the clusters of a transfer matrix.
 
     Args:
-        base: what training began from.
-        weight_sets: what it led to, one set of weights a group.
-        transfer: change of the return on group h (column) by training on g (row), for all policies
-            or by policy.
-        threshold: the least bond within a cluster, in units of the return.
-        merge: function of base and sets that merges a cluster, such as `ties_merge` or `model_stock`.
+        base: weights before training.
+        weight_sets: weights after training, one set per group.
+        transfer: change of the return on group h (column) by training on g (row), for all models
+            or by model.
+        threshold: the lowest compatibility within a cluster, in units of the return.
+        merge: function of base and sets that merges a cluster: `ties_merge`, `model_stock`, ...
 
     Raises:
         UserError: the sets differ in layout, or the matrix has another size.
     """
     check_layout(base, *weight_sets)
-    policies, sets = count_models(base), len(weight_sets)
-    if transfer.shape[-2:] != (sets, sets) or transfer.shape[:-2] not in ((), (policies,)):
+    models, sets = count_models(base), len(weight_sets)
+    if transfer.shape[-2:] != (sets, sets) or transfer.shape[:-2] not in ((), (models,)):
         raise UserError(
-            f"the transfer matrix is {tuple(transfer.shape)}: {sets} sets of weights of "
-            f"{policies} policies need [set, set] or [policy, set, set]",
+            f"transfer must be [{sets}, {sets}] or [{models}, {sets}, {sets}] ([model, set, set]), "
+            f"not {list(transfer.shape)}",
             code="wrong_shape",
             path="transfer",
         )
     cluster = torch.stack(
         [complete_linkage_clusters(t, threshold) for t in transfer.reshape(-1, sets, sets)]
     )
-    cluster = cluster.expand(policies, sets)
-    merged = [dict(one) for one in weight_sets]
-    # Policies whose clusters are the same are merged together.
-    kinds, kind = torch.unique(cluster, dim=0, return_inverse=True)
-    for number, labels in enumerate(kinds):
-        rows = (kind == number).nonzero()[:, 0]
+    cluster = cluster.expand(models, sets)
+    merged = [dict(weights) for weights in weight_sets]
+    # Models with the same clusters are merged together.
+    partitions, partition_index = torch.unique(cluster, dim=0, return_inverse=True)
+    for index, labels in enumerate(partitions):
+        rows = (partition_index == index).nonzero()[:, 0]
         for label in range(int(labels.max()) + 1):
             members = (labels == label).nonzero()[:, 0].tolist()
             if len(members) > 1:
-                whole = merge(
+                cluster_weights = merge(
                     _select_models(base, rows),
                     [_select_models(weight_sets[m], rows) for m in members],
                 )
                 for member in members:
-                    merged[member] = _replace_rows(merged[member], whole, rows)
+                    merged[member] = _replace_rows(merged[member], cluster_weights, rows)
     return ClusterMerge(tuple(merged), cluster)
 
 
 def complete_linkage_clusters(
     transfer: Float[Tensor, "set set"], threshold: float = 0.0
 ) -> Int[Tensor, " set"]:
-    """Number of the cluster of every set: complete linkage by the worse direction of transfer.
+    """Index of the cluster of every set: complete linkage by the worse direction of transfer.
 
-    An unknown transfer (NaN) joins nobody.
+    A set with unknown transfer (NaN) to another is not joined with it.
     """
-    bond = torch.minimum(transfer, transfer.T).nan_to_num(nan=-torch.inf).tolist()
-    groups = [[number] for number in range(len(bond))]
+    compatibility = torch.minimum(transfer, transfer.T).nan_to_num(nan=-torch.inf).tolist()
+    groups = [[index] for index in range(len(compatibility))]
 
     def weakest(one: list[int], other: list[int]) -> float:
-        return min(bond[a][b] for a in one for b in other)
+        return min(compatibility[a][b] for a in one for b in other)
 
     while len(groups) > 1:
         pairs = [(i, j) for i in range(len(groups)) for j in range(i + 1, len(groups))]
@@ -112,9 +112,9 @@ def complete_linkage_clusters(
         if not weakest(groups[i], groups[j]) >= threshold:
             break
         groups[i] += groups.pop(j)
-    cluster = torch.zeros(len(bond), dtype=torch.int64)
-    for number, members in enumerate(sorted(groups, key=min)):
-        cluster[members] = number
+    cluster = torch.zeros(len(compatibility), dtype=torch.int64)
+    for index, members in enumerate(sorted(groups, key=min)):
+        cluster[members] = index
     return cluster
 
 

@@ -1,23 +1,23 @@
-"""Merging: one set of weights from several that were trained apart from the same start.
+"""Merging: one set of weights from several that were trained separately from the same base.
 
 With base weights θ₀, N trained sets θᵢ and their task vectors τᵢ = θᵢ - θ₀:
 
     linear           θ = Σ wᵢ θᵢ / Σ wᵢ
-    task arithmetic  θ = θ₀ + Σ λᵢ τᵢ; a negative λ unlearns
+    task arithmetic  θ = θ₀ + Σ λᵢ τᵢ; a negative λ unlearns a task
                      (Ilharco et al. 2022, arXiv 2212.04089)
     TIES             trim τᵢ to its largest entries, elect the sign γ = sgn Σᵢ τᵢ of every weight,
-                     average the entries that have it: θ = θ₀ + λ mean{τᵢ : sgn τᵢ = γ}
+                     average the entries with that sign: θ = θ₀ + λ mean{τᵢ : sgn τᵢ = γ}
                      (Yadav et al. 2023, arXiv 2306.01708)
     model stock      θ = t mean θᵢ + (1 - t) θ₀ with t = N c / (1 + (N - 1) c), by tensor,
                      c the mean cosine between two task vectors
                      (Jang et al. 2024, arXiv 2403.19522)
 
-A "set" is the weights of all policies after one training; policies are merged each by itself.
+A "set" contains the weights of all models after one training; models are merged independently.
 
-What differs from the papers. TIES: where task vectors cancel exactly, sgn is 0 and the weight stays
+Differences from the papers. TIES: where task vectors cancel exactly, sgn is 0 and the weight stays
 at the base; the authors' code gives it the majority's sign, PEFT a plus. Model stock: the papers'
-angles are between 0 and 90 degrees; with a negative mean cosine t would leave [0, 1], and is held
-within it: the tensor stays at the base. `tests/learners/test_weights.py` compares TIES with PEFT.
+angles are between 0 and 90 degrees; with a negative mean cosine t would leave [0, 1], and is
+limited to it: the tensor stays at the base. `tests/learners/test_weights.py` compares TIES to PEFT.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from mores.agents.learning.weights.stacked_weights import (
 )
 from mores.core.errors import UserError
 
-SetWeights = Sequence[float] | Float[Tensor, " set"] | Float[Tensor, "policy set"]
+SetWeights = Sequence[float] | Float[Tensor, " set"] | Float[Tensor, "model set"]
 Scope = Literal["model", "tensor"]
 
 
@@ -57,26 +57,24 @@ def linear_merge(
     """Weighted mean of several sets of weights.
 
     Args:
-        weight_sets: the sets, alike in names and shapes.
-        set_weights: how much each counts, by set or by policy and set; `None`: all the same. They need
-            not sum to one. A set that counts nothing is not looked at, whatever it holds.
+        weight_sets: the sets, with the same names and shapes.
+        set_weights: weight of each, by set or by model and set; `None`: equal weights. The sum need
+            not be one. A set with weight zero is ignored, even if it contains NaN.
 
     Raises:
-        UserError: the sets differ in layout, or the shares of a policy sum to zero.
+        UserError: the sets differ in layout, or the weights of a model sum to zero.
     """
-    policies = _check_sets(weight_sets)
+    num_models = _check_sets(weight_sets)
     share = _per_model_weights(
-        [1.0] * len(weight_sets) if set_weights is None else set_weights, weight_sets, policies
+        [1.0] * len(weight_sets) if set_weights is None else set_weights, weight_sets, num_models
     )
-    whole = share.sum(1)
-    if bool((whole == 0).any()):
-        raise UserError(
-            "shares of a merge must not sum to zero", code="invalid_value", path="shares"
-        )
-    share = share / whole[:, None]
+    norm = share.sum(1)
+    if bool((norm == 0).any()):
+        raise UserError("set_weights sum to zero", code="invalid_value", path="set_weights")
+    share = share / norm[:, None]
     merged = dict(weight_sets[0])
     for name in floating_point_names(weight_sets[0]):
-        merged[name] = _weighted_sum([upcast(one[name]) for one in weight_sets], share).to(
+        merged[name] = _weighted_sum([upcast(weights[name]) for weights in weight_sets], share).to(
             weight_sets[0][name].dtype
         )
     return merged
@@ -88,21 +86,21 @@ def task_arithmetic(
     """Base weights plus the sum of scaled task vectors.
 
     Args:
-        base: what training began from.
-        weight_sets: what it led to, one set of weights a task.
-        scales: factor of each task vector: one number, by set, or by policy and set.
+        base: weights before training.
+        weight_sets: weights after training, one set per task.
+        scales: factor of each task vector: one number, by set, or by model and set.
 
     Raises:
         UserError: the sets differ in layout.
     """
-    policies = _check_sets(weight_sets, base)
+    num_models = _check_sets(weight_sets, base)
     scales = [float(scales)] * len(weight_sets) if isinstance(scales, (int, float)) else scales
-    scale = _per_model_weights(scales, weight_sets, policies)
+    scale = _per_model_weights(scales, weight_sets, num_models)
     merged = dict(base)
     for name in floating_point_names(base):
         start = upcast(base[name])
-        moved = _weighted_sum([upcast(one[name]) - start for one in weight_sets], scale)
-        merged[name] = (start + moved).to(base[name].dtype)
+        change = _weighted_sum([upcast(weights[name]) - start for weights in weight_sets], scale)
+        merged[name] = (start + change).to(base[name].dtype)
     return merged
 
 
@@ -113,44 +111,45 @@ def ties_merge(
     scale: PerModel = 1.0,
     trim_scope: Scope = "model",
 ) -> dict[str, Tensor]:
-    """Trim, elect a sign, merge what agrees.
+    """TIES merge: trim, elect a sign, average the entries of that sign.
 
     Args:
-        base: what training began from.
-        weight_sets: what it led to, one set of weights a task.
-        density: share of each task vector's entries that is kept, the largest by magnitude, 0 to 1;
+        base: weights before training.
+        weight_sets: weights after training, one set per task.
+        density: share of each task vector's entries that remains, the largest by magnitude, 0 to 1;
             20 % in the paper.
         scale: factor λ of the merged task vector.
-        trim_scope: trim each task vector as a whole, as the paper does, or each of its tensors, as PEFT
-            and mergekit do.
+        trim_scope: `model`: trim each task vector as a whole, as in the paper; `tensor`: trim each
+            of its tensors, as in PEFT and mergekit.
 
     Raises:
-        UserError: the sets differ in layout, or `density` or `trim_scope` is none of these.
+        UserError: the sets differ in layout, or `density` or `trim_scope` is invalid.
     """
-    policies = _check_sets(weight_sets, base)
-    check_fraction(density, "kept")
+    num_models = _check_sets(weight_sets, base)
+    check_fraction(density, "density")
     if trim_scope not in ("model", "tensor"):
         raise UserError(
-            f"over must be model or tensor, not {trim_scope!r}", code="invalid_value", path="over"
+            f"no trim_scope {trim_scope!r}: use 'model' or 'tensor'",
+            code="invalid_value",
+            path="trim_scope",
         )
-    names = floating_point_names(base)
-    factor = torch.as_tensor(scale).expand(policies)
+    names, factor = floating_point_names(base), torch.as_tensor(scale).expand(num_models)
     merged = dict(base)
     for group in [names] if trim_scope == "model" else [[name] for name in names]:
         start = flatten_weights(base, group)
-        vectors = [_trim(flatten_weights(one, group) - start, density) for one in weight_sets]
-        moved = factor.to(start)[:, None] * _mean_of_elected_sign(vectors)
-        for name, tensor in unflatten_weights(start + moved, base, group).items():
+        vectors = [_trim(flatten_weights(w, group) - start, density) for w in weight_sets]
+        change = factor.to(start)[:, None] * _mean_of_elected_sign(vectors)
+        for name, tensor in unflatten_weights(start + change, base, group).items():
             merged[name] = tensor.to(base[name].dtype)
     return merged
 
 
 def model_stock(base: StackedWeights, weight_sets: Sequence[StackedWeights]) -> dict[str, Tensor]:
-    """Mean of the trained weights, drawn towards the base where they disagree.
+    """Interpolation from the base to the mean of the trained weights, by their cosine.
 
     Args:
-        base: what training began from.
-        weight_sets: at least two sets of weights that it led to.
+        base: weights before training.
+        weight_sets: weights after training, at least two sets.
 
     Raises:
         UserError: the sets differ in layout, or there is only one.
@@ -159,43 +158,43 @@ def model_stock(base: StackedWeights, weight_sets: Sequence[StackedWeights]) -> 
     merged = dict(base)
     for name, share in ratio.items():
         start = upcast(base[name])
-        middle = sum((upcast(one[name]) for one in weight_sets[1:]), upcast(weight_sets[0][name]))
-        moved = broadcast_like(share, start) * (middle / len(weight_sets) - start)
-        merged[name] = (start + moved).to(base[name].dtype)
+        summed = sum((upcast(w[name]) for w in weight_sets[1:]), upcast(weight_sets[0][name]))
+        change = broadcast_like(share, start) * (summed / len(weight_sets) - start)
+        merged[name] = (start + change).to(base[name].dtype)
     return merged
 
 
 def model_stock_ratio(
     base: StackedWeights, weight_sets: Sequence[StackedWeights]
-) -> dict[str, Float[Tensor, " policy"]]:
-    """How far model stock goes from the base to the mean, 0 to 1, by tensor and policy.
+) -> dict[str, Float[Tensor, " model"]]:
+    """Interpolation weight t of model stock, 0 (base) to 1 (mean), by tensor and model.
 
-    A tensor that one of two sets left as it was has no angle, and counts as a right angle. Raises
+    A tensor that is unchanged in one of two sets has no angle, and counts as a right angle. Raises
     the errors of `model_stock`.
     """
     _check_sets(weight_sets, base)
     count = len(weight_sets)
     if count < 2:
         raise UserError(
-            "model stock needs at least two sets of weights: it compares their angles",
+            f"model stock needs at least two weight_sets, not {count}: it compares their angles",
             code="wrong_shape",
-            path="several",
+            path="weight_sets",
         )
     ratio = {}
     for name in floating_point_names(base):
         start = upcast(base[name])
-        units = [_unit_vectors(flatten_per_model(upcast(one[name]) - start)) for one in weight_sets]
+        units = [_unit_vectors(flatten_per_model(upcast(w[name]) - start)) for w in weight_sets]
         cosines = [(a * b).sum(1) for a, b in itertools.combinations(units, 2)]
         cosine = torch.stack(cosines).mean(0).clamp(max=1.0)
-        near = cosine.clamp(min=0.0)
-        ratio[name] = count * near / (1 + (count - 1) * near)
+        positive = cosine.clamp(min=0.0)
+        ratio[name] = count * positive / (1 + (count - 1) * positive)
     return ratio
 
 
 def _check_sets(weight_sets: Sequence[StackedWeights], base: StackedWeights | None = None) -> int:
     if not weight_sets:
         raise UserError(
-            "nothing to merge: give at least one set of weights", code="missing", path="several"
+            "a merge needs at least one set of weights", code="missing", path="weight_sets"
         )
     check_layout(*([base] if base is not None else []), *weight_sets)
     return count_models(weight_sets[0])
@@ -203,55 +202,55 @@ def _check_sets(weight_sets: Sequence[StackedWeights], base: StackedWeights | No
 
 def _per_model_weights(
     set_weights: SetWeights, weight_sets: Sequence[StackedWeights], num_models: int
-) -> Float[Tensor, "policy set"]:
+) -> Float[Tensor, "model set"]:
     name = next(iter(floating_point_names(weight_sets[0])), None)
     if name is None:
         raise UserError(
-            "nothing to merge: no tensor holds floating-point numbers",
+            "a merge needs a tensor of floating-point numbers",
             code="wrong_type",
-            path="several",
+            path="weight_sets",
         )
     device = weight_sets[0][name].device
     share = torch.as_tensor(set_weights, dtype=torch.float32, device=device)
     if share.shape not in ((len(weight_sets),), (num_models, len(weight_sets))):
         raise UserError(
-            f"shares are {tuple(share.shape)}: there are {len(weight_sets)} sets of weights "
-            f"of {num_models} policies, so [set] or [policy, set]",
+            f"set_weights must be [{len(weight_sets)}] or [{num_models}, {len(weight_sets)}] "
+            f"([set] or [model, set]), not {list(share.shape)}",
             code="wrong_shape",
-            path="shares",
+            path="set_weights",
         )
     return share.expand(num_models, len(weight_sets))
 
 
-def _weighted_sum(tensors: Sequence[Tensor], set_weights: Float[Tensor, "policy set"]) -> Tensor:
-    """Weighted sum, in the order given; what counts nothing is left out, NaN or not."""
-    whole = torch.zeros_like(tensors[0])
-    for number, tensor in enumerate(tensors):
-        weight = broadcast_like(set_weights[:, number].to(tensor), tensor)
-        whole = whole + torch.where(weight == 0, 0.0, weight * tensor)
-    return whole
+def _weighted_sum(tensors: Sequence[Tensor], set_weights: Float[Tensor, "model set"]) -> Tensor:
+    """Weighted sum, in the given order; tensors with weight 0 are ignored, even NaN."""
+    summed = torch.zeros_like(tensors[0])
+    for index, tensor in enumerate(tensors):
+        weight = broadcast_like(set_weights[:, index].to(tensor), tensor)
+        summed = summed + torch.where(weight == 0, 0.0, weight * tensor)
+    return summed
 
 
-def _trim(vector: Float[Tensor, "policy weight"], density: float) -> Float[Tensor, "policy weight"]:
+def _trim(vector: Float[Tensor, "model weight"], density: float) -> Float[Tensor, "model weight"]:
     count = math.floor(density * vector.shape[1] + 1e-9)  # 0.29 * 100 is 28.999999999999996
     return torch.where(top_k_mask(vector.abs(), count), vector, 0.0)
 
 
 def _mean_of_elected_sign(
-    vectors: Sequence[Float[Tensor, "policy weight"]],
-) -> Float[Tensor, "policy weight"]:
-    """Mean of the entries that have the elected sign; 0 where nobody does."""
-    whole = sum(vectors[1:], vectors[0])
-    sign = whole.sign()
-    total, count = torch.zeros_like(whole), torch.zeros_like(whole)
+    vectors: Sequence[Float[Tensor, "model weight"]],
+) -> Float[Tensor, "model weight"]:
+    """Mean of the entries that have the elected sign; 0 where none has it."""
+    summed = sum(vectors[1:], vectors[0])
+    sign = summed.sign()
+    total, count = torch.zeros_like(summed), torch.zeros_like(summed)
     for vector in vectors:
         agrees = (vector.sign() == sign) & (vector != 0)
         total = total + torch.where(agrees, vector, 0.0)
         count = count + agrees
-    # Broken weights agree with nobody, and would leave a merge that looks sound.
-    return torch.where(whole.isnan(), whole, total / count.clamp(min=1))
+    # NaN has no sign, and would be hidden by a finite mean.
+    return torch.where(summed.isnan(), summed, total / count.clamp(min=1))
 
 
-def _unit_vectors(vector: Float[Tensor, "policy weight"]) -> Float[Tensor, "policy weight"]:
+def _unit_vectors(vector: Float[Tensor, "model weight"]) -> Float[Tensor, "model weight"]:
     length = torch.linalg.vector_norm(vector, dim=1, keepdim=True)
     return vector / torch.where(length == 0, 1.0, length)

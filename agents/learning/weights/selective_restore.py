@@ -1,21 +1,21 @@
-"""Restoring alignment: some weights go back to what they were in an aligned model, if it is cheap.
+"""Selective restoring of alignment: some weights return to their values in an aligned model.
 
 Fine-tuning moved weights from the aligned θ_a to θ. With the gradient g of an alignment loss at θ,
-a weight is worth restoring where the way back is downhill,
+a weight is eligible if the loss decreases on the way back,
 
     (θ - θ_a) g > 0,
 
-and of these the share with the largest |g| is copied from θ_a (`select_weights`, `restore`). That is the
-selection of Yang et al. 2025 (arXiv 2504.09757), as their code makes it; their alignment loss is
--cos(mean hidden state on harmful requests, the same in the aligned model). `by="gain"` ranks by
-|(θ - θ_a) g| instead, the loss that goes away to first order. Without data, `alignment_pseudo_gradient` stands in for
-a gradient: with it `gain` ranks weights by how far they moved back along the direction in which
-alignment had moved them.
+and of these the share with the largest |g| is copied from θ_a (`select_weights`, `restore`). That
+is the selection of Yang et al. 2025 (arXiv 2504.09757), as in their code; their alignment loss is
+-cos(mean hidden state on harmful requests, the same in the aligned model).
+`rank_by="loss_reduction"` ranks by |(θ - θ_a) g| instead, the decrease of the loss to first order.
+Without data, `alignment_pseudo_gradient` replaces the gradient: then `loss_reduction` ranks weights
+by how far they moved back along the direction in which alignment had moved them.
 
-`roll_back` gives back what cost too much. It measures: whole tensors, per policy, those first whose
-return the downstream loss gains most from, until the loss is within what is allowed. This is our
-own. `mores.agents.learning.weights.recovery` has the paper's loop, which gives single weights back
-by the gradient of the downstream loss.
+`roll_back` undoes costly restoring. It measures: whole tensors, per model, those first whose return
+reduces the downstream loss most, until the loss is within its limit. This is our own.
+`mores.agents.learning.weights.recovery` has the paper's loop, which rolls single weights back by
+the gradient of the downstream loss.
 """
 
 from __future__ import annotations
@@ -43,34 +43,34 @@ from mores.agents.learning.weights.stacked_weights import (
 )
 from mores.core.errors import UserError, did_you_mean
 
-RankBy = Literal["gradient", "gain"]
-LossPerModel = Callable[[dict[str, Tensor]], Float[Tensor, " policy"]]
+RankBy = Literal["gradient", "loss_reduction"]
+LossPerModel = Callable[[dict[str, Tensor]], Float[Tensor, " model"]]
 
 
 class RollbackResult(NamedTuple):
-    """What a measured roll-back left.
+    """Result of `roll_back`.
 
     Attributes:
-        weights: the weights, every tensor of a policy either restored or as it was.
-        kept_restored: which tensors stayed restored, by name and policy.
+        weights: the weights, every tensor of a model either restored or fine-tuned.
+        kept_restored: which tensors stay restored, by name and model.
         loss_before: downstream loss without any restoring.
-        loss_restored: with all of it.
-        loss_after: with what was kept.
+        loss_restored: downstream loss with all of it.
+        loss_after: downstream loss after the roll-back.
     """
 
     weights: dict[str, Tensor]
-    kept_restored: dict[str, Bool[Tensor, " policy"]]
-    loss_before: Float[Tensor, " policy"]
-    loss_restored: Float[Tensor, " policy"]
-    loss_after: Float[Tensor, " policy"]
+    kept_restored: dict[str, Bool[Tensor, " model"]]
+    loss_before: Float[Tensor, " model"]
+    loss_restored: Float[Tensor, " model"]
+    loss_after: Float[Tensor, " model"]
 
 
 def alignment_pseudo_gradient(aligned: StackedWeights, base: StackedWeights) -> dict[str, Tensor]:
-    """Gradient of the loss -⟨θ, θ_a - θ_before⟩: against the way that alignment moved weights.
+    """Gradient of the loss -⟨θ, θ_a - θ_base⟩: opposite to the change of weights by alignment.
 
     Args:
         aligned: weights after alignment.
-        base: weights that alignment began from.
+        base: weights before alignment.
     """
     check_layout(aligned, base)
     return {name: base[name] - aligned[name] for name in floating_point_names(aligned)}
@@ -85,69 +85,65 @@ def select_weights(
     rank_by: RankBy = "gradient",
     fraction_of: Literal["weights", "eligible"] = "weights",
 ) -> dict[str, Tensor]:
-    """Which weights of every policy should go back to a target.
+    """Masks of the weights of every model that should return to a target.
 
     Args:
-        weights: where they are.
-        target: where they may go.
-        gradient: of the loss that is to fall, at `weights`. Tensors that are not in it stay out:
+        weights: current weights.
+        target: weights to return to.
+        gradient: of the loss to reduce, at `weights`. Tensors that are not in it are not selected:
             the paper leaves out layer norms and late layers.
-        fraction: how many of all weights of a policy go, rounded up; fewer where fewer are eligible.
-        candidates: masks of what may go at all; `None`: everything.
-        rank_by: rank by the size of the gradient or by what the loss gains.
-        fraction_of: `fraction` is of all weights given, as in restoring, or of those eligible, as in giving
-            back.
+        fraction: share of all weights of a model, rounded up; fewer if fewer are eligible.
+        candidates: masks of weights that may be selected; `None`: all.
+        rank_by: `gradient` (its absolute value), or `loss_reduction`.
+        fraction_of: `weights`: share of all weights given, as in restoring; `eligible`: share of
+            the eligible weights, as in a roll-back.
 
     Returns:
         Masks by the names of `gradient`.
 
     Raises:
-        UserError: layouts differ, or `fraction` or `rank_by` is none of these.
+        UserError: layouts differ, or `fraction` or `rank_by` is invalid.
     """
-    policies = count_models(weights)
+    models = count_models(weights)
     check_layout(weights, target)
-    check_fraction(fraction, "share")
-    if rank_by not in ("gradient", "gain"):
-        raise UserError(
-            f"by must be gradient or gain, not {rank_by!r}", code="invalid_value", path="by"
-        )
+    check_fraction(fraction, "fraction")
+    if rank_by not in ("gradient", "loss_reduction"):
+        message = f"no rank_by {rank_by!r}: use 'gradient' or 'loss_reduction'"
+        raise UserError(message, code="invalid_value", path="rank_by")
     names = list(gradient)
     for name in names:
         if name not in weights:
             raise UserError(
-                f"a gradient of {name!r}, and no weights{did_you_mean(name, weights)}",
+                f"the gradient has {name!r}, the weights do not{did_you_mean(name, weights)}",
                 code="unknown_name",
                 path=name,
             )
     if not names:
         return {}
-    slope, moved = (
-        flatten_weights(gradient, names),
-        flatten_weights(weights, names) - flatten_weights(target, names),
-    )
-    eligible = (slope.sign() * moved.sign()) > 0  # signs: products of tiny numbers are zero
+    slope = flatten_weights(gradient, names)
+    change = flatten_weights(weights, names) - flatten_weights(target, names)
+    eligible = (slope.sign() * change.sign()) > 0  # signs: products of tiny numbers are zero
     if candidates is not None:
         eligible &= torch.cat([flatten_per_model(candidates[name]) for name in names], 1)
-    score = slope.abs() if rank_by == "gradient" else (slope * moved).abs()
+    score = slope.abs() if rank_by == "gradient" else (slope * change).abs()
     if fraction_of == "weights":
-        whole = sum(weights[name].numel() // policies for name in floating_point_names(weights))
-        count = min(_ceil(fraction * whole), score.shape[1])
+        size = sum(weights[name].numel() // models for name in floating_point_names(weights))
+        count = min(_ceil(fraction * size), score.shape[1])
     else:
-        count = torch.tensor([_ceil(fraction * e) for e in eligible.sum(1).tolist()]).to(
-            score.device
-        )
-    chosen = top_k_mask(torch.where(eligible, score, -1.0), count) & eligible
-    return unflatten_weights(chosen, weights, names)
+        counts = [_ceil(fraction * number) for number in eligible.sum(1).tolist()]
+        count = torch.tensor(counts).to(score.device)
+    selected = top_k_mask(torch.where(eligible, score, -1.0), count) & eligible
+    return unflatten_weights(selected, weights, names)
 
 
 def restore(
     weights: StackedWeights, target: StackedWeights, selection_mask: StackedWeights
 ) -> dict[str, Tensor]:
-    """The weights, with those chosen as the target has them."""
-    back = dict(weights)
+    """The weights, with the selected ones replaced by the target's."""
+    restored = dict(weights)
     for name, mask in selection_mask.items():
-        back[name] = torch.where(mask, target[name], weights[name])
-    return back
+        restored[name] = torch.where(mask, target[name], weights[name])
+    return restored
 
 
 def roll_back(
@@ -156,21 +152,21 @@ def roll_back(
     loss: LossPerModel,
     max_loss_increase: PerModel,
 ) -> RollbackResult:
-    """Give back restored tensors until the downstream loss is within what is allowed.
+    """Roll back restored tensors until the downstream loss is within its limit.
 
-    The cost of a tensor is by how much the loss falls when it alone is given back. Policies give
-    back in the order of their own costs. `loss` is asked once for every tensor that was restored,
+    The cost of a tensor is the decrease of the loss if it alone is rolled back. Each model rolls
+    back in the order of its own costs. `loss` is called once for every tensor that was restored,
     and at most as often again.
 
     Args:
         finetuned: weights before restoring.
         restored: weights after it.
-        loss: downstream loss of every policy, from weights; it must not depend on chance.
-        max_loss_increase: by how much it may exceed the loss before restoring, at least 0, in its unit.
+        loss: downstream loss of every model, from weights; it must be deterministic.
+        max_loss_increase: allowed increase over the loss before restoring, at least 0, in its unit.
 
     Returns:
-        Weights whose loss is within `max_loss_increase`; a policy whose loss can never be told (NaN) has
-        everything given back.
+        Weights whose loss is within the limit; for a model whose loss is always NaN, everything is
+        rolled back.
 
     Raises:
         UserError: layouts differ.
@@ -183,26 +179,26 @@ def roll_back(
     changed = [
         n for n in floating_point_names(finetuned) if not torch.equal(finetuned[n], restored[n])
     ]
-    kept = {name: torch.ones_like(before, dtype=torch.bool) for name in changed}
-    now = all_restored
-    if changed and not bool((now <= limit).all()):
+    stays_restored = {name: torch.ones_like(before, dtype=torch.bool) for name in changed}
+    after = all_restored
+    if changed and not bool((after <= limit).all()):
         without = torch.stack([loss({**current, name: finetuned[name]}) for name in changed], 1)
-        # The costliest first: the lower the loss without it. NaN, sorted last: it is not to blame.
+        # The most costly tensor, with the lowest loss without it, comes first. NaN sorts last.
         order = without.argsort(dim=1, stable=True)
-        for place in range(len(changed)):
-            over = ~(now <= limit)
-            if not bool(over.any()):
+        for position in range(len(changed)):
+            exceeds = ~(after <= limit)
+            if not bool(exceeds.any()):
                 break
-            for number, name in enumerate(changed):
-                back = over & (order[:, place] == number)
-                kept[name] &= ~back
-                current = current | replace_models({name: current[name]}, finetuned, back)
-            now = loss(current)
-    return RollbackResult(current, kept, before, all_restored, now)
+            for index, name in enumerate(changed):
+                returned = exceeds & (order[:, position] == index)
+                stays_restored[name] &= ~returned
+                current = current | replace_models({name: current[name]}, finetuned, returned)
+            after = loss(current)
+    return RollbackResult(current, stays_restored, before, all_restored, after)
 
 
-def restored_fraction(weights: StackedWeights, target: StackedWeights) -> Float[Tensor, " policy"]:
-    """Share of every policy's weights that are exactly as the target has them."""
+def restored_fraction(weights: StackedWeights, target: StackedWeights) -> Float[Tensor, " model"]:
+    """Share of every model's weights that equal the target's exactly."""
     names = floating_point_names(weights)
     same = flatten_weights(weights, names) == flatten_weights(target, names)
     return same.float().mean(1)

@@ -1,14 +1,14 @@
-"""Weights of several policies, stacked: `Mapping[str, Tensor]`, every tensor `[policy, ...]`.
+"""Weights of several models, stacked: `Mapping[str, Tensor]`, every tensor `[model, ...]`.
 
-All operators of this folder take and give such stacks. A state dict of one model, as Hugging Face
-and `torch.nn.Module.state_dict` have it, lacks the first dimension and gets it by `unsqueeze`:
+All operators of this folder take and return such stacks. A state dict of one model, from Hugging
+Face or `torch.nn.Module.state_dict`, lacks the first dimension; `unsqueeze` adds it:
 
-    merged = squeeze(ties(unsqueeze(base), [unsqueeze(one), unsqueeze(other)]))
+    merged = squeeze(ties_merge(unsqueeze(base), [unsqueeze(one), unsqueeze(other)]))
 
 `unsqueeze` and `squeeze` copy nothing. Buffers that are not floating-point numbers (positions,
-counters) are nobody's to average: operators hand them on as the first weights given have them. Half
-precision is computed in single precision and rounded once. Names that share a tensor (tied
-embeddings) are taken for two tensors, so they weigh twice where shares of all weights are counted.
+counters) cannot be averaged: operators return those of the first weights given. Half precision is
+computed in single precision and rounded once. Names that share a tensor (tied embeddings) count as
+two tensors, so they weigh twice in shares of all weights.
 """
 
 from __future__ import annotations
@@ -23,42 +23,40 @@ from torch import Tensor
 from mores.core.errors import UserError, did_you_mean
 
 StackedWeights = Mapping[str, Tensor]
-PerModel = float | Float[Tensor, " policy"]
+PerModel = float | Float[Tensor, " model"]
 
 
 def unsqueeze(weights: StackedWeights) -> dict[str, Tensor]:
-    """One model's state dict as a stack of one policy: every tensor `[...]` becomes `[1, ...]`."""
+    """One model's state dict as a stack of one model: every tensor `[...]` becomes `[1, ...]`."""
     return {name: tensor.unsqueeze(0) for name, tensor in weights.items()}
 
 
 def squeeze(weights: StackedWeights, model_index: int = 0) -> dict[str, Tensor]:
-    """The state dict of one policy of a stack: every tensor `[policy, ...]` becomes `[...]`."""
+    """The state dict of one model of a stack: every tensor `[model, ...]` becomes `[...]`."""
     return {name: tensor[model_index] for name, tensor in weights.items()}
 
 
 def stack_state_dicts(state_dicts: Sequence[StackedWeights]) -> dict[str, Tensor]:
-    """Several models' state dicts as one stack, a policy each.
+    """Several models' state dicts as one stack.
 
     Raises:
         UserError: they differ in names or shapes, or there are none.
     """
     if not state_dicts:
-        raise UserError(
-            "nothing to stack: give at least one state dict", code="missing", path="several"
-        )
+        raise UserError("a stack needs at least one state dict", code="missing", path="state_dicts")
     check_layout(*state_dicts)
-    return {name: torch.stack([one[name] for one in state_dicts]) for name in state_dicts[0]}
+    return {name: torch.stack([state[name] for state in state_dicts]) for name in state_dicts[0]}
 
 
 def count_models(weights: StackedWeights) -> int:
-    """How many policies a stack holds.
+    """Number of models in a stack.
 
     Raises:
-        UserError: it is empty, or its tensors do not all lead with the same number of policies.
+        UserError: it is empty, or the first dimensions of its tensors differ.
     """
     if not weights:
         raise UserError(
-            "no weights given: a stack has at least one tensor [policy, ...]",
+            "weights are empty: a stack has at least one tensor [model, ...]",
             code="missing",
             path="weights",
         )
@@ -66,8 +64,8 @@ def count_models(weights: StackedWeights) -> int:
     for name, size in sizes.items():
         if not size or size != sizes[first]:
             raise UserError(
-                f"{name!r} leads with {size}, {first!r} with {sizes[first]}: every tensor is "
-                "[policy, ...]; pass the state dict of one model through unsqueeze first",
+                f"{name!r} has first dimension {size}, {first!r} {sizes[first]}: every tensor must "
+                "be [model, ...]; apply unsqueeze to the state dict of one model",
                 code="wrong_shape",
                 path=name,
             )
@@ -78,7 +76,7 @@ def check_layout(first: StackedWeights, *others: StackedWeights) -> None:
     """Check that weights have the same names and shapes.
 
     Raises:
-        UserError: a name is missing, unknown, or stands for another shape.
+        UserError: a name is missing, unknown, or has another shape.
     """
     for number, other in enumerate(others, start=2):
         for name in other:
@@ -105,7 +103,7 @@ def check_layout(first: StackedWeights, *others: StackedWeights) -> None:
 
 
 def floating_point_names(weights: StackedWeights) -> list[str]:
-    """Names of the tensors that hold floating-point numbers."""
+    """Names of the tensors of floating-point numbers."""
     return [name for name, tensor in weights.items() if tensor.is_floating_point()]
 
 
@@ -115,40 +113,38 @@ def upcast(tensor: Tensor) -> Tensor:
 
 
 def broadcast_like(values: Tensor, like: Tensor) -> Tensor:
-    """Numbers `[policy]` as `[policy, 1, ...]`, to meet a tensor `[policy, ...]`."""
+    """Values `[model]` as `[model, 1, ...]`, to broadcast with a tensor `[model, ...]`."""
     return values.reshape(-1, *[1] * (like.dim() - 1))
 
 
-def flatten_per_model(tensor: Tensor) -> Shaped[Tensor, "policy weight"]:
-    """The numbers of each policy of a tensor `[policy, ...]` in a line, `[policy]` included."""
+def flatten_per_model(tensor: Tensor) -> Shaped[Tensor, "model weight"]:
+    """A tensor `[model, ...]` as one vector per model; `[model]` becomes `[model, 1]`."""
     return tensor.reshape(len(tensor), -1)
 
 
-def flatten_weights(
-    weights: StackedWeights, names: Sequence[str]
-) -> Float[Tensor, "policy weight"]:
-    """The named tensors of each policy end to end, in single precision at least."""
+def flatten_weights(weights: StackedWeights, names: Sequence[str]) -> Float[Tensor, "model weight"]:
+    """The named tensors of each model, concatenated, in single precision at least."""
     return torch.cat([flatten_per_model(upcast(weights[name])) for name in names], 1)
 
 
 def unflatten_weights(
     vector: Tensor, like: StackedWeights, names: Sequence[str]
 ) -> dict[str, Tensor]:
-    """What `flatten_weights` joined, cut into tensors of the shapes of `like`."""
+    """Inverse of `flatten_weights`, with the shapes of `like`."""
     return split_flat(vector, {name: tuple(like[name].shape[1:]) for name in names})
 
 
 def split_flat(vector: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """A vector `[policy, weight]` cut into tensors of these shapes, those of one policy."""
+    """A vector `[model, weight]` split into tensors; `shapes` are those of one model."""
     parts = vector.split([math.prod(shape) for shape in shapes.values()], 1)
     named = zip(shapes.items(), parts, strict=True)
     return {name: part.reshape(len(part), *shape) for (name, shape), part in named}
 
 
 def replace_models(
-    weights: StackedWeights, other: StackedWeights, models: Bool[Tensor, " policy"]
+    weights: StackedWeights, other: StackedWeights, models: Bool[Tensor, " model"]
 ) -> dict[str, Tensor]:
-    """The weights, with those of `other` for the policies named."""
+    """The weights, with those of `other` for the selected models."""
     return {
         name: torch.where(broadcast_like(models, tensor), other[name], tensor)
         for name, tensor in weights.items()
@@ -156,27 +152,29 @@ def replace_models(
 
 
 def top_k_mask(
-    score: Float[Tensor, "policy weight"], count: int | Int[Tensor, " policy"]
-) -> Bool[Tensor, "policy weight"]:
-    """Where each policy's `count` highest scores stand; exactly so many, whatever ties there are.
+    score: Float[Tensor, "model weight"], count: int | Int[Tensor, " model"]
+) -> Bool[Tensor, "model weight"]:
+    """Mask of the `count` highest scores of each model; exactly so many, also with ties.
 
     Args:
-        score: to be ranked; NaN ranks highest, so that it stays in sight.
-        count: how many, the same for all or by policy, 0 to `weight`.
+        score: to be ranked; NaN ranks highest, so that it stays visible.
+        count: number of scores, the same for all or by model, 0 to `weight`.
     """
-    most = count if isinstance(count, int) else int(count.max())
-    places = score.topk(most, dim=1).indices
-    taken = torch.ones_like(places, dtype=torch.bool)
+    largest = count if isinstance(count, int) else int(count.max())
+    positions = score.topk(largest, dim=1).indices
+    selected = torch.ones_like(positions, dtype=torch.bool)
     if not isinstance(count, int):
-        taken = torch.arange(most, device=score.device) < count[:, None]
-    return torch.zeros_like(score, dtype=torch.bool).scatter(1, places, taken)
+        selected = torch.arange(largest, device=score.device) < count[:, None]
+    return torch.zeros_like(score, dtype=torch.bool).scatter(1, positions, selected)
 
 
 def check_fraction(value: float, name: str) -> None:
-    """Check that a number is a share, 0 to 1.
+    """Check that the parameter `name` is in [0, 1].
 
     Raises:
         UserError: it is not.
     """
     if not 0.0 <= value <= 1.0:
-        raise UserError(f"{name} is a share, 0 to 1, not {value}", code="out_of_range", path=name)
+        raise UserError(
+            f"{name} must lie in [0, 1], not be {value}", code="out_of_range", path=name
+        )

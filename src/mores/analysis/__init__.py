@@ -1,5 +1,5 @@
-"""The statistics of mores: arrays in, figures with honest intervals and verdicts out.
+"""Statistics of replicates: estimates with intervals, sensitivity indices, and the run reader.
 
-`intervals` estimates over replicates, `verdicts` judges claims, `drift` measures how far and how
-straight values moved, `distributions` how a community's values lie, `open_run` reads a run.
+`intervals` estimates statistics over replicates. `sensitivity` computes Sobol and Morris indices.
+`run_reader` reads the folder of a run.
 """

@@ -1,12 +1,12 @@
-"""The studentised bootstrap of a root of mean squares (rms, sd), alone and between paired arms.
+"""Studentized bootstrap of a root mean square (rms, sd), for one arm and for paired arms.
 
-Replicates are drawn anew, and in every resample the deviation of the statistic is divided by the
-resample's own standard error: t* = (T* - T) / se*. The interval runs from T - se t*_(1-a/2) to
-T - se t*_(a/2). Alone, T is the logarithm of the root, whose error hardly depends on its size.
+Each resample draws the replicates with replacement. The deviation of its statistic is divided by
+its own standard error: t* = (T* - T) / se*. The interval runs from T - se t*_(1-a/2) to
+T - se t*_(a/2). For one arm, T is the log of the root, whose error hardly depends on its size.
 
-Only moments up to the fourth enter, so all resamples are one product: the matrix of how often
-each replicate was drawn, times columns of powers. The matrix depends on n and a fixed seed only,
-so equal replicates always have equal intervals.
+Only moments up to the fourth enter, so all resamples are one matrix product: resampling counts of
+each replicate times columns of powers. The counts depend only on n and a fixed seed, so equal
+replicates always have equal intervals.
 
 Sources: Efron 1982, The Jackknife, the Bootstrap and Other Resampling Plans, ch. 10;
 Hall 1988, Ann. Stat. 16, 927.
@@ -21,19 +21,15 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Float
 
-NUM_RESAMPLES = 9_999  # with one more, the ranks of 2.5 % and 97.5 % are whole
+NUM_RESAMPLES = 9_999  # (NUM_RESAMPLES + 1) * 0.025 is a whole rank
 SEED = 20_240_229
-MAX_COUNTS_PER_BATCH = 2**21  # entries of the matrix of counts that are made at a time
-MAX_SINGLE_THREAD_SIZE = (
-    2**18
-)  # products so small are not shared among threads, which would cost more
-MAX_BOOTSTRAP_REPLICATES = 2_000  # with more replicates nothing is drawn anew: errors are normal, see `_studentized_interval`
-ROUNDING_TOLERANCE = 1e-12  # what is smaller than this share of what it should be is rounding
+MAX_COUNTS_PER_BATCH = 2**21  # entries of the count matrix that are drawn at a time
+MAX_SINGLE_THREAD_SIZE = 2**18  # BLAS splits larger products among threads, which costs more
+MAX_BOOTSTRAP_REPLICATES = 2_000  # above: normal error without resampling
+ROUNDING_TOLERANCE = 1e-12  # relative size below which a difference counts as rounding
 
 Moments = Mapping[tuple[int, int], np.ndarray]  # E[x^i y^j] in each resample
-StatisticWithError = tuple[
-    np.ndarray, np.ndarray
-]  # a statistic, its standard error times the root of n
+StatisticWithError = tuple[np.ndarray, np.ndarray]  # statistic, standard error times sqrt(n)
 
 
 def rms_interval(
@@ -51,7 +47,7 @@ def rms_difference_interval(
     centered: bool,
     level: float,
 ) -> tuple[float, float]:
-    """Interval of the root mean square (or standard deviation) of `x` less that of `y`, paired."""
+    """Interval of rms(x) - rms(y), or sd(x) - sd(y) if `centered`, paired by replicate."""
     low, high = _studentized_interval(x, y, centered, level, _rms_difference)
     scale = _bias_correction(len(x), centered)
     return scale * low, scale * high
@@ -66,19 +62,19 @@ def _studentized_interval(
 ) -> tuple[float, float]:
     from scipy.special import ndtri
 
-    if centered:  # the moments below then lose no digits
+    if centered:  # the moments below then lose no digits to cancellation
         x, y = x - x.mean(), None if y is None else y - y.mean()
     (value,), (error,) = statistic(_moments(x, y, np.ones((len(x), 1)), centered))
-    if error == 0.0:  # of a deviation: as many above as below, equally far; that bounds nothing
+    if error == 0.0:  # centered: two values in equal numbers, whose sd has no first-order error
         return (-math.inf, math.inf) if centered else (float(value), float(value))
     if len(x) > MAX_BOOTSTRAP_REPLICATES:
-        reach = error * ndtri(0.5 + level / 2.0) / math.sqrt(len(x))
-        return float(value - reach), float(value + reach)
+        margin = error * ndtri(0.5 + level / 2.0) / math.sqrt(len(x))
+        return float(value - margin), float(value + margin)
     values, errors = statistic(_moments(x, y, _resample_counts(len(x)), centered))
     with np.errstate(divide="ignore", invalid="ignore"):
-        # One replicate drawn n times has no error of its own: it counts as infinitely far.
-        away = values - value
-        t = np.where(errors > 0.0, away / errors, np.copysign(np.inf, away))
+        # A resample of n copies of one replicate has no error: its t is infinite.
+        deviation = values - value
+        t = np.where(errors > 0.0, deviation / errors, np.copysign(np.inf, deviation))
     rank = max(1, round((NUM_RESAMPLES + 1) * (1.0 - level) / 2.0))
     t = np.partition(t, (rank - 1, NUM_RESAMPLES - rank))
     return float(value - error * t[NUM_RESAMPLES - rank]), float(value - error * t[rank - 1])
@@ -92,16 +88,16 @@ def _log_rms(m: Moments) -> StatisticWithError:
 
 
 def _rms_difference(m: Moments) -> StatisticWithError:
-    one, other = np.sqrt(m[2, 0]), np.sqrt(m[0, 2])
-    apart = _safe_divide(_variance_of_squares(m[4, 0], m[2, 0]), m[2, 0])
-    apart += _safe_divide(_variance_of_squares(m[0, 4], m[0, 2]), m[0, 2])
-    variance = apart - 2.0 * _safe_divide(m[2, 2] - m[2, 0] * m[0, 2], one * other)
-    variance = np.where(variance > ROUNDING_TOLERANCE * apart, variance, 0.0)
-    return one - other, 0.5 * np.sqrt(variance)
+    rms_x, rms_y = np.sqrt(m[2, 0]), np.sqrt(m[0, 2])
+    variance_sum = _safe_divide(_variance_of_squares(m[4, 0], m[2, 0]), m[2, 0])
+    variance_sum += _safe_divide(_variance_of_squares(m[0, 4], m[0, 2]), m[0, 2])
+    variance = variance_sum - 2.0 * _safe_divide(m[2, 2] - m[2, 0] * m[0, 2], rms_x * rms_y)
+    variance = np.where(variance > ROUNDING_TOLERANCE * variance_sum, variance, 0.0)
+    return rms_x - rms_y, 0.5 * np.sqrt(variance)
 
 
 def _safe_divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """A quotient that is nothing where there is nothing below."""
+    """Quotient, or 0 where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0.0)
 
 
@@ -112,18 +108,18 @@ def _variance_of_squares(fourth: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _moments(x: np.ndarray, y: np.ndarray | None, counts: np.ndarray, centered: bool) -> Moments:
-    """Second and fourth moments of the replicates drawn `counts` times, `[resample]` each.
+    """Second and fourth moments of resamples with these counts, `[resample]` each.
 
-    Those about the resample's own means follow from those about zero by the binomial theorem.
+    If `centered`, the binomial theorem converts moments about zero to moments about the mean.
     """
     powers = [(2, 0), (4, 0)] + ([(1, 0), (3, 0)] if centered else [])
     if y is not None:
         powers += [(0, 2), (0, 4), (2, 2)]
         powers += [(0, 1), (0, 3), (1, 1), (2, 1), (1, 2)] if centered else []
     columns = np.stack([x**i if y is None else x**i * y**j for i, j in powers]) / len(x)
-    cells = max(1, MAX_SINGLE_THREAD_SIZE // columns.size)
-    parts = [columns @ counts[:, c : c + cells] for c in range(0, counts.shape[1], cells)]
-    m = dict(zip(powers, np.concatenate(parts, axis=1), strict=True))
+    size = max(1, MAX_SINGLE_THREAD_SIZE // columns.size)
+    products = [columns @ counts[:, c : c + size] for c in range(0, counts.shape[1], size)]
+    m = dict(zip(powers, np.concatenate(products, axis=1), strict=True))
     if not centered:
         return m
     a, central = m[1, 0], {}
@@ -141,25 +137,25 @@ def _central_moments(
 ) -> tuple[np.ndarray, np.ndarray]:
     square = mean * mean
     central = second - square
-    some = central > ROUNDING_TOLERANCE * second  # else one replicate was drawn n times
+    nonzero = central > ROUNDING_TOLERANCE * second  # else: n copies of one replicate
     fourth = fourth - 4.0 * mean * third + square * (6.0 * second - 3.0 * square)
-    return np.where(some, central, 0.0), np.where(some, fourth, 0.0)
+    return np.where(nonzero, central, 0.0), np.where(nonzero, fourth, 0.0)
 
 
 @functools.lru_cache(maxsize=2)
 def _resample_counts(n: int) -> np.ndarray:
-    """How often each of n replicates is drawn in each resample, `[replicate, resample]`.
+    """Number of copies of each of n replicates in each resample, `[replicate, resample]`.
 
-    Kept as floating-point numbers where they are few, else in a quarter of the room.
+    float64 for a small matrix, uint16 (a quarter of the memory) for a large one.
     """
-    draws, parts = np.random.default_rng(SEED), []
-    cells = max(1, MAX_COUNTS_PER_BATCH // n)
-    for start in range(0, NUM_RESAMPLES, cells):
-        here = min(cells, NUM_RESAMPLES - start)
-        drawn = draws.integers(0, n, (here, n)) + n * np.arange(here)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=here * n).reshape(here, n)
-        parts.append(counts.T.astype(np.uint16))
-    all_counts = np.concatenate(parts, axis=1)
+    generator, batches = np.random.default_rng(SEED), []
+    max_batch = max(1, MAX_COUNTS_PER_BATCH // n)
+    for start in range(0, NUM_RESAMPLES, max_batch):
+        batch_size = min(max_batch, NUM_RESAMPLES - start)
+        indices = generator.integers(0, n, (batch_size, n)) + n * np.arange(batch_size)[:, None]
+        counts = np.bincount(indices.ravel(), minlength=batch_size * n).reshape(batch_size, n)
+        batches.append(counts.T.astype(np.uint16))
+    all_counts = np.concatenate(batches, axis=1)
     return all_counts.astype(np.float64) if all_counts.size <= MAX_COUNTS_PER_BATCH else all_counts
 
 

@@ -1,18 +1,18 @@
-"""How well replicates determine a figure: a value with its interval.
+"""Estimates over replicates: a statistic with its interval.
 
 The replicate is the independent unit of every interval here. A comparison of two arms is paired
-by replicate, and is always the statistic of the one less (or relative to) the statistic of the
-other. What is estimated thus depends on how values are distributed in each arm, and not on how
-two arms share their draws; that they share them makes the interval shorter. For the mean it is
-the mean of the differences; for the median it is not their median.
+by replicate: the statistic of one arm minus (or relative to) the statistic of the other. The
+estimand thus depends on the distribution in each arm, and not on the random numbers that the arms
+share; sharing them makes the interval shorter. For the mean, the estimand is the mean of the
+differences; for the median it is not the median of the differences.
 
-| statistic | alone | one arm less another | relative to another |
+| statistic | one arm | difference of two arms | relative difference |
 |---|---|---|---|
-| mean | Student's t; of figures that are 0 or 1, Wilson | Student's t of differences | Fieller |
+| mean | Student's t; for values 0 and 1, Wilson | Student's t of differences | Fieller |
 | median | order statistics | Bonett and Price | Fieller, errors by Bonett and Price |
-| rms, sd | studentised bootstrap | wider of jackknife t and bootstrap | Fieller of squares |
+| rms, sd | studentized bootstrap | wider of jackknife t and bootstrap | Fieller of squares |
 
-Share of 95 % intervals that covered the truth, in 4,000 samples of n replicates each. Alone:
+Share of 95 % intervals that cover the true value, in 4,000 samples of n replicates each. One arm:
 
 | n | normal: mean, rms, sd | exponential: mean, rms, sd | squared normal: mean, rms, sd |
 |---|---|---|---|
@@ -21,29 +21,29 @@ Share of 95 % intervals that covered the truth, in 4,000 samples of n replicates
 | 100 | .949 .947 .945 | .941 .933 .928 | .937 .929 .921 |
 | 400 | .948 .944 .948 | .941 .933 .926 | .943 .944 .938 |
 
-Of two exponential arms with correlated noise (normal copula, 0.5), one of them 1.5 times as large:
+Two exponential arms with correlated noise (normal copula, 0.5), one scaled by 1.5:
 
-| n | less: mean, median, rms, sd | relative: mean, median, rms, sd |
+| n | difference: mean, median, rms, sd | relative: mean, median, rms, sd |
 |---|---|---|
 | 10 | .941 .966 .907 .882 | .961 .976 .985 .977 |
 | 30 | .938 .958 .921 .899 | .953 .965 .964 .957 |
 | 100 | .943 .947 .931 .927 | .942 .954 .951 .951 |
 
-The methods were chosen by such tables: of the sd of 30 exponential figures plain percentiles of a
-bootstrap cover .753, its BCa form .812, t of the variance .766, the studentised logarithm .885.
-What still falls short:
+Such tables decided the methods: for the sd of 30 exponential values, the percentile bootstrap
+covers .753, its BCa form .812, t of the variance .766, the studentized bootstrap of the log .885.
+Known limitations:
 
-- The mean, rms and sd of skewed or heavy-tailed figures are covered too rarely with fewer than a
-  hundred replicates; the sd of a squared Laplace figure (kurtosis 88) in .81 of samples of 30
-  and .90 of samples of 400. The interval of a median covers at least what it says, for any figure.
-- The sd of a figure with two values, each in about half of the replicates, is not covered; its mean
-  says as much, and is.
-- Medians of strongly correlated arms get intervals that are too wide: they cover .98 with ten
-  replicates and a correlation of 0.95, and more beyond.
-- Figures that are all 0 or 1 are taken for no and yes: were they amounts, a t interval would do.
-- A figure that was the same in all n replicates gets an interval without width, a share of 0 or 1
-  too: Wilson's is for shares between. An event that none of them saw may still have a probability
-  of up to about 3 / n.
+- With fewer than 100 replicates, intervals of the mean, rms and sd of skewed or heavy-tailed
+  values cover too rarely: the sd of a squared Laplace variable (kurtosis 88) in .81 of samples of
+  30 and .90 of samples of 400. The interval of a median covers at least its level, always.
+- The interval of an sd does not cover where a variable has two values, each in about half of the
+  replicates. The mean carries the same information, and its interval covers.
+- Intervals of medians are too wide for strongly correlated arms: they cover .98 with ten
+  replicates and a correlation of 0.95, and more above.
+- Values that are all 0 or 1 count as a binary outcome; for amounts, a t interval would be right.
+- A constant over all n replicates gets an interval of width zero, a share of 0 or 1 too: Wilson's
+  interval is for shares between. An event that occurs in no replicate may still have a
+  probability of up to about 3 / n.
 
 Sources: Wilson 1927, J. Am. Stat. Assoc. 22, 209; Fieller 1954, J. R. Stat. Soc. B 16, 175; Efron
 1982, The Jackknife, the Bootstrap and Other Resampling Plans; Bonett and Price 2020, Br. J. Math.
@@ -75,15 +75,15 @@ from mores.core.errors import UserError, did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class IntervalEstimate:
-    """A figure over replicates, and the interval it lies in.
+    """Statistic over replicates with its interval.
 
     Attributes:
-        value: the statistic; nan where a replicate was not finite.
+        value: the statistic; nan where a replicate is not finite.
         low, high: ends of the interval; infinite where the replicates do not bound it.
-        n: replicates.
-        method: how the interval was made, in words.
-        confidence: how often such an interval covers the truth, as far as theory says. Below the
-            level asked for where the replicates are too few; 1 where nothing was left to chance.
+        n: number of replicates.
+        method: name of the interval method.
+        confidence: nominal coverage by theory. Below the requested level with too few replicates;
+            1 for an interval without a random part.
     """
 
     value: float
@@ -95,7 +95,7 @@ class IntervalEstimate:
 
 
 class ConfidenceBand(NamedTuple):
-    """Means and their intervals, one for each column."""
+    """Mean and interval of each column."""
 
     value: Float[np.ndarray, " column"]
     low: Float[np.ndarray, " column"]
@@ -105,21 +105,21 @@ class ConfidenceBand(NamedTuple):
 def estimate(
     values: Float[np.ndarray, " replicate"], statistic: Statistic = "mean", level: float = 0.95
 ) -> IntervalEstimate:
-    """A statistic of the replicates, with its interval.
+    """Statistic of the replicates with its interval.
 
     Args:
-        values: one figure a replicate.
+        values: one value per replicate.
         statistic: mean, median, rms (root of the mean square) or sd (with n - 1).
-        level: share of such intervals that should cover the truth, in (0, 1).
+        level: nominal coverage of the interval, in (0, 1).
 
     Raises:
         UserError: an unknown statistic, no values, or a level outside (0, 1).
     """
     x = _validate_values(values, statistic, level)
-    if (unknown := _nonfinite_estimate(x)) is not None:
-        return unknown
+    if (nonfinite := _nonfinite_estimate(x)) is not None:
+        return nonfinite
     n = len(x)
-    x, exponent = _rescale(np.sort(x))  # sorted: the order of replicates must not matter
+    x, exponent = _rescale(np.sort(x))  # sorted: replicate order must not matter
     value, confidence = compute_statistic(x, statistic), level
     if n == 1:
         return _single_replicate_estimate(float(np.ldexp(value, exponent)))
@@ -127,22 +127,22 @@ def estimate(
         method = f"equal in all {n} replicates"
         return _estimate_in_original_scale(value, value, value, n, method, 1.0, exponent)
     if statistic == "mean" and is_binary(np.ldexp(x, exponent)):
-        share = float(np.ldexp(value, exponent))
-        low, high = wilson_interval(share, n, level)
-        return IntervalEstimate(share, low, high, n, "Wilson, of figures that are 0 or 1", level)
+        proportion = float(np.ldexp(value, exponent))
+        low, high = wilson_interval(proportion, n, level)
+        return IntervalEstimate(proportion, low, high, n, "Wilson, for values 0 and 1", level)
     if statistic == "mean":
-        reach = t_quantile(n, level) * float(x.std(ddof=1)) / math.sqrt(n)
-        low, high, method = value - reach, value + reach, "Student's t"
+        margin = t_quantile(n, level) * float(x.std(ddof=1)) / math.sqrt(n)
+        low, high, method = value - margin, value + margin, "Student's t"
     elif statistic == "median":
         low, high, confidence = median_interval(x, level)
         method = "order statistics"
         if confidence < level:
-            method = f"smallest to largest, which holds {100 * confidence:.3g} %"
+            method = f"minimum to maximum, with {100 * confidence:.3g} % coverage"
     elif n < paired_intervals.MIN_REPLICATES_FOR_SPREAD:
         low, high, method = 0.0, math.inf, f"{n} replicates do not bound an {statistic}"
     else:
         low, high = bootstrap.rms_interval(x, statistic == "sd", level)
-        method = "studentised bootstrap of the logarithm"
+        method = "studentized bootstrap of the logarithm"
         if n > bootstrap.MAX_BOOTSTRAP_REPLICATES:
             method = "normal error of the logarithm"
     return _estimate_in_original_scale(value, low, high, n, method, confidence, exponent)
@@ -155,16 +155,16 @@ def compare(
     relative: bool = False,
     level: float = 0.95,
 ) -> IntervalEstimate:
-    """A statistic of the replicates less that of a reference, with its interval.
+    """Statistic of the replicates minus that of a reference, with its interval.
 
     Args:
-        values: one figure a replicate.
-        reference: the same replicates in another arm, in the same order; or one number, such as a
-            prediction, which is taken to be exact.
+        values: one value per replicate.
+        reference: the same replicates in another arm, in the same order; or one number, such as an
+            analytic value, which counts as exact.
         statistic: mean, median, rms or sd.
-        relative: divide by the reference's statistic. Its sign counts: what lies above a negative
+        relative: divide by the reference's statistic. Its sign counts: a value above a negative
             reference has a negative relative difference.
-        level: share of such intervals that should cover the truth, in (0, 1).
+        level: nominal coverage of the interval, in (0, 1).
 
     Raises:
         UserError: as `estimate`, or arms of different size.
@@ -177,20 +177,20 @@ def compare(
     b = _validate_values(reference, statistic, level, "reference")
     n = len(a)
     if len(b) != n:
-        message = f"arms are compared replicate by replicate: {n} values against {len(b)}"
+        message = f"reference has {len(b)} replicates, values have {n}: they are compared in pairs"
         raise UserError(message, code="wrong_shape", path="reference")
-    if (unknown := _nonfinite_estimate(a, b)) is not None:
-        return unknown
+    if (nonfinite := _nonfinite_estimate(a, b)) is not None:
+        return nonfinite
     if statistic == "rms":
         a, b = np.abs(a), np.abs(b)
-    order = np.lexsort((b, a))  # pairs in a fixed order: that of replicates must not matter
+    order = np.lexsort((b, a))  # sorted: replicate order must not matter
     (a, b), exponent = _rescale(np.stack([a[order], b[order]]))
-    one, other = compute_statistic(a, statistic), compute_statistic(b, statistic)
+    value_a, value_b = compute_statistic(a, statistic), compute_statistic(b, statistic)
     if relative:
-        if other == 0.0:
+        if value_b == 0.0:
             return IntervalEstimate(math.nan, math.nan, math.nan, n, "relative to zero", math.nan)
         exponent = 0
-    value = one / other - 1.0 if relative else one - other
+    value = value_a / value_b - 1.0 if relative else value_a - value_b
     if n == 1:
         return _single_replicate_estimate(float(np.ldexp(value, exponent)))
     if (a == b).all():
@@ -203,49 +203,49 @@ def compare(
 def confidence_band(
     values: Float[np.ndarray, "replicate column"], level: float = 0.95
 ) -> ConfidenceBand:
-    """The mean of each column over the replicates with Student's t interval, for pictures.
+    """Mean of each column over the replicates with Student's t interval, for figures.
 
-    One replicate has no interval: its ends are nan.
+    With one replicate, the ends of the interval are nan.
     """
     n, values = len(values), np.asarray(values, dtype=np.float64)
     value = values.mean(0)
     if n == 1:
         return ConfidenceBand(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
-    reach = t_quantile(n, level) * values.std(0, ddof=1) / math.sqrt(n)
-    return ConfidenceBand(value, value - reach, value + reach)
+    margin = t_quantile(n, level) * values.std(0, ddof=1) / math.sqrt(n)
+    return ConfidenceBand(value, value - margin, value + margin)
 
 
 def _compare_with_constant(
-    alone: IntervalEstimate, number: float, relative: bool
+    base: IntervalEstimate, constant: float, relative: bool
 ) -> IntervalEstimate:
-    """The interval moved by a number that is known, and divided by it: both are exact."""
-    if not math.isfinite(number) or (relative and number == 0.0):
-        method = "relative to zero" if number == 0.0 else f"compared with {number}"
-        return IntervalEstimate(math.nan, math.nan, math.nan, alone.n, method, math.nan)
-    by = number if relative else 1.0
-    ends = ((alone.low - number) / by, (alone.high - number) / by)
-    value = (alone.value - number) / by
-    return dataclasses.replace(alone, value=value, low=min(ends), high=max(ends))
+    """Interval minus a constant; if `relative`, also divided by it. Both steps are exact."""
+    if not math.isfinite(constant) or (relative and constant == 0.0):
+        method = "relative to zero" if constant == 0.0 else f"compared with {constant}"
+        return IntervalEstimate(math.nan, math.nan, math.nan, base.n, method, math.nan)
+    divisor = constant if relative else 1.0
+    ends = ((base.low - constant) / divisor, (base.high - constant) / divisor)
+    value = (base.value - constant) / divisor
+    return dataclasses.replace(base, value=value, low=min(ends), high=max(ends))
 
 
 def _validate_values(
     values: np.ndarray, statistic: str, level: float, name: str = "values"
 ) -> np.ndarray:
     if statistic not in STATISTICS:
-        message = f"no statistic {statistic!r}{did_you_mean(statistic, STATISTICS)}"
+        message = f"no statistic named {statistic!r}{did_you_mean(statistic, STATISTICS)}"
         raise UserError(message, code="unknown_name", path="statistic")
     if not 0.0 < level < 1.0:
-        message = f"the level of an interval lies between 0 and 1, not at {level}"
+        message = f"level {level}: must lie between 0 and 1"
         raise UserError(message, code="out_of_range", path="level")
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or not len(x):
-        message = f"an estimate needs one value a replicate, not an array of {x.shape}"
+        message = f"{name}: one value per replicate is needed, not an array of shape {x.shape}"
         raise UserError(message, code="wrong_shape", path=name)
     return x
 
 
 def _nonfinite_estimate(*arms: np.ndarray) -> IntervalEstimate | None:
-    """No figure where any replicate has none: to leave it out would hide what went wrong."""
+    """Estimate of nan if any replicate is not finite (dropping it would hide a failure)."""
     n = len(arms[0])
     bad = n - int(np.all([np.isfinite(x) for x in arms], axis=0).sum())
     if not bad:
@@ -258,7 +258,7 @@ def _single_replicate_estimate(value: float) -> IntervalEstimate:
 
 
 def _rescale(x: np.ndarray) -> tuple[np.ndarray, int]:
-    """Divided by a power of two, so that squares neither overflow nor vanish; nothing is lost."""
+    """Values divided by a power of two, exactly, so that squares neither overflow nor underflow."""
     exponent = int(np.frexp(np.abs(x).max())[1])
     return np.ldexp(x, -exponent), exponent
 
@@ -267,5 +267,5 @@ def _estimate_in_original_scale(
     value: float, low: float, high: float, n: int, method: str, confidence: float, exponent: int
 ) -> IntervalEstimate:
     ends = (min(low, value), value, max(high, value))
-    low, value, high = (float(np.ldexp(end, exponent)) for end in ends)
+    low, value, high = (float(np.ldexp(endpoint, exponent)) for endpoint in ends)
     return IntervalEstimate(value, low, high, n, method, confidence)

@@ -1,4 +1,4 @@
-"""Statistics of replicates: their values, and how far a mean or a median may be off."""
+"""Statistics of replicates, and standard errors of means and medians."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ReplicateValues = Float[np.ndarray, " replicate"]
 
 
 class PairedEstimate(NamedTuple):
-    """Two figures of the same replicates, and the covariance matrix of their errors."""
+    """Two estimates from the same replicates, with the covariance matrix of their errors."""
 
     first: float
     second: float
@@ -25,7 +25,7 @@ class PairedEstimate(NamedTuple):
 
 
 class MedianInterval(NamedTuple):
-    """Two order statistics, and how often they hold the median between them."""
+    """Two order statistics and the probability that the median lies between them."""
 
     low: float
     high: float
@@ -33,9 +33,9 @@ class MedianInterval(NamedTuple):
 
 
 def compute_statistic(x: ReplicateValues, statistic: Statistic) -> float:
-    """Mean, median, rms (root of the mean square) or sd (with n - 1; nan of one replicate).
+    """Mean, median, rms (root of the mean square) or sd (with n - 1; nan for one replicate).
 
-    Equal replicates give their own value to the last bit, which a sum over n would not.
+    Equal replicates return their value to the last bit, which a sum over n would not.
     """
     if statistic == "sd":
         if len(x) == 1:
@@ -51,10 +51,7 @@ def compute_statistic(x: ReplicateValues, statistic: Statistic) -> float:
 
 
 def pseudovalues(x: ReplicateValues, statistic: Statistic) -> ReplicateValues:
-    """Numbers whose mean is the mean, the square of the rms, or the variance.
-
-    For the variance these are its jackknife pseudo-values.
-    """
+    """Values with the mean, the squared rms or the variance (jackknife) as their mean."""
     if statistic == "mean":
         return x
     if statistic == "rms":
@@ -64,7 +61,7 @@ def pseudovalues(x: ReplicateValues, statistic: Statistic) -> ReplicateValues:
 
 
 def paired_means(u: ReplicateValues, v: ReplicateValues) -> PairedEstimate:
-    """The means of two columns of the same replicates."""
+    """Means of two columns of the same replicates."""
     (variance_u, covariance), (_, variance_v) = np.cov(u, v) / len(u)
     return PairedEstimate(
         float(u.mean()), float(v.mean()), float(variance_u), float(covariance), float(variance_v)
@@ -72,21 +69,21 @@ def paired_means(u: ReplicateValues, v: ReplicateValues) -> PairedEstimate:
 
 
 def paired_medians(a: ReplicateValues, b: ReplicateValues) -> PairedEstimate:
-    """The medians of two columns of the same replicates, after Bonett and Price 2020.
+    """Medians of two columns of the same replicates, after Bonett and Price 2020.
 
-    Each error comes from order statistics. The covariance comes from the share of replicates that
-    lie on the same side of both medians, drawn towards none as they do; a tie counts half.
+    Standard errors come from order statistics. The covariance comes from the share of replicates on
+    the same side of both medians, shrunk towards zero as in the source; a tie counts half.
     """
-    middle_a, middle_b = float(np.median(a)), float(np.median(b))
-    side_a, side_b = np.sign(a - middle_a), np.sign(b - middle_b)
-    replicates = math.sqrt((side_a**2).sum() * (side_b**2).sum())
-    alike = float((side_a * side_b).sum()) / (replicates + 1.0)
-    error_a, error_b = median_standard_error(a), median_standard_error(b)
-    return PairedEstimate(middle_a, middle_b, error_a**2, alike * error_a * error_b, error_b**2)
+    median_a, median_b = float(np.median(a)), float(np.median(b))
+    sign_a, sign_b = np.sign(a - median_a), np.sign(b - median_b)
+    informative = math.sqrt((sign_a**2).sum() * (sign_b**2).sum())
+    agreement = float((sign_a * sign_b).sum()) / (informative + 1.0)
+    se_a, se_b = median_standard_error(a), median_standard_error(b)
+    return PairedEstimate(median_a, median_b, se_a**2, agreement * se_a * se_b, se_b**2)
 
 
 def median_standard_error(x: ReplicateValues) -> float:
-    """Standard error of a median: the width of two order statistics over its normal quantiles.
+    """Standard error of a median: the distance of two order statistics over normal quantiles.
 
     Price and Bonett 2001, J. Stat. Comput. Simul. 68, 295.
     """
@@ -99,29 +96,30 @@ def median_standard_error(x: ReplicateValues) -> float:
 
 
 def median_interval(x: ReplicateValues, level: float) -> MedianInterval:
-    """The innermost pair of order statistics that holds the level; else the outermost there is.
+    """Innermost pair of order statistics with coverage `level`; minimum and maximum if none has.
 
-    P(x_(k) <= median <= x_(n+1-k)) >= 1 - 2 P(Binomial(n, 1/2) < k), with equality where no two
-    replicates can be equal (David and Nagaraja 2003, Order Statistics, 7.1).
+    P(x_(k) <= median <= x_(n+1-k)) >= 1 - 2 P(Binomial(n, 1/2) < k), with equality for continuous
+    distributions (David and Nagaraja 2003, Order Statistics, 7.1).
     """
     from scipy.special import bdtr
 
     n, ordered = len(x), np.sort(x)
-    held = 1.0 - 2.0 * bdtr(np.arange(n // 2), n, 0.5)
-    rank = max(1, int((held >= level).sum()))
-    return MedianInterval(float(ordered[rank - 1]), float(ordered[n - rank]), float(held[rank - 1]))
+    covered = 1.0 - 2.0 * bdtr(np.arange(n // 2), n, 0.5)
+    rank = max(1, int((covered >= level).sum()))
+    low, high = float(ordered[rank - 1]), float(ordered[n - rank])
+    return MedianInterval(low, high, float(covered[rank - 1]))
 
 
 def wilson_interval(proportion: float, n: int, level: float) -> tuple[float, float]:
-    """Wilson's interval of a share, which lies in [0, 1].
+    """Wilson's interval of a proportion, a subset of [0, 1].
 
-    It holds the shares p for which |share - p| <= z sqrt(p (1 - p) / n).
+    It contains every p with |proportion - p| <= z sqrt(p (1 - p) / n).
     """
     z = normal_quantile(level)
-    shrink = 1.0 + z * z / n
-    centre = (proportion + z * z / (2 * n)) / shrink
-    reach = z * math.sqrt(proportion * (1.0 - proportion) / n + (z / (2 * n)) ** 2) / shrink
-    return centre - reach, centre + reach
+    scale = 1.0 + z * z / n
+    center = (proportion + z * z / (2 * n)) / scale
+    margin = z * math.sqrt(proportion * (1.0 - proportion) / n + (z / (2 * n)) ** 2) / scale
+    return center - margin, center + margin
 
 
 def t_quantile(n: int, level: float) -> float:
@@ -139,10 +137,10 @@ def normal_quantile(level: float) -> float:
 
 
 def is_binary(x: np.ndarray) -> bool:
-    """All entries are 0 or 1."""
+    """Whether all entries are 0 or 1."""
     return bool(np.isin(x, (0.0, 1.0)).all())
 
 
 def is_constant(x: np.ndarray) -> bool:
-    """All entries are equal."""
+    """Whether all entries are equal."""
     return bool((x == x[0]).all())

@@ -1,9 +1,9 @@
-"""Intervals that cover the choice of respondents, where every replicate drew them anew.
+"""Intervals that cover the choice of respondents, for replicates that resample the respondents.
 
 A replicate whose people are a resample of the respondents, with replacement, is one draw of the
-bootstrap (Efron 1979): figures vary between replicates as they would between surveys of that size,
-plus what chance adds within a replicate. The interval is therefore made from the *spread* of the
-replicates; unlike an interval of their mean it does not shrink as replicates are added.
+bootstrap (Efron 1979): metrics vary between replicates as between surveys of that size, plus the
+Monte Carlo noise of a replicate. The interval therefore uses the standard deviation over the
+replicates, not the error of their mean, and does not shrink with more replicates.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ def interval_over_resamples(
     relative: bool = False,
     level: float = 0.95,
 ) -> IntervalEstimate:
-    """Mean over resamples of a figure, or of its difference from another, with its spread.
+    """Mean over resamples of a value, or of its difference from a reference, with its interval.
 
     Args:
-        values: one figure a replicate, each with its own resample of the respondents.
-        reference: what is taken off: the same resamples in another arm, or one number.
-        relative: divide by it, replicate by replicate.
-        level: share of surveys whose interval should cover the truth.
+        values: one value per replicate, each with its own resample of the respondents.
+        reference: the same resamples in another arm, or one number; it is subtracted.
+        relative: divide by the reference, replicate by replicate.
+        level: nominal coverage over surveys.
     """
-    figures = np.asarray(values, dtype=np.float64)
+    effects = np.asarray(values, dtype=np.float64)
     if reference is not None:
-        figures = figures - reference
+        effects = effects - reference
         if relative:
             with np.errstate(divide="ignore", invalid="ignore"):
-                figures = figures / reference
-    n = len(figures)
-    if bad := int((~np.isfinite(figures)).sum()):
+                effects = effects / reference
+    n = len(effects)
+    if bad := int((~np.isfinite(effects)).sum()):
         return IntervalEstimate(
             np.nan, np.nan, np.nan, n, f"{bad} of {n} replicates not finite", np.nan
         )
-    value = float(figures.mean())
+    value = float(effects.mean())
     if n < 2:
         return IntervalEstimate(value, -np.inf, np.inf, n, "one resample has no spread", 1.0)
-    chance = (1.0 + 1.0 / n) ** 0.5  # the centre, too, is known only as well as n replicates allow
-    reach = t_quantile(n, level) * float(figures.std(ddof=1)) * chance
+    inflation = (1.0 + 1.0 / n) ** 0.5  # the mean over n replicates has an error too
+    margin = t_quantile(n, level) * float(effects.std(ddof=1)) * inflation
     return IntervalEstimate(
-        value, value - reach, value + reach, n, "spread over resampled respondents"
+        value, value - margin, value + margin, n, "standard deviation over resamples"
     )

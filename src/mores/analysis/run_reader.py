@@ -1,4 +1,4 @@
-"""Open a run's folder: its numbers as a pandas table or xarray arrays, its people, its verdicts."""
+"""Reader of run folders: metrics as pandas or xarray, trajectories, verdicts, checkpoints."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from mores.core.errors import UserError, did_you_mean
+from mores.core.file_formats import check_run_format
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,12 +22,11 @@ PURPOSES = ("arm", "draw", "design")
 
 
 class LoadedCheckpoint(NamedTuple):
-    """What the learners of a role had learned at the end of a stage.
+    """Parameters of a role's learner at the end of a stage.
 
     Attributes:
-        tensors: by name, each led by the policies, those of a replicate together.
-        metadata: whose they are: `player` (kind and parameters), `replicates`, `seats`, `policies`,
-            and of every tensor its shape.
+        tensors: by name, `[model, ...]`; the models of a replicate are adjacent.
+        metadata: `policy` (kind, parameters), `replicates`, `num_agents`, `num_models`, shapes.
     """
 
     tensors: dict[str, Tensor]
@@ -34,13 +34,14 @@ class LoadedCheckpoint(NamedTuple):
 
 
 class Run:
-    """A finished or stopped run on disk. Nothing in it is executed; nothing is changed."""
+    """A finished or stopped run on disk. Reading executes and changes nothing in the folder."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        check_run_format(self.folder)
         missing = [name for name in REQUIRED_FILES if not (self.folder / name).is_file()]
         if missing:
-            message = f"{self.folder} is not a run's folder: it has no {missing[0]}"
+            message = f"{self.folder} is not a run folder: {missing[0]} is missing"
             raise UserError(message, code="unreadable", path=str(self.folder))
 
     def __repr__(self) -> str:
@@ -48,61 +49,60 @@ class Run:
 
     @cached_property
     def status(self) -> dict[str, Any]:
-        """How far the run came: `state`, cells `done` and `to_do`; of a killed run a while ago."""
-        found, path = self._read_json("status.json"), self.folder / "status.json"
-        cells = found.get("done") if isinstance(found, dict) else None
+        """Progress: `state`, cells `done` and `to_do`; possibly outdated for a killed run."""
+        content, path = self._read_json("status.json"), self.folder / "status.json"
+        cells = content.get("done") if isinstance(content, dict) else None
         if not isinstance(cells, list) or not all(isinstance(c, str) for c in cells):
-            message = f"{path} is not a run's status"
+            message = f"{path} is not the status of a run"
             raise UserError(message, code="unreadable", path=str(path))
         if any(Path(cell).name != cell for cell in cells):
-            message = f"{path} names cells outside the run's folder"
+            message = f"{path} names cells outside the run folder"
             raise UserError(message, code="unreadable", path=str(path))
-        return found
+        return content
 
     @property
     def cells(self) -> list[str]:
-        """The arms' cells that are whole, at every point of the sweep."""
+        """Complete cells of the arms, at every point of the sweep."""
         return self.cells_of("arm")
 
     def cells_of(self, purpose: str) -> list[str]:
-        """The cells that are whole and of a purpose.
+        """Complete cells with a purpose.
 
         Args:
-            purpose: arm; draw, at draws of uncertain parameters; design, at the points of a
-                sensitivity analysis.
+            purpose: arm, draw (of the uncertain parameters) or design (of a sensitivity analysis).
         """
         if purpose not in PURPOSES:
-            message = f"no purpose {purpose!r}{did_you_mean(purpose, PURPOSES)}"
+            message = f"no purpose named {purpose!r}{did_you_mean(purpose, PURPOSES)}"
             raise UserError(message, code="unknown_name", path="purpose")
-        _ = self.status  # a folder that is damaged is told so
-        asked = [c for c, about in self.cell_info.items() if about.get("purpose", "arm") == purpose]
-        return [cell for cell in asked if (self.folder / "cells" / cell).is_dir()]
+        _ = self.status  # raises for a damaged folder
+        names = [c for c, info in self.cell_info.items() if info.get("purpose", "arm") == purpose]
+        return [cell for cell in names if (self.folder / "cells" / cell).is_dir()]
 
     @cached_property
     def cell_info(self) -> dict[str, dict[str, Any]]:
-        """The arm of each cell, and its point of the sweep, or its values of the parameters."""
-        found = self._read_json("cells.json")
-        whole = isinstance(found, dict) and all(
+        """Arm of each cell, with its point of the sweep or its values of uncertain parameters."""
+        content = self._read_json("cells.json")
+        valid = isinstance(content, dict) and all(
             Path(cell).name == cell
-            and isinstance(about, dict)
-            and isinstance(about.get("arm"), str)
-            and isinstance(about.get("point"), dict)
-            for cell, about in found.items()
+            and isinstance(info, dict)
+            and isinstance(info.get("arm"), str)
+            and isinstance(info.get("point"), dict)
+            for cell, info in content.items()
         )
-        if not whole:
+        if not valid:
             path = self.folder / "cells.json"
-            message = f"{path} does not tell a run's cells"
+            message = f"{path} does not list the cells of a run"
             raise UserError(message, code="unreadable", path=str(path))
-        return found
+        return content
 
     @property
     def claims(self) -> list[dict[str, Any]]:
-        """Every claim with its estimate, interval, n, method and verdict."""
+        """Claims, each with estimate, interval, n, method and verdict."""
         return self._read_json("claims.json")
 
     @property
     def sensitivity(self) -> dict[str, Any]:
-        """Which uncertain parameters carry a result: indices with intervals, by parameter."""
+        """Sensitivity indices of a result with intervals, by uncertain parameter."""
         return self._read_json("sensitivity.json")
 
     @property
@@ -111,45 +111,45 @@ class Run:
         return self._read_json("provenance.json")
 
     def dataframe(self, cell: str | None = None, purpose: str = "arm") -> pd.DataFrame:
-        """All numbers: cell, arm, replicate, world, stage, episode, round, measure, value a row.
+        """Rows of cell, arm, replicate, world, stage, episode, round, metric, value.
 
-        Over a sweep each swept path is a column, too.
+        Each swept path is an additional column.
 
         Args:
-            cell: of this cell alone.
-            purpose: else of all cells of a purpose: see `cells_of`.
+            cell: this cell only; None: all cells with the purpose.
+            purpose: see `cells_of`.
         """
         import pandas as pd
 
         frames = []
         for name in [self._require_cell(cell)] if cell is not None else self.cells_of(purpose):
-            path = self.folder / "cells" / name / "measures.parquet"
+            path = self.folder / "cells" / name / "metrics.parquet"
             try:
                 frame = pd.read_parquet(path)
-            except (OSError, ValueError) as error:  # pyarrow's own errors are of both kinds
+            except (OSError, ValueError) as error:  # base classes of pyarrow's errors
                 raise _unreadable(path, error) from None
             frame.insert(0, "cell", name)
-            about = self.cell_info[name]
-            frame.insert(1, "arm", about["arm"])
-            for path, value in about["point"].items():
+            info = self.cell_info[name]
+            frame.insert(1, "arm", info["arm"])
+            for path, value in info["point"].items():
                 frame[path] = str(value) if isinstance(value, (dict, list)) else value
             frames.append(frame)
         if not frames:
-            there = "no cell is done yet" if purpose == "arm" else f"no cell is a {purpose}"
-            raise UserError(f"{self.folder}: {there}", code="missing", path=str(self.folder))
+            message = f"{self.folder}: no complete cell with purpose {purpose!r}"
+            raise UserError(message, code="missing", path=str(self.folder))
         return pd.concat(frames, ignore_index=True)
 
     def metrics(self, cell: str, stage: str | None = None) -> xr.Dataset:
-        """A cell's measures as arrays over (row, round); `replicate` and `world` tell the rows.
+        """Metrics of a cell, `[sample, round]`, or `[sample, episode, round]` for many episodes.
 
-        With several episodes they are over (row, episode, round).
+        The coordinates `replicate` and `world` identify the samples.
 
         Args:
-            cell: which.
-            stage: of the scenario; by default the last.
+            cell: name of the cell.
+            stage: name of the stage; None: the last.
 
         Raises:
-            UserError: there is no such cell or stage; a measure is called as the arrays' axes are.
+            UserError: an unknown cell or stage, or a metric with the name of a coordinate.
         """
         import xarray as xr
 
@@ -160,106 +160,106 @@ class Run:
             raise UserError(message, code="unknown_name", path="stage")
         table = table[table["stage"] == (stages[-1] if stage is None else stage)]
         names, rounds, episodes = (
-            list(dict.fromkeys(table[column])) for column in ("measure", "round", "episode")
+            list(dict.fromkeys(table[column])) for column in ("metric", "round", "episode")
         )
-        if taken := [n for n in names if n in ("replicate", "world", "episode", "round")]:
-            message = f"{taken[0]!r} is what arrays are laid out by: see `table` for it"
-            raise UserError(message, code="conflict", path=taken[0])
+        if reserved := [n for n in names if n in ("replicate", "world", "episode", "round")]:
+            message = f"metric {reserved[0]!r} has the name of a coordinate: use `dataframe`"
+            raise UserError(message, code="conflict", path=reserved[0])
         wide = table.pivot(
-            index=["replicate", "world"], columns=["measure", "episode", "round"], values="value"
+            index=["replicate", "world"], columns=["metric", "episode", "round"], values="value"
         )
         shape = (len(wide), len(episodes), len(rounds))
-        inner = ("row", "episode", "round")
-        arrays = {str(n): (inner, wide[n].to_numpy().reshape(shape)) for n in names}
+        dims = ("sample", "episode", "round")
+        arrays = {str(n): (dims, wide[n].to_numpy().reshape(shape)) for n in names}
         data = xr.Dataset(
             arrays,
             coords={
                 "episode": episodes,
                 "round": rounds,
-                "replicate": ("row", wide.index.get_level_values("replicate").to_numpy()),
-                "world": ("row", wide.index.get_level_values("world").to_numpy()),
+                "replicate": ("sample", wide.index.get_level_values("replicate").to_numpy()),
+                "world": ("sample", wide.index.get_level_values("world").to_numpy()),
             },
             attrs={"cell": cell},
         )
         return data.isel(episode=0, drop=True) if len(episodes) == 1 else data
 
     def trajectory(self, cell: str) -> xr.Dataset:
-        """The sampled people (and what else is hidden from players) of a cell, over rounds."""
+        """Sampled latent quantities of a cell over rounds, such as the people's values."""
         import xarray as xr
 
         path = self.folder / "cells" / self._require_cell(cell) / "trajectory.zarr"
         if not path.exists():
-            message = f"{cell} kept no trajectory: the scenario has sample: 0"
-            raise UserError(message, code="missing", path="sample")
+            message = f"{cell} has no trajectory: the scenario has sample_worlds: 0"
+            raise UserError(message, code="missing", path="sample_worlds")
         try:
             return xr.open_zarr(path, consolidated=False)
-        except Exception as error:  # of many kinds, by what is wrong with which file
+        except Exception as error:  # the type depends on the file and the damage
             raise _unreadable(path, f"{type(error).__name__}: {error}") from None
 
     def checkpoints(self, cell: str) -> list[tuple[str, str]]:
-        """The stages and roles of a cell at whose ends was kept what had been learned."""
+        """Stages and roles of a cell with a checkpoint."""
         folder = self.folder / "cells" / self._require_cell(cell) / "checkpoints"
-        found = sorted(folder.glob("*.json"))
-        told = [self._read_json(str(path.relative_to(self.folder))) for path in found]
+        paths = sorted(folder.glob("*.json"))
+        metadata = [self._read_json(str(path.relative_to(self.folder))) for path in paths]
         try:
-            ordered = sorted(told, key=lambda one: (one["number"], one["role"]))
-            return [(str(one["stage"]), str(one["role"])) for one in ordered]
+            ordered = sorted(metadata, key=lambda entry: (entry["stage_index"], entry["role"]))
+            return [(str(entry["stage"]), str(entry["role"])) for entry in ordered]
         except (KeyError, TypeError):
-            message = f"{folder} does not tell what was learned"
+            message = f"{folder} does not list the checkpoints of a cell"
             raise UserError(message, code="unreadable", path=str(folder)) from None
 
     def checkpoint(self, cell: str, stage: str, role: str) -> LoadedCheckpoint:
-        """What the learners of a role had learned at the end of a stage.
+        """Parameters of a role's learner at the end of a stage.
 
         Args:
-            cell: which; without a sweep it is called as its arm.
-            stage: of the scenario.
-            role: whose.
+            cell: name of the cell; without a sweep, the name of its arm.
+            stage: name of the stage.
+            role: name of the role.
 
         Raises:
-            UserError: there is none, or its files are not as they were written.
+            UserError: no such checkpoint, or its files were changed.
         """
         from safetensors.torch import load_file
 
-        known = self.checkpoints(cell)
-        stages = [at for at, _ in known]
-        roles = [who for at, who in known if at == stage]
-        if not known:
-            raise UserError(f"nobody learned in {cell}", code="not_trained", path="cell")
+        saved = self.checkpoints(cell)
+        stages = [saved_stage for saved_stage, _ in saved]
+        roles = [saved_role for saved_stage, saved_role in saved if saved_stage == stage]
+        if not saved:
+            raise UserError(f"{cell} has no checkpoint", code="not_trained", path="cell")
         if not roles:
-            message = f"nobody learned in a stage {stage!r} of {cell}{did_you_mean(stage, stages)}"
+            message = f"{cell} has no checkpoint of stage {stage!r}{did_you_mean(stage, stages)}"
             raise UserError(message, code="unknown_name", path="stage")
         if role not in roles:
-            message = f"{role!r} learned nothing in stage {stage}; who did: {', '.join(roles)}"
+            message = f"{role!r} has no checkpoint of stage {stage}; known: {', '.join(roles)}"
             raise UserError(message, code="unknown_name", path="role")
         name = f"cells/{cell}/checkpoints/{stage}.{quote(role, safe='')}"
-        about, path = self._read_json(f"{name}.json"), self.folder / f"{name}.safetensors"
+        metadata, path = self._read_json(f"{name}.json"), self.folder / f"{name}.safetensors"
         self._verify_checksums(cell, f"checkpoints/{stage}.{quote(role, safe='')}")
         try:
             tensors = load_file(path)
             shapes = {n: list(tensor.shape) for n, tensor in tensors.items()}
-            if shapes != {n: told["shape"] for n, told in about["tensors"].items()}:
-                raise ValueError("it holds other tensors than its json says")
-        except Exception as error:  # safetensors has its own, of no kind
+            if shapes != {n: info["shape"] for n, info in metadata["tensors"].items()}:
+                raise ValueError("its tensors differ from those that its json lists")
+        except Exception as error:  # safetensors raises subclasses of Exception only
             raise _unreadable(path, error) from None
-        return LoadedCheckpoint({n: tensors[n] for n in sorted(tensors)}, about)
+        return LoadedCheckpoint({n: tensors[n] for n in sorted(tensors)}, metadata)
 
     def _verify_checksums(self, cell: str, name: str) -> None:
-        """Refuse files of a cell that are not as its `cell.json` has them: size and checksum."""
-        told = self._read_json(f"cells/{cell}/cell.json")
+        """Check size and checksum of a checkpoint's files against the cell's `cell.json`."""
+        cell_metadata = self._read_json(f"cells/{cell}/cell.json")
         for file in (f"{name}.json", f"{name}.safetensors"):
             path = self.folder / "cells" / cell / file
             try:
                 data = path.read_bytes()
-                if [len(data), zlib.crc32(data)] != list(told["files"][file]):
-                    raise ValueError("it is not as it was written")
+                if [len(data), zlib.crc32(data)] != list(cell_metadata["files"][file]):
+                    raise ValueError("its size or checksum differs from cell.json")
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise _unreadable(path, error) from None
 
     def _require_cell(self, cell: str) -> str:
         known = [name for purpose in PURPOSES for name in self.cells_of(purpose)]
         if cell not in known:
-            message = f"no cell {cell!r} in {self.folder}{did_you_mean(cell, known)}"
+            message = f"no cell named {cell!r} in {self.folder}{did_you_mean(cell, known)}"
             raise UserError(message, code="unknown_name", path="cell")
         return cell
 
@@ -268,7 +268,7 @@ class Run:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            message = f"{self.folder} has no {name}: the run did not come so far"
+            message = f"{self.folder} has no {name}: the run has not written it yet"
             raise UserError(message, code="unreadable", path=str(path)) from None
         except (OSError, ValueError) as error:
             raise _unreadable(path, error) from None
@@ -279,9 +279,9 @@ def _unreadable(path: Path, why: object) -> UserError:
 
 
 def open_run(folder: str | Path) -> Run:
-    """Open the folder that `mores run` left.
+    """Run in a folder that `mores run` wrote.
 
     Raises:
-        UserError: it is not one.
+        UserError: not a run folder, or one of another format.
     """
     return Run(folder)

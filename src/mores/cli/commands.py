@@ -1,7 +1,7 @@
-"""The command line: `mores run`, `mores resume`, `mores check`, `mores list`, `mores claims`.
+"""Commands: `mores run`, `resume`, `check`, `calibrate`, `list`, `describe`, `claims`.
 
-Exit codes: 0; 1 a claim failed; 2 a mistake of the user, one line for each on standard error;
-130 interrupted, 143 terminated; 141 whoever read the output has gone.
+Exit codes: 0 success; 1 a claim failed; 2 a mistake of the user, one line for each on standard
+error; 3 an unexpected exception; 130 interrupted, 143 terminated; 141 output pipe closed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mores.cli.console import pluralize, stdout_console, verdict_table
-from mores.core.errors import UserError
+from mores.core.errors import UserError, printable
 from mores.registry.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mores.experiments.scenario.specification import Scenario
 
 USER_ERROR, DEFECT, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141
-# What the disk may say to a run whose folder the user chose.
+# Errors of the file system that depend on the folder that the user chose.
 DISK_ERRNOS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR,
     errno.ENOENT, errno.EFBIG, errno.EDQUOT, errno.EIO,
@@ -42,25 +42,21 @@ app = typer.Typer(
 )
 
 ScenarioFile = Annotated[
-    str, typer.Argument(metavar="FILE", help="A scenario file, or the name of a shipped one.")
+    str, typer.Argument(metavar="FILE", help="A scenario file, or the name of a bundled one.")
 ]
 ScenarioFiles = Annotated[
     list[str] | None,
-    typer.Argument(metavar="FILE", help="Scenario files; by default all that are shipped."),
+    typer.Argument(metavar="FILE", help="Scenario files; default: all bundled ones."),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="PATH=VALUE", help="Changes, such as rounds=50 env.people=30."),
+    typer.Argument(metavar="PATH=VALUE", help="Changes, such as rounds=50 env.num_people=30."),
 ]
 PluginFiles = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--load", metavar="FILE.py", help="Python file that registers classes of your own."
-    ),
+    typer.Option("--load", metavar="FILE.py", help="Python file that registers your classes."),
 ]
-Out = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="Where the run's folder is made.")
-]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Output folder.")]
 ReplicateList = Annotated[
     str | None,
     typer.Option("--only", metavar="LIST", help="Replicates to run, such as 37,40-43."),
@@ -68,83 +64,83 @@ ReplicateList = Annotated[
 Jobs = Annotated[
     int,
     typer.Option(
-        "--jobs", metavar="N", min=0, help="Processes that play side by side; 0: one a core."
+        "--jobs", metavar="N", min=0, help="Number of parallel processes; 0: one per core."
     ),
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")]
 MovedPluginFiles = Annotated[
     list[Path] | None,
     typer.Option(
         "--load",
         metavar="FILE.py",
-        help="A file of your own that the run had loaded.",
+        help="New location of a Python file that the run loaded.",
     ),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Go on although versions or your own files have changed.")
+    bool, typer.Option("--force", help="Resume although versions or loaded files have changed.")
 ]
-HoldOut = Annotated[list[str] | None, typer.Option(metavar="NAME", help="A target to predict.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="As `mores list` has it.")]
+HoldOut = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="A target to predict only.")
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A name from `mores list`.")]
 TagFilters = Annotated[
     list[str] | None,
-    typer.Option("--where", metavar="TRAIT[=VALUE]", help="Only what has this trait."),
+    typer.Option("--where", metavar="TAG[=VALUE]", help="Only entries with this tag."),
 ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, and turn whatever the user can mend into lines and an exit code."""
+    """Run the command line. A user's mistakes become lines on standard error and an exit code."""
     command = typer.main.get_command(app)
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a claim may use letters that this output lacks
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character of a claim
     try:
-        with command.make_context("mores", given or ["--help"]) as context:
+        with command.make_context("mores", arguments or ["--help"]) as context:
             code = command.invoke(context)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except UserError as error:
         return _print_errors(_with_remedy(str(error), error))
     except KeyboardInterrupt as error:
-        word = f"stopped by {error}" if str(error) else "interrupted"  # by a signal, Ctrl-C
-        print(_with_remedy(f"mores: {word}", error), file=sys.stderr)
+        reason = f"stopped by {error}" if str(error) else "interrupted"  # by a signal, Ctrl-C
+        print(_with_remedy(f"mores: {reason}", error), file=sys.stderr)
         return getattr(error, "code", INTERRUPTED)
     except BrokenPipeError:
-        # What is still buffered has no reader; Python would complain of it at exit.
+        # Buffered output has no reader; Python would report an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
             return _print_errors(f"mores: {error.filename or 'the disk'}: {error.strerror}")
-        code = getattr(error, "exit_code", None)  # typer's own, which has moved between versions
+        code = getattr(error, "exit_code", None)  # typer's classes move between versions
         if code is None:
             if os.environ.get("MORES_TRACEBACK"):
                 raise
             from mores.experiments.scenario.first_round_check import describe_exception
 
-            line = f"mores: {describe_exception(error)}; for all of it set MORES_TRACEBACK=1"
+            line = f"mores: {describe_exception(error)}; traceback: set MORES_TRACEBACK=1"
             print(_with_remedy(line, error), file=sys.stderr)
             return DEFECT
         if hasattr(error, "format_message"):
-            return _print_errors(_usage_message(error, command, given))
+            return _print_errors(_usage_message(error, command, arguments))
         return int(code)
 
 
 def _with_remedy(lines: str, error: BaseException) -> str:
-    """An error, and how a run that it ended can go on."""
+    """The error, with the command that resumes the run."""
     notes = [note for note in getattr(error, "__notes__", []) if "mores resume" in note]
     return "\n".join([lines, *notes[-1:]])
 
 
 def _print_errors(lines: str) -> int:
-    from mores.experiments.scenario.source_locations import printable
-
     for line in lines.splitlines():
         print(printable(line, 2000), file=sys.stderr)
     return USER_ERROR
 
 
 def _usage_message(error: Any, command: Any, arguments: Sequence[str]) -> str:
-    """A wrong option or command, in one line with the nearest right one."""
+    """Message for a wrong option or command, with the nearest valid one."""
     context = getattr(error, "ctx", None)
     name = f"mores {arguments[0]}" if arguments and arguments[0] in command.commands else "mores"
     message = error.format_message().splitlines()[0]
@@ -184,7 +180,7 @@ def run_command(
     only: ReplicateList = None,
     jobs: Jobs = 1,
 ) -> int:
-    """Run a scenario, judge its claims, and write a report."""
+    """Run a scenario, evaluate its claims, and write a report."""
     load_plugins(load or ())
     from mores.experiments.scenario.loading import load_scenario as read
 
@@ -201,7 +197,7 @@ def run_command(
 def resume_command(
     folder: Folder, jobs: Jobs = 1, load: MovedPluginFiles = None, force: Force = False
 ) -> int:
-    """Go on with a run that was stopped: play what is missing, judge its claims, report."""
+    """Resume a stopped run: simulate the missing cells, evaluate the claims, write the report."""
     from mores.experiments.run import resume_run
 
     result = resume_run(folder, jobs, load or (), force)
@@ -222,12 +218,12 @@ def check_command(
     points = len(cells) // max(1, len(scenario.arms))
     parts = [
         pluralize(max(1, len(scenario.arms)), "arm"),
-        *([pluralize(points, "point") + " of the sweep"] if scenario.sweep else []),
+        *([pluralize(points, "sweep point")] if scenario.sweep else []),
         pluralize(scenario.replicates, "replicate"),
         pluralize(scenario.rounds, "round"),
         pluralize(len(scenario.claims), "claim"),
     ]
-    print(f"{loaded.source_map.source}: fine: {', '.join(parts)}")
+    print(f"{loaded.source_map.source}: OK: {', '.join(parts)}")
 
 
 @app.command("calibrate")
@@ -238,7 +234,7 @@ def calibrate_command(
     out: Out = None,
     load: PluginFiles = None,
 ) -> int:
-    """Fit a scenario's parameters to figures of the real world, and predict those held out."""
+    """Fit a scenario's parameters to empirical targets, and predict held-out targets."""
     load_plugins(load or ())
     from mores.experiments.calibration import run_calibrate_command
     from mores.experiments.scenario.loading import load_scenario as read
@@ -248,47 +244,47 @@ def calibrate_command(
 
 @app.command("list")
 def list_command(where: TagFilters = None, load: PluginFiles = None) -> None:
-    """List environments, players, populations and scenarios."""
+    """List environments, policies, populations and scenarios."""
     load_plugins(load or ())
     from rich.table import Table
     from rich.text import Text
 
     from mores.experiments.scenario import catalog
 
-    found = catalog.list_entries()
-    chosen = catalog.filter_entries(found, where or ())
+    entries = catalog.filter_entries(catalog.list_entries(), where or ())
     console = stdout_console()
-    for shelf in dict.fromkeys(entry.category for entry in chosen):
-        table = Table(title=f"{shelf}s", title_justify="left", title_style="bold")
-        for heading in ("name", "what it is", "traits"):
+    for category in dict.fromkeys(entry.category for entry in entries):
+        title = "policies" if category == "policy" else f"{category}s"
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for heading in ("name", "description", "tags"):
             table.add_column(heading, overflow="fold")
-        for entry in chosen:
-            if entry.category == shelf:
-                traits = ", ".join(catalog.format_trait(trait) for trait in entry.traits.items())
-                table.add_row(Text(entry.name), Text(entry.summary), Text(traits))
+        for entry in entries:
+            if entry.category == category:
+                tags = ", ".join(catalog.format_tag(tag) for tag in entry.tags.items())
+                table.add_row(Text(entry.name), Text(entry.summary), Text(tags))
         console.print(table)
-    if not chosen:
-        console.print("Nothing has these traits.")
+    if not entries:
+        console.print("No entry has these tags.")
 
 
 @app.command("describe")
 def describe_command(name: Name, load: PluginFiles = None) -> None:
-    """Tell all about an environment, a player or a population: what it does, its parameters."""
+    """Describe an environment, policy or population, and its parameters."""
     load_plugins(load or ())
     from rich.table import Table
     from rich.text import Text
 
     from mores.experiments.scenario import catalog
 
-    found = catalog.describe_kind(name)
+    description = catalog.describe_kind(name)
     console = stdout_console()
-    console.print(Text(f"{name}, {found.registry}\n", style="bold"))
-    console.print(Text(found.text))
-    if found.parameters:
+    console.print(Text(f"{name}, {description.registry}\n", style="bold"))
+    console.print(Text(description.text))
+    if description.parameters:
         table = Table(title="parameters", title_justify="left", title_style="bold")
         for heading in ("name", "default", "allowed", "meaning"):
             table.add_column(heading, overflow="fold")
-        for row in found.parameters:
+        for row in description.parameters:
             table.add_row(*(Text(part) for part in row))
         console.print(table)
 
@@ -297,69 +293,69 @@ def describe_command(name: Name, load: PluginFiles = None) -> None:
 def claims_command(
     files: ScenarioFiles = None, out: Out = None, load: PluginFiles = None, jobs: Jobs = 1
 ) -> int:
-    """Run scenarios and tell which of their claims hold: by default all that are shipped."""
+    """Run scenarios and print the verdicts of their claims; default: all bundled scenarios."""
     load_plugins(load or ())
     from mores.experiments.run.dry_run import check_scenario
     from mores.experiments.scenario.loading import bundled_scenarios
     from mores.experiments.scenario.loading import load_scenario as read
 
     loaded = [read(file) for file in files or bundled_scenarios()]
-    for one in loaded:  # all mistakes before the first run
-        check_scenario(one)
+    for scenario in loaded:  # all mistakes before the first run
+        check_scenario(scenario)
     from mores.experiments.run import run_scenario
     from mores.experiments.run.worker_pool import WorkerPool, num_processes
 
     results = []
     with contextlib.ExitStack() as stack:
-        unwanted = None if out else stack.enter_context(tempfile.TemporaryDirectory("", "mores-"))
-        many = num_processes(jobs) > 1
-        workers = (
-            stack.enter_context(WorkerPool(num_processes(jobs))) if many else 1
-        )  # the same for all
-        for number, one in enumerate(loaded):
-            folder = (out or Path(unwanted or "")) / one.scenario.name
-            if one.scenario.name in {other.scenario.name for other in loaded[:number]}:
-                folder = folder.with_name(f"{one.scenario.name}-{number}")
+        temporary = None if out else stack.enter_context(tempfile.TemporaryDirectory("", "mores-"))
+        workers = 1  # one pool for all scenarios
+        if num_processes(jobs) > 1:
+            workers = stack.enter_context(WorkerPool(num_processes(jobs)))
+        for i, each in enumerate(loaded):
+            name = each.scenario.name
+            folder = (out or Path(temporary or "")) / name
+            if name in {other.scenario.name for other in loaded[:i]}:
+                folder = folder.with_name(f"{name}-{i}")
             try:
-                results.append((one.scenario, run_scenario(one, out=folder, jobs=workers)))
+                results.append((each.scenario, run_scenario(each, out=folder, jobs=workers)))
             except BaseException as error:
-                if unwanted:
-                    error.__notes__ = []  # there will be nothing to resume
+                if temporary:
+                    error.__notes__ = []  # the run folder is deleted: no resume
                 raise
     stdout_console().print(verdict_table(results))
     return int(any(result.failed for _, result in results))
 
 
 def _print_result(scenario: Scenario, result: RunResult) -> int:
-    """Print what became of a run; its exit code."""
+    """Print the verdicts and report of a run; returns the exit code."""
     console = stdout_console()
     if result.verdicts:
         console.print(verdict_table([(scenario, result)]))
     else:
-        console.print("The scenario makes no claims.")
+        console.print("The scenario has no claims.")
     console.print(f"report: {result.report_path}", soft_wrap=True, highlight=False)
     return int(result.failed)
 
 
 def _replicates(text: str, count: int) -> list[int]:
-    """`37,40-43` to numbers of replicates."""
-    chosen: set[int] = set()
+    """Replicate indices from text such as `37,40-43`."""
+    replicates: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
         if not match:
             raise UserError(
-                f"--only {text}: write replicates as in 37,40-43", code="invalid_value", path="only"
+                f"--only {text}: must look like 37,40-43", code="invalid_value", path="only"
             )
         first = int(match[1])
         last = int(match[2]) if match[2] else first
         if not first <= last < count:
             raise UserError(
-                f"--only {text}: replicates are numbered 0 to {count - 1}",
+                f"--only {text}: replicates must be between 0 and {count - 1}",
                 code="out_of_range",
                 path="only",
             )
-        chosen.update(range(first, last + 1))
-    return sorted(chosen)
+        replicates.update(range(first, last + 1))
+    return sorted(replicates)
 
 
 if __name__ == "__main__":

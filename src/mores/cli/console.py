@@ -1,4 +1,4 @@
-"""What the command line shows: a table of verdicts, and where it is shown."""
+"""Terminal output of the command line: the table of verdicts, the console."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLORS = {"holds": "green", "fails": "bold red", "undecided": "yellow", "report"
 
 
 def verdict_table(results: Sequence[tuple[Scenario, RunResult]]) -> Table:
-    """Claims and what became of them: a word beside the colour, readable on 80 columns."""
+    """Claims with estimates and verdicts, readable without colors and on 80 columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -29,40 +29,36 @@ def verdict_table(results: Sequence[tuple[Scenario, RunResult]]) -> Table:
     table.add_column("verdict", no_wrap=True)
     for scenario, result in results:
         for verdict in result.verdicts:
-            claim, found = verdict.claim, verdict.estimate
-            colour = COLORS.get(verdict.status, "")
-            points = f"{verdict.num_points} points of the sweep" if verdict.num_points > 1 else None
+            claim, estimate = verdict.claim, verdict.estimate
+            color = COLORS.get(verdict.status, "")
+            points = f"{verdict.num_points} sweep points" if verdict.num_points > 1 else None
             over = None if claim.interval == "monte_carlo" else f"over {claim.interval}"
-            about = [
-                scenario.name,
-                claim.stage,
-                claim.kind,
-                _arm_description(claim, scenario),
-                over,
-                points,
-            ]
-            about.append(claim.source or scenario.source)
-            says = Text.assemble(claim.statement, ("\n" + " - ".join(filter(None, about)), "dim"))
+            arm = _arm_description(claim, scenario)
+            context = [scenario.name, claim.stage, claim.kind, arm, over, points]
+            context.append(claim.source or scenario.source)
+            details = "\n" + " - ".join(filter(None, context))
+            statement = Text.assemble(claim.statement, (details, "dim"))
             if verdict.status in ("fails", "undecided"):
-                says.append(f"\n{verdict.reason}", style=colour)
-            interval = f"[{_format_number(found.low)}, {_format_number(found.high)}]"
-            if math.isinf(found.low) and math.isinf(found.high):
+                statement.append(f"\n{verdict.reason}", style=color)
+            interval = f"[{_format_number(estimate.low)}, {_format_number(estimate.high)}]"
+            if math.isinf(estimate.low) and math.isinf(estimate.high):
                 interval = "no interval"
-            numbers = Text.assemble(_format_number(found.value), "\n", interval)
-            table.add_row(says, numbers, Text(str(found.n)), Text(verdict.status, style=colour))
+            numbers = Text.assemble(_format_number(estimate.value), "\n", interval)
+            status = Text(verdict.status, style=color)
+            table.add_row(statement, numbers, Text(str(estimate.n)), status)
     return table
 
 
 def _arm_description(claim: Claim, scenario: Scenario) -> str:
-    """The arm that a claim is about, and what it is compared with."""
+    """The arm of a claim, and the arm or ablation that it is compared to."""
     from mores.experiments.scenario.claim_inputs import DERIVED_METRICS, claim_arm
 
     if not scenario.arms:
         return ""
     other = claim.compare_to or (scenario.control if claim.metric in DERIVED_METRICS else None)
-    against = f" against {other}" if other else ""
-    without = f", ablation {claim.ablation}" if claim.ablation else ""
-    return f"{claim_arm(scenario, claim)}{against}{without}"
+    versus = f" vs. {other}" if other else ""
+    ablation = f", ablation {claim.ablation}" if claim.ablation else ""
+    return f"{claim_arm(scenario, claim)}{versus}{ablation}"
 
 
 def _format_number(value: float) -> str:
@@ -70,17 +66,17 @@ def _format_number(value: float) -> str:
 
 
 def pluralize(number: int, noun: str) -> str:
-    """A number of things, in words."""
+    """A count with its noun: `1 arm`, `2 arms`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def stdout_console() -> Console:
-    """Standard output; a reader that has gone is told by the usual exception."""
+    """Console on standard output, at least 60 columns wide."""
     from rich.console import Console
 
-    class Quiet(Console):
+    class PipeConsole(Console):
         def on_broken_pipe(self) -> None:
-            raise BrokenPipeError
+            raise BrokenPipeError  # `main` handles it; rich would exit
 
-    wide = Quiet()
-    return wide if wide.width >= 60 else Quiet(width=60)
+    console = PipeConsole()
+    return console if console.width >= 60 else PipeConsole(width=60)

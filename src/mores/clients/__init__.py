@@ -1,4 +1,4 @@
-"""One environment seen through the interfaces of others: Gymnasium, PettingZoo, TorchRL.
+"""Adapters of one environment to Gymnasium, PettingZoo, TorchRL, Stable-Baselines3 and TRL.
 
-Every view stands on the `Table`; none has a loop of its own.
+Every client stands on the `Simulator`; none has a loop of its own.
 """

@@ -1,4 +1,4 @@
-"""Actions, measures and arguments as they come from numpy clients, and go to them."""
+"""Conversion of actions, metrics and masks between numpy clients and tensors."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mores.sim.action_masks import NumOptions
 
 
 class RenderModeError(UserError, TypeError):
-    """Clients that try a mode and fall back (Stable-Baselines3) look for a `TypeError`."""
+    """Unknown render mode. A `TypeError`, so that Stable-Baselines3 falls back to another mode."""
 
 
 def action_to_tensor(action: Any, agent: str) -> Tensor:
-    """An action of one seat as a tensor: what is in it is checked by the table."""
+    """Action of one agent as a tensor. The simulator checks its values."""
     if isinstance(action, Tensor):
         return action
     try:
@@ -28,7 +28,7 @@ def action_to_tensor(action: Any, agent: str) -> Tensor:
         array = np.asarray(None)
     if array.dtype.kind not in "biuf":
         raise UserError(
-            f"the action of {agent} is a number or an array of numbers, not {action!r:.60}",
+            f"the action of {agent} must be a number or an array of numbers, not {action!r:.60}",
             code="wrong_type",
             path=f"actions.{agent}",
         )
@@ -36,25 +36,25 @@ def action_to_tensor(action: Any, agent: str) -> Tensor:
 
 
 def metric_to_numpy(metric: Tensor) -> float | np.ndarray:
-    """A measure of one world: a float, or an array of its own."""
+    """Metric of one world: a float, or a new array."""
     return float(metric) if metric.dim() == 0 else metric.cpu().numpy().copy()
 
 
 class MultiDiscreteMask(tuple[np.ndarray, ...]):
-    """Masks of several choices: a tuple, as Gymnasium samples by, that makes one tensor.
+    """Mask of a multi-discrete action: a tuple of one mask per component, as Gymnasium samples by.
 
-    Clients that ask for a tensor (TorchRL's wrappers) get the masks one after the other.
+    Clients that convert it to a tensor (TorchRL's wrappers) get the concatenated masks.
     """
 
-    def __dlpack__(self, **how: Any) -> Any:
-        return np.concatenate(self).__dlpack__(**how)
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return np.concatenate(self).__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> tuple[Any, Any]:
         return np.concatenate(self).__dlpack_device__()
 
 
 def sampling_mask(mask: Tensor, num_options: NumOptions) -> np.ndarray | MultiDiscreteMask:
-    """A mask of one seat, `[option]`, as `action_space.sample` takes it: int8."""
+    """Mask of one agent, `[option]`, as int8 for `action_space.sample`."""
     array = mask.cpu().numpy().astype(np.int8)
     if isinstance(num_options, int):
         return array
@@ -62,17 +62,16 @@ def sampling_mask(mask: Tensor, num_options: NumOptions) -> np.ndarray | MultiDi
 
 
 def check_render_mode(render_mode: str | None) -> None:
-    """Refuse a render mode that there is not."""
+    """Raise a `RenderModeError` if the render mode is unknown."""
     if render_mode is not None and render_mode not in text_rendering.RENDER_MODES:
+        near = did_you_mean(render_mode, text_rendering.RENDER_MODES)
         raise RenderModeError(
-            f"no render mode {render_mode!r}{did_you_mean(render_mode, text_rendering.RENDER_MODES)}",
-            code="unknown_name",
-            path="render_mode",
+            f"render_mode: no mode {render_mode!r}{near}", code="unknown_name", path="render_mode"
         )
 
 
 def check_no_options(options: Mapping[str, Any] | None) -> None:
-    """Refuse reset options, of which there are none."""
+    """Raise a `UserError` if reset options are given: none exist."""
     if options:
         raise UserError(
             f"reset takes no options; got {sorted(options)}", code="unsupported", path="options"

@@ -1,4 +1,4 @@
-"""One seat of one world as a Gymnasium environment: numpy, one step for each own turn."""
+"""Gymnasium environment: one agent of one world, numpy, one step per turn of the agent."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ from mores.clients.array_conversion import (
 )
 from mores.clients.resolve import SpecMapping
 from mores.clients.single_agent import SingleAgentClient
-from mores.core.environment import Environment, Policy
+from mores.core.environment import Environment
 from mores.core.errors import UserError
-from mores.sim.simulator import Population
+from mores.core.people import Population
+from mores.core.policy import Policy
 
 Observation = Float[np.ndarray, " size"]
 
 
 class GymnasiumEnv(gymnasium.Env[Observation, Any]):
-    """One seat of a game; everybody else is a player inside.
+    """One external agent of an environment; policies act for all others.
 
-    A step is one own turn, and its reward is all that the seat earned since its last one. `info`
-    holds `action_mask` where actions are choices (int8, as `action_space.sample` takes it: where
-    several are made at once, a tuple with a mask for each), `projected`: whether the last action was
-    out of range or illegal and had to be changed, and the measures that were asked for. An episode
-    ends where the game says so (`terminated`) or after `rounds` rounds (`truncated`).
+    A step is one turn of the agent. Its reward is the sum since the agent's last turn. `info` holds
+    `action_mask` for discrete actions (int8, as `action_space.sample` takes it; for multi-discrete
+    actions a tuple with one mask per component), `projected` (the last action was out of range or
+    illegal and was projected to a legal one) and the requested metrics. An episode ends when the
+    environment terminates it (`terminated`) or after `rounds` rounds (`truncated`).
 
     Args:
-        environment: the name of an environment (`mores list`), or a game.
-        agent: as in `person_3`; by default the first seat of the role with the fewest seats.
-        rounds: length of an episode.
-        policies: by role, for all other seats: `{"person": {"kind": "respondent"}}`, or ready
-            players; by default the game's baseline.
-        population: where people come from: `{"kind": "anes96"}`; by default the game's own.
-        metrics: names of measures to put in `info`. They may tell what the seat must not see.
-        render_mode: `ansi` gives text, `human` prints it; None shows nothing.
-        **parameters: of the environment, where it is given by name.
+        environment: name of an environment (`mores list`), or an environment.
+        agent: as in `person_3`; default: the first agent of the role with the fewest agents.
+        rounds: maximum length of an episode (truncation).
+        policies: policies of the other agents by role: `{"person": {"kind": "random"}}`, or
+            objects; default: the environment's.
+        population: source of the people: `{"kind": "anes96"}`; default: the environment's.
+        metrics: names of metrics to add to `info`. Metrics can reveal latent quantities.
+        render_mode: `ansi` returns text, `human` prints it; None: no rendering.
+        **parameters: of an environment given by name.
 
     Raises:
         UserError: an unknown name or parameter, or a wrong value.
@@ -67,11 +68,8 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         self._client = SingleAgentClient(
             environment, agent, rounds, policies, population, metrics, 1, False, "cpu", parameters
         )
-        self.environment, self.simulator, self.agent_id = (
-            self._client.environment,
-            self._client.simulator,
-            self._client.agent_id,
-        )
+        self.environment, self.simulator = self._client.environment, self._client.simulator
+        self.agent_id = self._client.agent_id
         self.observation_space = self._client.observation_space
         self.action_space = self._client.action_space
         self.render_mode = render_mode
@@ -79,7 +77,7 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode. Without a seed, the next one of the generator that was seeded last."""
+        """Start an episode. Without a seed, the seed comes from the last seeded generator."""
         super().reset(seed=seed)
         check_no_options(options)
         self.simulator.reset(int(self.np_random.integers(2**63 - 1)))
@@ -87,12 +85,13 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         return self._client.observe()[0].numpy(), self._info(False)
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Act, and play on to the next own turn or the end."""
+        """Act and simulate until the agent's next turn or the end of the episode."""
         turn = self._client.step(action_to_tensor(action, self.agent_id.name)[None])
-        seen = self._client.observe() if turn.final_observation is None else turn.final_observation
+        final = turn.final_observation
+        observation = self._client.observe() if final is None else final
         self._render_human()
         return (
-            seen[0].numpy(),
+            observation[0].numpy(),
             float(turn.reward[0]),
             bool(turn.terminated[0]),
             bool(turn.truncated[0]),
@@ -100,21 +99,21 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         )
 
     def action_masks(self) -> Bool[np.ndarray, " option"]:
-        """Which options are open now: sb3-contrib's masked learners ask for it by this name.
+        """Legal options now. sb3-contrib's masked learners call this method by name.
 
-        Masks of several choices stand one after the other.
+        Masks of a multi-discrete action are concatenated.
         """
         mask = self._client.action_mask()
         if mask is None:
             raise UserError(
-                f"{self.agent_id.name} gives numbers, not choices: it has no mask",
+                f"the actions of {self.agent_id.name} are numbers: there is no action mask",
                 code="unsupported",
                 path=self.agent_id.name,
             )
         return mask[0].numpy()
 
     def render(self) -> str | None:  # type: ignore[override]
-        """What the seat sees, as text; in mode `human` it is printed at every step anyway."""
+        """The agent's observation as text in mode `ansi`; mode `human` prints it at every step."""
         if self.render_mode != "ansi":
             return None
         return self._render_text()
@@ -129,9 +128,9 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
             print(self._render_text())
 
     def _info(self, projected: bool) -> dict[str, Any]:
-        info: dict[str, Any] = {"repaired": projected}
+        info: dict[str, Any] = {"projected": projected}
         mask = self._client.action_mask()
         if mask is not None and self._client.num_options is not None:
             info["action_mask"] = sampling_mask(mask[0], self._client.num_options)
-        told = self._client.metrics(self.simulator.state)
-        return info | {name: metric_to_numpy(measure[0]) for name, measure in told.items()}
+        metrics = self._client.metrics(self.simulator.state)
+        return info | {name: metric_to_numpy(metric[0]) for name, metric in metrics.items()}

@@ -1,7 +1,7 @@
-"""What a role sees and may do, as Gymnasium spaces.
+"""Observation and action spaces of a role as Gymnasium spaces.
 
-Clients know one action space a seat. A role that chooses among different numbers of options in
-different phases gets the largest, choice by choice; a mask says which of them are open now.
+Clients expect one action space per agent. A role whose number of options differs between phases
+gets the largest number of each component; a mask marks the legal options of the current phase.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from mores.core.environment import Box, Discrete, Environment, MultiDiscrete, Role
+from mores.core.environment import Environment, Role
 from mores.core.errors import UserError
+from mores.core.spaces import Box, Discrete, MultiDiscrete
 from mores.sim.action_masks import NumOptions
 
 ActionSpace = (
@@ -21,50 +22,48 @@ ActionSpace = (
 
 
 def box_space(box: Box) -> gymnasium.spaces.Box:
-    """A vector with the bounds of its named parts, in float32."""
+    """Float32 box with the bounds of the named parts."""
     low, high = np.array(box.low, np.float32), np.array(box.high, np.float32)
     return gymnasium.spaces.Box(low, high, (box.size,), np.float32)
 
 
 def observation_space(role: Role) -> gymnasium.spaces.Box:
-    """What one seat of a role sees."""
+    """Observation space of one agent of a role."""
     return box_space(role.observation_space)
 
 
 def action_space(environment: Environment[Any], role: str) -> ActionSpace:
-    """What one seat of a role may do in any of its phases.
+    """Action space of one agent of a role, over all its phases.
 
     Raises:
-        UserError: the role acts in no phase, or has actions that are not one space.
+        UserError: the role acts in no phase, or its phases have incompatible action spaces.
     """
     spaces = [
         phase.action_spaces[role] for phase in environment.phases if role in phase.action_spaces
     ]
     if not spaces:
         raise UserError(
-            f"{role!r} acts in no phase: nobody outside can sit there",
-            code="unsupported",
-            path=f"outside.{role}",
+            f"external: {role!r} acts in no phase", code="unsupported", path=f"external.{role}"
         )
     if all(isinstance(space, Discrete) for space in spaces):
         return gymnasium.spaces.Discrete(max(space.num_options for space in spaces))  # type: ignore
-    several = [space.num_options for space in spaces if isinstance(space, MultiDiscrete)]
-    if len(several) == len(spaces) and len({len(options) for options in several}) == 1:
-        return gymnasium.spaces.MultiDiscrete([max(each) for each in zip(*several, strict=True)])
+    counts = [space.num_options for space in spaces if isinstance(space, MultiDiscrete)]
+    if len(counts) == len(spaces) and len({len(count) for count in counts}) == 1:
+        return gymnasium.spaces.MultiDiscrete([max(sizes) for sizes in zip(*counts, strict=True)])
     first = spaces[0]
     if isinstance(first, Box) and all(space == first for space in spaces):
         return box_space(first)
     phases = ", ".join(phase.name for phase in environment.phases if role in phase.action_spaces)
     raise UserError(
-        f"{role!r} acts in different spaces in the phases {phases}: no client can take it; "
-        "split it in two roles, which one player may fill",
+        f"external: {role!r} has different action spaces in the phases {phases}, and clients need "
+        "one: split the role in two (one policy may act for both)",
         code="unsupported",
-        path=f"outside.{role}",
+        path=f"external.{role}",
     )
 
 
 def num_options(space: ActionSpace) -> NumOptions | None:
-    """How many options a mask of that space tells of; `None` where actions are numbers."""
+    """Number of options that a mask of the space covers. `None`: the action is a box."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return int(space.n)
     if isinstance(space, gymnasium.spaces.MultiDiscrete):
@@ -73,7 +72,7 @@ def num_options(space: ActionSpace) -> NumOptions | None:
 
 
 def concatenate_boxes(boxes: list[gymnasium.spaces.Box]) -> gymnasium.spaces.Box:
-    """One vector of several."""
+    """Box of the concatenated vectors."""
     low = np.concatenate([box.low for box in boxes])
     high = np.concatenate([box.high for box in boxes])
     return gymnasium.spaces.Box(low, high, low.shape, np.float32)

@@ -1,4 +1,4 @@
-"""One seat in many worlds at once as a Gymnasium vector environment: torch tensors."""
+"""Gymnasium vector environment: one agent in many worlds at once, torch tensors."""
 
 from __future__ import annotations
 
@@ -16,42 +16,43 @@ from mores.clients.array_conversion import action_to_tensor, check_no_options
 from mores.clients.resolve import SpecMapping
 from mores.clients.single_agent import SingleAgentClient, SingleAgentTurn
 from mores.core.arguments import check_integer
-from mores.core.environment import Environment, Policy
+from mores.core.environment import Environment
 from mores.core.errors import UserError
-from mores.sim.simulator import Population
+from mores.core.people import Population
+from mores.core.policy import Policy
 
 
 class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
-    """One seat in `num_envs` worlds; everybody else is a player inside.
+    """One external agent in each of `num_envs` worlds; policies act for all others.
 
-    Steps, rewards and `info` are as in `GymnasiumEnv`, with the world as first dimension of every tensor
-    and masks (`_action_mask`, ...) as Gymnasium has them. `action_mask` is bool, `[world, option]`;
-    masks of several choices stand one after the other. A world that ends begins anew in the same
-    step: its last observation is in `info["final_obs"]`, its last measures in
-    `info["final_info"]`, both only where `info["_final_obs"]` holds.
+    Steps, rewards and `info` are as in `GymnasiumEnv`. Every tensor leads with the world dimension,
+    and `info` has Gymnasium's validity masks (`_action_mask`, ...). `action_mask` is bool,
+    `[world, option]`; masks of a multi-discrete action are concatenated. A finished world resets in
+    the same step: `info["final_obs"]` holds its last observation and `info["final_info"]` its last
+    metrics, both valid where `info["_final_obs"]` is True.
 
-    For clients that want numpy: `ArrayConversion(env, env_xp=torch, target_xp=numpy)`.
+    For numpy clients: `ArrayConversion(env, env_xp=torch, target_xp=numpy)`.
 
     Args:
-        environment: the name of an environment (`mores list`), or a game.
-        num_envs: how many worlds.
-        agent: as in `person_3`; by default the first seat of the role with the fewest seats.
-        rounds: length of an episode.
-        policies: by role, for all other seats: `{"person": {"kind": "respondent"}}`, or ready
-            players; by default the game's baseline.
-        population: where people come from: `{"kind": "anes96"}`; by default the game's own.
-        metrics: names of measures to put in `info`. They may tell what the seat must not see.
-        device: where tensors live.
-        max_episode_steps: length of an episode in own turns, where it is shorter than `rounds`:
-            whole rounds only. Gymnasium passes it.
-        **parameters: of the environment, where it is given by name.
+        environment: name of an environment (`mores list`), or an environment.
+        num_envs: number of worlds.
+        agent: as in `person_3`; default: the first agent of the role with the fewest agents.
+        rounds: maximum length of an episode (truncation).
+        policies: policies of the other agents by role: `{"person": {"kind": "random"}}`, or
+            objects; default: the environment's.
+        population: source of the people: `{"kind": "anes96"}`; default: the environment's.
+        metrics: names of metrics to add to `info`. Metrics can reveal latent quantities.
+        device: device of the tensors.
+        max_episode_steps: a shorter limit than `rounds`, in turns of the agent; a multiple of the
+            turns per round. Gymnasium passes it.
+        **parameters: of an environment given by name.
 
     Raises:
         UserError: an unknown name or parameter, or a wrong value.
     """
 
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
-    autoreset_mode = AutoresetMode.SAME_STEP  # TorchRL looks for it here
+    autoreset_mode = AutoresetMode.SAME_STEP  # TorchRL reads this attribute
 
     def __init__(
         self,
@@ -79,11 +80,8 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
             device,
             parameters,
         )
-        self.environment, self.simulator, self.agent_id = (
-            self._client.environment,
-            self._client.simulator,
-            self._client.agent_id,
-        )
+        self.environment, self.simulator = self._client.environment, self._client.simulator
+        self.agent_id = self._client.agent_id
         if max_episode_steps is not None:
             self.simulator.rounds = min(rounds, self._rounds_from_steps(max_episode_steps))
         self.num_envs, self.device = num_envs, self.simulator.device
@@ -96,8 +94,8 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
         turns = self._client.turns_per_round
         if steps < 1 or steps % turns:
             raise UserError(
-                f"{self.agent_id.name} has {turns} turns a round, and {steps} steps are not whole "
-                "rounds: give rounds instead of max_episode_steps",
+                f"max_episode_steps: a positive multiple of {turns}, the turns per round of "
+                f"{self.agent_id.name}, not {steps}: or use rounds",
                 code="out_of_range" if steps < 1 else "invalid_value",
                 path="max_episode_steps",
             )
@@ -106,12 +104,12 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float[Tensor, "world size"], dict[str, Any]]:
-        """Begin an episode in every world."""
+        """Start an episode in every world."""
         super().reset(seed=seed)
         check_no_options(options)
         self.simulator.reset(int(self.np_random.integers(2**63 - 1)))
-        nobody = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
-        return self._client.observe(), self._info(nobody)
+        projected = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+        return self._client.observe(), self._info(projected)
 
     def step(
         self, actions: Any
@@ -122,7 +120,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
         Bool[Tensor, " world"],
         dict[str, Any],
     ]:
-        """Act in every world (`[world]` or `[world, size]`), and play on to the next own turn."""
+        """Act (`[world]` or `[world, size]`) and simulate until the agent's next turn."""
         turn = self._client.step(action_to_tensor(actions, self.agent_id.name).to(self.device))
         info = self._info(turn.projected)
         if turn.final_observation is not None:
@@ -130,42 +128,42 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
         return self._client.observe(), turn.reward, turn.terminated, turn.truncated, info
 
     def action_masks(self) -> Bool[Tensor, "world option"]:
-        """Which options are open now; masks of several choices stand one after the other.
+        """Legal options now; masks of a multi-discrete action are concatenated.
 
         Raises:
-            UserError: actions are numbers.
+            UserError: the action is a box.
         """
         mask = self._client.action_mask()
         if mask is None:
             raise UserError(
-                f"{self.agent_id.name} gives numbers, not choices: it has no mask",
+                f"the actions of {self.agent_id.name} are numbers: there is no action mask",
                 code="unsupported",
                 path=self.agent_id.name,
             )
         return mask
 
     def _info(self, projected: Bool[Tensor, " world"]) -> dict[str, Any]:
-        told = {"repaired": projected, **self._client.metrics(self.simulator.state)}
+        values = {"projected": projected, **self._client.metrics(self.simulator.state)}
         mask = self._client.action_mask()
         if mask is not None:
-            told["action_mask"] = mask
-        return _with_masks(told, torch.ones_like(projected))
+            values["action_mask"] = mask
+        return _with_masks(values, torch.ones_like(projected))
 
     def _final_info(
         self, turn: SingleAgentTurn, final_observation: Float[Tensor, "world size"]
     ) -> dict[str, Any]:
-        over = turn.terminated | turn.truncated
-        told = {"repaired": turn.projected, **self._client.metrics(turn.final_state)}
+        done = turn.terminated | turn.truncated
+        values = {"projected": turn.projected, **self._client.metrics(turn.final_state)}
         return {
-            "final_obs": torch.where(over[:, None], final_observation, 0.0),
-            "_final_obs": over,
-            "final_info": _with_masks(told, over),
-            "_final_info": over.clone(),
+            "final_obs": torch.where(done[:, None], final_observation, 0.0),
+            "_final_obs": done,
+            "final_info": _with_masks(values, done),
+            "_final_info": done.clone(),
         }
 
 
 def _with_masks(values: Mapping[str, Tensor], valid: Bool[Tensor, " world"]) -> dict[str, Any]:
-    """Each tensor of its own, and beside it the worlds of which it is told."""
+    """A copy of each tensor, and under `_<name>` a copy of the worlds where it is valid."""
     info: dict[str, Any] = {}
     for name, tensor in values.items():
         info[name] = tensor.clone()

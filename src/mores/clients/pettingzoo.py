@@ -1,4 +1,4 @@
-"""Many seats of one world through PettingZoo: all at once (`PettingZooParallelEnv`), or one by one (`PettingZooAECEnv`)."""
+"""PettingZoo environments: the external agents of one world, in parallel or one by one (AEC)."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ from mores.clients.array_conversion import (
 )
 from mores.clients.resolve import AgentId, SpecMapping
 from mores.core.arguments import check_names
-from mores.core.environment import Environment, Policy, get_role
+from mores.core.environment import Environment, get_role
 from mores.core.errors import UserError
-from mores.sim.simulator import Population, Simulator
+from mores.core.people import Population
+from mores.core.policy import Policy
+from mores.sim.simulator import Simulator
 
 Observation = Float[np.ndarray, " size"]
 
 
 class _PhaseResult(NamedTuple):
-    """What a phase brought: pay by agent, and whether the episode is over."""
+    """Result of one phase: rewards by agent, and whether the episode ended."""
 
     rewards: dict[str, float]
     terminated: bool
@@ -37,7 +39,7 @@ class _PhaseResult(NamedTuple):
 
 
 class _PettingZooBase:
-    """What both interfaces share: the table with one world, names, spaces, sights.
+    """Shared by both interfaces: a simulator of one world, agent names, spaces, observations.
 
     For the arguments see `PettingZooParallelEnv`.
     """
@@ -57,16 +59,16 @@ class _PettingZooBase:
         check_render_mode(render_mode)
         if max_cycles is not None and max_cycles < 1:
             raise UserError(
-                f"max_cycles is at least 1, not {max_cycles}",
+                f"max_cycles: at least 1, not {max_cycles}",
                 code="out_of_range",
                 path="max_cycles",
             )
         self.environment = resolve.resolve_environment(environment, parameters)
-        out = resolve.resolve_external_agents(self.environment, external, policies)
-        within = resolve.resolve_policies(self.environment, policies)
+        agents = resolve.resolve_external_agents(self.environment, external, policies)
+        policies = resolve.resolve_policies(self.environment, policies)
         people = resolve.resolve_population(population)
-        self.simulator = Simulator(self.environment, within, out, 1, rounds, population=people)
-        self.max_cycles, self.metric_names = max_cycles, tuple(check_names("measures", metrics))
+        self.simulator = Simulator(self.environment, policies, agents, 1, rounds, population=people)
+        self.max_cycles, self.metric_names = max_cycles, tuple(check_names("metrics", metrics))
         self.render_mode = render_mode
         name = environment if isinstance(environment, str) else type(environment).__name__.lower()
         self.metadata = {
@@ -75,52 +77,51 @@ class _PettingZooBase:
             "render_fps": 4,
             "is_parallelizable": True,
         }
-        chosen = [AgentId(role, number) for role, numbers in out.items() for number in numbers]
-        self.agent_ids = {seat.name: seat for seat in chosen}
+        agent_ids = [AgentId(role, index) for role in agents for index in agents[role]]
+        self.agent_ids = {agent_id.name: agent_id for agent_id in agent_ids}
         self.possible_agents = list(self.agent_ids)
         self.agents: list[str] = []
-        # Each agent has spaces of its own: sampling from one must not move another's generator.
+        # One space object per agent: sampling from one must not advance another's generator.
         self.observation_spaces = {
-            name: gymnasium_spaces.observation_space(get_role(self.environment, seat.role))
-            for name, seat in self.agent_ids.items()
+            name: gymnasium_spaces.observation_space(get_role(self.environment, agent_id.role))
+            for name, agent_id in self.agent_ids.items()
         }
         self.action_spaces = {
-            name: gymnasium_spaces.action_space(self.environment, seat.role)
-            for name, seat in self.agent_ids.items()
+            name: gymnasium_spaces.action_space(self.environment, agent_id.role)
+            for name, agent_id in self.agent_ids.items()
         }
-        self.state_space = gymnasium_spaces.concatenate_boxes(
-            list(self.observation_spaces.values())
-        )
+        boxes = list(self.observation_spaces.values())
+        self.state_space = gymnasium_spaces.concatenate_boxes(boxes)
         self._num_options = {
-            self.agent_ids[name].role: options
-            for name, space in self.action_spaces.items()
-            if (options := gymnasium_spaces.num_options(space)) is not None
+            agent_id.role: options
+            for name, agent_id in self.agent_ids.items()
+            if (options := gymnasium_spaces.num_options(self.action_spaces[name])) is not None
         }
         self._generator: np.random.Generator | None = None
 
     def observation_space(self, agent: str) -> gymnasium.spaces.Box:
-        """What an agent sees: the same object at every call."""
+        """Observation space of an agent: the same object at every call."""
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> gymnasium_spaces.ActionSpace:
-        """What an agent may do: the same object at every call."""
+        """Action space of an agent: the same object at every call."""
         return self.action_spaces[agent]
 
     def observe(self, agent: str) -> Observation:
-        """What an agent sees now."""
-        seat = self.agent_ids[agent]
-        return self._observations[seat.role][seat.agent_index].copy()
+        """Current observation of an agent."""
+        role, index = self.agent_ids[agent]
+        return self._observations[role][index].copy()
 
     def state(self) -> Float[np.ndarray, " all"]:
-        """What all outside seats see, one after the other; nothing that is hidden from them."""
+        """Concatenated observations of all external agents, without any latent quantity."""
         return np.concatenate([self.observe(agent) for agent in self.possible_agents])
 
     def render(self) -> str | None:
-        """What the outside seats see, as text; in mode `human` it is printed at every step."""
+        """The external agents' observations as text; mode `human` prints them at every step."""
         return self._render_text() if self.render_mode == "ansi" else None
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: there are no resources to release."""
 
     def _reset(self, seed: int | None) -> None:
         if seed is not None or self._generator is None:
@@ -132,49 +133,45 @@ class _PettingZooBase:
         self._update_observations(None)
 
     def _acting_agents(self) -> list[str]:
-        """Agents that act in this phase."""
+        """Names of the agents that act in the current phase."""
         roles = set(self.simulator.acting_roles)
-        return [name for name, seat in self.agent_ids.items() if seat.role in roles]
+        return [name for name, agent_id in self.agent_ids.items() if agent_id.role in roles]
 
     def _step_phase(self, actions: Mapping[str, Any]) -> _PhaseResult:
-        """Let the acting agents act, and play on to the next phase that asks anybody outside."""
-        asked = self._acting_agents()
-        acts: dict[str, list[torch.Tensor]] = {role: [] for role in self.simulator.acting_roles}
-        for name in asked:
+        """Apply the acting agents' actions and simulate until an external agent must act."""
+        acting = self._acting_agents()
+        tensors: dict[str, list[torch.Tensor]] = {role: [] for role in self.simulator.acting_roles}
+        for name in acting:
             if name not in actions:
                 raise UserError(
-                    f"no action for {name}, who acts in {self.simulator.phase.name!r}",
+                    f"no action for {name}, which acts in phase {self.simulator.phase.name!r}",
                     code="missing",
                     path=f"actions.{name}",
                 )
-            acts[self.agent_ids[name].role].append(action_to_tensor(actions[name], name))
-        turn = self.simulator.step(
-            {role: _stack_actions(role, each) for role, each in acts.items()}
-        )
-        changed = {role: iter(flags[0].tolist()) for role, flags in turn.projected.items()}
+            tensors[self.agent_ids[name].role].append(action_to_tensor(actions[name], name))
+        stacked = {role: _stack_actions(role, values) for role, values in tensors.items()}
+        turn = self.simulator.step(stacked)
+        projected = {role: iter(flags[0].tolist()) for role, flags in turn.projected.items()}
         self._projected = dict.fromkeys(self.possible_agents, False)
-        for name in asked:
-            self._projected[name] = next(changed[self.agent_ids[name].role])
+        for name in acting:
+            self._projected[name] = next(projected[self.agent_ids[name].role])
         self._cycles += 1
         self._update_observations(turn.final_observation)
-        pay = {role: earned[0].tolist() for role, earned in turn.reward.items()}
+        rewards = {role: reward[0].tolist() for role, reward in turn.reward.items()}
         terminated, truncated = bool(turn.terminated[0]), bool(turn.truncated[0])
         if self.max_cycles is not None and self._cycles >= self.max_cycles:
             truncated = not terminated
         return _PhaseResult(
-            {name: pay[seat.role][seat.agent_index] for name, seat in self.agent_ids.items()},
+            {name: rewards[role][index] for name, (role, index) in self.agent_ids.items()},
             terminated,
             truncated,
         )
 
     def _update_observations(self, final_observation: Mapping[str, torch.Tensor] | None) -> None:
-        """Keep what the seats see now, `[agent, size]` by role; at the end, what they last saw."""
+        """Store observations, `[agent, size]` by role; at an episode's end the final ones."""
+        observe, final = self.simulator.observe, final_observation
         self._observations = {
-            role: (
-                self.simulator.observe(role)
-                if final_observation is None
-                else final_observation[role]
-            )[0].numpy()
+            role: (observe(role) if final is None else final[role])[0].numpy()
             for role in self.simulator.external
         }
         if self.render_mode == "human":
@@ -184,49 +181,51 @@ class _PettingZooBase:
         return {agent: self.observe(agent) for agent in self.possible_agents}
 
     def _infos(self) -> dict[str, dict[str, Any]]:
-        """What every agent is told besides, in objects of their own."""
+        """`info` of every agent, in separate dictionaries and arrays."""
         acting = set(self.simulator.acting_roles)
         masks = {
             role: self.simulator.action_mask(role, options)[0]
             for role, options in self._num_options.items()
         }
-        told = resolve.selected_metrics(self.simulator, self.simulator.state, self.metric_names)
+        metrics = self._metrics()
         infos: dict[str, dict[str, Any]] = {}
-        for name, seat in self.agent_ids.items():
-            infos[name] = {"acting": seat.role in acting, "repaired": self._projected[name]}
-            if seat.role in masks:
-                mask = masks[seat.role][seat.agent_index]
-                infos[name]["action_mask"] = sampling_mask(mask, self._num_options[seat.role])
-            infos[name] |= {measure: metric_to_numpy(value[0]) for measure, value in told.items()}
+        for name, (role, index) in self.agent_ids.items():
+            infos[name] = {"acting": role in acting, "projected": self._projected[name]}
+            if role in masks:
+                options = self._num_options[role]
+                infos[name]["action_mask"] = sampling_mask(masks[role][index], options)
+            infos[name] |= {key: metric_to_numpy(value[0]) for key, value in metrics.items()}
         return infos
 
+    def _metrics(self) -> dict[str, torch.Tensor]:
+        return resolve.selected_metrics(self.simulator, self.simulator.state, self.metric_names)
+
     def _render_text(self) -> str:
-        told = resolve.selected_metrics(self.simulator, self.simulator.state, self.metric_names)
-        return text_rendering.render_text(self.simulator, list(self.agent_ids.values()), told)
+        agent_ids = list(self.agent_ids.values())
+        return text_rendering.render_text(self.simulator, agent_ids, self._metrics())
 
 
 class PettingZooParallelEnv(_PettingZooBase, ParallelEnv[str, Observation, Any]):
-    """All outside seats act at once: one step is one phase in which somebody outside acts.
+    """All external agents step at once: one step is one phase in which an external agent acts.
 
-    Every agent is listed at every step. Who does not act in a phase has `info["acting"]` False;
-    whatever they do is ignored (where actions are choices, only 0 is open to them). `info` also
-    holds `action_mask` where actions are choices (int8, as `action_space.sample` takes it: where
-    several are made at once, a tuple with a mask for each), `projected`: whether the last action was
-    out of range or illegal and had to be changed, and the measures that were asked for.
+    Every agent is listed at every step. An agent that does not act in a phase has `info["acting"]`
+    False and its action is ignored (of discrete actions, only 0 is legal). `info` also holds
+    `action_mask` for discrete actions (int8, as `action_space.sample` takes it; for multi-discrete
+    actions a tuple with one mask per component), `projected` (the last action was out of range or
+    illegal and was projected to a legal one) and the requested metrics.
 
     Args:
-        environment: the name of an environment (`mores list`), or a game.
-        external: roles (`person`) and seats (`person_3`) that the client plays; by default all
-            roles for which no player is named.
-        policies: by role, for the seats inside: `{"person": {"kind": "respondent"}}`, or ready
-            players; by default the game's baseline.
-        rounds: length of an episode.
-        max_cycles: most steps of an episode; by default there is no limit but `rounds`.
-        population: where people come from: `{"kind": "anes96"}`; by default the game's own.
-        metric_names: names of measures to put in every seat's info. They may tell what seats must
-            not see.
-        render_mode: `ansi` gives text, `human` prints it; None shows nothing.
-        **parameters: of the environment, where it is given by name.
+        environment: name of an environment (`mores list`), or an environment.
+        external: roles (`person`) and agents (`person_3`) controlled by the client; default: all
+            roles without an entry in `policies`.
+        policies: policies of the other agents by role: `{"person": {"kind": "random"}}`, or
+            objects; default: the environment's.
+        rounds: maximum length of an episode (truncation).
+        max_cycles: maximum number of steps of an episode; None: no limit but `rounds`.
+        population: source of the people: `{"kind": "anes96"}`; default: the environment's.
+        metrics: names of metrics to add to every `info`. Metrics can reveal latent quantities.
+        render_mode: `ansi` returns text, `human` prints it; None: no rendering.
+        **parameters: of an environment given by name.
 
     Raises:
         UserError: an unknown name or parameter, or a wrong value.
@@ -235,7 +234,7 @@ class PettingZooParallelEnv(_PettingZooBase, ParallelEnv[str, Observation, Any])
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Observation], dict[str, dict[str, Any]]]:
-        """Begin an episode. Without a seed, the next one of the generator that was seeded last."""
+        """Start an episode. Without a seed, the seed comes from the last seeded generator."""
         self._reset(seed)
         return self._observation_dict(), self._infos()
 
@@ -248,35 +247,35 @@ class PettingZooParallelEnv(_PettingZooBase, ParallelEnv[str, Observation, Any])
         dict[str, bool],
         dict[str, dict[str, Any]],
     ]:
-        """Play a phase, and on to the next in which somebody outside acts."""
+        """Step to the next phase in which an external agent acts."""
         if not self.agents:
             return {}, {}, {}, {}, {}
-        pay, terminated, truncated = self._step_phase(actions)
+        rewards, terminated, truncated = self._step_phase(actions)
         if terminated or truncated:
             self.agents = []
-        ends = dict.fromkeys(pay, terminated), dict.fromkeys(pay, truncated)
-        return self._observation_dict(), pay, *ends, self._infos()
+        ends = dict.fromkeys(rewards, terminated), dict.fromkeys(rewards, truncated)
+        return self._observation_dict(), rewards, *ends, self._infos()
 
 
 class PettingZooAECEnv(_PettingZooBase, AECEnv[str, Observation, Any]):
-    """Outside seats act one by one: one step is one seat's act, and only who acts is asked.
+    """External agents step one by one; only agents that act in a phase are selected.
 
-    Those who act in the same phase all see the same: what they do takes effect when the last of
-    them has acted. Arguments and `info` are as in `PettingZooParallelEnv`, and `max_cycles` counts phases.
+    All agents of a phase observe the same state: their actions take effect when the last of them
+    has stepped. Arguments and `info` are as in `PettingZooParallelEnv`; `max_cycles` counts phases.
     """
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
-        """Begin an episode. Without a seed, the next one of the generator that was seeded last."""
+        """Start an episode. Without a seed, the seed comes from the last seeded generator."""
         self._reset(seed)
         self.rewards: dict[str, float] = dict.fromkeys(self.agents, 0.0)
         self._cumulative_rewards: dict[str, float] = dict.fromkeys(self.agents, 0.0)
         self.terminations: dict[str, bool] = dict.fromkeys(self.agents, False)
         self.truncations: dict[str, bool] = dict.fromkeys(self.agents, False)
-        self._skip_agent_selection = None  # PettingZoo's own: who is next after the dead
+        self._skip_agent_selection = None  # PettingZoo's: next agent after dead ones
         self._select_first_agent()
 
     def step(self, action: Any) -> None:
-        """Let the selected agent act; when the last one of a phase has, it is played."""
+        """Store the selected agent's action; the last action of a phase steps the simulator."""
         agent = self.agent_selection
         if self.terminations[agent] or self.truncations[agent]:
             self._was_dead_step(action)
@@ -298,18 +297,18 @@ class PettingZooAECEnv(_PettingZooBase, AECEnv[str, Observation, Any]):
             self._select_first_agent()
 
     def _select_first_agent(self) -> None:
-        """Ask those who act in this phase, one after the other."""
+        """Select the first of the agents that act in this phase."""
         self._agents_to_act, self._actions = self._acting_agents(), {}
         self.agent_selection = self._agents_to_act.pop(0)
         self.infos = self._infos()
 
 
 def _stack_actions(role: str, actions: list[torch.Tensor]) -> torch.Tensor:
-    """Actions of a role's outside seats in one world, `[1, seat]` or `[1, seat, size]`."""
-    shapes = {tuple(act.shape) for act in actions}
+    """Actions of a role's external agents in one world, `[1, agent]` or `[1, agent, size]`."""
+    shapes = {tuple(action.shape) for action in actions}
     if len(shapes) > 1:
         raise UserError(
-            f"actions of {role!r} are of different shapes: {sorted(shapes)}",
+            f"actions of {role!r} have different shapes: {sorted(shapes)}",
             code="wrong_shape",
             path=f"actions.{role}",
         )

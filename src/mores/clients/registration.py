@@ -1,7 +1,7 @@
-"""The names under which Gymnasium and PettingZoo know our environments.
+"""Ids under which Gymnasium and PettingZoo know the registered environments.
 
 `lock_in` is `mores/LockIn-v0` in Gymnasium and `mores/lock_in_v0` in PettingZoo. Entry points are
-strings, so that nothing is imported before it is made and a specification can be saved as JSON.
+strings: nothing is imported before an environment is made, and an `EnvSpec` can be saved as JSON.
 """
 
 from __future__ import annotations
@@ -9,11 +9,16 @@ from __future__ import annotations
 import gymnasium
 import pettingzoo
 
+from mores.registry import ENVIRONMENTS
+
 
 def gymnasium_id(kind: str) -> str:
-    """`mores/LockIn-v0` for `lock_in`."""
-    camel = "".join(part.capitalize() for part in kind.split("_"))
-    return f"mores/{camel}-v0"
+    """Class name as id: `mores/DRMDP-v0` for `dr_mdp`; for other class names the kind's words."""
+    entry_point = ENVIRONMENTS[kind]
+    name = entry_point.split(":")[-1] if isinstance(entry_point, str) else entry_point.__name__
+    if name.lower() != kind.replace("_", "").lower():  # two kinds may share a class
+        name = "".join(word.capitalize() for word in kind.split("_"))
+    return f"mores/{name}-v0"
 
 
 def pettingzoo_id(kind: str) -> str:
@@ -22,22 +27,17 @@ def pettingzoo_id(kind: str) -> str:
 
 
 def register_environment(kind: str) -> None:
-    """Make an environment known under its names, once.
-
-    Episodes end after `rounds`, an argument: so there is no `max_episode_steps` here, which
-    would wrap single environments in a second limit.
-    """
+    """Register an environment once; `rounds` limits its episodes, not `max_episode_steps`."""
     if gymnasium_id(kind) in gymnasium.registry:
         return
-    kwargs = {"game": kind}
+    kwargs = {"environment": kind}
     gymnasium.register(
         gymnasium_id(kind),
-        entry_point="mores.clients.gymnasium:GymnasiumEnv",
+        "mores.clients.gymnasium:GymnasiumEnv",
         vector_entry_point="mores.clients.gymnasium_vector:GymnasiumVectorEnv",
         kwargs=kwargs,
     )
     name = pettingzoo_id(kind)
-    pettingzoo.register(
-        "parallel", name, "mores.clients.pettingzoo:PettingZooParallelEnv", kwargs=kwargs
-    )
-    pettingzoo.register("aec", name, "mores.clients.pettingzoo:PettingZooAECEnv", kwargs=kwargs)
+    entry_point = "mores.clients.pettingzoo:PettingZoo{}Env"
+    pettingzoo.register("parallel", name, entry_point.format("Parallel"), kwargs=kwargs)
+    pettingzoo.register("aec", name, entry_point.format("AEC"), kwargs=kwargs)

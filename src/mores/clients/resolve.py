@@ -1,7 +1,6 @@
-"""Who sits where: games, players and seats from what the user wrote.
+"""Environments, policies, populations and agents from a client's arguments.
 
-Views take names and plain numbers, so that what made them can be written down as JSON, or ready
-objects where somebody has them.
+Clients take names and plain numbers, so that their arguments can be saved as JSON, or objects.
 """
 
 from __future__ import annotations
@@ -14,42 +13,44 @@ from torch import Tensor
 
 from mores import registry
 from mores.core.check_metrics import checked_metrics
-from mores.core.environment import Environment, Policy
+from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
-from mores.sim.simulator import Population, Simulator
+from mores.core.people import Population
+from mores.core.policy import Policy
+from mores.sim.simulator import Simulator
 
 SpecMapping = Mapping[str, Any]  # {"kind": ..., parameter: ...}
 
 
 class AgentId(NamedTuple):
-    """One seat: its role, and its number among the role's seats."""
+    """Role of an agent, and its index among the role's agents."""
 
     role: str
     agent_index: int
 
     @property
     def name(self) -> str:
-        """As clients name it: `person_3`."""
+        """Name of the agent in clients: `person_3`."""
         return f"{self.role}_{self.agent_index}"
 
 
 def resolve_environment(
     environment: str | Environment[Any], parameters: Mapping[str, Any]
 ) -> Environment[Any]:
-    """A game by name and parameters, or one that is made already."""
+    """Environment by name and parameters, or the given object."""
     if isinstance(environment, str):
         return registry.make("environment", environment, parameters)
     if parameters:
         raise UserError(
-            f"parameters go with a name, not with a ready game: {sorted(parameters)}",
+            f"parameters need an environment's name, not an object: {sorted(parameters)}",
             code="conflict",
             path=min(parameters),
         )
     if not isinstance(environment, Environment):
         raise UserError(
-            f"an environment is a name (see `mores list`) or a game, not {environment!r:.60}",
+            f"environment: a name (see `mores list`) or an Environment, not {environment!r:.60}",
             code="wrong_type",
-            path="game",
+            path="environment",
         )
     return environment
 
@@ -57,31 +58,31 @@ def resolve_environment(
 def resolve_policies(
     environment: Environment[Any], policies: Mapping[str, Policy | SpecMapping] | None
 ) -> dict[str, Policy]:
-    """The players named for roles, and the game's baseline for the others."""
+    """Policy of each role: the given one, else the environment's default."""
     roles = {role.name for role in environment.roles}
     if not isinstance(policies, Mapping | None):
         raise UserError(
-            f"players: a mapping of roles to players, not {policies!r:.60}",
+            f"policies: a mapping of roles to policies, not {policies!r:.60}",
             code="wrong_type",
-            path="players",
+            path="policies",
         )
-    found = dict(environment.default_policies())
-    for role, player in (policies or {}).items():
+    resolved = dict(environment.default_policies())
+    for role, policy in (policies or {}).items():
         if role not in roles:
             raise UserError(
-                f"no role {role!r} in this game{did_you_mean(role, roles)}",
+                f"policies: no role {role!r} in this environment{did_you_mean(role, roles)}",
                 code="unknown_name",
-                path=f"players.{role}",
+                path=f"policies.{role}",
             )
-        if not isinstance(player, Policy):
-            asked = _kind_and_parameters(player, f"player of {role!r}", f"players.{role}")
-            player = registry.make("policy", *asked)
-        found[role] = player
-    return found
+        if not isinstance(policy, Policy):
+            spec = _kind_and_parameters(policy, f"policy of {role!r}", f"policies.{role}")
+            policy = registry.make("policy", *spec)
+        resolved[role] = policy
+    return resolved
 
 
 def resolve_population(population: Population | SpecMapping | None) -> Population | None:
-    """A population by kind and parameters, or one that is made already."""
+    """Population by kind and parameters, or the given object."""
     if population is None or isinstance(population, Population):
         return population
     return registry.make(
@@ -91,32 +92,31 @@ def resolve_population(population: Population | SpecMapping | None) -> Populatio
 
 def _kind_and_parameters(spec: SpecMapping, label: str, path: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(spec, Mapping) or not isinstance(spec.get("kind"), str):
-        nameless = isinstance(spec, Mapping) and "kind" not in spec
+        missing = isinstance(spec, Mapping) and "kind" not in spec
         raise UserError(
-            f"a {label} is an object, or {{'kind': name, parameter: value}}: {spec!r}",
-            code="missing" if nameless else "wrong_type",
+            f"{label}: an object or {{'kind': name, parameter: value}}, not {spec!r}",
+            code="missing" if missing else "wrong_type",
             path=f"{path}.kind" if isinstance(spec, Mapping) else path,
         )
     parameters = dict(spec)
     return parameters.pop("kind"), parameters
 
 
-def resolve_agent(environment: Environment[Any], name: str | None, path: str = "seat") -> AgentId:
-    """A seat by its name; by default the first seat of the role that has fewest.
+def resolve_agent(environment: Environment[Any], name: str | None, path: str = "agent") -> AgentId:
+    """Agent by its name. `None`: the first agent of the role with the fewest agents.
 
-    `path`: the argument, for errors.
+    `path`: name of the argument, for errors.
     """
     if name is None:
         return AgentId(min(environment.roles, key=lambda role: role.num_agents).name, 0)
     role, _, number = str(name).rpartition("_")
     counts = {role.name: role.num_agents for role in environment.roles}
     if role not in counts or not number.isdecimal():
-        seats = [AgentId(known, 0).name for known in counts]
-        near = did_you_mean(name, seats)
-        raise UserError(f"no seat {name!r}{near}", code="unknown_name", path=path)
+        near = did_you_mean(name, [AgentId(known, 0).name for known in counts])
+        raise UserError(f"{path}: no agent {name!r}{near}", code="unknown_name", path=path)
     if int(number) >= counts[role]:
         raise UserError(
-            f"no seat {name!r}: they run to {AgentId(role, counts[role] - 1).name}",
+            f"{path}: no agent {name!r}: the last one is {AgentId(role, counts[role] - 1).name}",
             code="out_of_range",
             path=path,
         )
@@ -128,51 +128,51 @@ def resolve_external_agents(
     external: Sequence[str] | None,
     policies: Mapping[str, Any] | None,
 ) -> dict[str, list[int]]:
-    """Seats by role that are played from outside.
+    """Indices of the external agents, by role.
 
-    `external` names roles (`person`: all its seats) and seats (`person_3`); by default these are
-    all roles for which no player is named.
+    `external` names roles (`person`: all its agents) and agents (`person_3`). `None`: all roles
+    without an entry in `policies`.
     """
     counts = {role.name: role.num_agents for role in environment.roles}
     if external is None:
         external = [name for name in counts if name not in (policies or {})]
     if isinstance(external, str):
         raise UserError(
-            f"outside is a list of roles and seats, as in [{external!r}]",
+            f"external: a list of roles and agents, as in [{external!r}]",
             code="wrong_type",
-            path="outside",
+            path="external",
         )
-    taken: dict[str, set[int]] = {name: set() for name in counts}
+    indices: dict[str, set[int]] = {name: set() for name in counts}
     for name in external:
         if name in counts:
-            taken[name].update(range(counts[name]))
+            indices[name].update(range(counts[name]))
         else:
-            seat = resolve_agent(environment, name, "outside")
-            taken[seat.role].add(seat.agent_index)
-    found = {name: sorted(seats) for name, seats in taken.items() if seats}
-    if not found:
+            agent = resolve_agent(environment, name, "external")
+            indices[agent.role].add(agent.agent_index)
+    agents = {name: sorted(numbers) for name, numbers in indices.items() if numbers}
+    if not agents:
         raise UserError(
-            "nobody is outside: leave a role without a player, or name one",
+            "no agent is external: leave a role out of policies, or name it in external",
             code="missing",
-            path="outside",
+            path="external",
         )
-    return found
+    return agents
 
 
 def selected_metrics(simulator: Simulator, state: Any, names: Sequence[str]) -> dict[str, Tensor]:
-    """The named measures of a state of a table's worlds, `[world]` or `[world, n]`.
+    """Named metrics of a state of the simulator's worlds, `[world]` or `[world, n]`.
 
     Raises:
-        UserError: there is no such measure, or it has another shape.
+        UserError: an unknown metric, or one of a wrong shape.
     """
     if not names:
         return {}
-    found = checked_metrics(simulator.environment, state, len(simulator.worlds))
+    metrics = checked_metrics(simulator.environment, state, len(simulator.worlds))
     for name in names:
-        if name not in found:
+        if name not in metrics:
             raise UserError(
-                f"no measure {name!r} in this game{did_you_mean(name, found)}",
+                f"metrics: no metric {name!r} in this environment{did_you_mean(name, metrics)}",
                 code="unknown_name",
-                path="measures",
+                path="metrics",
             )
-    return {name: found[name].to(torch.float32) for name in names}
+    return {name: metrics[name].to(torch.float32) for name in names}

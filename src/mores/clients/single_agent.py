@@ -1,4 +1,4 @@
-"""One seat at the table, its own turns only: what `GymnasiumEnv` and `GymnasiumVectorEnv` share."""
+"""One external agent of a simulator: shared by `GymnasiumEnv` and `GymnasiumVectorEnv`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from torch import Tensor
 
 from mores.clients import gymnasium_spaces, resolve
 from mores.core.arguments import check_names
-from mores.core.environment import Environment, Policy, get_role
+from mores.core.environment import Environment, get_role
 from mores.core.errors import UserError
-from mores.sim.simulator import Population, Simulator
+from mores.core.people import Population
+from mores.core.policy import Policy
+from mores.sim.simulator import Simulator
 
 
 class SingleAgentTurn(NamedTuple):
-    """What happened since the seat's last turn: see `mores.sim.simulator.ExternalTurn`."""
+    """Result since the agent's last turn: see `mores.sim.simulator.ExternalTurn`."""
 
     reward: Float[Tensor, " world"]
     terminated: Bool[Tensor, " world"]
@@ -28,19 +30,19 @@ class SingleAgentTurn(NamedTuple):
 
 
 class SingleAgentClient:
-    """A seat that is played from outside, in one or many worlds.
+    """One external agent in one or many worlds.
 
     Args:
-        environment: the name of an environment, or a game.
-        agent: as in `person_3`; by default the first seat of the role with the fewest.
-        rounds: after so many an episode is cut off.
-        policies: by role, for all other seats; by default the game's baseline.
-        population: where people come from; by default the game's own.
-        metrics: names of measures to be told.
-        worlds: how many are played at once.
+        environment: name of an environment, or an environment.
+        agent: as in `person_3`; default: the first agent of the role with the fewest agents.
+        rounds: maximum length of an episode (truncation).
+        policies: policies of the other agents, by role; default: the environment's.
+        population: source of the people; default: the environment's.
+        metrics: names of the metrics that `metrics` returns.
+        worlds: number of parallel worlds.
         autoreset: see `Simulator`.
-        device: where tensors live.
-        parameters: of the environment, where it is given by name.
+        device: device of the tensors.
+        parameters: of an environment given by name.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class SingleAgentClient:
     ) -> None:
         self.environment = resolve.resolve_environment(environment, parameters)
         self.agent_id = resolve.resolve_agent(self.environment, agent)
-        self.metric_names = tuple(check_names("measures", metrics))
+        self.metric_names = tuple(check_names("metrics", metrics))
         self.simulator = Simulator(
             self.environment,
             resolve.resolve_policies(self.environment, policies),
@@ -76,45 +78,43 @@ class SingleAgentClient:
 
     @property
     def turns_per_round(self) -> int:
-        """How often the seat acts in a round."""
+        """Number of phases of a round in which the agent acts."""
         return sum(self.agent_id.role in phase.action_spaces for phase in self.environment.phases)
 
     def observe(self) -> Float[Tensor, "world size"]:
-        """What the seat sees now: a copy, which clients may keep and write into."""
+        """Current observation: a copy, which clients may store and modify."""
         return self.simulator.observe(self.agent_id.role)[:, self.agent_id.agent_index].clone()
 
     def action_mask(self) -> Bool[Tensor, "world option"] | None:
-        """Which options are open now, those of several choices one after the other.
+        """Legal options now; masks of a multi-discrete action are concatenated.
 
-        `None` where actions are numbers.
+        `None`: the action is a box.
         """
         if self.num_options is None:
             return None
-        return self.simulator.action_mask(self.agent_id.role, self.num_options)[
-            :, self.agent_id.agent_index
-        ].clone()
+        mask = self.simulator.action_mask(self.agent_id.role, self.num_options)
+        return mask[:, self.agent_id.agent_index].clone()
 
     def metrics(self, state: Any) -> dict[str, Tensor]:
-        """The measures of a state that were asked for."""
+        """The requested metrics of a state."""
         return resolve.selected_metrics(self.simulator, state, self.metric_names)
 
     def step(self, actions: Tensor) -> SingleAgentTurn:
-        """Act, and play on to the seat's next turn. `actions`: `[world]` or `[world, size]`."""
+        """Act and simulate until the agent's next turn. `actions`: `[world]` or `[world, size]`."""
         if actions.dim() == 0:
             raise UserError(
-                f"one action for each of {len(self.simulator.worlds)} worlds is needed",
+                f"actions: one for each of {len(self.simulator.worlds)} worlds, not one number",
                 code="wrong_shape",
                 path="actions",
             )
-        role, number = self.agent_id
+        role, index = self.agent_id
         turn = self.simulator.step({role: actions[:, None]})
+        final = turn.final_observation
         return SingleAgentTurn(
-            turn.reward[role][:, number],
+            turn.reward[role][:, index],
             turn.terminated.clone(),
             turn.truncated.clone(),
             turn.projected[role][:, 0],
-            None
-            if turn.final_observation is None
-            else turn.final_observation[role][:, number].clone(),
+            None if final is None else final[role][:, index].clone(),
             turn.final_state,
         )

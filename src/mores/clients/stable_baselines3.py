@@ -1,8 +1,8 @@
-"""One seat in many worlds at once as a vector of Stable-Baselines3: numpy, a list of infos.
+"""Stable-Baselines3 `VecEnv`: one agent in many worlds at once, numpy, a list of infos.
 
-Stable-Baselines3 has a vector interface of its own, older than Gymnasium's. This one hands it our
-`GymnasiumVectorEnv`, so that a learner there meets thousands of worlds that are one torch program, where
-its own `DummyVecEnv` and `SubprocVecEnv` would step single worlds one after the other.
+Stable-Baselines3 has its own vector interface, which is older than Gymnasium's. `SB3VecEnv` wraps
+`GymnasiumVectorEnv`, which steps thousands of worlds in one tensor program; `DummyVecEnv` and
+`SubprocVecEnv` step single worlds one after the other.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from mores.clients.array_conversion import check_no_options, metric_to_numpy
 from mores.clients.gymnasium_vector import GymnasiumVectorEnv
 from mores.clients.resolve import SpecMapping
 from mores.core.arguments import check_names
-from mores.core.environment import Environment, Policy
+from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
-from mores.sim.simulator import Population
+from mores.core.people import Population
+from mores.core.policy import Policy
 
 try:
     from stable_baselines3.common import vec_env
@@ -33,37 +34,37 @@ except ImportError as error:
         path="stable_baselines3",
     ) from None
 
-ACTION_MASKS = "action_masks"  # sb3-contrib asks for masks by this name
+ACTION_MASKS = "action_masks"  # sb3-contrib's name of the method that returns masks
 
 
 class MissingAttributeError(UserError, AttributeError):
-    """Stable-Baselines3 asks whether there is something by looking for an `AttributeError`."""
+    """Missing attribute. An `AttributeError`, by which Stable-Baselines3 tests for attributes."""
 
 
 class SB3VecEnv(vec_env.VecEnv):
-    """One seat in `num_envs` worlds; everybody else is a player inside.
+    """One external agent in each of `num_envs` worlds; policies act for all others.
 
-    A step is one own turn in every world. `infos[i]` holds `projected` and the measures that were
-    asked for; in a world that has ended, its last sight as `terminal_observation`, and
-    `TimeLimit.truncated`: whether it was cut off by the limit of rounds. It begins anew at once.
-    Where actions are choices, `env_method("action_masks")` tells what is open now, `[option]` a
-    world, as sb3-contrib's masked learners ask for it.
+    A step is one turn of the agent in every world. `infos[i]` holds `projected` and the requested
+    metrics; in a finished world also the last observation as `terminal_observation`, and
+    `TimeLimit.truncated`: whether the limit of rounds ended the episode. The world resets in the
+    same step. For discrete actions `env_method("action_masks")` returns the legal options,
+    `[option]` for each world, as sb3-contrib's masked learners require.
 
-    Worlds are one program and have no objects of their own: of a single world there are no
-    attributes to read or set and no methods to call. `seed(n)` gives the worlds of
-    `VectorEnv.reset(seed=n)`. Returns of episodes are added up by `VecMonitor(env)`.
+    Worlds are one tensor program, not objects: a single world has no attributes to read or set and
+    no other methods. `seed(n)` selects the worlds of `GymnasiumVectorEnv.reset(seed=n)`.
+    `VecMonitor(env)` records returns of episodes.
 
     Args:
-        environment: the name of an environment (`mores list`), or a game.
-        num_envs: how many worlds.
-        agent: as in `person_3`; by default the first seat of the role with the fewest seats.
-        rounds: length of an episode.
-        policies: by role, for all other seats: `{"person": {"kind": "respondent"}}`, or ready
-            players; by default the game's baseline.
-        population: where people come from: `{"kind": "anes96"}`; by default the game's own.
-        metrics: names of measures to put in `infos`. They may tell what the seat must not see.
-        device: where the worlds are played.
-        **parameters: of the environment, where it is given by name.
+        environment: name of an environment (`mores list`), or an environment.
+        num_envs: number of worlds.
+        agent: as in `person_3`; default: the first agent of the role with the fewest agents.
+        rounds: maximum length of an episode (truncation).
+        policies: policies of the other agents by role: `{"person": {"kind": "random"}}`, or
+            objects; default: the environment's.
+        population: source of the people: `{"kind": "anes96"}`; default: the environment's.
+        metrics: names of metrics to add to `infos`. Metrics can reveal latent quantities.
+        device: device of the simulation.
+        **parameters: of an environment given by name.
 
     Raises:
         UserError: an unknown name or parameter, or a wrong value.
@@ -92,38 +93,36 @@ class SB3VecEnv(vec_env.VecEnv):
             device,
             **parameters,
         )
-        self._info_keys = ("repaired", *check_names("measures", metrics))
+        self._info_keys = ("projected", *check_names("metrics", metrics))
         self._actions: np.ndarray | None = None
         super().__init__(
             num_envs, self.vector_env.single_observation_space, self.vector_env.single_action_space
         )
 
     def reset(self) -> np.ndarray:
-        """Begin an episode in every world, with what `seed` was told last."""
+        """Start an episode in every world, with the seed of the last call of `seed`."""
         for options in self._options:
             check_no_options(options)
-        seen, info = self.vector_env.reset(seed=self._seeds[0])
+        observation, info = self.vector_env.reset(seed=self._seeds[0])
         self._reset_seeds()
         self.reset_infos = self._infos(info)
-        return _to_numpy(seen)
+        return _to_numpy(observation)
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Take the actions of all worlds, `[world]` or `[world, size]`."""
+        """Store the actions of all worlds, `[world]` or `[world, size]`."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Act in every world, and play on to the next own turn."""
+        """Act in every world and simulate until the agent's next turn."""
         if self._actions is None:
-            raise UserError(
-                "no actions were given: step_async comes before step_wait", code="wrong_order"
-            )
-        seen, reward, terminated, truncated, info = self.vector_env.step(self._actions)
+            raise UserError("step_wait: call step_async with actions first", code="wrong_order")
+        observation, reward, terminated, truncated, info = self.vector_env.step(self._actions)
         self._actions = None
-        over = (terminated | truncated).cpu().numpy()
+        done = (terminated | truncated).cpu().numpy()
         infos = self._infos(info)
-        if over.any():
-            self._finish_episodes(np.flatnonzero(over), _to_numpy(truncated), infos, info)
-        return _to_numpy(seen), _to_numpy(reward), over, infos
+        if done.any():
+            self._finish_episodes(np.flatnonzero(done), _to_numpy(truncated), infos, info)
+        return _to_numpy(observation), _to_numpy(reward), done, infos
 
     def _finish_episodes(
         self,
@@ -132,68 +131,68 @@ class SB3VecEnv(vec_env.VecEnv):
         infos: list[dict[str, Any]],
         info: Mapping[str, Any],
     ) -> None:
-        """In worlds that ended: infos of the episode that did, `reset_infos` of the next."""
-        final, last = _to_numpy(info["final_obs"]), self._infos(info["final_info"])
+        """Set `infos` of finished worlds to their last episode, `reset_infos` to the next one."""
+        final, final_infos = _to_numpy(info["final_obs"]), self._infos(info["final_info"])
         for world in done_worlds:
-            self.reset_infos[world] = infos[world] | {"repaired": False}
-            infos[world] = last[world] | {
+            self.reset_infos[world] = infos[world] | {"projected": False}
+            infos[world] = final_infos[world] | {
                 "terminal_observation": final[world],
                 "TimeLimit.truncated": bool(truncated[world]),
             }
 
     def _infos(self, info: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """What is told of every world, in objects of their own."""
-        told = {name: info[name].cpu() for name in self._info_keys}
+        """`info` of every world, in separate dictionaries and arrays."""
+        values = {name: info[name].cpu() for name in self._info_keys}
         infos: list[dict[str, Any]] = [
-            {"repaired": repaired} for repaired in told.pop("repaired").tolist()
+            {"projected": projected} for projected in values.pop("projected").tolist()
         ]
-        for name, measure in told.items():
-            for world, value in enumerate(measure):
+        for name, metric in values.items():
+            for world, value in enumerate(metric):
                 infos[world][name] = metric_to_numpy(value)
         return infos
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Close the vector environment."""
         self.vector_env.close()
 
     def action_masks(self) -> np.ndarray:
-        """Which options are open now, `[world, option]`; those of several choices in a row."""
+        """Legal options now, `[world, option]`; masks of a multi-discrete action concatenated."""
         try:
             return _to_numpy(self.vector_env.action_masks())
         except UserError as error:
             raise MissingAttributeError(error.args[0], code=error.code, path=error.path) from None
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """What Stable-Baselines3 may ask of every world: `render_mode` and spaces; the masks.
+        """`render_mode`, `spec`, a space or the `action_masks` method of every world.
 
         Raises:
-            NoAttribute: anything else.
+            MissingAttributeError: any other attribute.
         """
         if attr_name == ACTION_MASKS:
-            each = [
+            methods = [
                 lambda world=world: self.action_masks()[world] for world in range(self.num_envs)
             ]
-            self.action_masks()  # where there are none, say so now
-            return [each[world] for world in self._get_indices(indices)]
-        known = {
+            self.action_masks()  # raises if the action is a box
+            return [methods[world] for world in self._get_indices(indices)]
+        attributes = {
             "render_mode": None,
             "spec": self.vector_env.spec,
             "observation_space": self.vector_env.single_observation_space,
             "action_space": self.vector_env.single_action_space,
         }
-        if attr_name not in known:
+        if attr_name not in attributes:
+            near = did_you_mean(attr_name, [*attributes, ACTION_MASKS])
             raise MissingAttributeError(
-                f"a world has no {attr_name!r} of its own"
-                f"{did_you_mean(attr_name, [*known, ACTION_MASKS])}",
+                f"a single world has no attribute {attr_name!r}{near}",
                 code="unknown_name",
                 path=attr_name,
             )
-        return [known[attr_name] for _ in self._get_indices(indices)]
+        return [attributes[attr_name] for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Nothing can be set: give it when the environment is made."""
+        """Raise a `UserError`: parameters are set when the environment is constructed."""
         raise UserError(
-            f"worlds are one program: {attr_name!r} cannot be set in some of them",
+            f"{attr_name!r} cannot be set: all worlds are one tensor program",
             code="unsupported",
             path=attr_name,
         )
@@ -201,14 +200,14 @@ class SB3VecEnv(vec_env.VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **kwargs: Any
     ) -> list[Any]:
-        """Masks of the worlds asked for; there are no other methods.
+        """Action masks of the selected worlds.
 
         Raises:
-            NoAttribute: anything else.
+            MissingAttributeError: any other method.
         """
         if method_name != ACTION_MASKS:
             raise MissingAttributeError(
-                f"a world has no method {method_name!r}, only {ACTION_MASKS!r}",
+                f"a single world has no method {method_name!r}, only {ACTION_MASKS!r}",
                 code="unknown_name",
                 path=method_name,
             )
@@ -220,10 +219,10 @@ class SB3VecEnv(vec_env.VecEnv):
         wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]],
         indices: VecEnvIndices = None,
     ) -> list[bool]:
-        """No world is wrapped: there is nothing to wrap."""
+        """False for every world: there are no single environments to wrap."""
         return [False for _ in self._get_indices(indices)]
 
 
 def _to_numpy(tensor: Tensor) -> np.ndarray:
-    """Of one's own, on the host: clients keep what they get, and the worlds play on."""
+    """Copy on the host: clients store results while the simulation continues."""
     return tensor.cpu().numpy().copy()

@@ -1,4 +1,4 @@
-"""Many seats in many worlds at once as a TorchRL environment, without a loop in Python."""
+"""TorchRL environment: the external agents of many worlds at once, without a Python loop."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from torch import Tensor
 from mores.clients import gymnasium_spaces, resolve
 from mores.clients.resolve import SpecMapping
 from mores.core.arguments import check_names
-from mores.core.environment import Box, Environment, Policy
+from mores.core.environment import Environment
 from mores.core.errors import UserError
+from mores.core.people import Population
+from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
+from mores.core.spaces import Box
 from mores.sim.action_masks import NumOptions
-from mores.sim.simulator import ExternalTurn, Population, Simulator
+from mores.sim.simulator import ExternalTurn, Simulator
 
 try:
     from tensordict import TensorDict, TensorDictBase
@@ -40,31 +43,31 @@ except ImportError as error:
 
 
 class TorchRLEnv(EnvBase):
-    """Seats of a game as groups of a multi-agent environment with batch size `[worlds]`.
+    """External agents, grouped by role, in a multi-agent environment of batch size `[worlds]`.
 
-    One step is one phase in which somebody outside acts. Each role is a group with entries
-    `observation`, `action` and `reward` that lead with `[worlds, seats]`; `mask`: whether the
-    group acts in this phase (else its action is ignored); `projected`: whether the last action was
-    out of range or illegal and had to be changed; and `action_mask` where actions are choices,
-    those of several choices one after the other. `done`, `terminated` and `truncated` stand at
-    the root: a world ends for all its seats.
+    One step is one phase in which an external agent acts. The group of a role has `observation`,
+    `action` and `reward`, which lead with `[worlds, agents]`; `mask` (the group acts in this phase,
+    else its action is ignored); `projected` (the last action was out of range or illegal and was
+    projected to a legal one); and for discrete actions `action_mask` (concatenated masks of a
+    multi-discrete action). `done`, `terminated` and `truncated` are at the root: an episode ends
+    for all agents of a world.
 
-    Worlds move together through the phases of a round. A world that ends begins anew at once;
-    TorchRL is shown its last sight first, and the new one when it resets that world. A world that
-    has not ended cannot be reset alone.
+    All worlds are in the same phase. A finished world resets in the same step: TorchRL first gets
+    its last observation, and the new one when it resets that world. A world that is not finished
+    cannot be reset alone.
 
     Args:
-        environment: the name of an environment (`mores list`), or a game.
-        worlds: how many are played at once, or which replicates.
-        external: roles (`person`) and seats (`person_3`) that the client plays; by default all
-            roles for which no player is named.
-        policies: by role, for the seats inside: `{"person": {"kind": "respondent"}}`, or ready
-            players; by default the game's baseline.
-        rounds: length of an episode.
-        population: where people come from: `{"kind": "anes96"}`; by default the game's own.
-        metrics: names of measures to put under `measures`. They may tell what seats must not see.
-        device: where tensors live.
-        **parameters: of the environment, where it is given by name.
+        environment: name of an environment (`mores list`), or an environment.
+        worlds: number of worlds, or numbers of their replicates.
+        external: roles (`person`) and agents (`person_3`) controlled by the client; default: all
+            roles without an entry in `policies`.
+        policies: policies of the other agents by role: `{"person": {"kind": "random"}}`, or
+            objects; default: the environment's.
+        rounds: maximum length of an episode (truncation).
+        population: source of the people: `{"kind": "anes96"}`; default: the environment's.
+        metrics: names of metrics under the key `metrics`. Metrics can reveal latent quantities.
+        device: device of the tensors.
+        **parameters: of an environment given by name.
 
     Raises:
         UserError: an unknown name or parameter, or a wrong value.
@@ -82,56 +85,49 @@ class TorchRLEnv(EnvBase):
         device: torch.device | str = "cpu",
         **parameters: Any,
     ) -> None:
-        which = Worlds.of(worlds)
-        super().__init__(device=device, batch_size=torch.Size([len(which)]))
-        self.environment, self.metric_names = (
-            resolve.resolve_environment(environment, parameters),
-            tuple(check_names("measures", metrics)),
-        )
-        out = resolve.resolve_external_agents(self.environment, external, policies)
+        worlds = Worlds.of(worlds)
+        super().__init__(device=device, batch_size=torch.Size([len(worlds)]))
+        self.environment = resolve.resolve_environment(environment, parameters)
+        self.metric_names = tuple(check_names("metrics", metrics))
+        agents = resolve.resolve_external_agents(self.environment, external, policies)
         self.simulator = Simulator(
             self.environment,
             resolve.resolve_policies(self.environment, policies),
-            out,
-            which,
+            agents,
+            worlds,
             rounds,
             autoreset=True,
             population=resolve.resolve_population(population),
             device=device,
         )
-        self._num_options = {
-            role: options
-            for role in out
-            if (
-                options := gymnasium_spaces.num_options(
-                    gymnasium_spaces.action_space(self.environment, role)
-                )
-            )
-            is not None
-        }
+        self._num_options: dict[str, NumOptions] = {}
+        for role in agents:
+            space = gymnasium_spaces.action_space(self.environment, role)
+            if (options := gymnasium_spaces.num_options(space)) is not None:
+                self._num_options[role] = options
         self._generator: np.random.Generator | None = None
-        self._at_start: Bool[Tensor, " world"] | None = None  # worlds in which nobody has acted yet
+        self._at_start: Bool[Tensor, " world"] | None = None  # worlds before their first step
         self._make_specs()
 
-    # --- what TorchRL calls -------------------------------------------------------------------
+    # --- methods that TorchRL calls -----------------------------------------------------------
 
     def _set_seed(self, seed: int | None) -> None:
         self._generator, _ = seeding.np_random(seed)
 
     def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDictBase:
-        asked = None if tensordict is None else tensordict.get("_reset", None)
-        wanted = self._all_worlds() if asked is None else asked.reshape(-1)
-        begun = torch.zeros_like(wanted) if self._at_start is None else self._at_start
-        waiting = wanted & ~begun
-        if asked is None or (bool(wanted.all()) and bool(waiting.any())):
+        given = None if tensordict is None else tensordict.get("_reset", None)
+        requested = self._all_worlds() if given is None else given.reshape(-1)
+        at_start = torch.zeros_like(requested) if self._at_start is None else self._at_start
+        pending = requested & ~at_start
+        if given is None or (bool(requested.all()) and bool(pending.any())):
             if self._generator is None:
                 self._set_seed(None)
             assert self._generator is not None
             self.simulator.reset(int(self._generator.integers(2**63 - 1)))
             self._at_start = self._all_worlds()
-        elif bool(waiting.any()):
+        elif bool(pending.any()):
             raise UserError(
-                "worlds move together: one that has not ended cannot be reset without the others",
+                "_reset: a world that is not finished can only be reset with all others",
                 code="unsupported",
                 path="_reset",
             )
@@ -140,53 +136,54 @@ class TorchRLEnv(EnvBase):
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         acting = self.simulator.acting_roles
         turn = self.simulator.step({role: tensordict.get((role, "action")) for role in acting})
-        over = turn.terminated | turn.truncated
-        self._at_start = over
-        found = self._observation_tensordict(turn)
-        for role, numbers in self.simulator.external.items():
-            found.set((role, "reward"), turn.reward[role][:, numbers, None])
-        found.set("done", over[:, None].clone())
-        found.set("terminated", turn.terminated[:, None].clone())
-        found.set("truncated", turn.truncated[:, None].clone())
-        return found
+        done = turn.terminated | turn.truncated
+        self._at_start = done
+        result = self._observation_tensordict(turn)
+        for role, indices in self.simulator.external.items():
+            result.set((role, "reward"), turn.reward[role][:, indices, None])
+        result.set("done", done[:, None].clone())
+        result.set("terminated", turn.terminated[:, None].clone())
+        result.set("truncated", turn.truncated[:, None].clone())
+        return result
 
-    # --- what is seen -------------------------------------------------------------------------
+    # --- observations -------------------------------------------------------------------------
 
     def _observation_tensordict(self, turn: ExternalTurn | None) -> TensorDict:
-        """What all groups see; in worlds that have just ended, what they last saw."""
+        """Entries of all groups; in worlds that just finished, the final observations."""
         groups: dict[str, Any] = {}
-        for role, numbers in self.simulator.external.items():
-            seen = self.simulator.observe(role)[:, numbers]
+        for role, indices in self.simulator.external.items():
+            observation = self.simulator.observe(role)[:, indices]
             if turn is not None and turn.final_observation is not None:
-                over = (turn.terminated | turn.truncated)[:, None, None]
-                seen = torch.where(over, turn.final_observation[role][:, numbers], seen)
-            shape = (*self.batch_size, len(numbers))
-            nothing = torch.zeros(shape, dtype=torch.bool, device=self.device)
+                done = (turn.terminated | turn.truncated)[:, None, None]
+                final = turn.final_observation[role][:, indices]
+                observation = torch.where(done, final, observation)
+            shape = (*self.batch_size, len(indices))
+            false = torch.zeros(shape, dtype=torch.bool, device=self.device)
             group = {
-                "observation": seen,
-                "mask": nothing | (role in self.simulator.acting_roles),
-                "repaired": nothing if turn is None else turn.projected.get(role, nothing),
+                "observation": observation,
+                "mask": false | (role in self.simulator.acting_roles),
+                "projected": false if turn is None else turn.projected.get(role, false),
             }
             if role in self._num_options:
-                mask = self.simulator.action_mask(role, self._num_options[role])[:, numbers]
-                choices = self.full_action_spec[role, "action"]
-                assert isinstance(choices, Categorical)
-                choices.update_mask(mask)
+                mask = self.simulator.action_mask(role, self._num_options[role])[:, indices]
+                action_spec = self.full_action_spec[role, "action"]
+                assert isinstance(action_spec, Categorical)
+                action_spec.update_mask(mask)
                 group["action_mask"] = mask.clone()
             groups[role] = TensorDict(group, batch_size=shape, device=self.device)
         if self.metric_names:
-            groups["measures"] = TensorDict(self._metrics(turn), batch_size=self.batch_size)
+            groups["metrics"] = TensorDict(self._metrics(turn), batch_size=self.batch_size)
         return TensorDict(groups, batch_size=self.batch_size, device=self.device)
 
     def _metrics(self, turn: ExternalTurn | None) -> dict[str, Tensor]:
-        told = resolve.selected_metrics(self.simulator, self.simulator.state, self.metric_names)
+        current = resolve.selected_metrics(self.simulator, self.simulator.state, self.metric_names)
         if turn is None or turn.final_state is None:
-            return told
-        over = turn.terminated | turn.truncated
-        last = resolve.selected_metrics(self.simulator, turn.final_state, self.metric_names)
+            return current
+        done = turn.terminated | turn.truncated
+        final = resolve.selected_metrics(self.simulator, turn.final_state, self.metric_names)
         return {
-            name: torch.where(over.view(-1, *[1] * (now.dim() - 1)), last[name], now)
-            for name, now in told.items()
+            name: torch.where(done.view(-1, *[1] * (value.dim() - 1)), final[name], value)
+            for name, value in current.items()
         }
 
     def _all_worlds(self) -> Bool[Tensor, " world"]:
@@ -195,41 +192,38 @@ class TorchRLEnv(EnvBase):
     # --- specifications ------------------------------------------------------------------------
 
     def _make_specs(self) -> None:
-        actions, sights, rewards = {}, {}, {}
-        for role, numbers in self.simulator.external.items():
-            shape = torch.Size((*self.batch_size, len(numbers)))
-            seen = self._box_spec(self.simulator.roles[role].observation_space, shape)
+        actions, observations, rewards = {}, {}, {}
+        for role, indices in self.simulator.external.items():
+            shape = torch.Size((*self.batch_size, len(indices)))
+            box = self.simulator.roles[role].observation_space
             group: dict[str, TensorSpec] = {
-                "observation": seen,
+                "observation": self._box_spec(box, shape),
                 "mask": self._bool_spec(shape),
-                "repaired": self._bool_spec(shape),
+                "projected": self._bool_spec(shape),
             }
             if role in self._num_options:
                 action: TensorSpec = self._discrete_spec(self._num_options[role], shape)
                 length = action.to_one_hot_spec().shape[-1]
                 group["action_mask"] = self._bool_spec(torch.Size((*shape, length)))
             else:
-                space = next(
-                    p.action_spaces[role]
-                    for p in self.environment.phases
-                    if role in p.action_spaces
-                )
+                spaces = (phase.action_spaces for phase in self.environment.phases)
+                space = next(space[role] for space in spaces if role in space)
                 assert isinstance(space, Box)
                 action = self._box_spec(space, shape)
             reward = Unbounded(torch.Size((*shape, 1)), device=self.device)
-            sights[role] = Composite(group, shape=shape, device=self.device)
+            observations[role] = Composite(group, shape=shape, device=self.device)
             actions[role] = Composite({"action": action}, shape=shape, device=self.device)
             rewards[role] = Composite({"reward": reward}, shape=shape, device=self.device)
         if self.metric_names:
-            self.simulator.reset(0)  # only a state tells the shapes of its measures
-            told = {
-                n: Unbounded(m.shape, device=self.device) for n, m in self._metrics(None).items()
+            self.simulator.reset(0)  # shapes of metrics are known from a state only
+            metrics = {
+                name: Unbounded(metric.shape, device=self.device)
+                for name, metric in self._metrics(None).items()
             }
-            sights["measures"] = Composite(told, shape=self.batch_size, device=self.device)
-        ends = torch.Size((*self.batch_size, 1))
-        names = ("done", "terminated", "truncated")
-        done = {name: self._bool_spec(ends) for name in names}
-        self.observation_spec = Composite(sights, shape=self.batch_size, device=self.device)
+            observations["metrics"] = Composite(metrics, shape=self.batch_size, device=self.device)
+        end_shape = torch.Size((*self.batch_size, 1))
+        done = {name: self._bool_spec(end_shape) for name in ("done", "terminated", "truncated")}
+        self.observation_spec = Composite(observations, shape=self.batch_size, device=self.device)
         self.action_spec = Composite(actions, shape=self.batch_size, device=self.device)
         self.reward_spec = Composite(rewards, shape=self.batch_size, device=self.device)
         self.done_spec = Composite(done, shape=self.batch_size, device=self.device)
@@ -247,5 +241,7 @@ class TorchRLEnv(EnvBase):
         shape = torch.Size((*leading, box.size))
         low, high = (torch.tensor(bound).expand(shape) for bound in (box.low, box.high))
         if not bool(torch.isfinite(low).all() & torch.isfinite(high).all()):
-            return Unbounded(shape, device=self.device)  # sampling from half a line has no sense
+            return Unbounded(
+                shape, device=self.device
+            )  # a half-bounded box cannot be sampled uniformly
         return Bounded(low, high, shape, device=self.device, dtype=torch.float32)

@@ -1,8 +1,8 @@
-"""Every environment as PettingZoo has its own: `from mores.clients.zoo import coevolution_v0`.
+"""PettingZoo modules of all environments: `from mores.clients.zoo import coevolution_v0`.
 
-Each has `parallel_env(**kwargs)`, `env(**kwargs)` (the parallel form, turned into an AEC
-environment by PettingZoo), `aec_env(**kwargs)` (the native one: only who acts is asked) and
-`raw_env`, which is `env`. For the arguments see `mores.PettingZooParallelEnv`.
+Each has `parallel_env(**kwargs)`, `env(**kwargs)` (the parallel environment, converted to AEC by
+PettingZoo), `aec_env(**kwargs)` (the native AEC environment, which selects acting agents only) and
+`raw_env`, an alias of `env`. For the arguments see `mores.PettingZooParallelEnv`.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ VERSION_SUFFIX = "_v0"
 
 
 class PettingZooModule:
-    """One kind of environment, in the form of PettingZoo's modules."""
+    """One kind of environment with the functions of a PettingZoo module."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
 
     def parallel_env(self, **kwargs: Any) -> PettingZooParallelEnv:
-        """All outside seats act at once."""
+        """Parallel environment: all external agents step at once."""
         return PettingZooParallelEnv(self.kind, **kwargs)
 
     def env(self, **kwargs: Any) -> AECEnv[str, Any, Any]:
-        """The parallel form, one agent after the other."""
+        """Parallel environment converted to AEC."""
         return parallel_to_aec(self.parallel_env(**kwargs))
 
     raw_env = env
 
     def aec_env(self, **kwargs: Any) -> PettingZooAECEnv:
-        """The native form: only agents that act in a phase are asked in it."""
+        """Native AEC environment: only agents that act in a phase are selected."""
         return PettingZooAECEnv(self.kind, **kwargs)
 
     def __repr__(self) -> str:
@@ -46,8 +46,8 @@ class PettingZooModule:
 def __getattr__(name: str) -> PettingZooModule:
     kind = name.removesuffix(VERSION_SUFFIX)
     if kind == name or kind not in ENVIRONMENTS:
-        known = [f"{kind}{VERSION_SUFFIX}" for kind in ENVIRONMENTS]
-        raise AttributeError(f"mores.clients.zoo has no {name!r}{did_you_mean(name, known)}")
+        names = [f"{kind}{VERSION_SUFFIX}" for kind in ENVIRONMENTS]
+        raise AttributeError(f"mores.clients.zoo has no {name!r}{did_you_mean(name, names)}")
     return PettingZooModule(kind)
 
 

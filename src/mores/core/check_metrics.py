@@ -1,4 +1,4 @@
-"""What a game reports of its worlds, seen to have its shape: users write games too."""
+"""Checks of `Environment.metrics`, which users implement too."""
 
 from __future__ import annotations
 
@@ -13,42 +13,38 @@ from mores.core.environment import Environment
 from mores.core.errors import UserError
 
 INTEGER_DTYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-SUPPORTED_DTYPES = (
-    *INTEGER_DTYPES,
-    torch.float16,
-    torch.float32,
-    torch.float64,
-)  # to numpy, and to files
+# Types that numpy and result files support.
+SUPPORTED_DTYPES = (*INTEGER_DTYPES, torch.float16, torch.float32, torch.float64)
 
 
 def checked_metrics(
     environment: Environment[Any], state: Any, num_worlds: int
 ) -> Mapping[str, Num[Tensor, "world *n"]]:
-    """The measures of a state by name, `[world]` or `[world, n]`.
+    """The metrics of a state by name, `[world]` or `[world, n]`.
 
     Raises:
-        UserError: they are anything else.
+        UserError: another type or shape.
     """
-    found, who = environment.metrics(state), type(environment).__name__
-    if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+    metrics, class_name = environment.metrics(state), type(environment).__name__
+    if not isinstance(metrics, Mapping) or not all(isinstance(name, str) for name in metrics):
         raise UserError(
-            f"measures of {who} are tensors by name, not {found!r:.60}",
+            f"{class_name}.metrics must return tensors by name, not {metrics!r:.60}",
             code="failed",
-            path="measures",
+            path="metrics",
         )
-    for name, value in found.items():
-        if wrong := _mismatch(value, num_worlds):
+    for name, value in metrics.items():
+        if mismatch := _mismatch(value, num_worlds):
             raise UserError(
-                f"measure {name!r} of {who} is [world] or [world, n] of plain numbers, with "
-                f"{num_worlds} world{'' if num_worlds == 1 else 's'}; here it is {wrong}",
+                f"metric {name!r} of {class_name} must be [world] or [world, n] of numbers with "
+                f"{num_worlds} world{'' if num_worlds == 1 else 's'}, not {mismatch}",
                 code="failed",
-                path=f"measures.{name}",
+                path=f"metrics.{name}",
             )
-    return found
+    return metrics
 
 
 def _mismatch(value: Any, num_worlds: int) -> str:
-    """What a measure is that it should not be."""
+    """The wrong type, shape or dtype of a metric. Empty: none."""
     if not isinstance(value, Tensor):
         return type(value).__name__
     shape = list(value.shape)

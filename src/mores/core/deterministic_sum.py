@@ -1,7 +1,7 @@
-"""Sums whose order is fixed, so that a world's numbers do not depend on the worlds beside it.
+"""Sums in a fixed order, so that a world's numbers do not depend on the other worlds.
 
-`torch.sum` may change its order of addition with the shape of the whole batch; the last bit then
-depends on how many worlds are played together, and a replicate could not be replayed alone.
+`torch.sum` may change its order of addition with the shape of the batch. The last bit then depends
+on the number of worlds simulated together, and one replicate could not be replayed alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def total(x: Tensor, dim: int) -> Tensor:
-    """Sum over `dim` by halves: always the same pairs, whatever the other dimensions are."""
+    """Sum over `dim` by halves: the pairs do not depend on the other dimensions."""
     x = x.movedim(dim, 0)
     if x.shape[0] == 0:
         return x.new_zeros(x.shape[1:])
@@ -24,10 +24,10 @@ def total(x: Tensor, dim: int) -> Tensor:
 
 
 def mean(x: Tensor, dim: int) -> Tensor:
-    """Mean over `dim`, summed in a fixed order."""
+    """Mean over `dim`, with the sum in a fixed order."""
     return total(x, dim) / x.shape[dim]
 
 
 def norm(x: Float[Tensor, "*shape value"]) -> Float[Tensor, "*shape"]:
-    """Euclidean length of the last dimension, summed in a fixed order."""
+    """Euclidean norm over the last dimension, with the sum in a fixed order."""
     return total(x * x, -1).sqrt()

@@ -1,4 +1,4 @@
-"""The one exception for mistakes of the user, and how names and values are shown in it."""
+"""The exception for mistakes of the user, and the format of names and values in messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# Every kind of mistake, by a code that tests and callers compare; wording may change.
+# Kinds of mistakes. Tests and callers compare these codes; the wording of messages may change.
 CODES: Mapping[str, str] = {
     "unknown_name": "no environment, policy, role, key, metric ... of that name",
     "missing": "a required value, key, column, file or role is not given",
@@ -24,10 +24,10 @@ CODES: Mapping[str, str] = {
     "unreadable": "a file that does not exist, cannot be read, or does not hold what it should",
     "not_writable": "a file or folder that cannot be written",
     "incompatible": "saved by another version, or for another environment or network",
-    "busy": "a run that another process holds",
+    "busy": "a run that another process has locked",
     "not_installed": "an optional dependency is not installed",
     "not_trained": "parameters that were never trained, or never would be",
-    "failed": "a user's class raised an exception, or returned what its contract excludes",
+    "failed": "a user's class raised an exception or violated its contract",
 }
 
 
@@ -45,15 +45,15 @@ class UserError(Exception):
         self.code, self.path = code, path
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """To another process with code and path, which exceptions do not keep by themselves."""
+        """Pickle with code and path, which exceptions omit by default."""
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore
 
 
 class ParameterError(ValueError):
-    """A `ValueError` with a code, for validators of parameters: pydantic keeps it.
+    """A `ValueError` with a code, for validators of parameters; pydantic preserves it.
 
     Args:
-        path: the field that is wrong, below the one that is validated.
+        path: the wrong field, relative to the validated one.
         message: what is wrong.
         code: one of `CODES`.
     """
@@ -64,21 +64,21 @@ class ParameterError(ValueError):
 
 
 def did_you_mean(given: object, allowed: Iterable[str]) -> str:
-    """Return `"; did you mean 'x'?"`, or `"; known: a, b, c"` where nothing is near.
+    """`"; did you mean 'x'?"`, or `"; known: a, b, c"` if no name is similar.
 
-    What is given may be anything: a number where a name should be is near to nothing.
+    `given` may have any type: a number in place of a name is similar to none.
     """
     names = sorted(allowed)
-    small = {name.lower(): name for name in reversed(names)}  # PPO is near to ppo
-    near = difflib.get_close_matches(str(given).lower(), small, n=1, cutoff=0.6)
+    lowercase = {name.lower(): name for name in reversed(names)}  # PPO is similar to ppo
+    near = difflib.get_close_matches(str(given).lower(), lowercase, n=1, cutoff=0.6)
     if near:
-        return f"; did you mean {small[near[0]]!r}?"
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    return f"; known: {shown}" if names else ""
+        return f"; did you mean {lowercase[near[0]]!r}?"
+    listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"; known: {listed}" if names else ""
 
 
 def printable(value: object, max_length: int = 80) -> str:
-    """Text of the user's on one line: what does not print is escaped, what is long is cut."""
+    """A user's text on one line: unprintable characters are escaped, long text is cut."""
     text = "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value)
     )
@@ -86,7 +86,7 @@ def printable(value: object, max_length: int = 80) -> str:
 
 
 def describe_value(value: object) -> str:
-    """A value, as a message speaks of it."""
+    """A value as text for a message."""
     match value:
         case None:
             return "nothing (null)"

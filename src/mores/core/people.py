@@ -1,4 +1,4 @@
-"""The people of a community: values that move, and what does not move with them."""
+"""The people of a community: their values, which change, and fixed traits."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class People:
     """People of a batch of worlds.
 
     Attributes:
-        values: where each person stands on each value dimension.
-        traits: other numbers of a person by name, `[world, agent]`.
-        groups: the number of the group each person belongs to, or `None`.
+        values: position of each person on each value dimension.
+        traits: other quantities of a person by name, `[world, agent]`.
+        groups: group index of each person, or `None`.
     """
 
     values: Float[Tensor, "world agent value"]
@@ -29,8 +29,8 @@ class People:
 
 @runtime_checkable
 class Population(Protocol):
-    """Where people come from: parameters, or real data."""
+    """A source of people: parameters, or real data."""
 
-    def sample_people(self, draws: RandomStreams) -> People:
-        """Fresh people for `draws.num_worlds` worlds."""
+    def sample_people(self, streams: RandomStreams) -> People:
+        """New people for `streams.num_worlds` worlds."""
         ...

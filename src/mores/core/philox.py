@@ -2,11 +2,11 @@
 
 Salmon et al. 2011, SC '11, doi 10.1145/2063384.2063405.
 
-A block is a pure function of a 128-bit counter and a 64-bit key, so any word can be had at once
-and in any order. Two forms give the same words: `philox_numpy` on the CPU, where unsigned
-products wrap by definition, and `philox_torch` for other devices and for `torch.compile`. The
-latter forms products in halves: a wrapped int64 product is undefined when compiled, and its
-vector tails were seen to come out wrong.
+A block is a pure function of a 128-bit counter and a 64-bit key, so any word can be computed
+directly and in any order. Two functions give the same words: `philox_numpy` on the CPU, where
+unsigned products wrap by definition, and `philox_torch` for other devices and `torch.compile`.
+The latter forms products in halves: a wrapped int64 product is undefined when compiled, and
+compiled vector tails had wrong values.
 """
 
 from __future__ import annotations

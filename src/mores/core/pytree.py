@@ -1,7 +1,7 @@
-"""States and memories: dataclasses, dicts, tuples and lists of tensors that lead with the world.
+"""Trees of tensors: dataclasses, dicts, tuples and lists whose tensors lead with the world.
 
-What a learner has learned belongs to no single world and stands in a `Persistent`: it is saved and
-restored with the rest, and left alone where worlds end and begin.
+Learned parameters belong to no single world and are wrapped in `Persistent`: they are saved and
+restored like the rest, and do not change when worlds are reset.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Tree = TypeVar("Tree")
 
 @dataclasses.dataclass(frozen=True)
 class Persistent:
-    """Something whose tensors do not lead with the world, and outlive episodes."""
+    """A subtree whose tensors do not lead with the world dimension and outlive episodes."""
 
     value: Any
 
@@ -26,49 +26,49 @@ class Persistent:
 def tree_map(
     function: Callable[..., Tensor], tree: Tree, *others: Tree, include_persistent: bool = False
 ) -> Tree:
-    """Apply a function to the tensors that stand at the same place of one or more trees.
+    """Apply a function to corresponding tensors of one or more trees of equal structure.
 
-    Whatever holds no tensor (a number, a description) is kept as the first tree has it, and so is
-    what stands in a `Persistent`, unless `include_persistent` says that it is meant as well.
+    Leaves that are not tensors (a number, a description) are taken from the first tree, and so are
+    `Persistent` subtrees unless `include_persistent`.
     """
     first: Any = tree
     if isinstance(first, Tensor):
         return function(first, *others)  # type: ignore[return-value]
     if isinstance(first, Persistent) and not include_persistent:
         return tree
-    old = _children(first)
-    if not old:
+    children = _children(first)
+    if not children:
         return tree
-    theirs = [_children(other) for other in others]
-    if any(len(parts) != len(old) for parts in theirs) and not flatten(tree):
-        return tree  # descriptions may differ in size: a sight that has other parts
-    columns = zip(old, *theirs, strict=True)
+    other_children = [_children(other) for other in others]
+    if any(len(each) != len(children) for each in other_children) and not flatten(tree):
+        return tree  # descriptions may differ in size: an observation space with other parts
+    columns = zip(children, *other_children, strict=True)
     new = {
         row[0][0]: tree_map(
             function, *(part for _, part in row), include_persistent=include_persistent
         )
         for row in columns
     }
-    return _rebuild(first, old, new)
+    return _rebuild(first, children, new)
 
 
 def where(mask: Tensor, one: Tree, other: Tree) -> Tree:
-    """World by world: `one` where the mask `[world]` holds, else `other`.
+    """Tree with `one` in the worlds of the mask `[world]` and `other` elsewhere.
 
-    What was `Persistent` is as `other`, the newer of the two where worlds stand still, has it.
+    `Persistent` subtrees are taken from `other`: callers pass the newer tree there.
     """
 
-    def choose(b: Tensor, a: Tensor) -> Tensor:
+    def select(b: Tensor, a: Tensor) -> Tensor:
         return torch.where(mask.view(-1, *[1] * (a.dim() - 1)), a, b)
 
-    return tree_map(choose, other, one)
+    return tree_map(select, other, one)
 
 
 def scatter(tree: Tree, updates: Tree, mask: Tensor) -> Tree:
-    """A copy of `tree` in which the worlds of the mask are `updates`'s, in their order.
+    """A copy of `tree` with the worlds of the mask replaced by those of `updates`, in order.
 
-    Whatever holds no tensor, such as the layout of a sight, is as `updates` has it, and what is
-    `Persistent` as well: whoever keeps something defines `Policy.on_episode_start`.
+    Leaves that are not tensors, and `Persistent` subtrees, are taken from `updates`: a policy that
+    keeps learned parameters overrides `Policy.on_episode_start`.
     """
 
     def replace(new: Tensor, old: Tensor) -> Tensor:
@@ -80,24 +80,24 @@ def scatter(tree: Tree, updates: Tree, mask: Tensor) -> Tree:
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Tensor]:
-    """Every tensor by its path (`people/values`), to be saved."""
+    """Every tensor by its path (`people/values`), for saving."""
     if isinstance(tree, Tensor):
         return {prefix: tree}
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, part in _children(tree):
-        found |= flatten(part, f"{prefix}/{name}" if prefix else name)
-    return found
+        tensors |= flatten(part, f"{prefix}/{name}" if prefix else name)
+    return tensors
 
 
 def restore(tree: Tree, saved: Mapping[str, Tensor], prefix: str = "") -> Tree:
-    """A tree of the same structure as `tree`, with the saved tensors in it.
+    """A tree with the structure of `tree` and the saved tensors.
 
-    Where a dataclass names fields in its class attribute `growing_fields`, tensors in them may have become
-    longer, and names of plain mappings more: of those there is what was saved.
+    Fields that a dataclass lists in its class attribute `growing_fields` may be saved with longer
+    tensors; plain mappings of tensors in them are restored with all saved names.
 
     Raises:
         KeyError: a tensor was not saved.
-        ValueError: it was saved in another shape or type.
+        ValueError: it was saved with another shape or dtype.
     """
     return _restore(tree, saved, prefix, None)
 
@@ -105,23 +105,23 @@ def restore(tree: Tree, saved: Mapping[str, Tensor], prefix: str = "") -> Tree:
 def _restore(
     tree: Any, saved: Mapping[str, Tensor], path: str, growing_device: torch.device | None
 ) -> Any:
-    """`growing_device`: in a field that grows, and where it lives."""
+    """`growing_device`: device of the enclosing growing field; `None` outside of one."""
     if isinstance(tree, Tensor):
         return _restore_tensor(tree, saved, path, growing_device is not None)
     parts = _children(tree)
     plain = isinstance(tree, Mapping) and all(isinstance(part, Tensor) for _, part in parts)
     if growing_device is not None and plain:
-        start = f"{path}/"
-        names = [name for name in saved if name.startswith(start)]
-        return {n.removeprefix(start): saved[n].to(growing_device).clone() for n in names}
-    growing = getattr(type(tree), "grows", ())
-    here = next((t.device for t in flatten(tree).values()), None) if growing else None
+        prefix = f"{path}/"
+        names = [name for name in saved if name.startswith(prefix)]
+        return {n.removeprefix(prefix): saved[n].to(growing_device).clone() for n in names}
+    growing = getattr(type(tree), "growing_fields", ())
+    device = next((t.device for t in flatten(tree).values()), None) if growing else None
     new = {
         name: _restore(
             part,
             saved,
             f"{path}/{name}" if path else name,
-            here if name in growing else growing_device,
+            device if name in growing else growing_device,
         )
         for name, part in parts
     }
@@ -129,7 +129,7 @@ def _restore(
 
 
 def _restore_tensor(old: Tensor, saved: Mapping[str, Tensor], path: str, may_grow: bool) -> Tensor:
-    """The tensor that was saved in the place of another."""
+    """The saved tensor at a path, checked against the current one."""
     if path not in saved:
         raise KeyError(f"nothing saved for {path!r}")
     new = saved[path]
@@ -137,22 +137,22 @@ def _restore_tensor(old: Tensor, saved: Mapping[str, Tensor], path: str, may_gro
     if (new.shape != old.shape and not longer) or new.dtype != old.dtype:
         raise ValueError(
             f"{path!r} was saved as {tuple(new.shape)} {new.dtype}, "
-            f"and is {tuple(old.shape)} {old.dtype} here"
+            f"expected {tuple(old.shape)} {old.dtype}"
         )
     return new.to(old.device).clone()
 
 
 def _rebuild(tree: Any, old: list[tuple[str, Any]], children: Mapping[str, Any]) -> Any:
-    """Something like `tree`, with other parts in place of the old ones; itself if all are those."""
+    """A copy of `tree` with other children; `tree` itself if none differs."""
     if all(children[name] is part for name, part in old):
         return tree
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         return dataclasses.replace(tree, **children)
     if isinstance(tree, Mapping):
         return dict(zip(tree, children.values(), strict=True))
-    kind: Any = type(tree)
-    made = children.values()
-    return kind(*made) if hasattr(tree, "_fields") else kind(made)
+    sequence_type: Any = type(tree)
+    values = children.values()
+    return sequence_type(*values) if hasattr(tree, "_fields") else sequence_type(values)
 
 
 def _children(tree: Any) -> list[tuple[str, Any]]:

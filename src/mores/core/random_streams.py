@@ -1,14 +1,14 @@
-"""Random draws that depend on who asks, when and what for, and on nothing else.
+"""Random streams: numbers addressed by world, agent, round and stream name, and nothing else.
 
-Every number is a word of Philox4x32-10 (`mores.core.philox`). The *key* is made from (seed, replicate,
-world, stage, episode); the *counter* from (position in a stream, agent, purpose). A purpose and
-an agent together have one endless stream per episode; a draw of `width` numbers in round `t`
-reads positions `t * width ... (t + 1) * width - 1` of it, so all four words of a block are used.
-It follows that a world draws the same numbers alone or among others, on one device or several,
-in any order, and that two arms of an experiment share them: their contrast is sharp.
+Every number is a word of Philox4x32-10 (`mores.core.philox`). The *key* is a function of (seed,
+replicate, world, stage, episode), the *counter* of (position in the stream, agent, stream name).
+Each stream name and agent have one endless stream per episode; a draw of `width` numbers in round
+`t` reads its positions `t * width ... (t + 1) * width - 1`, so all four words of a block are used.
+A world therefore draws the same numbers alone or among others, on one device or several, in any
+order, and the arms of an experiment share them, which makes contrasts between arms precise.
 
-An eager Philox costs many small operations, so streams are computed some rounds ahead and kept.
-That changes the cost, never the numbers.
+An eager Philox costs many small operations, so numbers of several rounds are computed at once and
+cached. This changes the cost, never the numbers.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from mores.core.philox import MASK, philox_numpy, philox_torch
 
 Transform = Callable[..., list[Tensor]]  # four words to four numbers
 
-MAX_CACHED_WORDS = 2**18  # at most so many words of one stream family are kept ahead
+MAX_CACHED_WORDS = 2**18  # per stream name, over all worlds and agents
 
 
 @dataclasses.dataclass(frozen=True)
 class Worlds:
-    """Which worlds are played: the replicate each belongs to, and its number within it.
+    """Addresses of simulated worlds: the replicate of each, and its number within the replicate.
 
-    A replicate is an independent repetition of the experiment; its worlds share its learners.
+    A replicate is an independent repetition of the experiment; its worlds share learned models.
     """
 
     replicate: Int[Tensor, " world"]
@@ -43,16 +43,16 @@ class Worlds:
 
     @staticmethod
     def of(worlds: int | Sequence[int] | Worlds) -> Worlds:
-        """A number `n` means replicates 0 ... n-1; a list names replicates: `[37]` replays one."""
+        """One world each of replicates 0 ... n-1 (a number), or of listed ones (`[37]`)."""
         if isinstance(worlds, Worlds):
             return worlds
-        chosen = range(worlds) if isinstance(worlds, int) else worlds
-        replicate = torch.tensor(list(chosen), dtype=torch.int64)
+        replicates = range(worlds) if isinstance(worlds, int) else worlds
+        replicate = torch.tensor(list(replicates), dtype=torch.int64)
         return Worlds(replicate, torch.zeros_like(replicate))
 
     @staticmethod
     def grid(replicates: int | Sequence[int], worlds: int = 1) -> Worlds:
-        """`worlds` parallel copies of each replicate, replicate by replicate."""
+        """`worlds` worlds of each replicate, replicate by replicate."""
         replicate = Worlds.of(replicates).replicate
         return Worlds(
             replicate.repeat_interleave(worlds), torch.arange(worlds).repeat(len(replicate))
@@ -64,20 +64,20 @@ class Worlds:
 
 @dataclasses.dataclass(frozen=True)
 class _RoundSpan:
-    """A stretch of rounds over which no world was reset: keys, first rounds, numbers kept ahead."""
+    """A span of rounds without a reset of any world: keys, first rounds and cached numbers."""
 
-    key: tuple[Tensor, Tensor]  # two words a world, [world]
-    first_round: Tensor  # round at which each world enters the stretch, [world]
-    common_first_round: int | None  # the same as a number where all worlds agree
+    key: tuple[Tensor, Tensor]  # two words per world, [world]
+    first_round: Tensor  # round of each world at the start of the span, [world]
+    common_first_round: int | None  # the same as a number if it is equal in all worlds
     cache: dict[tuple[str, str, int, int], tuple[int, Tensor]]
     replicate: Int[Tensor, " world"]
     world: Int[Tensor, " world"]  # its number within the replicate
 
 
 class RandomStreams:
-    """The draws of a batch of worlds at one moment. Immutable; `child` and `at` give others.
+    """Random streams of a batch of worlds at one round. Immutable.
 
-    Do not write into the tensors it returns.
+    Do not write into the returned tensors: they are cached.
     """
 
     __slots__ = ("_offset", "_scope", "_span")
@@ -95,29 +95,29 @@ class RandomStreams:
         round: int | Tensor = 0,
         device: torch.device | str = "cpu",
     ) -> RandomStreams:
-        """Draws of these worlds from `round` of `episode` on.
+        """Streams of these worlds from `round` of `episode` on.
 
-        `seed` is taken modulo 2^64; `episode` and `round` are one number or one a world.
+        `seed` is taken modulo 2^64; `episode` and `round` are one number, or one per world.
         """
-        which = Worlds.of(worlds)
-        zero = torch.zeros_like(which.replicate)
-        shared_first = round if isinstance(round, int) else None
-        counter = (which.replicate, which.world, zero + stage, zero + episode)
+        worlds = Worlds.of(worlds)
+        zero = torch.zeros_like(worlds.replicate)
+        common_first = round if isinstance(round, int) else None
+        counter = (worlds.replicate, worlds.world, zero + stage, zero + episode)
         seed_words = (zero + (seed & MASK), zero + ((seed >> 32) & MASK))
         key_0, key_1, _, _ = _philox(counter, seed_words)
         key = (key_0.to(device), key_1.to(device))
         first = (zero + round).to(device)
-        which = Worlds(which.replicate.to(device), which.world.to(device))
-        return RandomStreams(_RoundSpan(key, first, shared_first, {}, which.replicate, which.world))
+        replicate, world = worlds.replicate.to(device), worlds.world.to(device)
+        return RandomStreams(_RoundSpan(key, first, common_first, {}, replicate, world))
 
     @property
     def num_worlds(self) -> int:
-        """How many worlds are drawn for."""
+        """Number of worlds."""
         return len(self._span.first_round)
 
     @property
     def replicate(self) -> Int[Tensor, " world"]:
-        """The replicate of each world: the worlds of one share their learners."""
+        """The replicate of each world; the worlds of a replicate share learned models."""
         return self._span.replicate
 
     @property
@@ -127,27 +127,27 @@ class RandomStreams:
 
     @property
     def device(self) -> torch.device:
-        """Where the numbers are made."""
+        """Device of the numbers."""
         return self._span.first_round.device
 
     @property
     def round(self) -> Int[Tensor, " world"]:
-        """The round each world is in."""
+        """The round of each world."""
         return self._span.first_round + self._offset
 
     def at(self, offset: int) -> RandomStreams:
-        """The same draws `offset` rounds after the first round of these."""
+        """The same streams, `offset` rounds after the start of the span."""
         return RandomStreams(self._span, offset, self._scope)
 
     def child(self, name: str) -> RandomStreams:
-        """Draws of a part of the house: its purposes never meet those of another part."""
+        """Streams of a component: its stream names are distinct from those of other components."""
         return RandomStreams(self._span, self._offset, f"{self._scope}/{name}")
 
     def take(self, indices: Int[Tensor, " some"]) -> RandomStreams:
-        """Draws of some of the worlds, by their place among these."""
+        """Streams of some of the worlds, by index."""
         span = self._span
         key_0, key_1 = span.key
-        some = _RoundSpan(
+        selected = _RoundSpan(
             (key_0[indices], key_1[indices]),
             span.first_round[indices],
             span.common_first_round,
@@ -155,37 +155,37 @@ class RandomStreams:
             span.replicate[indices],
             span.world[indices],
         )
-        return RandomStreams(some, self._offset, self._scope)
+        return RandomStreams(selected, self._offset, self._scope)
 
     def uniform(
         self, stream: str, agents: int | Tensor = 1, width: int = 1
     ) -> Float[Tensor, "world agent width"]:
-        """Numbers in [0, 1), 24 bits each. `agents`: how many, or their numbers `[agent]`."""
+        """Numbers in [0, 1), 24 bits each. `agents`: their count, or their indices `[agent]`."""
         return self._draw(stream, agents, width, _uniform)
 
     def normal(
         self, stream: str, agents: int | Tensor = 1, width: int = 1
     ) -> Float[Tensor, "world agent width"]:
-        """Standard normal numbers by Box and Muller's transform; none is beyond 6.8."""
+        """Standard normal numbers by the Box-Muller transform, all within +-6.8."""
         return self._draw(stream, agents, width, _normal)
 
     def gumbel(
         self, stream: str, agents: int | Tensor = 1, width: int = 1
     ) -> Float[Tensor, "world agent width"]:
-        """Standard Gumbel numbers: `argmax(logits + gumbel)` is a draw from `softmax(logits)`."""
+        """Standard Gumbel numbers: `argmax(logits + gumbel)` has distribution `softmax(logits)`."""
         return self._draw(stream, agents, width, _gumbel)
 
     def categorical(
         self, stream: str, logits: Float[Tensor, "world agent option"]
     ) -> Int[Tensor, "world agent"]:
-        """One of several unordered options, coupled across arms by shared Gumbel numbers."""
+        """One of several unordered options; shared Gumbel numbers couple the choice across arms."""
         noise = self.gumbel(stream, logits.shape[1], logits.shape[2])
         return (logits + noise).argmax(-1)
 
     def ordered_categorical(
         self, stream: str, probabilities: Float[Tensor, "world agent option"]
     ) -> Int[Tensor, "world agent"]:
-        """One of several ordered options by the inverse distribution function of one uniform."""
+        """One of several ordered options: inverse distribution function of one uniform number."""
         u = self.uniform(stream, probabilities.shape[1])
         below = probabilities.cumsum(-1)[..., :-1]
         return (u >= below).sum(-1)
@@ -194,25 +194,25 @@ class RandomStreams:
         span, name = self._span, f"{self._scope}/{stream}"
         if not isinstance(agents, int):
             return self._generate(name, agents, width, self._offset, 1, transform)[0]
-        place = (name, transform.__name__, agents, width)
-        start, kept = span.cache.get(place, (0, None))
+        cache_key = (name, transform.__name__, agents, width)
+        start, cached = span.cache.get(cache_key, (0, None))
         index = self._offset - start
-        if kept is None or not 0 <= index < len(kept):
-            rounds = self._rounds_to_cache(kept, index, agents, width)
-            kept = self._generate(
+        if cached is None or not 0 <= index < len(cached):
+            rounds = self._rounds_to_cache(cached, index, agents, width)
+            cached = self._generate(
                 name, torch.arange(agents), width, self._offset, rounds, transform
             )
-            span.cache[place] = (self._offset, kept)
+            span.cache[cache_key] = (self._offset, cached)
             index = 0
-        return kept[index]
+        return cached[index]
 
     def _rounds_to_cache(self, cached: Tensor | None, index: int, agents: int, width: int) -> int:
-        """Twice as many as last time while the rounds run on, within `MAX_CACHED_WORDS` words."""
+        """Twice the previous number while rounds are consecutive, within `MAX_CACHED_WORDS`."""
         whole_block = max(1, 4 // max(width, 1))  # fewer would leave words of a block unused
-        run_on = cached is not None and index == len(cached)
-        wanted = 2 * len(cached) if cached is not None and run_on else whole_block
-        room = MAX_CACHED_WORDS // max(1, self.num_worlds * agents * width)
-        return max(whole_block, min(wanted, room))
+        consecutive = cached is not None and index == len(cached)
+        wanted = 2 * len(cached) if cached is not None and consecutive else whole_block
+        capacity = MAX_CACHED_WORDS // max(1, self.num_worlds * agents * width)
+        return max(whole_block, min(wanted, capacity))
 
     def _generate(
         self,
@@ -223,14 +223,14 @@ class RandomStreams:
         rounds: int,
         transform: Transform,
     ) -> Float[Tensor, "round world agent width"]:
-        """Numbers of `rounds` rounds from `offset` on, for the named purpose."""
+        """Numbers of a stream for `rounds` rounds from `offset` on."""
         span, device = self._span, self.device
         count = rounds * width
         first = (span.first_round + offset) * width  # position in the stream, [world]
-        inside = 3  # at most, of its block, before that position
+        skipped = 3  # words of the first block before that position, at most
         if span.common_first_round is not None:
-            inside = (span.common_first_round + offset) * width % 4
-        blocks = -(-(inside + count) // 4)
+            skipped = (span.common_first_round + offset) * width % 4
+        blocks = -(-(skipped + count) // 4)
         block = (first // 4)[:, None, None] + torch.arange(blocks, device=device)
         agent = agents.to(device).reshape(1, -1, 1)
         tag_low, tag_high = _stream_id(name)
@@ -238,20 +238,20 @@ class RandomStreams:
         zero = torch.zeros((), dtype=torch.int64, device=device)
         words = _philox((block, agent, zero + tag_low, zero + tag_high), (key_0, key_1))
         shape = (len(span.first_round), agent.shape[1], blocks)
-        made = transform(*words)
-        numbers = torch.stack([number.expand(shape) for number in made], -1).flatten(2)
+        columns = [number.expand(shape) for number in transform(*words)]
+        numbers = torch.stack(columns, -1).flatten(2)
         if span.common_first_round is not None:
-            numbers = numbers[..., inside : inside + count]
+            numbers = numbers[..., skipped : skipped + count]
         else:
-            places = (first % 4)[:, None, None] + torch.arange(count, device=device)
-            numbers = numbers.gather(2, places.expand(*shape[:2], count))
+            positions = (first % 4)[:, None, None] + torch.arange(count, device=device)
+            numbers = numbers.gather(2, positions.expand(*shape[:2], count))
         numbers = numbers.unflatten(2, (rounds, width))  # world agent round width
         return numbers.permute(2, 0, 1, 3).contiguous()
 
 
 @functools.cache
 def _stream_id(name: str) -> tuple[int, int]:
-    """Two 32-bit words for a purpose: 64 bits, so that two purposes do not meet by chance."""
+    """Two 32-bit words of a hash of the stream name: 64 bits make collisions improbable."""
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
 
@@ -271,7 +271,7 @@ def _uniform(*words: Tensor) -> list[Tensor]:
 
 
 def _normal(*words: Tensor) -> list[Tensor]:
-    """Pairs of words to pairs of normals: all 32 bits serve the radius, so tails reach 6.8."""
+    """Pairs of words to pairs of normals; the radius uses all 32 bits, so tails reach 6.8."""
     numbers = []
     for radius_word, angle_word in (words[:2], words[2:]):
         radius = torch.sqrt(-2.0 * torch.log((radius_word.to(torch.float32) + 0.5) * 2.0**-32))
@@ -281,6 +281,6 @@ def _normal(*words: Tensor) -> list[Tensor]:
 
 
 def _gumbel(*words: Tensor) -> list[Tensor]:
-    """23 bits: with 24 the largest uniform would round to one, and its logarithm vanish."""
+    """23 bits: with 24 the largest uniform would round to 1, and its logarithm to 0."""
     uniforms = [((word >> 9).to(torch.float32) + 0.5) * 2.0**-23 for word in words]
     return [-torch.log(-torch.log(u)) for u in uniforms]

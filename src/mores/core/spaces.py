@@ -1,4 +1,4 @@
-"""What may be seen and done: a choice, several choices, a vector of named parts."""
+"""Observation and action spaces: one choice, several choices, a vector of named parts."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from mores.core.errors import did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class Discrete:
-    """A choice among `num_options`, numbered from zero."""
+    """A choice among `num_options` options, numbered from 0."""
 
     num_options: int
 
 
 @dataclasses.dataclass(frozen=True)
 class MultiDiscrete:
-    """Several choices at once, each among its own number of options, numbered from zero."""
+    """Several simultaneous choices, each with its own number of options, numbered from 0."""
 
     num_options: tuple[int, ...]
 
     @property
     def size(self) -> int:
-        """How many choices."""
+        """Number of choices."""
         return len(self.num_options)
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A named stretch of a vector: its length, and the range of each number in it."""
+    """A named slice of a vector: its length, and the range of each number."""
 
     size: int
     low: float = -math.inf
@@ -45,28 +45,28 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-    """A vector made of named parts, so that nobody reads it by number."""
+    """A vector of named parts, read by name and not by index."""
 
     parts: Mapping[str, Part]
 
     @staticmethod
     def of(**parts: int | Part) -> Box:
-        """`Box.of(values=3, voice=Part(1, 0.0, 1.0))`: a number is a length without bounds."""
+        """`Box.of(values=3, voice=Part(1, 0.0, 1.0))`; a number is the length of a part."""
         return Box({n: Part(p) if isinstance(p, int) else p for n, p in parts.items()})
 
     @functools.cached_property
     def size(self) -> int:
-        """Length of the whole vector."""
+        """Length of the vector."""
         return sum(part.size for part in self.parts.values())
 
     @functools.cached_property
     def low(self) -> tuple[float, ...]:
-        """Smallest value of each number."""
+        """Lower bound of each number."""
         return tuple(part.low for part in self.parts.values() for _ in range(part.size))
 
     @functools.cached_property
     def high(self) -> tuple[float, ...]:
-        """Largest value of each number."""
+        """Upper bound of each number."""
         return tuple(part.high for part in self.parts.values() for _ in range(part.size))
 
     @functools.cached_property
@@ -76,23 +76,23 @@ class Box:
 
     @functools.cached_property
     def _slices(self) -> Mapping[str, slice]:
-        slices, at = {}, 0
+        slices, start = {}, 0
         for name, part in self.parts.items():
-            slices[name] = slice(at, at + part.size)
-            at += part.size
+            slices[name] = slice(start, start + part.size)
+            start += part.size
         return slices
 
     def read(self, vector: Tensor, name: str) -> Tensor:
         """The named part of a vector `[..., size]`."""
         if name not in self._slices:
-            raise KeyError(f"no part {name!r} here{did_you_mean(name, self._slices)}")
+            raise KeyError(f"no part {name!r}{did_you_mean(name, self._slices)}")
         return vector[..., self._slices[name]]
 
     def join(self, **parts: Tensor) -> Tensor:
-        """The vector `[..., size]` from its parts `[..., part]`; leading sizes are broadcast."""
+        """The vector `[..., size]` from its parts `[..., part]`; leading dimensions broadcast."""
         if set(parts) != set(self.parts):
             raise KeyError(f"needs the parts {sorted(self.parts)}, not {sorted(parts)}")
-        # numpy's, since torch's imports sympy (0.6 CPU s)
+        # numpy's function, since torch's imports sympy (0.6 CPU s)
         leading = np.broadcast_shapes(*(part.shape[:-1] for part in parts.values()))
         return torch.cat([parts[n].expand(*leading, -1) for n in self.parts], -1)
 

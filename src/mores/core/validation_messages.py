@@ -1,4 +1,4 @@
-"""What pydantic found wrong with parameters, in words: for scenario files, and from Python."""
+"""Messages for pydantic's validation errors, for scenario files and for Python calls."""
 
 from __future__ import annotations
 
@@ -35,8 +35,6 @@ EXPECTED_TYPES = {
     "model_attributes_type": "a mapping of `key: value` lines",
     "dataclass_type": "a mapping of `key: value` lines",
 }
-
-
 _CODES = {
     "extra_forbidden": "unknown_name",
     "missing": "missing",
@@ -54,38 +52,38 @@ _CODES = {
 }
 
 
-def code_of(found: Mapping[str, Any]) -> str:
-    """The code of what pydantic found: one of `mores.core.errors.CODES`."""
-    cause, kind = found.get("ctx", {}).get("error"), found["type"]
+def error_code(error: Mapping[str, Any]) -> str:
+    """The code of an error: one of `mores.core.errors.CODES`."""
+    cause, kind = error.get("ctx", {}).get("error"), error["type"]
     if isinstance(cause, ParameterError):
         return cause.code
-    if kind == "missing" and isinstance(found["loc"][-1], int):  # a list is too short
+    if kind == "missing" and isinstance(error["loc"][-1], int):  # a list is too short
         return "wrong_shape"
     return _CODES.get(kind, "wrong_type" if kind.endswith("_type") else "invalid_value")
 
 
-def blame_of(found: Mapping[str, Any], document: Any) -> KeyPath:
-    """The path of what is to be put right: a check of several parameters says which of them."""
-    cause = found.get("ctx", {}).get("error")
-    below = cause.path if isinstance(cause, ParameterError) else ()
-    return error_path(found, document) + below
+def blamed_path(error: Mapping[str, Any], document: Any) -> KeyPath:
+    """The path of the value to correct; a validator of several parameters names one of them."""
+    cause = error.get("ctx", {}).get("error")
+    field_path = cause.path if isinstance(cause, ParameterError) else ()
+    return error_path(error, document) + field_path
 
 
 def validation_errors(error: ValidationError) -> list[Any]:
-    """All that is wrong, without lists that are too short since an entry of them is wrong."""
-    found = error.errors(include_url=False)
-    above = {one["loc"][:length] for one in found for length in range(len(one["loc"]))}
-    return [one for one in found if one["type"] != "too_short" or one["loc"] not in above]
+    """Validation errors, minus `too_short` errors caused by an invalid list item."""
+    errors = error.errors(include_url=False)
+    parents = {each["loc"][:length] for each in errors for length in range(len(each["loc"]))}
+    return [each for each in errors if each["type"] != "too_short" or each["loc"] not in parents]
 
 
 def error_path(error: Mapping[str, Any], document: Any) -> KeyPath:
-    """The path of a problem: pydantic also names the branch of a union it tried."""
+    """The path of an error in the document, without pydantic's names of union branches."""
     path: list[str | int] = []
     node, loc = document, error["loc"]
     for i, part in enumerate(loc):
-        inside = isinstance(node, Mapping) and part in node
-        listed = isinstance(node, (list, tuple)) and isinstance(part, int) and part < len(node)
-        if inside or listed:
+        is_key = isinstance(node, Mapping) and part in node
+        is_index = isinstance(node, (list, tuple)) and isinstance(part, int) and part < len(node)
+        if is_key or is_index:
             node = node[part]
         elif not (i == len(loc) - 1 and error["type"] == "missing"):
             continue
@@ -100,16 +98,16 @@ def error_message(
     path: KeyPath,
     model: Any,
     document: Any,
-    unknown_message: str = "there is no such key",
+    unknown_message: str = "unknown key",
 ) -> str:
-    """What is wrong, without saying where.
+    """Message of an error, without its path.
 
     Args:
-        error: one of what was `validation_errors` an error.
-        path: of the problem, see `error_path`.
-        model: the class that was to be made, for the names it knows.
-        document: what it was to be made from.
-        unknown_message: what to say of a name that the model does not know.
+        error: one of `validation_errors`.
+        path: its `error_path`.
+        model: the class under validation, for the known names.
+        document: the validated data.
+        unknown_message: message for a name that the model does not know.
     """
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden":
@@ -118,10 +116,11 @@ def error_message(
         return _missing_message(model, path)
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         classes = _models_at(model, path[:-1] if kind == "union_tag_invalid" else path)
-        kinds = [name for one in classes for name in kinds_of(one, _discriminator(error))]
+        kinds = [name for each in classes for name in kinds_of(each, _discriminator(error))]
         if kind == "union_tag_not_found":
             return f"{path[-1]} needs a {_discriminator(error)}: {_join_with_or(kinds)}"
-        return f"there is no {printable(context['tag'], 40)!r}{did_you_mean(context['tag'], kinds)}"
+        tag, hint = printable(context["tag"], 40), did_you_mean(context["tag"], kinds)
+        return f"unknown {_discriminator(error)} {tag!r}{hint}"
     if kind in _BOUNDS:
         phrase, key = _BOUNDS[kind]
         bound = context[key]
@@ -142,15 +141,11 @@ def error_message(
         bound = context.get("min_length" if kind == "too_short" else "max_length")
         return f"needs at {'least' if kind == 'too_short' else 'most'} {bound} entries"
     text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return (
-        printable(text[:1].lower() + text[1:], 300)
-        if kind != "value_error"
-        else printable(text, 300)
-    )
+    return printable(text if kind == "value_error" else text[:1].lower() + text[1:], 300)
 
 
 def _discriminator(error: Mapping[str, Any]) -> str:
-    """The key that says which of several classes is meant."""
+    """The key that selects one of several classes."""
     return str(error["ctx"]["discriminator"]).strip("'")
 
 
@@ -159,16 +154,16 @@ def _join_with_or(names: list[str]) -> str:
 
 
 def _unknown_key_message(path: KeyPath, model: Any, document: Any, unknown_message: str) -> str:
-    """What to say of a name that is not known: the nearest, or what else there is."""
-    holder = _value_at(document, path[:-1])
-    kind = holder.get("kind") if isinstance(holder, Mapping) else None
+    """Message for an unknown key: the nearest known key, or the unused ones."""
+    parent = _value_at(document, path[:-1])
+    kind = parent.get("kind") if isinstance(parent, Mapping) else None
     known = keys_at(model, path[:-1], kind) or []
-    near = did_you_mean(printable(path[-1]), known)
-    if "did you mean" not in near:  # a list of what may be meant: not of what is there
-        near = did_you_mean("", [name for name in known if name not in holder])
+    hint = did_you_mean(printable(path[-1]), known)
+    if "did you mean" not in hint:
+        hint = did_you_mean("", [name for name in known if name not in parent])
     if isinstance(kind, str) and len(_models_at(model, path[:-1])) > 1:
         unknown_message = f"{printable(kind, 40)} has no such parameter"
-    return f"{unknown_message}{near}"
+    return f"{unknown_message}{hint}"
 
 
 def _value_at(document: Any, path: KeyPath) -> Any:
@@ -178,35 +173,35 @@ def _value_at(document: Any, path: KeyPath) -> Any:
 
 
 def keys_at(model: Any, path: KeyPath, kind: object = None) -> list[str] | None:
-    """The keys that may stand at a path below a model; `None` where any may.
+    """Keys allowed at a path below a model; `None`: any key.
 
-    Where classes of several kinds may stand there, those of that `kind`, if it is one of them.
+    If classes of several kinds are allowed there, only keys of that `kind`, where it is known.
     """
     classes = _models_at(model, path)
     names: list[str] = []
-    for one in [c for c in classes if kind in kinds_of(c)] or classes:
-        if one.model_config.get("extra") == "allow":
+    for each in [c for c in classes if kind in kinds_of(c)] or classes:
+        if each.model_config.get("extra") == "allow":
             return None
-        names += [field.alias or name for name, field in one.model_fields.items()]
+        names += [field.alias or name for name, field in each.model_fields.items()]
     return names or None
 
 
 def kinds_of(model: type[BaseModel], tag: str = "kind") -> list[str]:
-    """What a class is called among others that may stand at its place."""
+    """Values of the discriminator `tag` that select a class."""
     field = model.model_fields.get(tag)
     return [] if field is None else [str(name) for name in get_args(field.annotation)]
 
 
 def _models_at(model: Any, path: KeyPath) -> list[type[BaseModel]]:
-    """The classes that may be made of what stands at a path below a model."""
+    """The model classes allowed at a path below a model."""
     for part in path:
         model = child_type(model, part)
-    found = union_members(model)
-    return [one for one in found if isinstance(one, type) and issubclass(one, BaseModel)]
+    members = union_members(model)
+    return [each for each in members if isinstance(each, type) and issubclass(each, BaseModel)]
 
 
 def union_members(annotation: Any) -> list[Any]:
-    """The types an annotation allows."""
+    """The types that an annotation allows."""
     if get_origin(annotation) is Annotated:
         return union_members(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
@@ -215,7 +210,7 @@ def union_members(annotation: Any) -> list[Any]:
 
 
 def child_type(annotation: Any, part: str | int) -> Any:
-    """The type of what stands under a key or in a list."""
+    """The type of the value at a key or list index."""
     for branch in union_members(annotation):
         if isinstance(branch, type) and issubclass(branch, BaseModel):
             for name, field in branch.model_fields.items():

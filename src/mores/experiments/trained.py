@@ -1,4 +1,4 @@
-"""What a training left: to be looked at, tested, saved and loaded."""
+"""The result of a training: curves, evaluation, saving and loading."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ from torch import Tensor
 from mores import registry
 from mores.core.arguments import check_device, check_integer, check_names
 from mores.core.check_metrics import checked_metrics
-from mores.core.environment import Environment, Policy
+from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
+from mores.core.file_formats import TRAINED_FORMAT, incompatible_format, mores_version
+from mores.core.people import Population
+from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
 from mores.experiments import tensor_file
 from mores.sim import policy_states
 from mores.sim.simulation import simulate_episode
-from mores.sim.simulator import Population, Simulator
+from mores.sim.simulator import Simulator
 
 if TYPE_CHECKING:
     import xarray
 
 NameOrSpec = str | Mapping[str, Any]  # a name, or a mapping with a kind and parameters
-TRAINING_STAGE, TEST_STAGE = 0, 1  # numbers of stages, so that their draws differ
-FORMAT = 2
+TRAINING_STAGE, TEST_STAGE = 0, 1  # stage indices, so that their random streams differ
 RESERVED_NAMES = ("world", "episode", "replicate")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """What a training left.
+    """The result of a training.
 
     Attributes:
-        environment: where it was.
-        policies: who played, by role.
-        policy_states: what they know now, by role.
-        curves: measures at the end of every episode: an xarray Dataset over world and episode, with
+        environment: the environment.
+        policies: by role.
+        policy_states: their states after training, by role.
+        curves: metrics at the end of every episode: an xarray Dataset over world and episode, with
             the replicate of each world; worlds of one replicate share their learners.
-        diagnostics: learners that stopped because they met a number that is none, or that never
-            learned anything.
+        diagnostics: models that stopped because a number was not finite, or were never updated.
     """
 
     environment: Environment[Any]
@@ -56,8 +57,8 @@ class TrainingResult:
     _seed: int
     _population: Population | None
     _device: torch.device
-    _requested_roles: frozenset[str]  # roles whose players were asked for
-    _trained_roles: frozenset[str]  # roles whose players learned
+    _requested_roles: frozenset[str]  # roles whose policies the caller named
+    _trained_roles: frozenset[str]  # roles whose policies trained
 
     def evaluate(
         self,
@@ -70,57 +71,57 @@ class TrainingResult:
         environment: NameOrSpec | Environment[Any] | None = None,
         population: Population | NameOrSpec | None = None,
     ) -> xarray.Dataset:
-        """Play on without learning, with people and chance that were not trained on.
+        """Simulate without training, with people and random numbers that training did not use.
 
         Args:
-            episodes: how many.
-            rounds: of an episode; as in training where none is given.
-            search: decide with whatever search players are capable of; learners take the likeliest
-                act, or search as their `search` says. Else they draw, as in training.
-            policies: who else plays instead, by role: strangers, say. What their role learned is
-                theirs if their recipe is the same, as in a stage that changes players.
-            metrics: which; all, if none is named.
-            seed: of all chance; training's where none is given, so that two tests are alike.
-            environment: where; where it was trained, if none is given. Another environment, or the same
-                with other parameters, in which who learned sees and can do the same. Who was
-                asked for or learned goes along, where there is such a role; the other roles have
-                the baseline of that environment.
-            population: a population; training's where none is given.
+            episodes: number of episodes.
+            rounds: of an episode; default: as in training.
+            search: decide with the search that policies support; learners take the most likely
+                action, or search as their `search` parameter states. Else they sample.
+            policies: policies that replace those of training, by role. A learner of the same recipe
+                takes over the role's trained parameters, as in a stage that changes policies.
+            metrics: names of metrics; default: all.
+            seed: default: that of training, so that two evaluations are equal.
+            environment: default: that of training. Another environment, or other parameters, with
+                the same observations and actions for the trained roles. Named and trained policies
+                act there in their roles; other roles have the environment's default policies.
+            population: default: that of training.
 
         Returns:
-            Measures at the end of every episode, over world and episode.
+            Metrics at the end of every episode, over world and episode.
 
         Raises:
-            UserError: unknown names or wrong values; a learner would play untrained, since it did
-                not learn at these seats; what was learned does not fit the environment.
+            UserError: unknown names or wrong values; a learner would act untrained, since these
+                agents were not trained; trained parameters do not fit the environment.
         """
         if not isinstance(search, bool):
             raise UserError(
                 f"search: true or false, not {search!r:.40}", code="wrong_type", path="search"
             )
-        where = self.environment if environment is None else resolve_environment(environment)
-        others = resolve_policies({} if policies is None else policies)
-        seats = {**(self.policies if environment is None else self._policies_in(where)), **others}
-        for role, player in seats.items():
-            known = [self.policies[role]] if role in self._trained_roles else []
-            as_then = role not in others and player is self.policies.get(role)
-            if not as_then and policy_states.is_untrained(role, player, known):
+        env = self.environment if environment is None else resolve_environment(environment)
+        replaced = resolve_policies({} if policies is None else policies)
+        usual = self.policies if environment is None else self._policies_in(env)
+        combined = {**usual, **replaced}
+        for role, policy in combined.items():
+            trained = [self.policies[role]] if role in self._trained_roles else []
+            unchanged = role not in replaced and policy is self.policies.get(role)
+            if not unchanged and policy_states.is_untrained(role, policy, trained):
                 raise UserError(
-                    f"{role}: a learner would play untrained: it goes on from what was learned at "
-                    "the same seats of a cast, or alone (learning_rate: 0, if that is meant)",
+                    f"{role}: a learner would act untrained: it needs parameters of the same "
+                    "agents of per_agent, or of a learner alone (learning_rate: 0, if intended)",
                     code="not_trained",
-                    path=f"players.{role}",
+                    path=f"policies.{role}",
                 )
-        bring: dict[str, Any] = {}
-        policy_states.store_states(bring, self.policies, self.policy_states)
+        store: dict[str, Any] = {}
+        policy_states.store_states(store, self.policies, self.policy_states)
         episodes = check_integer("episodes", episodes)
         rounds = self._rounds if rounds is None else check_integer("rounds", rounds)
         seed = (
             self._seed if seed is None else check_integer("seed", seed, minimum=None, maximum=None)
         )
-        table = Simulator(
-            where,
-            seats,
+        simulator = Simulator(
+            env,
+            combined,
             worlds=self._worlds,
             rounds=rounds,
             population=self._population if population is None else resolve_population(population),
@@ -129,11 +130,11 @@ class TrainingResult:
             roles_to_train=(),
             search=search,
         )
-        table.reset(seed, policy_states.stored_states(bring, seats))
-        return run_episodes(table, episodes, select_metrics(table, metrics), lambda _: None)
+        simulator.reset(seed, policy_states.stored_states(store, combined))
+        return run_episodes(simulator, episodes, select_metrics(simulator, metrics), lambda _: None)
 
     def state_dict(self, role: str) -> dict[str, Tensor]:
-        """What a role's player learned, by name; tensors lead with the policy.
+        """Parameters of a role's policy by name; tensors lead with the models.
 
         Raises:
             UserError: there is no such role.
@@ -142,81 +143,81 @@ class TrainingResult:
             raise UserError(
                 f"no role {role!r:.60}{did_you_mean(role, self.policies)}",
                 code="unknown_name",
-                path=f"players.{role}",
+                path=f"policies.{role}",
             )
-        found = self.policies[role].state_dict(self.policy_states[role])
-        return {name: tensor.detach().clone().contiguous() for name, tensor in found.items()}
+        tensors = self.policies[role].state_dict(self.policy_states[role])
+        return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
 
     def save(self, path: str | Path) -> Path:
-        """Write all of it into one file, for `mores.load_trained`: whole, or as it was before.
+        """Write the result to one safetensors file, atomically, for `mores.load_trained`.
 
         Args:
-            path: of the file, a safetensors file; `learners.safetensors`, say.
+            path: of the file, such as `learners.safetensors`.
 
         Returns:
             The path.
 
         Raises:
-            UserError: the disk says no; a class that took part has no name (`mores.register`), or
-                a memory holds what is neither tensor nor plain value.
+            UserError: the file cannot be written; a class is not registered (`mores.register`); a
+                policy state holds more than tensors and plain values.
         """
         from mores.experiments.results.pytree_serialization import SerializationError, serialize
 
         path = _check_file_path(path)
-        asked = {role: self.policies[role] for role in sorted(self._requested_roles)}
-        parts = {
-            "game": registry.to_spec("environment", self.environment),
-            "players": {r: registry.to_spec("policy", p) for r, p in asked.items()},
-            "people": self._population and registry.to_spec("population", self._population),
+        requested = {role: self.policies[role] for role in sorted(self._requested_roles)}
+        specs = {
+            "environment": registry.to_spec("environment", self.environment),
+            "policies": {r: registry.to_spec("policy", p) for r, p in requested.items()},
+            "population": self._population and registry.to_spec("population", self._population),
         }
         try:
-            memory = serialize(dict(self.policy_states), self._initial_policy_states())
+            states = serialize(dict(self.policy_states), self._initial_policy_states())
         except SerializationError as error:
-            raise UserError(
-                f"cannot be saved: {error}", code="unsupported", path="memory"
-            ) from None
+            message = f"cannot be saved: {error}"
+            raise UserError(message, code="unsupported", path="policy_states") from None
         curves = {name: torch.from_numpy(c.values) for name, c in self.curves.items()}
         tensors = {
             "replicate": self._worlds.replicate,
             "world": self._worlds.world,
             **{f"curves/{name}": curve for name, curve in curves.items()},
-            **{f"memory/{name}": tensor for name, tensor in memory.tensors.items()},
+            **{f"policy_states/{name}": tensor for name, tensor in states.tensors.items()},
         }
-        about = {
-            "format": FORMAT,
-            **parts,
-            "learners": sorted(self._trained_roles),
+        metadata = {
+            "format": TRAINED_FORMAT,
+            "mores_version": mores_version(),
+            **specs,
+            "trained_roles": sorted(self._trained_roles),
             "episodes": len(self.curves.episode),
             "rounds": self._rounds,
             "seed": self._seed,
-            "troubles": list(self.diagnostics),
-            "memory": memory.metadata,
+            "diagnostics": list(self.diagnostics),
+            "policy_states": states.metadata,
         }
-        tensor_file.write(path, tensors, about)
+        tensor_file.write(path, tensors, metadata)
         return path
 
     def _policies_in(self, environment: Environment[Any]) -> dict[str, Policy]:
-        """Who plays in another environment where nothing else is said, by role."""
+        """The policies of another environment, unless the caller names others, by role."""
         roles = [role.name for role in environment.roles]
         if not self._trained_roles & set(roles):
-            who, known = ", ".join(sorted(self._trained_roles)), ", ".join(roles)
+            trained_roles, known = ", ".join(sorted(self._trained_roles)), ", ".join(roles)
             raise UserError(
-                f"nobody who learned plays there: {who} did, and its roles are {known}",
+                f"environment: it has no trained role ({trained_roles}); its roles are {known}",
                 code="incompatible",
-                path="game",
+                path="environment",
             )
-        taught = {role: self.policies[role] for role in self._trained_roles}
-        asked = {role: self.policies[role] for role in self._requested_roles & set(roles)}
+        trained = {role: self.policies[role] for role in self._trained_roles}
+        requested = {role: self.policies[role] for role in self._requested_roles & set(roles)}
         return {
             **policy_states.continuing_policies(
-                environment, environment.default_policies(), taught
+                environment, environment.default_policies(), trained
             ),
-            **asked,
+            **requested,
         }
 
     def _initial_policy_states(self) -> dict[str, Any]:
-        """What players' memories are before anything was played."""
-        table = Simulator(
+        """The policy states before training."""
+        simulator = Simulator(
             self.environment,
             self.policies,
             worlds=self._worlds,
@@ -225,20 +226,20 @@ class TrainingResult:
             stage=TRAINING_STAGE,
             device=self._device,
         )
-        table.reset(self._seed)
-        return dict(table.policy_states)
+        simulator.reset(self._seed)
+        return dict(simulator.policy_states)
 
 
 def load_trained(path: str | Path, device: torch.device | str = "cpu") -> TrainingResult:
-    """What `TrainingResult.save` wrote: its tests come to the same figures as before.
+    """Read a file of `TrainingResult.save`; its evaluations return the same numbers as before.
 
     Args:
         path: of the file.
-        device: where tensors are to live.
+        device: device of all tensors.
 
     Raises:
-        UserError: there is no such file, it is damaged, or something else; an environment or
-            player of one's own is not registered here.
+        UserError: the file does not exist, was changed, or has another format; an environment or
+            policy of the user is not registered.
     """
     from mores.experiments.results.pytree_serialization import (
         SerializationError,
@@ -247,55 +248,54 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traini
     )
 
     path, device = _check_file_path(path), check_device(device)
-    tensors, about = tensor_file.read(path)
+    tensors, metadata = tensor_file.read(path)
+    found, version = (metadata.get(key) for key in ("format", "mores_version"))
+    if found != TRAINED_FORMAT:
+        raise incompatible_format(path, "trained policies", found, TRAINED_FORMAT, version)
 
-    def below(name: str) -> dict[str, Tensor]:
+    def tensors_below(name: str) -> dict[str, Tensor]:
         start = f"{name}/"
         return {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
 
     try:
-        if about["format"] != FORMAT:
-            raise UserError(
-                "another version of mores wrote it", code="incompatible", path=str(path)
-            )
         worlds = Worlds(tensors["replicate"], tensors["world"])
-        curves = {name: curve.numpy() for name, curve in below("curves").items()}
-        game = resolve_environment(about["game"])
-        found = TrainingResult(
-            game,
-            {**game.default_policies(), **resolve_policies(about["players"])},
+        curves = {name: curve.numpy() for name, curve in tensors_below("curves").items()}
+        environment = resolve_environment(metadata["environment"])
+        result = TrainingResult(
+            environment,
+            {**environment.default_policies(), **resolve_policies(metadata["policies"])},
             {},
-            as_dataset(curves, worlds, about["episodes"]),
-            tuple(about["troubles"]),
+            as_dataset(curves, worlds, metadata["episodes"]),
+            tuple(metadata["diagnostics"]),
             worlds,
-            about["rounds"],
-            about["seed"],
-            about["people"] and resolve_population(about["people"]),
+            metadata["rounds"],
+            metadata["seed"],
+            metadata["population"] and resolve_population(metadata["population"]),
             device,
-            frozenset(about["players"]),
-            frozenset(about["learners"]),
+            frozenset(metadata["policies"]),
+            frozenset(metadata["trained_roles"]),
         )
-        memory = deserialize(
-            found._initial_policy_states(), SerializedPytree(below("memory"), about["memory"])
+        states = deserialize(
+            result._initial_policy_states(),
+            SerializedPytree(tensors_below("policy_states"), metadata["policy_states"]),
         )
     except UserError as error:
         raise UserError(f"cannot load {path}: {error}", code=error.code, path=error.path) from None
     except SerializationError as error:
-        raise UserError(
-            f"cannot load {path}: {error}", code="incompatible", path=str(path)
-        ) from None
+        message = f"cannot load {path}: {error}"
+        raise UserError(message, code="incompatible", path=str(path)) from None
     except Exception as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
-            f"cannot load {path}: it holds no whole training ({said:.200})",
+            f"cannot load {path}: it is not a complete training result ({reason:.200})",
             code="unreadable",
             path=str(path),
         ) from None
-    return dataclasses.replace(found, policy_states=memory)
+    return dataclasses.replace(result, policy_states=states)
 
 
 def make_from_spec(registry_name: registry.RegistryName, spec: Any, path: str) -> Any:
-    """What a name or a mapping with a kind stands for; `path`: the argument, for errors."""
+    """The object of a name or of a mapping with a kind; `path`: the argument, for errors."""
     if isinstance(spec, str):
         return registry.make(registry_name, spec, {})
     if not isinstance(spec, Mapping) or not isinstance(spec.get("kind"), str):
@@ -308,7 +308,7 @@ def make_from_spec(registry_name: registry.RegistryName, spec: Any, path: str) -
     for name in spec:
         if not isinstance(name, str):
             raise UserError(
-                f"{registry_name}: names of parameters are text, not {name!r:.40}",
+                f"{registry_name}: names of parameters are strings, not {name!r:.40}",
                 code="wrong_type",
                 path=path,
             )
@@ -318,48 +318,48 @@ def make_from_spec(registry_name: registry.RegistryName, spec: Any, path: str) -
 
 
 def resolve_environment(environment: NameOrSpec | Environment[Any]) -> Environment[Any]:
-    """An environment, made where it is asked for by name."""
+    """An environment, made from its name or specification if necessary."""
     return (
         environment
         if isinstance(environment, Environment)
-        else make_from_spec("environment", environment, "game")
+        else make_from_spec("environment", environment, "environment")
     )
 
 
 def resolve_population(population: NameOrSpec | Population) -> Population:
-    """A population, made where it is asked for by name."""
+    """A population, made from its name or specification if necessary."""
     return (
         population
         if isinstance(population, Population)
-        else make_from_spec("population", population, "people")
+        else make_from_spec("population", population, "population")
     )
 
 
 def resolve_policies(policies: Mapping[str, NameOrSpec | Policy]) -> dict[str, Policy]:
-    """Players by role, made where they are asked for by name."""
+    """Policies by role, made from their names or specifications if necessary."""
     if not isinstance(policies, Mapping):
         raise UserError(
-            f"players: a mapping of roles to players, not {policies!r:.60}",
+            f"policies: a mapping of roles to policies, not {policies!r:.60}",
             code="wrong_type",
-            path="players",
+            path="policies",
         )
     return {
-        role: asked
-        if isinstance(asked, Policy)
-        else make_from_spec("policy", asked, f"players.{role}")
-        for role, asked in policies.items()
+        role: spec
+        if isinstance(spec, Policy)
+        else make_from_spec("policy", spec, f"policies.{role}")
+        for role, spec in policies.items()
     }
 
 
 def select_metrics(simulator: Simulator, requested: Collection[str]) -> list[str]:
-    """Which measures are kept: all, if none is named."""
+    """Names of the metrics to record; by default all."""
     known = checked_metrics(simulator.environment, simulator.state, len(simulator.worlds))
-    names = check_names("measures", requested, list(known)) or list(known)
-    if taken := [name for name in names if name in RESERVED_NAMES]:
+    names = check_names("metrics", requested, list(known)) or list(known)
+    if reserved := [name for name in names if name in RESERVED_NAMES]:
         raise UserError(
-            f"measures: {taken[0]!r} is what results are laid out by: name others",
+            f"metrics: {reserved[0]!r} is the name of a coordinate of the result; name others",
             code="invalid_value",
-            path="measures",
+            path="metrics",
         )
     return names
 
@@ -367,29 +367,29 @@ def select_metrics(simulator: Simulator, requested: Collection[str]) -> list[str
 def run_episodes(
     simulator: Simulator, episodes: int, names: list[str], callback: Callable[[int], None]
 ) -> xarray.Dataset:
-    """Play episodes, and keep measures at the end of each; `callback` is told how many there are."""
-    kept: dict[str, list[Tensor]] = {name: [] for name in names}
+    """Simulate episodes and record metrics at their ends; `callback` receives their number."""
+    recorded: dict[str, list[Tensor]] = {name: [] for name in names}
     for episode in range(episodes):
         if episode:
             simulator.next_episode()
-        now = simulate_episode(simulator, names, metric_rounds=[simulator.rounds]).metrics
+        metrics = simulate_episode(simulator, names, metric_rounds=[simulator.rounds]).metrics
         for name in names:
-            kept[name].append(now[name][:, 0])
+            recorded[name].append(metrics[name][:, 0])
         callback(episode + 1)
-    arrays = {name: torch.stack(values, 1).numpy() for name, values in kept.items()}
+    arrays = {name: torch.stack(values, 1).numpy() for name, values in recorded.items()}
     return as_dataset(arrays, simulator.worlds, episodes)
 
 
 def as_dataset(
-    arrays: Mapping[str, Shaped[np.ndarray, "world episode *number"]],
+    arrays: Mapping[str, Shaped[np.ndarray, "world episode *component"]],
     worlds: Worlds,
     episodes: int,
 ) -> xarray.Dataset:
-    """Measures over world and episode, with the replicate of each world."""
+    """Metrics over world and episode, with the replicate of each world."""
     import xarray
 
     data = {
-        name: (("world", "episode", f"{name}_number")[: array.ndim], array)
+        name: (("world", "episode", f"{name}_component")[: array.ndim], array)
         for name, array in arrays.items()
     }
     coordinates = {
@@ -400,7 +400,7 @@ def as_dataset(
 
 
 def _check_file_path(path: Any) -> Path:
-    """Where a file is to be."""
+    """The path of a file."""
     if not isinstance(path, (str, Path)) or not Path(path).name:
         raise UserError(
             f"the path of a file is needed, not {path!r:.60}",

@@ -1,11 +1,10 @@
-"""Train players in an environment, in a few lines of Python.
+"""Train policies in an environment, in a few lines of Python.
 
     trained = mores.train("matrix_game", {"player": "ppo"}, episodes=50, rounds=64, replicates=64)
     print(trained.curves.cooperation.mean("world"))
-    print(trained.test(rounds=64).cooperation.mean())
+    print(trained.evaluate(rounds=64).cooperation.mean())
 
-What a scenario file adds to this: arms on shared chance, claims with verdicts, a report, runs that
-survive being killed.
+A scenario file adds arms on shared random numbers, claims with verdicts, a report, resumable runs.
 """
 
 from __future__ import annotations
@@ -20,8 +19,10 @@ import torch
 from torch import Tensor
 
 from mores.core.arguments import check_device, check_integer, check_names
-from mores.core.environment import Environment, Policy
+from mores.core.environment import Environment
 from mores.core.errors import UserError
+from mores.core.people import Population
+from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
 from mores.experiments.trained import (
     TRAINING_STAGE,
@@ -33,7 +34,7 @@ from mores.experiments.trained import (
     run_episodes,
     select_metrics,
 )
-from mores.sim.simulator import Population, Simulator
+from mores.sim.simulator import Simulator
 from mores.sim.training_status import checked_state_dict, training_statuses
 
 
@@ -52,150 +53,150 @@ def train(
     device: torch.device | str = "cpu",
     progress: bool | None = None,
 ) -> TrainingResult:
-    """Train players by what they earn, every replicate with learners of its own.
+    """Train policies from their reward, with separate learners in every replicate.
 
     Args:
         environment: an environment, its name, or a mapping with its `kind` and parameters.
-        policies: by role, the same; roles not named get the environment's baseline.
-        episodes: played one after another.
+        policies: by role, likewise; other roles get the environment's default policies.
+        episodes: number of episodes, simulated one after another.
         rounds: of an episode.
         replicates: independent trainings: the n of every statistic.
         worlds: parallel copies inside a replicate, which share its learners.
-        seed: of all chance.
-        roles_to_train: roles that learn; all that can, if none is named.
-        metrics: what is kept at the end of each episode; all, if none is named.
-        population: a population, where the people are made elsewhere; the same.
-        device: where tensors live.
-        progress: show a bar; by default where somebody looks at the terminal.
+        seed: of all random numbers.
+        roles_to_train: roles that train; default: all that can.
+        metrics: metrics to record at the end of each episode; default: all.
+        population: a population, likewise; default: the environment makes the people.
+        device: device of all tensors.
+        progress: show a progress bar; default: only on a terminal.
 
     Raises:
-        UserError: unknown names or wrong parameters; nobody in the named roles can learn, or
-            somebody never would, such as PPO with a `horizon` longer than all rounds together.
+        UserError: unknown names or wrong parameters; no named role can train, or a learner would
+            never be updated, such as PPO with `num_steps` longer than all rounds together.
     """
     counts = {"episodes": episodes, "rounds": rounds, "replicates": replicates, "worlds": worlds}
     episodes, rounds, replicates, worlds = (check_integer(n, c) for n, c in counts.items())
     seed, device = check_integer("seed", seed, minimum=None, maximum=None), check_device(device)
-    where = resolve_environment(environment)
+    env = resolve_environment(environment)
     population = None if population is None else resolve_population(population)
-    chosen = Worlds.grid(replicates, worlds)
-    roles = [role.name for role in where.roles]
-    table = Simulator(
-        where,
-        {**where.default_policies(), **resolve_policies(policies)},
-        worlds=chosen,
+    all_worlds = Worlds.grid(replicates, worlds)
+    roles = [role.name for role in env.roles]
+    simulator = Simulator(
+        env,
+        {**env.default_policies(), **resolve_policies(policies)},
+        worlds=all_worlds,
         rounds=rounds,
         population=population,
         stage=TRAINING_STAGE,
         device=device,
         roles_to_train=None
         if roles_to_train is None
-        else check_names("learn", roles_to_train, roles),
+        else check_names("roles_to_train", roles_to_train, roles),
     )
-    _check_roles_to_train(table.policies, roles_to_train)
-    _check_enough_rounds(table, episodes, worlds)
-    table.reset(seed)
-    names = select_metrics(table, metrics)
+    _check_roles_to_train(simulator.policies, roles_to_train)
+    _check_enough_rounds(simulator, episodes, worlds)
+    simulator.reset(seed)
+    names = select_metrics(simulator, metrics)
     with _progress_bar(episodes, progress) as advance:
 
-        def tick(played: int) -> None:
-            if played == 1:  # before hours go by
-                for role in table.learning_roles:
-                    checked_state_dict(role, table.policies[role], table.policy_states[role])
+        def on_episode_end(num_episodes: int) -> None:
+            if num_episodes == 1:  # before hours of training
+                for role in simulator.learning_roles:
+                    checked_state_dict(
+                        role, simulator.policies[role], simulator.policy_states[role]
+                    )
             advance()
 
-        curves = run_episodes(table, episodes, names, tick)
-    troubles = [
-        line for r, p in table.policies.items() for line in p.stop_reasons(table.policy_states[r])
-    ]
-    if troubles:
-        more = f" (and {len(troubles) - 1} more: see troubles)" if len(troubles) > 1 else ""
-        warnings.warn(f"a learner stopped: {troubles[0]}{more}", stacklevel=2)
-    learned = {
-        role: checked_state_dict(role, player, table.policy_states[role])
-        for role, player in table.policies.items()
-        if player.supports("update")
+        curves = run_episodes(simulator, episodes, names, on_episode_end)
+    states, items = simulator.policy_states, simulator.policies.items()
+    diagnostics = [line for role, policy in items for line in policy.stop_reasons(states[role])]
+    if diagnostics:
+        more = f" (and {len(diagnostics) - 1} more: see diagnostics)" if diagnostics[1:] else ""
+        warnings.warn(f"a model stopped: {diagnostics[0]}{more}", stacklevel=2)
+    state_dicts = {
+        role: checked_state_dict(role, policy, states[role])
+        for role, policy in simulator.policies.items()
+        if policy.supports("update")
     }
-    for role in table.learning_roles:
-        player, memory = table.policies[role], table.policy_states[role]
-        for one in training_statuses("training", role, player, memory, learned[role]):
-            if one.num_not_updated:
-                warnings.warn(one.message, stacklevel=2)
-                troubles.append(one.message)
+    for role in simulator.learning_roles:
+        policy = simulator.policies[role]
+        for status in training_statuses("training", role, policy, states[role], state_dicts[role]):
+            if status.num_not_updated:
+                warnings.warn(status.message, stacklevel=2)
+                diagnostics.append(status.message)
     return TrainingResult(
-        where,
-        table.policies,
-        dict(table.policy_states),
+        env,
+        simulator.policies,
+        dict(states),
         curves,
-        tuple(troubles),
-        chosen,
+        tuple(diagnostics),
+        all_worlds,
         rounds,
         seed,
         population,
-        table.device,
+        simulator.device,
         frozenset(policies),
-        frozenset(_updated_roles(learned, table.learning_roles)),
+        frozenset(_updated_roles(state_dicts, simulator.learning_roles)),
     )
 
 
 def _updated_roles(
     state_dicts: Mapping[str, Mapping[str, Tensor]], learning_roles: Collection[str]
 ) -> Iterator[str]:
-    """Roles whose players learned, or share what a player at another role learned."""
-    places = {r: {t.data_ptr() for t in of.values() if t.numel()} for r, of in state_dicts.items()}
-    for role, own in places.items():
-        if role in learning_roles or any(own & places[other] for other in learning_roles):
+    """Roles whose policies trained, or share parameters with a policy that did."""
+    pointers = {r: {t.data_ptr() for t in d.values() if t.numel()} for r, d in state_dicts.items()}
+    for role, own in pointers.items():
+        if role in learning_roles or any(own & pointers[other] for other in learning_roles):
             yield role
 
 
 def _check_roles_to_train(
     policies: Mapping[str, Policy], roles_to_train: Collection[str] | None
 ) -> None:
-    """Refuse roles that are to learn and cannot, or that nobody does."""
-    able = [role for role, player in policies.items() if player.supports("update")]
-    asked = list(policies if roles_to_train is None else roles_to_train)
-    unable = [role for role in asked if role not in able]
-    if not asked:
-        raise UserError("learn: names nobody", code="missing", path="learn")
+    """Refuse an empty list of roles, and roles that cannot train."""
+    able = [role for role, policy in policies.items() if policy.supports("update")]
+    requested = list(policies if roles_to_train is None else roles_to_train)
+    unable = [role for role in requested if role not in able]
+    if not requested:
+        raise UserError("roles_to_train: name a role", code="missing", path="roles_to_train")
     if not unable or (roles_to_train is None and able):
         return
-    fits = sorted(role for role in unable if policies[role].supports("fit_offline"))
-    if fits:
+    offline = sorted(role for role in unable if policies[role].supports("fit_offline"))
+    if offline:
         raise UserError(
-            f"{', '.join(fits)}: learns from a record, not from reward: use a scenario with "
-            "stages of loop fit",
+            f"{', '.join(offline)}: trains on recorded episodes, not on reward: use a scenario "
+            "with stages of loop fit_offline",
             code="unsupported",
-            path=f"players.{fits[0]}",
+            path=f"policies.{offline[0]}",
         )
     unable.sort()
     raise UserError(
-        f"{', '.join(unable)}: cannot learn from reward",
+        f"{', '.join(unable)}: cannot train on reward",
         code="unsupported",
-        path=f"players.{unable[0]}",
+        path=f"policies.{unable[0]}",
     )
 
 
 def _check_enough_rounds(simulator: Simulator, episodes: int, worlds: int) -> None:
-    """See that those who are to learn can in so many episodes.
+    """Check that the roles to train can be updated within so many episodes.
 
     Raises:
-        UserError: it is certain that somebody would not.
+        UserError: a role would certainly not be updated.
     """
-    if short := simulator.environment.min_rounds_message(simulator.rounds):
-        raise UserError(f"rounds: {short}", code="out_of_range", path="rounds")
+    if message := simulator.environment.min_rounds_message(simulator.rounds):
+        raise UserError(f"rounds: {message}", code="out_of_range", path="rounds")
     for role in simulator.learning_roles:
-        player = simulator.policies[role]
-        vain = player.never_updates_reason(
+        policy = simulator.policies[role]
+        reason = policy.never_updates_reason(
             simulator.roles[role], episodes * simulator.rounds, worlds
         )
-        if vain and not player.frozen:
-            raise UserError(
-                f"{role}: would learn nothing: {vain}", code="not_trained", path=f"players.{role}"
-            )
+        if reason and not policy.frozen:
+            message = f"{role}: would never be updated: {reason}"
+            raise UserError(message, code="not_trained", path=f"policies.{role}")
 
 
 @contextlib.contextmanager
 def _progress_bar(episodes: int, progress: bool | None) -> Iterator[Callable[[], None]]:
-    """A progress bar over episodes, where somebody looks."""
+    """A progress bar over episodes; None: only on a terminal."""
     if not (sys.stderr.isatty() if progress is None else progress):
         yield lambda: None
         return

@@ -1,6 +1,6 @@
-"""How far values moved, how straight, because of what, and how fast a disturbance fades.
+"""Drift of values: effect against the control, displacement, path length, half-lives.
 
-A path is the centre of a community (or any point of value space) round by round. Distances are
+A path is the mean value of a community (or any point of value space) by round. Distances are
 Euclidean, in value units.
 """
 
@@ -14,10 +14,10 @@ def effect_vs_control(
     mean_value: Float[np.ndarray, "*many round value"],
     control_mean_value: Float[np.ndarray, "*many round value"],
 ) -> Float[np.ndarray, "*many round"]:
-    """Distance between a community's centre and its twin's: ||v_t - v_t'||.
+    """Distance between an arm's mean value and the control's: ||v_t - v_t'||.
 
-    Both share their people and every chance event (common random numbers), so that what is between
-    them is due to the one thing that was changed; an unchanged twin is at distance 0, bit for bit.
+    Both arms share their people and random numbers, so the distance is the effect of the changed
+    parameter. An arm without a change has distance 0, bit for bit.
     """
     return _norm(mean_value.astype(np.float64) - control_mean_value.astype(np.float64))
 
@@ -31,9 +31,9 @@ def net_displacement(
 
 
 def path_length(path: Float[np.ndarray, "*many round value"]) -> Float[np.ndarray, "*many round"]:
-    """Length of the way so far: the sum of ||v_s - v_(s-1)|| over s <= t; 0 at the start.
+    """Length of the path up to each round: sum of ||v_s - v_(s-1)|| over s <= t; 0 at the start.
 
-    Only recorded rounds count: a path recorded at every tenth round is shorter than it was.
+    Only recorded rounds count: a record of every tenth round underestimates the length.
     """
     steps = _norm(np.diff(path.astype(np.float64), axis=-2))
     start = np.zeros((*steps.shape[:-1], 1))
@@ -43,41 +43,40 @@ def path_length(path: Float[np.ndarray, "*many round value"]) -> Float[np.ndarra
 def straightness_index(
     path: Float[np.ndarray, "*many round value"],
 ) -> Float[np.ndarray, "*many round"]:
-    """Distance from the start over the length of the way: 1 is straight, near 0 is wandering.
+    """Net displacement over path length: 1 for a straight path, near 0 for a random walk.
 
-    What has not moved has no direction: nan.
+    nan for a path of length 0, which has no direction.
     """
-    way = path_length(path)
-    return np.divide(net_displacement(path), way, out=np.full_like(way, np.nan), where=way > 0.0)
+    length = path_length(path)
+    nan = np.full_like(length, np.nan)
+    return np.divide(net_displacement(path), length, out=nan, where=length > 0.0)
 
 
 def half_life(distance: Float[np.ndarray, "*many round"]) -> Float[np.ndarray, "*many"]:
-    """Records until a distance has fallen to half of its first value.
+    """Number of recorded rounds until a distance has fallen to half of its initial value.
 
-    A record is a round where every round was recorded; else multiply by how many lie between.
-
-    Between two rounds it is taken to fall by a constant factor, which is exact where it decays
-    geometrically. Infinite where half is not reached within the record; nan where there was no
-    distance to begin with.
+    Multiply by the recording interval if not every round is recorded. The interpolation between
+    two records is geometric, which is exact for geometric decay. Infinite if the distance does not
+    reach half within the record; nan if the initial distance is 0.
     """
     x = distance.astype(np.float64)
-    share = np.divide(x, x[..., :1], out=np.full_like(x, np.nan), where=x[..., :1] > 0.0)
-    below = share <= 0.5
+    relative = np.divide(x, x[..., :1], out=np.full_like(x, np.nan), where=x[..., :1] > 0.0)
+    below = relative <= 0.5
     reached = below.any(-1)
-    after = np.where(reached, below.argmax(-1), 1)  # the first round at or below half, at least 1
-    high = np.take_along_axis(share, after[..., None] - 1, -1)[..., 0]
-    low = np.take_along_axis(share, np.minimum(after, x.shape[-1] - 1)[..., None], -1)[..., 0]
+    crossing = np.where(reached, below.argmax(-1), 1)  # first record <= half, at least 1
+    high = np.take_along_axis(relative, crossing[..., None] - 1, -1)[..., 0]
+    low = np.take_along_axis(relative, np.minimum(crossing, x.shape[-1] - 1)[..., None], -1)[..., 0]
     with np.errstate(divide="ignore", invalid="ignore"):
-        part = np.where(low > 0.0, np.log(2.0 * high) / (np.log(high) - np.log(low)), 1.0)
-    found = np.where(reached, after - 1 + part, np.inf)
-    return np.where(x[..., 0] > 0.0, found, np.nan)
+        fraction = np.where(low > 0.0, np.log(2.0 * high) / (np.log(high) - np.log(low)), 1.0)
+    lifetime = np.where(reached, crossing - 1 + fraction, np.inf)
+    return np.where(x[..., 0] > 0.0, lifetime, np.nan)
 
 
 def mode_half_life(eigenvalue: float) -> float:
-    """Rounds until a mode that is multiplied each round has halved: ln(1/2) / ln |multiplier|.
+    """Rounds until a mode with this eigenvalue has halved: ln(1/2) / ln |eigenvalue|.
 
-    For averaging among peers the multiplier is the second largest eigenvalue of the influence
-    matrix. Infinite where the mode does not fade.
+    For averaging among peers, the slowest mode has the second largest eigenvalue of the influence
+    matrix. Infinite if the mode does not decay.
     """
     size = abs(eigenvalue)
     if size == 0.0:

@@ -1,7 +1,7 @@
-"""What there is by name: environments, players, populations. These three lists are all to edit.
+"""Registries of environments, policies and populations by name. New entries go only here.
 
-A name stands for a class, written `module:Class` and imported when asked for, so that
-`import mores` stays light. Your own classes are added with `register`.
+A name stands for a class, written `module:Class` and imported at its first use, so that
+`import mores` stays light. Users add their own classes with `register`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from mores.core.errors import UserError, did_you_mean
 from mores.core.validation_messages import (
-    blame_of,
-    code_of,
+    blamed_path,
+    error_code,
     error_message,
     error_path,
     validation_errors,
@@ -88,33 +89,45 @@ def class_of(registry_name: RegistryName, kind: str) -> Any:
     """The class of that name.
 
     Raises:
-        UserError: there is no such name, with the nearest one.
+        UserError: the registry has no such name; with the registry that has it, or the nearest.
     """
     known = REGISTRIES[registry_name]
     if kind not in known:
-        near = did_you_mean(kind, known)
-        raise UserError(f"no {registry_name} {kind!r}{near}", code="unknown_name", path=kind)
-    found = known[kind]
-    if isinstance(found, str):
-        module, _, name = found.partition(":")
-        found = getattr(importlib.import_module(module), name)
-        known[kind] = found
-    return found
+        raise UserError(
+            f"no {registry_name} named {kind!r}{name_hint(kind, registry_name)}",
+            code="unknown_name",
+            path=kind,
+        )
+    entry = known[kind]
+    if isinstance(entry, str):
+        module, _, name = entry.partition(":")
+        entry = getattr(importlib.import_module(module), name)
+        known[kind] = entry
+    return entry
+
+
+def name_hint(name: str, *searched: RegistryName) -> str:
+    """End of a message that these registries lack a name: what has it, else the nearest name."""
+    for registry_name, known in REGISTRIES.items():
+        if name in known:
+            return f"; it is {'an' if registry_name == 'environment' else 'a'} {registry_name}"
+    scenario = Path(__file__).parents[1] / "scenarios" / f"{name}.yaml"
+    if name.isidentifier() and scenario.is_file():
+        return f"; it is a scenario: mores check {name}"
+    return did_you_mean(name, [kind for each in searched for kind in REGISTRIES[each]])
 
 
 def register(registry_name: RegistryName, kind: str, entry_point: str | type) -> None:
-    """Add a class, or its `module:Class`, under a name of your own."""
+    """Add a class, or its `module:Class`, under a new name."""
     known = REGISTRIES[registry_name]
     if not kind.isidentifier():
         raise UserError(
-            f"{kind!r} is no name: use letters, digits and underscores",
+            f"{kind!r} is not a valid name: use letters, digits and underscores",
             code="invalid_value",
             path=kind,
         )
     if kind in known and known[kind] is not entry_point:
-        raise UserError(
-            f"there is an {registry_name} {kind!r} already", code="duplicate", path=kind
-        )
+        raise UserError(f"{registry_name} {kind!r} already exists", code="duplicate", path=kind)
     known[kind] = entry_point
 
 
@@ -122,22 +135,22 @@ def make(registry_name: RegistryName, kind: str, parameters: Mapping[str, Any]) 
     """An object of that name with these parameters.
 
     Raises:
-        UserError: an unknown name or parameter, or a wrong value: one line each.
+        UserError: an unknown name or parameter, or a wrong value; one line for each.
     """
-    chosen = class_of(registry_name, kind)
+    component_class = class_of(registry_name, kind)
     try:
-        return chosen(**parameters)
+        return component_class(**parameters)
     except ValidationError as error:
-        raise _refused(kind, chosen, error, parameters) from None
+        raise _user_error(kind, component_class, error, parameters) from None
 
 
 def make_environment(kind: str, **parameters: Any) -> Any:
-    """An environment by name: `make_game("lock_in", people=50)`."""
+    """An environment by name: `make_environment("lock_in", num_people=50)`."""
     return make("environment", kind, parameters)
 
 
 def make_policy(kind: str, **parameters: Any) -> Any:
-    """A player by name: `make_player("mirror", rate=0.3)`."""
+    """A policy by name: `make_policy("mirror", learning_rate=0.3)`."""
     return make("policy", kind, parameters)
 
 
@@ -147,46 +160,48 @@ def make_population(kind: str, **parameters: Any) -> Any:
 
 
 def kind_of(registry_name: RegistryName, instance: object) -> str | None:
-    """The name that an object's class is known by, if there is one."""
-    chosen = type(instance)
-    names = (chosen, f"{chosen.__module__}:{chosen.__name__}")
-    return next((kind for kind, known in REGISTRIES[registry_name].items() if known in names), None)
+    """The name under which an object's class is registered, or `None`."""
+    component_class = type(instance)
+    entries = (component_class, f"{component_class.__module__}:{component_class.__name__}")
+    registry = REGISTRIES[registry_name].items()
+    return next((kind for kind, entry in registry if entry in entries), None)
 
 
 def to_spec(registry_name: RegistryName, instance: Any) -> dict[str, Any]:
-    """An object as data that `make` makes the same from: its kind and parameters.
+    """Kind and parameters of an object as data, from which `make` constructs an equal object.
 
     Raises:
-        UserError: its class has no name, or its parameters cannot be written as data.
+        UserError: its class is not registered, or its parameters cannot be written as data.
     """
-    kind, what = kind_of(registry_name, instance), type(instance).__name__
+    kind, class_name = kind_of(registry_name, instance), type(instance).__name__
     if kind is None:
         raise UserError(
-            f"{what} has no name to be found by: register({registry_name!r}, NAME, {what})",
+            f"{class_name} is not registered: register({registry_name!r}, NAME, {class_name})",
             code="unknown_name",
-            path=what,
+            path=class_name,
         )
-    why, code, path = "it would not be the same", "unsupported", kind
-    for given in (True, False):  # what was given alone: what is in vain may not be said
+    reason, code, path = "the copy would not be equal", "unsupported", kind
+    for exclude_unset in (True, False):  # first without defaults: an unused one may be refused
         try:
-            text = instance.model_dump_json(by_alias=True, exclude_unset=given)
+            text = instance.model_dump_json(by_alias=True, exclude_unset=exclude_unset)
             if make(registry_name, kind, json.loads(text)) == instance:
                 return {"kind": kind, **json.loads(text)}
         except (AttributeError, TypeError, ValueError, UserError) as error:
-            why, code, path = str(error), "unsupported", kind
+            reason, code, path = str(error), "unsupported", kind
             if isinstance(error, UserError):
                 code, path = error.code, error.path
-    raise UserError(f"{kind} cannot be written as data: {why}", code=code, path=path)
+    raise UserError(f"{kind} cannot be written as data: {reason}", code=code, path=path)
 
 
-def _refused(
-    kind: str, chosen: Any, error: ValidationError, parameters: Mapping[str, Any]
+def _user_error(
+    kind: str, component_class: Any, error: ValidationError, parameters: Mapping[str, Any]
 ) -> UserError:
+    """The problems that pydantic found, one line each, with code and path of the first."""
     lines, codes, paths = [], [], []
-    for found in validation_errors(error):
-        path = error_path(found, parameters)
-        what = error_message(found, path, chosen, parameters, "no such parameter")
-        codes.append(code_of(found))
-        paths.append(".".join(map(str, (kind, *blame_of(found, parameters)))))
-        lines.append(": ".join([".".join(map(str, (kind, *path))), what]))
+    for problem in validation_errors(error):
+        path = error_path(problem, parameters)
+        message = error_message(problem, path, component_class, parameters, "no such parameter")
+        codes.append(error_code(problem))
+        paths.append(".".join(map(str, (kind, *blamed_path(problem, parameters)))))
+        lines.append(": ".join([".".join(map(str, (kind, *path))), message]))
     return UserError("\n".join(dict.fromkeys(lines)), code=codes[0], path=paths[0])

@@ -1,4 +1,4 @@
-"""Classes of the user's own: Python files that register them, imported because they were named."""
+"""Plugins: Python files named by the user, which register the user's classes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 
 from mores.core.errors import UserError, did_you_mean
 
-MODULE_PREFIX = "mores_loaded_"  # of their names as modules
+MODULE_PREFIX = "mores_loaded_"  # of the module names of plugins
 
 
 def load_plugins(files: Sequence[str | Path]) -> None:
-    """Import Python files that the user names: the only way code gets in.
+    """Import the named Python files, each once. No other user code is imported.
 
-    A file registers its classes with `mores.register`; a second time it is not imported.
+    A file registers its classes with `mores.register`.
 
     Raises:
-        UserError: there is no such file, or it breaks when it is imported: file, line and reason.
+        UserError: a file does not exist or raises an exception; with file, line and reason.
     """
     for file in map(Path, files):
         if file.suffix != ".py" or not file.is_file():
@@ -29,13 +29,13 @@ def load_plugins(files: Sequence[str | Path]) -> None:
                 f"--load {file}: no such Python file{near}", code="unreadable", path=str(file)
             )
         name = f"{MODULE_PREFIX}{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"
-        known = sys.modules.get(name)
-        if known is not None and known.__file__ == str(file.resolve()):
+        loaded = sys.modules.get(name)
+        if loaded is not None and loaded.__file__ == str(file.resolve()):
             continue
         spec = importlib.util.spec_from_file_location(name, file.resolve())
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # classes look up their annotations there
+        sys.modules[name] = module  # where classes resolve their annotations
         try:
             spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:
@@ -46,13 +46,13 @@ def load_plugins(files: Sequence[str | Path]) -> None:
 
 
 def loaded_plugin_files() -> list[Path]:
-    """The files that were imported here because they were named."""
-    named = [module for name, module in sys.modules.items() if name.startswith(MODULE_PREFIX)]
-    return [Path(module.__file__) for module in named if module.__file__]
+    """Files imported by `load_plugins` in this process."""
+    plugins = [module for name, module in sys.modules.items() if name.startswith(MODULE_PREFIX)]
+    return [Path(module.__file__) for module in plugins if module.__file__]
 
 
 def _error_location(file: Path, error: BaseException) -> str:
-    """The last line of the user's file that an error passed through."""
+    """The error with the last line of the plugin in its traceback."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename == str(file.resolve()):

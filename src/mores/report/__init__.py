@@ -1,1 +1,1 @@
-"""The report of a run: one HTML file with tables and figures."""
+"""HTML report of a run, with tables and figures."""

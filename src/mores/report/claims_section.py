@@ -1,4 +1,4 @@
-"""Claims as a report shows them: the answer in a sentence, and each interval against its bound."""
+"""Claims section of the report: summary sentences, and one row per claim with an interval plot."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mores.experiments.scenario.specification import Claim, Scenario
 from mores.report.figures.plot_data import format_interval, format_number
 
 KIND_DESCRIPTIONS = {
-    "exact": "a formula or a logical consequence: every replicate must lie in the bound",
+    "exact": "an analytic result or a logical consequence: every replicate must lie in the bound",
     "statistical": "the 95 % interval must lie in the bound",
-    "learned": "training must have brought it about: the 95 % interval must lie in the bound, and "
-    "in the ablation, an arm from which what is learned from was taken, it must not; where it is "
-    "undecided there, the two arms must differ. n counts independent trainings; those that stopped "
-    "early count as they are",
-    "reward_implied": "an exact solver of the payoffs predicts it; the interval must lie inside",
-    "by_construction": "follows from what was put in by hand; the 95 % interval must lie in the "
-    "bound all the same",
-    "report": "a figure without a verdict",
+    "learned": "an effect of training: the 95 % interval must lie in the bound, and not in the "
+    "ablation, an arm without the training signal; if the ablation is undecided, the two arms must "
+    "differ. n is the number of independent trainings, including those that stopped early",
+    "reward_implied": "predicted by an exact solver of the payoffs; the 95 % interval must lie in "
+    "the bound",
+    "by_construction": "follows from parameters set by hand; the 95 % interval must still lie in "
+    "the bound",
+    "report": "a metric without a verdict",
 }
 INTERVAL_DESCRIPTIONS = {
-    "monte_carlo": "chance between replicates",
+    "monte_carlo": "Monte Carlo noise (replicates)",
     "people": "the choice of respondents",
-    "parameters": "parameters drawn from their ranges",
+    "parameters": "the stated ranges of uncertain parameters",
 }
 STATUS_LABELS: dict[VerdictStatus, str] = {
     "holds": "holds",
@@ -41,12 +41,13 @@ STATUS_SYMBOLS: dict[VerdictStatus, str] = {
     "undecided": "?",
     "report": "•",
 }
-AXIS_PADDING = 0.12  # of the width, left and right of all that is shown
-MIN_LABEL_DISTANCE = 26.0  # percent of the width: labels nearer to each other turn away
+MAX_QUOTED_CLAIMS = 3  # per status in the summary
+AXIS_PADDING = 0.12  # of the data range, on both sides
+MIN_LABEL_DISTANCE = 26.0  # percent of the width; closer labels are placed outward
 
 
 class AxisLabel(NamedTuple):
-    """A number under the axis, in percent of the width, and which end of it is there."""
+    """Label of the axis: position in percent of the width, text and SVG text-anchor."""
 
     x: float
     text: str
@@ -54,15 +55,15 @@ class AxisLabel(NamedTuple):
 
 
 class IntervalPlot(NamedTuple):
-    """An interval against its bound; all places in percent of the width.
+    """Plot of an interval and its bound; all positions in percent of the width.
 
     Attributes:
-        bound_spans: from where to where the bound is kept.
-        bound_edges: its ends.
-        low, high, value: the interval and the estimate.
-        open_low, open_high: whether the interval goes on beyond the picture.
-        labels: of the edges.
-        alt_text: the same in words.
+        bound_spans: start and width of the regions inside the bound.
+        bound_edges: ends of these regions.
+        low, high, value: interval and estimate.
+        open_low, open_high: whether the interval is unbounded on that side.
+        labels: labels of the edges.
+        alt_text: alternative text.
     """
 
     bound_spans: tuple[tuple[float, float], ...]
@@ -77,126 +78,129 @@ class IntervalPlot(NamedTuple):
 
 
 def claim_rows(scenario: Scenario, verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """What is told of each claim."""
+    """Template row of each claim."""
     return [{"number": i, **_claim_row(verdict, scenario)} for i, verdict in enumerate(verdicts, 1)]
 
 
 def summarize_claims(verdicts: Sequence[Verdict]) -> str:
-    """What became of the claims, in a sentence or two, and whether it hangs on the unknown."""
-    unknown = [v for v in verdicts if v.claim.interval == "parameters" and v.status != "report"]
-    told = _count_sentence(verdicts)
-    if unknown and len(unknown) < len(verdicts):
-        holds = sum(v.status == "holds" for v in unknown)
-        many = "the claim about them " + ("holds" if holds else "does not hold")
-        if len(unknown) > 1:
-            many = f"{holds} of {len(unknown)} hold"
-        told += f" Over parameters that are not known, {many}."
-    return told
+    """Numbers of claims by status; failed and undecided claims; claims on uncertain parameters."""
+    uncertain = [v for v in verdicts if v.claim.interval == "parameters" and v.status != "report"]
+    summary = _count_sentence(verdicts)
+    if uncertain and len(uncertain) < len(verdicts):
+        holds = sum(v.status == "holds" for v in uncertain)
+        text = "the claim holds" if holds else "the claim does not hold"
+        if len(uncertain) > 1:
+            text = f"{holds} of {len(uncertain)} claims {'holds' if holds == 1 else 'hold'}"
+        summary += f" Over the ranges of the uncertain parameters, {text}."
+    return summary
 
 
 def _count_sentence(verdicts: Sequence[Verdict]) -> str:
-    by = {w: [(i, v) for i, v in enumerate(verdicts, 1) if v.status == w] for w in STATUS_LABELS}
+    by = {s: [(i, v) for i, v in enumerate(verdicts, 1) if v.status == s] for s in STATUS_LABELS}
     total, holds = len(verdicts) - len(by["report"]), len(by["holds"])
     if not total:
-        many = (
-            f"{len(verdicts)} figures are reported" if len(verdicts) > 1 else "a figure is reported"
-        )
-        return (
-            f"No claim is put to the test; {many}." if verdicts else "No claim is put to the test."
-        )
+        reported = {0: "", 1: " 1 metric is reported."}
+        text = reported.get(len(verdicts), f" {len(verdicts)} metrics are reported.")
+        return f"No claim is tested.{text}"
     if holds == total:
-        return {1: "The claim holds.", 2: "Both claims hold."}.get(
-            total, f"All {total} claims hold."
-        )
-    if total == 1:
-        return "The claim fails." if by["fails"] else "The claim is undecided."
-    parts = [f"{holds or 'None'} of {total} claims {'holds' if holds < 2 else 'hold'}"]
-    if fails := len(by["fails"]):
-        parts.append(f"{fails} {'fails' if fails == 1 else 'fail'}")
-    if open_ := len(by["undecided"]):
-        parts.append(f"{open_} {'is' if open_ == 1 else 'are'} undecided")
-    told = f"{', '.join(parts)}."
-    for word, said in (("fails", "Failed"), ("undecided", "Undecided")):
-        if by[word]:
-            told += f" {said}: {_quote_statements(by[word])}."
-    return told
+        all_hold = {1: "The claim holds.", 2: "Both claims hold."}
+        return all_hold.get(total, f"All {total} claims hold.")
+    sentences = []
+    if total > 1:
+        parts = [f"{holds or 'None'} of {total} claims {'holds' if holds < 2 else 'hold'}"]
+        if num_failed := len(by["fails"]):
+            parts.append(f"{num_failed} {'fails' if num_failed == 1 else 'fail'}")
+        if num_undecided := len(by["undecided"]):
+            parts.append(f"{num_undecided} {'is' if num_undecided == 1 else 'are'} undecided")
+        sentences.append(f"{', '.join(parts)}.")
+    for status, heading in (("fails", "Not supported"), ("undecided", "Undecided")):
+        if by[status]:
+            sentences.append(f"{heading}: {_quote_claims(by[status], total > 1)}.")
+    return " ".join(sentences)
 
 
-def _quote_statements(verdicts: Sequence[tuple[int, Verdict]], max_listed: int = 3) -> str:
-    told = "; ".join(f"({i}) “{v.claim.statement.rstrip('.')}”" for i, v in verdicts[:max_listed])
-    left = len(verdicts) - max_listed
-    return f"{told} and {left} more" if left > 0 else told
+def _quote_claims(verdicts: Sequence[tuple[int, Verdict]], numbered: bool) -> str:
+    """Statements of claims with estimate and bound."""
+    texts = []
+    for number, verdict in verdicts[:MAX_QUOTED_CLAIMS]:
+        statement = f"“{verdict.claim.statement.rstrip('.')}”"
+        text = f"{statement}, estimate {format_interval(verdict.estimate)}"
+        text += f", claimed: {format_bound(verdict.claim)}"
+        texts.append(f"({number}) {text}" if numbered else text)
+    omitted = len(verdicts) - MAX_QUOTED_CLAIMS
+    return "; ".join(texts) + (f"; and {omitted} more" if omitted > 0 else "")
 
 
 def _claim_row(verdict: Verdict, scenario: Scenario) -> dict[str, Any]:
-    claim, found = verdict.claim, verdict.estimate
-    exact = claim.kind == "exact"
-    value, ends = _format_estimate(found, exact)
+    claim, estimate = verdict.claim, verdict.estimate
+    is_exact = claim.kind == "exact"
+    value, interval = _format_estimate(estimate, is_exact)
     return {
-        "says": claim.statement,
-        "verdict": verdict.status,
-        "word": STATUS_LABELS[verdict.status],
-        "sign": STATUS_SYMBOLS[verdict.status],
+        "statement": claim.statement,
+        "status": verdict.status,
+        "status_label": STATUS_LABELS[verdict.status],
+        "status_symbol": STATUS_SYMBOLS[verdict.status],
         "estimate": value,
-        "interval": ends,
-        "n": found.n,
-        "points": verdict.num_points,
+        "interval": interval,
+        "n": estimate.n,
+        "num_points": verdict.num_points,
         "bound": format_bound(claim),
-        "plot": interval_plot(claim, found, verdict.ablation_estimate),
-        "what": describe_estimand(claim, scenario),
+        "plot": interval_plot(claim, estimate, verdict.ablation_estimate),
+        "estimand": describe_estimand(claim, scenario),
         "reason": verdict.reason,
         "remark": verdict.remark,
         **_ablation_fields(verdict),
         "kind": claim.kind.replace("_", " "),
-        "covers": "" if exact else INTERVAL_DESCRIPTIONS[claim.interval],
-        "method": found.method,
+        "interval_covers": "" if is_exact else INTERVAL_DESCRIPTIONS[claim.interval],
+        "method": estimate.method,
         "source": claim.source or "",
     }
 
 
 def _ablation_fields(verdict: Verdict) -> dict[str, Any]:
-    """The figure in the ablation of a learned claim, and why it did not pass there."""
-    found = verdict.ablation_estimate
-    if found is None:
-        return {"ablated": "", "ablated_interval": "", "ablated_plot": None, "why": ""}
-    value, ends = _format_estimate(found, exact=False)
+    """Template fields on the ablation of a learned claim."""
+    estimate = verdict.ablation_estimate
+    if estimate is None:
+        fields = ("ablation_estimate", "ablation_interval", "ablation_plot", "ablation_reason")
+        return dict.fromkeys(fields)
+    value, interval = _format_estimate(estimate, exact=False)
     return {
         "ablation": verdict.claim.ablation,
-        "ablated": value,
-        "ablated_interval": ends,
-        "ablated_plot": interval_plot(verdict.claim, found, verdict.estimate),
-        "why": "" if verdict.status == "holds" else verdict.reason,
+        "ablation_estimate": value,
+        "ablation_interval": interval,
+        "ablation_plot": interval_plot(verdict.claim, estimate, verdict.estimate),
+        "ablation_reason": "" if verdict.status == "holds" else verdict.reason,
     }
 
 
 def _format_estimate(estimate: IntervalEstimate, exact: bool) -> tuple[str, str]:
-    """The estimate, and its interval if it has one."""
-    whole = format_interval(estimate, "{}|{} to {}")
-    value, _, ends = whole.partition("|")
-    return value, ends and f"{'replicates' if exact else '95 %:'} {ends}"
+    """Texts of an estimate and of its interval, which may be empty."""
+    text = format_interval(estimate, "{}|{} to {}")
+    value, _, interval = text.partition("|")
+    return value, interval and f"{'replicates' if exact else '95 %:'} {interval}"
 
 
 def describe_estimand(claim: Claim, scenario: Scenario) -> str:
-    """What a claim looks at, in words."""
+    """Description of a claim's estimand: statistic, metric, arm, reference, round."""
     text = claim.metric if claim.kind == "exact" else f"{claim.statistic} of {claim.metric}"
     if claim.interval == "parameters":
-        text = f"median over draws of the {text}"
+        text = f"median over parameter draws of the {text}"
     if scenario.arms:
         text += f" in {claim_arm(scenario, claim)}"
     if claim.compare_to:
-        text += f" less that in {claim.compare_to}"
+        text += f" minus {claim.compare_to}"
     if claim.analytic:
-        text += f" less the formula {claim.analytic}"
+        text += f" minus the analytic value {claim.analytic}"
     if claim.relative:
-        text += ", relative"
+        text += ", relative difference"
     stage = scenario.stage(claim.stage)
-    at = scenario.rounds_per_episode(stage) if claim.at_round is None else claim.at_round
-    where = f" of stage {stage.name}" if scenario.stages else ""
-    return f"{text}, after {at} rounds{where}"
+    rounds = scenario.rounds_per_episode(stage) if claim.at_round is None else claim.at_round
+    stage_text = f" of stage {stage.name}" if scenario.stages else ""
+    return f"{text}, after {rounds} rounds{stage_text}"
 
 
 def format_bound(claim: Claim) -> str:
-    """The bound in words."""
+    """Text of a claim's bound."""
     bound = claim.bound
     if bound is None:
         return ""
@@ -205,55 +209,53 @@ def format_bound(claim: Claim) -> str:
     if bound.below is not None:
         return f"below {format_number(bound.below)}"
     if bound.within is not None:
-        low, high = bound.within
-        return (
-            format_number(low)
-            if low == high
-            else f"from {format_number(low)} to {format_number(high)}"
-        )
-    by = f" by more than {format_number(claim.smallest_effect)}" if claim.smallest_effect else ""
-    return f"differs from {format_number(bound.differs_from)}{by}"
+        low, high = map(format_number, bound.within)
+        return low if bound.within[0] == bound.within[1] else f"from {low} to {high}"
+    text = f"differs from {format_number(bound.differs_from)}"
+    effect = claim.smallest_effect
+    return f"{text} by more than {format_number(effect)}" if effect else text
 
 
-# --- the picture --------------------------------------------------------------------------------
+# --- interval plots -----------------------------------------------------------------------------
 
 
 def interval_plot(
     claim: Claim, estimate: IntervalEstimate, paired_estimate: IntervalEstimate | None = None
 ) -> IntervalPlot | None:
-    """The interval against the bound; none where there is no figure.
+    """Plot of an interval and the claim's bound; None for an estimate that is not finite.
 
     Args:
-        claim: whose bound.
-        estimate: what is drawn.
-        paired_estimate: what has a plot of its own below or above, which is to have the same axis.
+        claim: claim with the bound.
+        estimate: plotted estimate.
+        paired_estimate: estimate of another plot that must have the same axis.
     """
     if not math.isfinite(estimate.value):
         return None
     edges = _bound_edges(claim)
-    shown = [estimate] if paired_estimate is None else [estimate, paired_estimate]
-    ends = [x for one in shown for x in (one.low, one.high, one.value)]
-    finite = [x for x in (*ends, *edges) if math.isfinite(x)]
-    least, most = min(finite), max(finite)
-    span = most - least or abs(most) or 1.0
-    least, most = least - AXIS_PADDING * span, most + AXIS_PADDING * span
+    estimates = [estimate] if paired_estimate is None else [estimate, paired_estimate]
+    values = [x for e in estimates for x in (e.low, e.high, e.value)]
+    finite = [x for x in (*values, *edges) if math.isfinite(x)]
+    low, high = min(finite), max(finite)
+    span = high - low or abs(high) or 1.0
+    low, high = low - AXIS_PADDING * span, high + AXIS_PADDING * span
 
-    def place(x: float) -> float:
-        return round(100.0 * min(max((x - least) / (most - least), 0.0), 1.0), 2)
+    def position(x: float) -> float:
+        return round(100.0 * min(max((x - low) / (high - low), 0.0), 1.0), 2)
 
-    at = [place(edge) for edge in edges]
-    alt = f"Estimate {format_number(estimate.value)}, from {format_number(estimate.low)} to {format_number(estimate.high)}"
-    alt += f"; claimed: {format_bound(claim)}." if edges else "."
+    positions = [position(edge) for edge in edges]
+    texts = (format_number(x) for x in (estimate.value, estimate.low, estimate.high))
+    alt_text = "Estimate {}, interval from {} to {}".format(*texts)
+    alt_text += f"; claimed: {format_bound(claim)}." if edges else "."
     return IntervalPlot(
-        bound_spans=_bound_spans(claim, at),
-        bound_edges=tuple(dict.fromkeys(at)),
-        low=place(estimate.low),
-        high=place(estimate.high),
-        value=place(estimate.value),
+        bound_spans=_bound_spans(claim, positions),
+        bound_edges=tuple(dict.fromkeys(positions)),
+        low=position(estimate.low),
+        high=position(estimate.high),
+        value=position(estimate.value),
         open_low=math.isinf(estimate.low),
         open_high=math.isinf(estimate.high),
-        labels=_edge_labels(at, edges),
-        alt_text=alt,
+        labels=_edge_labels(positions, edges),
+        alt_text=alt_text,
     )
 
 
@@ -274,7 +276,7 @@ def _bound_edges(claim: Claim) -> list[float]:
 
 
 def _bound_spans(claim: Claim, positions: Sequence[float]) -> tuple[tuple[float, float], ...]:
-    """Where the bound is kept, as (left, width)."""
+    """Regions inside the bound as (start, width)."""
     bound = claim.bound
     if bound is None:
         return ()
@@ -295,18 +297,11 @@ def _edge_labels(positions: Sequence[float], edges: Sequence[float]) -> tuple[Ax
         and positions[0] != positions[1]
         and positions[1] - positions[0] < MIN_LABEL_DISTANCE
     ):
-        anchors = ["end", "start"] if positions[0] > 15.0 and positions[1] < 85.0 else ["", ""]
-        if not all(anchors):  # no room on one side: both in one label
-            middle = min(max((positions[0] + positions[1]) / 2, 20.0), 80.0)
-            return (
-                AxisLabel(
-                    middle, f"{format_number(edges[0])} to {format_number(edges[1])}", "middle"
-                ),
-            )
-        return tuple(
-            AxisLabel(x, format_number(e), a)
-            for x, e, a in zip(positions, edges, anchors, strict=True)
-        )
+        low, high = map(format_number, edges)
+        if positions[0] > 15.0 and positions[1] < 85.0:
+            return AxisLabel(positions[0], low, "end"), AxisLabel(positions[1], high, "start")
+        middle = min(max((positions[0] + positions[1]) / 2, 20.0), 80.0)
+        return (AxisLabel(middle, f"{low} to {high}", "middle"),)  # no space on one side
     unique = dict(zip(positions, edges, strict=True))
     return tuple(AxisLabel(x, format_number(edge), _text_anchor(x)) for x, edge in unique.items())
 

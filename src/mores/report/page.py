@@ -1,7 +1,7 @@
-"""The report of a run: one HTML file with everything in it, for a reader in a hurry.
+"""Report of a run: one self-contained HTML file.
 
-It asks nothing of a network, runs no script, and takes its colours from the reader's theme. Texts
-of a scenario are data: they are escaped wherever they stand.
+The page loads nothing from the network, runs no script, and follows the reader's light or dark
+theme. Texts of a scenario are data and are always escaped.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from mores.report.figures.attribution_plots import arm_effects, largest_effect
 from mores.report.figures.plot_data import format_interval, format_number
 from mores.report.figures.theme import DARK_COLORS, LIGHT_COLORS
 
-SECTION_HEADINGS = {  # of figures, by the beginning of their names
-    "drift": "How far, and which way",
-    "people": "The people, at the start and at the end",
-    "causes": "Because of what",
-    "learning": "Learning",
-    "episodes": "Episode by episode",
-    "formulas": "Against the formulas",
-    "sweep": "Over the sweep",
-    "sensitivity": "Which assumption carries the result",
-    "measures": "Every measure",
+SECTION_HEADINGS = {  # by prefix of the figures' names
+    "drift": "Drift relative to control",
+    "people": "People: initial and final values",
+    "attribution": "Attribution: main effects and interactions",
+    "learning": "Learning curves",
+    "episodes": "Metrics by episode",
+    "analytic": "Agreement with analytic values",
+    "sweep": "Parameter sweep",
+    "sensitivity": "Sensitivity to uncertain parameters",
+    "metrics": "Metrics over rounds",
 }
 
 
@@ -46,25 +46,25 @@ def write_report(
     sensitivity: Any = None,
     calibration: Any = None,
 ) -> None:
-    """Write `report.html`, and its figures as PNG under `figures/`.
+    """Write `report.html`, and the figures as PNG in `figures/`.
 
     Args:
-        folder: of the run.
-        scenario: what was run.
-        cells: of the run; those that are no arms are left out of figures.
-        records: of the cells, by id.
-        verdicts: a verdict for each claim.
-        provenance: provenance.
-        sensitivity: `mores.analysis.sensitivity.SensitivityIndices`, where a scenario asks for them.
-        calibration: `mores.experiments.calibration.CalibrationResult`, where the parameters are from one at hand.
+        folder: run folder.
+        scenario: scenario of the run.
+        cells: cells of the run; the report uses those of the arms.
+        records: results of the cells, by cell id.
+        verdicts: verdict of each claim.
+        provenance: provenance of the run.
+        sensitivity: `mores.analysis.sensitivity.SensitivityIndices`, if available.
+        calibration: `mores.experiments.calibration.CalibrationResult`, if available.
     """
-    shown = ReportData.from_run(scenario, cells, records)
-    drawn = render_figures(shown, sensitivity)
+    data = ReportData.from_run(scenario, cells, records)
+    figures = render_figures(data, sensitivity)
     (folder / "figures").mkdir(exist_ok=True)
-    for picture in drawn:
-        write_bytes(folder / "figures" / f"{picture.spec.name}.png", picture.png)
-    text = render_page(shown, verdicts, provenance, drawn, calibration)
-    write_text(folder / "report.html", text)
+    for figure in figures:
+        write_bytes(folder / "figures" / f"{figure.spec.name}.png", figure.png)
+    page = render_page(data, verdicts, provenance, figures, calibration)
+    write_text(folder / "report.html", page)
 
 
 def render_page(
@@ -74,90 +74,83 @@ def render_page(
     figures: Sequence[RenderedFigure],
     calibration: Any = None,
 ) -> str:
-    """The report as HTML."""
-    from jinja2 import Environment, StrictUndefined
+    """Report as HTML."""
+    import jinja2
 
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = (resources.files("mores.report") / "report.html.j2").read_text(encoding="utf-8")
-    scenario, drift = data.scenario, arm_effects(data)
-    last = data.record(data.arms[0]).stages[-1]
-    columns, ends = table_rows.final_metric_rows(data)
-    counts = {
-        word: sum(v.status == word for v in verdicts) for word in claims_section.STATUS_LABELS
+    scenario, effects = data.scenario, arm_effects(data)
+    last_stage = data.record(data.arms[0]).stages[-1]
+    metric_columns, final_metrics = table_rows.final_metric_rows(data)
+    status_counts = {
+        status: sum(v.status == status for v in verdicts) for status in claims_section.STATUS_LABELS
     }
     return environment.from_string(template).render(
         scenario=scenario,
-        light=LIGHT_COLORS,
-        dark=DARK_COLORS,
-        answer=claims_section.summarize_claims(verdicts),
-        drift_answer=summarize_drift(data),
-        counts=counts,
-        words=claims_section.STATUS_LABELS,
-        signs=claims_section.STATUS_SYMBOLS,
+        light_colors=LIGHT_COLORS,
+        dark_colors=DARK_COLORS,
+        claims_summary=claims_section.summarize_claims(verdicts),
+        drift_summary=summarize_drift(data),
+        status_counts=status_counts,
+        status_labels=claims_section.STATUS_LABELS,
+        status_symbols=claims_section.STATUS_SYMBOLS,
         claims=claims_section.claim_rows(scenario, verdicts),
-        kinds={
-            kind.replace("_", " "): told
-            for kind, told in claims_section.KIND_DESCRIPTIONS.items()
+        claim_kinds={
+            kind.replace("_", " "): description
+            for kind, description in claims_section.KIND_DESCRIPTIONS.items()
             if any(verdict.claim.kind == kind for verdict in verdicts)
         },
-        sections=_sections(figures, last.name if scenario.stages else None),
-        effects=table_rows.effect_rows(drift),
-        effect_names=list(drift[0].components) if drift else [],
-        columns=columns,
-        ends=ends,
-        fitted=table_rows.fitted_parameter_rows(data, calibration),
+        sections=_sections(figures, last_stage.name if scenario.stages else None),
+        effects=table_rows.effect_rows(effects),
+        effect_names=list(effects[0].components) if effects else [],
+        metric_columns=metric_columns,
+        final_metrics=final_metrics,
+        fitted_parameters=table_rows.fitted_parameter_rows(data, calibration),
         targets=table_rows.target_rows(data),
-        remarks=list(calibration.warnings) if calibration is not None else [],
+        calibration_warnings=list(calibration.warnings) if calibration is not None else [],
         arms=table_rows.arm_rows(data),
         stages=table_rows.stage_rows(scenario),
-        stopped=table_rows.training_warnings(data),
+        training_warnings=table_rows.training_warnings(data),
         parameters=table_rows.parameter_rows(scenario),
-        ranges=table_rows.range_rows(scenario),
-        points=len(data.points),
+        parameter_ranges=table_rows.range_rows(scenario),
+        num_points=len(data.points),
         replicates=data.replicates,
         provenance=table_rows.provenance_rows(provenance),
-        origin=json.dumps(provenance, indent=2, ensure_ascii=False),
+        provenance_json=json.dumps(provenance, indent=2, ensure_ascii=False),
     )
 
 
 def _sections(figures: Sequence[RenderedFigure], last_stage: str | None) -> list[dict[str, Any]]:
-    """Figures under their headings, in the order in which they were drawn.
+    """Sections of figures in their order, with id and heading.
 
-    Where there are stages, all but those over episodes are of the `last_stage`.
+    With stages, the heading names the last stage, except for figures by episode.
     """
-    sections: dict[str, list[RenderedFigure]] = {}
-    for picture in figures:
-        sections.setdefault(picture.spec.name.partition("_")[0], []).append(picture)
-
-    def of_stage(kind: str) -> str:
-        return (
-            ""
-            if last_stage is None or kind in ("learning", "episodes")
-            else f" (stage {last_stage})"
-        )
-
-    return [
-        {"id": kind, "heading": SECTION_HEADINGS[kind] + of_stage(kind), "pictures": found}
-        for kind, found in sections.items()
-    ]
+    sections: dict[str, dict[str, Any]] = {}
+    for figure in figures:
+        kind = figure.spec.name.partition("_")[0]
+        by_episode = last_stage is None or kind in ("learning", "episodes")
+        heading = SECTION_HEADINGS[kind] + ("" if by_episode else f" (stage {last_stage})")
+        section = sections.setdefault(kind, {"id": kind, "heading": heading, "figures": []})
+        section["figures"].append(figure)
+    return list(sections.values())
 
 
 def summarize_drift(data: ReportData) -> str:
-    """Which arm moved people most, how far and which way; empty where drift is not known."""
-    found = largest_effect(data)
-    if found is None or found.distance is None:
+    """Sentence on the arm with the largest drift; empty without recorded mean values."""
+    effect = largest_effect(data)
+    if effect is None or effect.distance is None:
         return ""
     control = data.scenario.control
-    if found.distance.value == 0.0:
-        return f"No arm moves the people's centre away from where it is in “{control}”."
+    if effect.distance.value == 0.0:
+        return f"No arm changes the mean value relative to the control “{control}”."
     assert data.drift_control is not None
-    value, part = max(found.components.items(), key=lambda item: abs(item[1].value))
-    way = "higher" if part.value > 0 else "lower"
+    dimension, component = max(effect.components.items(), key=lambda item: abs(item[1].value))
     stage = f" of stage “{data.drift_control.stages[-1].name}”" if data.scenario.stages else ""
     return (
-        f"People move most in “{found.name}” ({', '.join(found.factors)}){stage}: after "
-        f"{data.drift_control.rounds[-1]} rounds their centre is {format_interval(found.distance)} away from "
-        f"where it is in “{control}”, mostly {way} in {value} ({format_number(part.value)})."
+        f"Largest drift: “{effect.name}” ({', '.join(effect.factors)}). After "
+        f"{data.drift_control.rounds[-1]} rounds{stage}, the distance of the mean value from that "
+        f"in the control “{control}” is {format_interval(effect.distance)} value units; the "
+        f"largest component is {dimension} ({format_number(component.value)})."
     )

@@ -1,4 +1,4 @@
-"""Tables of a report: conditions, what was calibrated to what, effects in numbers, provenance."""
+"""Rows of the report's tables: conditions, effects, metrics, calibration, provenance."""
 
 from __future__ import annotations
 
@@ -21,138 +21,136 @@ MAX_ROWS, MAX_COLUMNS = 200, 12
 
 
 def arm_rows(data: ReportData) -> list[TableRow]:
-    """The arms: name, look, what differs, which is the control."""
+    """Rows of the arms: name, style, changed parameters, whether it is the control."""
     scenario = data.scenario
     return [
         {
             "name": name,
-            "look": data.style(name),
-            "differs": ", ".join(
-                f"{path} = {_format_nested(value)}" for path, value in changes.items()
-            )
-            or "nothing: as the scenario says",
-            "control": name == scenario.control,
+            "style": data.style(name),
+            "changes": _format_changes(changes) or "none",
+            "is_control": name == scenario.control,
         }
         for name, changes in scenario.arms.items()
     ]
 
 
 def stage_rows(scenario: Scenario) -> list[TableRow]:
-    """The stages, where any are named."""
+    """Rows of the stages; empty for a scenario without stages."""
     return [
         {
             "name": stage.name,
             "loop": stage.loop,
-            "learn": ", ".join(stage.roles_to_train) or "nobody",
+            "roles_to_train": ", ".join(stage.roles_to_train) or "none",
             "episodes": stage.episodes,
             "rounds": scenario.rounds_per_episode(stage),
-            "differs": ", ".join(
-                f"{path} = {_format_nested(value)}"
-                for path, value in {**stage.env, **stage.policies}.items()
-            ),
+            "changes": _format_changes({**stage.env, **stage.policies}),
         }
         for stage in scenario.stages
     ]
 
 
 def training_warnings(data: ReportData, max_listed: int = 3) -> list[str]:
-    """How many learners stopped early, and who learned nothing, a line for each cell."""
-    lines = []
+    """Sentences on models that stopped early or were never updated, for each cell."""
+
+    def listing(messages: Sequence[Any]) -> str:
+        text, omitted = "; ".join(map(str, messages[:max_listed])), len(messages) - max_listed
+        return f"{text}; and {omitted} more, in log.txt" if omitted > 0 else text
+
+    sentences = []
     for cell in data.cells:
         record = data.records[cell.id]
-        count = len(record.stopped)
-        if count:
-            of = f" of {record.num_models}" if record.num_models else ""
-            who = f"{count}{of} learner{'s' if of or count > 1 else ''}"
+        if count := len(record.stopped):
+            total = f" of {record.num_models}" if record.num_models else ""
+            models = f"{count}{total} {'models' if total or count > 1 else 'model'}"
             where = f" in {cell.id}" if len(data.cells) > 1 else ""
-            so = "count as they were then" if count > 1 else "counts as it was then"
-            told = "; ".join(map(str, record.stopped[:max_listed]))
-            more = f"; and {count - max_listed} more, in log.txt" if count > max_listed else ""
-            lines.append(f"{who} stopped early{where}, and {so}: {told}{more}.")
-        idle = [one for one in record.training_statuses if one.num_not_updated]
-        if idle:
-            more = (
-                f"; and {len(idle) - max_listed} more, in log.txt" if len(idle) > max_listed else ""
-            )
-            lines.append(f"In {cell.id}, {'; '.join(map(str, idle[:max_listed]))}{more}.")
-    return lines
+            text = f"{models} stopped training early{where}, with results included"
+            sentences.append(f"{text}: {listing(record.stopped)}.")
+        untrained = [status for status in record.training_statuses if status.num_not_updated]
+        if untrained:
+            sentences.append(f"In {cell.id}, {listing(untrained)}.")
+    return sentences
 
 
 def parameter_rows(scenario: Scenario) -> list[tuple[str, str]]:
-    """What the file sets, by dotted path; the rest is at its default."""
-    named = {"env": scenario.env, "people": scenario.population}
-    named |= {f"players.{role}": player for role, player in scenario.policies.items()}
+    """Parameters set in the scenario file, by dotted path."""
+    components = {"env": scenario.env, "population": scenario.population}
+    components |= {f"policies.{role}": policy for role, policy in scenario.policies.items()}
     rows = []
-    for path, part in named.items():
-        if part is not None:
-            rows.append((path, part.kind))
-            parts = _flatten(part.parameters, path) if part.parameters else ()
-            rows += [(place, _format_nested(value)) for place, value in parts]
+    for path, component in components.items():
+        if component is not None:
+            rows.append((path, component.kind))
+            parameters = _flatten(component.parameters, path) if component.parameters else ()
+            rows += [(name, _format_nested(value)) for name, value in parameters]
     return rows
 
 
 def range_rows(scenario: Scenario) -> list[tuple[str, str]]:
-    """What is swept, and what is not known."""
+    """Swept values and ranges of uncertain parameters."""
     swept = [
         (path, ", ".join(map(format_value, values))) for path, values in scenario.sweep.items()
     ]
     uncertain = scenario.uncertainty.parameters if scenario.uncertainty else {}
-    known = [
-        (path, f"{format_number(a)} to {format_number(b)}, uncertain")
-        for path, (a, b) in uncertain.items()
+    uncertain_rows = [
+        (path, f"{format_number(low)} to {format_number(high)}, uncertain")
+        for path, (low, high) in uncertain.items()
     ]
-    return swept + known
+    return swept + uncertain_rows
 
 
-def _flatten(part: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(part, Mapping) and part:
-        for name, below in part.items():
-            yield from _flatten(below, f"{path}.{name}")
+def _flatten(config: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(config, Mapping) and config:
+        for name, child in config.items():
+            yield from _flatten(child, f"{path}.{name}")
     else:
-        yield path, part
+        yield path, config
+
+
+def _format_changes(changes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{path} = {_format_nested(value)}" for path, value in changes.items())
 
 
 def _format_nested(value: Any) -> str:
     if isinstance(value, Mapping) and "kind" in value:
-        rest = ", ".join(f"{n} {_format_nested(v)}" for n, v in value.items() if n != "kind")
-        return f"{value['kind']} ({rest})" if rest else str(value["kind"])
+        parameters = ", ".join(f"{n} {_format_nested(v)}" for n, v in value.items() if n != "kind")
+        return f"{value['kind']} ({parameters})" if parameters else str(value["kind"])
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_format_nested, value))}]"
     return "none" if value is None else str(value)
 
 
 def effect_rows(effects: Sequence[ArmEffect]) -> list[TableRow]:
-    """Effects in numbers: how far each arm went from its twin, and which way."""
+    """Rows of the arms' effects: distance from the control and signed components."""
     return [
         {
-            "name": row.name,
-            "beyond": row.is_interaction,
-            "causes": ", ".join(row.factors),
-            "far": "" if row.distance is None else format_interval(row.distance),
-            "parts": [format_interval(part) for part in row.components.values()],
+            "name": effect.name,
+            "is_interaction": effect.is_interaction,
+            "factors": ", ".join(effect.factors),
+            "distance": "" if effect.distance is None else format_interval(effect.distance),
+            "components": [format_interval(component) for component in effect.components.values()],
         }
-        for row in effects
+        for effect in effects
     ]
 
 
 def final_metric_rows(data: ReportData) -> tuple[list[str], list[TableRow]]:
-    """Every measure at the end of the last stage: names of columns, and a row for each cell."""
+    """Columns and rows of the metrics at the end of the last stage, one row per cell."""
     names: dict[str, None] = {}
     rows = []
     for cell in data.cells[:MAX_ROWS]:
         record = data.records[cell.id]
         point = ", ".join(f"{path} = {format_value(value)}" for path, value in cell.point.items())
         arm = cell.arm if data.scenario.arms else ""
-        found = {}
+        values = {}
         for name in list(record.metrics)[:MAX_COLUMNS]:
-            title = metric_label(name, record)
-            last = record.by_replicate(name)[:, -1]
-            found[title] = format_interval(estimate(last)) if np.isfinite(last).all() else "–"
-        names |= dict.fromkeys(found)
-        rows.append({"name": " · ".join(filter(None, (arm, point))) or "everybody", "ends": found})
+            label = metric_label(name, record)
+            final = record.by_replicate(name)[:, -1]
+            values[label] = format_interval(estimate(final)) if np.isfinite(final).all() else "–"
+        names |= dict.fromkeys(values)
+        title = " · ".join(filter(None, (arm, point))) or cell.id
+        rows.append({"name": title, "final_values": values})
     columns = list(names)
     for row in rows:
-        row["ends"] = [row["ends"].get(name, "") for name in columns]
+        row["final_values"] = [row["final_values"].get(name, "") for name in columns]
     return columns, rows
 
 
@@ -160,27 +158,27 @@ def final_metric_rows(data: ReportData) -> tuple[list[str], list[TableRow]]:
 
 
 def fitted_parameter_rows(data: ReportData, calibration: Any = None) -> list[TableRow]:
-    """Parameters that are fitted: the range searched, the value in this run, its interval.
+    """Rows of the calibrated parameters: search range, value in this run, interval.
 
     Args:
-        data: the run.
-        calibration: the `mores.experiments.calibration.CalibrationResult` that set them, where it is at hand.
+        data: data of the run.
+        calibration: `mores.experiments.calibration.CalibrationResult` of the fit, if available.
     """
-    asked = data.scenario.calibration
-    if asked is None or not data.cells:
+    section = data.scenario.calibration
+    if section is None or not data.cells:
         return []
-    found = {p.path: p for p in calibration.parameters} if calibration is not None else {}
+    fits = {p.path: p for p in calibration.parameters} if calibration is not None else {}
     cell = data.cells[0] if data.scenario.control is None else data.cell(data.scenario.control)
-    whole = {"env": cell.env, "people": cell.population, "players": cell.policies}
+    config = {"env": cell.env, "population": cell.population, "policies": cell.policies}
     rows = []
-    for path, (low, high) in asked.parameters.items():
-        fit = found.get(path)
-        value = _value_at_path(whole, path)
+    for path, (low, high) in section.parameters.items():
+        fit = fits.get(path)
+        value = _value_at_path(config, path)
         rows.append(
             {
                 "path": path,
-                "value": "its default" if value is None else _format_nested(value),
-                "searched": f"{format_number(low)} to {format_number(high)}",
+                "value": "default" if value is None else _format_nested(value),
+                "search_range": f"{format_number(low)} to {format_number(high)}",
                 "interval": f"{format_number(fit.low)} to {format_number(fit.high)}" if fit else "",
             }
         )
@@ -188,17 +186,17 @@ def fitted_parameter_rows(data: ReportData, calibration: Any = None) -> list[Tab
 
 
 def _value_at_path(config: Any, path: str) -> Any:
-    for part in path.split("."):
-        config = config.get(part) if isinstance(config, Mapping) else None
+    for key in path.split("."):
+        config = config.get(key) if isinstance(config, Mapping) else None
     return config
 
 
 def target_rows(data: ReportData) -> list[TableRow]:
-    """Figures of the real world, and what this run has: over replicates, at the first point."""
-    asked = data.scenario.calibration
-    if asked is None or not data.cells:
+    """Rows of the calibration targets with their simulated values at the first point."""
+    section = data.scenario.calibration
+    if section is None or not data.cells:
         return []
-    return [_target_row(target, data) for target in asked.targets]
+    return [_target_row(target, data) for target in section.targets]
 
 
 def _target_row(target: Target, data: ReportData) -> TableRow:
@@ -207,60 +205,53 @@ def _target_row(target: Target, data: ReportData) -> TableRow:
         compare_to=target.compare_to, at_round=target.at_round,
     )  # fmt: skip
     scenario = data.scenario
+    error = target.standard_error
     row: TableRow = {
-        "says": target.statement,
+        "statement": target.statement,
         "value": format_number(target.value),
-        "error": ""
-        if target.standard_error is None
-        else f"± {format_number(target.standard_error)}",
+        "error": "" if error is None else f"± {format_number(error)}",
         "source": target.source or "",
         "held_out": target.held_out,
-        "simulated": "not measured",
-        "off": "",
+        "simulated": "not recorded",
+        "deviation": "",
     }
     try:
-        found = make_claim_data(
-            claim, scenario, claim_arm(scenario, claim) or "", data.records_at(data.points[0])
-        )
-    except (KeyError, ValueError):  # a measure, an arm or a round that this run has not
+        arm, records = claim_arm(scenario, claim) or "", data.records_at(data.points[0])
+        values, reference, _ = make_claim_data(claim, scenario, arm, records)
+    except (KeyError, ValueError):  # this run lacks the metric, the arm or the round
         return row
-    values = found.values if found.reference is None else found.values - found.reference
-    mean = (
-        estimate(found.values)
-        if found.reference is None
-        else compare(found.values, found.reference)
-    )
-    error = target.standard_error
+    mean = estimate(values) if reference is None else compare(values, reference)
     if error is None and len(values) > 1:
-        error = float(np.std(values, ddof=1))  # as much as one replicate varies
+        differences = values if reference is None else values - reference
+        error = float(np.std(differences, ddof=1))
         row["error"] = f"± {format_number(error)} (one replicate)"
-    off = mean.value - target.value
-    row |= {"simulated": format_interval(mean), "off": format_number(off)}
+    deviation = mean.value - target.value
+    row |= {"simulated": format_interval(mean), "deviation": format_number(deviation)}
     if error:
-        row["off"] += f" ({format_number(off / error, 2)} standard errors)"
+        row["deviation"] += f" ({format_number(deviation / error, 2)} standard errors)"
     return row
 
 
-# --- where it comes from ------------------------------------------------------------------------
+# --- provenance ---------------------------------------------------------------------------------
 
 
 def provenance_rows(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The few facts that a reader looks for; all of it stands below them."""
+    """Rows of the main provenance fields."""
     versions, source = provenance.get("versions") or {}, provenance.get("source") or {}
-    told = {
+    facts = {
         "mores": versions.get("mores"),
-        "source": source.get("commit") and source["commit"][:12],
-        "changed since": source.get("changed") and f"yes, {source['changed']}",
+        "commit": source.get("commit") and source["commit"][:12],
+        "uncommitted changes": source.get("changed") and f"yes, {source['changed']}",
         "PyTorch": versions.get("torch"),
         "Python": provenance.get("python"),
         "command": " ".join(map(str, provenance.get("command") or [])),
         "seed": provenance.get("seed"),
         "device": provenance.get("device"),
         "threads": provenance.get("threads"),
-        "scenario": provenance.get("resolved_hash"),
+        "scenario hash": provenance.get("resolved_hash"),
         "started": provenance.get("started"),
         "finished": provenance.get("finished"),
-        "seconds": provenance.get("seconds"),
-        "machine": provenance.get("platform"),
+        "duration in seconds": provenance.get("seconds"),
+        "platform": provenance.get("platform"),
     }
-    return [(name, str(value)) for name, value in told.items() if value not in (None, "")]
+    return [(name, str(value)) for name, value in facts.items() if value not in (None, "")]

@@ -1,7 +1,7 @@
-"""Which options are open, laid out for as many options as somebody outside knows of.
+"""Action masks padded to the number of options of an external client.
 
-A client knows one action space a seat; what is open to it differs from phase to phase. Masks of
-several choices at once stand one after the other.
+A client has one action space per agent; the space of the current phase may be smaller. Masks of
+several simultaneous choices are concatenated.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from mores.core.environment import Discrete, MultiDiscrete, Space
+from mores.core.spaces import Discrete, MultiDiscrete, Space
 
 NumOptions = int | tuple[int, ...]  # of one choice, or of each of several
 
@@ -21,34 +21,34 @@ def pad_action_mask(
     num_options: NumOptions,
     blank: Bool[Tensor, "world agent all"],
 ) -> Bool[Tensor, "world agent all"]:
-    """A mask of the length that was asked for.
+    """A mask padded with illegal options to `num_options`.
 
     Args:
-        space: what may be done now; `None`: nothing.
-        action_mask: which of its options are open; `None`: all.
-        num_options: how many options to tell of, in one choice or in each of several.
-        blank: all closed, of the mask's shape.
+        space: action space in the current phase; `None`: the agents do not act.
+        action_mask: its legal options; `None`: all.
+        num_options: number of options of the result, of one choice or of each of several.
+        blank: an all-false mask with the shape of the result.
 
     Returns:
-        Which are open. Who has none of these choices to make now has the first option of each,
-        and it is ignored.
+        The legal options. Where these choices do not exist in this phase, the first option of each
+        is legal, and the action is ignored.
     """
-    asked = num_options if isinstance(num_options, tuple) else (num_options,)
+    sizes = num_options if isinstance(num_options, tuple) else (num_options,)
     mask = blank.clone()
-    choices = mask.split(asked, -1)
-    has = _current_num_options(space, num_options)
-    if has is None:
+    choices = mask.split(sizes, -1)
+    counts = _current_num_options(space, num_options)
+    if counts is None:
         for choice in choices:
             choice[..., 0] = True
         return mask
-    action_mask = torch.ones_like(mask[..., : sum(has)]) if action_mask is None else action_mask
-    for choice, open_now, count in zip(choices, action_mask.split(has, -1), has, strict=True):
-        choice[..., :count] = open_now
+    action_mask = torch.ones_like(mask[..., : sum(counts)]) if action_mask is None else action_mask
+    for choice, legal, count in zip(choices, action_mask.split(counts, -1), counts, strict=True):
+        choice[..., :count] = legal
     return mask
 
 
 def _current_num_options(space: Space | None, num_options: NumOptions) -> tuple[int, ...] | None:
-    """How many options each choice has now, if these are the choices that were asked about."""
+    """Options of each choice in this phase; `None` if the space is of another kind."""
     if isinstance(num_options, tuple):
         return space.num_options if isinstance(space, MultiDiscrete) else None
     return (space.num_options,) if isinstance(space, Discrete) else None

@@ -1,4 +1,4 @@
-"""Actions from outside may be anything: make them legal, and say which had to be changed."""
+"""Projection of external actions onto the legal actions of a space."""
 
 from __future__ import annotations
 
@@ -8,38 +8,37 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mores.core.environment import Box, Discrete, MultiDiscrete, Space
 from mores.core.errors import UserError
+from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
 
 
 class ProjectedAction(NamedTuple):
-    """An action that is in its space and legal, and where it is not what was asked for."""
+    """Legal actions, and the agents for which they differ from the requested ones."""
 
     action: Tensor
-    projected: Bool[Tensor, "world seat"]
+    projected: Bool[Tensor, "world agent"]
 
 
 def project_action(
-    space: Space, action: Tensor, action_mask: Bool[Tensor, "world seat option"] | None, role: str
+    space: Space, action: Tensor, action_mask: Bool[Tensor, "world agent option"] | None, role: str
 ) -> ProjectedAction:
-    """Mend what seats of a role do.
+    """The nearest legal actions of the agents of a role.
 
     Args:
-        space: what they may do in this phase.
-        action: what they ask for: `[world, seat]`, or `[world, seat, size]` for a box or
+        space: action space in this phase.
+        action: requested actions: `[world, agent]`, or `[world, agent, size]` for a box or
             several choices.
-        action_mask: open options of each seat, those of several choices one after the other; `None`:
-            all.
-        role: its name, for messages.
+        action_mask: legal options, those of several choices concatenated; `None`: all.
+        role: name of the role, for messages.
 
     Raises:
-        UserError: an action of the wrong size: that is no slip of a policy.
+        UserError: an action of the wrong size, which is a bug of the caller.
     """
     if isinstance(space, Discrete):
         return _project_discrete(space.num_options, action, action_mask)
     if action.shape[-1] != space.size:
         raise UserError(
-            f"actions of {role!r} have {space.size} numbers, not {action.shape[-1]}",
+            f"actions of {role!r} must have {space.size} numbers, not {action.shape[-1]}",
             code="wrong_shape",
             path=f"actions.{role}",
         )
@@ -49,36 +48,37 @@ def project_action(
 
 
 def _project_multi_discrete(
-    space: MultiDiscrete, action: Tensor, action_mask: Bool[Tensor, "world seat option"] | None
+    space: MultiDiscrete, action: Tensor, action_mask: Bool[Tensor, "world agent option"] | None
 ) -> ProjectedAction:
-    """Each choice is mended by itself."""
+    """Projects each choice separately."""
     options = space.num_options
-    open_now = [None] * len(options) if action_mask is None else action_mask.split(options, -1)
-    mended = [
-        _project_discrete(*choice)
-        for choice in zip(options, action.unbind(-1), open_now, strict=True)
+    masks = [None] * len(options) if action_mask is None else action_mask.split(options, -1)
+    choices = [
+        _project_discrete(*choice) for choice in zip(options, action.unbind(-1), masks, strict=True)
     ]
-    chosen = torch.stack([one.action for one in mended], -1)
-    return ProjectedAction(chosen, torch.stack([one.projected for one in mended], -1).any(-1))
+    legal_action = torch.stack([choice.action for choice in choices], -1)
+    projected = torch.stack([choice.projected for choice in choices], -1).any(-1)
+    return ProjectedAction(legal_action, projected)
 
 
 def _project_discrete(
-    num_options: int, action: Tensor, action_mask: Bool[Tensor, "world seat option"] | None
+    num_options: int, action: Tensor, action_mask: Bool[Tensor, "world agent option"] | None
 ) -> ProjectedAction:
-    """What is not open becomes the first option that is."""
-    asked = torch.nan_to_num(action, nan=-1.0) if action.is_floating_point() else action
-    inside = (asked >= 0) & (asked < num_options)
-    choice: Int[Tensor, "world seat"] = torch.where(inside, asked, 0).to(torch.int64)
-    fine = inside & (choice == asked)  # 1.5 is no option
+    """Replaces an illegal option by the first legal one."""
+    action = torch.nan_to_num(action, nan=-1.0) if action.is_floating_point() else action
+    in_range = (action >= 0) & (action < num_options)
+    choice: Int[Tensor, "world agent"] = torch.where(in_range, action, 0).to(torch.int64)
+    legal = in_range & (choice == action)  # 1.5 is not an option
     if action_mask is None:
-        return ProjectedAction(torch.where(fine, choice, 0), ~fine)
-    fine = fine & action_mask.gather(-1, choice[..., None])[..., 0]
-    return ProjectedAction(torch.where(fine, choice, action_mask.to(torch.int8).argmax(-1)), ~fine)
+        return ProjectedAction(torch.where(legal, choice, 0), ~legal)
+    legal = legal & action_mask.gather(-1, choice[..., None])[..., 0]
+    first_legal = action_mask.to(torch.int8).argmax(-1)
+    return ProjectedAction(torch.where(legal, choice, first_legal), ~legal)
 
 
 def _project_box(space: Box, action: Tensor) -> ProjectedAction:
-    """What is no number becomes 0, and what is out of range its nearest end."""
+    """Replaces NaN by 0 and clamps to the limits of the box."""
     action = action.to(torch.float32)
     low, high = (limit.to(action.device) for limit in space.limits)
-    mended: Float[Tensor, "world seat size"] = torch.nan_to_num(action, nan=0.0).clamp(low, high)
-    return ProjectedAction(mended, (mended != action).any(-1))
+    clamped: Float[Tensor, "world agent size"] = torch.nan_to_num(action, nan=0.0).clamp(low, high)
+    return ProjectedAction(clamped, (clamped != action).any(-1))

@@ -1,11 +1,12 @@
-"""Who sits where: every seat has somebody, and nobody sits where there is no seat."""
+"""Check that every agent has a policy or an external client, and no unknown role has one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mores.core.environment import Phase, Policy, Role
+from mores.core.environment import Phase, Role
 from mores.core.errors import UserError, did_you_mean
+from mores.core.policy import Policy
 
 
 def check_agent_assignment(
@@ -14,43 +15,43 @@ def check_agent_assignment(
     policies: Mapping[str, Policy],
     external: Mapping[str, Sequence[int]],
 ) -> None:
-    """Refuse a seating that does not fit the game.
+    """Check policies and external agents against the roles of an environment.
 
     Args:
-        roles: the game's, by name.
-        phases: the game's.
-        policies: who fills the seats of a role.
-        external: numbers of the seats that are filled from outside, by role.
+        roles: roles of the environment, by name.
+        phases: phases of the environment.
+        policies: policy of each role.
+        external: indices of the externally controlled agents, by role.
 
     Raises:
-        UserError: unknown roles or seats, seats twice, seats for nobody.
+        UserError: unknown roles or agents, duplicate agents, or agents without a policy.
     """
     for name in [*policies, *external]:
         if name not in roles:
             raise UserError(
-                f"no role {name!r} in this game{did_you_mean(name, roles)}",
+                f"the environment has no role {name!r}{did_you_mean(name, roles)}",
                 code="unknown_name",
-                path=f"{'players' if name in policies else 'outside'}.{name}",
+                path=f"{'policies' if name in policies else 'external'}.{name}",
             )
-    for name, seats in external.items():
+    for name, agents in external.items():
         count = roles[name].num_agents
-        inside = all(0 <= seat < count for seat in seats)
-        if len(set(seats)) < len(seats) or not inside:
+        in_range = all(0 <= agent < count for agent in agents)
+        if len(set(agents)) < len(agents) or not in_range:
             raise UserError(
-                f"seats of {name!r} run from 0 to {count - 1}, each once: {seats}",
-                code="duplicate" if inside else "out_of_range",
-                path=f"outside.{name}",
+                f"agents of {name!r} are numbered 0 to {count - 1}, each given once, not {agents}",
+                code="duplicate" if in_range else "out_of_range",
+                path=f"external.{name}",
             )
         if not any(name in phase.action_spaces for phase in phases):
             raise UserError(
-                f"{name!r} acts in no phase: nobody outside can sit there",
+                f"{name!r} acts in no phase: its agents cannot be external",
                 code="unsupported",
-                path=f"outside.{name}",
+                path=f"external.{name}",
             )
     for name, role in roles.items():
         if name not in policies and len(external.get(name, ())) < role.num_agents:
             raise UserError(
-                f"nobody plays {name!r}: give it a player, or seat it outside",
+                f"role {name!r} has no policy: give it one, or make its agents external",
                 code="missing",
-                path=f"players.{name}",
+                path=f"policies.{name}",
             )

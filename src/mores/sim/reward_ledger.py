@@ -1,6 +1,6 @@
-"""The books of pay and feedback: what seats outside are owed, what learners earned and heard.
+"""Accounts of rewards and feedback for external agents and for learners.
 
-Pay of a seat outside adds up until its next turn. Pay and feedback of a player that learns add up
+Rewards of an external agent add up until its next turn. Rewards and feedback of a learner add up
 over the phases of a round.
 """
 
@@ -13,21 +13,21 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mores.core.errors import UserError, did_you_mean
-from mores.sim.episode_dataset import EpisodeRecorder
+from mores.sim.episode_recorder import EpisodeRecorder
 
 RewardByRole = dict[str, Float[Tensor, "world agent"]]
 
 
 class RewardLedger:
-    """What is still to be paid and told, by role.
+    """Rewards and feedback not yet delivered, by role.
 
     Args:
-        num_agents: how many seats each role has.
-        num_worlds: how many are played.
-        external_roles: roles with seats that are filled from outside.
-        learning_roles: roles whose players learn.
-        recorder: told all of it as well.
-        device: where tensors live.
+        num_agents: number of agents of each role.
+        num_worlds: number of worlds.
+        external_roles: roles with external agents.
+        learning_roles: roles whose policies train online.
+        recorder: also receives all rewards and feedback.
+        device: device of the tensors.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class RewardLedger:
         self.reset()
 
     def reset(self) -> None:
-        """Nothing is owed, earned or told: an episode begins in every world."""
+        """Clear all accounts, at the start of an episode in every world."""
         self.pending_reward: RewardByRole = {
             name: self._zeros(name) for name in self._external_roles
         }
@@ -58,81 +58,82 @@ class RewardLedger:
     def add_reward(
         self, reward: Mapping[str, Tensor], finished: Bool[Tensor, " world"] | None
     ) -> None:
-        """Book what a phase earned; in the worlds that are `finished`, nothing was."""
-        for name, earned in reward.items():
-            self._check_reward(name, earned)
+        """Add the rewards of a phase; they are 0 in worlds that are `finished`."""
+        for role, role_reward in reward.items():
+            self._check_reward(role, role_reward)
             if finished is not None:
-                earned = torch.where(finished[:, None], 0.0, earned)
-            for book in (self.pending_reward, self.round_reward):
-                if name in book:
-                    book[name] = book[name] + earned
+                role_reward = torch.where(finished[:, None], 0.0, role_reward)
+            for account in (self.pending_reward, self.round_reward):
+                if role in account:
+                    account[role] = account[role] + role_reward
             if self._recorder is not None:
-                self._recorder.record_reward(name, earned)
+                self._recorder.record_reward(role, role_reward)
 
     def _check_reward(self, role: str, reward: object) -> None:
-        """See that a game pays every seat of a role that there is.
+        """Check the role and shape of a reward that an environment returned.
 
         Raises:
-            UserError: it does not.
+            UserError: unknown role, or wrong type or shape.
         """
         if role not in self._num_agents:
             near = did_you_mean(role, self._num_agents)
             raise UserError(
-                f"the game pays a role that it has not, {role!r}{near}",
+                f"the environment rewards an unknown role, {role!r}{near}",
                 code="failed",
                 path=f"reward.{role}",
             )
         shape = getattr(reward, "shape", None)
-        wanted = (self._num_worlds, self._num_agents[role])
-        if shape != wanted:
-            found = f"a {type(reward).__name__}" if shape is None else list(shape)
+        expected = (self._num_worlds, self._num_agents[role])
+        if shape != expected:
+            given = f"a {type(reward).__name__}" if shape is None else list(shape)
             raise UserError(
-                f"the game pays {role} {found}, not [world, agent], {list(wanted)}",
+                f"the reward of {role} must be [world, agent], {list(expected)}, not {given}",
                 code="failed",
                 path=f"reward.{role}",
             )
 
     def add_feedback(self, feedback: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Book a phase's feedback; what an earlier phase said under the same name is replaced."""
-        for name, told in feedback.items():
-            if name in self.round_feedback:
-                self.round_feedback[name] = {**self.round_feedback[name], **told}
+        """Add the feedback of a phase; it replaces earlier feedback of the same name."""
+        for role, tensors in feedback.items():
+            if role in self.round_feedback:
+                self.round_feedback[role] = {**self.round_feedback[role], **tensors}
             if self._recorder is not None:
-                self._recorder.record_feedback(name, told)
+                self._recorder.record_feedback(role, tensors)
 
     def pop_round(self, role: str) -> tuple[Float[Tensor, "world agent"], dict[str, Tensor]]:
-        """What the seats of a learning role earned and were told in the round now complete."""
-        earned, told = self.round_reward[role], self.round_feedback[role]
+        """Take out the rewards and feedback of a learning role in the completed round."""
+        reward, feedback = self.round_reward[role], self.round_feedback[role]
         self.round_reward[role], self.round_feedback[role] = self._zeros(role), {}
-        return earned, told
+        return reward, feedback
 
     def reset_worlds(self, reset_mask: Bool[Tensor, " world"]) -> RewardByRole:
-        """Begin anew in the worlds `reset_mask`; returns what all were owed until then."""
-        ended = self.pending_reward
+        """Clear pending rewards in the worlds `reset_mask`; returns the previous ones of all."""
+        previous = self.pending_reward
         self.pending_reward = {
-            n: torch.where(reset_mask[:, None], 0.0, owed) for n, owed in ended.items()
+            role: torch.where(reset_mask[:, None], 0.0, reward) for role, reward in previous.items()
         }
-        return ended
+        return previous
 
     def pop_pending_reward(
         self, reset_mask: Bool[Tensor, " world"], previous_reward: RewardByRole | None
     ) -> RewardByRole:
-        """Pay what is owed. After a cut, pay of the new episode waits for its own first turn.
+        """Take out the pending rewards. Those of an episode just begun wait for its first turn.
 
         Args:
-            reset_mask: worlds that were cut.
-            previous_reward: what all were owed then; `None`: there was no cut.
+            reset_mask: worlds whose episode ended.
+            previous_reward: pending rewards before the reset; `None`: there was no reset.
         """
-        owed = self.pending_reward
+        pending = self.pending_reward
         self.pending_reward = {name: self._zeros(name) for name in self._external_roles}
         if previous_reward is None:
-            return owed
+            return pending
         self.pending_reward = {
-            n: torch.where(reset_mask[:, None], owed[n], 0.0) for n in self._external_roles
+            role: torch.where(reset_mask[:, None], pending[role], 0.0)
+            for role in self._external_roles
         }
         return {
-            n: torch.where(reset_mask[:, None], previous_reward[n], owed[n])
-            for n in self._external_roles
+            role: torch.where(reset_mask[:, None], previous_reward[role], pending[role])
+            for role in self._external_roles
         }
 
     def _zeros(self, role: str) -> Float[Tensor, "world agent"]:

@@ -1,4 +1,4 @@
-"""Play a game among players from start to end, and record what was measured on the way."""
+"""Simulate an environment from start to end and record its metrics."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mores.core.check_metrics import checked_metrics
-from mores.core.environment import Environment, Policy
+from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
+from mores.core.people import Population
+from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
-from mores.sim.simulator import Population, Simulator
+from mores.sim.simulator import Simulator
 
 
 @dataclasses.dataclass(frozen=True)
 class SimulationResult:
-    """What is left of a play.
+    """Result of a simulation.
 
     Attributes:
-        state: the last state.
-        policy_states: what the players keep, by role.
-        rounds: the rounds at which measures were taken; 0 is before the first.
+        state: final state.
+        policy_states: final state of each policy, by role.
+        rounds: numbers of completed rounds at which metrics were recorded; 0 is the start.
         metrics: by name, `[world, round]` or `[world, round, n]`.
-        latent: what `latent_worlds` asked for, `[world, round, ...]`, of the worlds it named.
+        latent: the quantities in `latent_worlds`, `[world, round, ...]`.
     """
 
     state: Any
@@ -53,30 +55,30 @@ def simulate(
     device: torch.device | str = "cpu",
     callback: Callable[[int], None] | None = None,
 ) -> SimulationResult:
-    """Play `rounds` rounds in every world; a world that ends earlier stands still from then on.
+    """Simulate one episode of `rounds` rounds in every world. A world that ends earlier is frozen.
 
     Args:
         environment: the environment.
-        policies: by role; roles not named get the game's baseline player.
-        worlds: how many, or which replicates, or a `Worlds`.
-        rounds: how many rounds.
-        seed: of all draws.
-        metrics: names of measures.
-        metric_rounds: rounds at which to take them; by default all, from 0 to `rounds`.
-        population: a population, where the people are made elsewhere.
-        latent_worlds: names of hidden quantities to keep, of the first so many worlds.
-        latent_rounds: rounds at which to keep them.
-        stage: number of the stage.
-        device: where tensors live.
-        callback: called after every round with the number of rounds played.
+        policies: by role; missing roles get the environment's default policy.
+        worlds: number of worlds, or the replicates to simulate, or a `Worlds`.
+        rounds: number of rounds.
+        seed: seed of all random streams.
+        metrics: names of the metrics to record.
+        metric_rounds: rounds at which to record them; default: all, 0 to `rounds`.
+        population: source of the people; `None`: the environment's parameters.
+        latent_worlds: names of latent quantities to record, with the number of worlds of each.
+        latent_rounds: rounds at which to record them.
+        stage: number of the stage, part of the address of random streams.
+        device: device of the tensors.
+        callback: called after every round with the number of completed rounds.
     """
-    seated = {**environment.default_policies(), **(policies or {})}
-    table = Simulator(
-        environment, seated, {}, worlds, rounds, population=population, stage=stage, device=device
+    policies = {**environment.default_policies(), **(policies or {})}
+    simulator = Simulator(
+        environment, policies, {}, worlds, rounds, population=population, stage=stage, device=device
     )
-    table.reset(seed)
-    kept = simulate_episode(
-        table,
+    simulator.reset(seed)
+    record = simulate_episode(
+        simulator,
         metrics,
         metric_rounds=metric_rounds,
         latent_worlds=latent_worlds,
@@ -84,12 +86,12 @@ def simulate(
         callback=callback,
     )
     return SimulationResult(
-        table.state, table.policy_states, kept.rounds, kept.metrics, kept.latent
+        simulator.state, simulator.policy_states, record.rounds, record.metrics, record.latent
     )
 
 
 class EpisodeRecord(NamedTuple):
-    """What was recorded of an episode: see `SimulationResult`."""
+    """Records of one episode: see `SimulationResult`."""
 
     rounds: tuple[int, ...]
     metrics: Mapping[str, Float[Tensor, "world round *n"]]
@@ -105,43 +107,38 @@ def simulate_episode(
     latent_rounds: Sequence[int] = (),
     callback: Callable[[int], None] | None = None,
 ) -> EpisodeRecord:
-    """Play the episode that a table stands at the beginning of, with nobody outside.
+    """Simulate one episode with a simulator at its start and without external agents.
 
     The arguments are those of `simulate`.
     """
-    game, rounds = simulator.environment, simulator.rounds
-    when = tuple(range(rounds + 1)) if metric_rounds is None else _check_rounds("at", metric_rounds)
-    hidden_when = _check_rounds("hidden_at", latent_rounds)
-    for what, asked in (("at", when), ("hidden_at", hidden_when)):
-        if asked and not 0 <= asked[0] <= asked[-1] <= rounds:
-            raise UserError(
-                f"measures are taken between rounds 0 and {rounds}, not at {asked}",
-                code="out_of_range",
-                path=what,
-            )
-    measures = _RoundBuffers(when)
-    hidden = _RoundBuffers(hidden_when)
-    for played in range(rounds + 1):
-        if played:
+    environment, rounds = simulator.environment, simulator.rounds
+    at = range(rounds + 1) if metric_rounds is None else metric_rounds
+    recorded_rounds = _check_rounds("metric_rounds", at, rounds)
+    metric_buffers = _RoundBuffers(recorded_rounds)
+    latent_buffers = _RoundBuffers(_check_rounds("latent_rounds", latent_rounds, rounds))
+    for completed in range(rounds + 1):
+        if completed:
             if not simulator.all_finished:
                 simulator.step()
             if callback is not None:
-                callback(played)
-        if metrics and measures.includes(played):
-            now = checked_metrics(game, simulator.state, len(simulator.worlds))
-            measures.write(played, {name: _lookup("record", now, name) for name in metrics})
-        if latent_worlds and hidden.includes(played):
-            seen = game.latent(simulator.state)
-            chosen = {n: _lookup("keep_hidden", seen, n)[:m] for n, m in latent_worlds.items()}
-            hidden.write(played, chosen)
-    return EpisodeRecord(when, measures.buffers, hidden.buffers)
+                callback(completed)
+        if metrics and metric_buffers.includes(completed):
+            values = checked_metrics(environment, simulator.state, len(simulator.worlds))
+            metric_buffers.write(completed, {n: _lookup("metrics", values, n) for n in metrics})
+        if latent_worlds and latent_buffers.includes(completed):
+            latent = environment.latent(simulator.state)
+            selected = {
+                n: _lookup("latent_worlds", latent, n)[:k] for n, k in latent_worlds.items()
+            }
+            latent_buffers.write(completed, selected)
+    return EpisodeRecord(recorded_rounds, metric_buffers.buffers, latent_buffers.buffers)
 
 
 class _RoundBuffers:
-    """Tensors over chosen rounds, in buffers made once."""
+    """Buffers of tensors over selected rounds, allocated at the first write."""
 
     def __init__(self, rounds: tuple[int, ...]) -> None:
-        self._index = {played: i for i, played in enumerate(rounds)}
+        self._index = {number: i for i, number in enumerate(rounds)}
         self.buffers: dict[str, Tensor] = {}
 
     def includes(self, completed_rounds: int) -> bool:
@@ -155,17 +152,20 @@ class _RoundBuffers:
             self.buffers[name][:, self._index[completed_rounds]] = tensor.detach().cpu()
 
 
-def _check_rounds(what: str, rounds: Sequence[int]) -> tuple[int, ...]:
+def _check_rounds(argument: str, rounds: Sequence[int], last: int) -> tuple[int, ...]:
     try:
-        return tuple(sorted({operator.index(number) for number in rounds}))
+        numbers = tuple(sorted({operator.index(number) for number in rounds}))
     except TypeError:
-        raise UserError(
-            f"rounds are whole numbers, not {list(rounds)}", code="wrong_type", path=what
-        ) from None
+        message = f"{argument}: must be whole numbers, not {list(rounds)}"
+        raise UserError(message, code="wrong_type", path=argument) from None
+    if numbers and not 0 <= numbers[0] <= numbers[-1] <= last:
+        message = f"{argument}: must be between 0 and {last}, not {numbers}"
+        raise UserError(message, code="out_of_range", path=argument)
+    return numbers
 
 
-def _lookup(what: str, quantities: Mapping[str, Tensor], name: str) -> Tensor:
+def _lookup(argument: str, quantities: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in quantities:
-        near = did_you_mean(name, quantities)
-        raise UserError(f"no measure {name!r} in this game{near}", code="unknown_name", path=what)
+        message = f"{argument}: the environment has no {name!r}{did_you_mean(name, quantities)}"
+        raise UserError(message, code="unknown_name", path=argument)
     return quantities[name]

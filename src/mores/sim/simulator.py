@@ -1,8 +1,8 @@
-"""The one loop of the house: worlds played until somebody outside must act.
+"""The simulation loop: worlds are stepped until external agents must act.
 
-Every view stands on the `Simulator`, and so does `play`, which is a table with nobody outside. It
-owns the seats, the players' memories, the clock and the end of episodes; what is owed and told
-for them stands in its books (`mores.sim.reward_ledger`).
+All clients are built on `Simulator`, and so is `simulate`, which has no external agents. It holds
+the policies and their states, the clock and the ends of episodes; rewards and feedback between two
+turns are in its `mores.sim.reward_ledger`.
 """
 
 from __future__ import annotations
@@ -17,55 +17,59 @@ from torch import Tensor
 
 from mores.core import pytree
 from mores.core.arguments import check_device, check_integer
-from mores.core.environment import Discrete, Environment, Phase, Policy, Role, Transition
+from mores.core.environment import Environment, Phase, Role, Transition
 from mores.core.errors import UserError
-from mores.core.people import Population as Population
+from mores.core.people import Population
+from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams, Worlds
+from mores.core.spaces import Discrete
 from mores.sim import action_masks, simulator_state
 from mores.sim.action_validation import ProjectedAction, project_action
 from mores.sim.check_policies import check_agent_assignment
-from mores.sim.episode_dataset import EpisodeRecorder
+from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.reward_ledger import RewardLedger
 
 
 class ExternalTurn(NamedTuple):
-    """What happened since the outside seats last acted.
+    """Events since the external agents last acted.
 
     Attributes:
-        reward: what the seats of each outside role earned, `[world, agent]`.
-        terminated, truncated: worlds whose episode ended by itself, or by the limit of rounds.
-        final_observation: in those worlds, what each outside role last saw, `[world, agent, size]`; else None.
-        projected: outside actions that were out of range or illegal and had to be changed.
-        final_state: the state of all worlds in which some ended, before any began anew; else None.
+        reward: rewards of each external role, `[world, agent]`.
+        terminated, truncated: worlds whose episode ended by the rules, or at the limit of rounds.
+        final_observation: last observation of each external role, `[world, agent, size]`, valid in
+            those worlds; `None` if no episode ended.
+        projected: external actions that were out of range or illegal and were replaced.
+        final_state: state of all worlds before any reset; `None` if no episode ended.
     """
 
     reward: dict[str, Float[Tensor, "world agent"]]
     terminated: Bool[Tensor, " world"]
     truncated: Bool[Tensor, " world"]
     final_observation: dict[str, Float[Tensor, "world agent size"]] | None
-    projected: dict[str, Bool[Tensor, "world seat"]]
+    projected: dict[str, Bool[Tensor, "world external"]]
     final_state: Any = None
 
 
 class Simulator:
-    """A game being played in many worlds.
+    """Simulation of an environment in many worlds.
 
     Args:
         environment: the environment.
-        policies: who sits where, by role.
-        external: seats filled from outside, by role; a player fills the other seats of the role.
-        worlds: how many worlds, or the replicates to play, or a `Worlds`.
-        rounds: after so many an episode is cut off.
-        autoreset: begin a new episode at once in the worlds that ended; else they stand still.
-        population: a population that makes the people of every episode.
-        stage: number of the stage, so that stages have draws of their own.
-        device: where tensors live.
-        roles_to_train: roles whose players may learn from reward; by default all that can.
-        search: players that can search when they decide do so (`Policy.act_with_search`).
-        recorder: told what everybody saw, did and earned.
+        policies: policy of each role.
+        external: indices of externally controlled agents, by role; the policy of the role acts for
+            its other agents.
+        worlds: number of worlds, or the replicates to simulate, or a `Worlds`.
+        rounds: limit of rounds, after which an episode is truncated.
+        autoreset: start a new episode at once in worlds that ended; else they are frozen.
+        population: source of the people of every episode.
+        stage: number of the stage, part of the address of random streams.
+        device: device of the tensors.
+        roles_to_train: roles whose policies may train online; default: all that can.
+        search: use `Policy.act_with_search` instead of `act`.
+        recorder: receives all observations, actions, rewards and feedback.
 
     Attributes:
-        learning_roles: roles whose players learn from reward here.
+        learning_roles: roles whose policies train online.
     """
 
     def __init__(
@@ -83,32 +87,28 @@ class Simulator:
         search: bool = False,
         recorder: EpisodeRecorder | None = None,
     ) -> None:
-        self.environment, self.rounds, self.autoreset = (
-            environment,
-            check_integer("rounds", rounds),
-            autoreset,
-        )
-        self.worlds = Worlds.of(worlds)
+        self.environment, self.autoreset = environment, autoreset
+        self.rounds, self.worlds = check_integer("rounds", rounds), Worlds.of(worlds)
         self.population, self.stage, self.device = population, stage, check_device(device)
         self.roles: dict[str, Role] = {role.name: role for role in environment.roles}
         self.phases: tuple[Phase, ...] = environment.phases
-        self.external = {name: list(seats) for name, seats in (external or {}).items() if seats}
+        self.external = {name: list(agents) for name, agents in (external or {}).items() if agents}
         if not len(self.worlds):
-            raise UserError("a table needs at least one world", code="out_of_range", path="worlds")
+            raise UserError("worlds: needs at least one", code="out_of_range", path="worlds")
         check_agent_assignment(self.roles, self.phases, policies or {}, self.external)
         self.policies = {
-            name: player
-            for name, player in (policies or {}).items()
+            name: policy
+            for name, policy in (policies or {}).items()
             if len(self.external.get(name, ())) < self.roles[name].num_agents
         }
         self.search, self._recorder = search, recorder
         self.learning_roles = [
             name
-            for name, player in self.policies.items()
-            if player.supports("update") and (roles_to_train is None or name in roles_to_train)
+            for name, policy in self.policies.items()
+            if policy.supports("update") and (roles_to_train is None or name in roles_to_train)
         ]
         self._external_indices = {
-            name: torch.tensor(seats, device=self.device) for name, seats in self.external.items()
+            name: torch.tensor(agents, device=self.device) for name, agents in self.external.items()
         }
         self._external_acting = [
             [name for name in phase.action_spaces if name in self.external] for phase in self.phases
@@ -120,55 +120,55 @@ class Simulator:
         )
         self.seed: int | None = None
 
-    # --- the episode -------------------------------------------------------------------------
+    # --- episodes ----------------------------------------------------------------------------
 
     def reset(self, seed: int, policy_states: Mapping[str, Any] | None = None) -> None:
-        """Begin the first episode in every world, and play on to the first outside turn.
+        """Start the first episode in every world, up to the first turn of external agents.
 
         Args:
-            seed: of all draws.
-            policy_states: by role, what players bring from an earlier stage; they begin `again` with it.
+            seed: seed of all random streams.
+            policy_states: states from an earlier stage, by role, for `Policy.on_stage_start`.
         """
         self.seed = seed
         self.episode = torch.zeros(len(self.worlds), dtype=torch.int64)
         self._open_span(torch.zeros_like(self.episode))
-        everyone = ~self._no_worlds
-        self.state, begin = self._initial_states(everyone.cpu())
-        kept = policy_states or {}
+        all_worlds = ~self._no_worlds
+        self.state, initial_states = self._initial_states(all_worlds.cpu())
+        stored_states = policy_states or {}
         self.policy_states = {}
-        for name, fresh in begin.items():
-            player = self.policies[name]
-            if name in kept:
-                moved = player.on_stage_start(kept[name], self.roles[name])
-                self.policy_states[name] = player.on_episode_start(moved, fresh, everyone)
+        for name, initial in initial_states.items():
+            policy = self.policies[name]
+            if name in stored_states:
+                state = policy.on_stage_start(stored_states[name], self.roles[name])
+                self.policy_states[name] = policy.on_episode_start(state, initial, all_worlds)
             else:
-                self.policy_states[name] = fresh()
+                self.policy_states[name] = initial()
         self.share_parameters()
         self._start_episode()
 
     def share_parameters(self) -> None:
-        """Let equal players at several roles share what they learn, if that is how they are."""
-        first: list[str] = []
-        for name, player in self.policies.items():
-            if not player.supports("share_parameters"):
+        """Let equal policies of several roles share their parameters, if they support it."""
+        distinct: list[str] = []
+        for name, policy in self.policies.items():
+            if not policy.supports("share_parameters"):
                 continue
-            equal = next((other for other in first if self.policies[other] == player), None)
+            equal = next((other for other in distinct if self.policies[other] == policy), None)
             if equal is None:
-                first.append(name)
+                distinct.append(name)
             else:
-                self.policy_states[name] = player.share_parameters(
+                self.policy_states[name] = policy.share_parameters(
                     self.policy_states[name], self.policy_states[equal]
                 )
 
     def next_episode(self) -> None:
-        """Begin a new episode in every world, wherever it stands."""
+        """Start a new episode in every world, also where one is not over."""
         if self.seed is None:
-            raise UserError("reset the table before the next episode", code="wrong_order")
+            raise UserError("call reset before next_episode", code="wrong_order")
         self._reset_worlds(~self._no_worlds)
         self._start_episode()
 
     def _start_episode(self) -> None:
-        """The clock and the books at an episode's start."""
+        """Reset the clock and the reward ledger, and step to the first turn of external agents."""
         self.finished: Bool[Tensor, " world"] | None = None
         self._phase_index = 0
         self.reward_ledger.reset()
@@ -176,7 +176,7 @@ class Simulator:
             self._step_phase({})
 
     def _open_span(self, rounds: Tensor) -> None:
-        """From here on worlds stand at these rounds, `[world]`."""
+        """Start new random streams with the worlds at these rounds, `[world]`."""
         assert self.seed is not None
         equal = bool((rounds == rounds[0]).all())
         self._streams = RandomStreams.of(
@@ -188,189 +188,190 @@ class Simulator:
             device=self.device,
         )
         self._round_offset = 0  # rounds since the span was opened
-        self._max_round = int(rounds.max())  # the most advanced world, known without a look
+        self._max_round = int(rounds.max())  # on the host: no synchronization in every round
 
     def _initial_states(self, reset_mask: Tensor) -> tuple[Any, dict[str, Callable[[], Any]]]:
-        """First state of the worlds `reset_mask`, and what makes players' first memories of them."""
-        draws = self._streams.take(reset_mask.nonzero()[:, 0].to(self.device)).child("start")
-        start = None if self.population is None else self.population.sample_people(draws.child("people"))
-        state = self.environment.reset(draws.child("game"), start)
-        memory = {
+        """Initial state of the worlds `reset_mask`, and functions for the initial policy states."""
+        streams = self._streams.take(reset_mask.nonzero()[:, 0].to(self.device)).child("start")
+        people = None
+        if self.population is not None:
+            people = self.population.sample_people(streams.child("people"))
+        state = self.environment.reset(streams.child("game"), people)
+        initial_states = {
             name: functools.partial(
-                player.initial_state, self.roles[name], self.phases, draws.child(f"player/{name}")
+                policy.initial_state, self.roles[name], self.phases, streams.child(f"player/{name}")
             )
-            for name, player in self.policies.items()
+            for name, policy in self.policies.items()
         }
-        return state, memory
+        return state, initial_states
 
     def _reset_worlds(self, reset_mask: Tensor) -> None:
-        """Begin a new episode in the worlds `reset_mask`."""
+        """Start a new episode in the worlds `reset_mask`."""
         on_host = reset_mask.cpu()
         self.episode = self.episode + on_host
         self._open_span(torch.where(on_host, 0, self.round.cpu()))
-        state, memory = self._initial_states(on_host)
+        state, initial_states = self._initial_states(on_host)
         self.state = pytree.scatter(self.state, state, reset_mask)
-        for name, player in self.policies.items():
-            self.policy_states[name] = player.on_episode_start(
-                self.policy_states[name], memory[name], reset_mask
+        for name, policy in self.policies.items():
+            self.policy_states[name] = policy.on_episode_start(
+                self.policy_states[name], initial_states[name], reset_mask
             )
 
-    # --- what is known from outside -----------------------------------------------------------
+    # --- properties --------------------------------------------------------------------------
 
     @property
     def phase(self) -> Phase:
-        """The phase to be played next."""
+        """The next phase."""
         return self.phases[self._phase_index]
 
     @property
     def acting_roles(self) -> list[str]:
-        """Outside roles that must act now."""
+        """Roles whose external agents act in the next phase."""
         return self._external_acting[self._phase_index]
 
     @property
     def round(self) -> Int[Tensor, " world"]:
-        """Rounds each world has completed in its episode."""
+        """Number of completed rounds of each world's episode."""
         return self._streams.round + self._round_offset
 
     @property
     def all_finished(self) -> bool:
-        """No world plays on."""
+        """Whether all worlds are finished."""
         return self.finished is not None and bool(self.finished.all())
 
     def observe(self, role: str) -> Float[Tensor, "world agent size"]:
-        """What the seats of a role see now."""
+        """Current observation of the agents of a role."""
         return self.environment.observe(self.state, role, self.phase.name)
 
     def action_mask(
         self, role: str, num_options: action_masks.NumOptions
     ) -> Bool[Tensor, "world agent option"]:
-        """Which of so many options are open to each seat now, in one choice or each of several.
+        """Legal options of each agent in the next phase, padded to `num_options`.
 
-        A waiting seat has the first, and it is ignored. Masks of several choices stand one after
-        the other.
+        See `mores.sim.action_masks.pad_action_mask`.
         """
         length = sum(num_options) if isinstance(num_options, tuple) else num_options
         blank = self._no_worlds[:, None, None].expand(-1, self.roles[role].num_agents, length)
         space = self.phase.action_spaces.get(role)
-        legal = (
-            None
-            if space is None
-            else self.environment.action_mask(self.state, role, self.phase.name)
-        )
-        return action_masks.pad_action_mask(space, legal, num_options, blank)
+        mask = None
+        if space is not None:
+            mask = self.environment.action_mask(self.state, role, self.phase.name)
+        return action_masks.pad_action_mask(space, mask, num_options, blank)
 
-    # --- playing --------------------------------------------------------------------------------
+    # --- steps -------------------------------------------------------------------------------
 
     def step(self, actions: Mapping[str, Tensor] | None = None) -> ExternalTurn:
-        """Let the outside seats act, and play on until they must act again.
+        """Apply the actions of external agents, and step until they must act again.
+
+        Without external agents a step is one round.
 
         Args:
-            actions: by role, the actions of its outside seats: `[world, seat]`, or
-                `[world, seat, size]` where a seat gives several numbers. With nobody outside, one
-                whole round is played.
+            actions: actions of the external agents, by role: `[world, agent]`, or
+                `[world, agent, size]` for boxes and several choices.
         """
         if self.seed is None:
-            raise UserError("reset the table before the first step", code="wrong_order")
+            raise UserError("call reset before step", code="wrong_order")
         if self.all_finished:
-            raise UserError("every world has ended: reset the table", code="wrong_order")
+            raise UserError("all worlds are finished: call reset", code="wrong_order")
         actions = actions or {}
         if wrong := actions.keys() ^ set(self.acting_roles):
             missing = sorted(wrong - actions.keys())
             raise UserError(
-                f"{self.acting_roles} must act now, and nobody else; got {sorted(actions)}",
+                f"actions: exactly {self.acting_roles} must act now, not {sorted(actions)}",
                 code="missing" if missing else "unknown_name",
                 path=f"actions.{(missing or sorted(wrong))[0]}",
             )
         terminated = truncated = self._no_worlds
-        final, ended_in, owed_then = None, None, None
-        repaired = self._step_phase(actions)
+        final_observation, final_state, previous_reward = None, None, None
+        projected = self._step_phase(actions)
         while True:
             if self._phase_index == 0 and self._may_have_ended():
                 terminated, truncated = self._episode_ends()
-                over = terminated | truncated
-                if over.any():
-                    final = {name: self._next_observation(name) for name in self.external}
-                    ended_in = self.state
+                done = terminated | truncated
+                if done.any():
+                    final_observation = {n: self._next_observation(n) for n in self.external}
+                    final_state = self.state
                     if self.autoreset:
-                        self._reset_worlds(over)
-                        owed_then = self.reward_ledger.reset_worlds(over)
+                        self._reset_worlds(done)
+                        previous_reward = self.reward_ledger.reset_worlds(done)
                     else:
-                        self.finished = over if self.finished is None else self.finished | over
+                        self.finished = done if self.finished is None else self.finished | done
                         if self.all_finished:
                             break
             if self.acting_roles or (self._phase_index == 0 and not self.external):
                 break
             self._step_phase({})
-        pay = self.reward_ledger.pop_pending_reward(terminated | truncated, owed_then)
-        return ExternalTurn(pay, terminated, truncated, final, repaired, ended_in)
+        reward = self.reward_ledger.pop_pending_reward(terminated | truncated, previous_reward)
+        return ExternalTurn(
+            reward, terminated, truncated, final_observation, projected, final_state
+        )
 
     def _step_phase(self, external_actions: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """One phase: all its roles see the same state, act, and the worlds move."""
+        """Step one phase, in which all roles act on the same state; returns replaced actions."""
         phase, before = self.phase, self.state
-        game, draws = self.environment, self._streams.at(self._round_offset)
+        environment, streams = self.environment, self._streams.at(self._round_offset)
         actions: dict[str, Tensor] = {}
-        repaired: dict[str, Tensor] = {}
+        projected: dict[str, Tensor] = {}
         for name in phase.action_spaces:
             if name in self.policies:
-                player = self.policies[name]
-                decide = player.act_with_search if self.search else player.act
-                act = decide(
+                policy = self.policies[name]
+                act = policy.act_with_search if self.search else policy.act
+                output = act(
                     phase,
-                    game.observe(before, name, phase.name),
-                    game.action_mask(before, name, phase.name),
+                    environment.observe(before, name, phase.name),
+                    environment.action_mask(before, name, phase.name),
                     self.policy_states[name],
-                    draws.child(f"player/{name}/{phase.name}"),
+                    streams.child(f"player/{name}/{phase.name}"),
                 )
-                actions[name] = act.action
-                self._set_policy_state(name, act.state)
+                actions[name] = output.action
+                self._set_policy_state(name, output.state)
             if name in external_actions:
-                theirs, repaired[name] = self._project_actions(name, external_actions[name])
-                inside = actions.get(name, theirs)  # nobody inside: all seats are overwritten
-                actions[name] = inside.index_copy(1, self._external_indices[name], theirs)
+                legal, projected[name] = self._project_actions(name, external_actions[name])
+                action = actions.get(name, legal)  # without a policy all agents are external
+                actions[name] = action.index_copy(1, self._external_indices[name], legal)
         if self._recorder is not None:
             for name, action in actions.items():
-                seen = game.observe(before, name, phase.name)
-                legal = game.action_mask(before, name, phase.name)
-                self._recorder.record_action(name, phase, seen, action, legal)
-        step = game.step(before, phase.name, actions, draws.child("game"))
-        self.state = (
-            step.state if self.finished is None else pytree.where(self.finished, before, step.state)
-        )
+                obs = environment.observe(before, name, phase.name)
+                mask = environment.action_mask(before, name, phase.name)
+                self._recorder.record_action(name, phase, obs, action, mask)
+        result = environment.step(before, phase.name, actions, streams.child("game"))
+        self.state = result.state
+        if self.finished is not None:
+            self.state = pytree.where(self.finished, before, result.state)
         if self.reward_ledger.enabled:
-            self.reward_ledger.add_reward(step.reward, self.finished)
-            self.reward_ledger.add_feedback(step.feedback)
+            self.reward_ledger.add_reward(result.reward, self.finished)
+            self.reward_ledger.add_feedback(result.feedback)
         self._phase_index = (self._phase_index + 1) % len(self.phases)
         if self._phase_index == 0:
-            self._terminated = step.terminated
+            self._terminated = result.terminated
             self._round_offset += 1
             if self.learning_roles or self._recorder is not None:
-                self._finish_round(draws)
-        return repaired
+                self._finish_round(streams)
+        return projected
 
     def _set_policy_state(self, role: str, state: Any) -> None:
-        """Keep a player's memory; in worlds that are over it stands still, as their state does."""
-        held = self.policy_states[role]
-        self.policy_states[role] = (
-            state if self.finished is None else pytree.where(self.finished, held, state)
-        )
+        """Set a policy's state; it does not change in finished worlds."""
+        if self.finished is not None:
+            state = pytree.where(self.finished, self.policy_states[role], state)
+        self.policy_states[role] = state
 
     def _finish_round(self, streams: RandomStreams) -> None:
-        """Tell the players that learn what the round just completed led to."""
+        """Update the learning policies with the transition of the completed round."""
         terminated, truncated = self._episode_ends()
-        over = self._no_worlds if self.finished is None else self.finished
+        finished = self._no_worlds if self.finished is None else self.finished
         if self._recorder is not None:
-            self._recorder.record_round(terminated | truncated, over)
+            self._recorder.record_round(terminated | truncated, finished)
         for name in self.learning_roles:
-            earned, told = self.reward_ledger.pop_round(name)
-            seen = self._next_observation(name)
-            outcome = Transition(earned, terminated, truncated, over, seen, told)
-            learned = self.policies[name].update(
-                self.policy_states[name], outcome, streams.child(f"learner/{name}")
+            reward, feedback = self.reward_ledger.pop_round(name)
+            obs = self._next_observation(name)
+            transition = Transition(reward, terminated, truncated, finished, obs, feedback)
+            state = self.policies[name].update(
+                self.policy_states[name], transition, streams.child(f"learner/{name}")
             )
-            self._set_policy_state(name, learned)
+            self._set_policy_state(name, state)
 
     def _episode_ends(self) -> tuple[Tensor, Tensor]:
-        """Which worlds ended in the round just completed: by themselves, by the limit."""
+        """Worlds terminated and truncated in the completed round."""
         terminated = self._no_worlds if self._terminated is None else self._terminated
         truncated = self._no_worlds
         if self._max_round + self._round_offset >= self.rounds:
@@ -380,7 +381,7 @@ class Simulator:
         return terminated, truncated
 
     def _may_have_ended(self) -> bool:
-        """Whether any world can have ended now, as far as is known without looking at tensors."""
+        """Whether any world can have ended, without a read of tensors on the device."""
         return self._terminated is not None or self._max_round + self._round_offset >= self.rounds
 
     def _next_observation(self, role: str) -> Tensor:
@@ -388,30 +389,30 @@ class Simulator:
         return self.environment.observe(self.state, role, first)
 
     def _project_actions(self, role: str, action: Tensor) -> ProjectedAction:
-        """What the outside seats of a role do, made legal."""
-        space, seats = self.phase.action_spaces[role], self._external_indices[role]
-        expected = (len(self.worlds), len(seats))
-        several = not isinstance(space, Discrete)
-        if tuple(action.shape[:2]) != expected or action.dim() != 2 + several:
-            wanted = (*expected, space.size) if several else expected
+        """Legal actions of the external agents of a role."""
+        space, agents = self.phase.action_spaces[role], self._external_indices[role]
+        leading = (len(self.worlds), len(agents))
+        is_vector = not isinstance(space, Discrete)
+        if tuple(action.shape[:2]) != leading or action.dim() != 2 + is_vector:
+            expected = (*leading, space.size) if is_vector else leading
             raise UserError(
-                f"actions of {role!r} are {wanted}, not {tuple(action.shape)}",
+                f"actions of {role!r} must have shape {expected}, not {tuple(action.shape)}",
                 code="wrong_shape",
                 path=f"actions.{role}",
             )
-        legal = self.environment.action_mask(self.state, role, self.phase.name)
-        if legal is not None:
-            legal = legal[:, seats]
-        return project_action(space, action.to(self.device), legal, role)
+        mask = self.environment.action_mask(self.state, role, self.phase.name)
+        if mask is not None:
+            mask = mask[:, agents]
+        return project_action(space, action.to(self.device), mask, role)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that is needed to play on from here, as named tensors."""
+        """All tensors needed to resume the simulation, by name."""
         return simulator_state.state_dict(self)
 
     def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
-        """Play on from a saved state of a table made with the same arguments.
+        """Restore a saved state into a simulator constructed with the same arguments.
 
         Raises:
-            UserError: it was saved from another kind of table.
+            UserError: the state is from a simulator with other arguments.
         """
         simulator_state.load_state_dict(self, saved)

@@ -1,4 +1,4 @@
-"""A table's state as named tensors, and back: to stop in the middle of an episode and play on."""
+"""State of a simulator as named tensors, to stop and resume in the middle of an episode."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Simulator = Any  # `mores.sim.simulator.Simulator`, which imports this module
 
 
 def state_dict(simulator: Simulator) -> dict[str, Tensor]:
-    """All that is needed to play on from here, as named tensors."""
+    """All tensors needed to resume the simulation, by name."""
     if simulator.seed is None:
-        raise UserError("a table that was not reset has nothing to save", code="wrong_order")
-    over = simulator._no_worlds if simulator.finished is None else simulator.finished
+        raise UserError("reset the simulator before saving its state", code="wrong_order")
+    finished = simulator._no_worlds if simulator.finished is None else simulator.finished
     clock = torch.tensor([simulator._phase_index, simulator.finished is not None])
     seed = torch.tensor([simulator.seed & 0xFFFFFFFF, (simulator.seed >> 32) & 0xFFFFFFFF])
-    held = {
+    tree = {
         "state": simulator.state,
-        "memory": simulator.policy_states,
-        "owed": simulator.reward_ledger.pending_reward,
-        "earned": simulator.reward_ledger.earned,
-        "told": simulator.reward_ledger.told,
-        "over": over,
+        "policy_states": simulator.policy_states,
+        "pending_reward": simulator.reward_ledger.pending_reward,
+        "round_reward": simulator.reward_ledger.round_reward,
+        "round_feedback": simulator.reward_ledger.round_feedback,
+        "finished": finished,
         "clock": clock,
         "seed": seed,
         "episode": simulator.episode,
@@ -36,68 +36,67 @@ def state_dict(simulator: Simulator) -> dict[str, Tensor]:
     }
     return {
         name: tensor.clone(memory_format=torch.contiguous_format)
-        for name, tensor in pytree.flatten(held).items()
+        for name, tensor in pytree.flatten(tree).items()
     }
 
 
 def load_state_dict(simulator: Simulator, saved: Mapping[str, Tensor]) -> None:
-    """Play on from a saved state of a table made with the same arguments.
+    """Restore a saved state into a simulator constructed with the same arguments.
 
     Raises:
-        UserError: it was saved from another kind of table.
+        UserError: the state is from a simulator with other arguments.
     """
-    before = dict(simulator.__dict__)
+    attributes = dict(simulator.__dict__)
     try:
         _load(simulator, saved)
     except (KeyError, ValueError) as error:
-        simulator.__dict__ = before
+        simulator.__dict__ = attributes
         raise UserError(
-            f"this was saved from another table: {error.args[0]}", code="incompatible"
+            f"the state was saved from another simulator: {error.args[0]}", code="incompatible"
         ) from None
 
 
 def _identity(simulator: Simulator) -> dict[str, Tensor]:
-    """What a saved state must have in common with the table it is loaded into."""
+    """Values that must be equal in the saved state and in the simulator."""
     return {
         "replicate": simulator.worlds.replicate,
         "world": simulator.worlds.world,
-        "stage and rounds": torch.tensor([simulator.stage, simulator.rounds]),
+        "stage_and_rounds": torch.tensor([simulator.stage, simulator.rounds]),
     }
 
 
 def _saved_feedback(
     role: str, simulator: Simulator, saved: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """What a learner was told in this round so far: only what was saved knows its names."""
-    start = f"told/{role}/"
+    """Feedback of a learner in the current round; its names are known from the saved state only."""
+    prefix = f"round_feedback/{role}/"
     return {
-        path.removeprefix(start): told.to(simulator.device).clone()
-        for path, told in saved.items()
-        if path.startswith(start)
+        path.removeprefix(prefix): tensor.to(simulator.device).clone()
+        for path, tensor in saved.items()
+        if path.startswith(prefix)
     }
 
 
 def _load(simulator: Simulator, saved: Mapping[str, Tensor]) -> None:
-    for name, mine in _identity(simulator).items():
-        if not torch.equal(pytree.restore(mine, saved, name), mine):
-            raise ValueError(f"{name} differ: {saved[name].tolist()}, here {mine.tolist()}")
+    for name, own in _identity(simulator).items():
+        if not torch.equal(pytree.restore(own, saved, name), own):
+            raise ValueError(f"{name} was {saved[name].tolist()}, is {own.tolist()}")
     low, high = (int(word) for word in saved["seed"])
     simulator.reset(high << 32 | low)
     simulator.episode = pytree.restore(simulator.episode, saved, "episode")
     simulator._open_span(pytree.restore(simulator.round, saved, "round").cpu())
     simulator.state = pytree.restore(simulator.state, saved, "state")
-    simulator.policy_states = pytree.restore(simulator.policy_states, saved, "memory")
+    simulator.policy_states = pytree.restore(simulator.policy_states, saved, "policy_states")
     simulator.share_parameters()
-    simulator.reward_ledger.pending_reward = pytree.restore(
-        simulator.reward_ledger.pending_reward, saved, "owed"
-    )
-    simulator.reward_ledger.earned = pytree.restore(simulator.reward_ledger.earned, saved, "earned")
-    simulator.reward_ledger.told = {
-        name: _saved_feedback(name, simulator, saved) for name in simulator.reward_ledger.told
+    ledger = simulator.reward_ledger
+    ledger.pending_reward = pytree.restore(ledger.pending_reward, saved, "pending_reward")
+    ledger.round_reward = pytree.restore(ledger.round_reward, saved, "round_reward")
+    ledger.round_feedback = {
+        role: _saved_feedback(role, simulator, saved) for role in ledger.round_feedback
     }
-    simulator._phase_index, some_over = (int(number) for number in saved["clock"])
-    simulator.finished = saved["over"].to(simulator.device).clone() if some_over else None
+    simulator._phase_index, any_finished = (int(number) for number in saved["clock"])
+    simulator.finished = saved["finished"].to(simulator.device).clone() if any_finished else None
     unknown = saved.keys() - state_dict(simulator).keys()
     if unknown:
-        where = min(unknown)
-        raise ValueError(f"no place for {where!r}: memories have all their tensors from start")
+        path = min(unknown)
+        raise ValueError(f"unknown tensor {path!r}: `initial_state` must create all tensors")

@@ -1,6 +1,6 @@
-"""Fitting a scenario's parameters to figures of the real world.
+"""Calibration: fits parameters of a scenario to empirical targets.
 
-`calibrate` does it, `run_calibrate_command` is `mores calibrate`. How: docs/explanation/calibration.md.
+`calibrate` is the function, `run_calibrate_command` the command (docs/explanation/calibration.md).
 """
 
 from mores.experiments.calibration.command import run_calibrate_command
@@ -9,8 +9,8 @@ from mores.experiments.calibration.result import CalibrationResult, FittedParame
 
 __all__ = [
     "CalibrationResult",
-    "TargetFit",
     "FittedParameter",
+    "TargetFit",
     "calibrate",
     "run_calibrate_command",
 ]

@@ -1,4 +1,4 @@
-"""What `mores calibrate` does once its arguments are read."""
+"""Command `mores calibrate`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mores.experiments.scenario.loading import LoadedScenario
 def run_calibrate_command(
     loaded: LoadedScenario, console: Console, out: Path | None, hold_out: Sequence[str]
 ) -> int:
-    """Calibrate, show what came out, and say where it was written.
+    """Calibrate, print the result and the path of the output.
 
     Returns:
-        0; 1 where the search did not converge.
+        Exit status: 0; 1 if the search did not converge.
 
     Raises:
         UserError: see `calibrate`.
@@ -27,6 +27,6 @@ def run_calibrate_command(
     result = calibrate(loaded, out or default_folder(loaded.scenario.name), hold_out)
     console.print(calibration_tables(result))
     assert result.folder is not None
-    where = result.folder / "calibrated.yaml"
-    console.print(f"with the fitted values: {where}", soft_wrap=True, highlight=False)
+    path = result.folder / "calibrated.yaml"
+    console.print(f"scenario with the fitted values: {path}", soft_wrap=True, highlight=False)
     return int(not result.converged)

@@ -1,4 +1,4 @@
-"""A calibration as tables on a terminal."""
+"""Console tables of a calibration."""
 
 from __future__ import annotations
 
@@ -11,31 +11,30 @@ from mores.experiments.calibration.result import CalibrationResult
 
 
 def calibration_tables(result: CalibrationResult) -> RenderableType:
-    """Parameters, targets, and what the reader must know: readable on 80 columns."""
+    """Parameters, targets and warnings for a console of 80 columns."""
     parts: list[RenderableType] = [
         _parameter_table(result),
         _target_table(result),
         _summary_line(result),
     ]
-    parts += [Text(f"! {remark}", style="yellow") for remark in result.warnings]
+    parts += [Text(f"! {warning}", style="yellow") for warning in result.warnings]
     return Group(*parts)
 
 
 def _parameter_table(result: CalibrationResult) -> Table:
     table = Table(box=box.HORIZONTALS, expand=True)
     table.add_column("parameter", overflow="fold", ratio=1)
-    for heading in ("fitted", "95 % interval", "searched"):
+    for heading in ("fitted", "95 % interval", "search range"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for found in result.parameters:
-        low = "..." if found.low_at_bound else ""
-        high = "..." if found.high_at_bound else ""
+    for parameter in result.parameters:
+        left = "..." if parameter.low_at_bound else ""
+        right = "..." if parameter.high_at_bound else ""
+        low, high = parameter.search_range
         table.add_row(
-            Text(found.path),
-            _format_number(found.value),
-            Text(f"{low}[{_format_number(found.low)}, {_format_number(found.high)}]{high}"),
-            Text(
-                f"[{_format_number(found.search_range[0])}, {_format_number(found.search_range[1])}]"
-            ),
+            Text(parameter.path),
+            _format(parameter.value),
+            Text(f"{left}[{_format(parameter.low)}, {_format(parameter.high)}]{right}"),
+            Text(f"[{_format(low)}, {_format(high)}]"),
         )
     return table
 
@@ -43,30 +42,27 @@ def _parameter_table(result: CalibrationResult) -> Table:
 def _target_table(result: CalibrationResult) -> Table:
     table = Table(box=box.HORIZONTALS, expand=True)
     table.add_column("target", overflow="fold", ratio=1)
-    for heading in ("figure", "simulated", "z"):
+    for heading in ("empirical", "simulated", "z"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for met in result.targets:
-        where = f"{met.metric}, {met.arm}" + (f" less {met.compare_to}" if met.compare_to else "")
-        says = Text.assemble(met.statement, (f"\n{where}, round {met.at_round}", "dim"))
-        figure = f"{_format_number(met.value)}\n± {_format_number(met.standard_error)}"
-        simulated = (
-            f"{_format_number(met.simulated)}\n± {_format_number(met.simulation_standard_error)}"
-        )
-        table.add_row(says, figure, simulated, f"{met.z:.2f}", Text(met.usage))
+    for target in result.targets:
+        reference = f" minus {target.compare_to}" if target.compare_to else ""
+        source = f"\n{target.metric}, {target.arm}{reference}, round {target.at_round}"
+        description = Text.assemble(target.statement, (source, "dim"))
+        empirical = f"{_format(target.value)}\n± {_format(target.standard_error)}"
+        simulated = f"{_format(target.simulated)}\n± {_format(target.simulation_standard_error)}"
+        table.add_row(description, empirical, simulated, f"{target.z:.2f}", Text(target.usage))
     return table
 
 
 def _summary_line(result: CalibrationResult) -> Text:
     fit = f"distance {result.distance:.3g}"
     if result.p_value is not None:
-        of = "degree" if result.degrees_of_freedom == 1 else "degrees"
-        fit += f" with {result.degrees_of_freedom} {of} of freedom (p = {result.p_value:.2g})"
-    played = (
-        f"{result.num_evaluations} points of {result.replicates} replicates, {result.seconds:.1f} s"
-    )
-    return Text(f"{fit}; {played}")
+        noun = "degree" if result.degrees_of_freedom == 1 else "degrees"
+        fit += f" with {result.degrees_of_freedom} {noun} of freedom (p = {result.p_value:.2g})"
+    fit += f"; {result.num_evaluations} evaluations with {result.replicates} replicates"
+    return Text(f"{fit}, {result.seconds:.1f} s")
 
 
-def _format_number(value: float) -> str:
+def _format(value: float) -> str:
     return f"{value:.4g}"

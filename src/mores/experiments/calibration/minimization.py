@@ -1,12 +1,12 @@
-"""The parameters at which the simulated figures are nearest to the targets.
+"""Minimization of the distance between simulated moments and targets.
 
-Where to begin is looked for at the points of a scrambled Sobol sequence, with weights from the
-figures' middling variances. From the best of them least squares (`scipy.optimize.least_squares`,
-trust region, bounds) goes down with these; then with weights from the covariance of the figures
-where it came to, from there and from further good points (two-step weights; taken again while they
-change the answer). Slopes are difference quotients on shared draws over a quarter of a standard
-error. Where figures jump, so that the slopes lead nowhere, a search without slopes goes on
-(COBYQA: Ragonneau and Zhang 2023, as in `scipy.optimize.minimize`).
+The search starts from the points of a scrambled Sobol sequence, with weights from the median
+variances of the moments. Least squares (`scipy.optimize.least_squares`, trust region, bounds)
+starts at the best point with these weights; then, with weights from the covariance of the moments
+at its solution, at that solution and at further good points (two-step weights; updated until the
+solution is stable). Derivatives are difference quotients on common random numbers over a quarter
+of a standard error. If moments are discontinuous and the derivatives do not help, a derivative-free
+search continues (COBYQA: Ragonneau and Zhang 2023, in `scipy.optimize.minimize`).
 """
 
 from __future__ import annotations
@@ -21,72 +21,64 @@ from jaxtyping import Float
 
 from mores.experiments.calibration.moment_distance import MomentDistance, UnitPoint
 
-NUM_STARTS = 3  # points from which least squares is begun
-COARSE_FTOL, FINE_FTOL = (
-    0.05,
-    0.002,
-)  # fall of the distance, in parts of itself plus one, that is none
-MIN_DECREASE = (
-    0.02  # improvement of the distance, by the slopes, that is none (an interval's is 3.8)
-)
-REWEIGHTING_TOLERANCE = 0.05  # standard errors: a smaller change by new weights is none
+NUM_STARTS = 3  # starting points of least squares
+COARSE_FTOL, FINE_FTOL = 0.05, 0.002  # negligible decrease of the distance, relative to 1 + it
+MIN_DECREASE = 0.02  # negligible predicted decrease of the distance (an interval's width is 3.8)
+REWEIGHTING_TOLERANCE = 0.05  # negligible change by new weights, in standard errors
 MAX_REWEIGHTINGS = 4
-BOUND_TOLERANCE = 1e-3  # so near to the end of its range a parameter is at it
+BOUND_TOLERANCE = 1e-3  # a parameter so near to the end of its range moves to the end
 
 
 @dataclasses.dataclass(frozen=True)
 class CalibrationFit:
-    """Where the search ended.
+    """Result of the search.
 
     Attributes:
-        unit_point: the parameters, in the unit cube.
-        objective: the distance there.
-        jacobian: derivative of the whitened residual there.
-        standard_errors: standard errors of the parameters in the unit cube, as the slopes have them.
-        converged: whether the slopes promise no further improvement.
+        unit_point: fitted parameters, in the unit cube.
+        objective: distance at the fitted parameters.
+        jacobian: derivative of the whitened residual at the fitted parameters.
+        standard_errors: standard errors of the parameters in the unit cube, from the derivatives.
+        converged: whether the derivatives predict no further decrease.
     """
 
     unit_point: UnitPoint
     objective: float
-    jacobian: Float[np.ndarray, "figure parameter"]
+    jacobian: Float[np.ndarray, "moment parameter"]
     standard_errors: UnitPoint
     converged: bool
 
 
 def initial_points(num_parameters: int, seed: int) -> Float[np.ndarray, "point parameter"]:
-    """Points spread over the unit cube: the middle, and a scrambled Sobol sequence."""
+    """Center of the unit cube, followed by points of a scrambled Sobol sequence."""
     exponent = int(np.ceil(np.log2(8 * num_parameters)))
-    spread = scipy.stats.qmc.Sobol(num_parameters, scramble=True, rng=seed).random_base2(exponent)
-    return np.concatenate([np.full((1, num_parameters), 0.5), spread])
+    sobol = scipy.stats.qmc.Sobol(num_parameters, scramble=True, rng=seed).random_base2(exponent)
+    return np.concatenate([np.full((1, num_parameters), 0.5), sobol])
 
 
 def minimize_distance(
     distance: MomentDistance, points: Float[np.ndarray, "point parameter"]
 ) -> CalibrationFit:
-    """The nearest point that is found from these.
-
-    Leaves the weights of `distance` as they are at the point found.
-    """
+    """Best fit from these starting points. Sets the weights of `distance` at the fit."""
     distance.set_diagonal_weights(points)
     best = _least_squares(distance, _ranked(distance, points)[0], COARSE_FTOL)
     distance.set_weights(best)
-    ends = [best]
+    candidates = [best]
     for point in _ranked(distance, points)[: NUM_STARTS - 1]:
-        ends.append(_least_squares(distance, point, COARSE_FTOL))
-    return refine_fit(distance, min(ends, key=distance))
+        candidates.append(_least_squares(distance, point, COARSE_FTOL))
+    return refine_fit(distance, min(candidates, key=distance))
 
 
 def refine_fit(distance: MomentDistance, best: UnitPoint) -> CalibrationFit:
-    """The fit near a good point, with weights from where it ends."""
+    """Fit near a good point, with the weights at the fit."""
     for _ in range(MAX_REWEIGHTINGS):
         distance.set_weights(best)
         jacobian = distance.jacobian(best)
         errors = standard_errors(jacobian)
         distance.set_step_sizes(errors)
         new = _least_squares(distance, best)
-        moved = np.abs(new - best) / np.maximum(errors, 1e-12)
+        change = np.abs(new - best) / np.maximum(errors, 1e-12)
         best = new
-        if (moved < REWEIGHTING_TOLERANCE).all():
+        if (change < REWEIGHTING_TOLERANCE).all():
             break
     best = _snap_to_bounds(distance, best)
     jacobian = distance.jacobian(best, central=True)
@@ -98,11 +90,11 @@ def refine_fit(distance: MomentDistance, best: UnitPoint) -> CalibrationFit:
     return CalibrationFit(best, distance(best), jacobian, errors, converged)
 
 
-def standard_errors(jacobian: Float[np.ndarray, "figure parameter"]) -> UnitPoint:
-    """Of the parameters, in parts of their ranges; many ranges where nothing determines them."""
+def standard_errors(jacobian: Float[np.ndarray, "moment parameter"]) -> UnitPoint:
+    """Standard errors in units of the ranges; very large for unidentified parameters."""
     covariance = np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-12, hermitian=True)
-    flat = (jacobian**2).sum(0) <= 1e-12
-    return np.where(flat, 1e6, np.sqrt(np.maximum(np.diag(covariance), 1e-24)))
+    unidentified = (jacobian**2).sum(0) <= 1e-12
+    return np.where(unidentified, 1e6, np.sqrt(np.maximum(np.diag(covariance), 1e-24)))
 
 
 def _ranked(
@@ -114,17 +106,17 @@ def _ranked(
 def _least_squares(
     distance: MomentDistance, start: UnitPoint, tolerance: float = FINE_FTOL
 ) -> UnitPoint:
-    """Down from a point by least squares, until the distance falls by less than the tolerance.
+    """Least-squares solution from a point, with a tolerance for the decrease of the distance.
 
-    A residual of one that never changes makes the tolerance absolute where the distance is small:
-    figures that jump would else be followed into every corner.
+    A constant residual of 1 makes the tolerance absolute for small distances: discontinuous
+    moments would otherwise cause many useless steps.
     """
 
-    def slopes(unit: UnitPoint) -> Float[np.ndarray, "row parameter"]:
+    def padded_jacobian(unit: UnitPoint) -> Float[np.ndarray, "row parameter"]:
         return np.vstack([distance.jacobian(unit), np.zeros(distance.num_parameters)])
 
-    jacobian: Any = slopes  # scipy's stubs know names of methods only
-    found = scipy.optimize.least_squares(
+    jacobian: Any = padded_jacobian  # scipy's stubs accept only method names
+    solution = scipy.optimize.least_squares(
         lambda unit: np.append(distance.residual(unit), 1.0),
         np.clip(start, 1e-6, 1 - 1e-6),
         jacobian,
@@ -134,37 +126,37 @@ def _least_squares(
         gtol=1e-8,
         max_nfev=30,
     )
-    return found.x if distance(found.x) <= distance(start) else start
+    return solution.x if distance(solution.x) <= distance(start) else start
 
 
 def _snap_to_bounds(distance: MomentDistance, best: UnitPoint) -> UnitPoint:
-    """Onto the ends of the ranges where it is all but there, and no worse: the search is inside."""
+    """Point moved to the ends of ranges that it nearly reaches: the solver stays inside them."""
     snapped = np.where(best < BOUND_TOLERANCE, 0.0, np.where(best > 1 - BOUND_TOLERANCE, 1.0, best))
     return snapped if distance(snapped) <= distance(best) + MIN_DECREASE else best
 
 
 def _predicted_decrease(
-    distance: MomentDistance, best: UnitPoint, jacobian: Float[np.ndarray, "figure parameter"]
+    distance: MomentDistance, best: UnitPoint, jacobian: Float[np.ndarray, "moment parameter"]
 ) -> float:
-    """By how much the slopes say the distance would still fall."""
+    """Further decrease of the distance that the derivatives predict."""
     step = scipy.optimize.lsq_linear(
         jacobian, -distance.residual(best), (-best - 1e-12, 1 - best + 1e-12)
     )
-    return distance(best) - 2 * step.effort_cost
+    return distance(best) - 2 * step.cost
 
 
 def _derivative_free_search(
-    distance: MomentDistance, best: UnitPoint, jacobian: Float[np.ndarray, "figure parameter"]
+    distance: MomentDistance, best: UnitPoint, jacobian: Float[np.ndarray, "moment parameter"]
 ) -> UnitPoint:
-    """Down from a point by a search that asks for no slopes."""
+    """Solution of a derivative-free search from a point."""
     radius = float(np.clip(np.median(standard_errors(jacobian)), 0.002, 0.1))
-    found = scipy.optimize.minimize(
-        lambda unit: distance(np.clip(unit, 0.0, 1.0)),
+    solution = scipy.optimize.minimize(
+        lambda unit_point: distance(np.clip(unit_point, 0.0, 1.0)),
         best,
         method="COBYQA",
         bounds=[(0.0, 1.0)] * distance.num_parameters,
         options={"maxfev": 60 * distance.num_parameters, "initial_tr_radius": radius,
                  "final_tr_radius": 1e-2 * radius},
     )  # fmt: skip
-    unit = np.clip(found.x, 0.0, 1.0)
-    return unit if distance(unit) < distance(best) else best
+    unit_point = np.clip(solution.x, 0.0, 1.0)
+    return unit_point if distance(unit_point) < distance(best) else best

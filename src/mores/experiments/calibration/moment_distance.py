@@ -1,17 +1,17 @@
-"""How far the simulated figures are from the targets, as a function of the parameters.
+"""Distance between simulated moments and targets, as a function of the parameters.
 
-Parameters are searched in the unit cube: each range is mapped to [0, 1], by logarithm where it is
-of one sign and spans a factor of ten or more. With the covariance V of what a study found less what
-was simulated,
+The search uses the unit cube: each range is mapped to [0, 1], on a log scale if it has one sign
+and spans a factor of ten or more. With the covariance V of the difference between the moments of a
+study and the simulated moments, the distance is
 
     Q = (m - y)' V^-1 (m - y),        m simulated means, y targets
 
-is the distance (the simulated method of moments: McFadden 1989, Econometrica 57, 995; Gourieroux,
-Monfort and Renault 1993, J. Appl. Econometrics 8, S85). It is minimised as a sum of squares of
-L^-1 (m - y), V = L L'. V is estimated from S replicates; the inverse of an estimate is too large on
-average, and is corrected by (S - k - 2) / (S - 1) for k figures (Hartlap, Simon and Schneider 2007,
-Astronomy & Astrophysics 464, 399). With fewer than 5 k + 5 replicates figures are taken to be
-independent of each other, because their covariances cannot be told.
+(simulated method of moments: McFadden 1989, Econometrica 57, 995; Gourieroux, Monfort and Renault
+1993, J. Appl. Econometrics 8, S85). It is minimized as a sum of squares of L^-1 (m - y), V = L L'.
+V is estimated from S replicates. The inverse of an estimate is too large on average; the factor
+(S - k - 2) / (S - 1) corrects it for k moments (Hartlap, Simon and Schneider 2007, Astronomy &
+Astrophysics 464, 399). With fewer than 5 k + 5 replicates, the moments count as independent, since
+their covariances are not determined.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from jaxtyping import Float
 from mores.experiments.calibration.simulated_moments import MomentSimulator, SimulatedMoments
 
 UnitPoint = Float[np.ndarray, " parameter"]  # each in [0, 1]
-LOG_SCALE_RATIO = 10.0  # ranges that span such a factor are searched by logarithm
-INITIAL_STEP = 0.02  # of a difference quotient, while nothing is known of the scale of things
+LOG_SCALE_RATIO = 10.0  # ranges with at least this ratio of their ends use a log scale
+INITIAL_STEP = 0.02  # of a difference quotient, before standard errors are known
 MIN_STEP = 1e-3
-STEP_IN_STANDARD_ERRORS = 0.25  # later: so many standard errors
-MIN_RELATIVE_VARIANCE = 1e-3  # variance of a figure at any point, of its usual one
-MIN_RELATIVE_EIGENVALUE = 1e-8  # smallest eigenvalue of a correlation matrix, of the largest
+STEP_IN_STANDARD_ERRORS = 0.25  # of a difference quotient, after they are known
+MIN_RELATIVE_VARIANCE = 1e-3  # smallest variance of a moment, relative to its mean variance
+MIN_RELATIVE_EIGENVALUE = 1e-8  # smallest eigenvalue of a correlation, relative to the largest
 
 
 class MomentDistance:
-    """Weighted distance from targets.
+    """Weighted distance of simulated moments from targets.
 
     Args:
-        simulator: gives the figures.
-        fitted_targets: numbers of the targets that are fitted; the others are not looked at.
-        target_values: what the figures of all targets should come to.
+        simulator: simulator of the moments.
+        fitted_targets: indices of the fitted targets; the others are ignored.
+        target_values: values of all targets.
     """
 
     def __init__(
@@ -59,9 +59,7 @@ class MomentDistance:
         self._sign = np.where(low < 0, -1.0, 1.0)
         self._transformed_bounds = np.array([self._to_scale(low), self._to_scale(high)])
         self.whitening = np.eye(len(self.fitted_targets))
-        self._mean_variances = np.zeros(
-            len(self.fitted_targets)
-        )  # variances, over the first points
+        self._mean_variances = np.zeros(len(self.fitted_targets))  # over the initial points
         self._whitening_cache: dict[bytes, np.ndarray] = {}
         self.step_sizes = np.full(self.num_parameters, INITIAL_STEP)
 
@@ -70,33 +68,33 @@ class MomentDistance:
             return np.where(self._is_log_scale, self._sign * np.log(np.abs(values)), values)
 
     def from_unit_cube(self, unit_point: UnitPoint) -> Float[np.ndarray, " parameter"]:
-        """The parameters at a point of the unit cube."""
-        moved = self._transformed_bounds[0] + np.clip(unit_point, 0.0, 1.0) * (
+        """Parameters at a point of the unit cube."""
+        scaled = self._transformed_bounds[0] + np.clip(unit_point, 0.0, 1.0) * (
             self._transformed_bounds[1] - self._transformed_bounds[0]
         )
-        back = self._sign * np.exp(np.where(self._is_log_scale, self._sign * moved, 0.0))
-        inside = np.where(self._is_log_scale, back, moved)
-        return np.clip(inside, *self.simulator.ranges.T)  # ends exactly
+        linear = self._sign * np.exp(np.where(self._is_log_scale, self._sign * scaled, 0.0))
+        inside = np.where(self._is_log_scale, linear, scaled)
+        return np.clip(inside, *self.simulator.ranges.T)  # ends are exact
 
     def to_unit_cube(self, values: Float[np.ndarray, " parameter"]) -> UnitPoint:
-        """The point of the unit cube where the parameters have these values."""
+        """Point of the unit cube with these parameter values."""
         return (self._to_scale(np.asarray(values)) - self._transformed_bounds[0]) / (
             self._transformed_bounds[1] - self._transformed_bounds[0]
         )
 
     def moments(self, unit_point: UnitPoint) -> SimulatedMoments:
-        """The figures of the fitted targets; nan in place of others that take other arms."""
+        """Moments of the fitted targets; nan for others that need further arms."""
         return self.simulator.moments_at(self.from_unit_cube(unit_point), self.fitted_targets)
 
-    def residual(self, unit_point: UnitPoint) -> Float[np.ndarray, " figure"]:
-        """Fitted figures less targets, whitened: about standard normal at the true parameters."""
+    def residual(self, unit_point: UnitPoint) -> Float[np.ndarray, " moment"]:
+        """Fitted moments minus targets, whitened: about standard normal at the true parameters."""
         return (
             self.whitening
             @ (self.moments(unit_point).mean - self.target_values)[self.fitted_targets]
         )
 
     def __call__(self, unit_point: UnitPoint) -> float:
-        """The distance Q."""
+        """Distance Q."""
         return float(np.sum(self.residual(unit_point) ** 2))
 
     def moment_jacobian(
@@ -106,71 +104,70 @@ class MomentDistance:
         parameters: Sequence[int] | None = None,
         targets: Sequence[int] | None = None,
     ) -> Float[np.ndarray, "target column"]:
-        """Change of every target's figure with each parameter, by difference quotients.
+        """Derivative of every moment by each parameter, by difference quotients.
 
         Args:
-            unit_point: where.
-            central: from both sides; else from the side where there is more room.
-            parameters: numbers of the parameters.
-            targets: numbers of the targets that matter; default: the fitted ones.
+            unit_point: point of the unit cube.
+            central: central differences; else one-sided, towards the more distant end.
+            parameters: indices of the parameters; None: all.
+            targets: indices of the required targets; None: the fitted ones.
         """
         targets = self.fitted_targets if targets is None else targets
 
-        def means(unit: UnitPoint) -> Float[np.ndarray, " target"]:
-            return self.simulator.moments_at(self.from_unit_cube(unit), targets).mean
+        def means(point: UnitPoint) -> Float[np.ndarray, " target"]:
+            return self.simulator.moments_at(self.from_unit_cube(point), targets).mean
 
-        here = None if central else means(unit_point)
+        center = None if central else means(unit_point)
         columns = []
         for j in range(self.num_parameters) if parameters is None else parameters:
             up, down = unit_point.copy(), unit_point.copy()
             up[j] = min(1.0, unit_point[j] + self.step_sizes[j])
             down[j] = max(0.0, unit_point[j] - self.step_sizes[j])
-            if here is None:
-                rise = means(up) - means(down)
+            if center is None:
+                difference = means(up) - means(down)
             elif up[j] - unit_point[j] >= unit_point[j] - down[j]:
-                down[j], rise = unit_point[j], means(up) - here
+                down[j], difference = unit_point[j], means(up) - center
             else:
-                up[j], rise = unit_point[j], here - means(down)
-            columns.append(rise / (up[j] - down[j]))
+                up[j], difference = unit_point[j], center - means(down)
+            columns.append(difference / (up[j] - down[j]))
         return np.array(columns).T
 
     def jacobian(
         self, unit_point: UnitPoint, central: bool = False, parameters: Sequence[int] | None = None
-    ) -> Float[np.ndarray, "figure column"]:
-        """Derivative of `residual`, by all parameters or by some."""
+    ) -> Float[np.ndarray, "moment column"]:
+        """Derivative of `residual` by all parameters, or by some."""
         return (
             self.whitening
             @ self.moment_jacobian(unit_point, central, parameters)[self.fitted_targets]
         )
 
     def set_weights(self, unit_point: UnitPoint) -> None:
-        """Take the weights from the covariance of the figures at a point."""
+        """Set the weights from the covariance of the moments at a point."""
         self.whitening = self.whitening_at(unit_point)
 
-    def continuously_updated_residual(self, unit_point: UnitPoint) -> Float[np.ndarray, " figure"]:
-        """Fitted figures less targets, whitened by how figures vary at that very point."""
+    def continuously_updated_residual(self, unit_point: UnitPoint) -> Float[np.ndarray, " moment"]:
+        """Fitted moments minus targets, whitened by the covariance at the same point."""
         return (
             self.whitening_at(unit_point)
             @ (self.moments(unit_point).mean - self.target_values)[self.fitted_targets]
         )
 
-    def whitening_at(self, unit_point: UnitPoint) -> Float[np.ndarray, "figure figure"]:
-        """The inverse of L where the covariance of the figures at a point is L L'."""
+    def whitening_at(self, unit_point: UnitPoint) -> Float[np.ndarray, "moment moment"]:
+        """Inverse of L, for the covariance L L' of the moments at a point."""
         key = unit_point.tobytes()
         if key not in self._whitening_cache:
             self._whitening_cache[key] = self._whitening_at(unit_point)
         return self._whitening_cache[key]
 
-    def _whitening_at(self, unit_point: UnitPoint) -> Float[np.ndarray, "figure figure"]:
+    def _whitening_at(self, unit_point: UnitPoint) -> Float[np.ndarray, "moment moment"]:
         replicates, k = self.simulator.replicates, len(self.fitted_targets)
         total = self.moments(unit_point).total_covariance[
             np.ix_(self.fitted_targets, self.fitted_targets)
         ]
-        least = np.maximum(
-            np.diag(total), MIN_RELATIVE_VARIANCE * self._mean_variances
-        )  # a share of one never varies
-        self._reject_constant(least)
-        np.fill_diagonal(total, least)
+        # The floor is for moments that are constant at some points, such as a share of 1.
+        variances = np.maximum(np.diag(total), MIN_RELATIVE_VARIANCE * self._mean_variances)
+        self._reject_constant(variances)
+        np.fill_diagonal(total, variances)
         if replicates >= 5 * k + 5:
             total = total * (replicates - 1) / (replicates - k - 2)
         else:
@@ -178,31 +175,31 @@ class MomentDistance:
         return _inverse_cholesky(total)
 
     def set_diagonal_weights(self, points: Float[np.ndarray, "point parameter"]) -> None:
-        """Take the weights from what figures vary by in the middle of some points."""
-        found = [np.diag(self.moments(p).total_covariance)[self.fitted_targets] for p in points]
-        self._mean_variances = np.mean(np.array(found), 0)
+        """Set diagonal weights from the median variances of the moments over some points."""
+        variances = [np.diag(self.moments(p).total_covariance)[self.fitted_targets] for p in points]
+        self._mean_variances = np.mean(np.array(variances), 0)
         self._reject_constant(self._mean_variances)
-        middle = np.median(np.array(found), 0)
-        self.whitening = np.diag(1.0 / np.sqrt(np.where(middle > 0, middle, self._mean_variances)))
+        median = np.median(np.array(variances), 0)
+        self.whitening = np.diag(1.0 / np.sqrt(np.where(median > 0, median, self._mean_variances)))
 
-    def _reject_constant(self, variances: Float[np.ndarray, " figure"]) -> None:
-        """Refuse a figure of which nothing says how much it varies."""
+    def _reject_constant(self, variances: Float[np.ndarray, " moment"]) -> None:
+        """Reject moments without variance."""
         for i in np.flatnonzero(variances <= 0):
-            message = "does not vary between replicates: state the target's error"
+            message = "no variance between replicates: give the target a standard_error"
             self.simulator.reject_target(self.fitted_targets[i], message, "missing")
 
     def set_step_sizes(self, standard_errors: UnitPoint) -> None:
-        """Take difference quotients over a part of the parameters' standard errors."""
+        """Set the steps of difference quotients from the parameters' standard errors."""
         self.step_sizes = np.clip(STEP_IN_STANDARD_ERRORS * standard_errors, MIN_STEP, INITIAL_STEP)
 
 
 def _inverse_cholesky(
-    covariance: Float[np.ndarray, "figure figure"],
-) -> Float[np.ndarray, "figure figure"]:
-    """The inverse of L where the covariance is L L'; figures that say the same are kept apart."""
-    sizes = np.sqrt(np.diag(covariance))
-    correlation = covariance / np.outer(sizes, sizes)
+    covariance: Float[np.ndarray, "moment moment"],
+) -> Float[np.ndarray, "moment moment"]:
+    """Inverse of L for the covariance L L', with a floor for the eigenvalues of its correlation."""
+    scales = np.sqrt(np.diag(covariance))
+    correlation = covariance / np.outer(scales, scales)
     values, vectors = np.linalg.eigh(correlation)
-    kept = np.maximum(values, MIN_RELATIVE_EIGENVALUE * values[-1])
-    lower = scipy.linalg.cholesky(vectors * kept @ vectors.T, lower=True)
-    return scipy.linalg.solve_triangular(lower, np.diag(1.0 / sizes), lower=True)
+    clipped = np.maximum(values, MIN_RELATIVE_EIGENVALUE * values[-1])
+    lower = scipy.linalg.cholesky(vectors * clipped @ vectors.T, lower=True)
+    return scipy.linalg.solve_triangular(lower, np.diag(1.0 / scales), lower=True)

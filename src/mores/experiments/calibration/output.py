@@ -1,4 +1,4 @@
-"""What a calibration leaves on disk: figures as JSON, a picture, the scenario as fitted."""
+"""Output folder of a calibration: result as JSON, figure as PNG, scenario with fitted values."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ SIGNIFICANT_DIGITS = 6  # of a fitted value in the scenario
 
 
 def make_output_folder(out: Path) -> Path:
-    """Make the folder to write into.
+    """Create the output folder and return it.
 
     Raises:
-        UserError: it is not empty, or cannot be made.
+        UserError: not empty, or not writable.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
-            message = f"{out} is not empty: a calibration writes into a new or empty folder"
+            message = f"{out} is not empty: calibration needs a new or empty folder"
             raise UserError(message, code="not_writable", path=str(out))
     except OSError as error:
         message = f"cannot write to {out}: {error.strerror or error}"
@@ -35,65 +35,63 @@ def make_output_folder(out: Path) -> Path:
 
 
 def default_folder(name: str) -> Path:
-    """A folder of its own under `runs/`."""
-    first = Path("runs") / name / f"{utc_timestamp()}-calibration"
-    folder, number = first, 0
+    """New folder under `runs/` for a scenario with this name."""
+    base = Path("runs") / name / f"{utc_timestamp()}-calibration"
+    folder, suffix = base, 0
     while folder.exists():
-        number += 1
-        folder = first.with_name(f"{first.name}-{number}")
+        suffix += 1
+        folder = base.with_name(f"{base.name}-{suffix}")
     return folder
 
 
 def write_calibration(folder: Path, loaded: LoadedScenario, result: CalibrationResult) -> None:
-    """Write everything; the user's own file is left as it is."""
+    """Write all files of a calibration. The user's scenario file is not changed."""
     from mores.experiments.calibration.plotting import calibration_figure_png
 
     fitted = with_fitted_values(loaded, result)
     atomic_files.write_text(folder / "calibrated.yaml", fitted)
-    told = dataclasses.asdict(result) | {"folder": None}
-    told = {"provenance": collect_provenance(fitted, result.seed, jobs=1), **told}
-    atomic_files.write_json(folder / "calibration.json", told)
+    content = dataclasses.asdict(result) | {"folder": None}
+    content = {"provenance": collect_provenance(fitted, result.seed, jobs=1), **content}
+    atomic_files.write_json(folder / "calibration.json", content)
     atomic_files.write_bytes(folder / "calibration.png", calibration_figure_png(result))
 
 
 def with_fitted_values(loaded: LoadedScenario, result: CalibrationResult) -> str:
-    """The scenario file with the fitted values put in.
+    """Text of the scenario with the fitted values.
 
-    Where the file writes a parameter out, its number is exchanged and all else stays as it was
-    written, comments too. Otherwise the scenario is written anew.
+    If the file contains every fitted parameter, only their numbers change and comments stay.
+    Otherwise the scenario is dumped from its document.
     """
     numbers = {path: float(f"{v:.{SIGNIFICANT_DIGITS}g}") for path, v in result.values.items()}
     return _replace_in_text(loaded, numbers) or _dump_with_values(loaded, numbers)
 
 
 def _replace_in_text(loaded: LoadedScenario, values: dict[str, float]) -> str | None:
-    """The file's text with other numbers; `None` where one of them is not written out in it."""
+    """Text of the file with new numbers; None if the file does not contain all of them."""
     lines = loaded.text.splitlines(keepends=True)
-    places = []
-    for path, number in values.items():
+    edits = []
+    for path, value in values.items():
         keys = tuple(path.split("."))
-        place, written = (
-            loaded.source_map.value_locations.get(keys),
-            loaded.source_map.raw_texts.get(keys),
-        )
-        if loaded.overrides or place is None or written is None or not place.line:
+        location = loaded.source_map.value_locations.get(keys)
+        raw_text = loaded.source_map.raw_texts.get(keys)
+        if loaded.overrides or location is None or raw_text is None or not location.line:
             return None
-        places.append((place.line - 1, place.column - 1, written, number))
-    for row, column, written, number in sorted(places, reverse=True):
+        edits.append((location.line - 1, location.column - 1, raw_text, value))
+    for row, column, raw_text, value in sorted(edits, reverse=True):
         line = lines[row]
-        if not line[column:].startswith(written):
+        if not line[column:].startswith(raw_text):
             return None
-        lines[row] = line[:column] + repr(number) + line[column + len(written) :]
+        lines[row] = line[:column] + repr(value) + line[column + len(raw_text) :]
     return "".join(lines)
 
 
 def _dump_with_values(loaded: LoadedScenario, values: dict[str, float]) -> str:
-    """The scenario as a new file: overrides and fitted values in it, comments gone."""
+    """Text of the scenario from its document: with overrides and fitted values, no comments."""
     document: Any = copy.deepcopy(dict(loaded.document))
-    for path, number in values.items():
+    for path, value in values.items():
         node = document
-        *way, last = path.split(".")
-        for part in way:
-            node = node.setdefault(part, {})
-        node[last] = number
+        *parents, leaf = path.split(".")
+        for key in parents:
+            node = node.setdefault(key, {})
+        node[leaf] = value
     return dump(document)

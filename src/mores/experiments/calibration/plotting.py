@@ -1,4 +1,4 @@
-"""A picture of a calibration: where each parameter lies in its range, how each target was met."""
+"""Figure of a calibration: parameters within their ranges, differences from the targets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mores.experiments.calibration.result import CalibrationResult
 
 
 def calibration_figure_png(result: CalibrationResult) -> bytes:
-    """A PNG."""
+    """Figure as PNG bytes."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -33,43 +33,42 @@ def calibration_figure_png(result: CalibrationResult) -> bytes:
 
 
 def _plot_parameters(axes: Any, result: CalibrationResult) -> None:
-    """Value and interval in the range that was searched, left end to right end."""
+    """Plot value and interval of each parameter, scaled to its search range."""
     for row, parameter in enumerate(result.parameters):
         low, high = parameter.search_range
-        place = [(x - low) / (high - low) for x in (parameter.low, parameter.value, parameter.high)]
+        values = np.array([parameter.low, parameter.value, parameter.high])
+        left, center, right = (values - low) / (high - low)
         axes.plot([0, 1], [row, row], color="#dddddd", linewidth=6, solid_capstyle="butt")
-        axes.plot([place[0], place[2]], [row, row], color="#0072B2", linewidth=2)
-        axes.plot(place[1], row, "o", color="#0072B2")
+        axes.plot([left, right], [row, row], color="#0072B2", linewidth=2)
+        axes.plot(center, row, "o", color="#0072B2")
         text = f"{parameter.value:.4g} [{parameter.low:.4g}, {parameter.high:.4g}]"
         axes.annotate(text, (0.5, row), (0, 6), textcoords="offset points", ha="center", size=8)
     axes.set_yticks(range(len(result.parameters)), [p.path for p in result.parameters])
     axes.set_ylim(len(result.parameters) - 0.4, -0.8)
     axes.set(xlim=(-0.02, 1.02), xticks=[0, 1], xticklabels=["low", "high"])
-    axes.set_xlabel("range searched")
+    axes.set_xlabel("search range")
     axes.set_title("fitted parameters, 95 % intervals")
 
 
 def _plot_targets(axes: Any, result: CalibrationResult) -> None:
-    """Simulated less target, in the standard errors by which the two may differ."""
+    """Plot simulated moment minus target in standard errors of the difference."""
     axes.axvspan(-1.96, 1.96, color="#eeeeee", linewidth=0)
     axes.axvline(0, color="#999999", linewidth=1)
     for row, target in enumerate(result.targets):
         fitted = target.usage == "fitted"
-        far = float(np.clip(-target.z, -6, 6))
-        marker = "o" if abs(target.z) <= 6 else (">" if far > 0 else "<")
-        colour = "#0072B2" if fitted else "#D55E00"
-        axes.plot(far, row, marker, color=colour, mfc=colour if fitted else "white")
-        text = f"{target.simulated:.4g} for {target.value:.4g}"
-        axes.annotate(text, (far, row), (8, 0), textcoords="offset points", va="center", size=8)
-    names = [
-        _truncate(t.statement) + ("" if t.usage == "fitted" else " (held out)")
-        for t in result.targets
-    ]
+        x = float(np.clip(-target.z, -6, 6))
+        marker = "o" if abs(target.z) <= 6 else (">" if x > 0 else "<")
+        color = "#0072B2" if fitted else "#D55E00"
+        axes.plot(x, row, marker, color=color, mfc=color if fitted else "white")
+        text = f"{target.simulated:.4g} (target {target.value:.4g})"
+        axes.annotate(text, (x, row), (8, 0), textcoords="offset points", va="center", size=8)
+    suffixes = {"fitted": "", "predicted": " (held out)"}
+    names = [_truncate(t.statement) + suffixes[t.usage] for t in result.targets]
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(-6.5, 8.5)
-    axes.set_xlabel("simulated less target, in standard errors")
-    axes.set_title("targets: filled fitted, open predicted")
+    axes.set_xlabel("simulated minus target, in standard errors")
+    axes.set_title("targets: filled = fitted, open = held out")
 
 
 def _truncate(text: str, max_length: int = 40) -> str:

@@ -1,4 +1,4 @@
-"""How far a calibration is: a bar on a terminal, a plain line a stage elsewhere."""
+"""Progress of a calibration: a bar on a console, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-DELAY_SECONDS = 2.0  # seconds for which nothing is said
+DELAY_SECONDS = 2.0  # time without output at the start
 
 
 class CalibrationProgress:
-    """Shows how many points were played. Used as a context manager.
+    """Context manager that displays the number of simulated points.
 
-    Nobody knows beforehand how many points a search takes, so the bar has no end.
+    The number of points is not known in advance, so the bar has no total.
     """
 
     def __init__(self, name: str, enabled: bool) -> None:
@@ -31,20 +31,20 @@ class CalibrationProgress:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
 
     def set_status(self, status: str) -> None:
-        """A stage begins."""
+        """Set the description of the current step."""
         self._status = status
         self._update(force=True)
 
     def advance(self) -> None:
-        """A point was played."""
+        """Count one simulated point."""
         self._points += 1
         self._update()
 
@@ -52,7 +52,7 @@ class CalibrationProgress:
         now = time.monotonic()
         if not self._enabled or now - self._start_time < DELAY_SECONDS:
             return
-        text = f"{self._name}: {self._status}, {self._points} points played"
+        text = f"{self._name}: {self._status}, {self._points} points simulated"
         if self._console.is_terminal:
             if self._bar is None:
                 columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())

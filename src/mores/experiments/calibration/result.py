@@ -1,4 +1,4 @@
-"""What a calibration came to."""
+"""Result of a calibration."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mores.experiments.scenario.base_models import Range
 
 @dataclasses.dataclass(frozen=True)
 class FittedParameter:
-    """A parameter that was fitted.
+    """Fitted parameter with its interval.
 
     Attributes:
         path: dotted path in the scenario.
-        value: at which the figures are nearest to the targets.
-        low, high: 95 % interval; where an end is that of the range searched, the targets do not
-            say where it ends.
-        search_range: the range.
-        low_at_bound, high_at_bound: whether that end of the interval is only the end of the range.
+        value: value with the smallest distance from the targets.
+        low, high: 95 % interval. An end at the end of the search range means that the targets do
+            not bound the parameter there.
+        search_range: range of the search.
+        low_at_bound, high_at_bound: whether this end of the interval is the end of the range.
     """
 
     path: str
@@ -34,17 +34,17 @@ class FittedParameter:
 
 @dataclasses.dataclass(frozen=True)
 class TargetFit:
-    """A target, and what the scenario comes to with the fitted parameters.
+    """Target with its simulated moment at the fitted parameters.
 
     Attributes:
-        statement, metric, arm, compare_to, at_round, source: as in the file; which arm and round were meant.
-        value: the figure of the real world.
-        standard_error: its standard error, as stated, or as one replicate varies.
-        simulated: what the measure comes to.
-        simulation_standard_error: standard error of that, by the number of replicates.
-        z: `value` less `simulated`, in standard errors; of a predicted target these also cover
-            the fitted parameters' uncertainty.
-        usage: whether it was fitted, or held out and predicted.
+        statement, metric, arm, compare_to, at_round, source: as in the file, with defaults filled.
+        value: empirical value.
+        standard_error: its standard error: as stated, or the standard deviation over replicates.
+        simulated: simulated moment.
+        simulation_standard_error: Monte Carlo standard error of `simulated`.
+        z: `value` minus `simulated` in standard errors, which for a predicted target include the
+            uncertainty of the fitted parameters.
+        usage: fitted, or held out and predicted.
     """
 
     statement: str
@@ -63,28 +63,27 @@ class TargetFit:
 
 @dataclasses.dataclass(frozen=True)
 class CalibrationResult:
-    """A scenario's parameters fitted to its targets.
+    """Fit of a scenario's parameters to its targets.
 
     Attributes:
-        scenario: its name.
+        scenario: name of the scenario.
         parameters: in the order of the file.
         targets: in the order of the file.
-        correlation: of the parameters' estimates, by the slopes where the search ended, row by
-            row; nan where targets do not tell them apart.
-        distance: of the fitted figures from their targets, about chi-square with `degrees_of_freedom`
-            degrees at the true parameters.
-        degrees_of_freedom: figures fitted less parameters.
-        p_value: of a distance as large or larger, were the scenario right; none without
-            freedom.
-        condition_number: ratio of the largest to the smallest singular value of the figures' derivative,
-            scaled by standard errors and ranges.
-        converged: whether the search ended where no slope leads further down.
-        warnings: what the reader must know: figures out of reach, parameters that cannot be told
-            apart, ends of ranges.
+        correlation: correlation matrix of the parameter estimates, from the derivatives at the
+            fit; nan for unidentified parameters.
+        distance: distance of the fitted moments from their targets; about chi-square with
+            `degrees_of_freedom` at the true parameters.
+        degrees_of_freedom: number of fitted targets minus number of parameters.
+        p_value: probability of this distance or a larger one under the fitted scenario; None
+            without degrees of freedom.
+        condition_number: ratio of the largest to the smallest singular value of the moments'
+            derivative, scaled by standard errors and ranges.
+        converged: whether the derivatives at the fit predict no further decrease.
+        warnings: sentences on missed targets, unidentified parameters, and ends of ranges.
         replicates, seed: of the simulations.
-        num_evaluations: of the parameters that were played.
-        seconds: it took.
-        folder: where it was written, if it was.
+        num_evaluations: number of simulated points.
+        seconds: duration.
+        folder: output folder; None if nothing was written.
     """
 
     scenario: str
@@ -105,5 +104,5 @@ class CalibrationResult:
 
     @property
     def values(self) -> Mapping[str, float]:
-        """The fitted values by path."""
+        """Fitted values by path."""
         return {parameter.path: parameter.value for parameter in self.parameters}

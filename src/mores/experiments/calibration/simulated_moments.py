@@ -1,18 +1,18 @@
-"""The figures that a scenario comes to when its parameters have certain values.
+"""Simulated moments: the targets' metrics as functions of the scenario's parameters.
 
-A *figure* is what a target names: a measure in an arm after some rounds, less that of another arm
-where the target has `against`. At a point of the parameters the figures are means over S
-replicates, on the same random draws at every point, so that they change with the parameters and
-not by chance. Two covariances come with them:
+The moment of a target is its metric in an arm after a number of rounds, minus that of another arm
+if the target has `compare_to`. At a point of the parameters, the moments are means over S
+replicates with the same random numbers at every point, so that they change with the parameters
+and not by chance. Two covariances belong to them:
 
-    of a study     how the figures of one study vary: one replicate, which should have as many
-                   people as the real study had. People of different arms are different people, as
-                   in an experiment, and so are people of targets with different sources. Where a
-                   target states its `error`, its variance is that, and its correlations stay.
-    of the mean    how far the simulated means are off by chance: the covariance over replicates,
-                   whose arms share their draws, divided by S.
+    study        covariance of the moments of one study, which is one replicate and should have as
+                 many people as the empirical study. Different arms have different people, as in an
+                 experiment, and so have targets with different sources. A stated `standard_error`
+                 replaces the variance of a target and leaves its correlations.
+    simulation   Monte Carlo covariance of the means: covariance over replicates, whose arms share
+                 random numbers, divided by S.
 
-A real figure and the simulated one differ, at the true parameters, by the sum of both.
+At the true parameters, the difference of empirical and simulated moments has the sum of both.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ParameterValues = Float[np.ndarray, " parameter"]
 
 
 class MetricKey(NamedTuple):
-    """Where a number is read: in which arm, which measure, after how many rounds."""
+    """Arm, metric and round of one recorded value."""
 
     arm: str
     metric: str
@@ -48,12 +48,12 @@ class MetricKey(NamedTuple):
 
 
 class SimulatedMoments(NamedTuple):
-    """What the targets' figures come to at a point.
+    """Moments of the targets at a point of the parameters.
 
     Attributes:
-        mean: of each figure over replicates.
-        study_covariance: covariance of the figures of one study.
-        simulation_covariance: covariance of `mean`.
+        mean: mean of each moment over replicates.
+        study_covariance: covariance of the moments of one study.
+        simulation_covariance: Monte Carlo covariance of `mean`.
     """
 
     mean: Float[np.ndarray, " target"]
@@ -62,25 +62,25 @@ class SimulatedMoments(NamedTuple):
 
     @property
     def total_covariance(self) -> Float[np.ndarray, "target target"]:
-        """Covariance of what a study found less what was simulated."""
+        """Covariance of the moments of a study minus the simulated moments."""
         return self.study_covariance + self.simulation_covariance
 
 
 class MomentSimulator:
-    """Plays a scenario at points of the parameters, and remembers what came out.
+    """Simulates a scenario at points of the parameters, with a cache of the moments.
 
     Args:
-        loaded: the scenario, which has a `calibration`.
-        seed: of all draws; default: the scenario's.
-        replicates: how many; default: as many as the scenario has.
+        loaded: a scenario with a section `calibration`.
+        seed: seed of all random numbers; None: the scenario's.
+        replicates: number of replicates; None: the scenario's.
 
     Attributes:
-        parameter_paths: of the parameters, in the order in which points list them.
-        ranges: of each, [low, high].
+        parameter_paths: dotted paths of the parameters, in the order of a point's values.
+        ranges: [low, high] of each parameter.
         targets: in the order of the file.
-        contrasts: where each target is read, and with which sign.
-        replicates, seed: of what is played.
-        num_evaluations: points that were played so far.
+        contrasts: recorded values of each target, with their signs.
+        replicates, seed: of the simulations.
+        num_evaluations: number of points simulated so far.
     """
 
     def __init__(
@@ -103,47 +103,50 @@ class MomentSimulator:
     def moments_at(
         self, values: ParameterValues, targets: Sequence[int] | None = None
     ) -> SimulatedMoments:
-        """The figures where the parameters have these values.
+        """Moments at these parameter values.
 
         Args:
-            values: of the parameters.
-            targets: numbers of the targets that matter; arms that no other target looks at are not
-                played, and its figures are nan.
+            values: values of the parameters.
+            targets: indices of the required targets; None: all. Arms that they do not use are not
+                simulated, and moments that need those arms are nan.
 
         Raises:
-            ScenarioError: a parameter cannot have that value, or a figure is not finite there.
+            ScenarioError: an invalid parameter value, or a moment that is not finite.
         """
-        point = np.asarray(values, dtype=np.float64).tobytes()
-        wanted = tuple(range(len(self.targets)) if targets is None else targets)
-        if (point, wanted) not in self._cache:
-            self._cache[point, wanted] = self._moments(self._metric_series(values, wanted), values)
+        key = np.asarray(values, dtype=np.float64).tobytes()
+        required = tuple(range(len(self.targets)) if targets is None else targets)
+        if (key, required) not in self._cache:
+            series = self._metric_series(values, required)
+            self._cache[key, required] = self._moments(series, values)
             self.num_evaluations += 1
             self.on_evaluation()
-        return self._cache[point, wanted]
+        return self._cache[key, required]
 
     def all_means(self) -> Float[np.ndarray, "point target"]:
-        """The figures at all points played so far; nan where they did not matter."""
-        return np.array([figures.mean for figures in self._cache.values()])
+        """Moments at all simulated points; nan where they were not required."""
+        return np.array([moments.mean for moments in self._cache.values()])
 
     def _metric_series(
         self, values: ParameterValues, targets: Sequence[int]
     ) -> dict[MetricKey, Float[np.ndarray, " replicate"]]:
-        """What is read in each look, one number a replicate."""
-        scenario, places = self._scenario, self.loaded.source_map
+        """Recorded values of the targets, one number per replicate."""
+        scenario, source_map = self._scenario, self.loaded.source_map
         point = {path: float(v) for path, v in zip(self.parameter_paths, values, strict=True)}
-        wanted = {look for i in targets for look in self.contrasts[i]}
-        arms = {look.arm for look in wanted}
-        if any(look.metric in DERIVED_METRICS for look in wanted) and scenario.control is not None:
+        keys = {key for i in targets for key in self.contrasts[i]}
+        arms = {key.arm for key in keys}
+        if any(key.metric in DERIVED_METRICS for key in keys) and scenario.control is not None:
             arms.add(scenario.control)
-        every = list(scenario.arms) or [DEFAULT_ARM]  # a role may be there in some arms only
-        asked = [condition_at_point(scenario, places, arm, point, SECTION, "draw") for arm in every]
-        return self._read_metrics(wanted, self._run_cells(asked, arms))
+        names = list(scenario.arms) or [DEFAULT_ARM]  # all, since some arms may lack a role
+        conditions = [
+            condition_at_point(scenario, source_map, arm, point, SECTION, "draw") for arm in names
+        ]
+        return self._read_metrics(keys, self._run_cells(conditions, arms))
 
     def _run_cells(self, conditions: Sequence[Condition], arms: set[str]) -> dict[str, CellResult]:
-        given = dataclasses.replace(self.loaded, scenario=self._scenario)
+        loaded = dataclasses.replace(self.loaded, scenario=self._scenario)
         return {
             cell.arm: run_cell(cell, self._scenario, range(self.replicates), lambda _: None)
-            for cell in cells_for_conditions(given, conditions)
+            for cell in cells_for_conditions(loaded, conditions)
             if cell.arm in arms
         }
 
@@ -153,143 +156,136 @@ class MomentSimulator:
         stage = self._scenario.stage(None).name
         control = records.get(self._scenario.control or "")
         series = {}
-        for look in metric_keys:
-            record = records[look.arm]
+        for key in metric_keys:
+            record = records[key.arm]
             try:
-                series[look] = metric_at_round(record, look.metric, stage, look.at_round, control)
+                series[key] = metric_at_round(record, key.metric, stage, key.at_round, control)
             except KeyError:
                 known = ", ".join(record.stage(stage).metrics)
-                message = f"there is no such number; known: {known}"
-                self.reject_target(self._target_of(look), message, "unknown_name")
+                message = f"no metric with this name; known: {known}"
+                self.reject_target(self._target_of(key), message, "unknown_name")
         return series
 
     def _target_of(self, metric_key: MetricKey) -> int:
-        return next(i for i, looks in enumerate(self.contrasts) if metric_key in looks)
+        return next(i for i, contrast in enumerate(self.contrasts) if metric_key in contrast)
 
     def _moments(
         self, series: Mapping[MetricKey, Float[np.ndarray, " replicate"]], values: ParameterValues
     ) -> SimulatedMoments:
-        nothing = np.full(self.replicates, np.nan)
-        rows = np.array([sum(sign * series.get(look, nothing) for look, sign in looks.items())
-                         for looks in self.contrasts])  # fmt: skip
-        for i, looks in enumerate(self.contrasts):
-            if looks.keys() <= series.keys() and not np.isfinite(rows[i]).all():
-                where = ", ".join(
-                    f"{p} = {v:.6g}" for p, v in zip(self.parameter_paths, values, strict=True)
-                )
-                self.reject_target(i, f"is not a finite number at {where}", "not_finite")
-        if self.replicates == 1:  # one replicate does not say how much it varies
-            unknown = np.full((len(rows), len(rows)), np.nan)
-            return SimulatedMoments(rows.mean(1), unknown, unknown)
-        chance = np.atleast_2d(np.cov(rows)) / self.replicates
-        return SimulatedMoments(rows.mean(1), self._study_covariance(series), chance)
+        missing = np.full(self.replicates, np.nan)
+        rows = np.array([sum(sign * series.get(key, missing) for key, sign in contrast.items())
+                         for contrast in self.contrasts])  # fmt: skip
+        for i, contrast in enumerate(self.contrasts):
+            if contrast.keys() <= series.keys() and not np.isfinite(rows[i]).all():
+                point = zip(self.parameter_paths, values, strict=True)
+                position = ", ".join(f"{path} = {value:.6g}" for path, value in point)
+                self.reject_target(i, f"not finite at {position}", "not_finite")
+        if self.replicates == 1:  # one replicate has no covariance
+            undefined = np.full((len(rows), len(rows)), np.nan)
+            return SimulatedMoments(rows.mean(1), undefined, undefined)
+        simulation_covariance = np.atleast_2d(np.cov(rows)) / self.replicates
+        return SimulatedMoments(rows.mean(1), self._study_covariance(series), simulation_covariance)
 
     def _study_covariance(
         self, series: Mapping[MetricKey, Float[np.ndarray, " replicate"]]
     ) -> Float[np.ndarray, "target target"]:
-        """Covariance of one study's figures: other arms and other sources are other people."""
-        k = len(self.targets)
-        study = np.zeros((k, k))
-        for arm in {look.arm for look in series}:
+        """Covariance of the moments of one study: arms and sources have independent people."""
+        num_targets = len(self.targets)
+        covariance = np.zeros((num_targets, num_targets))
+        for arm in {key.arm for key in series}:
             zero = np.zeros(self.replicates)
-            part = [sum((s * series.get(x, zero) for x, s in looks.items() if x.arm == arm), zero)
-                    for looks in self.contrasts]  # fmt: skip
-            study += np.atleast_2d(np.cov(np.array(part)))
-        study *= self._same_source()
-        sizes = np.sqrt(np.diag(study))
-        stated = np.array(
-            [t.standard_error if t.standard_error is not None else np.nan for t in self.targets]
-        )
-        scale = np.where(
-            np.isnan(stated), 1.0, np.divide(stated, sizes, where=sizes > 0, out=0 * sizes)
-        )
-        study = study * np.outer(scale, scale)
-        exact = ~np.isnan(stated)
-        study[exact, exact] = stated[exact] ** 2  # also where the figure never varies
-        return study
+            rows = [sum((sign * series.get(key, zero) for key, sign in contrast.items()
+                         if key.arm == arm), zero) for contrast in self.contrasts]  # fmt: skip
+            covariance += np.atleast_2d(np.cov(np.array(rows)))
+        covariance *= self._same_source()
+        sds = np.sqrt(np.diag(covariance))
+        stated = np.array([t.standard_error or np.nan for t in self.targets])
+        ratio = np.divide(stated, sds, where=sds > 0, out=0 * sds)
+        scale = np.where(np.isnan(stated), 1.0, ratio)
+        covariance = covariance * np.outer(scale, scale)
+        is_stated = ~np.isnan(stated)
+        covariance[is_stated, is_stated] = stated[is_stated] ** 2  # also for a constant moment
+        return covariance
 
     def _same_source(self) -> Bool[np.ndarray, "target target"]:
         sources = [target.source for target in self.targets]
         return np.array([[a == b for b in sources] for a in sources])
 
     def reject_target(self, target: int, message: str, code: str) -> None:
-        """Say what is wrong with a target.
+        """Raise the error of a target.
 
         Raises:
             ScenarioError: always.
         """
         path = (SECTION, "targets", target)
         name = printable(self.targets[target].metric)
-        place = self.loaded.source_map.value_location(path)
-        raise ScenarioError([Problem(place, path, f"{name}: {message}", code)])
+        location = self.loaded.source_map.value_location(path)
+        raise ScenarioError([Problem(location, path, f"{name}: {message}", code)])
 
 
 def simulate_study(
     loaded: LoadedScenario, values: ParameterValues, seed: int
 ) -> Float[np.ndarray, " target"]:
-    """What one study would find, were the parameters these: for tests of the calibration itself.
+    """Moments of one simulated study with these parameters, for tests of the calibration.
 
-    Every arm and every source has people of its own.
-
-    Args:
-        loaded: the scenario.
-        values: of the parameters.
-        seed: of the study: a number below 2^32.
+    Every arm and every source has independent people. The seed lies below 2^32.
     """
     calibration = loaded.scenario.calibration
     assert calibration is not None
-    found = np.full(len(calibration.targets), np.nan)
+    moments = np.full(len(calibration.targets), np.nan)
     sources = list(dict.fromkeys(target.source for target in calibration.targets))
-    for number, source in enumerate(sources):
-        chosen = [i for i, t in enumerate(calibration.targets) if t.source == source]
-        only = calibration.model_copy(update={"targets": [calibration.targets[i] for i in chosen]})
-        scenario = loaded.scenario.model_copy(update={"calibration": only})
+    for index, source in enumerate(sources):
+        indices = [i for i, t in enumerate(calibration.targets) if t.source == source]
+        targets = [calibration.targets[i] for i in indices]
+        subset = calibration.model_copy(update={"targets": targets})
+        scenario = loaded.scenario.model_copy(update={"calibration": subset})
         part = dataclasses.replace(loaded, scenario=scenario)
-        found[chosen] = _independent_arms(part, values, (seed << 16) + (number << 8))
-    return found
+        moments[indices] = _independent_arms(part, values, (seed << 16) + (index << 8))
+    return moments
 
 
 def _independent_arms(
     loaded: LoadedScenario, values: ParameterValues, seed: int
 ) -> Float[np.ndarray, " target"]:
-    """The targets of one source, every arm on draws of its own."""
+    """Moments of the targets of one source, with independent random numbers in every arm."""
     simulator = MomentSimulator(loaded, seed, replicates=1)
-    every = range(len(simulator.targets))
-    arms = sorted({look.arm for looks in simulator.contrasts for look in looks})
+    all_targets = range(len(simulator.targets))
+    arms = sorted({key.arm for contrast in simulator.contrasts for key in contrast})
     by_arm = {}
-    for number, arm in enumerate(arms):
-        series = MomentSimulator(loaded, seed + number, replicates=1)._metric_series(values, every)
-        by_arm |= {look: row for look, row in series.items() if look.arm == arm}
+    for index, arm in enumerate(arms):
+        independent = MomentSimulator(loaded, seed + index, replicates=1)
+        series = independent._metric_series(values, all_targets)
+        by_arm |= {key: samples for key, samples in series.items() if key.arm == arm}
     return simulator._moments(by_arm, values).mean
 
 
 def _contrast(scenario: Scenario, target: Target) -> dict[MetricKey, float]:
-    """Where a target is read, and with which sign."""
-    last = scenario.rounds_per_episode(scenario.stage(None))
-    at = last if target.at_round is None else target.at_round
+    """Recorded values of a target, with their signs."""
+    last_round = scenario.rounds_per_episode(scenario.stage(None))
+    at = last_round if target.at_round is None else target.at_round
     arm = claim_arm(scenario, target)
-    assert arm is not None  # seen to when the scenario was checked
-    looks = {MetricKey(arm, target.metric, at): 1.0}
+    assert arm is not None  # checked by `check_scenario`
+    contrast = {MetricKey(arm, target.metric, at): 1.0}
     if target.compare_to is not None:
-        looks[MetricKey(target.compare_to, target.metric, at)] = -1.0
-    return looks
+        contrast[MetricKey(target.compare_to, target.metric, at)] = -1.0
+    return contrast
 
 
 def _reduced_scenario(
     scenario: Scenario, contrasts: Sequence[Mapping[MetricKey, float]], seed: int
 ) -> Scenario:
-    """The scenario without what no target asks for: measures, rounds, pictures."""
-    wanted = {look for found in contrasts for look in found}
-    names = {DERIVED_METRICS.get(look.metric, look.metric).partition("[")[0] for look in wanted}
+    """Scenario with only the metrics and rounds that the targets need, and no trajectories."""
+    metric_keys = {key for contrast in contrasts for key in contrast}
+    names = {DERIVED_METRICS.get(key.metric, key.metric).partition("[")[0] for key in metric_keys}
     update = {
-        "measures": [name for name in scenario.metrics if name in names],
+        "metrics": [name for name in scenario.metrics if name in names],
         "seed": seed,
-        "sample": 0,
+        "sample_worlds": 0,
         "claims": [],
-        "uncertain": None,
+        "uncertainty": None,
         "sweep": {},
     }
-    last = max(look.at_round for look in wanted)
-    if not scenario.stages:  # what comes later does not change what came before
-        update["rounds"] = max(1, last)
+    last_round = max(key.at_round for key in metric_keys)
+    if not scenario.stages:  # later rounds do not change earlier ones
+        update["rounds"] = max(1, last_round)
     return scenario.model_copy(update=update)

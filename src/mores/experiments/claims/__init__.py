@@ -1,1 +1,1 @@
-"""Claims of a scenario: the estimates that they use, and their verdicts."""
+"""Claims of a scenario: their data, estimates and verdicts."""

@@ -1,6 +1,6 @@
-"""Where an interval lies against a claim's bound: inside, outside, how deep.
+"""Position of an interval relative to a claim's bound: inside, outside, margin.
 
-The bound is one of its four kinds, and ends of intervals may be arrays.
+A bound is one of four kinds. The ends of intervals may be arrays.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Endpoint = float | np.ndarray
 
 
 def satisfies_bound(claim: Claim, low: Endpoint, high: Endpoint) -> Any:
-    """Whether all of the interval keeps the bound."""
+    """Whether the whole interval satisfies the bound."""
     bound, slack = require_bound(claim), claim.smallest_effect
     if bound.above is not None:
         return low > bound.above
@@ -29,7 +29,7 @@ def satisfies_bound(claim: Claim, low: Endpoint, high: Endpoint) -> Any:
 
 
 def violates_bound(claim: Claim, low: Endpoint, high: Endpoint) -> Any:
-    """Whether nothing of the interval keeps the bound."""
+    """Whether the whole interval violates the bound."""
     bound, slack = require_bound(claim), claim.smallest_effect
     if bound.above is not None:
         return high <= bound.above
@@ -42,7 +42,7 @@ def violates_bound(claim: Claim, low: Endpoint, high: Endpoint) -> Any:
 
 
 def bound_margin(claim: Claim, value: float) -> float:
-    """How far inside the bound a value lies; less than zero outside, least where there is none."""
+    """Distance of a value to the bound: positive inside, negative outside, -inf for NaN."""
     bound = require_bound(claim)
     if math.isnan(value):
         return -math.inf
@@ -57,7 +57,7 @@ def bound_margin(claim: Claim, value: float) -> float:
 
 
 def describe_bound(claim: Claim) -> str:
-    """Where the bound is kept, in words."""
+    """The region that satisfies the bound, in words."""
     bound, slack = require_bound(claim), claim.smallest_effect
     if bound.above is not None:
         return f"above {bound.above:.6g}"
@@ -71,5 +71,5 @@ def describe_bound(claim: Claim) -> str:
 
 def require_bound(claim: Claim) -> Bound:
     """The bound of a claim that has one."""
-    assert claim.bound is not None, "only a report has none"
+    assert claim.bound is not None, "only a report has no bound"
     return claim.bound

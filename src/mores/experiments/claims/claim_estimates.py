@@ -1,4 +1,4 @@
-"""What a claim looks at, one figure a replicate, and the estimate that it makes."""
+"""The data of a claim, one value per replicate, and its estimate with an interval."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ CONFIDENCE_LEVEL = 0.95
 
 
 class ClaimData(NamedTuple):
-    """What a claim looks at.
+    """The data of a claim.
 
     Attributes:
-        values: its measure in its arm, one figure a replicate.
-        reference: the same in the arm that it is against, where there is one.
-        analytic_value: the value of its prediction, where there is one.
+        values: its metric in its arm, one value per replicate.
+        reference: the same in the arm `compare_to`, if there is one.
+        analytic_value: the analytic value to compare with, if there is one.
     """
 
     values: Float[np.ndarray, " replicate"]
@@ -31,26 +31,26 @@ class ClaimData(NamedTuple):
 
 
 def _comparison_value(data: ClaimData) -> np.ndarray | float | None:
-    """What is taken off."""
+    """The value to subtract."""
     return data.analytic_value if data.reference is None else data.reference
 
 
 def estimate_claim(claim: Claim, data: ClaimData) -> IntervalEstimate:
-    """The figure of a claim in one arm, with its interval."""
-    values, other = data.values, _comparison_value(data)
+    """The estimate of a claim in one arm, with its interval."""
+    values, comparison = data.values, _comparison_value(data)
     if claim.interval == "people":
-        return interval_over_resamples(values, other, claim.relative, CONFIDENCE_LEVEL)
-    if other is None:
+        return interval_over_resamples(values, comparison, claim.relative, CONFIDENCE_LEVEL)
+    if comparison is None:
         return estimate(values, claim.statistic, CONFIDENCE_LEVEL)
-    return compare(values, other, claim.statistic, claim.relative, CONFIDENCE_LEVEL)
+    return compare(values, comparison, claim.statistic, claim.relative, CONFIDENCE_LEVEL)
 
 
 def draw_effect(claim: Claim, data: ClaimData) -> float:
-    """The figure at a draw of uncertain parameters: a mean over its replicates."""
-    effect, other = float(data.values.mean()), _comparison_value(data)
-    if other is None:
+    """The effect at one draw of uncertain parameters: a mean over its replicates."""
+    effect, comparison = float(data.values.mean()), _comparison_value(data)
+    if comparison is None:
         return effect
-    base = float(np.mean(other))
+    base = float(np.mean(comparison))
     if not claim.relative:
         return effect - base
     return (effect - base) / base if base else math.nan
@@ -59,10 +59,10 @@ def draw_effect(claim: Claim, data: ClaimData) -> float:
 def ablation_difference(
     claim: Claim, data: ClaimData, ablation_data: ClaimData
 ) -> IntervalEstimate:
-    """How much larger a claim's figure is than in the ablation: its sign is what matters.
+    """The claim's effect minus its effect in the ablation; only the sign is used.
 
-    What both are taken against is the same and falls out; of predictions, which an environment
-    makes for each arm, the difference is left.
+    A common reference arm cancels. Analytic values may differ between the arms, and their
+    difference is subtracted.
     """
     values, ablated = data.values, ablation_data.values
     if claim.relative and data.analytic_value and ablation_data.analytic_value:
@@ -71,16 +71,16 @@ def ablation_difference(
             ablated / abs(ablation_data.analytic_value),
         )
     if claim.interval == "people":
-        found = interval_over_resamples(values, ablated, False, CONFIDENCE_LEVEL)
+        interval = interval_over_resamples(values, ablated, False, CONFIDENCE_LEVEL)
     else:
-        found = compare(values, ablated, claim.statistic, False, CONFIDENCE_LEVEL)
-    off = 0.0
+        interval = compare(values, ablated, claim.statistic, False, CONFIDENCE_LEVEL)
+    offset = 0.0
     if not claim.relative:
-        off = (data.analytic_value or 0.0) - (ablation_data.analytic_value or 0.0)
+        offset = (data.analytic_value or 0.0) - (ablation_data.analytic_value or 0.0)
     elif (
         data.analytic_value
         and ablation_data.analytic_value
         and data.analytic_value * ablation_data.analytic_value < 0
     ):
-        off = math.nan  # relative to numbers of different sign: not to be compared
-    return dataclasses.replace(found, low=found.low - off, high=found.high - off)
+        offset = math.nan  # relative to numbers of different sign: not comparable
+    return dataclasses.replace(interval, low=interval.low - offset, high=interval.high - offset)

@@ -1,4 +1,4 @@
-"""Put a scenario's claims to what was recorded."""
+"""Evaluate a scenario's claims on recorded results."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from mores.experiments.scenario.claim_inputs import claim_arm
 from mores.experiments.scenario.specification import Claim, Scenario
 from mores.metrics.drift import effect_vs_control
 
-TOLERANCE_IN_ULPS = 32  # last bits of float32 by which equal arms may differ after many operations
+TOLERANCE_IN_ULPS = 32  # float32 rounding by which equal arms may differ after many operations
 
 CellResults = Mapping[str, CellResult]  # by cell id
 
 
 @dataclasses.dataclass(frozen=True)
 class ClaimEvaluation:
-    """The verdict on a claim, and over a sweep those at each point of it.
+    """The verdict on a claim, and over a sweep the verdict at each point.
 
     Attributes:
         verdict: over all points.
-        arm: the arm it is about.
-        points: of the sweep, in its order; one, without paths, where there is none.
-        point_verdicts: the verdict at each; none where the claim is over uncertain parameters.
+        arm: the arm of the claim.
+        points: points of the sweep, in its order; one empty point without a sweep.
+        point_verdicts: the verdict at each point; empty for an interval over parameters.
     """
 
     verdict: Verdict
@@ -44,14 +44,14 @@ class ClaimEvaluation:
 def evaluate_claims(
     scenario: Scenario, cells: Sequence[Cell], cell_results: CellResults
 ) -> list[ClaimEvaluation]:
-    """What becomes of each claim; over a sweep a claim must hold at every point."""
+    """The evaluation of each claim; over a sweep a claim must hold at every point."""
     points = cells_by_point(cells)
     return [_evaluate_claim(claim, scenario, points, cell_results) for claim in scenario.claims]
 
 
 def point_key(cell: Cell) -> str:
-    """What cells at the same point of the sweep, and of the uncertain parameters, share."""
-    point = dict(cell.point) if cell.purpose == "arm" else None  # arms may keep values of their own
+    """Key shared by the cells at one point of the sweep or of the uncertain parameters."""
+    point = dict(cell.point) if cell.purpose == "arm" else None  # arms may fix some parameters
     return json.dumps([cell.purpose, cell.index, point], sort_keys=True)
 
 
@@ -72,73 +72,72 @@ def _evaluate_claim(
     arm = claim_arm(scenario, claim) or ""
     purpose = "draw" if claim.interval == "parameters" else "arm"
     points: list[Mapping[str, Any]] = []
-    found: list[ClaimData] = []
-    ablated: list[ClaimData] = []
+    data: list[ClaimData] = []
+    ablation_data: list[ClaimData] = []
     remarks: list[str] = []
-    idle: list[bool] = []
-    for here in cells_at_points:
-        if arm in here and here[arm].purpose == purpose:
-            needed = {claim.compare_to, claim.ablation, scenario.control, arm} & here.keys()
-            beside = {name: cell_results[here[name].id] for name in needed}
-            points.append(dict(here[arm].point))
-            found.append(make_claim_data(claim, scenario, arm, beside))
+    untrained: list[bool] = []
+    for cells in cells_at_points:
+        if arm in cells and cells[arm].purpose == purpose:
+            needed = {claim.compare_to, claim.ablation, scenario.control, arm} & cells.keys()
+            by_arm = {name: cell_results[cells[name].id] for name in needed}
+            points.append(dict(cells[arm].point))
+            data.append(make_claim_data(claim, scenario, arm, by_arm))
             if claim.ablation is not None:
-                ablated.append(make_claim_data(claim, scenario, claim.ablation, beside))
-            remarks.append(describe_stopped_trainings(claim, scenario, arm, beside))
-            idle.append(claim.kind == "learned" and no_updates_made(claim, scenario, beside[arm]))
+                ablation_data.append(make_claim_data(claim, scenario, claim.ablation, by_arm))
+            remarks.append(describe_stopped_trainings(claim, scenario, arm, by_arm))
+            idle = claim.kind == "learned" and no_updates_made(claim, scenario, by_arm[arm])
+            untrained.append(idle)
+    first_remark = _first_nonempty(remarks)
     if claim.interval == "parameters":
         overall = _fail_if_untrained(
-            verdicts.evaluate_claim_over_draws(claim, found, ablated), arm, any(idle)
+            verdicts.evaluate_claim_over_draws(claim, data, ablation_data), arm, any(untrained)
         )
-        remark = (
-            f"at one of the draws or more, {told}" if (told := _first_nonempty(remarks)) else ""
-        )
+        remark = f"at one of the draws or more, {first_remark}" if first_remark else ""
         return ClaimEvaluation(_with_remark(overall, remark), arm, [{}], [])
-    parts = zip(found, ablated or [None] * len(found), idle, remarks, strict=True)
-    bare = [
-        (_fail_if_untrained(verdicts.evaluate_claim(claim, *figures, there), arm, nobody), told)
-        for figures, there, nobody, told in parts
+    ablations = ablation_data or [None] * len(data)
+    plain = [
+        _fail_if_untrained(verdicts.evaluate_claim(claim, *at_point, ablation), arm, idle)
+        for at_point, ablation, idle in zip(data, ablations, untrained, strict=True)
     ]
-    single = [_with_remark(verdict, told) for verdict, told in bare]
-    if len(single) == 1:
-        return ClaimEvaluation(single[0], arm, points, single)
-    remark = f"at one of the points or more, {told}" if (told := _first_nonempty(remarks)) else ""
-    overall = verdicts.combine_verdicts(claim, [verdict for verdict, _ in bare])
-    return ClaimEvaluation(_with_remark(overall, remark), arm, points, single)
+    remarked = [_with_remark(v, remark) for v, remark in zip(plain, remarks, strict=True)]
+    if len(remarked) == 1:
+        return ClaimEvaluation(remarked[0], arm, points, remarked)
+    remark = f"at one of the points or more, {first_remark}" if first_remark else ""
+    overall = verdicts.combine_verdicts(claim, plain)
+    return ClaimEvaluation(_with_remark(overall, remark), arm, points, remarked)
 
 
 def describe_stopped_trainings(
     claim: Claim, scenario: Scenario, arm: str, results_by_arm: CellResults
 ) -> str:
-    """How many of the trainings that a claim looks at had stopped early, in words; or nothing.
+    """The number of a claim's trainings that stopped early, in words; empty if none did.
 
-    They count as they are: whoever stopped goes on as it had become, and to leave it out would be
-    to choose among results.
+    Stopped trainings are included in the estimate: excluding them would select among results.
     """
     names = [stage.name for stage in scenario.stages_through(claim.stage)]
-    told = []
+    parts = []
     for name in dict.fromkeys(filter(None, (arm, claim.compare_to, claim.ablation))):
-        record = results_by_arm[name]
-        stopped = [one for one in record.stopped if one.stage in names]
+        result = results_by_arm[name]
+        stopped = [training for training in result.stopped if training.stage in names]
         if stopped:
-            many = len({one.replicate if one.replicate >= 0 else one.message for one in stopped})
-            n = len(np.unique(record.replicate))
-            told.append(f"{many} of {n} trainings in {name} had stopped")
-    return ", ".join(told)
+            num_stopped = len({s.replicate if s.replicate >= 0 else s.message for s in stopped})
+            n = len(np.unique(result.replicate))
+            parts.append(f"{num_stopped} of {n} trainings in {name} had stopped")
+    return ", ".join(parts)
 
 
 def no_updates_made(claim: Claim, scenario: Scenario, cell_result: CellResult) -> bool:
-    """Whether all who were to learn in an arm, in the stages up to a claim's, made no update."""
+    """Whether no model of an arm was updated in the training stages up to the claim's stage."""
     names = [stage.name for stage in scenario.stages_through(claim.stage)]
-    taught = [one for one in cell_result.training_statuses if one.stage in names]
-    return bool(taught) and all(one.none_updated for one in taught)
+    statuses = [status for status in cell_result.training_statuses if status.stage in names]
+    return bool(statuses) and all(status.none_updated for status in statuses)
 
 
 def _fail_if_untrained(verdict: Verdict, arm: str, untrained: bool) -> Verdict:
-    """The verdict on a learned claim, which cannot hold where nobody learned."""
+    """The verdict on a learned claim, which fails if no model was updated."""
     if not untrained:
         return verdict
-    reason = f"nobody in {arm} ever learned anything: no policy made an update"
+    reason = f"no model in {arm} was ever updated"
     return dataclasses.replace(verdict, status="fails", reason=reason)
 
 
@@ -147,7 +146,7 @@ def _first_nonempty(remarks: Sequence[str]) -> str:
 
 
 def _with_remark(verdict: Verdict, remark: str) -> Verdict:
-    """A verdict with something else that is to be known, in its reason as well."""
+    """A verdict with a remark, also in its reason."""
     if not remark:
         return verdict
     return dataclasses.replace(verdict, reason=f"{verdict.reason}; {remark}", remark=remark)
@@ -156,53 +155,52 @@ def _with_remark(verdict: Verdict, remark: str) -> Verdict:
 def make_claim_data(
     claim: Claim, scenario: Scenario, arm: str, results_by_arm: CellResults
 ) -> ClaimData:
-    """What a claim looks at, one figure a replicate, at one point.
+    """The data of a claim at one point, one value per replicate.
 
     Args:
-        claim: the claim, or anything that names a measure, a stage and a round as it does.
-        scenario: what it belongs to.
-        arm: the arm that it is about.
-        results_by_arm: the records of the arms at that point, by arm.
+        claim: the claim, or another object with its metric, stage and round.
+        scenario: its scenario.
+        arm: the arm.
+        results_by_arm: results of the arms at that point.
     """
     stage = scenario.stage(claim.stage)
-    at = scenario.rounds_per_episode(stage) if claim.at_round is None else claim.at_round
-    record, control = results_by_arm[arm], results_by_arm.get(scenario.control or "")
-    values = metric_at_round(record, claim.metric, stage.name, at, control)
-    reference = prediction = None
+    at_round = scenario.rounds_per_episode(stage) if claim.at_round is None else claim.at_round
+    result, control = results_by_arm[arm], results_by_arm.get(scenario.control or "")
+    values = metric_at_round(result, claim.metric, stage.name, at_round, control)
+    reference = analytic_value = None
     if claim.compare_to is not None:
         reference = metric_at_round(
-            results_by_arm[claim.compare_to], claim.metric, stage.name, at, control
+            results_by_arm[claim.compare_to], claim.metric, stage.name, at_round, control
         )
         if claim.kind != "exact":
             reference = _remove_rounding_differences(reference, values)
     if claim.analytic is not None:
-        prediction = float(
-            _value_at_round(record.stage(stage.name).analytic_values[claim.analytic], at)
-        )
-    return ClaimData(values, reference, prediction)
+        analytic_values = result.stage(stage.name).analytic_values
+        analytic_value = float(_value_at_round(analytic_values[claim.analytic], at_round))
+    return ClaimData(values, reference, analytic_value)
 
 
 def _remove_rounding_differences(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The reference, with `values` wherever the two are equal but for rounding in float32.
+    """The reference, replaced by `values` wherever the two differ only by float32 rounding.
 
-    Arms that are equal in exact arithmetic may differ systematically in the last bits, and with
-    enough replicates any such difference would be found.
+    Arms that are equal in exact arithmetic may differ systematically in the last bits; with enough
+    replicates such a difference would become significant.
     """
     size = np.maximum(np.abs(values), np.abs(reference)).max()
-    alike = np.abs(values - reference) <= TOLERANCE_IN_ULPS * np.finfo(np.float32).eps * size
-    return np.where(alike, values, reference)
+    equal = np.abs(values - reference) <= TOLERANCE_IN_ULPS * np.finfo(np.float32).eps * size
+    return np.where(equal, values, reference)
 
 
 def metric_at_round(
     cell_result: CellResult, metric: str, stage: str, at_round: int, control: CellResult | None
 ) -> Float[np.ndarray, " replicate"]:
-    """One number a replicate: a measure after so many rounds, averaged over worlds and episodes.
+    """A metric after a number of rounds, averaged over worlds and episodes.
 
-    Derived measures need the control's record.
+    Derived metrics need the control's result.
     """
     column = cell_result.stage(stage).rounds.index(at_round)
     if metric == "effect_vs_control":
-        assert control is not None  # seen to when the scenario was checked
+        assert control is not None  # checked with the scenario
         return effect_by_replicate(cell_result, control, stage)[:, column]
     return cell_result.by_replicate(metric, stage)[:, column]
 
@@ -210,24 +208,24 @@ def metric_at_round(
 def effect_by_replicate(
     cell_result: CellResult, control: CellResult, stage: str | None = None
 ) -> Float[np.ndarray, "replicate round"]:
-    """Distance of an arm's centre from the control's, world by world on shared draws.
+    """Distance of an arm's mean value from the control's, world by world on shared random numbers.
 
     Averaged over the worlds and episodes of each replicate.
     """
-    here, there = _mean_value(cell_result.stage(stage)), _mean_value(control.stage(stage))
-    if here.shape[-1] != there.shape[-1]:
+    values, baseline = _mean_value(cell_result.stage(stage)), _mean_value(control.stage(stage))
+    if values.shape[-1] != baseline.shape[-1]:
         raise UserError(
-            f"causal_drift needs as many values in {cell_result.cell} as in {control.cell}: "
-            f"{here.shape[-1]} and {there.shape[-1]}",
+            f"effect_vs_control needs as many values in {cell_result.cell} as in {control.cell}: "
+            f"{values.shape[-1]} and {baseline.shape[-1]}",
             code="wrong_shape",
             path="effect_vs_control",
         )
-    apart = effect_vs_control(here, there)
-    return mean_by_label(cell_result.replicate, apart.mean(1))
+    effect = effect_vs_control(values, baseline)
+    return mean_by_label(cell_result.replicate, effect.mean(1))
 
 
 def _mean_value(stage_result: StageResult) -> Float[np.ndarray, "world episode round value"]:
-    return np.stack([stage_result.metrics[name] for name in stage_result.components("mean_value")], -1)
+    return np.stack([stage_result.metrics[n] for n in stage_result.components("mean_value")], -1)
 
 
 def _value_at_round(analytic_value: Any, at_round: int) -> float:

@@ -1,1 +1,1 @@
-"""Results of a cell and of a run: in memory, on disk, and read back."""
+"""Results of cells and runs: in memory and on disk."""

@@ -1,10 +1,10 @@
-"""Writing so that a file, or a folder of files, is whole or absent.
+"""Atomic writes: a file, or a folder of files, is either complete or absent.
 
-What is written is written beside its place, under a hidden name, and then renamed, which a file
-system does at once or not at all. So a process that ends at any moment, killed or out of disk,
-leaves what was there before, or the new, and at most a hidden `*.part`. Where `sync` holds, bytes
-and names are forced to the disk around the rename: the same is then true when the machine itself
-goes down. A folder is renamed as one: all of its files, or none.
+Data is written under a hidden temporary name in the same folder and then renamed, which a file
+system does atomically. A process that ends at any moment (killed, disk full) leaves the previous
+content or the new one, and at most a hidden `*.part`. With `sync`, bytes and names are forced to
+the disk around the rename, so that the same holds when the machine itself fails. A folder is
+renamed as a whole: all of its files, or none.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ FSYNC_UNSUPPORTED = {
     errno.EINVAL,
     errno.ENOTSUP,
     errno.EBADF,
-}  # file systems that cannot force a folder
+}  # file systems that cannot sync a folder
 
 
 class WriteError(UserError):
-    """The disk is full, or not ours: what was written before is whole."""
+    """The disk is full or not writable; files written before are complete."""
 
 
 @contextlib.contextmanager
 def translate_write_errors(path: Path) -> Iterator[None]:
-    """Turn what the disk says into one line about `path`."""
+    """Turn an `OSError` into a one-line `WriteError` about `path`."""
     try:
         yield
     except OSError as error:
@@ -48,34 +48,34 @@ def translate_write_errors(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
-    """Write a file that is either whole or not there.
+    """Write a file atomically.
 
     Raises:
-        CannotWrite: the disk says no.
+        WriteError: the file cannot be written.
     """
-    spare = _temporary_path(path)
+    temporary = _temporary_path(path)
     with translate_write_errors(path):
         try:
-            with spare.open("wb") as file:
+            with temporary.open("wb") as file:
                 file.write(data)
             if sync:
-                _fsync(spare)
-            os.replace(spare, path)
+                _fsync(temporary)
+            os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
-                spare.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
             raise
         if sync:
             _fsync(path.parent)
 
 
 def write_text(path: Path, text: str, sync: bool = True) -> None:
-    """Write a file that is either whole or not there; see `write_bytes`."""
+    """Write a text file atomically; see `write_bytes`."""
     write_bytes(path, text.encode("utf-8"), sync)
 
 
 def write_json(path: Path, data: Any, sync: bool = True) -> None:
-    """Write strict JSON: what is not a finite number becomes null; see `write_bytes`."""
+    """Write strict JSON atomically: NaN and infinities become null; see `write_bytes`."""
     write_text(
         path, json.dumps(_nonfinite_to_none(data), indent=2, ensure_ascii=False) + "\n", sync
     )
@@ -83,57 +83,57 @@ def write_json(path: Path, data: Any, sync: bool = True) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A hidden folder to be filled, which then becomes `path` at once.
+    """A hidden folder to fill, renamed to `path` at the end.
 
-    Where `path` has come to be in the meantime, it is kept and what was filled in is dropped.
+    If `path` exists by then, it stays and the new folder is dropped.
 
     Raises:
-        CannotWrite: the disk says no.
+        WriteError: the folder cannot be written.
     """
-    spare = _temporary_path(path)
+    temporary = _temporary_path(path)
     with translate_write_errors(path):
         try:
-            spare.mkdir()  # not its parents: a run that was moved away is not begun anew
-            yield spare
-            for inside in sorted(spare.rglob("*")):
-                _fsync(inside)
-            _fsync(spare)
+            temporary.mkdir()  # without parents: the folder of a run that was moved stays away
+            yield temporary
+            for inner in sorted(temporary.rglob("*")):
+                _fsync(inner)
+            _fsync(temporary)
             try:
-                os.rename(spare, path)
+                os.rename(temporary, path)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-                shutil.rmtree(spare)
+                shutil.rmtree(temporary)
             _fsync(path.parent)
         except BaseException:
-            shutil.rmtree(spare, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
             raise
 
 
 def remove_folder(path: Path) -> None:
-    """Take a folder away: under a hidden name first, so that no half of it is taken for whole.
+    """Remove a folder. It is renamed first, so that no partly removed folder is read as complete.
 
     Raises:
-        CannotWrite: the disk says no.
+        WriteError: the folder cannot be removed.
     """
     with translate_write_errors(path):
-        spare = _temporary_path(path)
-        os.rename(path, spare)
-        shutil.rmtree(spare)
+        temporary = _temporary_path(path)
+        os.rename(path, temporary)
+        shutil.rmtree(temporary)
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Take away what processes that were killed had begun to write directly in a folder.
+    """Remove the temporary files that killed processes left directly in a folder.
 
     Raises:
-        CannotWrite: the disk says no.
+        WriteError: a file cannot be removed.
     """
     with translate_write_errors(folder):
-        for spare in folder.glob(f".*{PARTIAL_SUFFIX}"):
-            if spare.is_dir():
-                shutil.rmtree(spare, ignore_errors=True)  # a worker may be at its last breath
+        for temporary in folder.glob(f".*{PARTIAL_SUFFIX}"):
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)  # a dying worker may still write
             else:
-                spare.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
 
 
 def _temporary_path(path: Path) -> Path:
@@ -141,20 +141,20 @@ def _temporary_path(path: Path) -> Path:
 
 
 def _fsync(path: Path) -> None:
-    """Have a file's bytes, or a folder's names, on the disk and not only on their way."""
-    handle = os.open(path, os.O_RDONLY)
+    """Force a file's bytes, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        full = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync alone leaves them in the drive
+        full = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync leaves data in the drive's cache
         if full is not None:
             with contextlib.suppress(OSError):
-                fcntl.fcntl(handle, full)
+                fcntl.fcntl(descriptor, full)
                 return
-        os.fsync(handle)
+        os.fsync(descriptor)
     except OSError as error:
         if error.errno not in FSYNC_UNSUPPORTED:
             raise
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
 def _nonfinite_to_none(data: Any) -> Any:

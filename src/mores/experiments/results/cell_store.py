@@ -1,12 +1,12 @@
-"""What a cell leaves on disk, and reading it back. A cell's folder is complete or absent.
+"""Write a cell's results to its folder and read them back. The folder is complete or absent.
 
-measures.parquet   replicate, world, stage, episode, round, measure, value: one row a number
-trajectory.zarr    sampled hidden quantities, with units and names
-checkpoints        what was learned, stage by stage: see `mores.experiments.results.policy_checkpoints`
-cell.json          stages, their formulas' values, names; size and checksum of every other file
+metrics.parquet    replicate, world, stage, episode, round, metric, value: one row per number
+trajectory.zarr    sampled latent quantities, with units and names
+checkpoints        learned parameters by stage: `mores.experiments.results.policy_checkpoints`
+cell.json          stages, analytic values, names; size and checksum of every other file
 
-Measures are float32, formulas float64. A cell that was read back is bit for bit the cell that was
-written, so claims are always judged from what is on disk, whoever played it and when.
+Metrics are float32, analytic values float64. A cell is read back bit for bit, and claims are always
+evaluated from disk, so a verdict does not depend on which process simulated a cell, or when.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mores.core.errors import UserError
+from mores.core.file_formats import RUN_FORMAT
 from mores.experiments.results.atomic_files import atomic_folder
 from mores.experiments.results.cell_result import (
     AnalyticValue,
@@ -33,84 +34,83 @@ from mores.experiments.results.cell_tables import read_world_labels, write_metri
 from mores.experiments.results.policy_checkpoints import write_checkpoints
 from mores.sim.training_status import TrainingStatus
 
-METRICS, TRAJECTORY, METADATA_FILE = "measures.parquet", "trajectory.zarr", "cell.json"
-FORMAT_VERSION = 1
-MAX_CACHED_VALUES = 2**28  # measured numbers that are kept in memory at a time: 1 GiB
+METRICS, TRAJECTORY, METADATA_FILE = "metrics.parquet", "trajectory.zarr", "cell.json"
+MAX_CACHED_VALUES = 2**28  # recorded numbers in memory at a time: 1 GiB
 
 
 class DamagedCellError(UserError):
-    """A cell's folder is not as it was written."""
+    """A cell's folder is incomplete, changed or of another format."""
 
 
-def _damaged(path: Path, why: object) -> DamagedCellError:
-    return DamagedCellError(f"cannot read {path}: {why}", code="unreadable", path=str(path))
+def _damaged(path: Path, reason: object) -> DamagedCellError:
+    return DamagedCellError(f"cannot read {path}: {reason}", code="unreadable", path=str(path))
 
 
 def write_cell_result(folder: Path, cell_result: CellResult) -> None:
-    """Write a cell: measures, sampled trajectory, and what they are about.
+    """Write a cell: metrics, sampled trajectory, checkpoints and metadata.
 
     Raises:
-        CannotWrite: the disk says no; there is no such cell then.
+        WriteError: the folder cannot be written; it is then absent.
     """
-    with atomic_folder(folder) as spare:
-        write_metrics(spare / METRICS, cell_result)
+    with atomic_folder(folder) as temporary:
+        write_metrics(temporary / METRICS, cell_result)
         if cell_result.latent:
-            write_trajectory(spare / TRAJECTORY, cell_result)
-        write_checkpoints(spare, cell_result.checkpoints)
-        about = _make_metadata(cell_result)
-        about["files"] = {
-            str(file.relative_to(spare)): _size_and_checksum(file)
-            for file in sorted(spare.rglob("*"))
+            write_trajectory(temporary / TRAJECTORY, cell_result)
+        write_checkpoints(temporary, cell_result.checkpoints)
+        metadata = _make_metadata(cell_result)
+        metadata["files"] = {
+            str(file.relative_to(temporary)): _size_and_checksum(file)
+            for file in sorted(temporary.rglob("*"))
             if file.is_file()
         }
-        about["seal"] = _self_checksum(about)
-        text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False)
-        (spare / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
+        metadata["self_checksum"] = _self_checksum(metadata)
+        text = json.dumps(metadata, indent=1, ensure_ascii=False, allow_nan=False)
+        (temporary / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def read_cell_result(folder: Path) -> CellResult:
-    """A cell as it was written; its sampled trajectory is read when it is looked at.
+    """The results in a cell's folder; the sampled trajectory is read on access.
 
     Raises:
-        Damaged: it is not there, or cut off.
+        DamagedCellError: the folder is absent, incomplete or of another format.
     """
     import pyarrow.parquet as pq
 
-    about = _read_metadata(folder)
+    metadata = _read_metadata(folder)
     path = folder / METRICS
     try:
         with pq.ParquetFile(path) as file:
             values = file.read(["value"], use_threads=False)["value"].to_numpy()
-            first = about["stages"][0]
-            repeats = first["episodes"] * len(first["rounds"])
-            replicate, world = read_world_labels(file, about["worlds"], repeats)
+            first = metadata["stages"][0]
+            rows_per_world = first["num_episodes"] * len(first["rounds"])
+            replicate, world = read_world_labels(file, metadata["num_worlds"], rows_per_world)
         return CellResult(
-            cell=about["cell"],
+            cell=metadata["cell"],
             replicate=replicate,
             world=world,
-            stages=_stage_results(about, values),
-            latent=_LazyTrajectory(folder / TRAJECTORY, about["hidden"]),
-            latent_rounds=tuple(about["hidden_rounds"]),
-            value_names=tuple(about["value_names"]),
-            num_models=about.get("learners", 0),
-            **_training_summary(about)._asdict(),
+            stages=_stage_results(metadata, values),
+            latent=_LazyTrajectory(folder / TRAJECTORY, metadata["latent"]),
+            latent_rounds=tuple(metadata["latent_rounds"]),
+            value_names=tuple(metadata["value_names"]),
+            num_models=metadata.get("num_models", 0),
+            **_training_summary(metadata)._asdict(),
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise _damaged(path, error) from None
 
 
 class TrainingSummary(NamedTuple):
-    """What there is to tell of a cell's learners: see `CellResult`."""
+    """Diagnostics of a cell's learners: see `CellResult`."""
 
     stopped: tuple[StoppedTraining, ...]
     training_statuses: tuple[TrainingStatus, ...]
 
 
 def read_training_summary(folder: Path) -> TrainingSummary:
-    """Who stopped early in a cell, and who learned anything.
+    """Models of a cell that stopped early, and numbers of models that were updated.
 
     Raises:
-        Damaged: its folder is not as it was written.
+        DamagedCellError: the folder is absent, incomplete or of another format.
     """
     try:
         return _training_summary(_read_metadata(folder))
@@ -120,28 +120,29 @@ def read_training_summary(folder: Path) -> TrainingSummary:
 
 def _training_summary(metadata: Mapping[str, Any]) -> TrainingSummary:
     return TrainingSummary(
-        tuple(StoppedTraining(*one) for one in metadata.get("stopped", ())),
-        tuple(TrainingStatus(*one) for one in metadata.get("taught", ())),
+        tuple(StoppedTraining(*fields) for fields in metadata.get("stopped", ())),
+        tuple(TrainingStatus(*fields) for fields in metadata.get("training_statuses", ())),
     )
 
 
 def _self_checksum(metadata: Mapping[str, Any]) -> int:
-    """A checksum of what a cell says of itself."""
+    """Checksum of a cell's metadata."""
     return zlib.crc32(json.dumps(metadata, sort_keys=True).encode("utf-8"))
 
 
 def find_damage(folder: Path) -> str | None:
-    """What is wrong with a cell's folder; None where every file is as it was written."""
+    """What is wrong with a cell's folder; None if every file is unchanged."""
     try:
-        about = _read_metadata(folder)
-        if about.pop("seal", None) != _self_checksum(about) or METRICS not in about["files"]:
+        metadata = _read_metadata(folder)
+        recorded = metadata.pop("self_checksum", None)
+        if recorded != _self_checksum(metadata) or METRICS not in metadata["files"]:
             return f"{METADATA_FILE} was changed"
-        for name, (size, checksum) in about["files"].items():
+        for name, (size, checksum) in metadata["files"].items():
             path = folder / name
             if not path.is_file():
                 return f"{name} is missing"
             if path.stat().st_size != size:
-                return f"{name} is {path.stat().st_size} bytes long and should be {size}"
+                return f"{name} has {path.stat().st_size} bytes, not {size}"
             if _size_and_checksum(path)[1] != checksum:
                 return f"{name} was changed"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
@@ -150,7 +151,7 @@ def find_damage(folder: Path) -> str | None:
 
 
 class StoredCellResults(Mapping[str, CellResult]):
-    """The cells of a run by id, read when they are asked for; a few are kept in memory."""
+    """The cell results of a run by cell id, read on access; a few stay in memory."""
 
     def __init__(self, folder: Path, cells: Sequence[str]) -> None:
         self._folder, self._cells = folder, dict.fromkeys(cells)
@@ -177,7 +178,7 @@ class StoredCellResults(Mapping[str, CellResult]):
 
 
 class _LazyTrajectory(Mapping[str, np.ndarray]):
-    """The arrays of a trajectory, read when they are asked for."""
+    """The arrays of a trajectory, read on access."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         self._path, self._names = path, tuple(names)
@@ -204,7 +205,6 @@ def _num_values(cell_result: CellResult) -> int:
 
 
 def _size_and_checksum(path: Path) -> list[int]:
-    """Size and checksum of a file."""
     size = checksum = 0
     with path.open("rb") as file:
         while block := file.read(2**20):
@@ -213,71 +213,71 @@ def _size_and_checksum(path: Path) -> list[int]:
 
 
 def _make_metadata(cell_result: CellResult) -> dict[str, Any]:
-    """What the numbers of a cell are about, as JSON."""
-    learned = {
-        "learners": cell_result.num_models,
-        "stopped": [[one.stage, one.role, one.message] for one in cell_result.stopped],
-        "taught": [list(dataclasses.astuple(one)) for one in cell_result.training_statuses],
+    """The metadata of a cell's numbers, as JSON."""
+    training = {
+        "num_models": cell_result.num_models,
+        "stopped": [list(dataclasses.astuple(s)) for s in cell_result.stopped],
+        "training_statuses": [list(dataclasses.astuple(s)) for s in cell_result.training_statuses],
     }
     return {
-        "format": FORMAT_VERSION,
+        "format": RUN_FORMAT,
         "cell": cell_result.cell,
-        "worlds": len(cell_result.replicate),
+        "num_worlds": len(cell_result.replicate),
         "stages": [
             {
                 "name": stage.name,
-                "episodes": next(iter(stage.metrics.values())).shape[1],
+                "num_episodes": next(iter(stage.metrics.values())).shape[1],
                 "rounds": list(stage.rounds),
-                "measures": list(stage.metrics),
-                "predictions": {
+                "metrics": list(stage.metrics),
+                "analytic_values": {
                     n: _to_json_number(value) for n, value in stage.analytic_values.items()
                 },
             }
             for stage in cell_result.stages
         ],
-        "hidden": list(cell_result.latent),
-        "hidden_rounds": list(cell_result.latent_rounds),
+        "latent": list(cell_result.latent),
+        "latent_rounds": list(cell_result.latent_rounds),
         "value_names": list(cell_result.value_names),
-        **(learned if cell_result.num_models or cell_result.stopped else {}),
+        **(training if cell_result.num_models or cell_result.stopped else {}),
     }
 
 
 def _to_json_number(value: AnalyticValue) -> Any:
-    """Numbers as JSON has them, exactly; those it has not as `nan`, `inf`, `-inf`."""
+    """Numbers in JSON, exactly; numbers that JSON lacks as `nan`, `inf`, `-inf`."""
     if np.ndim(value):
-        return [_to_json_number(float(one)) for one in np.asarray(value)]
+        return [_to_json_number(float(number)) for number in np.asarray(value)]
     number = float(value)
     return number if np.isfinite(number) else repr(number)
 
 
 def _from_json_number(value: Any) -> AnalyticValue:
-    return np.array([float(one) for one in value]) if isinstance(value, list) else float(value)
+    return np.array([float(part) for part in value]) if isinstance(value, list) else float(value)
 
 
 def _read_metadata(folder: Path) -> dict[str, Any]:
     path = folder / METADATA_FILE
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        metadata = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT_VERSION:
-        raise _damaged(path, "not a cell as this version of mores writes it")
-    return about
+    if not isinstance(metadata, dict) or metadata.get("format") != RUN_FORMAT:
+        raise _damaged(path, f"it does not have format {RUN_FORMAT}")
+    return metadata
 
 
 def _stage_results(metadata: Mapping[str, Any], values: np.ndarray) -> tuple[StageResult, ...]:
     stages, start = [], 0
-    for told in metadata["stages"]:
-        shape = (metadata["worlds"], told["episodes"], len(told["rounds"]))
-        measures = {}
-        for name in told["measures"]:
+    for entry in metadata["stages"]:
+        shape = (metadata["num_worlds"], entry["num_episodes"], len(entry["rounds"]))
+        metrics = {}
+        for name in entry["metrics"]:
             stop = start + int(np.prod(shape))
-            measures[name] = values[start:stop].reshape(shape)
+            metrics[name] = values[start:stop].reshape(shape)
             start = stop
-        predictions = {
-            name: _from_json_number(value) for name, value in told["predictions"].items()
+        analytic_values = {
+            name: _from_json_number(value) for name, value in entry["analytic_values"].items()
         }
-        stages.append(StageResult(told["name"], tuple(told["rounds"]), measures, predictions))
+        stages.append(StageResult(entry["name"], tuple(entry["rounds"]), metrics, analytic_values))
     if start != len(values):
         raise ValueError(f"{len(values)} numbers, not {start}")
     return tuple(stages)

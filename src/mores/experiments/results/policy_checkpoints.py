@@ -1,7 +1,7 @@
-"""What was learned in a cell, who stopped, and who never began: taken at the end of every stage.
+"""Learned parameters and training diagnostics of a cell, collected at the end of every stage.
 
-checkpoints/<stage>.<role>.safetensors   what `Policy.state_dict` names, each led by the policies
-checkpoints/<stage>.<role>.json          whose they are: kind, parameters, names, shapes
+checkpoints/<stage>.<role>.safetensors   `Policy.state_dict`: tensors that lead with the models
+checkpoints/<stage>.<role>.json          policy kind and parameters, replicates, shapes
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +16,9 @@ from urllib.parse import quote
 import torch
 from torch import Tensor
 
-from mores.core.environment import Capability, Policy, get_role
+from mores.core.environment import get_role
+from mores.core.file_formats import RUN_FORMAT, mores_version
+from mores.core.policy import Capability, Policy
 from mores.experiments.results.cell_result import PolicyCheckpoint, StoppedTraining
 from mores.experiments.scenario.cell import BuiltStage, Cell
 from mores.experiments.scenario.expansion import full_spec
@@ -25,64 +26,60 @@ from mores.sim.policy_states import PolicyStateStore, state_key
 from mores.sim.training_status import TrainingStatus, copy_state_dict, training_statuses
 
 CHECKPOINTS = "checkpoints"
-FORMAT_VERSION = 1
 
 
 class CheckpointCollector:
-    """Collects what the learners of a cell have learned, chunk after chunk.
+    """Collects the learned parameters of a cell's learners, chunk after chunk of worlds.
 
     Args:
-        cell: which.
-        replicates: that are played in it, in order.
+        cell: the cell.
+        replicates: its replicates, in order.
     """
 
     def __init__(self, cell: Cell, replicates: Sequence[int]) -> None:
         self._cell, self._replicates = cell, list(replicates)
         self._tensors: dict[tuple[str, str], dict[str, Tensor]] = {}  # by stage and role
         self._metadata: dict[tuple[str, str], dict[str, Any]] = {}
-        self._stage_by_message: dict[
-            tuple[str, str], str
-        ] = {}  # by role and line the stage that told it
+        self._stage_by_message: dict[tuple[str, str], str] = {}  # by role and message, the stage
         self._training_statuses: dict[tuple[str, str], TrainingStatus] = {}  # by stage and role
 
     def collect(self, stage_index: int, built_stage: BuiltStage, store: PolicyStateStore) -> None:
-        """Look at what the learners of a stage know at its end.
+        """Copy the parameters of a stage's learners at its end.
 
         Raises:
-            UserError: what a player says it learned does not fit together.
+            UserError: the tensors that a policy returns do not fit together.
         """
         for role in built_stage.stage.roles_to_train:
-            player = built_stage.policies.get(role)
-            key = None if player is None else state_key(role, player)
-            able: Capability = "update" if built_stage.stage.loop == "train" else "fit_offline"
-            if player is None or key not in store or not player.supports(able):
-                continue  # an arm in which nobody learns
-            memory, place = store[key], (built_stage.stage.name, role)
-            for line in player.stop_reasons(memory):
-                self._stage_by_message.setdefault((role, line), built_stage.stage.name)
-            found = copy_state_dict(role, player, memory)
-            for one in training_statuses(built_stage.stage.name, role, player, memory, found):
-                self._add_status(one)
-            if not found:
+            policy = built_stage.policies.get(role)
+            state_name = None if policy is None else state_key(role, policy)
+            needed: Capability = "update" if built_stage.stage.loop == "train" else "fit_offline"
+            if policy is None or state_name not in store or not policy.supports(needed):
+                continue  # an arm in which no policy trains
+            state, key = store[state_name], (built_stage.stage.name, role)
+            for message in policy.stop_reasons(state):
+                self._stage_by_message.setdefault((role, message), built_stage.stage.name)
+            tensors = copy_state_dict(role, policy, state)
+            for status in training_statuses(built_stage.stage.name, role, policy, state, tensors):
+                self._add_status(status)
+            if not tensors:
                 continue
-            before = self._tensors.get(place)
+            before = self._tensors.get(key)
             if before is not None:
-                found = {name: torch.cat([before[name], part]) for name, part in found.items()}
-            self._tensors[place] = found
-            self._metadata[place] = self._make_metadata(
-                stage_index, built_stage, role, player, found
+                tensors = {name: torch.cat([before[name], t]) for name, t in tensors.items()}
+            self._tensors[key] = tensors
+            self._metadata[key] = self._make_metadata(
+                stage_index, built_stage, role, policy, tensors
             )
 
     def _add_status(self, status: TrainingStatus) -> None:
-        """Count the policies of one more chunk."""
-        place = (status.stage, status.role)
-        if place in self._training_statuses:
-            before = self._training_statuses[place]
-            sums = {
-                n: getattr(status, n) + getattr(before, n) for n in ("policies", "taught", "idle")
-            }
+        """Add the counts of one more chunk."""
+        key = (status.stage, status.role)
+        if key in self._training_statuses:
+            before = self._training_statuses[key]
+            counts = ("num_models", "num_updated", "num_not_updated")
+            sums = {name: getattr(status, name) + getattr(before, name) for name in counts}
             status = dataclasses.replace(status, **sums, reason=before.reason or status.reason)
-        self._training_statuses[place] = status
+        self._training_statuses[key] = status
 
     def _make_metadata(
         self,
@@ -92,36 +89,36 @@ class CheckpointCollector:
         policy: Policy,
         tensors: Mapping[str, Tensor],
     ) -> dict[str, Any]:
-        asked = self._cell.stage_spec(stage_index).policies.get(role)
+        spec = self._cell.stage_spec(stage_index).policies.get(role)
         return {
-            "format": FORMAT_VERSION,
+            "format": RUN_FORMAT,
             "cell": self._cell.id,
             "stage": built_stage.stage.name,
-            "number": stage_index,
+            "stage_index": stage_index,
             "loop": built_stage.stage.loop,
             "role": role,
-            "seats": get_role(built_stage.environment, role).num_agents,
+            "num_agents": get_role(built_stage.environment, role).num_agents,
             "replicates": self._replicates,
-            "policies": _num_models(tensors),
-            "policy": full_spec(asked, policy),
+            "num_models": _num_models(tensors),
+            "policy": full_spec(spec, policy),
             "tensors": {
                 name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).split(".")[-1]}
                 for name, tensor in tensors.items()
             },
-            "mores": metadata.version("mores"),
+            "mores_version": mores_version(),
         }
 
     @property
     def checkpoints(self) -> tuple[PolicyCheckpoint, ...]:
-        """What was learned, stage by stage."""
+        """Learned parameters, stage by stage."""
         return tuple(
-            PolicyCheckpoint(*place, tensors, self._metadata[place])
-            for place, tensors in self._tensors.items()
+            PolicyCheckpoint(*key, tensors, self._metadata[key])
+            for key, tensors in self._tensors.items()
         )
 
     @property
     def num_models(self) -> int:
-        """How many policies learned, of all roles."""
+        """Number of trained models of all roles."""
         most: dict[str, int] = {}
         for (_, role), tensors in self._tensors.items():
             most[role] = max(most.get(role, 0), _num_models(tensors))
@@ -129,55 +126,56 @@ class CheckpointCollector:
 
     @property
     def stopped_trainings(self) -> tuple[StoppedTraining, ...]:
-        """Learners that stopped early."""
+        """Models that stopped training early."""
         return tuple(
-            StoppedTraining(stage, role, line)
-            for (role, line), stage in self._stage_by_message.items()
+            StoppedTraining(stage, role, message)
+            for (role, message), stage in self._stage_by_message.items()
         )
 
     @property
     def training_statuses(self) -> tuple[TrainingStatus, ...]:
-        """Who learned anything."""
+        """Numbers of models that were updated, by stage and role."""
         return tuple(self._training_statuses.values())
 
-    # --- to stop, and go on later --------------------------------------------------------------
+    # --- interruption ---------------------------------------------------------------------------
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What was collected so far: tensors by path, and the rest as JSON."""
-        places = list(self._tensors)
+        """State of the collector: tensors by path, and the rest as JSON."""
+        keys = list(self._tensors)
         tensors = {
             f"{n}/{name}": tensor
-            for n, place in enumerate(places)
-            for name, tensor in self._tensors[place].items()
+            for n, key in enumerate(keys)
+            for name, tensor in self._tensors[key].items()
         }
-        stopped = [[role, line, stage] for (role, line), stage in self._stage_by_message.items()]
-        about = [[*place, self._metadata[place]] for place in places]
-        taught = [list(dataclasses.astuple(one)) for one in self._training_statuses.values()]
-        return tensors, {"places": about, "stopped": stopped, "taught": taught}
+        stopped = [[role, text, stage] for (role, text), stage in self._stage_by_message.items()]
+        checkpoints = [[*key, self._metadata[key]] for key in keys]
+        statuses = [list(dataclasses.astuple(s)) for s in self._training_statuses.values()]
+        return tensors, {
+            "checkpoints": checkpoints, "stopped": stopped, "training_statuses": statuses
+        }  # fmt: skip
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-        """Have what was collected before."""
-        for number, (stage, role, told) in enumerate(metadata["places"]):
-            names = list(told["tensors"])
-            found = {name: tensors[f"{number}/{name}"].clone() for name in names}
-            self._tensors[stage, role], self._metadata[stage, role] = found, told
-        self._stage_by_message = {(role, line): stage for role, line, stage in metadata["stopped"]}
-        self._training_statuses = {
-            (one[0], one[1]): TrainingStatus(*one) for one in metadata["taught"]
-        }
+        """Restore the state of a collector."""
+        for index, (stage, role, entry) in enumerate(metadata["checkpoints"]):
+            names = list(entry["tensors"])
+            found = {name: tensors[f"{index}/{name}"].clone() for name in names}
+            self._tensors[stage, role], self._metadata[stage, role] = found, entry
+        self._stage_by_message = {(role, text): stage for role, text, stage in metadata["stopped"]}
+        statuses = [TrainingStatus(*fields) for fields in metadata["training_statuses"]]
+        self._training_statuses = {(status.stage, status.role): status for status in statuses}
 
 
 def write_checkpoints(folder: Path, checkpoints: Sequence[PolicyCheckpoint]) -> None:
-    """Write what was learned into a cell's folder."""
+    """Write learned parameters into a cell's folder."""
     from safetensors.torch import save_file
 
     if not checkpoints:
         return
     (folder / CHECKPOINTS).mkdir()
-    for one in checkpoints:
-        name = f"{one.stage}.{quote(one.role, safe='')}"
-        save_file(dict(one.tensors), folder / CHECKPOINTS / f"{name}.safetensors")
-        text = json.dumps(one.metadata, indent=1, ensure_ascii=False)
+    for checkpoint in checkpoints:
+        name = f"{checkpoint.stage}.{quote(checkpoint.role, safe='')}"
+        save_file(dict(checkpoint.tensors), folder / CHECKPOINTS / f"{name}.safetensors")
+        text = json.dumps(checkpoint.metadata, indent=1, ensure_ascii=False)
         (folder / CHECKPOINTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Where a run comes from: versions, source, machine, command, time."""
+"""Provenance of a run: versions, source, machine, command, time."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ PACKAGES = ("mores", "torch", "numpy", "scipy", "networkx", "pydantic", "pyarrow
 
 
 def utc_timestamp() -> str:
-    """The time, UTC, to the second, as a file name can carry it."""
+    """Current time in UTC, to the second, in a form that is valid in file names."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
 
 
 def short_hash(text: str) -> str:
-    """Eight letters that stand for a text."""
+    """Hash of a text: eight hexadecimal digits."""
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 def collect_provenance(resolved_text: str, seed: int, jobs: int) -> dict[str, Any]:
-    """All that is needed to know what produced a run."""
+    """Provenance of a run that starts now; `resolved_text` is its `resolved.yaml`."""
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": utc_timestamp(),
@@ -43,7 +43,7 @@ def collect_provenance(resolved_text: str, seed: int, jobs: int) -> dict[str, An
 
 
 def system_info() -> dict[str, Any]:
-    """The software and the machine here."""
+    """Software versions and machine of this process."""
     return {
         "source": _source_info(),
         "versions": {name: _version(name) for name in PACKAGES},
@@ -57,18 +57,18 @@ def system_info() -> dict[str, Any]:
 def compare_system_info(
     earlier: Mapping[str, Any], current: Mapping[str, Any]
 ) -> SystemDifferences:
-    """In what two surroundings differ that numbers may depend on."""
-    then, here = earlier.get("versions") or {}, current["versions"]
+    """Differences between two systems that numbers may depend on."""
+    old, new = earlier.get("versions") or {}, current["versions"]
     code = [
-        f"{name} {then.get(name) or 'none'}, here {here[name] or 'none'}"
+        f"{name} {old.get(name) or 'none'}, now {new[name] or 'none'}"
         for name in PACKAGES
-        if then.get(name) != here[name]
+        if old.get(name) != new[name]
     ]
     source = earlier.get("source") or {}
     if source.get("digest") != current["source"]["digest"] and not code:
-        code = ["another state of mores' own code"]
+        code = ["other source code of mores"]
     machine = [
-        f"{name} {earlier.get(name)}, here {current[name]}"
+        f"{name} {earlier.get(name)}, now {current[name]}"
         for name in ("python", "platform", "processor")
         if earlier.get(name) != current[name]
     ]
@@ -76,7 +76,7 @@ def compare_system_info(
 
 
 class SystemDifferences(NamedTuple):
-    """What differs: what numbers surely depend on, and what their last bits may."""
+    """Differences in code, which change numbers, and in the machine, which may change last bits."""
 
     code: list[str]
     machine: list[str]
@@ -101,35 +101,35 @@ def _processor() -> str:
 
 @functools.cache
 def _source_info() -> dict[str, Any]:
-    """A digest of mores' own code; in a checkout its commit, and whether it was changed since."""
+    """Digest of the package's code; in a checkout also the commit and a hash of its changes."""
     package = Path(__file__).resolve().parents[2]
-    told: dict[str, Any] = {"digest": _package_digest(package)}
-    if not any((above / ".git").exists() for above in list(package.parents)[:3]):
-        return told
+    info: dict[str, Any] = {"digest": _package_digest(package)}
+    if not any((parent / ".git").exists() for parent in list(package.parents)[:3]):
+        return info
 
     def git(*words: str) -> str | None:
         try:
-            done = subprocess.run(
+            result = subprocess.run(
                 ["git", "-C", str(package), *words], capture_output=True, text=True, timeout=10
             )
         except (OSError, subprocess.TimeoutExpired):
             return None
-        return done.stdout.strip() if done.returncode == 0 else None
+        return result.stdout.strip() if result.returncode == 0 else None
 
     commit = git("rev-parse", "HEAD")
     if commit is None:
-        return told
+        return info
     changes = git("diff", "HEAD") or ""
-    return told | {"commit": commit, "changed": short_hash(changes) if changes else None}
+    return info | {"commit": commit, "changed": short_hash(changes) if changes else None}
 
 
 def _package_digest(package: Path) -> str:
-    """Stands for all Python files of a package, links followed."""
-    found = hashlib.blake2b(digest_size=8)
-    for folder, inside, names in os.walk(package, followlinks=True):
-        inside.sort()
+    """Digest of all Python files of a package, links followed."""
+    digest = hashlib.blake2b(digest_size=8)
+    for folder, subfolders, names in os.walk(package, followlinks=True):
+        subfolders.sort()
         for name in sorted(names):
             if name.endswith(".py"):
                 file = Path(folder) / name
-                found.update(str(file.relative_to(package)).encode() + b"\0" + file.read_bytes())
-    return found.hexdigest()
+                digest.update(str(file.relative_to(package)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()

@@ -1,13 +1,13 @@
-"""A memory taken apart into named tensors and plain values, and put together again.
+"""Split a policy state into named tensors and plain values, and rebuild it.
 
-What can be saved is what `mores.core.pytree` knows: dataclasses, mappings, tuples, lists and tensors;
-plain numbers and texts as well. Everything else (a layout, a description) is not saved: it is taken
-from a *blank* memory, one that was made anew and has seen nothing, and must say the same there,
-unless it stands in a field that does not count when dataclasses are compared (room to work in). The
-blank also says what is made of what: nothing is imported or evaluated because a file says so.
+Supported are the types that `mores.core.pytree` supports (dataclasses, mappings, tuples, lists,
+tensors) and plain numbers and strings. Any other object (a layout, a description) is not saved: it
+is taken from a *template*, a state made anew with the same classes, and must be equal in both,
+unless it is in a field that dataclasses do not compare (a work buffer). The template also supplies
+all classes: nothing is imported or evaluated because a file names it.
 
-Tensors come back with their strides, on which the order of a sum may depend, and those that were
-one and the same, which may be changed in place, are one and the same again.
+Tensors keep their strides, on which the order of a sum may depend. Tensors that share memory, which
+may be updated in place, share memory again.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ PLAIN_TYPES = (bool, int, float, str, type(None))
 
 
 class SerializationError(Exception):
-    """A memory that holds more than tensors and plain values."""
+    """A state that holds more than tensors and plain values, or does not fit its template."""
 
 
 class SerializedPytree(NamedTuple):
-    """A memory in parts.
+    """A state as tensors and metadata.
 
     Attributes:
         tensors: by path, contiguous.
-        metadata: what else there is to know at a path, as JSON: a plain `value`, the `key_locations` of a
-            mapping, the `length` of a list or tuple, the `strides` of a tensor or the path that
-            it is the `same` as.
+        metadata: by path, as JSON: a plain `value`, the `keys` of a mapping, the `length` of a list
+            or tuple, the `strides` and `shape` of a tensor, or the path of the tensor that it is an
+            `alias_of`.
     """
 
     tensors: dict[str, Tensor]
@@ -43,25 +43,25 @@ class SerializedPytree(NamedTuple):
 
 
 def serialize(state: Any, template: Any) -> SerializedPytree:
-    """Take a memory apart.
+    """Split a state.
 
     Args:
-        state: what is to be saved.
-        template: a memory of the same make: see above.
+        state: the state to save.
+        template: a state made with the same classes: see above.
 
     Raises:
-        CannotPack: it holds something that neither can be saved nor stands in the blank.
+        SerializationError: an object cannot be saved and is not equal in the template.
     """
-    found = SerializedPytree({}, {})
-    _serialize(state, template, "", found, {})
-    return found
+    output = SerializedPytree({}, {})
+    _serialize(state, template, "", output, {})
+    return output
 
 
 def deserialize(template: Any, serialized: SerializedPytree) -> Any:
-    """Put a memory together.
+    """Rebuild a state.
 
     Raises:
-        CannotPack: the parts are not those of such a memory.
+        SerializationError: the parts do not fit the template.
     """
     return _deserialize(template, "", serialized, {})
 
@@ -74,7 +74,7 @@ def _serialize(
     paths_by_storage: dict[Any, str],
     uncompared: bool = False,
 ) -> None:
-    """`uncompared`: what is no tensor or number there counts for nothing."""
+    """Add a node to the output. `uncompared`: objects that are not saved may differ."""
     if isinstance(node, Tensor):
         _serialize_tensor(node, path, output, paths_by_storage)
     elif isinstance(node, PLAIN_TYPES):
@@ -83,7 +83,7 @@ def _serialize(
         keys = [str(key) for key in node]
         known = _values_by_text_key(template)
         if len(set(keys)) < len(keys) or any(str(k) not in known and k != str(k) for k in node):
-            raise SerializationError(f"{path or 'the memory'}: keys that are no texts")
+            raise SerializationError(f"{path or 'the state'}: keys that are not strings")
         output.metadata[path] = {"keys": keys}
         for key, part in node.items():
             _serialize(
@@ -99,45 +99,45 @@ def _serialize(
             raise _type_mismatch(node, template, path)
         output.metadata[path] = {"length": len(node)}
         known = list(template) if isinstance(template, (tuple, list)) else []
-        for number, part in enumerate(node):
-            there = known[number] if number < len(known) else None
+        for index, part in enumerate(node):
+            other = known[index] if index < len(known) else None
             _serialize(
-                part, there, _child_path(path, str(number)), output, paths_by_storage, uncompared
+                part, other, _child_path(path, str(index)), output, paths_by_storage, uncompared
             )
     elif type(node) is not type(template):
         raise _type_mismatch(node, template, path)
     elif dataclasses.is_dataclass(node):
         for field in dataclasses.fields(node):
-            below = _child_path(path, field.name)
+            child = _child_path(path, field.name)
             parts = getattr(node, field.name), getattr(template, field.name)
-            _serialize(*parts, below, output, paths_by_storage, uncompared or not field.compare)
+            _serialize(*parts, child, output, paths_by_storage, uncompared or not field.compare)
     elif not uncompared and not structurally_equal(node, template):
-        what = type(node).__name__
+        kind = type(node).__name__
         raise SerializationError(
-            f"{path or 'the memory'}: a {what} changes, and is no tensor or number"
+            f"{path or 'the state'}: a {kind} changes, and is not a tensor or number"
         )
 
 
 def _type_mismatch(node: Any, template: Any, path: str) -> SerializationError:
-    here, there = type(node).__name__, type(template).__name__
+    found, expected = type(node).__name__, type(template).__name__
     return SerializationError(
-        f"{path or 'the memory'} is a {here}, and a {there} at a stage's start"
+        f"{path or 'the state'} is a {found}, and a {expected} at the start of a stage"
     )
 
 
 def _serialize_tensor(
     tensor: Tensor, path: str, output: SerializedPytree, paths_by_storage: dict[Any, str]
 ) -> None:
-    place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-    if tensor.numel() and place in paths_by_storage:
-        output.metadata[path] = {"same": paths_by_storage[place]}
+    storage = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+    if tensor.numel() and storage in paths_by_storage:
+        output.metadata[path] = {"alias_of": paths_by_storage[storage]}
         return
-    paths_by_storage[place] = path
+    paths_by_storage[storage] = path
     plain = tensor.detach()
     for dim, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
-        if size > 1 and stride == 0:  # one number seen as many
+        if size > 1 and stride == 0:  # an expanded dimension: one number, repeated
             plain = plain.narrow(dim, 0, 1)
-    # Also where a dimension has one entry: how matrices are multiplied depends on its stride.
+    # Also for dimensions of size 1: their stride decides how matrices are multiplied.
     if tensor.stride() != torch.empty(tensor.shape, device="meta").stride():
         output.metadata[path] = {"strides": list(tensor.stride()), "shape": list(tensor.shape)}
     output.tensors[path] = plain.cpu().clone(memory_format=torch.contiguous_format)
@@ -146,20 +146,20 @@ def _serialize_tensor(
 def _deserialize(
     template: Any, path: str, serialized: SerializedPytree, restored: dict[str, Tensor]
 ) -> Any:
-    about = serialized.metadata.get(path, {})
-    if "value" in about:
-        return about["value"]
-    if path in serialized.tensors or "same" in about:
+    entry = serialized.metadata.get(path, {})
+    if "value" in entry:
+        return entry["value"]
+    if path in serialized.tensors or "alias_of" in entry:
         return _deserialize_tensor(template, path, serialized, restored)
-    if "keys" in about:
-        known, names = _values_by_text_key(template), _keys_by_text(template)
+    if "keys" in entry:
+        known, keys = _values_by_text_key(template), _keys_by_text(template)
         return {
-            names.get(key, key): _deserialize(
+            keys.get(key, key): _deserialize(
                 known.get(key), _child_path(path, key), serialized, restored
             )
-            for key in about["keys"]
+            for key in entry["keys"]
         }
-    if "length" in about:
+    if "length" in entry:
         known = list(template) if isinstance(template, (tuple, list)) else []
         parts = [
             _deserialize(
@@ -168,13 +168,13 @@ def _deserialize(
                 serialized,
                 restored,
             )
-            for n in range(about["length"])
+            for n in range(entry["length"])
         ]
         if hasattr(template, "_fields"):
             return type(template)(*parts)
         return type(template)(parts) if isinstance(template, (tuple, list)) else parts
     if template is None or isinstance(template, (*PLAIN_TYPES, Tensor)):
-        raise SerializationError(f"nothing was saved for {path!r}")
+        raise SerializationError(f"no saved value for {path!r}")
     if dataclasses.is_dataclass(template) and not isinstance(template, type):
         parts = {
             field.name: _deserialize(
@@ -190,16 +190,16 @@ def _deserialize(
 def _deserialize_tensor(
     template: Any, path: str, serialized: SerializedPytree, restored: dict[str, Tensor]
 ) -> Tensor:
-    about = serialized.metadata.get(path, {})
-    if "same" in about:
-        if about["same"] not in restored:
-            raise SerializationError(f"nothing was saved for {path!r}")
-        return restored[about["same"]]
+    entry = serialized.metadata.get(path, {})
+    if "alias_of" in entry:
+        if entry["alias_of"] not in restored:
+            raise SerializationError(f"no saved value for {path!r}")
+        return restored[entry["alias_of"]]
     saved = serialized.tensors[path]
-    if "strides" not in about:
+    if "strides" not in entry:
         tensor = saved.clone(memory_format=torch.contiguous_format)
     else:
-        shape, strides = about["shape"], about["strides"]
+        shape, strides = entry["shape"], entry["strides"]
         repeated = [size > 1 and stride == 0 for size, stride in zip(shape, strides, strict=True)]
         inner = [1 if r else size for r, size in zip(repeated, shape, strict=True)]
         tensor = torch.empty_strided(inner, strides, dtype=saved.dtype).copy_(saved).expand(shape)

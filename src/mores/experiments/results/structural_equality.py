@@ -1,9 +1,8 @@
-"""Whether two objects say the same, even where their classes do not say so.
+"""Structural equality of two objects, also of classes without `__eq__`.
 
-For descriptions in players' memories: what is taken from a memory made anew must be what was in the
-old one. Objects that are not equal by themselves are compared by what it would take to make them
-again, as `copy` asks them; what was only worked out from that (`functools.cached_property`) is left
-out.
+Used for descriptions in policy states: an object taken from a template must be equal to that of the
+saved state. Objects that are not equal by `==` are compared by the parts from which `copy` would
+rebuild them. Cached results (`functools.cached_property`) are left out.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ IdPairs = set[tuple[int, int]]
 
 
 def structurally_equal(left: Any, right: Any, visited: IdPairs | None = None) -> bool:
-    """Whether they say the same; where it cannot be known, they do not.
+    """Whether two objects have equal structure; False if that cannot be determined.
 
     Args:
         left, right: the objects.
-        visited: pairs that are being compared further up, by `id`: they may hold themselves.
+        visited: pairs under comparison further up, by `id`: objects may contain themselves.
     """
     visited = set() if visited is None else visited
     if left is right or (id(left), id(right)) in visited:
@@ -41,7 +40,7 @@ def structurally_equal(left: Any, right: Any, visited: IdPairs | None = None) ->
         return bool(left == right)
     if isinstance(left, Mapping):
         return structurally_equal(list(left), list(right), visited) and _all_equal(
-            left.values(), right.value_locations(), visited
+            left.values(), right.values(), visited
         )
     if isinstance(left, (tuple, list)):
         return _all_equal(left, right, visited)
@@ -52,37 +51,35 @@ def structurally_equal(left: Any, right: Any, visited: IdPairs | None = None) ->
     try:
         if bool(left == right):
             return True
-        way, other_way = left.__reduce_ex__(4), right.__reduce_ex__(4)
-    except Exception:  # it will not be compared, or copied
+        reduced, other = left.__reduce_ex__(4), right.__reduce_ex__(4)
+    except Exception:  # the class refuses comparison or copying
         return False
-    return _all_equal(_reduce_parts(way, type(left)), _reduce_parts(other_way, type(left)), visited)
+    return _all_equal(_reduce_parts(reduced, type(left)), _reduce_parts(other, type(left)), visited)
 
 
 def _all_equal(left: Any, right: Any, visited: IdPairs) -> bool:
     left, right = list(left), list(right)
     pairs = zip(left, right, strict=False)
-    return len(left) == len(right) and all(
-        structurally_equal(one, other, visited) for one, other in pairs
-    )
+    return len(left) == len(right) and all(structurally_equal(a, b, visited) for a, b in pairs)
 
 
 def _captured_values(function: types.FunctionType) -> list[Any]:
-    """What a function holds beside its code."""
+    """Values that a function holds beside its code: closure and defaults."""
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     return [*cells, function.__defaults__, function.__kwdefaults__]
 
 
 def _reduce_parts(reduced: Any, cls: type) -> list[Any]:
-    """How to make an object of a kind again; iterators in it as lists."""
+    """Parts that rebuild an object of a class; iterators as lists, cached properties left out."""
     if isinstance(reduced, str):
         return [reduced]
-    made_by, arguments, *rest = reduced
-    found = {name for above in cls.__mro__ for name, held in vars(above).items()
-             if isinstance(held, functools.cached_property)}  # fmt: skip
+    factory, arguments, *rest = reduced
+    cached = {name for base in cls.__mro__ for name, value in vars(base).items()
+              if isinstance(value, functools.cached_property)}  # fmt: skip
 
     def plain(state: Any) -> Any:
         if isinstance(state, dict):
-            return {name: plain(part) for name, part in state.items() if name not in found}
+            return {name: plain(part) for name, part in state.items() if name not in cached}
         return list(state) if hasattr(state, "__next__") else state
 
-    return [made_by, arguments, *map(plain, rest)]
+    return [factory, arguments, *map(plain, rest)]

@@ -1,4 +1,4 @@
-"""Running scenarios: cells are played, claims judged, and a folder is left that anyone can read."""
+"""Run scenarios: simulate cells, evaluate claims, write a folder that is readable without mores."""
 
 from mores.experiments.run.engine import RunResult, run_scenario
 from mores.experiments.run.resume import resume_run

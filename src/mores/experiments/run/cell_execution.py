@@ -1,7 +1,7 @@
-"""Play one cell of an experiment, and keep what was measured in it.
+"""Simulate one cell of an experiment and record its metrics.
 
-A cell is one arm at one point. It is played in chunks of worlds, so that memory is bounded whatever
-the number of replicates; a world's numbers do not depend on the chunk it is in.
+A cell is one arm at one point of the sweep. Its worlds are simulated in chunks, which bounds memory
+for any number of replicates; a world's numbers do not depend on its chunk.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mores.experiments.run.checkpoint_store import CheckpointStore
 from mores.experiments.scenario.cell import BuiltCell, Cell
 from mores.experiments.scenario.specification import Scenario
 
-MAX_CHUNK_ELEMENTS = 2**23  # numbers that a chunk of worlds may need at once
+MAX_CHUNK_ELEMENTS = 2**23  # numbers that a chunk of worlds may need at a time
 
 
 def run_cell(
@@ -27,37 +27,37 @@ def run_cell(
     built_cell: BuiltCell | None = None,
     checkpoint_store: CheckpointStore | None = None,
 ) -> CellResult:
-    """Play a cell, from its start or from where it stood when it was stopped.
+    """Simulate a cell, from its start or from its last checkpoint.
 
     Args:
-        cell: which.
-        scenario: what it belongs to.
-        replicates: which replicates; at points of uncertain parameters there are others.
-        callback: told how much of the cell was played since it was last called, in all 1.
-        built_cell: its objects, if they are there already.
-        checkpoint_store: keeps how far it is, if anybody does.
+        cell: the cell.
+        scenario: its scenario.
+        replicates: of an arm; points of uncertain parameters have replicates of their own.
+        callback: called with the fraction of the cell simulated since its last call; the sum is 1.
+        built_cell: its objects, if they exist already.
+        checkpoint_store: reads and writes checkpoints of the cell; by default there are none.
     """
     built_cell = built_cell or cell.build()
     if cell.purpose != "arm" and scenario.uncertainty is not None:
         replicates = _replicates_at_point(cell, scenario.uncertainty.replicates)
     worlds = Worlds.grid(replicates, scenario.worlds)
-    size = max(
+    chunk_size = max(
         1,
         MAX_CHUNK_ELEMENTS
         // max(1, *(staged.environment.elements_per_world for staged in built_cell.stages)),
     )
     if any(staged.stage.roles_to_train for staged in built_cell.stages):
-        size = max(1, size // scenario.worlds) * scenario.worlds  # those of a replicate together
-    course = CellRunner(cell, scenario, built_cell, worlds, size, callback)
-    at = restore_or_start(course, checkpoint_store)
-    return course.run(at)
+        chunk_size = max(1, chunk_size // scenario.worlds) * scenario.worlds  # whole replicates
+    cell_runner = CellRunner(cell, scenario, built_cell, worlds, chunk_size, callback)
+    cursor = restore_or_start(cell_runner, checkpoint_store)
+    return cell_runner.run(cursor)
 
 
 def _replicates_at_point(cell: Cell, num_replicates: int) -> range:
     """The replicates at a point of uncertain parameters.
 
-    Every draw has chance events of its own, so that what chance does is in the interval over
-    draws. The points of a sensitivity analysis share theirs: it asks what the parameters do.
+    Every draw has random events of its own, so that their effect is in the interval over draws. The
+    points of a sensitivity analysis share theirs: it measures the effect of parameters alone.
     """
     first = cell.index * num_replicates if cell.purpose == "draw" else 0
     return range(first, first + num_replicates)

@@ -1,8 +1,8 @@
-"""The course of a cell: chunks of worlds, stages within a chunk, episodes within a stage.
+"""The loops of a cell: chunks of worlds, stages within a chunk, episodes within a stage.
 
-What decides how play goes on at the beginning of an episode is its number, what players know
-(`mores.sim.policy_states`) and, for players that are fitted later, what they went through: everything
-else is made from draws. Whoever wants to keep that on disk is asked at every such moment.
+At the start of an episode the continuation depends on the episode's index, the policy states
+(`mores.sim.policy_states`) and, for policies that are fitted later, the recorded episodes; all else
+is recomputed from random streams. A checkpoint can be written at each of these moments.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import torch
 
+from mores.core.episode_dataset import concatenate_datasets
 from mores.core.random_streams import RandomStreams, Worlds
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.results.policy_checkpoints import CheckpointCollector
 from mores.experiments.run.metrics_recorder import MetricsRecorder
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage, Cell
 from mores.experiments.scenario.specification import Scenario
-from mores.sim.episode_dataset import EpisodeRecorder, concatenate_datasets
+from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.policy_states import PolicyStateStore, state_key, store_states, stored_states
 from mores.sim.simulator import Simulator
 
@@ -26,12 +27,12 @@ ProgressCallback = Callable[[float], None]
 
 
 class Cursor(NamedTuple):
-    """Where play stands in a cell: what comes next.
+    """Position in a cell: what is simulated next.
 
     Attributes:
         first_world: first world of the chunk.
-        stage_index: its number.
-        episode: its number in the stage; where players are fitted, the pass.
+        stage_index: index of the stage.
+        episode: index of the episode in the stage; in a stage of `fit_offline`, of the pass.
     """
 
     first_world: int = 0
@@ -40,33 +41,32 @@ class Cursor(NamedTuple):
 
     @property
     def is_chunk_start(self) -> bool:
-        """A chunk begins, in which nobody knows anything yet."""
+        """Whether a chunk starts here, with no policy state."""
         return self.stage_index == self.episode == 0
 
     @property
     def last_started_stage(self) -> int:
-        """The last stage that players know of."""
+        """Index of the last stage that has started."""
         return self.stage_index if self.episode else self.stage_index - 1
 
 
 class CellRunner:
-    """A cell that is being played.
+    """Simulates a cell.
 
     Args:
-        cell: which.
-        scenario: what it belongs to.
+        cell: the cell.
+        scenario: its scenario.
         built_cell: its objects.
         worlds: all of its worlds.
-        chunk_size: worlds of a chunk.
-        callback: told how much of the cell was played since it was last called, in all 1.
+        chunk_size: number of worlds in a chunk.
+        callback: called with the fraction of the cell simulated since its last call; the sum is 1.
 
     Attributes:
-        metrics_recorder: what was measured.
-        checkpoint_collector: what was learned.
-        policy_state_store: what players know.
-        episode_recorders: what they went through, by the number of the stage, where somebody is fitted to
-            that.
-        on_episode_end: called between two episodes with what comes next, and whether a stage is over.
+        metrics_recorder: recorded metrics.
+        checkpoint_collector: learned parameters.
+        policy_state_store: policy states.
+        episode_recorders: recorded episodes by stage index, for stages that policies are fitted on.
+        on_episode_end: called between episodes with the next position and whether a stage ended.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class CellRunner:
     ) -> None:
         self.cell, self.scenario, self.built_cell = cell, scenario, built_cell
         self.worlds, self.chunk_size, self._callback = worlds, chunk_size, callback
-        self.on_episode_end: Callable[[Cursor, bool], None] = lambda at, stage_over: None
+        self.on_episode_end: Callable[[Cursor, bool], None] = lambda cursor, stage_ended: None
         self.reset()
 
     def reset(self) -> None:
-        """Nothing was played yet."""
+        """Discard all results."""
         replicates = self.worlds.replicate.unique().tolist()
         self.metrics_recorder = MetricsRecorder(
             self.cell, self.scenario, self.built_cell, len(self.worlds)
@@ -94,14 +94,14 @@ class CellRunner:
 
     def _reset_chunk(self) -> None:
         self.episode_recorders: dict[int, EpisodeRecorder] = {}
-        for number, staged in enumerate(self.built_cell.stages):
+        for index, staged in enumerate(self.built_cell.stages):
             if staged.stage.loop != "fit_offline":
-                fitted = self._roles_fitted_on(number)
-                self.episode_recorders |= {number: EpisodeRecorder(fitted)} if fitted else {}
+                roles = self._roles_fitted_on(index)
+                self.episode_recorders |= {index: EpisodeRecorder(roles)} if roles else {}
         self.policy_state_store: PolicyStateStore = {}
 
     def run(self, cursor: Cursor) -> CellResult:
-        """Play what is left to play from there on; what is left of the whole cell."""
+        """Simulate the rest of the cell from a position; return the results of the whole cell."""
         self._callback(self._completed_fraction(cursor))
         while cursor.first_world < len(self.worlds):
             if cursor.is_chunk_start:
@@ -123,89 +123,87 @@ class CellRunner:
         )
 
     def _run_chunk(self, cursor: Cursor) -> None:
-        """Play a chunk of worlds through the stages that are left."""
-        count = len(self.built_cell.stages)
-        for number in range(cursor.stage_index, count):
-            now = cursor if number == cursor.stage_index else Cursor(cursor.first_world, number)
-            staged = self.built_cell.stages[number]
-            (self._fit_offline if staged.stage.loop == "fit_offline" else self._run_stage)(staged, now)
-            self.checkpoint_collector.collect(number, staged, self.policy_state_store)
-            last = number == count - 1
+        """Simulate the remaining stages of a chunk of worlds."""
+        num_stages = len(self.built_cell.stages)
+        for index in range(cursor.stage_index, num_stages):
+            start = cursor if index == cursor.stage_index else Cursor(cursor.first_world, index)
+            staged = self.built_cell.stages[index]
+            offline = staged.stage.loop == "fit_offline"
+            (self._fit_offline if offline else self._run_stage)(staged, start)
+            self.checkpoint_collector.collect(index, staged, self.policy_state_store)
             self.on_episode_end(
                 Cursor(cursor.first_world + self.chunk_size)
-                if last
-                else Cursor(cursor.first_world, number + 1),
+                if index == num_stages - 1
+                else Cursor(cursor.first_world, index + 1),
                 True,
             )
 
     def _run_stage(self, built_stage: BuiltStage, cursor: Cursor) -> None:
-        """Play the episodes of a stage that are left."""
-        seed, known = (
-            self.scenario.seed,
-            stored_states(self.policy_state_store, built_stage.policies),
-        )
-        table = self.make_simulator(
+        """Simulate the remaining episodes of a stage."""
+        states = stored_states(self.policy_state_store, built_stage.policies)
+        simulator = self.make_simulator(
             cursor.first_world, cursor.stage_index, self.episode_recorders.get(cursor.stage_index)
         )
         if not cursor.episode:
-            table.reset(seed, known)
-        else:  # as the table stood at the end of the episode before
-            table.reset(seed)
-            table.policy_states |= known
-            table.share_parameters()
-            table.episode = torch.full_like(table.episode, cursor.episode - 1)
-            table.next_episode()
-        tick = self._scaled_callback(len(table.worlds))
+            simulator.reset(self.scenario.seed, states)
+        else:  # restore the simulator as it was at the end of the previous episode
+            simulator.reset(self.scenario.seed)
+            simulator.policy_states |= states
+            simulator.share_parameters()
+            simulator.episode = torch.full_like(simulator.episode, cursor.episode - 1)
+            simulator.next_episode()
+        callback = self._scaled_callback(len(simulator.worlds))
         for episode in range(cursor.episode, built_stage.stage.episodes):
             if episode > cursor.episode:
-                table.next_episode()
+                simulator.next_episode()
             self.metrics_recorder.record_episode(
-                cursor.stage_index, cursor.first_world, episode, table, tick
+                cursor.stage_index, cursor.first_world, episode, simulator, callback
             )
-            store_states(self.policy_state_store, built_stage.policies, table.policy_states)
+            store_states(self.policy_state_store, built_stage.policies, simulator.policy_states)
             if episode + 1 < built_stage.stage.episodes:
                 self.on_episode_end(
                     Cursor(cursor.first_world, cursor.stage_index, episode + 1), False
                 )
 
     def _fit_offline(self, built_stage: BuiltStage, cursor: Cursor) -> None:
-        """Let the stage's roles learn from all they went through, `episodes` times over."""
-        table = self.make_simulator(cursor.first_world, cursor.stage_index, None)
-        if not cursor.episode:  # players begin again, as in every stage
-            table.reset(
+        """Fit the stage's policies to the recorded episodes, in `episodes` passes."""
+        simulator = self.make_simulator(cursor.first_world, cursor.stage_index, None)
+        if not cursor.episode:  # policies start the stage, as in every stage
+            simulator.reset(
                 self.scenario.seed, stored_states(self.policy_state_store, built_stage.policies)
             )
-            store_states(self.policy_state_store, built_stage.policies, table.policy_states)
-        able = {
+            store_states(self.policy_state_store, built_stage.policies, simulator.policy_states)
+        learners = {
             role: built_stage.policies[role]
             for role in built_stage.stage.roles_to_train
             if role in built_stage.policies
             and built_stage.policies[role].supports("fit_offline")
             and built_stage.policies[role].supports("on_episode_start")
-        }  # in some arms nobody learns
-        told = [
+        }  # empty in some arms
+        recorders = [
             self.episode_recorders[n]
             for n in self.built_cell.dataset_stage_indices(cursor.stage_index)
         ]
-        experience = {
-            role: concatenate_datasets([diary.dataset(role) for diary in told]) for role in able
+        datasets = {
+            role: concatenate_datasets([recorder.dataset(role) for recorder in recorders])
+            for role in learners
         }
-        draws = RandomStreams.of(self.scenario.seed, table.worlds, stage=cursor.stage_index)
-        tick = self._scaled_callback(len(table.worlds))
+        streams = RandomStreams.of(self.scenario.seed, simulator.worlds, stage=cursor.stage_index)
+        callback = self._scaled_callback(len(simulator.worlds))
         for episode in range(cursor.episode, built_stage.stage.episodes):
-            for role, player in able.items():
-                key, now = state_key(role, player), draws.at(episode).child(f"fit/{role}")
-                self.policy_state_store[key] = player.fit_offline(
-                    self.policy_state_store[key], experience[role], now
+            for role, policy in learners.items():
+                key, stream = state_key(role, policy), streams.at(episode).child(f"fit/{role}")
+                self.policy_state_store[key] = policy.fit_offline(
+                    self.policy_state_store[key], datasets[role], stream
                 )
-            tick(1.0)
+            callback(1.0)
             if episode + 1 < built_stage.stage.episodes:
                 self.on_episode_end(
                     Cursor(cursor.first_world, cursor.stage_index, episode + 1), False
                 )
 
     def _roles_fitted_on(self, stage_index: int) -> set[str]:
-        """Roles that are fitted later to what they go through in a stage."""
+        """Roles whose policies are later fitted to the episodes of a stage."""
         return {
             role
             for n, staged in enumerate(self.built_cell.stages)
@@ -217,7 +215,7 @@ class CellRunner:
     def make_simulator(
         self, first_world: int, stage_index: int, episode_recorder: EpisodeRecorder | None = None
     ) -> Simulator:
-        """A table for a stage, and the chunk of worlds that begins with the `first_world`."""
+        """The simulator of a stage for the chunk of worlds that starts with `first_world`."""
         staged, rows = (
             self.built_cell.stages[stage_index],
             slice(first_world, first_world + self.chunk_size),
@@ -236,34 +234,36 @@ class CellRunner:
         )
 
     def _scaled_callback(self, num_worlds: int) -> ProgressCallback:
-        """Told of rounds in so many worlds, which are a share of the cell."""
-        share = num_worlds / len(self.worlds) / sum(map(_stage_cost, self.built_cell.stages))
-        return lambda rounds: self._callback(rounds * share)
+        """A callback that takes rounds of so many worlds and reports a fraction of the cell."""
+        scale = num_worlds / len(self.worlds) / sum(map(_stage_cost, self.built_cell.stages))
+        return lambda rounds: self._callback(rounds * scale)
 
     def _completed_fraction(self, cursor: Cursor) -> float:
-        """How much of the cell is played when play stands there."""
-        stages, every = self.built_cell.stages, len(self.worlds)
-        over = float(sum(map(_stage_cost, stages[: cursor.stage_index])))
+        """Fraction of the cell before a position."""
+        stages, num_worlds = self.built_cell.stages, len(self.worlds)
+        cost = float(sum(map(_stage_cost, stages[: cursor.stage_index])))
         if cursor.episode:
-            over += (
+            cost += (
                 cursor.episode
                 * _stage_cost(stages[cursor.stage_index])
                 / stages[cursor.stage_index].stage.episodes
             )
-        chunk = max(0, min(self.chunk_size, every - cursor.first_world))
+        chunk = max(0, min(self.chunk_size, num_worlds - cursor.first_world))
         return (
-            min(cursor.first_world, every) + chunk * over / sum(map(_stage_cost, stages))
-        ) / every
+            min(cursor.first_world, num_worlds) + chunk * cost / sum(map(_stage_cost, stages))
+        ) / num_worlds
 
 
 def _stage_cost(built_stage: BuiltStage) -> int:
-    """How much there is to do in a stage, in rounds; a pass over a record counts as one."""
+    """Cost of a stage in rounds; an offline pass over a dataset counts as one."""
     return built_stage.stage.episodes * (
         1 if built_stage.stage.loop == "fit_offline" else built_stage.rounds
     )
 
 
 def _value_names(built_cell: BuiltCell) -> dict[str, tuple[str, ...]]:
-    """What the values are called: by the population, else by the environment."""
-    names = getattr(built_cell.population, "value_names", None) or built_cell.environment.value_names
+    """Names of the values: from the population, else from the environment."""
+    names = (
+        getattr(built_cell.population, "value_names", None) or built_cell.environment.value_names
+    )
     return {"value_names": tuple(name.replace("_", " ") for name in names)} if names else {}

@@ -1,10 +1,9 @@
-"""A rehearsal: what a scenario's learners go through, in a few worlds and rounds.
+"""Dry run: train a scenario's learners for a few rounds in two worlds, before the run starts.
 
-Whether a recipe finds the feedback that it learns from, whether it can go on from what another one
-learned, whether a search or a network fits the role: that shows when stages follow each other, and
-is told here before anything is played for long. It is the run's own course, with an episode
-or two of every stage and players who go over each lesson once (`Policy.dry_run_version`), so that nothing
-has to be known of any recipe. It ends after some seconds, whatever is left.
+Some errors appear only when stages follow each other: a recipe lacks the feedback that it needs, it
+cannot continue from parameters that another recipe trained, a search or a network does not fit the
+role. The dry run uses the run's own loops, with at most two episodes of every stage and one epoch
+per update (`Policy.dry_run_version`), so it needs no knowledge of any recipe. It has a time limit.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from typing import Any
 
 from rich.console import Console
 
-from mores.core.environment import Policy
 from mores.core.errors import UserError
+from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
 from mores.experiments.run.cell_runner import CellRunner, Cursor
 from mores.experiments.run.scheduling import single_threaded
@@ -35,41 +34,41 @@ from mores.experiments.scenario.source_locations import (
 )
 from mores.sim.policy_states import is_untrained
 
-MAX_ROUNDS = 256  # of an episode: a longer one may be cut off before anything is said
-MAX_SECONDS = 10.0  # after which what is left is left to the run
+MAX_ROUNDS = 256  # of an episode: a longer one is cut, perhaps before any feedback
+MAX_SECONDS = 10.0  # time limit; the run itself checks the rest
 
 
 def check_scenario(loaded: LoadedScenario) -> tuple[Cell, ...]:
-    """Check a scenario, and let its learners rehearse.
+    """The cells of a scenario, checked; its learners are trained in a dry run.
 
     Raises:
-        ScenarioError: everything that would go wrong later, as far as this can show it.
+        ScenarioError: all problems found.
     """
     cells = expansion.expand_and_verify(loaded)
-    unlike = {
+    distinct = {
         _equivalence_key(cell): cell
-        for cell in reversed(cells)  # the first of those that are alike
+        for cell in reversed(cells)  # the first of those that are equivalent
         if any(stage.roles_to_train or stage.loop == "search" for stage in cell.stages)
     }
-    if not unlike:
+    if not distinct:
         return cells
     problems: list[Problem] = []
-    until = time.monotonic() + MAX_SECONDS
-    with single_threaded(), Console(stderr=True).status("learners rehearse"):
-        for cell in reversed(unlike.values()):
-            problems += _untrained_learners(cell) or dry_run_cell(cell, loaded, until)
+    deadline = time.monotonic() + MAX_SECONDS
+    with single_threaded(), Console(stderr=True).status("dry run of the learners"):
+        for cell in reversed(distinct.values()):
+            problems += _untrained_learners(cell) or dry_run_cell(cell, loaded, deadline)
     if problems:
-        alone = {problem.message: problem for problem in reversed(problems)}  # the first of each
-        raise ScenarioError(alone.values())
+        by_message = {problem.message: problem for problem in reversed(problems)}  # first of each
+        raise ScenarioError(by_message.values())
     return cells
 
 
 class _TimeLimitReached(Exception):
-    """It has taken long enough."""
+    """The time limit of the dry run has passed."""
 
 
 def dry_run_cell(cell: Cell, loaded: LoadedScenario, deadline: float) -> list[Problem]:
-    """What goes wrong when the stages of a cell follow each other, until so late."""
+    """Problems that appear when the stages of a cell follow each other, found before a deadline."""
     short = _shortened_cell(cell)
     if short is None or time.monotonic() > deadline:
         return []
@@ -83,82 +82,82 @@ def dry_run_cell(cell: Cell, loaded: LoadedScenario, deadline: float) -> list[Pr
     )
     reached = Cursor()
 
-    def passed(at: Cursor, stage_over: bool) -> None:
+    def check_deadline(cursor: Cursor, stage_ended: bool) -> None:
         nonlocal reached
-        reached = at
+        reached = cursor
         if time.monotonic() > deadline:
             raise _TimeLimitReached
 
     built = _with_dry_run_policies(short.build())
     try:
         worlds = Worlds.grid(1, min(2, scenario.worlds))
-        course = CellRunner(short, scenario, built, worlds, len(worlds), lambda share: None)
-        course.on_episode_end = passed
-        course.run(Cursor())
+        cell_runner = CellRunner(short, scenario, built, worlds, len(worlds), lambda _: None)
+        cell_runner.on_episode_end = check_deadline
+        cell_runner.run(Cursor())
     except _TimeLimitReached:
         return []
     except UserError as error:
-        said, code = str(error), error.code
+        text, code = str(error), error.code
     except MemoryError:
         raise
     except Exception as error:
-        if "allocate" in str(error):  # PyTorch has no class of its own for it
+        if "allocate" in str(error):  # PyTorch has no class for it
             raise
-        said, code = f"breaks: {describe_exception(error)}", "failed"
+        text, code = f"raises an exception: {describe_exception(error)}", "failed"
     else:
         return []
-    return [_problem(cell, built, reached.stage_index, said, code, loaded.source_map)]
+    return [_problem(cell, built, reached.stage_index, text, code, loaded.source_map)]
 
 
 def _untrained_learners(cell: Cell) -> list[Problem]:
-    """Learners that play as they were made, where another kind of player learned in their role.
+    """Learners that act with initial parameters after another policy was trained in their role.
 
-    What is learned goes on to players that keep it alike. A learner in a cast and the same one
-    alone do not: they have other seats.
+    Trained parameters are shared by policies with the same keys. A learner in a `per_agent` policy
+    and the same learner alone have different keys.
     """
     problems, stages = [], cell.build().stages
-    taught: dict[str, list[Policy]] = {}
+    trained: dict[str, list[Policy]] = {}
     for staged in stages:
         for role in staged.stage.roles_to_train:
             if role in staged.policies:
-                taught.setdefault(role, []).append(staged.policies[role])
-    began: set[str] = set()
-    for number, staged in enumerate(stages):
-        for role in began & staged.policies.keys():
-            somebody = any(player.parameter_keys for player in taught[role])
-            if somebody and is_untrained(role, staged.policies[role], taught[role]):
+                trained.setdefault(role, []).append(staged.policies[role])
+    started: set[str] = set()
+    for index, staged in enumerate(stages):
+        for role in started & staged.policies.keys():
+            any_learner = any(policy.parameter_keys for policy in trained[role])
+            if any_learner and is_untrained(role, staged.policies[role], trained[role]):
                 message = (
-                    f"plays untrained in stage {staged.stage.name}: it never learns, and what was "
-                    "learned by another kind of player or at other seats does not go on to it (nor "
-                    "from a learner alone to the same one in a cast, or back); if that is meant, "
-                    "say so: learning_rate: 0"
+                    f"acts untrained in stage {staged.stage.name}: it never trains, and does not "
+                    "continue from parameters of another kind of policy or of other agents (nor a "
+                    "learner in per_agent from one alone, or the reverse); if that is intended, "
+                    "set learning_rate: 0"
                 )
-                origin = cell.stage_spec(number).origin
+                origin = cell.stage_spec(index).origin
                 problems.append(
                     origin.component_problem(("policies", role), message, code="not_trained")
                 )
-        began |= taught.keys() & set(staged.stage.roles_to_train)
+        started |= trained.keys() & set(staged.stage.roles_to_train)
     return problems
 
 
 def _with_dry_run_policies(built_cell: BuiltCell) -> BuiltCell:
-    """The same with less work; who is one player in several stages stays one."""
-    brief: dict[int, Policy] = {}
+    """The same cell with cheaper policies; one policy in several stages stays one object."""
+    replaced: dict[int, Policy] = {}
     stages = []
     for staged in built_cell.stages:
-        players = {
-            role: brief.setdefault(id(player), player.dry_run_version())
-            for role, player in staged.policies.items()
+        policies = {
+            role: replaced.setdefault(id(policy), policy.dry_run_version())
+            for role, policy in staged.policies.items()
         }
-        stages.append(staged._replace(policies=players))
+        stages.append(staged._replace(policies=policies))
     return dataclasses.replace(built_cell, stages=tuple(stages))
 
 
 def _shortened_cell(cell: Cell) -> Cell | None:
-    """The cell with an episode or two of each stage; None where nobody plays in what is left.
+    """The cell with at most two episodes of each stage; None if only offline stages are left.
 
-    Of an episode that is cut off nobody may have been told anything: nobody learns in it, and what
-    would be learned from its record is left out with all that follows.
+    An episode that is cut may lack feedback. Policies do not train in it, and a stage that is
+    fitted to it is left out with all later stages.
     """
     stages, cut = [], set[str]()
     for stage in cell.stages:
@@ -182,29 +181,29 @@ def _shortened_cell(cell: Cell) -> Cell | None:
 def _problem(
     cell: Cell, built_cell: BuiltCell, stage_index: int, text: str, code: str, source_map: SourceMap
 ) -> Problem:
-    """What went wrong in a stage, with the place of the player that learns in it."""
-    stage, players = built_cell.stages[stage_index].stage, built_cell.stages[stage_index].policies
-    asked = cell.stage_spec(stage_index)
+    """A problem in a stage, located at the policy that trains in it."""
+    stage, policies = built_cell.stages[stage_index].stage, built_cell.stages[stage_index].policies
+    spec = cell.stage_spec(stage_index)
     message = f"in stage {stage.name}: {printable(text, 400)}"
-    able: Sequence[str] = stage.roles_to_train or [
-        r for r, p in players.items() if p.supports("on_episode_start")
+    roles: Sequence[str] = stage.roles_to_train or [
+        r for r, p in policies.items() if p.supports("on_episode_start")
     ]
-    for role in able:
-        if role in players and role in asked.policies:
-            return asked.origin.component_problem(("policies", role), message, code=code)
+    for role in roles:
+        if role in policies and role in spec.policies:
+            return spec.origin.component_problem(("policies", role), message, code=code)
     return problem_at_path(source_map, message, "stages", stage_index, code=code)
 
 
 def _equivalence_key(cell: Cell) -> str:
-    """Cells that differ in nothing but fractions go the same way."""
-    told = [
+    """Key of a cell; cells that differ only in fractions have the same."""
+    fields = [
         cell.env,
         cell.population,
         cell.policies,
         cell.rounds,
         [(s.env, s.policies) for s in cell.stages],
     ]
-    return json.dumps(_without_floats(told), sort_keys=True)
+    return json.dumps(_without_floats(fields), sort_keys=True)
 
 
 def _without_floats(part: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Run a scenario: play its cells, judge its claims, write the run's folder.
+"""Run a scenario: simulate its cells, evaluate its claims, write the run's folder.
 
-Claims and report are always made from what is on disk. So a run on one process, on many, and one
-that was killed and resumed take the same path, and end in the same numbers, bit for bit.
+Claims and report are always made from the files on disk. So a run on one process, on many, and one
+that was killed and resumed take the same path and end in the same numbers, bit for bit.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from mores.experiments.scenario.specification import Scenario
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        folder: where it is on disk.
-        scenario: what was run.
+        folder: its folder on disk.
+        scenario: the scenario.
         verdicts: one for each claim of the scenario, in its order.
-        arms: the arm each of them is about.
+        arms: the arm of each claim.
     """
 
     folder: Path
@@ -56,12 +56,12 @@ class RunResult:
 
     @property
     def failed(self) -> bool:
-        """Whether any claim failed. One that is undecided did not pass, and did not fail."""
+        """Whether any claim failed. An undecided claim has neither passed nor failed."""
         return any(verdict.status == "fails" for verdict in self.verdicts)
 
     @property
     def report_path(self) -> Path:
-        """The report."""
+        """Path of the report."""
         return self.folder / "report.html"
 
 
@@ -76,34 +76,34 @@ def run_scenario(
 
     Args:
         loaded: the scenario, from `mores.load_scenario`.
-        out: folder to write into, new or empty; by default one of its own under `runs/`.
-        only_replicates: replicates to play, by number; by default all.
-        progress: show how far it is.
-        jobs: processes that play cells side by side; 0: one for each core; or a pool of them.
+        out: folder to write into, new or empty; by default a new one under `runs/`.
+        only_replicates: indices of the replicates to simulate; by default all.
+        progress: show progress.
+        jobs: number of processes that simulate cells in parallel; 0: one per core; or a pool.
 
     Raises:
-        UserError: the scenario cannot be run, and nothing was written; or the folder cannot be
-            written any more, and its `status.json` says where the run stopped. What is missing
-            can be played later, with `mores.experiments.run.resume_run`.
+        UserError: the scenario cannot be run, and nothing was written; or the folder is no longer
+            writable, and its `status.json` records where the run stopped. Missing cells can be
+            simulated later, with `mores.experiments.run.resume_run`.
     """
     scenario = loaded.scenario
     cells = plan_cells(loaded)
     replicates = select_replicates(scenario, only_replicates)
     text = resolved_yaml(scenario, cells)
-    count = num_processes(jobs)
-    if count > 1:
+    num_jobs = num_processes(jobs)
+    if num_jobs > 1:
         check_importable_by_workers(cells)
     folder = create_run_folder(scenario, text, out)
     with RunLock(folder):
-        origin = collect_provenance(text, scenario.seed, count)
-        origin |= {
+        provenance = collect_provenance(text, scenario.seed, num_jobs)
+        provenance |= {
             "overrides": list(loaded.overrides),
-            "only": replicates if only_replicates else None,
+            "only_replicates": replicates if only_replicates else None,
         }
-        order = write_run_inputs(folder, loaded, text, cells, only_replicates, origin)
-        modules = tuple(module.path for module in order.plugin_files)
-        job = RunPlan(folder, scenario, cells, replicates, modules)
-        return complete_run(job, origin, jobs, progress)
+        manifest = write_run_inputs(folder, loaded, text, cells, only_replicates, provenance)
+        plugin_paths = tuple(plugin.path for plugin in manifest.plugin_files)
+        run_plan = RunPlan(folder, scenario, cells, replicates, plugin_paths)
+        return complete_run(run_plan, provenance, jobs, progress)
 
 
 def complete_run(
@@ -112,48 +112,48 @@ def complete_run(
     jobs: int | WorkerPool = 1,
     progress: bool = True,
 ) -> RunResult:
-    """Play the cells that are not there yet, judge all, and write the report.
+    """Simulate the missing cells, evaluate all claims, and write the report.
 
     Args:
-        run_plan: the run, whose folder this process holds.
-        provenance: where it comes from, for `collect_provenance.json`.
+        run_plan: the run, whose folder this process has locked.
+        provenance: content of `provenance.json` so far.
         jobs: see `run_scenario`.
-        progress: show how far it is.
+        progress: show progress.
     """
-    began = time.monotonic()
-    there = [
+    start = time.monotonic()
+    finished = [
         cell.id for cell in run_plan.cells if (run_plan.folder / CELLS_FOLDER / cell.id).is_dir()
     ]
     status = RunStatus(
-        run_plan.folder, [cell.id for cell in run_plan.cells], there, num_processes(jobs)
+        run_plan.folder, [cell.id for cell in run_plan.cells], finished, num_processes(jobs)
     )
-    for cell in there:
+    for cell in finished:
         status.note_training(cell, read_training_summary(run_plan.folder / CELLS_FOLDER / cell))
     with _record_interruption(status), stop_on_signals():
         status.write("running")
         costs = {
             cell.id: run_plan.cost(cell) for cell in run_plan.cells if cell.id not in status.done
         }
-        with ProgressDisplay(run_plan.scenario.name, costs, len(there), progress) as bar:
-            run_missing_cells(run_plan, status, bar, jobs)
+        with ProgressDisplay(run_plan.scenario.name, costs, len(finished), progress) as display:
+            run_missing_cells(run_plan, status, display, jobs)
             remove_stale_checkpoints(run_plan.folder / CELLS_FOLDER)
-            bar.show_step("judging claims")
-            claims, judged = evaluate_run_claims(run_plan)
+            display.show_step("evaluating claims")
+            claims, result = evaluate_run_claims(run_plan)
             atomic_files.write_json(
                 run_plan.folder / "claims.json", [_claim_entry(claim) for claim in claims]
             )
-            seconds = round(provenance.get("seconds", 0.0) + time.monotonic() - began, 2)
-            told = {**provenance, "finished": utc_timestamp(), "seconds": seconds}
-            atomic_files.write_json(run_plan.folder / "provenance.json", told)
-            bar.show_step("writing the report")
-            _write_report(run_plan, judged, told)
+            seconds = round(provenance.get("seconds", 0.0) + time.monotonic() - start, 2)
+            final = {**provenance, "finished": utc_timestamp(), "seconds": seconds}
+            atomic_files.write_json(run_plan.folder / "provenance.json", final)
+            display.show_step("writing the report")
+            _write_report(run_plan, result, final)
         status.write("done")
-        status.log(f"done in {time.monotonic() - began:.2f} s")
-    return judged
+        status.log(f"done in {time.monotonic() - start:.2f} s")
+    return result
 
 
 def evaluate_run_claims(run_plan: RunPlan) -> tuple[list[ClaimEvaluation], RunResult]:
-    """Put the claims to the cells on disk."""
+    """Evaluate the claims on the cells on disk."""
     claims = evaluate_claims(run_plan.scenario, run_plan.cells, run_plan.cell_results())
     verdicts = [claim.verdict for claim in claims]
     return claims, RunResult(
@@ -162,58 +162,58 @@ def evaluate_run_claims(run_plan: RunPlan) -> tuple[list[ClaimEvaluation], RunRe
 
 
 def select_replicates(scenario: Scenario, only_replicates: Sequence[int] | None) -> list[int]:
-    """The replicates that are played.
+    """Indices of the replicates to simulate.
 
     Raises:
-        UserError: there are no such replicates.
+        UserError: a replicate is out of range.
     """
     if only_replicates is None:
         return list(range(scenario.replicates))
-    asked = sorted(set(only_replicates))
-    if not asked or asked[0] < 0 or asked[-1] >= scenario.replicates:
-        message = f"replicates run from 0 to {scenario.replicates - 1}, not {list(only_replicates)}"
-        raise UserError(message, code="out_of_range", path="only")
-    return asked
+    selected = sorted(set(only_replicates))
+    if not selected or selected[0] < 0 or selected[-1] >= scenario.replicates:
+        message = f"replicates are 0 to {scenario.replicates - 1}, not {list(only_replicates)}"
+        raise UserError(message, code="out_of_range", path="only_replicates")
+    return selected
 
 
 @contextlib.contextmanager
 def _record_interruption(status: RunStatus) -> Iterator[None]:
-    """Whatever ends the run, its folder says so, and the error how to go on."""
+    """Record any exception in the run's folder, and add to it the command that resumes the run."""
     try:
         yield
     except BaseException as error:
-        orderly = isinstance(error, (KeyboardInterrupt, atomic_files.WriteError))
+        expected = isinstance(error, (KeyboardInterrupt, atomic_files.WriteError))
         status.finish(
-            "stopped" if orderly else "failed", f"stopped: {type(error).__name__}: {error}"
+            "stopped" if expected else "failed", f"stopped: {type(error).__name__}: {error}"
         )
-        whole, cells = len(status.done), len(status.done) + len(status.to_do)
-        error.add_note(f"{whole} of {cells} cells are kept; to go on: mores resume {status.folder}")
+        num_done = len(status.done)
+        num_cells = num_done + len(status.to_do)
+        command = f"mores resume {status.folder}"
+        error.add_note(f"{num_done} of {num_cells} cells are complete; to continue: {command}")
         raise
 
 
 def _claim_entry(evaluation: ClaimEvaluation) -> dict[str, Any]:
-    """A claim as JSON: over all points, and at each of them."""
+    """A claim as JSON: its verdict over all points, and at each of them."""
     claim = evaluation.verdict.claim
-    told = {"statement": claim.statement, "arm": evaluation.arm, **_verdict_fields(evaluation.verdict)}
-    told["claim"] = claim.model_dump(mode="json", exclude_none=True)
+    entry: dict[str, Any] = {"statement": claim.statement, "arm": evaluation.arm}
+    entry |= _verdict_fields(evaluation.verdict)
+    entry["claim"] = claim.model_dump(mode="json", exclude_none=True)
     if len(evaluation.point_verdicts) > 1:
         pairs = zip(evaluation.points, evaluation.point_verdicts, strict=True)
-        told["points"] = [
+        entry["points"] = [
             {"point": dict(point), **_verdict_fields(verdict)} for point, verdict in pairs
         ]
-    return told
+    return entry
 
 
 def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
+    ablation = verdict.ablation_estimate
     return {
         "verdict": verdict.status,
         "reason": verdict.reason,
         **_estimate_fields(verdict.estimate),
-        **(
-            {"ablation": _estimate_fields(verdict.ablation_estimate)}
-            if verdict.ablation_estimate is not None
-            else {}
-        ),
+        **({} if ablation is None else {"ablation": _estimate_fields(ablation)}),
     }
 
 
@@ -230,16 +230,16 @@ def _estimate_fields(estimate: IntervalEstimate) -> dict[str, Any]:
 def _write_report(run_plan: RunPlan, run_result: RunResult, provenance: Mapping[str, Any]) -> None:
     from mores.report.page import write_report
 
-    records = run_plan.cell_results()
-    carried = sensitivity_indices(run_plan.scenario, run_plan.cells, records)
-    if carried is not None:
-        atomic_files.write_json(run_plan.folder / "sensitivity.json", carried.to_dict())
+    cell_results = run_plan.cell_results()
+    indices = sensitivity_indices(run_plan.scenario, run_plan.cells, cell_results)
+    if indices is not None:
+        atomic_files.write_json(run_plan.folder / "sensitivity.json", indices.to_dict())
     write_report(
         run_plan.folder,
         run_plan.scenario,
         run_plan.cells,
-        records,
+        cell_results,
         run_result.verdicts,
         provenance,
-        sensitivity=carried,
+        sensitivity=indices,
     )

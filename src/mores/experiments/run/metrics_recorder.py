@@ -1,4 +1,4 @@
-"""What is measured while a cell is played, in buffers made once for all of its worlds."""
+"""Records the metrics of a cell in buffers that are allocated once for all of its worlds."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from mores.sim.simulator import Simulator
 
 
 class MetricsRecorder:
-    """Measures of all stages, chunk after chunk.
+    """Metrics of all stages, recorded chunk after chunk of worlds.
 
     Args:
-        cell: what is played.
-        scenario: what it belongs to.
+        cell: the cell.
+        scenario: its scenario.
         built_cell: its objects.
-        num_worlds: of the whole cell.
+        num_worlds: number of worlds of the whole cell.
     """
 
     def __init__(
         self, cell: Cell, scenario: Scenario, built_cell: BuiltCell, num_worlds: int
     ) -> None:
         self._scenario, self._built_cell, self._num_worlds = scenario, built_cell, num_worlds
-        arm = cell.purpose == "arm"
-        self._sample_worlds = min(scenario.sample_worlds, num_worlds) if arm else 0
+        is_arm = cell.purpose == "arm"
+        self._sample_worlds = min(scenario.sample_worlds, num_worlds) if is_arm else 0
         self._recorded_rounds = [
             recorded_rounds(scenario, s.stage, cell.purpose) for s in built_cell.stages
         ]
         self._buffers: list[dict[str, np.ndarray]] = [{} for _ in built_cell.stages]
         self.latent: dict[str, np.ndarray] = {}
-        played = [n for n, s in enumerate(built_cell.stages) if s.stage.loop != "fit_offline"]
-        self._last_stage_index = played[-1]
+        simulated = [n for n, s in enumerate(built_cell.stages) if s.stage.loop != "fit_offline"]
+        self._last_stage_index = simulated[-1]
         self.latent_rounds = (
             _latent_rounds(built_cell.stages[self._last_stage_index].rounds)
             if self._sample_worlds
@@ -54,34 +54,34 @@ class MetricsRecorder:
         simulator: Simulator,
         callback: Callable[[float], None],
     ) -> None:
-        """Play the episode that a table is at, and put what was measured where it belongs.
+        """Simulate the current episode of a simulator and record its metrics.
 
         Args:
-            stage_index: of the stage.
-            first_world: number in the cell of the table's first world.
-            episode: number of the episode in the stage.
-            simulator: at the beginning of that episode.
-            callback: told of every round.
+            stage_index: index of the stage.
+            first_world: index in the cell of the simulator's first world.
+            episode: index of the episode in the stage.
+            simulator: at the start of that episode.
+            callback: called after every round.
         """
         staged = self._built_cell.stages[stage_index]
-        keep = max(0, self._sample_worlds - first_world)
-        pictured = (
+        num_sampled = max(0, self._sample_worlds - first_world)
+        samples_latent = (
             stage_index == self._last_stage_index
             and episode == staged.stage.episodes - 1
-            and keep > 0
+            and num_sampled > 0
         )
-        names = list(simulator.environment.latent(simulator.state)) if pictured else []
-        kept = simulate_episode(
+        names = list(simulator.environment.latent(simulator.state)) if samples_latent else []
+        episode_record = simulate_episode(
             simulator,
             self._scenario.metrics,
             metric_rounds=self._recorded_rounds[stage_index],
-            latent_worlds=dict.fromkeys(names, keep),
+            latent_worlds=dict.fromkeys(names, num_sampled),
             latent_rounds=self.latent_rounds if names else (),
             callback=lambda _: callback(1.0),
         )
         rows = slice(first_world, first_world + len(simulator.worlds))
-        self._store_metrics(stage_index, rows, episode, kept)
-        for name, values in kept.latent.items():
+        self._store_metrics(stage_index, rows, episode, episode_record)
+        for name, values in episode_record.latent.items():
             if name not in self.latent:
                 shape = (self._sample_worlds, *values.shape[1:])
                 self.latent[name] = np.empty(shape, values.numpy().dtype)
@@ -101,7 +101,7 @@ class MetricsRecorder:
             buffers[name][rows, episode] = values
 
     def stage_results(self) -> tuple[StageResult, ...]:
-        """What was recorded of each stage in which somebody played."""
+        """Recorded metrics of every stage with simulated episodes."""
         return tuple(
             StageResult(
                 name=staged.stage.name,
@@ -120,51 +120,51 @@ class MetricsRecorder:
     def state_dict(
         self, num_worlds: int, unfinished_stage: int | None, num_episodes: int
     ) -> dict[str, Tensor]:
-        """What was measured so far, to be put back later.
+        """The metrics recorded so far.
 
         Args:
-            num_worlds: worlds that have played, or are playing.
-            unfinished_stage: a stage of which no world has played more than `num_episodes`.
+            num_worlds: number of worlds that have started.
+            unfinished_stage: index of a stage in which all worlds have at most `num_episodes`.
             num_episodes: see above.
         """
-        found = {f"hidden/{name}": torch.from_numpy(v) for name, v in self.latent.items()}
-        for number, buffers in enumerate(self._buffers):
+        output = {f"latent/{name}": torch.from_numpy(v) for name, v in self.latent.items()}
+        for index, buffers in enumerate(self._buffers):
             for name, values in buffers.items():
-                known = (
+                recorded = (
                     values[:num_worlds, :num_episodes]
-                    if number == unfinished_stage
+                    if index == unfinished_stage
                     else values[:num_worlds]
                 )
-                found[f"{number}/{name}"] = torch.from_numpy(np.ascontiguousarray(known))
-        return found
+                output[f"{index}/{name}"] = torch.from_numpy(np.ascontiguousarray(recorded))
+        return output
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Have what was measured before."""
+        """Restore metrics recorded before."""
         for path, tensor in state_dict.items():
             part, _, name = path.partition("/")
             values = tensor.numpy()
-            if part == "hidden":
+            if part == "latent":
                 self.latent[name] = values.copy()
                 continue
-            number = int(part)
+            index = int(part)
             shape = (
                 self._num_worlds,
-                self._built_cell.stages[number].stage.episodes,
+                self._built_cell.stages[index].stage.episodes,
                 values.shape[2],
             )
-            buffer = self._buffers[number].setdefault(name, np.empty(shape, values.dtype))
+            buffer = self._buffers[index].setdefault(name, np.empty(shape, values.dtype))
             buffer[: values.shape[0], : values.shape[1]] = values
 
 
 def _latent_rounds(rounds: int, max_intervals: int = 50) -> tuple[int, ...]:
-    """Start, end, and evenly in between."""
+    """First and last round, and rounds evenly spaced between them."""
     return tuple(
         int(r) for r in np.unique(np.linspace(0, rounds, min(max_intervals, rounds) + 1).round())
     )
 
 
 def _split_components(metrics: Mapping[str, Tensor]) -> dict[str, Float[np.ndarray, "world round"]]:
-    """Measures of several numbers a world, one by one."""
+    """Metrics with a component axis as one array per component."""
     split: dict[str, np.ndarray] = {}
     for name, tensor in metrics.items():
         values = tensor.numpy()

@@ -1,4 +1,4 @@
-"""What depends on parameters that nobody knows: further cells, and which parameter carries it."""
+"""Cells at draws of uncertain parameters, and the share of each parameter in a result."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import qmc
 
 from mores.analysis import sensitivity
 from mores.analysis.sensitivity import SensitivityIndices
@@ -23,44 +22,45 @@ from mores.experiments.scenario.stages import Sensitivity, Uncertainty
 
 
 def plan_cells(loaded: LoadedScenario, with_dry_run: bool = True) -> tuple[Cell, ...]:
-    """All cells of a run: the arms, and what is played at draws of uncertain parameters.
+    """All cells of a run: the arms, and those at draws of uncertain parameters.
 
     Args:
         loaded: the scenario.
-        with_dry_run: see how its learners fare, which a run that was begun has seen.
+        with_dry_run: train its learners in a dry run; a resumed run has passed it.
 
     Raises:
-        ScenarioError: everything that is wrong with the scenario.
-        UserError: a sensitivity analysis is asked for, and SALib is not installed.
+        ScenarioError: all problems of the scenario.
+        UserError: a sensitivity analysis is requested, and SALib is not installed.
     """
     cells = dry_run.check_scenario(loaded) if with_dry_run else expansion.expand_and_verify(loaded)
-    uncertain = loaded.scenario.uncertainty
-    if uncertain is None:
+    uncertainty = loaded.scenario.uncertainty
+    if uncertainty is None:
         return cells
-    asked = [*_draw_conditions(loaded, uncertain), *_design_conditions(loaded, uncertain)]
-    return (*cells, *expansion.cells_for_conditions(loaded, asked))
+    conditions = [*_draw_conditions(loaded, uncertainty), *_design_conditions(loaded, uncertainty)]
+    return (*cells, *expansion.cells_for_conditions(loaded, conditions))
 
 
 def _draw_conditions(loaded: LoadedScenario, uncertainty: Uncertainty) -> list[Condition]:
     """Every arm that a claim over parameters needs, at points drawn from their ranges."""
+    from scipy.stats import qmc  # slow to import
+
     scenario = loaded.scenario
     arms = required_arms(scenario, [c for c in scenario.claims if c.interval == "parameters"])
-    ranges = uncertainty.parameters
-    cube = qmc.LatinHypercube(len(ranges), rng=np.random.default_rng(scenario.seed))
-    low, high = np.array(list(ranges.values())).T
-    points = low + (high - low) * cube.random(uncertainty.draws)
+    low, high = np.array(list(uncertainty.parameters.values())).T
+    hypercube = qmc.LatinHypercube(len(low), rng=np.random.default_rng(scenario.seed))
+    points = low + (high - low) * hypercube.random(uncertainty.draws)
     return [
         _condition_at(loaded, arm, n, row, "draw") for arm in arms for n, row in enumerate(points)
     ]
 
 
 def _design_conditions(loaded: LoadedScenario, uncertainty: Uncertainty) -> list[Condition]:
-    """The arms that a sensitivity analysis looks at, at the points of its design."""
-    asked, scenario = uncertainty.sensitivity, loaded.scenario
-    if asked is None:
+    """The arms of a sensitivity analysis, at the points of its design."""
+    spec, scenario = uncertainty.sensitivity, loaded.scenario
+    if spec is None:
         return []
-    points = _design_points(scenario, uncertainty, asked)
-    arms = required_arms(scenario, [asked])
+    points = _design_points(scenario, uncertainty, spec)
+    arms = required_arms(scenario, [spec])
     return [
         _condition_at(loaded, arm, n, row, "design") for arm in arms for n, row in enumerate(points)
     ]
@@ -90,31 +90,31 @@ def _condition_at(
 def sensitivity_indices(
     scenario: Scenario, cells: Sequence[Cell], cell_results: Mapping[str, CellResult]
 ) -> SensitivityIndices | None:
-    """How much of a result each uncertain parameter carries, if the scenario asks for it."""
-    uncertain = scenario.uncertainty
-    asked = uncertain and uncertain.sensitivity
-    if uncertain is None or asked is None:
+    """The share of each uncertain parameter in a result; None if the scenario requests none."""
+    uncertainty = scenario.uncertainty
+    spec = uncertainty and uncertainty.sensitivity
+    if uncertainty is None or spec is None:
         return None
     stage = scenario.stage(None)
-    at = scenario.rounds_per_episode(stage) if asked.at_round is None else asked.at_round
-    arm = claim_arm(scenario, asked)
+    at_round = scenario.rounds_per_episode(stage) if spec.at_round is None else spec.at_round
+    arm = claim_arm(scenario, spec)
     outputs, errors = [], []
-    for here in cells_by_point(cells):
-        if arm not in here or here[arm].purpose != "design":
+    for cells_by_arm in cells_by_point(cells):
+        if arm not in cells_by_arm or cells_by_arm[arm].purpose != "design":
             continue
-        beside = {name: cell_results[cell.id] for name, cell in here.items()}
-        control = beside.get(scenario.control or "")
-        values = metric_at_round(beside[arm], asked.metric, stage.name, at, control)
-        if asked.compare_to is not None:
+        by_arm = {name: cell_results[cell.id] for name, cell in cells_by_arm.items()}
+        control = by_arm.get(scenario.control or "")
+        values = metric_at_round(by_arm[arm], spec.metric, stage.name, at_round, control)
+        if spec.compare_to is not None:
             values = values - metric_at_round(
-                beside[asked.compare_to], asked.metric, stage.name, at, control
+                by_arm[spec.compare_to], spec.metric, stage.name, at_round, control
             )
         outputs.append(values.mean())
         errors.append(values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan)
     return sensitivity.compute_indices(
-        asked.method,
-        uncertain.parameters,
-        _design_points(scenario, uncertain, asked),
+        spec.method,
+        uncertainty.parameters,
+        _design_points(scenario, uncertainty, spec),
         np.array(outputs),
         None if np.isnan(errors).any() else np.array(errors),
     )

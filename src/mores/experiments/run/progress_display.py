@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal; elsewhere a line now and then, ever less often."""
+"""Progress of a run: a bar on a terminal; otherwise a line at increasing intervals."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-BAR_INTERVAL = 0.1  # seconds between two looks of the bar
-LINE_INTERVAL = 5.0  # seconds between two plain lines, and a twentieth of what has passed
+BAR_INTERVAL = 0.1  # seconds between two updates of the bar
+LINE_INTERVAL = 5.0  # least seconds between two lines; later 5 % of the elapsed time
 
 
 class ProgressDisplay:
-    """Shows the cells of a run as they are played. Used as a context manager.
+    """Shows the progress of a run's cells. Used as a context manager.
 
     Args:
-        name: of the run.
-        costs: by id, how much there is to do in each cell that is to be played.
-        num_finished: how many cells there are already.
+        name: name of the run.
+        costs: cost of each cell to simulate, by id.
+        num_finished: number of cells that are complete already.
         enabled: whether to show anything.
     """
 
@@ -35,7 +35,6 @@ class ProgressDisplay:
         self._console = Console(stderr=True)
         self._bar: Bar | None = None
         self._start_time = self._last_update = time.monotonic()
-        self._unused = ""
 
     def __enter__(self) -> ProgressDisplay:
         if self._enabled and self._console.is_terminal:
@@ -62,56 +61,56 @@ class ProgressDisplay:
             self._bar.stop()
 
     def advance(self, cell: str, fraction: float = 0.0) -> None:
-        """That share of a cell was played since the last call."""
+        """Add a fraction of a cell, simulated since the last call."""
         self._fractions[cell] = self._fractions.get(cell, 0.0) + fraction
         self._refresh()
 
     def finish_cell(self, cell: str) -> None:
-        """A cell is over: written, or failed."""
+        """Mark a cell as over: written, or failed."""
         self._fractions.pop(cell, None)
         self._finished_cost += self._costs[cell]
         self._num_finished += 1
         self._refresh(last=self._num_finished == self._num_cells)
 
     def show_step(self, text: str) -> None:
-        """All cells are there, and this is done now."""
+        """Show a step that follows the last cell."""
         if self._bar is not None:
             self._bar.update(self._task, completed=1.0, description=f"{self._name}: {text}")
 
     def note(self, text: str) -> None:
-        """Say something that should not be overlooked."""
+        """Print a line that stays on the terminal."""
         if self._bar is not None:
             self._bar.console.print(f"{self._name}: {text}", markup=False, highlight=False)
         elif self._enabled:
             print(f"{self._name}: {text}", file=sys.stderr, flush=True)
 
     def restart_cell(self, cell: str) -> None:
-        """A cell is played again from its start."""
+        """Discard the progress of a cell that is simulated again from its start."""
         self._fractions.pop(cell, None)
 
     def _refresh(self, last: bool = False) -> None:
         if not self._enabled:
             return
-        at = time.monotonic()
+        now = time.monotonic()
         if self._bar is not None:
-            if last or at - self._last_update >= BAR_INTERVAL:
-                self._last_update = at
+            if last or now - self._last_update >= BAR_INTERVAL:
+                self._last_update = now
                 self._bar.update(
                     self._task, completed=self._completed_fraction, description=self._title()
                 )
-        elif last or at - self._last_update >= max(LINE_INTERVAL, (at - self._start_time) / 20):
-            self._last_update = at
-            print(self._line(at - self._start_time, last), file=sys.stderr, flush=True)
+        elif last or now - self._last_update >= max(LINE_INTERVAL, (now - self._start_time) / 20):
+            self._last_update = now
+            print(self._line(now - self._start_time, last), file=sys.stderr, flush=True)
 
     @property
     def _completed_fraction(self) -> float:
-        """The share of all that was to do."""
-        played = sum(self._costs[cell] * min(1.0, part) for cell, part in self._fractions.items())
-        return (self._finished_cost + played) / self._total_cost
+        """Fraction of the total cost that is done."""
+        partial = sum(self._costs[cell] * min(1.0, part) for cell, part in self._fractions.items())
+        return (self._finished_cost + partial) / self._total_cost
 
     def _title(self) -> str:
-        at = f" {next(iter(self._fractions))[:24]}" if len(self._fractions) == 1 else ""
-        return f"{self._name}: {self._num_finished}/{self._num_cells} cells{at}"
+        cell = f" {next(iter(self._fractions))[:24]}" if len(self._fractions) == 1 else ""
+        return f"{self._name}: {self._num_finished}/{self._num_cells} cells{cell}"
 
     def _line(self, elapsed: float, last: bool) -> str:
         line = f"{self._name}: {self._num_finished} of {self._num_cells} cells"
@@ -125,7 +124,7 @@ class ProgressDisplay:
 
 
 def _format_duration(seconds: float) -> str:
-    """A length of time as people say it."""
+    """A duration in seconds, minutes or hours."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:

@@ -1,15 +1,15 @@
-"""Go on with a run that was stopped, killed or ran out of disk: play what is missing.
+"""Resume a run that was stopped or killed, or ran out of disk: simulate the missing cells.
 
-The folder is enough: it has the scenario, what the command line changed in it, and the cells that
-are whole. What could make the other cells come out differently is refused: another scenario, other
-versions. `force` goes on in spite of other versions, and `collect_provenance.json` says so.
+The folder is sufficient: it holds the scenario, the command line's overrides, and the complete
+cells. Changes that could change the other cells are refused: of the scenario, of versions. `force`
+accepts other versions, and `provenance.json` records them.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,91 +54,92 @@ def resume_run(
     force: bool = False,
     progress: bool = True,
 ) -> RunResult:
-    """Play what is missing of a run, judge its claims, and write its report.
+    """Simulate the missing cells of a run, evaluate its claims, and write its report.
 
-    A run that is finished is judged again from what is on disk, and nothing is written.
+    The claims of a finished run are evaluated again from disk, and nothing is written.
 
     Args:
-        folder: of the run.
-        jobs: processes that play cells side by side; 0: one for each core; or a pool of them.
-        plugin_files: files of your own that the run had loaded; nothing is imported that is not named.
-        force: go on although versions of mores or torch, or your own files, have changed.
-        progress: show how far it is.
+        folder: folder of the run.
+        jobs: number of processes that simulate cells in parallel; 0: one per core; or a pool.
+        plugin_files: the user's Python files that the run had loaded; no others are imported.
+        force: continue although versions of mores or torch, or plugin files, have changed.
+        progress: show progress.
 
     Raises:
-        UserError: it is no run's folder, another process is running it, the experiment in it
-            cannot be made any more as it was, or the disk says no.
+        UserError: the folder is not one of a run or has another format, another process is running
+            it, its experiment has changed, or the folder cannot be written.
     """
-    order = read_manifest(folder)
+    manifest = read_manifest(folder)
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         if progress:
-            print(printable(f"{order.scenario}: {text}", 2000), file=sys.stderr)
+            print(printable(f"{manifest.scenario}: {text}", 2000), file=sys.stderr)
 
     with RunLock(folder):
-        _load_plugins(folder, order, plugin_files, force)
-        loaded = _load_scenario(folder, order)
-        job = _make_run_plan(folder, loaded, order)
-        origin = _read_provenance(folder, job, jobs)
-        for place in [folder, *(path for path in folder.iterdir() if path.is_dir())]:
-            atomic_files.remove_partial_files(place)
-        lost = _remove_damaged_cells(job, say)
-        missing = [cell.id for cell in job.cells if not (folder / CELLS_FOLDER / cell.id).is_dir()]
-        remove_stale_checkpoints(folder / CELLS_FOLDER, missing)
-        there = len(job.cells) - len(missing)
-        if there == len(job.cells) and not lost and _is_complete(folder):
-            say(f"finished on {origin.get('finished', 'an unknown day')}; nothing is left to do")
-            return evaluate_run_claims(job)[1]
-        here = system_info()
-        changed = compare_system_info(origin, here)
+        _load_plugins(folder, manifest, plugin_files, force)
+        loaded = _load_scenario(folder, manifest)
+        run_plan = _make_run_plan(folder, loaded, manifest)
+        provenance = _read_provenance(folder, run_plan, jobs)
+        for path in [folder, *(inner for inner in folder.iterdir() if inner.is_dir())]:
+            atomic_files.remove_partial_files(path)
+        num_damaged = _remove_damaged_cells(run_plan, log)
+        cells_folder = folder / CELLS_FOLDER
+        missing = [cell.id for cell in run_plan.cells if not (cells_folder / cell.id).is_dir()]
+        remove_stale_checkpoints(cells_folder, missing)
+        num_cells, num_done = len(run_plan.cells), len(run_plan.cells) - len(missing)
+        if num_done == num_cells and not num_damaged and _is_complete(folder):
+            log(f"finished on {provenance.get('finished', 'an unknown day')}; nothing left to do")
+            return evaluate_run_claims(run_plan)[1]
+        system = system_info()
+        changed = compare_system_info(provenance, system)
         if changed.code and not force:
             raise UserError(
-                f"{folder} was begun with {'; '.join(changed.code)}: cells would not fit together; "
-                "use what it was begun with, begin anew, or go on with --force",
+                f"{folder} was started with {'; '.join(changed.code)}: its cells would differ; "
+                "use the versions that it was started with, start a new run, or add --force",
                 code="incompatible",
                 path=str(folder),
             )
         for difference in [*changed.code, *changed.machine]:
-            say(f"begun with {difference}: the last bits of numbers may differ")
-        say(f"{there} of {len(job.cells)} cells are there")
-        note: dict[str, Any] = {"at": utc_timestamp(), "there": there, "jobs": num_processes(jobs)}
+            log(f"started with {difference}: the last bits of numbers may differ")
+        log(f"{num_done} of {num_cells} cells are complete")
+        entry = {"time": utc_timestamp(), "num_cells_done": num_done, "jobs": num_processes(jobs)}
         if changed.code or changed.machine:
-            note |= here
-        origin["resumed"] = [*origin.get("resumed", []), note]
-        atomic_files.write_json(folder / "provenance.json", origin)
-        return complete_run(job, origin, jobs, progress)
+            entry |= system
+        provenance["resumed"] = [*provenance.get("resumed", []), entry]
+        atomic_files.write_json(folder / "provenance.json", provenance)
+        return complete_run(run_plan, provenance, jobs, progress)
 
 
 def _load_plugins(
     folder: Path, manifest: RunManifest, plugin_files: Sequence[Path], force: bool
 ) -> None:
-    """Import the user's own files as the run did, if the user names them again.
+    """Import the run's plugin files, if the user names them again.
 
-    The folder may be somebody else's: what it names is not run for that alone.
+    The folder may come from another person: a file is never imported only because it names it.
     """
     by_name = {path.name: path for path in [*loaded_plugin_files(), *plugin_files]}
-    for module in manifest.plugin_files:
-        name = Path(module.path).name
+    for plugin in manifest.plugin_files:
+        name = Path(plugin.path).name
         path = by_name.get(name)
         if path is None:
             raise UserError(
-                f"{folder} was begun with --load {printable(module.path, 200)}: name that file again, "
-                f"mores resume {folder} --load {printable(name, 60)}",
+                f"{folder} was started with --load {printable(plugin.path, 200)}: "
+                f"name that file again, mores resume {folder} --load {printable(name, 60)}",
                 code="missing",
                 path=name,
             )
         if not path.is_file():
             message = f"--load {path}: there is no such file"
             raise UserError(message, code="unreadable", path=str(path))
-        if file_digest(path) != module.digest and not force:
+        if file_digest(path) != plugin.digest and not force:
             raise UserError(
-                f"{path} has changed since {folder} was begun: cells would not fit together; "
-                "put it back, begin anew, or go on with --force",
+                f"{path} has changed since {folder} was started: its cells would differ; "
+                "restore the file, start a new run, or add --force",
                 code="incompatible",
                 path=str(path),
             )
         load_plugins([path])
-    known = {Path(module.path).name for module in manifest.plugin_files}
+    known = {Path(plugin.path).name for plugin in manifest.plugin_files}
     load_plugins([path for path in plugin_files if path.name not in known])
 
 
@@ -147,16 +148,16 @@ def _load_scenario(folder: Path, manifest: RunManifest) -> LoadedScenario:
         return load_scenario(folder / "scenario.yaml", manifest.overrides)
     except ScenarioError as error:
         line = str(error).splitlines()[0]
-        message = f"{folder} cannot be resumed: its scenario is none: {line}"
+        message = f"{folder} cannot be resumed: its scenario is invalid: {line}"
         path = error.path or str(folder / "scenario.yaml")
         raise UserError(message, code=error.code, path=path) from None
 
 
 def _make_run_plan(folder: Path, loaded: LoadedScenario, manifest: RunManifest) -> RunPlan:
-    """The run as it was begun.
+    """The plan of the run as it was started.
 
     Raises:
-        UserError: it would be another experiment now.
+        UserError: the experiment has changed since.
     """
     cells = plan_cells(loaded, with_dry_run=False)
     text = resolved_yaml(loaded.scenario, cells)
@@ -168,8 +169,8 @@ def _make_run_plan(folder: Path, loaded: LoadedScenario, manifest: RunManifest) 
         raise UserError(message, code="unreadable", path=str(path)) from None
     if text != before:
         raise UserError(
-            f"{folder} cannot be resumed: its scenario has become another one, as scenario.yaml "
-            f"was edited or mores changed: {_first_difference(before, text)}",
+            f"{folder} cannot be resumed: scenario.yaml was edited or mores changed, and the "
+            f"experiment differs: {_first_difference(before, text)}",
             code="incompatible",
             path=str(path),
         )
@@ -178,53 +179,52 @@ def _make_run_plan(folder: Path, loaded: LoadedScenario, manifest: RunManifest) 
 
 
 def _plugin_paths(plugin_files: Sequence[PluginFile]) -> tuple[str, ...]:
-    """Where the modules are that were imported: perhaps not where they were."""
-    names = {Path(module.path).name for module in plugin_files}
+    """Paths from which the plugin files were loaded; they may have moved since the run started."""
+    names = {Path(plugin.path).name for plugin in plugin_files}
     return tuple(str(path) for path in loaded_plugin_files() if path.name in names)
 
 
 def _first_difference(before: str, after: str) -> str:
     old, new = before.splitlines(), after.splitlines()
-    for number in range(max(len(old), len(new))):
-        was, is_ = (lines[number] if number < len(lines) else "" for lines in (old, new))
-        if was != is_:
-            what = f"{printable(was.strip(), 80)!r} was, {printable(is_.strip(), 80)!r} is"
-            return f"resolved.yaml:{number + 1}: {what}"
-    return "spaces at the end"
+    for index in range(max(len(old), len(new))):
+        old_line, new_line = (lines[index] if index < len(lines) else "" for lines in (old, new))
+        if old_line != new_line:
+            texts = [repr(printable(line.strip(), 80)) for line in (old_line, new_line)]
+            return f"resolved.yaml:{index + 1}: {texts[0]} is now {texts[1]}"
+    return "white space at the end"
 
 
 def _read_provenance(folder: Path, run_plan: RunPlan, jobs: int | WorkerPool) -> dict[str, Any]:
-    """What `collect_provenance.json` says; where somebody took it away, what is known here."""
+    """Content of `provenance.json`; the provenance of this process if the file was removed."""
     path = folder / "provenance.json"
     try:
-        origin = json.loads(path.read_text(encoding="utf-8"))
+        provenance = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         text = (folder / "resolved.yaml").read_text(encoding="utf-8")
         return collect_provenance(text, run_plan.scenario.seed, num_processes(jobs))
     except (OSError, ValueError) as error:
         message = f"cannot read {path}: {error}"
         raise UserError(message, code="unreadable", path=str(path)) from None
-    kinds = {"resumed": list, "seconds": (int, float), "versions": dict}
-    if not isinstance(origin, dict) or any(
-        not isinstance(origin.get(key, kind() if kind is not kinds["seconds"] else 0), kind)
-        for key, kind in kinds.items()
+    types = {"resumed": list, "seconds": (int, float), "versions": dict}
+    if not isinstance(provenance, dict) or any(
+        key in provenance and not isinstance(provenance[key], kind) for key, kind in types.items()
     ):
-        message = f"cannot read {path}: it does not say where a run comes from"
+        message = f"cannot read {path}: it is not the provenance of a run"
         raise UserError(message, code="unreadable", path=str(path))
-    return origin
+    return provenance
 
 
-def _remove_damaged_cells(run_plan: RunPlan, log: Any) -> int:
-    """Take away cells that are not as they were written: they are played again."""
-    lost = 0
+def _remove_damaged_cells(run_plan: RunPlan, log: Callable[[str], None]) -> int:
+    """Remove cells whose files were changed, so that they are simulated again."""
+    num_damaged = 0
     for cell in run_plan.cells:
         folder = run_plan.folder / CELLS_FOLDER / cell.id
-        wrong = cell_store.find_damage(folder) if folder.exists() else None
-        if wrong is not None:
-            log(f"cell {cell.id} is damaged ({wrong}): it is played again")
+        damage = cell_store.find_damage(folder) if folder.exists() else None
+        if damage is not None:
+            log(f"cell {cell.id} is damaged ({damage}): it is simulated again")
             atomic_files.remove_folder(folder)
-            lost += 1
-    return lost
+            num_damaged += 1
+    return num_damaged
 
 
 def _is_complete(folder: Path) -> bool:

@@ -1,7 +1,7 @@
-"""A run's folder: made, begun, held by one process, and known again when a run is resumed.
+"""The folder of a run: its creation, its lock, and the manifest `run.json`.
 
-Everything that makes the experiment stands in it: the scenario as it was given, and in `run.json`
-what the command line added to it. `run.json` is written last: a folder without it has not begun.
+The folder holds everything that defines the experiment: the scenario as given, and in `run.json`
+the options of the command line. `run.json` is written last: without it the run has not started.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mores.core.errors import UserError
+from mores.core.file_formats import RUN_FORMAT, check_run_format, mores_version
 from mores.experiments.results import atomic_files
 from mores.experiments.results.provenance import short_hash, utc_timestamp
 from mores.experiments.scenario.cell import Cell
@@ -31,7 +32,7 @@ LOCK_HELD = {errno.EAGAIN, errno.EACCES}
 
 
 class PluginFile(BaseModel):
-    """A Python file with classes of the user's own."""
+    """A Python file of the user that was imported."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,27 +41,28 @@ class PluginFile(BaseModel):
 
 
 class RunManifest(BaseModel):
-    """What was asked for, besides what the scenario file says: `run.json`."""
+    """The options of a run besides its scenario file: `run.json`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[2] = RUN_FORMAT
+    mores_version: str = Field(description="version of mores that wrote it")
     scenario: str = Field(description="name of the scenario")
-    scenario_file: str = Field(description="where it was read")
-    working_directory: str = Field(description="from where paths in the scenario are meant")
-    overrides: list[str] = Field(description="what the command line changed")
+    scenario_file: str = Field(description="its file")
+    working_directory: str = Field(description="base of relative paths in the scenario")
+    overrides: list[str] = Field(description="overrides of the command line")
     only_replicates: list[Annotated[int, Field(ge=0)]] | None = Field(
         description="replicates; null: all"
     )
-    plugin_files: list[PluginFile] = Field(description="files that were imported")
+    plugin_files: list[PluginFile] = Field(description="imported files of the user")
     resolved_hash: str
 
 
 class RunLock:
-    """The folder is ours while this process lives; the system lets go of it, however it ends.
+    """Exclusive lock on a run's folder, which the system releases when this process ends.
 
     Raises:
-        UserError: another process has it.
+        UserError: another process holds the lock.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -72,7 +74,7 @@ class RunLock:
                 os.close(self._descriptor)
                 message = f"{folder}: {_lock_owner(folder)} is running it"
                 raise UserError(message, code="busy", path=str(folder)) from None
-            # Some network file systems have no locks: there it is up to the user.
+            # Some network file systems have no locks: the run continues without one.
 
     def __enter__(self) -> RunLock:
         return self
@@ -87,10 +89,10 @@ class RunLock:
 
 
 def create_run_folder(scenario: Scenario, resolved_text: str, out: Path | None) -> Path:
-    """A new folder for a run: `out`, or one of its own under `runs/`.
+    """Create the folder of a run: `out`, or a new one under `runs/`.
 
     Raises:
-        UserError: there is something in it already, or it cannot be made.
+        UserError: the folder is not empty, or cannot be created.
     """
     if out is not None:
         try:
@@ -98,7 +100,7 @@ def create_run_folder(scenario: Scenario, resolved_text: str, out: Path | None) 
             if any(out.iterdir()):
                 message = f"{out} is not empty{_resume_hint(out)}"
                 raise UserError(message, code="not_writable", path=str(out))
-            (out / CELLS_FOLDER).mkdir()  # fails if another run has begun here
+            (out / CELLS_FOLDER).mkdir()  # fails if another run has started here
         except OSError as error:
             raise _not_writable(out, error) from None
         return out
@@ -109,11 +111,11 @@ def create_run_folder(scenario: Scenario, resolved_text: str, out: Path | None) 
             folder.mkdir(parents=True)
             (folder / CELLS_FOLDER).mkdir()
         except FileExistsError:
-            continue  # the same scenario was begun in the same second
+            continue  # the same scenario was started in the same second
         except OSError as error:
             raise _not_writable(folder, error) from None
         return folder
-    message = f"{first} and 999 names beside it are taken"
+    message = f"{first} exists, and so do {first.name}-1 to {first.name}-999"
     raise UserError(message, code="not_writable", path=str(first))
 
 
@@ -130,8 +132,9 @@ def write_run_inputs(
     only_replicates: Sequence[int] | None,
     provenance: dict[str, Any],
 ) -> RunManifest:
-    """Write what the experiment is, and where it comes from."""
-    order = RunManifest(
+    """Write the scenario, the manifest and the provenance of a run."""
+    manifest = RunManifest(
+        mores_version=mores_version(),
         scenario=loaded.scenario.name,
         scenario_file=str(loaded.path.absolute()),
         working_directory=os.getcwd(),
@@ -146,51 +149,46 @@ def write_run_inputs(
     atomic_files.write_text(folder / "resolved.yaml", resolved_text)
     atomic_files.write_json(folder / "provenance.json", provenance)
     atomic_files.write_json(folder / "cells.json", {cell.id: _cell_entry(cell) for cell in cells})
-    atomic_files.write_json(folder / MANIFEST, order.model_dump(mode="json"))
-    return order
+    atomic_files.write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+    return manifest
 
 
 def read_manifest(folder: Path) -> RunManifest:
-    """What was asked for when the run in a folder was begun.
+    """The manifest of the run in a folder.
 
     Raises:
-        UserError: it is no run's folder, or one that was stopped before it had begun.
+        UserError: the folder is not one of a run, has another format, or its run has not started.
     """
     if not folder.is_dir():
-        what = "is a file" if folder.exists() else "there is no such folder"
-        message = f"{folder}: {what}; name the folder of a run"
+        problem = "is a file" if folder.exists() else "there is no such folder"
+        message = f"{folder}: {problem}; name the folder of a run"
         raise UserError(message, code="unreadable", path=str(folder))
+    check_run_format(folder)
     path = folder / MANIFEST
     if not path.exists():
-        if {p.name for p in folder.iterdir()} >= {CELLS_FOLDER, "cells.json", "status.json"}:
-            message = f"{folder}: an earlier version of mores ran it, and cannot be resumed"
-            raise UserError(message, code="incompatible", path=str(folder))
-        message = f"{folder} is not a run's folder: it has no {MANIFEST}"
+        message = f"{folder} is not the folder of a run: it has no {MANIFEST}"
         if _is_uninitialized(folder):
-            message = (
-                f"{folder}: the run had not begun yet: nothing is lost; delete it and run again"
-            )
+            message = f"{folder}: the run has not started; delete the folder and run again"
         raise UserError(message, code="unreadable", path=str(folder))
     try:
         return RunManifest.model_validate_json(path.read_bytes(), strict=True)
     except OSError as error:
         raise _unreadable(path, error.strerror) from None
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        what = f"{where}: {problem['msg']}" if where else problem["msg"]
-        raise _unreadable(path, what) from None
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise _unreadable(path, f"{key}: {first['msg']}" if key else first["msg"]) from None
 
 
-def _unreadable(path: Path, why: object) -> UserError:
-    return UserError(f"cannot read {path}: {why}", code="unreadable", path=str(path))
+def _unreadable(path: Path, reason: object) -> UserError:
+    return UserError(f"cannot read {path}: {reason}", code="unreadable", path=str(path))
 
 
 def file_digest(file: Path) -> str:
-    """Stands for what a file says.
+    """Digest of a file's content.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     try:
         return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
@@ -199,31 +197,31 @@ def file_digest(file: Path) -> str:
 
 
 def _cell_entry(cell: Cell) -> dict[str, Any]:
-    told = {"arm": cell.arm, "point": dict(cell.point)}
+    entry = {"arm": cell.arm, "point": dict(cell.point)}
     if cell.purpose != "arm":
-        told |= {"purpose": cell.purpose, "number": cell.index}
-    return told
+        entry |= {"purpose": cell.purpose, "index": cell.index}
+    return entry
 
 
 def _is_uninitialized(folder: Path) -> bool:
-    """Nothing in it but what `write_run_inputs` had written before it was stopped."""
-    ours = {CELLS_FOLDER, "scenario.yaml", "resolved.yaml", "provenance.json", "cells.json"}
+    """Whether the folder holds only what `write_run_inputs` writes before the manifest."""
+    inputs = {CELLS_FOLDER, "scenario.yaml", "resolved.yaml", "provenance.json", "cells.json"}
     names = {path.name for path in folder.iterdir()}
-    rest = {
+    others = {
         n for n in names if not (n.startswith(".") and n.endswith(atomic_files.PARTIAL_SUFFIX))
-    } - ours
-    return CELLS_FOLDER in names and not rest and not any((folder / CELLS_FOLDER).iterdir())
+    } - inputs
+    return CELLS_FOLDER in names and not others and not any((folder / CELLS_FOLDER).iterdir())
 
 
 def _resume_hint(folder: Path) -> str:
     if (folder / MANIFEST).is_file():
-        return f": there is a run in it; to finish it: mores resume {folder}"
-    return ": a run writes into a new or empty folder"
+        return f": it holds a run; to finish it: mores resume {folder}"
+    return ": a run needs a new or empty folder"
 
 
 def _lock_owner(folder: Path) -> str:
     try:
-        number = json.loads((folder / "status.json").read_text(encoding="utf-8"))["pid"]
+        pid = json.loads((folder / "status.json").read_text(encoding="utf-8"))["pid"]
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
-    return f"another process ({number})"
+    return f"another process ({pid})"

@@ -1,7 +1,7 @@
-"""Play the cells of a run that are missing: here, or side by side in worker processes.
+"""Simulate the missing cells of a run: in this process, or in parallel in worker processes.
 
-A cell that fails does not take the others with it: they are played first, and its error is raised
-in the end. A full disk and a request to stop end everything at once.
+A cell that fails does not stop the others: they are simulated first, and its error is raised at the
+end. A full disk and a stop signal end the run at once.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from mores.registry import RegistryName, class_of
 
 
 class CellError(RuntimeError):
-    """A defect of the code that a cell plays, in a worker process."""
+    """An exception that a cell raised in a worker process."""
 
 
 class CellDied(UserError):
-    """The process that played a cell ended, twice."""
+    """The process that simulated a cell ended, twice."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunPlan:
-    """A run as it is to be played.
+    """The cells of a run and how they are simulated.
 
     Attributes:
-        folder: of the run.
-        scenario: what is run.
+        folder: folder of the run.
+        scenario: the scenario.
         cells: all of its cells.
-        replicates: which are played of the arms.
-        plugin_files: Python files of the user's own that it needs.
+        replicates: indices of the arms' replicates to simulate.
+        plugin_files: Python files of the user that the run needs.
     """
 
     folder: Path
@@ -56,44 +56,45 @@ class RunPlan:
     plugin_files: tuple[str, ...] = ()
 
     def replicates_of(self, cell: Cell) -> Sequence[int]:
-        """At draws of uncertain parameters fewer replicates are played."""
+        """Replicates of a cell: fewer at draws of uncertain parameters."""
         if cell.purpose == "arm" or self.scenario.uncertainty is None:
             return self.replicates
         return range(self.scenario.uncertainty.replicates)
 
     def cost(self, cell: Cell) -> float:
-        """How much there is to do in a cell, in rounds of a world."""
+        """Cost of a cell, in rounds of one world."""
         rounds = sum(s.episodes * (s.rounds or cell.rounds) for s in cell.stages)
         return float(rounds * self.scenario.worlds * len(self.replicates_of(cell)))
 
     def make_task(self, cell: Cell) -> CellTask:
-        """A cell, to be played elsewhere."""
+        """The task of a cell, for a worker process."""
         folder = self.folder / CELLS_FOLDER / cell.id
         return CellTask(folder, cell, self.scenario, self.replicates_of(cell), self.plugin_files)
 
     def cell_results(self) -> StoredCellResults:
-        """What is on disk."""
+        """The results on disk."""
         return StoredCellResults(self.folder / CELLS_FOLDER, [cell.id for cell in self.cells])
 
 
 def check_importable_by_workers(cells: Sequence[Cell]) -> None:
-    """See that worker processes can make what this one can.
+    """Check that worker processes can make the objects of all cells.
 
     Raises:
-        UserError: a class stands in the script that is running, which workers do not run.
+        UserError: a class is defined in the main script, which workers do not run.
     """
     for cell in cells:
-        asked: list[tuple[RegistryName, str]] = []
-        for here in map(cell.stage_spec, range(len(cell.stages))):
-            asked.append(("environment", here.env["kind"]))
-            asked.extend(("policy", policy["kind"]) for policy in here.policies.values())
+        kinds: list[tuple[RegistryName, str]] = []
+        for spec in map(cell.stage_spec, range(len(cell.stages))):
+            kinds.append(("environment", spec.env["kind"]))
+            kinds.extend(("policy", policy["kind"]) for policy in spec.policies.values())
         if cell.population is not None:
-            asked.append(("population", cell.population["kind"]))
-        for shelf, kind in asked:
-            if class_of(shelf, kind).__module__ == "__main__":
+            kinds.append(("population", cell.population["kind"]))
+        for registry_name, kind in kinds:
+            if class_of(registry_name, kind).__module__ == "__main__":
                 raise UserError(
-                    f"jobs: the {shelf} {kind!r} is known to this script alone: put it into a file "
-                    "of its own, and import that with mores.registry.plugins.load_plugins or --load",
+                    f"jobs: the {registry_name} {kind!r} is defined in the main script: move it "
+                    "to another file, and load that with mores.registry.plugins.load_plugins or "
+                    "--load",
                     code="unsupported",
                     path="jobs",
                 )
@@ -105,15 +106,15 @@ def run_missing_cells(
     progress_display: ProgressDisplay,
     jobs: int | WorkerPool = 1,
 ) -> None:
-    """Play the cells that `status` does not know to be done.
+    """Simulate the cells that are not done in `status`.
 
     Raises:
-        CannotWrite: the disk says no; what was written is whole.
-        UserError, Exception: a cell failed; all others were played.
+        WriteError: the folder cannot be written; files written before are complete.
+        UserError, Exception: a cell failed; all others were simulated.
     """
     missing = [cell for cell in run_plan.cells if cell.id not in status.done]
     first: BaseException | None = None
-    # Closed whatever happens here: no worker may go on when this is over.
+    # Closed in all cases: no worker may continue after this function.
     with contextlib.closing(_run_cells(run_plan, missing, progress_display, jobs)) as events:
         for event, error in events:
             if event.kind == "done":
@@ -124,13 +125,11 @@ def run_missing_cells(
                     event.cell, read_training_summary(run_plan.folder / CELLS_FOLDER / event.cell)
                 )
                 if stopped := status.stopped_learners.get(event.cell):
-                    progress_display.note(_training_note(event.cell, "a learner stopped", stopped))
+                    progress_display.note(_training_note(event.cell, "a model stopped", stopped))
                 if idle := status.idle_learners.get(event.cell):
-                    progress_display.note(
-                        _training_note(event.cell, "a learner did not learn", idle)
-                    )
-            elif event.kind == "again":
-                text = f"cell {event.cell}: {event.error}; it is played again"
+                    progress_display.note(_training_note(event.cell, "models did not train", idle))
+            elif event.kind == "retry":
+                text = f"cell {event.cell}: {event.error}; it is simulated again"
                 status.log(text)
                 progress_display.note(text)
                 progress_display.restart_cell(event.cell)
@@ -146,10 +145,10 @@ def run_missing_cells(
         raise first
 
 
-def _training_note(cell: str, what: str, messages: Sequence[str]) -> str:
-    """What happened to learners, in a line."""
-    more = f", and {len(messages) - 1} more" if len(messages) > 1 else ""
-    return f"cell {cell}: {what}: {messages[0]}{more}; the run goes on"
+def _training_note(cell: str, title: str, messages: Sequence[str]) -> str:
+    """The first diagnostic of a cell's learners and the number of others, in one line."""
+    others = f", and {len(messages) - 1} more" if len(messages) > 1 else ""
+    return f"cell {cell}: {title}: {messages[0]}{others}; the run continues"
 
 
 def _run_cells(
@@ -158,7 +157,7 @@ def _run_cells(
     progress_display: ProgressDisplay,
     jobs: int | WorkerPool,
 ) -> Generator[tuple[CellEvent, BaseException | None], None, None]:
-    """What becomes of each cell, and the error of one that failed."""
+    """Events of the cells, with the error of each that failed."""
     if not missing:
         return
     if not isinstance(jobs, WorkerPool) and num_processes(jobs) == 1:
@@ -167,19 +166,19 @@ def _run_cells(
     with contextlib.ExitStack() as stack:
         stack.callback(
             atomic_files.remove_partial_files, run_plan.folder / CELLS_FOLDER
-        )  # once no worker writes any more
+        )  # after all workers have ended
         pool = (
             jobs
             if isinstance(jobs, WorkerPool)
             else stack.enter_context(WorkerPool(num_processes(jobs)))
         )
-        # A long cell begun last would keep the others waiting.
+        # Long cells first: one that starts last would leave the other workers idle.
         ordered = sorted(missing, key=run_plan.cost, reverse=True)
         events = pool.run_tasks([run_plan.make_task(cell) for cell in ordered])
         for event in stack.enter_context(contextlib.closing(events)):
-            if event.kind == "part":
+            if event.kind == "progress":
                 progress_display.advance(event.cell, event.fraction)
-            elif event.kind == "full":
+            elif event.kind == "disk_full":
                 raise atomic_files.WriteError(event.error, code=event.code, path=event.path)
             else:
                 yield event, _error_of(event)
@@ -187,11 +186,11 @@ def _run_cells(
 
 def _error_of(event: CellEvent) -> BaseException | None:
     message = f"cell {event.cell}: {event.error}"
-    if event.kind == "refused":
+    if event.kind == "user_error":
         return UserError(message, code=event.code, path=event.path)
-    if event.kind == "died":
+    if event.kind == "worker_died":
         return CellDied(message, code="failed")
-    if event.kind == "broken":
+    if event.kind == "crashed":
         error = CellError(message)
         error.add_note(event.traceback)
         return error
@@ -207,32 +206,32 @@ def _run_in_process(
 
     with single_threaded():
         for cell in missing:
-            began = time.monotonic()
+            start = time.monotonic()
 
-            def tick(share: float, cell: Cell = cell) -> None:
-                progress_display.advance(cell.id, share)
+            def report(fraction: float, cell: Cell = cell) -> None:
+                progress_display.advance(cell.id, fraction)
 
             progress_display.advance(cell.id)
             try:
                 folder = run_plan.folder / CELLS_FOLDER / cell.id
-                asked = (cell, run_plan.scenario, run_plan.replicates_of(cell))
-                working = CheckpointStore(folder, *asked, run_plan.plugin_files)
-                write_cell_result(folder, run_cell(*asked, tick, checkpoint_store=working))
-                working.remove()
+                arguments = (cell, run_plan.scenario, run_plan.replicates_of(cell))
+                store = CheckpointStore(folder, *arguments, run_plan.plugin_files)
+                write_cell_result(folder, run_cell(*arguments, report, checkpoint_store=store))
+                store.remove()
             except atomic_files.WriteError:
                 raise
             except UserError as error:
-                yield CellEvent(cell.id, "refused", error=str(error)), error
+                yield CellEvent(cell.id, "user_error", error=str(error)), error
             except Exception as error:
-                yield CellEvent(cell.id, "broken", error=describe_exception(error)), error
+                yield CellEvent(cell.id, "crashed", error=describe_exception(error)), error
             else:
-                seconds = time.monotonic() - began
-                yield CellEvent(cell.id, "done", seconds=seconds, notes=working.notes), None
+                seconds = time.monotonic() - start
+                yield CellEvent(cell.id, "done", seconds=seconds, notes=store.notes), None
 
 
 @contextlib.contextmanager
 def single_threaded() -> Iterator[None]:
-    """Small tensors are quicker on one thread, and sums do not depend on how many there are."""
+    """Use one thread: small tensors are faster, and sums do not depend on the number of threads."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM and a closed terminal end a run as orderly as Ctrl-C does."""
+"""Stop signals: SIGTERM and a closed terminal end a run in the same way as Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasat
 
 
 class StopRequested(KeyboardInterrupt):
-    """The system, or somebody at it, asked this process to stop.
+    """This process received a stop signal.
 
     Attributes:
-        code: exit code by which a shell knows the signal.
+        code: exit code that a shell reports for the signal.
     """
 
     def __init__(self, signal_number: int) -> None:
@@ -25,17 +25,17 @@ class StopRequested(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Raise `StopRequested` where the process would end without a word; others' handlers are kept."""
+    """Raise `StopRequested` for stop signals that have no handler of their own."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    ours = [number for number in STOP_SIGNALS if signal.getsignal(number) == signal.SIG_DFL]
-    for number in ours:
+    unhandled = [number for number in STOP_SIGNALS if signal.getsignal(number) == signal.SIG_DFL]
+    for number in unhandled:
         signal.signal(number, _raise_stop_requested)
     try:
         yield
     finally:
-        for number in ours:
+        for number in unhandled:
             signal.signal(number, signal.SIG_DFL)
 
 

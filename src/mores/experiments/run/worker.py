@@ -1,8 +1,7 @@
-"""A process that plays cells for another, which tells it which.
+"""A worker process: simulates the cells that its parent process sends.
 
-Orders come in at standard input, pickled by the process that started this one; what becomes of
-them goes out at standard output, a line of JSON each. When whoever gives the orders is gone, so is
-this process: at once, whatever it was doing, since a cell is written whole or not at all.
+Tasks arrive on standard input, pickled by the parent; messages leave on standard output, a line of
+JSON each. The process exits at once when its parent is gone: a cell is written atomically.
 """
 
 from __future__ import annotations
@@ -26,18 +25,18 @@ from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.specification import Scenario
 from mores.registry.plugins import load_plugins
 
-REPORT_INTERVAL = 0.2  # seconds between reports of how far a cell is
+REPORT_INTERVAL = 0.2  # seconds between progress messages
 
 
 @dataclasses.dataclass(frozen=True)
 class CellTask:
-    """A cell to be played.
+    """A cell to simulate.
 
     Attributes:
-        folder: where it is to be written.
-        cell, scenario: what it is.
-        replicates: which are played.
-        plugin_files: Python files of the user's own that it may need.
+        folder: folder to write.
+        cell, scenario: the cell and its scenario.
+        replicates: the replicates to simulate.
+        plugin_files: Python files of the user that the cell may need.
     """
 
     folder: Path
@@ -48,25 +47,25 @@ class CellTask:
 
 
 def main() -> None:
-    """Play what standard input asks for, until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that gave the order decides
-    reports = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a class of the user's own prints must not come between the reports
-    serve(sys.stdin.buffer, reports)
+    """Simulate the cells on standard input until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process decides
+    messages = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # prints of the user's classes must not mix with the messages
+    serve(sys.stdin.buffer, messages)
 
 
 def serve(task_stream: BinaryIO, message_stream: BinaryIO) -> None:
-    """Play cells one after another; ends the process when there will be no more orders."""
+    """Simulate cells one after another; exit the process at the end of the task stream."""
     import torch
 
-    from mores.experiments.run import cell_execution  # noqa: F401 (imported here, before anybody waits for a cell)
+    from mores.experiments.run import cell_execution  # noqa: F401 (before the first task arrives)
 
     torch.set_num_threads(1)
-    inbox: queue.SimpleQueue[CellTask] = queue.SimpleQueue()
-    threading.Thread(target=_read_tasks, args=(task_stream, inbox), daemon=True).start()
+    task_queue: queue.SimpleQueue[CellTask] = queue.SimpleQueue()
+    threading.Thread(target=_read_tasks, args=(task_stream, task_queue), daemon=True).start()
     _send(message_stream, kind="ready")
     while True:
-        _run_task(inbox.get(), message_stream)
+        _run_task(task_queue.get(), message_stream)
 
 
 def _read_tasks(task_stream: BinaryIO, task_queue: queue.SimpleQueue[CellTask]) -> None:
@@ -83,44 +82,43 @@ def _run_task(task: CellTask, message_stream: BinaryIO) -> None:
     from mores.experiments.run.cell_execution import run_cell
     from mores.experiments.run.checkpoint_store import CheckpointStore
 
-    cell, began = task.cell.id, time.monotonic()
-    held = said = 0.0
+    cell, start = task.cell.id, time.monotonic()
+    unreported = last_report = 0.0
 
-    def tick(share: float) -> None:
-        nonlocal held, said
-        held += share
-        if time.monotonic() - said >= REPORT_INTERVAL:
-            _send(message_stream, kind="part", cell=cell, share=held)
-            held, said = 0.0, time.monotonic()
+    def report(fraction: float) -> None:
+        nonlocal unreported, last_report
+        unreported += fraction
+        if time.monotonic() - last_report >= REPORT_INTERVAL:
+            _send(message_stream, kind="progress", cell=cell, fraction=unreported)
+            unreported, last_report = 0.0, time.monotonic()
 
     try:
         load_plugins(task.plugin_files)
-        asked = (task.cell, task.scenario, task.replicates)
-        working = CheckpointStore(task.folder, *asked, task.plugin_files)
-        write_cell_result(task.folder, run_cell(*asked, tick, checkpoint_store=working))
-        working.remove()
+        arguments = (task.cell, task.scenario, task.replicates)
+        store = CheckpointStore(task.folder, *arguments, task.plugin_files)
+        write_cell_result(task.folder, run_cell(*arguments, report, checkpoint_store=store))
+        store.remove()
     except UserError as error:
-        is_ = "full" if isinstance(error, WriteError) else "refused"
-        _send(message_stream, is_, cell=cell, error=str(error), code=error.code, path=error.path)
+        kind = "disk_full" if isinstance(error, WriteError) else "user_error"
+        _send(message_stream, kind, cell=cell, error=str(error), code=error.code, path=error.path)
     except Exception as error:
         from mores.experiments.scenario.first_round_check import describe_exception
 
-        told = traceback.format_exc()
         _send(
             message_stream,
-            kind="broken",
+            kind="crashed",
             cell=cell,
             error=describe_exception(error),
-            traceback=told,
+            traceback=traceback.format_exc(),
         )
     else:
-        seconds = time.monotonic() - began
-        _send(message_stream, kind="done", cell=cell, seconds=seconds, notes=working.notes)
+        seconds = time.monotonic() - start
+        _send(message_stream, kind="done", cell=cell, seconds=seconds, notes=store.notes)
 
 
-def _send(message_stream: BinaryIO, kind: str, **more: Any) -> None:
+def _send(message_stream: BinaryIO, kind: str, **fields: Any) -> None:
     try:
-        message_stream.write(json.dumps({"is": kind, **more}).encode() + b"\n")
+        message_stream.write(json.dumps({"kind": kind, **fields}).encode() + b"\n")
         message_stream.flush()
-    except OSError:  # nobody listens any more
+    except OSError:  # the parent process is gone
         os._exit(0)

@@ -1,8 +1,8 @@
-"""Worker processes that play cells side by side, each on one thread.
+"""Worker processes that simulate cells in parallel, each on one thread.
 
-A cell's numbers depend on nothing but the cell, so it does not matter who plays it, or when. A
-worker writes the cells it plays itself: nothing large passes between processes, and there are never
-more than N of them, with a cell in each, besides the one that gives the orders.
+A cell's numbers depend on the cell alone, not on the process or the order. A worker writes its
+cells itself, so nothing large passes between processes. There are at most N workers with one cell
+each, besides the parent process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from types import TracebackType
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Literal, Protocol, runtime_checkable
 
 from mores.core.errors import UserError
 from mores.experiments.run.worker import CellTask
@@ -30,41 +30,43 @@ THREAD_COUNT_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
+CellEventKind = Literal["progress", "done", "retry", "user_error", "crashed",
+                        "worker_died", "disk_full"]  # fmt: skip
 
 
 @runtime_checkable
 class WorkerProcess(Protocol):
-    """What is asked of a worker's process: `subprocess.Popen` does."""
+    """The interface of a worker's process; `subprocess.Popen` has it."""
 
     stdin: Any
     stdout: Any
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the process at once."""
 
     def wait(self) -> int:
-        """Its exit code, negative where a signal ended it."""
+        """Its exit code, negative if a signal ended it."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class CellEvent:
-    """What a worker tells of a cell.
+    """An event of a cell.
 
     Attributes:
         cell: its id.
-        kind: part, a share was played; done, it is written; again, its worker died, and another
-            plays it; refused, broken, died: it failed; full: the disk says no.
-        fraction: of the cell, since the last time.
-        seconds: that the cell took.
-        error: what went wrong, in a line.
-        code, path: of a refusal, see `UserError`.
-        traceback: the same at length.
-        notes: what the log should say of how it was played.
+        kind: progress: a fraction was simulated; done: it is written; retry: its worker died, and
+            another simulates it; user_error, crashed, worker_died: it failed; disk_full.
+        fraction: of the cell, since the last event.
+        seconds: wall time of the cell.
+        error: what is wrong, in one line.
+        code, path: of a user error, see `UserError`.
+        traceback: traceback of a crash.
+        notes: lines for the log.
     """
 
     cell: str
-    kind: str
+    kind: CellEventKind
     fraction: float = 0.0
     seconds: float = 0.0
     error: str = ""
@@ -75,7 +77,7 @@ class CellEvent:
 
 
 class _Worker:
-    """A process, the task it is at, and what it said but did not finish saying."""
+    """A process, its current task, and the start of a message that is not complete."""
 
     def __init__(self, process: WorkerProcess) -> None:
         self.process, self.ready, self._partial_line = process, False, b""
@@ -87,21 +89,21 @@ class _Worker:
 
     def send(self, task: CellTask) -> None:
         self.task = task
-        with contextlib.suppress(BrokenPipeError):  # it died: its reports will end
+        with contextlib.suppress(BrokenPipeError):  # it died: its messages will end
             pickle.dump(task, self.process.stdin)
             self.process.stdin.flush()
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """What it reports; None when it is gone."""
-        read = os.read(self.output.fileno(), 2**16)
-        if not read:
+        """Its complete messages; None if the process is gone."""
+        data = os.read(self.output.fileno(), 2**16)
+        if not data:
             return None
-        *lines, self._partial_line = (self._partial_line + read).split(b"\n")
+        *lines, self._partial_line = (self._partial_line + data).split(b"\n")
         return [json.loads(line) for line in lines]
 
 
 def launch_worker() -> WorkerProcess:
-    """Start a worker: with our search path for modules, deaf to the terminal's Ctrl-C."""
+    """Start a worker with this process's module search path, in a new session (no Ctrl-C)."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
     environment = os.environ | dict.fromkeys(THREAD_COUNT_VARIABLES, "1") | {"PYTHONPATH": path}
     return subprocess.Popen(
@@ -114,10 +116,10 @@ def launch_worker() -> WorkerProcess:
 
 
 class WorkerPool:
-    """Up to so many workers, started when there is something to do. Used as a context manager.
+    """A number of workers, started on demand. Used as a context manager.
 
     Args:
-        num_workers: how many.
+        num_workers: maximum number of workers.
         start: starts one.
     """
 
@@ -142,11 +144,11 @@ class WorkerPool:
         self._selector.close()
 
     def run_tasks(self, tasks: Sequence[CellTask]) -> Generator[CellEvent, None, None]:
-        """Play tasks in this order, as workers become free, and tell what becomes of them."""
-        waiting, once = deque(tasks), set[str]()
+        """Assign tasks in this order to free workers; yield the events of their cells."""
+        pending, retried = deque(tasks), set[str]()
         try:
-            while waiting or any(worker.task for worker in self._workers):
-                self._assign_tasks(waiting)
+            while pending or any(worker.task for worker in self._workers):
+                self._assign_tasks(pending)
                 for key, _ in self._selector.select(timeout=1.0):
                     worker: _Worker = key.data
                     messages = worker.receive()
@@ -155,27 +157,27 @@ class WorkerPool:
                         continue
                     code, task = self._close_worker(worker), worker.task
                     if not worker.ready and (code or 0) < 0 and not self._restarted:
-                        self._restarted = True  # killed by somebody, perhaps; once
-                        waiting.extendleft([task] if task is not None else [])
+                        self._restarted = True  # killed before it started: try once more
+                        pending.extendleft([task] if task is not None else [])
                         continue
                     if not worker.ready:
-                        what = f"a worker process does not start: {_describe_exit(code)}"
-                        raise UserError(what, code="failed", path="jobs")
+                        message = f"a worker process does not start: {_describe_exit(code)}"
+                        raise UserError(message, code="failed", path="jobs")
                     if task is None:
                         continue
-                    what = f"its process ended: {_describe_exit(code)}"
-                    if task.cell.id in once:
-                        yield CellEvent(task.cell.id, "died", error=f"{what}, twice")
+                    message = f"its process ended: {_describe_exit(code)}"
+                    if task.cell.id in retried:
+                        yield CellEvent(task.cell.id, "worker_died", error=f"{message}, twice")
                     else:
-                        once.add(task.cell.id)
-                        waiting.append(task)
-                        yield CellEvent(task.cell.id, "again", error=what)
+                        retried.add(task.cell.id)
+                        pending.append(task)
+                        yield CellEvent(task.cell.id, "retry", error=message)
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        """End all workers, whatever they are at: what they have written is whole."""
+        """Kill all workers. The cells that they have written are complete."""
         for worker in self._workers:
             worker.process.kill()
         for worker in list(self._workers):
@@ -196,13 +198,12 @@ class WorkerPool:
 
     def _events(self, worker: _Worker, messages: list[dict[str, Any]]) -> Iterator[CellEvent]:
         for message in messages:
-            what = message.pop("is")
-            if what == "ready":
+            if message["kind"] == "ready":
                 worker.ready = True
                 continue
-            if what != "part":
+            if message["kind"] != "progress":
                 worker.task = None
-            yield CellEvent(kind=what, **message)
+            yield CellEvent(**message)
 
     def _close_worker(self, worker: _Worker) -> int:
         self._workers.remove(worker)
@@ -215,24 +216,23 @@ class WorkerPool:
 
 
 def num_processes(jobs: int | WorkerPool) -> int:
-    """How many processes play.
+    """Number of processes.
 
     Raises:
-        UserError: a negative number of them is asked for.
+        UserError: the number is negative.
     """
     if isinstance(jobs, WorkerPool):
         return jobs.num_workers
     if jobs < 0:
-        message = f"jobs: {jobs} processes are none; 0 means one for each core"
+        message = f"jobs: a number of processes of at least 0 (one per core), not {jobs}"
         raise UserError(message, code="out_of_range", path="jobs")
     if jobs:
         return jobs
-    mine = getattr(os, "sched_getaffinity", None)  # the cores that we may use, where it is told
-    return len(mine(0)) if mine else os.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)  # the cores that this process may use
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _describe_exit(code: int) -> str:
-    """An exit code in words."""
     if code >= 0:
         return f"exit code {code}"
     try:

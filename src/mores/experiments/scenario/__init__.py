@@ -1,1 +1,1 @@
-"""Scenario files: what they may say (`model`), how they are read (`load`), what they lead to."""
+"""Scenario files: models of their content, loading, expansion into cells, and verification."""

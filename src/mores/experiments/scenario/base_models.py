@@ -1,4 +1,4 @@
-"""What all parts of a scenario file have in common: strictness, names, kinds."""
+"""Base models and field types of scenario files: strict sections, kinds, names, ranges."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from mores.core.errors import ParameterError as FieldValueError
+from mores.core.errors import ParameterError
 
 SCENARIO_NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 ARM_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
-PATTERN_DESCRIPTIONS = {  # what a name must be, for messages
+PATTERN_DESCRIPTIONS = {  # allowed names, for messages
     SCENARIO_NAME_PATTERN: "lower-case letters, digits and _, beginning with a letter",
     ARM_NAME_PATTERN: "letters, digits, _ and -, beginning with a letter or digit",
 }
 
 
 class StrictModel(BaseModel):
-    """A part of a scenario file: unknown keys are errors, and nothing changes once read."""
+    """Immutable section of a scenario file. Unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ComponentSpec(BaseModel):
-    """`kind` and the parameters of whatever it names."""
+    """`kind` and parameters of an environment, a policy or a population."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
@@ -31,7 +31,7 @@ class ComponentSpec(BaseModel):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Everything but the kind."""
+        """All keys except `kind`."""
         return dict(self.model_extra or {})
 
 
@@ -46,7 +46,7 @@ def _none_as_empty(value: Any) -> Any:
 ShortName = Annotated[str, StringConstraints(pattern=ARM_NAME_PATTERN, max_length=60)]
 NameList = Annotated[
     list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])
-]  # one name may stand without brackets
+]  # a single name needs no brackets
 OverrideMap = Annotated[
     dict[str, Any],
     BeforeValidator(_none_as_empty, json_schema_input_type=dict[str, Any] | None),
@@ -55,12 +55,10 @@ Range = tuple[float, float]
 
 
 def check_range(bounds: Range, *path: str | int) -> None:
-    """Refuse a range whose ends are the wrong way round, or the same.
+    """Refuse a range whose lower end is not below its upper end.
 
     Raises:
-        At: with the place.
+        ParameterError: at `path`.
     """
     if bounds[0] >= bounds[1]:
-        raise FieldValueError(
-            *path, message="a range is [low, high], the first less than the second"
-        )
+        raise ParameterError(*path, message="a range is [low, high] with low below high")

@@ -1,4 +1,4 @@
-"""What there is to write into a scenario: classes by name, and the scenarios that are shipped."""
+"""Catalog of registered classes and bundled scenarios: summaries, tags, parameters."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from mores.core.environment import Environment, Policy
 from mores.core.errors import UserError, did_you_mean
+from mores.experiments.scenario.class_source import UnreadableClassError, class_skeleton
 from mores.experiments.scenario.field_descriptions import (
     default_value,
     describe_limits,
@@ -21,115 +21,124 @@ from mores.experiments.scenario.field_descriptions import (
 from mores.experiments.scenario.loading import bundled_scenarios
 from mores.experiments.scenario.source_locations import printable
 from mores.experiments.scenario.strict_yaml import parse
-from mores.registry import REGISTRIES, class_of
+from mores.registry import REGISTRIES, RegistryName, class_of
 
 
 class CatalogEntry(NamedTuple):
-    """Something with a name.
+    """A registered class or a bundled scenario.
 
     Attributes:
-        category: `environment`, `player`, `population` or `scenario`.
-        name: what a scenario calls it.
-        summary: one line.
-        traits: by name; of a scenario what it says of itself.
+        category: `environment`, `policy`, `population` or `scenario`.
+        name: name in scenario files and on the command line.
+        summary: first line of the docstring, or `about` of the scenario.
+        tags: by name; for a scenario `source`, `construct` and the kind of its environment.
     """
 
     category: str
     name: str
     summary: str
-    traits: Mapping[str, Any]
+    tags: Mapping[str, Any]
 
 
 def list_entries() -> list[CatalogEntry]:
-    """Everything by name. A class that cannot be imported here is listed with the reason."""
-    found: list[CatalogEntry] = []
-    for shelf, names in REGISTRIES.items():
-        for name in sorted(names):
-            try:
-                made = class_of(shelf, name)
-            except ImportError as error:
-                found.append(
-                    CatalogEntry(shelf, name, f"(cannot be imported: {printable(error)})", {})
-                )
-                continue
-            about = (inspect.getdoc(made) or "").partition("\n")[0]
-            found.append(CatalogEntry(shelf, name, about, _traits_of(made)))
-    return found + [_scenario_entry(name) for name in bundled_scenarios()]
+    """All entries. The summary of a class that cannot be imported here is the reason."""
+    entries = [
+        _class_entry(registry, name)
+        for registry, names in REGISTRIES.items()
+        for name in sorted(names)
+    ]
+    return entries + [_scenario_entry(name) for name in bundled_scenarios()]
 
 
-def _traits_of(component_class: Any) -> dict[str, Any]:
-    """What a class says of itself; of a player also in which loops of stages it learns."""
-    traits = dict(getattr(component_class, "traits", {}))
-    if inspect.isclass(component_class) and issubclass(component_class, Policy):
-        loops = {"train": "update", "fit_offline": "fit_offline"}
-        able = [
+def _class_entry(registry: RegistryName, name: str) -> CatalogEntry:
+    """Entry of a class: from its source if that determines the entry, else by importing it."""
+    registered = REGISTRIES[registry][name]
+    try:
+        if isinstance(registered, str):
+            skeleton = class_skeleton(registered)
+            if inspect.getdoc(skeleton):
+                policy_class = class_skeleton("mores.core.policy:Policy")
+                return _entry_of(skeleton, registry, name, policy_class)
+    except UnreadableClassError:
+        pass
+    from mores.core.policy import Policy
+
+    try:
+        return _entry_of(class_of(registry, name), registry, name, Policy)
+    except ImportError as error:
+        return CatalogEntry(registry, name, f"(cannot be imported: {printable(error)})", {})
+
+
+def _entry_of(component: Any, registry: str, name: str, policy_class: type) -> CatalogEntry:
+    """Entry of a class. For a policy, `loop` lists the stage loops in which it trains."""
+    summary = (inspect.getdoc(component) or "").partition("\n")[0]
+    tags = dict(getattr(component, "tags", {}))
+    if inspect.isclass(component) and issubclass(component, policy_class):
+        methods = {"train": "update", "fit_offline": "fit_offline"}
+        loops = [
             loop
-            for loop, way in loops.items()
-            if getattr(component_class, way) is not getattr(Policy, way)
+            for loop, method in methods.items()
+            if getattr(component, method) is not getattr(policy_class, method)
         ]
-        if able:
-            traits = {"learns": True, **traits, "loop": able}
-    return traits
+        if loops:
+            tags = {"learns": True, **tags, "loop": loops}
+    return CatalogEntry(registry, name, summary, tags)
 
 
 def _scenario_entry(name: str) -> CatalogEntry:
     file = bundled_scenarios()[name]
     try:
-        told = parse(file.read_text(encoding="utf-8"), file.name).document
-        about = " ".join(str(told["about"]).split())
+        document = parse(file.read_text(encoding="utf-8"), file.name).document
+        about = " ".join(str(document["about"]).split())
     except (UserError, UnicodeDecodeError, TypeError, KeyError):
         return CatalogEntry("scenario", name, f"(see mores check {name})", {})
-    traits = {key: told[key] for key in ("source", "construct") if key in told}
-    env = told.get("env")
-    return CatalogEntry(
-        "scenario", name, about, {**traits, **({"env": env["kind"]} if env else {})}
-    )
+    tags = {key: document[key] for key in ("source", "construct") if key in document}
+    env = document.get("env")
+    return CatalogEntry("scenario", name, about, {**tags, **({"env": env["kind"]} if env else {})})
 
 
 def filter_entries(
     entries: Sequence[CatalogEntry], conditions: Iterable[str]
 ) -> list[CatalogEntry]:
-    """Those that have every trait: `stochastic`, or `paper=2506.06166`.
+    """Entries that meet every condition: `stochastic`, or `paper=2506.06166`.
 
     Raises:
-        UserError: a trait that nothing has, with the nearest one.
+        UserError: no entry has the tag; with the nearest one.
     """
-    known = {trait for entry in entries for trait in entry.traits}
+    known = {tag for entry in entries for tag in entry.tags}
     for condition in conditions:
-        trait, equals, value = condition.partition("=")
-        if trait not in known:
+        tag, equals, value = condition.partition("=")
+        if tag not in known:
             raise UserError(
-                f"--where {printable(condition)}: nothing has the trait {printable(trait, 40)!r}"
-                f"{did_you_mean(trait, known)}",
+                f"--where {printable(condition)}: no entry has the tag {printable(tag, 40)!r}"
+                f"{did_you_mean(tag, known)}",
                 code="unknown_name",
                 path="where",
             )
-        entries = [
-            entry for entry in entries if _has_trait(entry, trait, value if equals else None)
-        ]
+        entries = [entry for entry in entries if _has_tag(entry, tag, value if equals else None)]
     return list(entries)
 
 
-def _has_trait(entry: CatalogEntry, trait: str, value: str | None) -> bool:
-    mine = entry.traits.get(trait)
+def _has_tag(entry: CatalogEntry, tag: str, value: str | None) -> bool:
+    content = entry.tags.get(tag)
     if value is None:
-        return bool(mine)
-    all_mine = mine if isinstance(mine, (list, tuple, set, frozenset)) else [mine]
-    return value.lower() in {str(one).lower() for one in all_mine if one is not None}
+        return bool(content)
+    contents = content if isinstance(content, (list, tuple, set, frozenset)) else [content]
+    return value.lower() in {str(item).lower() for item in contents if item is not None}
 
 
-def format_trait(trait: tuple[str, Any]) -> str:
+def format_tag(tag: tuple[str, Any]) -> str:
     """`stochastic`, `not real`, `paper 2506.06166`."""
-    name, value = trait
+    name, value = tag
     if isinstance(value, bool):
         return name if value else f"not {name}"
     if isinstance(value, (list, tuple, set, frozenset)):
-        value = " ".join(str(one) for one in value)
+        value = " ".join(str(item) for item in value)
     return f"{name} {value}"
 
 
 class ParameterInfo(NamedTuple):
-    """A parameter of something with a name: what it is called, what it may be, what it means."""
+    """Name, default, allowed values and description of a parameter."""
 
     name: str
     default: str
@@ -138,7 +147,7 @@ class ParameterInfo(NamedTuple):
 
 
 class KindDescription(NamedTuple):
-    """All that there is to know of an environment, a player or a population."""
+    """Documentation of a registered environment, policy or population."""
 
     registry: str
     text: str
@@ -146,63 +155,70 @@ class KindDescription(NamedTuple):
 
 
 def describe_kind(name: str) -> KindDescription:
-    """What it is, and its parameters.
+    """Documentation of a registered class and of its parameters.
 
     Raises:
-        UserError: nothing is called so.
+        UserError: no class has that name.
     """
-    for shelf, names in REGISTRIES.items():
+    for registry, names in REGISTRIES.items():
         if name in names:
-            made = class_of(shelf, name)
-            return KindDescription(shelf, _description(made, shelf), _parameter_infos(made, ""))
+            component = class_of(registry, name)
+            text = _description(component, registry)
+            return KindDescription(registry, text, _parameter_infos(component, ""))
     known = [name for names in REGISTRIES.values() for name in names]
-    message = f"nothing is called {printable(name)!r}{did_you_mean(printable(name), known)}"
+    hint = did_you_mean(printable(name), known)
+    if name in bundled_scenarios():
+        hint = f"; it is a scenario: mores check {name}"
+    message = f"no environment, policy or population named {printable(name)!r}{hint}"
     raise UserError(message, code="unknown_name", path=name)
 
 
 def _description(component_class: Any, registry: str) -> str:
-    """What a class says of itself; of an environment also what it measures and predicts."""
+    """Docstring of a class; for an environment also of its metrics and analytic values."""
+    from mores.core.environment import Environment
+
     parts = [inspect.getdoc(component_class) or ""]
-    for name in ("metrics", "predictions") if registry == "environment" else ():
-        told = inspect.getdoc(getattr(component_class, name, None))
-        if told and told != inspect.getdoc(getattr(Environment, name)):
-            first, _, rest = told.partition("\n")
+    titles = {"metrics": "Metrics", "analytic_values": "Analytic values"}
+    for name, title in titles.items() if registry == "environment" else ():
+        doc = inspect.getdoc(getattr(component_class, name, None))
+        if doc and doc != inspect.getdoc(getattr(Environment, name)):
+            first, _, rest = doc.partition("\n")
             lines = (rest.strip() or first).split("\n")
             body = "\n".join(f"    {line}" if line else "" for line in lines)
-            parts.append(f"{name.capitalize()}:\n{body}")
+            parts.append(f"{title}:\n{body}")
     return "\n\n".join(parts)
 
 
 def _parameter_infos(component_class: Any, prefix: str, kind: str = "") -> list[ParameterInfo]:
-    """The fields of a class, those of groups of parameters among them by dotted names.
+    """Fields of a class. Fields of nested models have dotted names.
 
     Args:
         component_class: the class.
-        prefix: what stands before the dotted names of its fields.
-        kind: under which `kind` of a group they are there, if there are several.
+        prefix: prefix of the dotted names.
+        kind: the `kind` of a nested model to which the fields belong, if there are several.
     """
-    found: list[ParameterInfo] = []
+    infos: list[ParameterInfo] = []
     for name, field in getattr(component_class, "model_fields", {}).items():
         path = f"{prefix}{field.alias or name}"
-        groups = _nested_models(field.annotation)
+        nested = _nested_models(field.annotation)
         if kind and name == "kind":
             continue
-        if len(groups) == 1 and inspect.isclass(field.annotation):
-            found += _parameter_infos(groups[0], f"{path}.")
+        if len(nested) == 1 and inspect.isclass(field.annotation):
+            infos += _parameter_infos(nested[0], f"{path}.")
             continue
         default = "required" if field.is_required() else format_value(default_value(field))
         allowed = describe_type(field.annotation, quote="") + describe_limits(field.metadata)
         only = f"(of {kind}) " if kind else ""
-        found.append(ParameterInfo(path, default, allowed, only + (field.description or "")))
-        for group in groups:
-            found += _parameter_infos(group, f"{path}.", kind_literal(group) or group.__name__)
-    return found
+        infos.append(ParameterInfo(path, default, allowed, only + (field.description or "")))
+        for model in nested:
+            infos += _parameter_infos(model, f"{path}.", kind_literal(model) or model.__name__)
+    return infos
 
 
 def _nested_models(annotation: Any) -> list[type[BaseModel]]:
-    """The classes of parameters that may stand there."""
+    """Model classes that an annotation allows."""
     if get_origin(annotation) in (Annotated, Union, types.UnionType):
-        return [group for part in get_args(annotation) for group in _nested_models(part)]
+        return [model for part in get_args(annotation) for model in _nested_models(part)]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return []

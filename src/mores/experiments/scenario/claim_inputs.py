@@ -1,4 +1,4 @@
-"""What claims, targets and sensitivity analyses look at: which arms it takes to make a figure."""
+"""Arms that claims, targets and sensitivity analyses need."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from mores.experiments.scenario.conditions import DEFAULT_ARM
 from mores.experiments.scenario.specification import Claim, Scenario
 from mores.experiments.scenario.stages import Sensitivity, Target
 
-DERIVED_METRICS = {
-    "effect_vs_control": "mean_value"
-}  # computed for claims from this measure and the control's
+# Metrics computed for claims, and the recorded metric of an arm and the control that each needs.
+DERIVED_METRICS = {"effect_vs_control": "mean_value"}
 
 
 def claim_arm(scenario: Scenario, estimand: Claim | Target | Sensitivity) -> str | None:
-    """The arm a claim is about: the one it names, else the control, else the only one."""
+    """The named arm, else the control, else the only arm. None if there are several."""
     if estimand.arm is not None:
         return estimand.arm
     arms = list(scenario.arms) or [DEFAULT_ARM]
@@ -22,7 +21,7 @@ def claim_arm(scenario: Scenario, estimand: Claim | Target | Sensitivity) -> str
 
 
 def arms_by_section(scenario: Scenario) -> dict[str, list[str]]:
-    """The arms that are played at uncertain parameters, and those that calibration plays."""
+    """Arms that are simulated for `uncertainty` and for `calibration`."""
     uncertain: list[Claim | Sensitivity] = [
         claim for claim in scenario.claims if claim.interval == "parameters"
     ]
@@ -38,11 +37,12 @@ def arms_by_section(scenario: Scenario) -> dict[str, list[str]]:
 def required_arms(
     scenario: Scenario, estimands: Sequence[Claim | Target | Sensitivity]
 ) -> list[str]:
-    """The arms that it takes to make some figures, each once."""
+    """Arms that the estimands need, without repetitions."""
     arms: dict[str, None] = {}
-    for look in estimands:
-        needed = [claim_arm(scenario, look), look.compare_to, getattr(look, "ablation", None)]
-        if look.metric in DERIVED_METRICS:
+    for estimand in estimands:
+        compared = [estimand.compare_to, getattr(estimand, "ablation", None)]
+        needed = [claim_arm(scenario, estimand), *compared]
+        if estimand.metric in DERIVED_METRICS:
             needed.append(scenario.control)
         for arm in needed:
             if arm is not None and arm in (scenario.arms or [DEFAULT_ARM]):

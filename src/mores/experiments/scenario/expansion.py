@@ -1,4 +1,4 @@
-"""What a scenario leads to: a cell for each arm at each point of the sweep, checked."""
+"""Expansion of a scenario into cells, one per arm and point of the sweep, and their checks."""
 
 from __future__ import annotations
 
@@ -37,127 +37,128 @@ from mores.experiments.scenario.strict_yaml import dump
 from mores.experiments.scenario.validation_problems import to_source_path
 from mores.registry import class_of
 
-__all__ = ["BuiltCell", "Cell", "expand_and_verify", "expand", "recorded_rounds", "resolved_yaml"]
+__all__ = ["BuiltCell", "Cell", "expand", "expand_and_verify", "recorded_rounds", "resolved_yaml"]
 
-MAX_PROBLEMS = 100  # problems: more cells would only say the same
+MAX_PROBLEMS = 100  # further cells are not checked
 
 
 def expand(loaded_or_scenario: LoadedScenario | Scenario) -> tuple[Cell, ...]:
-    """The cells of a scenario, arm by arm, their parameters checked.
+    """The cells of a scenario, arm by arm, with checked parameters.
 
     Raises:
-        ScenarioError: paths that lead nowhere, wrong parameters, too many cells.
+        ScenarioError: invalid paths or parameters, or too many cells.
     """
-    scenario, places = _scenario_and_source_map(loaded_or_scenario)
-    asked = expand_conditions(scenario, places)
-    return tuple(resolution.cell for resolution in _resolve_cells(scenario, places, asked))
+    scenario, source_map = _scenario_and_source_map(loaded_or_scenario)
+    conditions = expand_conditions(scenario, source_map)
+    return tuple(resolved.cell for resolved in _resolve_cells(scenario, source_map, conditions))
 
 
 def cells_for_conditions(
     loaded_or_scenario: LoadedScenario | Scenario, conditions: Iterable[Condition]
 ) -> tuple[Cell, ...]:
-    """The cells of some conditions, such as arms at draws of uncertain parameters.
+    """The cells of some conditions, such as arms at samples of uncertain parameters.
 
     Raises:
-        ScenarioError: a parameter is wrong there.
+        ScenarioError: a condition sets an invalid parameter.
     """
-    scenario, places = _scenario_and_source_map(loaded_or_scenario)
-    return tuple(resolution.cell for resolution in _resolve_cells(scenario, places, conditions))
+    scenario, source_map = _scenario_and_source_map(loaded_or_scenario)
+    return tuple(resolved.cell for resolved in _resolve_cells(scenario, source_map, conditions))
 
 
 def expand_and_verify(loaded_or_scenario: LoadedScenario | Scenario) -> tuple[Cell, ...]:
-    """Expand a scenario, begin one world of every cell, and verify measures and claims.
+    """The cells of a scenario, after a check of one world of each, of metrics and of claims.
 
     Raises:
-        ScenarioError: everything that would go wrong later, found before anything is played.
+        ScenarioError: all problems that can be found before a simulation.
     """
     from mores.experiments.scenario import verify, verify_training
 
-    scenario, places = _scenario_and_source_map(loaded_or_scenario)
-    problems = verify.claim_problems(scenario, places)
-    cells: list[Cell] = []
-    made: list[tuple[Cell, BuiltCell]] = []
+    scenario, source_map = _scenario_and_source_map(loaded_or_scenario)
+    problems = verify.claim_problems(scenario, source_map)
+    built_cells: list[tuple[Cell, BuiltCell]] = []
     try:
-        for cell, built in _resolve_cells(scenario, places, expand_conditions(scenario, places)):
-            cells.append(cell)
-            made.append((cell, built))
+        conditions = expand_conditions(scenario, source_map)
+        for cell, built in _resolve_cells(scenario, source_map, conditions):
+            built_cells.append((cell, built))
             if len(problems) < MAX_PROBLEMS:
-                problems += verify.cell_problems(scenario, places, cell, built)
-        problems += verify_training.training_problems(scenario, places, made)
-        if not problems:  # the ends of the ranges; whatever lies between is as possible
-            ends = range_end_conditions(scenario, places, arms_by_section(scenario))
-            for _ in _resolve_cells(scenario, places, ends):
+                problems += verify.cell_problems(scenario, source_map, cell, built)
+        problems += verify_training.training_problems(scenario, source_map, built_cells)
+        if not problems:  # the ends of the ranges; all points between are equally possible
+            ends = range_end_conditions(scenario, source_map, arms_by_section(scenario))
+            for _ in _resolve_cells(scenario, source_map, ends):
                 pass
     except ScenarioError as error:
         problems += error.problems
     if problems:
         raise ScenarioError(problems)
-    return tuple(cells)
+    return tuple(cell for cell, _ in built_cells)
 
 
 def recorded_rounds(
     scenario: Scenario, stage: Stage, purpose: CellPurpose = "arm"
 ) -> tuple[int, ...]:
-    """The rounds of a stage's episodes after which measures are taken.
+    """Rounds of a stage's episodes after which metrics are recorded.
 
-    The first, every so many, the last, and those that claims and targets look at; at draws of
-    uncertain parameters only the latter.
+    The first, every `record_every`-th, the last, and those that claims and targets use. At samples
+    of uncertain parameters (`purpose` "draw") only the last and those.
     """
     last = scenario.rounds_per_episode(stage)
-    asked = {
+    required = {
         claim.at_round
         for claim in scenario.claims
         if claim.at_round is not None and scenario.stage(claim.stage).name == stage.name
     }
     if scenario.calibration is not None:
-        asked |= {
+        required |= {
             target.at_round
             for target in scenario.calibration.targets
             if target.at_round is not None
         }
     sensitivity = scenario.uncertainty and scenario.uncertainty.sensitivity
     if sensitivity and sensitivity.at_round is not None:
-        asked.add(sensitivity.at_round)
+        required.add(sensitivity.at_round)
     regular = range(0, last + 1, scenario.record_every) if purpose == "arm" else ()
-    return tuple(sorted(at for at in {*regular, last, *asked} if at <= last))
+    return tuple(sorted(number for number in {*regular, last, *required} if number <= last))
 
 
 def resolved_yaml(scenario: Scenario, cells: Sequence[Cell]) -> str:
-    """The scenario as YAML with every parameter written out, those left at defaults included."""
-    given_by_cell = {"env", "population", "policies"}
-    told = scenario.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=given_by_cell)
-    told["cells"] = {}
-    for cell in cells:
-        told["cells"][cell.id] = _resolved_cell(cell)
-    return dump(told)
+    """The scenario as YAML with every parameter, including those at their defaults."""
+    by_cell = {"env", "population", "policies"}
+    document = scenario.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=by_cell)
+    document["cells"] = {cell.id: _resolved_cell(cell) for cell in cells}
+    return dump(document)
 
 
 def _resolved_cell(cell: Cell) -> dict[str, Any]:
-    """A cell with every parameter written out; of stages what they have in place of that."""
+    """A cell with every parameter. Stages list only what differs from the cell."""
     built = cell.build()
-    usual: dict[str, Any] = {}
+    shared_policies: dict[str, Any] = {}
     stages: dict[str, Any] = {}
-    for number, staged in enumerate(built.stages):
-        asked, changed = cell.stage_spec(number), {}
-        for role, player in staged.policies.items():
-            own = asked.policies.get(role) != cell.policies.get(role)
-            (changed if own else usual)[role] = full_spec(asked.policies.get(role), player)
-        here = {"env": full_spec(asked.env, staged.environment)} if staged.stage.env else {}
-        here |= {"policies": changed} if changed else {}
-        stages |= {staged.stage.name: here} if here else {}
+    for index, built_stage in enumerate(built.stages):
+        spec, changed_policies = cell.stage_spec(index), {}
+        for role, policy in built_stage.policies.items():
+            changed = spec.policies.get(role) != cell.policies.get(role)
+            policies = changed_policies if changed else shared_policies
+            policies[role] = full_spec(spec.policies.get(role), policy)
+        env = full_spec(spec.env, built_stage.environment)
+        changes = {"env": env} if built_stage.stage.env else {}
+        changes |= {"policies": changed_policies} if changed_policies else {}
+        stages |= {built_stage.stage.name: changes} if changes else {}
+    env = make_component("environment", cell.env, ("env",), cell.origin)
+    population = None if cell.population is None else full_spec(cell.population, built.population)
     return {
         "arm": cell.arm,
         "point": dict(cell.point),
-        "env": full_spec(cell.env, make_component("environment", cell.env, ("env",), cell.origin)),
-        "population": None if cell.population is None else full_spec(cell.population, built.population),
-        "policies": usual,
+        "env": full_spec(cell.env, env),
+        "population": population,
+        "policies": shared_policies,
         **({"stages": stages} if stages else {}),
-        "rounds": {staged.stage.name: staged.rounds for staged in built.stages},
+        "rounds": {built_stage.stage.name: built_stage.rounds for built_stage in built.stages},
     }
 
 
 def full_spec(spec: Mapping[str, Any] | None, component: Any) -> dict[str, Any]:
-    """`kind`, and the parameters as the object has them; of a baseline player its class."""
+    """`kind` and all parameters of an object. Without `spec` (default policies): its class."""
     kind = type(component).__name__ if spec is None else spec["kind"]
     parameters = spec or {}
     if hasattr(component, "model_dump"):
@@ -166,7 +167,7 @@ def full_spec(spec: Mapping[str, Any] | None, component: Any) -> dict[str, Any]:
 
 
 class _ResolvedCell(NamedTuple):
-    """A cell and what it is made of."""
+    """A cell and its objects."""
 
     cell: Cell
     built: BuiltCell
@@ -183,62 +184,59 @@ def _scenario_and_source_map(
 def _resolve_cells(
     scenario: Scenario, source_map: SourceMap, conditions: Iterable[Condition]
 ) -> Iterator[_ResolvedCell]:
-    """Cells one after another; their problems together, once all were seen."""
+    """Yield the cells in order. Their problems are raised together at the end."""
     problems: list[Problem] = []
-    roles: set[str] = set()
-    unseated: dict[tuple[str, KeyPath], Problem] = {}  # by role, and where it is named
+    known_roles: set[str] = set()
+    unknown: dict[tuple[str, KeyPath], Problem] = {}  # by role, and path of its key
     ids: set[str] = set()
     for condition in conditions:
         if len(problems) >= MAX_PROBLEMS:
             break
         try:
             cell = _with_population_parameters(cell_for_condition(scenario, source_map, condition))
-            here = _role_names(cell)
-            unseated = _unknown_role_problems(cell, here) | unseated
-            roles |= here
-            if here:
-                cell = _without_unknown_roles(cell, here)
-            if cell.id.lower() in ids:  # some file systems do not tell A from a
+            roles = _role_names(cell)
+            unknown = _unknown_role_problems(cell, roles) | unknown
+            known_roles |= roles
+            if roles:
+                cell = _without_unknown_roles(cell, roles)
+            if cell.id.lower() in ids:  # some file systems ignore case
                 cell = dataclasses.replace(cell, id=cell_id(cell.arm, cell.point, digest=True))
             ids.add(cell.id.lower())
             yield _ResolvedCell(cell, cell.build())
         except ScenarioError as error:
             problems += error.problems
-    if not problems:  # an environment that could not be made might have had the role
-        problems += [wrong for (role, _), wrong in unseated.items() if role not in roles]
+    if not problems:  # an environment that could not be constructed might have the role
+        problems += [p for (role, _), p in unknown.items() if role not in known_roles]
     if problems:
         raise ScenarioError(problems)
 
 
 def _unknown_role_problems(cell: Cell, roles: set[str]) -> dict[tuple[str, KeyPath], Problem]:
-    """Players for roles that a cell's environment has not, named by the cell or by a stage."""
+    """Policies of roles that a cell's environments lack, set by the cell or by a stage."""
     named: list[tuple[str, KeyPath]] = [(role, ()) for role in cell.policies]
-    for number, stage in enumerate(cell.stages):
+    for index, stage in enumerate(cell.stages):
         for path in stage.policies:
             role = role_of_path(path)
-            named += [] if role is None else [(role, ("stages", number, "policies", path))]
+            named += [] if role is None else [(role, ("stages", index, "policies", path))]
     known = sorted(roles)
     return {
-        (role, stands): unknown_role_problem(role, known, cell, stands)
-        for role, stands in named
+        (role, source_path): unknown_role_problem(role, known, cell, source_path)
+        for role, source_path in named
         if role not in roles
     }
 
 
 def _without_unknown_roles(cell: Cell, roles: set[str]) -> Cell:
-    """The cell without players for roles that it does not have."""
-    players = {role: asked for role, asked in cell.policies.items() if role in roles}
+    """The cell without policies of other roles."""
+    policies = {role: spec for role, spec in cell.policies.items() if role in roles}
     named = {role_of_path(path) for stage in cell.stages for path in stage.policies}
     absent = [role for role in named if role is not None and role not in roles]
     stages = tuple(without_role_overrides(stage, absent) for stage in cell.stages)
-    return dataclasses.replace(cell, policies=players, stages=stages)
+    return dataclasses.replace(cell, policies=policies, stages=stages)
 
 
 def _role_names(cell: Cell) -> set[str]:
-    """The roles of a cell's environment, in any stage; none where it cannot be made.
-
-    `build` will tell why.
-    """
+    """Roles of a cell's environments. Empty if one cannot be constructed (`build` reports why)."""
     try:
         return {
             role.name
@@ -250,27 +248,29 @@ def _role_names(cell: Cell) -> set[str]:
 
 
 def _with_population_parameters(cell: Cell) -> Cell:
-    """The cell with what its population supplies (how many people, say) as parameters of `env`."""
+    """The cell with the environment parameters that its population sets (number of people ...)."""
     if cell.population is None:
         return cell
     try:
         population = make_component("population", cell.population, ("population",), cell.origin)
         fields = class_of("environment", cell.env["kind"]).model_fields
     except (UserError, ImportError):
-        return cell  # `build` will tell
-    supplies: Any = getattr(population, "environment_parameters", {})
-    supplied: Any = supplies() if callable(supplies) else supplies
-    env, paths, problems = dict(cell.env), dict(cell.origin.source_paths), []
-    for name, number in supplied.items():
-        if name in env and env[name] != number:
+        return cell  # `build` reports it
+    parameters: Any = getattr(population, "environment_parameters", {})
+    parameters = parameters() if callable(parameters) else parameters
+    env, source_paths, problems = dict(cell.env), dict(cell.origin.source_paths), []
+    population_path = to_source_path(("population",), cell.origin.source_paths)
+    for name, value in parameters.items():
+        if name in env and env[name] != value:
             message = (
                 f"is {printable(env[name], 40)}, but the population {cell.population['kind']} has "
-                f"{number}: leave {name} out here, or change it in people"
+                f"{value}: remove {name} here, or change the population"
             )
             problems.append(cell.origin.problem(("env", name), message, code="conflict"))
         if name in fields:
-            env[name] = number
-            paths.setdefault(("env", name), to_source_path(("population",), cell.origin.source_paths))
+            env[name] = value
+            source_paths.setdefault(("env", name), population_path)
     if problems:
         raise ScenarioError(problems)
-    return dataclasses.replace(cell, env=env, origin=Origin(cell.origin.source_map, paths))
+    origin = Origin(cell.origin.source_map, source_paths)
+    return dataclasses.replace(cell, env=env, origin=origin)

@@ -1,7 +1,7 @@
-"""The JSON schema of scenario files, for editors: `python -m mores.experiments.scenario.json_schema` writes it.
+"""JSON schema of scenario files: `python -m mores.experiments.scenario.json_schema` writes it.
 
-A scenario file that begins with `# yaml-language-server: $schema=./schema.json` is completed and
-checked as it is written, by every editor with a YAML language server.
+Editors with a YAML language server complete and check a file that begins with
+`# yaml-language-server: $schema=./schema.json`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ SCHEMA_FILE = Path(str(resources.files("mores") / "scenarios")) / "schema.json"
 
 def scenario_json_schema() -> str:
     """The schema as JSON text."""
-    made = Scenario.model_json_schema(by_alias=True, mode="validation")
-    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mores scenario"}
-    return json.dumps({**about, **{k: v for k, v in made.items() if k != "title"}}, indent=2) + "\n"
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mores scenario"}
+    schema = Scenario.model_json_schema(by_alias=True, mode="validation")
+    return json.dumps({**head, **schema, **head}, indent=2) + "\n"
 
 
 def write_json_schema() -> None:

@@ -1,7 +1,7 @@
-"""Putting values at dotted paths into what a cell is made of: by arms and sweeps, and by stages.
+"""Overrides: values at dotted paths of a cell's components, set by arms, sweeps and stages.
 
-A stage changes what the cell has once arms and sweeps were put in, with one exception: a player
-that an arm names whole (`players.assistant: {kind: silent}`) stays that arm's in every stage.
+The overrides of a stage apply after those of arms and sweeps, with one exception: a policy that
+an arm sets whole (`policies.assistant: {kind: silent}`) applies to all stages of that arm.
 """
 
 from __future__ import annotations
@@ -27,37 +27,32 @@ from mores.experiments.scenario.validation_problems import to_source_path
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """Where the parameters of a cell stand in the file.
+    """Source locations of the parameters of a cell.
 
     Attributes:
-        source_map: of the file.
-        source_paths: by path in the cell, the path in the file, where arms and sweeps changed it.
+        source_map: source map of the file.
+        source_paths: path in the file by path in the cell, for values set by overrides.
     """
 
     source_map: SourceMap
     source_paths: Mapping[KeyPath, KeyPath]
 
     def problem(self, path: KeyPath, message: str, at_key: bool = False, *, code: str) -> Problem:
-        """A problem with what stands at a path of the cell."""
-        where = to_source_path(path, self.source_paths)
-        place = (
-            self.source_map.key_location(where) if at_key else self.source_map.value_location(where)
-        )
-        return Problem(place, where, message, code)
+        """A problem with the value, or with the key, at a path of the cell."""
+        source_path = to_source_path(path, self.source_paths)
+        locate = self.source_map.key_location if at_key else self.source_map.value_location
+        return Problem(locate(source_path), source_path, message, code)
 
     def component_problem(self, path: KeyPath, message: str, *, code: str) -> Problem:
-        """A problem with a part: where an arm, the sweep or a stage changed it last, if they did.
-
-        Else where the part itself stands.
-        """
-        changed = [where for put, where in self.source_paths.items() if put[: len(path)] == path]
+        """A problem with a component, at its last override if it has one, else at its value."""
+        changed = [source for key, source in self.source_paths.items() if key[: len(path)] == path]
         if not changed:
             return self.problem(path, message, code=code)
         return Problem(self.source_map.value_location(changed[-1]), changed[-1], message, code)
 
 
 class StageSpec(NamedTuple):
-    """What is to be made for a stage: environment and players by kind, where they stand."""
+    """Environment and policies of a stage, as `kind` and parameters, and their origin."""
 
     env: dict[str, Any]
     policies: dict[str, Any]
@@ -65,13 +60,13 @@ class StageSpec(NamedTuple):
 
 
 def set_at_path(cell_spec: dict[str, Any], path: tuple[str, ...], value: Any) -> KeyPath:
-    """Put a value at a path; a part with a `kind` may be replaced whole, or left out by null.
+    """Set a value at a path. A component may be replaced whole; null removes it.
 
     Returns:
-        The path, with the entries of lists as numbers.
+        The path, with list indices as numbers.
 
     Raises:
-        ParameterError: the path leads nowhere, or something else must stand there.
+        ParameterError: the path does not exist, or the value has the wrong type.
     """
     value = copy.deepcopy(value)
     start = 2 if path[0] == "policies" else 1
@@ -91,7 +86,7 @@ def set_at_path(cell_spec: dict[str, Any], path: tuple[str, ...], value: Any) ->
     node = cell_spec[path[0]].get(path[1]) if path[0] == "policies" else cell_spec[path[0]]
     if node is None:
         part = format_path(path[:start])
-        message = f"there is no {part} to change: give {part} a kind first"
+        message = f"there is no {part} to change: set the kind of {part} first"
         raise ParameterError(message=message, code="missing")
     if path[start:] == ("kind",) and not isinstance(value, str):
         raise ParameterError(
@@ -101,12 +96,12 @@ def set_at_path(cell_spec: dict[str, Any], path: tuple[str, ...], value: Any) ->
 
 
 def _set_below(node: Any, path: tuple[str, ...], value: Any) -> tuple[str | int, ...]:
-    """Put a value somewhere below a mapping or a list."""
+    """Set a value below a mapping or a list, and return its path."""
     part: Any = path[0]
     if isinstance(node, list):
         if part not in map(str, range(len(node))):
-            many = f"a list with the entries 0 to {len(node) - 1}" if node else "an empty list"
-            message = f"{many} has no {printable(part, 40)!r}"
+            kind = f"a list with entries 0 to {len(node) - 1}" if node else "an empty list"
+            message = f"{kind} has no entry {printable(part, 40)!r}"
             raise ParameterError(message=message, code="unknown_name")
         part = int(part)
     if len(path) == 1:
@@ -114,7 +109,7 @@ def _set_below(node: Any, path: tuple[str, ...], value: Any) -> tuple[str | int,
         return (part,)
     below = node.setdefault(part, {}) if isinstance(node, dict) else node[part]
     if not isinstance(below, (dict, list)):
-        message = f"{printable(part)} is {describe_value(below)}: it has no parts"
+        message = f"{printable(part)} is {describe_value(below)}, which has no parts"
         raise ParameterError(message=message, code="wrong_type")
     return (part, *_set_below(below, path[1:], value))
 
@@ -126,66 +121,65 @@ def apply_stage_overrides(
     stage: Stage,
     stage_index: int,
 ) -> StageSpec:
-    """What a cell has in a stage.
+    """Specification of a stage of a cell.
 
     Args:
-        env, policies: what it has where a stage changes nothing.
-        origin: where that stands.
+        env, policies: specification of the cell.
+        origin: its origin.
         stage: the stage.
-        stage_index: of it.
+        stage_index: index of the stage.
 
     Raises:
-        ScenarioError: the stage changes something that is not there.
+        ScenarioError: the stage overrides a parameter that does not exist.
     """
-    whole = {"env": copy.deepcopy(dict(env)), "policies": copy.deepcopy(dict(policies))}
-    paths, problems = dict(origin.source_paths), []
-    for section, changes in (("env", stage.env), ("policies", stage.policies)):
-        # a whole part first, then what is changed in it
-        for path, value in sorted(changes.items(), key=lambda change: change[0].count(".")):
-            stands: KeyPath = ("stages", stage_index, section, path)
-            way = tuple(path.split("."))
-            if way[0] != section or len(way) < 2 or not all(way):
-                message = _WRONG_PREFIX_MESSAGES[section].format(_suggested_path(path, section))
-                place = origin.source_map.key_location(stands)
-                problems.append(Problem(place, stands, message, "invalid_value"))
+    cell_spec = {"env": copy.deepcopy(dict(env)), "policies": copy.deepcopy(dict(policies))}
+    source_paths, problems = dict(origin.source_paths), []
+    for section, overrides in (("env", stage.env), ("policies", stage.policies)):
+        # a whole component before the parameters in it
+        for dotted, value in sorted(overrides.items(), key=lambda item: item[0].count(".")):
+            source_path: KeyPath = ("stages", stage_index, section, dotted)
+            parts = tuple(dotted.split("."))
+            location = origin.source_map.key_location(source_path)
+            if parts[0] != section or len(parts) < 2 or not all(parts):
+                message = _WRONG_PREFIX_MESSAGES[section].format(_suggested_path(dotted, section))
+                problems.append(Problem(location, source_path, message, "invalid_value"))
                 continue
             try:
-                there = set_at_path(whole, way, value)
+                path = set_at_path(cell_spec, parts, value)
             except ParameterError as error:
-                place = origin.source_map.key_location(stands)
-                problems.append(Problem(place, stands, str(error), error.code))
+                problems.append(Problem(location, source_path, str(error), error.code))
                 continue
-            for below in [known for known in paths if known[: len(there)] == there]:
-                del paths[below]
-            paths[there] = stands
+            for below in [known for known in source_paths if known[: len(path)] == path]:
+                del source_paths[below]
+            source_paths[path] = source_path
     if problems:
         raise ScenarioError(problems)
-    return StageSpec(whole["env"], whole["policies"], Origin(origin.source_map, paths))
+    stage_origin = Origin(origin.source_map, source_paths)
+    return StageSpec(cell_spec["env"], cell_spec["policies"], stage_origin)
 
 
 _WRONG_PREFIX_MESSAGES = {
     "env": "a stage changes parameters of the environment: write env.{}",
-    "policies": "a stage changes players, or parameters of one: write players.{}",
+    "policies": "a stage changes policies or their parameters: write policies.{}",
 }
 
 
 def _suggested_path(path: str, section: str) -> str:
-    """What may have been meant by a path that does not begin as it should."""
+    """The intended rest of a path without the right first part."""
     rest = path.removeprefix(section).strip(".")
     return printable(rest, 60) or {"env": "NAME", "policies": "ROLE"}[section]
 
 
 def role_of_path(path: str) -> str | None:
-    """The role whose player a path of a stage changes; None where it names none."""
-    way = path.split(".")
-    return way[1] if way[0] == "policies" and len(way) > 1 else None
+    """The role whose policy a path of a stage overrides. None for other paths."""
+    parts = path.split(".")
+    return parts[1] if parts[0] == "policies" and len(parts) > 1 else None
 
 
 def without_role_overrides(stage: Stage, roles: Collection[str]) -> Stage:
-    """The stage where the players of these roles stay who they are."""
-    left = {
+    """The stage without overrides of the policies of these roles."""
+    policies = {
         path: value for path, value in stage.policies.items() if role_of_path(path) not in roles
     }
-    return (
-        stage if len(left) == len(stage.policies) else stage.model_copy(update={"policies": left})
-    )
+    changed = len(policies) < len(stage.policies)
+    return stage.model_copy(update={"policies": policies}) if changed else stage

@@ -1,6 +1,6 @@
-"""The reference of scenario files: `python -m mores.experiments.scenario.reference_docs DIR` writes it.
+"""Reference page of scenario files, generated from the pydantic models that check them.
 
-Made from the model itself, so that it cannot say anything else than what is checked.
+`python -m mores.experiments.scenario.reference_docs DIR` writes it.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from mores.experiments.scenario.stages import Calibration, Sensitivity, Stage, T
 HEAD = """\
 # Scenario files
 
-A scenario is an experiment in a YAML file: data only, nothing in it is evaluated or imported. Every
-key is checked, and a mistake is one line with its place and the nearest right name
-(`mores check FILE`). Parameters of environments, players and populations stand beside their `kind`;
-`mores describe NAME` tells them. Editors with a YAML language server complete a file that begins
+A scenario is an experiment in a YAML file. It is data: nothing in it is evaluated or imported.
+`mores check FILE` checks every key and prints one line for each error, with its location and the
+nearest valid name. Parameters of environments, policies and populations stand beside their `kind`;
+`mores describe NAME` lists them. Editors with a YAML language server complete a file that begins
 with `# yaml-language-server: $schema=./schema.json`.
 
-This page is made from the code that checks the files.
+This page is generated from the code that checks the files.
 """
 TITLES: dict[type[BaseModel], str] = {
     Scenario: "The file",
     Claim: "An entry of `claims`",
     Bound: "`bound`",
     Stage: "An entry of `stages`",
-    Uncertainty: "`uncertain`",
-    Sensitivity: "`sensitivity`, under `uncertain`",
+    Uncertainty: "`uncertainty`",
+    Sensitivity: "`sensitivity`, under `uncertainty`",
     Calibration: "`calibration`",
     Target: "An entry of `targets`, under `calibration`",
 }
@@ -51,12 +51,12 @@ def reference_markdown() -> str:
 def _section(model: type[BaseModel]) -> str:
     paragraphs = (model.__doc__ or "").strip().split("\n\n")
     about = "\n\n".join(re.sub(r"\s+", " ", paragraph.strip()) for paragraph in paragraphs)
-    rows = [
-        f"| `{field.alias or name}` | {describe_type(field.annotation)}{describe_limits(field.metadata)} | "
-        f"{_format_default(field)} | {field.description} |"
-        for name, field in model.model_fields.items()
-    ]
-    table = "\n".join(["| key | what it is | default | meaning |", "|---|---|---|---|", *rows])
+    rows = []
+    for name, field in model.model_fields.items():
+        allowed = describe_type(field.annotation) + describe_limits(field.metadata)
+        cells = (f"`{field.alias or name}`", allowed, _format_default(field), field.description)
+        rows.append("| " + " | ".join(map(str, cells)) + " |")
+    table = "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *rows])
     return f"\n## {TITLES[model]}\n\n{about}\n\n{table}\n"
 
 

@@ -1,4 +1,4 @@
-"""Where in a file each part of a document stands, and problems that are told with their place."""
+"""Source locations of the keys and values of a document, and problems at such locations."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mores.core.errors import printable as printable
 
 KeyPath = tuple[str | int, ...]  # of keys and list positions, from the top of the document
 
-MAX_PROBLEMS_SHOWN = 10  # so many problems are told at once
+MAX_PROBLEMS_SHOWN = 10  # lines of an error
 
 
 class SourceLocation(NamedTuple):
-    """A place in a file, counted from 1, or a source that has no lines (an override)."""
+    """Line and column in a file, from 1. A source without lines (an override) has line 0."""
 
     source: str
     line: int = 0
@@ -28,13 +28,13 @@ class SourceLocation(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SourceMap:
-    """Where every key and value of a document stands.
+    """Locations of every key and value of a document.
 
     Attributes:
-        source: the file, as its reader named it.
-        key_locations: where the key of a path stands.
-        value_locations: where its value begins.
-        raw_texts: how a value without quotes was written (`2506.06160`, which as a number ends in 6).
+        source: name of the file in messages.
+        key_locations: location of the key by path.
+        value_locations: start of the value by path.
+        raw_texts: text of values without quotes by path (the number 2506.06160 loses its last 0).
     """
 
     source: str
@@ -43,36 +43,36 @@ class SourceMap:
     raw_texts: Mapping[KeyPath, str] = dataclasses.field(default_factory=dict)
 
     def key_location(self, path: KeyPath) -> SourceLocation:
-        """Where the key stands; of a part without a key, where it begins."""
+        """Location of the key at a path, or of the value if it has no key."""
         return self.key_locations.get(path) or self.value_location(path)
 
     def value_location(self, path: KeyPath) -> SourceLocation:
-        """Where the value begins; of a part that is not in the file, where what holds it begins."""
+        """Start of the value at a path. For a missing value: of the nearest value above it."""
         for length in range(len(path), -1, -1):
             if path[:length] in self.value_locations:
                 return self.value_locations[path[:length]]
         return SourceLocation(self.source)
 
     def with_replaced(self, path: KeyPath, other: SourceMap) -> SourceMap:
-        """These places with those of `other` in place of everything at and below `path`."""
+        """This map with the locations of `other` for everything at and below `path`."""
 
         def merge(old: Mapping[KeyPath, Any], new: Mapping[KeyPath, Any]) -> dict[KeyPath, Any]:
-            kept = {p: found for p, found in old.items() if p[: len(path)] != path}
-            return kept | {path + p: found for p, found in new.items()}
+            retained = {p: content for p, content in old.items() if p[: len(path)] != path}
+            return retained | {path + p: content for p, content in new.items()}
 
-        here = SourceLocation(other.source)
-        made = {path[:i]: here for i in range(1, len(path)) if path[:i] not in self.value_locations}
+        location, above = SourceLocation(other.source), [path[:i] for i in range(1, len(path))]
+        added = {p: location for p in above if p not in self.value_locations}
         return SourceMap(
             self.source,
-            merge(self.key_locations, other.key_locations) | made | {path: here},
-            merge(self.value_locations, other.value_locations) | made,
+            merge(self.key_locations, other.key_locations) | added | {path: location},
+            merge(self.value_locations, other.value_locations) | added,
             merge(self.raw_texts, other.raw_texts),
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """Something in a document that its writer can put right."""
+    """An error in a document: location, path, message, and code (one of `errors.CODES`)."""
 
     location: SourceLocation
     path: KeyPath
@@ -85,29 +85,29 @@ class Problem:
 
 
 class ScenarioError(UserError):
-    """A scenario that cannot be used: a line for each problem, overrides first, then the file."""
+    """Error of an invalid scenario: a line for each problem, overrides first, then the file."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         ordered = sorted(problems, key=lambda p: (p.location.line, p.location.column))
         self.problems: tuple[Problem, ...] = tuple(dict.fromkeys(ordered))
         lines = [str(problem) for problem in self.problems[:MAX_PROBLEMS_SHOWN]]
-        left = len(self.problems) - len(lines)
-        if left:
-            lines.append(f"and {left} more problem{'s' if left > 1 else ''}")
+        hidden = len(self.problems) - len(lines)
+        if hidden:
+            lines.append(f"and {hidden} more problem{'s' if hidden > 1 else ''}")
         first = self.problems[0]
         super().__init__("\n".join(lines), code=first.code, path=format_path(first.path))
 
 
 def format_path(path: KeyPath) -> str:
-    """`claims.0.at`: also how an override names it."""
+    """`claims.0.at_round`: also the syntax of overrides."""
     return ".".join(printable(part) for part in path)
 
 
 def problem_at_path(source_map: SourceMap, message: str, *path: str | int, code: str) -> Problem:
-    """A problem with the value that stands at a path of the file."""
+    """A problem with the value at a path of the file."""
     return Problem(source_map.value_location(path), path, message, code)
 
 
 def suggestion(name: str, names: Iterable[str]) -> str:
-    """The name that was probably meant, as the end of a message."""
+    """The nearest name, as the end of a message."""
     return did_you_mean(printable(name, 40), names)

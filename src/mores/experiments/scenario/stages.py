@@ -1,4 +1,4 @@
-"""How an experiment is laid out: its stages, parameters that are uncertain, what is fitted."""
+"""Stages of an experiment, uncertain parameters, and calibration targets."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from mores.core.errors import ParameterError
 from mores.experiments.scenario.base_models import (
-    FieldValueError,
     NameList,
     OverrideMap,
     Range,
@@ -20,80 +20,79 @@ StageLoop = Literal["rollout", "train", "fit_offline", "search"]
 
 
 class Stage(StrictModel):
-    """A part of an experiment in which the same roles learn, or nobody does.
+    """A part of an experiment in which the same roles train, or none.
 
-    Every stage has people and draws of its own; what players have learned goes on into the next
-    one. In arms that lack a role that is to learn, or whose player does not learn, nobody learns.
+    Every stage has its own people and random numbers. Trained parameters carry over to the next
+    stage. In an arm without a role to train, or with a policy that cannot train, nothing trains.
 
-    A stage may have other players than the one before, or the same with other parameters
-    (`players.assistant.kind: dpo`, `players.assistant.learning_rate: 0.01`). What was learned goes
-    on to the new player where both keep it alike: their classes have `again` from a common one.
-    Else the new player starts anew, and the earlier one finds its own where it comes back. A player
-    that an arm names whole (`players.assistant: {kind: silent}`) stays that arm's in every stage.
-    Where an arm and a stage set the same parameter, the stage's own value counts in that stage, and
-    the arm's in all others.
+    A stage may set other policies than the stage before, or other parameters of the same policies
+    (`policies.assistant.kind: dpo`, `policies.assistant.learning_rate: 0.01`). The new policy
+    takes over the trained parameters if both classes inherit `on_episode_start` from the same
+    class. Otherwise it starts untrained, and a later stage with the earlier policy continues from
+    that policy's parameters. A policy that an arm sets whole (`policies.assistant: {kind: silent}`)
+    applies to all stages of that arm. If an arm and a stage set the same parameter, the value of
+    the stage applies in that stage, and the value of the arm in all others.
     """
 
-    name: ShortName = Field(description="what claims and tables call it")
+    name: ShortName = Field(description="name, for claims and tables")
     loop: StageLoop = Field(
         default="rollout",
-        description="play: nobody learns; improve: from reward, as they act; fit: from what was "
-        "recorded of their role in the stages before; assist: nobody learns, and players that "
-        "can search when they decide do",
+        description="rollout: no training; train: online, from reward; fit_offline: from recorded "
+        "episodes of earlier stages; search: no training, and policies that support search use it",
     )
-    roles_to_train: NameList = Field(default_factory=list, description="roles whose players learn")
+    roles_to_train: NameList = Field(default_factory=list, description="roles whose policies train")
     dataset_stages: NameList = Field(
         default_factory=list,
-        description="fit: the stages whose record is learned from; default: all before",
+        description="stages whose recorded episodes fit_offline uses; default: all before",
     )
     episodes: int = Field(
-        default=1, ge=1, le=100_000, description="played one after another, people anew in each"
+        default=1, ge=1, le=100_000, description="episodes in sequence, each with new people"
     )
     rounds: int | None = Field(
-        default=None, ge=1, le=1_000_000, description="of an episode; default: the scenario's"
+        default=None, ge=1, le=1_000_000, description="rounds per episode; default: the scenario's"
     )
     env: OverrideMap = Field(
         default_factory=dict,
-        description="what differs in the environment, as dotted paths `env.NAME`; where nothing is "
-        "said, a stage of fit stands in the environment of its record",
+        description="overrides of the environment, as dotted paths `env.NAME`; without any, "
+        "fit_offline uses the environment of its dataset",
     )
     policies: OverrideMap = Field(
         default_factory=dict,
-        description="what differs in the players, as dotted paths `players.ROLE` or "
-        "`policies.ROLE.NAME`; null: the environment's baseline plays",
+        description="overrides of the policies, as dotted paths `policies.ROLE` or "
+        "`policies.ROLE.NAME`; null: the environment's default policy",
     )
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Stage:
         if self.loop in ("train", "fit_offline") and not self.roles_to_train:
-            message = f"{self.loop}: name the roles that learn"
-            raise FieldValueError("roles_to_train", message=message, code="missing")
+            message = f"{self.loop}: name the roles to train"
+            raise ParameterError("roles_to_train", message=message, code="missing")
         if self.dataset_stages and self.loop != "fit_offline":
-            message = f"goes with loop fit, and this one is {self.loop}"
-            raise FieldValueError("record", message=message, code="conflict")
-        if "record" in self.model_fields_set and not self.dataset_stages:
-            raise FieldValueError(
-                "record", message="names no stage; leave it out, and all before are meant"
-            )
+            message = f"needs loop fit_offline; the loop is {self.loop}"
+            raise ParameterError("dataset_stages", message=message, code="conflict")
+        if "dataset_stages" in self.model_fields_set and not self.dataset_stages:
+            message = "must name a stage; leave the key out to use all stages before"
+            raise ParameterError("dataset_stages", message=message)
         if self.loop in ("rollout", "search") and self.roles_to_train:
-            message = f"nobody learns in a stage that is {self.loop}"
-            raise FieldValueError("roles_to_train", message=message, code="conflict")
+            message = f"a stage with loop {self.loop} does not train: leave the key out"
+            raise ParameterError("roles_to_train", message=message, code="conflict")
         return self
 
     @property
     def trains_policies(self) -> bool:
-        """Somebody may learn in it."""
+        """Whether policies may train in the stage."""
         return self.loop in ("train", "fit_offline")
 
 
 class Sensitivity(StrictModel):
-    """Which of the uncertain parameters carries a result, in the last stage.
+    """Sensitivity analysis: how much each uncertain parameter matters, in the last stage.
 
-    For an arm that sets one of them itself, that one does nothing.
+    A parameter that the arm sets itself has no effect.
     """
 
     method: Literal["sobol", "morris"] = Field(
-        default="morris", description="variance shares, or mean absolute elementary effects"
+        default="morris",
+        description="sobol: variance shares; morris: mean absolute elementary effects",
     )
     num_samples: int | None = Field(
         default=None,
@@ -101,92 +100,85 @@ class Sensitivity(StrictModel):
         le=100_000,
         description="morris: paths, 8 by default; sobol: base points, a power of 2, 64 by default",
     )
-    metric: str = Field(description="the result")
-    arm: str | None = Field(default=None, description="in which arm; default: the only one")
-    compare_to: str | None = Field(default=None, description="another arm, which is taken off")
+    metric: str = Field(description="metric to analyze")
+    arm: str | None = Field(default=None, description="arm; default: the only arm")
+    compare_to: str | None = Field(default=None, description="another arm, which is subtracted")
     at_round: int | None = Field(
-        default=None, ge=0, description="after how many rounds; default: at the end"
+        default=None, ge=0, description="completed rounds; default: the end of the episode"
     )
 
     @model_validator(mode="after")
     def _power_of_two(self) -> Sensitivity:
-        if self.method == "sobol" and self.num_samples_or_default & (
-            self.num_samples_or_default - 1
-        ):
-            raise FieldValueError("size", message="sobol: must be a power of 2")
+        size = self.num_samples_or_default
+        if self.method == "sobol" and size & (size - 1):
+            raise ParameterError("num_samples", message="sobol: must be a power of 2")
         return self
 
     @property
     def num_samples_or_default(self) -> int:
-        """Base points, or paths."""
+        """Number of base points (sobol) or paths (morris)."""
         return self.num_samples or (64 if self.method == "sobol" else 8)
 
 
 class Uncertainty(StrictModel):
-    """Parameters that are not known: how far findings depend on them.
+    """Uncertain parameters and their ranges.
 
-    Arms are played again at points drawn evenly from the ranges (a Latin hypercube), all arms at
-    the same points. A claim whose interval covers parameters must hold over them.
+    Arms are simulated again at points sampled uniformly from the ranges (a Latin hypercube), all
+    arms at the same points. A claim with `interval: parameters` must hold over these points.
     """
 
-    parameters: dict[str, Range] = Field(
-        min_length=1, description="dotted paths, and the range [low, high] of each"
-    )
-    draws: int = Field(default=39, ge=39, le=10_000, description="points drawn from the ranges")
-    replicates: int = Field(default=4, ge=1, le=10_000, description="at each point")
+    parameters: dict[str, Range] = Field(min_length=1, description="range [low, high] by path")
+    draws: int = Field(default=39, ge=39, le=10_000, description="number of sampled points")
+    replicates: int = Field(default=4, ge=1, le=10_000, description="replicates at each point")
     sensitivity: Sensitivity | None = Field(
-        default=None, description="which of the parameters carries a result"
+        default=None, description="sensitivity analysis of the parameters"
     )
 
     @model_validator(mode="after")
     def _check_ranges(self) -> Uncertainty:
-        for path, given in self.parameters.items():
-            check_range(given, "parameters", path)
+        for path, bounds in self.parameters.items():
+            check_range(bounds, "parameters", path)
         return self
 
 
 class Target(StrictModel):
-    """A figure of the real world that a measure should come to, in the last stage."""
+    """An empirical figure that a metric of the last stage should match."""
 
     statement: str = Field(min_length=1, description="the figure in words")
-    metric: str = Field(description="which measure is to come to it")
-    value: float = Field(ge=-1e30, le=1e30, description="the figure")
+    metric: str = Field(description="metric that should match it")
+    value: float = Field(ge=-1e30, le=1e30, description="value of the figure")
     standard_error: float | None = Field(
         default=None,
         gt=0,
         le=1e30,
-        description="its standard error; default: as much as one replicate varies, which is "
-        "right where a replicate is a study of the same size",
+        description="standard error of the figure; default: the standard deviation over "
+        "replicates, correct if a replicate is a study of the same size",
     )
-    arm: str | None = Field(default=None, description="in which arm; default: the control")
-    compare_to: str | None = Field(default=None, description="another arm, which is taken off")
+    arm: str | None = Field(default=None, description="arm; default: the control")
+    compare_to: str | None = Field(default=None, description="another arm, which is subtracted")
     at_round: int | None = Field(
-        default=None, ge=0, description="after how many rounds; default: at the end"
+        default=None, ge=0, description="completed rounds; default: the end of the episode"
     )
-    held_out: bool = Field(default=False, description="predicted, and not fitted")
-    source: str | None = Field(default=None, description="where the figure is from")
+    held_out: bool = Field(default=False, description="predicted instead of fitted")
+    source: str | None = Field(default=None, description="source of the figure")
 
 
 class Calibration(StrictModel):
-    """What is fitted to what: `mores calibrate` fits the parameters to the targets."""
+    """Parameters that `mores calibrate` fits to empirical targets."""
 
     parameters: Annotated[dict[str, Range], Field(min_length=1)] = Field(
-        description="dotted paths, and the range [low, high] that is searched"
+        description="search range [low, high] by dotted path"
     )
     targets: Annotated[list[Target], Field(min_length=1)] = Field(
-        description="figures to be met, or held out"
+        description="figures to fit, or to predict (held out)"
     )
 
     @model_validator(mode="after")
     def _check_targets(self) -> Calibration:
-        for path, given in self.parameters.items():
-            check_range(given, "parameters", path)
-        fitted = sum(not target.held_out for target in self.targets)
-        if fitted < len(self.parameters):
-            raise FieldValueError(
-                "targets",
-                message=f"{fitted} figures to fit are too few for {len(self.parameters)} "
-                "parameters",
-                code="conflict",
-            )
+        for path, bounds in self.parameters.items():
+            check_range(bounds, "parameters", path)
+        fitted, needed = sum(not target.held_out for target in self.targets), len(self.parameters)
+        if fitted < needed:
+            message = f"{needed} parameters need at least as many fitted targets, not {fitted}"
+            raise ParameterError("targets", message=message, code="conflict")
         return self

@@ -1,10 +1,10 @@
-"""YAML as data: text to a plain document, with the place of every part of it.
+"""Strict YAML parser: plain data, and the source location of every key and value.
 
-PyYAML reads YAML 1.1, in which `1e-4` is a text, `12:30` the number 750, `010` eight and `no` a
-boolean. Here the core schema of YAML 1.2 holds (https://yaml.org/spec/1.2.2, section 10.3), and
-what makes a file hard to trust is refused: keys given twice, anchors and aliases, merge keys,
-tags, several documents, deep nesting. Only events of the parser are used: no object is made from
-what a file says.
+PyYAML reads YAML 1.1, in which `1e-4` is text, `12:30` the number 750, `010` eight and `no` a
+boolean. This module uses the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2, section 10.3)
+and refuses features that make a file ambiguous: duplicate keys, anchors and aliases, merge keys,
+tags, several documents, deep nesting. It uses only events of the parser, so that a file cannot
+construct objects.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mores.experiments.scenario.source_locations import (
 )
 
 MAX_DEPTH = 30  # levels of nesting
-MAX_INTEGER_DIGITS = 19  # of a whole number: those of 2^63 - 1
+MAX_INTEGER_DIGITS = 19  # digits of 2^63 - 1
 
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]"
@@ -32,9 +32,9 @@ _UNPRINTABLE = re.compile(
 
 
 class CoreLoader(yaml.SafeLoader):
-    """PyYAML's scanner and parser with the plain scalars of YAML 1.2's core schema."""
+    """PyYAML scanner and parser with the plain scalars of the YAML 1.2 core schema."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's way; 1.1's own are left out
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - as in PyYAML; drops those of YAML 1.1
 
 
 for _tag, _pattern, _first in (
@@ -52,28 +52,28 @@ for _tag, _pattern, _first in (
 
 
 class ParsedDocument(NamedTuple):
-    """A document and where its parts stand."""
+    """A document and its source locations."""
 
     document: Any
     source_map: SourceMap
 
 
 def parse(text: str, source: str, with_lines: bool = True) -> ParsedDocument:
-    """Read one YAML document.
+    """Parse one YAML document.
 
     Args:
         text: the document.
-        source: what messages call it.
-        with_lines: whether places have lines and columns.
+        source: its name in messages.
+        with_lines: whether locations have lines and columns.
 
     Raises:
-        ScenarioError: the text is not YAML, or more than data; with the place.
+        ScenarioError: the text is not YAML, or uses a refused feature.
     """
     return _Reader(text, source, with_lines).read()
 
 
 def scalar_type(text: str) -> str:
-    """What a text without quotes is read as: `null`, `bool`, `int`, `float` or `str`."""
+    """Type of a text without quotes: `null`, `bool`, `int`, `float` or `str`."""
     for tag, pattern in CoreLoader.yaml_implicit_resolvers.get(text[:1], ()):
         if pattern.match(text):
             return tag.rpartition(":")[2]
@@ -105,25 +105,25 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             if error.problem == "found unexpected end of stream" and error.context_mark:
-                mark = error.context_mark  # where the quote was opened says more than the end
+                mark = error.context_mark  # the start of the quote, not the end of the file
             self._reject(mark, _parser_error_message(error))
         except (yaml.YAMLError, ValueError, OverflowError):
-            # From chr() and int(), which PyYAML calls on whatever follows \U and %YAML.
-            self._reject(self.loader.get_mark(), "this escape or directive makes no sense")
+            # PyYAML calls chr() and int() on the text after \U and %YAML.
+            self._reject(self.loader.get_mark(), "this escape or directive is invalid")
         return ParsedDocument(
             document,
             SourceMap(self.source, self.key_locations, self.value_locations, self.raw_texts),
         )
 
     def _document(self) -> Any:
-        self._next()  # the stream begins
+        self._next()  # start of the stream
         if isinstance(self._peek(), yaml.StreamEndEvent):
             self._reject(None, "is empty")
-        self._next()  # the document begins
+        self._next()  # start of the document
         document = self._node(())
-        self._next()  # the document ends
+        self._next()  # end of the document
         if not isinstance(event := self._peek(), yaml.StreamEndEvent):
-            self._reject(event.start_mark, "a second document begins here; one file holds one")
+            self._reject(event.start_mark, "a second document begins here; a file has one document")
         return document
 
     def _node(self, path: KeyPath) -> Any:
@@ -146,18 +146,18 @@ class _Reader:
         return items
 
     def _mapping(self, path: KeyPath) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        mapping: dict[str, Any] = {}
         while not isinstance(event := self._peek(), yaml.MappingEndEvent):
             key = self._key()
-            if key in found:
+            if key in mapping:
                 first = self.key_locations[(*path, key)].line
-                said_first = f"; it is in line {first} already" if first else ""
-                message = f"the key '{printable(key)}' is given twice{said_first}"
+                where = f", first in line {first}" if first else ""
+                message = f"the key '{printable(key)}' is given twice{where}"
                 self._reject(event.start_mark, message, "duplicate")
             self.key_locations[(*path, key)] = self._location(event.start_mark)
-            found[key] = self._node((*path, key))
+            mapping[key] = self._node((*path, key))
         self._next()
-        return found
+        return mapping
 
     def _key(self) -> str:
         event = self._next()
@@ -166,12 +166,12 @@ class _Reader:
             message = "a key must be a name, not a list or a mapping"
             self._reject(event.start_mark, message, "wrong_type")
         if event.implicit[0] and event.value == "<<":
-            message = "merge keys (<<) are not used here: write the keys out"
+            message = "merge keys (<<) are not allowed: write the keys out"
             self._reject(event.start_mark, message, "unsupported")
         key = self._scalar(event, None)
         if not isinstance(key, str):
-            written = f"{printable(event.value)}" if event.value else "nothing"
-            self._reject(event.start_mark, f"a key must be a name, not {written}", "wrong_type")
+            text = printable(event.value) if event.value else "empty"
+            self._reject(event.start_mark, f"a key must be a name, not {text}", "wrong_type")
         return key
 
     def _scalar(self, event: yaml.ScalarEvent, path: KeyPath | None) -> Any:
@@ -179,7 +179,7 @@ class _Reader:
         unprintable = _UNPRINTABLE.search(text)
         if unprintable:
             self._reject(mark, _control_character_message(unprintable[0]))
-        tag = scalar_type(text) if event.implicit[0] else "str"  # quotes make a text
+        tag = scalar_type(text) if event.implicit[0] else "str"  # quoted scalars are text
         if tag == "str":
             return text
         if path is not None:
@@ -195,13 +195,12 @@ class _Reader:
         if digits[:2] in ("0o", "0x"):
             number = int(digits[2:], 8 if digits[1] == "o" else 16) if len(digits) <= 24 else 2**64
         elif len(digits) > 1 and digits[0] == "0":
-            meant = digits.lstrip("0") or "0"
-            self._reject(
-                mark,
-                f"{printable(text, 40)}: a number does not begin with 0: write {printable(meant, 40)} "
-                "(or 0o... if it is octal, quotes if it is a text)",
-                "invalid_value",
+            decimal = printable(digits.lstrip("0") or "0", 40)
+            message = (
+                f"{printable(text, 40)}: a number must not begin with 0: write {decimal} "
+                "(or 0o... for octal, quotes for text)"
             )
+            self._reject(mark, message, "invalid_value")
         else:
             number = int(text) if len(digits) <= MAX_INTEGER_DIGITS else 2**64
         if abs(number) >= 2**63:
@@ -216,20 +215,20 @@ class _Reader:
         return number
 
     def _reject_unsafe(self, event: yaml.Event) -> None:
-        """Refuse what makes a file more than data."""
+        """Refuse aliases, anchors and tags."""
         mark = event.start_mark
         if isinstance(event, yaml.AliasEvent):
             self._reject(
                 mark,
-                "aliases (*name) are not used here: write the value out, "
-                "or put a text that begins with * in quotes",
+                "aliases (*name) are not allowed: write the value out, "
+                "or put text that begins with * in quotes",
                 "unsupported",
             )
         if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
             self._reject(
                 mark,
-                "anchors (&name) are not used here: write the value where it is due, "
-                "or put a text that begins with & in quotes",
+                "anchors (&name) are not allowed: write the value out, "
+                "or put text that begins with & in quotes",
                 "unsupported",
             )
         tag = getattr(event, "tag", None)
@@ -237,8 +236,8 @@ class _Reader:
             short = printable(tag.replace("tag:yaml.org,2002:", "!!"), 40)
             self._reject(
                 mark,
-                f"tags ({short}) are not used here: a scenario is plain data; "
-                "put a text that begins with ! in quotes",
+                f"tags ({short}) are not allowed: a scenario is plain data; "
+                "put text that begins with ! in quotes",
                 "unsupported",
             )
 
@@ -263,26 +262,26 @@ class _Reader:
 
 
 def _control_character_message(character: str) -> str:
-    return f"the control character U+{ord(character):04X} does not belong in a text file"
+    return f"the control character U+{ord(character):04X} is not allowed in a text file"
 
 
 def _parser_error_message(error: yaml.MarkedYAMLError) -> str:
-    """What the parser found, in words that say what to do."""
+    """Message for an error of the parser, with the fix."""
     problem, context = printable(error.problem or ""), error.context or ""
     problem = problem.replace("'<stream end>'", "the end of the file")
     if "mapping values are not allowed" in problem:
-        return "this ': ' cannot stand here: put a text that has one in quotes, or mend the indent"
+        return "': ' is not allowed here: put text with ': ' in quotes, or correct the indentation"
     if "'\\t'" in problem:
-        return "a tab cannot stand here: indent with spaces"
+        return "a tab is not allowed here: indent with spaces"
     if "cannot start any token" in problem:
         character = problem.removeprefix("found character ").partition(" that ")[0]
-        return f"a text cannot begin with {character}: put it in quotes"
+        return f"text cannot begin with {character}: put it in quotes"
     if "unexpected end of stream" in problem:
-        return "a quote is opened here and never closed"
+        return "this quote is never closed"
     if "could not find expected ':'" in problem:
         return "a key needs ': ' and a value after it"
     if "expected <block end>" in problem or "expected '<document start>'" in problem:
-        return "the indentation does not fit the lines above, or a quote or bracket is missing"
+        return "the indentation does not match the lines above, or a quote or bracket is missing"
     if "flow sequence" in context:
         return f"in a list in brackets: {problem}; is a ']' or a ',' missing?"
     if "flow mapping" in context:
@@ -291,15 +290,15 @@ def _parser_error_message(error: yaml.MarkedYAMLError) -> str:
 
 
 def dump(document: Any) -> str:
-    """Plain data as YAML that `parse` reads back: in the given order, no anchors."""
+    """Plain data as YAML that `parse` reads: keys in the given order, no anchors."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes texts that the core schema of YAML 1.2 would read as something else; no anchors."""
+    """Dumper without anchors. It quotes text that the core schema reads as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Write equal parts out each time."""
+        """Write repeated objects in full."""
         return True
 
 

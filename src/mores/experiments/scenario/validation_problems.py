@@ -1,4 +1,4 @@
-"""What pydantic found wrong, where it stands in the file, and how to write what was meant."""
+"""Conversion of pydantic validation errors to problems with source locations and corrections."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pydantic import BaseModel, ValidationError
 from mores.core.errors import describe_value, printable
 from mores.core.validation_messages import (
     EXPECTED_TYPES,
-    blame_of,
+    blamed_path,
     child_type,
-    code_of,
+    error_code,
     error_message,
     union_members,
     validation_errors,
@@ -32,56 +32,49 @@ def problems_from_error(
     source_paths: Mapping[KeyPath, KeyPath] | None = None,
     unknown_key_message: str = "there is no such key",
 ) -> list[Problem]:
-    """One problem for each place at which something is wrong.
+    """One problem for each invalid key or value.
 
     Args:
-        error: what pydantic raised.
-        model: the class that was to be made, for the names it knows.
-        document: what it was to be made from.
-        source_map: where things stand.
-        prefix: where the document stands in the whole scenario.
-        source_paths: by path in the scenario (the longest that fits), its path in the file.
-        unknown_key_message: what to say of a name that the model does not know.
+        error: the validation error.
+        model: the class that failed to validate, for its valid names.
+        document: the data that failed to validate.
+        source_map: source locations of the file.
+        prefix: path of the document in the scenario.
+        source_paths: path in the file by path in the scenario (the longest match counts).
+        unknown_key_message: message for a name that the model lacks.
     """
+    sources = source_paths or {}
 
     def to_file(path: KeyPath) -> KeyPath:
-        found = to_source_path(prefix + path, source_paths or {})
-        known = found in source_map.value_locations or len(path) == 0
-        return found if known else _setting_path(prefix + path, source_paths or {}) or found
+        source = to_source_path(prefix + path, sources)
+        known = source in source_map.value_locations or len(path) == 0
+        return source if known else _setting_path(prefix + path, sources) or source
 
     messages: dict[tuple[KeyPath, bool], list[str]] = {}
-    codes: dict[tuple[KeyPath, bool], str] = {}  # of the first message there
-    for found in validation_errors(error):
-        path = blame_of(found, document)
-        on_key = found["type"] in ("extra_forbidden", "missing") or found["loc"][-1:] == ("[key]",)
-        written = source_map.raw_texts.get(to_file(path))
-        message = _error_message(found, path, model, document, written, unknown_key_message)
-        known = messages.setdefault((path, on_key), [])
-        codes.setdefault((path, on_key), code_of(found))
-        if message not in known:
-            known.append(message)
+    codes: dict[tuple[KeyPath, bool], str] = {}  # code of the first message
+    for details in validation_errors(error):
+        path = blamed_path(details, document)
+        at_key = details["type"] in ("extra_forbidden", "missing")
+        at_key = at_key or details["loc"][-1:] == ("[key]",)
+        raw_text = source_map.raw_texts.get(to_file(path))
+        message = _error_message(details, path, model, document, raw_text, unknown_key_message)
+        texts = messages.setdefault((path, at_key), [])
+        codes.setdefault((path, at_key), error_code(details))
+        if message not in texts:
+            texts.append(message)
     problems = []
-    for (path, on_key), known in messages.items():
-        code = codes[path, on_key]
-        where = (
-            to_file(path)
-            if path
-            else _responsible_path(prefix, source_paths or {}, " ".join(known))
-        )
-        if (
-            on_key
-            and where not in source_map.key_locations
-            and where
-            and isinstance(where[-1], int)
-        ):
-            where = where[:-1]  # one value of a sweep: its path is the key
-        place = source_map.key_location(where) if on_key else source_map.value_location(where)
-        problems.append(Problem(place, where, " or ".join(known), code))
+    for (path, at_key), texts in messages.items():
+        source = to_file(path) if path else _responsible_path(prefix, sources, " ".join(texts))
+        is_entry = len(source) > 0 and isinstance(source[-1], int)
+        if at_key and is_entry and source not in source_map.key_locations:
+            source = source[:-1]  # a value of a sweep: its path is the key
+        locate = source_map.key_location if at_key else source_map.value_location
+        problems.append(Problem(locate(source), source, " or ".join(texts), codes[path, at_key]))
     return problems
 
 
 def to_source_path(path: KeyPath, source_paths: Mapping[KeyPath, KeyPath]) -> KeyPath:
-    """The path in the file of what stands at `path` once arms and sweeps are put in."""
+    """The path in the file of the value at `path` of a cell, after all overrides."""
     for length in range(len(path), 0, -1):
         if path[:length] in source_paths:
             return source_paths[path[:length]] + path[length:]
@@ -91,18 +84,19 @@ def to_source_path(path: KeyPath, source_paths: Mapping[KeyPath, KeyPath]) -> Ke
 def _responsible_path(
     path: KeyPath, source_paths: Mapping[KeyPath, KeyPath], message: str
 ) -> KeyPath:
-    """Where the whole of a part was made so: by a change that the message names, or the part."""
-    found = to_source_path(path, source_paths)
-    for put, where in source_paths.items():
-        below = len(put) > len(path) and put[: len(path)] == path
-        if below and re.search(rf"\b{re.escape(str(put[-1]))}\b", message):
-            found = where
-    return found
+    """Source of an invalid component: the override of a parameter in the message, else its own."""
+    responsible = to_source_path(path, source_paths)
+    for key, source in source_paths.items():
+        below = len(key) > len(path) and key[: len(path)] == path
+        if below and re.search(rf"\b{re.escape(str(key[-1]))}\b", message):
+            responsible = source
+    return responsible
 
 
 def _setting_path(path: KeyPath, source_paths: Mapping[KeyPath, KeyPath]) -> KeyPath | None:
-    """What made a part that is there only because something below it is set."""
-    return next((where for put, where in source_paths.items() if put[: len(path)] == path), None)
+    """The override that created a part, by setting a value below it."""
+    sources = (source for key, source in source_paths.items() if key[: len(path)] == path)
+    return next(sources, None)
 
 
 def _error_message(
@@ -113,28 +107,29 @@ def _error_message(
     raw_text: str | None,
     unknown_key_message: str,
 ) -> str:
-    kind, given = error["type"], error["input"]
+    kind, value = error["type"], error["input"]
     if kind == "string_pattern_mismatch":
         pattern = error["ctx"]["pattern"]
-        return f"must be {PATTERN_DESCRIPTIONS.get(pattern, f'text that fits {pattern}')}; it is {describe_value(given)}"
+        allowed = PATTERN_DESCRIPTIONS.get(pattern, f"text that matches {pattern}")
+        return f"must be {allowed}; it is {describe_value(value)}"
     message = error_message(error, path, model, document, unknown_key_message)
-    return message + _correction_hint(EXPECTED_TYPES.get(kind, ""), given, path, model, raw_text)
+    return message + _correction_hint(EXPECTED_TYPES.get(kind, ""), value, path, model, raw_text)
 
 
 def _correction_hint(
     expected: str, value: Any, path: KeyPath, model: Any, raw_text: str | None
 ) -> str:
-    """How to write what was probably meant."""
+    """The probable correction, as the end of a message."""
     if expected == "text" and isinstance(value, (bool, int, float)):
         return f": put it in quotes, '{printable(raw_text if raw_text is not None else value, 40)}'"
     if expected == "a whole number" and isinstance(value, float) and value.is_integer():
         return f": write {int(value)}"
     if isinstance(value, str) and expected in ("a whole number", "a number", "true or false"):
         if scalar_type(value) in ("int", "float", "bool"):
-            return ": leave out the quotes"
-        without = value.replace("_", "")
-        if without != value and scalar_type(without) in ("int", "float"):
-            return f": write {printable(without, 40)}"
+            return ": remove the quotes"
+        digits = value.replace("_", "")
+        if digits != value and scalar_type(digits) in ("int", "float"):
+            return f": write {printable(digits, 40)}"
     if isinstance(value, str) and value.isidentifier() and "mapping" in expected:
         for part in path:
             model = child_type(model, part)

@@ -1,8 +1,8 @@
-"""Pictures of a run: drift from the twin and its causes, people, measures, learning,
-sweeps, and which uncertain parameter carries a result.
+"""Figures of a run: drift relative to the control, attribution, people, learning curves, sweeps,
+sensitivity, metrics.
 
-Bands and whiskers are 95 % intervals of the mean over replicates, at each round by itself
-(Student's t).
+Bands and whiskers are 95 % intervals of the mean over replicates (Student's t), pointwise in
+rounds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mores.report.figures.sweep_plots import sweep_figures
 def render_figures(
     data: ReportData, sensitivity: SensitivityIndices | None = None
 ) -> list[RenderedFigure]:
-    """All the pictures that this run has something to show for, in the order of the report."""
+    """Figures of a run in the order of the report; figures without data are omitted."""
     figures: list[FigureSpec] = [
         *drift_figures(data),
         *people_figures(data),

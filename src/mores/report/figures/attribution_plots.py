@@ -1,4 +1,4 @@
-"""What each arm's change did by the end: against the control, alone and beyond the sum of parts."""
+"""Attribution: effects of the arms' changes against the control, and their interactions."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ MAX_METRICS = 6
 
 
 class ArmEffect(NamedTuple):
-    """What an arm, or a combination of changes, did by the end.
+    """Effect of an arm, or interaction of two changes, at the end of the run.
 
     Attributes:
-        name: of the arm; of a combination what it is of.
-        factors: what was changed: AI, peers, history, people, environment.
-        arm: whose look it has.
-        is_interaction: whether it is what two changes do together beyond the sum of each alone.
-        distance: of the centre from the twin's; none where it is not known, or not a distance.
-        components: differences from the twin, signed, by the name of the value or measure.
+        name: name of the arm; for an interaction, the names of both arms.
+        factors: changed parts of the scenario: AI, peers, history, people, environment.
+        arm: arm whose style the bar has.
+        is_interaction: whether it is an interaction: combined effect minus the two main effects.
+        distance: distance of the mean value from the control's; None if undefined.
+        components: signed differences from the control, by name of the value or metric.
     """
 
     name: str
@@ -39,154 +39,144 @@ class ArmEffect(NamedTuple):
 
 
 def attribution_figures(data: ReportData) -> list[FigureSpec]:
-    """Bars of all effects; none without a control."""
-    rows = arm_effects(data)
-    if data.control_record is None or not rows:
+    """Bar charts of all effects; empty without a control."""
+    effects = arm_effects(data)
+    if data.control_record is None or not effects:
         return []
     panels = []
-    if rows[0].distance is not None:
-        panels.append(_bar_panel(data, "How far", "distance", [(r, r.distance) for r in rows]))
-    for name in rows[0].components:
-        panels.append(
-            _bar_panel(data, name, "difference", [(r, r.components.get(name)) for r in rows])
-        )
-    after, control = data.control_record.rounds[-1], data.scenario.control
-    what = f"What each arm's change did by the end, after {after} rounds: "
-    if rows[0].distance is not None:
-        what += (
-            f"distance of its centre from that of “{control}”, and the difference in each value, "
-            f"in value units. Bars: mean of {data.replicates} replicates; whiskers: {BAND_DESCRIPTION}."
+    if effects[0].distance is not None:
+        bars = [(effect, effect.distance) for effect in effects]
+        panels.append(_bar_panel(data, "Distance from the control", "distance", bars))
+    for name in effects[0].components:
+        bars = [(effect, effect.components.get(name)) for effect in effects]
+        panels.append(_bar_panel(data, name, "difference", bars))
+    caption = (
+        f"Effect of each arm against the control “{data.scenario.control}” after "
+        f"{data.control_record.rounds[-1]} rounds: "
+    )
+    if effects[0].distance is not None:
+        caption += (
+            "distance between the mean values, and difference in each value, in value units. "
+            f"Bars: mean of {data.replicates} replicates; whiskers: {BAND_DESCRIPTION}."
         )
     else:
-        what += (
-            f"its measures less those of “{control}”, by the statistic that claims use. Bars: over "
-            f"{data.replicates} replicates; whiskers: 95 % intervals."
+        caption += (
+            "difference in each metric, by the statistic of the claims. "
+            f"Bars: {data.replicates} replicates; whiskers: 95 % intervals."
         )
-    what += " In brackets what was changed."
-    if any(row.is_interaction for row in rows):
-        what += " Hatched: what two changes do together beyond the sum of what each does alone."
-    size = (3.4, 0.9 + 0.42 * len(rows))
-    return [FigureSpec("causes", what, tuple(panels), (), size)]
+    caption += " In parentheses: the factors that the arm changes."
+    if any(effect.is_interaction for effect in effects):
+        caption += " Hatched: interaction, the combined effect minus the sum of the main effects."
+    size = (3.4, 0.9 + 0.42 * len(effects))
+    return [FigureSpec("attribution", caption, tuple(panels), (), size)]
 
 
 def arm_effects(data: ReportData) -> list[ArmEffect]:
-    """Every arm against the control at the end, and what combinations add to their parts."""
+    """Main effects of the arms at the end of the run, followed by the interactions."""
     if data.control_record is None:
         return []
     if data.drift_control is None or not data.drift_arms():
         return _metric_effects(data)
-    made = [
-        ArmEffect(
-            arm,
-            _factors(changed),
-            arm,
-            False,
-            estimate(effect_by_replicate(data.record(arm), data.drift_control)[:, -1]),
-            _effect_components(data, arm),
-        )
-        for arm, changed in _changed_parameters(data, data.drift_arms()).items()
-    ]
-    return made + [
-        ArmEffect(
-            f"{one} + {other}",
-            _factors(changed),
-            both,
-            True,
-            None,
-            _effect_components(data, both, one, other),
-        )
-        for both, one, other, changed in _factor_combinations(
-            _changed_parameters(data, data.drift_arms())
-        )
-    ]
+    effects, changes_by_arm = [], _changed_parameters(data, data.drift_arms())
+    for arm, changes in changes_by_arm.items():
+        distance = estimate(effect_by_replicate(data.record(arm), data.drift_control)[:, -1])
+        components = _effect_components(data, arm)
+        effects.append(ArmEffect(arm, _factors(changes), arm, False, distance, components))
+    for arm, first, second, changes in _factor_combinations(changes_by_arm):
+        components = _effect_components(data, arm, first, second)
+        name = f"{first} + {second}"
+        effects.append(ArmEffect(name, _factors(changes), arm, True, None, components))
+    return effects
 
 
 def _effect_components(
     data: ReportData, arm: str, *subtracted_arms: str
 ) -> dict[str, IntervalEstimate]:
-    """An arm's centre less the control's, less what other arms have of it alone."""
+    """Effect of an arm on the mean value, minus the effects of other arms, by dimension."""
     assert data.drift_control is not None
-    made = {}
-    for part in data.top_drift_dimensions:
-        apart = data.mean_value_difference(arm, part)[:, -1]
-        for other in subtracted_arms:
-            apart = apart - data.mean_value_difference(other, part)[:, -1]
-        made[value_label(data.drift_control, part)] = estimate(apart)
-    return made
+    components = {}
+    for dimension in data.top_drift_dimensions:
+        difference = data.mean_value_difference(arm, dimension)[:, -1]
+        for subtracted in subtracted_arms:
+            difference = difference - data.mean_value_difference(subtracted, dimension)[:, -1]
+        components[value_label(data.drift_control, dimension)] = estimate(difference)
+    return components
 
 
 def _metric_effects(data: ReportData) -> list[ArmEffect]:
-    """Where people have no values: what claims look at, by the statistic that they use."""
-    twin, asked = data.control_record, {}
-    assert twin is not None
+    """Effects on the claims' metrics, by the claims' statistics, without recorded mean values."""
+    control, statistics = data.control_record, {}
+    assert control is not None
     for claim in data.scenario.claims:
-        known = claim.kind != "exact" and claim.metric in twin.metrics
-        if known and np.isfinite(twin.by_replicate(claim.metric)[:, -1]).all():
-            asked.setdefault(claim.metric, claim.statistic)
-    rows = []
-    for arm, changed in _changed_parameters(data, data.treatment_arms).items():
-        parts = {}
-        for name, statistic in list(asked.items())[:MAX_METRICS]:
+        is_usable = claim.kind != "exact" and claim.metric in control.metrics
+        if is_usable and np.isfinite(control.by_replicate(claim.metric)[:, -1]).all():
+            statistics.setdefault(claim.metric, claim.statistic)
+    effects = []
+    for arm, changes in _changed_parameters(data, data.treatment_arms).items():
+        components = {}
+        for name, statistic in list(statistics.items())[:MAX_METRICS]:
             if name in data.record(arm).metrics:
-                here, there = (r.by_replicate(name)[:, -1] for r in (data.record(arm), twin))
-                parts[name.replace("_", " ")] = compare(here, there, statistic)
-        rows.append(ArmEffect(arm, _factors(changed), arm, False, None, parts))
-    return [row for row in rows if row.components]
+                values = data.record(arm).by_replicate(name)[:, -1]
+                reference = control.by_replicate(name)[:, -1]
+                components[name.replace("_", " ")] = compare(values, reference, statistic)
+        effects.append(ArmEffect(arm, _factors(changes), arm, False, None, components))
+    return [effect for effect in effects if effect.components]
 
 
-# --- what was changed ---------------------------------------------------------------------------
+# --- changed parameters -------------------------------------------------------------------------
 
 
 def _changed_parameters(data: ReportData, arms: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """By arm: dotted paths at which its cell is not as the control's, and what stands there."""
-    twin = _flatten_cell(data.cell(data.scenario.control or ""))
-    made = {}
+    """Dotted paths at which an arm's cell differs from the control's, with the arm's values."""
+    control = _flatten_cell(data.cell(data.scenario.control or ""))
+    changes = {}
     for arm in arms:
-        here = _flatten_cell(data.cell(arm))
-        paths = [path for path in {**here, **twin} if here.get(path) != twin.get(path)]
-        made[arm] = {path: here.get(path) for path in paths}
-    return made
+        cell = _flatten_cell(data.cell(arm))
+        paths = [path for path in {**cell, **control} if cell.get(path) != control.get(path)]
+        changes[arm] = {path: cell.get(path) for path in paths}
+    return changes
 
 
 def _flatten_cell(cell: Cell) -> dict[str, Any]:
-    return dict(_flatten({"env": cell.env, "people": cell.population, "players": cell.policies}))
+    parts = {"env": cell.env, "population": cell.population, "policies": cell.policies}
+    return dict(_flatten(parts))
 
 
-def _flatten(part: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(part, Mapping):
-        for name, below in part.items():
-            yield from _flatten(below, f"{path}.{name}" if path else str(name))
+def _flatten(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(config, Mapping):
+        for name, child in config.items():
+            yield from _flatten(child, f"{path}.{name}" if path else str(name))
     else:
-        yield path, part
+        yield path, config
 
 
 def _factors(changes: Mapping[str, Any]) -> tuple[str, ...]:
-    """What was changed, in words."""
-    return tuple(dict.fromkeys(_factor(path) for path in sorted(changes))) or ("nothing",)
+    """Names of the changed parts of the scenario."""
+    return tuple(dict.fromkeys(_factor(path) for path in sorted(changes))) or ("none",)
 
 
 def _factor(path: str) -> str:
     parts = path.split(".")
-    about_ai = any(p.startswith("ai_") or p.endswith("_ai") or "assistant" in p for p in parts)
-    if parts[0] == "players" or about_ai:
+    is_ai = any(p.startswith("ai_") or p.endswith("_ai") or "assistant" in p for p in parts)
+    if parts[0] == "policies" or is_ai:
         return "AI"
-    if "peers" in parts or "network" in parts:
+    if "peers" in parts or "graph" in parts:
         return "peers"
-    if parts[0] == "people":
+    if parts[0] == "population":
         return "people"
     return "history" if "history" in parts else "environment"
 
 
 def _factor_combinations(
-    changed: Mapping[str, Mapping[str, Any]],
+    changes: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
-    """Arms that change all that two others change, and nothing else; and those two."""
-    arms = [arm for arm in changed if changed[arm]]
-    for i, one in enumerate(arms):
-        for other in arms[i + 1 :]:
-            both = {**changed[one], **changed[other]}
-            if len(both) == len(changed[one]) + len(changed[other]):
-                yield from ((a, one, other, both) for a in arms if changed[a] == both)
+    """Triples of an arm and two others with disjoint changes, whose union it has; and the union."""
+    arms = [arm for arm in changes if changes[arm]]
+    for i, first in enumerate(arms):
+        for second in arms[i + 1 :]:
+            union = {**changes[first], **changes[second]}
+            if len(union) == len(changes[first]) + len(changes[second]):
+                yield from ((arm, first, second, union) for arm in arms if changes[arm] == union)
 
 
 # --- drawing ------------------------------------------------------------------------------------
@@ -198,38 +188,36 @@ def _bar_panel(
     label: str,
     rows: Sequence[tuple[ArmEffect, IntervalEstimate | None]],
 ) -> PanelSpec:
-    known = [(row, found) for row, found in rows if found is not None]
+    bars = [(row, interval) for row, interval in rows if interval is not None]
 
     def draw(axes: Any) -> None:
-        for place, (row, found) in enumerate(known):
+        for y, (row, interval) in enumerate(bars):
             color = data.style(row.arm).hex_color
             if row.is_interaction:
-                axes.barh(place, found.value, 0.55, fill=False, edgecolor=color, hatch="////")
+                axes.barh(y, interval.value, 0.55, fill=False, edgecolor=color, hatch="////")
             else:
-                axes.barh(place, found.value, 0.55, color=color, edgecolor=color, alpha=0.75)
-            if np.isfinite([found.low, found.high]).all():
-                axes.plot(
-                    [found.low, found.high], [place, place], color=LIGHT_COLORS["ink"], lw=1.3
-                )
+                axes.barh(y, interval.value, 0.55, color=color, edgecolor=color, alpha=0.75)
+            if np.isfinite([interval.low, interval.high]).all():
+                axes.plot([interval.low, interval.high], [y, y], color=LIGHT_COLORS["ink"], lw=1.3)
         axes.axvline(0, color=LIGHT_COLORS["axis"], linewidth=0.8)
-        axes.set_yticks(range(len(known)), [_bar_label(row) for row, _ in known])
+        axes.set_yticks(range(len(bars)), [_bar_label(row) for row, _ in bars])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(False, axis="y")
         axes.set_xlabel(label)
         axes.locator_params(axis="x", nbins=3)
 
-    told = (f"{row.name} {format_interval(found)}" for row, found in known)
-    return PanelSpec(title, f"{'; '.join(told)}.", draw)
+    texts = (f"{row.name} {format_interval(interval)}" for row, interval in bars)
+    return PanelSpec(title, f"{'; '.join(texts)}.", draw)
 
 
 def _bar_label(effect: ArmEffect, max_length: int = 22) -> str:
-    """A name that fits beside a bar, and under it what was changed."""
+    """Tick label of a bar: shortened name above the factors."""
     name = effect.name if len(effect.name) <= max_length else f"{effect.name[: max_length - 1]}…"
-    return f"{name}\n({'beyond the sum' if effect.is_interaction else ', '.join(effect.factors)})"
+    return f"{name}\n({'interaction' if effect.is_interaction else ', '.join(effect.factors)})"
 
 
 def largest_effect(data: ReportData) -> ArmEffect | None:
-    """The arm that went furthest from its twin."""
-    rows = [(row.distance.value, row) for row in arm_effects(data) if row.distance is not None]
-    rows = [(far, row) for far, row in rows if np.isfinite(far)]
-    return max(rows, key=lambda pair: pair[0])[1] if rows else None
+    """Effect with the largest distance from the control; None if no distance is defined."""
+    pairs = [(e.distance.value, e) for e in arm_effects(data) if e.distance is not None]
+    pairs = [(distance, effect) for distance, effect in pairs if np.isfinite(distance)]
+    return max(pairs, key=lambda pair: pair[0])[1] if pairs else None

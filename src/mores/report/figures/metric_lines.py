@@ -1,4 +1,4 @@
-"""Lines over rounds, each a mean of replicates with its band."""
+"""Lines over rounds: means over replicates with confidence bands."""
 
 from __future__ import annotations
 
@@ -15,46 +15,36 @@ from mores.report.figures.rendering import FigureSpec, PanelSpec, linestyle
 from mores.report.figures.theme import PlotStyle
 
 MAX_PANELS = 12
-MAX_POINTS = 200  # of a line: more would not be seen
+MAX_POINTS = 200  # points per line
 LINES_DESCRIPTION = "Lines: mean of {} replicates; bands: 95 % interval of that mean (Student's t)."
 
 
 class AnalyticCurve(NamedTuple):
-    """What a formula says after some of the rounds."""
+    """Analytic values at some of the rounds."""
 
     rounds: Int[np.ndarray, " place"]
     values: Float[np.ndarray, " place"]
 
 
 def metric_figures(data: ReportData) -> list[FigureSpec]:
-    """Every measure over the rounds of the last stage."""
-    if len(data.points) > 1 or len(data.record(data.arms[0]).rounds) < 2:
+    """Figure of every metric over the rounds of the last stage; empty in a sweep."""
+    first = data.record(data.arms[0])
+    if len(data.points) > 1 or len(first.rounds) < 2:
         return []
-    names = order_metrics(data, None)
-    panels = [
-        line_panel(
-            data,
-            metric_label(name, data.record(data.arms[0])),
-            {
-                arm: data.record(arm).by_replicate(name)
-                for arm in data.arms
-                if name in data.record(arm).metrics
-            },
-            data.record(data.arms[0]).rounds,
-            "",
-            analytic_curves=_analytic_curves(data, name),
-        )
-        for name in names[:MAX_PANELS]
-    ]
+    names, panels, any_curves = order_metrics(data, None), [], False
+    for name in names[:MAX_PANELS]:
+        arms = [arm for arm in data.arms if name in data.record(arm).metrics]
+        series = {arm: data.record(arm).by_replicate(name) for arm in arms}
+        curves = _analytic_curves(data, name)
+        any_curves |= bool(curves)
+        title = metric_label(name, first)
+        panels.append(line_panel(data, title, series, first.rounds, "", analytic_curves=curves))
     if not panels:
         return []
-    stage = (
-        f" of stage “{data.record(data.arms[0]).stages[-1].name}”" if data.scenario.stages else ""
-    )
-    caption = f"Every measure over the rounds{stage}. {LINES_DESCRIPTION.format(data.replicates)}{describe_omitted(names)}"
-    if any(_analytic_curves(data, name) for name in names[:MAX_PANELS]):
-        caption += " Circles: what a formula says."
-    return [FigureSpec("measures", caption, tuple(panels), data.legend(data.arms))]
+    stage = f" of stage “{first.stages[-1].name}”" if data.scenario.stages else ""
+    caption = f"Metrics over the rounds{stage}. {LINES_DESCRIPTION.format(data.replicates)}"
+    caption += describe_omitted(names) + (" Circles: analytic values." if any_curves else "")
+    return [FigureSpec("metrics", caption, tuple(panels), data.legend(data.arms))]
 
 
 def line_panel(
@@ -66,61 +56,63 @@ def line_panel(
     x_label: str = "round",
     analytic_curves: Mapping[str, AnalyticCurve] | None = None,
 ) -> PanelSpec:
-    """One line an arm, with its band; circles where a formula says it should be."""
+    """Panel with a line and band for each arm, and circles at analytic values."""
 
     def draw(axes: Any) -> None:
         for arm, values in series.items():
             draw_line(axes, x_values, values, data.style(arm))
-        for arm, (places, said) in (analytic_curves or {}).items():
+        for arm, (rounds, analytic) in (analytic_curves or {}).items():
             color = data.style(arm).hex_color
-            axes.plot(places, said, "o", ms=4.5, mfc="none", mec=color, mew=1.1)
+            axes.plot(rounds, analytic, "o", ms=4.5, mfc="none", mec=color, mew=1.1)
         axes.set_xlabel(x_label)
         if y_label:
             axes.set_ylabel(y_label)
         axes.locator_params(nbins=5)
         axes.xaxis.get_major_locator().set_params(integer=True)
 
-    told = (f"{arm} {format_number(float(values[:, -1].mean()))}" for arm, values in series.items())
-    return PanelSpec(title, f"Lines by {x_label}; at the end: {'; '.join(told)}.", draw)
+    ends = {arm: format_number(float(values[:, -1].mean())) for arm, values in series.items()}
+    texts = (f"{arm} {end}" for arm, end in ends.items())
+    return PanelSpec(title, f"Lines by {x_label}; at the end: {'; '.join(texts)}.", draw)
 
 
 def _analytic_curves(data: ReportData, name: str) -> dict[str, AnalyticCurve]:
-    """By arm, what a formula says of the mean of a measure, where a claim compares the two."""
-    made = {}
+    """Analytic values of a metric's mean by arm, where a claim compares the two."""
+    curves = {}
     for claim in data.scenario.claims:
         arm = claim_arm(data.scenario, claim) or ""
-        mean = claim.kind == "exact" or claim.statistic == "mean"
-        if claim.metric != name or claim.analytic is None or not mean or arm not in data.arms:
+        is_mean = claim.kind == "exact" or claim.statistic == "mean"
+        if claim.metric != name or claim.analytic is None or not is_mean or arm not in data.arms:
             continue
         stage = data.record(arm).stage()
         rounds = np.array(stage.rounds)
-        said = np.asarray(stage.analytic_values.get(claim.analytic, np.nan), dtype=np.float64)
-        said = said[rounds] if said.ndim else np.full(len(rounds), said)
+        analytic = np.asarray(stage.analytic_values.get(claim.analytic, np.nan), dtype=np.float64)
+        analytic = analytic[rounds] if analytic.ndim else np.full(len(rounds), analytic)
         chosen = np.unique(np.linspace(0, len(rounds) - 1, 9).round().astype(int))
-        chosen = chosen[np.isfinite(said[chosen])]
-        made[arm] = AnalyticCurve(rounds[chosen], said[chosen])
-    return made
+        chosen = chosen[np.isfinite(analytic[chosen])]
+        curves[arm] = AnalyticCurve(rounds[chosen], analytic[chosen])
+    return curves
 
 
 def draw_line(
     axes: Any, x_values: Sequence[int] | np.ndarray, values: np.ndarray, style: PlotStyle
 ) -> None:
-    """Mean and band, at the columns where every replicate has a number."""
-    known = np.flatnonzero(np.isfinite(values).all(0))
-    if len(known) > MAX_POINTS:
-        known = known[np.unique(np.linspace(0, len(known) - 1, MAX_POINTS).round().astype(int))]
-    if not len(known):
+    """Draw mean and band at the columns where every replicate is finite."""
+    columns = np.flatnonzero(np.isfinite(values).all(0))
+    if len(columns) > MAX_POINTS:
+        chosen = np.linspace(0, len(columns) - 1, MAX_POINTS).round().astype(int)
+        columns = columns[np.unique(chosen)]
+    if not len(columns):
         return
-    middle, low, high = confidence_band(values[:, known])
-    x = np.array(x_values)[known]
-    single = {"marker": style.marker, "ms": 4} if len(x) == 1 else {}
-    axes.plot(x, middle, color=style.hex_color, linestyle=linestyle(style), **single)
+    mean, low, high = confidence_band(values[:, columns])
+    x = np.array(x_values)[columns]
+    marker = {"marker": style.marker, "ms": 4} if len(x) == 1 else {}
+    axes.plot(x, mean, color=style.hex_color, linestyle=linestyle(style), **marker)
     if len(values) > 1:
         axes.fill_between(x, low, high, color=style.hex_color, alpha=0.18, linewidth=0)
 
 
 def order_metrics(data: ReportData, stage: str | None) -> list[str]:
-    """The measures with numbers in them, those that claims speak of first."""
+    """Metrics with any finite value, those of the claims first."""
     records = [data.record(arm).stage(stage) for arm in data.arms]
     names = [
         name
@@ -132,6 +124,6 @@ def order_metrics(data: ReportData, stage: str | None) -> list[str]:
 
 
 def describe_omitted(names: Sequence[str]) -> str:
-    """How many measures are not drawn, in words."""
-    left = len(names) - MAX_PANELS
-    return f" {left} more are in the files of the run." if left > 0 else ""
+    """Sentence on the number of metrics without a panel; empty if there are none."""
+    omitted = len(names) - MAX_PANELS
+    return f" {omitted} more metrics are in the files of the run." if omitted > 0 else ""

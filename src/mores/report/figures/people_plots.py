@@ -1,4 +1,4 @@
-"""Where people stand at the start and at the end: a map of two values for each arm."""
+"""Initial and final values of the sampled people: histograms, or maps of two dimensions."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from mores.report.figures.plot_data import ReportData, format_number, value_labe
 from mores.report.figures.rendering import FigureSpec, LegendEntry, PanelSpec
 from mores.report.figures.theme import LIGHT_COLORS, PlotStyle
 
-MAX_SCATTER_PEOPLE = 200  # people that are shown one by one
+MAX_SCATTER_PEOPLE = 200  # above: density regions instead of dots
 NUM_BINS = 72
-REGION_SHARES = (0.9, 0.5)  # shares of the people inside the outer and the inner line
+REGION_SHARES = (0.9, 0.5)  # share of people inside the outer and the inner line
 START_STYLE = PlotStyle("line-7", (4.0, 2.0), "o")
 END_STYLE = PlotStyle("line-0", (), "o")
 MAX_ARMS = 12
-MIN_ARROW_LENGTH = 0.04  # of a map's width: arrows that are drawn
-MAX_WIDTH_RATIO = 5.0  # times as wide as another arm's
+MIN_ARROW_LENGTH = 0.04  # of a map's width; a shorter arrow is a dot
+MAX_WIDTH_RATIO = 5.0  # of the widths of two arms' axes; above: separate scales
 
 
 def people_figures(data: ReportData) -> list[FigureSpec]:
-    """The sampled people of every arm; none where none were kept."""
+    """Figure of the sampled people of every arm; empty without trajectories or in a sweep."""
     arms = [arm for arm in data.arms if "values" in data.record(arm).latent]
     if len(data.points) > 1 or not arms:
         return []
     first = data.record(arms[0])
-    worlds, _, people, size = first.latent["values"].shape
-    arms = [arm for arm in arms if data.record(arm).latent["values"].shape[-1] == size]
-    if not size or not people:
+    worlds, _, people, num_values = first.latent["values"].shape
+    arms = [arm for arm in arms if data.record(arm).latent["values"].shape[-1] == num_values]
+    if not num_values or not people:
         return []
-    shown_arms = arms[:MAX_ARMS]
-    if size == 1:
-        panels, how = _histogram_panels(data, shown_arms), "Steps: how many people stand where"
+    drawn = arms[:MAX_ARMS]
+    if num_values == 1:
+        panels, marks = _histogram_panels(data, drawn), "Histograms: number of people"
     else:
-        panels = _map_panels(data, shown_arms)
-        how = (
+        panels = _map_panels(data, drawn)
+        marks = (
             "Dots: people"
             if people * worlds <= MAX_SCATTER_PEOPLE
-            else "Inner line: half of the people are within; outer line: nine tenths"
+            else "Lines: regions with 50 % (inner) and 90 % (outer) of the people"
         )
-        how += "; arrow: how the centre moved (a dot: hardly)"
-    what = f"{people} people of {'one world' if worlds == 1 else f'{worlds} worlds, each'}"
+        marks += "; arrow: change of the mean value (dot: small change)"
+    sample = f"{people} people in {'one world' if worlds == 1 else f'each of {worlds} worlds'}"
     caption = (
-        f"Where people stand at the start and after {first.latent_rounds[-1]} rounds, in value "
-        f"units: {what}. {how}. An illustration from sampled worlds, not an estimate."
+        f"Values of the people at the start and after {first.latent_rounds[-1]} rounds, in value "
+        f"units: {sample}. {marks}. An illustration from sampled worlds, not an estimate."
     )
     if len(arms) > MAX_ARMS:
         caption += f" The first {MAX_ARMS} of {len(arms)} arms."
@@ -55,32 +55,32 @@ def people_figures(data: ReportData) -> list[FigureSpec]:
 
 
 def _initial_and_final_values(data: ReportData, arm: str) -> tuple[np.ndarray, np.ndarray]:
-    """All sampled people at the start, and at the end: agent value."""
+    """Values of all sampled people at the start and at the end, `[agent, value]` each."""
     values = data.record(arm).latent["values"].astype(np.float64)
-    size = values.shape[-1]
-    start, end = values[:, 0].reshape(-1, size), values[:, -1].reshape(-1, size)
-    known = np.isfinite(start).all(1) & np.isfinite(end).all(1)
-    return start[known], end[known]
+    num_values = values.shape[-1]
+    start, end = values[:, 0].reshape(-1, num_values), values[:, -1].reshape(-1, num_values)
+    is_known = np.isfinite(start).all(1) & np.isfinite(end).all(1)
+    return start[is_known], end[is_known]
 
 
 def _histogram_panels(data: ReportData, arms: Sequence[str]) -> list[PanelSpec]:
-    ends = {arm: _initial_and_final_values(data, arm) for arm in arms}
-    together = _axis_limits([x for pair in ends.values() for x in pair], 0)
-    own = {arm: _axis_limits(pair, 0) for arm, pair in ends.items()}
-    widths = [high - low for low, high in own.values()]
-    alike = max(widths) < MAX_WIDTH_RATIO * min(widths)  # else arms are on scales of their own
+    pairs = {arm: _initial_and_final_values(data, arm) for arm in arms}
+    shared = _axis_limits([x for pair in pairs.values() for x in pair], 0)
+    limits = {arm: _axis_limits(pair, 0) for arm, pair in pairs.items()}
+    widths = [high - low for low, high in limits.values()]
+    use_shared = max(widths) < MAX_WIDTH_RATIO * min(widths)
     name = value_label(data.record(arms[0]), 0)
 
     def panel(arm: str) -> PanelSpec:
-        start, end = ends[arm]
-        edges = np.linspace(*(together if alike else own[arm]), 31)
+        start, end = pairs[arm]
+        edges = np.linspace(*(shared if use_shared else limits[arm]), 31)
 
         def draw(axes: Any) -> None:
-            for values, look, filled in ((start, START_STYLE, False), (end, END_STYLE, True)):
+            for values, style, filled in ((start, START_STYLE, False), (end, END_STYLE, True)):
                 counts, _ = np.histogram(values[:, 0], edges)
-                axes.stairs(counts, edges, color=look.hex_color, linewidth=1.4)
+                axes.stairs(counts, edges, color=style.hex_color, linewidth=1.4)
                 if filled:
-                    axes.stairs(counts, edges, color=look.hex_color, alpha=0.25, fill=True)
+                    axes.stairs(counts, edges, color=style.hex_color, alpha=0.25, fill=True)
             axes.set(xlabel=name, ylabel="people")
             axes.locator_params(nbins=5)
 
@@ -90,23 +90,23 @@ def _histogram_panels(data: ReportData, arms: Sequence[str]) -> list[PanelSpec]:
 
 
 def _map_panels(data: ReportData, arms: Sequence[str]) -> list[PanelSpec]:
-    ends = {arm: _initial_and_final_values(data, arm) for arm in arms}
-    both = _most_changed_dimensions(list(ends.values()))
-    ends = {arm: (start[:, both], end[:, both]) for arm, (start, end) in ends.items()}
-    limits = [_axis_limits([x for pair in ends.values() for x in pair], i) for i in (0, 1)]
-    names = [value_label(data.record(arms[0]), part) for part in both]
+    pairs = {arm: _initial_and_final_values(data, arm) for arm in arms}
+    dimensions = _most_changed_dimensions(list(pairs.values()))
+    pairs = {arm: (start[:, dimensions], end[:, dimensions]) for arm, (start, end) in pairs.items()}
+    limits = [_axis_limits([x for pair in pairs.values() for x in pair], i) for i in (0, 1)]
+    names = [value_label(data.record(arms[0]), dimension) for dimension in dimensions]
 
     def panel(arm: str) -> PanelSpec:
-        start, end = ends[arm]
+        start, end = pairs[arm]
 
         def draw(axes: Any) -> None:
-            for values, look, filled in ((start, START_STYLE, False), (end, END_STYLE, True)):
+            for values, style, filled in ((start, START_STYLE, False), (end, END_STYLE, True)):
                 if len(values) <= MAX_SCATTER_PEOPLE:
-                    style = {"s": 14, "alpha": 0.75, "linewidths": 0.9}
-                    fill = {"color": look.hex_color} if filled else {"edgecolors": look.hex_color}
-                    axes.scatter(*values.T, **style, **fill, facecolors=None if filled else "none")
+                    marker = {"s": 14, "alpha": 0.75, "linewidths": 0.9}
+                    fill = {"color": style.hex_color} if filled else {"edgecolors": style.hex_color}
+                    axes.scatter(*values.T, **marker, **fill, facecolors=None if filled else "none")
                 elif len(values):
-                    _draw_density_regions(axes, values, limits, look, filled)
+                    _draw_density_regions(axes, values, limits, style, filled)
             if len(start):
                 _draw_arrow(axes, start.mean(0), end.mean(0), limits)
             axes.set(xlim=limits[0], ylim=limits[1], xlabel=names[0], ylabel=names[1])
@@ -124,33 +124,33 @@ def _draw_density_regions(
     style: PlotStyle,
     filled: bool,
 ) -> None:
-    """Lines around the densest places that hold half, and nine tenths, of the people.
+    """Draw highest-density regions with 50 % and 90 % of the people.
 
-    The density is a kernel estimate: counts, smoothed by a normal kernel as wide as Scott's rule
-    says (Scott 1992, Multivariate Density Estimation).
+    The density is a kernel estimate: counts smoothed by a normal kernel with the bandwidth of
+    Scott's rule (Scott 1992, Multivariate Density Estimation).
     """
     from scipy.ndimage import gaussian_filter
 
     counts, x, y = np.histogram2d(*values.T, bins=NUM_BINS, range=limits)
     bins = np.array([(high - low) / NUM_BINS for low, high in limits])
-    smooth = len(values) ** (-1 / 6) * values.std(0) / bins  # Scott's rule
-    density = gaussian_filter(counts, np.maximum(smooth, 1.0), mode="constant")
+    bandwidth = len(values) ** (-1 / 6) * values.std(0) / bins  # Scott's rule
+    density = gaussian_filter(counts, np.maximum(bandwidth, 1.0), mode="constant")
     ordered = np.sort(density.ravel())[::-1]
-    held = np.cumsum(ordered) / ordered.sum()
-    levels = np.unique([ordered[np.searchsorted(held, share)] for share in REGION_SHARES])
-    middle = [(edges[:-1] + edges[1:]) / 2 for edges in (x, y)]
+    mass = np.cumsum(ordered) / ordered.sum()
+    levels = np.unique([ordered[np.searchsorted(mass, share)] for share in REGION_SHARES])
+    centers = [(edges[:-1] + edges[1:]) / 2 for edges in (x, y)]
     if filled:
         for level in levels:
             axes.contourf(
-                *middle, density.T, levels=[level, np.inf], colors=[style.hex_color], alpha=0.18
+                *centers, density.T, levels=[level, np.inf], colors=[style.hex_color], alpha=0.18
             )
     dashes = (0, style.dashes) if style.dashes else "-"
-    axes.contour(*middle, density.T, levels=levels, colors=[style.hex_color], linewidths=1.2,
+    axes.contour(*centers, density.T, levels=levels, colors=[style.hex_color], linewidths=1.2,
                  linestyles=[dashes])  # fmt: skip
 
 
 def _draw_arrow(axes: Any, start: np.ndarray, end: np.ndarray, limits: Any) -> None:
-    """From centre to centre; a dot where an arrow would be too short to have a direction."""
+    """Draw an arrow between two mean values, or a dot for a small change."""
     style = {
         "arrowstyle": "-|>",
         "color": LIGHT_COLORS["ink"],
@@ -159,37 +159,35 @@ def _draw_arrow(axes: Any, start: np.ndarray, end: np.ndarray, limits: Any) -> N
         "lw": 1.5,
     }
     axes.plot(*start, marker="o", ms=3.5, color=LIGHT_COLORS["ink"])
-    parts = [abs(end[i] - start[i]) / (high - low) for i, (low, high) in enumerate(limits)]
-    if max(parts) > MIN_ARROW_LENGTH:
+    shifts = [abs(end[i] - start[i]) / (high - low) for i, (low, high) in enumerate(limits)]
+    if max(shifts) > MIN_ARROW_LENGTH:
         axes.annotate("", tuple(end), tuple(start), arrowprops={**style, "mutation_scale": 9})
 
 
 def _most_changed_dimensions(ends: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[int]:
-    """The two values along which people moved most, in their own order."""
-    moved = np.mean([np.abs(end - start).mean(0) for start, end in ends if len(start)], axis=0)
-    return sorted(np.argsort(-moved, kind="stable")[:2].tolist())
+    """The two dimensions with the largest mean absolute change, in their own order."""
+    change = np.mean([np.abs(end - start).mean(0) for start, end in ends if len(start)], axis=0)
+    return sorted(np.argsort(-change, kind="stable")[:2].tolist())
 
 
 def _axis_limits(values: Sequence[np.ndarray], dimension: int) -> tuple[float, float]:
-    """From the least to the greatest value, of many but for one in 200, with room around."""
-    every = np.concatenate([x[:, dimension] for x in values])
-    if not len(every):
+    """Range of the values with a margin; for many people, of the 0.5 % to 99.5 % quantiles."""
+    pooled = np.concatenate([x[:, dimension] for x in values])
+    if not len(pooled):
         return 0.0, 1.0
-    ends = [0.0, 1.0] if len(values[0]) <= MAX_SCATTER_PEOPLE else [0.005, 0.995]
-    low, high = (float(end) for end in np.quantile(every, ends))
-    room = 0.16 * (high - low) or 0.5 * max(1.0, abs(low))
-    return low - room, high + room
+    quantiles = [0.0, 1.0] if len(values[0]) <= MAX_SCATTER_PEOPLE else [0.005, 0.995]
+    low, high = (float(end) for end in np.quantile(pooled, quantiles))
+    margin = 0.16 * (high - low) or 0.5 * max(1.0, abs(low))
+    return low - margin, high + margin
 
 
 def _panel_title(data: ReportData, arm: str) -> str:
-    return arm if data.scenario.arms else "everybody"
+    return arm if data.scenario.arms else "all people"
 
 
 def _describe_change(start: np.ndarray, end: np.ndarray, names: Sequence[str]) -> str:
     if not len(start):
-        return "Nobody has a place."
-    told = (
-        f"{name} from {format_number(float(start[:, i].mean()))} to {format_number(float(end[:, i].mean()))}"
-        for i, name in enumerate(names)
-    )
-    return f"The centre moved: {'; '.join(told)}."
+        return "No finite values."
+    means = ([format_number(float(x)) for x in values.mean(0)] for values in (start, end))
+    texts = (f"{name} from {old} to {new}" for name, old, new in zip(names, *means, strict=True))
+    return f"Mean value: {'; '.join(texts)}."

@@ -1,9 +1,9 @@
-"""From drawings to pictures: SVG that takes the page's colours and letters, and PNG for papers.
+"""Rendering of figures with matplotlib: inline SVG with the page's colors and font, and PNG.
 
-A figure is a few panels. In the report every panel is a picture of its own, about as wide as a
-telephone, so that panels wrap as text does and letters keep their size; in the PNG they stand side
-by side above one legend. matplotlib draws both. In the SVG the colours of the light theme give way
-to the page's variables, and fonts to the page's font.
+A figure consists of panels. In the report, every panel is a separate SVG about as wide as a phone,
+so that panels wrap like text and fonts keep their size. In the PNG, the panels form a grid above
+one legend. In the SVG, CSS variables of the page replace the colors of the light theme, and the
+page's font replaces matplotlib's.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 from mores.report.figures.theme import LIGHT_COLORS, PlotStyle
 
 DrawFunction = Callable[[Any], None]
-CHARACTER_WIDTH = 0.075  # inches that a letter of a tick's label is wide
+CHARACTER_WIDTH = 0.075  # width of a character of a tick label, inches
 
 
 class PanelSpec(NamedTuple):
-    """One pair of axes: its title, what it shows in words, and how to draw it."""
+    """One pair of axes: title, alternative text, and a function that draws it."""
 
     title: str
     alt_text: str
@@ -31,7 +31,7 @@ class PanelSpec(NamedTuple):
 
 
 class LegendEntry(NamedTuple):
-    """A line of a legend."""
+    """One entry of a legend."""
 
     label: str
     style: PlotStyle
@@ -39,15 +39,15 @@ class LegendEntry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class FigureSpec:
-    """What is to be drawn.
+    """Specification of a figure.
 
     Attributes:
-        name: of its file, without ending.
-        caption: what is shown, of how many, what bands are, in which units.
-        panels: from left to right, then down.
-        legend: of all panels.
-        panel_size: of a panel, inches.
-        columns: of the PNG.
+        name: file name without suffix.
+        caption: content, sample size, meaning of bands, units.
+        panels: row by row.
+        legend: shared by all panels.
+        panel_size: width and height of a panel, inches.
+        columns: columns of the PNG.
     """
 
     name: str
@@ -60,7 +60,7 @@ class FigureSpec:
 
 @dataclasses.dataclass(frozen=True)
 class RenderedFigure:
-    """A figure drawn: an SVG for each panel, to be put into a page, and all of it as PNG."""
+    """Rendered figure: an inline SVG for each panel, and one PNG."""
 
     spec: FigureSpec
     svgs: tuple[str, ...]
@@ -68,7 +68,7 @@ class RenderedFigure:
 
 
 def render(figures: list[FigureSpec]) -> list[RenderedFigure]:
-    """Draw figures."""
+    """Rendered figures."""
     import matplotlib
     import matplotlib.style
 
@@ -77,7 +77,7 @@ def render(figures: list[FigureSpec]) -> list[RenderedFigure]:
         return [
             RenderedFigure(
                 figure,
-                tuple(_render_svg(figure, number) for number in range(len(figure.panels))),
+                tuple(_render_svg(figure, index) for index in range(len(figure.panels))),
                 _render_png(figure),
             )
             for figure in figures
@@ -85,13 +85,13 @@ def render(figures: list[FigureSpec]) -> list[RenderedFigure]:
 
 
 def _render_svg(figure: FigureSpec, panel_index: int) -> str:
-    from matplotlib.figure import Figure as Sheet
+    from matplotlib.figure import Figure as MplFigure
 
-    sheet = Sheet(figsize=figure.panel_size)
-    _draw_panel(sheet, figure, panel_index, 0.0, 0.0)
+    canvas = MplFigure(figsize=figure.panel_size)
+    _draw_panel(canvas, figure, panel_index, 0.0, 0.0)
     buffer = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    sheet.savefig(buffer, format="svg", metadata=nothing)
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    canvas.savefig(buffer, format="svg", metadata=metadata)
     panel = figure.panels[panel_index]
     return inline_svg(
         buffer.getvalue(), f"{panel.title}. {panel.alt_text}", f"{figure.name}-{panel_index}"
@@ -99,66 +99,65 @@ def _render_svg(figure: FigureSpec, panel_index: int) -> str:
 
 
 def _render_png(figure: FigureSpec) -> bytes:
-    from matplotlib.figure import Figure as Sheet
+    from matplotlib.figure import Figure as MplFigure
     from matplotlib.lines import Line2D
 
     columns = min(figure.columns, len(figure.panels))
     rows = -(-len(figure.panels) // columns)
-    entries = min(2 * columns, 4)  # in a line of the legend
-    below = 0.22 * -(-len(figure.legend) // entries)
+    per_row = min(2 * columns, 4)
+    bottom = 0.22 * -(-len(figure.legend) // per_row)
     width, height = figure.panel_size
-    sheet = Sheet(figsize=(width * columns, height * rows + below))
-    for number in range(len(figure.panels)):
-        row, column = divmod(number, columns)
-        _draw_panel(sheet, figure, number, width * column, below + height * (rows - 1 - row))
+    canvas = MplFigure(figsize=(width * columns, height * rows + bottom))
+    for index in range(len(figure.panels)):
+        row, column = divmod(index, columns)
+        _draw_panel(canvas, figure, index, width * column, bottom + height * (rows - 1 - row))
     if figure.legend:
         handles = [
-            Line2D([], [], color=e.style.hex_color, linestyle=linestyle(e.style), label=e.label)
-            for e in figure.legend
+            Line2D([], [], color=style.hex_color, linestyle=linestyle(style), label=label)
+            for label, style in figure.legend
         ]
-        sheet.legend(handles=handles, loc="lower center", ncols=entries, borderaxespad=0.1)
+        canvas.legend(handles=handles, loc="lower center", ncols=per_row, borderaxespad=0.1)
     buffer = io.BytesIO()
-    sheet.savefig(buffer, format="png", facecolor="white")
+    canvas.savefig(buffer, format="png", facecolor="white")
     return buffer.getvalue()
 
 
 def _draw_panel(
-    sheet: Any, figure: FigureSpec, panel_index: int, left: float, bottom: float
+    canvas: Any, figure: FigureSpec, panel_index: int, left: float, bottom: float
 ) -> None:
-    """Draw a panel, its lower left corner so many inches from the sheet's.
+    """Draw a panel at an offset in inches from the lower left corner of the canvas.
 
-    Room for labels is made by counting letters: to measure them takes longer than all the rest.
+    The space for labels follows from character counts: measuring text takes longer than drawing.
     """
     panel, (width, height) = figure.panels[panel_index], figure.panel_size
-    axes = sheet.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes = canvas.add_axes((0.0, 0.0, 1.0, 1.0))
     title = wrap_title(panel.title)
-    axes.set_position(
-        _axes_rectangle(figure.panel_size, 0.6, 0.5, 0.3)
-    )  # ticks depend on how long an axis is
+    axes.set_position(_axes_rectangle(figure.panel_size, 0.6, 0.5, 0.3))  # ticks depend on it
     panel.draw(axes)
-    beside = max((_longest_line(t.get_text()) for t in axes.yaxis.get_majorticklabels()), default=0)
-    under = [t for t in axes.xaxis.get_majorticklabels() if t.get_text()]
-    drop = max((_longest_line(t.get_text()) * bool(t.get_rotation()) for t in under), default=0)
+    y_labels = axes.yaxis.get_majorticklabels()
+    y_length = max((_longest_line(t.get_text()) for t in y_labels), default=0)
+    x_labels = [t for t in axes.xaxis.get_majorticklabels() if t.get_text() and t.get_rotation()]
+    x_length = max((_longest_line(t.get_text()) for t in x_labels), default=0)
     offset = bool(axes.yaxis.get_major_formatter().get_offset())
-    room = _axes_rectangle(
+    rectangle = _axes_rectangle(
         figure.panel_size,
-        0.14 + CHARACTER_WIDTH * beside + 0.18 * bool(axes.get_ylabel()),
-        0.26 + 0.45 * CHARACTER_WIDTH * drop + 0.17 * bool(axes.get_xlabel()),
+        0.14 + CHARACTER_WIDTH * y_length + 0.18 * bool(axes.get_ylabel()),
+        0.26 + 0.45 * CHARACTER_WIDTH * x_length + 0.17 * bool(axes.get_xlabel()),
         0.14 + 0.16 * (title.count("\n") + bool(title)) + 0.14 * offset,
     )
-    across, up = sheet.get_size_inches()
-    x, y, wide, high = room
-    axes.set_title(title, x=(0.04 / width - x) / wide)  # at the panel's edge, not the axes'
+    canvas_width, canvas_height = canvas.get_size_inches()
+    x, y, w, h = rectangle
+    axes.set_title(title, x=(0.04 / width - x) / w)  # at the panel's edge
     axes.set_position(
-        ((left + x * width) / across, (bottom + y * height) / up, wide * width / across,
-         high * height / up)
+        ((left + x * width) / canvas_width, (bottom + y * height) / canvas_height,
+         w * width / canvas_width, h * height / canvas_height)
     )  # fmt: skip
 
 
 def _axes_rectangle(
     size: tuple[float, float], left: float, bottom: float, top: float
 ) -> tuple[float, float, float, float]:
-    """What a panel has left for its axes, as parts of it, with so many inches around them."""
+    """Rectangle of the axes as fractions of a panel, inside margins in inches."""
     width, height = size
     return (
         left / width,
@@ -173,12 +172,12 @@ def _longest_line(text: str) -> int:
 
 
 def linestyle(style: PlotStyle) -> Any:
-    """The dashes of a look as matplotlib takes them."""
+    """Line style in matplotlib's format."""
     return (0, style.dashes) if style.dashes else "-"
 
 
 def wrap_title(text: str, width: int = 38) -> str:
-    """A title over at most two lines."""
+    """Title on at most two lines."""
     import textwrap
 
     lines = textwrap.wrap(text, width) or [""]
@@ -186,16 +185,16 @@ def wrap_title(text: str, width: int = 38) -> str:
 
 
 def inline_svg(svg: str, alt_text: str, id_prefix: str) -> str:
-    """A picture of matplotlib's as a part of a page.
+    """Inline SVG element from the SVG document of matplotlib.
 
     Args:
-        svg: as matplotlib wrote it, text as text.
-        alt_text: what it shows, for those who do not see it.
-        id_prefix: of this picture alone: what is defined in it must not clash with another's.
+        svg: matplotlib's output, with text as text.
+        alt_text: alternative text.
+        id_prefix: unique prefix, so that ids of different figures do not clash.
     """
     svg = svg[svg.index("<svg") :]
     box = re.search(r'viewBox="[0-9. ]+"', svg)
-    assert box is not None, "matplotlib always writes one"
+    assert box is not None, "matplotlib always writes a viewBox"
     body = svg[svg.index(">") + 1 :]
     body = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.S)
     body = re.sub(r'<g id="[\w.]+">', "<g>", body)
@@ -205,18 +204,18 @@ def inline_svg(svg: str, alt_text: str, id_prefix: str) -> str:
     body = re.sub(r"font: ([\w ]*?)([\d.]+px)[^;\"]*", _drop_font_family, body)
     body = re.sub(r"font-family:[^;\"]*;?", "", body)
     body = re.sub(r"\n\s*", "\n", body)
-    for color, shade in LIGHT_COLORS.items():
-        body = body.replace(shade, f"var(--{color})")
+    for color, hex_color in LIGHT_COLORS.items():
+        body = body.replace(hex_color, f"var(--{color})")
     label = html.escape(alt_text, quote=True)
     return f'<svg {box[0]} role="img" aria-label="{label}">{body}'.rstrip()
 
 
 def _round_coordinates(tag: re.Match[str]) -> str:
-    """A tag with places to a hundredth of a point; what is written between tags stays."""
+    """Tag with coordinates rounded to 0.01 points; text between tags is not affected."""
     return re.sub(r"(\d+\.\d\d)\d+", r"\1", tag[0])
 
 
 def _drop_font_family(match: re.Match[str]) -> str:
-    """Size and weight of a font, without its family."""
+    """CSS size and weight of a font, without its family."""
     weight = ";font-weight:600" if re.search(r"bold|[6-9]00", match[1]) else ""
     return f"font-size:{match[2]}{weight}"

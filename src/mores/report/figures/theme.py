@@ -1,7 +1,7 @@
-"""The colours of a report, in light and in dark, and how an arm looks in every figure.
+"""Colors of the report in the light and the dark theme, and line styles of arms.
 
-All colours of lines have a contrast of at least 4.5 to 1 with the paper and the cards behind them,
-in both themes; dashes and markers tell arms apart without colour.
+All line colors have a contrast of at least 4.5 to 1 with the backgrounds `paper` and `card` in both
+themes. Dashes and markers distinguish arms without color.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MARKERS = "osD^vPX*<>"
 
 
 class PlotStyle(NamedTuple):
-    """How a line is drawn: its colour's name, dashes in widths of the line, and marker."""
+    """Style of a line: name of its color, dashes in line widths, and marker."""
 
     color_name: str
     dashes: tuple[float, ...]
@@ -58,17 +58,17 @@ class PlotStyle(NamedTuple):
 
     @property
     def hex_color(self) -> str:
-        """The colour on white paper."""
+        """Color in the light theme."""
         return LIGHT_COLORS[self.color_name]
 
     @property
     def svg_dash_array(self) -> str:
-        """The dashes as SVG writes them, for a line 2 wide."""
+        """Dash array for an SVG line of width 2."""
         return " ".join(f"{2.0 * length:g}" for length in self.dashes)
 
 
 def plot_style(index: int) -> PlotStyle:
-    """The look of the arm of that number; eight have colours of their own."""
+    """Style of the arm with this index; the first eight have different colors."""
     return PlotStyle(
         LINE_COLORS[index % len(LINE_COLORS)],
         DASH_PATTERNS[index % len(DASH_PATTERNS)],

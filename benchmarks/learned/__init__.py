@@ -1,1 +1,0 @@
-"""What `benchmarks/learning.py` measures, a part a file."""

@@ -1,0 +1,1 @@
+"""Parts of the benchmark `benchmarks/learning.py`, one per module."""

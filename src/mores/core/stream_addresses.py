@@ -1,0 +1,133 @@
+"""Texts that address random streams: data, frozen byte for byte.
+
+The address of a stream is a path such as `/player/person/answer/slip`: scopes, names of roles and
+phases, and the name of the stream. Its bytes select the random numbers (`random_streams`), so a
+changed byte changes results. Things are renamed, these texts are not: a constant below has today's
+name, its value the text of old. `tests/test_stream_addresses.py` holds that every text which the
+package gives to a stream stands in `ADDRESSES`.
+
+Names of roles and phases, of layers (`weights/policy.0`) and of a policy's agents (`seats 0`) are
+parts of addresses as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+# Scopes of the simulator and of offline training.
+EPISODE_START = "start"
+POPULATION = "people"
+ENVIRONMENT = "game"
+POLICY = "player"
+UPDATE = "learner"
+OFFLINE = "fit"
+
+# Streams of environments.
+RELATIVE_VOLATILITY = "restlessness"
+INITIAL_RESIDUAL = "first temporary"
+RESIDUAL = "temporary"
+CANDIDATES = "met"
+HOMOPHILY = "liked"
+PERMUTATION = "place"
+CONTINUATION = "another round"
+OUTPUT_NOISE = "luck"
+TERMINATION = "quit"
+PREFERENCE = "taste"
+SUSCEPTIBLE = "takes"
+SHARED_UTILITY = "shared taste"
+TOKEN_UTILITY = "taste"
+INAPPROPRIATE = "harm"
+PROMPT = "request"
+CRITIQUE = "judgement"
+OTHER_TOKEN = "other word"
+INITIAL_PAIR = "first"
+TASK = "requests"
+
+# Streams of policies and populations.
+RANDOM_OPTION = "any option"
+EXPLORATION = "slips"
+TOKEN = "word"
+SAMPLE_ORDER = "seat"
+JITTER = "spread"
+COMPONENT = "camp"
+BOUNDED_ACTION = "point"
+UNBOUNDED_ACTION = "free point"
+
+ADDRESSES: Mapping[str, str] = {
+    EPISODE_START: "scope: initial state of an episode",
+    POPULATION: "scope: the population",
+    ENVIRONMENT: "scope: the environment",
+    POLICY: "scope: a policy, then role and phase",
+    UPDATE: "scope: online updates of a learner, then role",
+    OFFLINE: "scope: offline training, then role",
+    "cohort": "scope: generations (cohorts)",
+    "newcomer": "scope: a newcomer's trait state",
+    "person": "scope: trait states of people",
+    "teacher": "scope: the teacher of distillation",
+    "imitate": "scope: the teacher's imitation stage",
+    "prefer": "scope: the teacher's preference stage",
+    "epoch": "scope: an epoch of an update, with its number",
+    "part": "scope: a minibatch, with its number",
+    "replies": "scope: replies of a language model, then train or eval",
+    "seats": "scope: a member of `per_agent`, with its number",
+    INITIAL_PAIR: "scope: the first pair of options",
+    TASK: "scope: the task of `token_feedback`",
+    RELATIVE_VOLATILITY: "relative volatility of a person",
+    INITIAL_RESIDUAL: "initial state residual",
+    RESIDUAL: "innovation of the state residual",
+    "disposition": "dispositions, and their innovations",
+    "values": "initial values",
+    "noise": "noise of values in a round",
+    "reference": "noise of history",
+    "born": "which people a newcomer replaces",
+    "parent": "parent of a newcomer",
+    "mutation": "deviation of a newcomer from the parent",
+    CANDIDATES: "candidates for neighbors",
+    HOMOPHILY: "Gumbel noise of the choice of neighbors",
+    PERMUTATION: "permutation of people on the graph",
+    "truth": "the true value",
+    "evidence": "noise of private evidence",
+    "treated": "assignment to treatment",
+    "start": "initial preferences",
+    PREFERENCE: "next preferences; utility of tokens for one principal",
+    SUSCEPTIBLE: "whether influence succeeds",
+    "pair": "options of a pair",
+    SHARED_UTILITY: "utility of tokens that principals share",
+    INAPPROPRIATE: "inappropriateness of tokens",
+    PROMPT: "prompt features",
+    "preference": "true preference between two completions",
+    "annotator": "annotator of a pair",
+    "error": "annotation errors",
+    CRITIQUE: "errors of critiques",
+    "principal": "principal of a demonstration",
+    "demonstration": "Gumbel noise of demonstrations",
+    "slip": "errors: of demonstrations, of strategies",
+    OTHER_TOKEN: "token in place of a demonstrated one",
+    "cost": "effort cost",
+    "ability": "maximal effort",
+    OUTPUT_NOISE: "noise of output",
+    TERMINATION: "termination of moral hazard",
+    "tremble": "trembles of actions",
+    CONTINUATION: "continuation of a repeated game",
+    "answer": "answer noise",
+    "choice": "Gumbel noise of a choice",
+    "other": "another option than the chosen one",
+    "rating": "noise of ratings",
+    "flip": "flipped choices",
+    "respondent": "resampled respondents",
+    SAMPLE_ORDER: "order of respondents",
+    JITTER: "jitter of survey answers, then the dimension",
+    COMPONENT: "component of a mixture",
+    "act": "actions of strategies and learners",
+    "option": "uniform random options",
+    BOUNDED_ACTION: "uniform random points of a bounded space",
+    UNBOUNDED_ACTION: "normal random points of an unbounded space",
+    RANDOM_OPTION: "options of an exploring imitator",
+    EXPLORATION: "whether an imitator explores",
+    TOKEN: "uniform random tokens",
+    "candidates": "Gumbel noise of search candidates",
+    "weights": "initial weights, then the layer",
+    "restored": "random weights to restore, then the parameter",
+    "order": "order of samples in an update",
+    "principals": "order of principals in a gradient projection",
+}

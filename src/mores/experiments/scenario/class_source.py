@@ -1,0 +1,105 @@
+"""Docstring, tags and methods of a class, read from its source without importing its module.
+
+`mores list` needs nothing else, and importing every registered class takes seconds (torch).
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+# Their classes have no tags, and no docstring that describes a registered class.
+_NEUTRAL_PACKAGES = ("abc", "typing", "pydantic")
+
+
+class UnreadableClassError(Exception):
+    """The source does not determine the class: import it instead."""
+
+
+@functools.cache
+def class_skeleton(entry_point: str) -> type:
+    """A stand-in for `module:Class` with the same bases, docstring, literal tags and method names.
+
+    Raises:
+        UnreadableClassError: the source cannot be found, or defines one of these dynamically.
+    """
+    module, _, name = entry_point.partition(":")
+    definitions, imports = _module_names(module)
+    if name in imports:
+        return class_skeleton(imports[name])
+    node = definitions.get(name)
+    if node is None or node.decorator_list or node.keywords:
+        raise UnreadableClassError(entry_point)
+    namespace: dict[str, object] = {"__module__": module, "__doc__": ast.get_docstring(node, False)}
+    for item in node.body:
+        if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            if not item.name.startswith("__"):
+                namespace[item.name] = item
+            continue
+        targets = item.targets if isinstance(item, ast.Assign) else [getattr(item, "target", None)]
+        assigned = {target.id for target in targets if isinstance(target, ast.Name)}
+        if assigned & {"tags", "update", "fit_offline", "__doc__"}:
+            namespace["tags"] = _literal_tags(item, assigned)
+    bases = [_base_entry_point(base, module, definitions, imports) for base in node.bases]
+    skeletons = tuple(class_skeleton(base) for base in bases if base is not None)
+    try:
+        return type(name, skeletons, namespace)
+    except TypeError as error:  # no consistent order of the bases
+        raise UnreadableClassError(entry_point) from error
+
+
+def _literal_tags(item: ast.stmt, assigned: set[str]) -> object:
+    """The value of an assignment to `tags`."""
+    value = getattr(item, "value", None)
+    if assigned != {"tags"} or value is None:
+        raise UnreadableClassError(ast.unparse(item))
+    try:
+        return ast.literal_eval(value)
+    except ValueError as error:
+        raise UnreadableClassError(ast.unparse(item)) from error
+
+
+def _base_entry_point(
+    base: ast.expr, module: str, definitions: dict[str, ast.ClassDef], imports: dict[str, str]
+) -> str | None:
+    """`module:Class` of a base class. None for classes of `_NEUTRAL_PACKAGES`."""
+    base = base.value if isinstance(base, ast.Subscript) else base  # Environment[State]
+    if isinstance(base, ast.Name) and base.id in definitions:
+        return f"{module}:{base.id}"
+    if not isinstance(base, ast.Name) or base.id not in imports:
+        raise UnreadableClassError(ast.unparse(base))
+    package = imports[base.id].partition(":")[0].partition(".")[0]
+    return None if package in _NEUTRAL_PACKAGES else imports[base.id]
+
+
+@functools.cache
+def _module_names(module: str) -> tuple[dict[str, ast.ClassDef], dict[str, str]]:
+    """Classes that a module defines, and `module:name` of each name that it imports."""
+    definitions: dict[str, ast.ClassDef] = {}
+    imports: dict[str, str] = {}
+    try:
+        tree = ast.parse(_module_file(module).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError, ImportError, KeyError) as error:
+        raise UnreadableClassError(module) from error
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            definitions[node.name] = node
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imports |= {(a.asname or a.name): f"{node.module}:{a.name}" for a in node.names}
+    return definitions, imports
+
+
+def _module_file(module: str) -> Path:
+    """The source file of a module. Unlike `find_spec(module)`, this imports no parent package."""
+    top, *below = module.split(".")
+    spec = importlib.util.find_spec(top)
+    for name in below:
+        if spec is None or spec.submodule_search_locations is None:
+            raise ImportError(module)
+        spec = PathFinder.find_spec(f"{spec.name}.{name}", list(spec.submodule_search_locations))
+    if spec is None or spec.origin is None:
+        raise ImportError(module)
+    return Path(spec.origin)

@@ -1,0 +1,102 @@
+"""Entries of `mores list`, read from source without importing the class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from mores.core.policy import Policy
+from mores.experiments.scenario import catalog
+from mores.experiments.scenario.class_source import UnreadableClassError, class_skeleton
+from mores.registry import REGISTRIES, RegistryName, class_of
+
+KINDS = [
+    (registry, kind)
+    for registry, classes in REGISTRIES.items()
+    for kind in classes
+    if not kind.startswith("toy_")
+]
+SOURCE = '''
+from mores.core.policy import Policy
+
+class Base(Policy):
+    """A base class.
+
+    More.
+    """
+
+    tags = {"stochastic": True, "paper": ("1234.5678",)}
+
+class Learner(Base):
+    def update(self, state, transition, streams):
+        return state
+
+class Computed(Base):
+    """Tags that are not literals."""
+
+    tags = {**Base.tags, "real": True}
+
+class Assigned(Base):
+    """A method that is assigned."""
+
+    update = Learner.update
+'''
+
+
+@pytest.mark.parametrize(("registry", "kind"), KINDS)
+def test_source_gives_the_same_entry_as_the_class(registry: RegistryName, kind: str) -> None:
+    imported = class_of(registry, kind)
+    skeleton = class_skeleton(f"{imported.__module__}:{imported.__name__}")
+    policy_class = class_skeleton("mores.core.policy:Policy")
+    entry = catalog._entry_of(skeleton, registry, kind, policy_class)
+    assert entry == catalog._entry_of(imported, registry, kind, Policy)
+    assert entry.summary
+
+
+@pytest.mark.parametrize(
+    ("name", "summary", "tags"),
+    [
+        ("Base", "A base class.", {"stochastic": True, "paper": ("1234.5678",)}),
+        (
+            "Learner",
+            "A base class.",
+            {"learns": True, "stochastic": True, "paper": ("1234.5678",), "loop": ["train"]},
+        ),
+        (
+            "Computed",
+            "Tags that are not literals.",
+            {"stochastic": True, "paper": ("1234.5678",), "real": True},
+        ),
+        (
+            "Assigned",
+            "A method that is assigned.",
+            {"learns": True, "stochastic": True, "paper": ("1234.5678",), "loop": ["train"]},
+        ),
+    ],
+)
+def test_unreadable_classes_are_imported(
+    name: str,
+    summary: str,
+    tags: Mapping[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / f"catalog_{name.lower()}.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    entry_point = f"catalog_{name.lower()}:{name}"
+    monkeypatch.setitem(REGISTRIES["policy"], "custom", entry_point)
+    (entry,) = [entry for entry in catalog.list_entries() if entry.name == "custom"]
+    assert (entry.summary, dict(entry.tags)) == (summary, tags)
+    if name in ("Computed", "Assigned"):
+        with pytest.raises(UnreadableClassError):
+            class_skeleton(entry_point)
+    else:
+        assert REGISTRIES["policy"]["custom"] == entry_point  # not imported
+
+
+def test_class_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REGISTRIES["policy"], "custom", "no_such_module:Custom")
+    (entry,) = [entry for entry in catalog.list_entries() if entry.name == "custom"]
+    assert entry.summary.startswith("(cannot be imported: ") and "no_such_module" in entry.summary
