@@ -2,9 +2,9 @@
 
     player: {kind: per_agent, policies: [{kind: ppo}, {kind: strategy, name: tit_for_tat}]}
 
-Each policy acts for its own agents alone: their observations, masks, rewards and feedback, with the
-number of them as the size of the role. It has its own random streams, and trains or not as it would
-alone. Agents are assigned in order, one to each policy, or as many as `agents_per_policy` gives.
+Each policy acts for its own agents alone: it gets their observations, masks, rewards and feedback,
+and a role with as many agents. It has its own random streams, and trains or not as it would alone.
+Agents are assigned in order, one to each policy, or as many as `agents_per_policy` gives.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ class Extrapolative(Lifelong):
 
 
 class Static(Lifelong):
-    """Keeps the initial model."""
+    """Advises the initial model, without training."""
 
     learning_rate: float = Field(default=0.0, ge=0, le=0, description="fixed: no training")
 

@@ -79,12 +79,12 @@ def score_vote_models() -> dict[str, VoteModelScore]:
     }
     common = utility_difference(data.left_right, data.clinton.mean(), data.dole.mean(), "absolute")
     models = {
-        "own place": [data.left_right],
+        "own position": [data.left_right],
         "common, absolute": [common],
         "own, squared": [own["squared"]],
         "own, absolute": [own["absolute"]],
         "party": [data.party],
-        "party + own place": [data.party, data.left_right],
+        "party + own position": [data.party, data.left_right],
         "party + common, absolute": [data.party, common],
         "party + own, squared": [data.party, own["squared"]],
         "party + own, absolute": [data.party, own["absolute"]],

@@ -6,7 +6,7 @@ For constant evidence e and intensity 1, `T_t = e + (T_0 - e) (1 - learning_rate
 multiplies an assistant's influence on a person; with `learning_rate` 0 it is constant.
 
 This is the delta rule (Rescorla and Wagner 1972), as in studies of advice taking. Evidence is
-agreement, not truth: trust grows in assistants that state what the person holds or comes to hold.
+agreement, not truth: trust grows in assistants whose advice the person holds or adopts.
 The rule and its rate are assumptions: no parameter here was fitted to data.
 """
 

@@ -89,7 +89,7 @@ class PairwisePreferences(Environment[PairwisePreferencesState]):
         Boltzmann choice: Luce 1959; Bradley and Terry 1952, Biometrika 39, 324.
     """
 
-    tags: ClassVar[Mapping[str, object]] = {"phases": "1 or 2", "moves": None, "stochastic": True}
+    tags: ClassVar[Mapping[str, object]] = {"phases": "1 or 2", "changes": None, "stochastic": True}
 
     num_people: int = Field(default=100, ge=1, le=10_000_000, description="number of people")
     margins: tuple[float, ...] = Field(

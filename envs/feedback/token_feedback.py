@@ -124,7 +124,7 @@ class TokenFeedback(Environment[TokenFeedbackState]):
 
     tags: ClassVar[Mapping[str, object]] = {
         "phases": "1 or 2",
-        "moves": None,
+        "changes": None,
         "stochastic": True,
         "feedback": True,
     }

@@ -58,7 +58,7 @@ class DRMDP(Environment[DRMDPState]):
 
     Description:
         Each round every assistant does nothing or influences its person, whose preference then
-        changes. People do not act. Left out: what an action consists of, resistance and consent,
+        changes. People do not act. Left out: the content of actions, resistance and consent,
         contacts between people, noise in rewards, and learning of the transition probabilities.
 
     Roles:
@@ -108,7 +108,7 @@ class DRMDP(Environment[DRMDPState]):
 
     tags: ClassVar[Mapping[str, object]] = {
         "phases": 1,
-        "moves": "rewards",
+        "changes": "rewards",
         "stochastic": True,
         "masks": True,
         "paper": "2405.17713",

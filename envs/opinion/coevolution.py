@@ -101,7 +101,7 @@ class Coevolution(Environment[CoevolutionState]):
 
     tags: ClassVar[Mapping[str, object]] = {
         "phases": 2,
-        "moves": "values",
+        "changes": "values",
         "stochastic": True,
         "paper": "2406.20087",
     }

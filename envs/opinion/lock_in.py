@@ -90,7 +90,7 @@ class LockIn(Environment[LockInState]):
 
     tags: ClassVar[Mapping[str, object]] = {
         "phases": 1,
-        "moves": "beliefs",
+        "changes": "beliefs",
         "stochastic": True,
         "paper": "2506.06166",
     }

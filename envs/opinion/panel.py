@@ -103,7 +103,7 @@ class Panel(Environment[PanelState]):
 
     tags: ClassVar[Mapping[str, object]] = {
         "phases": "1, or 3 with a conversation",
-        "moves": "values",
+        "changes": "values",
         "stochastic": True,
     }
 

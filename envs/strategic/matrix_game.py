@@ -113,7 +113,7 @@ class MatrixGame(Environment[MatrixGameState]):
 
     tags: ClassVar[Mapping[str, object]] = {
         "phases": 1,
-        "moves": "acts",
+        "changes": "actions",
         "stochastic": True,
         "masks": True,
         "dilemma": True,

@@ -92,7 +92,7 @@ class MoralHazard(Environment[MoralHazardState]):
 
     tags: ClassVar[Mapping[str, object]] = {
         "phases": 3,
-        "moves": "efforts",
+        "changes": "efforts",
         "stochastic": True,
         "masks": True,
     }

@@ -149,10 +149,12 @@ def test_resampling_is_with_replacement() -> None:
 
 
 def test_arms_share_their_people() -> None:
-    plain, party, both = (
-        Anes96Population(num_people=60, **parameters).sample_people(RandomStreams.of(2, 8))
-        for parameters in ({}, {"dimensions": ("party",), "jitter": 1.0}, {"jitter": 1.0})
+    populations = (
+        Anes96Population(num_people=60),
+        Anes96Population(num_people=60, dimensions=("party",), jitter=1.0),
+        Anes96Population(num_people=60, dimensions=("left_right", "party"), jitter=1.0),
     )
+    plain, party, both = (p.sample_people(RandomStreams.of(2, 8)) for p in populations)
     assert torch.equal(plain.traits["respondent"], party.traits["respondent"])
     assert torch.equal(both.values[..., 1], party.values[..., 0])  # separate noise by dimension
 
@@ -295,7 +297,7 @@ def test_regressions_of_the_vote() -> None:
     scores = score_vote_models()
     assert scores["own, absolute"].accuracy == pytest.approx(0.845, abs=5e-4)
     assert scores["own, absolute"].accuracy_held_out == pytest.approx(0.845, abs=5e-4)
-    assert scores["own place"].accuracy == pytest.approx(0.783, abs=5e-4)
+    assert scores["own position"].accuracy == pytest.approx(0.783, abs=5e-4)
     assert scores["common, absolute"].accuracy == pytest.approx(0.783, abs=5e-4)
     assert scores["party"].accuracy == pytest.approx(0.905, abs=5e-4)
     assert scores["party"].log_loss_held_out == pytest.approx(0.285, abs=1e-3)
@@ -318,15 +320,17 @@ def test_projection_by_party_and_by_vote() -> None:
         "Dole, by vote": (0.385, -0.372),
     }
     for name, slopes in expected.items():
-        assert estimates[name][:2] == pytest.approx(slopes, abs=1e-3)
-        assert estimates[name][2].low > 0.5
+        estimate = estimates[name]
+        assert estimate[:2] == pytest.approx(slopes, abs=1e-3)
+        assert estimate[2].low > 0.5
     # 1,000 permutations: the standard error of the means is below .004
     for candidate, alone, with_party in (("Clinton", 0.734, 0.436), ("Dole", 0.731, 0.489)):
-        selection, covariate = (
-            estimates[f"{candidate}, {label}"] for label in ("selection", "selection with party")
+        means = (
+            estimates[f"{candidate}, selection"],
+            estimates[f"{candidate}, selection with party"],
         )
-        assert selection[0] == pytest.approx(alone, abs=0.02)
-        assert covariate[0] == pytest.approx(with_party, abs=0.02)
+        assert means[0][0] == pytest.approx(alone, abs=0.02)
+        assert means[1][0] == pytest.approx(with_party, abs=0.02)
 
 
 def test_reliability_is_the_remaining_share_of_the_variance():

@@ -184,7 +184,7 @@ def test_it_supports_what_its_policies_support():
 
 
 def test_members_continue_in_a_new_stage():
-    """A learner continues; a policy at the place of another class or size starts anew."""
+    """A learner continues; a policy of another class or with another number of agents starts anew."""
     environment, policy = public_goods()
     simulator = Simulator(environment, {"player": policy}, worlds=3, rounds=20)
     simulator.reset(8)
@@ -326,9 +326,9 @@ def test_errors_have_locations(tmp_path, monkeypatch, capsys, old, new, problems
         check_scenario(load_scenario("pair.yaml"))
     expected = []
     for line in problems:
-        place, path, code = line.split(" ")
+        location, path, code = line.split(" ")
         full_path = path if path.startswith("stages") else f"policies.player{path}"
-        expected.append((f"pair.yaml:{place}", full_path, code))
+        expected.append((f"pair.yaml:{location}", full_path, code))
     reported = raised.value.problems
     assert [(str(p.location), format_path(p.path), p.code) for p in reported] == expected
     assert main(["check", "pair.yaml"]) == 2

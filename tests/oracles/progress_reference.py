@@ -88,11 +88,6 @@ ROWS = {  # order, rate, independent
 
 
 def score_policy(policy, challenge, horizon, rounds=8, **parameters):
-    env = Coevolution(
-        num_people=1,
-        challenge=challenge,
-        forecast_horizon=horizon,
-        observe_target=True,
-        **parameters,
-    )
+    parameters |= {"challenge": challenge, "forecast_horizon": horizon, "observe_target": True}
+    env = Coevolution(num_people=1, **parameters)
     return simulate(env, {"assistant": policy}, 2, rounds, 0, [*METRICS, "rounds_scored"])

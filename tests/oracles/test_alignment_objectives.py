@@ -117,7 +117,7 @@ def test_default_person_numbers() -> None:
 # --- random persons: all policies, and value iteration -----------------------------------------
 
 
-def random_person(seed: int, size: int = 2, natural_transitions: bool = True) -> PersonDRMDP:
+def random_person(seed: int, size: int = 2) -> PersonDRMDP:
     """Person with probabilities in quarters, so that four uniform numbers represent all."""
     rng = np.random.default_rng(seed)
 
@@ -125,8 +125,6 @@ def random_person(seed: int, size: int = 2, natural_transitions: bool = True) ->
         return tuple((rng.multinomial(4, np.ones(size) / size) / 4).tolist())
 
     natural = tuple(row() for _ in range(size))
-    if not natural_transitions:
-        natural = tuple(tuple(float(i == j) for i in range(size)) for j in range(size))
     influenced = tuple(natural[i] if rng.random() < 0.3 else row() for i in range(size))
     rewards = tuple(tuple(rng.integers(-3, 4, 2).astype(float).tolist()) for _ in range(size))
     susceptibility = float(rng.integers(0, 5) / 4)
@@ -136,12 +134,11 @@ def random_person(seed: int, size: int = 2, natural_transitions: bool = True) ->
 def transitions(person: PersonDRMDP, natural: int, preference: int, action: int) -> dict:
     """Probability of each next (natural, preference), by enumeration of the uniform numbers."""
     probabilities: dict[tuple[int, int], float] = {}
-    midpoints = [(i + 0.5) / 4 for i in range(4)]
 
     def invert(row: tuple[float, ...], u: float) -> int:
         return next(i for i in range(len(row)) if u < sum(row[: i + 1]))
 
-    for u, v in itertools.product(midpoints, midpoints):
+    for u, v in itertools.product([(i + 0.5) / 4 for i in range(4)], repeat=2):
         influenced = action == 1 and v < person.susceptibility
         rows = person.influenced_transitions if influenced else person.natural_transitions
         state = invert(person.natural_transitions[natural], u), invert(rows[preference], u)

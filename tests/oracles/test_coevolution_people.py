@@ -105,12 +105,8 @@ def test_tutoring_requires_intensity_and_trust():
 
 
 def test_trust_grows_by_agreement():
-    env = Coevolution(
-        num_people=10,
-        initial_std=0.1,
-        ai_influence=0.0,
-        trust=Trust(initial_trust=0.5, learning_rate=0.2),
-    )
+    trust = Trust(initial_trust=0.5, learning_rate=0.2)
+    env = Coevolution(num_people=10, initial_std=0.1, ai_influence=0.0, trust=trust)
     agreeing = simulate(env, {"assistant": LinearTrend()}, 4, 40, 3, ["trust"]).metrics["trust"]
     distant = Persuader(goal=[8.0, 8.0], goal_weight=1.0)
     differing = simulate(env, {"assistant": distant}, 4, 40, 3, ["trust"]).metrics["trust"]

@@ -46,17 +46,13 @@ def test_environment_equals_recursion(people, assistants):
     trust = _trust(env)
     for world in range(3):
         evidence_precision = np.full(num_agents, 0.5)
-        evidence, belief, precision = (
-            np.zeros(num_agents),
-            np.zeros(num_agents),
-            np.full(num_agents, 0.5),
-        )
+        evidence, belief = np.zeros((2, num_agents))
+        precision = np.full(num_agents, 0.5)
         for round in range(rounds):
             noise = streams.at(round).normal("evidence", num_agents)[world, :, 0].double().numpy()
-            evidence = (evidence * evidence_precision + truth[world] + noise) / (
-                evidence_precision + 1
-            )
+            evidence = evidence * evidence_precision + truth[world] + noise
             evidence_precision = evidence_precision + 1
+            evidence = evidence / evidence_precision
             total = evidence_precision + trust @ precision
             belief = (evidence * evidence_precision + trust @ (belief * precision)) / total
             precision = total
@@ -104,19 +100,17 @@ def test_error_std_against_matrix_powers(gain, people, assistants):
 def test_locked_standard_deviations(gain, assistant, person):
     """Both sides' standard deviations; the source does not assign them to sides."""
     trust = (gain / 100) ** 0.5
-    values = [
-        belief_error_std(2000, *sides, trust, gain, 1.0)[-1] for sides in ((1, 100), (100, 1))
-    ]
-    assert sorted(values) == pytest.approx([assistant, person], rel=3e-3)
+    sides = ((1, 100), (100, 1))
+    stds = [belief_error_std(2000, *sizes, trust, gain, 1.0)[-1] for sizes in sides]
+    assert sorted(stds) == pytest.approx([assistant, person], rel=3e-3)
 
 
 @pytest.mark.parametrize(("gain", "rounds"), [(4.0, 1500), (2.0, 3000)])
 def test_float32_is_stable(gain, rounds):
     """Equals a float64 recursion on the same evidence, rescaled every round."""
     env = _environment(gain)
-    result = simulate(
-        env, worlds=2, rounds=rounds, seed=9, metrics=["precision_growth"], metric_rounds=[rounds]
-    )
+    names = ["precision_growth"]
+    result = simulate(env, {}, 2, rounds, 9, names, metric_rounds=[rounds])
     assert torch.isfinite(result.state.beliefs.mean).all()
     assert result.metrics["precision_growth"].double().numpy() == pytest.approx(gain, rel=1e-5)
     from mores.core.random_streams import RandomStreams

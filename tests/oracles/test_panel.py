@@ -22,12 +22,8 @@ from mores.sim.simulation import simulate
 from mores.sim.simulator import Simulator
 from tests.refusals import refused
 
-TRAIT_STATE = {
-    "half_life": 9.0,
-    "permanent_share": 0.2,
-    "volatility": 0.8,
-    "disposition_noise_std": 0.05,
-}
+TRAIT_STATE = {"half_life": 9.0, "permanent_share": 0.2, "volatility": 0.8}
+TRAIT_STATE["disposition_noise_std"] = 0.05
 UNBOUNDED = {"low": None, "high": None}
 
 
@@ -45,11 +41,10 @@ def panels() -> tuple[list[np.ndarray], torch.Tensor]:
 
 
 def test_intraclass_correlation_equals_f_test(panels):
-    for x, statistics in zip(
-        panels[0], panel_statistics.intraclass_correlation(panels[1]).tolist(), strict=True
-    ):
+    correlations = panel_statistics.intraclass_correlation(panels[1]).tolist()
+    for x, correlation in zip(panels[0], correlations, strict=True):
         f = scipy.stats.f_oneway(*x).statistic  # between people over within
-        assert statistics == pytest.approx((f - 1) / (f + 3), abs=1e-5)
+        assert correlation == pytest.approx((f - 1) / (f + 3), abs=1e-5)
 
 
 def test_panel_statistics(panels):
@@ -82,29 +77,22 @@ def test_panel_statistics(panels):
 def test_experiment_statistics(panels):
     pretest, posttest = panels[1][..., 0], panels[1][..., 1]
     treated = (torch.arange(40) % 2).float().expand(5, -1)
-    effects, odds = (
-        panel_statistics.difference_in_differences(pretest, posttest, treated),
-        panel_statistics.odds_ratio(pretest, posttest, treated),
-    )
+    effects = panel_statistics.difference_in_differences(pretest, posttest, treated)
+    odds = panel_statistics.odds_ratio(pretest, posttest, treated)
     for world, x in enumerate(panels[0]):
-        change, treated_rows = x[:, 1] - x[:, 0], np.arange(40) % 2 == 1
-        assert effects[world].item() == pytest.approx(
-            change[treated_rows].mean() - change[~treated_rows].mean(), abs=1e-5
-        )
-        a, b = (change[treated_rows] > 0).sum() + 0.5, (change[treated_rows] <= 0).sum() + 0.5
-        c, d = (change[~treated_rows] > 0).sum() + 0.5, (change[~treated_rows] <= 0).sum() + 0.5
+        change, mask = x[:, 1] - x[:, 0], np.arange(40) % 2 == 1
+        effect = change[mask].mean() - change[~mask].mean()
+        assert effects[world].item() == pytest.approx(effect, abs=1e-5)
+        a, b = (change[mask] > 0).sum() + 0.5, (change[mask] <= 0).sum() + 0.5
+        c, d = (change[~mask] > 0).sum() + 0.5, (change[~mask] <= 0).sum() + 0.5
         assert odds[world].item() == pytest.approx(a * d / (b * c), rel=1e-5)
 
 
 @pytest.mark.parametrize("heterogeneity", [0.0, 1.1])
 def test_panel_analytic_values(heterogeneity):
     """Means over 150 worlds of 2,000 people, seed 11: 4.5 standard errors, and a bias of 1/n."""
-    env = Panel(
-        num_people=2000,
-        wave_interval=4,
-        trait_state={**TRAIT_STATE, "volatility_heterogeneity": heterogeneity},
-        **UNBOUNDED,
-    )
+    dynamics = {**TRAIT_STATE, "volatility_heterogeneity": heterogeneity}
+    env = Panel(num_people=2000, wave_interval=4, trait_state=dynamics, **UNBOUNDED)
     policies = {"person": SurveyRespondent(noise_std=0.6)}
     expected = env.analytic_values(policies, 13)
     assert ("mean_absolute_change" in expected) == (heterogeneity == 0)
@@ -152,9 +140,8 @@ def test_no_analytic_values_outside_their_assumptions():
     exact = {"person": SurveyRespondent(noise_std=0.5)}
     assert "icc" in Panel(**UNBOUNDED).analytic_values(exact, 37)
     assert not Panel().analytic_values(exact, 37)
-    assert not Panel(**UNBOUNDED).analytic_values(
-        {"person": SurveyRespondent(option_spacing=1.0)}, 37
-    )
+    rounding = {"person": SurveyRespondent(option_spacing=1.0)}
+    assert not Panel(**UNBOUNDED).analytic_values(rounding, 37)
     conversation = Panel(conversation_round=1, **UNBOUNDED)
     assert not conversation.analytic_values({**exact, "assistant": Silent()}, 37)
 
@@ -180,14 +167,14 @@ def test_half_of_the_people_is_treated(people):
 
 def test_untreated_people_equal_the_twin_bit_for_bit():
     twin = simulate(Panel(num_people=50), {}, 4, 8, seed=5).state
-    silent = simulate(
-        Panel(num_people=50, conversation_round=3), {"assistant": Silent()}, 4, 8, seed=5
-    ).state
-    treated = simulate(Panel(num_people=50, conversation_round=3), {}, 4, 8, seed=5).state
-    assert torch.equal(silent.trait_state.values, twin.trait_state.values)
-    control = treated.treated == 0
-    assert torch.equal(treated.trait_state.values[control], twin.trait_state.values[control])
-    assert not (treated.trait_state.values[~control] == twin.trait_state.values[~control]).any()
+    env = Panel(num_people=50, conversation_round=3)
+    silent = simulate(env, {"assistant": Silent()}, 4, 8, seed=5).state
+    advocate = simulate(env, {}, 4, 8, seed=5).state
+    values, twin_values = advocate.trait_state.values, twin.trait_state.values
+    assert torch.equal(silent.trait_state.values, twin_values)
+    control = advocate.treated == 0
+    assert torch.equal(values[control], twin_values[control])
+    assert not (values[~control] == twin_values[~control]).any()
 
 
 def test_persuader_equals_advocate():
@@ -223,18 +210,18 @@ def answer(policy: SurveyRespondent, observation: torch.Tensor, **parts: int) ->
     role = Role("person", observation.shape[1], Box.of(**parts))
     phase = Phase("answer", {"person": Box.of(answer=parts["values"])})
     streams = RandomStreams.of(1, len(observation))
-    return policy.act(
-        phase, observation, None, policy.initial_state(role, (phase,), streams), streams
-    ).action
+    state = policy.initial_state(role, (phase,), streams)
+    return policy.act(phase, observation, None, state, streams).action
 
 
 def test_answers_are_nearest_options_of_the_scale():
     observation = torch.linspace(-3, 9, 121).expand(1, -1)[..., None]
-    statistics = answer(SurveyRespondent(low=1, high=7, option_spacing=1.5), observation, values=1)
+    policy = SurveyRespondent(low=1, high=7, option_spacing=1.5)
+    result = answer(policy, observation, values=1)
     options = np.array([1.0, 2.5, 4.0, 5.5, 7.0])
     smallest = np.abs(observation.numpy() - options).min(-1)
-    distance = np.abs(observation.numpy() - statistics.numpy())[..., 0]
-    assert set(statistics.flatten().tolist()) == set(options.tolist())
+    distance = np.abs(observation.numpy() - result.numpy())[..., 0]
+    assert set(result.flatten().tolist()) == set(options.tolist())
     assert distance == pytest.approx(smallest, abs=1e-5)
 
 
@@ -250,12 +237,10 @@ def test_answer_noise_is_proportional_to_relative_volatility():
     assert torch.equal(errors, base_errors * observation[..., 1:])
 
 
-@pytest.mark.parametrize(
-    "parameters", [{"low": 2.0, "high": 1.0}, {"low": 0, "high": 7, "option_spacing": 2}]
-)
-def test_invalid_scales(parameters):
+@pytest.mark.parametrize(("high", "option_spacing"), [(-1.0, None), (7.0, 2.0)])
+def test_invalid_scales(high, option_spacing):
     with refused("conflict", path="survey_respondent"):
-        make_policy("survey_respondent", **parameters)
+        make_policy("survey_respondent", low=0.0, high=high, option_spacing=option_spacing)
 
 
 def test_invalid_panels():

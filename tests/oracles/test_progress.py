@@ -39,9 +39,8 @@ def test_scores_equal_reimplementation(row, challenge, horizon):
     policy, kind = ROWS[row]
     metrics = score_policy(policy, challenge, horizon).metrics
     values = [metrics[name][0, -1].item() for name in METRICS]
-    assert values == pytest.approx(
-        expected(kind, challenge, horizon), abs=2e-5, rel=2e-5, nan_ok=True
-    )
+    reference = expected(kind, challenge, horizon)
+    assert values == pytest.approx(reference, abs=2e-5, rel=2e-5, nan_ok=True)
 
 
 def test_without_assistants_only_people_are_scored():
@@ -168,24 +167,18 @@ def test_learner_restarts_in_next_challenge():
 @pytest.mark.parametrize(
     ("parameters", "code", "path"),
     [
-        ({"challenge": "predict", "forecast_horizon": 8}, "conflict", "coevolution"),
-        ({"challenge": "follow", "forecast_horizon": 2}, "conflict", "coevolution"),
-        (
-            {"challenge": "follow", "history": {"drift": 0.1}},
-            *("conflict", "coevolution.history"),
-        ),
-        ({"challenge": "follow", "num_values": 2}, "conflict", "coevolution"),
-        (
-            {"history": {"points": [[1.0], [1.0, 2.0]]}},
-            *("wrong_shape", "coevolution.history.points"),
-        ),
-        ({"history": {"points": [[1.0], [99.0]]}}, "conflict", "coevolution"),
-        ({"history": {"trajectory": "p"}}, "invalid_value", "coevolution.history.trajectory"),
-        ({"challenge": "lead"}, "invalid_value", "coevolution.challenge"),
+        ({"challenge": "predict", "forecast_horizon": 8}, "conflict", ""),
+        ({"challenge": "follow", "forecast_horizon": 2}, "conflict", ""),
+        ({"challenge": "follow", "history": {"drift": 0.1}}, "conflict", ".history"),
+        ({"challenge": "follow", "num_values": 2}, "conflict", ""),
+        ({"history": {"points": [[1.0], [1.0, 2.0]]}}, "wrong_shape", ".history.points"),
+        ({"history": {"points": [[1.0], [99.0]]}}, "conflict", ""),
+        ({"history": {"trajectory": "progress"}}, "invalid_value", ".history.trajectory"),
+        ({"challenge": "lead"}, "invalid_value", ".challenge"),
     ],
 )
-def test_refused(parameters, code, path):
-    with refused(code, path):
+def test_invalid_parameters(parameters, code, path):
+    with refused(code, f"coevolution{path}"):
         make_environment("coevolution", **parameters)
 
 

@@ -48,17 +48,15 @@ def test_retention_of_a_displacement(half_life, permanent):
         expected = initial.double() + share * displacement.double()
         assert trait_state.values.numpy() == pytest.approx(expected.numpy(), abs=2e-6)
         trait_state = dynamics.advance_round(trait_state, RandomStreams.of(1, 3, round=rounds))
-    assert trait_state.disposition.numpy() == pytest.approx(
-        (initial + permanent * displacement).numpy(), abs=1e-6
-    )
+    expected = initial + permanent * displacement
+    assert trait_state.disposition.numpy() == pytest.approx(expected.numpy(), abs=1e-6)
 
 
 def test_without_half_life_displacements_are_permanent():
     dynamics = TraitStateDynamics()
     initial, displacement = torch.randn(2, 2, 5, 3).unbind(0)
-    trait_state = dynamics.displace(
-        dynamics.initial_state(initial, RandomStreams.of(1, 2)), displacement
-    )
+    trait_state = dynamics.initial_state(initial, RandomStreams.of(1, 2))
+    trait_state = dynamics.displace(trait_state, displacement)
     for rounds in range(3):
         trait_state = dynamics.advance_round(trait_state, RandomStreams.of(1, 2, round=rounds))
     assert torch.equal(trait_state.values, initial + displacement)
@@ -75,34 +73,25 @@ def test_residual_requires_half_life(parameters):
 @pytest.mark.parametrize("noise_std", [0.0, 0.15])
 def test_covariance_between_waves(exponent, noise_std):
     """120 worlds of 500 people, seed 4: after 0, 1, 3 and 9 rounds."""
-    dynamics = TraitStateDynamics(
-        half_life=2.0,
-        volatility=0.8,
-        volatility_heterogeneity=exponent,
-        disposition_noise_std=noise_std,
-    )
+    parameters = {"volatility_heterogeneity": exponent, "disposition_noise_std": noise_std}
+    dynamics = TraitStateDynamics(half_life=2.0, volatility=0.8, **parameters)
     worlds, people, rounds_of_waves = 120, 500, [0, 1, 3, 9]
     streams = RandomStreams.of(4, worlds)
-    trait_state = dynamics.initial_state(
-        1.5 * streams.child("start").normal("values", people), streams
-    )
-    waves = []
+    disposition = 1.5 * streams.child("start").normal("values", people)
+    trait_state, waves = dynamics.initial_state(disposition, streams), []
     for rounds in range(rounds_of_waves[-1] + 1):
         if rounds in rounds_of_waves:
-            error = (
-                0.5
-                * streams.at(rounds).normal("slip", people)
-                * trait_state.relative_volatility[..., None]
-            )
+            error = 0.5 * streams.at(rounds).normal("slip", people)
+            error = error * trait_state.relative_volatility[..., None]
             waves.append((trait_state.values + error)[..., 0])
         trait_state = dynamics.advance_round(trait_state, streams.at(rounds))
     waves = torch.stack(waves, -1).double()
     deviation = waves - waves.mean(1, keepdim=True)
-    found = torch.einsum("wai,waj->wij", deviation, deviation) / (people - 1)
+    covariance = torch.einsum("wai,waj->wij", deviation, deviation) / (people - 1)
     expected = dynamics.covariance(rounds_of_waves, initial_std=1.5, answer_noise_std=0.5)
     for i in range(len(rounds_of_waves)):
         for j in range(i + 1):
-            assert_mean(found[:, i, j], expected[i, j])
+            assert_mean(covariance[:, i, j], expected[i, j])
     if not noise_std:  # var_d + var_s 2^(-L/h), over all variance
         lag = (1.5**2 + 0.8**2 * 0.5 ** (3 / 2)) / (1.5**2 + 0.8**2 + 0.5**2)
         assert expected[0, 2] / expected[0, 0] == pytest.approx(lag, abs=1e-12)
@@ -123,14 +112,12 @@ def test_relative_volatility(exponent):
 
 def test_clamp():
     dynamics = TraitStateDynamics(half_life=1.0)
-    trait_state = TraitState(torch.randn(3, 50, 2), 3 * torch.randn(3, 50, 2), torch.ones(3, 50))
-    waves = dynamics.clamp(trait_state, -1.0, 1.0)
-    assert (waves.disposition.abs() <= 1).all() and (waves.values.abs() <= 1 + 1e-6).all()
-    inside = (trait_state.disposition.abs() <= 1) & (trait_state.values.abs() <= 1)
-    assert torch.equal(waves.disposition[inside], trait_state.disposition[inside])
-    assert waves.values[inside].numpy() == pytest.approx(
-        trait_state.values[inside].numpy(), abs=1e-6
-    )
+    state = TraitState(torch.randn(3, 50, 2), 3 * torch.randn(3, 50, 2), torch.ones(3, 50))
+    clamped = dynamics.clamp(state, -1.0, 1.0)
+    assert (clamped.disposition.abs() <= 1).all() and (clamped.values.abs() <= 1 + 1e-6).all()
+    inside = (state.disposition.abs() <= 1) & (state.values.abs() <= 1)
+    assert torch.equal(clamped.disposition[inside], state.disposition[inside])
+    assert clamped.values[inside].numpy() == pytest.approx(state.values[inside].numpy(), abs=1e-6)
 
 
 def generations(cohorts: Cohorts, values: torch.Tensor, rounds: int, seed: int) -> torch.Tensor:
@@ -170,9 +157,8 @@ def test_newcomers_are_tutored_and_shifted():
     """300 worlds of 40 people, seed 5: movement of the mean in a round."""
     values = RandomStreams.of(5, 300).normal("start", 40, 1)
     cohorts = Cohorts(turnover=0.2, tutoring_share=0.4, mean_shift=0.5, mutation_std=0.1)
-    newcomers = cohorts.sample_newcomers(
-        values, lambda parent: 3.0 - parent, RandomStreams.of(5, 300)
-    )
+    streams = RandomStreams.of(5, 300)
+    newcomers = cohorts.sample_newcomers(values, lambda parent: 3.0 - parent, streams)
     result = replace_people(People(values), newcomers).values
     mean_value = values.mean(1)[:, 0]
     assert_mean((result - values).mean(1)[:, 0] - 0.2 * (0.4 * (3.0 - mean_value) + 0.5), 0.0)
@@ -189,9 +175,8 @@ def test_newcomers_inherit_from_one_parent():
     assert 0 < newcomers.is_new.sum() < newcomers.is_new.numel()
     for world in range(2):
         for person in range(30):
-            source = (
-                int(newcomers.parent[world, person]) if newcomers.is_new[world, person] else person
-            )
+            is_new = newcomers.is_new[world, person]
+            source = int(newcomers.parent[world, person]) if is_new else person
             assert torch.equal(result.values[world, person], people.values[world, source])
             assert result.traits["age"][world, person] == people.traits["age"][world, source]
             assert result.groups is not None and result.groups[world, person] == source % 3
@@ -203,18 +188,13 @@ def test_newcomers_have_new_residuals():
     trait_state = dynamics.initial_state(torch.zeros(2, 400, 1), streams)
     is_new = streams.uniform("born", 400)[..., 0] < 0.5
     result = dynamics.replace(trait_state, is_new, torch.ones(2, 400, 1), streams)
-    assert torch.equal(
-        result.relative_volatility[~is_new], trait_state.relative_volatility[~is_new]
-    )
+    old, new = trait_state.relative_volatility, result.relative_volatility
+    assert torch.equal(new[~is_new], old[~is_new])
     assert torch.equal(result.values[~is_new], trait_state.values[~is_new])
     assert (result.disposition[is_new] == 1).all()
-    assert not (result.relative_volatility[is_new] == trait_state.relative_volatility[is_new]).any()
-    assert (
-        np.corrcoef(result.state_residual[is_new][:, 0], trait_state.state_residual[is_new][:, 0])[
-            0, 1
-        ]
-        < 0.3
-    )
+    assert not (new[is_new] == old[is_new]).any()
+    residuals = [x.state_residual[is_new][:, 0] for x in (result, trait_state)]
+    assert np.corrcoef(*residuals)[0, 1] < 0.3
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 1.0])
@@ -226,16 +206,14 @@ def test_trust_follows_the_delta_rule(rate):
     assert evidence.numpy() == pytest.approx(
         torch.exp(-(deviation**2).mean(-1) / (2 * 0.5**2)).numpy(), abs=1e-6
     )
-    trait_state, intensity = (
-        trust.initial_state(values, advice),
-        torch.tensor([1.0, 1.0, 1.0, 0.0]).expand(3, -1),
-    )
+    level, intensity = trust.initial_state(values, advice), torch.ones(3, 4)
+    intensity[:, 3] = 0.0
     for rounds in range(15):
         closed_form = evidence + (0.8 - evidence) * (1 - rate) ** rounds
-        assert trait_state[..., :3].numpy() == pytest.approx(closed_form[..., :3].numpy(), abs=1e-6)
-        assert torch.equal(trait_state[..., 3], torch.full((3, 6), 0.8))  # intensity 0
-        assert ((trait_state >= 0) & (trait_state <= 1)).all()
-        trait_state = trust.update(trait_state, evidence, intensity)
+        assert level[..., :3].numpy() == pytest.approx(closed_form[..., :3].numpy(), abs=1e-6)
+        assert torch.equal(level[..., 3], torch.full((3, 6), 0.8))
+        assert ((level >= 0) & (level <= 1)).all()
+        level = trust.update(level, evidence, intensity)
 
 
 def test_retained_share_determines_permanent_share():

@@ -167,7 +167,8 @@ MORAL_HAZARD = "{kind: moral_hazard, num_agents: 50}\nmetrics: [offered_share]"
 
 @pytest.mark.parametrize("env", [LOCK_IN, MORAL_HAZARD])
 def test_an_unused_population_is_refused(workdir, env):
-    text = f"name: x\nabout: x\nenv: {env}\nrounds: 2\npopulation: {{kind: normal}}\n"
+    text = f"name: x\nabout: x\nenv: {env}\nrounds: 2\n"
+    text += "population: {kind: normal, num_people: 50}\n"
     with refused("unsupported", "env"):
         _run(workdir / "run", text)
 

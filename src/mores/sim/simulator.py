@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mores.core import pytree
+from mores.core import stream_addresses as addresses
 from mores.core.arguments import check_device, check_integer
 from mores.core.environment import Environment, Phase, Role, Transition
 from mores.core.errors import UserError
@@ -192,14 +193,19 @@ class Simulator:
 
     def _initial_states(self, reset_mask: Tensor) -> tuple[Any, dict[str, Callable[[], Any]]]:
         """Initial state of the worlds `reset_mask`, and functions for the initial policy states."""
-        streams = self._streams.take(reset_mask.nonzero()[:, 0].to(self.device)).child("start")
+        streams = self._streams.take(reset_mask.nonzero()[:, 0].to(self.device)).child(
+            addresses.EPISODE_START
+        )
         people = None
         if self.population is not None:
-            people = self.population.sample_people(streams.child("people"))
-        state = self.environment.reset(streams.child("game"), people)
+            people = self.population.sample_people(streams.child(addresses.POPULATION))
+        state = self.environment.reset(streams.child(addresses.ENVIRONMENT), people)
         initial_states = {
             name: functools.partial(
-                policy.initial_state, self.roles[name], self.phases, streams.child(f"player/{name}")
+                policy.initial_state,
+                self.roles[name],
+                self.phases,
+                streams.child(f"{addresses.POLICY}/{name}"),
             )
             for name, policy in self.policies.items()
         }
@@ -321,7 +327,7 @@ class Simulator:
                     environment.observe(before, name, phase.name),
                     environment.action_mask(before, name, phase.name),
                     self.policy_states[name],
-                    streams.child(f"player/{name}/{phase.name}"),
+                    streams.child(f"{addresses.POLICY}/{name}/{phase.name}"),
                 )
                 actions[name] = output.action
                 self._set_policy_state(name, output.state)
@@ -334,7 +340,7 @@ class Simulator:
                 obs = environment.observe(before, name, phase.name)
                 mask = environment.action_mask(before, name, phase.name)
                 self._recorder.record_action(name, phase, obs, action, mask)
-        result = environment.step(before, phase.name, actions, streams.child("game"))
+        result = environment.step(before, phase.name, actions, streams.child(addresses.ENVIRONMENT))
         self.state = result.state
         if self.finished is not None:
             self.state = pytree.where(self.finished, before, result.state)
@@ -366,7 +372,7 @@ class Simulator:
             obs = self._next_observation(name)
             transition = Transition(reward, terminated, truncated, finished, obs, feedback)
             state = self.policies[name].update(
-                self.policy_states[name], transition, streams.child(f"learner/{name}")
+                self.policy_states[name], transition, streams.child(f"{addresses.UPDATE}/{name}")
             )
             self._set_policy_state(name, state)
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 
+from mores.core import stream_addresses as addresses
 from mores.core.episode_dataset import concatenate_datasets
 from mores.core.random_streams import RandomStreams, Worlds
 from mores.experiments.results.cell_result import CellResult
@@ -192,7 +193,10 @@ class CellRunner:
         callback = self._scaled_callback(len(simulator.worlds))
         for episode in range(cursor.episode, built_stage.stage.episodes):
             for role, policy in learners.items():
-                key, stream = state_key(role, policy), streams.at(episode).child(f"fit/{role}")
+                key, stream = (
+                    state_key(role, policy),
+                    streams.at(episode).child(f"{addresses.OFFLINE}/{role}"),
+                )
                 self.policy_state_store[key] = policy.fit_offline(
                     self.policy_state_store[key], datasets[role], stream
                 )

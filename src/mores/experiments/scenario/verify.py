@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mores.core import stream_addresses as addresses
 from mores.core.check_metrics import checked_metrics
 from mores.core.errors import UserError
 from mores.core.random_streams import RandomStreams
@@ -261,7 +262,7 @@ def _checked_initial_metrics(
         message = f"is too large: the observations of one world have {size:,} numbers"
         problems.append(cell.origin.problem(("env",), message, code="too_large"))
         return None
-    streams = RandomStreams.of(seed, [0]).child("start")
+    streams = RandomStreams.of(seed, [0]).child(addresses.EPISODE_START)
     try:
         metrics = _initial_metrics(cell, built_stage, built, streams, problems)
         if not problems:
@@ -293,7 +294,11 @@ def _initial_metrics(
 
     try:
         population = built.population
-        people = None if population is None else population.sample_people(streams.child("people"))
+        people = (
+            None
+            if population is None
+            else population.sample_people(streams.child(addresses.POPULATION))
+        )
     except UserError as error:
         report(("population",), error)
         return None
@@ -307,7 +312,7 @@ def _initial_metrics(
                 path, message = ("policies", role.name), printable(error, 300)
                 problems.append(origin.component_problem(path, message, code=error.code))
     try:
-        state = environment.reset(streams.child("game"), people)
+        state = environment.reset(streams.child(addresses.ENVIRONMENT), people)
         return checked_metrics(environment, state, streams.num_worlds)
     except UserError as error:
         report(("env",), error)
