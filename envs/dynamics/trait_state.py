@@ -39,6 +39,7 @@ from torch import Tensor
 from mores.core.config import Config
 from mores.core.errors import ParameterError
 from mores.core.random_streams import RandomStreams
+from mores.core.stream_addresses import INITIAL_RESIDUAL, RELATIVE_VOLATILITY, RESIDUAL
 
 UNIFORM_OFFSET = 2.0**-25  # half the spacing of uniform numbers: avoids log(0)
 
@@ -149,7 +150,7 @@ class TraitStateDynamics(Config):
         relative_volatility = self.sample_relative_volatility(disposition.shape[1], streams)
         residual = torch.zeros_like(disposition)
         if self.volatility:
-            z = streams.normal("first temporary", *disposition.shape[1:])
+            z = streams.normal(INITIAL_RESIDUAL, *disposition.shape[1:])
             residual = self.volatility * relative_volatility[..., None] * z
         return TraitState(disposition, residual, relative_volatility)
 
@@ -159,7 +160,7 @@ class TraitStateDynamics(Config):
         """Relative volatility of each person; root mean square 1."""
         if not self.volatility_heterogeneity:
             return torch.ones(streams.num_worlds, num_people, device=streams.device)
-        u = streams.uniform("restlessness", num_people)[..., 0] + UNIFORM_OFFSET
+        u = streams.uniform(RELATIVE_VOLATILITY, num_people)[..., 0] + UNIFORM_OFFSET
         exponent = self.volatility_heterogeneity
         return math.sqrt(2.0 * exponent + 1.0) * torch.exp(exponent * torch.log(u))
 
@@ -169,7 +170,7 @@ class TraitStateDynamics(Config):
         size = disposition.shape[1:]
         if self.volatility:
             renewal_std = self.volatility * math.sqrt(1.0 - self.decay**2)
-            z = streams.normal("temporary", *size)
+            z = streams.normal(RESIDUAL, *size)
             residual = residual + renewal_std * trait_state.relative_volatility[..., None] * z
         if self.disposition_noise_std:
             z = streams.normal("disposition", *size)

@@ -25,6 +25,7 @@ from mores.core.people import People
 from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Part
+from mores.core.stream_addresses import INITIAL_PAIR
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +132,7 @@ class PairwisePreferences(Environment[PairwisePreferencesState]):
                 code="unsupported",
                 path="population",
             )
-        index, rewards = self._sample_pairs(streams.child("first"))
+        index, rewards = self._sample_pairs(streams.child(INITIAL_PAIR))
         counts = rewards.new_zeros(len(rewards), len(self.margins))
         return PairwisePreferencesState(rewards, index, counts, counts, counts[:, 0], counts[:, 0])
 

@@ -26,6 +26,7 @@ from mores.core.environment import Phase, Role
 from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete
+from mores.core.stream_addresses import TOKEN
 from mores.envs.feedback.token_supervisors import uniform_index
 
 
@@ -49,7 +50,7 @@ class RandomTokenPolicy(Policy):
         """Sample a token, or look up the own tokens in the critique."""
         space = phase.action_spaces["assistant"]
         if isinstance(space, Discrete):
-            u = streams.uniform("word", observation.shape[1])[..., 0]
+            u = streams.uniform(TOKEN, observation.shape[1])[..., 0]
             return ActionOutput(uniform_index(space.num_options, u), state)
         assert isinstance(space, Box)
         completion = state.read(observation, "completion").unflatten(-1, (space.size, -1))

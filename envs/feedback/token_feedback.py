@@ -29,6 +29,7 @@ from mores.core.people import People
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams, Worlds
 from mores.core.spaces import Box, Discrete, Part
+from mores.core.stream_addresses import INAPPROPRIATE, PROMPT, SHARED_UTILITY, TASK, TOKEN_UTILITY
 from mores.envs.feedback import token_completions as completions
 from mores.envs.feedback.random_token_policy import (
     RandomTokenPolicy,
@@ -260,14 +261,14 @@ class TokenFeedback(Environment[TokenFeedbackState]):
         """Task of each world's replicate."""
         replicates = Worlds(streams.replicate, torch.zeros_like(streams.replicate))
         streams = RandomStreams.of(self.task_seed, replicates, device=streams.device)
-        streams = streams.child("requests")
+        streams = streams.child(TASK)
         tokens, features = self.vocab_size, self.num_prompt_features
-        shared = streams.normal("shared taste", tokens, features)
-        individual = streams.normal("taste", self.num_principals * tokens, features)
+        shared = streams.normal(SHARED_UTILITY, tokens, features)
+        individual = streams.normal(TOKEN_UTILITY, self.num_principals * tokens, features)
         individual = individual.unflatten(1, (self.num_principals, tokens))
         weights = math.sqrt(1.0 - self.conflict) * shared[:, None]
         weights = weights + math.sqrt(self.conflict) * individual
-        return TokenTask(weights, streams.normal("harm", tokens, features))
+        return TokenTask(weights, streams.normal(INAPPROPRIATE, tokens, features))
 
     # --- dynamics --------------------------------------------------------------------------------
 
@@ -279,7 +280,7 @@ class TokenFeedback(Environment[TokenFeedbackState]):
                 code="unsupported",
                 path="population",
             )
-        prompt = streams.normal("request", 1, self.num_prompt_features)[:, 0]
+        prompt = streams.normal(PROMPT, 1, self.num_prompt_features)[:, 0]
         task = self.sample_tasks(streams)
         harm = completions.token_utilities(task.harm_weights, prompt)
         steps = prompt.new_zeros(streams.num_worlds, self.num_completions, self.completion_length)

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mores.core.random_streams import RandomStreams
+from mores.core.stream_addresses import CRITIQUE, OTHER_TOKEN
 from mores.envs.feedback import token_completions
 
 
@@ -147,7 +148,7 @@ class Supervisors:
         streams: RandomStreams,
     ) -> Float[Tensor, "world agent token"]:
         """Criticized tokens; all or none of the vocabulary if not `critique_per_token`."""
-        u = streams.uniform("judgement", completion.shape[1], completion.shape[3])
+        u = streams.uniform(CRITIQUE, completion.shape[1], completion.shape[3])
         tokens = criticized_tokens(
             completion, inappropriate, self.detection_rate, self.false_alarm_rate, u
         )
@@ -173,6 +174,6 @@ class Supervisors:
             self.demonstration_rationality * value,
             gumbel.unflatten(-1, (length, vocab_size)),
             streams.uniform("slip", agents, length) < self.demonstration_error_rate,
-            uniform_index(vocab_size, streams.uniform("other word", agents, length)),
+            uniform_index(vocab_size, streams.uniform(OTHER_TOKEN, agents, length)),
         )
         return tokens, principal

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mores.core.deterministic_sum import norm, total
 from mores.core.random_streams import RandomStreams
+from mores.core.stream_addresses import CANDIDATES, HOMOPHILY, PERMUTATION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,12 +126,12 @@ def homophily_graph(
         streams: random streams.
     """
     worlds, agents, dimensions = values.shape
-    step = 1 + (streams.uniform("met", agents, num_candidates) * (agents - 1)).to(torch.int64)
+    step = 1 + (streams.uniform(CANDIDATES, agents, num_candidates) * (agents - 1)).to(torch.int64)
     candidates = (torch.arange(agents, device=values.device)[:, None] + step) % agents  # not self
     flat = candidates.flatten(1)[..., None].expand(-1, -1, dimensions)
     candidate_values = values.gather(1, flat).unflatten(1, (agents, num_candidates))
     distance = norm(candidate_values - values[:, :, None])
-    score = streams.gumbel("liked", agents, num_candidates) - distance / homophily_scale
+    score = streams.gumbel(HOMOPHILY, agents, num_candidates) - distance / homophily_scale
     neighbors = candidates.gather(2, score.topk(degree, dim=-1).indices)
     weights = torch.full((worlds, agents, degree), peer_weight / degree, device=values.device)
     return InfluenceGraph.from_weights(neighbors, weights)
@@ -142,7 +143,7 @@ def permute_nodes(graph: InfluenceGraph, streams: RandomStreams) -> InfluenceGra
     The degree structure is identical; homophily is removed.
     """
     _, agents, slots = graph.neighbors.shape
-    u = streams.uniform("place", agents)[..., 0]
+    u = streams.uniform(PERMUTATION, agents)[..., 0]
     node = torch.sort(u, dim=-1, stable=True).indices  # person -> node
     person = torch.sort(node, dim=-1, stable=True).indices  # node -> person
     rows = node[..., None].expand(-1, -1, slots)

@@ -27,6 +27,7 @@ from mores.core.people import People
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Part
+from mores.core.stream_addresses import PREFERENCE, SUSCEPTIBLE
 from mores.envs.influence import alignment_objectives as objectives
 from mores.envs.influence.alignment_objectives import AlignmentObjective
 from mores.envs.influence.dr_mdp_analytic import (
@@ -306,8 +307,8 @@ class DRMDP(Environment[DRMDPState]):
         """Rewards by the present state; then preferences change."""
         action = actions["assistant"]
         influence = (action == INFLUENCE).to(state.real_time_return.dtype)
-        u = streams.uniform("taste", self.num_people)[..., 0]
-        succeeds = streams.uniform("takes", self.num_people)[..., 0] < state.susceptibility
+        u = streams.uniform(PREFERENCE, self.num_people)[..., 0]
+        succeeds = streams.uniform(SUSCEPTIBLE, self.num_people)[..., 0] < state.susceptibility
         natural = inverse_cdf(u, state.preference, self.natural_transitions)
         influenced = inverse_cdf(u, state.preference, self.influenced_transitions)
         reward = self._reward(state.preference, action)

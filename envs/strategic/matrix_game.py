@@ -36,6 +36,7 @@ from mores.core.people import People
 from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Part
+from mores.core.stream_addresses import CONTINUATION, EXPLORATION, RANDOM_OPTION
 from mores.envs.strategic import matrix_game_analytic as formulas
 from mores.envs.strategic.bimatrix_games import (
     NAMED_GAMES,
@@ -254,7 +255,7 @@ class MatrixGame(Environment[MatrixGameState]):
         )
         terminated = None
         if self.continuation_probability < 1:
-            terminated = streams.uniform("another round")[:, 0, 0] >= self.continuation_probability
+            terminated = streams.uniform(CONTINUATION)[:, 0, 0] >= self.continuation_probability
         return StepResult(next_state, {"player": payoff}, terminated)
 
     def _apply_trembles(
@@ -372,8 +373,8 @@ class ImitateLast(Policy):
         shares = torch.zeros(*observation.shape[:2], options, device=observation.device)
         if state.parts["other_actions"].size:
             shares = state.read(observation, "other_actions")[..., :options]
-        u = streams.uniform("any option", agents, options)
-        is_random = streams.uniform("slips", agents)[..., 0] < self.epsilon
+        u = streams.uniform(RANDOM_OPTION, agents, options)
+        is_random = streams.uniform(EXPLORATION, agents)[..., 0] < self.epsilon
         score = torch.where(is_random[..., None], u, shares)
         if action_mask is not None:
             score = torch.where(action_mask, score, -1.0)

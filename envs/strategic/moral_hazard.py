@@ -24,6 +24,7 @@ from mores.core.people import People
 from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Part
+from mores.core.stream_addresses import OUTPUT_NOISE, TERMINATION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +192,7 @@ class MoralHazard(Environment[MoralHazardState]):
             return StepResult(next_state)
         if phase == "work":
             effort = actions["agent"]
-            noise = self.output_noise_std * streams.normal("luck", self.num_agents)[..., 0]
+            noise = self.output_noise_std * streams.normal(OUTPUT_NOISE, self.num_agents)[..., 0]
             level = effort.to(torch.float32)
             output = torch.where(effort > 0, level + noise, torch.zeros_like(noise))
             reward = -0.5 * state.effort_cost * level * level
@@ -207,7 +208,7 @@ class MoralHazard(Environment[MoralHazardState]):
             promises_broken=state.promises_broken + promised * (1.0 - is_kept),
         )
         profit = total(state.output - wage, 1)[:, None]
-        terminated = streams.uniform("quit")[:, 0, 0] < self.termination_probability
+        terminated = streams.uniform(TERMINATION)[:, 0, 0] < self.termination_probability
         return StepResult(next_state, {"agent": wage, "principal": profit}, terminated)
 
     def metrics(self, state: MoralHazardState) -> Mapping[str, Tensor]:

@@ -184,7 +184,7 @@ def test_it_supports_what_its_policies_support():
 
 
 def test_members_continue_in_a_new_stage():
-    """A learner continues; a policy of another class or with another number of agents starts anew."""
+    """A learner continues; another class or another number of agents starts anew."""
     environment, policy = public_goods()
     simulator = Simulator(environment, {"player": policy}, worlds=3, rounds=20)
     simulator.reset(8)
