@@ -411,6 +411,7 @@ def _select_agents(dataset: Any, agents: slice) -> Any:
         dataset,
         observation=select(dataset.observation),
         action=select(dataset.action),
+        action_mask=select(dataset.action_mask),
         reward=None if reward is None else reward[:, :, agents],
         feedback=select(dataset.feedback),
     )

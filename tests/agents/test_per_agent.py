@@ -28,6 +28,7 @@ from mores.registry import make_policy
 from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.simulation import simulate
 from mores.sim.simulator import Simulator
+from tests.conformance.environments import RandomOption, Relay
 from tests.refusals import check_message, refused
 
 
@@ -162,6 +163,26 @@ def test_search_and_datasets_reach_the_members():
     state = policy.fit_offline(simulator.policy_states["player"], dataset, simulator._streams)
     payoff_sum = simulator.state.payoff_sum[:, :2]
     assert state.member_states[0].dataset_reward == pytest.approx(payoff_sum)
+
+
+class MaskReader(RandomOption):
+    """Keeps the legal options of its own agents in a dataset."""
+
+    def fit_offline(self, state: Tensor, dataset: Any, streams: Any) -> Tensor:
+        return dataset.action_mask["run"]
+
+
+def test_datasets_have_the_masks_of_the_members_own_agents():
+    members = (RandomOption(), MaskReader(), RandomOption())
+    policies = {"caller": RandomOption(), "runner": PerAgentPolicy(policies=members)}
+    recorder = EpisodeRecorder({"runner"})
+    simulator = Simulator(Relay(), policies, worlds=2, rounds=3, recorder=recorder)
+    simulator.reset(0)
+    simulator.step()
+    dataset = recorder.dataset("runner")
+    runner = simulator.policies["runner"]
+    state = runner.fit_offline(simulator.policy_states["runner"], dataset, simulator._streams)
+    assert torch.equal(state.member_states[1], dataset.action_mask["run"][:, :, 1:2])
 
 
 def test_it_supports_what_its_policies_support():
