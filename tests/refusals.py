@@ -3,14 +3,16 @@
     with refused("unknown_name", path="coevolution.peple"):
         mores.make_environment("coevolution", peple=3)
 
-`tests/golden/messages.json` holds every message by test. `pytest --messages=write` (in one process)
-rewrites it, `--messages=ignore` compares nothing.
+`tests/golden/messages.json` holds every message by test. `pytest --messages=write` rewrites those
+of the tests that run, `--messages=ignore` compares nothing.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).parent / "golden" / "messages.json"
+TEMPORARY = re.compile(r"/[^ :'\"]*?/pytest-\d+/(popen-gw\d+/)?")
 mode = "check"  # set by the option --messages
 written: dict[str, str] = {}
 _counts: Counter[str] = Counter()
@@ -46,6 +49,7 @@ def check_message(text: str) -> None:
     name = f"{test} #{_counts[test]}"
     if mode == "ignore":
         return
+    text = TEMPORARY.sub("<temporary>/", text).replace(str(FILE.parents[2]), "<root>")
     if mode == "write":
         written[name] = text
         return
@@ -59,6 +63,10 @@ def finish() -> None:
     if mode != "write" or not written:
         return
     ran = {name.rsplit(" #", 1)[0] for name in written}
-    known = json.loads(FILE.read_text()) if FILE.exists() else {}
-    others = {name: text for name, text in known.items() if name.rsplit(" #", 1)[0] not in ran}
-    FILE.write_text(json.dumps(dict(sorted({**others, **written}.items())), indent=1) + "\n")
+    with FILE.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # other test processes write as well
+        file.seek(0)
+        known = json.loads(file.read() or "{}")
+        others = {name: text for name, text in known.items() if name.rsplit(" #", 1)[0] not in ran}
+        file.truncate(0)
+        file.write(json.dumps(dict(sorted({**others, **written}.items())), indent=1) + "\n")

@@ -56,13 +56,13 @@ class Cohorts(Config):
         default=0.0, ge=0, le=1, description="probability of replacement per person and round"
     )
     mutation_std: float = Field(
-        default=0.0, ge=0, description="standard deviation of a newcomer around the parent"
+        default=0.0, ge=0, description="standard deviation of newcomers around their parents"
     )
     tutoring_share: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        description="share of the advice displacement added to the parent's disposition",
+        description="share of the change by advice that is added to the inherited disposition",
     )
     mean_shift: float = Field(
         default=0.0, description="mean difference of newcomers from parents, in every value"

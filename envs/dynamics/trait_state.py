@@ -74,22 +74,25 @@ class TraitStateDynamics(Config):
     half_life: float | None = Field(
         default=None,
         gt=0,
-        description="half-life of the state residual, rounds; none: no residual",
+        description="half-life of the temporary deviation from the disposition, rounds; null: none",
     )
     permanent_share: float = Field(
-        default=0.0, ge=0, le=1, description="share of a displacement that moves the disposition"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of a change of values that moves the disposition",
     )
     retained_share: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="share of a displacement that remains a round later, as experiments measure "
-        "it; with half_life it determines permanent_share and replaces it",
+        description="share of a change of values that remains one round later, as follow-ups "
+        "measure it; with half_life it determines permanent_share and replaces it",
     )
     volatility: float = Field(
         default=0.0,
         ge=0,
-        description="standard deviation of the state residual, value units, root mean square "
+        description="standard deviation of the temporary deviation, value units, root mean square "
         "over people",
     )
     volatility_heterogeneity: float = Field(

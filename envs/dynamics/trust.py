@@ -26,10 +26,14 @@ class Trust(Config):
 
     initial_trust: float = Field(default=1.0, ge=0, le=1, description="initial trust")
     learning_rate: float = Field(
-        default=0.0, ge=0, le=1, description="share of the gap to the evidence closed per round"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the distance to the evidence, the agreement of advice and "
+        "values, closed per round",
     )
     distance_scale: float = Field(
-        default=1.0, gt=0, description="RMS distance at which evidence is .61, value units"
+        default=1.0, gt=0, description="RMS distance at which the evidence is .61, value units"
     )
 
     def initial_state(

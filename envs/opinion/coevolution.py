@@ -1,8 +1,8 @@
-"""Coevolution: people, assistants that learn from them and influence them, and a moving history.
+"""Coevolution: people, assistants that learn from them and influence them, and an outside trend.
 
-The order of a round follows the coevolution challenge of ProgressGym (Qiu et al. 2024): history
-moves, people answer, assistants learn and advise; then history, peers, assistants and noise move
-the people. `challenge` selects ProgressGym's challenges: docs/explanation/progress.md.
+The order of a round follows the coevolution challenge of ProgressGym (Qiu et al. 2024): history, a
+trajectory of values outside the community, moves; people answer; assistants learn and advise; then
+people's values change. `challenge` selects ProgressGym's challenges: docs/explanation/progress.md.
 
 Demo: `python -m mores.envs.opinion.coevolution`.
 """
@@ -39,61 +39,68 @@ from mores.envs.opinion.tracking_lag import LinearTracker
 
 
 class Coevolution(Environment[CoevolutionState]):
-    """People whose values change, assistants that learn from their answers, and history.
+    """Values of people under the influence of AI assistants, peers and an outside trend, history.
 
     Description:
-        Every round people report their values, assistants observe the mean answer and advise, and
-        history, peers, advice and noise move people's values. Left out: language and topics;
-        private advice (all people receive the same); choice of assistants; changes of the peer
-        graph; effects of people on history; costs of advice.
+        A value is one coordinate of a person's attitudes. Every round people report their values,
+        assistants observe the mean answer and advise, and history, peers, advice and noise change
+        people's values. Left out: language and topics; private advice (all people receive the
+        same); choice of assistants; changes of the peer graph; effects of people on history; costs
+        of advice.
 
     Roles:
-        person (`num_people`): answers.  assistant (`num_assistants`, 0: none): advises.
+        person (`num_people`): answers
+        assistant (`num_assistants`; 0: none): advises
 
     Observation (value units; n = `num_values`, b = `value_limit`; no values of other persons):
-        person     values               n  [-b, b]   own; in follow and predict after attraction
-        person     advice               n  [-b, b]   mean of last advice by intensity; 0 if none
-        person     neighbor_mean        n  [-b, b]   weighted mean of neighbors' last answers
-        person     relative_volatility  1  [0, inf)  own; only if people differ in it
-        assistant  mean_answer          n  [-b, b]   mean of this round's answers
-        assistant  trend                n  any       last movement of history (public)
-        assistant  initial_history      n  [-b, b]   first row of history; in challenges
-        assistant  forecast_horizon     1  [0, rows) rounds to forecast ahead; in challenges
-        assistant  target               n  [-b, b]   history now, in predict at the horizon; only
-                                                     with `observe_target`
+        person     values               n  [-b, b]     own; in follow and predict after attraction
+        person     advice               n  [-b, b]     last advice, mean weighted by intensity, or 0
+        person     neighbor_mean        n  [-b, b]     weighted mean of neighbors' last answers
+        person     relative_volatility  1  [0, inf)    own; only if volatility_heterogeneity > 0
+        assistant  mean_answer          n  [-b, b]     mean of this round's answers
+        assistant  trend                n  (-inf, inf) last movement of history
+        assistant  initial_history      n  [-b, b]     first row of history; in challenges
+        assistant  forecast_horizon     1  [0, rows)   rounds to forecast ahead; in challenges
+        assistant  target               n  [-b, b]     position of history (in predict, at the
+                                                       horizon); only with `observe_target`
 
     Action:
-        person     phase answer: `answer`, n numbers in [-b, b], the reported values.
-        assistant  phase advise: `position`, n numbers in [-b, b]; `intensity` in [0, 1], 0: silent.
+        person     phase answer: `answer`, n numbers in [-b, b], the reported values
+        assistant  phase advise: `position`, n numbers in [-b, b], the advice; `intensity` in
+                   [0, 1], its weight (0: no advice)
 
     Reward:
-        person: mean over assistants of `intensity * exp(-d^2 / 2)`, in [0, 1], d the root mean
-        square distance of values and advice. assistant: the same, mean over people: approval.
+        Approval of an assistant by a person is `intensity * exp(-d^2 / 2)`, in [0, 1], with d the
+        root mean square over value dimensions of advice minus values before step 2. A person's
+        reward is its mean over assistants, an assistant's reward its mean over people.
 
     Dynamics (H values of a person, G history, o advice), in this order:
         1. G moves by drift and noise, or to the next row; people answer; assistants advise.
-        2. H's state residual decays and is renewed (`trait_state`).
+        2. The deviation of H from the person's disposition decays and gets noise (`trait_state`).
         3. H += history.attraction (G - H).
-        4. DeGroot or Friedkin-Johnsen averaging of answers (`peers`); the anchor is the initial
-           disposition, or H after step 3 if values revert to dispositions.
-        5. H += ai_influence * mean over assistants of intensity * trust * (o - H), where
-           |o - H| <= confidence_bound.
-        6. H += history.drift_share * (movement of G) + noise. Of the displacement of steps 3 to 6 a
-           share is permanent (`trait_state`; default: all). H is clamped to [-b, b].
+        4. DeGroot or Friedkin-Johnsen averaging of answers (`peers`). The anchor of
+           Friedkin-Johnsen is the initial disposition, or H after step 3 if values revert to
+           dispositions.
+        5. H += ai_influence * mean over assistants of intensity * trust * (o - H), where the
+           Euclidean distance |o - H| is at most confidence_bound.
+        6. H += history.drift_share * (movement of G) + noise. If values revert, only a share of
+           the change in steps 3 to 6 moves the disposition (`trait_state`). H is clamped to
+           [-b, b].
         7. Trust is updated (`trust`); newcomers replace people (`cohorts`).
-        With drift g, `drift_share` 1, influence alpha and an assistant of learning rate eta and
-        horizon L, velocity is `g eta (1 + alpha L) / (alpha + eta)` and the mean leads the
-        assistant by `g (1 - eta L) / (alpha + eta)`: `analytic_values`.
+        Steady state of one trusted assistant that tracks truthful answers with learning rate eta
+        and forecasts L rounds, without attraction and peers: with drift g, `drift_share` 1 and
+        influence alpha the velocity is `g eta (1 + alpha L) / (alpha + eta)`, and the mean leads
+        the assistant by `g (1 - eta L) / (alpha + eta)`: `analytic_values`.
 
     Start:
         Values from a population, else normal with standard deviation `initial_std` around 0, or
         around the first row of a trajectory. History: that row, else the people's mean.
 
     End:
-        In a challenge after its last scored round; else never (truncation only).
+        In a challenge it terminates after the last scored round; else never (truncation only).
 
     Parameters:
-        See the fields: each has its range and meaning.
+        The fields of this class, each with range and meaning.
 
     References:
         ProgressGym: Qiu et al. 2024, arXiv 2406.20087. DeGroot 1974; Friedkin and Johnsen 1990.
@@ -111,37 +118,41 @@ class Coevolution(Environment[CoevolutionState]):
         default=2,
         ge=1,
         le=10_000,
-        description="number of value dimensions; default: a trajectory's own",
+        description="number of value dimensions; default with a trajectory: its number",
     )
     num_assistants: int = Field(default=1, ge=0, le=10_000, description="number of assistants")
     initial_std: float = Field(
-        default=1.0, ge=0, description="standard deviation of initial values; with a trajectory 0"
+        default=1.0,
+        ge=0,
+        description="standard deviation of initial values; default with a trajectory: 0",
     )
     value_limit: float = Field(default=10.0, gt=0, description="bound: values in [-limit, limit]")
-    history: History = Field(default=History(), description="history and its effect on people")
+    history: History = Field(
+        default=History(), description="trend outside the community, and its effect on people"
+    )
     challenge: Challenge = Field(
         default="none",
         description="ProgressGym challenge: follow, predict or coevolve; sets defaults of history "
-        "(progressgym_digitized) and influence",
+        "(progressgym_digitized), history.attraction and ai_influence",
     )
     forecast_horizon: int = Field(default=1, ge=1, description="predict: rounds ahead")
     observe_target: bool = Field(
-        default=False, description="whether assistants observe `target`, history's position"
+        default=False, description="whether assistants observe `target`, the position to predict"
     )
     peers: Peers = Field(default=Peers(), description="peer influence; default: none")
     trait_state: TraitStateDynamics = Field(
         default=TraitStateDynamics(),
-        description="persistence of values; default: displacements are permanent",
+        description="persistence of changes of values; default: they are permanent",
     )
     trust: Trust = Field(default=Trust(), description="trust in assistants; default: full")
-    cohorts: Cohorts = Field(default=Cohorts(), description="generations; default: no turnover")
+    cohorts: Cohorts = Field(default=Cohorts(), description="replacement of people; default: none")
     ai_influence: float = Field(
         default=0.1, ge=0, le=1, description="share of the distance to advice closed per round"
     )
     confidence_bound: float | None = Field(
         default=None,
         gt=0,
-        description="distance beyond which advice has no effect; none: no bound",
+        description="distance beyond which advice has no effect; null: no bound",
     )
     noise_std: float = Field(default=0.0, ge=0, description="standard deviation of noise per round")
 
@@ -151,7 +162,7 @@ class Coevolution(Environment[CoevolutionState]):
         return progress_challenges.fill_defaults(data) if isinstance(data, dict) else data
 
     def model_post_init(self, context: Any) -> None:
-        """Refuse incompatible parameters."""
+        """Check that the parameters are compatible."""
         self.peers.check_parameters(self.num_people)
         progress_challenges.check_challenge(
             self.challenge, self.forecast_horizon, self.history, self.num_values, self.value_limit
@@ -357,16 +368,21 @@ class Coevolution(Environment[CoevolutionState]):
     def metrics(self, state: CoevolutionState) -> Mapping[str, Tensor]:
         """Metrics of each world, value units unless stated; NaN if undefined here.
 
-        mean_value: mean of people's values `[world, value]`.  drift: its distance from the start.
-        disposition_drift: the same of dispositions, the permanent part.  rms_distance: root mean
-        square distance of people from the mean.  velocity: movement of the mean in the last round,
-        mean over values.  tracking_lag: mean before that movement minus advice, mean over values.
-        trust: mean over people and assistants, in [0, 1].  distance_to_history: from the mean.
-        group_gap: distance between the means of the first and the last group.
-        contraction_factor: rms_distance over that of the round before.  distance_to_equilibrium:
-        largest distance of a person from the closed-form equilibrium of `peers`.
-        In a challenge, so far: cosine_score, ProgressGym's score; skill_score and centered_cosine,
-        relative to history's first row; rounds_scored (formulas: `progress_challenges`).
+        mean_value: mean of people's values `[world, value]`
+        drift: distance of the mean value from its start
+        disposition_drift: distance of the mean disposition, the permanent part, from its start
+        rms_distance: root mean square over people of the distance from the mean value
+        velocity: movement of the mean value in the last round, mean over value dimensions
+        tracking_lag: mean value before that movement minus mean advice of all assistants, mean over
+            value dimensions
+        trust: mean over people and assistants, in [0, 1]
+        distance_to_history: distance of the mean value from history
+        group_gap: distance between the mean values of the first and the last group of people
+        contraction_factor: rms_distance divided by rms_distance one round before
+        distance_to_equilibrium: largest distance of a person from the equilibrium of `peers`
+        cosine_score, skill_score, centered_cosine: in a challenge, over the rounds scored so far:
+            ProgressGym's score, and two relative to history's first row (`progress_challenges`)
+        rounds_scored: in a challenge
         """
         matrix = self.peers.equilibrium_matrix if self._moved_by_peers_only else None
         return {
@@ -402,7 +418,7 @@ class Coevolution(Environment[CoevolutionState]):
         }
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:
-        """Velocity and tracking lag of the linear loop; convergence rates of a fixed peer graph."""
+        """Velocity and tracking lag if people are truthful; convergence rates of a fixed graph."""
         result: dict[str, Any] = (
             dict(self.peers.analytic_values()) if self._moved_by_peers_only else {}
         )
@@ -426,7 +442,7 @@ class Coevolution(Environment[CoevolutionState]):
 
     @property
     def _displacements_persist(self) -> bool:
-        """Whether displacements are the only changes of values, and permanent."""
+        """Whether values change by influence and drift alone, and permanently."""
         dynamics = self.trait_state
         noise = dynamics.disposition_noise_std
         return not (dynamics.mean_reverting or noise or self.cohorts.turnover)

@@ -1,13 +1,15 @@
-"""Exact expectations of finite automata in repeated games, and best responses to them.
+"""Exact expected payoffs of finite automata in repeated games, and best responses to them.
 
 An *automaton* is a strategy with a finite number of states. In each state it cooperates with a
-fixed probability; the actions of both sides determine the next state. Several automata form a
-Markov chain over joint states, whose first `T` rounds are computed exactly:
+fixed probability; its own action and the mean cooperation of the others determine the next state.
+If all agents are automata, their joint states form a Markov chain with transition matrix M and
+expected payoffs u by state, whose first `T` rounds are computed exactly:
 
     w_1 = (1, 0, ...), w_(t+1) = w_t M, expected payoff in round t: w_t . u
 
-One other agent that plays against automata has a Markov decision process over their joint states.
-Its largest expected return in `T` rounds, if it observes the states, follows by backward induction
+with w_t the distribution over joint states. If one agent, the *free agent*, follows no automaton,
+it has a Markov decision process over the joint states of the others. Its largest expected return in
+`T` rounds, if it observes the states, follows by backward induction over its actions a,
 
     V_0 = 0, V_T = max_a (u_a + c M_a V_(T-1))
 
@@ -25,9 +27,10 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-MAX_JOINT_STATES = 512  # of a chain, and
-MAX_TRANSITIONS = 2**18  # of all its states; larger chains are not computed
-SHARE_TOLERANCE = 1e-6  # for rounding of cooperation shares
+# Larger chains are not computed.
+MAX_JOINT_STATES = 512
+MAX_TRANSITIONS = 2**18
+COOPERATION_TOLERANCE = 1e-6  # for rounding of mean cooperation
 
 JointAction = tuple[int, ...]
 JointState = tuple[int, ...]  # state of every automaton
@@ -40,34 +43,41 @@ class AutomatonProtocol(Protocol):
 
     @property
     def cooperation_probabilities(self) -> tuple[float, ...]:
-        """Probability of cooperation (option 0, else the last option), by state."""
+        """Probability of cooperation (option 0) by state; otherwise it takes the last option."""
         ...
 
     @property
     def transitions(self) -> tuple[tuple[int, int, int, int], ...]:
-        """Next states, by state: both cooperated, only itself, only the others, none."""
+        """Next states, by state: both cooperated, only itself, only the others, none.
+
+        Itself: it took option 0. The others: their mean cooperation is at least `threshold`.
+        """
         ...
 
     @property
     def threshold(self) -> float:
-        """Smallest cooperation share of the others that counts as cooperation."""
+        """Smallest mean cooperation of the others that counts as cooperation, in [0, 1].
+
+        Cooperation of an action is 1 for option 0, 0 for the last option of the agent with most
+        options, and linear between.
+        """
         ...
 
 
-AgentAutomata = tuple[AutomatonProtocol | None, ...]  # by agent; None: another policy
+AgentAutomata = tuple[AutomatonProtocol | None, ...]  # by agent; None: it follows no automaton
 
 
 @runtime_checkable
 class AutomatonPolicy(Protocol):
-    """Policy of which all or some agents are automata."""
+    """Policy under which all or some agents follow automata."""
 
     def automata_by_world(self, num_agents: int) -> tuple[AgentAutomata, ...] | None:
-        """Automata of the agents in world 0, 1, ... of a replicate, for one period."""
+        """Automata of the agents in world 0, 1, ... of a replicate; None: not known."""
         ...
 
 
 class JointChain(NamedTuple):
-    """Markov chain of the automata of one world, with at most one free agent.
+    """Markov chain of the automata of one world; a decision process if there is a free agent.
 
     Attributes:
         transition: transition probabilities, by option of the free agent; one dummy option without
@@ -82,7 +92,7 @@ class JointChain(NamedTuple):
 
 
 class ExpectedPlay(NamedTuple):
-    """Expectations for each agent in each round."""
+    """Expected payoff and probability of cooperation of each agent in each round."""
 
     payoff: Float[np.ndarray, "round agent"]
     cooperation_probability: Float[np.ndarray, "round agent"]
@@ -97,7 +107,7 @@ def joint_chain(
     """Chain over joint states; None if it is too large or more than one agent is free.
 
     Args:
-        agent_automata: automaton of each agent; None for the free one.
+        agent_automata: automaton of each agent; None for the free agent.
         num_options: number of options of each agent.
         payoffs: payoffs of all agents by their options.
         tremble_probability: probability that another than the intended option is taken.
@@ -140,19 +150,19 @@ def joint_chain(
 def expected_play(chain: JointChain, rounds: int) -> ExpectedPlay:
     """Expected payoffs and cooperation by round, of a chain without a free agent."""
     assert len(chain.transition) == 1, "the chain has a free agent"
-    weight = np.eye(len(chain.transition[0]))[0]
+    distribution = np.eye(len(chain.transition[0]))[0]
     payoff, cooperation = (np.empty((rounds, chain.expected_payoff.shape[2])) for _ in range(2))
     for elapsed in range(rounds):
-        payoff[elapsed] = weight @ chain.expected_payoff[0]
-        cooperation[elapsed] = weight @ chain.cooperation_probability[0]
-        weight = weight @ chain.transition[0]
+        payoff[elapsed] = distribution @ chain.expected_payoff[0]
+        cooperation[elapsed] = distribution @ chain.cooperation_probability[0]
+        distribution = distribution @ chain.transition[0]
     return ExpectedPlay(payoff, cooperation)
 
 
 def best_response_return(
     chain: JointChain, agent: int, rounds: int, continuation_probability: float
 ) -> Float[np.ndarray, " round"]:
-    """Largest expected return of the free agent in 0 ... `rounds` rounds."""
+    """Largest expected return of the free agent, for 0, 1, ... `rounds` rounds."""
     value, returns = np.zeros(chain.transition.shape[1]), np.zeros(rounds + 1)
     for remaining in range(1, rounds + 1):
         next_value = continuation_probability * (chain.transition @ value)
@@ -165,21 +175,25 @@ def expected_sums(
     values: Float[np.ndarray, "round agent"], continuation_probability: float
 ) -> Float[np.ndarray, "round_1 agent"]:
     """Expected sum after 0, 1, ... rounds with random termination."""
-    reached = continuation_probability ** np.arange(len(values))
-    return np.concatenate([np.zeros((1, values.shape[1])), (reached[:, None] * values).cumsum(0)])
+    survival = continuation_probability ** np.arange(len(values))
+    return np.concatenate([np.zeros((1, values.shape[1])), (survival[:, None] * values).cumsum(0)])
 
 
 def expected_means(
     values: Float[np.ndarray, "round agent"], continuation_probability: float
 ) -> Float[np.ndarray, "round_1 agent"]:
-    """Expected mean per round so far; NaN before the first. Ended worlds count with their mean."""
+    """Expected mean per round so far; NaN before the first round.
+
+    A world that has terminated keeps the mean that it had then.
+    """
     rounds = np.arange(1, len(values) + 1)
     mean = values.cumsum(0) / rounds[:, None]
-    reached = continuation_probability ** (rounds - 1)  # probability of each round
-    ended = (1.0 - continuation_probability) * reached[:, None] * mean  # share whose last it is
-    earlier = np.concatenate([np.zeros((1, values.shape[1])), ended.cumsum(0)[:-1]])
+    survival = continuation_probability ** (rounds - 1)  # probability that a round is simulated
+    # Probability of termination after each round, times the mean until then.
+    terminated = (1.0 - continuation_probability) * survival[:, None] * mean
+    earlier = np.concatenate([np.zeros((1, values.shape[1])), terminated.cumsum(0)[:-1]])
     undefined = np.full((1, values.shape[1]), math.nan)
-    return np.concatenate([undefined, earlier + reached[:, None] * mean])
+    return np.concatenate([undefined, earlier + survival[:, None] * mean])
 
 
 def _action_distributions(
@@ -198,8 +212,8 @@ def _action_distributions(
         else:
             intended[0] = automaton.cooperation_probabilities[next(states)]
             intended[-1] = 1.0 - intended[0]
-        trembled = tremble_probability * (1.0 - intended) / (size - 1)
-        actual = (1.0 - tremble_probability) * intended + trembled
+        unintended = tremble_probability * (1.0 - intended) / (size - 1)
+        actual = (1.0 - tremble_probability) * intended + unintended
         distributions.append([(action, float(p)) for action, p in enumerate(actual) if p > 0])
     return distributions
 
@@ -217,7 +231,7 @@ def _next_state(
     for agent, automaton in enumerate(agent_automata):
         if automaton is not None:
             others = (total - cooperation[agent]) / (len(agent_automata) - 1)
-            defected = others < automaton.threshold - SHARE_TOLERANCE
+            defected = others < automaton.threshold - COOPERATION_TOLERANCE
             outcome = 2 * (actions[agent] != 0) + defected
             next_states.append(automaton.transitions[next(states)][outcome])
     return tuple(next_states)

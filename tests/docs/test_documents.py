@@ -39,7 +39,6 @@ def _run(command: list[str] | str, folder: Path) -> None:
         shell=isinstance(command, str),
         capture_output=True,
         text=True,
-        timeout=300,
     )
     shown = f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     assert done.returncode == 0, shown

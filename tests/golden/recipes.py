@@ -69,7 +69,8 @@ def tensors() -> Iterator[tuple[str, torch.Tensor]]:
         player = make_policy(kind, network=NET, **more)
         yield from _named(kind, acted(SMALL, "assistant", player, 3))
     for kind, network in NETWORKS.items():
-        player = make_policy("ppo", network=network, num_steps=8, num_minibatches=1, update_epochs=1)
+        options = {"num_steps": 8, "num_minibatches": 1, "update_epochs": 1}
+        player = make_policy("ppo", network=network, **options)
         yield from _named(f"ppo/{kind}", acted(MatrixGame(), "player", player, 8))
     pairs = make_policy("ppo", network=NET, num_steps=8, parameter_sharing="agent")
     yield from _named("ppo/agents", acted(MatrixGame(), "player", pairs, 8))

@@ -82,7 +82,7 @@ def test_stop_signals(tmp_path, number, code, jobs):
     )
     _wait_for_state(folder, "running", process)
     os.killpg(process.pid, number)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate()
     assert process.returncode == code
     last = stderr.splitlines()[-1]
     assert last.endswith(f" {folder}")

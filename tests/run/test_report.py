@@ -267,7 +267,7 @@ def _browser(profile: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     ]  # fmt: skip
     assert CHROMIUM is not None
     command = [CHROMIUM, *options, *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 @pytest.mark.slow

@@ -1,11 +1,14 @@
 """Regression losses of value heads and reward heads.
 
-    value    mean_t (V_t - R_t)^2, or with a clip range c the larger of it and
-             (V_old + clip(V_t - V_old, -c, c) - R_t)^2      (PPO's code, 1707.06347)
-    regress  mean (s - y)^2, or Huber's loss (1964), quadratic up to `delta` and linear beyond
+    value_loss       mean over steps of (V_t - target_t)^2; with a clip range c, of the larger of
+                     this square and (V_old + clip(V_t - V_old, -c, c) - target_t)^2
+    regression_loss  mean of (s - y)^2, or of Huber's loss (1964): e^2 / 2 for |e| <= `delta`, else
+                     `delta` (|e| - `delta` / 2), with e = s - y
 
-`regression_loss` is the pointwise half of Baichuan's reward model (2410.14940), absolute scores
-beside comparisons. Squares have no factor of 1/2: that belongs to the weight in the objective.
+Clipping of values is that of OpenAI Baselines' PPO2; the PPO paper (arXiv 1707.06347) has none.
+`regression_loss` fits absolute scores, as one of the two losses of Baichuan's reward model does
+(arXiv 2410.14940); the other compares samples. The squared errors have no factor 1/2, Huber's loss
+has it.
 """
 
 from __future__ import annotations
@@ -42,8 +45,8 @@ def value_loss(
     Args:
         out: output of the models, with `value`.
         batch: with `value_target`, and `old_value` if there is a clip range.
-        clip_range_vf: distance from the old value beyond which a value gains nothing, in units of
-            value; None: no clipping.
+        clip_range_vf: largest change from the old value that lowers the loss, in units of value;
+            None: no clipping.
         reduction: `step` or `sample`, see `reduce_steps`.
         subset: samples used, see `select_samples`.
 
@@ -104,6 +107,6 @@ def regression_loss(
     if loss_type == "mse":
         return masked_mean(error.square(), valid)
     check_positive("delta of regression_loss", delta, path="delta")
-    size = error.abs()
-    quadratic, linear = error.square() / 2.0, delta * (size - delta / 2)
-    return masked_mean(torch.where(size <= delta, quadratic, linear), valid)
+    distance = error.abs()
+    quadratic, linear = error.square() / 2.0, delta * (distance - delta / 2)
+    return masked_mean(torch.where(distance <= delta, quadratic, linear), valid)

@@ -14,16 +14,16 @@ from mores.core.random_streams import RandomStreams
 
 
 class SFT(OfflineLearner):
-    """Supervised fine-tuning: imitates demonstrations."""
+    """Supervised fine-tuning, also called behavior cloning."""
 
     label_smoothing: float = Field(
-        default=0.0, ge=0, le=1, description="share of the target that is uniform over all options"
+        default=0.0, ge=0, le=1, description="share of the target uniform over legal options"
     )
 
     def make_update_batch(
         self, data: OfflineData, state: LearnerState, streams: RandomStreams
     ) -> UpdateBatch:
-        """Update on all demonstrations."""
+        """One batch of all demonstrations."""
         return UpdateBatch({data.phase: data.demonstrations("sft")}, self.objective)
 
     @property

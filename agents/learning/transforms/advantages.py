@@ -5,15 +5,17 @@
     target  = A_t + v_t
     R_t     = r_t + g * R_{t+1}                    (return)
 
-with g = `gamma` and l = `gae_lambda`, one number or one per model. A sample may contain several
-episodes, and may be cut anywhere:
+with g = `gamma` and l = `gae_lambda`, one number or one per model. A sample is a rollout segment:
+it may contain several episodes and may end within one:
 
     a step that...                          v_next(t)           and A_{t+1} is...
     is inside an episode                    value_{t+1}         added
     terminated                              0                   not added
-    truncated, or the last valid one        next_value_t        not added
+    truncated, or before an invalid step    next_value_t        not added
+    or the end of the sample
 
-A step with both flags counts as terminated. Other entries of `next_value` are not read.
+A step that is both terminated and truncated counts as terminated. Other entries of `next_value` are
+not read.
 """
 
 from __future__ import annotations
@@ -50,12 +52,12 @@ def generalized_advantages(
     Args:
         reward: reward of each action.
         value: estimated value before each action.
-        next_value: estimated value after an action at which the sample is cut.
+        next_value: estimated value after each action, read at truncations and at segment ends.
         terminated: the episode terminated with this action.
         truncated: the episode was truncated after this action.
         mask: which steps are valid.
-        gamma: discount of the next value, in [0, 1].
-        gae_lambda: 0 relies on the values (one step), 1 on the rewards (to the end).
+        gamma: discount factor, in [0, 1].
+        gae_lambda: 0: one-step TD errors; 1: Monte Carlo returns minus values.
 
     Raises:
         UserError: `gamma` or `gae_lambda` is not in [0, 1].
@@ -112,7 +114,7 @@ def normalize_advantages(
     mask: Bool[Tensor, "model sample step"],
     epsilon: float = 1e-8,
 ) -> Float[Tensor, "model sample step"]:
-    """Advantages with mean 0 and standard deviation 1 (n - 1) over the valid steps of each model.
+    """Advantages with mean 0 and sample standard deviation 1 over the valid steps of each model.
 
     Advantages that are all equal become exactly 0, as no action was better than another. A model
     with a single valid step is such a case.
@@ -122,7 +124,7 @@ def normalize_advantages(
     count = valid.sum(1, keepdim=True)
     centered = torch.where(valid, values - total(values, 1)[:, None] / count.clamp(min=1), 0.0)
     std = (total(centered.square(), 1)[:, None] / (count - 1).clamp(min=1)).sqrt()
-    # The mean of equal numbers is rounded; dividing the rest by itself would be noise of size 1.
+    # Centering equal numbers leaves round-off, which its own std would scale to numbers around 1.
     rounding = 8 * torch.finfo(values.dtype).eps * values.abs().amax(1, keepdim=True)
     scaled = torch.where(std <= rounding, 0.0, centered / (std + epsilon))
     return scaled.view_as(advantage)

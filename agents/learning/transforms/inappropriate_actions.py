@@ -1,24 +1,27 @@
-"""Actions that a critique marks as inappropriate: CUT (Xu et al. 2024, arXiv 2312.14591).
+"""Contrastive unlikelihood training, CUT: which actions of a criticized sample are inappropriate.
 
-A sample y was judged bad, and the critique j states why. If the policy finds an action more likely
-after reading j than without it, the critique concerns that action:
+Xu et al. 2024, arXiv 2312.14591. A sample y is criticized, and the critique j (the paper: judgment)
+states why. If conditioning on j raises the probability of an action by more than the factor
+lambda, the action is taken to be the one that the critique concerns:
 
-    U = {t : p(y_t | x, j) - l p(y_t | x) > 0}           l = 1.1 or 1.2
+    U = {t : p(y_t | x, y_<t, j) - lambda p(y_t | x, y_<t) > 0}           lambda = 1.1 or 1.2
 
     loss = -1/N [sum over t not in U of log p(y_t | x)
-                 + sum over t in U of a p(y_t | x, j)^g log(1 - p(y_t | x))]
+                 + sum over t in U of alpha p(y_t | x, j)^gamma log(1 - p(y_t | x))]
 
-So a step has weight 1, or a p(y_t | x, j)^g in U, with `unlikelihood_coef` a in {.25, .5, 1} and
-`unlikelihood_exponent` g in {.25, .5, 1, 2}. `nll_loss(step_subset="appropriate")` and
-`unlikelihood_loss` do the rest, with the batch that `with_inappropriate_steps` returns.
+over the N valid steps; lambda is `ratio_threshold`, alpha `unlikelihood_coef` in {.25, .5, 1},
+gamma `unlikelihood_exponent` in {.25, .5, 1, 2}. `nll_loss(step_subset="appropriate")` computes the
+first sum and `unlikelihood_loss` the second, from the batch that `with_inappropriate_steps`
+returns.
 
-The authors' code asks whether the ratio p(y_t | x, j) / p(y_t | x) exceeds a threshold. That is the
-same rule, so there is no option for it; logarithms are compared here, as they lose no small
-probabilities. Their code has no exponent: g = 0. The paper's second probability may be that with a
-*positive* critique (`plain_logp`). Samples not judged bad have no inappropriate action: their
-likelihood is raised as a whole.
+The authors' code compares the ratio p(y_t | x, j) / p(y_t | x) with a threshold, which is the same
+rule. Here logarithms are compared, to avoid underflow. Their code has no exponent: gamma = 0. In
+the paper the second probability may also be conditioned on a *positive* critique: pass it as
+`plain_logp`. Samples that are not criticized have no inappropriate action and get the ordinary
+negative log-likelihood.
 
-CUT needs critiques that refer to an action or a value; one bit has no information about actions.
+CUT needs critiques that refer to an action or a value: a binary judgment of the whole sample does
+not identify actions.
 """
 
 from __future__ import annotations
@@ -41,8 +44,8 @@ class DetectionScores(NamedTuple):
     """Scores of detection, by model; NaN where the divisor is zero.
 
     Attributes:
-        precision: share of the marked actions that are inappropriate.
-        recall: share of the inappropriate actions that are marked.
+        precision: share of the actions in U that are truly inappropriate.
+        recall: share of the truly inappropriate actions that are in U.
     """
 
     precision: Float[Tensor, " model"]
@@ -56,14 +59,14 @@ def inappropriate_steps(
     criticized: Bool[Tensor, "model sample"],
     ratio_threshold: float = 1.1,
 ) -> Bool[Tensor, "model sample step"]:
-    """Steps whose probability rises with the critique by more than the threshold.
+    """Steps whose probability rises with the critique by more than the factor `ratio_threshold`.
 
     Args:
-        plain_logp: log-probability of each action.
+        plain_logp: log-probability of each action, without the critique in the observation.
         critiqued_logp: the same, with the critique in the observation.
         mask: which steps are valid.
-        criticized: which samples were judged bad.
-        ratio_threshold: l, above 0.
+        criticized: which samples are criticized.
+        ratio_threshold: lambda, above 0.
 
     Raises:
         UserError: the threshold is not positive.
@@ -94,34 +97,36 @@ def with_inappropriate_steps(
     """The batch with the fields `inappropriate` and `step_weight`.
 
     Args:
-        batch: with `desirable`: samples that are not desirable were judged bad.
+        batch: with `desirable`: samples that are not desirable are criticized.
         plain_logp: log-probability of each action.
         critiqued_logp: the same, with the critique in the observation.
-        ratio_threshold: l, above 0.
-        unlikelihood_coef: a, weight of inappropriate steps.
-        unlikelihood_exponent: g, exponent of their probability with the critique.
+        ratio_threshold: lambda, above 0.
+        unlikelihood_coef: alpha, weight of inappropriate steps.
+        unlikelihood_exponent: gamma, exponent of their probability with the critique.
 
     Raises:
         UserError: the batch lacks `desirable`, or the threshold is not positive.
     """
-    bad = ~batch.require("desirable", "with_inappropriate_steps")
-    marked = inappropriate_steps(plain_logp, critiqued_logp, batch.mask, bad, ratio_threshold)
-    weights = step_weights(critiqued_logp, marked, unlikelihood_coef, unlikelihood_exponent)
+    criticized = ~batch.require("desirable", "with_inappropriate_steps")
+    inappropriate = inappropriate_steps(
+        plain_logp, critiqued_logp, batch.mask, criticized, ratio_threshold
+    )
+    weights = step_weights(critiqued_logp, inappropriate, unlikelihood_coef, unlikelihood_exponent)
     if batch.step_weight is not None:
         weights = weights * batch.step_weight
-    return batch.replace(inappropriate=marked, step_weight=weights)
+    return batch.replace(inappropriate=inappropriate, step_weight=weights)
 
 
 def detection_scores(predicted: StepMask, target: StepMask, valid: StepMask) -> DetectionScores:
-    """Precision and recall of marked steps.
+    """Precision and recall of predicted inappropriate steps.
 
     Args:
-        predicted: which steps are marked.
-        target: which steps are inappropriate.
-        valid: which steps count, such as the valid ones of samples judged bad.
+        predicted: which steps are in U.
+        target: which steps are truly inappropriate.
+        valid: which steps count, such as the valid ones of criticized samples.
     """
-    hits = (predicted & target & valid).sum((1, 2))
+    true_positives = (predicted & target & valid).sum((1, 2))
     return DetectionScores(
-        hits / (predicted & valid).sum((1, 2)),  # 0 / 0 is NaN
-        hits / (target & valid).sum((1, 2)),
+        true_positives / (predicted & valid).sum((1, 2)),  # 0 / 0 is NaN
+        true_positives / (target & valid).sum((1, 2)),
     )

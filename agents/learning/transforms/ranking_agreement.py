@@ -1,16 +1,16 @@
 """Agreement of two rankings, and scores of ranks.
 
-CycleAlign (arXiv 2310.16271; as remembered, unverified): a black-box judge ranks a policy's
-answers, the policy ranks them by their likelihood, and the common order is used for training. It
-is the longest common subsequence of the two rankings; of several, the one that ends, and continues
-backwards, earliest in the first ranking (the authors' choice is not known here).
+CycleAlign (arXiv 2310.16271; not checked against the paper): an external model ranks the answers of
+a policy, the policy ranks them by their likelihood, and the longest common subsequence of the two
+rankings is used for training. Of several longest ones it is the one whose last candidate is
+earliest in the first ranking, then the one whose last but one is, and so on; the paper's rule for
+ties is not known.
 
-A ranking becomes scores between 0 (last) and 1 (first), whose differences are margins for ranking
-losses:
+Scores between 0 (last) and 1 (first), whose differences are margins of ranking losses:
 
-    rank_scores      1 - (rank - 1) / (n - 1)          BiAlign's margin (arXiv 2312.17055): the
-                                                       difference of two ranks over n - 1
-    min_max_scores   (score - lowest) / (highest - lowest)       ties have margin 0
+    rank_scores      1 - (rank - 1) / (n - 1) of a ranking: BiAlign's margin (arXiv 2312.17055) is
+                     the difference of two ranks over n - 1
+    min_max_scores   (score - lowest) / (highest - lowest) of scores: equal scores have margin 0
 
 Rankings are indices of candidates, best first, then -1 as padding. No candidate occurs twice.
 """
@@ -33,9 +33,9 @@ class RankingAgreement(NamedTuple):
     """Common order of two rankings.
 
     Attributes:
-        ranking: candidates in an order that both have, best first, then -1.
-        length: their number.
-        fraction: their share of the candidates in both rankings.
+        ranking: candidates of the common order, best first, then -1.
+        length: number of candidates in `ranking`.
+        fraction: `length` over the number of candidates that both rankings have.
     """
 
     ranking: Ranking
@@ -89,11 +89,11 @@ def longest_common_ranking(first: Ranking, second: Ranking) -> RankingAgreement:
 
 
 def rank_scores(ranking: Ranking) -> Float[Tensor, "model list position"]:
-    """Scores that fall evenly from 1 to 0 over the candidates; 1 for a single one, 0 if empty."""
+    """Scores evenly spaced from 1 (first) to 0 (last); 1 for a single candidate, 0 for padding."""
     valid = ranking >= 0
-    steps = (valid.sum(-1, keepdim=True) - 1).clamp(min=1)
-    rank = (valid.cumsum(-1) - 1) / steps
-    return torch.where(valid, 1.0 - rank, 0.0)
+    intervals = (valid.sum(-1, keepdim=True) - 1).clamp(min=1)
+    scaled_rank = (valid.cumsum(-1) - 1) / intervals
+    return torch.where(valid, 1.0 - scaled_rank, 0.0)
 
 
 def min_max_scores(score: Score, valid: Bool[Tensor, "model list position"]) -> Score:
@@ -106,7 +106,7 @@ def min_max_scores(score: Score, valid: Bool[Tensor, "model list position"]) -> 
 
 
 def with_agreed_ranking(batch: FeedbackBatch, first: Ranking, second: Ranking) -> FeedbackBatch:
-    """The batch with the common order of two rankings of its samples, with scores by rank."""
+    """The batch with the common order of two rankings of its samples, and its `rank_scores`."""
     agreed = longest_common_ranking(first, second).ranking
     return batch.replace(candidates=agreed, rank_score=rank_scores(agreed))
 

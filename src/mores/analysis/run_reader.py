@@ -25,8 +25,9 @@ class LoadedCheckpoint(NamedTuple):
     """Parameters of a role's learner at the end of a stage.
 
     Attributes:
-        tensors: by name, `[model, ...]`; the models of a replicate are adjacent.
-        metadata: `policy` (kind, parameters), `replicates`, `num_agents`, `num_models`, shapes.
+        tensors: by name, `[model, ...]`, ordered by replicate.
+        metadata: `policy` (kind, parameters), `replicates`, `num_agents`, `num_models`, `tensors`
+            (shape and dtype by name).
     """
 
     tensors: dict[str, Tensor]
@@ -34,7 +35,7 @@ class LoadedCheckpoint(NamedTuple):
 
 
 class Run:
-    """A finished or stopped run on disk. Reading executes and changes nothing in the folder."""
+    """A run on disk, finished or not. Reading changes no file and executes no code from it."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -80,7 +81,7 @@ class Run:
 
     @cached_property
     def cell_info(self) -> dict[str, dict[str, Any]]:
-        """Arm of each cell, with its point of the sweep or its values of uncertain parameters."""
+        """For each cell its `arm`, its `point`, and its `purpose` if it is no arm's cell."""
         content = self._read_json("cells.json")
         valid = isinstance(content, dict) and all(
             Path(cell).name == cell
@@ -97,7 +98,7 @@ class Run:
 
     @property
     def claims(self) -> list[dict[str, Any]]:
-        """Claims, each with estimate, interval, n, method and verdict."""
+        """Claims, each with estimate, `low`, `high`, n, method, verdict and reason."""
         return self._read_json("claims.json")
 
     @property
@@ -113,7 +114,7 @@ class Run:
     def dataframe(self, cell: str | None = None, purpose: str = "arm") -> pd.DataFrame:
         """Rows of cell, arm, replicate, world, stage, episode, round, metric, value.
 
-        Each swept path is an additional column.
+        Each swept parameter is an additional column.
 
         Args:
             cell: this cell only; None: all cells with the purpose.
@@ -268,7 +269,7 @@ class Run:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            message = f"{self.folder} has no {name}: the run has not written it yet"
+            message = f"{self.folder} has no {name}: the run writes none, or has not written it yet"
             raise UserError(message, code="unreadable", path=str(path)) from None
         except (OSError, ValueError) as error:
             raise _unreadable(path, error) from None
@@ -279,7 +280,7 @@ def _unreadable(path: Path, why: object) -> UserError:
 
 
 def open_run(folder: str | Path) -> Run:
-    """Run in a folder that `mores run` wrote.
+    """Open the folder of a run that `mores run` wrote.
 
     Raises:
         UserError: not a run folder, or one of another format.

@@ -271,22 +271,23 @@ def list_command(where: TagFilters = None, load: PluginFiles = None) -> None:
 def describe_command(name: Name, load: PluginFiles = None) -> None:
     """Describe an environment, policy or population, and its parameters."""
     load_plugins(load or ())
-    from rich.table import Table
+    from rich.padding import Padding
     from rich.text import Text
 
     from mores.experiments.scenario import catalog
 
     description = catalog.describe_kind(name)
     console = stdout_console()
-    console.print(Text(f"{name}, {description.registry}\n", style="bold"))
-    console.print(Text(description.text))
+    console.print(Text(f"{description.registry} {name}\n", style="bold"))
+    console.print(Text(description.text), soft_wrap=True)  # its tables have their own lines
     if description.parameters:
-        table = Table(title="parameters", title_justify="left", title_style="bold")
-        for heading in ("name", "default", "allowed", "meaning"):
-            table.add_column(heading, overflow="fold")
-        for row in description.parameters:
-            table.add_row(*(Text(part) for part in row))
-        console.print(table)
+        console.print("\nFields:")
+    for parameter in description.parameters:
+        default = f" = {parameter.default}" if parameter.default else ""
+        allowed = f"  ({parameter.allowed})" if parameter.allowed else ""
+        heading = Text.assemble((parameter.name, "bold"), default, (allowed, "dim"))
+        console.print(Padding(heading, (0, 0, 0, 4)))
+        console.print(Padding(Text(parameter.description), (0, 0, 0, 8)))
 
 
 @app.command("claims")

@@ -1,7 +1,8 @@
-"""Distributions of values: distances between point clouds, polarization, diversity.
+"""Empirical distributions of values: distances, polarization, diversity.
 
-A point cloud is `[..., agent, value]`, one of its dimensions `[..., agent]`. Results keep the
-leading dimensions, such as worlds and rounds. Computations are in float64.
+A distribution is a point cloud `[..., agent, value]`, or `[..., agent]` for a single value
+dimension. Results keep the leading dimensions, such as worlds and rounds. Computations are in
+float64.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from mores.core.errors import UserError
 AgentValues = Float[np.ndarray, "*many agent"]
 PointCloud = Float[np.ndarray, "*many agent value"]
 GroupShares = Float[np.ndarray, "*many group"]
+GroupPositions = Float[np.ndarray, "*many group"]  # in value units
 Scalars = Float[np.ndarray, "*many"]
 
 MAX_PAIRWISE_DISTANCES = 2**22  # pairwise distances in memory at once
@@ -29,7 +31,7 @@ def wasserstein_1d(x: AgentValues, y: Float[np.ndarray, "*many other"], p: float
     """
     n, m = x.shape[-1], y.shape[-1]
     x, y = np.sort(x.astype(np.float64), -1), np.sort(y.astype(np.float64), -1)
-    # In units of 1 / (n m), x steps at multiples of m and y at multiples of n.
+    # In units of 1 / (n m), the quantile function of x jumps at multiples of m, that of y of n.
     steps = np.union1d(np.arange(1, n + 1) * m, np.arange(1, m + 1) * n)
     weights = np.diff(steps, prepend=0) / (n * m)
     distance = np.abs(x[..., (steps - 1) // m] - y[..., (steps - 1) // n])
@@ -61,10 +63,11 @@ def gaussian_wasserstein_squared(
     mean_y: Float[np.ndarray, "*many value"],
     covariance_y: Float[np.ndarray, "*many value value"],
 ) -> Scalars:
-    """W_2^2 of two normal distributions: ||m - n||^2 + tr(A + B - 2 (B^.5 A B^.5)^.5).
+    """W_2^2 of two normal distributions, in squared value units.
 
-    For other distributions with these moments it is a lower bound (Gelbrich 1990, Math. Nachr.
-    147, 185).
+    It is ||mu_x - mu_y||^2 + tr(S_x + S_y - 2 (S_y^.5 S_x S_y^.5)^.5), with means mu and
+    covariances S. For other distributions with the same means and covariances it is a lower bound
+    (Gelbrich 1990, Math. Nachr. 147, 185).
     """
     root = _matrix_square_root(covariance_y.astype(np.float64))
     product = root @ covariance_x.astype(np.float64) @ root
@@ -89,9 +92,10 @@ def energy_distance(x: PointCloud, y: Float[np.ndarray, "*many other value"]) ->
 def bimodality_coefficient(x: AgentValues) -> Scalars:
     """Sarle's bimodality coefficient (g^2 + 1) / (k + 3 (n-1)^2 / ((n-2) (n-3))).
 
-    g and k are the bias-corrected sample skewness and excess kurtosis. It is 1/3 for a normal
-    distribution, 5/9 for a uniform one, 1 for two equal points; skewness increases it too. It needs
-    at least four agents; nan for equal values. Pfister et al. 2013, Front. Psychol. 4, 700.
+    g and k are the bias-corrected sample skewness and excess kurtosis. For many agents it is 1/3
+    for a normal distribution, 5/9 for a uniform one, 1 for two equally likely points (.57 for ten
+    agents in two halves); skewness increases it too. It needs at least four agents, and is nan if
+    all values are equal. Pfister et al. 2013, Front. Psychol. 4, 700.
     """
     n, x = x.shape[-1], x.astype(np.float64)
     if n < 4:
@@ -107,14 +111,14 @@ def bimodality_coefficient(x: AgentValues) -> Scalars:
 
 
 def esteban_ray_polarization(
-    shares: GroupShares, positions: GroupShares, alpha: float = 1.6
+    shares: GroupShares, positions: GroupPositions, alpha: float = 1.6
 ) -> Scalars:
-    """Polarization sum_ij p_i^(1+a) p_j |y_i - y_j| of groups at positions on a line.
+    """Polarization sum_ij p_i^(1+alpha) p_j |y_i - y_j| of groups with shares p at positions y.
 
     `alpha` in (0, 1.6] is the weight of identification with the own group; at 0 the formula is
-    Gini's mean difference. Few large and distant groups are polarized, many small ones are not:
-    equal groups evenly spaced on [0, 1] have .165 (two), .077 (three), .009 (ten) at 1.6. Esteban
-    and Ray 1994, Econometrica 62, 819, with K = 1.
+    Gini's mean difference. It is high for few large and distant groups: equal groups evenly spaced
+    on [0, 1] have .165 (two), .077 (three), .009 (ten) at 1.6. Esteban and Ray 1994, Econometrica
+    62, 819, with their normalizing constant K = 1.
     """
     if not 0.0 < alpha <= 1.6:
         message = f"esteban_ray_polarization: alpha {alpha}: must lie in (0, 1.6]"
@@ -140,11 +144,11 @@ def bin_shares(x: AgentValues, edges: Float[np.ndarray, " edge"]) -> GroupShares
 
 
 def hill_number(shares: GroupShares, order: float = 1.0) -> Scalars:
-    """Hill number (sum p^q)^(1/(1-q)): the number of equal groups with the same diversity.
+    """Hill number (sum p^q)^(1/(1-q)) of order q, the effective number of groups.
 
-    Order 0 counts groups, order 1 is the exponential of Shannon's entropy, order 2 the inverse
-    probability that two people share a group, order infinity the inverse of the largest share.
-    Hill 1973, Ecology 54, 427.
+    Order 0 counts the groups that are not empty, order 1 is the exponential of Shannon's entropy,
+    order 2 the inverse probability that two agents share a group, order infinity the inverse of the
+    largest share. Hill 1973, Ecology 54, 427.
     """
     if order < 0.0:
         message = f"hill_number: order {order}: must be at least 0"

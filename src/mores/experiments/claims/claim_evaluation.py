@@ -85,34 +85,40 @@ def _evaluate_claim(
             if claim.ablation is not None:
                 ablation_data.append(make_claim_data(claim, scenario, claim.ablation, by_arm))
             remarks.append(describe_stopped_trainings(claim, scenario, arm, by_arm))
-            idle = claim.kind == "learned" and no_updates_made(claim, scenario, by_arm[arm])
-            untrained.append(idle)
+            untrained.append(
+                claim.kind == "learned" and no_updates_made(claim, scenario, by_arm[arm])
+            )
     first_remark = _first_nonempty(remarks)
     if claim.interval == "parameters":
         overall = _fail_if_untrained(
-            verdicts.evaluate_claim_over_draws(claim, data, ablation_data), arm, any(untrained)
+            verdicts.evaluate_claim_over_draws(claim, data, ablation_data),
+            f"{arm} at {sum(untrained)} of {len(untrained)} draws",
+            any(untrained),
         )
-        remark = f"at one of the draws or more, {first_remark}" if first_remark else ""
+        remark = f"at one or more draws, {first_remark}" if first_remark else ""
         return ClaimEvaluation(_with_remark(overall, remark), arm, [{}], [])
     ablations = ablation_data or [None] * len(data)
-    plain = [
-        _fail_if_untrained(verdicts.evaluate_claim(claim, *at_point, ablation), arm, idle)
-        for at_point, ablation, idle in zip(data, ablations, untrained, strict=True)
+    verdicts_at_points = [
+        _fail_if_untrained(verdicts.evaluate_claim(claim, *point_data, ablation), arm, is_untrained)
+        for point_data, ablation, is_untrained in zip(data, ablations, untrained, strict=True)
     ]
-    remarked = [_with_remark(v, remark) for v, remark in zip(plain, remarks, strict=True)]
-    if len(remarked) == 1:
-        return ClaimEvaluation(remarked[0], arm, points, remarked)
-    remark = f"at one of the points or more, {first_remark}" if first_remark else ""
-    overall = verdicts.combine_verdicts(claim, plain)
-    return ClaimEvaluation(_with_remark(overall, remark), arm, points, remarked)
+    with_remarks = [
+        _with_remark(verdict, remark)
+        for verdict, remark in zip(verdicts_at_points, remarks, strict=True)
+    ]
+    if len(with_remarks) == 1:
+        return ClaimEvaluation(with_remarks[0], arm, points, with_remarks)
+    remark = f"at one or more points, {first_remark}" if first_remark else ""
+    overall = verdicts.combine_verdicts(claim, verdicts_at_points)
+    return ClaimEvaluation(_with_remark(overall, remark), arm, points, with_remarks)
 
 
 def describe_stopped_trainings(
     claim: Claim, scenario: Scenario, arm: str, results_by_arm: CellResults
 ) -> str:
-    """The number of a claim's trainings that stopped early, in words; empty if none did.
+    """Text on how many of a claim's training runs stopped early; empty if none did.
 
-    Stopped trainings are included in the estimate: excluding them would select among results.
+    They are included in the estimate: excluding them would bias it by selection.
     """
     names = [stage.name for stage in scenario.stages_through(claim.stage)]
     parts = []
@@ -122,7 +128,7 @@ def describe_stopped_trainings(
         if stopped:
             num_stopped = len({s.replicate if s.replicate >= 0 else s.message for s in stopped})
             n = len(np.unique(result.replicate))
-            parts.append(f"{num_stopped} of {n} trainings in {name} had stopped")
+            parts.append(f"{num_stopped} of {n} training runs in {name} stopped early")
     return ", ".join(parts)
 
 
@@ -133,11 +139,11 @@ def no_updates_made(claim: Claim, scenario: Scenario, cell_result: CellResult) -
     return bool(statuses) and all(status.none_updated for status in statuses)
 
 
-def _fail_if_untrained(verdict: Verdict, arm: str, untrained: bool) -> Verdict:
-    """The verdict on a learned claim, which fails if no model was updated."""
+def _fail_if_untrained(verdict: Verdict, where: str, untrained: bool) -> Verdict:
+    """The verdict, replaced by `fails` where no model was updated."""
     if not untrained:
         return verdict
-    reason = f"no model in {arm} was ever updated"
+    reason = f"no model in {where} was updated"
     return dataclasses.replace(verdict, status="fails", reason=reason)
 
 

@@ -1,7 +1,8 @@
 """Simulate one cell of an experiment and record its metrics.
 
-A cell is one arm at one point of the sweep. Its worlds are simulated in chunks, which bounds memory
-for any number of replicates; a world's numbers do not depend on its chunk.
+A cell is one arm at one point: of the sweep, of the draws of uncertain parameters, or of the design
+of a sensitivity analysis. Its worlds are simulated in chunks, which bounds memory for any number of
+replicates. A world's results do not depend on its chunk, up to rounding where stacked networks act.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from mores.experiments.run.checkpoint_store import CheckpointStore
 from mores.experiments.scenario.cell import BuiltCell, Cell
 from mores.experiments.scenario.specification import Scenario
 
-MAX_CHUNK_ELEMENTS = 2**23  # numbers that a chunk of worlds may need at a time
+MAX_CHUNK_ELEMENTS = 2**23  # tensor elements of a chunk of worlds
 
 
 def run_cell(
@@ -32,9 +33,10 @@ def run_cell(
     Args:
         cell: the cell.
         scenario: its scenario.
-        replicates: of an arm; points of uncertain parameters have replicates of their own.
+        replicates: replicates of an arm's cell. Cells of draws and designs ignore them: their
+            number is in the scenario's `uncertainty`.
         callback: called with the fraction of the cell simulated since its last call; the sum is 1.
-        built_cell: its objects, if they exist already.
+        built_cell: environments, policies and population of the cell, if built before.
         checkpoint_store: reads and writes checkpoints of the cell; by default there are none.
     """
     built_cell = built_cell or cell.build()
@@ -47,7 +49,8 @@ def run_cell(
         // max(1, *(staged.environment.elements_per_world for staged in built_cell.stages)),
     )
     if any(staged.stage.roles_to_train for staged in built_cell.stages):
-        chunk_size = max(1, chunk_size // scenario.worlds) * scenario.worlds  # whole replicates
+        # A replicate is not split: its worlds share their learners.
+        chunk_size = max(1, chunk_size // scenario.worlds) * scenario.worlds
     cell_runner = CellRunner(cell, scenario, built_cell, worlds, chunk_size, callback)
     cursor = restore_or_start(cell_runner, checkpoint_store)
     return cell_runner.run(cursor)
@@ -56,8 +59,9 @@ def run_cell(
 def _replicates_at_point(cell: Cell, num_replicates: int) -> range:
     """The replicates at a point of uncertain parameters.
 
-    Every draw has random events of its own, so that their effect is in the interval over draws. The
-    points of a sensitivity analysis share theirs: it measures the effect of parameters alone.
+    Draws have different replicates, hence independent random numbers, so that the interval over
+    draws includes Monte Carlo error. The points of a sensitivity analysis have the same replicates,
+    hence common random numbers, so that it measures the effect of parameters alone.
     """
     first = cell.index * num_replicates if cell.purpose == "draw" else 0
     return range(first, first + num_replicates)

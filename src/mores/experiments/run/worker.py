@@ -1,7 +1,8 @@
 """A worker process: simulates the cells that its parent process sends.
 
-Tasks arrive on standard input, pickled by the parent; messages leave on standard output, a line of
-JSON each. The process exits at once when its parent is gone: a cell is written atomically.
+Tasks arrive on standard input, pickled by the parent; messages leave on standard output, one JSON
+object per line. The process exits when standard input closes, and abandons the cell in work:
+results are written atomically, so none is left half-written.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class CellTask:
     """A cell to simulate.
 
     Attributes:
-        folder: folder to write.
+        folder: folder of the cell.
         cell, scenario: the cell and its scenario.
         replicates: the replicates to simulate.
         plugin_files: Python files of the user that the cell may need.
@@ -47,18 +48,18 @@ class CellTask:
 
 
 def main() -> None:
-    """Simulate the cells on standard input until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process decides
+    """Simulate the cells that arrive on standard input; exit when it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     messages = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # prints of the user's classes must not mix with the messages
     serve(sys.stdin.buffer, messages)
 
 
 def serve(task_stream: BinaryIO, message_stream: BinaryIO) -> None:
-    """Simulate cells one after another; exit the process at the end of the task stream."""
+    """Simulate cells one after another; exit the process when the task stream ends."""
     import torch
 
-    from mores.experiments.run import cell_execution  # noqa: F401 (before the first task arrives)
+    from mores.experiments.run import cell_execution  # noqa: F401 (imported while idle)
 
     torch.set_num_threads(1)
     task_queue: queue.SimpleQueue[CellTask] = queue.SimpleQueue()
@@ -83,14 +84,14 @@ def _run_task(task: CellTask, message_stream: BinaryIO) -> None:
     from mores.experiments.run.checkpoint_store import CheckpointStore
 
     cell, start = task.cell.id, time.monotonic()
-    unreported = last_report = 0.0
+    unreported_fraction = last_report = 0.0
 
-    def report(fraction: float) -> None:
-        nonlocal unreported, last_report
-        unreported += fraction
+    def report(increment: float) -> None:
+        nonlocal unreported_fraction, last_report
+        unreported_fraction += increment
         if time.monotonic() - last_report >= REPORT_INTERVAL:
-            _send(message_stream, kind="progress", cell=cell, fraction=unreported)
-            unreported, last_report = 0.0, time.monotonic()
+            _send(message_stream, kind="progress", cell=cell, fraction=unreported_fraction)
+            unreported_fraction, last_report = 0.0, time.monotonic()
 
     try:
         load_plugins(task.plugin_files)

@@ -138,7 +138,7 @@ def format_tag(tag: tuple[str, Any]) -> str:
 
 
 class ParameterInfo(NamedTuple):
-    """Name, default, allowed values and description of a parameter."""
+    """Name, default, allowed values and description of a parameter, or of a group of parameters."""
 
     name: str
     default: str
@@ -204,6 +204,7 @@ def _parameter_infos(component_class: Any, prefix: str, kind: str = "") -> list[
         if kind and name == "kind":
             continue
         if len(nested) == 1 and inspect.isclass(field.annotation):
+            infos.append(ParameterInfo(path, "", "", field.description or ""))
             infos += _parameter_infos(nested[0], f"{path}.")
             continue
         default = "required" if field.is_required() else format_value(default_value(field))
