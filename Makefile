@@ -1,8 +1,12 @@
-# make run       set up .venv and run the main job, scenarios/voters.yaml
-# make test      set up .venv and check style, types and behaviour
-# make golden    compare all golden numbers: what every environment, client, recipe, scenario computes
-# make format    put the code in the house's format
-# make clean     delete .venv and what tools left behind (not runs/)
+# make run            set up .venv and run the main job, scenarios/voters.yaml
+# make test-fast      folders of quick tests, about a minute
+# make lint           check style and types
+# make test           run the tests, at most five minutes on two cores
+# make test-full      every case of every suite, about half an hour
+# make test-SUITE     every case of the suite in tests/SUITE, such as test-clients
+# make golden         compare all golden numbers: what environments, clients, recipes, scenarios compute
+# make format         format the code
+# make clean          delete .venv and what tools left behind (not runs/)
 #
 # Set-up happens once; later calls see that nothing changed. pip's own variables are obeyed, so
 # that Linux users without a GPU can avoid CUDA by adding PyTorch's CPU index:
@@ -12,14 +16,16 @@ PYTHON ?= python3
 VENV ?= .venv
 SCENARIO ?= scenarios/voters.yaml
 WORKERS ?= 2
-TESTS ?= tests
+TESTS ?=
 export PYTHON VENV
 
 BIN = "$(VENV)/bin"
-# A test's tensors are small: threads would only wait for each other, and for the other workers.
+EXTRAS = data,sensitivity,rl,hf,test,dev
+FAST = tests/agents tests/analysis tests/scenario tests/test_*.py
+# A test's tensors are small: more threads would only wait for each other.
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMEXPR_NUM_THREADS=1
 
-.PHONY: help run test golden format clean
+.PHONY: help run lint test test-fast test-full golden format clean
 .NOTPARALLEL:
 
 help:
@@ -29,22 +35,42 @@ run:
 	@sh scripts/setup.sh data,sensitivity
 	@$(BIN)/mores run $(SCENARIO)
 
-# All three checks run whatever the others say, the tests last.
-test:
-	@sh scripts/setup.sh data,sensitivity,rl,hf,test,dev
+# Every check runs whatever the others say.
+lint:
+	@sh scripts/setup.sh $(EXTRAS)
 	@failed=0; \
 	$(BIN)/ruff check --quiet . || failed=1; \
 	$(BIN)/ruff format --check --quiet . || failed=1; \
 	$(BIN)/pyright --pythonpath $(BIN)/python || failed=1; \
-	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(TESTS) || failed=1; \
 	exit $$failed
 
+test:
+	@sh scripts/setup.sh $(EXTRAS)
+ifeq ($(strip $(TESTS)),)
+	@BIN=$(BIN) $(ONE_THREAD) sh scripts/test.sh
+else
+	@$(ONE_THREAD) $(BIN)/python -m pytest -q $(TESTS)
+endif
+
+test-fast:
+	@sh scripts/setup.sh $(EXTRAS)
+	@$(ONE_THREAD) $(BIN)/python -m pytest -q --jaxtyping-packages= $(FAST)
+
+test-full:
+	@sh scripts/setup.sh $(EXTRAS)
+	@MORES_TESTS=full $(ONE_THREAD) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests
+
+test-%:
+	@test -d tests/$* || { echo "no suite tests/$*" >&2; exit 1; }
+	@sh scripts/setup.sh $(EXTRAS)
+	@MORES_TESTS=full $(ONE_THREAD) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/$*
+
 golden:
-	@sh scripts/setup.sh data,sensitivity,rl,hf,test,dev
+	@sh scripts/setup.sh $(EXTRAS)
 	@$(ONE_THREAD) $(BIN)/python -m tests.golden.numbers
 
 format:
-	@sh scripts/setup.sh data,sensitivity,rl,hf,test,dev
+	@sh scripts/setup.sh $(EXTRAS)
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 

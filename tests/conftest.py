@@ -18,15 +18,20 @@ import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from tests.cases import deselect, scaled  # noqa: E402
+
 torch.set_num_threads(1)
 
 # Examples are the same in every run. For new ones: --hypothesis-profile=search
-hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile(
+    "fixed", derandomize=True, deadline=None, database=None, max_examples=scaled(100)
+)
 hypothesis.settings.register_profile("search", deadline=None, max_examples=2000, print_blob=True)
 hypothesis.settings.load_profile("fixed")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    deselect(config, items)
     if torch.cuda.is_available():
         return
     for item in items:

@@ -62,7 +62,7 @@ def test_torch_and_numpy_give_the_same_words(size):
         np.testing.assert_array_equal(tensor.numpy(), array.astype(np.int64))
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.skipif(
     shutil.which("g++") is None or " " in torch.__file__,
     reason="torch.compile needs a compiler, and a path without spaces",

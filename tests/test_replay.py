@@ -39,6 +39,7 @@ CASES = {
 }
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize("name", CASES)
 def test_replicate_37_alone_equals_replicate_37_of_512(name):
     environment, policies = CASES[name]

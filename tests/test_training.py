@@ -170,6 +170,7 @@ class FirstOption(Policy):
         return ActionOutput(torch.zeros(observation.shape[:2], dtype=torch.int64))
 
 
+@pytest.mark.full
 def test_training_without_observations_and_metrics() -> None:
     learner = mores.make_policy("ppo", num_steps=4, learning_rate=0.05, ent_coef=0.0)
     result = mores.train(Minimal(), {"actor": learner}, episodes=20, rounds=8, worlds=4)
@@ -178,6 +179,7 @@ def test_training_without_observations_and_metrics() -> None:
     assert bias[1] > bias[0] and result.evaluate().sizes["episode"] == 1
 
 
+@pytest.mark.full
 @unchecked()
 def test_a_learner_is_evaluated_only_where_it_trained() -> None:
     """As the same agents of a `per_agent` policy, or alone; elsewhere it would be untrained."""
@@ -253,6 +255,7 @@ def test_invalid_metrics_are_an_error(
         mores.train(Minimal(), {"actor": "ppo"}, episodes=2, rounds=64, worlds=3)
 
 
+@pytest.mark.full
 def test_evaluation_in_another_environment() -> None:
     """With equal spaces the behavior is equal, and the payoffs are those of the environment."""
     result = train(episodes=8, rounds=32)
@@ -283,6 +286,7 @@ def test_evaluation_in_another_environment() -> None:
         train(policy=per_agent(LEARNER, LEARNER)).evaluate(environment=three)
 
 
+@pytest.mark.full
 def test_a_trained_default_policy_is_used_elsewhere() -> None:
     """It replaces the default policy of the other environment."""
 

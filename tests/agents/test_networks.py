@@ -52,7 +52,7 @@ def initial_state(name: str, samples: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["mlp", "relu"])
-def test_the_perceptron_equals_torchs(name):
+def test_the_perceptron_equals_torch(name):
     encoder, parameters, obs = ENCODERS[name], make_parameters(name), make_observations(2, 4)
     features = encoder.forward_sequence(parameters, "policy", obs, None, None)
     activation = torch.nn.ReLU if name == "relu" else torch.nn.Tanh
@@ -64,25 +64,25 @@ def test_the_perceptron_equals_torchs(name):
             layer.weight.data = parameters[f"policy.{i}.weight"][model].T
             layer.bias.data = parameters[f"policy.{i}.bias"][model, 0]
             layers += [layer, activation()]
-        theirs = torch.nn.Sequential(*layers)
-        torch.testing.assert_close(features[model], theirs(obs[model]))
+        torch_module = torch.nn.Sequential(*layers)
+        torch.testing.assert_close(features[model], torch_module(obs[model]))
 
 
-def test_the_gru_equals_torchs():
+def test_the_gru_equals_torch():
     encoder, parameters, obs = ENCODERS["gru"], make_parameters("gru"), make_observations(2, 6)
     hidden = torch.randn(M, 2, encoder.hidden_size, generator=torch.Generator().manual_seed(1))
     features = encoder.forward_sequence(parameters, "policy", obs, None, hidden)
     for model in range(M):
-        theirs = torch.nn.GRU(INPUTS, encoder.hidden_size, batch_first=True)
-        theirs.weight_ih_l0.data = parameters["policy.seen.weight"][model].T
-        theirs.bias_ih_l0.data = parameters["policy.seen.bias"][model, 0]
-        theirs.weight_hh_l0.data = parameters["policy.past.weight"][model].T
-        theirs.bias_hh_l0.data = parameters["policy.past.bias"][model, 0]
-        expected, _ = theirs(obs[model], hidden[model][None])
+        torch_module = torch.nn.GRU(INPUTS, encoder.hidden_size, batch_first=True)
+        torch_module.weight_ih_l0.data = parameters["policy.input_gates.weight"][model].T
+        torch_module.bias_ih_l0.data = parameters["policy.input_gates.bias"][model, 0]
+        torch_module.weight_hh_l0.data = parameters["policy.hidden_gates.weight"][model].T
+        torch_module.bias_hh_l0.data = parameters["policy.hidden_gates.bias"][model, 0]
+        expected, _ = torch_module(obs[model], hidden[model][None])
         torch.testing.assert_close(features[model], expected)
 
 
-def test_the_transformer_equals_torchs():
+def test_the_transformer_equals_torch():
     """Blocks are `TransformerEncoderLayer`s of torch with `norm_first`."""
     encoder, parameters = ENCODERS["transformer"], make_parameters("transformer")
     width, heads, steps = encoder.hidden_size, encoder.num_heads, CONTEXT
@@ -94,28 +94,32 @@ def test_the_transformer_equals_torchs():
         def of(name: str, model: int = model) -> torch.Tensor:
             return parameters[f"policy.{name}"][model]
 
-        x = obs[model] @ of("embed.weight") + of("embed.bias") + of("place.weight")[:steps]
+        x = (
+            obs[model] @ of("embed.weight")
+            + of("embed.bias")
+            + of("position_embedding.weight")[:steps]
+        )
         for i in range(encoder.num_layers):
             block = torch.nn.TransformerEncoderLayer(
                 width, heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
             )
             state_dict = {
-                "self_attn.in_proj_weight": of(f"{i}.attend.weight").T,
-                "self_attn.in_proj_bias": of(f"{i}.attend.bias")[0],
-                "self_attn.out_proj.weight": of(f"{i}.mix.weight").T,
-                "self_attn.out_proj.bias": of(f"{i}.mix.bias")[0],
-                "linear1.weight": of(f"{i}.up.weight").T,
-                "linear1.bias": of(f"{i}.up.bias")[0],
-                "linear2.weight": of(f"{i}.down.weight").T,
-                "linear2.bias": of(f"{i}.down.bias")[0],
-                "norm1.weight": of(f"{i}.first.gain")[0],
-                "norm1.bias": of(f"{i}.first.offset")[0],
-                "norm2.weight": of(f"{i}.second.gain")[0],
-                "norm2.bias": of(f"{i}.second.offset")[0],
+                "self_attn.in_proj_weight": of(f"{i}.qkv_proj.weight").T,
+                "self_attn.in_proj_bias": of(f"{i}.qkv_proj.bias")[0],
+                "self_attn.out_proj.weight": of(f"{i}.out_proj.weight").T,
+                "self_attn.out_proj.bias": of(f"{i}.out_proj.bias")[0],
+                "linear1.weight": of(f"{i}.linear1.weight").T,
+                "linear1.bias": of(f"{i}.linear1.bias")[0],
+                "linear2.weight": of(f"{i}.linear2.weight").T,
+                "linear2.bias": of(f"{i}.linear2.bias")[0],
+                "norm1.weight": of(f"{i}.norm1.weight")[0],
+                "norm1.bias": of(f"{i}.norm1.bias")[0],
+                "norm2.weight": of(f"{i}.norm2.weight")[0],
+                "norm2.bias": of(f"{i}.norm2.bias")[0],
             }
             block.load_state_dict(state_dict)
             x = block(x, src_mask=future, is_causal=True)
-        last = of("last.gain")[0], of("last.offset")[0]
+        last = of("norm.weight")[0], of("norm.bias")[0]
         expected = torch.nn.functional.layer_norm(x, (width,), *last)
         torch.testing.assert_close(features[model], expected, atol=2e-5, rtol=1e-4)
 

@@ -1,10 +1,9 @@
-"""Named strategies against those of the Axelrod library and against Markov chains by hand."""
+"""Named strategies against Markov chains by hand; against Axelrod: oracles/test_axelrod.py."""
 
 from __future__ import annotations
 
 import itertools
 
-import axelrod
 import numpy as np
 import pytest
 import torch
@@ -21,22 +20,11 @@ from mores.sim.simulation import simulate
 from mores.sim.simulator import Simulator
 from tests.refusals import refused
 
-DETERMINISTIC = {
-    "cooperator": axelrod.Cooperator,
-    "defector": axelrod.Defector,
-    "tit_for_tat": axelrod.TitForTat,
-    "suspicious_tit_for_tat": axelrod.SuspiciousTitForTat,
-    "tit_for_two_tats": axelrod.TitFor2Tats,
-    "grudger": axelrod.Grudger,
-    "win_stay_lose_shift": axelrod.WinStayLoseShift,
-    "alternator": axelrod.Alternator,
-}
-STOCHASTIC = {
-    "random": lambda: axelrod.Random(0.5),
-    "generous_tit_for_tat": lambda: axelrod.GTFT(p=1 / 3),
-    "extort_2": axelrod.ZDExtort2,
-}
-AXELROD = {**DETERMINISTIC, **STOCHASTIC}
+NAMES = (
+    *("cooperator", "defector", "tit_for_tat", "suspicious_tit_for_tat", "tit_for_two_tats"),
+    *("grudger", "win_stay_lose_shift", "alternator", "random", "generous_tit_for_tat"),
+    *("extort_2", "memory_one"),
+)
 DILEMMA = np.array([[3.0, 0.0], [5.0, 1.0]])  # by own action and the other's
 
 
@@ -52,64 +40,7 @@ def simulate_actions(policy, rounds, worlds, environment=None, replicates=1):
     return torch.stack(actions)
 
 
-def test_every_pair_acts_as_in_axelrod():
-    """All pairs of deterministic strategies, 100 rounds, in one batch of worlds."""
-    names = tuple(DETERMINISTIC)
-    actions = simulate_actions(Strategy(name=names), 100, len(names) ** 2)
-    for world, (row, column) in enumerate(itertools.product(names, names)):
-        match = axelrod.Match((DETERMINISTIC[row](), DETERMINISTIC[column]()), turns=100)
-        expected = [[int(a == axelrod.Action.D) for a in pair] for pair in match.play()]
-        assert actions[:, world].tolist() == expected, (row, column)
-
-
-def test_four_of_axelrod_s_tournament():
-    """Mean payoffs of 100 rounds without self-play, against Axelrod's `Tournament`."""
-    names = ("cooperator", "defector", "tit_for_tat", "grudger")
-    entrants = [DETERMINISTIC[name]() for name in names]
-    tournament = axelrod.Tournament(entrants, turns=100, repetitions=1).play(progress_bar=False)
-    result = simulate(
-        MatrixGame(),
-        {"player": Strategy(name=names)},
-        Worlds.grid(1, 16),
-        100,
-        metrics=["mean_payoff_by_agent"],
-        metric_rounds=[100],
-    )
-    payoffs = result.metrics["mean_payoff_by_agent"][:, 0, 0].view(4, 4).double()
-    means = (payoffs.sum(1) - payoffs.diag()) / 3
-    assert means.tolist() == pytest.approx([s[0] for s in tournament.normalised_scores], abs=1e-6)
-    assert means.tolist() == pytest.approx([2.00, 2.36, 2.33, 2.33], abs=1e-6)
-
-
-@pytest.mark.parametrize("row", AXELROD)
-def test_expected_cooperation_with_noise_is_as_in_axelrod(row):
-    """150 matches of 20 rounds a pair: within 4.5 standard errors of the exact expectation.
-
-    44 pairs with two comparisons each, and a false alarm in 7e-6 of the seeds for each.
-    """
-    rounds, matches, noise = 20, 150, 0.1
-    for column in ("tit_for_tat", "grudger", "win_stay_lose_shift", "extort_2"):
-        pair = PerAgentPolicy(
-            policies=[
-                Strategy(name=row, noise_probability=noise),
-                Strategy(name=column, noise_probability=noise),
-            ]
-        )
-        values = MatrixGame().analytic_values({"player": pair}, rounds)
-        shares = []
-        for seed in range(matches):
-            strategies = (AXELROD[row](), AXELROD[column]())
-            match = axelrod.Match(strategies, turns=rounds, noise=noise, seed=seed)
-            match.play()
-            shares.append(match.normalised_cooperation())
-        for agent in range(2):
-            rates = np.array(shares)[:, agent]
-            error = rates.std(ddof=1) / matches**0.5
-            expected = values[f"cooperation_rate_by_agent[{agent}]"][rounds]
-            assert abs(rates.mean() - expected) < 4.5 * error, (row, column, agent)
-
-
-@pytest.mark.parametrize("row", [*AXELROD, "memory_one"])
+@pytest.mark.parametrize("row", NAMES)
 def test_simulation_matches_analytic_values(row):
     """4,000 worlds of 12 rounds: within 5 standard errors of the exact expectation."""
     parameters = {}

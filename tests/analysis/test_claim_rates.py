@@ -60,7 +60,7 @@ def assert_rate(count: int, rate: float, trials: int = NUM_EXPERIMENTS) -> None:
     assert test.pvalue > 0.001, f"{count / trials:.4f} is not {rate:.4f}"
 
 
-@pytest.mark.slow
+@pytest.mark.cut(6)
 @pytest.mark.parametrize(
     ("noise", "statistic", "relative"),
     [
@@ -76,7 +76,7 @@ def test_false_positive_rate_of_a_difference_is_5_percent(
     assert_rate(count_held(difference_claim(statistic, relative), a, b), 0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.cut(6)
 @pytest.mark.parametrize("relative", [False, True])
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_false_positive_rate_with_ten_replicates(statistic: Statistic, relative: bool) -> None:
@@ -86,6 +86,7 @@ def test_false_positive_rate_with_ten_replicates(statistic: Statistic, relative:
     assert scipy.stats.binomtest(count, 500, 0.05, alternative="greater").pvalue > 0.001
 
 
+@pytest.mark.full
 def test_false_positive_rate_of_a_one_sided_claim_is_2_5_percent() -> None:
     above = Claim.model_validate({**difference_claim("mean").model_dump(), "bound": {"above": 0.0}})
     a, b = sample_arms("skewed", 20, seed=13)
@@ -110,6 +111,7 @@ def test_false_positive_rate_of_a_median_is_its_stated_confidence(replicates: in
     assert_rate(count, 1.0 - estimate(values[0], "median").confidence)
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("effect", [0.3, 0.5, 0.8])
 def test_power_agrees_with_theory(effect: float) -> None:
     """Noncentral t of the paired difference, with standard deviation 1."""

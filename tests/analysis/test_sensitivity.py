@@ -129,6 +129,7 @@ def test_results_depend_only_on_the_seed(method: str) -> None:
     )
 
 
+@pytest.mark.full
 def test_effect_of_monte_carlo_noise() -> None:
     """Formulas of the module for noise as large as the signal: 0.5 first, (1 + total) / 2."""
     ranges = {"x": (0.0, 1.0), "nothing": (0.0, 1.0)}

@@ -43,7 +43,7 @@ def test_moments_of_the_simulator_are_fitted_exactly(load_text):
     assert not result.warnings
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("text", [RANDOM_WALK, CHOICES], ids=["random walk", "choices"])
 def test_intervals_cover_true_parameters(load_text, text):
     """30 studies, 60 intervals of 95 %: fewer than 52 cover with probability 0.003.
@@ -64,6 +64,7 @@ def test_intervals_cover_true_parameters(load_text, text):
     assert covered >= 52
 
 
+@pytest.mark.full
 def test_interval_length_of_a_standard_deviation(load_text):
     """The relative error of the sd of 60 normal people is 1 / sqrt(120), plus Monte Carlo noise."""
     loaded = load_text(RANDOM_WALK, "replicates=64")
@@ -88,6 +89,7 @@ def test_unidentified_parameters_of_choices(load_text):
     assert result.condition_number > 1e3
 
 
+@pytest.mark.full
 def test_held_out_targets_are_predicted(load_text):
     loaded = load_text(RANDOM_WALK)
     given = with_values(loaded, MomentSimulator(loaded).moments_at(np.array([1.0, 0.5])).mean)
@@ -105,6 +107,7 @@ def test_held_out_targets_are_predicted(load_text):
     assert calibrate(changed, progress=False).values != full.values
 
 
+@pytest.mark.full
 def test_target_with_a_reference_arm(load_text):
     """ai_influence moves the mean value by a known share: 2 rounds of 0.1, goal_weight 1."""
     loaded = load_text(EXPERIMENT)
@@ -114,6 +117,7 @@ def test_target_with_a_reference_arm(load_text):
     assert result.targets[1].usage == "predicted"
 
 
+@pytest.mark.full
 def test_warnings_on_a_target_out_of_reach(load_text):
     result = calibrate(load_text(RANDOM_WALK, "calibration.targets.2.value=9"), progress=False)
     (warning,) = [line for line in result.warnings if "(final)" in line]
@@ -148,6 +152,7 @@ def test_output_files(load_text, tmp_path, capsys):
     assert moments.mean[0] == pytest.approx(1.0, abs=0.01)
 
 
+@pytest.mark.full
 def test_output_contains_parameters_with_defaults_in_the_file(load_text):
     text = RANDOM_WALK.replace(", noise_std: 0.3}", "}")
     calibrate(load_text(text, "rounds=2"), Path("out"), progress=False)

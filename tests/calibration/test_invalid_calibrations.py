@@ -113,6 +113,7 @@ BAD = {
 }  # fmt: skip
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize("case", BAD)
 def test_invalid_calibration(case, tmp_path, monkeypatch, capsys):
     text, held_out, code, path = BAD[case]

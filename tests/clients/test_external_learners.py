@@ -48,6 +48,7 @@ def test_returns_stated_on_the_page() -> None:
     assert float(result.metrics["return_real_time"]) == NO_INFLUENCE
 
 
+@pytest.mark.full
 def test_stable_baselines3_learns() -> None:
     """256 episodes: standard error .23 before training, almost 0 after."""
     variables = run_block("stable_baselines3")

@@ -62,6 +62,7 @@ def test_policies_by_name(kind: str) -> None:
     assert data_equivalence(env.reset(seed=3), copy.reset(seed=3), exact=True)
 
 
+@pytest.mark.cut(4)
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
 def test_true_episode_lengths(kind: str, agent: str) -> None:
     """`RecordEpisodeStatistics` around `ArrayConversion` has true lengths and returns."""
@@ -107,6 +108,7 @@ def test_max_episode_steps(kind: str) -> None:
     assert ends == [False, False, True]
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_gymnasium_vectorization(mode: str) -> None:
     """Gymnasium's vectors of single environments, in this process and in others."""

@@ -38,18 +38,21 @@ def test_parallel_api(kind: str) -> None:
     parallel_api_test(zoo_make("parallel", kind, rounds=20), num_cycles=100)
 
 
+@pytest.mark.cut(4)
 @pytest.mark.parametrize("source", AEC_SOURCES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_api(kind: str, source: str) -> None:
     api_test(aec(source, kind, rounds=20), num_cycles=50)
 
 
+@pytest.mark.cut(6)
 @pytest.mark.parametrize("source", AEC_SOURCES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_seed(kind: str, source: str) -> None:
     seed_test(lambda: aec(source, kind), 50)
 
 
+@pytest.mark.cut(4)
 @pytest.mark.parametrize("source", AEC_SOURCES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_whole_trajectory_is_seeded(kind: str, source: str) -> None:

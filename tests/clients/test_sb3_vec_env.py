@@ -35,6 +35,7 @@ def random_actions(env: SB3VecEnv, generator: np.random.Generator) -> np.ndarray
 # --- observations, rewards, infos ---------------------------------------------------------------
 
 
+@pytest.mark.cut(4)
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
 def test_equal_to_gymnasium_vector_env(kind: str, agent: str) -> None:
     """Bit for bit over several episodes: observations, rewards, ends, masks, metrics."""
@@ -161,6 +162,7 @@ def test_errors() -> None:
         env.step(np.zeros((3, 3)))
 
 
+@pytest.mark.full
 def test_not_installed() -> None:
     """Without Stable-Baselines3 the error names the package; the rest of mores works."""
     code = (
@@ -184,6 +186,7 @@ def test_not_installed() -> None:
 # --- training ------------------------------------------------------------------------------------
 
 
+@pytest.mark.cut(6)
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
 def test_policy_gradients_for_every_agent(kind: str, agent: str) -> None:
     env = VecMonitor(SB3VecEnv(kind, 8, agent, rounds=5, **small(kind)))
@@ -252,6 +255,7 @@ def optimal_return() -> float:
     return ROUNDS * float((one + 2 * np.maximum(one, two)).mean() / 3)
 
 
+@pytest.mark.full
 def test_ppo_learns_effort() -> None:
     """From below a fifth to within 5 % of the optimal return, over 512 new worlds.
 

@@ -21,6 +21,7 @@ def test_check_env(kind: str, agent: str) -> None:
     check_env(gym_make(kind, agent=agent))
 
 
+@pytest.mark.cut(4)
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
 def test_ppo(kind: str, agent: str) -> None:
     env = gym_make(kind, agent=agent, rounds=20)
@@ -48,6 +49,7 @@ def equal_space_classes(kind: str) -> bool:
     return len({type(gymnasium_spaces.action_space(env, role.name)) for role in env.roles}) == 1
 
 
+@pytest.mark.cut(4)
 @pytest.mark.parametrize("kind", filter(equal_space_classes, KINDS))
 def test_supersuit(kind: str) -> None:
     """One policy for all roles: their spaces are padded to the largest."""
@@ -58,6 +60,7 @@ def test_supersuit(kind: str) -> None:
     train_all_agents(env, supersuit, num_agents)
 
 
+@pytest.mark.cut(4)
 @pytest.mark.parametrize("kind", KINDS)
 def test_supersuit_one_role(kind: str) -> None:
     """One external role needs no padding."""

@@ -24,6 +24,7 @@ from tests.refusals import refused
 pytestmark = pytest.mark.filterwarnings(*FILTERS)
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_pettingzoo_wrapper(kind: str) -> None:
     """Agents are grouped by role."""
@@ -41,6 +42,7 @@ def test_pettingzoo_wrapper(kind: str) -> None:
         assert not bool(data["next", role.name, "info", "projected"].any())  # masks hold
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_pettingzoo_wrapper_of_native_aec(kind: str) -> None:
     """Each agent is a group, and a mask marks the selected one."""
@@ -52,6 +54,7 @@ def test_pettingzoo_wrapper_of_native_aec(kind: str) -> None:
     assert bool((selected.sum(-1) == 1).all())
 
 
+@pytest.mark.cut(4)
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
 def test_gym_wrapper(kind: str, agent: str) -> None:
     env = GymWrapper(gym_make(kind, agent=agent, rounds=5))
@@ -60,6 +63,7 @@ def test_gym_wrapper(kind: str, agent: str) -> None:
     assert bool(data["next", "done"].any())
 
 
+@pytest.mark.cut(4)
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
 def test_gym_wrapper_of_vector(kind: str, agent: str) -> None:
     """The wrapper reads the last observation of an episode from `final_obs`."""
@@ -75,6 +79,7 @@ def test_gym_wrapper_of_vector(kind: str, agent: str) -> None:
     assert not torch.equal(true_next[done], next_start[done])
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_torchrl_env(kind: str) -> None:
     env = mores.TorchRLEnv(kind, 6, rounds=4, **small(kind))
@@ -92,6 +97,7 @@ def test_torchrl_env(kind: str) -> None:
         assert not bool(data["next", role.name, "projected"].any())
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_torchrl_env_in_collector(kind: str) -> None:
     """A collector with a policy and a transform continues over many ends of episodes."""

@@ -91,6 +91,7 @@ def test_simulate_is_a_function_after_any_import() -> None:
     assert process.returncode == 0, process.stderr
 
 
+@pytest.mark.full
 def test_torchrl_is_an_extra() -> None:
     """Without it, the error names the extra to install; the rest of mores works."""
     code = (

@@ -45,6 +45,7 @@ def as_row(mask: Any) -> np.ndarray:
     return np.concatenate(mask) if isinstance(mask, tuple) else mask
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize(("kind", "agent"), ALL_AGENTS)
 def test_gymnasium(kind: str, agent: str) -> None:
     env = GymnasiumEnv(make(kind), agent, rounds=6)
@@ -70,6 +71,7 @@ def test_gymnasium(kind: str, agent: str) -> None:
         assert not info["projected"]
 
 
+@pytest.mark.cut(5)
 @pytest.mark.parametrize(("kind", "agent"), ALL_AGENTS)
 def test_gymnasium_vector(kind: str, agent: str) -> None:
     """Each world equals the world simulated alone, over several episodes."""
@@ -189,6 +191,7 @@ def test_pettingzoo_aec(kind: str) -> None:
     assert aec_trajectory(PettingZooAECEnv(make(kind), rounds=4), actions) == turns
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_torchrl(kind: str) -> None:
     """Over several episodes, with TorchRL's own resets between them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,100 +49,112 @@ def cases() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], Any]]:
     yield from _coevolution()
     yield "panel", Panel(num_people=7), {}, None
     yield (
-        "panel/talk",
+        "panel/conversation",
         Panel(num_people=8, conversation_round=4, wave_interval=3),
         {"assistant": Advocate()},
         None,
     )
     for objective in ALIGNMENT_OBJECTIVES:
-        game = DRMDP(num_people=4, objective=objective, susceptibility=0.5)
-        yield f"influence/{objective}", game, {}, None
-    yield "influence/planner", DRMDP(num_people=4, horizon=6), {"assistant": DRMDPPlanner()}, None
+        environment = DRMDP(num_people=4, objective=objective, susceptibility=0.5)
+        yield f"dr_mdp/{objective}", environment, {}, None
+    yield "dr_mdp/planner", DRMDP(num_people=4, horizon=6), {"assistant": DRMDPPlanner()}, None
     yield "lock_in", LockIn(num_people=5), {}, None
     yield "lock_in/two", LockIn(num_people=5, num_assistants=2, prior_precision=1.0), {}, None
     yield from _matrix_game()
-    yield "requests", TokenFeedback(), {}, None
+    yield "token_feedback", TokenFeedback(), {}, None
     yield (
-        "requests/principals",
+        "token_feedback/principals",
         TokenFeedback(num_principals=3, conflict=0.9, principal_weights=(1, 1, 1)),
         {},
         None,
     )
     errors = (0.05, 0.45)
     yield (
-        "requests/review",
+        "token_feedback/review",
         TokenFeedback(num_completions=4, review=True, annotator_error_rates=errors),
         {},
         None,
     )
-    yield "pairs", PairwisePreferences(num_people=5), {}, None
-    chooser = {
+    yield "pairwise_preferences", PairwisePreferences(num_people=5), {}, None
+    annotator = {
         "person": BoltzmannAnnotator(rationality=2.0, flip_probability=0.2, rating_noise_std=0.5)
     }
-    yield "pairs/ratings", PairwisePreferences(num_people=5, collect_ratings=True), chooser, None
-    yield "commission", MoralHazard(), {}, None
+    yield (
+        "pairwise_preferences/ratings",
+        PairwisePreferences(num_people=5, collect_ratings=True),
+        annotator,
+        None,
+    )
+    yield "moral_hazard", MoralHazard(), {}, None
     scripted = {"principal": FixedSharePrincipal(offered_share=0.4), "agent": BestResponseAgent()}
-    yield "commission/scripted", MoralHazard(num_agents=4), scripted, None
-    for kind, game in EVERY.items():
-        yield f"{kind}/random", game, {role.name: UniformRandom() for role in game.roles}, None
+    yield "moral_hazard/scripted", MoralHazard(num_agents=4), scripted, None
+    for kind, environment in EVERY.items():
+        yield (
+            f"{kind}/random",
+            environment,
+            {role.name: UniformRandom() for role in environment.roles},
+            None,
+        )
 
 
 EVERY: dict[str, Environment[Any]] = {
     "coevolution": Coevolution(num_people=6),
     "panel": Panel(num_people=6),
-    "influence": DRMDP(num_people=6),
+    "dr_mdp": DRMDP(num_people=6),
     "lock_in": LockIn(num_people=6),
     "matrix_game": MatrixGame(tremble_probability=0.3),
-    "requests": TokenFeedback(),
-    "pairs": PairwisePreferences(num_people=6),
-    "commission": MoralHazard(),
+    "token_feedback": TokenFeedback(),
+    "pairwise_preferences": PairwisePreferences(num_people=6),
+    "moral_hazard": MoralHazard(),
 }
 
 
 def _coevolution() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], Any]]:
-    game = Coevolution(num_people=7, noise_std=0.1, history=History(drift=0.02, noise_std=0.01))
-    yield "coevolution", game, {}, None
+    environment = Coevolution(
+        num_people=7, noise_std=0.1, history=History(drift=0.02, noise_std=0.01)
+    )
+    yield "coevolution", environment, {}, None
     assistants: dict[str, Policy] = {
         "mirror": Mirror(learning_rate=0.3),
-        "look_ahead": LinearTrend(learning_rate=0.3, forecast_horizon=3),
-        "persuade": Persuader(goal=(0.6, 0.0), goal_weight=0.5),
+        "linear_trend": LinearTrend(learning_rate=0.3, forecast_horizon=3),
+        "persuader": Persuader(goal=(0.6, 0.0), goal_weight=0.5),
         "silent": Silent(),
         "lifelong": Lifelong(),
         "static": Static(),
         "persistence": Persistence(),
         "extrapolative": Extrapolative(),
     }
-    for name, player in assistants.items():
-        yield f"coevolution/{name}", game, {"assistant": player}, None
+    for name, policy in assistants.items():
+        yield f"coevolution/{name}", environment, {"assistant": policy}, None
     for challenge in ("follow", "predict", "coevolve"):
-        judged = Coevolution(num_people=3, challenge=challenge)  # type: ignore[arg-type]
-        yield f"coevolution/{challenge}", judged, {"assistant": Lifelong()}, None
-    seer = Coevolution(num_people=2, challenge="predict", observe_target=True)
-    yield "coevolution/oracle", seer, {"assistant": Oracle()}, None
-    settled = TraitStateDynamics(
+        challenged = Coevolution(num_people=3, challenge=challenge)  # type: ignore[arg-type]
+        yield f"coevolution/{challenge}", challenged, {"assistant": Lifelong()}, None
+    observing = Coevolution(num_people=2, challenge="predict", observe_target=True)
+    yield "coevolution/oracle", observing, {"assistant": Oracle()}, None
+    trait_state = TraitStateDynamics(
         half_life=0.5, retained_share=0.39, volatility=0.25, volatility_heterogeneity=1.06
     )
-    answers = SurveyRespondent(noise_std=0.25, low=-1.0, high=1.0)
+    respondent = SurveyRespondent(noise_std=0.25, low=-1.0, high=1.0)
     full = Coevolution(
         num_people=12,
         num_assistants=2,
-        trait_state=settled,
+        trait_state=trait_state,
         trust=Trust(learning_rate=0.1),
         cohorts=Cohorts(turnover=0.1, mutation_std=0.1),
         peers=Peers(rule="degroot", degree=3, homophily_scale=0.3, peer_weight=0.1),
     )
-    yield "coevolution/full", full, {"person": answers, "assistant": Mirror()}, None
+    yield "coevolution/full", full, {"person": respondent, "assistant": Mirror()}, None
     karate = Coevolution(
         num_people=34, num_assistants=0, peers=Peers(rule="friedkin_johnsen", graph="karate_club")
     )
     yield "coevolution/karate", karate, {}, None
-    camps = NormalPopulation(num_people=9, num_values=2)
-    yield "coevolution/normal", Coevolution(num_people=9), {}, camps
-    voters = Coevolution(num_people=944, trait_state=settled, peers=full.peers)
+    population = NormalPopulation(num_people=9, num_values=2)
+    yield "coevolution/normal", Coevolution(num_people=9), {}, population
+    voters = Coevolution(num_people=944, trait_state=trait_state, peers=full.peers)
     yield (
         "coevolution/anes96",
         voters,
-        {"person": answers},
+        {"person": respondent},
         Anes96Population(resample=True, reliability=0.59),
     )
 
@@ -149,7 +162,7 @@ def _coevolution() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], A
 def _matrix_game() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], Any]]:
     dilemma = MatrixGame(tremble_probability=0.1, continuation_probability=0.9)
     yield "matrix_game", dilemma, {}, None
-    yield "matrix_game/copy", dilemma, {"player": ImitateLast()}, None
+    yield "matrix_game/imitate_last", dilemma, {"player": ImitateLast()}, None
     names = ("tit_for_tat", "grudger", "win_stay_lose_shift", "generous_tit_for_tat")
     for name in names:
         yield (
@@ -168,45 +181,47 @@ def _matrix_game() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], A
             ]
         }
     )
-    yield "matrix_game/cast", dilemma, {"player": pair}, None
+    yield "matrix_game/per_agent", dilemma, {"player": pair}, None
 
 
-def entries() -> Iterator[tuple[str, Entry]]:
-    """Every tensor of every case, by its path."""
-    for name, game, players, people in cases():
-        for path, tensor in played(game, players, people):
+def entries(every: int = 1) -> Iterator[tuple[str, Entry]]:
+    """Every tensor of every case, or of one case in `every`, by its path."""
+    for name, environment, policies, population in itertools.islice(cases(), 0, None, every):
+        for path, tensor in simulated_tensors(environment, policies, population):
             yield f"environment/{name}/{path}", entry(tensor)
 
 
-def played(
-    game: Environment[Any], players: dict[str, Policy], people: Any
+def simulated_tensors(
+    environment: Environment[Any], policies: dict[str, Policy], population: Any
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Play twenty rounds, episodes of twelve; all that anybody saw, did, earned, was told."""
-    roles = [role.name for role in game.roles]
-    diary = EpisodeRecorder(roles)
-    policies = {**game.default_policies(), **players}
-    table = Simulator(game, policies, {}, WORLDS, 12, True, people, recorder=diary)
-    table.reset(3)
+    """Twenty rounds in episodes of twelve: state, metrics, and what each role recorded."""
+    roles = [role.name for role in environment.roles]
+    recorder = EpisodeRecorder(roles)
+    policies = {**environment.default_policies(), **policies}
+    simulator = Simulator(
+        environment, policies, {}, WORLDS, 12, True, population, recorder=recorder
+    )
+    simulator.reset(3)
     metrics: dict[str, list[torch.Tensor]] = {}
     for _ in range(ROUNDS):
-        table.step()
-        for name, value in game.metrics(table.state).items():
+        simulator.step()
+        for name, value in environment.metrics(simulator.state).items():
             metrics.setdefault(name, []).append(value)
-    for path, tensor in pytree.flatten(table.state).items():
+    for path, tensor in pytree.flatten(simulator.state).items():
         yield f"state/{path}", tensor
     for name, values in metrics.items():
         yield f"metric/{name}", torch.stack(values, 1)
-    for name, tensor in game.latent(table.state).items():
+    for name, tensor in environment.latent(simulator.state).items():
         yield f"latent/{name}", tensor
     for role in roles:
-        lived = diary.dataset(role)
-        for phase, tensor in lived.observation.items():
+        dataset = recorder.dataset(role)
+        for phase, tensor in dataset.observation.items():
             yield f"{role}/{phase}/observation", tensor
-        for phase, tensor in lived.action.items():
+        for phase, tensor in dataset.action.items():
             yield f"{role}/{phase}/action", tensor
-        for phase, tensor in lived.action_mask.items():
+        for phase, tensor in dataset.action_mask.items():
             yield f"{role}/{phase}/mask", tensor
-        if lived.reward is not None:
-            yield f"{role}/reward", lived.reward
-        for name, tensor in lived.feedback.items():
+        if dataset.reward is not None:
+            yield f"{role}/reward", dataset.reward
+        for name, tensor in dataset.feedback.items():
             yield f"{role}/feedback/{name}", tensor

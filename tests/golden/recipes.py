@@ -1,8 +1,10 @@
-"""Weights after twenty updates of every recipe: stacked policies, from reward or from a record."""
+"""Parameters after twenty updates of every recipe, online or offline, with stacked models."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -35,7 +37,7 @@ RECORDED = TokenFeedback(
 )
 WORLDS = Worlds.grid(2, 2)
 
-AS_THEY_ACT: dict[str, dict[str, Any]] = {
+ONLINE: dict[str, dict[str, Any]] = {
     "ppo": {"num_steps": 3, "num_minibatches": 1, "update_epochs": 1},
     "reinforce": {},
     "grpo": {},
@@ -44,7 +46,7 @@ AS_THEY_ACT: dict[str, dict[str, Any]] = {
     "expert_iteration": {},
     "online_dpo": {},
 }
-FROM_A_RECORD: dict[str, dict[str, Any]] = {
+OFFLINE: dict[str, dict[str, Any]] = {
     **{kind: {} for kind in ("sft", "dpo", "ipo", "simpo", "cpo", "kto", "cut")},
     "dckd": {"teacher_epochs": 2},
     "adpa": {"teacher_epochs": 2},
@@ -56,96 +58,112 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-def entries() -> Iterator[tuple[str, Entry]]:
-    """Every parameter of every recipe after twenty updates."""
-    for name, tensor in tensors():
+def entries(every: int = 1) -> Iterator[tuple[str, Entry]]:
+    """Every parameter of every recipe, or of one recipe in `every`, after twenty updates."""
+    for name, tensor in tensors(every):
         yield f"recipe/{name}", entry(tensor)
 
 
 @unchecked()
-def tensors() -> Iterator[tuple[str, torch.Tensor]]:
+def tensors(every: int = 1) -> Iterator[tuple[str, torch.Tensor]]:
     """The parameters, by recipe and name."""
-    for kind, more in AS_THEY_ACT.items():
-        player = make_policy(kind, network=NET, **more)
-        yield from _named(kind, acted(SMALL, "assistant", player, 3))
+    for name, train in itertools.islice(trainings(), 0, None, every):
+        yield from _named(name, train())
+
+
+def trainings() -> Iterator[tuple[str, Callable[[], Simulator]]]:
+    """Name of each recipe, and a function that trains it."""
+    for kind, parameters in ONLINE.items():
+        policy = make_policy(kind, network=NET, **parameters)
+        yield kind, functools.partial(trained_online, SMALL, "assistant", policy, 3)
     for kind, network in NETWORKS.items():
         options = {"num_steps": 8, "num_minibatches": 1, "update_epochs": 1}
-        player = make_policy("ppo", network=network, **options)
-        yield from _named(f"ppo/{kind}", acted(MatrixGame(), "player", player, 8))
+        policy = make_policy("ppo", network=network, **options)
+        yield f"ppo/{kind}", functools.partial(trained_online, MatrixGame(), "player", policy, 8)
     pairs = make_policy("ppo", network=NET, num_steps=8, parameter_sharing="agent")
-    yield from _named("ppo/agents", acted(MatrixGame(), "player", pairs, 8))
-    for kind, more in FROM_A_RECORD.items():
-        player = make_policy(kind.split("/")[0], network=NET, **more)
-        table, record = recorded(RECORDED, player)
-        yield from _named(kind, fitted(table, record, UPDATES))
-    yield from _named("restoring", restored())
+    yield "ppo/agents", functools.partial(trained_online, MatrixGame(), "player", pairs, 8)
+    for kind, parameters in OFFLINE.items():
+        policy = make_policy(kind.split("/")[0], network=NET, **parameters)
+        yield kind, functools.partial(recorded_and_trained, policy)
+    yield "alignment_recovery", recovered
 
 
-def acted(game: Environment[Any], role: str, player: Policy, rounds: int) -> Simulator:
-    """Play until twenty updates were made."""
-    table = Simulator(game, {**game.default_policies(), role: player}, worlds=WORLDS, rounds=rounds)
-    table.reset(1)
-    while int(player.state_dict(table.policy_states[role])["num_updates"].min()) < UPDATES:
-        if table.all_finished:
-            table.next_episode()
-        table.step()
-    return table
+def recorded_and_trained(policy: Policy) -> Simulator:
+    """Train a policy offline on a dataset of its own episodes."""
+    return trained_offline(*recorded_dataset(RECORDED, policy), UPDATES)
 
 
-def recorded(
-    game: TokenFeedback, player: Policy, memory: Any = None, stage: int = 0
+def trained_online(
+    environment: Environment[Any], role: str, policy: Policy, rounds: int
+) -> Simulator:
+    """Simulate until twenty updates have been made."""
+    simulator = Simulator(
+        environment, {**environment.default_policies(), role: policy}, worlds=WORLDS, rounds=rounds
+    )
+    simulator.reset(1)
+    while int(policy.state_dict(simulator.policy_states[role])["num_updates"].min()) < UPDATES:
+        if simulator.all_finished:
+            simulator.next_episode()
+        simulator.step()
+    return simulator
+
+
+def recorded_dataset(
+    environment: TokenFeedback, policy: Policy, policy_states: Any = None, stage: int = 0
 ) -> tuple[Simulator, EpisodeDataset]:
-    """Three episodes in which nobody learns, and their record."""
-    diary = EpisodeRecorder(["assistant"])
-    table = Simulator(
-        game,
-        {"assistant": player},
+    """Three episodes without training, and their dataset."""
+    recorder = EpisodeRecorder(["assistant"])
+    simulator = Simulator(
+        environment,
+        {"assistant": policy},
         worlds=WORLDS,
-        rounds=game.completion_length,
+        rounds=environment.completion_length,
         roles_to_train=[],
-        recorder=diary,
+        recorder=recorder,
         stage=stage,
     )
-    table.reset(1, memory)
+    simulator.reset(1, policy_states)
     for episode in range(3):
         if episode:
-            table.next_episode()
-        while not table.all_finished:
-            table.step()
-    return table, diary.dataset("assistant")
+            simulator.next_episode()
+        while not simulator.all_finished:
+            simulator.step()
+    return simulator, recorder.dataset("assistant")
 
 
-def fitted(table: Simulator, record: EpisodeDataset, passes: int) -> Simulator:
-    """So many passes over a record."""
-    player = table.policies["assistant"]
-    draws = RandomStreams.of(1, table.worlds, stage=5)
-    for number in range(passes):
-        now = draws.at(number).child("fit")
-        table.policy_states["assistant"] = player.fit_offline(
-            table.policy_states["assistant"], record, now
+def trained_offline(simulator: Simulator, dataset: EpisodeDataset, passes: int) -> Simulator:
+    """Passes over a dataset."""
+    policy = simulator.policies["assistant"]
+    streams = RandomStreams.of(1, simulator.worlds, stage=5)
+    for epoch in range(passes):
+        epoch_streams = streams.at(epoch).child("fit")
+        simulator.policy_states["assistant"] = policy.fit_offline(
+            simulator.policy_states["assistant"], dataset, epoch_streams
         )
-    return table
+    return simulator
 
 
-class Later(SFT):
-    """Another recipe, which does the same: it goes on from what the first one learned."""
+class SecondSFT(SFT):
+    """A different class with the same loss: it continues from the parameters of the first."""
 
 
-def restored() -> Simulator:
-    """Imitate two records, one after the other, and give back what the second took."""
-    first = SFT(network=NET, learning_rate=0.02)  # type: ignore[arg-type]
-    table = fitted(*recorded(RECORDED, first), UPDATES)
-    second = Later(network=NET, learning_rate=0.02)  # type: ignore[arg-type]
+def recovered() -> Simulator:
+    """Imitate two datasets in turn, then restore what training on the second removed."""
+    first_policy = SFT(network=NET, learning_rate=0.02)  # type: ignore[arg-type]
+    simulator = trained_offline(*recorded_dataset(RECORDED, first_policy), UPDATES)
+    second_policy = SecondSFT(network=NET, learning_rate=0.02)  # type: ignore[arg-type]
     other = RECORDED.model_copy(update={"task_seed": 1})
-    table = fitted(*recorded(other, second, table.policy_states, stage=1), UPDATES)
-    player = make_policy("alignment_recovery", network=NET, max_loss_increase=0.5, steps=5)
-    return fitted(*recorded(other, player, table.policy_states, stage=2), 1)
+    simulator = trained_offline(
+        *recorded_dataset(other, second_policy, simulator.policy_states, stage=1), UPDATES
+    )
+    policy = make_policy("alignment_recovery", network=NET, max_loss_increase=0.5, steps=5)
+    return trained_offline(*recorded_dataset(other, policy, simulator.policy_states, stage=2), 1)
 
 
-def _named(kind: str, table: Simulator) -> Iterator[tuple[str, torch.Tensor]]:
-    for role, memory in table.policy_states.items():
-        learned = table.policies[role].state_dict(memory)
-        if not learned:
+def _named(kind: str, simulator: Simulator) -> Iterator[tuple[str, torch.Tensor]]:
+    for role, policy_states in simulator.policy_states.items():
+        parameters_by_name = simulator.policies[role].state_dict(policy_states)
+        if not parameters_by_name:
             continue
-        for name, tensor in learned.items():
+        for name, tensor in parameters_by_name.items():
             yield f"{kind}/{role}/{name}", tensor

@@ -1,7 +1,7 @@
-"""Every shipped scenario, cut to two replicates, two draws and two design points.
+"""Every bundled scenario, cut to two replicates, two draws and two design points.
 
-Its metrics, stage by stage and cell by cell, and what becomes of its claims: estimates, intervals,
-verdicts. Cells and claims are known by their number, not by names of parameters.
+Its metrics by cell and stage, and its claims: estimates, intervals, verdicts. Cells and claims have
+their index as name, not the names of parameters.
 """
 
 from __future__ import annotations
@@ -22,38 +22,45 @@ from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.loading import LoadedScenario, bundled_scenarios, load_scenario
 from tests.golden.entries import Entry, entry
 
-KEPT = 2  # replicates, draws, design points
-QUICK = ("karate", "strategies", "lock_in", "influence_switch", "progress")
+NUM_KEPT = 2  # replicates, draws, design points
 
 
 def entries(names: Sequence[str] | None = None) -> Iterator[tuple[str, Entry]]:
-    """Of these scenarios, by default of all that are shipped."""
+    """Entries of these scenarios; default: all that are bundled."""
     for name in names or bundled_scenarios():
         yield from _scenario(name)
 
 
+def with_training() -> list[str]:
+    """Names of the bundled scenarios that train policies."""
+    files = {name: load_scenario(name, []) for name in bundled_scenarios()}
+    return [n for n, f in files.items() if any(s.roles_to_train for s in f.scenario.stages)]
+
+
 def cut(name: str) -> tuple[LoadedScenario, list[Cell]]:
     """A scenario with two replicates, and its cells: all arms, two draws, two design points."""
-    loaded = load_scenario(name, [f"replicates={KEPT}"])
+    loaded = load_scenario(name, [f"replicates={NUM_KEPT}"])
     cells = plan_cells(loaded, with_dry_run=False)
-    return loaded, [cell for cell in cells if cell.purpose == "arm" or cell.index < KEPT]
+    return loaded, [cell for cell in cells if cell.purpose == "arm" or cell.index < NUM_KEPT]
 
 
 def _scenario(name: str) -> Iterator[tuple[str, Entry]]:
     loaded, cells = cut(name)
-    records = {}
-    for number, cell in enumerate(cells):
-        record = run_cell(cell, loaded.scenario, range(KEPT), lambda share: None)
-        records[cell.id] = record
-        for place, stage in enumerate(record.stages):
-            for measure, values in stage.metrics.items():
-                path = f"cell {number} {cell.arm}/stage {place}/{measure}"
+    results = {}
+    for index, cell in enumerate(cells):
+        result = run_cell(cell, loaded.scenario, range(NUM_KEPT), lambda share: None)
+        results[cell.id] = result
+        for stage_index, stage in enumerate(result.stages):
+            for metric, values in stage.metrics.items():
+                path = f"cell {index} {cell.arm}/stage {stage_index}/{metric}"
                 yield f"scenario/{name}/{path}", entry(values)
-    for number, judged in enumerate(evaluate_claims(loaded.scenario, cells, records)):
-        found = judged.verdict.estimate
-        numbers = np.array([found.value, found.low, found.high, found.n], dtype=np.float64)
-        word = f"claim {number} {judged.verdict.status}"
-        yield f"scenario/{name}/{word}", entry(numbers)
+    for index, evaluation in enumerate(evaluate_claims(loaded.scenario, cells, results)):
+        estimate = evaluation.verdict.estimate
+        numbers = np.array(
+            [estimate.value, estimate.low, estimate.high, estimate.n], dtype=np.float64
+        )
+        label = f"claim {index} {evaluation.verdict.status}"
+        yield f"scenario/{name}/{label}", entry(numbers)
 
 
 def run_folder() -> Iterator[tuple[str, Entry]]:
@@ -62,12 +69,12 @@ def run_folder() -> Iterator[tuple[str, Entry]]:
         result = run_scenario(
             load_scenario("karate", ["replicates=4"]), out=Path(folder) / "run", progress=False
         )
-        for number, cell in enumerate(sorted((result.folder / "cells").iterdir())):
+        for index, cell in enumerate(sorted((result.folder / "cells").iterdir())):
             (file,) = cell.glob("*.parquet")
             table = pyarrow.parquet.read_table(file)
-            yield f"run/karate/cell {number}/value", entry(table["value"].to_numpy())
+            yield f"run/karate/cell {index}/value", entry(table["value"].to_numpy())
         claims = json.loads((result.folder / "claims.json").read_text())
-        for number, claim in enumerate(claims):
+        for index, claim in enumerate(claims):
             numbers = [claim["estimate"], claim["low"], claim["high"], claim["n"]]
-            word = f"claim {number} {claim['verdict']}"
-            yield f"run/karate/{word}", entry(np.array(numbers, dtype=np.float64))
+            label = f"claim {index} {claim['verdict']}"
+            yield f"run/karate/{label}", entry(np.array(numbers, dtype=np.float64))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,10 +11,10 @@ from tests.golden.entries import Entry
 from tests.learners.small_environments import unchecked
 
 PARTS: dict[str, Callable[[], Iterator[tuple[str, Entry]]]] = {
-    "environments": lambda: itertools.islice(environments.entries(), 0, None, 7),
+    "environments": lambda: environments.entries(every=9),
     "clients": clients.entries,
-    "recipes": recipes.entries,
-    "scenarios": lambda: scenarios.entries(["karate", "influence", "strategies"]),
+    "recipes": lambda: recipes.entries(every=5),
+    "scenarios": lambda: scenarios.entries(["karate", "strategies"]),
     "run": scenarios.run_folder,
 }
 
@@ -23,5 +22,5 @@ PARTS: dict[str, Callable[[], Iterator[tuple[str, Entry]]]] = {
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.filterwarnings("ignore")
 @unchecked()
-def test_numbers_are_what_they_were(part: str) -> None:
+def test_numbers_are_unchanged(part: str) -> None:
     assert not numbers.compare(PARTS[part](), numbers.read())

@@ -58,6 +58,7 @@ def log_ratio_margins(net: Any, reference: Any) -> torch.Tensor:
     return sign * (scores[:, 0] - scores[:, 1])
 
 
+@pytest.mark.full
 def test_imitation(tmp_path) -> None:
     """The loss equals that of transformers, and falls until the answers are memorized."""
     net = model(words())
@@ -101,6 +102,7 @@ def test_first_dpo_loss_equals_trl(tmp_path) -> None:
         torch.testing.assert_close(own.grad, other.grad, atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize("adapters", [False, True])
 def test_preferences_are_learned(tmp_path, adapters: bool) -> None:
     """Margins over the reference become positive; with adapters, only these change."""
@@ -169,7 +171,6 @@ def test_critiques(tmp_path) -> None:
     assert {f"term/{name}" for name in terms} <= set(cut.state.log_history[0])
 
 
-@pytest.mark.slow
 def test_marked_tokens_become_unlikely(tmp_path) -> None:
     """With marks in the rows, marked tokens become unlikely, all others likely."""
     net = model(words())
@@ -186,7 +187,7 @@ def test_marked_tokens_become_unlikely(tmp_path) -> None:
     assert before[1] > 0.5 and (after[[1, 2]] < 0.1).all() and (after[[0, 3]] > 0.5).all()
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_option_scores_of_a_teacher(tmp_path) -> None:
     """ADPA: demonstrations, and the teacher's advantage on answers of the student."""
     net, teacher, plain = model(words()), model(words(), 1), model(words(), 2)
@@ -221,7 +222,7 @@ def test_option_scores_of_a_teacher(tmp_path) -> None:
     assert logged(trained, "term/nll_loss")[-1] < 0.5 * logged(trained, "term/nll_loss")[0]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_accumulated_gradients(tmp_path) -> None:
     """Two accumulated halves of equal length update weights as the whole batch does."""
     updated = []
@@ -238,7 +239,6 @@ def test_accumulated_gradients(tmp_path) -> None:
     torch.testing.assert_close(updated[0], updated[1], atol=1e-6, rtol=0)
 
 
-@pytest.mark.slow
 def test_resumed_training(tmp_path) -> None:
     """A run stopped after three of six steps and resumed ends with the same weights."""
     whole, halves = model(words()), model(words())

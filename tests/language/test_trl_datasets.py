@@ -71,7 +71,6 @@ def test_batches_with_their_texts() -> None:
     assert to_trl_preference(some, texts)["chosen"] == ["d"]
 
 
-@pytest.mark.slow
 def test_sft_trainer(tmp_path) -> None:
     """SFT trains on completions, not on prompts."""
     args = settings(tmp_path, trl.SFTConfig, max_steps=2)
@@ -86,7 +85,7 @@ def test_sft_trainer(tmp_path) -> None:
     assert losses[1] < losses[0]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_kto_trainer(tmp_path) -> None:
     """KTO separates desirable from undesirable samples."""
     trainer = trl.KTOTrainer(
@@ -100,7 +99,6 @@ def test_kto_trainer(tmp_path) -> None:
     assert logged(trainer, "rewards/chosen")[-1] > logged(trainer, "rewards/rejected")[-1]
 
 
-@pytest.mark.slow
 def test_grpo_trainer(tmp_path) -> None:
     """Columns of records are arguments of GRPO's reward functions."""
     principals: list[Any] = []

@@ -359,7 +359,7 @@ def test_trl_trains_on_generated_tokens_only(tmp_path, adapters: bool) -> None:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_model_learns_to_defect(tmp_path) -> None:
     """Against an opponent that always cooperates, defection earns 5 per round instead of 3."""
     net = model()

@@ -84,7 +84,7 @@ def test_best_responses_agree_with_nashpy():
         assert game.is_best_response(np.array(pure), np.array([case.mix, 1 - case.mix]))[0]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("recipe", ["ppo", "grpo", "reinforce"])
 @unchecked()
 def test_every_model_finds_the_best_response(recipe):
@@ -108,7 +108,7 @@ def test_every_model_finds_the_best_response(recipe):
         assert best.min() > 0.9, f"{recipe}, {case}: {best}"
 
 
-@pytest.mark.slow
+@pytest.mark.cut(2)
 @pytest.mark.parametrize(("gamma", "episodes"), [(0.96, 20), (0.0, 8)])
 @unchecked()
 def test_far_sighted_learners_cooperate_with_tit_for_tat(gamma, episodes):
@@ -138,7 +138,7 @@ def test_far_sighted_learners_cooperate_with_tit_for_tat(gamma, episodes):
     assert right.float().mean() >= 0.9, right.float().mean()
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["mlp", "gru", "transformer"])
 @unchecked()
 def test_only_recurrent_networks_recall_a_cue(kind):

@@ -39,8 +39,6 @@ from tests.learners.trl_comparison import (
     sentence,
 )
 
-pytestmark = pytest.mark.slow
-
 # DPO, hinge, IPO: log-ratios to a reference model
 
 

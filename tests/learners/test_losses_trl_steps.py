@@ -34,8 +34,6 @@ from tests.learners.trl_comparison import (
     output_of,
 )
 
-pytestmark = pytest.mark.slow
-
 CONSTANT = {"reduction": "constant", "constant_length": 9.0}
 
 # GRPO and its family

@@ -285,6 +285,7 @@ def test_preferred_samples_become_likelier(kind):
         assert (chosen_after > chosen).all()
 
 
+@pytest.mark.full
 @unchecked()
 def test_reliability_of_annotators_is_estimated():
     """RE-PO finds error rates of 10 and 35 of 100 labels, within 7 (seed 0).
@@ -309,7 +310,7 @@ def test_reliability_of_annotators_is_estimated():
     assert torch.equal(policy.state_dict(state)["reliability"], reliability)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @unchecked()
 def test_token_critiques_give_better_flags_than_binary_ones():
     """CUT's flags, with tokens named in critiques and with one bit per completion, by replicate."""

@@ -37,6 +37,7 @@ RECORDED = []  # rollouts of `RecordingPPO`
 # --- stacked against separate training ----------------------------------------------------------
 
 
+@pytest.mark.cut(5)
 @pytest.mark.parametrize("recipe", RECIPES)
 @unchecked()
 def test_stacked_training_equals_separate_training(recipe):
@@ -171,6 +172,7 @@ def test_ppo_equals_the_reference():
 # --- isolation of models ------------------------------------------------------------------------
 
 
+@pytest.mark.cut(4)
 @pytest.mark.parametrize("fault", ["reward", "observation", "scale"])
 @pytest.mark.parametrize("recipe", ["ppo", "grpo", "reinforce"])
 def test_a_fault_leaves_other_models_unchanged(recipe, fault):
@@ -259,7 +261,7 @@ def train_and_evaluate(environment, policy, episodes):
     return evaluation.state
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("bounded", [True, False])
 @unchecked()
 def test_learns_a_point_of_a_box(bounded):
@@ -289,7 +291,7 @@ def test_learns_masked_choices():
     assert len(all_legal) == 2 * 41 and all(all_legal)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("recipe", ["ppo", "reinforce"])
 @unchecked()
 def test_learns_two_phases(recipe):

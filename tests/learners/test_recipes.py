@@ -178,6 +178,7 @@ class SecondSFT(SFT):
     """Another recipe with the same training, which continues from the first one."""
 
 
+@pytest.mark.full
 @unchecked()
 def test_alignment_recovery_restores_within_its_limit():
     """The downstream loss rises by at most .3 nats; without a limit nearly all is restored."""
@@ -246,6 +247,7 @@ SAVED = {
 }
 
 
+@pytest.mark.cut(5)
 @pytest.mark.parametrize(("recipe", "at"), [*((recipe, 10) for recipe in SAVED), ("grpo", 21)])
 def test_a_restored_learner_continues_bit_for_bit(recipe, at):
     """Saved within an episode and a rollout, loaded into a new simulator: equal results."""

@@ -118,6 +118,7 @@ def expected_advantages(history, world, gamma, gae_lambda):
     return advantages
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("autoreset", [False, True])
 @pytest.mark.parametrize(("num_steps", "limit"), [(1, 4), (5, 100), (7, 4)])
 def test_episodes_may_end_and_be_truncated_anywhere(num_steps, limit, autoreset):

@@ -191,6 +191,7 @@ def best_of_all_policies(
     return value
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize(
     "objective", ["real_time", "final", "initial", "natural_shift", "privileged", "constrained"]

@@ -57,6 +57,7 @@ def test_degroot_converges_to_consensus():
     assert end == pytest.approx(np.repeat(consensus[:, None], 34, 1), abs=1e-5)
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("susceptibility", [0.0, 0.3, 0.9])
 def test_friedkin_johnsen_converges_to_equilibrium(susceptibility):
     matrix = friedkin_johnsen.equilibrium_matrix(karate_club_matrix(), susceptibility)
@@ -88,6 +89,7 @@ def test_slot_sum_equals_matrix_product():
 GRID = [(a, e, h) for a in (0.05, 0.2, 0.5) for e in (0.05, 0.1, 0.5) for h in (0, 5, 20)]
 
 
+@pytest.mark.cut(6)
 @pytest.mark.parametrize(("alpha", "eta", "horizon"), GRID)
 def test_tracking_lag(alpha, eta, horizon):
     """Velocity and lag of simulated assistants equal the closed form."""
@@ -132,6 +134,7 @@ class Opinionated(LinearTrend):
         return dataclasses.replace(state, belief=3.0 * ones, initialized=state.initialized | True)
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize(("alpha", "eta"), [(0.2, 0.3), (0.05, 0.5), (0.4, 0.1)])
 def test_without_drift_a_weighted_sum_is_conserved(alpha, eta):
     """eta h + alpha a is constant; the limit is (eta h0 + alpha a0) / (eta + alpha)."""

@@ -105,6 +105,7 @@ def test_locked_standard_deviations(gain, assistant, person):
     assert sorted(stds) == pytest.approx([assistant, person], rel=3e-3)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("gain", "rounds"), [(4.0, 1500), (2.0, 3000)])
 def test_float32_is_stable(gain, rounds):
     """Equals a float64 recursion on the same evidence, rescaled every round."""

@@ -106,6 +106,7 @@ def test_panel_analytic_values(heterogeneity):
         assert abs(x.mean() - value) < error, (name, x.mean(), value)
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize("followup", [1, 3])
 def test_conversation_analytic_values(followup):
     """Means over 150 worlds of 2,000 people, seed 12; 4.5 standard errors."""

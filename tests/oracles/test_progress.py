@@ -33,6 +33,7 @@ from tests.oracles.progress_reference import (
 from tests.refusals import refused
 
 
+@pytest.mark.cut(5)
 @pytest.mark.parametrize(("challenge", "horizon"), CHALLENGES)
 @pytest.mark.parametrize("row", ROWS)
 def test_scores_equal_reimplementation(row, challenge, horizon):

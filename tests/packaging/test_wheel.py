@@ -117,7 +117,6 @@ def test_top_level_folder_is_not_a_package(name: str) -> None:
             assert (folder / "__init__.py").exists(), f"{folder} needs an __init__.py"
 
 
-@pytest.mark.slow
 def test_sdist_holds_real_files(built: tuple[Path, Path]) -> None:
     with tarfile.open(built[0]) as archive:
         members = archive.getmembers()
@@ -127,7 +126,6 @@ def test_sdist_holds_real_files(built: tuple[Path, Path]) -> None:
     assert {"LICENSE", "README.md", "pyproject.toml"} <= files
 
 
-@pytest.mark.slow
 def test_wheel_holds_every_file(installed: Installed) -> None:
     assert not expected() - installed.files
     others = {name.split("/")[0] for name in installed.files} - {"mores"}
@@ -137,7 +135,7 @@ def test_wheel_holds_every_file(installed: Installed) -> None:
             assert entry.external_attr >> 28 != 0o12, f"{entry.filename} is a link"
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_every_module_imports(installed: Installed, tmp_path: Path) -> None:
     names = sorted(
         ".".join(PurePosixPath(name).with_suffix("").parts).removesuffix(".__init__")
@@ -148,7 +146,6 @@ def test_every_module_imports(installed: Installed, tmp_path: Path) -> None:
     run(installed.bin / "python", "-c", IMPORT_ALL, *names, cwd=tmp_path)
 
 
-@pytest.mark.slow
 def test_command_line_works(installed: Installed, tmp_path: Path) -> None:
     mores = installed.bin / "mores"
     assert "run" in run(mores, "--help", cwd=tmp_path)

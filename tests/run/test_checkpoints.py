@@ -114,7 +114,7 @@ def _killed_after(count: int) -> Iterator[list[tuple[int, int, int]]]:
         yield cursors
 
 
-@pytest.mark.slow
+@pytest.mark.cut(2)
 @pytest.mark.parametrize(("chunk", "step"), [(2**23, 1), (8, 6)])
 def test_every_checkpoint_leads_to_the_same_bytes(tmp_path, monkeypatch, chunk, step):
     """Killed when a checkpoint is written, with one chunk of worlds or with three."""
@@ -187,6 +187,7 @@ def _damage(metadata_file: Path, damage: str) -> None:
         tensor_file.mkdir()
 
 
+@pytest.mark.cut(4)
 @pytest.mark.parametrize("damage", ["torn", "flipped", "missing", "metadata torn",
                                     "metadata changed", "impossible cursor", "folder"])  # fmt: skip
 def test_a_damaged_checkpoint_is_ignored(tmp_path, damage):
@@ -203,6 +204,7 @@ def test_a_damaged_checkpoint_is_ignored(tmp_path, damage):
         check_message(": ".join(note.split(": ")[:2]))
 
 
+@pytest.mark.full
 def test_a_checkpoint_of_another_experiment_or_of_other_code_is_ignored(tmp_path, monkeypatch):
     text = TRAINING.replace("rounds: 4", "rounds: 4\nseed: 1")
     folder, other = tmp_path / "run", tmp_path / "other"
@@ -288,7 +290,7 @@ def test_checkpoints_are_due_at_intervals(tmp_path, monkeypatch):
     assert checkpoint is not None and checkpoint.cursor == (0, 0, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.cut(2)
 @pytest.mark.parametrize("network", ["mlp", "gru"])
 def test_a_recipe_continues_in_the_same_bits(tmp_path, monkeypatch, network):
     """The last bits depend on Adam's moments, a partial rollout, and recurrent states."""
@@ -343,7 +345,7 @@ def _python(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_killed_inside_a_long_stage(tmp_path, monkeypatch):
     """By SIGKILL, in the middle of an episode; started and resumed by the command line."""
     (tmp_path / "s.yaml").write_text(TRAINING.replace("EPISODES", "100"))
@@ -400,7 +402,7 @@ print(json.dumps([count, len(Path(folder / "reads").read_text())]))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(("jobs", "num_kills"), [(1, 40), (2, 8)])
 def test_killed_at_commit_points(tmp_path, jobs, num_kills):
     """Also between the writing of a checkpoint and its commit; in a process that forks."""

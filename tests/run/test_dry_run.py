@@ -39,6 +39,7 @@ PPO, TEST = "kind: ppo, num_steps: 4", "{name: test"
 PLAYER, ASSISTANT = "policies.player", "policies.assistant"
 
 
+@pytest.mark.full
 def test_it_has_a_time_limit(tmp_path, monkeypatch):
     """Updates have one epoch; cells beyond the time limit are not trained."""
     num_epochs = []
@@ -65,6 +66,7 @@ def _check(tmp_path, text):
     return check_scenario(load_scenario(str(file)))
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize(
     ("text", "old", "new", "code", "path"),
     [
@@ -125,6 +127,7 @@ def test_valid_scenarios_pass(tmp_path, text):
     assert len(_check(tmp_path, text)) == 1
 
 
+@pytest.mark.full
 def test_a_cut_episode_is_no_error(tmp_path):
     """A completion of 300 tokens is longer than a dry run, and lacks feedback."""
     long = "token_feedback, vocab_size: 300, completion_length: 300, num_completions: 2"

@@ -63,6 +63,7 @@ def test_one_arm_without_a_control():
     assert _num_panels(make_report_data(make_scenario())) == {"people": 1, "metrics": 3}
 
 
+@pytest.mark.full
 def test_many_people_have_density_regions_and_one_dimension_has_a_histogram():
     data = make_report_data(make_scenario(**ARMS), num_people=400)
     people = _figures(data)["people"]
@@ -75,6 +76,7 @@ def test_many_people_have_density_regions_and_one_dimension_has_a_histogram():
     check_message(people.spec.caption)
 
 
+@pytest.mark.full
 def test_learning_curves_by_episode():
     stages = [
         {"name": "before", "loop": "train", "roles_to_train": "assistant", "episodes": 5},
@@ -91,6 +93,7 @@ def test_learning_curves_by_episode():
     assert table_rows.stage_rows(data.scenario)[0]["roles_to_train"] == "assistant"
 
 
+@pytest.mark.full
 def test_caption_names_arms_without_training():
     stages = [{"name": "first", "episodes": 2}, {"name": "last", "loop": "train",
               "roles_to_train": "assistant", "episodes": 2}]  # fmt: skip
@@ -215,6 +218,7 @@ def test_report_data_omits_parameter_draws():
     assert len(data.points) == 1
 
 
+@pytest.mark.full
 def test_report_with_non_finite_values():
     data = make_report_data(make_scenario(**ARMS))
     record = data.record("both")

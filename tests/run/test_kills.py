@@ -15,6 +15,7 @@ import pytest
 from benchmarks.killed.histories import differing_files, file_digests
 from mores.experiments.run import run_scenario
 from mores.experiments.scenario.loading import load_scenario
+from tests.cases import FULL
 from tests.refusals import check_message
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,9 +38,10 @@ print(json.dumps(count))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.cut(3)
 @pytest.mark.parametrize(
-    ("name", "jobs", "num_kills"), [("lock_in", 1, 8), ("stages", 1, 6), ("stages", 2, 6)]
+    ("name", "jobs", "num_kills"),
+    [("stages", 2, 6 if FULL else 3), ("lock_in", 1, 8), ("stages", 1, 6)],
 )
 def test_killed_and_resumed(tmp_path, name, jobs, num_kills):
     """In a separate process, which forks: this one may have threads."""
@@ -63,6 +65,7 @@ sweep: {env.noise_std: [0.0, 0.1, 0.2]}
 """
 
 
+@pytest.mark.cut(4)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_stop_signals(tmp_path, number, code, jobs):

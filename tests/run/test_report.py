@@ -270,7 +270,6 @@ def _browser(profile: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("dark", [False, True])
 def test_browser_rendering(folder, tmp_path, dark):

@@ -124,6 +124,7 @@ def test_a_finished_run_is_evaluated_again_and_not_changed(finished, capsys):
     assert {p: p.stat().st_mtime_ns for p in finished.rglob("*")} == times
 
 
+@pytest.mark.cut(4)
 @pytest.mark.parametrize("name", ["metrics.parquet", "cell.json", "trajectory.zarr/zarr.json"])
 @pytest.mark.parametrize("damage", ["torn", "missing", "changed"])
 def test_damaged_cells_are_simulated_again(finished, capsys, name, damage):
@@ -235,6 +236,7 @@ register("policy", "{name}", PluginMirror)
 """
 
 
+@pytest.mark.full
 def test_plugin_files_are_loaded_when_named_again(workdir):
     """By a process that has not loaded them and its workers; never because a folder names them."""
     plugin, file, folder = workdir / "plugin.py", workdir / "scenario.yaml", workdir / "run"
@@ -290,6 +292,7 @@ def test_a_full_disk_stops_a_run_and_keeps_complete_cells(workdir, monkeypatch):
     assert file_digests(folder) == whole
 
 
+@pytest.mark.full
 def test_a_file_size_limit(workdir):
     """The effect is that of a full disk; in a separate process."""
     file, folder = workdir / "scenario.yaml", workdir / "run"

@@ -81,6 +81,7 @@ def _cells(file: Path):
     return expand_and_verify(load_scenario(str(file)))
 
 
+@pytest.mark.full
 def test_verdicts_follow_from_the_recorded_numbers(tmp_path):
     run = open_run(_run(tmp_path / "run").folder)
     mirror, twin = run.metrics("mirror"), run.metrics("twin")
@@ -95,6 +96,7 @@ def test_verdicts_follow_from_the_recorded_numbers(tmp_path):
     assert [claim["n"] for claim in run.claims] == [9, 9]
 
 
+@pytest.mark.full
 def test_chunks_change_no_number(tmp_path, monkeypatch):
     whole = open_run(_run(tmp_path / "whole").folder)
     monkeypatch.setattr(cell_execution, "MAX_CHUNK_ELEMENTS", 300)  # a few worlds at a time
@@ -103,6 +105,7 @@ def test_chunks_change_no_number(tmp_path, monkeypatch):
     assert whole.trajectory("mirror").equals(chunked.trajectory("mirror"))
 
 
+@pytest.mark.full
 def test_one_replicate_replays(tmp_path):
     every = open_run(_run(tmp_path / "every").folder)
     one = open_run(_run(tmp_path / "one", only_replicates=[4]).folder)
@@ -110,6 +113,7 @@ def test_one_replicate_replays(tmp_path):
     pd.testing.assert_frame_equal(rows, one.dataframe())
 
 
+@pytest.mark.full
 def test_a_sweep_has_a_verdict_at_every_point(tmp_path):
     text = SCENARIO + "sweep: {env.ai_influence: [0.0, 0.2]}\n"
     run = open_run(_run(tmp_path / "run", text).folder)
@@ -120,6 +124,7 @@ def test_a_sweep_has_a_verdict_at_every_point(tmp_path):
     assert set(run.dataframe()["env.ai_influence"]) == {0.0, 0.2}
 
 
+@pytest.mark.full
 def test_arms_equal_but_for_rounding_do_not_differ(tmp_path):
     """All people get the same advice: the distances are equal but for the last bits."""
     text = SCENARIO.replace("replicates: 9", "replicates: 300").replace("arms:\n", "arms:\n", 1)

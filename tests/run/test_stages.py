@@ -169,6 +169,7 @@ def _run(folder: Path, text: str = TEXT, **options: Any):
     return run_scenario(load_scenario(str(file)), folder, progress=False, **options)
 
 
+@pytest.mark.full
 def test_parameters_continue_in_stages_without_training(tmp_path):
     result = _run(tmp_path / "run")
     assert [v.status for v in result.verdicts] == ["holds", "holds"]
@@ -185,6 +186,7 @@ def test_parameters_continue_in_stages_without_training(tmp_path):
     assert share["sure"] == 1.0  # 240 choices
 
 
+@pytest.mark.full
 def test_stages_have_separate_random_streams(tmp_path):
     twice = TEXT.replace(
         "- {name: before, rounds: 8}", "- {name: before, rounds: 8}\n  - {name: second, rounds: 8}"
@@ -197,6 +199,7 @@ def test_stages_have_separate_random_streams(tmp_path):
     assert not np.isclose(reward.before, reward.second).any()
 
 
+@pytest.mark.full
 def test_a_replicate_and_a_chunk_replay_alone(tmp_path, monkeypatch):
     whole = open_run(_run(tmp_path / "whole").folder).dataframe()
     monkeypatch.setattr(cell_execution, "MAX_CHUNK_ELEMENTS", 5)
@@ -219,6 +222,7 @@ def test_fitting_to_recorded_episodes(tmp_path):
                  ].value.mean() == 1.0  # fmt: skip
 
 
+@pytest.mark.full
 def test_a_learner_and_a_policy_without_training(tmp_path):
     arms = "control: guesser\narms: {guesser: {policies.gambler: {kind: guesser}}, learner: {}}\n"
     text = TEXT[: TEXT.index("claims:")].replace("stages:", arms + "stages:") + (
@@ -273,6 +277,7 @@ def test_mistakes(workdir, old, new, code, path):
     assert problem_paths(caught.value) == path.split()
 
 
+@pytest.mark.full
 def test_a_stage_may_change_the_environment(tmp_path):
     text = TEXT.replace("search, rounds: 20", "search, rounds: 20, env: {env.noise_std: 0.0}")
     result = _run(tmp_path / "run", text)
@@ -283,6 +288,7 @@ def test_a_stage_may_change_the_environment(tmp_path):
     assert claims[0]["claim"]["stage"] == "sure"
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize(
     ("trains", "low", "high"),
     [
@@ -308,6 +314,7 @@ def test_a_trained_default_policy_stays(tmp_path, monkeypatch, trains, low, high
     assert low < sure.value.mean() < high
 
 
+@pytest.mark.full
 def test_a_default_policy_has_the_parameters_of_its_stage(tmp_path, monkeypatch):
     """The environment sets them: in stage `test` the policy never explores."""
 

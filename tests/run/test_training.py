@@ -103,6 +103,7 @@ def test_every_stage_has_its_policies(tmp_path):
     assert "stages" not in resolved["twin"]
 
 
+@pytest.mark.full
 def test_the_next_policy_continues_from_the_trained_parameters(tmp_path, no_report):
     """From the offline to the online learner; without training the weights are constant."""
     run = open_run(_run(tmp_path / "run").folder)
@@ -136,6 +137,7 @@ def test_the_next_policy_continues_from_the_trained_parameters(tmp_path, no_repo
         assert torch.equal(tensors["weights"], fitted.tensors["weights"])
 
 
+@pytest.mark.full
 def test_chunks_of_worlds_make_one_checkpoint(tmp_path, no_report, monkeypatch):
     text = PIPELINE.replace("arms:", "arms:\n  only: {}\n").replace("control: twin\n", "")
     text = re.sub(r"  (twin|quick|slow):.*\n", "", text)
@@ -149,6 +151,7 @@ def test_chunks_of_worlds_make_one_checkpoint(tmp_path, no_report, monkeypatch):
         assert (whole / name).read_bytes() == (parts / name).read_bytes(), name
 
 
+@pytest.mark.full
 def test_checkpoints_are_found_and_have_checksums(workdir, no_report):
     folder = _run(workdir / "run", only_replicates=[1, 3]).folder
     run = open_run(folder)
@@ -308,6 +311,7 @@ claims:
 """
 
 
+@pytest.mark.full
 def test_stopped_models_are_reported_everywhere(tmp_path, capsys):
     folder = _run(tmp_path / "run", STOPPING, progress=True).folder
     status = json.loads((folder / "status.json").read_text())

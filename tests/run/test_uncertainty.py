@@ -55,6 +55,7 @@ def _load(folder: Path, text: str = TEXT) -> Any:
     return load_scenario(str(file))
 
 
+@pytest.mark.full
 def test_a_claim_must_hold_over_the_ranges(tmp_path):
     result = run_scenario(_load(tmp_path), tmp_path / "run", progress=False)
     # the people are near 0 and the goal at distance 1: effect = ai_influence * goal_weight
@@ -84,6 +85,7 @@ def test_arms_are_simulated_at_the_same_points_with_their_own_parameters(tmp_pat
     assert abs(influence.mean() - 0.4) < 0.01  # more even than independent draws
 
 
+@pytest.mark.full
 def test_monte_carlo_error_is_in_the_interval_over_draws(tmp_path):
     """A parameter without effect: the interval is that of 39 means of 4 replicates around 0."""
     text = """\
@@ -119,6 +121,7 @@ def test_sensitivity_indices(tmp_path):
     assert weight == pytest.approx(0.1 * 0.4, rel=0.35)
 
 
+@pytest.mark.full
 def test_scipy_stats_is_not_imported_without_draws():
     """It takes about as long to import as all that `mores check` needs."""
     program = "import sys; from mores.cli.commands import main; main(['check', 'karate'])\n"

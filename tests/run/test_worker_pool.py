@@ -54,6 +54,7 @@ def _run(folder: Path, text: str = SCENARIO, **options) -> RunResult:
     return run_scenario(load_scenario(str(file)), folder, progress=False, **options)
 
 
+@pytest.mark.full
 def test_two_jobs_equal_one_bit_for_bit(tmp_path):
     with WorkerPool(2) as pool:  # two runs use the same workers
         expected = file_digests(_run(tmp_path / "one").folder)
@@ -90,6 +91,7 @@ register("policy", "killing", Killing)
 """
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("times", "fails"), [(1, False), (2, True)])
 def test_a_worker_that_dies(tmp_path, times, fails, monkeypatch):
     """After one death its cell is simulated again, after two it fails; other cells are complete."""

@@ -19,6 +19,7 @@ ErrorLines = Callable[..., list[str]]
 Refusal = Callable[..., UserError]
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize(
     ("old", "new", "location", "path", "code"),
     [
@@ -182,7 +183,6 @@ def test_equal_problems_of_arms_are_reported_once(good: str, refusal: Refusal) -
     assert located(refusal(text)) == [("s.yaml:3:23", "env.hurry", "unknown_name")]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "location"),
     [

@@ -71,6 +71,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         assert text in output
 
 
+@pytest.mark.cut(4)
 @pytest.mark.parametrize(
     ("where", "present", "absent"),
     [
@@ -110,6 +111,7 @@ def test_a_claim_that_fails(write: Write, good: str, capsys: pytest.CaptureFixtu
     assert "[do not] move" in output and "fails" in output
 
 
+@pytest.mark.full
 def test_one_replicate_has_no_interval(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     main(["run", write(), "--only", "0"])
     output = capsys.readouterr().out.partition("report: ")[0]
@@ -117,6 +119,7 @@ def test_one_replicate_has_no_interval(write: Write, capsys: pytest.CaptureFixtu
     check_message(" ".join(output.replace("─", " ").split()))
 
 
+@pytest.mark.full
 def test_some_replicates_only(write: Write, tmp_path: Path) -> None:
     import pyarrow.parquet
 
@@ -133,6 +136,7 @@ def test_a_scenario_without_claims(
     check_message(capsys.readouterr().out.partition("report: ")[0])
 
 
+@pytest.mark.full
 def test_claims_of_several_files(
     write: Write, good: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,7 +168,7 @@ def test_a_folder_that_cannot_be_written(write: Write, capsys: pytest.CaptureFix
     assert "s.yaml" in line
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_plugin(write: Write, tmp_path: Path) -> None:
     file = write()
     ran = mores("check", file, "--load", str(TOYS), cwd=tmp_path)
@@ -177,7 +181,6 @@ def test_plugin(write: Write, tmp_path: Path) -> None:
     assert err.startswith("s.yaml:3:13: env.kind: ") and "'toy_walk'" in err
 
 
-@pytest.mark.slow
 def test_interrupted(tmp_path: Path) -> None:
     # the plugin replaces the keyboard: it sends the signal at a known moment
     (tmp_path / "stop.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
@@ -188,7 +191,7 @@ def test_interrupted(tmp_path: Path) -> None:
     check_message(err)
 
 
-@pytest.mark.slow
+@pytest.mark.cut(2)
 @pytest.mark.parametrize("arguments", [["list"], ["check", "karate"]])
 def test_closed_output(arguments: list[str], tmp_path: Path) -> None:
     read, write = os.pipe()

@@ -19,8 +19,7 @@ from mores.experiments.scenario import loading
 from mores.experiments.scenario.expansion import expand_and_verify
 from mores.experiments.scenario.source_locations import MAX_PROBLEMS_SHOWN, ScenarioError, SourceMap
 from mores.experiments.scenario.strict_yaml import parse
-
-pytestmark = pytest.mark.slow
+from tests.cases import scaled
 
 
 def reproducible(examples: int) -> settings:
@@ -29,7 +28,7 @@ def reproducible(examples: int) -> settings:
     return settings(
         derandomize=True,
         deadline=None,
-        max_examples=examples,
+        max_examples=scaled(examples),
         suppress_health_check=fixtures_are_constant,
     )
 

@@ -131,8 +131,8 @@ class GRU(Encoder):
     def layers(self, prefix: str, input_size: int) -> Mapping[str, LinearSpec]:
         """Affine layers from the observation and from the hidden state to the three gates."""
         return {
-            f"{prefix}.seen": LinearSpec(input_size, 3 * self.hidden_size, 1.0),
-            f"{prefix}.past": LinearSpec(self.hidden_size, 3 * self.hidden_size, 1.0),
+            f"{prefix}.input_gates": LinearSpec(input_size, 3 * self.hidden_size, 1.0),
+            f"{prefix}.hidden_gates": LinearSpec(self.hidden_size, 3 * self.hidden_size, 1.0),
         }
 
     def recurrent_state_size(self, input_size: int) -> int:
@@ -149,7 +149,7 @@ class GRU(Encoder):
     ) -> Tensor:
         """Step by step; the gates of the observations are computed at once."""
         models, samples, steps, _ = observation.shape
-        gates = linear(parameters, f"{prefix}.seen", observation.flatten(1, 2)).unflatten(
+        gates = linear(parameters, f"{prefix}.input_gates", observation.flatten(1, 2)).unflatten(
             1, (samples, steps)
         )
         hidden = (
@@ -169,14 +169,14 @@ class GRU(Encoder):
         self, parameters: Parameters, prefix: str, observation: Tensor, recurrent_state: Tensor
     ) -> tuple[Tensor, Tensor]:
         """One step."""
-        gates = linear(parameters, f"{prefix}.seen", observation)
+        gates = linear(parameters, f"{prefix}.input_gates", observation)
         hidden = self._cell(parameters, prefix, gates, recurrent_state)
         return hidden, hidden
 
     def _cell(
         self, parameters: Parameters, prefix: str, input_gates: Tensor, hidden_state: Tensor
     ) -> Tensor:
-        hidden_gates = linear(parameters, f"{prefix}.past", hidden_state)
+        hidden_gates = linear(parameters, f"{prefix}.hidden_gates", hidden_state)
         input_r, input_z, input_n = input_gates.chunk(3, -1)
         hidden_r, hidden_z, hidden_n = hidden_gates.chunk(3, -1)
         reset, update = torch.sigmoid(input_r + hidden_r), torch.sigmoid(input_z + hidden_z)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mores.core.random_streams import RandomStreams
+from mores.core.stream_addresses import parameter_address
 
 Parameters = Mapping[str, Tensor]
 
@@ -39,10 +40,10 @@ def linear(parameters: Parameters, name: str, x: Float[Tensor, "model row in"]) 
 def layer_norm(
     parameters: Parameters, name: str, x: Float[Tensor, "model *row size"]
 ) -> Float[Tensor, "model *row size"]:
-    """Layer normalization with a gain and an offset per model."""
+    """Layer normalization with a weight and a bias per model."""
     y = torch.nn.functional.layer_norm(x, x.shape[-1:])
     shape = (len(x), *[1] * (x.dim() - 2), x.shape[-1])
-    return y * parameters[f"{name}.gain"].view(shape) + parameters[f"{name}.offset"].view(shape)
+    return y * parameters[f"{name}.weight"].view(shape) + parameters[f"{name}.bias"].view(shape)
 
 
 def init_linear_parameters(
@@ -61,9 +62,8 @@ def init_linear_parameters(
     """
     parameters: dict[str, Tensor] = {}
     for name, layer in layers.items():
-        normal = streams.normal(
-            f"weights/{name}", models_per_replicate, layer.in_features * layer.out_features
-        )
+        address, size = f"weights/{parameter_address(name)}", layer.in_features * layer.out_features
+        normal = streams.normal(address, models_per_replicate, size)
         num_models = streams.num_worlds * models_per_replicate
         normal = normal.reshape(num_models, layer.in_features, layer.out_features)
         parameters[f"{name}.weight"] = layer.gain * _orthogonal(normal)

@@ -51,26 +51,31 @@ class Transformer(Encoder):
         return self.hidden_size
 
     def layers(self, prefix: str, input_size: int) -> Mapping[str, LinearSpec]:
-        """Embeddings of the observation and of positions, and four layers in each block."""
+        """Embeddings of the observation and of positions, and four layers in each block.
+
+        Names in a block are those of `torch.nn.TransformerEncoderLayer`.
+        """
         width = self.hidden_size
         layers = {f"{prefix}.embed": LinearSpec(input_size, width, 1.0)}
         for i in range(self.num_layers):
-            layers[f"{prefix}.{i}.attend"] = LinearSpec(width, 3 * width, 1.0)
-            layers[f"{prefix}.{i}.mix"] = LinearSpec(width, width, 0.5)
-            layers[f"{prefix}.{i}.up"] = LinearSpec(width, 4 * width)
-            layers[f"{prefix}.{i}.down"] = LinearSpec(4 * width, width, 0.5)
-        layers[f"{prefix}.place"] = LinearSpec(self.context_length, width, 0.1, bias=False)
+            layers[f"{prefix}.{i}.qkv_proj"] = LinearSpec(width, 3 * width, 1.0)
+            layers[f"{prefix}.{i}.out_proj"] = LinearSpec(width, width, 0.5)
+            layers[f"{prefix}.{i}.linear1"] = LinearSpec(width, 4 * width)
+            layers[f"{prefix}.{i}.linear2"] = LinearSpec(4 * width, width, 0.5)
+        layers[f"{prefix}.position_embedding"] = LinearSpec(
+            self.context_length, width, 0.1, bias=False
+        )
         return layers
 
     def extra_parameters(self, prefix: str, num_models: int) -> Mapping[str, Tensor]:
-        """Gains and offsets of the layer normalizations."""
+        """Weights and biases of the layer normalizations."""
         names = [
-            f"{prefix}.{i}.{part}" for i in range(self.num_layers) for part in ("first", "second")
+            f"{prefix}.{i}.{part}" for i in range(self.num_layers) for part in ("norm1", "norm2")
         ]
         parameters: dict[str, Tensor] = {}
-        for name in [*names, f"{prefix}.last"]:
-            parameters[f"{name}.gain"] = torch.ones(num_models, 1, self.hidden_size)
-            parameters[f"{name}.offset"] = torch.zeros(num_models, 1, self.hidden_size)
+        for name in [*names, f"{prefix}.norm"]:
+            parameters[f"{name}.weight"] = torch.ones(num_models, 1, self.hidden_size)
+            parameters[f"{name}.bias"] = torch.zeros(num_models, 1, self.hidden_size)
         return parameters
 
     def recurrent_state_size(self, input_size: int) -> int:
@@ -147,10 +152,10 @@ class Transformer(Encoder):
         x = x + self._position_embedding(parameters, prefix, episode_index)
         for i in range(self.num_layers):
             x = x + self._attention(parameters, f"{prefix}.{i}", x, mask)
-            y = layer_norm(parameters, f"{prefix}.{i}.second", x).flatten(1, 2)
-            y = torch.relu(linear(parameters, f"{prefix}.{i}.up", y))
-            x = x + linear(parameters, f"{prefix}.{i}.down", y).unflatten(1, (samples, steps))
-        return layer_norm(parameters, f"{prefix}.last", x)
+            y = layer_norm(parameters, f"{prefix}.{i}.norm2", x).flatten(1, 2)
+            y = torch.relu(linear(parameters, f"{prefix}.{i}.linear1", y))
+            x = x + linear(parameters, f"{prefix}.{i}.linear2", y).unflatten(1, (samples, steps))
+        return layer_norm(parameters, f"{prefix}.norm", x)
 
     def _position_embedding(
         self, parameters: Parameters, prefix: str, episode_index: Tensor
@@ -161,7 +166,7 @@ class Transformer(Encoder):
         is_first[..., 1:] = episode_index[..., 1:] != episode_index[..., :-1]
         first_step = torch.where(is_first, steps, 0).cummax(-1).values
         position = (steps - first_step).clamp(max=self.context_length - 1)
-        embedding = parameters[f"{prefix}.place.weight"]  # model context width
+        embedding = parameters[f"{prefix}.position_embedding.weight"]  # model context width
         model = torch.arange(len(embedding), device=embedding.device)[:, None, None]
         return embedding[model, position]
 
@@ -169,11 +174,11 @@ class Transformer(Encoder):
         self, parameters: Parameters, name: str, x: Tensor, mask: Bool[Tensor, "row 1 step step"]
     ) -> Tensor:
         models, samples, steps, _ = x.shape
-        y = layer_norm(parameters, f"{name}.first", x).flatten(1, 2)
-        qkv = linear(parameters, f"{name}.attend", y)
+        y = layer_norm(parameters, f"{name}.norm1", x).flatten(1, 2)
+        qkv = linear(parameters, f"{name}.qkv_proj", y)
         qkv = qkv.view(models * samples, steps, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         values = torch.nn.functional.scaled_dot_product_attention(
             qkv[0], qkv[1], qkv[2], attn_mask=mask
         )
         values = values.permute(0, 2, 1, 3).reshape(models, samples * steps, self.hidden_size)
-        return linear(parameters, f"{name}.mix", values).unflatten(1, (samples, steps))
+        return linear(parameters, f"{name}.out_proj", values).unflatten(1, (samples, steps))

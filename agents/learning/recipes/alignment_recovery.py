@@ -28,6 +28,7 @@ from mores.agents.learning.update import UpdateBatch, evaluate_views
 from mores.agents.learning.weights.recovery import RecoveryConfig, recover
 from mores.core.errors import UserError
 from mores.core.random_streams import RandomStreams
+from mores.core.stream_addresses import parameter_address
 
 
 class AlignmentRecovery(OfflineLearner):
@@ -148,7 +149,7 @@ class AlignmentRecovery(OfflineLearner):
         for name, tensor in parameters.items():
             size = tensor[0].numel()
             uniform = first_streams.uniform(
-                f"restored/{name}", mapping.models_per_replicate, size
+                f"restored/{parameter_address(name)}", mapping.models_per_replicate, size
             ).reshape(len(tensor), size)
             chosen = (uniform < share[:, None]).view_as(tensor)
             weights[name] = torch.where(chosen, reference[name], tensor)

@@ -53,6 +53,30 @@ COMPONENT = "camp"
 BOUNDED_ACTION = "point"
 UNBOUNDED_ACTION = "free point"
 
+# Layers of networks: today's name, and the name that their streams have.
+_LAYERS = {
+    "input_gates": "seen",
+    "hidden_gates": "past",
+    "qkv_proj": "attend",
+    "out_proj": "mix",
+    "linear1": "up",
+    "linear2": "down",
+    "position_embedding": "place",
+    "norm1": "first",
+    "norm2": "second",
+    "norm": "last",
+}
+_NORM_PARAMETERS = {"weight": "gain", "bias": "offset"}
+
+
+def parameter_address(name: str) -> str:
+    """Text of a layer or parameter in addresses: `policy.seen` for `policy.input_gates`."""
+    parts = name.split(".")
+    is_norm = len(parts) > 1 and parts[-2].startswith("norm")
+    last = _NORM_PARAMETERS.get(parts[-1], parts[-1]) if is_norm else parts[-1]
+    return ".".join(_LAYERS.get(part, part) for part in [*parts[:-1], last])
+
+
 ADDRESSES: Mapping[str, str] = {
     EPISODE_START: "scope: initial state of an episode",
     POPULATION: "scope: the population",

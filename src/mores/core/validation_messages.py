@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from mores.core.errors import ParameterError, describe_value, did_you_mean, printable
 
-KeyPath = tuple[str | int, ...]  # of keys and list positions
+KeyPath = tuple[str | int, ...]  # mapping keys and list indices
 
 _BOUNDS = {
     "greater_than": ("more than", "gt"),
@@ -63,7 +63,7 @@ def error_code(error: Mapping[str, Any]) -> str:
 
 
 def blamed_path(error: Mapping[str, Any], document: Any) -> KeyPath:
-    """The path of the value to correct; a validator of several parameters names one of them."""
+    """The path of the value to correct, which a validator of a whole model may name."""
     cause = error.get("ctx", {}).get("error")
     field_path = cause.path if isinstance(cause, ParameterError) else ()
     return error_path(error, document) + field_path
@@ -77,7 +77,7 @@ def validation_errors(error: ValidationError) -> list[Any]:
 
 
 def error_path(error: Mapping[str, Any], document: Any) -> KeyPath:
-    """The path of an error in the document, without pydantic's names of union branches."""
+    """The path of an error in the document, without pydantic's names of union members."""
     path: list[str | int] = []
     node, loc = document, error["loc"]
     for i, part in enumerate(loc):
@@ -107,7 +107,7 @@ def error_message(
         path: its `error_path`.
         model: the class under validation, for the known names.
         document: the validated data.
-        unknown_message: message for a name that the model does not know.
+        unknown_message: message for a key that is not a field of the model.
     """
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden":
@@ -127,9 +127,9 @@ def error_message(
         bound = int(bound) if isinstance(bound, float) and bound.is_integer() else bound
         return f"must be {phrase} {printable(bound)}, not {printable(given, 40)}"
     if kind == "literal_error":
-        near = did_you_mean(given, _choices_at(model, path)) if isinstance(given, str) else ""
-        near = near if "mean" in near else ""
-        return f"must be {printable(context['expected'], 200)}, not {describe_value(given)}{near}"
+        hint = did_you_mean(given, _choices_at(model, path)) if isinstance(given, str) else ""
+        hint = hint if "did you mean" in hint else ""
+        return f"must be {printable(context['expected'], 200)}, not {describe_value(given)}{hint}"
     if kind in EXPECTED_TYPES:
         return f"must be {EXPECTED_TYPES[kind]}, not {describe_value(given)}"
     if kind == "string_too_short" and not given:
@@ -154,7 +154,7 @@ def _join_with_or(names: list[str]) -> str:
 
 
 def _unknown_key_message(path: KeyPath, model: Any, document: Any, unknown_message: str) -> str:
-    """Message for an unknown key: the nearest known key, or the unused ones."""
+    """Message for an unknown key, with the nearest field, or with the fields not given."""
     parent = _value_at(document, path[:-1])
     kind = parent.get("kind") if isinstance(parent, Mapping) else None
     known = keys_at(model, path[:-1], kind) or []
@@ -175,7 +175,7 @@ def _value_at(document: Any, path: KeyPath) -> Any:
 def keys_at(model: Any, path: KeyPath, kind: object = None) -> list[str] | None:
     """Keys allowed at a path below a model; `None`: any key.
 
-    If classes of several kinds are allowed there, only keys of that `kind`, where it is known.
+    In a union of models, only the fields of the model that `kind` selects, if there is one.
     """
     classes = _models_at(model, path)
     names: list[str] = []
@@ -205,19 +205,19 @@ def union_members(annotation: Any) -> list[Any]:
     if get_origin(annotation) is Annotated:
         return union_members(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
-        return [branch for part in get_args(annotation) for branch in union_members(part)]
+        return [member for part in get_args(annotation) for member in union_members(part)]
     return [annotation]
 
 
 def child_type(annotation: Any, part: str | int) -> Any:
     """The type of the value at a key or list index."""
-    for branch in union_members(annotation):
-        if isinstance(branch, type) and issubclass(branch, BaseModel):
-            for name, field in branch.model_fields.items():
+    for member in union_members(annotation):
+        if isinstance(member, type) and issubclass(member, BaseModel):
+            for name, field in member.model_fields.items():
                 if part == (field.alias or name):
                     return field.annotation
-        elif get_origin(branch) in (list, tuple, set, frozenset, dict) and get_args(branch):
-            return get_args(branch)[-1 if get_origin(branch) is dict else 0]
+        elif get_origin(member) in (list, tuple, set, frozenset, dict) and get_args(member):
+            return get_args(member)[-1 if get_origin(member) is dict else 0]
     return Any
 
 
@@ -227,9 +227,9 @@ def _missing_message(model: Any, path: KeyPath) -> str:
     parent: Any = model
     for part in path[:-1]:
         parent = child_type(parent, part)
-    for branch in union_members(parent):
-        if isinstance(branch, type) and issubclass(branch, BaseModel):
-            for name, field in branch.model_fields.items():
+    for member in union_members(parent):
+        if isinstance(member, type) and issubclass(member, BaseModel):
+            for name, field in member.model_fields.items():
                 if path[-1] == (field.alias or name) and field.description:
                     return f"is missing ({field.description})"
     return "is missing"
@@ -238,4 +238,4 @@ def _missing_message(model: Any, path: KeyPath) -> str:
 def _choices_at(model: Any, path: KeyPath) -> list[str]:
     for part in path:
         model = child_type(model, part)
-    return [str(option) for branch in union_members(model) for option in get_args(branch)]
+    return [str(option) for member in union_members(model) for option in get_args(member)]

@@ -1,10 +1,10 @@
-"""Strict YAML parser: plain data, and the source location of every key and value.
+"""Strict YAML parser: scalars, lists and mappings, and the source location of each.
 
 PyYAML reads YAML 1.1, in which `1e-4` is text, `12:30` the number 750, `010` eight and `no` a
 boolean. This module uses the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2, section 10.3)
-and refuses features that make a file ambiguous: duplicate keys, anchors and aliases, merge keys,
-tags, several documents, deep nesting. It uses only events of the parser, so that a file cannot
-construct objects.
+and refuses what is ambiguous or unusable: duplicate keys, anchors and aliases, merge keys, tags,
+several documents, deep nesting, leading zeros, infinities, NaN, integers beyond 64 bits. It uses
+only events of the parser, so that a file cannot construct objects.
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ def parse(text: str, source: str, with_lines: bool = True) -> ParsedDocument:
 
     Args:
         text: the document.
-        source: its name in messages.
-        with_lines: whether locations have lines and columns.
+        source: file name in messages.
+        with_lines: whether locations have lines and columns; a value given on the command line
+            has none.
 
     Raises:
         ScenarioError: the text is not YAML, or uses a refused feature.
@@ -73,7 +74,7 @@ def parse(text: str, source: str, with_lines: bool = True) -> ParsedDocument:
 
 
 def scalar_type(text: str) -> str:
-    """Type of a text without quotes: `null`, `bool`, `int`, `float` or `str`."""
+    """Type of a plain (unquoted) scalar: `null`, `bool`, `int`, `float` or `str`."""
     for tag, pattern in CoreLoader.yaml_implicit_resolvers.get(text[:1], ()):
         if pattern.match(text):
             return tag.rpartition(":")[2]
@@ -81,7 +82,7 @@ def scalar_type(text: str) -> str:
 
 
 class _Reader:
-    """One pass over the parser's events."""
+    """Builds the document from the events of PyYAML's parser."""
 
     def __init__(self, text: str, source: str, with_lines: bool) -> None:
         self.source, self.with_lines = source, with_lines
@@ -94,7 +95,7 @@ class _Reader:
             line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
             self._reject_at(
                 SourceLocation(source, line, column),
-                _control_character_message(unprintable[0]),
+                _character_message(unprintable[0]),
                 "unreadable",
             )
         self.loader = CoreLoader(text)
@@ -178,7 +179,7 @@ class _Reader:
         text, mark = event.value, event.start_mark
         unprintable = _UNPRINTABLE.search(text)
         if unprintable:
-            self._reject(mark, _control_character_message(unprintable[0]))
+            self._reject(mark, _character_message(unprintable[0]))
         tag = scalar_type(text) if event.implicit[0] else "str"  # quoted scalars are text
         if tag == "str":
             return text
@@ -204,7 +205,7 @@ class _Reader:
         else:
             number = int(text) if len(digits) <= MAX_INTEGER_DIGITS else 2**64
         if abs(number) >= 2**63:
-            message = f"the number {printable(text, 40)} is too large: at most 2^63 - 1"
+            message = f"the number {printable(text, 40)} is out of range: -(2^63 - 1) to 2^63 - 1"
             self._reject(mark, message, "out_of_range")
         return number
 
@@ -261,12 +262,12 @@ class _Reader:
         raise ScenarioError([Problem(location, (), message, code)])
 
 
-def _control_character_message(character: str) -> str:
-    return f"the control character U+{ord(character):04X} is not allowed in a text file"
+def _character_message(character: str) -> str:
+    return f"the character U+{ord(character):04X} is not allowed in a text file"
 
 
 def _parser_error_message(error: yaml.MarkedYAMLError) -> str:
-    """Message for an error of the parser, with the fix."""
+    """Message for an error of the parser."""
     problem, context = printable(error.problem or ""), error.context or ""
     problem = problem.replace("'<stream end>'", "the end of the file")
     if "mapping values are not allowed" in problem:
@@ -277,7 +278,7 @@ def _parser_error_message(error: yaml.MarkedYAMLError) -> str:
         character = problem.removeprefix("found character ").partition(" that ")[0]
         return f"text cannot begin with {character}: put it in quotes"
     if "unexpected end of stream" in problem:
-        return "this quote is never closed"
+        return "this quoted text has no closing quote"
     if "could not find expected ':'" in problem:
         return "a key needs ': ' and a value after it"
     if "expected <block end>" in problem or "expected '<document start>'" in problem:
