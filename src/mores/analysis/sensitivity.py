@@ -7,12 +7,12 @@ uniformly from their ranges. `first_order`: share explained by one parameter alo
 share that remains if all other parameters are fixed; above `first_order` where parameters
 interact. The design has `size * (parameters + 2)` points.
 
-**Morris** (1991; Campolongo et al. 2007): paths that change one parameter at a time by two thirds
-of its range. An elementary effect is the change of the output per whole range. `mu_star`: mean
-absolute effect, in units of the output. `sigma`: standard deviation of the effects over the paths;
-large relative to `mu_star` for nonlinear effects and interactions. The design has
-`size * (parameters + 1)` points. A few paths screen the parameters; Sobol indices need hundreds of
-base points.
+**Morris** (1991; Campolongo et al. 2007): trajectories that change one parameter at a time by two
+thirds of its range. An elementary effect is the change of the output per whole range. `mu_star`:
+mean absolute effect, in units of the output. `sigma`: standard deviation of the effects over the
+trajectories; large relative to `mu_star` for nonlinear effects and interactions. The design has
+`size * (parameters + 1)` points. A few trajectories screen the parameters; Sobol indices need
+hundreds of base points.
 
 **Monte Carlo noise.** An output is a mean over a few replicates. Noise with variance v, independent
 between points, next to a variance V of the noise-free output, scales `first_order` by V / (V + v)
@@ -112,8 +112,8 @@ def sample_design(
     Args:
         method: sobol or morris.
         ranges: low and high end of each parameter, by name (such as a dotted path).
-        size: sobol: base points, a power of 2; morris: paths, at least 2.
-        seed: seed of the scrambled sequence, or of the paths.
+        size: sobol: base points, a power of 2; morris: trajectories, at least 2.
+        seed: seed of the scrambled sequence, or of the trajectories.
 
     Raises:
         UserError: an unknown method, no parameters, an empty range, or an invalid size.
@@ -144,9 +144,9 @@ def compute_indices(
 
     Sobol: the intervals resample base points (normal, with the bootstrap's standard deviation) as
     if drawn independently; they are somewhat too wide, since the sequence is even. Morris:
-    `mu_star` by Student's t over paths, `sigma` by a bootstrap of its logarithm. Outputs equal up
-    to rounding have no variance to share: Sobol indices are nan. If any output is not finite, all
-    indices are nan, since dropping points would hide a failure.
+    `mu_star` by Student's t over trajectories, `sigma` by a bootstrap of its logarithm. Outputs
+    equal up to rounding have no variance to share: Sobol indices are nan. If any output is not
+    finite, all indices are nan, since dropping points would hide a failure.
 
     Args:
         method: method of the design.
@@ -223,7 +223,7 @@ def _morris_indices(
         low = np.array([max(0.0, e.low) for e in intervals[name]])
         return ConfidenceBand(value, low, np.array([e.high for e in intervals[name]]))
 
-    text = f"Morris' elementary effects on {len(effects)} paths; intervals over paths"
+    text = f"Morris' elementary effects on {len(effects)} trajectories; intervals over trajectories"
     return dataclasses.replace(
         result, description=text, mu_star=band("mu_star"), sigma=band("sigma")
     )
@@ -235,8 +235,8 @@ def _elementary_effects(
     """Change of the output per whole range, for each parameter on each path."""
     count = len(problem["names"])
     low, high = np.array(problem["bounds"]).T
-    paths = ((points - low) / (high - low)).reshape(-1, count + 1, count)
-    steps = np.diff(paths, axis=1)  # path step parameter
+    trajectories = ((points - low) / (high - low)).reshape(-1, count + 1, count)
+    steps = np.diff(trajectories, axis=1)  # trajectory step parameter
     parameter = np.abs(steps).argmax(-1)
     step_sizes = np.take_along_axis(steps, parameter[..., None], -1)[..., 0]
     slopes = np.diff(outputs.reshape(-1, count + 1), axis=1) / step_sizes

@@ -13,7 +13,7 @@ from mores.experiments.scenario.specification import Claim, Scenario
 from mores.report.figures.plot_data import format_interval, format_number
 
 KIND_DESCRIPTIONS = {
-    "exact": "an analytic result or a logical consequence: every replicate must lie in the bound",
+    "exact": "implied by the model's equations: every replicate must lie in the bound",
     "statistical": "the 95 % interval must lie in the bound",
     "learned": "an effect of training: the 95 % interval must lie in the bound, and not in the "
     "ablation, an arm without the training signal; if the ablation is undecided, the two arms must "
@@ -25,8 +25,8 @@ KIND_DESCRIPTIONS = {
     "report": "a metric without a verdict",
 }
 INTERVAL_DESCRIPTIONS = {
-    "monte_carlo": "Monte Carlo noise (replicates)",
-    "people": "the choice of respondents",
+    "monte_carlo": "replicates (Monte Carlo error)",
+    "people": "resampled respondents",
     "parameters": "the stated ranges of uncertain parameters",
 }
 STATUS_LABELS: dict[VerdictStatus, str] = {
@@ -210,7 +210,7 @@ def format_bound(claim: Claim) -> str:
         return f"below {format_number(bound.below)}"
     if bound.within is not None:
         low, high = map(format_number, bound.within)
-        return low if bound.within[0] == bound.within[1] else f"from {low} to {high}"
+        return f"exactly {low}" if bound.within[0] == bound.within[1] else f"from {low} to {high}"
     text = f"differs from {format_number(bound.differs_from)}"
     effect = claim.smallest_effect
     return f"{text} by more than {format_number(effect)}" if effect else text

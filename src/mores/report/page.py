@@ -26,7 +26,7 @@ from mores.report.figures.theme import DARK_COLORS, LIGHT_COLORS
 SECTION_HEADINGS = {  # by prefix of the figures' names
     "drift": "Drift relative to control",
     "people": "People: initial and final values",
-    "attribution": "Attribution: main effects and interactions",
+    "attribution": "Effects of the arms, and interactions",
     "learning": "Learning curves",
     "episodes": "Metrics by episode",
     "analytic": "Agreement with analytic values",
@@ -138,7 +138,7 @@ def _sections(figures: Sequence[RenderedFigure], last_stage: str | None) -> list
 
 
 def summarize_drift(data: ReportData) -> str:
-    """Sentence on the arm with the largest drift; empty without recorded mean values."""
+    """Sentence on the arm with the largest effect; empty without recorded mean values."""
     effect = largest_effect(data)
     if effect is None or effect.distance is None:
         return ""
@@ -149,7 +149,7 @@ def summarize_drift(data: ReportData) -> str:
     dimension, component = max(effect.components.items(), key=lambda item: abs(item[1].value))
     stage = f" of stage “{data.drift_control.stages[-1].name}”" if data.scenario.stages else ""
     return (
-        f"Largest drift: “{effect.name}” ({', '.join(effect.factors)}). After "
+        f"Largest effect: “{effect.name}” ({', '.join(effect.factors)}). After "
         f"{data.drift_control.rounds[-1]} rounds{stage}, the distance of the mean value from that "
         f"in the control “{control}” is {format_interval(effect.distance)} value units; the "
         f"largest component is {dimension} ({format_number(component.value)})."

@@ -25,7 +25,7 @@ class ArmEffect(NamedTuple):
         name: name of the arm; for an interaction, the names of both arms.
         factors: changed parts of the scenario: AI, peers, history, people, environment.
         arm: arm whose style the bar has.
-        is_interaction: whether it is an interaction: combined effect minus the two main effects.
+        is_interaction: whether it is an interaction: combined effect minus the two single effects.
         distance: distance of the mean value from the control's; None if undefined.
         components: signed differences from the control, by name of the value or metric.
     """
@@ -64,15 +64,15 @@ def attribution_figures(data: ReportData) -> list[FigureSpec]:
             "difference in each metric, by the statistic of the claims. "
             f"Bars: {data.replicates} replicates; whiskers: 95 % intervals."
         )
-    caption += " In parentheses: the factors that the arm changes."
+    caption += " In parentheses: the factors in which the arm differs from the control."
     if any(effect.is_interaction for effect in effects):
-        caption += " Hatched: interaction, the combined effect minus the sum of the main effects."
+        caption += " Hatched: interaction, the combined effect minus both single effects."
     size = (3.4, 0.9 + 0.42 * len(effects))
     return [FigureSpec("attribution", caption, tuple(panels), (), size)]
 
 
 def arm_effects(data: ReportData) -> list[ArmEffect]:
-    """Main effects of the arms at the end of the run, followed by the interactions."""
+    """Effects of the arms at the end of the run, followed by the interactions."""
     if data.control_record is None:
         return []
     if data.drift_control is None or not data.drift_arms():

@@ -46,7 +46,7 @@ def people_figures(data: ReportData) -> list[FigureSpec]:
     sample = f"{people} people in {'one world' if worlds == 1 else f'each of {worlds} worlds'}"
     caption = (
         f"Values of the people at the start and after {first.latent_rounds[-1]} rounds, in value "
-        f"units: {sample}. {marks}. An illustration from sampled worlds, not an estimate."
+        f"units: {sample}. {marks}. An illustration, not an estimate."
     )
     if len(arms) > MAX_ARMS:
         caption += f" The first {MAX_ARMS} of {len(arms)} arms."

@@ -49,11 +49,11 @@ def sensitivity_figures(data: ReportData, indices: SensitivityIndices | None) ->
     caption = (
         f"Sensitivity of {_describe_output(data, sensitivity)} to the uncertain parameters. "
         f"{METHOD_DESCRIPTIONS[indices.method]} {indices.description}, {indices.num_points} "
-        "points. Whiskers: 95 % intervals, cut at three times the longest bar."
+        "samples of the parameters. Whiskers: 95 % intervals, cut at three times the longest bar."
     )
     if indices.noise_share is not None and np.isfinite(indices.noise_share):
         noise = f"{100 * indices.noise_share:.2g} %"
-        caption += f" Monte Carlo noise is at most {noise} of the variance between points."
+        caption += f" Monte Carlo variance is at most {noise} of the variance between samples."
     if (total := len(indices.parameter_names)) > MAX_PARAMETERS:
         caption += f" The {MAX_PARAMETERS} most important of {total} parameters."
     size = (3.4, 0.9 + 0.34 * len(order))
