@@ -21,7 +21,7 @@ export PYTHON VENV
 
 BIN = "$(VENV)/bin"
 EXTRAS = data,sensitivity,rl,hf,test,dev
-FAST = tests/agents tests/analysis tests/scenario tests/test_*.py
+FAST = tests/agents tests/analysis tests/scenario
 # A test's tensors are small: more threads would only wait for each other.
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMEXPR_NUM_THREADS=1
 
@@ -54,7 +54,7 @@ endif
 
 test-fast:
 	@sh scripts/setup.sh $(EXTRAS)
-	@$(ONE_THREAD) $(BIN)/python -m pytest -q --jaxtyping-packages= $(FAST)
+	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(WORKERS) --jaxtyping-packages= $(FAST)
 
 test-full:
 	@sh scripts/setup.sh $(EXTRAS)

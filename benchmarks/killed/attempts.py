@@ -49,7 +49,8 @@ class Kill:
 
     Attributes:
         after: seconds until the kill; None: no kill at a random time.
-        point: index of the commit point at which a process ends itself; None: at none.
+        point: number of the commit point (from 1, in each process) at which a process kills itself;
+            None: at none.
         target: `all` processes, or the `parent` alone.
     """
 
@@ -60,7 +61,7 @@ class Kill:
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """Exit code and duration of an attempt."""
+    """Exit code of an attempt (-9: killed), and its duration."""
 
     code: int
     seconds: float
@@ -68,7 +69,8 @@ class Attempt:
 
 def attempt(case: Case, folder: Path, jobs: int, kill: Kill) -> Attempt:
     """Start or resume the run in a folder, and kill it as specified."""
-    alive, held = os.pipe()  # `alive` reads end of file when no process holds `held` any more
+    # The read end reaches end of file when all processes of the attempt have ended.
+    alive, held = os.pipe()
     start = time.monotonic()
     pid = os.fork()
     if not pid:
@@ -80,13 +82,13 @@ def attempt(case: Case, folder: Path, jobs: int, kill: Kill) -> Attempt:
     if not ended:
         os.killpg(pid, signal.SIGKILL) if kill.target == "all" else os.kill(pid, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    select.select([alive], [], [])  # workers notice that their parent is gone, and end
+    select.select([alive], [], [])  # wait until workers have ended as well
     os.close(alive)
     return Attempt(code, time.monotonic() - start)
 
 
 def _run_in_child(case: Case, folder: Path, jobs: int, kill: Kill) -> None:
-    """The work of a forked process; does not return."""
+    """Start or resume the run in a forked process; does not return."""
     from mores.core.errors import UserError
     from mores.experiments.run import resume_run, run_scenario
     from mores.experiments.run.scheduling import CellDied

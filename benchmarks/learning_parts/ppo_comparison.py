@@ -1,6 +1,8 @@
-"""PPO of mores and of Stable-Baselines3 on one task, until both have the same return.
+"""PPO of mores and of Stable-Baselines3 on one task, each until its own evaluation passes a
+threshold.
 
-Sampling and training are timed; set-up and evaluation are not.
+Sampling and training are timed; set-up and evaluation are not. Medians include runs that miss the
+threshold, with the time of their whole budget.
 """
 
 from __future__ import annotations
@@ -29,26 +31,26 @@ from mores.sim.simulator import Simulator
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingResult:
-    """Result of one training.
+class TimedTraining:
+    """Result of one training run.
 
     Attributes:
         reached: whether the return reached the threshold within the budget.
         samples: actions of the agent until then.
-        processor, wall: seconds.
+        cpu_seconds, wall_seconds: time.
         returns: returns of the evaluations.
     """
 
     reached: bool
     samples: int
-    processor: float
-    wall: float
+    cpu_seconds: float
+    wall_seconds: float
     returns: list[float]
 
 
 def compare(task: Task, seeds: int) -> dict[str, Any]:
     """All learners on one task, seed by seed; medians over seeds, and ratios to mores."""
-    results: dict[str, list[TrainingResult]] = {name: [] for name in ("mores", *task.sb3_settings)}
+    results: dict[str, list[TimedTraining]] = {name: [] for name in ("mores", *task.sb3_settings)}
     for seed in range(seeds):
         for name, trainings in results.items():
             if seed >= task.max_seeds.get(name, seeds):
@@ -57,26 +59,27 @@ def compare(task: Task, seeds: int) -> dict[str, Any]:
             result = train_mores(task, seed) if sb3 is None else train_sb3(task, sb3, seed)
             trainings.append(result)
             note = "" if result.reached else ", threshold not reached"
-            text = (
-                f"{result.processor:.2f} s CPU, {result.wall:.2f} s wall, {result.samples} samples"
-            )
+            text = f"{result.cpu_seconds:.2f} s CPU, {result.wall_seconds:.2f} s wall"
+            text += f", {result.samples} samples"
             print(f"{task.name} {seed} {name:8} {text}{note}", flush=True)
     rows = {name: _summary(trainings) for name, trainings in results.items()}
     for name in task.sb3_settings:
         for clock in ("seconds", "wall"):
             ratio = rows[name][clock]["median"] / rows["mores"][clock]["median"]
-            rows[name][f"times_our_{clock}"] = round(ratio, 2)
+            rows[name][f"ratio_to_mores_{clock}"] = round(ratio, 2)
     for name, row in rows.items():
         print(task.name, name, row, flush=True)
-    return {"threshold": task.threshold, "budget": task.budget, "sides": rows}
+    return {"threshold": task.threshold, "budget": task.budget, "learners": rows}
 
 
-def _summary(trainings: list[TrainingResult]) -> dict[str, Any]:
+def _summary(trainings: list[TimedTraining]) -> dict[str, Any]:
     columns = {
-        "seconds": [training.processor for training in trainings],
-        "wall": [training.wall for training in trainings],
+        "seconds": [training.cpu_seconds for training in trainings],
+        "wall": [training.wall_seconds for training in trainings],
         "samples": [training.samples for training in trainings],
-        "samples_a_second": [training.samples / training.processor for training in trainings],
+        "samples_per_cpu_second": [
+            training.samples / training.cpu_seconds for training in trainings
+        ],
     }
     reached = sum(training.reached for training in trainings)
     summary: dict[str, Any] = {"seeds": len(trainings), "reached": reached}
@@ -84,11 +87,11 @@ def _summary(trainings: list[TrainingResult]) -> dict[str, Any]:
         digits = 3 if name in ("seconds", "wall") else None
         numbers = (statistics.median(column), min(column), max(column))
         median, low, high = (round(number, digits) for number in numbers)
-        summary[name] = {"median": median, "from": low, "to": high}
+        summary[name] = {"median": median, "min": low, "max": high}
     return summary
 
 
-def train_mores(task: Task, seed: int) -> TrainingResult:
+def train_mores(task: Task, seed: int) -> TimedTraining:
     """Train the PPO of mores."""
     policies, worlds = task.policies(task.make_learner()), Worlds.grid(1, task.worlds)
     simulator = Simulator(task.environment, policies, None, worlds, task.rounds, autoreset=True)
@@ -120,7 +123,7 @@ def most_probable_actions(
     return logits[0].argmax(-1)
 
 
-def train_sb3(task: Task, settings: Mapping[str, Any], seed: int) -> TrainingResult:
+def train_sb3(task: Task, settings: Mapping[str, Any], seed: int) -> TimedTraining:
     """Train the PPO of Stable-Baselines3."""
     settings = dict(settings)
     env = make_env(task, settings.pop("n_envs"), settings.pop("vectorization"), seed)
@@ -196,6 +199,6 @@ def make_env(task: Task, worlds: int, vectorization: str, seed: int) -> vec_env.
     return make_vec_env(GymnasiumEnv, worlds, seed, env_kwargs={**kwargs, "policies": policies})
 
 
-def _result(task: Task, samples: int, clock: Clock, returns: list[float]) -> TrainingResult:
+def _result(task: Task, samples: int, clock: Clock, returns: list[float]) -> TimedTraining:
     reached = returns[-1] >= task.threshold
-    return TrainingResult(reached, samples, clock.processor, clock.wall, returns)
+    return TimedTraining(reached, samples, clock.processor, clock.wall, returns)

@@ -16,7 +16,13 @@ MAX_NUMBERS_SHOWN = 8  # of one part of an observation
 def render_text(
     simulator: Simulator, agents: Sequence[AgentId], metrics: Mapping[str, Tensor]
 ) -> str:
-    """Round and phase of the first world, its agents' observations, and metrics `[world, ...]`."""
+    """Text of the first world: round and phase, observations of agents, metrics.
+
+    Args:
+        simulator: the simulator.
+        agents: the agents whose observations are shown.
+        metrics: metrics by name, `[world, ...]`.
+    """
     round_number = min(int(simulator.round[0]) + 1, simulator.rounds)
     lines = [f"round {round_number} of {simulator.rounds}, phase {simulator.phase.name}"]
     for role in dict.fromkeys(agent.role for agent in agents):

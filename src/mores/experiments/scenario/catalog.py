@@ -31,7 +31,7 @@ class CatalogEntry(NamedTuple):
         category: `environment`, `policy`, `population` or `scenario`.
         name: name in scenario files and on the command line.
         summary: first line of the docstring, or `about` of the scenario.
-        tags: by name; for a scenario `source`, `construct` and the kind of its environment.
+        tags: values by name; for a scenario `source`, `construct` and `env`, its environment.
     """
 
     category: str
@@ -41,7 +41,7 @@ class CatalogEntry(NamedTuple):
 
 
 def list_entries() -> list[CatalogEntry]:
-    """All entries. The summary of a class that cannot be imported here is the reason."""
+    """All entries. If a class cannot be imported here, its summary is the error message."""
     entries = [
         _class_entry(registry, name)
         for registry, names in REGISTRIES.items()
@@ -51,7 +51,7 @@ def list_entries() -> list[CatalogEntry]:
 
 
 def _class_entry(registry: RegistryName, name: str) -> CatalogEntry:
-    """Entry of a class: from its source if that determines the entry, else by importing it."""
+    """Entry of a class: from its parsed source where possible, else by importing it."""
     registered = REGISTRIES[registry][name]
     try:
         if isinstance(registered, str):
@@ -100,10 +100,10 @@ def _scenario_entry(name: str) -> CatalogEntry:
 def filter_entries(
     entries: Sequence[CatalogEntry], conditions: Iterable[str]
 ) -> list[CatalogEntry]:
-    """Entries that meet every condition: `stochastic`, or `paper=2506.06166`.
+    """Entries that meet every condition, a tag (`stochastic`) or a value (`paper=2506.06166`).
 
     Raises:
-        UserError: no entry has the tag; with the nearest one.
+        UserError: no entry has the tag; the message suggests the closest one.
     """
     known = {tag for entry in entries for tag in entry.tags}
     for condition in conditions:
@@ -128,7 +128,7 @@ def _has_tag(entry: CatalogEntry, tag: str, value: str | None) -> bool:
 
 
 def format_tag(tag: tuple[str, Any]) -> str:
-    """`stochastic`, `not real`, `paper 2506.06166`."""
+    """Text of a tag, such as `stochastic`, `not real` (false), `paper 2506.06166`."""
     name, value = tag
     if isinstance(value, bool):
         return name if value else f"not {name}"
