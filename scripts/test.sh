@@ -21,6 +21,7 @@ trap 'rm -f "$output"' EXIT
 # shellcheck disable=SC2086  # lists of folders
 "$BIN/python" -m pytest -q -p no:cacheprovider $shapes >"$output" 2>&1 &
 first=$!
+trap 'kill "$first" 2>/dev/null; rm -f "$output"; exit 130' INT TERM HUP
 failed=0
 # shellcheck disable=SC2086
 "$BIN/python" -m pytest -q --jaxtyping-packages= $others || failed=1

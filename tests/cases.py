@@ -3,7 +3,8 @@
 `make test` has five minutes on two cores. Two markers say what it leaves out:
 
     @pytest.mark.full       a long test of a kind that other tests of the suite cover
-    @pytest.mark.cut(5)     of the parametrized cases of a test, one in five runs
+    @pytest.mark.cut(5)     of the parametrized cases of a test, one in five runs; of combinations
+                            of several parameters, as many as have every value of each
 
 `make test-full` and the targets of single suites (`make test-clients` ...) run everything.
 """
@@ -27,14 +28,36 @@ def deselect(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Remove the cases that only a full run has."""
     if FULL:
         return
-    counts: Counter[str] = Counter()
-    kept, removed = [], []
+    functions: dict[str, list[pytest.Item]] = {}
     for item in items:
-        cut = item.get_closest_marker("cut")
-        function = item.nodeid.split("[")[0]
-        every = cut.args[0] if cut else 1
-        keep = counts[function] % every == 0 and not item.get_closest_marker("full")
-        counts[function] += 1
-        (kept if keep else removed).append(item)
-    items[:] = kept
-    config.hook.pytest_deselected(items=removed)
+        if not item.get_closest_marker("full"):
+            functions.setdefault(item.nodeid.split("[")[0], []).append(item)
+    chosen: set[pytest.Item] = set()
+    for cases in functions.values():
+        marker = cases[0].get_closest_marker("cut")
+        chosen |= set(cut(cases, marker.args[0]) if marker else cases)
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = [item for item in items if item in chosen]
+
+
+def cut(cases: list[pytest.Item], every: int) -> list[pytest.Item]:
+    """One case in `every`; of combinations of parameters, cases with every value of each."""
+    parameters = [case.callspec.params for case in cases]  # type: ignore[attr-defined]
+    values = [{(name, id(value)) for name, value in case.items()} for case in parameters]
+    counts = Counter(value for case in values for value in case)
+    uncovered = {value for value, count in counts.items() if count > 1}
+    if not uncovered:  # a single list of cases
+        return cases[::every]
+    chosen: list[pytest.Item] = []
+    used: Counter[tuple[str, int]] = Counter()
+
+    def gain(index: int) -> tuple[int, int]:
+        """Number of values not chosen before; else, values that were chosen less often."""
+        return len(values[index] & uncovered), -sum(used[value] for value in values[index])
+
+    while uncovered:
+        best = max(range(len(cases)), key=gain)
+        chosen.append(cases[best])
+        used.update(values[best])
+        uncovered -= values[best]
+    return chosen

@@ -65,3 +65,16 @@ def test_golden_addresses_are_made_of_texts_of_the_table() -> None:
     recorded = json.loads((ROOT / "tests/golden/addresses.json").read_text())
     segments = {segment for address in recorded for segment in address.strip("/").split("/")}
     assert not {s for s in segments if s not in ADDRESSES and not CHOSEN.fullmatch(s)}
+
+
+def test_addresses_of_parameters_are_distinct_and_those_of_heads_are_their_names() -> None:
+    """A head's name holds the name of a phase, which may be that of a layer."""
+    layers = [*stream_addresses._LAYERS, "0", "embed"]
+    ends = ("", ".weight", ".bias")
+    names = [
+        f"{encoder}.{n}{end}" for encoder in ("policy", "critic") for n in layers for end in ends
+    ]
+    assert len({stream_addresses.parameter_address(name) for name in names}) == len(names)
+    heads = [f"act.{name}" for name in (*layers, "up", "last.gain", "normal.weight")]
+    assert [stream_addresses.parameter_address(name) for name in heads] == heads
+    assert stream_addresses.parameter_address("policy.1.norm2.bias") == "policy.1.second.offset"

@@ -9,8 +9,8 @@ h is the half-life of the state residual in rounds, z are standard normal. Witho
 residual has standard deviation `std = volatility * relative_volatility`. A person's relative
 volatility is u^k sqrt(2 k + 1) for u uniform in (0, 1) and k = `volatility_heterogeneity`. Its root
 mean square is 1 for every k, so all variances and correlations below hold for every k. People are
-equal for k = 0; for k = 1 volatility is uniform from 0 to 1.73 times the average: many people
-hardly change and some change much, as panel studies find.
+equal for k = 0; for k = 1 volatility is uniform from 0 to 1.73 times the root mean square; for
+larger k many people hardly change and some change much, as panel studies find.
 
 Of a displacement, `p + (1 - p) 2^(-t/h)` remains after t rounds. Without a half-life there is no
 state residual and displacements are permanent.

@@ -37,7 +37,7 @@ def covers(interval: IntervalEstimate, truth: float) -> bool:
     return interval.low <= truth <= interval.high
 
 
-@pytest.mark.cut(4)
+@pytest.mark.cut(3)
 @pytest.mark.parametrize(
     ("sample", "statistic", "n", "stated"),
     [
@@ -62,7 +62,7 @@ def test_coverage_of_one_arm(sample: str, statistic: Statistic, n: int, stated: 
     assert_covered(covered, trials, stated)
 
 
-@pytest.mark.cut(4)
+@pytest.mark.cut(3)
 @pytest.mark.parametrize(
     ("statistic", "relative", "stated"),
     [

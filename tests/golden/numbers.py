@@ -9,10 +9,11 @@ A number changes only in a commit of its own, with a row in docs/reference/chang
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,6 +21,7 @@ from unittest import mock
 import torch
 
 from mores.core import random_streams
+from mores.experiments.scenario.loading import bundled_scenarios
 from tests.golden import clients, environments, recipes, scenarios
 from tests.golden.entries import Entry, differs, machine
 
@@ -39,20 +41,48 @@ def read() -> dict[str, Any]:
     return json.loads(NUMBERS.read_text())
 
 
+@functools.cache
+def all_cases() -> frozenset[str]:
+    """Beginnings of names that belong together: of an environment, a client, a recipe ..."""
+    environment_cases = {f"environment/{name}" for name, *_ in environments.cases()}
+    client_cases = {f"client/{name}" for name in clients.CLIENTS}
+    recipe_cases = {f"recipe/{name}" for name, _ in recipes.trainings()}
+    scenario_cases = {f"scenario/{name}" for name in bundled_scenarios()}
+    return frozenset(
+        {*environment_cases, *client_cases, *recipe_cases, *scenario_cases, "run/karate"}
+    )
+
+
+def case_of(name: str) -> str:
+    """The case of an entry: the longest that its name begins with."""
+    parts = name.split("/")
+    beginnings = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((beginning for beginning in beginnings if beginning in all_cases()), "")
+
+
 def learned_prefixes() -> tuple[str, ...]:
     """Beginnings of the names of what is learned: training amplifies differences of last bits."""
     return ("recipe/", *(f"scenario/{name}/" for name in scenarios.with_training()))
 
 
-def compare(found: Iterable[tuple[str, Entry]], golden: dict[str, Any]) -> list[str]:
-    """A line for every entry that differs from the file.
+def compare(
+    found: Iterable[tuple[str, Entry]], golden: dict[str, Any], cases: Sequence[str] = ()
+) -> list[str]:
+    """A line for every entry that differs from the file, or that the file has in addition.
 
     On machines where hashes are not comparable, what is learned is printed and not compared.
+
+    Args:
+        found: entries computed now.
+        golden: the file.
+        cases: beginnings of the names of what was computed; default: everything.
     """
     same, known = golden["machine"] == machine(), golden["entries"]
     learned = () if same else learned_prefixes()
-    lines = []
-    for name, new in found:
+    entries = dict(found)
+    expected = {name for name in known if not cases or case_of(name) in cases}
+    lines = [f"{name}: no longer there" for name in sorted(expected - entries.keys())]
+    for name, new in entries.items():
         if name not in known:
             lines.append(f"{name}: not in the file")
         elif why := differs(known[name], new, same):
@@ -83,7 +113,6 @@ def main() -> int:
         return 0
     golden = read()
     lines = compare(found.items(), golden)
-    lines += [f"{name}: no longer there" for name in golden["entries"].keys() - found.keys()]
     missing = set(json.loads(ADDRESSES.read_text())) ^ addresses
     lines += [f"address {name!r}: new, or gone" for name in sorted(missing)]
     print("\n".join(lines) or f"{len(found)} entries and {len(addresses)} addresses are equal")

@@ -37,7 +37,7 @@ RECORDED = []  # rollouts of `RecordingPPO`
 # --- stacked against separate training ----------------------------------------------------------
 
 
-@pytest.mark.cut(5)
+@pytest.mark.cut(2)
 @pytest.mark.parametrize("recipe", RECIPES)
 @unchecked()
 def test_stacked_training_equals_separate_training(recipe):

@@ -57,7 +57,6 @@ def test_degroot_converges_to_consensus():
     assert end == pytest.approx(np.repeat(consensus[:, None], 34, 1), abs=1e-5)
 
 
-@pytest.mark.cut(3)
 @pytest.mark.parametrize("susceptibility", [0.0, 0.3, 0.9])
 def test_friedkin_johnsen_converges_to_equilibrium(susceptibility):
     matrix = friedkin_johnsen.equilibrium_matrix(karate_club_matrix(), susceptibility)

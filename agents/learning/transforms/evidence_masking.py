@@ -4,7 +4,7 @@ Bias-driven hallucination sampling (BDHS, arXiv 2407.02477) makes rejected answe
 annotator. An answer to a full observation x is the preferred one; most of the evidence is masked,
 and the policy answers again from the same prefix,
 
-    visible_i = 1[rho_i >= share],  rho_i ~ U(0, 1)          rejected ~ policy(. | x * visible),
+    visible_i = 1[rho_i >= fraction],  rho_i ~ U(0, 1)          rejected ~ policy(. | x * visible),
 
 and the first is preferred to the second *given the full observation*. The blind answer of the
 policy is its prior: a stereotype. The paper masks embeddings of an image (share .99), here the

@@ -48,12 +48,13 @@ def check_run_format(folder: Path) -> None:
         UserError: the folder has another format.
     """
     manifest = _read_object(folder / "run.json")
-    old_files = all((folder / name).exists() for name in ("cells", "cells.json", "status.json"))
-    missing = not (folder / "run.json").exists() and old_files  # before run.json was introduced
-    if manifest.get("format", RUN_FORMAT) == RUN_FORMAT and not missing:
-        return
     versions = _read_object(folder / "provenance.json").get("versions")
     recorded = versions.get("mores") if isinstance(versions, dict) else None
+    old_files = all((folder / name).exists() for name in ("cells", "cells.json", "status.json"))
+    # Before run.json was introduced, folders had none; this version's may have lost theirs.
+    old = not (folder / "run.json").exists() and old_files and recorded != mores_version()
+    if manifest.get("format", RUN_FORMAT) == RUN_FORMAT and not old:
+        return
     version = manifest.get("mores_version", recorded)
     raise incompatible_format(folder, "run", manifest.get("format", 0), RUN_FORMAT, version)
 

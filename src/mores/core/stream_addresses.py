@@ -53,7 +53,8 @@ COMPONENT = "camp"
 BOUNDED_ACTION = "point"
 UNBOUNDED_ACTION = "free point"
 
-# Layers of networks: today's name, and the name that their streams have.
+# Layers of encoders: today's name, and the name that their streams have.
+_ENCODERS = ("policy", "critic")
 _LAYERS = {
     "input_gates": "seen",
     "hidden_gates": "past",
@@ -70,11 +71,16 @@ _NORM_PARAMETERS = {"weight": "gain", "bias": "offset"}
 
 
 def parameter_address(name: str) -> str:
-    """Text of a layer or parameter in addresses: `policy.seen` for `policy.input_gates`."""
-    parts = name.split(".")
-    is_norm = len(parts) > 1 and parts[-2].startswith("norm")
-    last = _NORM_PARAMETERS.get(parts[-1], parts[-1]) if is_norm else parts[-1]
-    return ".".join(_LAYERS.get(part, part) for part in [*parts[:-1], last])
+    """Text of a layer or parameter in addresses: `policy.seen` for `policy.input_gates`.
+
+    Only names in encoders have another text; those of heads contain names of phases and keep them.
+    """
+    encoder, *path = name.split(".")
+    if encoder not in _ENCODERS or not path:
+        return name
+    if len(path) > 1 and path[-2] in ("norm1", "norm2", "norm"):
+        path[-1] = _NORM_PARAMETERS.get(path[-1], path[-1])
+    return ".".join([encoder, *(_LAYERS.get(part, part) for part in path)])
 
 
 ADDRESSES: Mapping[str, str] = {
