@@ -67,7 +67,7 @@ class PolicyMember(NamedTuple):
 class PerAgentPolicy(Policy):
     """Several policies that share the agents of a role, in order."""
 
-    tags: ClassVar[Mapping[str, object]] = {"learns": True, "stochastic": True}
+    tags: ClassVar[Mapping[str, object]] = {"trains": True, "stochastic": True}
 
     policies: tuple[Policy, ...] = Field(
         min_length=1, description="policies, each with its kind and parameters"

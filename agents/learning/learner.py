@@ -46,7 +46,7 @@ Network = Annotated[MLP | GRU | Transformer, Field(discriminator="kind")]
 class Learner(Policy):
     """Policy with trainable networks. Subclasses define the data and the objective."""
 
-    tags: ClassVar[Mapping[str, object]] = {"learns": True, "stochastic": True}
+    tags: ClassVar[Mapping[str, object]] = {"trains": True, "stochastic": True}
     has_critic: ClassVar[bool] = False  # has a value head
     num_score_heads: ClassVar[int] = 0  # outputs that score a whole sample, as of a reward model
     episodic: ClassVar[bool] = False  # trains online, and on complete episodes only

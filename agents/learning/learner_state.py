@@ -90,16 +90,16 @@ def check_role(state: LearnerState, role: Role) -> None:
         )
     if role.observation_space.size != trained.size:
         raise UserError(
-            f"{role.name}: the models observe {trained.size} numbers, this stage shows "
-            f"{role.observation_space.size}; all stages of a learner need the same observation",
+            f"{role.name}: the models observe {trained.size} numbers, this environment has "
+            f"{role.observation_space.size}; a learner needs the same observation everywhere",
             code="incompatible",
             path=f"policies.{role.name}",
         )
     expected, given = _observation_text(trained), _observation_text(role.observation_space)
     if expected != given:
         raise UserError(
-            f"{role.name}: the models observe {expected}; this stage shows {given}; all stages of "
-            "a learner need the same observation",
+            f"{role.name}: the models observe {expected}; this environment has {given}; a "
+            "learner needs the same observation everywhere",
             code="incompatible",
             path=f"policies.{role.name}",
         )

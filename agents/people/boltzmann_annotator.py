@@ -48,7 +48,7 @@ class BoltzmannAnnotator(Policy):
     quantity `flipped` marks flipped answers.
     """
 
-    tags: ClassVar[Mapping[str, object]] = {"learns": False, "stochastic": True}
+    tags: ClassVar[Mapping[str, object]] = {"trains": False, "stochastic": True}
 
     rationality: float = Field(default=1.0, ge=0, description="inverse temperature, 1 / utility")
     utility_scale: float = Field(default=1.0, description="utility of one unit of reward")

@@ -38,7 +38,7 @@ class AssistantState:
 class LinearTrend(Policy):
     """Linear trend: estimates the mean answer and extrapolates history's trend."""
 
-    tags: ClassVar[Mapping[str, object]] = {"learns": True, "stochastic": False}
+    tags: ClassVar[Mapping[str, object]] = {"trains": False, "stochastic": False}
 
     learning_rate: float = Field(
         default=0.2, ge=0, le=1, description="share of the gap per round (eta)"

@@ -51,7 +51,7 @@ class ProgressGymState:
 class Lifelong(Policy):
     """Trains on the current mean answer in every round."""
 
-    tags: ClassVar[Mapping[str, object]] = {"learns": True, "stochastic": False}
+    tags: ClassVar[Mapping[str, object]] = {"trains": False, "stochastic": False}
 
     learning_rate: float = Field(
         default=0.51,

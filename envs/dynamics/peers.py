@@ -41,24 +41,32 @@ class Peers(Config):
         default=0.9,
         ge=0,
         le=1,
-        description="Friedkin-Johnsen: weight of neighbors; the anchor has the rest",
+        description="Friedkin-Johnsen: weight of the weighted mean `P x`; the anchor has the rest",
     )
     graph: Literal["homophily", "permuted", "karate_club"] = Field(
         default="homophily",
         description="influence graph; permuted: homophily graph with people permuted; "
         "karate_club: 34 people",
     )
-    degree: int = Field(default=8, ge=1, le=1000, description="homophily: neighbors of each person")
+    degree: int = Field(
+        default=8,
+        ge=1,
+        le=1000,
+        description="homophily: neighbors of each person, drawn with replacement",
+    )
     num_candidates: int = Field(
         default=64, ge=1, le=10_000, description="homophily: candidates sampled per person"
     )
     homophily_scale: float = Field(
         default=0.3,
         gt=0,
-        description="homophily: distance at which edge weight falls by the factor e",
+        description="homophily: distance at which the sampling weight falls by the factor e",
     )
     peer_weight: float = Field(
-        default=0.5, ge=0, le=1, description="homophily: total weight of all neighbors"
+        default=0.5,
+        ge=0,
+        le=1,
+        description="homophily: weight of all neighbors in `P x`, in equal parts",
     )
 
     def check_parameters(self, num_people: int) -> None:

@@ -33,7 +33,7 @@ from mores.envs.feedback.token_supervisors import uniform_index
 class RandomTokenPolicy(Policy):
     """Uniformly random tokens; in a review, flags for the tokens named by the critique."""
 
-    tags: ClassVar[Mapping[str, object]] = {"learns": False, "stochastic": True}
+    tags: ClassVar[Mapping[str, object]] = {"trains": False, "stochastic": True}
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
         """Layout of the observation."""

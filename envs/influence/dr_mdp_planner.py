@@ -35,7 +35,7 @@ class DRMDPPlanner(Policy):
     """
 
     tags: ClassVar[Mapping[str, object]] = {
-        "learns": False,
+        "trains": False,
         "stochastic": False,
         "paper": "2405.17713",
     }

@@ -62,7 +62,7 @@ def test_source_gives_the_same_entry_as_the_class(registry: RegistryName, kind: 
         (
             "Learner",
             "A base class.",
-            {"learns": True, "stochastic": True, "paper": ("1234.5678",), "loop": ["train"]},
+            {"trains": True, "stochastic": True, "paper": ("1234.5678",), "loop": ["train"]},
         ),
         (
             "Computed",
@@ -72,7 +72,7 @@ def test_source_gives_the_same_entry_as_the_class(registry: RegistryName, kind: 
         (
             "Assigned",
             "A method that is assigned.",
-            {"learns": True, "stochastic": True, "paper": ("1234.5678",), "loop": ["train"]},
+            {"trains": True, "stochastic": True, "paper": ("1234.5678",), "loop": ["train"]},
         ),
     ],
 )

@@ -80,9 +80,9 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         (["stochastic=false"], ["toy_still"], ["toy_walk"]),
         (["stochastic", "paper=nowhere"], [], ["toy_walk"]),
         (["env=lock_in"], ["lock_in"], ["karate"]),
-        (["learns=True"], ["mirror", "toy_learner"], ["toy_stride", "survey_respondent"]),
+        (["trains=True"], ["toy_learner"], ["mirror", "survey_respondent"]),
         (["loop=train"], ["toy_learner"], ["mirror", "toy_walk"]),
-        (["learns=false"], ["survey_respondent"], ["toy_learner", "mirror"]),
+        (["trains=false"], ["survey_respondent", "mirror"], ["toy_learner"]),
     ],
 )
 def test_list_where(

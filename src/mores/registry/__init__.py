@@ -118,7 +118,17 @@ def name_hint(name: str, *searched: RegistryName) -> str:
 
 
 def register(registry_name: RegistryName, kind: str, entry_point: str | type) -> None:
-    """Add a class, or its `module:Class`, under a new name."""
+    """Add a class, or its `module:Class`, under a new name.
+
+    Raises:
+        UserError: there is no such registry; the name is not valid or already taken.
+    """
+    if registry_name not in REGISTRIES:
+        raise UserError(
+            f"register: no registry {registry_name!r:.60}{did_you_mean(registry_name, REGISTRIES)}",
+            code="unknown_name",
+            path="registry_name",
+        )
     known = REGISTRIES[registry_name]
     if not kind.isidentifier():
         raise UserError(

@@ -71,7 +71,15 @@ def simulate(
         stage: number of the stage, part of the address of random streams.
         device: device of the tensors.
         callback: called after every round with the number of completed rounds.
+
+    Raises:
+        UserError: a wrong or unknown argument; a name in place of an object.
     """
+    _check_instance("environment", environment, Environment)
+    for role, policy in (policies or {}).items():
+        _check_instance("policy", policy, Policy, f"policies.{role}")
+    if population is not None:
+        _check_instance("population", population, Population)
     policies = {**environment.default_policies(), **(policies or {})}
     simulator = Simulator(
         environment, policies, {}, worlds, rounds, population=population, stage=stage, device=device
@@ -88,6 +96,18 @@ def simulate(
     return SimulationResult(
         simulator.state, simulator.policy_states, record.rounds, record.metrics, record.latent
     )
+
+
+def _check_instance(what: str, given: object, expected: type, path: str = "") -> None:
+    """Refuse anything but an object of a class, such as its name."""
+    if not isinstance(given, expected):
+        name = repr(given) if isinstance(given, str) else "..."
+        raise UserError(
+            f"simulate: {path or what} must be an object, not {given!r:.60}: "
+            f"mores.make_{what}({name})",
+            code="wrong_type",
+            path=path or what,
+        )
 
 
 class EpisodeRecord(NamedTuple):

@@ -81,7 +81,7 @@ def _entry_of(component: Any, registry: str, name: str, policy_class: type) -> C
             if getattr(component, method) is not getattr(policy_class, method)
         ]
         if loops:
-            tags = {"learns": True, **tags, "loop": loops}
+            tags = {"trains": True, **tags, "loop": loops}
     return CatalogEntry(registry, name, summary, tags)
 
 
