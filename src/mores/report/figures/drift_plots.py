@@ -63,5 +63,5 @@ def _plane_panel(data: ReportData, arms: Sequence[str]) -> PanelSpec:
         f"{arm} {format_number(float(x[:, -1].mean()))}, {format_number(float(y[:, -1].mean()))}"
         for arm, (x, y) in paths.items()
     )
-    title = "Mean value minus the control's (control: +)"
+    title = "Difference from the control (+)"
     return PanelSpec(title, f"At the end, {names[0]} and {names[1]}: {alt}.", draw)
