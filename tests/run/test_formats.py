@@ -73,7 +73,24 @@ def test_a_run_without_a_manifest(workdir, read):
     (workdir / "old" / "run.json").unlink()
     with pytest.raises(UserError) as caught:
         read(workdir / "old")
-    _check_refusal(caught, "old", "format 0,", "by mores 0.0.1;")
+    _check_refusal(caught, "old", "without a format number,", "by mores 0.0.1;")
+
+
+@pytest.mark.parametrize("read", [open_run, resume_run])
+@pytest.mark.parametrize(
+    "text",
+    [None, "", "[]", "null", "5", "\0", "[" * 100_000, '{"format": 2.0}', "{}", '{"format": "2"}'],
+)
+def test_a_damaged_manifest(workdir, read, text):
+    """Missing from a run of this version, not JSON, not an object, or without the right number."""
+    _old_run(workdir / "old", {}, {"mores": mores_version()})
+    (workdir / "old" / "run.json").unlink()
+    if text is not None:
+        (workdir / "old" / "run.json").write_text(text)
+    with pytest.raises(UserError) as caught:
+        read(workdir / "old")
+    assert caught.value.code == ("incompatible" if text and "format" in text else "unreadable")
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def test_folders_that_cannot_be_resumed(workdir, finished):
     assert f"({os.getpid()})" in str(caught.value)
     check_message(str(caught.value).replace(f"({os.getpid()})", "(...)"))
     (finished / "run.json").unlink()
-    refuses(finished, "incompatible")
+    refuses(finished, "unreadable", finished / "run.json")
     for name in ("status.json", "log.txt", "claims.json", "report.html"):
         (finished / name).unlink()
     atomic_files.remove_folder(finished / "cells")

@@ -193,7 +193,8 @@ class Run:
             message = f"{cell} has no trajectory: the scenario has sample_worlds: 0"
             raise UserError(message, code="missing", path="sample_worlds")
         try:
-            return xr.open_zarr(path, consolidated=False)
+            # Format 2 may hold objects, which are pickles.
+            return xr.open_zarr(path, consolidated=False, zarr_format=3)
         except Exception as error:  # the type depends on the file and the damage
             raise _unreadable(path, f"{type(error).__name__}: {error}") from None
 

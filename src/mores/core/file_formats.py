@@ -32,37 +32,52 @@ def incompatible_format(
         expected: the format that this version reads.
         version: version of mores that wrote it; anything but a version: it is not recorded.
     """
-    known = isinstance(version, str) and re.fullmatch(VERSION_PATTERN, version)
-    writer = f"mores {version}" if known else "mores 0.1.0 or older"
+    if isinstance(version, str) and re.fullmatch(VERSION_PATTERN, version):
+        writer = f"mores {version}"
+    elif type(found) is int and found > expected:
+        writer = "a newer version of mores"
+    else:
+        writer = "mores 0.1.0 or older"
+    description = (
+        f"{what} without a format number" if found is None else f"{what} of format {found!r:.20}"
+    )
     message = (
-        f"{path}: {what} of format {found!r:.20}, written by {writer}; "
+        f"{path}: {description}, written by {writer}; "
         f"mores {mores_version()} reads format {expected} and no other"
     )
     return UserError(message, code="incompatible", path=str(path))
 
 
 def check_run_format(folder: Path) -> None:
-    """Refuse the folder of a run in another format. A file that is not JSON is no format.
+    """Refuse the folder of a run in another format.
 
     Raises:
-        UserError: the folder has another format.
+        UserError: the folder has another format, or a `run.json` that is missing or damaged.
     """
-    manifest = _read_object(folder / "run.json")
-    versions = _read_object(folder / "provenance.json").get("versions")
+    path = folder / "run.json"
+    versions = (_read_object(folder / "provenance.json") or {}).get("versions")
     recorded = versions.get("mores") if isinstance(versions, dict) else None
-    old_files = all((folder / name).exists() for name in ("cells", "cells.json", "status.json"))
-    # Before run.json was introduced, folders had none; this version's may have lost theirs.
-    old = not (folder / "run.json").exists() and old_files and recorded != mores_version()
-    if manifest.get("format", RUN_FORMAT) == RUN_FORMAT and not old:
-        return
-    version = manifest.get("mores_version", recorded)
-    raise incompatible_format(folder, "run", manifest.get("format", 0), RUN_FORMAT, version)
+    if not path.exists():
+        if not all((folder / name).exists() for name in ("cells", "cells.json", "status.json")):
+            return  # not the folder of a run, or of one that has not started
+        if recorded != mores_version():  # before run.json was introduced
+            raise incompatible_format(folder, "run", None, RUN_FORMAT, recorded)
+        raise UserError(f"{folder}: run.json is missing", code="unreadable", path=str(path))
+    manifest = _read_object(path)
+    damaged = manifest is not None and "format" not in manifest and recorded == mores_version()
+    if manifest is None or damaged:
+        message = f"cannot read {path}: it is not the manifest of a run"
+        raise UserError(message, code="unreadable", path=str(path))
+    found = manifest.get("format")
+    if type(found) is not int or found != RUN_FORMAT:
+        version = manifest.get("mores_version", recorded)
+        raise incompatible_format(folder, "run", found, RUN_FORMAT, version)
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; empty if the file does not hold one."""
+def _read_object(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None if the file does not hold one."""
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        content = json.loads(path.read_bytes()) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None

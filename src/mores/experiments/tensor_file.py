@@ -70,7 +70,13 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         )
     if header.get("checksum") != str(_checksum(tensors, text)):
         raise _unreadable(path, "it was changed")
-    return tensors, json.loads(text)
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise _unreadable(path, "its metadata are not a JSON object")
+    return tensors, metadata
 
 
 def _unreadable(path: Path, reason: object) -> UserError:

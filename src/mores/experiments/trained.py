@@ -250,7 +250,7 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traini
     path, device = _check_file_path(path), check_device(device)
     tensors, metadata = tensor_file.read(path)
     found, version = (metadata.get(key) for key in ("format", "mores_version"))
-    if found != TRAINED_FORMAT:
+    if type(found) is not int or found != TRAINED_FORMAT:
         raise incompatible_format(path, "trained policies", found, TRAINED_FORMAT, version)
 
     def tensors_below(name: str) -> dict[str, Tensor]:

@@ -130,12 +130,15 @@ def register(registry_name: RegistryName, kind: str, entry_point: str | type) ->
             path="registry_name",
         )
     known = REGISTRIES[registry_name]
-    if not kind.isidentifier():
+    if not isinstance(kind, str) or not kind.isidentifier():
         raise UserError(
-            f"{kind!r} is not a valid name: use letters, digits and underscores",
+            f"{kind!r:.60} is not a valid name: use letters, digits and underscores",
             code="invalid_value",
-            path=kind,
+            path=str(kind),
         )
+    if not isinstance(entry_point, (str, type)):
+        message = f"{registry_name} {kind!r}: a class or `module:Class`, not {entry_point!r:.60}"
+        raise UserError(message, code="wrong_type", path=kind)
     if kind in known and known[kind] is not entry_point:
         raise UserError(f"{registry_name} {kind!r} already exists", code="duplicate", path=kind)
     known[kind] = entry_point

@@ -189,7 +189,7 @@ class _LazyTrajectory(Mapping[str, np.ndarray]):
         if name not in self._names:
             raise KeyError(name)
         try:
-            return np.asarray(zarr.open_array(self._path / name, mode="r")[...])
+            return np.asarray(zarr.open_array(self._path / name, mode="r", zarr_format=3)[...])
         except (OSError, ValueError, KeyError) as error:
             raise _damaged(self._path, error) from None
 

@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mores.core.errors import printable
+
 PACKAGES = ("mores", "torch", "numpy", "scipy", "networkx", "pydantic", "pyarrow", "zarr")
 
 
@@ -60,7 +62,7 @@ def compare_system_info(
     """Differences between two systems that numbers may depend on."""
     old, new = earlier.get("versions") or {}, current["versions"]
     code = [
-        f"{name} {old.get(name) or 'none'}, now {new[name] or 'none'}"
+        f"{name} {printable(old.get(name) or 'none', 40)}, now {new[name] or 'none'}"
         for name in PACKAGES
         if old.get(name) != new[name]
     ]
@@ -68,7 +70,7 @@ def compare_system_info(
     if source.get("digest") != current["source"]["digest"] and not code:
         code = ["other source code of mores"]
     machine = [
-        f"{name} {earlier.get(name)}, now {current[name]}"
+        f"{name} {printable(earlier.get(name))}, now {current[name]}"
         for name in ("python", "platform", "processor")
         if earlier.get(name) != current[name]
     ]

@@ -205,7 +205,7 @@ def _read_provenance(folder: Path, run_plan: RunPlan, jobs: int | WorkerPool) ->
     except (OSError, ValueError) as error:
         message = f"cannot read {path}: {error}"
         raise UserError(message, code="unreadable", path=str(path)) from None
-    types = {"resumed": list, "seconds": (int, float), "versions": dict}
+    types = {"resumed": list, "seconds": (int, float), "versions": dict, "source": dict}
     if not isinstance(provenance, dict) or any(
         key in provenance and not isinstance(provenance[key], kind) for key, kind in types.items()
     ):

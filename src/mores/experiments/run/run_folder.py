@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mores.core.errors import UserError
+from mores.core.errors import UserError, printable
 from mores.core.file_formats import RUN_FORMAT, check_run_format, mores_version
 from mores.experiments.results import atomic_files
 from mores.experiments.results.provenance import short_hash, utc_timestamp
@@ -45,7 +45,7 @@ class RunManifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[2] = RUN_FORMAT
+    format: Literal[2]
     mores_version: str = Field(description="version of mores that wrote it")
     scenario: str = Field(description="name of the scenario")
     scenario_file: str = Field(description="its file")
@@ -134,6 +134,7 @@ def write_run_inputs(
 ) -> RunManifest:
     """Write the scenario, the manifest and the provenance of a run."""
     manifest = RunManifest(
+        format=RUN_FORMAT,
         mores_version=mores_version(),
         scenario=loaded.scenario.name,
         scenario_file=str(loaded.path.absolute()),
@@ -224,4 +225,4 @@ def _lock_owner(folder: Path) -> str:
         pid = json.loads((folder / "status.json").read_text(encoding="utf-8"))["pid"]
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
-    return f"another process ({pid})"
+    return f"another process ({printable(pid, 20)})"
