@@ -9,10 +9,14 @@ starts (a command line, a worker) have no hook: their annotations are not checke
 from __future__ import annotations
 
 import os
+import signal
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
     os.environ[_name] = "1"  # before torch and numpy read it; child processes inherit it
 os.environ.setdefault("MPLBACKEND", "Agg")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell ignores it in the background, and so would the processes that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
