@@ -24,6 +24,7 @@ EXTRAS = data,sensitivity,rl,hf,test,dev
 FAST = tests/agents tests/analysis tests/scenario
 # A test's tensors are small: more threads would only wait for each other.
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMEXPR_NUM_THREADS=1
+TEST_IN_FULL = MORES_TESTS=full $(ONE_THREAD) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 .PHONY: help run lint test test-fast test-full golden format clean
 .NOTPARALLEL:
@@ -58,12 +59,12 @@ test-fast:
 
 test-full:
 	@sh scripts/setup.sh $(EXTRAS)
-	@MORES_TESTS=full $(ONE_THREAD) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests
+	@$(TEST_IN_FULL) tests
 
 test-%:
 	@test -d tests/$* || { echo "no suite tests/$*" >&2; exit 1; }
 	@sh scripts/setup.sh $(EXTRAS)
-	@MORES_TESTS=full $(ONE_THREAD) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/$*
+	@$(TEST_IN_FULL) tests/$*
 
 golden:
 	@sh scripts/setup.sh $(EXTRAS)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import mores
 from mores.core import pytree
 from mores.core.environment import Phase, Role, StepResult
 from mores.core.spaces import Box, Discrete, MultiDiscrete
@@ -24,6 +25,7 @@ from tests.conformance.environments import (
     ZeroAction,
     make,
 )
+from tests.learners.small_environments import unchecked
 from tests.refusals import refused
 
 ENDLESS = Relay(termination_probability=0)
@@ -395,3 +397,23 @@ def test_external_agents_act_in_their_phases() -> None:
         turns.append((simulator.phase.name, int(simulator.round)))
         simulator.step(random_actions(simulator, step))
     assert turns == [("call", 0), ("pay", 0), ("call", 1), ("pay", 1)]
+
+
+@unchecked()
+def test_names_are_refused_in_place_of_objects() -> None:
+    """Where an annotation is not checked, as in a user's process."""
+    environment = mores.make_environment("lock_in", num_people=2)
+    with refused("wrong_type", path="environment"):
+        mores.simulate("lock_in")  # type: ignore[arg-type]
+    with refused("wrong_type", path="policies.person"):
+        Simulator(environment, {"person": "random"})  # type: ignore[dict-item]
+    with refused("wrong_type", path="population"):
+        mores.simulate(environment, population="normal")  # type: ignore[arg-type]
+
+
+@unchecked()
+def test_a_class_is_registered_under_a_name() -> None:
+    with refused("unknown_name", path="registry_name"):
+        mores.register("policies", "mine", object)  # type: ignore[arg-type]
+    with refused("wrong_type", path="mine"):
+        mores.register("policy", "mine", 5)  # type: ignore[arg-type]

@@ -42,22 +42,24 @@ def read() -> dict[str, Any]:
 
 
 @functools.cache
-def all_cases() -> frozenset[str]:
-    """Beginnings of names that belong together: of an environment, a client, a recipe ..."""
-    environment_cases = {f"environment/{name}" for name, *_ in environments.cases()}
-    client_cases = {f"client/{name}" for name in clients.CLIENTS}
-    recipe_cases = {f"recipe/{name}" for name, _ in recipes.trainings()}
-    scenario_cases = {f"scenario/{name}" for name in bundled_scenarios()}
-    return frozenset(
-        {*environment_cases, *client_cases, *recipe_cases, *scenario_cases, "run/karate"}
-    )
+def cases_by_part() -> dict[str, list[str]]:
+    """Beginnings of names that belong together (of an environment, a client ...), by part."""
+    return {
+        "environments": [f"environment/{name}" for name, *_ in environments.cases()],
+        "clients": [f"client/{name}" for name in clients.CLIENTS],
+        "recipes": [f"recipe/{name}" for name, _ in recipes.trainings()],
+        "scenarios": [f"scenario/{name}" for name in bundled_scenarios()],
+        "run": ["run/karate"],
+    }
 
 
+@functools.cache
 def case_of(name: str) -> str:
     """The case of an entry: the longest that its name begins with."""
+    known = {case for cases in cases_by_part().values() for case in cases}
     parts = name.split("/")
     beginnings = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
-    return next((beginning for beginning in beginnings if beginning in all_cases()), "")
+    return next((beginning for beginning in beginnings if beginning in known), "")
 
 
 def learned_prefixes() -> tuple[str, ...]:

@@ -17,6 +17,7 @@ import torch
 
 from mores.agents.composite.per_agent import PerAgentPolicy
 from mores.agents.scripted.repeated_game import Strategy
+from mores.agents.scripted.uniform_random import UniformRandom
 from mores.core.random_streams import Worlds
 from mores.envs.strategic.matrix_game import MatrixGame
 from mores.sim.simulation import simulate
@@ -32,6 +33,9 @@ CLASSES = {
     "win_stay_lose_shift": "WinStayLoseShift",
     "alternator": "Alternator",
 }
+BEST_RESPONSES = [name for name in CLASSES if name not in ("cooperator", "defector")]
+ENTRANTS = ("cooperator", "defector", "tit_for_tat", "grudger")
+SCORES = [2.00, 2.36, 2.33, 2.33]  # mean payoffs in a tournament of 100 rounds, without self-play
 PAIRS = list(itertools.product(CLASSES, CLASSES))
 ROUNDS = 100
 # Actions of each pair, both agents' in turn, by "first second"; made by `play_matches`.
@@ -44,7 +48,7 @@ def play_matches() -> dict[str, str]:
 
     matches = {}
     for names in PAIRS:
-        strategies = tuple(getattr(axelrod, CLASSES[name])() for name in names)
+        strategies = tuple(map(_axelrod_strategy, names))
         actions = axelrod.Match(strategies, turns=ROUNDS).play()
         matches[" ".join(names)] = "".join(str(action) for pair in actions for action in pair)
     return matches
@@ -68,10 +72,9 @@ def test_every_pair_acts_as_in_axelrod() -> None:
 
 def test_four_of_axelrod_s_tournament() -> None:
     """Mean payoffs of 100 rounds without self-play, as in the library's `Tournament`."""
-    names = ("cooperator", "defector", "tit_for_tat", "grudger")
     metrics = simulate(
         MatrixGame(),
-        {"player": Strategy(name=names)},
+        {"player": Strategy(name=ENTRANTS)},
         Worlds.grid(1, 16),
         ROUNDS,
         metrics=["mean_payoff_by_agent"],
@@ -79,7 +82,7 @@ def test_four_of_axelrod_s_tournament() -> None:
     ).metrics
     payoffs = metrics["mean_payoff_by_agent"][:, 0, 0].view(4, 4).double()
     means = (payoffs.sum(1) - payoffs.diag()) / 3
-    assert means.tolist() == pytest.approx([2.00, 2.36, 2.33, 2.33], abs=1e-6)
+    assert means.tolist() == pytest.approx(SCORES, abs=1e-6)
 
 
 @pytest.mark.full
@@ -91,11 +94,10 @@ def test_the_library_plays_the_recorded_matches() -> None:
 def test_the_library_s_tournament_has_these_scores() -> None:
     import axelrod
 
-    names = ("cooperator", "defector", "tit_for_tat", "grudger")
-    entrants = [getattr(axelrod, CLASSES[name])() for name in names]
+    entrants = [_axelrod_strategy(name) for name in ENTRANTS]
     tournament = axelrod.Tournament(entrants, turns=ROUNDS, repetitions=1)
     scores = [score[0] for score in tournament.play(progress_bar=False).normalised_scores]
-    assert scores == pytest.approx([2.00, 2.36, 2.33, 2.33], abs=1e-6)
+    assert scores == pytest.approx(SCORES, abs=1e-6)
 
 
 def _axelrod_strategy(name: str) -> Any:
@@ -137,3 +139,23 @@ def test_expected_cooperation_with_noise_is_as_in_axelrod(row: str) -> None:
             error = rates.std(ddof=1) / num_matches**0.5
             expected = values[f"cooperation_rate_by_agent[{agent}]"][rounds]
             assert abs(rates.mean() - expected) < 4.5 * error, (row, column, agent)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", BEST_RESPONSES)
+def test_best_response_by_enumeration(name: str) -> None:
+    """All 2^7 action sequences of seven rounds, by the Axelrod library."""
+    import axelrod
+
+    rounds, best = 7, -np.inf
+    for actions in itertools.product([axelrod.Action.C, axelrod.Action.D], repeat=rounds):
+        opponents = (axelrod.MockPlayer(list(actions)), _axelrod_strategy(name))
+        match = axelrod.Match(opponents, turns=rounds)
+        match.play()
+        best = max(best, match.final_score()[0])
+    policies = {"player": PerAgentPolicy(policies=[UniformRandom(), Strategy(name=name)])}
+    values = MatrixGame().analytic_values(policies, rounds)
+    assert values["best_response_return[0]"][rounds] == pytest.approx(best)
+    assert values["best_response_payoff[0]"][rounds] == pytest.approx(best / rounds)
+    assert "mean_payoff" not in values  # the random policy is not an automaton
+    assert "best_response_return[1]" not in values

@@ -1,9 +1,8 @@
-"""Matrix games against equilibria of nashpy, closed forms and matches of the Axelrod library."""
+"""Matrix games against equilibria of nashpy and closed forms; Axelrod: test_axelrod.py."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterable
 
 import nashpy
@@ -97,36 +96,6 @@ def test_critical_discount_factor():
     for name in ("stag_hunt", "deadlock", "matching_pennies", "rock_paper_scissors"):
         values = MatrixGame(payoffs=name).analytic_values({}, 1)
         assert "critical_discount_factor" not in values
-
-
-STRATEGIES = {
-    "tit_for_tat": "TitForTat",
-    "tit_for_two_tats": "TitFor2Tats",
-    "grudger": "Grudger",
-    "win_stay_lose_shift": "WinStayLoseShift",
-    "alternator": "Alternator",
-    "suspicious_tit_for_tat": "SuspiciousTitForTat",
-}
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_best_response_by_enumeration(name):
-    """All 2^7 action sequences of seven rounds, by the Axelrod library."""
-    import axelrod
-
-    rounds, best = 7, -np.inf
-    for actions in itertools.product([axelrod.Action.C, axelrod.Action.D], repeat=rounds):
-        opponents = (axelrod.MockPlayer(list(actions)), getattr(axelrod, STRATEGIES[name])())
-        match = axelrod.Match(opponents, turns=rounds)
-        match.play()
-        best = max(best, match.final_score()[0])
-    policies = {"player": PerAgentPolicy(policies=[UniformRandom(), Strategy(name=name)])}
-    values = MatrixGame().analytic_values(policies, rounds)
-    assert values["best_response_return[0]"][rounds] == pytest.approx(best)
-    assert values["best_response_payoff[0]"][rounds] == pytest.approx(best / rounds)
-    assert "mean_payoff" not in values  # the random policy is not an automaton
-    assert "best_response_return[1]" not in values
 
 
 def test_public_goods_by_formula():

@@ -231,8 +231,8 @@ def _morris_indices(
 
 def _elementary_effects(
     problem: dict[str, Any], points: np.ndarray, outputs: np.ndarray
-) -> Float[np.ndarray, "path parameter"]:
-    """Change of the output per whole range, for each parameter on each path."""
+) -> Float[np.ndarray, "trajectory parameter"]:
+    """Change of the output per whole range, for each parameter on each trajectory."""
     count = len(problem["names"])
     low, high = np.array(problem["bounds"]).T
     trajectories = ((points - low) / (high - low)).reshape(-1, count + 1, count)

@@ -20,10 +20,8 @@ def mores_version() -> str:
     return metadata.version("mores")
 
 
-def incompatible_format(
-    path: Path, what: str, found: object, expected: int, version: object
-) -> UserError:
-    """The error for a file or folder whose format this version does not read, in one line.
+def check_format(path: Path, what: str, found: object, expected: int, version: object) -> None:
+    """Refuse a file or folder in a format that this version does not read, in one line.
 
     Args:
         path: the file or folder.
@@ -31,7 +29,12 @@ def incompatible_format(
         found: its format.
         expected: the format that this version reads.
         version: version of mores that wrote it; anything but a version: it is not recorded.
+
+    Raises:
+        UserError: it has another format.
     """
+    if type(found) is int and found == expected:
+        return
     if isinstance(version, str) and re.fullmatch(VERSION_PATTERN, version):
         writer = f"mores {version}"
     elif type(found) is int and found > expected:
@@ -45,7 +48,7 @@ def incompatible_format(
         f"{path}: {description}, written by {writer}; "
         f"mores {mores_version()} reads format {expected} and no other"
     )
-    return UserError(message, code="incompatible", path=str(path))
+    raise UserError(message, code="incompatible", path=str(path))
 
 
 def check_run_format(folder: Path) -> None:
@@ -61,17 +64,15 @@ def check_run_format(folder: Path) -> None:
         if not all((folder / name).exists() for name in ("cells", "cells.json", "status.json")):
             return  # not the folder of a run, or of one that has not started
         if recorded != mores_version():  # before run.json was introduced
-            raise incompatible_format(folder, "run", None, RUN_FORMAT, recorded)
+            check_format(folder, "run", None, RUN_FORMAT, recorded)
         raise UserError(f"{folder}: run.json is missing", code="unreadable", path=str(path))
     manifest = _read_object(path)
     damaged = manifest is not None and "format" not in manifest and recorded == mores_version()
     if manifest is None or damaged:
         message = f"cannot read {path}: it is not the manifest of a run"
         raise UserError(message, code="unreadable", path=str(path))
-    found = manifest.get("format")
-    if type(found) is not int or found != RUN_FORMAT:
-        version = manifest.get("mores_version", recorded)
-        raise incompatible_format(folder, "run", found, RUN_FORMAT, version)
+    version = manifest.get("mores_version", recorded)
+    check_format(folder, "run", manifest.get("format"), RUN_FORMAT, version)
 
 
 def _read_object(path: Path) -> dict[str, Any] | None:

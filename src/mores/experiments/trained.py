@@ -17,7 +17,7 @@ from mores.core.arguments import check_device, check_integer, check_names
 from mores.core.check_metrics import checked_metrics
 from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
-from mores.core.file_formats import TRAINED_FORMAT, incompatible_format, mores_version
+from mores.core.file_formats import TRAINED_FORMAT, check_format, mores_version
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
@@ -250,8 +250,7 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traini
     path, device = _check_file_path(path), check_device(device)
     tensors, metadata = tensor_file.read(path)
     found, version = (metadata.get(key) for key in ("format", "mores_version"))
-    if type(found) is not int or found != TRAINED_FORMAT:
-        raise incompatible_format(path, "trained policies", found, TRAINED_FORMAT, version)
+    check_format(path, "trained policies", found, TRAINED_FORMAT, version)
 
     def tensors_below(name: str) -> dict[str, Tensor]:
         start = f"{name}/"

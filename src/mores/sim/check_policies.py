@@ -1,4 +1,4 @@
-"""Check that every agent has a policy or an external client, and no unknown role has one."""
+"""Checks of what a simulator is given: objects, and a policy or external client for every agent."""
 
 from __future__ import annotations
 
@@ -7,6 +7,27 @@ from collections.abc import Mapping, Sequence
 from mores.core.environment import Phase, Role
 from mores.core.errors import UserError, did_you_mean
 from mores.core.policy import Policy
+
+
+def check_instance(what: str, given: object, expected: type, path: str = "") -> None:
+    """Refuse anything but an object of a class, such as its name.
+
+    Args:
+        what: `environment`, `policy` or `population`.
+        given: the argument.
+        expected: its class.
+        path: of the argument; default: `what`.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if not isinstance(given, expected):
+        name = repr(given) if isinstance(given, str) else "..."
+        raise UserError(
+            f"{path or what} must be an object, not {given!r:.60}: mores.make_{what}({name})",
+            code="wrong_type",
+            path=path or what,
+        )
 
 
 def check_agent_assignment(

@@ -17,6 +17,7 @@ from mores.core.errors import UserError, did_you_mean
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
+from mores.sim.check_policies import check_instance
 from mores.sim.simulator import Simulator
 
 
@@ -75,11 +76,7 @@ def simulate(
     Raises:
         UserError: a wrong or unknown argument; a name in place of an object.
     """
-    _check_instance("environment", environment, Environment)
-    for role, policy in (policies or {}).items():
-        _check_instance("policy", policy, Policy, f"policies.{role}")
-    if population is not None:
-        _check_instance("population", population, Population)
+    check_instance("environment", environment, Environment)
     policies = {**environment.default_policies(), **(policies or {})}
     simulator = Simulator(
         environment, policies, {}, worlds, rounds, population=population, stage=stage, device=device
@@ -96,18 +93,6 @@ def simulate(
     return SimulationResult(
         simulator.state, simulator.policy_states, record.rounds, record.metrics, record.latent
     )
-
-
-def _check_instance(what: str, given: object, expected: type, path: str = "") -> None:
-    """Refuse anything but an object of a class, such as its name."""
-    if not isinstance(given, expected):
-        name = repr(given) if isinstance(given, str) else "..."
-        raise UserError(
-            f"simulate: {path or what} must be an object, not {given!r:.60}: "
-            f"mores.make_{what}({name})",
-            code="wrong_type",
-            path=path or what,
-        )
 
 
 class EpisodeRecord(NamedTuple):

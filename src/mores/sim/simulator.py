@@ -26,7 +26,7 @@ from mores.core.random_streams import RandomStreams, Worlds
 from mores.core.spaces import Discrete
 from mores.sim import action_masks, simulator_state
 from mores.sim.action_validation import ProjectedAction, project_action
-from mores.sim.check_policies import check_agent_assignment
+from mores.sim.check_policies import check_agent_assignment, check_instance
 from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.reward_ledger import RewardLedger
 
@@ -88,6 +88,11 @@ class Simulator:
         search: bool = False,
         recorder: EpisodeRecorder | None = None,
     ) -> None:
+        check_instance("environment", environment, Environment)
+        for role, policy in (policies or {}).items():
+            check_instance("policy", policy, Policy, f"policies.{role}")
+        if population is not None:
+            check_instance("population", population, Population)
         self.environment, self.autoreset = environment, autoreset
         self.rounds, self.worlds = check_integer("rounds", rounds), Worlds.of(worlds)
         self.population, self.stage, self.device = population, stage, check_device(device)
