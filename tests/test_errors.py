@@ -17,6 +17,8 @@ from mores import registry
 from mores.clients.array_conversion import RenderModeError
 from mores.core.config import Config
 from mores.core.errors import CODES, ParameterError, UserError
+from mores.core.people import People
+from mores.core.random_streams import RandomStreams
 from mores.core.validation_messages import blamed_path, error_code
 from tests.refusals import refused
 
@@ -24,11 +26,14 @@ ROOT = Path(__file__).parents[1]
 
 
 class Span(Config):
-    """A range of numbers with two names."""
+    """A population with a range of numbers and two names."""
 
     low: int = 0
     high: int = 9
     names: tuple[str, str] = ("a", "b")
+
+    def sample_people(self, streams: RandomStreams) -> People:
+        raise NotImplementedError
 
     @model_validator(mode="after")
     def _ordered(self) -> Span:
@@ -41,9 +46,9 @@ class Span(Config):
 
 @pytest.fixture
 def span() -> Iterator[None]:
-    mores.register("policy", "span", Span)
+    mores.register("population", "span", Span)
     yield
-    registry.POLICIES.pop("span")
+    registry.REGISTRIES["population"].pop("span")
 
 
 @pytest.mark.parametrize("copied", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
@@ -69,7 +74,7 @@ def test_code_and_path_of_validation_errors(
     parameters: dict[str, Any], code: str, path: str
 ) -> None:
     with refused(code, path=path):
-        mores.make_policy("span", **parameters)
+        mores.make_population("span", **parameters)
     with pytest.raises(ValidationError) as raised:
         Span(**parameters)
     (error,) = raised.value.errors()

@@ -120,27 +120,35 @@ for _folder in ("envs", "agents", "scenarios"):
 from mores import registry  # noqa: E402 (after the check, whose message it would preempt)
 from mores.clients import registration  # noqa: E402
 
-for _kind in registry.ENVIRONMENTS:
+for _kind in registry.REGISTRIES["environment"]:
     registration.register_environment(_kind)
 
 
-def register(registry_name: registry.RegistryName, kind: str, entry_point: str | type) -> None:
-    """Add a user's class, or its `module:Class`, under a name.
+def register(registry_name: str, kind: str, entry: Any = None) -> Any:
+    """Add a user's class or function, or its location `module:Name`, under a name.
 
-    An environment is also registered with Gymnasium and PettingZoo: `my_env` becomes
-    `mores/MyEnv-v0` and `mores/my_env_v0`.
+    Without `entry` it is a decorator: `@mores.register("policy", "my_policy")`. An environment is
+    also registered with Gymnasium and PettingZoo: `my_env` becomes `mores/MyEnv-v0` and
+    `mores/my_env_v0`.
 
     Args:
-        registry_name: "environment", "policy" or "population".
+        registry_name: one of `mores.registry.REGISTRIES`, such as "environment" or "policy".
         kind: letters, digits and underscores.
-        entry_point: the class, or its location.
+        entry: the class or function, or its location.
+
+    Returns:
+        The entry, or the decorator.
 
     Raises:
         UserError: the name is taken or not an identifier.
     """
-    registry.register(registry_name, kind, entry_point)
+    if entry is None:
+        checked = registry.register(registry_name, kind)
+        return lambda decorated: (checked(decorated), register(registry_name, kind, decorated))[1]
+    registry.register(registry_name, kind, entry)
     if registry_name == "environment":
         registration.register_environment(kind)
+    return entry
 
 
 def __getattr__(name: str) -> Any:

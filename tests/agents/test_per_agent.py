@@ -78,7 +78,7 @@ class Tally(Policy):
 
 @pytest.fixture
 def tally(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.POLICIES, "tally", Tally)
+    monkeypatch.setitem(registry.REGISTRIES["policy"], "tally", Tally)
 
 
 def public_goods(**parameters: Any) -> tuple[MatrixGame, PerAgentPolicy]:

@@ -18,7 +18,7 @@ from mores.core.people import People
 from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, MultiDiscrete, Part
-from mores.registry import ENVIRONMENTS, class_of
+from mores.registry import REGISTRIES, class_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,7 +291,9 @@ class Errands(Environment[ErrandsState]):
 
 
 SHIPPED = [
-    kind for kind in ENVIRONMENTS if class_of("environment", kind).__module__[:6] == "mores."
+    kind
+    for kind in REGISTRIES["environment"]
+    if class_of("environment", kind).__module__[:6] == "mores."
 ]
 STOCHASTIC = {  # parameters without which an environment is deterministic
     "dr_mdp": {"susceptibility": 0.5},

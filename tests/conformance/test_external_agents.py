@@ -163,7 +163,7 @@ def test_a_registered_environment_is_known_to_every_library() -> None:
         with refused("invalid_value", path="my-env"):
             mores.register("environment", "my-env", Meeting)
     finally:
-        registry.ENVIRONMENTS.pop("test_relay")
+        registry.REGISTRIES["environment"].pop("test_relay")
         gymnasium.registry.pop("mores/TestRelay-v0")
         pettingzoo.parallel_registry.pop("mores/test_relay-v0")  # PettingZoo's spelling
         pettingzoo.aec_registry.pop("mores/test_relay-v0")
@@ -178,9 +178,7 @@ def test_a_registered_environment_is_known_to_every_library() -> None:
         ("environment", "lokin", "; did you mean 'lock_in'?"),
     ],
 )
-def test_an_unknown_name_is_looked_up_elsewhere(
-    registry_name: registry.RegistryName, name: str, hint: str
-) -> None:
+def test_an_unknown_name_is_looked_up_elsewhere(registry_name: str, name: str, hint: str) -> None:
     with refused("unknown_name", path=name) as error:
         registry.make(registry_name, name, {})
     assert str(error.value).endswith(hint)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mores.registry import ENVIRONMENTS, POLICIES
+from mores.registry import REGISTRIES
 from tests.run import bandit_learners
 
 
@@ -20,6 +20,6 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def bandit_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, cls in bandit_learners.ENVIRONMENT_KINDS.items():
-        monkeypatch.setitem(ENVIRONMENTS, name, cls)
+        monkeypatch.setitem(REGISTRIES["environment"], name, cls)
     for name, cls in bandit_learners.POLICY_KINDS.items():
-        monkeypatch.setitem(POLICIES, name, cls)
+        monkeypatch.setitem(REGISTRIES["policy"], name, cls)

@@ -23,7 +23,7 @@ from mores.core.spaces import Box, Discrete
 from mores.experiments.run import cell_execution, run_scenario
 from mores.experiments.scenario.expansion import expand_and_verify
 from mores.experiments.scenario.loading import load_scenario
-from mores.registry import ENVIRONMENTS, POLICIES
+from mores.registry import REGISTRIES
 from tests.refusals import refused
 from tests.run.small_run import problem_paths
 
@@ -157,10 +157,10 @@ claims:
 
 @pytest.fixture(autouse=True)
 def bandit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENVIRONMENTS, "bandit", Bandit)
-    monkeypatch.setitem(POLICIES, "averager", Averager)
-    monkeypatch.setitem(POLICIES, "episodic_averager", EpisodicAverager)
-    monkeypatch.setitem(POLICIES, "guesser", Guesser)
+    monkeypatch.setitem(REGISTRIES["environment"], "bandit", Bandit)
+    monkeypatch.setitem(REGISTRIES["policy"], "averager", Averager)
+    monkeypatch.setitem(REGISTRIES["policy"], "episodic_averager", EpisodicAverager)
+    monkeypatch.setitem(REGISTRIES["policy"], "guesser", Guesser)
 
 
 def _run(folder: Path, text: str = TEXT, **options: Any):
@@ -301,7 +301,7 @@ def test_a_trained_default_policy_stays(tmp_path, monkeypatch, trains, low, high
         def default_policies(self) -> Mapping[str, Policy]:
             return {"gambler": Averager(explore=0.3) if self.noise_std else Guesser()}
 
-    monkeypatch.setitem(ENVIRONMENTS, "default_bandit", DefaultBandit)
+    monkeypatch.setitem(REGISTRIES["environment"], "default_bandit", DefaultBandit)
     text = TEXT.replace("search, rounds: 20", "search, rounds: 20, env: {env.noise_std: 0.0}")
     text = text.replace("kind: bandit", "kind: default_bandit").replace(
         "policies: {gambler: {kind: averager}}\n", ""
@@ -324,7 +324,7 @@ def test_a_default_policy_has_the_parameters_of_its_stage(tmp_path, monkeypatch)
         def default_policies(self) -> Mapping[str, Policy]:
             return {"gambler": Averager(explore=self.explore)}
 
-    monkeypatch.setitem(ENVIRONMENTS, "default_bandit", DefaultBandit)
+    monkeypatch.setitem(REGISTRIES["environment"], "default_bandit", DefaultBandit)
     text = TEXT.replace("rounds: 30, episodes: 3", "rounds: 30, env: {env.explore: 0.0}")
     text = text.replace("kind: bandit", "kind: default_bandit").replace(
         "policies: {gambler: {kind: averager}}\n", ""

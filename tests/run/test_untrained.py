@@ -15,7 +15,7 @@ from mores.experiments.run.cell_execution import run_cell
 from mores.experiments.scenario.expansion import expand_and_verify
 from mores.experiments.scenario.first_round_check import check_first_round
 from mores.experiments.scenario.loading import load_scenario
-from mores.registry import ENVIRONMENTS
+from mores.registry import REGISTRIES
 from mores.sim.training_status import copy_state_dict
 from tests.learners.small_environments import Minimal, unchecked
 from tests.refusals import check_message, refused
@@ -181,7 +181,7 @@ def test_an_invalid_state_dict_is_refused(tensors):
 
 def test_an_environment_without_observations_runs(tmp_path, monkeypatch):
     """A world needs no elements, and all worlds are in one chunk."""
-    monkeypatch.setitem(ENVIRONMENTS, "minimal", Minimal)
+    monkeypatch.setitem(REGISTRIES["environment"], "minimal", Minimal)
     text = "name: m\nabout: m\nenv: {kind: minimal}\npolicies: {actor: {kind: random}}\n"
     text += "rounds: 2\nmetrics: [number]\nreplicates: 2\n"
     monkeypatch.setattr(Minimal, "metrics", lambda self, state: {"number": state})

@@ -15,7 +15,7 @@ from mores.experiments.run import RunResult, engine, run_scenario, worker
 from mores.experiments.run.scheduling import CellDied
 from mores.experiments.run.worker_pool import WorkerPool, launch_worker
 from mores.experiments.scenario.loading import load_scenario
-from mores.registry import POLICIES, plugins
+from mores.registry import REGISTRIES, plugins
 from tests.refusals import check_message, refused
 from tests.run.small_run import log_lines
 
@@ -99,7 +99,7 @@ def test_a_worker_that_dies(tmp_path, times, fails, monkeypatch):
     marks.mkdir()
     plugin.write_text(KILLING)
     monkeypatch.setattr("mores.experiments.scenario.verify.check_first_round", lambda *_: [])
-    monkeypatch.delitem(POLICIES, "killing", raising=False)
+    monkeypatch.delitem(REGISTRIES["policy"], "killing", raising=False)
     sys.modules.pop("mores_loaded_killing", None)
     plugins.load_plugins([plugin])
     text = SCENARIO.replace("kind: mirror", f"kind: killing, times: {times}, folder: {marks}")

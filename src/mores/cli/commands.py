@@ -244,7 +244,7 @@ def calibrate_command(
 
 @app.command("list")
 def list_command(where: TagFilters = None, load: PluginFiles = None) -> None:
-    """List environments, policies, populations and scenarios."""
+    """List what is registered: environments, policies, graphs, metrics, scenarios ..."""
     load_plugins(load or ())
     from rich.table import Table
     from rich.text import Text
@@ -254,7 +254,7 @@ def list_command(where: TagFilters = None, load: PluginFiles = None) -> None:
     entries = catalog.filter_entries(catalog.list_entries(), where or ())
     console = stdout_console()
     for category in dict.fromkeys(entry.category for entry in entries):
-        title = "policies" if category == "policy" else f"{category}s"
+        title = "policies" if category == "policy" else f"{category.replace('_', ' ')}s"
         table = Table(title=title, title_justify="left", title_style="bold")
         for heading in ("name", "description", "tags"):
             table.add_column(heading, overflow="fold")
@@ -269,25 +269,25 @@ def list_command(where: TagFilters = None, load: PluginFiles = None) -> None:
 
 @app.command("describe")
 def describe_command(name: Name, load: PluginFiles = None) -> None:
-    """Describe an environment, policy or population, and its parameters."""
+    """Describe an entry of `mores list`, and its parameters."""
     load_plugins(load or ())
     from rich.padding import Padding
     from rich.text import Text
 
     from mores.experiments.scenario import catalog
 
-    description = catalog.describe_kind(name)
     console = stdout_console()
-    console.print(Text(f"{description.registry} {name}\n", style="bold"))
-    console.print(Text(description.text), soft_wrap=True)  # its tables have their own lines
-    if description.parameters:
-        console.print("\nFields:")
-    for parameter in description.parameters:
-        default = f" = {parameter.default}" if parameter.default else ""
-        allowed = f"  ({parameter.allowed})" if parameter.allowed else ""
-        heading = Text.assemble((parameter.name, "bold"), default, (allowed, "dim"))
-        console.print(Padding(heading, (0, 0, 0, 4)))
-        console.print(Padding(Text(parameter.description), (0, 0, 0, 8)))
+    for description in catalog.describe_kind(name):
+        console.print(Text(f"{description.registry.replace('_', ' ')} {name}\n", style="bold"))
+        console.print(Text(description.text), soft_wrap=True)  # its tables have their own lines
+        if description.parameters:
+            console.print("\nFields:")
+        for parameter in description.parameters:
+            default = f" = {parameter.default}" if parameter.default else ""
+            allowed = f"  ({parameter.allowed})" if parameter.allowed else ""
+            heading = Text.assemble((parameter.name, "bold"), default, (allowed, "dim"))
+            console.print(Padding(heading, (0, 0, 0, 4)))
+            console.print(Padding(Text(parameter.description), (0, 0, 0, 8)))
 
 
 @app.command("claims")

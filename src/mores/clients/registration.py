@@ -9,12 +9,12 @@ from __future__ import annotations
 import gymnasium
 import pettingzoo
 
-from mores.registry import ENVIRONMENTS
+from mores.registry import REGISTRIES
 
 
 def gymnasium_id(kind: str) -> str:
     """Class name as id: `mores/DRMDP-v0` for `dr_mdp`; for other class names the kind's words."""
-    entry_point = ENVIRONMENTS[kind]
+    entry_point = REGISTRIES["environment"][kind]
     name = entry_point.split(":")[-1] if isinstance(entry_point, str) else entry_point.__name__
     if name.lower() != kind.replace("_", "").lower():  # two kinds may share a class
         name = "".join(word.capitalize() for word in kind.split("_"))

@@ -14,7 +14,7 @@ from pettingzoo.utils.conversions import parallel_to_aec
 
 from mores.clients.pettingzoo import PettingZooAECEnv, PettingZooParallelEnv
 from mores.core.errors import did_you_mean
-from mores.registry import ENVIRONMENTS
+from mores.registry import REGISTRIES
 
 VERSION_SUFFIX = "_v0"
 
@@ -45,11 +45,11 @@ class PettingZooModule:
 
 def __getattr__(name: str) -> PettingZooModule:
     kind = name.removesuffix(VERSION_SUFFIX)
-    if kind == name or kind not in ENVIRONMENTS:
-        names = [f"{kind}{VERSION_SUFFIX}" for kind in ENVIRONMENTS]
+    if kind == name or kind not in REGISTRIES["environment"]:
+        names = [f"{kind}{VERSION_SUFFIX}" for kind in REGISTRIES["environment"]]
         raise AttributeError(f"mores.clients.zoo has no {name!r}{did_you_mean(name, names)}")
     return PettingZooModule(kind)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *(f"{kind}{VERSION_SUFFIX}" for kind in ENVIRONMENTS)])
+    return sorted([*globals(), *(f"{kind}{VERSION_SUFFIX}" for kind in REGISTRIES["environment"])])

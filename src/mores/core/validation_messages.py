@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -50,6 +50,44 @@ _CODES = {
     **dict.fromkeys(_BOUNDS, "out_of_range"),
     **dict.fromkeys(EXPECTED_TYPES, "wrong_type"),
 }
+
+
+class ValidationProblem(NamedTuple):
+    """One error of a validated object.
+
+    Attributes:
+        path: where pydantic found it.
+        blamed_path: the value to correct, which a validator of a whole model may name.
+        message: what is wrong, without the path.
+        code: one of `mores.core.errors.CODES`.
+        details: pydantic's description.
+    """
+
+    path: KeyPath
+    blamed_path: KeyPath
+    message: str
+    code: str
+    details: Mapping[str, Any]
+
+
+def validation_problems(
+    error: ValidationError, model: Any, document: Any, unknown_message: str = "unknown key"
+) -> list[ValidationProblem]:
+    """The errors of a validation, each with its path, message and code.
+
+    Args:
+        error: the validation error.
+        model: the class under validation, for the known names.
+        document: the validated data.
+        unknown_message: message for a key that is not a field of the model.
+    """
+    problems = []
+    for details in validation_errors(error):
+        path = error_path(details, document)
+        message = error_message(details, path, model, document, unknown_message)
+        blamed = blamed_path(details, document)
+        problems.append(ValidationProblem(path, blamed, message, error_code(details), details))
+    return problems
 
 
 def error_code(error: Mapping[str, Any]) -> str:

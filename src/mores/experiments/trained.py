@@ -293,7 +293,7 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traini
     return dataclasses.replace(result, policy_states=states)
 
 
-def make_from_spec(registry_name: registry.RegistryName, spec: Any, path: str) -> Any:
+def make_from_spec(registry_name: str, spec: Any, path: str) -> Any:
     """The object of a name or of a mapping with a kind; `path`: the argument, for errors."""
     if isinstance(spec, str):
         return registry.make(registry_name, spec, {})

@@ -1,160 +1,157 @@
-"""Registries of environments, policies and populations by name. New entries go only here.
+"""Parts of experiments by name: environments, policies, populations, graphs, metrics ...
 
-A name stands for a class, written `module:Class` and imported at its first use, so that
-`import mores` stays light. Users add their own classes with `register`.
+`REGISTRIES` holds the entries (`mores.registry.tables`), `register` adds a user's, `make` builds an
+object from a kind and parameters.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, overload
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from mores.core.errors import UserError, did_you_mean
-from mores.core.validation_messages import (
-    blamed_path,
-    error_code,
-    error_message,
-    error_path,
-    validation_errors,
-)
+from mores.core.validation_messages import validation_problems
+from mores.registry.tables import REGISTRIES as REGISTRIES
+from mores.registry.tables import Registry as Registry
+from mores.registry.tables import import_location
 
-RegistryName = Literal["environment", "policy", "population"]
-
-ENVIRONMENTS: dict[str, str | type] = {
-    "coevolution": "mores.envs.opinion.coevolution:Coevolution",
-    "moral_hazard": "mores.envs.strategic.moral_hazard:MoralHazard",
-    "dr_mdp": "mores.envs.influence.dr_mdp:DRMDP",
-    "lock_in": "mores.envs.opinion.lock_in:LockIn",
-    "matrix_game": "mores.envs.strategic.matrix_game:MatrixGame",
-    "pairwise_preferences": "mores.envs.feedback.pairwise_preferences:PairwisePreferences",
-    "panel": "mores.envs.opinion.panel:Panel",
-    "token_feedback": "mores.envs.feedback.token_feedback:TokenFeedback",
-}
-POLICIES: dict[str, str | type] = {
-    "boltzmann_annotator": "mores.agents.people.boltzmann_annotator:BoltzmannAnnotator",
-    "survey_respondent": "mores.agents.people.survey_respondent:SurveyRespondent",
-    "mirror": "mores.agents.scripted.assistants:Mirror",
-    "linear_trend": "mores.agents.scripted.assistants:LinearTrend",
-    "persuader": "mores.agents.scripted.assistants:Persuader",
-    "silent": "mores.agents.scripted.assistants:Silent",
-    "lifelong": "mores.agents.scripted.progressgym:Lifelong",
-    "extrapolative": "mores.agents.scripted.progressgym:Extrapolative",
-    "static": "mores.agents.scripted.progressgym:Static",
-    "persistence": "mores.agents.scripted.progressgym:Persistence",
-    "oracle": "mores.agents.scripted.progressgym:Oracle",
-    "random": "mores.agents.scripted.uniform_random:UniformRandom",
-    "strategy": "mores.agents.scripted.repeated_game:Strategy",
-    "per_agent": "mores.agents.composite.per_agent:PerAgentPolicy",
-    "imitate_last": "mores.envs.strategic.matrix_game:ImitateLast",
-    "truthful_report": "mores.envs.opinion.lock_in:TruthfulReport",
-    "fixed_share_principal": "mores.envs.strategic.moral_hazard:FixedSharePrincipal",
-    "best_response_agent": "mores.envs.strategic.moral_hazard:BestResponseAgent",
-    "advocate": "mores.envs.opinion.panel:Advocate",
-    "dr_mdp_planner": "mores.envs.influence.dr_mdp_planner:DRMDPPlanner",
-    "ppo": "mores.agents.learning.recipes.ppo:PPO",
-    "reinforce": "mores.agents.learning.recipes.policy_gradients:REINFORCE",
-    "rloo": "mores.agents.learning.recipes.policy_gradients:RLOO",
-    "grpo": "mores.agents.learning.recipes.policy_gradients:GRPO",
-    "grao": "mores.agents.learning.recipes.policy_gradients:GRAO",
-    "expert_iteration": "mores.agents.learning.recipes.expert_iteration:ExpertIteration",
-    "online_dpo": "mores.agents.learning.recipes.expert_iteration:OnlineDPO",
-    "sft": "mores.agents.learning.recipes.sft:SFT",
-    "dpo": "mores.agents.learning.recipes.preferences:DPO",
-    "ipo": "mores.agents.learning.recipes.preferences:IPO",
-    "simpo": "mores.agents.learning.recipes.preferences:SimPO",
-    "cpo": "mores.agents.learning.recipes.preferences:CPO",
-    "kto": "mores.agents.learning.recipes.preferences:KTO",
-    "cut": "mores.agents.learning.recipes.cut:CUT",
-    "dckd": "mores.agents.learning.recipes.distillation:DCKD",
-    "adpa": "mores.agents.learning.recipes.distillation:ADPA",
-    "alignment_recovery": "mores.agents.learning.recipes.alignment_recovery:AlignmentRecovery",
-}
-POPULATIONS: dict[str, str | type] = {
-    "normal": "mores.agents.people.normal:NormalPopulation",
-    "anes96": "mores.agents.people.anes96:Anes96Population",
-}
-REGISTRIES: dict[RegistryName, dict[str, str | type]] = {
-    "environment": ENVIRONMENTS,
-    "policy": POLICIES,
-    "population": POPULATIONS,
-}
+Entry = TypeVar("Entry")
 
 
-def class_of(registry_name: RegistryName, kind: str) -> Any:
-    """The class of that name.
+def kinds(registry_name: str) -> list[str]:
+    """Kinds that can be used in a registry: its own, and those of the registries it includes."""
+    searched = (registry_name, *REGISTRIES[registry_name].includes)
+    return [kind for name in searched for kind in REGISTRIES[name]]
+
+
+def package_kinds(registry_name: str) -> list[str]:
+    """The kinds of `kinds` that come with mores, sorted."""
+    searched = (registry_name, *REGISTRIES[registry_name].includes)
+    return sorted(kind for name in searched for kind in REGISTRIES[name].package_kinds)
+
+
+def class_of(registry_name: str, kind: str) -> Any:
+    """The entry of that name: a class, a metric, the path of a scenario.
 
     Raises:
         UserError: the registry has no such name; with the registry that has it, or the nearest.
+            Or the entry is not what the registry holds.
+        ImportError: the module of the entry cannot be imported.
     """
-    known = REGISTRIES[registry_name]
-    if kind not in known:
-        raise UserError(
-            f"no {registry_name} named {kind!r}{name_hint(kind, registry_name)}",
-            code="unknown_name",
-            path=kind,
-        )
-    entry = known[kind]
-    if isinstance(entry, str):
-        module, _, name = entry.partition(":")
-        entry = getattr(importlib.import_module(module), name)
-        known[kind] = entry
-    return entry
+    for name in (registry_name, *REGISTRIES[registry_name].includes):
+        if kind in REGISTRIES[name]:
+            return REGISTRIES[name].load(kind)
+    raise UserError(
+        f"no {_words(registry_name)} named {kind!r}{name_hint(kind, registry_name)}",
+        code="unknown_name",
+        path=kind,
+    )
 
 
-def name_hint(name: str, *searched: RegistryName) -> str:
+def name_hint(name: str, *searched: str) -> str:
     """End of a message that these registries lack a name: what has it, else the nearest name."""
-    for registry_name, known in REGISTRIES.items():
-        if name in known:
-            return f"; it is {'an' if registry_name == 'environment' else 'a'} {registry_name}"
-    scenario = Path(__file__).parents[1] / "scenarios" / f"{name}.yaml"
-    if name.isidentifier() and scenario.is_file():
-        return f"; it is a scenario: mores check {name}"
-    return did_you_mean(name, [kind for each in searched for kind in REGISTRIES[each]])
+    for registry_name, registry in REGISTRIES.items():
+        if name in registry and registry_name == "scenario":
+            return f"; it is a scenario: mores check {name}"
+        if name in registry:
+            return f"; it is {'an' if registry_name[0] in 'aeiou' else 'a'} {_words(registry_name)}"
+    return did_you_mean(name, [kind for each in searched for kind in kinds(each)])
 
 
-def register(registry_name: RegistryName, kind: str, entry_point: str | type) -> None:
-    """Add a class, or its `module:Class`, under a new name.
+@overload
+def register(registry_name: str, kind: str, entry: None = None) -> Callable[[Entry], Entry]: ...
+@overload
+def register(registry_name: str, kind: str, entry: Entry) -> Entry: ...
+def register(registry_name: str, kind: str, entry: Any = None) -> Any:
+    """Add a class or function, or its location `module:Name`, under a new name.
+
+    Without `entry` it is a decorator: `@register("update_rule", "my_rule")`.
+
+    Returns:
+        The entry, or the decorator.
 
     Raises:
         UserError: there is no such registry; the name is not valid or already taken.
     """
-    if registry_name not in REGISTRIES:
+    registry = REGISTRIES.get(registry_name) if isinstance(registry_name, str) else None
+    if registry is None:
         raise UserError(
             f"register: no registry {registry_name!r:.60}{did_you_mean(registry_name, REGISTRIES)}",
             code="unknown_name",
             path="registry_name",
         )
-    known = REGISTRIES[registry_name]
     if not isinstance(kind, str) or not kind.isidentifier():
         raise UserError(
             f"{kind!r:.60} is not a valid name: use letters, digits and underscores",
             code="invalid_value",
             path=str(kind),
         )
-    if not isinstance(entry_point, (str, type)):
-        message = f"{registry_name} {kind!r}: a class or `module:Class`, not {entry_point!r:.60}"
+    if entry is None:
+        return lambda decorated: register(registry_name, kind, decorated)
+    if not (isinstance(entry, str) or callable(entry) or registry_name == "scenario"):
+        message = f"{registry_name} {kind!r}: a class or `module:Name`, not {entry!r:.60}"
         raise UserError(message, code="wrong_type", path=kind)
-    if kind in known and known[kind] is not entry_point:
-        raise UserError(f"{registry_name} {kind!r} already exists", code="duplicate", path=kind)
-    known[kind] = entry_point
+    for name in (registry_name, *_sharing_names(registry_name)):
+        if kind in REGISTRIES[name] and REGISTRIES[name][kind] is not entry:
+            message = f"{_words(name)} {kind!r} already exists"
+            raise UserError(message, code="duplicate", path=kind)
+    registry[kind] = entry
+    return entry
 
 
-def make(registry_name: RegistryName, kind: str, parameters: Mapping[str, Any]) -> Any:
-    """An object of that name with these parameters.
+def _sharing_names(registry_name: str) -> Iterable[str]:
+    """Registries whose kinds can be used in place of this one's, or the reverse."""
+    including = [name for name, each in REGISTRIES.items() if registry_name in each.includes]
+    return (*REGISTRIES[registry_name].includes, *including)
+
+
+def _words(registry_name: str) -> str:
+    return registry_name.replace("_", " ")
+
+
+def build(registry_name: str, kind: str, parameters: Mapping[str, Any], strict: bool) -> Any:
+    """The object of a kind with these parameters: the one builder of all callers.
+
+    Args:
+        registry_name, kind: what to build.
+        parameters: by name.
+        strict: types as in a file, where text is not a number, `true` is not 1 and 3.0 is not 3,
+            but a list may stand for a tuple; only pydantic's validation of JSON text has these
+            rules. Otherwise Python's usual conversions.
+
+    Raises:
+        ValidationError: an unknown parameter, or a wrong value.
+        UserError: an unknown kind, or a problem that the class found.
+    """
+    entry = class_of(registry_name, kind)
+    if strict and isinstance(entry, type) and issubclass(entry, BaseModel):
+        return entry.model_validate_json(json.dumps(parameters), strict=True)
+    return entry(**parameters)
+
+
+def fits(registry_name: str, instance: object) -> bool:
+    """Whether an object is of the class that a registry asks for."""
+    return isinstance(instance, import_location(REGISTRIES[registry_name].protocol))
+
+
+def make(registry_name: str, kind: str, parameters: Mapping[str, Any]) -> Any:
+    """An object of that kind with these parameters.
 
     Raises:
         UserError: an unknown name or parameter, or a wrong value; one line for each.
     """
-    component_class = class_of(registry_name, kind)
     try:
-        return component_class(**parameters)
+        return build(registry_name, kind, parameters, strict=False)
     except ValidationError as error:
-        raise _user_error(kind, component_class, error, parameters) from None
+        model = class_of(registry_name, kind)
+        problems = validation_problems(error, model, parameters, "no such parameter")
+        lines = [": ".join([".".join(map(str, (kind, *p.path))), p.message]) for p in problems]
+        path = ".".join(map(str, (kind, *problems[0].blamed_path)))
+        text = "\n".join(dict.fromkeys(lines))
+        raise UserError(text, code=problems[0].code, path=path) from None
 
 
 def make_environment(kind: str, **parameters: Any) -> Any:
@@ -172,15 +169,14 @@ def make_population(kind: str, **parameters: Any) -> Any:
     return make("population", kind, parameters)
 
 
-def kind_of(registry_name: RegistryName, instance: object) -> str | None:
+def kind_of(registry_name: str, instance: object) -> str | None:
     """The name under which an object's class is registered, or `None`."""
-    component_class = type(instance)
-    entries = (component_class, f"{component_class.__module__}:{component_class.__name__}")
-    registry = REGISTRIES[registry_name].items()
-    return next((kind for kind, entry in registry if entry in entries), None)
+    searched = (registry_name, *REGISTRIES[registry_name].includes)
+    found = (REGISTRIES[name].kind_of(type(instance)) for name in searched)
+    return next((kind for kind in found if kind is not None), None)
 
 
-def to_spec(registry_name: RegistryName, instance: Any) -> dict[str, Any]:
+def to_spec(registry_name: str, instance: Any) -> dict[str, Any]:
     """Kind and parameters of an object as data, from which `make` constructs an equal object.
 
     Raises:
@@ -204,17 +200,3 @@ def to_spec(registry_name: RegistryName, instance: Any) -> dict[str, Any]:
             if isinstance(error, UserError):
                 code, path = error.code, error.path
     raise UserError(f"{kind} cannot be written as data: {reason}", code=code, path=path)
-
-
-def _user_error(
-    kind: str, component_class: Any, error: ValidationError, parameters: Mapping[str, Any]
-) -> UserError:
-    """The problems that pydantic found, one line each, with code and path of the first."""
-    lines, codes, paths = [], [], []
-    for problem in validation_errors(error):
-        path = error_path(problem, parameters)
-        message = error_message(problem, path, component_class, parameters, "no such parameter")
-        codes.append(error_code(problem))
-        paths.append(".".join(map(str, (kind, *blamed_path(problem, parameters)))))
-        lines.append(": ".join([".".join(map(str, (kind, *path))), message]))
-    return UserError("\n".join(dict.fromkeys(lines)), code=codes[0], path=paths[0])

@@ -26,7 +26,7 @@ from mores.experiments.run.worker import CellTask
 from mores.experiments.run.worker_pool import CellEvent, WorkerPool, num_processes
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.specification import Scenario
-from mores.registry import RegistryName, class_of
+from mores.registry import class_of
 
 
 class CellError(RuntimeError):
@@ -83,7 +83,7 @@ def check_importable_by_workers(cells: Sequence[Cell]) -> None:
         UserError: a class is defined in the main script, which workers do not run.
     """
     for cell in cells:
-        kinds: list[tuple[RegistryName, str]] = []
+        kinds: list[tuple[str, str]] = []
         for spec in map(cell.stage_spec, range(len(cell.stages))):
             kinds.append(("environment", spec.env["kind"]))
             kinds.extend(("policy", policy["kind"]) for policy in spec.policies.values())

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from mores.core.errors import ParameterError
+from mores.registry.component import component_json_schema
 
 SCENARIO_NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 ARM_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
@@ -33,6 +41,11 @@ class ComponentSpec(BaseModel):
     def parameters(self) -> dict[str, Any]:
         """All keys except `kind`."""
         return dict(self.model_extra or {})
+
+
+def kind_completion(registry_name: str) -> WithJsonSchema:
+    """JSON schema of a component of a registry: editors offer its kinds."""
+    return WithJsonSchema(component_json_schema(registry_name)["anyOf"][1])
 
 
 def _as_list(value: Any) -> Any:

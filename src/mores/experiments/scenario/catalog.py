@@ -1,4 +1,4 @@
-"""Catalog of registered classes and bundled scenarios: summaries, tags, parameters."""
+"""Catalog of the registries: summaries, tags and parameters of their entries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from mores.core.errors import UserError, did_you_mean
-from mores.experiments.scenario.class_source import UnreadableClassError, class_skeleton
+from mores.experiments.scenario.class_source import (
+    UnreadableClassError,
+    class_skeleton,
+    function_docstring,
+)
 from mores.experiments.scenario.field_descriptions import (
     default_value,
     describe_limits,
@@ -18,17 +22,18 @@ from mores.experiments.scenario.field_descriptions import (
     format_value,
     kind_literal,
 )
-from mores.experiments.scenario.loading import bundled_scenarios
+from mores.experiments.scenario.loading import known_scenarios
 from mores.experiments.scenario.source_locations import printable
 from mores.experiments.scenario.strict_yaml import parse
-from mores.registry import REGISTRIES, RegistryName, class_of
+from mores.registry import REGISTRIES, class_of
+from mores.registry.component import component
 
 
 class CatalogEntry(NamedTuple):
-    """A registered class or a bundled scenario.
+    """An entry of a registry.
 
     Attributes:
-        category: `environment`, `policy`, `population` or `scenario`.
+        category: name of the registry.
         name: name in scenario files and on the command line.
         summary: first line of the docstring, or `about` of the scenario.
         tags: values by name; for a scenario `source`, `construct` and `env`, its environment.
@@ -41,31 +46,32 @@ class CatalogEntry(NamedTuple):
 
 
 def list_entries() -> list[CatalogEntry]:
-    """All entries. If a class cannot be imported here, its summary is the error message."""
-    entries = [
-        _class_entry(registry, name)
+    """All entries, by registry. Where a class cannot be imported, its summary says so."""
+    return [
+        _scenario_entry(name) if registry == "scenario" else _component_entry(registry, name)
         for registry, names in REGISTRIES.items()
         for name in sorted(names)
     ]
-    return entries + [_scenario_entry(name) for name in bundled_scenarios()]
 
 
-def _class_entry(registry: RegistryName, name: str) -> CatalogEntry:
-    """Entry of a class: from its parsed source where possible, else by importing it."""
-    registered = REGISTRIES[registry][name]
-    try:
-        if isinstance(registered, str):
-            skeleton = class_skeleton(registered)
+def _component_entry(registry: str, name: str) -> CatalogEntry:
+    """Entry of a class or function: from its parsed source where possible, else by importing it."""
+    location = REGISTRIES[registry][name]
+    if isinstance(location, str):
+        if docstring := function_docstring(location):
+            return CatalogEntry(registry, name, docstring.partition("\n")[0], {})
+        try:
+            skeleton = class_skeleton(location)
             if inspect.getdoc(skeleton):
                 policy_class = class_skeleton("mores.core.policy:Policy")
                 return _entry_of(skeleton, registry, name, policy_class)
-    except UnreadableClassError:
-        pass
+        except UnreadableClassError:
+            pass
     from mores.core.policy import Policy
 
     try:
         return _entry_of(class_of(registry, name), registry, name, Policy)
-    except ImportError as error:
+    except (ImportError, UserError) as error:
         return CatalogEntry(registry, name, f"(cannot be imported: {printable(error)})", {})
 
 
@@ -86,11 +92,11 @@ def _entry_of(component: Any, registry: str, name: str, policy_class: type) -> C
 
 
 def _scenario_entry(name: str) -> CatalogEntry:
-    file = bundled_scenarios()[name]
     try:
+        file = known_scenarios()[name]
         document = parse(file.read_text(encoding="utf-8"), file.name).document
         about = " ".join(str(document["about"]).split())
-    except (UserError, UnicodeDecodeError, TypeError, KeyError):
+    except (UserError, OSError, UnicodeDecodeError, TypeError, KeyError):
         return CatalogEntry("scenario", name, f"(see mores check {name})", {})
     tags = {key: document[key] for key in ("source", "construct") if key in document}
     env = document.get("env")
@@ -147,30 +153,35 @@ class ParameterInfo(NamedTuple):
 
 
 class KindDescription(NamedTuple):
-    """Documentation of a registered environment, policy or population."""
+    """Documentation of an entry of a registry."""
 
     registry: str
     text: str
     parameters: list[ParameterInfo]
 
 
-def describe_kind(name: str) -> KindDescription:
-    """Documentation of a registered class and of its parameters.
+def describe_kind(name: str) -> list[KindDescription]:
+    """Documentation of the entries of that name, one for each registry that has it.
 
     Raises:
-        UserError: no class has that name.
+        UserError: no registry has that name, or it is a scenario.
     """
+    found = []
     for registry, names in REGISTRIES.items():
-        if name in names:
-            component = class_of(registry, name)
-            text = _description(component, registry)
-            return KindDescription(registry, text, _parameter_infos(component, ""))
-    known = [name for names in REGISTRIES.values() for name in names]
+        if name in names and registry != "scenario":
+            entry = class_of(registry, name)
+            found.append(
+                KindDescription(registry, _description(entry, registry), _parameter_infos(entry))
+            )
+    if found:
+        return found
+    known = [each for names in REGISTRIES.values() for each in names]
     hint = did_you_mean(printable(name), known)
-    if name in bundled_scenarios():
+    if name in REGISTRIES["scenario"]:
         hint = f"; it is a scenario: mores check {name}"
-    message = f"no environment, policy or population named {printable(name)!r}{hint}"
-    raise UserError(message, code="unknown_name", path=name)
+    raise UserError(
+        f"nothing is registered as {printable(name)!r}{hint}", code="unknown_name", path=name
+    )
 
 
 def _description(component_class: Any, registry: str) -> str:
@@ -189,7 +200,7 @@ def _description(component_class: Any, registry: str) -> str:
     return "\n\n".join(parts)
 
 
-def _parameter_infos(component_class: Any, prefix: str, kind: str = "") -> list[ParameterInfo]:
+def _parameter_infos(component_class: Any, prefix: str = "", kind: str = "") -> list[ParameterInfo]:
     """Fields of a class. Fields of nested models have dotted names.
 
     Args:
@@ -209,6 +220,9 @@ def _parameter_infos(component_class: Any, prefix: str, kind: str = "") -> list[
             continue
         default = "required" if field.is_required() else format_value(default_value(field))
         allowed = describe_type(field.annotation, quote="") + describe_limits(field.metadata)
+        chosen = [each for each in field.metadata if isinstance(each, component)]
+        if chosen:
+            allowed = f"kind of {chosen[0].registry_name.replace('_', ' ')}, see `mores list`"
         only = f"(of {kind}) " if kind else ""
         infos.append(ParameterInfo(path, default, allowed, only + (field.description or "")))
         for model in nested:

@@ -19,7 +19,7 @@ from mores.experiments.scenario.overrides import Origin, StageSpec, apply_stage_
 from mores.experiments.scenario.source_locations import KeyPath, Problem, ScenarioError, printable
 from mores.experiments.scenario.stages import Stage
 from mores.experiments.scenario.validation_problems import problems_from_error
-from mores.registry import RegistryName, class_of
+from mores.registry import build, class_of
 from mores.sim.policy_states import continuing_policies
 
 CellPurpose = Literal["arm", "draw", "design"]
@@ -97,7 +97,7 @@ class Cell:
         """
         problems: list[Problem] = []
 
-        def make(name: RegistryName, spec: Mapping[str, Any], origin: Origin, *path: str) -> Any:
+        def make(name: str, spec: Mapping[str, Any], origin: Origin, *path: str) -> Any:
             try:
                 return make_component(name, spec, path, origin)
             except ScenarioError as error:
@@ -210,9 +210,7 @@ def unknown_role_problem(
     return cell.origin.problem(("policies", role), message, True, code="unknown_name")
 
 
-def make_component(
-    registry: RegistryName, spec: Mapping[str, Any], path: KeyPath, origin: Origin
-) -> Any:
+def make_component(registry: str, spec: Mapping[str, Any], path: KeyPath, origin: Origin) -> Any:
     """The object that a `kind` and its parameters specify.
 
     Parameters are checked as JSON, as strictly as a file: see `scenario.loading`.
@@ -232,9 +230,7 @@ def make_component(
         problem = origin.problem((*path, "kind"), message, code="not_installed")
         raise ScenarioError([problem]) from None
     try:
-        if issubclass(component_class, BaseModel):
-            return component_class.model_validate_json(json.dumps(parameters), strict=True)
-        return component_class(**parameters)  # a population need not be a pydantic class
+        return build(registry, kind, parameters, strict=True)
     except ValidationError as error:
         problems = problems_from_error(
             error,

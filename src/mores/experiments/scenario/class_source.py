@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib.util
-from importlib.machinery import PathFinder
-from pathlib import Path
+
+from mores.registry.source_files import module_file
 
 # Their classes have no tags, and no docstring that describes a registered class.
 _NEUTRAL_PACKAGES = ("abc", "typing", "pydantic")
@@ -51,6 +50,17 @@ def class_skeleton(entry_point: str) -> type:
         raise UnreadableClassError(entry_point) from error
 
 
+def function_docstring(location: str) -> str | None:
+    """Docstring of a function `module:name`, read from its source; None if it is no function."""
+    module, _, name = location.partition(":")
+    try:
+        tree = ast.parse(module_file(module).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError, ImportError):
+        return None
+    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name]
+    return ast.get_docstring(functions[-1]) if functions else None
+
+
 def _literal_tags(item: ast.stmt, assigned: set[str]) -> object:
     """The value of an assignment to `tags`."""
     value = getattr(item, "value", None)
@@ -81,7 +91,7 @@ def _module_names(module: str) -> tuple[dict[str, ast.ClassDef], dict[str, str]]
     definitions: dict[str, ast.ClassDef] = {}
     imports: dict[str, str] = {}
     try:
-        tree = ast.parse(_module_file(module).read_text(encoding="utf-8"))
+        tree = ast.parse(module_file(module).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError, ImportError, KeyError) as error:
         raise UnreadableClassError(module) from error
     for node in tree.body:
@@ -90,16 +100,3 @@ def _module_names(module: str) -> tuple[dict[str, ast.ClassDef], dict[str, str]]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             imports |= {(a.asname or a.name): f"{node.module}:{a.name}" for a in node.names}
     return definitions, imports
-
-
-def _module_file(module: str) -> Path:
-    """The source file of a module. Unlike `find_spec(module)`, this imports no parent package."""
-    top, *below = module.split(".")
-    spec = importlib.util.find_spec(top)
-    for name in below:
-        if spec is None or spec.submodule_search_locations is None:
-            raise ImportError(module)
-        spec = PathFinder.find_spec(f"{spec.name}.{name}", list(spec.submodule_search_locations))
-    if spec is None or spec.origin is None:
-        raise ImportError(module)
-    return Path(spec.origin)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path as File
 from typing import Any
 
@@ -25,6 +24,8 @@ from mores.experiments.scenario.source_locations import (
 from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.strict_yaml import parse
 from mores.experiments.scenario.validation_problems import problems_from_error
+from mores.registry import REGISTRIES
+from mores.registry.tables import SCENARIO_FOLDER
 
 MAX_FILE_BYTES = 256_000  # a scenario has about forty lines
 
@@ -85,10 +86,17 @@ def validate_document(document: Mapping[str, Any], source_map: SourceMap) -> Sce
         raise ScenarioError(problems_from_error(error, Scenario, document, source_map)) from None
 
 
+def known_scenarios() -> dict[str, File]:
+    """Files of the registered scenarios, by name: the package's, plugins', the user's."""
+    registry = REGISTRIES["scenario"]
+    return {name: registry.load(name) for name in registry}
+
+
 def bundled_scenarios() -> dict[str, File]:
     """Files of the scenarios of the package, by name."""
-    folder = File(str(resources.files("mores") / "scenarios"))
-    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    return {
+        name: file for name, file in known_scenarios().items() if file.parent == SCENARIO_FOLDER
+    }
 
 
 def find_scenario_file(path_or_name: str | File) -> File:
@@ -97,7 +105,7 @@ def find_scenario_file(path_or_name: str | File) -> File:
     Raises:
         UserError: there is none; with the nearest name.
     """
-    path, bundled = File(path_or_name), bundled_scenarios()
+    path, bundled = File(path_or_name), known_scenarios()
     try:
         if path.exists() and not path.is_dir():
             return path
@@ -128,7 +136,7 @@ def find_scenario_file(path_or_name: str | File) -> File:
 
 def _suggestion(name: str, names: Any) -> str:
     near = did_you_mean(name, names)
-    bundled = ", ".join(bundled_scenarios()) or "none"
+    bundled = ", ".join(known_scenarios()) or "none"
     return near if "did you mean" in near else f"; scenarios of the package: {bundled}"
 
 

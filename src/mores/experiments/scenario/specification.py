@@ -18,6 +18,7 @@ from mores.experiments.scenario.base_models import (
     OverrideMap,
     ShortName,
     StrictModel,
+    kind_completion,
 )
 from mores.experiments.scenario.stages import Calibration, Stage, Uncertainty
 
@@ -168,11 +169,13 @@ class Scenario(StrictModel):
     construct_: Literal["belief", "attitude", "ideology", "value"] | None = Field(
         default=None, alias="construct", description="construct that the values represent"
     )
-    env: ComponentSpec = Field(description="environment and its parameters")
-    population: ComponentSpec | None = Field(
+    env: Annotated[ComponentSpec, kind_completion("environment")] = Field(
+        description="environment and its parameters"
+    )
+    population: Annotated[ComponentSpec, kind_completion("population")] | None = Field(
         default=None, description="population; default: the environment's own people"
     )
-    policies: dict[str, ComponentSpec] = Field(
+    policies: dict[str, Annotated[ComponentSpec, kind_completion("policy")]] = Field(
         default_factory=dict, description="policy by role; default: the environment's"
     )
     rounds: int = Field(ge=1, le=1_000_000, description="rounds per episode")

@@ -1,0 +1,64 @@
+"""The entries of the package, `module:Name` by kind: imported at their first use."""
+
+from __future__ import annotations
+
+ENVIRONMENTS: dict[str, str] = {
+    "coevolution": "mores.envs.opinion.coevolution:Coevolution",
+    "moral_hazard": "mores.envs.strategic.moral_hazard:MoralHazard",
+    "dr_mdp": "mores.envs.influence.dr_mdp:DRMDP",
+    "lock_in": "mores.envs.opinion.lock_in:LockIn",
+    "matrix_game": "mores.envs.strategic.matrix_game:MatrixGame",
+    "pairwise_preferences": "mores.envs.feedback.pairwise_preferences:PairwisePreferences",
+    "panel": "mores.envs.opinion.panel:Panel",
+    "token_feedback": "mores.envs.feedback.token_feedback:TokenFeedback",
+}
+POLICIES: dict[str, str] = {
+    "boltzmann_annotator": "mores.agents.people.boltzmann_annotator:BoltzmannAnnotator",
+    "survey_respondent": "mores.agents.people.survey_respondent:SurveyRespondent",
+    "mirror": "mores.agents.scripted.assistants:Mirror",
+    "linear_trend": "mores.agents.scripted.assistants:LinearTrend",
+    "persuader": "mores.agents.scripted.assistants:Persuader",
+    "silent": "mores.agents.scripted.assistants:Silent",
+    "lifelong": "mores.agents.scripted.progressgym:Lifelong",
+    "extrapolative": "mores.agents.scripted.progressgym:Extrapolative",
+    "static": "mores.agents.scripted.progressgym:Static",
+    "persistence": "mores.agents.scripted.progressgym:Persistence",
+    "oracle": "mores.agents.scripted.progressgym:Oracle",
+    "random": "mores.agents.scripted.uniform_random:UniformRandom",
+    "strategy": "mores.agents.scripted.repeated_game:Strategy",
+    "per_agent": "mores.agents.composite.per_agent:PerAgentPolicy",
+    "imitate_last": "mores.envs.strategic.matrix_game:ImitateLast",
+    "truthful_report": "mores.envs.opinion.lock_in:TruthfulReport",
+    "fixed_share_principal": "mores.envs.strategic.moral_hazard:FixedSharePrincipal",
+    "best_response_agent": "mores.envs.strategic.moral_hazard:BestResponseAgent",
+    "advocate": "mores.envs.opinion.panel:Advocate",
+    "dr_mdp_planner": "mores.envs.influence.dr_mdp_planner:DRMDPPlanner",
+}
+RECIPES: dict[str, str] = {
+    "ppo": "mores.agents.learning.recipes.ppo:PPO",
+    "reinforce": "mores.agents.learning.recipes.policy_gradients:REINFORCE",
+    "rloo": "mores.agents.learning.recipes.policy_gradients:RLOO",
+    "grpo": "mores.agents.learning.recipes.policy_gradients:GRPO",
+    "grao": "mores.agents.learning.recipes.policy_gradients:GRAO",
+    "expert_iteration": "mores.agents.learning.recipes.expert_iteration:ExpertIteration",
+    "online_dpo": "mores.agents.learning.recipes.expert_iteration:OnlineDPO",
+    "sft": "mores.agents.learning.recipes.sft:SFT",
+    "dpo": "mores.agents.learning.recipes.preferences:DPO",
+    "ipo": "mores.agents.learning.recipes.preferences:IPO",
+    "simpo": "mores.agents.learning.recipes.preferences:SimPO",
+    "cpo": "mores.agents.learning.recipes.preferences:CPO",
+    "kto": "mores.agents.learning.recipes.preferences:KTO",
+    "cut": "mores.agents.learning.recipes.cut:CUT",
+    "dckd": "mores.agents.learning.recipes.distillation:DCKD",
+    "adpa": "mores.agents.learning.recipes.distillation:ADPA",
+    "alignment_recovery": "mores.agents.learning.recipes.alignment_recovery:AlignmentRecovery",
+}
+POPULATIONS: dict[str, str] = {
+    "normal": "mores.agents.people.normal:NormalPopulation",
+    "anes96": "mores.agents.people.anes96:Anes96Population",
+}
+UPDATE_RULES: dict[str, str] = {}
+GRAPHS: dict[str, str] = {}
+CHANNELS: dict[str, str] = {}
+METRICS: dict[str, str] = {}
+NETWORKS: dict[str, str] = {}

@@ -1,0 +1,148 @@
+"""The registries: which kinds there are of each part of an experiment, and what an entry must be.
+
+A registry holds entries by kind: a class or function, or its location `module:Name`, imported at
+its first use, so that `import mores` and `mores list` stay light. Three sources: the package
+(`mores.registry.entries`), a file of the user that calls `mores.register`, and installed packages,
+whose entry points of the group `mores.<registry>` have the name of the kind:
+
+    [project.entry-points."mores.update_rule"]
+    my_rule = "my_package.rules:MyRule"
+
+A scenario's location `my_package.folder:name` is the file `name.yaml` in that package.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from mores.core.errors import UserError
+from mores.registry import entries
+from mores.registry.source_files import module_file
+
+SCENARIO_FOLDER = Path(__file__).parents[1] / "scenarios"
+
+
+def import_location(location: str) -> Any:
+    """The object at `module:Name`.
+
+    Raises:
+        ImportError: there is no such module or name.
+    """
+    module, _, name = location.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except AttributeError:
+        raise ImportError(f"{module} has no {name!r}") from None
+
+
+def locate_scenario(location: str) -> Path:
+    """The file of a scenario: a path, or `package:name`. No package is imported.
+
+    Raises:
+        ImportError: there is no such package.
+    """
+    package, colon, name = location.partition(":")
+    if not colon or location.endswith(".yaml"):
+        return Path(location)
+    return module_file(package).parent / f"{name}.yaml"
+
+
+class Registry(dict[str, Any]):
+    """Entries of one registry by kind: as registered, or their location.
+
+    Attributes:
+        name: name of the registry.
+        protocol: location of the class that an entry subclasses, or is an object of.
+        adapter: location of a function `(kind, entry) -> entry` that turns what users register (a
+            function, a class of another library) into what `protocol` asks for; empty: none.
+        includes: registries whose entries can be used as entries of this one.
+        locate: finds the entry of a location.
+        package_kinds: kinds of the entries that come with mores.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        table: Mapping[str, Any],
+        protocol: str,
+        adapter: str = "",
+        includes: tuple[str, ...] = (),
+        locate: Callable[[str], Any] = import_location,
+    ) -> None:
+        super().__init__(table)
+        self.name, self.protocol, self.adapter = name, protocol, adapter
+        self.includes, self.locate = includes, locate
+        self.package_kinds = frozenset(table)
+        self._loaded: dict[str, tuple[Any, Any]] = {}  # entry as registered, and as used
+
+    def load(self, kind: str) -> Any:
+        """The entry of a kind, imported, adapted and checked.
+
+        Raises:
+            UserError: it is not what the registry holds.
+            ImportError: its module cannot be imported.
+        """
+        registered = self[kind]
+        if kind not in self._loaded or self._loaded[kind][0] is not registered:
+            entry = self.locate(registered) if isinstance(registered, str) else registered
+            if self.adapter:
+                entry = import_location(self.adapter)(kind, entry)
+            self._check(kind, entry)
+            self._loaded[kind] = registered, entry
+        return self._loaded[kind][1]
+
+    def kind_of(self, entry: Any) -> str | None:
+        """The kind of an entry, or `None`. Nothing is imported."""
+        location = f"{getattr(entry, '__module__', '')}:{getattr(entry, '__qualname__', '')}"
+        for kind, registered in self.items():
+            loaded = self._loaded.get(kind)
+            if registered in (entry, location) or (loaded is not None and loaded[1] is entry):
+                return kind
+        return None
+
+    def _check(self, kind: str, entry: Any) -> None:
+        protocol = import_location(self.protocol)
+        fits = issubclass(entry, protocol) if inspect.isclass(entry) else False
+        if not fits and not isinstance(entry, protocol):
+            name = getattr(entry, "__name__", repr(entry))
+            raise UserError(
+                f"{self.name} {kind!r}: {name:.60} must be a subclass of {protocol.__name__}",
+                code="wrong_type",
+                path=kind,
+            )
+
+
+REGISTRIES: dict[str, Registry] = {
+    registry.name: registry
+    for registry in (
+        Registry("environment", entries.ENVIRONMENTS, "mores.core.environment:Environment"),
+        Registry("policy", entries.POLICIES, "mores.core.policy:Policy", includes=("recipe",)),
+        Registry("recipe", entries.RECIPES, "mores.core.policy:Policy"),
+        Registry("population", entries.POPULATIONS, "mores.core.people:Population"),
+        Registry(
+            "scenario",
+            {file.stem: file for file in sorted(SCENARIO_FOLDER.glob("*.yaml"))},
+            "pathlib:Path",
+            locate=locate_scenario,
+        ),
+    )
+}
+
+
+def add_installed(registries: Mapping[str, Registry]) -> None:
+    """Add the entry points of installed packages. A name that the package has keeps its entry."""
+    installed = entry_points()
+    for name, registry in registries.items():
+        for each in sorted(
+            installed.select(group=f"mores.{name}"), key=lambda e: (e.name, e.value)
+        ):
+            if each.name.isidentifier():
+                registry.setdefault(each.name, each.value)
+
+
+add_installed(REGISTRIES)
