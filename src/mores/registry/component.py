@@ -74,27 +74,13 @@ def from_data(registry_name: str, value: Any, strict: bool) -> Any:
         ParameterError: an unknown kind, no kind, an object of another class.
         ValidationError: wrong parameters, with their messages.
     """
-    words = registry_name.replace("_", " ")
-    kind = value.get("kind") if isinstance(value, Mapping) else value
-    if isinstance(value, Mapping) and "kind" not in value:
-        known = ", ".join(sorted(registry.kinds(registry_name)))
-        raise ParameterError(message=f"needs a kind, one of {known}", code="missing")
+    if not isinstance(value, (str, Mapping)) and registry.fits(registry_name, value):
+        return value
+    kind, parameters = _kind_and_parameters(registry_name, value)
     try:
-        if not isinstance(kind, str):
-            if not isinstance(value, Mapping) and registry.fits(registry_name, value):
-                return value
-            raise ParameterError(
-                message=f"must be a {words}: its name or {{kind: ...}}, not {value!r:.40}",
-                code="wrong_type",
-            )
-        parameters = (
-            {name: each for name, each in value.items() if name != "kind"}
-            if isinstance(value, Mapping)
-            else {}
-        )
         return registry.build(registry_name, kind, parameters, strict)
     except ValidationError as error:
-        raise _with_messages(error, registry_name, kind, parameters, value) from None
+        raise _with_messages(error, registry_name, kind, parameters) from None
     except UserError as error:
         path = ("kind",) if error.path == kind and isinstance(value, Mapping) else ()
         raise ParameterError(*path, message=str(error), code=error.code) from None
@@ -103,8 +89,23 @@ def from_data(registry_name: str, value: Any, strict: bool) -> Any:
         raise ParameterError(message=message, code="not_installed") from None
 
 
+def _kind_and_parameters(registry_name: str, value: Any) -> tuple[str, dict[str, Any]]:
+    if isinstance(value, Mapping) and "kind" not in value:
+        known = ", ".join(sorted(registry.kinds(registry_name)))
+        raise ParameterError(message=f"needs a kind, one of {known}", code="missing")
+    kind = value["kind"] if isinstance(value, Mapping) else value
+    if not isinstance(kind, str):
+        words = registry_name.replace("_", " ")
+        raise ParameterError(
+            message=f"must be a {words}: its name or {{kind: ...}}, not {value!r:.40}",
+            code="wrong_type",
+        )
+    given = value if isinstance(value, Mapping) else {}
+    return kind, {name: each for name, each in given.items() if name != "kind"}
+
+
 def _with_messages(
-    error: ValidationError, registry_name: str, kind: str, parameters: Any, value: Any
+    error: ValidationError, registry_name: str, kind: str, parameters: Any
 ) -> ValidationError:
     """The error with the messages that the class determines, which the outer model cannot."""
     model = registry.class_of(registry_name, kind)
