@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 import mores
 from mores.core.environment import Environment, Phase, Role, StepResult, Transition
-from mores.core.policy import ActionOutput, Policy
+from mores.core.learner import Learner
+from mores.core.policy import ActionOutput
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete
 
@@ -64,9 +65,10 @@ class AveragerState:
     last_action: Tensor  # [world, 1]
 
 
-class Averager(Policy):
+class Averager(Learner):
     """Epsilon-greedy: a random option with probability `explore`, else the best mean reward."""
 
+    trains: ClassVar = {"online"}
     explore: float = 0.3
 
     def initial_state(
@@ -74,11 +76,6 @@ class Averager(Policy):
     ) -> AveragerState:
         zero = torch.zeros(streams.num_worlds, len(MEAN_REWARDS))
         return AveragerState(zero, zero, torch.zeros(streams.num_worlds, 1, dtype=torch.int64))
-
-    def on_episode_start(
-        self, state: AveragerState, initial: Any, reset_mask: Any
-    ) -> AveragerState:
-        return state  # estimates outlive episodes
 
     def act(
         self, phase: Phase, observation: Any, action_mask: Any, state: Any, streams: RandomStreams

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 import mores
 from mores.core.arguments import check_device, check_integer, check_names
 from mores.core.environment import Phase, Role, StepResult
+from mores.core.learner import Learner
 from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete
@@ -377,14 +378,13 @@ def test_a_role_that_shares_trained_parameters_is_trained() -> None:
 
 @unchecked()
 def test_a_state_dict_is_read_only_after_the_first_episode() -> None:
-    class RewardList(FirstOption):
+    class RewardList(FirstOption, Learner):
         """Learner whose state dict has no value before the first reward."""
+
+        trains: ClassVar = {"online"}
 
         def initial_state(self, role: Role, phases: Any, streams: RandomStreams) -> list[Tensor]:
             return []
-
-        def on_episode_start(self, state: Any, initial: Any, reset_mask: Tensor) -> Any:
-            return state
 
         def act(
             self,

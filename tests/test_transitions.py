@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mores.core import pytree
 from mores.core.environment import Phase, Role, StepResult, Transition
+from mores.core.learner import Learner
 from mores.core.policy import ActionOutput
 from mores.core.pytree import Persistent
 from mores.core.random_streams import RandomStreams
@@ -55,9 +56,10 @@ class LearnerState:
     learned: Persistent  # weights [model, 2], which outlive episodes
 
 
-class RecordingLearner(RandomOption):
+class RecordingLearner(RandomOption, Learner):
     """Learner that adds up rewards and records its transitions and initial states."""
 
+    trains: ClassVar = {"online"}
     transitions: list[Any] = Field(default_factory=list)
     initial_worlds: list[int] = Field(default_factory=list)  # worlds of each `initial_state`
     uses_initial: bool = True

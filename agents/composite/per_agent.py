@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -24,7 +24,8 @@ from mores import registry
 from mores.agents.composite.policy_config import nested_validation_errors, policy_from_config
 from mores.core.environment import Phase, Role, Transition
 from mores.core.errors import ParameterError, UserError
-from mores.core.policy import ActionOutput, Capability, Policy
+from mores.core.learner import Learner, TrainingDiagnostics, TrainingMode, can_train, parameter_keys
+from mores.core.policy import ActionOutput, Policy, state_kind
 from mores.core.random_streams import RandomStreams
 
 MAX_LINEUP_WORLDS = 256  # longest period over worlds for which `automata_by_world` has a result
@@ -47,11 +48,8 @@ class PolicyMember(NamedTuple):
 
     @property
     def state_kind(self) -> str:
-        """Class and number of agents: members of equal kind continue from each other's state."""
-        bases = [base for base in type(self.policy).__mro__ if issubclass(base, Policy)]
-        defining = [b for b in bases if b is not Policy and "on_episode_start" in vars(b)]
-        kind = defining[-1] if defining else type(self.policy)  # as in `sim.policy_states`
-        return f"{kind.__module__}.{kind.__qualname__} {self.agents.stop - self.agents.start}"
+        """Kind and number of agents: members of equal kind continue from each other's state."""
+        return f"{state_kind(self.policy)} {self.agents.stop - self.agents.start}"
 
     @property
     def name(self) -> str:
@@ -64,7 +62,7 @@ class PolicyMember(NamedTuple):
         return f"seats {self.member_index}"
 
 
-class PerAgentPolicy(Policy):
+class PerAgentPolicy(Learner):
     """Several policies that share the agents of a role, in order."""
 
     tags: ClassVar[Mapping[str, object]] = {"trains": True, "stochastic": True}
@@ -134,15 +132,19 @@ class PerAgentPolicy(Policy):
     def _agents_per_policy(self) -> tuple[int, ...]:
         return self.agents_per_policy or (1,) * len(self.policies)
 
-    def supports(self, capability: Capability) -> bool:
-        """Whether a policy supports it; `on_episode_start`: whether all learners do."""
-        if capability != "on_episode_start":
-            return any(policy.supports(capability) for policy in self.policies)
-        return all(policy.supports("on_episode_start") for policy in self._learners)
+    @property
+    def searches(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether one of the policies does."""
+        return any(policy.searches for policy in self.policies)
 
     @property
-    def _learners(self) -> list[Policy]:
-        return [p for p in self.policies if p.supports("update") or p.supports("fit_offline")]
+    def trains(self) -> Set[TrainingMode]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """How its learners train."""
+        return {mode for learner in self._learners for mode in learner.trains}
+
+    @property
+    def _learners(self) -> list[Learner]:
+        return [policy for policy in self.policies if isinstance(policy, Learner)]
 
     # --- acting ----------------------------------------------------------------------------------
 
@@ -168,36 +170,16 @@ class PerAgentPolicy(Policy):
         action_mask: Bool[Tensor, "world agent option"] | None,
         state: PerAgentState,
         streams: RandomStreams,
-    ) -> ActionOutput:
-        """Actions of each policy for its agents."""
-        return self._act_members("act", phase, observation, action_mask, state, streams)
-
-    def act_with_search(
-        self,
-        phase: Phase,
-        observation: Float[Tensor, "world agent size"],
-        action_mask: Bool[Tensor, "world agent option"] | None,
-        state: PerAgentState,
-        streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """Actions of each policy for its agents, with search where the policy supports it."""
-        return self._act_members("act_with_search", phase, observation, action_mask, state, streams)
-
-    def _act_members(
-        self,
-        method: str,
-        phase: Phase,
-        observation: Tensor,
-        action_mask: Tensor | None,
-        state: PerAgentState,
-        streams: RandomStreams,
-    ) -> ActionOutput:
         outputs: list[ActionOutput] = []
         for member, member_state in self._members_with_states(state):
-            act = getattr(member.policy, method)
             obs = observation[:, member.agents]
             mask = None if action_mask is None else action_mask[:, member.agents]
-            outputs.append(act(phase, obs, mask, member_state, streams.child(member.stream_name)))
+            options = {"search": True} if search and member.policy.searches else {}
+            child = streams.child(member.stream_name)
+            outputs.append(member.policy.act(phase, obs, mask, member_state, child, **options))
         extra = {
             f"{member.name}/{name}": tensor
             for member, output in zip(self.members, outputs, strict=True)
@@ -246,10 +228,10 @@ class PerAgentPolicy(Policy):
         return dataclasses.replace(state, member_states=tuple(member_states))
 
     def share_parameters(self, state: PerAgentState, other_state: PerAgentState) -> PerAgentState:
-        """Each policy that supports it shares its parameters with the same member of the other."""
+        """Each learner shares its parameters with the same member of the other state."""
         return self._make_state(
             member.policy.share_parameters(member_state, other)
-            if member.policy.supports("share_parameters")
+            if isinstance(member.policy, Learner)
             else member_state
             for (member, member_state), other in zip(
                 self._members_with_states(state), other_state.member_states, strict=True
@@ -264,7 +246,7 @@ class PerAgentPolicy(Policy):
         """State after each online learner was updated with the round of its agents."""
         member_states = []
         for member, member_state in self._members_with_states(state):
-            if member.policy.supports("update"):
+            if can_train(member.policy, "online"):
                 agents = member.agents
                 own = dataclasses.replace(
                     transition,
@@ -283,7 +265,7 @@ class PerAgentPolicy(Policy):
         """State after each offline learner was fitted to the episodes of its agents."""
         member_states = []
         for member, member_state in self._members_with_states(state):
-            if member.policy.supports("fit_offline"):
+            if can_train(member.policy, "offline"):
                 own = _select_agents(dataset, member.agents)
                 child = streams.child(member.stream_name)
                 member_state = member.policy.fit_offline(member_state, own, child)
@@ -291,19 +273,32 @@ class PerAgentPolicy(Policy):
         return self._make_state(member_states)
 
     def state_dict(self, state: PerAgentState) -> Mapping[str, Tensor]:
-        """Parameters of all policies, by `<member>/<name>`."""
-        return self._gather(state, "state_dict")
-
-    def latent(self, state: PerAgentState) -> Mapping[str, Tensor]:
-        """Latent quantities of all policies, by `<member>/<name>`."""
-        return self._gather(state, "latent")
-
-    def stop_reasons(self, state: PerAgentState) -> list[str]:
-        """Models of all policies that stopped training, one line each."""
-        return [
-            f"{member.name}: {line}"
+        """Parameters of all learners, by `<member>/<name>`."""
+        return {
+            f"{member.name}/{name}": tensor
             for member, member_state in self._members_with_states(state)
-            for line in member.policy.stop_reasons(member_state)
+            if isinstance(member.policy, Learner)
+            for name, tensor in member.policy.state_dict(member_state).items()
+        }
+
+    def load_state_dict(self, state: PerAgentState, tensors: Mapping[str, Tensor]) -> PerAgentState:
+        """State in which each learner has its parameters of a `state_dict`."""
+        member_states = []
+        for member, member_state in self._members_with_states(state):
+            if isinstance(member.policy, Learner):
+                start = f"{member.name}/"
+                own = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+                member_state = member.policy.load_state_dict(member_state, own)
+            member_states.append(member_state)
+        return self._make_state(member_states)
+
+    def diagnostics(self, state: PerAgentState) -> list[TrainingDiagnostics]:
+        """Diagnostics of all learners."""
+        return [
+            dataclasses.replace(entry, member="/".join(filter(None, (member.name, entry.member))))
+            for member, member_state in self._members_with_states(state)
+            if isinstance(member.policy, Learner)
+            for entry in member.policy.diagnostics(member_state)
         ]
 
     @property
@@ -312,38 +307,23 @@ class PerAgentPolicy(Policy):
         return frozenset(
             f"{member.name}, {member.state_kind} {key}"
             for member in self.members
-            for key in member.policy.parameter_keys
+            for key in parameter_keys(member.policy)
         )
 
     def dry_run_version(self) -> PerAgentPolicy:
         """The dry-run versions of all policies."""
         return type(self)(
-            policies=tuple(policy.dry_run_version() for policy in self.policies),
+            policies=tuple(
+                policy.dry_run_version() if isinstance(policy, Learner) else policy
+                for policy in self.policies
+            ),
             agents_per_policy=self.agents_per_policy,
         )
 
     @property
     def frozen(self) -> bool:
         """Whether there are learners and all are frozen."""
-        return bool(self._learners) and all(policy.frozen for policy in self._learners)
-
-    def no_update_reason(self, state: PerAgentState, member_name: str = "") -> str:
-        """Condition for a first update of the member of that name that was not met."""
-        name, _, inner_name = member_name.partition("/")  # of a nested per_agent
-        for member, member_state in self._members_with_states(state):
-            if member.name == name:
-                return member.policy.no_update_reason(member_state, inner_name)
-        return ""
-
-    def never_updates_reason(self, role: Role, rounds: int, worlds: int) -> str:
-        """Reasons why online learners can never be updated in so many rounds. Empty: none."""
-        lines = []
-        for member in self.members:
-            if member.policy.supports("update") and not member.policy.frozen:
-                member_role = self._member_role(role, member)
-                if reason := member.policy.never_updates_reason(member_role, rounds, worlds):
-                    lines.append(f"{member.name}: {reason}")
-        return "; ".join(lines)
+        return bool(self._learners) and all(learner.frozen for learner in self._learners)
 
     def _check_num_agents(self, role: Role) -> None:
         if role.num_agents != (num_agents := sum(self._agents_per_policy)):
@@ -358,13 +338,6 @@ class PerAgentPolicy(Policy):
     def _member_role(self, role: Role, member: PolicyMember) -> Role:
         """The role with the number of agents of a member."""
         return dataclasses.replace(role, num_agents=member.agents.stop - member.agents.start)
-
-    def _gather(self, state: PerAgentState, method: str) -> dict[str, Tensor]:
-        return {
-            f"{member.name}/{name}": tensor
-            for member, member_state in self._members_with_states(state)
-            for name, tensor in getattr(member.policy, method)(member_state).items()
-        }
 
     def _make_state(self, member_states: Iterable[Any]) -> PerAgentState:
         return PerAgentState(tuple(member_states), self._state_kinds)

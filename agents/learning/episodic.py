@@ -8,6 +8,7 @@ other: those of one world, whose agents get the same prompt, or all samples of a
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import ClassVar, Literal
 
 import torch
@@ -16,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.agents.learning.batch import FeedbackBatch
+from mores.agents.learning.learner import UpdateObstacle
 from mores.agents.learning.learner_state import LearnerState
 from mores.agents.learning.model_mapping import model_numbers
 from mores.agents.learning.objective import PLAIN_VIEW
@@ -30,7 +32,7 @@ from mores.agents.learning.rollout_buffer import RolloutBuffer
 from mores.agents.learning.transforms import aggregation
 from mores.agents.learning.transforms.groups import SampleGroups
 from mores.agents.learning.update import evaluate_views
-from mores.core.environment import Role, Transition
+from mores.core.environment import Transition
 from mores.core.errors import UserError
 
 RewardAggregation = Literal["reward", "sum", "normalize_then_sum", "log_sigmoid", "minimum"]
@@ -61,19 +63,22 @@ class EpisodicLearner(OnPolicyLearner):
         """Initial rollout capacity in rounds; it grows on demand."""
         return 16
 
-    def never_updates_reason(self, role: Role, rounds: int, worlds: int) -> str:
-        """Reason if every group has one sample and the recipe compares samples."""
-        numbers = torch.tensor(
-            model_numbers(role.num_agents, self.parameter_sharing, self.agent_groups)
-        )
-        group_size = int(numbers.bincount().max()) * (worlds if self.group_by == "replicate" else 1)
+    def update_obstacle(self, state: LearnerState) -> UpdateObstacle:
+        """There is no update if every group has one sample and the recipe compares samples."""
+        mapping = state.persistent_state.mapping
+        num_worlds, num_agents = mapping.shape
+        numbers = model_numbers(num_agents, self.parameter_sharing, self.agent_groups)
+        group_size = int(torch.tensor(numbers).bincount().max())
+        if self.group_by == "replicate":
+            group_size *= math.ceil(num_worlds / len(mapping.first_world))
         if not self.compares_within_group or group_size > 1:
-            return ""
-        return (
+            return UpdateObstacle()
+        return UpdateObstacle(
             "it compares the episodes of a group, and with parameter_sharing: "
             f"{self.parameter_sharing} and group_by: {self.group_by} a group has one episode; let "
             "agents share a model (parameter_sharing: role) or use several worlds and group_by: "
-            "replicate"
+            "replicate",
+            None,
         )
 
     def ready_to_update(self, rollout: RolloutBuffer, transition: Transition) -> bool:

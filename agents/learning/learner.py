@@ -1,4 +1,4 @@
-"""Base class of learners: stacked models for the agents of a role, separate in each replicate.
+"""Base class of learners with networks: stacked models for a role, separate in each replicate.
 
 Common to all recipes: how models are made, how they act, what persists between episodes and
 stages. `on_policy.py` and `offline.py` add the training loops, `recipes` the objectives.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -36,17 +36,28 @@ from mores.agents.learning.update import UpdateBatch
 from mores.core import pytree
 from mores.core.environment import Phase, Role
 from mores.core.errors import ParameterError, UserError, did_you_mean
-from mores.core.policy import ActionOutput, Policy
+from mores.core.learner import Learner, TrainingDiagnostics
+from mores.core.policy import ActionOutput
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete
+
+
+class UpdateObstacle(NamedTuple):
+    """Fields `obstacle` and `min_rounds` of `TrainingDiagnostics`."""
+
+    reason: str = ""
+    min_rounds: int | None = 1
+
 
 Network = Annotated[MLP | GRU | Transformer, Field(discriminator="kind")]
 
 
-class Learner(Policy):
-    """Policy with trainable networks. Subclasses define the data and the objective."""
+class NetworkLearner(Learner):
+    """Learner with networks. Subclasses define the data and the objective."""
 
     tags: ClassVar[Mapping[str, object]] = {"trains": True, "stochastic": True}
+    searches: ClassVar[bool] = True
+    state_kind: ClassVar[str] = "network"  # any recipe continues from the models of any other
     has_critic: ClassVar[bool] = False  # has a value head
     num_score_heads: ClassVar[int] = 0  # outputs that score a whole sample, as of a reward model
     episodic: ClassVar[bool] = False  # trains online, and on complete episodes only
@@ -91,7 +102,7 @@ class Learner(Policy):
     )
 
     @model_validator(mode="after")
-    def _check_fields(self) -> Learner:
+    def _check_fields(self) -> NetworkLearner:
         if self.search != "greedy" and not self.has_critic:
             message = f"search: {self.search} needs a recipe with a value head, such as ppo"
             raise ParameterError("search", message=message, code="unsupported")
@@ -240,31 +251,20 @@ class Learner(Policy):
         action_mask: Tensor | None,
         state: LearnerState,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """Actions sampled from the models.
 
-        Raises:
-            UserError: the action space differs from that of training.
-        """
-        check_action_space(state, phase)
-        return self._sample_actions(
-            phase, observation, action_mask, state, streams, self.temperature
-        )
-
-    def act_with_search(
-        self,
-        phase: Phase,
-        observation: Float[Tensor, "world agent size"],
-        action_mask: Tensor | None,
-        state: LearnerState,
-        streams: RandomStreams,
-    ) -> ActionOutput:
-        """Actions by the parameter `search`: the likeliest ones, or the result of a search.
+        With search: by the parameter `search`, the likeliest ones or the result of a search.
 
         Raises:
             UserError: the action space differs from that of training.
         """
         check_action_space(state, phase)
+        if not search:
+            return self._sample_actions(
+                phase, observation, action_mask, state, streams, self.temperature
+            )
         if self.search == "greedy" or not isinstance(
             phase.action_spaces[state.spec.role.name], Discrete
         ):
@@ -334,17 +334,52 @@ class Learner(Policy):
             "frozen": torch.full_like(persistent.train_state.active, self.frozen),
         }
 
-    def stop_reasons(self, state: LearnerState) -> list[str]:
-        """Models that stopped at a NaN or an infinity, one line each."""
-        persistent = state.persistent_state
-        role = state.spec.role.name
+    def load_state_dict(self, state: LearnerState, tensors: Mapping[str, Tensor]) -> LearnerState:
+        """State with the parameters, stops and update counts of a `state_dict`, in place.
+
+        Raises:
+            UserError: it is from models of other shapes, or of other replicates.
+        """
+        train_state, own = state.persistent_state.train_state, self.state_dict(state)
+        role, fixed = state.spec.role.name, ("replicate", "model_number")
+        for name in sorted(own.keys() | tensors.keys()):
+            old, new = tensors.get(name), own.get(name)
+            same = old is not None and new is not None and old.shape == new.shape
+            if not same or (name in fixed and not torch.equal(old.to(new.device), new)):
+                raise UserError(
+                    f"{role}: {name} does not fit: shape {_shape_text(old)} (models first) was "
+                    f"saved, the learner has {_shape_text(new)}",
+                    code="incompatible",
+                    path=f"policies.{role}",
+                )
+        for name, parameter in train_state.parameters.items():
+            parameter.copy_(tensors[name])
+        train_state.stopped_round.copy_(tensors["stopped_at"])
+        train_state.updates.copy_(tensors["num_updates"])
+        train_state.active.copy_(tensors["stopped_at"] < 0)
+        return state
+
+    def diagnostics(self, state: LearnerState) -> list[TrainingDiagnostics]:
+        """Updates of the models, and models that stopped at a NaN or an infinity."""
+        mapping, train_state = state.persistent_state.mapping, state.persistent_state.train_state
+        stop_reasons = [
+            f"{state.spec.role.name}, {mapping.model_name(model)}: not a number in round "
+            f"{int(train_state.stopped_round[model])} of its training"
+            for model in (~train_state.active).nonzero()[:, 0].tolist()
+        ]
+        obstacle = self.update_obstacle(state)
         return [
-            f"{role}, {persistent.mapping.model_name(model)}: not a number in round "
-            f"{int(persistent.train_state.stopped_round[model])} of its training"
-            for model in (~persistent.train_state.active).nonzero()[:, 0].tolist()
+            TrainingDiagnostics(
+                train_state.updates,
+                train_state.stopped_round,
+                stop_reasons,
+                obstacle.reason,
+                obstacle.min_rounds,
+                self.frozen,
+            )
         ]
 
-    def dry_run_version(self) -> Learner:
+    def dry_run_version(self) -> NetworkLearner:
         """The same learner with one pass over each update batch."""
         return self.model_copy(
             update={name: 1 for name in self.epoch_fields if getattr(self, name) > 1}
@@ -356,6 +391,10 @@ class Learner(Policy):
         return self.learning_rate == 0
 
     # --- for recipes ----------------------------------------------------------------------------
+
+    def update_obstacle(self, state: LearnerState) -> UpdateObstacle:
+        """What the next online update waits for."""
+        return UpdateObstacle()
 
     @property
     def uses_reference_model(self) -> bool:

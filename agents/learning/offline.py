@@ -6,23 +6,28 @@ One call of `fit_offline` is one pass over the dataset; a stage with `episodes: 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Set
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from mores.agents.learning.batch import FeedbackBatch, ModelOutput
-from mores.agents.learning.learner import Learner
+from mores.agents.learning.learner import NetworkLearner
 from mores.agents.learning.learner_state import LearnerState
 from mores.agents.learning.objective import PLAIN_VIEW
 from mores.agents.learning.offline_data import OfflineData, read_offline_data
 from mores.agents.learning.update import UpdateBatch, evaluate_views, update_models
+from mores.core.episode_dataset import EpisodeDataset
+from mores.core.learner import TrainingMode
 from mores.core.random_streams import RandomStreams
 
 
-class OfflineLearner(Learner):
+class OfflineLearner(NetworkLearner):
     """Learner that trains on recorded episodes of its role and the feedback on them."""
+
+    trains: ClassVar[Set[TrainingMode]] = {"offline"}
 
     batch_size: int = Field(
         default=64, ge=1, le=10_000_000, description="samples, or pairs, in an optimizer step"
@@ -35,7 +40,7 @@ class OfflineLearner(Learner):
         """Data and objective of an update, from recorded episodes."""
 
     def fit_offline(
-        self, state: LearnerState, dataset: Any, streams: RandomStreams
+        self, state: LearnerState, dataset: EpisodeDataset, streams: RandomStreams
     ) -> LearnerState:
         """State after one pass over a dataset."""
         with torch.no_grad():

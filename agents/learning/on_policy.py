@@ -9,6 +9,7 @@ other worlds have completed one.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Set
 from typing import Annotated, ClassVar
 
 import torch
@@ -17,19 +18,21 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.agents.learning.batch import FeedbackBatch
-from mores.agents.learning.learner import Learner, with_persistent_state
+from mores.agents.learning.learner import NetworkLearner, with_persistent_state
 from mores.agents.learning.learner_state import LearnerState, PersistentState
 from mores.agents.learning.rollout_buffer import RolloutBuffer
 from mores.agents.learning.update import UpdateBatch, update_models
 from mores.core.environment import Transition
+from mores.core.learner import TrainingMode
 from mores.core.random_streams import RandomStreams
 
 UnitInterval = Annotated[float, Field(ge=0, le=1)]
 
 
-class OnPolicyLearner(Learner):
+class OnPolicyLearner(NetworkLearner):
     """Learner that trains on reward while it acts."""
 
+    trains: ClassVar[Set[TrainingMode]] = {"online"}
     epoch_fields: ClassVar[tuple[str, ...]] = ("update_epochs",)
 
     temperature: float = Field(

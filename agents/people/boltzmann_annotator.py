@@ -15,7 +15,6 @@ docs/explanation/calibration.md.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -31,21 +30,13 @@ from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
 
 
-@dataclasses.dataclass(frozen=True)
-class BoltzmannAnnotatorState:
-    """Observation space, and which last answers were flipped."""
-
-    observation_space: Box
-    flipped: Bool[Tensor, "world agent"]
-
-
 class BoltzmannAnnotator(Policy):
     """Chooses among options by their reward, and rates them.
 
     The observation has the part `option_rewards`, one number per option. In a phase with a discrete
     action space the action is an option; in a phase with one number per option it is the ratings:
-    utility plus normal noise. Choices are coupled across arms by shared Gumbel numbers. The latent
-    quantity `flipped` marks flipped answers.
+    utility plus normal noise. Choices are coupled across arms by shared Gumbel numbers. `extra`
+    of the output has the flipped answers, `flipped`.
     """
 
     tags: ClassVar[Mapping[str, object]] = {"trains": False, "stochastic": True}
@@ -59,26 +50,22 @@ class BoltzmannAnnotator(Policy):
         default=0.0, ge=0, description="standard deviation of a rating, in utility"
     )
 
-    def initial_state(
-        self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
-    ) -> BoltzmannAnnotatorState:
-        """The observation space; no answer is flipped."""
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
+        """The observation space."""
         require_observation_parts("boltzmann_annotator", role, "option_rewards")
-        flipped = torch.zeros(
-            streams.num_worlds, role.num_agents, dtype=torch.bool, device=streams.device
-        )
-        return BoltzmannAnnotatorState(role.observation_space, flipped)
+        return role.observation_space
 
     def act(
         self,
         phase: Phase,
         observation: Tensor,
         action_mask: Tensor | None,
-        state: BoltzmannAnnotatorState,
+        state: Box,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """Choose, or rate."""
-        utility = self.utility_scale * state.observation_space.read(observation, "option_rewards")
+        utility = self.utility_scale * state.read(observation, "option_rewards")
         space = next(
             (s for s in phase.action_spaces.values() if self._matches_options(s, utility)), None
         )
@@ -92,7 +79,7 @@ class BoltzmannAnnotator(Policy):
             noise = self.rating_noise_std * streams.normal("rating", *utility.shape[1:])
             return ActionOutput(utility + noise, state)
         answer, flipped = self._choose(utility, action_mask, streams)
-        return ActionOutput(answer, dataclasses.replace(state, flipped=flipped))
+        return ActionOutput(answer, state, {"flipped": flipped})
 
     @staticmethod
     def _matches_options(space: Space, utility: Tensor) -> bool:
@@ -122,7 +109,3 @@ class BoltzmannAnnotator(Policy):
         flips = streams.uniform("flip", logits.shape[1])[..., 0] < self.flip_probability
         flipped = flips & others.any(-1)  # with one option there is no other
         return torch.where(flipped, other, chosen), flipped
-
-    def latent(self, state: BoltzmannAnnotatorState) -> Mapping[str, Tensor]:
-        """Which last answers were flipped."""
-        return {"flipped": state.flipped}

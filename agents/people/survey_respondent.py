@@ -61,6 +61,7 @@ class SurveyRespondent(Policy):
         action_mask: Tensor | None,
         state: Box,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """Answer on every value."""
         answer = state.read(observation, "values")

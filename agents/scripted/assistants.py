@@ -65,6 +65,7 @@ class LinearTrend(Policy):
         action_mask: Tensor | None,
         state: AssistantState,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """Advise from the current estimate, then update it with this round's answers."""
         answers, trend = (

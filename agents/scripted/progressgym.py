@@ -19,7 +19,7 @@ answer is extrapolated. As in theirs, the order is lower while there are few ans
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -28,7 +28,6 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.agents.scripted.extrapolation import extrapolation_weights
-from mores.core import pytree
 from mores.core.deterministic_sum import total
 from mores.core.environment import Phase, Role
 from mores.core.errors import UserError
@@ -88,6 +87,7 @@ class Lifelong(Policy):
         action_mask: Tensor | None,
         state: ProgressGymState,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """Train on this round's answers, then advise the result at full intensity."""
         space = state.observation_space
@@ -104,15 +104,6 @@ class Lifelong(Policy):
         trained = base + self.learning_rate * (self.training_target(state, observation) - base)
         action = torch.cat([trained, torch.ones_like(trained[..., :1])], -1)
         return ActionOutput(action, dataclasses.replace(state, belief=trained))
-
-    def on_episode_start(
-        self, state: ProgressGymState, initial: Callable[[], ProgressGymState], reset_mask: Tensor
-    ) -> ProgressGymState:
-        """Reset; the observation space may differ in another challenge."""
-        new = initial()
-        return pytree.scatter(
-            dataclasses.replace(state, observation_space=new.observation_space), new, reset_mask
-        )
 
     def training_target(
         self, state: ProgressGymState, observation: Tensor

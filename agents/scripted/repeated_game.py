@@ -226,6 +226,7 @@ class Strategy(Policy):
         action_mask: Tensor | None,
         state: StrategyState,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """Update the automata by the last actions, then cooperate or defect."""
         automata, num_agents = self._stacked_automata.to(observation.device), observation.shape[1]

@@ -41,6 +41,7 @@ class UniformRandom(Policy):
         action_mask: Tensor | None,
         state: UniformRandomState,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """A random legal action for every agent."""
         space, num_agents = phase.action_spaces[state.role], observation.shape[1]

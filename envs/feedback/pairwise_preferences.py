@@ -223,6 +223,7 @@ class GreedyAnnotator(Policy):
         action_mask: Tensor | None,
         state: Any,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """Index of the option, or the ratings."""
         return ActionOutput(

@@ -46,6 +46,7 @@ class RandomTokenPolicy(Policy):
         action_mask: Tensor | None,
         state: Box,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """Sample a token, or look up the own tokens in the critique."""
         space = phase.action_spaces["assistant"]

@@ -63,6 +63,7 @@ class DRMDPPlanner(Policy):
         action_mask: Tensor | None,
         state: Box,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """Optimal actions, solved once for each susceptibility."""
 

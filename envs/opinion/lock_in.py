@@ -292,6 +292,7 @@ class TruthfulReport(Policy):
         action_mask: Tensor | None,
         state: Box,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """Report the belief."""
         return ActionOutput(state.read(observation, "belief"), state)

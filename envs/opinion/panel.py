@@ -347,6 +347,7 @@ class TruthfulAnswer(Policy):
         action_mask: Tensor | None,
         state: Any,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """Answer with the value."""
         return ActionOutput(observation[..., :1], state)
@@ -382,6 +383,7 @@ class Advocate(Policy):
         action_mask: Tensor | None,
         state: Any,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """Argue for the position."""
         space = phase.action_spaces["assistant"]

@@ -25,6 +25,7 @@ class Truthful(Policy):
         action_mask: Tensor | None,
         state: Box,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """Report the values."""
         return ActionOutput(state.read(observation, "values"), state)
@@ -44,6 +45,7 @@ class MeanEcho(Policy):
         action_mask: Tensor | None,
         state: Box,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """Advise the mean answer."""
         answer = state.read(observation, "mean_answer")

@@ -365,6 +365,7 @@ class ImitateLast(Policy):
         action_mask: Bool[Tensor, "world agent option"] | None,
         state: Box,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """The most frequent legal option."""
         space = phase.action_spaces["player"]

@@ -257,6 +257,7 @@ class FixedSharePrincipal(Policy):
         action_mask: Tensor | None,
         state: Any,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """Offer the share; keep the promise."""
         space = phase.action_spaces["principal"]
@@ -287,6 +288,7 @@ class BestResponseAgent(Policy):
         action_mask: Tensor | None,
         state: Box,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """The legal effort with the largest expected reward."""
         assert action_mask is not None

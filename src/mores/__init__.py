@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mores.core.environment import StepResult as StepResult
     from mores.core.environment import Transition as Transition
     from mores.core.errors import UserError as UserError
+    from mores.core.learner import Learner as Learner
+    from mores.core.learner import TrainingDiagnostics as TrainingDiagnostics
     from mores.core.people import People as People
     from mores.core.policy import ActionOutput as ActionOutput
     from mores.core.policy import Policy as Policy
@@ -50,6 +52,7 @@ _EXPORTS = {
     "Environment": "mores.core.environment",
     "GymnasiumEnv": "mores.clients.gymnasium",
     "GymnasiumVectorEnv": "mores.clients.gymnasium_vector",
+    "Learner": "mores.core.learner",
     "MultiDiscrete": "mores.core.spaces",
     "Part": "mores.core.spaces",
     "People": "mores.core.people",
@@ -63,6 +66,7 @@ _EXPORTS = {
     "Simulator": "mores.sim.simulator",
     "StepResult": "mores.core.environment",
     "TorchRLEnv": "mores.clients.torchrl",
+    "TrainingDiagnostics": "mores.core.learner",
     "Transition": "mores.core.environment",
     "UserError": "mores.core.errors",
     "Worlds": "mores.core.random_streams",
@@ -83,6 +87,7 @@ __all__ = [  # all but SB3VecEnv and TorchRLEnv, which need optional dependencie
     "Environment",
     "GymnasiumEnv",
     "GymnasiumVectorEnv",
+    "Learner",
     "MultiDiscrete",
     "Part",
     "People",
@@ -94,6 +99,7 @@ __all__ = [  # all but SB3VecEnv and TorchRLEnv, which need optional dependencie
     "Role",
     "Simulator",
     "StepResult",
+    "TrainingDiagnostics",
     "Transition",
     "UserError",
     "Worlds",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -16,7 +16,8 @@ from mores.agents.scripted.uniform_random import UniformRandom
 from mores.cli.commands import main
 from mores.core import pytree
 from mores.core.environment import Phase, Role, Transition
-from mores.core.policy import ActionOutput, Policy
+from mores.core.learner import Learner, TrainingDiagnostics
+from mores.core.policy import ActionOutput
 from mores.core.random_streams import Worlds
 from mores.envs.opinion.coevolution import Coevolution
 from mores.envs.strategic.matrix_game import ImitateLast, MatrixGame
@@ -41,8 +42,11 @@ class TallyState:
     dataset_reward: Tensor  # [world, agent]
 
 
-class Tally(Policy):
+class Tally(Learner):
     """Always cooperates (with search: defects), and adds up the rewards of its agents."""
+
+    searches: ClassVar = True
+    trains: ClassVar = {"online", "offline"}
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: Any) -> TallyState:
         zeros = torch.zeros(streams.num_worlds, role.num_agents)
@@ -50,17 +54,15 @@ class Tally(Policy):
         return TallyState(zeros, observation, zeros)
 
     def act(
-        self, phase: Phase, observation: Tensor, action_mask: Any, state: TallyState, streams: Any
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Any,
+        state: TallyState,
+        streams: Any,
+        search: bool = False,
     ) -> ActionOutput:
-        return ActionOutput(torch.zeros(observation.shape[:2], dtype=torch.int64), state)
-
-    def act_with_search(
-        self, phase: Phase, observation: Tensor, action_mask: Any, state: TallyState, streams: Any
-    ) -> ActionOutput:
-        return ActionOutput(torch.ones(observation.shape[:2], dtype=torch.int64), state)
-
-    def on_episode_start(self, state: TallyState, initial: Any, reset_mask: Tensor) -> TallyState:
-        return state
+        return ActionOutput(torch.full(observation.shape[:2], int(search)), state)
 
     def update(self, state: TallyState, transition: Transition, streams: Any) -> TallyState:
         reward_sum = state.reward_sum + transition.reward
@@ -72,8 +74,11 @@ class Tally(Policy):
     def state_dict(self, state: TallyState) -> dict[str, Tensor]:
         return {"reward_sum": state.reward_sum}
 
-    def stop_reasons(self, state: TallyState) -> list[str]:
-        return ["stopped in round 3"]
+    def load_state_dict(self, state: TallyState, tensors: Any) -> TallyState:
+        return dataclasses.replace(state, reward_sum=tensors["reward_sum"])
+
+    def diagnostics(self, state: TallyState) -> list[TrainingDiagnostics]:
+        return [TrainingDiagnostics(stop_reasons=["stopped in round 3"])]
 
 
 @pytest.fixture
@@ -103,7 +108,13 @@ def test_each_policy_has_its_own_agents():
     assert torch.equal(member_state.reward_sum, reward_sum[:, :2])
     assert torch.equal(member_state.observation, simulator.observe("player")[:, :2])
     assert torch.equal(policy.state_dict(state)["policy 0/reward_sum"], member_state.reward_sum)
-    assert policy.stop_reasons(state) == ["policy 0: stopped in round 3"]
+    (entry,) = policy.diagnostics(state)
+    assert entry.messages == ["policy 0: stopped in round 3"]
+    initial = Simulator(environment, {"player": policy}, worlds=5, rounds=20)
+    initial.reset(3)
+    tensors = policy.state_dict(state)
+    loaded = policy.load_state_dict(initial.policy_states["player"], tensors)
+    assert torch.equal(loaded.member_states[0].reward_sum, member_state.reward_sum)
 
 
 def test_a_policy_acts_as_it_would_alone():
@@ -165,8 +176,10 @@ def test_search_and_datasets_reach_the_members():
     assert state.member_states[0].dataset_reward == pytest.approx(payoff_sum)
 
 
-class MaskReader(RandomOption):
+class MaskReader(RandomOption, Learner):
     """Keeps the legal options of its own agents in a dataset."""
+
+    trains: ClassVar = {"offline"}
 
     def fit_offline(self, state: Tensor, dataset: Any, streams: Any) -> Tensor:
         return dataset.action_mask["run"]
@@ -186,22 +199,11 @@ def test_datasets_have_the_masks_of_the_members_own_agents():
 
 
 def test_it_supports_what_its_policies_support():
-    learner, scripted = Tally(), Strategy(name="defector")
-    for capability in ("update", "fit_offline", "act_with_search"):
-        assert PerAgentPolicy(policies=[scripted, learner]).supports(capability)
-        assert not PerAgentPolicy(policies=[scripted, UniformRandom()]).supports(capability)
-    assert PerAgentPolicy(policies=[scripted, learner]).supports("on_episode_start")
-
-    class Resetting(Policy):
-        def act(
-            self, phase: Phase, observation: Tensor, action_mask: Any, state: Any, streams: Any
-        ) -> ActionOutput:
-            return ActionOutput(torch.zeros(observation.shape[:2], dtype=torch.int64), state)
-
-        def update(self, state: Any, transition: Transition, streams: Any) -> Any:
-            return state
-
-    assert not PerAgentPolicy(policies=[Resetting(), learner]).supports("on_episode_start")
+    scripted = Strategy(name="defector")
+    mixed = PerAgentPolicy(policies=[scripted, Tally()])
+    assert mixed.trains == {"online", "offline"} and mixed.searches
+    policy = PerAgentPolicy(policies=[scripted, UniformRandom()])
+    assert not policy.trains and not policy.searches and not policy.parameter_keys
 
 
 def test_members_continue_in_a_new_stage():
@@ -256,8 +258,6 @@ def test_equal_policies_at_two_roles_share_parameters_member_by_member():
             return other_state
 
     policy = PerAgentPolicy(policies=[Strategy(name="defector"), Sharing()])
-    assert policy.supports("share_parameters")
-    assert not PerAgentPolicy(policies=[Tally()]).supports("share_parameters")
     first, second = (
         simulate(MatrixGame(), {"player": policy}, 2, n).policy_states["player"] for n in (1, 2)
     )

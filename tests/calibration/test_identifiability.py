@@ -34,7 +34,7 @@ def simulate_answers(annotator, rewards, action_mask=None, rounds=1, num_options
         output = annotator.act(phase, observation, mask, state, streams.at(round_index))
         actions.append(output.action[0])
         state = output.state
-        flipped.append(annotator.latent(state)["flipped"][0])
+        flipped.append(output.extra["flipped"][0])
     return torch.stack(actions), torch.stack(flipped)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from gymnasium.utils import seeding
@@ -14,6 +14,7 @@ from torch import Tensor
 from mores.agents.scripted.uniform_random import UniformRandom
 from mores.core.deterministic_sum import total
 from mores.core.environment import Environment, Phase, Role, StepResult, Transition
+from mores.core.learner import Learner
 from mores.core.people import People
 from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
@@ -129,11 +130,10 @@ class RandomOption(Policy):
         return ActionOutput(streams.categorical("act", logits), state + 1)
 
 
-class RewardCounter(RandomOption):
+class RewardCounter(RandomOption, Learner):
     """Learner whose state adds up its rewards and outlives episodes."""
 
-    def on_episode_start(self, state: Tensor, initial: Any, reset_mask: Tensor) -> Tensor:
-        return state
+    trains: ClassVar = {"online"}
 
     def update(self, state: Tensor, transition: Transition, streams: RandomStreams) -> Tensor:
         return state + 1000 * transition.reward

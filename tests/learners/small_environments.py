@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.core.environment import Environment, Phase, Role, StepResult
+from mores.core.learner import Learner
 from mores.core.people import People
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams, Worlds
@@ -316,3 +317,8 @@ def copy_model_parameters(simulator: Simulator, role: str | None = None) -> dict
     """Copies of the parameters of the models of a role, by name."""
     state = simulator.policy_states[role or next(iter(simulator.policy_states))]
     return {n: t.clone() for n, t in state.persistent_state.train_state.parameters.items()}
+
+
+def stop_reasons(learner: Learner, state: Any) -> list[str]:
+    """Models that stopped training, one line each."""
+    return [line for entry in learner.diagnostics(state) for line in entry.messages]

@@ -391,8 +391,8 @@ def test_stacked_offline_training_equals_separate_training():
 
 
 def test_online_learners_do_not_fit_and_offline_ones_do_not_update():
-    assert make_policy("dpo").supports("fit_offline") and not make_policy("dpo").supports("update")
-    assert make_policy("ppo").supports("update") and not make_policy("ppo").supports("fit_offline")
+    assert make_policy("dpo").trains == {"offline"}
+    assert make_policy("ppo").trains == {"online"}
     policies = {"actor": make_policy("sft", network=NET)}
     simulator = simulate_episodes(DelayedRecall(), policies, Worlds.grid(1, 1), 1)
     assert int(simulator.policy_states["actor"].persistent_state.num_rounds) == 0

@@ -12,6 +12,7 @@ from mores.core.random_streams import RandomStreams, Worlds
 from mores.registry import make_environment, make_policy
 from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.simulator import Simulator
+from tests.learners.small_environments import stop_reasons
 
 pytestmark = [
     pytest.mark.gpu,
@@ -67,7 +68,7 @@ def train_offline(kind: str, device: str) -> dict[str, torch.Tensor]:
     streams = RandomStreams.of(0, worlds, stage=1, device=device)
     dataset = recorder.dataset("assistant")
     state = policy.fit_offline(simulator.policy_states["assistant"], dataset, streams)
-    assert not policy.stop_reasons(state)
+    assert not stop_reasons(policy, state)
     return dict(policy.state_dict(state))
 
 

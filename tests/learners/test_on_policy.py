@@ -19,6 +19,7 @@ from tests.learners.small_environments import (
     copy_model_parameters,
     evaluation_simulator,
     simulate_episodes,
+    stop_reasons,
     unchecked,
 )
 
@@ -201,11 +202,11 @@ def test_a_fault_leaves_other_models_unchanged(recipe, fault):
     assert train_state.active[others].all() and (train_state.stopped_round[others] == -1).all()
     models = slice(2 * faulty, 2 * faulty + 2)
     if fault == "scale":
-        assert train_state.active.all() and policy.stop_reasons(state) == []
+        assert train_state.active.all() and stop_reasons(policy, state) == []
         return
     # PPO updates after rounds 4, 8, 12: its third update has the NaN of rounds 10 and 11.
     last = 12 if recipe == "ppo" else 4
-    assert policy.stop_reasons(state) == [
+    assert stop_reasons(policy, state) == [
         f"actor, replicate {faulty}, model {k}: not a number in round {last} of its training"
         for k in range(2)
     ]

@@ -25,6 +25,7 @@ from tests.learners.small_environments import (
     copy_model_parameters,
     run_episodes,
     simulate_episodes,
+    stop_reasons,
     unchecked,
 )
 from tests.learners.test_offline import NET, SMALL, fit, record_episodes
@@ -82,8 +83,8 @@ def test_a_stopped_model_stays_stopped_in_later_stages():
     simulator = simulate_episodes(environment, {"actor": policy}, Worlds.grid(2, 1), 1, 4)
     other = make_policy("reinforce", network=NET)
     following = next_stage(simulator, other)
-    reasons = policy.stop_reasons(simulator.policy_states["actor"])
-    assert other.stop_reasons(following.policy_states["actor"]) == reasons != []
+    reasons = stop_reasons(policy, simulator.policy_states["actor"])
+    assert stop_reasons(other, following.policy_states["actor"]) == reasons != []
     third = Simulator(Faulty(), {"actor": other}, worlds=simulator.worlds, rounds=4, stage=2)
     third.reset(0, following.policy_states)
     run_episodes(third, 1)
@@ -128,7 +129,7 @@ def test_non_finite_rewards_stop_a_model(kind, fields, value):
     environment = NonFinite(num_completions=4, value=value, **SMALL)
     simulator = simulate_episodes(environment, {"assistant": policy}, Worlds.grid(2, 2), 1, 3)
     state = simulator.policy_states["assistant"]
-    assert policy.stop_reasons(state) == [STOP_REASON.format(3)]
+    assert stop_reasons(policy, state) == [STOP_REASON.format(3)]
     first, second = policy.state_dict(state)["num_updates"].tolist()
     assert first > 0 and second == 0
 
@@ -149,7 +150,7 @@ def test_non_finite_observations_stop_a_model(kind, value):
         train_state.reference_parameters.update(reference)
     fit(simulator, dataset, 1)
     round = 0 if fields else 1  # the training of the teacher comes before the first round
-    assert policy.stop_reasons(simulator.policy_states["assistant"]) == [STOP_REASON.format(round)]
+    assert stop_reasons(policy, simulator.policy_states["assistant"]) == [STOP_REASON.format(round)]
     assert train_state.updates.tolist() == [1, 0]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mores.core import pytree
 from mores.core.environment import Environment, Phase, Role, StepResult, Transition
+from mores.core.learner import Learner, TrainingDiagnostics
 from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete
@@ -103,8 +104,10 @@ class BanditLearnerState:
     learned: pytree.Persistent  # by name, [model, ...]: a model for each agent of a replicate
 
 
-class BanditLearner(Policy):
+class BanditLearner(Learner):
     """Chooses by weights that a subclass trains."""
+
+    state_kind: ClassVar = "bandit"
 
     learning_rate: float = Field(default=0.3, ge=0)
     stopping_replicate: int = Field(default=-1, description="its first model stops in round 5")
@@ -130,11 +133,6 @@ class BanditLearner(Policy):
         last_action = torch.zeros(streams.num_worlds, role.num_agents, dtype=torch.int64)
         return BanditLearnerState(last_action, Layout(role.num_agents), pytree.Persistent(learned))
 
-    def on_episode_start(
-        self, state: BanditLearnerState, initial: Any, reset_mask: Tensor
-    ) -> BanditLearnerState:
-        return state
-
     def _models(self, state: BanditLearnerState, streams: RandomStreams) -> Tensor:
         """Model of each agent, `[world, agent]`."""
         num_agents = state.layout.num_agents
@@ -156,13 +154,14 @@ class BanditLearner(Policy):
     def state_dict(self, state: BanditLearnerState) -> Mapping[str, Tensor]:
         return {name: state.learned.value[name] for name in ("weights", "replicate", "stopped_at")}
 
-    def stop_reasons(self, state: BanditLearnerState) -> list[str]:
+    def diagnostics(self, state: BanditLearnerState) -> list[TrainingDiagnostics]:
         learned, num_agents = state.learned.value, state.layout.num_agents
-        return [
+        stop_reasons = [
             f"gambler, replicate {int(learned['replicate'][m])}, model {m % num_agents}: "
             f"NaN in round {int(learned['stopped_at'][m])} of its training"
             for m in (learned["stopped_at"] >= 0).nonzero()[:, 0].tolist()
         ]
+        return [TrainingDiagnostics(stop_reasons=stop_reasons)]
 
     def _train(
         self, state: BanditLearnerState, action: Tensor, reward: Tensor, streams: RandomStreams
@@ -190,6 +189,8 @@ class BanditLearner(Policy):
 class OnlineLearner(BanditLearner):
     """Trains on reward."""
 
+    trains: ClassVar = {"online"}
+
     noise_reward: bool = Field(default=False, description="trains on noise in place of reward")
 
     def update(
@@ -204,6 +205,8 @@ class OnlineLearner(BanditLearner):
 class OfflineLearner(BanditLearner):
     """Trains on recorded episodes."""
 
+    trains: ClassVar = {"offline"}
+
     def fit_offline(
         self, state: BanditLearnerState, dataset: Any, streams: RandomStreams
     ) -> BanditLearnerState:
@@ -215,6 +218,8 @@ class OfflineLearner(BanditLearner):
 
 class EpisodeCounter(Policy):
     """Counts its episodes in a state of another class."""
+
+    keeps_state: ClassVar = True
 
     def initial_state(
         self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
@@ -234,9 +239,6 @@ class EpisodeCounter(Policy):
     ) -> ActionOutput:
         action = state.long().clamp(max=len(MEAN_REWARDS) - 1)
         return ActionOutput(action[:, None].expand(-1, observation.shape[1]), state)
-
-    def state_dict(self, state: Tensor) -> Mapping[str, Tensor]:
-        return {"episodes": state}
 
 
 ENVIRONMENT_KINDS: dict[str, type] = {"multi_agent_bandit": MultiAgentBandit}

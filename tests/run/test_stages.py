@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mores.analysis.run_reader import open_run
 from mores.core.environment import Environment, Phase, Role, StepResult, Transition
+from mores.core.learner import Learner
 from mores.core.people import People
 from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
@@ -78,30 +79,32 @@ class AveragerState:
     last_action: Tensor  # [world, 1]
 
 
-class Averager(Policy):
+class Averager(Learner):
     """Epsilon-greedy: a random option with probability `explore`, else the best mean reward."""
 
+    searches: ClassVar = True
+    trains: ClassVar = {"online", "offline"}
     explore: float = Field(default=0.3, ge=0, le=1)
 
     def initial_state(self, role: Role, phases: Any, streams: RandomStreams) -> AveragerState:
         zero = torch.zeros(streams.num_worlds, OPTIONS)
         return AveragerState(zero, zero, torch.zeros(streams.num_worlds, 1, dtype=torch.int64))
 
-    def on_episode_start(self, state: AveragerState, initial: Any, reset_mask: Any) -> Any:
-        return state  # parameters outlive episodes
-
     def act(
-        self, phase: Phase, observation: Any, action_mask: Any, state: Any, streams: RandomStreams
+        self,
+        phase: Phase,
+        observation: Any,
+        action_mask: Any,
+        state: Any,
+        streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
+        if search:
+            action = self._best(state)
+            return ActionOutput(action, dataclasses.replace(state, last_action=action))
         best, uniform = self._best(state), streams.uniform("which", 1)[:, 0]
         explores = streams.uniform("explore", 1)[:, 0] < self.explore
         action = torch.where(explores, (uniform * OPTIONS).long(), best)
-        return ActionOutput(action, dataclasses.replace(state, last_action=action))
-
-    def act_with_search(
-        self, phase: Phase, observation: Any, action_mask: Any, state: Any, streams: RandomStreams
-    ) -> ActionOutput:
-        action = self._best(state)
         return ActionOutput(action, dataclasses.replace(state, last_action=action))
 
     def _best(self, state: AveragerState) -> Tensor:
@@ -119,10 +122,6 @@ class Averager(Policy):
         total = state.total.scatter_add(1, action, reward)
         count = state.count.scatter_add(1, action, torch.ones_like(reward))
         return dataclasses.replace(state, total=total, count=count)
-
-
-class EpisodicAverager(Averager):
-    on_episode_start = Policy.on_episode_start
 
 
 class Guesser(Policy):
@@ -159,7 +158,6 @@ claims:
 def bandit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REGISTRIES["environment"], "bandit", Bandit)
     monkeypatch.setitem(REGISTRIES["policy"], "averager", Averager)
-    monkeypatch.setitem(REGISTRIES["policy"], "episodic_averager", EpisodicAverager)
     monkeypatch.setitem(REGISTRIES["policy"], "guesser", Guesser)
 
 
@@ -253,8 +251,6 @@ def test_an_arms_parameter_holds_in_stages_that_do_not_set_it(workdir):
     ("old", "new", "code", "path"),
     [
         ("train: gambler", "train: gamblr", "unknown_name", "stages.1.roles_to_train.0"),
-        ("{kind: averager}", "{kind: episodic_averager}", "unsupported",
-         "stages.1.roles_to_train.0"),
         ("roles_to_train: gambler, ", "", "missing", "stages.1.roles_to_train"),
         ("stage: sure", "stage: shure", "unknown_name", "claims.0.stage"),
         ("{kind: averager}", "{kind: random}", "unsupported",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
 
 from mores import make_policy, train
-from mores.core.policy import Policy
+from mores.core.learner import Learner, TrainingDiagnostics
 from mores.experiments.results import atomic_files
 from mores.experiments.run import engine, run_scenario
 from mores.experiments.run.cell_execution import run_cell
@@ -16,7 +17,7 @@ from mores.experiments.scenario.expansion import expand_and_verify
 from mores.experiments.scenario.first_round_check import check_first_round
 from mores.experiments.scenario.loading import load_scenario
 from mores.registry import REGISTRIES
-from mores.sim.training_status import copy_state_dict
+from mores.sim.training_status import checked_diagnostics, copy_state_dict
 from tests.learners.small_environments import Minimal, unchecked
 from tests.refusals import check_message, refused
 from tests.run.small_run import log_lines
@@ -154,29 +155,49 @@ def test_train_refuses_or_warns():
     assert result.state_dict("assistant")["num_updates"].tolist() == [2] * 8
 
 
+class InvalidLearner(Learner):
+    """Returns what it is given."""
+
+    tensors: Any = None
+    entries: Any = ()
+
+    def act(self, phase, observation, action_mask, state, streams):
+        raise NotImplementedError
+
+    def state_dict(self, state):
+        return self.tensors
+
+    def diagnostics(self, state):
+        return self.entries
+
+
+TWO = torch.zeros(2).long()
+
+
 @pytest.mark.parametrize(
-    "tensors",
+    "tensors", [None, {"a": 3}, {1: TWO}, {"a": TWO, "b": torch.zeros(3)}, {"a": torch.tensor(1)}]
+)
+def test_an_invalid_state_dict_is_refused(tensors):
+    with unchecked(), refused("failed", "policies.actor"):
+        copy_state_dict("actor", InvalidLearner(tensors=tensors), None)
+
+
+@pytest.mark.parametrize(
+    "fields",
     [
         None,
         {"num_updates": 3},
-        {1: torch.zeros(2)},
-        {"num_updates": torch.zeros(2), "stopped_at": torch.zeros(3)},
+        {"num_updates": TWO, "stopped_at": torch.zeros(3).long()},
         {"num_updates": torch.tensor(1)},
         {"num_updates": torch.zeros(2)},
-        {"a/frozen": torch.zeros(2)},
+        {"num_updates": TWO.bool()},
         {"stopped_at": torch.zeros(2, 3).long()},
     ],
 )
-def test_an_invalid_state_dict_is_refused(tensors):
-    class InvalidPolicy(Policy):
-        def act(self, phase, observation, action_mask, state, streams):
-            raise NotImplementedError
-
-        def state_dict(self, state):
-            return tensors
-
+def test_invalid_diagnostics_are_refused(fields):
     with unchecked(), refused("failed", "policies.actor"):
-        copy_state_dict("actor", InvalidPolicy(), None)
+        entries = fields and [TrainingDiagnostics(**fields)]
+        checked_diagnostics("actor", InvalidLearner(entries=entries), None)
 
 
 def test_an_environment_without_observations_runs(tmp_path, monkeypatch):

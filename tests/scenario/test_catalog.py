@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from mores.core.policy import Policy
 from mores.experiments.scenario import catalog
 from mores.experiments.scenario.class_source import UnreadableClassError, class_skeleton
 from mores.registry import REGISTRIES, class_of
@@ -19,6 +18,7 @@ KINDS = [
     if not kind.startswith("toy_") and registry not in ("scenario", "metric")
 ]
 SOURCE = '''
+from mores.core.learner import Learner
 from mores.core.policy import Policy
 
 class Base(Policy):
@@ -29,7 +29,9 @@ class Base(Policy):
 
     tags = {"stochastic": True, "paper": ("1234.5678",)}
 
-class Learner(Base):
+class Trained(Base, Learner):
+    trains = {"online"}
+
     def update(self, state, transition, streams):
         return state
 
@@ -38,10 +40,11 @@ class Computed(Base):
 
     tags = {**Base.tags, "real": True}
 
-class Assigned(Base):
-    """A method that is assigned."""
+class Assigned(Base, Learner):
+    """The value is assigned."""
 
-    update = Learner.update
+    trains = Trained.trains
+    update = Trained.update
 '''
 
 
@@ -49,9 +52,8 @@ class Assigned(Base):
 def test_source_gives_the_same_entry_as_the_class(registry: str, kind: str) -> None:
     imported = class_of(registry, kind)
     skeleton = class_skeleton(f"{imported.__module__}:{imported.__name__}")
-    policy_class = class_skeleton("mores.core.policy:Policy")
-    entry = catalog._entry_of(skeleton, registry, kind, policy_class)
-    assert entry == catalog._entry_of(imported, registry, kind, Policy)
+    entry = catalog._entry_of(skeleton, registry, kind)
+    assert entry == catalog._entry_of(imported, registry, kind)
     assert entry.summary
 
 
@@ -60,7 +62,7 @@ def test_source_gives_the_same_entry_as_the_class(registry: str, kind: str) -> N
     [
         ("Base", "A base class.", {"stochastic": True, "paper": ("1234.5678",)}),
         (
-            "Learner",
+            "Trained",
             "A base class.",
             {"trains": True, "stochastic": True, "paper": ("1234.5678",), "loop": ["train"]},
         ),
@@ -71,7 +73,7 @@ def test_source_gives_the_same_entry_as_the_class(registry: str, kind: str) -> N
         ),
         (
             "Assigned",
-            "A method that is assigned.",
+            "The value is assigned.",
             {"trains": True, "stochastic": True, "paper": ("1234.5678",), "loop": ["train"]},
         ),
     ],

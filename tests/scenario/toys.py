@@ -17,6 +17,7 @@ from mores.core.config import Config
 from mores.core.deterministic_sum import mean, norm
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import UserError
+from mores.core.learner import Learner
 from mores.core.people import People
 from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
@@ -142,15 +143,14 @@ class Deep(Config):
     )
 
 
-class StrideLearner(Stride):
+class StrideLearner(Stride, Learner):
     """Trains online and from recorded episodes."""
+
+    trains: ClassVar = {"online", "offline"}
 
     network: Annotated[Tiny | Deep, Field(discriminator="kind")] = Field(
         default=Deep(), description="network of the policy"
     )
-
-    def on_episode_start(self, state: Any, initial: Any, reset_mask: Tensor) -> Any:
-        return state
 
     def update(self, state: Any, transition: Any, streams: RandomStreams) -> Any:
         return state

@@ -104,23 +104,12 @@ class CUT(OfflineLearner):
         action_mask: Tensor | None,
         state: LearnerState,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
-        """Actions sampled from the models; in a phase with `flags`: the criticized actions."""
+        """Actions of the models; in a phase with `flags`: the criticized actions."""
         return self._review_flags(phase, observation, state) or super().act(
-            phase, observation, action_mask, state, streams
+            phase, observation, action_mask, state, streams, search
         )
-
-    def act_with_search(
-        self,
-        phase: Phase,
-        observation: Float[Tensor, "world agent size"],
-        action_mask: Tensor | None,
-        state: LearnerState,
-        streams: RandomStreams,
-    ) -> ActionOutput:
-        """The likeliest actions; in a phase with `flags`: the criticized actions."""
-        flagged = self._review_flags(phase, observation, state)
-        return flagged or super().act_with_search(phase, observation, action_mask, state, streams)
 
     @torch.no_grad()
     def _review_flags(

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.agents.learning.batch import FeedbackBatch
+from mores.agents.learning.learner import UpdateObstacle
 from mores.agents.learning.learner_state import LearnerState
 from mores.agents.learning.losses import policy_gradient_loss, value_loss
 from mores.agents.learning.objective import LossTerm, Objective
@@ -24,7 +25,7 @@ from mores.agents.learning.on_policy import OnPolicyLearner, UnitInterval, buffe
 from mores.agents.learning.rollout_buffer import RolloutBuffer
 from mores.agents.learning.transforms.advantages import generalized_advantages, normalize_advantages
 from mores.agents.learning.update import UpdateBatch
-from mores.core.environment import Role, Transition
+from mores.core.environment import Transition
 
 
 class PPO(OnPolicyLearner):
@@ -51,19 +52,12 @@ class PPO(OnPolicyLearner):
         """Rollout capacity: the rounds between updates."""
         return self.num_steps
 
-    def never_updates_reason(self, role: Role, rounds: int, worlds: int) -> str:
-        """Reason if the rounds do not suffice for a first update."""
-        if rounds >= self.num_steps:
-            return ""
-        return (
-            f"the first update needs {self.num_steps} rounds (num_steps), the stage has {rounds}; "
-            "lower num_steps or simulate more episodes"
-        )
-
-    def no_update_reason(self, state: LearnerState, member_name: str = "") -> str:
+    def update_obstacle(self, state: LearnerState) -> UpdateObstacle:
         """Number of rounds that an update needs, and that were recorded."""
         length = int(state.persistent_state.rollout.length)
-        return f"an update needs {self.num_steps} rounds (num_steps), the rollout has {length}"
+        recorded = f", the rollout has {length}" if length else ""
+        reason = f"an update needs {self.num_steps} rounds (num_steps){recorded}"
+        return UpdateObstacle(reason, self.num_steps)
 
     def ready_to_update(self, rollout: RolloutBuffer, transition: Transition) -> bool:
         """Whether the rollout has `num_steps` rounds."""

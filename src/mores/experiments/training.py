@@ -21,6 +21,7 @@ from torch import Tensor
 from mores.core.arguments import check_device, check_integer, check_names
 from mores.core.environment import Environment
 from mores.core.errors import UserError
+from mores.core.learner import Learner, can_train
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
@@ -35,7 +36,12 @@ from mores.experiments.trained import (
     select_metrics,
 )
 from mores.sim.simulator import Simulator
-from mores.sim.training_status import checked_state_dict, training_statuses
+from mores.sim.training_status import (
+    checked_diagnostics,
+    checked_state_dict,
+    no_update_reason,
+    training_statuses,
+)
 
 
 def train(
@@ -93,33 +99,28 @@ def train(
         else check_names("roles_to_train", roles_to_train, roles),
     )
     _check_roles_to_train(simulator.policies, roles_to_train)
-    _check_enough_rounds(simulator, episodes, worlds)
     simulator.reset(seed)
+    _check_enough_rounds(simulator, episodes)
     names = select_metrics(simulator, metrics)
+    learners = {r: p for r, p in simulator.policies.items() if can_train(p, "online")}
     with _progress_bar(episodes, progress) as advance:
 
         def on_episode_end(num_episodes: int) -> None:
             if num_episodes == 1:  # before hours of training
                 for role in simulator.learning_roles:
-                    checked_state_dict(
-                        role, simulator.policies[role], simulator.policy_states[role]
-                    )
+                    checked_state_dict(role, learners[role], simulator.policy_states[role])
             advance()
 
         curves = run_episodes(simulator, episodes, names, on_episode_end)
-    states, items = simulator.policy_states, simulator.policies.items()
-    diagnostics = [line for role, policy in items for line in policy.stop_reasons(states[role])]
+    states = simulator.policy_states
+    by_role = {r: checked_diagnostics(r, learner, states[r]) for r, learner in learners.items()}
+    diagnostics = [line for entries in by_role.values() for e in entries for line in e.messages]
     if diagnostics:
         more = f" (and {len(diagnostics) - 1} more: see diagnostics)" if diagnostics[1:] else ""
         warnings.warn(f"a model stopped: {diagnostics[0]}{more}", stacklevel=2)
-    state_dicts = {
-        role: checked_state_dict(role, policy, states[role])
-        for role, policy in simulator.policies.items()
-        if policy.supports("update")
-    }
+    state_dicts = {r: checked_state_dict(r, learner, states[r]) for r, learner in learners.items()}
     for role in simulator.learning_roles:
-        policy = simulator.policies[role]
-        for status in training_statuses("training", role, policy, states[role], state_dicts[role]):
+        for status in training_statuses("training", role, by_role[role]):
             if status.num_not_updated:
                 warnings.warn(status.message, stacklevel=2)
                 diagnostics.append(status.message)
@@ -153,14 +154,14 @@ def _check_roles_to_train(
     policies: Mapping[str, Policy], roles_to_train: Collection[str] | None
 ) -> None:
     """Refuse an empty list of roles, and roles that cannot train."""
-    able = [role for role, policy in policies.items() if policy.supports("update")]
+    able = [role for role, policy in policies.items() if can_train(policy, "online")]
     requested = list(policies if roles_to_train is None else roles_to_train)
     unable = [role for role in requested if role not in able]
     if not requested:
         raise UserError("roles_to_train: name a role", code="missing", path="roles_to_train")
     if not unable or (roles_to_train is None and able):
         return
-    offline = sorted(role for role in unable if policies[role].supports("fit_offline"))
+    offline = sorted(role for role in unable if can_train(policies[role], "offline"))
     if offline:
         raise UserError(
             f"{', '.join(offline)}: trains on recorded episodes, not on reward: use a scenario "
@@ -176,8 +177,8 @@ def _check_roles_to_train(
     )
 
 
-def _check_enough_rounds(simulator: Simulator, episodes: int, worlds: int) -> None:
-    """Check that the roles to train can be updated within so many episodes.
+def _check_enough_rounds(simulator: Simulator, episodes: int) -> None:
+    """Check that the roles to train can be updated within so many episodes, after the reset.
 
     Raises:
         UserError: a role would certainly not be updated.
@@ -185,11 +186,9 @@ def _check_enough_rounds(simulator: Simulator, episodes: int, worlds: int) -> No
     if message := simulator.environment.min_rounds_message(simulator.rounds):
         raise UserError(f"rounds: {message}", code="out_of_range", path="rounds")
     for role in simulator.learning_roles:
-        policy = simulator.policies[role]
-        reason = policy.never_updates_reason(
-            simulator.roles[role], episodes * simulator.rounds, worlds
-        )
-        if reason and not policy.frozen:
+        learner, state = simulator.policies[role], simulator.policy_states[role]
+        assert isinstance(learner, Learner)
+        if reason := no_update_reason(role, learner, state, episodes * simulator.rounds):
             message = f"{role}: would never be updated: {reason}"
             raise UserError(message, code="not_trained", path=f"policies.{role}")
 

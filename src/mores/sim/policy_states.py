@@ -1,8 +1,8 @@
 """Policy states that outlive episodes and stages.
 
-Stages may have different policies for the same role. A policy continues from the state of another
-one if the same class defines `on_episode_start` first for both (two recipes of one learner).
-Otherwise it starts anew, and each finds its own state when it returns.
+Stages may have different policies for the same role. A policy that keeps its state continues from
+that of another one with the same `state_kind` (two recipes of one learner). Otherwise it starts
+anew, and each finds its own state when it returns.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mores.core.environment import Environment
-from mores.core.policy import Policy
+from mores.core.learner import parameter_keys
+from mores.core.policy import Policy, state_kind
 
 PolicyStateStore = dict[str, Any]  # by `state_key`
 
@@ -25,18 +26,15 @@ def stored_states(store: PolicyStateStore, policies: Mapping[str, Policy]) -> di
 def store_states(
     store: PolicyStateStore, policies: Mapping[str, Policy], policy_states: Mapping[str, Any]
 ) -> None:
-    """Store the states of these policies, if they outlive an episode."""
+    """Store the states of these policies, if they keep them."""
     for role, policy in policies.items():
-        if policy.supports("on_episode_start"):
+        if policy.keeps_state:
             store[state_key(role, policy)] = policy_states[role]
 
 
 def state_key(role: str, policy: Policy) -> str:
     """Key of a policy's state: policies with equal keys continue from each other's state."""
-    bases = [base for base in type(policy).__mro__ if issubclass(base, Policy)]
-    defining = [base for base in bases if base is not Policy and "on_episode_start" in vars(base)]
-    key_class = defining[-1] if defining else type(policy)
-    return f"{role}: {key_class.__module__}.{key_class.__qualname__}"
+    return f"{role}: {state_kind(policy)}"
 
 
 def is_untrained(role: str, policy: Policy, trained: Iterable[Policy]) -> bool:
@@ -45,8 +43,8 @@ def is_untrained(role: str, policy: Policy, trained: Iterable[Policy]) -> bool:
     Parameters are found by key: a member of a `per_agent` policy continues from the same agents of
     such a policy, a policy on its own from one on its own.
     """
-    known = {(state_key(role, other), key) for other in trained for key in other.parameter_keys}
-    return not {(state_key(role, policy), key) for key in policy.parameter_keys} <= known
+    known = {(state_key(role, other), key) for other in trained for key in parameter_keys(other)}
+    return not {(state_key(role, policy), key) for key in parameter_keys(policy)} <= known
 
 
 def continuing_policies(
@@ -68,6 +66,6 @@ def continuing_policies(
         default = default_policies.get(role)
         if role not in roles:
             continue
-        if default is None or not default.parameter_keys or is_untrained(role, default, [policy]):
+        if default is None or not parameter_keys(default) or is_untrained(role, default, [policy]):
             policies[role] = policy
     return policies

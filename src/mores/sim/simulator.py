@@ -20,6 +20,7 @@ from mores.core import stream_addresses as addresses
 from mores.core.arguments import check_device, check_integer
 from mores.core.environment import Environment, Phase, Role, Transition
 from mores.core.errors import UserError
+from mores.core.learner import Learner, can_train
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams, Worlds
@@ -66,7 +67,7 @@ class Simulator:
         stage: number of the stage, part of the address of random streams.
         device: device of the tensors.
         roles_to_train: roles whose policies may train online; default: all that can.
-        search: use `Policy.act_with_search` instead of `act`.
+        search: let policies decide with search, if they can.
         recorder: receives all observations, actions, rewards and feedback.
 
     Attributes:
@@ -107,11 +108,13 @@ class Simulator:
             for name, policy in (policies or {}).items()
             if len(self.external.get(name, ())) < self.roles[name].num_agents
         }
-        self.search, self._recorder = search, recorder
+        self._recorder = recorder
+        self._search = {name: search and policy.searches for name, policy in self.policies.items()}
+        self._learners = {n: p for n, p in self.policies.items() if isinstance(p, Learner)}
         self.learning_roles = [
             name
-            for name, policy in self.policies.items()
-            if policy.supports("update") and (roles_to_train is None or name in roles_to_train)
+            for name, learner in self._learners.items()
+            if can_train(learner, "online") and (roles_to_train is None or name in roles_to_train)
         ]
         self._external_indices = {
             name: torch.tensor(agents, device=self.device) for name, agents in self.external.items()
@@ -153,18 +156,14 @@ class Simulator:
         self._start_episode()
 
     def share_parameters(self) -> None:
-        """Let equal policies of several roles share their parameters, if they support it."""
-        distinct: list[str] = []
-        for name, policy in self.policies.items():
-            if not policy.supports("share_parameters"):
-                continue
-            equal = next((other for other in distinct if self.policies[other] == policy), None)
+        """Let equal learners of several roles share their parameters, if they do."""
+        states, distinct = self.policy_states, list[str]()
+        for name, learner in self._learners.items():
+            equal = next((other for other in distinct if self._learners[other] == learner), None)
             if equal is None:
                 distinct.append(name)
             else:
-                self.policy_states[name] = policy.share_parameters(
-                    self.policy_states[name], self.policy_states[equal]
-                )
+                states[name] = learner.share_parameters(states[name], states[equal])
 
     def next_episode(self) -> None:
         """Start a new episode in every world, also where one is not over."""
@@ -326,13 +325,13 @@ class Simulator:
         for name in phase.action_spaces:
             if name in self.policies:
                 policy = self.policies[name]
-                act = policy.act_with_search if self.search else policy.act
-                output = act(
+                output = policy.act(
                     phase,
                     environment.observe(before, name, phase.name),
                     environment.action_mask(before, name, phase.name),
                     self.policy_states[name],
                     streams.child(f"{addresses.POLICY}/{name}/{phase.name}"),
+                    **({"search": True} if self._search[name] else {}),
                 )
                 actions[name] = output.action
                 self._set_policy_state(name, output.state)
@@ -376,7 +375,7 @@ class Simulator:
             reward, feedback = self.reward_ledger.pop_round(name)
             obs = self._next_observation(name)
             transition = Transition(reward, terminated, truncated, finished, obs, feedback)
-            state = self.policies[name].update(
+            state = self._learners[name].update(
                 self.policy_states[name], transition, streams.child(f"{addresses.UPDATE}/{name}")
             )
             self._set_policy_state(name, state)

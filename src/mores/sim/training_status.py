@@ -1,25 +1,16 @@
-"""Numbers of models that were updated in a stage, from the counters of their policies."""
+"""Numbers of models that were updated in a stage, from the diagnostics of their learners."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mores.core.check_metrics import INTEGER_DTYPES
 from mores.core.errors import UserError
-from mores.core.policy import Policy
-
-# Reserved names in `Policy.state_dict`.
-NUM_UPDATES_KEY = "num_updates"
-COUNTER_DTYPES = {
-    NUM_UPDATES_KEY: "integer",
-    "stopped_at": "integer",
-    "frozen": "bool",
-}
+from mores.core.learner import Learner, TrainingDiagnostics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,24 +49,24 @@ class TrainingStatus:
         return f"stage {self.stage}: {self.message}"
 
 
-def copy_state_dict(role: str, policy: Policy, state: Any) -> dict[str, Tensor]:
-    """Copies on the CPU of a policy's parameters, which policies change in place.
+def copy_state_dict(role: str, learner: Learner, state: Any) -> dict[str, Tensor]:
+    """Copies on the CPU of a learner's parameters, which learners change in place.
 
     Raises:
         UserError: as in `checked_state_dict`.
     """
-    tensors = checked_state_dict(role, policy, state)
+    tensors = checked_state_dict(role, learner, state)
     return {n: tensor.detach().cpu().contiguous().clone() for n, tensor in tensors.items()}
 
 
-def checked_state_dict(role: str, policy: Policy, state: Any) -> Mapping[str, Tensor]:
-    """`Policy.state_dict` of a role's policy, checked.
+def checked_state_dict(role: str, learner: Learner, state: Any) -> Mapping[str, Tensor]:
+    """`Learner.state_dict` of a role's learner, checked.
 
     Raises:
-        UserError: wrong types, shapes or counters.
+        UserError: wrong types or shapes.
     """
-    tensors, path = policy.state_dict(state), f"policies.{role}"
-    source = f"policy of {role}: {type(policy).__name__}.state_dict"
+    tensors, path = learner.state_dict(state), f"policies.{role}"
+    source = f"policy of {role}: {type(learner).__name__}.state_dict"
     named = isinstance(tensors, Mapping) and all(isinstance(name, str) for name in tensors)
     if not named or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         message = f"{source} must return tensors by name, not {tensors!r:.60}"
@@ -85,38 +76,54 @@ def checked_state_dict(role: str, policy: Policy, state: Any) -> Mapping[str, Te
         shapes = ", ".join(f"{name} {list(t.shape)}" for name, t in tensors.items())
         message = f"{source}: all tensors must have the model dimension first, not {shapes}"
         raise UserError(message, code="failed", path=path)
-    for name, tensor in tensors.items():
-        counter = name.split("/")[-1]
-        if expected := COUNTER_DTYPES.get(counter):
-            dtype = "bool" if tensor.dtype == torch.bool else "integer"
-            if tensor.dim() != 1 or tensor.dtype not in INTEGER_DTYPES or dtype != expected:
-                message = f"{source}: {counter!r} must be [model], {expected}"
-                raise UserError(message, code="failed", path=path)
     return tensors
 
 
-def training_statuses(
-    stage: str, role: str, policy: Policy, state: Any, state_dict: Mapping[str, Tensor]
-) -> Iterator[TrainingStatus]:
-    """Status of a role's policy, or of each member of a composite policy.
+def checked_diagnostics(role: str, learner: Learner, state: Any) -> Sequence[TrainingDiagnostics]:
+    """`Learner.diagnostics` of a role's learner, checked.
 
-    Args:
-        stage, role: names for the status.
-        policy, state: the policy and its state.
-        state_dict: result of `checked_state_dict` or `copy_state_dict`.
+    Raises:
+        UserError: wrong types or shapes.
     """
-    counts = {name: t for name, t in state_dict.items() if name.split("/")[-1] == NUM_UPDATES_KEY}
-    if not counts:
+    diagnostics, path = learner.diagnostics(state), f"policies.{role}"
+    source = f"policy of {role}: {type(learner).__name__}.diagnostics"
+    if not isinstance(diagnostics, Sequence) or not all(
+        isinstance(entry, TrainingDiagnostics) for entry in diagnostics
+    ):
+        message = f"{source} must return a list of TrainingDiagnostics, not {diagnostics!r:.60}"
+        raise UserError(message, code="failed", path=path)
+    for entry in diagnostics:
+        counts = {"num_updates": entry.num_updates, "stopped_at": entry.stopped_at}
+        given = {name: x for name, x in counts.items() if x is not None}
+        lengths = {tuple(x.shape) if isinstance(x, Tensor) else None for x in given.values()}
+        if len(lengths) > 1 or not all(
+            isinstance(x, Tensor) and x.dim() == 1 and x.dtype in INTEGER_DTYPES[1:]
+            for x in given.values()
+        ):
+            message = f"{source}: {', '.join(given)} must be [model], integer"
+            raise UserError(message, code="failed", path=path)
+    return diagnostics
+
+
+def no_update_reason(role: str, learner: Learner, state: Any, rounds: int) -> str:
+    """Reason why models can have no online update in so many rounds from here. Empty: none."""
+    reasons = (e.no_update_reason(rounds) for e in checked_diagnostics(role, learner, state))
+    return "; ".join(reason for reason in reasons if reason)
+
+
+def training_statuses(
+    stage: str, role: str, diagnostics: Sequence[TrainingDiagnostics]
+) -> Iterator[TrainingStatus]:
+    """Status of a role's learner, or of each of its members, from `checked_diagnostics`."""
+    if all(entry.num_updates is None for entry in diagnostics):
         yield TrainingStatus(stage, role, 0, 0, 0)
-    for name, updates in counts.items():
-        prefix = name[: -len(NUM_UPDATES_KEY)]
-        none = torch.zeros_like(updates, dtype=torch.bool)
-        stopped_at, frozen = (state_dict.get(f"{prefix}{key}") for key in ("stopped_at", "frozen"))
-        frozen = none if frozen is None else frozen
-        updated = (updates > 0) & ~frozen
-        running = ~none if stopped_at is None else stopped_at < 0
-        idle = int((running & ~updated & ~frozen).sum())
-        member = prefix.rstrip("/")
-        reason = policy.no_update_reason(state, member) if idle else ""
-        label = f"{role}, {member}" if member else role
-        yield TrainingStatus(stage, label, len(updates), int(updated.sum()), idle, reason)
+    for entry in diagnostics:
+        if entry.num_updates is None:
+            continue
+        updated = (entry.num_updates > 0) & (not entry.frozen)
+        idle = ~updated & (not entry.frozen)
+        if entry.stopped_at is not None:
+            idle &= entry.stopped_at < 0
+        num_idle, label = int(idle.sum()), f"{role}, {entry.member}" if entry.member else role
+        reason = entry.obstacle if num_idle else ""
+        yield TrainingStatus(stage, label, len(updated), int(updated.sum()), num_idle, reason)

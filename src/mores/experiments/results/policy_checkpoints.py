@@ -1,6 +1,6 @@
 """Learned parameters and training diagnostics of a cell, collected at the end of every stage.
 
-checkpoints/<stage>.<role>.safetensors   `Policy.state_dict`: tensors that lead with the models
+checkpoints/<stage>.<role>.safetensors   `Learner.state_dict`: tensors that lead with the models
 checkpoints/<stage>.<role>.json          policy kind and parameters, replicates, shapes
 """
 
@@ -18,12 +18,18 @@ from torch import Tensor
 
 from mores.core.environment import get_role
 from mores.core.file_formats import RUN_FORMAT, mores_version
-from mores.core.policy import Capability, Policy
+from mores.core.learner import TrainingMode, can_train
+from mores.core.policy import Policy
 from mores.experiments.results.cell_result import PolicyCheckpoint, StoppedTraining
 from mores.experiments.scenario.cell import BuiltStage, Cell
 from mores.experiments.scenario.expansion import full_spec
 from mores.sim.policy_states import PolicyStateStore, state_key
-from mores.sim.training_status import TrainingStatus, copy_state_dict, training_statuses
+from mores.sim.training_status import (
+    TrainingStatus,
+    checked_diagnostics,
+    copy_state_dict,
+    training_statuses,
+)
 
 CHECKPOINTS = "checkpoints"
 
@@ -52,14 +58,15 @@ class CheckpointCollector:
         for role in built_stage.stage.roles_to_train:
             policy = built_stage.policies.get(role)
             state_name = None if policy is None else state_key(role, policy)
-            needed: Capability = "update" if built_stage.stage.loop == "train" else "fit_offline"
-            if policy is None or state_name not in store or not policy.supports(needed):
+            mode: TrainingMode = "online" if built_stage.stage.loop == "train" else "offline"
+            if policy is None or state_name not in store or not can_train(policy, mode):
                 continue  # an arm in which no policy trains
             state, key = store[state_name], (built_stage.stage.name, role)
-            for message in policy.stop_reasons(state):
-                self._stage_by_message.setdefault((role, message), built_stage.stage.name)
             tensors = copy_state_dict(role, policy, state)
-            for status in training_statuses(built_stage.stage.name, role, policy, state, tensors):
+            diagnostics = checked_diagnostics(role, policy, state)
+            for message in (line for entry in diagnostics for line in entry.messages):
+                self._stage_by_message.setdefault((role, message), built_stage.stage.name)
+            for status in training_statuses(built_stage.stage.name, role, diagnostics):
                 self._add_status(status)
             if not tensors:
                 continue

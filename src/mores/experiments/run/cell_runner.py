@@ -14,6 +14,7 @@ import torch
 
 from mores.core import stream_addresses as addresses
 from mores.core.episode_dataset import concatenate_datasets
+from mores.core.learner import can_train
 from mores.core.random_streams import RandomStreams, Worlds
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.results.policy_checkpoints import CheckpointCollector
@@ -175,11 +176,9 @@ class CellRunner:
             )
             store_states(self.policy_state_store, built_stage.policies, simulator.policy_states)
         learners = {
-            role: built_stage.policies[role]
+            role: policy
             for role in built_stage.stage.roles_to_train
-            if role in built_stage.policies
-            and built_stage.policies[role].supports("fit_offline")
-            and built_stage.policies[role].supports("on_episode_start")
+            if (policy := built_stage.policies.get(role)) and can_train(policy, "offline")
         }  # empty in some arms
         recorders = [
             self.episode_recorders[n]

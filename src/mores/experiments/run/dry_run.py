@@ -3,7 +3,7 @@
 Some errors appear only when stages follow each other: a recipe lacks the feedback that it needs, it
 cannot continue from parameters that another recipe trained, a search or a network does not fit the
 role. The dry run uses the run's own loops, with at most two episodes of every stage and one epoch
-per update (`Policy.dry_run_version`), so it needs no knowledge of any recipe. It has a time limit.
+per update (`Learner.dry_run_version`), so it needs no knowledge of any recipe. It has a time limit.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from mores.core.errors import UserError
+from mores.core.learner import Learner, parameter_keys
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
 from mores.experiments.run.cell_runner import CellRunner, Cursor
@@ -124,7 +125,7 @@ def _untrained_learners(cell: Cell) -> list[Problem]:
     started: set[str] = set()
     for index, staged in enumerate(stages):
         for role in started & staged.policies.keys():
-            any_learner = any(policy.parameter_keys for policy in trained[role])
+            any_learner = any(parameter_keys(policy) for policy in trained[role])
             if any_learner and is_untrained(role, staged.policies[role], trained[role]):
                 message = (
                     f"acts untrained in stage {staged.stage.name}: it never trains, and does not "
@@ -146,11 +147,15 @@ def _with_dry_run_policies(built_cell: BuiltCell) -> BuiltCell:
     stages = []
     for staged in built_cell.stages:
         policies = {
-            role: replaced.setdefault(id(policy), policy.dry_run_version())
+            role: replaced.setdefault(id(policy), _dry_run_version(policy))
             for role, policy in staged.policies.items()
         }
         stages.append(staged._replace(policies=policies))
     return dataclasses.replace(built_cell, stages=tuple(stages))
+
+
+def _dry_run_version(policy: Policy) -> Policy:
+    return policy.dry_run_version() if isinstance(policy, Learner) else policy
 
 
 def _shortened_cell(cell: Cell) -> Cell | None:
@@ -186,7 +191,7 @@ def _problem(
     spec = cell.stage_spec(stage_index)
     message = f"in stage {stage.name}: {printable(text, 400)}"
     roles: Sequence[str] = stage.roles_to_train or [
-        r for r, p in policies.items() if p.supports("on_episode_start")
+        r for r, p in policies.items() if isinstance(p, Learner)
     ]
     for role in roles:
         if role in policies and role in spec.policies:

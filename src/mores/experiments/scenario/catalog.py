@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -63,31 +63,23 @@ def _component_entry(registry: str, name: str) -> CatalogEntry:
         try:
             skeleton = class_skeleton(location)
             if inspect.getdoc(skeleton):
-                policy_class = class_skeleton("mores.core.policy:Policy")
-                return _entry_of(skeleton, registry, name, policy_class)
+                return _entry_of(skeleton, registry, name)
         except UnreadableClassError:
             pass
-    from mores.core.policy import Policy
-
     try:
-        return _entry_of(class_of(registry, name), registry, name, Policy)
+        return _entry_of(class_of(registry, name), registry, name)
     except (ImportError, UserError) as error:
         return CatalogEntry(registry, name, f"(cannot be imported: {printable(error)})", {})
 
 
-def _entry_of(component: Any, registry: str, name: str, policy_class: type) -> CatalogEntry:
-    """Entry of a class. For a policy, `loop` lists the stage loops in which it trains."""
+def _entry_of(component: Any, registry: str, name: str) -> CatalogEntry:
+    """Entry of a class. For a learner, `loop` lists the stage loops in which it trains."""
     summary = (inspect.getdoc(component) or "").partition("\n")[0]
     tags = dict(getattr(component, "tags", {}))
-    if inspect.isclass(component) and issubclass(component, policy_class):
-        methods = {"train": "update", "fit_offline": "fit_offline"}
-        loops = [
-            loop
-            for loop, method in methods.items()
-            if getattr(component, method) is not getattr(policy_class, method)
-        ]
-        if loops:
-            tags = {"trains": True, **tags, "loop": loops}
+    if modes := getattr(component, "trains", ()):
+        modes = modes if isinstance(modes, Set) else {"online", "offline"}  # those of its members
+        loops = {"online": "train", "offline": "fit_offline"}
+        tags = {"trains": True, **tags, "loop": [loops[mode] for mode in loops if mode in modes]}
     return CatalogEntry(registry, name, summary, tags)
 
 

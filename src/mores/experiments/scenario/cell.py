@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
+from mores.core.learner import parameter_keys
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.experiments.scenario.overrides import Origin, StageSpec, apply_stage_overrides
@@ -140,7 +141,9 @@ class Cell:
                 policies = {**continuing_policies(env, defaults, trained_defaults), **chosen}
                 stages.append(BuiltStage(stage, rounds, env, policies))
                 to_train = (policies.keys() - chosen.keys()) & set(stage.roles_to_train)
-                trained_defaults |= {r: policies[r] for r in to_train if policies[r].parameter_keys}
+                trained_defaults |= {
+                    r: policies[r] for r in to_train if parameter_keys(policies[r])
+                }
         if problems:
             raise ScenarioError(list(dict.fromkeys(problems)))
         return BuiltCell(tuple(stages), population)

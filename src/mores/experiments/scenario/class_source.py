@@ -20,7 +20,7 @@ class UnreadableClassError(Exception):
 
 @functools.cache
 def class_skeleton(entry_point: str) -> type:
-    """A stand-in for `module:Class` with the same bases, docstring, literal tags and method names.
+    """A stand-in for `module:Class` with the same bases, docstring and literal tags.
 
     Raises:
         UnreadableClassError: the source cannot be found, or defines one of these dynamically.
@@ -40,8 +40,8 @@ def class_skeleton(entry_point: str) -> type:
             continue
         targets = item.targets if isinstance(item, ast.Assign) else [getattr(item, "target", None)]
         assigned = {target.id for target in targets if isinstance(target, ast.Name)}
-        if assigned & {"tags", "update", "fit_offline", "__doc__"}:
-            namespace["tags"] = _literal_tags(item, assigned)
+        if named := assigned & {"tags", "trains", "__doc__"}:
+            namespace[named.pop()] = _literal_value(item, assigned)
     bases = [_base_entry_point(base, module, definitions, imports) for base in node.bases]
     skeletons = tuple(class_skeleton(base) for base in bases if base is not None)
     try:
@@ -61,10 +61,10 @@ def function_docstring(location: str) -> str | None:
     return ast.get_docstring(functions[-1]) if functions else None
 
 
-def _literal_tags(item: ast.stmt, assigned: set[str]) -> object:
-    """The value of an assignment to `tags`."""
+def _literal_value(item: ast.stmt, assigned: set[str]) -> object:
+    """The value of an assignment to `tags` or `trains`."""
     value = getattr(item, "value", None)
-    if assigned != {"tags"} or value is None:
+    if "__doc__" in assigned or len(assigned) > 1 or value is None:
         raise UnreadableClassError(ast.unparse(item))
     try:
         return ast.literal_eval(value)

@@ -27,9 +27,9 @@ class Stage(StrictModel):
 
     A stage may set other policies than the stage before, or other parameters of the same policies
     (`policies.assistant.kind: dpo`, `policies.assistant.learning_rate: 0.01`). The new policy
-    takes over the trained parameters if both classes inherit `on_episode_start` from the same
-    class. Otherwise it starts untrained, and a later stage with the earlier policy continues from
-    that policy's parameters. A policy that an arm sets whole (`policies.assistant: {kind: silent}`)
+    takes over the trained parameters if both classes have the same `state_kind`, as all recipes do.
+    Otherwise it starts untrained, and a later stage with the earlier policy continues from that
+    policy's parameters. A policy that an arm sets whole (`policies.assistant: {kind: silent}`)
     applies to all stages of that arm. If an arm and a stage set the same parameter, the value of
     the stage applies in that stage, and the value of the arm in all others.
     """

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from mores.core.environment import get_role
 from mores.core.errors import UserError
-from mores.core.policy import Capability, Policy
+from mores.core.learner import Learner, TrainingMode, can_train, parameter_keys
+from mores.core.policy import Policy
+from mores.core.random_streams import RandomStreams, Worlds
 from mores.experiments.scenario.cell import BuiltCell, Cell
 from mores.experiments.scenario.claim_inputs import claim_arm
 from mores.experiments.scenario.conditions import DEFAULT_ARM
@@ -18,6 +20,7 @@ from mores.experiments.scenario.source_locations import (
 )
 from mores.experiments.scenario.specification import Claim, Scenario
 from mores.experiments.scenario.stages import Stage
+from mores.sim.training_status import no_update_reason
 
 
 def training_problems(
@@ -43,7 +46,7 @@ def training_problems(
                 obstacle = next(relevant, obstacles[0])
                 report(obstacle.code, str(obstacle), "stages", index, "roles_to_train", i)
         all_policies = [policy for policies in by_cell for policy in policies.values()]
-        can_search = any(policy.supports("act_with_search") for policy in all_policies)
+        can_search = any(policy.searches for policy in all_policies)
         if stage.loop == "search" and by_cell and not can_search:
             message = "search: no policy supports search; rollout gives the same result"
             report("unsupported", message, "stages", index, "loop")
@@ -73,7 +76,7 @@ def _any_policy_trains(built: BuiltCell, claim: Claim, scenario: Scenario) -> bo
     stages = built.stages[: len(scenario.stages_through(claim.stage))]
     return any(
         _training_obstacle(built_stage.stage, role, built_stage.policies) is None
-        and not built_stage.policies[role].frozen
+        and parameter_keys(built_stage.policies[role])
         for built_stage in stages
         for role in built_stage.stage.roles_to_train
     )
@@ -85,14 +88,10 @@ def _training_obstacle(stage: Stage, role: str, policies: Mapping[str, Policy]) 
         message = f"there is no role {role!r}{suggestion(role, policies)}"
         return UserError(message, code="unknown_name", path=f"policies.{role}")
     policy = policies[role]
-    method: Capability = "update" if stage.loop == "train" else "fit_offline"
-    if not policy.supports(method):
-        why = f"cannot train {'online' if method == 'update' else 'offline'} (no `{method}`)"
-    elif not policy.supports("on_episode_start"):
-        why = "loses its parameters between episodes (no `on_episode_start`)"
-    else:
+    mode: TrainingMode = "online" if stage.loop == "train" else "offline"
+    if can_train(policy, mode):
         return None
-    message = f"the policy of {role}, {type(policy).__name__}, {why}"
+    message = f"the policy of {role}, {type(policy).__name__}, cannot train {mode}"
     return UserError(message, code="unsupported", path=f"policies.{role}")
 
 
@@ -106,7 +105,7 @@ def no_update_problems(
     trainable = [
         role for role in stage.roles_to_train if _training_obstacle(stage, role, policies) is None
     ]
-    offline = stage.loop == "fit_offline"
+    offline, worlds = stage.loop == "fit_offline", Worlds.grid(1, scenario.worlds)
     data_stages = built.dataset_stage_indices(stage_index) if offline else [stage_index]
     for index in data_stages if trainable else ():
         data_stage = built.stages[index]
@@ -116,14 +115,16 @@ def no_update_problems(
             path = ("stages", index, "rounds") if own_rounds else ("rounds",)
             problems.append(problem_at_path(source_map, message, *path, code="out_of_range"))
     for name in trainable if stage.loop == "train" else ():
-        policy, rounds = policies[name], stage.episodes * built_stage.rounds
-        if policy.frozen:
+        learner, rounds = policies[name], stage.episodes * built_stage.rounds
+        if not isinstance(learner, Learner) or learner.frozen:
             continue
+        environment, streams = built_stage.environment, RandomStreams.of(scenario.seed, worlds)
         try:
-            role = get_role(built_stage.environment, name)
-            reason = policy.never_updates_reason(role, rounds, scenario.worlds)
-        except UserError:
-            continue  # reported when the stage starts
+            role = get_role(environment, name)
+            state = learner.initial_state(role, environment.phases, streams)
+            reason = no_update_reason(name, learner, state, rounds)
+        except Exception:
+            continue  # reported when the first round is simulated
         if reason:
             where = "" if cell.arm == DEFAULT_ARM else f" of {cell.arm}"
             message = f"makes no update in stage {stage.name}{where}: {reason}"
