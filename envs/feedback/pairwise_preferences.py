@@ -9,7 +9,6 @@ Demo: `python -m mores.envs.feedback.pairwise_preferences`.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -18,6 +17,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from mores.core.channel import Channel
 from mores.core.deterministic_sum import total
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
@@ -45,12 +45,23 @@ class PairwisePreferencesState:
 
 
 @runtime_checkable
-class LogisticChoiceModel(Protocol):
-    """Person with logistic choices; with `flip_probability` the answer is the other option."""
+class ChoosingPolicy(Protocol):
+    """Person who answers through channels, by utilities proportional to rewards."""
 
-    rationality: float
-    utility_scale: float
-    flip_probability: float
+    @property
+    def utility_scale(self) -> float:
+        """Utility of one unit of reward."""
+        ...
+
+    @property
+    def choice(self) -> Channel:
+        """Channel of choices."""
+        ...
+
+    @property
+    def rating(self) -> Channel:
+        """Channel of ratings."""
+        ...
 
 
 class PairwisePreferences(Environment[PairwisePreferencesState]):
@@ -87,7 +98,7 @@ class PairwisePreferences(Environment[PairwisePreferencesState]):
         See the fields.
 
     References:
-        Boltzmann choice: Luce 1959; Bradley and Terry 1952, Biometrika 39, 324.
+        Choice models are channels of the policy `annotator` (`mores.agents.channels.choices`).
     """
 
     tags: ClassVar[Mapping[str, object]] = {"phases": "1 or 2", "changes": None, "stochastic": True}
@@ -197,16 +208,30 @@ class PairwisePreferences(Environment[PairwisePreferencesState]):
         }
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, float]:
-        """Closed forms for people of a `LogisticChoiceModel`, by the names of metrics."""
+        """Closed forms for a `ChoosingPolicy`, by the names of metrics.
+
+        From the expectations that its channels know. The slope of ratings is known if it is equal
+        at all margins.
+        """
         person = policies.get("person")
-        if not isinstance(person, LogisticChoiceModel):
+        if not isinstance(person, ChoosingPolicy):
             return {}
-        values = {}
-        for index, margin in enumerate(self.margins):
-            p = 1.0 / (1.0 + math.exp(-person.rationality * person.utility_scale * margin))
-            accuracy = (1.0 - 2.0 * person.flip_probability) * p + person.flip_probability
-            values[f"choice_accuracy_by_margin[{index}]"] = accuracy
-        return values | ({"rating_slope": person.utility_scale} if self.collect_ratings else {})
+        margins = torch.tensor(self.margins, dtype=torch.float64)
+        half = torch.stack([margins, -margins])[..., None] / 2  # order margin 1
+        utility = person.utility_scale * torch.cat([half, -half], -1)  # order margin option
+        values: dict[str, float] = {}
+        preferred = person.choice.expected({"utility": utility}).get("preferred")
+        if preferred is not None:
+            accuracy = (preferred[0, :, 0] + preferred[1, :, 1]) / 2
+            names = [f"choice_accuracy_by_margin[{i}]" for i in range(len(self.margins))]
+            values |= dict(zip(names, accuracy.tolist(), strict=True))
+        rating = person.rating.expected({"utility": utility}).get("reward")
+        if rating is not None and self.collect_ratings:
+            difference = rating[..., 0] - rating[..., 1]
+            slope = (difference[0] - difference[1]) / (2 * margins)
+            if bool(torch.isclose(slope, slope[0]).all()):
+                values["rating_slope"] = float(slope[0])
+        return values
 
     def default_policies(self) -> Mapping[str, Policy]:
         """People that choose the better option."""

@@ -24,10 +24,9 @@ from torch import Tensor
 from mores.core.deterministic_sum import total
 from mores.core.environment import Phase, Role
 from mores.core.policy import ActionOutput, Policy
-from mores.core.random_streams import RandomStreams
+from mores.core.random_streams import RandomStreams, uniform_index
 from mores.core.spaces import Box, Discrete
 from mores.core.stream_addresses import TOKEN
-from mores.envs.feedback.token_supervisors import uniform_index
 
 
 class RandomTokenPolicy(Policy):

@@ -4,7 +4,7 @@ A synthetic language with all kinds of feedback on the same completions: rewards
 different utilities, pairwise preferences recorded by annotators with errors, critiques that name
 inappropriate tokens, and demonstrations. Learners from different feedback are compared on the same
 prompts, and the ground truth is known: inappropriate tokens and the optimal reward. Formulas:
-`token_completions`, `token_supervisors`; limitations: docs/explanation/token_feedback.md.
+`token_completions` and `mores.agents.channels`; limitations: docs/explanation/token_feedback.md.
 
 Demo: `python -m mores.envs.feedback.token_feedback`.
 """
@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from mores.core.channel import Channel, TokenNaming, give_feedback, require_channel
 from mores.core.deterministic_sum import mean, total
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
@@ -37,9 +38,15 @@ from mores.envs.feedback.random_token_policy import (
     random_policy_recall,
 )
 from mores.envs.feedback.token_completions import NO_TOKEN
-from mores.envs.feedback.token_supervisors import Supervisors
+from mores.registry.component import component
 
 ASSISTANT = "assistant"
+CHANNEL_OUTPUTS = {  # names of the feedback that each channel gives; the first is required
+    "choice": ("preferred", "annotator"),
+    "critique": ("critique",),
+    "demonstration": ("demonstration", "principal"),
+    "rating": ("reward",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,15 +101,16 @@ class TokenFeedback(Environment[TokenFeedbackState]):
 
     Feedback (training signals with the last token, `[world, agent, ...]`; K = `num_principals`;
     undefined in worlds that are not at their last token):
-        reward [K]                to each principal
-        preferred                 whether preferred in the pair of agents 2i and 2i + 1: chosen by
-                                  reward with `rationality`, recorded by an annotator with errors
-        annotator                 index of the annotator
-        critique [V]              1 for criticized tokens; `binary`: all 1 if any, else all 0
-        demonstration [L]         tokens of a principal's demonstration for the prompt
+        reward [K]                to each principal; with a channel `rating` [1], the rating
+        preferred                 whether preferred in the pair of agents 2i and 2i + 1, by the
+                                  channel `choice`, whose options have their rewards as utilities
+        annotator                 index of the annotator, if the channel gives it
+        critique [V]              1 for criticized tokens, by the channel `critique`
+        demonstration [L]         tokens of a principal's demonstration for the prompt, by the
+                                  channel `demonstration`
         demonstration_reward [K]  its reward to each principal
         demonstration_return      its mean by `principal_weights`
-        principal                 index of the demonstrating principal, uniform
+        principal                 index of the demonstrating principal, if the channel gives it
 
     Dynamics:
         Prompts are independent of completions. Utilities are constant.
@@ -159,27 +167,19 @@ class TokenFeedback(Environment[TokenFeedbackState]):
         default="terminal", description="reward at the end or after each token"
     )
 
-    rationality: float = Field(
-        default=5.0, ge=0, le=1e9, description="inverse temperature of preferences, 1/reward"
+    choice: Annotated[Channel, component("channel")] = Field(
+        default="bradley_terry",
+        validate_default=True,
+        description="channel of preferences in a pair, by reward",
     )
-    annotator_error_rates: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
-        default=(0.1,), min_length=1, description="probability of a wrong record, by annotator"
+    critique: Annotated[Channel, component("channel")] = Field(
+        default="token_critique", validate_default=True, description="channel of critiques"
     )
-    critique_detail: Literal["per_token", "binary"] = Field(
-        default="per_token",
-        description="critiques name tokens, or only whether any is criticized",
+    demonstration: Annotated[Channel, component("channel")] = Field(
+        default="demonstration", validate_default=True, description="channel of demonstrations"
     )
-    detection_rate: float = Field(
-        default=0.9, ge=0, le=1, description="probability that an inappropriate token is criticized"
-    )
-    false_alarm_rate: float = Field(
-        default=0.05, ge=0, le=1, description="probability that another token is criticized"
-    )
-    demonstration_rationality: float = Field(
-        default=5.0, ge=0, le=1e9, description="inverse temperature of demonstrations, 1/utility"
-    )
-    demonstration_error_rate: float = Field(
-        default=0.1, ge=0, le=1, description="probability of a uniform token in demonstrations"
+    rating: Annotated[Channel, component("channel")] | None = Field(
+        default=None, description="channel of ratings, which replace the feedback reward; null: none"
     )
     review: bool = Field(
         default=False, description="whether assistants predict the criticized tokens"
@@ -200,6 +200,10 @@ class TokenFeedback(Environment[TokenFeedbackState]):
             raise ParameterError(
                 "principal_weights", message="principal_weights are all 0", code="invalid_value"
             )
+        latent = ("utility", "completion", "inappropriate", "token_value")
+        for field, outputs in CHANNEL_OUTPUTS.items():
+            if (channel := getattr(self, field)) is not None:
+                require_channel(channel, field, latent, outputs)
 
     # --- static data -----------------------------------------------------------------------------
 
@@ -220,19 +224,6 @@ class TokenFeedback(Environment[TokenFeedbackState]):
             prompt=self.num_prompt_features,
             completion=Part(self.completion_length * self.vocab_size, 0.0, 1.0),
             critique=Part(self.vocab_size, 0.0, 1.0),
-        )
-
-    @functools.cached_property
-    def _supervisors(self) -> Supervisors:
-        return Supervisors(
-            penalty=self.penalty,
-            rationality=self.rationality,
-            annotator_error_rates=self.annotator_error_rates,
-            critique_per_token=self.critique_detail == "per_token",
-            detection_rate=self.detection_rate,
-            false_alarm_rate=self.false_alarm_rate,
-            demonstration_rationality=self.demonstration_rationality,
-            demonstration_error_rate=self.demonstration_error_rate,
         )
 
     @property
@@ -342,23 +333,57 @@ class TokenFeedback(Environment[TokenFeedbackState]):
             reward = torch.where(last[:, None], score, 0.0)
         feedback: dict[str, Mapping[str, Tensor]] = {}
         if bool(last.any()):
-            one_hot = completions.one_hot_tokens(tokens, self.vocab_size)
-            fields = self._supervisors.feedback(
-                one_hot, state.token_utility, state.inappropriate, score, streams
-            )
-            fields["demonstration_return"] = self._principal_mean(fields["demonstration_reward"], 2)
+            fields = self._feedback(next_state, score, streams)
             critique = torch.where(last[:, None, None], fields["critique"], state.critique)
             next_state = dataclasses.replace(next_state, critique=critique)
             feedback = {ASSISTANT: fields}
         return StepResult(next_state, {ASSISTANT: reward}, terminated, feedback)
 
-    def _completion_scores(self, state: TokenFeedbackState) -> Float[Tensor, "world agent"]:
-        """Weighted mean reward of the completions so far."""
-        one_hot = completions.one_hot_tokens(state.tokens, self.vocab_size)
-        reward = completions.completion_reward(
+    def _feedback(
+        self, state: TokenFeedbackState, score: Float[Tensor, "world agent"], streams: RandomStreams
+    ) -> dict[str, Tensor]:
+        """All feedback on complete completions, `[world, agent, ...]` by name.
+
+        Args:
+            state: state with the completions.
+            score: weighted mean reward of each completion over principals.
+            streams: random streams.
+        """
+        cost = self.penalty * state.inappropriate.to(state.token_utility.dtype)
+        latent = {
+            "utility": score.unflatten(1, (-1, 2)),  # world pair option
+            "completion": completions.one_hot_tokens(state.tokens, self.vocab_size),
+            "inappropriate": state.inappropriate,
+            "token_value": state.token_utility - cost[:, None],
+        }
+        fields = {"reward": self._rewards(state.tokens, state)}
+        for field, outputs in CHANNEL_OUTPUTS.items():
+            channel: Channel | None = getattr(self, field)
+            if channel is not None:
+                given = give_feedback(channel, field, latent, streams)
+                fields |= {name: given[name] for name in outputs if name in given}
+        fields["preferred"] = fields["preferred"].flatten(1)
+        if "annotator" in fields:
+            fields["annotator"] = fields["annotator"].repeat_interleave(2, 1)
+        if self.rating is not None:
+            fields["reward"] = fields["reward"].flatten(1)[..., None]
+        reward = self._rewards(fields["demonstration"], state)
+        fields["demonstration_reward"] = reward
+        fields["demonstration_return"] = self._principal_mean(reward, 2)
+        return fields
+
+    def _rewards(
+        self, tokens: Int[Tensor, "world agent step"], state: TokenFeedbackState
+    ) -> Float[Tensor, "world agent principal"]:
+        """Reward of completions to each principal."""
+        one_hot = completions.one_hot_tokens(tokens, self.vocab_size)
+        return completions.completion_reward(
             one_hot, state.token_utility, state.inappropriate, self.penalty
         )
-        return self._principal_mean(reward, 2)
+
+    def _completion_scores(self, state: TokenFeedbackState) -> Float[Tensor, "world agent"]:
+        """Weighted mean reward of the completions so far."""
+        return self._principal_mean(self._rewards(state.tokens, state), 2)
 
     def _principal_mean(self, x: Tensor, dim: int) -> Tensor:
         """Weighted mean over principals."""
@@ -380,9 +405,7 @@ class TokenFeedback(Environment[TokenFeedbackState]):
         flags.  detection_recall: share of flagged tokens among inappropriate ones, 1 without any.
         """
         one_hot = completions.one_hot_tokens(state.tokens, self.vocab_size)
-        reward = completions.completion_reward(
-            one_hot, state.token_utility, state.inappropriate, self.penalty
-        )
+        reward = self._rewards(state.tokens, state)
         by_principal = mean(reward, 1)
         score = self._principal_mean(by_principal, 1)
         utility = self._principal_mean(state.token_utility, 1)
@@ -420,10 +443,11 @@ class TokenFeedback(Environment[TokenFeedbackState]):
         values = random_policy_metrics(
             self.vocab_size, wrong, self.completion_length, self.penalty, rounds
         )
-        if self.review and self.critique_detail == "per_token":
+        if self.review and isinstance(self.critique, TokenNaming):
             share, agents = wrong / self.vocab_size, self.num_completions
+            probability = self.critique.naming_probability
             values["detection_recall"] = random_policy_recall(
-                share, agents, self.completion_length, self.detection_rate, rounds
+                share, agents, self.completion_length, probability, rounds
             )
         return values
 

@@ -74,6 +74,11 @@ class _RoundSpan:
     world: Int[Tensor, " world"]  # its number within the replicate
 
 
+def uniform_index(n: int, uniform: Tensor) -> Tensor:
+    """Uniform index below `n`, from uniform numbers in [0, 1)."""
+    return (uniform * n).long().clamp(max=n - 1)
+
+
 class RandomStreams:
     """Random streams of a batch of worlds at one round. Immutable.
 

@@ -1,0 +1,1 @@
+"""Feedback channels: choices, ratings, critiques and demonstrations, from latent judgements."""

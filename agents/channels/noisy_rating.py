@@ -1,0 +1,34 @@
+"""Ratings of options: utility plus normal noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from mores.core.channel import Channel
+from mores.core.random_streams import RandomStreams
+
+
+class NoisyRating(Channel):
+    """Utility of each option plus independent normal noise."""
+
+    tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
+    inputs, outputs = ("utility",), ("reward",)
+    scoped = False
+
+    noise_std: float = Field(
+        default=0.0, ge=0, description="standard deviation of a rating, in utility"
+    )
+
+    def feedback(self, inputs: Mapping[str, Tensor], streams: RandomStreams) -> dict[str, Tensor]:
+        """See the class docstring."""
+        utility = inputs["utility"]
+        noise = streams.normal("rating", *utility.shape[1:])
+        return {"reward": utility + self.noise_std * noise}
+
+    def expected(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The utility."""
+        return {"reward": inputs["utility"]}
