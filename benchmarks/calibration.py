@@ -75,14 +75,14 @@ calibration:
 name: choices
 about: People choose between two options with small and large differences of reward.
 env: {kind: pairwise_preferences, num_people: 150, margins: [0.5, 1.0, 2.0, 6.0]}
-policies: {person: {kind: boltzmann_annotator, rationality: 1.0, flip_probability: 0.1}}
+policies: {person: {kind: annotator, choice: {kind: boltzmann_choice, flip_probability: 0.1}}}
 rounds: 2
 replicates: 40
 metrics: [choice_accuracy_by_margin]
 calibration:
   parameters:
-    policies.person.rationality: [0.3, 3.0]
-    policies.person.flip_probability: [0.0, 0.3]
+    policies.person.choice.rationality: [0.3, 3.0]
+    policies.person.choice.flip_probability: [0.0, 0.3]
   targets:
     - {statement: better by 0.5, metric: "choice_accuracy_by_margin[0]", value: 1}
     - {statement: better by 1, metric: "choice_accuracy_by_margin[1]", value: 1}

@@ -29,6 +29,11 @@ from mores.experiments.scenario.loading import LoadedScenario
 
 TRUTH = {"rationality": 1.0, "utility_scale": 1.0, "flip_probability": 0.1}
 RANGES = {"rationality": (0.25, 4.0), "utility_scale": (0.25, 4.0), "flip_probability": (0.0, 0.4)}
+PATHS = {
+    "rationality": "policies.person.choice.rationality",
+    "utility_scale": "policies.person.utility_scale",
+    "flip_probability": "policies.person.choice.flip_probability",
+}
 NUM_PEOPLE, NUM_ROUNDS, NUM_REPLICATES = 300, 2, 100
 RATING_NOISE_STD = 2.0
 REGION_THRESHOLD = 5.99  # 95 % region of two parameters: chi-square with 2 degrees of freedom
@@ -105,7 +110,13 @@ def load_scenario(design: Design) -> LoadedScenario:
     moments = exact_moments(design, TRUTH)
     rating_metrics = ["rating_slope"] if design.ratings else []
     names = [f"choice_accuracy_by_margin[{index}]" for index in range(len(design.margins))]
-    person = {"kind": "boltzmann_annotator", "rating_noise_std": RATING_NOISE_STD, **TRUTH}
+    choice = {name: TRUTH[name] for name in ("rationality", "flip_probability")}
+    person = {
+        "kind": "annotator",
+        "utility_scale": TRUTH["utility_scale"],
+        "choice": {"kind": "boltzmann_choice", **choice},
+        "rating": {"kind": "noisy_rating", "noise_std": RATING_NOISE_STD},
+    }
     document: dict[str, Any] = {
         "name": "identifiability",
         "about": "People choose between two options.",
@@ -120,7 +131,7 @@ def load_scenario(design: Design) -> LoadedScenario:
         "replicates": NUM_REPLICATES,
         "metrics": ["choice_accuracy_by_margin", *rating_metrics],
         "calibration": {
-            "parameters": {f"policies.person.{name}": RANGES[name] for name in design.fitted},
+            "parameters": {PATHS[name]: RANGES[name] for name in design.fitted},
             "targets": [
                 {"statement": name, "metric": name, "value": float(moment)}
                 for name, moment in zip([*names, *rating_metrics], moments, strict=True)

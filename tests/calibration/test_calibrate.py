@@ -78,7 +78,7 @@ def test_unidentified_parameters_of_choices(load_text):
     """Choices depend only on the product of rationality and utility scale."""
     text = CHOICES.replace("flip_probability: [0.0, 0.3]", "utility_scale: [0.3, 3.0]")
     result = calibrate(load_text(text), progress=False)
-    names = ("policies.person.rationality", "policies.person.utility_scale")
+    names = ("policies.person.choice.rationality", "policies.person.utility_scale")
     (warning,) = [line for line in result.warnings if all(name in line for name in names)]
     check_message(warning)
     for parameter in result.parameters:

@@ -1,4 +1,4 @@
-"""Boltzmann annotators against closed forms: choice shares and Fisher information."""
+"""Annotators against closed forms: choice shares and Fisher information."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from benchmarks import identifiability
-from mores.agents.people.boltzmann_annotator import BoltzmannAnnotator
+from mores.agents.channels.choices import BoltzmannChoice
+from mores.agents.channels.noisy_rating import NoisyRating
+from mores.agents.people.annotator import Annotator
 from mores.core.environment import Phase, Role
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete
@@ -18,6 +20,11 @@ from mores.sim.simulation import simulate
 from tests.refusals import refused
 
 CHOICES, RATED, SMALL, LARGE = identifiability.DESIGNS
+
+
+def annotator(utility_scale=1.0, rating="noisy_rating", **choice):
+    """An annotator with Boltzmann-rational choices of these parameters."""
+    return Annotator(utility_scale=utility_scale, choice=BoltzmannChoice(**choice), rating=rating)
 
 
 def simulate_answers(annotator, rewards, action_mask=None, rounds=1, num_options=None):
@@ -43,7 +50,7 @@ def test_choice_shares_equal_the_analytic_values():
     margins, metric = (0.5, 1.0, 3.0), "choice_accuracy_by_margin"
     environment = PairwisePreferences(num_people=3000, margins=margins, collect_ratings=True)
     values = {"rationality": 1.5, "utility_scale": 0.8, "flip_probability": 0.15}
-    policies = {"person": BoltzmannAnnotator(rating_noise_std=0.5, **values)}
+    policies = {"person": annotator(rating=NoisyRating(noise_std=0.5), **values)}
     metrics = simulate(environment, policies, 1, 20, 4, [metric, "rating_slope"]).metrics
     analytic = environment.analytic_values(policies, 20)
     shares = identifiability.choice_shares(margins, values)
@@ -57,14 +64,14 @@ def test_choice_shares_equal_the_analytic_values():
 def test_choices_are_softmax_and_flips_are_other_options():
     """Standard error of a share at most .004 (16,000 answers), tolerance of 4 of them; seed 5."""
     rewards = [0.0, 0.5, 1.0]
-    annotator = BoltzmannAnnotator(rationality=2.0, utility_scale=0.7)
-    actions, flipped = simulate_answers(annotator, rewards, rounds=4)
+    person = annotator(rationality=2.0, utility_scale=0.7)
+    actions, flipped = simulate_answers(person, rewards, rounds=4)
     exact = torch.softmax(1.4 * torch.tensor(rewards), 0).tolist()
     assert not flipped.any()
     for option, share in enumerate(exact):
         assert float((actions == option).double().mean()) == pytest.approx(share, abs=0.016)
-    annotator = BoltzmannAnnotator(rationality=1000.0, flip_probability=0.3)
-    actions, flipped = simulate_answers(annotator, rewards, rounds=4)
+    person = annotator(rationality=1000.0, flip_probability=0.3)
+    actions, flipped = simulate_answers(person, rewards, rounds=4)
     assert torch.equal(flipped, actions != 2)
     for option, share in ((0, 0.15), (1, 0.15), (2, 0.7)):
         assert float((actions == option).double().mean()) == pytest.approx(share, abs=0.016)
@@ -72,20 +79,20 @@ def test_choices_are_softmax_and_flips_are_other_options():
 
 def test_answers_obey_the_action_mask():
     actions, _ = simulate_answers(
-        BoltzmannAnnotator(flip_probability=0.5), [1.0, 0.0, 0.0], [True, False, True]
+        annotator(flip_probability=0.5), [1.0, 0.0, 0.0], [True, False, True]
     )
     assert set(actions.unique().tolist()) == {0, 2}
     single, flipped = simulate_answers(
-        BoltzmannAnnotator(flip_probability=1.0), [1.0, 0.0, 0.0], [False, True, False]
+        annotator(flip_probability=1.0), [1.0, 0.0, 0.0], [False, True, False]
     )
     assert (single == 1).all() and not flipped.any()
 
 
 def test_annotator_without_options():
     with refused("unsupported"):
-        simulate_answers(BoltzmannAnnotator(), [1.0, 0.0, 0.0], num_options=4)
+        simulate_answers(Annotator(), [1.0, 0.0, 0.0], num_options=4)
     with refused("unsupported", path="policies.person"):
-        BoltzmannAnnotator().initial_state(
+        Annotator().initial_state(
             Role("person", 1, Box.of(values=1)), (), RandomStreams.of(0, 1)
         )
 

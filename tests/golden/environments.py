@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
+from mores.agents.channels.choices import BoltzmannChoice, BradleyTerryChoice
+from mores.agents.channels.noisy_rating import NoisyRating
 from mores.agents.composite.per_agent import PerAgentPolicy
 from mores.agents.people.anes96 import Anes96Population
-from mores.agents.people.boltzmann_annotator import BoltzmannAnnotator
+from mores.agents.people.annotator import Annotator
 from mores.agents.people.normal import NormalPopulation
 from mores.agents.people.survey_respondent import SurveyRespondent
 from mores.agents.scripted.assistants import LinearTrend, Mirror, Persuader, Silent
@@ -71,13 +73,16 @@ def cases() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], Any]]:
     errors = (0.05, 0.45)
     yield (
         "token_feedback/review",
-        TokenFeedback(num_completions=4, review=True, annotator_error_rates=errors),
+        TokenFeedback(num_completions=4, review=True, choice=BradleyTerryChoice(annotator_error_rates=errors)),
         {},
         None,
     )
     yield "pairwise_preferences", PairwisePreferences(num_people=5), {}, None
     annotator = {
-        "person": BoltzmannAnnotator(rationality=2.0, flip_probability=0.2, rating_noise_std=0.5)
+        "person": Annotator(
+            choice=BoltzmannChoice(rationality=2.0, flip_probability=0.2),
+            rating=NoisyRating(noise_std=0.5),
+        )
     }
     yield (
         "pairwise_preferences/ratings",

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from mores.agents.channels.choices import BradleyTerryChoice
 from mores.agents.learning.recipes.sft import SFT
 from mores.core.environment import Environment
 from mores.core.episode_dataset import EpisodeDataset
@@ -25,14 +26,18 @@ from tests.learners.small_environments import unchecked
 UPDATES = 20
 NET = {"kind": "mlp", "hidden_sizes": [8]}
 SMALL = TokenFeedback(
-    num_completions=4, vocab_size=6, completion_length=3, num_prompt_features=3, rationality=50
+    num_completions=4,
+    vocab_size=6,
+    completion_length=3,
+    num_prompt_features=3,
+    choice=BradleyTerryChoice(rationality=50),
 )
 RECORDED = TokenFeedback(
     num_completions=4,
     vocab_size=6,
     completion_length=3,
     num_prompt_features=3,
-    rationality=50,
+    choice=BradleyTerryChoice(rationality=50),
     review=True,
 )
 WORLDS = Worlds.grid(2, 2)

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 
+from mores.agents.channels.choices import BradleyTerryChoice
 from mores.agents.learning.offline import evaluate_plain_view
 from mores.agents.learning.offline_data import read_offline_data
 from mores.core.environment import Role
@@ -111,7 +112,9 @@ def test_samples_are_episodes_of_agents():
 def test_pairs_are_of_adjacent_agents(sharing, groups, has_pairs):
     num_agents = len(groups) if groups else 4
     environment = TokenFeedback(
-        num_completions=num_agents, annotator_error_rates=(0.1, 0.2), **SMALL
+        num_completions=num_agents,
+        choice=BradleyTerryChoice(annotator_error_rates=(0.1, 0.2)),
+        **SMALL,
     )
     policy = make_policy("dpo", network=NET, parameter_sharing=sharing, agent_groups=groups)
     simulator, dataset = record_episodes(environment, policy, Worlds.grid([5, 2], 3), 2)
@@ -293,7 +296,7 @@ def test_reliability_of_annotators_is_estimated():
     A linear model, sufficient for preferences that are linear in the prompt, and clear choices.
     """
     fields = {**SMALL, "completion_length": 2, "inappropriate_vocab_share": 0.0}
-    fields |= {"rationality": 1000.0, "annotator_error_rates": (0.1, 0.35)}
+    fields["choice"] = BradleyTerryChoice(rationality=1000, annotator_error_rates=(0.1, 0.35))
     environment = TokenFeedback(num_completions=8, **fields)
     policy = make_policy(
         "dpo",
@@ -315,9 +318,9 @@ def test_reliability_of_annotators_is_estimated():
 def test_token_critiques_give_better_flags_than_binary_ones():
     """CUT's flags, with tokens named in critiques and with one bit per completion, by replicate."""
 
-    def train(critique_detail):
+    def train(critique):
         fields = {**SMALL, "vocab_size": 8, "completion_length": 4, "review": True}
-        environment = TokenFeedback(num_completions=8, critique_detail=critique_detail, **fields)
+        environment = TokenFeedback(num_completions=8, critique=critique, **fields)
         policy = make_policy("cut", network=NET, learning_rate=0.005)
         simulator, dataset = record_episodes(environment, policy, Worlds.grid(4, 8), 16)
         before = environment.metrics(simulator.state)["inappropriate_share"]
@@ -335,7 +338,7 @@ def test_token_critiques_give_better_flags_than_binary_ones():
         means = {name: torch.stack([m[name] for m in metrics]).mean(0) for name in names}
         return {name: mean.view(4, 8).mean(1) for name, mean in means.items()}, before
 
-    (tokens, before), (binary, _) = train("per_token"), train("binary")
+    (tokens, before), (binary, _) = train("token_critique"), train("binary_critique")
     precision, recall = tokens["detection_precision"], tokens["detection_recall"]
     assert (precision > 0.6).all() and (recall > 0.8).all(), (precision, recall)
     assert (binary["detection_recall"] < 0.6).all(), binary

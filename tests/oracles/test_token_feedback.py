@@ -320,6 +320,13 @@ def test_replicate_37_alone_equals_replicate_37_of_128() -> None:
             assert torch.equal(tensor[37], metrics[name][index]), name
 
 
+RATES = "choice.annotator_error_rates"
+
+
+def choice(**parameters: Any) -> dict[str, Any]:
+    return {"choice": {"kind": "bradley_terry", **parameters}}
+
+
 @pytest.mark.parametrize(
     ("parameters", "code", "path"),
     [
@@ -334,12 +341,13 @@ def test_replicate_37_alone_equals_replicate_37_of_128() -> None:
             {"num_principals": 2, "principal_weights": [-1, 2]},
             *("out_of_range", "principal_weights.0"),
         ),
-        ({"annotator_error_rates": [0.1, 1.5]}, "out_of_range", "annotator_error_rates.1"),
-        ({"annotator_error_rates": [2]}, "out_of_range", "annotator_error_rates.0"),
-        ({"annotator_error_rates": []}, "wrong_shape", "annotator_error_rates"),
-        ({"critique_detail": "word"}, "invalid_value", "critique_detail"),
-        ({"rationality": float("inf")}, "not_finite", "rationality"),
-        ({"detecton_rate": 0.5}, "unknown_name", "detecton_rate"),
+        (choice(annotator_error_rates=[0.1, 1.5]), "out_of_range", f"{RATES}.1"),
+        (choice(annotator_error_rates=[2]), "out_of_range", f"{RATES}.0"),
+        (choice(annotator_error_rates=[]), "wrong_shape", RATES),
+        (choice(rationality=float("inf")), "not_finite", "choice.rationality"),
+        ({"critique": "word"}, "unknown_name", "critique"),
+        ({"critique": "noisy_rating"}, "unsupported", "critique"),
+        ({"penalti": 0.5}, "unknown_name", "penalti"),
     ],
 )
 def test_invalid_parameters(parameters: dict, code: str, path: str) -> None:

@@ -92,7 +92,7 @@ def _check(tmp_path, text):
         *((GAME, PPO, f"kind: {kind}", "missing", PLAYER)
           for kind in ("grao", "grpo, reward_aggregation: sum")),
         (TOKENS, "kind: dpo", "kind: dpo, parameter_sharing: agent", "conflict", ASSISTANT),
-        (TOKENS.replace("feedback}", "feedback, annotator_error_rates: [0.1, 0.1, 0.1]}"), "dpo",
+        (TOKENS.replace("feedback}", "feedback, choice: {kind: bradley_terry, annotator_error_rates: [0.1, 0.1, 0.1]}}"), "dpo",
          "dpo, estimate_reliability: true, num_annotators: 2", "out_of_range", ASSISTANT),
         # parameters that do not continue, or do not fit
         (TOKENS, "kind: dpo", "kind: alignment_recovery", "wrong_order", ASSISTANT),

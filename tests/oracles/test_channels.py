@@ -1,4 +1,4 @@
-"""Feedback of supervisors: exact tests of rates and distributions, with fixed seeds.
+"""Channels of `TokenFeedback`: exact tests of rates and distributions, with fixed seeds.
 
 Each test has the significance level LEVEL.
 """
@@ -14,6 +14,9 @@ import torch
 from scipy import stats
 from scipy.special import expit, softmax
 
+from mores.agents.channels.choices import BradleyTerryChoice
+from mores.agents.channels.critiques import BinaryCritique, TokenCritique
+from mores.agents.channels.demonstrations import SoftmaxDemonstration
 from mores.envs.feedback.token_completions import one_hot_tokens
 from mores.envs.feedback.token_feedback import TokenFeedback
 from tests.oracles.test_token_feedback import completion_value, simulate_feedback
@@ -24,7 +27,7 @@ LEVEL = 1e-4
 def test_annotator_error_rates() -> None:
     """At high rationality each disagreement with the rewards is an annotator's error."""
     rates = (0.0, 0.2, 0.7)
-    env = TokenFeedback(annotator_error_rates=rates, rationality=1e9)
+    env = TokenFeedback(choice=BradleyTerryChoice(annotator_error_rates=rates, rationality=1e9))
     _, feedback = simulate_feedback(env, 2000, seed=4)
     reward, preferred = feedback["reward"][..., 0], feedback["preferred"]
     annotator = feedback["annotator"]
@@ -42,7 +45,8 @@ def test_annotator_error_rates() -> None:
 def test_preferences_follow_bradley_terry() -> None:
     """By deciles of the reward difference, and overall, where an error of 10 % is significant."""
     rationality = 3.0
-    env = TokenFeedback(rationality=rationality, annotator_error_rates=(0.0,))
+    choice = BradleyTerryChoice(rationality=rationality, annotator_error_rates=(0.0,))
+    env = TokenFeedback(choice=choice)
     _, feedback = simulate_feedback(env, 5000, seed=5)
     reward = feedback["reward"][..., 0].double().numpy()
     gap = (reward[:, 0::2] - reward[:, 1::2]).ravel()
@@ -70,9 +74,11 @@ def test_preferences_follow_bradley_terry() -> None:
 
 
 def test_critique_rates() -> None:
-    rates = {"detection_rate": 0.8, "false_alarm_rate": 0.15, "num_completions": 4}
-    simulator, feedback = simulate_feedback(TokenFeedback(**rates), 2000, seed=6)
-    _, binary = simulate_feedback(TokenFeedback(critique_detail="binary", **rates), 2000, seed=6)
+    rates = {"detection_rate": 0.8, "false_alarm_rate": 0.15}
+    env = TokenFeedback(num_completions=4, critique=TokenCritique(**rates))
+    simulator, feedback = simulate_feedback(env, 2000, seed=6)
+    env = TokenFeedback(num_completions=4, critique=BinaryCritique(**rates))
+    _, binary = simulate_feedback(env, 2000, seed=6)
     critique = feedback["critique"]
     used = one_hot_tokens(simulator.state.tokens, 12).amax(2).bool()
     wrong = simulator.state.inappropriate[:, None].expand_as(used)
@@ -95,8 +101,7 @@ def test_demonstration_distribution(error_rate: float) -> None:
         conflict=1.0,
         principal_weights=(1.0, 3.0),
         penalty=0.5,
-        demonstration_rationality=1.5,
-        demonstration_error_rate=error_rate,
+        demonstration=SoftmaxDemonstration(rationality=1.5, error_rate=error_rate),
     )
     simulator, feedback = simulate_feedback(env, 1, seed=7)
     principals = feedback["principal"][0].numpy()
