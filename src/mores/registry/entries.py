@@ -13,7 +13,7 @@ ENVIRONMENTS: dict[str, str] = {
     "token_feedback": "mores.envs.feedback.token_feedback:TokenFeedback",
 }
 POLICIES: dict[str, str] = {
-    "boltzmann_annotator": "mores.agents.people.boltzmann_annotator:BoltzmannAnnotator",
+    "annotator": "mores.agents.people.annotator:Annotator",
     "survey_respondent": "mores.agents.people.survey_respondent:SurveyRespondent",
     "mirror": "mores.agents.scripted.assistants:Mirror",
     "linear_trend": "mores.agents.scripted.assistants:LinearTrend",
@@ -59,6 +59,14 @@ POPULATIONS: dict[str, str] = {
 }
 UPDATE_RULES: dict[str, str] = {}
 GRAPHS: dict[str, str] = {}
-CHANNELS: dict[str, str] = {}
+CHANNELS: dict[str, str] = {
+    "best_option": "mores.agents.channels.choices:BestOption",
+    "binary_critique": "mores.agents.channels.critiques:BinaryCritique",
+    "boltzmann_choice": "mores.agents.channels.choices:BoltzmannChoice",
+    "bradley_terry": "mores.agents.channels.choices:BradleyTerryChoice",
+    "demonstration": "mores.agents.channels.demonstrations:SoftmaxDemonstration",
+    "noisy_rating": "mores.agents.channels.noisy_rating:NoisyRating",
+    "token_critique": "mores.agents.channels.critiques:TokenCritique",
+}
 METRICS: dict[str, str] = {}
 NETWORKS: dict[str, str] = {}

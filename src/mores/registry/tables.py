@@ -124,6 +124,7 @@ REGISTRIES: dict[str, Registry] = {
         Registry("policy", entries.POLICIES, "mores.core.policy:Policy", includes=("recipe",)),
         Registry("recipe", entries.RECIPES, "mores.core.policy:Policy"),
         Registry("population", entries.POPULATIONS, "mores.core.people:Population"),
+        Registry("channel", entries.CHANNELS, "mores.core.channel:Channel"),
         Registry(
             "scenario",
             {file.stem: file for file in sorted(SCENARIO_FOLDER.glob("*.yaml"))},
