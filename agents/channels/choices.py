@@ -65,7 +65,7 @@ class BoltzmannChoice(Channel):
         logits = self._logits(inputs["utility"])
         p, available = torch.softmax(logits, -1), logits > -torch.inf
         others = available.sum(-1, keepdim=True) - 1
-        flip = torch.where(others > 0, self.flip_probability, 0.0)
+        flip = self.flip_probability * (others > 0).to(p.dtype)
         flipped = torch.where(available, (1.0 - p) / others.clamp(min=1), 0.0)
         return {"preferred": (1.0 - flip) * p + flip * flipped}
 
@@ -96,12 +96,13 @@ class BradleyTerryChoice(Channel):
         Raises:
             UserError: there are not two options.
         """
-        probability, judges = self._first_preferred(inputs["utility"]), inputs["utility"].shape[1]
+        probability, comparable = self._first_preferred(inputs["utility"])
+        judges = probability.shape[1]
         first = streams.uniform("preference", judges)[..., 0] < probability
         u = streams.uniform("annotator", judges)[..., 0]
         annotator = uniform_index(len(self.annotator_error_rates), u)
         error_rate = torch.tensor(self.annotator_error_rates, device=u.device)[annotator]
-        flipped = streams.uniform("error", judges)[..., 0] < error_rate
+        flipped = (streams.uniform("error", judges)[..., 0] < error_rate) & comparable
         recorded = first ^ flipped
         return {
             "preferred": torch.stack([recorded, ~recorded], -1),
@@ -111,14 +112,16 @@ class BradleyTerryChoice(Channel):
 
     def expected(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Probability of each option."""
-        error = sum(self.annotator_error_rates) / len(self.annotator_error_rates)
-        first = (1.0 - 2.0 * error) * self._first_preferred(inputs["utility"]) + error
+        probability, comparable = self._first_preferred(inputs["utility"])
+        mean_rate = sum(self.annotator_error_rates) / len(self.annotator_error_rates)
+        error = mean_rate * comparable.to(probability.dtype)
+        first = (1.0 - 2.0 * error) * probability + error
         return {"preferred": torch.stack([first, 1.0 - first], -1)}
 
     def _first_preferred(
         self, utility: Float[Tensor, "world judge option"]
-    ) -> Float[Tensor, "world judge"]:
-        """Probability that the first option is preferred, before errors."""
+    ) -> tuple[Float[Tensor, "world judge"], Bool[Tensor, "world judge"]]:
+        """Probability that the first option is preferred before errors, and if both exist."""
         if utility.shape[-1] != 2:
             raise UserError(
                 f"bradley_terry compares 2 options, not {utility.shape[-1]}; "
@@ -126,8 +129,11 @@ class BradleyTerryChoice(Channel):
                 code="unsupported",
                 path="choice",
             )
-        difference = utility[..., 0] - utility[..., 1]
-        return 1.0 / (1.0 + torch.exp(-self.rationality * difference))
+        first, second = utility.unbind(-1)
+        comparable = (utility > -torch.inf).all(-1)
+        probability = 1.0 / (1.0 + torch.exp(-self.rationality * (first - second)))
+        alone = (first > second).to(utility.dtype)
+        return torch.where(comparable, probability, alone), comparable
 
 
 class BestOption(Channel):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mores.clients.pettingzoo import PettingZooParallelEnv as PettingZooParallelEnv
     from mores.clients.stable_baselines3 import SB3VecEnv as SB3VecEnv
     from mores.clients.torchrl import TorchRLEnv as TorchRLEnv
+    from mores.core.channel import Channel as Channel
     from mores.core.environment import Environment as Environment
     from mores.core.environment import Phase as Phase
     from mores.core.environment import Role as Role
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "ActionOutput": "mores.core.policy",
     "Box": "mores.core.spaces",
+    "Channel": "mores.core.channel",
     "Discrete": "mores.core.spaces",
     "Environment": "mores.core.environment",
     "GymnasiumEnv": "mores.clients.gymnasium",
@@ -83,6 +85,7 @@ _EXPORTS = {
 __all__ = [  # all but SB3VecEnv and TorchRLEnv, which need optional dependencies
     "ActionOutput",
     "Box",
+    "Channel",
     "Discrete",
     "Environment",
     "GymnasiumEnv",

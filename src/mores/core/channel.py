@@ -155,10 +155,16 @@ def give_feedback(
             if not isinstance(value, expected):
                 raise UserError(
                     f"{name}: {key} is {_value_text(value)}; it must be {_type_text(expected)}",
-                    code="wrong_shape" if isinstance(value, Tensor) else "wrong_type",
+                    code=_error_code(value, expected),
                     path=f"{field}.{key}",
                 )
     return given
+
+
+def _error_code(value: Any, expected: Any) -> str:
+    """`wrong_shape` if the type of the numbers is right."""
+    fits = isinstance(value, Tensor) and str(value.dtype).removeprefix("torch.") in expected.dtypes
+    return "wrong_shape" if fits else "wrong_type"
 
 
 def _value_text(value: Any) -> str:

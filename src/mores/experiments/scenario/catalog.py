@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from mores.core.errors import UserError, did_you_mean
 from mores.experiments.scenario.class_source import (
@@ -203,7 +204,8 @@ def _parameter_infos(component_class: Any, prefix: str = "", kind: str = "") -> 
     infos: list[ParameterInfo] = []
     for name, field in getattr(component_class, "model_fields", {}).items():
         path = f"{prefix}{field.alias or name}"
-        nested = _nested_models(field.annotation)
+        chosen_from = _registry_of(field)
+        nested = [] if chosen_from else _nested_models(field.annotation)
         if kind and name == "kind":
             continue
         if len(nested) == 1 and inspect.isclass(field.annotation):
@@ -212,14 +214,20 @@ def _parameter_infos(component_class: Any, prefix: str = "", kind: str = "") -> 
             continue
         default = "required" if field.is_required() else format_value(default_value(field))
         allowed = describe_type(field.annotation, quote="") + describe_limits(field.metadata)
-        chosen = [each for each in field.metadata if isinstance(each, component)]
-        if chosen:
-            allowed = f"kind of {chosen[0].registry_name.replace('_', ' ')}, see `mores list`"
+        if chosen_from:
+            allowed = f"kind of {chosen_from.replace('_', ' ')}, see `mores list`"
         only = f"(of {kind}) " if kind else ""
         infos.append(ParameterInfo(path, default, allowed, only + (field.description or "")))
         for model in nested:
             infos += _parameter_infos(model, f"{path}.", kind_literal(model) or model.__name__)
     return infos
+
+
+def _registry_of(field: FieldInfo) -> str | None:
+    """Registry from which the value of a field is chosen, if it is a `component`."""
+    parts = [field.metadata, *(getattr(a, "__metadata__", ()) for a in get_args(field.annotation))]
+    found = [each for part in parts for each in part if isinstance(each, component)]
+    return found[0].registry_name if found else None
 
 
 def _nested_models(annotation: Any) -> list[type[BaseModel]]:
