@@ -72,7 +72,9 @@ class BoltzmannChoice(Channel):
     def _logits(
         self, utility: Float[Tensor, "world judge option"]
     ) -> Float[Tensor, "world judge option"]:
-        return torch.where(utility > -torch.inf, self.rationality * utility, -torch.inf)
+        if self.rationality > 0:
+            return self.rationality * utility
+        return torch.where(utility > -torch.inf, 0.0, -torch.inf).to(utility.dtype)
 
 
 class BradleyTerryChoice(Channel):

@@ -91,7 +91,7 @@ class Annotator(Policy):
         if action_mask is not None:
             utility = torch.where(action_mask, utility, -torch.inf)
         given = give_feedback(self.choice, "choice", {"utility": utility}, streams)
-        answer = given["preferred"].int().argmax(-1)
+        answer = given["preferred"].view(torch.uint8).argmax(-1)
         flipped = given.get("flipped", torch.zeros_like(state.flipped))
         return ActionOutput(answer, dataclasses.replace(state, flipped=flipped))
 
