@@ -8,12 +8,11 @@ docs/explanation/calibration.md.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
@@ -26,20 +25,12 @@ from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
 from mores.registry.component import component
 
 
-@dataclasses.dataclass(frozen=True)
-class AnnotatorState:
-    """Observation space, and which last answers were flipped."""
-
-    observation_space: Box
-    flipped: Bool[Tensor, "world agent"]
-
-
 class Annotator(Policy):
     """Chooses among options by their reward, and rates them.
 
     The observation has the part `option_rewards`, one number per option. In a phase with a discrete
     action space the action is an option; in a phase with one number per option it is the ratings.
-    The latent quantity `flipped` marks flipped answers, if the channel knows them.
+    `extra` of the output has the latent outputs of the channel, such as the flipped answers.
     """
 
     tags: ClassVar[Mapping[str, object]] = {"trains": False, "stochastic": True}
@@ -57,26 +48,22 @@ class Annotator(Policy):
         require_channel(self.choice, "choice", ("utility",), ("preferred", "annotator"))
         require_channel(self.rating, "rating", ("utility",), ("reward",))
 
-    def initial_state(
-        self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
-    ) -> AnnotatorState:
-        """The observation space; no answer is flipped."""
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
+        """The observation space."""
         require_observation_parts("annotator", role, "option_rewards")
-        flipped = torch.zeros(
-            streams.num_worlds, role.num_agents, dtype=torch.bool, device=streams.device
-        )
-        return AnnotatorState(role.observation_space, flipped)
+        return role.observation_space
 
     def act(
         self,
         phase: Phase,
         observation: Tensor,
         action_mask: Tensor | None,
-        state: AnnotatorState,
+        state: Box,
         streams: RandomStreams,
+        search: bool = False,
     ) -> ActionOutput:
         """Choose, or rate."""
-        utility = self.utility_scale * state.observation_space.read(observation, "option_rewards")
+        utility = self.utility_scale * state.read(observation, "option_rewards")
         space = next(
             (s for s in phase.action_spaces.values() if _matches_options(s, utility)), None
         )
@@ -86,18 +73,16 @@ class Annotator(Policy):
                 code="unsupported",
             )
         if isinstance(space, Box):
-            given = give_feedback(self.rating, "rating", {"utility": utility}, streams)
-            return ActionOutput(given["reward"], state)
-        if action_mask is not None:
-            utility = torch.where(action_mask, utility, -torch.inf)
-        given = give_feedback(self.choice, "choice", {"utility": utility}, streams)
-        answer = given["preferred"].view(torch.uint8).argmax(-1)
-        flipped = given.get("flipped", torch.zeros_like(state.flipped))
-        return ActionOutput(answer, dataclasses.replace(state, flipped=flipped))
-
-    def latent(self, state: AnnotatorState) -> Mapping[str, Tensor]:
-        """Which last answers were flipped."""
-        return {"flipped": state.flipped}
+            channel, field = self.rating, "rating"
+        else:
+            channel, field = self.choice, "choice"
+            if action_mask is not None:
+                utility = torch.where(action_mask, utility, -torch.inf)
+        given = give_feedback(channel, field, {"utility": utility}, streams)
+        extra = {name: given[name] for name in channel.latent_outputs}
+        if isinstance(space, Box):
+            return ActionOutput(given["reward"], state, extra)
+        return ActionOutput(given["preferred"].view(torch.uint8).argmax(-1), state, extra)
 
 
 def _matches_options(space: Space, utility: Float[Tensor, "world agent option"]) -> bool:
