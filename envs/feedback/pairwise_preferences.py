@@ -208,9 +208,9 @@ class PairwisePreferences(Environment[PairwisePreferencesState]):
             values[f"choice_accuracy_by_margin[{index}]"] = accuracy
         return values | ({"rating_slope": person.utility_scale} if self.collect_ratings else {})
 
-    def default_policies(self) -> Mapping[str, Policy]:
+    def default_policies(self) -> Mapping[str, Any]:
         """People that choose the better option."""
-        return {"person": GreedyAnnotator()}
+        return {"person": "greedy_annotator"}
 
 
 class GreedyAnnotator(Policy):

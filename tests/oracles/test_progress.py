@@ -148,7 +148,7 @@ def test_learner_restarts_in_next_challenge():
     first, second = (
         Coevolution(challenge=c, forecast_horizon=k) for c, k in (("follow", 1), ("predict", 3))
     )
-    policy, person = Extrapolative(order=2), second.default_policies()["person"]
+    policy, person = Extrapolative(order=2), "truthful"
     simulator = Simulator(first, {"assistant": policy, "person": person}, worlds=2, rounds=4)
     simulator.reset(1)
     simulator.step()

@@ -17,12 +17,12 @@ from mores.clients.array_conversion import (
     metric_to_numpy,
     sampling_mask,
 )
-from mores.clients.resolve import SpecMapping
 from mores.clients.single_agent import SingleAgentClient
 from mores.core.environment import Environment
 from mores.core.errors import UserError
 from mores.core.people import Population
 from mores.core.policy import Policy
+from mores.registry.specs import Spec
 
 Observation = Float[np.ndarray, " size"]
 
@@ -58,8 +58,8 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         environment: str | Environment[Any],
         agent: str | None = None,
         rounds: int = 100,
-        policies: Mapping[str, Policy | SpecMapping] | None = None,
-        population: Population | SpecMapping | None = None,
+        policies: Mapping[str, Policy | Spec] | None = None,
+        population: Population | Spec | None = None,
         metrics: Sequence[str] = (),
         render_mode: str | None = None,
         **parameters: Any,

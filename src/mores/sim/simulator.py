@@ -25,6 +25,7 @@ from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams, Worlds
 from mores.core.spaces import Discrete
+from mores.registry.specs import Spec, policies_from_specs
 from mores.sim import action_masks, simulator_state
 from mores.sim.action_validation import ProjectedAction, project_action
 from mores.sim.check_policies import check_agent_assignment, check_instance
@@ -57,7 +58,7 @@ class Simulator:
 
     Args:
         environment: the environment.
-        policies: policy of each role.
+        policies: policy of each role, or its kind, or a mapping with its kind and parameters.
         external: indices of externally controlled agents, by role; the policy of the role acts for
             its other agents.
         worlds: number of worlds, or the replicates to simulate, or a `Worlds`.
@@ -77,7 +78,7 @@ class Simulator:
     def __init__(
         self,
         environment: Environment[Any],
-        policies: Mapping[str, Policy] | None = None,
+        policies: Mapping[str, Policy | Spec] | None = None,
         external: Mapping[str, Sequence[int]] | None = None,
         worlds: int | Sequence[int] | Worlds = 1,
         rounds: int = 100,
@@ -90,8 +91,6 @@ class Simulator:
         recorder: EpisodeRecorder | None = None,
     ) -> None:
         check_instance("environment", environment, Environment)
-        for role, policy in (policies or {}).items():
-            check_instance("policy", policy, Policy, f"policies.{role}")
         if population is not None:
             check_instance("population", population, Population)
         self.environment, self.autoreset = environment, autoreset
@@ -102,10 +101,11 @@ class Simulator:
         self.external = {name: list(agents) for name, agents in (external or {}).items() if agents}
         if not len(self.worlds):
             raise UserError("worlds: needs at least one", code="out_of_range", path="worlds")
-        check_agent_assignment(self.roles, self.phases, policies or {}, self.external)
+        made_policies: dict[str, Policy] = policies_from_specs(policies or {})
+        check_agent_assignment(self.roles, self.phases, made_policies, self.external)
         self.policies = {
             name: policy
-            for name, policy in (policies or {}).items()
+            for name, policy in made_policies.items()
             if len(self.external.get(name, ())) < self.roles[name].num_agents
         }
         self._recorder = recorder
