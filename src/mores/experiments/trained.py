@@ -176,7 +176,7 @@ class TrainingResult:
             "population": self._population and registry.to_spec("population", self._population),
         }
         try:
-            states = serialize(dict(self.policy_states), self._initial_policy_states())
+            states = serialize(dict(self.policy_states), self.initial_policy_states())
         except SerializationError as error:
             message = f"cannot be saved: {error}"
             raise UserError(message, code="unsupported", path="policy_states") from None
@@ -220,7 +220,7 @@ class TrainingResult:
             **requested,
         }
 
-    def _initial_policy_states(self) -> dict[str, Any]:
+    def initial_policy_states(self) -> dict[str, Any]:
         """The policy states before training."""
         simulator = Simulator(
             self.environment,
@@ -281,7 +281,7 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traini
             frozenset(metadata["trained_roles"]),
         )
         states = deserialize(
-            result._initial_policy_states(),
+            result.initial_policy_states(),
             SerializedPytree(tensors_below("policy_states"), metadata["policy_states"]),
         )
     except UserError as error:

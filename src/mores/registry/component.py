@@ -124,8 +124,6 @@ def _with_messages(
             )
             context = {}
         details.append(
-            InitErrorDetails(
-                type=error_type, loc=path, input=problem.details["input"], ctx=context
-            )
+            InitErrorDetails(type=error_type, loc=path, input=problem.details["input"], ctx=context)
         )
     return ValidationError.from_exception_data(kind, details)
