@@ -31,7 +31,7 @@ from mores.experiments.trained import (
     run_episodes,
     select_metrics,
 )
-from mores.registry.specs import Spec, from_spec
+from mores.registry.specs import Spec, from_spec, policies_from_specs
 from mores.sim.simulator import Simulator
 from mores.sim.training_status import (
     checked_diagnostics,
