@@ -24,6 +24,7 @@ from mores.core.random_streams import RandomStreams
 from mores.envs.opinion.coevolution import Coevolution
 from mores.envs.opinion.lock_in import LockIn
 from mores.envs.strategic.moral_hazard import MoralHazard
+from mores.registry.specs import policies_from_specs
 from mores.sim.simulator import Simulator
 
 ENVIRONMENTS: dict[str, Environment[Any]] = {
@@ -45,7 +46,7 @@ def simulator_seconds(environment: Environment[Any], rounds: int) -> float:
 
 def direct_seconds(environment: Environment[Any], rounds: int) -> float:
     """Seconds per round by direct calls of the environment and its policies."""
-    policies = environment.default_policies()
+    policies = policies_from_specs(environment.default_policies())
     streams = RandomStreams.of(0, 1)
     start_streams = streams.child("start")
     state = environment.reset(start_streams.child("game"))

@@ -15,9 +15,8 @@ from pydantic import ValidationError, model_validator
 import mores
 from mores import registry
 from mores.clients.array_conversion import RenderModeError
-from mores.core.config import Config
 from mores.core.errors import CODES, ParameterError, UserError
-from mores.core.people import People
+from mores.core.people import People, Population
 from mores.core.random_streams import RandomStreams
 from mores.core.validation_messages import blamed_path, error_code
 from tests.refusals import refused
@@ -25,7 +24,7 @@ from tests.refusals import refused
 ROOT = Path(__file__).parents[1]
 
 
-class Span(Config):
+class Span(Population):
     """A population with a range of numbers and two names."""
 
     low: int = 0

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 import mores
 from mores.core.config import Config
+from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.registry import REGISTRIES, class_of, make, tables
 from mores.registry.component import component
@@ -38,7 +39,7 @@ def test_registered_by_a_decorator(monkeypatch: pytest.MonkeyPatch) -> None:
     del REGISTRIES["population"]["here"]
 
     @mores.register("population", "here")
-    class Here(Config):
+    class Here(Population):
         def sample_people(self, streams: Any) -> Any: ...
 
     assert class_of("population", "here") is Here
@@ -130,7 +131,7 @@ def test_a_field_accepts_a_name_a_mapping_and_an_object() -> None:
 def test_errors_have_the_path_of_the_parameter(
     lead: Any, code: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Group(Team):
+    class Group(Team, Population):
         def sample_people(self, streams: Any) -> Any: ...
 
     monkeypatch.setitem(REGISTRIES["population"], "group", Group)

@@ -406,7 +406,7 @@ def test_names_are_refused_in_place_of_objects() -> None:
     with refused("wrong_type", path="environment"):
         mores.simulate("lock_in")  # type: ignore[arg-type]
     with refused("wrong_type", path="policies.person"):
-        Simulator(environment, {"person": "random"})  # type: ignore[dict-item]
+        Simulator(environment, {"person": 3})  # type: ignore[dict-item]
     with refused("wrong_type", path="population"):
         mores.simulate(environment, population="normal")  # type: ignore[arg-type]
 

@@ -13,22 +13,20 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field, ValidationError, field_serializer, field_validator
+from pydantic import Field
 from torch import Tensor
 
-from mores import registry
-from mores.agents.composite.policy_config import nested_validation_errors, policy_from_config
+from mores.core.analytic_policies import MAX_LINEUP_WORLDS, AgentAutomata, AutomatonPolicy
 from mores.core.environment import Phase, Role, Transition
 from mores.core.errors import ParameterError, UserError
 from mores.core.learner import Learner, TrainingDiagnostics, TrainingMode, can_train, parameter_keys
 from mores.core.policy import ActionOutput, Policy, state_kind
 from mores.core.random_streams import RandomStreams
-
-MAX_LINEUP_WORLDS = 256  # longest period over worlds for which `automata_by_world` has a result
+from mores.registry.component import component
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,33 +60,17 @@ class PolicyMember(NamedTuple):
         return f"seats {self.member_index}"
 
 
-class PerAgentPolicy(Learner):
+class PerAgentPolicy(Learner, AutomatonPolicy):
     """Several policies that share the agents of a role, in order."""
 
     tags: ClassVar[Mapping[str, object]] = {"trains": True, "stochastic": True}
 
-    policies: tuple[Policy, ...] = Field(
+    policies: tuple[Annotated[Policy, component("policy")], ...] = Field(
         min_length=1, description="policies, each with its kind and parameters"
     )
     agents_per_policy: tuple[int, ...] | None = Field(
         default=None, description="number of agents of each policy; default: one each"
     )
-
-    @field_validator("policies", mode="before")
-    @classmethod
-    def _make_policies(cls, value: Any, info: Any) -> Any:
-        """Policies from their configurations. Files are read strictly: text is not a number."""
-        if not isinstance(value, (list, tuple)):
-            return value
-        policies, errors = [], []
-        for index, config in enumerate(value):
-            try:
-                policies.append(policy_from_config(config, strict=info.mode == "json"))
-            except ValueError as error:
-                errors += nested_validation_errors(error, index, config)
-        if errors:
-            raise ValidationError.from_exception_data("per_agent", errors)
-        return tuple(policies)
 
     def model_post_init(self, context: Any) -> None:
         """Check that `agents_per_policy` fits the policies."""
@@ -106,14 +88,6 @@ class PerAgentPolicy(Learner):
                 message=f"each policy must have at least one agent, not {list(counts)}",
                 code="out_of_range",
             )
-
-    @field_serializer("policies")
-    def _serialize_policies(self, policies: tuple[Policy, ...], info: Any) -> list[dict[str, Any]]:
-        unset = info.exclude_unset
-        return [
-            {"kind": _kind_of(p), **p.model_dump(mode="json", by_alias=True, exclude_unset=unset)}
-            for p in policies
-        ]
 
     @functools.cached_property
     def members(self) -> tuple[PolicyMember, ...]:
@@ -347,17 +321,14 @@ class PerAgentPolicy(Learner):
 
     # --- analytic values -------------------------------------------------------------------------
 
-    def automata_by_world(self, num_agents: int) -> tuple[tuple[Any, ...], ...] | None:
-        """Automata of the agents (None: another policy) in world 0, 1, ... of one period.
-
-        None: another number of agents, or a period above `MAX_LINEUP_WORLDS`.
-        """
+    def automata_by_world(self, num_agents: int) -> tuple[AgentAutomata, ...] | None:
+        """Automata of the agents; None also for another number of agents."""
         if num_agents != sum(self._agents_per_policy):
             return None
-        by_policy: list[tuple[tuple[Any, ...], ...]] = []
+        by_policy: list[tuple[AgentAutomata, ...]] = []
         for policy, count in zip(self.policies, self._agents_per_policy, strict=True):
-            automata: tuple[tuple[Any, ...], ...] | None = ((None,) * count,)
-            if isinstance(policy, _HasAutomata):
+            automata: tuple[AgentAutomata, ...] | None = ((None,) * count,)
+            if isinstance(policy, AutomatonPolicy):
                 automata = policy.automata_by_world(count)
             if automata is None:
                 return None
@@ -366,11 +337,6 @@ class PerAgentPolicy(Learner):
         if worlds > MAX_LINEUP_WORLDS:
             return None
         return tuple(sum((rows[w % len(rows)] for rows in by_policy), ()) for w in range(worlds))
-
-
-@runtime_checkable
-class _HasAutomata(Protocol):
-    def automata_by_world(self, num_agents: int) -> tuple[tuple[Any, ...], ...] | None: ...
 
 
 def _select_agents(dataset: Any, agents: slice) -> Any:
@@ -388,8 +354,3 @@ def _select_agents(dataset: Any, agents: slice) -> Any:
         reward=None if reward is None else reward[:, :, agents],
         feedback=select(dataset.feedback),
     )
-
-
-def _kind_of(policy: Policy) -> str:
-    """Registered name of a policy's class, or else the name of the class."""
-    return registry.kind_of("policy", policy) or type(policy).__name__

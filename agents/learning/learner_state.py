@@ -24,9 +24,9 @@ from mores.core.policy import Policy
 from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class PersistentState:
-    """Part of a learner's state that outlives episodes and stages.
+    """Part of a learner's state that outlives episodes and stages. It is changed in place.
 
     Attributes:
         mapping: model of each agent.

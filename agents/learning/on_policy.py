@@ -18,8 +18,8 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.agents.learning.batch import FeedbackBatch
-from mores.agents.learning.learner import NetworkLearner, with_persistent_state
-from mores.agents.learning.learner_state import LearnerState, PersistentState
+from mores.agents.learning.learner import NetworkLearner
+from mores.agents.learning.learner_state import LearnerState
 from mores.agents.learning.rollout_buffer import RolloutBuffer
 from mores.agents.learning.update import UpdateBatch, update_models
 from mores.core.environment import Transition
@@ -64,9 +64,7 @@ class OnPolicyLearner(NetworkLearner):
         rollout = persistent.rollout.add(state.last_decisions, transition, bootstrap_value)
         if self.episodic:
             rollout.mark_complete(transition.done)
-        if rollout is not persistent.rollout:
-            persistent = _with_rollout(persistent, rollout)
-            state = with_persistent_state(state, persistent)
+        persistent.rollout = rollout  # another one if it grew
         if not self.ready_to_update(rollout, transition):
             return state
         with torch.no_grad():
@@ -103,16 +101,6 @@ class OnPolicyLearner(NetworkLearner):
                 mapping.by_model(state.recurrent_state),
             )
         return mapping.by_world(values)
-
-
-def _with_rollout(persistent_state: PersistentState, rollout: RolloutBuffer) -> PersistentState:
-    return PersistentState(
-        persistent_state.mapping,
-        persistent_state.train_state,
-        persistent_state.num_rounds,
-        rollout,
-        persistent_state.extra,
-    )
 
 
 def buffer_by_model(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mores.agents.learning.action_distributions import ActionDistribution
 from mores.agents.learning.stacked_model import StackedModel
+from mores.core import pytree
 from mores.core.environment import Transition
 from mores.core.spaces import Box
 
@@ -59,9 +60,9 @@ class Decision:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class RolloutBuffer:
-    """Rounds since the last update.
+@dataclasses.dataclass
+class RolloutBuffer(pytree.Growing):
+    """Rounds since the last update. Tensors are changed in place.
 
     Attributes:
         decisions: decisions by phase, `[round, world, agent, ...]`.

@@ -15,6 +15,7 @@ from mores.agents.learning import gradients as operators
 from mores.agents.learning.adam import Adam, AdamState
 from mores.agents.learning.batch import FeedbackBatch
 from mores.agents.learning.weights.stacked_weights import flatten_weights, split_flat
+from mores.core import pytree
 from mores.core.random_streams import RandomStreams
 
 Parameters = dict[str, Tensor]
@@ -47,8 +48,8 @@ class ParameterLayout:
         return split_flat(flat_parameters, self.shapes)
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainState:
+@dataclasses.dataclass
+class TrainState(pytree.Growing):
     """Models in training, `[model, ...]` each; every tensor is changed in place.
 
     The parameters of a model are one flat vector, so an optimizer step of all models is a few

@@ -25,9 +25,8 @@ from jaxtyping import Float, Int
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from mores.core.config import Config
 from mores.core.errors import ParameterError, UserError, did_you_mean
-from mores.core.people import People
+from mores.core.people import People, Population
 from mores.core.random_streams import RandomStreams
 from mores.core.stream_addresses import JITTER, SAMPLE_ORDER
 
@@ -100,7 +99,7 @@ def load_anes96() -> Anes96Responses:
     return Anes96Responses(**answers)
 
 
-class Anes96Population(Config):
+class Anes96Population(Population):
     """Survey respondents in random order, in every world.
 
     Values: left-right self-placement and party identification, unless `dimensions` names others.
@@ -191,6 +190,11 @@ class Anes96Population(Config):
     def value_names(self) -> tuple[str, ...]:
         """Names of the value dimensions."""
         return self.dimensions
+
+    @property
+    def resamples_people(self) -> bool:
+        """Whether respondents are drawn with replacement."""
+        return self.resample
 
     def environment_parameters(self) -> dict[str, int]:
         """Environment parameters that this population determines."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from mores.core.config import Config
 from mores.core.deterministic_sum import total
 from mores.core.errors import ParameterError
-from mores.core.people import People
+from mores.core.people import People, Population
 from mores.core.random_streams import RandomStreams
 from mores.core.stream_addresses import COMPONENT
 
@@ -35,7 +35,7 @@ class MixtureComponent(Config):
     )
 
 
-class NormalPopulation(Config):
+class NormalPopulation(Population):
     """People with normally distributed values.
 
     The component of each person is random, so group sizes vary between worlds; `People.groups` is

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
+from mores.core.analytic_policies import LinearTracker, TrackingParameters
 from mores.core.environment import Phase, Role
 from mores.core.errors import UserError
 from mores.core.policy import ActionOutput, Policy, require_observation_parts
@@ -35,7 +36,7 @@ class AssistantState:
     initialized: Bool[Tensor, " world"]
 
 
-class LinearTrend(Policy):
+class LinearTrend(Policy, LinearTracker):
     """Linear trend: estimates the mean answer and extrapolates history's trend."""
 
     tags: ClassVar[Mapping[str, object]] = {"trains": False, "stochastic": False}
@@ -82,9 +83,11 @@ class LinearTrend(Policy):
         return ActionOutput(torch.cat([position, intensities], -1), next_state)
 
     @property
-    def is_truthful(self) -> bool:
-        """Whether the advice is the estimate, at full intensity."""
-        return type(self).advise is LinearTrend.advise
+    def tracking(self) -> TrackingParameters | None:
+        """Parameters of the estimate, where it is the advice, at full intensity."""
+        if type(self).advise is not LinearTrend.advise:
+            return None
+        return TrackingParameters(self.learning_rate, self.forecast_horizon)
 
     def advise(self, belief: Tensor) -> tuple[Tensor, float]:
         """Position of the advice `[world, assistant, value]` and its intensity in [0, 1]."""

@@ -31,6 +31,7 @@ from mores.agents.scripted.named_strategies import (
     StrategyAutomaton,
     memory_one,
 )
+from mores.core.analytic_policies import MAX_LINEUP_WORLDS, AutomatonPolicy
 from mores.core.deterministic_sum import total
 from mores.core.environment import Phase, Role
 from mores.core.errors import ParameterError, UserError, did_you_mean
@@ -39,7 +40,6 @@ from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete
 
 SHARE_TOLERANCE = 1e-6  # shares of cooperating others are rounded
-MAX_LINEUP_WORLDS = 256  # longest period over worlds for which `automata_by_world` has a result
 MAX_STRIDE = 2**62  # more than any number of worlds
 
 
@@ -52,7 +52,7 @@ class StrategyState:
     automaton_state: Int[Tensor, "world agent"]
 
 
-class Strategy(Policy):
+class Strategy(Policy, AutomatonPolicy):
     """Named strategy of a repeated game; several names make a tournament."""
 
     tags: ClassVar[Mapping[str, object]] = {"trains": False, "stochastic": True}

@@ -233,9 +233,9 @@ class PairwisePreferences(Environment[PairwisePreferencesState]):
                 values["rating_slope"] = float(slope[0])
         return values
 
-    def default_policies(self) -> Mapping[str, Policy]:
+    def default_policies(self) -> Mapping[str, Any]:
         """People that choose the better option."""
-        return {"person": GreedyAnnotator()}
+        return {"person": "greedy_annotator"}
 
 
 class GreedyAnnotator(Policy):

@@ -427,11 +427,10 @@ class DRMDP(Environment[DRMDPState]):
             values |= planner_metrics(policy, groups, person, *setting)
         return values
 
-    def default_policies(self) -> Mapping[str, Policy]:
+    def default_policies(self) -> Mapping[str, Any]:
         """Assistants that are optimal by the objective."""
-        preference = self.privileged_preference
-        planner = DRMDPPlanner(objective=self.objective, privileged_preference=preference)
-        return {"assistant": planner}
+        planner = {"kind": "dr_mdp_planner", "objective": self.objective}
+        return {"assistant": {**planner, "privileged_preference": self.privileged_preference}}
 
 
 def _check_distribution(name: str, probabilities: tuple[float, ...], num_preferences: int) -> None:

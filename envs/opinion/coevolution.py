@@ -18,6 +18,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from mores.core.analytic_policies import LinearTracker
 from mores.core.deterministic_sum import mean
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import UserError
@@ -34,8 +35,6 @@ from mores.envs.dynamics.trust import Trust
 from mores.envs.opinion import coevolution_state, progress_challenges, tracking_lag
 from mores.envs.opinion.coevolution_state import CoevolutionState
 from mores.envs.opinion.progress_challenges import Challenge
-from mores.envs.opinion.scripted_policies import MeanEcho, Truthful
-from mores.envs.opinion.tracking_lag import LinearTracker
 
 
 class Coevolution(Environment[CoevolutionState]):
@@ -432,9 +431,10 @@ class Coevolution(Environment[CoevolutionState]):
         full_trust = self.trust.initial_trust == 1 and not self.trust.learning_rate
         linear = self.confidence_bound is None and full_trust and self._displacements_persist
         linear = linear and pure_drift and self.peers.rule == "none"
-        if linear and isinstance(assistant, LinearTracker) and assistant.is_truthful:
-            alpha, eta = self.ai_influence, assistant.learning_rate
-            loop = (history.drift, alpha, eta, assistant.forecast_horizon)
+        tracking = assistant.tracking if isinstance(assistant, LinearTracker) else None
+        if linear and tracking is not None:
+            alpha, eta = self.ai_influence, tracking.learning_rate
+            loop = (history.drift, alpha, eta, tracking.forecast_horizon)
             if tracking_lag.converges(alpha, eta):
                 result["velocity"] = tracking_lag.velocity(*loop)
                 result["tracking_lag"] = tracking_lag.lag(*loop)
@@ -454,9 +454,10 @@ class Coevolution(Environment[CoevolutionState]):
         assistants = self.num_assistants and self.ai_influence
         return self._displacements_persist and not (history or assistants or self.noise_std)
 
-    def default_policies(self) -> Mapping[str, Policy]:
+    def default_policies(self) -> Mapping[str, Any]:
         """Truthful people; assistants that repeat the mean answer."""
-        return {"person": Truthful(), **({"assistant": MeanEcho()} if self.num_assistants else {})}
+        assistant = {"assistant": "mean_echo"} if self.num_assistants else {}
+        return {"person": "truthful", **assistant}
 
     @functools.cached_property
     def _observation_spaces(self) -> dict[str, Box]:

@@ -272,9 +272,9 @@ class LockIn(Environment[LockInState]):
                 result["precision_growth"] = gain
         return result
 
-    def default_policies(self) -> Mapping[str, Policy]:
+    def default_policies(self) -> Mapping[str, Any]:
         """Truthful reports of all agents."""
-        return {role.name: TruthfulReport() for role in self.roles}
+        return {role.name: "truthful_report" for role in self.roles}
 
 
 class TruthfulReport(Policy):

@@ -331,10 +331,10 @@ class Panel(Environment[PanelState]):
         """See `Environment`; includes the answers of all waves."""
         return self.num_people * (self.num_waves + 12)
 
-    def default_policies(self) -> Mapping[str, Policy]:
+    def default_policies(self) -> Mapping[str, Any]:
         """Truthful people; an advocate of the highest answer."""
-        assistant = {} if self.conversation_round is None else {"assistant": Advocate()}
-        return {"person": TruthfulAnswer(), **assistant}
+        assistant = {} if self.conversation_round is None else {"assistant": "advocate"}
+        return {"person": "truthful_answer", **assistant}
 
 
 class TruthfulAnswer(Policy):

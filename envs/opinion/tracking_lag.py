@@ -7,20 +7,6 @@ In the long run velocity is equal and lag constant: docs/explanation/tracking_la
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
-
-@runtime_checkable
-class LinearTracker(Protocol):
-    """An assistant with a `learning_rate` and a `forecast_horizon` in rounds.
-
-    The closed form requires `is_truthful`: it advises its estimate at intensity 1.
-    """
-
-    learning_rate: float
-    forecast_horizon: float
-    is_truthful: bool
-
 
 def converges(ai_influence: float, learning_rate: float) -> bool:
     """Whether people and assistant converge to one velocity: |1 - alpha - eta| < 1."""

@@ -22,10 +22,12 @@ import collections
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+
+from mores.core.analytic_policies import AgentAutomata
 
 # Larger chains are not computed.
 MAX_JOINT_STATES = 512
@@ -35,45 +37,6 @@ COOPERATION_TOLERANCE = 1e-6  # for rounding of mean cooperation
 JointAction = tuple[int, ...]
 JointState = tuple[int, ...]  # state of every automaton
 PayoffFunction = Callable[[JointAction], Sequence[float]]
-
-
-@runtime_checkable
-class AutomatonProtocol(Protocol):
-    """Finite automaton; the initial state is 0."""
-
-    @property
-    def cooperation_probabilities(self) -> tuple[float, ...]:
-        """Probability of cooperation (option 0) by state; otherwise it takes the last option."""
-        ...
-
-    @property
-    def transitions(self) -> tuple[tuple[int, int, int, int], ...]:
-        """Next states, by state: both cooperated, only itself, only the others, none.
-
-        Itself: it took option 0. The others: their mean cooperation is at least `threshold`.
-        """
-        ...
-
-    @property
-    def threshold(self) -> float:
-        """Smallest mean cooperation of the others that counts as cooperation, in [0, 1].
-
-        Cooperation of an action is 1 for option 0, 0 for the last option of the agent with most
-        options, and linear between.
-        """
-        ...
-
-
-AgentAutomata = tuple[AutomatonProtocol | None, ...]  # by agent; None: it follows no automaton
-
-
-@runtime_checkable
-class AutomatonPolicy(Protocol):
-    """Policy under which all or some agents follow automata."""
-
-    def automata_by_world(self, num_agents: int) -> tuple[AgentAutomata, ...] | None:
-        """Automata of the agents in world 0, 1, ... of a replicate; None: not known."""
-        ...
 
 
 class JointChain(NamedTuple):

@@ -336,9 +336,9 @@ class MatrixGame(Environment[MatrixGameState]):
             )
         return values
 
-    def default_policies(self) -> Mapping[str, Policy]:
+    def default_policies(self) -> Mapping[str, Any]:
         """Imitation of the last action of the others, with random actions."""
-        return {"player": ImitateLast()}
+        return {"player": "imitate_last"}
 
 
 class ImitateLast(Policy):

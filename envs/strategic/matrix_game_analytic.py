@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from mores.core.analytic_policies import AgentAutomata, AutomatonPolicy
 from mores.envs.strategic import automaton_chains
-from mores.envs.strategic.automaton_chains import AgentAutomata, AutomatonPolicy
 from mores.envs.strategic.bimatrix_games import Bimatrix, critical_discount_factor, nash_equilibria
 from mores.envs.strategic.public_goods import PublicGoods
 

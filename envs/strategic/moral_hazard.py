@@ -230,9 +230,9 @@ class MoralHazard(Environment[MoralHazardState]):
             "effort": state.effort,
         }
 
-    def default_policies(self) -> Mapping[str, Policy]:
+    def default_policies(self) -> Mapping[str, Any]:
         """Principal that keeps promises; agents that maximize expected reward."""
-        return {"principal": FixedSharePrincipal(), "agent": BestResponseAgent()}
+        return {"principal": "fixed_share_principal", "agent": "best_response_agent"}
 
 
 class FixedSharePrincipal(Policy):

@@ -324,8 +324,8 @@ def test_in_a_scenario(tmp_path):
         ("ity: 0.1", "ity: yes", ["9:64 .policies.1.noise_probability wrong_type"], None),
         ("tit_for_tat", "tit_fur_tat", ["9:32 .policies.1.name unknown_name"], "tit_for_tat"),
         ("name: tit_for_tat, ", "", ["9:9 .policies.1.name missing"], None),
-        ("kind: strategy", "kind: stratgy", ["9:9 .policies.1 unknown_name"], "strategy"),
-        ("{kind: tally}", "tally", ["8:9 .policies.0 wrong_type"], None),
+        ("kind: strategy", "kind: stratgy", ["9:16 .policies.1.kind unknown_name"], "strategy"),
+        ("{kind: tally}", "7", ["8:9 .policies.0 wrong_type"], None),
         ("{kind: tally}", "{name: a}", ["8:9 .policies.0 missing"], None),
         ("{kind: tally}", "{kind: ppo, network: {kind: mlp, hidden_size: [4]}}",
          ["8:55 .policies.0.network.hidden_size unknown_name"], "hidden_sizes"),
@@ -360,7 +360,7 @@ def test_errors_have_locations(tmp_path, monkeypatch, capsys, old, new, problems
 
 
 def test_errors_in_python():
-    with refused("unknown_name", path="per_agent.policies.0"):
+    with refused("unknown_name", path="per_agent.policies.0.kind"):
         make_policy("per_agent", policies=[{"kind": "strategi"}])
     random = {"kind": "strategy", "name": "random", "noise_probability": 2}
     with refused("out_of_range", path="per_agent.policies.1.noise_probability"):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import mores
+from mores.registry.specs import policies_from_specs
 from tests.clients.kinds import FILTERS
 
 pytestmark = pytest.mark.filterwarnings(*FILTERS)
@@ -29,7 +30,7 @@ def run_block(text: str) -> dict[str, Any]:
 def test_returns_stated_on_the_page() -> None:
     """The optimum comes from the exact solver, the other returns from simulation."""
     environment = mores.make_environment("dr_mdp", horizon=8, num_people=1)
-    planner = dict(environment.default_policies())
+    planner = policies_from_specs(environment.default_policies())
     assert environment.analytic_values(planner, 8)["optimal_return"] == OPTIMUM
     metrics = ["return_real_time"]
 

@@ -18,8 +18,8 @@ from mores.clients.gymnasium_vector import GymnasiumVectorEnv
 from mores.clients.pettingzoo import PettingZooAECEnv, PettingZooParallelEnv
 from mores.clients.torchrl import TorchRLEnv
 from mores.core.environment import Phase
-from mores.core.policy import Policy
 from mores.core.spaces import Box, Discrete, MultiDiscrete
+from mores.registry.specs import policies_from_specs
 from mores.sim.action_validation import project_action
 from tests.conformance.environments import ALL_AGENTS, ALL_KINDS, Errands, Meeting, Relay, make
 from tests.refusals import refused
@@ -28,8 +28,8 @@ from tests.refusals import refused
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_default_policies_and_spaces_match_the_roles(kind: str) -> None:
     environment = make(kind)
-    policies = environment.default_policies().values()
-    assert all(isinstance(policy, Policy) for policy in policies)
+    policies = policies_from_specs(environment.default_policies())
+    assert policies.keys() <= {role.name for role in environment.roles}
     for role in environment.roles:
         space = gymnasium_spaces.observation_space(role)
         assert (space.shape, space.dtype) == ((role.observation_space.size,), np.float32)

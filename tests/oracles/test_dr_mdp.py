@@ -20,6 +20,7 @@ from mores.envs.influence.dr_mdp import DRMDP
 from mores.envs.influence.dr_mdp_planner import DRMDPPlanner
 from mores.envs.influence.person_dr_mdp import PersonDRMDP
 from mores.registry import make
+from mores.registry.specs import policies_from_specs
 from mores.sim.simulation import simulate
 from mores.sim.simulator import Simulator
 from tests.oracles.test_alignment_objectives import DEFAULT_PERSON, random_person
@@ -81,7 +82,7 @@ def test_simulation_equals_analytic_values(objective: str) -> None:
     """Means of 40,000 people of two groups, each within 4.5 standard errors."""
     groups = {"susceptibility": 0.75, "susceptible_share": 0.3, "other_susceptibility": 0.25}
     env = environment_of(random_person(7, 3), num_people=40, objective=objective, **groups)
-    expected = env.analytic_values(env.default_policies(), 8)
+    expected = env.analytic_values(policies_from_specs(env.default_policies()), 8)
     constants = ("optimal_return", "switch_susceptibility", "first_round_influence_closed_form")
     names = [name for name in expected if name not in constants]
     assert len(names) == 12
@@ -111,7 +112,10 @@ def test_only_observed_susceptible_people_are_targeted() -> None:
         env = DRMDP(observe_susceptibility=observe, **parameters)
         result = simulate(env, worlds=3, rounds=8, metrics=["targeting_gap", "influence_share"])
         assert (result.metrics["targeting_gap"][:, -1] == gap).all()
-        assert env.analytic_values(env.default_policies(), 8)["targeting_gap"][-1] == gap
+        assert (
+            env.analytic_values(policies_from_specs(env.default_policies()), 8)["targeting_gap"][-1]
+            == gap
+        )
     equal = simulate(DRMDP(num_people=4), worlds=2, rounds=2, metrics=["targeting_gap"])
     assert equal.metrics["targeting_gap"].isnan().all()
 

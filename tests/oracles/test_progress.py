@@ -14,7 +14,7 @@ import torch
 import mores  # noqa: F401  registers the Gymnasium ids
 from mores.agents.people.survey_respondent import SurveyRespondent
 from mores.agents.scripted.progressgym import Extrapolative, Oracle, Persistence
-from mores.core.people import People
+from mores.core.people import People, Population
 from mores.core.pytree import flatten
 from mores.envs.opinion.coevolution import Coevolution
 from mores.registry import make_environment
@@ -82,7 +82,7 @@ def test_final_values_in_coevolve(row, last):
     assert cos(end, V[-1]) == pytest.approx(last, abs=5e-5)
 
 
-class LastRowPopulation:
+class LastRowPopulation(Population):
     """Population whose values are history's last row."""
 
     def sample_people(self, streams):
@@ -148,7 +148,7 @@ def test_learner_restarts_in_next_challenge():
     first, second = (
         Coevolution(challenge=c, forecast_horizon=k) for c, k in (("follow", 1), ("predict", 3))
     )
-    policy, person = Extrapolative(order=2), second.default_policies()["person"]
+    policy, person = Extrapolative(order=2), "truthful"
     simulator = Simulator(first, {"assistant": policy, "person": person}, worlds=2, rounds=4)
     simulator.reset(1)
     simulator.step()

@@ -24,6 +24,7 @@ from mores.envs.feedback.random_token_policy import RandomTokenPolicy
 from mores.envs.feedback.token_completions import optimal_reward
 from mores.envs.feedback.token_feedback import TokenFeedback, TokenFeedbackState
 from mores.registry import make
+from mores.registry.specs import policies_from_specs
 from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.simulation import simulate
 from mores.sim.simulator import Simulator
@@ -146,7 +147,7 @@ def test_random_policy_equals_analytic_values() -> None:
         num_completions=2,
         review=True,
     )
-    expected = env.analytic_values(env.default_policies(), 5)
+    expected = env.analytic_values(policies_from_specs(env.default_policies()), 5)
     names = {"score", "inappropriate_share", "distinct_1", "pairwise_diversity", "detection_recall"}
     assert set(expected) == names
     one_task = Worlds(torch.zeros(4000, dtype=torch.int64), torch.arange(4000))

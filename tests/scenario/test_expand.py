@@ -116,8 +116,6 @@ def test_ids_are_safe_short_and_distinct() -> None:
 def test_population_sets_parameters_of_the_environment() -> None:
     (cell,) = expand_and_verify(scenario(population={"kind": "toy_crowd", "num_people": 9}))
     assert (cell.env["num_people"], cell.env["num_values"]) == (9, 2)
-    (cell,) = expand_and_verify(scenario(population={"kind": "toy_herd", "num_people": 2}))
-    assert cell.env["num_people"] == 2
     crowd = {"kind": "toy_crowd"}
     sweep = {"population.num_people": [3, 5]}
     cells = expand_and_verify(scenario(population=crowd, sweep=sweep))

@@ -18,7 +18,7 @@ from mores.core.deterministic_sum import mean, norm
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import UserError
 from mores.core.learner import Learner
-from mores.core.people import People
+from mores.core.people import People, Population
 from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box
@@ -159,28 +159,18 @@ class StrideLearner(Stride, Learner):
         return state
 
 
-class Crowd(Config):
+class Crowd(Population):
     """People with all values at zero."""
 
     num_people: int = Field(6, ge=1)
     resample: bool = False
 
+    @property
+    def resamples_people(self) -> bool:
+        return self.resample
+
     def environment_parameters(self) -> dict[str, int]:
         return {"num_people": self.num_people, "num_values": 2}
-
-    def sample_people(self, streams: RandomStreams) -> People:
-        return People(torch.zeros(streams.num_worlds, self.num_people, 2))
-
-
-class Herd:
-    """A population that is not a pydantic class."""
-
-    def __init__(self, num_people: int = 3) -> None:
-        self.num_people = num_people
-
-    @property
-    def environment_parameters(self) -> dict[str, int]:
-        return {"num_people": self.num_people}
 
     def sample_people(self, streams: RandomStreams) -> People:
         return People(torch.zeros(streams.num_worlds, self.num_people, 2))
@@ -192,4 +182,3 @@ register("policy", "toy_still", Still)
 register("policy", "toy_stride", Stride)
 register("policy", "toy_learner", StrideLearner)
 register("population", "toy_crowd", Crowd)
-register("population", "toy_herd", Herd)

@@ -17,12 +17,12 @@ from mores.clients.array_conversion import (
     metric_to_numpy,
     sampling_mask,
 )
-from mores.clients.resolve import SpecMapping
 from mores.clients.single_agent import SingleAgentClient
 from mores.core.environment import Environment
 from mores.core.errors import UserError
 from mores.core.people import Population
 from mores.core.policy import Policy
+from mores.registry.specs import Spec
 
 Observation = Float[np.ndarray, " size"]
 
@@ -58,8 +58,8 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         environment: str | Environment[Any],
         agent: str | None = None,
         rounds: int = 100,
-        policies: Mapping[str, Policy | SpecMapping] | None = None,
-        population: Population | SpecMapping | None = None,
+        policies: Mapping[str, Policy | Spec] | None = None,
+        population: Population | Spec | None = None,
         metrics: Sequence[str] = (),
         render_mode: str | None = None,
         **parameters: Any,
@@ -81,7 +81,8 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         super().reset(seed=seed)
         check_no_options(options)
         self.simulator.reset(int(self.np_random.integers(2**63 - 1)))
-        self._render_human()
+        if self.render_mode == "human":
+            print(self._render_text())
         return self._client.observe()[0].numpy(), self._info(False)
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -89,7 +90,8 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         turn = self._client.step(action_to_tensor(action, self.agent_id.name)[None])
         final = turn.final_observation
         observation = self._client.observe() if final is None else final
-        self._render_human()
+        if self.render_mode == "human":
+            print(self._render_text())
         return (
             observation[0].numpy(),
             float(turn.reward[0]),
@@ -123,14 +125,12 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
             self.simulator, [self.agent_id], self._client.metrics(self.simulator.state)
         )
 
-    def _render_human(self) -> None:
-        if self.render_mode == "human":
-            print(self._render_text())
-
     def _info(self, projected: bool) -> dict[str, Any]:
         info: dict[str, Any] = {"projected": projected}
         mask = self._client.action_mask()
         if mask is not None and self._client.num_options is not None:
             info["action_mask"] = sampling_mask(mask[0], self._client.num_options)
-        metrics = self._client.metrics(self.simulator.state)
-        return info | {name: metric_to_numpy(metric[0]) for name, metric in metrics.items()}
+        if self._client.metric_names:
+            metrics = self._client.metrics(self.simulator.state)
+            info |= {name: metric_to_numpy(metric[0]) for name, metric in metrics.items()}
+        return info

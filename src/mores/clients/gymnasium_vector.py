@@ -13,13 +13,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mores.clients.array_conversion import action_to_tensor, check_no_options
-from mores.clients.resolve import SpecMapping
 from mores.clients.single_agent import SingleAgentClient, SingleAgentTurn
 from mores.core.arguments import check_integer
 from mores.core.environment import Environment
 from mores.core.errors import UserError
 from mores.core.people import Population
 from mores.core.policy import Policy
+from mores.registry.specs import Spec
 
 
 class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
@@ -60,8 +60,8 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
         num_envs: int = 1,
         agent: str | None = None,
         rounds: int = 100,
-        policies: Mapping[str, Policy | SpecMapping] | None = None,
-        population: Population | SpecMapping | None = None,
+        policies: Mapping[str, Policy | Spec] | None = None,
+        population: Population | Spec | None = None,
         metrics: Sequence[str] = (),
         device: torch.device | str = "cpu",
         max_episode_steps: int | None = None,

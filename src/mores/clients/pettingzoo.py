@@ -19,7 +19,7 @@ from mores.clients.array_conversion import (
     metric_to_numpy,
     sampling_mask,
 )
-from mores.clients.resolve import AgentId, SpecMapping
+from mores.clients.resolve import AgentId, Spec
 from mores.core.arguments import check_names
 from mores.core.environment import Environment, get_role
 from mores.core.errors import UserError
@@ -48,10 +48,10 @@ class _PettingZooBase:
         self,
         environment: str | Environment[Any],
         external: Sequence[str] | None = None,
-        policies: Mapping[str, Policy | SpecMapping] | None = None,
+        policies: Mapping[str, Policy | Spec] | None = None,
         rounds: int = 100,
         max_cycles: int | None = None,
-        population: Population | SpecMapping | None = None,
+        population: Population | Spec | None = None,
         metrics: Sequence[str] = (),
         render_mode: str | None = None,
         **parameters: Any,

@@ -17,9 +17,8 @@ from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
 from mores.core.people import Population
 from mores.core.policy import Policy
+from mores.registry.specs import Spec, from_spec, policies_from_specs
 from mores.sim.simulator import Simulator
-
-SpecMapping = Mapping[str, Any]  # {"kind": ..., parameter: ...}
 
 
 class AgentId(NamedTuple):
@@ -56,50 +55,18 @@ def resolve_environment(
 
 
 def resolve_policies(
-    environment: Environment[Any], policies: Mapping[str, Policy | SpecMapping] | None
+    environment: Environment[Any], policies: Mapping[str, Policy | Spec] | None
 ) -> dict[str, Policy]:
     """Policy of each role: the given one, else the environment's default."""
-    roles = {role.name for role in environment.roles}
-    if not isinstance(policies, Mapping | None):
-        raise UserError(
-            f"policies: a mapping of roles to policies, not {policies!r:.60}",
-            code="wrong_type",
-            path="policies",
-        )
-    resolved = dict(environment.default_policies())
-    for role, policy in (policies or {}).items():
-        if role not in roles:
-            raise UserError(
-                f"policies: no role {role!r} in this environment{did_you_mean(role, roles)}",
-                code="unknown_name",
-                path=f"policies.{role}",
-            )
-        if not isinstance(policy, Policy):
-            spec = _kind_and_parameters(policy, f"policy of {role!r}", f"policies.{role}")
-            policy = registry.make("policy", *spec)
-        resolved[role] = policy
-    return resolved
+    return {
+        **policies_from_specs(environment.default_policies()),
+        **policies_from_specs({} if policies is None else policies),
+    }
 
 
-def resolve_population(population: Population | SpecMapping | None) -> Population | None:
+def resolve_population(population: Population | Spec | None) -> Population | None:
     """Population by kind and parameters, or the given object."""
-    if population is None or isinstance(population, Population):
-        return population
-    return registry.make(
-        "population", *_kind_and_parameters(population, "population", "population")
-    )
-
-
-def _kind_and_parameters(spec: SpecMapping, label: str, path: str) -> tuple[str, dict[str, Any]]:
-    if not isinstance(spec, Mapping) or not isinstance(spec.get("kind"), str):
-        missing = isinstance(spec, Mapping) and "kind" not in spec
-        raise UserError(
-            f"{label}: an object or {{'kind': name, parameter: value}}, not {spec!r}",
-            code="missing" if missing else "wrong_type",
-            path=f"{path}.kind" if isinstance(spec, Mapping) else path,
-        )
-    parameters = dict(spec)
-    return parameters.pop("kind"), parameters
+    return None if population is None else from_spec("population", population, "population")
 
 
 def resolve_agent(environment: Environment[Any], name: str | None, path: str = "agent") -> AgentId:

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from mores.clients.array_conversion import check_no_options, metric_to_numpy
 from mores.clients.gymnasium_vector import GymnasiumVectorEnv
-from mores.clients.resolve import SpecMapping
 from mores.core.arguments import check_names
 from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
 from mores.core.people import Population
 from mores.core.policy import Policy
+from mores.registry.specs import Spec
 
 try:
     from stable_baselines3.common import vec_env
@@ -76,8 +76,8 @@ class SB3VecEnv(vec_env.VecEnv):
         num_envs: int = 1,
         agent: str | None = None,
         rounds: int = 100,
-        policies: Mapping[str, Policy | SpecMapping] | None = None,
-        population: Population | SpecMapping | None = None,
+        policies: Mapping[str, Policy | Spec] | None = None,
+        population: Population | Spec | None = None,
         metrics: Sequence[str] = (),
         device: torch.device | str = "cpu",
         **parameters: Any,

@@ -12,7 +12,6 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from mores.clients import gymnasium_spaces, resolve
-from mores.clients.resolve import SpecMapping
 from mores.core.arguments import check_names
 from mores.core.environment import Environment
 from mores.core.errors import UserError
@@ -20,6 +19,7 @@ from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
 from mores.core.spaces import Box
+from mores.registry.specs import Spec
 from mores.sim.action_masks import NumOptions
 from mores.sim.simulator import ExternalTurn, Simulator
 
@@ -78,9 +78,9 @@ class TorchRLEnv(EnvBase):
         environment: str | Environment[Any],
         worlds: int | Sequence[int] | Worlds = 1,
         external: Sequence[str] | None = None,
-        policies: Mapping[str, Policy | SpecMapping] | None = None,
+        policies: Mapping[str, Policy | Spec] | None = None,
         rounds: int = 100,
-        population: Population | SpecMapping | None = None,
+        population: Population | Spec | None = None,
         metrics: Sequence[str] = (),
         device: torch.device | str = "cpu",
         **parameters: Any,

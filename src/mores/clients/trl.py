@@ -96,7 +96,7 @@ class TRLRollouts:
         lm_policy: LMPolicyProtocol,
         agent: str | None = None,
         rounds: int = 10,
-        policies: Mapping[str, Policy | resolve.SpecMapping] | None = None,
+        policies: Mapping[str, Policy | resolve.Spec] | None = None,
         population: Any = None,
         metrics: Sequence[str] = (),
         seed: int = 0,

@@ -170,12 +170,17 @@ class Environment(Config, ABC, Generic[State]):
         """
         return {}
 
-    def min_rounds_message(self, rounds: int) -> str:
-        """Reason why no policy can learn in episodes of so many rounds. Empty: none."""
-        return ""
+    @property
+    def min_rounds(self) -> int:
+        """Rounds of an episode below which there is nothing to learn from."""
+        return 1
 
     def default_policies(self) -> Mapping[str, Any]:
-        """A scripted policy for each role."""
+        """A scripted policy for each role: its kind, or a mapping with its kind and parameters.
+
+        The simulator builds them through the registry. A policy that is not registered is given as
+        an object.
+        """
         return {}
 
 

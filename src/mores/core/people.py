@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mores.core.config import Config
 from mores.core.random_streams import RandomStreams
 
 
@@ -27,10 +29,23 @@ class People:
     groups: Int[Tensor, "world agent"] | None = None
 
 
-@runtime_checkable
-class Population(Protocol):
+class Population(Config, ABC):
     """A source of people: parameters, or real data."""
 
+    @abstractmethod
     def sample_people(self, streams: RandomStreams) -> People:
         """New people for `streams.num_worlds` worlds."""
-        ...
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """Names of the value dimensions, for figures. Empty: those of the environment."""
+        return ()
+
+    @property
+    def resamples_people(self) -> bool:
+        """Whether every world has its own sample of respondents, drawn with replacement."""
+        return False
+
+    def environment_parameters(self) -> Mapping[str, Any]:
+        """Parameters of the environment that the population sets, such as `num_people`."""
+        return {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,17 @@ class Persistent:
     """A subtree whose tensors do not lead with the world dimension and outlive episodes."""
 
     value: Any
+
+
+class Growing:
+    """Base of dataclasses with fields that may be saved with longer tensors than a new object has.
+
+    Attributes:
+        growing_fields: their names; plain mappings of tensors in them are restored with all saved
+            names.
+    """
+
+    growing_fields: ClassVar[tuple[str, ...]] = ()
 
 
 def tree_map(
@@ -92,8 +103,7 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Tensor]:
 def restore(tree: Tree, saved: Mapping[str, Tensor], prefix: str = "") -> Tree:
     """A tree with the structure of `tree` and the saved tensors.
 
-    Fields that a dataclass lists in its class attribute `growing_fields` may be saved with longer
-    tensors; plain mappings of tensors in them are restored with all saved names.
+    Fields of `Growing` dataclasses may be saved with longer tensors.
 
     Raises:
         KeyError: a tensor was not saved.
@@ -114,7 +124,7 @@ def _restore(
         prefix = f"{path}/"
         names = [name for name in saved if name.startswith(prefix)]
         return {n.removeprefix(prefix): saved[n].to(growing_device).clone() for n in names}
-    growing = getattr(type(tree), "growing_fields", ())
+    growing = tree.growing_fields if isinstance(tree, Growing) else ()
     device = next((t.device for t in flatten(tree).values()), None) if growing else None
     new = {
         name: _restore(

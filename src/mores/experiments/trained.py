@@ -22,6 +22,7 @@ from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
 from mores.experiments import tensor_file
+from mores.registry.specs import Spec, from_spec, policies_from_specs
 from mores.sim import policy_states
 from mores.sim.simulation import simulate_episode
 from mores.sim.simulator import Simulator
@@ -29,7 +30,6 @@ from mores.sim.simulator import Simulator
 if TYPE_CHECKING:
     import xarray
 
-NameOrSpec = str | Mapping[str, Any]  # a name, or a mapping with a kind and parameters
 TRAINING_STAGE, TEST_STAGE = 0, 1  # stage indices, so that their random streams differ
 RESERVED_NAMES = ("world", "episode", "replicate")
 
@@ -65,11 +65,11 @@ class TrainingResult:
         episodes: int = 1,
         rounds: int | None = None,
         search: bool = True,
-        policies: Mapping[str, NameOrSpec | Policy] | None = None,
+        policies: Mapping[str, Spec | Policy] | None = None,
         metrics: Collection[str] = (),
         seed: int | None = None,
-        environment: NameOrSpec | Environment[Any] | None = None,
-        population: Population | NameOrSpec | None = None,
+        environment: Spec | Environment[Any] | None = None,
+        population: Population | Spec | None = None,
     ) -> xarray.Dataset:
         """Simulate without training, with people and random numbers that training did not use.
 
@@ -98,8 +98,10 @@ class TrainingResult:
             raise UserError(
                 f"search: true or false, not {search!r:.40}", code="wrong_type", path="search"
             )
-        env = self.environment if environment is None else resolve_environment(environment)
-        replaced = resolve_policies({} if policies is None else policies)
+        env = self.environment
+        if environment is not None:
+            env = from_spec("environment", environment, "environment")
+        replaced = policies_from_specs({} if policies is None else policies)
         usual = self.policies if environment is None else self._policies_in(env)
         combined = {**usual, **replaced}
         for role, policy in combined.items():
@@ -112,6 +114,9 @@ class TrainingResult:
                     code="not_trained",
                     path=f"policies.{role}",
                 )
+        people = self._population
+        if population is not None:
+            people = from_spec("population", population, "population")
         store: dict[str, Any] = {}
         policy_states.store_states(store, self.policies, self.policy_states)
         episodes = check_integer("episodes", episodes)
@@ -124,7 +129,7 @@ class TrainingResult:
             combined,
             worlds=self._worlds,
             rounds=rounds,
-            population=self._population if population is None else resolve_population(population),
+            population=people,
             stage=TEST_STAGE,
             device=self._device,
             roles_to_train=(),
@@ -171,7 +176,7 @@ class TrainingResult:
             "population": self._population and registry.to_spec("population", self._population),
         }
         try:
-            states = serialize(dict(self.policy_states), self._initial_policy_states())
+            states = serialize(dict(self.policy_states), self.initial_policy_states())
         except SerializationError as error:
             message = f"cannot be saved: {error}"
             raise UserError(message, code="unsupported", path="policy_states") from None
@@ -210,12 +215,12 @@ class TrainingResult:
         requested = {role: self.policies[role] for role in self._requested_roles & set(roles)}
         return {
             **policy_states.continuing_policies(
-                environment, environment.default_policies(), trained
+                environment, policies_from_specs(environment.default_policies()), trained
             ),
             **requested,
         }
 
-    def _initial_policy_states(self) -> dict[str, Any]:
+    def initial_policy_states(self) -> dict[str, Any]:
         """The policy states before training."""
         simulator = Simulator(
             self.environment,
@@ -259,23 +264,24 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traini
     try:
         worlds = Worlds(tensors["replicate"], tensors["world"])
         curves = {name: curve.numpy() for name, curve in tensors_below("curves").items()}
-        environment = resolve_environment(metadata["environment"])
+        environment = from_spec("environment", metadata["environment"], "environment")
         result = TrainingResult(
             environment,
-            {**environment.default_policies(), **resolve_policies(metadata["policies"])},
+            policies_from_specs({**environment.default_policies(), **metadata["policies"]}),
             {},
             as_dataset(curves, worlds, metadata["episodes"]),
             tuple(metadata["diagnostics"]),
             worlds,
             metadata["rounds"],
             metadata["seed"],
-            metadata["population"] and resolve_population(metadata["population"]),
+            metadata["population"]
+            and from_spec("population", metadata["population"], "population"),
             device,
             frozenset(metadata["policies"]),
             frozenset(metadata["trained_roles"]),
         )
         states = deserialize(
-            result._initial_policy_states(),
+            result.initial_policy_states(),
             SerializedPytree(tensors_below("policy_states"), metadata["policy_states"]),
         )
     except UserError as error:
@@ -291,63 +297,6 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traini
             path=str(path),
         ) from None
     return dataclasses.replace(result, policy_states=states)
-
-
-def make_from_spec(registry_name: str, spec: Any, path: str) -> Any:
-    """The object of a name or of a mapping with a kind; `path`: the argument, for errors."""
-    if isinstance(spec, str):
-        return registry.make(registry_name, spec, {})
-    if not isinstance(spec, Mapping) or not isinstance(spec.get("kind"), str):
-        nameless = isinstance(spec, Mapping) and "kind" not in spec
-        raise UserError(
-            f"{registry_name}: give a name or a mapping with a kind, not {spec!r:.60}",
-            code="missing" if nameless else "wrong_type",
-            path=f"{path}.kind" if isinstance(spec, Mapping) else path,
-        )
-    for name in spec:
-        if not isinstance(name, str):
-            raise UserError(
-                f"{registry_name}: names of parameters are strings, not {name!r:.40}",
-                code="wrong_type",
-                path=path,
-            )
-    return registry.make(
-        registry_name, spec["kind"], {n: v for n, v in spec.items() if n != "kind"}
-    )
-
-
-def resolve_environment(environment: NameOrSpec | Environment[Any]) -> Environment[Any]:
-    """An environment, made from its name or specification if necessary."""
-    return (
-        environment
-        if isinstance(environment, Environment)
-        else make_from_spec("environment", environment, "environment")
-    )
-
-
-def resolve_population(population: NameOrSpec | Population) -> Population:
-    """A population, made from its name or specification if necessary."""
-    return (
-        population
-        if isinstance(population, Population)
-        else make_from_spec("population", population, "population")
-    )
-
-
-def resolve_policies(policies: Mapping[str, NameOrSpec | Policy]) -> dict[str, Policy]:
-    """Policies by role, made from their names or specifications if necessary."""
-    if not isinstance(policies, Mapping):
-        raise UserError(
-            f"policies: a mapping of roles to policies, not {policies!r:.60}",
-            code="wrong_type",
-            path="policies",
-        )
-    return {
-        role: spec
-        if isinstance(spec, Policy)
-        else make_from_spec("policy", spec, f"policies.{role}")
-        for role, spec in policies.items()
-    }
 
 
 def select_metrics(simulator: Simulator, requested: Collection[str]) -> list[str]:

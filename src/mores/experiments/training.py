@@ -27,26 +27,24 @@ from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
 from mores.experiments.trained import (
     TRAINING_STAGE,
-    NameOrSpec,
     TrainingResult,
-    resolve_environment,
-    resolve_policies,
-    resolve_population,
     run_episodes,
     select_metrics,
 )
+from mores.registry.specs import Spec, from_spec, policies_from_specs
 from mores.sim.simulator import Simulator
 from mores.sim.training_status import (
     checked_diagnostics,
     checked_state_dict,
     no_update_reason,
+    too_few_rounds,
     training_statuses,
 )
 
 
 def train(
-    environment: NameOrSpec | Environment[Any],
-    policies: Mapping[str, NameOrSpec | Policy],
+    environment: Spec | Environment[Any],
+    policies: Mapping[str, Spec | Policy],
     *,
     episodes: int,
     rounds: int,
@@ -55,7 +53,7 @@ def train(
     seed: int = 0,
     roles_to_train: Collection[str] | None = None,
     metrics: Collection[str] = (),
-    population: Population | NameOrSpec | None = None,
+    population: Population | Spec | None = None,
     device: torch.device | str = "cpu",
     progress: bool | None = None,
 ) -> TrainingResult:
@@ -82,13 +80,14 @@ def train(
     counts = {"episodes": episodes, "rounds": rounds, "replicates": replicates, "worlds": worlds}
     episodes, rounds, replicates, worlds = (check_integer(n, c) for n, c in counts.items())
     seed, device = check_integer("seed", seed, minimum=None, maximum=None), check_device(device)
-    env = resolve_environment(environment)
-    population = None if population is None else resolve_population(population)
+    env = from_spec("environment", environment, "environment")
+    if population is not None:
+        population = from_spec("population", population, "population")
     all_worlds = Worlds.grid(replicates, worlds)
     roles = [role.name for role in env.roles]
     simulator = Simulator(
         env,
-        {**env.default_policies(), **resolve_policies(policies)},
+        {**env.default_policies(), **policies_from_specs(policies)},
         worlds=all_worlds,
         rounds=rounds,
         population=population,
@@ -183,7 +182,7 @@ def _check_enough_rounds(simulator: Simulator, episodes: int) -> None:
     Raises:
         UserError: a role would certainly not be updated.
     """
-    if message := simulator.environment.min_rounds_message(simulator.rounds):
+    if message := too_few_rounds(simulator.environment, simulator.rounds):
         raise UserError(f"rounds: {message}", code="out_of_range", path="rounds")
     for role in simulator.learning_roles:
         learner, state = simulator.policies[role], simulator.policy_states[role]

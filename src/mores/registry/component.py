@@ -112,18 +112,18 @@ def _with_messages(
     details = []
     for problem in validation_problems(error, model, parameters, f"{kind} has no such parameter"):
         error_type: str | PydanticCustomError = problem.details["type"]
-        context = problem.details.get("ctx", {})
+        context, path = problem.details.get("ctx", {}), problem.path
         if error_type in CLASS_SPECIFIC_ERRORS:
             cause = context.get("error")
             if not isinstance(cause, ParameterError):
-                cause = ParameterError(message=problem.message, code=problem.code)
+                missing = path[-1:] if error_type == "missing" else ()  # no key of the document
+                path = path[: len(path) - len(missing)]
+                cause = ParameterError(*missing, message=problem.message, code=problem.code)
             error_type = PydanticCustomError(
                 "value_error", "{text}", {"text": problem.message, "error": cause}
             )
             context = {}
         details.append(
-            InitErrorDetails(
-                type=error_type, loc=problem.path, input=problem.details["input"], ctx=context
-            )
+            InitErrorDetails(type=error_type, loc=path, input=problem.details["input"], ctx=context)
         )
     return ValidationError.from_exception_data(kind, details)

@@ -32,6 +32,11 @@ POLICIES: dict[str, str] = {
     "fixed_share_principal": "mores.envs.strategic.moral_hazard:FixedSharePrincipal",
     "best_response_agent": "mores.envs.strategic.moral_hazard:BestResponseAgent",
     "advocate": "mores.envs.opinion.panel:Advocate",
+    "truthful_answer": "mores.envs.opinion.panel:TruthfulAnswer",
+    "truthful": "mores.envs.opinion.scripted_policies:Truthful",
+    "mean_echo": "mores.envs.opinion.scripted_policies:MeanEcho",
+    "greedy_annotator": "mores.envs.feedback.pairwise_preferences:GreedyAnnotator",
+    "random_token": "mores.envs.feedback.random_token_policy:RandomTokenPolicy",
     "dr_mdp_planner": "mores.envs.influence.dr_mdp_planner:DRMDPPlanner",
 }
 RECIPES: dict[str, str] = {

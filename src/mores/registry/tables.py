@@ -122,7 +122,7 @@ REGISTRIES: dict[str, Registry] = {
     for registry in (
         Registry("environment", entries.ENVIRONMENTS, "mores.core.environment:Environment"),
         Registry("policy", entries.POLICIES, "mores.core.policy:Policy", includes=("recipe",)),
-        Registry("recipe", entries.RECIPES, "mores.core.policy:Policy"),
+        Registry("recipe", entries.RECIPES, "mores.core.learner:Learner"),
         Registry("population", entries.POPULATIONS, "mores.core.people:Population"),
         Registry("channel", entries.CHANNELS, "mores.core.channel:Channel"),
         Registry(

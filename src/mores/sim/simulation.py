@@ -17,6 +17,7 @@ from mores.core.errors import UserError, did_you_mean
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
+from mores.registry.specs import Spec
 from mores.sim.check_policies import check_instance
 from mores.sim.simulator import Simulator
 
@@ -42,7 +43,7 @@ class SimulationResult:
 
 def simulate(
     environment: Environment[Any],
-    policies: Mapping[str, Policy] | None = None,
+    policies: Mapping[str, Policy | Spec] | None = None,
     worlds: int | Sequence[int] | Worlds = 1,
     rounds: int = 100,
     seed: int = 0,
@@ -60,7 +61,7 @@ def simulate(
 
     Args:
         environment: the environment.
-        policies: by role; missing roles get the environment's default policy.
+        policies: by role, or their kinds; missing roles get the environment's default policy.
         worlds: number of worlds, or the replicates to simulate, or a `Worlds`.
         rounds: number of rounds.
         seed: seed of all random streams.

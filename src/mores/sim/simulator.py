@@ -25,6 +25,7 @@ from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams, Worlds
 from mores.core.spaces import Discrete
+from mores.registry.specs import Spec, policies_from_specs
 from mores.sim import action_masks, simulator_state
 from mores.sim.action_validation import ProjectedAction, project_action
 from mores.sim.check_policies import check_agent_assignment, check_instance
@@ -57,7 +58,7 @@ class Simulator:
 
     Args:
         environment: the environment.
-        policies: policy of each role.
+        policies: policy of each role, or its kind, or a mapping with its kind and parameters.
         external: indices of externally controlled agents, by role; the policy of the role acts for
             its other agents.
         worlds: number of worlds, or the replicates to simulate, or a `Worlds`.
@@ -72,12 +73,13 @@ class Simulator:
 
     Attributes:
         learning_roles: roles whose policies train online.
+        phase_index: index of the next phase in the round.
     """
 
     def __init__(
         self,
         environment: Environment[Any],
-        policies: Mapping[str, Policy] | None = None,
+        policies: Mapping[str, Policy | Spec] | None = None,
         external: Mapping[str, Sequence[int]] | None = None,
         worlds: int | Sequence[int] | Worlds = 1,
         rounds: int = 100,
@@ -90,8 +92,6 @@ class Simulator:
         recorder: EpisodeRecorder | None = None,
     ) -> None:
         check_instance("environment", environment, Environment)
-        for role, policy in (policies or {}).items():
-            check_instance("policy", policy, Policy, f"policies.{role}")
         if population is not None:
             check_instance("population", population, Population)
         self.environment, self.autoreset = environment, autoreset
@@ -102,10 +102,11 @@ class Simulator:
         self.external = {name: list(agents) for name, agents in (external or {}).items() if agents}
         if not len(self.worlds):
             raise UserError("worlds: needs at least one", code="out_of_range", path="worlds")
-        check_agent_assignment(self.roles, self.phases, policies or {}, self.external)
+        made_policies: dict[str, Policy] = policies_from_specs(policies or {})
+        check_agent_assignment(self.roles, self.phases, made_policies, self.external)
         self.policies = {
             name: policy
-            for name, policy in (policies or {}).items()
+            for name, policy in made_policies.items()
             if len(self.external.get(name, ())) < self.roles[name].num_agents
         }
         self._recorder = recorder
@@ -140,7 +141,7 @@ class Simulator:
         """
         self.seed = seed
         self.episode = torch.zeros(len(self.worlds), dtype=torch.int64)
-        self._open_span(torch.zeros_like(self.episode))
+        self.open_span(torch.zeros_like(self.episode))
         all_worlds = ~self._no_worlds
         self.state, initial_states = self._initial_states(all_worlds.cpu())
         stored_states = policy_states or {}
@@ -175,13 +176,13 @@ class Simulator:
     def _start_episode(self) -> None:
         """Reset the clock and the reward ledger, and step to the first turn of external agents."""
         self.finished: Bool[Tensor, " world"] | None = None
-        self._phase_index = 0
+        self.phase_index = 0
         self.reward_ledger.reset()
         while self.external and not self.acting_roles:
             self._step_phase({})
 
-    def _open_span(self, rounds: Tensor) -> None:
-        """Start new random streams with the worlds at these rounds, `[world]`."""
+    def open_span(self, rounds: Int[Tensor, " world"]) -> None:
+        """Start new random streams with the worlds at these rounds, for the current `episode`."""
         assert self.seed is not None
         equal = bool((rounds == rounds[0]).all())
         self._streams = RandomStreams.of(
@@ -219,7 +220,7 @@ class Simulator:
         """Start a new episode in the worlds `reset_mask`."""
         on_host = reset_mask.cpu()
         self.episode = self.episode + on_host
-        self._open_span(torch.where(on_host, 0, self.round.cpu()))
+        self.open_span(torch.where(on_host, 0, self.round.cpu()))
         state, initial_states = self._initial_states(on_host)
         self.state = pytree.scatter(self.state, state, reset_mask)
         for name, policy in self.policies.items():
@@ -232,12 +233,12 @@ class Simulator:
     @property
     def phase(self) -> Phase:
         """The next phase."""
-        return self.phases[self._phase_index]
+        return self.phases[self.phase_index]
 
     @property
     def acting_roles(self) -> list[str]:
         """Roles whose external agents act in the next phase."""
-        return self._external_acting[self._phase_index]
+        return self._external_acting[self.phase_index]
 
     @property
     def round(self) -> Int[Tensor, " world"]:
@@ -295,7 +296,7 @@ class Simulator:
         final_observation, final_state, previous_reward = None, None, None
         projected = self._step_phase(actions)
         while True:
-            if self._phase_index == 0 and self._may_have_ended():
+            if self.phase_index == 0 and self._may_have_ended():
                 terminated, truncated = self._episode_ends()
                 done = terminated | truncated
                 if done.any():
@@ -308,7 +309,7 @@ class Simulator:
                         self.finished = done if self.finished is None else self.finished | done
                         if self.all_finished:
                             break
-            if self.acting_roles or (self._phase_index == 0 and not self.external):
+            if self.acting_roles or (self.phase_index == 0 and not self.external):
                 break
             self._step_phase({})
         reward = self.reward_ledger.pop_pending_reward(terminated | truncated, previous_reward)
@@ -351,8 +352,8 @@ class Simulator:
         if self.reward_ledger.enabled:
             self.reward_ledger.add_reward(result.reward, self.finished)
             self.reward_ledger.add_feedback(result.feedback)
-        self._phase_index = (self._phase_index + 1) % len(self.phases)
-        if self._phase_index == 0:
+        self.phase_index = (self.phase_index + 1) % len(self.phases)
+        if self.phase_index == 0:
             self._terminated = result.terminated
             self._round_offset += 1
             if self.learning_roles or self._recorder is not None:

@@ -18,8 +18,10 @@ def state_dict(simulator: Simulator) -> dict[str, Tensor]:
     """All tensors needed to resume the simulation, by name."""
     if simulator.seed is None:
         raise UserError("reset the simulator before saving its state", code="wrong_order")
-    finished = simulator._no_worlds if simulator.finished is None else simulator.finished
-    clock = torch.tensor([simulator._phase_index, simulator.finished is not None])
+    finished = simulator.finished
+    if finished is None:
+        finished = torch.zeros(len(simulator.worlds), dtype=torch.bool, device=simulator.device)
+    clock = torch.tensor([simulator.phase_index, simulator.finished is not None])
     seed = torch.tensor([simulator.seed & 0xFFFFFFFF, (simulator.seed >> 32) & 0xFFFFFFFF])
     tree = {
         "state": simulator.state,
@@ -84,7 +86,7 @@ def _load(simulator: Simulator, saved: Mapping[str, Tensor]) -> None:
     low, high = (int(word) for word in saved["seed"])
     simulator.reset(high << 32 | low)
     simulator.episode = pytree.restore(simulator.episode, saved, "episode")
-    simulator._open_span(pytree.restore(simulator.round, saved, "round").cpu())
+    simulator.open_span(pytree.restore(simulator.round, saved, "round").cpu())
     simulator.state = pytree.restore(simulator.state, saved, "state")
     simulator.policy_states = pytree.restore(simulator.policy_states, saved, "policy_states")
     simulator.share_parameters()
@@ -94,7 +96,7 @@ def _load(simulator: Simulator, saved: Mapping[str, Tensor]) -> None:
     ledger.round_feedback = {
         role: _saved_feedback(role, simulator, saved) for role in ledger.round_feedback
     }
-    simulator._phase_index, any_finished = (int(number) for number in saved["clock"])
+    simulator.phase_index, any_finished = (int(number) for number in saved["clock"])
     simulator.finished = saved["finished"].to(simulator.device).clone() if any_finished else None
     unknown = saved.keys() - state_dict(simulator).keys()
     if unknown:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from mores.core.check_metrics import INTEGER_DTYPES
+from mores.core.environment import Environment
 from mores.core.errors import UserError
 from mores.core.learner import Learner, TrainingDiagnostics
 
@@ -103,6 +104,12 @@ def checked_diagnostics(role: str, learner: Learner, state: Any) -> Sequence[Tra
             message = f"{source}: {', '.join(given)} must be [model], integer"
             raise UserError(message, code="failed", path=path)
     return diagnostics
+
+
+def too_few_rounds(environment: Environment[Any], rounds: int) -> str:
+    """Reason why no policy can learn in episodes of so many rounds. Empty: none."""
+    needed = environment.min_rounds
+    return f"{rounds} rounds are too few to learn from: {needed} needed" if rounds < needed else ""
 
 
 def no_update_reason(role: str, learner: Learner, state: Any, rounds: int) -> str:

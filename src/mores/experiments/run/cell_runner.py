@@ -266,7 +266,6 @@ def _stage_cost(built_stage: BuiltStage) -> int:
 
 def _value_names(built_cell: BuiltCell) -> dict[str, tuple[str, ...]]:
     """Names of the values: from the population, else from the environment."""
-    names = (
-        getattr(built_cell.population, "value_names", None) or built_cell.environment.value_names
-    )
+    population = built_cell.population
+    names = (population and population.value_names) or built_cell.environment.value_names
     return {"value_names": tuple(name.replace("_", " ") for name in names)} if names else {}

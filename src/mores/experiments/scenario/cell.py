@@ -21,6 +21,7 @@ from mores.experiments.scenario.source_locations import KeyPath, Problem, Scenar
 from mores.experiments.scenario.stages import Stage
 from mores.experiments.scenario.validation_problems import problems_from_error
 from mores.registry import build, class_of
+from mores.registry.specs import policies_from_specs
 from mores.sim.policy_states import continuing_policies
 
 CellPurpose = Literal["arm", "draw", "design"]
@@ -112,7 +113,7 @@ class Cell:
             for role, spec in self.policies.items()
         }
         shared_env = make("environment", self.env, self.origin, "env")
-        shared_defaults = {} if shared_env is None else shared_env.default_policies()
+        shared_defaults = {} if shared_env is None else _default_policies(shared_env)
         stages: list[BuiltStage] = []
         trained_defaults: dict[str, Policy] = {}  # default policies that trained so far, by role
         for index, stage in enumerate(self.stages):
@@ -137,7 +138,7 @@ class Cell:
                 names = {role.name for role in env.roles}
                 chosen = {role: policy for role, policy in policies.items() if role in names}
                 rounds = self.rounds if stage.rounds is None else stage.rounds
-                defaults = shared_defaults if env is shared_env else env.default_policies()
+                defaults = shared_defaults if env is shared_env else _default_policies(env)
                 policies = {**continuing_policies(env, defaults, trained_defaults), **chosen}
                 stages.append(BuiltStage(stage, rounds, env, policies))
                 to_train = (policies.keys() - chosen.keys()) & set(stage.roles_to_train)
@@ -177,6 +178,10 @@ class Cell:
         return [
             unknown_role_problem(role, roles, self) for role in self.policies if role not in roles
         ]
+
+
+def _default_policies(environment: Environment[Any]) -> dict[str, Policy]:
+    return policies_from_specs(environment.default_policies())
 
 
 def _dataset_stage_indices(earlier_stages: Sequence[BuiltStage], fit_stage: Stage) -> list[int]:

@@ -256,8 +256,7 @@ def _with_population_parameters(cell: Cell) -> Cell:
         fields = class_of("environment", cell.env["kind"]).model_fields
     except (UserError, ImportError):
         return cell  # `build` reports it
-    parameters: Any = getattr(population, "environment_parameters", {})
-    parameters = parameters() if callable(parameters) else parameters
+    parameters = population.environment_parameters()
     env, source_paths, problems = dict(cell.env), dict(cell.origin.source_paths), []
     population_path = to_source_path(("population",), cell.origin.source_paths)
     for name, value in parameters.items():

@@ -212,8 +212,8 @@ def _metric_problems(
         message = _metric_index_error(claim.metric, metrics, cell.arm)
         if message:
             report("unknown_name", message, "claims", i, "metric")
-        resample = getattr(built.population, "resample", False)
-        if claim.interval == "people" and resample is not True:
+        resamples = built.population is not None and built.population.resamples_people
+        if claim.interval == "people" and not resamples:
             message = f"people: needs population.resample: true in the arm {cell.arm}"
             report("conflict", message, "claims", i, "interval")
         if claim.analytic is not None:

@@ -20,7 +20,7 @@ from mores.experiments.scenario.source_locations import (
 )
 from mores.experiments.scenario.specification import Claim, Scenario
 from mores.experiments.scenario.stages import Stage
-from mores.sim.training_status import no_update_reason
+from mores.sim.training_status import no_update_reason, too_few_rounds
 
 
 def training_problems(
@@ -109,7 +109,7 @@ def no_update_problems(
     data_stages = built.dataset_stage_indices(stage_index) if offline else [stage_index]
     for index in data_stages if trainable else ():
         data_stage = built.stages[index]
-        message = data_stage.environment.min_rounds_message(data_stage.rounds)
+        message = too_few_rounds(data_stage.environment, data_stage.rounds)
         if message:
             own_rounds = data_stage.stage.rounds is not None
             path = ("stages", index, "rounds") if own_rounds else ("rounds",)

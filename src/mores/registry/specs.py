@@ -1,0 +1,52 @@
+"""Objects from what callers give: the object itself, its kind, or its kind with parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mores import registry
+from mores.core.errors import UserError
+
+Spec = str | Mapping[str, Any]  # a kind, or {"kind": ..., parameter: value}
+
+
+def from_spec(registry_name: str, given: Any, path: str) -> Any:
+    """The given object, or the one that a kind or a mapping with a kind and parameters names.
+
+    Args:
+        registry_name: the registry.
+        given: an object of the registry, a kind, or a mapping.
+        path: name of the argument, for errors.
+
+    Raises:
+        UserError: something else; an unknown kind or wrong parameters.
+    """
+    if registry.fits(registry_name, given):
+        return given
+    parameters = dict(given) if isinstance(given, Mapping) else {"kind": given}
+    kind = parameters.pop("kind", None)
+    if not isinstance(kind, str) or not all(isinstance(name, str) for name in parameters):
+        missing = isinstance(given, Mapping) and "kind" not in given
+        raise UserError(
+            f"{path}: a {registry_name}, its kind, or a mapping with its kind and parameters, not "
+            f"{given!r:.60}",
+            code="missing" if missing else "wrong_type",
+            path=f"{path}.kind" if isinstance(given, Mapping) else path,
+        )
+    return registry.make(registry_name, kind, parameters)
+
+
+def policies_from_specs(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The policy of each role: see `from_spec`.
+
+    Raises:
+        UserError: as `from_spec`; or it is no mapping.
+    """
+    if not isinstance(given, Mapping):
+        raise UserError(
+            f"policies: a mapping of roles to policies, not {given!r:.60}",
+            code="wrong_type",
+            path="policies",
+        )
+    return {role: from_spec("policy", spec, f"policies.{role}") for role, spec in given.items()}
