@@ -125,6 +125,12 @@ REGISTRIES: dict[str, Registry] = {
         Registry("recipe", entries.RECIPES, "mores.core.policy:Policy"),
         Registry("population", entries.POPULATIONS, "mores.core.people:Population"),
         Registry(
+            "metric",
+            entries.METRICS,
+            "mores.core.metric:Metric",
+            adapter="mores.core.metric:metric_class",
+        ),
+        Registry(
             "scenario",
             {file.stem: file for file in sorted(SCENARIO_FOLDER.glob("*.yaml"))},
             "pathlib:Path",
