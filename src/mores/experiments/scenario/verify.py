@@ -116,8 +116,9 @@ def _estimand_problems(
         report("conflict", message, "ablation")
     recorded = _metric_name(compared or estimand.metric)
     if recorded not in scenario.metric_names and estimand.metric != EFFECT_VS_CONTROL:
-        near = suggestion(recorded, dict.fromkeys([*scenario.metric_names, EFFECT_VS_CONTROL]))
-        message = f"{recorded!r} is not among the metrics of the scenario{near}"
+        shown = compared or estimand.metric
+        near = suggestion(shown, dict.fromkeys([*scenario.metric_names, EFFECT_VS_CONTROL]))
+        message = f"{shown!r} is not among the metrics of the scenario{near}"
         report("unknown_name", message, "metric")
     elif recorded not in scenario.metric_names:
         message = f"{estimand.metric} needs {recorded}: list it among the metrics"
