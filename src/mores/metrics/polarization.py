@@ -111,10 +111,10 @@ def bin_shares(x: Float[Tensor, "*many agent"], low: float, high: float, bins: i
     return torch.where(x.isfinite().all(-1, keepdim=True), shares, torch.nan)
 
 
-def esteban_ray(shares: Shares, positions: Shares, alpha: float) -> Batch:
+def esteban_ray(shares: Shares, positions: Float[Tensor, " group"], alpha: float) -> Batch:
     """sum_ij p_i^(1+alpha) p_j |y_i - y_j| of groups with shares p at positions y."""
     p = _normalize(shares)
-    distance = (positions[..., :, None] - positions[..., None, :]).abs()
+    distance = (positions[:, None] - positions).abs()
     pairs = _power(p, 1.0 + alpha)[..., :, None] * p[..., None, :] * distance
     return total(total(pairs, -1), -1)
 
