@@ -116,12 +116,19 @@ def metric_class(kind: str, entry: Any) -> type[Metric]:
         entry.__name__,
         __base__=FunctionMetric,
         __module__=entry.__module__,
-        __doc__=inspect.getdoc(entry) or "",
+        __doc__=_description(entry, inputs),
         **fields,
     )
     made.function, made.function_inputs = staticmethod(entry), inputs
     made.has_memory = has_memory
     return made
+
+
+def _description(function: Any, inputs: Mapping[str, bool]) -> str:
+    """The docstring with the inputs."""
+    names = [name if needed else f"{name} (optional)" for name, needed in inputs.items()]
+    doc = inspect.getdoc(function)
+    return f"{doc}\n\nInputs: {', '.join(names)}." if doc else f"Inputs: {', '.join(names)}."
 
 
 def _annotation(function: Any, argument: inspect.Parameter) -> Any:

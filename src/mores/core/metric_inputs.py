@@ -1,11 +1,11 @@
 """Inputs of registered metrics by name, from a state of an environment.
 
-    values                    people's values `[world, agent, value]`
-    groups, names of traits   of people, `[world, agent]`
-    other names               entries of `Environment.latent`, then of `Environment.metrics`
-    initial_NAME              any of these at the start of the episode
-    reward_ROLE, return_ROLE  rewards `[world, agent]` in the last round, and their sum so far
-    completed_rounds          rounds of the episode so far `[world]`
+values                    people's values `[world, agent, value]`
+groups, names of traits   of people, `[world, agent]`
+other names               entries of `Environment.latent`, then of `Environment.metrics`
+initial_NAME              any of these at the start of the episode
+reward_ROLE, return_ROLE  rewards `[world, agent]` in the last round, and their sum so far
+completed_rounds          rounds of the episode so far `[world]`
 """
 
 from __future__ import annotations

@@ -27,9 +27,7 @@ MAX_PAIRWISE_DISTANCES = 2**22  # in memory at once
 # --- metrics --------------------------------------------------------------------------------------
 
 
-def wasserstein_from_start(
-    values: Values, initial_values: Values
-) -> Float[Tensor, "world value"]:
+def wasserstein_from_start(values: Values, initial_values: Values) -> Float[Tensor, "world value"]:
     """Wasserstein distance W_1 from the initial distribution, of each value, in value units.
 
     The mean distance by which people would have to move to change one distribution into the other.

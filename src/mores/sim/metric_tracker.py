@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mores import registry
 from mores.core import pytree
+from mores.core.arguments import check_names
 from mores.core.check_metrics import check_metric, checked_metrics
 from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
@@ -22,6 +23,7 @@ from mores.core.metric_inputs import (
     REWARD,
     check_inputs,
     select_inputs,
+    state_inputs,
 )
 from mores.sim.simulator import Simulator
 
@@ -50,7 +52,7 @@ def resolve_metrics(
     if isinstance(specs, ResolvedMetrics):
         return specs
     own = checked_metrics(environment, state, num_worlds)
-    by_name = specs if isinstance(specs, Mapping) else {name: name for name in specs}
+    by_name = specs if isinstance(specs, Mapping) else {n: n for n in check_names("metrics", specs)}
     resolved = ResolvedMetrics()
     for name, spec in by_name.items():
         if spec == name and name in own:
@@ -83,6 +85,30 @@ def _make_metric(
     near = did_you_mean(spec, known_metrics(environment, own))
     message = f"{type(environment).__name__} has no metric {spec!r}{near}"
     raise UserError(message, code="unknown_name", path="metrics")
+
+
+def metrics_of_state(
+    environment: Environment[Any], state: Any, num_worlds: int, names: Sequence[str]
+) -> dict[str, Num[Tensor, "world *n"]]:
+    """Metrics of a state by name, for clients that may be anywhere in an episode.
+
+    Raises:
+        UserError: an unknown name, or a metric that needs the episode so far.
+    """
+    own = checked_metrics(environment, state, num_worlds)
+    values = {name: own[name] for name in names if name in own}
+    others = [name for name in names if name not in own]
+    if others:
+        available = {**own, **state_inputs(environment, state)}
+        for name, metric in resolve_metrics(environment, state, num_worlds, others).items():
+            assert metric is not None
+            inputs = {each: available[each] for each in metric.inputs if each in available}
+            if metric.has_memory or any(metric.inputs[n] for n in metric.inputs.keys() - inputs):
+                message = f"metrics: {name} needs the whole episode: use mores.simulate, mores run"
+                raise UserError(message, code="unsupported", path="metrics")
+            values[name] = metric.evaluate(inputs).value
+            check_metric(name, values[name], num_worlds)
+    return values
 
 
 class MetricTracker:
@@ -197,6 +223,4 @@ class MetricTracker:
         inputs |= {f"{RETURN}{role}": tensor for role, tensor in self._return.items()}
         if COMPLETED_ROUNDS in names:
             inputs[COMPLETED_ROUNDS] = simulator.round.to(simulator.device, torch.float32)
-        return inputs | select_inputs(
-            simulator.environment, simulator.state, names - inputs.keys()
-        )
+        return inputs | select_inputs(simulator.environment, simulator.state, names - inputs.keys())

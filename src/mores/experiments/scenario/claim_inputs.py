@@ -23,8 +23,6 @@ def metric_compared_with_control(metric: str) -> str | None:
     return "mean_value" if metric == EFFECT_VS_CONTROL else match[1] if match else None
 
 
-
-
 def claim_arm(scenario: Scenario, estimand: Claim | Target | Sensitivity) -> str | None:
     """The named arm, else the control, else the only arm. None if there are several."""
     if estimand.arm is not None:

@@ -6,9 +6,10 @@ when the scenario is expanded into cells (`mores.experiments.scenario.expansion`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from mores.core.errors import ParameterError, did_you_mean
 from mores.experiments.scenario.base_models import (
@@ -61,8 +62,15 @@ class MetricEntry(ComponentSpec):
     )
 
 
+def _metric_form(value: Any) -> str:
+    return "entry" if isinstance(value, (Mapping, MetricEntry)) else "name"
+
+
+MetricItem = Annotated[
+    Annotated[str, Tag("name")] | Annotated[MetricEntry, Tag("entry")], Discriminator(_metric_form)
+]
 MetricList = Annotated[
-    list[str | MetricEntry], BeforeValidator(as_list, json_schema_input_type=Any)
+    list[MetricItem], BeforeValidator(as_list, json_schema_input_type=str | list[MetricItem])
 ]
 
 
