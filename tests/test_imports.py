@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": ANYTHING,  # public names, imported at their first use
     "core": set(),
     "registry": {"core"},  # names modules, and imports them at their first use
-    "sim": {"core"},
+    "sim": {"core", "registry"},  # makes metrics by name
     "envs": {"core", "registry"},
     "agents": {"core", "registry"},  # `per_agent` builds its policies by name
     "clients": {"core", "registry", "sim"},

@@ -179,7 +179,8 @@ class TokenFeedback(Environment[TokenFeedbackState]):
         default="demonstration", validate_default=True, description="channel of demonstrations"
     )
     rating: Annotated[Channel, component("channel")] | None = Field(
-        default=None, description="channel of ratings, which replace the feedback reward; null: none"
+        default=None,
+        description="channel of ratings, which replace the feedback reward; null: none",
     )
     review: bool = Field(
         default=False, description="whether assistants predict the criticized tokens"

@@ -393,6 +393,10 @@ class DRMDP(Environment[DRMDPState]):
         """Rewards of both actions by each person's preference, and susceptibilities."""
         return {"values": self._option_rewards(state), "susceptibility": state.susceptibility}
 
+    def people(self, state: DRMDPState) -> People:
+        """Values are the rewards of both actions by present preferences."""
+        return People(self._option_rewards(state), {"susceptibility": state.susceptibility})
+
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:
         """Exact values.
 

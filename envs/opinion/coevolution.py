@@ -416,6 +416,10 @@ class Coevolution(Environment[CoevolutionState]):
             "advice": state.advice,
         }
 
+    def people(self, state: CoevolutionState) -> People:
+        """People with their present values."""
+        return state.people
+
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:
         """Velocity and tracking lag if people are truthful; convergence rates of a fixed graph."""
         result: dict[str, Any] = (

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mores.core.deterministic_sum import mean, norm, total
 from mores.core.people import People
+from mores.core.people_statistics import group_gap, rms_distance
 from mores.envs.dynamics.trait_state import TraitState
 from mores.envs.graphs.influence_graph import InfluenceGraph
 from mores.envs.opinion.progress_challenges import ChallengeRecord
@@ -44,10 +45,12 @@ def community_metrics(
     values = state.people.values
     mean_value = mean(values, 1)
     movement = mean_value - mean(state.previous_values, 1)
-    lag = trust = torch.full_like(mean_value[:, 0], torch.nan)
+    lag = trust = gap = torch.full_like(mean_value[:, 0], torch.nan)
     if state.advice.shape[1]:
         lag = mean(mean_value - movement - mean(state.advice, 1), 1)
         trust = mean(mean(state.trust, 2), 1)
+    if state.people.groups is not None:
+        gap = group_gap(values, state.people.groups)
     return {
         "mean_value": mean_value,
         "drift": norm(mean_value - state.initial_mean),
@@ -59,29 +62,12 @@ def community_metrics(
         "tracking_lag": lag,
         "trust": trust,
         "distance_to_history": norm(mean_value - state.history_position),
-        "group_gap": group_gap(state.people),
+        "group_gap": gap,
         "contraction_factor": rms_distance(values) / rms_distance(state.previous_values),
         "distance_to_equilibrium": distance_to_equilibrium(
             values, state.anchor, equilibrium_matrix
         ),
     }
-
-
-def rms_distance(values: Float[Tensor, "world agent value"]) -> Float[Tensor, " world"]:
-    """Root mean square distance of people from their mean."""
-    deviation = values - mean(values, 1)[:, None]
-    return mean(total(deviation * deviation, -1), 1).sqrt()
-
-
-def group_gap(people: People) -> Float[Tensor, " world"]:
-    """Distance between the means of the first and the last group; NaN without groups."""
-    if people.groups is None:
-        return torch.full_like(people.values[:, 0, 0], torch.nan)
-    groups, means = people.groups, []
-    for number in (groups.amin(1, keepdim=True), groups.amax(1, keepdim=True)):
-        member = (groups == number)[..., None].to(torch.float32)
-        means.append(total(member * people.values, 1) / total(member, 1))
-    return norm(means[1] - means[0])
 
 
 def distance_to_equilibrium(

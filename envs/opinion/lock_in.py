@@ -250,6 +250,10 @@ class LockIn(Environment[LockInState]):
         """The truth, and the beliefs of all agents."""
         return {"truth": state.truth, "belief": state.beliefs.mean}
 
+    def people(self, state: LockInState) -> People:
+        """People with their belief as only value."""
+        return People(state.beliefs.mean[:, : self.num_people, None])
+
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:
         """Closed forms for truthful reports.
 

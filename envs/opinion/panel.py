@@ -326,6 +326,10 @@ class Panel(Environment[PanelState]):
             "treated": state.treated,
         }
 
+    def people(self, state: PanelState) -> People:
+        """People with their present values; group 1 is treated."""
+        return People(state.trait_state.values, groups=state.treated.long())
+
     @property
     def elements_per_world(self) -> int:
         """See `Environment`; includes the answers of all waves."""

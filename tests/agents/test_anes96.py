@@ -8,6 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.voters_1996 import (
+    nearest_candidate_accuracy,
+    projection_estimates,
+    score_vote_models,
+)
 from mores.agents.people.anes96 import (
     DIMENSIONS,
     NUM_RESPONDENTS,
@@ -24,11 +29,6 @@ from mores.agents.user_models.ideal_point import (
     vote_accuracy,
 )
 from mores.agents.user_models.projection import estimate_projection, selection_effect
-from mores.agents.user_models.voters_1996 import (
-    nearest_candidate_accuracy,
-    projection_estimates,
-    score_vote_models,
-)
 from mores.core.random_streams import RandomStreams
 from mores.registry import make_population
 from tests.refusals import refused

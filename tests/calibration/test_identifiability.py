@@ -92,9 +92,7 @@ def test_annotator_without_options():
     with refused("unsupported"):
         simulate_answers(Annotator(), [1.0, 0.0, 0.0], num_options=4)
     with refused("unsupported", path="policies.person"):
-        Annotator().initial_state(
-            Role("person", 1, Box.of(values=1)), (), RandomStreams.of(0, 1)
-        )
+        Annotator().initial_state(Role("person", 1, Box.of(values=1)), (), RandomStreams.of(0, 1))
 
 
 def test_choices_alone_identify_only_the_product():

@@ -73,7 +73,9 @@ def cases() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], Any]]:
     errors = (0.05, 0.45)
     yield (
         "token_feedback/review",
-        TokenFeedback(num_completions=4, review=True, choice=BradleyTerryChoice(annotator_error_rates=errors)),
+        TokenFeedback(
+            num_completions=4, review=True, choice=BradleyTerryChoice(annotator_error_rates=errors)
+        ),
         {},
         None,
     )

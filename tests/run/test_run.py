@@ -13,7 +13,7 @@ from mores import UserError
 from mores.analysis.run_reader import open_run
 from mores.experiments.run import RunResult, cell_execution, run_scenario
 from mores.experiments.scenario.loading import load_scenario
-from mores.metrics.drift import effect_vs_control
+from mores.metrics.drift import distance_from_control
 from mores.sim.simulation import simulate
 from tests.refusals import check_message, refused
 from tests.run.small_run import refused_as_unreadable
@@ -89,7 +89,7 @@ def test_verdicts_follow_from_the_recorded_numbers(tmp_path):
     def mean_value(data):
         return np.stack([data["mean_value[0]"].values, data["mean_value[1]"].values], -1)
 
-    effect = effect_vs_control(mean_value(mirror), mean_value(twin))[:, -1].mean()
+    effect = distance_from_control(mean_value(mirror), mean_value(twin))[:, -1].mean()
     assert run.claims[0]["estimate"] == pytest.approx(effect, rel=1e-6)
     difference = (mirror["rms_distance"] - twin["rms_distance"]).sel(round=3).mean()
     assert run.claims[1]["estimate"] == pytest.approx(float(difference), rel=1e-5)
@@ -203,7 +203,7 @@ def test_numbers_beyond_float32_are_refused_before_the_run(workdir, field):
 
 def test_arms_with_other_numbers_of_values(tmp_path):
     twin = "twin: {env.num_assistants: 0"
-    with refused("wrong_shape", "effect_vs_control"):
+    with refused("wrong_shape", "mean_value"):
         _run(tmp_path / "run", SCENARIO.replace(twin, f"{twin}, env.num_values: 3"))
 
 

@@ -51,11 +51,12 @@ def verdict_table(results: Sequence[tuple[Scenario, RunResult]]) -> Table:
 
 def _arm_description(claim: Claim, scenario: Scenario) -> str:
     """The arm of a claim, and the arm or ablation that it is compared to."""
-    from mores.experiments.scenario.claim_inputs import DERIVED_METRICS, claim_arm
+    from mores.experiments.scenario.claim_inputs import claim_arm, metric_compared_with_control
 
     if not scenario.arms:
         return ""
-    other = claim.compare_to or (scenario.control if claim.metric in DERIVED_METRICS else None)
+    compared = metric_compared_with_control(claim.metric) is not None
+    other = claim.compare_to or (scenario.control if compared else None)
     versus = f" vs. {other}" if other else ""
     ablation = f", ablation {claim.ablation}" if claim.ablation else ""
     return f"{claim_arm(scenario, claim)}{versus}{ablation}"

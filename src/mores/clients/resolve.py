@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from mores import registry
-from mores.core.check_metrics import checked_metrics
 from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.registry.specs import Spec, from_spec, policies_from_specs
+from mores.sim.metric_tracker import metrics_of_state
 from mores.sim.simulator import Simulator
 
 
@@ -130,16 +130,9 @@ def selected_metrics(simulator: Simulator, state: Any, names: Sequence[str]) -> 
     """Named metrics of a state of the simulator's worlds, `[world]` or `[world, n]`.
 
     Raises:
-        UserError: an unknown metric, or one of a wrong shape.
+        UserError: an unknown metric, one that needs the whole episode, or a wrong shape.
     """
     if not names:
         return {}
-    metrics = checked_metrics(simulator.environment, state, len(simulator.worlds))
-    for name in names:
-        if name not in metrics:
-            raise UserError(
-                f"metrics: no metric {name!r} in this environment{did_you_mean(name, metrics)}",
-                code="unknown_name",
-                path="metrics",
-            )
+    metrics = metrics_of_state(simulator.environment, state, len(simulator.worlds), names)
     return {name: metrics[name].to(torch.float32) for name in names}

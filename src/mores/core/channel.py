@@ -138,7 +138,9 @@ def give_feedback(
     """
     inputs = {name: latent[name] for name in channel.inputs}
     given = dict(
-        channel.feedback(inputs, streams.child("channel").child(field) if channel.scoped else streams)
+        channel.feedback(
+            inputs, streams.child("channel").child(field) if channel.scoped else streams
+        )
     )
     name = type(channel).__name__
     declared = {*channel.outputs, *channel.latent_outputs}

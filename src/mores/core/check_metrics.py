@@ -1,4 +1,4 @@
-"""Checks of `Environment.metrics`, which users implement too."""
+"""Checks of the metrics that environments and registered functions return."""
 
 from __future__ import annotations
 
@@ -33,14 +33,23 @@ def checked_metrics(
             path="metrics",
         )
     for name, value in metrics.items():
-        if mismatch := _mismatch(value, num_worlds):
-            raise UserError(
-                f"metric {name!r} of {class_name} must be [world] or [world, n] of numbers with "
-                f"{num_worlds} world{'' if num_worlds == 1 else 's'}, not {mismatch}",
-                code="failed",
-                path=f"metrics.{name}",
-            )
+        check_metric(name, value, num_worlds, f" of {class_name}")
     return metrics
+
+
+def check_metric(name: str, value: Any, num_worlds: int, owner: str = "") -> None:
+    """Check that a metric is `[world]` or `[world, n]`.
+
+    Raises:
+        UserError: another type or shape; `owner` says in the message whose metric it is.
+    """
+    if mismatch := _mismatch(value, num_worlds):
+        raise UserError(
+            f"metric {name!r}{owner} must be [world] or [world, n] of numbers with "
+            f"{num_worlds} world{'' if num_worlds == 1 else 's'}, not {mismatch}",
+            code="failed",
+            path=f"metrics.{name}",
+        )
 
 
 def _mismatch(value: Any, num_worlds: int) -> str:

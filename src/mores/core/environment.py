@@ -161,6 +161,10 @@ class Environment(Config, ABC, Generic[State]):
         """Quantities that no policy may observe, for metrics and figures: `[world, ...]`."""
         return {}
 
+    def people(self, state: State) -> People | None:
+        """People of a state, an input of registered metrics. `None`: people have no values."""
+        return None
+
     def analytic_values(
         self, policies: Mapping[str, Any], rounds: int
     ) -> Mapping[str, float | Float[np.ndarray, " round"]]:

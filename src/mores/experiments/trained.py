@@ -24,6 +24,7 @@ from mores.core.random_streams import Worlds
 from mores.experiments import tensor_file
 from mores.registry.specs import Spec, from_spec, policies_from_specs
 from mores.sim import policy_states
+from mores.sim.metric_tracker import ResolvedMetrics, resolve_metrics
 from mores.sim.simulation import simulate_episode
 from mores.sim.simulator import Simulator
 
@@ -299,30 +300,34 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traini
     return dataclasses.replace(result, policy_states=states)
 
 
-def select_metrics(simulator: Simulator, requested: Collection[str]) -> list[str]:
-    """Names of the metrics to record; by default all."""
-    known = checked_metrics(simulator.environment, simulator.state, len(simulator.worlds))
-    names = check_names("metrics", requested, list(known)) or list(known)
-    if reserved := [name for name in names if name in RESERVED_NAMES]:
+def select_metrics(simulator: Simulator, requested: Collection[str]) -> ResolvedMetrics:
+    """The metrics to record; by default all of the environment."""
+    environment, state, num_worlds = simulator.environment, simulator.state, len(simulator.worlds)
+    names = check_names("metrics", requested) or checked_metrics(environment, state, num_worlds)
+    metrics = resolve_metrics(environment, state, num_worlds, list(names))
+    if reserved := [name for name in metrics if name in RESERVED_NAMES]:
         raise UserError(
             f"metrics: {reserved[0]!r} is the name of a coordinate of the result; name others",
             code="invalid_value",
             path="metrics",
         )
-    return names
+    return metrics
 
 
 def run_episodes(
-    simulator: Simulator, episodes: int, names: list[str], callback: Callable[[int], None]
+    simulator: Simulator,
+    episodes: int,
+    metrics: ResolvedMetrics,
+    callback: Callable[[int], None],
 ) -> xarray.Dataset:
     """Simulate episodes and record metrics at their ends; `callback` receives their number."""
-    recorded: dict[str, list[Tensor]] = {name: [] for name in names}
+    recorded: dict[str, list[Tensor]] = {name: [] for name in metrics}
     for episode in range(episodes):
         if episode:
             simulator.next_episode()
-        metrics = simulate_episode(simulator, names, metric_rounds=[simulator.rounds]).metrics
-        for name in names:
-            recorded[name].append(metrics[name][:, 0])
+        record = simulate_episode(simulator, metrics, metric_rounds=[simulator.rounds])
+        for name in metrics:
+            recorded[name].append(record.metrics[name][:, 0])
         callback(episode + 1)
     arrays = {name: torch.stack(values, 1).numpy() for name, values in recorded.items()}
     return as_dataset(arrays, simulator.worlds, episodes)

@@ -1,1 +1,1 @@
-"""Metrics of values: drift, distances between distributions, polarization, diversity."""
+"""Registered metrics of people's values: drift, distributions, polarization, diversity; returns."""

@@ -1,88 +1,101 @@
-"""Drift of values: effect against the control, displacement, path length, half-lives.
+"""Movement of a community's mean value: distance, displacement, path length, half-life.
 
-A path is the mean value of a community (or any point of value space) by round. Distances are
-Euclidean, in value units.
+Distances are Euclidean, in value units. `path_length`, `straightness_index` and
+`disagreement_half_life` are metrics of a trajectory, see `mores.core.metric`.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import torch
 from jaxtyping import Float
+from torch import Tensor
+
+from mores.core.deterministic_sum import mean, norm, total
+from mores.core.errors import UserError
+from mores.core.people_statistics import rms_distance
+
+Values = Float[Tensor, "world agent value"]
+Scalars = Float[Tensor, " world"]
 
 
-def effect_vs_control(
-    mean_value: Float[np.ndarray, "*many round value"],
-    control_mean_value: Float[np.ndarray, "*many round value"],
-) -> Float[np.ndarray, "*many round"]:
-    """Distance between an arm's mean value and the control's: ||v_t - v_t'||.
+def distance_from_control(
+    vectors: Float[np.ndarray, "*many component"], control: Float[np.ndarray, "*many component"]
+) -> Float[np.ndarray, "*many"]:
+    """Distance between a vector metric of an arm and of the control: ||v_t - v_t'||.
 
     Both arms share their people and random numbers, so the distance is the effect of the changed
     parameter. An arm without a change has distance 0, bit for bit.
     """
-    return _norm(mean_value.astype(np.float64) - control_mean_value.astype(np.float64))
+    difference = vectors.astype(np.float64) - control.astype(np.float64)
+    return np.sqrt((difference * difference).sum(-1))
 
 
-def net_displacement(
-    path: Float[np.ndarray, "*many round value"],
-) -> Float[np.ndarray, "*many round"]:
-    """Distance from the start: d_t = ||v_t - v_0||."""
-    path = path.astype(np.float64)
-    return _norm(path - path[..., :1, :])
+def drift(values: Values, initial_values: Values) -> Scalars:
+    """Distance of the mean value from its start."""
+    return norm(mean(values, 1) - mean(initial_values, 1))
 
 
-def path_length(path: Float[np.ndarray, "*many round value"]) -> Float[np.ndarray, "*many round"]:
-    """Length of the path up to each round: sum of ||v_s - v_(s-1)|| over s <= t; 0 at the start.
+def displacement(
+    values: Values, initial_values: Values, *, direction: tuple[float, ...]
+) -> Scalars:
+    """Movement of the mean value since the start along a direction, in value units; signed.
 
-    Only recorded rounds count: a record of every tenth round underestimates the length.
+    `direction`: one number for each value, of any length above 0.
     """
-    steps = _norm(np.diff(path.astype(np.float64), axis=-2))
-    start = np.zeros((*steps.shape[:-1], 1))
-    return np.concatenate([start, np.cumsum(steps, axis=-1)], axis=-1)
+    vector = torch.tensor(direction, dtype=values.dtype, device=values.device)
+    if vector.shape != values.shape[2:] or not bool(vector.any()):
+        raise UserError(
+            f"displacement: the direction must have {values.shape[2]} numbers, not all 0, "
+            f"not {list(direction)}",
+            code="wrong_shape",
+            path="direction",
+        )
+    movement = mean(values, 1) - mean(initial_values, 1)
+    return total(movement * (vector / norm(vector)), -1)
+
+
+def path_length(values: Values, memory: Any = None) -> tuple[Scalars, Any]:
+    """Length of the path of the mean value so far: sum of ||v_s - v_(s-1)||; 0 at the start."""
+    position = mean(values, 1)
+    if memory is None:
+        length = torch.zeros_like(position[:, 0])
+    else:
+        previous, length = memory
+        length = length + norm(position - previous)
+    return length, (position, length)
 
 
 def straightness_index(
-    path: Float[np.ndarray, "*many round value"],
-) -> Float[np.ndarray, "*many round"]:
-    """Net displacement over path length: 1 for a straight path, near 0 for a random walk.
+    values: Values, initial_values: Values, memory: Any = None
+) -> tuple[Scalars, Any]:
+    """Drift over path length: 1 for a straight path, near 0 for a random walk.
 
-    nan for a path of length 0, which has no direction.
+    NaN for a path of length 0, which has no direction. Batschelet 1981, Circular Statistics in
+    Biology, ch. 12.
     """
-    length = path_length(path)
-    nan = np.full_like(length, np.nan)
-    return np.divide(net_displacement(path), length, out=nan, where=length > 0.0)
+    length, memory = path_length(values, memory)
+    distance = drift(values, initial_values)
+    return torch.where(length > 0, distance / length, torch.nan), memory
 
 
-def half_life(distance: Float[np.ndarray, "*many round"]) -> Float[np.ndarray, "*many"]:
-    """Number of recorded rounds until a distance has fallen to half of its initial value.
+def disagreement_half_life(values: Values, memory: Any = None) -> tuple[Scalars, Any]:
+    """Rounds until the root mean square distance from the mean value first was half the initial.
 
-    Multiply by the recording interval if not every round is recorded. The interpolation between
-    two records is geometric, which is exact for geometric decay. Infinite if the distance does not
-    reach half within the record; nan if the initial distance is 0.
+    Geometric interpolation between two rounds, which is exact for geometric decay. Infinite until
+    then; NaN if people agree at the start.
     """
-    x = distance.astype(np.float64)
-    relative = np.divide(x, x[..., :1], out=np.full_like(x, np.nan), where=x[..., :1] > 0.0)
-    below = relative <= 0.5
-    reached = below.any(-1)
-    crossing = np.where(reached, below.argmax(-1), 1)  # first record <= half, at least 1
-    high = np.take_along_axis(relative, crossing[..., None] - 1, -1)[..., 0]
-    low = np.take_along_axis(relative, np.minimum(crossing, x.shape[-1] - 1)[..., None], -1)[..., 0]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        fraction = np.where(low > 0.0, np.log(2.0 * high) / (np.log(high) - np.log(low)), 1.0)
-    lifetime = np.where(reached, crossing - 1 + fraction, np.inf)
-    return np.where(x[..., 0] > 0.0, lifetime, np.nan)
-
-
-def mode_half_life(eigenvalue: float) -> float:
-    """Rounds until a mode with this eigenvalue has halved: ln(1/2) / ln |eigenvalue|.
-
-    For averaging among peers, the slowest mode has the second largest eigenvalue of the influence
-    matrix. Infinite if the mode does not decay.
-    """
-    size = abs(eigenvalue)
-    if size == 0.0:
-        return 0.0
-    return float(np.log(0.5) / np.log(size)) if size < 1.0 else float("inf")
-
-
-def _norm(x: np.ndarray) -> np.ndarray:
-    return np.sqrt((x * x).sum(-1))
+    distance = rms_distance(values).double()
+    if memory is None:
+        infinite = torch.full_like(distance, torch.inf)
+        half_life = torch.where(distance > 0, infinite, torch.nan)
+        return half_life.float(), (distance, distance, 0 * distance, half_life)
+    initial, before, rounds, half_life = memory
+    log_ratio = torch.log(distance / initial * 2.0)  # at most 0: half has been reached
+    log_before = torch.log(before / initial * 2.0)
+    fraction = torch.where(distance > 0, log_before / (log_before - log_ratio), 1.0)
+    crosses = (log_ratio <= 0) & half_life.isinf()
+    half_life = torch.where(crosses, rounds + fraction, half_life)
+    return half_life.float(), (initial, distance, rounds + 1, half_life)

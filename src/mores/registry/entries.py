@@ -73,5 +73,23 @@ CHANNELS: dict[str, str] = {
     "noisy_rating": "mores.agents.channels.noisy_rating:NoisyRating",
     "token_critique": "mores.agents.channels.critiques:TokenCritique",
 }
-METRICS: dict[str, str] = {}
+METRICS: dict[str, str] = {
+    "mean_value": "mores.core.people_statistics:mean_value",
+    "rms_distance": "mores.core.people_statistics:rms_distance",
+    "group_gap": "mores.core.people_statistics:group_gap",
+    "mean_return": "mores.metrics.returns:MeanReturn",
+    "drift": "mores.metrics.drift:drift",
+    "displacement": "mores.metrics.drift:displacement",
+    "path_length": "mores.metrics.drift:path_length",
+    "straightness_index": "mores.metrics.drift:straightness_index",
+    "disagreement_half_life": "mores.metrics.drift:disagreement_half_life",
+    "wasserstein_from_start": "mores.metrics.distances:wasserstein_from_start",
+    "sliced_wasserstein_from_start": "mores.metrics.distances:sliced_wasserstein_from_start",
+    "gaussian_wasserstein_from_start": "mores.metrics.distances:gaussian_wasserstein_from_start",
+    "energy_distance_from_start": "mores.metrics.distances:energy_distance_from_start",
+    "bimodality_coefficient": "mores.metrics.polarization:bimodality_coefficient",
+    "esteban_ray_polarization": "mores.metrics.polarization:esteban_ray_polarization",
+    "hill_number": "mores.metrics.polarization:hill_number",
+    "rao_quadratic_entropy": "mores.metrics.polarization:rao_quadratic_entropy",
+}
 NETWORKS: dict[str, str] = {}

@@ -126,6 +126,12 @@ REGISTRIES: dict[str, Registry] = {
         Registry("population", entries.POPULATIONS, "mores.core.people:Population"),
         Registry("channel", entries.CHANNELS, "mores.core.channel:Channel"),
         Registry(
+            "metric",
+            entries.METRICS,
+            "mores.core.metric:Metric",
+            adapter="mores.core.metric:metric_class",
+        ),
+        Registry(
             "scenario",
             {file.stem: file for file in sorted(SCENARIO_FOLDER.glob("*.yaml"))},
             "pathlib:Path",

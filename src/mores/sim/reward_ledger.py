@@ -6,7 +6,7 @@ over the phases of a round.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from jaxtyping import Bool, Float
@@ -28,6 +28,9 @@ class RewardLedger:
         learning_roles: roles whose policies train online.
         recorder: also receives all rewards and feedback.
         device: device of the tensors.
+
+    Attributes:
+        listeners: called with the role and the rewards of every phase, for metrics.
     """
 
     def __init__(
@@ -42,8 +45,14 @@ class RewardLedger:
         self._num_agents, self._num_worlds, self._device = num_agents, num_worlds, device
         self._recorder = recorder
         self._external_roles, self._learning_roles = list(external_roles), list(learning_roles)
-        self.enabled = bool(self._external_roles or self._learning_roles) or recorder is not None
+        self.listeners: list[Callable[[str, Tensor], None]] = []
         self.reset()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything needs the rewards."""
+        accounts = self._external_roles or self._learning_roles or self.listeners
+        return bool(accounts) or self._recorder is not None
 
     def reset(self) -> None:
         """Clear all accounts, at the start of an episode in every world."""
@@ -66,6 +75,8 @@ class RewardLedger:
             for account in (self.pending_reward, self.round_reward):
                 if role in account:
                     account[role] = account[role] + role_reward
+            for listener in self.listeners:
+                listener(role, role_reward)
             if self._recorder is not None:
                 self._recorder.record_reward(role, role_reward)
 

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mores.core.check_metrics import checked_metrics
 from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
 from mores.core.people import Population
@@ -19,6 +18,7 @@ from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
 from mores.registry.specs import Spec
 from mores.sim.check_policies import check_instance
+from mores.sim.metric_tracker import MetricSpecs, MetricTracker
 from mores.sim.simulator import Simulator
 
 
@@ -47,7 +47,7 @@ def simulate(
     worlds: int | Sequence[int] | Worlds = 1,
     rounds: int = 100,
     seed: int = 0,
-    metrics: Sequence[str] = (),
+    metrics: MetricSpecs = (),
     *,
     metric_rounds: Sequence[int] | None = None,
     population: Population | None = None,
@@ -65,7 +65,8 @@ def simulate(
         worlds: number of worlds, or the replicates to simulate, or a `Worlds`.
         rounds: number of rounds.
         seed: seed of all random streams.
-        metrics: names of the metrics to record.
+        metrics: names of the metrics to record: the environment's, registered ones, `return_ROLE`;
+            or specifications by name, as in `{"groups": {"kind": "hill_number", "order": 2}}`.
         metric_rounds: rounds at which to record them; default: all, 0 to `rounds`.
         population: source of the people; `None`: the environment's parameters.
         latent_worlds: names of latent quantities to record, with the number of worlds of each.
@@ -106,7 +107,7 @@ class EpisodeRecord(NamedTuple):
 
 def simulate_episode(
     simulator: Simulator,
-    metrics: Sequence[str] = (),
+    metrics: MetricSpecs = (),
     *,
     metric_rounds: Sequence[int] | None = None,
     latent_worlds: Mapping[str, int] | None = None,
@@ -121,22 +122,24 @@ def simulate_episode(
     at = range(rounds + 1) if metric_rounds is None else metric_rounds
     recorded_rounds = _check_rounds("metric_rounds", at, rounds)
     metric_buffers = _RoundBuffers(recorded_rounds)
+    tracker = MetricTracker(simulator, metrics) if metrics else None
     latent_buffers = _RoundBuffers(_check_rounds("latent_rounds", latent_rounds, rounds))
     for completed in range(rounds + 1):
         if completed:
             if not simulator.all_finished:
-                simulator.step()
+                (simulator if tracker is None else tracker).step()
             if callback is not None:
                 callback(completed)
-        if metrics and metric_buffers.includes(completed):
-            values = checked_metrics(environment, simulator.state, len(simulator.worlds))
-            metric_buffers.write(completed, {n: _lookup("metrics", values, n) for n in metrics})
+        if tracker is not None and metric_buffers.includes(completed):
+            metric_buffers.write(completed, tracker.values())
         if latent_worlds and latent_buffers.includes(completed):
             latent = environment.latent(simulator.state)
             selected = {
                 n: _lookup("latent_worlds", latent, n)[:k] for n, k in latent_worlds.items()
             }
             latent_buffers.write(completed, selected)
+    if tracker is not None:
+        tracker.close()
     return EpisodeRecord(recorded_rounds, metric_buffers.buffers, latent_buffers.buffers)
 
 

@@ -27,12 +27,12 @@ from jaxtyping import Bool, Float
 from mores.experiments.claims.claim_evaluation import metric_at_round
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.run.cell_execution import run_cell
-from mores.experiments.scenario.claim_inputs import DERIVED_METRICS, claim_arm
+from mores.experiments.scenario.claim_inputs import claim_arm, metric_compared_with_control
 from mores.experiments.scenario.conditions import DEFAULT_ARM, Condition, condition_at_point
 from mores.experiments.scenario.expansion import cells_for_conditions
 from mores.experiments.scenario.loading import LoadedScenario
 from mores.experiments.scenario.source_locations import Problem, ScenarioError, printable
-from mores.experiments.scenario.specification import Scenario
+from mores.experiments.scenario.specification import Scenario, metric_name
 from mores.experiments.scenario.stages import Target
 
 SECTION = "calibration"
@@ -134,7 +134,8 @@ class MomentSimulator:
         point = {path: float(v) for path, v in zip(self.parameter_paths, values, strict=True)}
         keys = {key for i in targets for key in self.contrasts[i]}
         arms = {key.arm for key in keys}
-        if any(key.metric in DERIVED_METRICS for key in keys) and scenario.control is not None:
+        compared = any(metric_compared_with_control(key.metric) for key in keys)
+        if compared and scenario.control is not None:
             arms.add(scenario.control)
         names = list(scenario.arms) or [DEFAULT_ARM]  # all, since some arms may lack a role
         conditions = [
@@ -276,9 +277,10 @@ def _reduced_scenario(
 ) -> Scenario:
     """Scenario with only the metrics and rounds that the targets need, and no trajectories."""
     metric_keys = {key for contrast in contrasts for key in contrast}
-    names = {DERIVED_METRICS.get(key.metric, key.metric).partition("[")[0] for key in metric_keys}
+    recorded = {metric_compared_with_control(key.metric) or key.metric for key in metric_keys}
+    names = {metric.partition("[")[0] for metric in recorded}
     update = {
-        "metrics": [name for name in scenario.metrics if name in names],
+        "metrics": [m for m in scenario.metrics if metric_name(m) in names],
         "seed": seed,
         "sample_worlds": 0,
         "claims": [],

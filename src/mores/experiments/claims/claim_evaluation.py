@@ -15,9 +15,9 @@ from mores.experiments.claims import verdicts
 from mores.experiments.claims.verdicts import ClaimData, Verdict
 from mores.experiments.results.cell_result import CellResult, StageResult, mean_by_label
 from mores.experiments.scenario.cell import Cell
-from mores.experiments.scenario.claim_inputs import claim_arm
+from mores.experiments.scenario.claim_inputs import claim_arm, metric_compared_with_control
 from mores.experiments.scenario.specification import Claim, Scenario
-from mores.metrics.drift import effect_vs_control
+from mores.metrics.drift import distance_from_control
 
 TOLERANCE_IN_ULPS = 32  # float32 rounding by which equal arms may differ after many operations
 
@@ -205,33 +205,43 @@ def metric_at_round(
     Derived metrics need the control's result.
     """
     column = cell_result.stage(stage).rounds.index(at_round)
-    if metric == "effect_vs_control":
+    compared = metric_compared_with_control(metric)
+    if compared is not None:
         assert control is not None  # checked with the scenario
-        return effect_by_replicate(cell_result, control, stage)[:, column]
+        return effect_by_replicate(cell_result, control, stage, compared)[:, column]
     return cell_result.by_replicate(metric, stage)[:, column]
 
 
 def effect_by_replicate(
-    cell_result: CellResult, control: CellResult, stage: str | None = None
+    cell_result: CellResult,
+    control: CellResult,
+    stage: str | None = None,
+    metric: str = "mean_value",
 ) -> Float[np.ndarray, "replicate round"]:
-    """Distance of an arm's mean value from the control's, world by world on shared random numbers.
+    """Distance of an arm's metric from the control's, world by world on shared random numbers.
 
     Averaged over the worlds and episodes of each replicate.
     """
-    values, baseline = _mean_value(cell_result.stage(stage)), _mean_value(control.stage(stage))
+    values, baseline = (
+        _all_components(result.stage(stage), metric) for result in (cell_result, control)
+    )
     if values.shape[-1] != baseline.shape[-1]:
         raise UserError(
-            f"effect_vs_control needs as many values in {cell_result.cell} as in {control.cell}: "
-            f"{values.shape[-1]} and {baseline.shape[-1]}",
+            f"a distance of {metric} from the control needs as many values in {cell_result.cell} "
+            f"as in {control.cell}: {values.shape[-1]} and {baseline.shape[-1]}",
             code="wrong_shape",
-            path="effect_vs_control",
+            path=metric,
         )
-    effect = effect_vs_control(values, baseline)
+    effect = distance_from_control(values, baseline)
     return mean_by_label(cell_result.replicate, effect.mean(1))
 
 
-def _mean_value(stage_result: StageResult) -> Float[np.ndarray, "world episode round value"]:
-    return np.stack([stage_result.metrics[n] for n in stage_result.components("mean_value")], -1)
+def _all_components(
+    stage_result: StageResult, metric: str
+) -> Float[np.ndarray, "world episode round component"]:
+    is_number = metric in stage_result.metrics
+    names = [metric] if is_number else stage_result.components(metric)
+    return np.stack([stage_result.metrics[name] for name in names], -1)
 
 
 def _value_at_round(analytic_value: Any, at_round: int) -> float:

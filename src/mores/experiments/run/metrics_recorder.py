@@ -13,6 +13,7 @@ from mores.experiments.results.cell_result import StageResult
 from mores.experiments.scenario.cell import BuiltCell, Cell
 from mores.experiments.scenario.expansion import recorded_rounds
 from mores.experiments.scenario.specification import Scenario
+from mores.sim.metric_tracker import ResolvedMetrics, resolve_metrics
 from mores.sim.simulation import EpisodeRecord, simulate_episode
 from mores.sim.simulator import Simulator
 
@@ -37,6 +38,7 @@ class MetricsRecorder:
             recorded_rounds(scenario, s.stage, cell.purpose) for s in built_cell.stages
         ]
         self._buffers: list[dict[str, np.ndarray]] = [{} for _ in built_cell.stages]
+        self._metrics: dict[int, ResolvedMetrics] = {}  # by stage
         self.latent: dict[str, np.ndarray] = {}
         simulated = [n for n, s in enumerate(built_cell.stages) if s.stage.loop != "fit_offline"]
         self._last_stage_index = simulated[-1]
@@ -71,9 +73,16 @@ class MetricsRecorder:
             and num_sampled > 0
         )
         names = list(simulator.environment.latent(simulator.state)) if samples_latent else []
+        if stage_index not in self._metrics:
+            self._metrics[stage_index] = resolve_metrics(
+                simulator.environment,
+                simulator.state,
+                len(simulator.worlds),
+                self._scenario.metric_specs,
+            )
         episode_record = simulate_episode(
             simulator,
-            self._scenario.metrics,
+            self._metrics[stage_index],
             metric_rounds=self._recorded_rounds[stage_index],
             latent_worlds=dict.fromkeys(names, num_sampled),
             latent_rounds=self.latent_rounds if names else (),

@@ -48,7 +48,8 @@ def kind_completion(registry_name: str) -> WithJsonSchema:
     return WithJsonSchema(component_json_schema(registry_name)["anyOf"][1])
 
 
-def _as_list(value: Any) -> Any:
+def as_list(value: Any) -> Any:
+    """A single text as a list."""
     return [value] if isinstance(value, str) else value
 
 
@@ -58,7 +59,7 @@ def _none_as_empty(value: Any) -> Any:
 
 ShortName = Annotated[str, StringConstraints(pattern=ARM_NAME_PATTERN, max_length=60)]
 NameList = Annotated[
-    list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])
+    list[str], BeforeValidator(as_list, json_schema_input_type=str | list[str])
 ]  # a single name needs no brackets
 OverrideMap = Annotated[
     dict[str, Any],

@@ -1,15 +1,26 @@
-"""Arms that claims, targets and sensitivity analyses need."""
+"""Arms and metrics that claims, targets and sensitivity analyses need."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from mores.experiments.scenario.conditions import DEFAULT_ARM
 from mores.experiments.scenario.specification import Claim, Scenario
 from mores.experiments.scenario.stages import Sensitivity, Target
 
-# Metrics computed for claims, and the recorded metric of an arm and the control that each needs.
-DERIVED_METRICS = {"effect_vs_control": "mean_value"}
+EFFECT_VS_CONTROL = "effect_vs_control"  # short for distance_from_control(mean_value)
+_DISTANCE = re.compile(r"distance_from_control\((.+)\)$")
+
+
+def metric_compared_with_control(metric: str) -> str | None:
+    """The recorded metric whose distance from the control's a name stands for.
+
+    `distance_from_control(NAME)` is the Euclidean distance between the arm's vector and the
+    control's, world by world, of any recorded metric. `None`: the name is a metric itself.
+    """
+    match = _DISTANCE.match(metric)
+    return "mean_value" if metric == EFFECT_VS_CONTROL else match[1] if match else None
 
 
 def claim_arm(scenario: Scenario, estimand: Claim | Target | Sensitivity) -> str | None:
@@ -42,7 +53,7 @@ def required_arms(
     for estimand in estimands:
         compared = [estimand.compare_to, getattr(estimand, "ablation", None)]
         needed = [claim_arm(scenario, estimand), *compared]
-        if estimand.metric in DERIVED_METRICS:
+        if metric_compared_with_control(estimand.metric) is not None:
             needed.append(scenario.control)
         for arm in needed:
             if arm is not None and arm in (scenario.arms or [DEFAULT_ARM]):

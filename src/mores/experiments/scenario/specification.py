@@ -6,18 +6,19 @@ when the scenario is expanded into cells (`mores.experiments.scenario.expansion`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from mores.core.errors import ParameterError, did_you_mean
 from mores.experiments.scenario.base_models import (
     SCENARIO_NAME_PATTERN,
     ComponentSpec,
-    NameList,
     OverrideMap,
     ShortName,
     StrictModel,
+    as_list,
     kind_completion,
 )
 from mores.experiments.scenario.stages import Calibration, Stage, Uncertainty
@@ -48,6 +49,34 @@ class Bound(StrictModel):
         if self.within is not None and self.within[0] > self.within[1]:
             raise ParameterError("within", message="low must not exceed high")
         return self
+
+
+class MetricEntry(ComponentSpec):
+    """A registered metric with parameters, under a name of its own."""
+
+    name: str | None = Field(
+        default=None,
+        pattern=SCENARIO_NAME_PATTERN,
+        max_length=60,
+        description="name in claims and results; default: the kind",
+    )
+
+
+def _metric_form(value: Any) -> str:
+    return "entry" if isinstance(value, (Mapping, MetricEntry)) else "name"
+
+
+MetricItem = Annotated[
+    Annotated[str, Tag("name")] | Annotated[MetricEntry, Tag("entry")], Discriminator(_metric_form)
+]
+MetricList = Annotated[
+    list[MetricItem], BeforeValidator(as_list, json_schema_input_type=str | list[MetricItem])
+]
+
+
+def metric_name(metric: str | MetricEntry) -> str:
+    """Name of a metric in claims and results."""
+    return metric if isinstance(metric, str) else metric.name or metric.kind
 
 
 DEFAULT_STAGE = "rollout"  # name of the stage in a scenario without stages
@@ -194,7 +223,10 @@ class Scenario(StrictModel):
     sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         default_factory=dict, description="values by dotted path: every combination is run"
     )
-    metrics: NameList = Field(min_length=1, description="metrics to record")
+    metrics: MetricList = Field(
+        min_length=1,
+        description="metrics to record: names, or {kind, parameters} with `name` as its name",
+    )
     record_every: int = Field(
         default=1, ge=1, description="rounds between records; rounds of claims are recorded too"
     )
@@ -232,8 +264,9 @@ class Scenario(StrictModel):
             if claim.interval == "people":  # every world and episode resamples the respondents
                 message = f"people {rule}"
                 raise ParameterError("claims", i, "interval", message=message, code="conflict")
-        for i, name in enumerate(self.metrics):
-            if name in self.metrics[:i]:
+        names = self.metric_names
+        for i, name in enumerate(names):
+            if name in names[:i]:
                 message = f"{name!r} is listed twice"
                 raise ParameterError("metrics", i, message=message, code="duplicate")
         return self
@@ -272,6 +305,19 @@ class Scenario(StrictModel):
             message = "cannot be combined with a sweep"
             raise ParameterError("uncertainty", message=message, code="conflict")
         return self
+
+    @property
+    def metric_names(self) -> list[str]:
+        """Names of the metrics in claims and results."""
+        return [metric_name(metric) for metric in self.metrics]
+
+    @property
+    def metric_specs(self) -> dict[str, str | dict[str, Any]]:
+        """A name, or kind and parameters, by the name of each metric."""
+        return {
+            metric_name(m): m if isinstance(m, str) else {"kind": m.kind, **m.parameters}
+            for m in self.metrics
+        }
 
     @property
     def stages_or_default(self) -> tuple[Stage, ...]:

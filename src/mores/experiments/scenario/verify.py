@@ -11,9 +11,15 @@ from mores.core.check_metrics import checked_metrics
 from mores.core.errors import UserError
 from mores.core.random_streams import RandomStreams
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage, Cell
-from mores.experiments.scenario.claim_inputs import DERIVED_METRICS, claim_arm, required_arms
+from mores.experiments.scenario.claim_inputs import (
+    EFFECT_VS_CONTROL,
+    claim_arm,
+    metric_compared_with_control,
+    required_arms,
+)
 from mores.experiments.scenario.conditions import DEFAULT_ARM, MAX_CELLS
 from mores.experiments.scenario.first_round_check import check_first_round, describe_exception
+from mores.experiments.scenario.registered_metrics import checked_registered_metrics
 from mores.experiments.scenario.source_locations import (
     KeyPath,
     Problem,
@@ -50,11 +56,10 @@ def claim_problems(scenario: Scenario, source_map: SourceMap) -> list[Problem]:
         message = f"{size:.1e} values of each metric are too many: raise record_every, or lower it"
         report("too_large", message, "replicates")
 
-    for i, name in enumerate(scenario.metrics):
-        if name in DERIVED_METRICS:
-            message = (
-                f"{name} is computed for claims only, from {DERIVED_METRICS[name]}: list that here"
-            )
+    for i, name in enumerate(scenario.metric_names):
+        compared = metric_compared_with_control(name)
+        if compared is not None:
+            message = f"{name} is computed for claims only, from {compared}: list that here"
             report("invalid_value", message, "metrics", i)
     for i, claim in enumerate(scenario.claims):
         stage = scenario.stage(claim.stage)
@@ -88,6 +93,7 @@ def _estimand_problems(
         problems.append(problem_at_path(source_map, message, *path, *key, code=code))
 
     arms, arm = list(scenario.arms) or [DEFAULT_ARM], claim_arm(scenario, estimand)
+    compared = metric_compared_with_control(estimand.metric)
     if isinstance(estimand, Sensitivity) and estimand.arm is None and len(arms) > 1:
         report("missing", "name an arm")  # the control is a poor default
     elif arm is None:
@@ -105,16 +111,21 @@ def _estimand_problems(
         report("unknown_name", f"there is no arm {ablation!r}{near}", "ablation")
     elif ablation is not None and ablation == arm:
         report("conflict", "must differ from arm", "ablation")
-    elif ablation and estimand.metric in DERIVED_METRICS and ablation == scenario.control:
+    elif ablation and compared is not None and ablation == scenario.control:
         message = f"must not be the control, where {estimand.metric} is 0: name another arm"
         report("conflict", message, "ablation")
-    if _metric_name(estimand.metric) not in [*scenario.metrics, *DERIVED_METRICS]:
-        near = suggestion(estimand.metric, dict.fromkeys([*scenario.metrics, *DERIVED_METRICS]))
-        message = f"{estimand.metric!r} is not among the metrics of the scenario{near}"
+    recorded = _metric_name(compared or estimand.metric)
+    if recorded not in scenario.metric_names and estimand.metric != EFFECT_VS_CONTROL:
+        shown = compared or estimand.metric
+        near = suggestion(shown, dict.fromkeys([*scenario.metric_names, EFFECT_VS_CONTROL]))
+        message = f"{shown!r} is not among the metrics of the scenario{near}"
         report("unknown_name", message, "metric")
-    for message in _derived_metric_errors(scenario, estimand.metric):
+    elif recorded not in scenario.metric_names:
+        message = f"{estimand.metric} needs {recorded}: list it among the metrics"
         report("missing", message, "metric")
-    if estimand.metric in DERIVED_METRICS and arm is not None and arm == scenario.control:
+    if compared is not None and scenario.control is None:
+        report("missing", f"{estimand.metric} needs a control: name one", "metric")
+    if compared is not None and arm is not None and arm == scenario.control:
         report("conflict", "compares the control with itself: name another arm", "metric")
     rounds = scenario.rounds_per_episode(stage)
     if estimand.at_round is not None and estimand.at_round > rounds:
@@ -142,7 +153,7 @@ def cell_problems(
         key = (id(environment), *map(id, policies.values()))
         if key not in checked:
             checked[key] = _checked_initial_metrics(
-                cell, built_stage, built, scenario.seed, problems
+                scenario, source_map, cell, built_stage, built, problems
             )
         metrics = checked[key]
         if metrics is not None and built_stage.stage.loop != "fit_offline":
@@ -198,10 +209,6 @@ def _metric_problems(
     def report(code: str, message: str, *path: str | int) -> None:
         problems.append(problem_at_path(source_map, message, *path, code=code))
 
-    for i, name in enumerate(scenario.metrics):
-        if name not in metrics and name not in DERIVED_METRICS:
-            near = suggestion(name, metrics)
-            report("unknown_name", f"{kind} has no metric {name!r}{near}", "metrics", i)
     if built_stage.stage.name == scenario.stages_or_default[-1].name:
         problems += _metric_index_problems(scenario, source_map, cell.arm, metrics)
     for i, claim in enumerate(scenario.claims):
@@ -245,6 +252,7 @@ def _metric_index_problems(
 
 def _metric_index_error(metric: str, metrics: Mapping[str, Any], arm: str) -> str | None:
     """Message for an invalid index of a metric in an arm. None if it is valid."""
+    metric = metric_compared_with_control(metric) or metric
     size = _metric_size(metrics.get(_metric_name(metric)))
     if size is None or _metric_index(metric) < size:
         return None
@@ -253,10 +261,15 @@ def _metric_index_error(metric: str, metrics: Mapping[str, Any], arm: str) -> st
 
 
 def _checked_initial_metrics(
-    cell: Cell, built_stage: BuiltStage, built: BuiltCell, seed: int, problems: list[Problem]
+    scenario: Scenario,
+    source_map: SourceMap,
+    cell: Cell,
+    built_stage: BuiltStage,
+    built: BuiltCell,
+    problems: list[Problem],
 ) -> Mapping[str, Any] | None:
     """Metrics of one world after reset, as the simulator resets it. None if that fails."""
-    environment, kind = built_stage.environment, cell.env["kind"]
+    environment, kind, seed = built_stage.environment, cell.env["kind"], scenario.seed
     size = sum(role.num_agents * role.observation_space.size for role in environment.roles)
     if size > MAX_OBSERVATION_VALUES:
         message = f"is too large: the observations of one world have {size:,} numbers"
@@ -270,6 +283,10 @@ def _checked_initial_metrics(
             problems.extend(
                 cell.origin.problem(("env",), f"{kind}: {printable(error, 300)}", code=error.code)
                 for error in errors
+            )
+        if not problems and metrics is not None:
+            return checked_registered_metrics(
+                scenario, source_map, built_stage, built, metrics, problems
             )
         return metrics
     except Exception as error:
@@ -333,15 +350,3 @@ def _metric_index(metric: str) -> int:
 def _metric_size(values: Any) -> int | None:
     """Number of components of a metric. 0 for a single number, which has no index."""
     return None if values is None else (values.shape[1] if values.dim() > 1 else 0)
-
-
-def _derived_metric_errors(scenario: Scenario, name: str) -> list[str]:
-    """Messages for what a derived metric needs and the scenario lacks."""
-    if name not in DERIVED_METRICS:
-        return []
-    messages = []
-    if scenario.control is None:
-        messages.append(f"{name} needs a control: name one")
-    if DERIVED_METRICS[name] not in scenario.metrics:
-        messages.append(f"{name} needs {DERIVED_METRICS[name]}: list it among the metrics")
-    return messages

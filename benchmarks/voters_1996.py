@@ -1,6 +1,6 @@
 """Estimates for the voters of 1996: accuracies and log-losses of vote models, projection.
 
-`python -m mores.agents.user_models.voters_1996` prints them.
+`python -m benchmarks.voters_1996` prints them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,85 @@
+"""Check of a scenario's registered metrics: names, parameters, inputs, shapes over one round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from mores.core.errors import UserError, printable
+from mores.core.metric import Metric
+from mores.experiments.scenario.cell import BuiltCell, BuiltStage, make_component
+from mores.experiments.scenario.claim_inputs import metric_compared_with_control
+from mores.experiments.scenario.first_round_check import describe_exception
+from mores.experiments.scenario.overrides import Origin
+from mores.experiments.scenario.source_locations import (
+    Problem,
+    ScenarioError,
+    SourceMap,
+    problem_at_path,
+)
+from mores.experiments.scenario.specification import Scenario
+from mores.sim.metric_tracker import MetricTracker
+from mores.sim.simulator import Simulator
+
+
+def checked_registered_metrics(
+    scenario: Scenario,
+    source_map: SourceMap,
+    built_stage: BuiltStage,
+    built: BuiltCell,
+    own: Mapping[str, Tensor],
+    problems: list[Problem],
+) -> Mapping[str, Tensor]:
+    """Metrics of one world after one round: the environment's own and the scenario's others.
+
+    Args:
+        scenario: the scenario.
+        source_map: of its file.
+        built_stage: the stage to check, whose environment has been checked for a round.
+        built: its cell.
+        own: the environment's own metrics.
+        problems: receives what is wrong.
+    """
+    values = dict(own)
+    for i, (name, spec) in enumerate(scenario.metric_specs.items()):
+        if (spec == name and name in own) or metric_compared_with_control(name) is not None:
+            continue
+        path = ("metrics", i)
+        try:
+            metric: str | Metric = name
+            if not isinstance(spec, str):
+                metric = make_component("metric", spec, path, Origin(source_map, {}))
+            values[name] = _value_after_one_round(name, metric, built_stage, built, scenario.seed)
+        except ScenarioError as error:
+            problems += error.problems
+        except UserError as error:
+            message = printable(error, 300)
+            problems.append(problem_at_path(source_map, message, *path, code=error.code))
+        except Exception as error:
+            message = f"{name}: fails: {describe_exception(error)}"
+            problems.append(problem_at_path(source_map, message, *path, code="failed"))
+    return values
+
+
+def _value_after_one_round(
+    name: str, metric: str | Metric, built_stage: BuiltStage, built: BuiltCell, seed: int
+) -> Tensor:
+    """The metric of one world; no policy trains."""
+    simulator = Simulator(
+        built_stage.environment,
+        built_stage.policies,
+        worlds=1,
+        rounds=2,
+        population=built.population,
+        roles_to_train=(),
+    )
+    simulator.reset(seed)
+    tracker = MetricTracker(simulator, {name: metric})
+    before = tracker.values()[name]
+    tracker.step()
+    after = tracker.values()[name]
+    if before.shape != after.shape:
+        shapes = f"{list(before.shape)} at the start and {list(after.shape)} after a round"
+        raise UserError(f"the shape of {name} is {shapes}", code="failed", path="metrics")
+    return after

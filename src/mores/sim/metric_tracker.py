@@ -1,0 +1,226 @@
+"""Metrics of a running episode: the environment's own, registered ones, returns by role."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Num
+from torch import Tensor
+
+from mores import registry
+from mores.core import pytree
+from mores.core.arguments import check_names
+from mores.core.check_metrics import check_metric, checked_metrics
+from mores.core.environment import Environment
+from mores.core.errors import UserError, did_you_mean
+from mores.core.metric import Metric, MetricOutput
+from mores.core.metric_inputs import (
+    COMPLETED_ROUNDS,
+    INITIAL,
+    RETURN,
+    REWARD,
+    check_inputs,
+    select_inputs,
+    state_inputs,
+)
+from mores.sim.simulator import Simulator
+
+MetricSpec = str | Mapping[str, Any] | Metric  # a name, `kind` and parameters, or the object
+MetricSpecs = Iterable[str] | Mapping[str, MetricSpec]  # names, or specifications by name
+
+
+class ResolvedMetrics(dict[str, Metric | None]):
+    """Registered metrics by name; `None` for those of `Environment.metrics`."""
+
+
+def resolve_metrics(
+    environment: Environment[Any], state: Any, num_worlds: int, specs: MetricSpecs
+) -> ResolvedMetrics:
+    """The metrics of these names: an environment's own come first, then registered ones.
+
+    Args:
+        environment: the environment.
+        state: a state of it, at the start of an episode.
+        num_worlds: number of its worlds.
+        specs: names, or specifications by name; resolved metrics are returned unchanged.
+
+    Raises:
+        UserError: an unknown name, a wrong parameter, or an input that the environment lacks.
+    """
+    if isinstance(specs, ResolvedMetrics):
+        return specs
+    own = checked_metrics(environment, state, num_worlds)
+    by_name = specs if isinstance(specs, Mapping) else {n: n for n in check_names("metrics", specs)}
+    resolved = ResolvedMetrics()
+    for name, spec in by_name.items():
+        if spec == name and name in own:
+            resolved[name] = None
+            continue
+        resolved[name] = metric = _make_metric(environment, own, spec)
+        check_inputs(name, metric, environment, state, own)
+    return resolved
+
+
+def known_metrics(environment: Environment[Any], own: Iterable[str]) -> list[str]:
+    """Names of an environment's own metrics, of returns by role and of registered metrics."""
+    returns = [f"{RETURN}{role.name}" for role in environment.roles]
+    return list(dict.fromkeys([*own, *returns, *registry.REGISTRIES["metric"]]))
+
+
+def _make_metric(
+    environment: Environment[Any], own: Mapping[str, Tensor], spec: MetricSpec
+) -> Metric:
+    if isinstance(spec, Metric):
+        return spec
+    if isinstance(spec, Mapping):
+        parameters = {name: value for name, value in spec.items() if name != "kind"}
+        return registry.make("metric", str(spec.get("kind")), parameters)
+    for role in environment.roles:
+        if spec == f"{RETURN}{role.name}":
+            return registry.make("metric", "mean_return", {"role": role.name})
+    if spec in registry.REGISTRIES["metric"]:
+        return registry.make("metric", spec, {})
+    near = did_you_mean(spec, known_metrics(environment, own))
+    message = f"{type(environment).__name__} has no metric {spec!r}{near}"
+    raise UserError(message, code="unknown_name", path="metrics")
+
+
+def metrics_of_state(
+    environment: Environment[Any], state: Any, num_worlds: int, names: Sequence[str]
+) -> dict[str, Num[Tensor, "world *n"]]:
+    """Metrics of a state by name, for clients that may be anywhere in an episode.
+
+    Raises:
+        UserError: an unknown name, or a metric that needs the episode so far.
+    """
+    own = checked_metrics(environment, state, num_worlds)
+    values = {name: own[name] for name in names if name in own}
+    others = [name for name in names if name not in own]
+    if others:
+        available = {**own, **state_inputs(environment, state)}
+        for name, metric in resolve_metrics(environment, state, num_worlds, others).items():
+            assert metric is not None
+            inputs = {each: available[each] for each in metric.inputs if each in available}
+            if metric.has_memory or any(metric.inputs[n] for n in metric.inputs.keys() - inputs):
+                message = f"metrics: {name} needs the whole episode: use mores.simulate, mores run"
+                raise UserError(message, code="unsupported", path="metrics")
+            values[name] = metric.evaluate(inputs).value
+            check_metric(name, values[name], num_worlds)
+    return values
+
+
+class MetricTracker:
+    """Metrics of an episode of a simulator that has just started it.
+
+    Args:
+        simulator: the simulator, without external agents.
+        specs: metrics to compute.
+
+    Raises:
+        UserError: see `resolve_metrics`.
+    """
+
+    def __init__(self, simulator: Simulator, specs: MetricSpecs) -> None:
+        self._simulator, self._num_worlds = simulator, len(simulator.worlds)
+        environment, state = simulator.environment, simulator.state
+        self._metrics = resolve_metrics(environment, state, self._num_worlds, specs)
+        self._inputs = {n for metric in self._metrics.values() if metric for n in metric.inputs}
+        initial = {n.removeprefix(INITIAL) for n in self._inputs if n.startswith(INITIAL)}
+        self._initial = select_inputs(environment, state, initial) if initial else {}
+        roles = {
+            role.name: role.num_agents
+            for role in environment.roles
+            if {f"{REWARD}{role.name}", f"{RETURN}{role.name}"} & self._inputs
+        }
+        zeros = {
+            name: torch.zeros(self._num_worlds, count, device=simulator.device)
+            for name, count in roles.items()
+        }
+        self._reward, self._return = zeros, dict(zeros)
+        self._finished: Bool[Tensor, " world"] | None = None
+        self._outputs: dict[str, MetricOutput] = {}  # of metrics with memory
+        if roles:
+            simulator.reward_ledger.listeners.append(self._add_reward)
+        self._evaluate_with_memory()
+
+    def step(self) -> None:
+        """Simulate one round; worlds that finished earlier keep their metrics."""
+        self._finished = self._simulator.finished
+        for role, reward in self._reward.items():
+            zero = torch.zeros_like(reward)
+            if self._finished is not None:
+                zero = torch.where(self._finished[:, None], reward, zero)
+            self._reward[role] = zero
+        self._simulator.step()
+        self._evaluate_with_memory()
+
+    def values(self) -> dict[str, Num[Tensor, "world *n"]]:
+        """Metrics of the present round, `[world]` or `[world, n]`.
+
+        Raises:
+            UserError: a metric has another type or shape.
+        """
+        own: Mapping[str, Tensor] = {}
+        if None in self._metrics.values():
+            environment, state = self._simulator.environment, self._simulator.state
+            own = checked_metrics(environment, state, self._num_worlds)
+        inputs = self._present_inputs(with_memory=False)
+        values = {}
+        for name, metric in self._metrics.items():
+            if metric is None:
+                values[name] = own[name]
+            elif metric.has_memory:
+                values[name] = self._outputs[name].value
+            else:
+                values[name] = self._evaluate(name, metric, inputs).value
+        return values
+
+    def close(self) -> None:
+        """Stop listening to rewards."""
+        listeners = self._simulator.reward_ledger.listeners
+        if self._add_reward in listeners:
+            listeners.remove(self._add_reward)
+
+    def _add_reward(self, role: str, reward: Float[Tensor, "world agent"]) -> None:
+        if role in self._reward:
+            self._reward[role] = self._reward[role] + reward.detach()
+            self._return[role] = self._return[role] + reward.detach()
+
+    def _evaluate_with_memory(self) -> None:
+        inputs = self._present_inputs(with_memory=True)
+        for name, metric in self._metrics.items():
+            if metric is None or not metric.has_memory:
+                continue
+            old = self._outputs.get(name)
+            new = self._evaluate(name, metric, inputs, None if old is None else old.memory)
+            if old is not None and self._finished is not None:
+                new = pytree.where(self._finished, old, new)
+            self._outputs[name] = new
+
+    def _evaluate(
+        self, name: str, metric: Metric, inputs: Mapping[str, Tensor], memory: Any = None
+    ) -> MetricOutput:
+        own = {each: inputs[each] for each in metric.inputs if each in inputs}
+        value, memory = metric.evaluate(own, memory)
+        check_metric(name, value, self._num_worlds)
+        return MetricOutput(value.detach().to(torch.float32), memory)
+
+    def _present_inputs(self, with_memory: bool) -> dict[str, Tensor]:
+        """Inputs of all metrics with or without memory in the present round."""
+        names = {
+            name
+            for metric in self._metrics.values()
+            if metric is not None and metric.has_memory == with_memory
+            for name in metric.inputs
+        }
+        if not names:
+            return {}
+        simulator = self._simulator
+        inputs = {f"{INITIAL}{name}": tensor for name, tensor in self._initial.items()}
+        inputs |= {f"{REWARD}{role}": tensor for role, tensor in self._reward.items()}
+        inputs |= {f"{RETURN}{role}": tensor for role, tensor in self._return.items()}
+        if COMPLETED_ROUNDS in names:
+            inputs[COMPLETED_ROUNDS] = simulator.round.to(simulator.device, torch.float32)
+        return inputs | select_inputs(simulator.environment, simulator.state, names - inputs.keys())
