@@ -179,8 +179,7 @@ class TokenFeedback(Environment[TokenFeedbackState]):
         default="demonstration", validate_default=True, description="channel of demonstrations"
     )
     rating: Annotated[Channel, component("channel")] | None = Field(
-        default=None,
-        description="channel of ratings, which replace the feedback reward; null: none",
+        default=None, description="channel of ratings, given in place of exact rewards; null: none"
     )
     review: bool = Field(
         default=False, description="whether assistants predict the criticized tokens"
@@ -452,14 +451,14 @@ class TokenFeedback(Environment[TokenFeedbackState]):
             )
         return values
 
-    @property
-    def min_rounds(self) -> int:
-        """The completion length: truncated completions receive no feedback."""
-        return self.completion_length
+    def min_rounds_message(self, rounds: int) -> str:
+        """Truncated completions receive no feedback."""
+        message = f"{rounds} is below completion_length, {self.completion_length}"
+        return message if rounds < self.completion_length else ""
 
-    def default_policies(self) -> Mapping[str, Any]:
+    def default_policies(self) -> Mapping[str, Policy]:
         """Uniformly random tokens."""
-        return {ASSISTANT: "random_token"}
+        return {ASSISTANT: RandomTokenPolicy()}
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from tests.refusals import refused
 CHOICES, RATED, SMALL, LARGE = identifiability.DESIGNS
 
 
-def annotator(utility_scale=1.0, rating="noisy_rating", **choice):
+def annotator(utility_scale=1.0, rating=NoisyRating(), **choice):
     """An annotator with Boltzmann-rational choices of these parameters."""
     return Annotator(utility_scale=utility_scale, choice=BoltzmannChoice(**choice), rating=rating)
 

@@ -10,6 +10,7 @@ from mores.experiments.run.dry_run import check_scenario
 from mores.experiments.scenario.loading import load_scenario
 from tests.refusals import refused
 
+THREE = "{kind: bradley_terry, annotator_error_rates: [0.1, 0.1, 0.1]}"
 TOKENS = """\
 name: dry_run
 about: A recipe trains on recorded episodes and is evaluated.
@@ -92,7 +93,7 @@ def _check(tmp_path, text):
         *((GAME, PPO, f"kind: {kind}", "missing", PLAYER)
           for kind in ("grao", "grpo, reward_aggregation: sum")),
         (TOKENS, "kind: dpo", "kind: dpo, parameter_sharing: agent", "conflict", ASSISTANT),
-        (TOKENS.replace("feedback}", "feedback, choice: {kind: bradley_terry, annotator_error_rates: [0.1, 0.1, 0.1]}}"), "dpo",
+        (TOKENS.replace("feedback}", f"feedback, choice: {THREE}}}"), "dpo",
          "dpo, estimate_reliability: true, num_annotators: 2", "out_of_range", ASSISTANT),
         # parameters that do not continue, or do not fit
         (TOKENS, "kind: dpo", "kind: alignment_recovery", "wrong_order", ASSISTANT),

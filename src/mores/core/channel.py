@@ -137,11 +137,8 @@ def give_feedback(
             table of this module says.
     """
     inputs = {name: latent[name] for name in channel.inputs}
-    given = dict(
-        channel.feedback(
-            inputs, streams.child("channel").child(field) if channel.scoped else streams
-        )
-    )
+    streams = streams.child("channel").child(field) if channel.scoped else streams
+    given = dict(channel.feedback(inputs, streams))
     name = type(channel).__name__
     declared = {*channel.outputs, *channel.latent_outputs}
     if given.keys() != declared:
