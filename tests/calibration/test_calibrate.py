@@ -76,7 +76,7 @@ def test_interval_length_of_a_standard_deviation(load_text):
 
 def test_unidentified_parameters_of_choices(load_text):
     """Choices depend only on the product of rationality and utility scale."""
-    text = CHOICES.replace("flip_probability: [0.0, 0.3]", "utility_scale: [0.3, 3.0]")
+    text = CHOICES.replace("choice.flip_probability: [0.0, 0.3]", "utility_scale: [0.3, 3.0]")
     result = calibrate(load_text(text), progress=False)
     names = ("policies.person.choice.rationality", "policies.person.utility_scale")
     (warning,) = [line for line in result.warnings if all(name in line for name in names)]
