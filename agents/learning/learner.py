@@ -55,7 +55,7 @@ Network = Annotated[MLP | GRU | Transformer, Field(discriminator="kind")]
 class NetworkLearner(Learner):
     """Learner with networks. Subclasses define the data and the objective."""
 
-    tags: ClassVar[Mapping[str, object]] = {"trains": True, "stochastic": True}
+    tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
     searches: ClassVar[bool] = True
     state_kind: ClassVar[str] = "network"  # any recipe continues from the models of any other
     has_critic: ClassVar[bool] = False  # has a value head
