@@ -65,9 +65,10 @@ def load_models(
     train_state, role = state.persistent_state.train_state, state.spec.role.name
     for name in sorted(own.keys() | saved.keys()):
         old, new = saved.get(name), own.get(name)
-        same = old is not None and new is not None and old.shape == new.shape
-        identifies = name in ("replicate", "model_number")
-        if not same or (identifies and not torch.equal(old.to(new.device), new)):
+        fits = old is not None and new is not None and old.shape == new.shape
+        if fits and name in ("replicate", "model_number"):
+            fits = torch.equal(old.to(new.device), new)
+        if not fits:
             raise UserError(
                 f"{role}: {name} does not fit: shape {_shape_text(old)} (models first) was saved, "
                 f"the learner has {_shape_text(new)}",
