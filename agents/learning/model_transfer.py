@@ -65,10 +65,13 @@ def load_models(
     train_state, role = state.persistent_state.train_state, state.spec.role.name
     for name in sorted(own.keys() | saved.keys()):
         old, new = saved.get(name), own.get(name)
-        fits = old is not None and new is not None and old.shape == new.shape
-        if fits and name in ("replicate", "model_number"):
-            fits = torch.equal(old.to(new.device), new)
-        if not fits:
+        identifies = name in ("replicate", "model_number")
+        if (
+            old is None
+            or new is None
+            or old.shape != new.shape
+            or (identifies and not torch.equal(old.to(new.device), new))
+        ):
             raise UserError(
                 f"{role}: {name} does not fit: shape {_shape_text(old)} (models first) was saved, "
                 f"the learner has {_shape_text(new)}",
