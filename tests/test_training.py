@@ -148,7 +148,7 @@ def test_an_unregistered_class_is_not_saved(tmp_path: Path) -> None:
 
     members = [mores.make_policy("ppo", num_steps=4), Unregistered(name="grudger")]
     policy = mores.make_policy("per_agent", policies=members)
-    with refused("unknown_name", path="per_agent.policies.1"):
+    with refused("unsupported", path="per_agent"):
         train(policy=policy).save(tmp_path / "learners")
     with refused("out_of_range", path="episodes"):
         train(policy=policy).evaluate(episodes=0)

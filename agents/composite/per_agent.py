@@ -63,7 +63,7 @@ class PolicyMember(NamedTuple):
 class PerAgentPolicy(Learner, AutomatonPolicy):
     """Several policies that share the agents of a role, in order."""
 
-    tags: ClassVar[Mapping[str, object]] = {"trains": True, "stochastic": True}
+    tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
 
     policies: tuple[Annotated[Policy, component("policy")], ...] = Field(
         min_length=1, description="policies, each with its kind and parameters"

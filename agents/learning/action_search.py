@@ -30,7 +30,7 @@ SearchKind = Literal["greedy", "best_of_n", "lookahead"]
 
 
 class SearchConfig(NamedTuple):
-    """Settings of a search: see the parameters `search` ... of `Learner`."""
+    """Settings of a search: see the parameters `search` ... of `NetworkLearner`."""
 
     kind: SearchKind
     num_candidates: int

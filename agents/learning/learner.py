@@ -27,11 +27,12 @@ from mores.agents.learning.learner_state import (
 )
 from mores.agents.learning.memory_check import check_memory
 from mores.agents.learning.model_mapping import ModelMapping, ParameterSharing
+from mores.agents.learning.model_transfer import continue_models, load_models
 from mores.agents.learning.networks import GRU, MLP, Transformer
 from mores.agents.learning.objective import VIEWS
 from mores.agents.learning.rollout_buffer import Decision, RolloutBuffer
 from mores.agents.learning.stacked_model import StackedModel
-from mores.agents.learning.train_state import OptimizerConfig, TrainState, copy_parameters
+from mores.agents.learning.train_state import OptimizerConfig, TrainState
 from mores.agents.learning.update import UpdateBatch
 from mores.core import pytree
 from mores.core.environment import Phase, Role
@@ -55,7 +56,7 @@ Network = Annotated[MLP | GRU | Transformer, Field(discriminator="kind")]
 class NetworkLearner(Learner):
     """Learner with networks. Subclasses define the data and the objective."""
 
-    tags: ClassVar[Mapping[str, object]] = {"trains": True, "stochastic": True}
+    tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
     searches: ClassVar[bool] = True
     state_kind: ClassVar[str] = "network"  # any recipe continues from the models of any other
     has_critic: ClassVar[bool] = False  # has a value head
@@ -340,23 +341,7 @@ class NetworkLearner(Learner):
         Raises:
             UserError: it is from models of other shapes, or of other replicates.
         """
-        train_state, own = state.persistent_state.train_state, self.state_dict(state)
-        role, fixed = state.spec.role.name, ("replicate", "model_number")
-        for name in sorted(own.keys() | tensors.keys()):
-            old, new = tensors.get(name), own.get(name)
-            same = old is not None and new is not None and old.shape == new.shape
-            if not same or (name in fixed and not torch.equal(old.to(new.device), new)):
-                raise UserError(
-                    f"{role}: {name} does not fit: shape {_shape_text(old)} (models first) was "
-                    f"saved, the learner has {_shape_text(new)}",
-                    code="incompatible",
-                    path=f"policies.{role}",
-                )
-        for name, parameter in train_state.parameters.items():
-            parameter.copy_(tensors[name])
-        train_state.stopped_round.copy_(tensors["stopped_at"])
-        train_state.updates.copy_(tensors["num_updates"])
-        train_state.active.copy_(tensors["stopped_at"] < 0)
+        load_models(state, self.state_dict(state), tensors)
         return state
 
     def diagnostics(self, state: LearnerState) -> list[TrainingDiagnostics]:
@@ -458,40 +443,8 @@ class NetworkLearner(Learner):
         Raises:
             UserError: the architectures differ.
         """
-        before, after = state.persistent_state, initial.persistent_state
-        train_state, old_parameters = after.train_state, before.train_state.parameters
-        new_parameters, role = train_state.parameters, state.spec.role.name
-        # Heads may come and go: a value head, that of a phase. The encoder may not change.
-        encoder_names = {n for n in (*new_parameters, *old_parameters) if n.startswith("policy.")}
-        heads = (new_parameters.keys() & old_parameters.keys()) - encoder_names
-        for name in (*sorted(encoder_names), *sorted(heads)):
-            old, new = old_parameters.get(name), new_parameters.get(name)
-            if old is None or new is None or old.shape != new.shape:
-                raise UserError(
-                    f"{role} cannot continue from the models of the stage before: shape of {name} "
-                    f"(models first) was {_shape_text(old)}, is {_shape_text(new)}; stages of a "
-                    "role need the same network and parameter_sharing",
-                    code="incompatible",
-                    path=f"policies.{role}",
-                )
-            new.copy_(old)
-        old, new = state.spec.stacked_model.encoder, initial.spec.stacked_model.encoder
-        if old != new:
-            raise UserError(
-                f"{role} cannot continue from the models of the stage before: the network was "
-                f"{old!r}, is {new!r}",
-                code="incompatible",
-                path=f"policies.{role}",
-            )
-        train_state.reference_parameters.update(copy_parameters(train_state.parameters))
-        train_state.active.copy_(before.train_state.active)
-        train_state.stopped_round.copy_(before.train_state.stopped_round)
-        after.num_rounds.copy_(before.num_rounds)
+        continue_models(state, initial)
         return initial
-
-
-def _shape_text(tensor: Tensor | None) -> str:
-    return "missing" if tensor is None else str(list(tensor.shape))
 
 
 def with_persistent_state(state: LearnerState, persistent_state: PersistentState) -> LearnerState:

@@ -33,7 +33,7 @@ class Annotator(Policy):
     `extra` of the output has the latent outputs of the channel, such as the flipped answers.
     """
 
-    tags: ClassVar[Mapping[str, object]] = {"trains": False, "stochastic": True}
+    tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
 
     utility_scale: float = Field(default=1.0, description="utility of one unit of reward")
     choice: Annotated[Channel, component("channel")] = Field(

@@ -27,7 +27,7 @@ class SurveyRespondent(Policy):
     without noise an answer equals the value.
     """
 
-    tags: ClassVar[Mapping[str, object]] = {"trains": False, "stochastic": True}
+    tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
 
     noise_std: float = Field(
         default=0.0, ge=0, description="standard deviation of an answer, in value units"

@@ -39,7 +39,7 @@ class AssistantState:
 class LinearTrend(Policy, LinearTracker):
     """Linear trend: estimates the mean answer and extrapolates history's trend."""
 
-    tags: ClassVar[Mapping[str, object]] = {"trains": False, "stochastic": False}
+    tags: ClassVar[Mapping[str, object]] = {"stochastic": False}
 
     learning_rate: float = Field(
         default=0.2, ge=0, le=1, description="share of the gap per round (eta)"

@@ -50,7 +50,7 @@ class ProgressGymState:
 class Lifelong(Policy):
     """Trains on the current mean answer in every round."""
 
-    tags: ClassVar[Mapping[str, object]] = {"trains": False, "stochastic": False}
+    tags: ClassVar[Mapping[str, object]] = {"stochastic": False}
 
     learning_rate: float = Field(
         default=0.51,

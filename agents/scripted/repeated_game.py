@@ -55,7 +55,7 @@ class StrategyState:
 class Strategy(Policy, AutomatonPolicy):
     """Named strategy of a repeated game; several names make a tournament."""
 
-    tags: ClassVar[Mapping[str, object]] = {"trains": False, "stochastic": True}
+    tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
 
     name: str | tuple[str, ...] = Field(
         min_length=1,

@@ -26,7 +26,7 @@ class UniformRandomState:
 class UniformRandom(Policy):
     """Uniform random policy (normal for unbounded boxes)."""
 
-    tags: ClassVar[Mapping[str, object]] = {"trains": False, "stochastic": True}
+    tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
 
     def initial_state(
         self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams

@@ -32,7 +32,7 @@ from mores.core.stream_addresses import TOKEN
 class RandomTokenPolicy(Policy):
     """Uniformly random tokens; in a review, flags for the tokens named by the critique."""
 
-    tags: ClassVar[Mapping[str, object]] = {"trains": False, "stochastic": True}
+    tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
         """Layout of the observation."""

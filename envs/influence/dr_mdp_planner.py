@@ -35,7 +35,6 @@ class DRMDPPlanner(Policy):
     """
 
     tags: ClassVar[Mapping[str, object]] = {
-        "trains": False,
         "stochastic": False,
         "paper": "2405.17713",
     }

@@ -344,7 +344,7 @@ class MatrixGame(Environment[MatrixGameState]):
 class ImitateLast(Policy):
     """Option 0 at first, then the others' most frequent last option; sometimes a random one."""
 
-    tags: ClassVar[Mapping[str, object]] = {"trains": False, "stochastic": True}
+    tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
 
     epsilon: float = Field(default=0.05, ge=0, le=1, description="probability of a random option")
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mores.core.learner import Learner as Learner
     from mores.core.learner import TrainingDiagnostics as TrainingDiagnostics
     from mores.core.people import People as People
+    from mores.core.people import Population as Population
     from mores.core.policy import ActionOutput as ActionOutput
     from mores.core.policy import Policy as Policy
     from mores.core.random_streams import RandomStreams as RandomStreams
@@ -62,6 +63,7 @@ _EXPORTS = {
     "PettingZooParallelEnv": "mores.clients.pettingzoo",
     "Phase": "mores.core.environment",
     "Policy": "mores.core.policy",
+    "Population": "mores.core.people",
     "RandomStreams": "mores.core.random_streams",
     "Role": "mores.core.environment",
     "SB3VecEnv": "mores.clients.stable_baselines3",
@@ -98,6 +100,7 @@ __all__ = [  # all but SB3VecEnv and TorchRLEnv, which need optional dependencie
     "PettingZooParallelEnv",
     "Phase",
     "Policy",
+    "Population",
     "RandomStreams",
     "Role",
     "Simulator",

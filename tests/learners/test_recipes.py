@@ -77,6 +77,24 @@ def test_dpo_continues_from_sft():
     assert any(not torch.equal(tensor, imitated[name]) for name, tensor in trained.items())
 
 
+def test_a_state_dict_is_loaded_into_a_learner_with_the_same_models():
+    policy = make_policy("ppo", network=NET, num_steps=4)
+    worlds = Worlds.grid(2, 1)
+    environment = Faulty(faulty_replicate=1)
+    state = simulate_episodes(environment, {"actor": policy}, worlds, 2, 4).policy_states["actor"]
+    other = Simulator(Faulty(), {"actor": policy}, worlds=worlds, rounds=4)
+    other.reset(7)
+    loaded = policy.load_state_dict(other.policy_states["actor"], policy.state_dict(state))
+    assert stop_reasons(policy, loaded) == stop_reasons(policy, state) != []
+    for name, tensor in policy.state_dict(state).items():
+        assert torch.equal(policy.state_dict(loaded)[name], tensor), name
+    for wrong in (Worlds.grid(3, 1), Worlds.of([0, 5])):
+        other = Simulator(Faulty(), {"actor": policy}, worlds=wrong, rounds=4)
+        other.reset(7)
+        with refused("incompatible", "policies.actor"):
+            policy.load_state_dict(other.policy_states["actor"], policy.state_dict(state))
+
+
 def test_a_stopped_model_stays_stopped_in_later_stages():
     policy = make_policy("ppo", network=NET, num_steps=4)
     environment = Faulty(faulty_replicate=1)

@@ -18,6 +18,7 @@ from mores.core.check_metrics import checked_metrics
 from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
 from mores.core.file_formats import TRAINED_FORMAT, check_format, mores_version
+from mores.core.learner import Learner
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
@@ -151,7 +152,8 @@ class TrainingResult:
                 code="unknown_name",
                 path=f"policies.{role}",
             )
-        tensors = self.policies[role].state_dict(self.policy_states[role])
+        policy, state = self.policies[role], self.policy_states[role]
+        tensors = policy.state_dict(state) if isinstance(policy, Learner) else {}
         return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
 
     def save(self, path: str | Path) -> Path:

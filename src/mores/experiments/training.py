@@ -81,8 +81,9 @@ def train(
     episodes, rounds, replicates, worlds = (check_integer(n, c) for n, c in counts.items())
     seed, device = check_integer("seed", seed, minimum=None, maximum=None), check_device(device)
     env = from_spec("environment", environment, "environment")
+    people: Population | None = None
     if population is not None:
-        population = from_spec("population", population, "population")
+        people = from_spec("population", population, "population")
     all_worlds = Worlds.grid(replicates, worlds)
     roles = [role.name for role in env.roles]
     simulator = Simulator(
@@ -90,7 +91,7 @@ def train(
         {**env.default_policies(), **policies_from_specs(policies)},
         worlds=all_worlds,
         rounds=rounds,
-        population=population,
+        population=people,
         stage=TRAINING_STAGE,
         device=device,
         roles_to_train=None
@@ -132,7 +133,7 @@ def train(
         all_worlds,
         rounds,
         seed,
-        population,
+        people,
         simulator.device,
         frozenset(policies),
         frozenset(_updated_roles(state_dicts, simulator.learning_roles)),

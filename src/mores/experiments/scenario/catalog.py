@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -77,10 +77,13 @@ def _entry_of(component: Any, registry: str, name: str) -> CatalogEntry:
     """Entry of a class. For a learner, `loop` lists the stage loops in which it trains."""
     summary = (inspect.getdoc(component) or "").partition("\n")[0]
     tags = dict(getattr(component, "tags", {}))
-    if modes := getattr(component, "trains", ()):
-        modes = modes if isinstance(modes, Set) else {"online", "offline"}  # those of its members
+    if registry in ("policy", "recipe"):
+        modes = getattr(component, "trains", ())
+        if not isinstance(modes, Collection):
+            modes = ("online", "offline")  # a property: those of its members
         loops = {"online": "train", "offline": "fit_offline"}
-        tags = {"trains": True, **tags, "loop": [loops[mode] for mode in loops if mode in modes]}
+        tags |= {"trains": bool(modes)}
+        tags |= {"loop": [loops[mode] for mode in loops if mode in modes]} if modes else {}
     return CatalogEntry(registry, name, summary, tags)
 
 
