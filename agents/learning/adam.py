@@ -154,18 +154,13 @@ class Adam:
         finite = norm < torch.inf  # false for NaN as well
         moving = finite if active is None else finite & active
         state.step.add_(moving)
-        columns = [
-            [parameters[name] for name in parameters],
-            [gradients[name] for name in parameters],
-            [state.exp_avg[name] for name in parameters],
-            [state.exp_avg_sq[name] for name in parameters],
-        ]
-        if self._shared_settings is None or not all(
-            tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in sum(columns, [])
-        ):
-            foreach_step(*columns, state.step, moving, norm, self._constants, state.scratch)
+        stacks = (parameters, gradients, state.exp_avg, state.exp_avg_sq)
+        columns = [[stack[name] for name in parameters] for stack in stacks]
+        settings = self._shared_settings
+        if settings is not None and all(_is_plain(tensor) for each in columns for tensor in each):
+            self._fused_step(*columns, state.step, moving, norm, settings)
         else:
-            self._fused_step(*columns, state.step, moving, norm, self._shared_settings)
+            foreach_step(*columns, state.step, moving, norm, self._constants, state.scratch)
         return AdamStepInfo(norm, finite)
 
     def _fused_step(
@@ -183,14 +178,11 @@ class Adam:
         if self.max_grad_norm is not None:
             factor = (self.max_grad_norm / (grad_norm + NORM_EPSILON)).clamp(max=1.0)
             grads = [grad * broadcast_like(factor, grad).to(grad.dtype) for grad in grads]
-        columns = [[row for tensor in each for row in tensor.unbind()] for each in
-                   (values, grads, exp_avg, exp_avg_sq, [step] * len(values))]
-        if not bool(moving.all()):
-            moves = moving.tolist() * len(values)
-            columns = [[row for row, kept in zip(rows, moves, strict=True) if kept]
-                       for rows in columns]
-        *rows, steps = columns
-        torch._fused_adamw_(*rows, [], steps, amsgrad=False, maximize=False, **settings)
+        moves = None if bool(moving.all()) else moving.tolist() * len(values)
+        rows = [_rows(each, moves) for each in (values, grads, exp_avg, exp_avg_sq)]
+        steps = _rows([step] * len(values), moves)
+        if steps:
+            torch._fused_adamw_(*rows, [], steps, amsgrad=False, maximize=False, **settings)
 
     @functools.cached_property
     def _shared_settings(self) -> dict[str, float] | None:
@@ -212,9 +204,20 @@ class Adam:
     def _constants(self) -> StepConstants:
         """Factors that are equal in every step."""
         clip = torch.inf if self.max_grad_norm is None else self.max_grad_norm
-        return StepConstants.of(
-            *self.betas, self.learning_rate, self.eps, self.weight_decay, clip
-        )
+        return StepConstants.of(*self.betas, self.learning_rate, self.eps, self.weight_decay, clip)
+
+
+def _rows(tensors: list[Tensor], moves: list[bool] | None) -> list[Tensor]:
+    """A view of each model of each tensor; only of those that move, unless `None`."""
+    rows = [row for tensor in tensors for row in tensor.unbind()]
+    if moves is None:
+        return rows
+    return [row for row, kept in zip(rows, moves, strict=True) if kept]
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether the fused kernel for CPUs can read and write it."""
+    return tensor.device.type == "cpu" and tensor.is_contiguous()
 
 
 def _check_names(parameters: StackedWeights, gradients: StackedWeights, state: AdamState) -> None:

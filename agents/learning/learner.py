@@ -27,7 +27,7 @@ from mores.agents.learning.learner_state import (
 )
 from mores.agents.learning.memory_check import check_memory
 from mores.agents.learning.model_mapping import ModelMapping, ParameterSharing
-from mores.agents.learning.networks import GRU, MLP, Transformer
+from mores.agents.learning.networks import MLP, Network
 from mores.agents.learning.objective import VIEWS
 from mores.agents.learning.rollout_buffer import Decision, RolloutBuffer
 from mores.agents.learning.stacked_model import StackedModel
@@ -39,8 +39,7 @@ from mores.core.errors import ParameterError, UserError, did_you_mean
 from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete
-
-Network = Annotated[MLP | GRU | Transformer, Field(discriminator="kind")]
+from mores.registry.component import component
 
 
 class Learner(Policy):
@@ -53,7 +52,9 @@ class Learner(Policy):
     # Parameters that count passes over an update batch.
     epoch_fields: ClassVar[tuple[str, ...]] = ()
 
-    network: Network = Field(default=MLP(), description="network that encodes the observation")
+    network: Annotated[Network, component("network")] = Field(
+        default=MLP(), description="network that encodes the observation"
+    )
     parameter_sharing: ParameterSharing = Field(
         default="role",
         description="agents that share a model: role: all agents of the role; group: those of an "

@@ -35,7 +35,7 @@ def make_parameters(name: str) -> dict[str, torch.Tensor]:
     encoder, generator = ENCODERS[name], torch.Generator().manual_seed(3)
     layers = encoder.layers("policy", INPUTS)
     parameters = init_linear_parameters(layers, RandomStreams.of(0, M), 1)
-    parameters |= encoder.extra_parameters("policy", M)
+    parameters |= encoder.init_other_parameters("policy", INPUTS, RandomStreams.of(0, M), 1)
     return {k: x + 0.1 * torch.randn(x.shape, generator=generator) for k, x in parameters.items()}
 
 
@@ -176,7 +176,7 @@ def test_features_depend_on_the_past_of_the_episode_only(name):
     starts[1, 0, 2] = True
     features = encoder.forward_sequence(parameters, "policy", obs, starts, None)
     for t in range(6):
-        probe = features[1, 0, t] @ torch.arange(1.0, encoder.features_dim + 1)
+        probe = features[1, 0, t] @ torch.arange(1.0, encoder.features_dim(INPUTS) + 1)
         (gradient,) = torch.autograd.grad(probe, obs, retain_graph=True)
         depends = (gradient != 0).any(-1)  # model sample step
         is_recurrent = encoder.recurrent_state_size(INPUTS) > 0

@@ -61,4 +61,8 @@ UPDATE_RULES: dict[str, str] = {}
 GRAPHS: dict[str, str] = {}
 CHANNELS: dict[str, str] = {}
 METRICS: dict[str, str] = {}
-NETWORKS: dict[str, str] = {}
+NETWORKS: dict[str, str] = {
+    "mlp": "mores.agents.learning.networks.encoders:MLP",
+    "gru": "mores.agents.learning.networks.encoders:GRU",
+    "transformer": "mores.agents.learning.networks.transformer:Transformer",
+}
