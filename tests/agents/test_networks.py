@@ -14,10 +14,12 @@ from mores import make_environment, make_policy
 from mores.agents.learning import memory_check
 from mores.agents.learning.networks import GRU, MLP, LinearSpec, Transformer
 from mores.agents.learning.networks.layers import init_linear_parameters
+from mores.agents.learning.networks.module_network import as_network
 from mores.agents.learning.stacked_model import ModelInputs, StackedModel
 from mores.core import pytree
 from mores.core.random_streams import RandomStreams, Worlds
 from mores.core.spaces import Box, Discrete
+from tests.agents.user_networks import LSTM, Attention, GatedCell
 from tests.refusals import refused
 
 M, INPUTS, CONTEXT = 3, 5, 9
@@ -26,6 +28,9 @@ ENCODERS = {
     "relu": MLP(hidden_sizes=[7], activation="relu"),
     "gru": GRU(hidden_size=6),
     "transformer": Transformer(hidden_size=8, num_heads=2, num_layers=2, context_length=CONTEXT),
+    "module": as_network("module", Attention)(),
+    "recurrent module": as_network("recurrent module", GatedCell)(),
+    "module without vmap": as_network("module without vmap", LSTM)(),
 }
 
 

@@ -109,7 +109,7 @@ def _check_forward(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> int:
     """Number of features, after checks of two runs of one model."""
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     before = _generator_states()
-    first = _outputs(module, inputs, _guarded(module, module, *inputs))
+    outputs = _guarded(module, module, *inputs)
     if _generator_states() != before:
         _refuse(
             module,
@@ -122,6 +122,7 @@ def _check_forward(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> int:
                 module,
                 f"the buffer {name} changes in forward, as in batch normalization",
             )
+    first = _outputs(module, inputs, outputs)
     again = _outputs(module, inputs, _guarded(module, module, *inputs))
     fewer = tuple(x[:-1] for x in inputs)
     part = _outputs(module, fewer, _guarded(module, module, *fewer))
