@@ -12,43 +12,31 @@ The models are independent: t counts the steps of each model; an inactive model 
 and moments, where plain Adam would move it by momentum; a model whose gradient is not finite skips
 the step and is reported. No value of one model changes a bit of another.
 
-Parameters and state are written in place. With clipping, a step of 64 models of an MLP 16-64-64-4
-takes as long as `torch.optim.AdamW(foreach=True)` on the stack, twice as long as its fused kernel
-(which has one rate and one norm for all), and a fifteenth of 64 fused optimizers: 0.68, 0.71, 0.36
-and 10 ms on one core of a CPU. `python tests/learners/test_adam.py` times them.
+Parameters and state are written in place. On a CPU, with one setting for all models, a step is one
+call of torch's fused kernel, a row for each model; otherwise `adam_by_setting` steps all models by
+operations on whole tensors, which need no wait for an accelerator and allow a setting for each
+model. `python tests/learners/test_adam.py` times both.
 """
-
-# torch documents its foreach functions but does not export them.
-# pyright: reportPrivateImportUsage=false
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mores.agents.learning.gradients import clip_factor, gradient_norms
-from mores.agents.learning.weights.stacked_weights import PerModel, StackedWeights, count_models
+from mores.agents.learning.adam_by_setting import ScratchBuffers, StepConstants, foreach_step
+from mores.agents.learning.gradients import NORM_EPSILON, gradient_norms
+from mores.agents.learning.weights.stacked_weights import (
+    PerModel,
+    StackedWeights,
+    broadcast_like,
+    count_models,
+)
 from mores.core.errors import UserError, did_you_mean
-
-
-class ScratchBuffers:
-    """Work tensors that are reused in every step: an allocation costs more than the arithmetic."""
-
-    def __init__(self) -> None:
-        self._tensors: list[Tensor] = []
-
-    def like(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Tensors of the same shapes, dtypes and devices, with undefined values."""
-        required = [(t.shape, t.dtype, t.device) for t in tensors]
-        if required != [(t.shape, t.dtype, t.device) for t in self._tensors]:
-            self._tensors = [torch.empty_like(t, requires_grad=False) for t in tensors]
-        return self._tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,110 +151,73 @@ class Adam:
         """
         _check_names(parameters, gradients, state)
         norm = gradient_norms(gradients)
-        finite = norm.isfinite()
+        finite = norm < torch.inf  # false for NaN as well
         moving = finite if active is None else finite & active
         state.step.add_(moving)
-
-        names = list(parameters)
-        values = [parameters[name] for name in names]
-        grads = [gradients[name] for name in names]
-        exp_avg = [state.exp_avg[name] for name in names]
-        exp_avg_sq = [state.exp_avg_sq[name] for name in names]
-        scratch = state.scratch.like(values)
-        factors = _broadcast_factors(self._step_factors(state.step, moving, norm), values)
-
-        # Gradients are multiplied only where that can change them; on an accelerator always, since
-        # the check would wait for the device.
-        all_finite = not norm.is_cuda and bool(finite.all())
-        if self.max_grad_norm is not None or not all_finite:
-            for grad, factor, out in zip(grads, factors.clip_factor, scratch, strict=True):
-                torch.mul(grad, factor, out=out)
-                if not all_finite:
-                    out.nan_to_num_(0.0, 0.0, 0.0)  # only of models that skip the step
-            grads = scratch
-        torch._foreach_lerp_(exp_avg, grads, factors.exp_avg_rate)
-        for grad, out in zip(grads, scratch, strict=True):
-            torch.mul(grad, grad, out=out)
-        torch._foreach_lerp_(exp_avg_sq, scratch, factors.exp_avg_sq_rate)
-        for square, out in zip(exp_avg_sq, scratch, strict=True):
-            torch.sqrt(square, out=out)
-        torch._foreach_add_(scratch, factors.eps)
-        for mean, out in zip(exp_avg, scratch, strict=True):
-            torch.div(mean, out, out=out)
-        if self._constant_factors.has_weight_decay:
-            torch._foreach_mul_(values, factors.decay_factor)
-        torch._foreach_addcmul_(values, scratch, factors.step_size, -1.0)
+        stacks = (parameters, gradients, state.exp_avg, state.exp_avg_sq)
+        columns = [[stack[name] for name in parameters] for stack in stacks]
+        settings = self._shared_settings
+        if settings is not None and all(_is_plain(tensor) for each in columns for tensor in each):
+            self._fused_step(*columns, state.step, moving, norm, settings)
+        else:
+            foreach_step(*columns, state.step, moving, norm, self._constants, state.scratch)
         return AdamStepInfo(norm, finite)
 
-    def _step_factors(
-        self, step: Tensor, moving: Tensor, grad_norm: Tensor
-    ) -> Float[Tensor, "rate model"]:
-        """Rows of `_StepFactors`; a model that does not move gets rates without effect."""
-        constant = self._constant_factors
-        if grad_norm.is_cuda:
-            constant = constant.to(grad_norm.device)
-        # Not by pow: its last bit depends on the position of a number in the tensor.
-        bias = 1 - (step.clamp(min=1) * constant.log_betas).exp()  # [2, model]
-        root = bias[1].sqrt()
-        rates = torch.where(moving, constant.rates, 0.0)  # [3, model]
-        clip = clip_factor(grad_norm, constant.max_grad_norm.to(grad_norm.dtype)).double()
-        step_size = rates[2] * root / bias[0]
-        decay = 1 - rates[2] * constant.weight_decay
-        return torch.stack([clip, rates[0], rates[1], constant.eps * root, step_size, decay])
+    def _fused_step(
+        self,
+        values: list[Tensor],
+        grads: list[Tensor],
+        exp_avg: list[Tensor],
+        exp_avg_sq: list[Tensor],
+        step: Int[Tensor, " model"],
+        moving: Bool[Tensor, " model"],
+        grad_norm: Float[Tensor, " model"],
+        settings: dict[str, float],
+    ) -> None:
+        """One call of the fused kernel, with a row for each model that moves."""
+        if self.max_grad_norm is not None:
+            factor = (self.max_grad_norm / (grad_norm + NORM_EPSILON)).clamp(max=1.0)
+            grads = [grad * broadcast_like(factor, grad).to(grad.dtype) for grad in grads]
+        moves = None if bool(moving.all()) else moving.tolist() * len(values)
+        rows = [_rows(each, moves) for each in (values, grads, exp_avg, exp_avg_sq)]
+        steps = _rows([step] * len(values), moves)
+        if steps:
+            torch._fused_adamw_(*rows, [], steps, amsgrad=False, maximize=False, **settings)
 
     @functools.cached_property
-    def _constant_factors(self) -> _ConstantFactors:
+    def _shared_settings(self) -> dict[str, float] | None:
+        """Arguments of the fused kernel; `None` where models differ in a setting."""
+        beta1, beta2 = self.betas
+        settings = {
+            "lr": self.learning_rate,
+            "beta1": beta1,
+            "beta2": beta2,
+            "weight_decay": self.weight_decay,
+            "eps": self.eps,
+        }
+        everything = (*settings.values(), self.max_grad_norm)
+        if any(isinstance(value, Tensor) for value in everything):
+            return None
+        return {name: float(value) for name, value in settings.items()}
+
+    @functools.cached_property
+    def _constants(self) -> StepConstants:
         """Factors that are equal in every step."""
         clip = torch.inf if self.max_grad_norm is None else self.max_grad_norm
-        settings = (*self.betas, self.learning_rate, self.eps, self.weight_decay, clip)
-        rows = [torch.as_tensor(value, dtype=torch.float64).reshape(-1) for value in settings]
-        beta1, beta2, rate, eps, decay, clip = torch.broadcast_tensors(*rows)
-        log_betas = torch.stack([beta1, beta2]).log()
-        rates = torch.stack([1 - beta1, 1 - beta2, rate])
-        return _ConstantFactors(log_betas, rates, eps, decay, clip, bool((decay > 0).any()))
+        return StepConstants.of(*self.betas, self.learning_rate, self.eps, self.weight_decay, clip)
 
 
-class _ConstantFactors(NamedTuple):
-    """Settings as tensors `[..., model]`; the dimension `model` is 1 if all are equal."""
-
-    log_betas: Tensor
-    rates: Tensor
-    eps: Tensor
-    weight_decay: Tensor
-    max_grad_norm: Tensor
-    has_weight_decay: bool
-
-    def to(self, device: torch.device) -> _ConstantFactors:
-        log_betas, rates, eps, decay, clip = (tensor.to(device) for tensor in self[:-1])
-        return _ConstantFactors(log_betas, rates, eps, decay, clip, self.has_weight_decay)
+def _rows(tensors: list[Tensor], moves: list[bool] | None) -> list[Tensor]:
+    """A view of each model of each tensor; only of those that move, unless `None`."""
+    rows = [row for tensor in tensors for row in tensor.unbind()]
+    if moves is None:
+        return rows
+    return [row for row, kept in zip(rows, moves, strict=True) if kept]
 
 
-class _StepFactors(NamedTuple):
-    """Factors of one step by model, broadcastable to each tensor.
-
-    With √v̂ = √v / b₂ and m̂ = m / b₁ the update is (η b₂ / b₁) m / (√v + ε b₂), which saves one
-    pass over the numbers.
-    """
-
-    clip_factor: list[Tensor]
-    exp_avg_rate: list[Tensor]
-    exp_avg_sq_rate: list[Tensor]
-    eps: list[Tensor]
-    step_size: list[Tensor]
-    decay_factor: list[Tensor]
-
-
-def _broadcast_factors(
-    factors: Float[Tensor, "rate model"], tensors: Sequence[Tensor]
-) -> _StepFactors:
-    shaped: dict[tuple[int, torch.dtype], Sequence[Tensor]] = {}
-    for tensor in tensors:
-        key = (tensor.dim(), tensor.dtype)
-        if key not in shaped:
-            shape = (len(factors), -1, *[1] * (tensor.dim() - 1))
-            shaped[key] = factors.to(tensor.dtype).view(shape).unbind()
-    columns = zip(*(shaped[tensor.dim(), tensor.dtype] for tensor in tensors), strict=True)
-    return _StepFactors(*(list(column) for column in columns))
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether the fused kernel for CPUs can read and write it."""
+    return tensor.device.type == "cpu" and tensor.is_contiguous()
 
 
 def _check_names(parameters: StackedWeights, gradients: StackedWeights, state: AdamState) -> None:

@@ -79,7 +79,7 @@ def gradient_norms(gradients: StackedWeights) -> Float[Tensor, " model"]:
     norms = [
         torch.linalg.vector_norm(flatten_per_model(upcast(g)), dim=1) for g in gradients.values()
     ]
-    return torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms), dim=0)
 
 
 def clip_by_norm(gradients: StackedWeights, max_norm: PerModel = torch.inf) -> ClippedGradients:

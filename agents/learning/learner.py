@@ -28,7 +28,7 @@ from mores.agents.learning.learner_state import (
 from mores.agents.learning.memory_check import check_memory
 from mores.agents.learning.model_mapping import ModelMapping, ParameterSharing
 from mores.agents.learning.model_transfer import continue_models, load_models
-from mores.agents.learning.networks import GRU, MLP, Transformer
+from mores.agents.learning.networks import MLP, Network
 from mores.agents.learning.objective import VIEWS
 from mores.agents.learning.rollout_buffer import Decision, RolloutBuffer
 from mores.agents.learning.stacked_model import StackedModel
@@ -41,6 +41,7 @@ from mores.core.learner import Learner, TrainingDiagnostics
 from mores.core.policy import ActionOutput
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete
+from mores.registry.component import component
 
 
 class UpdateObstacle(NamedTuple):
@@ -48,9 +49,6 @@ class UpdateObstacle(NamedTuple):
 
     reason: str = ""
     min_rounds: int | None = 1
-
-
-Network = Annotated[MLP | GRU | Transformer, Field(discriminator="kind")]
 
 
 class NetworkLearner(Learner):
@@ -65,7 +63,9 @@ class NetworkLearner(Learner):
     # Parameters that count passes over an update batch.
     epoch_fields: ClassVar[tuple[str, ...]] = ()
 
-    network: Network = Field(default=MLP(), description="network that encodes the observation")
+    network: Annotated[Network, component("network")] = Field(
+        default=MLP(), description="network that encodes the observation"
+    )
     parameter_sharing: ParameterSharing = Field(
         default="role",
         description="agents that share a model: role: all agents of the role; group: those of an "

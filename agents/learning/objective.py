@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -108,7 +107,7 @@ class Objective:
             UserError: a view or a field is missing.
         """
         by_term: dict[str, Tensor] = {}
-        total = torch.zeros(batch.num_models, device=batch.mask.device)
+        total: Tensor | None = None
         for term in self.terms:
             if term.view not in outputs:
                 raise UserError(
@@ -117,6 +116,10 @@ class Objective:
                     path="view",
                 )
             loss = term.loss_function(outputs[term.view], batch, **term.loss_kwargs)
-            total = total + term.weight * loss
-            by_term[term.name] = by_term.get(term.name, 0.0) + loss.detach()
+            known = by_term.get(term.name)
+            by_term[term.name] = loss.detach() if known is None else known + loss.detach()
+            if isinstance(term.weight, Tensor) or term.weight != 1.0:
+                loss = term.weight * loss
+            total = loss if total is None else total + loss
+        assert total is not None  # an objective has terms
         return ObjectiveLoss(total, by_term)

@@ -1,10 +1,10 @@
-"""Architecture of stacked models: an encoder, and heads for actions, value and scores.
+"""Architecture of stacked models: a network, and heads for actions, value and scores.
 
 A `StackedModel` has one action head for each phase in which the role acts, and optionally a value
 head and heads that score whole samples. It holds no tensors: parameters are a dict of tensors that
 lead with the model dimension, made by `init_parameters` and passed to every method.
 
-A recurrent encoder has a separate state for each phase, computed from earlier observations of that
+A recurrent network has a separate state for each phase, computed from earlier observations of that
 phase only, so the outputs of one phase can be evaluated later without the others.
 """
 
@@ -20,13 +20,13 @@ from torch import Tensor
 
 from mores.agents.learning.action_distributions import ActionDistribution, ActionLogProbs
 from mores.agents.learning.batch import ModelOutput
-from mores.agents.learning.networks.encoders import Encoder
 from mores.agents.learning.networks.layers import (
     LinearSpec,
     Parameters,
     init_linear_parameters,
     linear,
 )
+from mores.agents.learning.networks.network import Network
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Space
 
@@ -71,12 +71,12 @@ class StackedModel:
         encoder: network that encodes an observation.
         observation_size: length of an observation.
         action_spaces: action space of each phase.
-        has_value_head: whether a second encoder of the same kind predicts the return.
+        has_value_head: whether a second network of the same kind predicts the return.
         num_scores: number of scores of a whole sample (a reward model); 0: none.
         init_std: initial standard deviation in boxes, in half widths.
     """
 
-    encoder: Encoder
+    encoder: Network
     observation_size: int
     action_spaces: Mapping[str, Space]
     has_value_head: bool = False
@@ -90,10 +90,10 @@ class StackedModel:
 
     @property
     def recurrent_state_size(self) -> int:
-        """Length of a recurrent state, over all encoders and phases."""
+        """Length of a recurrent state, over all networks and phases."""
         return self._phase_state_size * len(self.action_spaces)
 
-    @property
+    @functools.cached_property
     def _phase_state_size(self) -> int:
         """Length of the recurrent state of one phase."""
         return self.encoder.recurrent_state_size(self.observation_size) * (
@@ -103,7 +103,7 @@ class StackedModel:
     @functools.cached_property
     def layers(self) -> Mapping[str, LinearSpec]:
         """Layers of a model, by name. The names address random streams."""
-        width = self.encoder.features_dim or self.observation_size
+        width = self.encoder.features_dim(self.observation_size)
         layers = dict(self.encoder.layers("policy", self.observation_size))
         for phase, distribution in self.action_distributions.items():
             layers[f"act.{phase}"] = LinearSpec(width, distribution.dist_inputs_size, 0.01)
@@ -116,8 +116,10 @@ class StackedModel:
 
     @property
     def num_parameters(self) -> int:
-        """Number of parameters in the layers of a model."""
-        return sum((n.in_features + n.bias) * n.out_features for n in self.layers.values())
+        """Number of parameters of a model, without those of negligible number."""
+        in_layers = sum((n.in_features + n.bias) * n.out_features for n in self.layers.values())
+        other = self.encoder.num_other_parameters(self.observation_size)
+        return in_layers + (1 + self.has_value_head) * other
 
     def init_parameters(
         self, streams: RandomStreams, models_per_replicate: int
@@ -126,8 +128,9 @@ class StackedModel:
         num_models = streams.num_worlds * models_per_replicate
         parameters = init_linear_parameters(self.layers, streams, models_per_replicate)
         for prefix in ("policy", "critic") if self.has_value_head else ("policy",):
-            extra = self.encoder.extra_parameters(prefix, num_models)
-            parameters |= {name: tensor.to(streams.device) for name, tensor in extra.items()}
+            parameters |= self.encoder.init_other_parameters(
+                prefix, self.observation_size, streams, models_per_replicate
+            )
         for phase, space in self.action_spaces.items():
             if isinstance(space, Box):
                 std = torch.full((num_models, 1, space.size), self.init_std, device=streams.device)
@@ -182,38 +185,51 @@ class StackedModel:
         actor = critic = None
         if inputs.recurrent_state is not None:
             actor, critic = self._split_recurrent_state(inputs.recurrent_state, inputs.phase)
-        features = self.encoder.forward_sequence(
-            parameters, "policy", inputs.observation, inputs.episode_start, actor
-        )
+        lead = inputs.observation.shape[1:3]
+        features = self._features(parameters, "policy", inputs, actor)
         actions = self._action_log_probs(parameters, inputs, features)
+        logits = None if actions.logits is None else actions.logits.unflatten(1, lead)
         value = score = embedding = None
         if self.has_value_head:
-            critic_features = self.encoder.forward_sequence(
-                parameters, "critic", inputs.observation, inputs.episode_start, critic
-            )
-            value = linear(parameters, "value", critic_features.flatten(1, 2))
-            value = value.view(inputs.observation.shape[:3])
+            critic_features = self._features(parameters, "critic", inputs, critic)
+            value = linear(parameters, "value", critic_features).view(-1, *lead)
         if self.num_scores:
-            embedding = inputs.masked_mean(features)
+            embedding = inputs.masked_mean(features.unflatten(1, lead))
             score = linear(parameters, "score", embedding)
-        return ModelOutput(actions.logp, actions.logits, actions.entropy, value, score, embedding)
+        return ModelOutput(
+            actions.logp.unflatten(1, lead),
+            logits,
+            actions.entropy.unflatten(1, lead),
+            value,
+            score,
+            embedding,
+        )
+
+    def _features(
+        self, parameters: Parameters, prefix: str, inputs: ModelInputs, state: Tensor | None
+    ) -> Float[Tensor, "model row width"]:
+        """Features of all steps of all samples."""
+        if not self._phase_state_size:
+            rows = inputs.observation.flatten(1, 2)
+            return self.encoder.forward_step(parameters, prefix, rows, rows[..., :0])[0]
+        return self.encoder.forward_sequence(
+            parameters, prefix, inputs.observation, inputs.episode_start, state
+        ).flatten(1, 2)
 
     def _action_log_probs(
         self, parameters: Parameters, inputs: ModelInputs, features: Tensor
     ) -> ActionLogProbs:
-        shape = inputs.observation.shape[:3]
-        raw = linear(parameters, f"act.{inputs.phase}", features.flatten(1, 2)).unflatten(
-            1, shape[1:]
-        )
-        log_std = self.log_std(parameters, inputs.phase)
-        if log_std is not None:
-            log_std = log_std[:, :, None]  # model sample step size
+        """Log-probabilities of all steps of all samples, `[model, row]`."""
+        mask = inputs.action_mask
         return self.action_distributions[inputs.phase].log_probs(
-            raw, inputs.action, inputs.action_mask, log_std
+            linear(parameters, f"act.{inputs.phase}", features),
+            inputs.action.flatten(1, 2),
+            None if mask is None else mask.flatten(1, 2),
+            self.log_std(parameters, inputs.phase),
         )
 
     def _split_recurrent_state(self, recurrent_state: Tensor, phase: str) -> tuple[Tensor, Tensor]:
-        """Recurrent states of the policy's and the critic's encoder in a phase."""
+        """Recurrent states of the policy's and the critic's network in a phase."""
         first = self._phase_state_size * list(self.action_spaces).index(phase)
         middle = first + self.encoder.recurrent_state_size(self.observation_size)
         last = first + self._phase_state_size

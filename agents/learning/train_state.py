@@ -14,7 +14,11 @@ from torch import Tensor
 from mores.agents.learning import gradients as operators
 from mores.agents.learning.adam import Adam, AdamState
 from mores.agents.learning.batch import FeedbackBatch
-from mores.agents.learning.weights.stacked_weights import flatten_weights, split_flat
+from mores.agents.learning.weights.stacked_weights import (
+    flatten_per_model,
+    flatten_weights,
+    split_flat,
+)
 from mores.core import pytree
 from mores.core.random_streams import RandomStreams
 
@@ -97,12 +101,11 @@ class TrainState(pytree.Growing):
         """Parameters by name: views of `flat_parameters`, to be read or written in place."""
         return self.layout.unflatten(self.flat_parameters)
 
-    def deactivate(self, nonfinite: Bool[Tensor, " model"], round_number: Int[Tensor, ""]) -> None:
+    def deactivate(
+        self, nonfinite: Bool[Tensor, " model"], round_number: int | Int[Tensor, ""]
+    ) -> None:
         """Stop the training of models with a NaN or an infinity, for good."""
-        stops_now = nonfinite & self.active
-        self.stopped_round.copy_(
-            torch.where(stops_now, round_number.to(self.stopped_round.device), self.stopped_round)
-        )
+        self.stopped_round.masked_fill_(nonfinite & self.active, int(round_number))
         self.active.logical_and_(~nonfinite)
 
 
@@ -130,7 +133,7 @@ def optimizer_step(
     train_state: TrainState,
     losses: PrincipalLosses,
     config: OptimizerConfig,
-    round_number: Int[Tensor, ""],
+    round_number: int | Int[Tensor, ""],
     order: Int[Tensor, "model principal"] | None = None,
 ) -> Float[Tensor, " model"]:
     """Make one optimizer step of all models, in place.
@@ -145,15 +148,16 @@ def optimizer_step(
     Returns:
         Loss of each model before the step, averaged over principals.
     """
-    leaf = train_state.flat_parameters.detach().requires_grad_()
+    leaves = {
+        name: tensor.detach().requires_grad_() for name, tensor in train_state.parameters.items()
+    }
     with torch.enable_grad():
-        loss = losses(train_state.layout.unflatten(leaf))
+        loss = losses(leaves)
         if len(loss) == 1 or config.gradient_aggregation == "mean":
-            total = loss.sum() if len(loss) == 1 else loss.sum() / len(loss)
-            (gradient,) = torch.autograd.grad(total, leaf)
+            gradient = _flat_gradient(loss.sum() / len(loss), leaves)
         else:
             # Models are independent: the gradient of their summed loss holds each model's own.
-            rows = [torch.autograd.grad(row.sum(), leaf, retain_graph=True)[0] for row in loss]
+            rows = [_flat_gradient(row.sum(), leaves, retain_graph=True) for row in loss]
             stacked = {FLAT_NAME: torch.stack(rows)}
             combined = (
                 operators.pcgrad(stacked, order)
@@ -161,17 +165,29 @@ def optimizer_step(
                 else operators.mgda(stacked)
             )
             gradient = combined.gradients[FLAT_NAME]
-    mean_loss = loss.detach().mean(0)
-    finite = torch.isfinite(mean_loss)
+    mean_loss = loss.detach().mean(0) if len(loss) > 1 else loss.detach()[0]
+    finite = mean_loss.abs() < torch.inf
     info = config.adam.step(
         {FLAT_NAME: train_state.flat_parameters},
         {FLAT_NAME: gradient},
         train_state.optimizer_state,
         train_state.active & finite,
     )
-    train_state.deactivate(~(info.finite & finite), round_number)
+    finite &= info.finite
+    if finite.is_cuda or not bool(finite.all()):  # the check would wait for an accelerator
+        train_state.deactivate(~finite, round_number)
     train_state.updates.add_(train_state.active)
     return mean_loss
+
+
+def _flat_gradient(
+    loss: Float[Tensor, ""], leaves: Parameters, retain_graph: bool = False
+) -> Float[Tensor, "model number"]:
+    """Gradient of a loss in the order of the flat parameters; 0 where it does not depend on one."""
+    gradients = torch.autograd.grad(
+        loss, list(leaves.values()), retain_graph=retain_graph, materialize_grads=True
+    )
+    return torch.cat([flatten_per_model(gradient) for gradient in gradients], 1)
 
 
 def epoch_permutations(

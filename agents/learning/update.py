@@ -105,9 +105,7 @@ def run_epochs(
         round_number: current round of training.
         epochs, num_minibatches: number of passes, and of optimizer steps in a pass.
     """
-    total = torch.zeros_like(train_state.active, dtype=torch.float32)
-    steps = 0
-    round_tensor = torch.tensor(round_number)
+    step_losses: list[Tensor] = []
     for epoch, minibatches in enumerate(
         _minibatch_epochs(update_batch, streams, models_per_replicate, epochs, num_minibatches)
     ):
@@ -131,11 +129,10 @@ def run_epochs(
                     streams.child(f"epoch {epoch}/part {part}"),
                     models_per_replicate,
                 )
-            total = total + optimizer_step(
-                train_state, losses, optimizer_config, round_tensor, order
+            step_losses.append(
+                optimizer_step(train_state, losses, optimizer_config, round_number, order)
             )
-            steps += 1
-    return total / max(steps, 1)
+    return torch.stack(step_losses).mean(0)
 
 
 def _minibatch_epochs(

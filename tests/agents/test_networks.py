@@ -14,10 +14,12 @@ from mores import make_environment, make_policy
 from mores.agents.learning import memory_check
 from mores.agents.learning.networks import GRU, MLP, LinearSpec, Transformer
 from mores.agents.learning.networks.layers import init_linear_parameters
+from mores.agents.learning.networks.module_network import as_network
 from mores.agents.learning.stacked_model import ModelInputs, StackedModel
 from mores.core import pytree
 from mores.core.random_streams import RandomStreams, Worlds
 from mores.core.spaces import Box, Discrete
+from tests.agents.user_networks import LSTM, Attention, GatedCell
 from tests.refusals import refused
 
 M, INPUTS, CONTEXT = 3, 5, 9
@@ -26,6 +28,9 @@ ENCODERS = {
     "relu": MLP(hidden_sizes=[7], activation="relu"),
     "gru": GRU(hidden_size=6),
     "transformer": Transformer(hidden_size=8, num_heads=2, num_layers=2, context_length=CONTEXT),
+    "module": as_network("module", Attention)(),
+    "recurrent module": as_network("recurrent module", GatedCell)(),
+    "module without vmap": as_network("module without vmap", LSTM)(),
 }
 
 
@@ -35,7 +40,7 @@ def make_parameters(name: str) -> dict[str, torch.Tensor]:
     encoder, generator = ENCODERS[name], torch.Generator().manual_seed(3)
     layers = encoder.layers("policy", INPUTS)
     parameters = init_linear_parameters(layers, RandomStreams.of(0, M), 1)
-    parameters |= encoder.extra_parameters("policy", M)
+    parameters |= encoder.init_other_parameters("policy", INPUTS, RandomStreams.of(0, M), 1)
     return {k: x + 0.1 * torch.randn(x.shape, generator=generator) for k, x in parameters.items()}
 
 
@@ -176,7 +181,7 @@ def test_features_depend_on_the_past_of_the_episode_only(name):
     starts[1, 0, 2] = True
     features = encoder.forward_sequence(parameters, "policy", obs, starts, None)
     for t in range(6):
-        probe = features[1, 0, t] @ torch.arange(1.0, encoder.features_dim + 1)
+        probe = features[1, 0, t] @ torch.arange(1.0, encoder.features_dim(INPUTS) + 1)
         (gradient,) = torch.autograd.grad(probe, obs, retain_graph=True)
         depends = (gradient != 0).any(-1)  # model sample step
         is_recurrent = encoder.recurrent_state_size(INPUTS) > 0

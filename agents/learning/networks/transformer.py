@@ -9,22 +9,22 @@ not be longer than `context_length`: with a moving window, training would differ
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from mores.agents.learning.networks.encoders import Encoder, LayerSize
+from mores.agents.learning.networks.encoders import LayerSize
 from mores.agents.learning.networks.layers import LinearSpec, Parameters, layer_norm, linear
+from mores.agents.learning.networks.network import Network
 from mores.core.errors import ParameterError, UserError
+from mores.core.random_streams import RandomStreams
 
 
-class Transformer(Encoder):
+class Transformer(Network):
     """Attention over the observations of an episode, at most `context_length` of them."""
 
-    kind: Literal["transformer"] = "transformer"
     hidden_size: LayerSize = Field(default=32, description="width of the residual stream")
     num_heads: int = Field(
         default=2, ge=1, le=64, description="attention heads; divides hidden_size"
@@ -45,8 +45,7 @@ class Transformer(Encoder):
             )
         return self
 
-    @property
-    def features_dim(self) -> int:
+    def features_dim(self, input_size: int) -> int:
         """Width of the residual stream."""
         return self.hidden_size
 
@@ -67,15 +66,18 @@ class Transformer(Encoder):
         )
         return layers
 
-    def extra_parameters(self, prefix: str, num_models: int) -> Mapping[str, Tensor]:
+    def init_other_parameters(
+        self, prefix: str, input_size: int, streams: RandomStreams, models_per_replicate: int
+    ) -> Mapping[str, Tensor]:
         """Weights and biases of the layer normalizations."""
         names = [
             f"{prefix}.{i}.{part}" for i in range(self.num_layers) for part in ("norm1", "norm2")
         ]
+        shape = (streams.num_worlds * models_per_replicate, 1, self.hidden_size)
         parameters: dict[str, Tensor] = {}
         for name in [*names, f"{prefix}.norm"]:
-            parameters[f"{name}.weight"] = torch.ones(num_models, 1, self.hidden_size)
-            parameters[f"{name}.bias"] = torch.zeros(num_models, 1, self.hidden_size)
+            parameters[f"{name}.weight"] = torch.ones(shape, device=streams.device)
+            parameters[f"{name}.bias"] = torch.zeros(shape, device=streams.device)
         return parameters
 
     def recurrent_state_size(self, input_size: int) -> int:

@@ -92,4 +92,8 @@ METRICS: dict[str, str] = {
     "hill_number": "mores.metrics.polarization:hill_number",
     "rao_quadratic_entropy": "mores.metrics.polarization:rao_quadratic_entropy",
 }
-NETWORKS: dict[str, str] = {}
+NETWORKS: dict[str, str] = {
+    "mlp": "mores.agents.learning.networks.encoders:MLP",
+    "gru": "mores.agents.learning.networks.encoders:GRU",
+    "transformer": "mores.agents.learning.networks.transformer:Transformer",
+}

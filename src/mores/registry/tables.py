@@ -123,6 +123,12 @@ REGISTRIES: dict[str, Registry] = {
         Registry("environment", entries.ENVIRONMENTS, "mores.core.environment:Environment"),
         Registry("policy", entries.POLICIES, "mores.core.policy:Policy", includes=("recipe",)),
         Registry("recipe", entries.RECIPES, "mores.core.learner:Learner"),
+        Registry(
+            "network",
+            entries.NETWORKS,
+            "mores.agents.learning.networks.network:Network",
+            adapter="mores.agents.learning.networks.module_network:as_network",
+        ),
         Registry("population", entries.POPULATIONS, "mores.core.people:Population"),
         Registry("channel", entries.CHANNELS, "mores.core.channel:Channel"),
         Registry(
