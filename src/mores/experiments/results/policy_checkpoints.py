@@ -96,7 +96,7 @@ class CheckpointCollector:
         policy: Policy,
         tensors: Mapping[str, Tensor],
     ) -> dict[str, Any]:
-        spec = self._cell.stage_spec(stage_index).policies.get(role)
+        spec = built_stage.spec.policies.get(role)
         return {
             "format": RUN_FORMAT,
             "cell": self._cell.id,

@@ -51,7 +51,7 @@ def run_cell(
     if any(staged.stage.roles_to_train for staged in built_cell.stages):
         # A replicate is not split: its worlds share their learners.
         chunk_size = max(1, chunk_size // scenario.worlds) * scenario.worlds
-    cell_runner = CellRunner(cell, scenario, built_cell, worlds, chunk_size, callback)
+    cell_runner = CellRunner(built_cell, scenario, worlds, chunk_size, callback)
     cursor = restore_or_start(cell_runner, checkpoint_store)
     return cell_runner.run(cursor)
 

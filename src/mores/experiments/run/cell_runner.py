@@ -19,7 +19,7 @@ from mores.core.random_streams import RandomStreams, Worlds
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.results.policy_checkpoints import CheckpointCollector
 from mores.experiments.run.metrics_recorder import MetricsRecorder
-from mores.experiments.scenario.cell import BuiltCell, BuiltStage, Cell
+from mores.experiments.scenario.cell import BuiltCell, BuiltStage
 from mores.experiments.scenario.specification import Scenario
 from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.policy_states import PolicyStateStore, state_key, store_states, stored_states
@@ -56,9 +56,8 @@ class CellRunner:
     """Simulates a cell.
 
     Args:
-        cell: the cell.
+        built_cell: the cell and its objects.
         scenario: its scenario.
-        built_cell: its objects.
         worlds: all of its worlds.
         chunk_size: number of worlds in a chunk.
         callback: called with the fraction of the cell simulated since its last call; the sum is 1.
@@ -73,14 +72,13 @@ class CellRunner:
 
     def __init__(
         self,
-        cell: Cell,
-        scenario: Scenario,
         built_cell: BuiltCell,
+        scenario: Scenario,
         worlds: Worlds,
         chunk_size: int,
         callback: ProgressCallback,
     ) -> None:
-        self.cell, self.scenario, self.built_cell = cell, scenario, built_cell
+        self.scenario, self.built_cell = scenario, built_cell
         self.worlds, self.chunk_size, self._callback = worlds, chunk_size, callback
         self.on_episode_end: Callable[[Cursor, bool], None] = lambda cursor, stage_ended: None
         self.reset()
@@ -88,10 +86,8 @@ class CellRunner:
     def reset(self) -> None:
         """Discard all results."""
         replicates = self.worlds.replicate.unique().tolist()
-        self.metrics_recorder = MetricsRecorder(
-            self.cell, self.scenario, self.built_cell, len(self.worlds)
-        )
-        self.checkpoint_collector = CheckpointCollector(self.cell, replicates)
+        self.metrics_recorder = MetricsRecorder(self.built_cell, self.scenario, len(self.worlds))
+        self.checkpoint_collector = CheckpointCollector(self.built_cell.cell, replicates)
         self._reset_chunk()
 
     def _reset_chunk(self) -> None:
@@ -111,7 +107,7 @@ class CellRunner:
             self._run_chunk(cursor)
             cursor = Cursor(cursor.first_world + self.chunk_size)
         return CellResult(
-            cell=self.cell.id,
+            cell=self.built_cell.cell.id,
             replicate=self.worlds.replicate.numpy(),
             world=self.worlds.world.numpy(),
             stages=self.metrics_recorder.stage_results(),

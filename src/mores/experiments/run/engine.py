@@ -33,7 +33,6 @@ from mores.experiments.run.run_status import RunStatus
 from mores.experiments.run.scheduling import RunPlan, check_importable_by_workers, run_missing_cells
 from mores.experiments.run.signals import stop_on_signals
 from mores.experiments.run.worker_pool import WorkerPool, num_processes
-from mores.experiments.scenario.expansion import resolved_yaml
 from mores.experiments.scenario.loading import LoadedScenario
 from mores.experiments.scenario.specification import Scenario
 
@@ -87,9 +86,8 @@ def run_scenario(
             simulated later, with `mores.experiments.run.resume_run`.
     """
     scenario = loaded.scenario
-    cells = plan_cells(loaded)
+    cells, text = plan_cells(loaded)
     replicates = select_replicates(scenario, only_replicates)
-    text = resolved_yaml(scenario, cells)
     num_jobs = num_processes(jobs)
     if num_jobs > 1:
         check_importable_by_workers(cells)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mores.experiments.results.cell_result import StageResult
-from mores.experiments.scenario.cell import BuiltCell, Cell
+from mores.experiments.scenario.cell import BuiltCell
 from mores.experiments.scenario.expansion import recorded_rounds
 from mores.experiments.scenario.specification import Scenario
 from mores.sim.metric_tracker import ResolvedMetrics, resolve_metrics
@@ -22,20 +22,17 @@ class MetricsRecorder:
     """Metrics of all stages, recorded chunk after chunk of worlds.
 
     Args:
-        cell: the cell.
+        built_cell: the cell and its objects.
         scenario: its scenario.
-        built_cell: its objects.
         num_worlds: number of worlds of the whole cell.
     """
 
-    def __init__(
-        self, cell: Cell, scenario: Scenario, built_cell: BuiltCell, num_worlds: int
-    ) -> None:
+    def __init__(self, built_cell: BuiltCell, scenario: Scenario, num_worlds: int) -> None:
         self._scenario, self._built_cell, self._num_worlds = scenario, built_cell, num_worlds
-        is_arm = cell.purpose == "arm"
-        self._sample_worlds = min(scenario.sample_worlds, num_worlds) if is_arm else 0
+        purpose = built_cell.cell.purpose
+        self._sample_worlds = min(scenario.sample_worlds, num_worlds) if purpose == "arm" else 0
         self._recorded_rounds = [
-            recorded_rounds(scenario, s.stage, cell.purpose) for s in built_cell.stages
+            recorded_rounds(scenario, s.stage, purpose) for s in built_cell.stages
         ]
         self._buffers: list[dict[str, np.ndarray]] = [{} for _ in built_cell.stages]
         self._metrics: dict[int, ResolvedMetrics] = {}  # by stage

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -13,7 +15,7 @@ from mores.experiments.claims.claim_evaluation import cells_by_point, metric_at_
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.run import dry_run
 from mores.experiments.scenario import expansion
-from mores.experiments.scenario.cell import Cell
+from mores.experiments.scenario.cell import BuiltCell, Cell
 from mores.experiments.scenario.claim_inputs import claim_arm, required_arms
 from mores.experiments.scenario.conditions import Condition, condition_at_point
 from mores.experiments.scenario.loading import LoadedScenario
@@ -21,7 +23,14 @@ from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.stages import Sensitivity, Uncertainty
 
 
-def plan_cells(loaded: LoadedScenario, with_dry_run: bool = True) -> tuple[Cell, ...]:
+class CellPlan(NamedTuple):
+    """The cells of a run, and the text of `resolved.yaml`: every parameter of each."""
+
+    cells: tuple[Cell, ...]
+    resolved_text: str
+
+
+def plan_cells(loaded: LoadedScenario, with_dry_run: bool = True) -> CellPlan:
     """All cells of a run: the arms, and those at draws of uncertain parameters.
 
     Args:
@@ -32,12 +41,22 @@ def plan_cells(loaded: LoadedScenario, with_dry_run: bool = True) -> tuple[Cell,
         ScenarioError: all problems of the scenario.
         UserError: a sensitivity analysis is requested, and SALib is not installed.
     """
-    cells = dry_run.check_scenario(loaded) if with_dry_run else expansion.expand_and_verify(loaded)
+    check = dry_run.check_scenario if with_dry_run else expansion.build_and_verify
+    built_cells: Iterable[BuiltCell] = check(loaded)
     uncertainty = loaded.scenario.uncertainty
-    if uncertainty is None:
-        return cells
-    conditions = [*_draw_conditions(loaded, uncertainty), *_design_conditions(loaded, uncertainty)]
-    return (*cells, *expansion.cells_for_conditions(loaded, conditions))
+    if uncertainty is not None:
+        conditions = [*_draw_conditions(loaded, uncertainty)]
+        conditions += _design_conditions(loaded, uncertainty)
+        built_cells = itertools.chain(built_cells, expansion.build_cells(loaded, conditions))
+    cells: list[Cell] = []
+
+    def in_order() -> Iterator[BuiltCell]:
+        for built in built_cells:  # one after another: objects of thousands would fill memory
+            cells.append(built.cell)
+            yield built
+
+    text = expansion.resolved_yaml(loaded.scenario, in_order())
+    return CellPlan(tuple(cells), text)
 
 
 def _draw_conditions(loaded: LoadedScenario, uncertainty: Uncertainty) -> list[Condition]:

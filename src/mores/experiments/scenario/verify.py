@@ -325,7 +325,7 @@ def _initial_metrics(
                 role_streams = streams.child(role.name)
                 policies[role.name].initial_state(role, environment.phases, role_streams)
             except UserError as error:
-                origin = cell.stage_spec(built.stages.index(built_stage)).origin
+                origin = built_stage.spec.origin
                 path, message = ("policies", role.name), printable(error, 300)
                 problems.append(origin.component_problem(path, message, code=error.code))
     try:
