@@ -18,6 +18,7 @@ from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.experiments.scenario.overrides import Origin, StageSpec, apply_stage_overrides
 from mores.experiments.scenario.source_locations import KeyPath, Problem, ScenarioError, printable
+from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.stages import Stage
 from mores.experiments.scenario.validation_problems import problems_from_error
 from mores.registry import build, class_of
@@ -148,6 +149,19 @@ class Cell:
             raise ScenarioError(list(dict.fromkeys(problems)))
         return BuiltCell(self, shared_env, tuple(stages), population)
 
+    def own_replicates(self, scenario: Scenario, replicates: Sequence[int]) -> Sequence[int]:
+        """Replicates of the cell: those of the run in an arm, else as `uncertainty` states.
+
+        Draws have different replicates, hence independent random numbers, so that the interval over
+        draws includes Monte Carlo error. The points of a sensitivity analysis have the same
+        replicates, hence common random numbers: it measures the effect of parameters alone.
+        """
+        if self.purpose == "arm" or scenario.uncertainty is None:
+            return replicates
+        number = scenario.uncertainty.replicates
+        first = self.index * number if self.purpose == "draw" else 0
+        return range(first, first + number)
+
     def stage_spec(self, stage_index: int) -> StageSpec:
         """Environment and policies of a stage, as `kind` and parameters.
 
@@ -191,7 +205,7 @@ class Components:
         self._made: dict[tuple[KeyPath, str], Any] = {}
 
     def make(
-        self, registry: RegistryName, spec: Mapping[str, Any], path: KeyPath, origin: Origin
+        self, registry: str, spec: Mapping[str, Any], path: KeyPath, origin: Origin
     ) -> Any:
         """The object that a `kind` and its parameters specify.
 

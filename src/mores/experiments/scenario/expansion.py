@@ -225,9 +225,11 @@ def _role_names(cell: Cell, components: Components) -> set[str]:
     """Roles of a cell's environments. Empty if one cannot be constructed (`build` reports why)."""
     roles: set[str] = set()
     try:
-        for index in range(len(cell.stages)):
-            spec = cell.stage_spec(index)
-            environment = components.make("environment", spec.env, ("env",), spec.origin)
+        for index, stage in enumerate(cell.stages):
+            env, origin = cell.env, cell.origin
+            if stage.env:
+                env, _, origin = cell.stage_spec(index)
+            environment = components.make("environment", env, ("env",), origin)
             roles |= {role.name for role in environment.roles}
     except ScenarioError:
         return set()
