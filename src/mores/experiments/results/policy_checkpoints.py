@@ -144,31 +144,23 @@ class CheckpointCollector:
         """Numbers of models that were updated, by stage and role."""
         return tuple(self._training_statuses.values())
 
-    # --- interruption ---------------------------------------------------------------------------
-
-    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """State of the collector: tensors by path, and the rest as JSON."""
+    def state_dict(self) -> dict[str, Any]:
+        """State of the collector, for `mores.experiments.results.pytree_serialization`."""
         keys = list(self._tensors)
-        tensors = {
-            f"{n}/{name}": tensor
-            for n, key in enumerate(keys)
-            for name, tensor in self._tensors[key].items()
+        return {
+            "checkpoints": [[*key, self._tensors[key], self._metadata[key]] for key in keys],
+            "stopped": [[*key, stage] for key, stage in self._stage_by_message.items()],
+            "training_statuses": [vars(status) for status in self._training_statuses.values()],
         }
-        stopped = [[role, text, stage] for (role, text), stage in self._stage_by_message.items()]
-        checkpoints = [[*key, self._metadata[key]] for key in keys]
-        statuses = [list(dataclasses.astuple(s)) for s in self._training_statuses.values()]
-        return tensors, {
-            "checkpoints": checkpoints, "stopped": stopped, "training_statuses": statuses
-        }  # fmt: skip
 
-    def load_state_dict(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore the state of a collector."""
-        for index, (stage, role, entry) in enumerate(metadata["checkpoints"]):
-            names = list(entry["tensors"])
-            found = {name: tensors[f"{index}/{name}"].clone() for name in names}
-            self._tensors[stage, role], self._metadata[stage, role] = found, entry
-        self._stage_by_message = {(role, text): stage for role, text, stage in metadata["stopped"]}
-        statuses = [TrainingStatus(*fields) for fields in metadata["training_statuses"]]
+        for stage, role, tensors, metadata in state_dict["checkpoints"]:
+            self._tensors[stage, role], self._metadata[stage, role] = tensors, metadata
+        self._stage_by_message = {
+            (role, text): stage for role, text, stage in state_dict["stopped"]
+        }
+        statuses = [TrainingStatus(**fields) for fields in state_dict["training_statuses"]]
         self._training_statuses = {(status.stage, status.role): status for status in statuses}
 
 

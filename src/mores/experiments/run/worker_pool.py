@@ -21,7 +21,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mores.core.errors import UserError
 from mores.experiments.run.worker import CellEvent, CellTask
@@ -34,6 +34,7 @@ THREAD_COUNT_VARIABLES = (
 )
 
 
+@runtime_checkable
 class WorkerProcess(Protocol):
     """The interface of a worker's process; `subprocess.Popen` has it."""
 

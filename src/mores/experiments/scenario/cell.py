@@ -204,9 +204,7 @@ class Components:
     def __init__(self) -> None:
         self._made: dict[tuple[KeyPath, str], Any] = {}
 
-    def make(
-        self, registry: str, spec: Mapping[str, Any], path: KeyPath, origin: Origin
-    ) -> Any:
+    def make(self, registry: str, spec: Mapping[str, Any], path: KeyPath, origin: Origin) -> Any:
         """The object that a `kind` and its parameters specify.
 
         Raises:
