@@ -130,7 +130,7 @@ class MomentSimulator:
         self, values: ParameterValues, targets: Sequence[int]
     ) -> dict[MetricKey, Float[np.ndarray, " replicate"]]:
         """Recorded values of the targets, one number per replicate."""
-        scenario, source_map = self._scenario, self.loaded.source_map
+        scenario = self._scenario
         point = {path: float(v) for path, v in zip(self.parameter_paths, values, strict=True)}
         keys = {key for i in targets for key in self.contrasts[i]}
         arms = {key.arm for key in keys}
@@ -138,9 +138,7 @@ class MomentSimulator:
         if compared and scenario.control is not None:
             arms.add(scenario.control)
         names = list(scenario.arms) or [DEFAULT_ARM]  # all, since some arms may lack a role
-        conditions = [
-            condition_at_point(scenario, source_map, arm, point, SECTION, "draw") for arm in names
-        ]
+        conditions = [condition_at_point(scenario, arm, point, SECTION, "draw") for arm in names]
         return self._read_metrics(keys, self._run_cells(conditions, arms))
 
     def _run_cells(self, conditions: Sequence[Condition], arms: set[str]) -> dict[str, CellResult]:

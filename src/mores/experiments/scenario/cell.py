@@ -227,32 +227,29 @@ def make_component(registry: str, spec: Mapping[str, Any], path: KeyPath, origin
     kind = spec["kind"]
     parameters = {name: value for name, value in spec.items() if name != "kind"}
     try:
-        component_class = class_of(registry, kind)
-    except UserError as error:
-        problem = origin.problem((*path, "kind"), str(error), code=error.code)
-        raise ScenarioError([problem]) from None
-    except ImportError as error:
-        message = f"{printable(kind)} cannot be imported: {printable(error)}"
-        problem = origin.problem((*path, "kind"), message, code="not_installed")
-        raise ScenarioError([problem]) from None
-    try:
         return build(registry, kind, parameters, strict=True)
     except ValidationError as error:
+        unknown = f"{kind} has no such parameter"
         problems = problems_from_error(
             error,
-            component_class,
+            class_of(registry, kind),
             parameters,
             origin.source_map,
-            prefix=path,
-            source_paths=origin.source_paths,
-            unknown_key_message=f"{kind} has no such parameter",
+            path,
+            origin.source_paths,
+            unknown,
         )
-        raise ScenarioError(problems) from None
-    except (UserError, TypeError) as error:
-        if isinstance(error, TypeError) and issubclass(component_class, BaseModel):
+    except ImportError as error:
+        message = f"{printable(kind)} cannot be imported: {printable(error)}"
+        problems = [origin.problem((*path, "kind"), message, code="not_installed")]
+    except UserError as error:
+        place = (*path, "kind") if error.path == kind else path
+        problems = [origin.problem(place, printable(error, 300), code=error.code)]
+    except TypeError as error:
+        if issubclass(class_of(registry, kind), BaseModel):
             raise  # a defect of the class
-        code = error.code if isinstance(error, UserError) else "failed"
-        raise ScenarioError([origin.problem(path, printable(error, 300), code=code)]) from None
+        problems = [origin.problem(path, printable(error, 300), code="failed")]
+    raise ScenarioError(problems)
 
 
 def cell_id(arm: str, point: Mapping[str, Any], digest: bool = False) -> str:

@@ -66,7 +66,7 @@ def build_and_verify(loaded_or_scenario: LoadedScenario | Scenario) -> tuple[Bui
         pairs = [(built.cell, built) for built in built_cells]
         problems += verify_training.training_problems(scenario, source_map, pairs)
         if not problems:  # the ends of the ranges; all points between are equally possible
-            ends = range_end_conditions(scenario, source_map, arms_by_section(scenario))
+            ends = range_end_conditions(scenario, arms_by_section(scenario))
             for _ in build_cells(loaded_or_scenario, ends):
                 pass
     except ScenarioError as error:
