@@ -21,7 +21,7 @@ from mores.experiments.results import atomic_files
 from mores.experiments.results.cell_store import read_training_summary
 from mores.experiments.results.provenance import collect_provenance, utc_timestamp
 from mores.experiments.run.checkpoint_store import remove_stale_checkpoints
-from mores.experiments.run.parameter_uncertainty import plan_cells, sensitivity_indices
+from mores.experiments.run.parameter_uncertainty import CellPlan, plan_cells, sensitivity_indices
 from mores.experiments.run.progress_display import ProgressDisplay
 from mores.experiments.run.run_folder import (
     CELLS_FOLDER,
@@ -70,6 +70,7 @@ def run_scenario(
     only_replicates: Sequence[int] | None = None,
     progress: bool = True,
     jobs: int | WorkerPool = 1,
+    plan: CellPlan | None = None,
 ) -> RunResult:
     """Run a scenario.
 
@@ -79,6 +80,7 @@ def run_scenario(
         only_replicates: indices of the replicates to simulate; by default all.
         progress: show progress.
         jobs: number of processes that simulate cells in parallel; 0: one per core; or a pool.
+        plan: its cells, if they were checked before.
 
     Raises:
         UserError: the scenario cannot be run, and nothing was written; or the folder is no longer
@@ -86,7 +88,7 @@ def run_scenario(
             simulated later, with `mores.experiments.run.resume_run`.
     """
     scenario = loaded.scenario
-    cells, text = plan_cells(loaded)
+    cells, text = plan or plan_cells(loaded)
     replicates = select_replicates(scenario, only_replicates)
     num_jobs = num_processes(jobs)
     if num_jobs > 1:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mores.core.errors import UserError, did_you_mean
+from mores.core.errors import UserError, did_you_mean, nearest_name
 from mores.core.validation_messages import keys_at
 from mores.experiments.scenario.source_locations import (
     KeyPath,
@@ -135,9 +135,8 @@ def find_scenario_file(path_or_name: str | File) -> File:
 
 
 def _suggestion(name: str, names: Any) -> str:
-    near = did_you_mean(name, names)
     bundled = ", ".join(known_scenarios()) or "none"
-    return near if "did you mean" in near else f"; scenarios of the package: {bundled}"
+    return nearest_name(name, names) or f"; scenarios of the package: {bundled}"
 
 
 def _relative_path(file: File) -> File:
