@@ -148,6 +148,8 @@ def error_message(
         unknown_message: message for a key that is not a field of the model.
     """
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
+    if isinstance(context.get("error"), ParameterError):
+        return printable(context["error"], 300)
     if kind == "extra_forbidden":
         return _unknown_key_message(path, model, document, unknown_message)
     if kind == "missing":

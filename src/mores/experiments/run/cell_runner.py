@@ -121,9 +121,9 @@ class CellRunner:
             latent=self.metrics_recorder.latent,
             latent_rounds=self.metrics_recorder.latent_rounds,
             num_models=self.checkpoint_collector.num_models,
-            stopped=self.checkpoint_collector.stopped_trainings,
-            training_statuses=self.checkpoint_collector.training_statuses,
-            checkpoints=self.checkpoint_collector.checkpoints,
+            stopped=tuple(self.checkpoint_collector.stopped.values()),
+            training_statuses=tuple(self.checkpoint_collector.training_statuses.values()),
+            checkpoints=tuple(self.checkpoint_collector.checkpoints.values()),
             **_value_names(self.built_cell),
         )
 
