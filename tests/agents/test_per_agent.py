@@ -22,13 +22,14 @@ from mores.core.random_streams import Worlds
 from mores.envs.opinion.coevolution import Coevolution
 from mores.envs.strategic.matrix_game import ImitateLast, MatrixGame
 from mores.experiments.run.dry_run import check_scenario
-from mores.experiments.scenario.expansion import build_cells, expand, resolved_yaml
+from mores.experiments.scenario.expansion import build_cells, resolved_yaml
 from mores.experiments.scenario.loading import load_scenario
 from mores.experiments.scenario.source_locations import ScenarioError, format_path
 from mores.registry import make_policy
 from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.simulation import simulate
 from mores.sim.simulator import Simulator
+from tests.cells import expand
 from tests.conformance.environments import RandomOption, Relay
 from tests.refusals import check_message, refused
 

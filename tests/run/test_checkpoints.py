@@ -28,8 +28,8 @@ from mores.experiments.run import (
     resume_run,
     run_scenario,
 )
-from mores.experiments.scenario.expansion import expand
 from mores.experiments.scenario.loading import load_scenario
+from tests.cells import expand
 from tests.refusals import check_message
 from tests.run.small_run import log_lines
 

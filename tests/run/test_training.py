@@ -14,14 +14,10 @@ from mores.analysis.run_reader import open_run
 from mores.experiments.results import atomic_files
 from mores.experiments.results.cell_store import find_damage
 from mores.experiments.run import cell_execution, engine, run_scenario
-from mores.experiments.scenario.expansion import (
-    build_cells,
-    expand,
-    expand_and_verify,
-    resolved_yaml,
-)
+from mores.experiments.scenario.expansion import build_cells, resolved_yaml
 from mores.experiments.scenario.loading import load_scenario
 from mores.experiments.scenario.strict_yaml import parse
+from tests.cells import expand, expand_and_verify
 from tests.refusals import check_message, refused
 from tests.run.bandit_learners import BEST
 from tests.run.small_run import log_lines, problem_paths

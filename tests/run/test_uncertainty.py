@@ -15,8 +15,8 @@ from mores.analysis.parameter_intervals import interval_over_draws
 from mores.analysis.run_reader import open_run
 from mores.experiments.run import run_scenario
 from mores.experiments.run.parameter_uncertainty import plan_cells, sensitivity_indices
-from mores.experiments.scenario.expansion import expand_and_verify
 from mores.experiments.scenario.loading import load_scenario
+from tests.cells import expand_and_verify
 from tests.refusals import check_message, refused
 from tests.run.small_run import problem_paths
 

@@ -9,8 +9,6 @@ import pytest
 from mores.experiments.scenario.expansion import (
     build_and_verify,
     build_cells,
-    expand,
-    expand_and_verify,
     recorded_rounds,
     resolved_yaml,
 )
@@ -18,6 +16,7 @@ from mores.experiments.scenario.loading import bundled_scenarios, load_scenario,
 from mores.experiments.scenario.source_locations import SourceMap
 from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.strict_yaml import parse
+from tests.cells import expand, expand_and_verify
 from tests.refusals import refused
 
 Write = Callable[..., str]

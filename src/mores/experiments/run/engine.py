@@ -218,13 +218,8 @@ def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
 
 
 def _estimate_fields(estimate: IntervalEstimate) -> dict[str, Any]:
-    return {
-        "estimate": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "n": estimate.n,
-        "method": estimate.method,
-    }
+    names = ("low", "high", "n", "method")
+    return {"estimate": estimate.value, **{name: getattr(estimate, name) for name in names}}
 
 
 def _write_report(run_plan: RunPlan, run_result: RunResult, provenance: Mapping[str, Any]) -> None:

@@ -33,20 +33,6 @@ from mores.registry import class_of
 MAX_PROBLEMS = 100  # further cells are not checked
 
 
-def expand(loaded_or_scenario: LoadedScenario | Scenario) -> tuple[Cell, ...]:
-    """The cells of a scenario, arm by arm, with checked parameters.
-
-    Raises:
-        ScenarioError: invalid paths or parameters, or too many cells.
-    """
-    return tuple(built.cell for built in build_cells(loaded_or_scenario))
-
-
-def expand_and_verify(loaded_or_scenario: LoadedScenario | Scenario) -> tuple[Cell, ...]:
-    """The cells of a scenario, checked as `build_and_verify` does."""
-    return tuple(built.cell for built in build_and_verify(loaded_or_scenario))
-
-
 def build_and_verify(loaded_or_scenario: LoadedScenario | Scenario) -> tuple[BuiltCell, ...]:
     """The cells of a scenario, after a check of one world of each, of metrics and of claims.
 
