@@ -22,13 +22,14 @@ from mores.core.random_streams import Worlds
 from mores.envs.opinion.coevolution import Coevolution
 from mores.envs.strategic.matrix_game import ImitateLast, MatrixGame
 from mores.experiments.run.dry_run import check_scenario
-from mores.experiments.scenario.expansion import expand, resolved_yaml
+from mores.experiments.scenario.expansion import build_cells, resolved_yaml
 from mores.experiments.scenario.loading import load_scenario
 from mores.experiments.scenario.source_locations import ScenarioError, format_path
 from mores.registry import make_policy
 from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.simulation import simulate
 from mores.sim.simulator import Simulator
+from tests.cells import expand
 from tests.conformance.environments import RandomOption, Relay
 from tests.refusals import check_message, refused
 
@@ -306,7 +307,7 @@ def test_in_a_scenario(tmp_path):
     assert main(["check", str(tmp_path / "pair.yaml")]) == 0
     loaded = load_scenario(tmp_path / "pair.yaml")
     cells = expand(loaded)
-    text = resolved_yaml(loaded.scenario, cells)
+    text = resolved_yaml(loaded.scenario, build_cells(loaded))
     assert "kind: tally" in text
     assert "noise_probability: 0.1" in text
     assert "threshold: null" in text

@@ -40,7 +40,7 @@ def with_training() -> list[str]:
 def cut(name: str) -> tuple[LoadedScenario, list[Cell]]:
     """A scenario with two replicates, and its cells: all arms, two draws, two design points."""
     loaded = load_scenario(name, [f"replicates={NUM_KEPT}"])
-    cells = plan_cells(loaded, with_dry_run=False)
+    cells = plan_cells(loaded, with_dry_run=False).cells
     return loaded, [cell for cell in cells if cell.purpose == "arm" or cell.index < NUM_KEPT]
 
 

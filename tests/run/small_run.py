@@ -14,10 +14,10 @@ import pytest
 from mores.core.errors import UserError
 from mores.experiments.results.cell_result import CellResult, StageResult
 from mores.experiments.scenario.cell import Cell
-from mores.experiments.scenario.expansion import expand
 from mores.experiments.scenario.source_locations import ScenarioError, format_path
 from mores.experiments.scenario.specification import Claim, Scenario
 from mores.report.figures import ReportData
+from tests.cells import expand
 from tests.refusals import check_message
 
 HOSTILE_TEXT = "<script>alert('x')</script>\"' & $a_b$"

@@ -76,7 +76,7 @@ def test_the_folder_holds_the_simulated_numbers(tmp_path):
 
 
 def _cells(file: Path):
-    from mores.experiments.scenario.expansion import expand_and_verify
+    from tests.cells import expand_and_verify
 
     return expand_and_verify(load_scenario(str(file)))
 

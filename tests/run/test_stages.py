@@ -22,9 +22,9 @@ from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete
 from mores.experiments.run import cell_execution, run_scenario
-from mores.experiments.scenario.expansion import expand_and_verify
 from mores.experiments.scenario.loading import load_scenario
 from mores.registry import REGISTRIES
+from tests.cells import expand_and_verify
 from tests.refusals import refused
 from tests.run.small_run import problem_paths
 

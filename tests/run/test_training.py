@@ -14,9 +14,10 @@ from mores.analysis.run_reader import open_run
 from mores.experiments.results import atomic_files
 from mores.experiments.results.cell_store import find_damage
 from mores.experiments.run import cell_execution, engine, run_scenario
-from mores.experiments.scenario.expansion import expand, expand_and_verify, resolved_yaml
+from mores.experiments.scenario.expansion import build_cells, resolved_yaml
 from mores.experiments.scenario.loading import load_scenario
 from mores.experiments.scenario.strict_yaml import parse
+from tests.cells import expand, expand_and_verify
 from tests.refusals import check_message, refused
 from tests.run.bandit_learners import BEST
 from tests.run.small_run import log_lines, problem_paths
@@ -93,7 +94,7 @@ def test_every_stage_has_its_policies(tmp_path):
     assert [s.policies["gambler"].learning_rate for s in slow] == [0.001] * 4
     assert slow[0].policies["gambler"] is slow[1].policies["gambler"]  # until a stage changes it
     assert slow[0].policies["guard"] is slow[3].policies["guard"]
-    text = resolved_yaml(loaded.scenario, list(cells.values()))
+    text = resolved_yaml(loaded.scenario, build_cells(loaded))
     resolved = parse(text, "resolved.yaml").document["cells"]
     assert resolved["quick"]["policies"]["gambler"]["kind"] == "offline_learner"
     stages = resolved["slow"]["stages"]

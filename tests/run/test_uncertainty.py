@@ -15,8 +15,8 @@ from mores.analysis.parameter_intervals import interval_over_draws
 from mores.analysis.run_reader import open_run
 from mores.experiments.run import run_scenario
 from mores.experiments.run.parameter_uncertainty import plan_cells, sensitivity_indices
-from mores.experiments.scenario.expansion import expand_and_verify
 from mores.experiments.scenario.loading import load_scenario
+from tests.cells import expand_and_verify
 from tests.refusals import check_message, refused
 from tests.run.small_run import problem_paths
 
@@ -72,7 +72,7 @@ def test_a_claim_must_hold_over_the_ranges(tmp_path):
 
 
 def test_arms_are_simulated_at_the_same_points_with_their_own_parameters(tmp_path):
-    cells = plan_cells(_load(tmp_path))
+    cells = plan_cells(_load(tmp_path)).cells
     draws = [cell for cell in cells if cell.purpose == "draw"]
     arms = ("twin", "persuaded", "no_influence")
     by_arm = {arm: [dict(c.point) for c in draws if c.arm == arm] for arm in arms}
@@ -110,7 +110,7 @@ def test_sensitivity_indices(tmp_path):
     from mores.experiments.run.cell_execution import run_cell
 
     loaded = _load(tmp_path)
-    cells = [cell for cell in plan_cells(loaded) if cell.purpose == "design"]
+    cells = [cell for cell in plan_cells(loaded).cells if cell.purpose == "design"]
     assert {cell.arm for cell in cells} == {"persuaded", "twin"}
     results = {c.id: run_cell(c, loaded.scenario, range(6), lambda _: None) for c in cells}
     indices = sensitivity_indices(loaded.scenario, cells, results)

@@ -13,11 +13,11 @@ from mores.core.learner import Learner, TrainingDiagnostics
 from mores.experiments.results import atomic_files
 from mores.experiments.run import engine, run_scenario
 from mores.experiments.run.cell_execution import run_cell
-from mores.experiments.scenario.expansion import expand_and_verify
 from mores.experiments.scenario.first_round_check import check_first_round
 from mores.experiments.scenario.loading import load_scenario
 from mores.registry import REGISTRIES
 from mores.sim.training_status import checked_diagnostics, copy_state_dict
+from tests.cells import expand_and_verify
 from tests.learners.small_environments import Minimal, unchecked
 from tests.refusals import check_message, refused
 from tests.run.small_run import log_lines

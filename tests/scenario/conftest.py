@@ -9,7 +9,6 @@ import pytest
 
 from mores.cli.commands import main
 from mores.core.errors import UserError
-from mores.experiments.scenario.expansion import expand_and_verify
 from mores.experiments.scenario.loading import load_scenario
 from mores.experiments.scenario.source_locations import (
     MAX_PROBLEMS_SHOWN,
@@ -18,6 +17,7 @@ from mores.experiments.scenario.source_locations import (
 )
 from mores.registry import REGISTRIES
 from mores.registry.plugins import load_plugins
+from tests.cells import expand_and_verify
 from tests.refusals import check_message
 
 TOYS = Path(__file__).parent / "toys.py"

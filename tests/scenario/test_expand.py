@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from mores.experiments.scenario.expansion import (
-    expand,
-    expand_and_verify,
+    build_and_verify,
+    build_cells,
     recorded_rounds,
     resolved_yaml,
 )
@@ -16,6 +16,7 @@ from mores.experiments.scenario.loading import bundled_scenarios, load_scenario,
 from mores.experiments.scenario.source_locations import SourceMap
 from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.strict_yaml import parse
+from tests.cells import expand, expand_and_verify
 from tests.refusals import refused
 
 Write = Callable[..., str]
@@ -224,7 +225,7 @@ def test_recorded_rounds() -> None:
 
 def test_resolved_yaml_has_every_default() -> None:
     spec = scenario(sweep={"env.greeting": ["1e-4", "no", "12:30", "plain"]})
-    document = parse(resolved_yaml(spec, expand(spec)), "resolved.yaml").document
+    document = parse(resolved_yaml(spec, build_cells(spec)), "resolved.yaml").document
     envs = [cell["env"] for cell in document["cells"].values()]
     assert [env["greeting"] for env in envs] == ["1e-4", "no", "12:30", "plain"]
     assert envs[0]["shape"] == {"kind": "ring", "degree": 2}
@@ -235,7 +236,7 @@ def test_resolved_yaml_has_every_default() -> None:
 @pytest.mark.parametrize("name", bundled_scenarios())
 def test_bundled_scenario(name: str) -> None:
     loaded = load_scenario(name)
-    cells = expand_and_verify(loaded)
+    cells = build_and_verify(loaded)
     assert loaded.text.splitlines()[0] == "# yaml-language-server: $schema=./schema.json"
     document = parse(resolved_yaml(loaded.scenario, cells), "resolved.yaml").document
-    assert list(document["cells"]) == [cell.id for cell in cells]
+    assert list(document["cells"]) == [built.cell.id for built in cells]

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from mores.core.errors import CODES, UserError
 from mores.experiments.scenario import loading
-from mores.experiments.scenario.expansion import expand_and_verify
 from mores.experiments.scenario.source_locations import MAX_PROBLEMS_SHOWN, ScenarioError, SourceMap
 from mores.experiments.scenario.strict_yaml import parse
 from tests.cases import scaled
+from tests.cells import expand_and_verify
 
 
 def reproducible(examples: int) -> settings:

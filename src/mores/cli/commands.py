@@ -7,7 +7,6 @@ error; 3 an unexpected exception; 130 interrupted, 143 terminated; 141 output pi
 from __future__ import annotations
 
 import contextlib
-import difflib
 import errno
 import io
 import os
@@ -21,12 +20,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mores.cli.console import pluralize, stdout_console, verdict_table
-from mores.core.errors import UserError, printable
+from mores.core.errors import UserError, nearest_name, printable
 from mores.registry.plugins import load_plugins
 
 if TYPE_CHECKING:
     from mores.experiments.run import RunResult
-    from mores.experiments.scenario.specification import Scenario
+    from mores.experiments.scenario.loading import LoadedScenario
 
 USER_ERROR, DEFECT, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141
 # Errors of the file system that depend on the folder that the user chose.
@@ -149,15 +148,10 @@ def _usage_message(error: Any, command: Any, arguments: Sequence[str]) -> str:
     wrong = re.search(r"No such command '(.*)'", message)
     if option and context is not None:
         known = [text for parameter in context.command.params for text in parameter.opts]
-        message += _suggestion(option, [text for text in known if text.startswith("-")])
+        message += nearest_name(option, [text for text in known if text.startswith("-")])
     elif wrong:
-        message += _suggestion(wrong[1], command.commands)
+        message += nearest_name(wrong[1], command.commands)
     return f"{name}: {message[:1].lower()}{message[1:]}; see {name} --help"
-
-
-def _suggestion(given: str, names: Sequence[str] | dict[str, Any]) -> str:
-    near = difflib.get_close_matches(given, list(names), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 @app.callback(invoke_without_command=True)
@@ -181,16 +175,11 @@ def run_command(
     jobs: Jobs = 1,
 ) -> int:
     """Run a scenario, evaluate its claims, and write a report."""
-    load_plugins(load or ())
-    from mores.experiments.scenario.loading import load_scenario as read
-
-    loaded = read(file, overrides or ())
+    loaded = _load(file, overrides, load)
     replicates = None if only is None else _replicates(only, loaded.scenario.replicates)
     from mores.experiments.run import run_scenario
 
-    return _print_result(
-        loaded.scenario, run_scenario(loaded, out=out, only_replicates=replicates, jobs=jobs)
-    )
+    return _print_result(run_scenario(loaded, out=out, only_replicates=replicates, jobs=jobs))
 
 
 @app.command("resume")
@@ -200,8 +189,7 @@ def resume_command(
     """Resume a stopped run: simulate the missing cells, evaluate the claims, write the report."""
     from mores.experiments.run import resume_run
 
-    result = resume_run(folder, jobs, load or (), force)
-    return _print_result(result.scenario, result)
+    return _print_result(resume_run(folder, jobs, load or (), force))
 
 
 @app.command("check")
@@ -209,11 +197,9 @@ def check_command(
     file: ScenarioFile, overrides: Overrides = None, load: PluginFiles = None
 ) -> None:
     """Check a scenario without running it."""
-    load_plugins(load or ())
+    loaded = _load(file, overrides, load)
     from mores.experiments.run.dry_run import check_scenario
-    from mores.experiments.scenario.loading import load_scenario as read
 
-    loaded = read(file, overrides or ())
     cells, scenario = check_scenario(loaded), loaded.scenario
     points = len(cells) // max(1, len(scenario.arms))
     parts = [
@@ -235,11 +221,10 @@ def calibrate_command(
     load: PluginFiles = None,
 ) -> int:
     """Fit a scenario's parameters to empirical targets, and predict held-out targets."""
-    load_plugins(load or ())
+    loaded = _load(file, overrides, load)
     from mores.experiments.calibration import run_calibrate_command
-    from mores.experiments.scenario.loading import load_scenario as read
 
-    return run_calibrate_command(read(file, overrides or ()), stdout_console(), out, hold_out or ())
+    return run_calibrate_command(loaded, stdout_console(), out, hold_out or ())
 
 
 @app.command("list")
@@ -295,17 +280,14 @@ def claims_command(
     files: ScenarioFiles = None, out: Out = None, load: PluginFiles = None, jobs: Jobs = 1
 ) -> int:
     """Run scenarios and print the verdicts of their claims; default: all bundled scenarios."""
-    load_plugins(load or ())
-    from mores.experiments.run.dry_run import check_scenario
     from mores.experiments.scenario.loading import bundled_scenarios
-    from mores.experiments.scenario.loading import load_scenario as read
 
-    loaded = [read(file) for file in files or bundled_scenarios()]
-    for scenario in loaded:  # all mistakes before the first run
-        check_scenario(scenario)
+    loaded = [_load(file, None, load) for file in files or bundled_scenarios()]
     from mores.experiments.run import run_scenario
+    from mores.experiments.run.parameter_uncertainty import plan_cells
     from mores.experiments.run.worker_pool import WorkerPool, num_processes
 
+    plans = [plan_cells(scenario) for scenario in loaded]  # all mistakes before the first run
     results = []
     with contextlib.ExitStack() as stack:
         temporary = None if out else stack.enter_context(tempfile.TemporaryDirectory("", "mores-"))
@@ -318,20 +300,28 @@ def claims_command(
             if name in {other.scenario.name for other in loaded[:i]}:
                 folder = folder.with_name(f"{name}-{i}")
             try:
-                results.append((each.scenario, run_scenario(each, out=folder, jobs=workers)))
+                results.append(run_scenario(each, out=folder, jobs=workers, plan=plans[i]))
             except BaseException as error:
                 if temporary:
                     error.__notes__ = []  # the run folder is deleted: no resume
                 raise
     stdout_console().print(verdict_table(results))
-    return int(any(result.failed for _, result in results))
+    return int(any(result.failed for result in results))
 
 
-def _print_result(scenario: Scenario, result: RunResult) -> int:
+def _load(file: str, overrides: list[str] | None, load: list[Path] | None) -> LoadedScenario:
+    """A scenario, after the user's plugin files."""
+    load_plugins(load or ())
+    from mores.experiments.scenario.loading import load_scenario
+
+    return load_scenario(file, overrides or ())
+
+
+def _print_result(result: RunResult) -> int:
     """Print the verdicts and report of a run; returns the exit code."""
     console = stdout_console()
     if result.verdicts:
-        console.print(verdict_table([(scenario, result)]))
+        console.print(verdict_table([result]))
     else:
         console.print("The scenario has no claims.")
     console.print(f"report: {result.report_path}", soft_wrap=True, highlight=False)
@@ -344,17 +334,12 @@ def _replicates(text: str, count: int) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
         if not match:
-            raise UserError(
-                f"--only {text}: must look like 37,40-43", code="invalid_value", path="only"
-            )
-        first = int(match[1])
-        last = int(match[2]) if match[2] else first
+            message = f"--only {text}: must look like 37,40-43"
+            raise UserError(message, code="invalid_value", path="only")
+        first, last = int(match[1]), int(match[2] or match[1])
         if not first <= last < count:
-            raise UserError(
-                f"--only {text}: replicates must be between 0 and {count - 1}",
-                code="out_of_range",
-                path="only",
-            )
+            message = f"--only {text}: replicates must be between 0 and {count - 1}"
+            raise UserError(message, code="out_of_range", path="only")
         replicates.update(range(first, last + 1))
     return sorted(replicates)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 COLORS = {"holds": "green", "fails": "bold red", "undecided": "yellow", "report": "cyan"}
 
 
-def verdict_table(results: Sequence[tuple[Scenario, RunResult]]) -> Table:
+def verdict_table(results: Sequence[RunResult]) -> Table:
     """Claims with estimates and verdicts, readable without colors and on 80 columns."""
     from rich import box
     from rich.table import Table
@@ -27,7 +27,8 @@ def verdict_table(results: Sequence[tuple[Scenario, RunResult]]) -> Table:
     table.add_column("estimate, interval", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for scenario, result in results:
+    for result in results:
+        scenario = result.scenario
         for verdict in result.verdicts:
             claim, estimate = verdict.claim, verdict.estimate
             color = COLORS.get(verdict.status, "")

@@ -63,16 +63,21 @@ class ParameterError(ValueError):
         self.path, self.code = path, code
 
 
-def did_you_mean(given: object, allowed: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"`, or `"; known: a, b, c"` if no name is similar.
+def nearest_name(given: object, allowed: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"`, or `""` if no name is similar.
 
     `given` may have any type: a number in place of a name is similar to none.
     """
-    names = sorted(allowed)
-    lowercase = {name.lower(): name for name in reversed(names)}  # PPO is similar to ppo
+    lowercase = {name.lower(): name for name in sorted(allowed, reverse=True)}  # PPO is near to ppo
     near = difflib.get_close_matches(str(given).lower(), lowercase, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean {lowercase[near[0]]!r}?"
+    return f"; did you mean {lowercase[near[0]]!r}?" if near else ""
+
+
+def did_you_mean(given: object, allowed: Iterable[str]) -> str:
+    """`nearest_name`, or `"; known: a, b, c"` if no name is similar."""
+    names = sorted(allowed)
+    if near := nearest_name(given, names):
+        return near
     listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     return f"; known: {listed}" if names else ""
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from mores.core.errors import ParameterError, describe_value, did_you_mean, printable
+from mores.core.errors import ParameterError, describe_value, did_you_mean, nearest_name, printable
 
 KeyPath = tuple[str | int, ...]  # mapping keys and list indices
 
@@ -148,6 +148,8 @@ def error_message(
         unknown_message: message for a key that is not a field of the model.
     """
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
+    if isinstance(context.get("error"), ParameterError):
+        return printable(context["error"], 300)
     if kind == "extra_forbidden":
         return _unknown_key_message(path, model, document, unknown_message)
     if kind == "missing":
@@ -165,8 +167,7 @@ def error_message(
         bound = int(bound) if isinstance(bound, float) and bound.is_integer() else bound
         return f"must be {phrase} {printable(bound)}, not {printable(given, 40)}"
     if kind == "literal_error":
-        hint = did_you_mean(given, _choices_at(model, path)) if isinstance(given, str) else ""
-        hint = hint if "did you mean" in hint else ""
+        hint = nearest_name(given, _choices_at(model, path)) if isinstance(given, str) else ""
         return f"must be {printable(context['expected'], 200)}, not {describe_value(given)}{hint}"
     if kind in EXPECTED_TYPES:
         return f"must be {EXPECTED_TYPES[kind]}, not {describe_value(given)}"
@@ -196,9 +197,8 @@ def _unknown_key_message(path: KeyPath, model: Any, document: Any, unknown_messa
     parent = _value_at(document, path[:-1])
     kind = parent.get("kind") if isinstance(parent, Mapping) else None
     known = keys_at(model, path[:-1], kind) or []
-    hint = did_you_mean(printable(path[-1]), known)
-    if "did you mean" not in hint:
-        hint = did_you_mean("", [name for name in known if name not in parent])
+    hint = nearest_name(printable(path[-1]), known)
+    hint = hint or did_you_mean("", [name for name in known if name not in parent])
     if isinstance(kind, str) and len(_models_at(model, path[:-1])) > 1:
         unknown_message = f"{printable(kind, 40)} has no such parameter"
     return f"{unknown_message}{hint}"

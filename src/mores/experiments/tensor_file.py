@@ -26,13 +26,13 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
         metadata: anything that JSON represents.
 
     Raises:
-        UserError: the file cannot be written.
+        WriteError: the file cannot be written.
     """
     from safetensors.torch import save
 
     from mores.experiments.results import atomic_files
 
-    text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(metadata, ensure_ascii=False)
     data = save(dict(tensors), {"metadata": text, "checksum": str(_checksum(tensors, text))})
     with atomic_files.translate_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,38 +49,34 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     from safetensors import SafetensorError, safe_open
 
+    def unreadable(reason: object) -> UserError:
+        return UserError(f"cannot read {path}: {reason}", code="unreadable", path=str(path))
+
+    if not path.is_file():
+        raise unreadable("it is a folder" if path.is_dir() else "there is no such file")
     try:
-        if path.is_dir():
-            raise OSError("it is a folder")
-        if not path.is_file():
-            raise OSError("there is no such file")
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        text = header.get("metadata", header.get("about"))  # `about` in mores 0.1.0
+        if text is None:
+            raise ValueError(
+                "`TrainingResult.save` did not write it (checkpoints of a run are read by "
+                "`mores.open_run(...).checkpoint`)"
+            )
+        if header.get("checksum") != str(_checksum(tensors, text)):
+            raise ValueError("it was changed")
     except SafetensorError as error:
-        raise _unreadable(path, f"it is not a safetensors file ({error})") from None
+        raise unreadable(f"it is not a safetensors file ({error})") from None
     except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
-    text = header.get("metadata", header.get("about"))  # `about` in mores 0.1.0
-    if text is None:
-        raise _unreadable(
-            path,
-            "`TrainingResult.save` did not write it (checkpoints of a run are read by "
-            "`mores.open_run(...).checkpoint`)",
-        )
-    if header.get("checksum") != str(_checksum(tensors, text)):
-        raise _unreadable(path, "it was changed")
+        raise unreadable(error) from None
     try:
         metadata = json.loads(text)
     except (ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
-        raise _unreadable(path, "its metadata are not a JSON object")
+        raise unreadable("its metadata are not a JSON object")
     return tensors, metadata
-
-
-def _unreadable(path: Path, reason: object) -> UserError:
-    return UserError(f"cannot read {path}: {reason}", code="unreadable", path=str(path))
 
 
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> int:

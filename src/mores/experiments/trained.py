@@ -26,7 +26,7 @@ from mores.experiments import tensor_file
 from mores.registry.specs import Spec, from_spec, policies_from_specs
 from mores.sim import policy_states
 from mores.sim.metric_tracker import ResolvedMetrics, resolve_metrics
-from mores.sim.simulation import simulate_episode
+from mores.sim.simulation import simulate_episodes
 from mores.sim.simulator import Simulator
 
 if TYPE_CHECKING:
@@ -323,15 +323,12 @@ def run_episodes(
     callback: Callable[[int], None],
 ) -> xarray.Dataset:
     """Simulate episodes and record metrics at their ends; `callback` receives their number."""
-    recorded: dict[str, list[Tensor]] = {name: [] for name in metrics}
-    for episode in range(episodes):
-        if episode:
-            simulator.next_episode()
-        record = simulate_episode(simulator, metrics, metric_rounds=[simulator.rounds])
-        for name in metrics:
-            recorded[name].append(record.metrics[name][:, 0])
-        callback(episode + 1)
-    arrays = {name: torch.stack(values, 1).numpy() for name, values in recorded.items()}
+    options = {"metrics": metrics, "metric_rounds": [simulator.rounds]}
+    ends: list[Mapping[str, Tensor]] = []
+    for record in simulate_episodes(simulator, range(episodes), lambda _: options):
+        ends.append(record.metrics)
+        callback(len(ends))
+    arrays = {name: torch.cat([end[name] for end in ends], 1).numpy() for name in metrics}
     return as_dataset(arrays, simulator.worlds, episodes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 
 import torch
@@ -16,13 +17,7 @@ class EpisodeRecorder:
 
     def __init__(self, roles: Collection[str]) -> None:
         self.roles = frozenset(roles)
-        self._observation: dict[tuple[str, str], list[Tensor]] = {}
-        self._action: dict[tuple[str, str], list[Tensor]] = {}
-        self._action_mask: dict[tuple[str, str], list[Tensor]] = {}
-        self._reward: dict[str, list[Tensor]] = {}
-        self._feedback: dict[tuple[str, str], list[Tensor]] = {}
-        self._done: list[Tensor] = []
-        self._finished: list[Tensor] = []
+        self._rows: dict[tuple[str, str, str], list[Tensor]] = {}  # by quantity, role and name
 
     def record_action(
         self,
@@ -33,42 +28,53 @@ class EpisodeRecorder:
         action_mask: Tensor | None = None,
     ) -> None:
         """Record one phase of a role. `action_mask`: legal options; `None`: all."""
-        if role in self.roles:
-            self._observation.setdefault((role, phase.name), []).append(observation)
-            self._action.setdefault((role, phase.name), []).append(action)
-            if action_mask is not None:
-                self._action_mask.setdefault((role, phase.name), []).append(action_mask)
+        self._add("observation", role, phase.name, observation)
+        self._add("action", role, phase.name, action)
+        if action_mask is not None:
+            self._add("action_mask", role, phase.name, action_mask)
 
     def record_reward(self, role: str, reward: Tensor) -> None:
         """Record the reward of a role in one phase."""
-        if role in self.roles:
-            self._reward.setdefault(role, []).append(reward)
+        self._add("reward", role, "", reward)
 
     def record_feedback(self, role: str, feedback: Mapping[str, Tensor]) -> None:
         """Record the feedback of a role in one phase."""
-        if role in self.roles:
-            for name, tensor in feedback.items():
-                self._feedback.setdefault((role, name), []).append(tensor)
+        for name, tensor in feedback.items():
+            self._add("feedback", role, name, tensor)
 
     def record_round(self, done: Tensor, finished: Tensor) -> None:
         """Record which worlds ended in a round, and which had ended before."""
-        self._done.append(done)
-        self._finished.append(finished)
+        self._add("done", "", "", done)
+        self._add("finished", "", "", finished)
+
+    def _add(self, quantity: str, role: str, name: str, tensor: Tensor) -> None:
+        if role in self.roles or not role:
+            self._rows.setdefault((quantity, role, name), []).append(tensor)
 
     def dataset(self, role: str) -> EpisodeDataset:
         """All records of a role so far."""
-        reward = self._reward.get(role)
+
+        def stacked(quantity: str, role: str = role) -> dict[str, Tensor]:
+            return {
+                name: torch.stack(rows, 1)
+                for (each, owner, name), rows in self._rows.items()
+                if (each, owner) == (quantity, role)
+            }
+
         return EpisodeDataset(
-            _stack_buffers(role, self._observation),
-            _stack_buffers(role, self._action),
-            None if reward is None else torch.stack(reward, 1),
-            _stack_buffers(role, self._feedback),
-            _stack_buffers(role, self._action_mask),
-            torch.stack(self._done, 1) if self._done else None,
-            torch.stack(self._finished, 1) if self._finished else None,
+            stacked("observation"),
+            stacked("action"),
+            stacked("reward").get(""),
+            stacked("feedback"),
+            stacked("action_mask"),
+            stacked("done", "").get(""),
+            stacked("finished", "").get(""),
         )
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """All records, stacked over time, by quantity, role and name as JSON."""
+        return {json.dumps(key): torch.stack(rows) for key, rows in self._rows.items()}
 
-def _stack_buffers(role: str, buffers: Mapping[tuple[str, str], list[Tensor]]) -> dict[str, Tensor]:
-    """Records of one role, stacked over time, by phase or name."""
-    return {name: torch.stack(rows, 1) for (key, name), rows in buffers.items() if key == role}
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Restore the records of `state_dict`."""
+        self._rows = {tuple(json.loads(key)): list(t.unbind(0)) for key, t in state_dict.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -141,6 +141,24 @@ def simulate_episode(
     if tracker is not None:
         tracker.close()
     return EpisodeRecord(recorded_rounds, metric_buffers.buffers, latent_buffers.buffers)
+
+
+def simulate_episodes(
+    simulator: Simulator,
+    episodes: Iterable[int],
+    options: Callable[[int], Mapping[str, Any]],
+) -> Iterator[EpisodeRecord]:
+    """Simulate episodes one after another, with a simulator at the start of the first.
+
+    Args:
+        simulator: see `simulate_episode`.
+        episodes: numbers of the episodes.
+        options: other arguments of `simulate_episode` for an episode, read at its start.
+    """
+    for index, episode in enumerate(episodes):
+        if index:
+            simulator.next_episode()
+        yield simulate_episode(simulator, **options(episode))
 
 
 class _RoundBuffers:

@@ -29,7 +29,7 @@ from mores.experiments.results.cell_result import CellResult
 from mores.experiments.run.cell_execution import run_cell
 from mores.experiments.scenario.claim_inputs import claim_arm, metric_compared_with_control
 from mores.experiments.scenario.conditions import DEFAULT_ARM, Condition, condition_at_point
-from mores.experiments.scenario.expansion import cells_for_conditions
+from mores.experiments.scenario.expansion import build_cells
 from mores.experiments.scenario.loading import LoadedScenario
 from mores.experiments.scenario.source_locations import Problem, ScenarioError, printable
 from mores.experiments.scenario.specification import Scenario, metric_name
@@ -130,7 +130,7 @@ class MomentSimulator:
         self, values: ParameterValues, targets: Sequence[int]
     ) -> dict[MetricKey, Float[np.ndarray, " replicate"]]:
         """Recorded values of the targets, one number per replicate."""
-        scenario, source_map = self._scenario, self.loaded.source_map
+        scenario = self._scenario
         point = {path: float(v) for path, v in zip(self.parameter_paths, values, strict=True)}
         keys = {key for i in targets for key in self.contrasts[i]}
         arms = {key.arm for key in keys}
@@ -138,17 +138,17 @@ class MomentSimulator:
         if compared and scenario.control is not None:
             arms.add(scenario.control)
         names = list(scenario.arms) or [DEFAULT_ARM]  # all, since some arms may lack a role
-        conditions = [
-            condition_at_point(scenario, source_map, arm, point, SECTION, "draw") for arm in names
-        ]
+        conditions = [condition_at_point(scenario, arm, point, SECTION, "draw") for arm in names]
         return self._read_metrics(keys, self._run_cells(conditions, arms))
 
     def _run_cells(self, conditions: Sequence[Condition], arms: set[str]) -> dict[str, CellResult]:
         loaded = dataclasses.replace(self.loaded, scenario=self._scenario)
         return {
-            cell.arm: run_cell(cell, self._scenario, range(self.replicates), lambda _: None)
-            for cell in cells_for_conditions(loaded, conditions)
-            if cell.arm in arms
+            built.cell.arm: run_cell(
+                built.cell, self._scenario, range(self.replicates), lambda _: None, built
+            )
+            for built in build_cells(loaded, conditions)
+            if built.cell.arm in arms
         }
 
     def _read_metrics(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,14 @@ from mores.experiments.results.cell_result import CellResult, StageResult
 
 def write_metrics(path: Path, cell_result: CellResult) -> None:
     """Write one row per number, metric after metric."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     names = [(stage, name) for stage in cell_result.stages for name in stage.metrics]
-    with pq.ParquetWriter(path, _schema()) as writer:
-        for stage, name in names:  # one metric at a time bounds memory
-            writer.write_table(
-                pa.table(_metric_columns(cell_result, stage, name), schema=_schema())
-            )
+    tables = (_metric_table(cell_result, *name) for name in names)  # one at a time bounds memory
+    first = next(tables)
+    with pq.ParquetWriter(path, first.schema) as writer:
+        for table in itertools.chain([first], tables):
+            writer.write_table(table)
 
 
 def read_world_labels(
@@ -33,17 +33,14 @@ def read_world_labels(
         num_worlds: number of worlds.
         rows_per_world: rows of the metric in each world.
     """
-    columns: dict[str, list[np.ndarray]] = {"replicate": [], "world": []}
-    rows = 0
-    for batch in file.iter_batches(columns=list(columns), use_threads=False):
-        for name, parts in columns.items():
-            parts.append(
-                batch[name].to_numpy()[(-rows) % rows_per_world :: rows_per_world].astype(np.int64)
-            )
-        rows += len(batch)
-        if rows >= num_worlds * rows_per_world:
-            break
-    replicate, world = (np.concatenate(parts)[:num_worlds] for parts in columns.values())
+    groups, rows = 0, 0
+    while rows < num_worlds * rows_per_world:
+        rows += file.metadata.row_group(groups).num_rows
+        groups += 1
+    names = ["replicate", "world"]
+    table = file.read_row_groups(list(range(groups)), names, use_threads=False)
+    columns = (table[name].to_numpy()[::rows_per_world][:num_worlds] for name in names)
+    replicate, world = (column.astype(np.int64) for column in columns)
     return replicate, world
 
 
@@ -68,10 +65,8 @@ def write_trajectory(path: Path, cell_result: CellResult) -> None:
     data.to_zarr(path, mode="w", consolidated=False)
 
 
-def _metric_columns(
-    cell_result: CellResult, stage_result: StageResult, name: str
-) -> dict[str, Any]:
-    """The columns of one metric."""
+def _metric_table(cell_result: CellResult, stage_result: StageResult, name: str) -> Any:
+    """The rows of one metric."""
     import pyarrow as pa
 
     values = stage_result.metrics[name]
@@ -80,30 +75,14 @@ def _metric_columns(
     def constant(text: str) -> Any:
         return pa.DictionaryArray.from_arrays(np.zeros(values.size, np.int32), [text])
 
-    return {
-        "replicate": np.repeat(cell_result.replicate, episodes * rounds).astype(np.int32),
-        "world": np.repeat(cell_result.world, episodes * rounds).astype(np.int32),
-        "stage": constant(stage_result.name),
-        "episode": np.tile(np.repeat(np.arange(episodes, dtype=np.int32), rounds), worlds),
-        "round": np.tile(np.array(stage_result.rounds, np.int32), worlds * episodes),
-        "metric": constant(name),
-        "value": values.reshape(-1).astype(np.float32),
-    }
-
-
-def _schema() -> Any:
-    import pyarrow as pa
-
-    name = pa.dictionary(pa.int32(), pa.string())
-    integer = pa.int32()
-    return pa.schema(
-        [
-            ("replicate", integer),
-            ("world", integer),
-            ("stage", name),
-            ("episode", integer),
-            ("round", integer),
-            ("metric", name),
-            ("value", pa.float32()),
-        ]
+    return pa.table(
+        {
+            "replicate": np.repeat(cell_result.replicate, episodes * rounds).astype(np.int32),
+            "world": np.repeat(cell_result.world, episodes * rounds).astype(np.int32),
+            "stage": constant(stage_result.name),
+            "episode": np.tile(np.repeat(np.arange(episodes, dtype=np.int32), rounds), worlds),
+            "round": np.tile(np.array(stage_result.rounds, np.int32), worlds * episodes),
+            "metric": constant(name),
+            "value": values.reshape(-1).astype(np.float32),
+        }
     )

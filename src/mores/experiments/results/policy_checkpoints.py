@@ -19,7 +19,6 @@ from torch import Tensor
 from mores.core.environment import get_role
 from mores.core.file_formats import RUN_FORMAT, mores_version
 from mores.core.learner import TrainingMode, can_train
-from mores.core.policy import Policy
 from mores.experiments.results.cell_result import PolicyCheckpoint, StoppedTraining
 from mores.experiments.scenario.cell import BuiltStage, Cell
 from mores.experiments.scenario.expansion import full_spec
@@ -40,14 +39,18 @@ class CheckpointCollector:
     Args:
         cell: the cell.
         replicates: its replicates, in order.
+
+    Attributes:
+        checkpoints: learned parameters, by stage and role.
+        stopped: models that stopped training early, by role and message.
+        training_statuses: numbers of models that were updated, by stage and role.
     """
 
     def __init__(self, cell: Cell, replicates: Sequence[int]) -> None:
         self._cell, self._replicates = cell, list(replicates)
-        self._tensors: dict[tuple[str, str], dict[str, Tensor]] = {}  # by stage and role
-        self._metadata: dict[tuple[str, str], dict[str, Any]] = {}
-        self._stage_by_message: dict[tuple[str, str], str] = {}  # by role and message, the stage
-        self._training_statuses: dict[tuple[str, str], TrainingStatus] = {}  # by stage and role
+        self.checkpoints: dict[tuple[str, str], PolicyCheckpoint] = {}
+        self.stopped: dict[tuple[str, str], StoppedTraining] = {}
+        self.training_statuses: dict[tuple[str, str], TrainingStatus] = {}
 
     def collect(self, stage_index: int, built_stage: BuiltStage, store: PolicyStateStore) -> None:
         """Copy the parameters of a stage's learners at its end.
@@ -55,48 +58,41 @@ class CheckpointCollector:
         Raises:
             UserError: the tensors that a policy returns do not fit together.
         """
-        for role in built_stage.stage.roles_to_train:
+        stage = built_stage.stage
+        for role in stage.roles_to_train:
             policy = built_stage.policies.get(role)
             state_name = None if policy is None else state_key(role, policy)
-            mode: TrainingMode = "online" if built_stage.stage.loop == "train" else "offline"
+            mode: TrainingMode = "online" if stage.loop == "train" else "offline"
             if policy is None or state_name not in store or not can_train(policy, mode):
                 continue  # an arm in which no policy trains
-            state, key = store[state_name], (built_stage.stage.name, role)
+            state, key = store[state_name], (stage.name, role)
             tensors = copy_state_dict(role, policy, state)
             diagnostics = checked_diagnostics(role, policy, state)
             for message in (line for entry in diagnostics for line in entry.messages):
-                self._stage_by_message.setdefault((role, message), built_stage.stage.name)
-            for status in training_statuses(built_stage.stage.name, role, diagnostics):
+                stopped = StoppedTraining(stage.name, role, message)
+                self.stopped.setdefault((role, message), stopped)
+            for status in training_statuses(stage.name, role, diagnostics):
                 self._add_status(status)
             if not tensors:
                 continue
-            before = self._tensors.get(key)
-            if before is not None:
+            if key in self.checkpoints:
+                before = self.checkpoints[key].tensors
                 tensors = {name: torch.cat([before[name], t]) for name, t in tensors.items()}
-            self._tensors[key] = tensors
-            self._metadata[key] = self._make_metadata(
-                stage_index, built_stage, role, policy, tensors
-            )
+            metadata = self._make_metadata(stage_index, built_stage, role, tensors)
+            self.checkpoints[key] = PolicyCheckpoint(*key, tensors, metadata)
 
     def _add_status(self, status: TrainingStatus) -> None:
         """Add the counts of one more chunk."""
         key = (status.stage, status.role)
-        if key in self._training_statuses:
-            before = self._training_statuses[key]
+        if before := self.training_statuses.get(key):
             counts = ("num_models", "num_updated", "num_not_updated")
             sums = {name: getattr(status, name) + getattr(before, name) for name in counts}
             status = dataclasses.replace(status, **sums, reason=before.reason or status.reason)
-        self._training_statuses[key] = status
+        self.training_statuses[key] = status
 
     def _make_metadata(
-        self,
-        stage_index: int,
-        built_stage: BuiltStage,
-        role: str,
-        policy: Policy,
-        tensors: Mapping[str, Tensor],
+        self, stage_index: int, built_stage: BuiltStage, role: str, tensors: Mapping[str, Tensor]
     ) -> dict[str, Any]:
-        spec = self._cell.stage_spec(stage_index).policies.get(role)
         return {
             "format": RUN_FORMAT,
             "cell": self._cell.id,
@@ -107,7 +103,7 @@ class CheckpointCollector:
             "num_agents": get_role(built_stage.environment, role).num_agents,
             "replicates": self._replicates,
             "num_models": _num_models(tensors),
-            "policy": full_spec(spec, policy),
+            "policy": full_spec(built_stage.spec.policies.get(role), built_stage.policies[role]),
             "tensors": {
                 name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).split(".")[-1]}
                 for name, tensor in tensors.items()
@@ -116,60 +112,29 @@ class CheckpointCollector:
         }
 
     @property
-    def checkpoints(self) -> tuple[PolicyCheckpoint, ...]:
-        """Learned parameters, stage by stage."""
-        return tuple(
-            PolicyCheckpoint(*key, tensors, self._metadata[key])
-            for key, tensors in self._tensors.items()
-        )
-
-    @property
     def num_models(self) -> int:
         """Number of trained models of all roles."""
         most: dict[str, int] = {}
-        for (_, role), tensors in self._tensors.items():
-            most[role] = max(most.get(role, 0), _num_models(tensors))
+        for (_, role), checkpoint in self.checkpoints.items():
+            most[role] = max(most.get(role, 0), _num_models(checkpoint.tensors))
         return sum(most.values())
 
-    @property
-    def stopped_trainings(self) -> tuple[StoppedTraining, ...]:
-        """Models that stopped training early."""
-        return tuple(
-            StoppedTraining(stage, role, message)
-            for (role, message), stage in self._stage_by_message.items()
-        )
-
-    @property
-    def training_statuses(self) -> tuple[TrainingStatus, ...]:
-        """Numbers of models that were updated, by stage and role."""
-        return tuple(self._training_statuses.values())
-
-    # --- interruption ---------------------------------------------------------------------------
-
-    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """State of the collector: tensors by path, and the rest as JSON."""
-        keys = list(self._tensors)
-        tensors = {
-            f"{n}/{name}": tensor
-            for n, key in enumerate(keys)
-            for name, tensor in self._tensors[key].items()
+    def state_dict(self) -> dict[str, Any]:
+        """State of the collector, for `mores.experiments.results.pytree_serialization`."""
+        return {
+            "checkpoints": [vars(each) for each in self.checkpoints.values()],
+            "stopped": [vars(each) for each in self.stopped.values()],
+            "training_statuses": [vars(each) for each in self.training_statuses.values()],
         }
-        stopped = [[role, text, stage] for (role, text), stage in self._stage_by_message.items()]
-        checkpoints = [[*key, self._metadata[key]] for key in keys]
-        statuses = [list(dataclasses.astuple(s)) for s in self._training_statuses.values()]
-        return tensors, {
-            "checkpoints": checkpoints, "stopped": stopped, "training_statuses": statuses
-        }  # fmt: skip
 
-    def load_state_dict(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore the state of a collector."""
-        for index, (stage, role, entry) in enumerate(metadata["checkpoints"]):
-            names = list(entry["tensors"])
-            found = {name: tensors[f"{index}/{name}"].clone() for name in names}
-            self._tensors[stage, role], self._metadata[stage, role] = found, entry
-        self._stage_by_message = {(role, text): stage for role, text, stage in metadata["stopped"]}
-        statuses = [TrainingStatus(*fields) for fields in metadata["training_statuses"]]
-        self._training_statuses = {(status.stage, status.role): status for status in statuses}
+        for fields in state_dict["checkpoints"]:
+            self.checkpoints[fields["stage"], fields["role"]] = PolicyCheckpoint(**fields)
+        for fields in state_dict["stopped"]:
+            self.stopped[fields["role"], fields["message"]] = StoppedTraining(**fields)
+        for fields in state_dict["training_statuses"]:
+            self._add_status(TrainingStatus(**fields))
 
 
 def write_checkpoints(folder: Path, checkpoints: Sequence[PolicyCheckpoint]) -> None:

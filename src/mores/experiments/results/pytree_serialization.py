@@ -77,45 +77,36 @@ def _serialize(
     """Add a node to the output. `uncompared`: objects that are not saved may differ."""
     if isinstance(node, Tensor):
         _serialize_tensor(node, path, output, paths_by_storage)
-    elif isinstance(node, PLAIN_TYPES):
+        return
+    children: list[tuple[str, Any, Any, bool]] = []  # name, part, its template, `uncompared`
+    if isinstance(node, PLAIN_TYPES):
         output.metadata[path] = {"value": node}
     elif isinstance(node, Mapping):
-        keys = [str(key) for key in node]
-        known = _values_by_text_key(template)
+        keys, known = [str(key) for key in node], _values_by_text_key(template)
         if len(set(keys)) < len(keys) or any(str(k) not in known and k != str(k) for k in node):
             raise SerializationError(f"{path or 'the state'}: keys that are not strings")
         output.metadata[path] = {"keys": keys}
-        for key, part in node.items():
-            _serialize(
-                part,
-                known.get(str(key)),
-                _child_path(path, str(key)),
-                output,
-                paths_by_storage,
-                uncompared,
-            )
+        children = [(str(key), part, known.get(str(key)), False) for key, part in node.items()]
     elif isinstance(node, (tuple, list)):
         if type(node) is not (list if template is None else type(template)):
             raise _type_mismatch(node, template, path)
         output.metadata[path] = {"length": len(node)}
-        known = list(template) if isinstance(template, (tuple, list)) else []
-        for index, part in enumerate(node):
-            other = known[index] if index < len(known) else None
-            _serialize(
-                part, other, _child_path(path, str(index)), output, paths_by_storage, uncompared
-            )
+        known = dict(enumerate(template)) if isinstance(template, (tuple, list)) else {}
+        children = [(str(n), part, known.get(n), False) for n, part in enumerate(node)]
     elif type(node) is not type(template):
         raise _type_mismatch(node, template, path)
     elif dataclasses.is_dataclass(node):
         for field in dataclasses.fields(node):
-            child = _child_path(path, field.name)
             parts = getattr(node, field.name), getattr(template, field.name)
-            _serialize(*parts, child, output, paths_by_storage, uncompared or not field.compare)
+            children.append((field.name, *parts, not field.compare))
     elif not uncompared and not structurally_equal(node, template):
         kind = type(node).__name__
         raise SerializationError(
             f"{path or 'the state'}: a {kind} changes, and is not a tensor or number"
         )
+    for name, part, other, may_differ in children:
+        below = _child_path(path, name)
+        _serialize(part, other, below, output, paths_by_storage, uncompared or may_differ)
 
 
 def _type_mismatch(node: Any, template: Any, path: str) -> SerializationError:
@@ -151,38 +142,26 @@ def _deserialize(
         return entry["value"]
     if path in serialized.tensors or "alias_of" in entry:
         return _deserialize_tensor(template, path, serialized, restored)
+
+    def child(name: str, part_template: Any) -> Any:
+        return _deserialize(part_template, _child_path(path, name), serialized, restored)
+
     if "keys" in entry:
-        known, keys = _values_by_text_key(template), _keys_by_text(template)
-        return {
-            keys.get(key, key): _deserialize(
-                known.get(key), _child_path(path, key), serialized, restored
-            )
-            for key in entry["keys"]
-        }
+        known = _values_by_text_key(template)
+        keys = {str(key): key for key in template} if isinstance(template, Mapping) else {}
+        return {keys.get(key, key): child(key, known.get(key)) for key in entry["keys"]}
     if "length" in entry:
-        known = list(template) if isinstance(template, (tuple, list)) else []
-        parts = [
-            _deserialize(
-                known[n] if n < len(known) else None,
-                _child_path(path, str(n)),
-                serialized,
-                restored,
-            )
-            for n in range(entry["length"])
-        ]
+        known = dict(enumerate(template)) if isinstance(template, (tuple, list)) else {}
+        parts = [child(str(n), known.get(n)) for n in range(entry["length"])]
         if hasattr(template, "_fields"):
             return type(template)(*parts)
         return type(template)(parts) if isinstance(template, (tuple, list)) else parts
     if template is None or isinstance(template, (*PLAIN_TYPES, Tensor)):
         raise SerializationError(f"no saved value for {path!r}")
     if dataclasses.is_dataclass(template) and not isinstance(template, type):
-        parts = {
-            field.name: _deserialize(
-                getattr(template, field.name), _child_path(path, field.name), serialized, restored
-            )
-            for field in dataclasses.fields(template)
-        }
-        changed = {n: part for n, part in parts.items() if part is not getattr(template, n)}
+        old = {field.name: getattr(template, field.name) for field in dataclasses.fields(template)}
+        parts = {name: child(name, part) for name, part in old.items()}
+        changed = {name: part for name, part in parts.items() if part is not old[name]}
         return dataclasses.replace(template, **changed) if changed else template
     return template
 
@@ -211,10 +190,6 @@ def _deserialize_tensor(
 
 def _values_by_text_key(template: Any) -> dict[str, Any]:
     return {str(k): part for k, part in template.items()} if isinstance(template, Mapping) else {}
-
-
-def _keys_by_text(template: Any) -> dict[str, Any]:
-    return {str(key): key for key in template} if isinstance(template, Mapping) else {}
 
 
 def _child_path(path: str, name: str) -> str:

@@ -33,35 +33,17 @@ def run_cell(
     Args:
         cell: the cell.
         scenario: its scenario.
-        replicates: replicates of an arm's cell. Cells of draws and designs ignore them: their
-            number is in the scenario's `uncertainty`.
+        replicates: replicates of an arm's cell; for others see `Cell.own_replicates`.
         callback: called with the fraction of the cell simulated since its last call; the sum is 1.
         built_cell: environments, policies and population of the cell, if built before.
         checkpoint_store: reads and writes checkpoints of the cell; by default there are none.
     """
     built_cell = built_cell or cell.build()
-    if cell.purpose != "arm" and scenario.uncertainty is not None:
-        replicates = _replicates_at_point(cell, scenario.uncertainty.replicates)
-    worlds = Worlds.grid(replicates, scenario.worlds)
-    chunk_size = max(
-        1,
-        MAX_CHUNK_ELEMENTS
-        // max(1, *(staged.environment.elements_per_world for staged in built_cell.stages)),
-    )
+    worlds = Worlds.grid(cell.own_replicates(scenario, replicates), scenario.worlds)
+    sizes = (staged.environment.elements_per_world for staged in built_cell.stages)
+    chunk_size = max(1, MAX_CHUNK_ELEMENTS // max(1, *sizes))
     if any(staged.stage.roles_to_train for staged in built_cell.stages):
         # A replicate is not split: its worlds share their learners.
         chunk_size = max(1, chunk_size // scenario.worlds) * scenario.worlds
-    cell_runner = CellRunner(cell, scenario, built_cell, worlds, chunk_size, callback)
-    cursor = restore_or_start(cell_runner, checkpoint_store)
-    return cell_runner.run(cursor)
-
-
-def _replicates_at_point(cell: Cell, num_replicates: int) -> range:
-    """The replicates at a point of uncertain parameters.
-
-    Draws have different replicates, hence independent random numbers, so that the interval over
-    draws includes Monte Carlo error. The points of a sensitivity analysis have the same replicates,
-    hence common random numbers, so that it measures the effect of parameters alone.
-    """
-    first = cell.index * num_replicates if cell.purpose == "draw" else 0
-    return range(first, first + num_replicates)
+    cell_runner = CellRunner(built_cell, scenario, worlds, chunk_size, callback)
+    return cell_runner.run(restore_or_start(cell_runner, checkpoint_store))

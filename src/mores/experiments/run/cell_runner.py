@@ -8,7 +8,7 @@ is recomputed from random streams. A checkpoint can be written at each of these 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,10 +19,11 @@ from mores.core.random_streams import RandomStreams, Worlds
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.results.policy_checkpoints import CheckpointCollector
 from mores.experiments.run.metrics_recorder import MetricsRecorder
-from mores.experiments.scenario.cell import BuiltCell, BuiltStage, Cell
+from mores.experiments.scenario.cell import BuiltCell, BuiltStage
 from mores.experiments.scenario.specification import Scenario
 from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.policy_states import PolicyStateStore, state_key, store_states, stored_states
+from mores.sim.simulation import simulate_episodes
 from mores.sim.simulator import Simulator
 
 ProgressCallback = Callable[[float], None]
@@ -56,9 +57,8 @@ class CellRunner:
     """Simulates a cell.
 
     Args:
-        cell: the cell.
+        built_cell: the cell and its objects.
         scenario: its scenario.
-        built_cell: its objects.
         worlds: all of its worlds.
         chunk_size: number of worlds in a chunk.
         callback: called with the fraction of the cell simulated since its last call; the sum is 1.
@@ -73,14 +73,13 @@ class CellRunner:
 
     def __init__(
         self,
-        cell: Cell,
-        scenario: Scenario,
         built_cell: BuiltCell,
+        scenario: Scenario,
         worlds: Worlds,
         chunk_size: int,
         callback: ProgressCallback,
     ) -> None:
-        self.cell, self.scenario, self.built_cell = cell, scenario, built_cell
+        self.scenario, self.built_cell = scenario, built_cell
         self.worlds, self.chunk_size, self._callback = worlds, chunk_size, callback
         self.on_episode_end: Callable[[Cursor, bool], None] = lambda cursor, stage_ended: None
         self.reset()
@@ -88,10 +87,8 @@ class CellRunner:
     def reset(self) -> None:
         """Discard all results."""
         replicates = self.worlds.replicate.unique().tolist()
-        self.metrics_recorder = MetricsRecorder(
-            self.cell, self.scenario, self.built_cell, len(self.worlds)
-        )
-        self.checkpoint_collector = CheckpointCollector(self.cell, replicates)
+        self.metrics_recorder = MetricsRecorder(self.built_cell, self.scenario, len(self.worlds))
+        self.checkpoint_collector = CheckpointCollector(self.built_cell.cell, replicates)
         self._reset_chunk()
 
     def _reset_chunk(self) -> None:
@@ -108,102 +105,85 @@ class CellRunner:
         while cursor.first_world < len(self.worlds):
             if cursor.is_chunk_start:
                 self._reset_chunk()
-            self._run_chunk(cursor)
-            cursor = Cursor(cursor.first_world + self.chunk_size)
+            index, staged = cursor.stage_index, self.built_cell.stages[cursor.stage_index]
+            offline = staged.stage.loop == "fit_offline"
+            (self._fit_offline if offline else self._run_stage)(staged, cursor)
+            self.checkpoint_collector.collect(index, staged, self.policy_state_store)
+            cursor = Cursor(cursor.first_world, index + 1)
+            if cursor.stage_index == len(self.built_cell.stages):
+                cursor = Cursor(cursor.first_world + self.chunk_size)
+            self.on_episode_end(cursor, True)
         return CellResult(
-            cell=self.cell.id,
+            cell=self.built_cell.cell.id,
             replicate=self.worlds.replicate.numpy(),
             world=self.worlds.world.numpy(),
             stages=self.metrics_recorder.stage_results(),
             latent=self.metrics_recorder.latent,
             latent_rounds=self.metrics_recorder.latent_rounds,
             num_models=self.checkpoint_collector.num_models,
-            stopped=self.checkpoint_collector.stopped_trainings,
-            training_statuses=self.checkpoint_collector.training_statuses,
-            checkpoints=self.checkpoint_collector.checkpoints,
+            stopped=tuple(self.checkpoint_collector.stopped.values()),
+            training_statuses=tuple(self.checkpoint_collector.training_statuses.values()),
+            checkpoints=tuple(self.checkpoint_collector.checkpoints.values()),
             **_value_names(self.built_cell),
         )
 
-    def _run_chunk(self, cursor: Cursor) -> None:
-        """Simulate the remaining stages of a chunk of worlds."""
-        num_stages = len(self.built_cell.stages)
-        for index in range(cursor.stage_index, num_stages):
-            start = cursor if index == cursor.stage_index else Cursor(cursor.first_world, index)
-            staged = self.built_cell.stages[index]
-            offline = staged.stage.loop == "fit_offline"
-            (self._fit_offline if offline else self._run_stage)(staged, start)
-            self.checkpoint_collector.collect(index, staged, self.policy_state_store)
-            self.on_episode_end(
-                Cursor(cursor.first_world + self.chunk_size)
-                if index == num_stages - 1
-                else Cursor(cursor.first_world, index + 1),
-                True,
-            )
-
     def _run_stage(self, built_stage: BuiltStage, cursor: Cursor) -> None:
         """Simulate the remaining episodes of a stage."""
+        first_world, index, first_episode = cursor
         states = stored_states(self.policy_state_store, built_stage.policies)
-        simulator = self.make_simulator(
-            cursor.first_world, cursor.stage_index, self.episode_recorders.get(cursor.stage_index)
-        )
-        if not cursor.episode:
+        simulator = self.make_simulator(first_world, index, self.episode_recorders.get(index))
+        if not first_episode:
             simulator.reset(self.scenario.seed, states)
         else:  # restore the simulator as it was at the end of the previous episode
             simulator.reset(self.scenario.seed)
             simulator.policy_states |= states
             simulator.share_parameters()
-            simulator.episode = torch.full_like(simulator.episode, cursor.episode - 1)
+            simulator.episode = torch.full_like(simulator.episode, first_episode - 1)
             simulator.next_episode()
         callback = self._scaled_callback(len(simulator.worlds))
-        for episode in range(cursor.episode, built_stage.stage.episodes):
-            if episode > cursor.episode:
-                simulator.next_episode()
-            self.metrics_recorder.record_episode(
-                cursor.stage_index, cursor.first_world, episode, simulator, callback
-            )
+
+        def options(episode: int) -> dict[str, Any]:
+            recorded = self.metrics_recorder.episode_options(index, first_world, episode, simulator)
+            return {**recorded, "callback": lambda _: callback(1.0)}
+
+        episodes = range(first_episode, built_stage.stage.episodes)
+        records = simulate_episodes(simulator, episodes, options)
+        for episode, record in zip(episodes, records, strict=True):
+            self.metrics_recorder.record(index, first_world, episode, record)
             store_states(self.policy_state_store, built_stage.policies, simulator.policy_states)
-            if episode + 1 < built_stage.stage.episodes:
-                self.on_episode_end(
-                    Cursor(cursor.first_world, cursor.stage_index, episode + 1), False
-                )
+            self._end_episode(built_stage, cursor._replace(episode=episode + 1))
 
     def _fit_offline(self, built_stage: BuiltStage, cursor: Cursor) -> None:
         """Fit the stage's policies to the recorded episodes, in `episodes` passes."""
-        simulator = self.make_simulator(cursor.first_world, cursor.stage_index, None)
+        policies, store = built_stage.policies, self.policy_state_store
+        simulator = self.make_simulator(cursor.first_world, cursor.stage_index)
         if not cursor.episode:  # policies start the stage, as in every stage
-            simulator.reset(
-                self.scenario.seed, stored_states(self.policy_state_store, built_stage.policies)
-            )
-            store_states(self.policy_state_store, built_stage.policies, simulator.policy_states)
+            simulator.reset(self.scenario.seed, stored_states(store, policies))
+            store_states(store, policies, simulator.policy_states)
         learners = {
             role: policy
             for role in built_stage.stage.roles_to_train
-            if (policy := built_stage.policies.get(role)) and can_train(policy, "offline")
+            if (policy := policies.get(role)) and can_train(policy, "offline")
         }  # empty in some arms
-        recorders = [
-            self.episode_recorders[n]
-            for n in self.built_cell.dataset_stage_indices(cursor.stage_index)
-        ]
+        indices = self.built_cell.dataset_stage_indices(cursor.stage_index)
         datasets = {
-            role: concatenate_datasets([recorder.dataset(role) for recorder in recorders])
+            role: concatenate_datasets([self.episode_recorders[n].dataset(role) for n in indices])
             for role in learners
         }
         streams = RandomStreams.of(self.scenario.seed, simulator.worlds, stage=cursor.stage_index)
         callback = self._scaled_callback(len(simulator.worlds))
         for episode in range(cursor.episode, built_stage.stage.episodes):
             for role, policy in learners.items():
-                key, stream = (
-                    state_key(role, policy),
-                    streams.at(episode).child(f"{addresses.OFFLINE}/{role}"),
-                )
-                self.policy_state_store[key] = policy.fit_offline(
-                    self.policy_state_store[key], datasets[role], stream
-                )
+                key = state_key(role, policy)
+                stream = streams.at(episode).child(f"{addresses.OFFLINE}/{role}")
+                store[key] = policy.fit_offline(store[key], datasets[role], stream)
             callback(1.0)
-            if episode + 1 < built_stage.stage.episodes:
-                self.on_episode_end(
-                    Cursor(cursor.first_world, cursor.stage_index, episode + 1), False
-                )
+            self._end_episode(built_stage, cursor._replace(episode=episode + 1))
+
+    def _end_episode(self, built_stage: BuiltStage, cursor: Cursor) -> None:
+        """Report the end of an episode that is not the stage's last."""
+        if cursor.episode < built_stage.stage.episodes:
+            self.on_episode_end(cursor, False)
 
     def _roles_fitted_on(self, stage_index: int) -> set[str]:
         """Roles whose policies are later fitted to the episodes of a stage."""
@@ -219,10 +199,8 @@ class CellRunner:
         self, first_world: int, stage_index: int, episode_recorder: EpisodeRecorder | None = None
     ) -> Simulator:
         """The simulator of a stage for the chunk of worlds that starts with `first_world`."""
-        staged, rows = (
-            self.built_cell.stages[stage_index],
-            slice(first_world, first_world + self.chunk_size),
-        )
+        staged = self.built_cell.stages[stage_index]
+        rows = slice(first_world, first_world + self.chunk_size)
         return Simulator(
             staged.environment,
             staged.policies,
@@ -244,24 +222,20 @@ class CellRunner:
     def _completed_fraction(self, cursor: Cursor) -> float:
         """Fraction of the cell before a position."""
         stages, num_worlds = self.built_cell.stages, len(self.worlds)
-        cost = float(sum(map(_stage_cost, stages[: cursor.stage_index])))
+        costs = [float(_stage_cost(staged)) for staged in stages]
+        done = sum(costs[: cursor.stage_index])
         if cursor.episode:
-            cost += (
-                cursor.episode
-                * _stage_cost(stages[cursor.stage_index])
-                / stages[cursor.stage_index].stage.episodes
-            )
-        chunk = max(0, min(self.chunk_size, num_worlds - cursor.first_world))
-        return (
-            min(cursor.first_world, num_worlds) + chunk * cost / sum(map(_stage_cost, stages))
-        ) / num_worlds
+            episodes = stages[cursor.stage_index].stage.episodes
+            done += costs[cursor.stage_index] * cursor.episode / episodes
+        first = min(cursor.first_world, num_worlds)
+        chunk = min(self.chunk_size, num_worlds - first)
+        return (first + chunk * done / sum(costs)) / num_worlds
 
 
 def _stage_cost(built_stage: BuiltStage) -> int:
     """Cost of a stage in rounds; an offline pass over a dataset counts as one."""
-    return built_stage.stage.episodes * (
-        1 if built_stage.stage.loop == "fit_offline" else built_stage.rounds
-    )
+    rounds = 1 if built_stage.stage.loop == "fit_offline" else built_stage.rounds
+    return built_stage.stage.episodes * rounds
 
 
 def _value_names(built_cell: BuiltCell) -> dict[str, tuple[str, ...]]:

@@ -39,25 +39,25 @@ MAX_ROUNDS = 256  # of an episode: a longer one is cut, perhaps before any feedb
 MAX_SECONDS = 10.0  # time limit; the run itself checks the rest
 
 
-def check_scenario(loaded: LoadedScenario) -> tuple[Cell, ...]:
+def check_scenario(loaded: LoadedScenario) -> tuple[BuiltCell, ...]:
     """The cells of a scenario, checked; its learners are trained in a dry run.
 
     Raises:
         ScenarioError: all problems found.
     """
-    cells = expansion.expand_and_verify(loaded)
+    cells = expansion.build_and_verify(loaded)
     distinct = {
-        _equivalence_key(cell): cell
-        for cell in reversed(cells)  # the first of those that are equivalent
-        if any(stage.roles_to_train or stage.loop == "search" for stage in cell.stages)
+        _equivalence_key(built.cell): built
+        for built in reversed(cells)  # the first of those that are equivalent
+        if any(stage.roles_to_train or stage.loop == "search" for stage in built.cell.stages)
     }
     if not distinct:
         return cells
     problems: list[Problem] = []
     deadline = time.monotonic() + MAX_SECONDS
     with single_threaded(), Console(stderr=True).status("dry run of the learners"):
-        for cell in reversed(distinct.values()):
-            problems += _untrained_learners(cell) or dry_run_cell(cell, loaded, deadline)
+        for built in reversed(distinct.values()):
+            problems += _untrained_learners(built) or dry_run_cell(built, loaded, deadline)
     if problems:
         by_message = {problem.message: problem for problem in reversed(problems)}  # first of each
         raise ScenarioError(by_message.values())
@@ -68,14 +68,14 @@ class _TimeLimitReached(Exception):
     """The time limit of the dry run has passed."""
 
 
-def dry_run_cell(cell: Cell, loaded: LoadedScenario, deadline: float) -> list[Problem]:
+def dry_run_cell(built: BuiltCell, loaded: LoadedScenario, deadline: float) -> list[Problem]:
     """Problems that appear when the stages of a cell follow each other, found before a deadline."""
-    short = _shortened_cell(cell)
+    short = _shortened_cell(built)
     if short is None or time.monotonic() > deadline:
         return []
     scenario = loaded.scenario.model_copy(
         update={
-            "stages": list(short.stages),
+            "stages": [staged.stage for staged in short.stages],
             "claims": [],
             "calibration": None,
             "uncertainty": None,
@@ -89,10 +89,10 @@ def dry_run_cell(cell: Cell, loaded: LoadedScenario, deadline: float) -> list[Pr
         if time.monotonic() > deadline:
             raise _TimeLimitReached
 
-    built = _with_dry_run_policies(short.build())
+    short = _with_dry_run_policies(short)
     try:
         worlds = Worlds.grid(1, min(2, scenario.worlds))
-        cell_runner = CellRunner(short, scenario, built, worlds, len(worlds), lambda _: None)
+        cell_runner = CellRunner(short, scenario, worlds, len(worlds), lambda _: None)
         cell_runner.on_episode_end = check_deadline
         cell_runner.run(Cursor())
     except _TimeLimitReached:
@@ -107,23 +107,23 @@ def dry_run_cell(cell: Cell, loaded: LoadedScenario, deadline: float) -> list[Pr
         text, code = f"raises an exception: {describe_exception(error)}", "failed"
     else:
         return []
-    return [_problem(cell, built, reached.stage_index, text, code, loaded.source_map)]
+    return [_problem(short, reached.stage_index, text, code, loaded.source_map)]
 
 
-def _untrained_learners(cell: Cell) -> list[Problem]:
+def _untrained_learners(built: BuiltCell) -> list[Problem]:
     """Learners that act with initial parameters after another policy was trained in their role.
 
     Trained parameters are shared by policies with the same keys. A learner in a `per_agent` policy
     and the same learner alone have different keys.
     """
-    problems, stages = [], cell.build().stages
+    problems, stages = [], built.stages
     trained: dict[str, list[Policy]] = {}
     for staged in stages:
         for role in staged.stage.roles_to_train:
             if role in staged.policies:
                 trained.setdefault(role, []).append(staged.policies[role])
     started: set[str] = set()
-    for index, staged in enumerate(stages):
+    for staged in stages:
         for role in started & staged.policies.keys():
             any_learner = any(parameter_keys(policy) for policy in trained[role])
             if any_learner and is_untrained(role, staged.policies[role], trained[role]):
@@ -133,9 +133,10 @@ def _untrained_learners(cell: Cell) -> list[Problem]:
                     "learner in per_agent from one alone, or the reverse); if that is intended, "
                     "set learning_rate: 0"
                 )
-                origin = cell.stage_spec(index).origin
                 problems.append(
-                    origin.component_problem(("policies", role), message, code="not_trained")
+                    staged.spec.origin.component_problem(
+                        ("policies", role), message, code="not_trained"
+                    )
                 )
         started |= trained.keys() & set(staged.stage.roles_to_train)
     return problems
@@ -158,37 +159,35 @@ def _dry_run_version(policy: Policy) -> Policy:
     return policy.dry_run_version() if isinstance(policy, Learner) else policy
 
 
-def _shortened_cell(cell: Cell) -> Cell | None:
+def _shortened_cell(built: BuiltCell) -> BuiltCell | None:
     """The cell with at most two episodes of each stage; None if only offline stages are left.
 
     An episode that is cut may lack feedback. Policies do not train in it, and a stage that is
     fitted to it is left out with all later stages.
     """
     stages, cut = [], set[str]()
-    for stage in cell.stages:
-        rounds = cell.rounds if stage.rounds is None else stage.rounds
-        changes: dict[str, Any] = {
-            "episodes": min(stage.episodes, 2),
-            "rounds": min(rounds, MAX_ROUNDS),
-        }
+    for staged in built.stages:
+        stage, rounds = staged.stage, staged.rounds
+        changes: dict[str, Any] = {"episodes": min(stage.episodes, 2)}
         if stage.loop == "fit_offline" and cut & set(stage.dataset_stages or cut):
             break
         if stage.loop != "fit_offline" and rounds > MAX_ROUNDS:
             cut.add(stage.name)
             if stage.loop == "train":
                 changes |= {"loop": "rollout", "roles_to_train": []}
-        stages.append(stage.model_copy(update=changes))
-    if all(stage.loop == "fit_offline" for stage in stages):
+        changes["rounds"] = min(rounds, MAX_ROUNDS)
+        stage = stage.model_copy(update=changes)
+        stages.append(staged._replace(stage=stage, rounds=changes["rounds"]))
+    if all(staged.stage.loop == "fit_offline" for staged in stages):
         return None
-    return dataclasses.replace(cell, stages=tuple(stages))
+    return dataclasses.replace(built, stages=tuple(stages))
 
 
 def _problem(
-    cell: Cell, built_cell: BuiltCell, stage_index: int, text: str, code: str, source_map: SourceMap
+    built: BuiltCell, stage_index: int, text: str, code: str, source_map: SourceMap
 ) -> Problem:
     """A problem in a stage, located at the policy that trains in it."""
-    stage, policies = built_cell.stages[stage_index].stage, built_cell.stages[stage_index].policies
-    spec = cell.stage_spec(stage_index)
+    stage, _, _, policies, spec = built.stages[stage_index]
     message = f"in stage {stage.name}: {printable(text, 400)}"
     roles: Sequence[str] = stage.roles_to_train or [
         r for r, p in policies.items() if isinstance(p, Learner)

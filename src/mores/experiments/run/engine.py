@@ -21,7 +21,7 @@ from mores.experiments.results import atomic_files
 from mores.experiments.results.cell_store import read_training_summary
 from mores.experiments.results.provenance import collect_provenance, utc_timestamp
 from mores.experiments.run.checkpoint_store import remove_stale_checkpoints
-from mores.experiments.run.parameter_uncertainty import plan_cells, sensitivity_indices
+from mores.experiments.run.parameter_uncertainty import CellPlan, plan_cells, sensitivity_indices
 from mores.experiments.run.progress_display import ProgressDisplay
 from mores.experiments.run.run_folder import (
     CELLS_FOLDER,
@@ -33,7 +33,6 @@ from mores.experiments.run.run_status import RunStatus
 from mores.experiments.run.scheduling import RunPlan, check_importable_by_workers, run_missing_cells
 from mores.experiments.run.signals import stop_on_signals
 from mores.experiments.run.worker_pool import WorkerPool, num_processes
-from mores.experiments.scenario.expansion import resolved_yaml
 from mores.experiments.scenario.loading import LoadedScenario
 from mores.experiments.scenario.specification import Scenario
 
@@ -71,6 +70,7 @@ def run_scenario(
     only_replicates: Sequence[int] | None = None,
     progress: bool = True,
     jobs: int | WorkerPool = 1,
+    plan: CellPlan | None = None,
 ) -> RunResult:
     """Run a scenario.
 
@@ -80,6 +80,7 @@ def run_scenario(
         only_replicates: indices of the replicates to simulate; by default all.
         progress: show progress.
         jobs: number of processes that simulate cells in parallel; 0: one per core; or a pool.
+        plan: its cells, if they were checked before.
 
     Raises:
         UserError: the scenario cannot be run, and nothing was written; or the folder is no longer
@@ -87,9 +88,8 @@ def run_scenario(
             simulated later, with `mores.experiments.run.resume_run`.
     """
     scenario = loaded.scenario
-    cells = plan_cells(loaded)
+    cells, text = plan or plan_cells(loaded)
     replicates = select_replicates(scenario, only_replicates)
-    text = resolved_yaml(scenario, cells)
     num_jobs = num_processes(jobs)
     if num_jobs > 1:
         check_importable_by_workers(cells)
@@ -218,13 +218,8 @@ def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
 
 
 def _estimate_fields(estimate: IntervalEstimate) -> dict[str, Any]:
-    return {
-        "estimate": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "n": estimate.n,
-        "method": estimate.method,
-    }
+    names = ("low", "high", "n", "method")
+    return {"estimate": estimate.value, **{name: getattr(estimate, name) for name in names}}
 
 
 def _write_report(run_plan: RunPlan, run_result: RunResult, provenance: Mapping[str, Any]) -> None:

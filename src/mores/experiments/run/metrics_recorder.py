@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mores.experiments.results.cell_result import StageResult
-from mores.experiments.scenario.cell import BuiltCell, Cell
+from mores.experiments.scenario.cell import BuiltCell
 from mores.experiments.scenario.expansion import recorded_rounds
 from mores.experiments.scenario.specification import Scenario
 from mores.sim.metric_tracker import ResolvedMetrics, resolve_metrics
-from mores.sim.simulation import EpisodeRecord, simulate_episode
+from mores.sim.simulation import EpisodeRecord
 from mores.sim.simulator import Simulator
 
 
@@ -22,20 +23,17 @@ class MetricsRecorder:
     """Metrics of all stages, recorded chunk after chunk of worlds.
 
     Args:
-        cell: the cell.
+        built_cell: the cell and its objects.
         scenario: its scenario.
-        built_cell: its objects.
         num_worlds: number of worlds of the whole cell.
     """
 
-    def __init__(
-        self, cell: Cell, scenario: Scenario, built_cell: BuiltCell, num_worlds: int
-    ) -> None:
+    def __init__(self, built_cell: BuiltCell, scenario: Scenario, num_worlds: int) -> None:
         self._scenario, self._built_cell, self._num_worlds = scenario, built_cell, num_worlds
-        is_arm = cell.purpose == "arm"
-        self._sample_worlds = min(scenario.sample_worlds, num_worlds) if is_arm else 0
+        purpose = built_cell.cell.purpose
+        self._sample_worlds = min(scenario.sample_worlds, num_worlds) if purpose == "arm" else 0
         self._recorded_rounds = [
-            recorded_rounds(scenario, s.stage, cell.purpose) for s in built_cell.stages
+            recorded_rounds(scenario, s.stage, purpose) for s in built_cell.stages
         ]
         self._buffers: list[dict[str, np.ndarray]] = [{} for _ in built_cell.stages]
         self._metrics: dict[int, ResolvedMetrics] = {}  # by stage
@@ -48,66 +46,48 @@ class MetricsRecorder:
             else ()
         )
 
-    def record_episode(
-        self,
-        stage_index: int,
-        first_world: int,
-        episode: int,
-        simulator: Simulator,
-        callback: Callable[[float], None],
-    ) -> None:
-        """Simulate the current episode of a simulator and record its metrics.
+    def episode_options(
+        self, stage_index: int, first_world: int, episode: int, simulator: Simulator
+    ) -> dict[str, Any]:
+        """What `simulate_episode` records: metrics, and in the last episode people for figures.
 
         Args:
             stage_index: index of the stage.
             first_world: index in the cell of the simulator's first world.
             episode: index of the episode in the stage.
             simulator: at the start of that episode.
-            callback: called after every round.
         """
-        staged = self._built_cell.stages[stage_index]
-        num_sampled = max(0, self._sample_worlds - first_world)
-        samples_latent = (
-            stage_index == self._last_stage_index
-            and episode == staged.stage.episodes - 1
-            and num_sampled > 0
-        )
-        names = list(simulator.environment.latent(simulator.state)) if samples_latent else []
+        last = (self._last_stage_index, self._built_cell.stages[stage_index].stage.episodes - 1)
+        num_sampled = self._sample_worlds - first_world
+        environment, state = simulator.environment, simulator.state
         if stage_index not in self._metrics:
-            self._metrics[stage_index] = resolve_metrics(
-                simulator.environment,
-                simulator.state,
-                len(simulator.worlds),
-                self._scenario.metric_specs,
-            )
-        episode_record = simulate_episode(
-            simulator,
-            self._metrics[stage_index],
-            metric_rounds=self._recorded_rounds[stage_index],
-            latent_worlds=dict.fromkeys(names, num_sampled),
-            latent_rounds=self.latent_rounds if names else (),
-            callback=lambda _: callback(1.0),
-        )
-        rows = slice(first_world, first_world + len(simulator.worlds))
-        self._store_metrics(stage_index, rows, episode, episode_record)
-        for name, values in episode_record.latent.items():
-            if name not in self.latent:
-                shape = (self._sample_worlds, *values.shape[1:])
-                self.latent[name] = np.empty(shape, values.numpy().dtype)
-            self.latent[name][first_world : first_world + len(values)] = values.numpy()
+            specs, num_worlds = self._scenario.metric_specs, len(simulator.worlds)
+            self._metrics[stage_index] = resolve_metrics(environment, state, num_worlds, specs)
+        options = {
+            "metrics": self._metrics[stage_index],
+            "metric_rounds": self._recorded_rounds[stage_index],
+        }
+        if (stage_index, episode) == last and num_sampled > 0:
+            options["latent_worlds"] = dict.fromkeys(environment.latent(state), num_sampled)
+            options["latent_rounds"] = self.latent_rounds
+        return options
 
-    def _store_metrics(
-        self, stage_index: int, rows: slice, episode: int, episode_record: EpisodeRecord
+    def record(
+        self, stage_index: int, first_world: int, episode: int, episode_record: EpisodeRecord
     ) -> None:
-        buffers, episodes = (
-            self._buffers[stage_index],
-            self._built_cell.stages[stage_index].stage.episodes,
-        )
+        """Store the record of an episode; the arguments are those of `episode_options`."""
+        buffers = self._buffers[stage_index]
+        num_episodes = self._built_cell.stages[stage_index].stage.episodes
         for name, values in _split_components(episode_record.metrics).items():
             if name not in buffers:
-                shape = (self._num_worlds, episodes, len(episode_record.rounds))
+                shape = (self._num_worlds, num_episodes, values.shape[1])
                 buffers[name] = np.empty(shape, values.dtype)
-            buffers[name][rows, episode] = values
+            buffers[name][first_world : first_world + len(values), episode] = values
+        for name, tensor in episode_record.latent.items():
+            values = tensor.numpy()
+            if name not in self.latent:
+                self.latent[name] = np.empty((self._sample_worlds, *values.shape[1:]), values.dtype)
+            self.latent[name][first_world : first_world + len(values)] = values
 
     def stage_results(self) -> tuple[StageResult, ...]:
         """Recorded metrics of every stage with simulated episodes."""
@@ -128,7 +108,7 @@ class MetricsRecorder:
 
     def state_dict(
         self, num_worlds: int, unfinished_stage: int | None, num_episodes: int
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Any]:
         """The metrics recorded so far.
 
         Args:
@@ -136,33 +116,24 @@ class MetricsRecorder:
             unfinished_stage: index of a stage in which all worlds have at most `num_episodes`.
             num_episodes: see above.
         """
-        output = {f"latent/{name}": torch.from_numpy(v) for name, v in self.latent.items()}
+        stages = []
         for index, buffers in enumerate(self._buffers):
-            for name, values in buffers.items():
-                recorded = (
-                    values[:num_worlds, :num_episodes]
-                    if index == unfinished_stage
-                    else values[:num_worlds]
-                )
-                output[f"{index}/{name}"] = torch.from_numpy(np.ascontiguousarray(recorded))
-        return output
+            episodes = num_episodes if index == unfinished_stage else None
+            recorded = {name: values[:num_worlds, :episodes] for name, values in buffers.items()}
+            stages.append({name: torch.from_numpy(values) for name, values in recorded.items()})
+        latent = {name: torch.from_numpy(values) for name, values in self.latent.items()}
+        return {"stages": stages, "latent": latent}
 
-    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore metrics recorded before."""
-        for path, tensor in state_dict.items():
-            part, _, name = path.partition("/")
-            values = tensor.numpy()
-            if part == "latent":
-                self.latent[name] = values.copy()
-                continue
-            index = int(part)
-            shape = (
-                self._num_worlds,
-                self._built_cell.stages[index].stage.episodes,
-                values.shape[2],
-            )
-            buffer = self._buffers[index].setdefault(name, np.empty(shape, values.dtype))
-            buffer[: values.shape[0], : values.shape[1]] = values
+        self.latent = {name: tensor.numpy() for name, tensor in state_dict["latent"].items()}
+        for index, recorded in enumerate(state_dict["stages"]):
+            episodes = self._built_cell.stages[index].stage.episodes
+            for name, tensor in recorded.items():
+                shape = (self._num_worlds, episodes, tensor.shape[2])
+                buffer = np.empty(shape, tensor.numpy().dtype)
+                buffer[: tensor.shape[0], : tensor.shape[1]] = tensor.numpy()
+                self._buffers[index][name] = buffer
 
 
 def _latent_rounds(rounds: int, max_intervals: int = 50) -> tuple[int, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -13,7 +15,7 @@ from mores.experiments.claims.claim_evaluation import cells_by_point, metric_at_
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.run import dry_run
 from mores.experiments.scenario import expansion
-from mores.experiments.scenario.cell import Cell
+from mores.experiments.scenario.cell import BuiltCell, Cell, CellPurpose
 from mores.experiments.scenario.claim_inputs import claim_arm, required_arms
 from mores.experiments.scenario.conditions import Condition, condition_at_point
 from mores.experiments.scenario.loading import LoadedScenario
@@ -21,7 +23,14 @@ from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.stages import Sensitivity, Uncertainty
 
 
-def plan_cells(loaded: LoadedScenario, with_dry_run: bool = True) -> tuple[Cell, ...]:
+class CellPlan(NamedTuple):
+    """The cells of a run, and the text of `resolved.yaml`: every parameter of each."""
+
+    cells: tuple[Cell, ...]
+    resolved_text: str
+
+
+def plan_cells(loaded: LoadedScenario, with_dry_run: bool = True) -> CellPlan:
     """All cells of a run: the arms, and those at draws of uncertain parameters.
 
     Args:
@@ -32,38 +41,42 @@ def plan_cells(loaded: LoadedScenario, with_dry_run: bool = True) -> tuple[Cell,
         ScenarioError: all problems of the scenario.
         UserError: a sensitivity analysis is requested, and SALib is not installed.
     """
-    cells = dry_run.check_scenario(loaded) if with_dry_run else expansion.expand_and_verify(loaded)
+    check = dry_run.check_scenario if with_dry_run else expansion.build_and_verify
+    built_cells: Iterable[BuiltCell] = check(loaded)
     uncertainty = loaded.scenario.uncertainty
-    if uncertainty is None:
-        return cells
-    conditions = [*_draw_conditions(loaded, uncertainty), *_design_conditions(loaded, uncertainty)]
-    return (*cells, *expansion.cells_for_conditions(loaded, conditions))
+    if uncertainty is not None:
+        conditions = _draw_conditions(loaded.scenario, uncertainty)
+        conditions += _design_conditions(loaded.scenario, uncertainty)
+        built_cells = itertools.chain(built_cells, expansion.build_cells(loaded, conditions))
+    cells: list[Cell] = []
+
+    def in_order() -> Iterator[BuiltCell]:
+        for built in built_cells:  # one after another: objects of thousands would fill memory
+            cells.append(built.cell)
+            yield built
+
+    text = expansion.resolved_yaml(loaded.scenario, in_order())
+    return CellPlan(tuple(cells), text)
 
 
-def _draw_conditions(loaded: LoadedScenario, uncertainty: Uncertainty) -> list[Condition]:
+def _draw_conditions(scenario: Scenario, uncertainty: Uncertainty) -> list[Condition]:
     """Every arm that a claim over parameters needs, at points drawn from their ranges."""
     from scipy.stats import qmc  # slow to import
 
-    scenario = loaded.scenario
     arms = required_arms(scenario, [c for c in scenario.claims if c.interval == "parameters"])
     low, high = np.array(list(uncertainty.parameters.values())).T
     hypercube = qmc.LatinHypercube(len(low), rng=np.random.default_rng(scenario.seed))
     points = low + (high - low) * hypercube.random(uncertainty.draws)
-    return [
-        _condition_at(loaded, arm, n, row, "draw") for arm in arms for n, row in enumerate(points)
-    ]
+    return _conditions_at(scenario, arms, points, "draw")
 
 
-def _design_conditions(loaded: LoadedScenario, uncertainty: Uncertainty) -> list[Condition]:
+def _design_conditions(scenario: Scenario, uncertainty: Uncertainty) -> list[Condition]:
     """The arms of a sensitivity analysis, at the points of its design."""
-    spec, scenario = uncertainty.sensitivity, loaded.scenario
+    spec = uncertainty.sensitivity
     if spec is None:
         return []
     points = _design_points(scenario, uncertainty, spec)
-    arms = required_arms(scenario, [spec])
-    return [
-        _condition_at(loaded, arm, n, row, "design") for arm in arms for n, row in enumerate(points)
-    ]
+    return _conditions_at(scenario, required_arms(scenario, [spec]), points, "design")
 
 
 def _design_points(
@@ -77,14 +90,17 @@ def _design_points(
     )
 
 
-def _condition_at(
-    loaded: LoadedScenario, arm: str, index: int, values: np.ndarray, purpose: str
-) -> Condition:
-    scenario = loaded.scenario
+def _conditions_at(
+    scenario: Scenario, arms: Sequence[str], points: np.ndarray, purpose: CellPurpose
+) -> list[Condition]:
     assert scenario.uncertainty is not None
-    point = dict(zip(scenario.uncertainty.parameters, values.tolist(), strict=True))
-    kind = "draw" if purpose == "draw" else "design"
-    return condition_at_point(scenario, loaded.source_map, arm, point, "uncertainty", kind, index)
+    names = list(scenario.uncertainty.parameters)
+    by_path = [dict(zip(names, row.tolist(), strict=True)) for row in points]
+    return [
+        condition_at_point(scenario, arm, point, "uncertainty", purpose, n)
+        for arm in arms
+        for n, point in enumerate(by_path)
+    ]
 
 
 def sensitivity_indices(

@@ -39,7 +39,6 @@ from mores.experiments.run.run_folder import (
 )
 from mores.experiments.run.scheduling import RunPlan
 from mores.experiments.run.worker_pool import WorkerPool, num_processes
-from mores.experiments.scenario.expansion import resolved_yaml
 from mores.experiments.scenario.loading import LoadedScenario, load_scenario
 from mores.experiments.scenario.source_locations import ScenarioError, printable
 from mores.registry.plugins import load_plugins, loaded_plugin_files
@@ -159,8 +158,7 @@ def _make_run_plan(folder: Path, loaded: LoadedScenario, manifest: RunManifest) 
     Raises:
         UserError: the experiment has changed since.
     """
-    cells = plan_cells(loaded, with_dry_run=False)
-    text = resolved_yaml(loaded.scenario, cells)
+    cells, text = plan_cells(loaded, with_dry_run=False)
     path = folder / "resolved.yaml"
     try:
         before = path.read_text(encoding="utf-8")

@@ -3,12 +3,15 @@
 A cell's numbers depend on the cell alone, not on the process or the order. A worker writes its
 cells itself, so nothing large passes between processes. There are at most N workers with one cell
 each, besides the parent process.
+
+`concurrent.futures.ProcessPoolExecutor` lacks what a run needs: a killed worker breaks the whole
+pool without telling which cell it had, workers cannot be ended at once (before Python 3.14), they
+import the user's main script again, and they send nothing before a task has ended.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import pickle
@@ -18,11 +21,10 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from types import TracebackType
-from typing import Any, BinaryIO, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from mores.core.errors import UserError
-from mores.experiments.run.worker import CellTask
+from mores.experiments.run.worker import CellEvent, CellTask
 
 THREAD_COUNT_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -30,8 +32,6 @@ THREAD_COUNT_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
-CellEventKind = Literal["progress", "done", "retry", "user_error", "crashed",
-                        "worker_died", "disk_full"]  # fmt: skip
 
 
 @runtime_checkable
@@ -49,57 +49,35 @@ class WorkerProcess(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True)
-class CellEvent:
-    """An event of a cell.
-
-    Attributes:
-        cell: its id.
-        kind: progress: a fraction was simulated; done: it is written; retry: its worker died, and
-            another simulates it; user_error, crashed, worker_died: it failed; disk_full.
-        fraction: of the cell, since the last event.
-        seconds: wall time of the cell.
-        error: what is wrong, in one line.
-        code, path: of a user error, see `UserError`.
-        traceback: traceback of a crash.
-        notes: lines for the log.
-    """
-
-    cell: str
-    kind: CellEventKind
-    fraction: float = 0.0
-    seconds: float = 0.0
-    error: str = ""
-    code: str = ""
-    path: str = ""
-    traceback: str = ""
-    notes: Sequence[str] = ()
-
-
 class _Worker:
-    """A process, its current task, and the start of a message that is not complete."""
+    """A process, its current task, and the start of an event that is not complete."""
 
     def __init__(self, process: WorkerProcess) -> None:
         self.process, self.ready, self._partial_line = process, False, b""
         self.task: CellTask | None = None
 
-    @property
-    def output(self) -> BinaryIO:
-        return self.process.stdout
-
     def send(self, task: CellTask) -> None:
         self.task = task
-        with contextlib.suppress(BrokenPipeError):  # it died: its messages will end
+        with contextlib.suppress(BrokenPipeError):  # it died: its events will end
             pickle.dump(task, self.process.stdin)
             self.process.stdin.flush()
 
-    def receive(self) -> list[dict[str, Any]] | None:
-        """Its complete messages; None if the process is gone."""
-        data = os.read(self.output.fileno(), 2**16)
+    def receive(self) -> Iterator[CellEvent] | None:
+        """Its complete events about cells; None if the process is gone."""
+        data = os.read(self.process.stdout.fileno(), 2**16)
         if not data:
             return None
         *lines, self._partial_line = (self._partial_line + data).split(b"\n")
-        return [json.loads(line) for line in lines]
+        return self._events(lines)
+
+    def _events(self, lines: Sequence[bytes]) -> Iterator[CellEvent]:
+        for event in (CellEvent(**json.loads(line)) for line in lines):
+            if event.kind == "ready":
+                self.ready = True
+                continue
+            if event.kind != "progress":
+                self.task = None
+            yield event
 
 
 def launch_worker() -> WorkerProcess:
@@ -115,7 +93,7 @@ def launch_worker() -> WorkerProcess:
     )
 
 
-class WorkerPool:
+class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
     """A number of workers, started on demand. Used as a context manager.
 
     Args:
@@ -131,15 +109,7 @@ class WorkerPool:
         self._selector = selectors.DefaultSelector()
         self._restarted = False
 
-    def __enter__(self) -> WorkerPool:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stop()
         self._selector.close()
 
@@ -151,27 +121,10 @@ class WorkerPool:
                 self._assign_tasks(pending)
                 for key, _ in self._selector.select(timeout=1.0):
                     worker: _Worker = key.data
-                    messages = worker.receive()
-                    if messages is not None:
-                        yield from self._events(worker, messages)
-                        continue
-                    code, task = self._close_worker(worker), worker.task
-                    if not worker.ready and (code or 0) < 0 and not self._restarted:
-                        self._restarted = True  # killed before it started: try once more
-                        pending.extendleft([task] if task is not None else [])
-                        continue
-                    if not worker.ready:
-                        message = f"a worker process does not start: {_describe_exit(code)}"
-                        raise UserError(message, code="failed", path="jobs")
-                    if task is None:
-                        continue
-                    message = f"its process ended: {_describe_exit(code)}"
-                    if task.cell.id in retried:
-                        yield CellEvent(task.cell.id, "worker_died", error=f"{message}, twice")
-                    else:
-                        retried.add(task.cell.id)
-                        pending.append(task)
-                        yield CellEvent(task.cell.id, "retry", error=message)
+                    events = worker.receive()
+                    if events is None:
+                        events = self._after_death(worker, pending, retried)
+                    yield from events
         except BaseException:
             self.stop()
             raise
@@ -185,31 +138,39 @@ class WorkerPool:
 
     def _assign_tasks(self, pending: deque[CellTask]) -> None:
         free = [worker for worker in self._workers if worker.task is None]
-        while pending:
-            if free:
-                worker = free.pop()
-            elif len(self._workers) < self.num_workers:
-                worker = _Worker(self._start())
-                self._workers.append(worker)
-                self._selector.register(worker.output, selectors.EVENT_READ, worker)
-            else:
-                return
-            worker.send(pending.popleft())
+        while pending and (free or len(self._workers) < self.num_workers):
+            if not free:
+                free.append(_Worker(self._start()))
+                self._workers += free
+                self._selector.register(free[0].process.stdout, selectors.EVENT_READ, free[0])
+            free.pop().send(pending.popleft())
 
-    def _events(self, worker: _Worker, messages: list[dict[str, Any]]) -> Iterator[CellEvent]:
-        for message in messages:
-            if message["kind"] == "ready":
-                worker.ready = True
-                continue
-            if message["kind"] != "progress":
-                worker.task = None
-            yield CellEvent(**message)
+    def _after_death(
+        self, worker: _Worker, pending: deque[CellTask], retried: set[str]
+    ) -> Iterator[CellEvent]:
+        """Give the task of a process that has ended to another one, once."""
+        code, task = self._close_worker(worker), worker.task
+        if not worker.ready and (code >= 0 or self._restarted):
+            message = f"a worker process does not start: {_describe_exit(code)}"
+            raise UserError(message, code="failed", path="jobs")
+        if task is None:
+            return
+        message = f"its process ended: {_describe_exit(code)}"
+        if not worker.ready:  # killed before it started
+            self._restarted = True
+            pending.appendleft(task)
+        elif task.cell.id in retried:
+            yield CellEvent("worker_died", task.cell.id, error=f"{message}, twice")
+        else:
+            retried.add(task.cell.id)
+            pending.append(task)
+            yield CellEvent("retry", task.cell.id, error=message)
 
     def _close_worker(self, worker: _Worker) -> int:
         self._workers.remove(worker)
-        self._selector.unregister(worker.output)
+        self._selector.unregister(worker.process.stdout)
         code = worker.process.wait()
-        for pipe in (worker.process.stdin, worker.output):
+        for pipe in (worker.process.stdin, worker.process.stdout):
             with contextlib.suppress(OSError):
                 pipe.close()
         return code

@@ -12,12 +12,13 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from mores.core.environment import Environment
-from mores.core.errors import UserError, did_you_mean
+from mores.core.errors import UserError
 from mores.core.learner import parameter_keys
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.experiments.scenario.overrides import Origin, StageSpec, apply_stage_overrides
 from mores.experiments.scenario.source_locations import KeyPath, Problem, ScenarioError, printable
+from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.stages import Stage
 from mores.experiments.scenario.validation_problems import problems_from_error
 from mores.registry import build, class_of
@@ -29,18 +30,21 @@ MAX_ID_LENGTH = 80  # characters of a folder name
 
 
 class BuiltStage(NamedTuple):
-    """A stage of a cell, with its environment and the policy of every role."""
+    """A stage of a cell, with its specification, its environment and the policy of every role."""
 
     stage: Stage
     rounds: int
     environment: Environment[Any]
     policies: dict[str, Policy]
+    spec: StageSpec
 
 
 @dataclasses.dataclass(frozen=True)
 class BuiltCell:
-    """The objects of a cell: its stages in order, and its population."""
+    """A cell and its objects: its environment, its stages in order, and its population."""
 
+    cell: Cell
+    shared_environment: Environment[Any]  # of the stages that do not change it
     stages: tuple[BuiltStage, ...]
     population: Population | None
 
@@ -89,32 +93,32 @@ class Cell:
     purpose: CellPurpose = "arm"
     index: int = 0
 
-    def build(self) -> BuiltCell:
+    def build(self, components: Components | None = None) -> BuiltCell:
         """Construct the environment and policies of every stage, and the population.
 
         Stages share an object unless one of them changes it.
 
+        Args:
+            components: objects that were constructed before for this cell.
+
         Raises:
-            ScenarioError: unknown names, invalid values, or roles that the environment lacks.
+            ScenarioError: unknown names or invalid values.
         """
+        components = Components() if components is None else components
         problems: list[Problem] = []
 
         def make(name: str, spec: Mapping[str, Any], origin: Origin, *path: str) -> Any:
             try:
-                return make_component(name, spec, path, origin)
+                return components.make(name, spec, path, origin)
             except ScenarioError as error:
                 problems.extend(error.problems)
 
         population = None
         if self.population is not None:
             population = make("population", self.population, self.origin, "population")
-        shared_policies = {
-            role: make("policy", spec, self.origin, "policies", role)
-            for role, spec in self.policies.items()
-        }
         shared_env = make("environment", self.env, self.origin, "env")
-        shared_defaults = {} if shared_env is None else _default_policies(shared_env)
         stages: list[BuiltStage] = []
+        defaults: dict[int, dict[str, Policy]] = {}  # default policies by environment
         trained_defaults: dict[str, Policy] = {}  # default policies that trained so far, by role
         for index, stage in enumerate(self.stages):
             try:
@@ -122,32 +126,41 @@ class Cell:
             except ScenarioError as error:
                 problems.extend(error.problems)
                 continue
-            env = shared_env
-            if stage.env:
-                env = make("environment", spec.env, spec.origin, "env")
-            elif stage.loop == "fit_offline":
-                env = _dataset_environment(stages, stage) or shared_env
+            env = None
+            if stage.loop == "fit_offline" and not stage.env:
+                env = _dataset_environment(stages, stage)
+            env = env or make("environment", spec.env, spec.origin, "env")
             policies = {
-                role: shared_policies[role]
-                if parameters == self.policies.get(role)
-                else make("policy", parameters, spec.origin, "policies", role)
+                role: make("policy", parameters, spec.origin, "policies", role)
                 for role, parameters in spec.policies.items()
             }
-            if env is not None:
-                problems.extend(self._unknown_role_problems(env))
-                names = {role.name for role in env.roles}
-                chosen = {role: policy for role, policy in policies.items() if role in names}
-                rounds = self.rounds if stage.rounds is None else stage.rounds
-                defaults = shared_defaults if env is shared_env else _default_policies(env)
-                policies = {**continuing_policies(env, defaults, trained_defaults), **chosen}
-                stages.append(BuiltStage(stage, rounds, env, policies))
-                to_train = (policies.keys() - chosen.keys()) & set(stage.roles_to_train)
-                trained_defaults |= {
-                    r: policies[r] for r in to_train if parameter_keys(policies[r])
-                }
+            if env is None:
+                continue
+            names = {role.name for role in env.roles}
+            chosen = {role: policy for role, policy in policies.items() if role in names}
+            if id(env) not in defaults:
+                defaults[id(env)] = _default_policies(env)
+            policies = continuing_policies(env, defaults[id(env)], trained_defaults) | chosen
+            rounds = self.rounds if stage.rounds is None else stage.rounds
+            stages.append(BuiltStage(stage, rounds, env, policies, spec))
+            to_train = (policies.keys() - chosen.keys()) & set(stage.roles_to_train)
+            trained_defaults |= {r: policies[r] for r in to_train if parameter_keys(policies[r])}
         if problems:
             raise ScenarioError(list(dict.fromkeys(problems)))
-        return BuiltCell(tuple(stages), population)
+        return BuiltCell(self, shared_env, tuple(stages), population)
+
+    def own_replicates(self, scenario: Scenario, replicates: Sequence[int]) -> Sequence[int]:
+        """Replicates of the cell: those of the run in an arm, else as `uncertainty` states.
+
+        Draws have different replicates, hence independent random numbers, so that the interval over
+        draws includes Monte Carlo error. The points of a sensitivity analysis have the same
+        replicates, hence common random numbers: it measures the effect of parameters alone.
+        """
+        if self.purpose == "arm" or scenario.uncertainty is None:
+            return replicates
+        number = scenario.uncertainty.replicates
+        first = self.index * number if self.purpose == "draw" else 0
+        return range(first, first + number)
 
     def stage_spec(self, stage_index: int) -> StageSpec:
         """Environment and policies of a stage, as `kind` and parameters.
@@ -158,26 +171,6 @@ class Cell:
         return apply_stage_overrides(
             self.env, self.policies, self.origin, self.stages[stage_index], stage_index
         )
-
-    def environment_specs(self) -> list[tuple[Mapping[str, Any], Origin]]:
-        """The distinct environment specifications of the stages, with their origins.
-
-        Raises:
-            ScenarioError: a stage overrides a parameter that does not exist.
-        """
-        changed = [index for index, stage in enumerate(self.stages) if stage.env]
-        shared = [(self.env, self.origin)] if len(changed) < len(self.stages) else []
-        specs = [self.stage_spec(index) for index in changed]
-        return [*shared, *((spec.env, spec.origin) for spec in specs)]
-
-    def _unknown_role_problems(self, environment: Environment[Any]) -> list[Problem]:
-        """Policies of roles that the environment lacks."""
-        roles = [role.name for role in environment.roles]
-        if any(stage.env for stage in self.stages):
-            return []  # another stage may have the role
-        return [
-            unknown_role_problem(role, roles, self) for role in self.policies if role not in roles
-        ]
 
 
 def _default_policies(environment: Environment[Any]) -> dict[str, Policy]:
@@ -205,17 +198,22 @@ def _dataset_environment(
     return None
 
 
-def unknown_role_problem(
-    role: str, roles: list[str], cell: Cell, source_path: KeyPath = ()
-) -> Problem:
-    """Problem of a policy whose role does not exist. `source_path`: its key, if a stage sets it."""
-    near = did_you_mean(printable(role), roles)
-    message = f"{cell.env['kind']} has no role {printable(role, 40)!r}{near}"
-    if source_path:
-        return Problem(
-            cell.origin.source_map.key_location(source_path), source_path, message, "unknown_name"
-        )
-    return cell.origin.problem(("policies", role), message, True, code="unknown_name")
+class Components:
+    """Objects constructed so far for a cell: equal specifications at one path share an object."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[KeyPath, str], Any] = {}
+
+    def make(self, registry: str, spec: Mapping[str, Any], path: KeyPath, origin: Origin) -> Any:
+        """The object that a `kind` and its parameters specify.
+
+        Raises:
+            ScenarioError: an unknown kind or parameter, or an invalid value.
+        """
+        key = (path, json.dumps(spec, sort_keys=True))
+        if key not in self._made:
+            self._made[key] = make_component(registry, spec, path, origin)
+        return self._made[key]
 
 
 def make_component(registry: str, spec: Mapping[str, Any], path: KeyPath, origin: Origin) -> Any:
@@ -229,32 +227,29 @@ def make_component(registry: str, spec: Mapping[str, Any], path: KeyPath, origin
     kind = spec["kind"]
     parameters = {name: value for name, value in spec.items() if name != "kind"}
     try:
-        component_class = class_of(registry, kind)
-    except UserError as error:
-        problem = origin.problem((*path, "kind"), str(error), code=error.code)
-        raise ScenarioError([problem]) from None
-    except ImportError as error:
-        message = f"{printable(kind)} cannot be imported: {printable(error)}"
-        problem = origin.problem((*path, "kind"), message, code="not_installed")
-        raise ScenarioError([problem]) from None
-    try:
         return build(registry, kind, parameters, strict=True)
     except ValidationError as error:
+        unknown = f"{kind} has no such parameter"
         problems = problems_from_error(
             error,
-            component_class,
+            class_of(registry, kind),
             parameters,
             origin.source_map,
-            prefix=path,
-            source_paths=origin.source_paths,
-            unknown_key_message=f"{kind} has no such parameter",
+            path,
+            origin.source_paths,
+            unknown,
         )
-        raise ScenarioError(problems) from None
-    except (UserError, TypeError) as error:
-        if isinstance(error, TypeError) and issubclass(component_class, BaseModel):
+    except ImportError as error:
+        message = f"{printable(kind)} cannot be imported: {printable(error)}"
+        problems = [origin.problem((*path, "kind"), message, code="not_installed")]
+    except UserError as error:
+        place = (*path, "kind") if error.path == kind else path
+        problems = [origin.problem(place, printable(error, 300), code=error.code)]
+    except TypeError as error:
+        if issubclass(class_of(registry, kind), BaseModel):
             raise  # a defect of the class
-        code = error.code if isinstance(error, UserError) else "failed"
-        raise ScenarioError([origin.problem(path, printable(error, 300), code=code)]) from None
+        problems = [origin.problem(path, printable(error, 300), code="failed")]
+    raise ScenarioError(problems)
 
 
 def cell_id(arm: str, point: Mapping[str, Any], digest: bool = False) -> str:

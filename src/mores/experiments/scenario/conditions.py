@@ -6,12 +6,10 @@ policies, but in nothing that random streams depend on: rounds, replicates, worl
 
 from __future__ import annotations
 
-import copy
-import functools
 import itertools
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mores.core.errors import ParameterError, did_you_mean
@@ -19,8 +17,10 @@ from mores.experiments.scenario.base_models import ComponentSpec
 from mores.experiments.scenario.cell import Cell, CellPurpose, cell_id
 from mores.experiments.scenario.overrides import (
     Origin,
+    Override,
+    apply_overrides,
+    by_depth,
     role_of_path,
-    set_at_path,
     without_role_overrides,
 )
 from mores.experiments.scenario.source_locations import (
@@ -38,14 +38,6 @@ DEFAULT_ARM = "main"  # name of the arm in a scenario without arms
 OVERRIDABLE_SECTIONS = ("env", "population", "policies")  # what arms and sweeps may change
 
 
-class Override(NamedTuple):
-    """A value for a path of the cell, and the path of its key in the file."""
-
-    path: tuple[str, ...]
-    value: Any
-    source_path: KeyPath
-
-
 class Condition(NamedTuple):
     """An arm at a point, and its overrides in order of application."""
 
@@ -58,14 +50,12 @@ class Condition(NamedTuple):
 
 def expand_conditions(scenario: Scenario, source_map: SourceMap) -> Iterator[Condition]:
     """Each arm at each point of the sweep."""
-    problems: list[Problem] = []
-    make = functools.partial(_make_override, source_map, problems)
-    arms = {arm: _arm_overrides(scenario, arm, make) for arm in scenario.arms}
+    arms = {arm: _arm_overrides(scenario, arm) for arm in scenario.arms}
     sweep = {
-        path: [make(path, v, ("sweep", path, i), ("sweep", path)) for i, v in enumerate(values)]
+        path: [Override(path, value, ("sweep", path, i)) for i, value in enumerate(values)]
         for path, values in scenario.sweep.items()
     }
-    problems += _conflict_problems(scenario, source_map)
+    problems = list(_conflict_problems(scenario, source_map))
     cells = max(1, len(arms)) * math.prod(len(values) for values in sweep.values())
     if cells > MAX_CELLS:
         message = f"arms times sweep give {cells:,} cells; at most {MAX_CELLS:,} are allowed"
@@ -75,15 +65,12 @@ def expand_conditions(scenario: Scenario, source_map: SourceMap) -> Iterator[Con
         raise ScenarioError(problems)
     for arm, overrides in (arms or {DEFAULT_ARM: []}).items():
         for swept in itertools.product(*sweep.values()):
-            point = {path: o.value for path, o in zip(sweep, swept, strict=True)}
-            # a whole component before the parameters in it
-            ordered = [*sorted(overrides, key=_depth), *sorted(swept, key=_depth)]
-            yield Condition(arm, point, ordered)
+            point = {override.path: override.value for override in swept}
+            yield Condition(arm, point, [*by_depth(overrides), *by_depth(swept)])
 
 
 def condition_at_point(
     scenario: Scenario,
-    source_map: SourceMap,
     arm: str,
     point: Mapping[str, float],
     section: str,
@@ -94,30 +81,24 @@ def condition_at_point(
 
     Args:
         scenario: the scenario.
-        source_map: source locations of its file.
         arm: name of the arm.
         point: values by dotted path.
         section: section that states their ranges: `uncertainty` or `calibration`.
         purpose, index: purpose and index of the cell.
-
-    Raises:
-        ScenarioError: a path is invalid.
     """
-    problems: list[Problem] = []
-    make_override = functools.partial(_make_override, source_map, problems)
-    overrides, arm_point = _arm_overrides(scenario, arm, make_override), {}
-    for path, value in point.items():
-        if not any(f"{path}.".startswith(f"{own}.") for own in scenario.arms.get(arm, {})):
-            source_path: KeyPath = (section, "parameters", path)
-            overrides.append(make_override(path, value, source_path, source_path))
-            arm_point[path] = value
-    if problems:
-        raise ScenarioError(problems)
-    return Condition(arm, arm_point, sorted(overrides, key=_depth), purpose, index)
+    own = scenario.arms.get(arm, {})
+    arm_point = {
+        path: value
+        for path, value in point.items()
+        if not any(f"{path}.".startswith(f"{other}.") for other in own)
+    }
+    ranged = [Override(p, value, (section, "parameters", p)) for p, value in arm_point.items()]
+    overrides = by_depth([*_arm_overrides(scenario, arm), *ranged])
+    return Condition(arm, arm_point, overrides, purpose, index)
 
 
 def range_end_conditions(
-    scenario: Scenario, source_map: SourceMap, arms_by_section: Mapping[str, Iterable[str]]
+    scenario: Scenario, arms_by_section: Mapping[str, Iterable[str]]
 ) -> Iterator[Condition]:
     """Arms with all uncertain parameters at the lower, then at the upper end of their ranges.
 
@@ -125,7 +106,6 @@ def range_end_conditions(
 
     Args:
         scenario: the scenario.
-        source_map: source locations of its file.
         arms_by_section: arms that `uncertainty` and `calibration` simulate.
     """
     sections = {"uncertainty": scenario.uncertainty, "calibration": scenario.calibration}
@@ -133,39 +113,12 @@ def range_end_conditions(
         if content is not None:
             for end, arm in itertools.product((0, 1), arms_by_section[section]):
                 point = {path: ends[end] for path, ends in content.parameters.items()}
-                yield condition_at_point(scenario, source_map, arm, point, section, "design", end)
+                yield condition_at_point(scenario, arm, point, section, "design", end)
 
 
-def _make_override(
-    source_map: SourceMap,
-    problems: list[Problem],
-    path: str,
-    value: Any,
-    source_path: KeyPath,
-    key_path: KeyPath,
-) -> Override:
-    """An override of a dotted path. An invalid path is added to `problems`."""
-    try:
-        return Override(_parse_path(path), value, source_path)
-    except ParameterError as error:
-        location = source_map.key_location(key_path)
-        problems.append(Problem(location, key_path, str(error), error.code))
-        return Override((), value, source_path)
-
-
-def _arm_overrides(
-    scenario: Scenario, arm: str, make_override: Callable[..., Override]
-) -> list[Override]:
-    """Overrides of an arm, each made by `make_override`."""
+def _arm_overrides(scenario: Scenario, arm: str) -> list[Override]:
     overrides = scenario.arms.get(arm, {}).items()
-    return [
-        make_override(path, value, ("arms", arm, path), ("arms", arm, path))
-        for path, value in overrides
-    ]
-
-
-def _depth(override: Override) -> int:
-    return len(override.path)
+    return [Override(path, value, ("arms", arm, path)) for path, value in overrides]
 
 
 def _parse_path(path: str) -> tuple[str, ...]:
@@ -250,22 +203,12 @@ def cell_for_condition(scenario: Scenario, source_map: SourceMap, condition: Con
         "population": scenario.population and _spec_dict(scenario.population),
         "policies": {role: _spec_dict(spec) for role, spec in scenario.policies.items()},
     }
-    source_paths: dict[KeyPath, KeyPath] = {}
-    problems: list[Problem] = []
-    for override in condition.overrides:
-        try:
-            path = set_at_path(cell_spec, override.path, override.value)
-        except ParameterError as error:
-            location = source_map.value_location(override.source_path)
-            problems.append(Problem(location, override.source_path, str(error), error.code))
-            continue
-        for below in [known for known in source_paths if known[: len(path)] == path]:
-            del source_paths[below]
-        source_paths[path] = override.source_path
-    if problems:
-        raise ScenarioError(problems)
+    cell_spec, origin = apply_overrides(
+        cell_spec, Origin(source_map, {}), condition.overrides, _parse_path
+    )
+    paths = [override.path.split(".") for override in condition.overrides]
+    fixed = [path[1] for path in paths if path[0] == "policies" and len(path) == 2]
     own_id = cell_id(condition.arm, condition.point)
-    fixed = [o.path[1] for o in condition.overrides if o.path[0] == "policies" and len(o.path) == 2]
     if condition.purpose != "arm":
         own_id = cell_id(f"{condition.arm}__{condition.purpose}-{condition.point_index:03d}", {})
     return Cell(
@@ -279,9 +222,9 @@ def cell_for_condition(scenario: Scenario, source_map: SourceMap, condition: Con
         rounds=scenario.rounds,
         purpose=condition.purpose,
         index=condition.point_index,
-        origin=Origin(source_map, source_paths),
+        origin=origin,
     )
 
 
 def _spec_dict(spec: ComponentSpec) -> dict[str, Any]:
-    return {"kind": spec.kind, **copy.deepcopy(spec.parameters)}
+    return {"kind": spec.kind, **spec.parameters}

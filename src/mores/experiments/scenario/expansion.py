@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-from mores.core.errors import UserError
-from mores.experiments.scenario.cell import (
-    BuiltCell,
-    Cell,
-    CellPurpose,
-    cell_id,
-    make_component,
-    unknown_role_problem,
-)
+from mores.core.errors import UserError, did_you_mean
+from mores.experiments.scenario.cell import BuiltCell, Cell, CellPurpose, Components, cell_id
 from mores.experiments.scenario.claim_inputs import arms_by_section
 from mores.experiments.scenario.conditions import (
     Condition,
@@ -37,35 +30,10 @@ from mores.experiments.scenario.strict_yaml import dump
 from mores.experiments.scenario.validation_problems import to_source_path
 from mores.registry import class_of
 
-__all__ = ["BuiltCell", "Cell", "expand", "expand_and_verify", "recorded_rounds", "resolved_yaml"]
-
 MAX_PROBLEMS = 100  # further cells are not checked
 
 
-def expand(loaded_or_scenario: LoadedScenario | Scenario) -> tuple[Cell, ...]:
-    """The cells of a scenario, arm by arm, with checked parameters.
-
-    Raises:
-        ScenarioError: invalid paths or parameters, or too many cells.
-    """
-    scenario, source_map = _scenario_and_source_map(loaded_or_scenario)
-    conditions = expand_conditions(scenario, source_map)
-    return tuple(resolved.cell for resolved in _resolve_cells(scenario, source_map, conditions))
-
-
-def cells_for_conditions(
-    loaded_or_scenario: LoadedScenario | Scenario, conditions: Iterable[Condition]
-) -> tuple[Cell, ...]:
-    """The cells of some conditions, such as arms at samples of uncertain parameters.
-
-    Raises:
-        ScenarioError: a condition sets an invalid parameter.
-    """
-    scenario, source_map = _scenario_and_source_map(loaded_or_scenario)
-    return tuple(resolved.cell for resolved in _resolve_cells(scenario, source_map, conditions))
-
-
-def expand_and_verify(loaded_or_scenario: LoadedScenario | Scenario) -> tuple[Cell, ...]:
+def build_and_verify(loaded_or_scenario: LoadedScenario | Scenario) -> tuple[BuiltCell, ...]:
     """The cells of a scenario, after a check of one world of each, of metrics and of claims.
 
     Raises:
@@ -75,23 +43,60 @@ def expand_and_verify(loaded_or_scenario: LoadedScenario | Scenario) -> tuple[Ce
 
     scenario, source_map = _scenario_and_source_map(loaded_or_scenario)
     problems = verify.claim_problems(scenario, source_map)
-    built_cells: list[tuple[Cell, BuiltCell]] = []
+    built_cells: list[BuiltCell] = []
     try:
-        conditions = expand_conditions(scenario, source_map)
-        for cell, built in _resolve_cells(scenario, source_map, conditions):
-            built_cells.append((cell, built))
+        for built in build_cells(loaded_or_scenario):
+            built_cells.append(built)
             if len(problems) < MAX_PROBLEMS:
-                problems += verify.cell_problems(scenario, source_map, cell, built)
-        problems += verify_training.training_problems(scenario, source_map, built_cells)
+                problems += verify.cell_problems(scenario, source_map, built.cell, built)
+        pairs = [(built.cell, built) for built in built_cells]
+        problems += verify_training.training_problems(scenario, source_map, pairs)
         if not problems:  # the ends of the ranges; all points between are equally possible
-            ends = range_end_conditions(scenario, source_map, arms_by_section(scenario))
-            for _ in _resolve_cells(scenario, source_map, ends):
+            ends = range_end_conditions(scenario, arms_by_section(scenario))
+            for _ in build_cells(loaded_or_scenario, ends):
                 pass
     except ScenarioError as error:
         problems += error.problems
     if problems:
         raise ScenarioError(problems)
-    return tuple(cell for cell, _ in built_cells)
+    return tuple(built_cells)
+
+
+def build_cells(
+    loaded_or_scenario: LoadedScenario | Scenario, conditions: Iterable[Condition] | None = None
+) -> Iterator[BuiltCell]:
+    """The cells of some conditions (default: the arms) in order, with their objects.
+
+    Raises:
+        ScenarioError: all problems of all cells, at the end.
+    """
+    scenario, source_map = _scenario_and_source_map(loaded_or_scenario)
+    problems: list[Problem] = []
+    known_roles: set[str] = set()
+    unknown: dict[tuple[str, KeyPath], Problem] = {}  # by role, and path of its key
+    ids: set[str] = set()
+    for condition in expand_conditions(scenario, source_map) if conditions is None else conditions:
+        if len(problems) >= MAX_PROBLEMS:
+            break
+        try:
+            components = Components()
+            cell = cell_for_condition(scenario, source_map, condition)
+            cell = _with_population_parameters(cell, components)
+            roles = _role_names(cell, components)
+            unknown = _unknown_role_problems(cell, roles) | unknown
+            known_roles |= roles
+            if roles:
+                cell = _without_unknown_roles(cell, roles)
+            if cell.id.lower() in ids:  # some file systems ignore case
+                cell = dataclasses.replace(cell, id=cell_id(cell.arm, cell.point, digest=True))
+            ids.add(cell.id.lower())
+            yield cell.build(components)
+        except ScenarioError as error:
+            problems += error.problems
+    if not problems:  # an environment that could not be constructed might have the role
+        problems += [p for (role, _), p in unknown.items() if role not in known_roles]
+    if problems:
+        raise ScenarioError(problems)
 
 
 def recorded_rounds(
@@ -121,39 +126,36 @@ def recorded_rounds(
     return tuple(sorted(number for number in {*regular, last, *required} if number <= last))
 
 
-def resolved_yaml(scenario: Scenario, cells: Sequence[Cell]) -> str:
+def resolved_yaml(scenario: Scenario, built_cells: Iterable[BuiltCell]) -> str:
     """The scenario as YAML with every parameter, including those at their defaults."""
     by_cell = {"env", "population", "policies"}
     document = scenario.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=by_cell)
-    document["cells"] = {cell.id: _resolved_cell(cell) for cell in cells}
+    document["cells"] = {built.cell.id: _resolved_cell(built) for built in built_cells}
     return dump(document)
 
 
-def _resolved_cell(cell: Cell) -> dict[str, Any]:
+def _resolved_cell(built: BuiltCell) -> dict[str, Any]:
     """A cell with every parameter. Stages list only what differs from the cell."""
-    built = cell.build()
+    cell = built.cell
     shared_policies: dict[str, Any] = {}
     stages: dict[str, Any] = {}
-    for index, built_stage in enumerate(built.stages):
-        spec, changed_policies = cell.stage_spec(index), {}
-        for role, policy in built_stage.policies.items():
+    for stage, _, environment, policies, spec in built.stages:
+        changed_policies: dict[str, Any] = {}
+        for role, policy in policies.items():
             changed = spec.policies.get(role) != cell.policies.get(role)
-            policies = changed_policies if changed else shared_policies
-            policies[role] = full_spec(spec.policies.get(role), policy)
-        env = full_spec(spec.env, built_stage.environment)
-        changes = {"env": env} if built_stage.stage.env else {}
+            target = changed_policies if changed else shared_policies
+            target[role] = full_spec(spec.policies.get(role), policy)
+        changes = {"env": full_spec(spec.env, environment)} if stage.env else {}
         changes |= {"policies": changed_policies} if changed_policies else {}
-        stages |= {built_stage.stage.name: changes} if changes else {}
-    env = make_component("environment", cell.env, ("env",), cell.origin)
-    population = None if cell.population is None else full_spec(cell.population, built.population)
+        stages |= {stage.name: changes} if changes else {}
     return {
         "arm": cell.arm,
         "point": dict(cell.point),
-        "env": full_spec(cell.env, env),
-        "population": population,
+        "env": full_spec(cell.env, built.shared_environment),
+        "population": cell.population and full_spec(cell.population, built.population),
         "policies": shared_policies,
         **({"stages": stages} if stages else {}),
-        "rounds": {built_stage.stage.name: built_stage.rounds for built_stage in built.stages},
+        "rounds": {staged.stage.name: staged.rounds for staged in built.stages},
     }
 
 
@@ -166,49 +168,12 @@ def full_spec(spec: Mapping[str, Any] | None, component: Any) -> dict[str, Any]:
     return {"kind": kind, **{n: v for n, v in parameters.items() if n != "kind"}}
 
 
-class _ResolvedCell(NamedTuple):
-    """A cell and its objects."""
-
-    cell: Cell
-    built: BuiltCell
-
-
 def _scenario_and_source_map(
     loaded_or_scenario: LoadedScenario | Scenario,
 ) -> tuple[Scenario, SourceMap]:
     if isinstance(loaded_or_scenario, Scenario):
         return loaded_or_scenario, SourceMap(f"scenario {loaded_or_scenario.name}")
     return loaded_or_scenario.scenario, loaded_or_scenario.source_map
-
-
-def _resolve_cells(
-    scenario: Scenario, source_map: SourceMap, conditions: Iterable[Condition]
-) -> Iterator[_ResolvedCell]:
-    """Yield the cells in order. Their problems are raised together at the end."""
-    problems: list[Problem] = []
-    known_roles: set[str] = set()
-    unknown: dict[tuple[str, KeyPath], Problem] = {}  # by role, and path of its key
-    ids: set[str] = set()
-    for condition in conditions:
-        if len(problems) >= MAX_PROBLEMS:
-            break
-        try:
-            cell = _with_population_parameters(cell_for_condition(scenario, source_map, condition))
-            roles = _role_names(cell)
-            unknown = _unknown_role_problems(cell, roles) | unknown
-            known_roles |= roles
-            if roles:
-                cell = _without_unknown_roles(cell, roles)
-            if cell.id.lower() in ids:  # some file systems ignore case
-                cell = dataclasses.replace(cell, id=cell_id(cell.arm, cell.point, digest=True))
-            ids.add(cell.id.lower())
-            yield _ResolvedCell(cell, cell.build())
-        except ScenarioError as error:
-            problems += error.problems
-    if not problems:  # an environment that could not be constructed might have the role
-        problems += [p for (role, _), p in unknown.items() if role not in known_roles]
-    if problems:
-        raise ScenarioError(problems)
 
 
 def _unknown_role_problems(cell: Cell, roles: set[str]) -> dict[tuple[str, KeyPath], Problem]:
@@ -218,12 +183,19 @@ def _unknown_role_problems(cell: Cell, roles: set[str]) -> dict[tuple[str, KeyPa
         for path in stage.policies:
             role = role_of_path(path)
             named += [] if role is None else [(role, ("stages", index, "policies", path))]
-    known = sorted(roles)
-    return {
-        (role, source_path): unknown_role_problem(role, known, cell, source_path)
-        for role, source_path in named
-        if role not in roles
-    }
+    problems: dict[tuple[str, KeyPath], Problem] = {}
+    for role, source_path in named:
+        if role in roles:
+            continue
+        near = did_you_mean(printable(role), sorted(roles))
+        message = f"{cell.env['kind']} has no role {printable(role, 40)!r}{near}"
+        if source_path:
+            location = cell.origin.source_map.key_location(source_path)
+            problem = Problem(location, source_path, message, "unknown_name")
+        else:
+            problem = cell.origin.problem(("policies", role), message, True, code="unknown_name")
+        problems[role, source_path] = problem
+    return problems
 
 
 def _without_unknown_roles(cell: Cell, roles: set[str]) -> Cell:
@@ -235,24 +207,28 @@ def _without_unknown_roles(cell: Cell, roles: set[str]) -> Cell:
     return dataclasses.replace(cell, policies=policies, stages=stages)
 
 
-def _role_names(cell: Cell) -> set[str]:
+def _role_names(cell: Cell, components: Components) -> set[str]:
     """Roles of a cell's environments. Empty if one cannot be constructed (`build` reports why)."""
+    roles: set[str] = set()
     try:
-        return {
-            role.name
-            for env, origin in cell.environment_specs()
-            for role in make_component("environment", env, ("env",), origin).roles
-        }
+        for index, stage in enumerate(cell.stages):
+            env, origin = cell.env, cell.origin
+            if stage.env:
+                env, _, origin = cell.stage_spec(index)
+            environment = components.make("environment", env, ("env",), origin)
+            roles |= {role.name for role in environment.roles}
     except ScenarioError:
         return set()
+    return roles
 
 
-def _with_population_parameters(cell: Cell) -> Cell:
+def _with_population_parameters(cell: Cell, components: Components) -> Cell:
     """The cell with the environment parameters that its population sets (number of people ...)."""
     if cell.population is None:
         return cell
     try:
-        population = make_component("population", cell.population, ("population",), cell.origin)
+        path = ("population",)
+        population = components.make("population", cell.population, path, cell.origin)
         fields = class_of("environment", cell.env["kind"]).model_fields
     except (UserError, ImportError):
         return cell  # `build` reports it

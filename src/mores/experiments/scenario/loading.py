@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mores.core.errors import UserError, did_you_mean
+from mores.core.errors import UserError, did_you_mean, nearest_name
 from mores.core.validation_messages import keys_at
 from mores.experiments.scenario.source_locations import (
     KeyPath,
@@ -106,6 +106,10 @@ def find_scenario_file(path_or_name: str | File) -> File:
         UserError: there is none; with the nearest name.
     """
     path, bundled = File(path_or_name), known_scenarios()
+
+    def unreadable(message: str) -> UserError:
+        return UserError(f"{printable(path)}: {message}", code="unreadable", path=str(path))
+
     try:
         if path.exists() and not path.is_dir():
             return path
@@ -115,29 +119,20 @@ def find_scenario_file(path_or_name: str | File) -> File:
         if path.is_dir():
             inside = ", ".join(printable(file) for file in sorted(path.glob("*.yaml"))[:6])
             content = f"it contains {inside}" if inside else "it contains no *.yaml file"
-            message = f"{printable(path)}: is a directory; name a scenario file ({content})"
-            raise UserError(message, code="unreadable", path=str(path))
+            raise unreadable(f"is a directory; name a scenario file ({content})")
         if not path.parent.is_dir():
             folder = f"there is no directory {printable(path.parent)}"
-            message = f"{printable(path)}: no such file: {folder}{_suggestion(name, bundled)}"
-            raise UserError(message, code="unreadable", path=str(path))
+            raise unreadable(f"no such file: {folder}{_suggestion(name, bundled)}")
         files = [str(file) for file in path.parent.glob("*.y*ml")]
-    except OSError as error:
-        message = f"{printable(path)}: cannot be read: {error.strerror}"
-        raise UserError(message, code="unreadable", path=str(path)) from None
-    except ValueError as error:  # a null character in the name
-        message = f"{printable(path)}: cannot be read: {error}"
-        raise UserError(message, code="unreadable", path=str(path)) from None
-    message = (
-        f"{printable(path)}: no such scenario file{_suggestion(str(path), [*files, *bundled])}"
-    )
-    raise UserError(message, code="unreadable", path=str(path))
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise unreadable(f"cannot be read: {reason}") from None
+    raise unreadable(f"no such scenario file{_suggestion(str(path), [*files, *bundled])}")
 
 
 def _suggestion(name: str, names: Any) -> str:
-    near = did_you_mean(name, names)
     bundled = ", ".join(known_scenarios()) or "none"
-    return near if "did you mean" in near else f"; scenarios of the package: {bundled}"
+    return nearest_name(name, names) or f"; scenarios of the package: {bundled}"
 
 
 def _relative_path(file: File) -> File:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Collection, Mapping
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from mores.core.errors import ParameterError
@@ -51,12 +52,106 @@ class Origin:
         return Problem(self.source_map.value_location(changed[-1]), changed[-1], message, code)
 
 
+class Override(NamedTuple):
+    """A value for a dotted path of the cell, and the path of its key or list entry in the file."""
+
+    path: str
+    value: Any
+    source_path: KeyPath
+
+
 class StageSpec(NamedTuple):
     """Environment and policies of a stage, as `kind` and parameters, and their origin."""
 
     env: dict[str, Any]
     policies: dict[str, Any]
     origin: Origin
+
+
+def apply_overrides(
+    cell_spec: Mapping[str, Any],
+    origin: Origin,
+    overrides: Iterable[Override],
+    parse_path: Callable[[str], tuple[str, ...]],
+) -> tuple[dict[str, Any], Origin]:
+    """The specification and origin of a cell after overrides.
+
+    Args:
+        cell_spec: `env`, `policies` and perhaps `population`, as `kind` and parameters.
+        origin: its origin.
+        overrides: in order of application.
+        parse_path: the parts of a dotted path; raises `ParameterError`.
+
+    Raises:
+        ScenarioError: a path is invalid or does not exist, or a value has the wrong type.
+    """
+    changed, source_paths = copy.deepcopy(dict(cell_spec)), dict(origin.source_paths)
+    problems, locate = [], origin.source_map.key_location
+    for dotted, value, source_path in overrides:
+        try:
+            parts = parse_path(dotted)
+        except ParameterError as error:
+            key = source_path[:-1] if isinstance(source_path[-1], int) else source_path
+            problems.append(Problem(locate(key), key, str(error), error.code))
+            continue
+        try:
+            path = set_at_path(changed, parts, value)
+        except ParameterError as error:
+            problems.append(Problem(locate(source_path), source_path, str(error), error.code))
+            continue
+        for below in [known for known in source_paths if known[: len(path)] == path]:
+            del source_paths[below]
+        source_paths[path] = source_path
+    if problems:
+        raise ScenarioError(problems)
+    return changed, Origin(origin.source_map, source_paths)
+
+
+def by_depth(overrides: Iterable[Override]) -> list[Override]:
+    """Overrides in order of application: a whole component before the parameters in it."""
+    return sorted(overrides, key=lambda override: override.path.count("."))
+
+
+def apply_stage_overrides(
+    env: Mapping[str, Any],
+    policies: Mapping[str, Any],
+    origin: Origin,
+    stage: Stage,
+    stage_index: int,
+) -> StageSpec:
+    """Specification of a stage of a cell.
+
+    Args:
+        env, policies: specification of the cell.
+        origin: its origin.
+        stage: the stage.
+        stage_index: index of the stage.
+
+    Raises:
+        ScenarioError: the stage overrides a parameter that does not exist.
+    """
+    spec = {"env": env, "policies": policies}
+    for section, values in (("env", stage.env), ("policies", stage.policies)):
+        overrides = by_depth(
+            Override(path, value, ("stages", stage_index, section, path))
+            for path, value in values.items()
+        )
+        parse_path = functools.partial(_parse_stage_path, section)
+        spec, origin = apply_overrides(spec, origin, overrides, parse_path)
+    return StageSpec(spec["env"], spec["policies"], origin)
+
+
+def _parse_stage_path(section: str, path: str) -> tuple[str, ...]:
+    """The parts of a path that a stage overrides in its section `env` or `policies`."""
+    parts = tuple(path.split("."))
+    if parts[0] == section and len(parts) > 1 and all(parts):
+        return parts
+    changes, name = {
+        "env": ("parameters of the environment", "NAME"),
+        "policies": ("policies or their parameters", "ROLE"),
+    }[section]
+    rest = printable(path.removeprefix(section).strip("."), 60) or name
+    raise ParameterError(message=f"a stage changes {changes}: write {section}.{rest}")
 
 
 def set_at_path(cell_spec: dict[str, Any], path: tuple[str, ...], value: Any) -> KeyPath:
@@ -112,62 +207,6 @@ def _set_below(node: Any, path: tuple[str, ...], value: Any) -> tuple[str | int,
         message = f"{printable(part)} is {describe_value(below)}, which has no parts"
         raise ParameterError(message=message, code="wrong_type")
     return (part, *_set_below(below, path[1:], value))
-
-
-def apply_stage_overrides(
-    env: Mapping[str, Any],
-    policies: Mapping[str, Any],
-    origin: Origin,
-    stage: Stage,
-    stage_index: int,
-) -> StageSpec:
-    """Specification of a stage of a cell.
-
-    Args:
-        env, policies: specification of the cell.
-        origin: its origin.
-        stage: the stage.
-        stage_index: index of the stage.
-
-    Raises:
-        ScenarioError: the stage overrides a parameter that does not exist.
-    """
-    cell_spec = {"env": copy.deepcopy(dict(env)), "policies": copy.deepcopy(dict(policies))}
-    source_paths, problems = dict(origin.source_paths), []
-    for section, overrides in (("env", stage.env), ("policies", stage.policies)):
-        # a whole component before the parameters in it
-        for dotted, value in sorted(overrides.items(), key=lambda item: item[0].count(".")):
-            source_path: KeyPath = ("stages", stage_index, section, dotted)
-            parts = tuple(dotted.split("."))
-            location = origin.source_map.key_location(source_path)
-            if parts[0] != section or len(parts) < 2 or not all(parts):
-                message = _WRONG_PREFIX_MESSAGES[section].format(_suggested_path(dotted, section))
-                problems.append(Problem(location, source_path, message, "invalid_value"))
-                continue
-            try:
-                path = set_at_path(cell_spec, parts, value)
-            except ParameterError as error:
-                problems.append(Problem(location, source_path, str(error), error.code))
-                continue
-            for below in [known for known in source_paths if known[: len(path)] == path]:
-                del source_paths[below]
-            source_paths[path] = source_path
-    if problems:
-        raise ScenarioError(problems)
-    stage_origin = Origin(origin.source_map, source_paths)
-    return StageSpec(cell_spec["env"], cell_spec["policies"], stage_origin)
-
-
-_WRONG_PREFIX_MESSAGES = {
-    "env": "a stage changes parameters of the environment: write env.{}",
-    "policies": "a stage changes policies or their parameters: write policies.{}",
-}
-
-
-def _suggested_path(path: str, section: str) -> str:
-    """The intended rest of a path without the right first part."""
-    rest = path.removeprefix(section).strip(".")
-    return printable(rest, 60) or {"env": "NAME", "policies": "ROLE"}[section]
 
 
 def role_of_path(path: str) -> str | None:

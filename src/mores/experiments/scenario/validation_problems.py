@@ -11,12 +11,9 @@ from pydantic import BaseModel, ValidationError
 from mores.core.errors import describe_value, printable
 from mores.core.validation_messages import (
     EXPECTED_TYPES,
-    blamed_path,
     child_type,
-    error_code,
-    error_message,
     union_members,
-    validation_errors,
+    validation_problems,
 )
 from mores.experiments.scenario.base_models import PATTERN_DESCRIPTIONS, ComponentSpec
 from mores.experiments.scenario.source_locations import KeyPath, Problem, SourceMap
@@ -50,26 +47,27 @@ def problems_from_error(
         known = source in source_map.value_locations or len(path) == 0
         return source if known else _setting_path(prefix + path, sources) or source
 
-    messages: dict[tuple[KeyPath, bool], list[str]] = {}
-    codes: dict[tuple[KeyPath, bool], str] = {}  # code of the first message
-    for details in validation_errors(error):
-        path = blamed_path(details, document)
+    found: dict[tuple[KeyPath, bool], tuple[dict[str, None], str]] = {}  # messages, first code
+    for problem in validation_problems(error, model, document, unknown_key_message):
+        details, path = problem.details, problem.blamed_path
         at_key = details["type"] in ("extra_forbidden", "missing")
         at_key = at_key or details["loc"][-1:] == ("[key]",)
         raw_text = source_map.raw_texts.get(to_file(path))
-        message = _error_message(details, path, model, document, raw_text, unknown_key_message)
-        texts = messages.setdefault((path, at_key), [])
-        codes.setdefault((path, at_key), error_code(details))
-        if message not in texts:
-            texts.append(message)
+        message = problem.message + _correction_hint(details, path, model, raw_text)
+        if details["type"] == "string_pattern_mismatch":
+            pattern = details["ctx"]["pattern"]
+            allowed = PATTERN_DESCRIPTIONS.get(pattern, f"text that matches {pattern}")
+            message = f"must be {allowed}; it is {describe_value(details['input'])}"
+        found.setdefault((path, at_key), ({}, problem.code))[0][message] = None
     problems = []
-    for (path, at_key), texts in messages.items():
-        source = to_file(path) if path else _responsible_path(prefix, sources, " ".join(texts))
+    for (path, at_key), (messages, code) in found.items():
+        text = " or ".join(messages)
+        source = to_file(path) if path else _responsible_path(prefix, sources, text)
         is_entry = len(source) > 0 and isinstance(source[-1], int)
         if at_key and is_entry and source not in source_map.key_locations:
             source = source[:-1]  # a value of a sweep: its path is the key
         locate = source_map.key_location if at_key else source_map.value_location
-        problems.append(Problem(locate(source), source, " or ".join(texts), codes[path, at_key]))
+        problems.append(Problem(locate(source), source, text, code))
     return problems
 
 
@@ -99,27 +97,9 @@ def _setting_path(path: KeyPath, source_paths: Mapping[KeyPath, KeyPath]) -> Key
     return next(sources, None)
 
 
-def _error_message(
-    error: Any,
-    path: KeyPath,
-    model: type[BaseModel],
-    document: Any,
-    raw_text: str | None,
-    unknown_key_message: str,
-) -> str:
-    kind, value = error["type"], error["input"]
-    if kind == "string_pattern_mismatch":
-        pattern = error["ctx"]["pattern"]
-        allowed = PATTERN_DESCRIPTIONS.get(pattern, f"text that matches {pattern}")
-        return f"must be {allowed}; it is {describe_value(value)}"
-    message = error_message(error, path, model, document, unknown_key_message)
-    return message + _correction_hint(EXPECTED_TYPES.get(kind, ""), value, path, model, raw_text)
-
-
-def _correction_hint(
-    expected: str, value: Any, path: KeyPath, model: Any, raw_text: str | None
-) -> str:
+def _correction_hint(error: Any, path: KeyPath, model: Any, raw_text: str | None) -> str:
     """The probable correction, as the end of a message."""
+    expected, value = EXPECTED_TYPES.get(error["type"], ""), error["input"]
     if expected == "text" and isinstance(value, (bool, int, float)):
         return f": put it in quotes, '{printable(raw_text if raw_text is not None else value, 40)}'"
     if expected == "a whole number" and isinstance(value, float) and value.is_integer():

@@ -100,21 +100,19 @@ def _estimand_problems(
         report("missing", "name an arm, or a control of the scenario")
     elif arm not in arms:
         report("unknown_name", f"there is no arm {arm!r}{suggestion(arm, scenario.arms)}", "arm")
-    if estimand.compare_to is not None and estimand.compare_to not in arms:
-        near = suggestion(estimand.compare_to, scenario.arms) or "; the scenario has no arms"
-        report("unknown_name", f"there is no arm {estimand.compare_to!r}{near}", "compare_to")
-    elif estimand.compare_to is not None and estimand.compare_to == arm:
-        report("conflict", "must differ from arm", "compare_to")
-    ablation = estimand.ablation if isinstance(estimand, Claim) else None
-    if ablation is not None and ablation not in arms:
-        near = suggestion(ablation, scenario.arms) or "; the scenario has no arms"
-        report("unknown_name", f"there is no arm {ablation!r}{near}", "ablation")
-    elif ablation is not None and ablation == arm:
-        report("conflict", "must differ from arm", "ablation")
-    elif ablation and compared is not None and ablation == scenario.control:
-        message = f"must not be the control, where {estimand.metric} is 0: name another arm"
-        report("conflict", message, "ablation")
-    recorded = _metric_name(compared or estimand.metric)
+    for key in ("compare_to", "ablation"):
+        other = getattr(estimand, key, None)
+        if other is None:
+            continue
+        if other not in arms:
+            near = suggestion(other, scenario.arms) or "; the scenario has no arms"
+            report("unknown_name", f"there is no arm {other!r}{near}", key)
+        elif other == arm:
+            report("conflict", "must differ from arm", key)
+        elif key == "ablation" and compared is not None and other == scenario.control:
+            message = f"must not be the control, where {estimand.metric} is 0: name another arm"
+            report("conflict", message, key)
+    recorded, _ = _split_metric(compared or estimand.metric)
     if recorded not in scenario.metric_names and estimand.metric != EFFECT_VS_CONTROL:
         shown = compared or estimand.metric
         near = suggestion(shown, dict.fromkeys([*scenario.metric_names, EFFECT_VS_CONTROL]))
@@ -210,7 +208,10 @@ def _metric_problems(
         problems.append(problem_at_path(source_map, message, *path, code=code))
 
     if built_stage.stage.name == scenario.stages_or_default[-1].name:
-        problems += _metric_index_problems(scenario, source_map, cell.arm, metrics)
+        for path, estimand in _targets_and_sensitivity(scenario):
+            message = _metric_index_error(estimand.metric, metrics, cell.arm)
+            if message and cell.arm in (claim_arm(scenario, estimand), estimand.compare_to):
+                report("unknown_name", message, *path, "metric")
     for i, claim in enumerate(scenario.claims):
         if scenario.stage(claim.stage).name != built_stage.stage.name:
             continue
@@ -236,28 +237,16 @@ def _metric_problems(
     return problems
 
 
-def _metric_index_problems(
-    scenario: Scenario, source_map: SourceMap, arm: str, metrics: Mapping[str, Any]
-) -> list[Problem]:
-    """Problems of invalid metric indices in targets and in the sensitivity analysis."""
-    problems = []
-    for path, estimand in _targets_and_sensitivity(scenario):
-        message = _metric_index_error(estimand.metric, metrics, arm)
-        if arm in (claim_arm(scenario, estimand), estimand.compare_to) and message:
-            problems.append(
-                problem_at_path(source_map, message, *path, "metric", code="unknown_name")
-            )
-    return problems
-
-
 def _metric_index_error(metric: str, metrics: Mapping[str, Any], arm: str) -> str | None:
     """Message for an invalid index of a metric in an arm. None if it is valid."""
-    metric = metric_compared_with_control(metric) or metric
-    size = _metric_size(metrics.get(_metric_name(metric)))
-    if size is None or _metric_index(metric) < size:
+    name, index = _split_metric(metric_compared_with_control(metric) or metric)
+    if name not in metrics or index < 0:
+        return None
+    size = metrics[name].shape[1] if metrics[name].dim() > 1 else 0
+    if index < size:
         return None
     vector = f"has {size} component{'s' if size > 1 else ''} in {arm}, counted from 0"
-    return f"{_metric_name(metric)} {vector if size else 'is a single number without index'}"
+    return f"{name} {vector if size else 'is a single number without index'}"
 
 
 def _checked_initial_metrics(
@@ -275,13 +264,29 @@ def _checked_initial_metrics(
         message = f"is too large: the observations of one world have {size:,} numbers"
         problems.append(cell.origin.problem(("env",), message, code="too_large"))
         return None
+    policies, population = built_stage.policies, built.population
     streams = RandomStreams.of(seed, [0]).child(addresses.EPISODE_START)
+    path: KeyPath = ("population",)
     try:
-        metrics = _initial_metrics(cell, built_stage, built, streams, problems)
+        people = None
+        if population is not None:
+            people = population.sample_people(streams.child(addresses.POPULATION))
+        path = ("env",)
+        for role in environment.roles:
+            if role.name in policies:
+                try:
+                    role_streams = streams.child(role.name)
+                    policies[role.name].initial_state(role, environment.phases, role_streams)
+                except UserError as error:
+                    place, message = ("policies", role.name), printable(error, 300)
+                    problem = built_stage.spec.origin.component_problem
+                    problems.append(problem(place, message, code=error.code))
+        state = environment.reset(streams.child(addresses.ENVIRONMENT), people)
+        metrics = checked_metrics(environment, state, streams.num_worlds)
         if not problems:
-            errors = check_first_round(environment, built_stage.policies, built.population, seed)
+            errors = check_first_round(environment, policies, population, seed)
             problems.extend(
-                cell.origin.problem(("env",), f"{kind}: {printable(error, 300)}", code=error.code)
+                cell.origin.problem(path, f"{kind}: {printable(error, 300)}", code=error.code)
                 for error in errors
             )
         if not problems and metrics is not None:
@@ -289,64 +294,18 @@ def _checked_initial_metrics(
                 scenario, source_map, built_stage, built, metrics, problems
             )
         return metrics
+    except UserError as error:
+        message, code = printable(error, 300), error.code
     except Exception as error:
-        message, code = f"{kind}: fails at its start: {describe_exception(error)}", "failed"
+        path, code = ("env",), "failed"
+        message = f"{kind}: fails at its start: {describe_exception(error)}"
         if isinstance(error, MemoryError) or "allocate" in str(error):  # PyTorch has no class
             message, code = "is too large: one world does not fit into memory", "too_large"
-        problems.append(cell.origin.problem(("env",), message, code=code))
-        return None
-
-
-def _initial_metrics(
-    cell: Cell,
-    built_stage: BuiltStage,
-    built: BuiltCell,
-    streams: RandomStreams,
-    problems: list[Problem],
-) -> Mapping[str, Any] | None:
-    environment, policies = built_stage.environment, built_stage.policies
-
-    def report(path: KeyPath, error: UserError) -> None:
-        problems.append(cell.origin.problem(path, printable(error, 300), code=error.code))
-
-    try:
-        population = built.population
-        people = (
-            None
-            if population is None
-            else population.sample_people(streams.child(addresses.POPULATION))
-        )
-    except UserError as error:
-        report(("population",), error)
-        return None
-    for role in environment.roles:
-        if role.name in policies:
-            try:
-                role_streams = streams.child(role.name)
-                policies[role.name].initial_state(role, environment.phases, role_streams)
-            except UserError as error:
-                origin = cell.stage_spec(built.stages.index(built_stage)).origin
-                path, message = ("policies", role.name), printable(error, 300)
-                problems.append(origin.component_problem(path, message, code=error.code))
-    try:
-        state = environment.reset(streams.child(addresses.ENVIRONMENT), people)
-        return checked_metrics(environment, state, streams.num_worlds)
-    except UserError as error:
-        report(("env",), error)
+    problems.append(cell.origin.problem(path, message, code=code))
     return None
 
 
-def _metric_name(metric: str) -> str:
-    """`mean_value` of `mean_value[1]`, its second component."""
-    return _INDEX_PATTERN.sub("", metric)
-
-
-def _metric_index(metric: str) -> int:
-    """1 of `mean_value[1]`. -1 without index: all components."""
+def _split_metric(metric: str) -> tuple[str, int]:
+    """Name and component: (`mean_value`, 1) of `mean_value[1]`; -1 without index: all."""
     match = _INDEX_PATTERN.search(metric)
-    return int(match[1]) if match else -1
-
-
-def _metric_size(values: Any) -> int | None:
-    """Number of components of a metric. 0 for a single number, which has no index."""
-    return None if values is None else (values.shape[1] if values.dim() > 1 else 0)
+    return (metric[: match.start()], int(match[1])) if match else (metric, -1)

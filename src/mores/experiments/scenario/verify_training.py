@@ -128,9 +128,10 @@ def no_update_problems(
         if reason:
             where = "" if cell.arm == DEFAULT_ARM else f" of {cell.arm}"
             message = f"makes no update in stage {stage.name}{where}: {reason}"
-            origin = cell.stage_spec(stage_index).origin
             problems.append(
-                origin.component_problem(("policies", name), message, code="not_trained")
+                built_stage.spec.origin.component_problem(
+                    ("policies", name), message, code="not_trained"
+                )
             )
     return problems
 
