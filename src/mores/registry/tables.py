@@ -124,6 +124,13 @@ REGISTRIES: dict[str, Registry] = {
         Registry("policy", entries.POLICIES, "mores.core.policy:Policy", includes=("recipe",)),
         Registry("recipe", entries.RECIPES, "mores.core.policy:Policy"),
         Registry("population", entries.POPULATIONS, "mores.core.people:Population"),
+        Registry("update_rule", entries.UPDATE_RULES, "mores.core.update_rule:UpdateRule"),
+        Registry(
+            "graph",
+            entries.GRAPHS,
+            "mores.core.graph:GraphSource",
+            adapter="mores.envs.graphs.graph_function:adapt",
+        ),
         Registry(
             "scenario",
             {file.stem: file for file in sorted(SCENARIO_FOLDER.glob("*.yaml"))},
