@@ -16,7 +16,7 @@ from mores.envs.strategic.moral_hazard import MoralHazard
 from mores.sim.simulation import simulate
 from mores.sim.simulator import Simulator
 
-PEERS = {"rule": "friedkin_johnsen", "degree": 6}
+PEERS = {"rule": "friedkin_johnsen", "graph": {"kind": "homophily", "degree": 6}}
 COEVOLUTION = Coevolution(
     num_people=101,
     num_values=3,

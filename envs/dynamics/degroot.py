@@ -7,20 +7,49 @@ modulus. Periodic networks do not converge.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import scipy.sparse
 from jaxtyping import Float
-from torch import Tensor
 
-from mores.envs.graphs.influence_graph import InfluenceGraph, weighted_mean
+from mores.core.graph import Graph
+from mores.core.update_rule import PeerInputs, RuleResult, UpdateRule
 
 
-def degroot_step(
-    values: Float[Tensor, "world agent value"],
-    answers: Float[Tensor, "world agent value"],
-    graph: InfluenceGraph,
-) -> Float[Tensor, "world agent value"]:
-    """Values after one round: weighted mean of a person's own value and the neighbors' answers."""
-    return weighted_mean(graph, values, answers)
+class DeGroot(UpdateRule):
+    """Weighted mean of a person's own value and the neighbors' answers."""
+
+    def step(self, inputs: PeerInputs, state: Any) -> RuleResult:
+        """Values after one round."""
+        return RuleResult(inputs.weighted_mean)
+
+    def equilibrium_matrix(self, graph: Graph) -> Float[np.ndarray, "agent agent"] | None:
+        """Rows of consensus weights; None where people do not reach a consensus."""
+        matrix = graph.matrix()
+        if not reaches_consensus(matrix):
+            return None
+        return np.tile(consensus_weights(matrix.toarray()), (graph.num_people, 1))
+
+    def analytic_values(self, graph: Graph) -> dict[str, float]:
+        """`contraction_factor` and `half_life` of disagreement; empty without consensus."""
+        matrix = graph.matrix()
+        if not reaches_consensus(matrix) or graph.num_people < 2:
+            return {}
+        dense = matrix.toarray()
+        return {"contraction_factor": contraction_factor(dense), "half_life": half_life(dense)}
+
+
+def reaches_consensus(influence_matrix: scipy.sparse.csr_array) -> bool:
+    """Whether a sufficient condition holds: one strong component, with an own share, no negatives.
+
+    Connected people without any own share may be periodic, and are not counted.
+    """
+    components = scipy.sparse.csgraph.connected_components(
+        influence_matrix, connection="strong", return_labels=False
+    )
+    positive = influence_matrix.data.min(initial=0.0) >= 0
+    return bool(components == 1 and positive and influence_matrix.diagonal().any())
 
 
 def consensus_weights(

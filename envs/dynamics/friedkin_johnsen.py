@@ -7,18 +7,44 @@ consensus that generally differs from DeGroot's (arXiv 1808.10379).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
-from torch import Tensor
+from pydantic import Field
+
+from mores.core.graph import Graph
+from mores.core.update_rule import PeerInputs, RuleResult, UpdateRule
+from mores.envs.dynamics.degroot import DeGroot
 
 
-def friedkin_johnsen_step(
-    weighted_mean: Float[Tensor, "world agent value"],
-    anchor: Float[Tensor, "world agent value"],
-    susceptibility: float,
-) -> Float[Tensor, "world agent value"]:
-    """Values after one round, from the mean `P x` (`degroot.degroot_step`) and the anchor `x0`."""
-    return susceptibility * weighted_mean + (1.0 - susceptibility) * anchor
+class FriedkinJohnsen(UpdateRule):
+    """Mean of the weighted mean of answers and the anchor."""
+
+    susceptibility: float = Field(
+        default=0.9,
+        ge=0,
+        le=1,
+        description="weight of the weighted mean `P x`; the anchor has the rest",
+    )
+
+    def step(self, inputs: PeerInputs, state: Any) -> RuleResult:
+        """Values after one round."""
+        anchored = (1.0 - self.susceptibility) * inputs.anchor
+        return RuleResult(self.susceptibility * inputs.weighted_mean + anchored)
+
+    def equilibrium_matrix(self, graph: Graph) -> Float[np.ndarray, "agent agent"] | None:
+        """`(I - l P)^-1 (1 - l)`; DeGroot's consensus for l = 1."""
+        if self.susceptibility == 1:
+            return DeGroot().equilibrium_matrix(graph)
+        return equilibrium_matrix(graph.matrix().toarray(), self.susceptibility)
+
+    def analytic_values(self, graph: Graph) -> dict[str, float]:
+        """`convergence_factor`, the asymptotic ratio of distances from the equilibrium."""
+        if self.susceptibility == 1:
+            return DeGroot().analytic_values(graph)
+        radius = np.abs(np.linalg.eigvals(graph.matrix().toarray())).max()
+        return {"convergence_factor": float(self.susceptibility * radius)}
 
 
 def equilibrium_matrix(

@@ -1,152 +1,219 @@
-"""Weighted influence graphs between people, stored for fast averaging over neighbors.
+"""Shares of influence between people, one graph for all worlds or one graph a world.
 
-A graph is an array of neighbor slots: `neighbors[i, k]` is the k-th neighbor of person i, with
-weight `weights[i, k]`; person i's own value has the remaining weight, up to 1. Unused slots point
-to i with weight zero. Sums run over slots in a fixed order, so that a world's results do not
-depend on the batch.
+The new value of an averaging person i is `self_weight[i] x_i + sum_k weights[k] x_indices[k]` over
+the ties k of row i. The absolute shares of a person sum to 1 in the graphs that `CsrGraph` makes.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from typing import ClassVar
 
-import networkx as nx
-import numpy as np
+import scipy.sparse
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mores.core.deterministic_sum import norm, total
-from mores.core.random_streams import RandomStreams
-from mores.core.stream_addresses import CANDIDATES, HOMOPHILY, PERMUTATION
+from mores.core import pytree
+from mores.core.deterministic_sum import total
+from mores.envs.graphs.row_sums import RowSums
+
+PersonValues = Float[Tensor, "world agent value"]
+TieValues = Float[Tensor, "world tie value"]
+
+MAX_CLOSED_FORM = 200  # people in graphs whose closed forms are computed, with dense matrices
 
 
-@dataclasses.dataclass(frozen=True)
-class InfluenceGraph:
-    """Neighbors of each person and their weights, shared by all worlds or one graph per world.
+@dataclasses.dataclass(frozen=True, eq=False)
+class InfluenceGraph(pytree.Growing):
+    """Compressed sparse rows of ties and weights; see `mores.core.graph.Graph`.
+
+    Graphs of several worlds with different numbers of ties are padded with zeros at the end, which
+    no row contains.
 
     Attributes:
-        neighbors: indices of the people who influence each person.
-        weights: their weights, at least 0; each person's weights sum to at most 1.
-        self_weight: weight of the person's own value, the remainder to 1.
+        indptr: row i holds the ties `indptr[i]` to `indptr[i + 1]`, the people who influence i.
+        indices: the influencing person of each tie; int32.
+        weights: share of influence of each tie.
+        self_weight: share of each person's own value.
+        exact_matrix: all shares in float64, own shares on the diagonal; None: in larger graphs, and
+            in those of one world.
     """
 
-    neighbors: Int[Tensor, "*world agent slot"]
-    weights: Float[Tensor, "*world agent slot"]
+    growing_fields: ClassVar[tuple[str, ...]] = ("indices", "weights")
+
+    indptr: Int[Tensor, "*world agent_plus_1"]
+    indices: Int[Tensor, "*world tie"]
+    weights: Float[Tensor, "*world tie"]
     self_weight: Float[Tensor, "*world agent"]
+    exact_matrix: scipy.sparse.csr_array | None = None
 
     @staticmethod
-    def from_weights(neighbors: Tensor, weights: Tensor) -> InfluenceGraph:
-        """Graph whose self-weights are the remainders of `weights` to 1."""
-        return InfluenceGraph(neighbors, weights, 1.0 - total(weights, -1))
+    def from_slots(
+        neighbors: Int[Tensor, "*world agent slot"], weights: Float[Tensor, "*world agent slot"]
+    ) -> InfluenceGraph:
+        """Graph of people with equally many neighbors; their own share is the remainder to 1."""
+        *worlds, agents, slots = neighbors.shape
+        indptr = torch.arange(agents + 1, dtype=torch.int32, device=neighbors.device) * slots
+        return InfluenceGraph(
+            indptr.expand(*worlds, -1).contiguous(),
+            neighbors.flatten(-2).to(torch.int32),
+            weights.flatten(-2),
+            1.0 - total(weights, -1),
+        )
 
+    @staticmethod
+    def stack(graphs: list[InfluenceGraph]) -> InfluenceGraph:
+        """One graph a world, from graphs of equally many people."""
+        ties = max(len(graph.indices) for graph in graphs)
 
-def neighbor_sum(
-    graph: InfluenceGraph, answers: Float[Tensor, "world agent value"]
-) -> Float[Tensor, "world agent value"]:
-    """Weighted sum of the neighbors' answers; the weights need not sum to 1."""
-    weighted_sum = torch.zeros_like(answers)
-    for slot in range(graph.neighbors.shape[-1]):
-        neighbor, weight = graph.neighbors[..., slot], graph.weights[..., slot]
-        if neighbor.dim() == 1:
-            neighbor_answer = answers[:, neighbor]
-        else:
-            neighbor_answer = answers.gather(1, neighbor[..., None].expand(answers.shape))
-        weighted_sum = weighted_sum + weight[..., None] * neighbor_answer
-    return weighted_sum
+        def pad(x: Tensor) -> Tensor:
+            return torch.nn.functional.pad(x, (0, ties - len(x)))
 
+        return InfluenceGraph(
+            torch.stack([graph.indptr for graph in graphs]),
+            torch.stack([pad(graph.indices) for graph in graphs]),
+            torch.stack([pad(graph.weights) for graph in graphs]),
+            torch.stack([graph.self_weight for graph in graphs]),
+        )
 
-def weighted_mean(
-    graph: InfluenceGraph,
-    own_values: Float[Tensor, "world agent value"],
-    answers: Float[Tensor, "world agent value"],
-) -> Float[Tensor, "world agent value"]:
-    """Weighted mean of each person's own value and the neighbors' answers."""
-    return add_self(graph, own_values, neighbor_sum(graph, answers))
+    def to(self, device: torch.device) -> InfluenceGraph:
+        """The graph on a device."""
+        if self.indptr.device == device:
+            return self
+        fields = (self.indptr, self.indices, self.weights, self.self_weight)
+        return InfluenceGraph(*(field.to(device) for field in fields), self.exact_matrix)
 
+    @property
+    def num_people(self) -> int:
+        """Number of people."""
+        return self.self_weight.shape[-1]
 
-def add_self(
-    graph: InfluenceGraph,
-    own_values: Float[Tensor, "world agent value"],
-    neighbor_sum: Float[Tensor, "world agent value"],
-) -> Float[Tensor, "world agent value"]:
-    """Sum of `neighbor_sum` and each person's own value times its self-weight."""
-    return graph.self_weight[..., None] * own_values + neighbor_sum
+    @property
+    def is_shared(self) -> bool:
+        """Whether all worlds have this graph."""
+        return self.indptr.dim() == 1
 
+    @functools.cached_property
+    def degree(self) -> Int[Tensor, "*world agent"]:
+        """Number of ties of each person."""
+        return self.indptr[..., 1:] - self.indptr[..., :-1]
 
-def from_matrix(matrix: np.ndarray) -> InfluenceGraph:
-    """Graph from `[agent, agent]` weights of each person's (row) neighbors (column)."""
-    off_diagonal = matrix.astype(np.float64) * (1.0 - np.eye(len(matrix)))
-    slots = max(1, int((off_diagonal != 0).sum(1).max()))
-    neighbors = np.tile(np.arange(len(matrix))[:, None], (1, slots))
-    weights = np.zeros((len(matrix), slots))
-    for i, row in enumerate(off_diagonal):
-        (indices,) = np.nonzero(row)
-        neighbors[i, : len(indices)] = indices
-        weights[i, : len(indices)] = row[indices]
-    return InfluenceGraph.from_weights(
-        torch.from_numpy(neighbors), torch.from_numpy(weights).to(torch.float32)
-    )
+    @functools.cached_property
+    def has_negative_weights(self) -> bool:
+        """Whether any influence is negative."""
+        return bool((self.weights < 0).any() | (self.self_weight < 0).any())
 
+    @functools.cached_property
+    def isolated(self) -> Bool[Tensor, "*world agent"] | None:
+        """People without ties; None: there are none."""
+        isolated = self.degree == 0
+        return isolated if bool(isolated.any()) else None
 
-def random_walk_matrix(graph: nx.Graph) -> np.ndarray:
-    """Transition matrix of the random walk on `A + I`: equal weight to self and each neighbor.
+    # --- sums over ties ----------------------------------------------------------------------
 
-    Its stationary distribution is `(d_i + 1) / sum(d + 1)`, with `d` the degree.
-    """
-    adjacency = nx.to_numpy_array(graph, weight="") + np.eye(len(graph))
-    return adjacency / adjacency.sum(1, keepdims=True)
+    def neighbor_sum(self, x: PersonValues) -> PersonValues:
+        """Weighted sum of the neighbors' `x` of each person."""
+        return self._unflatten(self._row_sums.weighted(self._flatten(x)), x)
 
+    def neighbor_values(self, x: PersonValues) -> TieValues:
+        """The neighbor's `x` at each tie."""
+        if self.is_shared:
+            return x[:, self.indices]
+        return x.gather(1, self.indices.to(torch.int64)[..., None].expand(-1, -1, x.shape[2]))
 
-def karate_club_matrix() -> np.ndarray:
-    """Random walk with self-loops on Zachary's karate club (34 people, 78 edges)."""
-    return random_walk_matrix(nx.karate_club_graph())
+    def own_values(self, x: PersonValues) -> TieValues:
+        """The influenced person's own `x` at each tie."""
+        if self.is_shared:
+            return x[:, self._people]
+        return x.gather(1, self._people[..., None].expand(-1, -1, x.shape[2]))
 
+    def sum_ties(self, x: TieValues) -> PersonValues:
+        """Sum of `x` over the ties of each person, without weights."""
+        ties = self._flatten(x) if self._valid is None else x[self._valid]
+        return self._unflatten(self._row_sums.plain(ties), x)
 
-def homophily_graph(
-    values: Float[Tensor, "world agent value"],
-    degree: int,
-    peer_weight: float,
-    homophily_scale: float,
-    num_candidates: int,
-    streams: RandomStreams,
-) -> InfluenceGraph:
-    """Graph whose neighbors are sampled with a preference for people with similar values.
+    def sample_neighbors(self, u: Float[Tensor, "world agent"]) -> Int[Tensor, "world agent"]:
+        """A neighbor of each person, with probability proportional to the absolute weight.
 
-    From `num_candidates` random others, `degree` are sampled without replacement, proportionally
-    to `exp(-distance / homophily_scale)`: the largest scores after adding Gumbel noise (Kool et
-    al. 2019, arXiv 1903.06059). A duplicate candidate may be chosen twice and then counts twice.
+        Args:
+            u: uniform random numbers in [0, 1).
 
-    Args:
-        values: values of all people.
-        degree: neighbors per person.
-        peer_weight: total weight of all neighbors; the person's own value has the rest.
-        homophily_scale: distance at which the sampling weight falls by e, value units.
-        num_candidates: candidates per person, sampled uniformly with replacement.
-        streams: random streams.
-    """
-    worlds, agents, dimensions = values.shape
-    step = 1 + (streams.uniform(CANDIDATES, agents, num_candidates) * (agents - 1)).to(torch.int64)
-    candidates = (torch.arange(agents, device=values.device)[:, None] + step) % agents  # not self
-    flat = candidates.flatten(1)[..., None].expand(-1, -1, dimensions)
-    candidate_values = values.gather(1, flat).unflatten(1, (agents, num_candidates))
-    distance = norm(candidate_values - values[:, :, None])
-    score = streams.gumbel(HOMOPHILY, agents, num_candidates) - distance / homophily_scale
-    neighbors = candidates.gather(2, score.topk(degree, dim=-1).indices)
-    weights = torch.full((worlds, agents, degree), peer_weight / degree, device=values.device)
-    return InfluenceGraph.from_weights(neighbors, weights)
+        Returns:
+            Indices of people; isolated people get their own.
+        """
+        start, end = (self._cumulative.gather(-1, p) for p in self._row_bounds)
+        target = start + u.to(torch.float64) * (end - start)  # [world, agent]
+        tie = torch.searchsorted(
+            self._cumulative.expand(len(u), -1).contiguous(), target, right=True
+        )
+        first, last = (p.expand(len(u), -1) for p in self._row_bounds)
+        tie = torch.minimum(torch.maximum(tie - 1, first), last - 1).clamp(min=0)
+        neighbor = self.indices.to(torch.int64).expand(len(u), -1).gather(1, tie)
+        own = torch.arange(self.num_people, device=u.device)
+        return neighbor if self.isolated is None else torch.where(self.isolated, own, neighbor)
 
+    def matrix(self) -> scipy.sparse.csr_array:
+        """Shares of influence of a shared graph, own shares on the diagonal, in float64."""
+        if self.exact_matrix is not None:
+            return self.exact_matrix
+        parts = (self.weights.double().cpu(), self.indices.cpu(), self.indptr.cpu())
+        size = (self.num_people, self.num_people)
+        ties = scipy.sparse.csr_array(tuple(part.numpy() for part in parts), shape=size)
+        own = self.self_weight.double().cpu().numpy()
+        return ties + scipy.sparse.diags_array(own, format="csr")
 
-def permute_nodes(graph: InfluenceGraph, streams: RandomStreams) -> InfluenceGraph:
-    """Graph with the same structure and randomly permuted people, one permutation per world.
+    # --- layout ------------------------------------------------------------------------------
 
-    The degree structure is identical; homophily is removed.
-    """
-    _, agents, slots = graph.neighbors.shape
-    u = streams.uniform(PERMUTATION, agents)[..., 0]
-    node = torch.sort(u, dim=-1, stable=True).indices  # person -> node
-    person = torch.sort(node, dim=-1, stable=True).indices  # node -> person
-    rows = node[..., None].expand(-1, -1, slots)
-    neighbor_nodes = graph.neighbors.gather(1, rows)
-    neighbors = person.gather(1, neighbor_nodes.flatten(1)).unflatten(1, (agents, slots))
-    return InfluenceGraph.from_weights(neighbors, graph.weights.gather(1, rows))
+    @functools.cached_property
+    def _row_sums(self) -> RowSums:
+        """Ties of all rows: people, or people of all worlds one after another."""
+        if self.is_shared:
+            return RowSums(self.indptr, self.indices, self.weights)
+        worlds, ties = self.indices.shape
+        wide = max(worlds * ties, worlds * self.num_people) >= 2**31
+        index = torch.int64 if wide else torch.int32
+        world = torch.arange(worlds, dtype=index, device=self.indices.device)
+        columns = self.indices + world[:, None] * self.num_people
+        count = self.indptr[:, -1:].to(index)
+        start = count.cumsum(0, dtype=index) - count
+        rows = (self.indptr[:, :-1] + start).flatten()
+        indptr = torch.cat([rows, (start + count)[-1]])
+        valid = slice(None) if self._valid is None else self._valid.flatten()
+        return RowSums(indptr, columns.flatten()[valid], self.weights.flatten()[valid])
+
+    @functools.cached_property
+    def _valid(self) -> Bool[Tensor, "world tie"] | None:
+        """Ties that are not padding; None: all."""
+        if self.is_shared or bool((self.indptr[:, -1] == self.indices.shape[1]).all()):
+            return None
+        return torch.arange(self.indices.shape[1], device=self.indptr.device) < self.indptr[:, -1:]
+
+    @functools.cached_property
+    def _people(self) -> Int[Tensor, "*world tie"]:
+        """The influenced person of each tie; the last person at padding."""
+        ties = torch.arange(self.indices.shape[-1], device=self.indptr.device)
+        ties = ties.to(self.indptr.dtype).expand_as(self.indices).contiguous()
+        person = torch.searchsorted(self.indptr[..., 1:].contiguous(), ties, right=True)
+        return person.clamp(max=self.num_people - 1)
+
+    @functools.cached_property
+    def _cumulative(self) -> Float[Tensor, "*world tie_plus_1"]:
+        """Sums of absolute weights of all ties before each one."""
+        return torch.nn.functional.pad(self.weights.double().abs().cumsum(-1), (1, 0))
+
+    @functools.cached_property
+    def _row_bounds(self) -> tuple[Tensor, Tensor]:
+        bounds = self.indptr.to(torch.int64)
+        return bounds[..., :-1], bounds[..., 1:]
+
+    def _flatten(self, x: Float[Tensor, "world part value"]) -> Float[Tensor, "row item"]:
+        """Worlds beside the values if they share the graph, else beside the people."""
+        return x.movedim(0, 1).flatten(1) if self.is_shared else x.flatten(0, 1)
+
+    def _unflatten(self, x: Tensor, like: Tensor) -> PersonValues:
+        worlds, _, values = like.shape
+        if self.is_shared:
+            return x.unflatten(1, (worlds, values)).movedim(1, 0)
+        return x.unflatten(0, (worlds, self.num_people))

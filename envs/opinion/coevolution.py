@@ -32,6 +32,7 @@ from mores.envs.dynamics.history import History
 from mores.envs.dynamics.peers import Peers
 from mores.envs.dynamics.trait_state import TraitStateDynamics
 from mores.envs.dynamics.trust import Trust
+from mores.envs.graphs.influence_graph import MAX_CLOSED_FORM, InfluenceGraph
 from mores.envs.opinion import coevolution_state, progress_challenges, tracking_lag
 from mores.envs.opinion.coevolution_state import CoevolutionState
 from mores.envs.opinion.progress_challenges import Challenge
@@ -44,8 +45,8 @@ class Coevolution(Environment[CoevolutionState]):
         A value is one coordinate of a person's attitudes. Every round people report their values,
         assistants observe the mean answer and advise, and history, peers, advice and noise change
         people's values. Left out: language and topics; private advice (all people receive the
-        same); choice of assistants; changes of the peer graph; effects of people on history; costs
-        of advice.
+        same); choice of assistants; changes of the graph; effects of people on history; costs of
+        advice.
 
     Roles:
         person (`num_people`): answers
@@ -77,8 +78,8 @@ class Coevolution(Environment[CoevolutionState]):
         1. G moves by drift and noise, or to the next row; people answer; assistants advise.
         2. The deviation of H from the person's disposition decays and gets noise (`trait_state`).
         3. H += history.attraction (G - H).
-        4. DeGroot or Friedkin-Johnsen averaging of answers (`peers`). The anchor of
-           Friedkin-Johnsen is the initial disposition, or H after step 3 if values revert to
+        4. The update rule of `peers` moves H by the answers of the people to whom a person
+           listens. Its anchor is the initial disposition, or H after step 3 if values revert to
            dispositions.
         5. H += ai_influence * mean over assistants of intensity * trust * (o - H), where the
            Euclidean distance |o - H| is at most confidence_bound.
@@ -212,6 +213,13 @@ class Coevolution(Environment[CoevolutionState]):
         no_advice = values.new_zeros(len(values), self.num_assistants, self.num_values)
         start = torch.zeros(len(values), dtype=torch.int64, device=values.device)
         has_rows = self.history.trajectory_values is not None
+        graph = rule_state = None
+        if self.peers.rule is not None:
+            if self._shared_graph is None:
+                graph = self.peers.world_graphs(values, streams)
+            rule_state = self.peers.rule.initial_state(
+                values, graph or self._graph_on(values.device), streams.child("rule")
+            )
         return CoevolutionState(
             people=dataclasses.replace(people, values=values),
             trait_state=trait_state,
@@ -226,7 +234,8 @@ class Coevolution(Environment[CoevolutionState]):
             advice=no_advice,
             intensity=no_advice[..., 0],
             neighbor_mean=torch.zeros_like(values),
-            graph=self.peers.sample_graph(values, streams),
+            graph=graph,
+            rule_state=rule_state,
             rounds_elapsed=start,
             challenge_record=progress_challenges.initial_record(
                 self._num_scored_rounds, values, self.num_assistants
@@ -293,14 +302,16 @@ class Coevolution(Environment[CoevolutionState]):
 
     def _move_people(self, state: CoevolutionState, streams: RandomStreams) -> CoevolutionState:
         """Steps 2 to 7 of the dynamics."""
-        neighbor_mean = state.neighbor_mean
+        neighbor_mean, rule_state = state.neighbor_mean, state.rule_state
         trait_state = self.trait_state.advance_round(state.trait_state, streams.child("person"))
         values = self.history.attract(trait_state.values, state.history_position)
-        if self.peers.rule != "none":
+        if self.peers.rule is not None:
             # mean reversion already anchors people at their dispositions
             anchor = values if self.trait_state.mean_reverting else state.anchor
-            neighbor_mean, weighted_mean = self.peers.peer_means(values, state.answers, state.graph)
-            values = self.peers.step(weighted_mean, anchor)
+            graph = state.graph or self._graph_on(values.device)
+            values, neighbor_mean, rule_state = self.peers.move(
+                values, state.answers, anchor, graph, state.rule_state, streams.child("rule")
+            )
         displacement = advice.advice_displacement(
             values, state.advice, state.intensity, state.trust, self.confidence_bound
         )
@@ -323,6 +334,7 @@ class Coevolution(Environment[CoevolutionState]):
             trait_state=trait_state,
             trust=trust,
             neighbor_mean=neighbor_mean,
+            rule_state=rule_state,
             previous_values=state.people.values,
         )
         if not self.cohorts.turnover:
@@ -383,9 +395,8 @@ class Coevolution(Environment[CoevolutionState]):
             ProgressGym's score, and two relative to history's first row (`progress_challenges`)
         rounds_scored: in a challenge
         """
-        matrix = self.peers.equilibrium_matrix if self._moved_by_peers_only else None
         return {
-            **coevolution_state.community_metrics(state, matrix),
+            **coevolution_state.community_metrics(state, self._equilibrium_matrix),
             **self._challenge_metrics(state),
         }
 
@@ -403,9 +414,11 @@ class Coevolution(Environment[CoevolutionState]):
 
     @property
     def elements_per_world(self) -> int:
-        """See `Environment`; sampling of homophily candidates dominates."""
-        candidates = self.peers.num_candidates if self.peers.rule != "none" else 0
-        return self.num_people * (4 * self.num_values + 3) * max(1, candidates)
+        """See `Environment`."""
+        per_person = 4 * self.num_values + 3
+        if self.peers.rule is not None:
+            per_person += self.peers.graph.elements_per_person
+        return self.num_people * per_person
 
     def latent(self, state: CoevolutionState) -> Mapping[str, Tensor]:
         """Values and dispositions of people, history's position, and the advice."""
@@ -421,10 +434,10 @@ class Coevolution(Environment[CoevolutionState]):
         return state.people
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:
-        """Velocity and tracking lag if people are truthful; convergence rates of a fixed graph."""
-        result: dict[str, Any] = (
-            dict(self.peers.analytic_values()) if self._moved_by_peers_only else {}
-        )
+        """Velocity and tracking lag if people are truthful; the rule's on a small shared graph."""
+        result: dict[str, Any] = {}
+        if self._closed_form_graph is not None and self.peers.rule is not None:
+            result |= self.peers.rule.analytic_values(self._closed_form_graph)
         assistant = policies.get("assistant")
         history = self.history
         pure_drift = (
@@ -434,7 +447,7 @@ class Coevolution(Environment[CoevolutionState]):
         )
         full_trust = self.trust.initial_trust == 1 and not self.trust.learning_rate
         linear = self.confidence_bound is None and full_trust and self._displacements_persist
-        linear = linear and pure_drift and self.peers.rule == "none"
+        linear = linear and pure_drift and self.peers.rule is None
         tracking = assistant.tracking if isinstance(assistant, LinearTracker) else None
         if linear and tracking is not None:
             alpha, eta = self.ai_influence, tracking.learning_rate
@@ -457,6 +470,37 @@ class Coevolution(Environment[CoevolutionState]):
         history = self.history.attraction or self.history.drift_share
         assistants = self.num_assistants and self.ai_influence
         return self._displacements_persist and not (history or assistants or self.noise_std)
+
+    @functools.cached_property
+    def _shared_graph(self) -> InfluenceGraph | None:
+        """The graph of all worlds; None: each has its own, or there is none."""
+        return self.peers.shared_graph(self.num_people)
+
+    @functools.cached_property
+    def _graph_by_device(self) -> dict[torch.device, InfluenceGraph]:
+        return {}
+
+    def _graph_on(self, device: torch.device) -> InfluenceGraph:
+        """The graph of all worlds on a device."""
+        if device not in self._graph_by_device:
+            assert self._shared_graph is not None
+            self._graph_by_device[device] = self._shared_graph.to(device)
+        return self._graph_by_device[device]
+
+    @functools.cached_property
+    def _closed_form_graph(self) -> InfluenceGraph | None:
+        """The graph of all worlds if only the rule moves people and there are few of them."""
+        if not self._moved_by_peers_only or self.num_people > MAX_CLOSED_FORM:
+            return None
+        return self._shared_graph
+
+    @functools.cached_property
+    def _equilibrium_matrix(self) -> Tensor | None:
+        """Weights of initial values (columns) in equilibrium values; None: unknown."""
+        if self._closed_form_graph is None or self.peers.rule is None:
+            return None
+        matrix = self.peers.rule.equilibrium_matrix(self._closed_form_graph)
+        return None if matrix is None else torch.from_numpy(matrix).to(torch.float32)
 
     def default_policies(self) -> Mapping[str, Any]:
         """Truthful people; assistants that repeat the mean answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -34,6 +35,7 @@ class CoevolutionState:
     intensity: Float[Tensor, "world assistant"]  # its intensity
     neighbor_mean: Float[Tensor, "world agent value"]  # weighted mean of neighbors' last answers
     graph: InfluenceGraph | None  # if each world has its own
+    rule_state: Any  # of the update rule
     rounds_elapsed: Int[Tensor, " world"]  # movements of history so far
     challenge_record: ChallengeRecord | None  # data scored by a challenge
 
@@ -41,7 +43,7 @@ class CoevolutionState:
 def community_metrics(
     state: CoevolutionState, equilibrium_matrix: Float[Tensor, "agent agent"] | None
 ) -> dict[str, Float[Tensor, "world *value"]]:
-    """Metrics of `Coevolution.metrics`. `equilibrium_matrix`: see `Peers.equilibrium_matrix`."""
+    """Metrics of `Coevolution.metrics`. `equilibrium_matrix`: see `UpdateRule`."""
     values = state.people.values
     mean_value = mean(values, 1)
     movement = mean_value - mean(state.previous_values, 1)

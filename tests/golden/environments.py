@@ -25,7 +25,6 @@ from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
 from mores.envs.dynamics.cohorts import Cohorts
 from mores.envs.dynamics.history import History
-from mores.envs.dynamics.peers import Peers
 from mores.envs.dynamics.trait_state import TraitStateDynamics
 from mores.envs.dynamics.trust import Trust
 from mores.envs.feedback.pairwise_preferences import PairwisePreferences
@@ -44,6 +43,7 @@ from tests.golden.entries import Entry, entry
 
 WORLDS = Worlds.grid(2, 2)
 ROUNDS = 20
+GRAPH = {"kind": "homophily", "degree": 3, "homophily_scale": 0.3, "peer_weight": 0.1}
 
 
 def cases() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], Any]]:
@@ -148,11 +148,11 @@ def _coevolution() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], A
         trait_state=trait_state,
         trust=Trust(learning_rate=0.1),
         cohorts=Cohorts(turnover=0.1, mutation_std=0.1),
-        peers=Peers(rule="degroot", degree=3, homophily_scale=0.3, peer_weight=0.1),
+        peers={"rule": "degroot", "graph": GRAPH},
     )
     yield "coevolution/full", full, {"person": respondent, "assistant": Mirror()}, None
     karate = Coevolution(
-        num_people=34, num_assistants=0, peers=Peers(rule="friedkin_johnsen", graph="karate_club")
+        num_people=34, num_assistants=0, peers={"rule": "friedkin_johnsen", "graph": "karate_club"}
     )
     yield "coevolution/karate", karate, {}, None
     population = NormalPopulation(num_people=9, num_values=2)

@@ -12,25 +12,18 @@ import torch
 
 from mores.agents.scripted.assistants import LinearTrend, Mirror, Persuader, Silent
 from mores.core.policy import ActionOutput
-from mores.core.random_streams import RandomStreams
 from mores.envs.dynamics import degroot, friedkin_johnsen
-from mores.envs.graphs.influence_graph import (
-    from_matrix,
-    homophily_graph,
-    karate_club_matrix,
-    permute_nodes,
-    weighted_mean,
-)
+from mores.envs.graphs.karate_club import karate_club_graph
 from mores.envs.opinion.coevolution import Coevolution
 from mores.envs.opinion.scripted_policies import Truthful
 from mores.sim.simulation import simulate
 from mores.sim.simulator import Simulator
 
-KARATE = {"graph": "karate_club"}
+KARATE = karate_club_graph().matrix().toarray()
 
 
 def test_karate_consensus_weights():
-    weights = degroot.consensus_weights(karate_club_matrix())
+    weights = degroot.consensus_weights(KARATE)
     degrees = np.array([d for _, d in nx.karate_club_graph().degree()])
     assert weights == pytest.approx((degrees + 1) / (degrees + 1).sum(), abs=1e-12)
     assert weights[0] == pytest.approx(17 / 190, abs=1e-12)
@@ -39,50 +32,40 @@ def test_karate_consensus_weights():
     nx.set_edge_attributes(graph, 1, "weight")
     graph.add_edges_from(((i, i) for i in graph), weight=1)
     walk = nx.google_matrix(graph, alpha=1.0)  # row-stochastic walk of networkx
-    assert np.asarray(walk) == pytest.approx(karate_club_matrix(), abs=1e-12)
+    assert np.asarray(walk) == pytest.approx(KARATE, abs=1e-12)
 
 
 def test_karate_contraction():
-    assert degroot.contraction_factor(karate_club_matrix()) == pytest.approx(0.896142, abs=5e-7)
-    assert degroot.half_life(karate_club_matrix()) == pytest.approx(6.3211, abs=5e-5)
+    assert degroot.contraction_factor(KARATE) == pytest.approx(0.896142, abs=5e-7)
+    assert degroot.half_life(KARATE) == pytest.approx(6.3211, abs=5e-5)
 
 
 def test_degroot_converges_to_consensus():
     env = Coevolution(
-        num_people=34, num_values=3, num_assistants=0, peers={**KARATE, "rule": "degroot"}
+        num_people=34,
+        num_values=3,
+        num_assistants=0,
+        peers={"graph": "karate_club", "rule": "degroot"},
     )
     result = simulate(env, worlds=5, rounds=200, seed=3)
     initial, end = result.state.anchor.double().numpy(), result.state.people.values.double().numpy()
-    consensus = np.einsum("a,wad->wd", degroot.consensus_weights(karate_club_matrix()), initial)
+    consensus = np.einsum("a,wad->wd", degroot.consensus_weights(KARATE), initial)
     assert end == pytest.approx(np.repeat(consensus[:, None], 34, 1), abs=1e-5)
 
 
 @pytest.mark.parametrize("susceptibility", [0.0, 0.3, 0.9])
 def test_friedkin_johnsen_converges_to_equilibrium(susceptibility):
-    matrix = friedkin_johnsen.equilibrium_matrix(karate_club_matrix(), susceptibility)
+    matrix = friedkin_johnsen.equilibrium_matrix(KARATE, susceptibility)
     assert matrix.sum(1) == pytest.approx(1.0, abs=1e-12)
-    inverse = scipy.linalg.inv(np.eye(34) - susceptibility * karate_club_matrix())
+    inverse = scipy.linalg.inv(np.eye(34) - susceptibility * KARATE)
     assert matrix == pytest.approx(inverse * (1 - susceptibility), abs=1e-12)
-    peers = {**KARATE, "rule": "friedkin_johnsen", "susceptibility": susceptibility}
+    rule = {"kind": "friedkin_johnsen", "susceptibility": susceptibility}
+    peers = {"graph": "karate_club", "rule": rule}
     result = simulate(
         Coevolution(num_people=34, num_assistants=0, peers=peers), worlds=5, rounds=250, seed=3
     )
     equilibrium = np.einsum("ab,wbd->wad", matrix, result.state.anchor.double().numpy())
     assert result.state.people.values.double().numpy() == pytest.approx(equilibrium, abs=1e-5)
-
-
-def test_slot_sum_equals_matrix_product():
-    rng = np.random.default_rng(1)
-    matrix = rng.uniform(size=(12, 12)) * (rng.uniform(size=(12, 12)) < 0.4)
-    matrix = matrix / np.maximum(matrix.sum(1, keepdims=True), 1e-9) * 0.8
-    np.fill_diagonal(matrix, 0.0)
-    own, answers = torch.randn(2, 3, 12, 2).unbind(0)
-    mean = weighted_mean(from_matrix(matrix), own, answers).double().numpy()
-    self_weight = 1 - matrix.sum(1)
-    expected = self_weight[None, :, None] * own.double().numpy() + np.einsum(
-        "ab,wbd->wad", matrix, answers.double().numpy()
-    )
-    assert mean == pytest.approx(expected, abs=1e-6)
 
 
 GRID = [(a, e, h) for a in (0.05, 0.2, 0.5) for e in (0.05, 0.1, 0.5) for h in (0, 5, 20)]
@@ -176,7 +159,8 @@ def test_no_tracking_lag_outside_its_assumptions(changes, assistant):
 
 def test_neighbor_mean_contains_answers_only():
     """It contains neither the person's own value nor history."""
-    peers = {"rule": "degroot", "peer_weight": 0.3, "degree": 4}
+    graph = {"kind": "homophily", "peer_weight": 0.3, "degree": 4}
+    peers = {"rule": "degroot", "graph": graph}
     env = Coevolution(
         num_people=30, num_assistants=0, peers=peers, history={"attraction": 0.5}, value_limit=3.0
     )
@@ -198,7 +182,7 @@ NOISY = {
     "num_people": 40,
     "noise_std": 0.05,
     "history": {"drift": 0.01, "attraction": 0.05, "noise_std": 0.02},
-    "peers": {"rule": "friedkin_johnsen", "degree": 5},
+    "peers": {"rule": "friedkin_johnsen", "graph": {"kind": "homophily", "degree": 5}},
 }
 
 
@@ -216,27 +200,3 @@ def test_arm_with_influence_differs_from_its_twin():
     twin = simulate(Coevolution(num_assistants=0, **NOISY), {}, 4, 50, seed=5)
     arm = simulate(Coevolution(ai_influence=0.01, **NOISY), {"assistant": Mirror()}, 4, 50, seed=5)
     assert not torch.equal(arm.state.people.values, twin.state.people.values)
-
-
-def test_homophily_graph_connects_similar_people():
-    values = RandomStreams.of(1, 8).normal("values", 200, 2)
-
-    def distance(graph):
-        neighbors = values.gather(1, graph.neighbors.flatten(1)[..., None].expand(-1, -1, 2))
-        return (neighbors.unflatten(1, (200, -1)) - values[:, :, None]).norm(dim=-1).mean((1, 2))
-
-    streams = RandomStreams.of(1, 8)
-    homophilous = homophily_graph(values, 8, 0.5, 0.3, 64, streams)
-    uniform = homophily_graph(values, 8, 0.5, 1e9, 64, streams)
-    permuted = permute_nodes(homophilous, streams)
-    assert (distance(homophilous) < 0.5 * distance(uniform)).all()
-    assert distance(permuted).numpy() == pytest.approx(distance(uniform).numpy(), rel=0.15)
-    self_index = torch.arange(200)[:, None]
-    for graph in (homophilous, permuted, uniform):
-        assert (graph.neighbors != self_index).all()
-    for world in range(8):  # the permutation preserves in-degrees
-        counts = [
-            torch.bincount(n.neighbors[world].flatten(), minlength=200).sort().values
-            for n in (homophilous, permuted)
-        ]
-        assert torch.equal(*counts)

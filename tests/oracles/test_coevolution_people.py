@@ -9,7 +9,6 @@ import torch
 from mores.agents.scripted.assistants import LinearTrend, Persuader, Silent
 from mores.core.random_streams import RandomStreams
 from mores.envs.dynamics.cohorts import Cohorts, expected_variance
-from mores.envs.dynamics.peers import Peers
 from mores.envs.dynamics.trait_state import TraitStateDynamics
 from mores.envs.dynamics.trust import Trust
 from mores.envs.opinion.coevolution import Coevolution
@@ -74,7 +73,7 @@ def test_untrusted_assistant_equals_the_twin_bit_for_bit():
 
 
 def test_friedkin_johnsen_with_mean_reversion_anchors_once():
-    peers = Peers(rule="friedkin_johnsen", graph="karate_club", susceptibility=0.9)
+    peers = {"rule": "friedkin_johnsen", "graph": "karate_club"}
     plain = Coevolution(num_people=34, num_assistants=0, peers=peers)
     reverting = Coevolution(
         num_people=34, num_assistants=0, peers=peers, trait_state=TraitStateDynamics(half_life=1.0)
@@ -84,7 +83,7 @@ def test_friedkin_johnsen_with_mean_reversion_anchors_once():
     # equal after one round
     torch.testing.assert_close(plain_state.people.values, reverting_state.people.values)
     volatile = TraitStateDynamics(half_life=0.5, permanent_share=0.22, volatility=0.6)
-    no_peers = peers.model_copy(update={"susceptibility": 0.0})
+    no_peers = {**peers, "rule": {"kind": "friedkin_johnsen", "susceptibility": 0.0}}
     isolated = Coevolution(num_people=34, num_assistants=0, peers=no_peers, trait_state=volatile)
     after = simulate(isolated, {}, 1, 50, 3).state
     torch.testing.assert_close(after.trait_state.disposition, after.anchor)  # no influence

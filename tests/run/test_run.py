@@ -180,7 +180,7 @@ def test_an_unused_population_is_refused(workdir, env):
 
 def test_peers_without_a_rule_are_refused(workdir):
     text = SCENARIO.replace("noise_std: 0.1,", "noise_std: 0.1, peers: {graph: permuted},")
-    with refused("conflict", "env"):
+    with refused("conflict", "env.peers.graph"):
         _run(workdir / "run", text)
 
 

@@ -215,7 +215,7 @@ def test_command_imports_no_heavy_module(command: str) -> None:
 def test_describe(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["describe", "coevolution"]) == 0
     output = capsys.readouterr().out
-    assert "peers.susceptibility" in output
+    assert "peers.graph" in output
     assert "whole number, at least 0 and at most 10,000" in output
     assert "Reward:" in output
     assert main(["describe", "toy_learner"]) == 0

@@ -78,11 +78,15 @@ def where(mask: Tensor, one: Tree, other: Tree) -> Tree:
 def scatter(tree: Tree, updates: Tree, mask: Tensor) -> Tree:
     """A copy of `tree` with the worlds of the mask replaced by those of `updates`, in order.
 
+    Tensors `[world, part]` with different numbers of parts (ties of a graph) are padded with zeros.
     Leaves that are not tensors, and `Persistent` subtrees, are taken from `updates`: a policy that
     keeps learned parameters overrides `Policy.on_episode_start`.
     """
 
     def replace(new: Tensor, old: Tensor) -> Tensor:
+        if new.dim() == 2 and new.shape[1] != old.shape[1]:
+            size = max(new.shape[1], old.shape[1])
+            new, old = (torch.nn.functional.pad(x, (0, size - x.shape[1])) for x in (new, old))
         old = old.clone()
         old[mask] = new
         return old
@@ -103,7 +107,8 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Tensor]:
 def restore(tree: Tree, saved: Mapping[str, Tensor], prefix: str = "") -> Tree:
     """A tree with the structure of `tree` and the saved tensors.
 
-    Fields of `Growing` dataclasses may be saved with longer tensors.
+    Fields of `Growing` dataclasses may be saved with longer tensors, or with `[world, part]` of another
+    number of parts.
 
     Raises:
         KeyError: a tensor was not saved.
@@ -143,8 +148,10 @@ def _restore_tensor(old: Tensor, saved: Mapping[str, Tensor], path: str, may_gro
     if path not in saved:
         raise KeyError(f"nothing saved for {path!r}")
     new = saved[path]
-    longer = may_grow and new.shape[1:] == old.shape[1:] and new.numel() >= old.numel()
-    if (new.shape != old.shape and not longer) or new.dtype != old.dtype:
+    longer = new.shape[1:] == old.shape[1:] and new.numel() >= old.numel()
+    ragged = new.shape[:1] == old.shape[:1] and new.dim() == old.dim() == 2
+    other_size = may_grow and (longer or ragged)
+    if (new.shape != old.shape and not other_size) or new.dtype != old.dtype:
         raise ValueError(
             f"{path!r} was saved as {tuple(new.shape)} {new.dtype}, "
             f"expected {tuple(old.shape)} {old.dtype}"

@@ -29,6 +29,7 @@ RESIDUAL = "temporary"
 CANDIDATES = "met"
 HOMOPHILY = "liked"
 PERMUTATION = "place"
+GRAPH_SEED = "graph seed"
 CONTINUATION = "another round"
 OUTPUT_NOISE = "luck"
 TERMINATION = "quit"
@@ -90,6 +91,7 @@ ADDRESSES: Mapping[str, str] = {
     POLICY: "scope: a policy, then role and phase",
     UPDATE: "scope: online updates of a learner, then role",
     OFFLINE: "scope: offline training, then role",
+    "rule": "scope: the update rule of people's values",
     "cohort": "scope: generations (cohorts)",
     "newcomer": "scope: a newcomer's trait state",
     "person": "scope: trait states of people",
@@ -116,6 +118,7 @@ ADDRESSES: Mapping[str, str] = {
     CANDIDATES: "candidates for neighbors",
     HOMOPHILY: "Gumbel noise of the choice of neighbors",
     PERMUTATION: "permutation of people on the graph",
+    GRAPH_SEED: "seed of a random graph",
     "truth": "the true value",
     "evidence": "noise of private evidence",
     "treated": "assignment to treatment",

@@ -62,8 +62,17 @@ POPULATIONS: dict[str, str] = {
     "normal": "mores.agents.people.normal:NormalPopulation",
     "anes96": "mores.agents.people.anes96:Anes96Population",
 }
-UPDATE_RULES: dict[str, str] = {}
-GRAPHS: dict[str, str] = {}
+UPDATE_RULES: dict[str, str] = {
+    "degroot": "mores.envs.dynamics.degroot:DeGroot",
+    "friedkin_johnsen": "mores.envs.dynamics.friedkin_johnsen:FriedkinJohnsen",
+}
+GRAPHS: dict[str, str] = {
+    "file": "mores.envs.graphs.graph_file:GraphFile",
+    "homophily": "mores.envs.graphs.homophily:Homophily",
+    "karate_club": "mores.envs.graphs.karate_club:KarateClub",
+    "networkx": "mores.envs.graphs.networkx_generator:NetworkxGenerator",
+    "permuted": "mores.envs.graphs.homophily:PermutedHomophily",
+}
 CHANNELS: dict[str, str] = {
     "best_option": "mores.agents.channels.choices:BestOption",
     "binary_critique": "mores.agents.channels.critiques:BinaryCritique",

@@ -130,6 +130,13 @@ REGISTRIES: dict[str, Registry] = {
             adapter="mores.agents.learning.networks.module_network:as_network",
         ),
         Registry("population", entries.POPULATIONS, "mores.core.people:Population"),
+        Registry("update_rule", entries.UPDATE_RULES, "mores.core.update_rule:UpdateRule"),
+        Registry(
+            "graph",
+            entries.GRAPHS,
+            "mores.core.graph:GraphSource",
+            adapter="mores.envs.graphs.graph_function:adapt",
+        ),
         Registry("channel", entries.CHANNELS, "mores.core.channel:Channel"),
         Registry(
             "metric",
