@@ -237,7 +237,7 @@ def test_plots_of_unbounded_and_non_finite_estimates():
     )
     assert constant is not None
     assert constant.value == 50.0
-    assert [label.text for label in constant.labels] == ["0"]
+    assert [text for _, text, _ in constant.labels] == ["0"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ theme. Texts of a scenario are data and are always escaped.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -81,36 +82,29 @@ def render_page(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = (resources.files("mores.report") / "report.html.j2").read_text(encoding="utf-8")
-    scenario, effects = data.scenario, arm_effects(data)
-    last_stage = data.record(data.arms[0]).stages[-1]
-    metric_columns, final_metrics = table_rows.final_metric_rows(data)
-    status_counts = {
-        status: sum(v.status == status for v in verdicts) for status in claims_section.STATUS_LABELS
-    }
+    scenario, last_stage = data.scenario, data.record(data.arms[0]).stages[-1].name
     return environment.from_string(template).render(
         scenario=scenario,
         light_colors=LIGHT_COLORS,
         dark_colors=DARK_COLORS,
         claims_summary=claims_section.summarize_claims(verdicts),
         drift_summary=summarize_drift(data),
-        status_counts=status_counts,
         status_labels=claims_section.STATUS_LABELS,
-        status_symbols=claims_section.STATUS_SYMBOLS,
+        status_counts=Counter(verdict.status for verdict in verdicts),
         claims=claims_section.claim_rows(scenario, verdicts),
         claim_kinds={
-            kind.replace("_", " "): description
+            kind: description
             for kind, description in claims_section.KIND_DESCRIPTIONS.items()
             if any(verdict.claim.kind == kind for verdict in verdicts)
         },
-        sections=_sections(figures, last_stage.name if scenario.stages else None),
-        effects=table_rows.effect_rows(effects),
-        effect_names=list(effects[0].components) if effects else [],
-        metric_columns=metric_columns,
-        final_metrics=final_metrics,
-        fitted_parameters=table_rows.fitted_parameter_rows(data, calibration),
+        sections=_sections(figures, last_stage if scenario.stages else None),
+        effects=table_rows.effect_table(arm_effects(data)),
+        final_metrics=table_rows.final_metric_table(data),
+        fitted_parameters=table_rows.fitted_parameter_table(data, calibration),
         targets=table_rows.target_rows(data),
         calibration_warnings=list(calibration.warnings) if calibration is not None else [],
-        arms=table_rows.arm_rows(data),
+        arms=table_rows.arm_rows(scenario),
+        arm_style=data.style,
         stages=table_rows.stage_rows(scenario),
         training_warnings=table_rows.training_warnings(data),
         parameters=table_rows.parameter_rows(scenario),
@@ -139,18 +133,17 @@ def _sections(figures: Sequence[RenderedFigure], last_stage: str | None) -> list
 
 def summarize_drift(data: ReportData) -> str:
     """Sentence on the arm with the largest effect; empty without recorded mean values."""
-    effect = largest_effect(data)
-    if effect is None or effect.distance is None:
+    effect, record = largest_effect(data), data.control_record
+    if effect is None or effect.distance is None or record is None:
         return ""
     control = data.scenario.control
     if effect.distance.value == 0.0:
         return f"No arm changes the mean value relative to the control “{control}”."
-    assert data.drift_control is not None
     dimension, component = max(effect.components.items(), key=lambda item: abs(item[1].value))
-    stage = f" of stage “{data.drift_control.stages[-1].name}”" if data.scenario.stages else ""
+    stage = f" of stage “{record.stages[-1].name}”" if data.scenario.stages else ""
     return (
         f"Largest effect: “{effect.name}” ({', '.join(effect.factors)}). After "
-        f"{data.drift_control.rounds[-1]} rounds{stage}, the distance of the mean value from that "
+        f"{record.rounds[-1]} rounds{stage}, the distance of the mean value from that "
         f"in the control “{control}” is {format_interval(effect.distance)} value units; the "
         f"largest component is {dimension} ({format_number(component.value)})."
     )

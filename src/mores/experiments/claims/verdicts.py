@@ -68,7 +68,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -76,15 +76,11 @@ from jaxtyping import Float
 from mores.analysis.intervals import IntervalEstimate
 from mores.analysis.parameter_intervals import interval_over_draws
 from mores.core.errors import UserError
-from mores.experiments.claims.bounds import (
-    bound_margin,
-    describe_bound,
-    satisfies_bound,
-    violates_bound,
-)
+from mores.experiments.claims.bounds import bound_margin, describe_bound, satisfies_and_violates
 from mores.experiments.claims.claim_estimates import (
     CONFIDENCE_LEVEL,
     ClaimData,
+    Comparison,
     ablation_difference,
     draw_effect,
     estimate_claim,
@@ -126,8 +122,7 @@ class Verdict:
 def evaluate_claim(
     claim: Claim,
     values: Float[np.ndarray, " replicate"],
-    reference: Float[np.ndarray, " replicate"] | None = None,
-    analytic_value: float | None = None,
+    comparison: Comparison = None,
     ablation: ClaimData | None = None,
 ) -> Verdict:
     """The verdict on a claim from its metric, one value per replicate.
@@ -135,22 +130,24 @@ def evaluate_claim(
     Args:
         claim: the claim.
         values: its metric, in its arm.
-        reference: the same in the arm `compare_to`, if the claim has one.
-        analytic_value: its analytic value, if the claim has one.
+        comparison: the same in the arm `compare_to`, or the analytic value, if the claim has one.
         ablation: the data of the ablation, for a learned claim.
 
     Raises:
         UserError: a comparison is missing, or the claim has none; or see `compare`.
     """
-    data = ClaimData(np.asarray(values), reference, analytic_value)
-    for given, name in (*_comparison_fields(data), (ablation, "ablation")):
+    of_arm = isinstance(comparison, np.ndarray) or (comparison is None and claim.compare_to)
+    for given, name in (
+        (comparison, "compare_to" if of_arm else "analytic"),
+        (ablation, "ablation"),
+    ):
         if (given is None) != (getattr(claim, name) is None):
             problem = "is missing" if given is None else "is given, and the claim has none"
             message = f"{claim.statement!r}: the comparison {name} {problem}"
             raise UserError(message, code="missing" if given is None else "conflict", path=name)
     if claim.kind == "exact":
-        comparison = analytic_value if reference is None else reference
         return _exact_verdict(claim, np.asarray(values, dtype=np.float64), comparison)
+    data = ClaimData(np.asarray(values), comparison)
     verdict = _interval_verdict(claim, estimate_claim(claim, data))
     if ablation is None:
         return verdict
@@ -179,10 +176,6 @@ def evaluate_claim_over_draws(
         interval_over_draws(ablated, CONFIDENCE_LEVEL),
         interval_over_draws(effects - ablated, CONFIDENCE_LEVEL),
     )
-
-
-def _comparison_fields(data: ClaimData) -> tuple[tuple[Any, str], ...]:
-    return (data.reference, "compare_to"), (data.analytic_value, "analytic")
 
 
 def _learned_verdict(
@@ -216,27 +209,27 @@ def _learned_verdict(
 
 def _interval_verdict(claim: Claim, estimate: IntervalEstimate) -> Verdict:
     """The verdict on an estimate with its interval."""
+    interval = _format_interval(estimate)
+
+    def verdict(status: VerdictStatus, reason: str) -> Verdict:
+        return Verdict(claim, estimate, status, reason)
+
     if claim.bound is None:
-        return Verdict(
-            claim, estimate, "report", f"reported without a bound: {_format_interval(estimate)}"
-        )
+        return verdict("report", f"reported without a bound: {interval}")
     if math.isnan(estimate.low):
-        return Verdict(claim, estimate, "fails", f"there is no estimate: {estimate.method}")
-    where, low, high = describe_bound(claim), estimate.low, estimate.high
+        return verdict("fails", f"there is no estimate: {estimate.method}")
     if estimate.confidence < CONFIDENCE_LEVEL:
-        reason = f"{estimate.n} replicates are too few: {estimate.method}"
-        return Verdict(claim, estimate, "undecided", reason)
-    if satisfies_bound(claim, low, high):
-        return Verdict(claim, estimate, "holds", f"{_format_interval(estimate)} lies {where}")
-    if violates_bound(claim, low, high):
-        return Verdict(
-            claim, estimate, "fails", f"{_format_interval(estimate)} does not lie {where}"
-        )
-    if math.isinf(low) and math.isinf(high):
-        return Verdict(claim, estimate, "undecided", f"there is no interval: {estimate.method}")
+        return verdict("undecided", f"{estimate.n} replicates are too few: {estimate.method}")
+    satisfies, violates = satisfies_and_violates(claim, estimate.low, estimate.high)
+    where = describe_bound(claim)
+    if satisfies:
+        return verdict("holds", f"{interval} lies {where}")
+    if violates:
+        return verdict("fails", f"{interval} does not lie {where}")
+    if math.isinf(estimate.low) and math.isinf(estimate.high):
+        return verdict("undecided", f"there is no interval: {estimate.method}")
     reason = UNDECIDED_REASONS[claim.interval]
-    reason = f"{_format_interval(estimate)} lies only partly {where}: {reason}"
-    return Verdict(claim, estimate, "undecided", reason)
+    return verdict("undecided", f"{interval} lies only partly {where}: {reason}")
 
 
 def combine_verdicts(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
@@ -270,9 +263,7 @@ def combine_verdicts(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
     return dataclasses.replace(decisive, reason=reason, num_points=len(verdicts), remark="")
 
 
-def _exact_verdict(
-    claim: Claim, values: np.ndarray, reference: np.ndarray | float | None
-) -> Verdict:
+def _exact_verdict(claim: Claim, values: np.ndarray, reference: Comparison) -> Verdict:
     """The verdict on an exact claim, replicate by replicate; its interval is the range of all."""
     if isinstance(reference, np.ndarray) and reference.shape != values.shape:
         message = f"{claim.statement!r}: {values.size} values, and {reference.size} to compare with"
@@ -289,7 +280,7 @@ def _exact_verdict(
     low, high = float(values.min()), float(values.max())
     value = min(max(float(values.mean()), low), high)
     estimate = IntervalEstimate(value, low, high, n, "smallest to largest replicate", 1.0)
-    inside, where = np.asarray(satisfies_bound(claim, values, values)), describe_bound(claim)
+    inside, where = satisfies_and_violates(claim, values, values)[0], describe_bound(claim)
     if inside.all():
         reason = f"all {n} replicates lie {where}: {low:.6g} to {high:.6g}"
         return Verdict(claim, estimate, "holds", reason)
