@@ -185,7 +185,7 @@ def test_calibration_rows():
     assert effect[3] == f"{format_number(error)} ({z})"
     assert effect[1].startswith("0.2 ± 0.05")
     assert (effect[4], effect[5]) == ("fitted", "a panel")
-    check_message(held_out[4])
+    assert held_out[4].startswith("held out")
     check_message(held_out[1].partition(" ")[2])
     check_message(not_recorded[2])
     _, (row,) = table_rows.fitted_parameter_table(data)
