@@ -93,6 +93,16 @@ class IntervalEstimate:
     method: str
     confidence: float = 0.95
 
+    @classmethod
+    def undefined(cls, n: int, method: str) -> IntervalEstimate:
+        """No estimate, for the reason that `method` states."""
+        return cls(math.nan, math.nan, math.nan, n, method, math.nan)
+
+    @classmethod
+    def unbounded(cls, value: float, n: int, method: str) -> IntervalEstimate:
+        """An estimate without an interval, for the reason that `method` states."""
+        return cls(value, -math.inf, math.inf, n, method, 1.0)
+
 
 class ConfidenceBand(NamedTuple):
     """Mean and interval of each column."""
@@ -122,7 +132,8 @@ def estimate(
     x, exponent = _rescale(np.sort(x))  # sorted: replicate order must not matter
     value, confidence = compute_statistic(x, statistic), level
     if n == 1:
-        return _single_replicate_estimate(float(np.ldexp(value, exponent)))
+        value = float(np.ldexp(value, exponent))
+        return IntervalEstimate.unbounded(value, n, "one replicate has no interval")
     if is_constant(np.abs(x) if statistic == "rms" else x):
         method = f"equal in all {n} replicates"
         return _estimate_in_original_scale(value, value, value, n, method, 1.0, exponent)
@@ -188,11 +199,12 @@ def compare(
     value_a, value_b = compute_statistic(a, statistic), compute_statistic(b, statistic)
     if relative:
         if value_b == 0.0:
-            return IntervalEstimate(math.nan, math.nan, math.nan, n, "relative to zero", math.nan)
+            return IntervalEstimate.undefined(n, "relative to zero")
         exponent = 0
     value = value_a / value_b - 1.0 if relative else value_a - value_b
     if n == 1:
-        return _single_replicate_estimate(float(np.ldexp(value, exponent)))
+        value = float(np.ldexp(value, exponent))
+        return IntervalEstimate.unbounded(value, n, "one replicate has no interval")
     if (a == b).all():
         return IntervalEstimate(0.0, 0.0, 0.0, n, f"both arms equal in all {n} replicates", 1.0)
     interval = paired_intervals.ratio_interval if relative else paired_intervals.difference_interval
@@ -221,7 +233,7 @@ def _compare_with_constant(
     """Interval minus a constant; if `relative`, also divided by it. Both steps are exact."""
     if not math.isfinite(constant) or (relative and constant == 0.0):
         method = "relative to zero" if constant == 0.0 else f"compared with {constant}"
-        return IntervalEstimate(math.nan, math.nan, math.nan, base.n, method, math.nan)
+        return IntervalEstimate.undefined(base.n, method)
     divisor = constant if relative else 1.0
     ends = ((base.low - constant) / divisor, (base.high - constant) / divisor)
     value = (base.value - constant) / divisor
@@ -250,11 +262,7 @@ def _nonfinite_estimate(*arms: np.ndarray) -> IntervalEstimate | None:
     bad = n - int(np.all([np.isfinite(x) for x in arms], axis=0).sum())
     if not bad:
         return None
-    return IntervalEstimate(math.nan, math.nan, math.nan, n, f"{bad} of {n} not finite", math.nan)
-
-
-def _single_replicate_estimate(value: float) -> IntervalEstimate:
-    return IntervalEstimate(value, -math.inf, math.inf, 1, "one replicate has no interval", 1.0)
+    return IntervalEstimate.undefined(n, f"{bad} of {n} not finite")
 
 
 def _rescale(x: np.ndarray) -> tuple[np.ndarray, int]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mores.analysis.intervals import IntervalEstimate, compare, estimate
-from mores.analysis.respondent_intervals import interval_over_resamples
+from mores.analysis.sampling_intervals import interval_over_resamples
 from mores.experiments.scenario.specification import Claim
 
 CONFIDENCE_LEVEL = 0.95

@@ -11,8 +11,8 @@ s is the smallest effect of interest. Otherwise the claim is undecided, which do
 estimate without spread therefore holds or fails for every bound: no number is above itself.
 
 The interval is over replicates (`mores.analysis.intervals`), with `interval: people` over resampled
-respondents (`respondent_intervals`), with `interval: parameters` over draws of uncertain parameters
-(`parameter_intervals`): more replicates do not shorten the latter two.
+respondents, with `interval: parameters` over draws of uncertain parameters: more replicates do not
+shorten the latter two (`mores.analysis.sampling_intervals`).
 
 An exact claim is checked in every replicate instead of by an interval, is never undecided, and
 ignores the statistic. A claim whose value is not finite in any replicate fails: more replicates
@@ -74,7 +74,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mores.analysis.intervals import IntervalEstimate
-from mores.analysis.parameter_intervals import interval_over_draws
+from mores.analysis.sampling_intervals import interval_over_draws
 from mores.core.errors import UserError
 from mores.experiments.claims.bounds import bound_margin, describe_bound, satisfies_and_violates
 from mores.experiments.claims.claim_estimates import (
@@ -275,7 +275,7 @@ def _exact_verdict(claim: Claim, values: np.ndarray, reference: Comparison) -> V
     n, num_not_finite = len(values), int((~np.isfinite(values)).sum())
     if num_not_finite:
         method = f"{num_not_finite} of {n} not finite"
-        estimate = IntervalEstimate(math.nan, math.nan, math.nan, n, method, math.nan)
+        estimate = IntervalEstimate.undefined(n, method)
         return Verdict(claim, estimate, "fails", f"there is no estimate: {method}")
     low, high = float(values.min()), float(values.max())
     value = min(max(float(values.mean()), low), high)
