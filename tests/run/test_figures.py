@@ -203,9 +203,7 @@ def test_final_metric_table():
     assert columns == ["arm", f"mean value: left {HOSTILE_TEXT}", "mean value: up", "rms distance"]
     assert [row[0] for row in rows] == ["twin", "ai", "friends", "both"]
     final = data.record("ai").by_replicate("mean_value[0]")[:, -1]
-    assert float(rows[1][1].split()[0].replace("−", "-")) == pytest.approx(
-        final.mean(), abs=0.01
-    )
+    assert float(rows[1][1].split()[0].replace("−", "-")) == pytest.approx(final.mean(), abs=0.01)
     assert rows[1][2] == "0"
     assert rows[3][3] == "–"
 

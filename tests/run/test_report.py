@@ -34,7 +34,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     scenario = make_scenario(about=HOSTILE_TEXT, source=HOSTILE_TEXT, claims=CLAIMS, **ARMS)
     cells, records = make_results(scenario)
-    verdicts = [evaluation.verdict for evaluation in evaluate_claims(scenario, cells, records)]
+    verdicts = evaluate_claims(scenario, cells, records)
     write_report(folder, scenario, cells, records, verdicts, PROVENANCE)
     return folder
 

@@ -26,42 +26,24 @@ TOLERANCE_IN_ULPS = 32  # float32 rounding by which equal arms may differ after 
 CellResults = Mapping[str, CellResult]  # by cell id
 
 
-@dataclasses.dataclass(frozen=True)
-class ClaimEvaluation:
-    """The verdict on a claim, and over a sweep the verdict at each point.
-
-    Attributes:
-        verdict: over all points.
-        arm: the arm of the claim.
-        points: points of the sweep, in its order; one empty point without a sweep.
-        point_verdicts: the verdict at each point; empty for an interval over parameters.
-    """
-
-    verdict: Verdict
-    arm: str
-    points: list[Mapping[str, Any]]
-    point_verdicts: list[Verdict]
-
-
 def evaluate_claims(
     scenario: Scenario, cells: Sequence[Cell], cell_results: CellResults
-) -> list[ClaimEvaluation]:
-    """The evaluation of each claim; over a sweep a claim must hold at every point."""
+) -> list[Verdict]:
+    """The verdict on each claim; over a sweep a claim must hold at every point."""
     points = cells_by_point(cells)
     return [_evaluate_claim(claim, scenario, points, cell_results) for claim in scenario.claims]
 
 
-def point_key(cell: Cell) -> str:
-    """Key shared by the cells at one point of the sweep or of the uncertain parameters."""
-    point = dict(cell.point) if cell.purpose == "arm" else None  # arms may fix some parameters
-    return json.dumps([cell.purpose, cell.index, point], sort_keys=True)
-
-
 def cells_by_point(cells: Sequence[Cell]) -> list[dict[str, Cell]]:
-    """The cells at each point by arm, the points in the order of their first cells."""
+    """The cells at each point of the sweep or of the uncertain parameters, by arm.
+
+    The points are in the order of their first cells.
+    """
     points: dict[str, dict[str, Cell]] = {}
     for cell in cells:
-        points.setdefault(point_key(cell), {})[cell.arm] = cell
+        point = dict(cell.point) if cell.purpose == "arm" else None  # arms may fix some parameters
+        key = json.dumps([cell.purpose, cell.index, point], sort_keys=True)
+        points.setdefault(key, {})[cell.arm] = cell
     return list(points.values())
 
 
@@ -70,7 +52,7 @@ def _evaluate_claim(
     scenario: Scenario,
     cells_at_points: Sequence[dict[str, Cell]],
     cell_results: CellResults,
-) -> ClaimEvaluation:
+) -> Verdict:
     arm = claim_arm(scenario, claim) or ""
     over_draws = claim.interval == "parameters"
     points: list[Mapping[str, Any]] = []
@@ -83,7 +65,7 @@ def _evaluate_claim(
             continue
         needed = {claim.compare_to, claim.ablation, scenario.control, arm} & cells.keys()
         by_arm = {name: cell_results[cells[name].id] for name in needed}
-        points.append(dict(cells[arm].point))
+        points.append(cells[arm].point)
         data.append(make_claim_data(claim, scenario, arm, by_arm))
         if claim.ablation is not None:
             ablation_data.append(make_claim_data(claim, scenario, claim.ablation, by_arm))
@@ -95,23 +77,20 @@ def _evaluate_claim(
         if any(untrained):
             where = f"{arm} at {sum(untrained)} of {len(untrained)} draws"
             overall = _fail_untrained(overall, where)
-        return ClaimEvaluation(
-            _with_remark(overall, remark, "at one or more draws, "), arm, [{}], []
-        )
-    at_points = [
-        verdicts.evaluate_claim(claim, *point_data, ablation)
-        for point_data, ablation in zip(data, ablation_data or [None] * len(data), strict=True)
-    ]
-    at_points = [
-        _fail_untrained(verdict, arm) if is_untrained else verdict
-        for verdict, is_untrained in zip(at_points, untrained, strict=True)
-    ]
+        overall = _with_remark(overall, remark, "at one or more draws, ")
+        return dataclasses.replace(overall, arm=arm)
+    at_points = []
+    ablations = ablation_data or [None] * len(data)
+    for one, ablation, point, is_untrained in zip(data, ablations, points, untrained, strict=True):
+        verdict = verdicts.evaluate_claim(claim, *one, ablation)
+        verdict = _fail_untrained(verdict, arm) if is_untrained else verdict
+        at_points.append(dataclasses.replace(verdict, arm=arm, point=point))
     with_remarks = [_with_remark(*pair) for pair in zip(at_points, remarks, strict=True)]
     if len(with_remarks) == 1:
-        return ClaimEvaluation(with_remarks[0], arm, points, with_remarks)
+        return with_remarks[0]
     overall = verdicts.combine_verdicts(claim, at_points)
     overall = _with_remark(overall, remark, "at one or more points, ")
-    return ClaimEvaluation(overall, arm, points, with_remarks)
+    return dataclasses.replace(overall, arm=arm, at_points=with_remarks)
 
 
 def _describe_stopped_trainings(

@@ -67,8 +67,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -105,18 +105,27 @@ class Verdict:
         estimate: its estimate; over a sweep, that of the decisive point.
         status: holds, fails, undecided, or report for a claim without a bound.
         reason: the reason, in a sentence.
-        num_points: number of points of the sweep.
         ablation_estimate: the same estimate in the ablation of a learned claim.
         remark: further facts, such as trainings that stopped early.
+        arm: the arm of the claim.
+        point: the point of the sweep; empty over all points.
+        at_points: the verdicts at the points of a sweep, in its order.
     """
 
     claim: Claim
     estimate: IntervalEstimate
     status: VerdictStatus
     reason: str
-    num_points: int = 1
     ablation_estimate: IntervalEstimate | None = None
     remark: str = ""
+    arm: str = ""
+    point: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    at_points: Sequence[Verdict] = ()
+
+    @property
+    def num_points(self) -> int:
+        """Number of points of the sweep; 1 without a sweep."""
+        return len(self.at_points) or 1
 
 
 def evaluate_claim(
@@ -251,7 +260,7 @@ def combine_verdicts(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
     if claim.bound is None:
         values = np.array([v.estimate.value for v in verdicts])
         reason = f"from {values.min():.6g} to {values.max():.6g} over {len(verdicts)} points"
-        return Verdict(claim, verdicts[0].estimate, "report", reason, len(verdicts))
+        return Verdict(claim, verdicts[0].estimate, "report", reason, at_points=verdicts)
     status: VerdictStatus = next(
         s for s in STATUSES_BY_SEVERITY if any(v.status == s for v in verdicts)
     )
@@ -260,7 +269,7 @@ def combine_verdicts(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
     verb = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}[status]
     which = "clearest" if status == "fails" else "closest to the bound"
     reason = f"{verb} at {len(candidates)} of {len(verdicts)} points; {which}: {decisive.reason}"
-    return dataclasses.replace(decisive, reason=reason, num_points=len(verdicts), remark="")
+    return dataclasses.replace(decisive, reason=reason, remark="", point={}, at_points=verdicts)
 
 
 def _exact_verdict(claim: Claim, values: np.ndarray, reference: Comparison) -> Verdict:
