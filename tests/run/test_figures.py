@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -188,12 +187,9 @@ def test_calibration_rows():
     assert held_out[4].startswith("held out")
     check_message(held_out[1].partition(" ")[2])
     check_message(not_recorded[2])
-    _, (row,) = table_rows.fitted_parameter_table(data)
+    (row,) = table_rows.fitted_parameter_rows(data)
     assert (row[0], row[2]) == ("env.initial_std", "0 to 1")
     check_message(row[1])
-    fit = SimpleNamespace(path="env.initial_std", low=0.1, high=0.3)
-    _, (row,) = table_rows.fitted_parameter_table(data, SimpleNamespace(parameters=[fit]))
-    assert row[3] == "0.1 to 0.3"
 
 
 def test_final_metric_table():

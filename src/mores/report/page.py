@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from mores.analysis.sensitivity import SensitivityIndices
 from mores.experiments.claims.verdicts import Verdict
 from mores.experiments.results.atomic_files import write_bytes, write_text
 from mores.experiments.results.cell_result import CellResult
@@ -44,8 +45,7 @@ def write_report(
     records: Mapping[str, CellResult],
     verdicts: Sequence[Verdict],
     provenance: Mapping[str, Any],
-    sensitivity: Any = None,
-    calibration: Any = None,
+    sensitivity: SensitivityIndices | None = None,
 ) -> None:
     """Write `report.html`, and the figures as PNG in `figures/`.
 
@@ -56,34 +56,21 @@ def write_report(
         records: results of the cells, by cell id.
         verdicts: verdict of each claim.
         provenance: provenance of the run.
-        sensitivity: `mores.analysis.sensitivity.SensitivityIndices`, if available.
-        calibration: `mores.experiments.calibration.CalibrationResult`, if available.
+        sensitivity: shares of the uncertain parameters, if available.
     """
+    import jinja2
+
     data = ReportData.from_run(scenario, cells, records)
     figures = render_figures(data, sensitivity)
     (folder / "figures").mkdir(exist_ok=True)
     for figure in figures:
         write_bytes(folder / "figures" / f"{figure.spec.name}.png", figure.png)
-    page = render_page(data, verdicts, provenance, figures, calibration)
-    write_text(folder / "report.html", page)
-
-
-def render_page(
-    data: ReportData,
-    verdicts: Sequence[Verdict],
-    provenance: Mapping[str, Any],
-    figures: Sequence[RenderedFigure],
-    calibration: Any = None,
-) -> str:
-    """Report as HTML."""
-    import jinja2
-
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = (resources.files("mores.report") / "report.html.j2").read_text(encoding="utf-8")
-    scenario, last_stage = data.scenario, data.record(data.arms[0]).stages[-1].name
-    return environment.from_string(template).render(
+    last_stage = data.record(data.arms[0]).stages[-1].name
+    page = environment.from_string(template).render(
         scenario=scenario,
         light_colors=LIGHT_COLORS,
         dark_colors=DARK_COLORS,
@@ -100,9 +87,8 @@ def render_page(
         sections=_sections(figures, last_stage if scenario.stages else None),
         effects=table_rows.effect_table(arm_effects(data)),
         final_metrics=table_rows.final_metric_table(data),
-        fitted_parameters=table_rows.fitted_parameter_table(data, calibration),
+        fitted_parameters=table_rows.fitted_parameter_rows(data),
         targets=table_rows.target_rows(data),
-        calibration_warnings=list(calibration.warnings) if calibration is not None else [],
         arms=table_rows.arm_rows(scenario),
         arm_style=data.style,
         stages=table_rows.stage_rows(scenario),
@@ -114,6 +100,7 @@ def render_page(
         provenance=table_rows.provenance_rows(provenance),
         provenance_json=json.dumps(provenance, indent=2, ensure_ascii=False),
     )
+    write_text(folder / "report.html", page)
 
 
 def _sections(figures: Sequence[RenderedFigure], last_stage: str | None) -> list[dict[str, Any]]:

@@ -135,16 +135,11 @@ def final_metric_table(data: ReportData) -> tuple[list[str], Rows]:
 # --- calibration --------------------------------------------------------------------------------
 
 
-def fitted_parameter_table(data: ReportData, calibration: Any = None) -> tuple[list[str], Rows]:
-    """Columns and rows of the calibrated parameters: value in this run, search range, interval.
-
-    Args:
-        data: data of the run.
-        calibration: `mores.experiments.calibration.CalibrationResult` of the fit, if available.
-    """
-    columns, section = ["parameter", "value", "search range"], data.scenario.calibration
+def fitted_parameter_rows(data: ReportData) -> Rows:
+    """Path, value in this run and search range of each calibrated parameter."""
+    section = data.scenario.calibration
     if section is None or not data.cells:
-        return columns, []
+        return []
     cell = data.cells[0] if data.scenario.control is None else data.cell(data.scenario.control)
     rows = []
     for path, (low, high) in section.parameters.items():
@@ -153,13 +148,7 @@ def fitted_parameter_table(data: ReportData, calibration: Any = None) -> tuple[l
             value = value.get(key) if isinstance(value, Mapping) else None
         text = "default" if value is None else _format_nested(value)
         rows.append([path, text, f"{format_number(low)} to {format_number(high)}"])
-    if calibration is not None:
-        columns.append("95 % interval of the fit")
-        fits = {p.path: p for p in calibration.parameters}
-        for row in rows:
-            fit = fits.get(row[0])
-            row.append(f"{format_number(fit.low)} to {format_number(fit.high)}" if fit else "")
-    return columns, rows
+    return rows
 
 
 def target_rows(data: ReportData) -> Rows:

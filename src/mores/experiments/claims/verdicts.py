@@ -30,37 +30,7 @@ signal that is learned from was removed. Its verdict is
 | fails, is undecided | any | fails, is undecided |
 
 The arms differ if the interval of their difference, paired by replicate, excludes 0; a common
-reference cancels. Without this condition, an interval that is too long to hold in the ablation
-would count as a finding that vanished. Share of 4,000 experiments in which "above 0" was learned,
-20 trainings with normal values each, by the effect and the correlation of the arms:
-
-| effect, in units of the sd | correlation | in both arms: by the rule, without | in one arm only |
-|---|---|---|---|
-| .465, found in half of the experiments | 0.0 | .019 .243 | .235 .487 |
-| | 0.5 | .021 .177 | .330 .479 |
-| | 0.9 | .010 .080 | .470 .470 |
-| .930 | 0.0 | .005 .024 | .782 .945 |
-| | 0.5 | .004 .022 | .936 .952 |
-| | 0.9 | .003 .011 | .959 .959 |
-
-If two arms do not differ, "differs from 0" should hold in 5 % of experiments, "above 0" in 2.5 %.
-Share of 2,000 experiments in which `evaluate_claim` had it hold, of n replicates each, arms with
-correlation 0.5 (relative means and medians of a normal value: around 5):
-
-| values, n | difference: mean, median, rms, sd | relative: mean, median, rms, sd |
-|---|---|---|
-| normal, 10 | .057 .042 .026 .021 | .057 .042 .028 .017 |
-| normal, 20 | .040 .036 .040 .031 | .040 .036 .043 .034 |
-| normal, 40 | .041 .045 .046 .043 | .041 .045 .048 .045 |
-| normal, 100 | .047 .053 .049 .049 | .047 .053 .051 .050 |
-| exponential, 10 | .037 .035 .017 .031 | .037 .024 .012 .026 |
-| exponential, 20 | .040 .035 .026 .041 | .040 .035 .024 .038 |
-| exponential, 40 | .040 .042 .033 .039 | .040 .041 .034 .041 |
-| exponential, 100 | .050 .049 .041 .046 | .050 .049 .042 .049 |
-
-The rates have a standard error of .005. With few replicates, differences other than of means are
-found less often than the level, and none more often. This holds for arms that do not differ:
-intervals of one skewed value, or of skewed arms that differ, may cover too little, see `intervals`.
+reference cancels. docs/explanation/intervals.md has the rates of true and false verdicts.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from mores.report.figures.theme import LIGHT_COLORS, PlotStyle
 
+MAX_COLUMNS = 3  # of the PNG
 CHARACTER_WIDTH = 0.075  # width of a character of a tick label, inches
 
 
@@ -40,7 +41,6 @@ class FigureSpec:
         panels: row by row.
         legend: styles by label, shared by all panels.
         panel_size: width and height of a panel, inches.
-        columns: columns of the PNG.
     """
 
     name: str
@@ -48,7 +48,6 @@ class FigureSpec:
     panels: Sequence[PanelSpec]
     legend: Mapping[str, PlotStyle] = dataclasses.field(default_factory=dict)
     panel_size: tuple[float, float] = (3.4, 2.5)
-    columns: int = 3
 
 
 class RenderedFigure(NamedTuple):
@@ -93,7 +92,7 @@ def _render_png(figure: FigureSpec) -> bytes:
     from matplotlib.figure import Figure as MplFigure
     from matplotlib.lines import Line2D
 
-    columns = min(figure.columns, len(figure.panels))
+    columns = min(MAX_COLUMNS, len(figure.panels))
     rows = -(-len(figure.panels) // columns)
     per_row = min(2 * columns, 4)
     bottom = 0.22 * -(-len(figure.legend) // per_row)

@@ -62,4 +62,4 @@ def sensitivity_figures(data: ReportData, indices: SensitivityIndices | None) ->
     if num_parameters > MAX_PARAMETERS:
         caption += f" The {MAX_PARAMETERS} most important of {num_parameters} parameters."
     size = (3.4, 0.9 + 0.34 * min(num_parameters, MAX_PARAMETERS))
-    return [FigureSpec("sensitivity", caption, panels, panel_size=size, columns=2)]
+    return [FigureSpec("sensitivity", caption, panels, panel_size=size)]
