@@ -25,7 +25,7 @@ import torch
 
 from mores.experiments.calibration import CalibrationResult, calibrate
 from mores.experiments.calibration.moment_distance import MomentDistance
-from mores.experiments.calibration.simulated_moments import MomentSimulator, simulate_study
+from mores.experiments.calibration.simulated_moments import MomentSimulator
 from mores.experiments.scenario import loading, strict_yaml
 from mores.experiments.scenario.loading import LoadedScenario
 
@@ -160,6 +160,32 @@ def with_targets(loaded: LoadedScenario, values: np.ndarray) -> LoadedScenario:
     changed = calibration.model_copy(update={"targets": targets})
     scenario = loaded.scenario.model_copy(update={"calibration": changed})
     return dataclasses.replace(loaded, scenario=scenario)
+
+
+def simulate_study(loaded: LoadedScenario, values: np.ndarray, seed: int) -> np.ndarray:
+    """Moments of one simulated study with these parameters, `[target]`.
+
+    Every arm and every source has independent people. The seed lies below 2^32.
+    """
+    calibration = loaded.scenario.calibration
+    assert calibration is not None
+    moments = np.full(len(calibration.targets), np.nan)
+    sources = [target.source for target in calibration.targets]
+    for index, source in enumerate(dict.fromkeys(sources)):
+        targets = [i for i, of_target in enumerate(sources) if of_target == source]
+        subset = [calibration.targets[i] for i in targets]
+        section = calibration.model_copy(update={"targets": subset})
+        scenario = loaded.scenario.model_copy(update={"calibration": section})
+        part = dataclasses.replace(loaded, scenario=scenario)
+        first_seed = (seed << 16) + (index << 8)
+        simulator, everything = MomentSimulator(part, first_seed, replicates=1), range(len(subset))
+        arms = sorted({arm for contrast in simulator.contrasts for arm in contrast})
+        samples = {}
+        for arm_index, arm in enumerate(arms):
+            independent = MomentSimulator(part, first_seed + arm_index, replicates=1)
+            samples[arm] = independent.arm_samples(values, everything)[arm]
+        moments[targets] = simulator.moments_of(samples, values, everything).mean
+    return moments
 
 
 def draw_true_values(rng: np.random.Generator, size: int, edges: bool) -> np.ndarray:

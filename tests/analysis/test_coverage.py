@@ -1,4 +1,4 @@
-"""Coverage of intervals against the tables in `mores.analysis.intervals`, with other seeds."""
+"""Coverage of intervals against the tables in docs/explanation/intervals.md, with other seeds."""
 
 from __future__ import annotations
 

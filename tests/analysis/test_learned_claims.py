@@ -82,16 +82,16 @@ def test_each_arm_has_its_own_analytic_value() -> None:
     values = 10.0 + 0.1 * SAMPLE
 
     def status(ablation_values: np.ndarray, optimum: float) -> str:
-        ablation = ClaimData(ablation_values, None, optimum)
-        return evaluate_claim(relative, values, None, 10.0, ablation=ablation).status
+        ablation = ClaimData(ablation_values, optimum)
+        return evaluate_claim(relative, values, 10.0, ablation=ablation).status
 
     assert status(values / 2, 10.0) == "holds"
     assert status(values / 2, 5.0) == "fails"  # the ablation is optimal, too
     assert status(values - 1.0, 10.0) == "holds"  # at the bound, and clearly below the arm
     absolute = make_claim(analytic="law", bound={"above": 0.0})
-    ablation = ClaimData(5.0 + REORDERED, None, 5.0)
+    ablation = ClaimData(5.0 + REORDERED, 5.0)
     for shift, expected in ((2.0, "undecided"), (9.0, "holds")):
-        verdict = evaluate_claim(absolute, shift + SAMPLE, None, 0.0, ablation=ablation)
+        verdict = evaluate_claim(absolute, shift + SAMPLE, 0.0, ablation=ablation)
         assert verdict.status == expected
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from mores.analysis.intervals import estimate
-from mores.analysis.respondent_intervals import interval_over_resamples
+from mores.analysis.sampling_intervals import interval_over_resamples
 from mores.experiments.claims.verdicts import evaluate_claim
 from mores.experiments.scenario.specification import Claim
 

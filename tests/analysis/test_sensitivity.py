@@ -26,14 +26,14 @@ def test_sobol_indices_of_the_ishigami_function() -> None:
     assert points.shape == (4096 * 5, 3)
     indices = compute_indices("sobol", ISHIGAMI, points, ishigami(points))
     first, total = [0.3139, 0.4424, 0.0], [0.5576, 0.4424, 0.2437]
-    for band, expected in ((indices.first_order, first), (indices.total_order, total)):
-        assert band is not None
+    assert list(indices.bands) == ["first_order", "total_order"]
+    for band, expected in zip(indices.bands.values(), (first, total), strict=True):
         assert band.value == pytest.approx(expected, abs=0.02)
         assert (band.low <= expected).all() and (expected <= band.high).all()
         assert (band.high - band.low < 0.1).all()
     assert indices.ranked_names == ("env.a", "env.peers.b", "policies.assistant.c")
     assert indices.num_points == len(points)
-    assert (indices.mu_star, indices.sigma, indices.noise_share) == (None, None, None)
+    assert indices.noise_share is None
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -42,8 +42,7 @@ def test_intervals_of_small_designs_cover(seed: int) -> None:
     ranges = {"x": (0.0, 1.0), "y": (-2.0, 2.0)}
     points = sample_design("sobol", ranges, 64, seed)
     indices = compute_indices("sobol", ranges, points, 2 * points[:, 0] + points[:, 1], seed=seed)
-    assert indices.first_order is not None and indices.total_order is not None
-    for band in (indices.first_order, indices.total_order):
+    for band in indices.bands.values():
         assert (band.low <= [0.2, 0.8]).all() and (band.high >= [0.2, 0.8]).all()
 
 
@@ -55,10 +54,9 @@ def test_morris_indices_of_a_linear_function() -> None:
     for i, (low, high) in enumerate(ranges.values()):
         assert low <= points[:, i].min() and points[:, i].max() <= high
     indices = compute_indices("morris", ranges, points, points @ [2.0, -1.0, 0.25, 0.0] + 7)
-    assert indices.mu_star is not None and indices.sigma is not None
-    for column in indices.mu_star:
+    for column in indices.bands["mu_star"]:
         assert column == pytest.approx([2.0, 8.0, 0.5, 0.0], abs=1e-9)
-    assert indices.sigma.value == pytest.approx(0.0, abs=1e-9)
+    assert indices.bands["sigma"].value == pytest.approx(0.0, abs=1e-9)
     assert indices.ranked_names == ("c", "a.b", "d", "e")
 
 
@@ -67,8 +65,7 @@ def test_morris_indices_of_a_product() -> None:
     ranges = {"x": (0.0, 1.0), "y": (0.0, 1.0)}
     points = sample_design("morris", ranges, 4000, seed=2)
     indices = compute_indices("morris", ranges, points, points[:, 0] * points[:, 1])
-    assert indices.mu_star is not None and indices.sigma is not None
-    for band, expected in ((indices.mu_star, 0.5), (indices.sigma, np.sqrt(5 / 36))):
+    for band, expected in zip(indices.bands.values(), (0.5, np.sqrt(5 / 36)), strict=True):
         assert (band.low <= expected).all() and (expected <= band.high).all()
         assert (band.low < band.value).all() and (band.value < band.high).all()
         assert (band.high - band.low < 0.03).all()
@@ -139,14 +136,12 @@ def test_effect_of_monte_carlo_noise() -> None:
     indices = compute_indices(
         "sobol", ranges, points, noisy, standard_errors=np.full(len(points), noise_std)
     )
-    assert indices.first_order is not None and indices.total_order is not None
-    assert indices.first_order.value == pytest.approx([0.5, 0.0], abs=0.04)
-    assert indices.total_order.value == pytest.approx([1.0, 0.5], abs=0.04)
+    assert indices.bands["first_order"].value == pytest.approx([0.5, 0.0], abs=0.04)
+    assert indices.bands["total_order"].value == pytest.approx([1.0, 0.5], abs=0.04)
     assert indices.noise_share == pytest.approx(0.5, abs=0.02)
     paths = sample_design("morris", ranges, 4000, seed=1)
     noise = np.random.default_rng(1).normal(size=len(paths))
-    mu_star = compute_indices("morris", ranges, paths, noise).mu_star
-    assert mu_star is not None
+    mu_star = compute_indices("morris", ranges, paths, noise).bands["mu_star"]
     assert mu_star.value == pytest.approx(1.69, abs=0.08)  # 3/2 sqrt(2) sqrt(2 / pi)
 
 

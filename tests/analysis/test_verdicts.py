@@ -118,8 +118,8 @@ def test_exact_claims_compare_by_replicate() -> None:
     assert status_of(relative, [3.0, -3.0, 6.0], np.array([2.0, -2.0, 4.0])) == "holds"
     assert status_of(relative, [3.0, 3.0], np.array([2.0, 0.0])) == "fails"
     analytic = make_claim("exact", analytic="law", relative=True, within=(-0.25, -0.25))
-    assert status_of(analytic, [3.0, 3.0], None, 4.0) == "holds"
-    assert status_of(analytic, [3.0, 3.0], None, 0.0) == "fails"
+    assert status_of(analytic, [3.0, 3.0], 4.0) == "holds"
+    assert status_of(analytic, [3.0, 3.0], 0.0) == "fails"
 
 
 @pytest.mark.parametrize("kind", ["statistical", "exact", "by_construction"])
@@ -166,7 +166,7 @@ def test_missing_references() -> None:
     with refused("missing", "compare_to"):
         evaluate_claim(make_claim(above=0, compare_to="twin"), SAMPLE)
     with refused("conflict", "analytic"):
-        evaluate_claim(make_claim(above=0), SAMPLE, None, 1.0)
+        evaluate_claim(make_claim(above=0), SAMPLE, 1.0)
     exact = make_claim("exact", above=0, compare_to="b")
     with refused("wrong_shape", "compare_to"):
         inspect.unwrap(evaluate_claim)(exact, np.ones(3), np.ones(2))

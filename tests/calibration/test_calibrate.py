@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from benchmarks.calibration import simulate_study
 from mores.cli.commands import main
 from mores.experiments.calibration import calibrate
-from mores.experiments.calibration.simulated_moments import MomentSimulator, simulate_study
+from mores.experiments.calibration.simulated_moments import MomentSimulator
 from mores.experiments.scenario.loading import load_scenario
 from tests.calibration.conftest import CHOICES, EXPERIMENT, RANDOM_WALK
 from tests.refusals import check_message

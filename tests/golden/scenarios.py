@@ -54,12 +54,12 @@ def _scenario(name: str) -> Iterator[tuple[str, Entry]]:
             for metric, values in stage.metrics.items():
                 path = f"cell {index} {cell.arm}/stage {stage_index}/{metric}"
                 yield f"scenario/{name}/{path}", entry(values)
-    for index, evaluation in enumerate(evaluate_claims(loaded.scenario, cells, results)):
-        estimate = evaluation.verdict.estimate
+    for index, verdict in enumerate(evaluate_claims(loaded.scenario, cells, results)):
+        estimate = verdict.estimate
         numbers = np.array(
             [estimate.value, estimate.low, estimate.high, estimate.n], dtype=np.float64
         )
-        label = f"claim {index} {evaluation.verdict.status}"
+        label = f"claim {index} {verdict.status}"
         yield f"scenario/{name}/{label}", entry(numbers)
 
 

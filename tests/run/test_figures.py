@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -90,7 +89,7 @@ def test_learning_curves_by_episode():
         (x_label,) = set(re.findall(f">([^<]*{stage}[^<]*)<", figure.svgs[0]))
         check_message(x_label)
         check_message(figure.spec.caption)
-    assert table_rows.stage_rows(data.scenario)[0]["roles_to_train"] == "assistant"
+    assert table_rows.stage_rows(data.scenario)[0][2] == "assistant"
 
 
 @pytest.mark.full
@@ -150,7 +149,7 @@ def test_sweep_figures_are_a_line_or_heat_maps():
     sweep = {"env.initial_std": [0.1, 0.2], "env.ai_influence": [0.5, 1.0, 0.7]}
     maps = make_scenario(sweep={**sweep, "env.num_people": [5, 6]}, claims=claims)
     assert _num_panels(make_report_data(maps)) == {"analytic": 1, "sweep_0": 2}
-    assert ("env.ai_influence", "0.5, 1, 0.7") in table_rows.range_rows(maps)
+    assert ["env.ai_influence", "0.5, 1, 0.7"] in table_rows.range_rows(maps)
 
 
 @pytest.mark.parametrize("method", ["morris", "sobol"])
@@ -179,34 +178,30 @@ def test_calibration_rows():
     calibration = {"parameters": {"env.initial_std": [0.0, 1.0]}, "targets": targets}
     data = make_report_data(make_scenario(calibration=calibration, **ARMS))
     effect, held_out, not_recorded = table_rows.target_rows(data)
-    difference = data.mean_value_difference("ai", 0)[:, -1].mean()
+    difference = data.drift["ai"][0, :, -1].mean()
     error = difference - 0.2
     z = f"{format_number(error / 0.05, 2)} standard errors"
-    assert effect["deviation"] == f"{format_number(error)} ({z})"
-    assert effect["value"] == "0.2"
-    assert not effect["held_out"] and held_out["held_out"]
-    check_message(str(held_out["error"]))
-    check_message(str(not_recorded["simulated"]))
+    assert effect[3] == f"{format_number(error)} ({z})"
+    assert effect[1].startswith("0.2 ± 0.05")
+    assert (effect[4], effect[5]) == ("fitted", "a panel")
+    assert held_out[4].startswith("held out")
+    check_message(held_out[1].partition(" ")[2])
+    check_message(not_recorded[2])
     (row,) = table_rows.fitted_parameter_rows(data)
-    assert (row["path"], row["search_range"]) == ("env.initial_std", "0 to 1")
-    check_message(str(row["value"]))
-    fit = SimpleNamespace(path="env.initial_std", low=0.1, high=0.3)
-    (row,) = table_rows.fitted_parameter_rows(data, SimpleNamespace(parameters=[fit]))
-    assert row["interval"] == "0.1 to 0.3"
+    assert (row[0], row[2]) == ("env.initial_std", "0 to 1")
+    check_message(row[1])
 
 
-def test_final_metric_rows():
+def test_final_metric_table():
     data = make_report_data(make_scenario(**ARMS))
     data.record("both").metrics["rms_distance"][:, :, -1] = np.nan
-    columns, rows = table_rows.final_metric_rows(data)
-    assert columns == [f"mean value: left {HOSTILE_TEXT}", "mean value: up", "rms distance"]
-    assert [row["name"] for row in rows] == ["twin", "ai", "friends", "both"]
+    columns, rows = table_rows.final_metric_table(data)
+    assert columns == ["arm", f"mean value: left {HOSTILE_TEXT}", "mean value: up", "rms distance"]
+    assert [row[0] for row in rows] == ["twin", "ai", "friends", "both"]
     final = data.record("ai").by_replicate("mean_value[0]")[:, -1]
-    assert float(rows[1]["final_values"][0].split()[0].replace("−", "-")) == pytest.approx(
-        final.mean(), abs=0.01
-    )
-    assert rows[1]["final_values"][1] == "0"
-    assert rows[3]["final_values"][2] == "–"
+    assert float(rows[1][1].split()[0].replace("−", "-")) == pytest.approx(final.mean(), abs=0.01)
+    assert rows[1][2] == "0"
+    assert rows[3][3] == "–"
 
 
 def test_report_data_omits_parameter_draws():

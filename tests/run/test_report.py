@@ -34,7 +34,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     scenario = make_scenario(about=HOSTILE_TEXT, source=HOSTILE_TEXT, claims=CLAIMS, **ARMS)
     cells, records = make_results(scenario)
-    verdicts = [evaluation.verdict for evaluation in evaluate_claims(scenario, cells, records)]
+    verdicts = evaluate_claims(scenario, cells, records)
     write_report(folder, scenario, cells, records, verdicts, PROVENANCE)
     return folder
 
@@ -237,7 +237,7 @@ def test_plots_of_unbounded_and_non_finite_estimates():
     )
     assert constant is not None
     assert constant.value == 50.0
-    assert [label.text for label in constant.labels] == ["0"]
+    assert [text for _, text, _ in constant.labels] == ["0"]
 
 
 @pytest.mark.parametrize(

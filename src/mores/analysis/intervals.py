@@ -12,38 +12,10 @@ differences; for the median it is not the median of the differences.
 | median | order statistics | Bonett and Price | Fieller, errors by Bonett and Price |
 | rms, sd | studentized bootstrap | wider of jackknife t and bootstrap | Fieller of squares |
 
-Share of 95 % intervals that cover the true value, in 4,000 samples of n replicates each. One arm:
-
-| n | normal: mean, rms, sd | exponential: mean, rms, sd | squared normal: mean, rms, sd |
-|---|---|---|---|
-| 10 | .947 .933 .934 | .898 .892 .868 | .872 .890 .875 |
-| 30 | .953 .937 .937 | .922 .908 .885 | .901 .894 .883 |
-| 100 | .949 .947 .945 | .941 .933 .928 | .937 .929 .921 |
-| 400 | .948 .944 .948 | .941 .933 .926 | .943 .944 .938 |
-
-Two exponential arms with correlated noise (normal copula, 0.5), one scaled by 1.5:
-
-| n | difference: mean, median, rms, sd | relative: mean, median, rms, sd |
-|---|---|---|
-| 10 | .941 .966 .907 .882 | .961 .976 .985 .977 |
-| 30 | .938 .958 .921 .899 | .953 .965 .964 .957 |
-| 100 | .943 .947 .931 .927 | .942 .954 .951 .951 |
-
-Such tables decided the methods: for the sd of 30 exponential values, the percentile bootstrap
-covers .753, its BCa form .812, t of the variance .766, the studentized bootstrap of the log .885.
-Known limitations:
-
-- With fewer than 100 replicates, intervals of the mean, rms and sd of skewed or heavy-tailed
-  values cover too rarely: the sd of a squared Laplace variable (kurtosis 88) in .81 of samples of
-  30 and .90 of samples of 400. The interval of a median covers at least its level, always.
-- The interval of an sd does not cover where a variable has two values, each in about half of the
-  replicates. The mean carries the same information, and its interval covers.
-- Intervals of medians are too wide for strongly correlated arms: they cover .98 with ten
-  replicates and a correlation of 0.95, and more above.
-- Values that are all 0 or 1 count as a binary outcome; for amounts, a t interval would be right.
-- A constant over all n replicates gets an interval of width zero, a share of 0 or 1 too: Wilson's
-  interval is for shares between. An event that occurs in no replicate may still have a
-  probability of up to about 3 / n.
+docs/explanation/intervals.md has the measured coverage of each method and its limitations. In
+short: with fewer than 100 replicates, intervals of the mean, rms and sd of skewed or heavy-tailed
+values cover too rarely; those of a median cover at least their level. Values that are all 0 or 1
+count as a binary outcome; a constant over all replicates gets an interval of width zero.
 
 Sources: Wilson 1927, J. Am. Stat. Assoc. 22, 209; Fieller 1954, J. R. Stat. Soc. B 16, 175; Efron
 1982, The Jackknife, the Bootstrap and Other Resampling Plans; Bonett and Price 2020, Br. J. Math.
@@ -93,6 +65,16 @@ class IntervalEstimate:
     method: str
     confidence: float = 0.95
 
+    @classmethod
+    def undefined(cls, n: int, method: str) -> IntervalEstimate:
+        """No estimate, for the reason that `method` states."""
+        return cls(math.nan, math.nan, math.nan, n, method, math.nan)
+
+    @classmethod
+    def unbounded(cls, value: float, n: int, method: str) -> IntervalEstimate:
+        """An estimate without an interval, for the reason that `method` states."""
+        return cls(value, -math.inf, math.inf, n, method, 1.0)
+
 
 class ConfidenceBand(NamedTuple):
     """Mean and interval of each column."""
@@ -122,7 +104,8 @@ def estimate(
     x, exponent = _rescale(np.sort(x))  # sorted: replicate order must not matter
     value, confidence = compute_statistic(x, statistic), level
     if n == 1:
-        return _single_replicate_estimate(float(np.ldexp(value, exponent)))
+        value = float(np.ldexp(value, exponent))
+        return IntervalEstimate.unbounded(value, n, "one replicate has no interval")
     if is_constant(np.abs(x) if statistic == "rms" else x):
         method = f"equal in all {n} replicates"
         return _estimate_in_original_scale(value, value, value, n, method, 1.0, exponent)
@@ -188,11 +171,12 @@ def compare(
     value_a, value_b = compute_statistic(a, statistic), compute_statistic(b, statistic)
     if relative:
         if value_b == 0.0:
-            return IntervalEstimate(math.nan, math.nan, math.nan, n, "relative to zero", math.nan)
+            return IntervalEstimate.undefined(n, "relative to zero")
         exponent = 0
     value = value_a / value_b - 1.0 if relative else value_a - value_b
     if n == 1:
-        return _single_replicate_estimate(float(np.ldexp(value, exponent)))
+        value = float(np.ldexp(value, exponent))
+        return IntervalEstimate.unbounded(value, n, "one replicate has no interval")
     if (a == b).all():
         return IntervalEstimate(0.0, 0.0, 0.0, n, f"both arms equal in all {n} replicates", 1.0)
     interval = paired_intervals.ratio_interval if relative else paired_intervals.difference_interval
@@ -221,7 +205,7 @@ def _compare_with_constant(
     """Interval minus a constant; if `relative`, also divided by it. Both steps are exact."""
     if not math.isfinite(constant) or (relative and constant == 0.0):
         method = "relative to zero" if constant == 0.0 else f"compared with {constant}"
-        return IntervalEstimate(math.nan, math.nan, math.nan, base.n, method, math.nan)
+        return IntervalEstimate.undefined(base.n, method)
     divisor = constant if relative else 1.0
     ends = ((base.low - constant) / divisor, (base.high - constant) / divisor)
     value = (base.value - constant) / divisor
@@ -250,11 +234,7 @@ def _nonfinite_estimate(*arms: np.ndarray) -> IntervalEstimate | None:
     bad = n - int(np.all([np.isfinite(x) for x in arms], axis=0).sum())
     if not bad:
         return None
-    return IntervalEstimate(math.nan, math.nan, math.nan, n, f"{bad} of {n} not finite", math.nan)
-
-
-def _single_replicate_estimate(value: float) -> IntervalEstimate:
-    return IntervalEstimate(value, -math.inf, math.inf, 1, "one replicate has no interval", 1.0)
+    return IntervalEstimate.undefined(n, f"{bad} of {n} not finite")
 
 
 def _rescale(x: np.ndarray) -> tuple[np.ndarray, int]:

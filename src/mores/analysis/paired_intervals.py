@@ -7,11 +7,12 @@ T(a) / T(b) - 1 for a statistic T. `mores.analysis.intervals` reports the covera
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+
+import numpy as np
 
 from mores.analysis import bootstrap
 from mores.analysis.replicate_statistics import (
-    PairedEstimate,
+    PairedEstimates,
     ReplicateValues,
     Statistic,
     compute_statistic,
@@ -26,34 +27,27 @@ from mores.analysis.replicate_statistics import (
 MIN_REPLICATES_FOR_SPREAD = 4  # fewer replicates do not bound an rms or a standard deviation
 
 
-class ConfidenceInterval(NamedTuple):
-    """Ends of an interval and the name of the method."""
-
-    low: float
-    high: float
-    method: str
+Interval = tuple[float, float, str]  # ends and name of the method
 
 
 def difference_interval(
     a: ReplicateValues, b: ReplicateValues, statistic: Statistic, level: float
-) -> ConfidenceInterval:
+) -> Interval:
     """Interval of T(a) - T(b)."""
     n, value = len(a), compute_statistic(a, statistic) - compute_statistic(b, statistic)
     if statistic != "rms" and is_constant(a - b):
-        return ConfidenceInterval(value, value, f"same difference in all {n} replicates")
+        return value, value, f"same difference in all {n} replicates"
     if statistic == "mean":
         error = t_quantile(n, level) * float((a - b).std(ddof=1)) / math.sqrt(n)
-        return ConfidenceInterval(value - error, value + error, "Student's t of paired differences")
+        return value - error, value + error, "Student's t of paired differences"
     if statistic == "median":
         error = normal_quantile(level) * _difference_standard_error(paired_medians(a, b))
-        return ConfidenceInterval(value - error, value + error, "Bonett and Price, paired medians")
+        return value - error, value + error, "Bonett and Price, paired medians"
     if n < MIN_REPLICATES_FOR_SPREAD:
-        return ConfidenceInterval(
-            -math.inf, math.inf, f"{n} replicates do not bound an {statistic}"
-        )
+        return -math.inf, math.inf, f"{n} replicates do not bound an {statistic}"
     u, v = pseudovalues(a, statistic), pseudovalues(b, statistic)
     quantile, method = t_quantile(n, level), "Student's t by the jackknife, paired"
-    error = quantile * _difference_standard_error(_delta_method_roots(paired_means(u, v)))
+    error = quantile * _difference_standard_error(_roots(paired_means(u, v)))
     low, high = value - error, value + error
     if n <= bootstrap.MAX_BOOTSTRAP_REPLICATES:
         resampled = bootstrap.rms_difference_interval(a, b, statistic == "sd", level)
@@ -62,12 +56,12 @@ def difference_interval(
     if abs((u - v).mean()) <= quantile * (u - v).std(ddof=1) / math.sqrt(n):
         # For equal arms with skewed values, this test holds its level; the other two may not.
         low, high = min(low, 0.0), max(high, 0.0)
-    return ConfidenceInterval(low, high, method)
+    return low, high, method
 
 
 def ratio_interval(
     a: ReplicateValues, b: ReplicateValues, statistic: Statistic, level: float
-) -> ConfidenceInterval:
+) -> Interval:
     """Interval of T(a) / T(b) - 1 by Fieller: all ratios r for which T(a) - r T(b) may be zero.
 
     With the estimated ratio R = A / B and d = A - R B, the ratio R + x belongs to the interval if
@@ -77,51 +71,41 @@ def ratio_interval(
     n, roots = len(a), statistic in ("rms", "sd")
     lowest = -1.0 if roots else -math.inf
     if roots and n < MIN_REPLICATES_FOR_SPREAD:
-        return ConfidenceInterval(lowest, math.inf, f"{n} replicates do not bound an {statistic}")
+        return lowest, math.inf, f"{n} replicates do not bound an {statistic}"
     if statistic == "median":
-        quantile, pair = normal_quantile(level), paired_medians(a, b)
-        ratio = pair.first / pair.second
-        variance = pair.first_variance - 2.0 * ratio * pair.covariance
-        variance += ratio**2 * pair.second_variance
-        covariance = pair.covariance - ratio * pair.second_variance
+        quantile, (values, errors) = normal_quantile(level), paired_medians(a, b)
+        ratio = float(values[0] / values[1])
+        covariance = errors[0, 1] - ratio * errors[1, 1]
+        variance = errors[0, 0] - 2.0 * ratio * errors[0, 1] + ratio**2 * errors[1, 1]
     else:
         u, v = pseudovalues(a, statistic), pseudovalues(b, statistic)
         ratio = float(u.mean() / v.mean())
         # Differences per replicate are exactly 0 where one arm is a multiple of the other.
-        quantile, pair = t_quantile(n, level), paired_means(u - ratio * v, v)
-        variance, covariance = pair.first_variance, pair.covariance
-    quantile_squared = quantile**2
-    leading = pair.second**2 - quantile_squared * pair.second_variance
+        quantile, (values, errors) = t_quantile(n, level), paired_means(u - ratio * v, v)
+        variance, covariance = errors[0, 0], errors[0, 1]
+    squared = quantile**2
+    leading = float(values[1]) ** 2 - squared * float(errors[1, 1])
     if leading <= 0.0:
-        return ConfidenceInterval(lowest, math.inf, "no bounds: the divisor may be zero")
-    discriminant_root = math.sqrt(
-        (quantile_squared * covariance) ** 2 + leading * quantile_squared * max(variance, 0.0)
-    )
-    low = ratio - (quantile_squared * covariance + discriminant_root) / leading
-    high = ratio - (quantile_squared * covariance - discriminant_root) / leading
+        return lowest, math.inf, "no bounds: the divisor may be zero"
+    middle = squared * float(covariance)
+    root = math.sqrt(middle**2 + leading * squared * max(float(variance), 0.0))
+    low, high = ratio - (middle + root) / leading, ratio - (middle - root) / leading
     if roots:
         low, high = math.sqrt(max(low, 0.0)), math.sqrt(max(high, 0.0))
     of = {"mean": "means", "median": "medians", "rms": "mean squares", "sd": "variances"}
-    return ConfidenceInterval(low - 1.0, high - 1.0, f"Fieller, ratio of paired {of[statistic]}")
+    return low - 1.0, high - 1.0, f"Fieller, ratio of paired {of[statistic]}"
 
 
-def _difference_standard_error(pair: PairedEstimate) -> float:
-    variance = pair.first_variance - 2.0 * pair.covariance + pair.second_variance
-    return math.sqrt(max(variance, 0.0))
+def _difference_standard_error(pair: PairedEstimates) -> float:
+    (first, covariance), (_, second) = pair.covariance
+    return math.sqrt(max(float(first - 2.0 * covariance + second), 0.0))
 
 
-def _delta_method_roots(pair: PairedEstimate) -> PairedEstimate:
+def _roots(pair: PairedEstimates) -> PairedEstimates:
     """Square roots of two estimates with first-order errors: the slope of a root is 1 / (2 root).
 
     A zero estimate has zero error and zero slope.
     """
-    first_root, second_root = math.sqrt(max(pair.first, 0.0)), math.sqrt(max(pair.second, 0.0))
-    first_slope = 0.5 / first_root if first_root else 0.0
-    second_slope = 0.5 / second_root if second_root else 0.0
-    return PairedEstimate(
-        first_root,
-        second_root,
-        first_slope**2 * pair.first_variance,
-        first_slope * second_slope * pair.covariance,
-        second_slope**2 * pair.second_variance,
-    )
+    roots = np.sqrt(np.maximum(pair.values, 0.0))
+    slopes = np.divide(0.5, roots, out=np.zeros(2), where=roots > 0.0)
+    return PairedEstimates(roots, np.outer(slopes, slopes) * pair.covariance)

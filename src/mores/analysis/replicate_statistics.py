@@ -14,22 +14,11 @@ STATISTICS: tuple[Statistic, ...] = ("mean", "median", "rms", "sd")
 ReplicateValues = Float[np.ndarray, " replicate"]
 
 
-class PairedEstimate(NamedTuple):
-    """Two estimates from the same replicates, with the covariance matrix of their errors."""
+class PairedEstimates(NamedTuple):
+    """Two estimates from the same replicates, and the covariance matrix of their errors."""
 
-    first: float
-    second: float
-    first_variance: float
-    covariance: float
-    second_variance: float
-
-
-class MedianInterval(NamedTuple):
-    """Two order statistics and the probability that the median lies between them."""
-
-    low: float
-    high: float
-    coverage: float
+    values: Float[np.ndarray, "2"]
+    covariance: Float[np.ndarray, "2 2"]
 
 
 def compute_statistic(x: ReplicateValues, statistic: Statistic) -> float:
@@ -60,26 +49,24 @@ def pseudovalues(x: ReplicateValues, statistic: Statistic) -> ReplicateValues:
     return (n * (x - x.mean()) ** 2 - x.var(ddof=1)) / (n - 2)
 
 
-def paired_means(u: ReplicateValues, v: ReplicateValues) -> PairedEstimate:
+def paired_means(u: ReplicateValues, v: ReplicateValues) -> PairedEstimates:
     """Means of two columns of the same replicates."""
-    (variance_u, covariance), (_, variance_v) = np.cov(u, v) / len(u)
-    return PairedEstimate(
-        float(u.mean()), float(v.mean()), float(variance_u), float(covariance), float(variance_v)
-    )
+    return PairedEstimates(np.array([u.mean(), v.mean()]), np.cov(u, v) / len(u))
 
 
-def paired_medians(a: ReplicateValues, b: ReplicateValues) -> PairedEstimate:
+def paired_medians(a: ReplicateValues, b: ReplicateValues) -> PairedEstimates:
     """Medians of two columns of the same replicates, after Bonett and Price 2020.
 
     Standard errors come from order statistics. The covariance comes from the share of replicates on
     the same side of both medians, shrunk towards zero as in the source; a tie counts half.
     """
-    median_a, median_b = float(np.median(a)), float(np.median(b))
-    sign_a, sign_b = np.sign(a - median_a), np.sign(b - median_b)
+    medians = np.array([np.median(a), np.median(b)])
+    sign_a, sign_b = np.sign(a - medians[0]), np.sign(b - medians[1])
     informative = math.sqrt((sign_a**2).sum() * (sign_b**2).sum())
     agreement = float((sign_a * sign_b).sum()) / (informative + 1.0)
     se_a, se_b = median_standard_error(a), median_standard_error(b)
-    return PairedEstimate(median_a, median_b, se_a**2, agreement * se_a * se_b, se_b**2)
+    covariance = agreement * se_a * se_b
+    return PairedEstimates(medians, np.array([[se_a**2, covariance], [covariance, se_b**2]]))
 
 
 def median_standard_error(x: ReplicateValues) -> float:
@@ -95,19 +82,21 @@ def median_standard_error(x: ReplicateValues) -> float:
     return float((ordered[n - rank] - ordered[rank - 1]) / quantiles)
 
 
-def median_interval(x: ReplicateValues, level: float) -> MedianInterval:
+def median_interval(x: ReplicateValues, level: float) -> tuple[float, float, float]:
     """Innermost pair of order statistics with coverage `level`; minimum and maximum if none has.
 
     P(x_(k) <= median <= x_(n+1-k)) >= 1 - 2 P(Binomial(n, 1/2) < k), with equality for continuous
     distributions (David and Nagaraja 2003, Order Statistics, 7.1).
+
+    Returns:
+        The two order statistics and their coverage.
     """
     from scipy.special import bdtr
 
     n, ordered = len(x), np.sort(x)
     covered = 1.0 - 2.0 * bdtr(np.arange(n // 2), n, 0.5)
     rank = max(1, int((covered >= level).sum()))
-    low, high = float(ordered[rank - 1]), float(ordered[n - rank])
-    return MedianInterval(low, high, float(covered[rank - 1]))
+    return float(ordered[rank - 1]), float(ordered[n - rank]), float(covered[rank - 1])
 
 
 def wilson_interval(proportion: float, n: int, level: float) -> tuple[float, float]:

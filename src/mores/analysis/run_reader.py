@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+import numpy as np
+
 from mores.core.errors import UserError, did_you_mean
 from mores.core.file_formats import check_run_format
 
@@ -53,12 +55,13 @@ class Run:
         """Progress: `state`, cells `done` and `to_do`; possibly outdated for a killed run."""
         content, path = self._read_json("status.json"), self.folder / "status.json"
         cells = content.get("done") if isinstance(content, dict) else None
+        problem = ""
         if not isinstance(cells, list) or not all(isinstance(c, str) for c in cells):
-            message = f"{path} is not the status of a run"
-            raise UserError(message, code="unreadable", path=str(path))
-        if any(Path(cell).name != cell for cell in cells):
-            message = f"{path} names cells outside the run folder"
-            raise UserError(message, code="unreadable", path=str(path))
+            problem = "is not the status of a run"
+        elif any(Path(cell).name != cell for cell in cells):
+            problem = "names cells outside the run folder"
+        if problem:
+            raise UserError(f"{path} {problem}", code="unreadable", path=str(path))
         return content
 
     @property
@@ -152,37 +155,24 @@ class Run:
         Raises:
             UserError: an unknown cell or stage, or a metric with the name of a coordinate.
         """
-        import xarray as xr
-
         table = self.dataframe(cell)
         stages = list(dict.fromkeys(table["stage"]))
         if stage is not None and stage not in stages:
             message = f"{cell} has no stage {stage!r}{did_you_mean(stage, stages)}"
             raise UserError(message, code="unknown_name", path="stage")
         table = table[table["stage"] == (stages[-1] if stage is None else stage)]
-        names, rounds, episodes = (
-            list(dict.fromkeys(table[column])) for column in ("metric", "round", "episode")
-        )
+        names = list(dict.fromkeys(table["metric"]))
         if reserved := [n for n in names if n in ("replicate", "world", "episode", "round")]:
             message = f"metric {reserved[0]!r} has the name of a coordinate: use `dataframe`"
             raise UserError(message, code="conflict", path=reserved[0])
-        wide = table.pivot(
-            index=["replicate", "world"], columns=["metric", "episode", "round"], values="value"
-        )
-        shape = (len(wide), len(episodes), len(rounds))
-        dims = ("sample", "episode", "round")
-        arrays = {str(n): (dims, wide[n].to_numpy().reshape(shape)) for n in names}
-        data = xr.Dataset(
-            arrays,
-            coords={
-                "episode": episodes,
-                "round": rounds,
-                "replicate": ("sample", wide.index.get_level_values("replicate").to_numpy()),
-                "world": ("sample", wide.index.get_level_values("world").to_numpy()),
-            },
-            attrs={"cell": cell},
-        )
-        return data.isel(episode=0, drop=True) if len(episodes) == 1 else data
+        table = table.astype({"episode": np.int64, "round": np.int64})
+        table["sample"] = table.groupby(["replicate", "world"]).ngroup()
+        index = ["sample", "episode", "round"]
+        data: xr.Dataset = table.pivot(index=index, columns="metric", values="value").to_xarray()
+        samples = table.drop_duplicates("sample").sort_values("sample")
+        coords = {name: ("sample", samples[name].to_numpy()) for name in ("replicate", "world")}
+        data = data[names].drop_vars("sample").assign_coords(coords).assign_attrs(cell=cell)
+        return data.isel(episode=0, drop=True) if data.sizes["episode"] == 1 else data
 
     def trajectory(self, cell: str) -> xr.Dataset:
         """Sampled latent quantities of a cell over rounds, such as the people's values."""

@@ -30,9 +30,10 @@ parameter.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -40,8 +41,8 @@ from jaxtyping import Float
 from mores.analysis.intervals import ConfidenceBand, estimate
 from mores.core.errors import UserError, did_you_mean
 
-SensitivityMethod = Literal["sobol", "morris"]
-METHODS: tuple[SensitivityMethod, ...] = ("sobol", "morris")
+INDEX_NAMES = {"sobol": ("first_order", "total_order"), "morris": ("mu_star", "sigma")}
+RANKING_INDEX = {"sobol": "total_order", "morris": "mu_star"}
 ParameterRanges = Mapping[str, tuple[float, float]]
 
 NUM_LEVELS = 4  # of Morris' grid, as in Campolongo et al.; a step is 2/3 of a range
@@ -52,34 +53,40 @@ MAX_RESAMPLED_VALUES = 2**23  # values in memory at once
 
 @dataclasses.dataclass(frozen=True)
 class SensitivityIndices:
-    """Sensitivity indices of each parameter. Indices of the other method are None.
+    """Sensitivity indices of each parameter.
 
     Attributes:
         method: sobol or morris.
         parameter_names: in the order of all arrays.
         num_points: number of outputs.
         description: method and sample sizes, or the reason for missing indices.
-        first_order, total_order: Sobol indices, shares of the variance; estimates may leave [0, 1].
-        mu_star, sigma: Morris indices, in units of the output.
+        bands: each index with its 95 % interval, by name. Sobol: `first_order`, `total_order`,
+            shares of the variance; estimates may leave [0, 1]. Morris: `mu_star`, `sigma`, in
+            units of the output.
         noise_share: share of Monte Carlo noise in the outputs' variance; None if unknown.
     """
 
-    method: SensitivityMethod
+    method: str
     parameter_names: tuple[str, ...]
     num_points: int
     description: str
-    first_order: ConfidenceBand | None = None
-    total_order: ConfidenceBand | None = None
-    mu_star: ConfidenceBand | None = None
-    sigma: ConfidenceBand | None = None
+    bands: Mapping[str, ConfidenceBand]
     noise_share: float | None = None
 
     @property
     def ranking_index(self) -> ConfidenceBand:
         """Index that ranks the parameters: `total_order` or `mu_star`."""
-        band = self.total_order if self.method == "sobol" else self.mu_star
-        assert band is not None
-        return band
+        return self.bands[RANKING_INDEX[self.method]]
+
+    @property
+    def order(self) -> list[int]:
+        """Parameters by decreasing index; those with a nan index last, in the given order."""
+        return np.argsort(-self.ranking_index.value, kind="stable").tolist()
+
+    @property
+    def ranked_names(self) -> tuple[str, ...]:
+        """Names in that order."""
+        return tuple(self.parameter_names[i] for i in self.order)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON content: each index with its 95 % interval, by parameter."""
@@ -89,19 +96,10 @@ class SensitivityIndices:
             "description": self.description,
             "noise_share": self.noise_share,
         }
-        for name in ("first_order", "total_order", "mu_star", "sigma"):
-            band: ConfidenceBand | None = getattr(self, name)
-            if band is not None:
-                rows = zip(self.parameter_names, *(part.tolist() for part in band), strict=True)
-                fields[name] = {n: {"value": v, "low": lo, "high": hi} for n, v, lo, hi in rows}
+        for name, band in self.bands.items():
+            rows = zip(self.parameter_names, *(part.tolist() for part in band), strict=True)
+            fields[name] = {n: {"value": v, "low": lo, "high": hi} for n, v, lo, hi in rows}
         return fields
-
-    @property
-    def ranked_names(self) -> tuple[str, ...]:
-        """Names by decreasing index; parameters with a nan index last, in the given order."""
-        return tuple(
-            self.parameter_names[i] for i in np.argsort(-self.ranking_index.value, kind="stable")
-        )
 
 
 def sample_design(
@@ -160,32 +158,35 @@ def compute_indices(
         UserError: shapes of points, outputs and ranges do not match the design.
     """
     problem = _salib_problem(method, ranges)
-    names, outputs = tuple(ranges), np.asarray(outputs, dtype=np.float64)
+    outputs = np.asarray(outputs, dtype=np.float64)
     _check_shapes(method, problem, points, outputs)
     noise_share = None
     if standard_errors is not None:
-        noise_share = _noise_share(outputs, np.asarray(standard_errors, dtype=np.float64))
-    empty = SensitivityIndices(
-        cast("SensitivityMethod", method), names, len(outputs), "", noise_share=noise_share
-    )
-    bad = len(outputs) - int(np.isfinite(outputs).sum())
+        variance, errors = outputs.var(), np.asarray(standard_errors, dtype=np.float64)
+        noise_share = float(np.mean(errors * errors) / variance) if variance > 0 else math.nan
+    size, constant = len(outputs), None
+    bad = size - int(np.isfinite(outputs).sum())
+    tolerance = TOLERANCE_IN_ULPS * float(np.finfo(np.float32).eps)
     if bad:
-        return _uniform_indices(empty, math.nan, f"{bad} of {len(outputs)} outputs are not finite")
-    span, largest = np.ptp(outputs), np.abs(outputs).max()
-    if span <= TOLERANCE_IN_ULPS * float(np.finfo(np.float32).eps) * largest:
-        value = math.nan if method == "sobol" else 0.0
-        message = f"all {len(outputs)} outputs are equal: no parameter has an effect"
-        return _uniform_indices(empty, value, message)
-    if method == "sobol":
-        return _sobol_indices(empty, problem, outputs, seed)
-    return _morris_indices(empty, problem, points, outputs)
+        description, constant = f"{bad} of {size} outputs are not finite", math.nan
+    elif np.ptp(outputs) <= tolerance * np.abs(outputs).max():
+        description = f"all {size} outputs are equal: no parameter has an effect"
+        constant = math.nan if method == "sobol" else 0.0
+    if constant is not None:
+        values = np.full(len(ranges), constant)
+        bands = dict.fromkeys(INDEX_NAMES[method], ConfidenceBand(values, values, values))
+    elif method == "sobol":
+        description, bands = _sobol_indices(problem, outputs, seed)
+    else:
+        description, bands = _morris_indices(problem, points, outputs)
+    return SensitivityIndices(method, tuple(ranges), size, description, bands, noise_share)
 
 
 def _sobol_indices(
-    result: SensitivityIndices, problem: dict[str, Any], outputs: np.ndarray, seed: int
-) -> SensitivityIndices:
+    problem: dict[str, Any], outputs: np.ndarray, seed: int
+) -> tuple[str, dict[str, ConfidenceBand]]:
     _, analysis = _import_salib("sobol")
-    size = len(outputs) // (len(result.parameter_names) + 2)
+    size = len(outputs) // (problem["num_vars"] + 2)
     resamples = int(np.clip(MAX_RESAMPLED_VALUES // size, 100, MAX_RESAMPLES))
     sobol = analysis.analyze(
         problem,
@@ -194,39 +195,31 @@ def _sobol_indices(
         num_resamples=resamples,
         seed=np.random.default_rng(seed),  # SALib ignores a seed of 0
     )
-
-    def band(name: str) -> ConfidenceBand:
-        value, margin = np.asarray(sobol[name], float), np.asarray(sobol[f"{name}_conf"], float)
-        return ConfidenceBand(value, value - margin, value + margin)
-
+    bands = {}
+    for name, key in (("first_order", "S1"), ("total_order", "ST")):
+        value, margin = (np.asarray(sobol[k], dtype=np.float64) for k in (key, f"{key}_conf"))
+        bands[name] = ConfidenceBand(value, value - margin, value + margin)
     text = f"Sobol indices (Saltelli 2010) of {size} base points; bootstrap of {resamples}"
-    return dataclasses.replace(
-        result, description=text, first_order=band("S1"), total_order=band("ST")
-    )
+    return text, bands
 
 
 def _morris_indices(
-    result: SensitivityIndices, problem: dict[str, Any], points: np.ndarray, outputs: np.ndarray
-) -> SensitivityIndices:
+    problem: dict[str, Any], points: np.ndarray, outputs: np.ndarray
+) -> tuple[str, dict[str, ConfidenceBand]]:
     _, analysis = _import_salib("morris")
     morris = analysis.analyze(
         problem, points, outputs, num_levels=NUM_LEVELS, seed=np.random.default_rng(0)
     )  # seed of SALib's intervals, which are not used
-    effects = _elementary_effects(problem, points, outputs)  # path parameter
-    intervals = {
-        "mu_star": [estimate(np.abs(column), "mean") for column in effects.T],
-        "sigma": [estimate(column, "sd") for column in effects.T],
-    }
-
-    def band(name: str) -> ConfidenceBand:
-        value = np.asarray(morris[name], dtype=np.float64)
-        low = np.array([max(0.0, e.low) for e in intervals[name]])
-        return ConfidenceBand(value, low, np.array([e.high for e in intervals[name]]))
-
+    effects = _elementary_effects(problem, points, outputs)
+    bands = {}
+    for name in INDEX_NAMES["morris"]:
+        samples = np.abs(effects) if name == "mu_star" else effects
+        intervals = [estimate(x, "mean" if name == "mu_star" else "sd") for x in samples.T]
+        low = np.array([max(0.0, e.low) for e in intervals])
+        high = np.array([e.high for e in intervals])
+        bands[name] = ConfidenceBand(np.asarray(morris[name], dtype=np.float64), low, high)
     text = f"Morris' elementary effects on {len(effects)} trajectories; intervals over trajectories"
-    return dataclasses.replace(
-        result, description=text, mu_star=band("mu_star"), sigma=band("sigma")
-    )
+    return text, bands
 
 
 def _elementary_effects(
@@ -245,27 +238,10 @@ def _elementary_effects(
     return effects
 
 
-def _noise_share(outputs: np.ndarray, standard_errors: np.ndarray) -> float:
-    variance = outputs.var()
-    return (
-        float(np.mean(standard_errors * standard_errors) / variance) if variance > 0 else math.nan
-    )
-
-
-def _uniform_indices(
-    result: SensitivityIndices, value: float, description: str
-) -> SensitivityIndices:
-    """Indices with one value for all parameters and an interval of width zero."""
-    values = np.full(len(result.parameter_names), value)
-    band = ConfidenceBand(values, values, values)
-    names = ("first_order", "total_order") if result.method == "sobol" else ("mu_star", "sigma")
-    return dataclasses.replace(result, description=description, **dict.fromkeys(names, band))
-
-
 def _salib_problem(method: str, ranges: ParameterRanges) -> dict[str, Any]:
     """Problem dictionary of SALib: a new one per call, since SALib modifies it."""
-    if method not in METHODS:
-        message = f"sensitivity: no method named {method!r}{did_you_mean(method, METHODS)}"
+    if method not in INDEX_NAMES:
+        message = f"sensitivity: no method named {method!r}{did_you_mean(method, INDEX_NAMES)}"
         raise UserError(message, code="unknown_name", path="method")
     if not ranges:
         message = "sensitivity: no parameters are given"
@@ -296,12 +272,8 @@ def _check_shapes(
 def _import_salib(method: str) -> tuple[Any, Any]:
     """Sampling and analysis modules of SALib for a method, imported on first use."""
     try:
-        if method == "sobol":
-            from SALib.analyze import sobol as analysis
-            from SALib.sample import sobol as sampling
-        else:
-            from SALib.analyze import morris as analysis
-            from SALib.sample import morris as sampling
+        sampling = importlib.import_module(f"SALib.sample.{method}")
+        analysis = importlib.import_module(f"SALib.analyze.{method}")
     except ImportError:
         message = "sensitivity needs SALib: pip install 'mores[sensitivity]'"
         raise UserError(message, code="not_installed") from None

@@ -107,8 +107,8 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Tensor]:
 def restore(tree: Tree, saved: Mapping[str, Tensor], prefix: str = "") -> Tree:
     """A tree with the structure of `tree` and the saved tensors.
 
-    Fields of `Growing` dataclasses may be saved with longer tensors, or with `[world, part]` of another
-    number of parts.
+    Fields of `Growing` dataclasses may be saved with longer tensors, or with `[world, part]` of
+    another number of parts.
 
     Raises:
         KeyError: a tensor was not saved.

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mores.analysis.intervals import IntervalEstimate
+from mores.experiments.claims.bounds import bound_range
+from mores.experiments.claims.claim_evaluation import stage_and_round
 from mores.experiments.claims.verdicts import Verdict, VerdictStatus
 from mores.experiments.scenario.claim_inputs import claim_arm
 from mores.experiments.scenario.specification import Claim, Scenario
@@ -29,57 +31,42 @@ INTERVAL_DESCRIPTIONS = {
     "people": "resampled respondents",
     "parameters": "the stated ranges of uncertain parameters",
 }
-STATUS_LABELS: dict[VerdictStatus, str] = {
-    "holds": "holds",
-    "fails": "fails",
-    "undecided": "undecided",
-    "report": "reported",
-}
-STATUS_SYMBOLS: dict[VerdictStatus, str] = {
-    "holds": "✓",
-    "fails": "✗",
-    "undecided": "?",
-    "report": "•",
+STATUS_LABELS: dict[VerdictStatus, tuple[str, str]] = {  # symbol and word
+    "holds": ("✓", "holds"),
+    "fails": ("✗", "fails"),
+    "undecided": ("?", "undecided"),
+    "report": ("•", "reported"),
 }
 MAX_QUOTED_CLAIMS = 3  # per status in the summary
 AXIS_PADDING = 0.12  # of the data range, on both sides
 MIN_LABEL_DISTANCE = 26.0  # percent of the width; closer labels are placed outward
 
 
-class AxisLabel(NamedTuple):
-    """Label of the axis: position in percent of the width, text and SVG text-anchor."""
-
-    x: float
-    text: str
-    anchor: str
-
-
-class IntervalPlot(NamedTuple):
-    """Plot of an interval and its bound; all positions in percent of the width.
-
-    Attributes:
-        bound_spans: start and width of the regions inside the bound.
-        bound_edges: ends of these regions.
-        low, high, value: interval and estimate.
-        open_low, open_high: whether the interval is unbounded on that side.
-        labels: labels of the edges.
-        alt_text: alternative text.
-    """
-
-    bound_spans: tuple[tuple[float, float], ...]
-    bound_edges: tuple[float, ...]
-    low: float
-    high: float
-    value: float
-    open_low: bool
-    open_high: bool
-    labels: tuple[AxisLabel, ...]
-    alt_text: str
-
-
 def claim_rows(scenario: Scenario, verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """Template row of each claim."""
-    return [{"number": i, **_claim_row(verdict, scenario)} for i, verdict in enumerate(verdicts, 1)]
+    """Verdict of each claim, with the texts and plots that follow from it."""
+    rows = []
+    for verdict in verdicts:
+        claim, estimate, ablation = verdict.claim, verdict.estimate, verdict.ablation_estimate
+        is_exact = claim.kind == "exact"
+        row = {
+            "verdict": verdict,
+            "estimand": describe_estimand(claim, scenario),
+            "interval_covers": "" if is_exact else INTERVAL_DESCRIPTIONS[claim.interval],
+            "bound": format_bound(claim),
+            "result": _format_result(estimate, "replicates" if is_exact else "95 %:"),
+            "plot": interval_plot(claim, estimate, ablation),
+        }
+        if ablation is not None:
+            row["ablation_result"] = _format_result(ablation, "95 %:")
+            row["ablation_plot"] = interval_plot(claim, ablation, estimate)
+        rows.append(row)
+    return rows
+
+
+def _format_result(estimate: IntervalEstimate, label: str) -> tuple[str, str]:
+    """Texts of an estimate and of its interval, which may be empty."""
+    value, _, interval = format_interval(estimate, "{}|{} to {}").partition("|")
+    return value, interval and f"{label} {interval}"
 
 
 def summarize_claims(verdicts: Sequence[Verdict]) -> str:
@@ -114,109 +101,74 @@ def _count_sentence(verdicts: Sequence[Verdict]) -> str:
             parts.append(f"{num_undecided} {'is' if num_undecided == 1 else 'are'} undecided")
         sentences.append(f"{', '.join(parts)}.")
     for status, heading in (("fails", "Not supported"), ("undecided", "Undecided")):
-        if by[status]:
-            sentences.append(f"{heading}: {_quote_claims(by[status], total > 1)}.")
+        texts = []
+        for number, verdict in by[status][:MAX_QUOTED_CLAIMS]:
+            text = f"“{verdict.claim.statement.rstrip('.')}”, estimate "
+            text += f"{format_interval(verdict.estimate)}, claimed: {format_bound(verdict.claim)}"
+            texts.append(f"({number}) {text}" if total > 1 else text)
+        if (omitted := len(by[status]) - MAX_QUOTED_CLAIMS) > 0:
+            texts.append(f"and {omitted} more")
+        if texts:
+            sentences.append(f"{heading}: {'; '.join(texts)}.")
     return " ".join(sentences)
-
-
-def _quote_claims(verdicts: Sequence[tuple[int, Verdict]], numbered: bool) -> str:
-    """Statements of claims with estimate and bound."""
-    texts = []
-    for number, verdict in verdicts[:MAX_QUOTED_CLAIMS]:
-        statement = f"“{verdict.claim.statement.rstrip('.')}”"
-        text = f"{statement}, estimate {format_interval(verdict.estimate)}"
-        text += f", claimed: {format_bound(verdict.claim)}"
-        texts.append(f"({number}) {text}" if numbered else text)
-    omitted = len(verdicts) - MAX_QUOTED_CLAIMS
-    return "; ".join(texts) + (f"; and {omitted} more" if omitted > 0 else "")
-
-
-def _claim_row(verdict: Verdict, scenario: Scenario) -> dict[str, Any]:
-    claim, estimate = verdict.claim, verdict.estimate
-    is_exact = claim.kind == "exact"
-    value, interval = _format_estimate(estimate, is_exact)
-    return {
-        "statement": claim.statement,
-        "status": verdict.status,
-        "status_label": STATUS_LABELS[verdict.status],
-        "status_symbol": STATUS_SYMBOLS[verdict.status],
-        "estimate": value,
-        "interval": interval,
-        "n": estimate.n,
-        "num_points": verdict.num_points,
-        "bound": format_bound(claim),
-        "plot": interval_plot(claim, estimate, verdict.ablation_estimate),
-        "estimand": describe_estimand(claim, scenario),
-        "reason": verdict.reason,
-        "remark": verdict.remark,
-        **_ablation_fields(verdict),
-        "kind": claim.kind.replace("_", " "),
-        "interval_covers": "" if is_exact else INTERVAL_DESCRIPTIONS[claim.interval],
-        "method": estimate.method,
-        "source": claim.source or "",
-    }
-
-
-def _ablation_fields(verdict: Verdict) -> dict[str, Any]:
-    """Template fields on the ablation of a learned claim."""
-    estimate = verdict.ablation_estimate
-    if estimate is None:
-        fields = ("ablation_estimate", "ablation_interval", "ablation_plot", "ablation_reason")
-        return dict.fromkeys(fields)
-    value, interval = _format_estimate(estimate, exact=False)
-    return {
-        "ablation": verdict.claim.ablation,
-        "ablation_estimate": value,
-        "ablation_interval": interval,
-        "ablation_plot": interval_plot(verdict.claim, estimate, verdict.estimate),
-        "ablation_reason": "" if verdict.status == "holds" else verdict.reason,
-    }
-
-
-def _format_estimate(estimate: IntervalEstimate, exact: bool) -> tuple[str, str]:
-    """Texts of an estimate and of its interval, which may be empty."""
-    text = format_interval(estimate, "{}|{} to {}")
-    value, _, interval = text.partition("|")
-    return value, interval and f"{'replicates' if exact else '95 %:'} {interval}"
 
 
 def describe_estimand(claim: Claim, scenario: Scenario) -> str:
     """Description of a claim's estimand: statistic, metric, arm, reference, round."""
-    text = claim.metric if claim.kind == "exact" else f"{claim.statistic} of {claim.metric}"
+    stage, rounds = stage_and_round(scenario, claim)
+    parts = [claim.metric if claim.kind == "exact" else f"{claim.statistic} of {claim.metric}"]
     if claim.interval == "parameters":
-        text = f"median over parameter draws of the {text}"
+        parts.insert(0, "median over parameter draws of the")
     if scenario.arms:
-        text += f" in {claim_arm(scenario, claim)}"
+        parts.append(f"in {claim_arm(scenario, claim)}")
     if claim.compare_to:
-        text += f" minus {claim.compare_to}"
+        parts.append(f"minus {claim.compare_to}")
     if claim.analytic:
-        text += f" minus the analytic value {claim.analytic}"
-    if claim.relative:
-        text += ", relative difference"
-    stage = scenario.stage(claim.stage)
-    rounds = scenario.rounds_per_episode(stage) if claim.at_round is None else claim.at_round
+        parts.append(f"minus the analytic value {claim.analytic}")
+    text = " ".join(parts) + (", relative difference" if claim.relative else "")
     stage_text = f" of stage {stage.name}" if scenario.stages else ""
     return f"{text}, after {rounds} rounds{stage_text}"
 
 
 def format_bound(claim: Claim) -> str:
-    """Text of a claim's bound."""
-    bound = claim.bound
-    if bound is None:
+    """Text of a claim's bound; empty without one."""
+    if claim.bound is None:
         return ""
-    if bound.above is not None:
-        return f"above {format_number(bound.above)}"
-    if bound.below is not None:
-        return f"below {format_number(bound.below)}"
-    if bound.within is not None:
-        low, high = map(format_number, bound.within)
-        return f"exactly {low}" if bound.within[0] == bound.within[1] else f"from {low} to {high}"
-    text = f"differs from {format_number(bound.differs_from)}"
+    first, last, is_inside = bound_range(claim)
+    low, high = format_number(first), format_number(last)
+    if is_inside:
+        return f"exactly {low}" if first == last else f"from {low} to {high}"
+    if math.isinf(first) or math.isinf(last):
+        return f"above {high}" if math.isinf(first) else f"below {low}"
+    text = f"differs from {format_number(claim.bound.differs_from)}"
     effect = claim.smallest_effect
     return f"{text} by more than {format_number(effect)}" if effect else text
 
 
 # --- interval plots -----------------------------------------------------------------------------
+
+
+class IntervalPlot(NamedTuple):
+    """Plot of an interval and its bound; all positions in percent of the width.
+
+    Attributes:
+        bound_spans: start and width of the regions inside the bound.
+        bound_edges: ends of these regions.
+        low, high, value: interval and estimate.
+        open_low, open_high: whether the interval is unbounded on that side.
+        labels: position, text and SVG text-anchor of the labels of the edges.
+        alt_text: alternative text.
+    """
+
+    bound_spans: list[tuple[float, float]]
+    bound_edges: list[float]
+    low: float
+    high: float
+    value: float
+    open_low: bool
+    open_high: bool
+    labels: list[tuple[float, str, str]]
+    alt_text: str
 
 
 def interval_plot(
@@ -231,7 +183,8 @@ def interval_plot(
     """
     if not math.isfinite(estimate.value):
         return None
-    edges = _bound_edges(claim)
+    ends = () if claim.bound is None else bound_range(claim)
+    edges = [end for end in ends[:2] if math.isfinite(end)]
     estimates = [estimate] if paired_estimate is None else [estimate, paired_estimate]
     values = [x for e in estimates for x in (e.low, e.high, e.value)]
     finite = [x for x in (*values, *edges) if math.isfinite(x)]
@@ -242,69 +195,36 @@ def interval_plot(
     def position(x: float) -> float:
         return round(100.0 * min(max((x - low) / (high - low), 0.0), 1.0), 2)
 
-    positions = [position(edge) for edge in edges]
+    spans = []
+    if ends:
+        first, last = position(ends[0]), position(ends[1])
+        spans = [(first, last)] if ends[2] else [(0.0, first), (last, 100.0)]
+        spans = [(a, round(b - a, 2)) for a, b in spans if ends[2] or b > a]
     texts = (format_number(x) for x in (estimate.value, estimate.low, estimate.high))
     alt_text = "Estimate {}, interval from {} to {}".format(*texts)
     alt_text += f"; claimed: {format_bound(claim)}." if edges else "."
+    labels = {position(edge): format_number(edge) for edge in edges}
     return IntervalPlot(
-        bound_spans=_bound_spans(claim, positions),
-        bound_edges=tuple(dict.fromkeys(positions)),
+        bound_spans=spans,
+        bound_edges=list(labels),
         low=position(estimate.low),
         high=position(estimate.high),
         value=position(estimate.value),
         open_low=math.isinf(estimate.low),
         open_high=math.isinf(estimate.high),
-        labels=_edge_labels(positions, edges),
+        labels=_place_labels(labels),
         alt_text=alt_text,
     )
 
 
-def _bound_edges(claim: Claim) -> list[float]:
-    bound = claim.bound
-    if bound is None:
-        return []
-    if bound.within is not None:
-        return list(bound.within)
-    if bound.differs_from is not None:
-        return [
-            bound.differs_from - claim.smallest_effect,
-            bound.differs_from + claim.smallest_effect,
-        ]
-    edge = bound.above if bound.above is not None else bound.below
-    assert edge is not None, "a bound is one of four kinds"
-    return [edge]
-
-
-def _bound_spans(claim: Claim, positions: Sequence[float]) -> tuple[tuple[float, float], ...]:
-    """Regions inside the bound as (start, width)."""
-    bound = claim.bound
-    if bound is None:
-        return ()
-    if bound.above is not None:
-        spans = [(positions[0], 100.0)]
-    elif bound.below is not None:
-        spans = [(0.0, positions[0])]
-    elif bound.within is not None:
-        spans = [(positions[0], positions[1])]
-    else:
-        spans = [(0.0, positions[0]), (positions[1], 100.0)]
-    return tuple((low, round(high - low, 2)) for low, high in spans)
-
-
-def _edge_labels(positions: Sequence[float], edges: Sequence[float]) -> tuple[AxisLabel, ...]:
-    if (
-        len(positions) == 2
-        and positions[0] != positions[1]
-        and positions[1] - positions[0] < MIN_LABEL_DISTANCE
-    ):
-        low, high = map(format_number, edges)
-        if positions[0] > 15.0 and positions[1] < 85.0:
-            return AxisLabel(positions[0], low, "end"), AxisLabel(positions[1], high, "start")
-        middle = min(max((positions[0] + positions[1]) / 2, 20.0), 80.0)
-        return (AxisLabel(middle, f"{low} to {high}", "middle"),)  # no space on one side
-    unique = dict(zip(positions, edges, strict=True))
-    return tuple(AxisLabel(x, format_number(edge), _text_anchor(x)) for x, edge in unique.items())
-
-
-def _text_anchor(x: float) -> str:
-    return "start" if x < 10.0 else "end" if x > 90.0 else "middle"
+def _place_labels(labels: dict[float, str]) -> list[tuple[float, str, str]]:
+    """Labels with their anchors; two close ones outward, or as one if a side has no space."""
+    if len(labels) == 2:
+        (low, low_text), (high, high_text) = labels.items()
+        if high - low < MIN_LABEL_DISTANCE:
+            if low > 15.0 and high < 85.0:
+                return [(low, low_text, "end"), (high, high_text, "start")]
+            middle = min(max((low + high) / 2, 20.0), 80.0)
+            return [(middle, f"{low_text} to {high_text}", "middle")]
+    anchors = {x: "start" if x < 10.0 else "end" if x > 90.0 else "middle" for x in labels}
+    return [(x, text, anchors[x]) for x, text in labels.items()]

@@ -7,11 +7,13 @@ theme. Texts of a scenario are data and are always escaped.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from mores.analysis.sensitivity import SensitivityIndices
 from mores.experiments.claims.verdicts import Verdict
 from mores.experiments.results.atomic_files import write_bytes, write_text
 from mores.experiments.results.cell_result import CellResult
@@ -43,8 +45,7 @@ def write_report(
     records: Mapping[str, CellResult],
     verdicts: Sequence[Verdict],
     provenance: Mapping[str, Any],
-    sensitivity: Any = None,
-    calibration: Any = None,
+    sensitivity: SensitivityIndices | None = None,
 ) -> None:
     """Write `report.html`, and the figures as PNG in `figures/`.
 
@@ -55,62 +56,41 @@ def write_report(
         records: results of the cells, by cell id.
         verdicts: verdict of each claim.
         provenance: provenance of the run.
-        sensitivity: `mores.analysis.sensitivity.SensitivityIndices`, if available.
-        calibration: `mores.experiments.calibration.CalibrationResult`, if available.
+        sensitivity: shares of the uncertain parameters, if available.
     """
+    import jinja2
+
     data = ReportData.from_run(scenario, cells, records)
     figures = render_figures(data, sensitivity)
     (folder / "figures").mkdir(exist_ok=True)
     for figure in figures:
         write_bytes(folder / "figures" / f"{figure.spec.name}.png", figure.png)
-    page = render_page(data, verdicts, provenance, figures, calibration)
-    write_text(folder / "report.html", page)
-
-
-def render_page(
-    data: ReportData,
-    verdicts: Sequence[Verdict],
-    provenance: Mapping[str, Any],
-    figures: Sequence[RenderedFigure],
-    calibration: Any = None,
-) -> str:
-    """Report as HTML."""
-    import jinja2
-
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = (resources.files("mores.report") / "report.html.j2").read_text(encoding="utf-8")
-    scenario, effects = data.scenario, arm_effects(data)
-    last_stage = data.record(data.arms[0]).stages[-1]
-    metric_columns, final_metrics = table_rows.final_metric_rows(data)
-    status_counts = {
-        status: sum(v.status == status for v in verdicts) for status in claims_section.STATUS_LABELS
-    }
-    return environment.from_string(template).render(
+    last_stage = data.record(data.arms[0]).stages[-1].name
+    page = environment.from_string(template).render(
         scenario=scenario,
         light_colors=LIGHT_COLORS,
         dark_colors=DARK_COLORS,
         claims_summary=claims_section.summarize_claims(verdicts),
         drift_summary=summarize_drift(data),
-        status_counts=status_counts,
         status_labels=claims_section.STATUS_LABELS,
-        status_symbols=claims_section.STATUS_SYMBOLS,
+        status_counts=Counter(verdict.status for verdict in verdicts),
         claims=claims_section.claim_rows(scenario, verdicts),
         claim_kinds={
-            kind.replace("_", " "): description
+            kind: description
             for kind, description in claims_section.KIND_DESCRIPTIONS.items()
             if any(verdict.claim.kind == kind for verdict in verdicts)
         },
-        sections=_sections(figures, last_stage.name if scenario.stages else None),
-        effects=table_rows.effect_rows(effects),
-        effect_names=list(effects[0].components) if effects else [],
-        metric_columns=metric_columns,
-        final_metrics=final_metrics,
-        fitted_parameters=table_rows.fitted_parameter_rows(data, calibration),
+        sections=_sections(figures, last_stage if scenario.stages else None),
+        effects=table_rows.effect_table(arm_effects(data)),
+        final_metrics=table_rows.final_metric_table(data),
+        fitted_parameters=table_rows.fitted_parameter_rows(data),
         targets=table_rows.target_rows(data),
-        calibration_warnings=list(calibration.warnings) if calibration is not None else [],
-        arms=table_rows.arm_rows(data),
+        arms=table_rows.arm_rows(scenario),
+        arm_style=data.style,
         stages=table_rows.stage_rows(scenario),
         training_warnings=table_rows.training_warnings(data),
         parameters=table_rows.parameter_rows(scenario),
@@ -120,6 +100,7 @@ def render_page(
         provenance=table_rows.provenance_rows(provenance),
         provenance_json=json.dumps(provenance, indent=2, ensure_ascii=False),
     )
+    write_text(folder / "report.html", page)
 
 
 def _sections(figures: Sequence[RenderedFigure], last_stage: str | None) -> list[dict[str, Any]]:
@@ -139,18 +120,17 @@ def _sections(figures: Sequence[RenderedFigure], last_stage: str | None) -> list
 
 def summarize_drift(data: ReportData) -> str:
     """Sentence on the arm with the largest effect; empty without recorded mean values."""
-    effect = largest_effect(data)
-    if effect is None or effect.distance is None:
+    effect, record = largest_effect(data), data.control_record
+    if effect is None or effect.distance is None or record is None:
         return ""
     control = data.scenario.control
     if effect.distance.value == 0.0:
         return f"No arm changes the mean value relative to the control “{control}”."
-    assert data.drift_control is not None
     dimension, component = max(effect.components.items(), key=lambda item: abs(item[1].value))
-    stage = f" of stage “{data.drift_control.stages[-1].name}”" if data.scenario.stages else ""
+    stage = f" of stage “{record.stages[-1].name}”" if data.scenario.stages else ""
     return (
         f"Largest effect: “{effect.name}” ({', '.join(effect.factors)}). After "
-        f"{data.drift_control.rounds[-1]} rounds{stage}, the distance of the mean value from that "
+        f"{record.rounds[-1]} rounds{stage}, the distance of the mean value from that "
         f"in the control “{control}” is {format_interval(effect.distance)} value units; the "
         f"largest component is {dimension} ({format_number(component.value)})."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,49 +11,40 @@ from mores.analysis.intervals import compare, estimate
 from mores.experiments.claims.claim_evaluation import make_claim_data
 from mores.experiments.scenario.claim_inputs import claim_arm
 from mores.experiments.scenario.specification import Claim, Scenario
-from mores.experiments.scenario.stages import Target
-from mores.report.figures.attribution_plots import ArmEffect
+from mores.report.figures.attribution_plots import ArmEffect, components_of, flatten
 from mores.report.figures.plot_data import ReportData, format_interval, format_number, metric_label
 from mores.report.figures.sweep_plots import format_value
 
-TableRow = dict[str, Any]
+Rows = list[list[Any]]
 MAX_ROWS, MAX_COLUMNS = 200, 12
+MAX_LISTED = 3  # models that stopped early
 
 
-def arm_rows(data: ReportData) -> list[TableRow]:
-    """Rows of the arms: name, style, changed parameters, whether it is the control."""
-    scenario = data.scenario
+def arm_rows(scenario: Scenario) -> Rows:
+    """Name of each arm, and the parameters that it sets."""
+    return [[name, _format_changes(changes) or "none"] for name, changes in scenario.arms.items()]
+
+
+def stage_rows(scenario: Scenario) -> Rows:
+    """Name, loop, trained roles, episodes, rounds and parameters of each stage."""
     return [
-        {
-            "name": name,
-            "style": data.style(name),
-            "changes": _format_changes(changes) or "none",
-            "is_control": name == scenario.control,
-        }
-        for name, changes in scenario.arms.items()
-    ]
-
-
-def stage_rows(scenario: Scenario) -> list[TableRow]:
-    """Rows of the stages; empty for a scenario without stages."""
-    return [
-        {
-            "name": stage.name,
-            "loop": stage.loop,
-            "roles_to_train": ", ".join(stage.roles_to_train) or "none",
-            "episodes": stage.episodes,
-            "rounds": scenario.rounds_per_episode(stage),
-            "changes": _format_changes({**stage.env, **stage.policies}),
-        }
+        [
+            stage.name,
+            stage.loop,
+            ", ".join(stage.roles_to_train) or "none",
+            stage.episodes,
+            scenario.rounds_per_episode(stage),
+            _format_changes({**stage.env, **stage.policies}),
+        ]
         for stage in scenario.stages
     ]
 
 
-def training_warnings(data: ReportData, max_listed: int = 3) -> list[str]:
+def training_warnings(data: ReportData) -> list[str]:
     """Sentences on models that stopped early or were never updated, for each cell."""
 
     def listing(messages: Sequence[Any]) -> str:
-        text, omitted = "; ".join(map(str, messages[:max_listed])), len(messages) - max_listed
+        text, omitted = "; ".join(map(str, messages[:MAX_LISTED])), len(messages) - MAX_LISTED
         return f"{text}; and {omitted} more, in log.txt" if omitted > 0 else text
 
     sentences = []
@@ -71,38 +62,27 @@ def training_warnings(data: ReportData, max_listed: int = 3) -> list[str]:
     return sentences
 
 
-def parameter_rows(scenario: Scenario) -> list[tuple[str, str]]:
+def parameter_rows(scenario: Scenario) -> Rows:
     """Parameters set in the scenario file, by dotted path."""
     components = {"env": scenario.env, "population": scenario.population}
     components |= {f"policies.{role}": policy for role, policy in scenario.policies.items()}
-    rows = []
+    rows: Rows = []
     for path, component in components.items():
         if component is not None:
-            rows.append((path, component.kind))
-            parameters = _flatten(component.parameters, path) if component.parameters else ()
-            rows += [(name, _format_nested(value)) for name, value in parameters]
+            rows.append([path, component.kind])
+            parameters = flatten(component.parameters, path).items()
+            rows += [[name, _format_nested(value)] for name, value in parameters]
     return rows
 
 
-def range_rows(scenario: Scenario) -> list[tuple[str, str]]:
+def range_rows(scenario: Scenario) -> Rows:
     """Swept values and ranges of uncertain parameters."""
-    swept = [
-        (path, ", ".join(map(format_value, values))) for path, values in scenario.sweep.items()
-    ]
+    swept = scenario.sweep.items()
     uncertain = scenario.uncertainty.parameters if scenario.uncertainty else {}
-    uncertain_rows = [
-        (path, f"{format_number(low)} to {format_number(high)}, uncertain")
+    return [[path, ", ".join(map(format_value, values))] for path, values in swept] + [
+        [path, f"{format_number(low)} to {format_number(high)}, uncertain"]
         for path, (low, high) in uncertain.items()
     ]
-    return swept + uncertain_rows
-
-
-def _flatten(config: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(config, Mapping) and config:
-        for name, child in config.items():
-            yield from _flatten(child, f"{path}.{name}")
-    else:
-        yield path, config
 
 
 def _format_changes(changes: Mapping[str, Any]) -> str:
@@ -118,118 +98,96 @@ def _format_nested(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def effect_rows(effects: Sequence[ArmEffect]) -> list[TableRow]:
-    """Rows of the arms' effects: distance from the control and signed components."""
-    return [
-        {
-            "name": effect.name,
-            "is_interaction": effect.is_interaction,
-            "factors": ", ".join(effect.factors),
-            "distance": "" if effect.distance is None else format_interval(effect.distance),
-            "components": [format_interval(component) for component in effect.components.values()],
-        }
-        for effect in effects
-    ]
-
-
-def final_metric_rows(data: ReportData) -> tuple[list[str], list[TableRow]]:
-    """Columns and rows of the metrics at the end of the last stage, one row per cell."""
-    names: dict[str, None] = {}
+def effect_table(effects: Sequence[ArmEffect]) -> tuple[list[str], Rows]:
+    """Columns and rows of the arms' effects: distance from the control and signed components."""
+    if not effects:
+        return [], []
+    has_distance, names = effects[0].distance is not None, list(effects[0].components)
     rows = []
+    for effect in effects:
+        name = f"{effect.name} (interaction)" if effect.is_interaction else effect.name
+        intervals = [effect.components.get(name) for name in names]
+        intervals = [effect.distance, *intervals] if has_distance else intervals
+        texts = ["" if interval is None else format_interval(interval) for interval in intervals]
+        rows.append([name, ", ".join(effect.factors), *texts])
+    distance = ["distance from the control"] if has_distance else []
+    return ["arm", "factors that differ from the control", *distance, *names], rows
+
+
+def final_metric_table(data: ReportData) -> tuple[list[str], Rows]:
+    """Columns and rows of the metrics at the end of the last stage, one row per cell."""
+    values: dict[str, dict[str, str]] = {}
     for cell in data.cells[:MAX_ROWS]:
         record = data.records[cell.id]
         point = ", ".join(f"{path} = {format_value(value)}" for path, value in cell.point.items())
         arm = cell.arm if data.scenario.arms else ""
-        values = {}
+        by_metric = values.setdefault(" · ".join(filter(None, (arm, point))) or cell.id, {})
         for name in list(record.metrics)[:MAX_COLUMNS]:
-            label = metric_label(name, record)
             final = record.by_replicate(name)[:, -1]
-            values[label] = format_interval(estimate(final)) if np.isfinite(final).all() else "–"
-        names |= dict.fromkeys(values)
-        title = " · ".join(filter(None, (arm, point))) or cell.id
-        rows.append({"name": title, "final_values": values})
-    columns = list(names)
-    for row in rows:
-        row["final_values"] = [row["final_values"].get(name, "") for name in columns]
-    return columns, rows
+            is_finite = np.isfinite(final).all()
+            text = format_interval(estimate(final)) if is_finite else "–"
+            by_metric[metric_label(name, record)] = text
+    columns = list(dict.fromkeys(name for by_metric in values.values() for name in by_metric))
+    rows = [[title, *(row.get(name, "") for name in columns)] for title, row in values.items()]
+    return ["arm" if data.scenario.arms else "cell", *columns], rows
 
 
 # --- calibration --------------------------------------------------------------------------------
 
 
-def fitted_parameter_rows(data: ReportData, calibration: Any = None) -> list[TableRow]:
-    """Rows of the calibrated parameters: search range, value in this run, interval.
-
-    Args:
-        data: data of the run.
-        calibration: `mores.experiments.calibration.CalibrationResult` of the fit, if available.
-    """
+def fitted_parameter_rows(data: ReportData) -> Rows:
+    """Path, value in this run and search range of each calibrated parameter."""
     section = data.scenario.calibration
     if section is None or not data.cells:
         return []
-    fits = {p.path: p for p in calibration.parameters} if calibration is not None else {}
     cell = data.cells[0] if data.scenario.control is None else data.cell(data.scenario.control)
-    config = {"env": cell.env, "population": cell.population, "policies": cell.policies}
     rows = []
     for path, (low, high) in section.parameters.items():
-        fit = fits.get(path)
-        value = _value_at_path(config, path)
-        rows.append(
-            {
-                "path": path,
-                "value": "default" if value is None else _format_nested(value),
-                "search_range": f"{format_number(low)} to {format_number(high)}",
-                "interval": f"{format_number(fit.low)} to {format_number(fit.high)}" if fit else "",
-            }
-        )
+        value: Any = components_of(cell)
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        text = "default" if value is None else _format_nested(value)
+        rows.append([path, text, f"{format_number(low)} to {format_number(high)}"])
     return rows
 
 
-def _value_at_path(config: Any, path: str) -> Any:
-    for key in path.split("."):
-        config = config.get(key) if isinstance(config, Mapping) else None
-    return config
+def target_rows(data: ReportData) -> Rows:
+    """Rows of the calibration targets with their simulated values at the first point.
 
-
-def target_rows(data: ReportData) -> list[TableRow]:
-    """Rows of the calibration targets with their simulated values at the first point."""
-    section = data.scenario.calibration
+    Statement, empirical value with its error, simulated value, deviation, usage, source.
+    """
+    scenario, section = data.scenario, data.scenario.calibration
     if section is None or not data.cells:
         return []
-    return [_target_row(target, data) for target in section.targets]
-
-
-def _target_row(target: Target, data: ReportData) -> TableRow:
-    claim = Claim(
-        statement=target.statement, kind="report", metric=target.metric, arm=target.arm,
-        compare_to=target.compare_to, at_round=target.at_round,
-    )  # fmt: skip
-    scenario = data.scenario
-    error = target.standard_error
-    row: TableRow = {
-        "statement": target.statement,
-        "value": format_number(target.value),
-        "error": "" if error is None else f"± {format_number(error)}",
-        "source": target.source or "",
-        "held_out": target.held_out,
-        "simulated": "not recorded",
-        "deviation": "",
-    }
-    try:
-        arm, records = claim_arm(scenario, claim) or "", data.records_at(data.points[0])
-        values, reference, _ = make_claim_data(claim, scenario, arm, records)
-    except (KeyError, ValueError):  # this run lacks the metric, the arm or the round
-        return row
-    mean = estimate(values) if reference is None else compare(values, reference)
-    if error is None and len(values) > 1:
-        differences = values if reference is None else values - reference
-        error = float(np.std(differences, ddof=1))
-        row["error"] = f"± {format_number(error)} (one replicate)"
-    deviation = mean.value - target.value
-    row |= {"simulated": format_interval(mean), "deviation": format_number(deviation)}
-    if error:
-        row["deviation"] += f" ({format_number(deviation / error, 2)} standard errors)"
-    return row
+    rows = []
+    for target in section.targets:
+        claim = Claim(
+            statement=target.statement, kind="report", metric=target.metric, arm=target.arm,
+            compare_to=target.compare_to, at_round=target.at_round,
+        )  # fmt: skip
+        error = target.standard_error
+        value, note = format_number(target.value), ""
+        simulated, deviation = "not recorded", ""
+        try:
+            records = data.records_of(data.cells_at_points[0])
+            arm = claim_arm(scenario, claim) or ""
+            values, reference = make_claim_data(claim, scenario, arm, records)
+        except (KeyError, ValueError):  # this run lacks the metric, the arm or the round
+            pass
+        else:
+            mean = estimate(values) if reference is None else compare(values, reference)
+            if error is None and len(values) > 1:
+                differences = values if reference is None else values - reference
+                error, note = float(np.std(differences, ddof=1)), " (one replicate)"
+            simulated, difference = format_interval(mean), mean.value - target.value
+            deviation = format_number(difference)
+            if error:
+                deviation += f" ({format_number(difference / error, 2)} standard errors)"
+        empirical = value if error is None else f"{value} ± {format_number(error)}{note}"
+        usage = "held out (predicted)" if target.held_out else "fitted"
+        row = [target.statement, empirical, simulated, deviation, usage, target.source or ""]
+        rows.append(row)
+    return rows
 
 
 # --- provenance ---------------------------------------------------------------------------------

@@ -8,11 +8,11 @@ import numpy as np
 
 from mores.experiments.calibration.minimization import CalibrationFit
 from mores.experiments.calibration.moment_distance import MomentDistance
-from mores.experiments.calibration.profile_intervals import weakest_direction
 from mores.experiments.calibration.result import CalibrationResult
 
 LARGE_Z = 3.0  # difference of a fitted moment from its target, in standard errors
 MIN_P_VALUE = 0.05
+MIN_LOADING = 0.3  # smallest component of a parameter in a unit direction that names it
 UNIDENTIFIED_ERROR = 0.25  # standard error in ranges: its 95 % interval is as long as the range
 
 
@@ -61,10 +61,16 @@ def _missed_target_warnings(result: CalibrationResult, distance: MomentDistance)
 
 
 def _identifiability_warnings(result: CalibrationResult, fit: CalibrationFit) -> Iterator[str]:
-    direction = weakest_direction(fit)
-    if direction.standard_error < UNIDENTIFIED_ERROR:
+    """Parameters of the direction with the largest standard error, in units of the ranges.
+
+    A singular value s of the Jacobian means a standard error of 1 / s along its direction.
+    """
+    _, singular_values, rows = np.linalg.svd(fit.jacobian, full_matrices=True)
+    is_complete = len(singular_values) == len(result.parameters)
+    if is_complete and singular_values[-1] * UNIDENTIFIED_ERROR > 1.0:
         return
-    names = [result.parameters[j].path for j in direction.parameters]
+    loadings = np.abs(rows[-1])
+    names = [p.path for p, x in zip(result.parameters, loadings, strict=True) if x >= MIN_LOADING]
     if len(names) == 1:
         yield f"{names[0]} is hardly identified by these targets."
     else:

@@ -112,10 +112,8 @@ def _least_squares(
     moments would otherwise cause many useless steps.
     """
 
-    def padded_jacobian(unit: UnitPoint) -> Float[np.ndarray, "row parameter"]:
-        return np.vstack([distance.jacobian(unit), np.zeros(distance.num_parameters)])
-
-    jacobian: Any = padded_jacobian  # scipy's stubs accept only method names
+    padding = np.zeros(distance.num_parameters)
+    jacobian: Any = lambda unit: np.vstack([distance.jacobian(unit), padding])  # noqa: E731
     solution = scipy.optimize.least_squares(
         lambda unit: np.append(distance.residual(unit), 1.0),
         np.clip(start, 1e-6, 1 - 1e-6),

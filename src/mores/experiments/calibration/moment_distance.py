@@ -25,6 +25,7 @@ from jaxtyping import Float
 from mores.experiments.calibration.simulated_moments import MomentSimulator, SimulatedMoments
 
 UnitPoint = Float[np.ndarray, " parameter"]  # each in [0, 1]
+Whitening = Float[np.ndarray, "moment moment"]
 LOG_SCALE_RATIO = 10.0  # ranges with at least this ratio of their ends use a log scale
 INITIAL_STEP = 0.02  # of a difference quotient, before standard errors are known
 MIN_STEP = 1e-3
@@ -53,11 +54,11 @@ class MomentDistance:
         self.num_parameters = len(simulator.parameter_paths)
         low, high = simulator.ranges.T
         with np.errstate(divide="ignore", invalid="ignore"):
-            self._is_log_scale = (low * high > 0) & (
-                np.maximum(low / high, high / low) >= LOG_SCALE_RATIO
-            )
+            ratio = np.maximum(low / high, high / low)
+        self._is_log_scale = (low * high > 0) & (ratio >= LOG_SCALE_RATIO)
         self._sign = np.where(low < 0, -1.0, 1.0)
-        self._transformed_bounds = np.array([self._to_scale(low), self._to_scale(high)])
+        self._scaled_low = self._to_scale(low)
+        self._scaled_width = self._to_scale(high) - self._scaled_low
         self.whitening = np.eye(len(self.fitted_targets))
         self._mean_variances = np.zeros(len(self.fitted_targets))  # over the initial points
         self._whitening_cache: dict[bytes, np.ndarray] = {}
@@ -69,29 +70,26 @@ class MomentDistance:
 
     def from_unit_cube(self, unit_point: UnitPoint) -> Float[np.ndarray, " parameter"]:
         """Parameters at a point of the unit cube."""
-        scaled = self._transformed_bounds[0] + np.clip(unit_point, 0.0, 1.0) * (
-            self._transformed_bounds[1] - self._transformed_bounds[0]
-        )
-        linear = self._sign * np.exp(np.where(self._is_log_scale, self._sign * scaled, 0.0))
-        inside = np.where(self._is_log_scale, linear, scaled)
+        scaled = self._scaled_low + np.clip(unit_point, 0.0, 1.0) * self._scaled_width
+        exponential = self._sign * np.exp(np.where(self._is_log_scale, self._sign * scaled, 0.0))
+        inside = np.where(self._is_log_scale, exponential, scaled)
         return np.clip(inside, *self.simulator.ranges.T)  # ends are exact
 
     def to_unit_cube(self, values: Float[np.ndarray, " parameter"]) -> UnitPoint:
         """Point of the unit cube with these parameter values."""
-        return (self._to_scale(np.asarray(values)) - self._transformed_bounds[0]) / (
-            self._transformed_bounds[1] - self._transformed_bounds[0]
-        )
+        return (self._to_scale(np.asarray(values)) - self._scaled_low) / self._scaled_width
 
     def moments(self, unit_point: UnitPoint) -> SimulatedMoments:
         """Moments of the fitted targets; nan for others that need further arms."""
         return self.simulator.moments_at(self.from_unit_cube(unit_point), self.fitted_targets)
 
-    def residual(self, unit_point: UnitPoint) -> Float[np.ndarray, " moment"]:
+    def residual(
+        self, unit_point: UnitPoint, whitening: Whitening | None = None
+    ) -> Float[np.ndarray, " moment"]:
         """Fitted moments minus targets, whitened: about standard normal at the true parameters."""
-        return (
-            self.whitening
-            @ (self.moments(unit_point).mean - self.target_values)[self.fitted_targets]
-        )
+        whitening = self.whitening if whitening is None else whitening
+        difference = self.moments(unit_point).mean - self.target_values
+        return whitening @ difference[self.fitted_targets]
 
     def __call__(self, unit_point: UnitPoint) -> float:
         """Distance Q."""
@@ -133,60 +131,55 @@ class MomentDistance:
         return np.array(columns).T
 
     def jacobian(
-        self, unit_point: UnitPoint, central: bool = False, parameters: Sequence[int] | None = None
+        self,
+        unit_point: UnitPoint,
+        central: bool = False,
+        parameters: Sequence[int] | None = None,
+        whitening: Whitening | None = None,
     ) -> Float[np.ndarray, "moment column"]:
         """Derivative of `residual` by all parameters, or by some."""
-        return (
-            self.whitening
-            @ self.moment_jacobian(unit_point, central, parameters)[self.fitted_targets]
-        )
+        whitening = self.whitening if whitening is None else whitening
+        jacobian = self.moment_jacobian(unit_point, central, parameters)
+        return whitening @ jacobian[self.fitted_targets]
 
     def set_weights(self, unit_point: UnitPoint) -> None:
         """Set the weights from the covariance of the moments at a point."""
         self.whitening = self.whitening_at(unit_point)
 
-    def continuously_updated_residual(self, unit_point: UnitPoint) -> Float[np.ndarray, " moment"]:
-        """Fitted moments minus targets, whitened by the covariance at the same point."""
-        return (
-            self.whitening_at(unit_point)
-            @ (self.moments(unit_point).mean - self.target_values)[self.fitted_targets]
-        )
-
-    def whitening_at(self, unit_point: UnitPoint) -> Float[np.ndarray, "moment moment"]:
+    def whitening_at(self, unit_point: UnitPoint) -> Whitening:
         """Inverse of L, for the covariance L L' of the moments at a point."""
         key = unit_point.tobytes()
         if key not in self._whitening_cache:
-            self._whitening_cache[key] = self._whitening_at(unit_point)
+            replicates, k = self.simulator.replicates, len(self.fitted_targets)
+            total = self._fitted_covariance(unit_point)
+            # The floor is for moments that are constant at some points, such as a share of 1.
+            variances = np.maximum(np.diag(total), MIN_RELATIVE_VARIANCE * self._mean_variances)
+            self._reject_constant(variances)
+            np.fill_diagonal(total, variances)
+            if replicates >= 5 * k + 5:
+                total = total * (replicates - 1) / (replicates - k - 2)
+            else:
+                total = np.diag(np.diag(total))
+            self._whitening_cache[key] = _inverse_cholesky(total)
         return self._whitening_cache[key]
 
-    def _whitening_at(self, unit_point: UnitPoint) -> Float[np.ndarray, "moment moment"]:
-        replicates, k = self.simulator.replicates, len(self.fitted_targets)
-        total = self.moments(unit_point).total_covariance[
-            np.ix_(self.fitted_targets, self.fitted_targets)
-        ]
-        # The floor is for moments that are constant at some points, such as a share of 1.
-        variances = np.maximum(np.diag(total), MIN_RELATIVE_VARIANCE * self._mean_variances)
-        self._reject_constant(variances)
-        np.fill_diagonal(total, variances)
-        if replicates >= 5 * k + 5:
-            total = total * (replicates - 1) / (replicates - k - 2)
-        else:
-            total = np.diag(np.diag(total))
-        return _inverse_cholesky(total)
+    def _fitted_covariance(self, unit_point: UnitPoint) -> Float[np.ndarray, "moment moment"]:
+        fitted = np.ix_(self.fitted_targets, self.fitted_targets)
+        return self.moments(unit_point).total_covariance[fitted]
 
     def set_diagonal_weights(self, points: Float[np.ndarray, "point parameter"]) -> None:
         """Set diagonal weights from the median variances of the moments over some points."""
-        variances = [np.diag(self.moments(p).total_covariance)[self.fitted_targets] for p in points]
-        self._mean_variances = np.mean(np.array(variances), 0)
+        variances = np.array([np.diag(self._fitted_covariance(point)) for point in points])
+        self._mean_variances = np.mean(variances, 0)
         self._reject_constant(self._mean_variances)
-        median = np.median(np.array(variances), 0)
+        median = np.median(variances, 0)
         self.whitening = np.diag(1.0 / np.sqrt(np.where(median > 0, median, self._mean_variances)))
 
     def _reject_constant(self, variances: Float[np.ndarray, " moment"]) -> None:
         """Reject moments without variance."""
-        for i in np.flatnonzero(variances <= 0):
+        for i in np.flatnonzero(variances <= 0)[:1]:
             message = "no variance between replicates: give the target a standard_error"
-            self.simulator.reject_target(self.fitted_targets[i], message, "missing")
+            raise self.simulator.target_error(self.fitted_targets[i], message, "missing")
 
     def set_step_sizes(self, standard_errors: UnitPoint) -> None:
         """Set the steps of difference quotients from the parameters' standard errors."""

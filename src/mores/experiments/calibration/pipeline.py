@@ -6,14 +6,12 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
-from jaxtyping import Float
 
 from mores.core.errors import UserError, did_you_mean
-from mores.experiments.calibration import fit_warnings
+from mores.experiments.calibration.fit_warnings import calibration_warnings
 from mores.experiments.calibration.minimization import (
     CalibrationFit,
     initial_points,
@@ -24,8 +22,6 @@ from mores.experiments.calibration.moment_distance import MomentDistance
 from mores.experiments.calibration.output import make_output_folder, write_calibration
 from mores.experiments.calibration.profile_intervals import (
     BetterFitFound,
-    ProfileInterval,
-    condition_number,
     interval_end,
 )
 from mores.experiments.calibration.progress_bar import CalibrationProgress
@@ -37,6 +33,7 @@ from mores.experiments.scenario.loading import LoadedScenario
 from mores.experiments.scenario.source_locations import (
     Problem,
     ScenarioError,
+    SourceMap,
     printable,
     problem_at_path,
 )
@@ -81,16 +78,16 @@ def calibrate(
     folder = None if out is None else make_output_folder(out)
     distance = MomentDistance(simulator, np.flatnonzero(~held).tolist(), target_values)
     evaluations_before = simulator.num_evaluations
-    points = initial_points(distance.num_parameters, simulator.seed)
     with single_threaded(), CalibrationProgress(loaded.scenario.name, progress) as bar:
         simulator.on_evaluation = bar.advance
         try:
-            fit, intervals = _search(distance, points, bar.set_status)
+            fit, intervals = _search(distance, bar.set_status)
             result = _make_result(loaded, distance, fit, intervals, held)
         finally:
             simulator.on_evaluation = lambda: None
     result = dataclasses.replace(
         result,
+        warnings=tuple(calibration_warnings(result, distance, fit)),
         num_evaluations=simulator.num_evaluations - evaluations_before,
         seconds=round(time.monotonic() - start_time, 2),
         folder=folder,
@@ -100,38 +97,26 @@ def calibrate(
     return result
 
 
-class _SearchResult(NamedTuple):
-    """Fit with the interval of every parameter in the unit cube."""
-
-    fit: CalibrationFit
-    intervals: list[ProfileInterval]
-
-
 def _search(
-    distance: MomentDistance,
-    points: Float[np.ndarray, "point parameter"],
-    set_status: Callable[[str], None],
-) -> _SearchResult:
+    distance: MomentDistance, set_status: Callable[[str], None]
+) -> tuple[CalibrationFit, list[tuple[float, float]]]:
+    """Fit with the interval of every parameter in the unit cube."""
     set_status("initial points")
+    points = initial_points(distance.num_parameters, distance.simulator.seed)
     for point in points:
         distance.moments(point)
     set_status("fitting")
     fit = minimize_distance(distance, points)
     _reject_flat_parameters(distance, fit)
+    parameters = range(distance.num_parameters)
     for _ in range(MAX_RESTARTS + 1):
         set_status("intervals")
         try:
-            intervals = [
-                ProfileInterval(
-                    interval_end(distance, fit, j, 0), interval_end(distance, fit, j, 1)
-                )
-                for j in range(distance.num_parameters)
-            ]
-            return _SearchResult(fit, intervals)
+            ends = [[interval_end(distance, fit, j, end) for end in (0, 1)] for j in parameters]
+            return fit, [(low, high) for low, high in ends]
         except BetterFitFound as error:
             fit = refine_fit(distance, error.unit_point)
-    fit = dataclasses.replace(fit, converged=False)
-    return _SearchResult(fit, [ProfileInterval(0.0, 1.0)] * distance.num_parameters)
+    return dataclasses.replace(fit, converged=False), [(0.0, 1.0) for _ in parameters]
 
 
 def _reject_flat_parameters(distance: MomentDistance, fit: CalibrationFit) -> None:
@@ -159,9 +144,7 @@ def _held_out_mask(loaded: LoadedScenario, hold_out: Sequence[str]) -> np.ndarra
         raise UserError(message, code="missing", path=SECTION)
     if scenario.sweep:
         message = "calibration and sweep exclude each other: remove one of them"
-        raise ScenarioError(
-            [Problem(source_map.key_location((SECTION,)), (SECTION,), message, "conflict")]
-        )
+        raise _section_error(source_map, message)
     if scenario.replicates < MIN_REPLICATES:
         message = f"calibration needs at least {MIN_REPLICATES}, not {scenario.replicates}"
         problem = problem_at_path(source_map, message, "replicates", code="out_of_range")
@@ -178,43 +161,52 @@ def _held_out_mask(loaded: LoadedScenario, hold_out: Sequence[str]) -> np.ndarra
     num_fitted, num_parameters = int((~held).sum()), len(calibration.parameters)
     if num_fitted < num_parameters:
         message = f"{num_fitted} fitted targets are too few for {num_parameters} parameters"
-        raise ScenarioError(
-            [Problem(source_map.key_location((SECTION,)), (SECTION,), message, "conflict")]
-        )
+        raise _section_error(source_map, message)
     return held
+
+
+def _section_error(source_map: SourceMap, message: str) -> ScenarioError:
+    return ScenarioError(
+        [Problem(source_map.key_location((SECTION,)), (SECTION,), message, "conflict")]
+    )
 
 
 def _make_result(
     loaded: LoadedScenario,
     distance: MomentDistance,
     fit: CalibrationFit,
-    intervals: list[ProfileInterval],
+    intervals: list[tuple[float, float]],
     held_out: np.ndarray,
 ) -> CalibrationResult:
-    """Result in the units of the file."""
+    """Result in the units of the file, without warnings."""
     simulator = distance.simulator
     values = distance.from_unit_cube(fit.unit_point)
     parameters = []
     for j, (path, interval) in enumerate(zip(simulator.parameter_paths, intervals, strict=True)):
-        low, high = (_value_at(distance, fit, j, end) for end in interval)
-        low, high = min(low, values[j]), max(high, values[j])
+        ends = [values[j]]
+        for end in interval:
+            unit_point = fit.unit_point.copy()
+            unit_point[j] = end
+            ends.append(distance.from_unit_cube(unit_point)[j])
+        low, high = float(min(ends)), float(max(ends))
         bounds = (float(simulator.ranges[j, 0]), float(simulator.ranges[j, 1]))
-        at_bound = (interval.low <= 0.0, interval.high >= 1.0)
-        parameters.append(
-            FittedParameter(path, float(values[j]), float(low), float(high), bounds, *at_bound)
-        )
-    targets = _target_fits(loaded, distance, fit, held_out)
+        at_bound = (interval[0] <= 0.0, interval[1] >= 1.0)
+        parameters.append(FittedParameter(path, float(values[j]), low, high, bounds, *at_bound))
     dof = len(distance.fitted_targets) - distance.num_parameters
-    p_value = float(scipy.stats.chi2.sf(fit.objective, dof)) if dof else None
-    result = CalibrationResult(
+    covariance = np.linalg.pinv(fit.jacobian.T @ fit.jacobian, rcond=1e-12, hermitian=True)
+    errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correlation = covariance / np.outer(errors, errors)
+    is_identified = np.linalg.matrix_rank(fit.jacobian, rtol=1e-12) == len(values)
+    return CalibrationResult(
         scenario=loaded.scenario.name,
         parameters=tuple(parameters),
-        targets=targets,
-        correlation=_parameter_correlation(fit),
+        targets=_target_fits(distance, fit, values, held_out),
+        correlation=tuple(map(tuple, correlation.tolist())),
         distance=fit.objective,
         degrees_of_freedom=dof,
-        p_value=p_value,
-        condition_number=condition_number(fit),
+        p_value=float(scipy.stats.chi2.sf(fit.objective, dof)) if dof else None,
+        condition_number=float(np.linalg.cond(fit.jacobian)) if is_identified else float("inf"),
         converged=fit.converged,
         warnings=(),
         replicates=simulator.replicates,
@@ -222,26 +214,14 @@ def _make_result(
         num_evaluations=0,
         seconds=0.0,
     )
-    return dataclasses.replace(
-        result, warnings=tuple(fit_warnings.calibration_warnings(result, distance, fit))
-    )
-
-
-def _value_at(
-    distance: MomentDistance, fit: CalibrationFit, parameter_index: int, coordinate: float
-) -> float:
-    """Value of one parameter at a coordinate of the unit cube."""
-    unit_point = fit.unit_point.copy()
-    unit_point[parameter_index] = coordinate
-    return float(distance.from_unit_cube(unit_point)[parameter_index])
 
 
 def _target_fits(
-    loaded: LoadedScenario, distance: MomentDistance, fit: CalibrationFit, held_out: np.ndarray
+    distance: MomentDistance, fit: CalibrationFit, values: np.ndarray, held_out: np.ndarray
 ) -> tuple[TargetFit, ...]:
     """Targets with their simulated moments at the fit."""
     simulator = distance.simulator
-    moments = simulator.moments_at(distance.from_unit_cube(fit.unit_point))
+    moments = simulator.moments_at(values)
     total = moments.total_covariance
     # Errors of fitted targets enter a held-out target's error through the fitted parameters.
     jacobian = distance.moment_jacobian(fit.unit_point, central=True, targets=range(len(held_out)))
@@ -252,21 +232,19 @@ def _target_fits(
     residual_map = np.eye(len(held_out)) - transfer
     prediction_error = np.sqrt(np.maximum(np.diag(residual_map @ total @ residual_map.T), 0.0))
     error = np.where(held_out, prediction_error, np.sqrt(np.diag(total)))
-    calibration = loaded.scenario.calibration
-    assert calibration is not None
     fits = []
-    for i, target in enumerate(calibration.targets):
-        metric_key = next(iter(simulator.contrasts[i]))
-        difference, scale = float(target.value - moments.mean[i]), float(error[i])
+    for i, target in enumerate(simulator.targets):
+        value = distance.target_values[i]
+        difference, scale = float(value - moments.mean[i]), float(error[i])
         fits.append(
             TargetFit(
                 statement=target.statement,
                 metric=target.metric,
-                arm=metric_key.arm,
+                arm=next(iter(simulator.contrasts[i])),
                 compare_to=target.compare_to,
-                at_round=metric_key.at_round,
+                at_round=simulator.rounds[i],
                 source=target.source,
-                value=target.value,
+                value=float(value),
                 standard_error=float(np.sqrt(moments.study_covariance[i, i])),
                 simulated=float(moments.mean[i]),
                 simulation_standard_error=float(np.sqrt(moments.simulation_covariance[i, i])),
@@ -275,11 +253,3 @@ def _target_fits(
             )
         )
     return tuple(fits)
-
-
-def _parameter_correlation(fit: CalibrationFit) -> tuple[tuple[float, ...], ...]:
-    covariance = np.linalg.pinv(fit.jacobian.T @ fit.jacobian, rcond=1e-12, hermitian=True)
-    standard_errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        correlation = covariance / np.outer(standard_errors, standard_errors)
-    return tuple(tuple(float(number) for number in row) for row in correlation)

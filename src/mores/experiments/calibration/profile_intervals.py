@@ -1,4 +1,4 @@
-"""Profile intervals of the fitted parameters, and local identifiability.
+"""Profile intervals of the fitted parameters.
 
 The 95 % interval of a parameter contains the values at which the distance, minimized over the
 other parameters, exceeds the smallest distance by at most the square of Student's 97.5 % point
@@ -9,15 +9,11 @@ the moments at that value (continuously updated weights: Hansen, Heaton and Yaro
 & Economic Statistics 14, 262). With the weights of the fit, intervals were far too short where the
 moments vary less at the fit than at the true parameters: a noise estimate near zero implies
 standard errors near zero.
-
-The derivative of the whitened moments by the parameters, in units of their ranges, determines
-local identifiability: a singular value s means a standard error of 1 / s ranges along its
-direction.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.optimize
@@ -35,14 +31,6 @@ MIN_DECREASE = 0.01  # negligible predicted decrease of the distance
 MAX_STEPS = 20
 MAX_CHECKS = 4
 BETTER_FIT_MARGIN = 0.05  # decrease below the smallest distance that counts as a better fit
-MIN_LOADING = 0.3  # smallest component of a parameter in a unit direction that names it
-
-
-class ProfileInterval(NamedTuple):
-    """Ends of an interval in the unit cube."""
-
-    low: float
-    high: float
 
 
 class BetterFitFound(Exception):
@@ -53,32 +41,15 @@ class BetterFitFound(Exception):
         self.unit_point = unit_point
 
 
-class WeakDirection(NamedTuple):
-    """Direction of the parameters with the largest standard error.
-
-    Attributes:
-        standard_error: standard error along the direction, in units of the ranges.
-        parameters: indices of the parameters with a large component in it.
-    """
-
-    standard_error: float
-    parameters: list[int]
-
-
-def distance_threshold(replicates: int, num_moments: int, level: float = CONFIDENCE_LEVEL) -> float:
-    """Largest increase of the distance over its minimum within an interval."""
-    dof = max(1, replicates - num_moments)
-    return float(scipy.stats.t.ppf(0.5 + level / 2, dof) ** 2)
-
-
 def interval_end(distance: MomentDistance, fit: CalibrationFit, parameter: int, end: int) -> float:
     """Low (0) or high (1) end of a parameter's interval, in the unit cube.
 
     Raises:
         BetterFitFound: the search found a smaller distance than that of the fit.
     """
-    num_moments, profile = len(distance.fitted_targets), _Profile(distance, fit, parameter)
-    threshold = np.sqrt(distance_threshold(distance.simulator.replicates, num_moments))
+    profile = _Profile(distance, fit, parameter)
+    dof = max(1, distance.simulator.replicates - len(distance.fitted_targets))
+    threshold = float(scipy.stats.t.ppf(0.5 + CONFIDENCE_LEVEL / 2, dof))
     fitted, bound = float(fit.unit_point[parameter]), float(end)
     if fitted == bound:
         return bound
@@ -147,9 +118,7 @@ class _Profile:
         unit_point, previous = self._profile_points[value], self._profile_values[value]
         if not len(self.other_parameters):
             return True
-        self._broyden_jacobian[:, self.other_parameters] = self._jacobian(
-            unit_point, self.other_parameters.tolist()
-        )
+        self._recompute_jacobian(unit_point)
         self._store(value, self._minimize_others(unit_point))
         return previous - self._profile_values[value] < ROOT_TOLERANCE
 
@@ -161,16 +130,16 @@ class _Profile:
         self._profile_values[value] = float(np.sqrt(max(increase, 0.0)))
 
     def _residual(self, unit_point: UnitPoint) -> Float[np.ndarray, " moment"]:
-        return self.distance.continuously_updated_residual(unit_point)
+        """Residual whitened by the covariance at the same point."""
+        return self.distance.residual(unit_point, self.distance.whitening_at(unit_point))
 
     def _distance(self, unit_point: UnitPoint) -> float:
         return float(np.sum(self._residual(unit_point) ** 2))
 
-    def _jacobian(
-        self, unit_point: UnitPoint, parameters: list[int]
-    ) -> Float[np.ndarray, "moment column"]:
-        jacobian = self.distance.moment_jacobian(unit_point, parameters=parameters)
-        return self.distance.whitening_at(unit_point) @ jacobian[self.distance.fitted_targets]
+    def _recompute_jacobian(self, unit_point: UnitPoint) -> None:
+        others, whitening = self.other_parameters.tolist(), self.distance.whitening_at(unit_point)
+        columns = self.distance.jacobian(unit_point, parameters=others, whitening=whitening)
+        self._broyden_jacobian[:, others] = columns
 
     def _minimize_others(self, unit_point: UnitPoint) -> UnitPoint:
         """Minimum over the other parameters from a point, with the profiled one fixed."""
@@ -186,12 +155,12 @@ class _Profile:
             if self._distance(candidate) < np.sum(residual**2):
                 self._broyden_update(unit_point, candidate)
                 unit_point, recomputed = candidate, False
-            elif recomputed:
-                unit_point = self._backtrack(unit_point, step)
-                break
+            elif recomputed:  # the best point along the step
+                backtracked = [unit_point + part * step for part in (0.5, 0.25, 0.1)]
+                candidates = [unit_point, *(np.clip(x, 0.0, 1.0) for x in backtracked)]
+                return min(candidates, key=self._distance)
             else:
-                others = self.other_parameters.tolist()
-                self._broyden_jacobian[:, others] = self._jacobian(unit_point, others)
+                self._recompute_jacobian(unit_point)
                 recomputed = True
         return unit_point
 
@@ -216,32 +185,3 @@ class _Profile:
             self._broyden_jacobian += (
                 np.outer(change - self._broyden_jacobian @ step, step) / length
             )
-
-    def _backtrack(self, unit_point: UnitPoint, step: UnitPoint) -> UnitPoint:
-        """Best point along a step that increases the distance as a whole."""
-        best = unit_point
-        for fraction in (0.5, 0.25, 0.1):
-            candidate = np.clip(unit_point + fraction * step, 0.0, 1.0)
-            best = min(best, candidate, key=self._distance)
-        return best
-
-
-def weakest_direction(fit: CalibrationFit) -> WeakDirection:
-    """Direction with the largest standard error."""
-    _, singular_values, rows = np.linalg.svd(fit.jacobian, full_matrices=True)
-    num_parameters = len(fit.unit_point)
-    smallest = singular_values[-1] if len(singular_values) == num_parameters else 0.0
-    direction = rows[-1]
-    parameters = [int(j) for j in np.flatnonzero(np.abs(direction) >= MIN_LOADING)]
-    return WeakDirection(float(1.0 / smallest) if smallest > 1e-12 else float(np.inf), parameters)
-
-
-def condition_number(fit: CalibrationFit) -> float:
-    """Ratio of the largest to the smallest singular value of the scaled Jacobian."""
-    singular_values = np.linalg.svd(fit.jacobian, compute_uv=False)
-    if (
-        len(singular_values) < len(fit.unit_point)
-        or singular_values[-1] <= 1e-12 * singular_values[0]
-    ):
-        return float(np.inf)
-    return float(singular_values[0] / singular_values[-1])

@@ -12,11 +12,13 @@ from jaxtyping import Float
 
 from mores.core.errors import UserError
 from mores.experiments.claims import verdicts
-from mores.experiments.claims.verdicts import ClaimData, Verdict
+from mores.experiments.claims.claim_estimates import ClaimData
+from mores.experiments.claims.verdicts import Verdict
 from mores.experiments.results.cell_result import CellResult, StageResult, mean_by_label
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.claim_inputs import claim_arm, metric_compared_with_control
 from mores.experiments.scenario.specification import Claim, Scenario
+from mores.experiments.scenario.stages import Sensitivity, Stage, Target
 from mores.metrics.drift import distance_from_control
 
 TOLERANCE_IN_ULPS = 32  # float32 rounding by which equal arms may differ after many operations
@@ -24,42 +26,24 @@ TOLERANCE_IN_ULPS = 32  # float32 rounding by which equal arms may differ after 
 CellResults = Mapping[str, CellResult]  # by cell id
 
 
-@dataclasses.dataclass(frozen=True)
-class ClaimEvaluation:
-    """The verdict on a claim, and over a sweep the verdict at each point.
-
-    Attributes:
-        verdict: over all points.
-        arm: the arm of the claim.
-        points: points of the sweep, in its order; one empty point without a sweep.
-        point_verdicts: the verdict at each point; empty for an interval over parameters.
-    """
-
-    verdict: Verdict
-    arm: str
-    points: list[Mapping[str, Any]]
-    point_verdicts: list[Verdict]
-
-
 def evaluate_claims(
     scenario: Scenario, cells: Sequence[Cell], cell_results: CellResults
-) -> list[ClaimEvaluation]:
-    """The evaluation of each claim; over a sweep a claim must hold at every point."""
+) -> list[Verdict]:
+    """The verdict on each claim; over a sweep a claim must hold at every point."""
     points = cells_by_point(cells)
     return [_evaluate_claim(claim, scenario, points, cell_results) for claim in scenario.claims]
 
 
-def point_key(cell: Cell) -> str:
-    """Key shared by the cells at one point of the sweep or of the uncertain parameters."""
-    point = dict(cell.point) if cell.purpose == "arm" else None  # arms may fix some parameters
-    return json.dumps([cell.purpose, cell.index, point], sort_keys=True)
-
-
 def cells_by_point(cells: Sequence[Cell]) -> list[dict[str, Cell]]:
-    """The cells at each point by arm, the points in the order of their first cells."""
+    """The cells at each point of the sweep or of the uncertain parameters, by arm.
+
+    The points are in the order of their first cells.
+    """
     points: dict[str, dict[str, Cell]] = {}
     for cell in cells:
-        points.setdefault(point_key(cell), {})[cell.arm] = cell
+        point = dict(cell.point) if cell.purpose == "arm" else None  # arms may fix some parameters
+        key = json.dumps([cell.purpose, cell.index, point], sort_keys=True)
+        points.setdefault(key, {})[cell.arm] = cell
     return list(points.values())
 
 
@@ -68,52 +52,48 @@ def _evaluate_claim(
     scenario: Scenario,
     cells_at_points: Sequence[dict[str, Cell]],
     cell_results: CellResults,
-) -> ClaimEvaluation:
+) -> Verdict:
     arm = claim_arm(scenario, claim) or ""
-    purpose = "draw" if claim.interval == "parameters" else "arm"
+    over_draws = claim.interval == "parameters"
     points: list[Mapping[str, Any]] = []
     data: list[ClaimData] = []
     ablation_data: list[ClaimData] = []
     remarks: list[str] = []
     untrained: list[bool] = []
     for cells in cells_at_points:
-        if arm in cells and cells[arm].purpose == purpose:
-            needed = {claim.compare_to, claim.ablation, scenario.control, arm} & cells.keys()
-            by_arm = {name: cell_results[cells[name].id] for name in needed}
-            points.append(dict(cells[arm].point))
-            data.append(make_claim_data(claim, scenario, arm, by_arm))
-            if claim.ablation is not None:
-                ablation_data.append(make_claim_data(claim, scenario, claim.ablation, by_arm))
-            remarks.append(describe_stopped_trainings(claim, scenario, arm, by_arm))
-            untrained.append(
-                claim.kind == "learned" and no_updates_made(claim, scenario, by_arm[arm])
-            )
-    first_remark = _first_nonempty(remarks)
-    if claim.interval == "parameters":
-        overall = _fail_if_untrained(
-            verdicts.evaluate_claim_over_draws(claim, data, ablation_data),
-            f"{arm} at {sum(untrained)} of {len(untrained)} draws",
-            any(untrained),
-        )
-        remark = f"at one or more draws, {first_remark}" if first_remark else ""
-        return ClaimEvaluation(_with_remark(overall, remark), arm, [{}], [])
+        if arm not in cells or cells[arm].purpose != ("draw" if over_draws else "arm"):
+            continue
+        needed = {claim.compare_to, claim.ablation, scenario.control, arm} & cells.keys()
+        by_arm = {name: cell_results[cells[name].id] for name in needed}
+        points.append(cells[arm].point)
+        data.append(make_claim_data(claim, scenario, arm, by_arm))
+        if claim.ablation is not None:
+            ablation_data.append(make_claim_data(claim, scenario, claim.ablation, by_arm))
+        remarks.append(_describe_stopped_trainings(claim, scenario, arm, by_arm))
+        untrained.append(claim.kind == "learned" and no_updates_made(claim, scenario, by_arm[arm]))
+    remark = next(filter(None, remarks), "")
+    if over_draws:
+        overall = verdicts.evaluate_claim_over_draws(claim, data, ablation_data)
+        if any(untrained):
+            where = f"{arm} at {sum(untrained)} of {len(untrained)} draws"
+            overall = _fail_untrained(overall, where)
+        overall = _with_remark(overall, remark, "at one or more draws, ")
+        return dataclasses.replace(overall, arm=arm)
+    at_points = []
     ablations = ablation_data or [None] * len(data)
-    verdicts_at_points = [
-        _fail_if_untrained(verdicts.evaluate_claim(claim, *point_data, ablation), arm, is_untrained)
-        for point_data, ablation, is_untrained in zip(data, ablations, untrained, strict=True)
-    ]
-    with_remarks = [
-        _with_remark(verdict, remark)
-        for verdict, remark in zip(verdicts_at_points, remarks, strict=True)
-    ]
+    for one, ablation, point, is_untrained in zip(data, ablations, points, untrained, strict=True):
+        verdict = verdicts.evaluate_claim(claim, *one, ablation)
+        verdict = _fail_untrained(verdict, arm) if is_untrained else verdict
+        at_points.append(dataclasses.replace(verdict, arm=arm, point=point))
+    with_remarks = [_with_remark(*pair) for pair in zip(at_points, remarks, strict=True)]
     if len(with_remarks) == 1:
-        return ClaimEvaluation(with_remarks[0], arm, points, with_remarks)
-    remark = f"at one or more points, {first_remark}" if first_remark else ""
-    overall = verdicts.combine_verdicts(claim, verdicts_at_points)
-    return ClaimEvaluation(_with_remark(overall, remark), arm, points, with_remarks)
+        return with_remarks[0]
+    overall = verdicts.combine_verdicts(claim, at_points)
+    overall = _with_remark(overall, remark, "at one or more points, ")
+    return dataclasses.replace(overall, arm=arm, at_points=with_remarks)
 
 
-def describe_stopped_trainings(
+def _describe_stopped_trainings(
     claim: Claim, scenario: Scenario, arm: str, results_by_arm: CellResults
 ) -> str:
     """Text on how many of a claim's training runs stopped early; empty if none did.
@@ -139,23 +119,26 @@ def no_updates_made(claim: Claim, scenario: Scenario, cell_result: CellResult) -
     return bool(statuses) and all(status.none_updated for status in statuses)
 
 
-def _fail_if_untrained(verdict: Verdict, where: str, untrained: bool) -> Verdict:
-    """The verdict, replaced by `fails` where no model was updated."""
-    if not untrained:
-        return verdict
+def _fail_untrained(verdict: Verdict, where: str) -> Verdict:
     reason = f"no model in {where} was updated"
     return dataclasses.replace(verdict, status="fails", reason=reason)
 
 
-def _first_nonempty(remarks: Sequence[str]) -> str:
-    return next(filter(None, remarks), "")
-
-
-def _with_remark(verdict: Verdict, remark: str) -> Verdict:
+def _with_remark(verdict: Verdict, remark: str, prefix: str = "") -> Verdict:
     """A verdict with a remark, also in its reason."""
     if not remark:
         return verdict
+    remark = prefix + remark
     return dataclasses.replace(verdict, reason=f"{verdict.reason}; {remark}", remark=remark)
+
+
+def stage_and_round(
+    scenario: Scenario, estimand: Claim | Target | Sensitivity
+) -> tuple[Stage, int]:
+    """Stage of an estimand, and the number of rounds after which it is taken."""
+    stage = scenario.stage(getattr(estimand, "stage", None))
+    at_round = estimand.at_round
+    return stage, scenario.rounds_per_episode(stage) if at_round is None else at_round
 
 
 def make_claim_data(
@@ -169,21 +152,19 @@ def make_claim_data(
         arm: the arm.
         results_by_arm: results of the arms at that point.
     """
-    stage = scenario.stage(claim.stage)
-    at_round = scenario.rounds_per_episode(stage) if claim.at_round is None else claim.at_round
+    stage, at_round = stage_and_round(scenario, claim)
     result, control = results_by_arm[arm], results_by_arm.get(scenario.control or "")
     values = metric_at_round(result, claim.metric, stage.name, at_round, control)
-    reference = analytic_value = None
-    if claim.compare_to is not None:
-        reference = metric_at_round(
-            results_by_arm[claim.compare_to], claim.metric, stage.name, at_round, control
-        )
-        if claim.kind != "exact":
-            reference = _remove_rounding_differences(reference, values)
     if claim.analytic is not None:
-        analytic_values = result.stage(stage.name).analytic_values
-        analytic_value = float(_value_at_round(analytic_values[claim.analytic], at_round))
-    return ClaimData(values, reference, analytic_value)
+        analytic = result.stage(stage.name).analytic_values[claim.analytic]
+        return ClaimData(values, float(analytic if np.ndim(analytic) == 0 else analytic[at_round]))
+    if claim.compare_to is None:
+        return ClaimData(values)
+    other = results_by_arm[claim.compare_to]
+    reference = metric_at_round(other, claim.metric, stage.name, at_round, control)
+    if claim.kind != "exact":
+        reference = _remove_rounding_differences(reference, values)
+    return ClaimData(values, reference)
 
 
 def _remove_rounding_differences(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -242,7 +223,3 @@ def _all_components(
     is_number = metric in stage_result.metrics
     names = [metric] if is_number else stage_result.components(metric)
     return np.stack([stage_result.metrics[name] for name in names], -1)
-
-
-def _value_at_round(analytic_value: Any, at_round: int) -> float:
-    return analytic_value if np.ndim(analytic_value) == 0 else analytic_value[at_round]

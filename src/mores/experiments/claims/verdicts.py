@@ -11,8 +11,8 @@ s is the smallest effect of interest. Otherwise the claim is undecided, which do
 estimate without spread therefore holds or fails for every bound: no number is above itself.
 
 The interval is over replicates (`mores.analysis.intervals`), with `interval: people` over resampled
-respondents (`respondent_intervals`), with `interval: parameters` over draws of uncertain parameters
-(`parameter_intervals`): more replicates do not shorten the latter two.
+respondents, with `interval: parameters` over draws of uncertain parameters: more replicates do not
+shorten the latter two (`mores.analysis.sampling_intervals`).
 
 An exact claim is checked in every replicate instead of by an interval, is never undecided, and
 ignores the statistic. A claim whose value is not finite in any replicate fails: more replicates
@@ -30,61 +30,27 @@ signal that is learned from was removed. Its verdict is
 | fails, is undecided | any | fails, is undecided |
 
 The arms differ if the interval of their difference, paired by replicate, excludes 0; a common
-reference cancels. Without this condition, an interval that is too long to hold in the ablation
-would count as a finding that vanished. Share of 4,000 experiments in which "above 0" was learned,
-20 trainings with normal values each, by the effect and the correlation of the arms:
-
-| effect, in units of the sd | correlation | in both arms: by the rule, without | in one arm only |
-|---|---|---|---|
-| .465, found in half of the experiments | 0.0 | .019 .243 | .235 .487 |
-| | 0.5 | .021 .177 | .330 .479 |
-| | 0.9 | .010 .080 | .470 .470 |
-| .930 | 0.0 | .005 .024 | .782 .945 |
-| | 0.5 | .004 .022 | .936 .952 |
-| | 0.9 | .003 .011 | .959 .959 |
-
-If two arms do not differ, "differs from 0" should hold in 5 % of experiments, "above 0" in 2.5 %.
-Share of 2,000 experiments in which `evaluate_claim` had it hold, of n replicates each, arms with
-correlation 0.5 (relative means and medians of a normal value: around 5):
-
-| values, n | difference: mean, median, rms, sd | relative: mean, median, rms, sd |
-|---|---|---|
-| normal, 10 | .057 .042 .026 .021 | .057 .042 .028 .017 |
-| normal, 20 | .040 .036 .040 .031 | .040 .036 .043 .034 |
-| normal, 40 | .041 .045 .046 .043 | .041 .045 .048 .045 |
-| normal, 100 | .047 .053 .049 .049 | .047 .053 .051 .050 |
-| exponential, 10 | .037 .035 .017 .031 | .037 .024 .012 .026 |
-| exponential, 20 | .040 .035 .026 .041 | .040 .035 .024 .038 |
-| exponential, 40 | .040 .042 .033 .039 | .040 .041 .034 .041 |
-| exponential, 100 | .050 .049 .041 .046 | .050 .049 .042 .049 |
-
-The rates have a standard error of .005. With few replicates, differences other than of means are
-found less often than the level, and none more often. This holds for arms that do not differ:
-intervals of one skewed value, or of skewed arms that differ, may cover too little, see `intervals`.
+reference cancels. docs/explanation/intervals.md has the rates of true and false verdicts.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from mores.analysis.intervals import IntervalEstimate
-from mores.analysis.parameter_intervals import interval_over_draws
+from mores.analysis.sampling_intervals import interval_over_draws
 from mores.core.errors import UserError
-from mores.experiments.claims.bounds import (
-    bound_margin,
-    describe_bound,
-    satisfies_bound,
-    violates_bound,
-)
+from mores.experiments.claims.bounds import bound_margin, describe_bound, satisfies_and_violates
 from mores.experiments.claims.claim_estimates import (
     CONFIDENCE_LEVEL,
     ClaimData,
+    Comparison,
     ablation_difference,
     draw_effect,
     estimate_claim,
@@ -109,25 +75,33 @@ class Verdict:
         estimate: its estimate; over a sweep, that of the decisive point.
         status: holds, fails, undecided, or report for a claim without a bound.
         reason: the reason, in a sentence.
-        num_points: number of points of the sweep.
         ablation_estimate: the same estimate in the ablation of a learned claim.
         remark: further facts, such as trainings that stopped early.
+        arm: the arm of the claim.
+        point: the point of the sweep; empty over all points.
+        at_points: the verdicts at the points of a sweep, in its order.
     """
 
     claim: Claim
     estimate: IntervalEstimate
     status: VerdictStatus
     reason: str
-    num_points: int = 1
     ablation_estimate: IntervalEstimate | None = None
     remark: str = ""
+    arm: str = ""
+    point: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    at_points: Sequence[Verdict] = ()
+
+    @property
+    def num_points(self) -> int:
+        """Number of points of the sweep; 1 without a sweep."""
+        return len(self.at_points) or 1
 
 
 def evaluate_claim(
     claim: Claim,
     values: Float[np.ndarray, " replicate"],
-    reference: Float[np.ndarray, " replicate"] | None = None,
-    analytic_value: float | None = None,
+    comparison: Comparison = None,
     ablation: ClaimData | None = None,
 ) -> Verdict:
     """The verdict on a claim from its metric, one value per replicate.
@@ -135,22 +109,24 @@ def evaluate_claim(
     Args:
         claim: the claim.
         values: its metric, in its arm.
-        reference: the same in the arm `compare_to`, if the claim has one.
-        analytic_value: its analytic value, if the claim has one.
+        comparison: the same in the arm `compare_to`, or the analytic value, if the claim has one.
         ablation: the data of the ablation, for a learned claim.
 
     Raises:
         UserError: a comparison is missing, or the claim has none; or see `compare`.
     """
-    data = ClaimData(np.asarray(values), reference, analytic_value)
-    for given, name in (*_comparison_fields(data), (ablation, "ablation")):
+    of_arm = isinstance(comparison, np.ndarray) or (comparison is None and claim.compare_to)
+    for given, name in (
+        (comparison, "compare_to" if of_arm else "analytic"),
+        (ablation, "ablation"),
+    ):
         if (given is None) != (getattr(claim, name) is None):
             problem = "is missing" if given is None else "is given, and the claim has none"
             message = f"{claim.statement!r}: the comparison {name} {problem}"
             raise UserError(message, code="missing" if given is None else "conflict", path=name)
     if claim.kind == "exact":
-        comparison = analytic_value if reference is None else reference
         return _exact_verdict(claim, np.asarray(values, dtype=np.float64), comparison)
+    data = ClaimData(np.asarray(values), comparison)
     verdict = _interval_verdict(claim, estimate_claim(claim, data))
     if ablation is None:
         return verdict
@@ -179,10 +155,6 @@ def evaluate_claim_over_draws(
         interval_over_draws(ablated, CONFIDENCE_LEVEL),
         interval_over_draws(effects - ablated, CONFIDENCE_LEVEL),
     )
-
-
-def _comparison_fields(data: ClaimData) -> tuple[tuple[Any, str], ...]:
-    return (data.reference, "compare_to"), (data.analytic_value, "analytic")
 
 
 def _learned_verdict(
@@ -216,27 +188,27 @@ def _learned_verdict(
 
 def _interval_verdict(claim: Claim, estimate: IntervalEstimate) -> Verdict:
     """The verdict on an estimate with its interval."""
+    interval = _format_interval(estimate)
+
+    def verdict(status: VerdictStatus, reason: str) -> Verdict:
+        return Verdict(claim, estimate, status, reason)
+
     if claim.bound is None:
-        return Verdict(
-            claim, estimate, "report", f"reported without a bound: {_format_interval(estimate)}"
-        )
+        return verdict("report", f"reported without a bound: {interval}")
     if math.isnan(estimate.low):
-        return Verdict(claim, estimate, "fails", f"there is no estimate: {estimate.method}")
-    where, low, high = describe_bound(claim), estimate.low, estimate.high
+        return verdict("fails", f"there is no estimate: {estimate.method}")
     if estimate.confidence < CONFIDENCE_LEVEL:
-        reason = f"{estimate.n} replicates are too few: {estimate.method}"
-        return Verdict(claim, estimate, "undecided", reason)
-    if satisfies_bound(claim, low, high):
-        return Verdict(claim, estimate, "holds", f"{_format_interval(estimate)} lies {where}")
-    if violates_bound(claim, low, high):
-        return Verdict(
-            claim, estimate, "fails", f"{_format_interval(estimate)} does not lie {where}"
-        )
-    if math.isinf(low) and math.isinf(high):
-        return Verdict(claim, estimate, "undecided", f"there is no interval: {estimate.method}")
+        return verdict("undecided", f"{estimate.n} replicates are too few: {estimate.method}")
+    satisfies, violates = satisfies_and_violates(claim, estimate.low, estimate.high)
+    where = describe_bound(claim)
+    if satisfies:
+        return verdict("holds", f"{interval} lies {where}")
+    if violates:
+        return verdict("fails", f"{interval} does not lie {where}")
+    if math.isinf(estimate.low) and math.isinf(estimate.high):
+        return verdict("undecided", f"there is no interval: {estimate.method}")
     reason = UNDECIDED_REASONS[claim.interval]
-    reason = f"{_format_interval(estimate)} lies only partly {where}: {reason}"
-    return Verdict(claim, estimate, "undecided", reason)
+    return verdict("undecided", f"{interval} lies only partly {where}: {reason}")
 
 
 def combine_verdicts(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
@@ -258,7 +230,7 @@ def combine_verdicts(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
     if claim.bound is None:
         values = np.array([v.estimate.value for v in verdicts])
         reason = f"from {values.min():.6g} to {values.max():.6g} over {len(verdicts)} points"
-        return Verdict(claim, verdicts[0].estimate, "report", reason, len(verdicts))
+        return Verdict(claim, verdicts[0].estimate, "report", reason, at_points=verdicts)
     status: VerdictStatus = next(
         s for s in STATUSES_BY_SEVERITY if any(v.status == s for v in verdicts)
     )
@@ -267,12 +239,10 @@ def combine_verdicts(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
     verb = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}[status]
     which = "clearest" if status == "fails" else "closest to the bound"
     reason = f"{verb} at {len(candidates)} of {len(verdicts)} points; {which}: {decisive.reason}"
-    return dataclasses.replace(decisive, reason=reason, num_points=len(verdicts), remark="")
+    return dataclasses.replace(decisive, reason=reason, remark="", point={}, at_points=verdicts)
 
 
-def _exact_verdict(
-    claim: Claim, values: np.ndarray, reference: np.ndarray | float | None
-) -> Verdict:
+def _exact_verdict(claim: Claim, values: np.ndarray, reference: Comparison) -> Verdict:
     """The verdict on an exact claim, replicate by replicate; its interval is the range of all."""
     if isinstance(reference, np.ndarray) and reference.shape != values.shape:
         message = f"{claim.statement!r}: {values.size} values, and {reference.size} to compare with"
@@ -284,12 +254,12 @@ def _exact_verdict(
     n, num_not_finite = len(values), int((~np.isfinite(values)).sum())
     if num_not_finite:
         method = f"{num_not_finite} of {n} not finite"
-        estimate = IntervalEstimate(math.nan, math.nan, math.nan, n, method, math.nan)
+        estimate = IntervalEstimate.undefined(n, method)
         return Verdict(claim, estimate, "fails", f"there is no estimate: {method}")
     low, high = float(values.min()), float(values.max())
     value = min(max(float(values.mean()), low), high)
     estimate = IntervalEstimate(value, low, high, n, "smallest to largest replicate", 1.0)
-    inside, where = np.asarray(satisfies_bound(claim, values, values)), describe_bound(claim)
+    inside, where = satisfies_and_violates(claim, values, values)[0], describe_bound(claim)
     if inside.all():
         reason = f"all {n} replicates lie {where}: {low:.6g} to {high:.6g}"
         return Verdict(claim, estimate, "holds", reason)

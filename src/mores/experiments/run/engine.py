@@ -15,7 +15,7 @@ from typing import Any
 
 from mores.analysis.intervals import IntervalEstimate
 from mores.core.errors import UserError
-from mores.experiments.claims.claim_evaluation import ClaimEvaluation, evaluate_claims
+from mores.experiments.claims.claim_evaluation import evaluate_claims
 from mores.experiments.claims.verdicts import Verdict
 from mores.experiments.results import atomic_files
 from mores.experiments.results.cell_store import read_training_summary
@@ -45,13 +45,16 @@ class RunResult:
         folder: its folder on disk.
         scenario: the scenario.
         verdicts: one for each claim of the scenario, in its order.
-        arms: the arm of each claim.
     """
 
     folder: Path
     scenario: Scenario
     verdicts: list[Verdict]
-    arms: list[str]
+
+    @property
+    def arms(self) -> list[str]:
+        """The arm of each claim."""
+        return [verdict.arm for verdict in self.verdicts]
 
     @property
     def failed(self) -> bool:
@@ -138,10 +141,9 @@ def complete_run(
             run_missing_cells(run_plan, status, display, jobs)
             remove_stale_checkpoints(run_plan.folder / CELLS_FOLDER)
             display.show_step("evaluating claims")
-            claims, result = evaluate_run_claims(run_plan)
-            atomic_files.write_json(
-                run_plan.folder / "claims.json", [_claim_entry(claim) for claim in claims]
-            )
+            result = evaluate_run_claims(run_plan)
+            entries = [_claim_entry(verdict) for verdict in result.verdicts]
+            atomic_files.write_json(run_plan.folder / "claims.json", entries)
             seconds = round(provenance.get("seconds", 0.0) + time.monotonic() - start, 2)
             final = {**provenance, "finished": utc_timestamp(), "seconds": seconds}
             atomic_files.write_json(run_plan.folder / "provenance.json", final)
@@ -152,13 +154,10 @@ def complete_run(
     return result
 
 
-def evaluate_run_claims(run_plan: RunPlan) -> tuple[list[ClaimEvaluation], RunResult]:
+def evaluate_run_claims(run_plan: RunPlan) -> RunResult:
     """Evaluate the claims on the cells on disk."""
-    claims = evaluate_claims(run_plan.scenario, run_plan.cells, run_plan.cell_results())
-    verdicts = [claim.verdict for claim in claims]
-    return claims, RunResult(
-        run_plan.folder, run_plan.scenario, verdicts, [claim.arm for claim in claims]
-    )
+    verdicts = evaluate_claims(run_plan.scenario, run_plan.cells, run_plan.cell_results())
+    return RunResult(run_plan.folder, run_plan.scenario, verdicts)
 
 
 def select_replicates(scenario: Scenario, only_replicates: Sequence[int] | None) -> list[int]:
@@ -193,16 +192,15 @@ def _record_interruption(status: RunStatus) -> Iterator[None]:
         raise
 
 
-def _claim_entry(evaluation: ClaimEvaluation) -> dict[str, Any]:
+def _claim_entry(verdict: Verdict) -> dict[str, Any]:
     """A claim as JSON: its verdict over all points, and at each of them."""
-    claim = evaluation.verdict.claim
-    entry: dict[str, Any] = {"statement": claim.statement, "arm": evaluation.arm}
-    entry |= _verdict_fields(evaluation.verdict)
+    claim = verdict.claim
+    entry: dict[str, Any] = {"statement": claim.statement, "arm": verdict.arm}
+    entry |= _verdict_fields(verdict)
     entry["claim"] = claim.model_dump(mode="json", exclude_none=True)
-    if len(evaluation.point_verdicts) > 1:
-        pairs = zip(evaluation.points, evaluation.point_verdicts, strict=True)
+    if len(verdict.at_points) > 1:
         entry["points"] = [
-            {"point": dict(point), **_verdict_fields(verdict)} for point, verdict in pairs
+            {"point": dict(at.point), **_verdict_fields(at)} for at in verdict.at_points
         ]
     return entry
 

@@ -88,7 +88,7 @@ def resume_run(
         num_cells, num_done = len(run_plan.cells), len(run_plan.cells) - len(missing)
         if num_done == num_cells and not num_damaged and _is_complete(folder):
             log(f"finished on {provenance.get('finished', 'an unknown day')}; nothing left to do")
-            return evaluate_run_claims(run_plan)[1]
+            return evaluate_run_claims(run_plan)
         system = system_info()
         changed = compare_system_info(provenance, system)
         if changed.code and not force:

@@ -14,7 +14,7 @@ from mores.report.figures.learning_curves import learning_figures
 from mores.report.figures.metric_lines import metric_figures
 from mores.report.figures.people_plots import people_figures
 from mores.report.figures.plot_data import ReportData
-from mores.report.figures.rendering import FigureSpec, RenderedFigure, render
+from mores.report.figures.rendering import RenderedFigure, render
 from mores.report.figures.sensitivity_plots import sensitivity_figures
 from mores.report.figures.sweep_plots import sweep_figures
 
@@ -23,16 +23,17 @@ def render_figures(
     data: ReportData, sensitivity: SensitivityIndices | None = None
 ) -> list[RenderedFigure]:
     """Figures of a run in the order of the report; figures without data are omitted."""
-    figures: list[FigureSpec] = [
-        *drift_figures(data),
-        *people_figures(data),
-        *attribution_figures(data),
-        *learning_figures(data),
-        *sweep_figures(data),
-        *sensitivity_figures(data, sensitivity),
-        *metric_figures(data),
-    ]
-    return render(figures)
+    return render(
+        [
+            *drift_figures(data),
+            *people_figures(data),
+            *attribution_figures(data),
+            *learning_figures(data),
+            *sweep_figures(data),
+            *sensitivity_figures(data, sensitivity),
+            *metric_figures(data),
+        ]
+    )
 
 
 __all__ = ["RenderedFigure", "ReportData", "render_figures"]

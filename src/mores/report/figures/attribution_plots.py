@@ -10,12 +10,13 @@ import numpy as np
 from mores.analysis.intervals import IntervalEstimate, compare, estimate
 from mores.experiments.claims.claim_evaluation import effect_by_replicate
 from mores.experiments.scenario.cell import Cell
+from mores.report.figures.bar_charts import Bar, bar_panel
 from mores.report.figures.drift_plots import BAND_DESCRIPTION
 from mores.report.figures.plot_data import ReportData, format_interval, value_label
 from mores.report.figures.rendering import FigureSpec, PanelSpec
-from mores.report.figures.theme import LIGHT_COLORS
 
 MAX_METRICS = 6
+MAX_LABEL_LENGTH = 22
 
 
 class ArmEffect(NamedTuple):
@@ -43,18 +44,19 @@ def attribution_figures(data: ReportData) -> list[FigureSpec]:
     effects = arm_effects(data)
     if data.control_record is None or not effects:
         return []
+    has_distance = effects[0].distance is not None
     panels = []
-    if effects[0].distance is not None:
-        bars = [(effect, effect.distance) for effect in effects]
-        panels.append(_bar_panel(data, "Distance from the control", "distance", bars))
+    if has_distance:
+        distances = [effect.distance for effect in effects]
+        panels.append(_panel(data, effects, "Distance from the control", "distance", distances))
     for name in effects[0].components:
-        bars = [(effect, effect.components.get(name)) for effect in effects]
-        panels.append(_bar_panel(data, name, "difference", bars))
+        components = [effect.components.get(name) for effect in effects]
+        panels.append(_panel(data, effects, name, "difference", components))
     caption = (
         f"Effect of each arm against the control “{data.scenario.control}” after "
         f"{data.control_record.rounds[-1]} rounds: "
     )
-    if effects[0].distance is not None:
+    if has_distance:
         caption += (
             "distance between the mean values, and difference in each value, in value units. "
             f"Bars: mean of {data.replicates} replicates; whiskers: {BAND_DESCRIPTION}."
@@ -68,59 +70,83 @@ def attribution_figures(data: ReportData) -> list[FigureSpec]:
     if any(effect.is_interaction for effect in effects):
         caption += " Hatched: interaction, the combined effect minus both single effects."
     size = (3.4, 0.9 + 0.42 * len(effects))
-    return [FigureSpec("attribution", caption, tuple(panels), (), size)]
+    return [FigureSpec("attribution", caption, panels, panel_size=size)]
+
+
+def _panel(
+    data: ReportData,
+    effects: Sequence[ArmEffect],
+    title: str,
+    x_label: str,
+    intervals: Sequence[IntervalEstimate | None],
+) -> PanelSpec:
+    bars = []
+    for effect, interval in zip(effects, intervals, strict=True):
+        if interval is not None:
+            name, is_long = effect.name, len(effect.name) > MAX_LABEL_LENGTH
+            short = f"{name[: MAX_LABEL_LENGTH - 1]}…" if is_long else name
+            kind = "interaction" if effect.is_interaction else ", ".join(effect.factors)
+            text = f"{name} {format_interval(interval)}"
+            ends = interval.low, interval.value, interval.high
+            color = data.style(effect.arm).hex_color
+            bars.append(Bar(f"{short}\n({kind})", text, *ends, color, effect.is_interaction))
+    return bar_panel(title, bars, x_label, len(effects))
 
 
 def arm_effects(data: ReportData) -> list[ArmEffect]:
     """Effects of the arms at the end of the run, followed by the interactions."""
-    if data.control_record is None:
+    control, drift = data.control_record, data.drift
+    if control is None:
         return []
-    if data.drift_control is None or not data.drift_arms():
+    if not drift:
         return _metric_effects(data)
-    effects, changes_by_arm = [], _changed_parameters(data, data.drift_arms())
-    for arm, changes in changes_by_arm.items():
-        distance = estimate(effect_by_replicate(data.record(arm), data.drift_control)[:, -1])
-        components = _effect_components(data, arm)
-        effects.append(ArmEffect(arm, _factors(changes), arm, False, distance, components))
+    ends = {arm: values[:, :, -1] for arm, values in drift.items()}  # value replicate
+    dimensions = {value_label(control, i): i for i in data.top_dimensions(3)}
+
+    def effect(name: str, arm: str, changes: Mapping[str, Any], *singles: str) -> ArmEffect:
+        components, distance = {}, None
+        for label, i in dimensions.items():
+            difference = ends[arm][i]
+            for single in singles:
+                difference = difference - ends[single][i]
+            components[label] = estimate(difference)
+        if not singles:
+            distance = estimate(effect_by_replicate(data.record(arm), control)[:, -1])
+        return ArmEffect(name, _factors(changes), arm, bool(singles), distance, components)
+
+    changes_by_arm = _changed_parameters(data, list(drift))
+    effects = [effect(arm, arm, changes) for arm, changes in changes_by_arm.items()]
     for arm, first, second, changes in _factor_combinations(changes_by_arm):
-        components = _effect_components(data, arm, first, second)
-        name = f"{first} + {second}"
-        effects.append(ArmEffect(name, _factors(changes), arm, True, None, components))
+        effects.append(effect(f"{first} + {second}", arm, changes, first, second))
     return effects
-
-
-def _effect_components(
-    data: ReportData, arm: str, *subtracted_arms: str
-) -> dict[str, IntervalEstimate]:
-    """Effect of an arm on the mean value, minus the effects of other arms, by dimension."""
-    assert data.drift_control is not None
-    components = {}
-    for dimension in data.top_drift_dimensions:
-        difference = data.mean_value_difference(arm, dimension)[:, -1]
-        for subtracted in subtracted_arms:
-            difference = difference - data.mean_value_difference(subtracted, dimension)[:, -1]
-        components[value_label(data.drift_control, dimension)] = estimate(difference)
-    return components
 
 
 def _metric_effects(data: ReportData) -> list[ArmEffect]:
     """Effects on the claims' metrics, by the claims' statistics, without recorded mean values."""
-    control, statistics = data.control_record, {}
+    control, references = data.control_record, {}
     assert control is not None
     for claim in data.scenario.claims:
-        is_usable = claim.kind != "exact" and claim.metric in control.metrics
-        if is_usable and np.isfinite(control.by_replicate(claim.metric)[:, -1]).all():
-            statistics.setdefault(claim.metric, claim.statistic)
+        if claim.kind != "exact" and claim.metric in control.metrics:
+            reference = control.by_replicate(claim.metric)[:, -1]
+            if np.isfinite(reference).all():
+                references.setdefault(claim.metric, (reference, claim.statistic))
     effects = []
     for arm, changes in _changed_parameters(data, data.treatment_arms).items():
-        components = {}
-        for name, statistic in list(statistics.items())[:MAX_METRICS]:
-            if name in data.record(arm).metrics:
-                values = data.record(arm).by_replicate(name)[:, -1]
-                reference = control.by_replicate(name)[:, -1]
-                components[name.replace("_", " ")] = compare(values, reference, statistic)
+        record = data.record(arm)
+        components = {
+            name.replace("_", " "): compare(record.by_replicate(name)[:, -1], *reference)
+            for name, reference in list(references.items())[:MAX_METRICS]
+            if name in record.metrics
+        }
         effects.append(ArmEffect(arm, _factors(changes), arm, False, None, components))
     return [effect for effect in effects if effect.components]
+
+
+def largest_effect(data: ReportData) -> ArmEffect | None:
+    """Effect with the largest distance from the control; None if no distance is defined."""
+    pairs = [(e.distance.value, e) for e in arm_effects(data) if e.distance is not None]
+    pairs = [(distance, effect) for distance, effect in pairs if np.isfinite(distance)]
+    return max(pairs, key=lambda pair: pair[0])[1] if pairs else None
 
 
 # --- changed parameters -------------------------------------------------------------------------
@@ -128,26 +154,26 @@ def _metric_effects(data: ReportData) -> list[ArmEffect]:
 
 def _changed_parameters(data: ReportData, arms: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Dotted paths at which an arm's cell differs from the control's, with the arm's values."""
-    control = _flatten_cell(data.cell(data.scenario.control or ""))
-    changes = {}
-    for arm in arms:
-        cell = _flatten_cell(data.cell(arm))
-        paths = [path for path in {**cell, **control} if cell.get(path) != control.get(path)]
-        changes[arm] = {path: cell.get(path) for path in paths}
-    return changes
+    control = flatten(components_of(data.cell(data.scenario.control or "")))
+    cells = {arm: flatten(components_of(data.cell(arm))) for arm in arms}
+    return {
+        arm: {p: cell.get(p) for p in {**cell, **control} if cell.get(p) != control.get(p)}
+        for arm, cell in cells.items()
+    }
 
 
-def _flatten_cell(cell: Cell) -> dict[str, Any]:
-    parts = {"env": cell.env, "population": cell.population, "policies": cell.policies}
-    return dict(_flatten(parts))
+def components_of(cell: Cell) -> dict[str, Any]:
+    """Configurations of a cell's environment, population and policies."""
+    return {"env": cell.env, "population": cell.population, "policies": cell.policies}
 
 
-def _flatten(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(config, Mapping):
-        for name, child in config.items():
-            yield from _flatten(child, f"{path}.{name}" if path else str(name))
-    else:
-        yield path, config
+def flatten(config: Any, path: str = "") -> dict[str, Any]:
+    """Parameters of a nested mapping by dotted path."""
+    if not isinstance(config, Mapping):
+        return {path: config}
+    prefix = f"{path}." if path else ""
+    children = (flatten(child, f"{prefix}{name}") for name, child in config.items())
+    return {name: value for child in children for name, value in child.items()}
 
 
 def _factors(changes: Mapping[str, Any]) -> tuple[str, ...]:
@@ -177,47 +203,3 @@ def _factor_combinations(
             union = {**changes[first], **changes[second]}
             if len(union) == len(changes[first]) + len(changes[second]):
                 yield from ((arm, first, second, union) for arm in arms if changes[arm] == union)
-
-
-# --- drawing ------------------------------------------------------------------------------------
-
-
-def _bar_panel(
-    data: ReportData,
-    title: str,
-    label: str,
-    rows: Sequence[tuple[ArmEffect, IntervalEstimate | None]],
-) -> PanelSpec:
-    bars = [(row, interval) for row, interval in rows if interval is not None]
-
-    def draw(axes: Any) -> None:
-        for y, (row, interval) in enumerate(bars):
-            color = data.style(row.arm).hex_color
-            if row.is_interaction:
-                axes.barh(y, interval.value, 0.55, fill=False, edgecolor=color, hatch="////")
-            else:
-                axes.barh(y, interval.value, 0.55, color=color, edgecolor=color, alpha=0.75)
-            if np.isfinite([interval.low, interval.high]).all():
-                axes.plot([interval.low, interval.high], [y, y], color=LIGHT_COLORS["ink"], lw=1.3)
-        axes.axvline(0, color=LIGHT_COLORS["axis"], linewidth=0.8)
-        axes.set_yticks(range(len(bars)), [_bar_label(row) for row, _ in bars])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.grid(False, axis="y")
-        axes.set_xlabel(label)
-        axes.locator_params(axis="x", nbins=3)
-
-    texts = (f"{row.name} {format_interval(interval)}" for row, interval in bars)
-    return PanelSpec(title, f"{'; '.join(texts)}.", draw)
-
-
-def _bar_label(effect: ArmEffect, max_length: int = 22) -> str:
-    """Tick label of a bar: shortened name above the factors."""
-    name = effect.name if len(effect.name) <= max_length else f"{effect.name[: max_length - 1]}…"
-    return f"{name}\n({'interaction' if effect.is_interaction else ', '.join(effect.factors)})"
-
-
-def largest_effect(data: ReportData) -> ArmEffect | None:
-    """Effect with the largest distance from the control; None if no distance is defined."""
-    pairs = [(e.distance.value, e) for e in arm_effects(data) if e.distance is not None]
-    pairs = [(distance, effect) for distance, effect in pairs if np.isfinite(distance)]
-    return max(pairs, key=lambda pair: pair[0])[1] if pairs else None

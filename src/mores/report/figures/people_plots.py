@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mores.report.figures.plot_data import ReportData, format_number, value_label
-from mores.report.figures.rendering import FigureSpec, LegendEntry, PanelSpec
+from mores.report.figures.rendering import FigureSpec, PanelSpec
 from mores.report.figures.theme import LIGHT_COLORS, PlotStyle
 
 MAX_SCATTER_PEOPLE = 200  # above: density regions instead of dots
@@ -20,6 +20,8 @@ END_STYLE = PlotStyle("line-0", (), "o")
 MAX_ARMS = 12
 MIN_ARROW_LENGTH = 0.04  # of a map's width; a shorter arrow is a dot
 MAX_WIDTH_RATIO = 5.0  # of the widths of two arms' axes; above: separate scales
+
+Ends = tuple[Float[np.ndarray, "person value"], Float[np.ndarray, "person value"]]
 
 
 def people_figures(data: ReportData) -> list[FigureSpec]:
@@ -32,17 +34,26 @@ def people_figures(data: ReportData) -> list[FigureSpec]:
     arms = [arm for arm in arms if data.record(arm).latent["values"].shape[-1] == num_values]
     if not num_values or not people:
         return []
-    drawn = arms[:MAX_ARMS]
+    ends = {arm: _initial_and_final_values(data, arm) for arm in arms[:MAX_ARMS]}
+    shown = [0] if num_values == 1 else _most_changed_dimensions(list(ends.values()))
+    ends = {arm: (start[:, shown], end[:, shown]) for arm, (start, end) in ends.items()}
+    names = [value_label(first, dimension) for dimension in shown]
+    pooled = [values for pair in ends.values() for values in pair]
+    limits = {arm: [_axis_limits(pooled, i) for i in range(len(shown))] for arm in ends}
     if num_values == 1:
-        panels, marks = _histogram_panels(data, drawn), "Histograms: number of people"
+        own = {arm: [_axis_limits(pair, 0)] for arm, pair in ends.items()}
+        widths = [high - low for ((low, high),) in own.values()]
+        if max(widths) >= MAX_WIDTH_RATIO * min(widths):
+            limits = own
+        marks = "Histograms: number of people"
     else:
-        panels = _map_panels(data, drawn)
         marks = (
             "Dots: people"
             if people * worlds <= MAX_SCATTER_PEOPLE
             else "Lines: regions with 50 % (inner) and 90 % (outer) of the people"
         )
         marks += "; arrow: change of the mean value (dot: small change)"
+    panels = [_panel(data, arm, ends[arm], names, limits[arm]) for arm in ends]
     sample = f"{people} people in {'one world' if worlds == 1 else f'each of {worlds} worlds'}"
     caption = (
         f"Values of the people at the start and after {first.latent_rounds[-1]} rounds, in value "
@@ -50,12 +61,12 @@ def people_figures(data: ReportData) -> list[FigureSpec]:
     )
     if len(arms) > MAX_ARMS:
         caption += f" The first {MAX_ARMS} of {len(arms)} arms."
-    legend = (LegendEntry("start", START_STYLE), LegendEntry("end", END_STYLE))
-    return [FigureSpec("people", caption, tuple(panels), legend, (3.4, 2.9))]
+    legend = {"start": START_STYLE, "end": END_STYLE}
+    return [FigureSpec("people", caption, panels, legend, (3.4, 2.9))]
 
 
-def _initial_and_final_values(data: ReportData, arm: str) -> tuple[np.ndarray, np.ndarray]:
-    """Values of all sampled people at the start and at the end, `[agent, value]` each."""
+def _initial_and_final_values(data: ReportData, arm: str) -> Ends:
+    """Values of all sampled people at the start and at the end."""
     values = data.record(arm).latent["values"].astype(np.float64)
     num_values = values.shape[-1]
     start, end = values[:, 0].reshape(-1, num_values), values[:, -1].reshape(-1, num_values)
@@ -63,58 +74,42 @@ def _initial_and_final_values(data: ReportData, arm: str) -> tuple[np.ndarray, n
     return start[is_known], end[is_known]
 
 
-def _histogram_panels(data: ReportData, arms: Sequence[str]) -> list[PanelSpec]:
-    pairs = {arm: _initial_and_final_values(data, arm) for arm in arms}
-    shared = _axis_limits([x for pair in pairs.values() for x in pair], 0)
-    limits = {arm: _axis_limits(pair, 0) for arm, pair in pairs.items()}
-    widths = [high - low for low, high in limits.values()]
-    use_shared = max(widths) < MAX_WIDTH_RATIO * min(widths)
-    name = value_label(data.record(arms[0]), 0)
-
-    def panel(arm: str) -> PanelSpec:
-        start, end = pairs[arm]
-        edges = np.linspace(*(shared if use_shared else limits[arm]), 31)
-
-        def draw(axes: Any) -> None:
-            for values, style, filled in ((start, START_STYLE, False), (end, END_STYLE, True)):
+def _panel(
+    data: ReportData,
+    arm: str,
+    ends: Ends,
+    names: Sequence[str],
+    limits: Sequence[tuple[float, float]],
+) -> PanelSpec:
+    def draw(axes: Any) -> None:
+        for values, style in zip(ends, (START_STYLE, END_STYLE), strict=True):
+            color, filled = style.hex_color, style is END_STYLE
+            if len(names) == 1:
+                edges = np.linspace(*limits[0], 31)
                 counts, _ = np.histogram(values[:, 0], edges)
-                axes.stairs(counts, edges, color=style.hex_color, linewidth=1.4)
+                axes.stairs(counts, edges, color=color, linewidth=1.4)
                 if filled:
-                    axes.stairs(counts, edges, color=style.hex_color, alpha=0.25, fill=True)
-            axes.set(xlabel=name, ylabel="people")
-            axes.locator_params(nbins=5)
-
-        return PanelSpec(_panel_title(data, arm), _describe_change(start, end, [name]), draw)
-
-    return [panel(arm) for arm in arms]
-
-
-def _map_panels(data: ReportData, arms: Sequence[str]) -> list[PanelSpec]:
-    pairs = {arm: _initial_and_final_values(data, arm) for arm in arms}
-    dimensions = _most_changed_dimensions(list(pairs.values()))
-    pairs = {arm: (start[:, dimensions], end[:, dimensions]) for arm, (start, end) in pairs.items()}
-    limits = [_axis_limits([x for pair in pairs.values() for x in pair], i) for i in (0, 1)]
-    names = [value_label(data.record(arms[0]), dimension) for dimension in dimensions]
-
-    def panel(arm: str) -> PanelSpec:
-        start, end = pairs[arm]
-
-        def draw(axes: Any) -> None:
-            for values, style, filled in ((start, START_STYLE, False), (end, END_STYLE, True)):
-                if len(values) <= MAX_SCATTER_PEOPLE:
-                    marker = {"s": 14, "alpha": 0.75, "linewidths": 0.9}
-                    fill = {"color": style.hex_color} if filled else {"edgecolors": style.hex_color}
-                    axes.scatter(*values.T, **marker, **fill, facecolors=None if filled else "none")
-                elif len(values):
-                    _draw_density_regions(axes, values, limits, style, filled)
-            if len(start):
-                _draw_arrow(axes, start.mean(0), end.mean(0), limits)
+                    axes.stairs(counts, edges, color=color, alpha=0.25, fill=True)
+            elif len(values) <= MAX_SCATTER_PEOPLE:
+                fill = {"color": color} if filled else {"edgecolors": color, "facecolors": "none"}
+                axes.scatter(*values.T, s=14, alpha=0.75, linewidths=0.9, **fill)
+            elif len(values):
+                _draw_density_regions(axes, values, limits, style, filled)
+        if len(names) == 1:
+            axes.set(xlabel=names[0], ylabel="people")
+        else:
+            if len(ends[0]):
+                _draw_arrow(axes, ends[0].mean(0), ends[1].mean(0), limits)
             axes.set(xlim=limits[0], ylim=limits[1], xlabel=names[0], ylabel=names[1])
-            axes.locator_params(nbins=5)
+        axes.locator_params(nbins=5)
 
-        return PanelSpec(_panel_title(data, arm), _describe_change(start, end, names), draw)
-
-    return [panel(arm) for arm in arms]
+    alt_text = "No finite values."
+    if len(ends[0]):
+        means = ([format_number(float(x)) for x in values.mean(0)] for values in ends)
+        changes = zip(names, *means, strict=True)
+        texts = (f"{name} from {before} to {after}" for name, before, after in changes)
+        alt_text = f"Mean value: {'; '.join(texts)}."
+    return PanelSpec(arm if data.scenario.arms else "all people", alt_text, draw)
 
 
 def _draw_density_regions(
@@ -138,33 +133,24 @@ def _draw_density_regions(
     ordered = np.sort(density.ravel())[::-1]
     mass = np.cumsum(ordered) / ordered.sum()
     levels = np.unique([ordered[np.searchsorted(mass, share)] for share in REGION_SHARES])
-    centers = [(edges[:-1] + edges[1:]) / 2 for edges in (x, y)]
-    if filled:
-        for level in levels:
-            axes.contourf(
-                *centers, density.T, levels=[level, np.inf], colors=[style.hex_color], alpha=0.18
-            )
-    dashes = (0, style.dashes) if style.dashes else "-"
-    axes.contour(*centers, density.T, levels=levels, colors=[style.hex_color], linewidths=1.2,
-                 linestyles=[dashes])  # fmt: skip
+    grid = *((edges[:-1] + edges[1:]) / 2 for edges in (x, y)), density.T
+    colors = [style.hex_color]
+    for level in levels if filled else ():
+        axes.contourf(*grid, levels=[level, np.inf], colors=colors, alpha=0.18)
+    axes.contour(*grid, levels=levels, colors=colors, linewidths=1.2, linestyles=[style.linestyle])
 
 
 def _draw_arrow(axes: Any, start: np.ndarray, end: np.ndarray, limits: Any) -> None:
     """Draw an arrow between two mean values, or a dot for a small change."""
-    style = {
-        "arrowstyle": "-|>",
-        "color": LIGHT_COLORS["ink"],
-        "shrinkA": 0,
-        "shrinkB": 0,
-        "lw": 1.5,
-    }
-    axes.plot(*start, marker="o", ms=3.5, color=LIGHT_COLORS["ink"])
+    color = LIGHT_COLORS["ink"]
+    axes.plot(*start, marker="o", ms=3.5, color=color)
     shifts = [abs(end[i] - start[i]) / (high - low) for i, (low, high) in enumerate(limits)]
     if max(shifts) > MIN_ARROW_LENGTH:
+        style = {"arrowstyle": "-|>", "color": color, "shrinkA": 0, "shrinkB": 0, "lw": 1.5}
         axes.annotate("", tuple(end), tuple(start), arrowprops={**style, "mutation_scale": 9})
 
 
-def _most_changed_dimensions(ends: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[int]:
+def _most_changed_dimensions(ends: Sequence[Ends]) -> list[int]:
     """The two dimensions with the largest mean absolute change, in their own order."""
     change = np.mean([np.abs(end - start).mean(0) for start, end in ends if len(start)], axis=0)
     return sorted(np.argsort(-change, kind="stable")[:2].tolist())
@@ -179,15 +165,3 @@ def _axis_limits(values: Sequence[np.ndarray], dimension: int) -> tuple[float, f
     low, high = (float(end) for end in np.quantile(pooled, quantiles))
     margin = 0.16 * (high - low) or 0.5 * max(1.0, abs(low))
     return low - margin, high + margin
-
-
-def _panel_title(data: ReportData, arm: str) -> str:
-    return arm if data.scenario.arms else "all people"
-
-
-def _describe_change(start: np.ndarray, end: np.ndarray, names: Sequence[str]) -> str:
-    if not len(start):
-        return "No finite values."
-    means = ([format_number(float(x)) for x in values.mean(0)] for values in (start, end))
-    texts = (f"{name} from {old} to {new}" for name, old, new in zip(names, *means, strict=True))
-    return f"Mean value: {'; '.join(texts)}."

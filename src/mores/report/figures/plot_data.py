@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -12,10 +11,12 @@ import numpy as np
 from jaxtyping import Float
 
 from mores.analysis.intervals import IntervalEstimate
+from mores.experiments.claims.claim_evaluation import cells_by_point, stage_and_round
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.scenario.cell import Cell
-from mores.experiments.scenario.specification import Scenario
-from mores.report.figures.rendering import LegendEntry
+from mores.experiments.scenario.claim_inputs import claim_arm
+from mores.experiments.scenario.specification import Claim, Scenario
+from mores.experiments.scenario.stages import Sensitivity
 from mores.report.figures.theme import PlotStyle, plot_style
 
 
@@ -41,9 +42,14 @@ class ReportData:
         return cls(scenario, tuple(c for c in cells if c.purpose == "arm"), records)
 
     @cached_property
+    def cells_at_points(self) -> list[dict[str, Cell]]:
+        """Cells by arm at each point of the sweep; one point without a sweep."""
+        return cells_by_point(self.cells)
+
+    @property
     def points(self) -> list[Mapping[str, Any]]:
         """Points of the sweep; one empty point without a sweep."""
-        return list({_point_key(cell.point): cell.point for cell in self.cells}.values())
+        return [next(iter(cells.values())).point for cells in self.cells_at_points]
 
     @property
     def arms(self) -> list[str]:
@@ -68,19 +74,9 @@ class ReportData:
         """Result of an arm's first cell."""
         return self.records[self.cell(arm).id]
 
-    def records_at(self, point: Mapping[str, Any]) -> dict[str, CellResult]:
-        """Results at a point of the sweep, by arm."""
-        return {
-            arm: self.records[cell] for arm, cell in self._cells_by_point[_point_key(point)].items()
-        }
-
-    @cached_property
-    def _cells_by_point(self) -> dict[str, dict[str, str]]:
-        """Cell ids at each point, by arm."""
-        cells: dict[str, dict[str, str]] = {}
-        for cell in self.cells:
-            cells.setdefault(_point_key(cell.point), {})[cell.arm] = cell.id
-        return cells
+    def records_of(self, cells: Mapping[str, Cell]) -> dict[str, CellResult]:
+        """Results of cells by arm."""
+        return {arm: self.records[cell.id] for arm, cell in cells.items()}
 
     def style(self, arm: str) -> PlotStyle:
         """Line style of an arm, the same in every figure. The control has the last one, gray."""
@@ -89,9 +85,9 @@ class ReportData:
         index = self.treatment_arms.index(arm)
         return plot_style(index if index < 7 else index + 1)
 
-    def legend(self, arms: Sequence[str]) -> tuple[LegendEntry, ...]:
-        """Legend of arms; empty for a single arm."""
-        return tuple(LegendEntry(arm, self.style(arm)) for arm in arms) if len(arms) > 1 else ()
+    def legend(self, arms: Sequence[str]) -> dict[str, PlotStyle]:
+        """Styles of arms by name; empty for a single arm."""
+        return {arm: self.style(arm) for arm in arms} if len(arms) > 1 else {}
 
     @cached_property
     def control_record(self) -> CellResult | None:
@@ -102,63 +98,34 @@ class ReportData:
         return self.record(name)
 
     @cached_property
-    def drift_control(self) -> CellResult | None:
-        """Result of the control if it has the metric `mean_value`, else None."""
-        record = self.control_record
-        return record if record is not None and self.mean_value_components(record) else None
+    def drift(self) -> dict[str, Float[np.ndarray, "value replicate round"]]:
+        """Mean value of each treatment arm minus that of the control.
 
-    @staticmethod
-    def mean_value_components(record: CellResult) -> list[str]:
-        """Names of the components of the metric `mean_value`; empty if it is not recorded."""
-        try:
-            return record.stage().components("mean_value")
-        except KeyError:
-            return []
-
-    def drift_arms(self) -> list[str]:
-        """Treatment arms with as many value dimensions as the control."""
-        assert self.drift_control is not None
-        num_values = len(self.mean_value_components(self.drift_control))
-        return [
-            arm
-            for arm in self.treatment_arms
-            if len(self.mean_value_components(self.record(arm))) == num_values
-        ]
-
-    def mean_value_difference(
-        self, arm: str, dimension: int
-    ) -> Float[np.ndarray, "replicate round"]:
-        """Mean value of an arm minus that of the control, in one dimension."""
-        assert self.drift_control is not None
-        name = self.mean_value_components(self.drift_control)[dimension]
-        return self.record(arm).by_replicate(name) - self.drift_control.by_replicate(name)
-
-    @cached_property
-    def dimensions_by_drift(self) -> list[int]:
-        """Value dimensions by decreasing drift of the arms from the control."""
-        assert self.drift_control is not None
-        dimensions = range(len(self.mean_value_components(self.drift_control)))
-        drift = {
-            dimension: max(
-                _finite_or_zero(abs(self.mean_value_difference(arm, dimension)[:, -1].mean()))
-                for arm in self.drift_arms()
-            )
-            for dimension in dimensions
+        Arms with another number of values than the control are omitted; empty if there is no
+        control, or it does not record the metric `mean_value`.
+        """
+        control = self.control_record
+        if control is None or not (names := _mean_value_components(control)):
+            return {}
+        records = {arm: self.record(arm) for arm in self.treatment_arms}
+        return {
+            arm: np.stack([record.by_replicate(n) - control.by_replicate(n) for n in names])
+            for arm, record in records.items()
+            if len(_mean_value_components(record)) == len(names)
         }
-        return sorted(dimensions, key=lambda dimension: -drift[dimension])
 
-    @property
-    def top_drift_dimensions(self) -> list[int]:
-        """The three dimensions with the largest drift, in their own order."""
-        return sorted(self.dimensions_by_drift[:3])
-
-
-def _point_key(point: Mapping[str, Any]) -> str:
-    return json.dumps(dict(point), sort_keys=True)
+    def top_dimensions(self, count: int) -> list[int]:
+        """The value dimensions with the largest drift of any arm, in their own order."""
+        drift = [np.abs(values[:, :, -1].mean(1)) for values in self.drift.values()]
+        largest = np.max([np.where(np.isfinite(d), d, 0.0) for d in drift], axis=0)
+        return sorted(np.argsort(-largest, kind="stable")[:count].tolist())
 
 
-def _finite_or_zero(x: float) -> float:
-    return x if np.isfinite(x) else 0.0
+def _mean_value_components(record: CellResult) -> list[str]:
+    try:
+        return record.stage().components("mean_value")
+    except KeyError:
+        return []
 
 
 def value_label(record: CellResult, dimension: int) -> str:
@@ -172,6 +139,14 @@ def metric_label(name: str, record: CellResult) -> str:
     if name.startswith("mean_value["):
         return f"mean value: {value_label(record, int(name[11:-1]))}"
     return name.replace("_", " ")
+
+
+def describe_metric(scenario: Scenario, estimand: Claim | Sensitivity) -> str:
+    """Metric with its arm, reference arm and round."""
+    arm = f" in {claim_arm(scenario, estimand)}" if scenario.arms else ""
+    reference = f" minus {estimand.compare_to}" if estimand.compare_to else ""
+    rounds = stage_and_round(scenario, estimand)[1]
+    return f"{estimand.metric}{arm}{reference} after {rounds} rounds"
 
 
 SUPERSCRIPT_DIGITS = str.maketrans("+-0123456789", "⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

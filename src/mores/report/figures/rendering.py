@@ -12,29 +12,23 @@ import dataclasses
 import html
 import io
 import re
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
 from mores.report.figures.theme import LIGHT_COLORS, PlotStyle
 
-DrawFunction = Callable[[Any], None]
+MAX_COLUMNS = 3  # of the PNG
 CHARACTER_WIDTH = 0.075  # width of a character of a tick label, inches
 
 
 class PanelSpec(NamedTuple):
-    """One pair of axes: title, alternative text, and a function that draws it."""
+    """One pair of axes: title, alternative text, and a function that draws on the axes."""
 
     title: str
     alt_text: str
-    draw: DrawFunction
-
-
-class LegendEntry(NamedTuple):
-    """One entry of a legend."""
-
-    label: str
-    style: PlotStyle
+    draw: Callable[[Any], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,31 +39,27 @@ class FigureSpec:
         name: file name without suffix.
         caption: content, sample size, meaning of bands, units.
         panels: row by row.
-        legend: shared by all panels.
+        legend: styles by label, shared by all panels.
         panel_size: width and height of a panel, inches.
-        columns: columns of the PNG.
     """
 
     name: str
     caption: str
-    panels: tuple[PanelSpec, ...]
-    legend: tuple[LegendEntry, ...] = ()
+    panels: Sequence[PanelSpec]
+    legend: Mapping[str, PlotStyle] = dataclasses.field(default_factory=dict)
     panel_size: tuple[float, float] = (3.4, 2.5)
-    columns: int = 3
 
 
-@dataclasses.dataclass(frozen=True)
-class RenderedFigure:
+class RenderedFigure(NamedTuple):
     """Rendered figure: an inline SVG for each panel, and one PNG."""
 
     spec: FigureSpec
-    svgs: tuple[str, ...]
+    svgs: list[str]
     png: bytes
 
 
 def render(figures: list[FigureSpec]) -> list[RenderedFigure]:
     """Rendered figures."""
-    import matplotlib
     import matplotlib.style
 
     style = resources.files("mores.report") / "mores.mplstyle"
@@ -77,7 +67,7 @@ def render(figures: list[FigureSpec]) -> list[RenderedFigure]:
         return [
             RenderedFigure(
                 figure,
-                tuple(_render_svg(figure, index) for index in range(len(figure.panels))),
+                [_render_svg(figure, index) for index in range(len(figure.panels))],
                 _render_png(figure),
             )
             for figure in figures
@@ -88,11 +78,11 @@ def _render_svg(figure: FigureSpec, panel_index: int) -> str:
     from matplotlib.figure import Figure as MplFigure
 
     canvas = MplFigure(figsize=figure.panel_size)
-    _draw_panel(canvas, figure, panel_index, 0.0, 0.0)
+    panel = figure.panels[panel_index]
+    _draw_panel(canvas, panel, figure.panel_size, 0.0, 0.0)
     buffer = io.StringIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     canvas.savefig(buffer, format="svg", metadata=metadata)
-    panel = figure.panels[panel_index]
     return inline_svg(
         buffer.getvalue(), f"{panel.title}. {panel.alt_text}", f"{figure.name}-{panel_index}"
     )
@@ -102,19 +92,20 @@ def _render_png(figure: FigureSpec) -> bytes:
     from matplotlib.figure import Figure as MplFigure
     from matplotlib.lines import Line2D
 
-    columns = min(figure.columns, len(figure.panels))
+    columns = min(MAX_COLUMNS, len(figure.panels))
     rows = -(-len(figure.panels) // columns)
     per_row = min(2 * columns, 4)
     bottom = 0.22 * -(-len(figure.legend) // per_row)
     width, height = figure.panel_size
     canvas = MplFigure(figsize=(width * columns, height * rows + bottom))
-    for index in range(len(figure.panels)):
+    for index, panel in enumerate(figure.panels):
         row, column = divmod(index, columns)
-        _draw_panel(canvas, figure, index, width * column, bottom + height * (rows - 1 - row))
+        y = bottom + height * (rows - 1 - row)
+        _draw_panel(canvas, panel, figure.panel_size, width * column, y)
     if figure.legend:
         handles = [
-            Line2D([], [], color=style.hex_color, linestyle=linestyle(style), label=label)
-            for label, style in figure.legend
+            Line2D([], [], color=style.hex_color, linestyle=style.linestyle, label=label)
+            for label, style in figure.legend.items()
         ]
         canvas.legend(handles=handles, loc="lower center", ncols=per_row, borderaxespad=0.1)
     buffer = io.BytesIO()
@@ -123,65 +114,40 @@ def _render_png(figure: FigureSpec) -> bytes:
 
 
 def _draw_panel(
-    canvas: Any, figure: FigureSpec, panel_index: int, left: float, bottom: float
+    canvas: Any, panel: PanelSpec, size: tuple[float, float], left: float, bottom: float
 ) -> None:
     """Draw a panel at an offset in inches from the lower left corner of the canvas.
 
     The space for labels follows from character counts: measuring text takes longer than drawing.
     """
-    panel, (width, height) = figure.panels[panel_index], figure.panel_size
-    axes = canvas.add_axes((0.0, 0.0, 1.0, 1.0))
-    title = wrap_title(panel.title)
-    axes.set_position(_axes_rectangle(figure.panel_size, 0.6, 0.5, 0.3))  # ticks depend on it
+    (width, height), (canvas_width, canvas_height) = size, canvas.get_size_inches()
+    lines = textwrap.wrap(panel.title, 38) or [""]
+    title = "\n".join(lines[:2]) + ("…" if len(lines) > 2 else "")
+
+    def rectangle(x: float, y: float, top: float) -> tuple[float, float, float, float]:
+        """Axes as fractions of the panel, inside margins in inches."""
+        inner_width, inner_height = (width - x - 0.12) / width, (height - y - top) / height
+        return x / width, y / height, max(0.2, inner_width), max(0.2, inner_height)
+
+    axes = canvas.add_axes(rectangle(0.6, 0.5, 0.3))  # ticks depend on it
     panel.draw(axes)
-    y_labels = axes.yaxis.get_majorticklabels()
-    y_length = max((_longest_line(t.get_text()) for t in y_labels), default=0)
-    x_labels = [t for t in axes.xaxis.get_majorticklabels() if t.get_text() and t.get_rotation()]
-    x_length = max((_longest_line(t.get_text()) for t in x_labels), default=0)
+    y_labels = [t.get_text() for t in axes.yaxis.get_majorticklabels()]
+    x_labels = [t.get_text() for t in axes.xaxis.get_majorticklabels() if t.get_rotation()]
+    y_length, x_length = (
+        max((len(line) for label in labels for line in label.split("\n")), default=0)
+        for labels in (y_labels, x_labels)
+    )
     offset = bool(axes.yaxis.get_major_formatter().get_offset())
-    rectangle = _axes_rectangle(
-        figure.panel_size,
+    x, y, w, h = rectangle(
         0.14 + CHARACTER_WIDTH * y_length + 0.18 * bool(axes.get_ylabel()),
         0.26 + 0.45 * CHARACTER_WIDTH * x_length + 0.17 * bool(axes.get_xlabel()),
         0.14 + 0.16 * (title.count("\n") + bool(title)) + 0.14 * offset,
     )
-    canvas_width, canvas_height = canvas.get_size_inches()
-    x, y, w, h = rectangle
     axes.set_title(title, x=(0.04 / width - x) / w)  # at the panel's edge
     axes.set_position(
         ((left + x * width) / canvas_width, (bottom + y * height) / canvas_height,
          w * width / canvas_width, h * height / canvas_height)
     )  # fmt: skip
-
-
-def _axes_rectangle(
-    size: tuple[float, float], left: float, bottom: float, top: float
-) -> tuple[float, float, float, float]:
-    """Rectangle of the axes as fractions of a panel, inside margins in inches."""
-    width, height = size
-    return (
-        left / width,
-        bottom / height,
-        max(0.2, (width - left - 0.12) / width),
-        max(0.2, (height - bottom - top) / height),
-    )
-
-
-def _longest_line(text: str) -> int:
-    return max(len(line) for line in text.split("\n"))
-
-
-def linestyle(style: PlotStyle) -> Any:
-    """Line style in matplotlib's format."""
-    return (0, style.dashes) if style.dashes else "-"
-
-
-def wrap_title(text: str, width: int = 38) -> str:
-    """Title on at most two lines."""
-    import textwrap
-
-    lines = textwrap.wrap(text, width) or [""]
-    return "\n".join(lines[:2]) + ("…" if len(lines) > 2 else "")
 
 
 def inline_svg(svg: str, alt_text: str, id_prefix: str) -> str:
@@ -196,11 +162,15 @@ def inline_svg(svg: str, alt_text: str, id_prefix: str) -> str:
     box = re.search(r'viewBox="[0-9. ]+"', svg)
     assert box is not None, "matplotlib always writes a viewBox"
     body = svg[svg.index(">") + 1 :]
-    body = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.S)
-    body = re.sub(r'<g id="[\w.]+">', "<g>", body)
-    body = re.sub(r'\bid="(\w+)"', rf'id="{id_prefix}-\1"', body)
-    body = re.sub(r'(url\(#|href="#)(\w+)', rf"\1{id_prefix}-\2", body)
-    body = re.sub(r"<[^>]+>", _round_coordinates, body)
+    for pattern, replacement in (
+        (r"(?s)<style.*?</style>|<metadata>.*?</metadata>|<!--.*?-->", ""),
+        (r'<g id="[\w.]+">', "<g>"),
+        (r'\bid="(\w+)"', rf'id="{id_prefix}-\1"'),
+        (r'(url\(#|href="#)(\w+)', rf"\1{id_prefix}-\2"),
+    ):
+        body = re.sub(pattern, replacement, body)
+    # coordinates in tags, but not in texts, to 0.01 points
+    body = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d+\.\d\d)\d+", r"\1", tag[0]), body)
     body = re.sub(r"font: ([\w ]*?)([\d.]+px)[^;\"]*", _drop_font_family, body)
     body = re.sub(r"font-family:[^;\"]*;?", "", body)
     body = re.sub(r"\n\s*", "\n", body)
@@ -208,11 +178,6 @@ def inline_svg(svg: str, alt_text: str, id_prefix: str) -> str:
         body = body.replace(hex_color, f"var(--{color})")
     label = html.escape(alt_text, quote=True)
     return f'<svg {box[0]} role="img" aria-label="{label}">{body}'.rstrip()
-
-
-def _round_coordinates(tag: re.Match[str]) -> str:
-    """Tag with coordinates rounded to 0.01 points; text between tags is not affected."""
-    return re.sub(r"(\d+\.\d\d)\d+", r"\1", tag[0])
 
 
 def _drop_font_family(match: re.Match[str]) -> str:

@@ -6,37 +6,25 @@ themes. Dashes and markers distinguish arms without color.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-LIGHT_COLORS = {
-    "ink": "#1c1e21",
-    "soft": "#5b6168",
-    "axis": "#8b939c",
-    "grid": "#e3e6ea",
-    "line-0": "#0b62a8",
-    "line-1": "#b8470b",
-    "line-2": "#0f7a55",
-    "line-3": "#9a3f86",
-    "line-4": "#8a6410",
-    "line-5": "#1f7a92",
-    "line-6": "#c2255c",
-    "line-7": "#4b4f56",
+COLORS = {  # in the light and the dark theme
+    "ink": ("#1c1e21", "#e8eaed"),
+    "soft": ("#5b6168", "#a5adb6"),
+    "axis": ("#8b939c", "#7d868f"),
+    "grid": ("#e3e6ea", "#30363d"),
+    "line-0": ("#0b62a8", "#6cb2f0"),
+    "line-1": ("#b8470b", "#ff9a62"),
+    "line-2": ("#0f7a55", "#55c99a"),
+    "line-3": ("#9a3f86", "#e191d0"),
+    "line-4": ("#8a6410", "#e0b84f"),
+    "line-5": ("#1f7a92", "#6fd0e6"),
+    "line-6": ("#c2255c", "#ff8fb1"),
+    "line-7": ("#4b4f56", "#b3bcc6"),
 }
-DARK_COLORS = {
-    "ink": "#e8eaed",
-    "soft": "#a5adb6",
-    "axis": "#7d868f",
-    "grid": "#30363d",
-    "line-0": "#6cb2f0",
-    "line-1": "#ff9a62",
-    "line-2": "#55c99a",
-    "line-3": "#e191d0",
-    "line-4": "#e0b84f",
-    "line-5": "#6fd0e6",
-    "line-6": "#ff8fb1",
-    "line-7": "#b3bcc6",
-}
-LINE_COLORS = [name for name in LIGHT_COLORS if name.startswith("line-")]
+LIGHT_COLORS = {name: light for name, (light, _) in COLORS.items()}
+DARK_COLORS = {name: dark for name, (_, dark) in COLORS.items()}
+NUM_LINE_COLORS = 8
 DASH_PATTERNS = (
     (),
     (5.0, 2.0),
@@ -62,6 +50,11 @@ class PlotStyle(NamedTuple):
         return LIGHT_COLORS[self.color_name]
 
     @property
+    def linestyle(self) -> Any:
+        """Line style in matplotlib's format."""
+        return (0, self.dashes) if self.dashes else "-"
+
+    @property
     def svg_dash_array(self) -> str:
         """Dash array for an SVG line of width 2."""
         return " ".join(f"{2.0 * length:g}" for length in self.dashes)
@@ -70,7 +63,7 @@ class PlotStyle(NamedTuple):
 def plot_style(index: int) -> PlotStyle:
     """Style of the arm with this index; the first eight have different colors."""
     return PlotStyle(
-        LINE_COLORS[index % len(LINE_COLORS)],
+        f"line-{index % NUM_LINE_COLORS}",
         DASH_PATTERNS[index % len(DASH_PATTERNS)],
         MARKERS[index % len(MARKERS)],
     )
