@@ -16,7 +16,7 @@ from mores.core.errors import UserError, did_you_mean
 from mores.core.validation_messages import validation_problems
 from mores.registry.tables import REGISTRIES as REGISTRIES
 from mores.registry.tables import Registry as Registry
-from mores.registry.tables import import_location
+from mores.registry.tables import import_location, location_of
 
 Entry = TypeVar("Entry")
 
@@ -95,7 +95,7 @@ def register(registry_name: str, kind: str, entry: Any = None) -> Any:
         message = f"{registry_name} {kind!r}: a class or `module:Name`, not {entry!r:.60}"
         raise UserError(message, code="wrong_type", path=kind)
     for name in (registry_name, *_sharing_names(registry_name)):
-        if kind in REGISTRIES[name] and REGISTRIES[name][kind] is not entry:
+        if kind in REGISTRIES[name] and REGISTRIES[name][kind] not in (entry, location_of(entry)):
             message = f"{_words(name)} {kind!r} already exists"
             raise UserError(message, code="duplicate", path=kind)
     registry[kind] = entry

@@ -9,7 +9,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from mores import registry
-from mores.core.errors import ParameterError, UserError
+from mores.core.errors import ParameterError, UserError, did_you_mean
 from mores.core.validation_messages import validation_problems
 
 CLASS_SPECIFIC_ERRORS = (  # pydantic's error types whose message depends on the class
@@ -91,8 +91,8 @@ def from_data(registry_name: str, value: Any, strict: bool) -> Any:
 
 def _kind_and_parameters(registry_name: str, value: Any) -> tuple[str, dict[str, Any]]:
     if isinstance(value, Mapping) and "kind" not in value:
-        known = ", ".join(sorted(registry.kinds(registry_name)))
-        raise ParameterError(message=f"needs a kind, one of {known}", code="missing")
+        known = did_you_mean("", registry.kinds(registry_name))
+        raise ParameterError(message=f"needs a kind{known}", code="missing")
     kind = value["kind"] if isinstance(value, Mapping) else value
     if not isinstance(kind, str):
         words = registry_name.replace("_", " ")

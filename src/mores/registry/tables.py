@@ -40,6 +40,11 @@ def import_location(location: str) -> Any:
         raise ImportError(f"{module} has no {name!r}") from None
 
 
+def location_of(entry: Any) -> str:
+    """`module:Name` of a class or function; of other objects `:`."""
+    return f"{getattr(entry, '__module__', '')}:{getattr(entry, '__qualname__', '')}"
+
+
 def locate_scenario(location: str) -> Path:
     """The file of a scenario: a path, or `package:name`. No package is imported.
 
@@ -98,10 +103,11 @@ class Registry(dict[str, Any]):
 
     def kind_of(self, entry: Any) -> str | None:
         """The kind of an entry, or `None`. Nothing is imported."""
-        location = f"{getattr(entry, '__module__', '')}:{getattr(entry, '__qualname__', '')}"
         for kind, registered in self.items():
             loaded = self._loaded.get(kind)
-            if registered in (entry, location) or (loaded is not None and loaded[1] is entry):
+            if registered in (entry, location_of(entry)) or (
+                loaded is not None and loaded[1] is entry
+            ):
                 return kind
         return None
 

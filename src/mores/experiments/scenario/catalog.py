@@ -82,8 +82,8 @@ def _entry_of(component: Any, registry: str, name: str) -> CatalogEntry:
         if not isinstance(modes, Collection):
             modes = ("online", "offline")  # a property: those of its members
         loops = {"online": "train", "offline": "fit_offline"}
-        tags |= {"trains": bool(modes)}
-        tags |= {"loop": [loops[mode] for mode in loops if mode in modes]} if modes else {}
+        if modes:
+            tags |= {"trains": True, "loop": [loops[mode] for mode in loops if mode in modes]}
     return CatalogEntry(registry, name, summary, tags)
 
 

@@ -11,7 +11,7 @@ import functools
 from mores.registry.source_files import module_file
 
 # Their classes have no tags, and no docstring that describes a registered class.
-_NEUTRAL_PACKAGES = ("abc", "typing", "pydantic")
+_NEUTRAL_PACKAGES = ("abc", "typing", "pydantic", "torch")
 
 
 class UnreadableClassError(Exception):
@@ -30,7 +30,7 @@ def class_skeleton(entry_point: str) -> type:
     if name in imports:
         return class_skeleton(imports[name])
     node = definitions.get(name)
-    if node is None or node.decorator_list or node.keywords:
+    if node is None or not all(map(_registers, node.decorator_list)) or node.keywords:
         raise UnreadableClassError(entry_point)
     namespace: dict[str, object] = {"__module__": module, "__doc__": ast.get_docstring(node, False)}
     for item in node.body:
@@ -61,6 +61,11 @@ def function_docstring(location: str) -> str | None:
     return ast.get_docstring(functions[-1]) if functions else None
 
 
+def _registers(decorator: ast.expr) -> bool:
+    """Whether a decorator is `register(...)`, which returns the class unchanged."""
+    return isinstance(decorator, ast.Call) and ast.unparse(decorator.func).endswith("register")
+
+
 def _literal_value(item: ast.stmt, assigned: set[str]) -> object:
     """The value of an assignment to `tags` or `trains`."""
     value = getattr(item, "value", None)
@@ -79,10 +84,13 @@ def _base_entry_point(
     base = base.value if isinstance(base, ast.Subscript) else base  # Environment[State]
     if isinstance(base, ast.Name) and base.id in definitions:
         return f"{module}:{base.id}"
-    if not isinstance(base, ast.Name) or base.id not in imports:
+    location = imports.get(base.id) if isinstance(base, ast.Name) else None
+    if isinstance(base, ast.Attribute):  # of a module: `torch.nn.Module`
+        location = f"{ast.unparse(base.value)}:{base.attr}"
+    if location is None:
         raise UnreadableClassError(ast.unparse(base))
-    package = imports[base.id].partition(":")[0].partition(".")[0]
-    return None if package in _NEUTRAL_PACKAGES else imports[base.id]
+    package = location.partition(":")[0].partition(".")[0]
+    return None if package in _NEUTRAL_PACKAGES else location
 
 
 @functools.cache
@@ -94,7 +102,8 @@ def _module_names(module: str) -> tuple[dict[str, ast.ClassDef], dict[str, str]]
         tree = ast.parse(module_file(module).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError, ImportError, KeyError) as error:
         raise UnreadableClassError(module) from error
-    for node in tree.body:
+    checked_only = [node.body for node in tree.body if isinstance(node, ast.If)]  # TYPE_CHECKING
+    for node in sum(checked_only, tree.body):
         if isinstance(node, ast.ClassDef):
             definitions[node.name] = node
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
