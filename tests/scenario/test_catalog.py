@@ -60,7 +60,7 @@ def test_source_gives_the_same_entry_as_the_class(registry: str, kind: str) -> N
 @pytest.mark.parametrize(
     ("name", "summary", "tags"),
     [
-        ("Base", "A base class.", {"stochastic": True, "paper": ("1234.5678",)}),
+        ("Base", "A base class.", {"trains": False, "stochastic": True, "paper": ("1234.5678",)}),
         (
             "Trained",
             "A base class.",
@@ -69,7 +69,7 @@ def test_source_gives_the_same_entry_as_the_class(registry: str, kind: str) -> N
         (
             "Computed",
             "Tags that are not literals.",
-            {"stochastic": True, "paper": ("1234.5678",), "real": True},
+            {"trains": False, "stochastic": True, "paper": ("1234.5678",), "real": True},
         ),
         (
             "Assigned",
