@@ -451,14 +451,14 @@ class TokenFeedback(Environment[TokenFeedbackState]):
             )
         return values
 
-    def min_rounds_message(self, rounds: int) -> str:
-        """Truncated completions receive no feedback."""
-        message = f"{rounds} is below completion_length, {self.completion_length}"
-        return message if rounds < self.completion_length else ""
+    @property
+    def min_rounds(self) -> int:
+        """The completion length: truncated completions receive no feedback."""
+        return self.completion_length
 
-    def default_policies(self) -> Mapping[str, Policy]:
+    def default_policies(self) -> Mapping[str, Any]:
         """Uniformly random tokens."""
-        return {ASSISTANT: RandomTokenPolicy()}
+        return {ASSISTANT: "random_token"}
 
 
 if __name__ == "__main__":
