@@ -17,7 +17,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from mores.core.channel import Channel
+from mores.core.channel import Channel, TokenNaming
 from mores.core.random_streams import RandomStreams
 from mores.core.stream_addresses import CRITIQUE
 
@@ -52,7 +52,7 @@ class Critique(Channel, ABC):
         return torch.where(inappropriate, self.detection_rate, self.false_alarm_rate)[:, None]
 
 
-class TokenCritique(Critique):
+class TokenCritique(Critique, TokenNaming):
     """Names the criticized tokens: 1 for each, else 0."""
 
     @property

@@ -26,6 +26,8 @@ class NoisyRating(Channel):
     def feedback(self, inputs: Mapping[str, Tensor], streams: RandomStreams) -> dict[str, Tensor]:
         """See the class docstring."""
         utility = inputs["utility"]
+        if self.noise_std == 0:
+            return {"reward": utility}
         noise = streams.normal("rating", *utility.shape[1:])
         return {"reward": utility + self.noise_std * noise}
 

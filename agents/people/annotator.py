@@ -16,6 +16,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from mores.core.analytic_policies import AnnotatingPolicy, Annotation
 from mores.core.channel import Channel, give_feedback, require_channel
 from mores.core.environment import Phase, Role
 from mores.core.errors import UserError
@@ -25,7 +26,7 @@ from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
 from mores.registry.component import component
 
 
-class Annotator(Policy):
+class Annotator(Policy, AnnotatingPolicy):
     """Chooses among options by their reward, and rates them.
 
     The observation has the part `option_rewards`, one number per option. In a phase with a discrete
@@ -47,6 +48,11 @@ class Annotator(Policy):
         """Refuse channels that do not give choices and ratings."""
         require_channel(self.choice, "choice", ("utility",), ("preferred", "annotator"))
         require_channel(self.rating, "rating", ("utility",), ("reward",))
+
+    @property
+    def annotation(self) -> Annotation:
+        """See `AnnotatingPolicy`."""
+        return Annotation(self.utility_scale, self.choice, self.rating)
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
         """The observation space."""

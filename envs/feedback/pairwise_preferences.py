@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from mores.core.channel import Channel
+from mores.core.analytic_policies import AnnotatingPolicy
 from mores.core.deterministic_sum import total
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.people import People
-from mores.core.policy import ActionOutput, Policy
+from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Part
 from mores.core.stream_addresses import INITIAL_PAIR
@@ -42,26 +42,6 @@ class PairwisePreferencesState:
     margin_sum_of_squares: Float[
         Tensor, " world"
     ]  # sum of squared reward differences of rated pairs
-
-
-@runtime_checkable
-class ChoosingPolicy(Protocol):
-    """Person who answers through channels, by utilities proportional to rewards."""
-
-    @property
-    def utility_scale(self) -> float:
-        """Utility of one unit of reward."""
-        ...
-
-    @property
-    def choice(self) -> Channel:
-        """Channel of choices."""
-        ...
-
-    @property
-    def rating(self) -> Channel:
-        """Channel of ratings."""
-        ...
 
 
 class PairwisePreferences(Environment[PairwisePreferencesState]):
@@ -208,14 +188,15 @@ class PairwisePreferences(Environment[PairwisePreferencesState]):
         }
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, float]:
-        """Closed forms for a `ChoosingPolicy`, by the names of metrics.
+        """Closed forms for an `AnnotatingPolicy`, by the names of metrics.
 
         From the expectations that its channels know. The slope of ratings is known if it is equal
         at all margins.
         """
-        person = policies.get("person")
-        if not isinstance(person, ChoosingPolicy):
+        policy = policies.get("person")
+        if not isinstance(policy, AnnotatingPolicy):
             return {}
+        person = policy.annotation
         margins = torch.tensor(self.margins, dtype=torch.float64)
         half = torch.stack([margins, -margins])[..., None] / 2  # order margin 1
         utility = person.utility_scale * torch.cat([half, -half], -1)  # order margin option
@@ -235,25 +216,7 @@ class PairwisePreferences(Environment[PairwisePreferencesState]):
 
     def default_policies(self) -> Mapping[str, Any]:
         """People that choose the better option."""
-        return {"person": "greedy_annotator"}
-
-
-class GreedyAnnotator(Policy):
-    """Chooses the option with the largest reward; ratings equal rewards."""
-
-    def act(
-        self,
-        phase: Phase,
-        observation: Tensor,
-        action_mask: Tensor | None,
-        state: Any,
-        streams: RandomStreams,
-        search: bool = False,
-    ) -> ActionOutput:
-        """Index of the option, or the ratings."""
-        return ActionOutput(
-            observation.argmax(-1) if phase.name == "choose" else observation, state
-        )
+        return {"person": {"kind": "annotator", "choice": "best_option"}}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """`TokenFeedback` against its definition, enumeration and closed forms, with fixed seeds.
 
-Feedback of supervisors: `test_token_supervisors`.
+Feedback: `test_channels`.
 """
 
 from __future__ import annotations

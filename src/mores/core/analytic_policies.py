@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from mores.core.channel import Channel
+
 MAX_LINEUP_WORLDS = 256  # longest period over worlds of `AutomatonPolicy.automata_by_world`
 
 
@@ -63,3 +65,20 @@ class LinearTracker(ABC):
     @abstractmethod
     def tracking(self) -> TrackingParameters | None:
         """Parameters of the estimate that it advises. None: it advises something else."""
+
+
+class Annotation(NamedTuple):
+    """How a person answers: channels that read utilities proportional to rewards."""
+
+    utility_scale: float
+    choice: Channel
+    rating: Channel
+
+
+class AnnotatingPolicy(ABC):
+    """Person who chooses between options and rates them through channels."""
+
+    @property
+    @abstractmethod
+    def annotation(self) -> Annotation:
+        """Utility of one unit of reward, and the channels."""

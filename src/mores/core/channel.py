@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 from jaxtyping import Bool, Float, Int, jaxtyped
 from torch import Tensor
@@ -79,14 +79,13 @@ class Channel(Config, ABC):
         return {}
 
 
-@runtime_checkable
-class TokenNaming(Protocol):
-    """Channel whose critiques judge each token for itself."""
+class TokenNaming(ABC):
+    """What a channel subclasses whose critiques judge each token for itself."""
 
     @property
+    @abstractmethod
     def naming_probability(self) -> float:
         """Probability that an inappropriate token is criticized."""
-        ...
 
 
 def require_channel(

@@ -35,7 +35,6 @@ POLICIES: dict[str, str] = {
     "truthful_answer": "mores.envs.opinion.panel:TruthfulAnswer",
     "truthful": "mores.envs.opinion.scripted_policies:Truthful",
     "mean_echo": "mores.envs.opinion.scripted_policies:MeanEcho",
-    "greedy_annotator": "mores.envs.feedback.pairwise_preferences:GreedyAnnotator",
     "random_token": "mores.envs.feedback.random_token_policy:RandomTokenPolicy",
     "dr_mdp_planner": "mores.envs.influence.dr_mdp_planner:DRMDPPlanner",
 }
