@@ -12,6 +12,7 @@ own       The same in `token_feedback`, until the most probable tokens have 90 %
           return, which is known exactly. Stable-Baselines3 runs it through Gymnasium, one world
           after another (`tuned`), and as our batch of worlds (`batched`).
 stack     Many small models at once: see `benchmarks/learning_parts/stacked_models.py`.
+networks  Networks by hand and modules: see `benchmarks/learning_parts/stacked_networks.py`.
 pairs     A whole training of many models: see `benchmarks/learning_parts/prisoners_dilemma.py`.
 
 Settings of all learners were searched on seeds 200 to 209; seeds 0, 1, ... are reported. Learners
@@ -30,9 +31,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.learning_parts import machine, prisoners_dilemma, stacked_models
+from benchmarks.learning_parts import (
+    machine,
+    prisoners_dilemma,
+    stacked_models,
+    stacked_networks,
+)
 
-PARTS = ("cartpole", "own", "stack", "pairs")
+PARTS = ("cartpole", "own", "stack", "networks", "pairs")
 
 
 def main() -> None:
@@ -43,7 +49,9 @@ def main() -> None:
     parser.add_argument("--policies", type=int, nargs="+", default=[1, 8, 64, 512])
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 64])
     parser.add_argument("--pairs", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=5, help="timings in stack and pairs")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="timings in stack, networks and pairs"
+    )
     parser.add_argument("--out", type=Path, default=None, help="write the results as JSON")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -68,6 +76,13 @@ def _measure(part: str, args: argparse.Namespace) -> Any:
         for batch in args.batches:
             for num_models in args.policies:
                 rows.append(stacked_models.row(num_models, batch, args.device, args.repeats))
+                print(part, rows[-1], flush=True)
+        return rows
+    if part == "networks":
+        rows = []
+        for kind in stacked_networks.PAIRS:
+            for num_models in args.policies:
+                rows.append(stacked_networks.row(kind, num_models, args.device, args.repeats))
                 print(part, rows[-1], flush=True)
         return rows
     if part == "pairs":
