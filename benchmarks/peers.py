@@ -1,68 +1,144 @@
-"""The same model in Mesa and in mores: Friedkin-Johnsen opinion dynamics on one network.
+"""The same model in Mesa, in scipy and in mores: Friedkin-Johnsen opinions on one network.
 
-`kernel` is the update alone. `environment` is the whole `coevolution` environment through the
-Simulator (people answer and influence each other), with equally many people and 10 neighbors each.
+`rule` is the update alone, on tensors. `environment` is the whole `coevolution` environment through
+the Simulator: people observe, answer and influence each other. scipy is the strong baseline: one
+float32 CSR matrix for the weighted mean, worlds as columns, with the anchor added in place.
 
-Both have the same network, initial opinions and parameters; results are compared before anything
-is timed. Only steps are timed (no set-up), in turns, in one process, on one thread, in CPU time.
-Report the ratios; absolute numbers depend on the machine.
+All have the same network (Watts-Strogatz, ten neighbors each), initial opinions and parameters;
+results are compared before anything is timed. Only steps are timed (no set-up), in turns, in one
+process, on one thread, in CPU time. Report the ratios; absolute numbers depend on the machine.
 
-    python -m venv peers && peers/bin/pip install mesa==3.3.1 -c constraints.txt -e .
-    peers/bin/python benchmarks/peers.py
+`--stream` builds a networkx graph of a million nodes and five million edges and reports the time
+and the peak of memory above that graph for reading it into arrays and playing one round.
+
+    pip install --no-deps --target mesa_site mesa==3.3.1
+    PYTHONPATH=mesa_site python benchmarks/peers.py --out benchmarks/results/peers.json
+    python benchmarks/peers.py --stream --out benchmarks/results/peers.json
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import mesa
 import networkx as nx
 import numpy as np
+import scipy
 import torch
 
-from mores.envs.dynamics.degroot import degroot_step
-from mores.envs.dynamics.friedkin_johnsen import friedkin_johnsen_step
-from mores.envs.graphs.influence_graph import from_matrix, random_walk_matrix
+import mores
+from mores.core.people import People
+from mores.core.random_streams import RandomStreams
+from mores.core.update_rule import PeerInputs
+from mores.envs.dynamics.friedkin_johnsen import FriedkinJohnsen
+from mores.envs.graphs.csr_graph import CsrGraph
 from mores.envs.opinion.coevolution import Coevolution
 from mores.sim.simulator import Simulator
 
 SUSCEPTIBILITY = 0.9
+RULE = FriedkinJohnsen(susceptibility=SUSCEPTIBILITY)
+GENERATOR = {"kind": "networkx", "generator": "watts_strogatz", "graph_seed": 1}
+GRAPH = {**GENERATOR, "parameters": {"k": 10, "p": 0.1}}
+HOMOPHILY = {"kind": "homophily", "degree": 10}
+MEGABYTE = 2**20
 
 
-class Person(mesa.Agent):
-    def __init__(self, model: mesa.Model, opinion: float) -> None:
-        super().__init__(model)
-        self.initial_opinion = self.opinion = self.next_opinion = opinion
-        self.neighbors: list[Person] = []
+def mesa_model(graph: nx.Graph, opinions: np.ndarray) -> Any:
+    """The model as Mesa's documentation writes models: one object per person."""
+    import mesa
 
-    def compute(self) -> None:
-        mean = self.opinion + sum(neighbor.opinion for neighbor in self.neighbors)
-        mean /= len(self.neighbors) + 1
-        anchor = (1 - SUSCEPTIBILITY) * self.initial_opinion
-        self.next_opinion = SUSCEPTIBILITY * mean + anchor
+    class Person(mesa.Agent):
+        def __init__(self, model: mesa.Model, opinion: float) -> None:
+            super().__init__(model)
+            self.initial_opinion = self.opinion = self.next_opinion = opinion
+            self.neighbors: list[Person] = []
 
-    def update(self) -> None:
-        self.opinion = self.next_opinion
+        def compute(self) -> None:
+            mean = self.opinion + sum(neighbor.opinion for neighbor in self.neighbors)
+            mean /= len(self.neighbors) + 1
+            anchor = (1 - SUSCEPTIBILITY) * self.initial_opinion
+            self.next_opinion = SUSCEPTIBILITY * mean + anchor
+
+        def update(self) -> None:
+            self.opinion = self.next_opinion
+
+    class FriedkinJohnsenModel(mesa.Model):
+        def __init__(self) -> None:
+            super().__init__(seed=0)
+            self.people = list(Person.create_agents(self, len(graph), opinions.tolist()))
+            for a, b in graph.edges:
+                self.people[a].neighbors.append(self.people[b])
+                self.people[b].neighbors.append(self.people[a])
+
+        def step(self) -> None:
+            self.agents.do("compute")
+            self.agents.do("update")
+
+    return FriedkinJohnsenModel()
 
 
-class FriedkinJohnsenModel(mesa.Model):
-    def __init__(self, graph: nx.Graph, opinions: np.ndarray) -> None:
-        super().__init__(seed=0)
-        people = Person.create_agents(self, len(graph), opinions.tolist())
-        self.people = list(people)
-        for a, b in graph.edges:
-            self.people[a].neighbors.append(self.people[b])
-            self.people[b].neighbors.append(self.people[a])
+class ScipyModel:
+    """The same by one sparse matrix product, worlds as columns."""
+
+    def __init__(self, csr: CsrGraph, opinions: np.ndarray, worlds: int) -> None:
+        self.matrix = csr.influence_graph().matrix().astype(np.float32)
+        self.opinions = np.repeat(opinions.astype(np.float32)[:, None], worlds, 1)
+        if worlds == 1:
+            self.opinions = self.opinions[:, 0]
+        self.anchor = np.float32(1 - SUSCEPTIBILITY) * self.opinions
 
     def step(self) -> None:
-        self.agents.do("compute")
-        self.agents.do("update")
+        self.opinions = self.matrix @ self.opinions
+        self.opinions *= np.float32(SUSCEPTIBILITY)
+        self.opinions += self.anchor
+
+
+class RuleModel:
+    """The registered rule alone, on values `[world, person, 1]` with worlds innermost in memory."""
+
+    def __init__(self, csr: CsrGraph, opinions: np.ndarray, worlds: int) -> None:
+        self.graph = csr.influence_graph()
+        anchor = torch.from_numpy(opinions).to(torch.float32)
+        self.values = self.anchor = anchor[:, None].repeat(1, worlds).T[..., None]
+        self.streams = RandomStreams.of(0, worlds)
+
+    def step(self) -> None:
+        inputs = PeerInputs(self.values, self.values, self.anchor, self.graph, self.streams)
+        self.values = RULE.step(inputs, None).values
+
+
+class GivenOpinions:
+    """Population with the same opinions in all worlds."""
+
+    def __init__(self, opinions: np.ndarray) -> None:
+        self.opinions = torch.from_numpy(opinions).to(torch.float32)
+
+    def sample_people(self, streams: RandomStreams) -> People:
+        return People(self.opinions.repeat(streams.num_worlds, 1)[..., None])
+
+
+def simulator(opinions: np.ndarray, worlds: int, graph: dict[str, Any]) -> Simulator:
+    """The whole environment with truthful people."""
+    env = Coevolution(
+        num_people=len(opinions),
+        num_values=1,
+        num_assistants=0,
+        peers={"rule": RULE, "graph": graph},
+    )
+    population = GivenOpinions(opinions)
+    made = Simulator(
+        env, env.default_policies(), worlds=worlds, rounds=1_000_000, population=population
+    )
+    made.reset(0)
+    return made
 
 
 def seconds(step: Callable[[], object], steps: int) -> float:
@@ -72,62 +148,129 @@ def seconds(step: Callable[[], object], steps: int) -> float:
     return (time.process_time() - start) / steps
 
 
+def compare(people: int, worlds: int, repeats: int) -> dict[str, Any]:
+    """One row: rates of all systems and their ratios."""
+    graph = nx.watts_strogatz_graph(people, 10, 0.1, seed=1)
+    csr = CsrGraph.from_networkx(graph)
+    opinions = np.random.default_rng(0).normal(size=people)
+    model, reference = mesa_model(graph, opinions), ScipyModel(csr, opinions, worlds)
+    rule = RuleModel(csr, opinions, worlds)
+    shared, own = (simulator(opinions, worlds, g) for g in (GRAPH, HOMOPHILY))
+    steps: dict[str, Callable[[], object]] = {
+        "mesa": model.step,
+        "scipy": reference.step,
+        "rule": rule.step,
+        "environment": shared.step,
+        "environment_own_graphs": own.step,
+    }
+    for _ in range(5):
+        for step in steps.values():
+            step()
+    expected = np.array([person.opinion for person in model.people])
+    results = reference.opinions.reshape(people, worlds).T, rule.values[..., 0].numpy()
+    for result in (*results, shared.state.people.values[..., 0].numpy()):
+        assert np.allclose(result, expected, atol=1e-5)
+    del model.people, graph
+    rates: dict[str, list[float]] = {name: [] for name in steps}
+    counts = dict.fromkeys(steps, 1)
+    for name, step in steps.items():  # about 0.1 s each
+        counts[name] = max(2, min(3000, int(0.1 / max(1e-6, seconds(step, 2)))))
+    for _ in range(repeats):
+        for name, step in steps.items():
+            updates = people * (1 if name == "mesa" else worlds)
+            rates[name].append(updates / seconds(step, counts[name]))
+
+    def ratio(name: str, other: str) -> float:
+        pairs = zip(rates[name], rates[other], strict=True)
+        return float(f"{statistics.median(a / b for a, b in pairs):.3g}")
+
+    return {
+        "people": people,
+        "worlds": worlds,
+        "rule_times_mesa": ratio("rule", "mesa"),
+        "rule_times_scipy": ratio("rule", "scipy"),
+        "environment_times_mesa": ratio("environment", "mesa"),
+        "environment_times_rule": ratio("environment", "rule"),
+        "environment_own_graphs_times_mesa": ratio("environment_own_graphs", "mesa"),
+        "million_updates_a_second": {
+            name: float(f"{statistics.median(values) / 1e6:.3g}") for name, values in rates.items()
+        },
+    }
+
+
+def resident_megabytes(key: str) -> float:
+    """Memory of the process: `VmRSS` now, `VmHWM` the peak since the last reset."""
+    status = Path("/proc/self/status").read_text()
+    found = re.search(rf"^{key}:\s+(\d+) kB", status, re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024 / MEGABYTE
+
+
+def stream(people: int, edges: int) -> dict[str, Any]:
+    """Read a large networkx graph and play one round of the environment. Linux only."""
+    rng = np.random.default_rng(0)
+    gc.disable()  # it visits the growing graph again and again
+    graph = nx.Graph()
+    graph.add_nodes_from(range(people))
+    while graph.number_of_edges() < edges:
+        count = min(500_000, edges - graph.number_of_edges())
+        ends = rng.integers(0, people, (2, count))
+        graph.add_edges_from(zip(*ends.tolist(), strict=True))
+    gc.enable()
+    mores.register("graph", "benchmark_stream", lambda num_people: graph)
+    before = resident_megabytes("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    start = time.process_time()
+    env = Coevolution(
+        num_people=people,
+        num_values=1,
+        num_assistants=0,
+        peers={"rule": RULE, "graph": "benchmark_stream"},
+    )
+    made = Simulator(env, env.default_policies(), rounds=10)
+    made.reset(0)
+    read = time.process_time()
+    made.step()
+    return {
+        "people": people,
+        "edges": graph.number_of_edges(),
+        "graph_megabytes": round(before),
+        "peak_above_graph_megabytes": round(resident_megabytes("VmHWM") - before),
+        "reset_seconds": round(read - start, 1),
+        "round_seconds": round(time.process_time() - read, 2),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--people", type=int, nargs="+", default=[100, 1000])
-    parser.add_argument("--worlds", type=int, nargs="+", default=[1, 16, 256])
+    parser.add_argument("--people", type=int, nargs="+", default=[100, 10_000, 100_000])
+    parser.add_argument("--worlds", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--stream", action="store_true")
     parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
-    for people in args.people:
-        graph = nx.watts_strogatz_graph(people, 10, 0.1, seed=1)
-        network = from_matrix(random_walk_matrix(graph))
-        opinions = np.random.default_rng(0).normal(size=people)
-        for worlds in args.worlds:
-            anchor = torch.from_numpy(opinions).to(torch.float32).expand(worlds, people)[..., None]
-            state = {"values": anchor.clone()}
-
-            def kernel(state=state, anchor=anchor, network=network) -> None:
-                mean = degroot_step(state["values"], state["values"], network)
-                state["values"] = friedkin_johnsen_step(mean, anchor, SUSCEPTIBILITY)
-
-            peers = {"rule": "friedkin_johnsen", "degree": 10, "susceptibility": SUSCEPTIBILITY}
-            env = Coevolution(num_people=people, num_values=1, num_assistants=0, peers=peers)
-            simulator = Simulator(env, env.default_policies(), worlds=worlds, rounds=100_000)
-            simulator.reset(0)
-            model = FriedkinJohnsenModel(graph, opinions)
-            for _ in range(10):
-                model.step()
-                kernel()
-            expected = np.array([person.opinion for person in model.people])
-            assert np.allclose(state["values"][0, :, 0].numpy(), expected, atol=1e-5)
-            kernel_ratios, environment_ratios, rates = [], [], []
-            for _ in range(args.repeats):
-                mesa_time = seconds(model.step, max(3, 20_000 // people)) / people
-                kernel_time = seconds(kernel, 100) / (people * worlds)
-                simulator_time = seconds(simulator.step, 100) / (people * worlds)
-                kernel_ratios.append(mesa_time / kernel_time)
-                environment_ratios.append(mesa_time / simulator_time)
-                rates.append(1 / kernel_time / 1e6)
-            row = {
-                "people": people,
-                "worlds": worlds,
-                "kernel_times_mesa": round(statistics.median(kernel_ratios), 1),
-                "environment_times_mesa": round(statistics.median(environment_ratios), 1),
-                "million_updates_a_second": round(statistics.median(rates), 2),
-            }
-            rows.append(row)
-            print(row)
+    results: dict[str, Any] = {}
+    if args.out is not None and args.out.exists():
+        results = json.loads(args.out.read_text())
+    results["machine"] = {
+        "processor": platform.processor() or platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": 1,
+        "torch": torch.__version__,
+        "scipy": scipy.__version__,
+    }
+    if args.stream:
+        results["stream"] = stream(1_000_000, 5_000_000)
+        print(results["stream"])
+    else:
+        results["rows"] = []
+        for people in args.people:
+            for worlds in args.worlds:
+                results["rows"].append(compare(people, worlds, args.repeats))
+                print(results["rows"][-1], flush=True)
     if args.out is not None:
-        machine = {
-            "processor": platform.processor() or platform.machine(),
-            "threads": 1,
-            "torch": torch.__version__,
-            "mesa": mesa.__version__,
-        }
-        args.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+        args.out.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ class FriedkinJohnsen(UpdateRule):
 
     def step(self, inputs: PeerInputs, state: Any) -> RuleResult:
         """Values after one round."""
-        anchored = (1.0 - self.susceptibility) * inputs.anchor
-        return RuleResult(self.susceptibility * inputs.weighted_mean + anchored)
+        values = self.susceptibility * inputs.weighted_mean
+        return RuleResult(values.add_((1.0 - self.susceptibility) * inputs.anchor))
 
     def equilibrium_matrix(self, graph: Graph) -> Float[np.ndarray, "agent agent"] | None:
         """`(I - l P)^-1 (1 - l)`; DeGroot's consensus for l = 1."""

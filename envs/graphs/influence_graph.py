@@ -210,10 +210,15 @@ class InfluenceGraph(pytree.Growing):
 
     def _flatten(self, x: Float[Tensor, "world part value"]) -> Float[Tensor, "row item"]:
         """Worlds beside the values if they share the graph, else beside the people."""
-        return x.movedim(0, 1).flatten(1) if self.is_shared else x.flatten(0, 1)
-
-    def _unflatten(self, x: Tensor, like: Tensor) -> PersonValues:
-        worlds, _, values = like.shape
         if self.is_shared:
-            return x.unflatten(1, (worlds, values)).movedim(1, 0)
-        return x.unflatten(0, (worlds, self.num_people))
+            return x.transpose(0, 1).reshape(x.shape[1], -1)
+        return x.reshape(-1, x.shape[2])
+
+    def _unflatten(self, x: Float[Tensor, "row item"], like: Tensor) -> PersonValues:
+        """The reverse of `_flatten`, with the worlds stored as in `like`: first or innermost."""
+        worlds, _, values = like.shape
+        if not self.is_shared:
+            return x.view(worlds, self.num_people, values)
+        x = x.view(self.num_people, worlds, values).transpose(0, 1)
+        worlds_first = worlds > 1 and not like.transpose(0, 1).is_contiguous()
+        return x.contiguous() if worlds_first else x

@@ -44,7 +44,8 @@ class PeerInputs:
     @functools.cached_property
     def weighted_mean(self) -> PersonValues:
         """The same with the person's own value and its share: DeGroot's `P x`."""
-        return self.graph.self_weight[..., None] * self.values + self.neighbor_sum
+        own = self.graph.self_weight[..., None] * self.values
+        return own.add_(self.neighbor_sum)
 
 
 class RuleResult(NamedTuple):
