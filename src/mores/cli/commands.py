@@ -199,6 +199,7 @@ def check_command(
     """Check a scenario without running it."""
     loaded = _load(file, overrides, load)
     from mores.experiments.run.dry_run import check_scenario
+    from mores.experiments.scenario.undefined_metrics import undefined_metrics
 
     cells, scenario = check_scenario(loaded), loaded.scenario
     points = len(cells) // max(1, len(scenario.arms))
@@ -210,6 +211,8 @@ def check_command(
         pluralize(len(scenario.claims), "claim"),
     ]
     print(f"{loaded.source_map.source}: OK: {', '.join(parts)}")
+    for name in undefined_metrics(scenario, cells):
+        print(f"remark: {name} is NaN in every round of every arm")
 
 
 @app.command("calibrate")

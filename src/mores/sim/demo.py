@@ -29,7 +29,8 @@ def sparkline(numbers: list[float]) -> str:
 def show(environment: Environment[Any], rounds: int = 60, worlds: int = 100, seed: int = 0) -> None:
     """Simulate the environment with its default policies and print its metrics over time."""
     first = simulate(environment, worlds=1, rounds=1, seed=seed).state
-    names = list(environment.metrics(first))
+    returns = [f"return_{role.name}" for role in environment.roles]
+    names = [*environment.metrics(first), *returns]
     result = simulate(environment, worlds=worlds, rounds=rounds, seed=seed, metrics=names)
     table = Table(title=f"{type(environment).__name__}: {worlds} worlds, {rounds} rounds")
     for column in ("metric", "over the rounds", "start", "end"):
