@@ -169,7 +169,7 @@ class Run:
         table["sample"] = table.groupby(["replicate", "world"]).ngroup()
         index = ["sample", "episode", "round"]
         data: xr.Dataset = table.pivot(index=index, columns="metric", values="value").to_xarray()
-        samples = table.drop_duplicates("sample").sort_values("sample")
+        samples = table.groupby("sample").first()
         coords = {name: ("sample", samples[name].to_numpy()) for name in ("replicate", "world")}
         data = data[names].drop_vars("sample").assign_coords(coords).assign_attrs(cell=cell)
         return data.isel(episode=0, drop=True) if data.sizes["episode"] == 1 else data
