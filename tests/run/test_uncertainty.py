@@ -115,8 +115,7 @@ def test_sensitivity_indices(tmp_path):
     results = {c.id: run_cell(c, loaded.scenario, range(6), lambda _: None) for c in cells}
     indices = sensitivity_indices(loaded.scenario, cells, results)
     assert list(indices.parameter_names) == ["env.ai_influence", "policies.assistant.goal_weight"]
-    assert indices.mu_star is not None
-    influence, weight = indices.mu_star.value
+    influence, weight = indices.bands["mu_star"].value
     assert influence == pytest.approx(0.4 * 0.95, rel=0.1)  # range times slope
     assert weight == pytest.approx(0.1 * 0.4, rel=0.35)
 

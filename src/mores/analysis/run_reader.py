@@ -160,12 +160,12 @@ class Run:
         if stage is not None and stage not in stages:
             message = f"{cell} has no stage {stage!r}{did_you_mean(stage, stages)}"
             raise UserError(message, code="unknown_name", path="stage")
-        table = table[table["stage"] == (stages[-1] if stage is None else stage)]
+        of_stage = table["stage"] == (stages[-1] if stage is None else stage)
+        table = table.loc[of_stage].astype({"episode": np.int64, "round": np.int64})
         names = list(dict.fromkeys(table["metric"]))
         if reserved := [n for n in names if n in ("replicate", "world", "episode", "round")]:
             message = f"metric {reserved[0]!r} has the name of a coordinate: use `dataframe`"
             raise UserError(message, code="conflict", path=reserved[0])
-        table = table.astype({"episode": np.int64, "round": np.int64})
         table["sample"] = table.groupby(["replicate", "world"]).ngroup()
         index = ["sample", "episode", "round"]
         data: xr.Dataset = table.pivot(index=index, columns="metric", values="value").to_xarray()

@@ -164,7 +164,7 @@ def compute_indices(
     if standard_errors is not None:
         variance, errors = outputs.var(), np.asarray(standard_errors, dtype=np.float64)
         noise_share = float(np.mean(errors * errors) / variance) if variance > 0 else math.nan
-    size, constant = len(outputs), None
+    size, constant, description = len(outputs), None, ""
     bad = size - int(np.isfinite(outputs).sum())
     tolerance = TOLERANCE_IN_ULPS * float(np.finfo(np.float32).eps)
     if bad:

@@ -115,19 +115,16 @@ class MomentDistance:
         def means(point: UnitPoint) -> Float[np.ndarray, " target"]:
             return self.simulator.moments_at(self.from_unit_cube(point), targets).mean
 
-        center = None if central else means(unit_point)
         columns = []
         for j in range(self.num_parameters) if parameters is None else parameters:
-            up, down = unit_point.copy(), unit_point.copy()
-            up[j] = min(1.0, unit_point[j] + self.step_sizes[j])
-            down[j] = max(0.0, unit_point[j] - self.step_sizes[j])
-            if center is None:
-                difference = means(up) - means(down)
-            elif up[j] - unit_point[j] >= unit_point[j] - down[j]:
-                down[j], difference = unit_point[j], means(up) - center
-            else:
-                up[j], difference = unit_point[j], center - means(down)
-            columns.append(difference / (up[j] - down[j]))
+            up, down, at = unit_point.copy(), unit_point.copy(), unit_point[j]
+            up[j] = min(1.0, at + self.step_sizes[j])
+            down[j] = max(0.0, at - self.step_sizes[j])
+            if not central and up[j] - at >= at - down[j]:
+                down[j] = at
+            elif not central:
+                up[j] = at
+            columns.append((means(up) - means(down)) / (up[j] - down[j]))
         return np.array(columns).T
 
     def jacobian(

@@ -156,8 +156,8 @@ def make_claim_data(
     result, control = results_by_arm[arm], results_by_arm.get(scenario.control or "")
     values = metric_at_round(result, claim.metric, stage.name, at_round, control)
     if claim.analytic is not None:
-        analytic = result.stage(stage.name).analytic_values[claim.analytic]
-        return ClaimData(values, float(analytic if np.ndim(analytic) == 0 else analytic[at_round]))
+        analytic = np.asarray(result.stage(stage.name).analytic_values[claim.analytic])
+        return ClaimData(values, float(analytic[at_round] if analytic.ndim else analytic))
     if claim.compare_to is None:
         return ClaimData(values)
     other = results_by_arm[claim.compare_to]
