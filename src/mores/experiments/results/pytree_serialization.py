@@ -77,14 +77,15 @@ def structurally_equal(left: Any, right: Any, visited: frozenset[int] = frozense
         return True
     if type(left) is not type(right):
         return False
-    if isinstance(left, (Tensor, np.ndarray)):
-        arrays_equal = torch.equal if isinstance(left, Tensor) else np.array_equal
-        return left.dtype == right.dtype and arrays_equal(left, right)
+    if isinstance(left, Tensor):
+        return left.dtype == right.dtype and torch.equal(left, right)
+    if isinstance(left, np.ndarray):
+        return left.dtype == right.dtype and np.array_equal(left, right)
     visited |= {id(left)}
 
     def all_equal(lefts: Iterable[Any], rights: Iterable[Any]) -> bool:
-        pairs = list(zip(lefts, rights, strict=False))
-        return all(structurally_equal(*pair, visited) for pair in pairs)
+        pairs = zip(lefts, rights, strict=False)
+        return all(structurally_equal(one, other, visited) for one, other in pairs)
 
     if isinstance(left, Mapping):
         return list(left) == list(right) and all_equal(left.values(), right.values())
@@ -106,8 +107,8 @@ def structurally_equal(left: Any, right: Any, visited: frozenset[int] = frozense
         return False
     bases = [vars(base).items() for base in type(left).__mro__]
     cached = {n for items in bases for n, v in items if isinstance(v, functools.cached_property)}
-    attributes = [{n: v for n, v in vars(o).items() if n not in cached} for o in (left, right)]
-    return structurally_equal(*attributes, visited)
+    one, other = ({n: v for n, v in vars(o).items() if n not in cached} for o in (left, right))
+    return structurally_equal(one, other, visited)
 
 
 def _serialize(
