@@ -15,7 +15,7 @@ SOURCE = ROOT / "src"
 # Parts of mores that each part may import besides itself. `experiments` is ordered inside as well.
 ANYTHING = {"*"}
 DEFINITIONS = {"experiments.scenario", "experiments.results", "experiments.claims"}
-TRAINING = {"experiments.training", "experiments.trained", "experiments.tensor_file"}
+TRAINING = {"experiments.training", "experiments.trained"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": ANYTHING,  # public names, imported at their first use
     "core": set(),

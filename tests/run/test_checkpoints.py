@@ -17,8 +17,7 @@ import pytest
 import torch
 
 from benchmarks.killed.histories import file_digests
-from mores.experiments import tensor_file
-from mores.experiments.results import atomic_files
+from mores.experiments.results import atomic_files, tensor_file
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.results.cell_store import write_cell_result
 from mores.experiments.run import (

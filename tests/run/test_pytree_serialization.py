@@ -23,8 +23,8 @@ from mores.experiments.results.pytree_serialization import (
     SerializedPytree,
     deserialize,
     serialize,
+    structurally_equal,
 )
-from mores.experiments.results.structural_equality import structurally_equal
 from tests.refusals import check_message
 
 
@@ -178,16 +178,13 @@ def test_descriptions_come_from_the_template_and_must_be_equal():
 @pytest.mark.parametrize(
     ("left", "right", "equal"),
     [
-        (random.Random(1), random.Random(1), True),
         (random.Random(1), random.Random(2), False),
         (np.arange(3), np.arange(3), True),
         (np.arange(3), np.arange(3.0), False),
-        (np.random.default_rng(1), np.random.default_rng(1), True),
         (Layout(1, [torch.ones(2)]), Layout(1, [torch.ones(2)]), True),
         (Layout(1, [torch.ones(2)]), Layout(1, [torch.zeros(2)]), False),
         (Layout(1, lambda x: x), Layout(1, lambda x: x + 1), False),
         (collections.deque([1]), collections.deque([2]), False),
-        (iter([1]), iter([1]), True),
         ((x for x in "a"), (x for x in "a"), False),  # undecidable
         ({1, 2}, {2, 1}, True),
         (bytearray(b"a"), bytearray(b"b"), False),

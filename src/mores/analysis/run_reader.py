@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from mores.core.errors import UserError, did_you_mean
+from mores.core.errors import UserError, did_you_mean, unreadable
 from mores.core.file_formats import check_run_format
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Run:
             try:
                 frame = pd.read_parquet(path)
             except (OSError, ValueError) as error:  # base classes of pyarrow's errors
-                raise _unreadable(path, error) from None
+                raise unreadable(path, error) from None
             frame.insert(0, "cell", name)
             info = self.cell_info[name]
             frame.insert(1, "arm", info["arm"])
@@ -186,7 +186,7 @@ class Run:
             # Format 2 may hold objects, which are pickles.
             return xr.open_zarr(path, consolidated=False, zarr_format=3)
         except Exception as error:  # the type depends on the file and the damage
-            raise _unreadable(path, f"{type(error).__name__}: {error}") from None
+            raise unreadable(path, f"{type(error).__name__}: {error}") from None
 
     def checkpoints(self, cell: str) -> list[tuple[str, str]]:
         """Stages and roles of a cell with a checkpoint."""
@@ -233,7 +233,7 @@ class Run:
             if shapes != {n: info["shape"] for n, info in metadata["tensors"].items()}:
                 raise ValueError("its tensors differ from those that its json lists")
         except Exception as error:  # safetensors raises subclasses of Exception only
-            raise _unreadable(path, error) from None
+            raise unreadable(path, error) from None
         return LoadedCheckpoint({n: tensors[n] for n in sorted(tensors)}, metadata)
 
     def _verify_checksums(self, cell: str, name: str) -> None:
@@ -246,7 +246,7 @@ class Run:
                 if [len(data), zlib.crc32(data)] != list(cell_metadata["files"][file]):
                     raise ValueError("its size or checksum differs from cell.json")
             except (OSError, ValueError, KeyError, TypeError) as error:
-                raise _unreadable(path, error) from None
+                raise unreadable(path, error) from None
 
     def _require_cell(self, cell: str) -> str:
         known = [name for purpose in PURPOSES for name in self.cells_of(purpose)]
@@ -263,11 +263,7 @@ class Run:
             message = f"{self.folder} has no {name}: the run writes none, or has not written it yet"
             raise UserError(message, code="unreadable", path=str(path)) from None
         except (OSError, ValueError) as error:
-            raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, why: object) -> UserError:
-    return UserError(f"cannot read {path}: {why}", code="unreadable", path=str(path))
+            raise unreadable(path, error) from None
 
 
 def open_run(folder: str | Path) -> Run:

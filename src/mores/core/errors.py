@@ -49,6 +49,11 @@ class UserError(Exception):
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore
 
 
+def unreadable(path: object, reason: object) -> UserError:
+    """The error of a file that cannot be read."""
+    return UserError(f"cannot read {path}: {reason}", code="unreadable", path=str(path))
+
+
 class ParameterError(ValueError):
     """A `ValueError` with a code, for validators of parameters; pydantic preserves it.
 

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mores.core.errors import UserError
+from mores.core.errors import UserError, unreadable
 
 RUN_FORMAT = 2  # the folder of a run: run.json, cells, checkpoints
 TRAINED_FORMAT = 3  # a file of `TrainingResult.save`
@@ -69,8 +69,7 @@ def check_run_format(folder: Path) -> None:
     manifest = _read_object(path)
     damaged = manifest is not None and "format" not in manifest and recorded == mores_version()
     if manifest is None or damaged:
-        message = f"cannot read {path}: it is not the manifest of a run"
-        raise UserError(message, code="unreadable", path=str(path))
+        raise unreadable(path, "it is not the manifest of a run")
     version = manifest.get("mores_version", recorded)
     check_format(folder, "run", manifest.get("format"), RUN_FORMAT, version)
 

@@ -22,7 +22,7 @@ from mores.core.learner import Learner
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
-from mores.experiments import tensor_file
+from mores.experiments.results import tensor_file
 from mores.registry.specs import Spec, from_spec, policies_from_specs
 from mores.sim import policy_states
 from mores.sim.metric_tracker import ResolvedMetrics, resolve_metrics

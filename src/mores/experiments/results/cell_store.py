@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mores.core.errors import UserError
+from mores.core.errors import UserError, unreadable
 from mores.core.file_formats import RUN_FORMAT
 from mores.experiments.results.atomic_files import atomic_folder
 from mores.experiments.results.cell_result import (
@@ -36,14 +36,6 @@ from mores.sim.training_status import TrainingStatus
 
 METRICS, TRAJECTORY, METADATA_FILE = "metrics.parquet", "trajectory.zarr", "cell.json"
 MAX_CACHED_VALUES = 2**28  # recorded numbers in memory at a time: 1 GiB
-
-
-class DamagedCellError(UserError):
-    """A cell's folder is incomplete, changed or of another format."""
-
-
-def _damaged(path: Path, reason: object) -> DamagedCellError:
-    return DamagedCellError(f"cannot read {path}: {reason}", code="unreadable", path=str(path))
 
 
 def write_cell_result(folder: Path, cell_result: CellResult) -> None:
@@ -72,7 +64,7 @@ def read_cell_result(folder: Path) -> CellResult:
     """The results in a cell's folder; the sampled trajectory is read on access.
 
     Raises:
-        DamagedCellError: the folder is absent, incomplete or of another format.
+        UserError: the folder is absent, incomplete or of another format.
     """
     import pyarrow.parquet as pq
 
@@ -96,7 +88,7 @@ def read_cell_result(folder: Path) -> CellResult:
             **_training_summary(metadata)._asdict(),
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise _damaged(path, error) from None
+        raise unreadable(path, error) from None
 
 
 class TrainingSummary(NamedTuple):
@@ -110,12 +102,12 @@ def read_training_summary(folder: Path) -> TrainingSummary:
     """Models of a cell that stopped early, and numbers of models that were updated.
 
     Raises:
-        DamagedCellError: the folder is absent, incomplete or of another format.
+        UserError: the folder is absent, incomplete or of another format.
     """
     try:
         return _training_summary(_read_metadata(folder))
     except TypeError as error:
-        raise _damaged(folder / METADATA_FILE, error) from None
+        raise unreadable(folder / METADATA_FILE, error) from None
 
 
 def _training_summary(metadata: Mapping[str, Any]) -> TrainingSummary:
@@ -191,7 +183,7 @@ class _LazyTrajectory(Mapping[str, np.ndarray]):
         try:
             return np.asarray(zarr.open_array(self._path / name, mode="r", zarr_format=3)[...])
         except (OSError, ValueError, KeyError) as error:
-            raise _damaged(self._path, error) from None
+            raise unreadable(self._path, error) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -259,9 +251,9 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise _damaged(path, error) from None
+        raise unreadable(path, error) from None
     if not isinstance(metadata, dict) or metadata.get("format") != RUN_FORMAT:
-        raise _damaged(path, f"it does not have format {RUN_FORMAT}")
+        raise unreadable(path, f"it does not have format {RUN_FORMAT}")
     return metadata
 
 

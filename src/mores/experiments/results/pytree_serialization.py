@@ -13,13 +13,14 @@ may be updated in place, share memory again.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+import types
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
-
-from mores.experiments.results.structural_equality import structurally_equal
 
 PLAIN_TYPES = (bool, int, float, str, type(None))
 
@@ -64,6 +65,50 @@ def deserialize(template: Any, serialized: SerializedPytree) -> Any:
         SerializationError: the parts do not fit the template.
     """
     return _deserialize(template, "", serialized, {})
+
+
+def structurally_equal(left: Any, right: Any, visited: frozenset[int] = frozenset()) -> bool:
+    """Whether two objects are equal, or have equal attributes; False if that is unknown.
+
+    Results of `functools.cached_property` are left out. `visited`: objects above, which may contain
+    themselves, by `id`.
+    """
+    if left is right or id(left) in visited:
+        return True
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, Tensor):
+        return left.dtype == right.dtype and torch.equal(left, right)
+    if isinstance(left, np.ndarray):
+        return left.dtype == right.dtype and np.array_equal(left, right)
+    visited |= {id(left)}
+
+    def all_equal(lefts: Iterable[Any], rights: Iterable[Any]) -> bool:
+        pairs = zip(lefts, rights, strict=False)
+        return all(structurally_equal(one, other, visited) for one, other in pairs)
+
+    if isinstance(left, Mapping):
+        return list(left) == list(right) and all_equal(left.values(), right.values())
+    if isinstance(left, (tuple, list)):
+        return len(left) == len(right) and all_equal(left, right)
+    if isinstance(left, types.FunctionType):
+        captured = [
+            [*(cell.cell_contents for cell in each.__closure__ or ()), each.__defaults__]
+            for each in (left, right)
+        ]
+        return left.__code__ == right.__code__ and all_equal(*captured)
+    try:
+        if bool(left == right):
+            return True
+    except Exception:  # the class refuses comparison
+        return False
+    own_state = type(left).__reduce__ is not object.__reduce__ or not hasattr(left, "__dict__")
+    if own_state:  # not in its attributes alone: a random generator
+        return False
+    bases = [vars(base).items() for base in type(left).__mro__]
+    cached = {n for items in bases for n, v in items if isinstance(v, functools.cached_property)}
+    one, other = ({n: v for n, v in vars(o).items() if n not in cached} for o in (left, right))
+    return structurally_equal(one, other, visited)
 
 
 def _serialize(

@@ -1,9 +1,9 @@
 """The checkpoint of a cell that is being simulated, on disk, so that hours of work are not lost.
 
-`cells/.<cell>.checkpoint` is one file of tensors and JSON (`mores.experiments.tensor_file`) with a
-fingerprint of the cell, replaced atomically. A checkpoint that is damaged, of other code or of
-another experiment is ignored: the cell is simulated from its start. The file is removed when the
-cell is complete.
+`cells/.<cell>.checkpoint` is one file of tensors and JSON (`results/tensor_file`) with a fingerprint
+of the cell, replaced atomically. A checkpoint that is damaged, of other code or of another
+experiment is ignored: the cell is simulated from its start. The file is removed when the cell is
+complete.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mores.core.errors import UserError
 from mores.core.file_formats import RUN_FORMAT
-from mores.experiments import tensor_file
+from mores.experiments.results import tensor_file
 from mores.experiments.results.provenance import system_info
 from mores.experiments.results.pytree_serialization import SerializationError
 from mores.experiments.run.run_folder import file_digest

@@ -7,13 +7,14 @@ accepts other versions, and `provenance.json` records them.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mores.core.errors import UserError
+from mores.core.errors import UserError, unreadable
 from mores.experiments.results import atomic_files, cell_store
 from mores.experiments.results.provenance import (
     collect_provenance,
@@ -31,7 +32,6 @@ from mores.experiments.run.engine import (
 from mores.experiments.run.parameter_uncertainty import plan_cells
 from mores.experiments.run.run_folder import (
     CELLS_FOLDER,
-    PluginFile,
     RunLock,
     RunManifest,
     file_digest,
@@ -128,8 +128,7 @@ def _load_plugins(
                 path=name,
             )
         if not path.is_file():
-            message = f"--load {path}: there is no such file"
-            raise UserError(message, code="unreadable", path=str(path))
+            raise unreadable(path, "there is no such file")
         if file_digest(path) != plugin.digest and not force:
             raise UserError(
                 f"{path} has changed since {folder} was started: its cells would differ; "
@@ -163,8 +162,7 @@ def _make_run_plan(folder: Path, loaded: LoadedScenario, manifest: RunManifest) 
     try:
         before = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        message = f"cannot read {path}: {error}"
-        raise UserError(message, code="unreadable", path=str(path)) from None
+        raise unreadable(path, error) from None
     if text != before:
         raise UserError(
             f"{folder} cannot be resumed: scenario.yaml was edited or mores changed, and the "
@@ -173,22 +171,18 @@ def _make_run_plan(folder: Path, loaded: LoadedScenario, manifest: RunManifest) 
             path=str(path),
         )
     replicates = select_replicates(loaded.scenario, manifest.only_replicates)
-    return RunPlan(folder, loaded.scenario, cells, replicates, _plugin_paths(manifest.plugin_files))
-
-
-def _plugin_paths(plugin_files: Sequence[PluginFile]) -> tuple[str, ...]:
-    """Paths from which the plugin files were loaded; they may have moved since the run started."""
-    names = {Path(plugin.path).name for plugin in plugin_files}
-    return tuple(str(path) for path in loaded_plugin_files() if path.name in names)
+    names = {Path(plugin.path).name for plugin in manifest.plugin_files}
+    # The files may have moved since the run started.
+    plugin_paths = tuple(str(path) for path in loaded_plugin_files() if path.name in names)
+    return RunPlan(folder, loaded.scenario, cells, replicates, plugin_paths)
 
 
 def _first_difference(before: str, after: str) -> str:
-    old, new = before.splitlines(), after.splitlines()
-    for index in range(max(len(old), len(new))):
-        old_line, new_line = (lines[index] if index < len(lines) else "" for lines in (old, new))
-        if old_line != new_line:
-            texts = [repr(printable(line.strip(), 80)) for line in (old_line, new_line)]
-            return f"resolved.yaml:{index + 1}: {texts[0]} is now {texts[1]}"
+    pairs = itertools.zip_longest(before.splitlines(), after.splitlines(), fillvalue="")
+    for number, (old, new) in enumerate(pairs, 1):
+        if old != new:
+            texts = [repr(printable(line.strip(), 80)) for line in (old, new)]
+            return f"resolved.yaml:{number}: {texts[0]} is now {texts[1]}"
     return "white space at the end"
 
 
@@ -201,14 +195,12 @@ def _read_provenance(folder: Path, run_plan: RunPlan, jobs: int | WorkerPool) ->
         text = (folder / "resolved.yaml").read_text(encoding="utf-8")
         return collect_provenance(text, run_plan.scenario.seed, num_processes(jobs))
     except (OSError, ValueError) as error:
-        message = f"cannot read {path}: {error}"
-        raise UserError(message, code="unreadable", path=str(path)) from None
+        raise unreadable(path, error) from None
     types = {"resumed": list, "seconds": (int, float), "versions": dict, "source": dict}
     if not isinstance(provenance, dict) or any(
         key in provenance and not isinstance(provenance[key], kind) for key, kind in types.items()
     ):
-        message = f"cannot read {path}: it is not the provenance of a run"
-        raise UserError(message, code="unreadable", path=str(path))
+        raise unreadable(path, "it is not the provenance of a run")
     return provenance
 
 

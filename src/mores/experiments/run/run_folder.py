@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mores.core.errors import UserError, printable
+from mores.core.errors import UserError, printable, unreadable
 from mores.core.file_formats import RUN_FORMAT, check_run_format, mores_version
 from mores.experiments.results import atomic_files
 from mores.experiments.results.provenance import short_hash, utc_timestamp
@@ -168,15 +168,11 @@ def read_manifest(folder: Path) -> RunManifest:
     try:
         return RunManifest.model_validate_json(path.read_bytes(), strict=True)
     except OSError as error:
-        raise _unreadable(path, error.strerror) from None
+        raise unreadable(path, error.strerror) from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise _unreadable(path, f"{key}: {first['msg']}" if key else first["msg"]) from None
-
-
-def _unreadable(path: Path, reason: object) -> UserError:
-    return UserError(f"cannot read {path}: {reason}", code="unreadable", path=str(path))
+        raise unreadable(path, f"{key}: {first['msg']}" if key else first["msg"]) from None
 
 
 def file_digest(file: Path) -> str:
@@ -188,7 +184,7 @@ def file_digest(file: Path) -> str:
     try:
         return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
     except OSError as error:
-        raise _unreadable(file, error.strerror) from None
+        raise unreadable(file, error.strerror) from None
 
 
 def _cell_entry(cell: Cell) -> dict[str, Any]:

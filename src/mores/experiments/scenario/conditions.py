@@ -24,12 +24,12 @@ from mores.experiments.scenario.overrides import (
     without_role_overrides,
 )
 from mores.experiments.scenario.source_locations import (
-    KeyPath,
     Problem,
     ScenarioError,
     SourceMap,
     describe_value,
     printable,
+    problem_at_path,
 )
 from mores.experiments.scenario.specification import Scenario
 
@@ -59,8 +59,8 @@ def expand_conditions(scenario: Scenario, source_map: SourceMap) -> Iterator[Con
     cells = max(1, len(arms)) * math.prod(len(values) for values in sweep.values())
     if cells > MAX_CELLS:
         message = f"arms times sweep give {cells:,} cells; at most {MAX_CELLS:,} are allowed"
-        location = source_map.key_location(("sweep",))
-        problems.append(Problem(location, ("sweep",), message, "too_large"))
+        problem = problem_at_path(source_map, message, "sweep", code="too_large", at_key=True)
+        problems.append(problem)
     if problems:
         raise ScenarioError(problems)
     for arm, overrides in (arms or {DEFAULT_ARM: []}).items():
@@ -145,28 +145,25 @@ def _parse_path(path: str) -> tuple[str, ...]:
 
 def _conflict_problems(scenario: Scenario, source_map: SourceMap) -> Iterator[Problem]:
     """Paths set twice, by an arm and the sweep or a stage and another source; repeated values."""
+
+    def conflict(message: str, *path: str | int) -> Problem:
+        return problem_at_path(source_map, message, *path, code="conflict", at_key=True)
+
     for index, stage in enumerate(scenario.stages):
         for section, overrides in (("env", stage.env), ("policies", stage.policies)):
             for path in overrides:
-                source_path: KeyPath = ("stages", index, section, path)
-                location = source_map.key_location(source_path)
                 for message in _ineffective_reasons(scenario, path):
-                    yield Problem(location, source_path, message, "conflict")
+                    yield conflict(message, "stages", index, section, path)
     for path, values in scenario.sweep.items():
         for arm, overrides in scenario.arms.items():
             if path in overrides:
-                source_path = ("arms", arm, path)
-                location = source_map.key_location(source_path)
-                message = "the sweep sets it as well: remove one"
-                yield Problem(location, source_path, message, "conflict")
+                yield conflict("the sweep sets it as well: remove one", "arms", arm, path)
         texts: list[str] = []
         for i, value in enumerate(values):
             text = json.dumps(float(value) if type(value) is int else value, sort_keys=True)
             if text in texts:
-                source_path = ("sweep", path, i)
                 message = f"{describe_value(value)} is listed twice"
-                location = source_map.value_location(source_path)
-                yield Problem(location, source_path, message, "duplicate")
+                yield problem_at_path(source_map, message, "sweep", path, i, code="duplicate")
             texts.append(text)
 
 

@@ -23,6 +23,7 @@ from mores.experiments.scenario.source_locations import (
     ScenarioError,
     SourceMap,
     printable,
+    problem_at_path,
 )
 from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.stages import Stage
@@ -190,8 +191,9 @@ def _unknown_role_problems(cell: Cell, roles: set[str]) -> dict[tuple[str, KeyPa
         near = did_you_mean(printable(role), sorted(roles))
         message = f"{cell.env['kind']} has no role {printable(role, 40)!r}{near}"
         if source_path:
-            location = cell.origin.source_map.key_location(source_path)
-            problem = Problem(location, source_path, message, "unknown_name")
+            problem = problem_at_path(
+                cell.origin.source_map, message, *source_path, code="unknown_name", at_key=True
+            )
         else:
             problem = cell.origin.problem(("policies", role), message, True, code="unknown_name")
         problems[role, source_path] = problem

@@ -21,6 +21,7 @@ from mores.experiments.scenario.source_locations import (
     describe_value,
     format_path,
     printable,
+    problem_at_path,
 )
 from mores.experiments.scenario.stages import Stage
 from mores.experiments.scenario.validation_problems import to_source_path
@@ -41,15 +42,14 @@ class Origin:
     def problem(self, path: KeyPath, message: str, at_key: bool = False, *, code: str) -> Problem:
         """A problem with the value, or with the key, at a path of the cell."""
         source_path = to_source_path(path, self.source_paths)
-        locate = self.source_map.key_location if at_key else self.source_map.value_location
-        return Problem(locate(source_path), source_path, message, code)
+        return problem_at_path(self.source_map, message, *source_path, code=code, at_key=at_key)
 
     def component_problem(self, path: KeyPath, message: str, *, code: str) -> Problem:
         """A problem with a component, at its last override if it has one, else at its value."""
         changed = [source for key, source in self.source_paths.items() if key[: len(path)] == path]
         if not changed:
             return self.problem(path, message, code=code)
-        return Problem(self.source_map.value_location(changed[-1]), changed[-1], message, code)
+        return problem_at_path(self.source_map, message, *changed[-1], code=code)
 
 
 class Override(NamedTuple):
@@ -86,18 +86,18 @@ def apply_overrides(
         ScenarioError: a path is invalid or does not exist, or a value has the wrong type.
     """
     changed, source_paths = copy.deepcopy(dict(cell_spec)), dict(origin.source_paths)
-    problems, locate = [], origin.source_map.key_location
+    problems: list[Problem] = []
     for dotted, value, source_path in overrides:
+        place = source_path[:-1] if isinstance(source_path[-1], int) else source_path
         try:
             parts = parse_path(dotted)
-        except ParameterError as error:
-            key = source_path[:-1] if isinstance(source_path[-1], int) else source_path
-            problems.append(Problem(locate(key), key, str(error), error.code))
-            continue
-        try:
+            place = source_path
             path = set_at_path(changed, parts, value)
         except ParameterError as error:
-            problems.append(Problem(locate(source_path), source_path, str(error), error.code))
+            message, source_map = str(error), origin.source_map
+            problems.append(
+                problem_at_path(source_map, message, *place, code=error.code, at_key=True)
+            )
             continue
         for below in [known for known in source_paths if known[: len(path)] == path]:
             del source_paths[below]

@@ -103,9 +103,12 @@ def format_path(path: KeyPath) -> str:
     return ".".join(printable(part) for part in path)
 
 
-def problem_at_path(source_map: SourceMap, message: str, *path: str | int, code: str) -> Problem:
-    """A problem with the value at a path of the file."""
-    return Problem(source_map.value_location(path), path, message, code)
+def problem_at_path(
+    source_map: SourceMap, message: str, *path: str | int, code: str, at_key: bool = False
+) -> Problem:
+    """A problem with the value, or with the key, at a path of the file."""
+    locate = source_map.key_location if at_key else source_map.value_location
+    return Problem(locate(path), path, message, code)
 
 
 def suggestion(name: str, names: Iterable[str]) -> str:

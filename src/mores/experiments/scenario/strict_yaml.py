@@ -217,30 +217,18 @@ class _Reader:
 
     def _reject_unsafe(self, event: yaml.Event) -> None:
         """Refuse aliases, anchors and tags."""
-        mark = event.start_mark
-        if isinstance(event, yaml.AliasEvent):
-            self._reject(
-                mark,
-                "aliases (*name) are not allowed: write the value out, "
-                "or put text that begins with * in quotes",
-                "unsupported",
-            )
-        if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
-            self._reject(
-                mark,
-                "anchors (&name) are not allowed: write the value out, "
-                "or put text that begins with & in quotes",
-                "unsupported",
-            )
         tag = getattr(event, "tag", None)
-        if tag is not None:
-            short = printable(tag.replace("tag:yaml.org,2002:", "!!"), 40)
-            self._reject(
-                mark,
-                f"tags ({short}) are not allowed: a scenario is plain data; "
-                "put text that begins with ! in quotes",
-                "unsupported",
-            )
+        if isinstance(event, yaml.AliasEvent):
+            what, instead, sign = "aliases (*name)", "write the value out, or", "*"
+        elif isinstance(event, yaml.NodeEvent) and event.anchor is not None:
+            what, instead, sign = "anchors (&name)", "write the value out, or", "&"
+        elif tag is not None:
+            what = f"tags ({printable(tag.replace('tag:yaml.org,2002:', '!!'), 40)})"
+            instead, sign = "a scenario is plain data;", "!"
+        else:
+            return
+        message = f"{what} are not allowed: {instead} put text that begins with {sign} in quotes"
+        self._reject(event.start_mark, message, "unsupported")
 
     def _peek(self) -> yaml.Event:
         return self.loader.peek_event()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mores.core.errors import UserError
+from mores.core.errors import unreadable
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -49,11 +49,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     from safetensors import SafetensorError, safe_open
 
-    def unreadable(reason: object) -> UserError:
-        return UserError(f"cannot read {path}: {reason}", code="unreadable", path=str(path))
-
     if not path.is_file():
-        raise unreadable("it is a folder" if path.is_dir() else "there is no such file")
+        raise unreadable(path, "it is a folder" if path.is_dir() else "there is no such file")
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -67,15 +64,15 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if header.get("checksum") != str(_checksum(tensors, text)):
             raise ValueError("it was changed")
     except SafetensorError as error:
-        raise unreadable(f"it is not a safetensors file ({error})") from None
+        raise unreadable(path, f"it is not a safetensors file ({error})") from None
     except (OSError, ValueError) as error:
-        raise unreadable(error) from None
+        raise unreadable(path, error) from None
     try:
         metadata = json.loads(text)
     except (ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
-        raise unreadable("its metadata are not a JSON object")
+        raise unreadable(path, "its metadata are not a JSON object")
     return tensors, metadata
 
 
