@@ -1,0 +1,181 @@
+"""Finds draws from the random generators of the process, which no seed of a simulation sets.
+
+These are torch's default generator, numpy's global state and Python's `random`. A draw shows in the
+states of the generators before and after a simulation. Its place is found by a second simulation,
+in which the states are compared after every line of code outside of libraries.
+"""
+
+from __future__ import annotations
+
+import random
+import site
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from mores.core.environment import Environment
+from mores.core.errors import UserError
+from mores.core.policy import Policy
+
+MAX_EXEMPT_DRAWS = 100
+_LIBRARIES = tuple(
+    dict.fromkeys(
+        [sysconfig.get_path("stdlib"), *site.getsitepackages(), site.getusersitepackages()]
+    )
+)
+
+
+class GlobalGenerators:
+    """States of the generators of the process, at its construction."""
+
+    def __init__(self) -> None:
+        self._states = _states()
+
+    def changed(self) -> list[str]:
+        """Names of the generators from which was drawn since."""
+        return _differences(self._states, _states())
+
+
+class Draw(NamedTuple):
+    """A draw from a generator of the process.
+
+    Attributes:
+        generator: its name.
+        method: class and method of the environment, policy or population, or the function.
+        path: of the error: `policies`, `population` or `env`.
+        location: file and line of the innermost code outside of libraries; empty if unknown.
+        allowed: whether the class declares `Policy.draws_from_global_state`.
+    """
+
+    generator: str
+    method: str
+    path: str
+    location: str
+    allowed: bool
+
+    @property
+    def error(self) -> UserError:
+        """The error of the draw."""
+        where = f" ({self.location})" if self.location else ""
+        message = (
+            f"{self.method} draws from {self.generator}{where}, which no seed of the simulation "
+            "sets: draw from the `streams` of the call"
+        )
+        return UserError(message, code="unseeded", path=self.path)
+
+
+def find_draw(run: Callable[[], Any], components: Iterable[object] = ()) -> Draw | None:
+    """The first draw of a function that is not allowed; else the first; else `None`.
+
+    Args:
+        run: is called under a trace function, and ends early after such a draw.
+        components: objects whose packages are no libraries, such as those of an installed plugin.
+    """
+    search = _Search({type(each).__module__.partition(".")[0] for each in components})
+    before = sys.gettrace()
+    sys.settrace(search.on_call)
+    try:
+        run()
+    except (_Found, Exception):  # the caller has seen an error of the function itself
+        pass
+    finally:
+        sys.settrace(before)
+    draws = [*search.draws, None]
+    return next((draw for draw in draws if draw is None or not draw.allowed), None) or draws[0]
+
+
+class _Found(BaseException):
+    """Ends the search."""
+
+
+class _Search:
+    """A trace function that attributes draws to lines of code."""
+
+    def __init__(self, packages: set[str]) -> None:
+        self.draws: list[Draw] = []
+        self._packages = packages | {"mores"}
+        self._states = _states()
+        self._frame: FrameType | None = None  # of the last event in code outside of libraries
+        self._line = 0
+
+    def on_call(self, frame: FrameType, event: str, argument: Any) -> Any:
+        return None if self._is_library(frame) else self.on_event(frame, event, argument)
+
+    def on_event(self, frame: FrameType, event: str, argument: Any) -> Any:
+        after = _states()
+        if generators := _differences(self._states, after):
+            self._states = after
+            self.draws.append(self._draw(generators[0]))
+            if not self.draws[-1].allowed or len(self.draws) > MAX_EXEMPT_DRAWS:
+                raise _Found
+        self._frame, self._line = frame, frame.f_lineno
+        if event == "return":
+            callers = (caller for caller in _stack(frame.f_back) if not self._is_library(caller))
+            self._frame = next(callers, None)
+            self._line = self._frame.f_lineno if self._frame else 0
+        return self.on_event
+
+    def _draw(self, generator: str) -> Draw:
+        """The draw that happened at the line of the last event."""
+        stack = list(_stack(self._frame))
+        own = [each for each in stack if not self._is_library(each)]
+        users = [each for each in own if _package(each) != "mores"]
+        place = (users or own or [None])[0]
+        method, path, location = "the simulation", "env", ""
+        if place is not None:
+            line = self._line if place is self._frame else place.f_lineno
+            location = f"{Path(place.f_code.co_filename).name}:{line}"
+            method = place.f_code.co_qualname.rpartition("<locals>.")[2]
+        instances = [(each.f_locals.get("self"), each.f_code.co_name) for each in stack]
+        for instance, name in reversed(instances):  # ends with the innermost
+            if kind := _path_of(instance):
+                method, path = f"{type(instance).__name__}.{name}", kind
+        allowed = any(
+            getattr(instance, "draws_from_global_state", False) is True for instance, _ in instances
+        )
+        return Draw(generator, method, path, location, allowed)
+
+    def _is_library(self, frame: FrameType) -> bool:
+        """Whether code belongs to an installed package, other than mores and plugins."""
+        name = frame.f_code.co_filename
+        installed = name.startswith(_LIBRARIES) and _package(frame) not in self._packages
+        return name.startswith("<") or installed
+
+
+def _path_of(instance: Any) -> str:
+    """`env`, `policies` or `population`; empty: another object."""
+    if isinstance(instance, Environment):
+        return "env"
+    if isinstance(instance, Policy):
+        return "policies"
+    return "population" if hasattr(type(instance), "sample_people") else ""
+
+
+def _stack(frame: FrameType | None) -> Iterator[FrameType]:
+    """The frame and its callers."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__")).partition(".")[0]
+
+
+def _states() -> dict[str, tuple[Any, ...]]:
+    numpy_state: Any = np.random.get_state(legacy=True)
+    return {
+        "torch's default generator": (torch.get_rng_state().numpy().tobytes(),),
+        "numpy's global state": (numpy_state[1].tobytes(), *numpy_state[2:]),
+        "Python's random module": (random.getstate(),),
+    }
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    return [name for name in before if before[name] != after[name]]
