@@ -7,7 +7,7 @@ simulator. `mores.sim.value_checks` checks all values, in the first rounds of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import torch
@@ -20,12 +20,10 @@ from mores.core.policy import ActionOutput, Policy
 from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
 from mores.sim.action_validation import illegal_agents
 
-# Dtypes by name in messages. Other integers and bool would select as masks where they index.
-DTYPES = {
-    "floating point": (torch.float16, torch.bfloat16, torch.float32, torch.float64),
-    "integer": (torch.int8, torch.int16, torch.int32, torch.int64),
-    "bool": (torch.bool,),
-}
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+# Other integers, and bool, select as masks where they index.
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8)
+BOOL = (torch.bool,)
 
 
 class CallChecks:
@@ -50,6 +48,11 @@ class CallChecks:
     ) -> None:
         self.environment, self.policies, self.roles = environment, policies, roles
         self.num_worlds = num_worlds
+        self._leading = {name: (num_worlds, role.num_agents) for name, role in roles.items()}
+        self._observation_shapes = {
+            name: (*self._leading[name], role.observation_space.size)
+            for name, role in roles.items()
+        }
         self._last_phase = environment.phases[-1].name
         self._num_rounds, self._next_legality_check = 0, 0
 
@@ -69,19 +72,18 @@ class CallChecks:
 
     def observation(self, state: Any, role: str, phase: str, observation: object) -> None:
         """Check the result of `Environment.observe`."""
-        size = self.roles[role].observation_space.size
-        what = f"the observation of {role!r} in {phase!r}"
-        expected = (*self._leading(role), size)
-        path = f"observation.{role}"
-        _check_tensor(
-            self.method("observe"),
-            what,
-            "world, agent, size",
-            expected,
-            observation,
-            "floating point",
-            path,
-        )
+        expected = self._observation_shapes[role]
+        if not _matches(observation, expected, FLOATS):
+            what, path = f"the observation of {role!r} in {phase!r}", f"observation.{role}"
+            _refuse_tensor(
+                self.method("observe"),
+                what,
+                "world, agent, size",
+                expected,
+                observation,
+                FLOATS,
+                path,
+            )
 
     def action_mask(
         self, state: Any, role: str, phase: Phase, mask: object, finished: Tensor | None
@@ -91,13 +93,12 @@ class CallChecks:
         if mask is None or space is None or isinstance(space, Box):
             return
         options = space.num_options
-        count = options if isinstance(options, int) else sum(options)
-        what = f"the action mask of {role!r} in {phase.name!r}"
-        expected = (*self._leading(role), count)
-        path = f"action_mask.{role}"
-        _check_tensor(
-            self.method("action_mask"), what, "world, agent, option", expected, mask, "bool", path
-        )
+        expected = (*self._leading[role], options if isinstance(options, int) else sum(options))
+        if not _matches(mask, expected, BOOL):
+            what, path = f"the action mask of {role!r} in {phase.name!r}", f"action_mask.{role}"
+            _refuse_tensor(
+                self.method("action_mask"), what, "world, agent, option", expected, mask, BOOL, path
+            )
 
     def action(
         self,
@@ -109,17 +110,17 @@ class CallChecks:
         finished: Tensor | None,
     ) -> None:
         """Check the result of `Policy.act`."""
-        method, path = self.act_method(role), f"policies.{role}"
         if not isinstance(output, ActionOutput):
             message = f"must return an ActionOutput, not {_describe(output)}"
-            refuse(method, message, "wrong_type", path)
+            refuse(self.act_method(role), message, "wrong_type", f"policies.{role}")
         space, action = phase.action_spaces[role], output.action
-        dims, expected = "world, agent", self._leading(role)
+        dims, expected = "world, agent", self._leading[role]
         if not isinstance(space, Discrete):
             dims, expected = "world, agent, size", (*expected, space.size)
-        dtype = "floating point" if isinstance(space, Box) else "integer"
-        what = f"the action of {role!r} in {phase.name!r}"
-        _check_tensor(method, what, dims, expected, action, dtype, path)
+        dtypes = FLOATS if isinstance(space, Box) else INTEGERS
+        if not _matches(action, expected, dtypes):
+            method, what = self.act_method(role), f"the action of {role!r} in {phase.name!r}"
+            _refuse_tensor(method, what, dims, expected, action, dtypes, f"policies.{role}")
         if self._num_rounds == self._next_legality_check:
             self.check_legal(role, phase.name, space, action, mask, finished)
 
@@ -153,35 +154,47 @@ class CallChecks:
             if self._num_rounds == self._next_legality_check:
                 self._next_legality_check = 2 * self._num_rounds + 1
             self._num_rounds += 1
-        method = self.method("step")
         if not isinstance(result, StepResult):
             message = f"must return a StepResult, not {_describe(result)}"
-            refuse(method, message, "wrong_type", "state")
-        for role, reward in self._by_role("reward", result.reward):
-            what, path = f"the reward of {role!r}", f"reward.{role}"
-            _check_tensor(
-                method, what, "world, agent", self._leading(role), reward, "floating point", path
-            )
-        if result.terminated is not None:
-            _check_tensor(
-                method,
-                "terminated",
-                "world",
-                (self.num_worlds,),
-                result.terminated,
-                "bool",
-                "terminated",
-            )
-        for role, tensors in self._by_role("feedback", result.feedback):
-            path = f"feedback.{role}"
+            refuse(self.method("step"), message, "wrong_type", "state")
+        if result.reward:
+            self._check_reward(result.reward)
+        ended, expected = result.terminated, (self.num_worlds,)
+        if ended is not None and not _matches(ended, expected, BOOL):
+            method = self.method("step")
+            _refuse_tensor(method, "terminated", "world", expected, ended, BOOL, "terminated")
+        if result.feedback:
+            self._check_feedback(result.feedback)
+
+    def _check_reward(self, reward: Mapping[str, Any]) -> None:
+        self._check_roles("reward", reward)
+        for role, part in reward.items():
+            if not _matches(part, self._leading[role], FLOATS):
+                what, path = f"the reward of {role!r}", f"reward.{role}"
+                method, expected = self.method("step"), self._leading[role]
+                _refuse_tensor(method, what, "world, agent", expected, part, FLOATS, path)
+
+    def _check_feedback(self, feedback: Mapping[str, Any]) -> None:
+        self._check_roles("feedback", feedback)
+        for role, tensors in feedback.items():
+            method, path, expected = self.method("step"), f"feedback.{role}", self._leading[role]
             if not isinstance(tensors, Mapping):
                 message = f"the feedback of {role!r} must be tensors by name"
                 refuse(method, f"{message}, not {_describe(tensors)}", "wrong_type", path)
             for name, tensor in tensors.items():
-                what = f"the feedback {name!r} of {role!r}"
-                _check_tensor(
-                    method, what, "world, agent, ...", self._leading(role), tensor, "", path
-                )
+                if not isinstance(tensor, Tensor) or tensor.shape[:2] != expected:
+                    what, dims = f"the feedback {name!r} of {role!r}", "world, agent, ..."
+                    _refuse_tensor(method, what, dims, expected, tensor, None, path)
+
+    def _check_roles(self, what: str, content: object) -> None:
+        """Check that a part of a step's result is a mapping by role."""
+        if type(content) is not dict and not isinstance(content, Mapping):  # the first is faster
+            message = f"{what} must be tensors by role, not {_describe(content)}"
+            refuse(self.method("step"), message, "wrong_type", what)
+        for role in content:
+            if role not in self.roles:
+                message = f"{what} of an unknown role, {role!r}{did_you_mean(role, self.roles)}"
+                refuse(self.method("step"), message, "unknown_name", f"{what}.{role}")
 
     def method(self, name: str) -> str:
         """Name of a method of the environment in messages."""
@@ -191,46 +204,33 @@ class CallChecks:
         """Name of the method `act` of a policy in messages."""
         return f"{type(self.policies[role]).__name__}.act"
 
-    def _leading(self, role: str) -> tuple[int, int]:
-        return (self.num_worlds, self.roles[role].num_agents)
-
-    def _by_role(self, what: str, content: Any) -> Iterator[tuple[str, Any]]:
-        """Items of a mapping by role, after a check of its type and names."""
-        method = self.method("step")
-        if not isinstance(content, Mapping):
-            message = f"{what} must be tensors by role, not {_describe(content)}"
-            refuse(method, message, "wrong_type", what)
-        for role, part in content.items():
-            if role not in self.roles:
-                message = f"{what} of an unknown role, {role!r}{did_you_mean(role, self.roles)}"
-                refuse(method, message, "unknown_name", f"{what}.{role}")
-            yield role, part
-
 
 def refuse(method: str, message: str, code: str, path: str) -> NoReturn:
     """Raise the error of a method's result."""
     raise UserError(f"{method}: {message}", code=code, path=path)
 
 
-def _check_tensor(
+def _matches(given: object, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> bool:
+    return isinstance(given, Tensor) and given.shape == shape and given.dtype in dtypes
+
+
+def _refuse_tensor(
     method: str,
     what: str,
     dims: str,
     expected: tuple[int, ...],
     given: object,
-    dtype: str,
+    dtypes: tuple[torch.dtype, ...] | None,
     path: str,
-) -> None:
-    """Check type, shape and dtype of a result. `dtype`: a key of `DTYPES`, or empty: any."""
+) -> NoReturn:
+    """Refuse a result of a wrong type, shape or dtype. `dtypes`: `None`: any."""
     leading, code = dims.endswith("..."), "wrong_type"
     if isinstance(given, Tensor):
         shape = given.shape[: len(expected)] if leading else given.shape
-        if shape == expected and (not dtype or given.dtype in DTYPES[dtype]):
-            return
         code = "wrong_type" if shape == expected else "wrong_shape"
     sizes = ", ".join(map(str, expected)) + (", ..." if leading else "")
-    kind = f"{dtype} tensor" if dtype else "tensor"
-    message = f"{what} must be a {kind} [{dims}] = [{sizes}], not {_describe(given)}"
+    kind = {FLOATS: "floating point ", INTEGERS: "integer ", BOOL: "bool ", None: ""}[dtypes]
+    message = f"{what} must be a {kind}tensor [{dims}] = [{sizes}], not {_describe(given)}"
     refuse(method, message, code, path)
 
 

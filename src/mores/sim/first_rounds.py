@@ -22,7 +22,8 @@ from mores.sim.simulator import Simulator
 from mores.sim.value_checks import ValueChecks
 from mores.sim.world_comparison import Difference, WorldComparison
 
-NUM_ROUNDS = 2
+NUM_ROUNDS = 1
+NUM_COMPARED_ROUNDS = 2  # the second one begins from a state that actions have changed
 PAIR, ALONE = (0, 1), (1,)  # replicates
 # Parts of the names of operations whose rounding depends on the batch.
 NETWORK_OPERATIONS = ("mm", "mv", "matmul", "linear", "convolution", "rnn", "attention")
@@ -80,7 +81,8 @@ def check_first_rounds(
     else:
         metrics = play(PAIR)
     if generators.changed():
-        components = [environment, population, *policies.values()]
+        components = {f"policies.{role}": policy for role, policy in policies.items()}
+        components |= {"environment": environment, "population": population}
         draw = find_draw(lambda: play(PAIR), components)
         if draw is not None and not draw.allowed:
             raise draw.error
@@ -102,16 +104,17 @@ def _play(
     batches: Sequence[Sequence[int]],
     on_round: Callable[..., Any],
 ) -> Mapping[str, Tensor]:
-    """Simulate batches of replicates side by side; returns the initial metrics of the first.
+    """Simulate batches of replicates side by side; the initial metrics of the first batch.
 
     `on_round` is called with the checks of all batches, at the start and after every round.
     """
+    rounds = NUM_COMPARED_ROUNDS if len(batches) > 1 else NUM_ROUNDS
     simulators = [
         Simulator(
             environment,
             policies,
             worlds=replicates,
-            rounds=NUM_ROUNDS + 1,
+            rounds=rounds + 1,
             population=population,
             roles_to_train=(),
             checks=ValueChecks,
@@ -119,7 +122,7 @@ def _play(
         for replicates in batches
     ]
     initial: Mapping[str, Tensor] = {}
-    for completed in range(NUM_ROUNDS + 1):
+    for completed in range(rounds + 1):
         for simulator in simulators:
             checks = simulator.checks
             assert isinstance(checks, ValueChecks)
@@ -129,7 +132,7 @@ def _play(
             elif not simulator.all_finished:
                 simulator.step()
             metrics = checks.metrics(simulator.state)
-            if completed == NUM_ROUNDS:
+            if completed == rounds:
                 checks.latent(simulator.state)
             if simulator is simulators[0]:
                 initial = initial if completed else metrics

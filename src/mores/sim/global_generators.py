@@ -11,7 +11,7 @@ import random
 import site
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -48,7 +48,8 @@ class Draw(NamedTuple):
     Attributes:
         generator: its name.
         method: class and method of the environment, policy or population, or the function.
-        path: of the error: `policies`, `population` or `env`.
+        path: of the error: `environment`, `population` or `policies`, with the role if known;
+            empty: a function.
         location: file and line of the innermost code outside of libraries; empty if unknown.
         allowed: whether the class declares `Policy.draws_from_global_state`.
     """
@@ -70,14 +71,15 @@ class Draw(NamedTuple):
         return UserError(message, code="unseeded", path=self.path)
 
 
-def find_draw(run: Callable[[], Any], components: Iterable[object] = ()) -> Draw | None:
+def find_draw(run: Callable[[], Any], components: Mapping[str, object]) -> Draw | None:
     """The first draw of a function that is not allowed; else the first; else `None`.
 
     Args:
         run: is called under a trace function, and ends early after such a draw.
-        components: objects whose packages are no libraries, such as those of an installed plugin.
+        components: the objects of the simulation by path. Their packages are no libraries, such
+            as that of an installed plugin.
     """
-    search = _Search({type(each).__module__.partition(".")[0] for each in components})
+    search = _Search(components)
     before = sys.gettrace()
     sys.settrace(search.on_call)
     try:
@@ -97,9 +99,11 @@ class _Found(BaseException):
 class _Search:
     """A trace function that attributes draws to lines of code."""
 
-    def __init__(self, packages: set[str]) -> None:
+    def __init__(self, components: Mapping[str, object]) -> None:
         self.draws: list[Draw] = []
-        self._packages = packages | {"mores"}
+        self._paths = {id(each): path for path, each in components.items()}
+        modules = [type(each).__module__ for each in components.values()]
+        self._packages = {"mores", *(name.partition(".")[0] for name in modules)}
         self._states = _states()
         self._frame: FrameType | None = None  # of the last event in code outside of libraries
         self._line = 0
@@ -127,15 +131,17 @@ class _Search:
         own = [each for each in stack if not self._is_library(each)]
         users = [each for each in own if _package(each) != "mores"]
         place = (users or own or [None])[0]
-        method, path, location = "the simulation", "env", ""
+        method, path, location = "the simulation", "", ""
         if place is not None:
             line = self._line if place is self._frame else place.f_lineno
             location = f"{Path(place.f_code.co_filename).name}:{line}"
             method = place.f_code.co_qualname.rpartition("<locals>.")[2]
         instances = [(each.f_locals.get("self"), each.f_code.co_name) for each in stack]
         for instance, name in reversed(instances):  # ends with the innermost
-            if kind := _path_of(instance):
+            if kind := _registry_of(instance):
                 method, path = f"{type(instance).__name__}.{name}", kind
+        known = (self._paths[id(each)] for each, _ in instances if id(each) in self._paths)
+        path = next(known, path)
         allowed = any(
             getattr(instance, "draws_from_global_state", False) is True for instance, _ in instances
         )
@@ -148,10 +154,10 @@ class _Search:
         return name.startswith("<") or installed
 
 
-def _path_of(instance: Any) -> str:
-    """`env`, `policies` or `population`; empty: another object."""
+def _registry_of(instance: Any) -> str:
+    """`environment`, `policies` or `population`; empty: another object."""
     if isinstance(instance, Environment):
-        return "env"
+        return "environment"
     if isinstance(instance, Policy):
         return "policies"
     return "population" if hasattr(type(instance), "sample_people") else ""

@@ -44,20 +44,19 @@ class ValueChecks(CallChecks):
     def people(self, population: object, people: object) -> None:
         """Check the result of `Population.sample_people`."""
         super().people(population, people)
-        self._record(f"{type(population).__name__}.sample_people", "population", people)
+        method = f"{type(population).__name__}.sample_people"
+        self._record(method, "population", {"people": people})
 
     def initial_state(self, state: Any) -> None:
         """Check the result of `Environment.reset`."""
         super().initial_state(state)
-        self._check_leading(self.method("reset"), "state", "state", state)
-        self._record(self.method("reset"), "state", state)
+        self._record(self.method("reset"), "state", {"state": state})
 
     def policy_state(self, role: str, state: Any) -> None:
         """Check the result of `Policy.initial_state`."""
         super().policy_state(role, state)
         method = f"{type(self.policies[role]).__name__}.initial_state"
-        self._check_leading(method, f"policies.{role}", "state", state)
-        self._record(method, f"policies.{role}", state)
+        self._record(method, f"policies.{role}", {"policy state": state})
 
     def observation(self, state: Any, role: str, phase: str, observation: Any) -> None:
         """Check the result of `Environment.observe`."""
@@ -66,7 +65,7 @@ class ValueChecks(CallChecks):
         self._check_unmodified(method, path, state)
         if observation.isnan().any():
             refuse(method, f"the observation of {role!r} in {phase!r} is NaN", "not_finite", path)
-        self._record(method, path, observation)
+        self._record(method, path, {"observation": observation})
 
     def action_mask(
         self, state: Any, role: str, phase: Phase, mask: Any, finished: Tensor | None
@@ -84,7 +83,7 @@ class ValueChecks(CallChecks):
                 agent = int(none_legal.nonzero()[0, 1])
                 message = f"no option of {role}_{agent} in {phase.name!r} is legal"
                 refuse(method, message, "invalid_value", path)
-        self._record(method, path, mask)
+        self._record(method, path, {"action mask": mask})
 
     def action(
         self,
@@ -103,7 +102,6 @@ class ValueChecks(CallChecks):
         if output.action.isnan().any():
             message = f"the action of {role!r} in {phase.name!r} is NaN"
             refuse(method, message, "not_finite", path)
-        self._check_leading(method, path, "policy state", output.state)
         self._record(method, path, {"action": output.action, "policy state": output.state})
 
     def step(self, state: Any, phase: Phase, result: Any, finished: Tensor | None) -> None:
@@ -115,37 +113,32 @@ class ValueChecks(CallChecks):
             if not reward.isfinite().all():
                 message = f"the reward of {role!r} in {phase.name!r} is NaN or infinite"
                 refuse(method, message, "not_finite", f"reward.{role}")
-        self._check_leading(method, "state", "state", result.state)
         self._record(method, "state", _named(result))
 
     def metrics(self, state: Any) -> Mapping[str, Tensor]:
         """The metrics of a state, checked."""
         metrics = checked_metrics(self.environment, state, self.num_worlds)
         self._check_unmodified(self.method("metrics"), "metrics", state)
-        self._record(self.method("metrics"), "metrics", dict(metrics))
+        self._record(self.method("metrics"), "metrics", metrics)
         return metrics
 
     def latent(self, state: Any) -> None:
         """Check the result of `Environment.latent`."""
         method, latent = self.method("latent"), self.environment.latent(state)
         self._check_unmodified(method, "latent", state)
-        self._check_leading(method, "latent", "latent", dict(latent))
-        self._record(method, "latent", dict(latent))
+        self._record(method, "latent", {"latent": latent})
 
-    def _record(self, method: str, path: str, result: Any) -> None:
+    def _record(self, method: str, path: str, result: Mapping[str, Any]) -> None:
+        """Record the tensors of a result, which must lead with the world dimension."""
         tensors = pytree.flatten(result, include_persistent=False)
-        self.calls.append(Call(method, path, {n: t.detach() for n, t in tensors.items()}))
-
-    def _check_leading(self, method: str, path: str, what: str, tree: Any) -> None:
-        """Check that all tensors of a state lead with the world dimension."""
-        for name, tensor in pytree.flatten(tree, include_persistent=False).items():
+        for name, tensor in tensors.items():
             if tensor.shape[:1] != (self.num_worlds,):
-                full_name = f"{what}/{name}" if name else what
                 message = (
-                    f"{full_name!r} must lead with the world dimension, {self.num_worlds}, not "
+                    f"{name!r} must lead with the world dimension, {self.num_worlds}, not "
                     f"{list(tensor.shape)}: keep static data on the object itself"
                 )
                 refuse(method, message, "wrong_shape", path)
+        self.calls.append(Call(method, path, tensors))
 
     def _check_unmodified(self, method: str, path: str, state: Any) -> None:
         """Check that a method has not modified the state, by the version counters of tensors."""
@@ -165,9 +158,8 @@ class ValueChecks(CallChecks):
 def _named(result: StepResult[Any]) -> dict[str, Any]:
     """Parts of a result by name, for messages."""
     ended = {} if result.terminated is None else {"terminated": result.terminated}
-    feedback = {role: dict(tensors) for role, tensors in result.feedback.items()}
-    parts = {"state": result.state, "reward": dict(result.reward), **ended}
-    return {**parts, "feedback": feedback}
+    parts = {"state": result.state, "reward": result.reward, **ended}
+    return {**parts, "feedback": result.feedback}
 
 
 def _split(space: Space | None, mask: Tensor) -> tuple[Tensor, ...]:
