@@ -157,14 +157,12 @@ class CallChecks:
         if not isinstance(result, StepResult):
             message = f"must return a StepResult, not {_describe(result)}"
             refuse(self.method("step"), message, "wrong_type", "state")
-        if result.reward:
-            self._check_reward(result.reward)
+        self._check_reward(result.reward)
         ended, expected = result.terminated, (self.num_worlds,)
         if ended is not None and not _matches(ended, expected, BOOL):
             method = self.method("step")
             _refuse_tensor(method, "terminated", "world", expected, ended, BOOL, "terminated")
-        if result.feedback:
-            self._check_feedback(result.feedback)
+        self._check_feedback(result.feedback)
 
     def _check_reward(self, reward: Mapping[str, Any]) -> None:
         self._check_roles("reward", reward)

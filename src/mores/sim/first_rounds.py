@@ -82,11 +82,14 @@ def check_first_rounds(
         metrics = play(PAIR)
     if generators.changed():
         components = {f"policies.{role}": policy for role, policy in policies.items()}
-        components |= {"environment": environment, "population": population}
+        components["environment"] = environment
+        if population is not None:
+            components["population"] = population
         draw = find_draw(lambda: play(PAIR), components)
         if draw is not None and not draw.allowed:
             raise draw.error
-        return metrics  # a language model, which draws from the generators of the process
+        if draw is not None:  # no two simulations are equal
+            return metrics
     if difference is not None and difference.is_rounding:
         networks = learners | _paths_with_networks(lambda: play(ALONE), policies)
         _, difference = first_difference(PAIR, ALONE, networks)

@@ -109,12 +109,16 @@ class _Search:
         self._line = 0
 
     def on_call(self, frame: FrameType, event: str, argument: Any) -> Any:
-        return None if self._is_library(frame) else self.on_event(frame, event, argument)
+        if self._is_library(frame):
+            return None
+        frame.f_trace_lines = _package(frame) != "mores"  # else calls and returns: it is faster
+        return self.on_event(frame, event, argument)
 
     def on_event(self, frame: FrameType, event: str, argument: Any) -> Any:
         after = _states()
-        if generators := _differences(self._states, after):
-            self._states = after
+        generators, self._states = _differences(self._states, after), after
+        # beartype draws to check one entry of a list
+        if generators and not (self._frame is not None and _is_type_check(self._frame)):
             self.draws.append(self._draw(generators[0]))
             if not self.draws[-1].allowed or len(self.draws) > MAX_EXEMPT_DRAWS:
                 raise _Found
@@ -128,7 +132,7 @@ class _Search:
     def _draw(self, generator: str) -> Draw:
         """The draw that happened at the line of the last event."""
         stack = list(_stack(self._frame))
-        own = [each for each in stack if not self._is_library(each)]
+        own = [each for each in stack if not self._is_library(each) and not _is_type_check(each)]
         users = [each for each in own if _package(each) != "mores"]
         place = (users or own or [None])[0]
         method, path, location = "the simulation", "", ""
@@ -151,7 +155,7 @@ class _Search:
         """Whether code belongs to an installed package, other than mores and plugins."""
         name = frame.f_code.co_filename
         installed = name.startswith(_LIBRARIES) and _package(frame) not in self._packages
-        return name.startswith("<") or installed
+        return installed or (name.startswith("<") and not _is_type_check(frame))
 
 
 def _registry_of(instance: Any) -> str:
@@ -161,6 +165,11 @@ def _registry_of(instance: Any) -> str:
     if isinstance(instance, Policy):
         return "policies"
     return "population" if hasattr(type(instance), "sample_people") else ""
+
+
+def _is_type_check(frame: FrameType) -> bool:
+    """Whether beartype generated the code."""
+    return frame.f_code.co_filename.startswith("<@beartype")
 
 
 def _stack(frame: FrameType | None) -> Iterator[FrameType]:

@@ -50,6 +50,7 @@ class ValueChecks(CallChecks):
     def initial_state(self, state: Any) -> None:
         """Check the result of `Environment.reset`."""
         super().initial_state(state)
+        self._note_versions(state)
         self._record(self.method("reset"), "state", {"state": state})
 
     def policy_state(self, role: str, state: Any) -> None:
@@ -113,6 +114,7 @@ class ValueChecks(CallChecks):
             if not reward.isfinite().all():
                 message = f"the reward of {role!r} in {phase.name!r} is NaN or infinite"
                 refuse(method, message, "not_finite", f"reward.{role}")
+        self._note_versions(result.state)
         self._record(method, "state", _named(result))
 
     def metrics(self, state: Any) -> Mapping[str, Tensor]:
@@ -151,6 +153,9 @@ class ValueChecks(CallChecks):
                     )
                     refuse(method, message, "modified_input", path)
             return
+        self._note_versions(state)
+
+    def _note_versions(self, state: Any) -> None:
         self._state = state
         self._versions = [(n, t, t._version) for n, t in pytree.flatten(state).items()]
 

@@ -66,7 +66,7 @@ class FirstRoundCheck:
             errors.append(error)
         errors = [*_policy_errors(built_stage, self._seed), *errors]
         try:
-            metrics = self._initial_metrics(built_stage, built)
+            metrics = self.initial_metrics(built_stage, built)
         except Exception as error:
             metrics, errors = None, errors or [error]
         for error in errors:
@@ -74,7 +74,7 @@ class FirstRoundCheck:
         problems[:] = dict.fromkeys(problems)
         return metrics
 
-    def _initial_metrics(self, built_stage: BuiltStage, built: BuiltCell) -> Mapping[str, Tensor]:
+    def initial_metrics(self, built_stage: BuiltStage, built: BuiltCell) -> Mapping[str, Tensor]:
         """The metrics of one world, without policies."""
         streams = RandomStreams.of(self._seed, [0]).child(addresses.EPISODE_START)
         people = None
@@ -138,7 +138,9 @@ def _component_path(built: BuiltCell, stage_index: int, error: Exception) -> Key
     paths: dict[int, KeyPath] = {
         id(policy): ("policies", role) for role, policy in built_stage.policies.items()
     }
-    paths |= {id(built_stage.environment): ("env",), id(built.population): ("population",)}
+    paths[id(built_stage.environment)] = ("env",)
+    if built.population is not None:
+        paths[id(built.population)] = ("population",)
     found: KeyPath = ("env",)
     if isinstance(error, UserError):
         parts = error.path.split(".")
