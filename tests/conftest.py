@@ -18,6 +18,14 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell ignores it in the background, and so would the processes that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import random  # noqa: E402
+
+import beartype._check.code.codemain  # noqa: E402
+
+# beartype checks random entries of lists; not with the numbers of Python's own generator, whose
+# use by an environment is refused
+beartype._check.code.codemain.getrandbits = random.Random(0).getrandbits
+
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -49,28 +49,32 @@ class SurveyRespondent(Policy):
                     message="high minus low must be a multiple of option_spacing", code="conflict"
                 )
 
-    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
-        """The observation space."""
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Role:
+        """The role, whose observation is read by name."""
         require_observation_parts("survey_respondent", role, "values")
-        return role.observation_space
+        return role
 
     def act(
         self,
         phase: Phase,
         observation: Tensor,
         action_mask: Tensor | None,
-        state: Box,
+        state: Role,
         streams: RandomStreams,
         search: bool = False,
     ) -> ActionOutput:
-        """Answer on every value."""
-        answer = state.read(observation, "values")
+        """Answer on every value, within the limits of the question."""
+        observed, space = state.observation_space, phase.action_spaces[state.name]
+        answer = observed.read(observation, "values")
         if self.noise_std:
             noise = self.noise_std * streams.normal("answer", *answer.shape[1:])
-            if "relative_volatility" in state.parts:
-                noise = noise * state.read(observation, "relative_volatility")
+            if "relative_volatility" in observed.parts:
+                noise = noise * observed.read(observation, "relative_volatility")
             answer = answer + noise
-        return ActionOutput(self.round_to_scale(answer), state)
+        answer = self.round_to_scale(answer)
+        if isinstance(space, Box):
+            answer = answer.clamp(*(limit.to(answer.device) for limit in space.limits))
+        return ActionOutput(answer, state)
 
     def round_to_scale(self, answer: Tensor) -> Tensor:
         """The option nearest to an answer."""

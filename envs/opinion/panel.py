@@ -342,7 +342,7 @@ class Panel(Environment[PanelState]):
 
 
 class TruthfulAnswer(Policy):
-    """Person that answers with their exact value."""
+    """Person that answers with their exact value, or the end of the scale that is nearest."""
 
     def act(
         self,
@@ -353,8 +353,10 @@ class TruthfulAnswer(Policy):
         streams: RandomStreams,
         search: bool = False,
     ) -> ActionOutput:
-        """Answer with the value."""
-        return ActionOutput(observation[..., :1], state)
+        """Answer with the value, within the scale."""
+        space = phase.action_spaces["person"]
+        assert isinstance(space, Box)
+        return ActionOutput(observation[..., :1].clamp(space.low[0], space.high[0]), state)
 
 
 class Advocate(Policy):

@@ -14,6 +14,7 @@ from mores.experiments.results import atomic_files
 from mores.experiments.run import RunResult, engine, run_scenario, worker
 from mores.experiments.run.scheduling import CellDied
 from mores.experiments.run.worker_pool import WorkerPool, launch_worker
+from mores.experiments.scenario.first_round_check import FirstRoundCheck
 from mores.experiments.scenario.loading import load_scenario
 from mores.registry import REGISTRIES, plugins
 from tests.refusals import check_message, refused
@@ -98,7 +99,11 @@ def test_a_worker_that_dies(tmp_path, times, fails, monkeypatch):
     plugin, marks = tmp_path / "killing.py", tmp_path / "marks"
     marks.mkdir()
     plugin.write_text(KILLING)
-    monkeypatch.setattr("mores.experiments.scenario.verify.check_first_round", lambda *_: [])
+    monkeypatch.setattr(
+        FirstRoundCheck,
+        "check",
+        lambda self, _, built, i, __: self.initial_metrics(built.stages[i], built),
+    )
     monkeypatch.delitem(REGISTRIES["policy"], "killing", raising=False)
     sys.modules.pop("mores_loaded_killing", None)
     plugins.load_plugins([plugin])

@@ -27,6 +27,9 @@ CODES: Mapping[str, str] = {
     "busy": "a run that another process has locked",
     "not_installed": "an optional dependency is not installed",
     "not_trained": "parameters that were never trained, or never would be",
+    "unseeded": "random numbers that the seed of the simulation does not set",
+    "world_leak": "results of a world that depend on the other worlds of the batch",
+    "modified_input": "a method that modified a tensor it was given",
     "failed": "a user's class raised an exception or violated its contract",
 }
 

@@ -47,12 +47,15 @@ class Policy(Config, ABC):
             new one.
         state_kind: policies of a role that keep their states continue from each other's if this
             name is the same; empty: the name of the class.
+        draws_from_global_state: whether it may draw from torch's, numpy's and Python's own
+            generators, as the trainers of Hugging Face do; then no seed determines its numbers.
     """
 
     tags: ClassVar[Mapping[str, object]] = {}
     searches: ClassVar[bool] = False
     keeps_state: ClassVar[bool] = False
     state_kind: ClassVar[str] = ""
+    draws_from_global_state: ClassVar[bool] = False
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Any:
         """State at the start of the first episode, for `streams.num_worlds` worlds."""

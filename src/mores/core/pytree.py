@@ -94,13 +94,16 @@ def scatter(tree: Tree, updates: Tree, mask: Tensor) -> Tree:
     return tree_map(replace, updates, tree)
 
 
-def flatten(tree: Any, prefix: str = "") -> dict[str, Tensor]:
+def flatten(tree: Any, prefix: str = "", include_persistent: bool = True) -> dict[str, Tensor]:
     """Every tensor by its path (`people/values`), for saving."""
     if isinstance(tree, Tensor):
         return {prefix: tree}
+    if isinstance(tree, Persistent) and not include_persistent:
+        return {}
     tensors: dict[str, Tensor] = {}
     for name, part in _children(tree):
-        tensors |= flatten(part, f"{prefix}/{name}" if prefix else name)
+        path = f"{prefix}/{name}" if prefix else name
+        tensors |= flatten(part, path, include_persistent)
     return tensors
 
 

@@ -1,4 +1,4 @@
-"""Projection of external actions onto the legal actions of a space."""
+"""Legality of actions, and projection of external actions onto the legal ones of a space."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from mores.core.errors import UserError
 from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
+
+BOX_TOLERANCE = 1e-4  # of a limit, or absolute: rounding of a scaled action
 
 
 class ProjectedAction(NamedTuple):
@@ -45,6 +47,22 @@ def project_action(
     if isinstance(space, MultiDiscrete):
         return _project_multi_discrete(space, action, action_mask)
     return _project_box(space, action)
+
+
+def illegal_agents(
+    space: Space, action: Tensor, action_mask: Bool[Tensor, "world agent option"] | None
+) -> Bool[Tensor, "world agent"]:
+    """Agents whose action is outside the space or not legal.
+
+    The arguments are those of `project_action`. In a box NaN is legal (a model that diverged
+    stops, and its replicate with it), and so is an excess of `BOX_TOLERANCE` over a limit.
+    """
+    if not isinstance(space, Box):
+        return project_action(space, action, action_mask, "").projected
+    low, high = (limit.to(action.device) for limit in space.limits)
+    low = low - BOX_TOLERANCE * low.abs().clamp(min=1.0)
+    high = high + BOX_TOLERANCE * high.abs().clamp(min=1.0)
+    return ((action < low) | (action > high)).any(-1)
 
 
 def _project_multi_discrete(

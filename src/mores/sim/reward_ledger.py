@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mores.core.errors import UserError, did_you_mean
 from mores.sim.episode_recorder import EpisodeRecorder
 
 RewardByRole = dict[str, Float[Tensor, "world agent"]]
@@ -69,7 +68,6 @@ class RewardLedger:
     ) -> None:
         """Add the rewards of a phase; they are 0 in worlds that are `finished`."""
         for role, role_reward in reward.items():
-            self._check_reward(role, role_reward)
             if finished is not None:
                 role_reward = torch.where(finished[:, None], 0.0, role_reward)
             for account in (self.pending_reward, self.round_reward):
@@ -79,29 +77,6 @@ class RewardLedger:
                 listener(role, role_reward)
             if self._recorder is not None:
                 self._recorder.record_reward(role, role_reward)
-
-    def _check_reward(self, role: str, reward: object) -> None:
-        """Check the role and shape of a reward that an environment returned.
-
-        Raises:
-            UserError: unknown role, or wrong type or shape.
-        """
-        if role not in self._num_agents:
-            near = did_you_mean(role, self._num_agents)
-            raise UserError(
-                f"the environment rewards an unknown role, {role!r}{near}",
-                code="failed",
-                path=f"reward.{role}",
-            )
-        shape = getattr(reward, "shape", None)
-        expected = (self._num_worlds, self._num_agents[role])
-        if shape != expected:
-            given = f"a {type(reward).__name__}" if shape is None else list(shape)
-            raise UserError(
-                f"the reward of {role} must be [world, agent], {list(expected)}, not {given}",
-                code="failed",
-                path=f"reward.{role}",
-            )
 
     def add_feedback(self, feedback: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Add the feedback of a phase; it replaces earlier feedback of the same name."""

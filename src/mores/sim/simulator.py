@@ -28,6 +28,7 @@ from mores.core.spaces import Discrete
 from mores.registry.specs import Spec, policies_from_specs
 from mores.sim import action_masks, simulator_state
 from mores.sim.action_validation import ProjectedAction, project_action
+from mores.sim.call_checks import CallChecks
 from mores.sim.check_policies import check_agent_assignment, check_instance
 from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.reward_ledger import RewardLedger
@@ -70,6 +71,7 @@ class Simulator:
         roles_to_train: roles whose policies may train online; default: all that can.
         search: let policies decide with search, if they can.
         recorder: receives all observations, actions, rewards and feedback.
+        checks: class of the checks of what environment and policies return.
 
     Attributes:
         learning_roles: roles whose policies train online.
@@ -90,6 +92,7 @@ class Simulator:
         roles_to_train: Collection[str] | None = None,
         search: bool = False,
         recorder: EpisodeRecorder | None = None,
+        checks: type[CallChecks] = CallChecks,
     ) -> None:
         check_instance("environment", environment, Environment)
         if population is not None:
@@ -110,6 +113,7 @@ class Simulator:
             if len(self.external.get(name, ())) < self.roles[name].num_agents
         }
         self._recorder = recorder
+        self.checks = checks(environment, self.policies, self.roles, len(self.worlds))
         self._search = {name: search and policy.searches for name, policy in self.policies.items()}
         self._learners = {n: p for n, p in self.policies.items() if isinstance(p, Learner)}
         self.learning_roles = [
@@ -144,6 +148,7 @@ class Simulator:
         self.open_span(torch.zeros_like(self.episode))
         all_worlds = ~self._no_worlds
         self.state, initial_states = self._initial_states(all_worlds.cpu())
+        self.checks.initial_state(self.state)
         stored_states = policy_states or {}
         self.policy_states = {}
         for name, initial in initial_states.items():
@@ -153,6 +158,7 @@ class Simulator:
                 self.policy_states[name] = policy.on_episode_start(state, initial, all_worlds)
             else:
                 self.policy_states[name] = initial()
+            self.checks.policy_state(name, self.policy_states[name])
         self.share_parameters()
         self._start_episode()
 
@@ -204,6 +210,7 @@ class Simulator:
         people = None
         if self.population is not None:
             people = self.population.sample_people(streams.child(addresses.POPULATION))
+            self.checks.people(self.population, people)
         state = self.environment.reset(streams.child(addresses.ENVIRONMENT), people)
         initial_states = {
             name: functools.partial(
@@ -252,7 +259,7 @@ class Simulator:
 
     def observe(self, role: str) -> Float[Tensor, "world agent size"]:
         """Current observation of the agents of a role."""
-        return self.environment.observe(self.state, role, self.phase.name)
+        return self._observe(role, self.phase.name)
 
     def action_mask(
         self, role: str, num_options: action_masks.NumOptions
@@ -266,7 +273,7 @@ class Simulator:
         space = self.phase.action_spaces.get(role)
         mask = None
         if space is not None:
-            mask = self.environment.action_mask(self.state, role, self.phase.name)
+            mask = self._action_mask(role, self.phase)
         return action_masks.pad_action_mask(space, mask, num_options, blank)
 
     # --- steps -------------------------------------------------------------------------------
@@ -326,14 +333,11 @@ class Simulator:
         for name in phase.action_spaces:
             if name in self.policies:
                 policy = self.policies[name]
-                output = policy.act(
-                    phase,
-                    environment.observe(before, name, phase.name),
-                    environment.action_mask(before, name, phase.name),
-                    self.policy_states[name],
-                    streams.child(f"{addresses.POLICY}/{name}/{phase.name}"),
-                    **({"search": True} if self._search[name] else {}),
-                )
+                obs, mask = self._observe(name, phase.name), self._action_mask(name, phase)
+                stream = streams.child(f"{addresses.POLICY}/{name}/{phase.name}")
+                search = {"search": True} if self._search[name] else {}
+                output = policy.act(phase, obs, mask, self.policy_states[name], stream, **search)
+                self.checks.action(before, name, phase, mask, output, self.finished)
                 actions[name] = output.action
                 self._set_policy_state(name, output.state)
             if name in external_actions:
@@ -342,10 +346,10 @@ class Simulator:
                 actions[name] = action.index_copy(1, self._external_indices[name], legal)
         if self._recorder is not None:
             for name, action in actions.items():
-                obs = environment.observe(before, name, phase.name)
-                mask = environment.action_mask(before, name, phase.name)
+                obs, mask = self._observe(name, phase.name), self._action_mask(name, phase)
                 self._recorder.record_action(name, phase, obs, action, mask)
         result = environment.step(before, phase.name, actions, streams.child(addresses.ENVIRONMENT))
+        self.checks.step(before, phase, result, self.finished)
         self.state = result.state
         if self.finished is not None:
             self.state = pytree.where(self.finished, before, result.state)
@@ -397,7 +401,19 @@ class Simulator:
 
     def _next_observation(self, role: str) -> Tensor:
         first = next(phase.name for phase in self.phases if role in phase.action_spaces)
-        return self.environment.observe(self.state, role, first)
+        return self._observe(role, first)
+
+    def _observe(self, role: str, phase: str) -> Tensor:
+        """Checked observation of a role."""
+        obs = self.environment.observe(self.state, role, phase)
+        self.checks.observation(self.state, role, phase, obs)
+        return obs
+
+    def _action_mask(self, role: str, phase: Phase) -> Tensor | None:
+        """Checked action mask of a role."""
+        mask = self.environment.action_mask(self.state, role, phase.name)
+        self.checks.action_mask(self.state, role, phase, mask, self.finished)
+        return mask
 
     def _project_actions(self, role: str, action: Tensor) -> ProjectedAction:
         """Legal actions of the external agents of a role."""
@@ -411,7 +427,7 @@ class Simulator:
                 code="wrong_shape",
                 path=f"actions.{role}",
             )
-        mask = self.environment.action_mask(self.state, role, self.phase.name)
+        mask = self._action_mask(role, self.phase)
         if mask is not None:
             mask = mask[:, agents]
         return project_action(space, action.to(self.device), mask, role)

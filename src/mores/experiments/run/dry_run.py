@@ -8,8 +8,8 @@ per update (`Learner.dry_run_version`), so it needs no knowledge of any recipe. 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -23,8 +23,8 @@ from mores.core.random_streams import Worlds
 from mores.experiments.run.cell_runner import CellRunner, Cursor
 from mores.experiments.run.scheduling import single_threaded
 from mores.experiments.scenario import expansion
-from mores.experiments.scenario.cell import BuiltCell, Cell
-from mores.experiments.scenario.first_round_check import describe_exception
+from mores.experiments.scenario.cell import BuiltCell
+from mores.experiments.scenario.first_round_check import describe_exception, structure_key
 from mores.experiments.scenario.loading import LoadedScenario
 from mores.experiments.scenario.source_locations import (
     Problem,
@@ -33,6 +33,7 @@ from mores.experiments.scenario.source_locations import (
     printable,
     problem_at_path,
 )
+from mores.sim.global_generators import GlobalGenerators, find_draw
 from mores.sim.policy_states import is_untrained
 
 MAX_ROUNDS = 256  # of an episode: a longer one is cut, perhaps before any feedback
@@ -45,9 +46,12 @@ def check_scenario(loaded: LoadedScenario) -> tuple[BuiltCell, ...]:
     Raises:
         ScenarioError: all problems found.
     """
+    generators = GlobalGenerators()
     cells = expansion.build_and_verify(loaded)
+    if generators.changed():
+        _check_draws(loaded)
     distinct = {
-        _equivalence_key(built.cell): built
+        structure_key(built.cell): built
         for built in reversed(cells)  # the first of those that are equivalent
         if any(stage.roles_to_train or stage.loop == "search" for stage in built.cell.stages)
     }
@@ -62,6 +66,15 @@ def check_scenario(loaded: LoadedScenario) -> tuple[BuiltCell, ...]:
         by_message = {problem.message: problem for problem in reversed(problems)}  # first of each
         raise ScenarioError(by_message.values())
     return cells
+
+
+def _check_draws(loaded: LoadedScenario) -> None:
+    """Refuse draws from the generators of the process in constructors and registered metrics."""
+    draw = find_draw(lambda: expansion.build_and_verify(loaded), {})
+    if draw is not None and not draw.allowed:
+        path = {"environment": "env", "": "metrics"}.get(draw.path, draw.path)
+        text, code = str(draw.error), draw.error.code
+        raise ScenarioError([problem_at_path(loaded.source_map, text, path, code=code)])
 
 
 class _TimeLimitReached(Exception):
@@ -90,13 +103,22 @@ def dry_run_cell(built: BuiltCell, loaded: LoadedScenario, deadline: float) -> l
             raise _TimeLimitReached
 
     short = _with_dry_run_policies(short)
-    try:
+
+    def simulate() -> None:
         worlds = Worlds.grid(1, min(2, scenario.worlds))
         cell_runner = CellRunner(short, scenario, worlds, len(worlds), lambda _: None)
         cell_runner.on_episode_end = check_deadline
         cell_runner.run(Cursor())
-    except _TimeLimitReached:
-        return []
+
+    generators = GlobalGenerators()
+    try:
+        with contextlib.suppress(_TimeLimitReached):
+            simulate()
+        if generators.changed():
+            deadline, reached = max(deadline, time.monotonic() + MAX_SECONDS), Cursor()
+            draw = find_draw(simulate, short.stages[-1].policies)
+            if draw is not None and not draw.allowed:
+                raise draw.error
     except UserError as error:
         text, code = str(error), error.code
     except MemoryError:
@@ -196,23 +218,3 @@ def _problem(
         if role in policies and role in spec.policies:
             return spec.origin.component_problem(("policies", role), message, code=code)
     return problem_at_path(source_map, message, "stages", stage_index, code=code)
-
-
-def _equivalence_key(cell: Cell) -> str:
-    """Key of a cell; cells that differ only in fractions have the same."""
-    fields = [
-        cell.env,
-        cell.population,
-        cell.policies,
-        cell.rounds,
-        [(s.env, s.policies) for s in cell.stages],
-    ]
-    return json.dumps(_without_floats(fields), sort_keys=True)
-
-
-def _without_floats(part: Any) -> Any:
-    if isinstance(part, dict):
-        return {name: _without_floats(value) for name, value in part.items()}
-    if isinstance(part, (list, tuple)):
-        return [_without_floats(value) for value in part]
-    return None if isinstance(part, float) else part

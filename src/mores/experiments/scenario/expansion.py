@@ -41,15 +41,19 @@ def build_and_verify(loaded_or_scenario: LoadedScenario | Scenario) -> tuple[Bui
         ScenarioError: all problems that can be found before a simulation.
     """
     from mores.experiments.scenario import verify, verify_training
+    from mores.experiments.scenario.first_round_check import FirstRoundCheck
 
     scenario, source_map = _scenario_and_source_map(loaded_or_scenario)
     problems = verify.claim_problems(scenario, source_map)
+    first_rounds = FirstRoundCheck(scenario.seed)
     built_cells: list[BuiltCell] = []
     try:
         for built in build_cells(loaded_or_scenario):
             built_cells.append(built)
             if len(problems) < MAX_PROBLEMS:
-                problems += verify.cell_problems(scenario, source_map, built.cell, built)
+                problems += verify.cell_problems(
+                    scenario, source_map, built.cell, built, first_rounds
+                )
         pairs = [(built.cell, built) for built in built_cells]
         problems += verify_training.training_problems(scenario, source_map, pairs)
         if not problems:  # the ends of the ranges; all points between are equally possible

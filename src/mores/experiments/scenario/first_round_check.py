@@ -1,7 +1,13 @@
-"""Simulate one round of two worlds before an experiment, and check the shapes of its tensors."""
+"""The dry run of a scenario's cells: their first rounds, checked before the run.
+
+Every cell is simulated once, for the checks of `mores.sim.first_rounds` and the names and sizes of
+its metrics. Of stages and cells that differ only in numbers, the first is compared with a world
+simulated alone.
+"""
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,44 +15,81 @@ from typing import Any
 
 from torch import Tensor
 
+from mores.core import stream_addresses as addresses
 from mores.core.check_metrics import checked_metrics
-from mores.core.environment import Environment
 from mores.core.errors import UserError
-from mores.core.people import Population
-from mores.core.policy import Policy
-from mores.sim.simulator import Simulator
+from mores.core.random_streams import RandomStreams
+from mores.experiments.scenario.cell import BuiltCell, BuiltStage, Cell
+from mores.experiments.scenario.source_locations import KeyPath, Problem, printable
+from mores.sim.first_rounds import check_first_rounds
 
-NUM_WORLDS = 2
+MAX_OBSERVATION_VALUES = 2**31  # of all agents of one world: 8 GiB
+MAX_COMPARED_VALUES = 2**24  # the same; a larger world is not simulated alone as well
 
 
-def check_first_round(
-    environment: Environment[Any],
-    policies: Mapping[str, Policy],
-    population: Population | None,
-    seed: int,
-) -> list[UserError]:
-    """Errors of an environment or its policies that one round reveals."""
-    try:
-        sim = Simulator(environment, policies, worlds=NUM_WORLDS, rounds=2, population=population)
-        sim.reset(seed)
-        before = _metric_shapes(checked_metrics(environment, sim.state, NUM_WORLDS))
-        messages = _observation_shape_errors(sim)
-        sim.step()
-        after = _metric_shapes(checked_metrics(environment, sim.state, NUM_WORLDS))
-        messages += _observation_shape_errors(sim)
-    except UserError as error:
-        return [error]
-    except MemoryError:
-        raise
-    except Exception as error:
-        if "allocate" in str(error):  # PyTorch has no class of its own for it
-            raise
-        return [UserError(f"fails in its first round: {describe_exception(error)}", code="failed")]
-    for name in before | after:
-        if before.get(name) != after.get(name):
-            shapes = f"{before.get(name)} at reset and {after.get(name)} after a round"
-            messages.append(f"the shape of the metric {name!r} is {shapes}")
-    return [UserError(message, code="failed") for message in dict.fromkeys(messages)]
+class FirstRoundCheck:
+    """Simulates the first rounds of the cells of a scenario.
+
+    Args:
+        seed: seed of the scenario.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._compared: set[str] = set()
+
+    def check(
+        self, built: BuiltCell, stage_index: int, problems: list[Problem]
+    ) -> Mapping[str, Tensor] | None:
+        """The initial metrics of a stage of a cell; `None` if there are none.
+
+        Problems are appended to `problems`. If there are any, policies are not simulated.
+        """
+        built_stage, cell = built.stages[stage_index], built.cell
+        environment, policies = built_stage.environment, built_stage.policies
+        size = sum(role.num_agents * role.observation_space.size for role in environment.roles)
+        if size > MAX_OBSERVATION_VALUES:
+            message = f"is too large: the observations of one world have {size:,} numbers"
+            problems.append(cell.origin.problem(("env",), message, code="too_large"))
+            return None
+        spec = built_stage.spec
+        key = json.dumps(_without_numbers([spec.env, spec.policies, cell.population]))
+        compare = key not in self._compared and size <= MAX_COMPARED_VALUES
+        self._compared.add(key)
+        errors: list[Exception] = []
+        try:
+            if not problems:
+                return check_first_rounds(
+                    environment, policies, built.population, self._seed, compare
+                )
+        except Exception as error:
+            errors.append(error)
+        errors = [*_policy_errors(built_stage, self._seed), *errors]
+        try:
+            metrics = self.initial_metrics(built_stage, built)
+        except Exception as error:
+            metrics, errors = None, errors or [error]
+        for error in errors:
+            problems.append(_problem(built, stage_index, error))
+        problems[:] = dict.fromkeys(problems)
+        return metrics
+
+    def initial_metrics(self, built_stage: BuiltStage, built: BuiltCell) -> Mapping[str, Tensor]:
+        """The metrics of one world, without policies."""
+        streams = RandomStreams.of(self._seed, [0]).child(addresses.EPISODE_START)
+        people = None
+        if built.population is not None:
+            people = built.population.sample_people(streams.child(addresses.POPULATION))
+        environment = built_stage.environment
+        state = environment.reset(streams.child(addresses.ENVIRONMENT), people)
+        return checked_metrics(environment, state, streams.num_worlds)
+
+
+def structure_key(cell: Cell) -> str:
+    """Key of a cell; cells that differ only in fractions have the same."""
+    stages = [(stage.env, stage.policies) for stage in cell.stages]
+    fields = [cell.env, cell.population, cell.policies, cell.rounds, stages]
+    return json.dumps(_without_floats(fields), sort_keys=True)
 
 
 def describe_exception(error: BaseException) -> str:
@@ -56,19 +99,73 @@ def describe_exception(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{place}"
 
 
-def _metric_shapes(metrics: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in metrics.items()}
+def _policy_errors(built_stage: BuiltStage, seed: int) -> list[Exception]:
+    """Errors of all policies that refuse their role; a simulation ends at the first one."""
+    errors: list[Exception] = []
+    environment = built_stage.environment
+    streams = RandomStreams.of(seed, [0]).child(addresses.EPISODE_START)
+    for role in environment.roles:
+        try:
+            policy = built_stage.policies[role.name]
+            policy.initial_state(role, environment.phases, streams.child(role.name))
+        except UserError as error:
+            errors.append(error)
+        except Exception:  # the simulation has raised it too
+            continue
+    return errors
 
 
-def _observation_shape_errors(simulator: Simulator) -> list[str]:
-    """Messages for observations whose shape is not `[world, agent, size]`."""
-    messages = []
-    for phase in simulator.phases:
-        for name in phase.action_spaces:
-            role = simulator.roles[name]
-            shape = tuple(simulator.environment.observe(simulator.state, name, phase.name).shape)
-            expected = (NUM_WORLDS, role.num_agents, role.observation_space.size)
-            if shape != expected:
-                shapes = f"has shape {shape}, not {expected}"
-                messages.append(f"the observation of {name!r} in {phase.name!r} {shapes}")
-    return messages
+def _problem(built: BuiltCell, stage_index: int, error: Exception) -> Problem:
+    """The problem of an error, at the component that raised it."""
+    path = _component_path(built, stage_index, error)
+    cell, spec = built.cell, built.stages[stage_index].spec
+    if isinstance(error, MemoryError) or "allocate" in str(error):  # PyTorch has no class
+        message = "is too large: two worlds do not fit into memory"
+        return cell.origin.problem(("env",), message, code="too_large")
+    message, code = f"fails in its first rounds: {describe_exception(error)}", "failed"
+    if isinstance(error, UserError):
+        message, code = str(error), error.code
+    message = printable(message, 300)
+    if path[0] == "policies":
+        return spec.origin.component_problem(path, message, code=code)
+    message = f"{spec.env['kind']}: {message}" if path == ("env",) else message
+    return cell.origin.problem(path, message, code=code)
+
+
+def _component_path(built: BuiltCell, stage_index: int, error: Exception) -> KeyPath:
+    """Path of the component in which an error was raised, else the one in the error's path."""
+    built_stage = built.stages[stage_index]
+    paths: dict[int, KeyPath] = {
+        id(policy): ("policies", role) for role, policy in built_stage.policies.items()
+    }
+    paths[id(built_stage.environment)] = ("env",)
+    if built.population is not None:
+        paths[id(built.population)] = ("population",)
+    found: KeyPath = ("env",)
+    if isinstance(error, UserError):
+        parts = error.path.split(".")
+        if parts[0] == "policies" and parts[-1] in built_stage.policies:
+            found = ("policies", parts[-1])
+        elif parts[0] == "population":
+            found = ("population",)
+    for frame, _ in traceback.walk_tb(error.__traceback__):  # ends with the innermost
+        found = paths.get(id(frame.f_locals.get("self")), found)
+    return found
+
+
+def _without_floats(part: Any) -> Any:
+    if isinstance(part, Mapping):
+        return {name: _without_floats(value) for name, value in part.items()}
+    if isinstance(part, (list, tuple)):
+        return [_without_floats(value) for value in part]
+    return None if isinstance(part, float) else part
+
+
+def _without_numbers(part: Any) -> Any:
+    """Nested data in one order, without entries that are numbers."""
+    if isinstance(part, Mapping):
+        items = sorted(part.items())
+        return {n: _without_numbers(value) for n, value in items if type(value) not in (int, float)}
+    if isinstance(part, (list, tuple)):
+        return [_without_numbers(value) for value in part]
+    return None if type(part) in (int, float) else part

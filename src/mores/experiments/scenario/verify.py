@@ -6,10 +6,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mores.core import stream_addresses as addresses
-from mores.core.check_metrics import checked_metrics
-from mores.core.errors import UserError
-from mores.core.random_streams import RandomStreams
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage, Cell
 from mores.experiments.scenario.claim_inputs import (
     EFFECT_VS_CONTROL,
@@ -18,13 +14,11 @@ from mores.experiments.scenario.claim_inputs import (
     required_arms,
 )
 from mores.experiments.scenario.conditions import DEFAULT_ARM, MAX_CELLS
-from mores.experiments.scenario.first_round_check import check_first_round, describe_exception
+from mores.experiments.scenario.first_round_check import FirstRoundCheck
 from mores.experiments.scenario.registered_metrics import checked_registered_metrics
 from mores.experiments.scenario.source_locations import (
-    KeyPath,
     Problem,
     SourceMap,
-    printable,
     problem_at_path,
     suggestion,
 )
@@ -34,7 +28,6 @@ from mores.experiments.scenario.verify_training import no_update_problems, offli
 
 _INDEX_PATTERN = re.compile(r"\[(0|[1-9][0-9]{0,8})\]$")
 MAX_RECORDED_VALUES = 2**29  # of each metric in a cell: 2 GiB
-MAX_OBSERVATION_VALUES = 2**31  # of all agents of one world: 8 GiB
 
 
 def claim_problems(scenario: Scenario, source_map: SourceMap) -> list[Problem]:
@@ -133,9 +126,13 @@ def _estimand_problems(
 
 
 def cell_problems(
-    scenario: Scenario, source_map: SourceMap, cell: Cell, built: BuiltCell
+    scenario: Scenario,
+    source_map: SourceMap,
+    cell: Cell,
+    built: BuiltCell,
+    first_round_check: FirstRoundCheck,
 ) -> list[Problem]:
-    """Problems of a cell that its first round reveals: agents, metrics, analytic values."""
+    """Problems of a cell that its first rounds reveal: classes, metrics, analytic values."""
     problems: list[Problem] = []
     # Stages often share their objects: these are checked once.
     checked: dict[tuple[int, ...], Mapping[str, Any] | None] = {}
@@ -150,8 +147,8 @@ def cell_problems(
         problems += no_update_problems(scenario, source_map, cell, built, index)
         key = (id(environment), *map(id, policies.values()))
         if key not in checked:
-            checked[key] = _checked_initial_metrics(
-                scenario, source_map, cell, built_stage, built, problems
+            checked[key] = _checked_metrics(
+                scenario, source_map, index, built, first_round_check, problems
             )
         metrics = checked[key]
         if metrics is not None and built_stage.stage.loop != "fit_offline":
@@ -249,60 +246,20 @@ def _metric_index_error(metric: str, metrics: Mapping[str, Any], arm: str) -> st
     return f"{name} {vector if size else 'is a single number without index'}"
 
 
-def _checked_initial_metrics(
+def _checked_metrics(
     scenario: Scenario,
     source_map: SourceMap,
-    cell: Cell,
-    built_stage: BuiltStage,
+    stage_index: int,
     built: BuiltCell,
+    first_round_check: FirstRoundCheck,
     problems: list[Problem],
 ) -> Mapping[str, Any] | None:
-    """Metrics of one world after reset, as the simulator resets it. None if that fails."""
-    environment, kind, seed = built_stage.environment, cell.env["kind"], scenario.seed
-    size = sum(role.num_agents * role.observation_space.size for role in environment.roles)
-    if size > MAX_OBSERVATION_VALUES:
-        message = f"is too large: the observations of one world have {size:,} numbers"
-        problems.append(cell.origin.problem(("env",), message, code="too_large"))
-        return None
-    policies, population = built_stage.policies, built.population
-    streams = RandomStreams.of(seed, [0]).child(addresses.EPISODE_START)
-    path: KeyPath = ("population",)
-    try:
-        people = None
-        if population is not None:
-            people = population.sample_people(streams.child(addresses.POPULATION))
-        path = ("env",)
-        for role in environment.roles:
-            if role.name in policies:
-                try:
-                    role_streams = streams.child(role.name)
-                    policies[role.name].initial_state(role, environment.phases, role_streams)
-                except UserError as error:
-                    place, message = ("policies", role.name), printable(error, 300)
-                    problem = built_stage.spec.origin.component_problem
-                    problems.append(problem(place, message, code=error.code))
-        state = environment.reset(streams.child(addresses.ENVIRONMENT), people)
-        metrics = checked_metrics(environment, state, streams.num_worlds)
-        if not problems:
-            errors = check_first_round(environment, policies, population, seed)
-            problems.extend(
-                cell.origin.problem(path, f"{kind}: {printable(error, 300)}", code=error.code)
-                for error in errors
-            )
-        if not problems and metrics is not None:
-            return checked_registered_metrics(
-                scenario, source_map, built_stage, built, metrics, problems
-            )
+    """Metrics that a stage has, from its first rounds. `None` if the environment has none."""
+    metrics = first_round_check.check(built, stage_index, problems)
+    if problems or metrics is None:
         return metrics
-    except UserError as error:
-        message, code = printable(error, 300), error.code
-    except Exception as error:
-        path, code = ("env",), "failed"
-        message = f"{kind}: fails at its start: {describe_exception(error)}"
-        if isinstance(error, MemoryError) or "allocate" in str(error):  # PyTorch has no class
-            message, code = "is too large: one world does not fit into memory", "too_large"
-    problems.append(cell.origin.problem(path, message, code=code))
-    return None
+    stage = built.stages[stage_index]
+    return checked_registered_metrics(scenario, source_map, stage, built, metrics, problems)
 
 
 def _split_metric(metric: str) -> tuple[str, int]:

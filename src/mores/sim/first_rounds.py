@@ -1,0 +1,206 @@
+"""Simulates the first rounds of an environment, and checks what the user's classes return.
+
+Two replicates are simulated with `ValueChecks`, and beside them the second one alone. A difference
+is a leak between worlds, or a generator without seed: then two equal simulations differ as well.
+Draws from the generators of the process are found by `global_generators`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mores.core.environment import Environment
+from mores.core.errors import UserError
+from mores.core.people import Population
+from mores.core.policy import Policy
+from mores.sim.global_generators import GlobalGenerators, find_draw
+from mores.sim.simulator import Simulator
+from mores.sim.value_checks import ValueChecks
+from mores.sim.world_comparison import Difference, WorldComparison
+
+NUM_ROUNDS = 1
+NUM_COMPARED_ROUNDS = 2  # the second one begins from a state that actions have changed
+PAIR, ALONE = (0, 1), (1,)  # replicates
+# Parts of the names of operations whose rounding depends on the batch.
+NETWORK_OPERATIONS = ("mm", "mv", "matmul", "linear", "convolution", "rnn", "attention")
+
+
+def check_first_rounds(
+    environment: Environment[Any],
+    policies: Mapping[str, Policy],
+    population: Population | None = None,
+    seed: int = 0,
+    compare: bool = True,
+) -> Mapping[str, Tensor]:
+    """Simulate the first rounds of two replicates and check them.
+
+    Args:
+        environment: the environment.
+        policies: policy of each role.
+        population: source of the people.
+        seed: seed of all random streams.
+        compare: whether to compare replicate 1 with its simulation alone.
+
+    Returns:
+        The metrics of the initial states.
+
+    Raises:
+        UserError: a result of a user's class violates the contract: `docs/how-to/checks.md`.
+    """
+
+    def play(
+        *replicates: Sequence[int], on_round: Callable[..., Any] = lambda *checks: None
+    ) -> Any:
+        return _play(environment, policies, population, seed, replicates, on_round)
+
+    def first_difference(
+        first: Sequence[int], second: Sequence[int], rounding: frozenset[str]
+    ) -> tuple[Mapping[str, Tensor], Difference | None]:
+        comparison = WorldComparison(first.index(1), second.index(1), rounding)
+        found: list[Difference] = []
+
+        def compare_round(one: ValueChecks, other: ValueChecks) -> None:
+            if not found and (new := comparison.first_difference(one.calls, other.calls)):
+                found.append(new)
+
+        metrics = play(first, second, on_round=compare_round)
+        return metrics, found[0] if found else None
+
+    generators, difference = GlobalGenerators(), None
+    learners = frozenset(
+        f"policies.{role}"
+        for role, policy in policies.items()
+        if policy.supports("update") or policy.supports("fit_offline")
+    )
+    if compare:
+        metrics, difference = first_difference(PAIR, ALONE, learners)
+    else:
+        metrics = play(PAIR)
+    if generators.changed():
+        components = {f"policies.{role}": policy for role, policy in policies.items()}
+        components["environment"] = environment
+        if population is not None:
+            components["population"] = population
+        draw = find_draw(lambda: play(PAIR), components)
+        if draw is not None and not draw.allowed:
+            raise draw.error
+        if draw is not None:  # no two simulations are equal
+            return metrics
+    if difference is not None and difference.is_rounding:
+        networks = learners | _paths_with_networks(lambda: play(ALONE), policies)
+        _, difference = first_difference(PAIR, ALONE, networks)
+    if difference is not None:
+        _, repeated = first_difference(PAIR, PAIR, frozenset())
+        raise _unseeded_error(repeated) if repeated else _leak_error(difference)
+    return metrics
+
+
+def _play(
+    environment: Environment[Any],
+    policies: Mapping[str, Policy],
+    population: Population | None,
+    seed: int,
+    batches: Sequence[Sequence[int]],
+    on_round: Callable[..., Any],
+) -> Mapping[str, Tensor]:
+    """Simulate batches of replicates side by side; the initial metrics of the first batch.
+
+    `on_round` is called with the checks of all batches, at the start and after every round.
+    """
+    rounds = NUM_COMPARED_ROUNDS if len(batches) > 1 else NUM_ROUNDS
+    simulators = [
+        Simulator(
+            environment,
+            policies,
+            worlds=replicates,
+            rounds=rounds + 1,
+            population=population,
+            roles_to_train=(),
+            checks=ValueChecks,
+        )
+        for replicates in batches
+    ]
+    initial: Mapping[str, Tensor] = {}
+    for completed in range(rounds + 1):
+        for simulator in simulators:
+            checks = simulator.checks
+            assert isinstance(checks, ValueChecks)
+            checks.calls.clear()
+            if not completed:
+                simulator.reset(seed)
+            elif not simulator.all_finished:
+                simulator.step()
+            metrics = checks.metrics(simulator.state)
+            if completed == rounds:
+                checks.latent(simulator.state)
+            if simulator is simulators[0]:
+                initial = initial if completed else metrics
+                _check_equal_shapes(initial, metrics, completed)
+        on_round(*(simulator.checks for simulator in simulators))
+    return initial
+
+
+def _check_equal_shapes(
+    initial: Mapping[str, Tensor], metrics: Mapping[str, Tensor], completed: int
+) -> None:
+    """Check that metrics have the same names and shapes in every round."""
+    before, after = ({n: tuple(t.shape) for n, t in part.items()} for part in (initial, metrics))
+    for name in before | after:
+        if before.get(name) != after.get(name):
+            shapes = f"{before.get(name)} at reset and {after.get(name)} after round {completed}"
+            raise UserError(
+                f"the shape of the metric {name!r} is {shapes}",
+                code="failed",
+                path=f"metrics.{name}",
+            )
+
+
+def _paths_with_networks(run: Callable[[], Any], policies: Mapping[str, Policy]) -> frozenset[str]:
+    """Paths of the policies that multiply matrices when they act."""
+    # Only called if there is a difference of the size of rounding.
+    import sys
+
+    found: set[int] = set()
+
+    class Products(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
+            if any(part in func.overloadpacket.__name__ for part in NETWORK_OPERATIONS):
+                frame: Any = sys._getframe(1)
+                while frame is not None:
+                    found.add(id(frame.f_locals.get("self")))
+                    frame = frame.f_back
+            return func(*args, **(kwargs or {}))
+
+    with Products():
+        run()
+    return frozenset(f"policies.{role}" for role, each in policies.items() if id(each) in found)
+
+
+def _unseeded_error(difference: Difference) -> UserError:
+    call, name = difference.call, difference.name
+    return UserError(
+        f"{call.method} returns other numbers when it is repeated with the same seed"
+        f"{f' ({name})' if name else ''}: draw all random numbers from the `streams` of the call",
+        code="unseeded",
+        path=call.path,
+    )
+
+
+def _leak_error(difference: Difference) -> UserError:
+    call, name, size, is_rounding = difference
+    what = f" ({name}, by {size:.2g})" if name else ""
+    advice = (
+        "add in a fixed order, with mores.core.deterministic_sum"
+        if is_rounding
+        else "the result of a world must not depend on the other worlds of the batch"
+    )
+    return UserError(
+        f"{call.method} returns other numbers for a world when it is simulated alone{what}: "
+        f"{advice}",
+        code="world_leak",
+        path=call.path,
+    )

@@ -1,0 +1,174 @@
+"""Checks of all values that environments and policies return, for the first rounds of a scenario.
+
+Beyond `call_checks`: no NaN in observations and actions, finite rewards, a legal option for every
+agent, tensors of the state that lead with the world dimension, and no method that modifies the
+state it was given. The results are recorded, so that two simulations can be compared call by call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from mores.core import pytree
+from mores.core.check_metrics import checked_metrics
+from mores.core.environment import Phase, StepResult
+from mores.core.spaces import Discrete, MultiDiscrete, Space
+from mores.sim.call_checks import CallChecks, refuse
+
+
+class Call(NamedTuple):
+    """A call of a user's method: its name, the path of an error in it, the tensors it returned."""
+
+    method: str
+    path: str
+    tensors: Mapping[str, Tensor]
+
+
+class ValueChecks(CallChecks):
+    """Checks of values, in every round; see `CallChecks`.
+
+    Attributes:
+        calls: results since the list was last cleared; those of observations only if they are
+            given to a policy.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.calls: list[Call] = []
+        self._state: Any = None
+        self._versions: list[tuple[str, Tensor, int]] = []
+
+    def people(self, population: object, people: object) -> None:
+        """Check the result of `Population.sample_people`."""
+        super().people(population, people)
+        method = f"{type(population).__name__}.sample_people"
+        self._record(method, "population", {"people": people})
+
+    def initial_state(self, state: Any) -> None:
+        """Check the result of `Environment.reset`."""
+        super().initial_state(state)
+        self._note_versions(state)
+        self._record(self.method("reset"), "state", {"state": state})
+
+    def policy_state(self, role: str, state: Any) -> None:
+        """Check the result of `Policy.initial_state`."""
+        super().policy_state(role, state)
+        method = f"{type(self.policies[role]).__name__}.initial_state"
+        self._record(method, f"policies.{role}", {"policy state": state})
+
+    def observation(self, state: Any, role: str, phase: str, observation: Any) -> None:
+        """Check the result of `Environment.observe`."""
+        super().observation(state, role, phase, observation)
+        method, path = self.method("observe"), f"observation.{role}"
+        self._check_unmodified(method, path, state)
+        if observation.isnan().any():
+            refuse(method, f"the observation of {role!r} in {phase!r} is NaN", "not_finite", path)
+        self._record(method, path, {"observation": observation})
+
+    def action_mask(
+        self, state: Any, role: str, phase: Phase, mask: Any, finished: Tensor | None
+    ) -> None:
+        """Check the result of `Environment.action_mask`."""
+        super().action_mask(state, role, phase, mask, finished)
+        method, path = self.method("action_mask"), f"action_mask.{role}"
+        self._check_unmodified(method, path, state)
+        if mask is None:
+            return
+        for choice in _split(phase.action_spaces.get(role), mask):
+            none_legal = ~choice.any(-1)
+            none_legal = none_legal if finished is None else none_legal & ~finished[:, None]
+            if none_legal.any():
+                agent = int(none_legal.nonzero()[0, 1])
+                message = f"no option of {role}_{agent} in {phase.name!r} is legal"
+                refuse(method, message, "invalid_value", path)
+        self._record(method, path, {"action mask": mask})
+
+    def action(
+        self,
+        state: Any,
+        role: str,
+        phase: Phase,
+        mask: Tensor | None,
+        output: Any,
+        finished: Tensor | None,
+    ) -> None:
+        """Check the result of `Policy.act`."""
+        super().action(state, role, phase, mask, output, finished)
+        method, path = self.act_method(role), f"policies.{role}"
+        self._check_unmodified(method, path, state)
+        self.check_legal(role, phase.name, phase.action_spaces[role], output.action, mask, finished)
+        if output.action.isnan().any():
+            message = f"the action of {role!r} in {phase.name!r} is NaN"
+            refuse(method, message, "not_finite", path)
+        self._record(method, path, {"action": output.action, "policy state": output.state})
+
+    def step(self, state: Any, phase: Phase, result: Any, finished: Tensor | None) -> None:
+        """Check the result of `Environment.step`."""
+        super().step(state, phase, result, finished)
+        method = self.method("step")
+        self._check_unmodified(method, "state", state)
+        for role, reward in result.reward.items():
+            if not reward.isfinite().all():
+                message = f"the reward of {role!r} in {phase.name!r} is NaN or infinite"
+                refuse(method, message, "not_finite", f"reward.{role}")
+        self._note_versions(result.state)
+        self._record(method, "state", _named(result))
+
+    def metrics(self, state: Any) -> Mapping[str, Tensor]:
+        """The metrics of a state, checked."""
+        metrics = checked_metrics(self.environment, state, self.num_worlds)
+        self._check_unmodified(self.method("metrics"), "metrics", state)
+        self._record(self.method("metrics"), "metrics", metrics)
+        return metrics
+
+    def latent(self, state: Any) -> None:
+        """Check the result of `Environment.latent`."""
+        method, latent = self.method("latent"), self.environment.latent(state)
+        self._check_unmodified(method, "latent", state)
+        self._record(method, "latent", {"latent": latent})
+
+    def _record(self, method: str, path: str, result: Mapping[str, Any]) -> None:
+        """Record the tensors of a result, which must lead with the world dimension."""
+        tensors = pytree.flatten(result, include_persistent=False)
+        for name, tensor in tensors.items():
+            if tensor.shape[:1] != (self.num_worlds,):
+                message = (
+                    f"{name!r} must lead with the world dimension, {self.num_worlds}, not "
+                    f"{list(tensor.shape)}: keep static data on the object itself"
+                )
+                refuse(method, message, "wrong_shape", path)
+        self.calls.append(Call(method, path, tensors))
+
+    def _check_unmodified(self, method: str, path: str, state: Any) -> None:
+        """Check that a method has not modified the state, by the version counters of tensors."""
+        if state is self._state:
+            for name, tensor, version in self._versions:
+                if tensor._version != version:
+                    message = (
+                        f"modifies the state that it is given{f', {name!r}' if name else ''}: "
+                        "return a new one (no +=, no [...] =, no function that ends in _)"
+                    )
+                    refuse(method, message, "modified_input", path)
+            return
+        self._note_versions(state)
+
+    def _note_versions(self, state: Any) -> None:
+        self._state = state
+        self._versions = [(n, t, t._version) for n, t in pytree.flatten(state).items()]
+
+
+def _named(result: StepResult[Any]) -> dict[str, Any]:
+    """Parts of a result by name, for messages."""
+    ended = {} if result.terminated is None else {"terminated": result.terminated}
+    parts = {"state": result.state, "reward": result.reward, **ended}
+    return {**parts, "feedback": result.feedback}
+
+
+def _split(space: Space | None, mask: Tensor) -> tuple[Tensor, ...]:
+    """The mask of each choice."""
+    if isinstance(space, MultiDiscrete):
+        return mask.split(space.num_options, -1)
+    return (mask,) if isinstance(space, Discrete) else ()
