@@ -35,7 +35,7 @@ import scipy
 import torch
 
 import mores
-from mores.core.people import People
+from mores.core.people import People, Population
 from mores.core.random_streams import RandomStreams
 from mores.core.update_rule import PeerInputs
 from mores.envs.dynamics.friedkin_johnsen import FriedkinJohnsen
@@ -115,14 +115,14 @@ class RuleModel:
         self.values = RULE.step(inputs, None).values
 
 
-class GivenOpinions:
+class GivenOpinions(Population):
     """Population with the same opinions in all worlds."""
 
-    def __init__(self, opinions: np.ndarray) -> None:
-        self.opinions = torch.from_numpy(opinions).to(torch.float32)
+    opinions: Any
 
     def sample_people(self, streams: RandomStreams) -> People:
-        return People(self.opinions.repeat(streams.num_worlds, 1)[..., None])
+        opinions = torch.from_numpy(self.opinions).to(torch.float32)
+        return People(opinions.repeat(streams.num_worlds, 1)[..., None])
 
 
 def simulator(opinions: np.ndarray, worlds: int, graph: dict[str, Any]) -> Simulator:
@@ -133,7 +133,7 @@ def simulator(opinions: np.ndarray, worlds: int, graph: dict[str, Any]) -> Simul
         num_assistants=0,
         peers={"rule": RULE, "graph": graph},
     )
-    population = GivenOpinions(opinions)
+    population = GivenOpinions(opinions=opinions)
     made = Simulator(
         env, env.default_policies(), worlds=worlds, rounds=1_000_000, population=population
     )

@@ -92,12 +92,11 @@ class Peers(Config):
 def _neighbor_mean(inputs: PeerInputs, graph: InfluenceGraph) -> PersonValues:
     """Weighted mean of the neighbors' answers, within their range, which rounding may leave."""
     answers = inputs.answers
-    weight = (1.0 - graph.self_weight.abs()).clamp(min=torch.finfo(torch.float32).tiny)
     low, high = answers.amin(1, keepdim=True), answers.amax(1, keepdim=True)
     if graph.has_negative_weights:
         high = torch.maximum(high, -low)
         low = -high
-    neighbor_mean = (inputs.neighbor_sum / weight[..., None]).clamp(low, high)
+    neighbor_mean = (inputs.neighbor_sum / graph.peer_weight).clamp_(low, high)
     if graph.isolated is not None:
         neighbor_mean = neighbor_mean.masked_fill(graph.isolated[..., None], 0.0)
     return neighbor_mean

@@ -169,7 +169,9 @@ class TraitStateDynamics(Config):
 
     def advance_round(self, trait_state: TraitState, streams: RandomStreams) -> TraitState:
         """People a round later: the residual decays and is renewed, dispositions diffuse."""
-        disposition, residual = trait_state.disposition, self.decay * trait_state.state_residual
+        disposition, residual = trait_state.disposition, trait_state.state_residual
+        if self.mean_reverting:
+            residual = self.decay * residual
         size = disposition.shape[1:]
         if self.volatility:
             renewal_std = self.volatility * math.sqrt(1.0 - self.decay**2)

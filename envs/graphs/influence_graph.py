@@ -101,6 +101,12 @@ class InfluenceGraph(pytree.Growing):
         return self.indptr[..., 1:] - self.indptr[..., :-1]
 
     @functools.cached_property
+    def peer_weight(self) -> Float[Tensor, "*world agent 1"]:
+        """Share of all neighbors together; a tiny positive number for isolated people."""
+        tiny = torch.finfo(torch.float32).tiny
+        return (1.0 - self.self_weight.abs()).clamp(min=tiny)[..., None]
+
+    @functools.cached_property
     def has_negative_weights(self) -> bool:
         """Whether any influence is negative."""
         return bool((self.weights < 0).any() | (self.self_weight < 0).any())

@@ -304,7 +304,8 @@ class Coevolution(Environment[CoevolutionState]):
         """Steps 2 to 7 of the dynamics."""
         neighbor_mean, rule_state = state.neighbor_mean, state.rule_state
         trait_state = self.trait_state.advance_round(state.trait_state, streams.child("person"))
-        values = self.history.attract(trait_state.values, state.history_position)
+        values_before = trait_state.values
+        values = self.history.attract(values_before, state.history_position)
         if self.peers.rule is not None:
             # mean reversion already anchors people at their dispositions
             anchor = values if self.trait_state.mean_reverting else state.anchor
@@ -312,16 +313,18 @@ class Coevolution(Environment[CoevolutionState]):
             values, neighbor_mean, rule_state = self.peers.move(
                 values, state.answers, anchor, graph, state.rule_state, streams.child("rule")
             )
-        displacement = advice.advice_displacement(
-            values, state.advice, state.intensity, state.trust, self.confidence_bound
-        )
-        values = values + self.ai_influence * displacement
-        values = values + self.history.drift_share * state.trend[:, None]
+        if self.num_assistants:
+            displacement = advice.advice_displacement(
+                values, state.advice, state.intensity, state.trust, self.confidence_bound
+            )
+            values = values + self.ai_influence * displacement
+        if self.history.drift_share:
+            values = values + self.history.drift_share * state.trend[:, None]
         if self.noise_std:
             values = values + self.noise_std * streams.normal(
                 "noise", self.num_people, self.num_values
             )
-        trait_state = self.trait_state.displace(trait_state, values - trait_state.values)
+        trait_state = self.trait_state.displace(trait_state, values - values_before)
         trait_state = self.trait_state.clamp(trait_state, -self.value_limit, self.value_limit)
         people = dataclasses.replace(state.people, values=trait_state.values)
         trust = state.trust

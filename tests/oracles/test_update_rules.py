@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 import mores
-from mores.core.people import People
+from mores.core.people import People, Population
 from mores.core.random_streams import RandomStreams
 from mores.core.update_rule import PeerInputs, RuleResult, UpdateRule
 from mores.envs.graphs.convert import to_influence_graph
@@ -142,7 +142,7 @@ def test_deffuant(graph: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pairs > 20
 
 
-class Opposed:
+class Opposed(Population):
     """People with values -1 and 1."""
 
     def sample_people(self, streams: RandomStreams) -> People:
