@@ -9,9 +9,10 @@ import pytest
 
 from mores.experiments.claims.claim_evaluation import make_claim_data
 from mores.experiments.run.cell_execution import run_cell
-from mores.experiments.scenario.expansion import expand_and_verify
+from mores.experiments.scenario.expansion import build_and_verify
 from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.undefined_metrics import undefined_metrics
+from tests.cells import expand_and_verify
 from tests.refusals import refused
 
 HILL = {"kind": "hill_number", "order": 2, "name": "opinions"}
@@ -90,4 +91,4 @@ def test_metrics_without_a_number_are_found() -> None:
     env = {"kind": "coevolution", "num_people": 4}
     metrics = ["group_gap", "trust", "tracking_lag", "path_length"]
     spec = scenario(env=env, metrics=metrics, arms={"a": {}, "b": {"env.num_assistants": 0}})
-    assert undefined_metrics(spec, expand_and_verify(spec)) == ["group_gap"]
+    assert undefined_metrics(spec, build_and_verify(spec)) == ["group_gap"]

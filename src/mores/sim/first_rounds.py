@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mores.core.environment import Environment
 from mores.core.errors import UserError
+from mores.core.learner import Learner
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.sim.global_generators import GlobalGenerators, find_draw
@@ -74,7 +75,7 @@ def check_first_rounds(
     learners = frozenset(
         f"policies.{role}"
         for role, policy in policies.items()
-        if policy.supports("update") or policy.supports("fit_offline")
+        if isinstance(policy, Learner)
     )
     if compare:
         metrics, difference = first_difference(PAIR, ALONE, learners)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from mores.experiments.scenario.cell import BuiltCell, BuiltStage, Cell
+from mores.experiments.scenario.cell import BuiltCell, BuiltStage
 from mores.experiments.scenario.specification import Scenario
 from mores.sim.metric_tracker import MetricTracker
 from mores.sim.simulator import Simulator
@@ -13,15 +13,14 @@ from mores.sim.simulator import Simulator
 MAX_SECONDS = 3.0
 
 
-def undefined_metrics(scenario: Scenario, cells: Iterable[Cell]) -> list[str]:
+def undefined_metrics(scenario: Scenario, cells: Iterable[BuiltCell]) -> list[str]:
     """Names of the metrics that are NaN in one world in every round of every cell.
 
     No policy trains. A simulation ends as soon as all metrics have been a number once; none is
     reported if that takes more than `MAX_SECONDS`.
     """
     names, deadline = set(scenario.metric_names), time.monotonic() + MAX_SECONDS
-    for cell in cells:
-        built = cell.build()
+    for built in cells:
         for stage in built.stages:
             if names and stage.stage.loop != "fit_offline":
                 names = _undefined(scenario, names, stage, built, deadline)
