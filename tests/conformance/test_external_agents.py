@@ -172,7 +172,7 @@ def test_a_registered_environment_is_known_to_every_library() -> None:
 @pytest.mark.parametrize(
     ("registry_name", "name", "hint"),
     [
-        ("environment", "ppo", "; it is a policy"),
+        ("environment", "ppo", "; it is a recipe"),
         ("policy", "lock_in", "; it is an environment"),
         ("population", "karate", "; it is a scenario: mores check karate"),
         ("environment", "lokin", "; did you mean 'lock_in'?"),
