@@ -109,7 +109,7 @@ def checked_diagnostics(role: str, learner: Learner, state: Any) -> Sequence[Tra
 def too_few_rounds(environment: Environment[Any], rounds: int) -> str:
     """Reason why no policy can learn in episodes of so many rounds. Empty: none."""
     needed = environment.min_rounds
-    return f"{rounds} rounds are too few to learn from: {needed} needed" if rounds < needed else ""
+    return f"{rounds} are too few to learn from: {needed} needed" if rounds < needed else ""
 
 
 def no_update_reason(role: str, learner: Learner, state: Any, rounds: int) -> str:
