@@ -39,6 +39,7 @@ from mores.core.people import People, Population
 from mores.core.random_streams import RandomStreams
 from mores.core.update_rule import PeerInputs
 from mores.envs.dynamics.friedkin_johnsen import FriedkinJohnsen
+from mores.envs.dynamics.peers import Peers
 from mores.envs.graphs.csr_graph import CsrGraph
 from mores.envs.opinion.coevolution import Coevolution
 from mores.sim.simulator import Simulator
@@ -53,7 +54,7 @@ MEGABYTE = 2**20
 
 def mesa_model(graph: nx.Graph, opinions: np.ndarray) -> Any:
     """The model as Mesa's documentation writes models: one object per person."""
-    import mesa
+    import mesa  # pyright: ignore[reportMissingImports]
 
     class Person(mesa.Agent):
         def __init__(self, model: mesa.Model, opinion: float) -> None:
@@ -131,7 +132,7 @@ def simulator(opinions: np.ndarray, worlds: int, graph: dict[str, Any]) -> Simul
         num_people=len(opinions),
         num_values=1,
         num_assistants=0,
-        peers={"rule": RULE, "graph": graph},
+        peers=Peers.model_validate({"rule": RULE, "graph": graph}),
     )
     population = GivenOpinions(opinions=opinions)
     made = Simulator(
@@ -225,7 +226,7 @@ def stream(people: int, edges: int) -> dict[str, Any]:
         num_people=people,
         num_values=1,
         num_assistants=0,
-        peers={"rule": RULE, "graph": "benchmark_stream"},
+        peers=Peers.model_validate({"rule": RULE, "graph": "benchmark_stream"}),
     )
     made = Simulator(env, env.default_policies(), rounds=10)
     made.reset(0)

@@ -30,7 +30,7 @@ class FriedkinJohnsen(UpdateRule):
 
     def step(self, inputs: PeerInputs, state: Any) -> RuleResult:
         """Values after one round."""
-        values = self.susceptibility * inputs.weighted_mean
+        values = inputs.weighted_mean.mul_(self.susceptibility)
         return RuleResult(values.add_((1.0 - self.susceptibility) * inputs.anchor))
 
     def equilibrium_matrix(self, graph: Graph) -> Float[np.ndarray, "agent agent"] | None:

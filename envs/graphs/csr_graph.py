@@ -186,4 +186,4 @@ class CsrGraph:
             exact = scipy.sparse.csr_array(parts, shape=(agents, agents))
             exact = exact + scipy.sparse.diags_array(own, format="csr")
         arrays = (indptr, indices, shares, own.astype(np.float32))
-        return InfluenceGraph(*map(torch.from_numpy, arrays), exact)
+        return InfluenceGraph(*map(torch.from_numpy, arrays), exact_matrix=exact)

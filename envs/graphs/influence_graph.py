@@ -83,7 +83,8 @@ class InfluenceGraph(pytree.Growing):
         if self.indptr.device == device:
             return self
         fields = (self.indptr, self.indices, self.weights, self.self_weight)
-        return InfluenceGraph(*(field.to(device) for field in fields), self.exact_matrix)
+        parts = (field.to(device) for field in fields)
+        return InfluenceGraph(*parts, exact_matrix=self.exact_matrix)
 
     @property
     def num_people(self) -> int:
@@ -95,7 +96,7 @@ class InfluenceGraph(pytree.Growing):
         """Whether all worlds have this graph."""
         return self.indptr.dim() == 1
 
-    @functools.cached_property
+    @property
     def degree(self) -> Int[Tensor, "*world agent"]:
         """Number of ties of each person."""
         return self.indptr[..., 1:] - self.indptr[..., :-1]

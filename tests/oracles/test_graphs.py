@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -34,9 +36,9 @@ def messy(kind: type) -> nx.Graph:
     return graph
 
 
-def scipy_shares(adjacency: scipy.sparse.sparray, self_weight: float) -> np.ndarray:
+def scipy_shares(adjacency: Any, self_weight: float) -> np.ndarray:
     """Shares of influence by their definition, from a dense matrix."""
-    dense = np.asarray(adjacency.todense(), dtype=np.float64)
+    dense = adjacency.toarray().astype(np.float64)
     own = np.where(dense.diagonal() == 0, self_weight, dense.diagonal())
     np.fill_diagonal(dense, own)
     size = np.abs(dense).sum(1, keepdims=True)
@@ -182,7 +184,7 @@ def test_files_hold_the_same_graph(tmp_path) -> None:
     assert (directed.num_people, len(directed.indices)) == (32, 60)
 
 
-def peers(**graph: object) -> dict[str, object]:
+def peers(**graph: object) -> Any:
     return {"rule": "degroot", "graph": graph}
 
 

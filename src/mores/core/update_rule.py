@@ -41,9 +41,9 @@ class PeerInputs:
         """Sum of the neighbors' answers, weighted by the shares of influence."""
         return self.graph.neighbor_sum(self.answers)
 
-    @functools.cached_property
+    @property
     def weighted_mean(self) -> PersonValues:
-        """The same with the person's own value and its share: DeGroot's `P x`."""
+        """The same with the person's own value and its share, a new tensor: DeGroot's `P x`."""
         own = self.graph.self_weight[..., None] * self.values
         return own.add_(self.neighbor_sum)
 
