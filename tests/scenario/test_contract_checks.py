@@ -193,14 +193,14 @@ def test_every_simulation_refuses_wrong_results(tmp_path, old, new, code, path):
 def test_first_rounds_refuse_wrong_values(tmp_path, old, new, code, path):
     hall = _module(tmp_path, old, new).Hall()
     with refused(code, path):
-        check_first_rounds(hall, hall.default_policies())
+        check_first_rounds(hall)
 
 
 @pytest.mark.parametrize(("old", "new", "path", "method", "has_line"), UNSEEDED)
 def test_draws_without_seed_are_located(tmp_path, old, new, path, method, has_line):
     hall = _module(tmp_path, old, new).Hall()
     with unchecked(), refused("unseeded", path) as caught:
-        check_first_rounds(hall, hall.default_policies())
+        check_first_rounds(hall)
     message = str(caught.value)
     assert message.startswith(method)
     assert (f"(hall.py:{_line(old)})" in message) is has_line
@@ -210,7 +210,7 @@ def test_draws_without_seed_are_located(tmp_path, old, new, path, method, has_li
 def test_leaks_between_worlds(tmp_path, old, new, path):
     hall = _module(tmp_path, old, new).Hall()
     with refused("world_leak", path):
-        check_first_rounds(hall, hall.default_policies())
+        check_first_rounds(hall)
 
 
 NETWORK = "light = (observation.expand(-1, -1, 64) @ WEIGHTS).mean(-1, True).sigmoid()"
@@ -226,14 +226,14 @@ def test_a_network_may_round_differently_and_no_more(tmp_path):
         hall = module.Hall()
         if leaks:
             with refused("world_leak", "policies.host"):
-                check_first_rounds(hall, hall.default_policies())
+                check_first_rounds(hall)
         else:
-            check_first_rounds(hall, hall.default_policies())
+            check_first_rounds(hall)
     module = _module(
         tmp_path, LIGHT, "light = observation.clamp(0.1, 0.9) + 1e-6 * len(observation)"
     )
     with refused("world_leak", "policies.host"):
-        check_first_rounds(module.Hall(), module.Hall().default_policies())
+        check_first_rounds(module.Hall())
 
 
 def test_a_policy_may_declare_global_draws(tmp_path):
@@ -243,7 +243,7 @@ def test_a_policy_may_declare_global_draws(tmp_path):
     module.Guest.draws_from_global_state = True
     hall = module.Hall()
     with unchecked():
-        assert set(check_first_rounds(hall, hall.default_policies())) == {"mood"}
+        assert set(check_first_rounds(hall)) == {"mood"}
 
 
 SCENARIO = """\
@@ -288,4 +288,4 @@ def test_check_names_the_place_in_the_scenario(
 
 def test_the_unchanged_class_passes(tmp_path):
     hall = _module(tmp_path, MOOD, MOOD).Hall()
-    check_first_rounds(hall, hall.default_policies())
+    check_first_rounds(hall)

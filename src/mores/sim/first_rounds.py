@@ -7,17 +7,19 @@ Draws from the generators of the process are found by `global_generators`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from mores.core.environment import Environment
 from mores.core.errors import UserError
 from mores.core.learner import Learner
 from mores.core.people import Population
 from mores.core.policy import Policy
+from mores.registry.specs import policies_from_specs
 from mores.sim.global_generators import GlobalGenerators, find_draw
 from mores.sim.simulator import Simulator
 from mores.sim.value_checks import ValueChecks
@@ -26,13 +28,16 @@ from mores.sim.world_comparison import Difference, WorldComparison
 NUM_ROUNDS = 1
 NUM_COMPARED_ROUNDS = 2  # the second one begins from a state that actions have changed
 PAIR, ALONE = (0, 1), (1,)  # replicates
-# Parts of the names of operations whose rounding depends on the batch.
-NETWORK_OPERATIONS = ("mm", "mv", "matmul", "linear", "convolution", "rnn", "attention")
+# Parts of the names of functions whose rounding depends on the batch.
+NETWORK_OPERATIONS = (
+    *("matmul", "mm", "mv", "einsum", "tensordot", "linear", "conv", "gru", "lstm", "rnn"),
+    "attention",
+)
 
 
 def check_first_rounds(
     environment: Environment[Any],
-    policies: Mapping[str, Policy],
+    policies: Mapping[str, Any] | None = None,
     population: Population | None = None,
     seed: int = 0,
     compare: bool = True,
@@ -41,7 +46,7 @@ def check_first_rounds(
 
     Args:
         environment: the environment.
-        policies: policy of each role.
+        policies: policy of each role, or its kind and parameters; other roles get the default.
         population: source of the people.
         seed: seed of all random streams.
         compare: whether to compare replicate 1 with its simulation alone.
@@ -52,6 +57,7 @@ def check_first_rounds(
     Raises:
         UserError: a result of a user's class violates the contract: `docs/how-to/checks.md`.
     """
+    policies = policies_from_specs({**environment.default_policies(), **(policies or {})})
 
     def play(
         *replicates: Sequence[int], on_round: Callable[..., Any] = lambda *checks: None
@@ -73,9 +79,7 @@ def check_first_rounds(
 
     generators, difference = GlobalGenerators(), None
     learners = frozenset(
-        f"policies.{role}"
-        for role, policy in policies.items()
-        if isinstance(policy, Learner)
+        f"policies.{role}" for role, policy in policies.items() if isinstance(policy, Learner)
     )
     if compare:
         metrics, difference = first_difference(PAIR, ALONE, learners)
@@ -162,14 +166,11 @@ def _check_equal_shapes(
 
 def _paths_with_networks(run: Callable[[], Any], policies: Mapping[str, Policy]) -> frozenset[str]:
     """Paths of the policies that multiply matrices when they act."""
-    # Only called if there is a difference of the size of rounding.
-    import sys
-
     found: set[int] = set()
 
-    class Products(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
-            if any(part in func.overloadpacket.__name__ for part in NETWORK_OPERATIONS):
+    class Products(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
+            if any(part in func.__name__ for part in NETWORK_OPERATIONS):
                 frame: Any = sys._getframe(1)
                 while frame is not None:
                     found.add(id(frame.f_locals.get("self")))
