@@ -139,6 +139,13 @@ class Layout:
         self.size, self.extra = size, extra
 
 
+class Slots:
+    __slots__ = ("size",)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
 class Cached:
     def __init__(self, size: int) -> None:
         self.size = size
@@ -180,6 +187,8 @@ def test_descriptions_come_from_the_template_and_must_be_equal():
     [
         (random.Random(1), random.Random(2), False),
         (np.arange(3), np.arange(3), True),
+        (Slots(1), Slots(1), True),
+        (Slots(1), Slots(2), False),
         (np.arange(3), np.arange(3.0), False),
         (Layout(1, [torch.ones(2)]), Layout(1, [torch.ones(2)]), True),
         (Layout(1, [torch.ones(2)]), Layout(1, [torch.zeros(2)]), False),

@@ -102,13 +102,18 @@ def structurally_equal(left: Any, right: Any, visited: frozenset[int] = frozense
             return True
     except Exception:  # the class refuses comparison
         return False
-    own_state = type(left).__reduce__ is not object.__reduce__ or not hasattr(left, "__dict__")
-    if own_state:  # not in its attributes alone: a random generator
-        return False
+    has_attributes = hasattr(left, "__dict__") or hasattr(left, "__slots__")
+    if type(left).__reduce__ is not object.__reduce__ or not has_attributes:
+        return False  # a number, or an object with a state of another kind: a random generator
     bases = [vars(base).items() for base in type(left).__mro__]
     cached = {n for items in bases for n, v in items if isinstance(v, functools.cached_property)}
-    one, other = ({n: v for n, v in vars(o).items() if n not in cached} for o in (left, right))
-    return structurally_equal(one, other, visited)
+
+    def attributes(instance: Any) -> list[Any]:
+        state = instance.__getstate__()  # None, `__dict__`, or that and the slots
+        parts = [part or {} for part in (state if isinstance(state, tuple) else (state,))]
+        return [{n: v for n, v in part.items() if n not in cached} for part in parts]
+
+    return structurally_equal(attributes(left), attributes(right), visited)
 
 
 def _serialize(

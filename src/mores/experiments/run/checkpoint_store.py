@@ -1,6 +1,6 @@
 """The checkpoint of a cell that is being simulated, on disk, so that hours of work are not lost.
 
-`cells/.<cell>.checkpoint` is one file of tensors and JSON (`results/tensor_file`) with a fingerprint
+`cells/.<cell>.checkpoint` is one file of tensors and JSON (`results/tensor_file`) with a hash
 of the cell, replaced atomically. A checkpoint that is damaged, of other code or of another
 experiment is ignored: the cell is simulated from its start. The file is removed when the cell is
 complete.
