@@ -46,8 +46,6 @@ class PersistentState:
 class PolicySpec:
     """Learner, role and model architecture of a state: static, without tensors."""
 
-    __slots__ = ("learner", "role", "stacked_model")
-
     def __init__(self, learner: Policy, role: Role, stacked_model: StackedModel) -> None:
         self.learner, self.role, self.stacked_model = learner, role, stacked_model
 
