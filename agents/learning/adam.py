@@ -18,6 +18,9 @@ operations on whole tensors, which need no wait for an accelerator and allow a s
 model. `python tests/learners/test_adam.py` times both.
 """
 
+# torch documents its fused optimizers but does not export their functions.
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 import dataclasses
@@ -155,34 +158,45 @@ class Adam:
         moving = finite if active is None else finite & active
         state.step.add_(moving)
         stacks = (parameters, gradients, state.exp_avg, state.exp_avg_sq)
-        columns = [[stack[name] for name in parameters] for stack in stacks]
+        columns = tuple([stack[name] for name in parameters] for stack in stacks)
         settings = self._shared_settings
         if settings is not None and all(_is_plain(tensor) for each in columns for tensor in each):
-            self._fused_step(*columns, state.step, moving, norm, settings)
+            self._fused_step(columns, state.step, moving, norm, settings)
         else:
-            foreach_step(*columns, state.step, moving, norm, self._constants, state.scratch)
+            foreach_step(columns, state.step, moving, norm, self._constants, state.scratch)
         return AdamStepInfo(norm, finite)
 
     def _fused_step(
         self,
-        values: list[Tensor],
-        grads: list[Tensor],
-        exp_avg: list[Tensor],
-        exp_avg_sq: list[Tensor],
+        columns: tuple[list[Tensor], ...],
         step: Int[Tensor, " model"],
         moving: Bool[Tensor, " model"],
         grad_norm: Float[Tensor, " model"],
         settings: dict[str, float],
     ) -> None:
         """One call of the fused kernel, with a row for each model that moves."""
+        values, grads, exp_avg, exp_avg_sq = columns
         if self.max_grad_norm is not None:
             factor = (self.max_grad_norm / (grad_norm + NORM_EPSILON)).clamp(max=1.0)
             grads = [grad * broadcast_like(factor, grad).to(grad.dtype) for grad in grads]
         moves = None if bool(moving.all()) else moving.tolist() * len(values)
-        rows = [_rows(each, moves) for each in (values, grads, exp_avg, exp_avg_sq)]
         steps = _rows([step] * len(values), moves)
         if steps:
-            torch._fused_adamw_(*rows, [], steps, amsgrad=False, maximize=False, **settings)
+            torch._fused_adamw_(
+                _rows(values, moves),
+                _rows(grads, moves),
+                _rows(exp_avg, moves),
+                _rows(exp_avg_sq, moves),
+                [],
+                steps,
+                amsgrad=False,
+                maximize=False,
+                lr=settings["lr"],
+                beta1=settings["beta1"],
+                beta2=settings["beta2"],
+                weight_decay=settings["weight_decay"],
+                eps=settings["eps"],
+            )
 
     @functools.cached_property
     def _shared_settings(self) -> dict[str, float] | None:

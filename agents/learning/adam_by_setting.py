@@ -60,10 +60,7 @@ class StepConstants(NamedTuple):
 
 
 def foreach_step(
-    values: list[Tensor],
-    grads: list[Tensor],
-    exp_avg: list[Tensor],
-    exp_avg_sq: list[Tensor],
+    columns: tuple[list[Tensor], ...],
     step: Int[Tensor, " model"],
     moving: Bool[Tensor, " model"],
     grad_norm: Float[Tensor, " model"],
@@ -73,13 +70,14 @@ def foreach_step(
     """Change parameters and moments `[model, ...]` in place.
 
     Args:
-        values, grads, exp_avg, exp_avg_sq: parameters, gradients and moments, in the same order.
+        columns: parameters, gradients, means of gradients and of their squares, in one order.
         step: number of steps of each model, this one included.
         moving: models that make the step.
         grad_norm: norm of every model's gradient.
         constants: settings.
         scratch_buffers: work tensors.
     """
+    values, grads, exp_avg, exp_avg_sq = columns
     scratch = scratch_buffers.like(values)
     factors = _broadcast_factors(_step_factors(constants, step, moving, grad_norm), values)
     for grad, factor, out in zip(grads, factors.clip_factor, scratch, strict=True):

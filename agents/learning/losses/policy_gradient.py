@@ -115,6 +115,8 @@ def _reduce(
     reduction: str,
     constant_length: float | None,
 ) -> Float[Tensor, " model"]:
+    if reduction == "step":  # the loss of other steps is 0
+        return loss.sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
     if reduction != "constant":
         return reduce_steps(loss, mask, reduction)
     if constant_length is None:

@@ -136,9 +136,9 @@ def _check_forward(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> int:
 
 def _outputs(
     module: torch.nn.Module, inputs: tuple[Tensor, ...], outputs: Any
-) -> tuple[Float[Tensor, "sample size"], ...]:
+) -> list[Float[Tensor, "sample size"]]:
     """Features, and the next recurrent state if the network has memory."""
-    tensors = outputs if isinstance(outputs, tuple) else (outputs,)
+    tensors: tuple[Any, ...] = outputs if isinstance(outputs, tuple) else (outputs,)
     wanted = "features [sample, width]"
     if len(inputs) > 1:
         wanted += f" and recurrent state [sample, {inputs[1].shape[-1]}]"
@@ -159,7 +159,7 @@ def _outputs(
             f"forward must return {wanted}, float32, not {', '.join(found)}",
             "wrong_shape",
         )
-    return tensors
+    return list(tensors)
 
 
 def _check_weights(
