@@ -212,16 +212,16 @@ def test_a_learner_is_evaluated_only_where_it_trained() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reward", "path"),
+    ("reward", "code", "path"),
     [
-        (lambda action: {"actor": action[:, 0]}, "reward.actor"),
-        (lambda action: {"acter": action}, "reward.acter"),
-        (lambda action: {"actor": action.tolist()}, "reward.actor"),
+        (lambda action: {"actor": action[:, 0]}, "wrong_shape", "reward.actor"),
+        (lambda action: {"acter": action}, "unknown_name", "reward.acter"),
+        (lambda action: {"actor": action.tolist()}, "wrong_type", "reward.actor"),
     ],
 )
 @unchecked()
 def test_an_invalid_reward_is_an_error(
-    reward: Any, path: str, monkeypatch: pytest.MonkeyPatch
+    reward: Any, code: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def step(
         self: Minimal, state: Tensor, phase: str, actions: Any, streams: RandomStreams
@@ -229,7 +229,7 @@ def test_an_invalid_reward_is_an_error(
         return StepResult(state, reward(actions["actor"].float()))
 
     monkeypatch.setattr(Minimal, "step", step)
-    with refused("failed", path=path):
+    with refused(code, path=path):
         mores.train(Minimal(), {"actor": "ppo"}, episodes=2, rounds=64, worlds=2)
 
 

@@ -72,9 +72,7 @@ class SurveyRespondent(Policy):
                 noise = noise * observed.read(observation, "relative_volatility")
             answer = answer + noise
         answer = self.round_to_scale(answer)
-        if isinstance(space, Box):
-            answer = answer.clamp(*(limit.to(answer.device) for limit in space.limits))
-        return ActionOutput(answer, state)
+        return ActionOutput(space.clamp(answer) if isinstance(space, Box) else answer, state)
 
     def round_to_scale(self, answer: Tensor) -> Tensor:
         """The option nearest to an answer."""

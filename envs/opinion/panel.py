@@ -356,7 +356,7 @@ class TruthfulAnswer(Policy):
         """Answer with the value, within the scale."""
         space = phase.action_spaces["person"]
         assert isinstance(space, Box)
-        return ActionOutput(observation[..., :1].clamp(space.low[0], space.high[0]), state)
+        return ActionOutput(space.clamp(observation[..., :1]), state)
 
 
 class Advocate(Policy):

@@ -12,23 +12,25 @@ from mores.core.spaces import Box
 
 
 class Truthful(Policy):
-    """Person that reports their exact values."""
+    """Person that reports their exact values, within the limits of a report."""
 
-    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
-        """Layout of the observation."""
-        return role.observation_space
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Role:
+        """The role, whose observation is read by name."""
+        return role
 
     def act(
         self,
         phase: Phase,
         observation: Tensor,
         action_mask: Tensor | None,
-        state: Box,
+        state: Role,
         streams: RandomStreams,
         search: bool = False,
     ) -> ActionOutput:
         """Report the values."""
-        return ActionOutput(state.read(observation, "values"), state)
+        values = state.observation_space.read(observation, "values")
+        space = phase.action_spaces[state.name]
+        return ActionOutput(space.clamp(values) if isinstance(space, Box) else values, state)
 
 
 class MeanEcho(Policy):

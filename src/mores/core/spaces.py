@@ -75,6 +75,18 @@ class Box:
         return torch.tensor(self.low), torch.tensor(self.high)
 
     @functools.cached_property
+    def is_bounded(self) -> bool:
+        """Whether any number has a limit."""
+        return any(map(math.isfinite, (*self.low, *self.high)))
+
+    def clamp(self, vector: Tensor) -> Tensor:
+        """The vector `[..., size]` within the limits of its parts."""
+        if not self.is_bounded:
+            return vector
+        low, high = (limit.to(vector.device) for limit in self.limits)
+        return vector.clamp(low, high)
+
+    @functools.cached_property
     def _slices(self) -> Mapping[str, slice]:
         slices, start = {}, 0
         for name, part in self.parts.items():
