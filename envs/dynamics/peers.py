@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.core.config import Config
-from mores.core.errors import ParameterError
+from mores.core.errors import ParameterError, UserError
 from mores.core.graph import GraphSource
 from mores.core.random_streams import RandomStreams
 from mores.core.update_rule import PeerInputs, UpdateRule
@@ -71,6 +71,13 @@ class Peers(Config):
     def world_graphs(self, values: PersonValues, streams: RandomStreams) -> InfluenceGraph:
         """A graph for each world."""
         graphs = to_influence_graph(self.graph.world_graphs(values, streams), values.shape[1])
+        if graphs.is_shared or len(graphs.indptr) != len(values):
+            given = "one" if graphs.is_shared else str(len(graphs.indptr))
+            raise UserError(
+                f"peers.graph: needs {len(values)} graphs, one for each world, not {given}",
+                code="wrong_shape",
+                path="peers.graph",
+            )
         return graphs.to(values.device)
 
     def move(

@@ -71,6 +71,9 @@ class CsrGraph:
             UserError: a number without a person, or a weight that is not finite.
         """
         people, neighbors = np.asarray(people), np.asarray(neighbors)
+        if any(len(ends) and ends.dtype.kind not in "iu" for ends in (people, neighbors)):
+            message = "edges: people are numbered by whole numbers"
+            raise UserError(message, code="wrong_type", path="edges")
         if not 1 <= num_people <= MAX_PEOPLE:
             message = f"a graph has 1 to {MAX_PEOPLE:,} people, not {num_people}"
             raise UserError(message, code="out_of_range", path="num_people")
@@ -131,7 +134,7 @@ class CsrGraph:
             UserError: no nodes, or a weight that is not a finite number.
         """
         number: Mapping[Any, int] | range = range(len(graph))
-        if any(label is not i and label != i for i, label in enumerate(graph)):
+        if any(type(label) is not int or label != i for i, label in enumerate(graph)):
             number = {label: i for i, label in enumerate(graph)}
         count = graph.number_of_edges()
         if weight is None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mores.core.errors import ParameterError, UserError
 from mores.core.graph import GraphSource
@@ -38,6 +39,23 @@ class GraphFile(GraphSource):
     self_weight: float = Field(
         default=1.0, ge=0, description="weight of the own value of people without a self-loop"
     )
+    sha256: str | None = Field(
+        default=None,
+        description="digest of the file, which must match; null: filled in, so that a run is not "
+        "resumed with another file",
+    )
+
+    @model_validator(mode="after")
+    def _fill_digest(self) -> GraphFile:
+        if Path(self.path).is_file():
+            with Path(self.path).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if self.sha256 not in (None, digest):
+                message = f"{self.path} has another digest, {digest}"
+                raise ParameterError("sha256", message=message, code="incompatible")
+            self.__dict__["sha256"] = digest
+            self.__pydantic_fields_set__.add("sha256")
+        return self
 
     def check_num_people(self, num_people: int) -> None:
         """Read the file and compare its number of people."""
@@ -54,12 +72,16 @@ class GraphFile(GraphSource):
         return self._graph(num_people).influence_graph(self.self_weight)
 
     def _graph(self, num_people: int) -> CsrGraph:
-        return read_graph(self.path, num_people, self.directed, self.weighted)
+        return read_graph(self.path, num_people, self.directed, self.weighted, self.sha256)
 
 
 @functools.lru_cache(maxsize=4)
 def read_graph(
-    path: str, num_people: int | None = None, directed: bool = False, weighted: bool = True
+    path: str,
+    num_people: int | None = None,
+    directed: bool = False,
+    weighted: bool = True,
+    digest: str | None = None,
 ) -> CsrGraph:
     """The graph of a file; `GraphFile` describes the formats.
 
@@ -68,6 +90,7 @@ def read_graph(
         num_people: number of people of an edge list of numbers; None: the largest number + 1.
         directed: see `GraphFile`.
         weighted: see `GraphFile`.
+        digest: of the content; a file that has changed is read again.
 
     Raises:
         UserError: the file cannot be read, or has another format.
@@ -111,14 +134,25 @@ def _edge_list(file: Path, num_people: int | None, directed: bool, weighted: boo
             people = num_people or 1 + int(ends.max(initial=0))
         except ValueError:
             table = load(dtype=str)
+            _refuse_header(file, table)
             labels, ends = np.unique(np.char.strip(table[:, :2]), return_inverse=True)
             people = len(labels)
     if table.size and table.shape[1] not in (2, 3):
         message = f"needs 2 or 3 columns, has {table.shape[1]}"
         raise UserError(message, code="wrong_shape", path=str(file))
-    weights = table[:, 2].astype(np.float64) if table.shape[1] == 3 and weighted else None
     ends = ends.reshape(-1, 2) if table.size else np.zeros((0, 2), np.int64)
+    weights = table[:, 2].astype(np.float64) if table.shape[1] == 3 else None
+    if weights is not None and not weighted:
+        ends, weights = ends[weights != 0], None  # a tie of weight 0 is no tie
     return CsrGraph.from_edges(ends[:, 0], ends[:, 1], people, weights, directed)
+
+
+def _refuse_header(file: Path, table: Any) -> None:
+    """Refuse an edge list of numbers whose first line is names of columns."""
+    numbers = np.char.isdigit(np.char.strip(table[:, :2])).all(1)
+    if len(numbers) > 1 and numbers[1:].all() and not numbers[0]:
+        message = f"the first line, {' '.join(table[0])!r:.60}, is no edge: begin it with #"
+        raise UserError(message, code="invalid_value", path=str(file))
 
 
 def _networkx_graph(file: Path) -> Any:

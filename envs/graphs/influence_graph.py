@@ -150,6 +150,9 @@ class InfluenceGraph(pytree.Growing):
         Returns:
             Indices of people; isolated people get their own.
         """
+        own = torch.arange(self.num_people, device=u.device)
+        if not self.indices.shape[-1]:
+            return own.expand(len(u), -1)
         start, end = (self._cumulative.gather(-1, p) for p in self._row_bounds)
         target = start + u.to(torch.float64) * (end - start)  # [world, agent]
         tie = torch.searchsorted(
@@ -158,7 +161,6 @@ class InfluenceGraph(pytree.Growing):
         first, last = (p.expand(len(u), -1) for p in self._row_bounds)
         tie = torch.minimum(torch.maximum(tie - 1, first), last - 1).clamp(min=0)
         neighbor = self.indices.to(torch.int64).expand(len(u), -1).gather(1, tie)
-        own = torch.arange(self.num_people, device=u.device)
         return neighbor if self.isolated is None else torch.where(self.isolated, own, neighbor)
 
     def matrix(self) -> scipy.sparse.csr_array:

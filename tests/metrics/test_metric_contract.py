@@ -104,7 +104,8 @@ def test_inputs_of_an_episode(monkeypatch: pytest.MonkeyPatch) -> None:
     assert length[:, -1].max() == 6
     for world in range(16):
         end = int(length[world, -1])
-        assert (one[world, end:, :3] == one[world, end, :3]).all()
+        assert (one[world, end:, :4] == one[world, end, :4]).all()
+        assert one[world, end, 3] == end
     assert drift[:, -1].abs().max() > 0
 
 

@@ -12,6 +12,7 @@ from mores.experiments.run.cell_execution import run_cell
 from mores.experiments.scenario.expansion import build_and_verify
 from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.undefined_metrics import undefined_metrics
+from mores.registry import REGISTRIES
 from tests.cells import expand_and_verify
 from tests.refusals import refused
 
@@ -36,6 +37,15 @@ def scenario(**changes: Any) -> Scenario:
 
 def claim(metric: str, **parts: Any) -> dict[str, Any]:
     return {"statement": metric, "kind": "report", "metric": metric, "arm": "b", **parts}
+
+
+def test_a_metric_that_mixes_worlds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mixed(values: Any) -> Any:
+        return (values - values.mean()).abs().mean((1, 2))
+
+    monkeypatch.setitem(REGISTRIES["metric"], "mixed", mixed)
+    with refused("world_leak", "metrics.1"):
+        expand_and_verify(scenario(metrics=["ai_error", "mixed"]))
 
 
 def test_claims_about_registered_metrics() -> None:

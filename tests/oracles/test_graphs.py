@@ -20,6 +20,7 @@ from mores.envs.graphs.homophily import Homophily, PermutedHomophily
 from mores.envs.graphs.influence_graph import InfluenceGraph
 from mores.envs.graphs.networkx_generator import NetworkxGenerator
 from mores.envs.opinion.coevolution import Coevolution
+from mores.registry import REGISTRIES
 from mores.sim.simulator import Simulator
 from tests.refusals import refused
 
@@ -197,6 +198,7 @@ def peers(**graph: object) -> Any:
         ("0 1.5", "wrong_type"),
         ("0 40", "out_of_range"),
         ("0 1 nan", "not_finite"),
+        ("source target\n0 1\n1 2", "invalid_value"),
     ],
 )
 def test_wrong_files_are_refused(tmp_path, content: str | None, code: str) -> None:
@@ -233,6 +235,35 @@ def test_wrong_files_are_refused(tmp_path, content: str | None, code: str) -> No
 def test_graphs_that_do_not_fit_are_refused(graph: dict, code: str, path: str) -> None:
     with refused(code, f"coevolution.peers.{path}"):
         mores.make_environment("coevolution", num_people=30, peers=peers(**graph))
+
+
+def test_a_graph_without_ties_is_sampled_and_a_changed_file_is_read_anew(tmp_path) -> None:
+    empty = to_influence_graph(nx.empty_graph(4), 4)
+    assert empty.sample_neighbors(torch.rand(2, 4)).tolist() == [[0, 1, 2, 3]] * 2
+    file = tmp_path / "edges.txt"
+    file.write_text("0 1\n")
+    first = Coevolution(num_people=3, peers=peers(kind="file", path=str(file)))
+    file.write_text("0 2\n1 2\n")
+    second = Coevolution(num_people=3, peers=peers(kind="file", path=str(file)))
+    assert first.peers.graph != second.peers.graph  # by their digests
+    degrees = [env.peers.shared_graph(3).degree.tolist() for env in (first, second)]
+    assert degrees[1] == [1, 1, 2]
+    pinned = first.peers.graph.model_dump()
+    with refused("incompatible", "coevolution.peers.graph.sha256"):
+        graph = {**pinned, "kind": "file"}
+        mores.make_environment("coevolution", num_people=3, peers=peers(**graph))
+
+
+@pytest.mark.parametrize("made", [lambda graph, values: graph, lambda graph, values: [graph]])
+def test_one_graph_for_several_worlds_is_refused(made: Any) -> None:
+    def test_one(num_people: int, values: torch.Tensor) -> Any:
+        return made(nx.path_graph(num_people), values)
+
+    REGISTRIES["graph"]["test_one"] = test_one
+    env = Coevolution(num_people=9, peers=peers(kind="test_one"))
+    with refused("wrong_shape", "peers.graph"):
+        env.reset(RandomStreams.of(0, 3))
+    del REGISTRIES["graph"]["test_one"]
 
 
 def test_generators_of_networkx() -> None:

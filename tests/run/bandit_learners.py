@@ -241,12 +241,19 @@ class EpisodeCounter(Policy):
         return ActionOutput(action[:, None].expand(-1, observation.shape[1]), state)
 
 
+class StageCounter(EpisodeCounter):
+    """Counts its episodes, anew in every stage."""
+
+    keeps_state: ClassVar = False
+
+
 ENVIRONMENT_KINDS: dict[str, type] = {"multi_agent_bandit": MultiAgentBandit}
 POLICY_KINDS: dict[str, type] = {
     "random_gambler": RandomGambler,
     "online_learner": OnlineLearner,
     "offline_learner": OfflineLearner,
     "episode_counter": EpisodeCounter,
+    "stage_counter": StageCounter,
 }
 if __name__.startswith("mores_loaded_"):
     from mores import register

@@ -55,6 +55,7 @@ stages:
   - {name: counter, policies: {policies.gambler: {kind: episode_counter}}}
   - {name: refit, loop: fit_offline, roles_to_train: gambler, episodes: 2}
   - {name: test, episodes: 2}
+  - {name: counts, episodes: 3, policies: {policies.gambler: {kind: stage_counter}}}
 claims:
   - {statement: They learned, kind: statistical, metric: best, bound: {above: 0}}
 """
@@ -130,7 +131,7 @@ def test_every_checkpoint_leads_to_the_same_bytes(tmp_path, monkeypatch, chunk, 
 
     with _killed_after(0) as cursors:
         expected = simulated_files(tmp_path / "whole")
-    per_chunk = 3 + 3 + 3 + 1 + 2 + 2
+    per_chunk = 3 + 3 + 3 + 1 + 2 + 2 + 3
     assert len(cursors) == per_chunk * (1 if chunk > 8 else 3)
     assert sum(name.endswith("safetensors") for name in expected) == 3
     for count in range(len(cursors), 0, -step):

@@ -139,6 +139,7 @@ class MetricTracker:
             for name, count in roles.items()
         }
         self._reward, self._return = zeros, dict(zeros)
+        self._completed_rounds = torch.zeros(self._num_worlds, device=simulator.device)
         self._finished: Bool[Tensor, " world"] | None = None
         self._outputs: dict[str, MetricOutput] = {}  # of metrics with memory
         if roles:
@@ -154,6 +155,10 @@ class MetricTracker:
                 zero = torch.where(self._finished[:, None], reward, zero)
             self._reward[role] = zero
         self._simulator.step()
+        completed = self._completed_rounds + 1
+        if self._finished is not None:
+            completed = torch.where(self._finished, self._completed_rounds, completed)
+        self._completed_rounds = completed
         self._evaluate_with_memory()
 
     def values(self) -> dict[str, Num[Tensor, "world *n"]]:
@@ -222,5 +227,5 @@ class MetricTracker:
         inputs |= {f"{REWARD}{role}": tensor for role, tensor in self._reward.items()}
         inputs |= {f"{RETURN}{role}": tensor for role, tensor in self._return.items()}
         if COMPLETED_ROUNDS in names:
-            inputs[COMPLETED_ROUNDS] = simulator.round.to(simulator.device, torch.float32)
+            inputs[COMPLETED_ROUNDS] = self._completed_rounds
         return inputs | select_inputs(simulator.environment, simulator.state, names - inputs.keys())

@@ -24,12 +24,27 @@ def stored_states(store: PolicyStateStore, policies: Mapping[str, Policy]) -> di
 
 
 def store_states(
-    store: PolicyStateStore, policies: Mapping[str, Policy], policy_states: Mapping[str, Any]
+    store: PolicyStateStore,
+    policies: Mapping[str, Policy],
+    policy_states: Mapping[str, Any],
+    within_stage: bool = False,
 ) -> None:
-    """Store the states of these policies, if they keep them."""
+    """Store the states of these policies, if they keep them.
+
+    `within_stage`: also those that go on to the next episode because the policy has an
+    `on_episode_start` of its own; `drop_stage_states` removes them at the end of the stage.
+    """
     for role, policy in policies.items():
-        if policy.keeps_state:
+        own = type(policy).on_episode_start is not Policy.on_episode_start
+        if policy.keeps_state or (within_stage and own):
             store[state_key(role, policy)] = policy_states[role]
+
+
+def drop_stage_states(store: PolicyStateStore, policies: Mapping[str, Policy]) -> None:
+    """Remove the states of policies that do not keep them from stage to stage."""
+    for role, policy in policies.items():
+        if not policy.keeps_state:
+            store.pop(state_key(role, policy), None)
 
 
 def state_key(role: str, policy: Policy) -> str:

@@ -22,7 +22,13 @@ from mores.experiments.run.metrics_recorder import MetricsRecorder
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage
 from mores.experiments.scenario.specification import Scenario
 from mores.sim.episode_recorder import EpisodeRecorder
-from mores.sim.policy_states import PolicyStateStore, state_key, store_states, stored_states
+from mores.sim.policy_states import (
+    PolicyStateStore,
+    drop_stage_states,
+    state_key,
+    store_states,
+    stored_states,
+)
 from mores.sim.simulation import simulate_episodes
 from mores.sim.simulator import Simulator
 
@@ -150,8 +156,10 @@ class CellRunner:
         records = simulate_episodes(simulator, episodes, options)
         for episode, record in zip(episodes, records, strict=True):
             self.metrics_recorder.record(index, first_world, episode, record)
-            store_states(self.policy_state_store, built_stage.policies, simulator.policy_states)
+            policies, policy_states = built_stage.policies, simulator.policy_states
+            store_states(self.policy_state_store, policies, policy_states, within_stage=True)
             self._end_episode(built_stage, cursor._replace(episode=episode + 1))
+        drop_stage_states(self.policy_state_store, built_stage.policies)
 
     def _fit_offline(self, built_stage: BuiltStage, cursor: Cursor) -> None:
         """Fit the stage's policies to the recorded episodes, in `episodes` passes."""

@@ -95,7 +95,7 @@ def run_scenario(
     replicates = select_replicates(scenario, only_replicates)
     num_jobs = num_processes(jobs)
     if num_jobs > 1:
-        check_importable_by_workers(cells)
+        check_importable_by_workers(cells, scenario.metrics)
     folder = create_run_folder(scenario, text, out)
     with RunLock(folder):
         provenance = collect_provenance(text, scenario.seed, num_jobs)

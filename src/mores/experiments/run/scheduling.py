@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import json
+import re
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from mores.core.errors import UserError
 from mores.experiments.results import atomic_files
@@ -22,7 +25,7 @@ from mores.experiments.run.worker import CellEvent, CellTask, simulate_cell
 from mores.experiments.run.worker_pool import WorkerPool, num_processes
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.specification import Scenario
-from mores.registry import class_of
+from mores.registry import REGISTRIES
 
 
 class CellError(RuntimeError):
@@ -67,24 +70,32 @@ class RunPlan:
         return StoredCellResults(self.folder / CELLS_FOLDER, [cell.id for cell in self.cells])
 
 
-def check_importable_by_workers(cells: Sequence[Cell]) -> None:
+def check_importable_by_workers(cells: Sequence[Cell], metrics: Sequence[Any]) -> None:
     """Check that worker processes can make the objects of all cells.
 
     Raises:
         UserError: a class is defined in the main script, which workers do not run.
     """
-    kinds: dict[tuple[str, str], None] = {}
-    for cell in cells:
-        for spec in map(cell.stage_spec, range(len(cell.stages))):
-            kinds["environment", spec.env["kind"]] = None
-            kinds |= {("policy", policy["kind"]): None for policy in spec.policies.values()}
-        if cell.population is not None:
-            kinds["population", cell.population["kind"]] = None
-    for registry_name, kind in kinds:
-        if class_of(registry_name, kind).__module__ == "__main__":
+    own = [
+        (name, kind)
+        for name, registry in REGISTRIES.items()
+        for kind, entry in registry.items()
+        if getattr(entry, "__module__", "") == "__main__"
+    ]
+    if not own:
+        return
+    specs = [
+        [cell.population, metrics, *((each.env, each.policies) for each in map(cell.stage_spec, n))]
+        for cell in cells
+        for n in [range(len(cell.stages))]
+    ]
+    words = set(re.findall(r"\w+", json.dumps(specs, default=str)))  # kinds stand at any depth
+    for registry_name, kind in own:
+        if kind in words:
             raise UserError(
-                f"jobs: the {registry_name} {kind!r} is defined in the main script: move it to "
-                "another file, and load that with mores.registry.plugins.load_plugins or --load",
+                f"jobs: the {registry_name.replace('_', ' ')} {kind!r} is defined in the main "
+                "script: move it to another file, and load that with "
+                "mores.registry.plugins.load_plugins or --load",
                 code="unsupported",
                 path="jobs",
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from mores.core.errors import UserError, printable
@@ -65,21 +66,41 @@ def checked_registered_metrics(
 def _value_after_one_round(
     name: str, metric: str | Metric, built_stage: BuiltStage, built: BuiltCell, seed: int
 ) -> Tensor:
-    """The metric of one world; no policy trains."""
-    simulator = Simulator(
-        built_stage.environment,
-        built_stage.policies,
-        worlds=1,
-        rounds=2,
-        population=built.population,
-        roles_to_train=(),
-    )
-    simulator.reset(seed)
-    tracker = MetricTracker(simulator, {name: metric})
-    before = tracker.values()[name]
-    tracker.step()
-    after = tracker.values()[name]
-    if before.shape != after.shape:
-        shapes = f"{list(before.shape)} at the start and {list(after.shape)} after a round"
-        raise UserError(f"the shape of {name} is {shapes}", code="failed", path="metrics")
-    return after
+    """The metric of one world; no policy trains.
+
+    Raises:
+        UserError: it changes its shape, or depends on other worlds by more than rounding.
+    """
+
+    def simulated(replicates: list[int]) -> Tensor:
+        simulator = Simulator(
+            built_stage.environment,
+            built_stage.policies,
+            worlds=replicates,
+            rounds=2,
+            population=built.population,
+            roles_to_train=(),
+        )
+        simulator.reset(seed)
+        tracker = MetricTracker(simulator, {name: metric})
+        before = tracker.values()[name]
+        tracker.step()
+        after = tracker.values()[name]
+        if before.shape != after.shape:
+            shapes = f"{list(before.shape)} at the start and {list(after.shape)} after a round"
+            raise UserError(f"the shape of {name} is {shapes}", code="failed", path="metrics")
+        return after
+
+    alone, together = simulated([1]), simulated([0, 1])[1:]
+    if not torch.allclose(alone, together, rtol=1e-3, atol=1e-6, equal_nan=True):
+        raise UserError(
+            f"{name}: worlds depend on each other: world 1 alone gives {_first(alone)}, with world "
+            f"0 beside it {_first(together)}; do not sum over dimension 0",
+            code="world_leak",
+            path="metrics",
+        )
+    return alone
+
+
+def _first(value: Tensor) -> str:
+    return f"{float(value.flatten()[0]):.6g}"
