@@ -101,6 +101,11 @@ class TrainState(pytree.Growing):
         """Parameters by name: views of `flat_parameters`, to be read or written in place."""
         return self.layout.unflatten(self.flat_parameters)
 
+    @functools.cached_property
+    def leaves(self) -> Parameters:
+        """The same views as leaves of autograd, to compute losses with."""
+        return {name: each.detach().requires_grad_() for name, each in self.parameters.items()}
+
     def deactivate(
         self, nonfinite: Bool[Tensor, " model"], round_number: int | Int[Tensor, ""]
     ) -> None:
@@ -148,9 +153,7 @@ def optimizer_step(
     Returns:
         Loss of each model before the step, averaged over principals.
     """
-    leaves = {
-        name: tensor.detach().requires_grad_() for name, tensor in train_state.parameters.items()
-    }
+    leaves = train_state.leaves
     with torch.enable_grad():
         loss = losses(leaves)
         if len(loss) == 1 or config.gradient_aggregation == "mean":
