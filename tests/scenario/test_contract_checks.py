@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -165,7 +165,7 @@ LEAKS = [
 ]  # fmt: skip
 
 
-def _module(tmp_path: Path, old: str, new: str) -> types.ModuleType:
+def _module(tmp_path: Path, old: str, new: str) -> Any:
     """The module with one fault, from a file whose lines are those of `SOURCE`."""
     assert old in SOURCE
     file = tmp_path / "hall.py"

@@ -61,7 +61,10 @@ class CallChecks:
         if not isinstance(people, People):
             method = f"{type(population).__name__}.sample_people"
             refuse(
-                method, f"must return People, not {_describe(people)}", "wrong_type", "population"
+                method,
+                f"must return People, not {_describe(people)}",
+                "population",
+                code="wrong_type",
             )
 
     def initial_state(self, state: Any) -> None:
@@ -112,7 +115,7 @@ class CallChecks:
         """Check the result of `Policy.act`."""
         if not isinstance(output, ActionOutput):
             message = f"must return an ActionOutput, not {_describe(output)}"
-            refuse(self.act_method(role), message, "wrong_type", f"policies.{role}")
+            refuse(self.act_method(role), message, f"policies.{role}", code="wrong_type")
         space, action = phase.action_spaces[role], output.action
         dims, expected = "world, agent", self._leading[role]
         if not isinstance(space, Discrete):
@@ -144,8 +147,8 @@ class CallChecks:
             self.act_method(role),
             f"the action {action[world, agent].tolist()} of {role}_{agent} in {phase!r} is not "
             f"in {'its action mask' if in_space else _describe_space(space)}",
-            "invalid_value" if in_space else "out_of_range",
             f"policies.{role}",
+            code="invalid_value" if in_space else "out_of_range",
         )
 
     def step(self, state: Any, phase: Phase, result: object, finished: Tensor | None) -> None:
@@ -156,7 +159,7 @@ class CallChecks:
             self._num_rounds += 1
         if not isinstance(result, StepResult):
             message = f"must return a StepResult, not {_describe(result)}"
-            refuse(self.method("step"), message, "wrong_type", "state")
+            refuse(self.method("step"), message, "state", code="wrong_type")
         self._check_reward(result.reward)
         ended, expected = result.terminated, (self.num_worlds,)
         if ended is not None and not _matches(ended, expected, BOOL):
@@ -178,7 +181,7 @@ class CallChecks:
             method, path, expected = self.method("step"), f"feedback.{role}", self._leading[role]
             if not isinstance(tensors, Mapping):
                 message = f"the feedback of {role!r} must be tensors by name"
-                refuse(method, f"{message}, not {_describe(tensors)}", "wrong_type", path)
+                refuse(method, f"{message}, not {_describe(tensors)}", path, code="wrong_type")
             for name, tensor in tensors.items():
                 if not isinstance(tensor, Tensor) or tensor.shape[:2] != expected:
                     what, dims = f"the feedback {name!r} of {role!r}", "world, agent, ..."
@@ -188,11 +191,11 @@ class CallChecks:
         """Check that a part of a step's result is a mapping by role."""
         if type(content) is not dict and not isinstance(content, Mapping):  # the first is faster
             message = f"{what} must be tensors by role, not {_describe(content)}"
-            refuse(self.method("step"), message, "wrong_type", what)
+            refuse(self.method("step"), message, what, code="wrong_type")
         for role in content:
             if role not in self.roles:
                 message = f"{what} of an unknown role, {role!r}{did_you_mean(role, self.roles)}"
-                refuse(self.method("step"), message, "unknown_name", f"{what}.{role}")
+                refuse(self.method("step"), message, f"{what}.{role}", code="unknown_name")
 
     def method(self, name: str) -> str:
         """Name of a method of the environment in messages."""
@@ -203,7 +206,7 @@ class CallChecks:
         return f"{type(self.policies[role]).__name__}.act"
 
 
-def refuse(method: str, message: str, code: str, path: str) -> NoReturn:
+def refuse(method: str, message: str, path: str, *, code: str) -> NoReturn:
     """Raise the error of a method's result."""
     raise UserError(f"{method}: {message}", code=code, path=path)
 
@@ -229,7 +232,7 @@ def _refuse_tensor(
     sizes = ", ".join(map(str, expected)) + (", ..." if leading else "")
     kind = {FLOATS: "floating point ", INTEGERS: "integer ", BOOL: "bool ", None: ""}[dtypes]
     message = f"{what} must be a {kind}tensor [{dims}] = [{sizes}], not {_describe(given)}"
-    refuse(method, message, code, path)
+    refuse(method, message, path, code=code)
 
 
 def _describe(given: object) -> str:

@@ -65,7 +65,9 @@ class ValueChecks(CallChecks):
         method, path = self.method("observe"), f"observation.{role}"
         self._check_unmodified(method, path, state)
         if observation.isnan().any():
-            refuse(method, f"the observation of {role!r} in {phase!r} is NaN", "not_finite", path)
+            refuse(
+                method, f"the observation of {role!r} in {phase!r} is NaN", path, code="not_finite"
+            )
         self._record(method, path, {"observation": observation})
 
     def action_mask(
@@ -83,7 +85,7 @@ class ValueChecks(CallChecks):
             if none_legal.any():
                 agent = int(none_legal.nonzero()[0, 1])
                 message = f"no option of {role}_{agent} in {phase.name!r} is legal"
-                refuse(method, message, "invalid_value", path)
+                refuse(method, message, path, code="invalid_value")
         self._record(method, path, {"action mask": mask})
 
     def action(
@@ -102,7 +104,7 @@ class ValueChecks(CallChecks):
         self.check_legal(role, phase.name, phase.action_spaces[role], output.action, mask, finished)
         if output.action.isnan().any():
             message = f"the action of {role!r} in {phase.name!r} is NaN"
-            refuse(method, message, "not_finite", path)
+            refuse(method, message, path, code="not_finite")
         self._record(method, path, {"action": output.action, "policy state": output.state})
 
     def step(self, state: Any, phase: Phase, result: Any, finished: Tensor | None) -> None:
@@ -113,7 +115,7 @@ class ValueChecks(CallChecks):
         for role, reward in result.reward.items():
             if not reward.isfinite().all():
                 message = f"the reward of {role!r} in {phase.name!r} is NaN or infinite"
-                refuse(method, message, "not_finite", f"reward.{role}")
+                refuse(method, message, f"reward.{role}", code="not_finite")
         self._note_versions(result.state)
         self._record(method, "state", _named(result))
 
@@ -139,7 +141,7 @@ class ValueChecks(CallChecks):
                     f"{name!r} must lead with the world dimension, {self.num_worlds}, not "
                     f"{list(tensor.shape)}: keep static data on the object itself"
                 )
-                refuse(method, message, "wrong_shape", path)
+                refuse(method, message, path, code="wrong_shape")
         self.calls.append(Call(method, path, tensors))
 
     def _check_unmodified(self, method: str, path: str, state: Any) -> None:
@@ -151,7 +153,7 @@ class ValueChecks(CallChecks):
                         f"modifies the state that it is given{f', {name!r}' if name else ''}: "
                         "return a new one (no +=, no [...] =, no function that ends in _)"
                     )
-                    refuse(method, message, "modified_input", path)
+                    refuse(method, message, path, code="modified_input")
             return
         self._note_versions(state)
 
