@@ -83,7 +83,8 @@ def _make_metric(
     if spec in registry.REGISTRIES["metric"]:
         return registry.make("metric", spec, {})
     near = did_you_mean(spec, known_metrics(environment, own))
-    message = f"{type(environment).__name__} has no metric {spec!r}{near}"
+    kind = registry.kind_of("environment", environment) or type(environment).__name__
+    message = f"{kind} has no metric {spec!r}{near}"
     raise UserError(message, code="unknown_name", path="metrics")
 
 
