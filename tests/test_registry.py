@@ -10,11 +10,13 @@ import pytest
 from pydantic import TypeAdapter
 
 import mores
+from mores.agents.scripted.assistants import Silent
 from mores.core.config import Config
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.registry import REGISTRIES, class_of, make, tables
 from mores.registry.component import component
+from mores.registry.plugins import load_plugins
 from tests.refusals import refused
 
 
@@ -55,6 +57,7 @@ def test_registered_by_a_decorator(monkeypatch: pytest.MonkeyPatch) -> None:
         (("policie", "x", Policy), "unknown_name", "registry_name"),
         (("policy", "not a name", Policy), "invalid_value", "not a name"),
         (("policy", "x", 3), "wrong_type", "x"),
+        (("policy", "x", None), "wrong_type", "x"),
     ],
 )
 def test_registrations_that_are_refused(arguments: tuple[Any, ...], code: str, path: str) -> None:
@@ -62,10 +65,37 @@ def test_registrations_that_are_refused(arguments: tuple[Any, ...], code: str, p
         mores.register(*arguments)
 
 
-def test_an_entry_of_the_wrong_class_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(REGISTRIES["policy"], "wrong", Config)
+@pytest.mark.parametrize("entry", [Config, make("policy", "silent", {})])
+def test_an_entry_of_the_wrong_class_is_refused(
+    entry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(REGISTRIES["policy"], "wrong", entry)
     with refused("wrong_type", "wrong"):
         class_of("policy", "wrong")
+
+
+@pytest.mark.parametrize("reason", [ValueError("no"), SystemExit(0)])
+def test_exceptions_of_constructors_are_errors(
+    reason: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(Silent):
+        def model_post_init(self, context: Any) -> None:
+            if isinstance(reason, SystemExit):
+                raise reason
+            raise KeyError(reason)
+
+    monkeypatch.setitem(REGISTRIES["policy"], "failing", Failing)
+    with refused("failed"):
+        make("policy", "failing", {})
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    files = [tmp_path / name / "same.py" for name in "ab"]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text("")
+    with refused("duplicate", str(files[1])):
+        load_plugins(files)
 
 
 def test_an_installed_package_adds_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,11 +104,12 @@ def test_an_installed_package_adds_entries(tmp_path: Path, monkeypatch: pytest.M
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: plug\nVersion: 1.0\n")
     (folder / "entry_points.txt").write_text(
         "[mores.policy]\nplugged = plug_module:Plugged\nsilent = plug_module:Plugged\n"
-        "[mores.scenario]\nplugged_study = plug_folder:study\n"
+        "ppo = plug_module:Plugged\ninner = plug_module:Plugged.Inner [extra]\n"
+        "[mores.scenario]\nplugged_study = plug_folder:study\nbroken = no_such_package:study\n"
     )
     (tmp_path / "plug_module.py").write_text(
         "from mores.agents.scripted.assistants import Silent\n\n\nclass Plugged(Silent):\n"
-        '    """A policy of a plugin."""\n'
+        '    """A policy of a plugin."""\n\n    class Inner(Silent):\n        """An inner one."""\n'
     )
     (tmp_path / "plug_folder").mkdir()
     (tmp_path / "plug_folder" / "__init__.py").write_text("raise AssertionError")
@@ -86,13 +117,18 @@ def test_an_installed_package_adds_entries(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(tmp_path)
     registries = {
         name: tables.Registry(name, {}, REGISTRIES[name].protocol, locate=REGISTRIES[name].locate)
-        for name in ("policy", "scenario")
+        for name in ("policy", "recipe", "scenario")
     }
+    registries["policy"].includes, registries["recipe"]["ppo"] = ("recipe",), "own"
     registries["policy"]["silent"] = "own"
     tables.add_installed(registries)
-    assert registries["policy"] == {"plugged": "plug_module:Plugged", "silent": "own"}
+    plugged, inner = "plug_module:Plugged", "plug_module:Plugged.Inner"
+    assert registries["policy"] == {"plugged": plugged, "silent": "own", "inner": inner}
     assert "plug_module" not in sys.modules  # not imported before its first use
     assert registries["policy"].load("plugged").__name__ == "Plugged"
+    assert registries["policy"].load("inner").__name__ == "Inner"
+    with refused("not_installed", "broken"):
+        registries["scenario"].load("broken")
     file = registries["scenario"].load("plugged_study")
     assert file.read_text() == "about: a study"
     assert "plug_folder" not in sys.modules

@@ -136,7 +136,7 @@ for _kind in registry.REGISTRIES["environment"]:
     registration.register_environment(_kind)
 
 
-def register(registry_name: str, kind: str, entry: Any = None) -> Any:
+def register(registry_name: str, kind: str, entry: Any = registry.NOT_GIVEN) -> Any:
     """Add a user's class or function, or its location `module:Name`, under a name.
 
     Without `entry` it is a decorator: `@mores.register("policy", "my_policy")`. An environment is
@@ -154,7 +154,7 @@ def register(registry_name: str, kind: str, entry: Any = None) -> Any:
     Raises:
         UserError: the name is taken or not an identifier.
     """
-    if entry is None:
+    if entry is registry.NOT_GIVEN:
         checked = registry.register(registry_name, kind)
         return lambda decorated: (checked(decorated), register(registry_name, kind, decorated))[1]
     registry.register(registry_name, kind, entry)

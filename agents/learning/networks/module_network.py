@@ -207,6 +207,8 @@ def as_network(kind: str, entry: Any) -> Any:
         if name == "input_size":
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
+        if isinstance(default, type) or (callable(default) and default is not ...):
+            continue  # such as `activation=nn.ReLU`: no file can hold it, so it stays as it is
         inferred = Any if default is ... or default is None else type(default)
         # A name that networks use, such as `layers`, is one of the file alone.
         field_name = f"{name}_" if hasattr(ModuleNetwork, name) else name

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mores.cli.console import pluralize, stdout_console, verdict_table
-from mores.core.errors import UserError, nearest_name, printable
+from mores.core.errors import UserError, describe_exception, nearest_name, printable
 from mores.registry.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -109,6 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Buffered output has no reader; Python would report an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
+    except SystemExit as error:
+        print(f"mores: {describe_exception(error)}: a class ended the process", file=sys.stderr)
+        return DEFECT
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
             return _print_errors(f"mores: {error.filename or 'the disk'}: {error.strerror}")
@@ -116,8 +119,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if code is None:
             if os.environ.get("MORES_TRACEBACK"):
                 raise
-            from mores.experiments.scenario.first_round_check import describe_exception
-
             line = f"mores: {describe_exception(error)}; traceback: set MORES_TRACEBACK=1"
             print(_with_remedy(line, error), file=sys.stderr)
             return DEFECT

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copyreg
 import difflib
+import traceback
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 # Kinds of mistakes. Tests and callers compare these codes; the wording of messages may change.
@@ -88,6 +90,13 @@ def did_you_mean(given: object, allowed: Iterable[str]) -> str:
         return near
     listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     return f"; known: {listed}" if names else ""
+
+
+def describe_exception(error: BaseException) -> str:
+    """An exception in one line, with the file and line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {printable(error, 300)}{place}"
 
 
 def printable(value: object, max_length: int = 80) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, ClassVar, Literal, TypeGuard
 
@@ -73,8 +74,15 @@ class Learner(Policy):
         Raises:
             UserError: it does not.
         """
-        if not isinstance(cls.trains, Set):
-            return  # a property: it depends on the parameters
+        if isinstance(cls.trains, (property, functools.cached_property)):
+            return  # it depends on the parameters
+        if not isinstance(cls.trains, Set) or not cls.trains <= METHODS.keys():
+            raise UserError(
+                f"{cls.__name__}: `trains` must be a set of {', '.join(METHODS)}, not "
+                f"{cls.trains!r:.60}",
+                code="invalid_value",
+                path=f"{cls.__name__}.trains",
+            )
         for mode, method in METHODS.items():
             has_method = getattr(cls, method) is not getattr(Learner, method)
             if has_method != (mode in cls.trains):

@@ -12,13 +12,14 @@ from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
-from mores.core.errors import UserError, did_you_mean
+from mores.core.errors import UserError, describe_exception, did_you_mean
 from mores.core.validation_messages import validation_problems
 from mores.registry.tables import REGISTRIES as REGISTRIES
 from mores.registry.tables import Registry as Registry
 from mores.registry.tables import import_location, location_of
 
 Entry = TypeVar("Entry")
+NOT_GIVEN: Any = object()  # `register` is a decorator
 
 
 def kinds(registry_name: str) -> list[str]:
@@ -38,8 +39,7 @@ def class_of(registry_name: str, kind: str) -> Any:
 
     Raises:
         UserError: the registry has no such name; with the registry that has it, or the nearest.
-            Or the entry is not what the registry holds.
-        ImportError: the module of the entry cannot be imported.
+            Or the entry cannot be imported, or is not what the registry holds.
     """
     for name in (registry_name, *REGISTRIES[registry_name].includes):
         if kind in REGISTRIES[name]:
@@ -62,10 +62,10 @@ def name_hint(name: str, *searched: str) -> str:
 
 
 @overload
-def register(registry_name: str, kind: str, entry: None = None) -> Callable[[Entry], Entry]: ...
+def register(registry_name: str, kind: str) -> Callable[[Entry], Entry]: ...
 @overload
 def register(registry_name: str, kind: str, entry: Entry) -> Entry: ...
-def register(registry_name: str, kind: str, entry: Any = None) -> Any:
+def register(registry_name: str, kind: str, entry: Any = NOT_GIVEN) -> Any:
     """Add a class or function, or its location `module:Name`, under a new name.
 
     Without `entry` it is a decorator: `@register("update_rule", "my_rule")`.
@@ -89,7 +89,7 @@ def register(registry_name: str, kind: str, entry: Any = None) -> Any:
             code="invalid_value",
             path=str(kind),
         )
-    if entry is None:
+    if entry is NOT_GIVEN:
         return lambda decorated: register(registry_name, kind, decorated)
     if not (isinstance(entry, str) or callable(entry) or registry_name == "scenario"):
         message = f"{registry_name} {kind!r}: a class or `module:Name`, not {entry!r:.60}"
@@ -124,12 +124,18 @@ def build(registry_name: str, kind: str, parameters: Mapping[str, Any], strict: 
 
     Raises:
         ValidationError: an unknown parameter, or a wrong value.
-        UserError: an unknown kind, or a problem that the class found.
+        UserError: an unknown kind, a problem that the class found, or an exception of the class.
     """
     entry = class_of(registry_name, kind)
-    if strict and isinstance(entry, type) and issubclass(entry, BaseModel):
-        return entry.model_validate_json(json.dumps(parameters), strict=True)
-    return entry(**parameters)
+    try:
+        if strict and issubclass(entry, BaseModel):
+            return entry.model_validate_json(json.dumps(parameters), strict=True)
+        return entry(**parameters)
+    except (ValidationError, UserError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        message = f"{kind}: the constructor fails: {describe_exception(error)}"
+        raise UserError(message, code="failed") from error
 
 
 def fits(registry_name: str, instance: object) -> bool:

@@ -84,9 +84,6 @@ def from_data(registry_name: str, value: Any, strict: bool) -> Any:
     except UserError as error:
         path = ("kind",) if error.path == kind and isinstance(value, Mapping) else ()
         raise ParameterError(*path, message=str(error), code=error.code) from None
-    except ImportError as error:
-        message = f"{kind} cannot be imported: {error}"
-        raise ParameterError(message=message, code="not_installed") from None
 
 
 def _kind_and_parameters(registry_name: str, value: Any) -> tuple[str, dict[str, Any]]:

@@ -22,13 +22,18 @@ def load_plugins(files: Sequence[str | Path]) -> None:
     Raises:
         UserError: a file does not exist or raises an exception; with file, line and reason.
     """
+    by_name: dict[str, Path] = {}
     for file in map(Path, files):
+        if by_name.setdefault(_module_name(file), file).resolve() != file.resolve():
+            other = by_name[_module_name(file)]
+            message = f"--load {file}: has the same name as {other}: rename one of the files"
+            raise UserError(message, code="duplicate", path=str(file))
         if file.suffix != ".py" or not file.is_file():
             near = did_you_mean(str(file), map(str, file.parent.glob("*.py")))
             raise UserError(
                 f"--load {file}: no such Python file{near}", code="unreadable", path=str(file)
             )
-        name = f"{MODULE_PREFIX}{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"
+        name = _module_name(file)
         loaded = sys.modules.get(name)
         if loaded is not None and loaded.__file__ == str(file.resolve()):
             continue
@@ -41,8 +46,13 @@ def load_plugins(files: Sequence[str | Path]) -> None:
         except (Exception, SystemExit) as error:
             del sys.modules[name]
             if isinstance(error, UserError):
-                raise
+                message = f"{_location(file, error)}: {error}"
+                raise UserError(message, code=error.code, path=error.path) from error
             raise UserError(_error_location(file, error), code="failed", path=str(file)) from error
+
+
+def _module_name(file: Path) -> str:
+    return f"{MODULE_PREFIX}{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"
 
 
 def loaded_plugin_files() -> list[Path]:
@@ -52,9 +62,14 @@ def loaded_plugin_files() -> list[Path]:
 
 
 def _error_location(file: Path, error: BaseException) -> str:
-    """The error with the last line of the plugin in its traceback."""
+    """The error with its location."""
+    return f"{_location(file, error)}: {type(error).__name__}: {error}"
+
+
+def _location(file: Path, error: BaseException) -> str:
+    """The file with the last line of the plugin in the traceback of an error."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename == str(file.resolve()):
             line = frame.lineno
-    return f"{file}{f':{line}' if line else ''}: {type(error).__name__}: {error}"
+    return f"{file}{f':{line}' if line else ''}"

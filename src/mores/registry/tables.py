@@ -13,6 +13,7 @@ A scenario's location `my_package.folder:name` is the file `name.yaml` in that p
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from mores.core.errors import UserError
+from mores.core.errors import UserError, describe_exception
 from mores.registry import entries
 from mores.registry.source_files import module_file
 
@@ -35,7 +36,7 @@ def import_location(location: str) -> Any:
     """
     module, _, name = location.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        return functools.reduce(getattr, name.split("."), importlib.import_module(module))
     except AttributeError:
         raise ImportError(f"{module} has no {name!r}") from None
 
@@ -62,7 +63,7 @@ class Registry(dict[str, Any]):
 
     Attributes:
         name: name of the registry.
-        protocol: location of the class that an entry subclasses, or is an object of.
+        protocol: location of the class that an entry subclasses; scenarios are paths.
         adapter: location of a function `(kind, entry) -> entry` that turns what users register (a
             function, a class of another library) into what `protocol` asks for; empty: none.
         includes: registries whose entries can be used as entries of this one.
@@ -89,17 +90,29 @@ class Registry(dict[str, Any]):
         """The entry of a kind, imported, adapted and checked.
 
         Raises:
-            UserError: it is not what the registry holds.
-            ImportError: its module cannot be imported.
+            UserError: it cannot be imported, or is not what the registry holds.
         """
         registered = self[kind]
         if kind not in self._loaded or self._loaded[kind][0] is not registered:
-            entry = self.locate(registered) if isinstance(registered, str) else registered
+            entry = self._located(kind, registered) if isinstance(registered, str) else registered
             if self.adapter:
                 entry = import_location(self.adapter)(kind, entry)
             self._check(kind, entry)
             self._loaded[kind] = registered, entry
         return self._loaded[kind][1]
+
+    def _located(self, kind: str, location: str) -> Any:
+        try:
+            return self.locate(location)
+        except (Exception, SystemExit) as error:
+            if isinstance(error, UserError):
+                raise
+            missing = isinstance(error, ImportError)
+            raise UserError(
+                f"{self.name} {kind!r}: {location} cannot be imported: {describe_exception(error)}",
+                code="not_installed" if missing else "failed",
+                path=kind,
+            ) from error
 
     def kind_of(self, entry: Any) -> str | None:
         """The kind of an entry, or `None`. Nothing is imported."""
@@ -113,8 +126,8 @@ class Registry(dict[str, Any]):
 
     def _check(self, kind: str, entry: Any) -> None:
         protocol = import_location(self.protocol)
-        fits = issubclass(entry, protocol) if inspect.isclass(entry) else False
-        if not fits and not isinstance(entry, protocol):
+        is_file = protocol is Path and isinstance(entry, Path)
+        if not is_file and not (inspect.isclass(entry) and issubclass(entry, protocol)):
             name = getattr(entry, "__name__", repr(entry))
             raise UserError(
                 f"{self.name} {kind!r}: {name:.60} must be a subclass of {protocol.__name__}",
@@ -161,14 +174,16 @@ REGISTRIES: dict[str, Registry] = {
 
 
 def add_installed(registries: Mapping[str, Registry]) -> None:
-    """Add the entry points of installed packages. A name that the package has keeps its entry."""
+    """Add the entry points of installed packages. A name that is taken keeps its entry."""
     installed = entry_points()
     for name, registry in registries.items():
+        sharing = {*registry.includes, *(n for n, r in registries.items() if name in r.includes)}
+        taken = {kind for each in sharing if each in registries for kind in registries[each]}
         for each in sorted(
             installed.select(group=f"mores.{name}"), key=lambda e: (e.name, e.value)
         ):
-            if each.name.isidentifier():
-                registry.setdefault(each.name, each.value)
+            if each.name.isidentifier() and each.name not in taken:
+                registry.setdefault(each.name, f"{each.module}:{each.attr}")
 
 
 add_installed(REGISTRIES)

@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mores.core.errors import UserError
+from mores.core.errors import UserError, describe_exception
 from mores.core.learner import Learner, parameter_keys
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
@@ -24,7 +24,7 @@ from mores.experiments.run.cell_runner import CellRunner, Cursor
 from mores.experiments.run.scheduling import single_threaded
 from mores.experiments.scenario import expansion
 from mores.experiments.scenario.cell import BuiltCell
-from mores.experiments.scenario.first_round_check import describe_exception, structure_key
+from mores.experiments.scenario.first_round_check import structure_key
 from mores.experiments.scenario.loading import LoadedScenario
 from mores.experiments.scenario.source_locations import (
     Problem,

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from mores.core.errors import UserError
+from mores.core.errors import UserError, describe_exception
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.specification import Scenario
 from mores.registry.plugins import load_plugins
@@ -90,7 +90,6 @@ def simulate_cell(
     from mores.experiments.results.cell_store import write_cell_result
     from mores.experiments.run.cell_execution import run_cell
     from mores.experiments.run.checkpoint_store import CheckpointStore
-    from mores.experiments.scenario.first_round_check import describe_exception
 
     cell, start = task.cell.id, time.monotonic()
     try:

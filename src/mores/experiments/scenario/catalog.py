@@ -14,7 +14,7 @@ from mores.core.errors import UserError, did_you_mean
 from mores.experiments.scenario.class_source import (
     UnreadableClassError,
     class_skeleton,
-    function_docstring,
+    source_docstring,
 )
 from mores.experiments.scenario.field_descriptions import (
     default_value,
@@ -56,21 +56,15 @@ def list_entries() -> list[CatalogEntry]:
 
 
 def _component_entry(registry: str, name: str) -> CatalogEntry:
-    """Entry of a class or function: from its parsed source where possible, else by importing it."""
+    """Entry of a class or function. Of a location only the source is read: nothing is imported."""
     location = REGISTRIES[registry][name]
-    if isinstance(location, str):
-        if docstring := function_docstring(location):
-            return CatalogEntry(registry, name, docstring.partition("\n")[0], {})
-        try:
-            skeleton = class_skeleton(location)
-            if inspect.getdoc(skeleton):
-                return _entry_of(skeleton, registry, name)
-        except UnreadableClassError:
-            pass
+    if not isinstance(location, str):
+        return _entry_of(location, registry, name)
     try:
-        return _entry_of(class_of(registry, name), registry, name)
-    except (ImportError, UserError) as error:
-        return CatalogEntry(registry, name, f"(cannot be imported: {printable(error)})", {})
+        return _entry_of(class_skeleton(location), registry, name)
+    except UnreadableClassError:  # a function, or a class whose tags are computed
+        summary = source_docstring(location)
+        return CatalogEntry(registry, name, summary.partition("\n")[0], {})
 
 
 def _entry_of(component: Any, registry: str, name: str) -> CatalogEntry:

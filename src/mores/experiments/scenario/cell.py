@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from mores.core.environment import Environment
 from mores.core.errors import UserError
@@ -239,16 +239,9 @@ def make_component(registry: str, spec: Mapping[str, Any], path: KeyPath, origin
             origin.source_paths,
             unknown,
         )
-    except ImportError as error:
-        message = f"{printable(kind)} cannot be imported: {printable(error)}"
-        problems = [origin.problem((*path, "kind"), message, code="not_installed")]
     except UserError as error:
         place = (*path, "kind") if error.path == kind else path
         problems = [origin.problem(place, printable(error, 300), code=error.code)]
-    except TypeError as error:
-        if issubclass(class_of(registry, kind), BaseModel):
-            raise  # a defect of the class
-        problems = [origin.problem(path, printable(error, 300), code="failed")]
     raise ScenarioError(problems)
 
 

@@ -50,15 +50,16 @@ def class_skeleton(entry_point: str) -> type:
         raise UnreadableClassError(entry_point) from error
 
 
-def function_docstring(location: str) -> str | None:
-    """Docstring of a function `module:name`, read from its source; None if it is no function."""
+def source_docstring(location: str) -> str:
+    """Docstring of a function or class `module:name` from its source, or why there is none."""
     module, _, name = location.partition(":")
     try:
         tree = ast.parse(module_file(module).read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError, ImportError):
-        return None
-    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name]
-    return ast.get_docstring(functions[-1]) if functions else None
+    except (OSError, SyntaxError, ValueError, ImportError) as error:
+        return f"(cannot be read: {error})"
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    found = [node for node in tree.body if isinstance(node, kinds) and node.name == name]
+    return (ast.get_docstring(found[-1]) if found else None) or f"({location})"
 
 
 def _registers(decorator: ast.expr) -> bool:

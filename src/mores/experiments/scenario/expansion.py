@@ -236,7 +236,7 @@ def _with_population_parameters(cell: Cell, components: Components) -> Cell:
         path = ("population",)
         population = components.make("population", cell.population, path, cell.origin)
         fields = class_of("environment", cell.env["kind"]).model_fields
-    except (UserError, ImportError):
+    except UserError:
         return cell  # `build` reports it
     parameters = population.environment_parameters()
     env, source_paths, problems = dict(cell.env), dict(cell.origin.source_paths), []

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -90,13 +89,6 @@ def structure_key(cell: Cell) -> str:
     stages = [(stage.env, stage.policies) for stage in cell.stages]
     fields = [cell.env, cell.population, cell.policies, cell.rounds, stages]
     return json.dumps(_without_floats(fields), sort_keys=True)
-
-
-def describe_exception(error: BaseException) -> str:
-    """An exception in one line, with the file and line that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
 
 
 def _policy_errors(built_stage: BuiltStage, seed: int) -> list[Exception]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -88,8 +89,11 @@ def validate_document(document: Mapping[str, Any], source_map: SourceMap) -> Sce
 
 def known_scenarios() -> dict[str, File]:
     """Files of the registered scenarios, by name: the package's, plugins', the user's."""
-    registry = REGISTRIES["scenario"]
-    return {name: registry.load(name) for name in registry}
+    registry, found = REGISTRIES["scenario"], {}
+    for name in registry:
+        with contextlib.suppress(UserError):  # of a package that is broken
+            found[name] = registry.load(name)
+    return found
 
 
 def bundled_scenarios() -> dict[str, File]:

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mores.core.errors import UserError, printable
+from mores.core.errors import UserError, describe_exception, printable
 from mores.core.metric import Metric
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage, make_component
 from mores.experiments.scenario.claim_inputs import metric_compared_with_control
-from mores.experiments.scenario.first_round_check import describe_exception
 from mores.experiments.scenario.overrides import Origin
 from mores.experiments.scenario.source_locations import (
     Problem,
