@@ -138,18 +138,15 @@ def _outputs(
     module: torch.nn.Module, inputs: tuple[Tensor, ...], outputs: Any
 ) -> list[Float[Tensor, "sample size"]]:
     """Features, and the next recurrent state if the network has memory."""
-    tensors: tuple[Any, ...] = outputs if isinstance(outputs, tuple) else (outputs,)
-    wanted = "features [sample, width]"
-    if len(inputs) > 1:
-        wanted += f" and recurrent state [sample, {inputs[1].shape[-1]}]"
-    fits = len(tensors) == len(inputs) and all(
-        isinstance(x, Tensor) and x.dtype == torch.float32 and x.dim() == 2 for x in tensors
+    tensors: list[Any] = list(outputs) if isinstance(outputs, tuple) else [outputs]
+    samples, state_shapes = len(inputs[0]), [list(x.shape) for x in inputs[1:]]
+    wanted = f"features [{samples}, width]"
+    wanted += "".join(f" and recurrent state {shape}" for shape in state_shapes)
+    fits = all(
+        isinstance(x, Tensor) and x.dtype == torch.float32 and x.dim() == 2 and len(x) == samples
+        for x in tensors
     )
-    if (
-        not fits
-        or any(len(x) != len(inputs[0]) for x in tensors)
-        or any(x.shape != y.shape for x, y in zip(tensors[1:], inputs[1:], strict=True))
-    ):
+    if not fits or not tensors or [list(x.shape) for x in tensors[1:]] != state_shapes:
         found = [
             f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             for x in tensors
@@ -159,7 +156,7 @@ def _outputs(
             f"forward must return {wanted}, float32, not {', '.join(found)}",
             "wrong_shape",
         )
-    return list(tensors)
+    return tensors
 
 
 def _check_weights(
