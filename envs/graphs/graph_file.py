@@ -53,7 +53,7 @@ class GraphFile(GraphSource):
             if self.sha256 not in (None, digest):
                 message = f"{self.path} has another digest, {digest}"
                 raise ParameterError("sha256", message=message, code="incompatible")
-            self.__dict__["sha256"] = digest
+            object.__setattr__(self, "sha256", digest)  # the class is frozen for others
             self.__pydantic_fields_set__.add("sha256")
         return self
 
@@ -149,7 +149,7 @@ def _edge_list(file: Path, num_people: int | None, directed: bool, weighted: boo
 
 def _refuse_header(file: Path, table: Any) -> None:
     """Refuse an edge list of numbers whose first line is names of columns."""
-    numbers = np.char.isdigit(np.char.strip(table[:, :2])).all(1)
+    numbers = np.atleast_1d(np.char.isdigit(np.char.strip(table[:, :2])).all(1))
     if len(numbers) > 1 and numbers[1:].all() and not numbers[0]:
         message = f"the first line, {' '.join(table[0])!r:.60}, is no edge: begin it with #"
         raise UserError(message, code="invalid_value", path=str(file))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mores.core import stream_addresses as addresses
 from mores.core.check_metrics import checked_metrics
-from mores.core.errors import UserError
+from mores.core.errors import UserError, describe_exception
 from mores.core.random_streams import RandomStreams
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage, Cell
 from mores.experiments.scenario.source_locations import KeyPath, Problem, printable
