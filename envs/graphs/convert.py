@@ -20,10 +20,14 @@ def to_influence_graph(graph: Any, num_people: int) -> InfluenceGraph:
         num_people: the number of people that the graph must have.
 
     Raises:
-        UserError: another type, or another number of people.
+        UserError: another type, an empty or nested list, or another number of people.
     """
     if isinstance(graph, (list, tuple)):
-        return InfluenceGraph.stack([to_influence_graph(each, num_people) for each in graph])
+        graphs = [to_influence_graph(each, num_people) for each in graph]
+        if not graphs or not all(each.is_shared for each in graphs):
+            message = "a list of graphs needs one graph for each world"
+            raise UserError(message, code="wrong_shape", path="graph")
+        return InfluenceGraph.stack(graphs)
     if scipy.sparse.issparse(graph):
         graph = CsrGraph.from_scipy(graph)
     elif hasattr(graph, "is_multigraph"):  # networkx, which is imported only where used

@@ -3,9 +3,9 @@
 One meaning for every source: a tie (i, j), an entry of row i, says that person i listens to person
 j, so j influences i. In a directed networkx graph that is the edge i -> j, as in its adjacency
 matrix; an undirected edge is a tie in both directions. A weight is the strength of a tie; it may be
-negative, and a tie of weight 0 is no tie. Ties that are listed more than once are kept, and their
-weights add. A self-loop, counted once, is the weight of a person's own value. The people are
-numbered in the order of the graph's nodes.
+negative, and a tie of weight 0 is no tie. Ties that are listed more than once are kept: their
+weights add, and their absolute weights add in `s_i` below. A self-loop, counted once, is the weight
+of a person's own value. The people are numbered in the order of the graph's nodes.
 
 `influence_graph` turns the ties into shares of influence:
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import scipy.sparse
@@ -39,11 +39,43 @@ class CsrGraph:
         indptr: row i holds the ties `indptr[i]` to `indptr[i + 1]`, int32 (int64 from 2^31 ties).
         indices: the person at the other end of each tie, int32.
         weights: weight of each tie; None: all 1.
+
+    Raises:
+        UserError: these are not the arrays of a graph.
     """
 
     indptr: Int[np.ndarray, " agent_plus_1"]
     indices: Int[np.ndarray, " tie"]
     weights: Float[np.ndarray, " tie"] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the arrays, and convert them to their types."""
+        indptr, indices = np.asarray(self.indptr), np.asarray(self.indices)
+        weights = None if self.weights is None else np.asarray(self.weights)
+        if indptr.dtype.kind not in "iu" or indices.dtype.kind not in "iu":
+            _refuse("indptr and indices must be whole numbers", "wrong_type")
+        if weights is not None and weights.dtype.kind not in "biuf":
+            _refuse("weights must be real numbers", "wrong_type")
+        if indptr.ndim != 1 or indices.ndim != 1 or len(indptr) < 2:
+            _refuse("indptr and indices must have one dimension, and one person", "wrong_shape")
+        if weights is not None and weights.shape != indices.shape:
+            message = f"{len(indices)} ties and weights of shape {weights.shape}"
+            _refuse(message, "wrong_shape")
+        if indptr[0] != 0 or indptr[-1] != len(indices) or (indptr[1:] < indptr[:-1]).any():
+            message = f"indptr must rise from 0 to the number of ties, {len(indices)}"
+            _refuse(message, "invalid_value")
+        if len(indices) and not 0 <= indices.min() <= indices.max() < len(indptr) - 1:
+            message = f"people in indices are numbered 0 to {len(indptr) - 2}"
+            _refuse(message, "out_of_range")
+        with np.errstate(over="ignore"):
+            size = 0.0 if weights is None else np.abs(weights, dtype=np.float64).sum()
+        if not np.isfinite(size):
+            _refuse("the sum of the absolute weights is not finite", "not_finite")
+        index = np.int32 if len(indices) <= MAX_PEOPLE else np.int64
+        object.__setattr__(self, "indptr", indptr.astype(index, copy=False))
+        object.__setattr__(self, "indices", indices.astype(np.int32, copy=False))
+        if weights is not None:
+            object.__setattr__(self, "weights", weights.astype(np.float64, copy=False))
 
     @property
     def num_people(self) -> int:
@@ -68,9 +100,14 @@ class CsrGraph:
             directed: whether an edge is a tie in one direction only.
 
         Raises:
-            UserError: a number without a person, or a weight that is not finite.
+            UserError: a number without a person, a weight that is not finite, or arrays of
+                different lengths.
         """
         people, neighbors = np.asarray(people), np.asarray(neighbors)
+        lengths = {np.shape(each) for each in (people, neighbors, weights) if each is not None}
+        if len(lengths) > 1 or people.ndim != 1:
+            message = "edges: people, neighbors and weights must be lists of equal length"
+            raise UserError(message, code="wrong_shape", path="edges")
         if any(len(ends) and ends.dtype.kind not in "iu" for ends in (people, neighbors)):
             message = "edges: people are numbered by whole numbers"
             raise UserError(message, code="wrong_type", path="edges")
@@ -110,13 +147,20 @@ class CsrGraph:
         """Graph of a square scipy sparse matrix or array: entry [i, j] is the tie (i, j).
 
         Raises:
-            UserError: the matrix is not square, or a weight is not finite or not real.
+            UserError: the matrix is not square or its arrays are not consistent, or a weight is not
+                finite or not real.
         """
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             message = f"the matrix of a graph must be square, not {matrix.shape}"
             raise UserError(message, code="wrong_shape", path="graph")
         if np.iscomplexobj(matrix):
             raise UserError("weights must be real numbers", code="wrong_type", path="graph")
+        if hasattr(matrix, "check_format"):
+            try:
+                matrix.check_format(full_check=True)
+            except ValueError as error:
+                message = f"the matrix is not consistent: {error}"
+                raise UserError(message, code="invalid_value", path="graph") from None
         ties = matrix.tocoo()
         return CsrGraph.from_edges(ties.row, ties.col, matrix.shape[0], ties.data, directed=True)
 
@@ -190,3 +234,7 @@ class CsrGraph:
             exact = exact + scipy.sparse.diags_array(own, format="csr")
         arrays = (indptr, indices, shares, own.astype(np.float32))
         return InfluenceGraph(*map(torch.from_numpy, arrays), exact_matrix=exact)
+
+
+def _refuse(message: str, code: str) -> NoReturn:
+    raise UserError(f"CsrGraph: {message}", code=code, path="graph")

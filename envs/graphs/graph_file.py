@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import functools
 import hashlib
+import re
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +16,23 @@ import numpy as np
 import scipy.sparse
 from pydantic import Field, model_validator
 
-from mores.core.errors import ParameterError, UserError
+from mores.core.errors import ParameterError, UserError, printable
 from mores.core.graph import GraphSource
 from mores.envs.graphs.csr_graph import CsrGraph
 from mores.envs.graphs.influence_graph import InfluenceGraph
 
 EDGE_LISTS = (".csv", ".edgelist", ".edges", ".tsv", ".txt")
+NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
 XML_LIMIT = 2**30  # bytes of GraphML and GML, which become Python objects
 
 
 class GraphFile(GraphSource):
     """The graph of a file, shared by all worlds; `mores.envs.graphs.csr_graph` tells its meaning.
 
-    Edge lists have one edge a line: person, neighbor and optionally a weight, separated by blanks
-    or commas; `#` begins a comment. People are numbered from 0, or have names, which are sorted.
+    Edge lists have one edge a line: person, neighbor and optionally a weight, a number or as
+    networkx writes it, `{'weight': 2.0}`. Columns are separated by blanks or commas, in `.tsv` by
+    tabs if there are any; `#` begins a comment. People are numbered from 0, or have names, which
+    are sorted.
     """
 
     path: str = Field(
@@ -47,14 +54,19 @@ class GraphFile(GraphSource):
 
     @model_validator(mode="after")
     def _fill_digest(self) -> GraphFile:
-        if Path(self.path).is_file():
+        try:
+            if not Path(self.path).is_file():
+                return self
             with Path(self.path).open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if self.sha256 not in (None, digest):
-                message = f"{self.path} has another digest, {digest}"
-                raise ParameterError("sha256", message=message, code="incompatible")
-            object.__setattr__(self, "sha256", digest)  # the class is frozen for others
-            self.__pydantic_fields_set__.add("sha256")
+        except OSError as error:
+            message = f"cannot read {printable(self.path)}: {error.strerror}"
+            raise ParameterError("path", message=message, code="unreadable") from None
+        if self.sha256 not in (None, digest):
+            message = f"{self.path} has another digest, {digest}"
+            raise ParameterError("sha256", message=message, code="incompatible")
+        object.__setattr__(self, "sha256", digest)  # the class is frozen for others
+        self.__pydantic_fields_set__.add("sha256")
         return self
 
     def check_num_people(self, num_people: int) -> None:
@@ -101,57 +113,90 @@ def read_graph(
         raise UserError(f"graph {path}: no such file", code="unreadable", path=path)
     try:
         if suffix in EDGE_LISTS:
-            return _edge_list(file, num_people, directed, weighted)
-        if suffix == ".npz":
+            graph = _edge_list(file, num_people, directed)
+        elif suffix == ".npz":
             matrix = scipy.sparse.load_npz(file)
-            if not weighted:
-                matrix.data = (matrix.data != 0).astype(np.float64)
-            return CsrGraph.from_scipy(matrix)
-        if suffix in (".graphml", ".gml"):
-            return CsrGraph.from_networkx(_networkx_graph(file), "weight" if weighted else None)
+            if num_people not in (None, matrix.shape[0]):  # before anything of that size is made
+                message = f"has {matrix.shape[0]} people; num_people is {num_people}"
+                raise UserError(message, code="conflict", path=path)
+            graph = CsrGraph.from_scipy(matrix)
+        elif suffix in (".graphml", ".gml"):
+            graph = CsrGraph.from_networkx(_networkx_graph(file))
+        else:
+            known = ", ".join((*EDGE_LISTS, ".npz", ".graphml", ".gml"))
+            raise UserError(f"the name must end in {known}", code="unreadable", path=path)
     except UserError as error:
         message = f"graph {path}: {error}"
         raise UserError(message, code=error.code, path=path) from None
     except Exception as error:
         message = f"graph {path}: {type(error).__name__}: {error}"
         raise UserError(message, code="unreadable", path=path) from None
-    known = ", ".join((*EDGE_LISTS, ".npz", ".graphml", ".gml"))
-    raise UserError(f"graph {path}: the name must end in {known}", code="unreadable", path=path)
+    return graph if weighted else dataclasses.replace(graph, weights=None)
 
 
-def _edge_list(file: Path, num_people: int | None, directed: bool, weighted: bool) -> CsrGraph:
-    with file.open() as text:
-        first = next((line for line in text if line.split("#")[0].strip()), "")
-    load = functools.partial(np.loadtxt, file, delimiter="," if "," in first else None, ndmin=2)
+def _edge_list(file: Path, num_people: int | None, directed: bool) -> CsrGraph:
+    with file.open(encoding="utf-8-sig") as text:
+        first = next((edge for line in text if (edge := line.split("#")[0].strip())), "")
+    ends_of_first = first.split("{")[0].rstrip()
+    tabs = "\t" if file.suffix.lower() == ".tsv" and "\t" in first else None
+    delimiter = "," if "," in ends_of_first else tabs
+
+    def load(dtype: type) -> np.ndarray:
+        form: Any = {"delimiter": delimiter, "ndmin": 2, "quotechar": '"'}
+        if "{" not in first:
+            return np.loadtxt(file, dtype, encoding="utf-8-sig", **form)
+        with file.open(encoding="utf-8-sig") as text:
+            return np.loadtxt(_attributes_as_weights(text, delimiter or " "), dtype, **form)
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an empty file is a graph without ties
         try:
-            table = load(dtype=np.float64)
+            table = load(np.float64)
             ends = table[:, :2].astype(np.int64)
             if (ends != table[:, :2]).any():
                 message = "people must be numbered by whole numbers"
                 raise UserError(message, code="wrong_type", path=str(file))
             people = num_people or 1 + int(ends.max(initial=0))
         except ValueError:
-            table = load(dtype=str)
-            _refuse_header(file, table)
-            labels, ends = np.unique(np.char.strip(table[:, :2]), return_inverse=True)
+            table = np.char.strip(load(str))
+            labels, ends = np.unique(table[:, :2], return_inverse=True)
+            _check_names(file, labels, table)
             people = len(labels)
     if table.size and table.shape[1] not in (2, 3):
         message = f"needs 2 or 3 columns, has {table.shape[1]}"
         raise UserError(message, code="wrong_shape", path=str(file))
     ends = ends.reshape(-1, 2) if table.size else np.zeros((0, 2), np.int64)
     weights = table[:, 2].astype(np.float64) if table.shape[1] == 3 else None
-    if weights is not None and not weighted:
-        ends, weights = ends[weights != 0], None  # a tie of weight 0 is no tie
     return CsrGraph.from_edges(ends[:, 0], ends[:, 1], people, weights, directed)
 
 
-def _refuse_header(file: Path, table: Any) -> None:
-    """Refuse an edge list of numbers whose first line is names of columns."""
-    numbers = np.atleast_1d(np.char.isdigit(np.char.strip(table[:, :2])).all(1))
-    if len(numbers) > 1 and numbers[1:].all() and not numbers[0]:
-        message = f"the first line, {' '.join(table[0])!r:.60}, is no edge: begin it with #"
+def _attributes_as_weights(lines: Iterable[str], delimiter: str) -> Iterator[str]:
+    """Lines of `networkx.write_edgelist`, whose `{'weight': 2.0}` become a third column."""
+    for line in lines:
+        ends, brace, attributes = line.partition("{")
+        if brace and "#" not in ends:
+            try:
+                found = ast.literal_eval(brace + attributes[: attributes.rindex("}") + 1])
+                weight = float(found.get("weight", 1.0))
+            except Exception:  # many kinds
+                message = f"{printable(line.strip())!r}: attributes must be {{'weight': number}}"
+                raise UserError(message, code="unreadable", path="") from None
+            edge = ends.rstrip(" \t,")
+            line = f"{edge}{delimiter}{weight!r}"
+        yield line
+
+
+def _check_names(file: Path, labels: np.ndarray, table: np.ndarray) -> None:
+    """Refuse empty names, and names among numbers, such as a line with names of columns."""
+    numbers = np.array([NUMBER.fullmatch(label) is not None for label in labels])
+    if not labels[0]:  # they are sorted
+        raise UserError("a person's name is empty", code="invalid_value", path=str(file))
+    if numbers.any() and not numbers.all():
+        name = labels[~numbers][0]
+        row = table[(table[:, :2] == name).any(1).argmax()]
+        message = (
+            f"people have numbers or names, not both: {' '.join(row)!r:.60} (# begins a comment)"
+        )
         raise UserError(message, code="invalid_value", path=str(file))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -41,7 +42,7 @@ PARAMETERS = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def users_channel(tmp_path_factory) -> None:
+def users_channel(tmp_path_factory) -> Iterator[None]:
     """The channel of the how-to, loaded as by `--load stars.py`."""
     code = re.search(r"```python file=stars.py\n(.*?)^```$", HOW_TO.read_text(), re.S | re.M)
     assert code is not None
@@ -49,6 +50,8 @@ def users_channel(tmp_path_factory) -> None:
     file = tmp_path_factory.mktemp("user") / "stars.py"
     file.write_text(code[1])
     load_plugins([file])
+    yield
+    del registry.REGISTRIES["channel"]["stars"]
 
 
 def make_channel(kind: str) -> Channel:

@@ -22,6 +22,7 @@ from mores.envs.graphs.networkx_generator import NetworkxGenerator
 from mores.envs.opinion.coevolution import Coevolution
 from mores.registry import REGISTRIES
 from mores.sim.simulator import Simulator
+from tests.learners.small_environments import unchecked
 from tests.refusals import refused
 
 
@@ -185,6 +186,73 @@ def test_files_hold_the_same_graph(tmp_path) -> None:
     assert (directed.num_people, len(directed.indices)) == (32, 60)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("bom.csv", "\ufeff0,2,2\n1,2,1"),
+        ("quoted.csv", '"0","2","2"\n"1","2","1"'),
+        ("comment.txt", "0 2 2 # a, b\n1 2 1"),
+        ("blanks.tsv", "Ann Lee\tDee\t2\nBob Lee\tDee\t1"),
+        ("networkx.edgelist", "0 2 {'weight': 2.0, 'kind': 'a, b'}\n1 2 {}"),
+        ("networkx.csv", "0,2,{'weight': 2.0}\n1,2,{}"),
+    ],
+)
+def test_edge_lists_of_other_programs(tmp_path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    csr = read_graph(str(tmp_path / name), 3)
+    assert csr.indptr.tolist() == [0, 1, 2, 4] and csr.indices.tolist() == [2, 2, 0, 1]
+    assert csr.weights is not None and csr.weights.tolist() == [2, 1, 2, 1]
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc"])
+@pytest.mark.parametrize(
+    ("indptr", "size", "code"),
+    [
+        ([0, -1000000, 2, 3], 3, "invalid_value"),
+        ([0, 3000000, 2, 3], 3, "invalid_value"),
+        ([0, 5, 2, 3], 3, "invalid_value"),
+        ([0, 1, 2, 3], 4, "unreadable"),
+    ],
+)
+def test_hostile_matrices_are_refused(tmp_path, kind, indptr: list, size: int, code: str) -> None:
+    arrays = {"indices": np.array([1, 2, 0]), "data": np.ones(3), "indptr": np.array(indptr)}
+    np.savez(tmp_path / "a.npz", format=kind, shape=np.array([size, size]), **arrays)
+    with refused(code):
+        read_graph(str(tmp_path / "a.npz"), size)
+
+
+def test_a_matrix_of_another_size_is_refused_before_its_rows_are_made(tmp_path) -> None:
+    ends = {"row": np.array([1]), "col": np.array([0]), "data": np.ones(1)}
+    np.savez(tmp_path / "a.npz", format="coo", shape=np.array([2 * 10**9] * 2), **ends)
+    with refused("conflict"):
+        read_graph(str(tmp_path / "a.npz"), 3)
+
+
+@pytest.mark.parametrize(
+    ("indptr", "indices", "weights", "code"),
+    [
+        ([0, 1, 2], [1, 7], None, "out_of_range"),
+        ([0, 1, 2], [1, -1], None, "out_of_range"),
+        ([0, 3, 2], [1, 0], None, "invalid_value"),
+        ([0, 1, 3], [1, 0], None, "invalid_value"),
+        ([0.0, 1, 2], [1, 0], None, "wrong_type"),
+        ([0, 1, 2], [1, 0], [1.0, np.nan], "not_finite"),
+        ([0, 1, 2], [1, 0], [1.0], "wrong_shape"),
+    ],
+)
+def test_wrong_rows_are_refused(indptr: list, indices: list, weights: Any, code: str) -> None:
+    weights = None if weights is None else np.array(weights)
+    with unchecked(), refused(code, "graph"):
+        CsrGraph(np.array(indptr), np.array(indices), weights)
+
+
+def test_lists_of_wrong_length_are_refused() -> None:
+    with unchecked(), refused("wrong_shape", "edges"):
+        CsrGraph.from_edges(np.array([0, 1]), np.array([1]), 3)
+    with refused("wrong_shape", "graph"):
+        to_influence_graph([], 3)
+
+
 def peers(**graph: object) -> Any:
     return {"rule": "degroot", "graph": graph}
 
@@ -199,6 +267,10 @@ def peers(**graph: object) -> Any:
         ("0 40", "out_of_range"),
         ("0 1 nan", "not_finite"),
         ("source target\n0 1\n1 2", "invalid_value"),
+        ("0 1\n1 x\n2 3", "invalid_value"),
+        ("0,,1", "invalid_value"),
+        ("0 1 {'weight': __import__('os')}", "unreadable"),
+        ("0 1 1e308\n0 2 1e308", "not_finite"),
     ],
 )
 def test_wrong_files_are_refused(tmp_path, content: str | None, code: str) -> None:
@@ -235,6 +307,12 @@ def test_wrong_files_are_refused(tmp_path, content: str | None, code: str) -> No
 def test_graphs_that_do_not_fit_are_refused(graph: dict, code: str, path: str) -> None:
     with refused(code, f"coevolution.peers.{path}"):
         mores.make_environment("coevolution", num_people=30, peers=peers(**graph))
+
+
+def test_a_path_that_is_too_long_is_refused() -> None:
+    with refused("unreadable", "coevolution.peers.graph.path"):
+        graph = peers(kind="file", path="a" * 5000)
+        mores.make_environment("coevolution", num_people=3, peers=graph)
 
 
 def test_a_graph_without_ties_is_sampled_and_a_changed_file_is_read_anew(tmp_path) -> None:
