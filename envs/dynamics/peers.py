@@ -13,7 +13,8 @@ from mores.core.config import Config
 from mores.core.errors import ParameterError, UserError
 from mores.core.graph import GraphSource
 from mores.core.random_streams import RandomStreams
-from mores.core.update_rule import PeerInputs, UpdateRule
+from mores.core.update_rule import PeerInputs, RuleResult, UpdateRule
+from mores.core.value_checking import values_are_checked
 from mores.envs.graphs.convert import to_influence_graph
 from mores.envs.graphs.homophily import Homophily
 from mores.envs.graphs.influence_graph import InfluenceGraph
@@ -89,11 +90,43 @@ class Peers(Config):
         rule_state: Any,
         streams: RandomStreams,
     ) -> PeerInfluence:
-        """One round of the rule; there must be one."""
+        """One round of the rule; there must be one.
+
+        Raises:
+            UserError: the rule returns another type, shape or dtype, or modifies its inputs; in
+                checked rounds also values that are not finite.
+        """
         assert self.rule is not None
         inputs = PeerInputs(values, answers, anchor, graph, streams)
+        versions = values._version, answers._version, anchor._version
         result = self.rule.step(inputs, rule_state)
+        if (values._version, answers._version, anchor._version) != versions:
+            message = "modifies its inputs: return new values (no +=, no function that ends in _)"
+            raise _rule_error(self.rule, message, "modified_input")
+        _check_result(self.rule, result, values)
         return PeerInfluence(result.values, _neighbor_mean(inputs, graph), result.state)
+
+
+def _check_result(rule: UpdateRule, result: Any, values: PersonValues) -> None:
+    """Check the result of a rule that was given `values`."""
+    given = result.values if isinstance(result, RuleResult) else None
+    if not isinstance(given, Tensor):
+        wrong = result if not isinstance(result, RuleResult) else given
+        message, code = f"a {type(wrong).__name__}", "wrong_type"
+    elif given.shape != values.shape or given.dtype != values.dtype:
+        message = f"{given.dtype} {list(given.shape)}"
+        code = "wrong_type" if given.shape == values.shape else "wrong_shape"
+    elif values_are_checked() and not given.isfinite().all():
+        raise _rule_error(rule, "returns values that are NaN or infinite", "not_finite")
+    else:
+        return
+    expected = f"RuleResult with {values.dtype} [world, agent, value] = {list(values.shape)}"
+    message = f"must return {expected}, not {message}".replace("torch.", "")
+    raise _rule_error(rule, message, code)
+
+
+def _rule_error(rule: UpdateRule, message: str, code: str) -> UserError:
+    return UserError(f"{type(rule).__name__}.step {message}", code=code, path="peers.rule")
 
 
 def _neighbor_mean(inputs: PeerInputs, graph: InfluenceGraph) -> PersonValues:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import mores
 from mores.core.deterministic_sum import mean
-from mores.core.metric import metric_class
+from mores.core.metric import Metric, metric_class
 from mores.core.random_streams import Worlds
 from mores.registry import REGISTRIES, class_of
 from mores.sim.metric_tracker import MetricTracker, resolve_metrics
@@ -148,17 +148,61 @@ def test_results_of_a_wrong_shape(monkeypatch: pytest.MonkeyPatch) -> None:
             mores.simulate(make("lock_in"), metrics=[function.__name__], rounds=1)
 
 
+def test_metrics_that_fail_in_a_later_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = """
+def raises(values, completed_rounds):
+    assert completed_rounds.max() < 2, "no value\\nfor this round"
+    return values[:, 0, 0]
+"""
+    exec(compile(source, "mine.py", "exec"), names := {})
+
+    def grows(values: Tensor, completed_rounds: Tensor) -> Tensor:
+        return values[:, : 1 + int(completed_rounds.max()), 0]
+
+    def huge(values: Tensor, completed_rounds: Tensor) -> Tensor:
+        return completed_rounds.double() * 1e39
+
+    def static_memory(values: Tensor, memory: Any = None) -> tuple[Tensor, Any]:
+        return values[:, 0, 0], {"scale": torch.ones(3)}
+
+    def adds(values: Tensor, memory: Any = None) -> tuple[Tensor, Any]:
+        memory = torch.zeros(len(values)) if memory is None else memory.add_(1)
+        return memory, memory
+
+    for function, code in (
+        (names["raises"], "failed"),
+        (grows, "failed"),
+        (huge, "out_of_range"),
+        (static_memory, "wrong_shape"),
+        (adds, "modified_input"),
+    ):
+        register(monkeypatch, function)
+        with refused(code, f"metrics.{function.__name__}") as caught:
+            mores.simulate(make("lock_in"), metrics=[function.__name__], rounds=3)
+        assert "\n" not in str(caught.value)
+
+
 def test_functions_that_are_no_metrics() -> None:
     def keyword_memory(values: Tensor, *, memory: Any = None) -> Tensor: ...
     def memory_without_default(values: Tensor, memory: Any) -> Tensor: ...
     def all_values(*values: Tensor) -> Tensor: ...
     def nothing(*, weight: float = 1.0) -> Tensor: ...
+    def named(values: Tensor, *, name: str = "a") -> Tensor: ...
+    def of_function(values: Tensor, *, function: str = "a") -> Tensor: ...
+    def private(values: Tensor, *, _weight: float = 1.0) -> Tensor: ...
+
+    class Kind(Metric):
+        kind: str
 
     for entry, code in (
         (keyword_memory, "invalid_value"),
         (memory_without_default, "invalid_value"),
         (all_values, "invalid_value"),
         (nothing, "missing"),
+        (named, "invalid_value"),
+        (of_function, "invalid_value"),
+        (private, "invalid_value"),
+        (Kind, "invalid_value"),
         (dict, "wrong_type"),
         (3, "wrong_type"),
     ):

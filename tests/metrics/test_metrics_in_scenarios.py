@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mores.experiments.claims.claim_evaluation import make_claim_data
 from mores.experiments.run.cell_execution import run_cell
@@ -14,6 +16,7 @@ from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.undefined_metrics import undefined_metrics
 from mores.registry import REGISTRIES
 from tests.cells import expand_and_verify
+from tests.learners.small_environments import unchecked
 from tests.refusals import refused
 
 HILL = {"kind": "hill_number", "order": 2, "name": "opinions"}
@@ -39,13 +42,30 @@ def claim(metric: str, **parts: Any) -> dict[str, Any]:
     return {"statement": metric, "kind": "report", "metric": metric, "arm": "b", **parts}
 
 
-def test_a_metric_that_mixes_worlds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_that_violate_the_contract_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = itertools.count()
+
     def mixed(values: Any) -> Any:
         return (values - values.mean()).abs().mean((1, 2))
 
-    monkeypatch.setitem(REGISTRIES["metric"], "mixed", mixed)
-    with refused("world_leak", "metrics.1"):
-        expand_and_verify(scenario(metrics=["ai_error", "mixed"]))
+    def counted(values: Any) -> Any:
+        return values[:, 0, 0] + next(calls)
+
+    def drawn(values: Any, memory: Any = None) -> Any:
+        return values[:, 0, 0] + torch.rand(1), None
+
+    def modified(values: Any) -> Any:
+        return values.zero_()[:, 0, 0]
+
+    for function, code in (
+        (mixed, "world_leak"),
+        (counted, "unseeded"),
+        (drawn, "unseeded"),
+        (modified, "modified_input"),
+    ):
+        monkeypatch.setitem(REGISTRIES["metric"], "mine", function)
+        with unchecked(), refused(code, "metrics.1"):
+            expand_and_verify(scenario(metrics=["ai_error", "mine"]))
 
 
 def test_claims_about_registered_metrics() -> None:

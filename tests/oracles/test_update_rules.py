@@ -18,6 +18,7 @@ from mores.core.update_rule import PeerInputs, RuleResult, UpdateRule
 from mores.envs.graphs.convert import to_influence_graph
 from mores.envs.opinion.coevolution import Coevolution
 from mores.registry import REGISTRIES
+from mores.sim.first_rounds import check_first_rounds
 from mores.sim.simulator import Simulator
 from tests.refusals import refused
 
@@ -250,3 +251,29 @@ def test_closed_forms_only_where_they_hold() -> None:
 def test_wrong_rules_are_refused(rule: Any, code: str, path: str) -> None:
     with refused(code, f"coevolution.peers.{path}"):
         mores.make_environment("coevolution", peers={"rule": rule})
+
+
+@pytest.mark.parametrize(
+    ("step", "code"),
+    [
+        (lambda x: RuleResult(x.values[:, :1]), "wrong_shape"),
+        (lambda x: RuleResult(torch.tensor(0.5)), "wrong_shape"),
+        (lambda x: RuleResult(x.values.double()), "wrong_type"),
+        (lambda x: RuleResult(x.values.long()), "wrong_type"),
+        (lambda x: RuleResult(None), "wrong_type"),  # type: ignore[arg-type]
+        (lambda x: x.values, "wrong_type"),
+        (lambda x: RuleResult(x.values.mul_(2)), "modified_input"),
+        (lambda x: RuleResult(x.values + 0 * x.answers.zero_()), "modified_input"),
+        (lambda x: RuleResult(x.values / 0), "not_finite"),
+    ],
+)
+def test_wrong_results_of_rules_are_refused(
+    monkeypatch: pytest.MonkeyPatch, step: Any, code: str
+) -> None:
+    monkeypatch.setattr(HegselmannKrause, "step", lambda self, inputs, state: step(inputs))
+    run = simulator("test_hk")
+    if code != "not_finite":  # which is a check of values
+        with refused(code, "peers.rule"):
+            run.step()
+    with refused(code, "peers.rule"):
+        check_first_rounds(run.environment)

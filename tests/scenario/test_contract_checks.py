@@ -127,6 +127,7 @@ VALUES = [
     (MOOD, "mood = state.mood.mul_(0.9)", "modified_input", "state"),
     (ACTION, "action = (observation.mul_(2)[..., 0] > 0.5).long()", "modified_input",
      "policies.guest"),
+    (LIGHT, "light = observation.mul_(0).clamp(0, 1)", "modified_input", "policies.host"),
     ("mood = state.mood if", "state.mood[:] = 0; mood = state.mood if", "modified_input",
      "observation.guest"),
 ]  # fmt: skip

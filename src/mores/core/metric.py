@@ -30,6 +30,9 @@ from mores.core.config import Config
 from mores.core.errors import UserError
 
 MEMORY = "memory"  # argument of metrics of a trajectory
+# Names that a parameter cannot have: keys of a specification, attributes of `FunctionMetric`.
+SPECIFICATION_KEYS = ("kind", "name")
+RESERVED = (*SPECIFICATION_KEYS, "inputs", "function", "function_inputs", "has_memory", "evaluate")
 
 
 class MetricOutput(NamedTuple):
@@ -87,6 +90,9 @@ def metric_class(kind: str, entry: Any) -> type[Metric]:
         UserError: neither; or arguments that have no meaning for a metric.
     """
     if isinstance(entry, type) and issubclass(entry, Metric):
+        for name in SPECIFICATION_KEYS:
+            if name in entry.model_fields:
+                raise _reserved(kind, name)
         return entry
     if not inspect.isfunction(entry):
         raise UserError(
@@ -99,6 +105,8 @@ def metric_class(kind: str, entry: Any) -> type[Metric]:
     for name, argument in inspect.signature(entry).parameters.items():
         optional = argument.default is not argument.empty
         if argument.kind is argument.KEYWORD_ONLY and name != MEMORY:
+            if name in RESERVED or name.startswith(("_", "model_")):
+                raise _reserved(kind, name)
             default = argument.default if optional else ...
             fields[name] = (_annotation(entry, argument), default)
         elif argument.kind is argument.POSITIONAL_OR_KEYWORD and (optional or name != MEMORY):
@@ -122,6 +130,11 @@ def metric_class(kind: str, entry: Any) -> type[Metric]:
     made.function, made.function_inputs = staticmethod(entry), inputs
     made.has_memory = has_memory
     return made
+
+
+def _reserved(kind: str, name: str) -> UserError:
+    message = f"metric {kind!r}: a parameter cannot have the name {name!r}; choose another"
+    return UserError(message, code="invalid_value", path=kind)
 
 
 def _description(function: Any, inputs: Mapping[str, bool]) -> str:

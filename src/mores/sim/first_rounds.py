@@ -19,6 +19,7 @@ from mores.core.errors import UserError
 from mores.core.learner import Learner
 from mores.core.people import Population
 from mores.core.policy import Policy
+from mores.core.value_checking import check_values
 from mores.registry.specs import policies_from_specs
 from mores.sim.global_generators import GlobalGenerators, find_draw
 from mores.sim.simulator import Simulator
@@ -104,6 +105,7 @@ def check_first_rounds(
     return metrics
 
 
+@check_values()
 def _play(
     environment: Environment[Any],
     policies: Mapping[str, Policy],

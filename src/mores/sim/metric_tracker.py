@@ -14,7 +14,7 @@ from mores.core import pytree
 from mores.core.arguments import check_names
 from mores.core.check_metrics import check_metric, checked_metrics
 from mores.core.environment import Environment
-from mores.core.errors import UserError, did_you_mean
+from mores.core.errors import UserError, describe_exception, did_you_mean
 from mores.core.metric import Metric, MetricOutput
 from mores.core.metric_inputs import (
     COMPLETED_ROUNDS,
@@ -107,9 +107,51 @@ def metrics_of_state(
             if metric.has_memory or any(metric.inputs[n] for n in metric.inputs.keys() - inputs):
                 message = f"metrics: {name} needs the whole episode: use mores.simulate, mores run"
                 raise UserError(message, code="unsupported", path="metrics")
-            values[name] = metric.evaluate(inputs).value
-            check_metric(name, values[name], num_worlds)
+            values[name] = _evaluate(name, metric, inputs, num_worlds).value
     return values
+
+
+def _evaluate(
+    name: str,
+    metric: Metric,
+    inputs: Mapping[str, Tensor],
+    num_worlds: int,
+    memory: Any = None,
+) -> MetricOutput:
+    """The metric, checked.
+
+    Raises:
+        UserError: the function of the metric fails, returns another type or shape, or modifies its
+            inputs or memory; or the memory does not lead with the world.
+    """
+    given = (*inputs.values(), *pytree.flatten(memory).values())
+    versions = [tensor._version for tensor in given]
+    try:
+        output = metric.evaluate(inputs, memory)
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if "allocate" in str(error):  # memory of the CPU, for which PyTorch has no class
+            raise
+        message = f"fails: {describe_exception(error)}"
+        raise _metric_error(name, message, "failed") from error
+    if [tensor._version for tensor in given] != versions:
+        message = "modifies its inputs or memory: make new tensors (no +=, no function in _)"
+        raise _metric_error(name, message, "modified_input")
+    value, memory = output
+    check_metric(name, value, num_worlds)
+    for part, tensor in pytree.flatten(memory, include_persistent=False).items():
+        if tensor.shape[:1] != (num_worlds,):
+            message = (
+                f"tensors of its memory must lead with the world dimension, {num_worlds}, not "
+                f"{list(tensor.shape)}{f' ({part})' if part else ''}"
+            )
+            raise _metric_error(name, message, "wrong_shape")
+    return output
+
+
+def _metric_error(name: str, message: str, code: str) -> UserError:
+    return UserError(f"{name}: {message}", code=code, path=f"metrics.{name}")
 
 
 class MetricTracker:
@@ -143,6 +185,7 @@ class MetricTracker:
         self._completed_rounds = torch.zeros(self._num_worlds, device=simulator.device)
         self._finished: Bool[Tensor, " world"] | None = None
         self._outputs: dict[str, MetricOutput] = {}  # of metrics with memory
+        self._shapes: dict[str, torch.Size] = {}
         if roles:
             simulator.reward_ledger.listeners.append(self._add_reward)
         self._evaluate_with_memory()
@@ -166,7 +209,7 @@ class MetricTracker:
         """Metrics of the present round, `[world]` or `[world, n]`.
 
         Raises:
-            UserError: a metric has another type or shape.
+            UserError: a metric fails, or has another type or shape.
         """
         own: Mapping[str, Tensor] = {}
         if None in self._metrics.values():
@@ -181,6 +224,7 @@ class MetricTracker:
                 values[name] = self._outputs[name].value
             else:
                 values[name] = self._evaluate(name, metric, inputs).value
+            self._check_shape(name, values[name])
         return values
 
     def close(self) -> None:
@@ -201,6 +245,7 @@ class MetricTracker:
                 continue
             old = self._outputs.get(name)
             new = self._evaluate(name, metric, inputs, None if old is None else old.memory)
+            self._check_shape(name, new.value)
             if old is not None and self._finished is not None:
                 new = pytree.where(self._finished, old, new)
             self._outputs[name] = new
@@ -209,9 +254,20 @@ class MetricTracker:
         self, name: str, metric: Metric, inputs: Mapping[str, Tensor], memory: Any = None
     ) -> MetricOutput:
         own = {each: inputs[each] for each in metric.inputs if each in inputs}
-        value, memory = metric.evaluate(own, memory)
-        check_metric(name, value, self._num_worlds)
-        return MetricOutput(value.detach().to(torch.float32), memory)
+        value, memory = _evaluate(name, metric, own, self._num_worlds, memory)
+        single = value.detach().to(torch.float32)
+        if value.dtype is torch.float64 and (single.isinf() & value.isfinite()).any():
+            message = "a number is beyond 3.4e38, the largest of float32, in which it is recorded"
+            raise _metric_error(name, message, "out_of_range")
+        return MetricOutput(single, memory)
+
+    def _check_shape(self, name: str, value: Tensor) -> None:
+        """Check that a metric has the shape that it had before."""
+        before = self._shapes.setdefault(name, value.shape)
+        if value.shape != before:
+            rounds = int(self._completed_rounds.max())
+            shapes = f"{list(before)} at the start and {list(value.shape)} after round {rounds}"
+            raise _metric_error(name, f"its shape is {shapes}", "failed")
 
     def _present_inputs(self, with_memory: bool) -> dict[str, Tensor]:
         """Inputs of all metrics with or without memory in the present round."""

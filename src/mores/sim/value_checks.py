@@ -40,6 +40,7 @@ class ValueChecks(CallChecks):
         self.calls: list[Call] = []
         self._state: Any = None
         self._versions: list[tuple[str, Tensor, int]] = []
+        self._observations: dict[str, tuple[Tensor, int]] = {}
 
     def people(self, population: object, people: object) -> None:
         """Check the result of `Population.sample_people`."""
@@ -68,6 +69,7 @@ class ValueChecks(CallChecks):
             refuse(
                 method, f"the observation of {role!r} in {phase!r} is NaN", path, code="not_finite"
             )
+        self._observations[role] = observation, observation._version
         self._record(method, path, {"observation": observation})
 
     def action_mask(
@@ -101,6 +103,10 @@ class ValueChecks(CallChecks):
         super().action(state, role, phase, mask, output, finished)
         method, path = self.act_method(role), f"policies.{role}"
         self._check_unmodified(method, path, state)
+        observation, version = self._observations[role]
+        if observation._version != version:
+            message = "modifies the observation that it is given (no [...] =, no function in _)"
+            refuse(method, message, path, code="modified_input")
         self.check_legal(role, phase.name, phase.action_spaces[role], output.action, mask, finished)
         if output.action.isnan().any():
             message = f"the action of {role!r} in {phase.name!r} is NaN"

@@ -68,7 +68,8 @@ def _value_after_one_round(
     """The metric of one world; no policy trains.
 
     Raises:
-        UserError: it changes its shape, or depends on other worlds by more than rounding.
+        UserError: it changes its shape, returns other numbers when it is repeated, or depends on
+            other worlds, by more than rounding.
     """
 
     def simulated(replicates: list[int]) -> Tensor:
@@ -82,16 +83,15 @@ def _value_after_one_round(
         )
         simulator.reset(seed)
         tracker = MetricTracker(simulator, {name: metric})
-        before = tracker.values()[name]
+        tracker.values()
         tracker.step()
-        after = tracker.values()[name]
-        if before.shape != after.shape:
-            shapes = f"{list(before.shape)} at the start and {list(after.shape)} after a round"
-            raise UserError(f"the shape of {name} is {shapes}", code="failed", path="metrics")
+        after = tracker.values()[name].clone()
+        _check_repeated(name, after, tracker.values()[name])
         return after
 
     alone, together = simulated([1]), simulated([0, 1])[1:]
-    if not torch.allclose(alone, together, rtol=1e-3, atol=1e-6, equal_nan=True):
+    if not _are_close(alone, together):
+        _check_repeated(name, together, simulated([0, 1])[1:])
         raise UserError(
             f"{name}: worlds depend on each other: world 1 alone gives {_first(alone)}, with world "
             f"0 beside it {_first(together)}; do not sum over dimension 0",
@@ -99,6 +99,21 @@ def _value_after_one_round(
             path="metrics",
         )
     return alone
+
+
+def _check_repeated(name: str, first: Tensor, second: Tensor) -> None:
+    """Check that a metric of the same rounds has the same value again."""
+    if not _are_close(first, second):
+        raise UserError(
+            f"{name}: returns other numbers when it is repeated with the same seed: it must "
+            "depend on its inputs only",
+            code="unseeded",
+            path="metrics",
+        )
+
+
+def _are_close(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other, rtol=1e-3, atol=1e-6, equal_nan=True)
 
 
 def _first(value: Tensor) -> str:
