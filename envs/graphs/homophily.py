@@ -29,7 +29,7 @@ class Homophily(GraphSource):
         default=8,
         ge=1,
         le=1000,
-        description="neighbors of each person, drawn with replacement",
+        description="neighbors of each person; one may be drawn twice and then counts twice",
     )
     num_candidates: int = Field(
         default=64, ge=1, le=10_000, description="candidates sampled per person"

@@ -22,6 +22,9 @@ def check_names(argument: str, names: Any, known: Collection[str] | None = None)
         message = f"{argument}: must be a list of names{hint}"
         raise UserError(message, code="wrong_type", path=argument)
     for name in names:
+        if not isinstance(name, str):
+            message = f"{argument}: names are text, not {name!r:.60}"
+            raise UserError(message, code="wrong_type", path=argument)
         if known is not None and name not in known:
             message = f"{argument}: unknown name {name!r:.60}{did_you_mean(name, known)}"
             raise UserError(message, code="unknown_name", path=argument)
