@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.core.config import Config
-from mores.core.errors import ParameterError, UserError
+from mores.core.errors import ParameterError, UserError, describe_exception
 from mores.core.graph import GraphSource
 from mores.core.random_streams import RandomStreams
 from mores.core.update_rule import PeerInputs, RuleResult, UpdateRule
@@ -19,6 +19,8 @@ from mores.envs.graphs.convert import to_influence_graph
 from mores.envs.graphs.homophily import Homophily
 from mores.envs.graphs.influence_graph import InfluenceGraph
 from mores.registry.component import component
+
+MAX_COMPARED = 2000  # people in shared graphs that are made twice, to find unseeded ones
 
 PersonValues = Float[Tensor, "world agent value"]
 
@@ -51,7 +53,8 @@ class Peers(Config):
         """Refuse incompatible parameters.
 
         Raises:
-            ParameterError: a graph without a rule, or one that does not fit `num_people`.
+            ParameterError: a graph without a rule, one that does not fit `num_people`, or one that
+                differs when it is made again.
         """
         if self.rule is None:
             if "graph" in self.model_fields_set:
@@ -60,18 +63,46 @@ class Peers(Config):
             return
         try:
             self.graph.check_num_people(num_people)
+            if num_people <= MAX_COMPARED:
+                self._check_shared_graph(num_people)
         except ParameterError as error:
             path = ("peers", "graph", *error.path)
             raise ParameterError(*path, message=str(error), code=error.code) from None
 
+    def _check_shared_graph(self, num_people: int) -> None:
+        """Make the shared graph twice; both must be equal."""
+        name = type(self.graph).__name__
+        try:
+            first, second = (self.shared_graph(num_people) for _ in range(2))
+        except (ParameterError, MemoryError):
+            raise
+        except UserError as error:
+            raise ParameterError(message=f"{name}: {error}", code=error.code) from None
+        except Exception as error:  # of a user's function
+            message = f"{name}: {describe_exception(error)}"
+            raise ParameterError(message=message, code="failed") from None
+        if first is not None and second is not None and not first.equals(second):
+            message = f"{name}: differs when it is made again: seed its random numbers"
+            raise ParameterError(message=message, code="unseeded")
+
     def shared_graph(self, num_people: int) -> InfluenceGraph | None:
         """The graph that all worlds share; None: each world has its own, or there is no rule."""
         graph = None if self.rule is None else self.graph.shared_graph(num_people)
-        return None if graph is None else to_influence_graph(graph, num_people)
+        if graph is None:
+            return None
+        if isinstance(graph, (list, tuple)):
+            message = "graphs of each world need an argument `values` or `streams`"
+            raise UserError(message, code="wrong_type", path="peers.graph")
+        return to_influence_graph(graph, num_people)
 
     def world_graphs(self, values: PersonValues, streams: RandomStreams) -> InfluenceGraph:
         """A graph for each world."""
-        graphs = to_influence_graph(self.graph.world_graphs(values, streams), values.shape[1])
+        made = self.graph.world_graphs(values, streams)
+        try:
+            graphs = to_influence_graph(made, values.shape[1])
+        except UserError as error:
+            message = f"peers.graph: {error}"
+            raise UserError(message, code=error.code, path="peers.graph") from None
         if graphs.is_shared or len(graphs.indptr) != len(values):
             given = "one" if graphs.is_shared else str(len(graphs.indptr))
             raise UserError(

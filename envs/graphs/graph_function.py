@@ -8,14 +8,17 @@ world. Its other parameters, with their annotations and defaults, are parameters
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, ClassVar, get_type_hints
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NoReturn, get_type_hints
 
-from pydantic import create_model
+from pydantic import TypeAdapter, ValidationError, create_model
+from pydantic.errors import PydanticSchemaGenerationError
 
+from mores.core.errors import UserError
 from mores.core.graph import GraphSource
 
 GIVEN = ("num_people", "values", "streams")
+RESERVED = ("kind", "function", "arguments")
 
 
 class FunctionGraph(GraphSource):
@@ -41,15 +44,26 @@ class FunctionGraph(GraphSource):
 
 
 def adapt(kind: str, entry: Any) -> Any:
-    """A class for a function; other entries unchanged."""
+    """A class for a function; other entries unchanged.
+
+    Raises:
+        UserError: the function has an argument that cannot be a parameter, or the entry is another
+            callable object.
+    """
     if not inspect.isfunction(entry):
+        if callable(entry) and not isinstance(entry, (type, GraphSource)):
+            _refuse(kind, f"must be a function or a class, not an object of {type(entry).__name__}")
         return entry
-    hints, fields = get_type_hints(entry, include_extras=True), {}
+    try:
+        hints = get_type_hints(entry, include_extras=True)
+    except NameError as error:
+        _refuse(kind, f"an annotation cannot be read: {error}", "invalid_value")
     parameters = inspect.signature(entry).parameters
-    for name, parameter in parameters.items():
-        if name not in GIVEN:
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[name] = (hints.get(name, Any), default)
+    fields = {
+        name: _field(kind, parameter, hints)
+        for name, parameter in parameters.items()
+        if name not in GIVEN
+    }
     made = create_model(
         entry.__name__, __base__=FunctionGraph, __module__=entry.__module__, **fields
     )
@@ -57,3 +71,25 @@ def adapt(kind: str, entry: Any) -> Any:
     made.function = entry
     made.arguments = frozenset(parameters) & frozenset(GIVEN)
     return made
+
+
+def _field(kind: str, parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
+    """Type and default of a parameter. Without annotation it has the type of its default."""
+    name, default = parameter.name, parameter.default
+    if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+        _refuse(kind, f"{parameter} cannot be given by name", "invalid_value")
+    if name in RESERVED or name.startswith("_") or hasattr(FunctionGraph, name):
+        _refuse(kind, f"a parameter cannot be named {name!r}", "invalid_value")
+    if default is parameter.empty:
+        return hints.get(name, Any), ...
+    annotation = hints.get(name, Any if default is None else type(default))
+    try:
+        return annotation, TypeAdapter(annotation).validate_python(default)
+    except ValidationError as error:
+        _refuse(kind, f"default of {name!r}: {error.errors()[0]['msg']}")
+    except PydanticSchemaGenerationError:
+        _refuse(kind, f"{name!r} has a type, {annotation!r:.60}, that no file can hold")
+
+
+def _refuse(kind: str, message: str, code: str = "wrong_type") -> NoReturn:
+    raise UserError(f"graph {kind!r}: {message}", code=code, path=kind)

@@ -86,6 +86,11 @@ class InfluenceGraph(pytree.Growing):
         parts = (field.to(device) for field in fields)
         return InfluenceGraph(*parts, exact_matrix=self.exact_matrix)
 
+    def equals(self, other: InfluenceGraph) -> bool:
+        """Whether the ties and all shares are equal."""
+        names = ("indptr", "indices", "weights", "self_weight")
+        return all(torch.equal(getattr(self, name), getattr(other, name)) for name in names)
+
     @property
     def num_people(self) -> int:
         """Number of people."""

@@ -25,12 +25,13 @@ NetworkxParameter = Number | str | list[Number] | list[list[Number]]
 class NetworkxGenerator(GraphSource):
     """A graph by a generator of networkx, such as `watts_strogatz_graph`.
 
-    The generator's number of nodes `n` is the number of people, unless it is given.
+    The generator's number of nodes `n` is the number of people, unless it is given, as for grids,
+    where `n` is one of the sides.
     """
 
     generator: str = Field(description="name of the generator, with or without `_graph` at its end")
     parameters: dict[str, NetworkxParameter] = Field(
-        default={}, description="the generator's parameters, without `n` and `seed`"
+        default={}, description="the generator's parameters, without `seed`"
     )
     per_world: bool = Field(
         default=False, description="whether each world and episode has its own random graph"
@@ -54,6 +55,14 @@ class NetworkxGenerator(GraphSource):
                 f"{did_you_mean(self.generator, _names())}",
                 code="unknown_name",
             )
+        reserved = {"seed": "graph_seed sets it", "create_using": "it is not supported"}
+        for name in reserved.keys() & self.parameters.keys():
+            message = f"{name!r} cannot be given: {reserved[name]}"
+            raise ParameterError("parameters", name, message=message, code="conflict")
+        nodes = self.parameters.get("n")
+        if isinstance(nodes, (int, float)) and nodes > num_people:  # before they are made
+            message = f"n: {nodes} is more than num_people, {num_people}"
+            raise ParameterError("parameters", "n", message=message, code="conflict")
         if self.per_world and "seed" not in inspect.signature(found).parameters:
             message = f"{self.generator} is not random: per_world has no effect"
             raise ParameterError("per_world", message=message, code="conflict")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import networkx as nx
@@ -302,6 +303,16 @@ def test_wrong_files_are_refused(tmp_path, content: str | None, code: str) -> No
             "conflict",
             "graph.per_world",
         ),
+        (
+            {"kind": "networkx", "generator": "complete", "parameters": {"n": 10**6}},
+            "conflict",
+            "graph.parameters.n",
+        ),
+        (
+            {"kind": "networkx", "generator": "gnp_random", "parameters": {"p": 0.1, "seed": 1}},
+            "conflict",
+            "graph.parameters.seed",
+        ),
     ],
 )
 def test_graphs_that_do_not_fit_are_refused(graph: dict, code: str, path: str) -> None:
@@ -387,3 +398,40 @@ def test_a_function_is_a_graph_kind() -> None:
     with refused("unknown_name", "coevolution.peers.graph.range"):
         graph = peers(kind="test_ring", range=2)
         mores.make_environment("coevolution", num_people=9, peers=graph)
+
+
+COUNTER = itertools.count()
+
+
+def wrong_default(num_people: int, reach: int = 1.5) -> nx.Graph:  # type: ignore
+    return nx.cycle_graph(num_people)
+
+
+class Ring:
+    """A callable object."""
+
+    def __call__(self, num_people: int) -> nx.Graph:
+        return nx.cycle_graph(num_people)
+
+
+@pytest.mark.parametrize(
+    ("function", "code", "path"),
+    [
+        (lambda num_people: nx.gnp_random_graph(num_people, 0.5, next(COUNTER)), "unseeded", ""),
+        (lambda num_people: [nx.path_graph(num_people)], "wrong_type", ""),
+        (lambda num_people: nx.path_graph(num_people + 1), "conflict", ""),
+        (eval("lambda num_people: undefined"), "failed", ""),
+        (lambda num_people, reach=1: nx.path_graph(num_people), "wrong_type", ".reach"),
+        (wrong_default, "wrong_type", ".kind"),
+        (lambda num_people, kind=1: None, "invalid_value", ".kind"),
+        (lambda num_people, function=1: None, "invalid_value", ".kind"),
+        (lambda num_people, shared_graph=1: None, "invalid_value", ".kind"),
+        (lambda num_people, **options: None, "invalid_value", ".kind"),
+        (Ring(), "wrong_type", ".kind"),
+    ],
+)
+def test_wrong_functions_are_refused(monkeypatch, function: Any, code: str, path: str) -> None:
+    monkeypatch.setitem(REGISTRIES["graph"], "test_wrong", function)
+    graph = {"kind": "test_wrong"} | ({"reach": "far"} if path == ".reach" else {})
+    with refused(code, f"coevolution.peers.graph{path}"):
+        mores.make_environment("coevolution", num_people=9, peers=peers(**graph))

@@ -287,6 +287,35 @@ def test_check_names_the_place_in_the_scenario(
     check_message(str(error))
 
 
+PEERS = """\
+name: peers
+about: A graph or a rule with a fault.
+env:
+  kind: coevolution
+  num_people: 4
+  peers: {rule: degroot, graph: {kind: test_faulty}}
+rounds: 3
+metrics: [mean_value]
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "code", "path"),
+    [
+        (lambda num_people, values: values.undefined, "failed", "env.peers.graph"),
+        (lambda num_people, values: [values] * len(values), "wrong_type", "env.peers"),
+        (lambda num_people: [], "wrong_type", "env.peers.graph"),
+    ],
+)
+def test_check_names_the_graph(tmp_path, monkeypatch, function, code, path):
+    monkeypatch.setitem(REGISTRIES["graph"], "test_faulty", function)
+    monkeypatch.chdir(tmp_path)
+    Path("s.yaml").write_text(PEERS)
+    with unchecked(), pytest.raises(UserError) as caught:
+        check_scenario(load_scenario("s.yaml"))
+    assert (caught.value.code, caught.value.path) == (code, path), caught.value
+
+
 def test_the_unchanged_class_passes(tmp_path):
     hall = _module(tmp_path, MOOD, MOOD).Hall()
     check_first_rounds(hall)

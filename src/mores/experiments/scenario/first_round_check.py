@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mores.core import stream_addresses as addresses
 from mores.core.check_metrics import checked_metrics
+from mores.core.config import Config
 from mores.core.errors import UserError, describe_exception
 from mores.core.random_streams import RandomStreams
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage, Cell
@@ -130,7 +131,7 @@ def _component_path(built: BuiltCell, stage_index: int, error: Exception) -> Key
     paths: dict[int, KeyPath] = {
         id(policy): ("policies", role) for role, policy in built_stage.policies.items()
     }
-    paths[id(built_stage.environment)] = ("env",)
+    paths |= _config_paths(built_stage.environment, ("env",))
     if built.population is not None:
         paths[id(built.population)] = ("population",)
     found: KeyPath = ("env",)
@@ -143,6 +144,15 @@ def _component_path(built: BuiltCell, stage_index: int, error: Exception) -> Key
     for frame, _ in traceback.walk_tb(error.__traceback__):  # ends with the innermost
         found = paths.get(id(frame.f_locals.get("self")), found)
     return found
+
+
+def _config_paths(config: Config, path: KeyPath) -> dict[int, KeyPath]:
+    """Path of an object with parameters, and of those in its fields, by identity."""
+    paths = {id(config): path}
+    for name in type(config).model_fields:
+        part = getattr(config, name)
+        paths |= _config_paths(part, (*path, name)) if isinstance(part, Config) else {}
+    return paths
 
 
 def _without_floats(part: Any) -> Any:
