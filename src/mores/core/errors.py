@@ -107,13 +107,6 @@ def printable(value: object, max_length: int = 80) -> str:
     return text if len(text) <= max_length else text[: max_length - 3] + "..."
 
 
-def describe_exception(error: BaseException) -> str:
-    """An exception in one line, with the file and line that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {printable(error, 240)}{place}"
-
-
 def describe_value(value: object) -> str:
     """A value as text for a message."""
     match value:

@@ -124,7 +124,9 @@ def _evaluate(
         UserError: the function of the metric fails, returns another type or shape, or modifies its
             inputs or memory; or the memory does not lead with the world.
     """
-    given = (*inputs.values(), *pytree.flatten(memory).values())
+    given = [*inputs.values()]
+    if memory is not None:
+        given += pytree.flatten(memory).values()
     versions = [tensor._version for tensor in given]
     try:
         output = metric.evaluate(inputs, memory)
@@ -140,6 +142,8 @@ def _evaluate(
         raise _metric_error(name, message, "modified_input")
     value, memory = output
     check_metric(name, value, num_worlds)
+    if memory is None:
+        return output
     for part, tensor in pytree.flatten(memory, include_persistent=False).items():
         if tensor.shape[:1] != (num_worlds,):
             message = (
