@@ -70,7 +70,9 @@ def test_checks_of_arguments() -> None:
     assert (device.value.code, device.value.path) == ("unknown_name", "device")
     check_message(str(device.value).replace(", cuda", ""))
     with refused("unknown_name", path="metrics"):
-        check_names("metrics", [3], ["score"])
+        check_names("metrics", ["3"], ["score"])
+    with refused("wrong_type", path="metrics"):
+        check_names("metrics", [{"kind": "score"}])
     assert check_names("metrics", ["score", "score"], ["score"]) == ["score"]
 
 

@@ -303,7 +303,7 @@ metrics: [mean_value]
     ("function", "code", "path"),
     [
         (lambda num_people, values: values.undefined, "failed", "env.peers.graph"),
-        (lambda num_people, values: [values] * len(values), "wrong_type", "env.peers"),
+        (lambda num_people, values: [values] * len(values), "wrong_type", "env.peers.graph"),
         (lambda num_people: [], "wrong_type", "env.peers.graph"),
     ],
 )

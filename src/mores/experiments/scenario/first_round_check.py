@@ -21,6 +21,7 @@ from mores.core.errors import UserError, describe_exception
 from mores.core.random_streams import RandomStreams
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage, Cell
 from mores.experiments.scenario.source_locations import KeyPath, Problem, printable
+from mores.registry import REGISTRIES
 from mores.sim.first_rounds import check_first_rounds
 
 MAX_OBSERVATION_VALUES = 2**31  # of all agents of one world: 8 GiB
@@ -131,7 +132,7 @@ def _component_path(built: BuiltCell, stage_index: int, error: Exception) -> Key
     paths: dict[int, KeyPath] = {
         id(policy): ("policies", role) for role, policy in built_stage.policies.items()
     }
-    paths |= _config_paths(built_stage.environment, ("env",))
+    paths |= _config_paths(built_stage.environment, ("env",), ("env",))
     if built.population is not None:
         paths[id(built.population)] = ("population",)
     found: KeyPath = ("env",)
@@ -141,17 +142,21 @@ def _component_path(built: BuiltCell, stage_index: int, error: Exception) -> Key
             found = ("policies", parts[-1])
         elif parts[0] == "population":
             found = ("population",)
+        elif parts[0] in type(built_stage.environment).model_fields:
+            return ("env", *parts)
     for frame, _ in traceback.walk_tb(error.__traceback__):  # ends with the innermost
         found = paths.get(id(frame.f_locals.get("self")), found)
     return found
 
 
-def _config_paths(config: Config, path: KeyPath) -> dict[int, KeyPath]:
-    """Path of an object with parameters, and of those in its fields, by identity."""
-    paths = {id(config): path}
+def _config_paths(config: Config, path: KeyPath, component: KeyPath) -> dict[int, KeyPath]:
+    """Path of the registered component to which each nested object belongs, by identity."""
+    paths = {id(config): component}
     for name in type(config).model_fields:
-        part = getattr(config, name)
-        paths |= _config_paths(part, (*path, name)) if isinstance(part, Config) else {}
+        part, inner = getattr(config, name), (*path, name)
+        if isinstance(part, Config):
+            registered = any(each.kind_of(type(part)) for each in REGISTRIES.values())
+            paths |= _config_paths(part, inner, inner if registered else component)
     return paths
 
 
