@@ -2,13 +2,13 @@
 # The tests of `make test`, in two processes side by side, for two cores.
 #
 # The first checks shapes and types at every call (jaxtyping, beartype), which more than doubles the
-# time of a test; the second runs the other suites without these checks. `make test-full` checks
-# shapes in all suites.
+# time of a test, and has the two suites that run commands; the second runs all others without these
+# checks. `make test-full` checks shapes in all suites.
 #
 # BIN is the folder of the environment's programs.
 set -u
 
-shapes="tests/conformance tests/agents tests/learners tests/oracles"
+shapes="tests/conformance tests/agents tests/learners tests/oracles tests/docs tests/packaging"
 others=
 for suite in tests/*/ tests/test_*.py; do
     suite=${suite%/}
