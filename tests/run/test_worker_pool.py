@@ -102,7 +102,7 @@ def test_a_worker_that_dies(tmp_path, times, fails, monkeypatch):
     monkeypatch.setattr(
         FirstRoundCheck,
         "check",
-        lambda self, _, built, i, __: self.initial_metrics(built.stages[i], built),
+        lambda self, built, i, _: self.initial_metrics(built.stages[i], built),
     )
     monkeypatch.delitem(REGISTRIES["policy"], "killing", raising=False)
     sys.modules.pop("mores_loaded_killing", None)
