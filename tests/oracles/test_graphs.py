@@ -180,7 +180,7 @@ def test_files_hold_the_same_graph(tmp_path) -> None:
         assert np.array_equal(csr.indptr, expected.indptr), file
         assert np.array_equal(csr.indices, expected.indices)
         assert csr.weights == pytest.approx(expected.weights)
-    (tmp_path / "empty.txt").write_text("# nobody listens")
+    (tmp_path / "empty.txt").write_text("# no ties")
     assert read_graph(str(tmp_path / "empty.txt"), 4).indptr.tolist() == [0] * 5
     assert read_graph(str(tmp_path / "a.txt"), 30, weighted=False).weights is None
     directed = read_graph(str(tmp_path / "a.txt"), 32, directed=True)

@@ -108,9 +108,9 @@ def test_hegselmann_krause(graph: str) -> None:
         for world, listed in enumerate(neighbors(run)):
             x = before[world]
             for i in range(50):
-                heard = [x[i], *(x[j] for j in listed[i] if np.hypot(*(x[j] - x[i])) <= 0.7)]
+                averaged = [x[i], *(x[j] for j in listed[i] if np.hypot(*(x[j] - x[i])) <= 0.7)]
                 after = run.state.people.values[world, i].numpy()
-                assert after == pytest.approx(np.mean(heard, 0), abs=1e-6)
+                assert after == pytest.approx(np.mean(averaged, 0), abs=1e-6)
 
 
 @pytest.mark.parametrize("graph", ["test_graph", "homophily"])
@@ -164,8 +164,8 @@ def test_voters_adopt_the_values_of_neighbors() -> None:
         changes += (after != before).any(-1)
         for world, listed in enumerate(neighbors(run)):
             for i in range(50):
-                heard = before[world, listed[i] or [i]].tolist()
-                assert after[world, i].tolist() in heard
+                neighbor_values = before[world, listed[i] or [i]].tolist()
+                assert after[world, i].tolist() in neighbor_values
     assert torch.equal(run.state.rule_state, changes) and (changes.sum(1) > 100).all()
     assert (changes[:, 9] == 0).all()
 
@@ -216,9 +216,9 @@ def test_signed_ties_and_isolated_people() -> None:
     assert torch.equal(values[:, 49], initial[:, 49])
     size = values[:, :49] * torch.from_numpy(camp[:49, None]).float()
     assert (size - size[:, :1]).abs().max() < 1e-4 and size.abs().min() > 1e-4
-    heard = run.observe("person")[..., -2:]
-    assert (heard[:, 49] == 0).all()
-    assert heard[:, :49].numpy() == pytest.approx(values[:, :49].numpy(), abs=1e-4)
+    neighbor_mean = run.observe("person")[..., -2:]
+    assert (neighbor_mean[:, 49] == 0).all()
+    assert neighbor_mean[:, :49].numpy() == pytest.approx(values[:, :49].numpy(), abs=1e-4)
 
 
 def test_closed_forms_only_where_they_hold() -> None:

@@ -92,6 +92,11 @@ def did_you_mean(given: object, allowed: Iterable[str]) -> str:
     return f"; known: {listed}" if names else ""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory is lacking. On a CPU PyTorch has no class for it."""
+    return isinstance(error, MemoryError) or "allocate" in str(error)
+
+
 def describe_exception(error: BaseException) -> str:
     """An exception in one line, with the file and line that raised it."""
     frames = traceback.extract_tb(error.__traceback__)

@@ -14,7 +14,7 @@ from mores.core import pytree
 from mores.core.arguments import check_names
 from mores.core.check_metrics import check_metric, checked_metrics
 from mores.core.environment import Environment
-from mores.core.errors import UserError, describe_exception, did_you_mean
+from mores.core.errors import UserError, describe_exception, did_you_mean, is_out_of_memory
 from mores.core.metric import Metric, MetricOutput
 from mores.core.metric_inputs import (
     COMPLETED_ROUNDS,
@@ -130,10 +130,10 @@ def _evaluate(
     versions = [tensor._version for tensor in given]
     try:
         output = metric.evaluate(inputs, memory)
-    except (UserError, MemoryError, torch.OutOfMemoryError):
+    except (UserError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        if "allocate" in str(error):  # memory of the CPU, for which PyTorch has no class
+        if is_out_of_memory(error):
             raise
         message = f"fails: {describe_exception(error)}"
         raise _metric_error(name, message, "failed") from error

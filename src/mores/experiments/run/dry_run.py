@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mores.core.errors import UserError, describe_exception
+from mores.core.errors import UserError, describe_exception, is_out_of_memory
 from mores.core.learner import Learner, parameter_keys
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
@@ -121,10 +121,8 @@ def dry_run_cell(built: BuiltCell, loaded: LoadedScenario, deadline: float) -> l
                 raise draw.error
     except UserError as error:
         text, code = str(error), error.code
-    except MemoryError:
-        raise
     except Exception as error:
-        if "allocate" in str(error):  # PyTorch has no class for it
+        if is_out_of_memory(error):
             raise
         text, code = f"raises an exception: {describe_exception(error)}", "failed"
     else:

@@ -17,7 +17,7 @@ from torch import Tensor
 from mores.core import stream_addresses as addresses
 from mores.core.check_metrics import checked_metrics
 from mores.core.config import Config
-from mores.core.errors import UserError, describe_exception
+from mores.core.errors import UserError, describe_exception, is_out_of_memory
 from mores.core.random_streams import RandomStreams
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage, Cell
 from mores.experiments.scenario.source_locations import KeyPath, Problem, printable
@@ -113,7 +113,7 @@ def _problem(built: BuiltCell, stage_index: int, error: Exception) -> Problem:
     """The problem of an error, at the component that raised it."""
     path = _component_path(built, stage_index, error)
     cell, spec = built.cell, built.stages[stage_index].spec
-    if isinstance(error, MemoryError) or "allocate" in str(error):  # PyTorch has no class
+    if is_out_of_memory(error):
         message = "is too large: two worlds do not fit into memory"
         return cell.origin.problem(("env",), message, code="too_large")
     message, code = f"fails in its first rounds: {describe_exception(error)}", "failed"
