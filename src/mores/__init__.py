@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mores.analysis.run_reader import open_run as open_run
     from mores.clients.gymnasium import GymnasiumEnv as GymnasiumEnv
     from mores.clients.gymnasium_vector import GymnasiumVectorEnv as GymnasiumVectorEnv
     from mores.clients.pettingzoo import PettingZooAECEnv as PettingZooAECEnv
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from mores.core.spaces import Discrete as Discrete
     from mores.core.spaces import MultiDiscrete as MultiDiscrete
     from mores.core.spaces import Part as Part
+    from mores.experiments.results.run_reader import open_run as open_run
     from mores.experiments.run import run_scenario as run_scenario
     from mores.experiments.scenario.loading import load_scenario as load_scenario
     from mores.experiments.trained import load_trained as load_trained
@@ -79,7 +79,7 @@ _EXPORTS = {
     "make_environment": "mores.registry",
     "make_policy": "mores.registry",
     "make_population": "mores.registry",
-    "open_run": "mores.analysis.run_reader",
+    "open_run": "mores.experiments.results.run_reader",
     "run_scenario": "mores.experiments.run",
     "simulate": "mores.sim.simulation",
     "train": "mores.experiments.training",

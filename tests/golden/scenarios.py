@@ -51,7 +51,8 @@ def _scenario(name: str) -> Iterator[tuple[str, Entry]]:
         result = run_cell(cell, loaded.scenario, range(NUM_KEPT), lambda share: None)
         results[cell.id] = result
         for stage_index, stage in enumerate(result.stages):
-            for metric, values in stage.metrics.items():
+            for metric in stage.names:
+                values = stage.array(metric)
                 path = f"cell {index} {cell.arm}/stage {stage_index}/{metric}"
                 yield f"scenario/{name}/{path}", entry(values)
     for index, verdict in enumerate(evaluate_claims(loaded.scenario, cells, results)):

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import xarray as xr
 
 from mores.core.errors import UserError
+from mores.core.random_streams import Worlds
 from mores.experiments.results.cell_result import CellResult, StageResult
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.source_locations import ScenarioError, format_path
 from mores.experiments.scenario.specification import Claim, Scenario
 from mores.report.figures import ReportData
+from mores.sim.round_recorder import metric_dataset
 from tests.cells import expand
 from tests.refusals import check_message
 
@@ -60,18 +64,28 @@ def make_cell_result(
     start = rng.normal(size=(8, 1, 1))
     path = np.linspace(0.0, 1.0, len(ROUNDS)) * (effect + 0.01 * rng.normal(size=(8, 1, 1)))
     path = (start + path * (effect != 0)) * np.ones((8, episodes, 1))
-    metrics = {"mean_value[0]": path, "mean_value[1]": 0 * path, "rms_distance": np.abs(path)}
+    metrics = {"mean_value": np.stack([path, 0 * path], -1), "rms_distance": np.abs(path)}
     values = rng.normal(size=(1, 1, num_people, 2)) + np.zeros((1, len(ROUNDS), 1, 1))
     values[..., 0] += np.linspace(0.0, effect, len(ROUNDS))[None, :, None]
     return CellResult(
         cell=cell.id,
-        replicate=np.arange(8),
-        world=np.zeros(8, dtype=np.int64),
-        stages=tuple(StageResult(s, ROUNDS, metrics, {"rms_distance": 1.0}) for s in stages),
+        stages=tuple(
+            StageResult(s, make_metrics(metrics, Worlds.of(8), ROUNDS), {"rms_distance": 1.0})
+            for s in stages
+        ),
         latent={"values": values.astype(np.float32)},
         latent_rounds=ROUNDS,
         value_names=(f"left {HOSTILE_TEXT}", "up"),
     )
+
+
+def make_metrics(
+    arrays: Mapping[str, np.ndarray], worlds: Worlds, rounds: Sequence[int]
+) -> xr.Dataset:
+    """Recorded metrics, `[world, episode, round]` or `[world, episode, round, component]`."""
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    num_episodes = next(iter(arrays.values())).shape[1]
+    return metric_dataset(tensors, worlds, num_episodes, rounds)
 
 
 def make_results(scenario: Scenario, **options: Any) -> tuple[Any, dict[str, CellResult]]:

@@ -136,7 +136,7 @@ def test_block_means_of_many_episodes(episodes):
 def test_caption_explains_gaps_of_non_finite_values():
     stages = [{"name": "train", "loop": "train", "roles_to_train": "assistant", "episodes": 5}]
     data = make_report_data(make_scenario(stages=stages), stages=("train",), episodes=5)
-    data.record("main").metrics["rms_distance"][3, 3:] = np.nan
+    data.record("main").stages[-1].array("rms_distance")[3, 3:] = np.nan
     figure = _figures(data)["learning_train"]
     check_message(figure.spec.caption)
 
@@ -194,7 +194,7 @@ def test_calibration_rows():
 
 def test_final_metric_table():
     data = make_report_data(make_scenario(**ARMS))
-    data.record("both").metrics["rms_distance"][:, :, -1] = np.nan
+    data.record("both").stages[-1].array("rms_distance")[:, :, -1] = np.nan
     columns, rows = table_rows.final_metric_table(data)
     assert columns == ["arm", f"mean value: left {HOSTILE_TEXT}", "mean value: up", "rms distance"]
     assert [row[0] for row in rows] == ["twin", "ai", "friends", "both"]

@@ -14,13 +14,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mores.analysis.run_reader import open_run
 from mores.core.environment import Environment, Phase, Role, StepResult, Transition
 from mores.core.learner import Learner
 from mores.core.people import People
 from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete
+from mores.experiments.results.run_reader import open_run
 from mores.experiments.run import cell_execution, run_scenario
 from mores.experiments.scenario.loading import load_scenario
 from mores.registry import REGISTRIES

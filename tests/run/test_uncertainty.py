@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mores.analysis.run_reader import open_run
 from mores.analysis.sampling_intervals import interval_over_draws
+from mores.experiments.results.run_reader import open_run
 from mores.experiments.run import run_scenario
 from mores.experiments.run.parameter_uncertainty import plan_cells, sensitivity_indices
 from mores.experiments.scenario.loading import load_scenario

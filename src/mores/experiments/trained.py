@@ -7,9 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from jaxtyping import Shaped
 from torch import Tensor
 
 from mores import registry
@@ -26,14 +24,14 @@ from mores.experiments.results import tensor_file
 from mores.registry.specs import Spec, from_spec, policies_from_specs
 from mores.sim import policy_states
 from mores.sim.metric_tracker import ResolvedMetrics, resolve_metrics
-from mores.sim.simulation import simulate_episodes
+from mores.sim.round_recorder import RoundRecorder, metric_dataset
+from mores.sim.simulation import simulate_episode
 from mores.sim.simulator import Simulator
 
 if TYPE_CHECKING:
     import xarray
 
 TRAINING_STAGE, TEST_STAGE = 0, 1  # stage indices, so that their random streams differ
-RESERVED_NAMES = ("world", "episode", "replicate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +181,7 @@ class TrainingResult:
         except SerializationError as error:
             message = f"cannot be saved: {error}"
             raise UserError(message, code="unsupported", path="policy_states") from None
-        curves = {name: torch.from_numpy(c.values) for name, c in self.curves.items()}
+        curves = {str(name): torch.from_numpy(c.values) for name, c in self.curves.items()}
         tensors = {
             "replicate": self._worlds.replicate,
             "world": self._worlds.world,
@@ -266,13 +264,13 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traini
 
     try:
         worlds = Worlds(tensors["replicate"], tensors["world"])
-        curves = {name: curve.numpy() for name, curve in tensors_below("curves").items()}
+        curves = {name: curve[:, :, None] for name, curve in tensors_below("curves").items()}
         environment = from_spec("environment", metadata["environment"], "environment")
         result = TrainingResult(
             environment,
             policies_from_specs({**environment.default_policies(), **metadata["policies"]}),
             {},
-            as_dataset(curves, worlds, metadata["episodes"]),
+            metric_dataset(curves, worlds, metadata["episodes"], [0]).isel(round=0, drop=True),
             tuple(metadata["diagnostics"]),
             worlds,
             metadata["rounds"],
@@ -306,14 +304,7 @@ def select_metrics(simulator: Simulator, requested: Collection[str]) -> Resolved
     """The metrics to record; by default all of the environment."""
     environment, state, num_worlds = simulator.environment, simulator.state, len(simulator.worlds)
     names = check_names("metrics", requested) or checked_metrics(environment, state, num_worlds)
-    metrics = resolve_metrics(environment, state, num_worlds, list(names))
-    if reserved := [name for name in metrics if name in RESERVED_NAMES]:
-        raise UserError(
-            f"metrics: {reserved[0]!r} is the name of a coordinate of the result; name others",
-            code="invalid_value",
-            path="metrics",
-        )
-    return metrics
+    return resolve_metrics(environment, state, num_worlds, list(names))
 
 
 def run_episodes(
@@ -323,32 +314,13 @@ def run_episodes(
     callback: Callable[[int], None],
 ) -> xarray.Dataset:
     """Simulate episodes and record metrics at their ends; `callback` receives their number."""
-    options = {"metrics": metrics, "metric_rounds": [simulator.rounds]}
-    ends: list[Mapping[str, Tensor]] = []
-    for record in simulate_episodes(simulator, range(episodes), lambda _: options):
-        ends.append(record.metrics)
-        callback(len(ends))
-    arrays = {name: torch.cat([end[name] for end in ends], 1).numpy() for name in metrics}
-    return as_dataset(arrays, simulator.worlds, episodes)
-
-
-def as_dataset(
-    arrays: Mapping[str, Shaped[np.ndarray, "world episode *component"]],
-    worlds: Worlds,
-    episodes: int,
-) -> xarray.Dataset:
-    """Metrics over world and episode, with the replicate of each world."""
-    import xarray
-
-    data = {
-        name: (("world", "episode", f"{name}_component")[: array.ndim], array)
-        for name, array in arrays.items()
-    }
-    coordinates = {
-        "replicate": ("world", worlds.replicate.numpy()),
-        "episode": range(episodes),
-    }
-    return xarray.Dataset(data, coordinates)
+    recorder = RoundRecorder((simulator.rounds,), num_episodes=episodes)
+    for episode in range(episodes):
+        if episode:
+            simulator.next_episode()
+        simulate_episode(simulator, metrics, recorder.at(0, episode))
+        callback(episode + 1)
+    return recorder.dataset(simulator.worlds).isel(round=0, drop=True)
 
 
 def _check_file_path(path: Any) -> Path:

@@ -122,7 +122,7 @@ def final_metric_table(data: ReportData) -> tuple[list[str], Rows]:
         point = ", ".join(f"{path} = {format_value(value)}" for path, value in cell.point.items())
         arm = cell.arm if data.scenario.arms else ""
         by_metric = values.setdefault(" · ".join(filter(None, (arm, point))) or cell.id, {})
-        for name in list(record.metrics)[:MAX_COLUMNS]:
+        for name in record.names[:MAX_COLUMNS]:
             final = record.by_replicate(name)[:, -1]
             is_finite = np.isfinite(final).all()
             text = format_interval(estimate(final)) if is_finite else "–"

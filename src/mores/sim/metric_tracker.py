@@ -25,6 +25,7 @@ from mores.core.metric_inputs import (
     select_inputs,
     state_inputs,
 )
+from mores.sim.round_recorder import COORDINATES
 from mores.sim.simulator import Simulator
 
 MetricSpec = str | Mapping[str, Any] | Metric  # a name, `kind` and parameters, or the object
@@ -55,6 +56,9 @@ def resolve_metrics(
     by_name = specs if isinstance(specs, Mapping) else {n: n for n in check_names("metrics", specs)}
     resolved = ResolvedMetrics()
     for name, spec in by_name.items():
+        if name in COORDINATES:
+            message = f"metrics: {name!r} is the name of a coordinate of the result; name others"
+            raise UserError(message, code="invalid_value", path="metrics")
         if spec == name and name in own:
             resolved[name] = None
             continue

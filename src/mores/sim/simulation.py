@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,7 @@ from mores.core.random_streams import Worlds
 from mores.registry.specs import Spec
 from mores.sim.check_policies import check_instance
 from mores.sim.metric_tracker import MetricSpecs, MetricTracker
+from mores.sim.round_recorder import RoundRecorder
 from mores.sim.simulator import Simulator
 
 
@@ -84,99 +85,55 @@ def simulate(
         environment, policies, {}, worlds, rounds, population=population, stage=stage, device=device
     )
     simulator.reset(seed)
-    record = simulate_episode(
-        simulator,
-        metrics,
-        metric_rounds=metric_rounds,
-        latent_worlds=latent_worlds,
-        latent_rounds=latent_rounds,
-        callback=callback,
+    last = simulator.rounds
+    at = range(last + 1) if metric_rounds is None else metric_rounds
+    recorder = RoundRecorder(_check_rounds("metric_rounds", at, last))
+    latent_recorder = RoundRecorder(_check_rounds("latent_rounds", latent_rounds, last))
+    simulate_episode(simulator, metrics, recorder, latent_worlds, latent_recorder, callback)
+    recorded, latent = (
+        {name: values[:, 0] for name, values in each.tensors.items()}
+        for each in (recorder, latent_recorder)
     )
     return SimulationResult(
-        simulator.state, simulator.policy_states, record.rounds, record.metrics, record.latent
+        simulator.state, simulator.policy_states, recorder.rounds, recorded, latent
     )
-
-
-class EpisodeRecord(NamedTuple):
-    """Records of one episode: see `SimulationResult`."""
-
-    rounds: tuple[int, ...]
-    metrics: Mapping[str, Float[Tensor, "world round *n"]]
-    latent: Mapping[str, Tensor]
 
 
 def simulate_episode(
     simulator: Simulator,
-    metrics: MetricSpecs = (),
-    *,
-    metric_rounds: Sequence[int] | None = None,
+    metrics: MetricSpecs,
+    recorder: RoundRecorder,
     latent_worlds: Mapping[str, int] | None = None,
-    latent_rounds: Sequence[int] = (),
+    latent_recorder: RoundRecorder | None = None,
     callback: Callable[[int], None] | None = None,
-) -> EpisodeRecord:
+) -> None:
     """Simulate one episode with a simulator at its start and without external agents.
 
-    The arguments are those of `simulate`.
+    Args:
+        simulator: the simulator.
+        metrics: see `simulate`.
+        recorder: records the metrics.
+        latent_worlds: see `simulate`.
+        latent_recorder: records the latent quantities.
+        callback: see `simulate`.
     """
-    environment, rounds = simulator.environment, simulator.rounds
-    at = range(rounds + 1) if metric_rounds is None else metric_rounds
-    recorded_rounds = _check_rounds("metric_rounds", at, rounds)
-    metric_buffers = _RoundBuffers(recorded_rounds)
     tracker = MetricTracker(simulator, metrics) if metrics else None
-    latent_buffers = _RoundBuffers(_check_rounds("latent_rounds", latent_rounds, rounds))
-    for completed in range(rounds + 1):
+    for completed in range(simulator.rounds + 1):
         if completed:
             if not simulator.all_finished:
                 (simulator if tracker is None else tracker).step()
             if callback is not None:
                 callback(completed)
-        if tracker is not None and metric_buffers.includes(completed):
-            metric_buffers.write(completed, tracker.values())
-        if latent_worlds and latent_buffers.includes(completed):
-            latent = environment.latent(simulator.state)
+        if tracker is not None and recorder.includes(completed):
+            recorder.write(completed, tracker.values())
+        if latent_worlds and latent_recorder and latent_recorder.includes(completed):
+            latent = simulator.environment.latent(simulator.state)
             selected = {
                 n: _lookup("latent_worlds", latent, n)[:k] for n, k in latent_worlds.items()
             }
-            latent_buffers.write(completed, selected)
+            latent_recorder.write(completed, selected)
     if tracker is not None:
         tracker.close()
-    return EpisodeRecord(recorded_rounds, metric_buffers.buffers, latent_buffers.buffers)
-
-
-def simulate_episodes(
-    simulator: Simulator,
-    episodes: Iterable[int],
-    options: Callable[[int], Mapping[str, Any]],
-) -> Iterator[EpisodeRecord]:
-    """Simulate episodes one after another, with a simulator at the start of the first.
-
-    Args:
-        simulator: see `simulate_episode`.
-        episodes: numbers of the episodes.
-        options: other arguments of `simulate_episode` for an episode, read at its start.
-    """
-    for index, episode in enumerate(episodes):
-        if index:
-            simulator.next_episode()
-        yield simulate_episode(simulator, **options(episode))
-
-
-class _RoundBuffers:
-    """Buffers of tensors over selected rounds, allocated at the first write."""
-
-    def __init__(self, rounds: tuple[int, ...]) -> None:
-        self._index = {number: i for i, number in enumerate(rounds)}
-        self.buffers: dict[str, Tensor] = {}
-
-    def includes(self, completed_rounds: int) -> bool:
-        return completed_rounds in self._index
-
-    def write(self, completed_rounds: int, values: Mapping[str, Tensor]) -> None:
-        for name, tensor in values.items():
-            if name not in self.buffers:
-                shape = (len(tensor), len(self._index), *tensor.shape[1:])
-                self.buffers[name] = torch.empty(shape, dtype=tensor.dtype)
-            self.buffers[name][:, self._index[completed_rounds]] = tensor.detach().cpu()
 
 
 def _check_rounds(argument: str, rounds: Sequence[int], last: int) -> tuple[int, ...]:

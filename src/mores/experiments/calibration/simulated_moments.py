@@ -179,7 +179,7 @@ class MomentSimulator:
         try:
             return metric_at_round(records[arm], metric, stage, self.rounds[target], control)
         except KeyError:
-            known = ", ".join(records[arm].stage(stage).metrics)
+            known = ", ".join(records[arm].stage(stage).names)
             message = f"no metric with this name; known: {known}"
         raise self.target_error(target, message, "unknown_name")
 

@@ -14,7 +14,7 @@ from mores.core.errors import UserError
 from mores.experiments.claims import verdicts
 from mores.experiments.claims.claim_estimates import ClaimData
 from mores.experiments.claims.verdicts import Verdict
-from mores.experiments.results.cell_result import CellResult, StageResult, mean_by_label
+from mores.experiments.results.cell_result import CellResult, mean_by_label
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.claim_inputs import claim_arm, metric_compared_with_control
 from mores.experiments.scenario.specification import Claim, Scenario
@@ -204,7 +204,8 @@ def effect_by_replicate(
     Averaged over the worlds and episodes of each replicate.
     """
     values, baseline = (
-        _all_components(result.stage(stage), metric) for result in (cell_result, control)
+        np.stack([at.array(name) for name in at.components(metric)], -1)
+        for at in (cell_result.stage(stage), control.stage(stage))
     )
     if values.shape[-1] != baseline.shape[-1]:
         raise UserError(
@@ -215,11 +216,3 @@ def effect_by_replicate(
         )
     effect = distance_from_control(values, baseline)
     return mean_by_label(cell_result.replicate, effect.mean(1))
-
-
-def _all_components(
-    stage_result: StageResult, metric: str
-) -> Float[np.ndarray, "world episode round component"]:
-    is_number = metric in stage_result.metrics
-    names = [metric] if is_number else stage_result.components(metric)
-    return np.stack([stage_result.metrics[name] for name in names], -1)

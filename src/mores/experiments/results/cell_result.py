@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mores.sim.training_status import TrainingStatus
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 AnalyticValue = float | Float[np.ndarray, " round"]
 
@@ -22,28 +25,55 @@ class StageResult:
 
     Attributes:
         name: of the stage.
-        rounds: at which metrics were recorded, in every episode.
-        metrics: by name; a metric of several components is several: `name[0]`, `name[1]`, ...
+        metrics: `[world, episode, round]`, vectors `[world, episode, round, component]`: see
+            `mores.sim.round_recorder.metric_dataset`.
         analytic_values: by name: a number, or one for each number of rounds.
     """
 
     name: str
-    rounds: tuple[int, ...]
-    metrics: Mapping[str, Float[np.ndarray, "world episode round"]]
+    metrics: xr.Dataset
     analytic_values: Mapping[str, AnalyticValue]
 
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """Numbers of completed rounds at which metrics were recorded, in every episode."""
+        return tuple(self.metrics["round"].values.tolist())
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all single numbers: metrics, and components `NAME[0]`, `NAME[1]`, ..."""
+        return [name for metric in self.metrics for name in self.components(str(metric))]
+
     def components(self, metric: str) -> list[str]:
-        """Names of the components of a metric, in order."""
-        names = [name for name in self.metrics if name.startswith(f"{metric}[")]
-        if not names:
-            raise KeyError(metric)
-        return sorted(names, key=lambda name: int(name[len(metric) + 1 : -1]))
+        """Names of the components of a metric; of a single number or component, its own.
+
+        Raises:
+            KeyError: no such metric or component.
+        """
+        if metric in self.metrics.data_vars:
+            data = self.metrics[metric]
+            is_number = data.ndim == 3
+            return [metric] if is_number else [f"{metric}[{i}]" for i in range(data.shape[3])]
+        if "[" in metric and metric in self.components(metric.partition("[")[0]):
+            return [metric]
+        raise KeyError(metric)
+
+    def array(self, name: str) -> Float[np.ndarray, "world episode round"]:
+        """A metric that is a single number, or the component `NAME[0]` of a vector.
+
+        Raises:
+            KeyError: no such metric or component.
+        """
+        if self.components(name) != [name]:
+            raise KeyError(name)
+        if name in self.metrics.data_vars:
+            return self.metrics[name].values
+        metric, _, index = name.partition("[")
+        return self.metrics[metric].values[..., int(index[:-1])]
 
     def values(self, metric: str) -> Float[np.ndarray, "world episode round"]:
-        """A metric; a name without index stands for the mean over all components."""
-        if metric in self.metrics:
-            return self.metrics[metric].astype(np.float64)
-        parts = [self.metrics[name].astype(np.float64) for name in self.components(metric)]
+        """A metric in double precision; the name of a vector stands for its components' mean."""
+        parts = [self.array(name).astype(np.float64) for name in self.components(metric)]
         return np.mean(parts, axis=0)
 
 
@@ -94,7 +124,6 @@ class CellResult:
 
     Attributes:
         cell: its id.
-        replicate, world: of each row.
         stages: recorded metrics of each stage, in order.
         latent: sampled quantities by name, for figures, of the last stage's last episode.
         latent_rounds: rounds at which they were recorded.
@@ -106,8 +135,6 @@ class CellResult:
     """
 
     cell: str
-    replicate: Int[np.ndarray, " world"]
-    world: Int[np.ndarray, " world"]
     stages: tuple[StageResult, ...]
     latent: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     latent_rounds: tuple[int, ...] = ()
@@ -122,14 +149,19 @@ class CellResult:
         return self.stages[-1] if name is None else next(s for s in self.stages if s.name == name)
 
     @property
+    def replicate(self) -> Int[np.ndarray, " world"]:
+        """Replicate of each world."""
+        return self.stages[0].metrics["replicate"].values
+
+    @property
     def rounds(self) -> tuple[int, ...]:
         """The rounds at which metrics were recorded in the last stage."""
         return self.stages[-1].rounds
 
     @property
-    def metrics(self) -> Mapping[str, Float[np.ndarray, "world episode round"]]:
-        """The metrics of the last stage."""
-        return self.stages[-1].metrics
+    def names(self) -> list[str]:
+        """Names of the metrics of the last stage, one for each component."""
+        return self.stages[-1].names
 
     def by_replicate(
         self, metric: str, stage: str | None = None

@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from mores.core.errors import UserError, unreadable
 from mores.core.file_formats import RUN_FORMAT
+from mores.core.random_streams import Worlds
 from mores.experiments.results.atomic_files import atomic_folder
 from mores.experiments.results.cell_result import (
     AnalyticValue,
@@ -30,8 +32,9 @@ from mores.experiments.results.cell_result import (
     StageResult,
     StoppedTraining,
 )
-from mores.experiments.results.cell_tables import read_world_labels, write_metrics, write_trajectory
+from mores.experiments.results.cell_tables import read_worlds, write_metrics, write_trajectory
 from mores.experiments.results.policy_checkpoints import write_checkpoints
+from mores.sim.round_recorder import metric_dataset
 from mores.sim.training_status import TrainingStatus
 
 METRICS, TRAJECTORY, METADATA_FILE = "metrics.parquet", "trajectory.zarr", "cell.json"
@@ -75,12 +78,10 @@ def read_cell_result(folder: Path) -> CellResult:
             values = file.read(["value"], use_threads=False)["value"].to_numpy()
             first = metadata["stages"][0]
             rows_per_world = first["num_episodes"] * len(first["rounds"])
-            replicate, world = read_world_labels(file, metadata["num_worlds"], rows_per_world)
+            worlds = read_worlds(file, metadata["num_worlds"], rows_per_world)
         return CellResult(
             cell=metadata["cell"],
-            replicate=replicate,
-            world=world,
-            stages=_stage_results(metadata, values),
+            stages=_stage_results(metadata, values, worlds),
             latent=_LazyTrajectory(folder / TRAJECTORY, metadata["latent"]),
             latent_rounds=tuple(metadata["latent_rounds"]),
             value_names=tuple(metadata["value_names"]),
@@ -193,7 +194,7 @@ class _LazyTrajectory(Mapping[str, np.ndarray]):
 
 
 def _num_values(cell_result: CellResult) -> int:
-    return sum(rows.size for stage in cell_result.stages for rows in stage.metrics.values())
+    return sum(values.size for stage in cell_result.stages for values in stage.metrics.values())
 
 
 def _size_and_checksum(path: Path) -> list[int]:
@@ -218,9 +219,9 @@ def _make_metadata(cell_result: CellResult) -> dict[str, Any]:
         "stages": [
             {
                 "name": stage.name,
-                "num_episodes": next(iter(stage.metrics.values())).shape[1],
+                "num_episodes": stage.metrics.sizes["episode"],
                 "rounds": list(stage.rounds),
-                "metrics": list(stage.metrics),
+                "metrics": stage.names,
                 "analytic_values": {
                     n: _to_json_number(value) for n, value in stage.analytic_values.items()
                 },
@@ -257,19 +258,29 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
     return metadata
 
 
-def _stage_results(metadata: Mapping[str, Any], values: np.ndarray) -> tuple[StageResult, ...]:
+def _stage_results(
+    metadata: Mapping[str, Any], values: np.ndarray, worlds: Worlds
+) -> tuple[StageResult, ...]:
+    """The stages of a cell from the column `value` of its table."""
     stages, start = [], 0
     for entry in metadata["stages"]:
-        shape = (metadata["num_worlds"], entry["num_episodes"], len(entry["rounds"]))
-        metrics = {}
+        rounds, num_episodes = entry["rounds"], entry["num_episodes"]
+        shape = (len(worlds), num_episodes, len(rounds))
+        parts: dict[str, list[np.ndarray]] = {}
         for name in entry["metrics"]:
             stop = start + int(np.prod(shape))
-            metrics[name] = values[start:stop].reshape(shape)
+            parts.setdefault(name.partition("[")[0], []).append(values[start:stop].reshape(shape))
             start = stop
+        vectors = {name.partition("[")[0] for name in entry["metrics"] if name.endswith("]")}
+        metrics = {
+            name: torch.from_numpy(np.stack(arrays, -1) if name in vectors else arrays[0].copy())
+            for name, arrays in parts.items()
+        }
         analytic_values = {
             name: _from_json_number(value) for name, value in entry["analytic_values"].items()
         }
-        stages.append(StageResult(entry["name"], tuple(entry["rounds"]), metrics, analytic_values))
+        dataset = metric_dataset(metrics, worlds, num_episodes, rounds)
+        stages.append(StageResult(entry["name"], dataset, analytic_values))
     if start != len(values):
         raise ValueError(f"{len(values)} numbers, not {start}")
     return tuple(stages)

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from mores.core.random_streams import Worlds
 from mores.experiments.results.cell_result import CellResult, StageResult
 
 
@@ -15,18 +17,16 @@ def write_metrics(path: Path, cell_result: CellResult) -> None:
     """Write one row per number, metric after metric."""
     import pyarrow.parquet as pq
 
-    names = [(stage, name) for stage in cell_result.stages for name in stage.metrics]
-    tables = (_metric_table(cell_result, *name) for name in names)  # one at a time bounds memory
+    names = [(stage, name) for stage in cell_result.stages for name in stage.names]
+    tables = (_metric_table(*name) for name in names)  # one at a time bounds memory
     first = next(tables)
     with pq.ParquetWriter(path, first.schema) as writer:
         for table in itertools.chain([first], tables):
             writer.write_table(table)
 
 
-def read_world_labels(
-    file: Any, num_worlds: int, rows_per_world: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Replicate and world of each world, from the rows of a table's first metric.
+def read_worlds(file: Any, num_worlds: int, rows_per_world: int) -> Worlds:
+    """The worlds of a table, from the rows of its first metric.
 
     Args:
         file: the open table.
@@ -40,8 +40,7 @@ def read_world_labels(
     names = ["replicate", "world"]
     table = file.read_row_groups(list(range(groups)), names, use_threads=False)
     columns = (table[name].to_numpy()[::rows_per_world][:num_worlds] for name in names)
-    replicate, world = (column.astype(np.int64) for column in columns)
-    return replicate, world
+    return Worlds(*(torch.from_numpy(column.astype(np.int64)) for column in columns))
 
 
 def write_trajectory(path: Path, cell_result: CellResult) -> None:
@@ -57,19 +56,22 @@ def write_trajectory(path: Path, cell_result: CellResult) -> None:
         variables,
         coords={
             "round": ("round", list(cell_result.latent_rounds), {"units": "rounds completed"}),
-            "replicate": ("sample", cell_result.replicate[:num_samples]),
-            "world": ("sample", cell_result.world[:num_samples]),
+            **{
+                name: ("sample", cell_result.stages[0].metrics[name].values[:num_samples])
+                for name in ("replicate", "world")
+            },
         },
         attrs={"cell": cell_result.cell, "stage": cell_result.stages[-1].name},
     )
     data.to_zarr(path, mode="w", consolidated=False)
 
 
-def _metric_table(cell_result: CellResult, stage_result: StageResult, name: str) -> Any:
+def _metric_table(stage_result: StageResult, name: str) -> Any:
     """The rows of one metric."""
     import pyarrow as pa
 
-    values = stage_result.metrics[name]
+    values = stage_result.array(name)
+    labels = {k: v.values.astype(np.int32) for k, v in stage_result.metrics.coords.items()}
     worlds, episodes, rounds = values.shape
 
     def constant(text: str) -> Any:
@@ -77,11 +79,11 @@ def _metric_table(cell_result: CellResult, stage_result: StageResult, name: str)
 
     return pa.table(
         {
-            "replicate": np.repeat(cell_result.replicate, episodes * rounds).astype(np.int32),
-            "world": np.repeat(cell_result.world, episodes * rounds).astype(np.int32),
+            "replicate": np.repeat(labels["replicate"], episodes * rounds),
+            "world": np.repeat(labels["world"], episodes * rounds),
             "stage": constant(stage_result.name),
-            "episode": np.tile(np.repeat(np.arange(episodes, dtype=np.int32), rounds), worlds),
-            "round": np.tile(np.array(stage_result.rounds, np.int32), worlds * episodes),
+            "episode": np.tile(np.repeat(labels["episode"], rounds), worlds),
+            "round": np.tile(labels["round"], worlds * episodes),
             "metric": constant(name),
             "value": values.reshape(-1).astype(np.float32),
         }

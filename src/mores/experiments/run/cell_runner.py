@@ -8,7 +8,7 @@ is recomputed from random streams. A checkpoint can be written at each of these 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -29,7 +29,7 @@ from mores.sim.policy_states import (
     store_states,
     stored_states,
 )
-from mores.sim.simulation import simulate_episodes
+from mores.sim.simulation import simulate_episode
 from mores.sim.simulator import Simulator
 
 ProgressCallback = Callable[[float], None]
@@ -93,7 +93,7 @@ class CellRunner:
     def reset(self) -> None:
         """Discard all results."""
         replicates = self.worlds.replicate.unique().tolist()
-        self.metrics_recorder = MetricsRecorder(self.built_cell, self.scenario, len(self.worlds))
+        self.metrics_recorder = MetricsRecorder(self.built_cell, self.scenario, self.worlds)
         self.checkpoint_collector = CheckpointCollector(self.built_cell.cell, replicates)
         self._reset_chunk()
 
@@ -121,8 +121,6 @@ class CellRunner:
             self.on_episode_end(cursor, True)
         return CellResult(
             cell=self.built_cell.cell.id,
-            replicate=self.worlds.replicate.numpy(),
-            world=self.worlds.world.numpy(),
             stages=self.metrics_recorder.stage_results(),
             latent=self.metrics_recorder.latent,
             latent_rounds=self.metrics_recorder.latent_rounds,
@@ -148,14 +146,11 @@ class CellRunner:
             simulator.next_episode()
         callback = self._scaled_callback(len(simulator.worlds))
 
-        def options(episode: int) -> dict[str, Any]:
-            recorded = self.metrics_recorder.episode_options(index, first_world, episode, simulator)
-            return {**recorded, "callback": lambda _: callback(1.0)}
-
-        episodes = range(first_episode, built_stage.stage.episodes)
-        records = simulate_episodes(simulator, episodes, options)
-        for episode, record in zip(episodes, records, strict=True):
-            self.metrics_recorder.record(index, first_world, episode, record)
+        for episode in range(first_episode, built_stage.stage.episodes):
+            if episode > first_episode:
+                simulator.next_episode()
+            options = self.metrics_recorder.episode_options(index, first_world, episode, simulator)
+            simulate_episode(simulator, **options, callback=lambda _: callback(1.0))
             policies, policy_states = built_stage.policies, simulator.policy_states
             store_states(self.policy_state_store, policies, policy_states, within_stage=True)
             self._end_episode(built_stage, cursor._replace(episode=episode + 1))

@@ -126,7 +126,7 @@ def _metric_effects(data: ReportData) -> list[ArmEffect]:
     control, references = data.control_record, {}
     assert control is not None
     for claim in data.scenario.claims:
-        if claim.kind != "exact" and claim.metric in control.metrics:
+        if claim.kind != "exact" and claim.metric in control.names:
             reference = control.by_replicate(claim.metric)[:, -1]
             if np.isfinite(reference).all():
                 references.setdefault(claim.metric, (reference, claim.statistic))
@@ -136,7 +136,7 @@ def _metric_effects(data: ReportData) -> list[ArmEffect]:
         components = {
             name.replace("_", " "): compare(record.by_replicate(name)[:, -1], *reference)
             for name, reference in list(references.items())[:MAX_METRICS]
-            if name in record.metrics
+            if name in record.names
         }
         effects.append(ArmEffect(arm, _factors(changes), arm, False, None, components))
     return [effect for effect in effects if effect.components]

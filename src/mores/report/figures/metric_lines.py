@@ -50,7 +50,8 @@ def metric_series(
     Metrics without any finite value are left out; those of the claims come first.
     """
     records = {arm: data.record(arm) for arm in data.arms}
-    metrics = {arm: record.stage(stage).metrics for arm, record in records.items()}
+    stages = {arm: record.stage(stage) for arm, record in records.items()}
+    metrics = {arm: {n: each.array(n) for n in each.names} for arm, each in stages.items()}
     names = [
         name
         for name in dict.fromkeys(name for by_name in metrics.values() for name in by_name)

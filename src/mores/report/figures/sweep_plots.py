@@ -77,7 +77,7 @@ def _metric_figures(data: ReportData) -> list[FigureSpec]:
     quantities = [
         (c.metric, claim_arm(scenario, c) or "", c.compare_to, c.stage, c.at_round)
         for c in scenario.claims
-    ] or [(next(iter(data.record(arm).metrics)), arm, None, None, None) for arm in data.arms]
+    ] or [(data.record(arm).names[0], arm, None, None, None) for arm in data.arms]
     swept_paths = [path for path, values in scenario.sweep.items() if len(values) > 1]
     draw = _line_figure if len(swept_paths) == 1 else _heatmap_figure
     figures = []

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-import numpy as np
-
 from mores.core.errors import UserError, did_you_mean, unreadable
 from mores.core.file_formats import check_run_format
+from mores.experiments.results.cell_store import read_cell_result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,34 +143,24 @@ class Run:
         return pd.concat(frames, ignore_index=True)
 
     def metrics(self, cell: str, stage: str | None = None) -> xr.Dataset:
-        """Metrics of a cell, `[sample, round]`, or `[sample, episode, round]` for many episodes.
+        """Metrics of a cell, `[world, round]`, or `[world, episode, round]` for many episodes.
 
-        The coordinates `replicate` and `world` identify the samples.
+        A metric that is a vector has the further dimension `NAME_component`. The coordinates
+        `replicate` and `world` identify the worlds.
 
         Args:
             cell: name of the cell.
             stage: name of the stage; None: the last.
 
         Raises:
-            UserError: an unknown cell or stage, or a metric with the name of a coordinate.
+            UserError: an unknown cell or stage, or an unreadable file.
         """
-        table = self.dataframe(cell)
-        stages = list(dict.fromkeys(table["stage"]))
-        if stage is not None and stage not in stages:
-            message = f"{cell} has no stage {stage!r}{did_you_mean(stage, stages)}"
+        stages = read_cell_result(self.folder / "cells" / self._require_cell(cell)).stages
+        by_name = {each.name: each.metrics for each in stages}
+        if stage is not None and stage not in by_name:
+            message = f"{cell} has no stage {stage!r}{did_you_mean(stage, list(by_name))}"
             raise UserError(message, code="unknown_name", path="stage")
-        of_stage = table["stage"] == (stages[-1] if stage is None else stage)
-        table = table.loc[of_stage].astype({"episode": np.int64, "round": np.int64})
-        names = list(dict.fromkeys(table["metric"]))
-        if reserved := [n for n in names if n in ("replicate", "world", "episode", "round")]:
-            message = f"metric {reserved[0]!r} has the name of a coordinate: use `dataframe`"
-            raise UserError(message, code="conflict", path=reserved[0])
-        table["sample"] = table.groupby(["replicate", "world"]).ngroup()
-        index = ["sample", "episode", "round"]
-        data: xr.Dataset = table.pivot(index=index, columns="metric", values="value").to_xarray()
-        samples = table.drop_duplicates("sample").sort_values("sample")
-        coords = {name: ("sample", samples[name].to_numpy()) for name in ("replicate", "world")}
-        data = data[names].drop_vars("sample").assign_coords(coords).assign_attrs(cell=cell)
+        data = stages[-1].metrics if stage is None else by_name[stage]
         return data.isel(episode=0, drop=True) if data.sizes["episode"] == 1 else data
 
     def trajectory(self, cell: str) -> xr.Dataset:
