@@ -11,6 +11,7 @@ from scipy import stats
 
 from mores.core.philox import philox_numpy, philox_torch
 from mores.core.random_streams import RandomStreams, Worlds
+from tests.refusals import refused
 
 ONES = 0xFFFFFFFF
 # Random123 (Salmon et al.), kat_vectors, philox4x32-10: counter, key, words
@@ -173,9 +174,12 @@ def test_categorical_distributions():
         assert stats.chisquare(counts.numpy(), expected / expected.sum() * 1e5).pvalue > LEVEL
 
 
-def test_seeds_are_taken_modulo_2_to_the_64():
-    assert torch.equal(
-        RandomStreams.of(-1, 2).uniform("x"), RandomStreams.of(2**64 - 1, 2).uniform("x")
+@pytest.mark.parametrize("seed", [2**64, -1])
+def test_no_two_seeds_are_the_same(seed: int) -> None:
+    with refused("out_of_range", "seed"):
+        RandomStreams.of(seed, 2)
+    assert not torch.equal(
+        RandomStreams.of(0, 2).uniform("x"), RandomStreams.of(2**64 - 1, 2).uniform("x")
     )
     assert not torch.equal(
         RandomStreams.of(1, 2).uniform("x"), RandomStreams.of(1 + 2**32, 2).uniform("x")

@@ -30,6 +30,17 @@ from mores.sim.simulator import Simulator
 Observation = Float[np.ndarray, " size"]
 
 
+class NotResetError(UserError, AttributeError):
+    """What an episode defines was read before any. An `AttributeError`, so that `hasattr` works."""
+
+
+# What `reset` defines.
+EPISODE_ATTRIBUTES = {
+    *("_observations", "_cycles", "_projected", "_actions", "_agents_to_act"),
+    *("agent_selection", "rewards", "_cumulative_rewards", "terminations", "truncations", "infos"),
+}
+
+
 class _PhaseResult(NamedTuple):
     """Result of one phase: rewards by agent, and whether the episode ended."""
 
@@ -65,7 +76,7 @@ class _PettingZooBase:
             )
         self.environment = resolve.resolve_environment(environment, parameters)
         agents = resolve.resolve_external_agents(self.environment, external, policies)
-        policies = resolve.resolve_policies(self.environment, policies)
+        policies = resolve.resolve_policies(self.environment, policies, agents)
         people = resolve.resolve_population(population)
         self.simulator = Simulator(self.environment, policies, agents, 1, rounds, population=people)
         self.max_cycles, self.metric_names = max_cycles, tuple(check_names("metrics", metrics))
@@ -98,6 +109,11 @@ class _PettingZooBase:
             if (options := gymnasium_spaces.num_options(self.action_spaces[name])) is not None
         }
         self._generator: np.random.Generator | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name in EPISODE_ATTRIBUTES:
+            raise NotResetError("call reset first", code="wrong_order")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def observation_space(self, agent: str) -> gymnasium.spaces.Box:
         """Observation space of an agent: the same object at every call."""
@@ -248,7 +264,9 @@ class PettingZooParallelEnv(_PettingZooBase, ParallelEnv[str, Observation, Any])
         dict[str, dict[str, Any]],
     ]:
         """Step to the next phase in which an external agent acts."""
-        if not self.agents:
+        if self._generator is None:
+            raise NotResetError("call reset before step", code="wrong_order")
+        if not self.agents:  # the episode is over
             return {}, {}, {}, {}, {}
         rewards, terminated, truncated = self._step_phase(actions)
         if terminated or truncated:

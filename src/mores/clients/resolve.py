@@ -55,13 +55,30 @@ def resolve_environment(
 
 
 def resolve_policies(
-    environment: Environment[Any], policies: Mapping[str, Policy | Spec] | None
+    environment: Environment[Any],
+    policies: Mapping[str, Policy | Spec] | None,
+    external: Mapping[str, Sequence[int]],
 ) -> dict[str, Policy]:
-    """Policy of each role: the given one, else the environment's default."""
-    return {
-        **policies_from_specs(environment.default_policies()),
-        **policies_from_specs({} if policies is None else policies),
-    }
+    """Policy of each role: the given one, else the environment's default.
+
+    Args:
+        environment: the environment.
+        policies: the given policies, by role.
+        external: indices of the external agents, by role.
+
+    Raises:
+        UserError: a given policy would never act, since all agents of its role are external.
+    """
+    given = policies_from_specs({} if policies is None else policies)
+    for role in environment.roles:
+        if role.name in given and len(external.get(role.name, ())) == role.num_agents:
+            raise UserError(
+                f"policies.{role.name}: all agents of this role are external: the policy would "
+                "never act",
+                code="conflict",
+                path=f"policies.{role.name}",
+            )
+    return {**policies_from_specs(environment.default_policies()), **given}
 
 
 def resolve_population(population: Population | Spec | None) -> Population | None:

@@ -61,10 +61,11 @@ class SingleAgentClient:
         self.environment = resolve.resolve_environment(environment, parameters)
         self.agent_id = resolve.resolve_agent(self.environment, agent)
         self.metric_names = tuple(check_names("metrics", metrics))
+        external = {self.agent_id.role: [self.agent_id.agent_index]}
         self.simulator = Simulator(
             self.environment,
-            resolve.resolve_policies(self.environment, policies),
-            {self.agent_id.role: [self.agent_id.agent_index]},
+            resolve.resolve_policies(self.environment, policies, external),
+            external,
             worlds,
             rounds,
             autoreset,

@@ -92,7 +92,7 @@ class TorchRLEnv(EnvBase):
         agents = resolve.resolve_external_agents(self.environment, external, policies)
         self.simulator = Simulator(
             self.environment,
-            resolve.resolve_policies(self.environment, policies),
+            resolve.resolve_policies(self.environment, policies, agents),
             agents,
             worlds,
             rounds,

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from mores.clients import resolve
+from mores.core.arguments import check_seed
 from mores.core.environment import Environment, Role, get_role
 from mores.core.errors import UserError, did_you_mean
 from mores.core.policy import Policy
@@ -104,14 +105,15 @@ class TRLRollouts:
     ) -> None:
         self.environment = resolve.resolve_environment(environment, parameters)
         self.lm_policy = lm_policy
-        self.rounds, self.seed, self.metric_names = rounds, seed, tuple(metrics)
+        self.rounds, self.seed, self.metric_names = rounds, check_seed(seed), tuple(metrics)
         counts = {role.name: role.num_agents for role in self.environment.roles}
         if agent in counts:
             self.role, self.agent_indices = agent, list(range(counts[agent]))
         else:
             agent_id = resolve.resolve_agent(self.environment, agent)
             self.role, self.agent_indices = agent_id.role, [agent_id.agent_index]
-        self.policies = resolve.resolve_policies(self.environment, policies)
+        external = {self.role: self.agent_indices}
+        self.policies = resolve.resolve_policies(self.environment, policies, external)
         self.population = resolve.resolve_population(population)
         self._role_definition = get_role(self.environment, self.role)
         self._calls: dict[tuple[str, int], int] = {}

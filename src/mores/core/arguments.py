@@ -1,9 +1,10 @@
-"""Checks of Python arguments: whole numbers, lists of names, devices."""
+"""Checks of Python arguments: whole numbers, lists of names, devices, paths, functions."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -53,6 +54,32 @@ def check_integer(
             path=argument,
         )
     return number
+
+
+def check_seed(seed: Any) -> int:
+    """A seed of random numbers: a whole number from 0 to 2^64 - 1 (also numpy's), as an int."""
+    number = check_integer("seed", seed, minimum=0, maximum=None)
+    if number >= 2**64:
+        raise UserError("seed: must be below 2^64", code="out_of_range", path="seed")
+    return number
+
+
+def check_path(argument: str, path: Any) -> Path:
+    """The path of a file or folder, given as text or as a path."""
+    if not isinstance(path, (str, Path)):
+        message = f"{argument}: a path is needed, not {path!r:.60}"
+        raise UserError(message, code="wrong_type", path=argument)
+    if not str(path) or "\0" in str(path):
+        message = f"{argument}: {str(path)!r} is not a path"
+        raise UserError(message, code="invalid_value", path=argument)
+    return Path(path)
+
+
+def check_callable(argument: str, function: Any) -> None:
+    """Refuse what cannot be called, where a function or None is expected."""
+    if function is not None and not callable(function):
+        message = f"{argument}: must be a function, not {function!r:.60}"
+        raise UserError(message, code="wrong_type", path=argument)
 
 
 def check_device(requested: Any) -> torch.device:

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
+
+MAX_FLOAT32 = 3.4028234663852886e38
 
 
 class Config(BaseModel):
-    """Immutable pydantic model. Unknown parameters, NaN and infinity are errors."""
+    """Immutable pydantic model.
+
+    Unknown parameters are errors, and so are NaN, infinity, and numbers beyond float32, in which
+    environments and policies compute.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, ignored_types=(functools.cached_property,)
     )
+
+    @field_validator("*")
+    @classmethod
+    def _check_range(cls, value: Any) -> Any:
+        for number in value if isinstance(value, (tuple, list)) else [value]:
+            if isinstance(number, float) and abs(number) > MAX_FLOAT32:
+                raise ValueError(f"{number:g} is beyond 3.4e38, the largest number of float32")
+        return value

@@ -17,13 +17,15 @@ import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mores.core.arguments import check_integer, check_seed
+from mores.core.errors import UserError
 from mores.core.philox import MASK, philox_numpy, philox_torch
 
 Transform = Callable[..., list[Tensor]]  # four words to four numbers
@@ -36,24 +38,58 @@ class Worlds:
     """Addresses of simulated worlds: the replicate of each, and its number within the replicate.
 
     A replicate is an independent repetition of the experiment; its worlds share learned models.
+
+    Attributes:
+        replicate: replicate of each world, from 0 to 2^32 - 1.
+        world: its number within the replicate, in the same range.
+
+    Raises:
+        UserError: no worlds, or numbers that are not such addresses.
     """
 
     replicate: Int[Tensor, " world"]
     world: Int[Tensor, " world"]
 
+    def __post_init__(self) -> None:
+        for name in ("replicate", "world"):
+            numbers = getattr(self, name)
+            if not isinstance(numbers, Tensor) or numbers.dtype is not torch.int64:
+                message = f"worlds: {name} must be a tensor of int64"
+                raise UserError(message, code="wrong_type", path="worlds")
+            if numbers.dim() != 1 or numbers.shape != self.replicate.shape:
+                message = f"worlds: {name} must have one number a world"
+                raise UserError(message, code="wrong_shape", path="worlds")
+            if not len(numbers):
+                raise UserError("worlds: needs at least one", code="out_of_range", path="worlds")
+            outside = numbers[(numbers < 0) | (numbers >= 2**32)]
+            if len(outside):
+                message = f"worlds: {name} must be from 0 to 2^32 - 1, not {outside[0].item()}"
+                raise UserError(message, code="out_of_range", path="worlds")
+
     @staticmethod
     def of(worlds: int | Sequence[int] | Worlds) -> Worlds:
-        """One world each of replicates 0 ... n-1 (a number), or of listed ones (`[37]`)."""
+        """One world each of replicates 0 ... n-1 (a number), or of listed ones (`[37]`).
+
+        Raises:
+            UserError: no worlds, or numbers that are not whole or out of range.
+        """
         if isinstance(worlds, Worlds):
             return worlds
-        replicates = range(worlds) if isinstance(worlds, int) else worlds
-        replicate = torch.tensor(list(replicates), dtype=torch.int64)
+        if isinstance(worlds, Iterable) and not isinstance(worlds, str):
+            numbers = [check_integer("worlds", number, 0, 2**32 - 1) for number in worlds]
+            replicate = torch.tensor(numbers, dtype=torch.int64)
+        else:
+            replicate = torch.arange(check_integer("worlds", worlds))
         return Worlds(replicate, torch.zeros_like(replicate))
 
     @staticmethod
     def grid(replicates: int | Sequence[int], worlds: int = 1) -> Worlds:
-        """`worlds` worlds of each replicate, replicate by replicate."""
-        replicate = Worlds.of(replicates).replicate
+        """`worlds` worlds of each replicate, replicate by replicate.
+
+        Raises:
+            UserError: see `of`.
+        """
+        replicate, worlds = Worlds.of(replicates).replicate, check_integer("worlds", worlds)
         return Worlds(
             replicate.repeat_interleave(worlds), torch.arange(worlds).repeat(len(replicate))
         )
@@ -102,9 +138,12 @@ class RandomStreams:
     ) -> RandomStreams:
         """Streams of these worlds from `round` of `episode` on.
 
-        `seed` is taken modulo 2^64; `episode` and `round` are one number, or one per world.
+        `seed` is from 0 to 2^64 - 1; `episode` and `round` are one number, or one per world.
+
+        Raises:
+            UserError: a seed or world out of range.
         """
-        worlds = Worlds.of(worlds)
+        worlds, seed = Worlds.of(worlds), check_seed(seed)
         zero = torch.zeros_like(worlds.replicate)
         common_first = round if isinstance(round, int) else None
         counter = (worlds.replicate, worlds.world, zero + stage, zero + episode)

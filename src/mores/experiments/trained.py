@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mores import registry
-from mores.core.arguments import check_device, check_integer, check_names
+from mores.core.arguments import check_device, check_integer, check_names, check_path, check_seed
 from mores.core.check_metrics import checked_metrics
 from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
@@ -121,9 +121,7 @@ class TrainingResult:
         policy_states.store_states(store, self.policies, self.policy_states)
         episodes = check_integer("episodes", episodes)
         rounds = self._rounds if rounds is None else check_integer("rounds", rounds)
-        seed = (
-            self._seed if seed is None else check_integer("seed", seed, minimum=None, maximum=None)
-        )
+        seed = self._seed if seed is None else check_seed(seed)
         simulator = Simulator(
             env,
             combined,
@@ -325,10 +323,8 @@ def run_episodes(
 
 def _check_file_path(path: Any) -> Path:
     """The path of a file."""
-    if not isinstance(path, (str, Path)) or not Path(path).name:
-        raise UserError(
-            f"the path of a file is needed, not {path!r:.60}",
-            code="invalid_value" if isinstance(path, (str, Path)) else "wrong_type",
-            path="path",
-        )
-    return Path(path)
+    path = check_path("path", path)
+    if not path.name:
+        message = f"path: the path of a file is needed, not {str(path)!r:.60}"
+        raise UserError(message, code="invalid_value", path="path")
+    return path

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mores.core.arguments import check_device, check_integer, check_names
+from mores.core.arguments import check_device, check_integer, check_names, check_seed
 from mores.core.environment import Environment
 from mores.core.errors import UserError
 from mores.core.learner import Learner, can_train
@@ -79,7 +79,7 @@ def train(
     """
     counts = {"episodes": episodes, "rounds": rounds, "replicates": replicates, "worlds": worlds}
     episodes, rounds, replicates, worlds = (check_integer(n, c) for n, c in counts.items())
-    seed, device = check_integer("seed", seed, minimum=None, maximum=None), check_device(device)
+    seed, device = check_seed(seed), check_device(device)
     env = from_spec("environment", environment, "environment")
     people: Population | None = None
     if population is not None:

@@ -102,6 +102,31 @@ class CallChecks:
             _refuse_tensor(
                 self.method("action_mask"), what, "world, agent, option", expected, mask, BOOL, path
             )
+        if self._num_rounds == self._next_legality_check:
+            assert isinstance(mask, Tensor)
+            self._check_options(role, phase.name, space, mask, finished)
+
+    def _check_options(
+        self,
+        role: str,
+        phase: str,
+        space: Discrete | MultiDiscrete,
+        mask: Tensor,
+        finished: Tensor | None,
+    ) -> None:
+        """Check that a mask leaves every agent an option of every choice."""
+        counts = space.num_options
+        choices = mask.split((counts,) if isinstance(counts, int) else counts, -1)
+        empty = torch.stack([~choice.any(-1) for choice in choices]).any(0)
+        empty = empty if finished is None else empty & ~finished[:, None]
+        if empty.any():
+            agent = int(empty.nonzero()[0, 1])
+            refuse(
+                self.method("action_mask"),
+                f"the action mask leaves {role}_{agent} no option in {phase!r}",
+                f"action_mask.{role}",
+                code="invalid_value",
+            )
 
     def action(
         self,

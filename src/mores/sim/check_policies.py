@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from mores.core.arguments import check_integer
 from mores.core.environment import Phase, Role
 from mores.core.errors import UserError, did_you_mean
 from mores.core.policy import Policy
@@ -28,6 +30,27 @@ def check_instance(what: str, given: object, expected: type, path: str = "") -> 
             code="wrong_type",
             path=path or what,
         )
+
+
+def check_external(external: Any) -> dict[str, list[int]]:
+    """The externally controlled agents of each role, without roles that have none.
+
+    Raises:
+        UserError: not a mapping of roles to indices.
+    """
+    if external is None:
+        return {}
+    if not isinstance(external, Mapping):
+        message = f"external: a mapping of roles to agents, not {external!r:.60}"
+        raise UserError(message, code="wrong_type", path="external")
+    indices: dict[str, list[int]] = {}
+    for role, agents in external.items():
+        path = f"external.{role}"
+        if isinstance(agents, str) or not isinstance(agents, Iterable):
+            message = f"{path}: a list of indices of agents, not {agents!r:.60}"
+            raise UserError(message, code="wrong_type", path=path)
+        indices[role] = [check_integer(path, index, 0) for index in agents]
+    return {role: agents for role, agents in indices.items() if agents}
 
 
 def check_agent_assignment(

@@ -56,14 +56,14 @@ def resolve_metrics(
     by_name = specs if isinstance(specs, Mapping) else {n: n for n in check_names("metrics", specs)}
     resolved = ResolvedMetrics()
     for name, spec in by_name.items():
-        if name in COORDINATES:
-            message = f"metrics: {name!r} is the name of a coordinate of the result; name others"
-            raise UserError(message, code="invalid_value", path="metrics")
         if spec == name and name in own:
             resolved[name] = None
             continue
         resolved[name] = metric = _make_metric(environment, own, spec)
         check_inputs(name, metric, environment, state, own)
+    if reserved := [name for name in resolved if name in COORDINATES]:
+        message = f"metrics: {reserved[0]!r} is the name of a coordinate of the result; name others"
+        raise UserError(message, code="invalid_value", path="metrics")
     return resolved
 
 

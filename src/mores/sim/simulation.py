@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mores.core.arguments import check_callable
 from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
-from mores.registry.specs import Spec
+from mores.registry.specs import Spec, policies_from_specs
 from mores.sim.check_policies import check_instance
 from mores.sim.metric_tracker import MetricSpecs, MetricTracker
 from mores.sim.round_recorder import RoundRecorder
@@ -80,9 +81,16 @@ def simulate(
         UserError: a wrong or unknown argument; a name in place of an object.
     """
     check_instance("environment", environment, Environment)
-    policies = {**environment.default_policies(), **(policies or {})}
+    check_callable("callback", callback)
+    given = policies_from_specs({} if policies is None else policies)
     simulator = Simulator(
-        environment, policies, {}, worlds, rounds, population=population, stage=stage, device=device
+        environment,
+        {**environment.default_policies(), **given},
+        worlds=worlds,
+        rounds=rounds,
+        population=population,
+        stage=stage,
+        device=device,
     )
     simulator.reset(seed)
     last = simulator.rounds

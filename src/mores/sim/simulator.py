@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mores.core import pytree
 from mores.core import stream_addresses as addresses
-from mores.core.arguments import check_device, check_integer
+from mores.core.arguments import check_device, check_integer, check_seed
 from mores.core.environment import Environment, Phase, Role, Transition
 from mores.core.errors import UserError
 from mores.core.learner import Learner, can_train
@@ -29,7 +29,7 @@ from mores.registry.specs import Spec, policies_from_specs
 from mores.sim import action_masks, simulator_state
 from mores.sim.action_validation import ProjectedAction, project_action
 from mores.sim.call_checks import CallChecks
-from mores.sim.check_policies import check_agent_assignment, check_instance
+from mores.sim.check_policies import check_agent_assignment, check_external, check_instance
 from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.reward_ledger import RewardLedger
 
@@ -102,10 +102,8 @@ class Simulator:
         self.population, self.stage, self.device = population, stage, check_device(device)
         self.roles: dict[str, Role] = {role.name: role for role in environment.roles}
         self.phases: tuple[Phase, ...] = environment.phases
-        self.external = {name: list(agents) for name, agents in (external or {}).items() if agents}
-        if not len(self.worlds):
-            raise UserError("worlds: needs at least one", code="out_of_range", path="worlds")
-        made_policies: dict[str, Policy] = policies_from_specs(policies or {})
+        self.external = check_external(external)
+        made_policies: dict[str, Policy] = policies_from_specs({} if policies is None else policies)
         check_agent_assignment(self.roles, self.phases, made_policies, self.external)
         self.policies = {
             name: policy
@@ -143,7 +141,7 @@ class Simulator:
             seed: seed of all random streams.
             policy_states: states from an earlier stage, by role, for `Policy.on_stage_start`.
         """
-        self.seed = seed
+        self.seed = check_seed(seed)
         self.episode = torch.zeros(len(self.worlds), dtype=torch.int64)
         self.open_span(torch.zeros_like(self.episode))
         all_worlds = ~self._no_worlds
@@ -285,7 +283,8 @@ class Simulator:
 
         Args:
             actions: actions of the external agents, by role: `[world, agent]`, or
-                `[world, agent, size]` for boxes and several choices.
+                `[world, agent, size]` for boxes and several choices. They are detached: gradients
+                end at actions.
         """
         if self.seed is None:
             raise UserError("call reset before step", code="wrong_order")
@@ -338,7 +337,7 @@ class Simulator:
                 search = {"search": True} if self._search[name] else {}
                 output = policy.act(phase, obs, mask, self.policy_states[name], stream, **search)
                 self.checks.action(before, name, phase, mask, output, self.finished)
-                actions[name] = output.action
+                actions[name] = output.action.detach()  # no graph through later rounds
                 self._set_policy_state(name, output.state)
             if name in external_actions:
                 legal, projected[name] = self._project_actions(name, external_actions[name])
@@ -430,7 +429,7 @@ class Simulator:
         mask = self._action_mask(role, self.phase)
         if mask is not None:
             mask = mask[:, agents]
-        return project_action(space, action.to(self.device), mask, role)
+        return project_action(space, action.detach().to(self.device), mask, role)
 
     def state_dict(self) -> dict[str, Tensor]:
         """All tensors needed to resume the simulation, by name."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+from mores.core.arguments import check_path
 from mores.core.errors import UserError, did_you_mean, unreadable
 from mores.core.file_formats import check_run_format
 from mores.experiments.results.cell_store import read_cell_result
@@ -39,7 +40,7 @@ class Run:
     """A run on disk, finished or not. Reading changes no file and executes no code from it."""
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = check_path("folder", folder)
         check_run_format(self.folder)
         missing = [name for name in REQUIRED_FILES if not (self.folder / name).is_file()]
         if missing:
