@@ -187,6 +187,11 @@ class PairwisePreferences(Environment[PairwisePreferencesState]):
             "rating_slope": state.rating_cross_product / state.margin_sum_of_squares,
         }
 
+    @property
+    def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
+        """Shares lie between 0 and 1."""
+        return {"choice_accuracy_by_margin": (0.0, 1.0)}
+
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, float]:
         """Closed forms for an `AnnotatingPolicy`, by the names of metrics.
 

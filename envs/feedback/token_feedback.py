@@ -427,6 +427,14 @@ class TokenFeedback(Environment[TokenFeedbackState]):
             metrics |= completions.detection_metrics(state.flags > 0.5, wrong)
         return metrics
 
+    @property
+    def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
+        """Shares and probabilities lie between 0 and 1."""
+        names = ["inappropriate_share", "distinct_1", "pairwise_diversity"]
+        if self.review:
+            names += ["flagged_share", "detection_precision", "detection_recall"]
+        return dict.fromkeys(names, (0.0, 1.0))
+
     def latent(self, state: TokenFeedbackState) -> Mapping[str, Tensor]:
         """Utility of each token for each principal, and the inappropriate tokens."""
         return {"token_utility": state.token_utility, "inappropriate": state.inappropriate}

@@ -386,6 +386,12 @@ class DRMDP(Environment[DRMDPState]):
             "mean_value": mean(self._option_rewards(state), 1),
         }
 
+    @property
+    def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
+        """Shares lie between 0 and 1, differences of two shares between -1 and 1."""
+        shares = ("influence_share", "first_round_influence_share", "preference_shifted_share")
+        return {**dict.fromkeys(shares, (0.0, 1.0)), "targeting_gap": (-1.0, 1.0)}
+
     def _option_rewards(self, state: DRMDPState) -> Float[Tensor, "world agent action"]:
         return torch.tensor(self.rewards, device=state.preference.device)[state.preference]
 

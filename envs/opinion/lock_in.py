@@ -246,6 +246,11 @@ class LockIn(Environment[LockInState]):
             "all_finite": torch.isfinite(now.mean).all(1).to(torch.float32),
         }
 
+    @property
+    def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
+        """An indicator is 0 or 1."""
+        return {"all_finite": (0.0, 1.0)}
+
     def latent(self, state: LockInState) -> Mapping[str, Tensor]:
         """The truth, and the beliefs of all agents."""
         return {"truth": state.truth, "belief": state.beliefs.mean}

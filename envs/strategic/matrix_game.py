@@ -305,6 +305,13 @@ class MatrixGame(Environment[MatrixGameState]):
             metrics["contribution_share"] = mean(state.contribution_sum, 1) / rounds
         return metrics
 
+    @property
+    def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
+        """Shares of actions and of rounds lie between 0 and 1."""
+        names = ("cooperation_rate", "cooperation_rate_by_agent", "last_cooperation_rate",
+                 "mutual_cooperation_rate", "unanimity_rate")  # fmt: skip
+        return dict.fromkeys(names, (0.0, 1.0))
+
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:
         """Values of the one-shot game, of the repeated game, and of automata.
 

@@ -222,6 +222,11 @@ class MoralHazard(Environment[MoralHazardState]):
             "promises_broken": state.promises_broken,
         }
 
+    @property
+    def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
+        """The offered share lies between 0 and 1."""
+        return {"offered_share": (0.0, 1.0)}
+
     def latent(self, state: MoralHazardState) -> Mapping[str, Tensor]:
         """Costs, largest efforts and efforts of the agents."""
         return {

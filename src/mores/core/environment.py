@@ -153,6 +153,14 @@ class Environment(Config, ABC, Generic[State]):
         """Quantities reported for each world, `[world]`, or its agents or values, `[world, n]`."""
 
     @property
+    def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
+        """Smallest and largest possible value of metrics that have both, by name.
+
+        Intervals of a bounded metric also count with values that no replicate had.
+        """
+        return {}
+
+    @property
     def elements_per_world(self) -> int:
         """Approximate peak number of tensor elements per world; it sets the size of a chunk."""
         return sum(role.num_agents * role.observation_space.size for role in self.roles)

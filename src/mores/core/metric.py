@@ -52,6 +52,11 @@ class Metric(Config, ABC):
     def inputs(self) -> Mapping[str, bool]:
         """Names of the inputs, and whether the metric needs them."""
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Smallest and largest possible value; `None`: it has no bounds. See `Environment`."""
+        return None
+
     @abstractmethod
     def evaluate(self, inputs: Mapping[str, Tensor], memory: Any = None) -> MetricOutput:
         """Value of all worlds. `memory`: of the round before; `None` at the start of an episode."""

@@ -98,6 +98,13 @@ class Worlds:
         return len(self.replicate)
 
 
+class DrawCounter:
+    """Number of blocks of random numbers that were generated."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 @dataclasses.dataclass(frozen=True)
 class _RoundSpan:
     """A span of rounds without a reset of any world: keys, first rounds and cached numbers."""
@@ -108,6 +115,7 @@ class _RoundSpan:
     cache: dict[tuple[str, str, int, int], tuple[int, Tensor]]
     replicate: Int[Tensor, " world"]
     world: Int[Tensor, " world"]  # its number within the replicate
+    draws: DrawCounter
 
 
 def uniform_index(n: int, uniform: Tensor) -> Tensor:
@@ -135,10 +143,12 @@ class RandomStreams:
         episode: int | Tensor = 0,
         round: int | Tensor = 0,
         device: torch.device | str = "cpu",
+        draws: DrawCounter | None = None,
     ) -> RandomStreams:
         """Streams of these worlds from `round` of `episode` on.
 
         `seed` is from 0 to 2^64 - 1; `episode` and `round` are one number, or one per world.
+        `draws` counts what is drawn.
 
         Raises:
             UserError: a seed or world out of range.
@@ -152,7 +162,8 @@ class RandomStreams:
         key = (key_0.to(device), key_1.to(device))
         first = (zero + round).to(device)
         replicate, world = worlds.replicate.to(device), worlds.world.to(device)
-        return RandomStreams(_RoundSpan(key, first, common_first, {}, replicate, world))
+        draws = DrawCounter() if draws is None else draws
+        return RandomStreams(_RoundSpan(key, first, common_first, {}, replicate, world, draws))
 
     @property
     def num_worlds(self) -> int:
@@ -198,6 +209,7 @@ class RandomStreams:
             {},
             span.replicate[indices],
             span.world[indices],
+            span.draws,
         )
         return RandomStreams(selected, self._offset, self._scope)
 
@@ -269,6 +281,7 @@ class RandomStreams:
     ) -> Float[Tensor, "round world agent width"]:
         """Numbers of a stream for `rounds` rounds from `offset` on."""
         span, device = self._span, self.device
+        span.draws.count += 1
         count = rounds * width
         first = (span.first_round + offset) * width  # position in the stream, [world]
         skipped = 3  # words of the first block before that position, at most

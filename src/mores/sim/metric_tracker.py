@@ -35,6 +35,12 @@ MetricSpecs = Iterable[str] | Mapping[str, MetricSpec]  # names, or specificatio
 class ResolvedMetrics(dict[str, Metric | None]):
     """Registered metrics by name; `None` for those of `Environment.metrics`."""
 
+    def bounds(self, environment: Environment[Any]) -> dict[str, tuple[float, float]]:
+        """Smallest and largest possible values of the metrics that have both."""
+        own = environment.metric_bounds
+        bounds = {n: own.get(n) if m is None else m.bounds for n, m in self.items()}
+        return {name: pair for name, pair in bounds.items() if pair is not None}
+
 
 def resolve_metrics(
     environment: Environment[Any], state: Any, num_worlds: int, specs: MetricSpecs

@@ -23,7 +23,7 @@ from mores.core.errors import UserError
 from mores.core.learner import Learner, can_train
 from mores.core.people import Population
 from mores.core.policy import Policy
-from mores.core.random_streams import RandomStreams, Worlds
+from mores.core.random_streams import DrawCounter, RandomStreams, Worlds
 from mores.core.spaces import Discrete
 from mores.registry.specs import Spec, policies_from_specs
 from mores.sim import action_masks, simulator_state
@@ -74,6 +74,7 @@ class Simulator:
         checks: class of the checks of what environment and policies return.
 
     Attributes:
+        draws: counts the random numbers drawn so far.
         learning_roles: roles whose policies train online.
         phase_index: index of the next phase in the round.
     """
@@ -131,6 +132,7 @@ class Simulator:
             counts, len(self.worlds), self.external, self.learning_roles, recorder, self.device
         )
         self.seed: int | None = None
+        self.draws = DrawCounter()
 
     # --- episodes ----------------------------------------------------------------------------
 
@@ -196,6 +198,7 @@ class Simulator:
             episode=self.episode,
             round=int(rounds[0]) if equal else rounds,
             device=self.device,
+            draws=self.draws,
         )
         self._round_offset = 0  # rounds since the span was opened
         self._max_round = int(rounds.max())  # on the host: no synchronization in every round

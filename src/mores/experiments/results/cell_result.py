@@ -58,6 +58,10 @@ class StageResult:
             return [metric]
         raise KeyError(metric)
 
+    def bounds(self, metric: str) -> tuple[float, float] | None:
+        """Smallest and largest possible value of a metric or component, if it declares both."""
+        return self.metrics[metric.partition("[")[0]].attrs.get("bounds")
+
     def array(self, name: str) -> Float[np.ndarray, "world episode round"]:
         """A metric that is a single number, or the component `NAME[0]` of a vector.
 

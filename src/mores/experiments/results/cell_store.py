@@ -222,6 +222,11 @@ def _make_metadata(cell_result: CellResult) -> dict[str, Any]:
                 "num_episodes": stage.metrics.sizes["episode"],
                 "rounds": list(stage.rounds),
                 "metrics": stage.names,
+                "bounds": {
+                    str(name): list(metric.attrs["bounds"])
+                    for name, metric in stage.metrics.items()
+                    if "bounds" in metric.attrs
+                },
                 "analytic_values": {
                     n: _to_json_number(value) for n, value in stage.analytic_values.items()
                 },
@@ -280,6 +285,8 @@ def _stage_results(
             name: _from_json_number(value) for name, value in entry["analytic_values"].items()
         }
         dataset = metric_dataset(metrics, worlds, num_episodes, rounds)
+        for name, (low, high) in entry["bounds"].items():
+            dataset[name].attrs["bounds"] = (float(low), float(high))
         stages.append(StageResult(entry["name"], dataset, analytic_values))
     if start != len(values):
         raise ValueError(f"{len(values)} numbers, not {start}")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mores.core.errors import UserError
 from mores.core.random_streams import Worlds
 from mores.experiments.results.cell_result import StageResult
 from mores.experiments.scenario.cell import BuiltCell
@@ -17,6 +18,8 @@ from mores.experiments.scenario.specification import Scenario
 from mores.sim.metric_tracker import ResolvedMetrics, resolve_metrics
 from mores.sim.round_recorder import RoundRecorder
 from mores.sim.simulator import Simulator
+
+BOUND_TOLERANCE = 1e-5  # rounding of a mean in float32
 
 
 class MetricsRecorder:
@@ -90,6 +93,8 @@ class MetricsRecorder:
             staged = self._built_cell.stages[index]
             analytic = staged.environment.analytic_values(staged.policies, staged.rounds)
             metrics = recorder.dataset(self._worlds)
+            for name, bounds in self._metrics[index].bounds(staged.environment).items():
+                metrics[name].attrs["bounds"] = _checked_bounds(name, metrics[name].values, bounds)
             results.append(StageResult(staged.stage.name, metrics, dict(analytic)))
         return tuple(results)
 
@@ -120,6 +125,19 @@ class MetricsRecorder:
                 whole = torch.empty(shape, dtype=tensor.dtype)
                 whole[: tensor.shape[0], : tensor.shape[1]] = tensor
                 recorder.tensors[name] = whole
+
+
+def _checked_bounds(
+    name: str, values: np.ndarray, bounds: tuple[float, float]
+) -> tuple[float, float]:
+    """The declared bounds of a metric, if its values lie within them."""
+    low, high = bounds
+    # NaN is neither above nor below.
+    outside = (values < low - BOUND_TOLERANCE) | (values > high + BOUND_TOLERANCE)
+    if outside.any():
+        message = f"{name}: {values[outside][0]:g} is outside its declared bounds, {low} to {high}"
+        raise UserError(message, code="out_of_range", path=f"metrics.{name}")
+    return bounds
 
 
 def _latent_rounds(rounds: int, max_intervals: int = 50) -> tuple[int, ...]:
