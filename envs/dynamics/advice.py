@@ -52,6 +52,8 @@ def approval(
 def mean_advice(
     advice: AdvicePositions, intensity: AdviceIntensities
 ) -> Float[Tensor, "world value"]:
-    """Mean advice, weighted by intensity; 0 if all intensities are 0."""
+    """Mean advice, weighted by intensity; 0 if all intensities are 0, or without assistants."""
+    if not advice.shape[1]:
+        return advice.new_zeros(len(advice), advice.shape[2])
     weight = intensity[..., None]
     return total(weight * advice, 1) / total(weight, 1).clamp(min=1e-6)

@@ -224,15 +224,18 @@ class InfluenceGraph(pytree.Growing):
 
     def _flatten(self, x: Float[Tensor, "world part value"]) -> Float[Tensor, "row item"]:
         """Worlds beside the values if they share the graph, else beside the people."""
-        if self.is_shared:
+        if self._worlds_beside_values(x):
             return x.transpose(0, 1).reshape(x.shape[1], -1)
         return x.reshape(-1, x.shape[2])
 
     def _unflatten(self, x: Float[Tensor, "row item"], like: Tensor) -> PersonValues:
         """The reverse of `_flatten`, with the worlds stored as in `like`: first or innermost."""
         worlds, _, values = like.shape
-        if not self.is_shared:
+        if not self._worlds_beside_values(like):
             return x.view(worlds, self.num_people, values)
         x = x.view(self.num_people, worlds, values).transpose(0, 1)
-        worlds_first = worlds > 1 and not like.transpose(0, 1).is_contiguous()
-        return x.contiguous() if worlds_first else x
+        return x if like.transpose(0, 1).is_contiguous() else x.contiguous()
+
+    def _worlds_beside_values(self, x: Float[Tensor, "world part value"]) -> bool:
+        """Whether rows are people of all worlds; a single world needs no change of layout."""
+        return x.shape[0] > 1 and self.is_shared

@@ -18,7 +18,7 @@ from mores.clients.gymnasium_vector import GymnasiumVectorEnv
 from mores.clients.pettingzoo import PettingZooAECEnv, PettingZooParallelEnv
 from mores.clients.torchrl import TorchRLEnv
 from mores.core.environment import Phase
-from mores.core.spaces import Box, Discrete, MultiDiscrete
+from mores.core.spaces import Box, Discrete, MultiDiscrete, Part
 from mores.registry.specs import policies_from_specs
 from mores.sim.action_validation import project_action
 from tests.conformance.environments import ALL_AGENTS, ALL_KINDS, Errands, Meeting, Relay, make
@@ -75,6 +75,26 @@ def test_a_role_with_two_kinds_of_action_space_is_an_error() -> None:
 
     with refused("unsupported", path="external.porter"):
         GymnasiumVectorEnv(TwoMultiDiscrete(), 2, "porter_0")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"position": Part(2, -0.1, 0.7), "intensity": Part(1, -0.1, 0.7)},
+        {"position": Part(2, -0.1, 0.7), "intensity": Part(1, 0.0, 1.0)},
+        {"position": Part(2, -0.1), "intensity": Part(1, -0.1)},
+        {"position": Part(3)},
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_box_clamps_each_number_to_its_limits(parts: dict[str, Part], dtype: torch.dtype) -> None:
+    space = Box.of(**parts)
+    vector = torch.linspace(-2, 2, 5 * space.size, dtype=dtype).view(space.size, 5).T
+    expected = np.clip(vector.numpy(), *np.array([space.low, space.high], np.float32))
+    clamped = space.clamp(vector)
+    assert clamped.dtype == dtype
+    assert np.array_equal(clamped.numpy(), expected)
+    assert space.clamp(torch.full((1, space.size), math.nan)).isnan().all()
 
 
 INVALID_CHOICES = [-1, 99, math.nan, math.inf, 0.5]
