@@ -33,12 +33,9 @@ MIN_RELATIVE_EIGENVALUE = 1e-8  # smallest eigenvalue of a correlation, relative
 
 
 class MomentDistance:
-    """Weighted distance of simulated moments from targets.
+    """Weighted distance of simulated moments from the targets with these indices.
 
-    Args:
-        simulator: simulator of the moments.
-        fitted_targets: indices of the fitted targets; the others are ignored.
-        target_values: values of all targets.
+    `target_values` are those of all targets.
     """
 
     def __init__(
@@ -60,7 +57,6 @@ class MomentDistance:
         self._scaled_width = self._to_scale(high) - self._scaled_low
         self.whitening = np.eye(len(self.fitted_targets))
         self._mean_variances = np.zeros(len(self.fitted_targets))  # over the initial points
-        self._whitening_cache: dict[bytes, np.ndarray] = {}
         self.step_sizes = np.full(self.num_parameters, INITIAL_STEP)
 
     def _to_scale(self, values: UnitPoint) -> UnitPoint:
@@ -103,11 +99,8 @@ class MomentDistance:
     ) -> Float[np.ndarray, "moment column"]:
         """Derivative of moments by parameters, by difference quotients.
 
-        Args:
-            unit_point: point of the unit cube.
-            central: central differences; else one-sided, towards the more distant end.
-            parameters: indices of the parameters; None: all.
-            targets: indices of the moments; None: the fitted ones.
+        Central differences, or one-sided ones towards the more distant end. By default of the
+        fitted moments by all parameters.
         """
         targets = self.fitted_targets if targets is None else list(targets)
         columns = []
@@ -132,20 +125,16 @@ class MomentDistance:
 
     def whitening_at(self, unit_point: UnitPoint) -> Whitening:
         """Inverse of L, for the covariance L L' of the moments at a point."""
-        key = unit_point.tobytes()
-        if key not in self._whitening_cache:
-            replicates, k = self.simulator.replicates, len(self.fitted_targets)
-            total = self._fitted_covariance(unit_point)
-            # The floor is for moments that are constant at some points, such as a share of 1.
-            variances = np.maximum(np.diag(total), MIN_RELATIVE_VARIANCE * self._mean_variances)
-            self._reject_constant(variances)
-            if replicates < self.min_replicates:
-                total = np.diag(variances)
-            else:
-                np.fill_diagonal(total, variances)
-                total = total * (replicates - 1) / (replicates - k - 2)
-            self._whitening_cache[key] = _inverse_cholesky(total)
-        return self._whitening_cache[key]
+        replicates, k = self.simulator.replicates, len(self.fitted_targets)
+        covariance = self._fitted_covariance(unit_point)
+        # The floor is for moments that are constant at some points, such as a share of 1.
+        floor = MIN_RELATIVE_VARIANCE * self._mean_variances
+        variances = np.maximum(np.diag(covariance), floor)
+        self._reject_constant(variances)
+        if replicates < self.min_replicates:
+            return _inverse_cholesky(np.diag(variances))
+        np.fill_diagonal(covariance, variances)
+        return _inverse_cholesky(covariance * (replicates - 1) / (replicates - k - 2))
 
     def _fitted_covariance(self, unit_point: UnitPoint) -> Float[np.ndarray, "moment moment"]:
         fitted = np.ix_(self.fitted_targets, self.fitted_targets)

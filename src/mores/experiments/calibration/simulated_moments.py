@@ -63,21 +63,16 @@ class SimulatedMoments(NamedTuple):
 
 
 class MomentSimulator:
-    """Simulates a scenario at points of the parameters, with a cache of the moments.
+    """Simulates a scenario with a section `calibration` at points of the parameters.
 
-    Args:
-        loaded: a scenario with a section `calibration`.
-        seed: seed of all random numbers; None: the scenario's.
-        replicates: number of replicates; None: the scenario's.
+    The moments of simulated points are cached. `seed` and `replicates` replace the scenario's.
 
     Attributes:
         parameter_paths: dotted paths of the parameters, in the order of a point's values.
-        ranges: [low, high] of each parameter.
-        targets: in the order of the file.
         contrasts: for each target, the sign of its metric in each arm that it needs.
         rounds: for each target, the number of rounds after which its metric is taken.
-        replicates, seed: of the simulations.
         num_evaluations: number of points simulated so far.
+        on_evaluation: called after each simulated point.
     """
 
     def __init__(
@@ -120,12 +115,9 @@ class MomentSimulator:
     def moments_at(
         self, values: ParameterValues, targets: Sequence[int] | None = None
     ) -> SimulatedMoments:
-        """Moments at these parameter values.
+        """Moments at these parameter values, of all targets or of those with these indices.
 
-        Args:
-            values: values of the parameters.
-            targets: indices of the required targets; None: all. Arms that they do not use are not
-                simulated, and the moments of other targets are nan.
+        Arms that these targets do not use are not simulated; the moments of other targets are nan.
 
         Raises:
             ScenarioError: an invalid parameter value, or a moment that is not finite.

@@ -23,7 +23,7 @@ from mores.experiments.scenario.cell import BuiltCell, Cell, CellPurpose
 from mores.experiments.scenario.claim_inputs import claim_arm, required_arms
 from mores.experiments.scenario.conditions import Condition, condition_at_point
 from mores.experiments.scenario.loading import LoadedScenario
-from mores.experiments.scenario.specification import Scenario
+from mores.experiments.scenario.specification import Claim, Scenario
 from mores.experiments.scenario.stages import Sensitivity, Uncertainty
 
 
@@ -69,24 +69,19 @@ def _conditions(scenario: Scenario, uncertainty: Uncertainty) -> list[Condition]
     hypercube = qmc.LatinHypercube(len(low), rng=np.random.default_rng(scenario.seed))
     draws = low + (high - low) * hypercube.random(uncertainty.draws)
     claims = [claim for claim in scenario.claims if claim.interval == "parameters"]
-    conditions = _conditions_at(scenario, required_arms(scenario, claims), draws, "draw")
+    parts: list[tuple[CellPurpose, Sequence[Claim | Sensitivity], np.ndarray]]
+    parts = [("draw", claims, draws)]
     if (spec := uncertainty.sensitivity) is not None:
-        design = _design_points(scenario, uncertainty, spec)
-        conditions += _conditions_at(scenario, required_arms(scenario, [spec]), design, "design")
+        parts.append(("design", [spec], _design_points(scenario, uncertainty, spec)))
+    conditions = []
+    for purpose, estimands, points in parts:
+        for arm in required_arms(scenario, estimands):
+            for n, values in enumerate(points.tolist()):
+                point = dict(zip(uncertainty.parameters, values, strict=True))
+                conditions.append(
+                    condition_at_point(scenario, arm, point, "uncertainty", purpose, n)
+                )
     return conditions
-
-
-def _conditions_at(
-    scenario: Scenario, arms: Sequence[str], points: np.ndarray, purpose: CellPurpose
-) -> list[Condition]:
-    assert scenario.uncertainty is not None
-    names = list(scenario.uncertainty.parameters)
-    by_path = [dict(zip(names, row, strict=True)) for row in points.tolist()]
-    return [
-        condition_at_point(scenario, arm, point, "uncertainty", purpose, n)
-        for arm in arms
-        for n, point in enumerate(by_path)
-    ]
 
 
 def _design_points(
