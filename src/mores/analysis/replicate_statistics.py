@@ -69,8 +69,8 @@ def t_quantile(n: int, level: float) -> float:
 
 
 def t_margin(
-    x: Float[np.ndarray, " replicate"] | Float[np.ndarray, "replicate column"], level: float
-) -> Float[np.ndarray, ""] | Float[np.ndarray, " column"] | float:
+    x: Float[np.ndarray, "replicate *column"], level: float
+) -> Float[np.ndarray, "*column"] | float:
     """Half the length of Student's t interval of a mean over replicates, or of several."""
     return t_quantile(len(x), level) * x.std(0, ddof=1) / math.sqrt(len(x))
 
