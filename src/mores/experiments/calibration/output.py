@@ -24,14 +24,11 @@ def make_output_folder(out: Path) -> Path:
     Raises:
         UserError: not empty, or not writable.
     """
-    try:
+    with atomic_files.translate_write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
             message = f"{out} is not empty: calibration needs a new or empty folder"
             raise UserError(message, code="not_writable", path=str(out))
-    except OSError as error:
-        message = f"cannot write to {out}: {error.strerror or error}"
-        raise UserError(message, code="not_writable", path=str(out)) from None
     return out
 
 

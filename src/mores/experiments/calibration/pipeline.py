@@ -171,9 +171,12 @@ def _make_result(
     values = distance.from_unit_cube(fit.unit_point)
     low = np.minimum(distance.from_unit_cube(intervals[:, 0]), values)
     high = np.maximum(distance.from_unit_cube(intervals[:, 1]), values)
-    ranges = [(first, last) for first, last in simulator.ranges.tolist()]
-    at_bound = (intervals[:, 0] <= 0.0).tolist(), (intervals[:, 1] >= 1.0).tolist()
-    columns = (values.tolist(), low.tolist(), high.tolist(), ranges, *at_bound)
+    parameters = []
+    for j, path in enumerate(simulator.parameter_paths):
+        first, last = simulator.ranges[j].tolist()
+        at_bound = bool(intervals[j, 0] <= 0.0), bool(intervals[j, 1] >= 1.0)
+        estimate = float(values[j]), float(low[j]), float(high[j])
+        parameters.append(FittedParameter(path, *estimate, (first, last), *at_bound))
     dof = len(distance.fitted_targets) - distance.num_parameters
     covariance = np.linalg.pinv(fit.jacobian.T @ fit.jacobian, rcond=1e-12, hermitian=True)
     errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
@@ -182,10 +185,7 @@ def _make_result(
     is_identified = np.linalg.matrix_rank(fit.jacobian, rtol=1e-12) == len(values)
     return CalibrationResult(
         scenario=loaded.scenario.name,
-        parameters=tuple(
-            FittedParameter(path, *row)
-            for path, *row in zip(simulator.parameter_paths, *columns, strict=True)
-        ),
+        parameters=tuple(parameters),
         targets=_target_fits(distance, fit, held_out),
         correlation=tuple(map(tuple, correlation.tolist())),
         distance=fit.objective,
