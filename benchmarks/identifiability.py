@@ -161,7 +161,7 @@ def compute_surface(design: Design, size: int) -> Surface:
     values = np.array([target.value for target in targets.targets])
     distance = MomentDistance(simulator, range(len(values)), values)
     truth = distance.to_unit_cube(np.array([TRUTH[name] for name in design.fitted]))
-    distance.set_weights(truth)
+    distance.whitening = distance.whitening_at(truth)
     grid = np.linspace(0.0, 1.0, size)
     simulated, exact = np.empty((size, size)), np.empty((size, size))
     for (i, first), (j, second) in itertools.product(enumerate(grid), enumerate(grid)):

@@ -15,13 +15,8 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from mores.analysis import bootstrap, paired_intervals
 from mores.analysis.intervals import IntervalEstimate, compare, confidence_band, estimate
-from mores.analysis.replicate_statistics import (
-    STATISTICS,
-    Statistic,
-    is_binary,
-    paired_medians,
-    pseudovalues,
-)
+from mores.analysis.paired_intervals import paired_medians, pseudovalues
+from mores.analysis.replicate_statistics import STATISTICS, Statistic, is_binary
 from tests.refusals import check_message, refused
 
 # Eighths, so that sums and shifts are exact; small, so that equal values are common.

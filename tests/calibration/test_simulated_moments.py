@@ -78,7 +78,7 @@ def test_distance_is_a_quadratic_form(load_text):
     simulator = MomentSimulator(load_text(RANDOM_WALK))
     distance = MomentDistance(simulator, [0, 1, 2], np.array([1.0, 1.1, 1.2]))
     unit_point = np.array([0.4, 0.6])
-    distance.set_weights(unit_point)
+    distance.whitening = distance.whitening_at(unit_point)
     moments = simulator.moments_at(distance.from_unit_cube(unit_point))
     total = moments.study_covariance + moments.simulation_covariance
     corrected = total * 31 / (32 - 3 - 2)  # Hartlap's correction

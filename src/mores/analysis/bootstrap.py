@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
+
+from mores.analysis.replicate_statistics import normal_quantile
 
 NUM_RESAMPLES = 9_999  # (NUM_RESAMPLES + 1) * 0.025 is a whole rank
 SEED = 20_240_229
@@ -36,7 +38,7 @@ def rms_interval(
     x: Float[np.ndarray, " replicate"], centered: bool, level: float
 ) -> tuple[float, float]:
     """Interval of the root mean square of `x`; of its standard deviation if `centered`."""
-    low, high = _studentized_interval(x, None, centered, level, _log_rms)
+    low, high = _studentized_interval(x, None, centered, level)
     scale = _bias_correction(len(x), centered)
     return scale * math.exp(low), scale * math.exp(high) if high < 700.0 else math.inf
 
@@ -48,35 +50,35 @@ def rms_difference_interval(
     level: float,
 ) -> tuple[float, float]:
     """Interval of rms(x) - rms(y), or sd(x) - sd(y) if `centered`, paired by replicate."""
-    low, high = _studentized_interval(x, y, centered, level, _rms_difference)
+    low, high = _studentized_interval(x, y, centered, level)
     scale = _bias_correction(len(x), centered)
     return scale * low, scale * high
 
 
-def _studentized_interval(
-    x: np.ndarray,
-    y: np.ndarray | None,
-    centered: bool,
-    level: float,
-    statistic: Callable[[Moments], StatisticWithError],
-) -> tuple[float, float]:
-    from scipy.special import ndtri
+def _bias_correction(n: int, centered: bool) -> float:
+    return math.sqrt(n / (n - 1)) if centered else 1.0
 
+
+def _studentized_interval(
+    x: np.ndarray, y: np.ndarray | None, centered: bool, level: float
+) -> tuple[float, float]:
+    """Interval of the log of the rms of `x`, or of its difference from the rms of `y`."""
+    n, statistic = len(x), _log_rms if y is None else _rms_difference
     if centered:  # the moments below then lose no digits to cancellation
         x, y = x - x.mean(), None if y is None else y - y.mean()
-    (value,), (error,) = statistic(_moments(x, y, np.ones((len(x), 1)), centered))
+    (value,), (error,) = statistic(_moments(x, y, np.ones((n, 1)), centered))
     if error == 0.0:  # centered: two values in equal numbers, whose sd has no first-order error
         return (-math.inf, math.inf) if centered else (float(value), float(value))
-    if len(x) > MAX_BOOTSTRAP_REPLICATES:
-        margin = error * ndtri(0.5 + level / 2.0) / math.sqrt(len(x))
+    if n > MAX_BOOTSTRAP_REPLICATES:
+        margin = error * normal_quantile(level) / math.sqrt(n)
         return float(value - margin), float(value + margin)
-    values, errors = statistic(_moments(x, y, _resample_counts(len(x)), centered))
+    values, errors = statistic(_moments(x, y, _resample_counts(n), centered))
     with np.errstate(divide="ignore", invalid="ignore"):
         # A resample of n copies of one replicate has no error: its t is infinite.
         deviation = values - value
         t = np.where(errors > 0.0, deviation / errors, np.copysign(np.inf, deviation))
     rank = max(1, round((NUM_RESAMPLES + 1) * (1.0 - level) / 2.0))
-    t = np.partition(t, (rank - 1, NUM_RESAMPLES - rank))
+    t.partition((rank - 1, NUM_RESAMPLES - rank))
     return float(value - error * t[NUM_RESAMPLES - rank]), float(value - error * t[rank - 1])
 
 
@@ -148,16 +150,11 @@ def _resample_counts(n: int) -> np.ndarray:
 
     float64 for a small matrix, uint16 (a quarter of the memory) for a large one.
     """
-    generator, batches = np.random.default_rng(SEED), []
-    max_batch = max(1, MAX_COUNTS_PER_BATCH // n)
-    for start in range(0, NUM_RESAMPLES, max_batch):
-        batch_size = min(max_batch, NUM_RESAMPLES - start)
-        indices = generator.integers(0, n, (batch_size, n)) + n * np.arange(batch_size)[:, None]
-        counts = np.bincount(indices.ravel(), minlength=batch_size * n).reshape(batch_size, n)
-        batches.append(counts.T.astype(np.uint16))
-    all_counts = np.concatenate(batches, axis=1)
-    return all_counts.astype(np.float64) if all_counts.size <= MAX_COUNTS_PER_BATCH else all_counts
-
-
-def _bias_correction(n: int, centered: bool) -> float:
-    return math.sqrt(n / (n - 1)) if centered else 1.0
+    generator, batch_size = np.random.default_rng(SEED), max(1, MAX_COUNTS_PER_BATCH // n)
+    is_small = n * NUM_RESAMPLES <= MAX_COUNTS_PER_BATCH
+    counts = np.empty((NUM_RESAMPLES, n), np.float64 if is_small else np.uint16)
+    for start in range(0, NUM_RESAMPLES, batch_size):
+        batch = counts[start : start + batch_size]
+        drawn = generator.integers(0, n, batch.shape) + n * np.arange(len(batch))[:, None]
+        batch[:] = np.bincount(drawn.ravel(), minlength=batch.size).reshape(batch.shape)
+    return counts.T

@@ -39,10 +39,12 @@ from mores.analysis.replicate_statistics import (
     is_binary,
     is_constant,
     median_interval,
-    t_quantile,
+    t_margin,
     wilson_interval,
 )
 from mores.core.errors import UserError, did_you_mean
+
+ONE_REPLICATE = (-math.inf, math.inf, "one replicate has no interval", 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,17 +106,14 @@ def estimate(
     x, exponent = _rescale(np.sort(x))  # sorted: replicate order must not matter
     value, confidence = compute_statistic(x, statistic), level
     if n == 1:
-        value = float(np.ldexp(value, exponent))
-        return IntervalEstimate.unbounded(value, n, "one replicate has no interval")
-    if is_constant(np.abs(x) if statistic == "rms" else x):
-        method = f"equal in all {n} replicates"
-        return _estimate_in_original_scale(value, value, value, n, method, 1.0, exponent)
-    if statistic == "mean" and is_binary(np.ldexp(x, exponent)):
-        proportion = float(np.ldexp(value, exponent))
-        low, high = wilson_interval(proportion, n, level)
-        return IntervalEstimate(proportion, low, high, n, "Wilson, for values 0 and 1", level)
-    if statistic == "mean":
-        margin = t_quantile(n, level) * float(x.std(ddof=1)) / math.sqrt(n)
+        low, high, method, confidence = ONE_REPLICATE
+    elif is_constant(np.abs(x) if statistic == "rms" else x):
+        low, high, method, confidence = value, value, f"equal in all {n} replicates", 1.0
+    elif statistic == "mean" and is_binary(np.ldexp(x, exponent)):
+        value, exponent = float(np.ldexp(value, exponent)), 0
+        (low, high), method = wilson_interval(value, n, level), "Wilson, for values 0 and 1"
+    elif statistic == "mean":
+        margin = float(t_margin(x, level))
         low, high, method = value - margin, value + margin, "Student's t"
     elif statistic == "median":
         low, high, confidence = median_interval(x, level)
@@ -169,19 +168,20 @@ def compare(
     order = np.lexsort((b, a))  # sorted: replicate order must not matter
     (a, b), exponent = _rescale(np.stack([a[order], b[order]]))
     value_a, value_b = compute_statistic(a, statistic), compute_statistic(b, statistic)
+    if relative and value_b == 0.0:
+        return IntervalEstimate.undefined(n, "relative to zero")
+    value, confidence = value_a - value_b, level
     if relative:
-        if value_b == 0.0:
-            return IntervalEstimate.undefined(n, "relative to zero")
-        exponent = 0
-    value = value_a / value_b - 1.0 if relative else value_a - value_b
+        value, exponent = value_a / value_b - 1.0, 0
     if n == 1:
-        value = float(np.ldexp(value, exponent))
-        return IntervalEstimate.unbounded(value, n, "one replicate has no interval")
-    if (a == b).all():
-        return IntervalEstimate(0.0, 0.0, 0.0, n, f"both arms equal in all {n} replicates", 1.0)
-    interval = paired_intervals.ratio_interval if relative else paired_intervals.difference_interval
-    low, high, method = interval(a, b, statistic, level)
-    return _estimate_in_original_scale(value, low, high, n, method, level, exponent)
+        low, high, method, confidence = ONE_REPLICATE
+    elif (a == b).all():
+        low, high, method, confidence = 0.0, 0.0, f"both arms equal in all {n} replicates", 1.0
+    elif relative:
+        low, high, method = paired_intervals.ratio_interval(a, b, statistic, level)
+    else:
+        low, high, method = paired_intervals.difference_interval(a, b, statistic, level)
+    return _estimate_in_original_scale(value, low, high, n, method, confidence, exponent)
 
 
 def confidence_band(
@@ -191,11 +191,9 @@ def confidence_band(
 
     With one replicate, the ends of the interval are nan.
     """
-    n, values = len(values), np.asarray(values, dtype=np.float64)
+    values = np.asarray(values, dtype=np.float64)
     value = values.mean(0)
-    if n == 1:
-        return ConfidenceBand(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
-    margin = t_quantile(n, level) * values.std(0, ddof=1) / math.sqrt(n)
+    margin = t_margin(values, level) if len(values) > 1 else np.nan
     return ConfidenceBand(value, value - margin, value + margin)
 
 

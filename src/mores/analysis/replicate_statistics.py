@@ -1,9 +1,9 @@
-"""Statistics of replicates, and standard errors of means and medians."""
+"""Statistics of replicates, and the parts of intervals of means and medians."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -12,13 +12,6 @@ Statistic = Literal["mean", "median", "rms", "sd"]
 STATISTICS: tuple[Statistic, ...] = ("mean", "median", "rms", "sd")
 
 ReplicateValues = Float[np.ndarray, " replicate"]
-
-
-class PairedEstimates(NamedTuple):
-    """Two estimates from the same replicates, and the covariance matrix of their errors."""
-
-    values: Float[np.ndarray, "2"]
-    covariance: Float[np.ndarray, "2 2"]
 
 
 def compute_statistic(x: ReplicateValues, statistic: Statistic) -> float:
@@ -37,49 +30,6 @@ def compute_statistic(x: ReplicateValues, statistic: Statistic) -> float:
     if statistic == "rms":
         return math.sqrt(float((x * x).mean()))
     return float(x.mean() if statistic == "mean" else np.median(x))
-
-
-def pseudovalues(x: ReplicateValues, statistic: Statistic) -> ReplicateValues:
-    """Values with the mean, the squared rms or the variance (jackknife) as their mean."""
-    if statistic == "mean":
-        return x
-    if statistic == "rms":
-        return x * x
-    n = len(x)
-    return (n * (x - x.mean()) ** 2 - x.var(ddof=1)) / (n - 2)
-
-
-def paired_means(u: ReplicateValues, v: ReplicateValues) -> PairedEstimates:
-    """Means of two columns of the same replicates."""
-    return PairedEstimates(np.array([u.mean(), v.mean()]), np.cov(u, v) / len(u))
-
-
-def paired_medians(a: ReplicateValues, b: ReplicateValues) -> PairedEstimates:
-    """Medians of two columns of the same replicates, after Bonett and Price 2020.
-
-    Standard errors come from order statistics. The covariance comes from the share of replicates on
-    the same side of both medians, shrunk towards zero as in the source; a tie counts half.
-    """
-    medians = np.array([np.median(a), np.median(b)])
-    sign_a, sign_b = np.sign(a - medians[0]), np.sign(b - medians[1])
-    informative = math.sqrt((sign_a**2).sum() * (sign_b**2).sum())
-    agreement = float((sign_a * sign_b).sum()) / (informative + 1.0)
-    se_a, se_b = median_standard_error(a), median_standard_error(b)
-    covariance = agreement * se_a * se_b
-    return PairedEstimates(medians, np.array([[se_a**2, covariance], [covariance, se_b**2]]))
-
-
-def median_standard_error(x: ReplicateValues) -> float:
-    """Standard error of a median: the distance of two order statistics over normal quantiles.
-
-    Price and Bonett 2001, J. Stat. Comput. Simul. 68, 295.
-    """
-    from scipy.special import bdtr, ndtri
-
-    n, ordered = len(x), np.sort(x)
-    rank = max(1, round(n / 2 - math.sqrt(n)))
-    quantiles = -2.0 * ndtri(bdtr(rank - 1, n, 0.5))
-    return float((ordered[n - rank] - ordered[rank - 1]) / quantiles)
 
 
 def median_interval(x: ReplicateValues, level: float) -> tuple[float, float, float]:
@@ -116,6 +66,13 @@ def t_quantile(n: int, level: float) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(n - 1, 0.5 + level / 2.0))
+
+
+def t_margin(
+    x: Float[np.ndarray, "replicate *column"], level: float
+) -> Float[np.ndarray, "*column"] | float:
+    """Half the length of Student's t interval of a mean over replicates, or of several."""
+    return t_quantile(len(x), level) * x.std(0, ddof=1) / math.sqrt(len(x))
 
 
 def normal_quantile(level: float) -> float:

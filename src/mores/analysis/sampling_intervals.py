@@ -48,6 +48,20 @@ def interval_over_draws(
     return IntervalEstimate(value, low, high, n, "draws of uncertain parameters", level)
 
 
+def effects_by_replicate(
+    values: Float[np.ndarray, " replicate"],
+    reference: Float[np.ndarray, " replicate"] | float | None,
+    relative: bool,
+) -> Float[np.ndarray, " replicate"]:
+    """Values minus a reference; if `relative`, divided by it. inf or nan relative to zero."""
+    values = np.asarray(values, dtype=np.float64)
+    if reference is None:
+        return values
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effects = values - reference
+        return effects / reference if relative else effects
+
+
 def interval_over_resamples(
     values: Float[np.ndarray, " replicate"],
     reference: Float[np.ndarray, " replicate"] | float | None = None,
@@ -62,11 +76,7 @@ def interval_over_resamples(
         relative: divide by the reference, replicate by replicate.
         level: nominal coverage over surveys.
     """
-    effects = np.asarray(values, dtype=np.float64)
-    if reference is not None:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            effects = effects - reference
-            effects = effects / reference if relative else effects
+    effects = effects_by_replicate(values, reference, relative)
     n = len(effects)
     if bad := int((~np.isfinite(effects)).sum()):
         return IntervalEstimate.undefined(n, f"{bad} of {n} replicates not finite")

@@ -33,7 +33,7 @@ import dataclasses
 import importlib
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -90,16 +90,13 @@ class SensitivityIndices:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON content: each index with its 95 % interval, by parameter."""
-        fields: dict[str, Any] = {
-            "method": self.method,
-            "num_points": self.num_points,
-            "description": self.description,
-            "noise_share": self.noise_share,
-        }
+        indices = {}
         for name, band in self.bands.items():
-            rows = zip(self.parameter_names, *(part.tolist() for part in band), strict=True)
-            fields[name] = {n: {"value": v, "low": lo, "high": hi} for n, v, lo, hi in rows}
-        return fields
+            rows = zip(*(part.tolist() for part in band), strict=True)
+            entries = (dict(zip(band._fields, row, strict=True)) for row in rows)
+            indices[name] = dict(zip(self.parameter_names, entries, strict=True))
+        fields = ("method", "num_points", "description", "noise_share")
+        return {field: getattr(self, field) for field in fields} | indices
 
 
 def sample_design(
@@ -122,11 +119,9 @@ def sample_design(
         message = f"sensitivity: size {size} of {method}: must be {rule}"
         code = "out_of_range" if size < 2 else "invalid_value"
         raise UserError(message, code=code, path="size")
-    sampling, _ = _import_salib(method)
+    options = {"calc_second_order": False} if method == "sobol" else {"num_levels": NUM_LEVELS}
     generator = np.random.default_rng(seed)
-    if method == "sobol":
-        return sampling.sample(problem, size, calc_second_order=False, seed=generator)
-    return sampling.sample(problem, size, num_levels=NUM_LEVELS, seed=generator)
+    return _salib("sample", method).sample(problem, size, **options, seed=generator)
 
 
 def compute_indices(
@@ -159,22 +154,28 @@ def compute_indices(
     """
     problem = _salib_problem(method, ranges)
     outputs = np.asarray(outputs, dtype=np.float64)
-    _check_shapes(method, problem, points, outputs)
+    count, size = len(ranges), len(outputs)
+    block = count + (2 if method == "sobol" else 1)
+    if points.shape != (size, count) or outputs.ndim != 1:
+        message = f"points {points.shape} and outputs {outputs.shape}"
+        message = f"sensitivity: {message} do not match a design of {count} parameters"
+        raise UserError(message, code="wrong_shape", path="design")
+    if not size or size % block:
+        message = f"{method} with {count} parameters has blocks of {block} points"
+        message = f"sensitivity: {message}, and {size} is not a multiple"
+        raise UserError(message, code="wrong_shape", path="design")
     noise_share = None
     if standard_errors is not None:
         variance, errors = outputs.var(), np.asarray(standard_errors, dtype=np.float64)
         noise_share = float(np.mean(errors * errors) / variance) if variance > 0 else math.nan
-    size, constant, description = len(outputs), None, ""
-    bad = size - int(np.isfinite(outputs).sum())
+    values = np.full(count, math.nan)
+    bands = dict.fromkeys(INDEX_NAMES[method], ConfidenceBand(values, values, values))
     tolerance = TOLERANCE_IN_ULPS * float(np.finfo(np.float32).eps)
-    if bad:
-        description, constant = f"{bad} of {size} outputs are not finite", math.nan
+    if bad := size - int(np.isfinite(outputs).sum()):
+        description = f"{bad} of {size} outputs are not finite"
     elif np.ptp(outputs) <= tolerance * np.abs(outputs).max():
         description = f"all {size} outputs are equal: no parameter has an effect"
-        constant = math.nan if method == "sobol" else 0.0
-    if constant is not None:
-        values = np.full(len(ranges), constant)
-        bands = dict.fromkeys(INDEX_NAMES[method], ConfidenceBand(values, values, values))
+        values[:] = math.nan if method == "sobol" else 0.0
     elif method == "sobol":
         description, bands = _sobol_indices(problem, outputs, seed)
     else:
@@ -185,10 +186,9 @@ def compute_indices(
 def _sobol_indices(
     problem: dict[str, Any], outputs: np.ndarray, seed: int
 ) -> tuple[str, dict[str, ConfidenceBand]]:
-    _, analysis = _import_salib("sobol")
     size = len(outputs) // (problem["num_vars"] + 2)
     resamples = int(np.clip(MAX_RESAMPLED_VALUES // size, 100, MAX_RESAMPLES))
-    sobol = analysis.analyze(
+    sobol = _salib("analyze", "sobol").analyze(
         problem,
         outputs,
         calc_second_order=False,
@@ -206,17 +206,19 @@ def _sobol_indices(
 def _morris_indices(
     problem: dict[str, Any], points: np.ndarray, outputs: np.ndarray
 ) -> tuple[str, dict[str, ConfidenceBand]]:
-    _, analysis = _import_salib("morris")
-    morris = analysis.analyze(
-        problem, points, outputs, num_levels=NUM_LEVELS, seed=np.random.default_rng(0)
-    )  # seed of SALib's intervals, which are not used
+    generator = np.random.default_rng(0)  # of SALib's intervals, which are not used
+    morris = _salib("analyze", "morris").analyze(
+        problem, points, outputs, num_levels=NUM_LEVELS, seed=generator
+    )
     effects = _elementary_effects(problem, points, outputs)
+    intervals = {
+        "mu_star": [estimate(x, "mean") for x in np.abs(effects).T],
+        "sigma": [estimate(x, "sd") for x in effects.T],
+    }
     bands = {}
-    for name in INDEX_NAMES["morris"]:
-        samples = np.abs(effects) if name == "mu_star" else effects
-        intervals = [estimate(x, "mean" if name == "mu_star" else "sd") for x in samples.T]
-        low = np.array([max(0.0, e.low) for e in intervals])
-        high = np.array([e.high for e in intervals])
+    for name, of_parameters in intervals.items():
+        low = np.array([max(0.0, e.low) for e in of_parameters])
+        high = np.array([e.high for e in of_parameters])
         bands[name] = ConfidenceBand(np.asarray(morris[name], dtype=np.float64), low, high)
     text = f"Morris' elementary effects on {len(effects)} trajectories; intervals over trajectories"
     return text, bands
@@ -254,27 +256,10 @@ def _salib_problem(method: str, ranges: ParameterRanges) -> dict[str, Any]:
     return {"num_vars": len(ranges), "names": list(ranges), "bounds": bounds}
 
 
-def _check_shapes(
-    method: str, problem: dict[str, Any], points: np.ndarray, outputs: np.ndarray
-) -> None:
-    count = problem["num_vars"]
-    block = count + (2 if method == "sobol" else 1)
-    if points.shape != (len(outputs), count) or outputs.ndim != 1:
-        message = f"points {points.shape} and outputs {outputs.shape}"
-        message = f"sensitivity: {message} do not match a design of {count} parameters"
-        raise UserError(message, code="wrong_shape", path="design")
-    if not len(outputs) or len(outputs) % block:
-        message = f"{method} with {count} parameters has blocks of {block} points"
-        message = f"sensitivity: {message}, and {len(outputs)} is not a multiple"
-        raise UserError(message, code="wrong_shape", path="design")
-
-
-def _import_salib(method: str) -> tuple[Any, Any]:
-    """Sampling and analysis modules of SALib for a method, imported on first use."""
+def _salib(part: Literal["sample", "analyze"], method: str) -> Any:
+    """SALib's module for a part of a method, imported on first use."""
     try:
-        sampling = importlib.import_module(f"SALib.sample.{method}")
-        analysis = importlib.import_module(f"SALib.analyze.{method}")
+        return importlib.import_module(f"SALib.{part}.{method}")
     except ImportError:
         message = "sensitivity needs SALib: pip install 'mores[sensitivity]'"
         raise UserError(message, code="not_installed") from None
-    return sampling, analysis

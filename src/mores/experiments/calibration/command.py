@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console, Group
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from mores.experiments.calibration.output import default_folder
@@ -70,9 +70,6 @@ def calibration_tables(result: CalibrationResult) -> Group:
 
 
 def _table(name: str, *headings: str) -> Table:
-    """Empty table with one wide column and columns of numbers."""
-    table = Table(box=box.HORIZONTALS, expand=True)
-    table.add_column(name, overflow="fold", ratio=1)
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
+    numbers = [Column(heading, justify="right", no_wrap=True) for heading in headings]
+    first = Column(name, overflow="fold", ratio=1)
+    return Table(first, *numbers, box=box.HORIZONTALS, expand=True)

@@ -22,7 +22,18 @@ def calibration_warnings(
     """Warnings, one sentence each."""
     if not result.converged:
         yield "The search did not converge: a better fit may exist."
-    yield from _missed_target_warnings(result, distance)
+    evaluated = distance.simulator.all_means()
+    for i, target in enumerate(result.targets):
+        if target.usage == "fitted" and abs(target.z) >= LARGE_Z:
+            means = evaluated[:, i]
+            reason = "it can be met alone, but not together with the others"
+            if not np.nanmin(means) <= target.value <= np.nanmax(means):
+                nearest = means[np.nanargmin(np.abs(means - target.value))]
+                reason = f"the nearest value among {len(means)} points is {nearest:.6g}"
+            yield (
+                f"{target.metric} is {target.simulated:.6g} instead of {target.value:.6g} "
+                f"({target.statement}): {reason}."
+            )
     if result.p_value is not None and result.p_value < MIN_P_VALUE:
         yield (
             f"The fit to all targets together is poor: under the fitted scenario, a distance of "
@@ -34,29 +45,11 @@ def calibration_warnings(
         if coordinate in (0.0, 1.0):
             end = "low" if coordinate == 0.0 else "high"
             yield f"{parameter.path} is at the {end} end of its range, {parameter.value:.6g}."
-    replicates, moments = result.replicates, len(distance.fitted_targets)
-    if replicates < 5 * moments + 5:
+    if result.replicates < distance.min_replicates:
         yield (
-            f"{replicates} replicates are too few for the covariance of {moments} moments, which "
-            f"count as independent; {5 * moments + 5} replicates are needed."
-        )
-
-
-def _missed_target_warnings(result: CalibrationResult, distance: MomentDistance) -> Iterator[str]:
-    """Fitted targets with a large difference, and the nearest simulated value of each."""
-    evaluated = distance.simulator.all_means()
-    for i, target in enumerate(result.targets):
-        if target.usage == "predicted" or abs(target.z) < LARGE_Z:
-            continue
-        nearest = evaluated[np.nanargmin(np.abs(evaluated[:, i] - target.value)), i]
-        lowest, highest = np.nanmin(evaluated[:, i]), np.nanmax(evaluated[:, i])
-        if lowest <= target.value <= highest:
-            reason = "it can be met alone, but not together with the others"
-        else:
-            reason = f"the nearest value among {len(evaluated)} points is {nearest:.6g}"
-        yield (
-            f"{target.metric} is {target.simulated:.6g} instead of {target.value:.6g} "
-            f"({target.statement}): {reason}."
+            f"{result.replicates} replicates are too few for the covariance of "
+            f"{len(distance.fitted_targets)} moments, which count as independent; "
+            f"{distance.min_replicates} replicates are needed."
         )
 
 

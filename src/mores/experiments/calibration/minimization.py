@@ -12,14 +12,13 @@ search continues (COBYQA: Ragonneau and Zhang 2023, in `scipy.optimize.minimize`
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import scipy.optimize
 import scipy.stats
 from jaxtyping import Float
 
-from mores.experiments.calibration.moment_distance import MomentDistance, UnitPoint
+from mores.experiments.calibration.moment_distance import INITIAL_STEP, MomentDistance, UnitPoint
 
 NUM_STARTS = 3  # starting points of least squares
 COARSE_FTOL, FINE_FTOL = 0.05, 0.002  # negligible decrease of the distance, relative to 1 + it
@@ -27,6 +26,8 @@ MIN_DECREASE = 0.02  # negligible predicted decrease of the distance (an interva
 REWEIGHTING_TOLERANCE = 0.05  # negligible change by new weights, in standard errors
 MAX_REWEIGHTINGS = 4
 BOUND_TOLERANCE = 1e-3  # a parameter so near to the end of its range moves to the end
+MIN_STEP = 1e-3  # of a difference quotient
+STEP_IN_STANDARD_ERRORS = 0.25  # of a difference quotient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +38,12 @@ class CalibrationFit:
         unit_point: fitted parameters, in the unit cube.
         objective: distance at the fitted parameters.
         jacobian: derivative of the whitened residual at the fitted parameters.
-        standard_errors: standard errors of the parameters in the unit cube, from the derivatives.
         converged: whether the derivatives predict no further decrease.
     """
 
     unit_point: UnitPoint
     objective: float
     jacobian: Float[np.ndarray, "moment parameter"]
-    standard_errors: UnitPoint
     converged: bool
 
 
@@ -60,34 +59,34 @@ def minimize_distance(
 ) -> CalibrationFit:
     """Best fit from these starting points. Sets the weights of `distance` at the fit."""
     distance.set_diagonal_weights(points)
-    best = _least_squares(distance, _ranked(distance, points)[0], COARSE_FTOL)
-    distance.set_weights(best)
-    candidates = [best]
-    for point in _ranked(distance, points)[: NUM_STARTS - 1]:
-        candidates.append(_least_squares(distance, point, COARSE_FTOL))
+    best = _least_squares(distance, min(points, key=distance), COARSE_FTOL)
+    distance.whitening = distance.whitening_at(best)
+    starts = sorted(points, key=distance)[: NUM_STARTS - 1]
+    candidates = [best, *(_least_squares(distance, start, COARSE_FTOL) for start in starts)]
     return refine_fit(distance, min(candidates, key=distance))
 
 
 def refine_fit(distance: MomentDistance, best: UnitPoint) -> CalibrationFit:
     """Fit near a good point, with the weights at the fit."""
     for _ in range(MAX_REWEIGHTINGS):
-        distance.set_weights(best)
-        jacobian = distance.jacobian(best)
-        errors = standard_errors(jacobian)
-        distance.set_step_sizes(errors)
-        new = _least_squares(distance, best)
-        change = np.abs(new - best) / np.maximum(errors, 1e-12)
-        best = new
+        distance.whitening = distance.whitening_at(best)
+        errors = standard_errors(distance.jacobian(best))
+        distance.step_sizes = np.clip(STEP_IN_STANDARD_ERRORS * errors, MIN_STEP, INITIAL_STEP)
+        previous, best = best, _least_squares(distance, best, FINE_FTOL)
+        change = np.abs(best - previous) / np.maximum(errors, 1e-12)
         if (change < REWEIGHTING_TOLERANCE).all():
             break
-    best = _snap_to_bounds(distance, best)
+    # The solver stays inside the ranges, so that a parameter at the end of its range stops near it.
+    near_end = np.minimum(best, 1 - best) < BOUND_TOLERANCE
+    snapped = np.where(near_end, np.round(best), best)
+    if distance(snapped) <= distance(best) + MIN_DECREASE:
+        best = snapped
     jacobian = distance.jacobian(best, central=True)
     if _predicted_decrease(distance, best, jacobian) > MIN_DECREASE:
         best = _derivative_free_search(distance, best, jacobian)
         jacobian = distance.jacobian(best, central=True)
-    errors = standard_errors(jacobian)
     converged = bool(_predicted_decrease(distance, best, jacobian) <= 5 * MIN_DECREASE)
-    return CalibrationFit(best, distance(best), jacobian, errors, converged)
+    return CalibrationFit(best, distance(best), jacobian, converged)
 
 
 def standard_errors(jacobian: Float[np.ndarray, "moment parameter"]) -> UnitPoint:
@@ -97,27 +96,23 @@ def standard_errors(jacobian: Float[np.ndarray, "moment parameter"]) -> UnitPoin
     return np.where(unidentified, 1e6, np.sqrt(np.maximum(np.diag(covariance), 1e-24)))
 
 
-def _ranked(
-    distance: MomentDistance, points: Float[np.ndarray, "point parameter"]
-) -> Float[np.ndarray, "point parameter"]:
-    return points[np.argsort([distance(point) for point in points], kind="stable")]
-
-
-def _least_squares(
-    distance: MomentDistance, start: UnitPoint, tolerance: float = FINE_FTOL
-) -> UnitPoint:
+def _least_squares(distance: MomentDistance, start: UnitPoint, tolerance: float) -> UnitPoint:
     """Least-squares solution from a point, with a tolerance for the decrease of the distance.
 
     A constant residual of 1 makes the tolerance absolute for small distances: discontinuous
     moments would otherwise cause many useless steps.
     """
 
-    padding = np.zeros(distance.num_parameters)
-    jacobian: Any = lambda unit: np.vstack([distance.jacobian(unit), padding])  # noqa: E731
+    def residual(unit_point: UnitPoint) -> Float[np.ndarray, " residual"]:
+        return np.append(distance.residual(unit_point), 1.0)
+
+    def jacobian(unit_point: UnitPoint) -> Float[np.ndarray, "residual parameter"]:
+        return np.pad(distance.jacobian(unit_point), ((0, 1), (0, 0)))
+
     solution = scipy.optimize.least_squares(
-        lambda unit: np.append(distance.residual(unit), 1.0),
+        residual,
         np.clip(start, 1e-6, 1 - 1e-6),
-        jacobian,
+        jacobian,  # type: ignore[arg-type] - scipy's stub allows no function here
         bounds=(0.0, 1.0),
         xtol=1e-5,
         ftol=tolerance,
@@ -125,12 +120,6 @@ def _least_squares(
         max_nfev=30,
     )
     return solution.x if distance(solution.x) <= distance(start) else start
-
-
-def _snap_to_bounds(distance: MomentDistance, best: UnitPoint) -> UnitPoint:
-    """Point moved to the ends of ranges that it nearly reaches: the solver stays inside them."""
-    snapped = np.where(best < BOUND_TOLERANCE, 0.0, np.where(best > 1 - BOUND_TOLERANCE, 1.0, best))
-    return snapped if distance(snapped) <= distance(best) + MIN_DECREASE else best
 
 
 def _predicted_decrease(

@@ -28,19 +28,14 @@ UnitPoint = Float[np.ndarray, " parameter"]  # each in [0, 1]
 Whitening = Float[np.ndarray, "moment moment"]
 LOG_SCALE_RATIO = 10.0  # ranges with at least this ratio of their ends use a log scale
 INITIAL_STEP = 0.02  # of a difference quotient, before standard errors are known
-MIN_STEP = 1e-3
-STEP_IN_STANDARD_ERRORS = 0.25  # of a difference quotient, after they are known
 MIN_RELATIVE_VARIANCE = 1e-3  # smallest variance of a moment, relative to its mean variance
 MIN_RELATIVE_EIGENVALUE = 1e-8  # smallest eigenvalue of a correlation, relative to the largest
 
 
 class MomentDistance:
-    """Weighted distance of simulated moments from targets.
+    """Weighted distance of simulated moments from the targets with these indices.
 
-    Args:
-        simulator: simulator of the moments.
-        fitted_targets: indices of the fitted targets; the others are ignored.
-        target_values: values of all targets.
+    `target_values` are those of all targets.
     """
 
     def __init__(
@@ -52,6 +47,7 @@ class MomentDistance:
         self.simulator, self.fitted_targets = simulator, list(fitted_targets)
         self.target_values = np.asarray(target_values, dtype=np.float64)
         self.num_parameters = len(simulator.parameter_paths)
+        self.min_replicates = 5 * len(self.fitted_targets) + 5  # fewer: moments independent
         low, high = simulator.ranges.T
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.maximum(low / high, high / low)
@@ -61,7 +57,6 @@ class MomentDistance:
         self._scaled_width = self._to_scale(high) - self._scaled_low
         self.whitening = np.eye(len(self.fitted_targets))
         self._mean_variances = np.zeros(len(self.fitted_targets))  # over the initial points
-        self._whitening_cache: dict[bytes, np.ndarray] = {}
         self.step_sizes = np.full(self.num_parameters, INITIAL_STEP)
 
     def _to_scale(self, values: UnitPoint) -> UnitPoint:
@@ -83,13 +78,13 @@ class MomentDistance:
         """Moments of the fitted targets; nan for others that need further arms."""
         return self.simulator.moments_at(self.from_unit_cube(unit_point), self.fitted_targets)
 
-    def residual(
-        self, unit_point: UnitPoint, whitening: Whitening | None = None
-    ) -> Float[np.ndarray, " moment"]:
-        """Fitted moments minus targets, whitened: about standard normal at the true parameters."""
-        whitening = self.whitening if whitening is None else whitening
-        difference = self.moments(unit_point).mean - self.target_values
-        return whitening @ difference[self.fitted_targets]
+    def difference(self, unit_point: UnitPoint) -> Float[np.ndarray, " moment"]:
+        """Fitted moments minus targets."""
+        return (self.moments(unit_point).mean - self.target_values)[self.fitted_targets]
+
+    def residual(self, unit_point: UnitPoint) -> Float[np.ndarray, " moment"]:
+        """Difference, whitened: about standard normal at the true parameters."""
+        return self.whitening @ self.difference(unit_point)
 
     def __call__(self, unit_point: UnitPoint) -> float:
         """Distance Q."""
@@ -101,20 +96,13 @@ class MomentDistance:
         central: bool = False,
         parameters: Sequence[int] | None = None,
         targets: Sequence[int] | None = None,
-    ) -> Float[np.ndarray, "target column"]:
-        """Derivative of every moment by each parameter, by difference quotients.
+    ) -> Float[np.ndarray, "moment column"]:
+        """Derivative of moments by parameters, by difference quotients.
 
-        Args:
-            unit_point: point of the unit cube.
-            central: central differences; else one-sided, towards the more distant end.
-            parameters: indices of the parameters; None: all.
-            targets: indices of the required targets; None: the fitted ones.
+        Central differences, or one-sided ones towards the more distant end. By default of the
+        fitted moments by all parameters.
         """
-        targets = self.fitted_targets if targets is None else targets
-
-        def means(point: UnitPoint) -> Float[np.ndarray, " target"]:
-            return self.simulator.moments_at(self.from_unit_cube(point), targets).mean
-
+        targets = self.fitted_targets if targets is None else list(targets)
         columns = []
         for j in range(self.num_parameters) if parameters is None else parameters:
             up, down, at = unit_point.copy(), unit_point.copy(), unit_point[j]
@@ -124,41 +112,29 @@ class MomentDistance:
                 down[j] = at
             elif not central:
                 up[j] = at
-            columns.append((means(up) - means(down)) / (up[j] - down[j]))
-        return np.array(columns).T
+            ends = (self.simulator.moments_at(self.from_unit_cube(x), targets) for x in (up, down))
+            above, below = (moments.mean for moments in ends)
+            columns.append((above - below) / (up[j] - down[j]))
+        return np.array(columns).T[targets]
 
     def jacobian(
-        self,
-        unit_point: UnitPoint,
-        central: bool = False,
-        parameters: Sequence[int] | None = None,
-        whitening: Whitening | None = None,
-    ) -> Float[np.ndarray, "moment column"]:
-        """Derivative of `residual` by all parameters, or by some."""
-        whitening = self.whitening if whitening is None else whitening
-        jacobian = self.moment_jacobian(unit_point, central, parameters)
-        return whitening @ jacobian[self.fitted_targets]
-
-    def set_weights(self, unit_point: UnitPoint) -> None:
-        """Set the weights from the covariance of the moments at a point."""
-        self.whitening = self.whitening_at(unit_point)
+        self, unit_point: UnitPoint, central: bool = False
+    ) -> Float[np.ndarray, "moment parameter"]:
+        """Derivative of `residual`."""
+        return self.whitening @ self.moment_jacobian(unit_point, central)
 
     def whitening_at(self, unit_point: UnitPoint) -> Whitening:
         """Inverse of L, for the covariance L L' of the moments at a point."""
-        key = unit_point.tobytes()
-        if key not in self._whitening_cache:
-            replicates, k = self.simulator.replicates, len(self.fitted_targets)
-            total = self._fitted_covariance(unit_point)
-            # The floor is for moments that are constant at some points, such as a share of 1.
-            variances = np.maximum(np.diag(total), MIN_RELATIVE_VARIANCE * self._mean_variances)
-            self._reject_constant(variances)
-            np.fill_diagonal(total, variances)
-            if replicates >= 5 * k + 5:
-                total = total * (replicates - 1) / (replicates - k - 2)
-            else:
-                total = np.diag(np.diag(total))
-            self._whitening_cache[key] = _inverse_cholesky(total)
-        return self._whitening_cache[key]
+        replicates, k = self.simulator.replicates, len(self.fitted_targets)
+        covariance = self._fitted_covariance(unit_point)
+        # The floor is for moments that are constant at some points, such as a share of 1.
+        floor = MIN_RELATIVE_VARIANCE * self._mean_variances
+        variances = np.maximum(np.diag(covariance), floor)
+        self._reject_constant(variances)
+        if replicates < self.min_replicates:
+            return _inverse_cholesky(np.diag(variances))
+        np.fill_diagonal(covariance, variances)
+        return _inverse_cholesky(covariance * (replicates - 1) / (replicates - k - 2))
 
     def _fitted_covariance(self, unit_point: UnitPoint) -> Float[np.ndarray, "moment moment"]:
         fitted = np.ix_(self.fitted_targets, self.fitted_targets)
@@ -173,19 +149,12 @@ class MomentDistance:
         self.whitening = np.diag(1.0 / np.sqrt(np.where(median > 0, median, self._mean_variances)))
 
     def _reject_constant(self, variances: Float[np.ndarray, " moment"]) -> None:
-        """Reject moments without variance."""
-        for i in np.flatnonzero(variances <= 0)[:1]:
+        for i in np.flatnonzero(variances <= 0):
             message = "no variance between replicates: give the target a standard_error"
             raise self.simulator.target_error(self.fitted_targets[i], message, "missing")
 
-    def set_step_sizes(self, standard_errors: UnitPoint) -> None:
-        """Set the steps of difference quotients from the parameters' standard errors."""
-        self.step_sizes = np.clip(STEP_IN_STANDARD_ERRORS * standard_errors, MIN_STEP, INITIAL_STEP)
 
-
-def _inverse_cholesky(
-    covariance: Float[np.ndarray, "moment moment"],
-) -> Float[np.ndarray, "moment moment"]:
+def _inverse_cholesky(covariance: Whitening) -> Whitening:
     """Inverse of L for the covariance L L', with a floor for the eigenvalues of its correlation."""
     scales = np.sqrt(np.diag(covariance))
     correlation = covariance / np.outer(scales, scales)

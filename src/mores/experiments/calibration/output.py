@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +24,19 @@ def make_output_folder(out: Path) -> Path:
     Raises:
         UserError: not empty, or not writable.
     """
-    try:
+    with atomic_files.translate_write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
             message = f"{out} is not empty: calibration needs a new or empty folder"
             raise UserError(message, code="not_writable", path=str(out))
-    except OSError as error:
-        message = f"cannot write to {out}: {error.strerror or error}"
-        raise UserError(message, code="not_writable", path=str(out)) from None
     return out
 
 
 def default_folder(name: str) -> Path:
     """New folder under `runs/` for a scenario with this name."""
     base = Path("runs") / name / f"{utc_timestamp()}-calibration"
-    folder, suffix = base, 0
-    while folder.exists():
-        suffix += 1
-        folder = base.with_name(f"{base.name}-{suffix}")
-    return folder
+    folders = (base.with_name(f"{base.name}-{n}" if n else base.name) for n in itertools.count())
+    return next(folder for folder in folders if not folder.exists())
 
 
 def write_calibration(folder: Path, loaded: LoadedScenario, result: CalibrationResult) -> None:
@@ -60,33 +55,11 @@ def with_fitted_values(loaded: LoadedScenario, result: CalibrationResult) -> str
     """Text of the scenario with the fitted values.
 
     If the file contains every fitted parameter, only their numbers change and comments stay.
-    Otherwise the scenario is dumped from its document.
+    Otherwise the scenario is dumped from its document, with overrides.
     """
-    numbers = {path: float(f"{v:.{SIGNIFICANT_DIGITS}g}") for path, v in result.values.items()}
-    return _replace_in_text(loaded, numbers) or _dump_with_values(loaded, numbers)
-
-
-def _replace_in_text(loaded: LoadedScenario, values: dict[str, float]) -> str | None:
-    """Text of the file with new numbers; None if the file does not contain all of them."""
-    lines = loaded.text.splitlines(keepends=True)
-    edits = []
-    for path, value in values.items():
-        keys = tuple(path.split("."))
-        location = loaded.source_map.value_locations.get(keys)
-        raw_text = loaded.source_map.raw_texts.get(keys)
-        if loaded.overrides or location is None or raw_text is None or not location.line:
-            return None
-        edits.append((location.line - 1, location.column - 1, raw_text, value))
-    for row, column, raw_text, value in sorted(edits, reverse=True):
-        line = lines[row]
-        if not line[column:].startswith(raw_text):
-            return None
-        lines[row] = line[:column] + repr(value) + line[column + len(raw_text) :]
-    return "".join(lines)
-
-
-def _dump_with_values(loaded: LoadedScenario, values: dict[str, float]) -> str:
-    """Text of the scenario from its document: with overrides and fitted values, no comments."""
+    values = {path: float(f"{v:.{SIGNIFICANT_DIGITS}g}") for path, v in result.values.items()}
+    if (text := _replace_in_text(loaded, values)) is not None:
+        return text
     document: Any = copy.deepcopy(dict(loaded.document))
     for path, value in values.items():
         node = document
@@ -95,3 +68,21 @@ def _dump_with_values(loaded: LoadedScenario, values: dict[str, float]) -> str:
             node = node.setdefault(key, {})
         node[leaf] = value
     return dump(document)
+
+
+def _replace_in_text(loaded: LoadedScenario, values: dict[str, float]) -> str | None:
+    """Text of the file with new numbers; None if the file does not contain all of them."""
+    lines, source_map = loaded.text.splitlines(keepends=True), loaded.source_map
+    edits = []
+    for path, value in values.items():
+        keys = tuple(path.split("."))
+        location, raw_text = source_map.value_locations.get(keys), source_map.raw_texts.get(keys)
+        if loaded.overrides or location is None or raw_text is None or not location.line:
+            return None
+        edits.append((location.line - 1, location.column - 1, raw_text, value))
+    for row, column, raw_text, value in sorted(edits, reverse=True):
+        before, after = lines[row][:column], lines[row][column:]
+        if not after.startswith(raw_text):
+            return None
+        lines[row] = before + repr(value) + after.removeprefix(raw_text)
+    return "".join(lines)

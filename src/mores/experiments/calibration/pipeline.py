@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.stats
+from jaxtyping import Bool, Float
 
 from mores.core.errors import UserError, did_you_mean
 from mores.experiments.calibration.fit_warnings import calibration_warnings
@@ -20,23 +21,14 @@ from mores.experiments.calibration.minimization import (
 )
 from mores.experiments.calibration.moment_distance import MomentDistance
 from mores.experiments.calibration.output import make_output_folder, write_calibration
-from mores.experiments.calibration.profile_intervals import (
-    BetterFitFound,
-    interval_end,
-)
+from mores.experiments.calibration.profile_intervals import BetterFitFound, interval_end
 from mores.experiments.calibration.progress_bar import CalibrationProgress
 from mores.experiments.calibration.result import CalibrationResult, FittedParameter, TargetFit
 from mores.experiments.calibration.simulated_moments import SECTION, MomentSimulator
 from mores.experiments.run.dry_run import check_scenario
 from mores.experiments.run.scheduling import single_threaded
 from mores.experiments.scenario.loading import LoadedScenario
-from mores.experiments.scenario.source_locations import (
-    Problem,
-    ScenarioError,
-    SourceMap,
-    printable,
-    problem_at_path,
-)
+from mores.experiments.scenario.source_locations import ScenarioError, printable, problem_at_path
 
 MIN_REPLICATES = 8  # for the covariance of the moments
 MAX_RESTARTS = 3  # after an interval search found a better fit
@@ -70,8 +62,7 @@ def calibrate(
     start_time = time.monotonic()
     check_scenario(loaded)
     held = _held_out_mask(loaded, hold_out)
-    if simulator is None:
-        simulator = MomentSimulator(loaded, seed)
+    simulator = simulator or MomentSimulator(loaded, seed)
     calibration = loaded.scenario.calibration
     assert calibration is not None
     target_values = np.array([target.value for target in calibration.targets])
@@ -99,7 +90,7 @@ def calibrate(
 
 def _search(
     distance: MomentDistance, set_status: Callable[[str], None]
-) -> tuple[CalibrationFit, list[tuple[float, float]]]:
+) -> tuple[CalibrationFit, Float[np.ndarray, "parameter 2"]]:
     """Fit with the interval of every parameter in the unit cube."""
     set_status("initial points")
     points = initial_points(distance.num_parameters, distance.simulator.seed)
@@ -113,85 +104,79 @@ def _search(
         set_status("intervals")
         try:
             ends = [[interval_end(distance, fit, j, end) for end in (0, 1)] for j in parameters]
-            return fit, [(low, high) for low, high in ends]
+            return fit, np.array(ends)
         except BetterFitFound as error:
             fit = refine_fit(distance, error.unit_point)
-    return dataclasses.replace(fit, converged=False), [(0.0, 1.0) for _ in parameters]
+    return dataclasses.replace(fit, converged=False), np.array([[0.0, 1.0] for _ in parameters])
 
 
 def _reject_flat_parameters(distance: MomentDistance, fit: CalibrationFit) -> None:
     """Reject parameters without effect on the fitted moments anywhere in their ranges."""
-    problems = []
+    simulator, problems = distance.simulator, []
     for j in np.flatnonzero((fit.jacobian**2).sum(0) <= 1e-12):
         low, high = fit.unit_point.copy(), fit.unit_point.copy()
         low[j], high[j] = 0.0, 1.0
         if np.array_equal(distance.residual(low), distance.residual(high)):
-            path = distance.simulator.parameter_paths[j]
-            key_path = (SECTION, "parameters", path)
-            location = distance.simulator.loaded.source_map.key_location(key_path)
+            path = (SECTION, "parameters", simulator.parameter_paths[j])
             message = "no effect on the fitted moments: remove it, or add a target it affects"
-            problems.append(Problem(location, key_path, message, "conflict"))
+            source_map = simulator.loaded.source_map
+            problems.append(
+                problem_at_path(source_map, message, *path, code="conflict", at_key=True)
+            )
     if problems:
         raise ScenarioError(problems)
 
 
-def _held_out_mask(loaded: LoadedScenario, hold_out: Sequence[str]) -> np.ndarray:
+def _held_out_mask(loaded: LoadedScenario, hold_out: Sequence[str]) -> Bool[np.ndarray, " target"]:
     """Mask of held-out targets, by the file and by name, after checks of the scenario."""
     scenario, source_map = loaded.scenario, loaded.source_map
     calibration = scenario.calibration
+
+    def refusal(message: str, path: str, code: str = "conflict") -> ScenarioError:
+        at_key = path == SECTION
+        return ScenarioError([problem_at_path(source_map, message, path, code=code, at_key=at_key)])
+
     if calibration is None:
         message = f"{source_map.source}: no section {SECTION} with parameters and targets"
         raise UserError(message, code="missing", path=SECTION)
     if scenario.sweep:
-        message = "calibration and sweep exclude each other: remove one of them"
-        raise _section_error(source_map, message)
+        raise refusal("calibration and sweep exclude each other: remove one of them", SECTION)
     if scenario.replicates < MIN_REPLICATES:
         message = f"calibration needs at least {MIN_REPLICATES}, not {scenario.replicates}"
-        problem = problem_at_path(source_map, message, "replicates", code="out_of_range")
-        raise ScenarioError([problem])
+        raise refusal(message, "replicates", "out_of_range")
     held = np.array([target.held_out for target in calibration.targets])
     for name in hold_out:
         matches = np.array([name in (t.metric, t.statement) for t in calibration.targets])
         if not matches.any():
-            known = dict.fromkeys(t.metric for t in calibration.targets)
-            suggestion = did_you_mean(name, known)
+            suggestion = did_you_mean(name, dict.fromkeys(t.metric for t in calibration.targets))
             message = f"--hold-out: no target named {printable(name)}{suggestion}"
             raise UserError(message, code="unknown_name", path="hold_out")
         held |= matches
     num_fitted, num_parameters = int((~held).sum()), len(calibration.parameters)
     if num_fitted < num_parameters:
         message = f"{num_fitted} fitted targets are too few for {num_parameters} parameters"
-        raise _section_error(source_map, message)
+        raise refusal(message, SECTION)
     return held
-
-
-def _section_error(source_map: SourceMap, message: str) -> ScenarioError:
-    return ScenarioError(
-        [Problem(source_map.key_location((SECTION,)), (SECTION,), message, "conflict")]
-    )
 
 
 def _make_result(
     loaded: LoadedScenario,
     distance: MomentDistance,
     fit: CalibrationFit,
-    intervals: list[tuple[float, float]],
-    held_out: np.ndarray,
+    intervals: Float[np.ndarray, "parameter 2"],
+    held_out: Bool[np.ndarray, " target"],
 ) -> CalibrationResult:
     """Result in the units of the file, without warnings."""
     simulator = distance.simulator
     values = distance.from_unit_cube(fit.unit_point)
+    low = np.minimum(distance.from_unit_cube(intervals[:, 0]), values)
+    high = np.maximum(distance.from_unit_cube(intervals[:, 1]), values)
     parameters = []
-    for j, (path, interval) in enumerate(zip(simulator.parameter_paths, intervals, strict=True)):
-        ends = [values[j]]
-        for end in interval:
-            unit_point = fit.unit_point.copy()
-            unit_point[j] = end
-            ends.append(distance.from_unit_cube(unit_point)[j])
-        low, high = float(min(ends)), float(max(ends))
-        bounds = (float(simulator.ranges[j, 0]), float(simulator.ranges[j, 1]))
-        at_bound = (interval[0] <= 0.0, interval[1] >= 1.0)
-        parameters.append(FittedParameter(path, float(values[j]), low, high, bounds, *at_bound))
+    for j, path in enumerate(simulator.parameter_paths):
+        first, last = simulator.ranges[j].tolist()
+        at_bound = bool(intervals[j, 0] <= 0.0), bool(intervals[j, 1] >= 1.0)
+        estimate = float(values[j]), float(low[j]), float(high[j])
+        parameters.append(FittedParameter(path, *estimate, (first, last), *at_bound))
     dof = len(distance.fitted_targets) - distance.num_parameters
     covariance = np.linalg.pinv(fit.jacobian.T @ fit.jacobian, rcond=1e-12, hermitian=True)
     errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
@@ -201,7 +186,7 @@ def _make_result(
     return CalibrationResult(
         scenario=loaded.scenario.name,
         parameters=tuple(parameters),
-        targets=_target_fits(distance, fit, values, held_out),
+        targets=_target_fits(distance, fit, held_out),
         correlation=tuple(map(tuple, correlation.tolist())),
         distance=fit.objective,
         degrees_of_freedom=dof,
@@ -217,39 +202,37 @@ def _make_result(
 
 
 def _target_fits(
-    distance: MomentDistance, fit: CalibrationFit, values: np.ndarray, held_out: np.ndarray
+    distance: MomentDistance, fit: CalibrationFit, held_out: Bool[np.ndarray, " target"]
 ) -> tuple[TargetFit, ...]:
     """Targets with their simulated moments at the fit."""
     simulator = distance.simulator
-    moments = simulator.moments_at(values)
+    moments = simulator.moments_at(distance.from_unit_cube(fit.unit_point))
     total = moments.total_covariance
     # Errors of fitted targets enter a held-out target's error through the fitted parameters.
     jacobian = distance.moment_jacobian(fit.unit_point, central=True, targets=range(len(held_out)))
     interior = (fit.unit_point > 0.0) & (fit.unit_point < 1.0)
-    transfer = np.zeros((len(held_out), len(held_out)))
     inverse = np.linalg.pinv(fit.jacobian[:, interior], rcond=1e-8) @ distance.whitening
-    transfer[:, distance.fitted_targets] = jacobian[:, interior] @ inverse
-    residual_map = np.eye(len(held_out)) - transfer
+    residual_map = np.eye(len(held_out))
+    residual_map[:, distance.fitted_targets] -= jacobian[:, interior] @ inverse
     prediction_error = np.sqrt(np.maximum(np.diag(residual_map @ total @ residual_map.T), 0.0))
     error = np.where(held_out, prediction_error, np.sqrt(np.diag(total)))
-    fits = []
-    for i, target in enumerate(simulator.targets):
-        value = distance.target_values[i]
-        difference, scale = float(value - moments.mean[i]), float(error[i])
-        fits.append(
-            TargetFit(
-                statement=target.statement,
-                metric=target.metric,
-                arm=next(iter(simulator.contrasts[i])),
-                compare_to=target.compare_to,
-                at_round=simulator.rounds[i],
-                source=target.source,
-                value=float(value),
-                standard_error=float(np.sqrt(moments.study_covariance[i, i])),
-                simulated=float(moments.mean[i]),
-                simulation_standard_error=float(np.sqrt(moments.simulation_covariance[i, i])),
-                z=difference / scale if scale > 0 else float(np.sign(difference) * np.inf),
-                usage="predicted" if held_out[i] else "fitted",
-            )
+    difference = distance.target_values - moments.mean
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = difference / error
+    return tuple(
+        TargetFit(
+            statement=target.statement,
+            metric=target.metric,
+            arm=next(iter(simulator.contrasts[i])),
+            compare_to=target.compare_to,
+            at_round=simulator.rounds[i],
+            source=target.source,
+            value=float(distance.target_values[i]),
+            standard_error=float(np.sqrt(moments.study_covariance[i, i])),
+            simulated=float(moments.mean[i]),
+            simulation_standard_error=float(np.sqrt(moments.simulation_covariance[i, i])),
+            z=float(z[i]),
+            usage="predicted" if held_out[i] else "fitted",
         )
-    return tuple(fits)
+        for i, target in enumerate(simulator.targets)
+    )

@@ -13,22 +13,18 @@ from mores.experiments.calibration.result import CalibrationResult
 
 def calibration_figure_png(result: CalibrationResult) -> bytes:
     """Figure as PNG bytes."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    import matplotlib.style
+    from matplotlib.figure import Figure
 
     style = resources.files("mores.report") / "mores.mplstyle"
-    with resources.as_file(style) as path, plt.style.context(str(path)):
+    with resources.as_file(style) as path, matplotlib.style.context(str(path)):
         rows = max(len(result.parameters), len(result.targets))
-        figure, (left, right) = plt.subplots(
-            1, 2, figsize=(10, 1.4 + 0.34 * rows), layout="constrained"
-        )
+        figure = Figure(figsize=(10, 1.4 + 0.34 * rows), layout="constrained")
+        left, right = figure.subplots(1, 2)
         _plot_parameters(left, result)
         _plot_targets(right, result)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", facecolor="white")
-        plt.close(figure)
     return buffer.getvalue()
 
 

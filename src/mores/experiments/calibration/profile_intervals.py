@@ -20,10 +20,8 @@ import scipy.optimize
 import scipy.stats
 from jaxtyping import Float
 
-from mores.experiments.calibration.minimization import CalibrationFit
+from mores.experiments.calibration.minimization import CalibrationFit, standard_errors
 from mores.experiments.calibration.moment_distance import MomentDistance, UnitPoint
-
-OtherParameters = Float[np.ndarray, " other"]  # all parameters except the profiled one
 
 CONFIDENCE_LEVEL = 0.95
 ROOT_TOLERANCE = 0.02  # of the root of the distance at an end, which is about 2
@@ -58,15 +56,16 @@ def interval_end(distance: MomentDistance, fit: CalibrationFit, parameter: int, 
         excess = profile(value) - threshold
         return 0.0 if abs(excess) < ROOT_TOLERANCE else excess
 
-    width = float(min(threshold * fit.standard_errors[parameter], 1.0))
-    inner, outer = fitted, fitted
-    while True:  # outward until the distance is too large or the range ends
-        outer = min(outer + width, 1.0) if end else max(outer - width, 0.0)
-        if excess_at(outer) >= 0.0:
-            break
+    def outward(value: float) -> float:
+        return min(value + width, 1.0) if end else max(value - width, 0.0)
+
+    width = float(min(threshold * standard_errors(fit.jacobian)[parameter], 1.0))
+    inner, outer = fitted, outward(fitted)
+    while excess_at(outer) < 0.0:  # until the distance is too large or the range ends
         if outer == bound:
             return bound
         inner, width = outer, 1.5 * width
+        outer = outward(inner)
     for _ in range(MAX_CHECKS):
         if excess_at(inner) == 0.0:
             outer = inner
@@ -80,7 +79,7 @@ def interval_end(distance: MomentDistance, fit: CalibrationFit, parameter: int, 
             while excess_at(outer) < 0.0:
                 if outer == bound:
                     return bound
-                outer = min(outer + width, 1.0) if end else max(outer - width, 0.0)
+                outer = outward(outer)
     return outer
 
 
@@ -93,95 +92,86 @@ class _Profile:
 
     def __init__(self, distance: MomentDistance, fit: CalibrationFit, parameter: int) -> None:
         self.distance, self.fit, self.parameter = distance, fit, parameter
-        self.other_parameters = np.delete(np.arange(distance.num_parameters), parameter)
-        self._broyden_jacobian = fit.jacobian.copy()
-        self._profile_points = {float(fit.unit_point[parameter]): fit.unit_point}
-        self._profile_values = {float(fit.unit_point[parameter]): 0.0}
+        self._others = [j for j in range(distance.num_parameters) if j != parameter]
+        self._jacobian = fit.jacobian.copy()
+        fitted = float(fit.unit_point[parameter])
+        self._points, self._values = {fitted: fit.unit_point}, {fitted: 0.0}
 
     def __call__(self, value: float) -> float:
         value = float(value)
-        if value not in self._profile_values:
-            nearest = min(self._profile_points, key=lambda known: abs(known - value))
+        if value not in self._values:
+            nearest = min(self._points, key=lambda known: abs(known - value))
             step = np.zeros(self.distance.num_parameters)
             step[self.parameter] = value - nearest
-            start_point = self._profile_points[nearest]
-            unit_point = start_point + step
-            unit_point[self.other_parameters] += self._gauss_newton_step(
-                unit_point, self._residual(start_point) + self._broyden_jacobian @ step
-            )
-            self._broyden_update(start_point, unit_point)
-            self._store(value, self._minimize_others(unit_point))
-        return self._profile_values[value]
+            start = self._points[nearest]
+            point = start + step
+            point += self._gauss_newton_step(point, self._residual(start) + self._jacobian @ step)
+            self._broyden_update(start, point)
+            self._store(value, self._minimize_others(point))
+        return self._values[value]
 
     def is_minimum(self, value: float) -> bool:
         """Whether minimization with a recomputed Jacobian leaves the profile unchanged."""
-        unit_point, previous = self._profile_points[value], self._profile_values[value]
-        if not len(self.other_parameters):
+        if not self._others:
             return True
-        self._recompute_jacobian(unit_point)
-        self._store(value, self._minimize_others(unit_point))
-        return previous - self._profile_values[value] < ROOT_TOLERANCE
+        previous = self._values[value]
+        self._recompute_jacobian(self._points[value])
+        self._store(value, self._minimize_others(self._points[value]))
+        return previous - self._values[value] < ROOT_TOLERANCE
 
-    def _store(self, value: float, unit_point: UnitPoint) -> None:
-        if self.distance(unit_point) < self.fit.objective - BETTER_FIT_MARGIN:
-            raise BetterFitFound(unit_point)
-        increase = self._distance(unit_point) - self.fit.objective
-        self._profile_points[value] = unit_point
-        self._profile_values[value] = float(np.sqrt(max(increase, 0.0)))
+    def _store(self, value: float, point: UnitPoint) -> None:
+        if self.distance(point) < self.fit.objective - BETTER_FIT_MARGIN:
+            raise BetterFitFound(point)
+        increase = self._distance(point) - self.fit.objective
+        self._points[value], self._values[value] = point, float(np.sqrt(max(increase, 0.0)))
 
-    def _residual(self, unit_point: UnitPoint) -> Float[np.ndarray, " moment"]:
+    def _residual(self, point: UnitPoint) -> Float[np.ndarray, " moment"]:
         """Residual whitened by the covariance at the same point."""
-        return self.distance.residual(unit_point, self.distance.whitening_at(unit_point))
+        return self.distance.whitening_at(point) @ self.distance.difference(point)
 
-    def _distance(self, unit_point: UnitPoint) -> float:
-        return float(np.sum(self._residual(unit_point) ** 2))
+    def _distance(self, point: UnitPoint) -> float:
+        return float(np.sum(self._residual(point) ** 2))
 
-    def _recompute_jacobian(self, unit_point: UnitPoint) -> None:
-        others, whitening = self.other_parameters.tolist(), self.distance.whitening_at(unit_point)
-        columns = self.distance.jacobian(unit_point, parameters=others, whitening=whitening)
-        self._broyden_jacobian[:, others] = columns
+    def _recompute_jacobian(self, point: UnitPoint) -> None:
+        columns = self.distance.moment_jacobian(point, parameters=self._others)
+        self._jacobian[:, self._others] = self.distance.whitening_at(point) @ columns
 
-    def _minimize_others(self, unit_point: UnitPoint) -> UnitPoint:
+    def _minimize_others(self, point: UnitPoint) -> UnitPoint:
         """Minimum over the other parameters from a point, with the profiled one fixed."""
         recomputed = False
-        for _ in range(MAX_STEPS if len(self.other_parameters) else 0):
-            residual = self._residual(unit_point)
-            step = np.zeros(self.distance.num_parameters)
-            step[self.other_parameters] = self._gauss_newton_step(unit_point, residual)
-            linearized = residual + self._broyden_jacobian @ step
+        for _ in range(MAX_STEPS):
+            residual = self._residual(point)
+            step = self._gauss_newton_step(point, residual)
+            linearized = residual + self._jacobian @ step
             if np.sum(residual**2) - np.sum(linearized**2) < MIN_DECREASE:
                 break
-            candidate = np.clip(unit_point + step, 0.0, 1.0)
+            candidate = np.clip(point + step, 0.0, 1.0)
             if self._distance(candidate) < np.sum(residual**2):
-                self._broyden_update(unit_point, candidate)
-                unit_point, recomputed = candidate, False
+                self._broyden_update(point, candidate)
+                point, recomputed = candidate, False
             elif recomputed:  # the best point along the step
-                backtracked = [unit_point + part * step for part in (0.5, 0.25, 0.1)]
-                candidates = [unit_point, *(np.clip(x, 0.0, 1.0) for x in backtracked)]
-                return min(candidates, key=self._distance)
+                backtracked = [np.clip(point + part * step, 0.0, 1.0) for part in (0.5, 0.25, 0.1)]
+                return min([point, *backtracked], key=self._distance)
             else:
-                self._recompute_jacobian(unit_point)
+                self._recompute_jacobian(point)
                 recomputed = True
-        return unit_point
+        return point
 
     def _gauss_newton_step(
-        self, unit_point: UnitPoint, residual: Float[np.ndarray, " moment"]
-    ) -> OtherParameters:
+        self, point: UnitPoint, residual: Float[np.ndarray, " moment"]
+    ) -> UnitPoint:
         """Step of the other parameters to the minimum of the linearized distance."""
-        if not len(self.other_parameters):
-            return np.zeros(0)
-        current = unit_point[self.other_parameters]
-        bounds = (-current - 1e-12, 1.0 - current + 1e-12)
-        return scipy.optimize.lsq_linear(
-            self._broyden_jacobian[:, self.other_parameters], -residual, bounds
-        ).x
+        step = np.zeros(self.distance.num_parameters)
+        if self._others:
+            current = point[self._others]
+            bounds = (-current - 1e-12, 1.0 - current + 1e-12)
+            solution = scipy.optimize.lsq_linear(self._jacobian[:, self._others], -residual, bounds)
+            step[self._others] = solution.x
+        return step
 
     def _broyden_update(self, before: UnitPoint, after: UnitPoint) -> None:
-        """Update the Jacobian from a step."""
         step = after - before
         length = float(step @ step)
         if length > 0.0:
             change = self._residual(after) - self._residual(before)
-            self._broyden_jacobian += (
-                np.outer(change - self._broyden_jacobian @ step, step) / length
-            )
+            self._jacobian += np.outer(change - self._jacobian @ step, step) / length

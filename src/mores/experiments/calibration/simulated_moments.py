@@ -27,11 +27,15 @@ from jaxtyping import Float
 from mores.experiments.claims.claim_evaluation import metric_at_round, stage_and_round
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.run.cell_execution import run_cell
-from mores.experiments.scenario.claim_inputs import claim_arm, metric_compared_with_control
+from mores.experiments.scenario.claim_inputs import (
+    claim_arm,
+    metric_compared_with_control,
+    required_arms,
+)
 from mores.experiments.scenario.conditions import DEFAULT_ARM, condition_at_point
 from mores.experiments.scenario.expansion import build_cells
 from mores.experiments.scenario.loading import LoadedScenario
-from mores.experiments.scenario.source_locations import Problem, ScenarioError, printable
+from mores.experiments.scenario.source_locations import ScenarioError, printable, problem_at_path
 from mores.experiments.scenario.specification import Scenario, metric_name
 
 SECTION = "calibration"
@@ -59,21 +63,16 @@ class SimulatedMoments(NamedTuple):
 
 
 class MomentSimulator:
-    """Simulates a scenario at points of the parameters, with a cache of the moments.
+    """Simulates a scenario with a section `calibration` at points of the parameters.
 
-    Args:
-        loaded: a scenario with a section `calibration`.
-        seed: seed of all random numbers; None: the scenario's.
-        replicates: number of replicates; None: the scenario's.
+    The moments of simulated points are cached. `seed` and `replicates` replace the scenario's.
 
     Attributes:
         parameter_paths: dotted paths of the parameters, in the order of a point's values.
-        ranges: [low, high] of each parameter.
-        targets: in the order of the file.
         contrasts: for each target, the sign of its metric in each arm that it needs.
         rounds: for each target, the number of rounds after which its metric is taken.
-        replicates, seed: of the simulations.
         num_evaluations: number of points simulated so far.
+        on_evaluation: called after each simulated point.
     """
 
     def __init__(
@@ -84,18 +83,16 @@ class MomentSimulator:
         self.loaded = loaded
         self.parameter_paths = list(calibration.parameters)
         self.ranges = np.array(list(calibration.parameters.values()), dtype=np.float64)
-        self.targets = list(calibration.targets)
-        self.replicates = scenario.replicates if replicates is None else replicates
-        self.on_evaluation: Callable[[], None] = lambda: None
-        self.num_evaluations = 0
-        self.rounds = [stage_and_round(scenario, target)[1] for target in self.targets]
+        self.targets = calibration.targets
         self.contrasts: list[dict[str, float]] = []
         for target in self.targets:
-            arm = claim_arm(scenario, target)
-            assert arm is not None  # checked by `check_scenario`
             reference = {} if target.compare_to is None else {target.compare_to: -1.0}
-            self.contrasts.append({arm: 1.0, **reference})
+            self.contrasts.append({claim_arm(scenario, target) or "": 1.0, **reference})
+        self.rounds = [stage_and_round(scenario, target)[1] for target in self.targets]
         self.seed = scenario.seed if seed is None else seed
+        self.replicates = scenario.replicates if replicates is None else replicates
+        self.num_evaluations = 0
+        self.on_evaluation: Callable[[], None] = lambda: None
         self._scenario = self._reduced_scenario(scenario)
         self._cache: dict[tuple[bytes, tuple[int, ...]], SimulatedMoments] = {}
 
@@ -118,12 +115,9 @@ class MomentSimulator:
     def moments_at(
         self, values: ParameterValues, targets: Sequence[int] | None = None
     ) -> SimulatedMoments:
-        """Moments at these parameter values.
+        """Moments at these parameter values, of all targets or of those with these indices.
 
-        Args:
-            values: values of the parameters.
-            targets: indices of the required targets; None: all. Arms that they do not use are not
-                simulated, and the moments of other targets are nan.
+        Arms that these targets do not use are not simulated; the moments of other targets are nan.
 
         Raises:
             ScenarioError: an invalid parameter value, or a moment that is not finite.
@@ -132,7 +126,16 @@ class MomentSimulator:
         key = np.asarray(values, dtype=np.float64).tobytes(), required
         if key not in self._cache:
             samples = self.arm_samples(values, required)
-            self._cache[key] = self.moments_of(samples, values, required)
+            rows = np.sum(list(samples.values()), axis=0)  # target replicate
+            for i in sorted(required):
+                if not np.isfinite(rows[i]).all():
+                    point = zip(self.parameter_paths, values, strict=True)
+                    position = ", ".join(f"{path} = {value:.6g}" for path, value in point)
+                    raise self.target_error(i, f"not finite at {position}", "not_finite")
+            simulation_covariance = np.atleast_2d(np.cov(rows)) / self.replicates
+            study_covariance = self._study_covariance(samples)
+            moments = SimulatedMoments(rows.mean(1), study_covariance, simulation_covariance)
+            self._cache[key] = moments
             self.num_evaluations += 1
             self.on_evaluation()
         return self._cache[key]
@@ -147,61 +150,39 @@ class MomentSimulator:
         nan for targets that are not required.
         """
         scenario = self._scenario
-        required = {i: self.contrasts[i] for i in targets}
-        arms = {arm for contrast in required.values() for arm in contrast}
-        with_control = any(metric_compared_with_control(self.targets[i].metric) for i in targets)
-        simulated = arms | ({scenario.control} if with_control else set())
+        arms = sorted(required_arms(scenario, [self.targets[i] for i in targets]))
         point = {path: float(v) for path, v in zip(self.parameter_paths, values, strict=True)}
         conditions = [  # of all arms, since some may lack a role
             condition_at_point(scenario, arm, point, SECTION, "draw")
             for arm in scenario.arms or [DEFAULT_ARM]
         ]
         loaded = dataclasses.replace(self.loaded, scenario=scenario)
-        records = {
+        results = {
             built.cell.arm: run_cell(
                 built.cell, scenario, range(self.replicates), lambda _: None, built
             )
             for built in build_cells(loaded, conditions)
-            if built.cell.arm in simulated
+            if built.cell.arm in arms
         }
-        samples = {arm: np.zeros((len(self.targets), self.replicates)) for arm in sorted(arms)}
-        for i in range(len(self.targets)):
-            for arm, sign in required.get(i, dict.fromkeys(arms, np.nan)).items():
-                metric = self._read_metric(i, arm, records) if i in required else 0.0
-                samples[arm][i] = sign * metric
+        shape = len(self.targets), self.replicates
+        samples = {arm: np.full(shape, np.nan) for arm in arms}
+        for arm, rows in samples.items():
+            for i in targets:
+                sign = self.contrasts[i].get(arm, 0.0)
+                rows[i] = sign * self._read_metric(i, arm, results) if sign else 0.0
         return samples
 
     def _read_metric(
-        self, target: int, arm: str, records: Mapping[str, CellResult]
+        self, target: int, arm: str, results: Mapping[str, CellResult]
     ) -> Float[np.ndarray, " replicate"]:
         stage, metric = self._scenario.stage(None).name, self.targets[target].metric
-        control = records.get(self._scenario.control or "")
+        control = results.get(self._scenario.control or "")
         try:
-            return metric_at_round(records[arm], metric, stage, self.rounds[target], control)
+            return metric_at_round(results[arm], metric, stage, self.rounds[target], control)
         except KeyError:
-            known = ", ".join(records[arm].stage(stage).names)
+            known = ", ".join(results[arm].stage(stage).names)
             message = f"no metric with this name; known: {known}"
         raise self.target_error(target, message, "unknown_name")
-
-    def moments_of(
-        self, samples: ArmSamples, values: ParameterValues, targets: Sequence[int]
-    ) -> SimulatedMoments:
-        """Moments from the samples of the arms at these parameter values.
-
-        Raises:
-            ScenarioError: a moment that is not finite.
-        """
-        rows = np.sum(list(samples.values()), axis=0)  # target replicate
-        if bad := [i for i in targets if not np.isfinite(rows[i]).all()]:
-            point = zip(self.parameter_paths, values, strict=True)
-            position = ", ".join(f"{path} = {value:.6g}" for path, value in point)
-            raise self.target_error(min(bad), f"not finite at {position}", "not_finite")
-        if self.replicates == 1:  # one replicate has no covariance
-            undefined = np.full((len(rows), len(rows)), np.nan)
-            return SimulatedMoments(rows.mean(1), undefined, undefined)
-        simulation_covariance = np.atleast_2d(np.cov(rows)) / self.replicates
-        study_covariance = self._study_covariance(samples)
-        return SimulatedMoments(rows.mean(1), study_covariance, simulation_covariance)
 
     def _study_covariance(self, samples: ArmSamples) -> Float[np.ndarray, "target target"]:
         """Covariance of the moments of one study: arms and sources have independent people."""
@@ -211,15 +192,14 @@ class MomentSimulator:
         sds = np.sqrt(np.diag(covariance))
         stated = np.array([t.standard_error or np.nan for t in self.targets])
         ratio = np.divide(stated, sds, where=sds > 0, out=0 * sds)
-        scale = np.where(np.isnan(stated), 1.0, ratio)
-        covariance = covariance * np.outer(scale, scale)
         is_stated = ~np.isnan(stated)
+        scale = np.where(is_stated, ratio, 1.0)
+        covariance = covariance * np.outer(scale, scale)
         covariance[is_stated, is_stated] = stated[is_stated] ** 2  # also for a constant moment
         return covariance
 
     def target_error(self, target: int, message: str, code: str) -> ScenarioError:
         """The error of a target, with its place in the file."""
+        message = f"{printable(self.targets[target].metric)}: {message}"
         path = (SECTION, "targets", target)
-        name = printable(self.targets[target].metric)
-        location = self.loaded.source_map.value_location(path)
-        return ScenarioError([Problem(location, path, f"{name}: {message}", code)])
+        return ScenarioError([problem_at_path(self.loaded.source_map, message, *path, code=code)])

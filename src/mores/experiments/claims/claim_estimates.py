@@ -67,8 +67,6 @@ def ablation_difference(
             values, ablated = values / abs(law), ablated / abs(ablated_law)
             # relative to numbers of different sign: not comparable
             offset = math.nan if law * ablated_law < 0 else 0.0
-    if claim.interval == "people":
-        interval = interval_over_resamples(values, ablated, False, CONFIDENCE_LEVEL)
-    else:
-        interval = compare(values, ablated, claim.statistic, False, CONFIDENCE_LEVEL)
+    absolute = claim.model_copy(update={"relative": False})
+    interval = estimate_claim(absolute, ClaimData(values, ablated))
     return dataclasses.replace(interval, low=interval.low - offset, high=interval.high - offset)

@@ -44,7 +44,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mores.analysis.intervals import IntervalEstimate
-from mores.analysis.sampling_intervals import interval_over_draws
+from mores.analysis.sampling_intervals import effects_by_replicate, interval_over_draws
 from mores.core.errors import UserError
 from mores.experiments.claims.bounds import bound_margin, describe_bound, satisfies_and_violates
 from mores.experiments.claims.claim_estimates import (
@@ -116,23 +116,20 @@ def evaluate_claim(
         UserError: a comparison is missing, or the claim has none; or see `compare`.
     """
     of_arm = isinstance(comparison, np.ndarray) or (comparison is None and claim.compare_to)
-    for given, name in (
-        (comparison, "compare_to" if of_arm else "analytic"),
-        (ablation, "ablation"),
-    ):
-        if (given is None) != (getattr(claim, name) is None):
-            problem = "is missing" if given is None else "is given, and the claim has none"
+    given = {"compare_to" if of_arm else "analytic": comparison, "ablation": ablation}
+    for name, other in given.items():
+        if (other is None) != (getattr(claim, name) is None):
+            problem = "is missing" if other is None else "is given, and the claim has none"
             message = f"{claim.statement!r}: the comparison {name} {problem}"
-            raise UserError(message, code="missing" if given is None else "conflict", path=name)
+            raise UserError(message, code="missing" if other is None else "conflict", path=name)
     if claim.kind == "exact":
-        return _exact_verdict(claim, np.asarray(values, dtype=np.float64), comparison)
+        return _exact_verdict(claim, values, comparison)
     data = ClaimData(np.asarray(values), comparison)
     verdict = _interval_verdict(claim, estimate_claim(claim, data))
     if ablation is None:
         return verdict
-    return _learned_verdict(
-        verdict, estimate_claim(claim, ablation), ablation_difference(claim, data, ablation)
-    )
+    difference = ablation_difference(claim, data, ablation)
+    return _learned_verdict(verdict, estimate_claim(claim, ablation), difference)
 
 
 def evaluate_claim_over_draws(
@@ -160,34 +157,30 @@ def evaluate_claim_over_draws(
 def _learned_verdict(
     verdict: Verdict, ablation: IntervalEstimate, difference: IntervalEstimate
 ) -> Verdict:
-    """The verdict on a learned claim.
+    """The verdict on a learned claim, from that on its own estimate.
 
-    Args:
-        verdict: on its own estimate.
-        ablation: the same estimate in the ablation.
-        difference: own estimate minus ablation.
+    `difference` is its own estimate minus that of the ablation.
     """
-    claim = verdict.claim
-    verdict = dataclasses.replace(verdict, ablation_estimate=ablation)
-    if verdict.status != "holds":
-        return verdict
-    ablated = _interval_verdict(claim, ablation)
-    text = f"in the ablation {claim.ablation}, {ablated.reason}"
-    if ablated.status == "holds" or math.isnan(ablation.low):
-        reason = text if math.isnan(ablation.low) else f"it does not vanish: {text}"
-        return dataclasses.replace(verdict, status="fails", reason=reason)
-    if ablated.status == "fails":
-        return dataclasses.replace(verdict, reason=f"{verdict.reason}; {text}")
-    differ = f"the difference between the two, {_format_interval(difference)},"
-    if difference.low > 0.0 or difference.high < 0.0:
-        reason = f"{verdict.reason}; {text}, but {differ} excludes 0"
-        return dataclasses.replace(verdict, reason=reason)
-    reason = f"{verdict.reason}, but it may not vanish: {text}, and {differ} includes 0"
-    return dataclasses.replace(verdict, status="undecided", reason=reason)
+    claim, status, reason = verdict.claim, verdict.status, verdict.reason
+    if status == "holds":
+        ablated = _interval_verdict(claim, ablation)
+        text = f"in the ablation {claim.ablation}, {ablated.reason}"
+        differ = f"the difference between the two, {_format_interval(difference)},"
+        if math.isnan(ablation.low):
+            status, reason = "fails", text
+        elif ablated.status == "holds":
+            status, reason = "fails", f"it does not vanish: {text}"
+        elif ablated.status == "fails":
+            reason = f"{reason}; {text}"
+        elif difference.low > 0.0 or difference.high < 0.0:
+            reason = f"{reason}; {text}, but {differ} excludes 0"
+        else:
+            reason = f"{reason}, but it may not vanish: {text}, and {differ} includes 0"
+            status = "undecided"
+    return dataclasses.replace(verdict, status=status, reason=reason, ablation_estimate=ablation)
 
 
 def _interval_verdict(claim: Claim, estimate: IntervalEstimate) -> Verdict:
-    """The verdict on an estimate with its interval."""
     interval = _format_interval(estimate)
 
     def verdict(status: VerdictStatus, reason: str) -> Verdict:
@@ -247,15 +240,11 @@ def _exact_verdict(claim: Claim, values: np.ndarray, reference: Comparison) -> V
     if isinstance(reference, np.ndarray) and reference.shape != values.shape:
         message = f"{claim.statement!r}: {values.size} values, and {reference.size} to compare with"
         raise UserError(message, code="wrong_shape", path="compare_to")
-    if reference is not None:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            values = values - reference
-            values = values / reference if claim.relative else values
+    values = effects_by_replicate(values, reference, claim.relative)
     n, num_not_finite = len(values), int((~np.isfinite(values)).sum())
     if num_not_finite:
-        method = f"{num_not_finite} of {n} not finite"
-        estimate = IntervalEstimate.undefined(n, method)
-        return Verdict(claim, estimate, "fails", f"there is no estimate: {method}")
+        estimate = IntervalEstimate.undefined(n, f"{num_not_finite} of {n} not finite")
+        return Verdict(claim, estimate, "fails", f"there is no estimate: {estimate.method}")
     low, high = float(values.min()), float(values.max())
     value = min(max(float(values.mean()), low), high)
     estimate = IntervalEstimate(value, low, high, n, "smallest to largest replicate", 1.0)

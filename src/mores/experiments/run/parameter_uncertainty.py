@@ -11,7 +11,11 @@ from jaxtyping import Float
 
 from mores.analysis import sensitivity
 from mores.analysis.sensitivity import SensitivityIndices
-from mores.experiments.claims.claim_evaluation import cells_by_point, metric_at_round
+from mores.experiments.claims.claim_evaluation import (
+    cells_by_point,
+    metric_at_round,
+    stage_and_round,
+)
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.run import dry_run
 from mores.experiments.scenario import expansion
@@ -19,7 +23,7 @@ from mores.experiments.scenario.cell import BuiltCell, Cell, CellPurpose
 from mores.experiments.scenario.claim_inputs import claim_arm, required_arms
 from mores.experiments.scenario.conditions import Condition, condition_at_point
 from mores.experiments.scenario.loading import LoadedScenario
-from mores.experiments.scenario.specification import Scenario
+from mores.experiments.scenario.specification import Claim, Scenario
 from mores.experiments.scenario.stages import Sensitivity, Uncertainty
 
 
@@ -43,10 +47,8 @@ def plan_cells(loaded: LoadedScenario, with_dry_run: bool = True) -> CellPlan:
     """
     check = dry_run.check_scenario if with_dry_run else expansion.build_and_verify
     built_cells: Iterable[BuiltCell] = check(loaded)
-    uncertainty = loaded.scenario.uncertainty
-    if uncertainty is not None:
-        conditions = _draw_conditions(loaded.scenario, uncertainty)
-        conditions += _design_conditions(loaded.scenario, uncertainty)
+    if loaded.scenario.uncertainty is not None:
+        conditions = _conditions(loaded.scenario, loaded.scenario.uncertainty)
         built_cells = itertools.chain(built_cells, expansion.build_cells(loaded, conditions))
     cells: list[Cell] = []
 
@@ -59,48 +61,34 @@ def plan_cells(loaded: LoadedScenario, with_dry_run: bool = True) -> CellPlan:
     return CellPlan(tuple(cells), text)
 
 
-def _draw_conditions(scenario: Scenario, uncertainty: Uncertainty) -> list[Condition]:
-    """Every arm that a claim over parameters needs, at points drawn from their ranges."""
+def _conditions(scenario: Scenario, uncertainty: Uncertainty) -> list[Condition]:
+    """Arms of claims over parameters at draws of these, arms of the analysis at its design."""
     from scipy.stats import qmc  # slow to import
 
-    arms = required_arms(scenario, [c for c in scenario.claims if c.interval == "parameters"])
     low, high = np.array(list(uncertainty.parameters.values())).T
     hypercube = qmc.LatinHypercube(len(low), rng=np.random.default_rng(scenario.seed))
-    points = low + (high - low) * hypercube.random(uncertainty.draws)
-    return _conditions_at(scenario, arms, points, "draw")
-
-
-def _design_conditions(scenario: Scenario, uncertainty: Uncertainty) -> list[Condition]:
-    """The arms of a sensitivity analysis, at the points of its design."""
-    spec = uncertainty.sensitivity
-    if spec is None:
-        return []
-    points = _design_points(scenario, uncertainty, spec)
-    return _conditions_at(scenario, required_arms(scenario, [spec]), points, "design")
+    draws = low + (high - low) * hypercube.random(uncertainty.draws)
+    claims = [claim for claim in scenario.claims if claim.interval == "parameters"]
+    parts: list[tuple[CellPurpose, Sequence[Claim | Sensitivity], np.ndarray]]
+    parts = [("draw", claims, draws)]
+    if (spec := uncertainty.sensitivity) is not None:
+        parts.append(("design", [spec], _design_points(scenario, uncertainty, spec)))
+    conditions = []
+    for purpose, estimands, points in parts:
+        for arm in required_arms(scenario, estimands):
+            for n, values in enumerate(points.tolist()):
+                point = dict(zip(uncertainty.parameters, values, strict=True))
+                conditions.append(
+                    condition_at_point(scenario, arm, point, "uncertainty", purpose, n)
+                )
+    return conditions
 
 
 def _design_points(
-    scenario: Scenario, uncertainty: Uncertainty, sensitivity_spec: Sensitivity
+    scenario: Scenario, uncertainty: Uncertainty, spec: Sensitivity
 ) -> Float[np.ndarray, "point parameter"]:
-    return sensitivity.sample_design(
-        sensitivity_spec.method,
-        uncertainty.parameters,
-        sensitivity_spec.num_samples_or_default,
-        scenario.seed,
-    )
-
-
-def _conditions_at(
-    scenario: Scenario, arms: Sequence[str], points: np.ndarray, purpose: CellPurpose
-) -> list[Condition]:
-    assert scenario.uncertainty is not None
-    names = list(scenario.uncertainty.parameters)
-    by_path = [dict(zip(names, row.tolist(), strict=True)) for row in points]
-    return [
-        condition_at_point(scenario, arm, point, "uncertainty", purpose, n)
-        for arm in arms
-        for n, point in enumerate(by_path)
-    ]
+    size = spec.num_samples_or_default
+    return sensitivity.sample_design(spec.method, uncertainty.parameters, size, scenario.seed)
 
 
 def sensitivity_indices(
@@ -111,20 +99,17 @@ def sensitivity_indices(
     spec = uncertainty and uncertainty.sensitivity
     if uncertainty is None or spec is None:
         return None
-    stage = scenario.stage(None)
-    at_round = scenario.rounds_per_episode(stage) if spec.at_round is None else spec.at_round
-    arm = claim_arm(scenario, spec)
+    stage, at_round = stage_and_round(scenario, spec)
+    arm = claim_arm(scenario, spec) or ""
     outputs, errors = [], []
     for cells_by_arm in cells_by_point(cells):
         if arm not in cells_by_arm or cells_by_arm[arm].purpose != "design":
             continue
         by_arm = {name: cell_results[cell.id] for name, cell in cells_by_arm.items()}
-        control = by_arm.get(scenario.control or "")
-        values = metric_at_round(by_arm[arm], spec.metric, stage.name, at_round, control)
+        where = spec.metric, stage.name, at_round, by_arm.get(scenario.control or "")
+        values = metric_at_round(by_arm[arm], *where)
         if spec.compare_to is not None:
-            values = values - metric_at_round(
-                by_arm[spec.compare_to], spec.metric, stage.name, at_round, control
-            )
+            values = values - metric_at_round(by_arm[spec.compare_to], *where)
         outputs.append(values.mean())
         errors.append(values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan)
     return sensitivity.compute_indices(
