@@ -34,6 +34,25 @@ Moments = Mapping[tuple[int, int], np.ndarray]  # E[x^i y^j] in each resample
 StatisticWithError = tuple[np.ndarray, np.ndarray]  # statistic, standard error times sqrt(n)
 
 
+def mean_interval(x: Float[np.ndarray, " replicate"], level: float) -> tuple[float, float]:
+    """Interval of the mean of `x`; an end is infinite where many resamples have no spread.
+
+    More than `MAX_BOOTSTRAP_REPLICATES` need no resampling: the normal error.
+    """
+    n, mean = len(x), float(x.mean())
+    deviation = x - mean
+    error = math.sqrt(float((deviation**2).mean()))
+    if n > MAX_BOOTSTRAP_REPLICATES:
+        margin = error * normal_quantile(level) / math.sqrt(n)
+        return mean - margin, mean + margin
+    columns = np.stack([deviation, deviation**2]) / n
+    means, squares = _resampled_sums(columns, _resample_counts(n))
+    variance = squares - means**2
+    errors = np.sqrt(np.where(variance > ROUNDING_TOLERANCE * squares, variance, 0.0))
+    low, high = _studentized_quantiles(means, errors, level)
+    return mean - error * high, mean - error * low
+
+
 def rms_interval(
     x: Float[np.ndarray, " replicate"], centered: bool, level: float
 ) -> tuple[float, float]:
@@ -73,13 +92,20 @@ def _studentized_interval(
         margin = error * normal_quantile(level) / math.sqrt(n)
         return float(value - margin), float(value + margin)
     values, errors = statistic(_moments(x, y, _resample_counts(n), centered))
+    low, high = _studentized_quantiles(values - value, errors, level)
+    return float(value - error * high), float(value - error * low)
+
+
+def _studentized_quantiles(
+    deviations: np.ndarray, errors: np.ndarray, level: float
+) -> tuple[float, float]:
+    """Quantiles of the deviations of all resamples, each over its own standard error."""
     with np.errstate(divide="ignore", invalid="ignore"):
         # A resample of n copies of one replicate has no error: its t is infinite.
-        deviation = values - value
-        t = np.where(errors > 0.0, deviation / errors, np.copysign(np.inf, deviation))
+        t = np.where(errors > 0.0, deviations / errors, np.copysign(np.inf, deviations))
     rank = max(1, round((NUM_RESAMPLES + 1) * (1.0 - level) / 2.0))
     t.partition((rank - 1, NUM_RESAMPLES - rank))
-    return float(value - error * t[NUM_RESAMPLES - rank]), float(value - error * t[rank - 1])
+    return float(t[rank - 1]), float(t[NUM_RESAMPLES - rank])
 
 
 def _log_rms(m: Moments) -> StatisticWithError:
@@ -119,9 +145,7 @@ def _moments(x: np.ndarray, y: np.ndarray | None, counts: np.ndarray, centered: 
         powers += [(0, 2), (0, 4), (2, 2)]
         powers += [(0, 1), (0, 3), (1, 1), (2, 1), (1, 2)] if centered else []
     columns = np.stack([x**i if y is None else x**i * y**j for i, j in powers]) / len(x)
-    size = max(1, MAX_SINGLE_THREAD_SIZE // columns.size)
-    products = [columns @ counts[:, c : c + size] for c in range(0, counts.shape[1], size)]
-    m = dict(zip(powers, np.concatenate(products, axis=1), strict=True))
+    m = dict(zip(powers, _resampled_sums(columns, counts), strict=True))
     if not centered:
         return m
     a, central = m[1, 0], {}
@@ -132,6 +156,13 @@ def _moments(x: np.ndarray, y: np.ndarray | None, counts: np.ndarray, centered: 
         central[2, 2] = m[2, 2] - 2.0 * (b * m[2, 1] + a * m[1, 2]) + b * b * m[2, 0]
         central[2, 2] += a * a * m[0, 2] + a * b * (4.0 * m[1, 1] - 3.0 * a * b)
     return central
+
+
+def _resampled_sums(columns: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Sums of the columns in each resample, `[column, resample]`."""
+    size = max(1, MAX_SINGLE_THREAD_SIZE // columns.size)
+    products = [columns @ counts[:, c : c + size] for c in range(0, counts.shape[1], size)]
+    return np.concatenate(products, axis=1)
 
 
 def _central_moments(

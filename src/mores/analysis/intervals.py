@@ -8,30 +8,33 @@ differences; for the median it is not the median of the differences.
 
 | statistic | one arm | difference of two arms | relative difference |
 |---|---|---|---|
-| mean | Student's t; for values 0 and 1, Wilson | Student's t of differences | Fieller |
+| mean | see `mean_intervals` | the same, of differences | Fieller |
 | median | order statistics | Bonett and Price | Fieller, errors by Bonett and Price |
 | rms, sd | studentized bootstrap | wider of jackknife t and bootstrap | Fieller of squares |
 
-docs/explanation/intervals.md has the measured coverage of each method and its limitations. In
-short: with fewer than 100 replicates, intervals of the mean, rms and sd of skewed or heavy-tailed
-values cover too rarely; those of a median cover at least their level. Values that are all 0 or 1
-count as a binary outcome; a constant over all replicates gets an interval of width zero.
+An interval supports no verdict (`undecided`) where all replicates are equal and the values have no
+known bounds, since an outcome that occurred in none of n replicates may have a probability of up to
+3.7 / n; and below 16 replicates, except of medians, shares and bounded values, since the shape of
+the values is unknown. Replicates that drew no random number are equal for certain.
+docs/explanation/intervals.md has the measured coverage of each method and the rates of false
+verdicts.
 
-Sources: Wilson 1927, J. Am. Stat. Assoc. 22, 209; Fieller 1954, J. R. Stat. Soc. B 16, 175; Efron
-1982, The Jackknife, the Bootstrap and Other Resampling Plans; Bonett and Price 2020, Br. J. Math.
-Stat. Psychol. 73, 333.
+Sources: Clopper and Pearson 1934, Biometrika 26, 404; Gaffke 2005; Fieller 1954, J. R. Stat. Soc. B
+16, 175; Efron 1982, The Jackknife, the Bootstrap and Other Resampling Plans; Bonett and Price 2020,
+Br. J. Math. Stat. Psychol. 73, 333.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from mores.analysis import bootstrap, paired_intervals
+from mores.analysis.mean_intervals import MIN_REPLICATES, mean_interval, no_spread, too_few
 from mores.analysis.replicate_statistics import (
     STATISTICS,
     Statistic,
@@ -40,11 +43,11 @@ from mores.analysis.replicate_statistics import (
     is_constant,
     median_interval,
     t_margin,
-    wilson_interval,
 )
 from mores.core.errors import UserError, did_you_mean
 
-ONE_REPLICATE = (-math.inf, math.inf, "one replicate has no interval", 1.0)
+ONE_REPLICATE = (-math.inf, math.inf, 1, "one replicate has no interval", 1.0)
+ROUNDING_TOLERANCE = 1e-12  # of the size of the values: smaller differences are rounding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +61,8 @@ class IntervalEstimate:
         method: name of the interval method.
         confidence: nominal coverage by theory. Below the requested level with too few replicates;
             1 for an interval without a random part.
+        undecided: why the interval supports no verdict; empty if it does.
+        warning: why it may cover less than its level; empty if nothing is known against it.
     """
 
     value: float
@@ -66,6 +71,8 @@ class IntervalEstimate:
     n: int
     method: str
     confidence: float = 0.95
+    undecided: str = ""
+    warning: str = ""
 
     @classmethod
     def undefined(cls, n: int, method: str) -> IntervalEstimate:
@@ -87,7 +94,11 @@ class ConfidenceBand(NamedTuple):
 
 
 def estimate(
-    values: Float[np.ndarray, " replicate"], statistic: Statistic = "mean", level: float = 0.95
+    values: Float[np.ndarray, " replicate"],
+    statistic: Statistic = "mean",
+    level: float = 0.95,
+    bounds: tuple[float, float] | None = None,
+    deterministic: bool = False,
 ) -> IntervalEstimate:
     """Statistic of the replicates with its interval.
 
@@ -95,31 +106,34 @@ def estimate(
         values: one value per replicate.
         statistic: mean, median, rms (root of the mean square) or sd (with n - 1).
         level: nominal coverage of the interval, in (0, 1).
+        bounds: smallest and largest possible value, if both exist.
+        deterministic: no random number was drawn, so that all replicates are equal for certain.
 
     Raises:
         UserError: an unknown statistic, no values, or a level outside (0, 1).
     """
-    x = _validate_values(values, statistic, level)
-    if (nonfinite := _nonfinite_estimate(x)) is not None:
+    original = _validate_values(values, statistic, level)
+    if (nonfinite := _nonfinite_estimate(original)) is not None:
         return nonfinite
-    n = len(x)
-    x, exponent = _rescale(np.sort(x))  # sorted: replicate order must not matter
-    value, confidence = compute_statistic(x, statistic), level
+    n, original = len(original), np.sort(original)  # sorted: replicate order must not matter
+    x, exponent = _rescale(original)
+    value = float(np.ldexp(compute_statistic(x, statistic), exponent))
+    magnitudes = np.abs(x) if statistic == "rms" else x
+    if deterministic and is_constant(magnitudes):
+        return _certain(value, n)
     if n == 1:
-        low, high, method, confidence = ONE_REPLICATE
-    elif is_constant(np.abs(x) if statistic == "rms" else x):
-        low, high, method, confidence = value, value, f"equal in all {n} replicates", 1.0
-    elif statistic == "mean" and is_binary(np.ldexp(x, exponent)):
-        value, exponent = float(np.ldexp(value, exponent)), 0
-        (low, high), method = wilson_interval(value, n, level), "Wilson, for values 0 and 1"
-    elif statistic == "mean":
-        margin = float(t_margin(x, level))
-        low, high, method = value - margin, value + margin, "Student's t"
-    elif statistic == "median":
+        return IntervalEstimate(value, *ONE_REPLICATE)
+    if statistic == "mean":
+        return _mean_estimate(value, original, x, exponent, level, bounds)
+    confidence, undecided = level, "" if n >= MIN_REPLICATES else too_few(n)
+    if statistic == "median":
         low, high, confidence = median_interval(x, level)
-        method = "order statistics"
+        undecided, method = "", "order statistics"
         if confidence < level:
             method = f"minimum to maximum, with {100 * confidence:.3g} % coverage"
+    elif is_constant(magnitudes):
+        low, high = (float(compute_statistic(x, statistic)),) * 2
+        undecided, method = no_spread(n), f"equal in all {n} replicates"
     elif n < paired_intervals.MIN_REPLICATES_FOR_SPREAD:
         low, high, method = 0.0, math.inf, f"{n} replicates do not bound an {statistic}"
     else:
@@ -127,7 +141,8 @@ def estimate(
         method = "studentized bootstrap of the logarithm"
         if n > bootstrap.MAX_BOOTSTRAP_REPLICATES:
             method = "normal error of the logarithm"
-    return _estimate_in_original_scale(value, low, high, n, method, confidence, exponent)
+    ends = (float(np.ldexp(end, exponent)) for end in (low, high))
+    return _around(value, *ends, n, method, confidence, undecided)
 
 
 def compare(
@@ -136,6 +151,8 @@ def compare(
     statistic: Statistic = "mean",
     relative: bool = False,
     level: float = 0.95,
+    bounds: tuple[float, float] | None = None,
+    deterministic: bool = False,
 ) -> IntervalEstimate:
     """Statistic of the replicates minus that of a reference, with its interval.
 
@@ -147,14 +164,15 @@ def compare(
         relative: divide by the reference's statistic. Its sign counts: a value above a negative
             reference has a negative relative difference.
         level: nominal coverage of the interval, in (0, 1).
+        bounds: smallest and largest possible value of both arms, if both exist.
+        deterministic: no random number was drawn in either arm.
 
     Raises:
         UserError: as `estimate`, or arms of different size.
     """
     if not isinstance(reference, np.ndarray):
-        return _compare_with_constant(
-            estimate(values, statistic, level), float(reference), relative
-        )
+        of_arm = estimate(values, statistic, level, bounds, deterministic)
+        return _compare_with_constant(of_arm, float(reference), relative)
     a = _validate_values(values, statistic, level)
     b = _validate_values(reference, statistic, level, "reference")
     n = len(a)
@@ -166,22 +184,73 @@ def compare(
     if statistic == "rms":
         a, b = np.abs(a), np.abs(b)
     order = np.lexsort((b, a))  # sorted: replicate order must not matter
-    (a, b), exponent = _rescale(np.stack([a[order], b[order]]))
+    original = a[order], b[order]
+    (a, b), exponent = _rescale(np.stack(original))
     value_a, value_b = compute_statistic(a, statistic), compute_statistic(b, statistic)
     if relative and value_b == 0.0:
         return IntervalEstimate.undefined(n, "relative to zero")
-    value, confidence = value_a - value_b, level
-    if relative:
-        value, exponent = value_a / value_b - 1.0, 0
+    exponent = 0 if relative else exponent
+    value = value_a / value_b - 1.0 if relative else value_a - value_b
+    value = float(np.ldexp(value, exponent))
+    if deterministic and is_constant(a) and is_constant(b):
+        return _certain(value, n)
     if n == 1:
-        low, high, method, confidence = ONE_REPLICATE
-    elif (a == b).all():
-        low, high, method, confidence = 0.0, 0.0, f"both arms equal in all {n} replicates", 1.0
+        return IntervalEstimate(value, *ONE_REPLICATE)
+    if statistic == "mean" and not relative:
+        of_difference = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
+        binary = is_binary(original[0]) and is_binary(original[1])
+        scaled = _without_rounding(a - b, (a, b))
+        with np.errstate(over="ignore"):  # read only where values are bounded
+            differences = np.ldexp(scaled, exponent)
+        return _mean_estimate(value, differences, scaled, exponent, level, of_difference, binary)
+    undecided = "" if n >= MIN_REPLICATES or statistic == "median" else too_few(n)
+    if (a == b).all():
+        low, high, method = 0.0, 0.0, f"both arms equal in all {n} replicates"
     elif relative:
         low, high, method = paired_intervals.ratio_interval(a, b, statistic, level)
     else:
         low, high, method = paired_intervals.difference_interval(a, b, statistic, level)
-    return _estimate_in_original_scale(value, low, high, n, method, confidence, exponent)
+    if low == high:
+        undecided = no_spread(n)
+    ends = (float(np.ldexp(end, exponent)) for end in (low, high))
+    return _around(value, *ends, n, method, level, undecided)
+
+
+def _mean_estimate(
+    value: float,
+    original: np.ndarray,
+    scaled: np.ndarray,
+    exponent: int,
+    level: float,
+    bounds: tuple[float, float] | None,
+    few_values: bool = False,
+) -> IntervalEstimate:
+    """Mean with its interval; of values that are not bounded in their scale without overflow."""
+    if bounds is not None or few_values or is_binary(original):
+        interval, exponent = mean_interval(original, level, bounds, few_values), 0
+    else:
+        interval = mean_interval(scaled, level)
+    low, high = (float(np.ldexp(end, exponent)) for end in (interval.low, interval.high))
+    n, method = len(original), interval.method
+    return _around(value, low, high, n, method, level, interval.undecided, interval.warning)
+
+
+def _without_rounding(differences: np.ndarray, arms: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """The differences, made equal if they differ by rounding only."""
+    size = max(np.abs(arm).max() for arm in arms)
+    if np.ptp(differences) > ROUNDING_TOLERANCE * size:
+        return differences
+    return np.full_like(differences, np.median(differences))
+
+
+def _certain(value: float, n: int) -> IntervalEstimate:
+    method = f"equal in all {n} replicates, which drew no random number"
+    return IntervalEstimate(value, value, value, n, method, 1.0)
+
+
+def _around(value: float, low: float, high: float, *fields: Any) -> IntervalEstimate:
+    """The estimate, with an interval that is not off the value by rounding."""
+    return IntervalEstimate(value, min(low, value), max(high, value), *fields)
 
 
 def confidence_band(
@@ -239,11 +308,3 @@ def _rescale(x: np.ndarray) -> tuple[np.ndarray, int]:
     """Values divided by a power of two, exactly, so that squares neither overflow nor underflow."""
     exponent = int(np.frexp(np.abs(x).max())[1])
     return np.ldexp(x, -exponent), exponent
-
-
-def _estimate_in_original_scale(
-    value: float, low: float, high: float, n: int, method: str, confidence: float, exponent: int
-) -> IntervalEstimate:
-    ends = (min(low, value), value, max(high, value))
-    low, value, high = (float(np.ldexp(endpoint, exponent)) for endpoint in ends)
-    return IntervalEstimate(value, low, high, n, method, confidence)

@@ -4,6 +4,7 @@
 |---|---|
 | all 0 or 1 | Clopper and Pearson |
 | bounded, fewer than 16 replicates, or all equal | bounded mean (Gaffke) |
+| fewer than 16 replicates | Student's t, which supports no verdict |
 | others | the wider end of Student's t and of the studentized bootstrap, on either side |
 
 Student's t covers too little for skewed values, the studentized bootstrap for heavy tails; their
@@ -14,13 +15,21 @@ docs/explanation/intervals.md has the measured coverage.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float
 
 from mores.analysis import bootstrap
-from mores.analysis.replicate_statistics import ReplicateValues, t_margin
+from mores.analysis.replicate_statistics import (
+    ReplicateValues,
+    is_binary,
+    is_constant,
+    t_margin,
+)
 
 MIN_REPLICATES = 16  # below: the mean of values of unknown shape and without bounds is not decided
+MAX_SKEWNESS = 1.5  # of a sample: above, an interval comes with a warning
 NUM_WEIGHTS = 9_999  # draws of Gaffke's weights: (NUM_WEIGHTS + 1) * 0.025 is a whole rank
 MAX_WEIGHTS_PER_BATCH = 2**21
 SEED = 20_241_129
@@ -58,11 +67,70 @@ def bounded_mean_interval(x: ReplicateValues, bounds: Ends, level: float) -> End
     return float(means[rank - 1, 0]), float(means[NUM_WEIGHTS - rank, 1])
 
 
-def mean_interval(x: ReplicateValues, level: float) -> Ends:
-    """Interval of the mean of values of unknown shape: see the table above."""
-    mean, margin = float(x.mean()), float(t_margin(x, level))
-    low, high = bootstrap.mean_interval(x, level)
-    return min(low, mean - margin), max(high, mean + margin)
+class MeanInterval(NamedTuple):
+    """Interval of a mean.
+
+    Attributes:
+        low, high: its ends.
+        method: name of the method.
+        undecided: why it supports no verdict; empty if it does.
+        warning: why it may cover less than its level; empty if nothing is known against it.
+    """
+
+    low: float
+    high: float
+    method: str
+    undecided: str = ""
+    warning: str = ""
+
+
+def mean_interval(
+    x: ReplicateValues, level: float, bounds: Ends | None = None, few_values: bool = False
+) -> MeanInterval:
+    """Interval of the mean of at least two replicates: see the table above.
+
+    Args:
+        x: one value per replicate.
+        level: nominal coverage.
+        bounds: smallest and largest possible value; None: not known.
+        few_values: a difference of two outcomes, each 0 or 1.
+    """
+    n, constant = len(x), is_constant(x)
+    undecided = no_spread(n) if constant and bounds is None else ""
+    if not few_values and is_binary(x) and bounds in (None, (0.0, 1.0)):
+        ends = clopper_pearson_interval(int(x.sum()), n, level)
+        return MeanInterval(*ends, "Clopper and Pearson, for values 0 and 1", undecided)
+    if few_values and not constant:
+        bounds = bounds or (-1.0, 1.0)
+    if bounds is not None and (constant or few_values or n < MIN_REPLICATES):
+        ends = bounded_mean_interval(x, bounds, level)
+        return MeanInterval(*ends, f"Gaffke, for values from {bounds[0]:g} to {bounds[1]:g}")
+    mean = float(x.mean())
+    if constant:
+        return MeanInterval(float(x[0]), float(x[0]), f"equal in all {n} replicates", undecided)
+    margin = float(t_margin(x, level))
+    low, high = mean - margin, mean + margin
+    if n < MIN_REPLICATES:
+        return MeanInterval(low, high, "Student's t", too_few(n))
+    resampled = bootstrap.mean_interval(x, level)
+    low, high = min(low, resampled[0]), max(high, resampled[1])
+    if bounds is not None:
+        low, high = max(low, bounds[0]), min(high, bounds[1])
+    skew, warning = skewness(x), ""
+    if abs(skew) > MAX_SKEWNESS:
+        warning = f"skewed values (skewness {skew:.1f}): the interval may cover too rarely"
+    method = "wider of Student's t and studentized bootstrap"
+    return MeanInterval(low, high, method, warning=warning)
+
+
+def no_spread(n: int) -> str:
+    """Why equal replicates support no verdict."""
+    return f"no spread in {n} replicates"
+
+
+def too_few(n: int) -> str:
+    """Why few replicates of unknown shape support no verdict."""
+    return f"{n} replicates are too few for values of unknown shape: {MIN_REPLICATES} are needed"
 
 
 def skewness(x: ReplicateValues) -> float:

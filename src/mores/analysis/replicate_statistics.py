@@ -49,18 +49,6 @@ def median_interval(x: ReplicateValues, level: float) -> tuple[float, float, flo
     return float(ordered[rank - 1]), float(ordered[n - rank]), float(covered[rank - 1])
 
 
-def wilson_interval(proportion: float, n: int, level: float) -> tuple[float, float]:
-    """Wilson's interval of a proportion, a subset of [0, 1].
-
-    It contains every p with |proportion - p| <= z sqrt(p (1 - p) / n).
-    """
-    z = normal_quantile(level)
-    scale = 1.0 + z * z / n
-    center = (proportion + z * z / (2 * n)) / scale
-    margin = z * math.sqrt(proportion * (1.0 - proportion) / n + (z / (2 * n)) ** 2) / scale
-    return center - margin, center + margin
-
-
 def t_quantile(n: int, level: float) -> float:
     """Upper quantile of Student's t with n - 1 degrees of freedom, for a two-sided level."""
     from scipy.special import stdtrit

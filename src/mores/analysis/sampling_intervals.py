@@ -24,7 +24,8 @@ import numpy as np
 from jaxtyping import Float
 
 from mores.analysis.intervals import IntervalEstimate
-from mores.analysis.replicate_statistics import t_quantile
+from mores.analysis.mean_intervals import MIN_REPLICATES, no_spread, too_few
+from mores.analysis.replicate_statistics import is_constant, t_quantile
 
 
 def interval_over_draws(
@@ -67,6 +68,7 @@ def interval_over_resamples(
     reference: Float[np.ndarray, " replicate"] | float | None = None,
     relative: bool = False,
     level: float = 0.95,
+    deterministic: bool = False,
 ) -> IntervalEstimate:
     """Mean over resamples of a value, or of its difference from a reference, with its interval.
 
@@ -75,6 +77,7 @@ def interval_over_resamples(
         reference: the same resamples in another arm, or one number; it is subtracted.
         relative: divide by the reference, replicate by replicate.
         level: nominal coverage over surveys.
+        deterministic: no random number was drawn: all resamples are equal for certain.
     """
     effects = effects_by_replicate(values, reference, relative)
     n = len(effects)
@@ -83,7 +86,10 @@ def interval_over_resamples(
     value = float(effects.mean())
     if n < 2:
         return IntervalEstimate.unbounded(value, n, "one resample has no spread")
+    undecided = "" if n >= MIN_REPLICATES else too_few(n)
+    if is_constant(effects):
+        undecided = "" if deterministic else no_spread(n)
     inflation = (1.0 + 1.0 / n) ** 0.5  # the mean over n replicates has an error too
     margin = t_quantile(n, level) * float(effects.std(ddof=1)) * inflation
     method = "standard deviation over resamples"
-    return IntervalEstimate(value, value - margin, value + margin, n, method)
+    return IntervalEstimate(value, value - margin, value + margin, n, method, level, undecided)

@@ -171,7 +171,7 @@ def target_rows(data: ReportData) -> Rows:
         try:
             records = data.records_of(data.cells_at_points[0])
             arm = claim_arm(scenario, claim) or ""
-            values, reference = make_claim_data(claim, scenario, arm, records)
+            values, reference, *_ = make_claim_data(claim, scenario, arm, records)
         except (KeyError, ValueError):  # this run lacks the metric, the arm or the round
             pass
         else:

@@ -24,20 +24,27 @@ class ClaimData(NamedTuple):
     Attributes:
         values: its metric in its arm, one value per replicate.
         comparison: what is subtracted: the same in the arm `compare_to`, or the analytic value.
+        bounds: smallest and largest possible value of the metric, if it declares both.
+        deterministic: no random number was drawn in any of the arms.
     """
 
     values: Float[np.ndarray, " replicate"]
     comparison: Comparison = None
+    bounds: tuple[float, float] | None = None
+    deterministic: bool = False
 
 
-def estimate_claim(claim: Claim, data: ClaimData) -> IntervalEstimate:
+def estimate_claim(
+    claim: Claim, data: ClaimData, level: float = CONFIDENCE_LEVEL
+) -> IntervalEstimate:
     """The estimate of a claim in one arm, with its interval."""
-    values, comparison = data
+    values, comparison, bounds, deterministic = data
     if claim.interval == "people":
-        return interval_over_resamples(values, comparison, claim.relative, CONFIDENCE_LEVEL)
+        return interval_over_resamples(values, comparison, claim.relative, level, deterministic)
     if comparison is None:
-        return estimate(values, claim.statistic, CONFIDENCE_LEVEL)
-    return compare(values, comparison, claim.statistic, claim.relative, CONFIDENCE_LEVEL)
+        return estimate(values, claim.statistic, level, bounds, deterministic)
+    statistic, relative = claim.statistic, claim.relative
+    return compare(values, comparison, statistic, relative, level, bounds, deterministic)
 
 
 def draw_effect(claim: Claim, data: ClaimData) -> float:
@@ -59,7 +66,7 @@ def ablation_difference(
     A common reference arm cancels. Analytic values may differ between the arms, and their
     difference is subtracted.
     """
-    (values, law), (ablated, ablated_law), offset = data, ablation_data, 0.0
+    (values, law, bounds, _), (ablated, ablated_law, *_), offset = data, ablation_data, 0.0
     if isinstance(law, float) and isinstance(ablated_law, float):
         if not claim.relative:
             offset = law - ablated_law
@@ -68,5 +75,7 @@ def ablation_difference(
             # relative to numbers of different sign: not comparable
             offset = math.nan if law * ablated_law < 0 else 0.0
     absolute = claim.model_copy(update={"relative": False})
-    interval = estimate_claim(absolute, ClaimData(values, ablated))
+    deterministic = data.deterministic and ablation_data.deterministic
+    bounds = None if claim.relative else bounds
+    interval = estimate_claim(absolute, ClaimData(values, ablated, bounds, deterministic))
     return dataclasses.replace(interval, low=interval.low - offset, high=interval.high - offset)

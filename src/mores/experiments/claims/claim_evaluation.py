@@ -13,6 +13,7 @@ from jaxtyping import Float
 from mores.core.errors import UserError
 from mores.experiments.claims import verdicts
 from mores.experiments.claims.claim_estimates import ClaimData
+from mores.experiments.claims.several_claims import holm_adjusted, is_statistical
 from mores.experiments.claims.verdicts import Verdict
 from mores.experiments.results.cell_result import CellResult, mean_by_label
 from mores.experiments.scenario.cell import Cell
@@ -31,7 +32,13 @@ def evaluate_claims(
 ) -> list[Verdict]:
     """The verdict on each claim; over a sweep a claim must hold at every point."""
     points = cells_by_point(cells)
-    return [_evaluate_claim(claim, scenario, points, cell_results) for claim in scenario.claims]
+    found = [_evaluate_claim(claim, scenario, points, cell_results) for claim in scenario.claims]
+    statistical = [n for n, verdict in enumerate(found) if is_statistical(verdict.claim)]
+    for n, alpha in zip(
+        statistical, holm_adjusted([found[n].alpha for n in statistical]), strict=True
+    ):
+        found[n] = dataclasses.replace(found[n], adjusted_alpha=alpha)
+    return found
 
 
 def cells_by_point(cells: Sequence[Cell]) -> list[dict[str, Cell]]:
@@ -82,7 +89,10 @@ def _evaluate_claim(
     at_points = []
     ablations = ablation_data or [None] * len(data)
     for one, ablation, point, is_untrained in zip(data, ablations, points, untrained, strict=True):
-        verdict = verdicts.evaluate_claim(claim, *one, ablation)
+        values, comparison, bounds, deterministic = one
+        verdict = verdicts.evaluate_claim(
+            claim, values, comparison, ablation, bounds, deterministic
+        )
         verdict = _fail_untrained(verdict, arm) if is_untrained else verdict
         at_points.append(dataclasses.replace(verdict, arm=arm, point=point))
     with_remarks = [_with_remark(*pair) for pair in zip(at_points, remarks, strict=True)]
@@ -155,16 +165,24 @@ def make_claim_data(
     stage, at_round = stage_and_round(scenario, claim)
     result, control = results_by_arm[arm], results_by_arm.get(scenario.control or "")
     values = metric_at_round(result, claim.metric, stage.name, at_round, control)
+    used = [result, *([control] if control is not None else [])]
+    bounds = None
+    if metric_compared_with_control(claim.metric) is None:
+        bounds = result.stage(stage.name).bounds(claim.metric)
+        used = [result]
+    deterministic = not any(each.drew_random_numbers for each in used)
     if claim.analytic is not None:
         analytic = np.asarray(result.stage(stage.name).analytic_values[claim.analytic])
-        return ClaimData(values, float(analytic[at_round] if analytic.ndim else analytic))
+        law = float(analytic[at_round] if analytic.ndim else analytic)
+        return ClaimData(values, law, bounds, deterministic)
     if claim.compare_to is None:
-        return ClaimData(values)
+        return ClaimData(values, None, bounds, deterministic)
     other = results_by_arm[claim.compare_to]
     reference = metric_at_round(other, claim.metric, stage.name, at_round, control)
     if claim.kind != "exact":
         reference = _remove_rounding_differences(reference, values)
-    return ClaimData(values, reference)
+    deterministic &= not other.drew_random_numbers
+    return ClaimData(values, reference, bounds, deterministic)
 
 
 def _remove_rounding_differences(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -174,8 +192,11 @@ def _remove_rounding_differences(reference: np.ndarray, values: np.ndarray) -> n
     replicates such a difference would become significant.
     """
     size = np.maximum(np.abs(values), np.abs(reference)).max()
-    equal = np.abs(values - reference) <= TOLERANCE_IN_ULPS * np.finfo(np.float32).eps * size
-    return np.where(equal, values, reference)
+    tolerance = TOLERANCE_IN_ULPS * np.finfo(np.float32).eps * size
+    differences = values - reference
+    if np.ptp(differences) <= tolerance:  # the same difference in every replicate
+        return values - np.median(differences) * (np.abs(np.median(differences)) > tolerance)
+    return np.where(np.abs(differences) <= tolerance, values, reference)
 
 
 def metric_at_round(

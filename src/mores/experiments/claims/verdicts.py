@@ -36,6 +36,7 @@ reference cancels. docs/explanation/intervals.md has the rates of true and false
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -55,6 +56,7 @@ from mores.experiments.claims.claim_estimates import (
     draw_effect,
     estimate_claim,
 )
+from mores.experiments.claims.several_claims import smallest_alpha
 from mores.experiments.scenario.specification import Claim
 
 VerdictStatus = Literal["holds", "fails", "undecided", "report"]
@@ -80,6 +82,10 @@ class Verdict:
         arm: the arm of the claim.
         point: the point of the sweep; empty over all points.
         at_points: the verdicts at the points of a sweep, in its order.
+        alpha: the smallest alpha for which the interval of level 1 - alpha lies within the bound;
+            1 if the claim does not hold.
+        adjusted_alpha: the same, adjusted for all statistical claims of the file (Holm); nan for
+            other claims.
     """
 
     claim: Claim
@@ -91,6 +97,20 @@ class Verdict:
     arm: str = ""
     point: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     at_points: Sequence[Verdict] = ()
+    alpha: float = 1.0
+    adjusted_alpha: float = math.nan
+
+    @property
+    def adjusted_status(self) -> VerdictStatus:
+        """The verdict if all statistical claims of the file share a level of 95 %."""
+        if self.status == "holds" and self.adjusted_alpha > 1.0 - CONFIDENCE_LEVEL:
+            return "undecided"
+        return self.status
+
+    @property
+    def warning(self) -> str:
+        """Why the interval may cover less than its level; empty if nothing is known against it."""
+        return self.estimate.warning
 
     @property
     def num_points(self) -> int:
@@ -103,6 +123,8 @@ def evaluate_claim(
     values: Float[np.ndarray, " replicate"],
     comparison: Comparison = None,
     ablation: ClaimData | None = None,
+    bounds: tuple[float, float] | None = None,
+    deterministic: bool = False,
 ) -> Verdict:
     """The verdict on a claim from its metric, one value per replicate.
 
@@ -111,6 +133,7 @@ def evaluate_claim(
         values: its metric, in its arm.
         comparison: the same in the arm `compare_to`, or the analytic value, if the claim has one.
         ablation: the data of the ablation, for a learned claim.
+        bounds, deterministic: see `ClaimData`.
 
     Raises:
         UserError: a comparison is missing, or the claim has none; or see `compare`.
@@ -124,8 +147,11 @@ def evaluate_claim(
             raise UserError(message, code="missing" if other is None else "conflict", path=name)
     if claim.kind == "exact":
         return _exact_verdict(claim, values, comparison)
-    data = ClaimData(np.asarray(values), comparison)
+    data = ClaimData(np.asarray(values), comparison, bounds, deterministic)
     verdict = _interval_verdict(claim, estimate_claim(claim, data))
+    if verdict.status == "holds":
+        alpha = smallest_alpha(claim, functools.partial(estimate_claim, claim, data))
+        verdict = dataclasses.replace(verdict, alpha=alpha)
     if ablation is None:
         return verdict
     difference = ablation_difference(claim, data, ablation)
@@ -144,6 +170,9 @@ def evaluate_claim_over_draws(
     """
     effects = np.array([draw_effect(claim, data) for data in draws])
     verdict = _interval_verdict(claim, interval_over_draws(effects, CONFIDENCE_LEVEL))
+    if verdict.status == "holds":
+        alpha = smallest_alpha(claim, functools.partial(interval_over_draws, effects))
+        verdict = dataclasses.replace(verdict, alpha=alpha)
     if not ablation_draws:
         return verdict
     ablated = np.array([draw_effect(claim, data) for data in ablation_draws])
@@ -172,7 +201,7 @@ def _learned_verdict(
             status, reason = "fails", f"it does not vanish: {text}"
         elif ablated.status == "fails":
             reason = f"{reason}; {text}"
-        elif difference.low > 0.0 or difference.high < 0.0:
+        elif not difference.undecided and (difference.low > 0.0 or difference.high < 0.0):
             reason = f"{reason}; {text}, but {differ} excludes 0"
         else:
             reason = f"{reason}, but it may not vanish: {text}, and {differ} includes 0"
@@ -190,6 +219,8 @@ def _interval_verdict(claim: Claim, estimate: IntervalEstimate) -> Verdict:
         return verdict("report", f"reported without a bound: {interval}")
     if math.isnan(estimate.low):
         return verdict("fails", f"there is no estimate: {estimate.method}")
+    if estimate.undecided:
+        return verdict("undecided", f"{estimate.undecided}: {interval}")
     if estimate.confidence < CONFIDENCE_LEVEL:
         return verdict("undecided", f"{estimate.n} replicates are too few: {estimate.method}")
     satisfies, violates = satisfies_and_violates(claim, estimate.low, estimate.high)
@@ -232,7 +263,8 @@ def combine_verdicts(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
     verb = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}[status]
     which = "clearest" if status == "fails" else "closest to the bound"
     reason = f"{verb} at {len(candidates)} of {len(verdicts)} points; {which}: {decisive.reason}"
-    return dataclasses.replace(decisive, reason=reason, remark="", point={}, at_points=verdicts)
+    alpha = max(verdict.alpha for verdict in verdicts)
+    return dataclasses.replace(decisive, reason=reason, remark="", at_points=verdicts, alpha=alpha)
 
 
 def _exact_verdict(claim: Claim, values: np.ndarray, reference: Comparison) -> Verdict:

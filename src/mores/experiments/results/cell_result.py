@@ -132,6 +132,7 @@ class CellResult:
         latent: sampled quantities by name, for figures, of the last stage's last episode.
         latent_rounds: rounds at which they were recorded.
         value_names: names of the dimensions of people's values, for figures.
+        drew_random_numbers: whether any random number was drawn in the cell.
         num_models: number of trained models; 0 if policies report none.
         stopped: models that stopped training early.
         training_statuses: numbers of models that were updated, stage by stage.
@@ -143,6 +144,7 @@ class CellResult:
     latent: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     latent_rounds: tuple[int, ...] = ()
     value_names: tuple[str, ...] = ("first value", "second value")
+    drew_random_numbers: bool = True
     num_models: int = 0
     stopped: tuple[StoppedTraining, ...] = ()
     training_statuses: tuple[TrainingStatus, ...] = ()

@@ -85,6 +85,7 @@ def read_cell_result(folder: Path) -> CellResult:
             latent=_LazyTrajectory(folder / TRAJECTORY, metadata["latent"]),
             latent_rounds=tuple(metadata["latent_rounds"]),
             value_names=tuple(metadata["value_names"]),
+            drew_random_numbers=bool(metadata["drew_random_numbers"]),
             num_models=metadata.get("num_models", 0),
             **_training_summary(metadata)._asdict(),
         )
@@ -236,6 +237,7 @@ def _make_metadata(cell_result: CellResult) -> dict[str, Any]:
         "latent": list(cell_result.latent),
         "latent_rounds": list(cell_result.latent_rounds),
         "value_names": list(cell_result.value_names),
+        "drew_random_numbers": cell_result.drew_random_numbers,
         **(training if cell_result.num_models or cell_result.stopped else {}),
     }
 

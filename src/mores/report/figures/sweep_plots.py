@@ -52,8 +52,8 @@ def _agreement_panel(data: ReportData, arm: str, claim: Claim) -> PanelSpec:
         make_claim_data(claim, data.scenario, arm, data.records_of(cells))
         for cells in data.cells_at_points
     ]
-    x = np.array([analytic for _, analytic in pairs], dtype=np.float64)
-    y = np.array([values.mean() for values, _ in pairs])
+    x = np.array([pair.comparison for pair in pairs], dtype=np.float64)
+    y = np.array([pair.values.mean() for pair in pairs])
 
     def draw(axes: Any) -> None:
         is_finite = np.isfinite(x) & np.isfinite(y)
@@ -88,7 +88,7 @@ def _metric_figures(data: ReportData) -> list[FigureSpec]:
         )  # fmt: skip
         samples = []
         for cells in data.cells_at_points:
-            values, reference = make_claim_data(claim, scenario, arm, data.records_of(cells))
+            values, reference, *_ = make_claim_data(claim, scenario, arm, data.records_of(cells))
             samples.append(values if reference is None else values - reference)
         figures.append(draw(data, claim, swept_paths, samples, f"sweep_{len(figures)}"))
     return figures

@@ -1,0 +1,62 @@
+"""Several claims of a file: the chance that one holds by luck, and Holm's adjustment.
+
+A claim that is true at the edge of its bound holds in up to 5 % of experiments, so that of m such
+claims one holds by luck with probability up to 1 - .95^m, .64 for 20. Holm's adjustment orders the
+claims by the smallest alpha at which each holds, and asks alpha / m of the first, alpha / (m - 1)
+of the second, ...: at most 5 % of experiments then have any false claim that holds (Holm 1979,
+Scand. J. Stat. 6, 65).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mores.analysis.intervals import IntervalEstimate
+from mores.experiments.claims.bounds import satisfies_and_violates
+from mores.experiments.scenario.specification import Claim
+
+STATISTICAL_KINDS = ("statistical", "learned")
+SMALLEST_ALPHA = 2e-4  # the finest quantile of 9,999 resamples
+STEPS = 20  # of the bisection
+
+
+def is_statistical(claim: Claim) -> bool:
+    """Whether a claim has a bound and may hold by luck."""
+    return claim.kind in STATISTICAL_KINDS and claim.bound is not None
+
+
+def chance_of_luck(num_claims: int, alpha: float = 0.05) -> float:
+    """Largest probability that at least one of so many claims, all false, holds."""
+    return 1.0 - (1.0 - alpha) ** num_claims
+
+
+def smallest_alpha(claim: Claim, interval_at: Callable[[float], IntervalEstimate]) -> float:
+    """The smallest alpha at which a claim holds, that holds at .05.
+
+    Args:
+        claim: the claim.
+        interval_at: its estimate with the interval of a level.
+    """
+
+    def holds(alpha: float) -> bool:
+        interval = interval_at(1.0 - alpha)
+        within = satisfies_and_violates(claim, interval.low, interval.high)[0]
+        return bool(within) and interval.confidence >= 1.0 - alpha
+
+    low, high = SMALLEST_ALPHA, 0.05
+    if holds(low):
+        return low
+    for _ in range(STEPS):
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+def holm_adjusted(alphas: Sequence[float]) -> list[float]:
+    """Adjusted alphas, in the order given."""
+    order = sorted(range(len(alphas)), key=lambda index: alphas[index])
+    adjusted, largest = [1.0] * len(alphas), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(alphas) - rank) * alphas[index]))
+        adjusted[index] = largest
+    return adjusted
