@@ -22,7 +22,7 @@ from mores.experiments.results.provenance import (
     system_info,
     utc_timestamp,
 )
-from mores.experiments.run.checkpoint_store import remove_stale_checkpoints
+from mores.experiments.run.checkpoint import remove_stale_checkpoints
 from mores.experiments.run.engine import (
     RunResult,
     complete_run,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Sequence
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from mores.core.errors import UserError, describe_exception
 from mores.experiments.results import atomic_files
-from mores.experiments.results.cell_store import TrainingSummary
+from mores.experiments.results.cell_store import read_training_summary
 from mores.experiments.results.provenance import utc_timestamp
+from mores.experiments.run.run_folder import CELLS_FOLDER
 
 RunState = Literal["running", "stopped", "failed", "done"]
 WRITE_INTERVAL = 0.5  # seconds: with many small cells the file is not written for every one
@@ -22,38 +25,60 @@ class RunStatus:
 
     Args:
         folder: folder of the run.
-        cells: ids of all cells, in order.
-        done: ids of the cells that are complete already.
+        cells: ids of all cells, in order; those in the folder are done.
         jobs: number of processes.
     """
 
-    def __init__(self, folder: Path, cells: Sequence[str], done: Iterable[str], jobs: int) -> None:
+    def __init__(self, folder: Path, cells: Sequence[str], jobs: int) -> None:
         self.folder, self._cells, self._jobs = folder, list(cells), jobs
-        self.done, self.failed = set(done), dict[str, str]()
-        self.stopped_learners = dict[str, list[str]]()  # messages by cell
-        self.idle_learners = dict[str, list[str]]()
+        self.done, self.failed = set[str](), dict[str, str]()
+        self._stopped, self._idle = dict[str, list[str]](), dict[str, list[str]]()  # by cell
         self._last_write = -WRITE_INTERVAL
+        for cell in cells:
+            if (folder / CELLS_FOLDER / cell).is_dir():
+                self._add(cell)
 
     @property
     def to_do(self) -> list[str]:
         """Ids of the missing cells, in order."""
         return [cell for cell in self._cells if cell not in self.done]
 
-    def mark_done(self, cell: str, training_summary: TrainingSummary) -> None:
-        """Record that a cell is written, and the diagnostics of its learners."""
-        self.done.add(cell)
-        self.note_training(cell, training_summary)
-        for line in self.stopped_learners.get(cell, []) + self.idle_learners.get(cell, []):
+    @property
+    def count(self) -> str:
+        """Number of cells that are done, in words."""
+        return f"{len(self.done)} of {len(self._cells)} cells"
+
+    def mark_done(self, cell: str) -> list[str]:
+        """Record that a cell is written; return remarks on its learners."""
+        self._add(cell)
+        stopped, idle = self._stopped.get(cell, []), self._idle.get(cell, [])
+        for line in stopped + idle:
             self.log(f"{cell}: {line}")
         if time.monotonic() - self._last_write >= WRITE_INTERVAL:
             self.write("running")
+        return [
+            f"{title}: {lines[0]}" + (f", and {len(lines) - 1} more" if lines[1:] else "")
+            for title, lines in (("a model stopped", stopped), ("models did not train", idle))
+            if lines
+        ]
 
-    def note_training(self, cell: str, training_summary: TrainingSummary) -> None:
-        """Record models of a cell that stopped early, and those that made no update in a stage."""
-        if training_summary.stopped:
-            self.stopped_learners[cell] = list(map(str, training_summary.stopped))
-        if idle := [str(s) for s in training_summary.training_statuses if s.num_not_updated]:
-            self.idle_learners[cell] = idle
+    def _add(self, cell: str) -> None:
+        """Add a cell that is on disk: models that stopped early, or made no update in a stage."""
+        self.done.add(cell)
+        summary = read_training_summary(self.folder / CELLS_FOLDER / cell)
+        if summary.stopped:
+            self._stopped[cell] = list(map(str, summary.stopped))
+        if idle := [str(status) for status in summary.training_statuses if status.num_not_updated]:
+            self._idle[cell] = idle
+
+    def mark_failed(self, cell: str, error: Exception) -> str:
+        """Record that a cell failed; return the reason, in one line."""
+        expected = isinstance(error, UserError)
+        message = str(error) if expected else describe_exception(error)
+        self.failed[cell] = message
+        lines = [] if expected else traceback.format_exception(error)
+        self.log(f"{cell} failed: {message}\n{''.join(lines)}".rstrip())
+        return message
 
     def write(self, state: RunState) -> None:
         """Write `status.json`.
@@ -67,17 +92,16 @@ class RunStatus:
             "done": [cell for cell in self._cells if cell in self.done],
             "to_do": self.to_do,
             "failed": self.failed,
-            "stopped_learners": {
-                c: self.stopped_learners[c] for c in self._cells if c in self.stopped_learners
-            },
-            "idle_learners": {
-                c: self.idle_learners[c] for c in self._cells if c in self.idle_learners
-            },
+            "stopped_learners": self._in_order(self._stopped),
+            "idle_learners": self._in_order(self._idle),
             "jobs": self._jobs,
             "pid": os.getpid(),
         }
         atomic_files.write_json(self.folder / "status.json", entry, sync=state != "running")
         self._last_write = time.monotonic()
+
+    def _in_order(self, by_cell: dict[str, list[str]]) -> dict[str, list[str]]:
+        return {cell: by_cell[cell] for cell in self._cells if cell in by_cell}
 
     def log(self, text: str) -> None:
         """Add a line to `log.txt`.

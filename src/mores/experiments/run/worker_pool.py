@@ -1,8 +1,9 @@
 """Worker processes that simulate cells in parallel, each on one thread.
 
 A cell's numbers depend on the cell alone, not on the process or the order. A worker writes its
-cells itself, so nothing large passes between processes. There are at most N workers with one cell
-each, besides the parent process.
+cells itself, so nothing large passes between processes: it receives a `CellTask`, and sends `None`
+when it has started, fractions of the cell, and a `CellEnd`. It exits when the connection closes and
+abandons the cell in work: results are written atomically, so none is left half-written.
 
 `concurrent.futures.ProcessPoolExecutor` lacks what a run needs: a killed worker breaks the whole
 pool without telling which cell it had, workers cannot be ended at once (before Python 3.14), they
@@ -12,20 +13,28 @@ import the user's main script again, and they send nothing before a task has end
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
+import multiprocessing
 import os
-import pickle
-import selectors
+import queue
 import signal
 import subprocess
 import sys
+import threading
+import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
 
-from mores.core.errors import UserError
-from mores.experiments.run.worker import CellEvent, CellTask
+import torch
 
+from mores.core.errors import UserError, describe_exception
+from mores.experiments.results.atomic_files import WriteError
+from mores.experiments.run.cell_execution import CellEnd, CellTask, simulate_cell
+
+REPORT_INTERVAL = 0.2  # seconds between two fractions
 THREAD_COUNT_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -34,97 +43,152 @@ THREAD_COUNT_VARIABLES = (
 )
 
 
-@runtime_checkable
-class WorkerProcess(Protocol):
-    """The interface of a worker's process; `subprocess.Popen` has it."""
-
-    stdin: Any
-    stdout: Any
-
-    def kill(self) -> None:
-        """End the process at once."""
-
-    def wait(self) -> int:
-        """Its exit code, negative if a signal ended it."""
-        ...
+class CellError(RuntimeError):
+    """An exception that a cell raised in a worker process; its traceback is a note."""
 
 
-class _Worker:
-    """A process, its current task, and the start of an event that is not complete."""
+class CellDied(UserError):
+    """The process that simulated a cell ended, twice."""
 
-    def __init__(self, process: WorkerProcess) -> None:
-        self.process, self.ready, self._partial_line = process, False, b""
+
+class CellRetry(NamedTuple):
+    """The process that simulated a cell ended, and the cell is simulated once more."""
+
+    cell: str
+    reason: str
+
+
+def serve(connection: Connection) -> None:
+    """Simulate the cells that arrive, one after another; exit when the connection closes."""
+    torch.set_num_threads(1)
+    tasks: queue.SimpleQueue[CellTask] = queue.SimpleQueue()
+
+    def receive_tasks() -> None:
+        try:
+            while True:
+                tasks.put(connection.recv())
+        except (EOFError, OSError):  # the parent process is gone
+            os._exit(0)
+
+    def send(message: Any) -> None:
+        try:
+            connection.send(message)
+        except OSError:
+            os._exit(0)
+
+    threading.Thread(target=receive_tasks, daemon=True).start()
+    send(None)
+    while True:
+        task = tasks.get()
+        fraction = last_report = 0.0
+
+        def report(increment: float) -> None:
+            nonlocal fraction, last_report
+            fraction += increment
+            if time.monotonic() - last_report >= REPORT_INTERVAL:
+                send(fraction)
+                fraction, last_report = 0.0, time.monotonic()
+
+        end = simulate_cell(task, report)
+        send(dataclasses.replace(end, error=end.error and _portable_error(end.error)))
+
+
+def _portable_error(error: Exception) -> Exception:
+    """The error, without classes that the parent process may not know."""
+    if isinstance(error, WriteError):
+        return error
+    if isinstance(error, UserError):
+        return UserError(str(error), code=error.code, path=error.path)
+    portable = CellError(describe_exception(error))
+    portable.add_note("".join(traceback.format_exception(error)))
+    return portable
+
+
+class Worker:
+    """A process that simulates cells.
+
+    Attributes:
+        connection: to the process.
+        process: has `kill()`, and `wait()`: its exit code, negative if a signal ended it.
+        ready: whether it has started.
+        task: the cell in work.
+    """
+
+    def __init__(self) -> None:
+        self.connection, other_end = multiprocessing.Pipe()
+        self.process = self.launch(other_end)
+        other_end.close()
+        self.ready = False
         self.task: CellTask | None = None
 
+    def launch(self, connection: Connection) -> Any:
+        """Start the process, with this one's module search path, in a new session (no Ctrl-C)."""
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        program = (
+            "from multiprocessing.connection import Connection\n"
+            "from mores.experiments.run.worker_pool import serve\n"
+            f"serve(Connection({connection.fileno()}))"
+        )
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", program],
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # prints of the user's classes
+            env=os.environ | dict.fromkeys(THREAD_COUNT_VARIABLES, "1") | {"PYTHONPATH": path},
+            pass_fds=[connection.fileno()],
+            start_new_session=True,
+        )
+
     def send(self, task: CellTask) -> None:
+        """Give the process its next cell."""
         self.task = task
-        with contextlib.suppress(BrokenPipeError):  # it died: its events will end
-            pickle.dump(task, self.process.stdin)
-            self.process.stdin.flush()
-
-    def receive(self) -> Iterator[CellEvent] | None:
-        """Its complete events about cells; None if the process is gone."""
-        data = os.read(self.process.stdout.fileno(), 2**16)
-        if not data:
-            return None
-        *lines, self._partial_line = (self._partial_line + data).split(b"\n")
-        return self._events(lines)
-
-    def _events(self, lines: Sequence[bytes]) -> Iterator[CellEvent]:
-        for event in (CellEvent(**json.loads(line)) for line in lines):
-            if event.kind == "ready":
-                self.ready = True
-                continue
-            if event.kind != "progress":
-                self.task = None
-            yield event
-
-
-def launch_worker() -> WorkerProcess:
-    """Start a worker with this process's module search path, in a new session (no Ctrl-C)."""
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    environment = os.environ | dict.fromkeys(THREAD_COUNT_VARIABLES, "1") | {"PYTHONPATH": path}
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", "from mores.experiments.run.worker import main; main()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-        start_new_session=True,
-    )
+        with contextlib.suppress(OSError):  # it died: its connection will end
+            self.connection.send(task)
 
 
 class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
-    """A number of workers, started on demand. Used as a context manager.
+    """At most so many workers with one cell each, started on demand. Used as a context manager.
 
     Args:
         num_workers: maximum number of workers.
         start: starts one.
     """
 
-    def __init__(
-        self, num_workers: int, start: Callable[[], WorkerProcess] = launch_worker
-    ) -> None:
+    def __init__(self, num_workers: int, start: Callable[[], Worker] = Worker) -> None:
         self.num_workers, self._start = num_workers, start
-        self._workers: list[_Worker] = []
-        self._selector = selectors.DefaultSelector()
+        self._workers: list[Worker] = []
         self._restarted = False
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
-        self._selector.close()
 
-    def run_tasks(self, tasks: Sequence[CellTask]) -> Generator[CellEvent, None, None]:
-        """Assign tasks in this order to free workers; yield the events of their cells."""
+    def run_tasks(
+        self, tasks: Sequence[CellTask], callback: Callable[[str, float], None]
+    ) -> Generator[CellEnd | CellRetry, None, None]:
+        """Assign tasks in this order to free workers; yield the ends of their cells.
+
+        Args:
+            tasks: the cells.
+            callback: called with a cell, and the fraction of it simulated since the last call.
+        """
         pending, retried = deque(tasks), set[str]()
         try:
             while pending or any(worker.task for worker in self._workers):
                 self._assign_tasks(pending)
-                for key, _ in self._selector.select(timeout=1.0):
-                    worker: _Worker = key.data
-                    events = worker.receive()
-                    if events is None:
-                        events = self._after_death(worker, pending, retried)
-                    yield from events
+                workers = {worker.connection: worker for worker in self._workers}
+                for connection in wait(list(workers)):
+                    worker = workers[connection]
+                    try:
+                        message = worker.connection.recv()
+                    except (EOFError, OSError):
+                        yield from self._after_death(worker, pending, retried)
+                        continue
+                    if message is None:
+                        worker.ready = True
+                    elif isinstance(message, CellEnd):
+                        worker.task = None
+                        yield message
+                    elif worker.task is not None:
+                        callback(worker.task.cell.id, message)
         except BaseException:
             self.stop()
             raise
@@ -140,14 +204,13 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
         free = [worker for worker in self._workers if worker.task is None]
         while pending and (free or len(self._workers) < self.num_workers):
             if not free:
-                free.append(_Worker(self._start()))
+                free.append(self._start())
                 self._workers += free
-                self._selector.register(free[0].process.stdout, selectors.EVENT_READ, free[0])
             free.pop().send(pending.popleft())
 
     def _after_death(
-        self, worker: _Worker, pending: deque[CellTask], retried: set[str]
-    ) -> Iterator[CellEvent]:
+        self, worker: Worker, pending: deque[CellTask], retried: set[str]
+    ) -> Iterator[CellEnd | CellRetry]:
         """Give the task of a process that has ended to another one, once."""
         code, task = self._close_worker(worker), worker.task
         if not worker.ready and (code >= 0 or self._restarted):
@@ -155,24 +218,21 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
             raise UserError(message, code="failed", path="jobs")
         if task is None:
             return
-        message = f"its process ended: {_describe_exit(code)}"
+        name, reason = task.cell.id, f"its process ended: {_describe_exit(code)}"
         if not worker.ready:  # killed before it started
             self._restarted = True
             pending.appendleft(task)
-        elif task.cell.id in retried:
-            yield CellEvent("worker_died", task.cell.id, error=f"{message}, twice")
+        elif name in retried:
+            yield CellEnd(name, CellDied(f"cell {name}: {reason}, twice", code="failed"))
         else:
-            retried.add(task.cell.id)
+            retried.add(name)
             pending.append(task)
-            yield CellEvent("retry", task.cell.id, error=message)
+            yield CellRetry(name, reason)
 
-    def _close_worker(self, worker: _Worker) -> int:
+    def _close_worker(self, worker: Worker) -> int:
         self._workers.remove(worker)
-        self._selector.unregister(worker.process.stdout)
         code = worker.process.wait()
-        for pipe in (worker.process.stdin, worker.process.stdout):
-            with contextlib.suppress(OSError):
-                pipe.close()
+        worker.connection.close()
         return code
 
 
