@@ -27,8 +27,8 @@ from mores.experiments.run.checkpoint import remove_stale_checkpoints
 from mores.experiments.run.parameter_uncertainty import CellPlan, plan_cells, sensitivity_indices
 from mores.experiments.run.run_folder import (
     CELLS_FOLDER,
-    RunLock,
     create_run_folder,
+    lock_run,
     write_run_inputs,
 )
 from mores.experiments.run.run_status import RunStatus
@@ -98,7 +98,7 @@ def run_scenario(
     if num_jobs > 1:
         check_importable_by_workers(text)
     folder = create_run_folder(scenario, text, out)
-    with RunLock(folder):
+    with lock_run(folder):
         provenance = collect_provenance(text, scenario.seed, num_jobs)
         provenance |= {
             "overrides": list(loaded.overrides),
@@ -172,24 +172,12 @@ def select_replicates(scenario: Scenario, only_replicates: Sequence[int] | None)
     return selected
 
 
-class StopRequested(KeyboardInterrupt):
-    """This process received a stop signal.
-
-    Attributes:
-        code: exit code that a shell reports for the signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.code = 128 + number
-
-
 @contextlib.contextmanager
 def _stop_on_signals() -> Iterator[None]:
     """SIGTERM and a closed terminal end a run as Ctrl-C does, unless they have handlers."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise StopRequested(number)
+        raise KeyboardInterrupt(signal.Signals(number).name)
 
     numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_DFL]
     if threading.current_thread() is not threading.main_thread():

@@ -28,15 +28,7 @@ from mores.registry import REGISTRIES
 
 @dataclasses.dataclass(frozen=True)
 class RunPlan:
-    """The cells of a run and how they are simulated.
-
-    Attributes:
-        folder: folder of the run.
-        scenario: the scenario.
-        cells: all of its cells.
-        replicates: indices of the arms' replicates to simulate.
-        plugin_files: Python files of the user that the run needs.
-    """
+    """All cells of a run, the replicates of its arms, and the user's files that it needs."""
 
     folder: Path
     scenario: Scenario
@@ -51,7 +43,7 @@ class RunPlan:
         return float(rounds * self.scenario.worlds * len(replicates))
 
     def make_task(self, cell: Cell) -> CellTask:
-        """The task of a cell."""
+        """The simulation of a cell."""
         folder = self.folder / CELLS_FOLDER / cell.id
         return CellTask(folder, cell, self.scenario, self.replicates, self.plugin_files)
 
@@ -82,13 +74,7 @@ def check_importable_by_workers(resolved_text: str) -> None:
 def run_missing_cells(
     run_plan: RunPlan, status: RunStatus, progress: ProgressDisplay, jobs: int | WorkerPool = 1
 ) -> None:
-    """Simulate the cells that are not done in `status`.
-
-    Args:
-        run_plan: the run.
-        status: is kept up to date.
-        progress: of the work `RunPlan.cost` of the missing cells.
-        jobs: see `run_scenario`.
+    """Simulate the cells that are not done in `status`; `progress` counts their costs.
 
     Raises:
         WriteError: the folder cannot be written; files written before are complete.

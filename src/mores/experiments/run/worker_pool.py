@@ -24,7 +24,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
@@ -35,11 +35,8 @@ from mores.experiments.results.atomic_files import WriteError
 from mores.experiments.run.cell_execution import CellEnd, CellTask, simulate_cell
 
 REPORT_INTERVAL = 0.2  # seconds between two fractions
-THREAD_COUNT_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
+THREAD_COUNTS = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
 
 
@@ -64,16 +61,15 @@ def serve(connection: Connection) -> None:
     tasks: queue.SimpleQueue[CellTask] = queue.SimpleQueue()
 
     def receive_tasks() -> None:
-        try:
+        with contextlib.suppress(EOFError, OSError):
             while True:
                 tasks.put(connection.recv())
-        except (EOFError, OSError):  # the parent process is gone
-            os._exit(0)
+        os._exit(0)  # the parent process is gone
 
     def send(message: Any) -> None:
         try:
             connection.send(message)
-        except OSError:
+        except OSError:  # likewise
             os._exit(0)
 
     threading.Thread(target=receive_tasks, daemon=True).start()
@@ -105,14 +101,7 @@ def _portable_error(error: Exception) -> Exception:
 
 
 class Worker:
-    """A process that simulates cells.
-
-    Attributes:
-        connection: to the process.
-        process: has `kill()`, and `wait()`: its exit code, negative if a signal ended it.
-        ready: whether it has started.
-        task: the cell in work.
-    """
+    """A process that simulates cells, and its current task."""
 
     def __init__(self) -> None:
         self.connection, other_end = multiprocessing.Pipe()
@@ -133,33 +122,28 @@ class Worker:
             [sys.executable, "-P", "-c", program],
             stdin=subprocess.DEVNULL,
             stdout=2,  # prints of the user's classes
-            env=os.environ | dict.fromkeys(THREAD_COUNT_VARIABLES, "1") | {"PYTHONPATH": path},
+            env=os.environ | THREAD_COUNTS | {"PYTHONPATH": path},
             pass_fds=[connection.fileno()],
             start_new_session=True,
         )
 
-    def send(self, task: CellTask) -> None:
-        """Give the process its next cell."""
-        self.task = task
-        with contextlib.suppress(OSError):  # it died: its connection will end
-            self.connection.send(task)
-
 
 class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
-    """At most so many workers with one cell each, started on demand. Used as a context manager.
-
-    Args:
-        num_workers: maximum number of workers.
-        start: starts one.
-    """
+    """At most so many workers with one cell each, started on demand. Used as a context manager."""
 
     def __init__(self, num_workers: int, start: Callable[[], Worker] = Worker) -> None:
         self.num_workers, self._start = num_workers, start
         self._workers: list[Worker] = []
-        self._restarted = False
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
+
+    def stop(self) -> None:
+        """Kill all workers. The cells that they have written are complete."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in list(self._workers):
+            self._remove(worker)
 
     def run_tasks(
         self, tasks: Sequence[CellTask], callback: Callable[[str, float], None]
@@ -174,9 +158,8 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
         try:
             while pending or any(worker.task for worker in self._workers):
                 self._assign_tasks(pending)
-                workers = {worker.connection: worker for worker in self._workers}
-                for connection in wait(list(workers)):
-                    worker = workers[connection]
+                ready = wait([worker.connection for worker in self._workers])
+                for worker in [each for each in self._workers if each.connection in ready]:
                     try:
                         message = worker.connection.recv()
                     except (EOFError, OSError):
@@ -193,47 +176,43 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
             self.stop()
             raise
 
-    def stop(self) -> None:
-        """Kill all workers. The cells that they have written are complete."""
-        for worker in self._workers:
-            worker.process.kill()
-        for worker in list(self._workers):
-            self._close_worker(worker)
-
     def _assign_tasks(self, pending: deque[CellTask]) -> None:
         free = [worker for worker in self._workers if worker.task is None]
         while pending and (free or len(self._workers) < self.num_workers):
             if not free:
                 free.append(self._start())
                 self._workers += free
-            free.pop().send(pending.popleft())
+            worker = free.pop()
+            worker.task = pending.popleft()
+            with contextlib.suppress(OSError):  # it died: its connection will end
+                worker.connection.send(worker.task)
 
     def _after_death(
         self, worker: Worker, pending: deque[CellTask], retried: set[str]
-    ) -> Iterator[CellEnd | CellRetry]:
+    ) -> Generator[CellEnd | CellRetry, None, None]:
         """Give the task of a process that has ended to another one, once."""
-        code, task = self._close_worker(worker), worker.task
-        if not worker.ready and (code >= 0 or self._restarted):
-            message = f"a worker process does not start: {_describe_exit(code)}"
+        code = self._remove(worker)
+        reason = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        if code == -signal.SIGKILL:
+            reason += ", as when memory runs out"
+        if code >= 0 and not worker.ready:
+            message = f"a worker process does not start: {reason}"
             raise UserError(message, code="failed", path="jobs")
-        if task is None:
+        if worker.task is None:
             return
-        name, reason = task.cell.id, f"its process ended: {_describe_exit(code)}"
-        if not worker.ready:  # killed before it started
-            self._restarted = True
-            pending.appendleft(task)
-        elif name in retried:
+        name, reason = worker.task.cell.id, f"its process ended: {reason}"
+        if name in retried:
             yield CellEnd(name, CellDied(f"cell {name}: {reason}, twice", code="failed"))
         else:
             retried.add(name)
-            pending.append(task)
+            pending.append(worker.task)
             yield CellRetry(name, reason)
 
-    def _close_worker(self, worker: Worker) -> int:
+    def _remove(self, worker: Worker) -> int:
+        """Forget a process that ends; return its exit code, negative if a signal ended it."""
         self._workers.remove(worker)
-        code = worker.process.wait()
         worker.connection.close()
-        return code
+        return worker.process.wait()
 
 
 def num_processes(jobs: int | WorkerPool) -> int:
@@ -251,13 +230,3 @@ def num_processes(jobs: int | WorkerPool) -> int:
         return jobs
     affinity = getattr(os, "sched_getaffinity", None)  # the cores that this process may use
     return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _describe_exit(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"{name}, as when memory runs out" if name == "SIGKILL" else name
