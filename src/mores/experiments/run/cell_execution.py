@@ -26,14 +26,7 @@ MAX_CHUNK_ELEMENTS = 2**23  # tensor elements of a chunk of worlds
 
 @dataclasses.dataclass(frozen=True)
 class CellTask:
-    """A cell to simulate.
-
-    Attributes:
-        folder: folder of the cell.
-        cell, scenario: the cell and its scenario.
-        replicates: the replicates to simulate.
-        plugin_files: Python files of the user that the cell may need.
-    """
+    """A cell to simulate into a folder, and the Python files of the user that it may need."""
 
     folder: Path
     cell: Cell
@@ -44,19 +37,12 @@ class CellTask:
 
 @dataclasses.dataclass(frozen=True)
 class CellEnd:
-    """The end of a cell: it is written, or `error` is why not.
-
-    Attributes:
-        cell: id of the cell.
-        error: its exception.
-        notes: lines for the log.
-        seconds: wall time of the cell.
-    """
+    """The end of a cell: it is written, or `error` is why not."""
 
     cell: str
     error: Exception | None
-    notes: Sequence[str] = ()
-    seconds: float = 0.0
+    notes: Sequence[str] = ()  # for the log
+    seconds: float = 0.0  # wall time
 
 
 def simulate_cell(task: CellTask, callback: Callable[[float], None]) -> CellEnd:

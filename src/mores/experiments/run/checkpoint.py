@@ -45,14 +45,8 @@ MAX_BYTES = 2**30  # largest checkpoint: a cell that needs more is simulated fro
 class CellCheckpoint:
     """Restores a cell from its checkpoint, and writes the checkpoint while the cell is simulated.
 
-    Args:
-        folder: folder of the finished cell.
-        cell, scenario, replicates: what is simulated; checkpoints of anything else are ignored.
-        plugin_files: Python files of the user that the cell needs.
-
-    Attributes:
-        path: the file.
-        notes: lines for the log.
+    `folder` is that of the finished cell. Checkpoints of anything but the other arguments are
+    ignored. `notes` are lines for the log.
     """
 
     def __init__(

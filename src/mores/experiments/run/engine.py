@@ -111,19 +111,9 @@ def run_scenario(
 
 
 def complete_run(
-    run_plan: RunPlan,
-    provenance: Mapping[str, Any],
-    jobs: int | WorkerPool = 1,
-    progress: bool = True,
+    run_plan: RunPlan, provenance: Mapping[str, Any], jobs: int | WorkerPool, progress: bool
 ) -> RunResult:
-    """Simulate the missing cells, evaluate all claims, and write the report.
-
-    Args:
-        run_plan: the run, whose folder this process has locked.
-        provenance: content of `provenance.json` so far.
-        jobs: see `run_scenario`.
-        progress: show progress.
-    """
+    """Simulate the missing cells of a locked run, evaluate all claims, and write the report."""
     start = time.monotonic()
     folder, cells = run_plan.folder, run_plan.cells
     status = RunStatus(folder, [cell.id for cell in cells], num_processes(jobs))
@@ -198,9 +188,9 @@ def _record_interruption(status: RunStatus) -> Iterator[None]:
         yield
     except BaseException as error:
         expected = isinstance(error, (KeyboardInterrupt, atomic_files.WriteError))
-        status.finish(
-            "stopped" if expected else "failed", f"stopped: {type(error).__name__}: {error}"
-        )
+        with contextlib.suppress(atomic_files.WriteError):  # the disk may be full
+            status.write("stopped" if expected else "failed")
+            status.log(f"stopped: {type(error).__name__}: {error}")
         error.add_note(f"{status.count} are complete; to continue: mores resume {status.folder}")
         raise
 
@@ -222,13 +212,11 @@ def _claim_entry(verdict: Verdict) -> dict[str, Any]:
 
 
 def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
-    ablation = verdict.ablation_estimate
-    return {
-        "verdict": verdict.status,
-        "reason": verdict.reason,
-        **_estimate_fields(verdict.estimate),
-        **({} if ablation is None else {"ablation": _estimate_fields(ablation)}),
-    }
+    fields: dict[str, Any] = {"verdict": verdict.status, "reason": verdict.reason}
+    fields |= _estimate_fields(verdict.estimate)
+    if verdict.ablation_estimate is not None:
+        fields["ablation"] = _estimate_fields(verdict.ablation_estimate)
+    return fields
 
 
 def _estimate_fields(estimate: IntervalEstimate) -> dict[str, Any]:
@@ -243,12 +231,5 @@ def _write_report(run_plan: RunPlan, run_result: RunResult, provenance: Mapping[
     indices = sensitivity_indices(run_plan.scenario, run_plan.cells, cell_results)
     if indices is not None:
         atomic_files.write_json(run_plan.folder / "sensitivity.json", indices.to_dict())
-    write_report(
-        run_plan.folder,
-        run_plan.scenario,
-        run_plan.cells,
-        cell_results,
-        run_result.verdicts,
-        provenance,
-        sensitivity=indices,
-    )
+    scenario, cells, verdicts = run_plan.scenario, run_plan.cells, run_result.verdicts
+    write_report(run_plan.folder, scenario, cells, cell_results, verdicts, provenance, indices)

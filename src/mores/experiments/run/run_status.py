@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 import traceback
@@ -23,10 +22,7 @@ WRITE_INTERVAL = 0.5  # seconds: with many small cells the file is not written f
 class RunStatus:
     """Finished and missing cells. For information only: `resume_run` reads the cells themselves.
 
-    Args:
-        folder: folder of the run.
-        cells: ids of all cells, in order; those in the folder are done.
-        jobs: number of processes.
+    `cells` are the ids of all cells, in order. Those in the folder are done.
     """
 
     def __init__(self, folder: Path, cells: Sequence[str], jobs: int) -> None:
@@ -92,16 +88,13 @@ class RunStatus:
             "done": [cell for cell in self._cells if cell in self.done],
             "to_do": self.to_do,
             "failed": self.failed,
-            "stopped_learners": self._in_order(self._stopped),
-            "idle_learners": self._in_order(self._idle),
+            "stopped_learners": self._stopped,
+            "idle_learners": self._idle,
             "jobs": self._jobs,
             "pid": os.getpid(),
         }
         atomic_files.write_json(self.folder / "status.json", entry, sync=state != "running")
         self._last_write = time.monotonic()
-
-    def _in_order(self, by_cell: dict[str, list[str]]) -> dict[str, list[str]]:
-        return {cell: by_cell[cell] for cell in self._cells if cell in by_cell}
 
     def log(self, text: str) -> None:
         """Add a line to `log.txt`.
@@ -112,9 +105,3 @@ class RunStatus:
         path = self.folder / "log.txt"
         with atomic_files.translate_write_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(f"{utc_timestamp()} {text}\n")
-
-    def finish(self, state: RunState, text: str) -> None:
-        """Write the last state and line, if the disk permits."""
-        with contextlib.suppress(atomic_files.WriteError):
-            self.write(state)
-            self.log(text)
