@@ -26,6 +26,7 @@ from mores.experiments.run import (
     resume_run,
     run_scenario,
 )
+from mores.experiments.run.run_folder import CellTask
 from mores.experiments.scenario.loading import load_scenario
 from tests.cells import expand
 from tests.refusals import check_message
@@ -81,7 +82,7 @@ def _run(folder: Path, text: str = TRAINING, episodes: int = 4):
 
 def _simulate(cell, scenario, folder: Path, callback=lambda fraction: None) -> CellResult:
     """Simulate a cell with checkpoints and write it."""
-    state = checkpoint.CellCheckpoint(folder, cell, scenario, range(3))
+    state = checkpoint.CellCheckpoint(CellTask(folder, cell, scenario, range(3)))
     result = cell_execution.run_cell(cell, scenario, range(3), callback, checkpoint=state)
     assert not state.notes or "before" in state.notes[0] or "continues" in state.notes[0]
     write_cell_result(folder, result)
@@ -259,7 +260,7 @@ def test_checkpoints_are_due_at_intervals(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "STAGE_INTERVAL", 5.0)
     monkeypatch.setattr(checkpoint, "MAX_WRITE_FRACTION", 0.05)
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
-    state = checkpoint.CellCheckpoint(tmp_path / "main", cell, loaded.scenario, range(3))
+    state = checkpoint.CellCheckpoint(CellTask(tmp_path / "main", cell, loaded.scenario, range(3)))
 
     def due() -> tuple[bool, bool]:
         return state.is_due(stage_ended=False), state.is_due(stage_ended=True)

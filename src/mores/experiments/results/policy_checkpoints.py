@@ -34,23 +34,13 @@ CHECKPOINTS = "checkpoints"
 
 
 class CheckpointCollector:
-    """Collects the learned parameters of a cell's learners, chunk after chunk of worlds.
-
-    Args:
-        cell: the cell.
-        replicates: its replicates, in order.
-
-    Attributes:
-        checkpoints: learned parameters, by stage and role.
-        stopped: models that stopped training early, by role and message.
-        training_statuses: numbers of models that were updated, by stage and role.
-    """
+    """Collects the learned parameters of a cell's learners, chunk after chunk of worlds."""
 
     def __init__(self, cell: Cell, replicates: Sequence[int]) -> None:
         self._cell, self._replicates = cell, list(replicates)
-        self.checkpoints: dict[tuple[str, str], PolicyCheckpoint] = {}
-        self.stopped: dict[tuple[str, str], StoppedTraining] = {}
-        self.training_statuses: dict[tuple[str, str], TrainingStatus] = {}
+        self.checkpoints: dict[tuple[str, str], PolicyCheckpoint] = {}  # by stage and role
+        self.stopped: dict[tuple[str, str], StoppedTraining] = {}  # by role and message
+        self.training_statuses: dict[tuple[str, str], TrainingStatus] = {}  # by stage and role
 
     def collect(self, stage_index: int, built_stage: BuiltStage, store: PolicyStateStore) -> None:
         """Copy the parameters of a stage's learners at its end.

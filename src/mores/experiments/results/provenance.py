@@ -57,6 +57,13 @@ def system_info() -> dict[str, Any]:
     }
 
 
+class SystemDifferences(NamedTuple):
+    """Differences in code, which change numbers, and in the machine, which may change last bits."""
+
+    code: list[str]
+    machine: list[str]
+
+
 def compare_system_info(
     earlier: Mapping[str, Any], current: Mapping[str, Any]
 ) -> SystemDifferences:
@@ -76,13 +83,6 @@ def compare_system_info(
         if earlier.get(name) != current[name]
     ]
     return SystemDifferences(code, machine)
-
-
-class SystemDifferences(NamedTuple):
-    """Differences in code, which change numbers, and in the machine, which may change last bits."""
-
-    code: list[str]
-    machine: list[str]
 
 
 def _version(name: str) -> str | None:

@@ -10,29 +10,18 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from mores.core.random_streams import Worlds
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.results.cell_store import write_cell_result
 from mores.experiments.run.cell_runner import CellRunner, Cursor
 from mores.experiments.run.checkpoint import CellCheckpoint
+from mores.experiments.run.run_folder import CellTask
 from mores.experiments.scenario.cell import BuiltCell, Cell
 from mores.experiments.scenario.specification import Scenario
 from mores.registry.plugins import load_plugins
 
 MAX_CHUNK_ELEMENTS = 2**23  # tensor elements of a chunk of worlds
-
-
-@dataclasses.dataclass(frozen=True)
-class CellTask:
-    """A cell to simulate into a folder, and the Python files of the user that it may need."""
-
-    folder: Path
-    cell: Cell
-    scenario: Scenario
-    replicates: Sequence[int]
-    plugin_files: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +37,10 @@ class CellEnd:
 def simulate_cell(task: CellTask, callback: Callable[[float], None]) -> CellEnd:
     """Simulate a cell and write it; `callback` is that of `run_cell`."""
     start, error = time.monotonic(), None
-    arguments = (task.cell, task.scenario, task.replicates)
-    checkpoint = CellCheckpoint(task.folder, *arguments, task.plugin_files)
+    checkpoint = CellCheckpoint(task)
     try:
         load_plugins(task.plugin_files)
+        arguments = (task.cell, task.scenario, task.replicates)
         write_cell_result(task.folder, run_cell(*arguments, callback, checkpoint=checkpoint))
         checkpoint.remove()
     except Exception as caught:

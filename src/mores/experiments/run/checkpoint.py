@@ -15,7 +15,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,7 @@ from mores.experiments.results.pytree_serialization import (
     serialize,
 )
 from mores.experiments.run.cell_runner import CellRunner, Cursor
-from mores.experiments.run.run_folder import file_digest
-from mores.experiments.scenario.cell import Cell
-from mores.experiments.scenario.specification import Scenario
+from mores.experiments.run.run_folder import CellTask, file_digest
 from mores.sim.policy_states import PolicyStateStore, store_states, stored_states
 
 SUFFIX = ".checkpoint"
@@ -45,22 +43,13 @@ MAX_BYTES = 2**30  # largest checkpoint: a cell that needs more is simulated fro
 class CellCheckpoint:
     """Restores a cell from its checkpoint, and writes the checkpoint while the cell is simulated.
 
-    `folder` is that of the finished cell. Checkpoints of anything but the other arguments are
-    ignored. `notes` are lines for the log.
+    Checkpoints of any other task are ignored. `notes` are lines for the log.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        cell: Cell,
-        scenario: Scenario,
-        replicates: Sequence[int],
-        plugin_files: Sequence[str] = (),
-    ) -> None:
-        self.path = folder.with_name(f".{folder.name}{SUFFIX}")
+    def __init__(self, task: CellTask) -> None:
+        self.path = task.folder.with_name(f".{task.folder.name}{SUFFIX}")
         self.notes: list[str] = []
-        self._cell, self._scenario = cell, scenario
-        self._replicates, self._plugin_files = list(replicates), plugin_files
+        self._task = task
         self._disabled, self._last_write, self._write_seconds = False, time.monotonic(), 0.0
         self._templates: dict[tuple[int, int], PolicyStateStore] = {}
 
@@ -166,7 +155,7 @@ class CellCheckpoint:
             store = dict(self._initial_states(cell_runner, first_world, stage_index - 1))
             policies = cell_runner.built_cell.stages[stage_index].policies
             simulator = cell_runner.make_simulator(first_world, stage_index)
-            simulator.reset(self._scenario.seed, stored_states(store, policies))
+            simulator.reset(self._task.scenario.seed, stored_states(store, policies))
             store_states(store, policies, simulator.policy_states)
             self._templates = {key: store}  # the last one only
         return self._templates[key]
@@ -174,14 +163,14 @@ class CellCheckpoint:
     @functools.cached_property
     def _fingerprint(self) -> str:
         """Hash of the cell, its replicates and the code."""
-        system, cell = system_info(), self._cell
+        system, task, cell = system_info(), self._task, self._task.cell
         fields = {
             "format": RUN_FORMAT,
-            "scenario": self._scenario.model_dump(mode="json"),
+            "scenario": task.scenario.model_dump(mode="json"),
             "cell": [cell.id, cell.env, cell.population, cell.policies, cell.purpose, cell.index],
             "stages": [stage.model_dump(mode="json") for stage in cell.stages],
-            "replicates": self._replicates,
-            "modules": [file_digest(Path(file)) for file in self._plugin_files],
+            "replicates": list(task.replicates),
+            "modules": [file_digest(Path(file)) for file in task.plugin_files],
             "versions": system["versions"],
             "source": system["source"].get("digest"),
         }

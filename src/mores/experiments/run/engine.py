@@ -27,12 +27,13 @@ from mores.experiments.run.checkpoint import remove_stale_checkpoints
 from mores.experiments.run.parameter_uncertainty import CellPlan, plan_cells, sensitivity_indices
 from mores.experiments.run.run_folder import (
     CELLS_FOLDER,
+    RunPlan,
     create_run_folder,
     lock_run,
     write_run_inputs,
 )
 from mores.experiments.run.run_status import RunStatus
-from mores.experiments.run.scheduling import RunPlan, check_importable_by_workers, run_missing_cells
+from mores.experiments.run.scheduling import check_importable_by_workers, run_missing_cells
 from mores.experiments.run.worker_pool import WorkerPool, num_processes
 from mores.experiments.scenario.loading import LoadedScenario
 from mores.experiments.scenario.specification import Scenario

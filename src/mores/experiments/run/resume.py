@@ -33,11 +33,11 @@ from mores.experiments.run.parameter_uncertainty import plan_cells
 from mores.experiments.run.run_folder import (
     CELLS_FOLDER,
     RunManifest,
+    RunPlan,
     file_digest,
     lock_run,
     read_manifest,
 )
-from mores.experiments.run.scheduling import RunPlan
 from mores.experiments.run.worker_pool import WorkerPool, num_processes
 from mores.experiments.scenario.loading import load_scenario
 from mores.experiments.scenario.source_locations import ScenarioError, printable

@@ -1,4 +1,4 @@
-"""The folder of a run: its creation, its lock, and the manifest `run.json`.
+"""The folder of a run: its plan, its creation, its lock, and the manifest `run.json`.
 
 The folder holds everything that defines the experiment: the scenario as given, and in `run.json`
 the options of the command line. `run.json` is written last: without it the run has not started.
@@ -7,6 +7,7 @@ the options of the command line. `run.json` is written last: without it the run 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import hashlib
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mores.core.errors import UserError, printable, unreadable
 from mores.core.file_formats import RUN_FORMAT, check_run_format, mores_version
 from mores.experiments.results import atomic_files
+from mores.experiments.results.cell_store import StoredCellResults
 from mores.experiments.results.provenance import short_hash, utc_timestamp
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.loading import LoadedScenario
@@ -57,6 +59,43 @@ class RunManifest(BaseModel):
     )
     plugin_files: list[PluginFile] = Field(description="imported files of the user")
     resolved_hash: str
+
+
+@dataclasses.dataclass(frozen=True)
+class CellTask:
+    """A cell to simulate into a folder, and the Python files of the user that it may need."""
+
+    folder: Path
+    cell: Cell
+    scenario: Scenario
+    replicates: Sequence[int]
+    plugin_files: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class RunPlan:
+    """All cells of a run, the replicates of its arms, and the user's files that it needs."""
+
+    folder: Path
+    scenario: Scenario
+    cells: Sequence[Cell]
+    replicates: Sequence[int]
+    plugin_files: tuple[str, ...] = ()
+
+    def cost(self, cell: Cell) -> float:
+        """Cost of a cell, in rounds of one world."""
+        rounds = sum(s.episodes * (s.rounds or cell.rounds) for s in cell.stages)
+        replicates = cell.own_replicates(self.scenario, self.replicates)
+        return float(rounds * self.scenario.worlds * len(replicates))
+
+    def make_task(self, cell: Cell) -> CellTask:
+        """The simulation of a cell."""
+        folder = self.folder / CELLS_FOLDER / cell.id
+        return CellTask(folder, cell, self.scenario, self.replicates, self.plugin_files)
+
+    def cell_results(self) -> StoredCellResults:
+        """The results on disk."""
+        return StoredCellResults(self.folder / CELLS_FOLDER, [cell.id for cell in self.cells])
 
 
 @contextlib.contextmanager

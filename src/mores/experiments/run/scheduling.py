@@ -7,49 +7,19 @@ end. A full disk and a stop signal end the run at once.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
-from pathlib import Path
 
 from mores.core.errors import UserError
 from mores.experiments.progress import ProgressDisplay
 from mores.experiments.results import atomic_files
-from mores.experiments.results.cell_store import StoredCellResults
-from mores.experiments.run.cell_execution import CellEnd, CellTask, simulate_cell
-from mores.experiments.run.run_folder import CELLS_FOLDER
+from mores.experiments.run.cell_execution import CellEnd, simulate_cell
+from mores.experiments.run.run_folder import CELLS_FOLDER, RunPlan
 from mores.experiments.run.run_status import RunStatus
 from mores.experiments.run.worker_pool import CellRetry, WorkerPool, num_processes
 from mores.experiments.scenario.cell import Cell
-from mores.experiments.scenario.specification import Scenario
 from mores.registry import REGISTRIES
-
-
-@dataclasses.dataclass(frozen=True)
-class RunPlan:
-    """All cells of a run, the replicates of its arms, and the user's files that it needs."""
-
-    folder: Path
-    scenario: Scenario
-    cells: Sequence[Cell]
-    replicates: Sequence[int]
-    plugin_files: tuple[str, ...] = ()
-
-    def cost(self, cell: Cell) -> float:
-        """Cost of a cell, in rounds of one world."""
-        rounds = sum(s.episodes * (s.rounds or cell.rounds) for s in cell.stages)
-        replicates = cell.own_replicates(self.scenario, self.replicates)
-        return float(rounds * self.scenario.worlds * len(replicates))
-
-    def make_task(self, cell: Cell) -> CellTask:
-        """The simulation of a cell."""
-        folder = self.folder / CELLS_FOLDER / cell.id
-        return CellTask(folder, cell, self.scenario, self.replicates, self.plugin_files)
-
-    def cell_results(self) -> StoredCellResults:
-        """The results on disk."""
-        return StoredCellResults(self.folder / CELLS_FOLDER, [cell.id for cell in self.cells])
 
 
 def check_importable_by_workers(resolved_text: str) -> None:

@@ -32,7 +32,8 @@ import torch
 
 from mores.core.errors import UserError, describe_exception
 from mores.experiments.results.atomic_files import WriteError
-from mores.experiments.run.cell_execution import CellEnd, CellTask, simulate_cell
+from mores.experiments.run.cell_execution import CellEnd, simulate_cell
+from mores.experiments.run.run_folder import CellTask
 
 REPORT_INTERVAL = 0.2  # seconds between two fractions
 THREAD_COUNTS = dict.fromkeys(
