@@ -14,6 +14,7 @@ from mores.experiments.results import atomic_files
 from mores.experiments.results.cell_store import read_training_summary
 from mores.experiments.results.provenance import utc_timestamp
 from mores.experiments.run.run_folder import CELLS_FOLDER
+from mores.experiments.run.worker_pool import CellError
 
 RunState = Literal["running", "stopped", "failed", "done"]
 WRITE_INTERVAL = 0.5  # seconds: with many small cells the file is not written for every one
@@ -69,10 +70,9 @@ class RunStatus:
 
     def mark_failed(self, cell: str, error: Exception) -> str:
         """Record that a cell failed; return the reason, in one line."""
-        expected = isinstance(error, UserError)
-        message = str(error) if expected else describe_exception(error)
-        self.failed[cell] = message
-        lines = [] if expected else traceback.format_exception(error)
+        described = isinstance(error, (UserError, CellError))
+        message = self.failed[cell] = str(error) if described else describe_exception(error)
+        lines = [] if isinstance(error, UserError) else traceback.format_exception(error)
         self.log(f"{cell} failed: {message}\n{''.join(lines)}".rstrip())
         return message
 
