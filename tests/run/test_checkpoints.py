@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.killed.histories import file_digests
+from mores.core.random_streams import Worlds
 from mores.experiments.results import atomic_files, tensor_file
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.results.cell_store import write_cell_result
@@ -26,6 +27,7 @@ from mores.experiments.run import (
     resume_run,
     run_scenario,
 )
+from mores.experiments.run.cell_runner import CellRunner, Cursor
 from mores.experiments.run.run_folder import CellTask
 from mores.experiments.scenario.loading import load_scenario
 from tests.cells import expand
@@ -274,7 +276,10 @@ def test_checkpoints_are_due_at_intervals(tmp_path, monkeypatch):
     assert due() == (False, True)
     clock[0] += 55.0
     assert due() == (True, True)
-    state._write_if_due(None, None, stage_ended=False)
+    worlds = Worlds.grid(range(3), 2)
+    cell_runner = CellRunner(cell.build(), loaded.scenario, worlds, len(worlds), lambda _: None)
+    state.attach(cell_runner)
+    cell_runner.on_episode_end(Cursor(), False)
     clock[0] += 79.0
     assert due() == (False, False)  # it took 4 s: the next is due after 80 s
     clock[0] += 1.0

@@ -104,7 +104,7 @@ def train(
     names = select_metrics(simulator, metrics)
     learners = {r: p for r, p in simulator.policies.items() if can_train(p, "online")}
     shown = sys.stderr.isatty() if progress is None else progress
-    with ProgressDisplay("training", episodes, shown) as display:
+    with ProgressDisplay("training", float(episodes), shown) as display:
 
         def on_episode_end(num_episodes: int) -> None:
             if num_episodes == 1:  # before hours of training

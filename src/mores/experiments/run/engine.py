@@ -118,11 +118,11 @@ def complete_run(
     start = time.monotonic()
     folder, cells = run_plan.folder, run_plan.cells
     status = RunStatus(folder, [cell.id for cell in cells], num_processes(jobs))
-    cost = sum(run_plan.cost(cell) for cell in cells if cell.id not in status.done)
+    costs = [run_plan.cost(cell) for cell in cells if cell.id not in status.done]
     with (
         _record_interruption(status),
         _stop_on_signals(),
-        ProgressDisplay(run_plan.scenario.name, cost, progress) as display,
+        ProgressDisplay(run_plan.scenario.name, sum(costs, 0.0), progress) as display,
     ):
         status.write("running")
         display.update(status.count)
