@@ -33,9 +33,19 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("experiments.scenario", "experiments.results"),
     },
     "report": {"core", "analysis", *DEFINITIONS},
-    "experiments.run": {"core", "registry", "sim", "analysis", "report", *DEFINITIONS},
-    "experiments.calibration": {"core", "experiments.run", *DEFINITIONS},
-    **{part: {"core", "registry", "sim", "experiments.results", *TRAINING} for part in TRAINING},
+    "experiments.progress": set(),
+    "experiments.run": {
+        *("core", "registry", "sim", "analysis", "report", "experiments.progress"),
+        *DEFINITIONS,
+    },
+    "experiments.calibration": {"core", "experiments.progress", "experiments.run", *DEFINITIONS},
+    **{
+        part: {
+            *("core", "registry", "sim", "experiments.progress", "experiments.results"),
+            *TRAINING,
+        }
+        for part in TRAINING
+    },
     "cli": ANYTHING,
 }
 

@@ -19,22 +19,27 @@ from benchmarks.killed.points import CommitPoints
 DIED_TWICE = 4  # exit code: both workers that simulated a cell were killed
 
 
-class ForkedWorker:
-    """A forked worker: see `mores.experiments.run.worker_pool.WorkerProcess`."""
+def forked_worker(points: CommitPoints) -> Any:
+    """A worker that is forked: see `mores.experiments.run.worker_pool.Worker`."""
+    from mores.experiments.run.worker_pool import Worker, serve
 
-    def __init__(self, points: CommitPoints | None) -> None:
-        from mores.experiments.run.worker import serve
-
-        task_read, task_write = os.pipe()
-        message_read, message_write = os.pipe()
-        self.pid = os.fork()
-        if not self.pid:
-            os.close(task_write), os.close(message_read)
-            if points is not None:
+    class ForkedWorker(Worker):
+        def launch(self, connection: Any) -> ForkedProcess:
+            pid = os.fork()
+            if not pid:
+                self.connection.close()
                 points.num_passed = 0
-            serve(os.fdopen(task_read, "rb"), os.fdopen(message_write, "wb"))
-        os.close(task_read), os.close(message_write)
-        self.stdin, self.stdout = os.fdopen(task_write, "wb"), os.fdopen(message_read, "rb", 0)
+                serve(connection)
+            return ForkedProcess(pid)
+
+    return ForkedWorker()
+
+
+@dataclasses.dataclass(frozen=True)
+class ForkedProcess:
+    """A process of this process, by its id."""
+
+    pid: int
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
@@ -91,8 +96,7 @@ def _run_in_child(case: Case, folder: Path, jobs: int, kill: Kill) -> None:
     """Start or resume the run in a forked process; does not return."""
     from mores.core.errors import UserError
     from mores.experiments.run import resume_run, run_scenario
-    from mores.experiments.run.scheduling import CellDied
-    from mores.experiments.run.worker_pool import WorkerPool
+    from mores.experiments.run.worker_pool import CellDied, WorkerPool
     from mores.experiments.scenario.loading import load_scenario
 
     code = 3
@@ -100,7 +104,7 @@ def _run_in_child(case: Case, folder: Path, jobs: int, kill: Kill) -> None:
         points = CommitPoints(kill.point)
         if kill.point is not None:
             points.install()
-        workers: Any = 1 if jobs == 1 else WorkerPool(jobs, lambda: ForkedWorker(points))
+        workers: Any = 1 if jobs == 1 else WorkerPool(jobs, lambda: forked_worker(points))
         if folder.exists():
             resume_run(folder, workers, progress=False)
         else:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mores.cli.commands import main
-from mores.experiments.calibration import calibrate, progress_bar
+from mores.experiments.calibration import calibrate, pipeline
 from mores.experiments.scenario.loading import load_scenario
 from tests.calibration.conftest import RANDOM_WALK
 from tests.refusals import refused
@@ -118,7 +118,7 @@ BAD = {
 def test_invalid_calibration(case, tmp_path, monkeypatch, capsys):
     text, held_out, code, path = BAD[case]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(progress_bar, "DELAY_SECONDS", math.inf)  # on a busy machine, too
+    monkeypatch.setattr(pipeline, "PROGRESS_DELAY", math.inf)  # on a busy machine, too
     Path("runs").mkdir()
     (tmp_path / "s.yaml").write_text(text)
     with refused(code, path=path) as caught:

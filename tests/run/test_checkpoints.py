@@ -14,19 +14,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from benchmarks.killed.histories import file_digests
+from mores.core.random_streams import Worlds
 from mores.experiments.results import atomic_files, tensor_file
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.results.cell_store import write_cell_result
 from mores.experiments.run import (
     cell_execution,
-    checkpoint_store,
+    checkpoint,
     engine,
     resume_run,
     run_scenario,
 )
+from mores.experiments.run.cell_runner import CellRunner, Cursor
+from mores.experiments.run.run_folder import CellTask
 from mores.experiments.scenario.loading import load_scenario
 from tests.cells import expand
 from tests.refusals import check_message
@@ -69,9 +71,9 @@ def fast_run(monkeypatch: pytest.MonkeyPatch, bandit_kinds: None) -> None:
         atomic_files.write_text(run_plan.folder / "report.html", "a report")
 
     monkeypatch.setattr(engine, "_write_report", write)
-    monkeypatch.setattr(checkpoint_store, "EPISODE_INTERVAL", 0.0)
-    monkeypatch.setattr(checkpoint_store, "STAGE_INTERVAL", 0.0)
-    monkeypatch.setattr(checkpoint_store, "MAX_WRITE_FRACTION", 1e9)
+    monkeypatch.setattr(checkpoint, "EPISODE_INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint, "STAGE_INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint, "MAX_WRITE_FRACTION", 1e9)
 
 
 def _run(folder: Path, text: str = TRAINING, episodes: int = 4):
@@ -82,9 +84,9 @@ def _run(folder: Path, text: str = TRAINING, episodes: int = 4):
 
 def _simulate(cell, scenario, folder: Path, callback=lambda fraction: None) -> CellResult:
     """Simulate a cell with checkpoints and write it."""
-    store = checkpoint_store.CheckpointStore(folder, cell, scenario, range(3))
-    result = cell_execution.run_cell(cell, scenario, range(3), callback, checkpoint_store=store)
-    assert not store.notes or "before" in store.notes[0] or "continues" in store.notes[0]
+    state = checkpoint.CellCheckpoint(CellTask(folder, cell, scenario, range(3)))
+    result = cell_execution.run_cell(cell, scenario, range(3), callback, checkpoint=state)
+    assert not state.notes or "before" in state.notes[0] or "continues" in state.notes[0]
     write_cell_result(folder, result)
     return result
 
@@ -102,16 +104,16 @@ class Killed(BaseException):
 def _killed_after(count: int) -> Iterator[list[tuple[int, int, int]]]:
     """Kill the process after so many checkpoints (0: never); yield the list of their positions."""
     cursors: list[tuple[int, int, int]] = []
-    original_write = checkpoint_store.CheckpointStore._write
+    original_write = checkpoint.CellCheckpoint._write
 
-    def write(self, checkpoint):
-        original_write(self, checkpoint)
-        cursors.append(tuple(checkpoint.cursor))
+    def write(self, cell_runner, cursor):
+        original_write(self, cell_runner, cursor)
+        cursors.append(tuple(cursor))
         if len(cursors) == count:
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint_store.CheckpointStore, "_write", write)
+        patch.setattr(checkpoint.CellCheckpoint, "_write", write)
         yield cursors
 
 
@@ -205,16 +207,16 @@ def test_a_checkpoint_of_another_experiment_or_of_other_code_is_ignored(tmp_path
         _run(folder, text)
     with _killed_after(7), pytest.raises(Killed):
         _run(other)
-    checkpoint = other / "cells" / ".main.checkpoint"
+    file = other / "cells" / ".main.checkpoint"
     (folder / "cells" / ".main.checkpoint").unlink()
-    shutil.copy(checkpoint, folder / "cells" / ".main.checkpoint")
-    shutil.copy(checkpoint, folder / "cells" / ".removed.checkpoint")
+    shutil.copy(file, folder / "cells" / ".main.checkpoint")
+    shutil.copy(file, folder / "cells" / ".removed.checkpoint")
     resume_run(folder, progress=False)
     assert file_digests(folder) == file_digests(_run(tmp_path / "whole", text).folder)
     assert not list((folder / "cells").glob(".*"))
-    system = checkpoint_store.system_info()
+    system = checkpoint.system_info()
     monkeypatch.setattr(
-        checkpoint_store, "system_info", lambda: {**system, "source": {"digest": "of other code"}}
+        checkpoint, "system_info", lambda: {**system, "source": {"digest": "of other code"}}
     )
     resume_run(other, force=True, progress=False)
     check_message(log_lines(other, "main")[0])
@@ -256,31 +258,32 @@ def test_checkpoints_are_due_at_intervals(tmp_path, monkeypatch):
     loaded = load_scenario(str(tmp_path / "s.yaml"))
     (cell,) = expand(loaded)
     clock = [100.0]
-    monkeypatch.setattr(checkpoint_store, "EPISODE_INTERVAL", 60.0)
-    monkeypatch.setattr(checkpoint_store, "STAGE_INTERVAL", 5.0)
-    monkeypatch.setattr(checkpoint_store, "MAX_WRITE_FRACTION", 0.05)
-    monkeypatch.setattr(checkpoint_store.time, "monotonic", lambda: clock[0])
-    store = checkpoint_store.CheckpointStore(tmp_path / "main", cell, loaded.scenario, range(3))
+    monkeypatch.setattr(checkpoint, "EPISODE_INTERVAL", 60.0)
+    monkeypatch.setattr(checkpoint, "STAGE_INTERVAL", 5.0)
+    monkeypatch.setattr(checkpoint, "MAX_WRITE_FRACTION", 0.05)
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
+    state = checkpoint.CellCheckpoint(CellTask(tmp_path / "main", cell, loaded.scenario, range(3)))
 
     def due() -> tuple[bool, bool]:
-        return store.is_due(stage_finished=False), store.is_due(stage_finished=True)
+        return state.is_due(stage_ended=False), state.is_due(stage_ended=True)
 
-    def slow() -> checkpoint_store.CellCheckpoint:
+    def slow(*_) -> None:
         clock[0] += 4.0
-        return checkpoint_store.CellCheckpoint((0, 0, 1), {"x": torch.ones(1)}, {})
 
+    monkeypatch.setattr(state, "_write", slow)
     assert due() == (False, False)
     clock[0] += 5.0
     assert due() == (False, True)
     clock[0] += 55.0
     assert due() == (True, True)
-    store.write(slow)
+    worlds = Worlds.grid(range(3), 2)
+    cell_runner = CellRunner(cell.build(), loaded.scenario, worlds, len(worlds), lambda _: None)
+    state.attach(cell_runner)
+    cell_runner.on_episode_end(Cursor(), False)
     clock[0] += 79.0
     assert due() == (False, False)  # it took 4 s: the next is due after 80 s
     clock[0] += 1.0
     assert due() == (True, True)
-    checkpoint = store.read()
-    assert checkpoint is not None and checkpoint.cursor == (0, 0, 1)
 
 
 @pytest.mark.cut(2)
@@ -310,7 +313,7 @@ def test_a_recipe_continues_in_the_same_bits(tmp_path, monkeypatch, network):
 PROGRAM = f"""\
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from mores.experiments.run import checkpoint_store as store
+from mores.experiments.run import checkpoint as store
 store.EPISODE_INTERVAL = store.STAGE_INTERVAL = 0.0
 store.MAX_WRITE_FRACTION = 1e9
 from mores.cli.commands import main
@@ -319,15 +322,15 @@ from mores.cli.commands import main
 KILLED = f"""\
 {PROGRAM}
 import os, signal
-write = store.CheckpointStore._write
+write = store.CellCheckpoint._write
 
-def write_and_kill(self, checkpoint):
-    write(self, checkpoint)
-    if list(checkpoint.cursor[1:]) == [2, 10]:
+def write_and_kill(self, cell_runner, cursor):
+    write(self, cell_runner, cursor)
+    if list(cursor[1:]) == [2, 10]:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0.02)
 
 signal.signal(signal.SIGVTALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-store.CheckpointStore._write = write_and_kill
+store.CellCheckpoint._write = write_and_kill
 sys.exit(main(sys.argv[1:]))
 """
 RESUMED = f"{PROGRAM}\nsys.exit(main(sys.argv[1:]))"
@@ -352,8 +355,8 @@ def test_killed_inside_a_long_stage(tmp_path, monkeypatch):
     resumed = _python(RESUMED, *command)
     assert resumed.returncode == 0, resumed.stderr
     check_message(re.sub("[0-9]+", "...", log_lines(folder, "main")[0]))
-    monkeypatch.setattr(checkpoint_store, "EPISODE_INTERVAL", 1e9)
-    monkeypatch.setattr(checkpoint_store, "STAGE_INTERVAL", 1e9)
+    monkeypatch.setattr(checkpoint, "EPISODE_INTERVAL", 1e9)
+    monkeypatch.setattr(checkpoint, "STAGE_INTERVAL", 1e9)
     whole = tmp_path / "whole"
     loaded = load_scenario(str(tmp_path / "s.yaml"))
     run_scenario(loaded, whole, progress=False)
@@ -366,23 +369,22 @@ from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
 from benchmarks.killed import cases, histories
 from mores.registry.plugins import load_plugins
-from mores.experiments.run import checkpoint_store as store
+from mores.experiments.run import checkpoint as store
 cases.import_all()
 load_plugins([{str(PLUGIN)!r}])
 folder, jobs, num_kills = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 case = cases.Case("training", sys.argv[4])
 store.EPISODE_INTERVAL = store.STAGE_INTERVAL = 1e9
 reference, rng, count = histories.reference(case, folder / "whole"), random.Random(jobs), 0
-read = store.CheckpointStore.read
+restore = store.CellCheckpoint._restore
 
-def count_reads(self):
-    checkpoint = read(self)
-    if checkpoint is not None:
-        with open(folder / "reads", "a") as file:  # not a commit point
-            file.write("x")
-    return checkpoint
+def count_reads(self, cell_runner):
+    cursor = restore(self, cell_runner)
+    with open(folder / "reads", "a") as file:  # not a commit point
+        file.write("x")
+    return cursor
 
-store.CheckpointStore.read = count_reads
+store.CellCheckpoint._restore = count_reads
 store.EPISODE_INTERVAL = store.STAGE_INTERVAL = 0.0
 store.MAX_WRITE_FRACTION = 1e9
 for index in range(12):

@@ -11,9 +11,8 @@ import pytest
 
 from benchmarks.killed.histories import file_digests
 from mores.experiments.results import atomic_files
-from mores.experiments.run import RunResult, engine, run_scenario, worker
-from mores.experiments.run.scheduling import CellDied
-from mores.experiments.run.worker_pool import WorkerPool, launch_worker
+from mores.experiments.run import RunResult, engine, run_scenario
+from mores.experiments.run.worker_pool import CellDied, Worker, WorkerPool
 from mores.experiments.scenario.first_round_check import FirstRoundCheck
 from mores.experiments.scenario.loading import load_scenario
 from mores.registry import REGISTRIES, plugins
@@ -124,12 +123,7 @@ def test_a_worker_that_dies(tmp_path, times, fails, monkeypatch):
 
 
 def test_a_worker_ends_with_its_parent_process():
-    process = launch_worker()
-    assert b"ready" in process.stdout.readline()
-    process.stdin.close()
-    assert process.wait() == 0
-    process.stdout.close()
-
-
-def test_tasks_can_be_unpickled_by_workers():
-    assert worker.CellTask.__module__ == "mores.experiments.run.worker"
+    worker = Worker()
+    assert worker.connection.recv() is None  # ready
+    worker.connection.close()
+    assert worker.process.wait() == 0

@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import re
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -102,9 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _print_errors(_with_remedy(str(error), error))
     except KeyboardInterrupt as error:
-        reason = f"stopped by {error}" if str(error) else "interrupted"  # by a signal, Ctrl-C
+        name = str(error)  # of a signal; none for Ctrl-C
+        reason = f"stopped by {name}" if name else "interrupted"
         print(_with_remedy(f"mores: {reason}", error), file=sys.stderr)
-        return getattr(error, "code", INTERRUPTED)
+        return 128 + signal.Signals[name] if name in signal.Signals.__members__ else INTERRUPTED
     except BrokenPipeError:
         # Buffered output has no reader; Python would report an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

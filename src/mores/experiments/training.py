@@ -9,10 +9,9 @@ A scenario file adds arms on shared random numbers, claims with verdicts, a repo
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from mores.core.learner import Learner, can_train
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
+from mores.experiments.progress import ProgressDisplay
 from mores.experiments.trained import (
     TRAINING_STAGE,
     TrainingResult,
@@ -71,7 +71,7 @@ def train(
         metrics: metrics to record at the end of each episode; default: all.
         population: a population, likewise; default: the environment makes the people.
         device: device of all tensors.
-        progress: show a progress bar; default: only on a terminal.
+        progress: show progress; default: only on a terminal.
 
     Raises:
         UserError: unknown names or wrong parameters; no named role can train, or a learner would
@@ -103,13 +103,15 @@ def train(
     _check_enough_rounds(simulator, episodes)
     names = select_metrics(simulator, metrics)
     learners = {r: p for r, p in simulator.policies.items() if can_train(p, "online")}
-    with _progress_bar(episodes, progress) as advance:
+    shown = sys.stderr.isatty() if progress is None else progress
+    with ProgressDisplay("training", float(episodes), shown) as display:
 
         def on_episode_end(num_episodes: int) -> None:
             if num_episodes == 1:  # before hours of training
                 for role in simulator.learning_roles:
                     checked_state_dict(role, learners[role], simulator.policy_states[role])
-            advance()
+            text = f"{num_episodes} of {episodes} episodes"
+            display.update(text, 1.0, important=num_episodes == episodes)
 
         curves = run_episodes(simulator, episodes, names, on_episode_end)
     states = simulator.policy_states
@@ -191,18 +193,3 @@ def _check_enough_rounds(simulator: Simulator, episodes: int) -> None:
         if reason := no_update_reason(role, learner, state, episodes * simulator.rounds):
             message = f"{role}: would never be updated: {reason}"
             raise UserError(message, code="not_trained", path=f"policies.{role}")
-
-
-@contextlib.contextmanager
-def _progress_bar(episodes: int, progress: bool | None) -> Iterator[Callable[[], None]]:
-    """A progress bar over episodes; None: only on a terminal."""
-    if not (sys.stderr.isatty() if progress is None else progress):
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("training"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("training", total=episodes)
-        yield lambda: bar.advance(task)

@@ -22,15 +22,16 @@ from mores.experiments.calibration.minimization import (
 from mores.experiments.calibration.moment_distance import MomentDistance
 from mores.experiments.calibration.output import make_output_folder, write_calibration
 from mores.experiments.calibration.profile_intervals import BetterFitFound, interval_end
-from mores.experiments.calibration.progress_bar import CalibrationProgress
 from mores.experiments.calibration.result import CalibrationResult, FittedParameter, TargetFit
 from mores.experiments.calibration.simulated_moments import SECTION, MomentSimulator
+from mores.experiments.progress import ProgressDisplay
 from mores.experiments.run.dry_run import check_scenario
 from mores.experiments.run.scheduling import single_threaded
 from mores.experiments.scenario.loading import LoadedScenario
 from mores.experiments.scenario.source_locations import ScenarioError, printable, problem_at_path
 
 MIN_REPLICATES = 8  # for the covariance of the moments
+PROGRESS_DELAY = 2.0  # seconds before progress is displayed
 MAX_RESTARTS = 3  # after an interval search found a better fit
 
 
@@ -69,10 +70,18 @@ def calibrate(
     folder = None if out is None else make_output_folder(out)
     distance = MomentDistance(simulator, np.flatnonzero(~held).tolist(), target_values)
     evaluations_before = simulator.num_evaluations
-    with single_threaded(), CalibrationProgress(loaded.scenario.name, progress) as bar:
-        simulator.on_evaluation = bar.advance
+    name, step = loaded.scenario.name, ""
+    with single_threaded(), ProgressDisplay(name, None, progress, PROGRESS_DELAY) as display:
+
+        def show_progress(next_step: str = "") -> None:
+            nonlocal step
+            step = next_step or step
+            points = simulator.num_evaluations - evaluations_before
+            display.update(f"{step}, {points} points simulated", important=bool(next_step))
+
+        simulator.on_evaluation = show_progress
         try:
-            fit, intervals = _search(distance, bar.set_status)
+            fit, intervals = _search(distance, show_progress)
             result = _make_result(loaded, distance, fit, intervals, held)
         finally:
             simulator.on_evaluation = lambda: None

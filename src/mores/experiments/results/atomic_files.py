@@ -13,23 +13,16 @@ import contextlib
 import errno
 import fcntl
 import json
-import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mores.core.errors import UserError
 
 PARTIAL_SUFFIX = ".part"
-FSYNC_UNSUPPORTED = {
-    errno.EINVAL,
-    errno.ENOTSUP,
-    errno.EBADF,
-}  # file systems that cannot sync a folder
+FSYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}  # as some file systems for folders
 
 
 class WriteError(UserError):
@@ -76,9 +69,13 @@ def write_text(path: Path, text: str, sync: bool = True) -> None:
 
 def write_json(path: Path, data: Any, sync: bool = True) -> None:
     """Write strict JSON atomically: NaN and infinities become null; see `write_bytes`."""
-    write_text(
-        path, json.dumps(_nonfinite_to_none(data), indent=2, ensure_ascii=False) + "\n", sync
-    )
+    text = json.dumps(data, default=_to_plain, ensure_ascii=False)
+    strict = json.loads(text, parse_constant=lambda _: None)
+    write_text(path, json.dumps(strict, indent=2, ensure_ascii=False) + "\n", sync)
+
+
+def _to_plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value.item()  # else a number of numpy
 
 
 @contextlib.contextmanager
@@ -155,15 +152,3 @@ def _fsync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def _nonfinite_to_none(data: Any) -> Any:
-    if isinstance(data, float) and not math.isfinite(data):
-        return None
-    if isinstance(data, Mapping):
-        return {str(key): _nonfinite_to_none(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [_nonfinite_to_none(value) for value in data]
-    if isinstance(data, np.generic):
-        return _nonfinite_to_none(data.item())
-    return data

@@ -34,23 +34,13 @@ CHECKPOINTS = "checkpoints"
 
 
 class CheckpointCollector:
-    """Collects the learned parameters of a cell's learners, chunk after chunk of worlds.
-
-    Args:
-        cell: the cell.
-        replicates: its replicates, in order.
-
-    Attributes:
-        checkpoints: learned parameters, by stage and role.
-        stopped: models that stopped training early, by role and message.
-        training_statuses: numbers of models that were updated, by stage and role.
-    """
+    """Collects the learned parameters of a cell's learners, chunk after chunk of worlds."""
 
     def __init__(self, cell: Cell, replicates: Sequence[int]) -> None:
         self._cell, self._replicates = cell, list(replicates)
-        self.checkpoints: dict[tuple[str, str], PolicyCheckpoint] = {}
-        self.stopped: dict[tuple[str, str], StoppedTraining] = {}
-        self.training_statuses: dict[tuple[str, str], TrainingStatus] = {}
+        self.checkpoints: dict[tuple[str, str], PolicyCheckpoint] = {}  # by stage and role
+        self.stopped: dict[tuple[str, str], StoppedTraining] = {}  # by role and message
+        self.training_statuses: dict[tuple[str, str], TrainingStatus] = {}  # by stage and role
 
     def collect(self, stage_index: int, built_stage: BuiltStage, store: PolicyStateStore) -> None:
         """Copy the parameters of a stage's learners at its end.
@@ -102,7 +92,7 @@ class CheckpointCollector:
             "role": role,
             "num_agents": get_role(built_stage.environment, role).num_agents,
             "replicates": self._replicates,
-            "num_models": _num_models(tensors),
+            "num_models": len(next(iter(tensors.values()))),
             "policy": full_spec(built_stage.spec.policies.get(role), built_stage.policies[role]),
             "tensors": {
                 name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).split(".")[-1]}
@@ -116,7 +106,7 @@ class CheckpointCollector:
         """Number of trained models of all roles."""
         most: dict[str, int] = {}
         for (_, role), checkpoint in self.checkpoints.items():
-            most[role] = max(most.get(role, 0), _num_models(checkpoint.tensors))
+            most[role] = max(most.get(role, 0), checkpoint.metadata["num_models"])
         return sum(most.values())
 
     def state_dict(self) -> dict[str, Any]:
@@ -149,7 +139,3 @@ def write_checkpoints(folder: Path, checkpoints: Sequence[PolicyCheckpoint]) -> 
         save_file(dict(checkpoint.tensors), folder / CHECKPOINTS / f"{name}.safetensors")
         text = json.dumps(checkpoint.metadata, indent=1, ensure_ascii=False)
         (folder / CHECKPOINTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _num_models(tensors: Mapping[str, Tensor]) -> int:
-    return len(next(iter(tensors.values())))

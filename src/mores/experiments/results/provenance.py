@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -56,6 +57,13 @@ def system_info() -> dict[str, Any]:
     }
 
 
+class SystemDifferences(NamedTuple):
+    """Differences in code, which change numbers, and in the machine, which may change last bits."""
+
+    code: list[str]
+    machine: list[str]
+
+
 def compare_system_info(
     earlier: Mapping[str, Any], current: Mapping[str, Any]
 ) -> SystemDifferences:
@@ -77,13 +85,6 @@ def compare_system_info(
     return SystemDifferences(code, machine)
 
 
-class SystemDifferences(NamedTuple):
-    """Differences in code, which change numbers, and in the machine, which may change last bits."""
-
-    code: list[str]
-    machine: list[str]
-
-
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)
@@ -92,12 +93,9 @@ def _version(name: str) -> str | None:
 
 
 def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(x for x in lines if x.startswith("model name")).partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 
@@ -106,23 +104,14 @@ def _source_info() -> dict[str, Any]:
     """Digest of the package's code; in a checkout also the commit and a hash of its changes."""
     package = Path(__file__).resolve().parents[2]
     info: dict[str, Any] = {"digest": _package_digest(package)}
-    if not any((parent / ".git").exists() for parent in list(package.parents)[:3]):
-        return info
-
-    def git(*words: str) -> str | None:
-        try:
-            result = subprocess.run(
-                ["git", "-C", str(package), *words], capture_output=True, text=True, timeout=10
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return result.stdout.strip() if result.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    if commit is None:
-        return info
-    changes = git("diff", "HEAD") or ""
-    return info | {"commit": commit, "changed": short_hash(changes) if changes else None}
+    if any((parent / ".git").exists() for parent in list(package.parents)[:3]):
+        git = ["git", "-C", str(package)]
+        options: Any = {"capture_output": True, "text": True, "timeout": 10, "check": True}
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            commit = subprocess.run([*git, "rev-parse", "HEAD"], **options).stdout.strip()
+            changes = subprocess.run([*git, "diff", "HEAD"], **options).stdout.strip()
+            info |= {"commit": commit, "changed": short_hash(changes) if changes else None}
+    return info
 
 
 def _package_digest(package: Path) -> str:
@@ -130,8 +119,7 @@ def _package_digest(package: Path) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for folder, subfolders, names in os.walk(package, followlinks=True):
         subfolders.sort()
-        for name in sorted(names):
-            if name.endswith(".py"):
-                file = Path(folder) / name
-                digest.update(str(file.relative_to(package)).encode() + b"\0" + file.read_bytes())
+        for name in sorted(name for name in names if name.endswith(".py")):
+            file = Path(folder) / name
+            digest.update(str(file.relative_to(package)).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()

@@ -53,9 +53,47 @@ def serialize(state: Any, template: Any) -> SerializedPytree:
     Raises:
         SerializationError: an object cannot be saved and is not equal in the template.
     """
-    output = SerializedPytree({}, {})
-    _serialize(state, template, "", output, {})
-    return output
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, dict[str, Any]] = {}
+    paths_by_storage: dict[Any, str] = {}
+
+    def visit(node: Any, template: Any, path: str, uncompared: bool = False) -> None:
+        """Add a node. `uncompared`: objects that are not saved may differ."""
+        if isinstance(node, Tensor):
+            storage = (node.data_ptr(), tuple(node.shape), node.stride(), node.dtype)
+            if node.numel() and storage in paths_by_storage:
+                metadata[path] = {"alias_of": paths_by_storage[storage]}
+                return
+            paths_by_storage[storage] = path
+            tensors[path] = _contiguous(node)
+            # Also for dimensions of size 1: their stride decides how matrices are multiplied.
+            if node.stride() != torch.empty(node.shape, device="meta").stride():
+                metadata[path] = {"strides": list(node.stride()), "shape": list(node.shape)}
+            return
+        if isinstance(node, PLAIN_TYPES):
+            metadata[path] = {"value": node}
+            return
+        name, children, known = path or "the state", _children(node), _children(template)
+        if isinstance(node, Mapping):
+            if len(children) < len(node) or any(k != str(k) and str(k) not in known for k in node):
+                raise SerializationError(f"{name}: keys that are not strings")
+            metadata[path] = {"keys": list(children)}
+        elif type(node) is not (list if template is None else type(template)):
+            found, expected = type(node).__name__, type(template).__name__
+            message = f"{name} is a {found}, and a {expected} at the start of a stage"
+            raise SerializationError(message)
+        elif isinstance(node, (tuple, list)):
+            metadata[path] = {"length": len(node)}
+        elif not children and not uncompared and not structurally_equal(node, template):
+            kind = type(node).__name__
+            raise SerializationError(f"{name}: a {kind} changes, and is not a tensor or number")
+        fields = dataclasses.fields(node) if dataclasses.is_dataclass(node) else ()
+        buffers = {field.name for field in fields if not field.compare}
+        for key, part in children.items():
+            visit(part, known.get(key), _child_path(path, key), uncompared or key in buffers)
+
+    visit(state, template, "")
+    return SerializedPytree(tensors, metadata)
 
 
 def deserialize(template: Any, serialized: SerializedPytree) -> Any:
@@ -64,7 +102,37 @@ def deserialize(template: Any, serialized: SerializedPytree) -> Any:
     Raises:
         SerializationError: the parts do not fit the template.
     """
-    return _deserialize(template, "", serialized, {})
+    tensors, metadata = serialized
+    restored: dict[str, Tensor] = {}
+
+    def visit(template: Any, path: str) -> Any:
+        entry, known = metadata.get(path, {}), _children(template)
+        if "value" in entry:
+            return entry["value"]
+        if path in tensors:
+            restored[path] = _restore_tensor(tensors[path], entry, template)
+            return restored[path]
+        if entry.get("alias_of") in restored:
+            return restored[entry["alias_of"]]
+        if "keys" in entry:
+            keys = {str(key): key for key in template} if isinstance(template, Mapping) else {}
+            return {
+                keys.get(key, key): visit(known.get(key), _child_path(path, key))
+                for key in entry["keys"]
+            }
+        if "length" in entry:
+            names = map(str, range(entry["length"]))
+            parts = [visit(known.get(name), _child_path(path, name)) for name in names]
+            if hasattr(template, "_fields"):
+                return type(template)(*parts)
+            return type(template)(parts) if isinstance(template, (tuple, list)) else parts
+        if "alias_of" in entry or isinstance(template, (*PLAIN_TYPES, Tensor)):
+            raise SerializationError(f"no saved value for {path!r}")
+        fields = {name: visit(part, _child_path(path, name)) for name, part in known.items()}
+        changed = {name: part for name, part in fields.items() if part is not known[name]}
+        return dataclasses.replace(template, **changed) if changed else template
+
+    return visit(template, "")
 
 
 def structurally_equal(left: Any, right: Any, visited: frozenset[int] = frozenset()) -> bool:
@@ -116,115 +184,26 @@ def structurally_equal(left: Any, right: Any, visited: frozenset[int] = frozense
     return structurally_equal(attributes(left), attributes(right), visited)
 
 
-def _serialize(
-    node: Any,
-    template: Any,
-    path: str,
-    output: SerializedPytree,
-    paths_by_storage: dict[Any, str],
-    uncompared: bool = False,
-) -> None:
-    """Add a node to the output. `uncompared`: objects that are not saved may differ."""
-    if isinstance(node, Tensor):
-        _serialize_tensor(node, path, output, paths_by_storage)
-        return
-    children: list[tuple[str, Any, Any, bool]] = []  # name, part, its template, `uncompared`
-    if isinstance(node, PLAIN_TYPES):
-        output.metadata[path] = {"value": node}
-    elif isinstance(node, Mapping):
-        keys, known = [str(key) for key in node], _values_by_text_key(template)
-        if len(set(keys)) < len(keys) or any(str(k) not in known and k != str(k) for k in node):
-            raise SerializationError(f"{path or 'the state'}: keys that are not strings")
-        output.metadata[path] = {"keys": keys}
-        children = [(str(key), part, known.get(str(key)), False) for key, part in node.items()]
-    elif isinstance(node, (tuple, list)):
-        if type(node) is not (list if template is None else type(template)):
-            raise _type_mismatch(node, template, path)
-        output.metadata[path] = {"length": len(node)}
-        known = dict(enumerate(template)) if isinstance(template, (tuple, list)) else {}
-        children = [(str(n), part, known.get(n), False) for n, part in enumerate(node)]
-    elif type(node) is not type(template):
-        raise _type_mismatch(node, template, path)
-    elif dataclasses.is_dataclass(node):
-        for field in dataclasses.fields(node):
-            parts = getattr(node, field.name), getattr(template, field.name)
-            children.append((field.name, *parts, not field.compare))
-    elif not uncompared and not structurally_equal(node, template):
-        kind = type(node).__name__
-        raise SerializationError(
-            f"{path or 'the state'}: a {kind} changes, and is not a tensor or number"
-        )
-    for name, part, other, may_differ in children:
-        below = _child_path(path, name)
-        _serialize(part, other, below, output, paths_by_storage, uncompared or may_differ)
+def _children(node: Any) -> dict[str, Any]:
+    if isinstance(node, Mapping):
+        return {str(key): part for key, part in node.items()}
+    if isinstance(node, (tuple, list)):
+        return {str(n): part for n, part in enumerate(node)}
+    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+        return {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
+    return {}
 
 
-def _type_mismatch(node: Any, template: Any, path: str) -> SerializationError:
-    found, expected = type(node).__name__, type(template).__name__
-    return SerializationError(
-        f"{path or 'the state'} is a {found}, and a {expected} at the start of a stage"
-    )
-
-
-def _serialize_tensor(
-    tensor: Tensor, path: str, output: SerializedPytree, paths_by_storage: dict[Any, str]
-) -> None:
-    storage = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-    if tensor.numel() and storage in paths_by_storage:
-        output.metadata[path] = {"alias_of": paths_by_storage[storage]}
-        return
-    paths_by_storage[storage] = path
+def _contiguous(tensor: Tensor) -> Tensor:
+    """A contiguous copy on the CPU, with one number for an expanded dimension."""
     plain = tensor.detach()
     for dim, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
-        if size > 1 and stride == 0:  # an expanded dimension: one number, repeated
+        if size > 1 and stride == 0:
             plain = plain.narrow(dim, 0, 1)
-    # Also for dimensions of size 1: their stride decides how matrices are multiplied.
-    if tensor.stride() != torch.empty(tensor.shape, device="meta").stride():
-        output.metadata[path] = {"strides": list(tensor.stride()), "shape": list(tensor.shape)}
-    output.tensors[path] = plain.cpu().clone(memory_format=torch.contiguous_format)
+    return plain.cpu().clone(memory_format=torch.contiguous_format)
 
 
-def _deserialize(
-    template: Any, path: str, serialized: SerializedPytree, restored: dict[str, Tensor]
-) -> Any:
-    entry = serialized.metadata.get(path, {})
-    if "value" in entry:
-        return entry["value"]
-    if path in serialized.tensors or "alias_of" in entry:
-        return _deserialize_tensor(template, path, serialized, restored)
-
-    def child(name: str, part_template: Any) -> Any:
-        return _deserialize(part_template, _child_path(path, name), serialized, restored)
-
-    if "keys" in entry:
-        known = _values_by_text_key(template)
-        keys = {str(key): key for key in template} if isinstance(template, Mapping) else {}
-        return {keys.get(key, key): child(key, known.get(key)) for key in entry["keys"]}
-    if "length" in entry:
-        known = dict(enumerate(template)) if isinstance(template, (tuple, list)) else {}
-        parts = [child(str(n), known.get(n)) for n in range(entry["length"])]
-        if hasattr(template, "_fields"):
-            return type(template)(*parts)
-        return type(template)(parts) if isinstance(template, (tuple, list)) else parts
-    if template is None or isinstance(template, (*PLAIN_TYPES, Tensor)):
-        raise SerializationError(f"no saved value for {path!r}")
-    if dataclasses.is_dataclass(template) and not isinstance(template, type):
-        old = {field.name: getattr(template, field.name) for field in dataclasses.fields(template)}
-        parts = {name: child(name, part) for name, part in old.items()}
-        changed = {name: part for name, part in parts.items() if part is not old[name]}
-        return dataclasses.replace(template, **changed) if changed else template
-    return template
-
-
-def _deserialize_tensor(
-    template: Any, path: str, serialized: SerializedPytree, restored: dict[str, Tensor]
-) -> Tensor:
-    entry = serialized.metadata.get(path, {})
-    if "alias_of" in entry:
-        if entry["alias_of"] not in restored:
-            raise SerializationError(f"no saved value for {path!r}")
-        return restored[entry["alias_of"]]
-    saved = serialized.tensors[path]
+def _restore_tensor(saved: Tensor, entry: Mapping[str, Any], template: Any) -> Tensor:
     if "strides" not in entry:
         tensor = saved.clone(memory_format=torch.contiguous_format)
     else:
@@ -234,12 +213,7 @@ def _deserialize_tensor(
         tensor = torch.empty_strided(inner, strides, dtype=saved.dtype).copy_(saved).expand(shape)
     if isinstance(template, Tensor):
         tensor = tensor.to(template.device).requires_grad_(template.requires_grad)
-    restored[path] = tensor
     return tensor
-
-
-def _values_by_text_key(template: Any) -> dict[str, Any]:
-    return {str(k): part for k, part in template.items()} if isinstance(template, Mapping) else {}
 
 
 def _child_path(path: str, name: str) -> str:

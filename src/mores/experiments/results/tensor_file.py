@@ -63,16 +63,13 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             )
         if header.get("checksum") != str(_checksum(tensors, text)):
             raise ValueError("it was changed")
+        metadata = json.loads(text)
+        if not isinstance(metadata, dict):
+            raise ValueError("its metadata are not a JSON object")
     except SafetensorError as error:
         raise unreadable(path, f"it is not a safetensors file ({error})") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise unreadable(path, error) from None
-    try:
-        metadata = json.loads(text)
-    except (ValueError, RecursionError):
-        metadata = None
-    if not isinstance(metadata, dict):
-        raise unreadable(path, "its metadata are not a JSON object")
     return tensors, metadata
 
 

@@ -1,4 +1,4 @@
-"""Simulate one cell of an experiment and record its metrics.
+"""Simulate one cell of an experiment, record its metrics and write them.
 
 A cell is one arm at one point: of the sweep, of the draws of uncertain parameters, or of the design
 of a sensitivity analysis. Its worlds are simulated in chunks, which bounds memory for any number of
@@ -7,17 +7,45 @@ replicates. A world's results do not depend on its chunk, up to rounding where s
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Callable, Sequence
 
 from mores.core.random_streams import Worlds
 from mores.experiments.results.cell_result import CellResult
-from mores.experiments.run.cell_runner import CellRunner
-from mores.experiments.run.checkpoint_state import restore_or_start
-from mores.experiments.run.checkpoint_store import CheckpointStore
+from mores.experiments.results.cell_store import write_cell_result
+from mores.experiments.run.cell_runner import CellRunner, Cursor
+from mores.experiments.run.checkpoint import CellCheckpoint
+from mores.experiments.run.run_folder import CellTask
 from mores.experiments.scenario.cell import BuiltCell, Cell
 from mores.experiments.scenario.specification import Scenario
+from mores.registry.plugins import load_plugins
 
 MAX_CHUNK_ELEMENTS = 2**23  # tensor elements of a chunk of worlds
+
+
+@dataclasses.dataclass(frozen=True)
+class CellEnd:
+    """The end of a cell: it is written, or `error` is why not."""
+
+    cell: str
+    error: Exception | None
+    notes: Sequence[str] = ()  # for the log
+    seconds: float = 0.0  # wall time
+
+
+def simulate_cell(task: CellTask, callback: Callable[[float], None]) -> CellEnd:
+    """Simulate a cell and write it; `callback` is that of `run_cell`."""
+    start, error = time.monotonic(), None
+    checkpoint = CellCheckpoint(task)
+    try:
+        load_plugins(task.plugin_files)
+        arguments = (task.cell, task.scenario, task.replicates)
+        write_cell_result(task.folder, run_cell(*arguments, callback, checkpoint=checkpoint))
+        checkpoint.remove()
+    except Exception as caught:
+        error = caught
+    return CellEnd(task.cell.id, error, checkpoint.notes, time.monotonic() - start)
 
 
 def run_cell(
@@ -26,7 +54,7 @@ def run_cell(
     replicates: Sequence[int],
     callback: Callable[[float], None],
     built_cell: BuiltCell | None = None,
-    checkpoint_store: CheckpointStore | None = None,
+    checkpoint: CellCheckpoint | None = None,
 ) -> CellResult:
     """Simulate a cell, from its start or from its last checkpoint.
 
@@ -36,7 +64,7 @@ def run_cell(
         replicates: replicates of an arm's cell; for others see `Cell.own_replicates`.
         callback: called with the fraction of the cell simulated since its last call; the sum is 1.
         built_cell: environments, policies and population of the cell, if built before.
-        checkpoint_store: reads and writes checkpoints of the cell; by default there are none.
+        checkpoint: reads and writes the checkpoint of the cell; by default there is none.
     """
     built_cell = built_cell or cell.build()
     worlds = Worlds.grid(cell.own_replicates(scenario, replicates), scenario.worlds)
@@ -46,4 +74,4 @@ def run_cell(
         # A replicate is not split: its worlds share their learners.
         chunk_size = max(1, chunk_size // scenario.worlds) * scenario.worlds
     cell_runner = CellRunner(built_cell, scenario, worlds, chunk_size, callback)
-    return cell_runner.run(restore_or_start(cell_runner, checkpoint_store))
+    return cell_runner.run(checkpoint.attach(cell_runner) if checkpoint else Cursor())

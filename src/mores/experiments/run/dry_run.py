@@ -23,7 +23,7 @@ from mores.core.random_streams import Worlds
 from mores.experiments.run.cell_runner import CellRunner, Cursor
 from mores.experiments.run.scheduling import single_threaded
 from mores.experiments.scenario import expansion
-from mores.experiments.scenario.cell import BuiltCell
+from mores.experiments.scenario.cell import BuiltCell, BuiltStage
 from mores.experiments.scenario.first_round_check import structure_key
 from mores.experiments.scenario.loading import LoadedScenario
 from mores.experiments.scenario.source_locations import (
@@ -86,14 +86,9 @@ def dry_run_cell(built: BuiltCell, loaded: LoadedScenario, deadline: float) -> l
     short = _shortened_cell(built)
     if short is None or time.monotonic() > deadline:
         return []
-    scenario = loaded.scenario.model_copy(
-        update={
-            "stages": [staged.stage for staged in short.stages],
-            "claims": [],
-            "calibration": None,
-            "uncertainty": None,
-        }
-    )
+    stages = [staged.stage for staged in short.stages]
+    changes = {"stages": stages, "claims": [], "calibration": None, "uncertainty": None}
+    scenario = loaded.scenario.model_copy(update=changes)
     reached = Cursor()
 
     def check_deadline(cursor: Cursor, stage_ended: bool) -> None:
@@ -101,8 +96,6 @@ def dry_run_cell(built: BuiltCell, loaded: LoadedScenario, deadline: float) -> l
         reached = cursor
         if time.monotonic() > deadline:
             raise _TimeLimitReached
-
-    short = _with_dry_run_policies(short)
 
     def simulate() -> None:
         worlds = Worlds.grid(1, min(2, scenario.worlds))
@@ -136,14 +129,14 @@ def _untrained_learners(built: BuiltCell) -> list[Problem]:
     Trained parameters are shared by policies with the same keys. A learner in a `per_agent` policy
     and the same learner alone have different keys.
     """
-    problems, stages = [], built.stages
+    problems: list[Problem] = []
     trained: dict[str, list[Policy]] = {}
-    for staged in stages:
+    for staged in built.stages:
         for role in staged.stage.roles_to_train:
             if role in staged.policies:
                 trained.setdefault(role, []).append(staged.policies[role])
     started: set[str] = set()
-    for staged in stages:
+    for staged in built.stages:
         for role in started & staged.policies.keys():
             any_learner = any(parameter_keys(policy) for policy in trained[role])
             if any_learner and is_untrained(role, staged.policies[role], trained[role]):
@@ -153,51 +146,38 @@ def _untrained_learners(built: BuiltCell) -> list[Problem]:
                     "learner in per_agent from one alone, or the reverse); if that is intended, "
                     "set learning_rate: 0"
                 )
-                problems.append(
-                    staged.spec.origin.component_problem(
-                        ("policies", role), message, code="not_trained"
-                    )
-                )
+                origin, path = staged.spec.origin, ("policies", role)
+                problems.append(origin.component_problem(path, message, code="not_trained"))
         started |= trained.keys() & set(staged.stage.roles_to_train)
     return problems
 
 
-def _with_dry_run_policies(built_cell: BuiltCell) -> BuiltCell:
-    """The same cell with cheaper policies; one policy in several stages stays one object."""
-    replaced: dict[int, Policy] = {}
-    stages = []
-    for staged in built_cell.stages:
-        policies = {
-            role: replaced.setdefault(id(policy), _dry_run_version(policy))
-            for role, policy in staged.policies.items()
-        }
-        stages.append(staged._replace(policies=policies))
-    return dataclasses.replace(built_cell, stages=tuple(stages))
-
-
-def _dry_run_version(policy: Policy) -> Policy:
-    return policy.dry_run_version() if isinstance(policy, Learner) else policy
-
-
 def _shortened_cell(built: BuiltCell) -> BuiltCell | None:
-    """The cell with at most two episodes of each stage; None if only offline stages are left.
+    """The cell with cheaper policies and at most two episodes of each stage.
 
     An episode that is cut may lack feedback. Policies do not train in it, and a stage that is
-    fitted to it is left out with all later stages.
+    fitted to it is left out with all later stages. None: only offline stages are left.
     """
-    stages, cut = [], set[str]()
+    stages: list[BuiltStage] = []
+    cut: set[str] = set()
+    replaced: dict[int, Policy] = {}  # one policy in several stages stays one object
     for staged in built.stages:
-        stage, rounds = staged.stage, staged.rounds
-        changes: dict[str, Any] = {"episodes": min(stage.episodes, 2)}
+        stage, rounds = staged.stage, min(staged.rounds, MAX_ROUNDS)
+        changes: dict[str, Any] = {"episodes": min(stage.episodes, 2), "rounds": rounds}
         if stage.loop == "fit_offline" and cut & set(stage.dataset_stages or cut):
             break
-        if stage.loop != "fit_offline" and rounds > MAX_ROUNDS:
+        if stage.loop != "fit_offline" and rounds < staged.rounds:
             cut.add(stage.name)
             if stage.loop == "train":
                 changes |= {"loop": "rollout", "roles_to_train": []}
-        changes["rounds"] = min(rounds, MAX_ROUNDS)
+        policies = dict(staged.policies)
+        for role, policy in policies.items():
+            if isinstance(policy, Learner):
+                if id(policy) not in replaced:
+                    replaced[id(policy)] = policy.dry_run_version()
+                policies[role] = replaced[id(policy)]
         stage = stage.model_copy(update=changes)
-        stages.append(staged._replace(stage=stage, rounds=changes["rounds"]))
+        stages.append(staged._replace(stage=stage, rounds=rounds, policies=policies))
     if all(staged.stage.loop == "fit_offline" for staged in stages):
         return None
     return dataclasses.replace(built, stages=tuple(stages))

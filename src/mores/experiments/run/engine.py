@@ -8,30 +8,32 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from mores.analysis.intervals import IntervalEstimate
 from mores.core.errors import UserError
 from mores.experiments.claims.claim_evaluation import evaluate_claims
 from mores.experiments.claims.verdicts import Verdict
+from mores.experiments.progress import ProgressDisplay
 from mores.experiments.results import atomic_files
-from mores.experiments.results.cell_store import read_training_summary
 from mores.experiments.results.provenance import collect_provenance, utc_timestamp
-from mores.experiments.run.checkpoint_store import remove_stale_checkpoints
+from mores.experiments.run.checkpoint import remove_stale_checkpoints
 from mores.experiments.run.parameter_uncertainty import CellPlan, plan_cells, sensitivity_indices
-from mores.experiments.run.progress_display import ProgressDisplay
 from mores.experiments.run.run_folder import (
     CELLS_FOLDER,
-    RunLock,
+    RunPlan,
     create_run_folder,
+    lock_run,
     write_run_inputs,
 )
 from mores.experiments.run.run_status import RunStatus
-from mores.experiments.run.scheduling import RunPlan, check_importable_by_workers, run_missing_cells
-from mores.experiments.run.signals import stop_on_signals
+from mores.experiments.run.scheduling import check_importable_by_workers, run_missing_cells
 from mores.experiments.run.worker_pool import WorkerPool, num_processes
 from mores.experiments.scenario.loading import LoadedScenario
 from mores.experiments.scenario.specification import Scenario
@@ -95,9 +97,9 @@ def run_scenario(
     replicates = select_replicates(scenario, only_replicates)
     num_jobs = num_processes(jobs)
     if num_jobs > 1:
-        check_importable_by_workers(cells, scenario.metrics)
+        check_importable_by_workers(text)
     folder = create_run_folder(scenario, text, out)
-    with RunLock(folder):
+    with lock_run(folder):
         provenance = collect_provenance(text, scenario.seed, num_jobs)
         provenance |= {
             "overrides": list(loaded.overrides),
@@ -110,45 +112,31 @@ def run_scenario(
 
 
 def complete_run(
-    run_plan: RunPlan,
-    provenance: Mapping[str, Any],
-    jobs: int | WorkerPool = 1,
-    progress: bool = True,
+    run_plan: RunPlan, provenance: Mapping[str, Any], jobs: int | WorkerPool, progress: bool
 ) -> RunResult:
-    """Simulate the missing cells, evaluate all claims, and write the report.
-
-    Args:
-        run_plan: the run, whose folder this process has locked.
-        provenance: content of `provenance.json` so far.
-        jobs: see `run_scenario`.
-        progress: show progress.
-    """
+    """Simulate the missing cells of a locked run, evaluate all claims, and write the report."""
     start = time.monotonic()
-    finished = [
-        cell.id for cell in run_plan.cells if (run_plan.folder / CELLS_FOLDER / cell.id).is_dir()
-    ]
-    status = RunStatus(
-        run_plan.folder, [cell.id for cell in run_plan.cells], finished, num_processes(jobs)
-    )
-    for cell in finished:
-        status.note_training(cell, read_training_summary(run_plan.folder / CELLS_FOLDER / cell))
-    with _record_interruption(status), stop_on_signals():
+    folder, cells = run_plan.folder, run_plan.cells
+    status = RunStatus(folder, [cell.id for cell in cells], num_processes(jobs))
+    costs = [run_plan.cost(cell) for cell in cells if cell.id not in status.done]
+    with (
+        _record_interruption(status),
+        _stop_on_signals(),
+        ProgressDisplay(run_plan.scenario.name, sum(costs, 0.0), progress) as display,
+    ):
         status.write("running")
-        costs = {
-            cell.id: run_plan.cost(cell) for cell in run_plan.cells if cell.id not in status.done
-        }
-        with ProgressDisplay(run_plan.scenario.name, costs, len(finished), progress) as display:
-            run_missing_cells(run_plan, status, display, jobs)
-            remove_stale_checkpoints(run_plan.folder / CELLS_FOLDER)
-            display.show_step("evaluating claims")
-            result = evaluate_run_claims(run_plan)
-            entries = [_claim_entry(verdict) for verdict in result.verdicts]
-            atomic_files.write_json(run_plan.folder / "claims.json", entries)
-            seconds = round(provenance.get("seconds", 0.0) + time.monotonic() - start, 2)
-            final = {**provenance, "finished": utc_timestamp(), "seconds": seconds}
-            atomic_files.write_json(run_plan.folder / "provenance.json", final)
-            display.show_step("writing the report")
-            _write_report(run_plan, result, final)
+        display.update(status.count)
+        run_missing_cells(run_plan, status, display, jobs)
+        remove_stale_checkpoints(folder / CELLS_FOLDER)
+        display.update("evaluating claims")
+        result = evaluate_run_claims(run_plan)
+        entries = [_claim_entry(verdict) for verdict in result.verdicts]
+        atomic_files.write_json(folder / "claims.json", entries)
+        seconds = round(provenance.get("seconds", 0.0) + time.monotonic() - start, 2)
+        final = {**provenance, "finished": utc_timestamp(), "seconds": seconds}
+        atomic_files.write_json(folder / "provenance.json", final)
+        display.update("writing the report")
+        _write_report(run_plan, result, final)
         status.write("done")
         status.log(f"done in {time.monotonic() - start:.2f} s")
     return result
@@ -176,28 +164,47 @@ def select_replicates(scenario: Scenario, only_replicates: Sequence[int] | None)
 
 
 @contextlib.contextmanager
+def _stop_on_signals() -> Iterator[None]:
+    """SIGTERM and a closed terminal end a run as Ctrl-C does, unless they have handlers."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []  # only the main thread may set handlers
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
 def _record_interruption(status: RunStatus) -> Iterator[None]:
     """Record any exception in the run's folder, and add to it the command that resumes the run."""
     try:
         yield
     except BaseException as error:
         expected = isinstance(error, (KeyboardInterrupt, atomic_files.WriteError))
-        status.finish(
-            "stopped" if expected else "failed", f"stopped: {type(error).__name__}: {error}"
-        )
-        num_done = len(status.done)
-        num_cells = num_done + len(status.to_do)
-        command = f"mores resume {status.folder}"
-        error.add_note(f"{num_done} of {num_cells} cells are complete; to continue: {command}")
+        with contextlib.suppress(atomic_files.WriteError):  # the disk may be full
+            status.write("stopped" if expected else "failed")
+            status.log(f"stopped: {type(error).__name__}: {error}")
+        error.add_note(f"{status.count} are complete; to continue: mores resume {status.folder}")
         raise
 
 
 def _claim_entry(verdict: Verdict) -> dict[str, Any]:
     """A claim as JSON: its verdict over all points, and at each of them."""
     claim = verdict.claim
-    entry: dict[str, Any] = {"statement": claim.statement, "arm": verdict.arm}
-    entry |= _verdict_fields(verdict)
-    entry["claim"] = claim.model_dump(mode="json", exclude_none=True)
+    entry = {
+        "statement": claim.statement,
+        "arm": verdict.arm,
+        **_verdict_fields(verdict),
+        "claim": claim.model_dump(mode="json", exclude_none=True),
+    }
     if len(verdict.at_points) > 1:
         entry["points"] = [
             {"point": dict(at.point), **_verdict_fields(at)} for at in verdict.at_points
@@ -206,13 +213,11 @@ def _claim_entry(verdict: Verdict) -> dict[str, Any]:
 
 
 def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
-    ablation = verdict.ablation_estimate
-    return {
-        "verdict": verdict.status,
-        "reason": verdict.reason,
-        **_estimate_fields(verdict.estimate),
-        **({} if ablation is None else {"ablation": _estimate_fields(ablation)}),
-    }
+    fields: dict[str, Any] = {"verdict": verdict.status, "reason": verdict.reason}
+    fields |= _estimate_fields(verdict.estimate)
+    if verdict.ablation_estimate is not None:
+        fields["ablation"] = _estimate_fields(verdict.ablation_estimate)
+    return fields
 
 
 def _estimate_fields(estimate: IntervalEstimate) -> dict[str, Any]:
@@ -227,12 +232,5 @@ def _write_report(run_plan: RunPlan, run_result: RunResult, provenance: Mapping[
     indices = sensitivity_indices(run_plan.scenario, run_plan.cells, cell_results)
     if indices is not None:
         atomic_files.write_json(run_plan.folder / "sensitivity.json", indices.to_dict())
-    write_report(
-        run_plan.folder,
-        run_plan.scenario,
-        run_plan.cells,
-        cell_results,
-        run_result.verdicts,
-        provenance,
-        sensitivity=indices,
-    )
+    scenario, cells, verdicts = run_plan.scenario, run_plan.cells, run_result.verdicts
+    write_report(run_plan.folder, scenario, cells, cell_results, verdicts, provenance, indices)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from mores.experiments.results.provenance import (
     system_info,
     utc_timestamp,
 )
-from mores.experiments.run.checkpoint_store import remove_stale_checkpoints
+from mores.experiments.run.checkpoint import remove_stale_checkpoints
 from mores.experiments.run.engine import (
     RunResult,
     complete_run,
@@ -32,14 +32,14 @@ from mores.experiments.run.engine import (
 from mores.experiments.run.parameter_uncertainty import plan_cells
 from mores.experiments.run.run_folder import (
     CELLS_FOLDER,
-    RunLock,
     RunManifest,
+    RunPlan,
     file_digest,
+    lock_run,
     read_manifest,
 )
-from mores.experiments.run.scheduling import RunPlan
 from mores.experiments.run.worker_pool import WorkerPool, num_processes
-from mores.experiments.scenario.loading import LoadedScenario, load_scenario
+from mores.experiments.scenario.loading import load_scenario
 from mores.experiments.scenario.source_locations import ScenarioError, printable
 from mores.registry.plugins import load_plugins, loaded_plugin_files
 
@@ -74,19 +74,23 @@ def resume_run(
         if progress:
             print(printable(f"{manifest.scenario}: {text}", 2000), file=sys.stderr)
 
-    with RunLock(folder):
+    with lock_run(folder):
         _load_plugins(folder, manifest, plugin_files, force)
-        loaded = _load_scenario(folder, manifest)
-        run_plan = _make_run_plan(folder, loaded, manifest)
-        provenance = _read_provenance(folder, run_plan, jobs)
+        run_plan = _make_run_plan(folder, manifest)
+        provenance = _read_provenance(run_plan, jobs)
         for path in [folder, *(inner for inner in folder.iterdir() if inner.is_dir())]:
             atomic_files.remove_partial_files(path)
-        num_damaged = _remove_damaged_cells(run_plan, log)
-        cells_folder = folder / CELLS_FOLDER
-        missing = [cell.id for cell in run_plan.cells if not (cells_folder / cell.id).is_dir()]
-        remove_stale_checkpoints(cells_folder, missing)
-        num_cells, num_done = len(run_plan.cells), len(run_plan.cells) - len(missing)
-        if num_done == num_cells and not num_damaged and _is_complete(folder):
+        is_complete = _is_complete(folder)
+        missing = []
+        for cell in run_plan.cells:
+            path = folder / CELLS_FOLDER / cell.id
+            if path.exists() and (damage := cell_store.find_damage(path)):
+                log(f"cell {cell.id} is damaged ({damage}): it is simulated again")
+                atomic_files.remove_folder(path)
+            if not path.is_dir():
+                missing.append(cell.id)
+        remove_stale_checkpoints(folder / CELLS_FOLDER, missing)
+        if is_complete and not missing:
             log(f"finished on {provenance.get('finished', 'an unknown day')}; nothing left to do")
             return evaluate_run_claims(run_plan)
         system = system_info()
@@ -100,7 +104,8 @@ def resume_run(
             )
         for difference in [*changed.code, *changed.machine]:
             log(f"started with {difference}: the last bits of numbers may differ")
-        log(f"{num_done} of {num_cells} cells are complete")
+        num_done = len(run_plan.cells) - len(missing)
+        log(f"{num_done} of {len(run_plan.cells)} cells are complete")
         entry = {"time": utc_timestamp(), "num_cells_done": num_done, "jobs": num_processes(jobs)}
         if changed.code or changed.machine:
             entry |= system
@@ -137,26 +142,22 @@ def _load_plugins(
                 path=str(path),
             )
         load_plugins([path])
-    known = {Path(plugin.path).name for plugin in manifest.plugin_files}
-    load_plugins([path for path in plugin_files if path.name not in known])
+    load_plugins(plugin_files)
 
 
-def _load_scenario(folder: Path, manifest: RunManifest) -> LoadedScenario:
+def _make_run_plan(folder: Path, manifest: RunManifest) -> RunPlan:
+    """The plan of the run as it was started.
+
+    Raises:
+        UserError: its scenario is invalid, or the experiment has changed since.
+    """
     try:
-        return load_scenario(folder / "scenario.yaml", manifest.overrides)
+        loaded = load_scenario(folder / "scenario.yaml", manifest.overrides)
     except ScenarioError as error:
         line = str(error).splitlines()[0]
         message = f"{folder} cannot be resumed: its scenario is invalid: {line}"
         path = error.path or str(folder / "scenario.yaml")
         raise UserError(message, code=error.code, path=path) from None
-
-
-def _make_run_plan(folder: Path, loaded: LoadedScenario, manifest: RunManifest) -> RunPlan:
-    """The plan of the run as it was started.
-
-    Raises:
-        UserError: the experiment has changed since.
-    """
     cells, text = plan_cells(loaded, with_dry_run=False)
     path = folder / "resolved.yaml"
     try:
@@ -186,13 +187,13 @@ def _first_difference(before: str, after: str) -> str:
     return "white space at the end"
 
 
-def _read_provenance(folder: Path, run_plan: RunPlan, jobs: int | WorkerPool) -> dict[str, Any]:
+def _read_provenance(run_plan: RunPlan, jobs: int | WorkerPool) -> dict[str, Any]:
     """Content of `provenance.json`; the provenance of this process if the file was removed."""
-    path = folder / "provenance.json"
+    path = run_plan.folder / "provenance.json"
     try:
         provenance = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        text = (folder / "resolved.yaml").read_text(encoding="utf-8")
+        text = (run_plan.folder / "resolved.yaml").read_text(encoding="utf-8")
         return collect_provenance(text, run_plan.scenario.seed, num_processes(jobs))
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
@@ -204,20 +205,8 @@ def _read_provenance(folder: Path, run_plan: RunPlan, jobs: int | WorkerPool) ->
     return provenance
 
 
-def _remove_damaged_cells(run_plan: RunPlan, log: Callable[[str], None]) -> int:
-    """Remove cells whose files were changed, so that they are simulated again."""
-    num_damaged = 0
-    for cell in run_plan.cells:
-        folder = run_plan.folder / CELLS_FOLDER / cell.id
-        damage = cell_store.find_damage(folder) if folder.exists() else None
-        if damage is not None:
-            log(f"cell {cell.id} is damaged ({damage}): it is simulated again")
-            atomic_files.remove_folder(folder)
-            num_damaged += 1
-    return num_damaged
-
-
 def _is_complete(folder: Path) -> bool:
+    """Whether the run had finished, with all of its files."""
     try:
         state = json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"]
     except (OSError, ValueError, KeyError, TypeError):

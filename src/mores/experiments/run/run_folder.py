@@ -1,4 +1,4 @@
-"""The folder of a run: its creation, its lock, and the manifest `run.json`.
+"""The folder of a run: its plan, its creation, its lock, and the manifest `run.json`.
 
 The folder holds everything that defines the experiment: the scenario as given, and in `run.json`
 the options of the command line. `run.json` is written last: without it the run has not started.
@@ -6,12 +6,15 @@ the options of the command line. `run.json` is written last: without it the run 
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mores.core.errors import UserError, printable, unreadable
 from mores.core.file_formats import RUN_FORMAT, check_run_format, mores_version
 from mores.experiments.results import atomic_files
+from mores.experiments.results.cell_store import StoredCellResults
 from mores.experiments.results.provenance import short_hash, utc_timestamp
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.loading import LoadedScenario
@@ -57,29 +61,61 @@ class RunManifest(BaseModel):
     resolved_hash: str
 
 
-class RunLock:
-    """Exclusive lock on a run's folder, which the system releases when this process ends.
+@dataclasses.dataclass(frozen=True)
+class CellTask:
+    """A cell to simulate into a folder, and the Python files of the user that it may need."""
+
+    folder: Path
+    cell: Cell
+    scenario: Scenario
+    replicates: Sequence[int]
+    plugin_files: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class RunPlan:
+    """All cells of a run, the replicates of its arms, and the user's files that it needs."""
+
+    folder: Path
+    scenario: Scenario
+    cells: Sequence[Cell]
+    replicates: Sequence[int]
+    plugin_files: tuple[str, ...] = ()
+
+    def cost(self, cell: Cell) -> float:
+        """Cost of a cell, in rounds of one world."""
+        rounds = sum(s.episodes * (s.rounds or cell.rounds) for s in cell.stages)
+        replicates = cell.own_replicates(self.scenario, self.replicates)
+        return float(rounds * self.scenario.worlds * len(replicates))
+
+    def make_task(self, cell: Cell) -> CellTask:
+        """The simulation of a cell."""
+        folder = self.folder / CELLS_FOLDER / cell.id
+        return CellTask(folder, cell, self.scenario, self.replicates, self.plugin_files)
+
+    def cell_results(self) -> StoredCellResults:
+        """The results on disk."""
+        return StoredCellResults(self.folder / CELLS_FOLDER, [cell.id for cell in self.cells])
+
+
+@contextlib.contextmanager
+def lock_run(folder: Path) -> Iterator[None]:
+    """Lock a run's folder; the system releases the lock when this process ends.
 
     Raises:
         UserError: another process holds the lock.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:  # some network file systems have no locks: continue without one
             if error.errno in LOCK_HELD:
-                os.close(self._descriptor)
                 message = f"{folder}: {_lock_owner(folder)} is running it"
                 raise UserError(message, code="busy", path=str(folder)) from None
-            # Some network file systems have no locks: the run continues without one.
-
-    def __enter__(self) -> RunLock:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        os.close(self._descriptor)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def create_run_folder(scenario: Scenario, resolved_text: str, out: Path | None) -> Path:
@@ -88,34 +124,25 @@ def create_run_folder(scenario: Scenario, resolved_text: str, out: Path | None) 
     Raises:
         UserError: the folder is not empty, or cannot be created.
     """
-    if out is not None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            if any(out.iterdir()):
-                message = f"{out} is not empty{_resume_hint(out)}"
-                raise UserError(message, code="not_writable", path=str(out))
-            (out / CELLS_FOLDER).mkdir()  # fails if another run has started here
-        except OSError as error:
-            raise _not_writable(out, error) from None
-        return out
     first = Path("runs") / scenario.name / f"{utc_timestamp()}-{short_hash(resolved_text)}"
-    for number in range(1000):
-        folder = first.with_name(f"{first.name}-{number}") if number else first
+    later = (first.with_name(f"{first.name}-{number}") for number in itertools.count(1))
+    for folder in [out] if out is not None else itertools.chain([first], later):
         try:
-            folder.mkdir(parents=True)
-            (folder / CELLS_FOLDER).mkdir()
-        except FileExistsError:
-            continue  # the same scenario was started in the same second
+            folder.mkdir(parents=True, exist_ok=out is not None)
+            if any(folder.iterdir()):
+                hint = "a run needs a new or empty folder"
+                if (folder / MANIFEST).is_file():
+                    hint = f"it holds a run; to finish it: mores resume {folder}"
+                message = f"{folder} is not empty: {hint}"
+                raise UserError(message, code="not_writable", path=str(folder))
+            (folder / CELLS_FOLDER).mkdir()  # fails if another run has started here
+            return folder
         except OSError as error:
-            raise _not_writable(folder, error) from None
-        return folder
-    message = f"{first} exists, and so do {first.name}-1 to {first.name}-999"
-    raise UserError(message, code="not_writable", path=str(first))
-
-
-def _not_writable(folder: Path, error: OSError) -> UserError:
-    message = f"cannot write to {folder}: {error.strerror or error}"
-    return UserError(message, code="not_writable", path=str(folder))
+            if out is None and isinstance(error, FileExistsError):
+                continue  # the same scenario was started in the same second
+            message = f"cannot write to {folder}: {error.strerror or error}"
+            raise UserError(message, code="not_writable", path=str(folder)) from None
+    raise AssertionError
 
 
 def write_run_inputs(
@@ -162,7 +189,7 @@ def read_manifest(folder: Path) -> RunManifest:
     path = folder / MANIFEST
     if not path.exists():
         message = f"{folder} is not the folder of a run: it has no {MANIFEST}"
-        if _is_uninitialized(folder):
+        if (folder / CELLS_FOLDER).is_dir() and not any((folder / CELLS_FOLDER).iterdir()):
             message = f"{folder}: the run has not started; delete the folder and run again"
         raise UserError(message, code="unreadable", path=str(folder))
     try:
@@ -192,22 +219,6 @@ def _cell_entry(cell: Cell) -> dict[str, Any]:
     if cell.purpose != "arm":
         entry |= {"purpose": cell.purpose, "index": cell.index}
     return entry
-
-
-def _is_uninitialized(folder: Path) -> bool:
-    """Whether the folder holds only what `write_run_inputs` writes before the manifest."""
-    inputs = {CELLS_FOLDER, "scenario.yaml", "resolved.yaml", "provenance.json", "cells.json"}
-    names = {path.name for path in folder.iterdir()}
-    others = {
-        n for n in names if not (n.startswith(".") and n.endswith(atomic_files.PARTIAL_SUFFIX))
-    } - inputs
-    return CELLS_FOLDER in names and not others and not any((folder / CELLS_FOLDER).iterdir())
-
-
-def _resume_hint(folder: Path) -> str:
-    if (folder / MANIFEST).is_file():
-        return f": it holds a run; to finish it: mores resume {folder}"
-    return ": a run needs a new or empty folder"
 
 
 def _lock_owner(folder: Path) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Iterable, Sequence
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from mores.core.errors import UserError, describe_exception
 from mores.experiments.results import atomic_files
-from mores.experiments.results.cell_store import TrainingSummary
+from mores.experiments.results.cell_store import read_training_summary
 from mores.experiments.results.provenance import utc_timestamp
+from mores.experiments.run.run_folder import CELLS_FOLDER
+from mores.experiments.run.worker_pool import CellError
 
 RunState = Literal["running", "stopped", "failed", "done"]
 WRITE_INTERVAL = 0.5  # seconds: with many small cells the file is not written for every one
@@ -20,40 +23,58 @@ WRITE_INTERVAL = 0.5  # seconds: with many small cells the file is not written f
 class RunStatus:
     """Finished and missing cells. For information only: `resume_run` reads the cells themselves.
 
-    Args:
-        folder: folder of the run.
-        cells: ids of all cells, in order.
-        done: ids of the cells that are complete already.
-        jobs: number of processes.
+    `cells` are the ids of all cells, in order. Those in the folder are done.
     """
 
-    def __init__(self, folder: Path, cells: Sequence[str], done: Iterable[str], jobs: int) -> None:
+    def __init__(self, folder: Path, cells: Sequence[str], jobs: int) -> None:
         self.folder, self._cells, self._jobs = folder, list(cells), jobs
-        self.done, self.failed = set(done), dict[str, str]()
-        self.stopped_learners = dict[str, list[str]]()  # messages by cell
-        self.idle_learners = dict[str, list[str]]()
+        self.done, self.failed = set[str](), dict[str, str]()
+        self._stopped, self._idle = dict[str, list[str]](), dict[str, list[str]]()  # by cell
         self._last_write = -WRITE_INTERVAL
+        for cell in cells:
+            if (folder / CELLS_FOLDER / cell).is_dir():
+                self._add(cell)
 
     @property
     def to_do(self) -> list[str]:
         """Ids of the missing cells, in order."""
         return [cell for cell in self._cells if cell not in self.done]
 
-    def mark_done(self, cell: str, training_summary: TrainingSummary) -> None:
-        """Record that a cell is written, and the diagnostics of its learners."""
-        self.done.add(cell)
-        self.note_training(cell, training_summary)
-        for line in self.stopped_learners.get(cell, []) + self.idle_learners.get(cell, []):
+    @property
+    def count(self) -> str:
+        """Number of cells that are done, in words."""
+        return f"{len(self.done)} of {len(self._cells)} cells"
+
+    def mark_done(self, cell: str) -> list[str]:
+        """Record that a cell is written; return remarks on its learners."""
+        self._add(cell)
+        stopped, idle = self._stopped.get(cell, []), self._idle.get(cell, [])
+        for line in stopped + idle:
             self.log(f"{cell}: {line}")
         if time.monotonic() - self._last_write >= WRITE_INTERVAL:
             self.write("running")
+        return [
+            f"{title}: {lines[0]}" + (f", and {len(lines) - 1} more" if lines[1:] else "")
+            for title, lines in (("a model stopped", stopped), ("models did not train", idle))
+            if lines
+        ]
 
-    def note_training(self, cell: str, training_summary: TrainingSummary) -> None:
-        """Record models of a cell that stopped early, and those that made no update in a stage."""
-        if training_summary.stopped:
-            self.stopped_learners[cell] = list(map(str, training_summary.stopped))
-        if idle := [str(s) for s in training_summary.training_statuses if s.num_not_updated]:
-            self.idle_learners[cell] = idle
+    def _add(self, cell: str) -> None:
+        """Add a cell that is on disk: models that stopped early, or made no update in a stage."""
+        self.done.add(cell)
+        summary = read_training_summary(self.folder / CELLS_FOLDER / cell)
+        if summary.stopped:
+            self._stopped[cell] = list(map(str, summary.stopped))
+        if idle := [str(status) for status in summary.training_statuses if status.num_not_updated]:
+            self._idle[cell] = idle
+
+    def mark_failed(self, cell: str, error: Exception) -> str:
+        """Record that a cell failed; return the reason, in one line."""
+        described = isinstance(error, (UserError, CellError))
+        message = self.failed[cell] = str(error) if described else describe_exception(error)
+        lines = [] if isinstance(error, UserError) else traceback.format_exception(error)
+        self.log(f"{cell} failed: {message}\n{''.join(lines)}".rstrip())
+        return message
 
     def write(self, state: RunState) -> None:
         """Write `status.json`.
@@ -67,12 +88,8 @@ class RunStatus:
             "done": [cell for cell in self._cells if cell in self.done],
             "to_do": self.to_do,
             "failed": self.failed,
-            "stopped_learners": {
-                c: self.stopped_learners[c] for c in self._cells if c in self.stopped_learners
-            },
-            "idle_learners": {
-                c: self.idle_learners[c] for c in self._cells if c in self.idle_learners
-            },
+            "stopped_learners": self._stopped,
+            "idle_learners": self._idle,
             "jobs": self._jobs,
             "pid": os.getpid(),
         }
@@ -88,9 +105,3 @@ class RunStatus:
         path = self.folder / "log.txt"
         with atomic_files.translate_write_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(f"{utc_timestamp()} {text}\n")
-
-    def finish(self, state: RunState, text: str) -> None:
-        """Write the last state and line, if the disk permits."""
-        with contextlib.suppress(atomic_files.WriteError):
-            self.write(state)
-            self.log(text)

@@ -7,169 +7,98 @@ end. A full disk and a stop signal end the run at once.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
-import json
 import re
-from collections.abc import Generator, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from mores.core.errors import UserError
+from mores.experiments.progress import ProgressDisplay
 from mores.experiments.results import atomic_files
-from mores.experiments.results.cell_store import StoredCellResults, read_training_summary
-from mores.experiments.run.progress_display import ProgressDisplay
-from mores.experiments.run.run_folder import CELLS_FOLDER
+from mores.experiments.run.cell_execution import CellEnd, simulate_cell
+from mores.experiments.run.run_folder import CELLS_FOLDER, RunPlan
 from mores.experiments.run.run_status import RunStatus
-from mores.experiments.run.worker import CellEvent, CellTask, simulate_cell
-from mores.experiments.run.worker_pool import WorkerPool, num_processes
+from mores.experiments.run.worker_pool import CellRetry, WorkerPool, num_processes
 from mores.experiments.scenario.cell import Cell
-from mores.experiments.scenario.specification import Scenario
 from mores.registry import REGISTRIES
 
 
-class CellError(RuntimeError):
-    """An exception that a cell raised in a worker process."""
-
-
-class CellDied(UserError):
-    """The process that simulated a cell ended, twice."""
-
-
-@dataclasses.dataclass(frozen=True)
-class RunPlan:
-    """The cells of a run and how they are simulated.
-
-    Attributes:
-        folder: folder of the run.
-        scenario: the scenario.
-        cells: all of its cells.
-        replicates: indices of the arms' replicates to simulate.
-        plugin_files: Python files of the user that the run needs.
-    """
-
-    folder: Path
-    scenario: Scenario
-    cells: Sequence[Cell]
-    replicates: Sequence[int]
-    plugin_files: tuple[str, ...] = ()
-
-    def cost(self, cell: Cell) -> float:
-        """Cost of a cell, in rounds of one world."""
-        rounds = sum(s.episodes * (s.rounds or cell.rounds) for s in cell.stages)
-        replicates = cell.own_replicates(self.scenario, self.replicates)
-        return float(rounds * self.scenario.worlds * len(replicates))
-
-    def make_task(self, cell: Cell) -> CellTask:
-        """The task of a cell."""
-        folder = self.folder / CELLS_FOLDER / cell.id
-        return CellTask(folder, cell, self.scenario, self.replicates, self.plugin_files)
-
-    def cell_results(self) -> StoredCellResults:
-        """The results on disk."""
-        return StoredCellResults(self.folder / CELLS_FOLDER, [cell.id for cell in self.cells])
-
-
-def check_importable_by_workers(cells: Sequence[Cell], metrics: Sequence[Any]) -> None:
-    """Check that worker processes can make the objects of all cells.
+def check_importable_by_workers(resolved_text: str) -> None:
+    """Check that worker processes can make the objects that `resolved.yaml` names.
 
     Raises:
         UserError: a class is defined in the main script, which workers do not run.
     """
-    own = [
-        (name, kind)
-        for name, registry in REGISTRIES.items()
-        for kind, entry in registry.items()
-        if getattr(entry, "__module__", "") == "__main__"
-    ]
-    if not own:
-        return
-    specs = [
-        [cell.population, metrics, *((each.env, each.policies) for each in map(cell.stage_spec, n))]
-        for cell in cells
-        for n in [range(len(cell.stages))]
-    ]
-    words = set(re.findall(r"\w+", json.dumps(specs, default=str)))  # kinds stand at any depth
-    for registry_name, kind in own:
-        if kind in words:
-            raise UserError(
-                f"jobs: the {registry_name.replace('_', ' ')} {kind!r} is defined in the main "
-                "script: move it to another file, and load that with "
-                "mores.registry.plugins.load_plugins or --load",
-                code="unsupported",
-                path="jobs",
-            )
+    words = set(re.findall(r"\w+", resolved_text))
+    for registry_name, registry in REGISTRIES.items():
+        for kind, entry in registry.items():
+            if kind in words and getattr(entry, "__module__", "") == "__main__":
+                raise UserError(
+                    f"jobs: the {registry_name.replace('_', ' ')} {kind!r} is defined in the main "
+                    "script: move it to another file, and load that with "
+                    "mores.registry.plugins.load_plugins or --load",
+                    code="unsupported",
+                    path="jobs",
+                )
 
 
 def run_missing_cells(
-    run_plan: RunPlan,
-    status: RunStatus,
-    progress_display: ProgressDisplay,
-    jobs: int | WorkerPool = 1,
+    run_plan: RunPlan, status: RunStatus, progress: ProgressDisplay, jobs: int | WorkerPool = 1
 ) -> None:
-    """Simulate the cells that are not done in `status`.
+    """Simulate the cells that are not done in `status`; `progress` counts their costs.
 
     Raises:
         WriteError: the folder cannot be written; files written before are complete.
         UserError, Exception: a cell failed; all others were simulated.
     """
     missing = [cell for cell in run_plan.cells if cell.id not in status.done]
-    first: BaseException | None = None
+    costs = {cell.id: run_plan.cost(cell) for cell in missing}
+    simulated = dict.fromkeys(costs, 0.0)  # fraction of each cell
+    first_error: Exception | None = None
+
+    def advance(cell: str, fraction: float) -> None:
+        simulated[cell] += fraction
+        progress.update(advance=fraction * costs[cell])
+
     # Closed in all cases: no worker may continue after this function.
-    with contextlib.closing(_run_cells(run_plan, missing, progress_display, jobs)) as events:
-        for event, error in events:
+    with contextlib.closing(_run_cells(run_plan, missing, advance, jobs)) as events:
+        for event in events:
             name = event.cell
-            if event.kind == "progress":
-                progress_display.advance(name, event.fraction)
-                continue
-            if event.kind == "retry":
-                text = f"cell {name}: {event.error}; it is simulated again"
+            if isinstance(event, CellRetry):
+                text = f"cell {name}: {event.reason}; it is simulated again"
                 status.log(text)
-                progress_display.note(text)
-                progress_display.restart_cell(name)
+                progress.note(text)
+                advance(name, -simulated[name])
                 continue
-            if event.kind == "disk_full":
-                raise error or atomic_files.WriteError(
-                    event.error, code=event.code, path=event.path
-                )
-            if event.kind == "done":
-                for line in (*event.notes, f"{event.seconds:.2f} s"):
-                    status.log(f"{name}: {line}")
-                folder = run_plan.folder / CELLS_FOLDER / name
-                status.mark_done(name, read_training_summary(folder))
-                for title, messages in (
-                    ("a model stopped", status.stopped_learners.get(name)),
-                    ("models did not train", status.idle_learners.get(name)),
-                ):
-                    if messages:
-                        others = f", and {len(messages) - 1} more" if messages[1:] else ""
-                        progress_display.note(
-                            f"cell {name}: {title}: {messages[0]}{others}; the run continues"
-                        )
-            else:
-                first = first or error or _error_of(event)
-                status.failed[name] = event.error
-                status.log(f"{name} failed: {event.error}\n{event.traceback}".rstrip())
+            if isinstance(event.error, atomic_files.WriteError):
+                raise event.error
+            if event.error is not None:
+                first_error = first_error or event.error
+                message = status.mark_failed(name, event.error)
                 if len(missing) > 1:
-                    progress_display.note(f"cell {name} failed: {event.error}")
-            progress_display.finish_cell(name)
-    if first is not None:
-        raise first
+                    progress.note(f"cell {name} failed: {message}")
+            else:
+                for note in (*event.notes, f"{event.seconds:.2f} s"):
+                    status.log(f"{name}: {note}")
+                for remark in status.mark_done(name):
+                    progress.note(f"cell {name}: {remark}; the run continues")
+            advance(name, 1.0 - simulated[name])
+            progress.update(status.count, important=len(status.done) == len(run_plan.cells))
+    if first_error is not None:
+        raise first_error
 
 
 def _run_cells(
     run_plan: RunPlan,
     missing: Sequence[Cell],
-    progress_display: ProgressDisplay,
+    callback: Callable[[str, float], None],
     jobs: int | WorkerPool,
-) -> Generator[tuple[CellEvent, BaseException | None], None, None]:
-    """Events of the cells, with the exception of a cell that failed in this process."""
+) -> Generator[CellEnd | CellRetry, None, None]:
+    """Simulate cells; `callback` is that of `WorkerPool.run_tasks`."""
     if not isinstance(jobs, WorkerPool) and num_processes(jobs) == 1:
         with single_threaded():
             for cell in missing:
-                progress_display.advance(cell.id)
-                report = functools.partial(progress_display.advance, cell.id)
-                yield simulate_cell(run_plan.make_task(cell), report)
+                task = run_plan.make_task(cell)
+                yield simulate_cell(task, functools.partial(callback, cell.id))
         return
     with contextlib.ExitStack() as stack:
         # after all workers have ended
@@ -178,21 +107,8 @@ def _run_cells(
             jobs = stack.enter_context(WorkerPool(num_processes(jobs)))
         # Long cells first: one that starts last would leave the other workers idle.
         ordered = sorted(missing, key=run_plan.cost, reverse=True)
-        events = jobs.run_tasks([run_plan.make_task(cell) for cell in ordered])
-        for event in stack.enter_context(contextlib.closing(events)):
-            yield event, None
-
-
-def _error_of(event: CellEvent) -> BaseException:
-    """The error of a cell that failed in a worker process."""
-    message = f"cell {event.cell}: {event.error}"
-    if event.kind == "user_error":
-        return UserError(message, code=event.code, path=event.path)
-    if event.kind == "worker_died":
-        return CellDied(message, code="failed")
-    error = CellError(message)
-    error.add_note(event.traceback)
-    return error
+        events = jobs.run_tasks([run_plan.make_task(cell) for cell in ordered], callback)
+        yield from stack.enter_context(contextlib.closing(events))
 
 
 @contextlib.contextmanager

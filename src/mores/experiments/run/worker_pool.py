@@ -1,8 +1,9 @@
 """Worker processes that simulate cells in parallel, each on one thread.
 
 A cell's numbers depend on the cell alone, not on the process or the order. A worker writes its
-cells itself, so nothing large passes between processes. There are at most N workers with one cell
-each, besides the parent process.
+cells itself, so nothing large passes between processes: it receives a `CellTask`, and sends `None`
+when it has started, fractions of the cell, and a `CellEnd`. It exits when the connection closes and
+abandons the cell in work: results are written atomically, so none is left half-written.
 
 `concurrent.futures.ProcessPoolExecutor` lacks what a run needs: a killed worker breaks the whole
 pool without telling which cell it had, workers cannot be ended at once (before Python 3.14), they
@@ -12,168 +13,207 @@ import the user's main script again, and they send nothing before a task has end
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
+import multiprocessing
 import os
-import pickle
-import selectors
+import queue
 import signal
 import subprocess
 import sys
+import threading
+import time
+import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Generator, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
 
-from mores.core.errors import UserError
-from mores.experiments.run.worker import CellEvent, CellTask
+import torch
 
-THREAD_COUNT_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
+from mores.core.errors import UserError, describe_exception
+from mores.experiments.results.atomic_files import WriteError
+from mores.experiments.run.cell_execution import CellEnd, simulate_cell
+from mores.experiments.run.run_folder import CellTask
+
+REPORT_INTERVAL = 0.2  # seconds between two fractions
+THREAD_COUNTS = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
 
 
-@runtime_checkable
-class WorkerProcess(Protocol):
-    """The interface of a worker's process; `subprocess.Popen` has it."""
-
-    stdin: Any
-    stdout: Any
-
-    def kill(self) -> None:
-        """End the process at once."""
-
-    def wait(self) -> int:
-        """Its exit code, negative if a signal ended it."""
-        ...
+class CellError(RuntimeError):
+    """An exception that a cell raised in a worker process; its traceback is a note."""
 
 
-class _Worker:
-    """A process, its current task, and the start of an event that is not complete."""
+class CellDied(UserError):
+    """The process that simulated a cell ended, twice."""
 
-    def __init__(self, process: WorkerProcess) -> None:
-        self.process, self.ready, self._partial_line = process, False, b""
+
+class CellRetry(NamedTuple):
+    """The process that simulated a cell ended, and the cell is simulated once more."""
+
+    cell: str
+    reason: str
+
+
+def serve(connection: Connection) -> None:
+    """Simulate the cells that arrive, one after another; exit when the connection closes."""
+    torch.set_num_threads(1)
+    tasks: queue.SimpleQueue[CellTask] = queue.SimpleQueue()
+
+    def receive_tasks() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                tasks.put(connection.recv())
+        os._exit(0)  # the parent process is gone
+
+    def send(message: Any) -> None:
+        try:
+            connection.send(message)
+        except OSError:  # likewise
+            os._exit(0)
+
+    threading.Thread(target=receive_tasks, daemon=True).start()
+    send(None)
+    while True:
+        task = tasks.get()
+        fraction = last_report = 0.0
+
+        def report(increment: float) -> None:
+            nonlocal fraction, last_report
+            fraction += increment
+            if time.monotonic() - last_report >= REPORT_INTERVAL:
+                send(fraction)
+                fraction, last_report = 0.0, time.monotonic()
+
+        end = simulate_cell(task, report)
+        send(dataclasses.replace(end, error=end.error and _portable_error(end.error)))
+
+
+def _portable_error(error: Exception) -> Exception:
+    """The error, without classes that the parent process may not know."""
+    if isinstance(error, WriteError):
+        return error
+    if isinstance(error, UserError):
+        return UserError(str(error), code=error.code, path=error.path)
+    portable = CellError(describe_exception(error))
+    portable.add_note("".join(traceback.format_exception(error)))
+    return portable
+
+
+class Worker:
+    """A process that simulates cells, and its current task."""
+
+    def __init__(self) -> None:
+        self.connection, other_end = multiprocessing.Pipe()
+        self.process = self.launch(other_end)
+        other_end.close()
+        self.ready = False
         self.task: CellTask | None = None
 
-    def send(self, task: CellTask) -> None:
-        self.task = task
-        with contextlib.suppress(BrokenPipeError):  # it died: its events will end
-            pickle.dump(task, self.process.stdin)
-            self.process.stdin.flush()
-
-    def receive(self) -> Iterator[CellEvent] | None:
-        """Its complete events about cells; None if the process is gone."""
-        data = os.read(self.process.stdout.fileno(), 2**16)
-        if not data:
-            return None
-        *lines, self._partial_line = (self._partial_line + data).split(b"\n")
-        return self._events(lines)
-
-    def _events(self, lines: Sequence[bytes]) -> Iterator[CellEvent]:
-        for event in (CellEvent(**json.loads(line)) for line in lines):
-            if event.kind == "ready":
-                self.ready = True
-                continue
-            if event.kind != "progress":
-                self.task = None
-            yield event
-
-
-def launch_worker() -> WorkerProcess:
-    """Start a worker with this process's module search path, in a new session (no Ctrl-C)."""
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    environment = os.environ | dict.fromkeys(THREAD_COUNT_VARIABLES, "1") | {"PYTHONPATH": path}
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", "from mores.experiments.run.worker import main; main()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-        start_new_session=True,
-    )
+    def launch(self, connection: Connection) -> Any:
+        """Start the process, with this one's module search path, in a new session (no Ctrl-C)."""
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        program = (
+            "from multiprocessing.connection import Connection\n"
+            "from mores.experiments.run.worker_pool import serve\n"
+            f"serve(Connection({connection.fileno()}))"
+        )
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", program],
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # prints of the user's classes
+            env=os.environ | THREAD_COUNTS | {"PYTHONPATH": path},
+            pass_fds=[connection.fileno()],
+            start_new_session=True,
+        )
 
 
 class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
-    """A number of workers, started on demand. Used as a context manager.
+    """At most so many workers with one cell each, started on demand. Used as a context manager."""
 
-    Args:
-        num_workers: maximum number of workers.
-        start: starts one.
-    """
-
-    def __init__(
-        self, num_workers: int, start: Callable[[], WorkerProcess] = launch_worker
-    ) -> None:
+    def __init__(self, num_workers: int, start: Callable[[], Worker] = Worker) -> None:
         self.num_workers, self._start = num_workers, start
-        self._workers: list[_Worker] = []
-        self._selector = selectors.DefaultSelector()
-        self._restarted = False
+        self._workers: list[Worker] = []
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
-        self._selector.close()
-
-    def run_tasks(self, tasks: Sequence[CellTask]) -> Generator[CellEvent, None, None]:
-        """Assign tasks in this order to free workers; yield the events of their cells."""
-        pending, retried = deque(tasks), set[str]()
-        try:
-            while pending or any(worker.task for worker in self._workers):
-                self._assign_tasks(pending)
-                for key, _ in self._selector.select(timeout=1.0):
-                    worker: _Worker = key.data
-                    events = worker.receive()
-                    if events is None:
-                        events = self._after_death(worker, pending, retried)
-                    yield from events
-        except BaseException:
-            self.stop()
-            raise
 
     def stop(self) -> None:
         """Kill all workers. The cells that they have written are complete."""
         for worker in self._workers:
             worker.process.kill()
         for worker in list(self._workers):
-            self._close_worker(worker)
+            self._remove(worker)
+
+    def run_tasks(
+        self, tasks: Sequence[CellTask], callback: Callable[[str, float], None]
+    ) -> Generator[CellEnd | CellRetry, None, None]:
+        """Assign tasks in this order to free workers; yield the ends of their cells.
+
+        Args:
+            tasks: the cells.
+            callback: called with a cell, and the fraction of it simulated since the last call.
+        """
+        pending, retried = deque(tasks), set[str]()
+        try:
+            while pending or any(worker.task for worker in self._workers):
+                self._assign_tasks(pending)
+                ready = wait([worker.connection for worker in self._workers])
+                for worker in [each for each in self._workers if each.connection in ready]:
+                    try:
+                        message = worker.connection.recv()
+                    except (EOFError, OSError):
+                        yield from self._after_death(worker, pending, retried)
+                        continue
+                    if message is None:
+                        worker.ready = True
+                    elif isinstance(message, CellEnd):
+                        worker.task = None
+                        yield message
+                    elif worker.task is not None:
+                        callback(worker.task.cell.id, message)
+        except BaseException:
+            self.stop()
+            raise
 
     def _assign_tasks(self, pending: deque[CellTask]) -> None:
         free = [worker for worker in self._workers if worker.task is None]
         while pending and (free or len(self._workers) < self.num_workers):
             if not free:
-                free.append(_Worker(self._start()))
+                free.append(self._start())
                 self._workers += free
-                self._selector.register(free[0].process.stdout, selectors.EVENT_READ, free[0])
-            free.pop().send(pending.popleft())
+            worker = free.pop()
+            worker.task = pending.popleft()
+            with contextlib.suppress(OSError):  # it died: its connection will end
+                worker.connection.send(worker.task)
 
     def _after_death(
-        self, worker: _Worker, pending: deque[CellTask], retried: set[str]
-    ) -> Iterator[CellEvent]:
+        self, worker: Worker, pending: deque[CellTask], retried: set[str]
+    ) -> Generator[CellEnd | CellRetry, None, None]:
         """Give the task of a process that has ended to another one, once."""
-        code, task = self._close_worker(worker), worker.task
-        if not worker.ready and (code >= 0 or self._restarted):
-            message = f"a worker process does not start: {_describe_exit(code)}"
+        code = self._remove(worker)
+        reason = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        if code == -signal.SIGKILL:
+            reason += ", as when memory runs out"
+        if code >= 0 and not worker.ready:
+            message = f"a worker process does not start: {reason}"
             raise UserError(message, code="failed", path="jobs")
-        if task is None:
+        if worker.task is None:
             return
-        message = f"its process ended: {_describe_exit(code)}"
-        if not worker.ready:  # killed before it started
-            self._restarted = True
-            pending.appendleft(task)
-        elif task.cell.id in retried:
-            yield CellEvent("worker_died", task.cell.id, error=f"{message}, twice")
+        name, reason = worker.task.cell.id, f"its process ended: {reason}"
+        if name in retried:
+            yield CellEnd(name, CellDied(f"cell {name}: {reason}, twice", code="failed"))
         else:
-            retried.add(task.cell.id)
-            pending.append(task)
-            yield CellEvent("retry", task.cell.id, error=message)
+            retried.add(name)
+            pending.append(worker.task)
+            yield CellRetry(name, reason)
 
-    def _close_worker(self, worker: _Worker) -> int:
+    def _remove(self, worker: Worker) -> int:
+        """Forget a process that ends; return its exit code, negative if a signal ended it."""
         self._workers.remove(worker)
-        self._selector.unregister(worker.process.stdout)
-        code = worker.process.wait()
-        for pipe in (worker.process.stdin, worker.process.stdout):
-            with contextlib.suppress(OSError):
-                pipe.close()
-        return code
+        worker.connection.close()
+        return worker.process.wait()
 
 
 def num_processes(jobs: int | WorkerPool) -> int:
@@ -191,13 +231,3 @@ def num_processes(jobs: int | WorkerPool) -> int:
         return jobs
     affinity = getattr(os, "sched_getaffinity", None)  # the cores that this process may use
     return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _describe_exit(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"{name}, as when memory runs out" if name == "SIGKILL" else name
