@@ -35,7 +35,6 @@ from mores.experiments.scenario.source_locations import (
     ScenarioError,
     SourceMap,
     printable,
-    problem_at_path,
 )
 
 MIN_REPLICATES = 8  # for the covariance of the moments
@@ -147,7 +146,7 @@ def _held_out_mask(loaded: LoadedScenario, hold_out: Sequence[str]) -> np.ndarra
         raise _section_error(source_map, message)
     if scenario.replicates < MIN_REPLICATES:
         message = f"calibration needs at least {MIN_REPLICATES}, not {scenario.replicates}"
-        problem = problem_at_path(source_map, message, "replicates", code="out_of_range")
+        problem = source_map.problem(message, "replicates", code="out_of_range")
         raise ScenarioError([problem])
     held = np.array([target.held_out for target in calibration.targets])
     for name in hold_out:

@@ -79,6 +79,7 @@ def metric_name(metric: str | MetricEntry) -> str:
     return metric if isinstance(metric, str) else metric.name or metric.kind
 
 
+DEFAULT_ARM = "main"  # name of the arm in a scenario without arms
 DEFAULT_STAGE = "rollout"  # name of the stage in a scenario without stages
 
 ClaimKind = Literal[
@@ -305,6 +306,11 @@ class Scenario(StrictModel):
             message = "cannot be combined with a sweep"
             raise ParameterError("uncertainty", message=message, code="conflict")
         return self
+
+    @property
+    def arm_names(self) -> list[str]:
+        """Names of the arms, or of the default arm if the file lists none."""
+        return list(self.arms) or [DEFAULT_ARM]
 
     @property
     def metric_names(self) -> list[str]:
