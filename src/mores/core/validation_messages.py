@@ -139,7 +139,7 @@ def _message(
         return f"is missing ({field.description})" if field and field.description else "is missing"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tag_name = _discriminator(error)
-        models = _models(_type_at(model, path[:-1] if kind == "union_tag_invalid" else path))
+        models = model_classes(_type_at(model, path[:-1] if kind == "union_tag_invalid" else path))
         kinds = [name for each in models for name in _kinds(each, tag_name)]
         if kind == "union_tag_not_found":
             listed = " or ".join([", ".join(kinds[:-1]), *kinds[-1:]] if kinds[1:] else kinds)
@@ -179,7 +179,7 @@ def _unknown_key_message(path: KeyPath, model: Any, document: Any, unknown_messa
     known = keys_at(model, path[:-1], kind) or []
     hint = nearest_name(path[-1], known)
     hint = hint or did_you_mean("", [name for name in known if name not in parent])
-    if isinstance(kind, str) and len(_models(_type_at(model, path[:-1]))) > 1:
+    if isinstance(kind, str) and len(model_classes(_type_at(model, path[:-1]))) > 1:
         unknown_message = f"{printable(kind, 40)} has no such parameter"
     return f"{unknown_message}{hint}"
 
@@ -189,7 +189,7 @@ def keys_at(model: Any, path: KeyPath, kind: object = None) -> list[str] | None:
 
     In a union of models, only the fields of the model that `kind` selects, if there is one.
     """
-    models = _models(_type_at(model, path))
+    models = model_classes(_type_at(model, path))
     chosen = [each for each in models if kind in _kinds(each)] or models
     if any(each.model_config.get("extra") == "allow" for each in chosen):
         return None
@@ -219,7 +219,7 @@ def _type_at(model: Any, path: KeyPath) -> Any:
     return functools.reduce(child_type, path, model)
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def model_classes(annotation: Any) -> list[type[BaseModel]]:
     """The model classes that an annotation allows."""
     members = union_members(annotation)
     return [each for each in members if isinstance(each, type) and issubclass(each, BaseModel)]
@@ -229,7 +229,7 @@ def _fields(annotation: Any) -> dict[str, FieldInfo]:
     """Fields of the model classes that an annotation allows, by the names in a document."""
     return {
         field.alias or name: field
-        for model in _models(annotation)
+        for model in model_classes(annotation)
         for name, field in model.model_fields.items()
     }
 
