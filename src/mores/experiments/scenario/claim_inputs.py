@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from mores.experiments.scenario.source_locations import KeyPath
 from mores.experiments.scenario.specification import Claim, Scenario
-from mores.experiments.scenario.stages import Sensitivity, Target
+from mores.experiments.scenario.stages import Sensitivity, Stage, Target
 
 Estimand = Claim | Target | Sensitivity
 EFFECT_VS_CONTROL = "effect_vs_control"  # short for distance_from_control(mean_value)
@@ -31,22 +32,32 @@ def claim_arm(scenario: Scenario, estimand: Estimand) -> str | None:
     return scenario.control or (arms[0] if len(arms) == 1 else None)
 
 
+def estimands(scenario: Scenario) -> Iterator[tuple[KeyPath, Estimand, Stage]]:
+    """Claims, targets and the sensitivity analysis, with their paths and stages."""
+    for i, claim in enumerate(scenario.claims):
+        yield ("claims", i), claim, scenario.stage(claim.stage)
+    for i, target in enumerate(scenario.calibration.targets if scenario.calibration else ()):
+        yield ("calibration", "targets", i), target, scenario.stage(None)
+    if scenario.uncertainty is not None and scenario.uncertainty.sensitivity is not None:
+        path = ("uncertainty", "sensitivity")
+        yield path, scenario.uncertainty.sensitivity, scenario.stage(None)
+
+
 def arms_by_section(scenario: Scenario) -> dict[str, list[str]]:
     """Arms that are simulated for `uncertainty` and for `calibration`."""
-    uncertain: list[Estimand] = [c for c in scenario.claims if c.interval == "parameters"]
-    if scenario.uncertainty is not None and scenario.uncertainty.sensitivity is not None:
-        uncertain.append(scenario.uncertainty.sensitivity)
-    targets = [] if scenario.calibration is None else scenario.calibration.targets
-    return {
-        "uncertainty": required_arms(scenario, uncertain),
-        "calibration": required_arms(scenario, targets),
-    }
+    by_section: dict[str, list[Estimand]] = {"uncertainty": [], "calibration": []}
+    for path, estimand, _ in estimands(scenario):
+        if not isinstance(estimand, Claim):
+            by_section[str(path[0])].append(estimand)
+        elif estimand.interval == "parameters":
+            by_section["uncertainty"].append(estimand)
+    return {section: required_arms(scenario, each) for section, each in by_section.items()}
 
 
-def required_arms(scenario: Scenario, estimands: Sequence[Estimand]) -> list[str]:
-    """Arms that the estimands need, without repetitions."""
+def required_arms(scenario: Scenario, selected: Sequence[Estimand]) -> list[str]:
+    """Arms that claims, targets or a sensitivity analysis need, without repetitions."""
     needed: list[str | None] = []
-    for estimand in estimands:
+    for estimand in selected:
         needed += [claim_arm(scenario, estimand), estimand.compare_to]
         needed.append(getattr(estimand, "ablation", None))
         if metric_compared_with_control(estimand.metric) is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mores.core.errors import UserError, did_you_mean
 from mores.experiments.scenario.cell import BuiltCell, Cell, CellPurpose, Components, cell_id
-from mores.experiments.scenario.claim_inputs import Estimand, arms_by_section
+from mores.experiments.scenario.claim_inputs import arms_by_section, estimands
 from mores.experiments.scenario.conditions import (
     Condition,
     cell_for_condition,
@@ -25,7 +25,7 @@ from mores.experiments.scenario.source_locations import (
     printable,
     problems_into,
 )
-from mores.experiments.scenario.specification import Scenario
+from mores.experiments.scenario.specification import Claim, Scenario
 from mores.experiments.scenario.stages import Stage
 from mores.experiments.scenario.strict_yaml import dump
 from mores.registry import class_of
@@ -105,13 +105,12 @@ def recorded_rounds(
     of uncertain parameters (`purpose` "draw") only the last and those.
     """
     last = scenario.rounds_per_episode(stage)
-    estimands: list[Estimand] = [
-        c for c in scenario.claims if scenario.stage(c.stage).name == stage.name
-    ]
-    estimands += [] if scenario.calibration is None else scenario.calibration.targets
-    if scenario.uncertainty is not None and scenario.uncertainty.sensitivity is not None:
-        estimands.append(scenario.uncertainty.sensitivity)
-    required = {each.at_round for each in estimands if each.at_round is not None}
+    required = {
+        estimand.at_round
+        for _, estimand, used_in in estimands(scenario)
+        if estimand.at_round is not None
+        and (not isinstance(estimand, Claim) or used_in.name == stage.name)
+    }
     regular = range(0, last + 1, scenario.record_every) if purpose == "arm" else ()
     return tuple(sorted(number for number in {*regular, last, *required} if number <= last))
 

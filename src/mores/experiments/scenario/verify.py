@@ -13,6 +13,7 @@ from mores.experiments.scenario.claim_inputs import (
     EFFECT_VS_CONTROL,
     Estimand,
     claim_arm,
+    estimands,
     metric_compared_with_control,
     required_arms,
 )
@@ -54,7 +55,7 @@ def claim_problems(scenario: Scenario, source_map: SourceMap) -> list[Problem]:
     if all(stage.loop == "fit_offline" for stage in scenario.stages_or_default):
         message = "at least one stage must simulate episodes (loop rollout, train or search)"
         report(message, "stages", code="missing")
-    for path, estimand, stage in _estimands(scenario):
+    for path, estimand, stage in estimands(scenario):
         if stage.loop == "fit_offline" and isinstance(estimand, Claim):
             message = f"{stage.name} simulates no episodes: name another stage"
             report(message, *path, code="invalid_value")
@@ -65,17 +66,6 @@ def claim_problems(scenario: Scenario, source_map: SourceMap) -> list[Problem]:
             message = f"gives {cells:,} cells; at most {MAX_CELLS:,} are allowed"
             report(message, *path, code="too_large")
     return problems
-
-
-def _estimands(scenario: Scenario) -> Iterator[tuple[KeyPath, Estimand, Stage]]:
-    """Claims, targets and the sensitivity analysis, with their paths and stages."""
-    for i, claim in enumerate(scenario.claims):
-        yield ("claims", i), claim, scenario.stage(claim.stage)
-    for i, target in enumerate(scenario.calibration.targets if scenario.calibration else ()):
-        yield ("calibration", "targets", i), target, scenario.stage(None)
-    if scenario.uncertainty is not None and scenario.uncertainty.sensitivity is not None:
-        path = ("uncertainty", "sensitivity")
-        yield path, scenario.uncertainty.sensitivity, scenario.stage(None)
 
 
 def _estimand_errors(
@@ -172,7 +162,7 @@ def _metric_problems(
 ) -> Iterator[Problem]:
     """Problems of metrics and analytic values that a stage of a cell lacks."""
     arm, source_map = built.cell.arm, built.cell.source_map
-    for path, estimand, stage in _estimands(scenario):
+    for path, estimand, stage in estimands(scenario):
         used = (claim_arm(scenario, estimand), estimand.compare_to)
         if stage.name != built_stage.stage.name or arm not in (
             *used,
