@@ -128,10 +128,12 @@ class Cell:
         for index, stage in enumerate(self.stages):
             with problems_into(problems):
                 spec = self.stage_spec(index)
-                env = None
-                if stage.loop == "fit_offline" and not stage.env:
-                    env = _dataset_environment(stages, stage)
-                env = env or make("environment", spec.env, spec.source_map, "env")
+                env = make("environment", spec.env, spec.source_map, "env")
+                if stage.loop == "fit_offline" and not stage.env:  # the last that has the roles
+                    for earlier in _dataset_stage_indices(stages, stage):
+                        dataset_env = stages[earlier].environment
+                        if set(stage.roles_to_train) <= {role.name for role in dataset_env.roles}:
+                            env = dataset_env
                 chosen = {
                     role: make("policy", parameters, spec.source_map, "policies", role)
                     for role, parameters in spec.policies.items()
@@ -183,17 +185,6 @@ def _dataset_stage_indices(earlier_stages: Sequence[BuiltStage], fit_stage: Stag
         if stage.loop != "fit_offline"
         and (not fit_stage.dataset_stages or stage.name in fit_stage.dataset_stages)
     ]
-
-
-def _dataset_environment(
-    earlier_stages: Sequence[BuiltStage], fit_stage: Stage
-) -> Environment[Any] | None:
-    """The last environment in the dataset of `fit_stage` that has the roles to train."""
-    for index in reversed(_dataset_stage_indices(earlier_stages, fit_stage)):
-        environment = earlier_stages[index].environment
-        if set(fit_stage.roles_to_train) <= {role.name for role in environment.roles}:
-            return environment
-    return None
 
 
 class Components:

@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from mores.experiments.scenario.base_models import ComponentSpec
 from mores.experiments.scenario.cell import Cell, CellPurpose, cell_id
 from mores.experiments.scenario.overrides import (
     Override,
@@ -155,11 +154,7 @@ def _ineffective_reasons(scenario: Scenario, path: str) -> Iterator[str]:
 
 def cell_for_condition(scenario: Scenario, source_map: SourceMap, condition: Condition) -> Cell:
     """The cell of a condition: the scenario's components with the overrides applied."""
-    cell_spec: dict[str, Any] = {
-        "env": _spec_dict(scenario.env),
-        "population": scenario.population and _spec_dict(scenario.population),
-        "policies": {role: _spec_dict(spec) for role, spec in scenario.policies.items()},
-    }
+    cell_spec = scenario.model_dump(include={"env", "population", "policies"})
     cell_spec, source_map = apply_overrides(cell_spec, source_map, condition.overrides)
     paths = [override.path.split(".") for override in condition.overrides]
     fixed = [path[1] for path in paths if path[0] == "policies" and len(path) == 2]
@@ -176,7 +171,3 @@ def cell_for_condition(scenario: Scenario, source_map: SourceMap, condition: Con
         index=condition.point_index,
         source_map=source_map,
     )
-
-
-def _spec_dict(spec: ComponentSpec) -> dict[str, Any]:
-    return {"kind": spec.kind, **spec.parameters}
