@@ -130,7 +130,15 @@ class Registry(dict[str, Any]):
                     ) from error
             if self.adapter:
                 entry = import_location(self.adapter)(kind, entry)
-            self._check(kind, entry)
+            protocol = import_location(self.protocol)
+            is_file = protocol is Path and isinstance(entry, Path)
+            if not is_file and not (inspect.isclass(entry) and issubclass(entry, protocol)):
+                raise UserError(
+                    f"{self.name} {kind!r}: {getattr(entry, '__name__', repr(entry)):.60} must be "
+                    f"a subclass of {protocol.__name__}",
+                    code="wrong_type",
+                    path=kind,
+                )
             self._loaded[kind] = registered, entry
         return self._loaded[kind][1]
 
@@ -141,17 +149,6 @@ class Registry(dict[str, Any]):
             if registered in (entry, location_of(entry)) or loaded is entry:
                 return kind
         return None
-
-    def _check(self, kind: str, entry: Any) -> None:
-        protocol = import_location(self.protocol)
-        is_file = protocol is Path and isinstance(entry, Path)
-        if not is_file and not (inspect.isclass(entry) and issubclass(entry, protocol)):
-            name = getattr(entry, "__name__", repr(entry))
-            raise UserError(
-                f"{self.name} {kind!r}: {name:.60} must be a subclass of {protocol.__name__}",
-                code="wrong_type",
-                path=kind,
-            )
 
 
 REGISTRIES: dict[str, Registry] = {

@@ -17,10 +17,8 @@ from mores.experiments.scenario.class_source import (
     source_docstring,
 )
 from mores.experiments.scenario.field_descriptions import (
-    default_value,
-    describe_limits,
-    describe_type,
-    format_value,
+    ParameterInfo,
+    describe_field,
     kind_literal,
 )
 from mores.experiments.scenario.loading import known_scenarios
@@ -131,15 +129,6 @@ def format_tag(tag: tuple[str, Any]) -> str:
     return f"{name} {value}"
 
 
-class ParameterInfo(NamedTuple):
-    """Name, default, allowed values and description of a parameter, or of a group of parameters."""
-
-    name: str
-    default: str
-    allowed: str
-    description: str
-
-
 class KindDescription(NamedTuple):
     """Documentation of an entry of a registry."""
 
@@ -194,21 +183,20 @@ def _parameter_infos(component_class: Any, prefix: str = "", kind: str = "") -> 
     for name, field in getattr(component_class, "model_fields", {}).items():
         if kind and name == "kind":
             continue
-        path, description = f"{prefix}{field.alias or name}", field.description or ""
-        nested = model_classes(field.annotation)
-        if registry := _registry_of(field):
+        info = describe_field(name, field, quote="")
+        info = info._replace(name=f"{prefix}{info.name}")
+        registry, nested = _registry_of(field), model_classes(field.annotation)
+        if registry is not None:
             nested, allowed = [], f"kind of {registry.replace('_', ' ')}, see `mores list`"
+            info = info._replace(allowed=allowed)
         elif inspect.isclass(field.annotation) and nested:
-            infos.append(ParameterInfo(path, "", "", description))
-            infos += _parameter_infos(nested[0], f"{path}.")
+            infos.append(info._replace(default="", allowed=""))
+            infos += _parameter_infos(nested[0], f"{info.name}.")
             continue
-        else:
-            allowed = describe_type(field.annotation, quote="") + describe_limits(field.metadata)
-        default = "required" if field.is_required() else format_value(default_value(field))
         only = f"(of {kind}) " if kind else ""
-        infos.append(ParameterInfo(path, default, allowed, only + description))
+        infos.append(info._replace(description=only + info.description))
         for model in nested:
-            infos += _parameter_infos(model, f"{path}.", kind_literal(model) or model.__name__)
+            infos += _parameter_infos(model, f"{info.name}.", kind_literal(model) or model.__name__)
     return infos
 
 

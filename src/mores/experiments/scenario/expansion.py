@@ -83,8 +83,9 @@ def build_cells(
             cell = _with_population_parameters(cell, components)
             roles = _role_names(cell, components)
             known_roles |= roles
-            unknown = _unknown_role_problems(cell, roles) | unknown
-            cell = _without_roles(cell, {role for role, _ in unknown} - roles if roles else set())
+            if roles:
+                cell, absent = _without_unknown_roles(cell, roles)
+                unknown = absent | unknown
             if cell.id.lower() in ids:  # some file systems ignore case
                 cell = dataclasses.replace(cell, id=cell_id(cell.arm, cell.point, digest=True))
             ids.add(cell.id.lower())
@@ -165,8 +166,10 @@ def _scenario_and_source_map(
     return loaded_or_scenario.scenario, loaded_or_scenario.source_map
 
 
-def _unknown_role_problems(cell: Cell, roles: set[str]) -> dict[tuple[str, KeyPath], Problem]:
-    """Policies of roles that a cell's environments lack, set by the cell or by a stage."""
+def _without_unknown_roles(
+    cell: Cell, roles: set[str]
+) -> tuple[Cell, dict[tuple[str, KeyPath], Problem]]:
+    """The cell without policies of roles that its environments lack, and a problem for each."""
     named: dict[KeyPath, str | None] = {("policies", role): role for role in cell.policies}
     for index, stage in enumerate(cell.stages):
         named |= {("stages", index, "policies", p): role_of_path(p) for p in stage.policies}
@@ -175,19 +178,12 @@ def _unknown_role_problems(cell: Cell, roles: set[str]) -> dict[tuple[str, KeyPa
         if role is not None and role not in roles:
             near = did_you_mean(role, roles)
             message = f"{cell.env['kind']} has no role {printable(role, 40)!r}{near}"
-            problems[role, path] = cell.source_map.problem(
-                message, *path, code="unknown_name", at_key=True
-            )
-    return problems
-
-
-def _without_roles(cell: Cell, roles: set[str]) -> Cell:
-    """The cell without policies of these roles."""
-    if not roles:
-        return cell
-    policies = {role: spec for role, spec in cell.policies.items() if role not in roles}
-    stages = tuple(without_role_overrides(stage, roles) for stage in cell.stages)
-    return dataclasses.replace(cell, policies=policies, stages=stages)
+            problem = cell.source_map.problem(message, *path, code="unknown_name", at_key=True)
+            problems[role, path] = problem
+    absent = {role for role, _ in problems}
+    policies = {role: spec for role, spec in cell.policies.items() if role not in absent}
+    stages = tuple(without_role_overrides(stage, absent) for stage in cell.stages)
+    return dataclasses.replace(cell, policies=policies, stages=stages), problems
 
 
 def _role_names(cell: Cell, components: Components) -> set[str]:

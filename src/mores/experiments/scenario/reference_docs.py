@@ -13,13 +13,8 @@ import sys
 from pathlib import Path
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
-from mores.experiments.scenario.field_descriptions import (
-    default_value,
-    describe_limits,
-    describe_type,
-)
+from mores.experiments.scenario.field_descriptions import describe_field
 from mores.experiments.scenario.specification import Bound, Claim, Scenario
 from mores.experiments.scenario.stages import Calibration, Sensitivity, Stage, Target, Uncertainty
 from mores.registry.tables import SCENARIO_FOLDER
@@ -63,18 +58,12 @@ def reference_markdown() -> str:
         about = "\n\n".join(re.sub(r"\s+", " ", paragraph.strip()) for paragraph in paragraphs)
         rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
         for name, field in model.model_fields.items():
-            allowed = describe_type(field.annotation) + describe_limits(field.metadata)
-            cells = (f"`{field.alias or name}`", allowed, _format_default(field), field.description)
-            rows.append("| " + " | ".join(map(str, cells)) + " |")
+            key, default, allowed, meaning = describe_field(name, field)
+            if default != "required":
+                default = "" if default in ("null", "[]", "{}") else f"`{default}`"
+            rows.append(f"| `{key}` | {allowed} | {default} | {meaning} |")
         sections.append(f"\n## {title}\n\n{about}\n\n" + "\n".join(rows) + "\n")
     return "".join(sections)
-
-
-def _format_default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "required"
-    value = default_value(field)
-    return "" if value is None or value in ([], {}) else f"`{value}`"
 
 
 if __name__ == "__main__":
