@@ -18,7 +18,7 @@ from mores.clients.array_conversion import RenderModeError
 from mores.core.errors import CODES, ParameterError, UserError
 from mores.core.people import People, Population
 from mores.core.random_streams import RandomStreams
-from mores.core.validation_messages import blamed_path, error_code
+from mores.core.validation_messages import validation_problems
 from tests.refusals import refused
 
 ROOT = Path(__file__).parents[1]
@@ -76,8 +76,8 @@ def test_code_and_path_of_validation_errors(
         mores.make_population("span", **parameters)
     with pytest.raises(ValidationError) as raised:
         Span(**parameters)
-    (error,) = raised.value.errors()
-    assert (error_code(error), blamed_path(error, parameters)[0]) == (code, path.split(".")[1])
+    (problem,) = validation_problems(raised.value, Span, parameters)
+    assert (problem.code, problem.blamed_path[0]) == (code, path.split(".")[1])
 
 
 def codes(path: Path) -> Iterator[tuple[int, str]]:

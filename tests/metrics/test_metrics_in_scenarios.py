@@ -12,8 +12,8 @@ import torch
 from mores.experiments.claims.claim_evaluation import make_claim_data
 from mores.experiments.run.cell_execution import run_cell
 from mores.experiments.scenario.expansion import build_and_verify
+from mores.experiments.scenario.metric_check import undefined_metrics
 from mores.experiments.scenario.specification import Scenario
-from mores.experiments.scenario.undefined_metrics import undefined_metrics
 from mores.registry import REGISTRIES
 from tests.cells import expand_and_verify
 from tests.learners.small_environments import unchecked

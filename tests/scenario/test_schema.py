@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mores.experiments.scenario.json_schema import SCHEMA_FILE, scenario_json_schema
-from mores.experiments.scenario.reference_docs import reference_markdown
+from mores.experiments.scenario.reference_docs import (
+    SCHEMA_FILE,
+    reference_markdown,
+    scenario_json_schema,
+)
 
+COMMAND = "run python -m mores.experiments.scenario.reference_docs docs/reference"
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "scenario.md"
 
 
 def test_the_schema_on_disk_is_current() -> None:
-    assert SCHEMA_FILE.read_text(encoding="utf-8") == scenario_json_schema(), (
-        "run python -m mores.experiments.scenario.json_schema"
-    )
+    assert SCHEMA_FILE.read_text(encoding="utf-8") == scenario_json_schema(), COMMAND
 
 
 def test_the_schema_knows_the_keys_of_a_file() -> None:
@@ -25,5 +27,4 @@ def test_the_schema_knows_the_keys_of_a_file() -> None:
 
 
 def test_the_reference_on_disk_is_current() -> None:
-    command = "run python -m mores.experiments.scenario.reference_docs docs/reference"
-    assert PAGE.read_text(encoding="utf-8") == reference_markdown(), command
+    assert PAGE.read_text(encoding="utf-8") == reference_markdown(), COMMAND

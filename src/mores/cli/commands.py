@@ -202,7 +202,7 @@ def check_command(
     """Check a scenario without running it."""
     loaded = _load(file, overrides, load)
     from mores.experiments.run.dry_run import check_scenario
-    from mores.experiments.scenario.undefined_metrics import undefined_metrics
+    from mores.experiments.scenario.metric_check import undefined_metrics
 
     cells, scenario = check_scenario(loaded), loaded.scenario
     points = len(cells) // max(1, len(scenario.arms))

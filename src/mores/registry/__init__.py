@@ -7,16 +7,16 @@ object from a kind and parameters.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
-from mores.core.errors import UserError, describe_exception, did_you_mean
+from mores.core.errors import ParameterError, UserError, describe_exception, did_you_mean
 from mores.core.validation_messages import validation_problems
 from mores.registry.tables import REGISTRIES as REGISTRIES
 from mores.registry.tables import Registry as Registry
-from mores.registry.tables import import_location, location_of
+from mores.registry.tables import import_location, location_of, sharing
 
 Entry = TypeVar("Entry")
 NOT_GIVEN: Any = object()  # `register` is a decorator
@@ -24,14 +24,13 @@ NOT_GIVEN: Any = object()  # `register` is a decorator
 
 def kinds(registry_name: str) -> list[str]:
     """Kinds that can be used in a registry: its own, and those of the registries it includes."""
-    searched = (registry_name, *REGISTRIES[registry_name].includes)
-    return [kind for name in searched for kind in REGISTRIES[name]]
+    return [kind for name in REGISTRIES[registry_name].searched for kind in REGISTRIES[name]]
 
 
 def package_kinds(registry_name: str) -> list[str]:
     """The kinds of `kinds` that come with mores, sorted."""
-    searched = (registry_name, *REGISTRIES[registry_name].includes)
-    return sorted(kind for name in searched for kind in REGISTRIES[name].package_kinds)
+    searched = (REGISTRIES[name] for name in REGISTRIES[registry_name].searched)
+    return sorted(kind for registry in searched for kind in registry.package_kinds)
 
 
 def class_of(registry_name: str, kind: str) -> Any:
@@ -41,7 +40,7 @@ def class_of(registry_name: str, kind: str) -> Any:
         UserError: the registry has no such name; with the registry that has it, or the nearest.
             Or the entry cannot be imported, or is not what the registry holds.
     """
-    for name in (registry_name, *REGISTRIES[registry_name].includes):
+    for name in REGISTRIES[registry_name].searched:
         if kind in REGISTRIES[name]:
             return REGISTRIES[name].load(kind)
     raise UserError(
@@ -94,18 +93,12 @@ def register(registry_name: str, kind: str, entry: Any = NOT_GIVEN) -> Any:
     if not (isinstance(entry, str) or callable(entry) or registry_name == "scenario"):
         message = f"{registry_name} {kind!r}: a class or `module:Name`, not {entry!r:.60}"
         raise UserError(message, code="wrong_type", path=kind)
-    for name in (registry_name, *_sharing_names(registry_name)):
-        if kind in REGISTRIES[name] and REGISTRIES[name][kind] not in (entry, location_of(entry)):
-            message = f"{_words(name)} {kind!r} already exists"
+    for each in sharing(REGISTRIES, registry_name):
+        if kind in each and each[kind] not in (entry, location_of(entry)):
+            message = f"{_words(each.name)} {kind!r} already exists"
             raise UserError(message, code="duplicate", path=kind)
     registry[kind] = entry
     return entry
-
-
-def _sharing_names(registry_name: str) -> Iterable[str]:
-    """Registries whose kinds can be used in place of this one's, or the reverse."""
-    including = [name for name, each in REGISTRIES.items() if registry_name in each.includes]
-    return (*REGISTRIES[registry_name].includes, *including)
 
 
 def _words(registry_name: str) -> str:
@@ -143,6 +136,24 @@ def fits(registry_name: str, instance: object) -> bool:
     return isinstance(instance, import_location(REGISTRIES[registry_name].protocol))
 
 
+def kind_and_parameters(registry_name: str, given: Any) -> tuple[str, dict[str, Any]]:
+    """The parts of a specification: a kind, or a mapping with a kind and parameters.
+
+    Raises:
+        ParameterError: something else; a mapping without kind.
+    """
+    parameters = dict(given) if isinstance(given, Mapping) else {"kind": given}
+    if "kind" not in parameters:
+        known = did_you_mean("", kinds(registry_name))
+        raise ParameterError(message=f"needs a kind{known}", code="missing")
+    kind = parameters.pop("kind")
+    if not isinstance(kind, str) or not all(isinstance(name, str) for name in parameters):
+        words = _words(registry_name)
+        message = f"must be a {words}: its name or {{kind: ...}}, not {given!r:.40}"
+        raise ParameterError(message=message, code="wrong_type")
+    return kind, parameters
+
+
 def make(registry_name: str, kind: str, parameters: Mapping[str, Any]) -> Any:
     """An object of that kind with these parameters.
 
@@ -177,7 +188,7 @@ def make_population(kind: str, **parameters: Any) -> Any:
 
 def kind_of(registry_name: str, instance: object) -> str | None:
     """The name under which an object's class is registered, or `None`."""
-    searched = (registry_name, *REGISTRIES[registry_name].includes)
+    searched = REGISTRIES[registry_name].searched
     found = (REGISTRIES[name].kind_of(type(instance)) for name in searched)
     return next((kind for kind in found if kind is not None), None)
 
@@ -195,14 +206,15 @@ def to_spec(registry_name: str, instance: Any) -> dict[str, Any]:
             code="unknown_name",
             path=class_name,
         )
-    reason, code, path = "the copy would not be equal", "unsupported", kind
+    problem = UserError("the copy would not be equal", code="unsupported", path=kind)
     for exclude_unset in (True, False):  # first without defaults: an unused one may be refused
         try:
             text = instance.model_dump_json(by_alias=True, exclude_unset=exclude_unset)
             if make(registry_name, kind, json.loads(text)) == instance:
                 return {"kind": kind, **json.loads(text)}
-        except (AttributeError, TypeError, ValueError, UserError) as error:
-            reason, code, path = str(error), "unsupported", kind
-            if isinstance(error, UserError):
-                code, path = error.code, error.path
-    raise UserError(f"{kind} cannot be written as data: {reason}", code=code, path=path)
+        except UserError as error:
+            problem = error
+        except (AttributeError, TypeError, ValueError) as error:
+            problem = UserError(str(error), code="unsupported", path=kind)
+    message = f"{kind} cannot be written as data: {problem}"
+    raise UserError(message, code=problem.code, path=problem.path)

@@ -9,7 +9,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from mores import registry
-from mores.core.errors import ParameterError, UserError, did_you_mean
+from mores.core.errors import ParameterError, UserError
 from mores.core.validation_messages import validation_problems
 
 CLASS_SPECIFIC_ERRORS = (  # pydantic's error types whose message depends on the class
@@ -76,7 +76,7 @@ def from_data(registry_name: str, value: Any, strict: bool) -> Any:
     """
     if not isinstance(value, (str, Mapping)) and registry.fits(registry_name, value):
         return value
-    kind, parameters = _kind_and_parameters(registry_name, value)
+    kind, parameters = registry.kind_and_parameters(registry_name, value)
     try:
         return registry.build(registry_name, kind, parameters, strict)
     except ValidationError as error:
@@ -86,21 +86,6 @@ def from_data(registry_name: str, value: Any, strict: bool) -> Any:
         raise ParameterError(*path, message=str(error), code=error.code) from None
 
 
-def _kind_and_parameters(registry_name: str, value: Any) -> tuple[str, dict[str, Any]]:
-    if isinstance(value, Mapping) and "kind" not in value:
-        known = did_you_mean("", registry.kinds(registry_name))
-        raise ParameterError(message=f"needs a kind{known}", code="missing")
-    kind = value["kind"] if isinstance(value, Mapping) else value
-    if not isinstance(kind, str):
-        words = registry_name.replace("_", " ")
-        raise ParameterError(
-            message=f"must be a {words}: its name or {{kind: ...}}, not {value!r:.40}",
-            code="wrong_type",
-        )
-    given = value if isinstance(value, Mapping) else {}
-    return kind, {name: each for name, each in given.items() if name != "kind"}
-
-
 def _with_messages(
     error: ValidationError, registry_name: str, kind: str, parameters: Any
 ) -> ValidationError:
@@ -108,19 +93,16 @@ def _with_messages(
     model = registry.class_of(registry_name, kind)
     details = []
     for problem in validation_problems(error, model, parameters, f"{kind} has no such parameter"):
-        error_type: str | PydanticCustomError = problem.details["type"]
-        context, path = problem.details.get("ctx", {}), problem.path
+        error_type, path = problem.details["type"], problem.path
+        context = problem.details.get("ctx", {})
         if error_type in CLASS_SPECIFIC_ERRORS:
             cause = context.get("error")
             if not isinstance(cause, ParameterError):
                 missing = path[-1:] if error_type == "missing" else ()  # no key of the document
                 path = path[: len(path) - len(missing)]
                 cause = ParameterError(*missing, message=problem.message, code=problem.code)
-            error_type = PydanticCustomError(
-                "value_error", "{text}", {"text": problem.message, "error": cause}
-            )
-            context = {}
-        details.append(
-            InitErrorDetails(type=error_type, loc=path, input=problem.details["input"], ctx=context)
-        )
+            text = {"text": problem.message, "error": cause}
+            error_type, context = PydanticCustomError("value_error", "{text}", text), {}
+        given = problem.details["input"]
+        details.append(InitErrorDetails(type=error_type, loc=path, input=given, ctx=context))
     return ValidationError.from_exception_data(kind, details)

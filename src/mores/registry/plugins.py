@@ -24,8 +24,9 @@ def load_plugins(files: Sequence[str | Path]) -> None:
     """
     by_name: dict[str, Path] = {}
     for file in map(Path, files):
-        if by_name.setdefault(_module_name(file), file).resolve() != file.resolve():
-            other = by_name[_module_name(file)]
+        name = _module_name(file)
+        other = by_name.setdefault(name, file)
+        if other.resolve() != file.resolve():
             message = f"--load {file}: has the same name as {other}: rename one of the files"
             raise UserError(message, code="duplicate", path=str(file))
         if file.suffix != ".py" or not file.is_file():
@@ -33,7 +34,6 @@ def load_plugins(files: Sequence[str | Path]) -> None:
             raise UserError(
                 f"--load {file}: no such Python file{near}", code="unreadable", path=str(file)
             )
-        name = _module_name(file)
         loaded = sys.modules.get(name)
         if loaded is not None and loaded.__file__ == str(file.resolve()):
             continue
@@ -45,10 +45,12 @@ def load_plugins(files: Sequence[str | Path]) -> None:
             spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:
             del sys.modules[name]
+            place, code, path = _location(file, error), "failed", str(file)
             if isinstance(error, UserError):
-                message = f"{_location(file, error)}: {error}"
-                raise UserError(message, code=error.code, path=error.path) from error
-            raise UserError(_error_location(file, error), code="failed", path=str(file)) from error
+                message, code, path = f"{place}: {error}", error.code, error.path
+            else:
+                message = f"{place}: {type(error).__name__}: {error}"
+            raise UserError(message, code=code, path=path) from error
 
 
 def _module_name(file: Path) -> str:
@@ -61,15 +63,10 @@ def loaded_plugin_files() -> list[Path]:
     return [Path(module.__file__) for module in plugins if module.__file__]
 
 
-def _error_location(file: Path, error: BaseException) -> str:
-    """The error with its location."""
-    return f"{_location(file, error)}: {type(error).__name__}: {error}"
-
-
 def _location(file: Path, error: BaseException) -> str:
     """The file with the last line of the plugin in the traceback of an error."""
-    line = error.lineno if isinstance(error, SyntaxError) else None
-    for frame in traceback.extract_tb(error.__traceback__):
-        if frame.filename == str(file.resolve()):
-            line = frame.lineno
-    return f"{file}{f':{line}' if line else ''}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(file.resolve())]
+    if not lines and isinstance(error, SyntaxError):
+        lines = [error.lineno]
+    return f"{file}:{lines[-1]}" if lines and lines[-1] else str(file)

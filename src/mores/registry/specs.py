@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mores import registry
-from mores.core.errors import UserError
+from mores.core.errors import ParameterError, UserError
 
 Spec = str | Mapping[str, Any]  # a kind, or {"kind": ..., parameter: value}
 
@@ -24,16 +24,11 @@ def from_spec(registry_name: str, given: Any, path: str) -> Any:
     """
     if registry.fits(registry_name, given):
         return given
-    parameters = dict(given) if isinstance(given, Mapping) else {"kind": given}
-    kind = parameters.pop("kind", None)
-    if not isinstance(kind, str) or not all(isinstance(name, str) for name in parameters):
-        missing = isinstance(given, Mapping) and "kind" not in given
-        raise UserError(
-            f"{path}: a {registry_name}, its kind, or a mapping with its kind and parameters, not "
-            f"{given!r:.60}",
-            code="missing" if missing else "wrong_type",
-            path=f"{path}.kind" if isinstance(given, Mapping) else path,
-        )
+    try:
+        kind, parameters = registry.kind_and_parameters(registry_name, given)
+    except ParameterError as error:
+        place = f"{path}.kind" if isinstance(given, Mapping) else path
+        raise UserError(f"{path}: {error}", code=error.code, path=place) from None
     return registry.make(registry_name, kind, parameters)
 
 

@@ -14,16 +14,16 @@ A scenario's location `my_package.folder:name` is the file `name.yaml` in that p
 from __future__ import annotations
 
 import functools
-import importlib
+import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
+from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from mores.core.errors import UserError, describe_exception
 from mores.registry import entries
-from mores.registry.source_files import module_file
 
 SCENARIO_FOLDER = Path(__file__).parents[1] / "scenarios"
 
@@ -39,6 +39,22 @@ def import_location(location: str) -> Any:
         return functools.reduce(getattr, name.split("."), importlib.import_module(module))
     except AttributeError:
         raise ImportError(f"{module} has no {name!r}") from None
+
+
+def module_file(module: str) -> Path:
+    """The source file of a module. Unlike `find_spec(module)`, this imports no parent package.
+
+    Raises:
+        ImportError: there is no such module.
+    """
+    top, *below = module.split(".")
+    spec = importlib.util.find_spec(top)
+    for name in below:
+        folders = list(spec.submodule_search_locations or ()) if spec else []
+        spec = PathFinder.find_spec(f"{spec.name}.{name}", folders) if spec else None
+    if spec is None or spec.origin is None:
+        raise ImportError(f"no module {module}")
+    return Path(spec.origin)
 
 
 def location_of(entry: Any) -> str:
@@ -86,6 +102,11 @@ class Registry(dict[str, Any]):
         self.package_kinds = frozenset(table)
         self._loaded: dict[str, tuple[Any, Any]] = {}  # entry as registered, and as used
 
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """Names of this registry and those that it includes."""
+        return (self.name, *self.includes)
+
     def load(self, kind: str) -> Any:
         """The entry of a kind, imported, adapted and checked.
 
@@ -94,46 +115,40 @@ class Registry(dict[str, Any]):
         """
         registered = self[kind]
         if kind not in self._loaded or self._loaded[kind][0] is not registered:
-            entry = self._located(kind, registered) if isinstance(registered, str) else registered
+            entry = registered
+            if isinstance(registered, str):
+                try:
+                    entry = self.locate(registered)
+                except UserError:
+                    raise
+                except (Exception, SystemExit) as error:
+                    reason = describe_exception(error)
+                    raise UserError(
+                        f"{self.name} {kind!r}: {registered} cannot be imported: {reason}",
+                        code="not_installed" if isinstance(error, ImportError) else "failed",
+                        path=kind,
+                    ) from error
             if self.adapter:
                 entry = import_location(self.adapter)(kind, entry)
-            self._check(kind, entry)
+            protocol = import_location(self.protocol)
+            is_file = protocol is Path and isinstance(entry, Path)
+            if not is_file and not (inspect.isclass(entry) and issubclass(entry, protocol)):
+                raise UserError(
+                    f"{self.name} {kind!r}: {getattr(entry, '__name__', repr(entry)):.60} must be "
+                    f"a subclass of {protocol.__name__}",
+                    code="wrong_type",
+                    path=kind,
+                )
             self._loaded[kind] = registered, entry
         return self._loaded[kind][1]
-
-    def _located(self, kind: str, location: str) -> Any:
-        try:
-            return self.locate(location)
-        except (Exception, SystemExit) as error:
-            if isinstance(error, UserError):
-                raise
-            missing = isinstance(error, ImportError)
-            raise UserError(
-                f"{self.name} {kind!r}: {location} cannot be imported: {describe_exception(error)}",
-                code="not_installed" if missing else "failed",
-                path=kind,
-            ) from error
 
     def kind_of(self, entry: Any) -> str | None:
         """The kind of an entry, or `None`. Nothing is imported."""
         for kind, registered in self.items():
-            loaded = self._loaded.get(kind)
-            if registered in (entry, location_of(entry)) or (
-                loaded is not None and loaded[1] is entry
-            ):
+            loaded = self._loaded.get(kind, (None, None))[1]
+            if registered in (entry, location_of(entry)) or loaded is entry:
                 return kind
         return None
-
-    def _check(self, kind: str, entry: Any) -> None:
-        protocol = import_location(self.protocol)
-        is_file = protocol is Path and isinstance(entry, Path)
-        if not is_file and not (inspect.isclass(entry) and issubclass(entry, protocol)):
-            name = getattr(entry, "__name__", repr(entry))
-            raise UserError(
-                f"{self.name} {kind!r}: {name:.60} must be a subclass of {protocol.__name__}",
-                code="wrong_type",
-                path=kind,
-            )
 
 
 REGISTRIES: dict[str, Registry] = {
@@ -173,15 +188,19 @@ REGISTRIES: dict[str, Registry] = {
 }
 
 
+def sharing(registries: Mapping[str, Registry], name: str) -> list[Registry]:
+    """The registry of a name, and those whose kinds can be used in its place or the reverse."""
+    searched = registries[name].searched
+    return [each for n, each in registries.items() if n in searched or name in each.includes]
+
+
 def add_installed(registries: Mapping[str, Registry]) -> None:
     """Add the entry points of installed packages. A name that is taken keeps its entry."""
     installed = entry_points()
     for name, registry in registries.items():
-        sharing = {*registry.includes, *(n for n, r in registries.items() if name in r.includes)}
-        taken = {kind for each in sharing if each in registries for kind in registries[each]}
-        for each in sorted(
-            installed.select(group=f"mores.{name}"), key=lambda e: (e.name, e.value)
-        ):
+        taken = {kind for each in sharing(registries, name) for kind in each}
+        group = installed.select(group=f"mores.{name}")
+        for each in sorted(group, key=lambda point: (point.name, point.value)):
             if each.name.isidentifier() and each.name not in taken:
                 registry.setdefault(each.name, f"{each.module}:{each.attr}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -59,15 +59,85 @@ def check_first_rounds(
         UserError: a result of a user's class violates the contract: `docs/how-to/checks.md`.
     """
     policies = policies_from_specs({**environment.default_policies(), **(policies or {})})
+    rounds = _FirstRounds(environment, policies, population, seed)
+    generators, difference = GlobalGenerators(), None
+    learners = frozenset(
+        f"policies.{role}" for role, policy in policies.items() if isinstance(policy, Learner)
+    )
+    if compare:
+        metrics, difference = rounds.first_difference(PAIR, ALONE, learners)
+    else:
+        metrics = rounds.simulate(PAIR)
+    if generators.changed():
+        components: dict[str, object] = {f"policies.{role}": policies[role] for role in policies}
+        components |= {"environment": environment}
+        components |= {} if population is None else {"population": population}
+        draw = find_draw(lambda: rounds.simulate(PAIR), components)
+        if draw is not None and not draw.allowed:
+            raise draw.error
+        if draw is not None:  # no two simulations are equal
+            return metrics
+    if difference is not None and difference.is_rounding:
+        networks = learners | _paths_with_networks(lambda: rounds.simulate(ALONE), policies)
+        _, difference = rounds.first_difference(PAIR, ALONE, networks)
+    if difference is not None:
+        _, repeated = rounds.first_difference(PAIR, PAIR, frozenset())
+        raise _unseeded_error(repeated) if repeated else _leak_error(difference)
+    return metrics
 
-    def play(
-        *replicates: Sequence[int], on_round: Callable[..., Any] = lambda *checks: None
-    ) -> Any:
-        return _play(environment, policies, population, seed, replicates, on_round)
+
+class _FirstRounds(NamedTuple):
+    environment: Environment[Any]
+    policies: Mapping[str, Policy]
+    population: Population | None
+    seed: int
+
+    @check_values()
+    def simulate(
+        self,
+        *batches: Sequence[int],
+        on_round: Callable[..., None] = lambda *checks: None,
+    ) -> Mapping[str, Tensor]:
+        """Simulate batches of replicates side by side; the initial metrics of the first batch.
+
+        `on_round` is called with the checks of all batches, at the start and after every round.
+        """
+        rounds = NUM_COMPARED_ROUNDS if len(batches) > 1 else NUM_ROUNDS
+        simulators = [
+            Simulator(
+                self.environment,
+                self.policies,
+                worlds=replicates,
+                rounds=rounds + 1,
+                population=self.population,
+                roles_to_train=(),
+                checks=ValueChecks,
+            )
+            for replicates in batches
+        ]
+        initial: Mapping[str, Tensor] = {}
+        for completed in range(rounds + 1):
+            for simulator in simulators:
+                checks = simulator.checks
+                assert isinstance(checks, ValueChecks)
+                checks.calls.clear()
+                if not completed:
+                    simulator.reset(self.seed)
+                elif not simulator.all_finished:
+                    simulator.step()
+                metrics = checks.metrics(simulator.state)
+                if completed == rounds:
+                    checks.latent(simulator.state)
+                if simulator is simulators[0]:
+                    initial = initial if completed else metrics
+                    _check_equal_shapes(initial, metrics, completed)
+            on_round(*(simulator.checks for simulator in simulators))
+        return initial
 
     def first_difference(
-        first: Sequence[int], second: Sequence[int], rounding: frozenset[str]
+        self, first: Sequence[int], second: Sequence[int], rounding: frozenset[str]
     ) -> tuple[Mapping[str, Tensor], Difference | None]:
+        """The initial metrics, and the first difference of replicate 1 between two batches."""
         comparison = WorldComparison(first.index(1), second.index(1), rounding)
         found: list[Difference] = []
 
@@ -75,80 +145,8 @@ def check_first_rounds(
             if not found and (new := comparison.first_difference(one.calls, other.calls)):
                 found.append(new)
 
-        metrics = play(first, second, on_round=compare_round)
+        metrics = self.simulate(first, second, on_round=compare_round)
         return metrics, found[0] if found else None
-
-    generators, difference = GlobalGenerators(), None
-    learners = frozenset(
-        f"policies.{role}" for role, policy in policies.items() if isinstance(policy, Learner)
-    )
-    if compare:
-        metrics, difference = first_difference(PAIR, ALONE, learners)
-    else:
-        metrics = play(PAIR)
-    if generators.changed():
-        components = {f"policies.{role}": policy for role, policy in policies.items()}
-        components["environment"] = environment
-        if population is not None:
-            components["population"] = population
-        draw = find_draw(lambda: play(PAIR), components)
-        if draw is not None and not draw.allowed:
-            raise draw.error
-        if draw is not None:  # no two simulations are equal
-            return metrics
-    if difference is not None and difference.is_rounding:
-        networks = learners | _paths_with_networks(lambda: play(ALONE), policies)
-        _, difference = first_difference(PAIR, ALONE, networks)
-    if difference is not None:
-        _, repeated = first_difference(PAIR, PAIR, frozenset())
-        raise _unseeded_error(repeated) if repeated else _leak_error(difference)
-    return metrics
-
-
-@check_values()
-def _play(
-    environment: Environment[Any],
-    policies: Mapping[str, Policy],
-    population: Population | None,
-    seed: int,
-    batches: Sequence[Sequence[int]],
-    on_round: Callable[..., Any],
-) -> Mapping[str, Tensor]:
-    """Simulate batches of replicates side by side; the initial metrics of the first batch.
-
-    `on_round` is called with the checks of all batches, at the start and after every round.
-    """
-    rounds = NUM_COMPARED_ROUNDS if len(batches) > 1 else NUM_ROUNDS
-    simulators = [
-        Simulator(
-            environment,
-            policies,
-            worlds=replicates,
-            rounds=rounds + 1,
-            population=population,
-            roles_to_train=(),
-            checks=ValueChecks,
-        )
-        for replicates in batches
-    ]
-    initial: Mapping[str, Tensor] = {}
-    for completed in range(rounds + 1):
-        for simulator in simulators:
-            checks = simulator.checks
-            assert isinstance(checks, ValueChecks)
-            checks.calls.clear()
-            if not completed:
-                simulator.reset(seed)
-            elif not simulator.all_finished:
-                simulator.step()
-            metrics = checks.metrics(simulator.state)
-            if completed == rounds:
-                checks.latent(simulator.state)
-            if simulator is simulators[0]:
-                initial = initial if completed else metrics
-                _check_equal_shapes(initial, metrics, completed)
-        on_round(*(simulator.checks for simulator in simulators))
-    return initial
 
 
 def _check_equal_shapes(
@@ -159,11 +157,8 @@ def _check_equal_shapes(
     for name in before | after:
         if before.get(name) != after.get(name):
             shapes = f"{before.get(name)} at reset and {after.get(name)} after round {completed}"
-            raise UserError(
-                f"the shape of the metric {name!r} is {shapes}",
-                code="failed",
-                path=f"metrics.{name}",
-            )
+            message = f"the shape of the metric {name!r} is {shapes}"
+            raise UserError(message, code="failed", path=f"metrics.{name}")
 
 
 def _paths_with_networks(run: Callable[[], Any], policies: Mapping[str, Policy]) -> frozenset[str]:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mores.core import pytree
 from mores.core.check_metrics import checked_metrics
-from mores.core.environment import Phase, StepResult
-from mores.core.spaces import Discrete, MultiDiscrete, Space
+from mores.core.environment import Phase
+from mores.core.spaces import Discrete, MultiDiscrete
 from mores.sim.call_checks import CallChecks, refuse
 
 
@@ -64,13 +64,11 @@ class ValueChecks(CallChecks):
         """Check the result of `Environment.observe`."""
         super().observation(state, role, phase, observation)
         method, path = self.method("observe"), f"observation.{role}"
-        self._check_unmodified(method, path, state)
         if observation.isnan().any():
-            refuse(
-                method, f"the observation of {role!r} in {phase!r} is NaN", path, code="not_finite"
-            )
+            message = f"the observation of {role!r} in {phase!r} is NaN"
+            refuse(method, message, path, code="not_finite")
         self._observations[role] = observation, observation._version
-        self._record(method, path, {"observation": observation})
+        self._record(method, path, {"observation": observation}, state)
 
     def action_mask(
         self, state: Any, role: str, phase: Phase, mask: Any, finished: Tensor | None
@@ -78,17 +76,19 @@ class ValueChecks(CallChecks):
         """Check the result of `Environment.action_mask`."""
         super().action_mask(state, role, phase, mask, finished)
         method, path = self.method("action_mask"), f"action_mask.{role}"
-        self._check_unmodified(method, path, state)
-        if mask is None:
-            return
-        for choice in _split(phase.action_spaces.get(role), mask):
+        space, choices = phase.action_spaces.get(role), ()
+        if mask is not None and isinstance(space, Discrete):
+            choices = (mask,)
+        elif mask is not None and isinstance(space, MultiDiscrete):
+            choices = mask.split(space.num_options, -1)
+        for choice in choices:
             none_legal = ~choice.any(-1)
             none_legal = none_legal if finished is None else none_legal & ~finished[:, None]
             if none_legal.any():
                 agent = int(none_legal.nonzero()[0, 1])
                 message = f"no option of {role}_{agent} in {phase.name!r} is legal"
                 refuse(method, message, path, code="invalid_value")
-        self._record(method, path, {"action mask": mask})
+        self._record(method, path, {} if mask is None else {"action mask": mask}, state)
 
     def action(
         self,
@@ -102,7 +102,6 @@ class ValueChecks(CallChecks):
         """Check the result of `Policy.act`."""
         super().action(state, role, phase, mask, output, finished)
         method, path = self.act_method(role), f"policies.{role}"
-        self._check_unmodified(method, path, state)
         observation, version = self._observations[role]
         if observation._version != version:
             message = "modifies the observation that it is given (no [...] =, no function in _)"
@@ -111,35 +110,46 @@ class ValueChecks(CallChecks):
         if output.action.isnan().any():
             message = f"the action of {role!r} in {phase.name!r} is NaN"
             refuse(method, message, path, code="not_finite")
-        self._record(method, path, {"action": output.action, "policy state": output.state})
+        self._record(method, path, {"action": output.action, "policy state": output.state}, state)
 
     def step(self, state: Any, phase: Phase, result: Any, finished: Tensor | None) -> None:
         """Check the result of `Environment.step`."""
         super().step(state, phase, result, finished)
         method = self.method("step")
-        self._check_unmodified(method, "state", state)
         for role, reward in result.reward.items():
             if not reward.isfinite().all():
                 message = f"the reward of {role!r} in {phase.name!r} is NaN or infinite"
                 refuse(method, message, f"reward.{role}", code="not_finite")
+        ended = {} if result.terminated is None else {"terminated": result.terminated}
+        parts = {"state": result.state, "reward": result.reward, **ended}
+        self._record(method, "state", {**parts, "feedback": result.feedback}, state)
         self._note_versions(result.state)
-        self._record(method, "state", _named(result))
 
     def metrics(self, state: Any) -> Mapping[str, Tensor]:
         """The metrics of a state, checked."""
         metrics = checked_metrics(self.environment, state, self.num_worlds)
-        self._check_unmodified(self.method("metrics"), "metrics", state)
-        self._record(self.method("metrics"), "metrics", metrics)
+        self._record(self.method("metrics"), "metrics", metrics, state)
         return metrics
 
     def latent(self, state: Any) -> None:
         """Check the result of `Environment.latent`."""
-        method, latent = self.method("latent"), self.environment.latent(state)
-        self._check_unmodified(method, "latent", state)
-        self._record(method, "latent", {"latent": latent})
+        latent = {"latent": self.environment.latent(state)}
+        self._record(self.method("latent"), "latent", latent, state)
 
-    def _record(self, method: str, path: str, result: Mapping[str, Any]) -> None:
-        """Record the tensors of a result, which must lead with the world dimension."""
+    def _record(self, method: str, path: str, result: Mapping[str, Any], state: Any = None) -> None:
+        """Record the tensors of a result, which must lead with the world dimension.
+
+        The state that the method was given must be unmodified, by the version counters of tensors.
+        """
+        if state is not None and state is not self._state:
+            self._note_versions(state)
+        for name, tensor, version in self._versions if state is not None else ():
+            if tensor._version != version:
+                message = (
+                    f"modifies the state that it is given{f', {name!r}' if name else ''}: "
+                    "return a new one (no +=, no [...] =, no function that ends in _)"
+                )
+                refuse(method, message, path, code="modified_input")
         tensors = pytree.flatten(result, include_persistent=False)
         for name, tensor in tensors.items():
             if tensor.shape[:1] != (self.num_worlds,):
@@ -150,33 +160,6 @@ class ValueChecks(CallChecks):
                 refuse(method, message, path, code="wrong_shape")
         self.calls.append(Call(method, path, tensors))
 
-    def _check_unmodified(self, method: str, path: str, state: Any) -> None:
-        """Check that a method has not modified the state, by the version counters of tensors."""
-        if state is self._state:
-            for name, tensor, version in self._versions:
-                if tensor._version != version:
-                    message = (
-                        f"modifies the state that it is given{f', {name!r}' if name else ''}: "
-                        "return a new one (no +=, no [...] =, no function that ends in _)"
-                    )
-                    refuse(method, message, path, code="modified_input")
-            return
-        self._note_versions(state)
-
     def _note_versions(self, state: Any) -> None:
         self._state = state
         self._versions = [(n, t, t._version) for n, t in pytree.flatten(state).items()]
-
-
-def _named(result: StepResult[Any]) -> dict[str, Any]:
-    """Parts of a result by name, for messages."""
-    ended = {} if result.terminated is None else {"terminated": result.terminated}
-    parts = {"state": result.state, "reward": result.reward, **ended}
-    return {**parts, "feedback": result.feedback}
-
-
-def _split(space: Space | None, mask: Tensor) -> tuple[Tensor, ...]:
-    """The mask of each choice."""
-    if isinstance(space, MultiDiscrete):
-        return mask.split(space.num_options, -1)
-    return (mask,) if isinstance(space, Discrete) else ()

@@ -28,7 +28,7 @@ from mores.experiments.progress import ProgressDisplay
 from mores.experiments.run.dry_run import check_scenario
 from mores.experiments.run.scheduling import single_threaded
 from mores.experiments.scenario.loading import LoadedScenario
-from mores.experiments.scenario.source_locations import ScenarioError, printable, problem_at_path
+from mores.experiments.scenario.source_locations import ScenarioError, printable
 
 MIN_REPLICATES = 8  # for the covariance of the moments
 PROGRESS_DELAY = 2.0  # seconds before progress is displayed
@@ -130,7 +130,7 @@ def _reject_flat_parameters(distance: MomentDistance, fit: CalibrationFit) -> No
             message = "no effect on the fitted moments: remove it, or add a target it affects"
             source_map = simulator.loaded.source_map
             problems.append(
-                problem_at_path(source_map, message, *path, code="conflict", at_key=True)
+                source_map.problem(message, *path, code="conflict", at_key=True)
             )
     if problems:
         raise ScenarioError(problems)
@@ -143,7 +143,7 @@ def _held_out_mask(loaded: LoadedScenario, hold_out: Sequence[str]) -> Bool[np.n
 
     def refusal(message: str, path: str, code: str = "conflict") -> ScenarioError:
         at_key = path == SECTION
-        return ScenarioError([problem_at_path(source_map, message, path, code=code, at_key=at_key)])
+        return ScenarioError([source_map.problem(message, path, code=code, at_key=at_key)])
 
     if calibration is None:
         message = f"{source_map.source}: no section {SECTION} with parameters and targets"

@@ -35,7 +35,7 @@ from mores.experiments.scenario.claim_inputs import (
 from mores.experiments.scenario.conditions import DEFAULT_ARM, condition_at_point
 from mores.experiments.scenario.expansion import build_cells
 from mores.experiments.scenario.loading import LoadedScenario
-from mores.experiments.scenario.source_locations import ScenarioError, printable, problem_at_path
+from mores.experiments.scenario.source_locations import ScenarioError, printable
 from mores.experiments.scenario.specification import Scenario, metric_name
 
 SECTION = "calibration"
@@ -202,4 +202,4 @@ class MomentSimulator:
         """The error of a target, with its place in the file."""
         message = f"{printable(self.targets[target].metric)}: {message}"
         path = (SECTION, "targets", target)
-        return ScenarioError([problem_at_path(self.loaded.source_map, message, *path, code=code)])
+        return ScenarioError([self.loaded.source_map.problem(message, *path, code=code)])

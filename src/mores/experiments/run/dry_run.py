@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -26,13 +25,7 @@ from mores.experiments.scenario import expansion
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage
 from mores.experiments.scenario.first_round_check import structure_key
 from mores.experiments.scenario.loading import LoadedScenario
-from mores.experiments.scenario.source_locations import (
-    Problem,
-    ScenarioError,
-    SourceMap,
-    printable,
-    problem_at_path,
-)
+from mores.experiments.scenario.source_locations import Problem, ScenarioError, printable
 from mores.sim.global_generators import GlobalGenerators, find_draw
 from mores.sim.policy_states import is_untrained
 
@@ -73,8 +66,8 @@ def _check_draws(loaded: LoadedScenario) -> None:
     draw = find_draw(lambda: expansion.build_and_verify(loaded), {})
     if draw is not None and not draw.allowed:
         path = {"environment": "env", "": "metrics"}.get(draw.path, draw.path)
-        text, code = str(draw.error), draw.error.code
-        raise ScenarioError([problem_at_path(loaded.source_map, text, path, code=code)])
+        problem = loaded.source_map.problem(str(draw.error), path, code=draw.error.code)
+        raise ScenarioError([problem])
 
 
 class _TimeLimitReached(Exception):
@@ -83,12 +76,14 @@ class _TimeLimitReached(Exception):
 
 def dry_run_cell(built: BuiltCell, loaded: LoadedScenario, deadline: float) -> list[Problem]:
     """Problems that appear when the stages of a cell follow each other, found before a deadline."""
-    short = _shortened_cell(built)
-    if short is None or time.monotonic() > deadline:
+    stages = _short_stages(built)
+    if time.monotonic() > deadline or all(s.stage.loop == "fit_offline" for s in stages):
         return []
-    stages = [staged.stage for staged in short.stages]
-    changes = {"stages": stages, "claims": [], "calibration": None, "uncertainty": None}
+    short = dataclasses.replace(built, stages=stages)
+    changes = {"claims": [], "calibration": None, "uncertainty": None}
+    changes["stages"] = [staged.stage for staged in stages]
     scenario = loaded.scenario.model_copy(update=changes)
+    worlds = Worlds.grid(1, min(2, scenario.worlds))
     reached = Cursor()
 
     def check_deadline(cursor: Cursor, stage_ended: bool) -> None:
@@ -98,7 +93,6 @@ def dry_run_cell(built: BuiltCell, loaded: LoadedScenario, deadline: float) -> l
             raise _TimeLimitReached
 
     def simulate() -> None:
-        worlds = Worlds.grid(1, min(2, scenario.worlds))
         cell_runner = CellRunner(short, scenario, worlds, len(worlds), lambda _: None)
         cell_runner.on_episode_end = check_deadline
         cell_runner.run(Cursor())
@@ -120,7 +114,14 @@ def dry_run_cell(built: BuiltCell, loaded: LoadedScenario, deadline: float) -> l
         text, code = f"raises an exception: {describe_exception(error)}", "failed"
     else:
         return []
-    return [_problem(short, reached.stage_index, text, code, loaded.source_map)]
+    stage, _, _, policies, spec = short.stages[reached.stage_index]
+    message = f"in stage {stage.name}: {printable(text, 400)}"
+    learners = [role for role, policy in policies.items() if isinstance(policy, Learner)]
+    for role in stage.roles_to_train or learners:
+        if role in policies and role in spec.policies:
+            path = ("policies", role)
+            return [spec.source_map.component_problem(message, *path, code=code)]
+    return [loaded.source_map.problem(message, "stages", reached.stage_index, code=code)]
 
 
 def _untrained_learners(built: BuiltCell) -> list[Problem]:
@@ -129,70 +130,53 @@ def _untrained_learners(built: BuiltCell) -> list[Problem]:
     Trained parameters are shared by policies with the same keys. A learner in a `per_agent` policy
     and the same learner alone have different keys.
     """
-    problems: list[Problem] = []
+    problems = []
     trained: dict[str, list[Policy]] = {}
     for staged in built.stages:
-        for role in staged.stage.roles_to_train:
-            if role in staged.policies:
-                trained.setdefault(role, []).append(staged.policies[role])
+        for role in staged.policies.keys() & set(staged.stage.roles_to_train):
+            trained.setdefault(role, []).append(staged.policies[role])
     started: set[str] = set()
-    for staged in built.stages:
-        for role in started & staged.policies.keys():
+    for stage, _, _, policies, spec in built.stages:
+        for role in started & policies.keys():
             any_learner = any(parameter_keys(policy) for policy in trained[role])
-            if any_learner and is_untrained(role, staged.policies[role], trained[role]):
+            if any_learner and is_untrained(role, policies[role], trained[role]):
                 message = (
-                    f"acts untrained in stage {staged.stage.name}: it never trains, and does not "
+                    f"acts untrained in stage {stage.name}: it never trains, and does not "
                     "continue from parameters of another kind of policy or of other agents (nor a "
                     "learner in per_agent from one alone, or the reverse); if that is intended, "
                     "set learning_rate: 0"
                 )
-                origin, path = staged.spec.origin, ("policies", role)
-                problems.append(origin.component_problem(path, message, code="not_trained"))
-        started |= trained.keys() & set(staged.stage.roles_to_train)
+                path = ("policies", role)
+                problems.append(
+                    spec.source_map.component_problem(message, *path, code="not_trained")
+                )
+        started |= trained.keys() & set(stage.roles_to_train)
     return problems
 
 
-def _shortened_cell(built: BuiltCell) -> BuiltCell | None:
-    """The cell with cheaper policies and at most two episodes of each stage.
+def _short_stages(built: BuiltCell) -> tuple[BuiltStage, ...]:
+    """At most two episodes of each stage, with cheaper policies.
 
     An episode that is cut may lack feedback. Policies do not train in it, and a stage that is
-    fitted to it is left out with all later stages. None: only offline stages are left.
+    fitted to it is left out with all later stages. One policy in several stages stays one object.
     """
     stages: list[BuiltStage] = []
     cut: set[str] = set()
-    replaced: dict[int, Policy] = {}  # one policy in several stages stays one object
-    for staged in built.stages:
-        stage, rounds = staged.stage, min(staged.rounds, MAX_ROUNDS)
-        changes: dict[str, Any] = {"episodes": min(stage.episodes, 2), "rounds": rounds}
-        if stage.loop == "fit_offline" and cut & set(stage.dataset_stages or cut):
+    replaced: dict[int, Policy] = {}
+    for stage, rounds, environment, policies, spec in built.stages:
+        offline = stage.loop == "fit_offline"
+        if offline and cut & set(stage.dataset_stages or cut):
             break
-        if stage.loop != "fit_offline" and rounds < staged.rounds:
+        changes: dict[str, Any] = {"episodes": min(stage.episodes, 2)}
+        changes["rounds"] = min(rounds, MAX_ROUNDS)
+        if not offline and rounds > MAX_ROUNDS:
             cut.add(stage.name)
             if stage.loop == "train":
                 changes |= {"loop": "rollout", "roles_to_train": []}
-        policies = dict(staged.policies)
-        for role, policy in policies.items():
-            if isinstance(policy, Learner):
-                if id(policy) not in replaced:
-                    replaced[id(policy)] = policy.dry_run_version()
-                policies[role] = replaced[id(policy)]
+        for policy in policies.values():
+            short = policy.dry_run_version() if isinstance(policy, Learner) else policy
+            replaced.setdefault(id(policy), short)
+        policies = {role: replaced[id(policy)] for role, policy in policies.items()}
         stage = stage.model_copy(update=changes)
-        stages.append(staged._replace(stage=stage, rounds=rounds, policies=policies))
-    if all(staged.stage.loop == "fit_offline" for staged in stages):
-        return None
-    return dataclasses.replace(built, stages=tuple(stages))
-
-
-def _problem(
-    built: BuiltCell, stage_index: int, text: str, code: str, source_map: SourceMap
-) -> Problem:
-    """A problem in a stage, located at the policy that trains in it."""
-    stage, _, _, policies, spec = built.stages[stage_index]
-    message = f"in stage {stage.name}: {printable(text, 400)}"
-    roles: Sequence[str] = stage.roles_to_train or [
-        r for r, p in policies.items() if isinstance(p, Learner)
-    ]
-    for role in roles:
-        if role in policies and role in spec.policies:
-            return spec.origin.component_problem(("policies", role), message, code=code)
-    return problem_at_path(source_map, message, "stages", stage_index, code=code)
+        stages.append(BuiltStage(stage, changes["rounds"], environment, policies, spec))
+    return tuple(stages)

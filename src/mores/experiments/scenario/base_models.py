@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -13,7 +15,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from mores.core.errors import ParameterError
+from mores.core.errors import ParameterError, did_you_mean
 from mores.registry.component import component_json_schema
 
 SCENARIO_NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
@@ -57,6 +59,12 @@ def _none_as_empty(value: Any) -> Any:
     return {} if value is None else value
 
 
+def _check_range(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] >= bounds[1]:
+        raise ParameterError(message="a range is [low, high] with low below high")
+    return bounds
+
+
 ShortName = Annotated[str, StringConstraints(pattern=ARM_NAME_PATTERN, max_length=60)]
 NameList = Annotated[
     list[str], BeforeValidator(as_list, json_schema_input_type=str | list[str])
@@ -65,14 +73,29 @@ OverrideMap = Annotated[
     dict[str, Any],
     BeforeValidator(_none_as_empty, json_schema_input_type=dict[str, Any] | None),
 ]
-Range = tuple[float, float]
+Range = Annotated[tuple[float, float], AfterValidator(_check_range)]
 
 
-def check_range(bounds: Range, *path: str | int) -> None:
-    """Refuse a range whose lower end is not below its upper end.
+def conflict(message: str, *path: str | int) -> ParameterError:
+    """The error of a key that does not go with others."""
+    return ParameterError(*path, message=message, code="conflict")
 
-    Raises:
-        ParameterError: at `path`.
-    """
-    if bounds[0] >= bounds[1]:
-        raise ParameterError(*path, message="a range is [low, high] with low below high")
+
+def missing(message: str, *path: str | int) -> ParameterError:
+    """The error of a key that others need."""
+    return ParameterError(*path, message=message, code="missing")
+
+
+def unknown(what: str, name: str, known: Iterable[str], *path: str | int) -> ParameterError:
+    """The error of a name that nothing in the file has."""
+    near = did_you_mean(name, known) or f"; there are no {what}s"
+    message = f"there is no {what} {name!r}{near}"
+    return ParameterError(*path, message=message, code="unknown_name")
+
+
+def check_distinct(names: Sequence[str], message: str, *path: str, key: str | None = None) -> None:
+    """Refuse a name that is given twice, in a list at a path, or under a key of its entries."""
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            place = (*path, i) if key is None else (*path, i, key)
+            raise ParameterError(*place, message=message.format(name), code="duplicate")

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import inspect
-import types
+import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
+from typing import Any, NamedTuple, get_args
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mores.core.errors import UserError, did_you_mean
+from mores.core.errors import UserError, did_you_mean, printable
+from mores.core.validation_messages import model_classes
 from mores.experiments.scenario.class_source import (
     UnreadableClassError,
     class_skeleton,
     source_docstring,
 )
 from mores.experiments.scenario.field_descriptions import (
-    default_value,
-    describe_limits,
-    describe_type,
-    format_value,
+    ParameterInfo,
+    describe_field,
     kind_literal,
 )
 from mores.experiments.scenario.loading import known_scenarios
-from mores.experiments.scenario.source_locations import printable
 from mores.experiments.scenario.strict_yaml import parse
-from mores.registry import REGISTRIES, class_of
+from mores.registry import REGISTRIES, class_of, name_hint
 from mores.registry.component import component
 
 
@@ -57,27 +54,23 @@ def list_entries() -> list[CatalogEntry]:
 
 def _component_entry(registry: str, name: str) -> CatalogEntry:
     """Entry of a class or function. Of a location only the source is read: nothing is imported."""
-    location = REGISTRIES[registry][name]
-    if not isinstance(location, str):
-        return _entry_of(location, registry, name)
+    entry = REGISTRIES[registry][name]
     try:
-        return _entry_of(class_skeleton(location), registry, name)
+        return _entry_of(class_skeleton(entry) if isinstance(entry, str) else entry, registry, name)
     except UnreadableClassError:  # a function, or a class whose tags are computed
-        summary = source_docstring(location)
-        return CatalogEntry(registry, name, summary.partition("\n")[0], {})
+        return CatalogEntry(registry, name, source_docstring(entry).partition("\n")[0], {})
 
 
 def _entry_of(component: Any, registry: str, name: str) -> CatalogEntry:
     """Entry of a class. For a learner, `loop` lists the stage loops in which it trains."""
     summary = (inspect.getdoc(component) or "").partition("\n")[0]
     tags = dict(getattr(component, "tags", {}))
-    if registry in ("policy", "recipe"):
-        modes = getattr(component, "trains", ())
-        if not isinstance(modes, Collection):
-            modes = ("online", "offline")  # a property: those of its members
-        loops = {"online": "train", "offline": "fit_offline"}
-        if modes:
-            tags |= {"trains": True, "loop": [loops[mode] for mode in loops if mode in modes]}
+    modes = getattr(component, "trains", ()) if registry in ("policy", "recipe") else ()
+    if not isinstance(modes, Collection):
+        modes = ("online", "offline")  # a property: those of its members
+    loops = {"online": "train", "offline": "fit_offline"}
+    if modes:
+        tags |= {"trains": True, "loop": [loops[mode] for mode in loops if mode in modes]}
     return CatalogEntry(registry, name, summary, tags)
 
 
@@ -89,8 +82,8 @@ def _scenario_entry(name: str) -> CatalogEntry:
     except (UserError, OSError, UnicodeDecodeError, TypeError, KeyError):
         return CatalogEntry("scenario", name, f"(see mores check {name})", {})
     tags = {key: document[key] for key in ("source", "construct") if key in document}
-    env = document.get("env")
-    return CatalogEntry("scenario", name, about, {**tags, **({"env": env["kind"]} if env else {})})
+    tags |= {"env": document["env"]["kind"]} if document.get("env") else {}
+    return CatalogEntry("scenario", name, about, tags)
 
 
 def filter_entries(
@@ -111,16 +104,19 @@ def filter_entries(
                 code="unknown_name",
                 path="where",
             )
-        entries = [entry for entry in entries if _has_tag(entry, tag, value if equals else None)]
+        entries = [
+            entry
+            for entry in entries
+            if (value.lower() in _values(entry, tag) if equals else entry.tags.get(tag))
+        ]
     return list(entries)
 
 
-def _has_tag(entry: CatalogEntry, tag: str, value: str | None) -> bool:
+def _values(entry: CatalogEntry, tag: str) -> set[str]:
+    """Values of a tag, in lower case."""
     content = entry.tags.get(tag)
-    if value is None:
-        return bool(content)
     contents = content if isinstance(content, (list, tuple, set, frozenset)) else [content]
-    return value.lower() in {str(item).lower() for item in contents if item is not None}
+    return {str(item).lower() for item in contents if item is not None}
 
 
 def format_tag(tag: tuple[str, Any]) -> str:
@@ -131,15 +127,6 @@ def format_tag(tag: tuple[str, Any]) -> str:
     if isinstance(value, (list, tuple, set, frozenset)):
         value = " ".join(str(item) for item in value)
     return f"{name} {value}"
-
-
-class ParameterInfo(NamedTuple):
-    """Name, default, allowed values and description of a parameter, or of a group of parameters."""
-
-    name: str
-    default: str
-    allowed: str
-    description: str
 
 
 class KindDescription(NamedTuple):
@@ -156,22 +143,18 @@ def describe_kind(name: str) -> list[KindDescription]:
     Raises:
         UserError: no registry has that name, or it is a scenario.
     """
-    found = []
-    for registry, names in REGISTRIES.items():
-        if name in names and registry != "scenario":
-            entry = class_of(registry, name)
-            found.append(
-                KindDescription(registry, _description(entry, registry), _parameter_infos(entry))
-            )
-    if found:
-        return found
-    known = [each for names in REGISTRIES.values() for each in names]
-    hint = did_you_mean(printable(name), known)
-    if name in REGISTRIES["scenario"]:
-        hint = f"; it is a scenario: mores check {name}"
-    raise UserError(
-        f"nothing is registered as {printable(name)!r}{hint}", code="unknown_name", path=name
-    )
+    having = [each for each in REGISTRIES if name in REGISTRIES[each] and each != "scenario"]
+    classes = {registry: class_of(registry, name) for registry in having}
+    if not classes:
+        raise UserError(
+            f"nothing is registered as {printable(name)!r}{name_hint(name, *REGISTRIES)}",
+            code="unknown_name",
+            path=name,
+        )
+    return [
+        KindDescription(registry, _description(entry, registry), _parameter_infos(entry))
+        for registry, entry in classes.items()
+    ]
 
 
 def _description(component_class: Any, registry: str) -> str:
@@ -184,9 +167,7 @@ def _description(component_class: Any, registry: str) -> str:
         doc = inspect.getdoc(getattr(component_class, name, None))
         if doc and doc != inspect.getdoc(getattr(Environment, name)):
             first, _, rest = doc.partition("\n")
-            lines = (rest.strip() or first).split("\n")
-            body = "\n".join(f"    {line}" if line else "" for line in lines)
-            parts.append(f"{title}:\n{body}")
+            parts.append(f"{title}:\n{textwrap.indent(rest.strip() or first, '    ')}")
     return "\n\n".join(parts)
 
 
@@ -200,37 +181,27 @@ def _parameter_infos(component_class: Any, prefix: str = "", kind: str = "") -> 
     """
     infos: list[ParameterInfo] = []
     for name, field in getattr(component_class, "model_fields", {}).items():
-        path = f"{prefix}{field.alias or name}"
-        chosen_from = _registry_of(field)
-        nested = [] if chosen_from else _nested_models(field.annotation)
         if kind and name == "kind":
             continue
-        if len(nested) == 1 and inspect.isclass(field.annotation):
-            infos.append(ParameterInfo(path, "", "", field.description or ""))
-            infos += _parameter_infos(nested[0], f"{path}.")
+        info = describe_field(name, field, quote="")
+        info = info._replace(name=f"{prefix}{info.name}")
+        registry, nested = _registry_of(field), model_classes(field.annotation)
+        if registry is not None:
+            nested, allowed = [], f"kind of {registry.replace('_', ' ')}, see `mores list`"
+            info = info._replace(allowed=allowed)
+        elif inspect.isclass(field.annotation) and nested:
+            infos.append(info._replace(default="", allowed=""))
+            infos += _parameter_infos(nested[0], f"{info.name}.")
             continue
-        default = "required" if field.is_required() else format_value(default_value(field))
-        allowed = describe_type(field.annotation, quote="") + describe_limits(field.metadata)
-        if chosen_from:
-            allowed = f"kind of {chosen_from.replace('_', ' ')}, see `mores list`"
         only = f"(of {kind}) " if kind else ""
-        infos.append(ParameterInfo(path, default, allowed, only + (field.description or "")))
+        infos.append(info._replace(description=only + info.description))
         for model in nested:
-            infos += _parameter_infos(model, f"{path}.", kind_literal(model) or model.__name__)
+            infos += _parameter_infos(model, f"{info.name}.", kind_literal(model) or model.__name__)
     return infos
 
 
 def _registry_of(field: FieldInfo) -> str | None:
     """Registry from which the value of a field is chosen, if it is a `component`."""
     parts = [field.metadata, *(getattr(a, "__metadata__", ()) for a in get_args(field.annotation))]
-    found = [each for part in parts for each in part if isinstance(each, component)]
-    return found[0].registry_name if found else None
-
-
-def _nested_models(annotation: Any) -> list[type[BaseModel]]:
-    """Model classes that an annotation allows."""
-    if get_origin(annotation) in (Annotated, Union, types.UnionType):
-        return [model for part in get_args(annotation) for model in _nested_models(part)]
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return []
+    found = (each.registry_name for part in parts for each in part if isinstance(each, component))
+    return next(found, None)

@@ -16,8 +16,15 @@ from mores.core.errors import UserError
 from mores.core.learner import parameter_keys
 from mores.core.people import Population
 from mores.core.policy import Policy
-from mores.experiments.scenario.overrides import Origin, StageSpec, apply_stage_overrides
-from mores.experiments.scenario.source_locations import KeyPath, Problem, ScenarioError, printable
+from mores.experiments.scenario.overrides import StageSpec, apply_stage_overrides
+from mores.experiments.scenario.source_locations import (
+    KeyPath,
+    Problem,
+    ScenarioError,
+    SourceMap,
+    printable,
+    problems_into,
+)
 from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.stages import Stage
 from mores.experiments.scenario.validation_problems import problems_from_error
@@ -89,7 +96,7 @@ class Cell:
     policies: Mapping[str, Mapping[str, Any]]
     stages: tuple[Stage, ...]
     rounds: int
-    origin: Origin = dataclasses.field(repr=False, compare=False)
+    source_map: SourceMap = dataclasses.field(repr=False, compare=False)
     purpose: CellPurpose = "arm"
     index: int = 0
 
@@ -107,46 +114,44 @@ class Cell:
         components = Components() if components is None else components
         problems: list[Problem] = []
 
-        def make(name: str, spec: Mapping[str, Any], origin: Origin, *path: str) -> Any:
-            try:
-                return components.make(name, spec, path, origin)
-            except ScenarioError as error:
-                problems.extend(error.problems)
+        def make(name: str, spec: Mapping[str, Any], source_map: SourceMap, *path: str) -> Any:
+            with problems_into(problems):
+                return components.make(name, spec, path, source_map)
 
         population = None
         if self.population is not None:
-            population = make("population", self.population, self.origin, "population")
-        shared_env = make("environment", self.env, self.origin, "env")
+            population = make("population", self.population, self.source_map, "population")
+        shared_env = make("environment", self.env, self.source_map, "env")
         stages: list[BuiltStage] = []
         defaults: dict[int, dict[str, Policy]] = {}  # default policies by environment
         trained_defaults: dict[str, Policy] = {}  # default policies that trained so far, by role
         for index, stage in enumerate(self.stages):
-            try:
+            with problems_into(problems):
                 spec = self.stage_spec(index)
-            except ScenarioError as error:
-                problems.extend(error.problems)
-                continue
-            env = None
-            if stage.loop == "fit_offline" and not stage.env:
-                env = _dataset_environment(stages, stage)
-            env = env or make("environment", spec.env, spec.origin, "env")
-            policies = {
-                role: make("policy", parameters, spec.origin, "policies", role)
-                for role, parameters in spec.policies.items()
-            }
-            if env is None:
-                continue
-            names = {role.name for role in env.roles}
-            chosen = {role: policy for role, policy in policies.items() if role in names}
-            if id(env) not in defaults:
-                defaults[id(env)] = _default_policies(env)
-            policies = continuing_policies(env, defaults[id(env)], trained_defaults) | chosen
-            rounds = self.rounds if stage.rounds is None else stage.rounds
-            stages.append(BuiltStage(stage, rounds, env, policies, spec))
-            to_train = (policies.keys() - chosen.keys()) & set(stage.roles_to_train)
-            trained_defaults |= {r: policies[r] for r in to_train if parameter_keys(policies[r])}
+                env = make("environment", spec.env, spec.source_map, "env")
+                if stage.loop == "fit_offline" and not stage.env:  # the last that has the roles
+                    for earlier in _dataset_stage_indices(stages, stage):
+                        dataset_env = stages[earlier].environment
+                        if set(stage.roles_to_train) <= {role.name for role in dataset_env.roles}:
+                            env = dataset_env
+                chosen = {
+                    role: make("policy", parameters, spec.source_map, "policies", role)
+                    for role, parameters in spec.policies.items()
+                }
+                if env is None:
+                    continue
+                if id(env) not in defaults:
+                    defaults[id(env)] = policies_from_specs(env.default_policies())
+                roles = {role.name for role in env.roles}
+                chosen = {role: policy for role, policy in chosen.items() if role in roles}
+                policies = continuing_policies(env, defaults[id(env)], trained_defaults) | chosen
+                rounds = self.rounds if stage.rounds is None else stage.rounds
+                stages.append(BuiltStage(stage, rounds, env, policies, spec))
+                for role in (policies.keys() - chosen.keys()) & set(stage.roles_to_train):
+                    if parameter_keys(policies[role]):
+                        trained_defaults[role] = policies[role]
         if problems:
-            raise ScenarioError(list(dict.fromkeys(problems)))
+            raise ScenarioError(problems)
         return BuiltCell(self, shared_env, tuple(stages), population)
 
     def own_replicates(self, scenario: Scenario, replicates: Sequence[int]) -> Sequence[int]:
@@ -168,13 +173,8 @@ class Cell:
         Raises:
             ScenarioError: the stage overrides a parameter that does not exist.
         """
-        return apply_stage_overrides(
-            self.env, self.policies, self.origin, self.stages[stage_index], stage_index
-        )
-
-
-def _default_policies(environment: Environment[Any]) -> dict[str, Policy]:
-    return policies_from_specs(environment.default_policies())
+        stage = self.stages[stage_index]
+        return apply_stage_overrides(self.env, self.policies, self.source_map, stage, stage_index)
 
 
 def _dataset_stage_indices(earlier_stages: Sequence[BuiltStage], fit_stage: Stage) -> list[int]:
@@ -187,78 +187,50 @@ def _dataset_stage_indices(earlier_stages: Sequence[BuiltStage], fit_stage: Stag
     ]
 
 
-def _dataset_environment(
-    earlier_stages: Sequence[BuiltStage], fit_stage: Stage
-) -> Environment[Any] | None:
-    """The last environment in the dataset of `fit_stage` that has the roles to train."""
-    for index in reversed(_dataset_stage_indices(earlier_stages, fit_stage)):
-        environment = earlier_stages[index].environment
-        if set(fit_stage.roles_to_train) <= {role.name for role in environment.roles}:
-            return environment
-    return None
-
-
 class Components:
     """Objects constructed so far for a cell: equal specifications at one path share an object."""
 
     def __init__(self) -> None:
         self._made: dict[tuple[KeyPath, str], Any] = {}
 
-    def make(self, registry: str, spec: Mapping[str, Any], path: KeyPath, origin: Origin) -> Any:
+    def make(
+        self, registry: str, spec: Mapping[str, Any], path: KeyPath, source_map: SourceMap
+    ) -> Any:
         """The object that a `kind` and its parameters specify.
+
+        Parameters are checked as JSON, as strictly as a file: see `scenario.loading`.
 
         Raises:
             ScenarioError: an unknown kind or parameter, or an invalid value.
         """
         key = (path, json.dumps(spec, sort_keys=True))
-        if key not in self._made:
-            self._made[key] = make_component(registry, spec, path, origin)
+        if key in self._made:
+            return self._made[key]
+        kind = spec["kind"]
+        parameters = {name: value for name, value in spec.items() if name != "kind"}
+        try:
+            self._made[key] = build(registry, kind, parameters, strict=True)
+        except ValidationError as error:
+            unknown, model = f"{kind} has no such parameter", class_of(registry, kind)
+            problems = problems_from_error(error, model, parameters, source_map, path, unknown)
+            raise ScenarioError(problems) from None
+        except UserError as error:
+            place = (*path, "kind") if error.path == kind else path
+            problem = source_map.problem(printable(error, 300), *place, code=error.code)
+            raise ScenarioError([problem]) from error
         return self._made[key]
-
-
-def make_component(registry: str, spec: Mapping[str, Any], path: KeyPath, origin: Origin) -> Any:
-    """The object that a `kind` and its parameters specify.
-
-    Parameters are checked as JSON, as strictly as a file: see `scenario.loading`.
-
-    Raises:
-        ScenarioError: an unknown kind or parameter, or an invalid value.
-    """
-    kind = spec["kind"]
-    parameters = {name: value for name, value in spec.items() if name != "kind"}
-    try:
-        return build(registry, kind, parameters, strict=True)
-    except ValidationError as error:
-        unknown = f"{kind} has no such parameter"
-        problems = problems_from_error(
-            error,
-            class_of(registry, kind),
-            parameters,
-            origin.source_map,
-            path,
-            origin.source_paths,
-            unknown,
-        )
-    except UserError as error:
-        place = (*path, "kind") if error.path == kind else path
-        problems = [origin.problem(place, printable(error, 300), code=error.code)]
-    raise ScenarioError(problems)
 
 
 def cell_id(arm: str, point: Mapping[str, Any], digest: bool = False) -> str:
     """Folder name of a cell: readable, safe on all systems, with a digest if text was replaced."""
-    texts = [f"{path}={_value_label(value)}" for path, value in point.items()]
+    texts = []
+    for path, value in point.items():
+        digest = digest or (isinstance(value, dict) and len(value) > 1)
+        label = value.get("kind", value) if isinstance(value, dict) else value
+        texts.append(f"{path}={label if isinstance(label, str) else json.dumps(label)}")
     name = f"{arm}__{','.join(texts)}" if point else arm
-    digest = digest or any(isinstance(value, dict) and len(value) > 1 for value in point.values())
     safe = re.sub(r"[^A-Za-z0-9._=,+-]", "_", name)
     if safe == name and len(safe) <= MAX_ID_LENGTH and not digest:
         return safe
     suffix = hashlib.blake2b(json.dumps([arm, point]).encode(), digest_size=4).hexdigest()
     return f"{safe[: MAX_ID_LENGTH - 9]}-{suffix}"
-
-
-def _value_label(value: Any) -> str:
-    """A swept value in a folder name. A component is represented by its kind."""
-    if isinstance(value, dict) and "kind" in value:
-        return str(value["kind"])
-    return value if isinstance(value, str) else json.dumps(value)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from mores.experiments.scenario.conditions import DEFAULT_ARM
+from mores.experiments.scenario.source_locations import KeyPath
 from mores.experiments.scenario.specification import Claim, Scenario
-from mores.experiments.scenario.stages import Sensitivity, Target
+from mores.experiments.scenario.stages import Sensitivity, Stage, Target
 
+Estimand = Claim | Target | Sensitivity
 EFFECT_VS_CONTROL = "effect_vs_control"  # short for distance_from_control(mean_value)
 _DISTANCE = re.compile(r"distance_from_control\((.+)\)$")
 
@@ -23,39 +24,42 @@ def metric_compared_with_control(metric: str) -> str | None:
     return "mean_value" if metric == EFFECT_VS_CONTROL else match[1] if match else None
 
 
-def claim_arm(scenario: Scenario, estimand: Claim | Target | Sensitivity) -> str | None:
+def claim_arm(scenario: Scenario, estimand: Estimand) -> str | None:
     """The named arm, else the control, else the only arm. None if there are several."""
     if estimand.arm is not None:
         return estimand.arm
-    arms = list(scenario.arms) or [DEFAULT_ARM]
+    arms = scenario.arm_names
     return scenario.control or (arms[0] if len(arms) == 1 else None)
+
+
+def estimands(scenario: Scenario) -> Iterator[tuple[KeyPath, Estimand, Stage]]:
+    """Claims, targets and the sensitivity analysis, with their paths and stages."""
+    for i, claim in enumerate(scenario.claims):
+        yield ("claims", i), claim, scenario.stage(claim.stage)
+    for i, target in enumerate(scenario.calibration.targets if scenario.calibration else ()):
+        yield ("calibration", "targets", i), target, scenario.stage(None)
+    if scenario.uncertainty is not None and scenario.uncertainty.sensitivity is not None:
+        path = ("uncertainty", "sensitivity")
+        yield path, scenario.uncertainty.sensitivity, scenario.stage(None)
 
 
 def arms_by_section(scenario: Scenario) -> dict[str, list[str]]:
     """Arms that are simulated for `uncertainty` and for `calibration`."""
-    uncertain: list[Claim | Sensitivity] = [
-        claim for claim in scenario.claims if claim.interval == "parameters"
-    ]
-    if scenario.uncertainty is not None and scenario.uncertainty.sensitivity is not None:
-        uncertain.append(scenario.uncertainty.sensitivity)
-    targets = [] if scenario.calibration is None else scenario.calibration.targets
-    return {
-        "uncertainty": required_arms(scenario, uncertain),
-        "calibration": required_arms(scenario, targets),
-    }
+    by_section: dict[str, list[Estimand]] = {"uncertainty": [], "calibration": []}
+    for path, estimand, _ in estimands(scenario):
+        if not isinstance(estimand, Claim):
+            by_section[str(path[0])].append(estimand)
+        elif estimand.interval == "parameters":
+            by_section["uncertainty"].append(estimand)
+    return {section: required_arms(scenario, each) for section, each in by_section.items()}
 
 
-def required_arms(
-    scenario: Scenario, estimands: Sequence[Claim | Target | Sensitivity]
-) -> list[str]:
-    """Arms that the estimands need, without repetitions."""
-    arms: dict[str, None] = {}
-    for estimand in estimands:
-        compared = [estimand.compare_to, getattr(estimand, "ablation", None)]
-        needed = [claim_arm(scenario, estimand), *compared]
+def required_arms(scenario: Scenario, selected: Sequence[Estimand]) -> list[str]:
+    """Arms that claims, targets or a sensitivity analysis need, without repetitions."""
+    needed: list[str | None] = []
+    for estimand in selected:
+        needed += [claim_arm(scenario, estimand), estimand.compare_to]
+        needed.append(getattr(estimand, "ablation", None))
         if metric_compared_with_control(estimand.metric) is not None:
             needed.append(scenario.control)
-        for arm in needed:
-            if arm is not None and arm in (scenario.arms or [DEFAULT_ARM]):
-                arms[arm] = None
-    return list(arms)
+    return [arm for arm in dict.fromkeys(needed) if arm in scenario.arm_names]

@@ -8,7 +8,7 @@ from typing import Any
 
 from mores.core.errors import UserError, did_you_mean
 from mores.experiments.scenario.cell import BuiltCell, Cell, CellPurpose, Components, cell_id
-from mores.experiments.scenario.claim_inputs import arms_by_section
+from mores.experiments.scenario.claim_inputs import arms_by_section, estimands
 from mores.experiments.scenario.conditions import (
     Condition,
     cell_for_condition,
@@ -16,19 +16,18 @@ from mores.experiments.scenario.conditions import (
     range_end_conditions,
 )
 from mores.experiments.scenario.loading import LoadedScenario
-from mores.experiments.scenario.overrides import Origin, role_of_path, without_role_overrides
+from mores.experiments.scenario.overrides import role_of_path, without_role_overrides
 from mores.experiments.scenario.source_locations import (
     KeyPath,
     Problem,
     ScenarioError,
     SourceMap,
     printable,
-    problem_at_path,
+    problems_into,
 )
-from mores.experiments.scenario.specification import Scenario
+from mores.experiments.scenario.specification import Claim, Scenario
 from mores.experiments.scenario.stages import Stage
 from mores.experiments.scenario.strict_yaml import dump
-from mores.experiments.scenario.validation_problems import to_source_path
 from mores.registry import class_of
 
 MAX_PROBLEMS = 100  # further cells are not checked
@@ -47,21 +46,16 @@ def build_and_verify(loaded_or_scenario: LoadedScenario | Scenario) -> tuple[Bui
     problems = verify.claim_problems(scenario, source_map)
     first_rounds = FirstRoundCheck(scenario.seed)
     built_cells: list[BuiltCell] = []
-    try:
+    with problems_into(problems):
         for built in build_cells(loaded_or_scenario):
             built_cells.append(built)
             if len(problems) < MAX_PROBLEMS:
-                problems += verify.cell_problems(
-                    scenario, source_map, built.cell, built, first_rounds
-                )
-        pairs = [(built.cell, built) for built in built_cells]
-        problems += verify_training.training_problems(scenario, source_map, pairs)
+                problems += verify.cell_problems(scenario, built, first_rounds)
+        problems += verify_training.training_problems(scenario, source_map, built_cells)
         if not problems:  # the ends of the ranges; all points between are equally possible
             ends = range_end_conditions(scenario, arms_by_section(scenario))
             for _ in build_cells(loaded_or_scenario, ends):
                 pass
-    except ScenarioError as error:
-        problems += error.problems
     if problems:
         raise ScenarioError(problems)
     return tuple(built_cells)
@@ -83,21 +77,20 @@ def build_cells(
     for condition in expand_conditions(scenario, source_map) if conditions is None else conditions:
         if len(problems) >= MAX_PROBLEMS:
             break
-        try:
+        with problems_into(problems):
             components = Components()
             cell = cell_for_condition(scenario, source_map, condition)
             cell = _with_population_parameters(cell, components)
             roles = _role_names(cell, components)
-            unknown = _unknown_role_problems(cell, roles) | unknown
             known_roles |= roles
             if roles:
-                cell = _without_unknown_roles(cell, roles)
+                cell, absent = _without_unknown_roles(cell, roles)
+                unknown = absent | unknown
             if cell.id.lower() in ids:  # some file systems ignore case
                 cell = dataclasses.replace(cell, id=cell_id(cell.arm, cell.point, digest=True))
             ids.add(cell.id.lower())
-            yield cell.build(components)
-        except ScenarioError as error:
-            problems += error.problems
+            built = cell.build(components)
+            yield built
     if not problems:  # an environment that could not be constructed might have the role
         problems += [p for (role, _), p in unknown.items() if role not in known_roles]
     if problems:
@@ -114,19 +107,11 @@ def recorded_rounds(
     """
     last = scenario.rounds_per_episode(stage)
     required = {
-        claim.at_round
-        for claim in scenario.claims
-        if claim.at_round is not None and scenario.stage(claim.stage).name == stage.name
+        estimand.at_round
+        for _, estimand, used_in in estimands(scenario)
+        if estimand.at_round is not None
+        and (not isinstance(estimand, Claim) or used_in.name == stage.name)
     }
-    if scenario.calibration is not None:
-        required |= {
-            target.at_round
-            for target in scenario.calibration.targets
-            if target.at_round is not None
-        }
-    sensitivity = scenario.uncertainty and scenario.uncertainty.sensitivity
-    if sensitivity and sensitivity.at_round is not None:
-        required.add(sensitivity.at_round)
     regular = range(0, last + 1, scenario.record_every) if purpose == "arm" else ()
     return tuple(sorted(number for number in {*regular, last, *required} if number <= last))
 
@@ -181,36 +166,24 @@ def _scenario_and_source_map(
     return loaded_or_scenario.scenario, loaded_or_scenario.source_map
 
 
-def _unknown_role_problems(cell: Cell, roles: set[str]) -> dict[tuple[str, KeyPath], Problem]:
-    """Policies of roles that a cell's environments lack, set by the cell or by a stage."""
-    named: list[tuple[str, KeyPath]] = [(role, ()) for role in cell.policies]
+def _without_unknown_roles(
+    cell: Cell, roles: set[str]
+) -> tuple[Cell, dict[tuple[str, KeyPath], Problem]]:
+    """The cell without policies of roles that its environments lack, and a problem for each."""
+    named: dict[KeyPath, str | None] = {("policies", role): role for role in cell.policies}
     for index, stage in enumerate(cell.stages):
-        for path in stage.policies:
-            role = role_of_path(path)
-            named += [] if role is None else [(role, ("stages", index, "policies", path))]
+        named |= {("stages", index, "policies", p): role_of_path(p) for p in stage.policies}
     problems: dict[tuple[str, KeyPath], Problem] = {}
-    for role, source_path in named:
-        if role in roles:
-            continue
-        near = did_you_mean(printable(role), sorted(roles))
-        message = f"{cell.env['kind']} has no role {printable(role, 40)!r}{near}"
-        if source_path:
-            problem = problem_at_path(
-                cell.origin.source_map, message, *source_path, code="unknown_name", at_key=True
-            )
-        else:
-            problem = cell.origin.problem(("policies", role), message, True, code="unknown_name")
-        problems[role, source_path] = problem
-    return problems
-
-
-def _without_unknown_roles(cell: Cell, roles: set[str]) -> Cell:
-    """The cell without policies of other roles."""
-    policies = {role: spec for role, spec in cell.policies.items() if role in roles}
-    named = {role_of_path(path) for stage in cell.stages for path in stage.policies}
-    absent = [role for role in named if role is not None and role not in roles]
+    for path, role in named.items():
+        if role is not None and role not in roles:
+            near = did_you_mean(role, roles)
+            message = f"{cell.env['kind']} has no role {printable(role, 40)!r}{near}"
+            problem = cell.source_map.problem(message, *path, code="unknown_name", at_key=True)
+            problems[role, path] = problem
+    absent = {role for role, _ in problems}
+    policies = {role: spec for role, spec in cell.policies.items() if role not in absent}
     stages = tuple(without_role_overrides(stage, absent) for stage in cell.stages)
-    return dataclasses.replace(cell, policies=policies, stages=stages)
+    return dataclasses.replace(cell, policies=policies, stages=stages), problems
 
 
 def _role_names(cell: Cell, components: Components) -> set[str]:
@@ -218,10 +191,10 @@ def _role_names(cell: Cell, components: Components) -> set[str]:
     roles: set[str] = set()
     try:
         for index, stage in enumerate(cell.stages):
-            env, origin = cell.env, cell.origin
+            env, source_map = cell.env, cell.source_map
             if stage.env:
-                env, _, origin = cell.stage_spec(index)
-            environment = components.make("environment", env, ("env",), origin)
+                env, _, source_map = cell.stage_spec(index)
+            environment = components.make("environment", env, ("env",), source_map)
             roles |= {role.name for role in environment.roles}
     except ScenarioError:
         return set()
@@ -232,26 +205,24 @@ def _with_population_parameters(cell: Cell, components: Components) -> Cell:
     """The cell with the environment parameters that its population sets (number of people ...)."""
     if cell.population is None:
         return cell
+    path = ("population",)
     try:
-        path = ("population",)
-        population = components.make("population", cell.population, path, cell.origin)
+        population = components.make("population", cell.population, path, cell.source_map)
         fields = class_of("environment", cell.env["kind"]).model_fields
     except UserError:
         return cell  # `build` reports it
-    parameters = population.environment_parameters()
-    env, source_paths, problems = dict(cell.env), dict(cell.origin.source_paths), []
-    population_path = to_source_path(("population",), cell.origin.source_paths)
-    for name, value in parameters.items():
+    env, overrides, problems = dict(cell.env), dict(cell.source_map.overrides), []
+    for name, value in population.environment_parameters().items():
         if name in env and env[name] != value:
             message = (
                 f"is {printable(env[name], 40)}, but the population {cell.population['kind']} has "
                 f"{value}: remove {name} here, or change the population"
             )
-            problems.append(cell.origin.problem(("env", name), message, code="conflict"))
+            problems.append(cell.source_map.problem(message, "env", name, code="conflict"))
         if name in fields:
             env[name] = value
-            source_paths.setdefault(("env", name), population_path)
+            overrides.setdefault(("env", name), cell.source_map.file_path(path))
     if problems:
         raise ScenarioError(problems)
-    origin = Origin(cell.origin.source_map, source_paths)
-    return dataclasses.replace(cell, env=env, origin=origin)
+    source_map = dataclasses.replace(cell.source_map, overrides=overrides)
+    return dataclasses.replace(cell, env=env, source_map=source_map)

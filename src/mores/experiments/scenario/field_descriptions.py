@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
@@ -14,18 +14,35 @@ TYPE_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or 
 LIMIT_PHRASES = {Ge: "at least", Gt: "more than", Le: "at most", Lt: "less than"}
 
 
+class ParameterInfo(NamedTuple):
+    """Name, default, allowed values and description of a parameter, or of a group of parameters."""
+
+    name: str
+    default: str
+    allowed: str
+    description: str
+
+
+def describe_field(name: str, field: FieldInfo, quote: str = "`") -> ParameterInfo:
+    """Description of a field. Literal values and kinds stand between quotes."""
+    value = None if field.is_required() else field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    default = "required" if field.is_required() else format_value(value)
+    allowed = describe_type(field.annotation, quote) + describe_limits(field.metadata)
+    return ParameterInfo(field.alias or name, default, allowed, field.description or "")
+
+
 def describe_type(annotation: Any, quote: str = "`") -> str:
     """Description of a type. Literal values and kinds stand between quotes."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return describe_type(inner[0], quote) + describe_limits(_flat_metadata(inner[1:]))
+        return describe_type(inner[0], quote) + describe_limits(inner[1:])
     if origin is Literal:
         return " or ".join(f"{quote}{value}{quote}" for value in inner)
     if origin in (Union, types.UnionType):
         return " or ".join(describe_type(part, quote) for part in inner if part is not type(None))
-    if origin is list:
-        return f"list of {describe_type(inner[0], quote)}"
-    if origin is tuple and inner[-1:] == (...,):
+    if origin is list or (origin is tuple and inner[-1:] == (...,)):
         return f"list of {describe_type(inner[0], quote)}"
     if origin is tuple:
         return "[" + ", ".join(describe_type(part, quote) for part in inner) + "]"
@@ -47,27 +64,17 @@ def kind_literal(model: type[BaseModel]) -> str | None:
     return str(values[0]) if len(values) == 1 else None
 
 
-def describe_limits(metadata: list[Any]) -> str:
+def describe_limits(metadata: Iterable[Any]) -> str:
     """Limits of a number, after a comma. Empty without limits."""
     limits = []
     for limit in metadata:
-        for kind, phrase in LIMIT_PHRASES.items():
-            if isinstance(limit, kind):
-                bound = getattr(limit, kind.__name__.lower())
-                limits.append(f"{phrase} {'2^63' if bound == 2**63 else f'{bound:,}'}")
+        if phrase := LIMIT_PHRASES.get(type(limit)):
+            bound = getattr(limit, type(limit).__name__.lower())
+            limits.append(f"{phrase} {'2^63' if bound == 2**63 else f'{bound:,}'}")
+        elif isinstance(limit, FieldInfo):
+            limits += [describe_limits(limit.metadata).removeprefix(", ")]
+    limits = [limit for limit in limits if limit]
     return ", " + " and ".join(limits) if limits else ""
-
-
-def _flat_metadata(metadata: tuple[Any, ...]) -> list[Any]:
-    """Metadata of a type, with those inside a `Field`."""
-    nested = [entry.metadata if isinstance(entry, FieldInfo) else [entry] for entry in metadata]
-    return [limit for limits in nested for limit in limits]
-
-
-def default_value(field: FieldInfo) -> Any:
-    """Default value of a parameter. A nested model is returned as a mapping."""
-    value = field.get_default(call_default_factory=True)  # type: ignore[call-arg]
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 
 def format_value(value: Any) -> str:

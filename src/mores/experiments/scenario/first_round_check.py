@@ -1,4 +1,4 @@
-"""The dry run of a scenario's cells: their first rounds, checked before the run.
+"""The first rounds of a scenario's cells, checked before the run.
 
 Every cell is simulated once, for the checks of `mores.sim.first_rounds` and the names and sizes of
 its metrics. Of stages and cells that differ only in numbers, the first is compared with a world
@@ -7,6 +7,7 @@ simulated alone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import traceback
 from collections.abc import Mapping
@@ -29,11 +30,7 @@ MAX_COMPARED_VALUES = 2**24  # the same; a larger world is not simulated alone a
 
 
 class FirstRoundCheck:
-    """Simulates the first rounds of the cells of a scenario.
-
-    Args:
-        seed: seed of the scenario.
-    """
+    """Simulates the first rounds of the cells of a scenario with a seed."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -46,41 +43,40 @@ class FirstRoundCheck:
 
         Problems are appended to `problems`. If there are any, policies are not simulated.
         """
-        built_stage, cell = built.stages[stage_index], built.cell
-        environment, policies = built_stage.environment, built_stage.policies
+        stage, cell = built.stages[stage_index], built.cell
+        environment, population = stage.environment, built.population
         size = sum(role.num_agents * role.observation_space.size for role in environment.roles)
         if size > MAX_OBSERVATION_VALUES:
             message = f"is too large: the observations of one world have {size:,} numbers"
-            problems.append(cell.origin.problem(("env",), message, code="too_large"))
+            problems.append(cell.source_map.problem(message, "env", code="too_large"))
             return None
-        spec = built_stage.spec
-        key = json.dumps(_without_numbers([spec.env, spec.policies, cell.population]))
+        spec = [stage.spec.env, stage.spec.policies, cell.population]
+        key = json.dumps(_without_numbers(spec, (int, float)), sort_keys=True)
         compare = key not in self._compared and size <= MAX_COMPARED_VALUES
         self._compared.add(key)
         errors: list[Exception] = []
         try:
             if not problems:
                 return check_first_rounds(
-                    environment, policies, built.population, self._seed, compare
+                    environment, stage.policies, population, self._seed, compare
                 )
         except Exception as error:
             errors.append(error)
-        errors = [*_policy_errors(built_stage, self._seed), *errors]
+        errors = [*_policy_errors(stage, self._seed), *errors]
+        metrics = None
         try:
-            metrics = self.initial_metrics(built_stage, built)
+            metrics = self.initial_metrics(stage, built)
         except Exception as error:
-            metrics, errors = None, errors or [error]
-        for error in errors:
-            problems.append(_problem(built, stage_index, error))
-        problems[:] = dict.fromkeys(problems)
+            errors = errors or [error]
+        problems += [_problem(built, stage, error) for error in errors]
         return metrics
 
     def initial_metrics(self, built_stage: BuiltStage, built: BuiltCell) -> Mapping[str, Tensor]:
         """The metrics of one world, without policies."""
         streams = RandomStreams.of(self._seed, [0]).child(addresses.EPISODE_START)
-        people = None
-        if built.population is not None:
-            people = built.population.sample_people(streams.child(addresses.POPULATION))
+        people = built.population and built.population.sample_people(
+            streams.child(addresses.POPULATION)
+        )
         environment = built_stage.environment
         state = environment.reset(streams.child(addresses.ENVIRONMENT), people)
         return checked_metrics(environment, state, streams.num_worlds)
@@ -90,7 +86,17 @@ def structure_key(cell: Cell) -> str:
     """Key of a cell; cells that differ only in fractions have the same."""
     stages = [(stage.env, stage.policies) for stage in cell.stages]
     fields = [cell.env, cell.population, cell.policies, cell.rounds, stages]
-    return json.dumps(_without_floats(fields), sort_keys=True)
+    return json.dumps(_without_numbers(fields, (float,)), sort_keys=True)
+
+
+def _without_numbers(part: Any, types: tuple[type, ...]) -> Any:
+    """Nested data without entries that are numbers of these types."""
+    if isinstance(part, Mapping):
+        items = part.items()
+        return {n: _without_numbers(value, types) for n, value in items if type(value) not in types}
+    if isinstance(part, (list, tuple)):
+        return [_without_numbers(value, types) for value in part]
+    return None if type(part) in types else part
 
 
 def _policy_errors(built_stage: BuiltStage, seed: int) -> list[Exception]:
@@ -99,53 +105,50 @@ def _policy_errors(built_stage: BuiltStage, seed: int) -> list[Exception]:
     environment = built_stage.environment
     streams = RandomStreams.of(seed, [0]).child(addresses.EPISODE_START)
     for role in environment.roles:
-        try:
-            policy = built_stage.policies[role.name]
-            policy.initial_state(role, environment.phases, streams.child(role.name))
-        except UserError as error:
-            errors.append(error)
-        except Exception:  # the simulation has raised it too
-            continue
+        with contextlib.suppress(Exception):  # the simulation has raised it too
+            try:
+                policy = built_stage.policies[role.name]
+                policy.initial_state(role, environment.phases, streams.child(role.name))
+            except UserError as error:
+                errors.append(error)
     return errors
 
 
-def _problem(built: BuiltCell, stage_index: int, error: Exception) -> Problem:
+def _problem(built: BuiltCell, stage: BuiltStage, error: Exception) -> Problem:
     """The problem of an error, at the component that raised it."""
-    path = _component_path(built, stage_index, error)
-    cell, spec = built.cell, built.stages[stage_index].spec
+    source_map = built.cell.source_map
     if is_out_of_memory(error):
         message = "is too large: two worlds do not fit into memory"
-        return cell.origin.problem(("env",), message, code="too_large")
+        return source_map.problem(message, "env", code="too_large")
     message, code = f"fails in its first rounds: {describe_exception(error)}", "failed"
     if isinstance(error, UserError):
         message, code = str(error), error.code
-    message = printable(message, 300)
+    path, message = _component_path(built, stage, error), printable(message, 300)
     if path[0] == "policies":
-        return spec.origin.component_problem(path, message, code=code)
-    message = f"{spec.env['kind']}: {message}" if path == ("env",) else message
-    return cell.origin.problem(path, message, code=code)
+        return stage.spec.source_map.component_problem(message, *path, code=code)
+    message = f"{stage.spec.env['kind']}: {message}" if path == ("env",) else message
+    return source_map.problem(message, *path, code=code)
 
 
-def _component_path(built: BuiltCell, stage_index: int, error: Exception) -> KeyPath:
+def _component_path(built: BuiltCell, stage: BuiltStage, error: Exception) -> KeyPath:
     """Path of the component in which an error was raised, else the one in the error's path."""
-    built_stage = built.stages[stage_index]
     paths: dict[int, KeyPath] = {
-        id(policy): ("policies", role) for role, policy in built_stage.policies.items()
+        id(policy): ("policies", role) for role, policy in stage.policies.items()
     }
-    paths |= _config_paths(built_stage.environment, ("env",), ("env",))
-    if built.population is not None:
-        paths[id(built.population)] = ("population",)
+    paths |= _config_paths(stage.environment, ("env",), ("env",))
+    paths[id(built.population)] = ("population",)
     found: KeyPath = ("env",)
     if isinstance(error, UserError):
         parts = error.path.split(".")
-        if parts[0] == "policies" and parts[-1] in built_stage.policies:
+        if parts[0] == "policies" and parts[-1] in stage.policies:
             found = ("policies", parts[-1])
         elif parts[0] == "population":
             found = ("population",)
-        elif parts[0] in type(built_stage.environment).model_fields:
+        elif parts[0] in type(stage.environment).model_fields:
             return ("env", *parts)
     for frame, _ in traceback.walk_tb(error.__traceback__):  # ends with the innermost
-        found = paths.get(id(frame.f_locals.get("self")), found)
+        instance = frame.f_locals.get("self")
+        found = found if instance is None else paths.get(id(instance), found)
     return found
 
 
@@ -158,21 +161,3 @@ def _config_paths(config: Config, path: KeyPath, component: KeyPath) -> dict[int
             registered = any(each.kind_of(type(part)) for each in REGISTRIES.values())
             paths |= _config_paths(part, inner, inner if registered else component)
     return paths
-
-
-def _without_floats(part: Any) -> Any:
-    if isinstance(part, Mapping):
-        return {name: _without_floats(value) for name, value in part.items()}
-    if isinstance(part, (list, tuple)):
-        return [_without_floats(value) for value in part]
-    return None if isinstance(part, float) else part
-
-
-def _without_numbers(part: Any) -> Any:
-    """Nested data in one order, without entries that are numbers."""
-    if isinstance(part, Mapping):
-        items = sorted(part.items())
-        return {n: _without_numbers(value) for n, value in items if type(value) not in (int, float)}
-    if isinstance(part, (list, tuple)):
-        return [_without_numbers(value) for value in part]
-    return None if type(part) in (int, float) else part

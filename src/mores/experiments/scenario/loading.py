@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import copy
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path as File
 from typing import Any
 
@@ -64,11 +66,12 @@ def load_scenario(path: str | File, overrides: Sequence[str] = ()) -> LoadedScen
             for each problem, `file:line:column: path: message`.
     """
     file = find_scenario_file(path)
-    text = _read_text(file)
-    document, source_map = parse(text, printable(_relative_path(file), 200))
+    name = _display_name(file)
+    text = _read_text(file, name)
+    document, source_map = parse(text, name)
     if not isinstance(document, dict):
         message = f"a scenario is a mapping of `key: value` lines, not {describe_value(document)}"
-        raise ScenarioError([Problem(source_map.value_location(()), (), message, "wrong_type")])
+        raise ScenarioError([source_map.problem(message, code="wrong_type")])
     for override in overrides:
         document, source_map = _apply_override(document, source_map, override)
     scenario = validate_document(document, source_map)
@@ -109,64 +112,60 @@ def find_scenario_file(path_or_name: str | File) -> File:
     Raises:
         UserError: there is none; with the nearest name.
     """
-    path, bundled = File(path_or_name), known_scenarios()
-
-    def unreadable(message: str) -> UserError:
-        return UserError(f"{printable(path)}: {message}", code="unreadable", path=str(path))
-
+    path = File(path_or_name)
     try:
         if path.exists() and not path.is_dir():
             return path
+        known = known_scenarios()
         name = path.stem if path.suffix in (".yaml", ".yml") else path.name
-        if str(path.parent) in (".", "scenarios") and name in bundled:
-            return bundled[name]
+        if str(path.parent) in (".", "scenarios") and name in known:
+            return known[name]
         if path.is_dir():
             inside = ", ".join(printable(file) for file in sorted(path.glob("*.yaml"))[:6])
             content = f"it contains {inside}" if inside else "it contains no *.yaml file"
-            raise unreadable(f"is a directory; name a scenario file ({content})")
-        if not path.parent.is_dir():
+            message = f"is a directory; name a scenario file ({content})"
+        elif path.parent.is_dir():
+            files = map(str, path.parent.glob("*.y*ml"))
+            message = f"no such scenario file{_suggestion(str(path), [*files, *known], known)}"
+        else:
             folder = f"there is no directory {printable(path.parent)}"
-            raise unreadable(f"no such file: {folder}{_suggestion(name, bundled)}")
-        files = [str(file) for file in path.parent.glob("*.y*ml")]
+            message = f"no such file: {folder}{_suggestion(name, known, known)}"
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise unreadable(f"cannot be read: {reason}") from None
-    raise unreadable(f"no such scenario file{_suggestion(str(path), [*files, *bundled])}")
+        message = f"cannot be read: {getattr(error, 'strerror', error)}"
+    raise UserError(f"{printable(path)}: {message}", code="unreadable", path=str(path))
 
 
-def _suggestion(name: str, names: Any) -> str:
-    bundled = ", ".join(known_scenarios()) or "none"
-    return nearest_name(name, names) or f"; scenarios of the package: {bundled}"
+def _suggestion(name: str, names: Iterable[str], known: Iterable[str]) -> str:
+    return nearest_name(name, names) or f"; scenarios of the package: {', '.join(known) or 'none'}"
 
 
-def _relative_path(file: File) -> File:
+def _display_name(file: File) -> str:
     """The path relative to the working directory if the file is below it: shorter to read."""
-    cwd = File.cwd()
-    return file.relative_to(cwd) if file.is_absolute() and file.is_relative_to(cwd) else file
+    is_below = file.is_absolute() and file.is_relative_to(File.cwd())
+    return printable(file.relative_to(File.cwd()) if is_below else file, 200)
 
 
-def _read_text(file: File) -> str:
-    name = printable(_relative_path(file), 200)
+def _read_text(file: File, name: str) -> str:
     try:
         with file.open("rb") as stream:
             raw = stream.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        message = f"{name}: cannot be read: {reason}"
+        message = f"{name}: cannot be read: {getattr(error, 'strerror', error)}"
         raise UserError(message, code="unreadable", path=str(file)) from None
     if len(raw) > MAX_FILE_BYTES:
         message = f"{name}: is larger than {MAX_FILE_BYTES:,} bytes, the limit for scenario files"
         raise UserError(message, code="too_large", path=str(file))
-    if raw[:3] == b"\xef\xbb\xbf" or raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    location = SourceLocation(name, 1, 1)
+    if raw.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         message = "begins with a byte order mark: save the file as UTF-8 without one"
-        raise ScenarioError([Problem(SourceLocation(name, 1, 1), (), message, "unreadable")])
+        raise ScenarioError([Problem(location, (), message, code="unreadable")])
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         before = raw[: error.start]
         location = SourceLocation(name, before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
         message = f"the byte 0x{raw[error.start]:02x} is not UTF-8 text"
-        raise ScenarioError([Problem(location, (), message, "unreadable")]) from None
+        raise ScenarioError([Problem(location, (), message, code="unreadable")]) from None
 
 
 def _apply_override(
@@ -181,47 +180,39 @@ def _apply_override(
     if not right.strip():
         raise UserError(f"{source}: a value is missing after =", code="missing", path=left)
     value, value_source_map = parse(right, source, with_lines=False)
-    changed = json.loads(json.dumps(document))
-    path = _resolve_override_path(changed, left, source)
-    node: Any = changed
-    for part in path[:-1]:
-        node = node[part]
-    node[path[-1]] = value
+    changed = copy.deepcopy(dict(document))
+    path = _set_override(changed, left.split("."), value, source)
     return changed, source_map.with_replaced(path, value_source_map)
 
 
-def _resolve_override_path(document: dict[str, Any], dotted_path: str, source: str) -> KeyPath:
-    """The path of an override. Mappings that are missing along it are added to the document."""
-
-    def refusal(message: str, code: str = "unknown_name") -> ScenarioError:
-        return ScenarioError([Problem(SourceLocation(source), path, message, code)])
-
-    parts, path = dotted_path.split("."), ()
+def _set_override(document: dict[str, Any], parts: list[str], value: Any, source: str) -> KeyPath:
+    """Set the value of an override, with mappings that are missing on its path; the path."""
+    path: KeyPath = ()
     node: Any = document
-    while parts:
+    while True:
         in_stage = len(path) == 3 and path[0] == "stages" and path[2] in ("env", "policies")
         if path == ("sweep",) or (len(path) == 2 and path[0] == "arms") or in_stage:
             parts = [".".join(parts)]  # keys of these mappings are dotted paths
-        part: Any = parts.pop(0)
+        part: Any = parts[0]
+        message, code = "", "unknown_name"
         if isinstance(node, list):
             if part not in map(str, range(len(node))):
-                raise refusal(f"has entries 0 to {len(node) - 1}, not {printable(part, 40)!r}")
-            part = int(part)
+                message = f"has entries 0 to {len(node) - 1}, not {printable(part, 40)!r}"
         elif not isinstance(node, dict):
-            raise refusal(f"is {describe_value(node)}, which has no keys", "wrong_type")
-        else:
-            known = keys_at(Scenario, path)
-            if known is not None and part not in known:
-                near = did_you_mean(part, known)
-                raise refusal(f"there is no key {printable(part, 40)!r}{near}")
-            if path == ("arms",) and parts and part not in node:
-                near = did_you_mean(part, node)
-                raise refusal(f"there is no arm {printable(part, 40)!r}{near}")
-            if not part:
-                raise refusal("the path has an empty part", "invalid_value")
-            if parts and node.get(part) is None:
-                node[part] = {}
-        path = (*path, part)
-        if parts:
-            node = node[part]
-    return path
+            message, code = f"is {describe_value(node)}, which has no keys", "wrong_type"
+        elif (known := keys_at(Scenario, path)) is not None and part not in known:
+            message = f"there is no key {printable(part, 40)!r}{did_you_mean(part, known)}"
+        elif path == ("arms",) and parts[1:] and part not in node:
+            message = f"there is no arm {printable(part, 40)!r}{did_you_mean(part, node)}"
+        elif not part:
+            message, code = "the path has an empty part", "invalid_value"
+        if message:
+            raise ScenarioError([Problem(SourceLocation(source), path, message, code=code)])
+        part = int(part) if isinstance(node, list) else part
+        path, parts = (*path, part), parts[1:]
+        if not parts:
+            node[part] = value
+            return path
+        if isinstance(node, dict) and node.get(part) is None:
+            node[part] = {}
+        node = node[part]

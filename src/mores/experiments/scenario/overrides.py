@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from mores.core.errors import ParameterError
+from mores.core.errors import ParameterError, did_you_mean
 from mores.experiments.scenario.source_locations import (
     KeyPath,
     Problem,
@@ -21,35 +20,11 @@ from mores.experiments.scenario.source_locations import (
     describe_value,
     format_path,
     printable,
-    problem_at_path,
 )
+from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.stages import Stage
-from mores.experiments.scenario.validation_problems import to_source_path
 
-
-@dataclasses.dataclass(frozen=True)
-class Origin:
-    """Source locations of the parameters of a cell.
-
-    Attributes:
-        source_map: source map of the file.
-        source_paths: path in the file by path in the cell, for values set by overrides.
-    """
-
-    source_map: SourceMap
-    source_paths: Mapping[KeyPath, KeyPath]
-
-    def problem(self, path: KeyPath, message: str, at_key: bool = False, *, code: str) -> Problem:
-        """A problem with the value, or with the key, at a path of the cell."""
-        source_path = to_source_path(path, self.source_paths)
-        return problem_at_path(self.source_map, message, *source_path, code=code, at_key=at_key)
-
-    def component_problem(self, path: KeyPath, message: str, *, code: str) -> Problem:
-        """A problem with a component, at its last override if it has one, else at its value."""
-        changed = [source for key, source in self.source_paths.items() if key[: len(path)] == path]
-        if not changed:
-            return self.problem(path, message, code=code)
-        return problem_at_path(self.source_map, message, *changed[-1], code=code)
+OVERRIDABLE_SECTIONS = ("env", "population", "policies")  # what arms and sweeps may change
 
 
 class Override(NamedTuple):
@@ -61,50 +36,39 @@ class Override(NamedTuple):
 
 
 class StageSpec(NamedTuple):
-    """Environment and policies of a stage, as `kind` and parameters, and their origin."""
+    """Environment and policies of a stage, as `kind` and parameters, and their source map."""
 
     env: dict[str, Any]
     policies: dict[str, Any]
-    origin: Origin
+    source_map: SourceMap
 
 
 def apply_overrides(
-    cell_spec: Mapping[str, Any],
-    origin: Origin,
-    overrides: Iterable[Override],
-    parse_path: Callable[[str], tuple[str, ...]],
-) -> tuple[dict[str, Any], Origin]:
-    """The specification and origin of a cell after overrides.
-
-    Args:
-        cell_spec: `env`, `policies` and perhaps `population`, as `kind` and parameters.
-        origin: its origin.
-        overrides: in order of application.
-        parse_path: the parts of a dotted path; raises `ParameterError`.
+    cell_spec: Mapping[str, Any], source_map: SourceMap, overrides: Iterable[Override]
+) -> tuple[dict[str, Any], SourceMap]:
+    """The specification and source map of a cell after overrides, in order of application.
 
     Raises:
         ScenarioError: a path is invalid or does not exist, or a value has the wrong type.
     """
-    changed, source_paths = copy.deepcopy(dict(cell_spec)), dict(origin.source_paths)
+    changed, sources = copy.deepcopy(dict(cell_spec)), dict(source_map.overrides)
     problems: list[Problem] = []
     for dotted, value, source_path in overrides:
-        place = source_path[:-1] if isinstance(source_path[-1], int) else source_path
+        is_entry = isinstance(source_path[-1], int)
+        place = source_path[:-1] if is_entry else source_path
         try:
-            parts = parse_path(dotted)
+            section = source_path[2] if source_path[0] == "stages" else None
+            parts = _parse_path(dotted, None if section is None else str(section))
             place = source_path
-            path = set_at_path(changed, parts, value)
+            path = _set_at_path(changed, parts, copy.deepcopy(value))
         except ParameterError as error:
-            message, source_map = str(error), origin.source_map
-            problems.append(
-                problem_at_path(source_map, message, *place, code=error.code, at_key=True)
-            )
+            problems.append(source_map.problem(str(error), *place, code=error.code, at_key=True))
             continue
-        for below in [known for known in source_paths if known[: len(path)] == path]:
-            del source_paths[below]
-        source_paths[path] = source_path
+        sources = {key: source for key, source in sources.items() if key[: len(path)] != path}
+        sources[path] = source_path
     if problems:
         raise ScenarioError(problems)
-    return changed, Origin(origin.source_map, source_paths)
+    return changed, dataclasses.replace(source_map, overrides=sources)
 
 
 def by_depth(overrides: Iterable[Override]) -> list[Override]:
@@ -115,46 +79,58 @@ def by_depth(overrides: Iterable[Override]) -> list[Override]:
 def apply_stage_overrides(
     env: Mapping[str, Any],
     policies: Mapping[str, Any],
-    origin: Origin,
+    source_map: SourceMap,
     stage: Stage,
     stage_index: int,
 ) -> StageSpec:
-    """Specification of a stage of a cell.
-
-    Args:
-        env, policies: specification of the cell.
-        origin: its origin.
-        stage: the stage.
-        stage_index: index of the stage.
+    """Specification of a stage of a cell whose specification and source map are given.
 
     Raises:
         ScenarioError: the stage overrides a parameter that does not exist.
     """
-    spec = {"env": env, "policies": policies}
-    for section, values in (("env", stage.env), ("policies", stage.policies)):
-        overrides = by_depth(
-            Override(path, value, ("stages", stage_index, section, path))
-            for path, value in values.items()
-        )
-        parse_path = functools.partial(_parse_stage_path, section)
-        spec, origin = apply_overrides(spec, origin, overrides, parse_path)
-    return StageSpec(spec["env"], spec["policies"], origin)
+    overrides = [
+        Override(path, value, ("stages", stage_index, section, path))
+        for section, values in (("env", stage.env), ("policies", stage.policies))
+        for path, value in values.items()
+    ]
+    spec: dict[str, Any] = {"env": env, "policies": policies}
+    if overrides:
+        spec, source_map = apply_overrides(spec, source_map, by_depth(overrides))
+    return StageSpec(spec["env"], spec["policies"], source_map)
 
 
-def _parse_stage_path(section: str, path: str) -> tuple[str, ...]:
-    """The parts of a path that a stage overrides in its section `env` or `policies`."""
+def _parse_path(path: str, stage_section: str | None) -> tuple[str, ...]:
+    """The parts of a dotted path that arms and sweeps, or a section of a stage, may override.
+
+    Raises:
+        ParameterError: the path is not such a path.
+    """
     parts = tuple(path.split("."))
-    if parts[0] == section and len(parts) > 1 and all(parts):
+    first, code = parts[0], "invalid_value"
+    if stage_section is not None:
+        if first == stage_section and len(parts) > 1 and all(parts):
+            return parts
+        changes, name = {
+            "env": ("parameters of the environment", "NAME"),
+            "policies": ("policies or their parameters", "ROLE"),
+        }[stage_section]
+        rest = printable(path.removeprefix(stage_section).strip("."), 60) or name
+        message = f"a stage changes {changes}: write {stage_section}.{rest}"
+    elif first in OVERRIDABLE_SECTIONS and all(parts) and parts != ("policies",):
         return parts
-    changes, name = {
-        "env": ("parameters of the environment", "NAME"),
-        "policies": ("policies or their parameters", "ROLE"),
-    }[section]
-    rest = printable(path.removeprefix(section).strip("."), 60) or name
-    raise ParameterError(message=f"a stage changes {changes}: write {section}.{rest}")
+    elif first in Scenario.model_fields and first not in OVERRIDABLE_SECTIONS:
+        message = f"{first} cannot differ between arms; env, population and policies can"
+    elif first not in OVERRIDABLE_SECTIONS:
+        near, code = did_you_mean(first, OVERRIDABLE_SECTIONS), "unknown_name"
+        message = f"a path begins with env, population or policies{near}"
+    elif not all(parts):
+        message = "the path has an empty part"
+    else:
+        message, code = "name the role too, as in policies.assistant", "missing"
+    raise ParameterError(message=message, code=code)
 
 
-def set_at_path(cell_spec: dict[str, Any], path: tuple[str, ...], value: Any) -> KeyPath:
+def _set_at_path(cell_spec: dict[str, Any], path: tuple[str, ...], value: Any) -> KeyPath:
     """Set a value at a path. A component may be replaced whole; null removes it.
 
     Returns:
@@ -163,31 +139,29 @@ def set_at_path(cell_spec: dict[str, Any], path: tuple[str, ...], value: Any) ->
     Raises:
         ParameterError: the path does not exist, or the value has the wrong type.
     """
-    value = copy.deepcopy(value)
-    start = 2 if path[0] == "policies" else 1
-    if len(path) == start:
-        holder = cell_spec["policies"] if path[0] == "policies" else cell_spec
-        if value is None and path[0] != "env":
-            if path[0] == "policies":
-                holder.pop(path[1], None)
-            else:
-                holder["population"] = None
-            return path
-        if not (isinstance(value, dict) and isinstance(value.get("kind"), str)):
-            message = f"must be a mapping with a kind, {{kind: ...}}, not {describe_value(value)}"
+    in_policies = path[0] == "policies"
+    component, below = path[: 1 + in_policies], path[1 + in_policies :]
+    holder = cell_spec["policies"] if in_policies else cell_spec
+    if below:
+        node = holder.get(component[-1])
+        if node is None:
+            part = format_path(component)
+            message = f"there is no {part} to change: set the kind of {part} first"
+            raise ParameterError(message=message, code="missing")
+        if below == ("kind",) and not isinstance(value, str):
+            message = f"must be a name, not {describe_value(value)}"
             raise ParameterError(message=message, code="wrong_type")
-        holder[path[-1]] = value
-        return path
-    node = cell_spec[path[0]].get(path[1]) if path[0] == "policies" else cell_spec[path[0]]
-    if node is None:
-        part = format_path(path[:start])
-        message = f"there is no {part} to change: set the kind of {part} first"
-        raise ParameterError(message=message, code="missing")
-    if path[start:] == ("kind",) and not isinstance(value, str):
-        raise ParameterError(
-            message=f"must be a name, not {describe_value(value)}", code="wrong_type"
-        )
-    return (*path[:start], *_set_below(node, path[start:], value))
+        return (*component, *_set_below(node, below, value))
+    if value is None and in_policies:
+        holder.pop(component[-1], None)
+    elif (value is None and path[0] == "population") or (
+        isinstance(value, dict) and isinstance(value.get("kind"), str)
+    ):
+        holder[component[-1]] = value
+    else:
+        message = f"must be a mapping with a kind, {{kind: ...}}, not {describe_value(value)}"
+        raise ParameterError(message=message, code="wrong_type")
+    return path
 
 
 def _set_below(node: Any, path: tuple[str, ...], value: Any) -> tuple[str | int, ...]:
@@ -210,7 +184,7 @@ def _set_below(node: Any, path: tuple[str, ...], value: Any) -> tuple[str | int,
 
 
 def role_of_path(path: str) -> str | None:
-    """The role whose policy a path of a stage overrides. None for other paths."""
+    """The role whose policy a path overrides. None for other paths."""
     parts = path.split(".")
     return parts[1] if parts[0] == "policies" and len(parts) > 1 else None
 

@@ -1,25 +1,25 @@
-"""Reference page of scenario files, generated from the pydantic models that check them.
+"""Reference page and JSON schema of scenario files, from the pydantic models that check them.
 
-`python -m mores.experiments.scenario.reference_docs DIR` writes it.
+`python -m mores.experiments.scenario.reference_docs DIR` writes the page to a folder, and the
+schema beside the scenarios. Editors with a YAML language server complete and check a file that
+begins with `# yaml-language-server: $schema=./schema.json`.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
-from mores.experiments.scenario.field_descriptions import (
-    default_value,
-    describe_limits,
-    describe_type,
-)
+from mores.experiments.scenario.field_descriptions import describe_field
 from mores.experiments.scenario.specification import Bound, Claim, Scenario
 from mores.experiments.scenario.stages import Calibration, Sensitivity, Stage, Target, Uncertainty
+from mores.registry.tables import SCENARIO_FOLDER
 
+SCHEMA_FILE = SCENARIO_FOLDER / "schema.json"
 HEAD = """\
 # Scenario files
 
@@ -43,29 +43,29 @@ TITLES: dict[type[BaseModel], str] = {
 }
 
 
+def scenario_json_schema() -> str:
+    """The schema as JSON text."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mores scenario"}
+    schema = Scenario.model_json_schema(by_alias=True, mode="validation")
+    return json.dumps({**head, **schema, **head}, indent=2) + "\n"
+
+
 def reference_markdown() -> str:
     """The page as markdown."""
-    return HEAD + "".join(_section(model) for model in TITLES)
-
-
-def _section(model: type[BaseModel]) -> str:
-    paragraphs = (model.__doc__ or "").strip().split("\n\n")
-    about = "\n\n".join(re.sub(r"\s+", " ", paragraph.strip()) for paragraph in paragraphs)
-    rows = []
-    for name, field in model.model_fields.items():
-        allowed = describe_type(field.annotation) + describe_limits(field.metadata)
-        cells = (f"`{field.alias or name}`", allowed, _format_default(field), field.description)
-        rows.append("| " + " | ".join(map(str, cells)) + " |")
-    table = "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *rows])
-    return f"\n## {TITLES[model]}\n\n{about}\n\n{table}\n"
-
-
-def _format_default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "required"
-    value = default_value(field)
-    return "" if value is None or value in ([], {}) else f"`{value}`"
+    sections = [HEAD]
+    for model, title in TITLES.items():
+        paragraphs = (model.__doc__ or "").strip().split("\n\n")
+        about = "\n\n".join(re.sub(r"\s+", " ", paragraph.strip()) for paragraph in paragraphs)
+        rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
+        for name, field in model.model_fields.items():
+            key, default, allowed, meaning = describe_field(name, field)
+            if default != "required":
+                default = "" if default in ("null", "[]", "{}") else f"`{default}`"
+            rows.append(f"| `{key}` | {allowed} | {default} | {meaning} |")
+        sections.append(f"\n## {title}\n\n{about}\n\n" + "\n".join(rows) + "\n")
+    return "".join(sections)
 
 
 if __name__ == "__main__":
     (Path(sys.argv[1]) / "scenario.md").write_text(reference_markdown(), encoding="utf-8")
+    SCHEMA_FILE.write_text(scenario_json_schema(), encoding="utf-8")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from mores.core.errors import UserError, did_you_mean
+from mores.core.errors import UserError
 from mores.core.errors import describe_value as describe_value
 from mores.core.errors import printable as printable
 
@@ -28,19 +29,22 @@ class SourceLocation(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SourceMap:
-    """Locations of every key and value of a document.
+    """Locations of every key and value of a document, and of the values of a cell made from it.
 
     Attributes:
         source: name of the file in messages.
         key_locations: location of the key by path.
         value_locations: start of the value by path.
         raw_texts: text of values without quotes by path (the number 2506.06160 loses its last 0).
+        overrides: of a cell: path in the file by path in the cell, of values that arms, sweeps and
+            stages set.
     """
 
     source: str
     key_locations: Mapping[KeyPath, SourceLocation] = dataclasses.field(default_factory=dict)
     value_locations: Mapping[KeyPath, SourceLocation] = dataclasses.field(default_factory=dict)
     raw_texts: Mapping[KeyPath, str] = dataclasses.field(default_factory=dict)
+    overrides: Mapping[KeyPath, KeyPath] = dataclasses.field(default_factory=dict)
 
     def key_location(self, path: KeyPath) -> SourceLocation:
         """Location of the key at a path, or of the value if it has no key."""
@@ -52,6 +56,29 @@ class SourceMap:
             if path[:length] in self.value_locations:
                 return self.value_locations[path[:length]]
         return SourceLocation(self.source)
+
+    def file_path(self, path: KeyPath) -> KeyPath:
+        """The path in the file of the value at a path of the cell."""
+        for length in range(len(path), 0, -1) if self.overrides else ():
+            if path[:length] in self.overrides:
+                return self.overrides[path[:length]] + path[length:]
+        return path
+
+    def overrides_within(self, path: KeyPath) -> dict[KeyPath, KeyPath]:
+        """The overrides at and below a path of the cell, in order of application."""
+        inside = self.overrides.items()
+        return {key: source for key, source in inside if key[: len(path)] == path}
+
+    def problem(self, message: str, *path: str | int, code: str, at_key: bool = False) -> Problem:
+        """A problem with the value, or with the key, at a path of the file or of the cell."""
+        file_path = self.file_path(path)
+        locate = self.key_location if at_key else self.value_location
+        return Problem(locate(file_path), file_path, message, code)
+
+    def component_problem(self, message: str, *path: str | int, code: str) -> Problem:
+        """A problem with a component, at its last override if it has one, else at its value."""
+        last = [path, *self.overrides_within(path).values()][-1]
+        return self.problem(message, *last, code=code)
 
     def with_replaced(self, path: KeyPath, other: SourceMap) -> SourceMap:
         """This map with the locations of `other` for everything at and below `path`."""
@@ -98,19 +125,15 @@ class ScenarioError(UserError):
         super().__init__("\n".join(lines), code=first.code, path=format_path(first.path))
 
 
+@contextlib.contextmanager
+def problems_into(problems: list[Problem]) -> Iterator[None]:
+    """Append the problems of a `ScenarioError` to a list instead of raising it."""
+    try:
+        yield
+    except ScenarioError as error:
+        problems += error.problems
+
+
 def format_path(path: KeyPath) -> str:
     """`claims.0.at_round`: also the syntax of overrides."""
     return ".".join(printable(part) for part in path)
-
-
-def problem_at_path(
-    source_map: SourceMap, message: str, *path: str | int, code: str, at_key: bool = False
-) -> Problem:
-    """A problem with the value, or with the key, at a path of the file."""
-    locate = source_map.key_location if at_key else source_map.value_location
-    return Problem(locate(path), path, message, code)
-
-
-def suggestion(name: str, names: Iterable[str]) -> str:
-    """The nearest name, as the end of a message."""
-    return did_you_mean(printable(name, 40), names)

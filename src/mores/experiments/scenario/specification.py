@@ -19,7 +19,11 @@ from mores.experiments.scenario.base_models import (
     ShortName,
     StrictModel,
     as_list,
+    check_distinct,
+    conflict,
     kind_completion,
+    missing,
+    unknown,
 )
 from mores.experiments.scenario.stages import Calibration, Stage, Uncertainty
 
@@ -40,12 +44,10 @@ class Bound(StrictModel):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Bound:
-        given = [
-            n for n in ("above", "below", "within", "differs_from") if getattr(self, n) is not None
-        ]
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(given) != 1:
-            message = "give exactly one of above, below, within, differs_from"
-            raise ParameterError(message=message, code="conflict" if given else "missing")
+            names = "exactly one of above, below, within, differs_from"
+            raise (conflict if given else missing)(f"give {names}")
         if self.within is not None and self.within[0] > self.within[1]:
             raise ParameterError("within", message="low must not exceed high")
         return self
@@ -79,6 +81,7 @@ def metric_name(metric: str | MetricEntry) -> str:
     return metric if isinstance(metric, str) else metric.name or metric.kind
 
 
+DEFAULT_ARM = "main"  # name of the arm in a scenario without arms
 DEFAULT_STAGE = "rollout"  # name of the stage in a scenario without stages
 
 ClaimKind = Literal[
@@ -151,39 +154,31 @@ class Claim(StrictModel):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Claim:
+        subtracts = self.compare_to is not None or self.analytic is not None
         if (self.bound is None) != (self.kind == "report"):
-            message = "a report has no bound; every other claim needs one"
-            raise ParameterError(
-                message=message, code="missing" if self.bound is None else "conflict"
-            )
+            error = missing if self.bound is None else conflict
+            raise error("a report has no bound; every other claim needs one")
         if self.compare_to is not None and self.analytic is not None:
-            message = "give compare_to or analytic, not both"
-            raise ParameterError("analytic", message=message, code="conflict")
+            raise conflict("give compare_to or analytic, not both", "analytic")
         if self.kind == "learned" and self.ablation is None:
             message = "learned: name the ablation, the arm in which the finding must vanish"
-            raise ParameterError("kind", message=message, code="missing")
+            raise missing(message, "kind")
         if self.ablation is not None and self.kind != "learned":
-            message = "is allowed for claims of kind learned only"
-            raise ParameterError("ablation", message=message, code="conflict")
-        if self.ablation is not None and self.ablation in (self.arm, self.compare_to):
-            same = "arm" if self.ablation == self.arm else "compare_to"
-            message = f"must differ from {same}"
-            raise ParameterError("ablation", message=message, code="conflict")
+            raise conflict("is allowed for claims of kind learned only", "ablation")
+        for key in ("arm", "compare_to"):
+            if self.ablation is not None and self.ablation == getattr(self, key):
+                raise conflict(f"must differ from {key}", "ablation")
         if self.kind == "reward_implied" and self.analytic is None:
-            message = "reward_implied: name the value of the exact solver as analytic"
-            raise ParameterError("kind", message=message, code="missing")
-        if self.relative and self.compare_to is None and self.analytic is None:
-            message = "needs compare_to or analytic"
-            raise ParameterError("relative", message=message, code="missing")
+            raise missing("reward_implied: name the value of the exact solver as analytic", "kind")
+        if self.relative and not subtracts:
+            raise missing("needs compare_to or analytic", "relative")
         if self.smallest_effect and (self.bound is None or self.bound.differs_from is None):
-            message = "needs a bound with differs_from"
-            raise ParameterError("smallest_effect", message=message, code="conflict")
+            raise conflict("needs a bound with differs_from", "smallest_effect")
         if self.interval == "people" and self.statistic != "mean":
-            message = "people: the statistic must be mean"
-            raise ParameterError("interval", message=message, code="conflict")
+            raise conflict("people: the statistic must be mean", "interval")
         if self.interval == "parameters" and (self.statistic != "mean" or self.kind == "exact"):
             message = "parameters: the statistic must be mean and the kind not exact"
-            raise ParameterError("interval", message=message, code="conflict")
+            raise conflict(message, "interval")
         return self
 
 
@@ -245,39 +240,13 @@ class Scenario(StrictModel):
     claims: list[Claim] = Field(default_factory=list, description="findings to test")
 
     @model_validator(mode="after")
-    def _check_arms(self) -> Scenario:
+    def _check_consistency(self) -> Scenario:
         if self.control is not None and self.control not in self.arms:
-            near = did_you_mean(self.control, self.arms) or "; there are no arms"
-            message = f"there is no arm {self.control!r}{near}"
-            raise ParameterError("control", message=message, code="unknown_name")
-        for i, claim in enumerate(self.claims):
-            stage = next(
-                (s for s in self.stages_or_default if s.name == claim.stage),
-                self.stages_or_default[-1],
-            )
-            if self.worlds == stage.episodes == 1:
-                continue
-            rule = "needs one world and one episode per replicate"
-            if claim.statistic != "mean" and claim.kind != "exact":
-                message = f"{claim.statistic} {rule}"
-                raise ParameterError("claims", i, "statistic", message=message, code="conflict")
-            if claim.interval == "people":  # every world and episode resamples the respondents
-                message = f"people {rule}"
-                raise ParameterError("claims", i, "interval", message=message, code="conflict")
-        names = self.metric_names
-        for i, name in enumerate(names):
-            if name in names[:i]:
-                message = f"{name!r} is listed twice"
-                raise ParameterError("metrics", i, message=message, code="duplicate")
-        return self
-
-    @model_validator(mode="after")
-    def _check_stages(self) -> Scenario:
+            raise unknown("arm", self.control, self.arms, "control")
+        check_distinct(self.metric_names, "{!r} is listed twice", "metrics")
+        stages = {stage.name: stage for stage in self.stages_or_default}
         names = [stage.name for stage in self.stages]
-        for i, name in enumerate(names):
-            if name in names[:i]:
-                message = f"there are two stages named {name!r}"
-                raise ParameterError("stages", i, "name", message=message, code="duplicate")
+        check_distinct(names, "there are two stages named {!r}", "stages", key="name")
         for i, stage in enumerate(self.stages):
             recorded = [s.name for s in self.stages[:i] if s.loop != "fit_offline"]
             for j, name in enumerate(stage.dataset_stages):
@@ -287,24 +256,30 @@ class Scenario(StrictModel):
                     path = ("stages", i, "dataset_stages", j)
                     raise ParameterError(*path, message=message, code="unknown_name")
         for i, claim in enumerate(self.claims):
-            if claim.stage is not None and claim.stage not in (names or [DEFAULT_STAGE]):
-                near = did_you_mean(claim.stage, names) or "; there are no stages"
-                message = f"there is no stage {claim.stage!r}{near}"
-                raise ParameterError("claims", i, "stage", message=message, code="unknown_name")
+            if claim.stage is not None and claim.stage not in stages:
+                raise unknown("stage", claim.stage, names, "claims", i, "stage")
+            single = self.worlds == self.stage(claim.stage).episodes == 1
+            rule = "needs one world and one episode per replicate"
+            if claim.statistic != "mean" and claim.kind != "exact" and not single:
+                raise conflict(f"{claim.statistic} {rule}", "claims", i, "statistic")
+            if claim.interval == "people" and not single:  # each resamples the respondents
+                raise conflict(f"people {rule}", "claims", i, "interval")
             if claim.interval == "parameters" and self.uncertainty is None:
                 message = "parameters: state their ranges under uncertainty.parameters"
-                raise ParameterError("claims", i, "interval", message=message, code="missing")
-        for i, claim in enumerate(self.claims):
-            if claim.kind == "learned" and not any(
-                s.trains_policies for s in self.stages_through(claim.stage)
-            ):
+                raise missing(message, "claims", i, "interval")
+            trains = any(stage.trains_policies for stage in self.stages_through(claim.stage))
+            if claim.kind == "learned" and not trains:
                 where = f" up to {claim.stage}" if claim.stage else ""
                 message = f"learned: no stage{where} trains"
                 raise ParameterError("claims", i, "kind", message=message, code="not_trained")
         if self.uncertainty is not None and self.sweep:
-            message = "cannot be combined with a sweep"
-            raise ParameterError("uncertainty", message=message, code="conflict")
+            raise conflict("cannot be combined with a sweep", "uncertainty")
         return self
+
+    @property
+    def arm_names(self) -> list[str]:
+        """Names of the arms, or of the default arm if the file lists none."""
+        return list(self.arms) or [DEFAULT_ARM]
 
     @property
     def metric_names(self) -> list[str]:
@@ -326,11 +301,8 @@ class Scenario(StrictModel):
 
     def stage(self, name: str | None) -> Stage:
         """The stage of that name. None: the last stage."""
-        return (
-            self.stages_or_default[-1]
-            if name is None
-            else next(s for s in self.stages_or_default if s.name == name)
-        )
+        stages = self.stages_or_default
+        return stages[-1] if name is None else next(s for s in stages if s.name == name)
 
     def stages_through(self, name: str | None) -> tuple[Stage, ...]:
         """The stages up to and including the named one. None: all stages."""

@@ -13,7 +13,8 @@ from mores.experiments.scenario.base_models import (
     Range,
     ShortName,
     StrictModel,
-    check_range,
+    conflict,
+    missing,
 )
 
 StageLoop = Literal["rollout", "train", "fit_offline", "search"]
@@ -64,18 +65,17 @@ class Stage(StrictModel):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Stage:
-        if self.loop in ("train", "fit_offline") and not self.roles_to_train:
-            message = f"{self.loop}: name the roles to train"
-            raise ParameterError("roles_to_train", message=message, code="missing")
+        if self.trains_policies and not self.roles_to_train:
+            raise missing(f"{self.loop}: name the roles to train", "roles_to_train")
+        if self.roles_to_train and not self.trains_policies:
+            message = f"a stage with loop {self.loop} does not train: leave the key out"
+            raise conflict(message, "roles_to_train")
         if self.dataset_stages and self.loop != "fit_offline":
             message = f"needs loop fit_offline; the loop is {self.loop}"
-            raise ParameterError("dataset_stages", message=message, code="conflict")
+            raise conflict(message, "dataset_stages")
         if "dataset_stages" in self.model_fields_set and not self.dataset_stages:
             message = "must name a stage; leave the key out to use all stages before"
             raise ParameterError("dataset_stages", message=message)
-        if self.loop in ("rollout", "search") and self.roles_to_train:
-            message = f"a stage with loop {self.loop} does not train: leave the key out"
-            raise ParameterError("roles_to_train", message=message, code="conflict")
         return self
 
     @property
@@ -134,12 +134,6 @@ class Uncertainty(StrictModel):
         default=None, description="sensitivity analysis of the parameters"
     )
 
-    @model_validator(mode="after")
-    def _check_ranges(self) -> Uncertainty:
-        for path, bounds in self.parameters.items():
-            check_range(bounds, "parameters", path)
-        return self
-
 
 class Target(StrictModel):
     """An empirical figure that a metric of the last stage should match."""
@@ -175,10 +169,8 @@ class Calibration(StrictModel):
 
     @model_validator(mode="after")
     def _check_targets(self) -> Calibration:
-        for path, bounds in self.parameters.items():
-            check_range(bounds, "parameters", path)
         fitted, needed = sum(not target.held_out for target in self.targets), len(self.parameters)
         if fitted < needed:
             message = f"{needed} parameters need at least as many fitted targets, not {fitted}"
-            raise ParameterError("targets", message=message, code="conflict")
+            raise conflict(message, "targets")
         return self

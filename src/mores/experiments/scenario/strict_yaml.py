@@ -9,7 +9,9 @@ only events of the parser, so that a file cannot construct objects.
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import yaml
@@ -25,6 +27,7 @@ from mores.experiments.scenario.source_locations import (
 
 MAX_DEPTH = 30  # levels of nesting
 MAX_INTEGER_DIGITS = 19  # digits of 2^63 - 1
+MAX_PREFIXED_DIGITS = 24  # of 0o777777777777777777777, with its prefix
 
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]"
@@ -85,24 +88,32 @@ class _Reader:
     """Builds the document from the events of PyYAML's parser."""
 
     def __init__(self, text: str, source: str, with_lines: bool) -> None:
-        self.source, self.with_lines = source, with_lines
+        self.with_lines = with_lines
         self.key_locations: dict[KeyPath, SourceLocation] = {}
         self.value_locations: dict[KeyPath, SourceLocation] = {}
         self.raw_texts: dict[KeyPath, str] = {}
-        unprintable = _UNPRINTABLE.search(text)
-        if unprintable:
-            before = text[: unprintable.start()]
-            line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-            self._reject_at(
-                SourceLocation(source, line, column),
-                _character_message(unprintable[0]),
-                "unreadable",
-            )
+        self.source_map = SourceMap(
+            source, self.key_locations, self.value_locations, self.raw_texts
+        )
+        if found := _UNPRINTABLE.search(text):
+            before = text[: found.start()]
+            line, column = before.count("\n"), len(before) - before.rfind("\n") - 1
+            mark = yaml.Mark(source, found.start(), line, column, None, 0)
+            self._reject(mark, _character_message(found[0]))
         self.loader = CoreLoader(text)
 
     def read(self) -> ParsedDocument:
+        """The document and its source map."""
         try:
-            document = self._document()
+            self.loader.get_event()  # start of the stream
+            if self.loader.check_event(yaml.StreamEndEvent):
+                self._reject(None, "is empty")
+            self.loader.get_event()  # start of the document
+            document = self._node(())
+            self.loader.get_event()  # end of the document
+            if not self.loader.check_event(yaml.StreamEndEvent):
+                message = "a second document begins here; a file has one document"
+                self._reject(self.loader.peek_event().start_mark, message)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             if error.problem == "found unexpected end of stream" and error.context_mark:
@@ -110,167 +121,138 @@ class _Reader:
             self._reject(mark, _parser_error_message(error))
         except (yaml.YAMLError, ValueError, OverflowError):
             # PyYAML calls chr() and int() on the text after \U and %YAML.
-            self._reject(self.loader.get_mark(), "this escape or directive is invalid")
-        return ParsedDocument(
-            document,
-            SourceMap(self.source, self.key_locations, self.value_locations, self.raw_texts),
-        )
-
-    def _document(self) -> Any:
-        self._next()  # start of the stream
-        if isinstance(self._peek(), yaml.StreamEndEvent):
-            self._reject(None, "is empty")
-        self._next()  # start of the document
-        document = self._node(())
-        self._next()  # end of the document
-        if not isinstance(event := self._peek(), yaml.StreamEndEvent):
-            self._reject(event.start_mark, "a second document begins here; a file has one document")
-        return document
+            mark = self.loader.get_mark()
+            self._reject(mark, "this escape or directive is invalid")
+        return ParsedDocument(document, self.source_map)
 
     def _node(self, path: KeyPath) -> Any:
-        event = self._next()
-        self._reject_unsafe(event)
-        self.value_locations[path] = self._location(event.start_mark)
+        event = self._plain_event()
+        mark = event.start_mark
+        self.value_locations[path] = self._location(mark)
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event, path)
         if len(path) >= MAX_DEPTH:
-            self._reject(event.start_mark, f"is nested deeper than {MAX_DEPTH} levels", "too_large")
-        if isinstance(event, yaml.SequenceStartEvent):
-            return self._sequence(path)
-        return self._mapping(path)
-
-    def _sequence(self, path: KeyPath) -> list[Any]:
+            self._reject(mark, f"is nested deeper than {MAX_DEPTH} levels", "too_large")
         items: list[Any] = []
-        while not isinstance(self._peek(), yaml.SequenceEndEvent):
-            items.append(self._node((*path, len(items))))
-        self._next()
-        return items
-
-    def _mapping(self, path: KeyPath) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
-        while not isinstance(event := self._peek(), yaml.MappingEndEvent):
-            key = self._key()
-            if key in mapping:
-                first = self.key_locations[(*path, key)].line
-                where = f", first in line {first}" if first else ""
-                message = f"the key '{printable(key)}' is given twice{where}"
-                self._reject(event.start_mark, message, "duplicate")
-            self.key_locations[(*path, key)] = self._location(event.start_mark)
-            mapping[key] = self._node((*path, key))
-        self._next()
-        return mapping
+        while not self.loader.check_event(yaml.SequenceEndEvent, yaml.MappingEndEvent):
+            if isinstance(event, yaml.SequenceStartEvent):
+                items.append(self._node((*path, len(items))))
+            else:
+                key = self._key(path, mapping)
+                mapping[key] = self._node((*path, key))
+        self.loader.get_event()
+        return items if isinstance(event, yaml.SequenceStartEvent) else mapping
 
-    def _key(self) -> str:
-        event = self._next()
-        self._reject_unsafe(event)
+    def _key(self, path: KeyPath, mapping: Mapping[str, Any]) -> str:
+        """The next key of a mapping, which is not yet among its keys."""
+        event = self._plain_event()
+        mark = event.start_mark
         if not isinstance(event, yaml.ScalarEvent):
-            message = "a key must be a name, not a list or a mapping"
-            self._reject(event.start_mark, message, "wrong_type")
+            self._reject(mark, "a key must be a name, not a list or a mapping", "wrong_type")
         if event.implicit[0] and event.value == "<<":
-            message = "merge keys (<<) are not allowed: write the keys out"
-            self._reject(event.start_mark, message, "unsupported")
+            self._reject(mark, "merge keys (<<) are not allowed: write the keys out", "unsupported")
         key = self._scalar(event, None)
         if not isinstance(key, str):
             text = printable(event.value) if event.value else "empty"
-            self._reject(event.start_mark, f"a key must be a name, not {text}", "wrong_type")
+            self._reject(mark, f"a key must be a name, not {text}", "wrong_type")
+        if key in mapping:
+            first = self.key_locations[(*path, key)].line
+            where = f", first in line {first}" if first else ""
+            self._reject(mark, f"the key '{printable(key)}' is given twice{where}", "duplicate")
+        self.key_locations[(*path, key)] = self._location(mark)
         return key
 
     def _scalar(self, event: yaml.ScalarEvent, path: KeyPath | None) -> Any:
+        """The value of a scalar; a key has no path."""
         text, mark = event.value, event.start_mark
-        unprintable = _UNPRINTABLE.search(text)
-        if unprintable:
-            self._reject(mark, _character_message(unprintable[0]))
+        if found := _UNPRINTABLE.search(text):
+            self._reject(mark, _character_message(found[0]))
         tag = scalar_type(text) if event.implicit[0] else "str"  # quoted scalars are text
-        if tag == "str":
-            return text
-        if path is not None:
+        if path is not None and tag != "str":
             self.raw_texts[path] = text
-        if tag == "null":
-            return None
-        if tag == "bool":
-            return text.lower() == "true"
-        return self._integer(text, mark) if tag == "int" else self._float(text, mark)
+        if tag == "int":
+            return self._integer(text, mark)
+        if tag == "float":
+            number = float(text) if text[-1].isdigit() or text[-1] == "." else math.inf
+            if math.isinf(number):
+                message = f"{printable(text, 40)} is not a finite number"
+                self._reject(mark, message, "not_finite")
+            return number
+        return {"null": None, "bool": text.lower() == "true", "str": text}[tag]
 
     def _integer(self, text: str, mark: Any) -> int:
-        digits = text.lstrip("+-")
+        digits, shown = text.lstrip("+-"), printable(text, 40)
         if digits[:2] in ("0o", "0x"):
-            number = int(digits[2:], 8 if digits[1] == "o" else 16) if len(digits) <= 24 else 2**64
+            number = int(digits, 0) if len(digits) <= MAX_PREFIXED_DIGITS else 2**64
         elif len(digits) > 1 and digits[0] == "0":
             decimal = printable(digits.lstrip("0") or "0", 40)
-            message = (
-                f"{printable(text, 40)}: a number must not begin with 0: write {decimal} "
-                "(or 0o... for octal, quotes for text)"
-            )
+            message = f"{shown}: a number must not begin with 0: write {decimal} "
+            message += "(or 0o... for octal, quotes for text)"
             self._reject(mark, message, "invalid_value")
         else:
             number = int(text) if len(digits) <= MAX_INTEGER_DIGITS else 2**64
         if abs(number) >= 2**63:
-            message = f"the number {printable(text, 40)} is out of range: -(2^63 - 1) to 2^63 - 1"
+            message = f"the number {shown} is out of range: -(2^63 - 1) to 2^63 - 1"
             self._reject(mark, message, "out_of_range")
         return number
 
-    def _float(self, text: str, mark: Any) -> float:
-        number = float(text) if text[-1].isdigit() or text[-1] == "." else float("inf")
-        if number in (float("inf"), float("-inf")):
-            self._reject(mark, f"{printable(text, 40)} is not a finite number", "not_finite")
-        return number
-
-    def _reject_unsafe(self, event: yaml.Event) -> None:
-        """Refuse aliases, anchors and tags."""
+    def _plain_event(self) -> Any:
+        """The next event, which is no alias and has no anchor and no tag."""
+        event: Any = self.loader.get_event()
         tag = getattr(event, "tag", None)
+        what, sign, instead = "", "", "write the value out, or"
         if isinstance(event, yaml.AliasEvent):
-            what, instead, sign = "aliases (*name)", "write the value out, or", "*"
-        elif isinstance(event, yaml.NodeEvent) and event.anchor is not None:
-            what, instead, sign = "anchors (&name)", "write the value out, or", "&"
+            what, sign = "aliases (*name)", "*"
+        elif event.anchor is not None:
+            what, sign = "anchors (&name)", "&"
         elif tag is not None:
             what = f"tags ({printable(tag.replace('tag:yaml.org,2002:', '!!'), 40)})"
-            instead, sign = "a scenario is plain data;", "!"
-        else:
-            return
-        message = f"{what} are not allowed: {instead} put text that begins with {sign} in quotes"
-        self._reject(event.start_mark, message, "unsupported")
-
-    def _peek(self) -> yaml.Event:
-        return self.loader.peek_event()
-
-    def _next(self) -> Any:
-        return self.loader.get_event()
+            sign, instead = "!", "a scenario is plain data;"
+        if what:
+            message = (
+                f"{what} are not allowed: {instead} put text that begins with {sign} in quotes"
+            )
+            self._reject(event.start_mark, message, "unsupported")
+        return event
 
     def _location(self, mark: Any) -> SourceLocation:
+        source = self.source_map.source
         if not self.with_lines or mark is None:
-            return SourceLocation(self.source)
-        return SourceLocation(self.source, mark.line + 1, mark.column + 1)
+            return SourceLocation(source)
+        return SourceLocation(source, mark.line + 1, mark.column + 1)
 
     def _reject(self, mark: Any, message: str, code: str = "unreadable") -> NoReturn:
-        self._reject_at(self._location(mark), message, code)
-
-    def _reject_at(self, location: SourceLocation, message: str, code: str) -> NoReturn:
-        if not self.with_lines:
-            location = SourceLocation(self.source)
-        raise ScenarioError([Problem(location, (), message, code)])
+        raise ScenarioError([Problem(self._location(mark), (), message, code)])
 
 
 def _character_message(character: str) -> str:
     return f"the character U+{ord(character):04X} is not allowed in a text file"
 
 
+_PARSER_MESSAGES = {  # by part of PyYAML's message
+    "mapping values are not allowed": "': ' is not allowed here: put text with ': ' in quotes, or "
+    "correct the indentation",
+    "'\\t'": "a tab is not allowed here: indent with spaces",
+    "unexpected end of stream": "this quoted text has no closing quote",
+    "could not find expected ':'": "a key needs ': ' and a value after it",
+    **dict.fromkeys(
+        ("expected <block end>", "expected '<document start>'"),
+        "the indentation does not match the lines above, or a quote or bracket is missing",
+    ),
+}
+
+
 def _parser_error_message(error: yaml.MarkedYAMLError) -> str:
     """Message for an error of the parser."""
     problem, context = printable(error.problem or ""), error.context or ""
     problem = problem.replace("'<stream end>'", "the end of the file")
-    if "mapping values are not allowed" in problem:
-        return "': ' is not allowed here: put text with ': ' in quotes, or correct the indentation"
-    if "'\\t'" in problem:
-        return "a tab is not allowed here: indent with spaces"
-    if "cannot start any token" in problem:
+    if "cannot start any token" in problem and "'\\t'" not in problem:
         character = problem.removeprefix("found character ").partition(" that ")[0]
         return f"text cannot begin with {character}: put it in quotes"
-    if "unexpected end of stream" in problem:
-        return "this quoted text has no closing quote"
-    if "could not find expected ':'" in problem:
-        return "a key needs ': ' and a value after it"
-    if "expected <block end>" in problem or "expected '<document start>'" in problem:
-        return "the indentation does not match the lines above, or a quote or bracket is missing"
+    for part, message in _PARSER_MESSAGES.items():
+        if part in problem:
+            return message
     if "flow sequence" in context:
         return f"in a list in brackets: {problem}; is a ']' or a ',' missing?"
     if "flow mapping" in context:
@@ -290,10 +272,10 @@ class _Dumper(yaml.SafeDumper):
         """Write repeated objects in full."""
         return True
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """A text, in quotes where it would be read as another type."""
+        style = None if scalar_type(data) == "str" else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style)
 
-def _represent_string(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = None if scalar_type(text) == "str" else '"'
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
 
-
-_Dumper.add_representer(str, _represent_string)
+_Dumper.add_representer(str, _Dumper.represent_str)

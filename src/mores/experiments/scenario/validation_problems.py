@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -26,7 +26,6 @@ def problems_from_error(
     document: Any,
     source_map: SourceMap,
     prefix: KeyPath = (),
-    source_paths: Mapping[KeyPath, KeyPath] | None = None,
     unknown_key_message: str = "there is no such key",
 ) -> list[Problem]:
     """One problem for each invalid key or value.
@@ -35,34 +34,31 @@ def problems_from_error(
         error: the validation error.
         model: the class that failed to validate, for its valid names.
         document: the data that failed to validate.
-        source_map: source locations of the file.
+        source_map: source locations of the file, or of a cell.
         prefix: path of the document in the scenario.
-        source_paths: path in the file by path in the scenario (the longest match counts).
         unknown_key_message: message for a name that the model lacks.
     """
-    sources = source_paths or {}
-
-    def to_file(path: KeyPath) -> KeyPath:
-        source = to_source_path(prefix + path, sources)
-        known = source in source_map.value_locations or len(path) == 0
-        return source if known else _setting_path(prefix + path, sources) or source
-
     found: dict[tuple[KeyPath, bool], tuple[dict[str, None], str]] = {}  # messages, first code
     for problem in validation_problems(error, model, document, unknown_key_message):
-        details, path = problem.details, problem.blamed_path
+        details, path, message = problem.details, problem.blamed_path, problem.message
         at_key = details["type"] in ("extra_forbidden", "missing")
         at_key = at_key or details["loc"][-1:] == ("[key]",)
-        raw_text = source_map.raw_texts.get(to_file(path))
-        message = problem.message + _correction_hint(details, path, model, raw_text)
         if details["type"] == "string_pattern_mismatch":
             pattern = details["ctx"]["pattern"]
             allowed = PATTERN_DESCRIPTIONS.get(pattern, f"text that matches {pattern}")
             message = f"must be {allowed}; it is {describe_value(details['input'])}"
+        raw_text = source_map.raw_texts.get(_source(prefix + path, source_map))
+        message += _correction_hint(details, path, model, raw_text)
         found.setdefault((path, at_key), ({}, problem.code))[0][message] = None
     problems = []
     for (path, at_key), (messages, code) in found.items():
         text = " or ".join(messages)
-        source = to_file(path) if path else _responsible_path(prefix, sources, text)
+        source = _source(prefix + path, source_map)
+        if not path:  # of a whole component: the override of a parameter in the message, if any
+            source = source_map.file_path(prefix)
+            for key, override in source_map.overrides_within(prefix).items():
+                if key != prefix and re.search(rf"\b{re.escape(str(key[-1]))}\b", text):
+                    source = override
         is_entry = len(source) > 0 and isinstance(source[-1], int)
         if at_key and is_entry and source not in source_map.key_locations:
             source = source[:-1]  # a value of a sweep: its path is the key
@@ -71,30 +67,12 @@ def problems_from_error(
     return problems
 
 
-def to_source_path(path: KeyPath, source_paths: Mapping[KeyPath, KeyPath]) -> KeyPath:
-    """The path in the file of the value at `path` of a cell, after all overrides."""
-    for length in range(len(path), 0, -1):
-        if path[:length] in source_paths:
-            return source_paths[path[:length]] + path[length:]
-    return path
-
-
-def _responsible_path(
-    path: KeyPath, source_paths: Mapping[KeyPath, KeyPath], message: str
-) -> KeyPath:
-    """Source of an invalid component: the override of a parameter in the message, else its own."""
-    responsible = to_source_path(path, source_paths)
-    for key, source in source_paths.items():
-        below = len(key) > len(path) and key[: len(path)] == path
-        if below and re.search(rf"\b{re.escape(str(key[-1]))}\b", message):
-            responsible = source
-    return responsible
-
-
-def _setting_path(path: KeyPath, source_paths: Mapping[KeyPath, KeyPath]) -> KeyPath | None:
-    """The override that created a part, by setting a value below it."""
-    sources = (source for key, source in source_paths.items() if key[: len(path)] == path)
-    return next(sources, None)
+def _source(path: KeyPath, source_map: SourceMap) -> KeyPath:
+    """Path in the file; of a part that is not in the file, the override of a value below it."""
+    source = source_map.file_path(path)
+    if source not in source_map.value_locations:
+        source = next(iter(source_map.overrides_within(path).values()), source)
+    return source
 
 
 def _correction_hint(error: Any, path: KeyPath, model: Any, raw_text: str | None) -> str:
@@ -104,15 +82,15 @@ def _correction_hint(error: Any, path: KeyPath, model: Any, raw_text: str | None
         return f": put it in quotes, '{printable(raw_text if raw_text is not None else value, 40)}'"
     if expected == "a whole number" and isinstance(value, float) and value.is_integer():
         return f": write {int(value)}"
-    if isinstance(value, str) and expected in ("a whole number", "a number", "true or false"):
+    if not isinstance(value, str):
+        return ""
+    if expected in ("a whole number", "a number", "true or false"):
         if scalar_type(value) in ("int", "float", "bool"):
             return ": remove the quotes"
         digits = value.replace("_", "")
         if digits != value and scalar_type(digits) in ("int", "float"):
             return f": write {printable(digits, 40)}"
-    if isinstance(value, str) and value.isidentifier() and "mapping" in expected:
-        for part in path:
-            model = child_type(model, part)
-        if ComponentSpec in union_members(model):
-            return f": write {{kind: {printable(value, 40)}}}"
+    types = union_members(functools.reduce(child_type, path, model))
+    if value.isidentifier() and "mapping" in expected and ComponentSpec in types:
+        return f": write {{kind: {printable(value, 40)}}}"
     return ""

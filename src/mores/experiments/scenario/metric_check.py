@@ -1,0 +1,162 @@
+"""Checks of a scenario's metrics: names, parameters, inputs, shapes, and values that are NaN."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from mores.core.errors import UserError, describe_exception, printable
+from mores.experiments.scenario.cell import BuiltCell, BuiltStage, Components
+from mores.experiments.scenario.claim_inputs import metric_compared_with_control
+from mores.experiments.scenario.source_locations import Problem, problems_into
+from mores.experiments.scenario.specification import Scenario
+from mores.sim.metric_tracker import MetricSpec, MetricTracker
+from mores.sim.simulator import Simulator
+
+MAX_SECONDS = 3.0  # of the search for undefined metrics
+
+
+def checked_registered_metrics(
+    scenario: Scenario,
+    built: BuiltCell,
+    stage_index: int,
+    own: Mapping[str, Tensor],
+    problems: list[Problem],
+) -> Mapping[str, Tensor]:
+    """Metrics of one world after one round: the environment's own and the scenario's others.
+
+    Args:
+        scenario: the scenario.
+        built, stage_index: the stage to check, whose environment has been checked for a round.
+        own: the environment's own metrics.
+        problems: receives what is wrong.
+    """
+    specs: dict[str, MetricSpec] = {}
+    source_map, places = built.cell.source_map, list(scenario.metric_specs)
+    for i, (name, spec) in enumerate(scenario.metric_specs.items()):
+        is_own = (spec == name and name in own) or metric_compared_with_control(name) is not None
+        with problems_into(problems):
+            if isinstance(spec, str):
+                made = spec
+            else:
+                made = Components().make("metric", spec, ("metrics", i), source_map)
+            if not is_own:
+                specs[name] = made
+    values = dict(own)
+
+    def check(chosen: Mapping[str, MetricSpec]) -> None:
+        try:
+            stage = built.stages[stage_index]
+            values.update(_values_after_one_round(scenario, built, stage, chosen))
+        except Exception as error:
+            if len(chosen) > 1:  # find the metric that fails
+                for name, spec in chosen.items():
+                    check({name: spec})
+                return
+            name = next(iter(chosen))
+            message, code = f"{name}: fails: {describe_exception(error)}", "failed"
+            if isinstance(error, UserError):
+                message, code = printable(error, 300), error.code
+            problem = source_map.problem(message, "metrics", places.index(name), code=code)
+            problems.append(problem)
+
+    if specs:
+        check(specs)
+    return values
+
+
+def _values_after_one_round(
+    scenario: Scenario, built: BuiltCell, stage: BuiltStage, specs: Mapping[str, MetricSpec]
+) -> dict[str, Tensor]:
+    """The metrics of one world.
+
+    Raises:
+        UserError: one changes its shape, returns other numbers when it is repeated, or depends on
+            other worlds, by more than rounding.
+    """
+
+    def simulated(replicates: list[int]) -> dict[str, Tensor]:
+        _, tracker = _start_episode(scenario, built, stage, specs, replicates, rounds=2)
+        tracker.values()
+        tracker.step()
+        after = {name: value.clone() for name, value in tracker.values().items()}
+        for name, value in tracker.values().items():
+            _check_repeated(name, after[name], value)
+        return {name: value[-1:] for name, value in after.items()}
+
+    alone, together = simulated([1]), simulated([0, 1])
+    for name, value in alone.items():
+        if not _are_close(value, together[name]):
+            _check_repeated(name, together[name], simulated([0, 1])[name])
+            first, second = (f"{float(each.flatten()[0]):.6g}" for each in (value, together[name]))
+            raise UserError(
+                f"{name}: worlds depend on each other: world 1 alone gives {first}, with world "
+                f"0 beside it {second}; do not sum over dimension 0",
+                code="world_leak",
+                path="metrics",
+            )
+    return alone
+
+
+def _start_episode(
+    scenario: Scenario,
+    built: BuiltCell,
+    stage: BuiltStage,
+    specs: Mapping[str, MetricSpec],
+    replicates: list[int],
+    rounds: int,
+) -> tuple[Simulator, MetricTracker]:
+    """The start of a stage's episode in which no policy trains."""
+    simulator = Simulator(
+        stage.environment,
+        stage.policies,
+        worlds=replicates,
+        rounds=rounds,
+        population=built.population,
+        roles_to_train=(),
+    )
+    simulator.reset(scenario.seed)
+    return simulator, MetricTracker(simulator, specs)
+
+
+def _check_repeated(name: str, first: Tensor, second: Tensor) -> None:
+    """Check that a metric of the same rounds has the same value again."""
+    if not _are_close(first, second):
+        raise UserError(
+            f"{name}: returns other numbers when it is repeated with the same seed: it must "
+            "depend on its inputs only",
+            code="unseeded",
+            path="metrics",
+        )
+
+
+def _are_close(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other, rtol=1e-3, atol=1e-6, equal_nan=True)
+
+
+def undefined_metrics(scenario: Scenario, cells: Iterable[BuiltCell]) -> list[str]:
+    """Names of the metrics that are NaN in one world in every round of every cell.
+
+    No policy trains. A simulation ends as soon as all metrics have been a number once; none is
+    reported if that takes more than `MAX_SECONDS`.
+    """
+    undefined, deadline = scenario.metric_specs, time.monotonic() + MAX_SECONDS
+    for built in cells:
+        for stage in built.stages:
+            if stage.stage.loop == "fit_offline" or not undefined:
+                continue
+            simulator, tracker = _start_episode(
+                scenario, built, stage, undefined, [0], stage.rounds
+            )
+            while True:
+                values = tracker.values()
+                undefined = {n: s for n, s in undefined.items() if values[n].isnan().all()}
+                if time.monotonic() > deadline:
+                    return []
+                if not undefined or simulator.all_finished:
+                    break
+                tracker.step()
+    return list(undefined)
