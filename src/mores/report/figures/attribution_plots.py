@@ -88,7 +88,7 @@ def _panel(
             kind = "interaction" if effect.is_interaction else ", ".join(effect.factors)
             text = f"{name} {format_interval(interval)}"
             ends = interval.low, interval.value, interval.high
-            color = data.style(effect.arm).hex_color
+            color = data.style(effect.arm).color
             bars.append(Bar(f"{short}\n({kind})", text, *ends, color, effect.is_interaction))
     return bar_panel(title, bars, x_label, len(effects))
 

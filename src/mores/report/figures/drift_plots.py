@@ -47,11 +47,11 @@ def _plane_panel(
     """Path of each arm's mean value in the plane of two values, with the control at the origin."""
 
     def draw(axes: Any) -> None:
-        axes.plot(0, 0, marker="+", color=data.style(data.scenario.control or "").hex_color, ms=9)
+        axes.plot(0, 0, marker="+", color=data.style(data.scenario.control or "").color, ms=9)
         for arm, path in paths.items():
             style, (x, y) = data.style(arm), map(confidence_band, path)
-            color = style.hex_color
-            axes.plot(x.value, y.value, color=color, linestyle=style.linestyle, linewidth=1.2)
+            color = style.color
+            axes.plot(x.value, y.value, **style.line, linewidth=1.2)
             if path.shape[1] > 1:
                 axes.plot([x.low[-1], x.high[-1]], [y.value[-1]] * 2, color=color, lw=1)
                 axes.plot([x.value[-1]] * 2, [y.low[-1], y.high[-1]], color=color, lw=1)

@@ -82,7 +82,7 @@ def line_panel(
         for arm, values in series.items():
             _draw_line(axes, np.array(x_values), values, data.style(arm))
         for arm, (x, y) in (points or {}).items():
-            color = data.style(arm).hex_color
+            color = data.style(arm).color
             axes.plot(x, y, "o", ms=4.5, mfc="none", mec=color, mew=1.1)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.locator_params(nbins=5)
@@ -120,9 +120,9 @@ def _draw_line(axes: Any, x_values: np.ndarray, values: np.ndarray, style: PlotS
         columns = columns[evenly_spaced(len(columns), MAX_POINTS)]
     x, (mean, low, high) = x_values[columns], confidence_band(values[:, columns])
     marker = {"marker": style.marker, "ms": 4} if len(x) == 1 else {}
-    axes.plot(x, mean, color=style.hex_color, linestyle=style.linestyle, **marker)
+    axes.plot(x, mean, **style.line, **marker)
     if len(values) > 1:
-        axes.fill_between(x, low, high, color=style.hex_color, alpha=0.18, linewidth=0)
+        axes.fill_between(x, low, high, color=style.color, alpha=0.18, linewidth=0)
 
 
 def evenly_spaced(length: int, count: int) -> np.ndarray:

@@ -83,7 +83,7 @@ def _panel(
 ) -> PanelSpec:
     def draw(axes: Any) -> None:
         for values, style in zip(ends, (START_STYLE, END_STYLE), strict=True):
-            color, filled = style.hex_color, style is END_STYLE
+            color, filled = style.color, style is END_STYLE
             if len(names) == 1:
                 edges = np.linspace(*limits[0], 31)
                 counts, _ = np.histogram(values[:, 0], edges)
@@ -134,10 +134,10 @@ def _draw_density_regions(
     mass = np.cumsum(ordered) / ordered.sum()
     levels = np.unique([ordered[np.searchsorted(mass, share)] for share in REGION_SHARES])
     grid = *((edges[:-1] + edges[1:]) / 2 for edges in (x, y)), density.T
-    colors = [style.hex_color]
+    colors = [style.color]
     for level in levels if filled else ():
         axes.contourf(*grid, levels=[level, np.inf], colors=colors, alpha=0.18)
-    axes.contour(*grid, levels=levels, colors=colors, linewidths=1.2, linestyles=[style.linestyle])
+    axes.contour(*grid, levels=levels, colors=colors, linewidths=1.2, linestyles=[style.line["linestyle"]])
 
 
 def _draw_arrow(axes: Any, start: np.ndarray, end: np.ndarray, limits: Any) -> None:

@@ -46,7 +46,7 @@ def sensitivity_figures(data: ReportData, indices: SensitivityIndices | None) ->
             text = f"{path} {format_number(value)} ({interval})"
             is_short = len(path) <= MAX_PATH_LENGTH  # else its end, which distinguishes parameters
             label = path if is_short else f"…{path[-MAX_PATH_LENGTH + 1 :]}"
-            bars.append(Bar(label, text, low, value, high, plot_style(style_index).hex_color))
+            bars.append(Bar(label, text, low, value, high, plot_style(style_index).color))
         panels.append(bar_panel(title, bars, max_whisker_ratio=MAX_WHISKER_RATIO))
     if not panels:
         return []

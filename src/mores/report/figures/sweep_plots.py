@@ -61,7 +61,7 @@ def _agreement_panel(data: ReportData, arm: str, claim: Claim) -> PanelSpec:
             origin = (float(x[is_finite][0]),) * 2
             axes.axline(origin, slope=1, color=LIGHT_COLORS["axis"], linewidth=1)
         chosen = evenly_spaced(len(x), MAX_SCATTER_POINTS)
-        color = data.style(arm).hex_color
+        color = data.style(arm).color
         axes.scatter(x[chosen], y[chosen], s=20, color=color, alpha=0.8, linewidths=0)
         axes.set(xlabel=f"{claim.analytic}, analytic", ylabel=f"{claim.metric}, simulated")
         axes.locator_params(nbins=5)
@@ -111,9 +111,9 @@ def _line_figure(
         x = np.array(values if is_numeric else range(len(values)), dtype=np.float64)
         order = np.argsort(x)
         mean, low, high = (end[order] for end in confidence_band(np.stack(samples, -1)))
-        line = {"color": style.hex_color, "linestyle": style.linestyle}
+        line = style.line
         axes.plot(x[order], mean, marker="o", ms=4, **line)
-        axes.fill_between(x[order], low, high, color=style.hex_color, alpha=0.18, lw=0)
+        axes.fill_between(x[order], low, high, color=style.color, alpha=0.18, lw=0)
         if not is_numeric:
             axes.set_xticks(x, [format_value(value) for value in values], rotation=25, ha="right")
         axes.set(xlabel=path, ylabel=claim.metric)
