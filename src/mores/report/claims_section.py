@@ -1,10 +1,10 @@
-"""Claims section of the report: summary sentences, and one row per claim with an interval plot."""
+"""Claims section of the report: summary sentences, descriptions and plots of each claim."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mores.analysis.intervals import IntervalEstimate
 from mores.experiments.claims.bounds import bound_range
@@ -42,28 +42,7 @@ AXIS_PADDING = 0.12  # of the data range, on both sides
 MIN_LABEL_DISTANCE = 26.0  # percent of the width; closer labels are placed outward
 
 
-def claim_rows(scenario: Scenario, verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """Verdict of each claim, with the texts and plots that follow from it."""
-    rows = []
-    for verdict in verdicts:
-        claim, estimate, ablation = verdict.claim, verdict.estimate, verdict.ablation_estimate
-        is_exact = claim.kind == "exact"
-        row = {
-            "verdict": verdict,
-            "estimand": describe_estimand(claim, scenario),
-            "interval_covers": "" if is_exact else INTERVAL_DESCRIPTIONS[claim.interval],
-            "bound": format_bound(claim),
-            "result": _format_result(estimate, "replicates" if is_exact else "95 %:"),
-            "plot": interval_plot(claim, estimate, ablation),
-        }
-        if ablation is not None:
-            row["ablation_result"] = _format_result(ablation, "95 %:")
-            row["ablation_plot"] = interval_plot(claim, ablation, estimate)
-        rows.append(row)
-    return rows
-
-
-def _format_result(estimate: IntervalEstimate, label: str) -> tuple[str, str]:
+def format_result(estimate: IntervalEstimate, label: str) -> tuple[str, str]:
     """Texts of an estimate and of its interval, which may be empty."""
     value, _, interval = format_interval(estimate, "{}|{} to {}").partition("|")
     return value, interval and f"{label} {interval}"
@@ -151,13 +130,8 @@ def format_bound(claim: Claim) -> str:
 class IntervalPlot(NamedTuple):
     """Plot of an interval and its bound; all positions in percent of the width.
 
-    Attributes:
-        bound_spans: start and width of the regions inside the bound.
-        bound_edges: ends of these regions.
-        low, high, value: interval and estimate.
-        open_low, open_high: whether the interval is unbounded on that side.
-        labels: position, text and SVG text-anchor of the labels of the edges.
-        alt_text: alternative text.
+    The spans are start and width of the regions inside the bound; the edges are their ends. A label
+    of an edge has a position, a text and an SVG text-anchor.
     """
 
     bound_spans: list[tuple[float, float]]

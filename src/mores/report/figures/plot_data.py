@@ -11,13 +11,20 @@ import numpy as np
 from jaxtyping import Float
 
 from mores.analysis.intervals import IntervalEstimate
-from mores.experiments.claims.claim_evaluation import cells_by_point, stage_and_round
+from mores.experiments.claims.claim_estimates import ClaimData
+from mores.experiments.claims.claim_evaluation import (
+    cells_by_point,
+    make_claim_data,
+    stage_and_round,
+)
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.claim_inputs import claim_arm
 from mores.experiments.scenario.specification import Claim, Scenario
 from mores.experiments.scenario.stages import Sensitivity
 from mores.report.figures.theme import PlotStyle, plot_style
+
+SUPERSCRIPT_DIGITS = str.maketrans("+-0123456789", "⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +81,19 @@ class ReportData:
         """Result of an arm's first cell."""
         return self.records[self.cell(arm).id]
 
-    def records_of(self, cells: Mapping[str, Cell]) -> dict[str, CellResult]:
-        """Results of cells by arm."""
-        return {arm: self.records[cell.id] for arm, cell in cells.items()}
+    def claim_data(self, claim: Claim) -> list[ClaimData]:
+        """Data of a claim at every point of the sweep.
+
+        Raises:
+            KeyError, ValueError: the run lacks the metric, the arm or the round.
+        """
+        arm = claim_arm(self.scenario, claim) or ""
+        return [
+            make_claim_data(
+                claim, self.scenario, arm, {a: self.records[cell.id] for a, cell in cells.items()}
+            )
+            for cells in self.cells_at_points
+        ]
 
     def style(self, arm: str) -> PlotStyle:
         """Line style of an arm, the same in every figure. The control has the last one, gray."""
@@ -105,27 +122,33 @@ class ReportData:
         control, or it does not record the metric `mean_value`.
         """
         control = self.control_record
-        if control is None or not (names := _mean_value_components(control)):
-            return {}
-        records = {arm: self.record(arm) for arm in self.treatment_arms}
+        baseline = [] if control is None else _mean_values(control)
+        values = {arm: _mean_values(self.record(arm)) for arm in self.treatment_arms}
         return {
-            arm: np.stack([record.by_replicate(n) - control.by_replicate(n) for n in names])
-            for arm, record in records.items()
-            if len(_mean_value_components(record)) == len(names)
+            arm: np.subtract(x, baseline)
+            for arm, x in values.items()
+            if len(x) == len(baseline) > 0
         }
 
     def top_dimensions(self, count: int) -> list[int]:
         """The value dimensions with the largest drift of any arm, in their own order."""
         drift = [np.abs(values[:, :, -1].mean(1)) for values in self.drift.values()]
         largest = np.max([np.where(np.isfinite(d), d, 0.0) for d in drift], axis=0)
-        return sorted(np.argsort(-largest, kind="stable")[:count].tolist())
+        return indices_of_largest(largest, count)
 
 
-def _mean_value_components(record: CellResult) -> list[str]:
+def indices_of_largest(values: np.ndarray, count: int) -> list[int]:
+    """Indices of the largest values, in increasing order."""
+    return sorted(np.argsort(-values, kind="stable")[:count].tolist())
+
+
+def _mean_values(record: CellResult) -> list[Float[np.ndarray, "replicate round"]]:
+    """Components of the metric `mean_value`; none if it is not recorded."""
     try:
-        return record.stage().components("mean_value")
+        names = record.stage().components("mean_value")
     except KeyError:
-        return []
+        names = []
+    return [record.by_replicate(name) for name in names]
 
 
 def value_label(record: CellResult, dimension: int) -> str:
@@ -149,9 +172,6 @@ def describe_metric(scenario: Scenario, estimand: Claim | Sensitivity) -> str:
     return f"{estimand.metric}{arm}{reference} after {rounds} rounds"
 
 
-SUPERSCRIPT_DIGITS = str.maketrans("+-0123456789", "⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
 def format_number(x: float | None, digits: int = 4) -> str:
     """Number with significant digits, a minus sign (U+2212), and superscript powers of ten."""
     if x is None or np.isnan(x):
@@ -173,3 +193,15 @@ def format_interval(estimate: IntervalEstimate, template: str = "{} ({} to {})")
         return template.format(*(format_number(x, 3) for x in (value, low, high)))
     decimals = max(0, int(np.ceil(-np.log10((high - low) / 20.0))))
     return template.format(*(f"{x:.{decimals}f}".replace("-", "−") for x in (value, low, high)))
+
+
+def format_value(value: Any) -> str:
+    """Text of a swept value; for a component with parameters, its kind."""
+    if isinstance(value, Mapping) and "kind" in value:
+        return str(value["kind"])
+    return format_number(value) if isinstance(value, float) else shorten(str(value), 24)
+
+
+def shorten(text: str, max_length: int) -> str:
+    """Beginning of a text, with an ellipsis if it is longer."""
+    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
