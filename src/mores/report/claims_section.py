@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from mores.analysis.intervals import IntervalEstimate
 from mores.experiments.claims.bounds import bound_range
 from mores.experiments.claims.claim_evaluation import stage_and_round
@@ -128,20 +130,16 @@ def format_bound(claim: Claim) -> str:
 
 
 class IntervalPlot(NamedTuple):
-    """Plot of an interval and its bound; all positions in percent of the width.
+    """Plot of an interval and its bound; all positions in percent of the width."""
 
-    The spans are start and width of the regions inside the bound; the edges are their ends. A label
-    of an edge has a position, a text and an SVG text-anchor.
-    """
-
-    bound_spans: list[tuple[float, float]]
-    bound_edges: list[float]
+    bound_spans: list[tuple[float, float]]  # start and width of the regions inside the bound
+    bound_edges: list[float]  # ends of these regions
     low: float
     high: float
     value: float
-    open_low: bool
+    open_low: bool  # whether the interval is unbounded on that side
     open_high: bool
-    labels: list[tuple[float, str, str]]
+    labels: list[tuple[float, str, str]]  # of the edges: position, text and SVG text-anchor
     alt_text: str
 
 
@@ -150,24 +148,20 @@ def interval_plot(
 ) -> IntervalPlot | None:
     """Plot of an interval and the claim's bound; None for an estimate that is not finite.
 
-    Args:
-        claim: claim with the bound.
-        estimate: plotted estimate.
-        paired_estimate: estimate of another plot that must have the same axis.
+    A paired estimate is that of another plot that must have the same axis.
     """
     if not math.isfinite(estimate.value):
         return None
     ends = () if claim.bound is None else bound_range(claim)
     edges = [end for end in ends[:2] if math.isfinite(end)]
-    estimates = [estimate] if paired_estimate is None else [estimate, paired_estimate]
-    values = [x for e in estimates for x in (e.low, e.high, e.value)]
+    values = [x for e in (estimate, paired_estimate) if e for x in (e.low, e.high, e.value)]
     finite = [x for x in (*values, *edges) if math.isfinite(x)]
     low, high = min(finite), max(finite)
     span = high - low or abs(high) or 1.0
     low, high = low - AXIS_PADDING * span, high + AXIS_PADDING * span
 
     def position(x: float) -> float:
-        return round(100.0 * min(max((x - low) / (high - low), 0.0), 1.0), 2)
+        return round(float(np.interp(x, (low, high), (0.0, 100.0))), 2)
 
     spans = []
     if ends:

@@ -48,14 +48,7 @@ def write_report(
 ) -> None:
     """Write `report.html`, and the figures as PNG in `figures/`.
 
-    Args:
-        folder: run folder.
-        scenario: scenario of the run.
-        cells: cells of the run; the report uses those of the arms.
-        records: results of the cells, by cell id.
-        verdicts: verdict of each claim.
-        provenance: provenance of the run.
-        sensitivity: shares of the uncertain parameters, if available.
+    The report uses the cells of the arms, and their results by cell id.
     """
     import jinja2
 

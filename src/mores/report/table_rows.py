@@ -10,11 +10,13 @@ import numpy as np
 from mores.analysis.intervals import estimate
 from mores.experiments.claims.claim_estimates import estimate_claim
 from mores.experiments.scenario.specification import Claim, Scenario
-from mores.report.figures.attribution import ArmEffect, cell_parameters, flatten
+from mores.report.figures.attribution import ArmEffect
 from mores.report.figures.plot_data import (
     ReportData,
+    flatten,
     format_interval,
     format_number,
+    format_range,
     format_value,
     metric_label,
 )
@@ -83,10 +85,8 @@ def range_rows(scenario: Scenario) -> Rows:
     """Swept values and ranges of uncertain parameters."""
     swept = scenario.sweep.items()
     uncertain = scenario.uncertainty.parameters if scenario.uncertainty else {}
-    return [[path, ", ".join(map(format_value, values))] for path, values in swept] + [
-        [path, f"{format_number(low)} to {format_number(high)}, uncertain"]
-        for path, (low, high) in uncertain.items()
-    ]
+    rows = [[path, ", ".join(map(format_value, values))] for path, values in swept]
+    return rows + [[path, f"{format_range(*ends)}, uncertain"] for path, ends in uncertain.items()]
 
 
 def _format_changes(changes: Mapping[str, Any]) -> str:
@@ -132,24 +132,13 @@ def final_metric_table(data: ReportData) -> tuple[list[str], Rows]:
     return ["arm" if data.scenario.arms else "cell", *columns], rows
 
 
-# --- calibration --------------------------------------------------------------------------------
-
-
 def fitted_parameter_rows(data: ReportData) -> Rows:
     """Path, value in this run and search range of each calibrated parameter."""
     section = data.scenario.calibration
-    if section is None:
-        return []
-    cell = data.cells[0] if data.scenario.control is None else data.cell(data.scenario.control)
-    values = cell_parameters(cell)
-    return [
-        [
-            path,
-            "default" if values.get(path) is None else _format_nested(values[path]),
-            f"{format_number(low)} to {format_number(high)}",
-        ]
-        for path, (low, high) in section.parameters.items()
-    ]
+    values = data.parameters(data.scenario.control or data.arms[0])
+    texts = {path: _format_nested(value) for path, value in values.items() if value is not None}
+    ranges = section.parameters.items() if section else ()
+    return [[path, texts.get(path, "default"), format_range(*ends)] for path, ends in ranges]
 
 
 def target_rows(data: ReportData) -> Rows:
@@ -159,14 +148,12 @@ def target_rows(data: ReportData) -> Rows:
     """
     section, rows = data.scenario.calibration, []
     for target in section.targets if section else ():
-        claim = Claim(
-            statement=target.statement, kind="report", metric=target.metric, arm=target.arm,
-            compare_to=target.compare_to, at_round=target.at_round,
-        )  # fmt: skip
+        fields = target.model_dump(include={"statement", "metric", "arm", "compare_to", "at_round"})
         error = target.standard_error
         value, note = format_number(target.value), ""
         simulated, deviation = "not recorded", ""
         try:
+            claim = Claim(kind="report", **fields)
             claim_data = data.claim_data(claim)[0]
         except (KeyError, ValueError):  # this run lacks the metric, the arm or the round
             pass
@@ -181,12 +168,8 @@ def target_rows(data: ReportData) -> Rows:
                 deviation += f" ({format_number(difference / error, 2)} standard errors)"
         empirical = value if error is None else f"{value} ± {format_number(error)}{note}"
         usage = "held out (predicted)" if target.held_out else "fitted"
-        row = [target.statement, empirical, simulated, deviation, usage, target.source or ""]
-        rows.append(row)
+        rows.append([target.statement, empirical, simulated, deviation, usage, target.source or ""])
     return rows
-
-
-# --- provenance ---------------------------------------------------------------------------------
 
 
 def provenance_rows(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:

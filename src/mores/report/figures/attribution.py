@@ -11,7 +11,6 @@ import numpy as np
 from mores.analysis.intervals import IntervalEstimate, compare, estimate
 from mores.experiments.claims.claim_evaluation import effect_by_replicate
 from mores.experiments.results.cell_result import CellResult
-from mores.experiments.scenario.cell import Cell
 from mores.report.figures.plot_data import ReportData, value_label
 
 MAX_METRICS = 6
@@ -20,20 +19,14 @@ MAX_METRICS = 6
 class ArmEffect(NamedTuple):
     """Effect of an arm, or interaction of two changes, at the end of the run.
 
-    Attributes:
-        name: name of the arm; for an interaction, the names of both arms.
-        factors: changed parts of the scenario: AI, peers, history, people, environment.
-        arm: arm whose style the bar has.
-        components: signed differences from the control, by name of the value or metric.
-        distance: distance of the mean value from the control's; None if undefined.
-        is_interaction: whether it is an interaction: combined effect minus the two single effects.
+    An interaction is the combined effect minus the two single effects.
     """
 
-    name: str
-    factors: tuple[str, ...]
-    arm: str
-    components: Mapping[str, IntervalEstimate]
-    distance: IntervalEstimate | None = None
+    name: str  # of the arm; for an interaction, the names of both arms
+    factors: tuple[str, ...]  # changed parts of the scenario: AI, peers, history, people, ...
+    arm: str  # whose style the bar has
+    components: Mapping[str, IntervalEstimate]  # signed differences, by name of value or metric
+    distance: IntervalEstimate | None = None  # of the mean value from the control's, if defined
     is_interaction: bool = False
 
 
@@ -91,26 +84,12 @@ def _metric_effects(
 
 def _changed_parameters(data: ReportData, arms: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Dotted paths at which an arm's cell differs from the control's, with the arm's values."""
-    control = cell_parameters(data.cell(data.scenario.control or ""))
-    cells = {arm: cell_parameters(data.cell(arm)) for arm in arms}
-    return {
-        arm: {p: cell.get(p) for p in {**cell, **control} if cell.get(p) != control.get(p)}
-        for arm, cell in cells.items()
-    }
-
-
-def cell_parameters(cell: Cell) -> dict[str, Any]:
-    """Parameters of a cell's environment, population and policies, by dotted path."""
-    return flatten({"env": cell.env, "population": cell.population, "policies": cell.policies})
-
-
-def flatten(config: Any, path: str = "") -> dict[str, Any]:
-    """Parameters of a nested mapping by dotted path."""
-    if not isinstance(config, Mapping):
-        return {path: config}
-    prefix = f"{path}." if path else ""
-    children = (flatten(child, f"{prefix}{name}") for name, child in config.items())
-    return {name: value for child in children for name, value in child.items()}
+    control = data.parameters(data.scenario.control or "")
+    changes = {}
+    for arm in arms:
+        own = data.parameters(arm)
+        changes[arm] = {p: own.get(p) for p in own | control if own.get(p) != control.get(p)}
+    return changes
 
 
 def _factors(changes: Mapping[str, Any]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from mores.report.figures.plot_data import (
     describe_metric,
     format_interval,
     format_number,
+    format_range,
     shorten,
 )
 from mores.report.figures.rendering import FigureSpec, PanelSpec
@@ -38,13 +39,10 @@ METHOD_DESCRIPTIONS = {
 
 
 class Bar(NamedTuple):
-    """A bar from 0 to a value, with a whisker where its ends are finite.
+    """A bar from 0 to a value, with a whisker where its ends are finite."""
 
-    The label is for the axis; the text, name and interval, for the alternative text.
-    """
-
-    label: str
-    text: str
+    label: str  # on the axis
+    text: str  # name and interval, for the alternative text
     low: float
     value: float
     high: float
@@ -59,14 +57,9 @@ def bar_panel(
     num_rows: int = 0,
     max_whisker_ratio: float = np.inf,
 ) -> PanelSpec:
-    """Panel of horizontal bars from top to bottom.
+    """Panel of horizontal bars from top to bottom, with space for a number of rows.
 
-    Args:
-        title: title of the panel.
-        bars: the bars.
-        x_label: label of the x axis.
-        num_rows: rows for which there is space, if more than the bars.
-        max_whisker_ratio: a whisker longer than this multiple of the longest bar is cut.
+    A whisker longer than `max_whisker_ratio` times the longest bar is cut.
     """
 
     def draw(axes: Any) -> None:
@@ -152,8 +145,7 @@ def sensitivity_figures(data: ReportData, indices: SensitivityIndices | None) ->
         for i in indices.order[:MAX_PARAMETERS]:
             path = indices.parameter_names[i]
             low, value, high = (float(end[i]) for end in (band.low, band.value, band.high))
-            interval = f"{format_number(low)} to {format_number(high)}"
-            text = f"{path} {format_number(value)} ({interval})"
+            text = f"{path} {format_number(value)} ({format_range(low, high)})"
             is_short = len(path) <= MAX_PATH_LENGTH  # else its end, which distinguishes parameters
             label = path if is_short else f"…{path[-MAX_PATH_LENGTH + 1 :]}"
             bars.append(Bar(label, text, low, value, high, plot_style(style_index).color))

@@ -29,24 +29,18 @@ SUPERSCRIPT_DIGITS = str.maketrans("+-0123456789", "⁺⁻⁰¹²³⁴⁵⁶⁷�
 
 @dataclasses.dataclass(frozen=True)
 class ReportData:
-    """Results of a run's arms, at all points of the sweep.
-
-    Attributes:
-        scenario: scenario of the run.
-        cells: cells of the arms, without draws of uncertain parameters.
-        records: results of the cells, by cell id.
-    """
+    """Results of a run's arms, at all points of the sweep."""
 
     scenario: Scenario
-    cells: tuple[Cell, ...]
-    records: Mapping[str, CellResult]
+    cells: Sequence[Cell]  # of the arms, without draws of uncertain parameters
+    records: Mapping[str, CellResult]  # results of the cells, by cell id
 
     @classmethod
     def from_run(
         cls, scenario: Scenario, cells: Sequence[Cell], records: Mapping[str, CellResult]
     ) -> ReportData:
         """Report data from the cells and results of a run."""
-        return cls(scenario, tuple(c for c in cells if c.purpose == "arm"), records)
+        return cls(scenario, [cell for cell in cells if cell.purpose == "arm"], records)
 
     @cached_property
     def cells_at_points(self) -> list[dict[str, Cell]]:
@@ -61,7 +55,7 @@ class ReportData:
     @property
     def arms(self) -> list[str]:
         """Names of the arms, in the scenario's order."""
-        return list(dict.fromkeys(cell.arm for cell in self.cells))
+        return list(self.cells_at_points[0])
 
     @property
     def treatment_arms(self) -> list[str]:
@@ -71,15 +65,16 @@ class ReportData:
     @property
     def replicates(self) -> int:
         """Number of replicates in every cell."""
-        return len(np.unique(self.records[self.cells[0].id].replicate))
-
-    def cell(self, arm: str) -> Cell:
-        """First cell of an arm; its only cell without a sweep."""
-        return next(cell for cell in self.cells if cell.arm == arm)
+        return len(np.unique(self.record(self.arms[0]).replicate))
 
     def record(self, arm: str) -> CellResult:
-        """Result of an arm's first cell."""
-        return self.records[self.cell(arm).id]
+        """Result of an arm's first cell; its only cell without a sweep."""
+        return self.records[self.cells_at_points[0][arm].id]
+
+    def parameters(self, arm: str) -> dict[str, Any]:
+        """Parameters of an arm's first cell by dotted path."""
+        cell = self.cells_at_points[0][arm]
+        return flatten({"env": cell.env, "population": cell.population, "policies": cell.policies})
 
     def claim_data(self, claim: Claim) -> list[ClaimData]:
         """Data of a claim at every point of the sweep.
@@ -87,13 +82,16 @@ class ReportData:
         Raises:
             KeyError, ValueError: the run lacks the metric, the arm or the round.
         """
-        arm = claim_arm(self.scenario, claim) or ""
-        return [
-            make_claim_data(
-                claim, self.scenario, arm, {a: self.records[cell.id] for a, cell in cells.items()}
-            )
-            for cells in self.cells_at_points
-        ]
+        arm, data = claim_arm(self.scenario, claim) or "", []
+        for cells in self.cells_at_points:
+            by_arm = {name: self.records[cell.id] for name, cell in cells.items()}
+            data.append(make_claim_data(claim, self.scenario, arm, by_arm))
+        return data
+
+    def claim_differences(self, claim: Claim) -> Float[np.ndarray, "point replicate"]:
+        """Values of a claim minus those with which it compares, at every point."""
+        data = self.claim_data(claim)
+        return np.array([x if other is None else x - other for x, other in data])
 
     def style(self, arm: str) -> PlotStyle:
         """Line style of an arm, the same in every figure. The control has the last one, gray."""
@@ -110,9 +108,8 @@ class ReportData:
     def control_record(self) -> CellResult | None:
         """Result of the control; None in a sweep or without another arm."""
         name = self.scenario.control
-        if name is None or len(self.points) > 1 or len(self.arms) < 2:
-            return None
-        return self.record(name)
+        is_compared = len(self.arms) > 1 and len(self.points) == 1
+        return self.record(name) if name and is_compared else None
 
     @cached_property
     def drift(self) -> dict[str, Float[np.ndarray, "value replicate round"]]:
@@ -122,19 +119,25 @@ class ReportData:
         control, or it does not record the metric `mean_value`.
         """
         control = self.control_record
-        baseline = [] if control is None else _mean_values(control)
         values = {arm: _mean_values(self.record(arm)) for arm in self.treatment_arms}
-        return {
-            arm: np.subtract(x, baseline)
-            for arm, x in values.items()
-            if len(x) == len(baseline) > 0
-        }
+        baseline = _mean_values(control) if control else []
+        comparable = {arm: x for arm, x in values.items() if len(x) == len(baseline) > 0}
+        return {arm: np.subtract(x, baseline) for arm, x in comparable.items()}
 
     def top_dimensions(self, count: int) -> list[int]:
         """The value dimensions with the largest drift of any arm, in their own order."""
         drift = [np.abs(values[:, :, -1].mean(1)) for values in self.drift.values()]
         largest = np.max([np.where(np.isfinite(d), d, 0.0) for d in drift], axis=0)
         return indices_of_largest(largest, count)
+
+
+def flatten(config: Any, path: str = "") -> dict[str, Any]:
+    """Parameters of a nested mapping by dotted path."""
+    if not isinstance(config, Mapping):
+        return {path: config}
+    prefix = f"{path}." if path else ""
+    children = (flatten(child, f"{prefix}{name}") for name, child in config.items())
+    return {name: value for child in children for name, value in child.items()}
 
 
 def indices_of_largest(values: np.ndarray, count: int) -> list[int]:
@@ -181,6 +184,11 @@ def format_number(x: float | None, digits: int = 4) -> str:
     mantissa, _, power = f"{x:.{digits}g}".partition("e")
     text = mantissa.replace("-", "−")
     return f"{text}×10{str(int(power)).translate(SUPERSCRIPT_DIGITS)}" if power else text
+
+
+def format_range(low: float | None, high: float | None) -> str:
+    """Text of a range."""
+    return f"{format_number(low)} to {format_number(high)}"
 
 
 def format_interval(estimate: IntervalEstimate, template: str = "{} ({} to {})") -> str:

@@ -32,21 +32,13 @@ class PanelSpec(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class FigureSpec:
-    """Specification of a figure.
+    """Specification of a figure; the caption states sample size, meaning of bands and units."""
 
-    Attributes:
-        name: file name without suffix.
-        caption: content, sample size, meaning of bands, units.
-        panels: row by row.
-        legend: styles by label, shared by all panels.
-        panel_size: width and height of a panel, inches.
-    """
-
-    name: str
+    name: str  # of its files, without suffix
     caption: str
-    panels: Sequence[PanelSpec]
-    legend: Mapping[str, PlotStyle] = dataclasses.field(default_factory=dict)
-    panel_size: tuple[float, float] = (3.4, 2.5)
+    panels: Sequence[PanelSpec]  # row by row
+    legend: Mapping[str, PlotStyle] = dataclasses.field(default_factory=dict)  # of all panels
+    panel_size: tuple[float, float] = (3.4, 2.5)  # width and height, inches
 
 
 class RenderedFigure(NamedTuple):
@@ -58,7 +50,7 @@ class RenderedFigure(NamedTuple):
 
 
 def render(figures: Sequence[FigureSpec]) -> list[RenderedFigure]:
-    """Rendered figures."""
+    """Figures in the style of the report."""
     import matplotlib.style
 
     style = resources.files("mores.report") / "mores.mplstyle"
@@ -73,11 +65,10 @@ def _render(figure: FigureSpec) -> RenderedFigure:
 
     columns = min(MAX_COLUMNS, len(figure.panels))
     rows = -(-len(figure.panels) // columns)
+    width, height = (figure.panel_size[0] * columns, figure.panel_size[1] * rows)
     legend_columns = min(2 * columns, 4)
-    legend_height = 0.22 * -(-len(figure.legend) // legend_columns)
-    width, height = figure.panel_size
-    size = (width * columns, height * rows + legend_height)
-    canvas = Figure(figsize=size, layout="constrained")
+    height += 0.22 * -(-len(figure.legend) // legend_columns)
+    canvas = Figure(figsize=(width, height), layout="constrained")
     subfigures = canvas.subfigures(rows, columns, squeeze=False).ravel()[: len(figure.panels)]
     for subfigure, panel in zip(subfigures, figure.panels, strict=True):
         title = textwrap.fill(panel.title, 38, max_lines=2, placeholder="…")
@@ -106,13 +97,7 @@ def _render(figure: FigureSpec) -> RenderedFigure:
 
 
 def inline_svg(svg: str, alt_text: str, id_prefix: str) -> str:
-    """Inline SVG element from the SVG document of matplotlib.
-
-    Args:
-        svg: matplotlib's output, with text as text.
-        alt_text: alternative text.
-        id_prefix: unique prefix, so that ids of different figures do not clash.
-    """
+    """Inline SVG element from matplotlib's SVG document, with ids that are unique on the page."""
     box = re.search(r'viewBox="[0-9. ]+"', svg)
     assert box is not None, "matplotlib always writes a viewBox"
     body = svg[svg.index(">", box.end()) + 1 :]

@@ -10,7 +10,13 @@ import numpy as np
 from mores.experiments.scenario.claim_inputs import claim_arm
 from mores.experiments.scenario.specification import Claim
 from mores.report.figures.metric_lines import draw_line, evenly_spaced
-from mores.report.figures.plot_data import ReportData, describe_metric, format_number, format_value
+from mores.report.figures.plot_data import (
+    ReportData,
+    describe_metric,
+    format_number,
+    format_range,
+    format_value,
+)
 from mores.report.figures.rendering import FigureSpec, PanelSpec
 from mores.report.figures.theme import LIGHT_COLORS
 
@@ -49,13 +55,11 @@ def sweep_figures(data: ReportData) -> list[FigureSpec]:
         size = (3.4, 2.9)
         figures.append(FigureSpec("analytic", caption, panels[:MAX_PANELS], panel_size=size))
     swept_paths = [path for path, values in data.scenario.sweep.items() if len(values) > 1]
-    draw = _line_figure if len(swept_paths) == 1 else _heatmap_figure
     for i, quantity in enumerate(list(quantities.values())[:MAX_FIGURES]):
-        samples = [
-            values if reference is None else values - reference
-            for values, reference in data.claim_data(quantity)
-        ]
-        figures.append(draw(data, quantity, swept_paths, samples, f"sweep_{i}"))
+        if len(swept_paths) == 1:
+            figures.append(_line_figure(f"sweep_{i}", data, quantity, swept_paths[0]))
+        else:
+            figures.append(_heatmap_figure(f"sweep_{i}", data, quantity, swept_paths))
     return figures
 
 
@@ -81,15 +85,9 @@ def _agreement_panel(data: ReportData, claim: Claim) -> PanelSpec:
     return PanelSpec(title, f"Largest difference from the analytic value: {difference}.", draw)
 
 
-def _line_figure(
-    data: ReportData,
-    claim: Claim,
-    swept_paths: Sequence[str],
-    samples: Sequence[np.ndarray],
-    name: str,
-) -> FigureSpec:
+def _line_figure(name: str, data: ReportData, claim: Claim, path: str) -> FigureSpec:
     """Line over the values of one parameter."""
-    path = swept_paths[0]
+    samples = data.claim_differences(claim)
     values = [point[path] for point in data.points]
     texts = [format_value(value) for value in values]
     is_numeric = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
@@ -97,8 +95,7 @@ def _line_figure(
     def draw(axes: Any) -> None:
         x = np.array(values if is_numeric else range(len(values)), dtype=np.float64)
         order = np.argsort(x)
-        by_point = np.stack(samples, -1)[:, order]
-        draw_line(axes, x[order], by_point, data.style(claim.arm or ""), marker="o", ms=4)
+        draw_line(axes, x[order], samples[order].T, data.style(claim.arm or ""), marker="o", ms=4)
         if not is_numeric:
             axes.set_xticks(x, texts, rotation=25, ha="right")
         axes.set(xlabel=path, ylabel=claim.metric)
@@ -115,11 +112,7 @@ def _line_figure(
 
 
 def _heatmap_figure(
-    data: ReportData,
-    claim: Claim,
-    swept_paths: Sequence[str],
-    samples: Sequence[np.ndarray],
-    name: str,
+    name: str, data: ReportData, claim: Claim, swept_paths: Sequence[str]
 ) -> FigureSpec:
     """Heat maps over the two parameters with most values, one per combination of the others."""
     from matplotlib.colors import Normalize
@@ -128,7 +121,7 @@ def _heatmap_figure(
     x_path, y_path = sorted(main_paths, key=swept_paths.index)
     other_paths = [path for path in swept_paths if path not in main_paths]
     columns, rows = (data.scenario.sweep[path] for path in (x_path, y_path))
-    means = np.array([x.mean() for x in samples])
+    means = data.claim_differences(claim).mean(1)
     finite = means[np.isfinite(means)]
     scale = Normalize(finite.min(), finite.max()) if len(finite) else Normalize(0, 1)
     grids: dict[str, np.ndarray] = {}
@@ -151,15 +144,15 @@ def _heatmap_figure(
             axes.grid(False)
             axes.set(xlabel=x_path, ylabel=y_path)
 
-        text = f"From {format_number(np.nanmin(grid))} to {format_number(np.nanmax(grid))}"
-        return PanelSpec(title or claim.metric, f"{text}; brighter is larger.", draw)
+        alt_text = f"From {format_range(np.nanmin(grid), np.nanmax(grid))}; brighter is larger."
+        return PanelSpec(title or claim.metric, alt_text, draw)
 
     panels = [panel(title, grid) for title, grid in grids.items()]
     title = describe_metric(data.scenario, claim)
     caption = (
         f"{title[:1].upper()}{title[1:]} at every point of the sweep (mean of "
-        f"{data.replicates} replicates); brighter is larger, from {format_number(scale.vmin)} to "
-        f"{format_number(scale.vmax)}."
+        f"{data.replicates} replicates); brighter is larger, from "
+        f"{format_range(scale.vmin, scale.vmax)}."
     )
     if len(panels) > MAX_PANELS:
         total = f"{len(panels)} combinations of {', '.join(other_paths)}"

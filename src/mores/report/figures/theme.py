@@ -24,16 +24,7 @@ COLORS = {  # in the light and the dark theme
 }
 LIGHT_COLORS = {name: light for name, (light, _) in COLORS.items()}
 DARK_COLORS = {name: dark for name, (_, dark) in COLORS.items()}
-NUM_LINE_COLORS = 8
-DASH_PATTERNS = (  # in line widths
-    (),
-    (5.0, 2.0),
-    (1.4, 1.4),
-    (6.0, 1.6, 1.4, 1.6),
-    (9.0, 2.0),
-    (3.0, 1.2),
-    (2.0, 3.0),
-)
+DASH_PATTERNS = ((), (5, 2), (1.4, 1.4), (6, 1.6, 1.4, 1.6), (9, 2), (3, 1.2), (2, 3))
 MARKERS = "osD^vPX*<>"
 
 
@@ -57,8 +48,5 @@ class PlotStyle(NamedTuple):
 
 def plot_style(index: int) -> PlotStyle:
     """Style of the arm with this index; the first eight have different colors."""
-    return PlotStyle(
-        f"line-{index % NUM_LINE_COLORS}",
-        DASH_PATTERNS[index % len(DASH_PATTERNS)],
-        MARKERS[index % len(MARKERS)],
-    )
+    dashes = DASH_PATTERNS[index % len(DASH_PATTERNS)]
+    return PlotStyle(f"line-{index % 8}", dashes, MARKERS[index % len(MARKERS)])
