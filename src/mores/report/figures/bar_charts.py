@@ -125,11 +125,11 @@ def _effect_panel(
             label = f"{shorten(effect.name, MAX_NAME_LENGTH)}\n({kind})"
             text = f"{effect.name} {format_interval(interval)}"
             ends = interval.low, interval.value, interval.high
-            bars.append(
-                Bar(label, text, *ends, data.style(effect.arm).color, effect.is_interaction)
-            )
-    title, x_label = component or "Distance from the control", "difference"
-    return bar_panel(title, bars, x_label if component else "distance", len(effects))
+            color = data.style(effect.arm).color
+            bars.append(Bar(label, text, *ends, color, effect.is_interaction))
+    if component is None:
+        return bar_panel("Distance from the control", bars, "distance", len(effects))
+    return bar_panel(component, bars, "difference", len(effects))
 
 
 def sensitivity_figures(data: ReportData, indices: SensitivityIndices | None) -> list[FigureSpec]:

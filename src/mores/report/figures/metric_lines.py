@@ -103,11 +103,9 @@ def _describe_stage(data: ReportData, stage: Stage, has_training: bool) -> str:
 def block_means(
     values: Float[np.ndarray, "replicate episode"],
 ) -> tuple[Float[np.ndarray, " block"], Float[np.ndarray, "replicate block"], int]:
-    """Means over at most `MAX_BLOCKS` blocks of consecutive episodes.
+    """Midpoints (in episodes from 1), means and size of at most `MAX_BLOCKS` blocks of episodes.
 
-    Returns:
-        Midpoint of each block in episodes from 1, the means, and the episodes per block, of which
-        the last block may have fewer.
+    The last block may have fewer episodes than that size.
     """
     episodes = values.shape[1]
     block_size = -(-episodes // MAX_BLOCKS)

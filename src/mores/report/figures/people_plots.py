@@ -88,11 +88,8 @@ def _panel(
         for values, style in zip(ends, (START_STYLE, END_STYLE), strict=True):
             color, filled = style.color, style is END_STYLE
             if len(names) == 1:
-                axes.hist(values[:, 0], 30, limits[0], histtype="step", color=color, lw=1.4)
-                if filled:
-                    axes.hist(
-                        values[:, 0], 30, limits[0], histtype="stepfilled", color=color, alpha=0.25
-                    )
+                fill = {"fill": filled, "facecolor": (color, 0.25), "edgecolor": color}
+                axes.hist(values[:, 0], 30, limits[0], histtype="step", linewidth=1.4, **fill)
             elif num_people <= MAX_SCATTER_PEOPLE:
                 fill = {"color": color} if filled else {"edgecolors": color, "facecolors": "none"}
                 axes.scatter(*values.T, s=14, alpha=0.75, linewidths=0.9, **fill)
