@@ -61,6 +61,7 @@ def render(figures: Sequence[FigureSpec]) -> list[RenderedFigure]:
 def _render(figure: FigureSpec) -> RenderedFigure:
     """Draw all panels on one canvas, and save the canvas as PNG and each panel as SVG."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
 
     columns = min(MAX_COLUMNS, len(figure.panels))
@@ -68,7 +69,8 @@ def _render(figure: FigureSpec) -> RenderedFigure:
     width, height = (figure.panel_size[0] * columns, figure.panel_size[1] * rows)
     legend_columns = min(2 * columns, 4)
     height += 0.22 * -(-len(figure.legend) // legend_columns)
-    canvas = Figure(figsize=(width, height), layout="constrained")
+    layout = ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.07)  # inches
+    canvas = Figure(figsize=(width, height), layout=layout)
     subfigures = canvas.subfigures(rows, columns, squeeze=False).ravel()[: len(figure.panels)]
     for subfigure, panel in zip(subfigures, figure.panels, strict=True):
         title = textwrap.fill(panel.title, 38, max_lines=2, placeholder="…")
