@@ -1,10 +1,12 @@
-"""Claims section of the report: summary sentences, and one row per claim with an interval plot."""
+"""Claims section of the report: summary sentences, descriptions and plots of each claim."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
 
 from mores.analysis.intervals import IntervalEstimate
 from mores.experiments.claims.bounds import bound_range
@@ -42,28 +44,7 @@ AXIS_PADDING = 0.12  # of the data range, on both sides
 MIN_LABEL_DISTANCE = 26.0  # percent of the width; closer labels are placed outward
 
 
-def claim_rows(scenario: Scenario, verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """Verdict of each claim, with the texts and plots that follow from it."""
-    rows = []
-    for verdict in verdicts:
-        claim, estimate, ablation = verdict.claim, verdict.estimate, verdict.ablation_estimate
-        is_exact = claim.kind == "exact"
-        row = {
-            "verdict": verdict,
-            "estimand": describe_estimand(claim, scenario),
-            "interval_covers": "" if is_exact else INTERVAL_DESCRIPTIONS[claim.interval],
-            "bound": format_bound(claim),
-            "result": _format_result(estimate, "replicates" if is_exact else "95 %:"),
-            "plot": interval_plot(claim, estimate, ablation),
-        }
-        if ablation is not None:
-            row["ablation_result"] = _format_result(ablation, "95 %:")
-            row["ablation_plot"] = interval_plot(claim, ablation, estimate)
-        rows.append(row)
-    return rows
-
-
-def _format_result(estimate: IntervalEstimate, label: str) -> tuple[str, str]:
+def format_result(estimate: IntervalEstimate, label: str) -> tuple[str, str]:
     """Texts of an estimate and of its interval, which may be empty."""
     value, _, interval = format_interval(estimate, "{}|{} to {}").partition("|")
     return value, interval and f"{label} {interval}"
@@ -149,25 +130,16 @@ def format_bound(claim: Claim) -> str:
 
 
 class IntervalPlot(NamedTuple):
-    """Plot of an interval and its bound; all positions in percent of the width.
+    """Plot of an interval and its bound; all positions in percent of the width."""
 
-    Attributes:
-        bound_spans: start and width of the regions inside the bound.
-        bound_edges: ends of these regions.
-        low, high, value: interval and estimate.
-        open_low, open_high: whether the interval is unbounded on that side.
-        labels: position, text and SVG text-anchor of the labels of the edges.
-        alt_text: alternative text.
-    """
-
-    bound_spans: list[tuple[float, float]]
-    bound_edges: list[float]
+    bound_spans: list[tuple[float, float]]  # start and width of the regions inside the bound
+    bound_edges: list[float]  # ends of these regions
     low: float
     high: float
     value: float
-    open_low: bool
+    open_low: bool  # whether the interval is unbounded on that side
     open_high: bool
-    labels: list[tuple[float, str, str]]
+    labels: list[tuple[float, str, str]]  # of the edges: position, text and SVG text-anchor
     alt_text: str
 
 
@@ -176,24 +148,20 @@ def interval_plot(
 ) -> IntervalPlot | None:
     """Plot of an interval and the claim's bound; None for an estimate that is not finite.
 
-    Args:
-        claim: claim with the bound.
-        estimate: plotted estimate.
-        paired_estimate: estimate of another plot that must have the same axis.
+    A paired estimate is that of another plot that must have the same axis.
     """
     if not math.isfinite(estimate.value):
         return None
     ends = () if claim.bound is None else bound_range(claim)
     edges = [end for end in ends[:2] if math.isfinite(end)]
-    estimates = [estimate] if paired_estimate is None else [estimate, paired_estimate]
-    values = [x for e in estimates for x in (e.low, e.high, e.value)]
+    values = [x for e in (estimate, paired_estimate) if e for x in (e.low, e.high, e.value)]
     finite = [x for x in (*values, *edges) if math.isfinite(x)]
     low, high = min(finite), max(finite)
     span = high - low or abs(high) or 1.0
     low, high = low - AXIS_PADDING * span, high + AXIS_PADDING * span
 
     def position(x: float) -> float:
-        return round(100.0 * min(max((x - low) / (high - low), 0.0), 1.0), 2)
+        return round(float(np.interp(x, (low, high), (0.0, 100.0))), 2)
 
     spans = []
     if ends:

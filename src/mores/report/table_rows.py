@@ -7,13 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from mores.analysis.intervals import compare, estimate
-from mores.experiments.claims.claim_evaluation import make_claim_data
-from mores.experiments.scenario.claim_inputs import claim_arm
+from mores.analysis.intervals import estimate
+from mores.experiments.claims.claim_estimates import estimate_claim
 from mores.experiments.scenario.specification import Claim, Scenario
-from mores.report.figures.attribution_plots import ArmEffect, components_of, flatten
-from mores.report.figures.plot_data import ReportData, format_interval, format_number, metric_label
-from mores.report.figures.sweep_plots import format_value
+from mores.report.figures.attribution import ArmEffect
+from mores.report.figures.plot_data import (
+    ReportData,
+    flatten,
+    format_interval,
+    format_number,
+    format_range,
+    format_value,
+    metric_label,
+)
 
 Rows = list[list[Any]]
 MAX_ROWS, MAX_COLUMNS = 200, 12
@@ -79,10 +85,8 @@ def range_rows(scenario: Scenario) -> Rows:
     """Swept values and ranges of uncertain parameters."""
     swept = scenario.sweep.items()
     uncertain = scenario.uncertainty.parameters if scenario.uncertainty else {}
-    return [[path, ", ".join(map(format_value, values))] for path, values in swept] + [
-        [path, f"{format_number(low)} to {format_number(high)}, uncertain"]
-        for path, (low, high) in uncertain.items()
-    ]
+    rows = [[path, ", ".join(map(format_value, values))] for path, values in swept]
+    return rows + [[path, f"{format_range(*ends)}, uncertain"] for path, ends in uncertain.items()]
 
 
 def _format_changes(changes: Mapping[str, Any]) -> str:
@@ -100,17 +104,13 @@ def _format_nested(value: Any) -> str:
 
 def effect_table(effects: Sequence[ArmEffect]) -> tuple[list[str], Rows]:
     """Columns and rows of the arms' effects: distance from the control and signed components."""
-    if not effects:
-        return [], []
-    has_distance, names = effects[0].distance is not None, list(effects[0].components)
-    rows = []
+    names, rows = list(effects[0].components), []
+    distance = [] if effects[0].distance is None else ["distance from the control"]
     for effect in effects:
         name = f"{effect.name} (interaction)" if effect.is_interaction else effect.name
-        intervals = [effect.components.get(name) for name in names]
-        intervals = [effect.distance, *intervals] if has_distance else intervals
-        texts = ["" if interval is None else format_interval(interval) for interval in intervals]
+        intervals = dict.fromkeys(distance, effect.distance) | dict(effect.components)
+        texts = [format_interval(x) if (x := intervals.get(n)) else "" for n in distance + names]
         rows.append([name, ", ".join(effect.factors), *texts])
-    distance = ["distance from the control"] if has_distance else []
     return ["arm", "factors that differ from the control", *distance, *names], rows
 
 
@@ -132,23 +132,13 @@ def final_metric_table(data: ReportData) -> tuple[list[str], Rows]:
     return ["arm" if data.scenario.arms else "cell", *columns], rows
 
 
-# --- calibration --------------------------------------------------------------------------------
-
-
 def fitted_parameter_rows(data: ReportData) -> Rows:
     """Path, value in this run and search range of each calibrated parameter."""
     section = data.scenario.calibration
-    if section is None or not data.cells:
-        return []
-    cell = data.cells[0] if data.scenario.control is None else data.cell(data.scenario.control)
-    rows = []
-    for path, (low, high) in section.parameters.items():
-        value: Any = components_of(cell)
-        for key in path.split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        text = "default" if value is None else _format_nested(value)
-        rows.append([path, text, f"{format_number(low)} to {format_number(high)}"])
-    return rows
+    values = data.parameters(data.scenario.control or data.arms[0])
+    texts = {path: _format_nested(value) for path, value in values.items() if value is not None}
+    ranges = section.parameters.items() if section else ()
+    return [[path, texts.get(path, "default"), format_range(*ends)] for path, ends in ranges]
 
 
 def target_rows(data: ReportData) -> Rows:
@@ -156,28 +146,20 @@ def target_rows(data: ReportData) -> Rows:
 
     Statement, empirical value with its error, simulated value, deviation, usage, source.
     """
-    scenario, section = data.scenario, data.scenario.calibration
-    if section is None or not data.cells:
-        return []
-    rows = []
-    for target in section.targets:
-        claim = Claim(
-            statement=target.statement, kind="report", metric=target.metric, arm=target.arm,
-            compare_to=target.compare_to, at_round=target.at_round,
-        )  # fmt: skip
+    section, rows = data.scenario.calibration, []
+    for target in section.targets if section else ():
+        fields = target.model_dump(include={"statement", "metric", "arm", "compare_to", "at_round"})
         error = target.standard_error
         value, note = format_number(target.value), ""
         simulated, deviation = "not recorded", ""
         try:
-            records = data.records_of(data.cells_at_points[0])
-            arm = claim_arm(scenario, claim) or ""
-            values, reference, *_ = make_claim_data(claim, scenario, arm, records)
+            claim = Claim(kind="report", **fields)
+            claim_data = data.claim_data(claim)[0]
         except (KeyError, ValueError):  # this run lacks the metric, the arm or the round
             pass
         else:
-            mean = estimate(values) if reference is None else compare(values, reference)
-            if error is None and len(values) > 1:
-                differences = values if reference is None else values - reference
+            mean, differences = estimate_claim(claim, claim_data), claim_data.differences
+            if error is None and len(differences) > 1:
                 error, note = float(np.std(differences, ddof=1)), " (one replicate)"
             simulated, difference = format_interval(mean), mean.value - target.value
             deviation = format_number(difference)
@@ -185,12 +167,8 @@ def target_rows(data: ReportData) -> Rows:
                 deviation += f" ({format_number(difference / error, 2)} standard errors)"
         empirical = value if error is None else f"{value} ± {format_number(error)}{note}"
         usage = "held out (predicted)" if target.held_out else "fitted"
-        row = [target.statement, empirical, simulated, deviation, usage, target.source or ""]
-        rows.append(row)
+        rows.append([target.statement, empirical, simulated, deviation, usage, target.source or ""])
     return rows
-
-
-# --- provenance ---------------------------------------------------------------------------------
 
 
 def provenance_rows(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:

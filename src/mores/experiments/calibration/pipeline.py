@@ -129,9 +129,7 @@ def _reject_flat_parameters(distance: MomentDistance, fit: CalibrationFit) -> No
             path = (SECTION, "parameters", simulator.parameter_paths[j])
             message = "no effect on the fitted moments: remove it, or add a target it affects"
             source_map = simulator.loaded.source_map
-            problems.append(
-                source_map.problem(message, *path, code="conflict", at_key=True)
-            )
+            problems.append(source_map.problem(message, *path, code="conflict", at_key=True))
     if problems:
         raise ScenarioError(problems)
 

@@ -33,6 +33,11 @@ class ClaimData(NamedTuple):
     bounds: tuple[float, float] | None = None
     deterministic: bool = False
 
+    @property
+    def differences(self) -> Float[np.ndarray, " replicate"]:
+        """The values minus what they are compared with."""
+        return self.values if self.comparison is None else self.values - self.comparison
+
 
 def estimate_claim(
     claim: Claim, data: ClaimData, level: float = CONFIDENCE_LEVEL

@@ -15,7 +15,7 @@ import torch
 from mores.core import stream_addresses as addresses
 from mores.core.episode_dataset import concatenate_datasets
 from mores.core.learner import can_train
-from mores.core.random_streams import RandomStreams, Worlds
+from mores.core.random_streams import DrawCounter, RandomStreams, Worlds
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.results.policy_checkpoints import CheckpointCollector
 from mores.experiments.run.metrics_recorder import MetricsRecorder
@@ -72,6 +72,7 @@ class CellRunner:
     Attributes:
         metrics_recorder: recorded metrics.
         checkpoint_collector: learned parameters.
+        draws: counts the random numbers drawn.
         policy_state_store: policy states.
         episode_recorders: recorded episodes by stage index, for stages that policies are fitted on.
         on_episode_end: called between episodes with the next position and whether a stage ended.
@@ -95,6 +96,7 @@ class CellRunner:
         replicates = self.worlds.replicate.unique().tolist()
         self.metrics_recorder = MetricsRecorder(self.built_cell, self.scenario, self.worlds)
         self.checkpoint_collector = CheckpointCollector(self.built_cell.cell, replicates)
+        self.draws = DrawCounter()
         self._reset_chunk()
 
     def _reset_chunk(self) -> None:
@@ -124,6 +126,7 @@ class CellRunner:
             stages=self.metrics_recorder.stage_results(),
             latent=self.metrics_recorder.latent,
             latent_rounds=self.metrics_recorder.latent_rounds,
+            drew_random_numbers=self.draws.count > 0,
             num_models=self.checkpoint_collector.num_models,
             stopped=tuple(self.checkpoint_collector.stopped.values()),
             training_statuses=tuple(self.checkpoint_collector.training_statuses.values()),
@@ -145,7 +148,6 @@ class CellRunner:
             simulator.episode = torch.full_like(simulator.episode, first_episode - 1)
             simulator.next_episode()
         callback = self._scaled_callback(len(simulator.worlds))
-
         for episode in range(first_episode, built_stage.stage.episodes):
             if episode > first_episode:
                 simulator.next_episode()
@@ -173,7 +175,9 @@ class CellRunner:
             role: concatenate_datasets([self.episode_recorders[n].dataset(role) for n in indices])
             for role in learners
         }
-        streams = RandomStreams.of(self.scenario.seed, simulator.worlds, stage=cursor.stage_index)
+        streams = RandomStreams.of(
+            self.scenario.seed, simulator.worlds, stage=cursor.stage_index, draws=self.draws
+        )
         callback = self._scaled_callback(len(simulator.worlds))
         for episode in range(cursor.episode, built_stage.stage.episodes):
             for role, policy in learners.items():
@@ -204,7 +208,7 @@ class CellRunner:
         """The simulator of a stage for the chunk of worlds that starts with `first_world`."""
         staged = self.built_cell.stages[stage_index]
         rows = slice(first_world, first_world + self.chunk_size)
-        return Simulator(
+        simulator = Simulator(
             staged.environment,
             staged.policies,
             {},
@@ -216,6 +220,8 @@ class CellRunner:
             search=staged.stage.loop == "search",
             recorder=episode_recorder,
         )
+        simulator.draws = self.draws
+        return simulator
 
     def _scaled_callback(self, num_worlds: int) -> ProgressCallback:
         """A callback that takes rounds of so many worlds and reports a fraction of the cell."""

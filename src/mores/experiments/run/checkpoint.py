@@ -103,6 +103,7 @@ class CellCheckpoint:
         unfinished = cursor.stage_index if cursor.episode and not cursor.first_world else None
         state: dict[str, Any] = {
             "chunk_size": cell_runner.chunk_size,
+            "draws": cell_runner.draws.count,
             "metrics": cell_runner.metrics_recorder.state_dict(
                 cursor.first_world + num_started, unfinished, cursor.episode
             ),
@@ -129,6 +130,7 @@ class CellCheckpoint:
         state = deserialize(self._template(cell_runner, cursor), serialized)
         if state["chunk_size"] != cell_runner.chunk_size:
             raise ValueError("it has chunks of another size")
+        cell_runner.draws.count = state["draws"]
         if not cursor.is_chunk_start:
             cell_runner.policy_state_store = state["policy_states"]
             for index, records in state["episode_recorders"].items():

@@ -44,6 +44,7 @@ class MetricsRecorder:
             if staged.stage.loop != "fit_offline"
         }
         self._metrics: dict[int, ResolvedMetrics] = {}  # by stage
+        self._bounds: dict[int, dict[str, tuple[float, float]]] = {}
         self._last_stage = max(self._recorders)
         num_sampled = min(scenario.sample_worlds, len(worlds)) if purpose == "arm" else 0
         rounds = built_cell.stages[self._last_stage].rounds
@@ -74,7 +75,9 @@ class MetricsRecorder:
         recorder = self._recorders[stage_index]
         if stage_index not in self._metrics:
             specs, num_worlds = self._scenario.metric_specs, len(simulator.worlds)
-            self._metrics[stage_index] = resolve_metrics(environment, state, num_worlds, specs)
+            metrics = resolve_metrics(environment, state, num_worlds, specs)
+            self._metrics[stage_index] = metrics
+            self._bounds[stage_index] = metrics.bounds(environment)
         options: dict[str, Any] = {
             "metrics": self._metrics[stage_index],
             "recorder": recorder.at(first_world, episode),
@@ -93,7 +96,7 @@ class MetricsRecorder:
             staged = self._built_cell.stages[index]
             analytic = staged.environment.analytic_values(staged.policies, staged.rounds)
             metrics = recorder.dataset(self._worlds)
-            for name, bounds in self._metrics[index].bounds(staged.environment).items():
+            for name, bounds in self._bounds[index].items():
                 metrics[name].attrs["bounds"] = _checked_bounds(name, metrics[name].values, bounds)
             results.append(StageResult(staged.stage.name, metrics, dict(analytic)))
         return tuple(results)
@@ -113,11 +116,14 @@ class MetricsRecorder:
             episodes = num_episodes if index == unfinished_stage else None
             recorded = recorder.tensors.items()
             stages[str(index)] = {name: each[:num_worlds, :episodes] for name, each in recorded}
-        return {"stages": stages, "latent": self._sample.tensors}
+        bounds = {str(index): by_name for index, by_name in self._bounds.items()}
+        return {"stages": stages, "latent": self._sample.tensors, "bounds": bounds}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore metrics recorded before."""
         self._sample.tensors.update(state_dict["latent"])
+        for index, by_name in state_dict["bounds"].items():
+            self._bounds[int(index)] = {name: (low, high) for name, (low, high) in by_name.items()}
         for index, recorded in state_dict["stages"].items():
             recorder = self._recorders[int(index)]
             for name, tensor in recorded.items():

@@ -8,14 +8,12 @@ rounds.
 from __future__ import annotations
 
 from mores.analysis.sensitivity import SensitivityIndices
-from mores.report.figures.attribution_plots import attribution_figures
+from mores.report.figures.bar_charts import attribution_figures, sensitivity_figures
 from mores.report.figures.drift_plots import drift_figures
-from mores.report.figures.learning_curves import learning_figures
-from mores.report.figures.metric_lines import metric_figures
+from mores.report.figures.metric_lines import learning_figures, metric_figures
 from mores.report.figures.people_plots import people_figures
 from mores.report.figures.plot_data import ReportData
 from mores.report.figures.rendering import RenderedFigure, render
-from mores.report.figures.sensitivity_plots import sensitivity_figures
 from mores.report.figures.sweep_plots import sweep_figures
 
 
@@ -23,13 +21,14 @@ def render_figures(
     data: ReportData, sensitivity: SensitivityIndices | None = None
 ) -> list[RenderedFigure]:
     """Figures of a run in the order of the report; figures without data are omitted."""
+    if len(data.points) > 1:
+        return render([*sweep_figures(data), *sensitivity_figures(data, sensitivity)])
     return render(
         [
             *drift_figures(data),
             *people_figures(data),
             *attribution_figures(data),
             *learning_figures(data),
-            *sweep_figures(data),
             *sensitivity_figures(data, sensitivity),
             *metric_figures(data),
         ]

@@ -9,11 +9,9 @@ from jaxtyping import Float
 
 from mores.analysis.intervals import confidence_band
 from mores.experiments.claims.claim_evaluation import effect_by_replicate
-from mores.report.figures.metric_lines import line_panel
+from mores.report.figures.metric_lines import LINES_DESCRIPTION, line_panel
 from mores.report.figures.plot_data import ReportData, format_number, value_label
 from mores.report.figures.rendering import FigureSpec, PanelSpec
-
-BAND_DESCRIPTION = "95 % interval of that mean (Student's t)"
 
 
 def drift_figures(data: ReportData) -> list[FigureSpec]:
@@ -22,7 +20,8 @@ def drift_figures(data: ReportData) -> list[FigureSpec]:
     if control is None or not drift:
         return []
     effects = {arm: effect_by_replicate(data.record(arm), control) for arm in drift}
-    panels = [line_panel(data, "Distance from the control", effects, control.rounds, "distance")]
+    title = "Distance from the control"
+    panels = [line_panel(data, title, effects, control.rounds, y_label="distance")]
     dimensions = data.top_dimensions(3)
     if len(dimensions) > 1:
         plane = data.top_dimensions(2)
@@ -31,12 +30,11 @@ def drift_figures(data: ReportData) -> list[FigureSpec]:
     for dimension in dimensions:
         differences = {arm: values[dimension] for arm, values in drift.items()}
         title = f"{value_label(control, dimension)} minus control"
-        panels.append(line_panel(data, title, differences, control.rounds, "difference"))
+        panels.append(line_panel(data, title, differences, control.rounds, y_label="difference"))
     caption = (
         f"Mean value of the people in each arm minus that in the control “{data.scenario.control}”,"
         f" in value units. The arms share people and random numbers, so the difference is the "
-        f"effect of the arm. Lines: mean of {data.replicates} replicates; bands: "
-        f"{BAND_DESCRIPTION}."
+        f"effect of the arm. {LINES_DESCRIPTION.format(data.replicates)}"
     )
     return [FigureSpec("drift", caption, panels, data.legend(list(drift)))]
 
@@ -47,15 +45,14 @@ def _plane_panel(
     """Path of each arm's mean value in the plane of two values, with the control at the origin."""
 
     def draw(axes: Any) -> None:
-        axes.plot(0, 0, marker="+", color=data.style(data.scenario.control or "").hex_color, ms=9)
+        axes.plot(0, 0, marker="+", color=data.style(data.scenario.control or "").color, ms=9)
         for arm, path in paths.items():
             style, (x, y) = data.style(arm), map(confidence_band, path)
-            color = style.hex_color
-            axes.plot(x.value, y.value, color=color, linestyle=style.linestyle, linewidth=1.2)
+            axes.plot(x.value, y.value, **style.line, linewidth=1.2)
+            axes.plot(x.value[-1:], y.value[-1:], marker=style.marker, color=style.color, ms=5)
             if path.shape[1] > 1:
-                axes.plot([x.low[-1], x.high[-1]], [y.value[-1]] * 2, color=color, lw=1)
-                axes.plot([x.value[-1]] * 2, [y.low[-1], y.high[-1]], color=color, lw=1)
-            axes.plot(x.value[-1:], y.value[-1:], marker=style.marker, color=color, ms=5)
+                axes.hlines(y.value[-1], x.low[-1], x.high[-1], color=style.color, lw=1)
+                axes.vlines(x.value[-1], y.low[-1], y.high[-1], color=style.color, lw=1)
         axes.set(xlabel=names[0], ylabel=names[1])
         axes.margins(0.08)
         axes.locator_params(nbins=5)

@@ -1,4 +1,9 @@
-"""Lines over rounds or episodes: means over replicates with confidence bands."""
+"""Lines of metrics over rounds and over episodes: means over replicates with confidence bands.
+
+A point of a learning curve is a metric after the last round of an episode, as in claims. If there
+are more episodes than points, it is the mean over a block of episodes within each replicate; the
+band is over replicates, which are the independent trainings.
+"""
 
 from __future__ import annotations
 
@@ -11,30 +16,32 @@ from jaxtyping import Float
 from mores.analysis.intervals import confidence_band
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.scenario.claim_inputs import claim_arm
+from mores.experiments.scenario.stages import Stage
 from mores.report.figures.plot_data import ReportData, format_number, metric_label
 from mores.report.figures.rendering import FigureSpec, PanelSpec
 from mores.report.figures.theme import PlotStyle
 
 MAX_PANELS = 12
 MAX_POINTS = 200  # points per line
+MAX_BLOCKS = 60  # points per learning curve
+NUM_ANALYTIC_POINTS = 9
 LINES_DESCRIPTION = "Lines: mean of {} replicates; bands: 95 % interval of that mean (Student's t)."
 
 Points = tuple[np.ndarray, np.ndarray]  # x and y of some points
+Series = dict[str, Float[np.ndarray, "replicate column"]]  # by arm
 
 
 def metric_figures(data: ReportData) -> list[FigureSpec]:
-    """Figure of every metric over the rounds of the last stage; empty in a sweep."""
+    """Figure of every metric over the rounds of the last stage."""
     first = data.record(data.arms[0])
-    if len(data.points) > 1 or len(first.rounds) < 2:
+    series, omitted = _metric_series(data, None, lambda record, name: record.by_replicate(name))
+    if len(first.rounds) < 2 or not series:
         return []
-    series, omitted = metric_series(data, None, lambda record, name: record.by_replicate(name))
     analytic = {name: _analytic_points(data, name) for name in series}
     panels = [
-        line_panel(data, metric_label(name, first), by_arm, first.rounds, "", points=analytic[name])
+        line_panel(data, metric_label(name, first), by_arm, first.rounds, points=analytic[name])
         for name, by_arm in series.items()
     ]
-    if not panels:
-        return []
     stage = f" of stage “{first.stages[-1].name}”" if data.scenario.stages else ""
     lines = LINES_DESCRIPTION.format(data.replicates)
     caption = f"Metrics over the rounds{stage}. {lines}{omitted}"
@@ -42,9 +49,75 @@ def metric_figures(data: ReportData) -> list[FigureSpec]:
     return [FigureSpec("metrics", caption, panels, data.legend(data.arms))]
 
 
-def metric_series(
+def learning_figures(data: ReportData) -> list[FigureSpec]:
+    """Figure of every metric by episode, for each simulated stage with several episodes."""
+    first = data.record(data.arms[0])
+    has_training = any(stage.trains_policies for stage in data.scenario.stages_or_default)
+    figures = []
+    for stage in data.scenario.stages_or_default:
+        if stage.episodes == 1 or stage.loop == "fit_offline":
+            continue
+
+        def final_values(record: CellResult, name: str, stage: str = stage.name) -> np.ndarray:
+            return record.by_episode(name, stage)[:, :, -1]
+
+        series, omitted = _metric_series(data, stage.name, final_values)
+        if not series:
+            continue
+        x_label = "episode"
+        if has_training:
+            x_label += f" of {stage.name}" + ("" if stage.trains_policies else " (frozen)")
+        panels, block_size, has_gaps = [], 1, False
+        for name, by_arm in series.items():
+            means, midpoints = {}, np.array([])
+            for arm, values in by_arm.items():
+                midpoints, means[arm], block_size = block_means(values)
+                has_gaps |= not np.isfinite(means[arm]).all()
+            panels.append(line_panel(data, metric_label(name, first), means, midpoints, x_label))
+        caption = _describe_stage(data, stage, has_training)
+        if block_size > 1:
+            caption += f" Each point is the mean over {block_size} episodes."
+        caption += f" {LINES_DESCRIPTION.format(data.replicates)}"
+        if has_gaps:
+            caption += " A gap in a line marks a non-finite value in some replicate."
+        name = f"{'learning' if has_training else 'episodes'}_{stage.name}"
+        figures.append(FigureSpec(name, caption + omitted, panels, data.legend(data.arms)))
+    return figures
+
+
+def _describe_stage(data: ReportData, stage: Stage, has_training: bool) -> str:
+    """Sentence on the stage for the caption."""
+    text = f"Metrics after the last round of each episode of stage “{stage.name}”"
+    if stage.trains_policies:
+        roles = " and ".join(stage.roles_to_train)
+        arms = [arm for arm in data.arms if not data.record(arm).num_models]
+        is_partial = 0 < len(arms) < len(data.arms)
+        exception = f" (no training in {', '.join(arms)})" if is_partial else ""
+        return f"{text}, in which {roles} learns from reward{exception}."
+    stages = data.scenario.stages_through(stage.name)
+    if trained := [earlier.name for earlier in stages if earlier.trains_policies]:
+        return f"{text}, with policies frozen after stage “{trained[-1]}”."
+    return f"{text}, with policies frozen before training." if has_training else f"{text}."
+
+
+def block_means(
+    values: Float[np.ndarray, "replicate episode"],
+) -> tuple[Float[np.ndarray, " block"], Float[np.ndarray, "replicate block"], int]:
+    """Midpoints (in episodes from 1), means and size of at most `MAX_BLOCKS` blocks of episodes.
+
+    The last block may have fewer episodes than that size.
+    """
+    episodes = values.shape[1]
+    block_size = -(-episodes // MAX_BLOCKS)
+    starts = np.arange(0, episodes, block_size)
+    counts = np.diff([*starts, episodes])
+    midpoints = starts + (counts + 1) / 2
+    return midpoints, np.add.reduceat(values, starts, axis=1) / counts, block_size
+
+
+def _metric_series(
     data: ReportData, stage: str | None, read: Callable[[CellResult, str], np.ndarray]
-) -> tuple[dict[str, dict[str, Float[np.ndarray, "replicate column"]]], str]:
+) -> tuple[dict[str, Series], str]:
     """Values of the metrics of a stage by name and arm, and a sentence on omitted metrics.
 
     Metrics without any finite value are left out; those of the claims come first.
@@ -68,32 +141,6 @@ def metric_series(
     return series, note
 
 
-def line_panel(
-    data: ReportData,
-    title: str,
-    series: Mapping[str, Float[np.ndarray, "replicate column"]],
-    x_values: Sequence[int] | np.ndarray,
-    y_label: str,
-    x_label: str = "round",
-    points: Mapping[str, Points] | None = None,
-) -> PanelSpec:
-    """Panel with a line and band for each arm, and circles at some points."""
-
-    def draw(axes: Any) -> None:
-        for arm, values in series.items():
-            _draw_line(axes, np.array(x_values), values, data.style(arm))
-        for arm, (x, y) in (points or {}).items():
-            color = data.style(arm).hex_color
-            axes.plot(x, y, "o", ms=4.5, mfc="none", mec=color, mew=1.1)
-        axes.set(xlabel=x_label, ylabel=y_label)
-        axes.locator_params(nbins=5)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-
-    ends = {arm: format_number(float(values[:, -1].mean())) for arm, values in series.items()}
-    texts = (f"{arm} {end}" for arm, end in ends.items())
-    return PanelSpec(title, f"Lines by {x_label}; at the end: {'; '.join(texts)}.", draw)
-
-
 def _analytic_points(data: ReportData, name: str) -> dict[str, Points]:
     """Analytic values of a metric's mean by arm, where a claim compares the two."""
     points = {}
@@ -106,26 +153,51 @@ def _analytic_points(data: ReportData, name: str) -> dict[str, Points]:
         rounds = np.array(stage.rounds)
         analytic = np.asarray(stage.analytic_values.get(claim.analytic, np.nan), dtype=np.float64)
         analytic = analytic[rounds] if analytic.ndim else np.full(len(rounds), analytic)
-        chosen = evenly_spaced(len(rounds), 9)
+        chosen = evenly_spaced(len(rounds), NUM_ANALYTIC_POINTS)
         chosen = chosen[np.isfinite(analytic[chosen])]
         points[arm] = rounds[chosen], analytic[chosen]
     return points
 
 
-def _draw_line(axes: Any, x_values: np.ndarray, values: np.ndarray, style: PlotStyle) -> None:
-    """Draw mean and band at the columns where every replicate is finite."""
-    columns = np.flatnonzero(np.isfinite(values).all(0))
-    if not len(columns):
-        return
-    if len(columns) > MAX_POINTS:
-        columns = columns[evenly_spaced(len(columns), MAX_POINTS)]
-    x, (mean, low, high) = x_values[columns], confidence_band(values[:, columns])
-    marker = {"marker": style.marker, "ms": 4} if len(x) == 1 else {}
-    axes.plot(x, mean, color=style.hex_color, linestyle=style.linestyle, **marker)
+def line_panel(
+    data: ReportData,
+    title: str,
+    series: Mapping[str, Float[np.ndarray, "replicate column"]],
+    x_values: Sequence[int] | np.ndarray,
+    x_label: str = "round",
+    y_label: str = "",
+    points: Mapping[str, Points] | None = None,
+) -> PanelSpec:
+    """Panel with a line and band for each arm, and circles at some points."""
+
+    def draw(axes: Any) -> None:
+        for arm, values in series.items():  # at columns where every replicate is finite
+            columns = np.flatnonzero(np.isfinite(values).all(0))
+            columns = columns[evenly_spaced(len(columns), MAX_POINTS)]
+            if len(columns):
+                draw_line(axes, np.array(x_values)[columns], values[:, columns], data.style(arm))
+        for arm, (x, y) in (points or {}).items():
+            axes.plot(x, y, "o", ms=4.5, mfc="none", mec=data.style(arm).color, mew=1.1)
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.locator_params(nbins=5)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+
+    ends = (f"{a} {format_number(float(values[:, -1].mean()))}" for a, values in series.items())
+    return PanelSpec(title, f"Lines by {x_label}; at the end: {'; '.join(ends)}.", draw)
+
+
+def draw_line(
+    axes: Any, x: np.ndarray, values: np.ndarray, style: PlotStyle, **marker: Any
+) -> None:
+    """Draw mean and band; by default, markers only on a line of one point."""
+    mean, low, high = confidence_band(values)
+    if len(x) == 1:
+        marker = {"marker": style.marker, "ms": 4}
+    axes.plot(x, mean, **style.line, **marker)
     if len(values) > 1:
-        axes.fill_between(x, low, high, color=style.hex_color, alpha=0.18, linewidth=0)
+        axes.fill_between(x, low, high, color=style.color, alpha=0.18, linewidth=0)
 
 
 def evenly_spaced(length: int, count: int) -> np.ndarray:
     """At most `count` evenly spaced indices of a sequence, with both ends."""
-    return np.unique(np.linspace(0, length - 1, count).round().astype(int))
+    return np.unique(np.linspace(0, length - 1, min(length, count)).round().astype(int))

@@ -11,7 +11,12 @@ import numpy as np
 from jaxtyping import Float
 
 from mores.analysis.intervals import IntervalEstimate
-from mores.experiments.claims.claim_evaluation import cells_by_point, stage_and_round
+from mores.experiments.claims.claim_estimates import ClaimData
+from mores.experiments.claims.claim_evaluation import (
+    cells_by_point,
+    make_claim_data,
+    stage_and_round,
+)
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.claim_inputs import claim_arm
@@ -19,27 +24,23 @@ from mores.experiments.scenario.specification import Claim, Scenario
 from mores.experiments.scenario.stages import Sensitivity
 from mores.report.figures.theme import PlotStyle, plot_style
 
+SUPERSCRIPT_DIGITS = str.maketrans("+-0123456789", "⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 @dataclasses.dataclass(frozen=True)
 class ReportData:
-    """Results of a run's arms, at all points of the sweep.
-
-    Attributes:
-        scenario: scenario of the run.
-        cells: cells of the arms, without draws of uncertain parameters.
-        records: results of the cells, by cell id.
-    """
+    """Results of a run's arms, at all points of the sweep."""
 
     scenario: Scenario
-    cells: tuple[Cell, ...]
-    records: Mapping[str, CellResult]
+    cells: Sequence[Cell]  # of the arms, without draws of uncertain parameters
+    records: Mapping[str, CellResult]  # results of the cells, by cell id
 
     @classmethod
     def from_run(
         cls, scenario: Scenario, cells: Sequence[Cell], records: Mapping[str, CellResult]
     ) -> ReportData:
         """Report data from the cells and results of a run."""
-        return cls(scenario, tuple(c for c in cells if c.purpose == "arm"), records)
+        return cls(scenario, [cell for cell in cells if cell.purpose == "arm"], records)
 
     @cached_property
     def cells_at_points(self) -> list[dict[str, Cell]]:
@@ -54,7 +55,7 @@ class ReportData:
     @property
     def arms(self) -> list[str]:
         """Names of the arms, in the scenario's order."""
-        return list(dict.fromkeys(cell.arm for cell in self.cells))
+        return list(self.cells_at_points[0])
 
     @property
     def treatment_arms(self) -> list[str]:
@@ -64,19 +65,32 @@ class ReportData:
     @property
     def replicates(self) -> int:
         """Number of replicates in every cell."""
-        return len(np.unique(self.records[self.cells[0].id].replicate))
-
-    def cell(self, arm: str) -> Cell:
-        """First cell of an arm; its only cell without a sweep."""
-        return next(cell for cell in self.cells if cell.arm == arm)
+        return len(np.unique(self.record(self.arms[0]).replicate))
 
     def record(self, arm: str) -> CellResult:
-        """Result of an arm's first cell."""
-        return self.records[self.cell(arm).id]
+        """Result of an arm's first cell; its only cell without a sweep."""
+        return self.records[self.cells_at_points[0][arm].id]
 
-    def records_of(self, cells: Mapping[str, Cell]) -> dict[str, CellResult]:
-        """Results of cells by arm."""
-        return {arm: self.records[cell.id] for arm, cell in cells.items()}
+    def parameters(self, arm: str) -> dict[str, Any]:
+        """Parameters of an arm's first cell by dotted path."""
+        cell = self.cells_at_points[0][arm]
+        return flatten({"env": cell.env, "population": cell.population, "policies": cell.policies})
+
+    def claim_data(self, claim: Claim) -> list[ClaimData]:
+        """Data of a claim at every point of the sweep.
+
+        Raises:
+            KeyError, ValueError: the run lacks the metric, the arm or the round.
+        """
+        arm, data = claim_arm(self.scenario, claim) or "", []
+        for cells in self.cells_at_points:
+            by_arm = {name: self.records[cell.id] for name, cell in cells.items()}
+            data.append(make_claim_data(claim, self.scenario, arm, by_arm))
+        return data
+
+    def claim_differences(self, claim: Claim) -> Float[np.ndarray, "point replicate"]:
+        """Values of a claim minus those with which it compares, at every point."""
+        return np.array([data.differences for data in self.claim_data(claim)])
 
     def style(self, arm: str) -> PlotStyle:
         """Line style of an arm, the same in every figure. The control has the last one, gray."""
@@ -93,9 +107,8 @@ class ReportData:
     def control_record(self) -> CellResult | None:
         """Result of the control; None in a sweep or without another arm."""
         name = self.scenario.control
-        if name is None or len(self.points) > 1 or len(self.arms) < 2:
-            return None
-        return self.record(name)
+        is_compared = len(self.arms) > 1 and len(self.points) == 1
+        return self.record(name) if name and is_compared else None
 
     @cached_property
     def drift(self) -> dict[str, Float[np.ndarray, "value replicate round"]]:
@@ -105,27 +118,39 @@ class ReportData:
         control, or it does not record the metric `mean_value`.
         """
         control = self.control_record
-        if control is None or not (names := _mean_value_components(control)):
-            return {}
-        records = {arm: self.record(arm) for arm in self.treatment_arms}
-        return {
-            arm: np.stack([record.by_replicate(n) - control.by_replicate(n) for n in names])
-            for arm, record in records.items()
-            if len(_mean_value_components(record)) == len(names)
-        }
+        values = {arm: _mean_values(self.record(arm)) for arm in self.treatment_arms}
+        baseline = _mean_values(control) if control else []
+        comparable = {arm: x for arm, x in values.items() if len(x) == len(baseline) > 0}
+        return {arm: np.subtract(x, baseline) for arm, x in comparable.items()}
 
     def top_dimensions(self, count: int) -> list[int]:
         """The value dimensions with the largest drift of any arm, in their own order."""
         drift = [np.abs(values[:, :, -1].mean(1)) for values in self.drift.values()]
         largest = np.max([np.where(np.isfinite(d), d, 0.0) for d in drift], axis=0)
-        return sorted(np.argsort(-largest, kind="stable")[:count].tolist())
+        return indices_of_largest(largest, count)
 
 
-def _mean_value_components(record: CellResult) -> list[str]:
+def flatten(config: Any, path: str = "") -> dict[str, Any]:
+    """Parameters of a nested mapping by dotted path."""
+    if not isinstance(config, Mapping):
+        return {path: config}
+    prefix = f"{path}." if path else ""
+    children = (flatten(child, f"{prefix}{name}") for name, child in config.items())
+    return {name: value for child in children for name, value in child.items()}
+
+
+def indices_of_largest(values: np.ndarray, count: int) -> list[int]:
+    """Indices of the largest values, in increasing order."""
+    return sorted(np.argsort(-values, kind="stable")[:count].tolist())
+
+
+def _mean_values(record: CellResult) -> list[Float[np.ndarray, "replicate round"]]:
+    """Components of the metric `mean_value`; none if it is not recorded."""
     try:
-        return record.stage().components("mean_value")
+        names = record.stage().components("mean_value")
     except KeyError:
-        return []
+        names = []
+    return [record.by_replicate(name) for name in names]
 
 
 def value_label(record: CellResult, dimension: int) -> str:
@@ -149,9 +174,6 @@ def describe_metric(scenario: Scenario, estimand: Claim | Sensitivity) -> str:
     return f"{estimand.metric}{arm}{reference} after {rounds} rounds"
 
 
-SUPERSCRIPT_DIGITS = str.maketrans("+-0123456789", "⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
 def format_number(x: float | None, digits: int = 4) -> str:
     """Number with significant digits, a minus sign (U+2212), and superscript powers of ten."""
     if x is None or np.isnan(x):
@@ -161,6 +183,11 @@ def format_number(x: float | None, digits: int = 4) -> str:
     mantissa, _, power = f"{x:.{digits}g}".partition("e")
     text = mantissa.replace("-", "−")
     return f"{text}×10{str(int(power)).translate(SUPERSCRIPT_DIGITS)}" if power else text
+
+
+def format_range(low: float | None, high: float | None) -> str:
+    """Text of a range."""
+    return f"{format_number(low)} to {format_number(high)}"
 
 
 def format_interval(estimate: IntervalEstimate, template: str = "{} ({} to {})") -> str:
@@ -173,3 +200,15 @@ def format_interval(estimate: IntervalEstimate, template: str = "{} ({} to {})")
         return template.format(*(format_number(x, 3) for x in (value, low, high)))
     decimals = max(0, int(np.ceil(-np.log10((high - low) / 20.0))))
     return template.format(*(f"{x:.{decimals}f}".replace("-", "−") for x in (value, low, high)))
+
+
+def format_value(value: Any) -> str:
+    """Text of a swept value; for a component with parameters, its kind."""
+    if isinstance(value, Mapping) and "kind" in value:
+        return str(value["kind"])
+    return format_number(value) if isinstance(value, float) else shorten(str(value), 24)
+
+
+def shorten(text: str, max_length: int) -> str:
+    """Beginning of a text, with an ellipsis if it is longer."""
+    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"

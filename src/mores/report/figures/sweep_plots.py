@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from mores.analysis.intervals import confidence_band
-from mores.experiments.claims.claim_evaluation import make_claim_data
 from mores.experiments.scenario.claim_inputs import claim_arm
 from mores.experiments.scenario.specification import Claim
-from mores.report.figures.metric_lines import evenly_spaced
-from mores.report.figures.plot_data import ReportData, describe_metric, format_number
+from mores.report.figures.metric_lines import draw_line, evenly_spaced
+from mores.report.figures.plot_data import (
+    ReportData,
+    describe_metric,
+    format_number,
+    format_range,
+    format_value,
+)
 from mores.report.figures.rendering import FigureSpec, PanelSpec
 from mores.report.figures.theme import LIGHT_COLORS
 
@@ -24,34 +28,44 @@ MAX_TICKS = 8
 
 
 def sweep_figures(data: ReportData) -> list[FigureSpec]:
-    """Agreement with analytic values, then lines or heat maps; empty without a sweep."""
-    if len(data.points) < 2:
-        return []
-    return [*_analytic_figures(data), *_metric_figures(data)]
+    """Agreement with analytic values; then lines or heat maps of each quantity of the claims.
+
+    Without claims, of the first metric of each arm.
+    """
+    analytic_claims: dict[Any, Claim] = {}
+    quantities: dict[Any, Claim] = {}
+    for claim in data.scenario.claims:
+        arm = claim_arm(data.scenario, claim) or ""
+        estimand = arm, claim.metric, claim.stage, claim.at_round
+        if claim.analytic is not None:
+            analytic_claims[estimand, claim.analytic] = claim
+        quantity = {"kind": "report", "arm": arm, "analytic": None}
+        quantities.setdefault((estimand, claim.compare_to), claim.model_copy(update=quantity))
+    if not quantities:
+        for arm in data.arms:
+            metric = data.record(arm).names[0]
+            quantities[arm] = Claim(statement="-", kind="report", metric=metric, arm=arm)
+    figures = []
+    if analytic_claims:
+        panels = [_agreement_panel(data, claim) for claim in analytic_claims.values()]
+        caption = (
+            f"Simulated (mean of {data.replicates} replicates) against analytic values at every "
+            "point of the sweep. Line: equality."
+        )
+        size = (3.4, 2.9)
+        figures.append(FigureSpec("analytic", caption, panels[:MAX_PANELS], panel_size=size))
+    swept_paths = [path for path, values in data.scenario.sweep.items() if len(values) > 1]
+    for i, quantity in enumerate(list(quantities.values())[:MAX_FIGURES]):
+        if len(swept_paths) == 1:
+            figures.append(_line_figure(f"sweep_{i}", data, quantity, swept_paths[0]))
+        else:
+            figures.append(_heatmap_figure(f"sweep_{i}", data, quantity, swept_paths))
+    return figures
 
 
-def _analytic_figures(data: ReportData) -> list[FigureSpec]:
-    """Figure of simulated against analytic values at the points of the sweep."""
-    claims = {
-        (claim_arm(data.scenario, c) or "", c.metric, c.analytic, c.stage, c.at_round): c
-        for c in data.scenario.claims
-        if c.analytic is not None
-    }
-    panels = [_agreement_panel(data, arm, claim) for (arm, *_), claim in claims.items()]
-    if not panels:
-        return []
-    caption = (
-        f"Simulated (mean of {data.replicates} replicates) against analytic values at every "
-        "point of the sweep. Line: equality."
-    )
-    return [FigureSpec("analytic", caption, panels[:MAX_PANELS], panel_size=(3.4, 2.9))]
-
-
-def _agreement_panel(data: ReportData, arm: str, claim: Claim) -> PanelSpec:
-    pairs = [
-        make_claim_data(claim, data.scenario, arm, data.records_of(cells))
-        for cells in data.cells_at_points
-    ]
+def _agreement_panel(data: ReportData, claim: Claim) -> PanelSpec:
+    """Scatter plot of simulated against analytic values."""
+    arm, pairs = claim_arm(data.scenario, claim) or "", data.claim_data(claim)
     x = np.array([pair.comparison for pair in pairs], dtype=np.float64)
     y = np.array([pair.values.mean() for pair in pairs])
 
@@ -61,7 +75,7 @@ def _agreement_panel(data: ReportData, arm: str, claim: Claim) -> PanelSpec:
             origin = (float(x[is_finite][0]),) * 2
             axes.axline(origin, slope=1, color=LIGHT_COLORS["axis"], linewidth=1)
         chosen = evenly_spaced(len(x), MAX_SCATTER_POINTS)
-        color = data.style(arm).hex_color
+        color = data.style(arm).color
         axes.scatter(x[chosen], y[chosen], s=20, color=color, alpha=0.8, linewidths=0)
         axes.set(xlabel=f"{claim.analytic}, analytic", ylabel=f"{claim.metric}, simulated")
         axes.locator_params(nbins=5)
@@ -71,56 +85,23 @@ def _agreement_panel(data: ReportData, arm: str, claim: Claim) -> PanelSpec:
     return PanelSpec(title, f"Largest difference from the analytic value: {difference}.", draw)
 
 
-def _metric_figures(data: ReportData) -> list[FigureSpec]:
-    """One figure for each quantity of the claims; without claims, for the first metric per arm."""
-    scenario = data.scenario
-    quantities = [
-        (c.metric, claim_arm(scenario, c) or "", c.compare_to, c.stage, c.at_round)
-        for c in scenario.claims
-    ] or [(data.record(arm).names[0], arm, None, None, None) for arm in data.arms]
-    swept_paths = [path for path, values in scenario.sweep.items() if len(values) > 1]
-    draw = _line_figure if len(swept_paths) == 1 else _heatmap_figure
-    figures = []
-    for metric, arm, compare_to, stage, at_round in list(dict.fromkeys(quantities))[:MAX_FIGURES]:
-        claim = Claim(
-            statement="-", kind="report", metric=metric, arm=arm, compare_to=compare_to,
-            stage=stage, at_round=at_round,
-        )  # fmt: skip
-        samples = []
-        for cells in data.cells_at_points:
-            values, reference, *_ = make_claim_data(claim, scenario, arm, data.records_of(cells))
-            samples.append(values if reference is None else values - reference)
-        figures.append(draw(data, claim, swept_paths, samples, f"sweep_{len(figures)}"))
-    return figures
-
-
-def _line_figure(
-    data: ReportData,
-    claim: Claim,
-    swept_paths: Sequence[str],
-    samples: Sequence[np.ndarray],
-    name: str,
-) -> FigureSpec:
+def _line_figure(name: str, data: ReportData, claim: Claim, path: str) -> FigureSpec:
     """Line over the values of one parameter."""
-    path = swept_paths[0]
+    samples = data.claim_differences(claim)
     values = [point[path] for point in data.points]
+    texts = [format_value(value) for value in values]
     is_numeric = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-    style = data.style(claim.arm or "")
 
     def draw(axes: Any) -> None:
         x = np.array(values if is_numeric else range(len(values)), dtype=np.float64)
         order = np.argsort(x)
-        mean, low, high = (end[order] for end in confidence_band(np.stack(samples, -1)))
-        line = {"color": style.hex_color, "linestyle": style.linestyle}
-        axes.plot(x[order], mean, marker="o", ms=4, **line)
-        axes.fill_between(x[order], low, high, color=style.hex_color, alpha=0.18, lw=0)
+        draw_line(axes, x[order], samples[order].T, data.style(claim.arm or ""), marker="o", ms=4)
         if not is_numeric:
-            axes.set_xticks(x, [format_value(value) for value in values], rotation=25, ha="right")
+            axes.set_xticks(x, texts, rotation=25, ha="right")
         axes.set(xlabel=path, ylabel=claim.metric)
 
     means = (format_number(float(sample.mean())) for sample in samples)
-    pairs = zip(map(format_value, values), means, strict=True)
-    alt_text = "; ".join(f"{value}: {mean}" for value, mean in pairs)
+    alt_text = "; ".join(f"{text}: {mean}" for text, mean in zip(texts, means, strict=True))
     title = describe_metric(data.scenario, claim)
     caption = (
         f"{title[:1].upper()}{title[1:]} by {path}. Line: mean of {data.replicates} replicates; "
@@ -131,11 +112,7 @@ def _line_figure(
 
 
 def _heatmap_figure(
-    data: ReportData,
-    claim: Claim,
-    swept_paths: Sequence[str],
-    samples: Sequence[np.ndarray],
-    name: str,
+    name: str, data: ReportData, claim: Claim, swept_paths: Sequence[str]
 ) -> FigureSpec:
     """Heat maps over the two parameters with most values, one per combination of the others."""
     from matplotlib.colors import Normalize
@@ -144,7 +121,7 @@ def _heatmap_figure(
     x_path, y_path = sorted(main_paths, key=swept_paths.index)
     other_paths = [path for path in swept_paths if path not in main_paths]
     columns, rows = (data.scenario.sweep[path] for path in (x_path, y_path))
-    means = np.array([x.mean() for x in samples])
+    means = data.claim_differences(claim).mean(1)
     finite = means[np.isfinite(means)]
     scale = Normalize(finite.min(), finite.max()) if len(finite) else Normalize(0, 1)
     grids: dict[str, np.ndarray] = {}
@@ -167,27 +144,17 @@ def _heatmap_figure(
             axes.grid(False)
             axes.set(xlabel=x_path, ylabel=y_path)
 
-        text = f"From {format_number(np.nanmin(grid))} to {format_number(np.nanmax(grid))}"
-        return PanelSpec(title or claim.metric, f"{text}; brighter is larger.", draw)
+        alt_text = f"From {format_range(np.nanmin(grid), np.nanmax(grid))}; brighter is larger."
+        return PanelSpec(title or claim.metric, alt_text, draw)
 
     panels = [panel(title, grid) for title, grid in grids.items()]
     title = describe_metric(data.scenario, claim)
     caption = (
         f"{title[:1].upper()}{title[1:]} at every point of the sweep (mean of "
-        f"{data.replicates} replicates); brighter is larger, from {format_number(scale.vmin)} to "
-        f"{format_number(scale.vmax)}."
+        f"{data.replicates} replicates); brighter is larger, from "
+        f"{format_range(scale.vmin, scale.vmax)}."
     )
     if len(panels) > MAX_PANELS:
         total = f"{len(panels)} combinations of {', '.join(other_paths)}"
         caption += f" The first {MAX_PANELS} of {total}."
     return FigureSpec(name, caption, panels[:MAX_PANELS], panel_size=(3.4, 2.7))
-
-
-def format_value(value: Any) -> str:
-    """Text of a swept value; for a component with parameters, its kind."""
-    if isinstance(value, Mapping) and "kind" in value:
-        return str(value["kind"])
-    if isinstance(value, float):
-        return format_number(value)
-    text = str(value)
-    return text if len(text) <= 24 else f"{text[:23]}…"

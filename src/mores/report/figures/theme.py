@@ -24,16 +24,7 @@ COLORS = {  # in the light and the dark theme
 }
 LIGHT_COLORS = {name: light for name, (light, _) in COLORS.items()}
 DARK_COLORS = {name: dark for name, (_, dark) in COLORS.items()}
-NUM_LINE_COLORS = 8
-DASH_PATTERNS = (
-    (),
-    (5.0, 2.0),
-    (1.4, 1.4),
-    (6.0, 1.6, 1.4, 1.6),
-    (9.0, 2.0),
-    (3.0, 1.2),
-    (2.0, 3.0),
-)
+DASH_PATTERNS = ((), (5, 2), (1.4, 1.4), (6, 1.6, 1.4, 1.6), (9, 2), (3, 1.2), (2, 3))
 MARKERS = "osD^vPX*<>"
 
 
@@ -41,29 +32,21 @@ class PlotStyle(NamedTuple):
     """Style of a line: name of its color, dashes in line widths, and marker."""
 
     color_name: str
-    dashes: tuple[float, ...]
-    marker: str
+    dashes: tuple[float, ...] = ()
+    marker: str = "o"
 
     @property
-    def hex_color(self) -> str:
+    def color(self) -> str:
         """Color in the light theme."""
         return LIGHT_COLORS[self.color_name]
 
     @property
-    def linestyle(self) -> Any:
-        """Line style in matplotlib's format."""
-        return (0, self.dashes) if self.dashes else "-"
-
-    @property
-    def svg_dash_array(self) -> str:
-        """Dash array for an SVG line of width 2."""
-        return " ".join(f"{2.0 * length:g}" for length in self.dashes)
+    def line(self) -> dict[str, Any]:
+        """Color and line style as arguments of matplotlib."""
+        return {"color": self.color, "linestyle": (0, self.dashes) if self.dashes else "-"}
 
 
 def plot_style(index: int) -> PlotStyle:
     """Style of the arm with this index; the first eight have different colors."""
-    return PlotStyle(
-        f"line-{index % NUM_LINE_COLORS}",
-        DASH_PATTERNS[index % len(DASH_PATTERNS)],
-        MARKERS[index % len(MARKERS)],
-    )
+    dashes = DASH_PATTERNS[index % len(DASH_PATTERNS)]
+    return PlotStyle(f"line-{index % 8}", dashes, MARKERS[index % len(MARKERS)])
