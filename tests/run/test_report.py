@@ -195,7 +195,7 @@ def test_interval_plot_agrees_with_the_verdict(bound):
     claim = make_claim(bound=bound, smallest_effect=slack)
     counts = Counter()
     for _ in range(300):
-        values = rng.normal(rng.normal(0, 0.6), 0.3, size=12)
+        values = rng.normal(rng.normal(0, 0.6), 0.35, size=16)
         verdict = evaluate_claim(claim, values)
         plot = claims_section.interval_plot(claim, verdict.estimate)
         assert plot is not None

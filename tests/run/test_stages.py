@@ -139,7 +139,7 @@ about: A gambler learns the best option.
 env: {kind: bandit}
 policies: {gambler: {kind: averager}}
 rounds: 10
-replicates: 12
+replicates: 16
 seed: 3
 metrics: [reward, best]
 stages:

@@ -29,7 +29,7 @@ env: {kind: toy_walk, rate: 0.25}
 policies:
   helper: {kind: toy_still}
 rounds: 10
-replicates: 5
+replicates: 16
 arms:
   still: {policies.person: {kind: toy_still}}
   walking: {policies.person: {kind: toy_stride, step: 2}, env.rate: 0.5}

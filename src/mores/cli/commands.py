@@ -1,7 +1,6 @@
 """Commands: `mores run`, `resume`, `check`, `calibrate`, `list`, `describe`, `claims`.
 
-Exit codes: 0 success; 1 a claim failed; 2 a mistake of the user, one line for each on standard
-error; 3 an unexpected exception; 130 interrupted, 143 terminated; 141 output pipe closed.
+Exit codes: see `EXIT_CODES`.
 """
 
 from __future__ import annotations
@@ -20,22 +19,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mores.cli.console import pluralize, stdout_console, verdict_table
+from mores.cli.console import claim_list, pluralize, stdout_console, verdict_table
 from mores.core.errors import UserError, describe_exception, nearest_name, printable
 from mores.registry.plugins import load_plugins
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from mores.experiments.run import RunResult
     from mores.experiments.scenario.loading import LoadedScenario
 
 USER_ERROR, DEFECT, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141
+RUNS_FOLDER = Path("runs")
 # Errors of the file system that depend on the folder that the user chose.
 DISK_ERRNOS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR,
     errno.ENOENT, errno.EFBIG, errno.EDQUOT, errno.EIO,
 }  # fmt: skip
 
+EXIT_CODES = (
+    "Exit codes: 0 success; 1 a claim failed or, without --allow-undecided, is undecided; 2 a "
+    "mistake of the user, one line for each on standard error; 3 an unexpected exception; 130 "
+    "interrupted, 143 terminated; 141 the reader of the output has gone."
+)
+
 app = typer.Typer(
+    epilog=EXIT_CODES,
     help="Communities of people and AI agents whose values move.",
     add_completion=False,
     no_args_is_help=False,
@@ -66,6 +75,9 @@ Jobs = Annotated[
     typer.Option(
         "--jobs", metavar="N", min=0, help="Number of parallel processes; 0: one per core."
     ),
+]
+AllowUndecided = Annotated[
+    bool, typer.Option("--allow-undecided", help="Exit with 0 if no claim failed.")
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")]
 MovedPluginFiles = Annotated[
@@ -168,7 +180,7 @@ def _top(
         raise typer.Exit(0)
 
 
-@app.command("run")
+@app.command("run", epilog=EXIT_CODES)
 def run_command(
     file: ScenarioFile,
     overrides: Overrides = None,
@@ -176,23 +188,29 @@ def run_command(
     load: PluginFiles = None,
     only: ReplicateList = None,
     jobs: Jobs = 1,
+    allow_undecided: AllowUndecided = False,
 ) -> int:
     """Run a scenario, evaluate its claims, and write a report."""
     loaded = _load(file, overrides, load)
     replicates = None if only is None else _replicates(only, loaded.scenario.replicates)
     from mores.experiments.run import run_scenario
 
-    return _print_result(run_scenario(loaded, out=out, only_replicates=replicates, jobs=jobs))
+    result = run_scenario(loaded, out=out, only_replicates=replicates, jobs=jobs)
+    return _print_result(result, allow_undecided)
 
 
-@app.command("resume")
+@app.command("resume", epilog=EXIT_CODES)
 def resume_command(
-    folder: Folder, jobs: Jobs = 1, load: MovedPluginFiles = None, force: Force = False
+    folder: Folder,
+    jobs: Jobs = 1,
+    load: MovedPluginFiles = None,
+    force: Force = False,
+    allow_undecided: AllowUndecided = False,
 ) -> int:
     """Resume a stopped run: simulate the missing cells, evaluate the claims, write the report."""
     from mores.experiments.run import resume_run
 
-    return _print_result(resume_run(folder, jobs, load or (), force))
+    return _print_result(resume_run(folder, jobs, load or (), force), allow_undecided)
 
 
 @app.command("check")
@@ -281,14 +299,39 @@ def describe_command(name: Name, load: PluginFiles = None) -> None:
             console.print(Padding(Text(parameter.description), (0, 0, 0, 8)))
 
 
-@app.command("claims")
+@app.command("claims", epilog=EXIT_CODES)
 def claims_command(
-    files: ScenarioFiles = None, out: Out = None, load: PluginFiles = None, jobs: Jobs = 1
+    files: ScenarioFiles = None,
+    run: Annotated[bool, typer.Option("--run", help="Run the scenarios first.")] = False,
+    out: Out = None,
+    load: PluginFiles = None,
+    jobs: Jobs = 1,
+    allow_undecided: AllowUndecided = False,
 ) -> int:
-    """Run scenarios and print the verdicts of their claims; default: all bundled scenarios."""
+    """List the claims of scenarios with their papers and last verdicts; default: all bundled ones.
+
+    The last verdicts are those of the newest finished run under `runs/`.
+    """
     from mores.experiments.scenario.loading import bundled_scenarios
 
     loaded = [_load(file, None, load) for file in files or bundled_scenarios()]
+    if run:
+        return _run_claims(loaded, out, jobs, allow_undecided)
+    from mores.experiments.run.earlier_runs import finished_runs
+
+    newest = {}
+    for each in loaded:
+        name = each.scenario.name
+        if runs := finished_runs(RUNS_FOLDER / name, name):
+            newest[name] = runs[0]
+    stdout_console().print(claim_list([each.scenario for each in loaded], newest))
+    return 0
+
+
+def _run_claims(
+    loaded: Sequence[LoadedScenario], out: Path | None, jobs: int, allow_undecided: bool
+) -> int:
+    """Run scenarios and print the verdicts of their claims."""
     from mores.experiments.run import run_scenario
     from mores.experiments.run.parameter_uncertainty import plan_cells
     from mores.experiments.run.worker_pool import WorkerPool, num_processes
@@ -311,8 +354,8 @@ def claims_command(
                 if temporary:
                     error.__notes__ = []  # the run folder is deleted: no resume
                 raise
-    stdout_console().print(verdict_table(results))
-    return int(any(result.failed for result in results))
+    _print_verdicts(stdout_console(), results)
+    return _exit_code(results, allow_undecided)
 
 
 def _load(file: str, overrides: list[str] | None, load: list[Path] | None) -> LoadedScenario:
@@ -323,15 +366,33 @@ def _load(file: str, overrides: list[str] | None, load: list[Path] | None) -> Lo
     return load_scenario(file, overrides or ())
 
 
-def _print_result(result: RunResult) -> int:
+def _print_result(result: RunResult, allow_undecided: bool) -> int:
     """Print the verdicts and report of a run; returns the exit code."""
     console = stdout_console()
     if result.verdicts:
-        console.print(verdict_table([result]))
+        _print_verdicts(console, [result])
     else:
         console.print("The scenario has no claims.")
     console.print(f"report: {result.report_path}", soft_wrap=True, highlight=False)
-    return int(result.failed)
+    return _exit_code([result], allow_undecided)
+
+
+def _print_verdicts(console: Console, results: Sequence[RunResult]) -> None:
+    """Print the table of verdicts, and a sentence on several claims of a file."""
+    from mores.experiments.claims.several_claims import describe_several
+
+    console.print(verdict_table(results))
+    for result in results:
+        text = describe_several([(v.claim, v.adjusted_status) for v in result.verdicts])
+        if text:
+            console.print(f"{result.scenario.name}: {text}", highlight=False)
+
+
+def _exit_code(results: Sequence[RunResult], allow_undecided: bool) -> int:
+    """1 if a claim of any run failed or, unless that is allowed, is undecided."""
+    failed = any(result.failed for result in results)
+    undecided = any(result.undecided for result in results)
+    return int(failed or (undecided and not allow_undecided))
 
 
 def _replicates(text: str, count: int) -> list[int]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from mores.experiments.claims.verdicts import Verdict
     from mores.experiments.run import RunResult
+    from mores.experiments.run.earlier_runs import EarlierRun
     from mores.experiments.scenario.specification import Claim, Scenario
 
 COLORS = {"holds": "green", "fails": "bold red", "undecided": "yellow", "report": "cyan"}
@@ -32,7 +34,7 @@ def verdict_table(results: Sequence[RunResult]) -> Table:
         for verdict in result.verdicts:
             claim, estimate = verdict.claim, verdict.estimate
             color = COLORS.get(verdict.status, "")
-            points = f"{verdict.num_points} sweep points" if verdict.num_points > 1 else None
+            points = _describe_points(verdict)
             over = None if claim.interval == "monte_carlo" else f"over {claim.interval}"
             arm = _arm_description(claim, scenario)
             context = [scenario.name, claim.stage, claim.kind, arm, over, points]
@@ -41,13 +43,56 @@ def verdict_table(results: Sequence[RunResult]) -> Table:
             statement = Text.assemble(claim.statement, (details, "dim"))
             if verdict.status in ("fails", "undecided"):
                 statement.append(f"\n{verdict.reason}", style=color)
+            for note in filter(None, (verdict.warning, verdict.changed)):
+                statement.append(f"\n{note}", style="yellow")
             interval = f"[{_format_number(estimate.low)}, {_format_number(estimate.high)}]"
             if math.isinf(estimate.low) and math.isinf(estimate.high):
                 interval = "no interval"
             numbers = Text.assemble(_format_number(estimate.value), "\n", interval)
             status = Text(verdict.status, style=color)
+            if verdict.adjusted_status != verdict.status:
+                status.append(f"\nadjusted:\n{verdict.adjusted_status}", style="yellow")
             table.add_row(statement, numbers, Text(str(estimate.n)), status)
     return table
+
+
+def claim_list(scenarios: Sequence[Scenario], runs: Mapping[str, EarlierRun]) -> Table:
+    """Claims with their kinds, papers and last verdicts.
+
+    Args:
+        scenarios: the scenarios.
+        runs: the newest finished run of a scenario, by its name.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.HORIZONTALS, expand=True)
+    for heading, ratio in (("claim", 1), ("kind", None), ("last verdict", None)):
+        table.add_column(heading, overflow="fold", ratio=ratio, no_wrap=ratio is None)
+    for scenario in scenarios:
+        run = runs.get(scenario.name)
+        title = scenario.name if run is None else f"{scenario.name} (last run {run.folder.name})"
+        table.add_row(Text(title, style="bold"), "", "")
+        for claim in scenario.claims:
+            verdict = "not run" if run is None else run.verdict(claim)
+            source = claim.source or scenario.source
+            statement = Text.assemble(claim.statement, (f"\n{source}" if source else "", "dim"))
+            kind = Text(claim.kind.replace("_", " "))
+            table.add_row(statement, kind, Text(verdict, style=COLORS.get(verdict, "")))
+        if not scenario.claims:
+            table.add_row(Text("no claims", style="dim"), "", "")
+        table.add_section()
+    return table
+
+
+def _describe_points(verdict: Verdict) -> str | None:
+    """The point of a sweep at which the estimate was taken, and the range over all points."""
+    if verdict.num_points < 2:
+        return None
+    point = ", ".join(f"{path}={value}" for path, value in verdict.point.items())
+    low, high = map(_format_number, verdict.range)
+    return f"estimate at {point}; from {low} to {high} over {verdict.num_points} points"
 
 
 def _arm_description(claim: Claim, scenario: Scenario) -> str:

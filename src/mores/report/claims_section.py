@@ -11,6 +11,7 @@ import numpy as np
 from mores.analysis.intervals import IntervalEstimate
 from mores.experiments.claims.bounds import bound_range
 from mores.experiments.claims.claim_evaluation import stage_and_round
+from mores.experiments.claims.several_claims import describe_several
 from mores.experiments.claims.verdicts import Verdict, VerdictStatus
 from mores.experiments.scenario.claim_inputs import claim_arm
 from mores.experiments.scenario.specification import Claim, Scenario
@@ -61,6 +62,29 @@ def summarize_claims(verdicts: Sequence[Verdict]) -> str:
             text = f"{holds} of {len(uncertain)} claims {'holds' if holds == 1 else 'hold'}"
         summary += f" Over the ranges of the uncertain parameters, {text}."
     return summary
+
+
+def summarize_several(verdicts: Sequence[Verdict]) -> str:
+    """Sentence on the number of statistical claims; empty for less than two."""
+    return describe_several([(verdict.claim, verdict.adjusted_status) for verdict in verdicts])
+
+
+def notes(verdict: Verdict) -> list[str]:
+    """What a reader must know beside the verdict: warnings, adjustment, a claim that changed."""
+    adjusted = ""
+    if verdict.adjusted_status != verdict.status:
+        alphas = (format_number(x, 2) for x in (verdict.alpha, verdict.adjusted_alpha))
+        adjusted = "Adjusted for the number of claims it is {}: it holds at alpha {}, adjusted {}."
+        adjusted = adjusted.format(verdict.adjusted_status, *alphas)
+    texts = [verdict.warning, adjusted, verdict.changed]
+    return [f"{text[:1].upper()}{text[1:]}" for text in texts if text]
+
+
+def describe_points(verdict: Verdict) -> str:
+    """Point of the sweep at which the estimate was taken, and the range over all points."""
+    point = ", ".join(f"{path} = {value}" for path, value in verdict.point.items())
+    low, high = map(format_number, verdict.range)
+    return f"at {point}; {low} to {high} over {verdict.num_points} points"
 
 
 def _count_sentence(verdicts: Sequence[Verdict]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +13,7 @@ from mores.core.errors import UserError
 from mores.experiments.claims import verdicts
 from mores.experiments.claims.claim_estimates import ClaimData
 from mores.experiments.claims.several_claims import holm_adjusted, is_statistical
+from mores.experiments.claims.trends import PointData, trend_points
 from mores.experiments.claims.verdicts import Verdict
 from mores.experiments.results.cell_result import CellResult, mean_by_label
 from mores.experiments.scenario.cell import Cell
@@ -62,40 +62,43 @@ def _evaluate_claim(
 ) -> Verdict:
     arm = claim_arm(scenario, claim) or ""
     over_draws = claim.interval == "parameters"
-    points: list[Mapping[str, Any]] = []
-    data: list[ClaimData] = []
-    ablation_data: list[ClaimData] = []
-    remarks: list[str] = []
-    untrained: list[bool] = []
+    points: list[PointData] = []
     for cells in cells_at_points:
         if arm not in cells or cells[arm].purpose != ("draw" if over_draws else "arm"):
             continue
         needed = {claim.compare_to, claim.ablation, scenario.control, arm} & cells.keys()
         by_arm = {name: cell_results[cells[name].id] for name in needed}
-        points.append(cells[arm].point)
-        data.append(make_claim_data(claim, scenario, arm, by_arm))
-        if claim.ablation is not None:
-            ablation_data.append(make_claim_data(claim, scenario, claim.ablation, by_arm))
-        remarks.append(_describe_stopped_trainings(claim, scenario, arm, by_arm))
-        untrained.append(claim.kind == "learned" and no_updates_made(claim, scenario, by_arm[arm]))
-    remark = next(filter(None, remarks), "")
+        ablation = claim.ablation and make_claim_data(claim, scenario, claim.ablation, by_arm)
+        points.append(
+            PointData(
+                cells[arm].point,
+                make_claim_data(claim, scenario, arm, by_arm),
+                ablation or None,
+                _describe_stopped_trainings(claim, scenario, arm, by_arm),
+                claim.kind == "learned" and no_updates_made(claim, scenario, by_arm[arm]),
+            )
+        )
+    remark = next((each.remark for each in points if each.remark), "")
     if over_draws:
-        overall = verdicts.evaluate_claim_over_draws(claim, data, ablation_data)
-        if any(untrained):
-            where = f"{arm} at {sum(untrained)} of {len(untrained)} draws"
-            overall = _fail_untrained(overall, where)
+        draws = [each.data for each in points]
+        ablations = [each.ablation for each in points if each.ablation is not None]
+        overall = verdicts.evaluate_claim_over_draws(claim, draws, ablations)
+        if num_untrained := sum(each.untrained for each in points):
+            overall = _fail_untrained(overall, f"{arm} at {num_untrained} of {len(points)} draws")
         overall = _with_remark(overall, remark, "at one or more draws, ")
         return dataclasses.replace(overall, arm=arm)
+    points = trend_points(claim, points)
     at_points = []
-    ablations = ablation_data or [None] * len(data)
-    for one, ablation, point, is_untrained in zip(data, ablations, points, untrained, strict=True):
-        values, comparison, bounds, deterministic = one
+    for each in points:
+        values, comparison, bounds, deterministic = each.data
         verdict = verdicts.evaluate_claim(
-            claim, values, comparison, ablation, bounds, deterministic
+            claim, values, comparison, each.ablation, bounds, deterministic
         )
-        verdict = _fail_untrained(verdict, arm) if is_untrained else verdict
-        at_points.append(dataclasses.replace(verdict, arm=arm, point=point))
-    with_remarks = [_with_remark(*pair) for pair in zip(at_points, remarks, strict=True)]
+        verdict = _fail_untrained(verdict, arm) if each.untrained else verdict
+        at_points.append(dataclasses.replace(verdict, arm=arm, point=each.point))
+    with_remarks = [
+        _with_remark(verdict, each.remark) for verdict, each in zip(at_points, points, strict=True)
+    ]
     if len(with_remarks) == 1:
         return with_remarks[0]
     overall = verdicts.combine_verdicts(claim, at_points)

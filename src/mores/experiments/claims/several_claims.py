@@ -30,6 +30,23 @@ def chance_of_luck(num_claims: int, alpha: float = 0.05) -> float:
     return 1.0 - (1.0 - alpha) ** num_claims
 
 
+def describe_several(claims: Sequence[tuple[Claim, str]]) -> str:
+    """Sentence on the statistical claims of a file; empty for less than two.
+
+    Args:
+        claims: each claim with its adjusted verdict.
+    """
+    adjusted = [status for claim, status in claims if is_statistical(claim)]
+    if len(adjusted) < 2:
+        return ""
+    chance, holds = chance_of_luck(len(adjusted)), adjusted.count("holds")
+    return (
+        f"{len(adjusted)} statistical claims: if all were false, one would hold by luck in up to "
+        f"{100 * chance:.0f} % of experiments. Adjusted for their number (Holm), {holds} of "
+        f"{len(adjusted)} {'holds' if holds == 1 else 'hold'}."
+    )
+
+
 def smallest_alpha(claim: Claim, interval_at: Callable[[float], IntervalEstimate]) -> float:
     """The smallest alpha at which a claim holds, that holds at .05.
 

@@ -84,6 +84,8 @@ class Verdict:
         at_points: the verdicts at the points of a sweep, in its order.
         alpha: the smallest alpha for which the interval of level 1 - alpha lies within the bound;
             1 if the claim does not hold.
+        changed: how the claim differs from that of an earlier run with the same seed; empty if it
+            does not.
         adjusted_alpha: the same, adjusted for all statistical claims of the file (Holm); nan for
             other claims.
     """
@@ -99,6 +101,13 @@ class Verdict:
     at_points: Sequence[Verdict] = ()
     alpha: float = 1.0
     adjusted_alpha: float = math.nan
+    changed: str = ""
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest estimate over the points of a sweep."""
+        values = [each.estimate.value for each in self.at_points or [self]]
+        return min(values), max(values)
 
     @property
     def adjusted_status(self) -> VerdictStatus:

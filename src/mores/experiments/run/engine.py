@@ -16,14 +16,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mores.analysis.intervals import IntervalEstimate
 from mores.core.errors import UserError
+from mores.experiments.claims.claim_entries import claim_entry
 from mores.experiments.claims.claim_evaluation import evaluate_claims
 from mores.experiments.claims.verdicts import Verdict
 from mores.experiments.progress import ProgressDisplay
 from mores.experiments.results import atomic_files
 from mores.experiments.results.provenance import collect_provenance, utc_timestamp
 from mores.experiments.run.checkpoint import remove_stale_checkpoints
+from mores.experiments.run.earlier_runs import mark_changed_claims
 from mores.experiments.run.parameter_uncertainty import CellPlan, plan_cells, sensitivity_indices
 from mores.experiments.run.run_folder import (
     CELLS_FOLDER,
@@ -62,6 +63,11 @@ class RunResult:
     def failed(self) -> bool:
         """Whether any claim failed. An undecided claim has neither passed nor failed."""
         return any(verdict.status == "fails" for verdict in self.verdicts)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether any claim is undecided."""
+        return any(verdict.status == "undecided" for verdict in self.verdicts)
 
     @property
     def report_path(self) -> Path:
@@ -130,7 +136,7 @@ def complete_run(
         remove_stale_checkpoints(folder / CELLS_FOLDER)
         display.update("evaluating claims")
         result = evaluate_run_claims(run_plan)
-        entries = [_claim_entry(verdict) for verdict in result.verdicts]
+        entries = [claim_entry(verdict) for verdict in result.verdicts]
         atomic_files.write_json(folder / "claims.json", entries)
         seconds = round(provenance.get("seconds", 0.0) + time.monotonic() - start, 2)
         final = {**provenance, "finished": utc_timestamp(), "seconds": seconds}
@@ -145,6 +151,7 @@ def complete_run(
 def evaluate_run_claims(run_plan: RunPlan) -> RunResult:
     """Evaluate the claims on the cells on disk."""
     verdicts = evaluate_claims(run_plan.scenario, run_plan.cells, run_plan.cell_results())
+    verdicts = mark_changed_claims(run_plan.folder, run_plan.scenario, verdicts)
     return RunResult(run_plan.folder, run_plan.scenario, verdicts)
 
 
@@ -194,35 +201,6 @@ def _record_interruption(status: RunStatus) -> Iterator[None]:
             status.log(f"stopped: {type(error).__name__}: {error}")
         error.add_note(f"{status.count} are complete; to continue: mores resume {status.folder}")
         raise
-
-
-def _claim_entry(verdict: Verdict) -> dict[str, Any]:
-    """A claim as JSON: its verdict over all points, and at each of them."""
-    claim = verdict.claim
-    entry = {
-        "statement": claim.statement,
-        "arm": verdict.arm,
-        **_verdict_fields(verdict),
-        "claim": claim.model_dump(mode="json", exclude_none=True),
-    }
-    if len(verdict.at_points) > 1:
-        entry["points"] = [
-            {"point": dict(at.point), **_verdict_fields(at)} for at in verdict.at_points
-        ]
-    return entry
-
-
-def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
-    fields: dict[str, Any] = {"verdict": verdict.status, "reason": verdict.reason}
-    fields |= _estimate_fields(verdict.estimate)
-    if verdict.ablation_estimate is not None:
-        fields["ablation"] = _estimate_fields(verdict.ablation_estimate)
-    return fields
-
-
-def _estimate_fields(estimate: IntervalEstimate) -> dict[str, Any]:
-    names = ("low", "high", "n", "method")
-    return {"estimate": estimate.value, **{name: getattr(estimate, name) for name in names}}
 
 
 def _write_report(run_plan: RunPlan, run_result: RunResult, provenance: Mapping[str, Any]) -> None:

@@ -150,6 +150,16 @@ class Claim(StrictModel):
         description="what the interval covers. monte_carlo: replicates; people: resampled "
         "respondents; parameters: points sampled from the ranges under `uncertainty`",
     )
+    slope_in: str | None = Field(
+        default=None,
+        description="path of the sweep: the claim is about the least squares slope of the metric "
+        "in this parameter, per replicate",
+    )
+    monotone_in: str | None = Field(
+        default=None,
+        description="path of the sweep: the claim is about the change from each value of this "
+        "parameter to the next, and must hold for all",
+    )
     source: str | None = Field(default=None, description="source of the finding: arXiv id, section")
 
     @model_validator(mode="after")
@@ -179,6 +189,8 @@ class Claim(StrictModel):
         if self.interval == "parameters" and (self.statistic != "mean" or self.kind == "exact"):
             message = "parameters: the statistic must be mean and the kind not exact"
             raise conflict(message, "interval")
+        if self.slope_in is not None and self.monotone_in is not None:
+            raise conflict("give slope_in or monotone_in, not both", "monotone_in")
         return self
 
 
@@ -267,6 +279,16 @@ class Scenario(StrictModel):
             if claim.interval == "parameters" and self.uncertainty is None:
                 message = "parameters: state their ranges under uncertainty.parameters"
                 raise missing(message, "claims", i, "interval")
+            for key in ("slope_in", "monotone_in"):
+                path = getattr(claim, key)
+                if path is None:
+                    continue
+                if path not in self.sweep:
+                    raise unknown("swept parameter", path, list(self.sweep), "claims", i, key)
+                values = self.sweep[path]
+                numeric = all(isinstance(v, (int, float)) for v in values)
+                if not numeric or len(set(values)) < 2 or any(isinstance(v, bool) for v in values):
+                    raise conflict("needs two or more swept numbers", "claims", i, key)
             trains = any(stage.trains_policies for stage in self.stages_through(claim.stage))
             if claim.kind == "learned" and not trains:
                 where = f" up to {claim.stage}" if claim.stage else ""

@@ -193,7 +193,8 @@ def format_range(low: float | None, high: float | None) -> str:
 def format_interval(estimate: IntervalEstimate, template: str = "{} ({} to {})") -> str:
     """Estimate and interval, rounded to about a twentieth of the interval's width."""
     value, low, high = estimate.value, estimate.low, estimate.high
-    if not np.isfinite([low, high]).all() or low == high:
+    no_spread = bool(estimate.undecided) and value in (low, high)
+    if not np.isfinite([low, high]).all() or low == high or no_spread:
         return format_number(value)
     magnitude = max(abs(low), abs(high))
     if not 1e-4 <= magnitude < 1e6 or high - low < 1e-6 * magnitude:

@@ -1,0 +1,112 @@
+"""Claims of earlier runs: the last verdicts of a scenario, and claims that changed since.
+
+A claim that is changed after its result was seen, and then tested on the same random numbers, is no
+test. Such claims are marked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mores.experiments.claims.verdicts import Verdict
+from mores.experiments.scenario.specification import Claim, Scenario
+
+WORDING = ("statement", "source")  # fields that change no verdict
+ESTIMAND = ("kind", "metric", "arm", "compare_to", "analytic", "stage", "at_round", "statistic")
+
+
+class EarlierRun(NamedTuple):
+    """A finished run: its folder, its seed, when it started, and the entries of its claims."""
+
+    folder: Path
+    seed: int
+    started: str
+    claims: list[dict[str, Any]]
+
+    def verdict(self, claim: Claim) -> str:
+        """The verdict on a claim that is the same but for its wording; else what is known of it."""
+        now = _without_wording(claim.model_dump(mode="json", exclude_none=True))
+        for entry in self.claims:
+            before = entry.get("claim")
+            if isinstance(before, Mapping) and _without_wording(before) == now:
+                return str(entry.get("verdict"))
+        return "changed since"
+
+
+def finished_runs(parent: Path, scenario_name: str) -> list[EarlierRun]:
+    """Finished runs of a scenario in a folder, the newest first; others are left out."""
+    runs = []
+    for folder in parent.iterdir() if parent.is_dir() else ():
+        manifest, provenance = (_read_json(folder / n) for n in ("run.json", "provenance.json"))
+        claims = _read_json(folder / "claims.json")
+        if not isinstance(manifest, dict) or manifest.get("scenario") != scenario_name:
+            continue
+        if not isinstance(provenance, dict) or not isinstance(claims, list):
+            continue
+        seed, started = provenance.get("seed"), provenance.get("started")
+        if isinstance(seed, int) and isinstance(started, str):
+            entries = [entry for entry in claims if isinstance(entry, dict)]
+            runs.append(EarlierRun(folder, seed, started, entries))
+    return sorted(runs, key=lambda run: (run.started, run.folder.name), reverse=True)
+
+
+def mark_changed_claims(
+    folder: Path, scenario: Scenario, verdicts: Sequence[Verdict]
+) -> list[Verdict]:
+    """The verdicts, with those marked whose claim changed since an earlier run of the same seed."""
+    provenance = _read_json(folder / "provenance.json")
+    started = provenance.get("started") if isinstance(provenance, dict) else None
+    earlier = [
+        run
+        for run in finished_runs(folder.resolve().parent, scenario.name)
+        if run.seed == scenario.seed
+        and run.folder.name != folder.resolve().name
+        and (not isinstance(started, str) or run.started < started)
+    ]
+    marked = []
+    for verdict in verdicts:
+        changes = (_change(verdict.claim, run) for run in earlier)
+        marked.append(dataclasses.replace(verdict, changed=next(filter(None, changes), "")))
+    return marked
+
+
+def _change(claim: Claim, run: EarlierRun) -> str:
+    """How a claim differs from that of a run with its statement or estimand; or that it is new."""
+    now = claim.model_dump(mode="json", exclude_none=True)
+    for entry in run.claims:
+        before = entry.get("claim")
+        if not isinstance(before, Mapping):
+            continue
+        same_statement = before.get("statement") == claim.statement
+        if not same_statement and any(before.get(k) != now.get(k) for k in ESTIMAND):
+            continue
+        fields = [
+            name
+            for name in sorted({*before, *now} - set(WORDING))
+            if before.get(name) != now.get(name)
+        ]
+        if not fields:
+            return ""
+        texts = (f"{n}: {_text(before.get(n))}, now {_text(now.get(n))}" for n in fields)
+        return f"changed since {run.folder.name} with the same seed: {'; '.join(texts)}"
+    return f"new since {run.folder.name} with the same seed" if run.claims else ""
+
+
+def _without_wording(claim: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in claim.items() if name not in WORDING}
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else json.dumps(value)[:80]
+
+
+def _read_json(path: Path) -> Any:
+    """Content of a file; None if it is absent or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
