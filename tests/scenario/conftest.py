@@ -37,7 +37,7 @@ control: still
 metrics: [mean_value, drift]
 claims:
   - statement: People who walk move away
-    kind: statistical
+    kind: exact
     metric: drift
     arm: walking
     compare_to: still

@@ -19,7 +19,7 @@ Write = Callable[..., str]
 TOYS = Path(__file__).parent / "toys.py"
 FALSE_CLAIM = """\
   - statement: People who walk [do not] move
-    kind: statistical
+    kind: exact
     metric: drift
     arm: walking
     bound: {within: [0, 0.001]}
@@ -141,10 +141,10 @@ def test_claims_of_several_files(
     write: Write, good: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = write(), write(good + FALSE_CLAIM, "t.yaml")
-    assert main(["claims", first]) == 0
+    assert main(["claims", first, "--run"]) == 0
     assert capsys.readouterr().out.count("People who walk move away") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.yaml", "t.yaml"]
-    assert main(["claims", first, second, "--out", "claims"]) == 1
+    assert main(["claims", first, second, "--run", "--out", "claims"]) == 1
     output = capsys.readouterr().out
     assert output.count("People who walk move away") == 2
     assert output.count("fails") == 1
@@ -155,7 +155,7 @@ def test_all_files_are_checked_before_the_first_run(
     write: Write, good: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong = write(good.replace("drift]", "drft]"), "wrong.yaml")
-    assert main(["claims", write(), wrong, "--out", "claims"]) == 2
+    assert main(["claims", write(), wrong, "--run", "--out", "claims"]) == 2
     assert not (tmp_path / "claims").exists()
     error = capsys.readouterr().err
     assert error.startswith("wrong.yaml:12:23: metrics.1: ")

@@ -104,9 +104,9 @@ class CallChecks:
             )
         if self._num_rounds == self._next_legality_check:
             assert isinstance(mask, Tensor)
-            self._check_options(role, phase.name, space, mask, finished)
+            self.check_options(role, phase.name, space, mask, finished)
 
-    def _check_options(
+    def check_options(
         self,
         role: str,
         phase: str,

@@ -76,18 +76,9 @@ class ValueChecks(CallChecks):
         """Check the result of `Environment.action_mask`."""
         super().action_mask(state, role, phase, mask, finished)
         method, path = self.method("action_mask"), f"action_mask.{role}"
-        space, choices = phase.action_spaces.get(role), ()
-        if mask is not None and isinstance(space, Discrete):
-            choices = (mask,)
-        elif mask is not None and isinstance(space, MultiDiscrete):
-            choices = mask.split(space.num_options, -1)
-        for choice in choices:
-            none_legal = ~choice.any(-1)
-            none_legal = none_legal if finished is None else none_legal & ~finished[:, None]
-            if none_legal.any():
-                agent = int(none_legal.nonzero()[0, 1])
-                message = f"no option of {role}_{agent} in {phase.name!r} is legal"
-                refuse(method, message, path, code="invalid_value")
+        space = phase.action_spaces.get(role)
+        if mask is not None and isinstance(space, (Discrete, MultiDiscrete)):
+            self.check_options(role, phase.name, space, mask, finished)
         self._record(method, path, {} if mask is None else {"action mask": mask}, state)
 
     def action(
