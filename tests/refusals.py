@@ -71,4 +71,7 @@ def finish() -> None:
         known = json.loads(file.read() or "{}")
         others = {name: text for name, text in known.items() if name.rsplit(" #", 1)[0] not in ran}
         file.truncate(0)
-        file.write(json.dumps(dict(sorted({**others, **written}.items())), indent=1) + "\n")
+        file.write(
+            json.dumps(dict(sorted({**others, **written}.items())), indent=1, ensure_ascii=False)
+            + "\n"
+        )

@@ -71,6 +71,10 @@ class Bandit(Environment[BanditState]):
     def metrics(self, state: BanditState) -> Mapping[str, Tensor]:
         return {"reward": state.reward, "best": state.best}
 
+    @property
+    def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
+        return {"best": (0.0, 1.0)}
+
 
 @dataclasses.dataclass(frozen=True)
 class AveragerState:
@@ -148,7 +152,7 @@ stages:
   - {name: test, rounds: 30, episodes: 3}
   - {name: sure, loop: search, rounds: 20}
 claims:
-  - {statement: It learned, kind: statistical, metric: best, stage: sure, bound: {above: 0.9}}
+  - {statement: It learned, kind: statistical, metric: best, stage: sure, bound: {above: 0.7}}
   - {statement: Before it had not, kind: statistical, metric: best, stage: before, at_round: 3,
      bound: {below: 0.6}}
 """

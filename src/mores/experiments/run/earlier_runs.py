@@ -16,7 +16,10 @@ from mores.experiments.claims.verdicts import Verdict
 from mores.experiments.scenario.specification import Claim, Scenario
 
 WORDING = ("statement", "source")  # fields that change no verdict
-ESTIMAND = ("kind", "metric", "arm", "compare_to", "analytic", "stage", "at_round", "statistic")
+ESTIMAND = (
+    *("kind", "metric", "arm", "compare_to", "analytic", "ablation", "stage", "at_round"),
+    *("statistic", "relative", "interval", "slope_in", "monotone_in"),
+)
 
 
 class EarlierRun(NamedTuple):
@@ -77,23 +80,21 @@ def mark_changed_claims(
 def _change(claim: Claim, run: EarlierRun) -> str:
     """How a claim differs from that of a run with its statement or estimand; or that it is new."""
     now = claim.model_dump(mode="json", exclude_none=True)
-    for entry in run.claims:
-        before = entry.get("claim")
-        if not isinstance(before, Mapping):
-            continue
-        same_statement = before.get("statement") == claim.statement
-        if not same_statement and any(before.get(k) != now.get(k) for k in ESTIMAND):
-            continue
-        fields = [
-            name
-            for name in sorted({*before, *now} - set(WORDING))
-            if before.get(name) != now.get(name)
-        ]
-        if not fields:
-            return ""
-        texts = (f"{n}: {_text(before.get(n))}, now {_text(now.get(n))}" for n in fields)
-        return f"changed since {run.folder.name} with the same seed: {'; '.join(texts)}"
-    return f"new since {run.folder.name} with the same seed" if run.claims else ""
+    claims = [entry["claim"] for entry in run.claims if isinstance(entry.get("claim"), Mapping)]
+    if not claims or any(_without_wording(before) == _without_wording(now) for before in claims):
+        return ""
+    since = f"since {run.folder.name} with the same seed"
+    for fields in (["statement"], ESTIMAND):
+        for before in claims:
+            if all(before.get(name) == now.get(name) for name in fields):
+                names = sorted({*before, *now} - set(WORDING))
+                texts = [
+                    f"{name}: {_text(before.get(name))}, now {_text(now.get(name))}"
+                    for name in names
+                    if before.get(name) != now.get(name)
+                ]
+                return f"changed {since}: {'; '.join(texts)}"
+    return f"new {since}"
 
 
 def _without_wording(claim: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,104 @@
+"""Claims about a sweep, several claims of a file, and claims that changed since an earlier run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mores.experiments.claims.claim_estimates import ClaimData
+from mores.experiments.claims.several_claims import chance_of_luck, holm_adjusted
+from mores.experiments.claims.trends import PointData, trend_points
+from mores.experiments.results.run_reader import open_run
+from mores.experiments.run import RunResult, run_scenario
+from mores.experiments.scenario.loading import load_scenario
+from tests.refusals import refused
+from tests.run.small_run import make_claim
+
+TEXT = """\
+name: pulls
+about: An assistant pulls people, more or less.
+env: {kind: coevolution, num_people: 12, noise_std: 0.1}
+population: {kind: normal, num_people: 12, num_values: 1}
+policies: {assistant: {kind: advocate, goal: 1.0}}
+rounds: 5
+replicates: 16
+seed: 4
+metrics: [mean_value, rms_distance]
+sweep: {env.ai_influence: [0.2, 0.0, 0.1]}
+claims:
+  - {statement: More pull moves them further, kind: statistical, metric: "mean_value[0]",
+     slope_in: env.ai_influence, bound: {above: 0.1}}
+  - {statement: Every step moves them further, kind: statistical, metric: "mean_value[0]",
+     monotone_in: env.ai_influence, bound: {above: 0.0}}
+  - {statement: They are moved, kind: statistical, metric: "mean_value[0]", bound: {above: 0.05}}
+"""
+
+
+def _run(folder: Path, text: str = TEXT) -> RunResult:
+    file = folder.with_suffix(".yaml")
+    file.write_text(text)
+    return run_scenario(load_scenario(str(file)), folder, progress=False)
+
+
+def test_slope_and_steps_are_those_of_the_recorded_numbers(tmp_path: Path) -> None:
+    result = _run(tmp_path / "run")
+    run = open_run(result.folder)
+    table = run.dataframe()
+    at_end = table[(table.metric == "mean_value[0]") & (table["round"] == 5)]
+    values = at_end.pivot(index="replicate", columns="env.ai_influence", values="value")
+    slopes = np.polyfit([0.0, 0.1, 0.2], values.to_numpy().T, 1)[0]
+    slope, steps, level = result.verdicts
+    assert slope.estimate.value == pytest.approx(slopes.mean(), rel=1e-5)
+    assert (slope.status, slope.num_points) == ("holds", 1)
+    changes = np.diff(values.to_numpy(), axis=1).mean(0)
+    assert [each.estimate.value for each in steps.at_points] == pytest.approx(changes, rel=1e-5)
+    assert [each.point["env.ai_influence"] for each in steps.at_points] == [
+        "0.0 to 0.1", "0.1 to 0.2",
+    ]  # fmt: skip
+    assert level.range == pytest.approx((values[0.0].mean(), values[0.2].mean()), rel=1e-5)
+    entries = json.loads((result.folder / "claims.json").read_text())
+    assert entries[2]["point"] == dict(level.point) and entries[2]["range"] == list(level.range)
+
+
+@pytest.mark.parametrize("key", ["slope_in", "monotone_in"])
+def test_a_trend_needs_a_swept_number(tmp_path: Path, key: str) -> None:
+    text = TEXT[: TEXT.index("claims:")] + (
+        "claims:\n  - {statement: x, kind: statistical, metric: rms_distance,\n"
+        f"     {key}: env.noise_std, bound: {{above: 0}}}}\n"
+    )
+    with refused("unknown_name", f"claims.0.{key}"):
+        _run(tmp_path / "run", text)
+    swept = text.replace("env.ai_influence: [0.2, 0.0, 0.1]", "env.challenge: [none, follow]")
+    with refused("conflict", f"claims.0.{key}"):
+        _run(tmp_path / "run", swept.replace("env.noise_std", "env.challenge"))
+
+
+def test_trend_of_a_comparison_with_an_analytic_value() -> None:
+    """Both the metric and the analytic value rise by 2 per unit."""
+    claim = make_claim(slope_in="x", analytic="law")
+    noise = np.arange(3.0)
+    points = [PointData({"x": x}, ClaimData(2 * x + noise, 2.0 * x)) for x in (3.0, 1.0, 2.0)]
+    (trend,) = trend_points(claim, points)
+    assert trend.data.values == pytest.approx(2.0) and trend.data.comparison == pytest.approx(2.0)
+
+
+def test_holms_adjustment() -> None:
+    assert holm_adjusted([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm_adjusted([]) == []
+    assert chance_of_luck(20) == pytest.approx(0.64, abs=0.005)
+
+
+def test_claims_that_changed_since_a_run_with_the_same_seed(tmp_path: Path) -> None:
+    _run(tmp_path / "first")
+    assert not any(verdict.changed for verdict in _run(tmp_path / "second").verdicts)
+    easier = TEXT.replace("above: 0.05", "above: -9")
+    changed = _run(tmp_path / "third", easier)
+    texts = [verdict.changed for verdict in changed.verdicts]
+    assert texts[:2] == ["", ""] and "bound" in texts[2] and "same seed" in texts[2]
+    assert "changed" in json.loads((changed.folder / "claims.json").read_text())[2]
+    assert "bound" in (changed.folder / "report.html").read_text()
+    other_seed = _run(tmp_path / "fourth", easier.replace("seed: 4", "seed: 5"))
+    assert not any(verdict.changed for verdict in other_seed.verdicts)
