@@ -40,6 +40,6 @@ def test_the_ablation_trains_as_the_arm_does(name: str, index: int) -> None:
     scenario = loaded.scenario
     claim = scenario.claims[index]
     built = {each.cell.arm: each for each in build_cells(loaded)}
-    arm, ablation = (built[key] for key in (claim_arm(scenario, claim), str(claim.ablation)))
+    arm, ablation = built[str(claim_arm(scenario, claim))], built[str(claim.ablation)]
     assert training(arm, claim, scenario)
     assert training(ablation, claim, scenario) == training(arm, claim, scenario)
