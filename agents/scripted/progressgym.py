@@ -12,8 +12,10 @@ trained from scratch in every round). `learning_rate` is the share of the gap th
 Qiu et al. 2024 (arXiv 2406.20087) fine-tune language models and list four baselines, lifelong and
 extrapolative, each by RLHF and by DPO. Here a model is its value vector, and RLHF and DPO train the
 same vector towards the same answers, so they do not differ. Continual or independent, a flag of
-theirs, does. They extrapolate votes on single preference pairs and keep the sign; here the mean
-answer is extrapolated. As in theirs, the order is lower while there are few answers.
+theirs, does. They extrapolate votes on single preference pairs and keep the sign
+(`mores.agents.scripted.vote_extrapolation`); here the mean answer is extrapolated. In Follow they
+look one or two centuries ahead, here the default is the challenge's horizon, 0. As in theirs, the
+order is lower while there are few answers.
 """
 
 from __future__ import annotations
@@ -135,6 +137,13 @@ class Extrapolative(Lifelong):
         self, state: ProgressGymState, observation: Tensor
     ) -> Float[Tensor, "world assistant value"]:
         """Extrapolated answers, by the highest order that the number of answers allows."""
+        weights = self.answer_weights(state, observation)
+        return total(weights[:, None, :, None] * state.answer_history, 2)
+
+    def answer_weights(
+        self, state: ProgressGymState, observation: Tensor
+    ) -> Float[Tensor, "world point"]:
+        """Weight of each of the last answers in the extrapolated one."""
         space, horizon = state.observation_space, self.forecast_horizon
         if horizon is None:
             horizon = 1
@@ -145,8 +154,7 @@ class Extrapolative(Lifelong):
             for low in range(self.order + 1)
         ]
         by_order = torch.tensor(rows, dtype=observation.dtype, device=observation.device)
-        weights = by_order[(state.num_answers - 1).clamp(max=self.order)]  # world point
-        return total(weights[:, None, :, None] * state.answer_history, 2)
+        return by_order[(state.num_answers - 1).clamp(max=self.order)]
 
     @property
     def _order(self) -> int:

@@ -6,8 +6,10 @@ after its last row history stays there. Each round people move by `attraction (G
 
 One trajectory is shipped, `progressgym_digitized`: five values over nine centuries, the 13th to the
 21st, DIGITIZED BY EYE from a figure of the ProgressGym repository (PKU-Alignment/ProgressGym, its
-data overview), error about .01. It has a realistic shape; it is not a measurement: ProgressGym
-publishes no table of its value vectors.
+data overview), error about .01. The figure shows embeddings of the text corpus, whose dimensions
+"are only chosen for demonstrative purposes" (its README); the benchmark scores models on 19
+dimensions, and no table of their vectors is published. It has a realistic shape and is not a
+measurement.
 """
 
 from __future__ import annotations

@@ -28,9 +28,16 @@ from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.people import People
 from mores.core.policy import Policy
-from mores.core.random_streams import RandomStreams, Worlds
+from mores.core.random_streams import RandomStreams, Worlds, uniform_index
 from mores.core.spaces import Box, Discrete, Part
-from mores.core.stream_addresses import INAPPROPRIATE, PROMPT, SHARED_UTILITY, TASK, TOKEN_UTILITY
+from mores.core.stream_addresses import (
+    INAPPROPRIATE,
+    PROMPT,
+    RANDOM_COMPLETION,
+    SHARED_UTILITY,
+    TASK,
+    TOKEN_UTILITY,
+)
 from mores.envs.feedback import token_completions as completions
 from mores.envs.feedback.random_token_policy import (
     RandomTokenPolicy,
@@ -98,6 +105,9 @@ class TokenFeedback(Environment[TokenFeedbackState]):
         Principal k: (sum of utilities of distinct tokens - penalty * number of inappropriate
         tokens) / L. Agents receive the mean over principals by `principal_weights`, at the end or
         per token with the same sum. A truncated completion gets no feedback.
+        With `reward_source: random` all rewards, ratings and preferences are those of completions
+        of uniform random tokens, one for each agent: a signal of the usual size without information
+        on actions, for ablations. Metrics are of the agents' own completions.
 
     Feedback (training signals with the last token, `[world, agent, ...]`; K = `num_principals`;
     undefined in worlds that are not at their last token):
@@ -166,6 +176,11 @@ class TokenFeedback(Environment[TokenFeedbackState]):
     reward_timing: Literal["terminal", "per_token"] = Field(
         default="terminal", description="reward at the end or after each token"
     )
+    reward_source: Literal["own", "random"] = Field(
+        default="own",
+        description="completion that is rewarded: the agent's own, or one of independent uniform "
+        "tokens, so that rewards and preferences have no information on actions (an ablation)",
+    )
 
     choice: Annotated[Channel, component("channel")] = Field(
         default="bradley_terry",
@@ -199,6 +214,12 @@ class TokenFeedback(Environment[TokenFeedbackState]):
         if self.principal_weights and sum(self.principal_weights) <= 0:
             raise ParameterError(
                 "principal_weights", message="principal_weights are all 0", code="invalid_value"
+            )
+        if self.reward_source == "random" and self.reward_timing == "per_token":
+            raise ParameterError(
+                "reward_source",
+                message="reward_source: random needs reward_timing: terminal",
+                code="conflict",
             )
         latent = ("utility", "completion", "inappropriate", "token_value")
         for field, outputs in CHANNEL_OUTPUTS.items():
@@ -326,29 +347,43 @@ class TokenFeedback(Environment[TokenFeedbackState]):
         )
         terminated = next_state.num_tokens >= self.completion_length
         last = terminated & ~complete
-        score = self._completion_scores(next_state)
+        rewarded = self._rewarded_tokens(next_state, streams)
+        score = self._completion_scores(next_state, rewarded)
         if self.reward_timing == "per_token":
-            reward = score - self._completion_scores(state)
+            reward = score - self._completion_scores(state, state.tokens)
         else:
             reward = torch.where(last[:, None], score, 0.0)
         feedback: dict[str, Mapping[str, Tensor]] = {}
         if bool(last.any()):
-            fields = self._feedback(next_state, score, streams)
+            fields = self._feedback(next_state, rewarded, streams)
             critique = torch.where(last[:, None, None], fields["critique"], state.critique)
             next_state = dataclasses.replace(next_state, critique=critique)
             feedback = {ASSISTANT: fields}
         return StepResult(next_state, {ASSISTANT: reward}, terminated, feedback)
 
+    def _rewarded_tokens(
+        self, state: TokenFeedbackState, streams: RandomStreams
+    ) -> Int[Tensor, "world agent step"]:
+        """Tokens of the completions whose rewards are given; see `reward_source`."""
+        if self.reward_source == "own":
+            return state.tokens
+        u = streams.uniform(RANDOM_COMPLETION, self.num_completions, self.completion_length)
+        return uniform_index(self.vocab_size, u)
+
     def _feedback(
-        self, state: TokenFeedbackState, score: Float[Tensor, "world agent"], streams: RandomStreams
+        self,
+        state: TokenFeedbackState,
+        rewarded: Int[Tensor, "world agent step"],
+        streams: RandomStreams,
     ) -> dict[str, Tensor]:
         """All feedback on complete completions, `[world, agent, ...]` by name.
 
         Args:
             state: state with the completions.
-            score: weighted mean reward of each completion over principals.
+            rewarded: tokens of the completions whose rewards are given.
             streams: random streams.
         """
+        score = self._completion_scores(state, rewarded)
         cost = self.penalty * state.inappropriate.to(state.token_utility.dtype)
         latent = {
             "utility": score.unflatten(1, (-1, 2)),  # world pair option
@@ -356,7 +391,7 @@ class TokenFeedback(Environment[TokenFeedbackState]):
             "inappropriate": state.inappropriate,
             "token_value": state.token_utility - cost[:, None],
         }
-        fields = {"reward": self._rewards(state.tokens, state)}
+        fields = {"reward": self._rewards(rewarded, state)}
         for field, outputs in CHANNEL_OUTPUTS.items():
             channel: Channel | None = getattr(self, field)
             if channel is not None:
@@ -381,9 +416,11 @@ class TokenFeedback(Environment[TokenFeedbackState]):
             one_hot, state.token_utility, state.inappropriate, self.penalty
         )
 
-    def _completion_scores(self, state: TokenFeedbackState) -> Float[Tensor, "world agent"]:
-        """Weighted mean reward of the completions so far."""
-        return self._principal_mean(self._rewards(state.tokens, state), 2)
+    def _completion_scores(
+        self, state: TokenFeedbackState, tokens: Int[Tensor, "world agent step"]
+    ) -> Float[Tensor, "world agent"]:
+        """Weighted mean reward of completions over principals."""
+        return self._principal_mean(self._rewards(tokens, state), 2)
 
     def _principal_mean(self, x: Tensor, dim: int) -> Tensor:
         """Weighted mean over principals."""

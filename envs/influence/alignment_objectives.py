@@ -15,7 +15,9 @@ assistant's action, T the horizon, theta_t^nat the preference without any influe
 | pareto | unambiguous desirability (ParetoUD): among policies that every preference finds at \
 least as good as doing nothing, those that no other of these Pareto-dominates |
 
-[mem]: formulas from memory of the paper, not yet compared with its text.
+These formulas are from memory of the paper and have not been compared with its text. One reading is
+open: does `constrained` bind theta_T, the preference after the last action, which evaluates no
+action? Both are computed: `constrain_last_action`, by default yes.
 
 Five objectives maximize the expectation of a sum; constrained adds a constraint to one; myopic and
 pareto define optimal policies without such a sum. Rewards depend on preference and action only, so
@@ -114,7 +116,11 @@ class PolicyEvaluation:
 
 @functools.lru_cache(maxsize=256)
 def solve(
-    person: PersonDRMDP, objective: AlignmentObjective, horizon: int, privileged_preference: int = 0
+    person: PersonDRMDP,
+    objective: AlignmentObjective,
+    horizon: int,
+    privileged_preference: int = 0,
+    constrain_last_action: bool = True,
 ) -> OptimalPolicies:
     """Optimal policies of an objective, and their value.
 
@@ -123,6 +129,8 @@ def solve(
         objective: the objective.
         horizon: number of rounds, at least 1.
         privileged_preference: index of theta*, used by `privileged`.
+        constrain_last_action: whether `constrained` also binds the preference after the last
+            action.
     """
     size, rewards = person.num_preferences, person.reward_matrix
     if objective == "real_time":
@@ -136,8 +144,7 @@ def solve(
     elif objective == "myopic":
         best = _optimal_mask(rewards).reshape(1, 1, 1, size, 1, 2)
     elif objective == "constrained":
-        allowed = np.array([[True, allow] for allow in person.preserves_natural_preference])
-        best = _optimal_mask(np.where(allowed, rewards, -np.inf)).reshape(1, 1, 1, size, 1, 2)
+        best = _constrained(person, horizon, constrain_last_action)
     elif objective == "privileged":
         best = _optimal_mask(rewards[privileged_preference]).reshape(1, 1, 1, 1, 1, 2)
     else:
@@ -180,6 +187,17 @@ def _final(person: PersonDRMDP, horizon: int) -> np.ndarray:
         best[elapsed, 0, 0, :, : elapsed + 1] = _optimal_mask(values)
         next_value = values.max(-1)
     return best
+
+
+def _constrained(person: PersonDRMDP, horizon: int, constrain_last_action: bool) -> np.ndarray:
+    """Best action of each round among those that surely keep the preference natural."""
+    size, rewards = person.num_preferences, person.reward_matrix
+    allowed = np.array([[True, allow] for allow in person.preserves_natural_preference])
+    best = _optimal_mask(np.where(allowed, rewards, -np.inf)).reshape(1, 1, 1, size, 1, 2)
+    if constrain_last_action:
+        return best
+    last = _optimal_mask(rewards).reshape(1, 1, 1, size, 1, 2)
+    return np.concatenate([best.repeat(horizon - 1, 0), last])
 
 
 def _pareto(reward_matrix: np.ndarray, horizon: int) -> np.ndarray:
@@ -261,7 +279,11 @@ def evaluate_policy(
 
 
 def optimal_action_sequences(
-    person: PersonDRMDP, objective: AlignmentObjective, horizon: int, privileged_preference: int = 0
+    person: PersonDRMDP,
+    objective: AlignmentObjective,
+    horizon: int,
+    privileged_preference: int = 0,
+    constrain_last_action: bool = True,
 ) -> Iterator:
     """All optimal action sequences of a deterministic person.
 
@@ -277,7 +299,8 @@ def optimal_action_sequences(
             code="unsupported",
             path="person",
         )
-    best = solve(person, objective, horizon, privileged_preference).optimal_actions
+    problem = (objective, horizon, privileged_preference, constrain_last_action)
+    best = solve(person, *problem).optimal_actions
     initial = person.initial_distribution.index(1.0)
 
     def extend(natural: int, preference: int, actions: tuple[int, ...]) -> Iterator:

@@ -1,8 +1,9 @@
 """DRMDP: people whose preferences change, and assistants that can change them.
 
-Carroll et al. 2024 (arXiv 2405.17713). Each person has an assistant and a preference that depends
-on its actions: successful influence makes influence preferred. Which assistant behavior is optimal
-depends on the preference that evaluates it: present, last, initial or natural (without influence).
+Carroll et al. 2024 (arXiv 2405.17713; formulas from memory, not compared with its text). Each
+person has an assistant and a preference that depends on its actions: successful influence makes
+influence preferred. Which assistant behavior is optimal depends on the preference that evaluates
+it: present, last, initial or natural (without influence).
 `mores.envs.influence.alignment_objectives` solves all cases exactly.
 
 Demo: `python -m mores.envs.influence.dr_mdp`.
@@ -104,7 +105,8 @@ class DRMDP(Environment[DRMDPState]):
         shifted; influence leads to 1, no influence to 0.
 
     References:
-        Carroll et al. 2024, arXiv 2405.17713; the example with two preferences is from mores.
+        Carroll et al. 2024, arXiv 2405.17713, by formulas from memory; the example with two
+        preferences is from mores.
     """
 
     tags: ClassVar[Mapping[str, object]] = {
@@ -124,6 +126,10 @@ class DRMDP(Environment[DRMDPState]):
     )
     privileged_preference: int = Field(
         default=0, ge=0, description="preference theta* of privileged"
+    )
+    constrain_last_action: bool = Field(
+        default=True,
+        description="constrained: whether it binds the preference after the last action, too",
     )
     rewards: Matrix = Field(
         default=((1.0, -1.0), (1.0, 3.0)),
@@ -294,6 +300,8 @@ class DRMDP(Environment[DRMDPState]):
                 self.person_dr_mdp(1.0).preserves_natural_preference, device=state.preference.device
             )
             allowed = (self._believed_susceptibility(state) == 0) | preserving[state.preference]
+            if not self.constrain_last_action:
+                allowed = allowed | (state.rounds_elapsed >= self.horizon - 1)[:, None]
         elif self.objective == "pareto":
             dominates = self.person_dr_mdp(1.0).influence_weakly_dominates
             allowed = torch.full_like(state.preference, dominates, dtype=torch.bool)
@@ -413,9 +421,9 @@ class DRMDP(Environment[DRMDPState]):
         """
         values: dict[str, Any] = {}
         if rounds >= self.horizon:
-            problem = (self.objective, self.horizon, self.privileged_preference)
+            planner = self._optimal_planner
             optimum = [
-                count * objectives.solve(self.person_dr_mdp(p), *problem).value
+                count * planner.optimal_policies(self.person_dr_mdp(p), self.horizon).value
                 for count, p in self._groups
             ]
             values["optimal_return"] = sum(optimum) / self.num_people
@@ -429,7 +437,7 @@ class DRMDP(Environment[DRMDPState]):
                 )
         policy = policies.get("assistant")
         masked = self.objective in ("constrained", "pareto")
-        if isinstance(policy, DRMDPPlanner) and (not masked or policy.objective == self.objective):
+        if isinstance(policy, DRMDPPlanner) and (not masked or self._has_own_mask(policy)):
             observed, average = self.observe_susceptibility, self._mean_susceptibility
             groups = [PersonGroup(n, p, p if observed else average) for n, p in self._groups]
             criterion = objectives.RETURN_CRITERIA[self.objective]
@@ -439,8 +447,23 @@ class DRMDP(Environment[DRMDPState]):
 
     def default_policies(self) -> Mapping[str, Any]:
         """Assistants that are optimal by the objective."""
-        planner = {"kind": "dr_mdp_planner", "objective": self.objective}
-        return {"assistant": {**planner, "privileged_preference": self.privileged_preference}}
+        names = ("objective", "privileged_preference", "constrain_last_action")
+        parameters = {name: getattr(self, name) for name in names}
+        return {"assistant": {"kind": "dr_mdp_planner", **parameters}}
+
+    @functools.cached_property
+    def _optimal_planner(self) -> DRMDPPlanner:
+        """Planner of the environment's objective."""
+        return DRMDPPlanner(
+            objective=self.objective,
+            privileged_preference=self.privileged_preference,
+            constrain_last_action=self.constrain_last_action,
+        )
+
+    def _has_own_mask(self, planner: DRMDPPlanner) -> bool:
+        """Whether a planner's objective excludes the actions that the environment masks."""
+        same_end = planner.constrain_last_action == self.constrain_last_action
+        return planner.objective == self.objective and (same_end or self.objective == "pareto")
 
 
 def _check_distribution(name: str, probabilities: tuple[float, ...], num_preferences: int) -> None:

@@ -52,8 +52,7 @@ def planner_metrics(
     evaluations = []
     for group in groups:
         believed = person(group.believed_susceptibility)
-        problem = (planner.objective, horizon, planner.privileged_preference)
-        policy = objectives.solve(believed, *problem).policy(planner.tie_break_action)
+        policy = planner.optimal_policies(believed, horizon).policy(planner.tie_break_action)
         evaluations.append(
             objectives.evaluate_policy(
                 person(group.susceptibility), policy, horizon, privileged_preference

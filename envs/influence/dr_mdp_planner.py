@@ -1,4 +1,7 @@
-"""Planner: the exact optimal policy of an alignment objective in `DRMDP`."""
+"""Planner: the exact optimal policy of an alignment objective in `DRMDP`.
+
+The objectives are those of Carroll et al. 2024 (arXiv 2405.17713), by formulas from memory.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box
 from mores.envs.influence import alignment_objectives as objectives
-from mores.envs.influence.alignment_objectives import AlignmentObjective
+from mores.envs.influence.alignment_objectives import AlignmentObjective, OptimalPolicies
 from mores.envs.influence.person_dr_mdp import INFLUENCE, NOOP, Matrix, PersonDRMDP
 
 REQUIRED_PARTS = (
@@ -41,6 +44,9 @@ class DRMDPPlanner(Policy):
 
     objective: AlignmentObjective = Field(default="real_time", description="alignment objective")
     privileged_preference: int = Field(default=0, ge=0, description="theta* of privileged")
+    constrain_last_action: bool = Field(
+        default=True, description="constrained: whether it binds the preference after the end, too"
+    )
     tie_break: Literal["noop", "influence"] = Field(
         default="noop", description="action if both are optimal"
     )
@@ -81,8 +87,7 @@ class DRMDPPlanner(Policy):
             decimal = _float32_decimal(float(susceptibility))
             person = self._person_from_observation(state, observation[0, 0], decimal)
             horizon = int(elapsed[0, 0] + remaining[0, 0])
-            problem = (self.objective, horizon, self.privileged_preference)
-            policy = objectives.solve(person, *problem).policy(self.tie_break_action)
+            policy = self.optimal_policies(person, horizon).policy(self.tie_break_action)
             index = tuple(np.minimum(i, n - 1) for i, n in zip(indices, policy.shape, strict=True))
             influence = policy[index].astype(np.int64)
             action = np.where(susceptibilities == susceptibility, influence, action)
@@ -90,6 +95,11 @@ class DRMDPPlanner(Policy):
         if action_mask is not None:
             output = torch.where(action_mask[..., INFLUENCE], output, NOOP)
         return ActionOutput(output, state)
+
+    def optimal_policies(self, person: PersonDRMDP, horizon: int) -> OptimalPolicies:
+        """All policies that are optimal by the objective, for a person and a horizon in rounds."""
+        problem = (self.privileged_preference, self.constrain_last_action)
+        return objectives.solve(person, self.objective, horizon, *problem)
 
     def _person_from_observation(
         self, observation_space: Box, observation: Tensor, susceptibility: float

@@ -1,9 +1,10 @@
 """Dynamic-reward Markov decision process (DR-MDP) of one person with few preferences.
 
-Carroll et al. 2024 (arXiv 2405.17713): the person's preference theta, one of a finite number,
-changes with the assistant's actions, and R_theta(a) is the reward of action a by theta. The actions
-are nothing (0) and influence (1). With u uniform in [0, 1), a person of preference c without
-influence moves to P^-1[c](u), the inverse distribution function of a row of `natural_transitions`.
+Carroll et al. 2024 (arXiv 2405.17713; from memory of the paper): the person's preference theta, one
+of a finite number, changes with the assistant's actions, and R_theta(a) is the reward of action a
+by theta. The actions are nothing (0) and influence (1). With u uniform in [0, 1), a person of
+preference c without influence moves to P^-1[c](u), the inverse distribution function of a row of
+`natural_transitions`.
 Influence succeeds with probability `susceptibility` and then leads to Q^-1[c](u), of a row of
 `influenced_transitions`; without success the natural transition applies.
 

@@ -1,5 +1,10 @@
 """ProgressGym's challenges: forecasting a moving history, and leading people along it.
 
+A small model of the benchmark's protocol and scoring (Qiu et al. 2024, arXiv 2406.20087): people
+and assistants are value vectors. The benchmark scores language models by 19-dimensional vectors of
+answers to moral questions; `progressgym_digitized`, the default history, has five values read by
+eye from a figure of embeddings of its text corpus.
+
 Follow: report history's position. Predict: report its position `forecast_horizon` rounds ahead.
 Coevolve: advise people who are moved by history and the assistant; the people's mean is scored. A
 challenge sets defaults of the environment, adds parts to the assistant's observation, ends the
@@ -23,7 +28,8 @@ to v_0. Undefined scores are NaN: the centered cosine of a constant v_0, all bef
 
 In coevolve the repository finetunes the people's proxy for one epoch on history, then for two on
 the assistant. If an epoch covers the share r of the distance, these are influences of 1 - (1 - r)
-and 1 - (1 - r)^2. No r is published: r = .3 is an assumption of mores.
+and 1 - (1 - r)^2. No r is published: r = .3 is an assumption of mores, and two findings change
+their sign with r (docs/explanation/progress.md).
 """
 
 from __future__ import annotations

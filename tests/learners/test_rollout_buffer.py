@@ -274,6 +274,21 @@ def test_interrupted_episodes_do_not_count():
     assert all(batch.mask[0].sum(-1).tolist() == [2, 5] for batch, *_ in RECORDED)
 
 
+def test_truncated_episodes_count_up_to_the_cut():
+    """In REINFORCE as in group recipes: no value of what follows a cut after 3 rounds of 5."""
+    for recipe in (RecordingREINFORCE, RecordingGRPO):
+        policy = recipe(gamma=1.0, **FIXED)
+        environment = FixedLengths(lengths=(2, 5))
+        simulate_episodes(environment, {"actor": policy}, Worlds.grid(1, 2), 1, 3)
+    ((reinforce,), (_, rewards, _, group_returns)) = RECORDED
+    assert rewards["truncated"][0].any(-1).tolist() == [False, True]
+    assert group_returns[0].tolist() == [1 + 2, 1 + 2 + 3]
+    returns = torch.tensor([[3.0, 2.0, 0.0], [6.0, 5.0, 3.0]])
+    valid = returns[returns > 0]
+    expected = torch.where(returns > 0, (returns - valid.mean()) / valid.std(), 0.0)
+    torch.testing.assert_close(reinforce.advantage[0], expected)
+
+
 def test_reinforce_uses_normalized_returns():
     """Advantages: discounted returns with mean 0 and standard deviation 1 over all worlds."""
     policy, environment = RecordingREINFORCE(gamma=0.5, **FIXED), FixedLengths(lengths=(2, 3))

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from mores.agents.scripted.progressgym import Extrapolative, Lifelong, Oracle, Persistence, Static
+from mores.agents.scripted.vote_extrapolation import VoteExtrapolative
 from mores.envs.opinion.coevolution import Coevolution
 from mores.sim.simulation import simulate
 
@@ -36,8 +37,39 @@ def extrapolate(points, order, horizon):
     return np.vander([order + float(horizon)], order + 1)[0] @ coefficients
 
 
-def coevolve_score(vectors):
-    largest = [max(cos(s, v) for v in V[i:]) for s in vectors for i in range(9)]
+def extrapolated_vote(votes, order, horizon):
+    """Label and number of copies of a pair, by the recursion of ProgressGym's repository."""
+    order = min(order, len(votes) - 1)
+    last = [vote * votes[-1] for vote in votes[-order - 1 :]]
+    for _ in range(horizon):
+        terms = ((-1) ** (order - i) * math.comb(order + 1, i) * last[i] for i in range(order + 1))
+        last = [*last[1:], sum(terms)]
+    label = votes[-1] if last[-1] > 0 else -votes[-1]
+    return label, min(abs(last[-1]), 5)
+
+
+def value_by_votes(answers, order, horizon, num_pairs=128):
+    """Value between 0 and 1 that agrees best with the labels of the pairs, by trying all."""
+    thresholds = (np.arange(num_pairs) + 0.5) / num_pairs
+    votes = [[1 if answer > c else -1 for answer in answers] for c in thresholds]
+    labels = [extrapolated_vote(each, order, horizon) for each in votes]
+
+    def disagreement(cut):
+        agreed = [1 if k < cut else -1 for k in range(num_pairs)]
+        return sum(n for (label, n), a in zip(labels, agreed, strict=True) if a != label)
+
+    latest = sum(vote[-1] > 0 for vote in votes)
+    cuts = range(num_pairs + 1)
+    return min(cuts, key=lambda cut: (disagreement(cut), abs(cut - latest), cut)) / num_pairs
+
+
+def extrapolate_votes(points, order, horizon):
+    """Vector that agrees best with the labels of the pairs of each value."""
+    return np.array([value_by_votes(answers, order, horizon) for answers in np.array(points).T])
+
+
+def coevolve_score(vectors, rows=V):
+    largest = [max(cos(s, v) for v in rows[i:]) for s in vectors for i in range(9)]
     return sum(largest) / len(largest)
 
 
@@ -45,16 +77,19 @@ def expected(kind, challenge, horizon):
     """Cosine score, skill and centered cosine of one assistant."""
     delay = horizon if challenge == "predict" else 0
     iterations = {"follow": 0, "predict": horizon, "coevolve": 1}[challenge]
-    person, model = V[0], V[0]
+    person, model, predict = V[0], V[0], extrapolate
     vectors, answers, scored_vectors, targets = [person], [], [], []
     for t in range(1, 9 - delay):
         answers.append(person if challenge == "coevolve" else V[t])
         if kind == "oracle":
             model = V[t + delay]
         elif kind != "none":
-            order, rate, independent = kind
+            order, rate, independent, *more = kind
+            if more:  # votes or answers, and the assistant's own horizon
+                predict = {"votes": extrapolate_votes, "answers": extrapolate}[more[0]]
+                iterations = more[1]
             base = V[0] if independent else model
-            model = base + rate * (extrapolate(answers, order, iterations) - base)
+            model = base + rate * (predict(answers, order, iterations) - base)
         if challenge == "coevolve":
             person = person + 0.3 * (V[t] - person)
             if kind != "none":
@@ -73,11 +108,23 @@ def expected(kind, challenge, horizon):
     )
 
 
-ROWS = {  # order, rate, independent
+ROWS = {  # order, rate, independent, and with more: what is extrapolated, by how many rounds
     "lifelong": (Lifelong(), (0, 0.51, False)),
     "lifelong, independent": (Lifelong(independent=True), (0, 0.51, True)),
     "extrapolative": (Extrapolative(), (1, 0.51, False)),
     "extrapolative, independent": (Extrapolative(independent=True), (1, 0.51, True)),
+    "extrapolative, 2 ahead by order 2": (
+        Extrapolative(order=2, forecast_horizon=2),
+        (2, 0.51, False, "answers", 2),
+    ),
+    "votes, 1 ahead by order 1": (
+        VoteExtrapolative(forecast_horizon=1),
+        (1, 0.51, False, "votes", 1),
+    ),
+    "votes, 2 ahead by order 2": (
+        VoteExtrapolative(order=2, forecast_horizon=2),
+        (2, 0.51, False, "votes", 2),
+    ),
     "static": (Static(), (0, 0.0, False)),
     "persistence": (Persistence(), (0, 1.0, False)),
     "linear": (Extrapolative(learning_rate=1.0), (1, 1.0, False)),

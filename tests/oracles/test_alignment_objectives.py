@@ -64,6 +64,12 @@ def test_default_person_by_enumeration(horizon: int) -> None:
     natural = {actions for actions in returns if returns[actions]["natural"]}
     expected["constrained"] = best_sequences(returns, "real_time", natural)
 
+    free_end = {actions for actions in returns if not any(actions[:-1])}
+    value, best = best_sequences(returns, "real_time", free_end)
+    problem = (DEFAULT_PERSON, "constrained", horizon, 0, False)
+    assert solve(*problem).value == pytest.approx(value, abs=1e-12)
+    assert set(optimal_action_sequences(*problem)) == best
+
     pairs = {a: (row["privileged"], row["privileged shifted"]) for a, row in returns.items()}
     noop = pairs[(0,) * horizon]
     desirable = {a for a, pair in pairs.items() if np.all(np.array(pair) >= noop)}
@@ -114,6 +120,18 @@ def test_default_person_numbers() -> None:
         optimal_action_sequences(DRMDP().person_dr_mdp(0.5), "final", 5)
 
 
+def test_both_readings_of_constrained() -> None:
+    """The last action is free or not: it matters if the natural preference rewards influence."""
+    tempted = DRMDP(rewards=((1.0, 1.5), (1.0, 3.0))).person_dr_mdp(1.0)
+    for horizon in range(1, 6):
+        bound = (tempted, "constrained", horizon, 0, True)
+        free = (tempted, "constrained", horizon, 0, False)
+        assert solve(*bound).value == horizon
+        assert solve(*free).value == horizon + 0.5
+        assert list(optimal_action_sequences(*bound)) == [(0,) * horizon]
+        assert list(optimal_action_sequences(*free)) == [(*(0,) * (horizon - 1), 1)]
+
+
 # --- random persons: all policies, and value iteration -----------------------------------------
 
 
@@ -147,7 +165,11 @@ def transitions(person: PersonDRMDP, natural: int, preference: int, action: int)
 
 
 def best_of_all_policies(
-    person: PersonDRMDP, horizon: int, objective: str, observe_natural: bool
+    person: PersonDRMDP,
+    horizon: int,
+    objective: str,
+    observe_natural: bool,
+    free_end: bool = False,
 ) -> float:
     """Largest value of all deterministic policies of the observed history."""
     size, rewards = person.num_preferences, person.reward_matrix
@@ -167,14 +189,15 @@ def best_of_all_policies(
             # (history, natural, preference, influences, return): probability
             paths = {((first,), initial, initial, 0, 0.0): 1.0}
             feasible = True
-            for _ in range(horizon):
+            for t in range(horizon):
                 next_paths: dict[tuple, float] = {}
                 for (history, n, c, count, total), p in paths.items():
                     a = policy[history]
                     evaluators = {"initial": initial, "natural_shift": n, "privileged": 0}
                     reward = rewards[evaluators.get(objective, c), a]
                     for (n2, c2), q in transitions(person, n, c, a).items():
-                        feasible &= objective != "constrained" or n2 == c2
+                        bound = objective == "constrained" and (not free_end or t < horizon - 1)
+                        feasible &= not bound or n2 == c2
                         history2 = (*history, (n2, c2) if observe_natural else c2)
                         key = (history2, n2, c2, count + a, total + reward)
                         next_paths[key] = next_paths.get(key, 0.0) + p * q
@@ -200,6 +223,14 @@ def test_optimal_among_policies_of_two_rounds(seed: int, objective: str) -> None
     person = random_person(seed)
     best = best_of_all_policies(person, 2, objective, observe_natural=True)
     assert solve(person, objective, 2).value == pytest.approx(best, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_constrained_with_a_free_end_among_policies_of_two_rounds(seed: int) -> None:
+    person = random_person(seed)
+    best = best_of_all_policies(person, 2, "constrained", observe_natural=True, free_end=True)
+    solution = solve(person, "constrained", 2, constrain_last_action=False)
+    assert solution.value == pytest.approx(best, abs=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -134,3 +134,31 @@ def test_demonstration_distribution(error_rate: float) -> None:
             assert reward == pytest.approx(values, abs=1e-5)
             mean = float(feedback["demonstration_return"][0, row])
             assert mean == pytest.approx(0.25 * values[0] + 0.75 * values[1], abs=1e-5)
+
+
+# --- settings without information -------------------------------------------------------------
+
+
+def test_an_error_rate_of_one_half_is_a_fair_coin() -> None:
+    """Exactly by expectation; in 40,000 pairs the record is independent of the rewards."""
+    channel = BradleyTerryChoice(annotator_error_rates=(0.5,), rationality=50)
+    utility = torch.randn(3, 40, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert (channel.expected({"utility": utility})["preferred"] == 0.5).all()
+    _, feedback = simulate_feedback(TokenFeedback(choice=channel), 10_000, seed=6)
+    reward, preferred = feedback["reward"][..., 0], feedback["preferred"][:, 0::2]
+    better = reward[:, 0::2] > reward[:, 1::2]
+    table = [[int((preferred & b).sum()), int((~preferred & b).sum())] for b in (better, ~better)]
+    assert stats.chi2_contingency(table).pvalue > LEVEL
+    assert stats.binomtest(int(preferred.sum()), preferred.numel(), 0.5).pvalue > LEVEL
+
+
+def test_demonstrations_of_errors_alone_are_uniform_tokens() -> None:
+    """48,000 tokens: all equally frequent, whether inappropriate or not."""
+    env = TokenFeedback(demonstration=SoftmaxDemonstration(error_rate=1.0))
+    simulator, feedback = simulate_feedback(env, 1000, seed=8)
+    tokens = feedback["demonstration"]
+    assert stats.chisquare(tokens.flatten().bincount(minlength=12).numpy()).pvalue > LEVEL
+    inappropriate = simulator.state.inappropriate[:, None].expand(-1, 8, -1).gather(2, tokens)
+    share = env.num_inappropriate_tokens / env.vocab_size
+    count = int(inappropriate.sum())
+    assert stats.binomtest(count, inappropriate.numel(), share).pvalue > LEVEL

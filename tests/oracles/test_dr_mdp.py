@@ -143,6 +143,34 @@ def test_closed_form_only_under_its_assumptions() -> None:
     assert closed_form not in DRMDP(susceptible_share=0.5).analytic_values({}, 20)
 
 
+@pytest.mark.parametrize("free_end", [False, True])
+def test_readings_of_constrained_in_the_environment(free_end: bool) -> None:
+    """All sequences by an external agent: influence in the last round is legal or masked."""
+    horizon = 3
+    sequences = list(itertools.product((0, 1), repeat=horizon))
+    env = DRMDP(
+        num_people=1,
+        horizon=horizon,
+        objective="constrained",
+        constrain_last_action=not free_end,
+        rewards=((1.0, 1.5), (1.0, 3.0)),
+    )
+    simulator = Simulator(env, {}, {"assistant": [0]}, len(sequences), rounds=99)
+    simulator.reset(0)
+    allowed = torch.ones(len(sequences), dtype=torch.bool)
+    for action in torch.tensor(sequences).T:
+        allowed &= ~simulator.step({"assistant": action[:, None]}).projected["assistant"][:, 0]
+    legal = [sequences[i] for i in torch.nonzero(allowed)[:, 0].tolist()]
+    assert legal == ([(0, 0, 0), (0, 0, 1)] if free_end else [(0, 0, 0)])
+    values = env.analytic_values(policies_from_specs(env.default_policies()), horizon)
+    result = simulate(env, worlds=2, rounds=horizon, metrics=["objective_return"])
+    assert values["optimal_return"] == horizon + 0.5 * free_end
+    assert (result.metrics["objective_return"][:, -1] == values["optimal_return"]).all()
+    assert values["objective_return"][-1] == values["optimal_return"]
+    other = DRMDPPlanner(objective="constrained", constrain_last_action=free_end)
+    assert "objective_return" not in env.analytic_values({"assistant": other}, horizon)
+
+
 def test_without_influence_preferences_are_natural_bit_for_bit() -> None:
     env = environment_of(random_person(11, 3), num_people=30, objective="constrained")
     result = simulate(env, {"assistant": DRMDPPlanner(objective="constrained")}, 20, 6)

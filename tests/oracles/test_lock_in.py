@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 
 from mores.envs.dynamics.belief_pooling import belief_error_std
 from mores.envs.opinion.lock_in import LockIn
+from mores.experiments.scenario.loading import load_scenario
+from mores.experiments.scenario.specification import Claim
 from mores.sim.simulation import simulate
 from mores.sim.simulator import Simulator
 
@@ -20,6 +23,11 @@ def _trust(env: LockIn) -> np.ndarray:
     trust[:n, n:] += env.trust_in_ai
     trust[n:, :n] += env.trust_in_people
     return trust
+
+
+def _claims_with_numbers() -> list[Claim]:
+    claims = load_scenario("lock_in", []).scenario.claims
+    return [claim for claim in claims if re.search(r"\(\.\d{4}\)", claim.statement)]
 
 
 def _environment(gain: float, people: int = 100, **parameters: float) -> LockIn:
@@ -103,6 +111,19 @@ def test_locked_standard_deviations(gain, assistant, person):
     sides = ((1, 100), (100, 1))
     stds = [belief_error_std(2000, *sizes, trust, gain, 1.0)[-1] for sizes in sides]
     assert sorted(stds) == pytest.approx([assistant, person], rel=3e-3)
+
+
+@pytest.mark.parametrize("claim", _claims_with_numbers())
+def test_numbers_of_the_scenario_are_those_of_the_recursion(claim):
+    """The number that a claim of `scenarios/lock_in.yaml` prints, at its arm and round."""
+    scenario = load_scenario("lock_in", []).scenario
+    arm = scenario.arms[claim.arm or scenario.control]
+    parameters = {key.removeprefix("env."): value for key, value in arm.items()}
+    given = {key: value for key, value in scenario.env.model_dump().items() if key != "kind"}
+    analytic = LockIn(**given, **parameters).analytic_values({}, 1500)[claim.analytic]
+    exact = analytic[claim.at_round or scenario.rounds]
+    (printed,) = re.findall(r"\((\.\d{4})\)", claim.statement)
+    assert printed == f"{exact:.4f}".removeprefix("0")
 
 
 @pytest.mark.full

@@ -361,3 +361,58 @@ def test_populations_are_refused() -> None:
 
     with refused("unsupported", path="population"):
         simulate(TokenFeedback(), population=NormalPopulation(num_people=8, num_values=1))
+
+
+# --- rewards without information --------------------------------------------------------------
+
+
+def test_random_rewards_are_independent_of_actions() -> None:
+    """Equal bit for bit under other actions; prompts and demonstrations are those of the twin."""
+    size = {"num_completions": 4, "num_principals": 2, "conflict": 0.5}
+    env, twin = TokenFeedback(**size, reward_source="random"), TokenFeedback(**size)
+    random_actions = torch.randint(12, (50, 4, 6), generator=torch.Generator().manual_seed(1))
+    results = {}
+    for name, environment, actions in (
+        ("first", env, random_actions),
+        ("other", env, torch.zeros_like(random_actions)),
+        ("twin", twin, random_actions),
+    ):
+        recorder = EpisodeRecorder(["assistant"])
+        simulator = Simulator(environment, {}, {"assistant": range(4)}, 50, 99, recorder=recorder)
+        simulator.reset(3)
+        for step in range(6):
+            turn = simulator.step({"assistant": actions[..., step]})
+        feedback = recorder.dataset("assistant").feedback
+        results[name] = turn.reward["assistant"], feedback, environment.metrics(simulator.state)
+    first, feedback, metrics = results["first"]
+    other, other_feedback, _ = results["other"]
+    reward, twin_feedback, twin_metrics = results["twin"]
+    assert torch.equal(first, other)
+    for name in ("reward", "preferred", "annotator"):
+        assert torch.equal(feedback[name], other_feedback[name])
+    assert not torch.equal(first, reward)
+    for name in ("demonstration", "demonstration_reward", "annotator"):
+        assert torch.equal(feedback[name], twin_feedback[name])
+    assert all(torch.equal(value, twin_metrics[name]) for name, value in metrics.items())
+    assert (first.std(1) > 0).all()  # agents differ
+
+
+def test_random_rewards_have_the_distribution_of_random_completions() -> None:
+    """Mean and spread over 4,000 prompts, seed 7, and no correlation with the own completion."""
+    rewards, own = [], []
+    for source in ("random", "own"):
+        env = TokenFeedback(num_completions=2, reward_source=source)
+        simulator, feedback = simulate_feedback(env, 4000, seed=7)
+        rewards.append(feedback["reward"].double().flatten().numpy())
+        own.append(env._completion_scores(simulator.state, simulator.state.tokens).flatten())
+    assert np.array_equal(own[0], own[1])
+    assert stats.ks_2samp(*rewards).pvalue > LEVEL
+    # prompts have rewards in common: residuals within a prompt
+    random, exact = (np.subtract(*x.reshape(-1, 2).T) for x in rewards)
+    assert stats.pearsonr(random, exact).pvalue > LEVEL
+
+
+def test_random_rewards_are_terminal() -> None:
+    parameters = {"reward_source": "random", "reward_timing": "per_token"}
+    with refused("conflict", "token_feedback.reward_source"):
+        make("environment", "token_feedback", parameters)

@@ -1,9 +1,13 @@
 """Policy gradients on complete episodes: REINFORCE, RLOO, GRPO, GRAO.
 
 They differ in the baseline. REINFORCE (Williams 1992) compares the return after each action with
-the model's mean over all actions. RLOO (arXiv 2402.14740) and GRPO (2402.03300) compare the score
+the model's mean over all actions and, unlike the paper, divides the difference by the standard
+deviation over all actions. RLOO (arXiv 2402.14740) and GRPO (2402.03300) compare the score
 of a sample with its group. GRAO (2508.07750) adds a demonstration to the group.
 See `mores.agents.learning.transforms.group_advantages`.
+
+None of them has a value head: the return of a truncated episode is the sum of its rewards up to the
+cut, as in the other episodic recipes. Only PPO bootstraps there.
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ from mores.core.errors import ParameterError, UserError
 
 
 class REINFORCE(EpisodicLearner):
-    """REINFORCE: normalized returns as advantages of the actions."""
+    """REINFORCE: returns less their mean, divided by their deviation, as advantages of actions."""
 
     gamma: float = Field(default=0.99, ge=0, le=1, description="discount factor of a round")
     ent_coef: float = Field(default=0.01, ge=0, description="weight of the entropy bonus")

@@ -5,7 +5,9 @@ With score R_i of n answers in a group, mean m and standard deviation s (n - 1 i
     GRPO        A_i = (R_i - m) / (s + eps)             (Shao et al. 2024, arXiv 2402.03300)
     Dr. GRPO    A_i = R_i - m                           (scale_rewards "none"; arXiv 2503.20783)
     RLOO        A_i = R_i - mean of the others          (Ahmadian et al. 2024, arXiv 2402.14740)
-    REINFORCE   A_i = R_i - mean of the model's batch   (Williams 1992)
+    REINFORCE   A_i = R_i - mean of the model's batch   (Williams 1992; the recipe `reinforce` has
+                                                        an advantage for each action instead, and
+                                                        divides by the deviation: `advantages`)
 
 GRAO (arXiv 2508.07750) adds a demonstration y to the group of G generated answers o_i, with J(.)
 the mean log-likelihood of an answer's steps:

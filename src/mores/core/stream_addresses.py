@@ -41,6 +41,7 @@ INAPPROPRIATE = "harm"
 PROMPT = "request"
 CRITIQUE = "judgement"
 OTHER_TOKEN = "other word"
+RANDOM_COMPLETION = "rewarded tokens"
 INITIAL_PAIR = "first"
 TASK = "requests"
 
@@ -137,6 +138,7 @@ ADDRESSES: Mapping[str, str] = {
     "demonstration": "Gumbel noise of demonstrations",
     "slip": "errors: of demonstrations, of strategies",
     OTHER_TOKEN: "token in place of a demonstrated one",
+    RANDOM_COMPLETION: "tokens of a random completion whose reward is given",
     "cost": "effort cost",
     "ability": "maximal effort",
     OUTPUT_NOISE: "noise of output",

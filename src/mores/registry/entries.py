@@ -21,6 +21,7 @@ POLICIES: dict[str, str] = {
     "silent": "mores.agents.scripted.assistants:Silent",
     "lifelong": "mores.agents.scripted.progressgym:Lifelong",
     "extrapolative": "mores.agents.scripted.progressgym:Extrapolative",
+    "vote_extrapolative": "mores.agents.scripted.vote_extrapolation:VoteExtrapolative",
     "static": "mores.agents.scripted.progressgym:Static",
     "persistence": "mores.agents.scripted.progressgym:Persistence",
     "oracle": "mores.agents.scripted.progressgym:Oracle",

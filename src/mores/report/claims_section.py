@@ -21,8 +21,9 @@ KIND_DESCRIPTIONS = {
     "exact": "implied by the model's equations: every replicate must lie in the bound",
     "statistical": "the 95 % interval must lie in the bound",
     "learned": "an effect of training: the 95 % interval must lie in the bound, and not in the "
-    "ablation, an arm without the training signal; if the ablation is undecided, the two arms must "
-    "differ. n is the number of independent trainings, including those that stopped early",
+    "ablation, an arm whose training signal has no information on the effect; if the ablation is "
+    "undecided, the two arms must differ. n is the number of independent trainings, including "
+    "those that stopped early",
     "reward_implied": "predicted by an exact solver of the payoffs; the 95 % interval must lie in "
     "the bound",
     "by_construction": "follows from parameters set by hand; the 95 % interval must still lie in "

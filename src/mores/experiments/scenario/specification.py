@@ -92,17 +92,19 @@ ClaimKind = Literal[
 class Claim(StrictModel):
     """A finding that a run supports or not.
 
-    A claim of kind `learned` states that training causes the finding. It names an `ablation`: an
-    arm without the training signal (no reward, shuffled feedback, a policy that does not train).
-    The claim holds if its interval lies in the bound and the finding vanishes in the ablation. The
-    finding vanishes if the same statistic of the ablation, less the same `compare_to` or
-    `analytic`, fails the bound. It also vanishes if that is undecided and the interval of the
-    difference between the two arms, paired by replicate, excludes 0. The claim fails if both arms
-    show the finding, and is undecided if the arms cannot be distinguished. The difference is
-    required because a wide interval does not show absence: without it, a finding independent of
-    training would pass as learned in about a quarter of experiments, if each of two independent
-    arms shows it in half of them. n is the number of independent trainings, one per replicate:
-    worlds of a replicate share its learners, and more worlds or episodes do not add trainings.
+    A claim of kind `learned` states that training on a signal causes the finding. It names an
+    `ablation`: an arm that trains in the same way on a signal without information (rewards of
+    random completions, labels by a fair coin, one bit in place of words). A policy that does not
+    train is a weaker one: it also lacks what training does without information. The claim holds if
+    its interval lies in the bound and the finding vanishes in the ablation. The finding vanishes if
+    the same statistic of the ablation, less the same `compare_to` or `analytic`, fails the bound.
+    It also vanishes if that is undecided and the interval of the difference between the two arms,
+    paired by replicate, excludes 0. The claim fails if both arms show the finding, and is undecided
+    if the arms cannot be distinguished. The difference is required because a wide interval does not
+    show absence: without it, a finding independent of training would pass as learned in about a
+    quarter of experiments, if each of two independent arms shows it in half of them. n is the
+    number of independent trainings, one per replicate: worlds of a replicate share its learners,
+    and more worlds or episodes do not add trainings.
 
     A learned claim fails if no policy of its arm made an update.
 

@@ -1,0 +1,50 @@
+"""Numbers in the README and in scenarios against what they count."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from mores.experiments.scenario.loading import load_scenario
+from mores.registry.entries import RECIPES
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+WORDS = {6: "Six", 17: "Seventeen"}
+
+
+def test_number_of_recipes() -> None:
+    assert f"{WORDS[len(RECIPES)]} recipes are built in" in README
+
+
+@pytest.mark.parametrize("name", ["answers", "preferences"])
+def test_number_of_recipes_of_a_scenario(name: str) -> None:
+    scenario = load_scenario(name, []).scenario
+    assistant = scenario.policies["assistant"]
+    kinds = {assistant.kind}
+    for arm in scenario.arms.values():
+        whole = arm.get("policies.assistant", {})
+        kinds.add(arm.get("policies.assistant.kind", whole.get("kind", assistant.kind)))
+    assert scenario.about.startswith(f"{WORDS[len(kinds)]} recipes")
+    (row,) = re.findall(rf"^\| `{name}` \|.*$", README, re.MULTILINE)
+    words = {"expert_iteration": "expert iteration", "online_dpo": "online dpo"}
+    assert all(words.get(kind, kind) in row.lower() for kind in kinds)
+
+
+def test_ratio_to_stable_baselines_names_its_seeds() -> None:
+    results = json.loads((ROOT / "benchmarks/results/learning_two_cores.json").read_text())
+    learners = results["rows"]["own"]["learners"]
+    lines = {
+        "tuned": "Stable-Baselines3 on 16 Gymnasium environments",
+        "batched": "Stable-Baselines3 on our batched environment",
+    }
+    for name, text in lines.items():
+        (row,) = [line for line in README.splitlines() if text in line and "token_feedback" in line]
+        _, task, against, ratio, *_ = (cell.strip() for cell in row.split("|"))
+        own, other = learners["mores"]["seeds"], learners[name]["seeds"]
+        assert f"{own} seeds" in task
+        assert (f"seeds 0 to {other - 1} only" in against) == (other != own)
+        assert float(ratio) == float(f"{learners[name]['ratio_to_mores_seconds']:.2g}")
