@@ -68,7 +68,7 @@ def mark_changed_claims(
         for run in finished_runs(folder.resolve().parent, scenario.name)
         if run.seed == scenario.seed
         and run.folder.name != folder.resolve().name
-        and (not isinstance(started, str) or run.started < started)
+        and (not isinstance(started, str) or run.started <= started)
     ]
     marked = []
     for verdict in verdicts:
