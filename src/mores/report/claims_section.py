@@ -132,6 +132,10 @@ def describe_estimand(claim: Claim, scenario: Scenario) -> str:
     if claim.analytic:
         parts.append(f"minus the analytic value {claim.analytic}")
     text = " ".join(parts) + (", relative difference" if claim.relative else "")
+    if claim.slope_in:
+        text += f", slope in {claim.slope_in}"
+    if claim.monotone_in:
+        text += f", change from each value of {claim.monotone_in} to the next"
     stage_text = f" of stage {stage.name}" if scenario.stages else ""
     return f"{text}, after {rounds} rounds{stage_text}"
 
