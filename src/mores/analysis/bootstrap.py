@@ -103,7 +103,9 @@ def _studentized_quantiles(
     with np.errstate(divide="ignore", invalid="ignore"):
         # A resample of n copies of one replicate has no error: its t is infinite.
         t = np.where(errors > 0.0, deviations / errors, np.copysign(np.inf, deviations))
-    rank = max(1, round((NUM_RESAMPLES + 1) * (1.0 - level) / 2.0))
+    rank = round((NUM_RESAMPLES + 1) * (1.0 - level) / 2.0)
+    if rank < 1:  # more than so many resamples can tell
+        return -math.inf, math.inf
     t.partition((rank - 1, NUM_RESAMPLES - rank))
     return float(t[rank - 1]), float(t[NUM_RESAMPLES - rank])
 

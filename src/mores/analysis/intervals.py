@@ -11,11 +11,12 @@ differences; for the median it is not the median of the differences.
 | mean | see `mean_intervals` | the same, of differences | Fieller |
 | median | order statistics | Bonett and Price | Fieller, errors by Bonett and Price |
 | rms, sd | studentized bootstrap | wider of jackknife t and bootstrap | Fieller of squares |
+| rms of bounded values | Gaffke, of squares | as above | as above |
 
 An interval supports no verdict (`undecided`) where all replicates are equal and the values have no
 known bounds, since an outcome that occurred in none of n replicates may have a probability of up to
-3.7 / n; and below 16 replicates, except of medians, shares and bounded values, since the shape of
-the values is unknown. Replicates that drew no random number are equal for certain.
+3.7 / n; and below 16 replicates, except of single medians, shares and bounded values, since the
+shape of the values is unknown. Replicates that drew no random number are equal for certain.
 docs/explanation/intervals.md has the measured coverage of each method and the rates of false
 verdicts.
 
@@ -34,7 +35,15 @@ import numpy as np
 from jaxtyping import Float
 
 from mores.analysis import bootstrap, paired_intervals
-from mores.analysis.mean_intervals import MIN_REPLICATES, mean_interval, no_spread, too_few
+from mores.analysis.bounded_mean import gaffke_interval
+from mores.analysis.mean_intervals import (
+    MIN_REPLICATES,
+    mean_interval,
+    no_spread,
+    rare_outcome_warning,
+    skewness_warning,
+    too_few,
+)
 from mores.analysis.replicate_statistics import (
     STATISTICS,
     Statistic,
@@ -47,6 +56,7 @@ from mores.analysis.replicate_statistics import (
 from mores.core.errors import UserError, did_you_mean
 
 ONE_REPLICATE = (-math.inf, math.inf, 1, "one replicate has no interval", 1.0)
+MAX_SKEWNESS_OF_SQUARES = 3.0  # of squares or squared deviations: above, rms and sd have a warning
 ROUNDING_TOLERANCE = 1e-12  # of the size of the values: smaller differences are rounding
 
 
@@ -117,7 +127,7 @@ def estimate(
         return nonfinite
     n, original = len(original), np.sort(original)  # sorted: replicate order must not matter
     x, exponent = _rescale(original)
-    value = float(np.ldexp(compute_statistic(x, statistic), exponent))
+    value = _unscaled(compute_statistic(x, statistic), exponent)
     magnitudes = np.abs(x) if statistic == "rms" else x
     if deterministic and is_constant(magnitudes):
         return _certain(value, n)
@@ -125,7 +135,9 @@ def estimate(
         return IntervalEstimate(value, *ONE_REPLICATE)
     if statistic == "mean":
         return _mean_estimate(value, original, x, exponent, level, bounds)
-    confidence, undecided = level, "" if n >= MIN_REPLICATES else too_few(n)
+    if statistic == "rms" and bounds is not None:
+        return _bounded_rms_estimate(value, original, level, bounds)
+    confidence, undecided, warning = level, "" if n >= MIN_REPLICATES else too_few(n), ""
     if statistic == "median":
         low, high, confidence = median_interval(x, level)
         undecided, method = "", "order statistics"
@@ -141,8 +153,10 @@ def estimate(
         method = "studentized bootstrap of the logarithm"
         if n > bootstrap.MAX_BOOTSTRAP_REPLICATES:
             method = "normal error of the logarithm"
-    ends = (float(np.ldexp(end, exponent)) for end in (low, high))
-    return _around(value, *ends, n, method, confidence, undecided)
+        squares = paired_intervals.pseudovalues(x, statistic)
+        warning = skewness_warning(squares, MAX_SKEWNESS_OF_SQUARES)
+    ends = (_unscaled(end, exponent) for end in (low, high))
+    return _around(value, *ends, n, method, confidence, undecided, warning)
 
 
 def compare(
@@ -191,7 +205,7 @@ def compare(
         return IntervalEstimate.undefined(n, "relative to zero")
     exponent = 0 if relative else exponent
     value = value_a / value_b - 1.0 if relative else value_a - value_b
-    value = float(np.ldexp(value, exponent))
+    value = _unscaled(value, exponent)
     if deterministic and is_constant(a) and is_constant(b):
         return _certain(value, n)
     if n == 1:
@@ -202,8 +216,10 @@ def compare(
         scaled = _without_rounding(a - b, (a, b))
         with np.errstate(over="ignore"):  # read only where values are bounded
             differences = np.ldexp(scaled, exponent)
-        return _mean_estimate(value, differences, scaled, exponent, level, of_difference, binary)
-    undecided = "" if n >= MIN_REPLICATES or statistic == "median" else too_few(n)
+        return _mean_estimate(
+            value, differences, scaled, exponent, level, of_difference, True, binary
+        )
+    undecided = "" if n >= MIN_REPLICATES else too_few(n)
     if (a == b).all():
         low, high, method = 0.0, 0.0, f"both arms equal in all {n} replicates"
     elif relative:
@@ -212,8 +228,40 @@ def compare(
         low, high, method = paired_intervals.difference_interval(a, b, statistic, level)
     if low == high:
         undecided = no_spread(n)
-    ends = (float(np.ldexp(end, exponent)) for end in (low, high))
-    return _around(value, *ends, n, method, level, undecided)
+    warning = _comparison_warning(a, b, statistic, relative)
+    if statistic == "mean" and bounds is not None:
+        width = bounds[1] - bounds[0]
+        differences, ends = original[0] - original[1], (low, high)
+        rare = rare_outcome_warning(differences, (-width, width), *ends, level)
+        warning = rare or warning
+    ends = (_unscaled(end, exponent) for end in (low, high))
+    return _around(value, *ends, n, method, level, undecided, warning)
+
+
+def _comparison_warning(a: np.ndarray, b: np.ndarray, statistic: Statistic, relative: bool) -> str:
+    """Warning of skewed values if the interval of a comparison is that of a mean of them."""
+    if statistic == "median" or len(a) < MIN_REPLICATES:
+        return ""
+    u, v = (paired_intervals.pseudovalues(x, statistic) for x in (a, b))
+    if statistic == "mean":
+        return skewness_warning(u - u.mean() / v.mean() * v)
+    mean_u, mean_v = float(u.mean()), float(v.mean())
+    if relative:
+        slope = mean_u / mean_v if mean_v else 1.0
+    else:  # the error of a root is that of its square over twice the root
+        slope = math.sqrt(mean_u / mean_v) if mean_u > 0.0 and mean_v > 0.0 else 1.0
+    return skewness_warning(u - slope * v, MAX_SKEWNESS_OF_SQUARES)
+
+
+def _bounded_rms_estimate(
+    value: float, x: np.ndarray, level: float, bounds: tuple[float, float]
+) -> IntervalEstimate:
+    """Root of the mean of bounded squares: Gaffke."""
+    squares = sorted(bound**2 for bound in bounds)
+    smallest = 0.0 if bounds[0] < 0.0 < bounds[1] else squares[0]
+    low, high = gaffke_interval(x**2, (smallest, squares[1]), level)
+    method = f"Gaffke, for values from {bounds[0]:g} to {bounds[1]:g}, squared"
+    return _around(value, math.sqrt(max(low, 0.0)), math.sqrt(high), len(x), method, level)
 
 
 def _mean_estimate(
@@ -223,16 +271,26 @@ def _mean_estimate(
     exponent: int,
     level: float,
     bounds: tuple[float, float] | None,
-    few_values: bool = False,
+    difference: bool = False,
+    binary_arms: bool = False,
 ) -> IntervalEstimate:
     """Mean with its interval; of values that are not bounded in their scale without overflow."""
-    if bounds is not None or few_values or is_binary(original):
-        interval, exponent = mean_interval(original, level, bounds, few_values), 0
+    if bounds is not None or binary_arms or (not difference and is_binary(original)):
+        exponent = 0
+        interval = mean_interval(
+            original, level, bounds, difference=difference, binary_arms=binary_arms
+        )
     else:
-        interval = mean_interval(scaled, level)
-    low, high = (float(np.ldexp(end, exponent)) for end in (interval.low, interval.high))
+        interval = mean_interval(scaled, level, difference=difference)
+    low, high = (_unscaled(end, exponent) for end in (interval.low, interval.high))
     n, method = len(original), interval.method
     return _around(value, low, high, n, method, level, interval.undecided, interval.warning)
+
+
+def _unscaled(scaled: float, exponent: int) -> float:
+    """A number times a power of two; infinite beyond the largest number."""
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(scaled, exponent))
 
 
 def _without_rounding(differences: np.ndarray, arms: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
