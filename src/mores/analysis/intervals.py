@@ -40,7 +40,6 @@ from mores.analysis.mean_intervals import (
     MIN_REPLICATES,
     mean_interval,
     no_spread,
-    rare_outcome_warning,
     skewness_warning,
     too_few,
 )
@@ -57,6 +56,7 @@ from mores.core.errors import UserError, did_you_mean
 
 ONE_REPLICATE = (-math.inf, math.inf, 1, "one replicate has no interval", 1.0)
 MAX_SKEWNESS_OF_SQUARES = 3.0  # of squares or squared deviations: above, rms and sd have a warning
+MAX_SQUARED = 1e150  # larger bounds have no finite square
 ROUNDING_TOLERANCE = 1e-12  # of the size of the values: smaller differences are rounding
 
 
@@ -73,6 +73,8 @@ class IntervalEstimate:
             1 for an interval without a random part.
         undecided: why the interval supports no verdict; empty if it does.
         warning: why it may cover less than its level; empty if nothing is known against it.
+        any_shape: ends of the interval for any values between their bounds, where it is another
+            one: for differences of bounded values.
     """
 
     value: float
@@ -83,6 +85,7 @@ class IntervalEstimate:
     confidence: float = 0.95
     undecided: str = ""
     warning: str = ""
+    any_shape: tuple[float, float] | None = None
 
     @classmethod
     def undefined(cls, n: int, method: str) -> IntervalEstimate:
@@ -135,7 +138,7 @@ def estimate(
         return IntervalEstimate(value, *ONE_REPLICATE)
     if statistic == "mean":
         return _mean_estimate(value, original, x, exponent, level, bounds)
-    if statistic == "rms" and bounds is not None:
+    if statistic == "rms" and bounds is not None and max(map(abs, bounds)) < MAX_SQUARED:
         return _bounded_rms_estimate(value, original, level, bounds)
     confidence, undecided, warning = level, "" if n >= MIN_REPLICATES else too_few(n), ""
     if statistic == "median":
@@ -229,11 +232,6 @@ def compare(
     if low == high:
         undecided = no_spread(n)
     warning = _comparison_warning(a, b, statistic, relative)
-    if statistic == "mean" and bounds is not None:
-        width = bounds[1] - bounds[0]
-        differences, ends = original[0] - original[1], (low, high)
-        rare = rare_outcome_warning(differences, (-width, width), *ends, level)
-        warning = rare or warning
     ends = (_unscaled(end, exponent) for end in (low, high))
     return _around(value, *ends, n, method, level, undecided, warning)
 
@@ -284,7 +282,8 @@ def _mean_estimate(
         interval = mean_interval(scaled, level, difference=difference)
     low, high = (_unscaled(end, exponent) for end in (interval.low, interval.high))
     n, method = len(original), interval.method
-    return _around(value, low, high, n, method, level, interval.undecided, interval.warning)
+    found = _around(value, low, high, n, method, level, interval.undecided, interval.warning)
+    return dataclasses.replace(found, any_shape=interval.any_shape)
 
 
 def _unscaled(scaled: float, exponent: int) -> float:

@@ -12,15 +12,13 @@ wider ends cover at least as much as the better one. Both see only what the samp
 that occurred in none of n replicates may have a probability of up to 3.7 / n (95 %). An interval
 that allows for such outcomes is as long as 3.7 / n of the range of the values at least, so that no
 small difference could ever be found: differences of bounded values therefore use the last row from
-16 replicates on, with a warning where Gaffke's interval has 0 in it.
+16 replicates on, and a verdict that Gaffke's interval does not support has a warning.
 docs/explanation/intervals.md has the measured coverage.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
-
-import numpy as np
 
 from mores.analysis import bootstrap
 from mores.analysis.bounded_mean import Ends, clopper_pearson_interval, gaffke_interval
@@ -43,6 +41,7 @@ class MeanInterval(NamedTuple):
         method: name of the method.
         undecided: why it supports no verdict; empty if it does.
         warning: why it may cover less than its level; empty if nothing is known against it.
+        any_shape: ends of the interval for any values between the bounds, where it is another.
     """
 
     low: float
@@ -50,6 +49,7 @@ class MeanInterval(NamedTuple):
     method: str
     undecided: str = ""
     warning: str = ""
+    any_shape: Ends | None = None
 
 
 def mean_interval(
@@ -88,27 +88,12 @@ def mean_interval(
         return MeanInterval(low, high, "Student's t", too_few(n))
     resampled = bootstrap.mean_interval(x, level)
     low, high = min(low, resampled[0]), max(high, resampled[1])
-    warning = skewness_warning(x)
+    any_shape = None
     if bounds is not None:
         low, high = max(low, bounds[0]), min(high, bounds[1])
-        warning = rare_outcome_warning(x, bounds, low, high, level) or warning
+        any_shape = gaffke_interval(x, bounds, level)
     method = "wider of Student's t and studentized bootstrap"
-    return MeanInterval(low, high, method, warning=warning)
-
-
-def rare_outcome_warning(
-    differences: ReplicateValues, bounds: Ends, low: float, high: float, level: float
-) -> str:
-    """Warning if an interval excludes 0 that is possible with outcomes beyond the sample's."""
-    if low <= 0.0 <= high:
-        return ""
-    ends = gaffke_interval(differences, bounds, level)
-    if not ends[0] <= 0.0 <= ends[1]:
-        return ""
-    return (
-        f"an outcome that occurred in none of {len(differences)} replicates could reverse the "
-        f"difference: it is {ends[0]:.3g} to {ends[1]:.3g} for any values between the bounds"
-    )
+    return MeanInterval(low, high, method, "", skewness_warning(x), any_shape)
 
 
 def skewness_warning(x: ReplicateValues, limit: float = MAX_SKEWNESS) -> str:

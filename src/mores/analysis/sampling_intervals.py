@@ -24,7 +24,12 @@ import numpy as np
 from jaxtyping import Float
 
 from mores.analysis.intervals import IntervalEstimate
-from mores.analysis.mean_intervals import MIN_REPLICATES, no_spread, too_few
+from mores.analysis.mean_intervals import (
+    MIN_REPLICATES,
+    no_spread,
+    skewness_warning,
+    too_few,
+)
 from mores.analysis.replicate_statistics import is_constant, t_quantile
 
 
@@ -92,4 +97,6 @@ def interval_over_resamples(
     inflation = (1.0 + 1.0 / n) ** 0.5  # the mean over n replicates has an error too
     margin = t_quantile(n, level) * float(effects.std(ddof=1)) * inflation
     method = "standard deviation over resamples"
-    return IntervalEstimate(value, value - margin, value + margin, n, method, level, undecided)
+    warning = skewness_warning(effects)
+    low, high = value - margin, value + margin
+    return IntervalEstimate(value, low, high, n, method, level, undecided, warning)

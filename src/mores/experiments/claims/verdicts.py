@@ -109,8 +109,20 @@ class Verdict:
 
     @property
     def warning(self) -> str:
-        """Why the interval may cover less than its level; empty if nothing is known against it."""
-        return self.estimate.warning
+        """Why the interval may cover less than its level; empty if nothing is known against it.
+
+        A verdict on a difference of bounded values may rest on the absence of rare outcomes.
+        """
+        ends = self.estimate.any_shape
+        if ends is None or self.status not in ("holds", "fails"):
+            return self.estimate.warning
+        if any(satisfies_and_violates(self.claim, *ends)):
+            return self.estimate.warning
+        return (
+            f"an outcome that occurred in none of {self.estimate.n} replicates could change the "
+            f"verdict: the interval for any values between the bounds is {ends[0]:.3g} to "
+            f"{ends[1]:.3g}"
+        )
 
     @property
     def num_points(self) -> int:
