@@ -73,7 +73,17 @@ def _upper_end(shares: ReplicateValues, tail: float) -> float:
         return float(ndtri(min(probability, 1.0 - 1e-16)) - target)
 
     margin = 1e-12 * (1.0 - smallest)
-    return float(brentq(excess, smallest + margin, 1.0 - margin, xtol=1e-10))  # type: ignore
+    first, last = smallest + margin, 1.0 - margin
+    center = float(values.mean())
+    error = float(values.std()) / math.sqrt(len(values) + 1.0)
+    for multiple in (0.5, 2.0):  # of the normal quantile: a shorter range, if the end is in it
+        guess = center - multiple * float(target) * error
+        if first < guess < last:
+            if excess(guess) > 0.0:
+                first = guess
+            else:
+                last = guess
+    return float(brentq(excess, first, last, xtol=1e-8))  # type: ignore
 
 
 def probability_above(values: Float[np.ndarray, " value"], q: float) -> float:

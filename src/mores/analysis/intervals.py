@@ -55,7 +55,8 @@ from mores.analysis.replicate_statistics import (
 from mores.core.errors import UserError, did_you_mean
 
 ONE_REPLICATE = (-math.inf, math.inf, 1, "one replicate has no interval", 1.0)
-MAX_SKEWNESS_OF_SQUARES = 3.0  # of squares or squared deviations: above, rms and sd have a warning
+MIN_REPLICATES_OF_SPREADS = 64  # below: an rms or sd has a warning
+MAX_SKEWNESS_OF_SQUARES = 2.0  # of squares or squared deviations: above, too
 MAX_SQUARED = 1e150  # larger bounds have no finite square
 ROUNDING_TOLERANCE = 1e-12  # of the size of the values: smaller differences are rounding
 
@@ -156,8 +157,7 @@ def estimate(
         method = "studentized bootstrap of the logarithm"
         if n > bootstrap.MAX_BOOTSTRAP_REPLICATES:
             method = "normal error of the logarithm"
-        squares = paired_intervals.pseudovalues(x, statistic)
-        warning = skewness_warning(squares, MAX_SKEWNESS_OF_SQUARES)
+        warning = _spread_warning(paired_intervals.pseudovalues(x, statistic), statistic)
     ends = (_unscaled(end, exponent) for end in (low, high))
     return _around(value, *ends, n, method, confidence, undecided, warning)
 
@@ -248,7 +248,18 @@ def _comparison_warning(a: np.ndarray, b: np.ndarray, statistic: Statistic, rela
         slope = mean_u / mean_v if mean_v else 1.0
     else:  # the error of a root is that of its square over twice the root
         slope = math.sqrt(mean_u / mean_v) if mean_u > 0.0 and mean_v > 0.0 else 1.0
-    return skewness_warning(u - slope * v, MAX_SKEWNESS_OF_SQUARES)
+    return _spread_warning(u - slope * v, statistic)
+
+
+def _spread_warning(squares: np.ndarray, statistic: Statistic) -> str:
+    """Warning of an rms or sd; few squares do not show whether their distribution is skewed."""
+    n = len(squares)
+    if n >= MIN_REPLICATES_OF_SPREADS:
+        return skewness_warning(squares, MAX_SKEWNESS_OF_SQUARES)
+    return (
+        f"an {statistic} of {n} replicates: the interval covers too rarely if values have a long "
+        f"tail, which {MIN_REPLICATES_OF_SPREADS} replicates would show"
+    )
 
 
 def _bounded_rms_estimate(

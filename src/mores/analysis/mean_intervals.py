@@ -30,7 +30,7 @@ from mores.analysis.replicate_statistics import (
 )
 
 MIN_REPLICATES = 16  # below: the mean of values of unknown shape and without bounds is not decided
-MAX_SKEWNESS = 1.5  # of a sample: above, an interval comes with a warning
+MAX_SKEWNESS = 0.8  # of a sample: above, an interval comes with a warning
 
 
 class MeanInterval(NamedTuple):
