@@ -57,7 +57,8 @@ from mores.core.errors import UserError, did_you_mean
 ONE_REPLICATE = (-math.inf, math.inf, 1, "one replicate has no interval", 1.0)
 MIN_REPLICATES_OF_SPREADS = 64  # below: an rms or sd has a warning
 MAX_SKEWNESS_OF_SQUARES = 2.0  # of squares or squared deviations: above, too
-MAX_SQUARED = 1e150  # larger bounds have no finite square
+LARGEST_BOUND = 1e150  # larger bounds have no finite square
+BOUND_TOLERANCE = 1e-6  # of the range: rounding of float32 by which a value may be beyond a bound
 ROUNDING_TOLERANCE = 1e-12  # of the size of the values: smaller differences are rounding
 
 
@@ -120,7 +121,7 @@ def estimate(
         values: one value per replicate.
         statistic: mean, median, rms (root of the mean square) or sd (with n - 1).
         level: nominal coverage of the interval, in (0, 1).
-        bounds: smallest and largest possible value, if both exist.
+        bounds: smallest and largest possible value, if both exist. Ignored if a value is beyond.
         deterministic: no random number was drawn, so that all replicates are equal for certain.
 
     Raises:
@@ -129,6 +130,7 @@ def estimate(
     original = _validate_values(values, statistic, level)
     if (nonfinite := _nonfinite_estimate(original)) is not None:
         return nonfinite
+    bounds = _applicable_bounds(bounds, original)
     n, original = len(original), np.sort(original)  # sorted: replicate order must not matter
     x, exponent = _rescale(original)
     value = _unscaled(compute_statistic(x, statistic), exponent)
@@ -139,7 +141,7 @@ def estimate(
         return IntervalEstimate(value, *ONE_REPLICATE)
     if statistic == "mean":
         return _mean_estimate(value, original, x, exponent, level, bounds)
-    if statistic == "rms" and bounds is not None and max(map(abs, bounds)) < MAX_SQUARED:
+    if statistic == "rms" and bounds is not None:
         return _bounded_rms_estimate(value, original, level, bounds)
     confidence, undecided, warning = level, "" if n >= MIN_REPLICATES else too_few(n), ""
     if statistic == "median":
@@ -181,7 +183,8 @@ def compare(
         relative: divide by the reference's statistic. Its sign counts: a value above a negative
             reference has a negative relative difference.
         level: nominal coverage of the interval, in (0, 1).
-        bounds: smallest and largest possible value of both arms, if both exist.
+        bounds: smallest and largest possible value of both arms, if both exist. Ignored if a value
+            is beyond.
         deterministic: no random number was drawn in either arm.
 
     Raises:
@@ -198,6 +201,7 @@ def compare(
         raise UserError(message, code="wrong_shape", path="reference")
     if (nonfinite := _nonfinite_estimate(a, b)) is not None:
         return nonfinite
+    bounds = _applicable_bounds(bounds, a, b)
     if statistic == "rms":
         a, b = np.abs(a), np.abs(b)
     order = np.lexsort((b, a))  # sorted: replicate order must not matter
@@ -229,16 +233,16 @@ def compare(
         low, high, method = paired_intervals.ratio_interval(a, b, statistic, level)
     else:
         low, high, method = paired_intervals.difference_interval(a, b, statistic, level)
-    if low == high:
+    if high - low <= ROUNDING_TOLERANCE * (1.0 + abs(low)):
         undecided = no_spread(n)
-    warning = _comparison_warning(a, b, statistic, relative)
+    warning = "" if undecided else _comparison_warning(a, b, statistic, relative)
     ends = (_unscaled(end, exponent) for end in (low, high))
     return _around(value, *ends, n, method, level, undecided, warning)
 
 
 def _comparison_warning(a: np.ndarray, b: np.ndarray, statistic: Statistic, relative: bool) -> str:
     """Warning of skewed values if the interval of a comparison is that of a mean of them."""
-    if statistic == "median" or len(a) < MIN_REPLICATES:
+    if statistic == "median":
         return ""
     u, v = (paired_intervals.pseudovalues(x, statistic) for x in (a, b))
     if statistic == "mean":
@@ -361,6 +365,17 @@ def _validate_values(
         message = f"{name}: one value per replicate is needed, not an array of shape {x.shape}"
         raise UserError(message, code="wrong_shape", path=name)
     return x
+
+
+def _applicable_bounds(
+    bounds: tuple[float, float] | None, *arms: np.ndarray
+) -> tuple[float, float] | None:
+    """The bounds, unless a value lies beyond them: wrong bounds support no interval."""
+    if bounds is None or not -LARGEST_BOUND < bounds[0] < bounds[1] < LARGEST_BOUND:
+        return None
+    tolerance = BOUND_TOLERANCE * (bounds[1] - bounds[0])
+    low, high = bounds[0] - tolerance, bounds[1] + tolerance
+    return bounds if all(((x >= low) & (x <= high)).all() for x in arms) else None
 
 
 def _nonfinite_estimate(*arms: np.ndarray) -> IntervalEstimate | None:
