@@ -40,7 +40,10 @@ def mean_interval(x: Float[np.ndarray, " replicate"], level: float) -> tuple[flo
     More than `MAX_BOOTSTRAP_REPLICATES` need no resampling: the normal error.
     """
     n, mean = len(x), float(x.mean())
-    deviation = x - mean
+    deviation, mirrored = np.sort(x - mean), np.sort(mean - x)
+    if mirrored.tolist() > deviation.tolist():  # the interval of -x is exactly that of x, mirrored
+        low, high = mean_interval(-x, level)
+        return -high, -low
     error = math.sqrt(float((deviation**2).mean()))
     if n > MAX_BOOTSTRAP_REPLICATES:
         margin = error * normal_quantile(level) / math.sqrt(n)

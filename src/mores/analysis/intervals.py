@@ -233,7 +233,7 @@ def compare(
         low, high, method = paired_intervals.ratio_interval(a, b, statistic, level)
     else:
         low, high, method = paired_intervals.difference_interval(a, b, statistic, level)
-    if high - low <= ROUNDING_TOLERANCE * (1.0 + abs(low)):
+    if math.isfinite(low) and high - low <= ROUNDING_TOLERANCE * (1.0 + abs(low)):
         undecided = no_spread(n)
     warning = "" if undecided else _comparison_warning(a, b, statistic, relative)
     ends = (_unscaled(end, exponent) for end in (low, high))
