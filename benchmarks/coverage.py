@@ -23,7 +23,7 @@ import scipy.special
 import scipy.stats
 
 from mores.analysis.intervals import IntervalEstimate, compare, estimate
-from mores.analysis.replicate_statistics import Statistic
+from mores.analysis.replicate_statistics import STATISTICS, Statistic
 from mores.analysis.sampling_intervals import interval_over_draws, interval_over_resamples
 from mores.experiments.claims.verdicts import Verdict, _interval_verdict
 from mores.experiments.scenario.specification import Claim
@@ -32,6 +32,7 @@ RESULTS = Path(__file__).parent / "results" / "coverage.json"
 SIZES = (2, 5, 8, 16, 32, 64)
 SIZES_OF_SPREADS = (16, 64)
 SIZES_OF_BOUNDED_DIFFERENCES = (8, 16, 64)
+POSITIVE = ("exponential", "lognormal(1.5)", "rare outcomes in [0, 1]")  # relative differences
 WITH_SPREADS = ("normal", "lognormal(1.5)", "rare outcomes in [0, 1]")  # rms, sd of two arms
 SHARES = (0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98)
 CORRELATION = 0.5
@@ -201,45 +202,66 @@ def sample_arms(
     return first, second
 
 
+def one_arm_row(name: str, statistic: Statistic, n: int, trials: int, seed: int) -> dict[str, Any]:
+    """One arm of a distribution."""
+    distribution = DISTRIBUTIONS[name]
+    generator = np.random.default_rng([seed, 1, list(DISTRIBUTIONS).index(name), n])
+    values = distribution.quantile(generator.random((trials, n)))
+    intervals = [estimate(x, statistic, bounds=distribution.bounds) for x in values]
+    row = rates(intervals, distribution.moments[statistic], statistic)
+    return {"group": "one arm", "values": name, "statistic": statistic, "n": n, **row}
+
+
 def one_arm(trials: int, seed: int) -> list[dict[str, Any]]:
     """One arm, all statistics."""
-    rows = []
-    for index, (name, distribution) in enumerate(DISTRIBUTIONS.items()):
-        for n in SIZES:
-            generator = np.random.default_rng([seed, 1, index, n])
-            values = distribution.quantile(
-                scipy.special.ndtr(generator.standard_normal((trials, n)))
-            )
-            for statistic in statistics_at(n):
-                intervals = [estimate(x, statistic, bounds=distribution.bounds) for x in values]
-                row = rates(intervals, distribution.moments[statistic], statistic)
-                rows.append(
-                    {"group": "one arm", "values": name, "statistic": statistic, "n": n, **row}
-                )
-    return rows
+    return [
+        one_arm_row(name, statistic, n, trials, seed)
+        for name in DISTRIBUTIONS
+        for n in SIZES
+        for statistic in statistics_at(n)
+    ]
+
+
+def two_arms_row(
+    group: str, name: str, statistic: Statistic, n: int, trials: int, seed: int
+) -> dict[str, Any]:
+    """Two arms: equal, one of half the size of the other, or their relative difference."""
+    distribution = DISTRIBUTIONS[name]
+    generator = np.random.default_rng([seed, 2, list(DISTRIBUTIONS).index(name), n])
+    a, b = sample_arms(distribution, generator, trials, n)
+    relative, bounds = group == "relative", distribution.bounds
+    factor = 1.0 if group == "equal arms" else 0.5
+    truth = (1.0 - factor) * distribution.moments[statistic]
+    if relative:
+        truth = 1.0
+    intervals = [
+        compare(x, factor * y, statistic, relative, bounds=bounds)
+        for x, y in zip(a, b, strict=True)
+    ]
+    row = rates(intervals, truth, statistic)
+    return {"group": group, "values": name, "statistic": statistic, "n": n, **row}
 
 
 def two_arms(trials: int, seed: int) -> list[dict[str, Any]]:
     """Differences of two arms: equal, and one of half the size of the other."""
     rows = []
-    for index, (name, distribution) in enumerate(DISTRIBUTIONS.items()):
+    for name, distribution in DISTRIBUTIONS.items():
         for n in SIZES if distribution.bounds is None else SIZES_OF_BOUNDED_DIFFERENCES:
-            generator = np.random.default_rng([seed, 2, index, n])
-            a, b = sample_arms(distribution, generator, trials, n)
-            for group, factor in (("equal arms", 1.0), ("half arm", 0.5)):
+            for group in ("equal arms", "half arm"):
                 for statistic in statistics_at(n):
-                    if statistic in ("rms", "sd") and name not in WITH_SPREADS:
-                        continue
-                    intervals = [
-                        compare(x, factor * y, statistic, bounds=distribution.bounds)
-                        for x, y in zip(a, b, strict=True)
-                    ]
-                    truth = (1.0 - factor) * distribution.moments[statistic]
-                    row = rates(intervals, truth, statistic)
-                    rows.append(
-                        {"group": group, "values": name, "statistic": statistic, "n": n, **row}
-                    )
+                    if statistic in ("mean", "median") or name in WITH_SPREADS:
+                        rows.append(two_arms_row(group, name, statistic, n, trials, seed))
     return rows
+
+
+def relative_differences(trials: int, seed: int) -> list[dict[str, Any]]:
+    """Relative differences of positive values; the truth is 1."""
+    return [
+        two_arms_row("relative", name, statistic, n, trials, seed)
+        for name in POSITIVE
+        for n in SIZES_OF_SPREADS
+        for statistic in STATISTICS
+    ]
 
 
 def statistics_at(n: int) -> tuple[Statistic, ...]:
@@ -315,6 +337,20 @@ def over_draws(trials: int, seed: int) -> list[dict[str, Any]]:
             mean = {key: float(np.mean([row[key] for row in found])) for key in found[0]}
             rows.append({"group": "draws", "values": name, "n": n, **mean})
     return rows
+
+
+PARTS = {
+    simulate.__name__: simulate
+    for simulate in (
+        one_arm,
+        two_arms,
+        relative_differences,
+        rare_difference,
+        small_effects,
+        over_people,
+        over_draws,
+    )
+}
 
 
 # --- tables -------------------------------------------------------------------------------------
@@ -414,6 +450,8 @@ def document(rows: Sequence[dict[str, Any]], trials: int) -> str:
     others = [row for row in rows if row["group"] in groups and row["statistic"] != "mean"]
     others = [row for row in others if row["n"] in SIZES_OF_SPREADS]
     parts += [*table(others, "arms", ["group", "values", "statistic"]), ""]
+    parts += ["### Relative differences of paired arms (Fieller)", ""]
+    parts += [*table(of("relative"), "arms", ["values", "statistic"]), ""]
     parts += [f"### Resamples of {RESPONDENTS} respondents; draws of parameters", ""]
     parts += [*table(of("people"), "answers", ["values"]), ""]
     draws = [f"{r['values']}, {r['n']} draws: {number(r['covered'])}" for r in of("draws")]
@@ -440,6 +478,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--docs", type=Path, help="page whose tables are written")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--only-docs", action="store_true", help="tables of the results on disk")
     arguments = parser.parse_args()
     if not arguments.only_docs:

@@ -46,7 +46,7 @@ def status_of(values: np.ndarray, ablated: np.ndarray, **fields: Any) -> str:
         (-2.0 + SAMPLE, -9.0 + SAMPLE, "fails"),
         (2.0 + SAMPLE, 1.5 + 0.9 * SAMPLE, "holds"),  # paired: a difference of .5 +- .19
         (2.0 + SAMPLE, 1.5 + SAMPLE, "undecided"),  # the difference has no spread
-        (2.0 + SAMPLE, np.where(SAMPLE == SAMPLE[3], math.nan, 1.0), "fails"),
+        (2.0 + SAMPLE, np.append(SAMPLE[1:], math.nan), "fails"),
         (np.array([7.0]), np.array([-7.0]), "undecided"),  # no interval
     ],
 )
@@ -152,9 +152,9 @@ def test_equal_arms_are_not_learned(values, x) -> None:
 
 
 def test_false_positive_rate_of_learned_claims() -> None:
-    """At most 5 % where each arm satisfies the bound in half of 400 experiments (seed 3).
+    """At most 5 % where each arm satisfies the bound in half of 150 experiments (seed 3).
 
-    The rate of the rule is 2 %; at most 17 of 400 pass with probability .999. Without the
+    The rate of the rule is 2 %; at most 9 of 150 pass with probability .999. Without the
     condition that the arms differ, a quarter would pass.
     """
     rng = np.random.default_rng(3)
@@ -162,11 +162,11 @@ def test_false_positive_rate_of_learned_claims() -> None:
     plain = Claim.model_validate(
         {"statement": "so", "kind": "statistical", "metric": "m", "bound": {"above": 0.0}}
     )
-    for _ in range(400):
+    for _ in range(150):
         values, ablated = 0.465 + rng.normal(size=(2, 20))
         num_passed += status_of(values, ablated) == "holds"
         num_without_rule += (
             evaluate_claim(plain, values).status == "holds" != evaluate_claim(plain, ablated).status
         )
-    assert num_passed <= 17
-    assert num_without_rule > 70
+    assert num_passed <= 9
+    assert num_without_rule > 20
