@@ -154,7 +154,7 @@ def rates(
     return found
 
 
-def shares() -> list[dict[str, Any]]:
+def shares(trials: int = 0, seed: int = 0) -> list[dict[str, Any]]:
     """One arm of values 0 and 1, with and without declared bounds: exact rates."""
     rows = []
     for n in SIZES:
@@ -169,7 +169,7 @@ def shares() -> list[dict[str, Any]]:
     return rows
 
 
-def paired_shares() -> list[dict[str, Any]]:
+def paired_shares(trials: int = 0, seed: int = 0) -> list[dict[str, Any]]:
     """Difference of two arms of values 0 and 1, of correlation about .5: exact rates.
 
     The difference is 1 with probability `up` and -1 with probability `down`.
@@ -243,13 +243,17 @@ def two_arms_row(
 
 
 def two_arms(trials: int, seed: int) -> list[dict[str, Any]]:
-    """Differences of two arms: equal, and one of half the size of the other."""
+    """Differences of two arms: equal, and one of half the size of the other.
+
+    Of rms and sd, those of half arms: tests/analysis/test_claim_rates.py has equal arms.
+    """
     rows = []
     for name, distribution in DISTRIBUTIONS.items():
         for n in SIZES if distribution.bounds is None else SIZES_OF_BOUNDED_DIFFERENCES:
             for group in ("equal arms", "half arm"):
                 for statistic in statistics_at(n):
-                    if statistic in ("mean", "median") or name in WITH_SPREADS:
+                    spread = statistic in ("rms", "sd")
+                    if not spread or (name in WITH_SPREADS and group == "half arm"):
                         rows.append(two_arms_row(group, name, statistic, n, trials, seed))
     return rows
 
@@ -342,6 +346,8 @@ def over_draws(trials: int, seed: int) -> list[dict[str, Any]]:
 PARTS = {
     simulate.__name__: simulate
     for simulate in (
+        shares,
+        paired_shares,
         one_arm,
         two_arms,
         relative_differences,
@@ -472,6 +478,16 @@ def document(rows: Sequence[dict[str, Any]], trials: int) -> str:
     return "\n".join(parts)
 
 
+def write_rows(rows: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> None:
+    """One line per row, with five digits."""
+    rounded = [
+        {key: round(x, 5) if isinstance(x, float) else x for key, x in row.items()} for row in rows
+    ]
+    lines = ",\n  ".join(json.dumps(row) for row in rounded)
+    head = json.dumps({"trials": arguments.trials, "seed": arguments.seed, "rows": []})[:-2]
+    arguments.out.write_text(f"{head}\n  {lines}\n]}}\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
     parser.add_argument("--trials", type=int, default=2000)
@@ -479,28 +495,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--docs", type=Path, help="page whose tables are written")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--merge", type=Path, nargs="+", help="results of single parts to join")
     parser.add_argument("--only-docs", action="store_true", help="tables of the results on disk")
     arguments = parser.parse_args()
-    if not arguments.only_docs:
-        start, rows = time.process_time(), [*shares(), *paired_shares()]
-        for simulate in (
-            one_arm,
-            two_arms,
-            rare_difference,
-            small_effects,
-            over_people,
-            over_draws,
-        ):
-            rows += simulate(arguments.trials, arguments.seed)
-            print(f"{simulate.__name__}: {time.process_time() - start:.0f} s", flush=True)
-        rounded = [
-            {key: round(x, 5) if isinstance(x, float) else x for key, x in row.items()}
-            for row in rows
-        ]
-        result = {"trials": arguments.trials, "seed": arguments.seed, "rows": rounded}
-        lines = ",\n  ".join(json.dumps(row) for row in rounded)
-        head = json.dumps({**result, "rows": []})[:-2]
-        arguments.out.write_text(f"{head}\n  {lines}\n]}}\n")
+    rows: list[dict[str, Any]] = []
+    for path in arguments.merge or ():
+        rows += json.loads(path.read_text())["rows"]
+    if not (arguments.only_docs or arguments.merge):
+        for name in arguments.parts:
+            start = time.process_time()
+            rows += PARTS[name](arguments.trials, arguments.seed)
+            print(f"{name}: {time.process_time() - start:.0f} s of CPU time", flush=True)
+    if rows:
+        write_rows(rows, arguments)
     result = json.loads(arguments.out.read_text())
     text = document(result["rows"], result["trials"])
     if arguments.docs is None:
