@@ -53,6 +53,7 @@ def status_of(values: np.ndarray, ablated: np.ndarray, **fields: Any) -> str:
 def test_status_of_a_learned_claim(values, ablated, status) -> None:
     verdict = evaluate_claim(make_claim(), values, ablation=ClaimData(ablated))
     assert verdict.status == status, verdict.reason
+    assert (verdict.alpha <= 0.05) == (status == "holds")
     check_message(verdict.reason)
     assert verdict.ablation_estimate is not None
     ablation = estimate_claim(make_claim(), ClaimData(ablated))

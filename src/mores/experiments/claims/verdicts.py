@@ -7,8 +7,8 @@
 | within [x, y] | lies in it, ends included | lies outside |
 | differs_from x | lies beyond x - s or x + s, s excluded | lies in [x - s, x + s] |
 
-s is the smallest effect of interest. Otherwise the claim is undecided, which does not pass. An
-estimate without spread therefore holds or fails for every bound: no number is above itself.
+s is the smallest effect of interest. Otherwise the claim is undecided, which does not pass. So are
+claims on equal replicates, unless the metric has bounds or no random number was drawn.
 
 The interval is over replicates (`mores.analysis.intervals`), with `interval: people` over resampled
 respondents, with `interval: parameters` over draws of uncertain parameters: more replicates do not
@@ -218,7 +218,10 @@ def _learned_verdict(
         else:
             reason = f"{reason}, but it may not vanish: {text}, and {differ} includes 0"
             status = "undecided"
-    return dataclasses.replace(verdict, status=status, reason=reason, ablation_estimate=ablation)
+    alpha = verdict.alpha if status == "holds" else 1.0
+    return dataclasses.replace(
+        verdict, status=status, reason=reason, ablation_estimate=ablation, alpha=alpha
+    )
 
 
 def _interval_verdict(claim: Claim, estimate: IntervalEstimate) -> Verdict:
