@@ -1,7 +1,7 @@
 """False and true positive rates of `evaluate_claim`.
 
-Each rate is a share of 150 to 2,000 independent small experiments with a fixed seed. An exact binomial
-test at level 0.001 compares it with its nominal value.
+Each rate is a share of 150 to 2,000 independent small experiments with a fixed seed. An exact
+binomial test at level 0.001 compares it with its nominal value.
 """
 
 from __future__ import annotations

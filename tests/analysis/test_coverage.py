@@ -28,8 +28,8 @@ def assert_agrees(found: dict[str, float], stated: dict[str, float], trials: int
     for key in ("covered", "false_above", "false_below", "warned"):
         counts = np.array([found[key] * trials, stated[key] * STATED["trials"]]).round()
         others = np.array([trials, STATED["trials"]]) - counts
-        _, p = scipy.stats.fisher_exact(np.stack([counts, others]))
-        assert p > 0.001, f"{key}: {found[key]:.3f}, stated {stated[key]:.3f}"
+        test: Any = scipy.stats.fisher_exact(np.stack([counts, others]))
+        assert test.pvalue > 0.001, f"{key}: {found[key]:.3f}, stated {stated[key]:.3f}"
 
 
 def stated_row(**fields: Any) -> dict[str, Any]:
