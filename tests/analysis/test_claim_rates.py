@@ -1,7 +1,7 @@
 """False and true positive rates of `evaluate_claim`.
 
-Each rate is a share of 2,000 independent small experiments with a fixed seed. An exact binomial
-test at level 0.001 compares it with its nominal value.
+Each rate is a share of 150 to 2,000 independent small experiments with a fixed seed. An exact
+binomial test at level 0.001 compares it with its nominal value.
 """
 
 from __future__ import annotations
@@ -55,6 +55,11 @@ def count_held(claim: Claim, a: np.ndarray, b: np.ndarray) -> int:
     return sum(evaluate_claim(claim, x, y).status == "holds" for x, y in zip(a, b, strict=True))
 
 
+def assert_at_most(count: int, rate: float, trials: int = NUM_EXPERIMENTS) -> None:
+    test = scipy.stats.binomtest(count, trials, rate, alternative="greater")
+    assert test.pvalue > 0.001, f"{count / trials:.4f} is above {rate:.4f}"
+
+
 def assert_rate(count: int, rate: float, trials: int = NUM_EXPERIMENTS) -> None:
     test = scipy.stats.binomtest(count, trials, rate)
     assert test.pvalue > 0.001, f"{count / trials:.4f} is not {rate:.4f}"
@@ -69,35 +74,41 @@ def assert_rate(count: int, rate: float, trials: int = NUM_EXPERIMENTS) -> None:
         ("normal", "rms", True),
     ],
 )
-def test_false_positive_rate_of_a_difference_is_5_percent(
+def test_false_positive_rate_of_a_difference(
     noise: str, statistic: Statistic, relative: bool
 ) -> None:
-    a, b = sample_arms(noise, NUM_REPLICATES, seed=11)
-    assert_rate(count_held(difference_claim(statistic, relative), a, b), 0.05)
+    """About 5 %; below it for means, whose interval is the wider of two."""
+    trials = 400
+    a, b = (arm[:trials] for arm in sample_arms(noise, NUM_REPLICATES, seed=11))
+    count = count_held(difference_claim(statistic, relative), a, b)
+    assert_at_most(count, 0.05, trials)
+    test = scipy.stats.binomtest(count, trials, 0.03, alternative="less")
+    assert test.pvalue > 0.001, f"{count / trials:.4f} is below .03"
 
 
 @pytest.mark.cut(6)
 @pytest.mark.parametrize("relative", [False, True])
 @pytest.mark.parametrize("statistic", STATISTICS)
-def test_false_positive_rate_with_ten_replicates(statistic: Statistic, relative: bool) -> None:
-    """With ten replicates, all intervals except the mean's are wide: the rate is at most 5 %."""
-    a, b = (arm[:500] for arm in sample_arms("skewed", 10, seed=12))
-    count = count_held(difference_claim(statistic, relative), a, b)
-    assert scipy.stats.binomtest(count, 500, 0.05, alternative="greater").pvalue > 0.001
+def test_false_positive_rate_with_16_replicates(statistic: Statistic, relative: bool) -> None:
+    """With fewer replicates, no difference of values of unknown shape is decided."""
+    a, b = (arm[:150] for arm in sample_arms("skewed", 16, seed=12))
+    claim = difference_claim(statistic, relative)
+    assert_at_most(count_held(claim, a, b), 0.05, 150)
+    assert not count_held(claim, a[:30, :15], b[:30, :15] + 10.0)
 
 
 @pytest.mark.full
-def test_false_positive_rate_of_a_one_sided_claim_is_2_5_percent() -> None:
+def test_false_positive_rate_of_a_one_sided_claim_is_at_most_2_5_percent() -> None:
     above = Claim.model_validate({**difference_claim("mean").model_dump(), "bound": {"above": 0.0}})
     a, b = sample_arms("skewed", 20, seed=13)
-    assert_rate(count_held(above, a, b), 0.025)
-    assert_rate(count_held(above, b, a), 0.025)
+    assert_at_most(count_held(above, a, b), 0.025)
+    assert_at_most(count_held(above, b, a), 0.025)
 
 
 @pytest.mark.parametrize("replicates", [6, 15, 50])
 def test_false_positive_rate_of_a_median_is_its_stated_confidence(replicates: int) -> None:
     """Order statistics have only certain levels, which are exact for any distribution."""
-    values = np.random.default_rng(14).exponential(size=(NUM_EXPERIMENTS, replicates))
+    values = np.random.default_rng(14).exponential(size=(500, replicates))
     claim = Claim.model_validate(
         {
             "statement": "the median differs from itself",
@@ -108,29 +119,34 @@ def test_false_positive_rate_of_a_median_is_its_stated_confidence(replicates: in
         }
     )
     count = sum(evaluate_claim(claim, x).status == "holds" for x in values)
-    assert_rate(count, 1.0 - estimate(values[0], "median").confidence)
+    assert_rate(count, 1.0 - estimate(values[0], "median").confidence, 500)
 
 
 @pytest.mark.cut(3)
 @pytest.mark.parametrize("effect", [0.3, 0.5, 0.8])
 def test_power_agrees_with_theory(effect: float) -> None:
-    """Noncentral t of the paired difference, with standard deviation 1."""
-    a, b = sample_arms("shifted", 30, seed=15)
+    """Noncentral t of the paired difference, with standard deviation 1.
+
+    Fieller's interval is this test; that of a difference is wider, at the cost of up to 4 % power.
+    """
+    a, b = (arm[:200] for arm in sample_arms("shifted", 30, seed=15))
     power = TTestPower().power(effect, nobs=30, alpha=0.05)
+    relative = count_held(difference_claim("mean", relative=True), a + effect, b)
+    assert_rate(relative, power, 200)
     count = count_held(difference_claim("mean"), a + effect, b)
-    assert_rate(count, power)
-    if effect == 0.5:  # Fieller is the same test
-        assert count_held(difference_claim("mean", relative=True), a + effect, b) == count
+    assert relative - 0.04 * 200 <= count <= relative
 
 
 def test_equivalence_with_a_smallest_effect() -> None:
-    """The claim fails where two one-sided tests at 2.5 % reject."""
+    """The claim fails only where two one-sided t-tests at 2.5 % reject, and in nearly all cases."""
     claim = Claim.model_validate({**difference_claim("mean").model_dump(), "smallest_effect": 0.5})
-    a, b = sample_arms("normal", 30, seed=16)
-    statuses = [evaluate_claim(claim, x, y).status for x, y in zip(a, b, strict=True)]
+    a, b = (arm[:200] for arm in sample_arms("normal", 30, seed=16))
+    fails = np.array(
+        [evaluate_claim(claim, x, y).status == "fails" for x, y in zip(a, b, strict=True)]
+    )
     above, below = (
         scipy.stats.ttest_rel(a, b + shift, axis=1, alternative=side).pvalue <= 0.025
         for shift, side in ((-0.5, "greater"), (0.5, "less"))
     )
-    assert [status == "fails" for status in statuses] == list(above & below)
-    assert 0.2 < statuses.count("fails") / NUM_EXPERIMENTS < 0.8
+    assert not (fails & ~(above & below)).any()
+    assert 0.2 < fails.mean() <= (above & below).mean() < fails.mean() + 0.06

@@ -10,10 +10,10 @@ import pytest
 import scipy.stats
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
 from mores.analysis import bootstrap, paired_intervals
+from mores.analysis.bounded_mean import gaffke_interval, probability_above
 from mores.analysis.intervals import IntervalEstimate, compare, confidence_band, estimate
 from mores.analysis.paired_intervals import paired_medians, pseudovalues
 from mores.analysis.replicate_statistics import STATISTICS, Statistic, is_binary
@@ -36,26 +36,143 @@ def ends(interval: IntervalEstimate) -> tuple[float, float, float]:
 # --- oracles ------------------------------------------------------------------------------------
 
 
-def test_interval_of_a_mean_is_students_t() -> None:
+def bootstrap_t(x: np.ndarray, level: float) -> tuple[float, float]:
+    """Studentized bootstrap, resample by resample, with random numbers of its own."""
+    rng, t = np.random.default_rng(77), []
+    for _ in range(20_000):
+        resample = rng.choice(x, len(x))
+        deviation, error = resample.mean() - x.mean(), resample.std()
+        t.append(deviation / error if error > 0.0 else math.copysign(math.inf, deviation))
+    upper, lower = np.quantile(t, [0.5 + level / 2, 0.5 - level / 2], method="nearest")
+    return x.mean() - x.std() * upper, x.mean() - x.std() * lower
+
+
+@pytest.mark.parametrize("shape", ["normal", "skewed"])
+@pytest.mark.parametrize("level", [0.95, 0.8])
+def test_interval_of_a_mean_is_the_wider_of_two(shape: str, level: float) -> None:
     x = sample(1, 23) + 2.0
+    x = np.exp(x) if shape == "skewed" else x
+    low, high = DescrStatsW(x).tconfint_mean(1.0 - level)
+    resampled = bootstrap_t(x, level)
+    expected = min(low, resampled[0]), max(high, resampled[1])
+    result, error = estimate(x, level=level), float(x.std() / math.sqrt(23))
+    assert ends(result)[1:] == pytest.approx(expected, abs=0.15 * error)
+    assert result.low <= low + 1e-12 and high - 1e-12 <= result.high
+    assert not result.undecided
+    assert bool(result.warning) == (shape == "skewed")
+
+
+def test_interval_of_a_mean_of_few_replicates_is_students_t() -> None:
+    x = sample(1, 15) + 2.0
     low, high = DescrStatsW(x).tconfint_mean()
-    assert ends(estimate(x)) == pytest.approx((x.mean(), low, high))
+    result = estimate(x)
+    assert ends(result) == pytest.approx((x.mean(), low, high))
     assert estimate(x, level=0.8).low == pytest.approx(DescrStatsW(x).tconfint_mean(0.2)[0])
+    check_message(result.undecided)
 
 
-@pytest.mark.parametrize(("ones", "n"), [(1, 2), (1, 30), (15, 30), (29, 30)])
-def test_interval_of_a_binary_mean_is_wilsons(ones: int, n: int) -> None:
-    result = estimate(np.repeat([1.0, 0.0], [ones, n - ones]))
-    assert ends(result)[1:] == pytest.approx(proportion_confint(ones, n, method="wilson"))
-    assert result.value == pytest.approx(ones / n)
-    assert 0.0 < result.low < result.value < result.high < 1.0
+COUNTS = [(0, 1), (0, 2), (1, 2), (0, 8), (8, 8), (1, 30), (15, 30), (29, 30), (3, 64), (64, 64)]
 
 
-def test_interval_of_a_difference_of_means_is_the_paired_t_test() -> None:
-    a, b = sample(2, 2, 17)
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.9999999])
+@pytest.mark.parametrize(("ones", "n"), COUNTS)
+def test_interval_of_a_share_is_exact(ones: int, n: int, level: float) -> None:
+    """Clopper and Pearson; Gaffke's interval equals it for values at the bounds."""
+    x = np.repeat([1.0, 0.0], [ones, n - ones])
+    exact = scipy.stats.binomtest(ones, n).proportion_ci(level, method="exact")
+    assert gaffke_interval(x, (0.0, 1.0), level) == pytest.approx((exact.low, exact.high), abs=1e-6)
+    low, high = gaffke_interval(7.0 * x - 3.0, (-3.0, 4.0), level)
+    assert ((low + 3.0) / 7.0, (high + 3.0) / 7.0) == pytest.approx(
+        (exact.low, exact.high), abs=1e-6
+    )
+    if n > 1:
+        for bounds in (None, (0.0, 1.0)):
+            result = estimate(x, level=level, bounds=bounds)
+            assert ends(result)[1:] == pytest.approx((exact.low, exact.high))
+            assert result.value == ones / n
+            assert bool(result.undecided) == (bounds is None and ones in (0, n))
+
+
+def test_known_intervals_of_shares() -> None:
+    assert estimate(np.zeros(8)).high == pytest.approx(0.369, abs=1e-3)
+    assert estimate(np.zeros(64)).high == pytest.approx(0.056, abs=1e-3)
+    assert estimate(np.ones(8), bounds=(0.0, 1.0)).low == pytest.approx(0.631, abs=1e-3)
+
+
+@pytest.mark.parametrize("n", [2, 5, 16, 40])
+@pytest.mark.parametrize("level", [0.95, 0.5])
+def test_interval_of_bounded_values_is_a_quantile_of_weighted_means(n: int, level: float) -> None:
+    """Against 200,000 draws of the weights: the probability beyond each end."""
+    rng = np.random.default_rng(n)
+    x = rng.beta(0.3, 0.6, n)
+    _, low, high = ends(estimate(x, level=level, bounds=(0.0, 1.0)))
+    weights = rng.dirichlet(np.ones(n + 1), 200_000)
+    tail = (1.0 - level) / 2.0
+    above = float((weights @ np.append(x, 1.0) > high).mean())
+    below = float((weights @ np.append(x, 0.0) < low).mean())
+    assert (above, below) == pytest.approx((tail, tail), abs=4.0 * math.sqrt(tail / 200_000))
+
+
+def test_probability_of_a_weighted_mean_has_a_closed_form() -> None:
+    """The mean of 0 and 1 with uniform weights is uniform; of more, a beta variable."""
+    for q in (0.001, 0.3, 0.5, 0.99):
+        assert probability_above(np.array([0.0, 1.0]), q) == pytest.approx(1.0 - q, abs=1e-7)
+        of_five = probability_above(np.array([0.0, 0.0, 1.0, 1.0, 1.0]), q)
+        assert of_five == pytest.approx(scipy.stats.beta.sf(q, 3, 2), abs=1e-7)
+    assert probability_above(np.array([0.2, 0.4]), 0.4) == 0.0
+    assert probability_above(np.array([0.2, 0.4]), 0.1) == 1.0
+
+
+def test_difference_of_bounded_arms() -> None:
+    """Gaffke below 16 replicates; above, it is a second interval."""
+    a, b = np.random.default_rng(3).uniform(size=(2, 40))
+    few = compare(a[:15], b[:15], bounds=(0.0, 1.0))
+    assert ends(few)[1:] == gaffke_interval(np.sort(a[:15] - b[:15]), (-1.0, 1.0), 0.95)
+    many = compare(a, b, bounds=(0.0, 1.0))
+    assert ends(many) == ends(compare(a, b))
+    assert many.any_shape == pytest.approx(gaffke_interval(a - b, (-1.0, 1.0), 0.95))
+    shares = compare((a > 0.5) * 1.0, (b > 0.5) * 1.0)
+    assert "Gaffke" in shares.method and not shares.any_shape
+    one_arm = estimate(a, bounds=(0.0, 1.0))
+    assert ends(one_arm)[1:] == gaffke_interval(np.sort(a), (0.0, 1.0), 0.95)
+    squares = gaffke_interval(np.sort(a) ** 2, (0.0, 1.0), 0.95)
+    rms = estimate(a, "rms", bounds=(-1.0, 0.5 + 0.5))
+    assert ends(rms)[1:] == pytest.approx(np.sqrt(squares))
+
+
+def test_bounds_that_values_exceed_are_ignored() -> None:
+    x = 1.2 * np.random.default_rng(4).uniform(size=40)
+    assert estimate(x, bounds=(0.0, 1.0)) == estimate(x)
+    assert compare(x, x[::-1], bounds=(0.0, 1.0)) == compare(x, x[::-1])
+    assert estimate(x, bounds=(-1e308, 1e308)) == estimate(x)
+    rounded = np.array([1.0 + 1e-7, 0.5, 0.7])
+    assert "Gaffke" in estimate(rounded, bounds=(0.0, 1.0)).method
+
+
+@pytest.mark.parametrize("statistic", ["mean", "rms", "sd"])
+def test_levels_beyond_the_number_of_resamples_have_no_ends(statistic: Statistic) -> None:
+    result = estimate(sample(3, 30), statistic, level=1.0 - 1e-6)
+    assert (result.low, result.high) == (0.0 if statistic != "mean" else -math.inf, math.inf)
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_largest_numbers(statistic: Statistic) -> None:
+    x = 1.7e308 * np.linspace(-1.0, 1.0, 20)
+    result = estimate(x, statistic)
+    assert result.low <= result.value <= result.high
+    difference = compare(x, -np.roll(x, 1), statistic)
+    assert difference.low <= difference.value <= difference.high
+    small = estimate(x * 1e-320 * 1e-300, statistic)
+    assert small.low <= small.value <= small.high
+
+
+def test_interval_of_a_difference_of_few_means_is_the_paired_t_test() -> None:
+    a, b = sample(2, 2, 15)
     a += b
     expected = scipy.stats.ttest_rel(a, b).confidence_interval()
     assert ends(compare(a, b)) == pytest.approx(((a - b).mean(), expected.low, expected.high))
+    c, d = sample(2, 2, 30)
+    assert ends(compare(c, d)) == pytest.approx(ends(estimate(c - d)))
 
 
 @pytest.mark.parametrize("n", [6, 7, 9, 30, 101, 1000])
@@ -182,7 +299,7 @@ def test_many_replicates_need_no_resampling(statistic: Statistic) -> None:
 
 def test_confidence_band_is_the_estimate_of_each_column() -> None:
     values = sample(7, 12, 3)
-    for i, result in enumerate(zip(*confidence_band(values), strict=True)):
+    for i, result in enumerate(zip(*confidence_band(values), strict=True)):  # Student's t
         assert result == pytest.approx(ends(estimate(values[:, i])))
     single = confidence_band(values[:1])
     assert (single.value == values[0]).all() and np.isnan(single.low).all()
@@ -203,12 +320,31 @@ def test_one_replicate_has_an_unbounded_interval(statistic: Statistic) -> None:
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
-def test_equal_replicates_have_an_interval_of_width_zero(statistic: Statistic) -> None:
-    value = 0.0 if statistic == "sd" else 0.1
-    assert ends(estimate(np.full(7, 0.1), statistic)) == (value, value, value)
-    x = sample(8, 7)
-    assert ends(compare(x, x.copy(), statistic)) == (0.0, 0.0, 0.0)
-    assert ends(compare(x, x.copy(), statistic, relative=True)) == (0.0, 0.0, 0.0)
+def test_equal_replicates_support_no_verdict(statistic: Statistic) -> None:
+    """Except of medians, of bounded means, and of replicates without random numbers."""
+    value, x = 0.0 if statistic == "sd" else 0.1, sample(8, 20)
+    equal = estimate(np.full(20, 0.1), statistic)
+    assert ends(equal) == (value, value, value)
+    assert bool(equal.undecided) == (statistic != "median")
+    for relative in (False, True):
+        difference = compare(x, x.copy(), statistic, relative)
+        assert ends(difference) == (0.0, 0.0, 0.0)
+        check_message(difference.undecided)
+    certain = estimate(np.full(2, 0.1), statistic, deterministic=True)
+    assert ends(certain) == (value, value, value) and not certain.undecided
+    drawn = estimate(x, statistic, deterministic=True)  # not equal: something was drawn
+    assert drawn.low < drawn.high
+    bounded = estimate(np.full(20, 0.1), bounds=(0.0, 1.0))
+    assert bounded.low < 0.1 < bounded.high < 0.3 and not bounded.undecided
+
+
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("statistic", ["mean", "rms", "sd"])
+def test_differences_that_are_rounding_are_no_spread(statistic: Statistic, relative: bool) -> None:
+    b = np.random.default_rng(5).uniform(1.0, 2.0, 20)
+    a = 0.3 * b if relative else b + 0.1
+    if relative or statistic == "mean":
+        check_message(compare(a, b, statistic, relative).undecided)
 
 
 def test_constant_reference_arm() -> None:
@@ -318,7 +454,7 @@ def test_a_shift_moves_the_interval(x, shift, statistic) -> None:
 def test_swapping_the_arms_negates_the_interval(pairs, statistic) -> None:
     a, b = pairs.T
     value, low, high = ends(compare(a, b, statistic))
-    assert ends(compare(b, a, statistic)) == pytest.approx((-value, -high, -low), abs=1e-12)
+    assert ends(compare(b, a, statistic)) == pytest.approx((-value, -high, -low), abs=1e-8)
 
 
 @given(PAIRS, st.sampled_from(STATISTICS), st.booleans())

@@ -9,9 +9,9 @@ from scipy import stats
 from mores.analysis.intervals import estimate
 from mores.analysis.sampling_intervals import interval_over_resamples
 from mores.experiments.claims.verdicts import evaluate_claim
-from mores.experiments.scenario.specification import Claim
+from mores.experiments.scenario.specification import Bound, Claim
 
-SURVEYS, RESPONDENTS, REPLICATES = 2000, 200, 40
+SURVEYS, RESPONDENTS, REPLICATES = 600, 200, 40
 
 
 def _surveys(seed: int) -> np.ndarray:
@@ -40,7 +40,7 @@ def test_more_replicates_do_not_shorten_the_interval():
 
 def test_claims_over_people_use_this_interval():
     claim = Claim(
-        statement="x", kind="statistical", metric="x", interval="people", bound={"above": 0.0}
+        statement="x", kind="statistical", metric="x", interval="people", bound=Bound(above=0.0)
     )
     values = np.random.default_rng(3).standard_normal(400) + 0.5
     assert evaluate_claim(claim, values).status == "undecided"

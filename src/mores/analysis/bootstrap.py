@@ -40,17 +40,27 @@ def mean_interval(x: Float[np.ndarray, " replicate"], level: float) -> tuple[flo
     More than `MAX_BOOTSTRAP_REPLICATES` need no resampling: the normal error.
     """
     n, mean = len(x), float(x.mean())
-    deviation = x - mean
+    deviation, mirrored = np.sort(x - mean), np.sort(mean - x)
+    if mirrored.tolist() > deviation.tolist():  # the interval of -x is exactly that of x, mirrored
+        low, high = mean_interval(-x, level)
+        return -high, -low
     error = math.sqrt(float((deviation**2).mean()))
     if n > MAX_BOOTSTRAP_REPLICATES:
         margin = error * normal_quantile(level) / math.sqrt(n)
         return mean - margin, mean + margin
-    columns = np.stack([deviation, deviation**2]) / n
-    means, squares = _resampled_sums(columns, _resample_counts(n))
+    low, high = _quantiles(_studentized_means(deviation.tobytes()), level)
+    return mean - error * high, mean - error * low
+
+
+@functools.lru_cache(maxsize=4)
+def _studentized_means(deviations: bytes) -> np.ndarray:
+    """Mean over standard error of all resamples, sorted; kept for the next levels."""
+    deviation = np.frombuffer(deviations)
+    columns = np.stack([deviation, deviation**2]) / len(deviation)
+    means, squares = _resampled_sums(columns, _resample_counts(len(deviation)))
     variance = squares - means**2
     errors = np.sqrt(np.where(variance > ROUNDING_TOLERANCE * squares, variance, 0.0))
-    low, high = _studentized_quantiles(means, errors, level)
-    return mean - error * high, mean - error * low
+    return _sorted_ratios(means, errors)
 
 
 def rms_interval(
@@ -91,20 +101,33 @@ def _studentized_interval(
     if n > MAX_BOOTSTRAP_REPLICATES:
         margin = error * normal_quantile(level) / math.sqrt(n)
         return float(value - margin), float(value + margin)
-    values, errors = statistic(_moments(x, y, _resample_counts(n), centered))
-    low, high = _studentized_quantiles(values - value, errors, level)
+    ratios = _studentized_spreads(x.tobytes(), None if y is None else y.tobytes(), centered)
+    low, high = _quantiles(ratios, level)
     return float(value - error * high), float(value - error * low)
 
 
-def _studentized_quantiles(
-    deviations: np.ndarray, errors: np.ndarray, level: float
-) -> tuple[float, float]:
-    """Quantiles of the deviations of all resamples, each over its own standard error."""
+@functools.lru_cache(maxsize=4)
+def _studentized_spreads(x: bytes, y: bytes | None, centered: bool) -> np.ndarray:
+    """As `_studentized_means`, of the log of the rms of `x`, or of its difference from `y`'s."""
+    a, b = np.frombuffer(x), None if y is None else np.frombuffer(y)
+    n, statistic = len(a), _log_rms if b is None else _rms_difference
+    (value,), _ = statistic(_moments(a, b, np.ones((n, 1)), centered))
+    values, errors = statistic(_moments(a, b, _resample_counts(n), centered))
+    return _sorted_ratios(values - value, errors)
+
+
+def _sorted_ratios(deviations: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Deviations of all resamples, each over its own standard error, sorted."""
     with np.errstate(divide="ignore", invalid="ignore"):
         # A resample of n copies of one replicate has no error: its t is infinite.
-        t = np.where(errors > 0.0, deviations / errors, np.copysign(np.inf, deviations))
-    rank = max(1, round((NUM_RESAMPLES + 1) * (1.0 - level) / 2.0))
-    t.partition((rank - 1, NUM_RESAMPLES - rank))
+        return np.sort(np.where(errors > 0.0, deviations / errors, np.copysign(np.inf, deviations)))
+
+
+def _quantiles(t: np.ndarray, level: float) -> tuple[float, float]:
+    """Quantiles of sorted ratios."""
+    rank = round((NUM_RESAMPLES + 1) * (1.0 - level) / 2.0)
+    if rank < 1:  # more than so many resamples can tell
+        return -math.inf, math.inf
     return float(t[rank - 1]), float(t[NUM_RESAMPLES - rank])
 
 

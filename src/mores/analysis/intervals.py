@@ -11,11 +11,12 @@ differences; for the median it is not the median of the differences.
 | mean | see `mean_intervals` | the same, of differences | Fieller |
 | median | order statistics | Bonett and Price | Fieller, errors by Bonett and Price |
 | rms, sd | studentized bootstrap | wider of jackknife t and bootstrap | Fieller of squares |
+| rms of bounded values | Gaffke, of squares | as above | as above |
 
 An interval supports no verdict (`undecided`) where all replicates are equal and the values have no
 known bounds, since an outcome that occurred in none of n replicates may have a probability of up to
-3.7 / n; and below 16 replicates, except of medians, shares and bounded values, since the shape of
-the values is unknown. Replicates that drew no random number are equal for certain.
+3.7 / n; and below 16 replicates, except of single medians, shares and bounded values, since the
+shape of the values is unknown. Replicates that drew no random number are equal for certain.
 docs/explanation/intervals.md has the measured coverage of each method and the rates of false
 verdicts.
 
@@ -34,7 +35,14 @@ import numpy as np
 from jaxtyping import Float
 
 from mores.analysis import bootstrap, paired_intervals
-from mores.analysis.mean_intervals import MIN_REPLICATES, mean_interval, no_spread, too_few
+from mores.analysis.bounded_mean import gaffke_interval
+from mores.analysis.mean_intervals import (
+    MIN_REPLICATES,
+    mean_interval,
+    no_spread,
+    skewness_warning,
+    too_few,
+)
 from mores.analysis.replicate_statistics import (
     STATISTICS,
     Statistic,
@@ -47,6 +55,10 @@ from mores.analysis.replicate_statistics import (
 from mores.core.errors import UserError, did_you_mean
 
 ONE_REPLICATE = (-math.inf, math.inf, 1, "one replicate has no interval", 1.0)
+MIN_REPLICATES_OF_SPREADS = 64  # below: an rms or sd has a warning
+MAX_SKEWNESS_OF_SQUARES = 2.0  # of squares or squared deviations: above, too
+LARGEST_BOUND = 1e150  # larger bounds have no finite square
+BOUND_TOLERANCE = 1e-6  # of the range: rounding of float32 by which a value may be beyond a bound
 ROUNDING_TOLERANCE = 1e-12  # of the size of the values: smaller differences are rounding
 
 
@@ -63,6 +75,8 @@ class IntervalEstimate:
             1 for an interval without a random part.
         undecided: why the interval supports no verdict; empty if it does.
         warning: why it may cover less than its level; empty if nothing is known against it.
+        any_shape: ends of the interval for any values between their bounds, where it is another
+            one: for differences of bounded values.
     """
 
     value: float
@@ -73,6 +87,7 @@ class IntervalEstimate:
     confidence: float = 0.95
     undecided: str = ""
     warning: str = ""
+    any_shape: tuple[float, float] | None = None
 
     @classmethod
     def undefined(cls, n: int, method: str) -> IntervalEstimate:
@@ -106,7 +121,7 @@ def estimate(
         values: one value per replicate.
         statistic: mean, median, rms (root of the mean square) or sd (with n - 1).
         level: nominal coverage of the interval, in (0, 1).
-        bounds: smallest and largest possible value, if both exist.
+        bounds: smallest and largest possible value, if both exist. Ignored if a value is beyond.
         deterministic: no random number was drawn, so that all replicates are equal for certain.
 
     Raises:
@@ -115,9 +130,10 @@ def estimate(
     original = _validate_values(values, statistic, level)
     if (nonfinite := _nonfinite_estimate(original)) is not None:
         return nonfinite
+    bounds = _applicable_bounds(bounds, original)
     n, original = len(original), np.sort(original)  # sorted: replicate order must not matter
     x, exponent = _rescale(original)
-    value = float(np.ldexp(compute_statistic(x, statistic), exponent))
+    value = _unscaled(compute_statistic(x, statistic), exponent)
     magnitudes = np.abs(x) if statistic == "rms" else x
     if deterministic and is_constant(magnitudes):
         return _certain(value, n)
@@ -125,7 +141,9 @@ def estimate(
         return IntervalEstimate(value, *ONE_REPLICATE)
     if statistic == "mean":
         return _mean_estimate(value, original, x, exponent, level, bounds)
-    confidence, undecided = level, "" if n >= MIN_REPLICATES else too_few(n)
+    if statistic == "rms" and bounds is not None:
+        return _bounded_rms_estimate(value, original, level, bounds)
+    confidence, undecided, warning = level, "" if n >= MIN_REPLICATES else too_few(n), ""
     if statistic == "median":
         low, high, confidence = median_interval(x, level)
         undecided, method = "", "order statistics"
@@ -141,8 +159,9 @@ def estimate(
         method = "studentized bootstrap of the logarithm"
         if n > bootstrap.MAX_BOOTSTRAP_REPLICATES:
             method = "normal error of the logarithm"
-    ends = (float(np.ldexp(end, exponent)) for end in (low, high))
-    return _around(value, *ends, n, method, confidence, undecided)
+        warning = _spread_warning(paired_intervals.pseudovalues(x, statistic), statistic)
+    ends = (_unscaled(end, exponent) for end in (low, high))
+    return _around(value, *ends, n, method, confidence, undecided, warning)
 
 
 def compare(
@@ -164,7 +183,8 @@ def compare(
         relative: divide by the reference's statistic. Its sign counts: a value above a negative
             reference has a negative relative difference.
         level: nominal coverage of the interval, in (0, 1).
-        bounds: smallest and largest possible value of both arms, if both exist.
+        bounds: smallest and largest possible value of both arms, if both exist. Ignored if a value
+            is beyond.
         deterministic: no random number was drawn in either arm.
 
     Raises:
@@ -181,6 +201,7 @@ def compare(
         raise UserError(message, code="wrong_shape", path="reference")
     if (nonfinite := _nonfinite_estimate(a, b)) is not None:
         return nonfinite
+    bounds = _applicable_bounds(bounds, a, b)
     if statistic == "rms":
         a, b = np.abs(a), np.abs(b)
     order = np.lexsort((b, a))  # sorted: replicate order must not matter
@@ -191,7 +212,7 @@ def compare(
         return IntervalEstimate.undefined(n, "relative to zero")
     exponent = 0 if relative else exponent
     value = value_a / value_b - 1.0 if relative else value_a - value_b
-    value = float(np.ldexp(value, exponent))
+    value = _unscaled(value, exponent)
     if deterministic and is_constant(a) and is_constant(b):
         return _certain(value, n)
     if n == 1:
@@ -202,18 +223,58 @@ def compare(
         scaled = _without_rounding(a - b, (a, b))
         with np.errstate(over="ignore"):  # read only where values are bounded
             differences = np.ldexp(scaled, exponent)
-        return _mean_estimate(value, differences, scaled, exponent, level, of_difference, binary)
-    undecided = "" if n >= MIN_REPLICATES or statistic == "median" else too_few(n)
+        return _mean_estimate(
+            value, differences, scaled, exponent, level, of_difference, True, binary
+        )
+    undecided = "" if n >= MIN_REPLICATES else too_few(n)
     if (a == b).all():
         low, high, method = 0.0, 0.0, f"both arms equal in all {n} replicates"
     elif relative:
         low, high, method = paired_intervals.ratio_interval(a, b, statistic, level)
     else:
         low, high, method = paired_intervals.difference_interval(a, b, statistic, level)
-    if low == high:
+    if math.isfinite(low) and high - low <= ROUNDING_TOLERANCE * (1.0 + abs(low)):
         undecided = no_spread(n)
-    ends = (float(np.ldexp(end, exponent)) for end in (low, high))
-    return _around(value, *ends, n, method, level, undecided)
+    warning = "" if undecided else _comparison_warning(a, b, statistic, relative)
+    ends = (_unscaled(end, exponent) for end in (low, high))
+    return _around(value, *ends, n, method, level, undecided, warning)
+
+
+def _comparison_warning(a: np.ndarray, b: np.ndarray, statistic: Statistic, relative: bool) -> str:
+    """Warning of skewed values if the interval of a comparison is that of a mean of them."""
+    if statistic == "median":
+        return ""
+    u, v = (paired_intervals.pseudovalues(x, statistic) for x in (a, b))
+    if statistic == "mean":
+        return skewness_warning(u - u.mean() / v.mean() * v)
+    mean_u, mean_v = float(u.mean()), float(v.mean())
+    if relative:
+        slope = mean_u / mean_v if mean_v else 1.0
+    else:  # the error of a root is that of its square over twice the root
+        slope = math.sqrt(mean_u / mean_v) if mean_u > 0.0 and mean_v > 0.0 else 1.0
+    return _spread_warning(u - slope * v, statistic)
+
+
+def _spread_warning(squares: np.ndarray, statistic: Statistic) -> str:
+    """Warning of an rms or sd; few squares do not show whether their distribution is skewed."""
+    n = len(squares)
+    if n >= MIN_REPLICATES_OF_SPREADS:
+        return skewness_warning(squares, MAX_SKEWNESS_OF_SQUARES)
+    return (
+        f"an {statistic} of {n} replicates: the interval covers too rarely if values have a long "
+        f"tail, which {MIN_REPLICATES_OF_SPREADS} replicates would show"
+    )
+
+
+def _bounded_rms_estimate(
+    value: float, x: np.ndarray, level: float, bounds: tuple[float, float]
+) -> IntervalEstimate:
+    """Root of the mean of bounded squares: Gaffke."""
+    squares = sorted(bound**2 for bound in bounds)
+    smallest = 0.0 if bounds[0] < 0.0 < bounds[1] else squares[0]
+    low, high = gaffke_interval(x**2, (smallest, squares[1]), level)
+    method = f"Gaffke, for values from {bounds[0]:g} to {bounds[1]:g}, squared"
+    return _around(value, math.sqrt(max(low, 0.0)), math.sqrt(high), len(x), method, level)
 
 
 def _mean_estimate(
@@ -223,16 +284,27 @@ def _mean_estimate(
     exponent: int,
     level: float,
     bounds: tuple[float, float] | None,
-    few_values: bool = False,
+    difference: bool = False,
+    binary_arms: bool = False,
 ) -> IntervalEstimate:
     """Mean with its interval; of values that are not bounded in their scale without overflow."""
-    if bounds is not None or few_values or is_binary(original):
-        interval, exponent = mean_interval(original, level, bounds, few_values), 0
+    if bounds is not None or binary_arms or (not difference and is_binary(original)):
+        exponent = 0
+        interval = mean_interval(
+            original, level, bounds, difference=difference, binary_arms=binary_arms
+        )
     else:
-        interval = mean_interval(scaled, level)
-    low, high = (float(np.ldexp(end, exponent)) for end in (interval.low, interval.high))
+        interval = mean_interval(scaled, level, difference=difference)
+    low, high = (_unscaled(end, exponent) for end in (interval.low, interval.high))
     n, method = len(original), interval.method
-    return _around(value, low, high, n, method, level, interval.undecided, interval.warning)
+    found = _around(value, low, high, n, method, level, interval.undecided, interval.warning)
+    return dataclasses.replace(found, any_shape=interval.any_shape)
+
+
+def _unscaled(scaled: float, exponent: int) -> float:
+    """A number times a power of two; infinite beyond the largest number."""
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(scaled, exponent))
 
 
 def _without_rounding(differences: np.ndarray, arms: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
@@ -293,6 +365,17 @@ def _validate_values(
         message = f"{name}: one value per replicate is needed, not an array of shape {x.shape}"
         raise UserError(message, code="wrong_shape", path=name)
     return x
+
+
+def _applicable_bounds(
+    bounds: tuple[float, float] | None, *arms: np.ndarray
+) -> tuple[float, float] | None:
+    """The bounds, unless a value lies beyond them: wrong bounds support no interval."""
+    if bounds is None or not -LARGEST_BOUND < bounds[0] < bounds[1] < LARGEST_BOUND:
+        return None
+    tolerance = BOUND_TOLERANCE * (bounds[1] - bounds[0])
+    low, high = bounds[0] - tolerance, bounds[1] + tolerance
+    return bounds if all(((x >= low) & (x <= high)).all() for x in arms) else None
 
 
 def _nonfinite_estimate(*arms: np.ndarray) -> IntervalEstimate | None:

@@ -1,15 +1,18 @@
 """Intervals of a mean over replicates: of shares, of bounded values, of values of unknown shape.
 
-| values | interval |
-|---|---|
-| all 0 or 1 | Clopper and Pearson |
-| bounded, fewer than 16 replicates, or all equal | bounded mean (Gaffke) |
-| fewer than 16 replicates | Student's t, which supports no verdict |
-| others | the wider end of Student's t and of the studentized bootstrap, on either side |
+| values | mean of one arm | mean difference of two arms |
+|---|---|---|
+| 0 or 1 | Clopper and Pearson | Gaffke, from -1 to 1 |
+| bounded | Gaffke | Gaffke below 16 replicates and if all are equal; else as below |
+| others, fewer than 16 replicates | Student's t, supports no verdict | the same |
+| others | wider end of Student's t and of the studentized bootstrap, on either side | the same |
 
 Student's t covers too little for skewed values, the studentized bootstrap for heavy tails; their
 wider ends cover at least as much as the better one. Both see only what the sample has: an outcome
-that occurred in none of n replicates may have a probability of up to 3.7 / n (95 %).
+that occurred in none of n replicates may have a probability of up to 3.7 / n (95 %). An interval
+that allows for such outcomes is as long as 3.7 / n of the range of the values at least, so that no
+small difference could ever be found: differences of bounded values therefore use the last row from
+16 replicates on, and a verdict that Gaffke's interval does not support has a warning.
 docs/explanation/intervals.md has the measured coverage.
 """
 
@@ -17,10 +20,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Float
-
 from mores.analysis import bootstrap
+from mores.analysis.bounded_mean import Ends, clopper_pearson_interval, gaffke_interval
 from mores.analysis.replicate_statistics import (
     ReplicateValues,
     is_binary,
@@ -29,42 +30,7 @@ from mores.analysis.replicate_statistics import (
 )
 
 MIN_REPLICATES = 16  # below: the mean of values of unknown shape and without bounds is not decided
-MAX_SKEWNESS = 1.5  # of a sample: above, an interval comes with a warning
-NUM_WEIGHTS = 9_999  # draws of Gaffke's weights: (NUM_WEIGHTS + 1) * 0.025 is a whole rank
-MAX_WEIGHTS_PER_BATCH = 2**21
-SEED = 20_241_129
-
-Ends = tuple[float, float]
-
-
-def clopper_pearson_interval(successes: int, n: int, level: float) -> Ends:
-    """Exact interval of a probability from the number of successes in n replicates.
-
-    It covers at least its level for every probability: 0 of 8 gives [0, .37]. Clopper and Pearson
-    1934, Biometrika 26, 404.
-    """
-    from scipy.special import betaincinv
-
-    tail = (1.0 - level) / 2.0
-    low = betaincinv(successes, n - successes + 1, tail) if successes else 0.0
-    high = betaincinv(successes + 1, n - successes, 1.0 - tail) if successes < n else 1.0
-    return float(low), float(high)
-
-
-def bounded_mean_interval(x: ReplicateValues, bounds: Ends, level: float) -> Ends:
-    """Interval of the mean of values between two bounds, without any assumption on their shape.
-
-    The upper end is a quantile of the weighted mean of the values and the upper bound, with
-    uniform (Dirichlet) weights over all n + 1; the lower end likewise. For values at the bounds it
-    equals Clopper and Pearson's interval. Gaffke 2005; Learned-Miller and Thomas 2019,
-    arXiv:1905.06208, with evidence that it covers at least its level, and no proof.
-    """
-    low, high = bounds
-    ordered = np.clip(np.sort(x), low, high)
-    extended = np.stack([np.append(ordered, low), np.append(ordered, high)], -1)
-    means = np.sort(_weighted_means(extended), 0)
-    rank = max(1, round((NUM_WEIGHTS + 1) * (1.0 - level) / 2.0))
-    return float(means[rank - 1, 0]), float(means[NUM_WEIGHTS - rank, 1])
+MAX_SKEWNESS = 0.8  # of a sample: above, an interval comes with a warning
 
 
 class MeanInterval(NamedTuple):
@@ -75,6 +41,7 @@ class MeanInterval(NamedTuple):
         method: name of the method.
         undecided: why it supports no verdict; empty if it does.
         warning: why it may cover less than its level; empty if nothing is known against it.
+        any_shape: ends of the interval for any values between the bounds, where it is another.
     """
 
     low: float
@@ -82,10 +49,16 @@ class MeanInterval(NamedTuple):
     method: str
     undecided: str = ""
     warning: str = ""
+    any_shape: Ends | None = None
 
 
 def mean_interval(
-    x: ReplicateValues, level: float, bounds: Ends | None = None, few_values: bool = False
+    x: ReplicateValues,
+    level: float,
+    bounds: Ends | None = None,
+    *,
+    difference: bool = False,
+    binary_arms: bool = False,
 ) -> MeanInterval:
     """Interval of the mean of at least two replicates: see the table above.
 
@@ -93,34 +66,42 @@ def mean_interval(
         x: one value per replicate.
         level: nominal coverage.
         bounds: smallest and largest possible value; None: not known.
-        few_values: a difference of two outcomes, each 0 or 1.
+        difference: the values are differences of two arms.
+        binary_arms: both of these arms have values 0 and 1 only.
     """
     n, constant = len(x), is_constant(x)
     undecided = no_spread(n) if constant and bounds is None else ""
-    if not few_values and is_binary(x) and bounds in (None, (0.0, 1.0)):
+    if not difference and is_binary(x) and bounds in (None, (0.0, 1.0)):
         ends = clopper_pearson_interval(int(x.sum()), n, level)
         return MeanInterval(*ends, "Clopper and Pearson, for values 0 and 1", undecided)
-    if few_values and not constant:
+    if binary_arms and not constant:
         bounds = bounds or (-1.0, 1.0)
-    if bounds is not None and (constant or few_values or n < MIN_REPLICATES):
-        ends = bounded_mean_interval(x, bounds, level)
+    use_bounds = not difference or binary_arms or constant or n < MIN_REPLICATES
+    if bounds is not None and use_bounds:
+        ends = gaffke_interval(x, bounds, level)
         return MeanInterval(*ends, f"Gaffke, for values from {bounds[0]:g} to {bounds[1]:g}")
-    mean = float(x.mean())
     if constant:
         return MeanInterval(float(x[0]), float(x[0]), f"equal in all {n} replicates", undecided)
-    margin = float(t_margin(x, level))
+    mean, margin = float(x.mean()), float(t_margin(x, level))
     low, high = mean - margin, mean + margin
     if n < MIN_REPLICATES:
         return MeanInterval(low, high, "Student's t", too_few(n))
     resampled = bootstrap.mean_interval(x, level)
     low, high = min(low, resampled[0]), max(high, resampled[1])
+    any_shape = None
     if bounds is not None:
         low, high = max(low, bounds[0]), min(high, bounds[1])
-    skew, warning = skewness(x), ""
-    if abs(skew) > MAX_SKEWNESS:
-        warning = f"skewed values (skewness {skew:.1f}): the interval may cover too rarely"
+        any_shape = gaffke_interval(x, bounds, level)
     method = "wider of Student's t and studentized bootstrap"
-    return MeanInterval(low, high, method, warning=warning)
+    return MeanInterval(low, high, method, "", skewness_warning(x), any_shape)
+
+
+def skewness_warning(x: ReplicateValues, limit: float = MAX_SKEWNESS) -> str:
+    """Warning if the values, whose mean an interval has, are skewed."""
+    skew = skewness(x)
+    if abs(skew) <= limit:
+        return ""
+    return f"skewed values (skewness {skew:.1f}): the interval may cover too rarely"
 
 
 def no_spread(n: int) -> str:
@@ -138,15 +119,3 @@ def skewness(x: ReplicateValues) -> float:
     deviation = x - x.mean()
     second = float((deviation**2).mean())
     return float((deviation**3).mean()) / second**1.5 if second > 0.0 else 0.0
-
-
-def _weighted_means(values: Float[np.ndarray, "value column"]) -> Float[np.ndarray, "draw column"]:
-    """Means with uniform random weights that sum to 1, the same weights for every sample."""
-    generator = np.random.default_rng(SEED)
-    size = max(1, MAX_WEIGHTS_PER_BATCH // len(values))
-    batches = []
-    for start in range(0, NUM_WEIGHTS, size):
-        count = min(size, NUM_WEIGHTS - start)
-        gaps = generator.standard_exponential((count, len(values)))
-        batches.append(gaps @ values / gaps.sum(1, keepdims=True))
-    return np.concatenate(batches)

@@ -23,9 +23,14 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from mores.analysis.intervals import IntervalEstimate
-from mores.analysis.mean_intervals import MIN_REPLICATES, no_spread, too_few
-from mores.analysis.replicate_statistics import is_constant, t_quantile
+from mores.analysis.intervals import ROUNDING_TOLERANCE, IntervalEstimate
+from mores.analysis.mean_intervals import (
+    MIN_REPLICATES,
+    no_spread,
+    skewness_warning,
+    too_few,
+)
+from mores.analysis.replicate_statistics import t_quantile
 
 
 def interval_over_draws(
@@ -87,9 +92,12 @@ def interval_over_resamples(
     if n < 2:
         return IntervalEstimate.unbounded(value, n, "one resample has no spread")
     undecided = "" if n >= MIN_REPLICATES else too_few(n)
-    if is_constant(effects):
+    if np.ptp(effects) <= ROUNDING_TOLERANCE * np.abs(effects).max():
         undecided = "" if deterministic else no_spread(n)
     inflation = (1.0 + 1.0 / n) ** 0.5  # the mean over n replicates has an error too
-    margin = t_quantile(n, level) * float(effects.std(ddof=1)) * inflation
+    with np.errstate(over="ignore"):  # infinite ends
+        margin = t_quantile(n, level) * float(effects.std(ddof=1)) * inflation
     method = "standard deviation over resamples"
-    return IntervalEstimate(value, value - margin, value + margin, n, method, level, undecided)
+    warning = skewness_warning(effects)
+    low, high = value - margin, value + margin
+    return IntervalEstimate(value, low, high, n, method, level, undecided, warning)

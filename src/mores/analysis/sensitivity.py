@@ -38,7 +38,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from mores.analysis.intervals import ConfidenceBand, estimate
+from mores.analysis.intervals import ConfidenceBand, confidence_band, estimate
 from mores.core.errors import UserError, did_you_mean
 
 INDEX_NAMES = {"sobol": ("first_order", "total_order"), "morris": ("mu_star", "sigma")}
@@ -211,15 +211,14 @@ def _morris_indices(
         problem, points, outputs, num_levels=NUM_LEVELS, seed=generator
     )
     effects = _elementary_effects(problem, points, outputs)
-    intervals = {
-        "mu_star": [estimate(x, "mean") for x in np.abs(effects).T],
-        "sigma": [estimate(x, "sd") for x in effects.T],
-    }
+    _, low, high = confidence_band(np.abs(effects))
+    intervals = {"mu_star": (low, high)}
+    spreads = [estimate(x, "sd") for x in effects.T]
+    intervals["sigma"] = (np.array([e.low for e in spreads]), np.array([e.high for e in spreads]))
     bands = {}
-    for name, of_parameters in intervals.items():
-        low = np.array([max(0.0, e.low) for e in of_parameters])
-        high = np.array([e.high for e in of_parameters])
-        bands[name] = ConfidenceBand(np.asarray(morris[name], dtype=np.float64), low, high)
+    for name, (low, high) in intervals.items():
+        value = np.asarray(morris[name], dtype=np.float64)
+        bands[name] = ConfidenceBand(value, np.maximum(low, 0.0), high)
     text = f"Morris' elementary effects on {len(effects)} trajectories; intervals over trajectories"
     return text, bands
 

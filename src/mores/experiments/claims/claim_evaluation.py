@@ -134,7 +134,7 @@ def no_updates_made(claim: Claim, scenario: Scenario, cell_result: CellResult) -
 
 def _fail_untrained(verdict: Verdict, where: str) -> Verdict:
     reason = f"no model in {where} was updated"
-    return dataclasses.replace(verdict, status="fails", reason=reason)
+    return dataclasses.replace(verdict, status="fails", reason=reason, alpha=1.0)
 
 
 def _with_remark(verdict: Verdict, remark: str, prefix: str = "") -> Verdict:

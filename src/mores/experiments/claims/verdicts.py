@@ -7,8 +7,8 @@
 | within [x, y] | lies in it, ends included | lies outside |
 | differs_from x | lies beyond x - s or x + s, s excluded | lies in [x - s, x + s] |
 
-s is the smallest effect of interest. Otherwise the claim is undecided, which does not pass. An
-estimate without spread therefore holds or fails for every bound: no number is above itself.
+s is the smallest effect of interest. Otherwise the claim is undecided, which does not pass. So are
+claims on equal replicates, unless the metric has bounds or no random number was drawn.
 
 The interval is over replicates (`mores.analysis.intervals`), with `interval: people` over resampled
 respondents, with `interval: parameters` over draws of uncertain parameters: more replicates do not
@@ -118,8 +118,20 @@ class Verdict:
 
     @property
     def warning(self) -> str:
-        """Why the interval may cover less than its level; empty if nothing is known against it."""
-        return self.estimate.warning
+        """Why the interval may cover less than its level; empty if nothing is known against it.
+
+        A verdict on a difference of bounded values may rest on the absence of rare outcomes.
+        """
+        ends = self.estimate.any_shape
+        if ends is None or self.status not in ("holds", "fails"):
+            return self.estimate.warning
+        if any(satisfies_and_violates(self.claim, *ends)):
+            return self.estimate.warning
+        return (
+            f"an outcome that occurred in none of {self.estimate.n} replicates could change the "
+            f"verdict: the interval for any values between the bounds is {ends[0]:.3g} to "
+            f"{ends[1]:.3g}"
+        )
 
     @property
     def num_points(self) -> int:
@@ -215,7 +227,10 @@ def _learned_verdict(
         else:
             reason = f"{reason}, but it may not vanish: {text}, and {differ} includes 0"
             status = "undecided"
-    return dataclasses.replace(verdict, status=status, reason=reason, ablation_estimate=ablation)
+    alpha = verdict.alpha if status == "holds" else 1.0
+    return dataclasses.replace(
+        verdict, status=status, reason=reason, ablation_estimate=ablation, alpha=alpha
+    )
 
 
 def _interval_verdict(claim: Claim, estimate: IntervalEstimate) -> Verdict:
