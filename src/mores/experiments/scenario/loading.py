@@ -176,9 +176,10 @@ def _apply_override(
     left, equals, right = override.partition("=")
     if not equals or not left:
         message = f"{source}: write it as dotted.path=value, such as rounds=50"
-        raise UserError(message, code="invalid_value", path=left)
+        raise UserError(message, code="invalid_value", path=printable(left))
     if not right.strip():
-        raise UserError(f"{source}: a value is missing after =", code="missing", path=left)
+        message = f"{source}: a value is missing after ="
+        raise UserError(message, code="missing", path=printable(left))
     value, value_source_map = parse(right, source, with_lines=False)
     changed = copy.deepcopy(dict(document))
     path = _set_override(changed, left.split("."), value, source)

@@ -1,0 +1,123 @@
+"""Load and check mutated scenario files: only success or a `UserError`, and no other effect.
+
+    python -m benchmarks.mutations [FILES [CHECKS [FIRST]]]
+
+100,000 files and 1,000 checks by default; writes benchmarks/results/mutations.json. File number i is
+made by a generator with seed i from the bundled scenarios and from texts with every section: other
+bytes, tokens and lines, encodings, values of other types, syntax that scenarios refuse (anchors,
+tags, deep nesting, repeated keys), dotted paths, sections of two scenarios in one, overrides.
+
+Each file is loaded in this process, under an audit hook. A failure is: an exception other than
+`UserError`; a message that is not one printable line of at most 2,000 characters a problem; another
+file opened, a module imported or code compiled; more than 10 s of processor time. A check, of tiny
+scenarios with one or two other values, may import modules and read files of the package, and is
+limited to 4 GiB more memory than the process has at the start.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import mores
+from benchmarks.mutated.attempts import Tally, attempt, install_hook, limit_memory
+from benchmarks.mutated.mutators import MutatedFile, mutated_file, mutated_values
+from benchmarks.mutated.originals import as_text, originals, tiny
+
+RESULTS = Path(__file__).resolve().parent / "results"
+CHECKS_SEED = 2**40  # of the first of the checked files
+
+
+def load_files(seeds: range, folder: Path, verbose: bool = False) -> Tally:
+    """Load the mutated files of these seeds."""
+    tally = Tally()
+    file = folder / "mutated.yaml"
+    _warm_up(file)
+    for seed in seeds:
+        mutated = mutated_file(Random(seed))
+        result = attempt(mutated, file)
+        tally.add(f"{seed}, {mutated.mutation}", mutated, result)
+        if verbose and result.failures:
+            print(f"{seed}, {mutated.mutation}: {result.failures}", flush=True)
+        if verbose and seed % 10_000 == 0:
+            print(seed, dict(tally.outcomes), tally.max_seconds, flush=True)
+    return tally
+
+
+def check_files(number: int, folder: Path, verbose: bool = False, seed: int = CHECKS_SEED) -> Tally:
+    """Check the first mutated files, as many as stated, that can be loaded."""
+    tally = Tally()
+    file = folder / "mutated.yaml"
+    _warm_up(file)
+    for name in originals():
+        attempt(MutatedFile(as_text(tiny(name, Random(0))).encode(), (), "none"), file, check=True)
+    while sum(tally.outcomes.values()) < number:
+        seed += 1
+        mutated = mutated_values(Random(seed))
+        if attempt(mutated, file).outcome != "loaded":
+            continue
+        result = attempt(mutated, file, check=True)
+        tally.add(f"{seed}, {mutated.mutation}", mutated, result)
+        if verbose and result.failures:
+            print(f"{seed}, {mutated.mutation}: {result.failures}", flush=True)
+    return tally
+
+
+def _warm_up(file: Path) -> None:
+    """Import what loading imports at its first use."""
+    install_hook()
+    for text in (*originals().values(), "rounds: a", "name: [", "- a"):
+        file.write_text(text, encoding="utf-8")
+        for overrides in ((), ("rouns=1",), ("env.\udcff=",)):
+            try:
+                mores.load_scenario(file, overrides)
+            except mores.UserError:
+                continue
+
+
+def main(num_files: int = 100_000, num_checks: int = 1_000, first: int = 0) -> None:
+    """Run both parts and write the results."""
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mores-mutations-") as name:
+        folder = Path(name)
+        loaded = load_files(range(first, first + num_files), folder, verbose=True)
+        limit_memory()
+        checked = check_files(num_checks, folder, verbose=True)
+        left = sorted(path.name for path in folder.iterdir())
+        assert left == ["mutated.yaml"], left
+    results = {
+        "load": _summary(loaded),
+        "check": _summary(checked),
+        "seconds": round(time.monotonic() - start, 1),
+        "machine": _machine(),
+    }
+    if num_files + num_checks >= 100_000:
+        (RESULTS / "mutations.json").write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+    sys.exit(1 if loaded.failures or checked.failures else 0)
+
+
+def _summary(tally: Tally) -> dict[str, Any]:
+    return {
+        "files": sum(tally.outcomes.values()),
+        "by_outcome": dict(tally.outcomes.most_common()),
+        "by_mutation": dict(sorted(tally.mutations.items())),
+        "failures": tally.failures,
+        "longest_processor_seconds": round(tally.max_seconds, 2),
+    }
+
+
+def _machine() -> dict[str, Any]:
+    from mores.experiments.results.provenance import system_info
+
+    system = system_info()
+    return {name: system[name] for name in ("processor", "cores", "python", "versions")}
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
