@@ -25,11 +25,13 @@ MAX_SECONDS = 10.0  # processor time of a file
 MAX_LINE = 2000  # characters of a line of a message
 MEMORY = 4 * 2**30  # bytes of address space beyond what the process has at the start
 
-# Code, processes, networks and changes of files: https://docs.python.org/3/library/audit_events.html
-FORBIDDEN = ("subprocess.", "socket.", "shutil.", "tempfile.", "pty.", "ctypes.",
-             "pickle.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.remove",
-             "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod",
-             "os.chown", "os.utime", "os.kill", "os.putenv", "os.startfile", "urllib.")  # fmt: skip
+# Processes, networks, changes of files: https://docs.python.org/3/library/audit_events.html
+FORBIDDEN = (
+    *("subprocess.", "socket.", "shutil.", "tempfile.", "pty.", "ctypes.", "pickle.", "urllib."),
+    *("os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.kill", "os.startfile"),
+    *("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate"),
+    *("os.chmod", "os.chown", "os.utime", "os.putenv"),
+)
 CODE = ("exec", "marshal.", "compile", "import", "code.__new__", "function.__new__")
 READABLE = tuple(
     str(Path(folder).resolve())

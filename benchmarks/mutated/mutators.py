@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from benchmarks.mutated.originals import as_text, originals, shortened, tiny
-from benchmarks.mutated.vocabulary import TOKENS, VALUES, keys, kinds, words
+from benchmarks.mutated.vocabulary import TOKENS, VALUES, keys, kinds, parameters_of, words
 
 MAX_BYTES = 40_000  # of most files; a few are longer than the limit of a scenario file
 TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
@@ -48,7 +48,13 @@ def mutated_values(rng: Random) -> MutatedFile:
     """A tiny scenario with one or two other values or keys, which often loads."""
     document = tiny(rng.choice(sorted(originals())), rng)
     for _ in range(rng.randint(1, 2)):
-        _change_entry(document, rng, components_only=rng.random() < 0.8)
+        action = rng.randrange(6)
+        if action < 2:
+            _change_parameter(document, rng)
+        elif action < 4:
+            _change_scalar(document, rng)
+        else:
+            _change_entry(document, rng)
     text = as_text(document).encode("utf-8", "surrogatepass")
     return MutatedFile(text, (), "values")
 
@@ -145,8 +151,7 @@ def _change_structure(name: str, rng: Random) -> bytes:
     document = shortened(name, rng)
     for _ in range(rng.randint(1, 4)):
         _change_entry(document, rng)
-    text = _encode(as_text(document)) if rng.random() < 0.5 else _encode(_flow_file(document))
-    return text
+    return _encode(as_text(document) if rng.random() < 0.5 else _flow_file(document))
 
 
 def _add_syntax(name: str, rng: Random) -> bytes:
@@ -159,7 +164,9 @@ def _add_syntax(name: str, rng: Random) -> bytes:
     choices: list[Any] = [
         RawText(f"&a {written}"),
         RawText("*a"),
-        RawText(f"!!{rng.choice(('str', 'int', 'map', 'set', 'binary', 'python/tuple'))} {written}"),
+        RawText(
+            f"!!{rng.choice(('str', 'int', 'map', 'set', 'binary', 'python/tuple'))} {written}"
+        ),
         RawText(f"!<{rng.choice(TOKENS)}> {written}"),
         RawText("[" * deep + "]" * deep),
         RawText("{a: " * deep + "1" + "}" * deep),
@@ -246,13 +253,9 @@ def _entries(document: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-def _change_entry(document: dict[str, Any], rng: Random, components_only: bool = False) -> None:
+def _change_entry(document: dict[str, Any], rng: Random) -> None:
     """Replace, remove, rename, exchange or add an entry."""
-    roots = ("env", "policies", "population", "arms", "stages", "sweep", "uncertainty")
-    start = {key: document[key] for key in roots if key in document}
-    entries = _entries(start if components_only else document)
-    if components_only:
-        entries = [entry for entry in entries if entry[0] is not start]
+    entries = _entries(document)
     if not entries:
         return
     holder, key = rng.choice(entries)
@@ -272,6 +275,39 @@ def _change_entry(document: dict[str, Any], rng: Random, components_only: bool =
         holder[key] = rng.choice(([old], {"kind": old}, [old, old], {key: old}, str(old)))
 
 
+def _component_entries(document: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """Entries below the sections that specify components."""
+    roots = ("env", "policies", "population", "arms", "stages", "sweep", "uncertainty")
+    start = {key: document[key] for key in roots if key in document}
+    return [entry for entry in _entries(start) if entry[0] is not start]
+
+
+def _change_scalar(document: dict[str, Any], rng: Random) -> None:
+    """Replace a scalar of a component by another one of its type."""
+    entries = [
+        (holder, key)
+        for holder, key in _component_entries(document)
+        if not isinstance(holder[key], (dict, list)) and key not in ("kind", "name", "loop")
+    ]
+    if entries:
+        holder, key = rng.choice(entries)
+        holder[key] = _similar(holder[key], rng)
+
+
+def _change_parameter(document: dict[str, Any], rng: Random) -> None:
+    """Give a component a parameter that its class has, with a value of any size."""
+    components = [
+        holder
+        for holder, key in _component_entries(document)
+        if key == "kind" and parameters_of(holder["kind"])
+    ]
+    if components:
+        component = rng.choice(components)
+        name, default = rng.choice(parameters_of(component["kind"]))
+        values = (_similar(default, rng), _similar(default, rng), rng.choice(VALUES))
+        component[name] = copy.deepcopy(rng.choice(values))
+
+
 def _any_value(rng: Random) -> Any:
     return copy.deepcopy(rng.choice((rng.choice(VALUES), rng.choice(words()))))
 
@@ -281,7 +317,9 @@ def _similar(value: Any, rng: Random) -> Any:
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
-        return rng.choice((value + 1, value - 1, value * 2, -value, 0, value * 1000, float(value)))
+        return rng.choice(
+            (value + 1, value - 1, value * 2, -value, 0, 1, 999, 10**7, 2**40, float(value))
+        )
     if isinstance(value, float):
         return rng.choice((value / 2, value * 10, -value, 0.0, 1.0, 1e-12, 1e12, round(value)))
     if isinstance(value, str):
@@ -301,7 +339,20 @@ def _dotted_path(document: dict[str, Any], rng: Random) -> str:
         node = node[key]
     if rng.random() < 0.5:
         index = rng.randrange(len(parts))
-        replaced = ("", "0", "-1", "99", "1e3", "__class__", "kind", " ", "*", "é", "a" * 300, "\ud800")
+        replaced = (
+            "",
+            "0",
+            "-1",
+            "99",
+            "1e3",
+            "__class__",
+            "kind",
+            " ",
+            "*",
+            "é",
+            "a" * 300,
+            "\ud800",
+        )
         parts[index] = rng.choice((*replaced, rng.choice(words())))
     if rng.random() < 0.2:
         parts.append(rng.choice(("kind", "", "0", rng.choice(keys()))))
@@ -310,10 +361,23 @@ def _dotted_path(document: dict[str, Any], rng: Random) -> str:
 
 def _override(rng: Random) -> str:
     """An override of the command line."""
-    sections = ("rounds", "env", "arms", "claims", "stages", "sweep", "", "policies", "metrics", "é")
+    sections = (
+        "rounds",
+        "env",
+        "arms",
+        "claims",
+        "stages",
+        "sweep",
+        "",
+        "policies",
+        "metrics",
+        "é",
+    )
     parts = [rng.choice(sections)]
     while rng.random() < 0.6:
-        parts.append(rng.choice(("0", "main", "env", "kind", "", "-1", "\udcff", *rng.sample(words(), 2))))
+        parts.append(
+            rng.choice(("0", "main", "env", "kind", "", "-1", "\udcff", *rng.sample(words(), 2)))
+        )
     value = rng.choice((rng.choice(TOKENS), flow_text(_any_value(rng))))
     return ".".join(parts) + rng.choice(("=", "=", "=", "==", "", ":")) + value
 

@@ -73,8 +73,8 @@ claims:
   - {statement: They learn, kind: learned, metric: cooperation_rate, arm: learned, ablation: still,
      stage: test, bound: {within: [0.0, 1.0]}}
   - {statement: Exactly, kind: exact, metric: cooperation_rate, stage: test, bound: {below: 2}}
-  - {statement: As solved, kind: reward_implied, metric: cooperation_rate, analytic: max_mean_payoff,
-     statistic: mean, bound: {within: [-1, 1]}, source: "section 3"}
+  - {statement: As solved, kind: reward_implied, metric: cooperation_rate,
+     analytic: max_mean_payoff, statistic: mean, bound: {within: [-1, 1]}, source: "section 3"}
 """
 
 SWEEP = """\
@@ -127,7 +127,13 @@ arms:
 claims: []
 """
 
-SECTIONS = {"graphs": GRAPHS, "uncertain": UNCERTAIN, "stages": STAGES, "sweep": SWEEP, "calibrated": CALIBRATED}
+SECTIONS = {
+    "graphs": GRAPHS,
+    "uncertain": UNCERTAIN,
+    "stages": STAGES,
+    "sweep": SWEEP,
+    "calibrated": CALIBRATED,
+}
 
 
 @functools.cache
@@ -189,5 +195,3 @@ def tiny(name: str, rng: Random) -> dict[str, Any]:
 def as_text(document: Any) -> str:
     """The document as a file."""
     return dump(document)
-
-
