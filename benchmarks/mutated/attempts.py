@@ -207,7 +207,6 @@ class Tally:
     mutations: Counter[str] = dataclasses.field(default_factory=Counter)
     failures: dict[str, str] = dataclasses.field(default_factory=dict)
     max_seconds: float = 0.0
-    longest_message: int = 0
 
     def add(self, label: str, mutated: MutatedFile, result: Attempt) -> None:
         """Count an attempt; keep its failures under its label."""
@@ -216,3 +215,10 @@ class Tally:
         self.max_seconds = max(self.max_seconds, result.seconds)
         if result.failures:
             self.failures[label] = "; ".join(result.failures)
+
+    def merge(self, other: Tally) -> None:
+        """Add the counts of another tally."""
+        self.outcomes += other.outcomes
+        self.mutations += other.mutations
+        self.failures |= other.failures
+        self.max_seconds = max(self.max_seconds, other.max_seconds)

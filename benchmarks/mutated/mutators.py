@@ -9,7 +9,14 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, NamedTuple
 
-from benchmarks.mutated.originals import as_text, originals, shortened, tiny
+from benchmarks.mutated.originals import (
+    NUM_SHORTENED,
+    as_text,
+    originals,
+    shortened,
+    shortened_text,
+    tiny,
+)
 from benchmarks.mutated.vocabulary import TOKENS, VALUES, keys, kinds, parameters_of, words
 
 MAX_BYTES = 40_000  # of most files; a few are longer than the limit of a scenario file
@@ -64,7 +71,9 @@ def mutated_values(rng: Random) -> MutatedFile:
 
 def _source(name: str, rng: Random) -> str:
     """The text of an original: in one case of eight as it is, else shortened."""
-    return originals()[name] if rng.random() < 1 / 8 else as_text(shortened(name, rng))
+    if rng.random() < 1 / 8:
+        return originals()[name]
+    return shortened_text(name, rng.randrange(NUM_SHORTENED))
 
 
 def _encode(text: str) -> bytes:
@@ -151,7 +160,7 @@ def _change_structure(name: str, rng: Random) -> bytes:
     document = shortened(name, rng)
     for _ in range(rng.randint(1, 4)):
         _change_entry(document, rng)
-    return _encode(as_text(document) if rng.random() < 0.5 else _flow_file(document))
+    return _encode(as_text(document) if rng.random() < 0.2 else _flow_file(document))
 
 
 def _add_syntax(name: str, rng: Random) -> bytes:
@@ -209,7 +218,7 @@ def _change_paths(name: str, rng: Random) -> bytes:
             calibration.setdefault("parameters", {})[path] = rng.choice(([0, 1], value))
         else:
             document[rng.choice(("env", "policies", "population"))] = {path: value}
-    return _encode(as_text(document))
+    return _encode(_flow_file(document))
 
 
 def _mix(name: str, rng: Random) -> bytes:
@@ -218,7 +227,7 @@ def _mix(name: str, rng: Random) -> bytes:
     other = shortened(rng.choice(sorted(originals())), rng)
     for key in rng.sample(sorted(other), rng.randint(1, 4)):
         document[key] = other[key]
-    return _encode(as_text(document))
+    return _encode(_flow_file(document))
 
 
 def _noise(name: str, rng: Random) -> bytes:
@@ -356,7 +365,7 @@ def _dotted_path(document: dict[str, Any], rng: Random) -> str:
         parts[index] = rng.choice((*replaced, rng.choice(words())))
     if rng.random() < 0.2:
         parts.append(rng.choice(("kind", "", "0", rng.choice(keys()))))
-    return ".".join(parts * (40 if rng.random() < 0.02 else 1))
+    return ".".join(parts * (rng.choice((8, 40, 300, 3000)) if rng.random() < 0.04 else 1))
 
 
 def _override(rng: Random) -> str:
@@ -378,13 +387,21 @@ def _override(rng: Random) -> str:
         parts.append(
             rng.choice(("0", "main", "env", "kind", "", "-1", "\udcff", *rng.sample(words(), 2)))
         )
+    if rng.random() < 0.05:
+        parts *= rng.choice((8, 40, 300, 3000))
     value = rng.choice((rng.choice(TOKENS), flow_text(_any_value(rng))))
     return ".".join(parts) + rng.choice(("=", "=", "=", "==", "", ":")) + value
 
 
 def _flow_file(document: dict[str, Any]) -> str:
     """A file with one key a line and values in brackets and braces."""
-    return "".join(f"{flow_text(key)}: {flow_text(value)}\n" for key, value in document.items())
+    return "".join(f"{_flow_entry(key, value)}\n" for key, value in document.items())
+
+
+def _flow_entry(key: Any, value: Any) -> str:
+    written = flow_text(key)
+    mark = "? " if len(written) > 1000 else ""
+    return f"{mark}{written}: {flow_text(value)}"
 
 
 def flow_text(value: Any) -> str:
@@ -394,7 +411,7 @@ def flow_text(value: Any) -> str:
     if isinstance(value, dict):
         return flow_text(Pairs(value.items()))
     if isinstance(value, Pairs):
-        return "{" + ", ".join(f"{flow_text(k)}: {flow_text(v)}" for k, v in value) + "}"
+        return "{" + ", ".join(_flow_entry(key, each) for key, each in value) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(flow_text(item) for item in value) + "]"
     return json.dumps(value)

@@ -10,7 +10,8 @@ from typing import Any
 from mores.experiments.scenario.loading import bundled_scenarios
 from mores.experiments.scenario.strict_yaml import dump, parse
 
-MAX_ENTRIES = 3  # claims, arms and targets of a shortened scenario
+MAX_CLAIMS, MAX_METRICS = 2, 4  # of a shortened scenario
+NUM_SHORTENED = 30  # texts of each original
 
 UNCERTAIN = """\
 name: uncertain
@@ -156,7 +157,7 @@ def shortened(name: str, rng: Random) -> dict[str, Any]:
     """
     document = copy.deepcopy(original_document(name))
     claims = document.get("claims", [])
-    document["claims"] = rng.sample(claims, min(MAX_ENTRIES, len(claims)))
+    document["claims"] = rng.sample(claims, min(MAX_CLAIMS, len(claims)))
     calibration = document.get("calibration")
     if calibration and rng.random() < 0.5:
         del document["calibration"]
@@ -169,7 +170,18 @@ def shortened(name: str, rng: Random) -> dict[str, Any]:
     if arms := document.get("arms"):
         first = list(arms)[:1]
         document["arms"] = {arm: arms[arm] for arm in arms if arm in named or arm in first}
+    if isinstance(document["metrics"], list):
+        used = [str(claim["metric"]).partition("[")[0] for claim in document["claims"]]
+        others = [metric for metric in document["metrics"] if metric not in used]
+        kept = rng.sample(others, min(MAX_METRICS, len(others)))
+        document["metrics"] = [m for m in document["metrics"] if m in used or m in kept]
     return document
+
+
+@functools.cache
+def shortened_text(name: str, index: int) -> str:
+    """One of `NUM_SHORTENED` shortened copies as a file."""
+    return as_text(shortened(name, Random(index)))
 
 
 def tiny(name: str, rng: Random) -> dict[str, Any]:
