@@ -51,6 +51,64 @@ def test_unchanged_texts(name: str, tmp_path: Path) -> None:
     check_scenario(mores.load_scenario(file))
 
 
+BASE = """\
+name: large
+about: A file with many entries.
+env: {kind: lock_in, num_people: 3}
+rounds: 3
+metrics: [ai_error]
+"""
+
+
+@pytest.mark.parametrize("length", [30, 500, 50_000])
+@pytest.mark.parametrize("section", ["arms", "sweep", "stages", "override"])
+def test_long_paths(section: str, length: int, tmp_path: Path) -> None:
+    """A path may have 30 parts; no part of the program recurses into a longer one."""
+    path, overrides = "env" + ".a" * length, ()
+    text = {
+        "arms": f"arms:\n  x:\n    ? {path}\n    : 1\n",
+        "sweep": f"sweep:\n  ? {path}\n  : [1, 2]\n",
+        "stages": f"stages:\n- name: x\n  env:\n    ? {path}\n    : 1\n",
+        "override": "",
+    }[section]
+    if section == "override":
+        overrides = (f"{path}=1", "rounds=2")
+    attempts.install_hook()
+    mutated = MutatedFile((BASE + text).encode(), overrides, "long path")
+    result = attempts.attempt(mutated, tmp_path / "a.yaml", check=True)
+    assert (result.outcome, result.failures) == ("too_large", [])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("".join(f"k{i}: 1\n" for i in range(24_000)), "unknown_name"),
+        ("stages:\n" + "".join(f"- {{name: s{i}}}\n" for i in range(11_000)), "wrong_shape"),
+        ("claims:\n" + "- {a, b, c, d, e}\n" * 12_000, "missing"),
+        ("sweep: {" + ", ".join(f"env.p{i}: [1]" for i in range(12_000)) + "}\n", "unknown_name"),
+        (f"sweep: {{env.num_people: {list(range(1, 36_000))}}}\n", "too_large"),
+        ("stages: [{name: x, env: {" + ", ".join(f"env.p{i}: 1" for i in range(4000)) + "}}]\n"
+         "arms: {" + ", ".join(f"a{i}: {{env.self_trust: 2}}" for i in range(100)) + "}\n",
+         "unknown_name"),
+    ],
+    ids=["keys", "stages", "claims", "sweep", "values", "overrides"],
+)  # fmt: skip
+def test_many_entries(text: str, outcome: str, tmp_path: Path) -> None:
+    """Files of almost the largest size take less than 10 s of processor time."""
+    attempts.install_hook()
+    mutated = MutatedFile((BASE + text).encode(), (), "many entries")
+    result = attempts.attempt(mutated, tmp_path / "a.yaml", check=True)
+    assert (result.outcome, result.failures) == (outcome, [])
+
+
+def test_many_metrics(tmp_path: Path) -> None:
+    metrics = ", ".join(f"m{i}" for i in range(1001))
+    data = BASE.replace("ai_error", metrics).encode()
+    result = attempts.attempt(MutatedFile(data, (), "metrics"), tmp_path / "a.yaml")
+    assert (result.outcome, result.failures) == ("wrong_shape", [])
+
+
 def _raise_two_lines(*_: Any) -> None:
     raise mores.UserError("one\ntwo", code="missing")
 
