@@ -7,7 +7,7 @@ import difflib
 import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 # Kinds of mistakes. Tests and callers compare these codes; the wording of messages may change.
 CODES: Mapping[str, str] = {
@@ -40,13 +40,23 @@ class UserError(Exception):
     """A mistake that the user can correct, shown as one line without a traceback.
 
     Args:
-        message: what is wrong, where, what is allowed, the nearest right name.
+        message: what is wrong, where, what is allowed, the nearest right name; or an error, whose
+            text, code and path the new one has.
         code: the kind of mistake, one of `CODES`.
         path: the parameter, key or file that is wrong, dotted (`env.people`); empty if unknown.
     """
 
-    def __init__(self, message: str, *, code: str, path: str = "") -> None:
-        super().__init__(message)
+    @overload
+    def __init__(self, message: str, *, code: str, path: str = "") -> None: ...
+
+    @overload
+    def __init__(self, message: UserError) -> None: ...
+
+    def __init__(self, message: str | UserError, *, code: str = "", path: str = "") -> None:
+        # Gymnasium raises the error of another process as `type(error)(error)`.
+        if isinstance(message, UserError):
+            code, path = message.code, message.path
+        super().__init__(str(message))
         self.code, self.path = code, path
 
     def __reduce__(self) -> tuple[Any, ...]:

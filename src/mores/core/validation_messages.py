@@ -14,6 +14,8 @@ from mores.core.errors import ParameterError, describe_value, did_you_mean, near
 
 KeyPath = tuple[str | int, ...]  # mapping keys and list indices
 
+MAX_ERRORS = 1000  # that are described: the nearest names of an error take a millisecond
+
 _BOUNDS = {
     "greater_than": ("more than", "gt"),
     "greater_than_equal": ("at least", "ge"),
@@ -83,6 +85,8 @@ def validation_problems(
 ) -> list[ValidationProblem]:
     """The errors of a validation, minus `too_short` errors caused by an invalid list item.
 
+    At most the first `MAX_ERRORS`.
+
     Args:
         error: the validation error.
         model: the class under validation, for the known names.
@@ -92,7 +96,7 @@ def validation_problems(
     errors = error.errors(include_url=False)
     parents = {each["loc"][:length] for each in errors for length in range(len(each["loc"]))}
     problems = []
-    for details in errors:
+    for details in errors[:MAX_ERRORS]:
         kind = details["type"]
         if kind == "too_short" and details["loc"] in parents:
             continue

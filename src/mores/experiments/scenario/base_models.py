@@ -95,7 +95,9 @@ def unknown(what: str, name: str, known: Iterable[str], *path: str | int) -> Par
 
 def check_distinct(names: Sequence[str], message: str, *path: str, key: str | None = None) -> None:
     """Refuse a name that is given twice, in a list at a path, or under a key of its entries."""
+    earlier: set[str] = set()
     for i, name in enumerate(names):
-        if name in names[:i]:
+        if name in earlier:
             place = (*path, i) if key is None else (*path, i, key)
             raise ParameterError(*place, message=message.format(name), code="duplicate")
+        earlier.add(name)

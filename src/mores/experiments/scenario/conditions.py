@@ -27,6 +27,7 @@ from mores.experiments.scenario.source_locations import (
     describe_value,
 )
 from mores.experiments.scenario.specification import DEFAULT_ARM, Scenario
+from mores.experiments.scenario.strict_yaml import MAX_DEPTH
 
 MAX_CELLS = 10_000
 
@@ -109,9 +110,12 @@ def _arm_overrides(scenario: Scenario, arm: str) -> list[Override]:
 
 def _conflict_problems(scenario: Scenario, source_map: SourceMap) -> Iterator[Problem]:
     """Paths set twice, by an arm and the sweep or a stage and another source; repeated values."""
+    elsewhere = _paths_and_parents(scenario)
     for index, stage in enumerate(scenario.stages):
         for section, overrides in (("env", stage.env), ("policies", stage.policies)):
             for path in overrides:
+                if elsewhere.isdisjoint((path, f"policies.{role_of_path(path)}")):
+                    continue
                 for message in _ineffective_reasons(scenario, path):
                     key = ("stages", index, section, path)
                     yield source_map.problem(message, *key, code="conflict", at_key=True)
@@ -120,13 +124,25 @@ def _conflict_problems(scenario: Scenario, source_map: SourceMap) -> Iterator[Pr
             if path in overrides:
                 message = "the sweep sets it as well: remove one"
                 yield source_map.problem(message, "arms", arm, path, code="conflict", at_key=True)
-        texts: list[str] = []
+        texts: set[str] = set()
         for i, value in enumerate(values):
             text = json.dumps(float(value) if type(value) is int else value, sort_keys=True)
             if text in texts:
                 message = f"{describe_value(value)} is listed twice"
                 yield source_map.problem(message, "sweep", path, i, code="duplicate")
-            texts.append(text)
+            texts.add(text)
+
+
+def _paths_and_parents(scenario: Scenario) -> set[str]:
+    """The paths that arms, the sweep, uncertainty and calibration set, and those above them."""
+    sources: list[Mapping[str, Any]] = [*scenario.arms.values(), scenario.sweep]
+    for section in (scenario.uncertainty, scenario.calibration):
+        if section:
+            sources.append(section.parameters)
+    paths = {path for source in sources for path in source}
+    return {
+        path.rsplit(".", n)[0] for path in paths for n in range(min(path.count("."), MAX_DEPTH) + 1)
+    }
 
 
 def _ineffective_reasons(scenario: Scenario, path: str) -> Iterator[str]:

@@ -25,7 +25,7 @@ from mores.experiments.scenario.source_locations import (
     printable,
 )
 from mores.experiments.scenario.specification import Scenario
-from mores.experiments.scenario.strict_yaml import parse
+from mores.experiments.scenario.strict_yaml import MAX_DEPTH, parse
 from mores.experiments.scenario.validation_problems import problems_from_error
 from mores.registry import REGISTRIES
 from mores.registry.tables import SCENARIO_FOLDER
@@ -176,9 +176,13 @@ def _apply_override(
     left, equals, right = override.partition("=")
     if not equals or not left:
         message = f"{source}: write it as dotted.path=value, such as rounds=50"
-        raise UserError(message, code="invalid_value", path=left)
+        raise UserError(message, code="invalid_value", path=printable(left))
     if not right.strip():
-        raise UserError(f"{source}: a value is missing after =", code="missing", path=left)
+        message = f"{source}: a value is missing after ="
+        raise UserError(message, code="missing", path=printable(left))
+    if left.count(".") >= MAX_DEPTH:
+        message = f"{source}: the path has more than {MAX_DEPTH} parts"
+        raise UserError(message, code="too_large", path=printable(left))
     value, value_source_map = parse(right, source, with_lines=False)
     changed = copy.deepcopy(dict(document))
     path = _set_override(changed, left.split("."), value, source)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mores.core.errors import ParameterError, did_you_mean
@@ -23,6 +23,7 @@ from mores.experiments.scenario.source_locations import (
 )
 from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.stages import Stage
+from mores.experiments.scenario.strict_yaml import MAX_DEPTH
 
 OVERRIDABLE_SECTIONS = ("env", "population", "policies")  # what arms and sweeps may change
 
@@ -53,6 +54,7 @@ def apply_overrides(
     """
     changed, sources = copy.deepcopy(dict(cell_spec)), dict(source_map.overrides)
     problems: list[Problem] = []
+    set_below = {path for key in sources for path in _path_and_parents(key)}
     for dotted, value, source_path in overrides:
         is_entry = isinstance(source_path[-1], int)
         place = source_path[:-1] if is_entry else source_path
@@ -64,11 +66,18 @@ def apply_overrides(
         except ParameterError as error:
             problems.append(source_map.problem(str(error), *place, code=error.code, at_key=True))
             continue
-        sources = {key: source for key, source in sources.items() if key[: len(path)] != path}
+        if path in set_below:
+            sources = {key: source for key, source in sources.items() if key[: len(path)] != path}
         sources[path] = source_path
+        set_below.update(_path_and_parents(path))
     if problems:
         raise ScenarioError(problems)
     return changed, dataclasses.replace(source_map, overrides=sources)
+
+
+def _path_and_parents(path: KeyPath) -> Iterator[KeyPath]:
+    for length in range(1, len(path) + 1):
+        yield path[:length]
 
 
 def by_depth(overrides: Iterable[Override]) -> list[Override]:
@@ -107,7 +116,9 @@ def _parse_path(path: str, stage_section: str | None) -> tuple[str, ...]:
     """
     parts = tuple(path.split("."))
     first, code = parts[0], "invalid_value"
-    if stage_section is not None:
+    if len(parts) > MAX_DEPTH:
+        message, code = f"the path has more than {MAX_DEPTH} parts", "too_large"
+    elif stage_section is not None:
         if first == stage_section and len(parts) > 1 and all(parts):
             return parts
         changes, name = {

@@ -83,6 +83,7 @@ def metric_name(metric: str | MetricEntry) -> str:
 
 DEFAULT_ARM = "main"  # name of the arm in a scenario without arms
 DEFAULT_STAGE = "rollout"  # name of the stage in a scenario without stages
+MAX_ENTRIES = 1000  # metrics; stages: the time of a check grows with their number
 
 ClaimKind = Literal[
     "exact", "statistical", "learned", "reward_implied", "by_construction", "report"
@@ -234,6 +235,7 @@ class Scenario(StrictModel):
     )
     metrics: MetricList = Field(
         min_length=1,
+        max_length=MAX_ENTRIES,
         description="metrics to record: names, or {kind, parameters} with `name` as its name",
     )
     record_every: int = Field(
@@ -243,7 +245,9 @@ class Scenario(StrictModel):
         default=1, ge=0, description="worlds whose people are stored for figures"
     )
     stages: list[Stage] = Field(
-        default_factory=list, description="stages in order; default: one rollout, no training"
+        default_factory=list,
+        max_length=MAX_ENTRIES,
+        description="stages in order; default: one rollout, no training",
     )
     uncertainty: Uncertainty | None = Field(
         default=None, description="uncertain parameters and their ranges"
@@ -261,14 +265,16 @@ class Scenario(StrictModel):
         stages = {stage.name: stage for stage in self.stages_or_default}
         names = [stage.name for stage in self.stages]
         check_distinct(names, "there are two stages named {!r}", "stages", key="name")
+        recorded: list[str] = []  # stages before
         for i, stage in enumerate(self.stages):
-            recorded = [s.name for s in self.stages[:i] if s.loop != "fit_offline"]
             for j, name in enumerate(stage.dataset_stages):
                 if name not in recorded:
                     near = did_you_mean(name, recorded) or "; no stage before has any"
                     message = f"no earlier stage {name!r} with recorded episodes{near}"
                     path = ("stages", i, "dataset_stages", j)
                     raise ParameterError(*path, message=message, code="unknown_name")
+            if stage.loop != "fit_offline":
+                recorded.append(stage.name)
         for i, claim in enumerate(self.claims):
             if claim.stage is not None and claim.stage not in stages:
                 raise unknown("stage", claim.stage, names, "claims", i, "stage")

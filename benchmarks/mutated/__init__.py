@@ -1,0 +1,1 @@
+"""Mutated scenario files: texts, mutations, and guarded attempts to load and check them."""
