@@ -23,7 +23,7 @@ from mores.experiments.run.resume import compare_system_info
 from mores.experiments.run.run_folder import lock_run
 from mores.experiments.scenario.loading import load_scenario
 from tests.refusals import check_message, refused
-from tests.run.small_run import refused_as_unreadable
+from tests.run.small_run import change_sealed, refused_as_unreadable
 
 SCENARIO = """\
 name: small
@@ -149,7 +149,7 @@ def test_a_run_stopped_after_its_last_cell(finished, step):
     if step == "claims":
         (finished / "claims.json").unlink()
     status = finished / "status.json"
-    status.write_text(status.read_text().replace('"done",', '"running",', 1))
+    change_sealed(status, state="running")
     assert [verdict.status for verdict in resume_run(finished, progress=False).verdicts]
     assert file_digests(finished) == whole
     assert json.loads(status.read_text())["state"] == "done"
@@ -210,7 +210,7 @@ def test_other_versions_are_refused_unless_forced(workdir, monkeypatch, capsys):
     assert compare_system_info(provenance, system) == ([], [])
     provenance["versions"]["torch"] = "1.0"
     provenance["processor"] = "Abacus"
-    path.write_text(json.dumps(provenance))
+    change_sealed(path, **provenance)
     with pytest.raises(UserError) as caught:
         resume_run(folder)
     assert (caught.value.code, caught.value.path) == ("incompatible", str(folder))

@@ -192,11 +192,17 @@ def test_a_policy_of_another_environment_is_refused_before_the_run(workdir, poli
     assert not (workdir / "run").exists()
 
 
-@pytest.mark.parametrize("field", ["value_limit: 1.0e+300", "history: {drift: 1.0e+308}"])
-def test_numbers_beyond_float32_are_refused_before_the_run(workdir, field):
+@pytest.mark.parametrize(
+    ("field", "path"),
+    [
+        ("value_limit: 1.0e+300", "env.value_limit"),
+        ("history: {drift: 1.0e+308}", "env.history.drift"),
+    ],
+)
+def test_numbers_beyond_float32_are_refused_before_the_run(workdir, field, path):
     with pytest.raises(UserError) as caught:
         _run(workdir / "run", SCENARIO.replace("noise_std: 0.1", field))
-    assert (caught.value.code, caught.value.path) == ("failed", "env")
+    assert (caught.value.code, caught.value.path) == ("invalid_value", path)
     check_message(str(caught.value).split(": RuntimeError: ")[0])
     assert not (workdir / "run").exists()
 
