@@ -10,8 +10,8 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from mores.core.arguments import check_path
 from mores.core.errors import UserError, did_you_mean
 
 MODULE_PREFIX = "mores_loaded_"  # of the module names of plugins
@@ -27,7 +27,7 @@ def load_plugins(files: Sequence[str | Path]) -> None:
     Raises:
         UserError: a file does not exist or raises an exception; with file, line and reason.
     """
-    for file in [check_path("plugin file", file) for file in files]:
+    for file in map(_as_path, files):
         if file.suffix != ".py" or not file.is_file():
             near = did_you_mean(str(file), map(str, file.parent.glob("*.py")))
             raise UserError(
@@ -52,6 +52,14 @@ def load_plugins(files: Sequence[str | Path]) -> None:
                 message = f"{place}: {type(error).__name__}: {error}"
             raise UserError(message, code=code, path=path) from error
         _loaded_contents.add((file.name, content))
+
+
+def _as_path(file: Any) -> Path:
+    if isinstance(file, Path):
+        return file
+    from mores.core.arguments import check_path  # loads torch
+
+    return Path(file) if isinstance(file, str) else check_path("plugin file", file)
 
 
 def _module_name(file: Path) -> str:

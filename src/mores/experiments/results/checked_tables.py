@@ -145,7 +145,7 @@ def _check_array(key: str, array: Any) -> dict[str, int]:
     codecs = array["codecs"]
     if fixed != (3, "array", []) or array["chunk_key_encoding"] != CHUNK_KEYS:
         raise ValueError(f"{key} has another format")
-    if array["data_type"] not in DATA_TYPES or not isinstance(array["data_type"], str):
+    if not isinstance(array["data_type"], str) or array["data_type"] not in DATA_TYPES:
         raise ValueError(f"{key} has another data type than numbers")
     if not isinstance(codecs, list) or len(codecs) != 2 or codecs[0] not in BYTES_CODECS:
         raise ValueError(f"{key} has another codec")

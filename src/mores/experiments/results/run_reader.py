@@ -23,7 +23,6 @@ from mores.experiments.results.run_manifest import (
     read_manifest,
 )
 from mores.experiments.results.stored_cell import DECODING_ERRORS, StoredCell
-from mores.experiments.results.tensor_file import decode_tensors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +101,7 @@ class Run:
             raise UserError(message, code="unknown_name", path="purpose")
         _ = self.status  # raises for a damaged folder
         names = [c for c, info in self.cell_info.items() if info.get("purpose", "arm") == purpose]
-        return [cell for cell in names if self._cell_folder.kind(cell) == "folder"]
+        return [cell for cell in names if self._cell_folder.kind(cell)]
 
     @cached_property
     def cell_info(self) -> dict[str, dict[str, Any]]:
@@ -247,15 +246,8 @@ class Run:
             message = f"{role!r} has no checkpoint of stage {stage}; known: {', '.join(roles)}"
             raise UserError(message, code="unknown_name", path="role")
         name = f"checkpoints/{stage}.{quote(role, safe='')}"
-        metadata, data = files.read_json(f"{name}.json"), files.read(f"{name}.safetensors")
-        try:
-            _, tensors = decode_tensors(data)
-            shapes = {n: list(tensor.shape) for n, tensor in tensors.items()}
-            if shapes != {n: info["shape"] for n, info in metadata["tensors"].items()}:
-                raise ValueError("its tensors differ from those that its json lists")
-        except DECODING_ERRORS as error:
-            raise unreadable(files.path / f"{name}.safetensors", error) from None
-        return LoadedCheckpoint({n: tensors[n] for n in sorted(tensors)}, metadata)
+        metadata = files.read_json(f"{name}.json")
+        return LoadedCheckpoint(files.read_tensors(f"{name}.safetensors"), metadata)
 
     @property
     def _cell_folder(self) -> CheckedFolder:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from mores.core.errors import UserError, unreadable
 from mores.core.file_formats import RUN_FORMAT, check_format
 from mores.experiments.results.cell_identity import CellIdentity, check_identity
@@ -19,6 +21,7 @@ from mores.experiments.results.checked_tables import (
     open_trajectory,
 )
 from mores.experiments.results.provenance import describe_other_code
+from mores.experiments.results.tensor_file import decode_tensors
 
 METRICS, TRAJECTORY, METADATA_FILE = "metrics.parquet", "trajectory.zarr", "cell.json"
 CELL_FILE = re.compile(
@@ -91,6 +94,23 @@ class StoredCell:
         except ValueError as error:
             raise unreadable(self.path / name, error) from None
 
+    def read_tensors(self, name: str) -> dict[str, Tensor]:
+        """Tensors of a checkpoint, of the shapes that its JSON lists.
+
+        Raises:
+            UserError: a file was changed, or it is not such a checkpoint as mores writes.
+        """
+        metadata = self.read_json(f"{name.removesuffix('.safetensors')}.json")
+        data = self.read(name)
+        try:
+            _, tensors = decode_tensors(data)
+            shapes = {n: list(tensor.shape) for n, tensor in tensors.items()}
+            if shapes != {n: entry["shape"] for n, entry in metadata["tensors"].items()}:
+                raise ValueError("its tensors differ from those that its json lists")
+        except DECODING_ERRORS as error:
+            raise unreadable(self.path / name, error) from None
+        return {n: tensors[n] for n in sorted(tensors)}
+
     def open_metrics(self) -> Any:
         """Its table of metrics, as `pyarrow.parquet.ParquetFile`.
 
@@ -120,7 +140,10 @@ class StoredCell:
             raise unreadable(self.path / TRAJECTORY, error) from None
 
     def find_damage(self) -> str | None:
-        """The first file that is absent or was changed, in words; None if there is none."""
+        """The first file that is absent, changed or of a format that mores does not write.
+
+        None if there is none.
+        """
         if METRICS not in self.files:
             return f"{METADATA_FILE} was changed"
         for name, size_and_checksum in self.files.items():
@@ -132,6 +155,15 @@ class StoredCell:
                     return f"{name} has {found[0]} bytes, not {size}"
             if found != size_and_checksum:
                 return f"{name} was changed"
+        try:
+            self.open_metrics()
+            if f"{TRAJECTORY}/zarr.json" in self.files:
+                self.open_trajectory()
+            for name in self.files:
+                if name.endswith(".safetensors"):
+                    self.read_tensors(name)
+        except UserError as error:
+            return str(error)
         return None
 
 

@@ -36,7 +36,7 @@ from mores.experiments.run.run_folder import (
 from mores.experiments.run.run_status import RunStatus
 from mores.experiments.run.scheduling import check_importable_by_workers, run_missing_cells
 from mores.experiments.run.worker_pool import WorkerPool, num_processes
-from mores.experiments.scenario.loading import LoadedScenario
+from mores.experiments.scenario.loading import LoadedScenario, check_loaded
 from mores.experiments.scenario.specification import Scenario
 from mores.registry.plugins import loaded_plugin_files
 
@@ -96,9 +96,7 @@ def run_scenario(
             writable, and its `status.json` records where the run stopped. Missing cells can be
             simulated later, with `mores.experiments.run.resume_run`.
     """
-    if not isinstance(loaded, LoadedScenario):
-        message = f"loaded: a scenario of mores.load_scenario is needed, not {loaded!r:.60}"
-        raise UserError(message, code="wrong_type", path="loaded")
+    loaded = check_loaded(loaded)
     out = None if out is None else check_path("out", out)
     scenario = loaded.scenario
     cells, text = plan or plan_cells(loaded)

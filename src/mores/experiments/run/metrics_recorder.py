@@ -116,7 +116,10 @@ class MetricsRecorder:
             episodes = num_episodes if index == unfinished_stage else None
             recorded = recorder.tensors.items()
             stages[str(index)] = {name: each[:num_worlds, :episodes] for name, each in recorded}
-        bounds = {str(index): by_name for index, by_name in self._bounds.items()}
+        bounds = {
+            str(index): {name: list(each) for name, each in by_name.items()}
+            for index, by_name in self._bounds.items()
+        }
         return {"stages": stages, "latent": self._sample.tensors, "bounds": bounds}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
