@@ -410,18 +410,15 @@ def flip(path: Path, bit: int) -> None:
     path.write_bytes(data)
 
 
-def bits(folder: Path) -> list[tuple[str, int]]:
-    """All bits of the files in a folder, without figures and the log."""
-    return [
-        (str(path.relative_to(folder)), bit)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix not in (".png", ".txt")
-        for bit in range(8 * path.stat().st_size)
-    ]
-
-
-def chosen(everything: list[Any], count: int, seed: int) -> list[Any]:
-    """So many of them, at random."""
-    rng = np.random.default_rng(seed)
-    indices = rng.choice(len(everything), min(count, len(everything)), replace=False)
-    return [everything[index] for index in np.sort(indices)]
+def bits(folder: Path, count: int | None = None, seed: int = 0) -> list[tuple[str, int]]:
+    """Bits of the files in a folder, without figures and the log: all, or so many at random."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    paths = [path for path in paths if path.suffix not in (".png", ".txt")]
+    ends = np.cumsum([8 * path.stat().st_size for path in paths])
+    indices = np.arange(ends[-1])
+    if count is not None:
+        indices = np.random.default_rng(seed).integers(ends[-1], size=count)
+    files = np.searchsorted(ends, indices, side="right")
+    starts = np.concatenate([[0], ends])[files]
+    pairs = zip(files.tolist(), (indices - starts).tolist(), strict=True)
+    return [(str(paths[file].relative_to(folder)), bit) for file, bit in pairs]

@@ -13,7 +13,7 @@ from mores.experiments.results.cell_result import CellResult, StageResult
 from mores.experiments.results.cell_store import read_cell_result, write_cell_result
 from mores.experiments.results.stored_cell import find_damage
 from mores.experiments.run import resume_run
-from tests.attacks.folders import bits, chosen, flip, numbers, outcome, short_report
+from tests.attacks.folders import bits, flip, numbers, outcome, short_report
 from tests.cases import FULL
 from tests.run.small_run import make_metrics
 
@@ -41,8 +41,7 @@ def _values(cell: Path) -> list[object]:
 
 def test_every_bit_of_a_cell(cell: Path) -> None:
     """All of them in a full run."""
-    everything, expected = bits(cell), _values(cell)
-    selected = everything if FULL else chosen(everything, 400, seed=1)
+    selected, expected = bits(cell, None if FULL else 300), _values(cell)
     assert find_damage(cell) is None
     for name, bit in selected:
         path = cell / name
@@ -54,9 +53,10 @@ def test_every_bit_of_a_cell(cell: Path) -> None:
     assert find_damage(cell) is None
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("part", range(10))
 def test_bits_of_a_run_through_a_reader(part: int, run: Path, expected: str) -> None:
-    selected = chosen(bits(run), 100 if FULL else 4, seed=10 + part)
+    selected = bits(run, 100 if FULL else 4, seed=10 + part)
     refused = 0
     for name, bit in selected:
         path = run / name
@@ -69,11 +69,12 @@ def test_bits_of_a_run_through_a_reader(part: int, run: Path, expected: str) -> 
     assert refused >= len(selected) // 2
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("part", range(10))
 def test_bits_of_a_run_through_resume(part: int, template: Path, run: Path, expected: str) -> None:
     """A damaged cell is simulated again; other damage is repaired or refused."""
     originals = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    for name, bit in chosen(bits(run), 100 if FULL else 2, seed=30 + part):
+    for name, bit in bits(run, 100 if FULL else 2, seed=30 + part):
         flip(run / name, bit)
         with short_report():
             result = outcome(lambda: resume_run(run, progress=False))

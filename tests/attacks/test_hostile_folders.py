@@ -120,7 +120,7 @@ def _check_outside(outside: Path, before: object) -> None:
     assert snapshot(outside) == before
 
 
-@pytest.mark.cut(3)
+@pytest.mark.cut(6)
 @pytest.mark.parametrize("name", ATTACKS)
 def test_readers(name: str, run: Path, outside: Path, expected: str) -> None:
     ATTACKS[name](run, outside)
@@ -131,7 +131,7 @@ def test_readers(name: str, run: Path, outside: Path, expected: str) -> None:
     assert snapshot(run) == before[1]
 
 
-@pytest.mark.cut(3)
+@pytest.mark.cut(6)
 @pytest.mark.parametrize("name", ATTACKS)
 def test_resume(name: str, run: Path, outside: Path, expected: str) -> None:
     """Damage is repaired, in the same numbers, or refused before anything changes."""
@@ -147,8 +147,8 @@ def test_resume(name: str, run: Path, outside: Path, expected: str) -> None:
         assert outcome(lambda: numbers(run)) == expected
 
 
+@pytest.mark.cut(8)
 @pytest.mark.parametrize("name", LINKS)
-@pytest.mark.cut(4)
 def test_links_are_refused_by_resume(name: str, run: Path, outside: Path) -> None:
     """Also in a run that has not finished, with files to remove and cells to simulate."""
     LINKS[name](run, outside)
@@ -160,6 +160,7 @@ def test_links_are_refused_by_resume(name: str, run: Path, outside: Path) -> Non
     assert (snapshot(outside), snapshot(run)) == before
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize("other", ["seed", "size", "replicates", "rounds"])
 @pytest.mark.parametrize("read", [numbers, resume_run])
 def test_cells_of_other_runs(other, read, run, other_runs) -> None:
@@ -200,6 +201,7 @@ def test_cells_of_other_code(run, expected) -> None:
     assert outcome(lambda: numbers(run)) == expected
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize("name", ["claims.json", "report.html"])
 @pytest.mark.parametrize("content", [None, "", "[]", "forged"])
 def test_final_files_are_written_again(name, content, run, template, capsys) -> None:
