@@ -272,6 +272,35 @@ def test_plugin_files_are_loaded_when_named_again(workdir):
     assert file_digests(folder) == whole
 
 
+@pytest.mark.full
+def test_two_plugin_files_of_one_name(workdir):
+    """Both are run, by workers too, and recognized by their content when they have moved."""
+    files = [workdir / name / "plugin.py" for name in ("first", "second")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(PLUGIN.replace("{name}", f"{file.parent.name}_mirror"))
+    text = SCENARIO.replace("{kind: mirror}", "{kind: first_mirror}")
+    persuader = "{kind: persuader, goal: [5, 5], goal_weight: 1.0}"
+    text = text.replace(persuader, "{kind: second_mirror}")
+    (workdir / "scenario.yaml").write_text(text)
+    code = "import sys; from mores.cli.commands import main; sys.exit(main())"
+
+    def mores(*words: str) -> None:
+        loads = [word for file in files for word in ("--load", str(file))]
+        command = [sys.executable, "-c", code, *words, "--jobs", "2", *loads]
+        result = subprocess.run(command, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+
+    mores("run", "scenario.yaml", "--out", "run")
+    whole = file_digests(workdir / "run")
+    for name in ("mirror", "persuade"):
+        atomic_files.remove_folder(workdir / "run" / "cells" / name)
+    (workdir / "first").rename(workdir / "third")
+    files = [files[1], workdir / "third" / "plugin.py"]
+    mores("resume", "run")
+    assert file_digests(workdir / "run") == whole
+
+
 def test_a_full_disk_stops_a_run_and_keeps_complete_cells(workdir, monkeypatch):
     whole = file_digests(_run(workdir / "whole").folder)
     folder, original_open = workdir / "run", pathlib.Path.open

@@ -93,11 +93,26 @@ class CheckedFolder:
         Raises:
             UserError: see `read`; or the content is another one.
         """
-        data = self.read(name)
-        if [len(data), zlib.crc32(data)] != size_and_checksum:
-            reason = "its size or checksum differs from the recorded one"
-            raise unreadable(self.path / name, reason)
-        return data
+        match size_and_checksum:
+            case [int(size), int(checksum)] if self.size(name) == size:
+                data = self.read(name)
+                if (len(data), zlib.crc32(data)) == (size, checksum):
+                    return data
+        reason = "its size or checksum differs from the recorded one"
+        raise unreadable(self.path / name, reason)
+
+    def size(self, name: str) -> int:
+        """Size of a file in bytes.
+
+        Raises:
+            UserError: it cannot be reached.
+        """
+        parts = self._parts(name)
+        try:
+            with self._open_parent(parts) as parent:
+                return os.stat(parts[-1], dir_fd=parent, follow_symlinks=False).st_size
+        except (OSError, ValueError) as error:
+            self._refuse(name, error)
 
     def size_and_checksum(self, name: str) -> list[int]:
         """Size and CRC-32 of a file.

@@ -13,7 +13,12 @@ from mores.core.arguments import check_path
 from mores.core.errors import UserError, did_you_mean, unreadable
 from mores.experiments.results.cell_identity import CellIdentity
 from mores.experiments.results.cell_store import read_cell_result
-from mores.experiments.results.checked_files import CheckedFolder, is_plain_name, missing
+from mores.experiments.results.checked_files import (
+    MAX_JSON_BYTES,
+    CheckedFolder,
+    is_plain_name,
+    missing,
+)
 from mores.experiments.results.run_manifest import (
     CELLS_FILE,
     CELLS_FOLDER,
@@ -107,7 +112,7 @@ class Run:
     def cell_info(self) -> dict[str, dict[str, Any]]:
         """For each cell its `arm`, its `point`, and its `purpose` if it is no arm's cell."""
         path = self.folder / CELLS_FILE
-        if digest_of(self._files.read(CELLS_FILE)) != self.manifest.cells_digest:
+        if digest_of(self._files.read(CELLS_FILE, MAX_JSON_BYTES)) != self.manifest.cells_digest:
             raise unreadable(path, "it was changed: run.json has another digest of it")
         content = self._files.read_json(CELLS_FILE)
         valid = isinstance(content, dict) and all(

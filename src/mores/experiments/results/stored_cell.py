@@ -149,11 +149,10 @@ class StoredCell:
         for name, size_and_checksum in self.files.items():
             if self.folder.kind(name) != "file":
                 return f"{name} is missing"
-            found = self.folder.size_and_checksum(name)
             match size_and_checksum:
-                case [int(size), int()] if size != found[0]:
-                    return f"{name} has {found[0]} bytes, not {size}"
-            if found != size_and_checksum:
+                case [int(size), int()] if size != self.folder.size(name):
+                    return f"{name} has {self.folder.size(name)} bytes, not {size}"
+            if self.folder.size_and_checksum(name) != size_and_checksum:
                 return f"{name} was changed"
         try:
             self.open_metrics()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from mores.core.arguments import check_path
 from mores.core.errors import UserError, unreadable
 from mores.experiments.results import atomic_files
-from mores.experiments.results.checked_files import CheckedFolder, check_tree
+from mores.experiments.results.checked_files import MAX_JSON_BYTES, CheckedFolder, check_tree
 from mores.experiments.results.provenance import (
     collect_provenance,
     compare_system_info,
@@ -196,7 +196,7 @@ def _restore_cells_file(
     """Write `cells.json` again if it is damaged."""
     files, text = CheckedFolder(run_plan.folder), run_plan.cells_text()
     try:
-        intact = digest_of(files.read(CELLS_FILE)) == manifest.cells_digest
+        intact = digest_of(files.read(CELLS_FILE, MAX_JSON_BYTES)) == manifest.cells_digest
     except UserError:
         intact = False
     if not intact:
@@ -258,7 +258,7 @@ def _make_run_plan(folder: Path, manifest: RunManifest, plugin_paths: tuple[str,
     cells, text = plan_cells(loaded, with_dry_run=False)
     path = folder / "resolved.yaml"
     try:
-        before = CheckedFolder(folder).read("resolved.yaml").decode("utf-8")
+        before = CheckedFolder(folder).read("resolved.yaml", MAX_JSON_BYTES).decode("utf-8")
     except UnicodeDecodeError as error:
         raise unreadable(path, error) from None
     if text != before:
@@ -289,7 +289,7 @@ def _read_provenance(run_plan: RunPlan, jobs: int | WorkerPool) -> dict[str, Any
     """Content of `provenance.json`; the provenance of this process if the file was removed."""
     files = CheckedFolder(run_plan.folder)
     if not files.kind("provenance.json"):
-        text = files.read("resolved.yaml").decode("utf-8")
+        text = files.read("resolved.yaml", MAX_JSON_BYTES).decode("utf-8")
         return collect_provenance(text, run_plan.scenario.seed, num_processes(jobs))
     provenance = files.read_sealed("provenance.json")
     types = {"resumed": list, "seconds": (int, float), "versions": dict, "source": dict}
