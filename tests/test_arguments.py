@@ -12,6 +12,8 @@ import torch
 import mores
 from mores.clients.pettingzoo import PettingZooAECEnv, PettingZooParallelEnv
 from mores.core.environment import Environment
+from mores.experiments.calibration.pipeline import calibrate
+from mores.experiments.run import resume_run
 from tests.refusals import refused
 
 
@@ -117,3 +119,37 @@ def test_paths_are_text_or_paths(path: Any, tmp_path: Path) -> None:
         mores.open_run(path)
     with refused("wrong_type", "path"):
         mores.load_trained(path)
+    scenario = mores.load_scenario("karate")
+    for call in (mores.run_scenario, calibrate):
+        if path is not None:  # None: a new folder, or no files
+            with refused("wrong_type", "out"):
+                call(scenario, out=path)
+    with refused("wrong_type", "path"):
+        mores.load_scenario(path)
+    with refused("wrong_type", "folder"):
+        resume_run(path)
+
+
+@pytest.mark.parametrize("loaded", ["karate", None])
+def test_runs_need_a_loaded_scenario(loaded: Any) -> None:
+    with refused("wrong_type", "loaded"):
+        mores.run_scenario(loaded)
+    with refused("wrong_type", "loaded"):
+        calibrate(loaded)
+
+
+@pytest.mark.parametrize("kind", [["a"], None, 3])
+def test_kinds_are_names(kind: Any) -> None:
+    with refused("wrong_type", "environment"):
+        mores.make_environment(kind)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"name": "a\\ud800"}', '{"a\\udc00": 1}', '["\\ud83d"]', '{"name": "\\ud800']
+)
+def test_half_a_character_in_a_scenario(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "scenario.yaml"
+    file.write_text(text)
+    with refused("unreadable") as caught:
+        mores.load_scenario(file)
+    assert len(str(caught.value).splitlines()) == 1

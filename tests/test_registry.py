@@ -16,7 +16,7 @@ from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.registry import REGISTRIES, class_of, make, tables
 from mores.registry.component import component
-from mores.registry.plugins import load_plugins
+from mores.registry.plugins import load_plugins, loaded_plugin_files
 from tests.refusals import refused
 
 
@@ -89,13 +89,21 @@ def test_exceptions_of_constructors_are_errors(
         make("policy", "failing", {})
 
 
-def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
-    files = [tmp_path / name / "same.py" for name in "ab"]
-    for file in files:
+def test_two_files_of_one_name_are_both_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once; a file that was moved is the same file."""
+    monkeypatch.setattr(sys, "counted", [], raising=False)
+    files = [tmp_path / name / "same_name.py" for name in "abc"]
+    for file, number in zip(files, (1, 2, 2), strict=True):
         file.parent.mkdir()
-        file.write_text("")
-    with refused("duplicate", str(files[1])):
-        load_plugins(files)
+        file.write_text(f"import sys\nsys.counted.append({number})\n")
+    load_plugins(files)
+    load_plugins(list(map(str, files)))
+    assert sys.counted == [1, 2]
+    assert [file for file in loaded_plugin_files() if file.name == "same_name.py"] == files[:2]
+    with refused("wrong_type", "plugin file"):
+        load_plugins([3])
 
 
 def test_an_installed_package_adds_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

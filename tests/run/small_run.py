@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import xarray as xr
 
 from mores.core.errors import UserError
 from mores.core.random_streams import Worlds
+from mores.experiments.results.atomic_files import write_sealed_json
 from mores.experiments.results.cell_result import CellResult, StageResult
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.source_locations import ScenarioError, format_path
@@ -124,6 +126,13 @@ def refused_as_unreadable(path: Path) -> Iterator[None]:
         yield
     assert (caught.value.code, caught.value.path) == ("unreadable", str(path))
     check_message(str(caught.value).split(": ")[0])
+
+
+def change_sealed(path: Path, **changes: Any) -> None:
+    """Change keys of a sealed JSON object, and its checksum; None removes a key."""
+    content = {**json.loads(path.read_text()), **changes}
+    content = {key: value for key, value in content.items() if value is not None}
+    write_sealed_json(path, content)
 
 
 def log_lines(folder: Path, cell: str) -> list[str]:

@@ -9,7 +9,8 @@ import xarray as xr
 
 from mores.core.random_streams import Worlds
 from mores.experiments.results.cell_result import CellResult, StageResult
-from mores.experiments.results.cell_store import find_damage, read_cell_result, write_cell_result
+from mores.experiments.results.cell_store import read_cell_result, write_cell_result
+from mores.experiments.results.stored_cell import find_damage
 from tests.refusals import check_message
 from tests.run.small_run import make_metrics, refused_as_unreadable
 

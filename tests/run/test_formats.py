@@ -53,7 +53,12 @@ def _check_refusal(caught: pytest.ExceptionInfo[UserError], path: str, *parts: s
     [
         ({}, {"mores": "0.1.0", "torch": "2.6"}, "format 1,", "by mores 0.1.0;"),
         ({}, {}, "format 1,", "by mores 0.1.0 or older;"),
-        ({"format": RUN_FORMAT + 1, "mores_version": "9.0"}, {}, "format 3,", "by mores 9.0;"),
+        (
+            {"format": RUN_FORMAT + 1, "mores_version": "9.0"},
+            {},
+            f"format {RUN_FORMAT + 1},",
+            "by mores 9.0;",
+        ),
         ({"mores_version": "9\n\x1b[1m"}, {}, "format 1,", "by mores 0.1.0 or older;"),
     ],
 )

@@ -23,7 +23,7 @@ from mores.experiments.run.resume import compare_system_info
 from mores.experiments.run.run_folder import lock_run
 from mores.experiments.scenario.loading import load_scenario
 from tests.refusals import check_message, refused
-from tests.run.small_run import refused_as_unreadable
+from tests.run.small_run import change_sealed, refused_as_unreadable
 
 SCENARIO = """\
 name: small
@@ -149,7 +149,7 @@ def test_a_run_stopped_after_its_last_cell(finished, step):
     if step == "claims":
         (finished / "claims.json").unlink()
     status = finished / "status.json"
-    status.write_text(status.read_text().replace('"done",', '"running",', 1))
+    change_sealed(status, state="running")
     assert [verdict.status for verdict in resume_run(finished, progress=False).verdicts]
     assert file_digests(finished) == whole
     assert json.loads(status.read_text())["state"] == "done"
@@ -210,7 +210,7 @@ def test_other_versions_are_refused_unless_forced(workdir, monkeypatch, capsys):
     assert compare_system_info(provenance, system) == ([], [])
     provenance["versions"]["torch"] = "1.0"
     provenance["processor"] = "Abacus"
-    path.write_text(json.dumps(provenance))
+    change_sealed(path, **provenance)
     with pytest.raises(UserError) as caught:
         resume_run(folder)
     assert (caught.value.code, caught.value.path) == ("incompatible", str(folder))
@@ -270,6 +270,35 @@ def test_plugin_files_are_loaded_when_named_again(workdir):
         resume_run(folder, plugin_files=[plugin], progress=False)
     mores("resume", str(folder), "--load", str(plugin), "--force")
     assert file_digests(folder) == whole
+
+
+@pytest.mark.full
+def test_two_plugin_files_of_one_name(workdir):
+    """Both are run, by workers too, and recognized by their content when they have moved."""
+    files = [workdir / name / "plugin.py" for name in ("first", "second")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(PLUGIN.replace("{name}", f"{file.parent.name}_mirror"))
+    text = SCENARIO.replace("{kind: mirror}", "{kind: first_mirror}")
+    persuader = "{kind: persuader, goal: [5, 5], goal_weight: 1.0}"
+    text = text.replace(persuader, "{kind: second_mirror}")
+    (workdir / "scenario.yaml").write_text(text)
+    code = "import sys; from mores.cli.commands import main; sys.exit(main())"
+
+    def mores(*words: str) -> None:
+        loads = [word for file in files for word in ("--load", str(file))]
+        command = [sys.executable, "-c", code, *words, "--jobs", "2", *loads]
+        result = subprocess.run(command, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+
+    mores("run", "scenario.yaml", "--out", "run")
+    whole = file_digests(workdir / "run")
+    for name in ("mirror", "persuade"):
+        atomic_files.remove_folder(workdir / "run" / "cells" / name)
+    (workdir / "first").rename(workdir / "third")
+    files = [files[1], workdir / "third" / "plugin.py"]
+    mores("resume", "run")
+    assert file_digests(workdir / "run") == whole
 
 
 def test_a_full_disk_stops_a_run_and_keeps_complete_cells(workdir, monkeypatch):

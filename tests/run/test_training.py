@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from mores.experiments.results import atomic_files
-from mores.experiments.results.cell_store import find_damage
 from mores.experiments.results.run_reader import open_run
+from mores.experiments.results.stored_cell import find_damage
 from mores.experiments.run import cell_execution, engine, run_scenario
 from mores.experiments.scenario.expansion import build_cells, resolved_yaml
 from mores.experiments.scenario.loading import load_scenario

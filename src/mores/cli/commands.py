@@ -63,7 +63,9 @@ Overrides = Annotated[
 ]
 PluginFiles = Annotated[
     list[Path] | None,
-    typer.Option("--load", metavar="FILE.py", help="Python file that registers your classes."),
+    typer.Option(
+        "--load", metavar="FILE.py", help="Python file to run; it registers your classes."
+    ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Output folder.")]
 ReplicateList = Annotated[
@@ -85,7 +87,7 @@ MovedPluginFiles = Annotated[
     typer.Option(
         "--load",
         metavar="FILE.py",
-        help="New location of a Python file that the run loaded.",
+        help="Python file to run, which the run had loaded; it may have moved.",
     ),
 ]
 Force = Annotated[

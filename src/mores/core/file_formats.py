@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from mores.core.errors import UserError, unreadable
+from mores.core.errors import UserError
 
-RUN_FORMAT = 2  # the folder of a run: run.json, cells, checkpoints
+RUN_FORMAT = 3  # the folder of a run: run.json, cells, checkpoints
 TRAINED_FORMAT = 3  # a file of `TrainingResult.save`
 VERSION_PATTERN = r"[0-9A-Za-z.+!-]{1,40}"
 
@@ -49,35 +47,3 @@ def check_format(path: Path, what: str, found: object, expected: int, version: o
         f"mores {mores_version()} reads format {expected} and no other"
     )
     raise UserError(message, code="incompatible", path=str(path))
-
-
-def check_run_format(folder: Path) -> None:
-    """Refuse the folder of a run in another format.
-
-    Raises:
-        UserError: the folder has another format, or a `run.json` that is missing or damaged.
-    """
-    path = folder / "run.json"
-    versions = (_read_object(folder / "provenance.json") or {}).get("versions")
-    recorded = versions.get("mores") if isinstance(versions, dict) else None
-    if not path.exists():
-        if not all((folder / name).exists() for name in ("cells", "cells.json", "status.json")):
-            return  # not the folder of a run, or of one that has not started
-        if recorded != mores_version():  # before run.json was introduced
-            check_format(folder, "run", None, RUN_FORMAT, recorded)
-        raise UserError(f"{folder}: run.json is missing", code="unreadable", path=str(path))
-    manifest = _read_object(path)
-    damaged = manifest is not None and "format" not in manifest and recorded == mores_version()
-    if manifest is None or damaged:
-        raise unreadable(path, "it is not the manifest of a run")
-    version = manifest.get("mores_version", recorded)
-    check_format(folder, "run", manifest.get("format"), RUN_FORMAT, version)
-
-
-def _read_object(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None if the file does not hold one."""
-    try:
-        content = json.loads(path.read_bytes()) if path.is_file() else None
-    except (OSError, ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None

@@ -40,6 +40,9 @@ def class_of(registry_name: str, kind: str) -> Any:
         UserError: the registry has no such name; with the registry that has it, or the nearest.
             Or the entry cannot be imported, or is not what the registry holds.
     """
+    if not isinstance(kind, str):
+        message = f"{_words(registry_name)}: a name is needed, not {kind!r:.60}"
+        raise UserError(message, code="wrong_type", path=registry_name)
     for name in REGISTRIES[registry_name].searched:
         if kind in REGISTRIES[name]:
             return REGISTRIES[name].load(kind)

@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import os
 import re
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mores.core.errors import UserError, did_you_mean
 
 MODULE_PREFIX = "mores_loaded_"  # of the module names of plugins
+_loaded_contents: set[tuple[str, str]] = set()  # names and digests
 
 
 def load_plugins(files: Sequence[str | Path]) -> None:
-    """Import the named Python files, each once. No other user code is imported.
+    """Run the named Python files, each once. No other user code is imported.
 
-    A file registers its classes with `mores.register`.
+    A file registers its classes with `mores.register`. Files of one name are different files if
+    their paths differ.
 
     Raises:
         UserError: a file does not exist or raises an exception; with file, line and reason.
     """
-    by_name: dict[str, Path] = {}
-    for file in map(Path, files):
-        name = _module_name(file)
-        other = by_name.setdefault(name, file)
-        if other.resolve() != file.resolve():
-            message = f"--load {file}: has the same name as {other}: rename one of the files"
-            raise UserError(message, code="duplicate", path=str(file))
+    for file in map(_as_path, files):
         if file.suffix != ".py" or not file.is_file():
             near = did_you_mean(str(file), map(str, file.parent.glob("*.py")))
             raise UserError(
                 f"--load {file}: no such Python file{near}", code="unreadable", path=str(file)
             )
-        loaded = sys.modules.get(name)
-        if loaded is not None and loaded.__file__ == str(file.resolve()):
-            continue
+        content = hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+        if file.resolve() in loaded_plugin_files() or (file.name, content) in _loaded_contents:
+            continue  # the second: a file that was moved
+        name = _module_name(file)
         spec = importlib.util.spec_from_file_location(name, file.resolve())
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
@@ -51,14 +51,27 @@ def load_plugins(files: Sequence[str | Path]) -> None:
             else:
                 message = f"{place}: {type(error).__name__}: {error}"
             raise UserError(message, code=code, path=path) from error
+        _loaded_contents.add((file.name, content))
+
+
+def _as_path(file: Any) -> Path:
+    if isinstance(file, Path):
+        return file
+    from mores.core.arguments import check_path  # loads torch
+
+    return Path(file) if isinstance(file, str) else check_path("plugin file", file)
 
 
 def _module_name(file: Path) -> str:
-    return f"{MODULE_PREFIX}{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"
+    """Name of the module of a file; that of the path is added to a name that is taken."""
+    name = f"{MODULE_PREFIX}{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"
+    if name not in sys.modules:
+        return name
+    return f"{name}_{hashlib.blake2b(os.fsencode(file.resolve()), digest_size=4).hexdigest()}"
 
 
 def loaded_plugin_files() -> list[Path]:
-    """Files imported by `load_plugins` in this process."""
+    """Files run by `load_plugins` in this process, in order."""
     plugins = [module for name, module in sys.modules.items() if name.startswith(MODULE_PREFIX)]
     return [Path(module.__file__) for module in plugins if module.__file__]
 

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Bool, Float
 
+from mores.core.arguments import check_path
 from mores.core.errors import UserError, did_you_mean
 from mores.experiments.calibration.fit_warnings import calibration_warnings
 from mores.experiments.calibration.minimization import (
@@ -27,7 +28,7 @@ from mores.experiments.calibration.simulated_moments import SECTION, MomentSimul
 from mores.experiments.progress import ProgressDisplay
 from mores.experiments.run.dry_run import check_scenario
 from mores.experiments.run.scheduling import single_threaded
-from mores.experiments.scenario.loading import LoadedScenario
+from mores.experiments.scenario.loading import LoadedScenario, check_loaded
 from mores.experiments.scenario.source_locations import ScenarioError, printable
 
 MIN_REPLICATES = 8  # for the covariance of the moments
@@ -37,7 +38,7 @@ MAX_RESTARTS = 3  # after an interval search found a better fit
 
 def calibrate(
     loaded: LoadedScenario,
-    out: Path | None = None,
+    out: str | Path | None = None,
     hold_out: Sequence[str] = (),
     seed: int | None = None,
     progress: bool = True,
@@ -61,6 +62,8 @@ def calibrate(
             moments; an output folder that is not writable.
     """
     start_time = time.monotonic()
+    check_loaded(loaded)
+    out = None if out is None else check_path("out", out)
     check_scenario(loaded)
     held = _held_out_mask(loaded, hold_out)
     simulator = simulator or MomentSimulator(loaded, seed)

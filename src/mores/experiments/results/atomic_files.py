@@ -14,14 +14,17 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mores.core.errors import UserError
+from mores.experiments.results.checked_files import SEAL, self_checksum
 
 PARTIAL_SUFFIX = ".part"
+_TEMPORARY_NAME = re.compile(rf"\.(.+)\.[0-9]+{re.escape(PARTIAL_SUFFIX)}", re.DOTALL)
 FSYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}  # as some file systems for folders
 
 
@@ -49,7 +52,8 @@ def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
     temporary = _temporary_path(path)
     with translate_write_errors(path):
         try:
-            with temporary.open("wb") as file:
+            temporary.unlink(missing_ok=True)  # of a process that was killed and had the same id
+            with temporary.open("xb") as file:  # "x" does not follow a link
                 file.write(data)
             if sync:
                 _fsync(temporary)
@@ -69,9 +73,19 @@ def write_text(path: Path, text: str, sync: bool = True) -> None:
 
 def write_json(path: Path, data: Any, sync: bool = True) -> None:
     """Write strict JSON atomically: NaN and infinities become null; see `write_bytes`."""
+    write_text(path, json.dumps(_strict(data), indent=2, ensure_ascii=False) + "\n", sync)
+
+
+def write_sealed_json(path: Path, data: Mapping[str, Any], sync: bool = True) -> None:
+    """Write a strict JSON object with a checksum of itself; see `write_json`."""
+    content = _strict(data)
+    content.pop(SEAL, None)
+    write_json(path, {**content, SEAL: self_checksum(content)}, sync)
+
+
+def _strict(data: Any) -> Any:
     text = json.dumps(data, default=_to_plain, ensure_ascii=False)
-    strict = json.loads(text, parse_constant=lambda _: None)
-    write_text(path, json.dumps(strict, indent=2, ensure_ascii=False) + "\n", sync)
+    return json.loads(text, parse_constant=lambda _: None)
 
 
 def _to_plain(value: Any) -> Any:
@@ -119,14 +133,22 @@ def remove_folder(path: Path) -> None:
         shutil.rmtree(temporary)
 
 
-def remove_partial_files(folder: Path) -> None:
+def remove_partial_files(folder: Path, is_own: Callable[[str, Path], bool]) -> None:
     """Remove the temporary files that killed processes left directly in a folder.
+
+    Args:
+        folder: the folder.
+        is_own: whether a final name and its temporary file or folder are of this program; others
+            stay.
 
     Raises:
         WriteError: a file cannot be removed.
     """
     with translate_write_errors(folder):
         for temporary in folder.glob(f".*{PARTIAL_SUFFIX}"):
+            match = _TEMPORARY_NAME.fullmatch(temporary.name)
+            if match is None or temporary.is_symlink() or not is_own(match[1], temporary):
+                continue
             if temporary.is_dir():
                 shutil.rmtree(temporary, ignore_errors=True)  # a dying worker may still write
             else:

@@ -3,7 +3,8 @@
 metrics.parquet    replicate, world, stage, episode, round, metric, value: one row per number
 trajectory.zarr    sampled latent quantities, with units and names
 checkpoints        learned parameters by stage: `mores.experiments.results.policy_checkpoints`
-cell.json          stages, analytic values, names; size and checksum of every other file
+cell.json          stages, analytic values, names; what the cell belongs to, and the code that
+                   simulated it; size and checksum of every other file
 
 Metrics are float32, analytic values float64. A cell is read back bit for bit, and claims are always
 evaluated from disk, so a verdict does not depend on which process simulated a cell, or when.
@@ -12,8 +13,8 @@ evaluated from disk, so a verdict does not depend on which process simulated a c
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,27 +23,48 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from mores.core.errors import UserError, unreadable
+from mores.core.errors import unreadable
 from mores.core.file_formats import RUN_FORMAT
 from mores.core.random_streams import Worlds
 from mores.experiments.results.atomic_files import atomic_folder
+from mores.experiments.results.cell_identity import CellIdentity, to_ranges
 from mores.experiments.results.cell_result import (
     AnalyticValue,
     CellResult,
     StageResult,
     StoppedTraining,
 )
-from mores.experiments.results.cell_tables import read_worlds, write_metrics, write_trajectory
+from mores.experiments.results.cell_tables import write_metrics, write_trajectory
+from mores.experiments.results.checked_files import (
+    SEAL,
+    CheckedFolder,
+    self_checksum,
+)
+from mores.experiments.results.checked_tables import read_worlds
 from mores.experiments.results.policy_checkpoints import write_checkpoints
+from mores.experiments.results.provenance import code_info
+from mores.experiments.results.stored_cell import (
+    DECODING_ERRORS,
+    METADATA_FILE,
+    METRICS,
+    TRAJECTORY,
+    StoredCell,
+)
 from mores.sim.round_recorder import metric_dataset
 from mores.sim.training_status import TrainingStatus
 
-METRICS, TRAJECTORY, METADATA_FILE = "metrics.parquet", "trajectory.zarr", "cell.json"
 MAX_CACHED_VALUES = 2**28  # recorded numbers in memory at a time: 1 GiB
 
 
-def write_cell_result(folder: Path, cell_result: CellResult) -> None:
+def write_cell_result(
+    folder: Path, cell_result: CellResult, identity: CellIdentity | None = None
+) -> None:
     """Write a cell: metrics, sampled trajectory, checkpoints and metadata.
+
+    Args:
+        folder: folder of the cell.
+        cell_result: its results.
+        identity: what it belongs to; None: to no run.
 
     Raises:
         WriteError: the folder cannot be written; it is then absent.
@@ -53,44 +75,59 @@ def write_cell_result(folder: Path, cell_result: CellResult) -> None:
             write_trajectory(temporary / TRAJECTORY, cell_result)
         write_checkpoints(temporary, cell_result.checkpoints)
         metadata = _make_metadata(cell_result)
+        if identity is not None:
+            metadata["identity"] = identity.to_json()
+        metadata["code"] = code_info()
+        written = CheckedFolder(temporary)
         metadata["files"] = {
-            str(file.relative_to(temporary)): _size_and_checksum(file)
-            for file in sorted(temporary.rglob("*"))
-            if file.is_file()
+            name: written.size_and_checksum(name)
+            for name in (
+                str(file.relative_to(temporary))
+                for file in sorted(temporary.rglob("*"))
+                if file.is_file()
+            )
         }
-        metadata["self_checksum"] = _self_checksum(metadata)
+        metadata[SEAL] = self_checksum(metadata)
         text = json.dumps(metadata, indent=1, ensure_ascii=False, allow_nan=False)
         (temporary / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def read_cell_result(folder: Path) -> CellResult:
+def read_cell_result(
+    folder: Path | CheckedFolder, expected: CellIdentity | None = None
+) -> CellResult:
     """The results in a cell's folder; the sampled trajectory is read on access.
 
-    Raises:
-        UserError: the folder is absent, incomplete or of another format.
-    """
-    import pyarrow.parquet as pq
+    Args:
+        folder: the folder.
+        expected: identity that its run lists; None: any.
 
-    metadata = _read_metadata(folder)
-    path = folder / METRICS
+    Raises:
+        UserError: the folder is absent, incomplete, changed, of another format or another run.
+    """
+    cell = StoredCell(folder, expected)
+    metadata = cell.metadata
     try:
-        with pq.ParquetFile(path) as file:
-            values = file.read(["value"], use_threads=False)["value"].to_numpy()
-            first = metadata["stages"][0]
-            rows_per_world = first["num_episodes"] * len(first["rounds"])
-            worlds = read_worlds(file, metadata["num_worlds"], rows_per_world)
+        file = cell.open_metrics()
+        column = file.read(["value"], use_threads=False)["value"]
+        if column.null_count:
+            raise ValueError("it lacks numbers")
+        first = metadata["stages"][0]
+        rows_per_world = first["num_episodes"] * len(first["rounds"])
+        worlds = read_worlds(file, metadata["num_worlds"], rows_per_world)
+        if expected is not None:
+            _check_content(metadata, worlds, expected)
         return CellResult(
             cell=metadata["cell"],
-            stages=_stage_results(metadata, values, worlds),
-            latent=_LazyTrajectory(folder / TRAJECTORY, metadata["latent"]),
+            stages=_stage_results(metadata, column.to_numpy(), worlds),
+            latent=_LazyTrajectory(cell, metadata["latent"]),
             latent_rounds=tuple(metadata["latent_rounds"]),
             value_names=tuple(metadata["value_names"]),
             drew_random_numbers=bool(metadata["drew_random_numbers"]),
             num_models=metadata.get("num_models", 0),
             **_training_summary(metadata)._asdict(),
         )
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise unreadable(path, error) from None
+    except DECODING_ERRORS as error:
+        raise unreadable(cell.path / METRICS, error) from None
 
 
 class TrainingSummary(NamedTuple):
@@ -100,62 +137,45 @@ class TrainingSummary(NamedTuple):
     training_statuses: tuple[TrainingStatus, ...]
 
 
-def read_training_summary(folder: Path) -> TrainingSummary:
+def read_training_summary(folder: CheckedFolder) -> TrainingSummary:
     """Models of a cell that stopped early, and numbers of models that were updated.
 
     Raises:
         UserError: the folder is absent, incomplete or of another format.
     """
     try:
-        return _training_summary(_read_metadata(folder))
+        return _training_summary(StoredCell(folder).metadata)
     except TypeError as error:
-        raise unreadable(folder / METADATA_FILE, error) from None
+        raise unreadable(folder.path / METADATA_FILE, error) from None
 
 
 def _training_summary(metadata: Mapping[str, Any]) -> TrainingSummary:
+    stopped = metadata.get("stopped", ())
+    if not all(isinstance(field, str) for fields in stopped for field in fields):
+        raise TypeError("stopped trainings are not texts")
     return TrainingSummary(
-        tuple(StoppedTraining(*fields) for fields in metadata.get("stopped", ())),
+        tuple(StoppedTraining(*fields) for fields in stopped),
         tuple(TrainingStatus(*fields) for fields in metadata.get("training_statuses", ())),
     )
 
 
-def _self_checksum(metadata: Mapping[str, Any]) -> int:
-    """Checksum of a cell's metadata."""
-    return zlib.crc32(json.dumps(metadata, sort_keys=True).encode("utf-8"))
-
-
-def find_damage(folder: Path) -> str | None:
-    """What is wrong with a cell's folder; None if every file is unchanged."""
-    try:
-        metadata = _read_metadata(folder)
-        recorded = metadata.pop("self_checksum", None)
-        if recorded != _self_checksum(metadata) or METRICS not in metadata["files"]:
-            return f"{METADATA_FILE} was changed"
-        for name, (size, checksum) in metadata["files"].items():
-            path = folder / name
-            if not path.is_file():
-                return f"{name} is missing"
-            if path.stat().st_size != size:
-                return f"{name} has {path.stat().st_size} bytes, not {size}"
-            if _size_and_checksum(path)[1] != checksum:
-                return f"{name} was changed"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
-        return f"{METADATA_FILE}: {error}"
-    return None
-
-
 class StoredCellResults(Mapping[str, CellResult]):
-    """The cell results of a run by cell id, read on access; a few stay in memory."""
+    """The cell results of a run by cell id, read on access; a few stay in memory.
 
-    def __init__(self, folder: Path, cells: Sequence[str]) -> None:
-        self._folder, self._cells = folder, dict.fromkeys(cells)
+    Args:
+        folder: the folder of all cells.
+        cells: identities of the cells.
+    """
+
+    def __init__(self, folder: CheckedFolder, cells: Mapping[str, CellIdentity]) -> None:
+        self._folder, self._cells = folder, dict(cells)
         self._cache: OrderedDict[str, CellResult] = OrderedDict()
 
     def __getitem__(self, cell: str) -> CellResult:
         if cell not in self._cache:
             if cell not in self._cells:
                 raise KeyError(cell)
-            self._cache[cell] = read_cell_result(self._folder / cell)
+            self._cache[cell] = read_cell_result(self._folder.folder(cell), self._cells[cell])
             while (
                 len(self._cache) > 1
                 and sum(map(_num_values, self._cache.values())) > MAX_CACHED_VALUES
@@ -174,18 +194,23 @@ class StoredCellResults(Mapping[str, CellResult]):
 class _LazyTrajectory(Mapping[str, np.ndarray]):
     """The arrays of a trajectory, read on access."""
 
-    def __init__(self, path: Path, names: Sequence[str]) -> None:
-        self._path, self._names = path, tuple(names)
+    def __init__(self, cell: StoredCell, names: Sequence[str]) -> None:
+        self._cell, self._names = cell, tuple(names)
+
+    @functools.cached_property
+    def _store(self) -> Any:
+        return self._cell.open_trajectory()
 
     def __getitem__(self, name: str) -> np.ndarray:
         import zarr
 
         if name not in self._names:
             raise KeyError(name)
+        store = self._store
         try:
-            return np.asarray(zarr.open_array(self._path / name, mode="r", zarr_format=3)[...])
-        except (OSError, ValueError, KeyError) as error:
-            raise unreadable(self._path, error) from None
+            return np.asarray(zarr.open_array(store, path=name, mode="r", zarr_format=3)[...])
+        except DECODING_ERRORS as error:
+            raise unreadable(self._cell.path / TRAJECTORY / name, error) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -196,14 +221,6 @@ class _LazyTrajectory(Mapping[str, np.ndarray]):
 
 def _num_values(cell_result: CellResult) -> int:
     return sum(values.size for stage in cell_result.stages for values in stage.metrics.values())
-
-
-def _size_and_checksum(path: Path) -> list[int]:
-    size = checksum = 0
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            size, checksum = size + len(block), zlib.crc32(block, checksum)
-    return [size, checksum]
 
 
 def _make_metadata(cell_result: CellResult) -> dict[str, Any]:
@@ -254,15 +271,16 @@ def _from_json_number(value: Any) -> AnalyticValue:
     return np.array([float(part) for part in value]) if isinstance(value, list) else float(value)
 
 
-def _read_metadata(folder: Path) -> dict[str, Any]:
-    path = folder / METADATA_FILE
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from None
-    if not isinstance(metadata, dict) or metadata.get("format") != RUN_FORMAT:
-        raise unreadable(path, f"it does not have format {RUN_FORMAT}")
-    return metadata
+def _check_content(metadata: Mapping[str, Any], worlds: Worlds, expected: CellIdentity) -> None:
+    """Check that the table and the stages hold what the identity says.
+
+    Raises:
+        ValueError: they do not.
+    """
+    rounds = {stage["name"]: to_ranges(stage["rounds"]) for stage in metadata["stages"]}
+    replicates = to_ranges(worlds.replicate.unique().tolist())
+    if (replicates, rounds) != (expected.replicates, expected.rounds):
+        raise ValueError("it holds other replicates or rounds than cell.json says")
 
 
 def _stage_results(

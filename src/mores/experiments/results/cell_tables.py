@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from mores.core.random_streams import Worlds
 from mores.experiments.results.cell_result import CellResult, StageResult
 
 
@@ -23,24 +21,6 @@ def write_metrics(path: Path, cell_result: CellResult) -> None:
     with pq.ParquetWriter(path, first.schema) as writer:
         for table in itertools.chain([first], tables):
             writer.write_table(table)
-
-
-def read_worlds(file: Any, num_worlds: int, rows_per_world: int) -> Worlds:
-    """The worlds of a table, from the rows of its first metric.
-
-    Args:
-        file: the open table.
-        num_worlds: number of worlds.
-        rows_per_world: rows of the metric in each world.
-    """
-    groups, rows = 0, 0
-    while rows < num_worlds * rows_per_world:
-        rows += file.metadata.row_group(groups).num_rows
-        groups += 1
-    names = ["replicate", "world"]
-    table = file.read_row_groups(list(range(groups)), names, use_threads=False)
-    columns = (table[name].to_numpy()[::rows_per_world][:num_worlds] for name in names)
-    return Worlds(*(torch.from_numpy(column.astype(np.int64)) for column in columns))
 
 
 def write_trajectory(path: Path, cell_result: CellResult) -> None:
@@ -63,7 +43,8 @@ def write_trajectory(path: Path, cell_result: CellResult) -> None:
         },
         attrs={"cell": cell_result.cell, "stage": cell_result.stages[-1].name},
     )
-    data.to_zarr(path, mode="w", consolidated=False)
+    # Empty chunks too: a missing file is damage.
+    data.to_zarr(path, mode="w", consolidated=False, write_empty_chunks=True)
 
 
 def _metric_table(stage_result: StageResult, name: str) -> Any:

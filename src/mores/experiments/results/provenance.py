@@ -57,6 +57,22 @@ def system_info() -> dict[str, Any]:
     }
 
 
+@functools.cache
+def code_info() -> dict[str, Any]:
+    """Versions of the packages and digest of the source that cells of this process depend on."""
+    return {"versions": {name: _version(name) for name in PACKAGES}, "source": _source_digest()}
+
+
+def describe_other_code(code: Mapping[str, Any]) -> str:
+    """How the code of a cell differs from this one, in words; empty if it is the same."""
+    current = code_info()
+    versions = code.get("versions")
+    old = versions if isinstance(versions, dict) else {}
+    return "; ".join(
+        _code_differences(old, current["versions"], code.get("source") == current["source"])
+    )
+
+
 class SystemDifferences(NamedTuple):
     """Differences in code, which change numbers, and in the machine, which may change last bits."""
 
@@ -68,21 +84,26 @@ def compare_system_info(
     earlier: Mapping[str, Any], current: Mapping[str, Any]
 ) -> SystemDifferences:
     """Differences between two systems that numbers may depend on."""
-    old, new = earlier.get("versions") or {}, current["versions"]
-    code = [
-        f"{name} {printable(old.get(name) or 'none', 40)}, now {new[name] or 'none'}"
-        for name in PACKAGES
-        if old.get(name) != new[name]
-    ]
-    source = earlier.get("source") or {}
-    if source.get("digest") != current["source"]["digest"] and not code:
-        code = ["other source code of mores"]
+    source = (earlier.get("source") or {}).get("digest")
+    same_source = source == current["source"]["digest"]
+    code = _code_differences(earlier.get("versions") or {}, current["versions"], same_source)
     machine = [
         f"{name} {printable(earlier.get(name))}, now {current[name]}"
         for name in ("python", "platform", "processor")
         if earlier.get(name) != current[name]
     ]
     return SystemDifferences(code, machine)
+
+
+def _code_differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], same_source: bool
+) -> list[str]:
+    code = [
+        f"{name} {printable(old.get(name) or 'none', 40)}, now {new[name] or 'none'}"
+        for name in PACKAGES
+        if old.get(name) != new[name]
+    ]
+    return code if code or same_source else ["other source code of mores"]
 
 
 def _version(name: str) -> str | None:
@@ -103,7 +124,7 @@ def _processor() -> str:
 def _source_info() -> dict[str, Any]:
     """Digest of the package's code; in a checkout also the commit and a hash of its changes."""
     package = Path(__file__).resolve().parents[2]
-    info: dict[str, Any] = {"digest": _package_digest(package)}
+    info: dict[str, Any] = {"digest": _source_digest()}
     if any((parent / ".git").exists() for parent in list(package.parents)[:3]):
         git = ["git", "-C", str(package)]
         options: Any = {"capture_output": True, "text": True, "timeout": 10, "check": True}
@@ -114,8 +135,10 @@ def _source_info() -> dict[str, Any]:
     return info
 
 
-def _package_digest(package: Path) -> str:
-    """Digest of all Python files of a package, links followed."""
+@functools.cache
+def _source_digest() -> str:
+    """Digest of all Python files of this package, links followed."""
+    package = Path(__file__).resolve().parents[2]
     digest = hashlib.blake2b(digest_size=8)
     for folder, subfolders, names in os.walk(package, followlinks=True):
         subfolders.sort()

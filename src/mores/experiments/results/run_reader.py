@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import zlib
+import re
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,8 +11,23 @@ from urllib.parse import quote
 
 from mores.core.arguments import check_path
 from mores.core.errors import UserError, did_you_mean, unreadable
-from mores.core.file_formats import check_run_format
+from mores.experiments.results.cell_identity import CellIdentity
 from mores.experiments.results.cell_store import read_cell_result
+from mores.experiments.results.checked_files import (
+    MAX_JSON_BYTES,
+    CheckedFolder,
+    is_plain_name,
+    missing,
+)
+from mores.experiments.results.run_manifest import (
+    CELLS_FILE,
+    CELLS_FOLDER,
+    RunManifest,
+    check_run_format,
+    digest_of,
+    read_manifest,
+)
+from mores.experiments.results.stored_cell import DECODING_ERRORS, StoredCell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,28 +52,39 @@ class LoadedCheckpoint(NamedTuple):
 
 
 class Run:
-    """A run on disk, finished or not. Reading changes no file and executes no code from it."""
+    """A run on disk, finished or not. Reading changes no file and executes no code from it.
+
+    Every file is verified by its checksum, and every cell by what its run lists. A cell that other
+    code simulated causes one warning.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = check_path("folder", folder)
-        check_run_format(self.folder)
-        missing = [name for name in REQUIRED_FILES if not (self.folder / name).is_file()]
-        if missing:
-            message = f"{self.folder} is not a run folder: {missing[0]} is missing"
+        self._files = CheckedFolder(self.folder)
+        check_run_format(self._files)
+        absent = [name for name in REQUIRED_FILES if self._files.kind(name) != "file"]
+        if absent:
+            message = f"{self.folder} is not a run folder: {absent[0]} is missing"
             raise UserError(message, code="unreadable", path=str(self.folder))
+        self._warned = False
 
     def __repr__(self) -> str:
         return f"<run {self.folder}: {self.status['state']}, cells {', '.join(self.cells)}>"
 
     @cached_property
+    def manifest(self) -> RunManifest:
+        """Options of the command line, and versions: `run.json`."""
+        return read_manifest(self.folder)
+
+    @cached_property
     def status(self) -> dict[str, Any]:
         """Progress: `state`, cells `done` and `to_do`; possibly outdated for a killed run."""
-        content, path = self._read_json("status.json"), self.folder / "status.json"
-        cells = content.get("done") if isinstance(content, dict) else None
+        content, path = self._files.read_sealed("status.json"), self.folder / "status.json"
+        cells = content.get("done")
         problem = ""
-        if not isinstance(cells, list) or not all(isinstance(c, str) for c in cells):
+        if not isinstance(cells, list) or not isinstance(content.get("state"), str):
             problem = "is not the status of a run"
-        elif any(Path(cell).name != cell for cell in cells):
+        elif not all(map(is_plain_name, cells)):
             problem = "names cells outside the run folder"
         if problem:
             raise UserError(f"{path} {problem}", code="unreadable", path=str(path))
@@ -80,21 +106,23 @@ class Run:
             raise UserError(message, code="unknown_name", path="purpose")
         _ = self.status  # raises for a damaged folder
         names = [c for c, info in self.cell_info.items() if info.get("purpose", "arm") == purpose]
-        return [cell for cell in names if (self.folder / "cells" / cell).is_dir()]
+        return [cell for cell in names if self._cell_folder.kind(cell)]
 
     @cached_property
     def cell_info(self) -> dict[str, dict[str, Any]]:
         """For each cell its `arm`, its `point`, and its `purpose` if it is no arm's cell."""
-        content = self._read_json("cells.json")
+        path = self.folder / CELLS_FILE
+        if digest_of(self._files.read(CELLS_FILE, MAX_JSON_BYTES)) != self.manifest.cells_digest:
+            raise unreadable(path, "it was changed: run.json has another digest of it")
+        content = self._files.read_json(CELLS_FILE)
         valid = isinstance(content, dict) and all(
-            Path(cell).name == cell
+            is_plain_name(cell)
             and isinstance(info, dict)
             and isinstance(info.get("arm"), str)
             and isinstance(info.get("point"), dict)
             for cell, info in content.items()
         )
         if not valid:
-            path = self.folder / "cells.json"
             message = f"{path} does not list the cells of a run"
             raise UserError(message, code="unreadable", path=str(path))
         return content
@@ -102,17 +130,23 @@ class Run:
     @property
     def claims(self) -> list[dict[str, Any]]:
         """Claims, each with estimate, `low`, `high`, n, method, verdict and reason."""
-        return self._read_json("claims.json")
+        self._require_file("claims.json")
+        final = self.status.get("files")
+        if isinstance(final, dict) and "claims.json" in final:
+            self._files.read_verified("claims.json", final["claims.json"])
+        return self._files.read_json("claims.json")
 
     @property
     def sensitivity(self) -> dict[str, Any]:
         """Sensitivity indices of a result with intervals, by uncertain parameter."""
-        return self._read_json("sensitivity.json")
+        self._require_file("sensitivity.json")
+        return self._files.read_sealed("sensitivity.json")
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Versions, source, machine, command, times."""
-        return self._read_json("provenance.json")
+        self._require_file("provenance.json")
+        return self._files.read_sealed("provenance.json")
 
     def dataframe(self, cell: str | None = None, purpose: str = "arm") -> pd.DataFrame:
         """Rows of cell, arm, replicate, world, stage, episode, round, metric, value.
@@ -127,11 +161,11 @@ class Run:
 
         frames = []
         for name in [self._require_cell(cell)] if cell is not None else self.cells_of(purpose):
-            path = self.folder / "cells" / name / "metrics.parquet"
+            cell_files = self._open_cell(name)
             try:
-                frame = pd.read_parquet(path)
-            except (OSError, ValueError) as error:  # base classes of pyarrow's errors
-                raise unreadable(path, error) from None
+                frame = cell_files.open_metrics().read().to_pandas()
+            except DECODING_ERRORS as error:
+                raise unreadable(cell_files.path / "metrics.parquet", error) from None
             frame.insert(0, "cell", name)
             info = self.cell_info[name]
             frame.insert(1, "arm", info["arm"])
@@ -156,7 +190,8 @@ class Run:
         Raises:
             UserError: an unknown cell or stage, or an unreadable file.
         """
-        stages = read_cell_result(self.folder / "cells" / self._require_cell(cell)).stages
+        folder = self._open_cell(self._require_cell(cell)).folder
+        stages = read_cell_result(folder, self._identity(cell)).stages
         by_name = {each.name: each.metrics for each in stages}
         if stage is not None and stage not in by_name:
             message = f"{cell} has no stage {stage!r}{did_you_mean(stage, list(by_name))}"
@@ -168,21 +203,23 @@ class Run:
         """Sampled latent quantities of a cell over rounds, such as the people's values."""
         import xarray as xr
 
-        path = self.folder / "cells" / self._require_cell(cell) / "trajectory.zarr"
-        if not path.exists():
+        files = self._open_cell(self._require_cell(cell))
+        if "trajectory.zarr/zarr.json" not in files.files:
             message = f"{cell} has no trajectory: the scenario has sample_worlds: 0"
             raise UserError(message, code="missing", path="sample_worlds")
         try:
-            # Format 2 may hold objects, which are pickles.
-            return xr.open_zarr(path, consolidated=False, zarr_format=3)
-        except Exception as error:  # the type depends on the file and the damage
-            raise unreadable(path, f"{type(error).__name__}: {error}") from None
+            return xr.open_zarr(files.open_trajectory(), consolidated=False, zarr_format=3).load()
+        except DECODING_ERRORS as error:
+            raise unreadable(files.path / "trajectory.zarr", error) from None
 
     def checkpoints(self, cell: str) -> list[tuple[str, str]]:
         """Stages and roles of a cell with a checkpoint."""
-        folder = self.folder / "cells" / self._require_cell(cell) / "checkpoints"
-        paths = sorted(folder.glob("*.json"))
-        metadata = [self._read_json(str(path.relative_to(self.folder))) for path in paths]
+        return self._saved_checkpoints(self._open_cell(self._require_cell(cell)))
+
+    def _saved_checkpoints(self, files: StoredCell) -> list[tuple[str, str]]:
+        folder = files.path / "checkpoints"
+        names = [name for name in files.files if re.fullmatch(r"checkpoints/.*\.json", name)]
+        metadata = [files.read_json(name) for name in sorted(names)]
         try:
             ordered = sorted(metadata, key=lambda entry: (entry["stage_index"], entry["role"]))
             return [(str(entry["stage"]), str(entry["role"])) for entry in ordered]
@@ -201,9 +238,8 @@ class Run:
         Raises:
             UserError: no such checkpoint, or its files were changed.
         """
-        from safetensors.torch import load_file
-
-        saved = self.checkpoints(cell)
+        files = self._open_cell(self._require_cell(cell))
+        saved = self._saved_checkpoints(files)
         stages = [saved_stage for saved_stage, _ in saved]
         roles = [saved_role for saved_stage, saved_role in saved if saved_stage == stage]
         if not saved:
@@ -214,29 +250,27 @@ class Run:
         if role not in roles:
             message = f"{role!r} has no checkpoint of stage {stage}; known: {', '.join(roles)}"
             raise UserError(message, code="unknown_name", path="role")
-        name = f"cells/{cell}/checkpoints/{stage}.{quote(role, safe='')}"
-        metadata, path = self._read_json(f"{name}.json"), self.folder / f"{name}.safetensors"
-        self._verify_checksums(cell, f"checkpoints/{stage}.{quote(role, safe='')}")
-        try:
-            tensors = load_file(path)
-            shapes = {n: list(tensor.shape) for n, tensor in tensors.items()}
-            if shapes != {n: info["shape"] for n, info in metadata["tensors"].items()}:
-                raise ValueError("its tensors differ from those that its json lists")
-        except Exception as error:  # safetensors raises subclasses of Exception only
-            raise unreadable(path, error) from None
-        return LoadedCheckpoint({n: tensors[n] for n in sorted(tensors)}, metadata)
+        name = f"checkpoints/{stage}.{quote(role, safe='')}"
+        metadata = files.read_json(f"{name}.json")
+        return LoadedCheckpoint(files.read_tensors(f"{name}.safetensors"), metadata)
 
-    def _verify_checksums(self, cell: str, name: str) -> None:
-        """Check size and checksum of a checkpoint's files against the cell's `cell.json`."""
-        cell_metadata = self._read_json(f"cells/{cell}/cell.json")
-        for file in (f"{name}.json", f"{name}.safetensors"):
-            path = self.folder / "cells" / cell / file
-            try:
-                data = path.read_bytes()
-                if [len(data), zlib.crc32(data)] != list(cell_metadata["files"][file]):
-                    raise ValueError("its size or checksum differs from cell.json")
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise unreadable(path, error) from None
+    @property
+    def _cell_folder(self) -> CheckedFolder:
+        return self._files.folder(CELLS_FOLDER)
+
+    def _identity(self, cell: str) -> CellIdentity:
+        try:
+            return CellIdentity.from_json(self.cell_info[cell])
+        except ValueError as error:
+            raise unreadable(self.folder / CELLS_FILE, error) from None
+
+    def _open_cell(self, cell: str) -> StoredCell:
+        """A cell of this run, with a warning if other code simulated it."""
+        stored = StoredCell(self._cell_folder.folder(cell), self._identity(cell))
+        if not self._warned and (difference := stored.other_code):
+            self._warned = True
+            warnings.warn(f"{stored.path} was simulated with {difference}", stacklevel=3)
+        return stored
 
     def _require_cell(self, cell: str) -> str:
         known = [name for purpose in PURPOSES for name in self.cells_of(purpose)]
@@ -245,15 +279,9 @@ class Run:
             raise UserError(message, code="unknown_name", path="cell")
         return cell
 
-    def _read_json(self, name: str) -> Any:
-        path = self.folder / name
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            message = f"{self.folder} has no {name}: the run writes none, or has not written it yet"
-            raise UserError(message, code="unreadable", path=str(path)) from None
-        except (OSError, ValueError) as error:
-            raise unreadable(path, error) from None
+    def _require_file(self, name: str) -> None:
+        if not self._files.kind(name):
+            raise missing(self._files, name)
 
 
 def open_run(folder: str | Path) -> Run:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mores.core.errors import unreadable
+from mores.experiments.results.checked_files import parse_json
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -42,35 +43,56 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the metadata of a file.
+    """The tensors and the metadata of a file. The path may be that of a link: the user named it.
 
     Raises:
         UserError: the file does not exist, was changed, or is not one of `write`.
     """
-    from safetensors import SafetensorError, safe_open
-
     if not path.is_file():
         raise unreadable(path, "it is a folder" if path.is_dir() else "there is no such file")
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        text = header.get("metadata", header.get("about"))  # `about` in mores 0.1.0
-        if text is None:
-            raise ValueError(
-                "`TrainingResult.save` did not write it (checkpoints of a run are read by "
-                "`mores.open_run(...).checkpoint`)"
-            )
-        if header.get("checksum") != str(_checksum(tensors, text)):
-            raise ValueError("it was changed")
-        metadata = json.loads(text)
-        if not isinstance(metadata, dict):
-            raise ValueError("its metadata are not a JSON object")
-    except SafetensorError as error:
-        raise unreadable(path, f"it is not a safetensors file ({error})") from None
-    except (OSError, ValueError, RecursionError) as error:
+        return decode(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
+
+
+def decode(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the metadata in the content of a file.
+
+    Raises:
+        ValueError: the content was changed, or is not one of `write`.
+    """
+    header, tensors = decode_tensors(data)
+    text = header.get("metadata", header.get("about"))  # `about` in mores 0.1.0
+    if text is None:
+        raise ValueError(
+            "`TrainingResult.save` did not write it (checkpoints of a run are read by "
+            "`mores.open_run(...).checkpoint`)"
+        )
+    if header.get("checksum") != str(_checksum(tensors, text)):
+        raise ValueError("it was changed")
+    metadata = parse_json(text, finite=False)
+    if not isinstance(metadata, dict):
+        raise ValueError("its metadata are not a JSON object")
     return tensors, metadata
+
+
+def decode_tensors(data: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The texts in the header, and the tensors, of the content of a safetensors file.
+
+    Raises:
+        ValueError: it is no such content.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors = load(data)
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"it is not a safetensors file ({error})") from None
+    length = int.from_bytes(data[:8], "little")
+    header = parse_json(data[8 : 8 + length]).get("__metadata__") or {}
+    return header, tensors
 
 
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> int:

@@ -41,7 +41,8 @@ def simulate_cell(task: CellTask, callback: Callable[[float], None]) -> CellEnd:
     try:
         load_plugins(task.plugin_files)
         arguments = (task.cell, task.scenario, task.replicates)
-        write_cell_result(task.folder, run_cell(*arguments, callback, checkpoint=checkpoint))
+        result = run_cell(*arguments, callback, checkpoint=checkpoint)
+        write_cell_result(task.folder, result, task.identity)
         checkpoint.remove()
     except Exception as caught:
         error = caught

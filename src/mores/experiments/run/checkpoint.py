@@ -13,7 +13,7 @@ import contextlib
 import functools
 import hashlib
 import json
-import shutil
+import os
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 from mores.core.errors import UserError
 from mores.core.file_formats import RUN_FORMAT
 from mores.experiments.results import tensor_file
+from mores.experiments.results.checked_files import CheckedFolder
 from mores.experiments.results.provenance import system_info
 from mores.experiments.results.pytree_serialization import (
     SerializationError,
@@ -30,14 +31,14 @@ from mores.experiments.results.pytree_serialization import (
     serialize,
 )
 from mores.experiments.run.cell_runner import CellRunner, Cursor
-from mores.experiments.run.run_folder import CellTask, file_digest
+from mores.experiments.run.run_folder import CellTask, checkpoint_path, file_digest
 from mores.sim.policy_states import PolicyStateStore, store_states, stored_states
 
-SUFFIX = ".checkpoint"
 EPISODE_INTERVAL = 60.0  # seconds between checkpoints within a stage
 STAGE_INTERVAL = 5.0  # seconds between checkpoints at the ends of stages, and before the first
 MAX_WRITE_FRACTION = 0.05  # of the time may be spent on writing them
 MAX_BYTES = 2**30  # largest checkpoint: a cell that needs more is simulated from its start
+MAX_FILE_BYTES = 2 * MAX_BYTES  # with its metadata
 
 
 class CellCheckpoint:
@@ -47,7 +48,7 @@ class CellCheckpoint:
     """
 
     def __init__(self, task: CellTask) -> None:
-        self.path = task.folder.with_name(f".{task.folder.name}{SUFFIX}")
+        self.path = checkpoint_path(task.folder)
         self.notes: list[str] = []
         self._task = task
         self._disabled, self._last_write, self._write_seconds = False, time.monotonic(), 0.0
@@ -56,7 +57,7 @@ class CellCheckpoint:
     def attach(self, cell_runner: CellRunner) -> Cursor:
         """Restore a new cell runner, and write checkpoints of it from now on; its position."""
         cell_runner.on_episode_end = functools.partial(self._write_if_due, cell_runner)
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return Cursor()
         try:
             cursor = self._restore(cell_runner)
@@ -122,7 +123,8 @@ class CellCheckpoint:
 
     def _restore(self, cell_runner: CellRunner) -> Cursor:
         """Restore the state of a cell runner; return its position."""
-        tensors, content = tensor_file.read(self.path)
+        files = CheckedFolder(self.path.parent)
+        tensors, content = tensor_file.decode(files.read(self.path.name, MAX_FILE_BYTES))
         if content["fingerprint"] != self._fingerprint:
             raise ValueError("it is of other code or of another experiment")
         cursor = Cursor(*content["cursor"])
@@ -179,14 +181,12 @@ class CellCheckpoint:
         return hashlib.blake2b(json.dumps(fields).encode(), digest_size=16).hexdigest()
 
 
-def remove_stale_checkpoints(cells_folder: Path, keep: Collection[str] = ()) -> None:
-    """Remove all checkpoints but those of the cells in `keep`."""
-    names = {f".{cell}{SUFFIX}" for cell in keep}
-    for path in cells_folder.glob(f".*{SUFFIX}"):
-        if path.name not in names:
-            _remove(path)
+def remove_checkpoints(cells_folder: Path, cells: Collection[str]) -> None:
+    """Remove the checkpoints of cells."""
+    for cell in cells:
+        _remove(checkpoint_path(cells_folder / cell))
 
 
 def _remove(path: Path) -> None:
     with contextlib.suppress(OSError):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        path.unlink()

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from mores.core.arguments import check_path
 from mores.core.errors import UserError
 from mores.experiments.claims.claim_entries import claim_entry
 from mores.experiments.claims.claim_evaluation import evaluate_claims
@@ -23,11 +24,11 @@ from mores.experiments.claims.verdicts import Verdict
 from mores.experiments.progress import ProgressDisplay
 from mores.experiments.results import atomic_files
 from mores.experiments.results.provenance import collect_provenance, utc_timestamp
-from mores.experiments.run.checkpoint import remove_stale_checkpoints
+from mores.experiments.results.run_manifest import CELLS_FOLDER
+from mores.experiments.run.checkpoint import remove_checkpoints
 from mores.experiments.run.earlier_runs import mark_changed_claims
 from mores.experiments.run.parameter_uncertainty import CellPlan, plan_cells, sensitivity_indices
 from mores.experiments.run.run_folder import (
-    CELLS_FOLDER,
     RunPlan,
     create_run_folder,
     lock_run,
@@ -36,8 +37,11 @@ from mores.experiments.run.run_folder import (
 from mores.experiments.run.run_status import RunStatus
 from mores.experiments.run.scheduling import check_importable_by_workers, run_missing_cells
 from mores.experiments.run.worker_pool import WorkerPool, num_processes
-from mores.experiments.scenario.loading import LoadedScenario
+from mores.experiments.scenario.loading import LoadedScenario, check_loaded
 from mores.experiments.scenario.specification import Scenario
+from mores.registry.plugins import loaded_plugin_files
+
+FINAL_FILES = ("claims.json", "report.html")  # of a finished run; status.json has their checksums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +81,7 @@ class RunResult:
 
 def run_scenario(
     loaded: LoadedScenario,
-    out: Path | None = None,
+    out: str | Path | None = None,
     only_replicates: Sequence[int] | None = None,
     progress: bool = True,
     jobs: int | WorkerPool = 1,
@@ -98,6 +102,8 @@ def run_scenario(
             writable, and its `status.json` records where the run stopped. Missing cells can be
             simulated later, with `mores.experiments.run.resume_run`.
     """
+    loaded = check_loaded(loaded)
+    out = None if out is None else check_path("out", out)
     scenario = loaded.scenario
     cells, text = plan or plan_cells(loaded)
     replicates = select_replicates(scenario, only_replicates)
@@ -111,9 +117,9 @@ def run_scenario(
             "overrides": list(loaded.overrides),
             "only_replicates": replicates if only_replicates else None,
         }
-        manifest = write_run_inputs(folder, loaded, text, cells, only_replicates, provenance)
-        plugin_paths = tuple(plugin.path for plugin in manifest.plugin_files)
+        plugin_paths = tuple(map(str, loaded_plugin_files()))
         run_plan = RunPlan(folder, scenario, cells, replicates, plugin_paths)
+        write_run_inputs(run_plan, loaded, text, only_replicates, provenance)
         return complete_run(run_plan, provenance, jobs, progress)
 
 
@@ -133,17 +139,17 @@ def complete_run(
         status.write("running")
         display.update(status.count)
         run_missing_cells(run_plan, status, display, jobs)
-        remove_stale_checkpoints(folder / CELLS_FOLDER)
+        remove_checkpoints(folder / CELLS_FOLDER, [cell.id for cell in cells])
         display.update("evaluating claims")
         result = evaluate_run_claims(run_plan)
         entries = [claim_entry(verdict) for verdict in result.verdicts]
         atomic_files.write_json(folder / "claims.json", entries)
         seconds = round(provenance.get("seconds", 0.0) + time.monotonic() - start, 2)
         final = {**provenance, "finished": utc_timestamp(), "seconds": seconds}
-        atomic_files.write_json(folder / "provenance.json", final)
+        atomic_files.write_sealed_json(folder / "provenance.json", final)
         display.update("writing the report")
         _write_report(run_plan, result, final)
-        status.write("done")
+        status.write("done", FINAL_FILES)
         status.log(f"done in {time.monotonic() - start:.2f} s")
     return result
 
@@ -209,6 +215,6 @@ def _write_report(run_plan: RunPlan, run_result: RunResult, provenance: Mapping[
     cell_results = run_plan.cell_results()
     indices = sensitivity_indices(run_plan.scenario, run_plan.cells, cell_results)
     if indices is not None:
-        atomic_files.write_json(run_plan.folder / "sensitivity.json", indices.to_dict())
+        atomic_files.write_sealed_json(run_plan.folder / "sensitivity.json", indices.to_dict())
     scenario, cells, verdicts = run_plan.scenario, run_plan.cells, run_result.verdicts
     write_report(run_plan.folder, scenario, cells, cell_results, verdicts, provenance, indices)

@@ -8,59 +8,63 @@ accepts other versions, and `provenance.json` records them.
 from __future__ import annotations
 
 import itertools
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from mores.core.arguments import check_path
 from mores.core.errors import UserError, unreadable
-from mores.experiments.results import atomic_files, cell_store
+from mores.experiments.results import atomic_files
+from mores.experiments.results.checked_files import MAX_JSON_BYTES, CheckedFolder, check_tree
 from mores.experiments.results.provenance import (
     collect_provenance,
     compare_system_info,
     system_info,
     utc_timestamp,
 )
-from mores.experiments.run.checkpoint import remove_stale_checkpoints
+from mores.experiments.results.run_manifest import (
+    CELLS_FILE,
+    CELLS_FOLDER,
+    MANIFEST,
+    RunManifest,
+    digest_of,
+    read_manifest,
+)
+from mores.experiments.results.stored_cell import StoredCell, find_damage, foreign_files
+from mores.experiments.run.checkpoint import remove_checkpoints
 from mores.experiments.run.engine import (
+    FINAL_FILES,
     RunResult,
     complete_run,
     evaluate_run_claims,
     select_replicates,
 )
 from mores.experiments.run.parameter_uncertainty import plan_cells
-from mores.experiments.run.run_folder import (
-    CELLS_FOLDER,
-    RunManifest,
-    RunPlan,
-    file_digest,
-    lock_run,
-    read_manifest,
-)
+from mores.experiments.run.run_folder import RunPlan, file_digest, lock_run
 from mores.experiments.run.worker_pool import WorkerPool, num_processes
 from mores.experiments.scenario.loading import load_scenario
 from mores.experiments.scenario.source_locations import ScenarioError, printable
 from mores.registry.plugins import load_plugins, loaded_plugin_files
 
-FINAL_FILES = ("claims.json", "report.html", "provenance.json")
-
 
 def resume_run(
-    folder: Path,
+    folder: str | Path,
     jobs: int | WorkerPool = 1,
-    plugin_files: Sequence[Path] = (),
+    plugin_files: Sequence[str | Path] = (),
     force: bool = False,
     progress: bool = True,
 ) -> RunResult:
     """Simulate the missing cells of a run, evaluate its claims, and write its report.
 
-    The claims of a finished run are evaluated again from disk, and nothing is written.
+    The claims of a finished run are evaluated again from disk, and nothing is written, unless
+    `claims.json` or `report.html` is missing or was changed. Nothing is removed or written if the
+    folder contains a link, or a cell of another run.
 
     Args:
         folder: folder of the run.
         jobs: number of processes that simulate cells in parallel; 0: one per core; or a pool.
-        plugin_files: the user's Python files that the run had loaded; no others are imported.
+        plugin_files: the user's Python files that the run had loaded, which are run; no others are.
         force: continue although versions of mores or torch, or plugin files, have changed.
         progress: show progress.
 
@@ -68,6 +72,8 @@ def resume_run(
         UserError: the folder is not one of a run or has another format, another process is running
             it, its experiment has changed, or the folder cannot be written.
     """
+    folder = check_path("folder", folder)
+    plugin_paths = [check_path("plugin_files", path) for path in plugin_files]
     manifest = read_manifest(folder)
 
     def log(text: str) -> None:
@@ -75,77 +81,168 @@ def resume_run(
             print(printable(f"{manifest.scenario}: {text}", 2000), file=sys.stderr)
 
     with lock_run(folder):
-        _load_plugins(folder, manifest, plugin_files, force)
-        run_plan = _make_run_plan(folder, manifest)
+        check_tree(folder)
+        loaded = _load_plugins(folder, manifest, plugin_paths, force)
+        run_plan = _make_run_plan(folder, manifest, loaded)
         provenance = _read_provenance(run_plan, jobs)
-        for path in [folder, *(inner for inner in folder.iterdir() if inner.is_dir())]:
-            atomic_files.remove_partial_files(path)
-        is_complete = _is_complete(folder)
-        missing = []
-        for cell in run_plan.cells:
-            path = folder / CELLS_FOLDER / cell.id
-            if path.exists() and (damage := cell_store.find_damage(path)):
-                log(f"cell {cell.id} is damaged ({damage}): it is simulated again")
-                atomic_files.remove_folder(path)
-            if not path.is_dir():
-                missing.append(cell.id)
-        remove_stale_checkpoints(folder / CELLS_FOLDER, missing)
-        if is_complete and not missing:
-            log(f"finished on {provenance.get('finished', 'an unknown day')}; nothing left to do")
-            return evaluate_run_claims(run_plan)
         system = system_info()
         changed = compare_system_info(provenance, system)
-        if changed.code and not force:
+        cells = _inspect_cells(run_plan)
+        state = _final_state(folder)
+        is_complete = state.is_done and not state.changed and not cells.missing
+        code = changed.code or cells.other_code
+        if code and not force and not is_complete:
             raise UserError(
-                f"{folder} was started with {'; '.join(changed.code)}: its cells would differ; "
+                f"{folder} was started with {'; '.join(code)}: its cells would differ; "
                 "use the versions that it was started with, start a new run, or add --force",
                 code="incompatible",
                 path=str(folder),
             )
-        for difference in [*changed.code, *changed.machine]:
+        for cell, damage in cells.damaged.items():
+            log(f"cell {cell} is damaged ({damage}): it is simulated again")
+            atomic_files.remove_folder(folder / CELLS_FOLDER / cell)
+        run_plan.remove_partial_files()
+        complete = [cell.id for cell in run_plan.cells if cell.id not in cells.missing]
+        remove_checkpoints(folder / CELLS_FOLDER, complete)
+        _restore_cells_file(run_plan, manifest, log)
+        for difference in [*code, *changed.machine]:
             log(f"started with {difference}: the last bits of numbers may differ")
-        num_done = len(run_plan.cells) - len(missing)
+        if is_complete:
+            log(f"finished on {provenance.get('finished', 'an unknown day')}; nothing left to do")
+            return evaluate_run_claims(run_plan)
+        if state.is_done:
+            for name in state.changed:
+                log(f"{name} is missing or was changed: it is written again")
+        num_done = len(run_plan.cells) - len(cells.missing)
         log(f"{num_done} of {len(run_plan.cells)} cells are complete")
         entry = {"time": utc_timestamp(), "num_cells_done": num_done, "jobs": num_processes(jobs)}
-        if changed.code or changed.machine:
+        if code or changed.machine:
             entry |= system
         provenance["resumed"] = [*provenance.get("resumed", []), entry]
-        atomic_files.write_json(folder / "provenance.json", provenance)
+        atomic_files.write_sealed_json(folder / "provenance.json", provenance)
         return complete_run(run_plan, provenance, jobs, progress)
+
+
+class _CellsOnDisk(NamedTuple):
+    """The cells of a run on disk.
+
+    Attributes:
+        missing: cells to simulate, those that are damaged included.
+        damaged: what is wrong with a cell.
+        other_code: how the code that simulated cells differs from this one.
+    """
+
+    missing: list[str]
+    damaged: dict[str, str]
+    other_code: list[str]
+
+
+def _inspect_cells(run_plan: RunPlan) -> _CellsOnDisk:
+    """Inspect the cells of a run; change nothing.
+
+    Raises:
+        UserError: a cell is of another run, or files that are no cell's are in the way.
+    """
+    folder = CheckedFolder(run_plan.folder, CELLS_FOLDER)
+    missing, damaged, other_code = list[str](), dict[str, str](), dict[str, None]()
+    for name, identity in run_plan.identities().items():
+        path = folder.path / name
+        if not folder.kind(name):
+            missing.append(name)
+            continue
+        if folder.kind(name) == "file":
+            raise unreadable(path, "it is a file, not the folder of a cell")
+        if damage := find_damage(folder.folder(name), identity):
+            missing.append(name)
+            damaged[name] = damage
+            if foreign := foreign_files(path):
+                raise UserError(
+                    f"{printable(foreign[0], 300)} is not a file of mores: move it out of the "
+                    "folder of the damaged cell, which is removed and simulated again",
+                    code="conflict",
+                    path=str(foreign[0]),
+                )
+        elif difference := StoredCell(folder.folder(name)).other_code:
+            other_code[difference] = None
+    return _CellsOnDisk(missing, damaged, list(other_code))
+
+
+class _FinalState(NamedTuple):
+    """Whether a run had finished, and which of its final files are missing or changed since."""
+
+    is_done: bool
+    changed: list[str]
+
+
+def _final_state(folder: Path) -> _FinalState:
+    files = CheckedFolder(folder)
+    try:
+        status = files.read_sealed("status.json")
+    except UserError:
+        return _FinalState(False, [])
+    recorded = status.get("files")
+    if status.get("state") != "done" or not isinstance(recorded, dict):
+        return _FinalState(False, [])
+    changed = [] if files.kind("provenance.json") else ["provenance.json"]
+    for name in FINAL_FILES:
+        if files.kind(name) != "file" or files.size_and_checksum(name) != recorded.get(name):
+            changed.append(name)
+    return _FinalState(True, changed)
+
+
+def _restore_cells_file(
+    run_plan: RunPlan, manifest: RunManifest, log: Callable[[str], None]
+) -> None:
+    """Write `cells.json` again if it is damaged."""
+    files, text = CheckedFolder(run_plan.folder), run_plan.cells_text()
+    try:
+        intact = digest_of(files.read(CELLS_FILE, MAX_JSON_BYTES)) == manifest.cells_digest
+    except UserError:
+        intact = False
+    if not intact:
+        log(f"{CELLS_FILE} is missing or was changed: it is written again")
+        atomic_files.write_text(run_plan.folder / CELLS_FILE, text)
 
 
 def _load_plugins(
     folder: Path, manifest: RunManifest, plugin_files: Sequence[Path], force: bool
-) -> None:
-    """Import the run's plugin files, if the user names them again.
+) -> tuple[str, ...]:
+    """Run the run's plugin files, if the user names them again; their paths now.
 
-    The folder may come from another person: a file is never imported only because it names it.
+    The folder may come from another person: a file is never run only because the folder names it.
+    Files are identified by name and content.
     """
-    by_name = {path.name: path for path in [*loaded_plugin_files(), *plugin_files]}
+    known = [path for path in [*plugin_files, *loaded_plugin_files()] if path.is_file()]
+    digests = {path: file_digest(path) for path in known}
+    paths: list[Path] = []
     for plugin in manifest.plugin_files:
         name = Path(plugin.path).name
-        path = by_name.get(name)
-        if path is None:
+        same_name = [path for path in known if path.name == name and path not in paths]
+        same = [path for path in same_name if digests[path] == plugin.digest]
+        if not same_name:
+            wrong = [path for path in plugin_files if path.name == name and not path.is_file()]
+            if wrong:
+                raise unreadable(wrong[0], "there is no such file")
             raise UserError(
                 f"{folder} was started with --load {printable(plugin.path, 200)}: "
                 f"name that file again, mores resume {folder} --load {printable(name, 60)}",
                 code="missing",
                 path=name,
             )
-        if not path.is_file():
-            raise unreadable(path, "there is no such file")
-        if file_digest(path) != plugin.digest and not force:
+        if not same and not force:
             raise UserError(
-                f"{path} has changed since {folder} was started: its cells would differ; "
+                f"{same_name[0]} has changed since {folder} was started: its cells would differ; "
                 "restore the file, start a new run, or add --force",
                 code="incompatible",
-                path=str(path),
+                path=str(same_name[0]),
             )
-        load_plugins([path])
+        paths.append((same or same_name)[0])
+    load_plugins(paths)
     load_plugins(plugin_files)
+    return tuple(map(str, paths))
 
 
-def _make_run_plan(folder: Path, manifest: RunManifest) -> RunPlan:
+def _make_run_plan(folder: Path, manifest: RunManifest, plugin_paths: tuple[str, ...]) -> RunPlan:
     """The plan of the run as it was started.
 
     Raises:
@@ -161,8 +258,8 @@ def _make_run_plan(folder: Path, manifest: RunManifest) -> RunPlan:
     cells, text = plan_cells(loaded, with_dry_run=False)
     path = folder / "resolved.yaml"
     try:
-        before = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+        before = CheckedFolder(folder).read("resolved.yaml", MAX_JSON_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
         raise unreadable(path, error) from None
     if text != before:
         raise UserError(
@@ -172,10 +269,11 @@ def _make_run_plan(folder: Path, manifest: RunManifest) -> RunPlan:
             path=str(path),
         )
     replicates = select_replicates(loaded.scenario, manifest.only_replicates)
-    names = {Path(plugin.path).name for plugin in manifest.plugin_files}
-    # The files may have moved since the run started.
-    plugin_paths = tuple(str(path) for path in loaded_plugin_files() if path.name in names)
-    return RunPlan(folder, loaded.scenario, cells, replicates, plugin_paths)
+    run_plan = RunPlan(folder, loaded.scenario, cells, replicates, plugin_paths)
+    if digest_of(run_plan.cells_text().encode()) != manifest.cells_digest:
+        message = f"{folder} cannot be resumed: run.json belongs to other cells"
+        raise UserError(message, code="incompatible", path=str(folder / MANIFEST))
+    return run_plan
 
 
 def _first_difference(before: str, after: str) -> str:
@@ -189,26 +287,15 @@ def _first_difference(before: str, after: str) -> str:
 
 def _read_provenance(run_plan: RunPlan, jobs: int | WorkerPool) -> dict[str, Any]:
     """Content of `provenance.json`; the provenance of this process if the file was removed."""
-    path = run_plan.folder / "provenance.json"
-    try:
-        provenance = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        text = (run_plan.folder / "resolved.yaml").read_text(encoding="utf-8")
+    files = CheckedFolder(run_plan.folder)
+    if not files.kind("provenance.json"):
+        text = files.read("resolved.yaml", MAX_JSON_BYTES).decode("utf-8")
         return collect_provenance(text, run_plan.scenario.seed, num_processes(jobs))
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from None
+    provenance = files.read_sealed("provenance.json")
     types = {"resumed": list, "seconds": (int, float), "versions": dict, "source": dict}
-    if not isinstance(provenance, dict) or any(
+    if any(
         key in provenance and not isinstance(provenance[key], kind) for key, kind in types.items()
     ):
+        path = run_plan.folder / "provenance.json"
         raise unreadable(path, "it is not the provenance of a run")
     return provenance
-
-
-def _is_complete(folder: Path) -> bool:
-    """Whether the run had finished, with all of its files."""
-    try:
-        state = json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return state == "done" and all((folder / name).is_file() for name in FINAL_FILES)

@@ -1,4 +1,4 @@
-"""The folder of a run: its plan, its creation, its lock, and the manifest `run.json`.
+"""The folder of a run: its plan, its creation, and its lock.
 
 The folder holds everything that defines the experiment: the scenario as given, and in `run.json`
 the options of the command line. `run.json` is written last: without it the run has not started.
@@ -10,55 +10,39 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
-import hashlib
 import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any
 
 from mores.core.errors import UserError, printable, unreadable
-from mores.core.file_formats import RUN_FORMAT, check_run_format, mores_version
+from mores.core.file_formats import RUN_FORMAT, mores_version
 from mores.experiments.results import atomic_files
+from mores.experiments.results.cell_identity import CellIdentity
 from mores.experiments.results.cell_store import StoredCellResults
+from mores.experiments.results.checked_files import CheckedFolder
 from mores.experiments.results.provenance import short_hash, utc_timestamp
+from mores.experiments.results.run_manifest import (
+    CELLS_FILE,
+    CELLS_FOLDER,
+    MANIFEST,
+    PluginFile,
+    RunManifest,
+    digest_of,
+)
+from mores.experiments.results.stored_cell import foreign_files
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.loading import LoadedScenario
 from mores.experiments.scenario.specification import Scenario
-from mores.registry.plugins import loaded_plugin_files
 
-MANIFEST, CELLS_FOLDER = "run.json", "cells"
+RUN_FILES = {  # that a run writes into its folder
+    MANIFEST, CELLS_FILE, "scenario.yaml", "resolved.yaml", "provenance.json", "status.json",
+    "claims.json", "sensitivity.json", "report.html",
+}  # fmt: skip
+FIGURES = "figures"
 LOCK_HELD = {errno.EAGAIN, errno.EACCES}
-
-
-class PluginFile(BaseModel):
-    """A Python file of the user that was imported."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    path: str
-    digest: str
-
-
-class RunManifest(BaseModel):
-    """The options of a run besides its scenario file: `run.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal[2]
-    mores_version: str = Field(description="version of mores that wrote it")
-    scenario: str = Field(description="name of the scenario")
-    scenario_file: str = Field(description="its file")
-    working_directory: str = Field(description="base of relative paths in the scenario")
-    overrides: list[str] = Field(description="overrides of the command line")
-    only_replicates: list[Annotated[int, Field(ge=0)]] | None = Field(
-        description="replicates; null: all"
-    )
-    plugin_files: list[PluginFile] = Field(description="imported files of the user")
-    resolved_hash: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +54,11 @@ class CellTask:
     scenario: Scenario
     replicates: Sequence[int]
     plugin_files: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> CellIdentity:
+        """What the cell belongs to."""
+        return CellIdentity.of(self.cell, self.scenario, self.replicates)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,9 +82,43 @@ class RunPlan:
         folder = self.folder / CELLS_FOLDER / cell.id
         return CellTask(folder, cell, self.scenario, self.replicates, self.plugin_files)
 
+    def identities(self) -> dict[str, CellIdentity]:
+        """What each cell belongs to."""
+        return {cell.id: self.make_task(cell).identity for cell in self.cells}
+
+    def cells_text(self) -> str:
+        """Content of `cells.json`."""
+        entries = {
+            cell.id: {**_cell_entry(cell), **self.make_task(cell).identity.to_json()}
+            for cell in self.cells
+        }
+        return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
+
     def cell_results(self) -> StoredCellResults:
         """The results on disk."""
-        return StoredCellResults(self.folder / CELLS_FOLDER, [cell.id for cell in self.cells])
+        folder = CheckedFolder(self.folder, CELLS_FOLDER)
+        return StoredCellResults(folder, self.identities())
+
+    def remove_partial_files(self) -> None:
+        """Remove temporary files that killed processes left, of names that a run writes.
+
+        Raises:
+            WriteError: a file cannot be removed.
+        """
+        cells = {cell.id for cell in self.cells}
+        checkpoints = {checkpoint_path(Path(cell)).name for cell in cells}
+
+        def is_own_in_cells(name: str, path: Path) -> bool:
+            if name in cells:
+                return path.is_dir() and not foreign_files(path)
+            return name in checkpoints and path.is_file()
+
+        def is_own(name: str, path: Path) -> bool:
+            return path.is_file() and (name in RUN_FILES or path.parent.name == FIGURES)
+
+        atomic_files.remove_partial_files(self.folder, is_own)
+        atomic_files.remove_partial_files(self.folder / FIGURES, is_own)
+        atomic_files.remove_partial_files(self.folder / CELLS_FOLDER, is_own_in_cells)
 
 
 @contextlib.contextmanager
@@ -146,14 +169,14 @@ def create_run_folder(scenario: Scenario, resolved_text: str, out: Path | None) 
 
 
 def write_run_inputs(
-    folder: Path,
+    run_plan: RunPlan,
     loaded: LoadedScenario,
     resolved_text: str,
-    cells: Sequence[Cell],
     only_replicates: Sequence[int] | None,
     provenance: dict[str, Any],
-) -> RunManifest:
+) -> None:
     """Write the scenario, the manifest and the provenance of a run."""
+    folder, cells_text = run_plan.folder, run_plan.cells_text()
     manifest = RunManifest(
         format=RUN_FORMAT,
         mores_version=mores_version(),
@@ -163,43 +186,21 @@ def write_run_inputs(
         overrides=list(loaded.overrides),
         only_replicates=None if only_replicates is None else sorted(set(only_replicates)),
         plugin_files=[
-            PluginFile(path=str(file), digest=file_digest(file)) for file in loaded_plugin_files()
+            PluginFile(path=file, digest=file_digest(Path(file))) for file in run_plan.plugin_files
         ],
         resolved_hash=short_hash(resolved_text),
+        cells_digest=digest_of(cells_text.encode()),
     )
     atomic_files.write_text(folder / "scenario.yaml", loaded.text)
     atomic_files.write_text(folder / "resolved.yaml", resolved_text)
-    atomic_files.write_json(folder / "provenance.json", provenance)
-    atomic_files.write_json(folder / "cells.json", {cell.id: _cell_entry(cell) for cell in cells})
-    atomic_files.write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
-    return manifest
+    atomic_files.write_sealed_json(folder / "provenance.json", provenance)
+    atomic_files.write_text(folder / CELLS_FILE, cells_text)
+    atomic_files.write_sealed_json(folder / MANIFEST, manifest.model_dump(mode="json"))
 
 
-def read_manifest(folder: Path) -> RunManifest:
-    """The manifest of the run in a folder.
-
-    Raises:
-        UserError: the folder is not one of a run, has another format, or its run has not started.
-    """
-    if not folder.is_dir():
-        problem = "is a file" if folder.exists() else "there is no such folder"
-        message = f"{folder}: {problem}; name the folder of a run"
-        raise UserError(message, code="unreadable", path=str(folder))
-    check_run_format(folder)
-    path = folder / MANIFEST
-    if not path.exists():
-        message = f"{folder} is not the folder of a run: it has no {MANIFEST}"
-        if (folder / CELLS_FOLDER).is_dir() and not any((folder / CELLS_FOLDER).iterdir()):
-            message = f"{folder}: the run has not started; delete the folder and run again"
-        raise UserError(message, code="unreadable", path=str(folder))
-    try:
-        return RunManifest.model_validate_json(path.read_bytes(), strict=True)
-    except OSError as error:
-        raise unreadable(path, error.strerror) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise unreadable(path, f"{key}: {first['msg']}" if key else first["msg"]) from None
+def checkpoint_path(cell_folder: Path) -> Path:
+    """The checkpoint of a cell that is being simulated, beside its folder."""
+    return cell_folder.with_name(f".{cell_folder.name}.checkpoint")
 
 
 def file_digest(file: Path) -> str:
@@ -209,7 +210,7 @@ def file_digest(file: Path) -> str:
         UserError: the file cannot be read.
     """
     try:
-        return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+        return digest_of(file.read_bytes())
     except OSError as error:
         raise unreadable(file, error.strerror) from None
 
@@ -223,7 +224,7 @@ def _cell_entry(cell: Cell) -> dict[str, Any]:
 
 def _lock_owner(folder: Path) -> str:
     try:
-        pid = json.loads((folder / "status.json").read_text(encoding="utf-8"))["pid"]
-    except (OSError, ValueError, KeyError, TypeError):
+        pid = CheckedFolder(folder).read_json("status.json")["pid"]
+    except (UserError, KeyError, TypeError):
         return "another process"
     return f"another process ({printable(pid, 20)})"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
 from mores.core.errors import UserError, describe_exception
 from mores.experiments.results import atomic_files
 from mores.experiments.results.cell_store import read_training_summary
+from mores.experiments.results.checked_files import CheckedFolder
 from mores.experiments.results.provenance import utc_timestamp
-from mores.experiments.run.run_folder import CELLS_FOLDER
+from mores.experiments.results.run_manifest import CELLS_FOLDER
 from mores.experiments.run.worker_pool import CellError
 
 RunState = Literal["running", "stopped", "failed", "done"]
@@ -31,8 +33,9 @@ class RunStatus:
         self.done, self.failed = set[str](), dict[str, str]()
         self._stopped, self._idle = dict[str, list[str]](), dict[str, list[str]]()  # by cell
         self._last_write = -WRITE_INTERVAL
+        self._files = CheckedFolder(folder, CELLS_FOLDER)
         for cell in cells:
-            if (folder / CELLS_FOLDER / cell).is_dir():
+            if self._files.kind(cell) == "folder":
                 self._add(cell)
 
     @property
@@ -62,7 +65,7 @@ class RunStatus:
     def _add(self, cell: str) -> None:
         """Add a cell that is on disk: models that stopped early, or made no update in a stage."""
         self.done.add(cell)
-        summary = read_training_summary(self.folder / CELLS_FOLDER / cell)
+        summary = read_training_summary(self._files.folder(cell))
         if summary.stopped:
             self._stopped[cell] = list(map(str, summary.stopped))
         if idle := [str(status) for status in summary.training_statuses if status.num_not_updated]:
@@ -76,8 +79,12 @@ class RunStatus:
         self.log(f"{cell} failed: {message}\n{''.join(lines)}".rstrip())
         return message
 
-    def write(self, state: RunState) -> None:
-        """Write `status.json`.
+    def write(self, state: RunState, final_files: Collection[str] = ()) -> None:
+        """Write `status.json`, which is sealed.
+
+        Args:
+            state: state of the run.
+            final_files: names of finished files, to record their sizes and checksums.
 
         Raises:
             WriteError: the file cannot be written.
@@ -93,7 +100,10 @@ class RunStatus:
             "jobs": self._jobs,
             "pid": os.getpid(),
         }
-        atomic_files.write_json(self.folder / "status.json", entry, sync=state != "running")
+        if final_files:
+            checked = CheckedFolder(self.folder)
+            entry["files"] = {name: checked.size_and_checksum(name) for name in final_files}
+        atomic_files.write_sealed_json(self.folder / "status.json", entry, sync=state != "running")
         self._last_write = time.monotonic()
 
     def log(self, text: str) -> None:
@@ -103,5 +113,8 @@ class RunStatus:
             WriteError: the file cannot be written.
         """
         path = self.folder / "log.txt"
-        with atomic_files.translate_write_errors(path), path.open("a", encoding="utf-8") as file:
-            file.write(f"{utc_timestamp()} {text}\n")
+        with atomic_files.translate_write_errors(path):
+            if path.is_symlink():
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            with path.open("a", encoding="utf-8") as file:
+                file.write(f"{utc_timestamp()} {text}\n")

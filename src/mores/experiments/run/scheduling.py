@@ -15,7 +15,7 @@ from mores.core.errors import UserError
 from mores.experiments.progress import ProgressDisplay
 from mores.experiments.results import atomic_files
 from mores.experiments.run.cell_execution import CellEnd, simulate_cell
-from mores.experiments.run.run_folder import CELLS_FOLDER, RunPlan
+from mores.experiments.run.run_folder import RunPlan
 from mores.experiments.run.run_status import RunStatus
 from mores.experiments.run.worker_pool import CellRetry, WorkerPool, num_processes
 from mores.experiments.scenario.cell import Cell
@@ -102,7 +102,7 @@ def _run_cells(
         return
     with contextlib.ExitStack() as stack:
         # after all workers have ended
-        stack.callback(atomic_files.remove_partial_files, run_plan.folder / CELLS_FOLDER)
+        stack.callback(run_plan.remove_partial_files)
         if not isinstance(jobs, WorkerPool):
             jobs = stack.enter_context(WorkerPool(num_processes(jobs)))
         # Long cells first: one that starts last would leave the other workers idle.

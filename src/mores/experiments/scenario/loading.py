@@ -65,7 +65,9 @@ def load_scenario(path: str | File, overrides: Sequence[str] = ()) -> LoadedScen
         UserError: the file does not exist, cannot be read, or is not a scenario: one line
             for each problem, `file:line:column: path: message`.
     """
-    file = find_scenario_file(path)
+    from mores.core.arguments import check_path  # loads torch
+
+    file = find_scenario_file(check_path("path", path))
     name = _display_name(file)
     text = _read_text(file, name)
     document, source_map = parse(text, name)
@@ -76,6 +78,18 @@ def load_scenario(path: str | File, overrides: Sequence[str] = ()) -> LoadedScen
         document, source_map = _apply_override(document, source_map, override)
     scenario = validate_document(document, source_map)
     return LoadedScenario(scenario, source_map, file, text, document, tuple(overrides))
+
+
+def check_loaded(loaded: object) -> LoadedScenario:
+    """An argument that must be a scenario of `load_scenario`.
+
+    Raises:
+        UserError: it is something else, such as the name of a scenario.
+    """
+    if isinstance(loaded, LoadedScenario):
+        return loaded
+    message = f"loaded: a scenario of mores.load_scenario is needed, not {loaded!r:.60}"
+    raise UserError(message, code="wrong_type", path="loaded")
 
 
 def validate_document(document: Mapping[str, Any], source_map: SourceMap) -> Scenario:
