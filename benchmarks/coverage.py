@@ -23,6 +23,7 @@ import scipy.special
 import scipy.stats
 
 from mores.analysis.intervals import IntervalEstimate, compare, estimate
+from mores.analysis.mean_intervals import skewness
 from mores.analysis.replicate_statistics import STATISTICS, Statistic
 from mores.analysis.sampling_intervals import interval_over_draws, interval_over_resamples
 from mores.experiments.claims.verdicts import Verdict, _interval_verdict
@@ -40,6 +41,7 @@ RELATIVE_OFFSET = 1e-9  # of the bound of a false claim from the truth
 RARE_PROBABILITY = 0.05
 RESPONDENTS = 200
 MAX_RATE = 0.05
+LIMITS = (0.6, 0.8, 1.0, 1.5, 2.0)
 BEGIN, END = "<!-- tables of benchmarks/coverage.py -->", "<!-- end of the tables -->"
 
 
@@ -343,6 +345,25 @@ def over_draws(trials: int, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
+def warning_limits(trials: int, seed: int) -> list[dict[str, Any]]:
+    """Limits of the sample skewness above which a mean has a warning; a seed of its own."""
+    rows = []
+    for index, name in enumerate(("normal", "exponential", "lognormal(1.5)", "t, 3 degrees")):
+        for n in (16, 32, 64):
+            generator = np.random.default_rng([seed, 7, index, n])
+            values = DISTRIBUTIONS[name].quantile(generator.random((trials, n)))
+            truth = DISTRIBUTIONS[name].moments["mean"]
+            intervals = [estimate(x) for x in values]
+            false = np.array([not each.low <= truth <= each.high for each in intervals])
+            skew = np.abs([skewness(x) for x in values])
+            for limit in LIMITS:
+                warned = skew > limit
+                hits = float(warned[false].mean()) if false.any() else 0.0
+                rows.append({"group": "limit", "values": name, "n": n, "limit": limit,
+                             "hits": hits, "warned": float(warned.mean())})  # fmt: skip
+    return rows
+
+
 PARTS = {
     simulate.__name__: simulate
     for simulate in (
@@ -355,6 +376,7 @@ PARTS = {
         small_effects,
         over_people,
         over_draws,
+        warning_limits,
     )
 }
 
@@ -408,21 +430,13 @@ def warning_table(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def false_alarm_table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Rate of warnings where no rate of false verdicts is above .05, from 16 replicates on."""
-    lines = ["| values | rows | largest false rate | warned, least to most |", "|---|---|---|---|"]
-    for name in dict.fromkeys(row["values"] for row in rows):
-        quiet = [
-            row
-            for row in rows
-            if row["values"] == name
-            and row["n"] >= 16
-            and max(row["false_above"], row["false_below"]) <= MAX_RATE
-        ]
-        if quiet:
-            worst = max(max(row["false_above"], row["false_below"]) for row in quiet)
-            warned = sorted(row["warned"] for row in quiet)
-            span = f"{number(warned[0])} to {number(warned[-1])}"
-            lines.append(f"| {name} | {len(quiet)} | {number(worst)} | {span} |")
+    """Warnings of means where no rate of false verdicts is above .05, from 16 replicates on."""
+    lines = ["| means | n | largest false rate | warned |", "|---|---|---|---|"]
+    for row in rows:
+        false = max(row["false_above"], row["false_below"])
+        if row.get("statistic") == "mean" and row["n"] >= 16 and false <= MAX_RATE:
+            title = f"{row['group']}, {row['values']}"
+            lines.append(f"| {title} | {row['n']} | {number(false)} | {number(row['warned'])} |")
     return lines
 
 
@@ -465,8 +479,19 @@ def document(rows: Sequence[dict[str, Any]], trials: int) -> str:
     decided = [row for row in rows if "false_above" in row and row["group"] != "draws"]
     parts += ["### Exceptions: false verdicts in more than .05 of experiments", ""]
     parts += [*warning_table(decided), "", "### False alarms: warnings where no rate is above .05"]
-    means = [row for row in decided if row.get("statistic")]
-    parts += ["", *false_alarm_table(means), ""]
+    parts += ["", *false_alarm_table(decided), ""]
+    parts += ["### Limit of the skewness: hits among false verdicts / share warned", ""]
+    parts += ["| values, limit | n = 16 | n = 32 | n = 64 |", "|---|---|---|---|"]
+    limits = of("limit")
+    for name in dict.fromkeys(row["values"] for row in limits):
+        for limit in LIMITS:
+            pairs = [
+                f"{number(row['hits'])} / {number(row['warned'])}"
+                for row in limits
+                if row["values"] == name and row["limit"] == limit
+            ]
+            parts.append("| " + " | ".join([f"{name}, {limit:g}", *pairs]) + " |")
+    parts += [""]
     parts += ["### Power of small differences of bounded values", ""]
     parts += [
         "| differences | n | above 0 holds | and for any values (Gaffke) |",

@@ -19,7 +19,7 @@ from mores.analysis.mean_intervals import MIN_REPLICATES
 from mores.analysis.replicate_statistics import Statistic
 from mores.experiments.claims.verdicts import evaluate_claim
 
-SEED, TRIALS = 77, 200
+SEED, TRIALS = 77, 120
 STATED = json.loads(coverage.RESULTS.read_text())
 SHARES = [row for row in STATED["rows"] if "share" in row["group"]]
 

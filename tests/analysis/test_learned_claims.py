@@ -153,9 +153,9 @@ def test_equal_arms_are_not_learned(values, x) -> None:
 
 
 def test_false_positive_rate_of_learned_claims() -> None:
-    """At most 5 % where each arm satisfies the bound in half of 150 experiments (seed 3).
+    """At most 5 % where each arm satisfies the bound in half of 100 experiments (seed 3).
 
-    The rate of the rule is 2 %; at most 9 of 150 pass with probability .999. Without the
+    The rate of the rule is 2 %; at most 8 of 100 pass with probability .999. Without the
     condition that the arms differ, a quarter would pass.
     """
     rng = np.random.default_rng(3)
@@ -163,11 +163,11 @@ def test_false_positive_rate_of_learned_claims() -> None:
     plain = Claim.model_validate(
         {"statement": "so", "kind": "statistical", "metric": "m", "bound": {"above": 0.0}}
     )
-    for _ in range(150):
+    for _ in range(100):
         values, ablated = 0.465 + rng.normal(size=(2, 20))
         num_passed += status_of(values, ablated) == "holds"
         num_without_rule += (
             evaluate_claim(plain, values).status == "holds" != evaluate_claim(plain, ablated).status
         )
-    assert num_passed <= 9
-    assert num_without_rule > 20
+    assert num_passed <= 8
+    assert num_without_rule > 12

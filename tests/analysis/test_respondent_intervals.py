@@ -11,7 +11,7 @@ from mores.analysis.sampling_intervals import interval_over_resamples
 from mores.experiments.claims.verdicts import evaluate_claim
 from mores.experiments.scenario.specification import Bound, Claim
 
-SURVEYS, RESPONDENTS, REPLICATES = 600, 200, 40
+SURVEYS, RESPONDENTS, REPLICATES = 300, 200, 40
 
 
 def _surveys(seed: int) -> np.ndarray:
