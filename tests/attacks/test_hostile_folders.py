@@ -258,7 +258,7 @@ def test_the_command_claims(name, run, outside, template, capsys) -> None:
     ATTACKS[name](run, outside)
     before = snapshot(outside), snapshot(run)
     file = str(template.with_suffix(".yaml"))
-    assert main(["claims", file, "--out", str(run.parent)]) == 2
+    assert main(["claims", file, "--run", "--out", str(run.parent)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert (snapshot(outside), snapshot(run)) == before
 
@@ -270,3 +270,17 @@ def test_the_command_resume(name, run, outside, capsys) -> None:
     assert main(["resume", str(run)]) == 2
     assert "symbolic link" in capsys.readouterr().err
     assert (snapshot(outside), snapshot(run)) == before
+
+
+@pytest.mark.parametrize("name", list(ATTACKS))
+def test_the_list_of_claims(name, run, outside, template, capsys, monkeypatch) -> None:
+    """It reads finished runs under `runs/`, and leaves out what it cannot read."""
+    monkeypatch.chdir(run.parent)
+    folder = run.parent / "runs" / "small" / "run"
+    folder.parent.mkdir(parents=True)
+    shutil.copytree(run, folder, symlinks=True)
+    ATTACKS[name](folder, outside)
+    before = snapshot(outside), snapshot(folder)
+    assert main(["claims", str(template.with_suffix(".yaml"))]) == 0
+    assert capsys.readouterr().err == ""
+    assert (snapshot(outside), snapshot(folder)) == before

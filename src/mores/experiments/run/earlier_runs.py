@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mores.core.errors import UserError
 from mores.experiments.claims.verdicts import Verdict
+from mores.experiments.results.checked_files import CheckedFolder
 from mores.experiments.scenario.specification import Claim, Scenario
 
 WORDING = ("statement", "source")  # fields that change no verdict
@@ -44,8 +46,8 @@ def finished_runs(parent: Path, scenario_name: str) -> list[EarlierRun]:
     """Finished runs of a scenario in a folder, the newest first; others are left out."""
     runs = []
     for folder in parent.iterdir() if parent.is_dir() else ():
-        manifest, provenance = (_read_json(folder / n) for n in ("run.json", "provenance.json"))
-        claims = _read_json(folder / "claims.json")
+        names = ("run.json", "provenance.json", "claims.json")
+        manifest, provenance, claims = (_read_json(folder, name) for name in names)
         if not isinstance(manifest, dict) or manifest.get("scenario") != scenario_name:
             continue
         if not isinstance(provenance, dict) or not isinstance(claims, list):
@@ -61,7 +63,7 @@ def mark_changed_claims(
     folder: Path, scenario: Scenario, verdicts: Sequence[Verdict]
 ) -> list[Verdict]:
     """The verdicts, with those marked whose claim changed since an earlier run of the same seed."""
-    provenance = _read_json(folder / "provenance.json")
+    provenance = _read_json(folder, "provenance.json")
     started = provenance.get("started") if isinstance(provenance, dict) else None
     earlier = [
         run
@@ -105,9 +107,9 @@ def _text(value: Any) -> str:
     return "none" if value is None else json.dumps(value)[:80]
 
 
-def _read_json(path: Path) -> Any:
-    """Content of a file; None if it is absent or no JSON."""
+def _read_json(folder: Path, name: str) -> Any:
+    """Content of a file of a run; None if it is absent or not such JSON as mores writes."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return CheckedFolder(folder).read_json(name)
+    except UserError:
         return None
