@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mores.core.errors import UserError
-from mores.experiments.scenario.loading import find_scenario_file
+from mores.experiments.scenario.loading import find_scenario_file, load_scenario
 from tests.refusals import check_message, refused
 from tests.scenario.conftest import located
 
