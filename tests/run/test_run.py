@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mores import UserError
 from mores.experiments.results.run_reader import open_run
 from mores.experiments.run import RunResult, cell_execution, run_scenario
 from mores.experiments.scenario.loading import load_scenario
 from mores.metrics.drift import distance_from_control
 from mores.sim.simulation import simulate
-from tests.refusals import check_message, refused
+from tests.refusals import refused
 from tests.run.small_run import refused_as_unreadable
 
 SCENARIO = """\
@@ -192,18 +191,11 @@ def test_a_policy_of_another_environment_is_refused_before_the_run(workdir, poli
     assert not (workdir / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("field", "path"),
-    [
-        ("value_limit: 1.0e+300", "env.value_limit"),
-        ("history: {drift: 1.0e+308}", "env.history.drift"),
-    ],
-)
-def test_numbers_beyond_float32_are_refused_before_the_run(workdir, field, path):
-    with pytest.raises(UserError) as caught:
+@pytest.mark.parametrize("field", ["value_limit: 1.0e+300", "history: {drift: 1.0e+308}"])
+def test_numbers_beyond_float32_are_refused_before_the_run(workdir, field):
+    path = "env.value_limit" if "value_limit" in field else "env.history.drift"
+    with refused("invalid_value", path):
         _run(workdir / "run", SCENARIO.replace("noise_std: 0.1", field))
-    assert (caught.value.code, caught.value.path) == ("invalid_value", path)
-    check_message(str(caught.value).split(": RuntimeError: ")[0])
     assert not (workdir / "run").exists()
 
 

@@ -117,7 +117,7 @@ class MetricsRecorder:
             recorded = recorder.tensors.items()
             stages[str(index)] = {name: each[:num_worlds, :episodes] for name, each in recorded}
         bounds = {
-            str(index): {name: list(each) for name, each in by_name.items()}
+            str(index): {name: list(pair) for name, pair in by_name.items()}
             for index, by_name in self._bounds.items()
         }
         return {"stages": stages, "latent": self._sample.tensors, "bounds": bounds}
