@@ -254,7 +254,7 @@ def test_a_real_report(name, run, outside) -> None:
 
 @pytest.mark.parametrize("name", ["link cells to a folder", "pipe status.json", "zarr 2"])
 def test_the_command_claims(name, run, outside, template, capsys) -> None:
-    """It writes into new folders only."""
+    """It reads runs in the folder, and writes into new folders only."""
     ATTACKS[name](run, outside)
     before = snapshot(outside), snapshot(run)
     file = str(template.with_suffix(".yaml"))

@@ -13,7 +13,6 @@ evaluated from disk, so a verdict does not depend on which process simulated a c
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -95,7 +94,7 @@ def write_cell_result(
 def read_cell_result(
     folder: Path | CheckedFolder, expected: CellIdentity | None = None
 ) -> CellResult:
-    """The results in a cell's folder; the sampled trajectory is read on access.
+    """The results in a cell's folder.
 
     Args:
         folder: the folder.
@@ -192,25 +191,22 @@ class StoredCellResults(Mapping[str, CellResult]):
 
 
 class _LazyTrajectory(Mapping[str, np.ndarray]):
-    """The arrays of a trajectory, read on access."""
+    """The arrays of a trajectory, which is verified at once; an array is decoded on access."""
 
     def __init__(self, cell: StoredCell, names: Sequence[str]) -> None:
-        self._cell, self._names = cell, tuple(names)
-
-    @functools.cached_property
-    def _store(self) -> Any:
-        return self._cell.open_trajectory()
+        self._path, self._names = cell.path / TRAJECTORY, tuple(names)
+        self._store = cell.open_trajectory() if names else None
 
     def __getitem__(self, name: str) -> np.ndarray:
         import zarr
 
         if name not in self._names:
             raise KeyError(name)
-        store = self._store
         try:
-            return np.asarray(zarr.open_array(store, path=name, mode="r", zarr_format=3)[...])
+            array = zarr.open_array(self._store, path=name, mode="r", zarr_format=3)
+            return np.asarray(array[...])
         except DECODING_ERRORS as error:
-            raise unreadable(self._cell.path / TRAJECTORY / name, error) from None
+            raise unreadable(self._path / name, error) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
