@@ -319,3 +319,18 @@ def test_check_names_the_graph(tmp_path, monkeypatch, function, code, path):
 def test_the_unchanged_class_passes(tmp_path):
     hall = _module(tmp_path, MOOD, MOOD).Hall()
     check_first_rounds(hall)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_graphs_with_other_numbers_of_ties_in_every_world_are_accepted(
+    tmp_path: Path, seed: int
+) -> None:
+    """Ties are padded to the largest graph of the batch, which is no leak."""
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "name: random_graphs\nabout: Every world has a graph of its own.\n"
+        "env: {kind: coevolution, num_people: 20, peers: {rule: {kind: degroot}, graph: "
+        "{kind: networkx, generator: gnp_random_graph, per_world: true, parameters: {p: 0.1}}}}\n"
+        f"rounds: 3\nreplicates: 4\nseed: {seed}\nmetrics: [rms_distance]\n"
+    )
+    check_scenario(load_scenario(file))

@@ -10,6 +10,7 @@ import pytest
 from mores.experiments.scenario.loading import bundled_scenarios, find_scenario_file, load_scenario
 from mores.experiments.scenario.source_locations import SourceLocation
 from mores.experiments.scenario.strict_yaml import parse
+from tests.refusals import refused
 
 Write = Callable[..., str]
 
@@ -122,3 +123,10 @@ def test_file_precedes_bundled_scenario(write: Write) -> None:
     assert find_scenario_file(write(name=f"{name}.yaml")) == Path(f"{name}.yaml")
     Path(name).mkdir()
     assert find_scenario_file(name) == bundled_scenarios()[name]  # a directory is not a scenario
+
+
+def test_an_override_of_a_swept_value_is_refused(write: Callable[..., str], good: str) -> None:
+    file = write(good + "sweep: {env.rate: [0.1, 0.2]}\n")
+    with refused("conflict", "env.rate"):
+        load_scenario(file, ["env.rate=0.3"])
+    assert load_scenario(file, ["sweep.env.rate=[0.3]"]).scenario.sweep == {"env.rate": [0.3]}

@@ -317,6 +317,8 @@ def claims_command(
     from mores.experiments.scenario.loading import bundled_scenarios
 
     loaded = [_load(file, None, load) for file in files or bundled_scenarios()]
+    if out is not None and not run:
+        raise UserError("--out is the folder of new runs: add --run", code="conflict", path="out")
     if run:
         return _run_claims(loaded, out, jobs, allow_undecided)
     from mores.experiments.run.earlier_runs import finished_runs

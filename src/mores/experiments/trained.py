@@ -80,7 +80,7 @@ class TrainingResult:
                 action, or search as their `search` parameter states. Else they sample.
             policies: policies that replace those of training, by role. A learner of the same recipe
                 takes over the role's trained parameters, as in a stage that changes policies.
-            metrics: names of metrics; default: all.
+            metrics: names of metrics; default: all of the environment, whatever training recorded.
             seed: default: that of training, so that two evaluations are equal.
             environment: default: that of training. Another environment, or other parameters, with
                 the same observations and actions for the trained roles. Named and trained policies

@@ -66,8 +66,11 @@ class WorldComparison:
 
     def _compare(self, call: Call, name: str, tensor: Tensor, other: Tensor) -> Difference | None:
         one, two = tensor[self._row], other[self._other_row]
-        if one.shape != two.shape or one.dtype != two.dtype:
+        if one.dim() != two.dim() or one.dtype != two.dtype:
             return Difference(call, name, float("inf"), False)
+        # Worlds with other numbers of entries (ties of graphs) are padded with zeros at the end.
+        shape = [max(sizes) for sizes in zip(one.shape, two.shape, strict=True)]
+        one, two = _padded(one, shape), _padded(two, shape)
         if torch.equal(one, two):
             return None
         unequal = (one != two) & ~((one != one) & (two != two))  # NaN equals NaN
@@ -80,3 +83,12 @@ class WorldComparison:
         size = float(distance.nan_to_num(float("inf")).max())
         largest = float(one.double().abs().nan_to_num(0.0, 0.0, 0.0).max())
         return Difference(call, name, size, size <= ROUNDING * max(1.0, largest))
+
+
+def _padded(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """The tensor with zeros at the ends of its dimensions, up to a shape."""
+    if list(tensor.shape) == list(shape):
+        return tensor
+    padded = tensor.new_zeros(shape)
+    padded[tuple(slice(size) for size in tensor.shape)] = tensor
+    return padded

@@ -1,10 +1,10 @@
-"""Several claims of a file: the chance that one holds by luck, and Holm's adjustment.
+"""Several claims of a file: the chance that one holds although false, and Holm's adjustment.
 
-A claim that is true at the edge of its bound holds in up to 5 % of experiments, so that of m such
-claims one holds by luck with probability up to 1 - .95^m, .64 for 20. Holm's adjustment orders the
-claims by the smallest alpha at which each holds, and asks alpha / m of the first, alpha / (m - 1)
-of the second, ...: at most 5 % of experiments then have any false claim that holds (Holm 1979,
-Scand. J. Stat. 6, 65).
+A false claim at the edge of its bound holds in up to 5 % of experiments, so that of m such claims,
+if they are independent, at least one holds by chance with probability up to 1 - .95^m, .64 for 20.
+Holm's adjustment orders the claims by the smallest alpha at which each holds, and asks alpha / m of
+the first, alpha / (m - 1) of the second, ...: at most 5 % of experiments then have any false claim
+that holds (Holm 1979, Scand. J. Stat. 6, 65).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STEPS = 20  # of the bisection
 
 
 def is_statistical(claim: Claim) -> bool:
-    """Whether a claim has a bound and may hold by luck."""
+    """Whether a claim has a bound and may hold by chance."""
     return claim.kind in STATISTICAL_KINDS and claim.bound is not None
 
 
@@ -41,9 +41,9 @@ def describe_several(claims: Sequence[tuple[Claim, str]]) -> str:
         return ""
     chance, holds = chance_of_luck(len(adjusted)), adjusted.count("holds")
     return (
-        f"{len(adjusted)} statistical claims: if all were false, one would hold by luck in up to "
-        f"{100 * chance:.0f} % of experiments. Adjusted for their number (Holm), {holds} of "
-        f"{len(adjusted)} {'holds' if holds == 1 else 'hold'}."
+        f"{len(adjusted)} claims rest on intervals: if none were true, at least one of them would "
+        f"hold by chance in up to {100 * chance:.0f} % of experiments (5 % each). Adjusted for "
+        f"their number (Holm), {holds} of {len(adjusted)} {'holds' if holds == 1 else 'hold'}."
     )
 
 

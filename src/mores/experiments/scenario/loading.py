@@ -77,6 +77,8 @@ def load_scenario(path: str | File, overrides: Sequence[str] = ()) -> LoadedScen
     for override in overrides:
         document, source_map = _apply_override(document, source_map, override)
     scenario = validate_document(document, source_map)
+    for override in overrides:
+        _check_not_swept(override, scenario)
     return LoadedScenario(scenario, source_map, file, text, document, tuple(overrides))
 
 
@@ -201,6 +203,18 @@ def _apply_override(
     changed = copy.deepcopy(dict(document))
     path = _set_override(changed, left.split("."), value, source)
     return changed, source_map.with_replaced(path, value_source_map)
+
+
+def _check_not_swept(override: str, scenario: Scenario) -> None:
+    """Refuse an override of a value that the sweep sets at every point."""
+    path = override.partition("=")[0]
+    for swept in scenario.sweep:
+        if path == swept or path.startswith(f"{swept}."):
+            source = f"override {printable(override, 60)}"
+            message = (
+                f"{source}: the sweep sets {printable(swept)}: override sweep.{printable(swept)}"
+            )
+            raise UserError(message, code="conflict", path=printable(path))
 
 
 def _set_override(document: dict[str, Any], parts: list[str], value: Any, source: str) -> KeyPath:
