@@ -133,7 +133,9 @@ def test_few_values_of_unknown_shape_are_undecided() -> None:
     assert verdict.status == "undecided"
     check_message(verdict.reason)
     assert status_of(make_claim(above=0), 5.0 + SAMPLE) == "holds"
-    share = evaluate_claim(make_claim(below=0.9), np.array([0.0, 0.0, 1.0, 0.0]))
+    answers = np.array([0.0, 0.0, 1.0, 0.0])
+    assert status_of(make_claim(below=0.9), answers) == "undecided"
+    share = evaluate_claim(make_claim(below=0.9), answers, bounds=(0.0, 1.0))
     assert (share.status, share.estimate.high) == ("holds", pytest.approx(0.8059, abs=1e-4))
 
 

@@ -11,6 +11,7 @@ import pytest
 from mores.experiments.claims.claim_estimates import ClaimData
 from mores.experiments.claims.several_claims import chance_of_luck, holm_adjusted
 from mores.experiments.claims.trends import PointData, trend_points
+from mores.experiments.claims.verdicts import evaluate_claim, evaluate_claim_data
 from mores.experiments.results.run_reader import open_run
 from mores.experiments.run import RunResult, run_scenario
 from mores.experiments.scenario.loading import load_scenario
@@ -102,3 +103,29 @@ def test_claims_that_changed_since_a_run_with_the_same_seed(tmp_path: Path) -> N
     assert "bound" in (changed.folder / "report.html").read_text()
     other_seed = _run(tmp_path / "fourth", easier.replace("seed: 4", "seed: 5"))
     assert not any(verdict.changed for verdict in other_seed.verdicts)
+
+
+@pytest.mark.parametrize("swept", [[0.1, 0.2, 0.3], [0.1, 0.2, 0.4, 0.7], [0.9, 0.95, 0.99]])
+@pytest.mark.parametrize("key", ["slope_in", "monotone_in"])
+def test_what_does_not_change_has_no_trend(swept: list[float], key: str) -> None:
+    """Weights of float64 do not sum to exactly 0, and float32 values may differ in the last bit."""
+    claim = make_claim(**{key: "x"})
+    values = np.random.default_rng(1).normal(size=32).astype(np.float32).astype(np.float64)
+    up = np.where(np.arange(32) % 2, values, np.nextafter(values.astype(np.float32), 9))
+    points = [PointData({"x": x}, ClaimData(up if n == 1 else values)) for n, x in enumerate(swept)]
+    for trend in trend_points(claim, points):
+        assert (trend.data.values == 0).all()
+        assert evaluate_claim_data(claim, trend.data, None).status == "undecided"
+
+
+def test_small_steps_of_bounded_metrics_are_found_as_differences_of_arms_are() -> None:
+    rng = np.random.default_rng(2)
+    first = 0.5 + 0.1 * rng.random(64)
+    second = first + 0.03 + 0.01 * rng.normal(size=64)
+    data = [ClaimData(values, None, (0.0, 1.0)) for values in (first, second)]
+    claim = make_claim(monotone_in="x")
+    (step,) = trend_points(claim, [PointData({"x": x}, d) for x, d in enumerate(data)])
+    verdict = evaluate_claim_data(claim, step.data, None)
+    assert verdict.status == "holds" and "none of 64 replicates" in verdict.warning
+    arms = evaluate_claim(make_claim(compare_to="b"), second, first, bounds=(0.0, 1.0))
+    assert verdict.estimate.low == pytest.approx(arms.estimate.low)

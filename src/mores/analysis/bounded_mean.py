@@ -15,7 +15,8 @@ function M(s) = prod 1 / (1 - a_j s) and any c in (0, 1 / max a),
     P(S > 0) = 1 / pi * integral over t > 0 of Re M(c + i t) / (c + i t).
 
 At the c that minimizes M(s) / s the integrand does not oscillate; with t = width * sinh(v) the
-trapezoidal rule converges fast: ends have an error below 1e-6. No random number is drawn.
+trapezoidal rule converges fast: up to some hundred values, ends have an error below 1e-6 of the
+range; for thousands, of .002 of their distance from the mean. No random number is drawn.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from mores.analysis.replicate_statistics import ReplicateValues
+from mores.analysis.replicate_statistics import ReplicateValues, is_binary
 
 Ends = tuple[float, float]
 
-STEP = 0.125  # of the trapezoidal rule: ends of intervals have an error below 1e-6
+STEP = 0.125  # of the trapezoidal rule
 MAX_VALUES_PER_BATCH = 2**16  # of the integrand that are computed at a time
 NEGLIGIBLE = 1e-14  # relative size at which the sum of the trapezoidal rule ends
 SMALLEST_PROBABILITY = 1e-300
@@ -50,6 +51,9 @@ def gaffke_interval(x: ReplicateValues, bounds: Ends, level: float) -> Ends:
     low, high = bounds
     size = high - low
     shares = np.clip((x - low) / size, 0.0, 1.0)
+    if is_binary(shares):
+        lower, upper = clopper_pearson_interval(int(shares.sum()), len(shares), level)
+        return low + size * lower, low + size * upper
     tail = (1.0 - level) / 2.0
     upper = _upper_end(shares, tail)
     lower = 1.0 - _upper_end(1.0 - shares, tail)

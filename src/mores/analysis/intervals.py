@@ -114,6 +114,7 @@ def estimate(
     level: float = 0.95,
     bounds: tuple[float, float] | None = None,
     deterministic: bool = False,
+    is_difference: bool = False,
 ) -> IntervalEstimate:
     """Statistic of the replicates with its interval.
 
@@ -123,6 +124,7 @@ def estimate(
         level: nominal coverage of the interval, in (0, 1).
         bounds: smallest and largest possible value, if both exist. Ignored if a value is beyond.
         deterministic: no random number was drawn, so that all replicates are equal for certain.
+        is_difference: the values are differences already, such as between points of a sweep.
 
     Raises:
         UserError: an unknown statistic, no values, or a level outside (0, 1).
@@ -140,7 +142,7 @@ def estimate(
     if n == 1:
         return IntervalEstimate(value, *ONE_REPLICATE)
     if statistic == "mean":
-        return _mean_estimate(value, original, x, exponent, level, bounds)
+        return _mean_estimate(value, original, x, exponent, level, bounds, is_difference)
     if statistic == "rms" and bounds is not None:
         return _bounded_rms_estimate(value, original, level, bounds)
     confidence, undecided, warning = level, "" if n >= MIN_REPLICATES else too_few(n), ""
@@ -172,6 +174,7 @@ def compare(
     level: float = 0.95,
     bounds: tuple[float, float] | None = None,
     deterministic: bool = False,
+    is_difference: bool = False,
 ) -> IntervalEstimate:
     """Statistic of the replicates minus that of a reference, with its interval.
 
@@ -186,12 +189,13 @@ def compare(
         bounds: smallest and largest possible value of both arms, if both exist. Ignored if a value
             is beyond.
         deterministic: no random number was drawn in either arm.
+        is_difference: the values of an arm are differences already.
 
     Raises:
         UserError: as `estimate`, or arms of different size.
     """
     if not isinstance(reference, np.ndarray):
-        of_arm = estimate(values, statistic, level, bounds, deterministic)
+        of_arm = estimate(values, statistic, level, bounds, deterministic, is_difference)
         return _compare_with_constant(of_arm, float(reference), relative)
     a = _validate_values(values, statistic, level)
     b = _validate_values(reference, statistic, level, "reference")

@@ -30,6 +30,10 @@ from mores.analysis.replicate_statistics import (
 )
 
 MIN_REPLICATES = 16  # below: the mean of values of unknown shape and without bounds is not decided
+NOT_DECLARED = (
+    "values 0 and 1 are taken for a share, and others that no replicate has would change the "
+    "interval: the metric does not declare its bounds"
+)
 MAX_SKEWNESS = 0.8  # of a sample: above, an interval comes with a warning
 
 
@@ -70,12 +74,16 @@ def mean_interval(
         binary_arms: both of these arms have values 0 and 1 only.
     """
     n, constant = len(x), is_constant(x)
-    undecided = no_spread(n) if constant and bounds is None else ""
+    undecided = warning = ""
+    if bounds is None:
+        undecided = no_spread(n) if constant else "" if n >= MIN_REPLICATES else too_few(n)
+        warning = "" if undecided else NOT_DECLARED
     if not difference and is_binary(x) and bounds in (None, (0.0, 1.0)):
         ends = clopper_pearson_interval(int(x.sum()), n, level)
-        return MeanInterval(*ends, "Clopper and Pearson, for values 0 and 1", undecided)
-    if binary_arms and not constant:
-        bounds = bounds or (-1.0, 1.0)
+        return MeanInterval(*ends, "Clopper and Pearson, for values 0 and 1", undecided, warning)
+    if binary_arms and not constant and bounds is None:
+        ends = gaffke_interval(x, (-1.0, 1.0), level)
+        return MeanInterval(*ends, "Gaffke, for values from -1 to 1", undecided, warning)
     use_bounds = not difference or binary_arms or constant or n < MIN_REPLICATES
     if bounds is not None and use_bounds:
         ends = gaffke_interval(x, bounds, level)
@@ -85,7 +93,7 @@ def mean_interval(
     mean, margin = float(x.mean()), float(t_margin(x, level))
     low, high = mean - margin, mean + margin
     if n < MIN_REPLICATES:
-        return MeanInterval(low, high, "Student's t", too_few(n))
+        return MeanInterval(low, high, "Student's t", undecided)
     resampled = bootstrap.mean_interval(x, level)
     low, high = min(low, resampled[0]), max(high, resampled[1])
     any_shape = None

@@ -124,3 +124,12 @@ def require_observation_parts(policy_name: str, role: Role, *parts: str) -> None
                 code="unsupported",
                 path=f"policies.{role.name}",
             )
+
+
+def draws_from_global_state(policy: Policy) -> bool:
+    """Whether a policy, or one in its parameters, may draw from generators of the process."""
+    if policy.draws_from_global_state:
+        return True
+    values = (getattr(policy, name) for name in type(policy).model_fields)
+    nested = (each for v in values for each in (v if isinstance(v, tuple) else (v,)))
+    return any(draws_from_global_state(each) for each in nested if isinstance(each, Policy))

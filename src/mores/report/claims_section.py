@@ -122,7 +122,9 @@ def _count_sentence(verdicts: Sequence[Verdict]) -> str:
 def describe_estimand(claim: Claim, scenario: Scenario) -> str:
     """Description of a claim's estimand: statistic, metric, arm, reference, round."""
     stage, rounds = stage_and_round(scenario, claim)
-    parts = [claim.metric if claim.kind == "exact" else f"{claim.statistic} of {claim.metric}"]
+    parts = [
+        claim.metric if claim.checks_every_replicate else f"{claim.statistic} of {claim.metric}"
+    ]
     if claim.interval == "parameters":
         parts.insert(0, "median over parameter draws of the")
     if scenario.arms:

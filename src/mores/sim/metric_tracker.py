@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,10 @@ class ResolvedMetrics(dict[str, Metric | None]):
         """Smallest and largest possible values of the metrics that have both."""
         own = environment.metric_bounds
         bounds = {n: own.get(n) if m is None else m.bounds for n, m in self.items()}
+        for name, pair in bounds.items():
+            if pair is not None and not -math.inf < pair[0] < pair[1] < math.inf:
+                message = f"its bounds must be two numbers in order, not {pair}"
+                raise _metric_error(name, message, "invalid_value")
         return {name: pair for name, pair in bounds.items() if pair is not None}
 
 

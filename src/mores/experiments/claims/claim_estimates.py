@@ -14,6 +14,7 @@ from mores.analysis.sampling_intervals import interval_over_resamples
 from mores.experiments.scenario.specification import Claim
 
 CONFIDENCE_LEVEL = 0.95
+TOLERANCE_IN_ULPS = 32  # float32 rounding by which equal arms may differ after many operations
 
 Comparison = Float[np.ndarray, " replicate"] | float | None
 
@@ -26,12 +27,14 @@ class ClaimData(NamedTuple):
         comparison: what is subtracted: the same in the arm `compare_to`, or the analytic value.
         bounds: smallest and largest possible value of the metric, if it declares both.
         deterministic: no random number was drawn in any of the arms.
+        is_difference: the values are differences between points of a sweep.
     """
 
     values: Float[np.ndarray, " replicate"]
     comparison: Comparison = None
     bounds: tuple[float, float] | None = None
     deterministic: bool = False
+    is_difference: bool = False
 
     @property
     def differences(self) -> Float[np.ndarray, " replicate"]:
@@ -43,13 +46,15 @@ def estimate_claim(
     claim: Claim, data: ClaimData, level: float = CONFIDENCE_LEVEL
 ) -> IntervalEstimate:
     """The estimate of a claim in one arm, with its interval."""
-    values, comparison, bounds, deterministic = data
+    values, comparison, bounds, deterministic, is_difference = data
     if claim.interval == "people":
         return interval_over_resamples(values, comparison, claim.relative, level, deterministic)
     if comparison is None:
-        return estimate(values, claim.statistic, level, bounds, deterministic)
+        return estimate(values, claim.statistic, level, bounds, deterministic, is_difference)
     statistic, relative = claim.statistic, claim.relative
-    return compare(values, comparison, statistic, relative, level, bounds, deterministic)
+    return compare(
+        values, comparison, statistic, relative, level, bounds, deterministic, is_difference
+    )
 
 
 def draw_effect(claim: Claim, data: ClaimData) -> float:
@@ -64,14 +69,14 @@ def draw_effect(claim: Claim, data: ClaimData) -> float:
 
 
 def ablation_difference(
-    claim: Claim, data: ClaimData, ablation_data: ClaimData
+    claim: Claim, data: ClaimData, ablation_data: ClaimData, level: float = CONFIDENCE_LEVEL
 ) -> IntervalEstimate:
     """The claim's effect minus its effect in the ablation; only the sign is used.
 
     A common reference arm cancels. Analytic values may differ between the arms, and their
     difference is subtracted.
     """
-    (values, law, bounds, _), (ablated, ablated_law, *_), offset = data, ablation_data, 0.0
+    (values, law, bounds, *_), (ablated, ablated_law, *_), offset = data, ablation_data, 0.0
     if isinstance(law, float) and isinstance(ablated_law, float):
         if not claim.relative:
             offset = law - ablated_law
@@ -82,5 +87,21 @@ def ablation_difference(
     absolute = claim.model_copy(update={"relative": False})
     deterministic = data.deterministic and ablation_data.deterministic
     bounds = None if claim.relative else bounds
-    interval = estimate_claim(absolute, ClaimData(values, ablated, bounds, deterministic))
+    interval = estimate_claim(absolute, ClaimData(values, ablated, bounds, deterministic), level)
     return dataclasses.replace(interval, low=interval.low - offset, high=interval.high - offset)
+
+
+def without_rounding_differences(
+    reference: Float[np.ndarray, " replicate"], values: Float[np.ndarray, " replicate"]
+) -> Float[np.ndarray, " replicate"]:
+    """The reference, replaced by `values` wherever the two differ only by float32 rounding.
+
+    Arms that are equal in exact arithmetic may differ systematically in the last bits; with enough
+    replicates such a difference would become significant.
+    """
+    size = np.maximum(np.abs(values), np.abs(reference)).max()
+    tolerance = TOLERANCE_IN_ULPS * np.finfo(np.float32).eps * size
+    differences = values - reference
+    if np.ptp(differences) <= tolerance:  # the same difference in every replicate
+        return values - np.median(differences) * (np.abs(np.median(differences)) > tolerance)
+    return np.where(np.abs(differences) <= tolerance, values, reference)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from mores.core.errors import UserError
 from mores.experiments.claims import verdicts
-from mores.experiments.claims.claim_estimates import ClaimData
+from mores.experiments.claims.claim_estimates import ClaimData, without_rounding_differences
 from mores.experiments.claims.several_claims import holm_adjusted, is_statistical
 from mores.experiments.claims.trends import PointData, trend_points
 from mores.experiments.claims.verdicts import Verdict
@@ -21,8 +21,6 @@ from mores.experiments.scenario.claim_inputs import claim_arm, metric_compared_w
 from mores.experiments.scenario.specification import Claim, Scenario
 from mores.experiments.scenario.stages import Sensitivity, Stage, Target
 from mores.metrics.drift import distance_from_control
-
-TOLERANCE_IN_ULPS = 32  # float32 rounding by which equal arms may differ after many operations
 
 CellResults = Mapping[str, CellResult]  # by cell id
 
@@ -90,10 +88,7 @@ def _evaluate_claim(
     points = trend_points(claim, points)
     at_points = []
     for each in points:
-        values, comparison, bounds, deterministic = each.data
-        verdict = verdicts.evaluate_claim(
-            claim, values, comparison, each.ablation, bounds, deterministic
-        )
+        verdict = verdicts.evaluate_claim_data(claim, each.data, each.ablation)
         verdict = _fail_untrained(verdict, arm) if each.untrained else verdict
         at_points.append(dataclasses.replace(verdict, arm=arm, point=each.point))
     with_remarks = [
@@ -182,24 +177,10 @@ def make_claim_data(
         return ClaimData(values, None, bounds, deterministic)
     other = results_by_arm[claim.compare_to]
     reference = metric_at_round(other, claim.metric, stage.name, at_round, control)
-    if claim.kind != "exact":
-        reference = _remove_rounding_differences(reference, values)
+    if not claim.checks_every_replicate:
+        reference = without_rounding_differences(reference, values)
     deterministic &= not other.drew_random_numbers
     return ClaimData(values, reference, bounds, deterministic)
-
-
-def _remove_rounding_differences(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The reference, replaced by `values` wherever the two differ only by float32 rounding.
-
-    Arms that are equal in exact arithmetic may differ systematically in the last bits; with enough
-    replicates such a difference would become significant.
-    """
-    size = np.maximum(np.abs(values), np.abs(reference)).max()
-    tolerance = TOLERANCE_IN_ULPS * np.finfo(np.float32).eps * size
-    differences = values - reference
-    if np.ptp(differences) <= tolerance:  # the same difference in every replicate
-        return values - np.median(differences) * (np.abs(np.median(differences)) > tolerance)
-    return np.where(np.abs(differences) <= tolerance, values, reference)
 
 
 def metric_at_round(

@@ -42,8 +42,9 @@ def describe_several(claims: Sequence[tuple[Claim, str]]) -> str:
     chance, holds = chance_of_luck(len(adjusted)), adjusted.count("holds")
     return (
         f"{len(adjusted)} claims rest on intervals: if none were true, at least one of them would "
-        f"hold by chance in up to {100 * chance:.0f} % of experiments (5 % each). Adjusted for "
-        f"their number (Holm), {holds} of {len(adjusted)} {'holds' if holds == 1 else 'hold'}."
+        f"hold by chance in up to {100 * chance:.0f} % of experiments (5 % each, if they are "
+        f"independent). Adjusted for their number (Holm), {holds} of {len(adjusted)} "
+        f"{'holds' if holds == 1 else 'hold'}."
     )
 
 
@@ -60,12 +61,47 @@ def smallest_alpha(claim: Claim, interval_at: Callable[[float], IntervalEstimate
         within = satisfies_and_violates(claim, interval.low, interval.high)[0]
         return bool(within) and interval.confidence >= 1.0 - alpha
 
+    return _smallest(holds)
+
+
+def smallest_alpha_of_ablation(
+    claim: Claim,
+    ablation_at: Callable[[float], IntervalEstimate],
+    difference_at: Callable[[float], IntervalEstimate],
+) -> float:
+    """The smallest alpha at which a learned finding vanishes in its ablation; 1 if not at .05.
+
+    It vanishes if the ablation fails the bound, or if its difference from the claim's arm
+    excludes 0.
+
+    Args:
+        claim: the claim.
+        ablation_at: the estimate in the ablation with the interval of a level.
+        difference_at: that of the difference.
+    """
+
+    def fails(alpha: float) -> bool:
+        interval = ablation_at(1.0 - alpha)
+        violates = satisfies_and_violates(claim, interval.low, interval.high)[1]
+        return bool(violates) and not interval.undecided
+
+    def differs(alpha: float) -> bool:
+        interval = difference_at(1.0 - alpha)
+        return not interval.undecided and (interval.low > 0.0 or interval.high < 0.0)
+
+    return min(_smallest(fails), _smallest(differs))
+
+
+def _smallest(condition: Callable[[float], bool]) -> float:
+    """The smallest alpha up to .05 for which a condition is true; 1 if there is none."""
     low, high = SMALLEST_ALPHA, 0.05
-    if holds(low):
+    if not condition(high):
+        return 1.0
+    if condition(low):
         return low
     for _ in range(STEPS):
         middle = (low * high) ** 0.5
-        low, high = (low, middle) if holds(middle) else (middle, high)
+        low, high = (low, middle) if condition(middle) else (middle, high)
     return high
 
 

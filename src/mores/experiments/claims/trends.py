@@ -18,7 +18,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mores.experiments.claims.claim_estimates import ClaimData, Comparison
+from mores.experiments.claims.claim_estimates import (
+    ClaimData,
+    Comparison,
+    without_rounding_differences,
+)
 from mores.experiments.scenario.specification import Claim
 
 
@@ -86,18 +90,33 @@ def _combine(
 
 def _weighted(data: Sequence[ClaimData], weights: Float[np.ndarray, " point"]) -> ClaimData:
     comparisons = [each.comparison for each in data if each.comparison is not None]
-    comparison: Comparison = _sum(comparisons, weights) if comparisons else None
-    if isinstance(comparison, np.floating):
-        comparison = float(comparison)
+    comparison: Comparison = None
+    if comparisons:
+        numbers = isinstance(comparisons[0], float)
+        arrays = [np.atleast_1d(np.asarray(each, dtype=np.float64)) for each in comparisons]
+        summed = _contrast(arrays, weights)
+        comparison = float(summed[0]) if numbers else summed
     bounds = [each.bounds for each in data]
     known = [pair for pair in bounds if pair is not None]
     combined = None
     if len(known) == len(bounds):
         ends = [sorted((w * low, w * high)) for w, (low, high) in zip(weights, known, strict=True)]
         combined = (sum(low for low, _ in ends), sum(high for _, high in ends))
-    values = np.asarray(_sum([each.values for each in data], weights))
-    return ClaimData(values, comparison, combined, all(each.deterministic for each in data))
+    values = _contrast([each.values for each in data], weights)
+    deterministic = all(each.deterministic for each in data)
+    return ClaimData(values, comparison, combined, deterministic, is_difference=True)
 
 
-def _sum(terms: Sequence[Any], weights: Float[np.ndarray, " point"]) -> Any:
-    return sum(weight * term for weight, term in zip(weights, terms, strict=True))
+def _contrast(
+    terms: Sequence[Float[np.ndarray, " replicate"]], weights: Float[np.ndarray, " point"]
+) -> Float[np.ndarray, " replicate"]:
+    """The weighted sum of values at several points, of weights that sum to 0.
+
+    It is computed from the differences from the first point, without those that are rounding, so
+    that values that do not change have a sum of exactly 0.
+    """
+    first = np.asarray(terms[0], dtype=np.float64)
+    total = np.zeros_like(first)
+    for weight, term in zip(weights, terms, strict=True):
+        total += weight * (without_rounding_differences(np.asarray(term), first) - first)
+    return total

@@ -38,7 +38,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -56,7 +56,7 @@ from mores.experiments.claims.claim_estimates import (
     draw_effect,
     estimate_claim,
 )
-from mores.experiments.claims.several_claims import smallest_alpha
+from mores.experiments.claims.several_claims import smallest_alpha, smallest_alpha_of_ablation
 from mores.experiments.scenario.specification import Claim
 
 VerdictStatus = Literal["holds", "fails", "undecided", "report"]
@@ -82,8 +82,8 @@ class Verdict:
         arm: the arm of the claim.
         point: the point of the sweep; empty over all points.
         at_points: the verdicts at the points of a sweep, in its order.
-        alpha: the smallest alpha for which the interval of level 1 - alpha lies within the bound;
-            1 if the claim does not hold.
+        alpha: the smallest alpha for which the interval of level 1 - alpha lies within the bound
+            and, for a learned claim, the finding vanishes in the ablation; 1 if it does not hold.
         changed: how the claim differs from that of an earlier run with the same seed; empty if it
             does not.
         adjusted_alpha: the same, adjusted for all statistical claims of the file (Holm); nan for
@@ -166,17 +166,25 @@ def evaluate_claim(
             problem = "is missing" if other is None else "is given, and the claim has none"
             message = f"{claim.statement!r}: the comparison {name} {problem}"
             raise UserError(message, code="missing" if other is None else "conflict", path=name)
-    if claim.kind == "exact":
-        return _exact_verdict(claim, values, comparison)
     data = ClaimData(np.asarray(values), comparison, bounds, deterministic)
+    return evaluate_claim_data(claim, data, ablation)
+
+
+def evaluate_claim_data(claim: Claim, data: ClaimData, ablation: ClaimData | None) -> Verdict:
+    """The verdict on a claim from its complete data: see `evaluate_claim`."""
+    if claim.checks_every_replicate:
+        return _exact_verdict(claim, data.values, data.comparison)
     verdict = _interval_verdict(claim, estimate_claim(claim, data))
     if verdict.status == "holds":
         alpha = smallest_alpha(claim, functools.partial(estimate_claim, claim, data))
         verdict = dataclasses.replace(verdict, alpha=alpha)
     if ablation is None:
         return verdict
-    difference = ablation_difference(claim, data, ablation)
-    return _learned_verdict(verdict, estimate_claim(claim, ablation), difference)
+    return _learned_verdict(
+        verdict,
+        functools.partial(estimate_claim, claim, ablation),
+        functools.partial(ablation_difference, claim, data, ablation),
+    )
 
 
 def evaluate_claim_over_draws(
@@ -199,18 +207,22 @@ def evaluate_claim_over_draws(
     ablated = np.array([draw_effect(claim, data) for data in ablation_draws])
     return _learned_verdict(
         verdict,
-        interval_over_draws(ablated, CONFIDENCE_LEVEL),
-        interval_over_draws(effects - ablated, CONFIDENCE_LEVEL),
+        functools.partial(interval_over_draws, ablated),
+        functools.partial(interval_over_draws, effects - ablated),
     )
 
 
 def _learned_verdict(
-    verdict: Verdict, ablation: IntervalEstimate, difference: IntervalEstimate
+    verdict: Verdict,
+    ablation_at: Callable[[float], IntervalEstimate],
+    difference_at: Callable[[float], IntervalEstimate],
 ) -> Verdict:
     """The verdict on a learned claim, from that on its own estimate.
 
-    `difference` is its own estimate minus that of the ablation.
+    `ablation_at` is the estimate in the ablation at a level, `difference_at` that of the own value
+    minus the ablation's.
     """
+    ablation, difference = ablation_at(CONFIDENCE_LEVEL), difference_at(CONFIDENCE_LEVEL)
     claim, status, reason = verdict.claim, verdict.status, verdict.reason
     if status == "holds":
         ablated = _interval_verdict(claim, ablation)
@@ -227,7 +239,10 @@ def _learned_verdict(
         else:
             reason = f"{reason}, but it may not vanish: {text}, and {differ} includes 0"
             status = "undecided"
-    alpha = verdict.alpha if status == "holds" else 1.0
+    alpha = 1.0
+    if status == "holds":
+        vanishes = smallest_alpha_of_ablation(claim, ablation_at, difference_at)
+        alpha = max(verdict.alpha, vanishes)
     return dataclasses.replace(
         verdict, status=status, reason=reason, ablation_estimate=ablation, alpha=alpha
     )

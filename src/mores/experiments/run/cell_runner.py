@@ -15,6 +15,7 @@ import torch
 from mores.core import stream_addresses as addresses
 from mores.core.episode_dataset import concatenate_datasets
 from mores.core.learner import can_train
+from mores.core.policy import draws_from_global_state
 from mores.core.random_streams import DrawCounter, RandomStreams, Worlds
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.results.policy_checkpoints import CheckpointCollector
@@ -126,7 +127,7 @@ class CellRunner:
             stages=self.metrics_recorder.stage_results(),
             latent=self.metrics_recorder.latent,
             latent_rounds=self.metrics_recorder.latent_rounds,
-            drew_random_numbers=self.draws.count > 0,
+            drew_random_numbers=self.draws.count > 0 or _draws_globally(self.built_cell),
             num_models=self.checkpoint_collector.num_models,
             stopped=tuple(self.checkpoint_collector.stopped.values()),
             training_statuses=tuple(self.checkpoint_collector.training_statuses.values()),
@@ -245,6 +246,12 @@ def _stage_cost(built_stage: BuiltStage) -> int:
     """Cost of a stage in rounds; an offline pass over a dataset counts as one."""
     rounds = 1 if built_stage.stage.loop == "fit_offline" else built_stage.rounds
     return built_stage.stage.episodes * rounds
+
+
+def _draws_globally(built_cell: BuiltCell) -> bool:
+    """Whether a policy may draw from generators of the process, which are not counted."""
+    policies = [policy for staged in built_cell.stages for policy in staged.policies.values()]
+    return any(draws_from_global_state(policy) for policy in policies)
 
 
 def _value_names(built_cell: BuiltCell) -> dict[str, tuple[str, ...]]:

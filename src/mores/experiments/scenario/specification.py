@@ -153,6 +153,11 @@ class Claim(StrictModel):
         description="what the interval covers. monte_carlo: replicates; people: resampled "
         "respondents; parameters: points sampled from the ranges under `uncertainty`",
     )
+    every_replicate: bool = Field(
+        default=False,
+        description="by_construction and reward_implied only: every replicate must lie in the "
+        "bound, as in an exact claim, and there is no interval",
+    )
     slope_in: str | None = Field(
         default=None,
         description="path of the sweep: the claim is about the least squares slope of the metric "
@@ -164,6 +169,11 @@ class Claim(StrictModel):
         "parameter to the next, and must hold for all",
     )
     source: str | None = Field(default=None, description="source of the finding: arXiv id, section")
+
+    @property
+    def checks_every_replicate(self) -> bool:
+        """Whether every replicate must lie in the bound; else an interval over replicates."""
+        return self.kind == "exact" or self.every_replicate
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Claim:
@@ -189,9 +199,13 @@ class Claim(StrictModel):
             raise conflict("needs a bound with differs_from", "smallest_effect")
         if self.interval == "people" and self.statistic != "mean":
             raise conflict("people: the statistic must be mean", "interval")
-        if self.interval == "parameters" and (self.statistic != "mean" or self.kind == "exact"):
-            message = "parameters: the statistic must be mean and the kind not exact"
+        if self.interval == "parameters" and (
+            self.statistic != "mean" or self.checks_every_replicate
+        ):
+            message = "parameters: the statistic must be mean, and the claim not exact"
             raise conflict(message, "interval")
+        if self.every_replicate and self.kind not in ("by_construction", "reward_implied"):
+            raise conflict("is for by_construction and reward_implied", "every_replicate")
         if self.slope_in is not None and self.monotone_in is not None:
             raise conflict("give slope_in or monotone_in, not both", "monotone_in")
         return self
@@ -280,7 +294,8 @@ class Scenario(StrictModel):
                 raise unknown("stage", claim.stage, names, "claims", i, "stage")
             single = self.worlds == self.stage(claim.stage).episodes == 1
             rule = "needs one world and one episode per replicate"
-            if claim.statistic != "mean" and claim.kind != "exact" and not single:
+            exact = claim.checks_every_replicate
+            if claim.statistic != "mean" and not exact and not single:
                 raise conflict(f"{claim.statistic} {rule}", "claims", i, "statistic")
             if claim.interval == "people" and not single:  # each resamples the respondents
                 raise conflict(f"people {rule}", "claims", i, "interval")

@@ -62,7 +62,7 @@ def _metric_effects(
 ) -> list[ArmEffect]:
     references = {}
     for claim in data.scenario.claims:
-        if claim.kind != "exact" and claim.metric in control.names:
+        if not claim.checks_every_replicate and claim.metric in control.names:
             reference = control.by_replicate(claim.metric)[:, -1]
             if np.isfinite(reference).all() and len(references) < MAX_METRICS:
                 references.setdefault(claim.metric, (reference, claim.statistic))

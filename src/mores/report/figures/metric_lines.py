@@ -146,7 +146,7 @@ def _analytic_points(data: ReportData, name: str) -> dict[str, Points]:
     points = {}
     for claim in data.scenario.claims:
         arm = claim_arm(data.scenario, claim) or ""
-        is_mean = claim.kind == "exact" or claim.statistic == "mean"
+        is_mean = claim.checks_every_replicate or claim.statistic == "mean"
         if claim.metric != name or claim.analytic is None or not is_mean or arm not in data.arms:
             continue
         stage = data.record(arm).stage()
