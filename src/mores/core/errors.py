@@ -65,8 +65,9 @@ class UserError(Exception):
 
 
 def unreadable(path: object, reason: object) -> UserError:
-    """The error of a file that cannot be read."""
-    return UserError(f"cannot read {path}: {reason}", code="unreadable", path=str(path))
+    """The error of a file that cannot be read; the reason of a library may have several lines."""
+    text = printable(str(reason).strip(), 500)
+    return UserError(f"cannot read {path}: {text}", code="unreadable", path=str(path))
 
 
 class ParameterError(ValueError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from mores.core.arguments import check_path
-from mores.core.errors import UserError, did_you_mean, unreadable
+from mores.core.errors import UserError, did_you_mean, printable, unreadable
 from mores.experiments.results.cell_identity import CellIdentity
 from mores.experiments.results.cell_store import read_cell_result
 from mores.experiments.results.checked_files import (
@@ -66,7 +66,7 @@ class Run:
         if absent:
             message = f"{self.folder} is not a run folder: {absent[0]} is missing"
             raise UserError(message, code="unreadable", path=str(self.folder))
-        self._warned = False
+        self._warned = self._warned_of_missing_cells = False
 
     def __repr__(self) -> str:
         return f"<run {self.folder}: {self.status['state']}, cells {', '.join(self.cells)}>"
@@ -98,6 +98,8 @@ class Run:
     def cells_of(self, purpose: str) -> list[str]:
         """Complete cells with a purpose.
 
+        A finished run whose cells are missing causes one warning.
+
         Args:
             purpose: arm, draw (of the uncertain parameters) or design (of a sensitivity analysis).
         """
@@ -106,7 +108,17 @@ class Run:
             raise UserError(message, code="unknown_name", path="purpose")
         _ = self.status  # raises for a damaged folder
         names = [c for c, info in self.cell_info.items() if info.get("purpose", "arm") == purpose]
-        return [cell for cell in names if self._cell_folder.kind(cell)]
+        complete = [cell for cell in names if self._cell_folder.kind(cell)]
+        if len(complete) < len(names) and self.status["state"] == "done":
+            self._warn_of_missing_cells(sorted({*names} - {*complete}))
+        return complete
+
+    def _warn_of_missing_cells(self, cells: list[str]) -> None:
+        if not self._warned_of_missing_cells:
+            self._warned_of_missing_cells = True
+            text = printable(", ".join(cells), 200)
+            message = f"{self.folder}: cells of a finished run are missing: {text}"
+            warnings.warn(f"{message}; mores resume simulates them again", stacklevel=4)
 
     @cached_property
     def cell_info(self) -> dict[str, dict[str, Any]]:
@@ -134,7 +146,10 @@ class Run:
         final = self.status.get("files")
         if isinstance(final, dict) and "claims.json" in final:
             self._files.read_verified("claims.json", final["claims.json"])
-        return self._files.read_json("claims.json")
+        claims = self._files.read_json("claims.json")
+        if not isinstance(claims, list) or not all(isinstance(entry, dict) for entry in claims):
+            raise unreadable(self.folder / "claims.json", "it does not list the claims of a run")
+        return claims
 
     @property
     def sensitivity(self) -> dict[str, Any]:
@@ -146,7 +161,10 @@ class Run:
     def provenance(self) -> dict[str, Any]:
         """Versions, source, machine, command, times."""
         self._require_file("provenance.json")
-        return self._files.read_sealed("provenance.json")
+        content = self._files.read_sealed("provenance.json")
+        if content.get("resolved_hash") != self.manifest.resolved_hash:
+            raise unreadable(self.folder / "provenance.json", "it belongs to another run")
+        return content
 
     def dataframe(self, cell: str | None = None, purpose: str = "arm") -> pd.DataFrame:
         """Rows of cell, arm, replicate, world, stage, episode, round, metric, value.
@@ -163,7 +181,10 @@ class Run:
         for name in [self._require_cell(cell)] if cell is not None else self.cells_of(purpose):
             cell_files = self._open_cell(name)
             try:
-                frame = cell_files.open_metrics().read().to_pandas()
+                table = cell_files.open_metrics().read()
+                if any(column.null_count for column in table.columns):
+                    raise ValueError("it lacks numbers")
+                frame = table.to_pandas()
             except DECODING_ERRORS as error:
                 raise unreadable(cell_files.path / "metrics.parquet", error) from None
             frame.insert(0, "cell", name)
@@ -208,7 +229,9 @@ class Run:
             message = f"{cell} has no trajectory: the scenario has sample_worlds: 0"
             raise UserError(message, code="missing", path="sample_worlds")
         try:
-            return xr.open_zarr(files.open_trajectory(), consolidated=False, zarr_format=3).load()
+            store = files.open_trajectory()
+            # Without chunks: dask would pickle the store and start threads.
+            return xr.open_zarr(store, chunks=None, consolidated=False, zarr_format=3).load()
         except DECODING_ERRORS as error:
             raise unreadable(files.path / "trajectory.zarr", error) from None
 

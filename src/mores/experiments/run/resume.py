@@ -84,7 +84,7 @@ def resume_run(
         check_tree(folder)
         loaded = _load_plugins(folder, manifest, plugin_paths, force)
         run_plan = _make_run_plan(folder, manifest, loaded)
-        provenance = _read_provenance(run_plan, jobs)
+        provenance = _read_provenance(run_plan, manifest, jobs)
         system = system_info()
         changed = compare_system_info(provenance, system)
         cells = _inspect_cells(run_plan)
@@ -285,17 +285,21 @@ def _first_difference(before: str, after: str) -> str:
     return "white space at the end"
 
 
-def _read_provenance(run_plan: RunPlan, jobs: int | WorkerPool) -> dict[str, Any]:
+def _read_provenance(
+    run_plan: RunPlan, manifest: RunManifest, jobs: int | WorkerPool
+) -> dict[str, Any]:
     """Content of `provenance.json`; the provenance of this process if the file was removed."""
     files = CheckedFolder(run_plan.folder)
     if not files.kind("provenance.json"):
         text = files.read("resolved.yaml", MAX_JSON_BYTES).decode("utf-8")
         return collect_provenance(text, run_plan.scenario.seed, num_processes(jobs))
     provenance = files.read_sealed("provenance.json")
+    path = run_plan.folder / "provenance.json"
+    if provenance.get("resolved_hash") != manifest.resolved_hash:
+        raise unreadable(path, "it belongs to another run")
     types = {"resumed": list, "seconds": (int, float), "versions": dict, "source": dict}
     if any(
         key in provenance and not isinstance(provenance[key], kind) for key, kind in types.items()
     ):
-        path = run_plan.folder / "provenance.json"
         raise unreadable(path, "it is not the provenance of a run")
     return provenance
