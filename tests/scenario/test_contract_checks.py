@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
 from mores.core.errors import UserError
+from mores.core.policy import ActionOutput, Policy
+from mores.experiments.run.cell_execution import run_cell
 from mores.experiments.run.dry_run import check_scenario
 from mores.experiments.scenario.loading import load_scenario
 from mores.registry import REGISTRIES
@@ -334,3 +336,25 @@ def test_graphs_with_other_numbers_of_ties_in_every_world_are_accepted(
         f"rounds: 3\nreplicates: 4\nseed: {seed}\nmetrics: [rms_distance]\n"
     )
     check_scenario(load_scenario(file))
+
+
+def test_a_policy_that_declares_draws_of_its_own_is_accepted(tmp_path: Path) -> None:
+    """A search for draws that runs within another one reports what it found."""
+
+    class Guesser(Policy):
+        draws_from_global_state: ClassVar[bool] = True
+
+        def act(self, phase, observation, action_mask, state, streams):  # type: ignore[no-untyped-def]
+            return ActionOutput(torch.randint(0, 2, observation.shape[:2]), state)
+
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "name: guesses\nabout: Guesses.\nenv: {kind: matrix_game}\n"
+        "policies: {player: {kind: global_guesser}}\n"
+        "rounds: 3\nreplicates: 2\nmetrics: [cooperation_rate]\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(REGISTRIES["policy"], "global_guesser", Guesser)
+        (cell,) = check_scenario(load_scenario(file))
+        scenario = load_scenario(file).scenario
+        assert run_cell(cell.cell, scenario, range(2), lambda _: None).drew_random_numbers

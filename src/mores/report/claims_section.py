@@ -32,7 +32,7 @@ KIND_DESCRIPTIONS = {
 }
 INTERVAL_DESCRIPTIONS = {
     "monte_carlo": "replicates (Monte Carlo error)",
-    "people": "resampled respondents",
+    "people": "resampled respondents, whose mean is taken as normal",
     "parameters": "the stated ranges of uncertain parameters",
 }
 STATUS_LABELS: dict[VerdictStatus, tuple[str, str]] = {  # symbol and word

@@ -11,7 +11,7 @@ import random
 import site
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -87,6 +87,9 @@ def find_draw(run: Callable[[], Any], components: Mapping[str, object]) -> Draw 
     except (_Found, Exception):  # the caller has seen an error of the function itself
         pass
     finally:
+        outer = getattr(before, "__self__", None)
+        if isinstance(outer, _Search):  # this is within `run` of another search
+            outer.resume(search.draws)
         sys.settrace(before)
     draws = [*search.draws, None]
     return next((draw for draw in draws if draw is None or not draw.allowed), None) or draws[0]
@@ -107,6 +110,11 @@ class _Search:
         self._states = _states()
         self._frame: FrameType | None = None  # of the last event in code outside of libraries
         self._line = 0
+
+    def resume(self, draws: Sequence[Draw]) -> None:
+        """Continue after an inner search, with what it found."""
+        self.draws += draws
+        self._states = _states()
 
     def on_call(self, frame: FrameType, event: str, argument: Any) -> Any:
         if self._is_library(frame):
