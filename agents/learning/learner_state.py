@@ -1,8 +1,8 @@
 """State of a learner: last decisions, recurrent states, and the persistent part.
 
-Decisions and recurrent states lead with the world and end with the episode. The persistent part
-belongs to models, outlives episodes and stages, and is changed in place: it has one owner, the
-simulator that holds it.
+Decisions and recurrent states have the world as first dimension and end with the episode. The
+persistent part belongs to models, outlives episodes and stages, and is changed in place: it has one
+owner, the simulator that holds it.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ class Environment(Config, ABC, Generic[State]):
     """A community simulated in many worlds: parameters as fields, pure functions of the state.
 
     Static data (a network, a table) may be cached on the environment; all that changes is in the
-    state, whose tensors lead with the world dimension. `mores.envs` holds examples.
+    state, whose tensors have the world as first dimension. `mores.envs` holds examples.
     """
 
     tags: ClassVar[Mapping[str, object]] = {}  # for `mores list --where`

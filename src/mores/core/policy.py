@@ -37,7 +37,7 @@ class Policy(Config, ABC):
     """Decision rule for all agents of a role in all worlds.
 
     A fixed rule, a response model of people, learned networks or a language model. A policy state
-    consists of tensors that lead with the world dimension and of `pytree.Persistent` parts that do
+    consists of tensors whose first dimension is the world and of `pytree.Persistent` parts that do
     not. Beliefs end with the episode, learned parameters do not: `on_episode_start` decides.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Trees of tensors: dataclasses, dicts, tuples and lists whose tensors lead with the world.
+"""Trees of tensors: dataclasses, dicts, tuples, lists. The first dimension of tensors is the world.
 
 Learned parameters belong to no single world and are wrapped in `Persistent`: they are saved and
 restored like the rest, and do not change when worlds are reset.
@@ -18,7 +18,7 @@ Tree = TypeVar("Tree")
 
 @dataclasses.dataclass(frozen=True)
 class Persistent:
-    """A subtree whose tensors do not lead with the world dimension and outlive episodes."""
+    """A subtree whose tensors have another first dimension than the world and outlive episodes."""
 
     value: Any
 

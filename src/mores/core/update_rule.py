@@ -59,7 +59,7 @@ class UpdateRule(Config, ABC):
     """A registered rule: parameters as fields, and a pure function of inputs and state."""
 
     def initial_state(self, values: PersonValues, graph: Graph, streams: RandomStreams) -> Any:
-        """State of the rule in a new episode: a tree of tensors that lead with the world."""
+        """State of the rule in a new episode: tensors whose first dimension is the world."""
         return None
 
     @abstractmethod

@@ -137,7 +137,7 @@ def _evaluate(
 
     Raises:
         UserError: the function of the metric fails, returns another type or shape, or modifies its
-            inputs or memory; or the memory does not lead with the world.
+            inputs or memory; or the memory has another first dimension than the world.
     """
     given = [*inputs.values()]
     if memory is not None:
@@ -162,7 +162,7 @@ def _evaluate(
     for part, tensor in pytree.flatten(memory, include_persistent=False).items():
         if tensor.shape[:1] != (num_worlds,):
             message = (
-                f"tensors of its memory must lead with the world dimension, {num_worlds}, not "
+                f"tensors of its memory must have the world as first dimension, {num_worlds}, not "
                 f"{list(tensor.shape)}{f' ({part})' if part else ''}"
             )
             raise _metric_error(name, message, "wrong_shape")

@@ -1,7 +1,7 @@
 """Checks of all values that environments and policies return, for the first rounds of a scenario.
 
 Beyond `call_checks`: no NaN in observations and actions, finite rewards, a legal option for every
-agent, tensors of the state that lead with the world dimension, and no method that modifies the
+agent, tensors of the state whose first dimension is the world, and no method that modifies the
 state it was given. The results are recorded, so that two simulations can be compared call by call.
 """
 
@@ -128,7 +128,7 @@ class ValueChecks(CallChecks):
         self._record(self.method("latent"), "latent", latent, state)
 
     def _record(self, method: str, path: str, result: Mapping[str, Any], state: Any = None) -> None:
-        """Record the tensors of a result, which must lead with the world dimension.
+        """Record the tensors of a result, which must have the world as first dimension.
 
         The state that the method was given must be unmodified, by the version counters of tensors.
         """
@@ -145,7 +145,7 @@ class ValueChecks(CallChecks):
         for name, tensor in tensors.items():
             if tensor.shape[:1] != (self.num_worlds,):
                 message = (
-                    f"{name!r} must lead with the world dimension, {self.num_worlds}, not "
+                    f"{name!r} must have the world as first dimension, {self.num_worlds}, not "
                     f"{list(tensor.shape)}: keep static data on the object itself"
                 )
                 refuse(method, message, path, code="wrong_shape")

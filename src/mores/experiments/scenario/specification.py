@@ -190,7 +190,8 @@ class Claim(StrictModel):
             raise conflict("is allowed for claims of kind learned only", "ablation")
         for key in ("arm", "compare_to"):
             if self.ablation is not None and self.ablation == getattr(self, key):
-                raise conflict(f"must differ from {key}", "ablation")
+                hint = ": leave it out, the two are compared anyway" if key == "compare_to" else ""
+                raise conflict(f"must differ from {key}{hint}", "ablation")
         if self.kind == "reward_implied" and self.analytic is None:
             raise missing("reward_implied: name the value of the exact solver as analytic", "kind")
         if self.relative and not subtracts:
