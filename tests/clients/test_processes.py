@@ -78,7 +78,8 @@ def test_function_in_a_pool(context: Any) -> None:
 
 @pytest.mark.full
 def test_function_in_joblib() -> None:
-    joblib = pytest.importorskip("joblib")
+    import joblib  # type: ignore[import-untyped]
+
     function = function_that_names_mores()
     results = joblib.Parallel(n_jobs=2)(joblib.delayed(function)() for _ in range(2))
     assert results == [function()] * 2
