@@ -44,7 +44,7 @@ from tests.attacks.folders import copy_run, pickled_marker, run_small, snapshot
 
 RESULTS = Path(__file__).resolve().parent / "results"
 MEMORY_FOLDER = Path("/dev/shm")  # of Linux: files in it never reach a disk
-FOLDERS_OF_SHARD = 500
+FOLDERS_OF_SHARD = 1_000
 PLUGIN = "from pathlib import Path\nPath(__file__).with_name('marker').mkdir()\n"
 
 
@@ -263,15 +263,22 @@ def main(num_folders: int = 10_000, jobs: int = 2, first: int = 0) -> None:
         ]
         with ThreadPoolExecutor(jobs) as pool:
             for _ in pool.map(shards.run, ranges):
+                _write(shards.results, start, num_folders >= 10_000)
                 print(len(shards.results), "folders", flush=True)
-    results = summary(shards.results)
+    results = _write(shards.results, start, num_folders >= 10_000)
+    print(json.dumps(results, indent=2))
+    sys.exit(1 if results["failures"] else 0)
+
+
+def _write(tried: dict[int, FolderResult], start: float, to_file: bool) -> dict[str, Any]:
+    """Write the results so far, of a run of all folders; return them."""
+    results = summary(dict(tried))
     results["seconds"] = round(time.monotonic() - start, 1)
     results["machine"] = _machine()
-    text = json.dumps(results, indent=2) + "\n"
-    if num_folders >= 10_000:
+    if to_file:
+        text = json.dumps(results, indent=2) + "\n"
         (RESULTS / "mutated_folders.json").write_text(text)
-    print(text)
-    sys.exit(1 if results["failures"] else 0)
+    return results
 
 
 def summary(results: dict[int, FolderResult]) -> dict[str, Any]:

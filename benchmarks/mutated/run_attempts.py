@@ -293,6 +293,8 @@ def resume_guarded(folder: Path, figures: bool) -> Guarded:
 
 def set_running(folder: Path) -> None:
     """A status of a run that has not finished; the file may be damaged."""
+    if not (folder / "status.json").is_file():
+        return
     try:
         reseal(folder / "status.json", lambda status: status.update(state="running"))
     except FAULTS_OF_MUTATIONS:

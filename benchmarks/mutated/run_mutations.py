@@ -55,9 +55,14 @@ class MutatedRun:
     resealed: set[str] = dataclasses.field(default_factory=set)
 
     def mutate(self) -> None:
-        """Make one to three mutations; those that the previous ones made impossible are omitted."""
+        """Make one to three mutations; those that the previous ones made impossible are omitted.
+
+        A pipe is the last one: the next could wait for it.
+        """
         names = list(MUTATIONS)
         for name in self.rng.choices(names, WEIGHTS, k=self.rng.randint(1, MAX_MUTATIONS)):
+            if any(path.is_fifo() for path in self.folder.rglob("*")):
+                return
             try:
                 MUTATIONS[name](self)
                 self.mutations.append(name)
