@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -25,6 +26,6 @@ class Config(BaseModel):
     @classmethod
     def _check_range(cls, value: Any) -> Any:
         for number in value if isinstance(value, (tuple, list)) else [value]:
-            if isinstance(number, float) and abs(number) > MAX_FLOAT32:
+            if isinstance(number, float) and MAX_FLOAT32 < abs(number) < math.inf:
                 raise ValueError(f"{number:g} is beyond 3.4e38, the largest number of float32")
         return value
