@@ -140,6 +140,38 @@ def test_absent_numbers_are_not_nan(run: Path, outside: Path) -> None:
         open_run(run).dataframe("mirror")
 
 
+BITS = """\
+import os, random, sys
+from collections import Counter
+from pathlib import Path
+import pyarrow.parquet
+from mores.experiments.results.checked_tables import open_metrics
+from mores.experiments.results.stored_cell import DECODING_ERRORS
+data, codes = Path(sys.argv[1]).read_bytes(), Counter()
+start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+for seed in range(int(sys.argv[2])):
+    rng, changed = random.Random(seed), bytearray(data)
+    changed[rng.randrange(start, len(data))] ^= 1 << rng.randrange(8)
+    process = os.fork()
+    if not process:
+        try:
+            open_metrics(bytes(changed), 16).read(use_threads=False)
+            os._exit(0)
+        except DECODING_ERRORS:
+            os._exit(1)
+    codes[os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])] += 1
+assert codes.keys() == {0, 1}, codes
+"""
+
+
+def test_bits_of_a_footer(run: Path) -> None:
+    """pyarrow ends the process for some of them, when it describes a column."""
+    arguments = [str(run / CELL / "metrics.parquet"), "3000" if FULL else "400"]
+    command = [sys.executable, "-c", BITS, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
 def test_claims_that_are_no_list(run: Path) -> None:
     for content in ({}, [1]):
         (run / "claims.json").write_text(json.dumps(content))

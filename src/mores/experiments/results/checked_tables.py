@@ -18,6 +18,7 @@ import torch
 from mores.core.errors import printable
 from mores.core.random_streams import Worlds
 from mores.experiments.results.checked_files import parse_json
+from mores.experiments.results.parquet_footer import column_formats
 
 COLUMNS = {  # of the table of metrics, with their types in the file
     "replicate": "INT32", "world": "INT32", "stage": "BYTE_ARRAY", "episode": "INT32",
@@ -62,13 +63,15 @@ def open_metrics(data: bytes, num_rows: int) -> Any:
         raise ValueError("its columns are not those of a table of metrics")
     if metadata.num_rows != num_rows:
         raise ValueError(f"it has {metadata.num_rows} rows, not {num_rows}")
-    for group in range(metadata.num_row_groups):
-        for index, physical_type in enumerate(COLUMNS.values()):
-            column = metadata.row_group(group).column(index)
-            if column.physical_type != physical_type or column.compression not in CODECS:
-                raise ValueError(f"column {column.path_in_schema}: its type or codec is another")
+    formats = column_formats(data)
+    if len(formats) != metadata.num_row_groups:
+        raise ValueError("its footer is damaged")
+    for group in formats:
+        for (name, physical_type), column in zip(COLUMNS.items(), group, strict=True):
+            if column.physical_type != physical_type or column.codec not in CODECS:
+                raise ValueError(f"column {name}: its type or codec is another")
             if not ENCODINGS.issuperset(column.encodings):
-                raise ValueError(f"column {column.path_in_schema}: its encoding is another")
+                raise ValueError(f"column {name}: its encoding is another")
     file = pq.ParquetFile(pa.BufferReader(data), metadata=metadata)
     if not file.schema_arrow.equals(_schema()):
         raise ValueError("its columns have other types than a table of metrics")
