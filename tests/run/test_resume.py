@@ -249,7 +249,7 @@ def test_plugin_files_are_loaded_when_named_again(workdir):
     ]
 
     def mores(*words: str) -> None:
-        words = (*words, "--jobs", "2")
+        words = (*words, "--jobs", "2", "--allow-undecided")
         result = subprocess.run([*program, *words], capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
 
@@ -287,7 +287,7 @@ def test_two_plugin_files_of_one_name(workdir):
 
     def mores(*words: str) -> None:
         loads = [word for file in files for word in ("--load", str(file))]
-        command = [sys.executable, "-c", code, *words, "--jobs", "2", *loads]
+        command = [sys.executable, "-c", code, *words, "--jobs", "2", "--allow-undecided", *loads]
         result = subprocess.run(command, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
 

@@ -179,7 +179,7 @@ def test_parameters_continue_in_stages_without_training(tmp_path):
     assert list(table.stage.unique()) == ["before", "train", "test", "sure"]
     sizes = table[table.metric == "best"].groupby("stage", observed=True).size()
     assert sizes.to_dict() == {
-        "before": 12 * 9, "train": 12 * 20 * 11, "test": 12 * 3 * 31, "sure": 12 * 21,
+        "before": 16 * 9, "train": 16 * 20 * 11, "test": 16 * 3 * 31, "sure": 16 * 21,
     }  # fmt: skip
     best = table[(table.metric == "best") & (table["round"] > 0)]
     share = best.groupby("stage", observed=True).value.mean()
