@@ -82,7 +82,6 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         (["env=lock_in"], ["lock_in"], ["karate"]),
         (["trains=True"], ["toy_learner"], ["mirror", "survey_respondent"]),
         (["loop=train"], ["toy_learner"], ["mirror", "toy_walk"]),
-        (["trains=false"], ["survey_respondent", "mirror"], ["toy_learner"]),
     ],
 )
 def test_list_where(
