@@ -80,16 +80,15 @@ def smallest_alpha_of_ablation(
         difference_at: that of the difference.
     """
 
-    def fails(alpha: float) -> bool:
-        interval = ablation_at(1.0 - alpha)
-        violates = satisfies_and_violates(claim, interval.low, interval.high)[1]
-        return bool(violates) and not interval.undecided
+    def vanishes(alpha: float) -> bool:
+        ablation = ablation_at(1.0 - alpha)
+        fails = satisfies_and_violates(claim, ablation.low, ablation.high)[1]
+        if fails and not ablation.undecided:
+            return True
+        difference = difference_at(1.0 - alpha)
+        return not difference.undecided and (difference.low > 0.0 or difference.high < 0.0)
 
-    def differs(alpha: float) -> bool:
-        interval = difference_at(1.0 - alpha)
-        return not interval.undecided and (interval.low > 0.0 or interval.high < 0.0)
-
-    return min(_smallest(fails), _smallest(differs))
+    return _smallest(vanishes)
 
 
 def _smallest(condition: Callable[[float], bool]) -> float:
