@@ -30,7 +30,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from benchmarks.mutated.attempts import limit_memory
+from benchmarks.mutated.guards import limit_memory
 from benchmarks.mutated.run_attempts import (
     changed_numbers,
     guarded,

@@ -27,7 +27,8 @@ from random import Random
 from typing import Any
 
 import mores
-from benchmarks.mutated.attempts import Tally, attempt, install_hook, limit_memory
+from benchmarks.mutated.attempts import Tally, attempt
+from benchmarks.mutated.guards import limit_memory
 from benchmarks.mutated.mutators import MutatedFile, mutated_file, mutated_values
 from benchmarks.mutated.originals import as_text, originals, tiny
 
@@ -65,7 +66,6 @@ def check_files(number: int, folder: Path, seed: int = CHECKS_SEED) -> Tally:
 
 def _warm_up(file: Path) -> None:
     """Import what loading imports at its first use."""
-    install_hook()
     for text in (*originals().values(), "rounds: a", "name: [", "- a"):
         file.write_text(text, encoding="utf-8")
         for overrides in ((), ("rouns=1",), ("env.\udcff=",)):

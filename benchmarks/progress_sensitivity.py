@@ -1,4 +1,4 @@
-"""Findings of `scenarios/progress.yaml` over the two numbers that nobody measured.
+"""Findings of `scenarios/progress.yaml` over the two numbers that were not measured.
 
     python -m benchmarks.progress_sensitivity
 

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-import resource
-import signal
 import sys
 import sysconfig
 import time
-import traceback
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import mores
+from benchmarks.mutated.guards import TimeLimitExceeded, describe_failure, time_limit, watched
 from benchmarks.mutated.mutators import MutatedFile
 from mores.core.errors import CODES, UserError
 from mores.experiments.scenario.source_locations import MAX_PROBLEMS_SHOWN, ScenarioError
 
 MAX_SECONDS = 10.0  # processor time of a file
 MAX_LINE = 2000  # characters of a line of a message
-MEMORY = 4 * 2**30  # bytes of address space beyond what the process has at the start
 
 # Processes, networks, changes of files: https://docs.python.org/3/library/audit_events.html
 FORBIDDEN = (
@@ -42,89 +39,26 @@ READABLE = tuple(
 )
 
 
-class TimeLimitExceeded(BaseException):
-    """The processor time of a file."""
+def _fault(event: str, arguments: tuple[Any, ...], file: str, code_allowed: bool) -> str:
+    """What is wrong with an event; an empty text if nothing is.
 
-
-@dataclasses.dataclass
-class Recorder:
-    """Audit events during an attempt that are not allowed.
-
-    Attributes:
+    Args:
+        event, arguments: the audit event.
         file: the scenario file.
         code_allowed: whether modules may be imported and files of the package be read, as a check
             does when it constructs components.
-        accesses: what was found.
     """
-
-    file: str
-    code_allowed: bool
-    accesses: list[str]
-
-
-_recorder: Recorder | None = None
-
-
-def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
-    """Audit hook; it cannot be removed."""
-    recorder = _recorder
-    if recorder is None:
-        return
     if event == "open":
         path, mode, flags = arguments
         writes = isinstance(mode, str) and bool(set(mode) & set("wax+"))
         writes |= isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-        own = str(path) == recorder.file
+        own = str(path) == file
         known = isinstance(path, int) or str(Path(os.fsdecode(path)).resolve()).startswith(READABLE)
-        if writes or not (own or (recorder.code_allowed and known)):
-            recorder.accesses.append(f"open {path!r:.80} {mode}")
-    elif event.startswith(FORBIDDEN) or (event.startswith(CODE) and not recorder.code_allowed):
-        recorder.accesses.append(f"{event} {arguments!r:.80}")
-
-
-def install_hook() -> None:
-    """Install the audit hook, which works while `recorded` is active."""
-    if _on_event not in _installed:
-        _installed.append(_on_event)
-        sys.addaudithook(_on_event)
-
-
-_installed: list[Any] = []
-
-
-@contextmanager
-def recorded(file: Path, code_allowed: bool) -> Iterator[list[str]]:
-    """Record accesses that are not allowed."""
-    global _recorder
-    recorder = Recorder(str(file), code_allowed, [])
-    _recorder = recorder
-    try:
-        yield recorder.accesses
-    finally:
-        _recorder = None
-
-
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raise `TimeLimitExceeded` after so much processor time of the process."""
-
-    def stop(*_: object) -> None:
-        raise TimeLimitExceeded
-
-    before = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
-
-
-def limit_memory() -> None:
-    """Let allocations far beyond the present size of the process fail."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+        if writes or not (own or (code_allowed and known)):
+            return f"open {path!r:.80} {mode}"
+    elif event.startswith(FORBIDDEN) or (event.startswith(CODE) and not code_allowed):
+        return f"{event} {arguments!r:.80}"
+    return ""
 
 
 @dataclasses.dataclass
@@ -151,7 +85,8 @@ def attempt(mutated: MutatedFile, file: Path, check: bool = False) -> Attempt:
     file.write_bytes(mutated.data)
     failures: list[str] = []
     outcome, loaded, start = "", None, time.process_time()
-    with recorded(file, code_allowed=check) as accesses:
+    find_fault = functools.partial(_fault, file=str(file), code_allowed=check)
+    with watched(find_fault) as accesses:
         try:
             with time_limit(MAX_SECONDS):
                 loaded = mores.load_scenario(file, mutated.overrides)
@@ -169,9 +104,7 @@ def attempt(mutated: MutatedFile, file: Path, check: bool = False) -> Attempt:
             if isinstance(error, KeyboardInterrupt):
                 raise
             outcome = "exception"
-            frames = traceback.extract_tb(error.__traceback__)
-            place = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in frames[:-6:-1])
-            failures.append(f"{type(error).__name__}: {error!s:.200} ({place})")
+            failures.append(describe_failure(error, 5))
     failures += [f"access: {access}" for access in dict.fromkeys(accesses)]
     return Attempt(outcome, failures, time.process_time() - start, loaded)
 

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import os
 import re
 import signal
-import sys
 import time
-import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.mutated.attempts import (
-    MAX_SECONDS,
-    READABLE,
-    TimeLimitExceeded,
-    message_faults,
-    time_limit,
-)
+from benchmarks.mutated.attempts import MAX_SECONDS, READABLE, message_faults
+from benchmarks.mutated.guards import TimeLimitExceeded, describe_failure, time_limit, watched
 from benchmarks.mutated.run_mutations import FAULTS_OF_MUTATIONS
 from mores import UserError, open_run
 from mores.experiments.run import resume_run
@@ -40,27 +33,6 @@ CHANGES = {  # of files: the positions of the path and of the descriptor of its 
 }  # fmt: skip
 
 
-@dataclasses.dataclass
-class _Recorder:
-    """What an attempt may touch, and what it touched beyond that.
-
-    Attributes:
-        folder: the run; it may be written if `writing`.
-        parent: folder of the run and of earlier runs, which may be read.
-        writing: whether a resumed run may write into its folder, and import modules.
-        accesses: what was found.
-    """
-
-    folder: str
-    parent: str
-    writing: bool
-    accesses: list[str]
-
-
-_recorder: _Recorder | None = None
-_installed: list[Any] = []
-
-
 def _real(path: Any, descriptor: Any = -1) -> str:
     """The path of an entry of a folder, without links on the way to it."""
     text = os.fsdecode(path)
@@ -74,8 +46,14 @@ def _is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder}/")
 
 
-def _fault(recorder: _Recorder, event: str, arguments: tuple[Any, ...]) -> str:
-    """What is wrong with an event; an empty text if nothing is."""
+def _fault(event: str, arguments: tuple[Any, ...], folder: Path, writing: bool) -> str:
+    """What is wrong with an event; an empty text if nothing is.
+
+    Args:
+        event, arguments: the audit event.
+        folder: the run, without links on its path. The folder above it may be read.
+        writing: whether a resumed run may write into its folder, and import modules.
+    """
     if event == "open":
         path, mode, flags = arguments
         if isinstance(path, int):
@@ -83,67 +61,21 @@ def _fault(recorder: _Recorder, event: str, arguments: tuple[Any, ...]) -> str:
         writes = isinstance(mode, str) and bool(set(mode) & set("wax+"))
         writes |= isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
         name, follows = os.fsdecode(path), not (flags or 0) & os.O_NOFOLLOW
-        if not writes and (recorder.writing or not follows) and "/" not in name and name != "..":
+        if not writes and (writing or not follows) and "/" not in name and name != "..":
             return ""  # an entry of a folder that is open; `shutil.rmtree` compares it afterwards
         real = os.path.realpath(name) if follows else _real(name)
         if writes:
-            allowed = recorder.writing and _is_below(real, recorder.folder)
+            allowed = writing and _is_below(real, str(folder))
         else:
-            allowed = _is_below(real, recorder.parent) or real.startswith(READABLE)
+            allowed = _is_below(real, str(folder.parent)) or real.startswith(READABLE)
         return "" if allowed else f"open {name!r:.120} {mode}"
     for path, descriptor in CHANGES.get(event, ()):
         at = -1 if descriptor is None else arguments[descriptor]
-        if not recorder.writing or not _is_below(_real(arguments[path], at), recorder.folder):
+        if not writing or not _is_below(_real(arguments[path], at), str(folder)):
             return f"{event} {arguments!r:.200}"
-    if event.startswith(FORBIDDEN) or (event.startswith(CODE) and not recorder.writing):
+    if event.startswith(FORBIDDEN) or (event.startswith(CODE) and not writing):
         return f"{event} {arguments!r:.120}"
     return ""
-
-
-def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
-    """Audit hook; it cannot be removed."""
-    global _recorder
-    recorder = _recorder
-    if recorder is None:
-        return
-    _recorder = None  # what this function does is no event of the attempt
-    try:
-        if fault := _fault(recorder, event, arguments):
-            recorder.accesses.append(fault)
-    finally:
-        _recorder = recorder
-
-
-@contextmanager
-def _recorded(folder: Path, writing: bool) -> Iterator[list[str]]:
-    """Record accesses that are not allowed."""
-    global _recorder
-    if not _installed:
-        _installed.append(_on_event)
-        sys.addaudithook(_on_event)
-    real = folder.resolve()
-    recorder = _Recorder(str(real), str(real.parent), writing, [])
-    _recorder = recorder
-    try:
-        yield recorder.accesses
-    finally:
-        _recorder = None
-
-
-@contextmanager
-def _wait_limit(seconds: float) -> Iterator[None]:
-    """Raise `TimeLimitExceeded` after so much wall time."""
-
-    def stop(*_: object) -> None:
-        raise TimeLimitExceeded
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @dataclasses.dataclass
@@ -166,10 +98,11 @@ def guarded(action: Callable[[], Any], folder: Path, writing: bool = False) -> G
     failures: list[str] = []
     result: Any = None
     start = time.process_time()
-    with _recorded(folder, writing) as accesses, warnings.catch_warnings():
+    find_fault = functools.partial(_fault, folder=folder.resolve(), writing=writing)
+    with watched(find_fault) as accesses, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with time_limit(MAX_SECONDS), _wait_limit(MAX_WAITING):
+            with time_limit(MAX_SECONDS), time_limit(MAX_WAITING, signal.ITIMER_REAL):
                 result = action()
         except UserError as error:
             result = error
@@ -177,9 +110,7 @@ def guarded(action: Callable[[], Any], folder: Path, writing: bool = False) -> G
         except TimeLimitExceeded:
             failures.append(f"more than {MAX_SECONDS} s of processor time, or it waits")
         except Exception as error:
-            frames = traceback.extract_tb(error.__traceback__)
-            place = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in frames[:-8:-1])
-            failures.append(f"{type(error).__name__}: {error!s:.200} ({place})")
+            failures.append(describe_failure(error, 7))
     failures += [f"access: {access}" for access in dict.fromkeys(accesses)]
     return Guarded(result, failures, time.process_time() - start)
 

@@ -313,7 +313,7 @@ def file_in_damaged_cell(run: Path, outside: Path) -> None:
 
 
 def pipe(name: str) -> Attack:
-    """A pipe, which blocks whoever opens it."""
+    """A pipe, which blocks the process that opens it."""
 
     def attack(run: Path, outside: Path) -> None:
         path = run / name

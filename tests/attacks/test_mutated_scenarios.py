@@ -73,7 +73,6 @@ def test_long_paths(section: str, length: int, tmp_path: Path) -> None:
     }[section]
     if section == "override":
         overrides = (f"{path}=1", "rounds=2")
-    attempts.install_hook()
     mutated = MutatedFile((BASE + text).encode(), overrides, "long path")
     result = attempts.attempt(mutated, tmp_path / "a.yaml", check=True)
     assert (result.outcome, result.failures) == ("too_large", [])
@@ -96,7 +95,6 @@ def test_long_paths(section: str, length: int, tmp_path: Path) -> None:
 )  # fmt: skip
 def test_many_entries(text: str, outcome: str, tmp_path: Path) -> None:
     """Files of almost the largest size take less than 10 s of processor time."""
-    attempts.install_hook()
     mutated = MutatedFile((BASE + text).encode(), (), "many entries")
     result = attempts.attempt(mutated, tmp_path / "a.yaml", check=True)
     assert (result.outcome, result.failures) == (outcome, [])
@@ -169,6 +167,5 @@ def test_faults_are_found(
 ) -> None:
     monkeypatch.setattr(mores, "load_scenario", fault)
     monkeypatch.setattr(attempts, "MAX_SECONDS", 0.2)
-    attempts.install_hook()
     result = attempts.attempt(VALID, tmp_path / "a.yaml")
     assert failure in "; ".join(result.failures)
