@@ -39,7 +39,7 @@ class Assistant(NamedTuple):
     learning_rate: float | None = 1.0
 
 
-NOBODY, LIFELONG = Assistant(None), Assistant(0, None)
+NO_ASSISTANT, LIFELONG = Assistant(None), Assistant(0, None)
 PERSISTENCE, LINEAR, QUADRATIC = Assistant(0), Assistant(1), Assistant(2)
 
 
@@ -98,7 +98,7 @@ def predict_skill(order: int, horizon: int, rows: Rows) -> float:
 
 def learner_cost(rows: Rows, share: float) -> float:
     """Skill of people with a lifelong learner, less that without an assistant."""
-    return coevolve_skill(LIFELONG, rows, share) - coevolve_skill(NOBODY, rows, share)
+    return coevolve_skill(LIFELONG, rows, share) - coevolve_skill(NO_ASSISTANT, rows, share)
 
 
 def order_gain(rows: Rows, share: float) -> float:
