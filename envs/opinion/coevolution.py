@@ -22,6 +22,7 @@ from mores.core.analytic_policies import LinearTracker
 from mores.core.deterministic_sum import mean
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import UserError
+from mores.core.names import ValueNames, check_num_names, fill_num_values
 from mores.core.people import People
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
@@ -113,12 +114,26 @@ class Coevolution(Environment[CoevolutionState]):
         "paper": "2406.20087",
     }
 
+    dimension_names: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "mean_value": ("value",),
+        "values": ("person", "value"),
+        "disposition": ("person", "value"),
+        "history_position": ("value",),
+        "advice": ("assistant", "value"),
+    }
+
     num_people: int = Field(default=20, ge=1, le=10_000_000, description="number of people")
     num_values: int = Field(
         default=2,
         ge=1,
         le=10_000,
         description="number of value dimensions; default with a trajectory: its number",
+    )
+    names_of_values: ValueNames = Field(
+        default=(),
+        alias="value_names",
+        description="names of the values, or a known set (schwartz10, schwartz4); num_values "
+        "follows; a population that names its values has priority",
     )
     num_assistants: int = Field(default=1, ge=0, le=10_000, description="number of assistants")
     initial_std: float = Field(
@@ -159,11 +174,13 @@ class Coevolution(Environment[CoevolutionState]):
     @model_validator(mode="before")
     @classmethod
     def _fill_defaults(cls, data: Any) -> Any:
+        data = fill_num_values(data)
         return progress_challenges.fill_defaults(data) if isinstance(data, dict) else data
 
     def model_post_init(self, context: Any) -> None:
         """Check that the parameters are compatible."""
         self.peers.check_parameters(self.num_people)
+        check_num_names(self.names_of_values, self.num_values)
         progress_challenges.check_challenge(
             self.challenge, self.forecast_horizon, self.history, self.num_values, self.value_limit
         )
@@ -189,6 +206,11 @@ class Coevolution(Environment[CoevolutionState]):
         answer = Phase("answer", {"person": Box.of(answer=part)})
         advise = Phase("advise", {"assistant": Box.of(position=part, intensity=Part(1, 0.0, 1.0))})
         return (answer, advise) if self.num_assistants else (answer,)
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """See `Environment`."""
+        return self.names_of_values
 
     def reset(self, streams: RandomStreams, people: People | None = None) -> CoevolutionState:
         """Initial state: no answers and no advice yet (zeros)."""
