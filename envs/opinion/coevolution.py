@@ -333,9 +333,7 @@ class Coevolution(Environment[CoevolutionState]):
         """`answer` moves history and records answers; the last phase moves the people."""
         if phase == "answer":
             history = bind(self.history, state.people.traits, "history", streams)
-            position, trend = history.step(
-                state.history_position, state.rounds_elapsed, streams
-            )
+            position, trend = history.step(state.history_position, state.rounds_elapsed, streams)
             state = dataclasses.replace(
                 state,
                 answers=actions["person"].clamp(-self.value_limit, self.value_limit),

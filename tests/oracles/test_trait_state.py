@@ -158,7 +158,7 @@ def test_newcomers_are_tutored_and_shifted():
     values = RandomStreams.of(5, 300).normal("start", 40, 1)
     cohorts = Cohorts(turnover=0.2, tutoring_share=0.4, mean_shift=0.5, mutation_std=0.1)
     streams = RandomStreams.of(5, 300)
-    newcomers = cohorts.sample_newcomers(values, lambda parent: 3.0 - parent, streams)
+    newcomers = cohorts.sample_newcomers(values, lambda inherited, parent: 3.0 - inherited, streams)
     result = replace_people(People(values), newcomers).values
     mean_value = values.mean(1)[:, 0]
     assert_mean((result - values).mean(1)[:, 0] - 0.2 * (0.4 * (3.0 - mean_value) + 0.5), 0.0)
