@@ -32,7 +32,8 @@ from mores.core.config import Config
 from mores.core.people import People
 from mores.core.random_streams import RandomStreams
 
-DisplacementFunction = Callable[[Tensor], Tensor]  # of values, both [world, agent, value]
+# Of values [world, agent, value] of newcomers and the indices of their parents [world, agent].
+DisplacementFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 class Newcomers(NamedTuple):
@@ -78,7 +79,7 @@ class Cohorts(Config):
 
         Args:
             disposition: dispositions before the round.
-            advice_displacement: displacement of given values by advice; None: no tutoring.
+            advice_displacement: displacement of newcomers' values by advice; None: no tutoring.
             streams: random streams of this round.
         """
         num_people, num_values = disposition.shape[1:]
@@ -87,7 +88,7 @@ class Cohorts(Config):
         parent = (u * num_people).to(torch.int64).clamp(max=num_people - 1)  # u * N may round to N
         inherited = parent_values(disposition, parent)
         if self.tutoring_share and advice_displacement is not None:
-            inherited = inherited + self.tutoring_share * advice_displacement(inherited)
+            inherited = inherited + self.tutoring_share * advice_displacement(inherited, parent)
         inherited = inherited + self.mean_shift
         if self.mutation_std:
             z = streams.normal("mutation", num_people, num_values)
