@@ -192,6 +192,11 @@ class Anes96Population(Population):
         return self.dimensions
 
     @property
+    def group_names(self) -> tuple[str, ...]:
+        """Names of the groups by party identification."""
+        return GROUP_NAMES
+
+    @property
     def resamples_people(self) -> bool:
         """Whether respondents are drawn with replacement."""
         return self.resample
@@ -234,7 +239,7 @@ class Anes96Population(Population):
         }
         party = sampled(data.party)
         groups = (party >= 3).long() + (party >= 4).long()
-        return People(torch.stack(values, -1), traits, groups)
+        return People(torch.stack(values, -1), traits, groups, GROUP_NAMES)
 
     def _sample_respondents(self, streams: RandomStreams) -> Int[Tensor, "world agent"]:
         """Row of the data for every person."""

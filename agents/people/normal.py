@@ -29,6 +29,7 @@ from mores.core.stream_addresses import COMPONENT
 class MixtureComponent(Config):
     """One component of a normal mixture: a group of people with its own mean."""
 
+    name: str | None = Field(default=None, min_length=1, description="name of the group")
     mean_offset: tuple[float, ...] = Field(description="added to the mean, one number a dimension")
     weight: float = Field(
         default=1.0, gt=0, description="share of the people, relative to the other components"
@@ -76,12 +77,25 @@ class NormalPopulation(Population):
                     f"dimensions, not {len(component.mean_offset)}",
                     code="wrong_shape",
                 )
+        names = [component.name for component in self.components]
+        for i, name in enumerate(names):
+            if name is None and any(names):
+                message = "name every component or none"
+                raise ParameterError("components", i, "name", message=message, code="missing")
+            if name is not None and name in names[:i]:
+                message = f"two components are named {name!r}"
+                raise ParameterError("components", i, "name", message=message, code="duplicate")
         return self
 
     @property
     def value_names(self) -> tuple[str, ...]:
         """Names of the value dimensions."""
         return tuple(f"value {number}" for number in range(1, self.num_values + 1))
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """Names of the components, if they have names."""
+        return tuple(component.name for component in self.components if component.name is not None)
 
     def environment_parameters(self) -> dict[str, int]:
         """Environment parameters that this population determines."""
@@ -98,7 +112,7 @@ class NormalPopulation(Population):
         shares = (weights / weights.sum()).expand(streams.num_worlds, self.num_people, -1)
         groups = streams.ordered_categorical(COMPONENT, shares)  # world agent
         offsets = torch.tensor([c.mean_offset for c in self.components], device=streams.device)
-        return People(values + offsets[groups], groups=groups)
+        return People(values + offsets[groups], groups=groups, group_names=self.group_names)
 
     def _correlate(
         self, z: Float[Tensor, "world agent value"]

@@ -327,8 +327,12 @@ class Panel(Environment[PanelState]):
         }
 
     def people(self, state: PanelState) -> People:
-        """People with their present values; group 1 is treated."""
-        return People(state.trait_state.values, groups=state.treated.long())
+        """People with their present values; groups: 0 control, 1 treated."""
+        return People(
+            state.trait_state.values,
+            groups=state.treated.long(),
+            group_names=("control", "treated"),
+        )
 
     @property
     def elements_per_world(self) -> int:

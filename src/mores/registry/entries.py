@@ -109,3 +109,15 @@ NETWORKS: dict[str, str] = {
     "gru": "mores.agents.learning.networks.encoders:GRU",
     "transformer": "mores.agents.learning.networks.transformer:Transformer",
 }
+PERSON_PARAMETERS: dict[str, str] = {
+    "uniform": "mores.agents.people.distributions:Uniform",
+    "normal": "mores.agents.people.distributions:TruncatedNormal",
+    "lognormal": "mores.agents.people.distributions:LogNormal",
+    "beta": "mores.agents.people.distributions:Beta",
+    "by_group": "mores.agents.people.parameters:ByGroup",
+    "column": "mores.agents.people.parameters:Column",
+}
+HUMANS: dict[str, str] = {
+    "fitted": "mores.agents.people.humans:Fitted",
+    "idealised": "mores.agents.people.humans:Idealised",
+}
