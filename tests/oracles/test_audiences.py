@@ -15,9 +15,11 @@ from mores.agents.scripted.assistants import LinearTrend, Mirror, Persuader
 from mores.core.people import People
 from mores.core.random_streams import RandomStreams
 from mores.envs.dynamics.cohorts import Cohorts
+from mores.envs.dynamics.trait_state import TraitStateDynamics
 from mores.envs.dynamics.trust import Trust
 from mores.envs.opinion.coevolution import Coevolution
 from mores.envs.opinion.coevolution_state import CoevolutionState
+from mores.envs.opinion.scripted_policies import Truthful
 from mores.sim.simulation import simulate
 from tests.refusals import refused
 
@@ -37,6 +39,7 @@ def community(audience: str, **changes: Any) -> Coevolution:
         "ai_influence": 0.3,
         "confidence_bound": 1.5,
         "trust": Trust(initial_trust=0.6, learning_rate=0.2, distance_scale=0.7),
+        "trait_state": TraitStateDynamics(),
     }
     return Coevolution(**{**parameters, **changes})
 
@@ -226,9 +229,11 @@ def test_velocity_and_lag_have_the_same_closed_form(audience: str) -> None:
         audience=audience,  # type: ignore[arg-type]
         ai_influence=0.2,
         history={"drift": 0.01, "drift_share": 1.0},  # type: ignore[arg-type]
+        trait_state=TraitStateDynamics(),
         value_limit=1000.0,
     )
-    policies = {"assistant": LinearTrend(learning_rate=0.1, forecast_horizon=3)}
+    assistant = LinearTrend(learning_rate=0.1, forecast_horizon=3)
+    policies = {"person": Truthful(), "assistant": assistant}
     names = ["velocity", "tracking_lag"]
     result = simulate(env, policies, 3, 200, 0, names, population=CAMPS, metric_rounds=[200])
     analytic = env.analytic_values(policies, 200)
@@ -236,7 +241,7 @@ def test_velocity_and_lag_have_the_same_closed_form(audience: str) -> None:
     for name in names:
         assert result.metrics[name].numpy() == pytest.approx(analytic[name], rel=0.01)
     specs = ["rms_distance", "within_group_rms"]
-    mirror = {"assistant": Mirror(learning_rate=0.1)}
+    mirror = {"person": Truthful(), "assistant": Mirror(learning_rate=0.1)}
     distances = simulate(env, mirror, 3, 5, 0, specs, population=CAMPS).metrics
     community_rms, group_rms = (distances[n][:, -1] / distances[n][:, 0] for n in specs)
     shrunk = pytest.approx(0.8**5, rel=1e-4)
@@ -249,7 +254,9 @@ def test_velocity_and_lag_have_the_same_closed_form(audience: str) -> None:
 
 def test_own_people_have_personal_assistants() -> None:
     """A persuader of each person draws all of them; PettingZoo names an agent for each."""
-    env = Coevolution(num_people=1000, audience="person", ai_influence=0.5)
+    env = Coevolution(
+        num_people=1000, audience="person", ai_influence=0.5, trait_state=TraitStateDynamics()
+    )
     persuader = Persuader(goal=[1.0, -1.0], goal_weight=1.0)
     values = simulate(env, {"assistant": persuader}, 2, 30, 0).state.people.values
     assert (values - torch.tensor([1.0, -1.0])).abs().max() < 1e-4
@@ -265,7 +272,12 @@ def test_a_learner_is_trained_to_mirror_each_person() -> None:
     The largest expected approval of common advice to people of standard deviation 1 is 2^(-1/2).
     """
     env = Coevolution(
-        num_people=16, num_values=1, audience="person", ai_influence=0.0, value_limit=2.0
+        num_people=16,
+        num_values=1,
+        audience="person",
+        ai_influence=0.0,
+        trait_state=TraitStateDynamics(),
+        value_limit=2.0,
     )
     learner = {
         "kind": "ppo",
@@ -276,7 +288,7 @@ def test_a_learner_is_trained_to_mirror_each_person() -> None:
     }
     trained = mores.train(
         env,
-        {"assistant": learner},
+        {"person": "truthful", "assistant": learner},
         episodes=15,
         rounds=10,
         worlds=8,
