@@ -206,6 +206,7 @@ class Anes96Population(Population):
         return {
             "num_people": self.num_people or NUM_RESPONDENTS,
             "num_values": len(self.dimensions),
+            "num_groups": len(GROUP_NAMES),
         }
 
     def sample_people(self, streams: RandomStreams) -> People:

@@ -111,7 +111,8 @@ class NormalPopulation(Population):
 
     def environment_parameters(self) -> dict[str, int]:
         """Environment parameters that this population determines."""
-        return {"num_people": self.num_people, "num_values": self.num_values}
+        size = {"num_people": self.num_people, "num_values": self.num_values}
+        return {**size, "num_groups": len(self.components)} if self.components else size
 
     def sample_people(self, streams: RandomStreams) -> People:
         """People for `streams.num_worlds` worlds."""

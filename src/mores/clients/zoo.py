@@ -17,6 +17,7 @@ from mores.clients.registration import versioned
 from mores.core.errors import did_you_mean
 from mores.registry import REGISTRIES
 
+
 class PettingZooModule:
     """One kind of environment with the functions of a PettingZoo module."""
 
