@@ -62,6 +62,13 @@ class Population(Config, ABC):
         """Whether every world has its own sample of respondents, drawn with replacement."""
         return False
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know of the data, such as respondents left out; `mores check` shows
+        it.
+        """
+        return ()
+
     def environment_parameters(self) -> Mapping[str, Any]:
         """Parameters of the environment that the population sets, such as `num_people`."""
         return {}

@@ -65,6 +65,7 @@ RECIPES: dict[str, str] = {
 POPULATIONS: dict[str, str] = {
     "normal": "mores.agents.people.normal:NormalPopulation",
     "anes96": "mores.agents.people.anes96:Anes96Population",
+    "survey_csv": "mores.agents.people.survey_csv:SurveyCsvPopulation",
 }
 UPDATE_RULES: dict[str, str] = {
     "degroot": "mores.envs.dynamics.degroot:DeGroot",

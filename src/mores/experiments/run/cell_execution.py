@@ -40,8 +40,11 @@ def simulate_cell(task: CellTask, callback: Callable[[float], None]) -> CellEnd:
     checkpoint = CellCheckpoint(task)
     try:
         load_plugins(task.plugin_files)
+        built_cell = task.cell.build()
+        if built_cell.population is not None:
+            checkpoint.notes.extend(built_cell.population.remarks)
         arguments = (task.cell, task.scenario, task.replicates)
-        result = run_cell(*arguments, callback, checkpoint=checkpoint)
+        result = run_cell(*arguments, callback, built_cell, checkpoint)
         write_cell_result(task.folder, result, task.identity)
         checkpoint.remove()
     except Exception as caught:
