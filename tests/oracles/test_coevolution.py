@@ -93,8 +93,8 @@ def test_tracking_lag(alpha, eta, horizon):
     result = simulate(env, {"assistant": assistant}, 2, 400, 0, names, metric_rounds=[400])
     velocity = drift * eta * (1 + alpha * horizon) / (alpha + eta)
     lag = drift * (1 - eta * horizon) / (alpha + eta)
-    assert result.metrics["velocity"].numpy() == pytest.approx(velocity, rel=0.01)
-    assert result.metrics["tracking_lag"].numpy() == pytest.approx(lag, rel=0.01, abs=1e-5)
+    assert result.metrics["velocity"].values == pytest.approx(velocity, rel=0.01)
+    assert result.metrics["tracking_lag"].values == pytest.approx(lag, rel=0.01, abs=1e-5)
 
 
 def test_tracking_lag_numbers():

@@ -19,7 +19,7 @@ GOAL = Persuader(goal=[1.0, 0.0], goal_weight=1.0, learning_rate=0.0)
 
 def _mean_values(env: Coevolution, rounds: int, worlds: int = 1, **policies) -> np.ndarray:
     result = simulate(env, policies, worlds, rounds, 3, ["mean_value"])
-    return result.metrics["mean_value"].numpy()
+    return result.metrics["mean_value"].values
 
 
 def test_decay_of_one_round_of_influence():
@@ -121,7 +121,7 @@ def test_trust_grows_by_agreement():
     agreeing = simulate(env, {"assistant": LinearTrend()}, 4, 40, 3, ["trust"]).metrics["trust"]
     distant = Persuader(goal=[8.0, 8.0], goal_weight=1.0)
     differing = simulate(env, {"assistant": distant}, 4, 40, 3, ["trust"]).metrics["trust"]
-    assert agreeing[:, 0].tolist() == differing[:, 0].tolist() == [0.5] * 4
+    assert agreeing.values[:, 0].tolist() == differing.values[:, 0].tolist() == [0.5] * 4
     assert (agreeing[:, -1] > 0.95).all()
     assert (differing[:, -1] < 0.001).all()
 
@@ -136,7 +136,7 @@ def test_variance_over_generations():
         cohorts=Cohorts(turnover=0.3),
     )
     distance = simulate(env, {}, 400, 30, 5, ["rms_distance"]).metrics["rms_distance"]
-    variance = distance.double()[:, -1].numpy() ** 2 * 20 / 19
+    variance = distance.values[:, -1].astype(float) ** 2 * 20 / 19
     expected = expected_variance(1.0, 30, 20, 0.3, 0.0)
     error = variance.std(ddof=1) / np.sqrt(400)
     assert abs(variance.mean() - expected) < 4 * error

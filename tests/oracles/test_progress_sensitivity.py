@@ -53,7 +53,7 @@ def test_skills_under_noise_equal_the_environment(share: float) -> None:
     policies = {"assistant": ROWS["quadratic"][0], "person": person}
     skill = simulate(env, policies, 2000, 8, 5, ["skill_score"]).metrics["skill_score"][:, -1]
     exact = sensitivity.coevolve_skill(sensitivity.QUADRATIC, rows, share, sensitivity.ANSWER_NOISE)
-    values = skill.double().numpy()
+    values = skill.values.astype(float)
     assert values.mean() == pytest.approx(exact, abs=4 * values.std() / 2000**0.5)
 
 
