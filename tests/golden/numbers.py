@@ -20,7 +20,7 @@ from unittest import mock
 
 import torch
 
-from mores.core import random_streams
+from mores.core import stream_numbers
 from mores.experiments.scenario.loading import bundled_scenarios
 from tests.golden import clients, environments, recipes, scenarios
 from tests.golden.entries import Entry, differs, machine
@@ -103,13 +103,13 @@ def main() -> int:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     addresses: set[str] = set()
-    stream_id = random_streams._stream_id
+    stream_id = stream_numbers.stream_id
 
     def record_address(name: str) -> tuple[int, int]:
         addresses.add(name)
         return stream_id(name)
 
-    with mock.patch.object(random_streams, "_stream_id", record_address):
+    with mock.patch.object(stream_numbers, "stream_id", record_address):
         found = dict(all_entries())
     if "--write" in sys.argv:
         lines = [f"  {json.dumps(name)}: {json.dumps(e)}" for name, e in found.items()]
