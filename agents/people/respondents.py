@@ -148,10 +148,21 @@ class RespondentPopulation(Population):
 
     def environment_parameters(self) -> dict[str, int]:
         """Environment parameters that this population determines."""
-        return {
+        parameters = {
             "num_people": self.num_people or self.num_respondents,
             "num_values": len(self.value_names),
         }
+        return parameters | ({"num_groups": len(self.group_names)} if self.group_names else {})
+
+    @property
+    def value_std(self) -> float:
+        """Of the stable share of answers, without jitter."""
+        data = self.respondents
+        variances = []
+        for answers in data.values.values():
+            center = np.average(answers.values, weights=data.weights)
+            variances.append(np.average((answers.values - center) ** 2, weights=data.weights))
+        return math.sqrt(self.reliability * float(np.mean(variances)))
 
     def sample_people(self, streams: RandomStreams) -> People:
         """People for `streams.num_worlds` worlds."""

@@ -64,7 +64,11 @@ def test_answers_traits_and_groups_are_those_of_the_file(tmp_path) -> None:
     people = sample(population)
     assert population.value_names == ("care", "trust")
     assert population.group_names == people.group_names == ("left", "right")
-    assert population.environment_parameters() == {"num_people": 2, "num_values": 2}
+    assert population.environment_parameters() == {
+        "num_people": 2,
+        "num_values": 2,
+        "num_groups": 2,
+    }
     assert (population.num_dropped, len(population.remarks)) == (2, 1)
     assert in_order(people, people.values) == [[-1, -1], [1, 1]]  # trust is reversed
     assert in_order(people, people.traits["age"]) == [30, 41.5]

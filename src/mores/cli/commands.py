@@ -1,4 +1,4 @@
-"""Commands: `mores run`, `resume`, `check`, `calibrate`, `list`, `describe`, `claims`.
+"""Commands: `mores run`, `resume`, `extend`, `check`, `calibrate`, `list`, `describe`, `claims`.
 
 Exit codes: see `EXIT_CODES`.
 """
@@ -60,6 +60,14 @@ ScenarioFiles = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="PATH=VALUE", help="Changes, such as rounds=50 env.num_people=30."),
+]
+Additions = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="PATH=VALUE", help="What the run has afterwards, as replicates=128."),
+]
+ExtendedScenario = Annotated[
+    Path | None,
+    typer.Option("--scenario", metavar="FILE", help="The scenario file, with further arms."),
 ]
 PluginFiles = Annotated[
     list[Path] | None,
@@ -213,6 +221,25 @@ def resume_command(
     from mores.experiments.run import resume_run
 
     return _print_result(resume_run(folder, jobs, load or (), force), allow_undecided)
+
+
+@app.command("extend", epilog=EXIT_CODES)
+def extend_command(
+    folder: Folder,
+    overrides: Additions = None,
+    scenario: ExtendedScenario = None,
+    jobs: Jobs = 1,
+    load: MovedPluginFiles = None,
+    allow_undecided: AllowUndecided = False,
+) -> int:
+    """Extend a run by replicates, rounds or arms: keep its cells, simulate what is new.
+
+    Claims whose data changed are judged again, with an interval of a higher level.
+    """
+    from mores.experiments.run import extend
+
+    options: Any = {"overrides": overrides or (), "scenario": scenario, "jobs": jobs}
+    return _print_result(extend(folder, **options, plugin_files=load or ()), allow_undecided)
 
 
 @app.command("check")

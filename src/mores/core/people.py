@@ -50,6 +50,14 @@ class Population(Config, ABC):
         return ()
 
     @property
+    def value_std(self) -> float | None:
+        """Standard deviation of dispositions over people, root mean square over value dimensions.
+
+        The unit in which a `Human` is stated; None: unknown.
+        """
+        return None
+
+    @property
     def resamples_people(self) -> bool:
         """Whether every world has its own sample of respondents, drawn with replacement."""
         return False
