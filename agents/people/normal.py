@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor
 
 from mores.core.config import Config
@@ -49,6 +49,8 @@ class NormalPopulation(Population):
         ValidationError: a correlation that is impossible for this many dimensions, or a component
             whose `mean_offset` does not have one number per dimension.
     """
+
+    model_config = ConfigDict(populate_by_name=True)  # a copy has the fields by their own names
 
     tags: ClassVar[Mapping[str, object]] = {"real": False, "distribution": "normal"}
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor
 
 from mores.core.analytic_policies import LinearTracker
@@ -137,6 +137,8 @@ class Coevolution(Environment[CoevolutionState]):
     References:
         ProgressGym: Qiu et al. 2024, arXiv 2406.20087. DeGroot 1974; Friedkin and Johnsen 1990.
     """
+
+    model_config = ConfigDict(populate_by_name=True)  # a copy has the fields by their own names
 
     tags: ClassVar[Mapping[str, object]] = {
         "phases": 2,
