@@ -83,6 +83,34 @@ class Column(PersonParameter):
         return self.offset + self.factor * people.traits[self.name].to(torch.float64)
 
 
+class Scaled(PersonParameter):
+    """A parameter in other units: `factor` times another one."""
+
+    parameter: Annotated[float, PersonNumber()] = Field(description="the other parameter")
+    factor: float = Field(gt=0, description="factor")
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Those of the other parameter in the new units."""
+        bounds = _bounds(self.parameter)
+        return None if bounds is None else (self.factor * bounds[0], self.factor * bounds[1])
+
+    def sample(self, people: People, streams: RandomStreams) -> Float[Tensor, "world agent"]:
+        """See the class docstring."""
+        if not isinstance(self.parameter, PersonParameter):
+            size = people.values.shape[:2]
+            number = self.factor * self.parameter
+            return torch.full(size, number, dtype=torch.float64, device=streams.device)
+        return self.factor * self.parameter.sample(people, streams).to(torch.float64)
+
+
+def scaled(number: float, factor: float) -> float:
+    """A number of a person, or a parameter in its place, in other units."""
+    if isinstance(number, PersonParameter) and factor:
+        return Scaled(parameter=number, factor=factor)  # type: ignore[return-value]
+    return number * factor if factor else 0.0
+
+
 def _bounds(value: object) -> tuple[float, float] | None:
     if isinstance(value, PersonParameter):
         return value.bounds

@@ -22,7 +22,7 @@ def advice_displacement(
     advice: AdvicePositions,
     intensity: AdviceIntensities,
     trust: Float[Tensor, "world agent assistant"],
-    confidence_bound: float | None,
+    confidence_bound: float | Float[Tensor, "world agent 1"] | None,
 ) -> PersonValues:
     """Mean over assistants of `intensity * trust * (advice - value)` of each person.
 
@@ -31,7 +31,8 @@ def advice_displacement(
         advice: position advised by each assistant.
         intensity: weight of each assistant's advice, in [0, 1].
         trust: trust of each person in each assistant, in [0, 1].
-        confidence_bound: advice at a larger distance has no effect; None: no bound.
+        confidence_bound: advice at a larger distance has no effect; one number, or that of each
+            person; None: no bound.
     """
     displacement = torch.zeros_like(values)
     num_assistants = advice.shape[2]
@@ -39,8 +40,8 @@ def advice_displacement(
         difference = advice[:, :, m] - values
         weight = intensity[:, :, m, None] * trust[:, :, m, None] / num_assistants
         if confidence_bound is not None:
-            within_bound = norm(difference) <= confidence_bound
-            weight = weight * within_bound[..., None]
+            within_bound = norm(difference)[..., None] <= confidence_bound  # world agent 1
+            weight = weight * within_bound
         displacement = displacement + weight * difference
     return displacement
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -22,7 +22,16 @@ from mores.core.analytic_policies import LinearTracker
 from mores.core.deterministic_sum import mean
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
+from mores.core.human import Human, HumanInRounds
+from mores.core.parameter_tensor import ParameterTensor
 from mores.core.people import People
+from mores.core.person_parameters import (
+    PersonParameter,
+    add_parameters,
+    bind,
+    person_number,
+    person_parameters,
+)
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Part
@@ -43,6 +52,8 @@ from mores.envs.graphs.influence_graph import MAX_CLOSED_FORM, InfluenceGraph
 from mores.envs.opinion import coevolution_state, progress_challenges, tracking_lag
 from mores.envs.opinion.coevolution_state import CoevolutionState
 from mores.envs.opinion.progress_challenges import Challenge
+from mores.registry.component import component
+from mores.registry.varying import PersonNumber
 
 
 class Coevolution(Environment[CoevolutionState]):
@@ -170,21 +181,39 @@ class Coevolution(Environment[CoevolutionState]):
         default=False, description="whether assistants observe `target`, the position to predict"
     )
     peers: Peers = Field(default=Peers(), description="peer influence; default: none")
-    trait_state: TraitStateDynamics = Field(
-        default=TraitStateDynamics(),
-        description="persistence of changes of values; default: they are permanent",
+    human: Annotated[Human, component("human")] = Field(
+        default="fitted",
+        validate_default=True,
+        description="kind of people, in population standard deviations and years: sets trait_state,"
+        " ai_influence and the noise of answers; default in a challenge: idealised",
+    )
+    rounds_per_year: float = Field(
+        default=12.0, gt=0, le=1e6, description="rounds that make a year, for `human`"
+    )
+    population_std: float | None = Field(
+        default=None,
+        ge=0,
+        description="standard deviation of the population's dispositions, the unit of `human`; "
+        "default: that of the population, else initial_std",
+    )
+    trait_state: TraitStateDynamics | None = Field(
+        default=None,
+        description="persistence of changes of values, in rounds and value units; default: that of "
+        "`human`. If given, it replaces all of it",
     )
     trust: Trust = Field(default=Trust(), description="trust in assistants; default: full")
     cohorts: Cohorts = Field(default=Cohorts(), description="replacement of people; default: none")
-    ai_influence: float = Field(
-        default=0.1, ge=0, le=1, description="share of the distance to advice closed per round"
-    )
-    confidence_bound: float | None = Field(
+    ai_influence: Annotated[float, PersonNumber(ge=0, le=1)] | None = Field(
         default=None,
-        gt=0,
-        description="distance beyond which advice has no effect; null: no bound",
+        description="share of the distance to advice closed per round; default: influence of a "
+        "conversation on `human`",
     )
-    noise_std: float = Field(default=0.0, ge=0, description="standard deviation of noise per round")
+    confidence_bound: Annotated[float, PersonNumber(gt=0)] | None = Field(
+        default=None, description="distance beyond which advice has no effect; null: no bound"
+    )
+    noise_std: Annotated[float, PersonNumber(ge=0)] = Field(
+        default=0.0, description="standard deviation of noise per round"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -206,11 +235,36 @@ class Coevolution(Environment[CoevolutionState]):
                 code="conflict",
             )
 
+    @functools.cached_property
+    def human_in_rounds(self) -> HumanInRounds:
+        """The human in rounds and value units."""
+        std = self.initial_std if self.population_std is None else self.population_std
+        return self.human.in_rounds(self.rounds_per_year, std)
+
+    @functools.cached_property
+    def dynamics(self) -> TraitStateDynamics:
+        """Persistence of changes of values: `trait_state`, or that of the human."""
+        return self.trait_state or TraitStateDynamics.of_human(self.human_in_rounds)
+
+    @functools.cached_property
+    def influence(self) -> Any:
+        """`ai_influence`, or that of the human: a number, or a parameter that differs."""
+        return self.human_in_rounds.influence if self.ai_influence is None else self.ai_influence
+
+    @functools.cached_property
+    def _differing(self) -> dict[str, PersonParameter]:
+        """Parameters that differ between people, by path."""
+        own = ("confidence_bound", "noise_std", "trust", "history", "peers")
+        parts = {name: getattr(self, name) for name in own}
+        return person_parameters(
+            {**parts, "trait_state": self.dynamics, "ai_influence": self.influence}
+        )
+
     @property
     def roles(self) -> tuple[Role, ...]:
         """`person`, and `assistant` if there are assistants."""
         part = Part(self.num_values, -self.value_limit, self.value_limit)
-        extra = {"relative_volatility": 1} if self.trait_state.volatility_heterogeneity else {}
+        extra = {"relative_volatility": 1} if self.dynamics.volatility_heterogeneity else {}
         space = Box.of(values=part, advice=part, neighbor_mean=part, **extra)
         person = Role("person", self.num_people, space)
         extra = progress_challenges.extra_parts(
@@ -248,8 +302,10 @@ class Coevolution(Environment[CoevolutionState]):
             )
         if self.audience == "group":
             check_groups(people, self._audiences.num_audiences)
-        trait_state = self.trait_state.initial_state(people.values, streams.child("person"))
-        trait_state = self.trait_state.clamp(trait_state, -self.value_limit, self.value_limit)
+        people = add_parameters(people, self._differing, streams)
+        rates = self.dynamics.rates_of_people(people.traits, "trait_state")
+        trait_state = self.dynamics.initial_state(people.values, streams.child("person"), rates)
+        trait_state = self.dynamics.clamp(trait_state, -self.value_limit, self.value_limit)
         values = trait_state.values
         no_advice = values.new_zeros(len(values), self._audiences.num_agents, self.num_values)
         start = torch.zeros(len(values), dtype=torch.int64, device=values.device)
@@ -264,7 +320,9 @@ class Coevolution(Environment[CoevolutionState]):
         return CoevolutionState(
             people=dataclasses.replace(people, values=values),
             trait_state=trait_state,
-            trust=self.trust.initial_state(values, no_advice[:, : self.num_assistants]),
+            trust=bind(self.trust, people.traits, "trust").initial_state(
+                values, no_advice[:, : self.num_assistants]
+            ),
             anchor=trait_state.disposition,
             initial_mean=mean(values, 1),
             initial_mean_disposition=mean(trait_state.disposition, 1),
@@ -289,9 +347,8 @@ class Coevolution(Environment[CoevolutionState]):
         if role == "person":
             values = state.people.values
             if self.challenge in ("follow", "predict"):
-                values = self.history.attract(
-                    values, self.history.position_at(state.rounds_elapsed + 1)
-                )
+                history = bind(self.history, state.people.traits, "history")
+                values = history.attract(values, history.position_at(state.rounds_elapsed + 1))
             received = advice.mean_advice(*self._received(state))
             extra = {"relative_volatility": state.trait_state.relative_volatility[..., None]}
             extra = extra if "relative_volatility" in space.parts else {}
@@ -326,9 +383,8 @@ class Coevolution(Environment[CoevolutionState]):
     ) -> StepResult[CoevolutionState]:
         """`answer` moves history and records answers; the last phase moves the people."""
         if phase == "answer":
-            position, trend = self.history.step(
-                state.history_position, state.rounds_elapsed, streams
-            )
+            history = bind(self.history, state.people.traits, "history", streams)
+            position, trend = history.step(state.history_position, state.rounds_elapsed, streams)
             state = dataclasses.replace(
                 state,
                 answers=actions["person"].clamp(-self.value_limit, self.value_limit),
@@ -354,35 +410,39 @@ class Coevolution(Environment[CoevolutionState]):
     def _move_people(self, state: CoevolutionState, streams: RandomStreams) -> CoevolutionState:
         """Steps 2 to 7 of the dynamics."""
         neighbor_mean, rule_state = state.neighbor_mean, state.rule_state
-        trait_state = self.trait_state.advance_round(state.trait_state, streams.child("person"))
+        traits = state.people.traits
+        history = bind(self.history, traits, "history", streams)
+        trait_state = self.dynamics.advance_round(state.trait_state, streams.child("person"))
         values_before = trait_state.values
-        values = self.history.attract(values_before, state.history_position)
+        values = history.attract(values_before, state.history_position)
         if self.peers.rule is not None:
             # mean reversion already anchors people at their dispositions
-            anchor = values if self.trait_state.mean_reverting else state.anchor
+            anchor = values if self.dynamics.mean_reverting else state.anchor
             graph = state.graph or self._graph_on(values.device)
-            values, neighbor_mean, rule_state = self.peers.move(
+            values, neighbor_mean, rule_state = bind(self.peers, traits, "peers").move(
                 values, state.answers, anchor, graph, state.rule_state, streams.child("rule")
             )
         if self.num_assistants:
             displacement = advice.advice_displacement(
-                values, *self._received(state), state.trust, self.confidence_bound
+                values,
+                *self._received(state),
+                state.trust,
+                person_number(self.confidence_bound, traits, "confidence_bound"),
             )
-            values = values + self.ai_influence * displacement
+            values = values + person_number(self.influence, traits, "ai_influence") * displacement
         if self.history.drift_share:
-            values = values + self.history.drift_share * state.trend[:, None]
-        if self.noise_std:
-            values = values + self.noise_std * streams.normal(
-                "noise", self.num_people, self.num_values
-            )
-        trait_state = self.trait_state.displace(trait_state, values - values_before)
-        trait_state = self.trait_state.clamp(trait_state, -self.value_limit, self.value_limit)
+            values = values + history.drift_share * state.trend[:, None]
+        noise_std = person_number(self.noise_std, traits, "noise_std")
+        if isinstance(noise_std, Tensor) or noise_std:
+            values = values + noise_std * streams.normal("noise", self.num_people, self.num_values)
+        trait_state = self.dynamics.displace(trait_state, values - values_before)
+        trait_state = self.dynamics.clamp(trait_state, -self.value_limit, self.value_limit)
         people = dataclasses.replace(state.people, values=trait_state.values)
         trust = state.trust
-        if self.trust.learning_rate:
-            received = self._received(state)
-            evidence = self.trust.evidence(people.values, received.position)
-            trust = self.trust.update(trust, evidence, received.intensity)
+        if self.trust.learns:
+            rule, received = bind(self.trust, traits, "trust"), self._received(state)
+            evidence = rule.evidence(people.values, received.position)
+            trust = rule.update(trust, evidence, received.intensity)
         state = dataclasses.replace(
             state,
             people=people,
@@ -398,23 +458,35 @@ class Coevolution(Environment[CoevolutionState]):
 
     def _replace_people(self, state: CoevolutionState, streams: RandomStreams) -> CoevolutionState:
         """Replace some people by newcomers."""
+        old = state.people
         by_assistant = state.advice[:, : self.num_assistants]  # read for its shape
-        initial_trust = self.trust.initial_state(state.people.values, by_assistant)
+        trust_rule = bind(self.trust, old.traits, "trust")
+        trust_before = trust_rule.initial_state(old.values, by_assistant)
+        bound = person_number(self.confidence_bound, old.traits, "confidence_bound")
 
         def displacement(values: Tensor, parent: Tensor) -> Tensor:
-            groups = state.people.groups
-            inherited = None if groups is None else groups.gather(1, parent)
-            received = self._audiences.received(state.advice, state.intensity, inherited)
-            return advice.advice_displacement(
-                values, *received, initial_trust, self.confidence_bound
-            )
+            trust = cohorts.parent_values(trust_before, parent)
+            limit = bound
+            if isinstance(bound, Tensor):
+                limit = ParameterTensor.of(cohorts.parent_values(bound, parent))
+            groups = None if old.groups is None else old.groups.gather(1, parent)
+            received = self._audiences.received(state.advice, state.intensity, groups)
+            return advice.advice_displacement(values, *received, trust, limit)
 
-        old = state.trait_state
-        newcomers = self.cohorts.sample_newcomers(old.disposition, displacement, streams)
+        succession = bind(self.cohorts, old.traits, "cohorts", streams)
+        newcomers = succession.sample_newcomers(
+            state.trait_state.disposition, displacement, streams
+        )
         is_new = newcomers.is_new
-        trait_state = self.trait_state.replace(old, is_new, newcomers.disposition, streams)
-        trait_state = self.trait_state.clamp(trait_state, -self.value_limit, self.value_limit)
-        people = cohorts.replace_people(state.people, newcomers)
+        people = cohorts.replace_people(old, newcomers)
+        rates = self.dynamics.rates_of_people(people.traits, "trait_state")
+        trait_state = self.dynamics.replace(
+            state.trait_state, is_new, newcomers.disposition, streams, rates
+        )
+        trait_state = self.dynamics.clamp(trait_state, -self.value_limit, self.value_limit)
+        initial_trust = bind(self.trust, people.traits, "trust").initial_state(
+            old.values, by_assistant
+        )
         return dataclasses.replace(
             state,
             people=dataclasses.replace(people, values=trait_state.values),
@@ -511,12 +583,13 @@ class Coevolution(Environment[CoevolutionState]):
             and not history.attraction
             and history.trajectory_values is None
         )
-        full_trust = self.trust.initial_trust == 1 and not self.trust.learning_rate
+        full_trust = self.trust.initial_trust == 1 and not self.trust.learns
         linear = self.confidence_bound is None and full_trust and self._displacements_persist
         linear = linear and pure_drift and self.peers.rule is None
+        linear = linear and isinstance(self.influence, float) and isinstance(history.drift, float)
         tracking = assistant.tracking if isinstance(assistant, LinearTracker) else None
         if linear and tracking is not None:
-            alpha, eta = self.ai_influence, tracking.learning_rate
+            alpha, eta = self.influence, tracking.learning_rate
             loop = (history.drift, alpha, eta, tracking.forecast_horizon)
             if tracking_lag.converges(alpha, eta):
                 result["velocity"] = tracking_lag.velocity(*loop)
@@ -536,7 +609,7 @@ class Coevolution(Environment[CoevolutionState]):
     @property
     def _displacements_persist(self) -> bool:
         """Whether values change by influence and drift alone, and permanently."""
-        dynamics = self.trait_state
+        dynamics = self.dynamics
         noise = dynamics.disposition_noise_std
         return not (dynamics.mean_reverting or noise or self.cohorts.turnover)
 
@@ -544,7 +617,7 @@ class Coevolution(Environment[CoevolutionState]):
     def _moved_by_peers_only(self) -> bool:
         """Whether only peers move people."""
         history = self.history.attraction or self.history.drift_share
-        assistants = self.num_assistants and self.ai_influence
+        assistants = self.num_assistants and self.influence
         return self._displacements_persist and not (history or assistants or self.noise_std)
 
     @functools.cached_property
@@ -579,9 +652,13 @@ class Coevolution(Environment[CoevolutionState]):
         return None if matrix is None else torch.from_numpy(matrix).to(torch.float32)
 
     def default_policies(self) -> Mapping[str, Any]:
-        """Truthful people; assistants that repeat the mean answer."""
+        """People with the answer noise of `human`; assistants that repeat the mean answer."""
         assistant = {"assistant": "mean_echo"} if self.num_assistants else {}
-        return {"person": "truthful", **assistant}
+        noise_std = self.human_in_rounds.answer_noise_std
+        person: Any = "truthful"
+        if isinstance(noise_std, PersonParameter) or noise_std > 0:
+            person = {"kind": "survey_respondent", "noise_std": noise_std}
+        return {"person": person, **assistant}
 
     @functools.cached_property
     def _observation_spaces(self) -> dict[str, Box]:

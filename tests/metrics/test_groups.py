@@ -47,7 +47,9 @@ def test_limits() -> None:
 
 def test_groups_of_a_population() -> None:
     """Means of parties, from a specification by name."""
-    environment = mores.make_environment("coevolution", num_people=944, num_assistants=0)
+    environment = mores.make_environment(
+        "coevolution", num_people=944, num_assistants=0, trait_state={}
+    )
     means = {"kind": "group_means", "num_groups": 3}
     specs = {"parties": means, "eta": "eta_squared"}
     population = {"kind": "anes96"}

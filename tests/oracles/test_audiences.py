@@ -300,6 +300,20 @@ def test_a_learner_is_trained_to_mirror_each_person() -> None:
     assert returns[-1] > 9.0  # of 10
 
 
+@pytest.mark.parametrize("audience", AUDIENCES)
+def test_equal_bounds_by_group_equal_one_bound(audience: str) -> None:
+    """Bit for bit, with newcomers that are tutored within their parent's bound."""
+    by_group = {"kind": "by_group", "values": [1.0, 1.0, 1.0]}
+    cohorts = Cohorts(turnover=0.2, tutoring_share=0.5)
+    values = []
+    for bound in (1.0, by_group):
+        changes = {"num_people": 9, "num_groups": 3, "cohorts": cohorts}
+        env = community(audience, confidence_bound=bound, **changes)
+        mirror = {"assistant": Mirror()}
+        values.append(simulate(env, mirror, 3, 8, 0, population=CAMPS).state.people.values)
+    assert torch.equal(*values)
+
+
 # --- bad input ------------------------------------------------------------------------------------
 
 

@@ -219,7 +219,7 @@ def test_trust_follows_the_delta_rule(rate):
 def test_retained_share_determines_permanent_share():
     dynamics = TraitStateDynamics(half_life=0.5, retained_share=0.39)
     assert dynamics.retention(1) == pytest.approx(0.39)
-    assert dynamics.effective_permanent_share == pytest.approx((0.39 - 0.25) / 0.75)
+    assert dynamics.common_rates.permanent_share == pytest.approx((0.39 - 0.25) / 0.75)
     with refused("conflict", path="panel.trait_state"):
         make_environment("panel", trait_state={"half_life": 0.7, "retained_share": 0.3})
     both = {"half_life": 0.7, "retained_share": 0.5, "permanent_share": 0.1}

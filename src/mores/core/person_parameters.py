@@ -8,7 +8,7 @@ At the start of an episode `add_parameters` samples every such field once for ea
 samples are traits of the people (`People.traits`), named by the path of the field, so that they are
 inherited by newcomers, recorded and seen by metrics like all traits. In a round, `bind` gives a
 copy of the part in which the field is a tensor `[world, agent, 1]`, and `person_number` that tensor
-or the number.
+or the number. The tensor behaves as a number would (`mores.core.parameter_tensor`).
 
 `WorldNumber` is the annotation of a number of the community, such as the drift of history. It
 differs between the draws of uncertain parameters only: `PerDraw`, read by `world_number`.
@@ -16,10 +16,11 @@ differs between the draws of uncertain parameters only: `PerDraw`, read by `worl
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -28,6 +29,7 @@ from torch import Tensor
 
 from mores.core.config import Config
 from mores.core.errors import UserError
+from mores.core.parameter_tensor import ParameterTensor
 from mores.core.people import People
 from mores.core.random_streams import RandomStreams
 
@@ -78,50 +80,103 @@ class PerDraw(PersonParameter):
         return numbers[streams.draw]
 
 
-def person_parameters(config: Config, path: str = "") -> dict[str, PersonParameter]:
-    """The fields of a config and of the configs in it that hold a `PersonParameter`, by path."""
+class Ranged(PersonParameter):
+    """A parameter whose values are only known when people are sampled, with the field's range."""
+
+    parameter: PersonParameter
+    low: float | None
+    high: float | None
+
+    def sample(self, people: People, streams: RandomStreams) -> Float[Tensor, "world agent"]:
+        """The values.
+
+        Raises:
+            UserError: a value is outside of the range.
+        """
+        values = self.parameter.sample(people, streams)
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        outside = values[(values < low) | (values > high)]
+        if len(outside):
+            message = f"a person has {outside[0].item():g}; the range is {low:g} to {high:g}"
+            raise UserError(message, code="out_of_range")
+        return values
+
+
+def person_parameters(parts: Mapping[str, Any]) -> dict[str, PersonParameter]:
+    """All parameters that differ, by path: those in `parts`, and in fields of configs among them.
+
+    Args:
+        parts: numbers, parameters and configs by path.
+    """
     found: dict[str, PersonParameter] = {}
-    for name in type(config).model_fields:
-        value, below = getattr(config, name), f"{path}.{name}" if path else name
-        if isinstance(value, PersonParameter):
-            found[below] = value
-        elif isinstance(value, Config):
-            found |= person_parameters(value, below)
+    for path, part in parts.items():
+        if isinstance(part, PersonParameter):
+            found[path] = part
+        elif isinstance(part, Config):
+            names = type(part).model_fields
+            prefix = f"{path}." if path else ""
+            found |= person_parameters({f"{prefix}{name}": getattr(part, name) for name in names})
     return found
 
 
-def sample_parameters(
-    parameters: Mapping[str, PersonParameter],
-    people: People,
-    streams: RandomStreams,
-    ranges: Mapping[str, tuple[float, float]] | None = None,
-) -> dict[str, Float[Tensor, "world agent"]]:
-    """A sample of each parameter by path, in float64.
+def refuse_parameters(owner: str, config: Config) -> None:
+    """Refuse a config with parameters that differ, where its owner has no people to sample them.
 
     Raises:
-        UserError: a value of another shape, not finite, or outside the range of its field.
+        UserError: it has some.
     """
-    sampled = {}
+    for path in person_parameters({"": config}):
+        message = f"{owner}{path}: must be a number here; only people differ"
+        raise UserError(message, code="unsupported", path=f"{owner}{path}")
+
+
+def add_parameters(
+    people: People, parameters: Mapping[str, PersonParameter], streams: RandomStreams
+) -> People:
+    """People with a sample of each parameter among their traits, in float64.
+
+    Args:
+        people: people at the start of an episode.
+        parameters: by path.
+        streams: random streams of the environment or policy.
+
+    Raises:
+        UserError: a sample has another shape, or a number that is not finite.
+    """
+    sampled: dict[str, Tensor] = {}
+    shape = tuple(people.values.shape[:2])
     for path, parameter in parameters.items():
-        values = parameter.sample(people, streams.child(path))
-        shape = tuple(people.values.shape[:2])
+        try:
+            values = parameter.sample(people, streams.child("parameter").child(path))
+        except UserError as error:
+            message = f"{path}: {error}"
+            raise UserError(message, code=error.code, path=error.path or path) from None
         if not isinstance(values, Tensor) or tuple(values.shape) != shape:
             given = getattr(values, "shape", type(values).__name__)
             message = f"{path}: one number for each person is needed, {list(shape)}, not {given}"
             raise UserError(message, code="wrong_shape", path=path)
-        if parameter.bounds is None:
-            _check_sample(path, values, (ranges or {}).get(path, (-math.inf, math.inf)))
+        if parameter.bounds is None and not values.isfinite().all():
+            message = f"{path}: the number of a person is NaN or infinite"
+            raise UserError(message, code="not_finite", path=path)
         sampled[path] = values.to(torch.float64)
-    return sampled
+    return dataclasses.replace(people, traits={**people.traits, **sampled}) if sampled else people
 
 
-def _check_sample(path: str, values: Tensor, allowed: tuple[float, float]) -> None:
-    """Refuse a sampled value that is not finite or outside the range of the field."""
-    wrong = values[~(values.isfinite() & (values >= allowed[0]) & (values <= allowed[1]))]
-    if len(wrong):
-        message = f"{path}: a person has {wrong[0].item():g}; the range is "
-        message += f"{allowed[0]:g} to {allowed[1]:g}"
-        raise UserError(message, code="out_of_range", path=path)
+def person_number(
+    number: Any, traits: Mapping[str, Tensor], path: str
+) -> float | Float[Tensor, "world agent 1"]:
+    """The number of a field, or the tensor of the numbers of all people if they differ."""
+    if not isinstance(number, PersonParameter):
+        return number
+    return ParameterTensor.of(traits[path][..., None])
+
+
+def world_number(number: Any, streams: RandomStreams) -> float | Float[Tensor, "world 1 1"]:
+    """The number of a field of the community, or the tensor of the numbers of all worlds."""
+    if not isinstance(number, PerDraw):
+        return number
+    return ParameterTensor.of(number.by_world(streams)[:, None, None])
 
 
 def bind(
@@ -143,9 +198,9 @@ def bind(
         value, below = getattr(config, name), f"{path}.{name}" if path else name
         if isinstance(value, PersonParameter):
             if below in traits:
-                update[name] = traits[below].to(torch.float32)[..., None]
+                update[name] = person_number(value, traits, below)
             elif isinstance(value, PerDraw) and streams is not None:
-                update[name] = value.by_world(streams).to(torch.float32)[:, None, None]
+                update[name] = world_number(value, streams)
         elif isinstance(value, Config):
             part = bind(value, traits, below, streams)
             update |= {} if part is value else {name: part}

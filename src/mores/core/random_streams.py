@@ -42,6 +42,8 @@ class Worlds:
     Attributes:
         replicate: replicate of each world, from 0 to 2^32 - 1.
         world: its number within the replicate, in the same range.
+        draw: number of its draw of uncertain parameters; None: 0 everywhere. It selects parameters
+            and no random numbers: worlds of equal address in several draws have the same numbers.
 
     Raises:
         UserError: no worlds, or numbers that are not such addresses.
@@ -49,10 +51,13 @@ class Worlds:
 
     replicate: Int[Tensor, " world"]
     world: Int[Tensor, " world"]
+    draw: Int[Tensor, " world"] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("replicate", "world"):
+        for name in ("replicate", "world", "draw"):
             numbers = getattr(self, name)
+            if name == "draw" and numbers is None:
+                continue
             if not isinstance(numbers, Tensor) or numbers.dtype is not torch.int64:
                 message = f"worlds: {name} must be a tensor of int64"
                 raise UserError(message, code="wrong_type", path="worlds")
@@ -115,6 +120,7 @@ class _RoundSpan:
     cache: dict[tuple[str, str, int, int], tuple[int, Tensor]]
     replicate: Int[Tensor, " world"]
     world: Int[Tensor, " world"]  # its number within the replicate
+    draw: Int[Tensor, " world"]  # its draw of uncertain parameters
     draws: DrawCounter
 
 
@@ -162,8 +168,10 @@ class RandomStreams:
         key = (key_0.to(device), key_1.to(device))
         first = (zero + round).to(device)
         replicate, world = worlds.replicate.to(device), worlds.world.to(device)
+        draw = torch.zeros_like(replicate) if worlds.draw is None else worlds.draw.to(device)
         draws = DrawCounter() if draws is None else draws
-        return RandomStreams(_RoundSpan(key, first, common_first, {}, replicate, world, draws))
+        span = _RoundSpan(key, first, common_first, {}, replicate, world, draw, draws)
+        return RandomStreams(span)
 
     @property
     def num_worlds(self) -> int:
@@ -179,6 +187,11 @@ class RandomStreams:
     def world(self) -> Int[Tensor, " world"]:
         """The number of each world within its replicate."""
         return self._span.world
+
+    @property
+    def draw(self) -> Int[Tensor, " world"]:
+        """The draw of uncertain parameters of each world."""
+        return self._span.draw
 
     @property
     def device(self) -> torch.device:
@@ -209,6 +222,7 @@ class RandomStreams:
             {},
             span.replicate[indices],
             span.world[indices],
+            span.draw[indices],
             span.draws,
         )
         return RandomStreams(selected, self._offset, self._scope)

@@ -116,6 +116,7 @@ PERSON_PARAMETERS: dict[str, str] = {
     "beta": "mores.agents.people.distributions:Beta",
     "by_group": "mores.agents.people.parameters:ByGroup",
     "column": "mores.agents.people.parameters:Column",
+    "scaled": "mores.agents.people.parameters:Scaled",
 }
 HUMANS: dict[str, str] = {
     "fitted": "mores.agents.people.humans:Fitted",

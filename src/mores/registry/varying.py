@@ -18,7 +18,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from mores.core.errors import ParameterError
-from mores.core.person_parameters import PerDraw, PersonParameter
+from mores.core.person_parameters import PerDraw, PersonParameter, Ranged
 from mores.registry.component import component, component_json_schema, from_data
 
 REGISTRY = "person_parameter"
@@ -78,7 +78,9 @@ class WorldNumber:
     def _checked(self, parameter: PersonParameter) -> PersonParameter:
         """The parameter, if its values are within the limits."""
         if parameter.bounds is None:
-            return parameter
+            low, high = (n if math.isfinite(n) else None for n in self.range)
+            limited = low is not None or high is not None
+            return Ranged(parameter=parameter, low=low, high=high) if limited else parameter
         low, high = parameter.bounds
         excluded = low <= self._limits.get("gt", -math.inf) or high >= self._limits.get(
             "lt", math.inf
@@ -100,6 +102,8 @@ class PersonNumber(WorldNumber):
         return {"anyOf": [number, component_json_schema(REGISTRY)["anyOf"][1]]}
 
     def _validate(self, value: Any, validate_number: Any, info: Any) -> Any:
+        if isinstance(value, Ranged):
+            value = value.parameter
         if isinstance(value, (Mapping, PersonParameter)):
             return self._checked(from_data(REGISTRY, value, strict=info.mode == "json"))
         return validate_number(value)
@@ -109,6 +113,8 @@ def _serialize(value: Any, info: Any) -> Any:
     """A number as it is, a parameter as a mapping with its kind."""
     if not isinstance(value, PersonParameter):
         return value
+    if isinstance(value, Ranged):
+        value = value.parameter
     if isinstance(value, PerDraw):
         return {"kind": "per_draw", "values": list(value.values)}
     return component(REGISTRY).serialize(value, info)

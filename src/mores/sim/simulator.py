@@ -31,6 +31,7 @@ from mores.sim.action_validation import ProjectedAction, project_action
 from mores.sim.call_checks import CallChecks
 from mores.sim.check_policies import check_agent_assignment, check_external, check_instance
 from mores.sim.episode_recorder import EpisodeRecorder
+from mores.sim.policy_parameters import PolicyParameters, Samples
 from mores.sim.reward_ledger import RewardLedger
 
 
@@ -77,6 +78,7 @@ class Simulator:
         draws: counts the random numbers drawn so far.
         learning_roles: roles whose policies train online.
         phase_index: index of the next phase in the round.
+        policy_parameters: parameters of policies that differ between people, by role and path.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Simulator:
             for name, policy in made_policies.items()
             if len(self.external.get(name, ())) < self.roles[name].num_agents
         }
+        self._parameters = PolicyParameters(self.policies, self.roles)
         self._recorder = recorder
         self.checks = checks(environment, self.policies, self.roles, len(self.worlds))
         self._search = {name: search and policy.searches for name, policy in self.policies.items()}
@@ -147,7 +150,8 @@ class Simulator:
         self.episode = torch.zeros(len(self.worlds), dtype=torch.int64)
         self.open_span(torch.zeros_like(self.episode))
         all_worlds = ~self._no_worlds
-        self.state, initial_states = self._initial_states(all_worlds.cpu())
+        self.state, samples, initial_states = self._initial_states(all_worlds.cpu())
+        self.set_policy_parameters(samples)
         self.checks.initial_state(self.state)
         stored_states = policy_states or {}
         self.policy_states = {}
@@ -203,8 +207,16 @@ class Simulator:
         self._round_offset = 0  # rounds since the span was opened
         self._max_round = int(rounds.max())  # on the host: no synchronization in every round
 
-    def _initial_states(self, reset_mask: Tensor) -> tuple[Any, dict[str, Callable[[], Any]]]:
-        """Initial state of the worlds `reset_mask`, and functions for the initial policy states."""
+    def set_policy_parameters(self, samples: Samples) -> None:
+        """Let policies act with these samples of the parameters that differ between people."""
+        self.policy_parameters = samples
+        self._acting = self._parameters.bound(samples, self._streams)
+
+    def _initial_states(
+        self, reset_mask: Tensor
+    ) -> tuple[Any, Samples, dict[str, Callable[[], Any]]]:
+        """Of the worlds `reset_mask`: the initial state, samples of the policies' parameters, and
+        functions for the initial policy states."""
         streams = self._streams.take(reset_mask.nonzero()[:, 0].to(self.device)).child(
             addresses.EPISODE_START
         )
@@ -213,6 +225,7 @@ class Simulator:
             people = self.population.sample_people(streams.child(addresses.POPULATION))
             self.checks.people(self.population, people)
         state = self.environment.reset(streams.child(addresses.ENVIRONMENT), people)
+        samples = self._parameters.sample(self.environment, state, streams)
         initial_states = {
             name: functools.partial(
                 policy.initial_state,
@@ -222,15 +235,16 @@ class Simulator:
             )
             for name, policy in self.policies.items()
         }
-        return state, initial_states
+        return state, samples, initial_states
 
     def _reset_worlds(self, reset_mask: Tensor) -> None:
         """Start a new episode in the worlds `reset_mask`."""
         on_host = reset_mask.cpu()
         self.episode = self.episode + on_host
         self.open_span(torch.where(on_host, 0, self.round.cpu()))
-        state, initial_states = self._initial_states(on_host)
+        state, samples, initial_states = self._initial_states(on_host)
         self.state = pytree.scatter(self.state, state, reset_mask)
+        self.set_policy_parameters(pytree.scatter(self.policy_parameters, samples, reset_mask))
         for name, policy in self.policies.items():
             self.policy_states[name] = policy.on_episode_start(
                 self.policy_states[name], initial_states[name], reset_mask
@@ -334,7 +348,7 @@ class Simulator:
         projected: dict[str, Tensor] = {}
         for name in phase.action_spaces:
             if name in self.policies:
-                policy = self.policies[name]
+                policy = self._acting[name]
                 obs, mask = self._observe(name, phase.name), self._action_mask(name, phase)
                 stream = streams.child(f"{addresses.POLICY}/{name}/{phase.name}")
                 search = {"search": True} if self._search[name] else {}
