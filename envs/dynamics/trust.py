@@ -54,9 +54,7 @@ class Trust(Config):
     ) -> Float[Tensor, "world agent assistant"]:
         """Initial trust of each person in each assistant."""
         shape = (*values.shape[:2], advice.shape[1])
-        if isinstance(self.initial_trust, Tensor):
-            return self.initial_trust.expand(shape).clone()
-        return torch.full(shape, self.initial_trust, dtype=values.dtype, device=values.device)
+        return values.new_zeros(shape) + self.initial_trust
 
     def evidence(
         self,

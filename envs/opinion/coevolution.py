@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import torch
+from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -320,9 +321,7 @@ class Coevolution(Environment[CoevolutionState]):
         return CoevolutionState(
             people=dataclasses.replace(people, values=values),
             trait_state=trait_state,
-            trust=bind(self.trust, people.traits, "trust").initial_state(
-                values, no_advice[:, : self.num_assistants]
-            ),
+            trust=self._initial_trust(people, no_advice),
             anchor=trait_state.disposition,
             initial_mean=mean(values, 1),
             initial_mean_disposition=mean(trait_state.disposition, 1),
@@ -459,18 +458,16 @@ class Coevolution(Environment[CoevolutionState]):
     def _replace_people(self, state: CoevolutionState, streams: RandomStreams) -> CoevolutionState:
         """Replace some people by newcomers."""
         old = state.people
-        by_assistant = state.advice[:, : self.num_assistants]  # read for its shape
-        trust_rule = bind(self.trust, old.traits, "trust")
-        trust_before = trust_rule.initial_state(old.values, by_assistant)
+        trust_before = self._initial_trust(old, state.advice)
         bound = person_number(self.confidence_bound, old.traits, "confidence_bound")
 
         def displacement(values: Tensor, parent: Tensor) -> Tensor:
+            groups = None if old.groups is None else old.groups.gather(1, parent)
+            received = self._audiences.received(state.advice, state.intensity, groups)
             trust = cohorts.parent_values(trust_before, parent)
             limit = bound
             if isinstance(bound, Tensor):
                 limit = ParameterTensor.of(cohorts.parent_values(bound, parent))
-            groups = None if old.groups is None else old.groups.gather(1, parent)
-            received = self._audiences.received(state.advice, state.intensity, groups)
             return advice.advice_displacement(values, *received, trust, limit)
 
         succession = bind(self.cohorts, old.traits, "cohorts", streams)
@@ -484,9 +481,7 @@ class Coevolution(Environment[CoevolutionState]):
             state.trait_state, is_new, newcomers.disposition, streams, rates
         )
         trait_state = self.dynamics.clamp(trait_state, -self.value_limit, self.value_limit)
-        initial_trust = bind(self.trust, people.traits, "trust").initial_state(
-            old.values, by_assistant
-        )
+        initial_trust = self._initial_trust(people, state.advice)
         return dataclasses.replace(
             state,
             people=dataclasses.replace(people, values=trait_state.values),
@@ -494,6 +489,13 @@ class Coevolution(Environment[CoevolutionState]):
             trust=torch.where(is_new[..., None], initial_trust, state.trust),
             anchor=torch.where(is_new[..., None], trait_state.disposition, state.anchor),
         )
+
+    def _initial_trust(
+        self, people: People, advice: Float[Tensor, "world assistant_agent value"]
+    ) -> Float[Tensor, "world agent assistant"]:
+        """Trust of new people in each assistant. Only the type and device of `advice` are read."""
+        rule = bind(self.trust, people.traits, "trust")
+        return rule.initial_state(people.values, advice[:, : self.num_assistants])
 
     def _finish_round(
         self, state: CoevolutionState, reward: Mapping[str, Tensor]

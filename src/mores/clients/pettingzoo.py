@@ -19,6 +19,7 @@ from mores.clients.array_conversion import (
     metric_to_numpy,
     sampling_mask,
 )
+from mores.clients.registration import versioned
 from mores.clients.resolve import AgentId, Spec
 from mores.core.arguments import check_names
 from mores.core.environment import Environment, get_role
@@ -83,7 +84,7 @@ class _PettingZooBase:
         self.render_mode = render_mode
         name = environment if isinstance(environment, str) else type(environment).__name__.lower()
         self.metadata = {
-            "name": f"{name}_v0",
+            "name": versioned(name),
             "render_modes": list(text_rendering.RENDER_MODES),
             "render_fps": 4,
             "is_parallelizable": True,

@@ -169,6 +169,10 @@ class Environment(Config, ABC, Generic[State]):
         """Quantities that no policy may observe, for metrics and figures: `[world, ...]`."""
         return {}
 
+    def with_population(self, population: Population) -> Environment[State]:
+        """The environment for people of this population; it may take units from it."""
+        return self
+
     def people(self, state: State) -> People | None:
         """People of a state, an input of registered metrics. `None`: people have no values."""
         return None
