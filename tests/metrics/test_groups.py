@@ -52,18 +52,17 @@ def test_groups_of_a_population() -> None:
     )
     means = {"kind": "group_means", "num_groups": 3}
     specs = {"parties": means, "eta": "eta_squared"}
-    population = {"kind": "anes96"}
     result = mores.simulate(
         environment,
         worlds=2,
         rounds=1,
-        population=mores.make_population(**population),
+        population=mores.make_population("anes96"),
         metrics=specs,
     )
-    parties = result.metrics["parties"]
+    parties = result.metrics["parties"].values
     assert parties.shape == (2, 2, 3)
-    assert bool((parties.diff(dim=-1) > 0).all())  # from left to right
-    assert 0.2 < result.metrics["eta"][0, 0, 0] < 0.6
+    assert (np.diff(parties) > 0).all()  # from left to right
+    assert 0.2 < result.metrics["eta"].values[0, 0, 0] < 0.6
 
 
 @pytest.mark.parametrize(
