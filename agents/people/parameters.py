@@ -45,7 +45,7 @@ class ByGroup(PersonParameter):
         """
         if people.groups is None:
             message = "by_group: these people have no groups"
-            raise UserError(message, code="missing", path="population")
+            raise UserError(message, code="missing")
         sampled = torch.zeros(people.groups.shape, dtype=torch.float64, device=streams.device)
         for name, value in self._entries.items():
             index = _group_index(people, name, len(self._entries))
@@ -78,7 +78,7 @@ class Column(PersonParameter):
         if self.name not in people.traits:
             near = did_you_mean(self.name, people.traits) or "; these people have no traits"
             message = f"column: no trait {self.name!r:.60}{near}"
-            raise UserError(message, code="unknown_name", path="population")
+            raise UserError(message, code="unknown_name")
         return self.offset + self.factor * people.traits[self.name].to(torch.float64)
 
 
@@ -123,8 +123,8 @@ def _group_index(people: People, name: int | str, count: int) -> int:
     if isinstance(name, str) and name not in names:
         near = did_you_mean(name, names) if names else "; these groups have no names: use a list"
         message = f"by_group: no group {name!r:.60}{near}"
-        raise UserError(message, code="unknown_name", path="population")
+        raise UserError(message, code="unknown_name")
     if names and count != len(names):
         message = f"by_group: needs a value for each of {', '.join(names)}; {count} are given"
-        raise UserError(message, code="wrong_shape", path="population")
+        raise UserError(message, code="wrong_shape")
     return names.index(name) if isinstance(name, str) else name

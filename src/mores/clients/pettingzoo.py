@@ -75,10 +75,10 @@ class _PettingZooBase:
                 code="out_of_range",
                 path="max_cycles",
             )
-        self.environment = resolve.resolve_environment(environment, parameters)
+        people = resolve.resolve_population(population)
+        self.environment = resolve.resolve_environment(environment, parameters, people)
         agents = resolve.resolve_external_agents(self.environment, external, policies)
         policies = resolve.resolve_policies(self.environment, policies, agents)
-        people = resolve.resolve_population(population)
         self.simulator = Simulator(self.environment, policies, agents, 1, rounds, population=people)
         self.max_cycles, self.metric_names = max_cycles, tuple(check_names("metrics", metrics))
         self.render_mode = render_mode

@@ -86,6 +86,9 @@ def simulate(
     """
     check_instance("environment", environment, Environment)
     check_callable("callback", callback)
+    if population is not None:
+        check_instance("population", population, Population)
+        environment = environment.with_population(population)
     given = policies_from_specs({} if policies is None else policies)
     simulator = Simulator(
         environment,
