@@ -55,11 +55,10 @@ class ExternalTurn(NamedTuple):
 
 
 class _InitialStates(NamedTuple):
-    """Initial state of some worlds, functions for the policies' initial states, their streams."""
+    """Initial state of some worlds, and functions for the policies' initial states."""
 
     state: Any
     policy_states: dict[str, Callable[[], Any]]
-    streams: RandomStreams
 
 
 class Simulator:
@@ -155,7 +154,8 @@ class Simulator:
         self.episode = torch.zeros(len(self.worlds), dtype=torch.int64)
         self.start_streams(torch.zeros_like(self.episode))
         all_worlds = ~self._no_worlds
-        self.state, initial_states, _ = self._initial_states(torch.arange(len(self.worlds)))
+        streams = self._streams.take(torch.arange(len(self.worlds)))
+        self.state, initial_states = self._initial_states(streams)
         self.checks.initial_state(self.state)
         stored_states = policy_states or {}
         self.policy_states = {}
@@ -209,9 +209,9 @@ class Simulator:
         )
         self._initial_requests: tuple[Request, ...] = ()
 
-    def _initial_states(self, worlds: Int[Tensor, " some"]) -> _InitialStates:
-        """Initial state of these worlds, and functions for the initial policy states."""
-        streams = self._streams.take(worlds, self._initial_requests).child(addresses.EPISODE_START)
+    def _initial_states(self, streams: RandomStreams) -> _InitialStates:
+        """Initial state of the worlds of the streams, and functions for policies' initial states."""
+        streams = streams.child(addresses.EPISODE_START)
         people = None
         if self.population is not None:
             people = self.population.sample_people(streams.child(addresses.POPULATION))
@@ -226,14 +226,16 @@ class Simulator:
             )
             for name, policy in self.policies.items()
         }
-        return _InitialStates(state, initial_states, streams)
+        return _InitialStates(state, initial_states)
 
     def _reset_worlds(self, reset_mask: Tensor) -> None:
         """Start a new episode in the worlds `reset_mask`, which is on the host."""
         worlds = reset_mask.nonzero()[:, 0]
         self.episode = self.episode + reset_mask
-        self._streams = self._streams.restart(worlds, self.episode[worlds])
-        state, initial_states, streams = self._initial_states(worlds)
+        self._streams, streams = self._streams.restart(
+            worlds, self.episode[worlds], self._initial_requests
+        )
+        state, initial_states = self._initial_states(streams)
         on_device = reset_mask.to(self.device)
         self.state = pytree.scatter(self.state, state, on_device)
         for name, policy in self.policies.items():
