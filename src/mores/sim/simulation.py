@@ -19,7 +19,7 @@ from mores.core.random_streams import Worlds
 from mores.registry.specs import Spec, policies_from_specs
 from mores.sim.check_policies import check_instance
 from mores.sim.metric_tracker import MetricSpecs, MetricTracker
-from mores.sim.round_recorder import RoundRecorder
+from mores.sim.round_recorder import RoundRecorder, StateRecording
 from mores.sim.simulator import Simulator
 
 if TYPE_CHECKING:
@@ -105,8 +105,14 @@ def simulate(
         num_worlds = min(check_integer("record_worlds", record_worlds), num_worlds)
     recorder = RoundRecorder(_check_rounds("metric_rounds", metric_rounds, last))
     latent_recorder = RoundRecorder(_check_rounds("latent_rounds", latent_rounds, last))
-    latent_worlds = dict.fromkeys(check_names("latent", latent), num_worlds)
-    simulate_episode(simulator, metrics, recorder, latent_worlds, latent_recorder, callback)
+    latent_names = check_names("latent", latent)
+
+    def quantities(state: Any) -> dict[str, Tensor]:
+        known = environment.latent(state)
+        return {name: _lookup("latent", known, name)[:num_worlds] for name in latent_names}
+
+    recordings = [StateRecording(latent_recorder, quantities)] if latent_names else []
+    simulate_episode(simulator, metrics, recorder, recordings, callback)
     first = Worlds(simulator.worlds.replicate[:num_worlds], simulator.worlds.world[:num_worlds])
     return SimulationResult(
         simulator.state,
@@ -120,8 +126,7 @@ def simulate_episode(
     simulator: Simulator,
     metrics: MetricSpecs,
     recorder: RoundRecorder,
-    latent_worlds: Mapping[str, int] | None = None,
-    latent_recorder: RoundRecorder | None = None,
+    recordings: Sequence[StateRecording] = (),
     callback: Callable[[int], None] | None = None,
 ) -> None:
     """Simulate one episode with a simulator at its start and without external agents.
@@ -130,8 +135,7 @@ def simulate_episode(
         simulator: the simulator.
         metrics: see `simulate`.
         recorder: records the metrics.
-        latent_worlds: names of latent quantities, with the number of worlds to record of each.
-        latent_recorder: records the latent quantities.
+        recordings: other quantities to record.
         callback: see `simulate`.
     """
     tracker = MetricTracker(simulator, metrics) if metrics else None
@@ -143,10 +147,9 @@ def simulate_episode(
                 callback(completed)
         if tracker is not None and recorder.includes(completed):
             recorder.write(completed, tracker.values())
-        if latent_worlds and latent_recorder and latent_recorder.includes(completed):
-            latent = simulator.environment.latent(simulator.state)
-            selected = {n: _lookup("latent", latent, n)[:k] for n, k in latent_worlds.items()}
-            latent_recorder.write(completed, selected)
+        for recording in recordings:
+            if recording.recorder.includes(completed):
+                recording.recorder.write(completed, recording.quantities(simulator.state))
     if tracker is not None:
         tracker.close()
 
