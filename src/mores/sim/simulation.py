@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mores.core.arguments import check_callable, check_integer, check_names
+from mores.core.component_names import NamedDimensions, component_names
 from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
 from mores.core.people import Population
@@ -18,7 +19,7 @@ from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
 from mores.registry.specs import Spec, policies_from_specs
 from mores.sim.check_policies import check_instance
-from mores.sim.metric_tracker import MetricSpecs, MetricTracker
+from mores.sim.metric_tracker import MetricSpecs, MetricTracker, ResolvedMetrics, resolve_metrics
 from mores.sim.round_recorder import RoundRecorder, StateRecording
 from mores.sim.simulator import Simulator
 
@@ -112,14 +113,40 @@ def simulate(
         return {name: _lookup("latent", known, name)[:num_worlds] for name in latent_names}
 
     recordings = [StateRecording(latent_recorder, quantities)] if latent_names else []
-    simulate_episode(simulator, metrics, recorder, recordings, callback)
+    names = NamedDimensions.of(environment, population, environment.people(simulator.state))
+    resolved = ResolvedMetrics()
+    if metrics:
+        state, size = simulator.state, len(simulator.worlds)
+        resolved = resolve_metrics(environment, state, size, metrics)
+    simulate_episode(simulator, resolved, recorder, recordings, callback)
     first = Worlds(simulator.worlds.replicate[:num_worlds], simulator.worlds.world[:num_worlds])
     return SimulationResult(
         simulator.state,
         simulator.policy_states,
-        recorder.dataset(simulator.worlds).isel(episode=0, drop=True),
-        latent_recorder.dataset(first).isel(episode=0, drop=True),
+        recorder.dataset(simulator.worlds, component_names(environment, resolved, names)).isel(
+            episode=0, drop=True
+        ),
+        _with_dimensions(
+            latent_recorder.dataset(first).isel(episode=0, drop=True), environment, names
+        ),
     )
+
+
+def _with_dimensions(
+    data: xarray.Dataset, environment: Environment[Any], names: NamedDimensions
+) -> xarray.Dataset:
+    """Latent quantities with the names of dimensions that the environment gives."""
+    for name, inner in environment.dimension_names.items():
+        if name not in data.data_vars:
+            continue
+        quantity = data[name]
+        dims, sizes = quantity.dims[2:], quantity.shape[2:]
+        known = [data.sizes.get(each, size) for each, size in zip(inner, sizes, strict=False)]
+        if len(inner) == len(dims) and known == list(sizes):
+            data = data.assign({name: quantity.rename(dict(zip(dims, inner, strict=True)))})
+    if names.value and data.sizes.get("value") == len(names.value):
+        data = data.assign_coords(value=list(names.value))
+    return data
 
 
 def simulate_episode(

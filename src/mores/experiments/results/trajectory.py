@@ -112,6 +112,6 @@ def labelled_trajectory(data: xr.Dataset, metadata: Mapping[str, Any]) -> xr.Dat
         data = data.assign_coords(value=names)
     if GROUPS in listed["people"] and (names := listed["group_names"]):
         groups = data[GROUPS]
-        labels = np.array(names)[np.clip(groups.values, 0, len(names) - 1)]
-        data = data.assign_coords({GROUPS: (groups.dims, labels)})
+        if ((groups.values >= 0) & (groups.values < len(names))).all():
+            data = data.assign_coords({GROUPS: (groups.dims, np.array(names)[groups.values])})
     return data
