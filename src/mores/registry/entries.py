@@ -106,3 +106,9 @@ NETWORKS: dict[str, str] = {
     "gru": "mores.agents.learning.networks.encoders:GRU",
     "transformer": "mores.agents.learning.networks.transformer:Transformer",
 }
+TRACKERS: dict[str, str] = {
+    "jsonl": "mores.experiments.tracking.json_lines:JSONLinesTracker",
+    "mlflow": "mores.experiments.tracking.ml_flow:MLflowTracker",
+    "tensorboard": "mores.experiments.tracking.tensor_board:TensorBoardTracker",
+    "wandb": "mores.experiments.tracking.weights_and_biases:WandbTracker",
+}
