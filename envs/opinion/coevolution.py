@@ -401,8 +401,7 @@ class Coevolution(Environment[CoevolutionState]):
             intensity=space.read(action, "intensity")[..., 0].clamp(0.0, 1.0),
         )
         approval = advice.approval(state.people.values, *self._received(state))
-        no_approval = torch.zeros_like(approval[:1, :1, :1])
-        by_audience = self._audiences.mean_by_audience(approval, state.people.groups, no_approval)
+        by_audience = self._audiences.mean_by_audience(approval, state.people.groups, 0.0)
         reward = {"person": mean(approval, 2), "assistant": self._audiences.by_agent(by_audience)}
         return self._finish_round(self._move_people(state, streams), reward)
 
