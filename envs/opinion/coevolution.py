@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor
 
 from mores.core.analytic_policies import LinearTracker
@@ -24,6 +24,7 @@ from mores.core.deterministic_sum import mean
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.human import Human, HumanInRounds
+from mores.core.names import ValueNames, check_num_names, fill_num_values
 from mores.core.parameter_tensor import ParameterTensor
 from mores.core.people import People
 from mores.core.person_parameters import (
@@ -137,11 +138,21 @@ class Coevolution(Environment[CoevolutionState]):
         ProgressGym: Qiu et al. 2024, arXiv 2406.20087. DeGroot 1974; Friedkin and Johnsen 1990.
     """
 
+    model_config = ConfigDict(populate_by_name=True)  # a copy has the fields by their own names
+
     tags: ClassVar[Mapping[str, object]] = {
         "phases": 2,
         "changes": "values",
         "stochastic": True,
         "paper": "2406.20087",
+    }
+
+    dimension_names: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "mean_value": ("value",),
+        "values": ("person", "value"),
+        "disposition": ("person", "value"),
+        "history_position": ("value",),
+        "advice": ("assistant", "value"),
     }
 
     num_people: int = Field(default=20, ge=1, le=10_000_000, description="number of people")
@@ -150,6 +161,12 @@ class Coevolution(Environment[CoevolutionState]):
         ge=1,
         le=10_000,
         description="number of value dimensions; default with a trajectory: its number",
+    )
+    names_of_values: ValueNames = Field(
+        default=(),
+        alias="value_names",
+        description="names of the values, or a known set (schwartz10, schwartz4); num_values "
+        "follows; a population that names its values has priority",
     )
     num_assistants: int = Field(default=1, ge=0, le=10_000, description="number of assistants")
     audience: Audience = Field(
@@ -219,11 +236,13 @@ class Coevolution(Environment[CoevolutionState]):
     @model_validator(mode="before")
     @classmethod
     def _fill_defaults(cls, data: Any) -> Any:
+        data = fill_num_values(data)
         return progress_challenges.fill_defaults(data) if isinstance(data, dict) else data
 
     def model_post_init(self, context: Any) -> None:
         """Check that the parameters are compatible."""
         self.peers.check_parameters(self.num_people)
+        check_num_names(self.names_of_values, self.num_values)
         progress_challenges.check_challenge(
             self.challenge, self.forecast_horizon, self.history, self.num_values, self.value_limit
         )
@@ -290,6 +309,11 @@ class Coevolution(Environment[CoevolutionState]):
         answer = Phase("answer", {"person": Box.of(answer=part)})
         advise = Phase("advise", {"assistant": Box.of(position=part, intensity=Part(1, 0.0, 1.0))})
         return (answer, advise) if self.num_assistants else (answer,)
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """See `Environment`."""
+        return self.names_of_values
 
     def reset(self, streams: RandomStreams, people: People | None = None) -> CoevolutionState:
         """Initial state: no answers and no advice yet (zeros)."""
