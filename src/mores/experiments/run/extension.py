@@ -252,14 +252,11 @@ def _describe(
     old, new = before.scenario, after.scenario
     lines = []
     if new.replicates > old.replicates:
-        lines.append(
-            f"replicates {old.replicates} to {new.replicates}: {old.replicates} to "
-            f"{new.replicates - 1} are added to every arm"
-        )
+        first, last = old.replicates, new.replicates - 1
+        added = f"replicate {last} is" if first == last else f"replicates {first} to {last} are"
+        lines.append(f"{added} added to every arm")
         if new.uncertainty is not None:
-            lines.append(
-                f"draws of uncertain parameters keep their {new.uncertainty.replicates} replicates"
-            )
+            lines.append("draws of uncertain parameters have replicates of their own, and stay")
     if arms:
         lines.append(f"new arms: {printable(', '.join(arms), 200)}")
     if has_more_rounds:
