@@ -261,6 +261,9 @@ def check_command(
         pluralize(len(scenario.claims), "claim"),
     ]
     print(f"{loaded.source_map.source}: OK: {', '.join(parts)}")
+    populations = [cell.population for cell in cells if cell.population is not None]
+    for remark in dict.fromkeys(line for each in populations for line in each.remarks):
+        print(f"remark: {remark}")
     for name in undefined_metrics(scenario, cells):
         print(f"remark: {name} is NaN in every round of every arm")
 

@@ -43,13 +43,16 @@ def simulate_cell(task: CellTask, callback: Callable[[float], None]) -> CellEnd:
     start, error, notes = time.monotonic(), None, list[str]()
     try:
         load_plugins(task.plugin_files)
+        built_cell = task.cell.build()
+        if built_cell.population is not None:
+            notes.extend(built_cell.population.remarks)
         earlier = read_earlier_cell(task)
         missing = earlier.missing_task(task)
         notes += [earlier.note] if earlier.note else []
         checkpoint = CellCheckpoint(missing)
         checkpoint.notes = notes
         arguments = (task.cell, task.scenario, missing.replicates)
-        result = run_cell(*arguments, callback, checkpoint=checkpoint)
+        result = run_cell(*arguments, callback, built_cell, checkpoint)
         write_cell_result(task.folder, earlier.append(task, result), task.identity)
         checkpoint.remove()
         remove_earlier_cells(task.folder.parent, [task.cell.id])
