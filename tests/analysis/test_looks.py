@@ -28,9 +28,7 @@ from mores.experiments.scenario.specification import Claim
 STATED = json.loads(benchmark.RESULTS.read_text())
 ROWS = STATED["rows"]
 SHARES = [row for row in ROWS if row["values"].startswith("share")]
-LEARNED = Claim(
-    statement="-", kind="learned", metric="m", arm="a", ablation="b", bound={"above": 0.0}
-)
+LEARNED = make_claim("mean", above=0.0).model_copy(update={"kind": "learned", "ablation": "b"})
 
 
 def test_levels() -> None:
@@ -74,7 +72,8 @@ def test_false_claims_on_means(rule: str, claim: str) -> None:
     for rate, other in zip(found, stated, strict=True):
         counts = np.array([rate * trials, other * STATED["trials"]]).round()
         others = np.array([trials, STATED["trials"]]) - counts
-        assert scipy.stats.fisher_exact(np.stack([counts, others])).pvalue > 0.001
+        test: Any = scipy.stats.fisher_exact(np.stack([counts, others]))
+        assert test.pvalue > 0.001
     limit = largest_false_rate(make_claim("mean", **{claim: 0.0}), len(stated))
     assert (stated[-1] <= limit) == (rule == "by look")
 
@@ -119,8 +118,7 @@ def test_medians_and_draws_need_more_at_a_later_look() -> None:
     claim = make_claim("median", above=0.0)
     x = np.arange(1.0, 7.0)
     assert [evaluate_claim(claim, x, look=k).status for k in (1, 2)] == ["holds", "undecided"]
-    over = Claim(statement="-", kind="statistical", metric="m", interval="parameters",
-                 bound={"above": 0.0})  # fmt: skip
+    over = make_claim("mean", above=0.0).model_copy(update={"interval": "parameters"})
     for n, statuses in ((39, ["holds", "undecided"]), (79, ["holds", "holds"])):
         draws = [ClaimData(np.array([1.0 + k / n])) for k in range(n)]
         found = [evaluate_claim_over_draws(over, draws, look=k).status for k in (1, 2)]

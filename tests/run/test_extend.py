@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from mores.experiments.run import (
     resume_run,
     run_scenario,
 )
-from mores.experiments.run.run_folder import lock_run
+from mores.experiments.run.run_folder import EXTENDED, NEW_FILES, lock_run
 from mores.experiments.scenario.loading import load_scenario
 from tests.refusals import check_message, refused
 from tests.run.small_run import change_sealed
@@ -342,11 +344,47 @@ def test_some_replicates_only(workdir):
         extend(run.folder, replicates=20, progress=False)
 
 
+PLUGIN = """\
+from mores import register
+from mores.agents.scripted.assistants import Mirror
+
+class {name}(Mirror):
+    pass
+
+register("policy", "{name}", {name})
+"""
+
+
+@pytest.mark.full
+def test_plugin_files(workdir, finished):
+    """A new arm may need one, which the run then has; one that has changed is refused."""
+    plugin, file = workdir / "own.py", workdir / "larger.yaml"
+    plugin.write_text(PLUGIN.replace("{name}", "extension_mirror"))
+    own = "  own: {policies.assistant: {kind: extension_mirror}}\n"
+    file.write_text(SCENARIO.replace("claims:\n", f"{own}claims:\n"))
+
+    def mores_extend(*words: str) -> subprocess.CompletedProcess[str]:
+        code = "import sys; from mores.cli.commands import main; sys.exit(main())"
+        options = ["--load", str(plugin), "--allow-undecided"]
+        command = [sys.executable, "-c", code, "extend", str(finished), *words, *options]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    done = mores_extend("--scenario", str(file), "--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    (entry,) = open_run(finished).manifest.plugin_files
+    assert Path(entry.path).name == "own.py"
+    plugin.write_text(plugin.read_text() + "# changed\n")
+    done = mores_extend("replicates=20")
+    assert done.returncode == 2
+    check_message(done.stderr)
+    assert "own" in open_run(finished).cells
+
+
 class Killed(BaseException):
     """Simulates the end of the process."""
 
 
-def test_an_interrupted_extension(finished, monkeypatch):
+def test_an_interrupted_extension(workdir, finished, monkeypatch):
     """A reader names the command that completes it; a damaged one is refused in one line."""
 
     def killed(*_):
@@ -359,10 +397,10 @@ def test_an_interrupted_extension(finished, monkeypatch):
     with refused("unreadable", str(finished / "extension")):
         open_run(finished)
     folder = finished / "extension"
-    for name in ("run.json", "cells.json", "resolved.yaml", "provenance.json", "scenario.yaml"):
+    for name in (*NEW_FILES, EXTENDED):
         content = (folder / name).read_bytes()
         if name != "scenario.yaml":  # whose effect is in resolved.yaml
-            (folder / name).write_bytes(content.replace(b"20", b"19"))
+            (folder / name).write_bytes(content[:-40] + b"?" + content[-39:])
             with pytest.raises(UserError) as caught:
                 resume_run(finished, progress=False)
             assert caught.value.code == "unreadable" and "\n" not in str(caught.value)
@@ -371,6 +409,10 @@ def test_an_interrupted_extension(finished, monkeypatch):
             resume_run(finished, progress=False)
         assert caught.value.code == "unreadable" and "\n" not in str(caught.value)
         (folder / name).write_bytes(content)
+    elsewhere = _run(workdir / "elsewhere" / "other", overrides=("seed=1",)).folder
+    shutil.copytree(folder, elsewhere / "extension")
+    with refused("unreadable", str(elsewhere / "extension")):
+        resume_run(elsewhere, progress=False)
     assert _looks(resume_run(finished, progress=False)) == [2, 2, 1]
     assert not folder.exists()
 
