@@ -491,11 +491,11 @@ class Coevolution(Environment[CoevolutionState]):
         )
 
     def _initial_trust(
-        self, people: People, some_advice: Float[Tensor, "world assistant value"]
+        self, people: People, last_advice: Float[Tensor, "world assistant_agent value"]
     ) -> Float[Tensor, "world agent assistant"]:
-        """Trust of new people in each assistant; of the advice only the type is used."""
+        """Trust of new people in each assistant; of `last_advice` the size is read."""
         rule = bind(self.trust, people.traits, "trust")
-        return rule.initial_state(people.values, some_advice[:, : self.num_assistants])
+        return rule.initial_state(people.values, last_advice[:, : self.num_assistants])
 
     def _finish_round(
         self, state: CoevolutionState, reward: Mapping[str, Tensor]

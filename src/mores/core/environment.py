@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -169,7 +169,7 @@ class Environment(Config, ABC, Generic[State]):
         """Quantities that no policy may observe, for metrics and figures: `[world, ...]`."""
         return {}
 
-    def with_population(self, population: Population) -> Self:
+    def with_population(self, population: Population) -> Environment[State]:
         """The environment with what the population determines, in fields that were not set.
 
         These are `Population.environment_parameters`, and `population_std` where an environment has

@@ -33,13 +33,13 @@ class WorldNumber:
 
     def __init__(
         self,
-        ge: float | None = None,
-        gt: float | None = None,
-        le: float | None = None,
-        lt: float | None = None,
+        ge: float | int | None = None,
+        gt: float | int | None = None,
+        le: float | int | None = None,
+        lt: float | int | None = None,
     ) -> None:
         given = {"ge": ge, "gt": gt, "le": le, "lt": lt}
-        self._limits = {name: limit for name, limit in given.items() if limit is not None}
+        self._limits = {name: float(x) for name, x in given.items() if x is not None}
 
     @property
     def limits(self) -> tuple[Ge | Gt | Le | Lt, ...]:
