@@ -274,11 +274,18 @@ class Coevolution(Environment[CoevolutionState]):
     @functools.cached_property
     def _differing(self) -> dict[str, PersonParameter]:
         """Parameters that differ between people, by path."""
-        own = ("confidence_bound", "noise_std", "trust", "history", "peers")
+        own = ("confidence_bound", "noise_std", "trust", "history", "peers", "cohorts")
         parts = {name: getattr(self, name) for name in own}
         return person_parameters(
             {**parts, "trait_state": self.dynamics, "ai_influence": self.influence}
         )
+
+    def _part(
+        self, name: str, traits: Mapping[str, Tensor], streams: RandomStreams | None = None
+    ) -> Any:
+        """A part as it is for these people: see `bind`."""
+        part = getattr(self, name)
+        return bind(part, traits, name, streams) if self._differing else part
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -370,7 +377,7 @@ class Coevolution(Environment[CoevolutionState]):
         if role == "person":
             values = state.people.values
             if self.challenge in ("follow", "predict"):
-                history = bind(self.history, state.people.traits, "history")
+                history = self._part("history", state.people.traits)
                 values = history.attract(values, history.position_at(state.rounds_elapsed + 1))
             received = advice.mean_advice(*self._received(state))
             extra = {"relative_volatility": state.trait_state.relative_volatility[..., None]}
@@ -406,7 +413,7 @@ class Coevolution(Environment[CoevolutionState]):
     ) -> StepResult[CoevolutionState]:
         """`answer` moves history and records answers; the last phase moves the people."""
         if phase == "answer":
-            history = bind(self.history, state.people.traits, "history", streams)
+            history = self._part("history", state.people.traits, streams)
             position, trend = history.step(state.history_position, state.rounds_elapsed, streams)
             state = dataclasses.replace(
                 state,
@@ -425,8 +432,7 @@ class Coevolution(Environment[CoevolutionState]):
             intensity=space.read(action, "intensity")[..., 0].clamp(0.0, 1.0),
         )
         approval = advice.approval(state.people.values, *self._received(state))
-        no_approval = torch.zeros_like(approval[:1, :1, :1])
-        by_audience = self._audiences.mean_by_audience(approval, state.people.groups, no_approval)
+        by_audience = self._audiences.mean_by_audience(approval, state.people.groups, 0.0)
         reward = {"person": mean(approval, 2), "assistant": self._audiences.by_agent(by_audience)}
         return self._finish_round(self._move_people(state, streams), reward)
 
@@ -434,7 +440,7 @@ class Coevolution(Environment[CoevolutionState]):
         """Steps 2 to 7 of the dynamics."""
         neighbor_mean, rule_state = state.neighbor_mean, state.rule_state
         traits = state.people.traits
-        history = bind(self.history, traits, "history", streams)
+        history = self._part("history", traits, streams)
         trait_state = self.dynamics.advance_round(state.trait_state, streams.child("person"))
         values_before = trait_state.values
         values = history.attract(values_before, state.history_position)
@@ -442,7 +448,7 @@ class Coevolution(Environment[CoevolutionState]):
             # mean reversion already anchors people at their dispositions
             anchor = values if self.dynamics.mean_reverting else state.anchor
             graph = state.graph or self._graph_on(values.device)
-            values, neighbor_mean, rule_state = bind(self.peers, traits, "peers").move(
+            values, neighbor_mean, rule_state = self._part("peers", traits).move(
                 values, state.answers, anchor, graph, state.rule_state, streams.child("rule")
             )
         if self.num_assistants:
@@ -463,7 +469,7 @@ class Coevolution(Environment[CoevolutionState]):
         people = dataclasses.replace(state.people, values=trait_state.values)
         trust = state.trust
         if self.trust.learns:
-            rule, received = bind(self.trust, traits, "trust"), self._received(state)
+            rule, received = self._part("trust", traits), self._received(state)
             evidence = rule.evidence(people.values, received.position)
             trust = rule.update(trust, evidence, received.intensity)
         state = dataclasses.replace(
@@ -494,7 +500,7 @@ class Coevolution(Environment[CoevolutionState]):
                 limit = ParameterTensor.of(cohorts.parent_values(bound, parent))
             return advice.advice_displacement(values, *received, trust, limit)
 
-        succession = bind(self.cohorts, old.traits, "cohorts", streams)
+        succession = self._part("cohorts", old.traits, streams)
         newcomers = succession.sample_newcomers(
             state.trait_state.disposition, displacement, streams
         )
@@ -518,7 +524,7 @@ class Coevolution(Environment[CoevolutionState]):
         self, people: People, last_advice: Float[Tensor, "world assistant_agent value"]
     ) -> Float[Tensor, "world agent assistant"]:
         """Trust of new people in each assistant; of `last_advice` the size is read."""
-        rule = bind(self.trust, people.traits, "trust")
+        rule = self._part("trust", people.traits)
         return rule.initial_state(people.values, last_advice[:, : self.num_assistants])
 
     def _finish_round(

@@ -13,12 +13,14 @@ from torch import Tensor
 from mores.core.arguments import check_callable, check_integer, check_names
 from mores.core.component_names import NamedDimensions, component_names
 from mores.core.environment import Environment
-from mores.core.errors import UserError, did_you_mean
+from mores.core.errors import UserError, describe_exception, did_you_mean
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
 from mores.registry.specs import Spec, policies_from_specs
+from mores.sim.agent_recorder import AgentRecorder
 from mores.sim.check_policies import check_instance
+from mores.sim.learning_recorder import LearningRecorder
 from mores.sim.metric_tracker import MetricSpecs, MetricTracker, ResolvedMetrics, resolve_metrics
 from mores.sim.round_recorder import RoundRecorder, StateRecording
 from mores.sim.simulator import Simulator
@@ -37,12 +39,16 @@ class SimulationResult:
         metrics: an xarray Dataset over world and round, as in runs and trainings; `round` counts
             completed rounds, 0 is the start. See `mores.sim.round_recorder.metric_dataset`.
         latent: the requested latent quantities, likewise.
+        records: the requested actions, rewards and observations: `AgentRecorder.agent_dataset`.
+        learning: what learners report about their updates, over replicate: `LearningRecorder`.
     """
 
     state: Any
     policy_states: Mapping[str, Any]
     metrics: xarray.Dataset
     latent: xarray.Dataset
+    records: xarray.Dataset
+    learning: xarray.Dataset
 
 
 def simulate(
@@ -57,6 +63,7 @@ def simulate(
     population: Population | None = None,
     latent: Collection[str] = (),
     latent_rounds: Sequence[int] | None = None,
+    record: Collection[str] = (),
     record_worlds: int | None = None,
     stage: int = 0,
     device: torch.device | str = "cpu",
@@ -76,14 +83,16 @@ def simulate(
         population: source of the people; `None`: the environment's parameters.
         latent: names of latent quantities to record.
         latent_rounds: rounds at which to record them; default: all, 0 to `rounds`.
-        record_worlds: number of worlds, from the first on, of which `latent` is recorded; default:
-            all.
+        record: what to record of every agent in every round: `actions`, `rewards`, `observations`.
+        record_worlds: number of worlds, from the first on, of which `latent` and `record` are
+            recorded; default: all.
         stage: number of the stage, part of the address of random streams.
         device: device of the tensors.
-        callback: called after every round with the number of completed rounds.
+        callback: called after every round with the number of completed rounds. An exception in it
+            stops the simulation.
 
     Raises:
-        UserError: a wrong or unknown argument; a name in place of an object.
+        UserError: a wrong or unknown argument; a name in place of an object; the callback fails.
     """
     check_instance("environment", environment, Environment)
     check_callable("callback", callback)
@@ -91,6 +100,8 @@ def simulate(
         check_instance("population", population, Population)
         environment = environment.with_population(population)
     given = policies_from_specs({} if policies is None else policies)
+    worlds, rounds = Worlds.of(worlds), check_integer("rounds", rounds)
+    agent_recorder = AgentRecorder(environment, record, worlds, record_worlds, rounds)
     simulator = Simulator(
         environment,
         {**environment.default_policies(), **given},
@@ -99,6 +110,7 @@ def simulate(
         population=population,
         stage=stage,
         device=device,
+        recorder=agent_recorder if record else None,
     )
     simulator.reset(seed)
     num_worlds, last = len(simulator.worlds), simulator.rounds
@@ -118,7 +130,10 @@ def simulate(
     if metrics:
         state, size = simulator.state, len(simulator.worlds)
         resolved = resolve_metrics(environment, state, size, metrics)
-    simulate_episode(simulator, resolved, recorder, recordings, callback)
+    on_round = None if callback is None else guarded_callback(callback, "round")
+    simulate_episode(simulator, resolved, recorder, recordings, on_round)
+    learning_recorder = LearningRecorder(simulator.worlds)
+    learning_recorder.record(0, simulator)
     first = Worlds(simulator.worlds.replicate[:num_worlds], simulator.worlds.world[:num_worlds])
     return SimulationResult(
         simulator.state,
@@ -129,6 +144,8 @@ def simulate(
         _with_dimensions(
             latent_recorder.dataset(first).isel(episode=0, drop=True), environment, names
         ),
+        agent_recorder.agent_dataset().isel(episode=0, drop=True),
+        learning_recorder.dataset().isel(episode=0, drop=True),
     )
 
 
@@ -147,6 +164,29 @@ def _with_dimensions(
     if names.value and data.sizes.get("value") == len(names.value):
         data = data.assign_coords(value=list(names.value))
     return data
+
+
+def guarded_callback(callback: Callable[..., object], unit: str) -> Callable[..., None]:
+    """A user's callback whose exceptions name it.
+
+    Args:
+        callback: called with a number of completed rounds or episodes, and possibly more.
+        unit: `round` or `episode`.
+
+    Raises:
+        UserError: when called, if the callback raises another exception.
+    """
+
+    def call(completed: int, *more: Any) -> None:
+        try:
+            callback(completed, *more)
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            message = f"callback: fails after {unit} {completed}: {describe_exception(error)}"
+            raise UserError(message, code="failed", path="callback") from error
+
+    return call
 
 
 def simulate_episode(
