@@ -4,7 +4,7 @@ A copy of every environment ends the episodes of its worlds at random, and is st
 ends and without any, in turns in one process, on one thread, in CPU time. All additional time is
 assigned to the rounds in which some world ended, whether it is spent in them or later:
 
-    cost of a round with an end = 1 + (t_ends - t_none) / (share of rounds with an end * t_none)
+    cost of a round with an end = 1 + (t_ends - t_none) / (share of such rounds * t_none)
 
 with the mean times `t` of a step of the two runs. The median over the repeats counts. Aten calls are
 counted in a separate run: on an accelerator each launches a kernel or more.
@@ -50,7 +50,7 @@ VIEWS |= {"as_strided", "alias", "detach", "split", "unbind", "_unsafe_view", "t
 VIEWS |= {"split_with_sizes", "lift_fresh", "diagonal", "_reshape_alias"}
 
 
-def with_random_ends(kind: type[Environment[Any]]) -> type[Environment[Any]]:
+def with_random_ends(kind: type[Environment[Any]]) -> Callable[..., Environment[Any]]:
     """A subclass that terminates each world in each round with `end_probability`."""
 
     class RandomEnds(kind):
@@ -106,7 +106,7 @@ class Steps(NamedTuple):
             ends += "final_obs" in info
         return (time.process_time() - start) / rounds, ends / rounds
 
-    def count(self, rounds: int) -> AtenCalls:
+    def counted(self, rounds: int) -> AtenCalls:
         """Aten calls of these steps."""
         with AtenCalls() as counter:
             self.run(rounds)
@@ -122,7 +122,9 @@ def measure(name: str, worlds: int, rounds: int, repeats: int) -> dict[str, floa
         t_ends, share = ends.run(rounds)
         costs.append(1 + (t_ends - t_none) / (share * t_none))
         times.append(t_none)
-    counts = {key: part.count(64).kernels / 64 for key, part in {"none": none, "ends": ends}.items()}
+    counts = {
+        key: part.counted(64).kernels / 64 for key, part in {"none": none, "ends": ends}.items()
+    }
     return {
         "step_us": round(statistics.median(times) * 1e6, 1),
         "cost_of_end": round(statistics.median(costs), 2),

@@ -1,8 +1,8 @@
 """Cache of the numbers of random streams, several rounds at once.
 
-The cost of few numbers is the number of operations, so the numbers of several rounds, and of streams
-whose cached rounds end together, are generated at once. When some worlds restart in another episode,
-only their numbers are generated anew. This changes the cost, never the numbers.
+The cost of few numbers is the number of operations, so the numbers of several rounds, and of
+streams whose cached rounds end together, are generated at once. When some worlds restart in another
+episode, only their numbers are generated anew. This changes the cost, never the numbers.
 """
 
 from __future__ import annotations

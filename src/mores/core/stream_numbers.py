@@ -122,7 +122,11 @@ class WorldKeys:
             new_words = _key_words(
                 self.seed, self.stage, self.replicate[worlds], self.world[worlds], episode
             )
-        episodes, first_round, words = self.episode.copy(), self.first_round.copy(), self.words.copy()
+        episodes, first_round, words = (
+            self.episode.copy(),
+            self.first_round.copy(),
+            self.words.copy(),
+        )
         episodes[worlds], first_round[worlds], words[:, worlds] = episode, -offset, new_words
         return dataclasses.replace(
             self, episode=episodes, first_round=first_round, words=words, ahead=ahead
