@@ -6,8 +6,8 @@ assigned to the rounds in which some world ended, whether it is spent in them or
 
     cost of a round with an end = 1 + (t_ends - t_none) / (share of such rounds * t_none)
 
-with the mean times `t` of a step of the two runs. The median over the repeats counts. Aten calls are
-counted in a separate run: on an accelerator each launches a kernel or more.
+with the mean times `t` of a step of the two runs. The median over the repeats counts. Aten calls
+are counted in a separate run: on an accelerator each launches a kernel or more.
 
     python benchmarks/episode_ends.py
 """
@@ -30,11 +30,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mores.clients.gymnasium_vector import GymnasiumVectorEnv
 from mores.core.environment import Environment, StepResult
 from mores.core.random_streams import RandomStreams
-from mores.envs.feedback.token_feedback import TokenFeedback
 from mores.envs.influence.dr_mdp import DRMDP
 from mores.envs.opinion.coevolution import Coevolution
 from mores.envs.opinion.lock_in import LockIn
+from mores.envs.opinion.panel import Panel
 from mores.envs.strategic.matrix_game import MatrixGame
+from mores.envs.strategic.moral_hazard import MoralHazard
 
 ENVIRONMENTS: dict[str, tuple[type[Environment[Any]], dict[str, Any]]] = {
     "coevolution": (Coevolution, {"noise_std": 0.1, "history": {"drift": 0.01, "drift_share": 1}}),
@@ -42,7 +43,8 @@ ENVIRONMENTS: dict[str, tuple[type[Environment[Any]], dict[str, Any]]] = {
     "lock_in": (LockIn, {}),
     "matrix_game": (MatrixGame, {}),
     "dr_mdp": (DRMDP, {}),
-    "token_feedback": (TokenFeedback, {}),
+    "moral_hazard": (MoralHazard, {}),
+    "panel": (Panel, {}),
 }
 MEAN_LENGTHS = {1: 20, 64: 50, 1024: 100, 16384: 100}  # of an episode, in rounds, by worlds
 VIEWS = {"view", "slice", "select", "expand", "unsqueeze", "squeeze", "permute", "transpose"}
