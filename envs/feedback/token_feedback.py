@@ -76,6 +76,7 @@ class TokenFeedbackState:
     critique: Float[Tensor, "world agent token"]  # of the complete ones; 0 before
     flags: Float[Tensor, "world agent step"]  # of their review; 0 before
 
+
 MAX_KEPT_WEIGHTS = 2**22  # of tasks, over all replicates
 
 

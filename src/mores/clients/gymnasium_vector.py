@@ -222,21 +222,20 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
     def _info(
         self, projected: Bool[Tensor, " world"], valid: Bool[Tensor, " world"]
     ) -> dict[str, Any]:
-        values = {"projected": projected, **self._client.metrics(self.simulator.state)}
-        mask = self._client.action_mask()
+        own, mask = {"projected": projected}, self._client.action_mask()
         if mask is not None:
-            values["action_mask"] = mask
-        return _with_masks(values, valid)
+            own["action_mask"] = mask
+        return _with_masks(own, self._client.metrics(self.simulator.state), valid)
 
     def _final_info(
         self, turn: SingleAgentTurn, final_observation: Float[Tensor, "world size"]
     ) -> dict[str, Any]:
         done = turn.terminated | turn.truncated
-        values = {"projected": turn.projected, **self._client.metrics(turn.final_state)}
+        own, metrics = {"projected": turn.projected}, self._client.metrics(turn.final_state)
         return {
             "final_obs": torch.where(done[:, None], final_observation, 0.0),
             "_final_obs": done,
-            "final_info": _with_masks(values, done),
+            "final_info": _with_masks(own, metrics, done),
             "_final_info": done.clone(),
         }
 
@@ -255,10 +254,12 @@ def _gymnasium_mode(mode: AutoresetMode | str) -> AutoresetMode:
     )
 
 
-def _with_masks(values: Mapping[str, Tensor], valid: Bool[Tensor, " world"]) -> dict[str, Any]:
-    """A copy of each tensor, and under `_<name>` a copy of the worlds where it is valid."""
-    info: dict[str, Any] = {}
-    for name, tensor in values.items():
-        info[name] = tensor.clone()
-        info[f"_{name}"] = valid.clone()
-    return info
+def _with_masks(
+    own: Mapping[str, Tensor], metrics: Mapping[str, Tensor], valid: Bool[Tensor, " world"]
+) -> dict[str, Any]:
+    """Tensors that nobody else has and copies of metrics; `_<name>`: the worlds where it is valid.
+
+    Every entry is another tensor: clients may write into them.
+    """
+    info: dict[str, Any] = {**own, **{name: metric.clone() for name, metric in metrics.items()}}
+    return info | {f"_{name}": valid.clone() for name in info}

@@ -117,18 +117,17 @@ class StreamCache:
         self._episode_rounds = typical if self._episode_rounds else ended_rounds
         parts = self._rounds_to_replace(len(worlds), offset)
         initial = dict.fromkeys(expected, 1)
-        ahead = self._episodes_ahead(initial)
-        if ahead is None:
-            words = self.keys.words_of(worlds, episode)
-        else:
-            words, beginning = ahead.take(self.keys, worlds, episode, [*initial, *parts])
+        ahead, beginning = self._episodes_ahead(initial), None
+        if ahead is not None:
+            beginning = ahead.take(self.keys, worlds, episode, [*initial, *parts])
+        words = self.keys.words_of(worlds, episode) if beginning is None else beginning.words
         new = StreamCache(self.keys.restart(worlds, episode, offset, words), self.draws)
         started = StreamCache(new.keys.take(worlds), self.draws)
-        if ahead is None:
+        if beginning is None:
             numbers = generate(started.keys, [*initial.items(), *parts.items()], offset)
         else:
-            numbers = [*(beginning[request] for request in initial)]
-            numbers += [beginning[request][:rounds] for request, rounds in parts.items()]
+            numbers = [*(beginning.numbers[request] for request in initial)]
+            numbers += [beginning.numbers[request][:rounds] for request, rounds in parts.items()]
         new._cached, self._cached = self._cached, {}
         new._earliest, new._episode_rounds = offset, self._episode_rounds
         new._ahead, new._restarted = ahead, True

@@ -114,7 +114,7 @@ class WorldKeys:
     def restart(
         self, worlds: np.ndarray, episode: np.ndarray, offset: int, words: np.ndarray
     ) -> WorldKeys:
-        """Keys with these worlds in other episodes, which begin at an offset; `words`: their own."""
+        """Keys with these worlds in other episodes, with these words, which begin at an offset."""
         episodes, first, all_words = self.episode.copy(), self.first_round.copy(), self.words.copy()
         episodes[worlds], first[worlds], all_words[:, worlds] = episode, -offset, words
         return dataclasses.replace(self, episode=episodes, first_round=first, words=all_words)
@@ -190,9 +190,10 @@ class _Layout(NamedTuple):
     def counter(self) -> np.ndarray:
         """Counters of the blocks: see `_counter`."""
         request, agents = self.request, self.request.agents
+        name = stream_id(request.name)
         if isinstance(agents, int) and self.num_blocks <= MAX_CACHED_COUNTERS:
-            return _cached_counter(request.name, agents, self.blocks)
-        return _counter(request.name, request.agent_indices, self.blocks)
+            return _cached_counter(name, agents, self.blocks)
+        return _counter(name, request.agent_indices, self.blocks)
 
     def arrange(
         self, numbers: Float[Tensor, "world number"]
@@ -210,17 +211,17 @@ class _Layout(NamedTuple):
         return numbers.permute(2, 0, 1, 3).contiguous()
 
 
-def _counter(name: str, agents: np.ndarray, blocks: int) -> np.ndarray:
+def _counter(name: tuple[int, int], agents: np.ndarray, blocks: int) -> np.ndarray:
     """Block from the first, agent, and two words of the name, `[4, block]`."""
     counter = np.empty((4, len(agents), blocks), np.int64)
     counter[0] = np.arange(blocks)
     counter[1] = agents[:, None]
-    counter[2], counter[3] = stream_id(name)
+    counter[2], counter[3] = name
     return counter.reshape(4, -1)
 
 
 @functools.lru_cache(maxsize=256)
-def _cached_counter(name: str, agents: int, blocks: int) -> np.ndarray:
+def _cached_counter(name: tuple[int, int], agents: int, blocks: int) -> np.ndarray:
     return _counter(name, np.arange(agents), blocks)
 
 

@@ -33,6 +33,7 @@ from mores.sim.call_checks import CallChecks
 from mores.sim.check_policies import check_agent_assignment, check_external, check_instance
 from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.reward_ledger import RewardByRole, RewardLedger
+from mores.sim.state_views import StateViews
 
 
 class ExternalTurn(NamedTuple):
@@ -164,6 +165,7 @@ class Simulator:
         )
         self.seed: int | None = None
         self.draws = DrawCounter()
+        self._views = StateViews()
 
     # --- episodes ----------------------------------------------------------------------------
 
@@ -400,7 +402,7 @@ class Simulator:
         `waiting`: worlds that ended a step ago and are reset now.
         """
         terminated, truncated = self._episode_ends()
-        done = terminated | truncated
+        done = terminated if truncated is self._no_worlds else terminated | truncated
         on_host = done.cpu()  # the only read of a device in a round
         any_done = bool(on_host.any())
         final_observation = final_state = previous_reward = None
@@ -440,8 +442,11 @@ class Simulator:
                 self._set_policy_state(name, output.state)
             if name in external_actions:
                 legal, projected[name] = self._project_actions(name, external_actions[name])
-                action = actions.get(name, legal)  # without a policy all agents are external
-                actions[name] = action.index_copy(1, self._external_indices[name], legal)
+                if name in actions:
+                    legal = actions[name].index_copy(1, self._external_indices[name], legal)
+                elif self.external[name] != list(range(self.roles[name].num_agents)):
+                    legal = legal.index_copy(1, self._external_indices[name], legal)
+                actions[name] = legal
         if self._recorder is not None:
             for name, action in actions.items():
                 obs, mask = self._observe(name, phase.name), self._action_mask(name, phase)
@@ -490,7 +495,9 @@ class Simulator:
         if self._streams.max_round >= self.rounds:
             truncated = (self.round >= self.rounds) & ~terminated
         if self.finished is not None:
-            terminated, truncated = terminated & ~self.finished, truncated & ~self.finished
+            running = ~self.finished
+            terminated = terminated & running
+            truncated = truncated if truncated is self._no_worlds else truncated & running
         return terminated, truncated
 
     def _may_have_ended(self) -> bool:
@@ -502,15 +509,22 @@ class Simulator:
         return self._observe(role, first)
 
     def _observe(self, role: str, phase: str) -> Tensor:
-        """Checked observation of a role."""
-        obs = self.environment.observe(self.state, role, phase)
-        self.checks.observation(self.state, role, phase, obs)
+        """Checked observation of a role; computed once for every state."""
+        obs = self._views.get("observe", self.state, role, phase)
+        if obs is None:
+            obs = self.environment.observe(self.state, role, phase)
+            self.checks.observation(self.state, role, phase, obs)
+            self._views.keep("observe", self.state, role, phase, obs)
         return obs
 
     def _action_mask(self, role: str, phase: Phase) -> Tensor | None:
-        """Checked action mask of a role."""
-        mask = self.environment.action_mask(self.state, role, phase.name)
-        self.checks.action_mask(self.state, role, phase, mask, self.finished)
+        """Checked action mask of a role; computed once for every state, if there is any."""
+        mask = self._views.get("action_mask", self.state, role, phase.name)
+        if mask is None:
+            mask = self.environment.action_mask(self.state, role, phase.name)
+            self.checks.action_mask(self.state, role, phase, mask, self.finished)
+            if mask is not None:
+                self._views.keep("action_mask", self.state, role, phase.name, mask)
         return mask
 
     def _project_actions(self, role: str, action: Tensor) -> ProjectedAction:
