@@ -89,6 +89,8 @@ def compare(
         old = dict(known[name])
         made = golden["machine"]["cpu_capability"]  # of the file, unless the entry is newer
         same = here == golden["machine"] | {"cpu_capability": old.pop("cpu_capability", made)}
+        # The last bits of intervals depend on the kernels that numpy and scipy choose for a CPU.
+        same = same and "/claim " not in name
         new = {key: part for key, part in new.items() if key != "cpu_capability"}
         if why := differs(old, new, same):
             reported = not same and name.startswith(learned_prefixes())

@@ -39,6 +39,8 @@ class Worlds:
     Attributes:
         replicate: replicate of each world, from 0 to 2^32 - 1.
         world: its number within the replicate, in the same range.
+        draw: number of its draw of uncertain parameters; None: 0 everywhere. It selects parameters
+            and no random numbers: worlds of equal address in several draws have the same numbers.
 
     Raises:
         UserError: no worlds, or numbers that are not such addresses.
@@ -46,10 +48,13 @@ class Worlds:
 
     replicate: Int[Tensor, " world"]
     world: Int[Tensor, " world"]
+    draw: Int[Tensor, " world"] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("replicate", "world"):
+        for name in ("replicate", "world", "draw"):
             numbers = getattr(self, name)
+            if name == "draw" and numbers is None:
+                continue
             if not isinstance(numbers, Tensor) or numbers.dtype is not torch.int64:
                 message = f"worlds: {name} must be a tensor of int64"
                 raise UserError(message, code="wrong_type", path="worlds")
@@ -132,11 +137,13 @@ class RandomStreams:
         """
         worlds, seed = Worlds.of(worlds), check_seed(seed)
         zero = torch.zeros_like(worlds.replicate)
+        draw = zero if worlds.draw is None else worlds.draw
         keys = WorldKeys.of(
             seed,
             stage,
             worlds.replicate.numpy(),
             worlds.world.numpy(),
+            draw.numpy(),
             (zero + torch.as_tensor(episode).cpu()).numpy(),
             (zero + torch.as_tensor(round).cpu()).numpy(),
             torch.empty(0, device=device).device,  # with the index of the current accelerator
@@ -157,6 +164,11 @@ class RandomStreams:
     def world(self) -> Int[Tensor, " world"]:
         """The number of each world within its replicate."""
         return torch.from_numpy(self._cache.keys.world).to(self.device)
+
+    @property
+    def draw(self) -> Int[Tensor, " world"]:
+        """The draw of uncertain parameters of each world."""
+        return torch.from_numpy(self._cache.keys.draw).to(self.device)
 
     @property
     def device(self) -> torch.device:

@@ -63,6 +63,7 @@ class WorldKeys:
     Attributes:
         seed, stage: of all worlds.
         replicate, world: replicate of each world, and its number within it.
+        draw: its draw of uncertain parameters, which is no part of the address.
         episode: episode of each world.
         first_round: round of each world at offset 0.
         device: device of the numbers.
@@ -73,6 +74,7 @@ class WorldKeys:
     stage: int
     replicate: np.ndarray
     world: np.ndarray
+    draw: np.ndarray
     episode: np.ndarray
     first_round: np.ndarray
     device: torch.device
@@ -84,13 +86,14 @@ class WorldKeys:
         stage: int,
         replicate: np.ndarray,
         world: np.ndarray,
+        draw: np.ndarray,
         episode: np.ndarray,
         first_round: np.ndarray,
         device: torch.device,
     ) -> WorldKeys:
         """Keys of these worlds in these episodes."""
         words = _key_words(seed, stage, replicate, world, episode)
-        return WorldKeys(seed, stage, replicate, world, episode, first_round, device, words)
+        return WorldKeys(seed, stage, replicate, world, draw, episode, first_round, device, words)
 
     def __len__(self) -> int:
         return len(self.first_round)
@@ -101,6 +104,7 @@ class WorldKeys:
             self,
             replicate=self.replicate[worlds],
             world=self.world[worlds],
+            draw=self.draw[worlds],
             episode=self.episode[worlds],
             first_round=self.first_round[worlds],
             words=self.words[:, worlds],

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from mores.core.arguments import check_callable
+from mores.core.arguments import check_callable, check_integer, check_names
 from mores.core.environment import Environment
-from mores.core.errors import UserError, did_you_mean
+from mores.core.errors import UserError, describe_exception, did_you_mean
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
 from mores.registry.specs import Spec, policies_from_specs
+from mores.sim.agent_recorder import AgentRecorder
 from mores.sim.check_policies import check_instance
+from mores.sim.learning_recorder import LearningRecorder
 from mores.sim.metric_tracker import MetricSpecs, MetricTracker
 from mores.sim.round_recorder import RoundRecorder
 from mores.sim.simulator import Simulator
+
+if TYPE_CHECKING:
+    import xarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,16 +35,19 @@ class SimulationResult:
     Attributes:
         state: final state.
         policy_states: final state of each policy, by role.
-        rounds: numbers of completed rounds at which metrics were recorded; 0 is the start.
-        metrics: by name, `[world, round]` or `[world, round, n]`.
-        latent: the quantities in `latent_worlds`, `[world, round, ...]`.
+        metrics: an xarray Dataset over world and round, as in runs and trainings; `round` counts
+            completed rounds, 0 is the start. See `mores.sim.round_recorder.metric_dataset`.
+        latent: the requested latent quantities, likewise.
+        records: the requested actions, rewards and observations: `AgentRecorder.agent_dataset`.
+        learning: what learners report about their updates, over replicate: `LearningRecorder`.
     """
 
     state: Any
     policy_states: Mapping[str, Any]
-    rounds: tuple[int, ...]
-    metrics: Mapping[str, Float[Tensor, "world round *n"]]
-    latent: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    metrics: xarray.Dataset
+    latent: xarray.Dataset
+    records: xarray.Dataset
+    learning: xarray.Dataset
 
 
 def simulate(
@@ -53,8 +60,10 @@ def simulate(
     *,
     metric_rounds: Sequence[int] | None = None,
     population: Population | None = None,
-    latent_worlds: Mapping[str, int] | None = None,
-    latent_rounds: Sequence[int] = (),
+    latent: Collection[str] = (),
+    latent_rounds: Sequence[int] | None = None,
+    record: Collection[str] = (),
+    record_worlds: int | None = None,
     stage: int = 0,
     device: torch.device | str = "cpu",
     callback: Callable[[int], None] | None = None,
@@ -71,18 +80,27 @@ def simulate(
             or specifications by name, as in `{"groups": {"kind": "hill_number", "order": 2}}`.
         metric_rounds: rounds at which to record them; default: all, 0 to `rounds`.
         population: source of the people; `None`: the environment's parameters.
-        latent_worlds: names of latent quantities to record, with the number of worlds of each.
-        latent_rounds: rounds at which to record them.
+        latent: names of latent quantities to record.
+        latent_rounds: rounds at which to record them; default: all, 0 to `rounds`.
+        record: what to record of every agent in every round: `actions`, `rewards`, `observations`.
+        record_worlds: number of worlds, from the first on, of which `latent` and `record` are
+            recorded; default: all.
         stage: number of the stage, part of the address of random streams.
         device: device of the tensors.
-        callback: called after every round with the number of completed rounds.
+        callback: called after every round with the number of completed rounds. An exception in it
+            stops the simulation.
 
     Raises:
-        UserError: a wrong or unknown argument; a name in place of an object.
+        UserError: a wrong or unknown argument; a name in place of an object; the callback fails.
     """
     check_instance("environment", environment, Environment)
     check_callable("callback", callback)
+    if population is not None:
+        check_instance("population", population, Population)
+        environment = environment.with_population(population)
     given = policies_from_specs({} if policies is None else policies)
+    worlds, rounds = Worlds.of(worlds), check_integer("rounds", rounds)
+    agent_recorder = AgentRecorder(environment, record, worlds, record_worlds, rounds)
     simulator = Simulator(
         environment,
         {**environment.default_policies(), **given},
@@ -91,20 +109,51 @@ def simulate(
         population=population,
         stage=stage,
         device=device,
+        recorder=agent_recorder if record else None,
     )
     simulator.reset(seed)
-    last = simulator.rounds
-    at = range(last + 1) if metric_rounds is None else metric_rounds
-    recorder = RoundRecorder(_check_rounds("metric_rounds", at, last))
+    num_worlds, last = len(simulator.worlds), simulator.rounds
+    if record_worlds is not None:
+        num_worlds = min(check_integer("record_worlds", record_worlds), num_worlds)
+    recorder = RoundRecorder(_check_rounds("metric_rounds", metric_rounds, last))
     latent_recorder = RoundRecorder(_check_rounds("latent_rounds", latent_rounds, last))
-    simulate_episode(simulator, metrics, recorder, latent_worlds, latent_recorder, callback)
-    recorded, latent = (
-        {name: values[:, 0] for name, values in each.tensors.items()}
-        for each in (recorder, latent_recorder)
-    )
+    latent_worlds = dict.fromkeys(check_names("latent", latent), num_worlds)
+    on_round = None if callback is None else guarded_callback(callback, "round")
+    simulate_episode(simulator, metrics, recorder, latent_worlds, latent_recorder, on_round)
+    learning_recorder = LearningRecorder(simulator.worlds)
+    learning_recorder.record(0, simulator)
+    first = Worlds(simulator.worlds.replicate[:num_worlds], simulator.worlds.world[:num_worlds])
     return SimulationResult(
-        simulator.state, simulator.policy_states, recorder.rounds, recorded, latent
+        simulator.state,
+        simulator.policy_states,
+        recorder.dataset(simulator.worlds).isel(episode=0, drop=True),
+        latent_recorder.dataset(first).isel(episode=0, drop=True),
+        agent_recorder.agent_dataset().isel(episode=0, drop=True),
+        learning_recorder.dataset().isel(episode=0, drop=True),
     )
+
+
+def guarded_callback(callback: Callable[..., object], unit: str) -> Callable[..., None]:
+    """A user's callback whose exceptions name it.
+
+    Args:
+        callback: called with a number of completed rounds or episodes, and possibly more.
+        unit: `round` or `episode`.
+
+    Raises:
+        UserError: when called, if the callback raises another exception.
+    """
+
+    def call(completed: int, *more: Any) -> None:
+        try:
+            callback(completed, *more)
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            message = f"callback: fails after {unit} {completed}: {describe_exception(error)}"
+            raise UserError(message, code="failed", path="callback") from error
+
+    return call
 
 
 def simulate_episode(
@@ -121,7 +170,7 @@ def simulate_episode(
         simulator: the simulator.
         metrics: see `simulate`.
         recorder: records the metrics.
-        latent_worlds: see `simulate`.
+        latent_worlds: names of latent quantities, with the number of worlds to record of each.
         latent_recorder: records the latent quantities.
         callback: see `simulate`.
     """
@@ -136,15 +185,16 @@ def simulate_episode(
             recorder.write(completed, tracker.values())
         if latent_worlds and latent_recorder and latent_recorder.includes(completed):
             latent = simulator.environment.latent(simulator.state)
-            selected = {
-                n: _lookup("latent_worlds", latent, n)[:k] for n, k in latent_worlds.items()
-            }
+            selected = {n: _lookup("latent", latent, n)[:k] for n, k in latent_worlds.items()}
             latent_recorder.write(completed, selected)
     if tracker is not None:
         tracker.close()
 
 
-def _check_rounds(argument: str, rounds: Sequence[int], last: int) -> tuple[int, ...]:
+def _check_rounds(argument: str, rounds: Sequence[int] | None, last: int) -> tuple[int, ...]:
+    """Numbers of rounds in order; `None`: all."""
+    if rounds is None:
+        return tuple(range(last + 1))
     try:
         numbers = tuple(sorted({operator.index(number) for number in rounds}))
     except TypeError:

@@ -32,6 +32,7 @@ from mores.sim.autoreset import AutoresetMode, check_autoreset_mode
 from mores.sim.call_checks import CallChecks
 from mores.sim.check_policies import check_agent_assignment, check_external, check_instance
 from mores.sim.episode_recorder import EpisodeRecorder
+from mores.sim.policy_parameters import PolicyParameters, Samples
 from mores.sim.reward_ledger import RewardByRole, RewardLedger
 from mores.sim.state_views import StateViews
 
@@ -57,9 +58,11 @@ class ExternalTurn(NamedTuple):
 
 
 class _InitialStates(NamedTuple):
-    """Initial state of some worlds, and functions for the policies' initial states."""
+    """Of some worlds: the initial state, samples of the policies' parameters that differ, and
+    functions for the policies' initial states."""
 
     state: Any
+    samples: Samples
     policy_states: dict[str, Callable[[], Any]]
 
 
@@ -100,6 +103,7 @@ class Simulator:
         draws: counts the random numbers drawn so far.
         learning_roles: roles whose policies train online.
         phase_index: index of the next phase in the round.
+        policy_parameters: parameters of policies that differ between people, by role and path.
     """
 
     def __init__(
@@ -134,6 +138,7 @@ class Simulator:
             for name, policy in made_policies.items()
             if len(self.external.get(name, ())) < self.roles[name].num_agents
         }
+        self._parameters = PolicyParameters(self.policies, self.roles)
         self._recorder = recorder
         self.checks = checks(environment, self.policies, self.roles, len(self.worlds))
         self._search = {name: search and policy.searches for name, policy in self.policies.items()}
@@ -181,7 +186,8 @@ class Simulator:
         self.start_streams(torch.zeros_like(self.episode))
         all_worlds = ~self._no_worlds
         streams = self._streams.take(torch.arange(len(self.worlds)))
-        self.state, initial_states = self._initial_states(streams)
+        self.state, samples, initial_states = self._initial_states(streams)
+        self.set_policy_parameters(samples)
         self.checks.initial_state(self.state)
         stored_states = policy_states or {}
         self.policy_states = {}
@@ -273,14 +279,20 @@ class Simulator:
         )
         self._initial_requests: tuple[Request, ...] = ()
 
+    def set_policy_parameters(self, samples: Samples) -> None:
+        """Let policies act with these samples of the parameters that differ between people."""
+        self.policy_parameters = samples
+        self._acting = self._parameters.bound(samples, self._streams)
+
     def _initial_states(self, streams: RandomStreams) -> _InitialStates:
-        """Initial state of the streams' worlds, and functions for initial policy states."""
+        """Of the worlds of the streams: see `_InitialStates`."""
         streams = streams.child(addresses.EPISODE_START)
         people = None
         if self.population is not None:
             people = self.population.sample_people(streams.child(addresses.POPULATION))
             self.checks.people(self.population, people)
         state = self.environment.reset(streams.child(addresses.ENVIRONMENT), people)
+        samples = self._parameters.sample(self.environment, state, streams)
         initial_states = {
             name: functools.partial(
                 policy.initial_state,
@@ -290,7 +302,7 @@ class Simulator:
             )
             for name, policy in self.policies.items()
         }
-        return _InitialStates(state, initial_states)
+        return _InitialStates(state, samples, initial_states)
 
     def _reset_worlds(self, reset_mask: Tensor) -> None:
         """Start a new episode in the worlds `reset_mask`, which is on the host."""
@@ -299,9 +311,10 @@ class Simulator:
         self._streams, streams = self._streams.restart(
             worlds, self.episode[worlds], self._initial_requests
         )
-        state, initial_states = self._initial_states(streams)
+        state, samples, initial_states = self._initial_states(streams)
         on_device = reset_mask.to(self.device)
         self.state = pytree.scatter(self.state, state, on_device)
+        self.set_policy_parameters(pytree.scatter(self.policy_parameters, samples, on_device))
         for name, policy in self.policies.items():
             self.policy_states[name] = policy.on_episode_start(
                 self.policy_states[name], initial_states[name], on_device
@@ -432,7 +445,7 @@ class Simulator:
         projected: dict[str, Tensor] = {}
         for name in phase.action_spaces:
             if name in self.policies:
-                policy = self.policies[name]
+                policy = self._acting[name]
                 obs, mask = self._observe(name, phase.name), self._action_mask(name, phase)
                 stream = streams.child(f"{addresses.POLICY}/{name}/{phase.name}")
                 search = {"search": True} if self._search[name] else {}

@@ -18,7 +18,7 @@ from mores.core.learner import can_train
 from mores.core.policy import draws_from_global_state
 from mores.core.random_streams import DrawCounter, RandomStreams, Worlds
 from mores.experiments.results.cell_result import CellResult
-from mores.experiments.results.policy_checkpoints import CheckpointCollector
+from mores.experiments.results.policy_checkpoints import CheckpointCollector, order_stopped
 from mores.experiments.run.metrics_recorder import MetricsRecorder
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage
 from mores.experiments.scenario.specification import Scenario
@@ -129,10 +129,12 @@ class CellRunner:
             latent_rounds=self.metrics_recorder.latent_rounds,
             drew_random_numbers=self.draws.count > 0 or _draws_globally(self.built_cell),
             num_models=self.checkpoint_collector.num_models,
-            stopped=tuple(self.checkpoint_collector.stopped.values()),
+            stopped=order_stopped(
+                self.checkpoint_collector.stopped.values(), self.built_cell.cell.roles_by_stage
+            ),
             training_statuses=tuple(self.checkpoint_collector.training_statuses.values()),
             checkpoints=tuple(self.checkpoint_collector.checkpoints.values()),
-            **_value_names(self.built_cell),
+            value_names=self.built_cell.value_names,
         )
 
     def _run_stage(self, built_stage: BuiltStage, cursor: Cursor) -> None:
@@ -252,10 +254,3 @@ def _draws_globally(built_cell: BuiltCell) -> bool:
     """Whether a policy may draw from generators of the process, which are not counted."""
     policies = [policy for staged in built_cell.stages for policy in staged.policies.values()]
     return any(draws_from_global_state(policy) for policy in policies)
-
-
-def _value_names(built_cell: BuiltCell) -> dict[str, tuple[str, ...]]:
-    """Names of the values: from the population, else from the environment."""
-    population = built_cell.population
-    names = (population and population.value_names) or built_cell.environment.value_names
-    return {"value_names": tuple(name.replace("_", " ") for name in names)} if names else {}

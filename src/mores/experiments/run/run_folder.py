@@ -27,7 +27,9 @@ from mores.experiments.results.provenance import short_hash, utc_timestamp
 from mores.experiments.results.run_manifest import (
     CELLS_FILE,
     CELLS_FOLDER,
+    EXTENSION,
     MANIFEST,
+    EarlierLook,
     PluginFile,
     RunManifest,
     digest_of,
@@ -41,6 +43,9 @@ RUN_FILES = {  # that a run writes into its folder
     MANIFEST, CELLS_FILE, "scenario.yaml", "resolved.yaml", "provenance.json", "status.json",
     "claims.json", "sensitivity.json", "report.html",
 }  # fmt: skip
+# Of a run that is being extended, in the order in which they replace the earlier ones.
+NEW_FILES = ("scenario.yaml", "resolved.yaml", "provenance.json", CELLS_FILE, MANIFEST)
+EXTENDED = "extends.json"  # digest of the `run.json` that is replaced
 FIGURES = "figures"
 LOCK_HELD = {errno.EAGAIN, errno.EACCES}
 
@@ -63,13 +68,17 @@ class CellTask:
 
 @dataclasses.dataclass(frozen=True)
 class RunPlan:
-    """All cells of a run, the replicates of its arms, and the user's files that it needs."""
+    """All cells of a run, the replicates of its arms, and the user's files that it needs.
+
+    `earlier_looks` are the verdicts before the run was extended.
+    """
 
     folder: Path
     scenario: Scenario
     cells: Sequence[Cell]
     replicates: Sequence[int]
     plugin_files: tuple[str, ...] = ()
+    earlier_looks: Sequence[EarlierLook] = ()
 
     def cost(self, cell: Cell) -> float:
         """Cost of a cell, in rounds of one world."""
@@ -107,13 +116,17 @@ class RunPlan:
         """
         cells = {cell.id for cell in self.cells}
         checkpoints = {checkpoint_path(Path(cell)).name for cell in cells}
+        folders = cells | {earlier_cell_path(Path(cell)).name for cell in cells}
 
         def is_own_in_cells(name: str, path: Path) -> bool:
-            if name in cells:
+            if name in folders:
                 return path.is_dir() and not foreign_files(path)
             return name in checkpoints and path.is_file()
 
         def is_own(name: str, path: Path) -> bool:
+            if name == EXTENSION and path.is_dir():
+                names = [each.name.removeprefix(".") for each in path.iterdir()]
+                return all(name.startswith((*NEW_FILES, EXTENDED)) for name in names)
             return path.is_file() and (name in RUN_FILES or path.parent.name == FIGURES)
 
         atomic_files.remove_partial_files(self.folder, is_own)
@@ -190,6 +203,7 @@ def write_run_inputs(
         ],
         resolved_hash=short_hash(resolved_text),
         cells_digest=digest_of(cells_text.encode()),
+        earlier_looks=[],
     )
     atomic_files.write_text(folder / "scenario.yaml", loaded.text)
     atomic_files.write_text(folder / "resolved.yaml", resolved_text)
@@ -201,6 +215,11 @@ def write_run_inputs(
 def checkpoint_path(cell_folder: Path) -> Path:
     """The checkpoint of a cell that is being simulated, beside its folder."""
     return cell_folder.with_name(f".{cell_folder.name}.checkpoint")
+
+
+def earlier_cell_path(cell_folder: Path) -> Path:
+    """The cell before its run was extended, beside its folder, until the new one is complete."""
+    return cell_folder.with_name(f".{cell_folder.name}.earlier")
 
 
 def file_digest(file: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
+from mores.core.component_names import NamedDimensions
 from mores.core.environment import Environment
 from mores.core.errors import UserError
 from mores.core.learner import parameter_keys
@@ -65,6 +66,11 @@ class BuiltCell:
         """The policies of the last stage, by role."""
         return self.stages[-1].policies
 
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """Names of people's values, from the population, else from the environment."""
+        return NamedDimensions.of(self.environment, self.population).value
+
     def dataset_stage_indices(self, stage_index: int) -> list[int]:
         """Indices of the stages whose recorded episodes a `fit_offline` stage trains on."""
         return _dataset_stage_indices(self.stages[:stage_index], self.stages[stage_index].stage)
@@ -99,6 +105,11 @@ class Cell:
     source_map: SourceMap = dataclasses.field(repr=False, compare=False)
     purpose: CellPurpose = "arm"
     index: int = 0
+
+    @property
+    def roles_by_stage(self) -> list[tuple[str, list[str]]]:
+        """Name of each stage, and its roles that train."""
+        return [(stage.name, stage.roles_to_train) for stage in self.stages]
 
     def build(self, components: Components | None = None) -> BuiltCell:
         """Construct the environment and policies of every stage, and the population.

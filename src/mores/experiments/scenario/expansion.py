@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mores.core.errors import UserError, did_you_mean
+from mores.core.names import resolve_value_names
 from mores.experiments.scenario.cell import BuiltCell, Cell, CellPurpose, Components, cell_id
 from mores.experiments.scenario.claim_inputs import arms_by_section, estimands
 from mores.experiments.scenario.conditions import (
@@ -212,7 +213,11 @@ def _with_population_parameters(cell: Cell, components: Components) -> Cell:
     except UserError:
         return cell  # `build` reports it
     env, overrides, problems = dict(cell.env), dict(cell.source_map.overrides), []
-    for name, value in population.environment_parameters().items():
+    parameters = dict(population.environment_parameters())
+    if "value_names" in env and population.value_names:
+        parameters["value_names"] = list(population.value_names)
+        env["value_names"] = resolve_value_names(env["value_names"])
+    for name, value in parameters.items():
         if name in env and env[name] != value:
             message = (
                 f"is {printable(env[name], 40)}, but the population {cell.population['kind']} has "
@@ -224,5 +229,7 @@ def _with_population_parameters(cell: Cell, components: Components) -> Cell:
             overrides.setdefault(("env", name), cell.source_map.file_path(path))
     if problems:
         raise ScenarioError(problems)
+    if population.value_std is not None and "population_std" in fields:
+        env.setdefault("population_std", population.value_std)
     source_map = dataclasses.replace(cell.source_map, overrides=overrides)
     return dataclasses.replace(cell, env=env, source_map=source_map)
