@@ -7,6 +7,7 @@ accepts other versions, and `provenance.json` records them.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sys
 from collections.abc import Callable, Sequence
@@ -45,6 +46,7 @@ from mores.experiments.run.run_folder import RunPlan, file_digest, lock_run
 from mores.experiments.run.worker_pool import WorkerPool, num_processes
 from mores.experiments.scenario.loading import load_scenario
 from mores.experiments.scenario.source_locations import ScenarioError, printable
+from mores.experiments.tracking.logs import tracker_specs
 from mores.registry.plugins import load_plugins, loaded_plugin_files
 
 
@@ -54,6 +56,7 @@ def resume_run(
     plugin_files: Sequence[str | Path] = (),
     force: bool = False,
     progress: bool = True,
+    track: Any = None,
 ) -> RunResult:
     """Simulate the missing cells of a run, evaluate its claims, and write its report.
 
@@ -67,6 +70,7 @@ def resume_run(
         plugin_files: the user's Python files that the run had loaded, which are run; no others are.
         force: continue although versions of mores or torch, or plugin files, have changed.
         progress: show progress.
+        track: see `run_scenario`; trackers of the run are not remembered.
 
     Raises:
         UserError: the folder is not one of a run or has another format, another process is running
@@ -84,6 +88,7 @@ def resume_run(
         check_tree(folder)
         loaded = _load_plugins(folder, manifest, plugin_paths, force)
         run_plan = _make_run_plan(folder, manifest, loaded)
+        run_plan = dataclasses.replace(run_plan, trackers=tracker_specs(track))
         provenance = _read_provenance(run_plan, manifest, jobs)
         system = system_info()
         changed = compare_system_info(provenance, system)
