@@ -203,7 +203,7 @@ def test_json_lines(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "pair.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
     assert [line["return_player"] for line in lines] == pytest.approx(means)
-    assert all(e["return_player/low"] <= e["return_player"] for e in lines)
+    assert all(e["return_player.low"] <= e["return_player"] for e in lines)
     assert all("player.entropy" in line and "return_by_agent[1]" in line for line in lines)
 
 
