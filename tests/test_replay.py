@@ -18,6 +18,7 @@ from mores.sim.simulator import Simulator
 
 PEERS = {"rule": "friedkin_johnsen", "graph": {"kind": "homophily", "degree": 6}}
 COEVOLUTION = Coevolution(
+    human="idealised",
     num_people=101,
     num_values=3,
     num_assistants=2,

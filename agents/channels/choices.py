@@ -28,6 +28,7 @@ from torch import Tensor
 from mores.core.channel import Channel
 from mores.core.errors import UserError
 from mores.core.random_streams import RandomStreams, uniform_index
+from mores.registry.varying import PersonNumber
 
 
 class BoltzmannChoice(Channel):
@@ -41,9 +42,11 @@ class BoltzmannChoice(Channel):
     inputs, outputs, latent_outputs = ("utility",), ("preferred",), ("flipped",)
     scoped = False
 
-    rationality: float = Field(default=1.0, ge=0, description="inverse temperature, 1 / utility")
-    flip_probability: float = Field(
-        default=0.0, ge=0, le=1, description="probability of another answer than the choice"
+    rationality: Annotated[float, PersonNumber(ge=0)] = Field(
+        default=1.0, description="inverse temperature, 1 / utility"
+    )
+    flip_probability: Annotated[float, PersonNumber(ge=0, le=1)] = Field(
+        default=0.0, description="probability of another answer than the choice"
     )
 
     def feedback(self, inputs: Mapping[str, Tensor], streams: RandomStreams) -> dict[str, Tensor]:
@@ -52,10 +55,10 @@ class BoltzmannChoice(Channel):
         chosen = streams.categorical("choice", logits)
         flipped = torch.zeros_like(chosen, dtype=torch.bool)
         options = torch.arange(logits.shape[-1], device=logits.device)
-        if self.flip_probability > 0:
+        if self.flip_probability:
             others = (options != chosen[..., None]) & (logits > -torch.inf)
             other = streams.categorical("other", torch.where(others, 0.0, -torch.inf))
-            flips = streams.uniform("flip", logits.shape[1])[..., 0] < self.flip_probability
+            flips = (streams.uniform("flip", logits.shape[1]) < self.flip_probability)[..., 0]
             flipped = flips & others.any(-1)  # with one option there is no other
             chosen = torch.where(flipped, other, chosen)
         return {"preferred": options == chosen[..., None], "flipped": flipped}
@@ -72,9 +75,7 @@ class BoltzmannChoice(Channel):
     def _logits(
         self, utility: Float[Tensor, "world judge option"]
     ) -> Float[Tensor, "world judge option"]:
-        if self.rationality > 0:
-            return self.rationality * utility
-        return torch.where(utility > -torch.inf, 0.0, -torch.inf).to(utility.dtype)
+        return torch.where(utility > -torch.inf, self.rationality * utility, -torch.inf)
 
 
 class BradleyTerryChoice(Channel):
@@ -85,8 +86,8 @@ class BradleyTerryChoice(Channel):
     latent_outputs = ("flipped",)
     scoped = False
 
-    rationality: float = Field(
-        default=5.0, ge=0, le=1e9, description="inverse temperature, 1 / utility"
+    rationality: Annotated[float, PersonNumber(ge=0, le=1e9)] = Field(
+        default=5.0, description="inverse temperature, 1 / utility"
     )
     annotator_error_rates: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         default=(0.1,), min_length=1, description="probability of a wrong record, by annotator"
@@ -133,7 +134,8 @@ class BradleyTerryChoice(Channel):
             )
         first, second = utility.unbind(-1)
         comparable = (utility > -torch.inf).all(-1)
-        probability = 1.0 / (1.0 + torch.exp(-self.rationality * (first - second)))
+        scaled = -self.rationality * (first - second)[..., None]
+        probability = 1.0 / (1.0 + torch.exp(scaled[..., 0]))
         alone = (first > second).to(utility.dtype)
         return torch.where(comparable, probability, alone), comparable
 

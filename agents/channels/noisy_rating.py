@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
 from mores.core.channel import Channel
 from mores.core.random_streams import RandomStreams
+from mores.registry.varying import PersonNumber
 
 
 class NoisyRating(Channel):
@@ -19,14 +20,14 @@ class NoisyRating(Channel):
     inputs, outputs = ("utility",), ("reward",)
     scoped = False
 
-    noise_std: float = Field(
-        default=0.0, ge=0, description="standard deviation of a rating, in utility"
+    noise_std: Annotated[float, PersonNumber(ge=0)] = Field(
+        default=0.0, description="standard deviation of a rating, in utility"
     )
 
     def feedback(self, inputs: Mapping[str, Tensor], streams: RandomStreams) -> dict[str, Tensor]:
         """See the class docstring."""
         utility = inputs["utility"]
-        if self.noise_std == 0:
+        if not self.noise_std:
             return {"reward": utility}
         noise = streams.normal("rating", *utility.shape[1:])
         return {"reward": utility + self.noise_std * noise}

@@ -24,6 +24,7 @@ from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
 from mores.registry.component import component
+from mores.registry.varying import PersonNumber
 
 
 class Annotator(Policy, AnnotatingPolicy):
@@ -36,7 +37,9 @@ class Annotator(Policy, AnnotatingPolicy):
 
     tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
 
-    utility_scale: float = Field(default=1.0, description="utility of one unit of reward")
+    utility_scale: Annotated[float, PersonNumber()] = Field(
+        default=1.0, description="utility of one unit of reward"
+    )
     choice: Annotated[Channel, component("channel")] = Field(
         default="boltzmann_choice", validate_default=True, description="channel of choices"
     )

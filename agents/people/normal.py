@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping
 from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
@@ -29,6 +30,7 @@ from mores.core.stream_addresses import COMPONENT
 class MixtureComponent(Config):
     """One component of a normal mixture: a group of people with its own mean."""
 
+    name: str | None = Field(default=None, min_length=1, description="name of the group")
     mean_offset: tuple[float, ...] = Field(description="added to the mean, one number a dimension")
     weight: float = Field(
         default=1.0, gt=0, description="share of the people, relative to the other components"
@@ -76,6 +78,14 @@ class NormalPopulation(Population):
                     f"dimensions, not {len(component.mean_offset)}",
                     code="wrong_shape",
                 )
+        names = [component.name for component in self.components]
+        for i, name in enumerate(names):
+            if name is None and any(names):
+                message = "name every component or none"
+                raise ParameterError("components", i, "name", message=message, code="missing")
+            if name is not None and name in names[:i]:
+                message = f"two components are named {name!r}"
+                raise ParameterError("components", i, "name", message=message, code="duplicate")
         return self
 
     @property
@@ -83,9 +93,26 @@ class NormalPopulation(Population):
         """Names of the value dimensions."""
         return tuple(f"value {number}" for number in range(1, self.num_values + 1))
 
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """Names of the components, if they have names."""
+        return tuple(component.name for component in self.components if component.name is not None)
+
+    @property
+    def value_std(self) -> float:
+        """Within components and between their means, in large populations."""
+        if not self.components:
+            return self.std
+        weights = np.array([component.weight for component in self.components])
+        offsets = np.array([component.mean_offset for component in self.components])
+        shares = (weights / weights.sum())[:, None]  # component one
+        between = (shares * (offsets - (shares * offsets).sum(0)) ** 2).sum(0)  # value
+        return math.sqrt(self.std**2 + float(between.mean()))
+
     def environment_parameters(self) -> dict[str, int]:
         """Environment parameters that this population determines."""
-        return {"num_people": self.num_people, "num_values": self.num_values}
+        size = {"num_people": self.num_people, "num_values": self.num_values}
+        return {**size, "num_groups": len(self.components)} if self.components else size
 
     def sample_people(self, streams: RandomStreams) -> People:
         """People for `streams.num_worlds` worlds."""
@@ -97,7 +124,7 @@ class NormalPopulation(Population):
         shares = (weights / weights.sum()).expand(streams.num_worlds, self.num_people, -1)
         groups = streams.ordered_categorical(COMPONENT, shares)  # world agent
         offsets = torch.tensor([c.mean_offset for c in self.components], device=streams.device)
-        return People(values + offsets[groups], groups=groups)
+        return People(values + offsets[groups], groups=groups, group_names=self.group_names)
 
     def _correlate(
         self, z: Float[Tensor, "world agent value"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -14,6 +14,7 @@ from mores.core.errors import ParameterError
 from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box
+from mores.registry.varying import PersonNumber
 
 
 class SurveyRespondent(Policy):
@@ -29,8 +30,8 @@ class SurveyRespondent(Policy):
 
     tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
 
-    noise_std: float = Field(
-        default=0.0, ge=0, description="standard deviation of an answer, in value units"
+    noise_std: Annotated[float, PersonNumber(ge=0)] = Field(
+        default=0.0, description="standard deviation of an answer, in value units"
     )
     low: float | None = Field(default=None, description="first option; null: no limit")
     high: float | None = Field(default=None, description="last option; null: no limit")

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,8 +31,10 @@ from torch import Tensor
 from mores.core.config import Config
 from mores.core.people import People
 from mores.core.random_streams import RandomStreams
+from mores.registry.varying import WorldNumber
 
-DisplacementFunction = Callable[[Tensor], Tensor]  # of values, both [world, agent, value]
+# Of values [world, agent, value] of newcomers and the indices of their parents [world, agent].
+DisplacementFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 class Newcomers(NamedTuple):
@@ -52,19 +54,17 @@ class Newcomers(NamedTuple):
 class Cohorts(Config):
     """Parameters of the succession of generations; default: no turnover."""
 
-    turnover: float = Field(
-        default=0.0, ge=0, le=1, description="probability of replacement per person and round"
+    turnover: Annotated[float, WorldNumber(ge=0, le=1)] = Field(
+        default=0.0, description="probability of replacement per person and round"
     )
-    mutation_std: float = Field(
-        default=0.0, ge=0, description="standard deviation of newcomers around their parents"
+    mutation_std: Annotated[float, WorldNumber(ge=0)] = Field(
+        default=0.0, description="standard deviation of newcomers around their parents"
     )
-    tutoring_share: float = Field(
+    tutoring_share: Annotated[float, WorldNumber(ge=0, le=1)] = Field(
         default=0.0,
-        ge=0,
-        le=1,
         description="share of the change by advice that is added to the inherited disposition",
     )
-    mean_shift: float = Field(
+    mean_shift: Annotated[float, WorldNumber()] = Field(
         default=0.0, description="mean difference of newcomers from parents, in every value"
     )
 
@@ -78,16 +78,17 @@ class Cohorts(Config):
 
         Args:
             disposition: dispositions before the round.
-            advice_displacement: displacement of given values by advice; None: no tutoring.
+            advice_displacement: displacement of newcomers' values by advice, with the parameters
+                and the groups of their parents; None: no tutoring.
             streams: random streams of this round.
         """
         num_people, num_values = disposition.shape[1:]
-        is_new = streams.uniform("born", num_people)[..., 0] < self.turnover
+        is_new = (streams.uniform("born", num_people) < self.turnover)[..., 0]
         u = streams.uniform("parent", num_people)[..., 0]
         parent = (u * num_people).to(torch.int64).clamp(max=num_people - 1)  # u * N may round to N
         inherited = parent_values(disposition, parent)
         if self.tutoring_share and advice_displacement is not None:
-            inherited = inherited + self.tutoring_share * advice_displacement(inherited)
+            inherited = inherited + self.tutoring_share * advice_displacement(inherited, parent)
         inherited = inherited + self.mean_shift
         if self.mutation_std:
             z = streams.normal("mutation", num_people, num_values)
@@ -110,12 +111,19 @@ def replace_people(people: People, newcomers: Newcomers) -> People:
     return dataclasses.replace(
         people,
         values=torch.where(newcomers.is_new[..., None], newcomers.disposition, people.values),
-        traits={
-            name: torch.where(newcomers.is_new, trait.gather(1, newcomers.parent), trait)
-            for name, trait in people.traits.items()
-        },
+        traits=inherited_traits(people, newcomers.is_new, newcomers.parent),
         groups=groups,
     )
+
+
+def inherited_traits(
+    people: People, is_new: Bool[Tensor, "world agent"], parent: Int[Tensor, "world agent"]
+) -> dict[str, Float[Tensor, "world agent"]]:
+    """Traits of the next round: those of the parent where a person is new."""
+    return {
+        name: torch.where(is_new, trait.gather(1, parent), trait)
+        for name, trait in people.traits.items()
+    }
 
 
 def expected_variance(

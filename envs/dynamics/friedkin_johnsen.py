@@ -7,7 +7,7 @@ consensus that generally differs from DeGroot's (arXiv 1808.10379).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -16,15 +16,14 @@ from pydantic import Field
 from mores.core.graph import Graph
 from mores.core.update_rule import PeerInputs, RuleResult, UpdateRule
 from mores.envs.dynamics.degroot import DeGroot
+from mores.registry.varying import PersonNumber
 
 
 class FriedkinJohnsen(UpdateRule):
     """Mean of the weighted mean of answers and the anchor."""
 
-    susceptibility: float = Field(
+    susceptibility: Annotated[float, PersonNumber(ge=0, le=1)] = Field(
         default=0.9,
-        ge=0,
-        le=1,
         description="weight of the weighted mean `P x`; the anchor has the rest",
     )
 
@@ -35,12 +34,16 @@ class FriedkinJohnsen(UpdateRule):
 
     def equilibrium_matrix(self, graph: Graph) -> Float[np.ndarray, "agent agent"] | None:
         """`(I - l P)^-1 (1 - l)`; DeGroot's consensus for l = 1."""
+        if not isinstance(self.susceptibility, float):
+            return None  # differs between people
         if self.susceptibility == 1:
             return DeGroot().equilibrium_matrix(graph)
         return equilibrium_matrix(graph.matrix().toarray(), self.susceptibility)
 
     def analytic_values(self, graph: Graph) -> dict[str, float]:
         """`convergence_factor`, the asymptotic ratio of distances from the equilibrium."""
+        if not isinstance(self.susceptibility, float):
+            return {}
         if self.susceptibility == 1:
             return DeGroot().analytic_values(graph)
         radius = np.abs(np.linalg.eigvals(graph.matrix().toarray())).max()

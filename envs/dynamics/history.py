@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -27,6 +27,7 @@ from torch import Tensor
 from mores.core.config import Config
 from mores.core.errors import ParameterError
 from mores.core.random_streams import RandomStreams
+from mores.registry.varying import PersonNumber, WorldNumber
 
 PROGRESSGYM_DIGITIZED: Mapping[str, tuple[float, ...]] = MappingProxyType(
     {  # digitized by eye, error +-.01; centuries 13 to 21
@@ -50,9 +51,11 @@ class HistoryStep(NamedTuple):
 class History(Config):
     """Parameters of history; default: constant, without effect on people."""
 
-    drift: float = Field(default=0.0, description="movement per round, in every value")
-    noise_std: float = Field(
-        default=0.0, ge=0, description="standard deviation of movement per round"
+    drift: Annotated[float, WorldNumber()] = Field(
+        default=0.0, description="movement per round, in every value"
+    )
+    noise_std: Annotated[float, WorldNumber(ge=0)] = Field(
+        default=0.0, description="standard deviation of movement per round"
     )
     trajectory: Literal["progressgym_digitized"] | None = Field(
         default=None,
@@ -65,11 +68,11 @@ class History(Config):
         max_length=10_000,
         description="custom trajectory: one row per round, one number per value",
     )
-    attraction: float = Field(
-        default=0.0, ge=0, le=1, description="share of the distance to history closed per round"
+    attraction: Annotated[float, PersonNumber(ge=0, le=1)] = Field(
+        default=0.0, description="share of the distance to history closed per round"
     )
-    drift_share: float = Field(
-        default=0.0, ge=0, le=1, description="share of history's movement added to each person"
+    drift_share: Annotated[float, PersonNumber(ge=0, le=1)] = Field(
+        default=0.0, description="share of history's movement added to each person"
     )
 
     def model_post_init(self, context: Any) -> None:
@@ -118,9 +121,10 @@ class History(Config):
         if self.trajectory_values is not None:
             next_position = self.position_at(rounds_elapsed + 1)
             return HistoryStep(next_position, next_position - position)
-        trend = torch.full_like(position, self.drift)
+        trend = torch.zeros_like(position)[:, None] + self.drift  # world one value
         if self.noise_std:
-            trend = trend + self.noise_std * streams.normal("reference", 1, position.shape[1])[:, 0]
+            trend = trend + self.noise_std * streams.normal("reference", 1, position.shape[1])
+        trend = trend[:, 0]
         return HistoryStep(position + trend, trend)
 
     def attract(

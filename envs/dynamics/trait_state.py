@@ -15,6 +15,9 @@ larger k many people hardly change and some change much, as panel studies find.
 Of a displacement, `p + (1 - p) 2^(-t/h)` remains after t rounds. Without a half-life there is no
 state residual and displacements are permanent.
 
+Every parameter but the heterogeneity may differ between people
+(`mores.core.person_parameters`): `rates` gives those of each person.
+
 The environment determines the order of events in a round: it calls `advance_round` and `displace`.
 Noise of the *answer* belongs to the response model. Measurements of these parameters, and which of
 them data cannot separate: docs/explanation/default_human.md.
@@ -27,8 +30,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -37,11 +40,43 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.core.config import Config
-from mores.core.errors import ParameterError
+from mores.core.errors import ParameterError, UserError
+from mores.core.human import HumanInRounds
+from mores.core.parameter_tensor import ParameterTensor
+from mores.core.person_parameters import bind, person_parameters
 from mores.core.random_streams import RandomStreams
 from mores.core.stream_addresses import INITIAL_RESIDUAL, RELATIVE_VOLATILITY, RESIDUAL
+from mores.registry.varying import PersonNumber
 
 UNIFORM_OFFSET = 2.0**-25  # half the spacing of uniform numbers: avoids log(0)
+
+
+Rate = float | Float[Tensor, "world agent 1"]  # equal for all people, or of each person
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """What the parameters amount to in a round.
+
+    Attributes:
+        decay: share of the state residual that remains a round later, in [0, 1].
+        permanent_share: share of a displacement that moves the disposition, in [0, 1].
+        volatility: standard deviation of the state residual, value units.
+        renewal_std: standard deviation of its renewal in a round.
+        disposition_noise_std: standard deviation of disposition changes in a round.
+    """
+
+    decay: Rate
+    permanent_share: Rate
+    volatility: Rate
+    renewal_std: Rate
+    disposition_noise_std: Rate
+
+    @property
+    def numbers(self) -> Rates:
+        """The same, with tensors that behave as numbers (`mores.core.parameter_tensor`)."""
+        rates = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return Rates(*(ParameterTensor.of(r) if isinstance(r, Tensor) else r for r in rates))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +87,13 @@ class TraitState:
         disposition: value to which each person reverts.
         state_residual: current deviation from it.
         relative_volatility: volatility over the root mean square of all people's; at least 0.
+        rates: rates of each person; None: equal for all.
     """
 
     disposition: Float[Tensor, "world agent value"]
     state_residual: Float[Tensor, "world agent value"]
     relative_volatility: Float[Tensor, "world agent"]
+    rates: Rates | None = None
 
     @property
     def values(self) -> Float[Tensor, "world agent value"]:
@@ -71,27 +108,20 @@ class TraitStateDynamics(Config):
         ValidationError: a state residual without a half-life.
     """
 
-    half_life: float | None = Field(
+    half_life: Annotated[float, PersonNumber(gt=0)] | None = Field(
         default=None,
-        gt=0,
         description="half-life of the temporary deviation from the disposition, rounds; null: none",
     )
-    permanent_share: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="share of a change of values that moves the disposition",
+    permanent_share: Annotated[float, PersonNumber(ge=0, le=1)] = Field(
+        default=0.0, description="share of a change of values that moves the disposition"
     )
-    retained_share: float | None = Field(
+    retained_share: Annotated[float, PersonNumber(ge=0, le=1)] | None = Field(
         default=None,
-        ge=0,
-        le=1,
         description="share of a change of values that remains one round later, as follow-ups "
         "measure it; with half_life it determines permanent_share and replaces it",
     )
-    volatility: float = Field(
+    volatility: Annotated[float, PersonNumber(ge=0)] = Field(
         default=0.0,
-        ge=0,
         description="standard deviation of the temporary deviation, value units, root mean square "
         "over people",
     )
@@ -102,10 +132,8 @@ class TraitStateDynamics(Config):
         description="differences between people in volatility; 0: equal, 1: uniform from 0 to "
         "1.73 times the root mean square, above: most people hardly change and few change much",
     )
-    disposition_noise_std: float = Field(
-        default=0.0,
-        ge=0,
-        description="standard deviation of disposition changes per round, value units",
+    disposition_noise_std: Annotated[float, PersonNumber(ge=0)] = Field(
+        default=0.0, description="standard deviation of disposition changes per round, value units"
     )
 
     def model_post_init(self, context: Any) -> None:
@@ -120,12 +148,27 @@ class TraitStateDynamics(Config):
             raise ParameterError(
                 message="retained_share and permanent_share exclude each other", code="conflict"
             )
-        if self.retained_share is not None and self.retained_share < self.decay:
-            raise ParameterError(
-                message=f"retained_share is {self.retained_share:g}; with half_life "
-                f"{self.half_life} it must be at least {self.decay:.3g}",
-                code="conflict",
-            )
+        if isinstance(self.half_life, float) and isinstance(self.retained_share, float):
+            decay = 2.0 ** (-1.0 / self.half_life)
+            if self.retained_share < decay:
+                raise ParameterError(
+                    message=f"retained_share is {self.retained_share:g}; with half_life "
+                    f"{self.half_life} it must be at least {decay:.3g}",
+                    code="conflict",
+                )
+
+    @staticmethod
+    def of_human(human: HumanInRounds) -> TraitStateDynamics:
+        """The persistence of a human's values."""
+        if human.half_life is None:
+            return TraitStateDynamics(disposition_noise_std=human.disposition_noise_std)
+        return TraitStateDynamics(
+            half_life=human.half_life,
+            permanent_share=human.permanent_share,
+            volatility=human.volatility,
+            volatility_heterogeneity=human.volatility_heterogeneity,
+            disposition_noise_std=human.disposition_noise_std,
+        )
 
     @property
     def mean_reverting(self) -> bool:
@@ -133,29 +176,66 @@ class TraitStateDynamics(Config):
         return self.half_life is not None
 
     @property
-    def effective_permanent_share(self) -> float:
-        """`permanent_share`, or the p with `retained_share = p + (1 - p) 2^(-1/half_life)`."""
-        if self.retained_share is None:
-            return self.permanent_share
-        return (self.retained_share - self.decay) / (1.0 - self.decay)
+    def differs_between_people(self) -> bool:
+        """Whether a parameter is not one number for all people."""
+        return bool(person_parameters({"": self}))
 
     @property
-    def decay(self) -> float:
-        """Share of the state residual that remains a round later, in [0, 1]."""
-        return 1.0 if self.half_life is None else 2.0 ** (-1.0 / self.half_life)
+    def common_rates(self) -> Rates:
+        """Rates if parameters are equal for all people.
+
+        Raises:
+            UserError: a person's `retained_share` is below what decay alone leaves.
+        """
+        decay: Any = 1.0 if self.half_life is None else 2.0 ** (-1.0 / self.half_life)
+        permanent_share: Any = self.permanent_share
+        if self.retained_share is not None:
+            permanent_share = (self.retained_share - decay) / (1.0 - decay)
+            if isinstance(permanent_share, Tensor) and bool((permanent_share < 0).any()):
+                message = "the retained_share of a person is below what decay alone leaves"
+                raise UserError(message, code="conflict", path="trait_state.retained_share")
+        lost = 1.0 - decay**2
+        root = lost.sqrt() if isinstance(lost, Tensor) else math.sqrt(lost)
+        renewal_std = self.volatility * root
+        return Rates(
+            decay, permanent_share, self.volatility, renewal_std, self.disposition_noise_std
+        )
+
+    def rates_of_people(self, traits: Mapping[str, Tensor], path: str) -> Rates | None:
+        """Rates of each person; None if they are equal for all.
+
+        Args:
+            traits: traits of the people, with the parameters that differ.
+            path: path of these dynamics in the names of traits.
+
+        Raises:
+            UserError: see `common_rates`.
+        """
+        if not self.differs_between_people:
+            return None
+        rates = bind(self, traits, path).common_rates
+        return Rates(*(_plain(getattr(rates, field.name)) for field in dataclasses.fields(rates)))
+
+    def _numbers(self, rates: Rates | None) -> Rates:
+        """Rates of each person, or those that are equal for all."""
+        return self.common_rates if rates is None else rates.numbers
 
     # --- dynamics ----------------------------------------------------------------------------
 
     def initial_state(
-        self, disposition: Float[Tensor, "world agent value"], streams: RandomStreams
+        self,
+        disposition: Float[Tensor, "world agent value"],
+        streams: RandomStreams,
+        rates: Rates | None = None,
     ) -> TraitState:
         """People with these dispositions and residuals from the stationary distribution."""
         relative_volatility = self.sample_relative_volatility(disposition.shape[1], streams)
         residual = torch.zeros_like(disposition)
-        if self.volatility:
+        volatility = self._numbers(rates).volatility
+        if not _is_zero(volatility):
             z = streams.normal(INITIAL_RESIDUAL, *disposition.shape[1:])
-            residual = self.volatility * relative_volatility[..., None] * z
-        return TraitState(disposition, residual, relative_volatility)
+            residual = volatility * relative_volatility[..., None] * z
+        return TraitState(disposition, residual, relative_volatility, rates)
 
     def sample_relative_volatility(
         self, num_people: int, streams: RandomStreams
@@ -170,16 +250,16 @@ class TraitStateDynamics(Config):
     def advance_round(self, trait_state: TraitState, streams: RandomStreams) -> TraitState:
         """People a round later: the residual decays and is renewed, dispositions diffuse."""
         disposition, residual = trait_state.disposition, trait_state.state_residual
+        rates = self._numbers(trait_state.rates)
         if self.mean_reverting:
-            residual = self.decay * residual
+            residual = rates.decay * residual
         size = disposition.shape[1:]
-        if self.volatility:
-            renewal_std = self.volatility * math.sqrt(1.0 - self.decay**2)
+        if not _is_zero(rates.volatility):
             z = streams.normal(RESIDUAL, *size)
-            residual = residual + renewal_std * trait_state.relative_volatility[..., None] * z
-        if self.disposition_noise_std:
+            residual = residual + rates.renewal_std * trait_state.relative_volatility[..., None] * z
+        if not _is_zero(rates.disposition_noise_std):
             z = streams.normal("disposition", *size)
-            disposition = disposition + self.disposition_noise_std * z
+            disposition = disposition + rates.disposition_noise_std * z
         return dataclasses.replace(trait_state, disposition=disposition, state_residual=residual)
 
     def displace(
@@ -190,11 +270,11 @@ class TraitStateDynamics(Config):
             return dataclasses.replace(
                 trait_state, disposition=trait_state.disposition + displacement
             )
+        permanent = self._numbers(trait_state.rates).permanent_share
         return dataclasses.replace(
             trait_state,
-            disposition=trait_state.disposition + self.effective_permanent_share * displacement,
-            state_residual=trait_state.state_residual
-            + (1.0 - self.effective_permanent_share) * displacement,
+            disposition=trait_state.disposition + permanent * displacement,
+            state_residual=trait_state.state_residual + (1.0 - permanent) * displacement,
         )
 
     def clamp(self, trait_state: TraitState, low: float, high: float) -> TraitState:
@@ -213,24 +293,29 @@ class TraitStateDynamics(Config):
         is_new: Bool[Tensor, "world agent"],
         disposition: Float[Tensor, "world agent value"],
         streams: RandomStreams,
+        rates: Rates | None = None,
     ) -> TraitState:
-        """People after replacement by newcomers (`cohorts`) with these dispositions."""
-        newcomers = self.initial_state(disposition, streams.child("newcomer"))
+        """People after replacement by newcomers (`cohorts`) with these dispositions.
+
+        `rates`: of the people of the next round, if they differ.
+        """
+        newcomers = self.initial_state(disposition, streams.child("newcomer"), rates)
         mask = is_new[..., None]
         return TraitState(
             torch.where(mask, newcomers.disposition, trait_state.disposition),
             torch.where(mask, newcomers.state_residual, trait_state.state_residual),
             torch.where(is_new, newcomers.relative_volatility, trait_state.relative_volatility),
+            rates,
         )
 
-    # --- closed forms --------------------------------------------------------------------------
+    # --- closed forms, for parameters that are equal for all people -----------------------------
 
     def retention(self, rounds: int | float) -> float:
         """Share of a displacement that remains after `rounds` rounds."""
         if self.half_life is None:
             return 1.0
-        permanent = self.effective_permanent_share
-        return permanent + (1.0 - permanent) * 2.0 ** (-rounds / self.half_life)
+        permanent = self.common_rates.permanent_share
+        return permanent + (1.0 - permanent) * 2.0 ** (-rounds / self.half_life)  # type: ignore[return-value]
 
     def covariance(
         self, rounds: Sequence[int | float], initial_std: float, answer_noise_std: float = 0.0
@@ -246,3 +331,13 @@ class TraitStateDynamics(Config):
         decay = (lag == 0.0) if self.half_life is None else 2.0 ** (-lag / self.half_life)
         noise = answer_noise_std**2 * np.eye(len(t))
         return initial_std**2 + diffusion + self.volatility**2 * decay + noise
+
+
+def _plain(rate: Rate) -> Rate:
+    """A tensor as it is stored in a state, or a number."""
+    return rate.as_subclass(Tensor) if isinstance(rate, Tensor) else rate
+
+
+def _is_zero(rate: Rate) -> bool:
+    """Whether a rate is 0 for all people by its parameters."""
+    return not isinstance(rate, Tensor) and rate == 0

@@ -22,6 +22,7 @@ from mores.core.deterministic_sum import total
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.people import People
+from mores.core.person_parameters import person_parameters
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Part
@@ -201,6 +202,8 @@ class PairwisePreferences(Environment[PairwisePreferencesState]):
         policy = policies.get("person")
         if not isinstance(policy, AnnotatingPolicy):
             return {}
+        if isinstance(policy, Policy) and person_parameters({"": policy}):
+            return {}  # parameters differ between people
         person = policy.annotation
         margins = torch.tensor(self.margins, dtype=torch.float64)
         half = torch.stack([margins, -margins])[..., None] / 2  # order margin 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from jaxtyping import Float
 from pydantic import Field
@@ -10,9 +12,11 @@ from torch import Tensor
 from mores.core.deterministic_sum import norm
 from mores.core.errors import ParameterError
 from mores.core.graph import GraphSource
+from mores.core.person_parameters import world_number
 from mores.core.random_streams import RandomStreams
 from mores.core.stream_addresses import CANDIDATES, HOMOPHILY, PERMUTATION
 from mores.envs.graphs.influence_graph import InfluenceGraph
+from mores.registry.varying import WorldNumber
 
 CHUNK = 2**20  # candidates whose distances are computed at once, over all worlds
 
@@ -39,10 +43,8 @@ class Homophily(GraphSource):
         gt=0,
         description="distance at which the sampling weight falls by the factor e",
     )
-    peer_weight: float = Field(
+    peer_weight: Annotated[float, WorldNumber(ge=0, le=1)] = Field(
         default=0.5,
-        ge=0,
-        le=1,
         description="share of all neighbors in averages, in equal parts; the person's own value "
         "has the rest",
     )
@@ -69,8 +71,8 @@ class Homophily(GraphSource):
         chunk = max(1, CHUNK // (worlds * self.num_candidates))
         people = torch.arange(agents, device=values.device)
         neighbors = [self._neighbors(values, part, streams) for part in people.split(chunk)]
-        share = self.peer_weight / self.degree
-        weights = torch.full((worlds, agents, self.degree), share, device=values.device)
+        share = world_number(self.peer_weight, streams) / self.degree
+        weights = torch.zeros((worlds, agents, self.degree), device=values.device) + share
         return InfluenceGraph.from_slots(torch.cat(neighbors, 1), weights)
 
     def _neighbors(self, values: Tensor, people: Tensor, streams: RandomStreams) -> Tensor:

@@ -1,7 +1,7 @@
 """Panel survey of the same people in waves, with an optional persuasion experiment.
 
 Used for calibration: it measures simulated people as studies measured real people, by their answers
-only. One round is a month.
+only. One round is a month, unless `rounds_per_year` says otherwise.
 
 Demo: `python -m mores.envs.opinion.panel`.
 """
@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,12 +22,21 @@ from torch import Tensor
 from mores.core.deterministic_sum import mean
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
+from mores.core.human import Human, HumanInRounds
 from mores.core.people import People
+from mores.core.person_parameters import (
+    PersonParameter,
+    add_parameters,
+    person_number,
+    person_parameters,
+)
 from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Part
 from mores.envs.dynamics.trait_state import TraitState, TraitStateDynamics
 from mores.envs.opinion import panel_statistics
+from mores.registry.component import component
+from mores.registry.varying import PersonNumber
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +44,7 @@ class PanelState:
     """Panel at the end of a phase. Missing answers are 0."""
 
     trait_state: TraitState
+    traits: Mapping[str, Float[Tensor, "world agent"]]  # parameters that differ between people
     rounds_elapsed: Int[Tensor, " world"]  # rounds completed
     treated: Float[Tensor, "world agent"]  # 1: treated, 0: control
     answers: Float[Tensor, "world agent"]  # last answers
@@ -112,26 +122,69 @@ class Panel(Environment[PanelState]):
     initial_std: float = Field(default=1.70, ge=0, description="standard deviation of dispositions")
     low: float | None = Field(default=0.0, description="lowest answer; none: no limit")
     high: float | None = Field(default=7.0, description="highest answer; none: no limit")
-    wave_interval: int = Field(default=12, ge=1, le=1_000_000, description="rounds between waves")
+    option_spacing: float | None = Field(
+        default=1.0,
+        gt=0,
+        description="distance between the options of a scale with low and high, for the default "
+        "policy of people; null: continuous",
+    )
+    rounds_per_year: float = Field(
+        default=12.0, gt=0, le=1e6, description="rounds that make a year, for `human`"
+    )
+    wave_interval: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="rounds between waves; default: a year"
+    )
     num_waves: int = Field(default=4, ge=1, le=1000, description="number of waves")
-    trait_state: TraitStateDynamics = Field(
-        default=TraitStateDynamics(
-            half_life=0.5, permanent_share=0.20, volatility=1.01, volatility_heterogeneity=1.06
-        ),
-        description="persistence of people's values",
+    human: Annotated[Human, component("human")] = Field(
+        default="fitted",
+        validate_default=True,
+        description="kind of people, in standard deviations of dispositions and years: sets "
+        "trait_state, ai_influence and the noise of answers",
+    )
+    trait_state: TraitStateDynamics | None = Field(
+        default=None,
+        description="persistence of people's values, in rounds and value units; default: that of "
+        "`human`. If given, it replaces all of it",
     )
     conversation_round: int | None = Field(
         default=None, ge=0, description="round of the conversation; none: never"
     )
     followup_rounds: int = Field(default=1, ge=1, description="rounds to the follow-up")
-    ai_influence: float = Field(
-        default=0.337, ge=0, le=1, description="share of the distance to the position closed"
+    ai_influence: Annotated[float, PersonNumber(ge=0, le=1)] | None = Field(
+        default=None,
+        description="share of the distance to the position closed; default: influence of a "
+        "conversation on `human`",
     )
 
     def model_post_init(self, context: Any) -> None:
         """Refuse an empty scale."""
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ParameterError(message="low must be below high", code="conflict")
+
+    @functools.cached_property
+    def human_in_rounds(self) -> HumanInRounds:
+        """The human in rounds and value units."""
+        return self.human.in_rounds(self.rounds_per_year, self.initial_std)
+
+    @functools.cached_property
+    def dynamics(self) -> TraitStateDynamics:
+        """Persistence of people's values: `trait_state`, or that of the human."""
+        return self.trait_state or TraitStateDynamics.of_human(self.human_in_rounds)
+
+    @functools.cached_property
+    def influence(self) -> Any:
+        """`ai_influence`, or that of the human: a number, or a parameter that differs."""
+        return self.human_in_rounds.influence if self.ai_influence is None else self.ai_influence
+
+    @functools.cached_property
+    def rounds_between_waves(self) -> int:
+        """`wave_interval`, or a year."""
+        return self.wave_interval or max(1, round(self.rounds_per_year))
+
+    @functools.cached_property
+    def _differing(self) -> dict[str, PersonParameter]:
+        """Parameters that differ between people, by path."""
+        return person_parameters({"trait_state": self.dynamics, "ai_influence": self.influence})
 
     @functools.cached_property
     def _answer_part(self) -> Part:
@@ -167,12 +220,16 @@ class Panel(Environment[PanelState]):
         disposition = self.initial_mean + self.initial_std * z
         order = streams.uniform("treated", self.num_people)[..., 0].argsort(dim=1, stable=True)
         zeros = torch.zeros_like(z[..., 0])
+        treated = (order.argsort(dim=1) < self.num_people // 2).to(z.dtype)  # exactly half
+        traits = add_parameters(self._people(disposition, treated), self._differing, streams).traits
+        rates = self.dynamics.rates_of_people(traits, "trait_state")
         return PanelState(
-            trait_state=self.trait_state.initial_state(disposition, streams),
+            trait_state=self.dynamics.initial_state(disposition, streams, rates),
+            traits=traits,
             rounds_elapsed=torch.zeros(
                 streams.num_worlds, dtype=torch.int64, device=streams.device
             ),
-            treated=(order.argsort(dim=1) < self.num_people // 2).to(z.dtype),  # exactly half
+            treated=treated,
             answers=zeros,
             wave_answers=zeros[..., None].expand(-1, -1, self.num_waves).clone(),
             pretest=zeros,
@@ -217,9 +274,9 @@ class Panel(Environment[PanelState]):
 
     def _record_answers(self, state: PanelState) -> PanelState:
         """Record the answers of waves, pretest and follow-up."""
-        answers, wave = state.answers, state.rounds_elapsed // self.wave_interval
+        answers, wave = state.answers, state.rounds_elapsed // self.rounds_between_waves
         waves = torch.arange(self.num_waves, device=answers.device)
-        is_wave = state.rounds_elapsed % self.wave_interval == 0
+        is_wave = state.rounds_elapsed % self.rounds_between_waves == 0
         now = ((wave[:, None] == waves) & is_wave[:, None])[:, None]
         state = dataclasses.replace(
             state, wave_answers=torch.where(now, answers[..., None], state.wave_answers)
@@ -239,18 +296,19 @@ class Panel(Environment[PanelState]):
     ) -> PanelState:
         """Displace treated people toward the position."""
         position = action[..., :1].clamp(self._answer_part.low, self._answer_part.high)
-        influence = action[..., 1:].clamp(0.0, 1.0) * self.ai_influence
+        influence = person_number(self.influence, state.traits, "ai_influence")
+        influence = action[..., 1:].clamp(0.0, 1.0) * influence
         now = self._is_rounds_after_conversation(state, 0)
         treated = torch.where(now, state.treated, 0.0)[..., None]
         displacement = treated * influence * (position - state.trait_state.values)
         return dataclasses.replace(
-            state, trait_state=self.trait_state.displace(state.trait_state, displacement)
+            state, trait_state=self.dynamics.displace(state.trait_state, displacement)
         )
 
     def _advance_round(self, state: PanelState, streams: RandomStreams) -> PanelState:
         return dataclasses.replace(
             state,
-            trait_state=self.trait_state.advance_round(state.trait_state, streams),
+            trait_state=self.dynamics.advance_round(state.trait_state, streams),
             rounds_elapsed=state.rounds_elapsed + 1,
         )
 
@@ -267,7 +325,7 @@ class Panel(Environment[PanelState]):
         treatment_effect.  agreement_odds_ratio: of an answer above the pretest.  pretest_mean.
         """
         undefined = torch.full_like(state.answers[:, 0], torch.nan)
-        complete = state.rounds_elapsed > self.wave_interval * (self.num_waves - 1)
+        complete = state.rounds_elapsed > self.rounds_between_waves * (self.num_waves - 1)
         metrics = {
             name: torch.where(complete, statistic, torch.nan)
             for name, statistic in panel_statistics.panel_metrics(state.wave_answers).items()
@@ -301,19 +359,22 @@ class Panel(Environment[PanelState]):
         bounded = self.low is not None or self.high is not None
         if bounded or not isinstance(person, GaussianResponseModel) or person.has_scale:
             return {}
+        if self._differing or not isinstance(person.noise_std, float):
+            return {}
         if self.conversation_round is None:
-            rounds_of_waves = range(0, self.wave_interval * self.num_waves, self.wave_interval)
-            covariance = self.trait_state.covariance(
+            interval = self.rounds_between_waves
+            rounds_of_waves = range(0, interval * self.num_waves, interval)
+            covariance = self.dynamics.covariance(
                 rounds_of_waves, self.initial_std, person.noise_std
             )
             metrics = panel_statistics.analytic_panel_metrics(
-                covariance, homogeneous=not self.trait_state.volatility_heterogeneity
+                covariance, homogeneous=not self.dynamics.volatility_heterogeneity
             )
             return metrics | {"mean_answer": self.initial_mean}
         if not isinstance(assistant, Advocate) or assistant.goal is None:
             return {}
-        effect = self.ai_influence * assistant.intensity * (assistant.goal - self.initial_mean)
-        retention = self.trait_state.retention(self.followup_rounds)
+        effect = self.influence * assistant.intensity * (assistant.goal - self.initial_mean)
+        retention = self.dynamics.retention(self.followup_rounds)
         effects = {"treatment_effect": effect, "treatment_effect_followup": retention * effect}
         return effects | {"effect_retention": retention}
 
@@ -327,8 +388,16 @@ class Panel(Environment[PanelState]):
         }
 
     def people(self, state: PanelState) -> People:
-        """People with their present values; group 1 is treated."""
-        return People(state.trait_state.values, groups=state.treated.long())
+        """People with their present values; groups: 0 control, 1 treated."""
+        return self._people(state.trait_state.values, state.treated, state.traits)
+
+    def _people(
+        self,
+        values: Float[Tensor, "world agent value"],
+        treated: Float[Tensor, "world agent"],
+        traits: Mapping[str, Tensor] | None = None,
+    ) -> People:
+        return People(values, traits or {}, treated.long(), ("control", "treated"))
 
     @property
     def elements_per_world(self) -> int:
@@ -336,9 +405,14 @@ class Panel(Environment[PanelState]):
         return self.num_people * (self.num_waves + 12)
 
     def default_policies(self) -> Mapping[str, Any]:
-        """Truthful people; an advocate of the highest answer."""
+        """People with the answer noise of `human`; an advocate of the highest answer."""
         assistant = {} if self.conversation_round is None else {"assistant": "advocate"}
-        return {"person": "truthful_answer", **assistant}
+        scale: dict[str, float | None] = {"low": self.low, "high": self.high}
+        if self.low is not None and self.high is not None:
+            scale["option_spacing"] = self.option_spacing
+        noise_std = self.human_in_rounds.answer_noise_std
+        person = {"kind": "survey_respondent", "noise_std": noise_std, **scale}
+        return {"person": person, **assistant}
 
 
 class TruthfulAnswer(Policy):

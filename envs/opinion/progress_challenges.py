@@ -63,8 +63,9 @@ def fill_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters with the defaults of a trajectory or a challenge added.
 
     A trajectory sets the number of values and starts all people at its first row; a challenge sets
-    `progressgym_digitized`. In coevolve history and assistants have the influence of one and two
-    epochs. In follow and predict people equal history: attraction is 1, assistants have no effect.
+    `progressgym_digitized` and idealised people. In coevolve history and assistants have the
+    influence of one and two epochs. In follow and predict people equal history: attraction is 1,
+    assistants have no effect.
     """
     challenge, history = parameters.get("challenge", "none"), parameters.get("history", {})
     if isinstance(history, History):
@@ -77,6 +78,7 @@ def fill_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
         if not history.get("points"):
             history = {"trajectory": "progressgym_digitized", **history}
         history = {"attraction": EPOCH_SHARE if coevolve else 1.0, **history}
+        defaults["human"] = "idealised"
         defaults["ai_influence"] = round(1.0 - (1.0 - EPOCH_SHARE) ** 2, 12) if coevolve else 0.0
     if history.get("trajectory") or history.get("points"):
         defaults["initial_std"] = 0.0

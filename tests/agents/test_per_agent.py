@@ -374,7 +374,7 @@ def test_errors_in_python():
 
 def test_box_actions():
     """Actions of several numbers: two kinds of assistants in one community."""
-    environment = Coevolution(num_people=5, num_assistants=3)
+    environment = Coevolution(human="idealised", num_people=5, num_assistants=3)
     policies = [{"kind": "mirror"}, {"kind": "persuader", "goal": [9.0, 9.0]}]
     policy = make_policy("per_agent", policies=policies, agents_per_policy=[1, 2])
     alone = simulate(environment, {"assistant": make_policy("mirror")}, 2, 5)

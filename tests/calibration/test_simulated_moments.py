@@ -18,7 +18,12 @@ def test_moments_equal_those_of_a_plain_simulation(load_text):
     simulator = MomentSimulator(load_text(RANDOM_WALK))
     moments = simulator.moments_at(np.array([1.5, 0.4]))
     environment = Coevolution(
-        num_people=60, num_values=1, num_assistants=0, initial_std=1.5, noise_std=0.4
+        human="idealised",
+        num_people=60,
+        num_values=1,
+        num_assistants=0,
+        initial_std=1.5,
+        noise_std=0.4,
     )
     population = NormalPopulation(num_people=60, std=1.5)
     result = simulate(environment, {}, 32, 3, 0, ["rms_distance"], population=population)

@@ -29,6 +29,7 @@ def usable_metrics(environment: mores.Environment[Any]) -> dict[str, Any]:
     people = environment.people(state)
     needed = {
         "displacement": {"direction": (1.0,) * (0 if people is None else people.values.shape[2])},
+        "group_means": {"num_groups": 3},
         "mean_return": {"role": environment.roles[-1].name},
     }
     usable = {}

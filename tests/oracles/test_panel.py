@@ -149,7 +149,7 @@ def test_no_analytic_values_outside_their_assumptions():
 
 def test_waves_contain_answers_of_their_rounds():
     env = Panel(num_people=5, wave_interval=3, num_waves=4, **UNBOUNDED)
-    simulator = Simulator(env, env.default_policies(), worlds=2, rounds=20)
+    simulator = Simulator(env, {"person": "truthful_answer"}, worlds=2, rounds=20)
     simulator.reset(3)
     values = []
     for _ in range(12):

@@ -133,7 +133,7 @@ def test_answers_in_coevolve_are_people_s_values():
 
 def test_termination_in_gymnasium():
     parameters = {"challenge": "predict", "forecast_horizon": 3, "rounds": 50}
-    env = gymnasium.make("mores/Coevolution-v0", agent="assistant_0", **parameters)
+    env = gymnasium.make("mores/Coevolution-v1", agent="assistant_0", **parameters)
     env.reset(seed=1)
     ends = [env.step(env.action_space.sample())[2:4] for _ in range(5)]
     assert ends == [(False, False)] * 4 + [(True, False)]

@@ -43,6 +43,7 @@ def test_skills_under_noise_equal_the_environment(share: float) -> None:
     """4 standard errors of 2,000 worlds, seed 5."""
     rows = sensitivity.digitized_rows()
     env = Coevolution(
+        human="idealised",
         num_people=1,
         challenge="coevolve",
         history=History(trajectory="progressgym_digitized", attraction=share),

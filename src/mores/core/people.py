@@ -22,11 +22,14 @@ class People:
         values: position of each person on each value dimension.
         traits: other quantities of a person by name, `[world, agent]`.
         groups: group index of each person, or `None`.
+        group_names: name of each group, by index; the same in all worlds. Empty: groups have
+            no names.
     """
 
     values: Float[Tensor, "world agent value"]
     traits: Mapping[str, Float[Tensor, "world agent"]] = dataclasses.field(default_factory=dict)
     groups: Int[Tensor, "world agent"] | None = None
+    group_names: tuple[str, ...] = ()
 
 
 class Population(Config, ABC):
@@ -38,13 +41,33 @@ class Population(Config, ABC):
 
     @property
     def value_names(self) -> tuple[str, ...]:
-        """Names of the value dimensions, for figures. Empty: those of the environment."""
+        """Names of the value dimensions. Empty: those of the environment."""
         return ()
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """Name of each group of `People.groups`, by index. Empty: no groups, or without names."""
+        return ()
+
+    @property
+    def value_std(self) -> float | None:
+        """Standard deviation of dispositions over people, root mean square over value dimensions.
+
+        The unit in which a `Human` is stated; None: unknown.
+        """
+        return None
 
     @property
     def resamples_people(self) -> bool:
         """Whether every world has its own sample of respondents, drawn with replacement."""
         return False
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know of the data, such as respondents left out; `mores check` shows
+        it.
+        """
+        return ()
 
     def environment_parameters(self) -> Mapping[str, Any]:
         """Parameters of the environment that the population sets, such as `num_people`."""

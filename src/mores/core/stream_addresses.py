@@ -103,6 +103,8 @@ ADDRESSES: Mapping[str, str] = {
     "part": "scope: a minibatch, with its number",
     "replies": "scope: replies of a language model, then train or eval",
     "seats": "scope: a member of `per_agent`, with its number",
+    "parameter": "scope: a parameter that differs between people, then its path",
+    "quantile": "quantile of a person in the distribution of a parameter",
     "channel": "scope: a channel of a user's own, then its field",
     INITIAL_PAIR: "scope: the first pair of options",
     TASK: "scope: the task of `token_feedback`",

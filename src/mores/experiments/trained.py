@@ -199,9 +199,12 @@ class TrainingResult:
                 f"search: true or false, not {search!r:.40}", code="wrong_type", path="search"
             )
         setup = self.setup
-        env = setup.environment
+        env, people = setup.environment, setup.population
         if environment is not None:
             env = from_spec("environment", environment, "environment")
+        if population is not None:
+            people = from_spec("population", population, "population")
+            env = env.with_population(people)
         replaced = policies_from_specs({} if policies is None else policies)
         usual = setup.policies if environment is None else policies_elsewhere(setup, env)
         combined = {**usual, **replaced}
@@ -215,9 +218,6 @@ class TrainingResult:
                     code="not_trained",
                     path=f"policies.{role}",
                 )
-        people = setup.population
-        if population is not None:
-            people = from_spec("population", population, "population")
         store: dict[str, Any] = {}
         policy_states.store_states(store, setup.policies, setup.copy_states(self.policy_states))
         episodes = check_integer("episodes", episodes)

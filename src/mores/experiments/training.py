@@ -136,6 +136,7 @@ def train(
     people: Population | None = None
     if population is not None:
         people = from_spec("population", population, "population")
+        env = env.with_population(people)
     roles = [role.name for role in env.roles]
     usual = env.default_policies() if before is None else policies_elsewhere(before, env)
     recorder = AgentRecorder(env, record, all_worlds, record_worlds, rounds, episodes)

@@ -38,7 +38,7 @@ class component:
         return core_schema.with_info_plain_validator_function(
             self._validate,
             serialization=core_schema.plain_serializer_function_ser_schema(
-                self._serialize, info_arg=True
+                self.serialize, info_arg=True
             ),
         )
 
@@ -50,7 +50,8 @@ class component:
     def _validate(self, value: Any, info: Any) -> Any:
         return from_data(self.registry_name, value, strict=info.mode == "json")
 
-    def _serialize(self, value: Any, info: Any) -> dict[str, Any]:
+    def serialize(self, value: Any, info: Any) -> dict[str, Any]:
+        """Kind and parameters of an object, for pydantic."""
         kind = registry.kind_of(self.registry_name, value)
         if kind is None:
             raise ValueError(f"{type(value).__name__} is not registered")

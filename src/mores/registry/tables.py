@@ -164,6 +164,12 @@ REGISTRIES: dict[str, Registry] = {
             adapter="mores.agents.learning.networks.module_network:as_network",
         ),
         Registry("population", entries.POPULATIONS, "mores.core.people:Population"),
+        Registry(
+            "person_parameter",
+            entries.PERSON_PARAMETERS,
+            "mores.core.person_parameters:PersonParameter",
+        ),
+        Registry("human", entries.HUMANS, "mores.core.human:Human"),
         Registry("update_rule", entries.UPDATE_RULES, "mores.core.update_rule:UpdateRule"),
         Registry(
             "graph",

@@ -95,6 +95,9 @@ def simulate(
     """
     check_instance("environment", environment, Environment)
     check_callable("callback", callback)
+    if population is not None:
+        check_instance("population", population, Population)
+        environment = environment.with_population(population)
     given = policies_from_specs({} if policies is None else policies)
     worlds, rounds = Worlds.of(worlds), check_integer("rounds", rounds)
     agent_recorder = AgentRecorder(environment, record, worlds, record_worlds, rounds)

@@ -27,6 +27,7 @@ def state_dict(simulator: Simulator) -> dict[str, Tensor]:
         "state": simulator.state,
         "policy_states": simulator.policy_states,
         "pending_reward": simulator.reward_ledger.pending_reward,
+        "policy_parameters": simulator.policy_parameters,
         "round_reward": simulator.reward_ledger.round_reward,
         "round_feedback": simulator.reward_ledger.round_feedback,
         "finished": finished,
@@ -86,9 +87,11 @@ def _load(simulator: Simulator, saved: Mapping[str, Tensor]) -> None:
     low, high = (int(word) for word in saved["seed"])
     simulator.reset(high << 32 | low)
     simulator.episode = pytree.restore(simulator.episode, saved, "episode")
-    simulator.open_span(pytree.restore(simulator.round, saved, "round").cpu())
+    simulator.start_streams(pytree.restore(simulator.round, saved, "round").cpu())
     simulator.state = pytree.restore(simulator.state, saved, "state")
     simulator.policy_states = pytree.restore(simulator.policy_states, saved, "policy_states")
+    samples = pytree.restore(simulator.policy_parameters, saved, "policy_parameters")
+    simulator.set_policy_parameters(samples)
     simulator.share_parameters()
     ledger = simulator.reward_ledger
     ledger.pending_reward = pytree.restore(ledger.pending_reward, saved, "pending_reward")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,17 @@ def to_ranges(numbers: Iterable[int]) -> Ranges:
         else:
             ranges.append([number, number, 1])
     return ranges
+
+
+def is_first_part(ranges: Ranges, whole: Ranges) -> bool:
+    """Whether the numbers of some ranges are the first ones of others."""
+    rest = _numbers(whole)
+    return all(number == next(rest, None) for number in _numbers(ranges))
+
+
+def _numbers(ranges: Ranges) -> Iterator[int]:
+    for first, last, step in ranges:
+        yield from range(first, last + 1, max(1, step))
 
 
 def _is_ranges(value: Any) -> bool:

@@ -22,6 +22,7 @@ from mores.experiments.results.checked_files import (
 from mores.experiments.results.run_manifest import (
     CELLS_FILE,
     CELLS_FOLDER,
+    EXTENSION,
     RunManifest,
     check_run_format,
     digest_of,
@@ -62,6 +63,12 @@ class Run:
         self.folder = check_path("folder", folder)
         self._files = CheckedFolder(self.folder)
         check_run_format(self._files)
+        if self._files.kind(EXTENSION):
+            message = (
+                f"{self.folder}: its extension was interrupted; to complete it: "
+                f"mores resume {self.folder}"
+            )
+            raise UserError(message, code="unreadable", path=str(self.folder / EXTENSION))
         absent = [name for name in REQUIRED_FILES if self._files.kind(name) != "file"]
         if absent:
             message = f"{self.folder} is not a run folder: {absent[0]} is missing"

@@ -19,6 +19,7 @@ from mores.experiments.results.cell_store import write_cell_result
 from mores.experiments.run.cell_log import CellLog
 from mores.experiments.run.cell_runner import CellRunner, Cursor
 from mores.experiments.run.checkpoint import CellCheckpoint
+from mores.experiments.run.earlier_cell import read_earlier_cell, remove_earlier_cells
 from mores.experiments.run.run_folder import CellTask
 from mores.experiments.scenario.cell import BuiltCell, Cell
 from mores.experiments.scenario.specification import Scenario
@@ -39,26 +40,48 @@ class CellEnd:
 
 
 def simulate_cell(task: CellTask, callback: Callable[[float], None]) -> CellEnd:
-    """Simulate a cell and write it; `callback` is that of `run_cell`."""
-    start, error = time.monotonic(), None
-    checkpoint = CellCheckpoint(task)
+    """Simulate a cell and write it; `callback` is that of `run_cell`.
+
+    Replicates that were simulated before the run was extended are kept.
+    """
+    start, error, notes = time.monotonic(), None, list[str]()
     try:
         load_plugins(task.plugin_files)
-        arguments = (task.cell, task.scenario, task.replicates)
+        built_cell = task.cell.build()
+        if built_cell.population is not None:
+            notes.extend(built_cell.population.remarks)
+        earlier = read_earlier_cell(task)
+        missing = earlier.missing_task(task)
+        notes += [earlier.note] if earlier.note else []
+        checkpoint = CellCheckpoint(missing)
+        checkpoint.notes = notes
+        arguments = (task.cell, task.scenario, missing.replicates)
         with contextlib.ExitStack() as stack:
             log = None
             if task.trackers:
-                parameters = {"cell": task.cell.id, "scenario": task.scenario.name}
-                parameters |= {"seed": task.scenario.seed, "rounds": task.cell.rounds}
-                trackers = trackers_of(list(task.trackers))
+                trackers, parameters = trackers_of(list(task.trackers)), _log_parameters(missing)
                 opened = open_logs(trackers, task.cell.id, task.logs, parameters)
                 log = stack.enter_context(opened)
-            result = run_cell(*arguments, callback, checkpoint=checkpoint, log=log)
-        write_cell_result(task.folder, result, task.identity)
+            result = run_cell(*arguments, callback, built_cell, checkpoint, log)
+        write_cell_result(task.folder, earlier.append(task, result), task.identity)
         checkpoint.remove()
+        remove_earlier_cells(task.folder.parent, [task.cell.id])
     except Exception as caught:
         error = caught
-    return CellEnd(task.cell.id, error, checkpoint.notes, time.monotonic() - start)
+    return CellEnd(task.cell.id, error, notes, time.monotonic() - start)
+
+
+def _log_parameters(task: CellTask) -> dict[str, object]:
+    """Parameters of a cell in its log."""
+    cell, scenario = task.cell, task.scenario
+    return {
+        "scenario": scenario.name,
+        "cell": cell.id,
+        "replicates": len(cell.own_replicates(scenario, task.replicates)),
+        "worlds": scenario.worlds,
+        "rounds": cell.rounds,
+        "seed": scenario.seed,
+    }
 
 
 def run_cell(

@@ -100,6 +100,11 @@ class Cell:
     purpose: CellPurpose = "arm"
     index: int = 0
 
+    @property
+    def roles_by_stage(self) -> list[tuple[str, list[str]]]:
+        """Name of each stage, and its roles that train."""
+        return [(stage.name, stage.roles_to_train) for stage in self.stages]
+
     def build(self, components: Components | None = None) -> BuiltCell:
         """Construct the environment and policies of every stage, and the population.
 

@@ -73,6 +73,8 @@ def describe_limits(metadata: Iterable[Any]) -> str:
             limits.append(f"{phrase} {'2^63' if bound == 2**63 else f'{bound:,}'}")
         elif isinstance(limit, FieldInfo):
             limits += [describe_limits(limit.metadata).removeprefix(", ")]
+        elif hasattr(limit, "limits"):  # a `WorldNumber`, whose module imports torch
+            limits += [describe_limits(limit.limits).removeprefix(", ")]
     limits = [limit for limit in limits if limit]
     return ", " + " and ".join(limits) if limits else ""
 

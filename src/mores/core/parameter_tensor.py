@@ -1,0 +1,77 @@
+"""Numbers that differ between people or worlds, and otherwise behave as a Python number does.
+
+A Python number takes the dtype of the tensor that it meets: `0.3 * float32` is float32, after
+arithmetic among Python numbers in double precision. A `ParameterTensor` does the same. Code that is
+written for a parameter that is one number, such as `(1.0 - self.susceptibility) * anchor`, then
+works for one that differs, and gives a person the same bits as that person's number alone would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class ParameterTensor(Tensor):
+    """A float64 tensor that takes the dtype of other floating-point tensors that it meets.
+
+    Its truth value is true, as that of a number other than 0: whether it is 0 for some is not
+    decided by a branch.
+    """
+
+    @classmethod
+    def of(cls, numbers: Tensor) -> ParameterTensor:
+        """The numbers, in float64."""
+        return numbers.to(torch.float64).as_subclass(cls)
+
+    def __bool__(self) -> bool:
+        if self.dtype is torch.bool:
+            return bool(self.as_subclass(Tensor))  # of a comparison: one element, or an error
+        return True
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Compute with plain tensors of the other tensors' dtype; without others, in float64."""
+        kwargs = kwargs or {}
+        others = [
+            x.dtype
+            for x in _tensors((*args, *kwargs.values()))
+            if not isinstance(x, cls) and x.is_floating_point()
+        ]
+        dtype = others[0] if others else None
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, cls):
+                tensor = value.as_subclass(Tensor)
+                return tensor if dtype is None or tensor.dtype is torch.bool else tensor.to(dtype)
+            if isinstance(value, (tuple, list)) and any(isinstance(v, cls) for v in value):
+                return type(value)(map(plain, value))
+            return value
+
+        with torch._C.DisableTorchFunctionSubclass():
+            result = func(*map(plain, args), **{name: plain(v) for name, v in kwargs.items()})
+        alone = dtype is None and not any(
+            not isinstance(x, cls) for x in _tensors((*args, *kwargs.values()))
+        )
+        keeps = alone and isinstance(result, Tensor) and result.dtype is torch.float64
+        return result.as_subclass(cls) if keeps else result
+
+
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    """The tensors among arguments, and in lists and tuples among them."""
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (tuple, list)):
+            found += [each for each in value if isinstance(each, Tensor)]
+    return found

@@ -1,0 +1,166 @@
+"""Cache of the numbers of random streams, several rounds at once.
+
+The cost of few numbers is the number of operations, so the numbers of several rounds, and of streams
+whose cached rounds end together, are generated at once. When some worlds restart in another episode,
+only their numbers are generated anew. This changes the cost, never the numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mores.core.stream_numbers import Request, WorldKeys, generate
+
+MAX_CACHED_WORDS = 2**18  # per request, over all rounds, worlds and agents
+
+
+class DrawCounter:
+    """Number of blocks of random numbers that were generated."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class _Rounds:
+    """Cached rounds of a request: a contiguous range of offsets."""
+
+    __slots__ = ("growth", "last", "numbers", "start")
+
+    def __init__(self, start: int, numbers: Tensor) -> None:
+        self.start, self.numbers = start, numbers  # [round, world, agent, width]
+        self.growth = len(numbers)  # twice as many rounds are generated next
+        self.last = start - 1  # last offset that was drawn
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.numbers)
+
+
+class StreamCache:
+    """Numbers of a batch of worlds, addressed by request and by rounds since `keys.first_round`.
+
+    Args:
+        keys: addresses of the worlds.
+        draws: counts what is generated.
+    """
+
+    def __init__(self, keys: WorldKeys, draws: DrawCounter) -> None:
+        self.keys, self.draws = keys, draws
+        self._cached: dict[Request, _Rounds] = {}
+        self._earliest = 0  # offset before which numbers are not cached
+        self._episode_rounds = 0.0  # typical length of an episode
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """Requests that were made, for `restart`."""
+        return tuple(self._cached)
+
+    def draw(self, request: Request, offset: int) -> Float[Tensor, "world agent width"]:
+        """Numbers of one round."""
+        if not isinstance(request.agents, int) or offset < self._earliest:
+            self.draws.count += 1
+            return generate(self.keys, [(request, 1)], offset)[0][0]
+        cached = self._cached.get(request)
+        if cached is None or not cached.start <= offset < cached.end:
+            # with it those whose rounds end here as well
+            due = [r for r, c in self._cached.items() if c.end == offset == c.last + 1]
+            rounds = {r: self._rounds_to_cache(r, offset) for r in dict.fromkeys([request, *due])}
+            self._cache(rounds, generate(self.keys, list(rounds.items()), offset), offset)
+            cached = self._cached[request]
+        if offset > cached.last:
+            cached.last = offset
+        return cached.numbers[offset - cached.start]
+
+    def _cache(self, rounds: Iterable[Request], numbers: Sequence[Tensor], offset: int) -> None:
+        for request, part in zip(rounds, numbers, strict=True):
+            self._cached[request] = _Rounds(offset, part)
+        self.draws.count += len(numbers)
+
+    def _rounds_to_cache(self, request: Request, offset: int) -> int:
+        """Twice the previous number while rounds are consecutive, within `MAX_CACHED_WORDS`."""
+        cached = self._cached.get(request)
+        whole_block = max(1, 4 // max(request.width, 1))  # fewer would leave words unused
+        consecutive = cached is not None and cached.end == offset
+        wanted = 2 * cached.growth if cached is not None and consecutive else whole_block
+        return max(whole_block, min(wanted, self._capacity(request)))
+
+    def _capacity(self, request: Request) -> int:
+        """Largest number of rounds to cache."""
+        words = len(self.keys) * request.num_agents * request.width
+        return max(1, MAX_CACHED_WORDS // max(1, words))
+
+    # --- restarts ----------------------------------------------------------------------------
+
+    def restart(
+        self,
+        worlds: np.ndarray,
+        episode: np.ndarray,
+        offset: int,
+        expected: Sequence[Request] = (),
+    ) -> tuple[StreamCache, StreamCache]:
+        """Caches with some worlds in other episodes, which begin at `offset`: of all, and of those.
+
+        The first takes over the cached numbers, and this one generates its own again if they are
+        drawn. The second has the numbers that are `expected` to be drawn from it.
+        """
+        new = StreamCache(self.keys.restart(worlds, episode, offset), self.draws)
+        started = StreamCache(new.keys.take(worlds), self.draws)
+        new._earliest = offset
+        ended_rounds = float(self.keys.first_round[worlds].mean()) + offset
+        new._episode_rounds = ended_rounds
+        if self._episode_rounds:
+            new._episode_rounds = 0.75 * self._episode_rounds + 0.25 * ended_rounds
+        new._cached, self._cached = self._cached, {}
+        parts = new._rounds_to_replace(len(worlds), offset)
+        initial = dict.fromkeys(expected, 1)
+        numbers = generate(started.keys, [*initial.items(), *parts.items()], offset)
+        started._cache(initial, numbers[: len(initial)], offset)
+        if len(worlds) == len(self.keys):
+            new._cached = {}
+            new._cache(parts, numbers[len(initial) :], offset)
+        else:
+            new._replace(worlds, parts, numbers[len(initial) :], offset)
+        return new, started
+
+    def _rounds_to_replace(self, num_restarted: int, offset: int) -> dict[Request, int]:
+        """Number of rounds from `offset` on to generate for the restarted worlds, by request.
+
+        If many worlds restart after few rounds, cached rounds are dropped that would probably be
+        replaced again. What was not drawn in the last round is dropped altogether.
+        """
+        num_worlds = len(self.keys)
+        limit = max(num_worlds // num_restarted, math.ceil(self._episode_rounds))
+        self._cached = {
+            r: c for r, c in self._cached.items() if c.end >= offset and c.last >= offset - 1
+        }
+        if num_restarted == num_worlds:
+            return {r: min(limit, self._capacity(r)) for r in self._cached}
+        return {r: min(limit, c.end - offset) for r, c in self._cached.items() if c.end > offset}
+
+    def _replace(
+        self,
+        worlds: np.ndarray,
+        rounds: Iterable[Request],
+        numbers: Sequence[Float[Tensor, "round some agent width"]],
+        offset: int,
+    ) -> None:
+        """Replace cached numbers of some worlds from `offset` on, and drop later rounds."""
+        indices = torch.from_numpy(worlds).to(self.keys.device)
+        for request, new in zip(rounds, numbers, strict=True):
+            cached = self._cached[request]
+            index = offset - cached.start
+            if index + len(new) < len(cached.numbers):
+                cached.growth = max(1, len(new) // 2)
+            if cached.last >= offset:  # earlier streams drew them: those tensors do not change
+                cached.numbers, index = cached.numbers[index:].clone(), 0
+                cached.start, cached.last = offset, offset - 1
+            cached.numbers = cached.numbers[: index + len(new)]
+            # `.data`: drawn rounds, which a graph may have saved, are other parts of this memory
+            cached.numbers.data[index:].index_copy_(1, indices, new)
+        self.draws.count += len(numbers)

@@ -1,0 +1,362 @@
+"""Numbers of random streams: Philox words at addresses, transformed to a distribution.
+
+The *key* of a word is a function of (seed, replicate, world, stage, episode), its *counter* of
+(position in the stream, agent, stream name): see `mores.core.random_streams`. Numbers of several
+streams are generated together, since the cost of few numbers is the number of operations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mores.core.philox import MASK, philox_numpy, philox_torch
+
+Transform = Callable[[Int[Tensor, "*shape word"]], Float[Tensor, "*shape word"]]
+
+MAX_KEYS_AHEAD = 2**10  # over all worlds
+MAX_CACHED_COUNTERS = 2**11  # blocks of a request whose counters are kept
+MAX_JOINT_BLOCKS = 2**15  # of several streams at once; with more, operations are not the cost
+
+
+class Request(NamedTuple):
+    """Numbers that are drawn from a stream in one round.
+
+    Attributes:
+        name: name of the stream with its scope.
+        transform: function from the words of blocks to as many numbers.
+        agents: number of agents, or their indices.
+        width: numbers of an agent.
+    """
+
+    name: str
+    transform: Transform
+    agents: int | Tensor
+    width: int
+
+    @property
+    def num_agents(self) -> int:
+        """Number of agents."""
+        return self.agents if isinstance(self.agents, int) else len(self.agents)
+
+    @property
+    def agent_indices(self) -> np.ndarray:
+        """Index of each agent."""
+        if isinstance(self.agents, int):
+            return np.arange(self.agents)
+        return self.agents.cpu().numpy()
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldKeys:
+    """Addresses of the numbers of a batch of worlds. Arrays are on the host.
+
+    Attributes:
+        seed, stage: of all worlds.
+        replicate, world: replicate of each world, and its number within it.
+        draw: its draw of uncertain parameters, which is no part of the address.
+        episode: episode of each world.
+        first_round: round of each world at offset 0.
+        device: device of the numbers.
+        words: two words of the key of each world, `[2, world]`.
+        ahead: the words of a few episodes; `None`: not computed.
+    """
+
+    seed: int
+    stage: int
+    replicate: np.ndarray
+    world: np.ndarray
+    draw: np.ndarray
+    episode: np.ndarray
+    first_round: np.ndarray
+    device: torch.device
+    words: np.ndarray
+    ahead: _KeysAhead | None = None
+
+    @staticmethod
+    def of(
+        seed: int,
+        stage: int,
+        replicate: np.ndarray,
+        world: np.ndarray,
+        draw: np.ndarray,
+        episode: np.ndarray,
+        first_round: np.ndarray,
+        device: torch.device,
+    ) -> WorldKeys:
+        """Keys of these worlds in these episodes."""
+        words = _key_words(seed, stage, replicate, world, episode)
+        return WorldKeys(seed, stage, replicate, world, draw, episode, first_round, device, words)
+
+    def __len__(self) -> int:
+        return len(self.first_round)
+
+    def take(self, worlds: np.ndarray) -> WorldKeys:
+        """Keys of some of the worlds, by index."""
+        return dataclasses.replace(
+            self,
+            replicate=self.replicate[worlds],
+            world=self.world[worlds],
+            draw=self.draw[worlds],
+            episode=self.episode[worlds],
+            first_round=self.first_round[worlds],
+            words=self.words[:, worlds],
+            ahead=None,
+        )
+
+    def restart(self, worlds: np.ndarray, episode: np.ndarray, offset: int) -> WorldKeys:
+        """Keys with these worlds in other episodes, which begin at an offset."""
+        ahead, new_words = self.ahead, None
+        if ahead is not None:
+            new_words = ahead.words_of(worlds, episode)
+        if new_words is None:
+            ahead = _KeysAhead.of(self)
+            new_words = ahead.words_of(worlds, episode)
+        if new_words is None:
+            new_words = _key_words(
+                self.seed, self.stage, self.replicate[worlds], self.world[worlds], episode
+            )
+        episodes, first_round, words = (
+            self.episode.copy(),
+            self.first_round.copy(),
+            self.words.copy(),
+        )
+        episodes[worlds], first_round[worlds], words[:, worlds] = episode, -offset, new_words
+        return dataclasses.replace(
+            self, episode=episodes, first_round=first_round, words=words, ahead=ahead
+        )
+
+    @functools.cached_property
+    def round_tensor(self) -> Int[Tensor, " world"]:
+        """`first_round` on the device."""
+        return torch.from_numpy(self.first_round).to(self.device)
+
+    @functools.cached_property
+    def max_first_round(self) -> int:
+        """The largest of `first_round`."""
+        return int(self.first_round.max())
+
+    @functools.cached_property
+    def device_words(self) -> Int[Tensor, "2 world"]:
+        """`words` on the device."""
+        return torch.from_numpy(self.words.view(np.int64)).to(self.device)
+
+
+class _KeysAhead(NamedTuple):
+    """Key words of consecutive episodes, since one Philox call for few numbers costs as much.
+
+    Attributes:
+        first_episode: first episode of each world.
+        words: `[2, world, episode]`.
+    """
+
+    first_episode: np.ndarray
+    words: np.ndarray
+
+    @staticmethod
+    def of(keys: WorldKeys) -> _KeysAhead:
+        """Words of the next episodes: more of them for few worlds, none for many."""
+        count = min(MAX_KEYS_AHEAD // len(keys), 16)
+        first = keys.episode + 1
+        if not count:
+            return _KeysAhead(first, np.empty((2, len(keys), 0), np.uint64))
+        episodes = first[:, None] + np.arange(count)
+        columns = keys.replicate[:, None], keys.world[:, None]
+        return _KeysAhead(first, _key_words(keys.seed, keys.stage, *columns, episodes))
+
+    def words_of(self, worlds: np.ndarray, episode: np.ndarray) -> np.ndarray | None:
+        """Words of these worlds in these episodes, `[2, world]`; `None`: not all are known."""
+        index = episode - self.first_episode[worlds]
+        if ((index < 0) | (index >= self.words.shape[2])).any():
+            return None
+        return self.words[:, worlds, index]
+
+
+def generate(
+    keys: WorldKeys, requests: Sequence[tuple[Request, int]], offset: int
+) -> list[Float[Tensor, "round world agent width"]]:
+    """Numbers of streams for some rounds from an offset on.
+
+    Args:
+        keys: the worlds.
+        requests: what is drawn in a round, and the number of rounds.
+        offset: rounds since `keys.first_round`.
+    """
+    if not requests:
+        return []
+    layouts = [_Layout.of(keys, request, rounds, offset) for request, rounds in requests]
+    numbers: dict[int, Tensor] = {}
+    # neither is a graph recorded nor an inference tensor made: the numbers are cached
+    with torch.inference_mode(False), torch.no_grad():
+        for group in _groups(layouts, len(keys)):
+            words, start = _words(keys, [layouts[index] for index in group]), 0
+            for transform, run in itertools.groupby(
+                group, lambda index: layouts[index].request.transform
+            ):
+                indices = list(run)
+                sizes = [layouts[index].num_blocks for index in indices]
+                part = words[:, start : start + sum(sizes)].flatten(1)
+                start += sum(sizes)
+                parts = transform(part).split([4 * size for size in sizes], 1)
+                for index, each in zip(indices, parts, strict=True):
+                    numbers[index] = layouts[index].arrange(each)
+    return [numbers[index] for index in range(len(layouts))]
+
+
+class _Layout(NamedTuple):
+    """Blocks of one request."""
+
+    request: Request
+    rounds: int
+    first: np.ndarray  # position in the stream of each world's first number; of one if equal in all
+    blocks: int  # of an agent
+
+    @staticmethod
+    def of(keys: WorldKeys, request: Request, rounds: int, offset: int) -> _Layout:
+        first = keys.first_round
+        if (first == first[0]).all():
+            first = first[:1]
+        first = (first + offset) * request.width
+        skipped = int((first % 4).max())  # words of the first block before that position
+        return _Layout(request, rounds, first, -(-(skipped + rounds * request.width) // 4))
+
+    @property
+    def num_blocks(self) -> int:
+        return self.request.num_agents * self.blocks
+
+    def counter(self) -> np.ndarray:
+        """Counters of the blocks: see `_counter`."""
+        request, agents = self.request, self.request.agents
+        if isinstance(agents, int) and self.num_blocks <= MAX_CACHED_COUNTERS:
+            return _cached_counter(request.name, agents, self.blocks)
+        return _counter(request.name, request.agent_indices, self.blocks)
+
+    def arrange(
+        self, numbers: Float[Tensor, "world number"]
+    ) -> Float[Tensor, "round world agent width"]:
+        """Numbers of whole blocks, by round and agent."""
+        request, rounds = self.request, self.rounds
+        numbers = numbers.unflatten(1, (request.num_agents, 4 * self.blocks))
+        skipped, count = self.first % 4, rounds * request.width
+        if (skipped == skipped[0]).all():
+            numbers = numbers.narrow(2, int(skipped[0]), count)
+        else:
+            positions = torch.from_numpy(skipped[:, None] + np.arange(count)).to(numbers.device)
+            numbers = numbers.gather(2, positions[:, None].expand(*numbers.shape[:2], count))
+        numbers = numbers.unflatten(2, (rounds, request.width))  # world agent round width
+        return numbers.permute(2, 0, 1, 3).contiguous()
+
+
+def _counter(name: str, agents: np.ndarray, blocks: int) -> np.ndarray:
+    """Block from the first, agent, and two words of the name, `[4, block]`."""
+    counter = np.empty((4, len(agents), blocks), np.int64)
+    counter[0] = np.arange(blocks)
+    counter[1] = agents[:, None]
+    counter[2], counter[3] = stream_id(name)
+    return counter.reshape(4, -1)
+
+
+@functools.lru_cache(maxsize=256)
+def _cached_counter(name: str, agents: int, blocks: int) -> np.ndarray:
+    return _counter(name, np.arange(agents), blocks)
+
+
+def _groups(layouts: Sequence[_Layout], num_worlds: int) -> Iterator[list[int]]:
+    """Indices of layouts whose words are generated together; equal transforms are neighbors."""
+    transforms = list(dict.fromkeys(layout.request.transform for layout in layouts))
+    order = sorted(
+        range(len(layouts)), key=lambda index: transforms.index(layouts[index].request.transform)
+    )
+    group, size = list[int](), 0
+    for index in order:
+        blocks = layouts[index].num_blocks * num_worlds
+        if group and size + blocks > MAX_JOINT_BLOCKS:
+            yield group
+            group, size = [], 0
+        group.append(index)
+        size += blocks
+    yield group
+
+
+def _words(keys: WorldKeys, layouts: Sequence[_Layout]) -> Int[Tensor, "world block 4"]:
+    """Words of the blocks of all requests, one after the other."""
+    counter = [layout.counter() for layout in layouts]
+    counter = counter[0] if len(counter) == 1 else np.concatenate(counter, 1)
+    first = [layout.first // 4 for layout in layouts]
+    if keys.device.type != "cpu" or torch.compiler.is_compiling():
+        return _device_words(keys, counter, first, [layout.num_blocks for layout in layouts])
+    block = np.empty((max(map(len, first)), counter.shape[1]), np.int64)
+    start = 0
+    for layout, own in zip(layouts, first, strict=True):
+        end = start + layout.num_blocks
+        np.add(own[:, None], counter[0, start:end], out=block[:, start:end])
+        start = end
+    agent, low, high = counter[1:].view(np.uint64)
+    key_0, key_1 = keys.words[:, :, None]
+    words = np.empty((len(keys), counter.shape[1], 4), np.uint64)
+    parts = philox_numpy((block.view(np.uint64), agent, low, high), (key_0, key_1))
+    for index, part in enumerate(parts):
+        words[..., index] = part
+    return torch.from_numpy(words.view(np.int64))
+
+
+def _device_words(
+    keys: WorldKeys, counter: np.ndarray, first: Sequence[np.ndarray], sizes: Sequence[int]
+) -> Int[Tensor, "world block 4"]:
+    """`_words` on a device, with one copy to it for the counters and one for the worlds."""
+    request = np.repeat(np.arange(len(sizes)), sizes)
+    on_device = torch.from_numpy(np.concatenate([counter, request[None]])).to(keys.device)
+    offset, agent, low, high, request = on_device
+    first_blocks = torch.from_numpy(np.stack(np.broadcast_arrays(*first), 1)).to(keys.device)
+    block = first_blocks.index_select(1, request) + offset
+    key_0, key_1 = keys.device_words[:, :, None]
+    words = philox_torch((block, agent, low, high), (key_0, key_1))
+    return torch.stack([word.expand(len(keys), -1) for word in words], -1)
+
+
+def _key_words(
+    seed: int, stage: int, replicate: np.ndarray, world: np.ndarray, episode: np.ndarray
+) -> np.ndarray:
+    """Two words of the key of each world, `[2, world]`."""
+    seed_words = np.array([seed & MASK, seed >> 32 & MASK], np.uint64)
+    counter = (replicate, world, np.array([stage]), episode)
+    words = philox_numpy(
+        tuple(part.astype(np.uint64) for part in counter),  # type: ignore[arg-type]
+        (seed_words[:1], seed_words[1:]),
+    )
+    return np.stack(words[:2])
+
+
+@functools.cache
+def stream_id(name: str) -> tuple[int, int]:
+    """Two 32-bit words of a hash of the stream name: 64 bits make collisions improbable."""
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
+
+
+def uniform(words: Int[Tensor, "*shape word"]) -> Float[Tensor, "*shape word"]:
+    """Numbers in [0, 1), 24 bits each."""
+    return (words >> 8).to(torch.float32) * 2.0**-24
+
+
+def normal(words: Int[Tensor, "*shape word"]) -> Float[Tensor, "*shape word"]:
+    """Pairs of words to pairs of normals; the radius uses all 32 bits, so tails reach 6.8."""
+    radius_word, angle_word = words[..., 0::2], words[..., 1::2]
+    radius = torch.sqrt(-2.0 * torch.log((radius_word.to(torch.float32) + 0.5) * 2.0**-32))
+    angle = (angle_word >> 8).to(torch.float32) * (2.0 * math.pi * 2.0**-24)
+    return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], -1).flatten(-2)
+
+
+def gumbel(words: Int[Tensor, "*shape word"]) -> Float[Tensor, "*shape word"]:
+    """23 bits: with 24 the largest uniform would round to 1, and its logarithm to 0."""
+    return -torch.log(-torch.log(((words >> 9).to(torch.float32) + 0.5) * 2.0**-23))

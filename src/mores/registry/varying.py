@@ -1,0 +1,120 @@
+"""Annotations of numbers that may differ between people, or between draws of uncertain parameters.
+
+    ai_influence: Annotated[float, PersonNumber(ge=0, le=1)] = Field(default=0.1, description="...")
+
+accepts a number, an object of `mores.core.person_parameters.PersonParameter`, or a mapping with a
+kind of the registry `person_parameter`, such as `{kind: beta, mean: 0.3, std: 0.1}`. How code reads
+such a field: `mores.core.person_parameters`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from mores.core.errors import ParameterError
+from mores.core.person_parameters import PerDraw, PersonParameter, Ranged
+from mores.registry.component import component, component_json_schema, from_data
+
+REGISTRY = "person_parameter"
+
+
+class WorldNumber:
+    """A number of the community: one for all people. It differs between draws only.
+
+    Args:
+        ge, gt, le, lt: limits of the number, as of `pydantic.Field`.
+    """
+
+    def __init__(
+        self,
+        ge: float | int | None = None,
+        gt: float | int | None = None,
+        le: float | int | None = None,
+        lt: float | int | None = None,
+    ) -> None:
+        given = {"ge": ge, "gt": gt, "le": le, "lt": lt}
+        self._limits = {name: float(x) for name, x in given.items() if x is not None}
+
+    @property
+    def limits(self) -> tuple[Ge | Gt | Le | Lt, ...]:
+        """The limits, for descriptions of the field."""
+        classes = {"ge": Ge, "gt": Gt, "le": Le, "lt": Lt}
+        return tuple(classes[name](limit) for name, limit in self._limits.items())
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest number."""
+        low = max(self._limits.get("ge", -math.inf), self._limits.get("gt", -math.inf))
+        return low, min(self._limits.get("le", math.inf), self._limits.get("lt", math.inf))
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        number = core_schema.float_schema(allow_inf_nan=False, **self._limits)
+        return core_schema.with_info_wrap_validator_function(
+            self._validate,
+            number,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                _serialize, info_arg=True
+            ),
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return handler(core_schema.float_schema(**self._limits))
+
+    def _validate(self, value: Any, validate_number: Any, info: Any) -> Any:
+        if isinstance(value, PerDraw):
+            return self._checked(value)
+        return validate_number(value)
+
+    def _checked(self, parameter: PersonParameter) -> PersonParameter:
+        """The parameter, if its values are within the limits."""
+        if parameter.bounds is None:
+            low, high = (n if math.isfinite(n) else None for n in self.range)
+            limited = low is not None or high is not None
+            return Ranged(parameter=parameter, low=low, high=high) if limited else parameter
+        low, high = parameter.bounds
+        excluded = low <= self._limits.get("gt", -math.inf) or high >= self._limits.get(
+            "lt", math.inf
+        )
+        if low < self.range[0] or high > self.range[1] or excluded:
+            message = f"has values from {low:g} to {high:g}; the range is "
+            message += f"{self.range[0]:g} to {self.range[1]:g}"
+            raise ParameterError(message=message, code="out_of_range")
+        return parameter
+
+
+class PersonNumber(WorldNumber):
+    """A number of a person: a number for all, or a `PersonParameter`."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        number = super().__get_pydantic_json_schema__(schema, handler)
+        return {"anyOf": [number, component_json_schema(REGISTRY)["anyOf"][1]]}
+
+    def _validate(self, value: Any, validate_number: Any, info: Any) -> Any:
+        if isinstance(value, Ranged):
+            value = value.parameter
+        if isinstance(value, (Mapping, PersonParameter)):
+            return self._checked(from_data(REGISTRY, value, strict=info.mode == "json"))
+        return validate_number(value)
+
+
+def _serialize(value: Any, info: Any) -> Any:
+    """A number as it is, a parameter as a mapping with its kind."""
+    if not isinstance(value, PersonParameter):
+        return value
+    if isinstance(value, Ranged):
+        value = value.parameter
+    if isinstance(value, PerDraw):
+        return {"kind": "per_draw", "values": list(value.values)}
+    return component(REGISTRY).serialize(value, info)

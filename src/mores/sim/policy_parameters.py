@@ -1,0 +1,78 @@
+"""Parameters of policies that differ between the people for whom the policies act.
+
+They are sampled at the start of an episode, from the people of the environment, and the policy acts
+as a copy in which each is a tensor (`mores.core.person_parameters`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mores.core import stream_addresses as addresses
+from mores.core.environment import Environment, Role
+from mores.core.errors import UserError
+from mores.core.people import People
+from mores.core.person_parameters import (
+    PerDraw,
+    PersonParameter,
+    add_parameters,
+    bind,
+    person_parameters,
+)
+from mores.core.policy import Policy
+from mores.core.random_streams import RandomStreams
+
+Samples = dict[str, dict[str, Tensor]]  # by role and path, `[world, agent]`
+
+
+class PolicyParameters:
+    """The parameters that differ in the policies of a simulator.
+
+    Args:
+        policies: by role.
+        roles: by name.
+    """
+
+    def __init__(self, policies: Mapping[str, Policy], roles: Mapping[str, Role]) -> None:
+        self._policies, self._roles = policies, roles
+        found = {role: person_parameters({"": policy}) for role, policy in policies.items()}
+        self._differing: dict[str, dict[str, PersonParameter]] = {
+            role: parameters for role, parameters in found.items() if parameters
+        }
+
+    def sample(self, environment: Environment[Any], state: Any, streams: RandomStreams) -> Samples:
+        """A sample of each parameter, for the worlds of a state at the start of an episode.
+
+        Raises:
+            UserError: the agents of the role are not the people of the environment.
+        """
+        if not self._differing:
+            return {}
+        people = environment.people(state)
+        sampled: Samples = {}
+        for role, parameters in self._differing.items():
+            count = self._roles[role].num_agents
+            if people is None:  # people without values
+                size = streams.num_worlds, count, 0
+                people = People(torch.zeros(size, device=streams.device))
+            only_draws = all(isinstance(each, PerDraw) for each in parameters.values())
+            if people.values.shape[1] != count and not only_draws:
+                message = f"{role}: parameters that differ between people need a role of people; "
+                message += f"there are {people.values.shape[1]} people and {count} agents"
+                raise UserError(message, code="unsupported", path=f"policies.{role}")
+            mine = people
+            if people.values.shape[1] != count:
+                mine = People(people.values[:, :1].expand(-1, count, -1))
+            scope = streams.child(f"{addresses.POLICY}/{role}")
+            traits = add_parameters(mine, parameters, scope).traits
+            sampled[role] = {path: traits[path] for path in parameters}
+        return sampled
+
+    def bound(self, samples: Samples, streams: RandomStreams) -> dict[str, Policy]:
+        """The policies as they act, with these samples."""
+        bound = {r: bind(self._policies[r], samples[r], "", streams) for r in self._differing}
+        return {**self._policies, **bound}
