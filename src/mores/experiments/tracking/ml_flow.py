@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -36,13 +37,11 @@ class MLflowTracker(Tracker):
     @contextlib.contextmanager
     def open(self, name: str, folder: Path, parameters: Mapping[str, object]) -> Iterator[Log]:
         """See `Tracker`."""
-        from mlflow import MlflowClient  # an optional dependency
-        from mlflow.entities import Metric
-
+        mlflow: Any = importlib.import_module("mlflow")  # an optional dependency
         uri = self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         if not uri:
             folder.mkdir(parents=True, exist_ok=True)
-        client = MlflowClient(uri or f"sqlite:///{(folder / 'mlflow.db').resolve()}")
+        client = mlflow.MlflowClient(uri or f"sqlite:///{(folder / 'mlflow.db').resolve()}")
         title = self.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "mores"
         found = client.get_experiment_by_name(title)
         experiment = found.experiment_id if found else client.create_experiment(title)
@@ -53,7 +52,7 @@ class MLflowTracker(Tracker):
         def log(step: int, values: Mapping[str, float]) -> None:
             now = int(1000 * time.time())
             metrics = [
-                Metric(re.sub(r"[^\w/. -]", ".", each).rstrip("."), value, now, step)
+                mlflow.entities.Metric(re.sub(r"[^\w/. -]", ".", each).rstrip("."), value, now, step)
                 for each, value in values.items()
             ]
             client.log_batch(run, metrics)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,7 +18,7 @@ from mores.core.tracker import Log, Tracker
 class WandbTracker(Tracker):
     """Logs to a project of Weights & Biases; mode `offline` writes files for `wandb sync`.
 
-    Without `folder`, these files are where wandb puts them (`WANDB_DIR`, else `wandb`): they contain
+    Without `folder`, files are where wandb puts them (`WANDB_DIR`, else `wandb`): they contain
     links, which the folder of a run must not have.
     """
 
@@ -33,8 +34,7 @@ class WandbTracker(Tracker):
     @contextlib.contextmanager
     def open(self, name: str, folder: Path, parameters: Mapping[str, object]) -> Iterator[Log]:
         """See `Tracker`. A log that is opened again, in the same folder, goes on."""
-        import wandb  # an optional dependency
-
+        wandb: Any = importlib.import_module("wandb")  # an optional dependency
         if self.folder:
             folder.mkdir(parents=True, exist_ok=True)
         address = f"{folder.resolve()}/{name}".encode()
