@@ -52,7 +52,9 @@ class MLflowTracker(Tracker):
         def log(step: int, values: Mapping[str, float]) -> None:
             now = int(1000 * time.time())
             metrics = [
-                mlflow.entities.Metric(re.sub(r"[^\w/. -]", ".", each).rstrip("."), value, now, step)
+                mlflow.entities.Metric(
+                    re.sub(r"[^\w/. -]", ".", each).rstrip("."), value, now, step
+                )
                 for each, value in values.items()
             ]
             client.log_batch(run, metrics)
