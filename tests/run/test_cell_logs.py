@@ -1,4 +1,4 @@
-"""`mores run --track`: one log a cell, with metrics of all stages and learning of those that train."""
+"""`mores run --track`: one log a cell, with the metrics and the learning of all stages."""
 
 from __future__ import annotations
 
