@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet
 
 from mores.experiments.claims.claim_evaluation import evaluate_claims
+from mores.experiments.results.cell_result import StageResult
 from mores.experiments.run.cell_execution import run_cell
 from mores.experiments.run.engine import run_scenario
 from mores.experiments.run.parameter_uncertainty import plan_cells
@@ -51,7 +52,7 @@ def _scenario(name: str) -> Iterator[tuple[str, Entry]]:
         result = run_cell(cell, loaded.scenario, range(NUM_KEPT), lambda share: None)
         results[cell.id] = result
         for stage_index, stage in enumerate(result.stages):
-            for metric in stage.names:
+            for metric in _numbered(stage):
                 values = stage.array(metric)
                 path = f"cell {index} {cell.arm}/stage {stage_index}/{metric}"
                 yield f"scenario/{name}/{path}", entry(values)
@@ -62,6 +63,16 @@ def _scenario(name: str) -> Iterator[tuple[str, Entry]]:
         )
         label = f"claim {index} {verdict.status}"
         yield f"scenario/{name}/{label}", entry(numbers)
+
+
+def _numbered(stage: StageResult) -> list[str]:
+    """Names of all metrics, and of components by index, not by name."""
+    sizes = {str(name): data.shape[3:] for name, data in stage.metrics.items()}
+    return [
+        name
+        for metric, size in sizes.items()
+        for name in ([f"{metric}[{i}]" for i in range(size[0])] if size else [metric])
+    ]
 
 
 def run_folder() -> Iterator[tuple[str, Entry]]:

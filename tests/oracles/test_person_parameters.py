@@ -346,3 +346,23 @@ def test_a_parameter_tensor_computes_as_a_number() -> None:
         assert type(together) is Tensor and together.dtype is torch.float32
         for row, number in enumerate(numbers):
             assert torch.equal(together[row], function(number))
+
+
+def test_trust_of_each_person_in_lock_in() -> None:
+    """The matrix recursion of belief pooling in float64, with a trust of each person."""
+    trust = {"kind": "uniform", "low": 0.0, "high": 0.6}
+    env = mores.make_environment("lock_in", num_people=5, trust_in_ai=trust, trust_in_people=0.3)
+    states = [simulate(env, {}, 3, rounds=rounds, seed=4).state for rounds in range(1, 8)]
+    per_person = states[0].traits["trust_in_ai"].numpy()
+    for world in range(3):
+        matrix = np.zeros((6, 6))
+        matrix[:5, 5], matrix[5, :5] = per_person[world], 0.3
+        q, nu = np.zeros(6), np.zeros(6)
+        for after in states:
+            precision = float(after.evidence_precision[world])
+            evidence = after.mean_evidence[world].double().numpy()
+            received = matrix @ q, matrix @ (nu * q)
+            q_next = precision + received[0]
+            nu = (precision * evidence + received[1]) / q_next
+            q = q_next
+            assert after.beliefs.mean[world].numpy() == pytest.approx(nu, abs=1e-4)

@@ -108,7 +108,9 @@ class Environment(Config, ABC, Generic[State]):
     """
 
     tags: ClassVar[Mapping[str, object]] = {}  # for `mores list --where`
-    value_names: ClassVar[tuple[str, ...]] = ()  # labels of people's values in figures
+    # Names of the dimensions after the world of metrics and latent quantities, by their name:
+    # {"mean_value": ("value",), "values": ("person", "value")}. Values and groups have names.
+    dimension_names: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     solver_values: ClassVar[frozenset[str]] = frozenset()  # `analytic_values` from exact solvers
 
     def __class_getitem__(cls, typevar_values: Any) -> type[Any]:
@@ -124,6 +126,11 @@ class Environment(Config, ABC, Generic[State]):
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
         """Phases of a round, in order."""
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """Names of people's values, if the population gives none. Empty: they have no names."""
+        return ()
 
     @abstractmethod
     def reset(self, streams: RandomStreams, people: People | None = None) -> State:

@@ -39,13 +39,19 @@ class WorldNumber:
         lt: float | int | None = None,
     ) -> None:
         given = {"ge": ge, "gt": gt, "le": le, "lt": lt}
+        self._given = {name: limit for name, limit in given.items() if limit is not None}
         self._limits = {name: float(x) for name, x in given.items() if x is not None}
 
     @property
     def limits(self) -> tuple[Ge | Gt | Le | Lt, ...]:
         """The limits, for descriptions of the field."""
         classes = {"ge": Ge, "gt": Gt, "le": Le, "lt": Lt}
-        return tuple(classes[name](limit) for name, limit in self._limits.items())
+        return tuple(classes[name](limit) for name, limit in self._given.items())
+
+    @property
+    def alternative(self) -> str:
+        """What may stand in place of a number, for descriptions of the field."""
+        return ""
 
     @property
     def range(self) -> tuple[float, float]:
@@ -56,7 +62,7 @@ class WorldNumber:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        number = core_schema.float_schema(allow_inf_nan=False, **self._limits)
+        number = self._number_schema()
         return core_schema.with_info_wrap_validator_function(
             self._validate,
             number,
@@ -68,7 +74,11 @@ class WorldNumber:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return handler(core_schema.float_schema(**self._limits))
+        return handler(self._number_schema())
+
+    def _number_schema(self) -> CoreSchema:
+        limits: Any = self._limits
+        return core_schema.float_schema(allow_inf_nan=False, **limits)
 
     def _validate(self, value: Any, validate_number: Any, info: Any) -> Any:
         if isinstance(value, PerDraw):
@@ -94,6 +104,11 @@ class WorldNumber:
 
 class PersonNumber(WorldNumber):
     """A number of a person: a number for all, or a `PersonParameter`."""
+
+    @property
+    def alternative(self) -> str:
+        """See `WorldNumber`."""
+        return "or a person parameter"
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
