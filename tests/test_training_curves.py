@@ -226,12 +226,10 @@ def test_wandb(tmp_path: Path) -> None:
 
 
 def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mlflow", reason="an optional dependency")
+    mlflow = pytest.importorskip("mlflow", reason="an optional dependency")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # without a database library
     means = numbers_of({"kind": "mlflow", "tracking_uri": tmp_path.as_uri(), "name": "pair"})
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tmp_path.as_uri())
+    client = mlflow.MlflowClient(tmp_path.as_uri())
     experiment = client.get_experiment_by_name("mores")
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])

@@ -96,7 +96,11 @@ class TrainedPolicy:
                 path="observation",
             )
         batch = obs[None] if obs.dim() == 1 else obs
-        streams = self._streams if self._streams is not None else self._start(len(batch))
+        num_calls = 0 if self._streams is None else self._num_calls
+        num_rounds, turn = divmod(num_calls, len(self._turns))
+        phase = self._turns[turn]
+        mask = None if action_mask is None else self._mask(phase, action_mask, len(batch))
+        streams = self._start(len(batch)) if self._streams is None else self._streams
         if len(batch) != streams.num_worlds:
             raise UserError(
                 f"observation: a batch of {len(batch)}, after one of {streams.num_worlds}: call "
@@ -104,11 +108,8 @@ class TrainedPolicy:
                 code="wrong_shape",
                 path="observation",
             )
-        num_rounds, turn = divmod(self._num_calls, len(self._turns))
-        phase = self._turns[turn]
-        mask = None if action_mask is None else self._mask(phase, action_mask, len(batch))
         action = self._act(phase, batch.to(torch.float32), mask, streams.at(num_rounds))
-        self._num_calls += 1
+        self._num_calls = num_calls + 1
         action = action if obs.dim() == 2 else action[0]
         return action if isinstance(observation, Tensor) else action.numpy()[()]
 

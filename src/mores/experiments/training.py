@@ -99,8 +99,8 @@ def train(
             the return of every role.
         population: a population, likewise; default: the environment makes the people.
         device: device of all tensors; default: the CPU, or that of `start`.
-        record: what to record of every agent in every round: `actions`, `rewards`, `observations`;
-            see `TrainingResult.records`.
+        record: what to record of every agent in every round: `actions`, `action_masks`, `rewards`,
+            `observations`; see `TrainingResult.records`.
         record_worlds: number of worlds to record, from the first on; default: all.
         track: where to log training curves while it runs: `tensorboard`, `wandb`, `mlflow`,
             `jsonl` or another registered tracker, a mapping with its `kind` and parameters, or
