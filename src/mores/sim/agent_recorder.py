@@ -117,8 +117,9 @@ class AgentRecorder(EpisodeRecorder):
         """The records over `world`, `episode` and `round`, from 1.
 
         `actions_ROLE`, `observations_ROLE` and, where options may be illegal, `action_masks_ROLE`,
-        or `actions_ROLE_PHASE` of a role that acts in several phases; `rewards_ROLE`; all with the dimension `ROLE_agent` and, if they are
-        vectors, `NAME_component`. `active`: rounds of a world before its episode ended.
+        or `actions_ROLE_PHASE` ... of a role that acts in several phases; `rewards_ROLE`. They have
+        the dimension `ROLE_agent` and, if they are vectors, `NAME_component`. `active`: rounds of a
+        world before its episode ended.
         """
         import xarray  # slow to import
 
