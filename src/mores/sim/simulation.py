@@ -83,7 +83,8 @@ def simulate(
         population: source of the people; `None`: the environment's parameters.
         latent: names of latent quantities to record.
         latent_rounds: rounds at which to record them; default: all, 0 to `rounds`.
-        record: what to record of every agent in every round: `actions`, `rewards`, `observations`.
+        record: what to record of every agent in every round: `actions`, `action_masks`, `rewards`,
+            `observations`.
         record_worlds: number of worlds, from the first on, of which `latent` and `record` are
             recorded; default: all.
         stage: number of the stage, part of the address of random streams.
