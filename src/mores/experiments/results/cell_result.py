@@ -45,6 +45,12 @@ class StageResult:
         """Names of all single numbers: metrics, and components `NAME[care]`, else `NAME[0]`."""
         return [name for metric in self.metrics for name in self.components(str(metric))]
 
+    @property
+    def component_names(self) -> dict[str, list[str]]:
+        """Names of the components of each vector that has them."""
+        named = {str(name): self._names(str(name)) for name in self.metrics}
+        return {name: names for name, names in named.items() if names}
+
     def components(self, metric: str) -> list[str]:
         """Names of the components of a metric; of a single number or component, its own.
 

@@ -53,7 +53,12 @@ def simulate_cell(task: CellTask, callback: Callable[[float], None]) -> CellEnd:
         checkpoint.notes = notes
         arguments = (task.cell, task.scenario, missing.replicates)
         result = run_cell(*arguments, callback, built_cell, checkpoint)
-        write_cell_result(task.folder, earlier.append(task, result), task.identity)
+        try:
+            result = earlier.append(task, result)
+        except ValueError as problem:
+            notes.append(f"simulated from its start: {problem}")
+            result = run_cell(task.cell, task.scenario, task.replicates, callback)
+        write_cell_result(task.folder, result, task.identity)
         checkpoint.remove()
         remove_earlier_cells(task.folder.parent, [task.cell.id])
     except Exception as caught:
