@@ -122,7 +122,9 @@ def measure(name: str, worlds: int, rounds: int, repeats: int) -> dict[str, floa
         t_ends, share = ends.run(rounds)
         costs.append(1 + (t_ends - t_none) / (share * t_none))
         times.append(t_none)
-    counts = {key: part.count(64).kernels / 64 for key, part in {"none": none, "ends": ends}.items()}
+    counts = {
+        key: part.count(64).kernels / 64 for key, part in {"none": none, "ends": ends}.items()
+    }
     return {
         "step_us": round(statistics.median(times) * 1e6, 1),
         "cost_of_end": round(statistics.median(costs), 2),
