@@ -264,6 +264,7 @@ def test_draws_keep_their_replicates(workdir, capsys):
     assert _cell_files(run.folder) == _cell_files(long.folder)
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize(
     ("override", "code", "path"),
     [
@@ -417,6 +418,7 @@ def test_an_interrupted_extension(workdir, finished, monkeypatch):
     assert not folder.exists()
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize("damage", ["torn", "other code", "foreign", "other metrics"])
 def test_earlier_cells_that_cannot_be_used(workdir, finished, monkeypatch, damage):
     """The cell is simulated from its start, and the log says why."""
