@@ -37,7 +37,7 @@ env: {kind: coevolution, num_people: 12, noise_std: 0.1, ai_influence: 0.1}
 rounds: 6
 replicates: 18
 record_every: 4
-sample_worlds: 19
+trajectory: {worlds: 19}
 metrics: [mean_value, rms_distance]
 control: twin
 arms:
@@ -62,7 +62,7 @@ policies: {gambler: {kind: offline_learner}}
 rounds: 4
 replicates: 2
 worlds: 2
-sample_worlds: 5
+trajectory: {worlds: 5}
 metrics: [reward, best]
 stages:
   - {name: before, episodes: 3}
