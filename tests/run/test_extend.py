@@ -264,6 +264,7 @@ def test_draws_keep_their_replicates(workdir, capsys):
     assert _cell_files(run.folder) == _cell_files(long.folder)
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize(
     ("override", "code", "path"),
     [
@@ -417,7 +418,8 @@ def test_an_interrupted_extension(workdir, finished, monkeypatch):
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("damage", ["torn", "other code", "foreign"])
+@pytest.mark.cut(2)
+@pytest.mark.parametrize("damage", ["torn", "other code", "foreign", "other metrics"])
 def test_earlier_cells_that_cannot_be_used(workdir, finished, monkeypatch, damage):
     """The cell is simulated from its start, and the log says why."""
     long = _run(workdir / "elsewhere" / "long", overrides=("replicates=20",))
@@ -430,6 +432,10 @@ def test_earlier_cells_that_cannot_be_used(workdir, finished, monkeypatch, damag
         (earlier / "metrics.parquet").write_bytes(b"PAR1")
     elif damage == "foreign":
         (earlier / "notes.txt").write_text("mine")
+    elif damage == "other metrics":
+        content = json.loads((earlier / "cell.json").read_text())
+        stages = [{**stage, "metrics": ["a", "b", "c"]} for stage in content["stages"]]
+        change_sealed(earlier / "cell.json", stages=stages)
     else:
         content = json.loads((earlier / "cell.json").read_text())
         change_sealed(earlier / "cell.json", code={**content["code"], "source": "0"})

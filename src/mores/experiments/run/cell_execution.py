@@ -63,7 +63,12 @@ def simulate_cell(task: CellTask, callback: Callable[[float], None]) -> CellEnd:
                 opened = open_logs(trackers, task.cell.id, task.logs, parameters)
                 log = stack.enter_context(opened)
             result = run_cell(*arguments, callback, built_cell, checkpoint, log)
-        write_cell_result(task.folder, earlier.append(task, result), task.identity)
+        try:
+            result = earlier.append(task, result)
+        except ValueError as problem:
+            notes.append(f"simulated from its start: {problem}")
+            result = run_cell(task.cell, task.scenario, task.replicates, callback)
+        write_cell_result(task.folder, result, task.identity)
         checkpoint.remove()
         remove_earlier_cells(task.folder.parent, [task.cell.id])
     except Exception as caught:
