@@ -102,6 +102,11 @@ class Worlds:
     def __len__(self) -> int:
         return len(self.replicate)
 
+    def take(self, rows: slice) -> Worlds:
+        """Some of the worlds."""
+        draw = None if self.draw is None else self.draw[rows]
+        return Worlds(self.replicate[rows], self.world[rows], draw)
+
 
 class DrawCounter:
     """Number of blocks of random numbers that were generated."""

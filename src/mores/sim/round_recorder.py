@@ -15,7 +15,7 @@ from mores.core.random_streams import Worlds
 if TYPE_CHECKING:
     import xarray
 
-COORDINATES = ("replicate", "world", "episode", "round")  # no metric may have these names
+COORDINATES = ("replicate", "draw", "world", "episode", "round")  # no metric may have these names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ def metric_dataset(
     Returns:
         Dimensions `world`, `episode`, `round`, and `NAME_component` of a metric that is a vector.
         Coordinates: `replicate` of each world, `world` (its number within the replicate),
-        `episode`, `round`.
+        `episode`, `round`; `draw` of each world if the worlds have draws of uncertain parameters.
     """
     import xarray  # slow to import
 
@@ -89,6 +89,7 @@ def metric_dataset(
     }
     coordinates = {
         "replicate": ("world", worlds.replicate.numpy()),
+        **({} if worlds.draw is None else {"draw": ("world", worlds.draw.numpy())}),
         "world": worlds.world.numpy(),
         "episode": range(num_episodes),
         "round": list(rounds),

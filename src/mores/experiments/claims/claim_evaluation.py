@@ -16,6 +16,7 @@ from mores.experiments.claims.several_claims import holm_adjusted, is_statistica
 from mores.experiments.claims.trends import PointData, trend_points
 from mores.experiments.claims.verdicts import Verdict
 from mores.experiments.results.cell_result import CellResult, mean_by_label
+from mores.experiments.results.separate_draws import separate_draws
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.claim_inputs import claim_arm, metric_compared_with_control
 from mores.experiments.scenario.specification import Claim, Scenario
@@ -29,6 +30,7 @@ def evaluate_claims(
     scenario: Scenario, cells: Sequence[Cell], cell_results: CellResults
 ) -> list[Verdict]:
     """The verdict on each claim; over a sweep a claim must hold at every point."""
+    cells, cell_results = separate_draws(cells, cell_results)
     points = cells_by_point(cells)
     found = [_evaluate_claim(claim, scenario, points, cell_results) for claim in scenario.claims]
     statistical = [n for n, verdict in enumerate(found) if is_statistical(verdict.claim)]

@@ -54,6 +54,7 @@ def _metric_table(stage_result: StageResult, name: str) -> Any:
     values = stage_result.array(name)
     labels = {k: v.values.astype(np.int32) for k, v in stage_result.metrics.coords.items()}
     worlds, episodes, rounds = values.shape
+    no_draw = np.zeros(worlds, np.int32)
 
     def constant(text: str) -> Any:
         return pa.DictionaryArray.from_arrays(np.zeros(values.size, np.int32), [text])
@@ -61,6 +62,7 @@ def _metric_table(stage_result: StageResult, name: str) -> Any:
     return pa.table(
         {
             "replicate": np.repeat(labels["replicate"], episodes * rounds),
+            "draw": np.repeat(labels.get("draw", no_draw), episodes * rounds),
             "world": np.repeat(labels["world"], episodes * rounds),
             "stage": constant(stage_result.name),
             "episode": np.tile(np.repeat(labels["episode"], rounds), worlds),

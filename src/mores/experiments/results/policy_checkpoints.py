@@ -40,7 +40,7 @@ class CheckpointCollector:
         self._cell, self._replicates = cell, list(replicates)
         self.checkpoints: dict[tuple[str, str], PolicyCheckpoint] = {}  # by stage and role
         self.stopped: dict[tuple[str, str], StoppedTraining] = {}  # by role and message
-        self.training_statuses: dict[tuple[str, str], TrainingStatus] = {}  # by stage and role
+        self.training_statuses: dict[tuple[str, str, int], TrainingStatus] = {}  # stage, role, draw
 
     def collect(self, stage_index: int, built_stage: BuiltStage, store: PolicyStateStore) -> None:
         """Copy the parameters of a stage's learners at its end.
@@ -73,7 +73,7 @@ class CheckpointCollector:
 
     def _add_status(self, status: TrainingStatus) -> None:
         """Add the counts of one more chunk."""
-        key = (status.stage, status.role)
+        key = (status.stage, status.role, status.draw)
         if before := self.training_statuses.get(key):
             counts = ("num_models", "num_updated", "num_not_updated")
             sums = {name: getattr(status, name) + getattr(before, name) for name in counts}

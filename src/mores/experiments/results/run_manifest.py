@@ -30,7 +30,7 @@ class RunManifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[3]
+    format: Literal[4]
     mores_version: str = Field(description="version of mores that wrote it")
     scenario: str = Field(description="name of the scenario")
     scenario_file: str = Field(description="its file")

@@ -213,7 +213,7 @@ class CellRunner:
             staged.environment,
             staged.policies,
             {},
-            Worlds(self.worlds.replicate[rows], self.worlds.world[rows]),
+            self.worlds.take(rows),
             staged.rounds,
             population=self.built_cell.population,
             stage=stage_index,
