@@ -24,6 +24,7 @@ from jaxtyping import Num
 from mores.core.errors import is_out_of_memory
 from mores.core.learner import Learner
 from mores.core.random_streams import Worlds
+from mores.experiments.run.cell_execution import MAX_CHUNK_ELEMENTS
 from mores.experiments.scenario.cell import BuiltCell, Cell, Components, cell_id
 from mores.experiments.scenario.overrides import Override, apply_overrides
 from mores.experiments.scenario.specification import Scenario
@@ -33,7 +34,7 @@ from mores.sim.round_recorder import RoundRecorder
 from mores.sim.simulation import simulate_episode
 from mores.sim.simulator import Simulator
 
-MAX_ELEMENTS = 2**21  # tensor elements of the worlds of a cell; a single draw may have more
+MAX_COST = 2**33  # tensor elements times rounds of a cell: some 20 s, so that processes share them
 COMPARED_ROUNDS = 1  # simulated in a batch and alone, before the run
 COMPARED_DRAWS = 2
 SECTIONS = ("env", "population", "policies")
@@ -68,16 +69,25 @@ def _batch_arm(cells: Sequence[Cell], scenario: Scenario) -> list[Cell]:
         if built is None or not equal:
             batches += group
             continue
-        size = max(staged.environment.elements_per_world for staged in built.stages)
-        worlds = len(group[0].worlds(scenario, ()))
-        count = max(1, MAX_ELEMENTS // max(1, size * worlds))
-        num_parts = -(-len(group) // count)
+        num_parts = _num_parts(built, scenario)
         bounds = [len(group) * n // num_parts for n in range(num_parts + 1)]
         parts = [group[start:stop] for start, stop in itertools.pairwise(bounds)]
         batches += [
             _make_batch(cells, part, paths) if len(part) > 1 else part[0] for part in parts
         ]
     return sorted(batches, key=lambda cell: cell.index)
+
+
+def _num_parts(built: BuiltCell, scenario: Scenario) -> int:
+    """Number of cells for the draws of a cell: bounded are the memory and the time of each."""
+    sizes = [max(1, staged.environment.elements_per_world) for staged in built.stages]
+    rounds = [staged.rounds * staged.stage.episodes for staged in built.stages]
+    num_worlds = len(built.cell.worlds(scenario, ()))
+    cost = sum(size * number for size, number in zip(sizes, rounds, strict=True))
+    num_parts = max(
+        -(-max(sizes) * num_worlds // MAX_CHUNK_ELEMENTS), -(-cost * num_worlds // MAX_COST)
+    )
+    return min(num_parts, len(built.cell.draws))
 
 
 def _make_batch(cells: Sequence[Cell], draws: Sequence[Cell], paths: Sequence[str]) -> Cell:
