@@ -127,6 +127,15 @@ class _RoundSpan:
     world: Int[Tensor, " world"]  # its number within the replicate
     draw: Int[Tensor, " world"]  # its draw of uncertain parameters
     draws: DrawCounter
+    copy_of: _Copies | None = None  # if several worlds have the same numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class _Copies:
+    """Worlds with the same numbers, which are generated once: the same replicate in many draws."""
+
+    first: Int[Tensor, " distinct"]  # a world of each address
+    index: Int[Tensor, " world"]  # position in `first` of the world with the same numbers
 
 
 def uniform_index(n: int, uniform: Tensor) -> Tensor:
@@ -175,7 +184,14 @@ class RandomStreams:
         replicate, world = worlds.replicate.to(device), worlds.world.to(device)
         draw = torch.zeros_like(replicate) if worlds.draw is None else worlds.draw.to(device)
         draws = DrawCounter() if draws is None else draws
-        span = _RoundSpan(key, first, common_first, {}, replicate, world, draw, draws)
+        copy_of = None
+        if worlds.draw is not None and common_first is not None:
+            distinct, index = torch.stack(counter).unique(dim=1, return_inverse=True)
+            if distinct.shape[1] < len(worlds):
+                one = torch.empty(distinct.shape[1], dtype=torch.int64)
+                one[index] = torch.arange(len(worlds))
+                copy_of = _Copies(one.to(device), index.to(device))
+        span = _RoundSpan(key, first, common_first, {}, replicate, world, draw, draws, copy_of)
         return RandomStreams(span)
 
     @property
@@ -302,7 +318,9 @@ class RandomStreams:
         span, device = self._span, self.device
         span.draws.count += 1
         count = rounds * width
-        first = (span.first_round + offset) * width  # position in the stream, [world]
+        copies = span.copy_of
+        first_round = span.first_round if copies is None else span.first_round[copies.first]
+        first = (first_round + offset) * width  # position in the stream, [world]
         skipped = 3  # words of the first block before that position, at most
         if span.common_first_round is not None:
             skipped = (span.common_first_round + offset) * width % 4
@@ -310,10 +328,11 @@ class RandomStreams:
         block = (first // 4)[:, None, None] + torch.arange(blocks, device=device)
         agent = agents.to(device).reshape(1, -1, 1)
         tag_low, tag_high = _stream_id(name)
-        key_0, key_1 = (k[:, None, None] for k in span.key)
+        key = span.key if copies is None else tuple(k[copies.first] for k in span.key)
+        key_0, key_1 = (k[:, None, None] for k in key)
         zero = torch.zeros((), dtype=torch.int64, device=device)
         words = _philox((block, agent, zero + tag_low, zero + tag_high), (key_0, key_1))
-        shape = (len(span.first_round), agent.shape[1], blocks)
+        shape = (len(first), agent.shape[1], blocks)
         columns = [number.expand(shape) for number in transform(*words)]
         numbers = torch.stack(columns, -1).flatten(2)
         if span.common_first_round is not None:
@@ -322,7 +341,8 @@ class RandomStreams:
             positions = (first % 4)[:, None, None] + torch.arange(count, device=device)
             numbers = numbers.gather(2, positions.expand(*shape[:2], count))
         numbers = numbers.unflatten(2, (rounds, width))  # world agent round width
-        return numbers.permute(2, 0, 1, 3).contiguous()
+        numbers = numbers.permute(2, 0, 1, 3)
+        return numbers.contiguous() if copies is None else numbers[:, copies.index]
 
 
 @functools.cache

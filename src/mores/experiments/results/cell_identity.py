@@ -137,6 +137,11 @@ def to_ranges(numbers: Iterable[int]) -> Ranges:
     return ranges
 
 
+def from_ranges(ranges: Ranges) -> list[int]:
+    """The numbers in arithmetic sequences."""
+    return [n for first, last, step in ranges for n in range(first, last + 1, max(1, step))]
+
+
 def _is_ranges(value: Any) -> bool:
     """Whether JSON holds ranges."""
     return isinstance(value, list) and all(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ from mores.core.learner import Learner
 from mores.core.random_streams import Worlds
 from mores.experiments.run.cell_execution import MAX_CHUNK_ELEMENTS
 from mores.experiments.scenario.cell import BuiltCell, Cell, Components, cell_id
-from mores.experiments.scenario.overrides import Override, apply_overrides
+from mores.experiments.scenario.overrides import Override, apply_overrides, role_of_path
 from mores.experiments.scenario.specification import Scenario
 from mores.registry.varying import accept_draws, per_draw
 from mores.sim.metric_tracker import resolve_metrics
@@ -53,13 +54,15 @@ def batch_draws(cells: Sequence[Cell], scenario: Scenario) -> Iterator[Cell]:
 
 def _batch_arm(cells: Sequence[Cell], scenario: Scenario) -> list[Cell]:
     """The cells of the draws of one arm, in order of their first draws."""
-    paths = [path for path in cells[0].point if _is_accepted(cells, [path])]
+    roles = cells[0].policies.keys()  # a parameter of another role has no effect in this arm
+    paths = [path for path in cells[0].point if role_of_path(path) in (None, *roles)]
+    paths = [path for path in paths if _is_accepted(cells, [path])]
     if len(paths) > 1 and not _is_accepted(cells, paths):
         paths = []
-    groups: dict[tuple[float, ...], list[Cell]] = {}
+    groups: dict[str, list[Cell]] = {}  # by specification without the parameters at the paths
     for cell in cells:
-        other = tuple(value for path, value in cell.point.items() if path not in paths)
-        groups.setdefault(other, []).append(cell)
+        others = _with_tables(cell, dict.fromkeys(paths, ()))
+        groups.setdefault(json.dumps(others, sort_keys=True), []).append(cell)
     batches: list[Cell] = []
     equal: bool | None = None  # not compared yet; once suffices: the groups differ in numbers only
     for group in groups.values():
@@ -93,7 +96,8 @@ def _num_parts(built: BuiltCell, scenario: Scenario) -> int:
 def _make_batch(cells: Sequence[Cell], draws: Sequence[Cell], paths: Sequence[str]) -> Cell:
     """The cell of some draws of an arm, with a number for each draw of the arm at the paths."""
     first, last = draws[0], draws[-1]
-    point = {path: value for path, value in first.point.items() if path not in paths}
+    common = set.intersection(*(set(draw.point.items()) for draw in draws))
+    point = {path: value for path, value in first.point.items() if (path, value) in common}
     name = f"{first.arm}__{first.purpose}-{first.index:03d}-{last.index:03d}"
     return dataclasses.replace(
         first,
