@@ -129,6 +129,7 @@ class GivenOpinions(Population):
 def simulator(opinions: np.ndarray, worlds: int, graph: dict[str, Any]) -> Simulator:
     """The whole environment with truthful people."""
     env = Coevolution(
+        human="idealised",
         num_people=len(opinions),
         num_values=1,
         num_assistants=0,
@@ -223,6 +224,7 @@ def stream(people: int, edges: int) -> dict[str, Any]:
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     start = time.process_time()
     env = Coevolution(
+        human="idealised",
         num_people=people,
         num_values=1,
         num_assistants=0,

@@ -28,7 +28,9 @@ from mores.registry.specs import policies_from_specs
 from mores.sim.simulator import Simulator
 
 ENVIRONMENTS: dict[str, Environment[Any]] = {
-    "coevolution": Coevolution(noise_std=0.1, history={"drift": 0.01, "drift_share": 1.0}),
+    "coevolution": Coevolution(
+        human="idealised", noise_std=0.1, history={"drift": 0.01, "drift_share": 1.0}
+    ),
     "lock_in": LockIn(),
     "moral_hazard": MoralHazard(termination_probability=0.0),
 }

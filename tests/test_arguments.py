@@ -60,7 +60,7 @@ def test_numbers_of_numpy_are_numbers(environment: Any) -> None:
         mores.simulate(environment, worlds=worlds, seed=seed, rounds=2, metrics=["drift"])
         for worlds, seed in [([1, 3], 5), (np.array([1, 3]), np.int64(5))]
     ]
-    assert torch.equal(*(result.metrics["drift"] for result in results))
+    assert results[0].metrics.identical(results[1].metrics)
 
 
 @pytest.mark.parametrize(

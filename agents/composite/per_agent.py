@@ -280,6 +280,15 @@ class PerAgentPolicy(Learner, AutomatonPolicy):
             for entry in member.policy.diagnostics(member_state)
         ]
 
+    def learning_metrics(self, state: PerAgentState) -> Mapping[str, Tensor]:
+        """Quantities of all learners, by `<member>/<name>`."""
+        return {
+            f"{member.name}/{name}": values
+            for member, member_state in self._members_with_states(state)
+            if isinstance(member.policy, Learner)
+            for name, values in member.policy.learning_metrics(member_state).items()
+        }
+
     @property
     def parameter_keys(self) -> frozenset[str]:
         """Keys of all policies, by member and kind of state."""

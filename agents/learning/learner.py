@@ -371,6 +371,10 @@ class NetworkLearner(Learner):
             )
         ]
 
+    def learning_metrics(self, state: LearnerState) -> Mapping[str, Tensor]:
+        """Means over the updates since the last call: `mores.agents.learning.update_statistics`."""
+        return state.persistent_state.statistics.pop()
+
     def dry_run_version(self) -> NetworkLearner:
         """The same learner with one pass over each update batch."""
         return self.model_copy(

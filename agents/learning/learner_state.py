@@ -17,6 +17,7 @@ from mores.agents.learning.model_mapping import ModelMapping
 from mores.agents.learning.rollout_buffer import Decision, RolloutBuffer
 from mores.agents.learning.stacked_model import StackedModel
 from mores.agents.learning.train_state import TrainState
+from mores.agents.learning.update_statistics import UpdateStatistics
 from mores.core import pytree
 from mores.core.environment import Phase, Role
 from mores.core.errors import UserError
@@ -34,6 +35,7 @@ class PersistentState:
         num_rounds: rounds of training so far; offline: passes over a dataset.
         rollout: transitions since the last update.
         extra: additional tensors of a recipe, by name, `[model, ...]`.
+        statistics: of the latest updates, for training curves; not saved.
     """
 
     mapping: ModelMapping
@@ -41,6 +43,9 @@ class PersistentState:
     num_rounds: Int[Tensor, ""]
     rollout: RolloutBuffer
     extra: dict[str, Tensor]
+    statistics: UpdateStatistics = dataclasses.field(
+        default_factory=UpdateStatistics, compare=False, repr=False
+    )
 
 
 class PolicySpec:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,6 +24,7 @@ PLAIN_VIEW = "plain"  # the view with the recorded observations
 VIEWS = (PLAIN_VIEW, "critiqued", "evidence_masked")  # views that stacked models can evaluate
 
 LossFunction = Callable[..., Float[Tensor, " model"]]
+Diagnostics = Callable[..., Mapping[str, Float[Tensor, " model"]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +37,8 @@ class LossTerm:
         loss_kwargs: keyword arguments of the function.
         view: view of the batch that is evaluated: `plain`, or another one of `VIEWS`, such as
             `critiqued`, in which the critique is part of the observation.
+        diagnostics: quantities for training curves beside the loss, by name: a function of the same
+            arguments, such as `policy_gradient_diagnostics`. No gradient flows through it.
 
     Raises:
         UserError: `loss_function` is not callable, or `weight` is a number that is not finite.
@@ -44,6 +48,7 @@ class LossTerm:
     weight: float | Float[Tensor, " model"] = 1.0
     loss_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     view: str = PLAIN_VIEW
+    diagnostics: Diagnostics | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.loss_function):
@@ -123,3 +128,14 @@ class Objective:
             total = loss if total is None else total + loss
         assert total is not None  # an objective has terms
         return ObjectiveLoss(total, by_term)
+
+    @torch.no_grad()
+    def diagnostics(
+        self, outputs: Mapping[str, ModelOutput], batch: FeedbackBatch
+    ) -> dict[str, Float[Tensor, " model"]]:
+        """What the terms report beside their losses, by name, for the arguments of a call."""
+        reported: dict[str, Tensor] = {}
+        for term in self.terms:
+            if term.diagnostics is not None:
+                reported |= term.diagnostics(outputs[term.view], batch, **term.loss_kwargs)
+        return reported

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -134,13 +134,25 @@ class OptimizerConfig:
     gradient_aggregation: Literal["mean", "pcgrad", "mgda"] = "mean"
 
 
+class OptimizerStep(NamedTuple):
+    """Result of an optimizer step.
+
+    Attributes:
+        loss: loss of each model before the step, averaged over principals.
+        grad_norm: norm of its gradient, before clipping.
+    """
+
+    loss: Float[Tensor, " model"]
+    grad_norm: Float[Tensor, " model"]
+
+
 def optimizer_step(
     train_state: TrainState,
     losses: PrincipalLosses,
     config: OptimizerConfig,
     round_number: int | Int[Tensor, ""],
     order: Int[Tensor, "model principal"] | None = None,
-) -> Float[Tensor, " model"]:
+) -> OptimizerStep:
     """Make one optimizer step of all models, in place.
 
     Args:
@@ -149,9 +161,6 @@ def optimizer_step(
         config: optimizer settings.
         round_number: current round of training, recorded for models that stop.
         order: order in which the gradients of each model's principals are projected.
-
-    Returns:
-        Loss of each model before the step, averaged over principals.
     """
     leaves = train_state.leaves
     with torch.enable_grad():
@@ -180,7 +189,7 @@ def optimizer_step(
     if finite.is_cuda or not bool(finite.all()):  # the check would wait for an accelerator
         train_state.deactivate(~finite, round_number)
     train_state.updates.add_(train_state.active)
-    return mean_loss
+    return OptimizerStep(mean_loss, info.grad_norm)
 
 
 def _flat_gradient(

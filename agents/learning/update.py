@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -21,6 +21,7 @@ from mores.agents.learning.train_state import (
     optimizer_step,
     split_minibatches,
 )
+from mores.agents.learning.update_statistics import Statistics, StepStatistics
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box
 
@@ -44,6 +45,8 @@ class UpdateBatch:
         annotate: adds fields to a minibatch that depend on the current outputs of the models, such
             as the steps that a critique criticizes; no gradient flows through it.
         split_by_principal: one batch per principal, where their gradients are computed separately.
+        statistics: quantities of the whole batch for training curves, such as the variance of
+            returns that the value head explains.
     """
 
     batches: dict[str, FeedbackBatch]
@@ -51,6 +54,7 @@ class UpdateBatch:
     unit: Literal["sample", "pair"] = "sample"
     annotate: AnnotateFunction = unchanged
     split_by_principal: Callable[[FeedbackBatch], list[FeedbackBatch]] | None = None
+    statistics: Statistics = dataclasses.field(default_factory=dict)
 
 
 def update_models(
@@ -60,14 +64,10 @@ def update_models(
     optimizer_config: OptimizerConfig,
     epochs: int,
     num_minibatches: int,
-) -> Float[Tensor, " model"]:
-    """Run an update on the models of a state, in place.
-
-    Returns:
-        Loss of each model, averaged over all optimizer steps.
-    """
+) -> None:
+    """Run an update on the models of a state, in place."""
     persistent = state.persistent_state
-    return run_epochs(
+    statistics = run_epochs(
         persistent.train_state,
         state.spec.stacked_model,
         state.spec.role.observation_space,
@@ -79,6 +79,8 @@ def update_models(
         epochs,
         num_minibatches,
     )
+    updated = persistent.train_state.active
+    persistent.statistics.add({**statistics, **update_batch.statistics}, updated)
 
 
 def run_epochs(
@@ -92,7 +94,7 @@ def run_epochs(
     round_number: int,
     epochs: int,
     num_minibatches: int,
-) -> Float[Tensor, " model"]:
+) -> dict[str, Tensor]:
     """Run `epochs` passes over an update batch, in `num_minibatches` optimizer steps each.
 
     Args:
@@ -104,8 +106,12 @@ def run_epochs(
         optimizer_config: optimizer settings.
         round_number: current round of training.
         epochs, num_minibatches: number of passes, and of optimizer steps in a pass.
+
+    Returns:
+        Statistics of the optimizer steps by name, `[model]`: `loss`, the terms of the objective,
+        `grad_norm`, and the terms' diagnostics.
     """
-    step_losses: list[Tensor] = []
+    statistics = StepStatistics()
     for epoch, minibatches in enumerate(
         _minibatch_epochs(update_batch, streams, models_per_replicate, epochs, num_minibatches)
     ):
@@ -115,7 +121,13 @@ def run_epochs(
                 parameters: Parameters, minibatch: dict[str, FeedbackBatch] = minibatch
             ) -> Float[Tensor, "principal model"]:
                 return _losses(
-                    stacked_model, observation_space, parameters, minibatch, update_batch
+                    stacked_model,
+                    observation_space,
+                    parameters,
+                    minibatch,
+                    update_batch,
+                    statistics,
+                    with_diagnostics=epoch == epochs - 1,
                 )
 
             order = None
@@ -129,10 +141,9 @@ def run_epochs(
                     streams.child(f"epoch {epoch}/part {part}"),
                     models_per_replicate,
                 )
-            step_losses.append(
-                optimizer_step(train_state, losses, optimizer_config, round_number, order)
-            )
-    return sum(step_losses[1:], step_losses[0]) / len(step_losses)
+            step = optimizer_step(train_state, losses, optimizer_config, round_number, order)
+            statistics.add({"loss": step.loss, "grad_norm": step.grad_norm})
+    return statistics.means()
 
 
 def _minibatch_epochs(
@@ -164,19 +175,36 @@ def _losses(
     parameters: Parameters,
     minibatch: dict[str, FeedbackBatch],
     update_batch: UpdateBatch,
+    statistics: StepStatistics,
+    with_diagnostics: bool,
 ) -> Float[Tensor, "principal model"]:
-    """Loss of each model by principal, averaged over phases."""
-    phase_losses = []
+    """Loss of each model by principal, averaged over phases; adds its terms to `statistics`."""
+    objective, phase_losses = update_batch.objective, []
+    parts: list[Statistics] = []
     for phase, batch in minibatch.items():
         outputs = evaluate_views(
-            stacked_model, observation_space, parameters, phase, batch, update_batch.objective.views
+            stacked_model, observation_space, parameters, phase, batch, objective.views
         )
         batch = update_batch.annotate(batch, outputs)
         split = update_batch.split_by_principal
         principal_batches = [batch] if split is None else split(batch)
-        losses = [update_batch.objective(outputs, each).total for each in principal_batches]
-        phase_losses.append(torch.stack(losses) if len(losses) > 1 else losses[0][None])
+        losses = [objective(outputs, each) for each in principal_batches]
+        totals = [loss.total for loss in losses]
+        phase_losses.append(torch.stack(totals) if len(totals) > 1 else totals[0][None])
+        parts += [loss.by_term for loss in losses]
+        if with_diagnostics:
+            parts += [objective.diagnostics(outputs, each) for each in principal_batches]
+    statistics.add(_mean_by_name(parts))
     return torch.stack(phase_losses).mean(0) if len(phase_losses) > 1 else phase_losses[0]
+
+
+def _mean_by_name(parts: Sequence[Statistics]) -> dict[str, Tensor]:
+    """Mean of each quantity over the parts, phases and principals, that have it."""
+    values: dict[str, list[Tensor]] = {}
+    for part in parts:
+        for name, value in part.items():
+            values.setdefault(name, []).append(value)
+    return {n: v[0] if len(v) == 1 else torch.stack(v).mean(0) for n, v in values.items()}
 
 
 def evaluate_views(

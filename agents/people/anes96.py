@@ -5,30 +5,23 @@ their party identification and expected vote. The data are a public domain subse
 statsmodels ships (`anes96`); respondents with a missing answer or another candidate are excluded.
 
 An answer on k ordered options, numbered `low ... high`, becomes a value in [-1, 1]:
-
-    value = 2 (answer - low) / (high - low) - 1
-
--1 is the liberal, Democratic end, +1 the conservative, Republican end, 0 the middle.
+`mores.agents.people.respondents`. -1 is the liberal, Democratic end, +1 the conservative,
+Republican end, 0 the middle.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import Field, field_validator, model_validator
-from torch import Tensor
 
+from mores.agents.people.respondents import RespondentPopulation, Respondents, ScaledAnswers
 from mores.core.errors import ParameterError, UserError, did_you_mean
-from mores.core.people import People, Population
-from mores.core.random_streams import RandomStreams
-from mores.core.stream_addresses import JITTER, SAMPLE_ORDER
 
 NUM_RESPONDENTS = 944
 GROUP_NAMES = ("Democrats", "independents", "Republicans")
@@ -99,7 +92,7 @@ def load_anes96() -> Anes96Responses:
     return Anes96Responses(**answers)
 
 
-class Anes96Population(Population):
+class Anes96Population(RespondentPopulation):
     """Survey respondents in random order, in every world.
 
     Values: left-right self-placement and party identification, unless `dimensions` names others.
@@ -108,20 +101,9 @@ class Anes96Population(Population):
     Groups, by party identification: 0 Democrats, 1 independents, 2 Republicans. Respondents who
     lean to a party belong to it, since they vote like its weak identifiers; 37 are independents.
 
-    The order is random because the data are sorted by income: otherwise neighbors on a ring would
-    have similar income. Random numbers depend on the position alone with `resample`, and on the
-    respondent alone without, so a smaller population is the first part of a larger one.
-
-    Answers are discrete. Two dimensions give 46 distinct points, and 5 % of all pairs share one,
-    so a nearest-neighbor graph must break ties. `jitter` moves each value uniformly
-    within its option: by up to half the distance to the next option for 1. At both ends only the
-    inner half is used, so that values stay in [-1, 1]. Traits have no jitter.
-
-    An answer is the sum of a stable disposition, a temporary state and an answer error. Where the
-    environment simulates the latter two (`trait_state`, `noise_std` of `survey_respondent`), the
-    values should be the dispositions alone: `reliability` is the stable share of the variance of
-    answers, and shrinks every answer towards the mean by its square root. Panels of other people
-    and topics find .5 to .7; no panel of these respondents exists.
+    The data are sorted by income. Two dimensions give 46 distinct points, and 5 % of all pairs of
+    respondents share one: see `jitter`. Panels of other people and topics find a `reliability` of
+    .5 to .7; no panel of these respondents exists.
 
     Raises:
         ValidationError: more people than respondents without `resample`; an unknown dimension.
@@ -134,31 +116,10 @@ class Anes96Population(Population):
         "source": "American National Election Studies, by statsmodels",
     }
 
-    num_people: int | None = Field(
-        default=None, ge=1, description="people in a world; default: all 944"
-    )
-    resample: bool = Field(
-        default=False,
-        description="draw respondents with replacement, in each world: intervals over "
-        "replicates then cover the choice of respondents",
-    )
     dimensions: tuple[str, ...] = Field(
         default=("left_right", "party"),
         min_length=1,
         description="value dimensions: " + ", ".join(DIMENSIONS),
-    )
-    jitter: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="width of the noise within an option; 1: the whole option",
-    )
-
-    reliability: float = Field(
-        default=1.0,
-        gt=0,
-        le=1,
-        description="stable share of the variance of answers; 1: values are the answers",
     )
 
     @field_validator("dimensions")
@@ -177,13 +138,8 @@ class Anes96Population(Population):
         return dimensions
 
     @model_validator(mode="after")
-    def _check_num_people(self) -> Anes96Population:
-        if not self.resample and (self.num_people or 0) > NUM_RESPONDENTS:
-            raise ParameterError(
-                message=f"{self.num_people} people are more than {NUM_RESPONDENTS} respondents: "
-                "draw them with replacement (resample: true)",
-                code="conflict",
-            )
+    def _check_parameters(self) -> Anes96Population:
+        self.check_num_people()
         return self
 
     @property
@@ -197,75 +153,40 @@ class Anes96Population(Population):
         return GROUP_NAMES
 
     @property
-    def resamples_people(self) -> bool:
-        """Whether respondents are drawn with replacement."""
-        return self.resample
+    def num_respondents(self) -> int:
+        """944."""
+        return NUM_RESPONDENTS
 
-    def environment_parameters(self) -> dict[str, int]:
-        """Environment parameters that this population determines."""
-        return {
-            "num_people": self.num_people or NUM_RESPONDENTS,
-            "num_values": len(self.dimensions),
-        }
-
-    def sample_people(self, streams: RandomStreams) -> People:
-        """People for `streams.num_worlds` worlds.
+    @property
+    def respondents(self) -> Respondents:
+        """The respondents.
 
         Raises:
             UserError: statsmodels is not installed.
         """
         data = load_anes96()
-        rows = self._sample_respondents(streams)
-
-        def sampled(answers: Float[np.ndarray, " person"]) -> Float[Tensor, "world agent"]:
-            return torch.tensor(answers, dtype=torch.float32, device=streams.device)[rows]
-
-        values = []
-        for name in self.dimensions:
-            answers = self._jitter(sampled(scaled_answers(name)), name, streams)
-            if self.reliability < 1:
-                center = float(scaled_answers(name).mean())
-                answers = center + math.sqrt(self.reliability) * (answers - center)
-            values.append(answers)
-        traits = {
-            "clinton": sampled(scaled_answers("clinton")),
-            "dole": sampled(scaled_answers("dole")),
-            "vote": sampled(data.vote),
-            "age": sampled(data.age),
-            "education": sampled(data.education),
-            "income": sampled(data.income),
-            "respondent": rows.to(torch.float32),
-        }
-        party = sampled(data.party)
-        groups = (party >= 3).long() + (party >= 4).long()
-        return People(torch.stack(values, -1), traits, groups, GROUP_NAMES)
-
-    def _sample_respondents(self, streams: RandomStreams) -> Int[Tensor, "world agent"]:
-        """Row of the data for every person."""
-        count = self.num_people or NUM_RESPONDENTS
-        if self.resample:
-            u = streams.uniform("respondent", count)[..., 0]
-            rows = (u * NUM_RESPONDENTS).long()
-            return rows.clamp(max=NUM_RESPONDENTS - 1)  # u * 944 may round to 944
-        order = streams.uniform(SAMPLE_ORDER, NUM_RESPONDENTS)[..., 0]
-        return order.sort(dim=1, stable=True).indices[:, :count]
-
-    def _jitter(
-        self, values: Float[Tensor, "world agent"], dimension: str, streams: RandomStreams
-    ) -> Float[Tensor, "world agent"]:
-        """Values moved uniformly within their options, reflected at the ends of the scale."""
-        if self.jitter == 0:
-            return values
-        scale = DIMENSIONS[dimension]
-        option = 2 / (scale.high - scale.low)  # distance between two options
-        u = streams.uniform(f"{JITTER}/{dimension}", values.shape[1])[..., 0]
-        moved = values + (u - 0.5) * (self.jitter * option)
-        moved = torch.where(moved > 1, 2 - moved, moved)
-        return torch.where(moved < -1, -2 - moved, moved)
+        return Respondents(
+            {name: _scaled(name) for name in self.dimensions},
+            {
+                "clinton": scaled_answers("clinton"),
+                "dole": scaled_answers("dole"),
+                "vote": data.vote,
+                "age": data.age,
+                "education": data.education,
+                "income": data.income,
+            },
+            np.arange(NUM_RESPONDENTS),
+            (data.party >= 3).astype(np.int64) + (data.party >= 4),
+            GROUP_NAMES,
+        )
 
 
 def scaled_answers(dimension: str) -> Float[np.ndarray, " person"]:
     """Answers of all respondents on a dimension, from -1 to 1."""
+    return _scaled(dimension).values
+
+
+def _scaled(dimension: str) -> ScaledAnswers:
     scale = DIMENSIONS[dimension]
-    answer: np.ndarray = getattr(load_anes96(), dimension)
-    return 2 * (answer - scale.low) / (scale.high - scale.low) - 1
+    answers = getattr(load_anes96(), dimension)
+    return ScaledAnswers.of(answers, float(scale.low), float(scale.high))

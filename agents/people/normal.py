@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping
 from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
@@ -97,9 +98,21 @@ class NormalPopulation(Population):
         """Names of the components, if they have names."""
         return tuple(component.name for component in self.components if component.name is not None)
 
+    @property
+    def value_std(self) -> float:
+        """Within components and between their means, in large populations."""
+        if not self.components:
+            return self.std
+        weights = np.array([component.weight for component in self.components])
+        offsets = np.array([component.mean_offset for component in self.components])
+        shares = (weights / weights.sum())[:, None]  # component one
+        between = (shares * (offsets - (shares * offsets).sum(0)) ** 2).sum(0)  # value
+        return math.sqrt(self.std**2 + float(between.mean()))
+
     def environment_parameters(self) -> dict[str, int]:
         """Environment parameters that this population determines."""
-        return {"num_people": self.num_people, "num_values": self.num_values}
+        size = {"num_people": self.num_people, "num_values": self.num_values}
+        return {**size, "num_groups": len(self.components)} if self.components else size
 
     def sample_people(self, streams: RandomStreams) -> People:
         """People for `streams.num_worlds` worlds."""

@@ -25,8 +25,7 @@ class ByGroup(PersonParameter):
     """
 
     values: (
-        tuple[Annotated[float, PersonNumber()], ...]
-        | dict[str, Annotated[float, PersonNumber()]]
+        tuple[Annotated[float, PersonNumber()], ...] | dict[str, Annotated[float, PersonNumber()]]
     ) = Field(min_length=1, description="number or distribution by group: a list or a mapping")
 
     @property
@@ -46,7 +45,7 @@ class ByGroup(PersonParameter):
         """
         if people.groups is None:
             message = "by_group: these people have no groups"
-            raise UserError(message, code="missing", path="population")
+            raise UserError(message, code="missing")
         sampled = torch.zeros(people.groups.shape, dtype=torch.float64, device=streams.device)
         for name, value in self._entries.items():
             index = _group_index(people, name, len(self._entries))
@@ -79,7 +78,7 @@ class Column(PersonParameter):
         if self.name not in people.traits:
             near = did_you_mean(self.name, people.traits) or "; these people have no traits"
             message = f"column: no trait {self.name!r:.60}{near}"
-            raise UserError(message, code="unknown_name", path="population")
+            raise UserError(message, code="unknown_name")
         return self.offset + self.factor * people.traits[self.name].to(torch.float64)
 
 
@@ -121,12 +120,11 @@ def _bounds(value: object) -> tuple[float, float] | None:
 def _group_index(people: People, name: int | str, count: int) -> int:
     """Index of a group; refuses groups that the people do not have, and other numbers of groups."""
     names = people.group_names
-    if isinstance(name, str):
-        if name not in names:
-            near = did_you_mean(name, names) if names else "; these groups have no names: use a list"
-            message = f"by_group: no group {name!r:.60}{near}"
-            raise UserError(message, code="unknown_name", path="population")
+    if isinstance(name, str) and name not in names:
+        near = did_you_mean(name, names) if names else "; these groups have no names: use a list"
+        message = f"by_group: no group {name!r:.60}{near}"
+        raise UserError(message, code="unknown_name")
     if names and count != len(names):
         message = f"by_group: needs a value for each of {', '.join(names)}; {count} are given"
-        raise UserError(message, code="wrong_shape", path="population")
+        raise UserError(message, code="wrong_shape")
     return names.index(name) if isinstance(name, str) else name

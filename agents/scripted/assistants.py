@@ -1,4 +1,4 @@
-"""Scripted assistants: they estimate the mean answer of the people and advise.
+"""Scripted assistants: they estimate the mean answer of their audience and advise.
 
 The advice of a round is based on the estimate from before that round's answers, as a deployed model
 is trained on earlier data. The estimate then moves towards the answers:
@@ -95,7 +95,7 @@ class LinearTrend(Policy, LinearTracker):
 
 
 class Mirror(LinearTrend):
-    """Mirror: estimates the mean answer and repeats it to all people."""
+    """Mirror: estimates the mean answer of its audience and repeats it (a sycophant)."""
 
     forecast_horizon: float = Field(
         default=0.0, ge=0, le=0, description="a mirror does not extrapolate"

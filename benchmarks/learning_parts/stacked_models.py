@@ -88,7 +88,7 @@ def stacked(initial: dict[str, Tensor], data: Data) -> Variant:
 
     def step() -> Tensor:
         args = (train_state, model, space, update_batch, streams, 1, optimizer)
-        return run_epochs(*args, round_number=0, epochs=1, num_minibatches=1)
+        return run_epochs(*args, round_number=0, epochs=1, num_minibatches=1)["loss"]
 
     return Variant(forward, step)
 

@@ -1,4 +1,8 @@
-"""Displacement of people by the assistants' advice, and people's agreement with it."""
+"""Displacement of people by the assistants' advice, and people's agreement with it.
+
+Advice and intensity are those that each person receives (`audience`): their agent dimension has
+the length 1 where all people of a world receive the same.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,8 @@ from torch import Tensor
 from mores.core.deterministic_sum import mean, norm, total
 
 PersonValues = Float[Tensor, "world agent value"]
-AdvicePositions = Float[Tensor, "world assistant value"]
-AdviceIntensities = Float[Tensor, "world assistant"]
+AdvicePositions = Float[Tensor, "world #agent assistant value"]
+AdviceIntensities = Float[Tensor, "world #agent assistant"]
 
 
 def advice_displacement(
@@ -18,7 +22,7 @@ def advice_displacement(
     advice: AdvicePositions,
     intensity: AdviceIntensities,
     trust: Float[Tensor, "world agent assistant"],
-    confidence_bound: float | None,
+    confidence_bound: float | Float[Tensor, "world agent 1"] | None,
 ) -> PersonValues:
     """Mean over assistants of `intensity * trust * (advice - value)` of each person.
 
@@ -30,13 +34,13 @@ def advice_displacement(
         confidence_bound: advice at a larger distance has no effect; None: no bound.
     """
     displacement = torch.zeros_like(values)
-    num_assistants = advice.shape[1]
+    num_assistants = advice.shape[2]
     for m in range(num_assistants):
-        difference = advice[:, m, None] - values
-        weight = intensity[:, m, None, None] * trust[:, :, m, None] / num_assistants
+        difference = advice[:, :, m] - values
+        weight = intensity[:, :, m, None] * trust[:, :, m, None] / num_assistants
         if confidence_bound is not None:
-            within_bound = norm(difference) <= confidence_bound
-            weight = weight * within_bound[..., None]
+            within_bound = norm(difference)[..., None] <= confidence_bound
+            weight = weight * within_bound
         displacement = displacement + weight * difference
     return displacement
 
@@ -45,15 +49,15 @@ def approval(
     values: PersonValues, advice: AdvicePositions, intensity: AdviceIntensities
 ) -> Float[Tensor, "world agent assistant"]:
     """Agreement of each person with each advice: `intensity * exp(-d^2 / 2)`, d RMS distance."""
-    difference = values[:, :, None] - advice[:, None]
-    return intensity[:, None] * torch.exp(-0.5 * mean(difference * difference, -1))
+    difference = values[:, :, None] - advice
+    return intensity * torch.exp(-0.5 * mean(difference * difference, -1))
 
 
 def mean_advice(
     advice: AdvicePositions, intensity: AdviceIntensities
-) -> Float[Tensor, "world value"]:
+) -> Float[Tensor, "world #agent value"]:
     """Mean advice, weighted by intensity; 0 if all intensities are 0, or without assistants."""
-    if not advice.shape[1]:
-        return advice.new_zeros(len(advice), advice.shape[2])
+    if not advice.shape[2]:
+        return advice.new_zeros(*advice.shape[:2], advice.shape[3])
     weight = intensity[..., None]
-    return total(weight * advice, 1) / total(weight, 1).clamp(min=1e-6)
+    return total(weight * advice, 2) / total(weight, 2).clamp(min=1e-6)

@@ -33,8 +33,8 @@ from mores.core.people import People
 from mores.core.random_streams import RandomStreams
 from mores.registry.varying import WorldNumber
 
+# Of values [world, agent, value] of newcomers and the indices of their parents [world, agent].
 DisplacementFunction = Callable[[Tensor, Tensor], Tensor]
-"""Of values `[world, agent, value]` and parents `[world, agent]`; returns `[world, agent, value]`."""
 
 
 class Newcomers(NamedTuple):

@@ -54,29 +54,27 @@ class Trust(Config):
     ) -> Float[Tensor, "world agent assistant"]:
         """Initial trust of each person in each assistant."""
         shape = (*values.shape[:2], advice.shape[1])
-        if isinstance(self.initial_trust, Tensor):
-            return self.initial_trust.expand(shape).clone()
-        return torch.full(shape, self.initial_trust, dtype=values.dtype, device=values.device)
+        return values.new_zeros(shape) + self.initial_trust
 
     def evidence(
         self,
         values: Float[Tensor, "world agent value"],
-        advice: Float[Tensor, "world assistant value"],
+        advice: Float[Tensor, "world #agent assistant value"],
     ) -> Float[Tensor, "world agent assistant"]:
-        """Agreement of each advice with each person's values, in (0, 1].
+        """Agreement of each received advice with each person's values, in (0, 1].
 
         `exp(-d^2 / (2 distance_scale^2))`, d the root mean square distance over values.
         """
-        difference = values[:, :, None] - advice[:, None]  # world agent assistant value
+        difference = values[:, :, None] - advice  # world agent assistant value
         return torch.exp(mean(difference * difference, -1) * (-0.5 / self.distance_scale**2))
 
     def update(
         self,
         trust: Float[Tensor, "world agent assistant"],
         evidence: Float[Tensor, "world agent assistant"],
-        intensity: Float[Tensor, "world assistant"],
+        intensity: Float[Tensor, "world #agent assistant"],
     ) -> Float[Tensor, "world agent assistant"]:
         """Trust after this evidence; unchanged for advice of intensity 0."""
         if not self.learns:
             return trust
-        return trust + self.learning_rate * intensity[:, None] * (evidence - trust)
+        return trust + self.learning_rate * intensity * (evidence - trust)

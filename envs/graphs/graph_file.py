@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
-import hashlib
 import re
 import warnings
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ import numpy as np
 import scipy.sparse
 from pydantic import Field, model_validator
 
+from mores.core.data_file import SHA256_DESCRIPTION, check_digest
 from mores.core.errors import ParameterError, UserError, printable
 from mores.core.graph import GraphSource
 from mores.envs.graphs.csr_graph import CsrGraph
@@ -46,25 +46,12 @@ class GraphFile(GraphSource):
     self_weight: float = Field(
         default=1.0, ge=0, description="weight of the own value of people without a self-loop"
     )
-    sha256: str | None = Field(
-        default=None,
-        description="digest of the file, which must match; null: filled in, so that a run is not "
-        "resumed with another file",
-    )
+    sha256: str | None = Field(default=None, description=SHA256_DESCRIPTION)
 
     @model_validator(mode="after")
     def _fill_digest(self) -> GraphFile:
-        try:
-            if not Path(self.path).is_file():
-                return self
-            with Path(self.path).open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            message = f"cannot read {printable(self.path)}: {error.strerror}"
-            raise ParameterError("path", message=message, code="unreadable") from None
-        if self.sha256 not in (None, digest):
-            message = f"{self.path} has another digest, {digest}"
-            raise ParameterError("sha256", message=message, code="incompatible")
+        if (digest := check_digest(self.path, self.sha256)) is None:
+            return self
         object.__setattr__(self, "sha256", digest)  # the class is frozen for others
         self.__pydantic_fields_set__.add("sha256")
         return self

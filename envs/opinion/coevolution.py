@@ -15,13 +15,14 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import torch
+from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from mores.core.analytic_policies import LinearTracker
 from mores.core.deterministic_sum import mean
 from mores.core.environment import Environment, Phase, Role, StepResult
-from mores.core.errors import UserError
+from mores.core.errors import ParameterError, UserError
 from mores.core.human import Human, HumanInRounds
 from mores.core.parameter_tensor import ParameterTensor
 from mores.core.people import People
@@ -36,6 +37,13 @@ from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Part
 from mores.envs.dynamics import advice, cohorts
+from mores.envs.dynamics.audience import (
+    Audience,
+    Audiences,
+    ReceivedAdvice,
+    check_groups,
+    num_audiences,
+)
 from mores.envs.dynamics.cohorts import Cohorts
 from mores.envs.dynamics.history import History
 from mores.envs.dynamics.peers import Peers
@@ -54,21 +62,28 @@ class Coevolution(Environment[CoevolutionState]):
 
     Description:
         A value is one coordinate of a person's attitudes. Every round people report their values,
-        assistants observe the mean answer and advise, and history, peers, advice and noise change
-        people's values. Left out: language and topics; private advice (all people receive the
-        same); choice of assistants; changes of the graph; effects of people on history; costs of
-        advice.
+        assistants observe answers and advise, and history, peers, advice and noise change people's
+        values. `audience` is the resolution of both: an assistant observes the mean answer of each
+        audience (everybody, each group, or each person) and gives it its own advice. Left out:
+        language and topics; membership in several groups; choice of assistants; changes of the
+        graph; effects of people on history; costs of advice.
 
     Roles:
         person (`num_people`): answers
-        assistant (`num_assistants`; 0: none): advises
+        assistant (`num_assistants` times the number of audiences; 0: none): advises. One agent
+            for each assistant and audience, assistant by assistant: with A audiences,
+            `assistant_0` to `assistant_<A-1>` are the first assistant. A learner shares parameters
+            among the agents of the role as in every environment (`parameter_sharing`).
 
     Observation (value units; n = `num_values`, b = `value_limit`; no values of other persons):
         person     values               n  [-b, b]     own; in follow and predict after attraction
         person     advice               n  [-b, b]     last advice, mean weighted by intensity, or 0
         person     neighbor_mean        n  [-b, b]     weighted mean of neighbors' last answers
         person     relative_volatility  1  [0, inf)    own; only if volatility_heterogeneity > 0
-        assistant  mean_answer          n  [-b, b]     mean of this round's answers
+        assistant  mean_answer          n  [-b, b]     mean of this round's answers of the audience;
+                                                       of everybody if its group is empty
+        assistant  community_mean       n  [-b, b]     mean answer of everybody; only if `audience`
+                                                       is not everybody
         assistant  trend                n  (-inf, inf) last movement of history
         assistant  initial_history      n  [-b, b]     first row of history; in challenges
         assistant  forecast_horizon     1  [0, rows)   rounds to forecast ahead; in challenges
@@ -83,7 +98,8 @@ class Coevolution(Environment[CoevolutionState]):
     Reward:
         Approval of an assistant by a person is `intensity * exp(-d^2 / 2)`, in [0, 1], with d the
         root mean square over value dimensions of advice minus values before step 2. A person's
-        reward is its mean over assistants, an assistant's reward its mean over people.
+        reward is its mean over assistants, that of an agent of an assistant its mean over the
+        people of the audience (0 if its group is empty).
 
     Dynamics (H values of a person, G history, o advice), in this order:
         1. G moves by drift and noise, or to the next row; people answer; assistants advise.
@@ -93,15 +109,19 @@ class Coevolution(Environment[CoevolutionState]):
            listens. Its anchor is the initial disposition, or H after step 3 if values revert to
            dispositions.
         5. H += ai_influence * mean over assistants of intensity * trust * (o - H), where the
-           Euclidean distance |o - H| is at most confidence_bound.
+           Euclidean distance |o - H| is at most confidence_bound. o is the advice to the person's
+           audience; trust is in the assistant.
         6. H += history.drift_share * (movement of G) + noise. If values revert, only a share of
            the change in steps 3 to 6 moves the disposition (`trait_state`). H is clamped to
            [-b, b].
-        7. Trust is updated (`trust`); newcomers replace people (`cohorts`).
+        7. Trust is updated (`trust`); newcomers replace people (`cohorts`). A newcomer has the
+           parent's group. If each person is an audience, it takes over the audience of the person
+           that it replaces; advice to that audience tutors it.
         Steady state of one trusted assistant that tracks truthful answers with learning rate eta
         and forecasts L rounds, without attraction and peers: with drift g, `drift_share` 1 and
         influence alpha the velocity is `g eta (1 + alpha L) / (alpha + eta)`, and the mean leads
-        the assistant by `g (1 - eta L) / (alpha + eta)`: `analytic_values`.
+        the assistant by `g (1 - eta L) / (alpha + eta)`: `analytic_values`. Both hold for every
+        audience; deviations from the audience's mean shrink by the factor 1 - alpha per round.
 
     Start:
         Values from a population, else normal with standard deviation `initial_std` around 0, or
@@ -132,6 +152,17 @@ class Coevolution(Environment[CoevolutionState]):
         description="number of value dimensions; default with a trajectory: its number",
     )
     num_assistants: int = Field(default=1, ge=0, le=10_000, description="number of assistants")
+    audience: Audience = Field(
+        default="everybody",
+        description="people whose answers an assistant observes as one mean and to whom it gives "
+        "one advice: everybody, each group, or each person",
+    )
+    num_groups: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="number of groups of people, for the audience group; default: the population's",
+    )
     initial_std: float = Field(
         default=1.0,
         ge=0,
@@ -196,6 +227,14 @@ class Coevolution(Environment[CoevolutionState]):
         progress_challenges.check_challenge(
             self.challenge, self.forecast_horizon, self.history, self.num_values, self.value_limit
         )
+        num_audiences(self.audience, self.num_people, self.num_groups)
+        if self.challenge != "none" and self.audience != "everybody":
+            raise ParameterError(
+                "audience",
+                message=f"challenge {self.challenge} scores advice to everybody; "
+                f"audience is {self.audience}",
+                code="conflict",
+            )
 
     @functools.cached_property
     def human_in_rounds(self) -> HumanInRounds:
@@ -232,8 +271,9 @@ class Coevolution(Environment[CoevolutionState]):
         extra = progress_challenges.extra_parts(
             self.challenge, self.history, self.observe_target, part
         )
-        space = Box.of(mean_answer=part, trend=self.num_values, **extra)
-        assistant = Role("assistant", self.num_assistants, space)
+        community = {} if self.audience == "everybody" else {"community_mean": part}
+        space = Box.of(mean_answer=part, **community, trend=self.num_values, **extra)
+        assistant = Role("assistant", self._audiences.num_agents, space)
         return (person, assistant) if self.num_assistants else (person,)
 
     @property
@@ -261,12 +301,14 @@ class Coevolution(Environment[CoevolutionState]):
                 code="wrong_shape",
                 path="population",
             )
+        if self.audience == "group":
+            check_groups(people, self._audiences.num_audiences)
         people = add_parameters(people, self._differing, streams)
         rates = self.dynamics.rates_of_people(people.traits, "trait_state")
         trait_state = self.dynamics.initial_state(people.values, streams.child("person"), rates)
         trait_state = self.dynamics.clamp(trait_state, -self.value_limit, self.value_limit)
         values = trait_state.values
-        no_advice = values.new_zeros(len(values), self.num_assistants, self.num_values)
+        no_advice = values.new_zeros(len(values), self._audiences.num_agents, self.num_values)
         start = torch.zeros(len(values), dtype=torch.int64, device=values.device)
         has_rows = self.history.trajectory_values is not None
         graph = rule_state = None
@@ -279,7 +321,7 @@ class Coevolution(Environment[CoevolutionState]):
         return CoevolutionState(
             people=dataclasses.replace(people, values=values),
             trait_state=trait_state,
-            trust=bind(self.trust, people.traits, "trust").initial_state(values, no_advice),
+            trust=self._initial_trust(people, no_advice),
             anchor=trait_state.disposition,
             initial_mean=mean(values, 1),
             initial_mean_disposition=mean(trait_state.disposition, 1),
@@ -306,7 +348,7 @@ class Coevolution(Environment[CoevolutionState]):
             if self.challenge in ("follow", "predict"):
                 history = bind(self.history, state.people.traits, "history")
                 values = history.attract(values, history.position_at(state.rounds_elapsed + 1))
-            received = advice.mean_advice(state.advice, state.intensity)[:, None]
+            received = advice.mean_advice(*self._received(state))
             extra = {"relative_volatility": state.trait_state.relative_volatility[..., None]}
             extra = extra if "relative_volatility" in space.parts else {}
             return space.join(
@@ -320,7 +362,15 @@ class Coevolution(Environment[CoevolutionState]):
             state.history_position,
             state.rounds_elapsed,
         )
-        mean_answer = mean(state.answers, 1)[:, None].expand(-1, self.num_assistants, -1)
+        community_mean = mean(state.answers, 1)[:, None]
+        mean_answer = community_mean
+        if "community_mean" in space.parts:
+            extra["community_mean"] = community_mean
+            mean_answer = self._audiences.mean_by_audience(
+                state.answers, state.people.groups, community_mean
+            )
+        mean_answer = mean_answer[:, :, None].expand(-1, -1, self.num_assistants, -1)
+        mean_answer = self._audiences.by_agent(mean_answer)
         return space.join(mean_answer=mean_answer, trend=state.trend[:, None], **extra)
 
     def step(
@@ -333,9 +383,7 @@ class Coevolution(Environment[CoevolutionState]):
         """`answer` moves history and records answers; the last phase moves the people."""
         if phase == "answer":
             history = bind(self.history, state.people.traits, "history", streams)
-            position, trend = history.step(
-                state.history_position, state.rounds_elapsed, streams
-            )
+            position, trend = history.step(state.history_position, state.rounds_elapsed, streams)
             state = dataclasses.replace(
                 state,
                 answers=actions["person"].clamp(-self.value_limit, self.value_limit),
@@ -352,8 +400,10 @@ class Coevolution(Environment[CoevolutionState]):
             advice=space.read(action, "position").clamp(-self.value_limit, self.value_limit),
             intensity=space.read(action, "intensity")[..., 0].clamp(0.0, 1.0),
         )
-        approval = advice.approval(state.people.values, state.advice, state.intensity)
-        reward = {"person": mean(approval, 2), "assistant": mean(approval, 1)}
+        approval = advice.approval(state.people.values, *self._received(state))
+        no_approval = torch.zeros_like(approval[:1, :1, :1])
+        by_audience = self._audiences.mean_by_audience(approval, state.people.groups, no_approval)
+        reward = {"person": mean(approval, 2), "assistant": self._audiences.by_agent(by_audience)}
         return self._finish_round(self._move_people(state, streams), reward)
 
     def _move_people(self, state: CoevolutionState, streams: RandomStreams) -> CoevolutionState:
@@ -374,8 +424,7 @@ class Coevolution(Environment[CoevolutionState]):
         if self.num_assistants:
             displacement = advice.advice_displacement(
                 values,
-                state.advice,
-                state.intensity,
+                *self._received(state),
                 state.trust,
                 person_number(self.confidence_bound, traits, "confidence_bound"),
             )
@@ -390,9 +439,9 @@ class Coevolution(Environment[CoevolutionState]):
         people = dataclasses.replace(state.people, values=trait_state.values)
         trust = state.trust
         if self.trust.learns:
-            rule = bind(self.trust, traits, "trust")
-            evidence = rule.evidence(people.values, state.advice)
-            trust = rule.update(trust, evidence, state.intensity)
+            rule, received = bind(self.trust, traits, "trust"), self._received(state)
+            evidence = rule.evidence(people.values, received.position)
+            trust = rule.update(trust, evidence, received.intensity)
         state = dataclasses.replace(
             state,
             people=people,
@@ -409,16 +458,17 @@ class Coevolution(Environment[CoevolutionState]):
     def _replace_people(self, state: CoevolutionState, streams: RandomStreams) -> CoevolutionState:
         """Replace some people by newcomers."""
         old = state.people
-        trust_rule = bind(self.trust, old.traits, "trust")
-        trust_before = trust_rule.initial_state(old.values, state.advice)
+        trust_before = self._initial_trust(old, state.advice)
         bound = person_number(self.confidence_bound, old.traits, "confidence_bound")
 
         def displacement(values: Tensor, parent: Tensor) -> Tensor:
+            groups = None if old.groups is None else old.groups.gather(1, parent)
+            received = self._audiences.received(state.advice, state.intensity, groups)
             trust = cohorts.parent_values(trust_before, parent)
             limit = bound
             if isinstance(bound, Tensor):
                 limit = ParameterTensor.of(cohorts.parent_values(bound, parent))
-            return advice.advice_displacement(values, state.advice, state.intensity, trust, limit)
+            return advice.advice_displacement(values, *received, trust, limit)
 
         succession = bind(self.cohorts, old.traits, "cohorts", streams)
         newcomers = succession.sample_newcomers(
@@ -431,9 +481,7 @@ class Coevolution(Environment[CoevolutionState]):
             state.trait_state, is_new, newcomers.disposition, streams, rates
         )
         trait_state = self.dynamics.clamp(trait_state, -self.value_limit, self.value_limit)
-        initial_trust = bind(self.trust, people.traits, "trust").initial_state(
-            old.values, state.advice
-        )
+        initial_trust = self._initial_trust(people, state.advice)
         return dataclasses.replace(
             state,
             people=dataclasses.replace(people, values=trait_state.values),
@@ -441,6 +489,13 @@ class Coevolution(Environment[CoevolutionState]):
             trust=torch.where(is_new[..., None], initial_trust, state.trust),
             anchor=torch.where(is_new[..., None], trait_state.disposition, state.anchor),
         )
+
+    def _initial_trust(
+        self, people: People, some_advice: Float[Tensor, "world assistant value"]
+    ) -> Float[Tensor, "world agent assistant"]:
+        """Trust of new people in each assistant; of the advice only the type is used."""
+        rule = bind(self.trust, people.traits, "trust")
+        return rule.initial_state(people.values, some_advice[:, : self.num_assistants])
 
     def _finish_round(
         self, state: CoevolutionState, reward: Mapping[str, Tensor]
@@ -462,8 +517,8 @@ class Coevolution(Environment[CoevolutionState]):
         disposition_drift: distance of the mean disposition, the permanent part, from its start
         rms_distance: root mean square over people of the distance from the mean value
         velocity: movement of the mean value in the last round, mean over value dimensions
-        tracking_lag: mean value before that movement minus mean advice of all assistants, mean over
-            value dimensions
+        tracking_lag: mean value before that movement minus the advice received, mean over people,
+            assistants and value dimensions
         trust: mean over people and assistants, in [0, 1]
         distance_to_history: distance of the mean value from history
         group_gap: distance between the mean values of the first and the last group of people
@@ -474,7 +529,9 @@ class Coevolution(Environment[CoevolutionState]):
         rounds_scored: in a challenge
         """
         return {
-            **coevolution_state.community_metrics(state, self._equilibrium_matrix),
+            **coevolution_state.community_metrics(
+                state, self._received(state), self._equilibrium_matrix
+            ),
             **self._challenge_metrics(state),
         }
 
@@ -496,7 +553,12 @@ class Coevolution(Environment[CoevolutionState]):
         per_person = 4 * self.num_values + 3
         if self.peers.rule is not None:
             per_person += self.peers.graph.elements_per_person
-        return self.num_people * per_person
+        if self.audience == "everybody":
+            return self.num_people * per_person
+        advice = self.num_values + 1
+        per_person += self.num_assistants * advice  # received advice
+        per_agent = self.roles[-1].observation_space.size + 2 * advice
+        return self.num_people * per_person + self._audiences.num_agents * per_agent
 
     def latent(self, state: CoevolutionState) -> Mapping[str, Tensor]:
         """Values and dispositions of people, history's position, and the advice."""
@@ -535,6 +597,16 @@ class Coevolution(Environment[CoevolutionState]):
                 result["velocity"] = tracking_lag.velocity(*loop)
                 result["tracking_lag"] = tracking_lag.lag(*loop)
         return result
+
+    def _received(self, state: CoevolutionState) -> ReceivedAdvice:
+        """The last advice by person."""
+        return self._audiences.received(state.advice, state.intensity, state.people.groups)
+
+    @functools.cached_property
+    def _audiences(self) -> Audiences:
+        """The audiences of the assistants."""
+        count = num_audiences(self.audience, self.num_people, self.num_groups)
+        return Audiences(self.audience, self.num_assistants, count)
 
     @property
     def _displacements_persist(self) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 from mores.core.deterministic_sum import mean, norm, total
 from mores.core.people import People
 from mores.core.people_statistics import group_gap, rms_distance
+from mores.envs.dynamics.audience import ReceivedAdvice
 from mores.envs.dynamics.trait_state import TraitState
 from mores.envs.graphs.influence_graph import InfluenceGraph
 from mores.envs.opinion.progress_challenges import ChallengeRecord
@@ -31,8 +32,8 @@ class CoevolutionState:
     history_position: Float[Tensor, "world value"]
     trend: Float[Tensor, "world value"]  # last movement of history
     previous_values: Float[Tensor, "world agent value"]  # values one round ago
-    advice: Float[Tensor, "world assistant value"]  # last advice
-    intensity: Float[Tensor, "world assistant"]  # its intensity
+    advice: Float[Tensor, "world assistant_agent value"]  # last advice, to each audience
+    intensity: Float[Tensor, "world assistant_agent"]  # its intensity
     neighbor_mean: Float[Tensor, "world agent value"]  # weighted mean of neighbors' last answers
     graph: InfluenceGraph | None  # if each world has its own
     rule_state: Any  # of the update rule
@@ -41,15 +42,24 @@ class CoevolutionState:
 
 
 def community_metrics(
-    state: CoevolutionState, equilibrium_matrix: Float[Tensor, "agent agent"] | None
+    state: CoevolutionState,
+    received: ReceivedAdvice,
+    equilibrium_matrix: Float[Tensor, "agent agent"] | None,
 ) -> dict[str, Float[Tensor, "world *value"]]:
-    """Metrics of `Coevolution.metrics`. `equilibrium_matrix`: see `UpdateRule`."""
+    """Metrics of `Coevolution.metrics`.
+
+    Args:
+        state: at the end of a round.
+        received: its advice by person.
+        equilibrium_matrix: see `UpdateRule`.
+    """
     values = state.people.values
     mean_value = mean(values, 1)
     movement = mean_value - mean(state.previous_values, 1)
     lag = trust = gap = torch.full_like(mean_value[:, 0], torch.nan)
     if state.advice.shape[1]:
-        lag = mean(mean_value - movement - mean(state.advice, 1), 1)
+        advice = mean(mean(received.position, 2), 1)  # world value
+        lag = mean(mean_value - movement - advice, 1)
         trust = mean(mean(state.trust, 2), 1)
     if state.people.groups is not None:
         gap = group_gap(values, state.people.groups)

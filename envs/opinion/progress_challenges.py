@@ -63,8 +63,9 @@ def fill_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters with the defaults of a trajectory or a challenge added.
 
     A trajectory sets the number of values and starts all people at its first row; a challenge sets
-    `progressgym_digitized` and idealised people. In coevolve history and assistants have the influence of one and two
-    epochs. In follow and predict people equal history: attraction is 1, assistants have no effect.
+    `progressgym_digitized` and idealised people. In coevolve history and assistants have the
+    influence of one and two epochs. In follow and predict people equal history: attraction is 1,
+    assistants have no effect.
     """
     challenge, history = parameters.get("challenge", "none"), parameters.get("history", {})
     if isinstance(history, History):

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mores.core.spaces import MultiDiscrete as MultiDiscrete
     from mores.core.spaces import Part as Part
     from mores.experiments.results.run_reader import open_run as open_run
+    from mores.experiments.run import extend as extend
     from mores.experiments.run import run_scenario as run_scenario
     from mores.experiments.scenario.loading import load_scenario as load_scenario
     from mores.experiments.trained import load_trained as load_trained
@@ -74,6 +75,7 @@ _EXPORTS = {
     "Transition": "mores.core.environment",
     "UserError": "mores.core.errors",
     "Worlds": "mores.core.random_streams",
+    "extend": "mores.experiments.run",
     "load_scenario": "mores.experiments.scenario.loading",
     "load_trained": "mores.experiments.trained",
     "make_environment": "mores.registry",
@@ -109,6 +111,7 @@ __all__ = [  # all but SB3VecEnv and TorchRLEnv, which need optional dependencie
     "Transition",
     "UserError",
     "Worlds",
+    "extend",
     "load_scenario",
     "load_trained",
     "make_environment",

@@ -96,6 +96,7 @@ def test_values_traits_and_groups_are_those_of_the_respondent(population: Anes96
     assert population.environment_parameters() == {
         "num_people": people.values.shape[1],
         "num_values": len(population.value_names),
+        "num_groups": 3,
     }
     rows = people.traits["respondent"].long().numpy()
     for name in ("vote", "age", "education", "income"):

@@ -124,16 +124,16 @@ def test_a_policy_acts_as_it_would_alone():
     imitators = PerAgentPolicy(policies=[ImitateLast(epsilon=0.5), ImitateLast(epsilon=0.5)])
     metric = "cooperation_rate_by_agent"
     result = simulate(MatrixGame(), {"player": imitators}, 200, 1, metrics=[metric])
-    first, second = result.metrics[metric][:, 1].unbind(-1)
-    assert not torch.equal(first, second)
+    first, second = result.metrics[metric].values[:, 1].T
+    assert (first != second).any()
     metric = "mean_payoff_by_agent"
     whole = simulate(MatrixGame(), {"player": Strategy(name="tit_for_tat")}, 4, 9, metrics=[metric])
     parts = PerAgentPolicy(policies=[Strategy(name="tit_for_tat")] * 2)
     split = simulate(MatrixGame(), {"player": parts}, 4, 9, metrics=[metric])
-    assert torch.equal(whole.metrics[metric][:, 1:], split.metrics[metric][:, 1:])
+    assert whole.metrics.identical(split.metrics)
     alone = simulate(environment, {"player": policy}, [3], 8, metrics=[metric])
     batch = simulate(environment, {"player": policy}, 6, 8, metrics=[metric])
-    assert torch.equal(alone.metrics[metric][0, 1:], batch.metrics[metric][3, 1:])
+    assert alone.metrics.identical(batch.metrics.isel(world=[3]))
 
 
 def test_learned_state_outlives_an_episode_and_the_rest_does_not():
@@ -374,7 +374,7 @@ def test_errors_in_python():
 
 def test_box_actions():
     """Actions of several numbers: two kinds of assistants in one community."""
-    environment = Coevolution(num_people=5, num_assistants=3)
+    environment = Coevolution(human="idealised", num_people=5, num_assistants=3)
     policies = [{"kind": "mirror"}, {"kind": "persuader", "goal": [9.0, 9.0]}]
     policy = make_policy("per_agent", policies=policies, agents_per_policy=[1, 2])
     alone = simulate(environment, {"assistant": make_policy("mirror")}, 2, 5)
@@ -388,4 +388,4 @@ def test_worlds_of_a_replicate_differ_by_strategy():
     policies = [Strategy(name=("cooperator", "defector")), Strategy(name="defector")]
     policy, metric = PerAgentPolicy(policies=policies), "cooperation_rate_by_agent"
     result = simulate(MatrixGame(), {"player": policy}, Worlds.grid(3, 2), 1, metrics=[metric])
-    assert result.metrics[metric][:, 1, 0].tolist() == [1.0, 0.0] * 3
+    assert result.metrics[metric].values[:, 1, 0].tolist() == [1.0, 0.0] * 3

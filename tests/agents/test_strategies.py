@@ -56,7 +56,7 @@ def test_simulation_matches_analytic_values(row):
     rounds = [1, 5, 12]
     result = simulate(environment, pair, 4000, 12, seed=3, metrics=names, metric_rounds=rounds)
     for name, agent, (i, round) in itertools.product(names, (0, 1), enumerate(rounds)):
-        values = result.metrics[name][:, i, agent].double().numpy()
+        values = result.metrics[name].values[:, i, agent].astype(float)
         error = values.std(ddof=1) / 4000**0.5
         assert abs(values.mean() - expected[f"{name}[{agent}]"][round]) < 5 * error + 1e-9
 
@@ -151,7 +151,7 @@ def test_cooperation_depends_on_the_share_of_cooperating_others():
         metric = "mean_payoff_by_agent"
         result = simulate(environment, {"player": policy}, 1, 3, metrics=[metric])
         for agent in range(4):
-            payoffs = result.metrics[metric][0, 1:, agent].tolist()
+            payoffs = result.metrics[metric].values[0, 1:, agent].tolist()
             assert expected[f"{metric}[{agent}]"][1:] == pytest.approx(payoffs, rel=1e-6)
 
 

@@ -18,11 +18,16 @@ def test_moments_equal_those_of_a_plain_simulation(load_text):
     simulator = MomentSimulator(load_text(RANDOM_WALK))
     moments = simulator.moments_at(np.array([1.5, 0.4]))
     environment = Coevolution(
-        num_people=60, num_values=1, num_assistants=0, initial_std=1.5, noise_std=0.4
+        human="idealised",
+        num_people=60,
+        num_values=1,
+        num_assistants=0,
+        initial_std=1.5,
+        noise_std=0.4,
     )
     population = NormalPopulation(num_people=60, std=1.5)
     result = simulate(environment, {}, 32, 3, 0, ["rms_distance"], population=population)
-    values = result.metrics["rms_distance"].double().numpy()
+    values = result.metrics["rms_distance"].values.astype(float)
     assert moments.mean == pytest.approx(values[:, [0, 1, 3]].mean(0), abs=1e-12)
     assert moments.study_covariance == pytest.approx(np.cov(values[:, [0, 1, 3]].T), rel=1e-9)
     assert moments.simulation_covariance == pytest.approx(moments.study_covariance / 32, rel=1e-9)

@@ -46,7 +46,7 @@ def test_returns_stated_on_the_page() -> None:
     assert abs(mean_return(random) - RANDOM) < 4 * 3.7 / 4096**0.5  # standard deviation 3.7
     initial = mores.make_environment("dr_mdp", horizon=8, num_people=1, objective="initial")
     result = mores.simulate(initial, worlds=1, rounds=8, metrics=metrics, metric_rounds=[8])
-    assert float(result.metrics["return_real_time"]) == NO_INFLUENCE
+    assert result.metrics["return_real_time"].item() == NO_INFLUENCE
 
 
 @pytest.mark.full

@@ -18,7 +18,7 @@ from pettingzoo.test.state_test import state_test
 from pettingzoo.utils.conversions import parallel_to_aec
 
 import mores.clients.zoo
-from mores.clients.registration import pettingzoo_id
+from mores.clients.registration import pettingzoo_id, versioned
 from mores.registry import class_of
 from tests.clients.kinds import FILTERS, KINDS, small, zoo_make
 
@@ -88,7 +88,7 @@ class SmallModule:
     """A zoo module with small environments."""
 
     def __init__(self, kind: str, **parameters: Any) -> None:
-        self._module = getattr(mores.clients.zoo, f"{kind}_v0")
+        self._module = getattr(mores.clients.zoo, versioned(kind))
         self._small = small(kind) | parameters
 
     def parallel_env(self, **kwargs: Any) -> Any:
@@ -130,10 +130,10 @@ def test_registry(kind: str) -> None:
     others, _ = from_module.reset(seed=2)
     assert list(observations) == list(others) == from_module.possible_agents
     assert all(np.array_equal(obs, others[agent]) for agent, obs in observations.items())
-    assert str(from_module) == f"{kind}_v0"
+    assert str(from_module) == versioned(kind)
 
 
 def test_unknown_zoo_module() -> None:
     with pytest.raises(AttributeError, match="'lock_in_v0'"):
         mores.clients.zoo.lokin_v0  # noqa: B018
-    assert f"{KINDS[0]}_v0" in dir(mores.clients.zoo)
+    assert versioned(KINDS[0]) in dir(mores.clients.zoo)

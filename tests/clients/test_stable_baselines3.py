@@ -76,5 +76,5 @@ def test_environments_by_id() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert make_vec_env("mores/Coevolution-v0", n_envs=2).num_envs == 2
-        PPO("MlpPolicy", "mores/Coevolution-v0", n_steps=16, batch_size=16).learn(16)
+        assert make_vec_env("mores/Coevolution-v1", n_envs=2).num_envs == 2
+        PPO("MlpPolicy", "mores/Coevolution-v1", n_steps=16, batch_size=16).learn(16)

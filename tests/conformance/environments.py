@@ -19,6 +19,11 @@ from mores.core.people import People
 from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, MultiDiscrete, Part
+from mores.envs.dynamics.audience import Audience
+from mores.envs.dynamics.cohorts import Cohorts
+from mores.envs.dynamics.trust import Trust
+from mores.envs.opinion.coevolution import Coevolution
+from mores.envs.opinion.coevolution_state import CoevolutionState
 from mores.registry import REGISTRIES, class_of
 
 
@@ -290,6 +295,29 @@ class Errands(Environment[ErrandsState]):
         return {"clerk": UniformRandom(), "porter": UniformRandom()}
 
 
+class PersonalAdvice(Coevolution):
+    """Two assistants with an agent for each person, and newcomers, trust and a bound."""
+
+    num_people: int = 4
+    num_assistants: int = 2
+    audience: Audience = "person"
+    confidence_bound: float | None = 2.0
+    trust: Trust = Trust(initial_trust=0.5, learning_rate=0.2)
+    cohorts: Cohorts = Cohorts(turnover=0.2, tutoring_share=0.5)
+
+
+class GroupAdvice(PersonalAdvice):
+    """The same with an agent for each of three groups, one without people at the start."""
+
+    audience: Audience = "group"
+    num_groups: int | None = 3
+
+    def reset(self, streams: RandomStreams, people: People | None = None) -> CoevolutionState:
+        values = streams.normal("values", self.num_people, self.num_values)
+        odd = torch.arange(self.num_people) % 2
+        return super().reset(streams, People(values, groups=2 * odd.expand(values.shape[:2])))
+
+
 SHIPPED = [
     kind
     for kind in REGISTRIES["environment"]
@@ -318,6 +346,8 @@ TEST_ENVIRONMENTS: dict[str, type[Environment[Any]]] = {
     "relay": Relay,
     "meeting": Meeting,
     "errands": Errands,
+    "coevolution_person": PersonalAdvice,
+    "coevolution_group": GroupAdvice,
 }
 ALL_KINDS = [*SHIPPED, *TEST_ENVIRONMENTS]
 ALL_AGENTS = [

@@ -132,7 +132,7 @@ def test_a_users_channel_in_both_environments() -> None:
     person = mores.make_policy("annotator", rating={**rating, "scale_use": 0.5})
     pairs = PairwisePreferences(num_people=4, collect_ratings=True, margins=(1.0,))
     result = simulate(pairs, {"person": person}, 2, 3, 0, metrics=["rating_slope"])
-    assert result.metrics["rating_slope"][:, -1] == pytest.approx(0.5, abs=1e-5)
+    assert result.metrics["rating_slope"].values[:, -1] == pytest.approx(0.5, abs=1e-5)
     assert "rating_slope" not in pairs.analytic_values({"person": person}, 3)
 
 

@@ -21,6 +21,8 @@ from tests.refusals import refused
 # Paths in the state that a role must not observe: those of other agents, or ("") of any agent.
 HIDDEN = {
     "coevolution": {"person": ["people/values", "anchor"], "": ["history_position"]},
+    "coevolution_person": {"person": ["people/values", "anchor"], "": ["history_position"]},
+    "coevolution_group": {"person": ["people/values", "anchor"], "": ["history_position"]},
     "moral_hazard": {"agent": ["effort_cost", "max_effort", "effort"]},
     "dr_mdp": {
         "assistant": [

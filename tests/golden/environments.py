@@ -34,7 +34,7 @@ from mores.envs.influence.dr_mdp import DRMDP
 from mores.envs.influence.dr_mdp_planner import DRMDPPlanner
 from mores.envs.opinion.coevolution import Coevolution
 from mores.envs.opinion.lock_in import LockIn
-from mores.envs.opinion.panel import Advocate, Panel
+from mores.envs.opinion.panel import Advocate, Panel, TruthfulAnswer
 from mores.envs.strategic.matrix_game import ImitateLast, MatrixGame
 from mores.envs.strategic.moral_hazard import BestResponseAgent, FixedSharePrincipal, MoralHazard
 from mores.sim.episode_recorder import EpisodeRecorder
@@ -49,11 +49,11 @@ GRAPH = {"kind": "homophily", "degree": 3, "homophily_scale": 0.3, "peer_weight"
 def cases() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], Any]]:
     """Name, environment, policies by role, population."""
     yield from _coevolution()
-    yield "panel", Panel(num_people=7), {}, None
+    yield "panel", Panel(num_people=7), {"person": TruthfulAnswer()}, None
     yield (
         "panel/conversation",
         Panel(num_people=8, conversation_round=4, wave_interval=3),
-        {"assistant": Advocate()},
+        {"person": TruthfulAnswer(), "assistant": Advocate()},
         None,
     )
     for objective in ALIGNMENT_OBJECTIVES:
@@ -105,7 +105,7 @@ def cases() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], Any]]:
 
 
 EVERY: dict[str, Environment[Any]] = {
-    "coevolution": Coevolution(num_people=6),
+    "coevolution": Coevolution(human="idealised", num_people=6),
     "panel": Panel(num_people=6),
     "dr_mdp": DRMDP(num_people=6),
     "lock_in": LockIn(num_people=6),
@@ -118,7 +118,7 @@ EVERY: dict[str, Environment[Any]] = {
 
 def _coevolution() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], Any]]:
     environment = Coevolution(
-        num_people=7, noise_std=0.1, history=History(drift=0.02, noise_std=0.01)
+        human="idealised", num_people=7, noise_std=0.1, history=History(drift=0.02, noise_std=0.01)
     )
     yield "coevolution", environment, {}, None
     assistants: dict[str, Policy] = {
@@ -134,15 +134,18 @@ def _coevolution() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], A
     for name, policy in assistants.items():
         yield f"coevolution/{name}", environment, {"assistant": policy}, None
     for challenge in ("follow", "predict", "coevolve"):
-        challenged = Coevolution(num_people=3, challenge=challenge)  # type: ignore[arg-type]
+        challenged = Coevolution(human="idealised", num_people=3, challenge=challenge)  # type: ignore[arg-type]
         yield f"coevolution/{challenge}", challenged, {"assistant": Lifelong()}, None
-    observing = Coevolution(num_people=2, challenge="predict", observe_target=True)
+    observing = Coevolution(
+        human="idealised", num_people=2, challenge="predict", observe_target=True
+    )
     yield "coevolution/oracle", observing, {"assistant": Oracle()}, None
     trait_state = TraitStateDynamics(
         half_life=0.5, retained_share=0.39, volatility=0.25, volatility_heterogeneity=1.06
     )
     respondent = SurveyRespondent(noise_std=0.25, low=-1.0, high=1.0)
     full = Coevolution(
+        human="idealised",
         num_people=12,
         num_assistants=2,
         trait_state=trait_state,
@@ -152,12 +155,17 @@ def _coevolution() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], A
     )
     yield "coevolution/full", full, {"person": respondent, "assistant": Mirror()}, None
     karate = Coevolution(
-        num_people=34, num_assistants=0, peers={"rule": "friedkin_johnsen", "graph": "karate_club"}
+        human="idealised",
+        num_people=34,
+        num_assistants=0,
+        peers={"rule": "friedkin_johnsen", "graph": "karate_club"},
     )
     yield "coevolution/karate", karate, {}, None
     population = NormalPopulation(num_people=9, num_values=2)
-    yield "coevolution/normal", Coevolution(num_people=9), {}, population
-    voters = Coevolution(num_people=944, trait_state=trait_state, peers=full.peers)
+    yield "coevolution/normal", Coevolution(human="idealised", num_people=9), {}, population
+    voters = Coevolution(
+        human="idealised", num_people=944, trait_state=trait_state, peers=full.peers
+    )
     yield (
         "coevolution/anes96",
         voters,

@@ -20,7 +20,7 @@ from unittest import mock
 
 import torch
 
-from mores.core import random_streams
+from mores.core import stream_numbers
 from mores.experiments.scenario.loading import bundled_scenarios
 from tests.golden import clients, environments, recipes, scenarios
 from tests.golden.entries import Entry, differs, machine
@@ -89,6 +89,8 @@ def compare(
         old = dict(known[name])
         made = golden["machine"]["cpu_capability"]  # of the file, unless the entry is newer
         same = here == golden["machine"] | {"cpu_capability": old.pop("cpu_capability", made)}
+        # The last bits of intervals depend on the kernels that numpy and scipy choose for a CPU.
+        same = same and "/claim " not in name
         new = {key: part for key, part in new.items() if key != "cpu_capability"}
         if why := differs(old, new, same):
             reported = not same and name.startswith(learned_prefixes())
@@ -101,13 +103,13 @@ def main() -> int:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     addresses: set[str] = set()
-    stream_id = random_streams._stream_id
+    stream_id = stream_numbers.stream_id
 
     def record_address(name: str) -> tuple[int, int]:
         addresses.add(name)
         return stream_id(name)
 
-    with mock.patch.object(random_streams, "_stream_id", record_address):
+    with mock.patch.object(stream_numbers, "stream_id", record_address):
         found = dict(all_entries())
     if "--write" in sys.argv:
         lines = [f"  {json.dumps(name)}: {json.dumps(e)}" for name, e in found.items()]

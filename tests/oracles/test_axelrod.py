@@ -80,8 +80,8 @@ def test_four_of_axelrod_s_tournament() -> None:
         metrics=["mean_payoff_by_agent"],
         metric_rounds=[ROUNDS],
     ).metrics
-    payoffs = metrics["mean_payoff_by_agent"][:, 0, 0].view(4, 4).double()
-    means = (payoffs.sum(1) - payoffs.diag()) / 3
+    payoffs = metrics["mean_payoff_by_agent"].values[:, 0, 0].reshape(4, 4).astype(float)
+    means = (payoffs.sum(1) - payoffs.diagonal()) / 3
     assert means.tolist() == pytest.approx(SCORES, abs=1e-6)
 
 

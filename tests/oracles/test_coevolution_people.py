@@ -19,13 +19,15 @@ GOAL = Persuader(goal=[1.0, 0.0], goal_weight=1.0, learning_rate=0.0)
 
 def _mean_values(env: Coevolution, rounds: int, worlds: int = 1, **policies) -> np.ndarray:
     result = simulate(env, policies, worlds, rounds, 3, ["mean_value"])
-    return result.metrics["mean_value"].numpy()
+    return result.metrics["mean_value"].values
 
 
 def test_decay_of_one_round_of_influence():
     """After one round of influence p + (1 - p) 2^(-t/h) remains."""
     dynamics = TraitStateDynamics(half_life=2.0, permanent_share=0.3)
-    env = Coevolution(num_people=5, initial_std=0.0, ai_influence=0.4, trait_state=dynamics)
+    env = Coevolution(
+        human="idealised", num_people=5, initial_std=0.0, ai_influence=0.4, trait_state=dynamics
+    )
     after = simulate(env, {"assistant": GOAL}, 1, 1, 3).state
     no_influence = env.model_copy(update={"ai_influence": 0.0})
     trait_state, values = after.trait_state, []
@@ -39,7 +41,9 @@ def test_decay_of_one_round_of_influence():
 def test_persistent_influence_follows_the_recursion():
     """d' = d + p m, s' = s decay + (1 - p) m, m = alpha (1 - v), in plain floats."""
     dynamics = TraitStateDynamics(half_life=1.5, permanent_share=0.2)
-    env = Coevolution(num_people=4, initial_std=0.0, ai_influence=0.25, trait_state=dynamics)
+    env = Coevolution(
+        human="idealised", num_people=4, initial_std=0.0, ai_influence=0.25, trait_state=dynamics
+    )
     mean_values = _mean_values(env, 12, assistant=GOAL)[0, :, 0]
     disposition = state = 0.0
     decay, expected = 2 ** (-1 / 1.5), [0.0]
@@ -55,7 +59,7 @@ def test_persistent_influence_follows_the_recursion():
 
 def test_without_half_life_displacements_are_permanent():
     """No state residual; dispositions equal values."""
-    env = Coevolution(num_people=30, ai_influence=0.3, noise_std=0.1)
+    env = Coevolution(human="idealised", num_people=30, ai_influence=0.3, noise_std=0.1)
     state = simulate(env, {"assistant": LinearTrend(learning_rate=0.5)}, 2, 20, 3).state
     assert not state.trait_state.state_residual.any()
     torch.testing.assert_close(state.trait_state.disposition, state.people.values)
@@ -67,16 +71,20 @@ def test_untrusted_assistant_equals_the_twin_bit_for_bit():
     )
     cohorts, trust = Cohorts(turnover=0.1, mutation_std=0.2), Trust(initial_trust=0.0)
     parameters = {"trait_state": dynamics, "cohorts": cohorts, "trust": trust, "num_people": 40}
-    twin = _mean_values(Coevolution(num_assistants=0, **parameters), 30, 3)
-    untrusted = _mean_values(Coevolution(**parameters), 30, 3, assistant=GOAL)
+    twin = _mean_values(Coevolution(human="idealised", num_assistants=0, **parameters), 30, 3)
+    untrusted = _mean_values(Coevolution(human="idealised", **parameters), 30, 3, assistant=GOAL)
     np.testing.assert_array_equal(twin, untrusted)
 
 
 def test_friedkin_johnsen_with_mean_reversion_anchors_once():
     peers = {"rule": "friedkin_johnsen", "graph": "karate_club"}
-    plain = Coevolution(num_people=34, num_assistants=0, peers=peers)
+    plain = Coevolution(human="idealised", num_people=34, num_assistants=0, peers=peers)
     reverting = Coevolution(
-        num_people=34, num_assistants=0, peers=peers, trait_state=TraitStateDynamics(half_life=1.0)
+        human="idealised",
+        num_people=34,
+        num_assistants=0,
+        peers=peers,
+        trait_state=TraitStateDynamics(half_life=1.0),
     )
     plain_state = simulate(plain, {}, 1, 1, 3).state
     reverting_state = simulate(reverting, {}, 1, 1, 3).state
@@ -84,7 +92,9 @@ def test_friedkin_johnsen_with_mean_reversion_anchors_once():
     torch.testing.assert_close(plain_state.people.values, reverting_state.people.values)
     volatile = TraitStateDynamics(half_life=0.5, permanent_share=0.22, volatility=0.6)
     no_peers = {**peers, "rule": {"kind": "friedkin_johnsen", "susceptibility": 0.0}}
-    isolated = Coevolution(num_people=34, num_assistants=0, peers=no_peers, trait_state=volatile)
+    isolated = Coevolution(
+        human="idealised", num_people=34, num_assistants=0, peers=no_peers, trait_state=volatile
+    )
     after = simulate(isolated, {}, 1, 50, 3).state
     torch.testing.assert_close(after.trait_state.disposition, after.anchor)  # no influence
 
@@ -93,32 +103,40 @@ def test_tutoring_requires_intensity_and_trust():
     """Silent and untrusted assistants equal the twin, with newcomers."""
     parameters = {"num_people": 30, "cohorts": Cohorts(turnover=0.2, tutoring_share=0.5)}
     parameters["ai_influence"] = 0.0
-    twin = _mean_values(Coevolution(num_assistants=0, **parameters), 20, 2)
-    silent = _mean_values(Coevolution(**parameters), 20, 2, assistant=Silent())
-    distrusted = Coevolution(**parameters, trust=Trust(initial_trust=0.0))
+    twin = _mean_values(Coevolution(human="idealised", num_assistants=0, **parameters), 20, 2)
+    silent = _mean_values(Coevolution(human="idealised", **parameters), 20, 2, assistant=Silent())
+    distrusted = Coevolution(human="idealised", **parameters, trust=Trust(initial_trust=0.0))
     np.testing.assert_array_equal(twin, silent)
     np.testing.assert_array_equal(twin, _mean_values(distrusted, 20, 2, assistant=GOAL))
-    tutored = _mean_values(Coevolution(**parameters), 20, 2, assistant=GOAL)
+    tutored = _mean_values(Coevolution(human="idealised", **parameters), 20, 2, assistant=GOAL)
     # The expected gap shrinks by the factor 1 - .2 * .5 per round: .12 of it remains.
     assert abs(tutored[:, -1, 0] - 1.0).max() < 0.4
 
 
 def test_trust_grows_by_agreement():
     trust = Trust(initial_trust=0.5, learning_rate=0.2)
-    env = Coevolution(num_people=10, initial_std=0.1, ai_influence=0.0, trust=trust)
+    env = Coevolution(
+        human="idealised", num_people=10, initial_std=0.1, ai_influence=0.0, trust=trust
+    )
     agreeing = simulate(env, {"assistant": LinearTrend()}, 4, 40, 3, ["trust"]).metrics["trust"]
     distant = Persuader(goal=[8.0, 8.0], goal_weight=1.0)
     differing = simulate(env, {"assistant": distant}, 4, 40, 3, ["trust"]).metrics["trust"]
-    assert agreeing[:, 0].tolist() == differing[:, 0].tolist() == [0.5] * 4
+    assert agreeing.values[:, 0].tolist() == differing.values[:, 0].tolist() == [0.5] * 4
     assert (agreeing[:, -1] > 0.95).all()
     assert (differing[:, -1] < 0.001).all()
 
 
 def test_variance_over_generations():
     """Variance of Wright and Fisher with partial replacement, 400 worlds, 4 standard errors."""
-    env = Coevolution(num_people=20, num_values=1, num_assistants=0, cohorts=Cohorts(turnover=0.3))
+    env = Coevolution(
+        human="idealised",
+        num_people=20,
+        num_values=1,
+        num_assistants=0,
+        cohorts=Cohorts(turnover=0.3),
+    )
     distance = simulate(env, {}, 400, 30, 5, ["rms_distance"]).metrics["rms_distance"]
-    variance = distance.double()[:, -1].numpy() ** 2 * 20 / 19
+    variance = distance.values[:, -1].astype(float) ** 2 * 20 / 19
     expected = expected_variance(1.0, 30, 20, 0.3, 0.0)
     error = variance.std(ddof=1) / np.sqrt(400)
     assert abs(variance.mean() - expected) < 4 * error

@@ -88,7 +88,7 @@ def test_simulation_equals_analytic_values(objective: str) -> None:
     assert len(names) == 12
     result = simulate(env, worlds=1000, rounds=8, seed=5, metrics=names)
     for name in names:
-        values = result.metrics[name].double().numpy()
+        values = result.metrics[name].values.astype(float)
         error = values.std(0, ddof=1) / math.sqrt(len(values))
         assert (np.abs(values.mean(0) - expected[name]) <= 4.5 * error + 1e-5).all(), name
     assert expected["objective_return"][-1] == pytest.approx(expected["optimal_return"], abs=1e-12)
@@ -117,7 +117,7 @@ def test_only_observed_susceptible_people_are_targeted() -> None:
             == gap
         )
     equal = simulate(DRMDP(num_people=4), worlds=2, rounds=2, metrics=["targeting_gap"])
-    assert equal.metrics["targeting_gap"].isnan().all()
+    assert equal.metrics["targeting_gap"].isnull().all()
 
 
 def test_planner_tie_break() -> None:
@@ -125,7 +125,7 @@ def test_planner_tie_break() -> None:
     for tie_break, share in (("noop", 0.0), ("influence", 1.0)):
         policies = {"assistant": DRMDPPlanner(tie_break=tie_break)}
         metrics = simulate(DRMDP(horizon=2), policies, 2, 2, metrics=names).metrics
-        assert [metrics[name][:, -1].unique().tolist() for name in names] == [[share], [2.0]]
+        assert [set(metrics[name].values[:, -1]) for name in names] == [{share}, {2.0}]
 
 
 def test_closed_form_only_under_its_assumptions() -> None:

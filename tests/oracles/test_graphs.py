@@ -331,9 +331,9 @@ def test_a_graph_without_ties_is_sampled_and_a_changed_file_is_read_anew(tmp_pat
     assert empty.sample_neighbors(torch.rand(2, 4)).tolist() == [[0, 1, 2, 3]] * 2
     file = tmp_path / "edges.txt"
     file.write_text("0 1\n")
-    first = Coevolution(num_people=3, peers=peers(kind="file", path=str(file)))
+    first = Coevolution(human="idealised", num_people=3, peers=peers(kind="file", path=str(file)))
     file.write_text("0 2\n1 2\n")
-    second = Coevolution(num_people=3, peers=peers(kind="file", path=str(file)))
+    second = Coevolution(human="idealised", num_people=3, peers=peers(kind="file", path=str(file)))
     assert first.peers.graph != second.peers.graph  # by their digests
     degrees = [env.peers.shared_graph(3).degree.tolist() for env in (first, second)]
     assert degrees[1] == [1, 1, 2]
@@ -349,7 +349,7 @@ def test_one_graph_for_several_worlds_is_refused(made: Any) -> None:
         return made(nx.path_graph(num_people), values)
 
     REGISTRIES["graph"]["test_one"] = test_one
-    env = Coevolution(num_people=9, peers=peers(kind="test_one"))
+    env = Coevolution(human="idealised", num_people=9, peers=peers(kind="test_one"))
     with refused("wrong_shape", "peers.graph"):
         env.reset(RandomStreams.of(0, 3))
     del REGISTRIES["graph"]["test_one"]
@@ -360,7 +360,7 @@ def test_generators_of_networkx() -> None:
     shared = CsrGraph.from_networkx(nx.watts_strogatz_graph(40, 4, 0.1, seed=0))
     assert np.array_equal(source.shared_graph(40).indices, shared.indices)
     per_world = {"kind": "networkx", "generator": "gnp_random", "parameters": {"p": 0.1}}
-    env = Coevolution(num_people=40, peers=peers(**per_world, per_world=True))
+    env = Coevolution(human="idealised", num_people=40, peers=peers(**per_world, per_world=True))
     simulator = Simulator(env, env.default_policies(), worlds=3, rounds=2, autoreset=True)
     simulator.reset(1)
     graph = simulator.state.graph
@@ -387,11 +387,11 @@ def test_a_function_is_a_graph_kind() -> None:
     def lines(num_people: int, values: torch.Tensor, streams: RandomStreams) -> list[nx.Graph]:
         return [nx.path_graph(num_people) for _ in values]
 
-    env = Coevolution(num_people=9, peers=peers(kind="test_ring", reach=2))
+    env = Coevolution(human="idealised", num_people=9, peers=peers(kind="test_ring", reach=2))
     simulator = Simulator(env, env.default_policies(), worlds=2, rounds=3)
     simulator.reset(0)
     assert simulator.state.graph is None
-    env = Coevolution(num_people=9, peers=peers(kind="test_lines"))
+    env = Coevolution(human="idealised", num_people=9, peers=peers(kind="test_lines"))
     simulator = Simulator(env, env.default_policies(), worlds=2, rounds=3)
     simulator.reset(0)
     assert simulator.state.graph.degree[1].tolist() == [1, *[2] * 7, 1]

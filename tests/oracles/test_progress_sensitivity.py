@@ -43,6 +43,7 @@ def test_skills_under_noise_equal_the_environment(share: float) -> None:
     """4 standard errors of 2,000 worlds, seed 5."""
     rows = sensitivity.digitized_rows()
     env = Coevolution(
+        human="idealised",
         num_people=1,
         challenge="coevolve",
         history=History(trajectory="progressgym_digitized", attraction=share),
@@ -52,7 +53,7 @@ def test_skills_under_noise_equal_the_environment(share: float) -> None:
     policies = {"assistant": ROWS["quadratic"][0], "person": person}
     skill = simulate(env, policies, 2000, 8, 5, ["skill_score"]).metrics["skill_score"][:, -1]
     exact = sensitivity.coevolve_skill(sensitivity.QUADRATIC, rows, share, sensitivity.ANSWER_NOISE)
-    values = skill.double().numpy()
+    values = skill.values.astype(float)
     assert values.mean() == pytest.approx(exact, abs=4 * values.std() / 2000**0.5)
 
 

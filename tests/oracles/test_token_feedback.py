@@ -154,7 +154,7 @@ def test_random_policy_equals_analytic_values() -> None:
     for worlds in (4000, one_task):
         result = simulate(env, {}, worlds, 5, seed=2, metrics=list(expected))
         for name, value in expected.items():
-            samples = result.metrics[name].double().numpy()
+            samples = result.metrics[name].values.astype(float)
             error = samples.std(0, ddof=1) / math.sqrt(4000)
             assert (np.abs(samples.mean(0) - value) <= 4.5 * error + 1e-6).all(), name
     assert env.analytic_values({}, 5) == {}

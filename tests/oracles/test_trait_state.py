@@ -158,7 +158,7 @@ def test_newcomers_are_tutored_and_shifted():
     values = RandomStreams.of(5, 300).normal("start", 40, 1)
     cohorts = Cohorts(turnover=0.2, tutoring_share=0.4, mean_shift=0.5, mutation_std=0.1)
     streams = RandomStreams.of(5, 300)
-    newcomers = cohorts.sample_newcomers(values, lambda parent: 3.0 - parent, streams)
+    newcomers = cohorts.sample_newcomers(values, lambda newcomer, _: 3.0 - newcomer, streams)
     result = replace_people(People(values), newcomers).values
     mean_value = values.mean(1)[:, 0]
     assert_mean((result - values).mean(1)[:, 0] - 0.2 * (0.4 * (3.0 - mean_value) + 0.5), 0.0)
@@ -201,13 +201,13 @@ def test_newcomers_have_new_residuals():
 def test_trust_follows_the_delta_rule(rate):
     trust = Trust(initial_trust=0.8, learning_rate=rate, distance_scale=0.5)
     values, advice = torch.randn(3, 6, 2), torch.randn(3, 4, 2)
-    evidence = trust.evidence(values, advice)
+    evidence = trust.evidence(values, advice[:, None])  # all people receive the same advice
     deviation = values.double()[:, :, None] - advice.double()[:, None]
     assert evidence.numpy() == pytest.approx(
         torch.exp(-(deviation**2).mean(-1) / (2 * 0.5**2)).numpy(), abs=1e-6
     )
-    level, intensity = trust.initial_state(values, advice), torch.ones(3, 4)
-    intensity[:, 3] = 0.0
+    level, intensity = trust.initial_state(values, advice), torch.ones(3, 1, 4)
+    intensity[..., 3] = 0.0
     for rounds in range(15):
         closed_form = evidence + (0.8 - evidence) * (1 - rate) ** rounds
         assert level[..., :3].numpy() == pytest.approx(closed_form[..., :3].numpy(), abs=1e-6)

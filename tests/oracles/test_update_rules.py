@@ -84,7 +84,11 @@ def registered() -> Iterator[None]:
 
 def simulator(rule: Any, graph: Any = "test_graph", rounds: int = 30, **other: Any) -> Simulator:
     env = Coevolution(
-        num_people=50, num_assistants=0, peers={"rule": rule, "graph": graph}, **other
+        human="idealised",
+        num_people=50,
+        num_assistants=0,
+        peers={"rule": rule, "graph": graph},
+        **other,
     )
     made = Simulator(env, env.default_policies(), worlds=3, rounds=rounds, autoreset=True)
     made.reset(4)
@@ -152,7 +156,10 @@ class Opposed(Population):
 
 def test_voters_adopt_the_values_of_neighbors() -> None:
     env = Coevolution(
-        num_people=50, num_assistants=0, peers={"rule": "test_voter", "graph": "test_graph"}
+        human="idealised",
+        num_people=50,
+        num_assistants=0,
+        peers={"rule": "test_voter", "graph": "test_graph"},
     )
     run = Simulator(env, env.default_policies(), worlds=3, rounds=200, population=Opposed())
     run.reset(4)
@@ -231,7 +238,12 @@ def test_closed_forms_only_where_they_hold() -> None:
     assert anchored.environment.metrics(anchored.state)["distance_to_equilibrium"].max() < 1e-5
     graph = {"kind": "networkx", "generator": "cycle"}
     small, large = (
-        Coevolution(num_people=n, num_assistants=0, peers={"rule": "degroot", "graph": graph})
+        Coevolution(
+            human="idealised",
+            num_people=n,
+            num_assistants=0,
+            peers={"rule": "degroot", "graph": graph},
+        )
         for n in (101, 5000)
     )
     factor = (1 + 2 * np.cos(2 * np.pi / 101)) / 3

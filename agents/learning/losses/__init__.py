@@ -11,7 +11,10 @@ from mores.agents.learning.losses.contrastive import contrastive_loss
 from mores.agents.learning.losses.divergence import kl_loss
 from mores.agents.learning.losses.expected_score import expected_score_loss
 from mores.agents.learning.losses.likelihood import nll_loss, unlikelihood_loss
-from mores.agents.learning.losses.policy_gradient import policy_gradient_loss
+from mores.agents.learning.losses.policy_gradient import (
+    policy_gradient_diagnostics,
+    policy_gradient_loss,
+)
 from mores.agents.learning.losses.preference import LabelLosses, label_losses, preference_loss
 from mores.agents.learning.losses.ranking import ranking_loss
 from mores.agents.learning.losses.regression import regression_loss, value_loss
@@ -23,6 +26,7 @@ __all__ = [
     "kl_loss",
     "label_losses",
     "nll_loss",
+    "policy_gradient_diagnostics",
     "policy_gradient_loss",
     "preference_loss",
     "ranking_loss",

@@ -20,6 +20,8 @@ ratios are limited to 20, since exp would overflow.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -88,6 +90,39 @@ def policy_gradient_loss(
         entropy = out.require("entropy", f"{CALLER} with an entropy bonus")
         loss = loss - ent_coef * masked_mean(entropy, mask)
     return loss
+
+
+def policy_gradient_diagnostics(
+    out: ModelOutput,
+    batch: FeedbackBatch,
+    *,
+    clip_mode: str = "token",
+    clip_range_low: PerModelSetting = 0.2,
+    clip_range_high: PerModelSetting = 0.2,
+    subset: str = "all",
+    **_: Any,
+) -> dict[str, Float[Tensor, " model"]]:
+    """Means over steps, for the arguments of `policy_gradient_loss`.
+
+    Returns:
+        `entropy` of the policy, in nats. With a ratio also `approx_kl`, the divergence of the
+        policy from the old one as estimated by ρ - 1 - log ρ (Schulman 2020, "Approximating KL
+        divergence"), in nats; and `clip_fraction`, the share of steps with a ratio beyond the clip
+        range.
+    """
+    mask = select_steps(batch, subset, CALLER)
+    entropy = out.require("entropy", CALLER)
+    if clip_mode == "none":
+        return {"entropy": masked_mean(entropy, mask)}
+    log_ratio = torch.where(mask, out.logp - batch.require("old_logp", CALLER), 0.0)
+    ratio = log_ratio.clamp(max=MAX_LOG_RATIO).exp()
+    clipped = ratio if clip_mode == "token" else _ratio(out, batch, mask, clip_mode)
+    lowest, highest = _bound(clip_range_low, ratio, -1.0), _bound(clip_range_high, ratio, 1.0)
+    outside = (clipped < lowest) | (clipped > highest)
+    rows = [torch.where(mask, entropy, 0.0), ratio - 1.0 - log_ratio, outside & mask]
+    sums = torch.stack([row.sum((1, 2)) for row in rows])
+    means = sums / mask.sum((1, 2)).clamp(min=1)
+    return dict(zip(("entropy", "approx_kl", "clip_fraction"), means.unbind(0), strict=True))
 
 
 def _ratio(

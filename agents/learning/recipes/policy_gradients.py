@@ -23,7 +23,11 @@ from mores.agents.learning.batch import FeedbackBatch
 from mores.agents.learning.demonstration_rollout import concat_samples, demonstration_batch
 from mores.agents.learning.episodic import EpisodicLearner
 from mores.agents.learning.learner_state import LearnerState
-from mores.agents.learning.losses import kl_loss, policy_gradient_loss
+from mores.agents.learning.losses import (
+    kl_loss,
+    policy_gradient_diagnostics,
+    policy_gradient_loss,
+)
 from mores.agents.learning.objective import LossTerm, Objective
 from mores.agents.learning.on_policy import buffer_feedback, buffer_rewards
 from mores.agents.learning.train_state import OptimizerConfig
@@ -64,7 +68,9 @@ class REINFORCE(EpisodicLearner):
     def objective(self) -> Objective:
         """Policy gradient without clipping, with entropy bonus."""
         loss_kwargs = {"clip_mode": "none", "ent_coef": self.ent_coef}
-        return Objective((LossTerm(policy_gradient_loss, 1.0, loss_kwargs),))
+        diagnostics = policy_gradient_diagnostics
+        term = LossTerm(policy_gradient_loss, 1.0, loss_kwargs, diagnostics=diagnostics)
+        return Objective((term,))
 
 
 class GroupPolicyGradient(EpisodicLearner):
@@ -137,9 +143,9 @@ class GroupPolicyGradient(EpisodicLearner):
     @property
     def objective(self) -> Objective:
         """Policy gradient, and the divergence from the initial model if it has weight."""
-        terms = [
-            LossTerm(policy_gradient_loss, 1.0, {**self.loss_kwargs, "ent_coef": self.ent_coef})
-        ]
+        loss_kwargs = {**self.loss_kwargs, "ent_coef": self.ent_coef}
+        diagnostics = policy_gradient_diagnostics
+        terms = [LossTerm(policy_gradient_loss, 1.0, loss_kwargs, diagnostics=diagnostics)]
         if self.kl_coef > 0:
             terms.append(LossTerm(kl_loss, self.kl_coef, {"reduction": "sample"}))
         return Objective(tuple(terms))

@@ -19,11 +19,19 @@ from torch import Tensor
 from mores.agents.learning.batch import FeedbackBatch
 from mores.agents.learning.learner import UpdateObstacle
 from mores.agents.learning.learner_state import LearnerState
-from mores.agents.learning.losses import policy_gradient_loss, value_loss
+from mores.agents.learning.losses import (
+    policy_gradient_diagnostics,
+    policy_gradient_loss,
+    value_loss,
+)
 from mores.agents.learning.objective import LossTerm, Objective
 from mores.agents.learning.on_policy import OnPolicyLearner, UnitInterval, buffer_rewards
 from mores.agents.learning.rollout_buffer import RolloutBuffer
-from mores.agents.learning.transforms.advantages import generalized_advantages, normalize_advantages
+from mores.agents.learning.transforms.advantages import (
+    explained_variance,
+    generalized_advantages,
+    normalize_advantages,
+)
 from mores.agents.learning.update import UpdateBatch
 from mores.core.environment import Transition
 
@@ -75,7 +83,8 @@ class PPO(OnPolicyLearner):
                 advantage=estimate.advantage[..., i], value_target=estimate.value_target[..., i]
             )
             prepared[phase] = batch if is_recurrent else steps_as_samples(batch)
-        return UpdateBatch(prepared, self.objective)
+        statistics = {"explained_variance": estimate.explained_variance}
+        return UpdateBatch(prepared, self.objective, statistics=statistics)
 
     @property
     def objective(self) -> Objective:
@@ -86,9 +95,10 @@ class PPO(OnPolicyLearner):
             "clip_range_high": self.clip_range,
             "ent_coef": self.ent_coef,
         }
-        return Objective(
-            (LossTerm(policy_gradient_loss, 1.0, loss_kwargs), LossTerm(value_loss, self.vf_coef))
+        policy_term = LossTerm(
+            policy_gradient_loss, 1.0, loss_kwargs, diagnostics=policy_gradient_diagnostics
         )
+        return Objective((policy_term, LossTerm(value_loss, self.vf_coef)))
 
     def _advantages(
         self, batches: list[FeedbackBatch], rewards: dict[str, Tensor]
@@ -120,8 +130,10 @@ class PPO(OnPolicyLearner):
         if self.normalize_advantage:
             advantage = normalize_advantages(advantage, mask.flatten(2))
         shape = mask.shape[2:]
+        target = estimate.value_target
+        explained = explained_variance(old_value.flatten(2), target, mask.flatten(2))
         return _PhaseAdvantages(
-            advantage.unflatten(2, shape), estimate.value_target.unflatten(2, shape)
+            advantage.unflatten(2, shape), target.unflatten(2, shape), explained
         )
 
 
@@ -129,6 +141,7 @@ class PPO(OnPolicyLearner):
 class _PhaseAdvantages:
     advantage: Tensor
     value_target: Tensor
+    explained_variance: Tensor  # [model]
 
 
 def steps_as_samples(batch: FeedbackBatch) -> FeedbackBatch:

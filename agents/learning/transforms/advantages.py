@@ -130,6 +130,23 @@ def normalize_advantages(
     return scaled.view_as(advantage)
 
 
+def explained_variance(
+    value: Float[Tensor, "model *rest"],
+    target: Float[Tensor, "model *rest"],
+    mask: Bool[Tensor, "model *rest"],
+) -> Float[Tensor, " model"]:
+    """Share of the variance of the targets that predicted values explain, 1 - Var(t - v) / Var(t).
+
+    1 is a perfect prediction, 0 is no better than a constant. NaN if all targets are equal.
+    """
+    valid, count = mask.flatten(1), mask.flatten(1).sum(1).clamp(min=1)
+    rows = torch.stack([target.flatten(1), (target - value).flatten(1)])
+    means = torch.where(valid, rows, 0.0).sum(2) / count
+    centered = torch.where(valid, rows - means[..., None], 0.0)
+    total_variance, unexplained = centered.square().sum(2) / count
+    return 1.0 - unexplained / torch.where(total_variance > 0, total_variance, torch.nan)
+
+
 def broadcast_to_steps(
     advantage: Float[Tensor, "model sample"], mask: Bool[Tensor, "model sample step"]
 ) -> Float[Tensor, "model sample step"]:

@@ -1,4 +1,4 @@
-"""Commands: `mores run`, `resume`, `check`, `calibrate`, `list`, `describe`, `claims`.
+"""Commands: `mores run`, `resume`, `extend`, `check`, `calibrate`, `list`, `describe`, `claims`.
 
 Exit codes: see `EXIT_CODES`.
 """
@@ -60,6 +60,14 @@ ScenarioFiles = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="PATH=VALUE", help="Changes, such as rounds=50 env.num_people=30."),
+]
+Additions = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="PATH=VALUE", help="What the run has afterwards, as replicates=128."),
+]
+ExtendedScenario = Annotated[
+    Path | None,
+    typer.Option("--scenario", metavar="FILE", help="The scenario file, with further arms."),
 ]
 PluginFiles = Annotated[
     list[Path] | None,
@@ -215,6 +223,25 @@ def resume_command(
     return _print_result(resume_run(folder, jobs, load or (), force), allow_undecided)
 
 
+@app.command("extend", epilog=EXIT_CODES)
+def extend_command(
+    folder: Folder,
+    overrides: Additions = None,
+    scenario: ExtendedScenario = None,
+    jobs: Jobs = 1,
+    load: MovedPluginFiles = None,
+    allow_undecided: AllowUndecided = False,
+) -> int:
+    """Extend a run by replicates, rounds or arms: keep its cells, simulate what is new.
+
+    Claims whose data changed are judged again, with an interval of a higher level.
+    """
+    from mores.experiments.run import extend
+
+    options: Any = {"overrides": overrides or (), "scenario": scenario, "jobs": jobs}
+    return _print_result(extend(folder, **options, plugin_files=load or ()), allow_undecided)
+
+
 @app.command("check")
 def check_command(
     file: ScenarioFile, overrides: Overrides = None, load: PluginFiles = None
@@ -234,6 +261,9 @@ def check_command(
         pluralize(len(scenario.claims), "claim"),
     ]
     print(f"{loaded.source_map.source}: OK: {', '.join(parts)}")
+    populations = [cell.population for cell in cells if cell.population is not None]
+    for remark in dict.fromkeys(line for each in populations for line in each.remarks):
+        print(f"remark: {remark}")
     for name in undefined_metrics(scenario, cells):
         print(f"remark: {name} is NaN in every round of every arm")
 

@@ -24,6 +24,8 @@ def verdict_table(results: Sequence[RunResult]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    from mores.experiments.claims.looks import describe_look
+
     table = Table(box=box.HORIZONTALS, show_lines=True, expand=True)
     table.add_column("claim", overflow="fold", ratio=1)
     table.add_column("estimate, interval", no_wrap=True)
@@ -43,7 +45,8 @@ def verdict_table(results: Sequence[RunResult]) -> Table:
             statement = Text.assemble(claim.statement, (details, "dim"))
             if verdict.status in ("fails", "undecided"):
                 statement.append(f"\n{verdict.reason}", style=color)
-            for note in filter(None, (verdict.warning, verdict.changed)):
+            look = describe_look(claim, verdict.look, verdict.level)
+            for note in filter(None, (verdict.warning, verdict.changed, look)):
                 statement.append(f"\n{note}", style="yellow")
             interval = f"[{_format_number(estimate.low)}, {_format_number(estimate.high)}]"
             if math.isinf(estimate.low) and math.isinf(estimate.high):

@@ -19,6 +19,7 @@ from mores.clients.array_conversion import (
     metric_to_numpy,
     sampling_mask,
 )
+from mores.clients.registration import versioned
 from mores.clients.resolve import AgentId, Spec
 from mores.core.arguments import check_names
 from mores.core.environment import Environment, get_role
@@ -74,16 +75,16 @@ class _PettingZooBase:
                 code="out_of_range",
                 path="max_cycles",
             )
-        self.environment = resolve.resolve_environment(environment, parameters)
+        people = resolve.resolve_population(population)
+        self.environment = resolve.resolve_environment(environment, parameters, people)
         agents = resolve.resolve_external_agents(self.environment, external, policies)
         policies = resolve.resolve_policies(self.environment, policies, agents)
-        people = resolve.resolve_population(population)
         self.simulator = Simulator(self.environment, policies, agents, 1, rounds, population=people)
         self.max_cycles, self.metric_names = max_cycles, tuple(check_names("metrics", metrics))
         self.render_mode = render_mode
         name = environment if isinstance(environment, str) else type(environment).__name__.lower()
         self.metadata = {
-            "name": f"{name}_v0",
+            "name": versioned(name),
             "render_modes": list(text_rendering.RENDER_MODES),
             "render_fps": 4,
             "is_parallelizable": True,

@@ -1,7 +1,8 @@
 """Ids under which Gymnasium and PettingZoo know the registered environments.
 
-`lock_in` is `mores/LockIn-v0` in Gymnasium and `mores/lock_in_v0` in PettingZoo. Entry points are
-strings: nothing is imported before an environment is made, and an `EnvSpec` can be saved as JSON.
+`lock_in` is `mores/LockIn-v0` in Gymnasium and `mores/lock_in_v0` in PettingZoo. The version rises
+when a default changes the numbers of an environment. Entry points are strings: nothing is imported
+before an environment is made, and an `EnvSpec` can be saved as JSON.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import gymnasium
 import pettingzoo
 
 from mores.registry import REGISTRIES
+from mores.registry.entries import ENVIRONMENT_VERSIONS
 
 
 def gymnasium_id(kind: str) -> str:
@@ -18,12 +20,22 @@ def gymnasium_id(kind: str) -> str:
     name = entry_point.split(":")[-1] if isinstance(entry_point, str) else entry_point.__name__
     if name.lower() != kind.replace("_", "").lower():  # two kinds may share a class
         name = "".join(word.capitalize() for word in kind.split("_"))
-    return f"mores/{name}-v0"
+    return f"mores/{name}-v{version(kind)}"
+
+
+def version(kind: str) -> int:
+    """Version of an environment; 0 for a user's."""
+    return ENVIRONMENT_VERSIONS.get(kind, 0)
+
+
+def versioned(kind: str) -> str:
+    """`lock_in_v0` for `lock_in`."""
+    return f"{kind}_v{version(kind)}"
 
 
 def pettingzoo_id(kind: str) -> str:
     """`mores/lock_in_v0` for `lock_in`."""
-    return f"mores/{kind}_v0"
+    return f"mores/{versioned(kind)}"
 
 
 def register_environment(kind: str) -> None:

@@ -34,9 +34,18 @@ class AgentId(NamedTuple):
 
 
 def resolve_environment(
+    environment: str | Environment[Any],
+    parameters: Mapping[str, Any],
+    population: Population | None = None,
+) -> Environment[Any]:
+    """Environment by name and parameters, or the given object, for the people of a population."""
+    resolved = _named_or_given(environment, parameters)
+    return resolved if population is None else resolved.with_population(population)
+
+
+def _named_or_given(
     environment: str | Environment[Any], parameters: Mapping[str, Any]
 ) -> Environment[Any]:
-    """Environment by name and parameters, or the given object."""
     if isinstance(environment, str):
         return registry.make("environment", environment, parameters)
     if parameters:

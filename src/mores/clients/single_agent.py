@@ -58,7 +58,8 @@ class SingleAgentClient:
         device: torch.device | str,
         parameters: Mapping[str, Any],
     ) -> None:
-        self.environment = resolve.resolve_environment(environment, parameters)
+        people = resolve.resolve_population(population)
+        self.environment = resolve.resolve_environment(environment, parameters, people)
         self.agent_id = resolve.resolve_agent(self.environment, agent)
         self.metric_names = tuple(check_names("metrics", metrics))
         external = {self.agent_id.role: [self.agent_id.agent_index]}
@@ -69,7 +70,7 @@ class SingleAgentClient:
             worlds,
             rounds,
             autoreset,
-            population=resolve.resolve_population(population),
+            population=people,
             device=device,
         )
         role = get_role(self.environment, self.agent_id.role)

@@ -87,7 +87,8 @@ class TorchRLEnv(EnvBase):
     ) -> None:
         worlds = Worlds.of(worlds)
         super().__init__(device=device, batch_size=torch.Size([len(worlds)]))
-        self.environment = resolve.resolve_environment(environment, parameters)
+        people = resolve.resolve_population(population)
+        self.environment = resolve.resolve_environment(environment, parameters, people)
         self.metric_names = tuple(check_names("metrics", metrics))
         agents = resolve.resolve_external_agents(self.environment, external, policies)
         self.simulator = Simulator(
@@ -97,7 +98,7 @@ class TorchRLEnv(EnvBase):
             worlds,
             rounds,
             autoreset=True,
-            population=resolve.resolve_population(population),
+            population=people,
             device=device,
         )
         self._num_options: dict[str, NumOptions] = {}

@@ -103,7 +103,8 @@ class TRLRollouts:
         seed: int = 0,
         **parameters: Any,
     ) -> None:
-        self.environment = resolve.resolve_environment(environment, parameters)
+        self.population = resolve.resolve_population(population)
+        self.environment = resolve.resolve_environment(environment, parameters, self.population)
         self.lm_policy = lm_policy
         self.rounds, self.seed, self.metric_names = rounds, check_seed(seed), tuple(metrics)
         counts = {role.name: role.num_agents for role in self.environment.roles}
@@ -114,7 +115,6 @@ class TRLRollouts:
             self.role, self.agent_indices = agent_id.role, [agent_id.agent_index]
         external = {self.role: self.agent_indices}
         self.policies = resolve.resolve_policies(self.environment, policies, external)
-        self.population = resolve.resolve_population(population)
         self._role_definition = get_role(self.environment, self.role)
         self._calls: dict[tuple[str, int], int] = {}
         self._make_simulator(Worlds.of(1), None)  # raises now if arguments are inconsistent

@@ -1,4 +1,4 @@
-"""PettingZoo modules of all environments: `from mores.clients.zoo import coevolution_v0`.
+"""PettingZoo modules of all environments: `from mores.clients.zoo import lock_in_v0`.
 
 Each has `parallel_env(**kwargs)`, `env(**kwargs)` (the parallel environment, converted to AEC by
 PettingZoo), `aec_env(**kwargs)` (the native AEC environment, which selects acting agents only) and
@@ -13,10 +13,9 @@ from pettingzoo import AECEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
 from mores.clients.pettingzoo import PettingZooAECEnv, PettingZooParallelEnv
+from mores.clients.registration import versioned
 from mores.core.errors import did_you_mean
 from mores.registry import REGISTRIES
-
-VERSION_SUFFIX = "_v0"
 
 
 class PettingZooModule:
@@ -40,16 +39,19 @@ class PettingZooModule:
         return PettingZooAECEnv(self.kind, **kwargs)
 
     def __repr__(self) -> str:
-        return f"mores.clients.zoo.{self.kind}{VERSION_SUFFIX}"
+        return f"mores.clients.zoo.{versioned(self.kind)}"
 
 
 def __getattr__(name: str) -> PettingZooModule:
-    kind = name.removesuffix(VERSION_SUFFIX)
-    if kind == name or kind not in REGISTRIES["environment"]:
-        names = [f"{kind}{VERSION_SUFFIX}" for kind in REGISTRIES["environment"]]
-        raise AttributeError(f"mores.clients.zoo has no {name!r}{did_you_mean(name, names)}")
-    return PettingZooModule(kind)
+    kinds = _kinds_by_name()
+    if name not in kinds:
+        raise AttributeError(f"mores.clients.zoo has no {name!r}{did_you_mean(name, kinds)}")
+    return PettingZooModule(kinds[name])
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *(f"{kind}{VERSION_SUFFIX}" for kind in REGISTRIES["environment"])])
+    return sorted([*globals(), *_kinds_by_name()])
+
+
+def _kinds_by_name() -> dict[str, str]:
+    return {versioned(kind): kind for kind in REGISTRIES["environment"]}

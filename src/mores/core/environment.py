@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mores.core.config import Config
 from mores.core.errors import did_you_mean
-from mores.core.people import People
+from mores.core.people import People, Population
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Space
 
@@ -168,6 +168,26 @@ class Environment(Config, ABC, Generic[State]):
     def latent(self, state: State) -> Mapping[str, Tensor]:
         """Quantities that no policy may observe, for metrics and figures: `[world, ...]`."""
         return {}
+
+    def with_population(self, population: Population) -> Self:
+        """The environment with what the population determines, in fields that were not set.
+
+        These are `Population.environment_parameters`, and `population_std` where an environment has
+        it, from `Population.value_std`.
+
+        Raises:
+            ValidationError: the environment has other fields that do not fit.
+        """
+        determined = dict(population.environment_parameters())
+        if population.value_std is not None:
+            determined["population_std"] = population.value_std
+        own = {name: getattr(self, name) for name in self.model_fields_set}
+        missing = {
+            name: value
+            for name, value in determined.items()
+            if name in type(self).model_fields and name not in own
+        }
+        return type(self)(**own, **missing) if missing else self
 
     def people(self, state: State) -> People | None:
         """People of a state, an input of registered metrics. `None`: people have no values."""

@@ -1,7 +1,7 @@
 """Kinds of people: how stable their values are, and how far a conversation moves them.
 
-A human is stated in standard deviations of the population and in years. An environment has other
-units: its own scale, and rounds, of which `rounds_per_year` make a year. `Human.in_rounds` converts.
+A human is stated in standard deviations of the population and in years. An environment has its own
+scale, and rounds, of which `rounds_per_year` make a year. `Human.in_rounds` converts.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, ClassVar, Literal, TypeGuard
 
-from jaxtyping import Integer
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from mores.core.environment import Transition
@@ -129,6 +129,15 @@ class Learner(Policy):
         nothing is known.
         """
         return ()
+
+    def learning_metrics(self, state: Any) -> Mapping[str, Float[Tensor, " model"]]:
+        """Quantities of the latest updates by name, such as losses, for training curves.
+
+        Called once after every episode, or pass over a dataset. The models of a replicate stand
+        side by side, replicates in order. NaN: the model had no update since the last call. Empty:
+        the learner reports nothing.
+        """
+        return {}
 
     def share_parameters(self, state: Any, other_state: Any) -> Any:
         """State that shares its parameters with `other_state`, of an equal learner at another role.

@@ -50,9 +50,24 @@ class Population(Config, ABC):
         return ()
 
     @property
+    def value_std(self) -> float | None:
+        """Standard deviation of dispositions over people, root mean square over value dimensions.
+
+        The unit in which a `Human` is stated; None: unknown.
+        """
+        return None
+
+    @property
     def resamples_people(self) -> bool:
         """Whether every world has its own sample of respondents, drawn with replacement."""
         return False
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know of the data, such as respondents left out; `mores check` shows
+        it.
+        """
+        return ()
 
     def environment_parameters(self) -> Mapping[str, Any]:
         """Parameters of the environment that the population sets, such as `num_people`."""

@@ -6,6 +6,8 @@ Euclidean, in value units.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -22,6 +24,25 @@ def rms_distance(values: Float[Tensor, "world agent value"]) -> Float[Tensor, " 
     """Root mean square distance of people from their mean."""
     deviation = values - mean(values, 1)[:, None]
     return mean(total(deviation * deviation, -1), 1).sqrt()
+
+
+class GroupMeans(NamedTuple):
+    """Mean of each group, NaN for a group without people, and the number of people."""
+
+    mean: Float[Tensor, "world group n"]
+    num_people: Float[Tensor, "world group"]
+
+
+def group_means(
+    x: Float[Tensor, "world agent n"], groups: Int[Tensor, "world agent"], num_groups: int
+) -> GroupMeans:
+    """Means over the people of the groups 0 to `num_groups - 1`; time grows with their number."""
+    means, counts = [], []
+    for number in range(num_groups):
+        member = groups == number
+        counts.append(total(member.to(x.dtype), 1))
+        means.append(total(torch.where(member[..., None], x, 0.0), 1) / counts[-1][:, None])
+    return GroupMeans(torch.stack(means, 1), torch.stack(counts, 1))
 
 
 def group_gap(

@@ -18,6 +18,10 @@ MULTIPLIER_0, MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
 WEYL_0, WEYL_1 = 0x9E3779B9, 0xBB67AE85
 MASK = 0xFFFFFFFF
 ROUNDS = 10
+SHIFT, WORD_MASK = np.uint64(32), np.uint64(MASK)
+ROUND_CONSTANTS = np.arange(ROUNDS, dtype=np.uint64)[:, None] * np.array(
+    [WEYL_0, WEYL_1], np.uint64
+)
 
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -43,15 +47,26 @@ def philox_torch(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
 
 
 def philox_numpy(counter: Arrays, key: tuple[np.ndarray, np.ndarray]) -> Arrays:
-    """Ten rounds on uint64 arrays that hold unsigned 32-bit words and broadcast together."""
+    """Ten rounds on uint64 arrays that hold unsigned 32-bit words and broadcast together.
+
+    Both products of a round are one operation on `even`, the words 0 and 2: for small arrays the
+    number of operations is the cost.
+    """
     c0, c1, c2, c3 = counter
-    k0, k1 = key
-    shift, mask = np.uint64(32), np.uint64(MASK)
-    multiplier_0, multiplier_1 = np.uint64(MULTIPLIER_0), np.uint64(MULTIPLIER_1)
-    weyl_0, weyl_1 = np.uint64(WEYL_0), np.uint64(WEYL_1)
-    for _ in range(ROUNDS):
-        product_0, product_1 = c0 * multiplier_0, c2 * multiplier_1
-        c0, c2 = (product_1 >> shift) ^ c1 ^ k0, (product_0 >> shift) ^ c3 ^ k1
-        c1, c3 = product_1 & mask, product_0 & mask
-        k0, k1 = (k0 + weyl_0) & mask, (k1 + weyl_1) & mask
-    return c0, c1, c2, c3
+    shape = np.broadcast_shapes(*(array.shape for array in (*counter, *key)))
+    even, odd, product, high = np.empty((4, 2, *shape), np.uint64)
+    even[0], even[1], odd[0], odd[1] = c0, c2, c1, c3
+    multiplier = np.array([MULTIPLIER_0, MULTIPLIER_1], np.uint64).reshape(2, *[1] * len(shape))
+    for round_key in _round_keys(*key):
+        np.multiply(even, multiplier, out=product)
+        np.right_shift(product, SHIFT, out=high)
+        np.bitwise_xor(high[::-1], odd, out=even)
+        np.bitwise_xor(even, round_key, out=even)
+        np.bitwise_and(product[::-1], WORD_MASK, out=odd)
+    return even[0], odd[0], even[1], odd[1]
+
+
+def _round_keys(k0: np.ndarray, k1: np.ndarray) -> np.ndarray:
+    """Keys of all rounds, `[round, 2, ...]`."""
+    keys = np.stack(np.broadcast_arrays(k0, k1))
+    return (keys + ROUND_CONSTANTS.reshape(ROUNDS, 2, *[1] * (keys.ndim - 1))) & WORD_MASK

@@ -94,7 +94,7 @@ class Policy(Config, ABC):
         """
         if self.keeps_state:
             return state
-        return initial() if bool(reset_mask.all()) else pytree.scatter(state, initial(), reset_mask)
+        return pytree.scatter(state, initial(), reset_mask)
 
     def on_stage_start(self, state: Any, role: Role) -> Any:
         """State carried into the next stage, at this role. Called before `on_episode_start`.

@@ -7,6 +7,7 @@ restored like the rest, and do not change when worlds are reset.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -83,13 +84,17 @@ def scatter(tree: Tree, updates: Tree, mask: Tensor) -> Tree:
     keeps learned parameters overrides `Policy.on_episode_start`.
     """
 
+    rows = next((len(new) for new in flatten(updates, include_persistent=False).values()), 0)
+    if rows in (0, len(mask)):  # nothing of a world, or all worlds
+        return updates
+    # the number of rows is known: no read of the mask from a device
+    indices = torch.nonzero_static(mask, size=rows)[:, 0]
+
     def replace(new: Tensor, old: Tensor) -> Tensor:
         if new.dim() == 2 and new.shape[1] != old.shape[1]:
             size = max(new.shape[1], old.shape[1])
             new, old = (torch.nn.functional.pad(x, (0, size - x.shape[1])) for x in (new, old))
-        old = old.clone()
-        old[mask] = new
-        return old
+        return old.clone().index_copy_(0, indices, new)
 
     return tree_map(replace, updates, tree)
 
@@ -176,10 +181,20 @@ def _rebuild(tree: Any, old: list[tuple[str, Any]], children: Mapping[str, Any])
 
 
 def _children(tree: Any) -> list[tuple[str, Any]]:
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        return [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]
+    if isinstance(tree, type):
+        return []
+    if names := _field_names(type(tree)):
+        return [(name, getattr(tree, name)) for name in names]
     if isinstance(tree, Mapping):
         return [(str(name), part) for name, part in tree.items()]
     if isinstance(tree, (tuple, list)):
         return [(str(i), part) for i, part in enumerate(tree)]
     return []
+
+
+@functools.cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    """Names of the fields of a dataclass; none of other classes."""
+    if not dataclasses.is_dataclass(kind):
+        return ()
+    return tuple(field.name for field in dataclasses.fields(kind))

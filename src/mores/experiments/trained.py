@@ -98,9 +98,12 @@ class TrainingResult:
             raise UserError(
                 f"search: true or false, not {search!r:.40}", code="wrong_type", path="search"
             )
-        env = self.environment
+        env, people = self.environment, self._population
         if environment is not None:
             env = from_spec("environment", environment, "environment")
+        if population is not None:
+            people = from_spec("population", population, "population")
+            env = env.with_population(people)
         replaced = policies_from_specs({} if policies is None else policies)
         usual = self.policies if environment is None else self._policies_in(env)
         combined = {**usual, **replaced}
@@ -114,9 +117,6 @@ class TrainingResult:
                     code="not_trained",
                     path=f"policies.{role}",
                 )
-        people = self._population
-        if population is not None:
-            people = from_spec("population", population, "population")
         store: dict[str, Any] = {}
         policy_states.store_states(store, self.policies, self.policy_states)
         episodes = check_integer("episodes", episodes)

@@ -84,6 +84,7 @@ def train(
     people: Population | None = None
     if population is not None:
         people = from_spec("population", population, "population")
+        env = env.with_population(people)
     all_worlds = Worlds.grid(replicates, worlds)
     roles = [role.name for role in env.roles]
     simulator = Simulator(

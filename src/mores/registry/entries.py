@@ -12,6 +12,10 @@ ENVIRONMENTS: dict[str, str] = {
     "panel": "mores.envs.opinion.panel:Panel",
     "token_feedback": "mores.envs.feedback.token_feedback:TokenFeedback",
 }
+ENVIRONMENT_VERSIONS: dict[str, int] = {  # in ids of clients, raised when a default changes numbers
+    "coevolution": 1,
+    "panel": 1,
+}
 POLICIES: dict[str, str] = {
     "annotator": "mores.agents.people.annotator:Annotator",
     "survey_respondent": "mores.agents.people.survey_respondent:SurveyRespondent",
@@ -61,6 +65,7 @@ RECIPES: dict[str, str] = {
 POPULATIONS: dict[str, str] = {
     "normal": "mores.agents.people.normal:NormalPopulation",
     "anes96": "mores.agents.people.anes96:Anes96Population",
+    "survey_csv": "mores.agents.people.survey_csv:SurveyCsvPopulation",
 }
 UPDATE_RULES: dict[str, str] = {
     "degroot": "mores.envs.dynamics.degroot:DeGroot",
@@ -86,6 +91,9 @@ METRICS: dict[str, str] = {
     "mean_value": "mores.core.people_statistics:mean_value",
     "rms_distance": "mores.core.people_statistics:rms_distance",
     "group_gap": "mores.core.people_statistics:group_gap",
+    "group_means": "mores.metrics.groups:group_means",
+    "within_group_rms": "mores.metrics.groups:within_group_rms",
+    "eta_squared": "mores.metrics.groups:eta_squared",
     "mean_return": "mores.metrics.returns:MeanReturn",
     "drift": "mores.metrics.drift:drift",
     "displacement": "mores.metrics.drift:displacement",

@@ -11,6 +11,7 @@ import numpy as np
 from mores.analysis.intervals import IntervalEstimate
 from mores.experiments.claims.bounds import bound_range
 from mores.experiments.claims.claim_evaluation import stage_and_round
+from mores.experiments.claims.looks import describe_look
 from mores.experiments.claims.several_claims import describe_several
 from mores.experiments.claims.verdicts import Verdict, VerdictStatus
 from mores.experiments.scenario.claim_inputs import claim_arm
@@ -71,13 +72,14 @@ def summarize_several(verdicts: Sequence[Verdict]) -> str:
 
 
 def notes(verdict: Verdict) -> list[str]:
-    """What a reader must know beside the verdict: warnings, adjustment, a claim that changed."""
+    """What a reader must know beside the verdict: warnings, adjustment, changes, looks."""
     adjusted = ""
     if verdict.adjusted_status != verdict.status:
         alphas = (format_number(x, 2) for x in (verdict.alpha, verdict.adjusted_alpha))
         adjusted = "Adjusted for the number of claims it is {}: it holds at alpha {}, adjusted {}."
         adjusted = adjusted.format(verdict.adjusted_status, *alphas)
-    texts = [verdict.warning, adjusted, verdict.changed]
+    look = describe_look(verdict.claim, verdict.look, verdict.level)
+    texts = [verdict.warning, adjusted, verdict.changed, look]
     return [f"{text[:1].upper()}{text[1:]}" for text in texts if text]
 
 

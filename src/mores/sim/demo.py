@@ -37,8 +37,9 @@ def show(environment: Environment[Any], rounds: int = 60, worlds: int = 100, see
         table.add_column(column)
     for name in names:
         values = result.metrics[name]
-        series = (values.mean(2) if values.dim() > 2 else values).nanmean(0)
-        shown = series[:: math.ceil(len(series) / 30)].tolist()
-        ends = [f"{series[i].item():.4g}" for i in (0, -1)]
+        inner = [each for each in values.dims if each not in ("world", "round")]
+        series = values.mean(inner, skipna=False).mean("world").values.tolist()
+        shown = series[:: math.ceil(len(series) / 30)]
+        ends = [f"{series[i]:.4g}" for i in (0, -1)]
         table.add_row(name, sparkline(shown), *ends)
     Console().print(table)

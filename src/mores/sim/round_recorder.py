@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,27 +72,32 @@ def metric_dataset(
     """Metrics as a labelled dataset, the form in which claims, reports and users receive them.
 
     Args:
-        metrics: by name, `[world, episode, round]` or `[world, episode, round, component]`.
+        metrics: by name, `[world, episode, round]`, `[world, episode, round, component]`, or with
+            more dimensions, as latent quantities.
         worlds: the worlds.
         num_episodes: number of episodes.
         rounds: numbers of completed rounds at which they were recorded.
 
     Returns:
-        Dimensions `world`, `episode`, `round`, and `NAME_component` of a metric that is a vector.
+        Dimensions `world`, `episode`, `round`, and `NAME_component` of a metric that is a vector,
+        or `NAME_0`, `NAME_1`, ... of a quantity with several more dimensions.
         Coordinates: `replicate` of each world, `world` (its number within the replicate),
         `episode`, `round`; `draw` of each world if the worlds have draws of uncertain parameters.
     """
     import xarray  # slow to import
 
-    data = {
-        name: (("world", "episode", "round", f"{name}_component")[: values.ndim], values.numpy())
-        for name, values in metrics.items()
-    }
+    leading = ("world", "episode", "round")
+    data = {}
+    for name, values in metrics.items():
+        inner = [f"{name}_component"]
+        if values.ndim > len(leading) + 1:
+            inner = [f"{name}_{axis}" for axis in range(values.ndim - len(leading))]
+        data[name] = ((*leading, *inner)[: values.ndim], values.numpy())
     coordinates = {
         "replicate": ("world", worlds.replicate.numpy()),
         **({} if worlds.draw is None else {"draw": ("world", worlds.draw.numpy())}),
         "world": worlds.world.numpy(),
         "episode": range(num_episodes),
-        "round": list(rounds),
+        "round": np.array(rounds, np.int64),
     }
     return xarray.Dataset(data, coordinates)

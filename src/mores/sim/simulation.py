@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from mores.core.arguments import check_callable
+from mores.core.arguments import check_callable, check_integer, check_names
 from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
 from mores.core.people import Population
@@ -23,6 +22,9 @@ from mores.sim.metric_tracker import MetricSpecs, MetricTracker
 from mores.sim.round_recorder import RoundRecorder
 from mores.sim.simulator import Simulator
 
+if TYPE_CHECKING:
+    import xarray
+
 
 @dataclasses.dataclass(frozen=True)
 class SimulationResult:
@@ -31,16 +33,15 @@ class SimulationResult:
     Attributes:
         state: final state.
         policy_states: final state of each policy, by role.
-        rounds: numbers of completed rounds at which metrics were recorded; 0 is the start.
-        metrics: by name, `[world, round]` or `[world, round, n]`.
-        latent: the quantities in `latent_worlds`, `[world, round, ...]`.
+        metrics: an xarray Dataset over world and round, as in runs and trainings; `round` counts
+            completed rounds, 0 is the start. See `mores.sim.round_recorder.metric_dataset`.
+        latent: the requested latent quantities, likewise.
     """
 
     state: Any
     policy_states: Mapping[str, Any]
-    rounds: tuple[int, ...]
-    metrics: Mapping[str, Float[Tensor, "world round *n"]]
-    latent: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    metrics: xarray.Dataset
+    latent: xarray.Dataset
 
 
 def simulate(
@@ -53,8 +54,9 @@ def simulate(
     *,
     metric_rounds: Sequence[int] | None = None,
     population: Population | None = None,
-    latent_worlds: Mapping[str, int] | None = None,
-    latent_rounds: Sequence[int] = (),
+    latent: Collection[str] = (),
+    latent_rounds: Sequence[int] | None = None,
+    record_worlds: int | None = None,
     stage: int = 0,
     device: torch.device | str = "cpu",
     callback: Callable[[int], None] | None = None,
@@ -71,8 +73,10 @@ def simulate(
             or specifications by name, as in `{"groups": {"kind": "hill_number", "order": 2}}`.
         metric_rounds: rounds at which to record them; default: all, 0 to `rounds`.
         population: source of the people; `None`: the environment's parameters.
-        latent_worlds: names of latent quantities to record, with the number of worlds of each.
-        latent_rounds: rounds at which to record them.
+        latent: names of latent quantities to record.
+        latent_rounds: rounds at which to record them; default: all, 0 to `rounds`.
+        record_worlds: number of worlds, from the first on, of which `latent` is recorded; default:
+            all.
         stage: number of the stage, part of the address of random streams.
         device: device of the tensors.
         callback: called after every round with the number of completed rounds.
@@ -82,6 +86,9 @@ def simulate(
     """
     check_instance("environment", environment, Environment)
     check_callable("callback", callback)
+    if population is not None:
+        check_instance("population", population, Population)
+        environment = environment.with_population(population)
     given = policies_from_specs({} if policies is None else policies)
     simulator = Simulator(
         environment,
@@ -93,17 +100,19 @@ def simulate(
         device=device,
     )
     simulator.reset(seed)
-    last = simulator.rounds
-    at = range(last + 1) if metric_rounds is None else metric_rounds
-    recorder = RoundRecorder(_check_rounds("metric_rounds", at, last))
+    num_worlds, last = len(simulator.worlds), simulator.rounds
+    if record_worlds is not None:
+        num_worlds = min(check_integer("record_worlds", record_worlds), num_worlds)
+    recorder = RoundRecorder(_check_rounds("metric_rounds", metric_rounds, last))
     latent_recorder = RoundRecorder(_check_rounds("latent_rounds", latent_rounds, last))
+    latent_worlds = dict.fromkeys(check_names("latent", latent), num_worlds)
     simulate_episode(simulator, metrics, recorder, latent_worlds, latent_recorder, callback)
-    recorded, latent = (
-        {name: values[:, 0] for name, values in each.tensors.items()}
-        for each in (recorder, latent_recorder)
-    )
+    first = Worlds(simulator.worlds.replicate[:num_worlds], simulator.worlds.world[:num_worlds])
     return SimulationResult(
-        simulator.state, simulator.policy_states, recorder.rounds, recorded, latent
+        simulator.state,
+        simulator.policy_states,
+        recorder.dataset(simulator.worlds).isel(episode=0, drop=True),
+        latent_recorder.dataset(first).isel(episode=0, drop=True),
     )
 
 
@@ -121,7 +130,7 @@ def simulate_episode(
         simulator: the simulator.
         metrics: see `simulate`.
         recorder: records the metrics.
-        latent_worlds: see `simulate`.
+        latent_worlds: names of latent quantities, with the number of worlds to record of each.
         latent_recorder: records the latent quantities.
         callback: see `simulate`.
     """
@@ -136,15 +145,16 @@ def simulate_episode(
             recorder.write(completed, tracker.values())
         if latent_worlds and latent_recorder and latent_recorder.includes(completed):
             latent = simulator.environment.latent(simulator.state)
-            selected = {
-                n: _lookup("latent_worlds", latent, n)[:k] for n, k in latent_worlds.items()
-            }
+            selected = {n: _lookup("latent", latent, n)[:k] for n, k in latent_worlds.items()}
             latent_recorder.write(completed, selected)
     if tracker is not None:
         tracker.close()
 
 
-def _check_rounds(argument: str, rounds: Sequence[int], last: int) -> tuple[int, ...]:
+def _check_rounds(argument: str, rounds: Sequence[int] | None, last: int) -> tuple[int, ...]:
+    """Numbers of rounds in order; `None`: all."""
+    if rounds is None:
+        return tuple(range(last + 1))
     try:
         numbers = tuple(sorted({operator.index(number) for number in rounds}))
     except TypeError:

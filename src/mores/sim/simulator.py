@@ -23,7 +23,7 @@ from mores.core.errors import UserError
 from mores.core.learner import Learner, can_train
 from mores.core.people import Population
 from mores.core.policy import Policy
-from mores.core.random_streams import DrawCounter, RandomStreams, Worlds
+from mores.core.random_streams import DrawCounter, RandomStreams, Request, Worlds
 from mores.core.spaces import Discrete
 from mores.registry.specs import Spec, policies_from_specs
 from mores.sim import action_masks, simulator_state
@@ -53,6 +53,16 @@ class ExternalTurn(NamedTuple):
     final_observation: dict[str, Float[Tensor, "world agent size"]] | None
     projected: dict[str, Bool[Tensor, "world external"]]
     final_state: Any = None
+
+
+class _InitialStates(NamedTuple):
+    """Of some worlds: the initial state, samples of the policies' parameters that differ, functions
+    for the policies' initial states, and their streams."""
+
+    state: Any
+    samples: Samples
+    policy_states: dict[str, Callable[[], Any]]
+    streams: RandomStreams
 
 
 class Simulator:
@@ -148,9 +158,11 @@ class Simulator:
         """
         self.seed = check_seed(seed)
         self.episode = torch.zeros(len(self.worlds), dtype=torch.int64)
-        self.open_span(torch.zeros_like(self.episode))
+        self.start_streams(torch.zeros_like(self.episode))
         all_worlds = ~self._no_worlds
-        self.state, samples, initial_states = self._initial_states(all_worlds.cpu())
+        self.state, samples, initial_states, _ = self._initial_states(
+            torch.arange(len(self.worlds))
+        )
         self.set_policy_parameters(samples)
         self.checks.initial_state(self.state)
         stored_states = policy_states or {}
@@ -180,7 +192,7 @@ class Simulator:
         """Start a new episode in every world, also where one is not over."""
         if self.seed is None:
             raise UserError("call reset before next_episode", code="wrong_order")
-        self._reset_worlds(~self._no_worlds)
+        self._reset_worlds(torch.ones(len(self.worlds), dtype=torch.bool))
         self._start_episode()
 
     def _start_episode(self) -> None:
@@ -191,35 +203,29 @@ class Simulator:
         while self.external and not self.acting_roles:
             self._step_phase({})
 
-    def open_span(self, rounds: Int[Tensor, " world"]) -> None:
-        """Start new random streams with the worlds at these rounds, for the current `episode`."""
+    def start_streams(self, rounds: Int[Tensor, " world"]) -> None:
+        """Make the random streams, with the worlds at these rounds of the current `episode`."""
         assert self.seed is not None
-        equal = bool((rounds == rounds[0]).all())
         self._streams = RandomStreams.of(
             self.seed,
             self.worlds,
             stage=self.stage,
             episode=self.episode,
-            round=int(rounds[0]) if equal else rounds,
+            round=rounds,
             device=self.device,
             draws=self.draws,
         )
-        self._round_offset = 0  # rounds since the span was opened
-        self._max_round = int(rounds.max())  # on the host: no synchronization in every round
+        self._initial_requests: tuple[Request, ...] = ()
 
     def set_policy_parameters(self, samples: Samples) -> None:
         """Let policies act with these samples of the parameters that differ between people."""
         self.policy_parameters = samples
         self._acting = self._parameters.bound(samples, self._streams)
 
-    def _initial_states(
-        self, reset_mask: Tensor
-    ) -> tuple[Any, Samples, dict[str, Callable[[], Any]]]:
-        """Of the worlds `reset_mask`: the initial state, samples of the policies' parameters, and
-        functions for the initial policy states."""
-        streams = self._streams.take(reset_mask.nonzero()[:, 0].to(self.device)).child(
-            addresses.EPISODE_START
-        )
+    def _initial_states(self, worlds: Int[Tensor, " some"]) -> _InitialStates:
+        """Of these worlds: the initial state, samples of the policies' parameters, and functions
+        for the initial policy states."""
+        streams = self._streams.take(worlds, self._initial_requests).child(addresses.EPISODE_START)
         people = None
         if self.population is not None:
             people = self.population.sample_people(streams.child(addresses.POPULATION))
@@ -235,20 +241,22 @@ class Simulator:
             )
             for name, policy in self.policies.items()
         }
-        return state, samples, initial_states
+        return _InitialStates(state, samples, initial_states, streams)
 
     def _reset_worlds(self, reset_mask: Tensor) -> None:
-        """Start a new episode in the worlds `reset_mask`."""
-        on_host = reset_mask.cpu()
-        self.episode = self.episode + on_host
-        self.open_span(torch.where(on_host, 0, self.round.cpu()))
-        state, samples, initial_states = self._initial_states(on_host)
-        self.state = pytree.scatter(self.state, state, reset_mask)
-        self.set_policy_parameters(pytree.scatter(self.policy_parameters, samples, reset_mask))
+        """Start a new episode in the worlds `reset_mask`, which is on the host."""
+        worlds = reset_mask.nonzero()[:, 0]
+        self.episode = self.episode + reset_mask
+        self._streams = self._streams.restart(worlds, self.episode[worlds])
+        state, samples, initial_states, streams = self._initial_states(worlds)
+        on_device = reset_mask.to(self.device)
+        self.state = pytree.scatter(self.state, state, on_device)
+        self.set_policy_parameters(pytree.scatter(self.policy_parameters, samples, on_device))
         for name, policy in self.policies.items():
             self.policy_states[name] = policy.on_episode_start(
-                self.policy_states[name], initial_states[name], reset_mask
+                self.policy_states[name], initial_states[name], on_device
             )
+        self._initial_requests = streams.requests
 
     # --- properties --------------------------------------------------------------------------
 
@@ -265,7 +273,7 @@ class Simulator:
     @property
     def round(self) -> Int[Tensor, " world"]:
         """Number of completed rounds of each world's episode."""
-        return self._streams.round + self._round_offset
+        return self._streams.round
 
     @property
     def all_finished(self) -> bool:
@@ -322,11 +330,12 @@ class Simulator:
             if self.phase_index == 0 and self._may_have_ended():
                 terminated, truncated = self._episode_ends()
                 done = terminated | truncated
-                if done.any():
+                on_host = done.cpu()  # the only read of a device in a round
+                if on_host.any():
                     final_observation = {n: self._next_observation(n) for n in self.external}
                     final_state = self.state
                     if self.autoreset:
-                        self._reset_worlds(done)
+                        self._reset_worlds(on_host)
                         previous_reward = self.reward_ledger.reset_worlds(done)
                     else:
                         self.finished = done if self.finished is None else self.finished | done
@@ -343,7 +352,7 @@ class Simulator:
     def _step_phase(self, external_actions: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Step one phase, in which all roles act on the same state; returns replaced actions."""
         phase, before = self.phase, self.state
-        environment, streams = self.environment, self._streams.at(self._round_offset)
+        environment, streams = self.environment, self._streams
         actions: dict[str, Tensor] = {}
         projected: dict[str, Tensor] = {}
         for name in phase.action_spaces:
@@ -375,7 +384,7 @@ class Simulator:
         self.phase_index = (self.phase_index + 1) % len(self.phases)
         if self.phase_index == 0:
             self._terminated = result.terminated
-            self._round_offset += 1
+            self._streams = streams.next_round()
             if self.learning_roles or self._recorder is not None:
                 self._finish_round(streams)
         return projected
@@ -405,7 +414,7 @@ class Simulator:
         """Worlds terminated and truncated in the completed round."""
         terminated = self._no_worlds if self._terminated is None else self._terminated
         truncated = self._no_worlds
-        if self._max_round + self._round_offset >= self.rounds:
+        if self._streams.max_round >= self.rounds:
             truncated = (self.round >= self.rounds) & ~terminated
         if self.finished is not None:
             terminated, truncated = terminated & ~self.finished, truncated & ~self.finished
@@ -413,7 +422,7 @@ class Simulator:
 
     def _may_have_ended(self) -> bool:
         """Whether any world can have ended, without a read of tensors on the device."""
-        return self._terminated is not None or self._max_round + self._round_offset >= self.rounds
+        return self._terminated is not None or self._streams.max_round >= self.rounds
 
     def _next_observation(self, role: str) -> Tensor:
         first = next(phase.name for phase in self.phases if role in phase.action_spaces)

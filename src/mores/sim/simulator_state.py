@@ -89,7 +89,7 @@ def _load(simulator: Simulator, saved: Mapping[str, Tensor]) -> None:
     low, high = (int(word) for word in saved["seed"])
     simulator.reset(high << 32 | low)
     simulator.episode = pytree.restore(simulator.episode, saved, "episode")
-    simulator.open_span(pytree.restore(simulator.round, saved, "round").cpu())
+    simulator.start_streams(pytree.restore(simulator.round, saved, "round").cpu())
     simulator.state = pytree.restore(simulator.state, saved, "state")
     simulator.policy_states = pytree.restore(simulator.policy_states, saved, "policy_states")
     samples = pytree.restore(simulator.policy_parameters, saved, "policy_parameters")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mores.analysis.intervals import IntervalEstimate
+from mores.experiments.claims.looks import has_looks
 from mores.experiments.claims.several_claims import is_statistical
 from mores.experiments.claims.verdicts import Verdict
 
@@ -26,6 +27,10 @@ def claim_entry(verdict: Verdict) -> dict[str, Any]:
             "adjusted_alpha": verdict.adjusted_alpha,
             "adjusted_verdict": verdict.adjusted_status,
         }
+    if has_looks(claim):
+        earlier = [each.model_dump(mode="json", exclude={"claim"}) for each in verdict.look.earlier]
+        entry |= {"look": verdict.look.number, "level": verdict.level, "data": verdict.look.data}
+        entry |= {"earlier_looks": earlier} if earlier else {}
     if verdict.changed:
         entry["changed"] = verdict.changed
     if len(verdict.at_points) > 1:

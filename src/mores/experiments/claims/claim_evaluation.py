@@ -12,10 +12,12 @@ from jaxtyping import Float
 from mores.core.errors import UserError
 from mores.experiments.claims import verdicts
 from mores.experiments.claims.claim_estimates import ClaimData, without_rounding_differences
+from mores.experiments.claims.looks import current_look, data_digest
 from mores.experiments.claims.several_claims import holm_adjusted, is_statistical
 from mores.experiments.claims.trends import PointData, trend_points
 from mores.experiments.claims.verdicts import Verdict
 from mores.experiments.results.cell_result import CellResult, mean_by_label
+from mores.experiments.results.run_manifest import EarlierLook
 from mores.experiments.results.separate_draws import separate_draws
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.claim_inputs import claim_arm, metric_compared_with_control
@@ -27,12 +29,25 @@ CellResults = Mapping[str, CellResult]  # by cell id
 
 
 def evaluate_claims(
-    scenario: Scenario, cells: Sequence[Cell], cell_results: CellResults
+    scenario: Scenario,
+    cells: Sequence[Cell],
+    cell_results: CellResults,
+    earlier_looks: Sequence[EarlierLook] = (),
 ) -> list[Verdict]:
-    """The verdict on each claim; over a sweep a claim must hold at every point."""
+    """The verdict on each claim; over a sweep a claim must hold at every point.
+
+    Args:
+        scenario: the scenario.
+        cells: the cells of its run.
+        cell_results: their results.
+        earlier_looks: verdicts before the run was extended.
+    """
     cells, cell_results = separate_draws(cells, cell_results)
     points = cells_by_point(cells)
-    found = [_evaluate_claim(claim, scenario, points, cell_results) for claim in scenario.claims]
+    found = [
+        _evaluate_claim(claim, index, scenario, points, cell_results, earlier_looks)
+        for index, claim in enumerate(scenario.claims)
+    ]
     statistical = [n for n, verdict in enumerate(found) if is_statistical(verdict.claim)]
     for n, alpha in zip(
         statistical, holm_adjusted([found[n].alpha for n in statistical]), strict=True
@@ -56,9 +71,11 @@ def cells_by_point(cells: Sequence[Cell]) -> list[dict[str, Cell]]:
 
 def _evaluate_claim(
     claim: Claim,
+    index: int,
     scenario: Scenario,
     cells_at_points: Sequence[dict[str, Cell]],
     cell_results: CellResults,
+    earlier_looks: Sequence[EarlierLook],
 ) -> Verdict:
     arm = claim_arm(scenario, claim) or ""
     over_draws = claim.interval == "parameters"
@@ -79,20 +96,22 @@ def _evaluate_claim(
             )
         )
     remark = next((each.remark for each in points if each.remark), "")
+    digest = data_digest([(each.data, each.ablation) for each in points])
+    look = current_look(claim, index, digest, earlier_looks)
     if over_draws:
         draws = [each.data for each in points]
         ablations = [each.ablation for each in points if each.ablation is not None]
-        overall = verdicts.evaluate_claim_over_draws(claim, draws, ablations)
+        overall = verdicts.evaluate_claim_over_draws(claim, draws, ablations, look.number)
         if num_untrained := sum(each.untrained for each in points):
             overall = _fail_untrained(overall, f"{arm} at {num_untrained} of {len(points)} draws")
         overall = _with_remark(overall, remark, "at one or more draws, ")
-        return dataclasses.replace(overall, arm=arm)
+        return dataclasses.replace(overall, arm=arm, look=look)
     points = trend_points(claim, points)
     at_points = []
     for each in points:
-        verdict = verdicts.evaluate_claim_data(claim, each.data, each.ablation)
+        verdict = verdicts.evaluate_claim_data(claim, each.data, each.ablation, look.number)
         verdict = _fail_untrained(verdict, arm) if each.untrained else verdict
-        at_points.append(dataclasses.replace(verdict, arm=arm, point=each.point))
+        at_points.append(dataclasses.replace(verdict, arm=arm, point=each.point, look=look))
     with_remarks = [
         _with_remark(verdict, each.remark) for verdict, each in zip(at_points, points, strict=True)
     ]

@@ -4,7 +4,8 @@ A false claim at the edge of its bound holds in up to 5 % of experiments, so tha
 if they are independent, at least one holds by chance with probability up to 1 - .95^m, .64 for 20.
 Holm's adjustment orders the claims by the smallest alpha at which each holds, and asks alpha / m of
 the first, alpha / (m - 1) of the second, ...: at most 5 % of experiments then have any false claim
-that holds (Holm 1979, Scand. J. Stat. 6, 65).
+that holds (Holm 1979, Scand. J. Stat. 6, 65). The alpha of a claim that is judged again on more
+data is that of all its looks (`mores.experiments.claims.looks`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from mores.analysis.intervals import IntervalEstimate
 from mores.experiments.claims.bounds import satisfies_and_violates
+from mores.experiments.claims.looks import level_at_look
 from mores.experiments.scenario.specification import Claim
 
 STATISTICAL_KINDS = ("statistical", "learned")
@@ -48,18 +50,23 @@ def describe_several(claims: Sequence[tuple[Claim, str]]) -> str:
     )
 
 
-def smallest_alpha(claim: Claim, interval_at: Callable[[float], IntervalEstimate]) -> float:
+def smallest_alpha(
+    claim: Claim, interval_at: Callable[[float], IntervalEstimate], look: int = 1
+) -> float:
     """The smallest alpha at which a claim holds, that holds at .05.
 
     Args:
         claim: the claim.
         interval_at: its estimate with the interval of a level.
+        look: number of the look. At look k, an alpha stands for intervals of level
+            1 - alpha / 2^(k - 1), so that claims at different looks can be compared.
     """
 
     def holds(alpha: float) -> bool:
-        interval = interval_at(1.0 - alpha)
+        level = level_at_look(1.0 - alpha, look)
+        interval = interval_at(level)
         within = satisfies_and_violates(claim, interval.low, interval.high)[0]
-        return bool(within) and interval.confidence >= 1.0 - alpha
+        return bool(within) and interval.confidence >= level
 
     return _smallest(holds)
 
@@ -68,6 +75,7 @@ def smallest_alpha_of_ablation(
     claim: Claim,
     ablation_at: Callable[[float], IntervalEstimate],
     difference_at: Callable[[float], IntervalEstimate],
+    look: int = 1,
 ) -> float:
     """The smallest alpha at which a learned finding vanishes in its ablation; 1 if not at .05.
 
@@ -78,14 +86,16 @@ def smallest_alpha_of_ablation(
         claim: the claim.
         ablation_at: the estimate in the ablation with the interval of a level.
         difference_at: that of the difference.
+        look: number of the look: see `smallest_alpha`.
     """
 
     def vanishes(alpha: float) -> bool:
-        ablation = ablation_at(1.0 - alpha)
+        level = level_at_look(1.0 - alpha, look)
+        ablation = ablation_at(level)
         fails = satisfies_and_violates(claim, ablation.low, ablation.high)[1]
         if fails and not ablation.undecided:
             return True
-        difference = difference_at(1.0 - alpha)
+        difference = difference_at(level)
         return not difference.undecided and (difference.low > 0.0 or difference.high < 0.0)
 
     return _smallest(vanishes)

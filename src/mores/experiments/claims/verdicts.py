@@ -31,6 +31,8 @@ signal that is learned from was removed. Its verdict is
 
 The arms differ if the interval of their difference, paired by replicate, excludes 0; a common
 reference cancels. docs/explanation/intervals.md has the rates of true and false verdicts.
+
+A claim that is judged again on more data has intervals of a higher level: see `looks`.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ from mores.experiments.claims.claim_estimates import (
     draw_effect,
     estimate_claim,
 )
+from mores.experiments.claims.looks import FIRST_LOOK, Look, level_at_look
 from mores.experiments.claims.several_claims import smallest_alpha, smallest_alpha_of_ablation
 from mores.experiments.scenario.specification import Claim
 
@@ -84,10 +87,12 @@ class Verdict:
         at_points: the verdicts at the points of a sweep, in its order.
         alpha: the smallest alpha for which the interval of level 1 - alpha lies within the bound
             and, for a learned claim, the finding vanishes in the ablation; 1 if it does not hold.
+            At look k, that of level 1 - alpha / 2^(k - 1).
         changed: how the claim differs from that of an earlier run with the same seed; empty if it
             does not.
         adjusted_alpha: the same, adjusted for all statistical claims of the file (Holm); nan for
             other claims.
+        look: how often the claim was judged, on other data each time.
     """
 
     claim: Claim
@@ -102,6 +107,12 @@ class Verdict:
     alpha: float = 1.0
     adjusted_alpha: float = math.nan
     changed: str = ""
+    look: Look = FIRST_LOOK
+
+    @property
+    def level(self) -> float:
+        """Level of the interval."""
+        return level_at_look(CONFIDENCE_LEVEL, self.look.number)
 
     @property
     def range(self) -> tuple[float, float]:
@@ -146,6 +157,7 @@ def evaluate_claim(
     ablation: ClaimData | None = None,
     bounds: tuple[float, float] | None = None,
     deterministic: bool = False,
+    look: int = 1,
 ) -> Verdict:
     """The verdict on a claim from its metric, one value per replicate.
 
@@ -155,6 +167,7 @@ def evaluate_claim(
         comparison: the same in the arm `compare_to`, or the analytic value, if the claim has one.
         ablation: the data of the ablation, for a learned claim.
         bounds, deterministic: see `ClaimData`.
+        look: 1 for the first verdict on the claim, k for the k-th on more data.
 
     Raises:
         UserError: a comparison is missing, or the claim has none; or see `compare`.
@@ -167,28 +180,31 @@ def evaluate_claim(
             message = f"{claim.statement!r}: the comparison {name} {problem}"
             raise UserError(message, code="missing" if other is None else "conflict", path=name)
     data = ClaimData(np.asarray(values), comparison, bounds, deterministic)
-    return evaluate_claim_data(claim, data, ablation)
+    return evaluate_claim_data(claim, data, ablation, look)
 
 
-def evaluate_claim_data(claim: Claim, data: ClaimData, ablation: ClaimData | None) -> Verdict:
+def evaluate_claim_data(
+    claim: Claim, data: ClaimData, ablation: ClaimData | None, look: int = 1
+) -> Verdict:
     """The verdict on a claim from its complete data: see `evaluate_claim`."""
     if claim.checks_every_replicate:
         return _exact_verdict(claim, data.values, data.comparison)
-    verdict = _interval_verdict(claim, estimate_claim(claim, data))
-    if verdict.status == "holds":
-        alpha = smallest_alpha(claim, functools.partial(estimate_claim, claim, data))
-        verdict = dataclasses.replace(verdict, alpha=alpha)
+    verdict = _verdict_at_look(claim, functools.partial(estimate_claim, claim, data), look)
     if ablation is None:
         return verdict
     return _learned_verdict(
         verdict,
         functools.partial(estimate_claim, claim, ablation),
         functools.partial(ablation_difference, claim, data, ablation),
+        look,
     )
 
 
 def evaluate_claim_over_draws(
-    claim: Claim, draws: Sequence[ClaimData], ablation_draws: Sequence[ClaimData] = ()
+    claim: Claim,
+    draws: Sequence[ClaimData],
+    ablation_draws: Sequence[ClaimData] = (),
+    look: int = 1,
 ) -> Verdict:
     """The verdict on a claim from its data at several draws of uncertain parameters.
 
@@ -196,12 +212,10 @@ def evaluate_claim_over_draws(
         claim: the claim.
         draws: its data at each draw.
         ablation_draws: the data of the ablation, at the same draws, for a learned claim.
+        look: see `evaluate_claim`.
     """
     effects = np.array([draw_effect(claim, data) for data in draws])
-    verdict = _interval_verdict(claim, interval_over_draws(effects, CONFIDENCE_LEVEL))
-    if verdict.status == "holds":
-        alpha = smallest_alpha(claim, functools.partial(interval_over_draws, effects))
-        verdict = dataclasses.replace(verdict, alpha=alpha)
+    verdict = _verdict_at_look(claim, functools.partial(interval_over_draws, effects), look)
     if not ablation_draws:
         return verdict
     ablated = np.array([draw_effect(claim, data) for data in ablation_draws])
@@ -209,25 +223,40 @@ def evaluate_claim_over_draws(
         verdict,
         functools.partial(interval_over_draws, ablated),
         functools.partial(interval_over_draws, effects - ablated),
+        look,
     )
+
+
+def _verdict_at_look(
+    claim: Claim, estimate_at: Callable[[float], IntervalEstimate], look: int
+) -> Verdict:
+    """The verdict on a claim, and its smallest alpha, from its estimate at a level."""
+    level = level_at_look(CONFIDENCE_LEVEL, look)
+    verdict = _interval_verdict(claim, estimate_at(level), level)
+    if verdict.status == "holds":
+        alpha = smallest_alpha(claim, estimate_at, look)
+        verdict = dataclasses.replace(verdict, alpha=alpha)
+    return verdict
 
 
 def _learned_verdict(
     verdict: Verdict,
     ablation_at: Callable[[float], IntervalEstimate],
     difference_at: Callable[[float], IntervalEstimate],
+    look: int,
 ) -> Verdict:
     """The verdict on a learned claim, from that on its own estimate.
 
     `ablation_at` is the estimate in the ablation at a level, `difference_at` that of the own value
     minus the ablation's.
     """
-    ablation, difference = ablation_at(CONFIDENCE_LEVEL), difference_at(CONFIDENCE_LEVEL)
+    level = level_at_look(CONFIDENCE_LEVEL, look)
+    ablation, difference = ablation_at(level), difference_at(level)
     claim, status, reason = verdict.claim, verdict.status, verdict.reason
     if status == "holds":
-        ablated = _interval_verdict(claim, ablation)
+        ablated = _interval_verdict(claim, ablation, level)
         text = f"in the ablation {claim.ablation}, {ablated.reason}"
-        differ = f"the difference between the two, {_format_interval(difference)},"
+        differ = f"the difference between the two, {_format_interval(difference, level)},"
         if math.isnan(ablation.low):
             status, reason = "fails", text
         elif ablated.status == "holds":
@@ -241,15 +270,17 @@ def _learned_verdict(
             status = "undecided"
     alpha = 1.0
     if status == "holds":
-        vanishes = smallest_alpha_of_ablation(claim, ablation_at, difference_at)
+        vanishes = smallest_alpha_of_ablation(claim, ablation_at, difference_at, look)
         alpha = max(verdict.alpha, vanishes)
     return dataclasses.replace(
         verdict, status=status, reason=reason, ablation_estimate=ablation, alpha=alpha
     )
 
 
-def _interval_verdict(claim: Claim, estimate: IntervalEstimate) -> Verdict:
-    interval = _format_interval(estimate)
+def _interval_verdict(
+    claim: Claim, estimate: IntervalEstimate, level: float = CONFIDENCE_LEVEL
+) -> Verdict:
+    interval = _format_interval(estimate, level)
 
     def verdict(status: VerdictStatus, reason: str) -> Verdict:
         return Verdict(claim, estimate, status, reason)
@@ -260,7 +291,7 @@ def _interval_verdict(claim: Claim, estimate: IntervalEstimate) -> Verdict:
         return verdict("fails", f"there is no estimate: {estimate.method}")
     if estimate.undecided:
         return verdict("undecided", f"{estimate.undecided}: {interval}")
-    if estimate.confidence < CONFIDENCE_LEVEL:
+    if estimate.confidence < level:
         return verdict("undecided", f"{estimate.n} replicates are too few: {estimate.method}")
     satisfies, violates = satisfies_and_violates(claim, estimate.low, estimate.high)
     where = describe_bound(claim)
@@ -328,9 +359,9 @@ def _exact_verdict(claim: Claim, values: np.ndarray, reference: Comparison) -> V
     return Verdict(claim, estimate, "fails", reason)
 
 
-def _format_interval(estimate: IntervalEstimate) -> str:
+def _format_interval(estimate: IntervalEstimate, level: float) -> str:
     if estimate.low == estimate.high:
         return f"{estimate.value:.6g} ({estimate.method})"
     if math.isinf(estimate.low) and math.isinf(estimate.high):
         return f"without an interval: {estimate.method}"
-    return f"the {100 * CONFIDENCE_LEVEL:.0f} % interval {estimate.low:.6g} to {estimate.high:.6g}"
+    return f"the {100 * level:.6g} % interval {estimate.low:.6g} to {estimate.high:.6g}"

@@ -121,6 +121,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             raise
 
 
+def move_folder(path: Path, target: Path) -> None:
+    """Rename a folder; `target` must not exist.
+
+    Raises:
+        WriteError: the folder cannot be renamed.
+    """
+    with translate_write_errors(path):
+        os.rename(path, target)
+        _fsync(path.parent)
+
+
 def remove_folder(path: Path) -> None:
     """Remove a folder. It is renamed first, so that no partly removed folder is read as complete.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +137,16 @@ def to_ranges(numbers: Iterable[int]) -> Ranges:
     return ranges
 
 
-def from_ranges(ranges: Ranges) -> list[int]:
+def is_first_part(ranges: Ranges, whole: Ranges) -> bool:
+    """Whether the numbers of some ranges are the first ones of others."""
+    rest = from_ranges(whole)
+    return all(number == next(rest, None) for number in from_ranges(ranges))
+
+
+def from_ranges(ranges: Ranges) -> Iterator[int]:
     """The numbers in arithmetic sequences."""
-    return [n for first, last, step in ranges for n in range(first, last + 1, max(1, step))]
+    for first, last, step in ranges:
+        yield from range(first, last + 1, max(1, step))
 
 
 def _is_ranges(value: Any) -> bool:

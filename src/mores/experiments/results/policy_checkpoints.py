@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +20,7 @@ from mores.core.environment import get_role
 from mores.core.file_formats import RUN_FORMAT, mores_version
 from mores.core.learner import TrainingMode, can_train
 from mores.experiments.results.cell_result import PolicyCheckpoint, StoppedTraining
+from mores.experiments.results.stored_cell import StoredCell
 from mores.experiments.scenario.cell import BuiltStage, Cell
 from mores.experiments.scenario.expansion import full_spec
 from mores.sim.policy_states import PolicyStateStore, state_key
@@ -73,12 +74,8 @@ class CheckpointCollector:
 
     def _add_status(self, status: TrainingStatus) -> None:
         """Add the counts of one more chunk."""
-        key = (status.stage, status.role, status.draw)
-        if before := self.training_statuses.get(key):
-            counts = ("num_models", "num_updated", "num_not_updated")
-            sums = {name: getattr(status, name) + getattr(before, name) for name in counts}
-            status = dataclasses.replace(status, **sums, reason=before.reason or status.reason)
-        self.training_statuses[key] = status
+        statuses = sum_statuses([*self.training_statuses.values(), status])
+        self.training_statuses = {(each.stage, each.role, each.draw): each for each in statuses}
 
     def _make_metadata(
         self, stage_index: int, built_stage: BuiltStage, role: str, tensors: Mapping[str, Tensor]
@@ -94,20 +91,14 @@ class CheckpointCollector:
             "replicates": self._replicates,
             "num_models": len(next(iter(tensors.values()))),
             "policy": full_spec(built_stage.spec.policies.get(role), built_stage.policies[role]),
-            "tensors": {
-                name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).split(".")[-1]}
-                for name, tensor in tensors.items()
-            },
+            "tensors": _describe_tensors(tensors),
             "mores_version": mores_version(),
         }
 
     @property
     def num_models(self) -> int:
         """Number of trained models of all roles."""
-        most: dict[str, int] = {}
-        for (_, role), checkpoint in self.checkpoints.items():
-            most[role] = max(most.get(role, 0), checkpoint.metadata["num_models"])
-        return sum(most.values())
+        return num_models(self.checkpoints.values())
 
     def state_dict(self) -> dict[str, Any]:
         """State of the collector, for `mores.experiments.results.pytree_serialization`."""
@@ -125,6 +116,86 @@ class CheckpointCollector:
             self.stopped[fields["role"], fields["message"]] = StoppedTraining(**fields)
         for fields in state_dict["training_statuses"]:
             self._add_status(TrainingStatus(**fields))
+
+
+def num_models(checkpoints: Iterable[PolicyCheckpoint]) -> int:
+    """Number of trained models of all roles: of each, the largest of its stages."""
+    most: dict[str, int] = {}
+    for each in checkpoints:
+        most[each.role] = max(most.get(each.role, 0), each.metadata["num_models"])
+    return sum(most.values())
+
+
+def sum_statuses(statuses: Iterable[TrainingStatus]) -> tuple[TrainingStatus, ...]:
+    """One status for each stage, role and draw: the sums of its counts, and its first reason."""
+    sums: dict[tuple[str, str, int], TrainingStatus] = {}
+    for status in statuses:
+        key = (status.stage, status.role, status.draw)
+        if before := sums.get(key):
+            counts = ("num_models", "num_updated", "num_not_updated")
+            added = {name: getattr(status, name) + getattr(before, name) for name in counts}
+            status = dataclasses.replace(status, **added, reason=before.reason or status.reason)
+        sums[key] = status
+    return tuple(sums.values())
+
+
+def order_stopped(
+    stopped: Iterable[StoppedTraining], roles_by_stage: Sequence[tuple[str, Sequence[str]]]
+) -> tuple[StoppedTraining, ...]:
+    """Stopped trainings by stage and role, so that their order does not depend on chunks.
+
+    Args:
+        stopped: the trainings, in the order of their replicates.
+        roles_by_stage: name of each stage and its roles that train, in order.
+    """
+    pairs = [(name, role) for name, roles in roles_by_stage for role in roles]
+    positions = {pair: index for index, pair in enumerate(pairs)}
+    key = lambda each: positions.get((each.stage, each.role), len(pairs))  # noqa: E731
+    return tuple(sorted(stopped, key=key))
+
+
+def append_checkpoints(earlier: PolicyCheckpoint, added: PolicyCheckpoint) -> PolicyCheckpoint:
+    """The parameters of a role in further replicates, after those of the first ones.
+
+    Raises:
+        ValueError: the two have other tensors.
+    """
+    if earlier.tensors.keys() != added.tensors.keys():
+        raise ValueError("the earlier replicates have other parameters")
+    tensors = {
+        name: torch.cat([earlier.tensors[name], tensor]) for name, tensor in added.tensors.items()
+    }
+    metadata = {
+        **added.metadata,
+        "replicates": [*earlier.metadata["replicates"], *added.metadata["replicates"]],
+        "num_models": len(next(iter(tensors.values()))),
+        "tensors": _describe_tensors(tensors),
+    }
+    return PolicyCheckpoint(added.stage, added.role, tensors, metadata)
+
+
+def _describe_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {
+        name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).split(".")[-1]}
+        for name, tensor in tensors.items()
+    }
+
+
+def read_checkpoints(cell: StoredCell) -> tuple[PolicyCheckpoint, ...]:
+    """The learned parameters in a cell's folder.
+
+    Raises:
+        UserError: a file was changed.
+        KeyError, TypeError: it is not such a checkpoint as mores writes.
+    """
+    checkpoints = []
+    for name in cell.files:
+        if name.startswith(f"{CHECKPOINTS}/") and name.endswith(".json"):
+            metadata = cell.read_json(name)
+            tensors = cell.read_tensors(f"{name.removesuffix('.json')}.safetensors")
+            each = PolicyCheckpoint(metadata["stage"], metadata["role"], tensors, metadata)
+            checkpoints.append(each)
+    return tuple(checkpoints)
 
 
 def write_checkpoints(folder: Path, checkpoints: Sequence[PolicyCheckpoint]) -> None:

@@ -14,6 +14,7 @@ from mores.core.file_formats import RUN_FORMAT, check_format, mores_version
 from mores.experiments.results.checked_files import CheckedFolder
 
 MANIFEST, CELLS_FILE, CELLS_FOLDER = "run.json", "cells.json", "cells"
+EXTENSION = "extension"  # folder of the new files of a run while it is being extended
 
 
 class PluginFile(BaseModel):
@@ -23,6 +24,21 @@ class PluginFile(BaseModel):
 
     path: str
     digest: str
+
+
+class EarlierLook(BaseModel):
+    """The verdict on a claim before the run was extended: see `mores.experiments.claims.looks`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    claim: Annotated[int, Field(ge=0)] = Field(description="index of the claim in the scenario")
+    look: Annotated[int, Field(ge=1)] = Field(description="number of the look")
+    data: str = Field(description="digest of the data")
+    verdict: Literal["holds", "fails", "undecided"]
+    n: int
+    estimate: float | None = Field(description="null: not finite")
+    low: float | None
+    high: float | None
 
 
 class RunManifest(BaseModel):
@@ -42,6 +58,9 @@ class RunManifest(BaseModel):
     plugin_files: list[PluginFile] = Field(description="imported files of the user")
     resolved_hash: str
     cells_digest: str = Field(description="digest of cells.json")
+    earlier_looks: list[EarlierLook] = Field(
+        description="verdicts before the run was extended, oldest first"
+    )
 
 
 def read_manifest(folder: Path) -> RunManifest:
@@ -56,19 +75,28 @@ def read_manifest(folder: Path) -> RunManifest:
         raise UserError(message, code="unreadable", path=str(folder))
     files = CheckedFolder(folder)
     check_run_format(files)
-    path = folder / MANIFEST
     if not files.kind(MANIFEST):
         message = f"{folder} is not the folder of a run: it has no {MANIFEST}"
         if files.kind(CELLS_FOLDER) == "folder" and not files.folder(CELLS_FOLDER).names():
             message = f"{folder}: the run has not started; delete the folder and run again"
         raise UserError(message, code="unreadable", path=str(folder))
+    return manifest_in(files)
+
+
+def manifest_in(files: CheckedFolder) -> RunManifest:
+    """The manifest in a folder.
+
+    Raises:
+        UserError: it is absent or damaged.
+    """
     text = json.dumps(files.read_sealed(MANIFEST))
     try:
         return RunManifest.model_validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise unreadable(path, f"{key}: {first['msg']}" if key else first["msg"]) from None
+        reason = f"{key}: {first['msg']}" if key else first["msg"]
+        raise unreadable(files.path / MANIFEST, reason) from None
 
 
 def check_run_format(folder: CheckedFolder) -> None:

@@ -23,6 +23,7 @@ from mores.experiments.results.checked_files import (
 from mores.experiments.results.run_manifest import (
     CELLS_FILE,
     CELLS_FOLDER,
+    EXTENSION,
     RunManifest,
     check_run_format,
     digest_of,
@@ -63,6 +64,12 @@ class Run:
         self.folder = check_path("folder", folder)
         self._files = CheckedFolder(self.folder)
         check_run_format(self._files)
+        if self._files.kind(EXTENSION):
+            message = (
+                f"{self.folder}: its extension was interrupted; to complete it: "
+                f"mores resume {self.folder}"
+            )
+            raise UserError(message, code="unreadable", path=str(self.folder / EXTENSION))
         absent = [name for name in REQUIRED_FILES if self._files.kind(name) != "file"]
         if absent:
             message = f"{self.folder} is not a run folder: {absent[0]} is missing"
@@ -236,7 +243,7 @@ class Run:
 
     def _parameters_of_draws(self, cell: str) -> dict[str, dict[int, Any]]:
         """The values of each uncertain parameter in a cell, by number of the draw."""
-        info, draws = self.cell_info[cell], from_ranges(self._identity(cell).draws)
+        info, draws = self.cell_info[cell], list(from_ranges(self._identity(cell).draws))
         points = info.get("points", [])
         if points and len(points) != len(draws):
             raise unreadable(self.folder / CELLS_FILE, "it has not one point for each draw")

@@ -15,6 +15,7 @@ from mores.experiments.results.cell_result import CellResult
 from mores.experiments.results.cell_store import write_cell_result
 from mores.experiments.run.cell_runner import CellRunner, Cursor
 from mores.experiments.run.checkpoint import CellCheckpoint
+from mores.experiments.run.earlier_cell import read_earlier_cell, remove_earlier_cells
 from mores.experiments.run.run_folder import CellTask
 from mores.experiments.scenario.cell import BuiltCell, Cell
 from mores.experiments.scenario.specification import Scenario
@@ -34,18 +35,29 @@ class CellEnd:
 
 
 def simulate_cell(task: CellTask, callback: Callable[[float], None]) -> CellEnd:
-    """Simulate a cell and write it; `callback` is that of `run_cell`."""
-    start, error = time.monotonic(), None
-    checkpoint = CellCheckpoint(task)
+    """Simulate a cell and write it; `callback` is that of `run_cell`.
+
+    Replicates that were simulated before the run was extended are kept.
+    """
+    start, error, notes = time.monotonic(), None, list[str]()
     try:
         load_plugins(task.plugin_files)
-        arguments = (task.cell, task.scenario, task.replicates)
-        result = run_cell(*arguments, callback, checkpoint=checkpoint)
-        write_cell_result(task.folder, result, task.identity)
+        built_cell = task.cell.build()
+        if built_cell.population is not None:
+            notes.extend(built_cell.population.remarks)
+        earlier = read_earlier_cell(task)
+        missing = earlier.missing_task(task)
+        notes += [earlier.note] if earlier.note else []
+        checkpoint = CellCheckpoint(missing)
+        checkpoint.notes = notes
+        arguments = (task.cell, task.scenario, missing.replicates)
+        result = run_cell(*arguments, callback, built_cell, checkpoint)
+        write_cell_result(task.folder, earlier.append(task, result), task.identity)
         checkpoint.remove()
+        remove_earlier_cells(task.folder.parent, [task.cell.id])
     except Exception as caught:
         error = caught
-    return CellEnd(task.cell.id, error, checkpoint.notes, time.monotonic() - start)
+    return CellEnd(task.cell.id, error, notes, time.monotonic() - start)
 
 
 def run_cell(

@@ -18,7 +18,7 @@ from mores.core.learner import can_train
 from mores.core.policy import draws_from_global_state
 from mores.core.random_streams import DrawCounter, RandomStreams, Worlds
 from mores.experiments.results.cell_result import CellResult
-from mores.experiments.results.policy_checkpoints import CheckpointCollector
+from mores.experiments.results.policy_checkpoints import CheckpointCollector, order_stopped
 from mores.experiments.run.metrics_recorder import MetricsRecorder
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage
 from mores.experiments.scenario.specification import Scenario
@@ -129,7 +129,9 @@ class CellRunner:
             latent_rounds=self.metrics_recorder.latent_rounds,
             drew_random_numbers=self.draws.count > 0 or _draws_globally(self.built_cell),
             num_models=self.checkpoint_collector.num_models,
-            stopped=tuple(self.checkpoint_collector.stopped.values()),
+            stopped=order_stopped(
+                self.checkpoint_collector.stopped.values(), self.built_cell.cell.roles_by_stage
+            ),
             training_statuses=tuple(self.checkpoint_collector.training_statuses.values()),
             checkpoints=tuple(self.checkpoint_collector.checkpoints.values()),
             **_value_names(self.built_cell),

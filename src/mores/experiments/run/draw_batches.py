@@ -35,7 +35,6 @@ from mores.sim.round_recorder import RoundRecorder
 from mores.sim.simulation import simulate_episode
 from mores.sim.simulator import Simulator
 
-MAX_COST = 2**33  # tensor elements times rounds of a cell: some 20 s, so that processes share them
 COMPARED_ROUNDS = 1  # simulated in a batch and alone, before the run
 COMPARED_DRAWS = 2
 SECTIONS = ("env", "population", "policies")
@@ -82,15 +81,14 @@ def _batch_arm(cells: Sequence[Cell], scenario: Scenario) -> list[Cell]:
 
 
 def _num_parts(built: BuiltCell, scenario: Scenario) -> int:
-    """Number of cells for the draws of a cell: bounded are the memory and the time of each."""
-    sizes = [max(1, staged.environment.elements_per_world) for staged in built.stages]
-    rounds = [staged.rounds * staged.stage.episodes for staged in built.stages]
-    num_worlds = len(built.cell.worlds(scenario, ()))
-    cost = sum(size * number for size, number in zip(sizes, rounds, strict=True))
-    num_parts = max(
-        -(-max(sizes) * num_worlds // MAX_CHUNK_ELEMENTS), -(-cost * num_worlds // MAX_COST)
-    )
-    return min(num_parts, len(built.cell.draws))
+    """Number of cells for the draws of a cell: the worlds of each are one chunk.
+
+    It depends on sizes alone, not on rounds or processes: a run that is extended by rounds, or
+    resumed with more processes, has the same cells.
+    """
+    size = max(1, *(staged.environment.elements_per_world for staged in built.stages))
+    num_chunks = -(-size * len(built.cell.worlds(scenario, ())) // MAX_CHUNK_ELEMENTS)
+    return min(num_chunks, len(built.cell.draws))
 
 
 def _make_batch(cells: Sequence[Cell], draws: Sequence[Cell], paths: Sequence[str]) -> Cell:

@@ -26,6 +26,7 @@ from mores.experiments.results import atomic_files
 from mores.experiments.results.provenance import collect_provenance, utc_timestamp
 from mores.experiments.results.run_manifest import CELLS_FOLDER
 from mores.experiments.run.checkpoint import remove_checkpoints
+from mores.experiments.run.earlier_cell import remove_earlier_cells
 from mores.experiments.run.earlier_runs import mark_changed_claims
 from mores.experiments.run.parameter_uncertainty import CellPlan, plan_cells, sensitivity_indices
 from mores.experiments.run.run_folder import (
@@ -140,6 +141,7 @@ def complete_run(
         display.update(status.count)
         run_missing_cells(run_plan, status, display, jobs)
         remove_checkpoints(folder / CELLS_FOLDER, [cell.id for cell in cells])
+        remove_earlier_cells(folder / CELLS_FOLDER, [cell.id for cell in cells])
         display.update("evaluating claims")
         result = evaluate_run_claims(run_plan)
         entries = [claim_entry(verdict) for verdict in result.verdicts]
@@ -156,7 +158,8 @@ def complete_run(
 
 def evaluate_run_claims(run_plan: RunPlan) -> RunResult:
     """Evaluate the claims on the cells on disk."""
-    verdicts = evaluate_claims(run_plan.scenario, run_plan.cells, run_plan.cell_results())
+    results, looks = run_plan.cell_results(), run_plan.earlier_looks
+    verdicts = evaluate_claims(run_plan.scenario, run_plan.cells, results, looks)
     verdicts = mark_changed_claims(run_plan.folder, run_plan.scenario, verdicts)
     return RunResult(run_plan.folder, run_plan.scenario, verdicts)
 

@@ -27,7 +27,9 @@ from mores.experiments.results.provenance import short_hash, utc_timestamp
 from mores.experiments.results.run_manifest import (
     CELLS_FILE,
     CELLS_FOLDER,
+    EXTENSION,
     MANIFEST,
+    EarlierLook,
     PluginFile,
     RunManifest,
     digest_of,
@@ -63,13 +65,17 @@ class CellTask:
 
 @dataclasses.dataclass(frozen=True)
 class RunPlan:
-    """All cells of a run, the replicates of its arms, and the user's files that it needs."""
+    """All cells of a run, the replicates of its arms, and the user's files that it needs.
+
+    `earlier_looks` are the verdicts before the run was extended.
+    """
 
     folder: Path
     scenario: Scenario
     cells: Sequence[Cell]
     replicates: Sequence[int]
     plugin_files: tuple[str, ...] = ()
+    earlier_looks: Sequence[EarlierLook] = ()
 
     def cost(self, cell: Cell) -> float:
         """Cost of a cell, in rounds of one world."""
@@ -106,13 +112,16 @@ class RunPlan:
         """
         cells = {cell.id for cell in self.cells}
         checkpoints = {checkpoint_path(Path(cell)).name for cell in cells}
+        folders = cells | {earlier_cell_path(Path(cell)).name for cell in cells}
 
         def is_own_in_cells(name: str, path: Path) -> bool:
-            if name in cells:
+            if name in folders:
                 return path.is_dir() and not foreign_files(path)
             return name in checkpoints and path.is_file()
 
         def is_own(name: str, path: Path) -> bool:
+            if name == EXTENSION and path.is_dir():
+                return all(each.name in RUN_FILES for each in path.iterdir())
             return path.is_file() and (name in RUN_FILES or path.parent.name == FIGURES)
 
         atomic_files.remove_partial_files(self.folder, is_own)
@@ -189,6 +198,7 @@ def write_run_inputs(
         ],
         resolved_hash=short_hash(resolved_text),
         cells_digest=digest_of(cells_text.encode()),
+        earlier_looks=[],
     )
     atomic_files.write_text(folder / "scenario.yaml", loaded.text)
     atomic_files.write_text(folder / "resolved.yaml", resolved_text)
@@ -200,6 +210,11 @@ def write_run_inputs(
 def checkpoint_path(cell_folder: Path) -> Path:
     """The checkpoint of a cell that is being simulated, beside its folder."""
     return cell_folder.with_name(f".{cell_folder.name}.checkpoint")
+
+
+def earlier_cell_path(cell_folder: Path) -> Path:
+    """The cell before its run was extended, beside its folder, until the new one is complete."""
+    return cell_folder.with_name(f".{cell_folder.name}.earlier")
 
 
 def file_digest(file: Path) -> str:

@@ -117,6 +117,11 @@ class Cell:
         """A cell for each draw: the cell itself if it has only one."""
         return self.draws or (self,)
 
+    @property
+    def roles_by_stage(self) -> list[tuple[str, list[str]]]:
+        """Name of each stage, and its roles that train."""
+        return [(stage.name, stage.roles_to_train) for stage in self.stages]
+
     def build(self, components: Components | None = None) -> BuiltCell:
         """Construct the environment and policies of every stage, and the population.
 

@@ -225,5 +225,7 @@ def _with_population_parameters(cell: Cell, components: Components) -> Cell:
             overrides.setdefault(("env", name), cell.source_map.file_path(path))
     if problems:
         raise ScenarioError(problems)
+    if population.value_std is not None and "population_std" in fields:
+        env.setdefault("population_std", population.value_std)
     source_map = dataclasses.replace(cell.source_map, overrides=overrides)
     return dataclasses.replace(cell, env=env, source_map=source_map)

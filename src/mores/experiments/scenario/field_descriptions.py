@@ -10,8 +10,6 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mores.registry.varying import WorldNumber
-
 TYPE_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 LIMIT_PHRASES = {Ge: "at least", Gt: "more than", Le: "at most", Lt: "less than"}
 
@@ -75,7 +73,7 @@ def describe_limits(metadata: Iterable[Any]) -> str:
             limits.append(f"{phrase} {'2^63' if bound == 2**63 else f'{bound:,}'}")
         elif isinstance(limit, FieldInfo):
             limits += [describe_limits(limit.metadata).removeprefix(", ")]
-        elif isinstance(limit, WorldNumber):
+        elif hasattr(limit, "limits"):  # a `WorldNumber`, whose module imports torch
             limits += [describe_limits(limit.limits).removeprefix(", ")]
     limits = [limit for limit in limits if limit]
     return ", " + " and ".join(limits) if limits else ""
