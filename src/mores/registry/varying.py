@@ -6,8 +6,8 @@ accepts a number, an object of `mores.core.person_parameters.PersonParameter`, o
 kind of the registry `person_parameter`, such as `{kind: beta, mean: 0.3, std: 0.1}`. How code reads
 such a field: `mores.core.person_parameters`.
 
-A number for each draw of uncertain parameters is written as `per_draw([0.1, 0.4])`. It is no kind of
-the registry: a scenario cannot state it, and fields accept it only within `accept_draws`.
+A number for each draw of uncertain parameters is written as `per_draw([0.1, 0.4])`. It is no kind
+of the registry: a scenario cannot state it, and fields accept it only within `accept_draws`.
 """
 
 from __future__ import annotations

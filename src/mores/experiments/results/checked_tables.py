@@ -21,8 +21,8 @@ from mores.experiments.results.checked_files import parse_json
 from mores.experiments.results.parquet_footer import column_formats
 
 COLUMNS = {  # of the table of metrics, with their types in the file
-    "replicate": "INT32", "draw": "INT32", "world": "INT32", "stage": "BYTE_ARRAY", "episode": "INT32",
-    "round": "INT32", "metric": "BYTE_ARRAY", "value": "FLOAT",
+    "replicate": "INT32", "draw": "INT32", "world": "INT32", "stage": "BYTE_ARRAY",
+    "episode": "INT32", "round": "INT32", "metric": "BYTE_ARRAY", "value": "FLOAT",
 }  # fmt: skip
 CODECS = {"SNAPPY", "UNCOMPRESSED"}
 ENCODINGS = {"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY"}

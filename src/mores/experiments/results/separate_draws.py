@@ -20,9 +20,7 @@ class SeparateDraws(NamedTuple):
     cell_results: Mapping[str, CellResult]
 
 
-def separate_draws(
-    cells: Sequence[Cell], cell_results: Mapping[str, CellResult]
-) -> SeparateDraws:
+def separate_draws(cells: Sequence[Cell], cell_results: Mapping[str, CellResult]) -> SeparateDraws:
     """The cells with a cell for each draw, draw after draw of each arm.
 
     Args:

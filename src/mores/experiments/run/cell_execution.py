@@ -1,8 +1,9 @@
 """Simulate one cell of an experiment, record its metrics and write them.
 
 A cell is one arm at one point of the sweep, or at one or several of the draws of uncertain
-parameters or of the points of a sensitivity analysis. Its worlds are simulated in chunks, which bounds memory for any number of
-replicates. A world's results do not depend on its chunk, up to rounding where stacked networks act.
+parameters or of the points of a sensitivity analysis. Its worlds are simulated in chunks, which
+bounds memory for any number of replicates. A world's results do not depend on its chunk, up to
+rounding where stacked networks act.
 """
 
 from __future__ import annotations

@@ -74,9 +74,7 @@ def _batch_arm(cells: Sequence[Cell], scenario: Scenario) -> list[Cell]:
         num_parts = _num_parts(built, scenario)
         bounds = [len(group) * n // num_parts for n in range(num_parts + 1)]
         parts = [group[start:stop] for start, stop in itertools.pairwise(bounds)]
-        batches += [
-            _make_batch(cells, part, paths) if len(part) > 1 else part[0] for part in parts
-        ]
+        batches += [_make_batch(cells, part, paths) if len(part) > 1 else part[0] for part in parts]
     return sorted(batches, key=lambda cell: cell.index)
 
 
@@ -184,8 +182,9 @@ def _first_metrics(
     """Metrics of one world of each draw in the first rounds of every stage, and their bounds."""
     worlds = [draw.worlds(scenario, ()).take(slice(0, 1)) for draw in draws]
     numbers = torch.tensor([draw.index for draw in draws])
-    first = Worlds(*(torch.cat([getattr(w, n) for w in worlds]) for n in ("replicate", "world")),
-                   numbers)
+    first = Worlds(
+        *(torch.cat([getattr(w, n) for w in worlds]) for n in ("replicate", "world")), numbers
+    )
     found: dict[str, np.ndarray] = {}
     for index, (stage, rounds, environment, policies, _) in enumerate(built.stages):
         if stage.loop == "fit_offline":

@@ -37,9 +37,7 @@ class CellPlan(NamedTuple):
     resolved_text: str
 
 
-def plan_cells(
-    loaded: LoadedScenario, with_dry_run: bool = True, batches: bool = True
-) -> CellPlan:
+def plan_cells(loaded: LoadedScenario, with_dry_run: bool = True, batches: bool = True) -> CellPlan:
     """All cells of a run: the arms, and those at draws of uncertain parameters.
 
     Args:

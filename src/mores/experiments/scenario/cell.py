@@ -177,7 +177,7 @@ class Cell:
         return BuiltCell(self, shared_env, tuple(stages), population)
 
     def own_replicates(self, scenario: Scenario, replicates: Sequence[int]) -> Sequence[int]:
-        """Replicates of the cell in order: those of the run in an arm, else as `uncertainty` states.
+        """Replicates of the cell: those of the run in an arm, else as `uncertainty` states.
 
         Draws have different replicates, hence independent random numbers, so that the interval over
         draws includes Monte Carlo error. The points of a sensitivity analysis have the same
