@@ -47,21 +47,27 @@ def batch_draws(cells: Sequence[Cell], scenario: Scenario) -> Iterator[Cell]:
         cells: a cell for each draw, in order of purpose, arm and draw; all of them can be built.
         scenario: their scenario.
     """
+    ids: set[str] = set()
     for _, group in itertools.groupby(cells, lambda cell: (cell.purpose, cell.arm)):
-        yield from _batch_arm(list(group), scenario)
+        for cell in _batch_arm(list(group), scenario):
+            if cell.draws and cell.id.lower() in ids:  # some file systems ignore case
+                cell = dataclasses.replace(cell, id=cell_id(_name(cell.draws), {}, digest=True))
+            ids.add(cell.id.lower())
+            yield cell
 
 
 def _batch_arm(cells: Sequence[Cell], scenario: Scenario) -> list[Cell]:
     """The cells of the draws of one arm, in order of their first draws."""
     roles = cells[0].policies.keys()  # a parameter of another role has no effect in this arm
-    paths = [path for path in cells[0].point if role_of_path(path) in (None, *roles)]
-    paths = [path for path in paths if _is_accepted(cells, [path])]
-    if len(paths) > 1 and not _is_accepted(cells, paths):
-        paths = []
-    groups: dict[str, list[Cell]] = {}  # by specification without the parameters at the paths
+    present = [path for path in cells[0].point if role_of_path(path) in (None, *roles)]
+    paths = present
+    if not _is_accepted(cells, paths):
+        paths = [path for path in present if _is_accepted(cells, [path])]
+        paths = paths if _is_accepted(cells, paths) else []
+    groups: dict[str, list[Cell]] = {}  # by values of the other parameters
     for cell in cells:
-        others = _with_tables(cell, dict.fromkeys(paths, ()))
-        groups.setdefault(json.dumps(others, sort_keys=True), []).append(cell)
+        others = [cell.point[path] for path in present if path not in paths]
+        groups.setdefault(json.dumps(others), []).append(cell)
     batches: list[Cell] = []
     equal: bool | None = None  # not compared yet; once suffices: the groups differ in numbers only
     for group in groups.values():
@@ -91,17 +97,22 @@ def _num_parts(built: BuiltCell, scenario: Scenario) -> int:
 
 def _make_batch(cells: Sequence[Cell], draws: Sequence[Cell], paths: Sequence[str]) -> Cell:
     """The cell of some draws of an arm, with a number for each draw of the arm at the paths."""
-    first, last = draws[0], draws[-1]
+    first = draws[0]
     common = set.intersection(*(set(draw.point.items()) for draw in draws))
     point = {path: value for path, value in first.point.items() if (path, value) in common}
-    name = f"{first.arm}__{first.purpose}-{first.index:03d}-{last.index:03d}"
     return dataclasses.replace(
         first,
-        id=cell_id(name, {}),
+        id=cell_id(_name(draws), {}),
         point=point,
         draws=tuple(draws),
         **_with_tables(first, _tables(cells, paths)),
     )
+
+
+def _name(draws: Sequence[Cell]) -> str:
+    """Name of a cell of several draws: its arm, and the first and the last of them."""
+    first, last = draws[0], draws[-1]
+    return f"{first.arm}__{first.purpose}-{first.index:03d}-{last.index:03d}"
 
 
 def _tables(cells: Sequence[Cell], paths: Sequence[str]) -> dict[str, list[float]]:
