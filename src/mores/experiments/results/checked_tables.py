@@ -94,6 +94,9 @@ def read_worlds(file: Any, num_worlds: int, rows_per_world: int) -> Worlds:
         file: the open table.
         num_worlds: number of worlds.
         rows_per_world: rows of the metric in each world.
+
+    Raises:
+        ValueError: a number of a world is negative.
     """
     groups, rows = 0, 0
     while rows < num_worlds * rows_per_world:
@@ -101,7 +104,9 @@ def read_worlds(file: Any, num_worlds: int, rows_per_world: int) -> Worlds:
         groups += 1
     names = ["replicate", "world", "draw"]
     table = file.read_row_groups(list(range(groups)), names, use_threads=False)
-    columns = (table[name].to_numpy()[::rows_per_world][:num_worlds] for name in names)
+    columns = [table[name].to_numpy()[::rows_per_world][:num_worlds] for name in names]
+    if any((column < 0).any() for column in columns):
+        raise ValueError("a world has a negative number")
     return Worlds(*(torch.from_numpy(column.astype(np.int64)) for column in columns))
 
 
