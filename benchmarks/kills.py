@@ -11,6 +11,10 @@ for byte, the files of the same scenario on one process without a kill. Kills ar
 - at a commit point: before or after the n-th rename, fsync, mkdir or unlink, or in the middle of
   the n-th write; with two jobs in the first process that reaches it, also in workers.
 
+Two scenarios are finished runs that are extended, and the extension is killed: the next attempt
+resumes it if it was committed, and extends the run again if not. They are compared with the same
+extension without a kill.
+
 Processes are forked from one that has imported everything, so that a kill costs a second. Some runs
 are started and resumed by the command line.
 """

@@ -15,7 +15,11 @@ SOURCE = ROOT / "src"
 # Parts of mores that each part may import besides itself. `experiments` is ordered inside as well.
 ANYTHING = {"*"}
 DEFINITIONS = {"experiments.scenario", "experiments.results", "experiments.claims"}
-TRAINING = {"experiments.training", "experiments.trained"}
+TRAINING = {
+    f"experiments.{name}"
+    for name in ("training", "trained", "training_episodes", "training_setup", "learning_curve",
+                 "trained_file", "trained_policy")
+}  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": ANYTHING,  # public names, imported at their first use
     "core": set(),
@@ -34,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "report": {"core", "analysis", *DEFINITIONS},
     "experiments.progress": set(),
+    "experiments.tracking": {"core", "registry"},
     "experiments.run": {
         *("core", "registry", "sim", "analysis", "report", "experiments.progress"),
         *DEFINITIONS,
@@ -41,7 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "experiments.calibration": {"core", "experiments.progress", "experiments.run", *DEFINITIONS},
     **{
         part: {
-            *("core", "registry", "sim", "experiments.progress", "experiments.results"),
+            *("core", "registry", "sim", "analysis"),
+            *("experiments.progress", "experiments.results", "experiments.tracking"),
             *TRAINING,
         }
         for part in TRAINING

@@ -115,10 +115,13 @@ def run_epochs(
     for epoch, minibatches in enumerate(
         _minibatch_epochs(update_batch, streams, models_per_replicate, epochs, num_minibatches)
     ):
+        is_last = epoch == epochs - 1
         for part, minibatch in enumerate(minibatches):
 
             def losses(
-                parameters: Parameters, minibatch: dict[str, FeedbackBatch] = minibatch
+                parameters: Parameters,
+                minibatch: dict[str, FeedbackBatch] = minibatch,
+                with_diagnostics: bool = is_last,
             ) -> Float[Tensor, "principal model"]:
                 return _losses(
                     stacked_model,
@@ -127,7 +130,7 @@ def run_epochs(
                     minibatch,
                     update_batch,
                     statistics,
-                    with_diagnostics=epoch == epochs - 1,
+                    with_diagnostics,
                 )
 
             order = None

@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor
 
 from mores.core.config import Config
 from mores.core.deterministic_sum import total
 from mores.core.errors import ParameterError
+from mores.core.names import ValueNames, check_num_names, fill_num_values, name_problem
 from mores.core.people import People, Population
 from mores.core.random_streams import RandomStreams
 from mores.core.stream_addresses import COMPONENT
@@ -30,7 +31,7 @@ from mores.core.stream_addresses import COMPONENT
 class MixtureComponent(Config):
     """One component of a normal mixture: a group of people with its own mean."""
 
-    name: str | None = Field(default=None, min_length=1, description="name of the group")
+    name: str | None = Field(default=None, description="name of the group")
     mean_offset: tuple[float, ...] = Field(description="added to the mean, one number a dimension")
     weight: float = Field(
         default=1.0, gt=0, description="share of the people, relative to the other components"
@@ -49,10 +50,18 @@ class NormalPopulation(Population):
             whose `mean_offset` does not have one number per dimension.
     """
 
+    model_config = ConfigDict(populate_by_name=True)  # a copy has the fields by their own names
+
     tags: ClassVar[Mapping[str, object]] = {"real": False, "distribution": "normal"}
 
     num_people: int = Field(default=100, ge=1, description="people in a world")
     num_values: int = Field(default=1, ge=1, description="value dimensions")
+    names_of_values: ValueNames = Field(
+        default=(),
+        alias="value_names",
+        description="names of the values, or a known set (schwartz10, schwartz4); num_values "
+        "follows; default: those of the environment",
+    )
     mean: float = Field(default=0.0, description="of every dimension")
     std: float = Field(default=1.0, ge=0, description="standard deviation within a component")
     correlation: float = Field(
@@ -62,8 +71,14 @@ class NormalPopulation(Population):
         default=(), description="components of the mixture; default: one"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_num_values(cls, data: Any) -> Any:
+        return fill_num_values(data)
+
     @model_validator(mode="after")
     def _check_parameters(self) -> NormalPopulation:
+        check_num_names(self.names_of_values, self.num_values)
         if self.num_values > 1 and self.correlation < -1 / (self.num_values - 1):
             raise ParameterError(
                 message=f"the correlation of {self.num_values} dimensions is at least "
@@ -83,6 +98,8 @@ class NormalPopulation(Population):
             if name is None and any(names):
                 message = "name every component or none"
                 raise ParameterError("components", i, "name", message=message, code="missing")
+            if name is not None and (problem := name_problem(name)):
+                raise ParameterError("components", i, "name", message=problem)
             if name is not None and name in names[:i]:
                 message = f"two components are named {name!r}"
                 raise ParameterError("components", i, "name", message=message, code="duplicate")
@@ -90,8 +107,8 @@ class NormalPopulation(Population):
 
     @property
     def value_names(self) -> tuple[str, ...]:
-        """Names of the value dimensions."""
-        return tuple(f"value {number}" for number in range(1, self.num_values + 1))
+        """Names of the value dimensions, if they have names."""
+        return self.names_of_values
 
     @property
     def group_names(self) -> tuple[str, ...]:

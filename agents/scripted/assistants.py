@@ -47,13 +47,19 @@ class LinearTrend(Policy, LinearTracker):
     forecast_horizon: float = Field(
         default=0.0, ge=0, description="rounds of history's trend to extrapolate (L)"
     )
+    estimated_part: str = Field(
+        default="mean_answer",
+        min_length=1,
+        description="part of the observation that it estimates: mean_answer, of its audience, or "
+        "community_mean, of everybody",
+    )
 
     def initial_state(
         self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
     ) -> AssistantState:
         """No estimate yet."""
-        require_observation_parts(type(self).__name__, role, "mean_answer", "trend")
-        size = role.observation_space.parts["mean_answer"].size
+        require_observation_parts(type(self).__name__, role, self.estimated_part, "trend")
+        size = role.observation_space.parts[self.estimated_part].size
         belief = torch.zeros(streams.num_worlds, role.num_agents, size, device=streams.device)
         return AssistantState(
             role.observation_space, belief, torch.zeros_like(belief[:, 0, 0], dtype=torch.bool)
@@ -70,7 +76,7 @@ class LinearTrend(Policy, LinearTracker):
     ) -> ActionOutput:
         """Advise from the current estimate, then update it with this round's answers."""
         answers, trend = (
-            state.observation_space.read(observation, "mean_answer"),
+            state.observation_space.read(observation, self.estimated_part),
             state.observation_space.read(observation, "trend"),
         )
         belief = torch.where(state.initialized[:, None, None], state.belief, answers)
@@ -85,7 +91,7 @@ class LinearTrend(Policy, LinearTracker):
     @property
     def tracking(self) -> TrackingParameters | None:
         """Parameters of the estimate, where it is the advice, at full intensity."""
-        if type(self).advise is not LinearTrend.advise:
+        if type(self).advise is not LinearTrend.advise or self.estimated_part != "mean_answer":
             return None
         return TrackingParameters(self.learning_rate, self.forecast_horizon)
 

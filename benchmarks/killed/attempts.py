@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import json
 import os
 import select
 import signal
@@ -73,7 +74,7 @@ class Attempt:
 
 
 def attempt(case: Case, folder: Path, jobs: int, kill: Kill) -> Attempt:
-    """Start or resume the run in a folder, and kill it as specified."""
+    """Start, extend or resume the run in a folder, and kill it as specified."""
     # The read end reaches end of file when all processes of the attempt have ended.
     alive, held = os.pipe()
     start = time.monotonic()
@@ -92,10 +93,18 @@ def attempt(case: Case, folder: Path, jobs: int, kill: Kill) -> Attempt:
     return Attempt(code, time.monotonic() - start)
 
 
+def is_extended(case: Case, folder: Path) -> bool:
+    """Whether the extension of a run was committed; without one, True."""
+    if not case.extension or (folder / "extension").exists():
+        return True
+    with builtins.open(folder / "run.json") as plain:
+        return json.load(plain)["overrides"][-len(case.extension) :] == list(case.extension)
+
+
 def _run_in_child(case: Case, folder: Path, jobs: int, kill: Kill) -> None:
-    """Start or resume the run in a forked process; does not return."""
+    """Start, extend or resume the run in a forked process; does not return."""
     from mores.core.errors import UserError
-    from mores.experiments.run import resume_run, run_scenario
+    from mores.experiments.run import extend, resume_run, run_scenario
     from mores.experiments.run.worker_pool import CellDied, WorkerPool
     from mores.experiments.scenario.loading import load_scenario
 
@@ -105,7 +114,9 @@ def _run_in_child(case: Case, folder: Path, jobs: int, kill: Kill) -> None:
         if kill.point is not None:
             points.install()
         workers: Any = 1 if jobs == 1 else WorkerPool(jobs, lambda: forked_worker(points))
-        if folder.exists():
+        if folder.exists() and not is_extended(case, folder):
+            extend(folder, overrides=case.extension, jobs=workers, progress=False)
+        elif folder.exists():
             resume_run(folder, workers, progress=False)
         else:
             file = folder.with_name(f"{folder.name}.yaml")

@@ -49,12 +49,16 @@ VOTERS_CLAIM = (  # the scenario's own claims need hundreds of parameter draws: 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A small scenario: its file or text, and overrides."""
+    """A small scenario: its file or text, and overrides.
+
+    With an `extension`, a finished run is extended by these overrides, and killed meanwhile.
+    """
 
     name: str
     file: str
     overrides: tuple[str, ...] = ()
     needs_plugin: bool = False  # learning_bandit.py
+    extension: tuple[str, ...] = ()
 
 
 CASES = (
@@ -63,6 +67,18 @@ CASES = (
     Case("karate", "karate", ("rounds=60", "replicates=2", "record_every=20", "sample_worlds=2")),
     Case("stages", STAGES, needs_plugin=True),
     Case("uncertain", UNCERTAIN),
+    Case(
+        "more replicates and an arm",
+        STAGES,
+        needs_plugin=True,
+        extension=("replicates=5", "arms.eager={policies.gambler.explore: 0.5}"),
+    ),
+    Case(
+        "more rounds",
+        "karate",
+        ("rounds=60", "replicates=2", "record_every=20"),
+        extension=("rounds=70",),
+    ),
 )
 
 

@@ -38,16 +38,23 @@ def remove_unstarted(folder: Path) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """Files and duration of an uninterrupted run."""
+    """Files and duration of an uninterrupted run; of an extension, the run before it."""
 
     files: dict[str, str]
     seconds: float
+    before: Path | None = None
 
 
 def reference(case: Case, folder: Path) -> Reference:
     result = attempt(case, folder, 1, Kill())
     assert result.code == 0, f"{case.name} does not run"
-    return Reference(file_digests(folder), result.seconds)
+    if not case.extension:
+        return Reference(file_digests(folder), result.seconds)
+    before = folder.with_name(f"{folder.name}-before")
+    shutil.copytree(folder, before)
+    result = attempt(case, folder, 1, Kill())
+    assert result.code == 0, f"{case.name} cannot be extended"
+    return Reference(file_digests(folder), result.seconds, before)
 
 
 def kill_and_compare(
@@ -60,6 +67,8 @@ def kill_and_compare(
     """
     count: Counter[str] = Counter()
     done = False
+    if expected.before is not None:
+        shutil.copytree(expected.before, folder)
     while not done and sum(count.values()) < max_kills:
         remove_unstarted(folder)
         kill = _random_kill(rng, jobs, expected.seconds)
@@ -77,7 +86,8 @@ def kill_and_compare(
     assert files == expected.files, f"{case.name}: {differing_files(files, expected.files)} differ"
     status = json.loads((folder / "status.json").read_text())
     assert status["state"] == "done" and not status["to_do"], status
-    parts = [path.name for path in folder.rglob("*.part")]
+    left = [*folder.rglob("*.part"), *folder.rglob("*.earlier"), *folder.glob("extension")]
+    parts = [path.name for path in left]
     assert not parts, f"{case.name}: left behind {parts}"
     return +count
 

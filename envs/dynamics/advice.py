@@ -31,7 +31,8 @@ def advice_displacement(
         advice: position advised by each assistant.
         intensity: weight of each assistant's advice, in [0, 1].
         trust: trust of each person in each assistant, in [0, 1].
-        confidence_bound: advice at a larger distance has no effect; None: no bound.
+        confidence_bound: advice at a larger distance has no effect; one number, or that of each
+            person; None: no bound.
     """
     displacement = torch.zeros_like(values)
     num_assistants = advice.shape[2]
@@ -39,7 +40,7 @@ def advice_displacement(
         difference = advice[:, :, m] - values
         weight = intensity[:, :, m, None] * trust[:, :, m, None] / num_assistants
         if confidence_bound is not None:
-            within_bound = norm(difference)[..., None] <= confidence_bound
+            within_bound = norm(difference)[..., None] <= confidence_bound  # world agent 1
             weight = weight * within_bound
         displacement = displacement + weight * difference
     return displacement

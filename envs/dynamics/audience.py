@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal, NamedTuple
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -65,10 +66,12 @@ class Audiences:
             intensity: its intensity.
             groups: of the people; needed for the audience `group`.
         """
+        if self.audience == "everybody":
+            return ReceivedAdvice(advice[:, None], intensity[:, None])
         shape = (self.num_assistants, self.num_audiences)
         position = advice.unflatten(1, shape).transpose(1, 2)  # world audience assistant value
         intensity = intensity.unflatten(1, shape).transpose(1, 2)  # world audience assistant
-        if self.audience != "group":
+        if self.audience == "person":
             return ReceivedAdvice(position, intensity)
         assert groups is not None
         index = groups[..., None].expand(-1, -1, self.num_assistants)  # world agent assistant
@@ -81,7 +84,7 @@ class Audiences:
         self,
         x: Float[Tensor, "world agent n"],
         groups: Groups | None,
-        if_empty: Float[Tensor, "#world 1 #n"],
+        if_empty: Float[Tensor, "world 1 n"] | float,
     ) -> Float[Tensor, "world audience n"]:
         """Mean of `x` over the people of each audience; `if_empty` where there are none."""
         if self.audience == "everybody":
@@ -90,13 +93,13 @@ class Audiences:
             return x
         assert groups is not None
         means = group_means(x, groups, self.num_audiences)
-        return means.mean.where(means.num_people[..., None] > 0, if_empty)
+        return torch.where(means.num_people[..., None] > 0, means.mean, if_empty)
 
     def by_agent(
         self, x: Float[Tensor, "world audience assistant *n"]
     ) -> Float[Tensor, "world assistant_agent *n"]:
         """The elements of assistants and audiences in the order of agents."""
-        return x.transpose(1, 2).flatten(1, 2)
+        return x[:, 0] if self.audience == "everybody" else x.transpose(1, 2).flatten(1, 2)
 
 
 def num_audiences(audience: Audience, num_people: int, num_groups: int | None) -> int:

@@ -78,8 +78,8 @@ class Cohorts(Config):
 
         Args:
             disposition: dispositions before the round.
-            advice_displacement: displacement of given values by advice, for people with the
-                parameters of these parents; None: no tutoring.
+            advice_displacement: displacement of newcomers' values by advice, with the parameters
+                and the groups of their parents; None: no tutoring.
             streams: random streams of this round.
         """
         num_people, num_values = disposition.shape[1:]

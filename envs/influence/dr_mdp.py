@@ -116,7 +116,11 @@ class DRMDP(Environment[DRMDPState]):
         "masks": True,
         "paper": "2405.17713",
     }
-    value_names: ClassVar[tuple[str, ...]] = ("doing nothing", "influence")
+    dimension_names: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "mean_value": ("value",),
+        "values": ("person", "value"),
+        "susceptibility": ("person",),
+    }
     solver_values: ClassVar[frozenset[str]] = frozenset({"optimal_return"})
 
     num_people: int = Field(default=8, ge=1, le=1_000_000, description="number of people")
@@ -219,6 +223,11 @@ class DRMDP(Environment[DRMDPState]):
             self.initial_distribution,
         )
         return torch.tensor([number for row in rows for number in row])
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """A person's values are the rewards of the assistant's two actions."""
+        return ("doing nothing", "influence")
 
     @property
     def roles(self) -> tuple[Role, ...]:

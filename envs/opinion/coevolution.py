@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor
 
 from mores.core.analytic_policies import LinearTracker
@@ -24,6 +24,7 @@ from mores.core.deterministic_sum import mean
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.human import Human, HumanInRounds
+from mores.core.names import ValueNames, check_num_names, fill_num_values
 from mores.core.parameter_tensor import ParameterTensor
 from mores.core.people import People
 from mores.core.person_parameters import (
@@ -137,11 +138,21 @@ class Coevolution(Environment[CoevolutionState]):
         ProgressGym: Qiu et al. 2024, arXiv 2406.20087. DeGroot 1974; Friedkin and Johnsen 1990.
     """
 
+    model_config = ConfigDict(populate_by_name=True)  # a copy has the fields by their own names
+
     tags: ClassVar[Mapping[str, object]] = {
         "phases": 2,
         "changes": "values",
         "stochastic": True,
         "paper": "2406.20087",
+    }
+
+    dimension_names: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "mean_value": ("value",),
+        "values": ("person", "value"),
+        "disposition": ("person", "value"),
+        "history_position": ("value",),
+        "advice": ("assistant", "value"),
     }
 
     num_people: int = Field(default=20, ge=1, le=10_000_000, description="number of people")
@@ -150,6 +161,12 @@ class Coevolution(Environment[CoevolutionState]):
         ge=1,
         le=10_000,
         description="number of value dimensions; default with a trajectory: its number",
+    )
+    names_of_values: ValueNames = Field(
+        default=(),
+        alias="value_names",
+        description="names of the values, or a known set (schwartz10, schwartz4); num_values "
+        "follows; a population that names its values has priority",
     )
     num_assistants: int = Field(default=1, ge=0, le=10_000, description="number of assistants")
     audience: Audience = Field(
@@ -219,11 +236,13 @@ class Coevolution(Environment[CoevolutionState]):
     @model_validator(mode="before")
     @classmethod
     def _fill_defaults(cls, data: Any) -> Any:
+        data = fill_num_values(data)
         return progress_challenges.fill_defaults(data) if isinstance(data, dict) else data
 
     def model_post_init(self, context: Any) -> None:
         """Check that the parameters are compatible."""
         self.peers.check_parameters(self.num_people)
+        check_num_names(self.names_of_values, self.num_values)
         progress_challenges.check_challenge(
             self.challenge, self.forecast_horizon, self.history, self.num_values, self.value_limit
         )
@@ -255,11 +274,18 @@ class Coevolution(Environment[CoevolutionState]):
     @functools.cached_property
     def _differing(self) -> dict[str, PersonParameter]:
         """Parameters that differ between people, by path."""
-        own = ("confidence_bound", "noise_std", "trust", "history", "peers")
+        own = ("confidence_bound", "noise_std", "trust", "history", "peers", "cohorts")
         parts = {name: getattr(self, name) for name in own}
         return person_parameters(
             {**parts, "trait_state": self.dynamics, "ai_influence": self.influence}
         )
+
+    def _part(
+        self, name: str, traits: Mapping[str, Tensor], streams: RandomStreams | None = None
+    ) -> Any:
+        """A part as it is for these people: see `bind`."""
+        part = getattr(self, name)
+        return bind(part, traits, name, streams) if self._differing else part
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -283,6 +309,11 @@ class Coevolution(Environment[CoevolutionState]):
         answer = Phase("answer", {"person": Box.of(answer=part)})
         advise = Phase("advise", {"assistant": Box.of(position=part, intensity=Part(1, 0.0, 1.0))})
         return (answer, advise) if self.num_assistants else (answer,)
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """See `Environment`."""
+        return self.names_of_values
 
     def reset(self, streams: RandomStreams, people: People | None = None) -> CoevolutionState:
         """Initial state: no answers and no advice yet (zeros)."""
@@ -346,7 +377,7 @@ class Coevolution(Environment[CoevolutionState]):
         if role == "person":
             values = state.people.values
             if self.challenge in ("follow", "predict"):
-                history = bind(self.history, state.people.traits, "history")
+                history = self._part("history", state.people.traits)
                 values = history.attract(values, history.position_at(state.rounds_elapsed + 1))
             received = advice.mean_advice(*self._received(state))
             extra = {"relative_volatility": state.trait_state.relative_volatility[..., None]}
@@ -382,7 +413,7 @@ class Coevolution(Environment[CoevolutionState]):
     ) -> StepResult[CoevolutionState]:
         """`answer` moves history and records answers; the last phase moves the people."""
         if phase == "answer":
-            history = bind(self.history, state.people.traits, "history", streams)
+            history = self._part("history", state.people.traits, streams)
             position, trend = history.step(state.history_position, state.rounds_elapsed, streams)
             state = dataclasses.replace(
                 state,
@@ -401,8 +432,7 @@ class Coevolution(Environment[CoevolutionState]):
             intensity=space.read(action, "intensity")[..., 0].clamp(0.0, 1.0),
         )
         approval = advice.approval(state.people.values, *self._received(state))
-        no_approval = torch.zeros_like(approval[:1, :1, :1])
-        by_audience = self._audiences.mean_by_audience(approval, state.people.groups, no_approval)
+        by_audience = self._audiences.mean_by_audience(approval, state.people.groups, 0.0)
         reward = {"person": mean(approval, 2), "assistant": self._audiences.by_agent(by_audience)}
         return self._finish_round(self._move_people(state, streams), reward)
 
@@ -410,7 +440,7 @@ class Coevolution(Environment[CoevolutionState]):
         """Steps 2 to 7 of the dynamics."""
         neighbor_mean, rule_state = state.neighbor_mean, state.rule_state
         traits = state.people.traits
-        history = bind(self.history, traits, "history", streams)
+        history = self._part("history", traits, streams)
         trait_state = self.dynamics.advance_round(state.trait_state, streams.child("person"))
         values_before = trait_state.values
         values = history.attract(values_before, state.history_position)
@@ -418,7 +448,7 @@ class Coevolution(Environment[CoevolutionState]):
             # mean reversion already anchors people at their dispositions
             anchor = values if self.dynamics.mean_reverting else state.anchor
             graph = state.graph or self._graph_on(values.device)
-            values, neighbor_mean, rule_state = bind(self.peers, traits, "peers").move(
+            values, neighbor_mean, rule_state = self._part("peers", traits).move(
                 values, state.answers, anchor, graph, state.rule_state, streams.child("rule")
             )
         if self.num_assistants:
@@ -439,7 +469,7 @@ class Coevolution(Environment[CoevolutionState]):
         people = dataclasses.replace(state.people, values=trait_state.values)
         trust = state.trust
         if self.trust.learns:
-            rule, received = bind(self.trust, traits, "trust"), self._received(state)
+            rule, received = self._part("trust", traits), self._received(state)
             evidence = rule.evidence(people.values, received.position)
             trust = rule.update(trust, evidence, received.intensity)
         state = dataclasses.replace(
@@ -470,7 +500,7 @@ class Coevolution(Environment[CoevolutionState]):
                 limit = ParameterTensor.of(cohorts.parent_values(bound, parent))
             return advice.advice_displacement(values, *received, trust, limit)
 
-        succession = bind(self.cohorts, old.traits, "cohorts", streams)
+        succession = self._part("cohorts", old.traits, streams)
         newcomers = succession.sample_newcomers(
             state.trait_state.disposition, displacement, streams
         )
@@ -491,11 +521,11 @@ class Coevolution(Environment[CoevolutionState]):
         )
 
     def _initial_trust(
-        self, people: People, some_advice: Float[Tensor, "world assistant value"]
+        self, people: People, last_advice: Float[Tensor, "world assistant_agent value"]
     ) -> Float[Tensor, "world agent assistant"]:
-        """Trust of new people in each assistant; of the advice only the type is used."""
-        rule = bind(self.trust, people.traits, "trust")
-        return rule.initial_state(people.values, some_advice[:, : self.num_assistants])
+        """Trust of new people in each assistant; of `last_advice` the size is read."""
+        rule = self._part("trust", people.traits)
+        return rule.initial_state(people.values, last_advice[:, : self.num_assistants])
 
     def _finish_round(
         self, state: CoevolutionState, reward: Mapping[str, Tensor]

@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -26,11 +26,18 @@ from mores.core.deterministic_sum import mean, total
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import UserError
 from mores.core.people import People
+from mores.core.person_parameters import (
+    PersonParameter,
+    add_parameters,
+    person_number,
+    person_parameters,
+)
 from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Part
 from mores.envs.dynamics import belief_pooling
 from mores.envs.dynamics.belief_pooling import Beliefs
+from mores.registry.varying import PersonNumber
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +51,7 @@ class LockInState:
     beliefs_lag1: Beliefs  # one round ago
     beliefs_lag2: Beliefs  # two rounds ago
     reports: Float[Tensor, "world agent"]  # last reports; initially 0
+    traits: Mapping[str, Float[Tensor, "world agent"]]  # parameters that differ between people
 
 
 class LockIn(Environment[LockInState]):
@@ -97,8 +105,8 @@ class LockIn(Environment[LockInState]):
 
     num_people: int = Field(default=20, ge=1, le=1_000_000, description="number of people")
     num_assistants: int = Field(default=1, ge=0, le=10_000, description="number of assistants")
-    trust_in_ai: float = Field(
-        default=0.2, ge=0, description="trust of each person in each assistant"
+    trust_in_ai: Annotated[float, PersonNumber(ge=0)] = Field(
+        default=0.2, description="trust of each person in each assistant"
     )
     trust_in_people: float = Field(
         default=0.2, ge=0, description="trust of each assistant in each person"
@@ -130,9 +138,19 @@ class LockIn(Environment[LockInState]):
     def _role_names(self) -> tuple[str, ...]:
         return tuple(role.name for role in self.roles)
 
+    @functools.cached_property
+    def _differing(self) -> dict[str, PersonParameter]:
+        """Parameters that differ between people, by path."""
+        return person_parameters({"trust_in_ai": self.trust_in_ai})
+
     @property
     def loop_gain(self) -> float:
-        """Growth factor of precision in two rounds; lock-in above 1."""
+        """Growth factor of precision in two rounds; lock-in above 1. NaN if people differ in trust.
+
+        Then it is this product with the mean of `trust_in_ai` over a world's people.
+        """
+        if self._differing:
+            return math.nan
         return self.num_people * self.num_assistants * self.trust_in_people * self.trust_in_ai
 
     def reset(self, streams: RandomStreams, people: People | None = None) -> LockInState:
@@ -147,7 +165,12 @@ class LockIn(Environment[LockInState]):
         zero = torch.zeros_like(truth)
         zeros = zero[:, None].expand(-1, self.num_people + self.num_assistants).clone()
         prior = Beliefs(zeros, zeros + self.prior_precision, zero, zero + 1.0)
-        return LockInState(truth, zeros, zero + self.prior_precision, prior, prior, prior, zeros)
+        traits: Mapping[str, Tensor] = {}
+        if self._differing:
+            crowd = People(zeros[:, : self.num_people, None])
+            traits = add_parameters(crowd, self._differing, streams).traits
+        precision = zero + self.prior_precision
+        return LockInState(truth, zeros, precision, prior, prior, prior, zeros, traits)
 
     def observe(self, state: LockInState, role: str, phase: str) -> Tensor:
         """See the class docstring."""
@@ -172,10 +195,11 @@ class LockIn(Environment[LockInState]):
         evidence = state.mean_evidence + innovation * gain
         reports = torch.cat([actions[name][..., 0] for name in self._role_names], 1)
         beliefs = belief_pooling.update_beliefs(
-            state.beliefs, evidence, precision, *self._received_beliefs(state.beliefs, reports)
+            state.beliefs, evidence, precision, *self._received_beliefs(state, reports)
         )
+        past = state.beliefs, state.beliefs_lag1
         next_state = LockInState(
-            state.truth, evidence, precision, beliefs, state.beliefs, state.beliefs_lag1, reports
+            state.truth, evidence, precision, beliefs, *past, reports, state.traits
         )
         return StepResult(next_state, self._reward(beliefs.mean - state.truth[:, None]))
 
@@ -187,22 +211,24 @@ class LockIn(Environment[LockInState]):
         return reward
 
     def _received_beliefs(
-        self, beliefs: Beliefs, reports: Float[Tensor, "world agent"]
+        self, state: LockInState, reports: Float[Tensor, "world agent"]
     ) -> tuple[Tensor, Tensor]:
         """Precision, and precision times report, that each agent receives: `W q`, `W (nu q)`."""
-        precision, people = beliefs.scaled_precision, self.num_people
+        beliefs, people = state.beliefs, self.num_people
+        precision = beliefs.scaled_precision
         own_precision = self.self_trust * precision
         own_moment = self.self_trust * precision * beliefs.mean
         if not self.num_assistants:
             return own_precision, own_moment
         moment = precision * reports
+        trust_in_ai = person_number(self.trust_in_ai, state.traits, "trust_in_ai")
 
         def exchange(x: Tensor) -> Tensor:
             from_people = self.trust_in_people * total(x[:, :people], 1)
-            from_ai = self.trust_in_ai * total(x[:, people:], 1)
+            from_ai = trust_in_ai * total(x[:, people:], 1)[:, None, None]  # world person one
             return torch.cat(
                 [
-                    from_ai[:, None].expand(-1, people),
+                    from_ai[..., 0].expand(-1, people),
                     from_people[:, None].expand(-1, self.num_assistants),
                 ],
                 1,
@@ -257,7 +283,7 @@ class LockIn(Environment[LockInState]):
 
     def people(self, state: LockInState) -> People:
         """People with their belief as only value."""
-        return People(state.beliefs.mean[:, : self.num_people, None])
+        return People(state.beliefs.mean[:, : self.num_people, None], state.traits)
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:
         """Closed forms for truthful reports.
@@ -266,6 +292,8 @@ class LockIn(Environment[LockInState]):
         assistant's precision in two rounds, if above 1.  ai_error, people_rmse: exact standard
         deviation of an assistant's and of a person's error, by rounds.
         """
+        if self._differing:
+            return {}
         gain = self.loop_gain
         result: dict[str, Any] = {"spectral_radius": self.self_trust + math.sqrt(gain)}
         if self.num_assistants and not self.self_trust and not self.prior_precision:

@@ -378,6 +378,13 @@ class Panel(Environment[PanelState]):
         effects = {"treatment_effect": effect, "treatment_effect_followup": retention * effect}
         return effects | {"effect_retention": retention}
 
+    dimension_names: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "values": ("person", "value"),
+        "disposition": ("person", "value"),
+        "relative_volatility": ("person",),
+        "treated": ("person",),
+    }
+
     def latent(self, state: PanelState) -> Mapping[str, Tensor]:
         """Values, dispositions and relative volatility of people; treatment assignment."""
         return {

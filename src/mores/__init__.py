@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mores.experiments.run import extend as extend
     from mores.experiments.run import run_scenario as run_scenario
     from mores.experiments.scenario.loading import load_scenario as load_scenario
-    from mores.experiments.trained import load_trained as load_trained
+    from mores.experiments.training import load_trained as load_trained
     from mores.experiments.training import train as train
     from mores.registry import make_environment as make_environment
     from mores.registry import make_policy as make_policy
@@ -77,7 +77,7 @@ _EXPORTS = {
     "Worlds": "mores.core.random_streams",
     "extend": "mores.experiments.run",
     "load_scenario": "mores.experiments.scenario.loading",
-    "load_trained": "mores.experiments.trained",
+    "load_trained": "mores.experiments.training",
     "make_environment": "mores.registry",
     "make_policy": "mores.registry",
     "make_population": "mores.registry",

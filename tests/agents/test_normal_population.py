@@ -78,7 +78,7 @@ def test_environment_parameters_match_the_people() -> None:
     people = population.sample_people(RandomStreams.of(0, 3))
     assert population.environment_parameters() == {"num_people": 12, "num_values": 4}
     assert people.values.shape == (3, 12, 4)
-    assert len(population.value_names) == 4
+    assert population.value_names == ()
 
 
 def test_invalid_parameters() -> None:

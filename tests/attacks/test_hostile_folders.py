@@ -78,13 +78,15 @@ LINKS = {
     **{f"link {name} to a folder": link(name)
        for name in ("cells", CELL, f"{CELL}/trajectory.zarr", "figures", "figures/x.png",
                     "cells/.mirror.1.part", ".run.json.1.part", "cells/.mirror.checkpoint",
-                    ".status.json.1.part", "cells/stray", "stray")},
+                    ".status.json.1.part", "cells/stray", "stray", "extension",
+                    "cells/.mirror.earlier")},
     "dangling link": link("figures", "nowhere"),
     "link in a partial cell": folders.linked_part,
     "link in a damaged cell": folders.link_in_damaged_cell,
 }  # fmt: skip
 KINDS = {
-    **{f"pipe {name}": pipe(name) for name in [*FILES, "cells", CELL, "cells/.mirror.checkpoint"]},
+    **{f"pipe {name}": pipe(name)
+       for name in [*FILES, "cells", CELL, "cells/.mirror.checkpoint", "extension"]},
     **{f"folder {name}": folder_for_file(name) for name in FILES},
     **{f"file {name}": file_for_folder(name)
        for name in ("cells", CELL, f"{CELL}/trajectory.zarr")},

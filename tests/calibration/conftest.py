@@ -45,7 +45,8 @@ calibration:
 EXPERIMENT = """\
 name: experiment
 about: A community with a persuader against a control without one.
-env: {kind: coevolution, human: idealised, num_people: 60, num_values: 1, ai_influence: 0.1, noise_std: 0.2}
+env: {kind: coevolution, human: idealised, num_people: 60, num_values: 1, ai_influence: 0.1,
+  noise_std: 0.2}
 population: {kind: normal, num_people: 60, std: 1.0}
 policies: {assistant: {kind: persuader, goal: [2.0], goal_weight: 1.0}}
 rounds: 2

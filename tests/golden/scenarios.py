@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet
 
 from mores.experiments.claims.claim_evaluation import evaluate_claims
+from mores.experiments.results.cell_result import StageResult
 from mores.experiments.results.separate_draws import separate_draws
 from mores.experiments.run.cell_execution import run_cell
 from mores.experiments.run.engine import run_scenario
@@ -59,7 +60,7 @@ def _scenario(name: str) -> Iterator[tuple[str, Entry]]:
     for index, cell in enumerate(cells):
         result = results[cell.id]
         for stage_index, stage in enumerate(result.stages):
-            for metric in stage.names:
+            for metric in _numbered(stage):
                 values = stage.array(metric)
                 path = f"cell {index} {cell.arm}/stage {stage_index}/{metric}"
                 yield f"scenario/{name}/{path}", entry(values)
@@ -70,6 +71,16 @@ def _scenario(name: str) -> Iterator[tuple[str, Entry]]:
         )
         label = f"claim {index} {verdict.status}"
         yield f"scenario/{name}/{label}", entry(numbers)
+
+
+def _numbered(stage: StageResult) -> list[str]:
+    """Names of all metrics, and of components by index, not by name."""
+    sizes = {str(name): data.shape[3:] for name, data in stage.metrics.items()}
+    return [
+        name
+        for metric, size in sizes.items()
+        for name in ([f"{metric}[{i}]" for i in range(size[0])] if size else [metric])
+    ]
 
 
 def run_folder() -> Iterator[tuple[str, Entry]]:

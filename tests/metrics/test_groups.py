@@ -47,21 +47,22 @@ def test_limits() -> None:
 
 def test_groups_of_a_population() -> None:
     """Means of parties, from a specification by name."""
-    environment = mores.make_environment("coevolution", num_people=944, num_assistants=0)
+    environment = mores.make_environment(
+        "coevolution", num_people=944, num_assistants=0, trait_state={}
+    )
     means = {"kind": "group_means", "num_groups": 3}
     specs = {"parties": means, "eta": "eta_squared"}
-    population = {"kind": "anes96"}
     result = mores.simulate(
         environment,
         worlds=2,
         rounds=1,
-        population=mores.make_population(**population),
+        population=mores.make_population("anes96"),
         metrics=specs,
     )
-    parties = result.metrics["parties"]
+    parties = result.metrics["parties"].values
     assert parties.shape == (2, 2, 3)
-    assert bool((parties.diff(dim=-1) > 0).all())  # from left to right
-    assert 0.2 < result.metrics["eta"][0, 0, 0] < 0.6
+    assert (np.diff(parties) > 0).all()  # from left to right
+    assert 0.2 < result.metrics["eta"].values[0, 0, 0] < 0.6
 
 
 @pytest.mark.parametrize(

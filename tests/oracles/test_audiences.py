@@ -239,15 +239,17 @@ def test_velocity_and_lag_have_the_same_closed_form(audience: str) -> None:
     analytic = env.analytic_values(policies, 200)
     assert set(analytic) == set(names)
     for name in names:
-        assert result.metrics[name].numpy() == pytest.approx(analytic[name], rel=0.01)
+        assert result.metrics[name].values == pytest.approx(analytic[name], rel=0.01)
     specs = ["rms_distance", "within_group_rms"]
     mirror = {"person": Truthful(), "assistant": Mirror(learning_rate=0.1)}
     distances = simulate(env, mirror, 3, 5, 0, specs, population=CAMPS).metrics
-    community_rms, group_rms = (distances[n][:, -1] / distances[n][:, 0] for n in specs)
+    community_rms, group_rms = (
+        distances[n].values[:, -1] / distances[n].values[:, 0] for n in specs
+    )
     shrunk = pytest.approx(0.8**5, rel=1e-4)
-    assert group_rms.numpy() == (pytest.approx(1.0, rel=1e-4) if audience == "person" else shrunk)
+    assert group_rms == (pytest.approx(1.0, rel=1e-4) if audience == "person" else shrunk)
     if audience == "everybody":
-        assert community_rms.numpy() == shrunk
+        assert community_rms == shrunk
     else:  # a mirror of each camp, or of each person, keeps differences between them
         assert (community_rms > 0.8).all()
 
@@ -298,6 +300,20 @@ def test_a_learner_is_trained_to_mirror_each_person() -> None:
     returns = trained.curves["return_assistant"].mean("world").values  # episode
     assert returns[0] < 5.0
     assert returns[-1] > 9.0  # of 10
+
+
+@pytest.mark.parametrize("audience", AUDIENCES)
+def test_equal_bounds_by_group_equal_one_bound(audience: str) -> None:
+    """Bit for bit, with newcomers that are tutored within their parent's bound."""
+    by_group = {"kind": "by_group", "values": [1.0, 1.0, 1.0]}
+    cohorts = Cohorts(turnover=0.2, tutoring_share=0.5)
+    values = []
+    for bound in (1.0, by_group):
+        changes = {"num_people": 9, "num_groups": 3, "cohorts": cohorts}
+        env = community(audience, confidence_bound=bound, **changes)
+        mirror = {"assistant": Mirror()}
+        values.append(simulate(env, mirror, 3, 8, 0, population=CAMPS).state.people.values)
+    assert torch.equal(*values)
 
 
 # --- bad input ------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from tests.cells import expand
 from tests.refusals import check_message
 
 HOSTILE_TEXT = "<script>alert('x')</script>\"' & $a_b$"
+HOSTILE_LABEL = f"left {HOSTILE_TEXT}".replace("_", " ")  # of the first value, in figures
 ROUNDS = (0, 1, 2, 3, 4)
 
 

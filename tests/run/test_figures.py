@@ -17,7 +17,14 @@ from mores.report.figures.metric_lines import block_means
 from mores.report.figures.plot_data import format_number
 from mores.report.page import summarize_drift
 from tests.refusals import check_message
-from tests.run.small_run import ARMS, HOSTILE_TEXT, make_report_data, make_results, make_scenario
+from tests.run.small_run import (
+    ARMS,
+    HOSTILE_LABEL,
+    HOSTILE_TEXT,
+    make_report_data,
+    make_results,
+    make_scenario,
+)
 
 
 def test_arm_effects_are_the_recorded_effects():
@@ -29,14 +36,14 @@ def test_arm_effects_are_the_recorded_effects():
         row = by_arm[arm]
         assert row.distance is not None
         assert row.distance.value == pytest.approx(np.abs(effect[:, -1]).mean())
-        assert row.components[f"left {HOSTILE_TEXT}"].value == pytest.approx(effect[:, -1].mean())
+        assert row.components[HOSTILE_LABEL].value == pytest.approx(effect[:, -1].mean())
         assert row.components["up"].value == 0.0
     assert by_arm["ai"].factors == ("AI",)
     assert by_arm["friends"].factors == ("environment",)
     assert set(by_arm["both"].factors) == {"AI", "environment"}
     sentence = summarize_drift(data)
     assert "“ai” (AI)" in sentence
-    assert f"left {HOSTILE_TEXT}" in sentence
+    assert HOSTILE_LABEL in sentence
     check_message(re.sub("[0-9.]+", "...", sentence))
 
 
@@ -44,7 +51,7 @@ def test_interaction_is_the_combined_effect_minus_the_main_effects():
     rows = arm_effects(make_report_data(make_scenario(**ARMS)))
     (interaction,) = [row for row in rows if row.is_interaction]
     assert interaction.name == "ai + friends"
-    assert interaction.components[f"left {HOSTILE_TEXT}"].value == pytest.approx(0.05, abs=0.02)
+    assert interaction.components[HOSTILE_LABEL].value == pytest.approx(0.05, abs=0.02)
     assert interaction.distance is None
 
 
@@ -194,7 +201,7 @@ def test_final_metric_table():
     data = make_report_data(make_scenario(**ARMS))
     data.record("both").stages[-1].array("rms_distance")[:, :, -1] = np.nan
     columns, rows = table_rows.final_metric_table(data)
-    assert columns == ["arm", f"mean value: left {HOSTILE_TEXT}", "mean value: up", "rms distance"]
+    assert columns == ["arm", f"mean value: {HOSTILE_LABEL}", "mean value: up", "rms distance"]
     assert [row[0] for row in rows] == ["twin", "ai", "friends", "both"]
     final = data.record("ai").by_replicate("mean_value[0]")[:, -1]
     assert float(rows[1][1].split()[0].replace("−", "-")) == pytest.approx(final.mean(), abs=0.01)

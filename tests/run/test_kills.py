@@ -45,6 +45,23 @@ print(json.dumps(count))
 )
 def test_killed_and_resumed(tmp_path, name, jobs, num_kills):
     """In a separate process, which forks: this one may have threads."""
+    _kill_and_compare(tmp_path, name, jobs, num_kills)
+
+
+@pytest.mark.parametrize(
+    ("name", "jobs", "num_kills"),
+    [
+        ("more replicates and an arm", 1, 20 if FULL else 4),
+        pytest.param("more replicates and an arm", 2, 6, marks=pytest.mark.full),
+        pytest.param("more rounds", 1, 12, marks=pytest.mark.full),
+    ],
+)
+def test_killed_while_it_is_extended(tmp_path, name, jobs, num_kills):
+    """Before the commit of an extension the run is extended again, after it resumed."""
+    _kill_and_compare(tmp_path, name, jobs, num_kills)
+
+
+def _kill_and_compare(tmp_path: Path, name: str, jobs: int, num_kills: int) -> None:
     arguments = [str(tmp_path), name, str(jobs), str(num_kills)]
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -108,7 +108,9 @@ class Environment(Config, ABC, Generic[State]):
     """
 
     tags: ClassVar[Mapping[str, object]] = {}  # for `mores list --where`
-    value_names: ClassVar[tuple[str, ...]] = ()  # labels of people's values in figures
+    # Names of the dimensions after the world of metrics and latent quantities, by their name:
+    # {"mean_value": ("value",), "values": ("person", "value")}. Values and groups have names.
+    dimension_names: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     solver_values: ClassVar[frozenset[str]] = frozenset()  # `analytic_values` from exact solvers
 
     def __class_getitem__(cls, typevar_values: Any) -> type[Any]:
@@ -124,6 +126,11 @@ class Environment(Config, ABC, Generic[State]):
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
         """Phases of a round, in order."""
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """Names of people's values, if the population gives none. Empty: they have no names."""
+        return ()
 
     @abstractmethod
     def reset(self, streams: RandomStreams, people: People | None = None) -> State:
@@ -169,7 +176,7 @@ class Environment(Config, ABC, Generic[State]):
         """Quantities that no policy may observe, for metrics and figures: `[world, ...]`."""
         return {}
 
-    def with_population(self, population: Population) -> Self:
+    def with_population(self, population: Population) -> Environment[State]:
         """The environment with what the population determines, in fields that were not set.
 
         These are `Population.environment_parameters`, and `population_std` where an environment has

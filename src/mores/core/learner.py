@@ -134,8 +134,8 @@ class Learner(Policy):
         """Quantities of the latest updates by name, such as losses, for training curves.
 
         Called once after every episode, or pass over a dataset. The models of a replicate stand
-        side by side, replicates in order. NaN: the model had no update since the last call. Empty:
-        the learner reports nothing.
+        side by side, replicates in order; each has a number in every quantity, NaN if it had no
+        update since the last call. Empty: the learner reports nothing.
         """
         return {}
 

@@ -7,7 +7,9 @@ every environment that has its inputs. Its parameters say what it needs:
 
 `values`, `initial_values` are inputs, found by name (`metric_inputs`); an input with a default is
 optional. Keyword-only arguments are parameters of the metric, given in a scenario file. The result
-is `[world]`, or `[world, n]` with one number for each value, group or agent.
+is `[world]`, or `[world, n]` with one number for each value, group or agent. The annotation of the
+result names the dimension of n: `Float[Tensor, "world value"]`. Components have names if it is
+`value` or `group`.
 
 A metric of a *trajectory* has an argument `memory` and returns `(result, memory)`. It is called at
 the start of an episode with `memory=None`, and after every round with the memory that it returned
@@ -32,7 +34,10 @@ from mores.core.errors import UserError
 MEMORY = "memory"  # argument of metrics of a trajectory
 # Names that a parameter cannot have: keys of a specification, attributes of `FunctionMetric`.
 SPECIFICATION_KEYS = ("kind", "name")
-RESERVED = (*SPECIFICATION_KEYS, "inputs", "function", "function_inputs", "has_memory", "evaluate")
+RESERVED = (
+    *(*SPECIFICATION_KEYS, "inputs", "function", "function_inputs", "has_memory", "evaluate"),
+    *("component_dimension", "result_dimension"),
+)
 
 
 class MetricOutput(NamedTuple):
@@ -57,6 +62,11 @@ class Metric(Config, ABC):
         """Smallest and largest possible value; `None`: it has no bounds. See `Environment`."""
         return None
 
+    @property
+    def component_dimension(self) -> str | None:
+        """Name of the second dimension of the result, such as `value`; `None`: unknown."""
+        return None
+
     @abstractmethod
     def evaluate(self, inputs: Mapping[str, Tensor], memory: Any = None) -> MetricOutput:
         """Value of all worlds. `memory`: of the round before; `None` at the start of an episode."""
@@ -67,6 +77,12 @@ class FunctionMetric(Metric):
 
     function: ClassVar[Callable[..., Any]]
     function_inputs: ClassVar[Mapping[str, bool]]
+    result_dimension: ClassVar[str | None] = None
+
+    @property
+    def component_dimension(self) -> str | None:
+        """See `Metric`."""
+        return self.result_dimension
 
     @property
     def inputs(self) -> Mapping[str, bool]:
@@ -134,6 +150,7 @@ def metric_class(kind: str, entry: Any) -> type[Metric]:
     )
     made.function, made.function_inputs = staticmethod(entry), inputs
     made.has_memory = has_memory
+    made.result_dimension = _result_dimension(entry)
     return made
 
 
@@ -149,14 +166,31 @@ def _description(function: Any, inputs: Mapping[str, bool]) -> str:
     return f"{doc}\n\nInputs: {', '.join(names)}." if doc else f"Inputs: {', '.join(names)}."
 
 
+def _result_dimension(function: Any) -> str | None:
+    """The second dimension in the annotation of the result, if it has one."""
+    annotation = inspect.signature(function).return_annotation
+    try:
+        if isinstance(annotation, str):
+            annotation = _evaluated(annotation, function)
+        if typing.get_origin(annotation) is tuple:  # with a memory
+            annotation = typing.get_args(annotation)[0]
+        world, dimension = annotation.dim_str.split()  # of jaxtyping
+    except Exception:  # it has another form, or names what is imported for type checkers only
+        return None
+    return dimension if world == "world" and dimension.isidentifier() else None
+
+
 def _annotation(function: Any, argument: inspect.Parameter) -> Any:
     """Type of a parameter: its annotation, else the type of its default."""
     annotation = argument.annotation
     if annotation is argument.empty:
         return Any if argument.default is None else type(argument.default)
     if isinstance(annotation, str):  # other annotations may not be evaluable, such as shapes
-        holder = type("Holder", (), {"__annotations__": {argument.name: annotation}})
-        names = inspect.unwrap(function).__globals__
-        hints = typing.get_type_hints(holder, names, include_extras=True)
-        return hints[argument.name]
+        return _evaluated(annotation, function)
     return annotation
+
+
+def _evaluated(annotation: str, function: Any) -> Any:
+    holder = type("Holder", (), {"__annotations__": {"x": annotation}})
+    names = inspect.unwrap(function).__globals__
+    return typing.get_type_hints(holder, names, include_extras=True)["x"]

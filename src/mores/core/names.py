@@ -88,12 +88,15 @@ def fill_num_values(data: Any) -> Any:
     """
     if not isinstance(data, dict) or "num_values" in data or "value_names" not in data:
         return data
-    names = data["value_names"]
-    if isinstance(names, str):
-        names = VALUE_NAME_SETS.get(names)
-    if not isinstance(names, Sequence) or not names:
-        return data
-    return {**data, "num_values": len(names)}
+    names = resolve_value_names(data["value_names"])
+    return {**data, "num_values": len(names)} if isinstance(names, list) and names else data
+
+
+def resolve_value_names(given: Any) -> Any:
+    """The names of a known set or of a sequence as a list; anything else unchanged."""
+    if isinstance(given, str) and given in VALUE_NAME_SETS:
+        return list(VALUE_NAME_SETS[given])
+    return list(given) if isinstance(given, (list, tuple)) else given
 
 
 def check_num_names(names: Sequence[str], num_values: int) -> None:

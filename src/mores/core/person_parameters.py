@@ -163,17 +163,15 @@ def add_parameters(
     return dataclasses.replace(people, traits={**people.traits, **sampled}) if sampled else people
 
 
-def person_number(
-    number: Any, traits: Mapping[str, Tensor], path: str
-) -> float | Float[Tensor, "world agent 1"]:
-    """The number of a field, or the tensor of the numbers of all people if they differ."""
+def person_number(number: Any, traits: Mapping[str, Tensor], path: str) -> Any:
+    """The number of a field, or a `ParameterTensor` `[world, agent, 1]` if people differ."""
     if not isinstance(number, PersonParameter):
         return number
     return ParameterTensor.of(traits[path][..., None])
 
 
-def world_number(number: Any, streams: RandomStreams) -> float | Float[Tensor, "world 1 1"]:
-    """The number of a field of the community, or the tensor of the numbers of all worlds."""
+def world_number(number: Any, streams: RandomStreams) -> Any:
+    """The number of a field of the community, or a `ParameterTensor` `[world, 1, 1]` of draws."""
     if not isinstance(number, PerDraw):
         return number
     return ParameterTensor.of(number.by_world(streams)[:, None, None])

@@ -57,7 +57,7 @@ def philox_numpy(counter: Arrays, key: tuple[np.ndarray, np.ndarray]) -> Arrays:
     even, odd, product, high = np.empty((4, 2, *shape), np.uint64)
     even[0], even[1], odd[0], odd[1] = c0, c2, c1, c3
     multiplier = np.array([MULTIPLIER_0, MULTIPLIER_1], np.uint64).reshape(2, *[1] * len(shape))
-    for round_key in _round_keys(*key):
+    for round_key in _round_keys(*key, len(shape)):
         np.multiply(even, multiplier, out=product)
         np.right_shift(product, SHIFT, out=high)
         np.bitwise_xor(high[::-1], odd, out=even)
@@ -66,7 +66,7 @@ def philox_numpy(counter: Arrays, key: tuple[np.ndarray, np.ndarray]) -> Arrays:
     return even[0], odd[0], even[1], odd[1]
 
 
-def _round_keys(k0: np.ndarray, k1: np.ndarray) -> np.ndarray:
-    """Keys of all rounds, `[round, 2, ...]`."""
-    keys = np.stack(np.broadcast_arrays(k0, k1))
-    return (keys + ROUND_CONSTANTS.reshape(ROUNDS, 2, *[1] * (keys.ndim - 1))) & WORD_MASK
+def _round_keys(k0: np.ndarray, k1: np.ndarray, dims: int) -> np.ndarray:
+    """Keys of all rounds, `[round, 2, ...]` with `dims` trailing dimensions."""
+    keys = np.array((k0, k1)).reshape(2, *[1] * (dims - k0.ndim), *k0.shape)
+    return (keys + ROUND_CONSTANTS.reshape(ROUNDS, 2, *[1] * dims)) & WORD_MASK

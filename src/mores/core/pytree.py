@@ -54,13 +54,13 @@ def tree_map(
     other_children = [_children(other) for other in others]
     if any(len(each) != len(children) for each in other_children) and not flatten(tree):
         return tree  # descriptions may differ in size: an observation space with other parts
-    columns = zip(children, *other_children, strict=True)
-    new = {
-        row[0][0]: tree_map(
-            function, *(part for _, part in row), include_persistent=include_persistent
-        )
-        for row in columns
-    }
+    new: dict[str, Any] = {}
+    for (name, part), *rest in zip(children, *other_children, strict=True):
+        parts = [other for _, other in rest]
+        if isinstance(part, Tensor):
+            new[name] = function(part, *parts)
+        else:
+            new[name] = tree_map(function, part, *parts, include_persistent=include_persistent)
     return _rebuild(first, children, new)
 
 
@@ -84,7 +84,8 @@ def scatter(tree: Tree, updates: Tree, mask: Tensor) -> Tree:
     keeps learned parameters overrides `Policy.on_episode_start`.
     """
 
-    rows = next((len(new) for new in flatten(updates, include_persistent=False).values()), 0)
+    first = _first_tensor(updates)
+    rows = 0 if first is None else first.shape[0]
     if rows in (0, len(mask)):  # nothing of a world, or all worlds
         return updates
     # the number of rows is known: no read of the mask from a device
@@ -110,6 +111,16 @@ def flatten(tree: Any, prefix: str = "", include_persistent: bool = True) -> dic
         path = f"{prefix}/{name}" if prefix else name
         tensors |= flatten(part, path, include_persistent)
     return tensors
+
+
+def _first_tensor(tree: Any) -> Tensor | None:
+    """A tensor that leads with the world dimension, if there is any."""
+    if isinstance(tree, Tensor):
+        return tree
+    if isinstance(tree, Persistent):
+        return None
+    parts = (_first_tensor(part) for _, part in _children(tree))
+    return next((part for part in parts if part is not None), None)
 
 
 def restore(tree: Tree, saved: Mapping[str, Tensor], prefix: str = "") -> Tree:

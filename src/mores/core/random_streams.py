@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -26,7 +27,7 @@ from mores.core.errors import UserError
 from mores.core.stream_cache import DrawCounter, StreamCache
 from mores.core.stream_numbers import Request, Transform, WorldKeys
 
-__all__ = ["DrawCounter", "RandomStreams", "Request", "Worlds", "uniform_index"]
+__all__ = ["DrawCounter", "RandomStreams", "Request", "Restart", "Worlds", "uniform_index"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +192,7 @@ class RandomStreams:
 
     @property
     def requests(self) -> tuple[Request, ...]:
-        """What was drawn from these streams and their children, for `take`."""
+        """What was drawn from these streams and their children, for `restart`."""
         return self._cache.requests
 
     def at(self, offset: int) -> RandomStreams:
@@ -206,32 +207,27 @@ class RandomStreams:
         """Streams of a component: its stream names are distinct from those of other components."""
         return RandomStreams(self._cache, self._offset, f"{self._scope}/{name}")
 
-    def take(
-        self, indices: Int[Tensor, " some"], expected: Sequence[Request] = ()
-    ) -> RandomStreams:
-        """Streams of some of the worlds, by index.
-
-        Args:
-            indices: of the worlds; on the host they are not read from a device.
-            expected: what will probably be drawn: it is generated with the first draw.
-        """
-        cache = self._cache
-        selected = StreamCache(cache.keys.take(indices.cpu().numpy()), cache.draws, expected)
-        return RandomStreams(selected, self._offset, self._scope)
+    def take(self, indices: Int[Tensor, " some"]) -> RandomStreams:
+        """Streams of some of the worlds, by index."""
+        keys = self._cache.keys.take(indices.cpu().numpy())
+        return RandomStreams(StreamCache(keys, self._cache.draws), self._offset, self._scope)
 
     def restart(
-        self, indices: Int[Tensor, " some"], episode: Int[Tensor, " some"]
-    ) -> RandomStreams:
+        self,
+        indices: Int[Tensor, " some"],
+        episode: Int[Tensor, " some"],
+        expected: Sequence[Request] = (),
+    ) -> Restart:
         """Streams in which some of the worlds are in round 0 of other episodes, from now on.
-
-        They are at the same `at` as these, which do not change. Other worlds keep what is cached.
 
         Args:
             indices: of the worlds that restart, in increasing order, on the host.
-            episode: new episode of each.
+            episode: new episode of each, on the host.
+            expected: what will be drawn in the restarted worlds before the other worlds draw
+                anything: it is generated at once, if it was in `requests` at an earlier restart.
         """
-        cache = self._cache.restart(indices.numpy(), episode.numpy(), self._offset)
-        return RandomStreams(cache, self._offset, self._scope)
+        both = self._cache.restart(indices.numpy(), episode.numpy(), self._offset, expected)
+        return Restart(*(RandomStreams(cache, self._offset, self._scope) for cache in both))
 
     def uniform(
         self, stream: str, agents: int | Tensor = 1, width: int = 1
@@ -269,3 +265,10 @@ class RandomStreams:
     def _draw(self, stream: str, agents: int | Tensor, width: int, transform: Transform) -> Tensor:
         request = Request(f"{self._scope}/{stream}", transform, agents, width)
         return self._cache.draw(request, self._offset)
+
+
+class Restart(NamedTuple):
+    """Streams after some worlds restarted: of all worlds, and of the restarted ones."""
+
+    streams: RandomStreams
+    restarted: RandomStreams

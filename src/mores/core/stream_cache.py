@@ -1,14 +1,14 @@
 """Cache of the numbers of random streams, several rounds at once.
 
-The cost of few numbers is the number of operations, so the numbers of several rounds, of streams
-whose cached rounds end together, and of streams that are expected to be drawn are generated at once.
-When some worlds restart in another episode, only their numbers are generated anew. This changes the
-cost, never the numbers.
+The cost of few numbers is the number of operations, so the numbers of several rounds, and of streams
+whose cached rounds end together, are generated at once. When some worlds restart in another episode,
+only their numbers are generated anew. This changes the cost, never the numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -48,73 +48,39 @@ class StreamCache:
     Args:
         keys: addresses of the worlds.
         draws: counts what is generated.
-        expected: requests that are likely to be made; they are generated with the first one.
     """
 
-    def __init__(
-        self, keys: WorldKeys, draws: DrawCounter, expected: Sequence[Request] = ()
-    ) -> None:
+    def __init__(self, keys: WorldKeys, draws: DrawCounter) -> None:
         self.keys, self.draws = keys, draws
-        self._expected = expected
         self._cached: dict[Request, _Rounds] = {}
-        self._drawn: dict[Request, None] = {}
-        self._restarted: np.ndarray | None = None  # worlds whose cached numbers are of the past
-        self._ended_rounds = 0  # length of their last episodes
         self._earliest = 0  # offset before which numbers are not cached
+        self._episode_rounds = 0.0  # typical length of an episode
 
     @property
     def requests(self) -> tuple[Request, ...]:
-        """Requests that were made, for `expected`."""
-        return tuple(self._drawn)
-
-    def restart(self, worlds: np.ndarray, episode: np.ndarray, offset: int) -> StreamCache:
-        """A cache with these worlds in other episodes, which begin at `offset`.
-
-        It takes over the cached numbers; this one generates its own again if they are drawn.
-        """
-        new = StreamCache(self.keys.restart(worlds, episode, offset), self.draws)
-        new._cached, self._cached = self._cached, {}
-        new._drawn = self._drawn
-        new._restarted, new._earliest = worlds, offset
-        new._ended_rounds = int(self.keys.first_round[worlds].mean()) + offset
-        if self._restarted is not None:
-            new._restarted = np.union1d(worlds, self._restarted)
-            new._ended_rounds = max(new._ended_rounds, self._ended_rounds)
-            self._restarted = None
-        return new
+        """Requests that were made, for `restart`."""
+        return tuple(self._cached)
 
     def draw(self, request: Request, offset: int) -> Float[Tensor, "world agent width"]:
         """Numbers of one round."""
         if not isinstance(request.agents, int) or offset < self._earliest:
             self.draws.count += 1
             return generate(self.keys, [(request, 1)], offset)[0][0]
-        if self._restarted is not None:
-            self._replace_restarted(self._restarted, offset)
-            self._restarted = None
         cached = self._cached.get(request)
         if cached is None or not cached.start <= offset < cached.end:
-            self._drawn[request] = None
-            cached = self._generate(request, offset)
+            # with it those whose rounds end here as well
+            due = [r for r, c in self._cached.items() if c.end == offset == c.last + 1]
+            rounds = {r: self._rounds_to_cache(r, offset) for r in dict.fromkeys([request, *due])}
+            self._cache(rounds, generate(self.keys, list(rounds.items()), offset), offset)
+            cached = self._cached[request]
         if offset > cached.last:
             cached.last = offset
         return cached.numbers[offset - cached.start]
 
-    def _generate(self, request: Request, offset: int) -> _Rounds:
-        """Cache a request from `offset` on, and others that will be needed as well."""
-        cached = self._cached
-        wanted = dict.fromkeys([request, *(r for r in self._expected if r not in cached)])
-        self._expected = ()
-        wanted |= dict.fromkeys(
-            each for each, rounds in cached.items() if rounds.end == offset == rounds.last + 1
-        )
-        self._cache_anew({each: self._rounds_to_cache(each, offset) for each in wanted}, offset)
-        return cached[request]
-
-    def _cache_anew(self, rounds: dict[Request, int], offset: int) -> None:
-        self.draws.count += len(rounds)
-        numbers = generate(self.keys, list(rounds.items()), offset)
+    def _cache(self, rounds: Iterable[Request], numbers: Sequence[Tensor], offset: int) -> None:
         for request, part in zip(rounds, numbers, strict=True):
             self._cached[request] = _Rounds(offset, part)
+        self.draws.count += len(numbers)
 
     def _rounds_to_cache(self, request: Request, offset: int) -> int:
         """Twice the previous number while rounds are consecutive, within `MAX_CACHED_WORDS`."""
@@ -129,39 +95,72 @@ class StreamCache:
         words = len(self.keys) * request.num_agents * request.width
         return max(1, MAX_CACHED_WORDS // max(1, words))
 
-    def _replace_restarted(self, worlds: np.ndarray, offset: int) -> None:
-        """Replace cached numbers of restarted worlds from `offset` on.
+    # --- restarts ----------------------------------------------------------------------------
 
-        If many worlds restart, or few rounds passed, cached rounds are dropped that would probably
-        be replaced again.
+    def restart(
+        self,
+        worlds: np.ndarray,
+        episode: np.ndarray,
+        offset: int,
+        expected: Sequence[Request] = (),
+    ) -> tuple[StreamCache, StreamCache]:
+        """Caches with some worlds in other episodes, which begin at `offset`: of all, and of those.
+
+        The first takes over the cached numbers, and this one generates its own again if they are
+        drawn. The second has the numbers that are `expected` to be drawn from it.
+        """
+        new = StreamCache(self.keys.restart(worlds, episode, offset), self.draws)
+        started = StreamCache(new.keys.take(worlds), self.draws)
+        new._earliest = offset
+        ended_rounds = float(self.keys.first_round[worlds].mean()) + offset
+        new._episode_rounds = ended_rounds
+        if self._episode_rounds:
+            new._episode_rounds = 0.75 * self._episode_rounds + 0.25 * ended_rounds
+        new._cached, self._cached = self._cached, {}
+        parts = new._rounds_to_replace(len(worlds), offset)
+        initial = dict.fromkeys(expected, 1)
+        numbers = generate(started.keys, [*initial.items(), *parts.items()], offset)
+        started._cache(initial, numbers[: len(initial)], offset)
+        if len(worlds) == len(self.keys):
+            new._cached = {}
+            new._cache(parts, numbers[len(initial) :], offset)
+        else:
+            new._replace(worlds, parts, numbers[len(initial) :], offset)
+        return new, started
+
+    def _rounds_to_replace(self, num_restarted: int, offset: int) -> dict[Request, int]:
+        """Number of rounds from `offset` on to generate for the restarted worlds, by request.
+
+        If many worlds restart after few rounds, cached rounds are dropped that would probably be
+        replaced again. What was not drawn in the last round is dropped altogether.
         """
         num_worlds = len(self.keys)
-        limit = max(num_worlds // len(worlds), self._ended_rounds, 1)
-        if len(worlds) == num_worlds:
-            ready = [r for r, rounds in self._cached.items() if rounds.last >= offset - 1]
-            self._cached = {}
-            self._cache_anew({r: min(limit, self._capacity(r)) for r in ready}, offset)
-            return
-        kept = {r: c for r, c in self._cached.items() if c.end >= offset and c.last >= offset - 1}
-        self._cached = kept
-        parts = {
-            request: min(limit, cached.end - offset)
-            for request, cached in kept.items()
-            if cached.end > offset
+        limit = max(num_worlds // num_restarted, math.ceil(self._episode_rounds))
+        self._cached = {
+            r: c for r, c in self._cached.items() if c.end >= offset and c.last >= offset - 1
         }
-        if not parts:
-            return
-        self.draws.count += len(parts)
-        new = generate(self.keys.take(worlds), list(parts.items()), offset)
+        if num_restarted == num_worlds:
+            return {r: min(limit, self._capacity(r)) for r in self._cached}
+        return {r: min(limit, c.end - offset) for r, c in self._cached.items() if c.end > offset}
+
+    def _replace(
+        self,
+        worlds: np.ndarray,
+        rounds: Iterable[Request],
+        numbers: Sequence[Float[Tensor, "round some agent width"]],
+        offset: int,
+    ) -> None:
+        """Replace cached numbers of some worlds from `offset` on, and drop later rounds."""
         indices = torch.from_numpy(worlds).to(self.keys.device)
-        for (request, rounds), numbers in zip(parts.items(), new, strict=True):
-            cached = kept[request]
+        for request, new in zip(rounds, numbers, strict=True):
+            cached = self._cached[request]
             index = offset - cached.start
-            if index + rounds < len(cached.numbers):
-                cached.growth = max(1, rounds // 2)
+            if index + len(new) < len(cached.numbers):
+                cached.growth = max(1, len(new) // 2)
             if cached.last >= offset:  # earlier streams drew them: those tensors do not change
                 cached.numbers, index = cached.numbers[index:].clone(), 0
                 cached.start, cached.last = offset, offset - 1
-            cached.numbers = cached.numbers[: index + rounds]
+            cached.numbers = cached.numbers[: index + len(new)]
             # `.data`: drawn rounds, which a graph may have saved, are other parts of this memory
-            cached.numbers.data[index:].index_copy_(1, indices, numbers)
+            cached.numbers.data[index:].index_copy_(1, indices, new)
+        self.draws.count += len(numbers)

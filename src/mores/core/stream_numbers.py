@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -23,6 +24,8 @@ from mores.core.philox import MASK, philox_numpy, philox_torch
 
 Transform = Callable[[Int[Tensor, "*shape word"]], Float[Tensor, "*shape word"]]
 
+MAX_KEYS_AHEAD = 2**10  # over all worlds
+MAX_CACHED_COUNTERS = 2**11  # blocks of a request whose counters are kept
 MAX_JOINT_BLOCKS = 2**15  # of several streams at once; with more, operations are not the cost
 
 
@@ -62,9 +65,11 @@ class WorldKeys:
         seed, stage: of all worlds.
         replicate, world: replicate of each world, and its number within it.
         draw: its draw of uncertain parameters, which is no part of the address.
-        words: two words of the key of each world, `[2, world]`.
+        episode: episode of each world.
         first_round: round of each world at offset 0.
         device: device of the numbers.
+        words: two words of the key of each world, `[2, world]`.
+        ahead: the words of a few episodes; `None`: not computed.
     """
 
     seed: int
@@ -72,9 +77,11 @@ class WorldKeys:
     replicate: np.ndarray
     world: np.ndarray
     draw: np.ndarray
-    words: np.ndarray
+    episode: np.ndarray
     first_round: np.ndarray
     device: torch.device
+    words: np.ndarray
+    ahead: _KeysAhead | None = None
 
     @staticmethod
     def of(
@@ -89,7 +96,7 @@ class WorldKeys:
     ) -> WorldKeys:
         """Keys of these worlds in these episodes."""
         words = _key_words(seed, stage, replicate, world, episode)
-        return WorldKeys(seed, stage, replicate, world, draw, words, first_round, device)
+        return WorldKeys(seed, stage, replicate, world, draw, episode, first_round, device, words)
 
     def __len__(self) -> int:
         return len(self.first_round)
@@ -101,18 +108,33 @@ class WorldKeys:
             replicate=self.replicate[worlds],
             world=self.world[worlds],
             draw=self.draw[worlds],
-            words=self.words[:, worlds],
+            episode=self.episode[worlds],
             first_round=self.first_round[worlds],
+            words=self.words[:, worlds],
+            ahead=None,
         )
 
     def restart(self, worlds: np.ndarray, episode: np.ndarray, offset: int) -> WorldKeys:
         """Keys with these worlds in other episodes, which begin at an offset."""
-        words, first_round = self.words.copy(), self.first_round.copy()
-        words[:, worlds] = _key_words(
-            self.seed, self.stage, self.replicate[worlds], self.world[worlds], episode
+        ahead, new_words = self.ahead, None
+        if ahead is not None:
+            new_words = ahead.words_of(worlds, episode)
+        if new_words is None:
+            ahead = _KeysAhead.of(self)
+            new_words = ahead.words_of(worlds, episode)
+        if new_words is None:
+            new_words = _key_words(
+                self.seed, self.stage, self.replicate[worlds], self.world[worlds], episode
+            )
+        episodes, first_round, words = (
+            self.episode.copy(),
+            self.first_round.copy(),
+            self.words.copy(),
         )
-        first_round[worlds] = -offset
-        return dataclasses.replace(self, words=words, first_round=first_round)
+        episodes[worlds], first_round[worlds], words[:, worlds] = episode, -offset, new_words
+        return dataclasses.replace(
+            self, episode=episodes, first_round=first_round, words=words, ahead=ahead
+        )
 
     @functools.cached_property
     def distinct(self) -> tuple[WorldKeys, Int[Tensor, " world"]] | None:
@@ -144,6 +166,36 @@ class WorldKeys:
         return torch.from_numpy(self.words.view(np.int64)).to(self.device)
 
 
+class _KeysAhead(NamedTuple):
+    """Key words of consecutive episodes, since one Philox call for few numbers costs as much.
+
+    Attributes:
+        first_episode: first episode of each world.
+        words: `[2, world, episode]`.
+    """
+
+    first_episode: np.ndarray
+    words: np.ndarray
+
+    @staticmethod
+    def of(keys: WorldKeys) -> _KeysAhead:
+        """Words of the next episodes: more of them for few worlds, none for many."""
+        count = min(MAX_KEYS_AHEAD // len(keys), 16)
+        first = keys.episode + 1
+        if not count:
+            return _KeysAhead(first, np.empty((2, len(keys), 0), np.uint64))
+        episodes = first[:, None] + np.arange(count)
+        columns = keys.replicate[:, None], keys.world[:, None]
+        return _KeysAhead(first, _key_words(keys.seed, keys.stage, *columns, episodes))
+
+    def words_of(self, worlds: np.ndarray, episode: np.ndarray) -> np.ndarray | None:
+        """Words of these worlds in these episodes, `[2, world]`; `None`: not all are known."""
+        index = episode - self.first_episode[worlds]
+        if ((index < 0) | (index >= self.words.shape[2])).any():
+            return None
+        return self.words[:, worlds, index]
+
+
 def generate(
     keys: WorldKeys, requests: Sequence[tuple[Request, int]], offset: int
 ) -> list[Float[Tensor, "round world agent width"]]:
@@ -154,20 +206,29 @@ def generate(
         requests: what is drawn in a round, and the number of rounds.
         offset: rounds since `keys.first_round`.
     """
+    if not requests:
+        return []
     if keys.distinct is not None:
         distinct, index = keys.distinct
         with torch.inference_mode(False), torch.no_grad():
             return [n.index_select(1, index) for n in generate(distinct, requests, offset)]
     layouts = [_Layout.of(keys, request, rounds, offset) for request, rounds in requests]
-    numbers: list[Tensor] = []
+    numbers: dict[int, Tensor] = {}
     # neither is a graph recorded nor an inference tensor made: the numbers are cached
     with torch.inference_mode(False), torch.no_grad():
         for group in _groups(layouts, len(keys)):
-            words, start = _words(keys, group), 0
-            for layout in group:
-                numbers.append(layout.numbers(words[:, start : start + layout.num_blocks]))
-                start += layout.num_blocks
-    return numbers
+            words, start = _words(keys, [layouts[index] for index in group]), 0
+            for transform, run in itertools.groupby(
+                group, lambda index: layouts[index].request.transform
+            ):
+                indices = list(run)
+                sizes = [layouts[index].num_blocks for index in indices]
+                part = words[:, start : start + sum(sizes)].flatten(1)
+                start += sum(sizes)
+                parts = transform(part).split([4 * size for size in sizes], 1)
+                for index, each in zip(indices, parts, strict=True):
+                    numbers[index] = layouts[index].arrange(each)
+    return [numbers[index] for index in range(len(layouts))]
 
 
 class _Layout(NamedTuple):
@@ -192,63 +253,93 @@ class _Layout(NamedTuple):
         return self.request.num_agents * self.blocks
 
     def counter(self) -> np.ndarray:
-        """Block from the first, agent, and two words of the name, `[4, block]`."""
-        agents = self.request.agent_indices
-        counter = np.empty((4, len(agents), self.blocks), np.int64)
-        counter[0] = np.arange(self.blocks)
-        counter[1] = agents[:, None]
-        counter[2], counter[3] = stream_id(self.request.name)
-        return counter.reshape(4, -1)
+        """Counters of the blocks: see `_counter`."""
+        request, agents = self.request, self.request.agents
+        if isinstance(agents, int) and self.num_blocks <= MAX_CACHED_COUNTERS:
+            return _cached_counter(request.name, agents, self.blocks)
+        return _counter(request.name, request.agent_indices, self.blocks)
 
-    def numbers(
-        self, words: Int[Tensor, "world block 4"]
+    def arrange(
+        self, numbers: Float[Tensor, "world number"]
     ) -> Float[Tensor, "round world agent width"]:
+        """Numbers of whole blocks, by round and agent."""
         request, rounds = self.request, self.rounds
-        words = words.reshape(len(words), request.num_agents, 4 * self.blocks)
-        numbers = request.transform(words)
+        numbers = numbers.unflatten(1, (request.num_agents, 4 * self.blocks))
         skipped, count = self.first % 4, rounds * request.width
         if (skipped == skipped[0]).all():
             numbers = numbers.narrow(2, int(skipped[0]), count)
         else:
-            positions = torch.from_numpy(skipped[:, None] + np.arange(count)).to(words.device)
+            positions = torch.from_numpy(skipped[:, None] + np.arange(count)).to(numbers.device)
             numbers = numbers.gather(2, positions[:, None].expand(*numbers.shape[:2], count))
         numbers = numbers.unflatten(2, (rounds, request.width))  # world agent round width
         return numbers.permute(2, 0, 1, 3).contiguous()
 
 
-def _groups(layouts: Sequence[_Layout], num_worlds: int) -> Iterator[list[_Layout]]:
-    """Layouts whose words are generated together."""
-    group, size = list[_Layout](), 0
-    for layout in layouts:
-        blocks = layout.num_blocks * num_worlds
+def _counter(name: str, agents: np.ndarray, blocks: int) -> np.ndarray:
+    """Block from the first, agent, and two words of the name, `[4, block]`."""
+    counter = np.empty((4, len(agents), blocks), np.int64)
+    counter[0] = np.arange(blocks)
+    counter[1] = agents[:, None]
+    counter[2], counter[3] = stream_id(name)
+    return counter.reshape(4, -1)
+
+
+@functools.lru_cache(maxsize=256)
+def _cached_counter(name: str, agents: int, blocks: int) -> np.ndarray:
+    return _counter(name, np.arange(agents), blocks)
+
+
+def _groups(layouts: Sequence[_Layout], num_worlds: int) -> Iterator[list[int]]:
+    """Indices of layouts whose words are generated together; equal transforms are neighbors."""
+    transforms = list(dict.fromkeys(layout.request.transform for layout in layouts))
+    order = sorted(
+        range(len(layouts)), key=lambda index: transforms.index(layouts[index].request.transform)
+    )
+    group, size = list[int](), 0
+    for index in order:
+        blocks = layouts[index].num_blocks * num_worlds
         if group and size + blocks > MAX_JOINT_BLOCKS:
             yield group
             group, size = [], 0
-        group.append(layout)
+        group.append(index)
         size += blocks
-    if group:
-        yield group
+    yield group
 
 
 def _words(keys: WorldKeys, layouts: Sequence[_Layout]) -> Int[Tensor, "world block 4"]:
     """Words of the blocks of all requests, one after the other."""
-    counter = np.concatenate([layout.counter() for layout in layouts], 1)
-    sizes = [layout.num_blocks for layout in layouts]
-    first = np.stack(np.broadcast_arrays(*(layout.first // 4 for layout in layouts)), 1)
+    counter = [layout.counter() for layout in layouts]
+    counter = counter[0] if len(counter) == 1 else np.concatenate(counter, 1)
+    first = [layout.first // 4 for layout in layouts]
     if keys.device.type != "cpu" or torch.compiler.is_compiling():
-        offset, agent, low, high = torch.from_numpy(counter).to(keys.device)
-        request = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)).to(keys.device)
-        block = torch.from_numpy(first).to(keys.device).index_select(1, request) + offset
-        key_0, key_1 = keys.device_words[:, :, None]
-        words = philox_torch((block, agent, low, high), (key_0, key_1))
-        return torch.stack([word.expand(len(keys), -1) for word in words], -1)
-    block = (np.repeat(first, sizes, 1) + counter[0]).view(np.uint64)
+        return _device_words(keys, counter, first, [layout.num_blocks for layout in layouts])
+    block = np.empty((max(map(len, first)), counter.shape[1]), np.int64)
+    start = 0
+    for layout, own in zip(layouts, first, strict=True):
+        end = start + layout.num_blocks
+        np.add(own[:, None], counter[0, start:end], out=block[:, start:end])
+        start = end
     agent, low, high = counter[1:].view(np.uint64)
     key_0, key_1 = keys.words[:, :, None]
     words = np.empty((len(keys), counter.shape[1], 4), np.uint64)
-    for index, word in enumerate(philox_numpy((block, agent, low, high), (key_0, key_1))):
-        words[..., index] = word
+    parts = philox_numpy((block.view(np.uint64), agent, low, high), (key_0, key_1))
+    for index, part in enumerate(parts):
+        words[..., index] = part
     return torch.from_numpy(words.view(np.int64))
+
+
+def _device_words(
+    keys: WorldKeys, counter: np.ndarray, first: Sequence[np.ndarray], sizes: Sequence[int]
+) -> Int[Tensor, "world block 4"]:
+    """`_words` on a device, with one copy to it for the counters and one for the worlds."""
+    request = np.repeat(np.arange(len(sizes)), sizes)
+    on_device = torch.from_numpy(np.concatenate([counter, request[None]])).to(keys.device)
+    offset, agent, low, high, request = on_device
+    first_blocks = torch.from_numpy(np.stack(np.broadcast_arrays(*first), 1)).to(keys.device)
+    block = first_blocks.index_select(1, request) + offset
+    key_0, key_1 = keys.device_words[:, :, None]
+    words = philox_torch((block, agent, low, high), (key_0, key_1))
+    return torch.stack([word.expand(len(keys), -1) for word in words], -1)
 
 
 def _key_words(

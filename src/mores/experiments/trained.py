@@ -1,4 +1,4 @@
-"""The result of a training: curves, evaluation, saving and loading."""
+"""The result of a training: curves, evaluation, continuation, policies for other loops."""
 
 from __future__ import annotations
 
@@ -7,31 +7,26 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from mores import registry
-from mores.core.arguments import check_device, check_integer, check_names, check_path, check_seed
-from mores.core.check_metrics import checked_metrics
+from mores.core.arguments import check_integer, check_seed
 from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
-from mores.core.file_formats import TRAINED_FORMAT, check_format, mores_version
 from mores.core.learner import Learner
 from mores.core.people import Population
 from mores.core.policy import Policy
-from mores.core.random_streams import Worlds
-from mores.experiments.results import tensor_file
+from mores.experiments.learning_curve import learning_curve
+from mores.experiments.trained_file import TrainedContents, write_trained
+from mores.experiments.trained_policy import TrainedPolicy, replicate_parameters
+from mores.experiments.training_episodes import EpisodeCallback, run_episodes, select_metrics
+from mores.experiments.training_setup import TEST_STAGE, TrainingSetup, as_trained
 from mores.registry.specs import Spec, from_spec, policies_from_specs
 from mores.sim import policy_states
-from mores.sim.metric_tracker import ResolvedMetrics, resolve_metrics
-from mores.sim.round_recorder import RoundRecorder, metric_dataset
-from mores.sim.simulation import simulate_episode
+from mores.sim.agent_recorder import AgentRecorder, with_records
 from mores.sim.simulator import Simulator
 
 if TYPE_CHECKING:
     import xarray
-
-TRAINING_STAGE, TEST_STAGE = 0, 1  # stage indices, so that their random streams differ
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,26 +34,126 @@ class TrainingResult:
     """The result of a training.
 
     Attributes:
-        environment: the environment.
-        policies: by role.
-        policy_states: their states after training, by role.
-        curves: metrics at the end of every episode: an xarray Dataset over world and episode, with
-            the replicate of each world; worlds of one replicate share their learners.
+        policy_states: policy states after training, by role; to be read only.
+        curves: metrics at the end of every episode, `return_ROLE` among them: an xarray Dataset
+            over world and episode, with the replicate of each world; worlds of one replicate share
+            their learners.
+        learning: what the learners report about their updates in every episode, by `ROLE.NAME`: an
+            xarray Dataset over replicate and episode; NaN in episodes without update.
+        records: requested actions, rewards and observations: `AgentRecorder.agent_dataset`.
         diagnostics: models that stopped because a number was not finite, or were never updated.
+        setup: how the policies were trained.
+        trainer: `mores.train`.
     """
 
-    environment: Environment[Any]
-    policies: Mapping[str, Policy]
     policy_states: Mapping[str, Any]
     curves: xarray.Dataset
+    learning: xarray.Dataset
+    records: xarray.Dataset
     diagnostics: tuple[str, ...]
-    _worlds: Worlds
-    _rounds: int
-    _seed: int
-    _population: Population | None
-    _device: torch.device
-    _requested_roles: frozenset[str]  # roles whose policies the caller named
-    _trained_roles: frozenset[str]  # roles whose policies trained
+    setup: TrainingSetup
+    trainer: Callable[..., TrainingResult] = dataclasses.field(repr=False)
+
+    @property
+    def environment(self) -> Environment[Any]:
+        """The environment of the training."""
+        return self.setup.environment
+
+    @property
+    def policies(self) -> dict[str, Policy]:
+        """The policies by role, without what they learned: see `policy` and `train`."""
+        trained = self.setup.trained_roles
+        return {r: as_trained(p) if r in trained else p for r, p in self.setup.policies.items()}
+
+    def train(
+        self,
+        episodes: int,
+        *,
+        record: Collection[str] = (),
+        record_worlds: int | None = None,
+        track: Any = None,
+        callback: EpisodeCallback | None = None,
+        progress: bool | None = None,
+    ) -> TrainingResult:
+        """Go on with the training, as if it had not been interrupted; this result stays as it is.
+
+        Args:
+            episodes: number of further episodes.
+            record, record_worlds, track, callback, progress: see `mores.train`.
+
+        Returns:
+            The result of the whole training: its curves begin with those of this result, and are
+            equal to those of one training of all episodes, bit for bit.
+
+        Raises:
+            UserError: as in `mores.train`.
+        """
+        setup = self.setup
+        return self.trainer(
+            setup.environment,
+            {role: setup.policies[role] for role in setup.requested_roles},
+            episodes=episodes,
+            rounds=setup.rounds,
+            roles_to_train=setup.learning_roles,
+            metrics=[str(name) for name in self.curves.data_vars],
+            population=setup.population,
+            record=record,
+            record_worlds=record_worlds,
+            track=track,
+            callback=callback,
+            start=self,
+            progress=progress,
+        )
+
+    def policy(
+        self,
+        role: str,
+        *,
+        replicate: int | None = None,
+        agent: int = 0,
+        phase: str | None = None,
+        deterministic: bool = True,
+        seed: int = 0,
+    ) -> TrainedPolicy:
+        """The trained policy of a role as a function of observations, for any loop.
+
+        Args:
+            role: name of the role.
+            replicate: number of the replicate whose models act; default: the first.
+            agent: index of the agent in the role.
+            phase: name of the phase to act in; default: the only one, or the first.
+            deterministic: take the likeliest action, or search as the policy's `search` states;
+                else sample.
+            seed: of its random numbers.
+
+        Raises:
+            UserError: an unknown name, or a number out of range.
+        """
+        policy, setup = self._policy_of(role), self.setup
+        replicates = setup.worlds.replicate.unique().tolist()
+        chosen = replicates[0] if replicate is None else replicate
+        parameters = replicate_parameters(role, self.state_dict(role), replicates, chosen)
+        return TrainedPolicy(
+            setup.environment, role, policy, parameters, chosen, agent, phase, deterministic, seed
+        )
+
+    def learning_curve(self, name: str, level: float = 0.95) -> xarray.Dataset:
+        """Mean of a metric over replicates by episode, with its interval.
+
+        Worlds of a replicate share their learners, and are averaged first: the number of replicates
+        is the n of the interval, the one of claims (`mores.analysis.mean_intervals`).
+
+        Args:
+            name: of `curves` or `learning`, or of a component: `NAME[0]`.
+            level: nominal coverage of the interval.
+
+        Returns:
+            `mean`, `low` and `high` over episode; NaN where fewer than two replicates have a value.
+
+        Raises:
+            UserError: an unknown name, or one of several components; a wrong level.
+        """
+        return learning_curve(self.curves, self.learning, name, level)
 
     def evaluate(
         self,
@@ -70,6 +165,8 @@ class TrainingResult:
         seed: int | None = None,
         environment: Spec | Environment[Any] | None = None,
         population: Population | Spec | None = None,
+        record: Collection[str] = (),
+        record_worlds: int | None = None,
     ) -> xarray.Dataset:
         """Simulate without training, with people and random numbers that training did not use.
 
@@ -80,15 +177,18 @@ class TrainingResult:
                 action, or search as their `search` parameter states. Else they sample.
             policies: policies that replace those of training, by role. A learner of the same recipe
                 takes over the role's trained parameters, as in a stage that changes policies.
-            metrics: names of metrics; default: all of the environment, whatever training recorded.
+            metrics: names of metrics; default: all of the environment and the return of every role,
+                whatever training recorded.
             seed: default: that of training, so that two evaluations are equal.
             environment: default: that of training. Another environment, or other parameters, with
                 the same observations and actions for the trained roles. Named and trained policies
                 act there in their roles; other roles have the environment's default policies.
             population: default: that of training.
+            record, record_worlds: see `mores.train`.
 
         Returns:
-            Metrics at the end of every episode, over world and episode.
+            Metrics at the end of every episode, over world and episode; with `record` also the
+            records, where worlds that were not recorded are NaN.
 
         Raises:
             UserError: unknown names or wrong values; a learner would act untrained, since these
@@ -98,18 +198,19 @@ class TrainingResult:
             raise UserError(
                 f"search: true or false, not {search!r:.40}", code="wrong_type", path="search"
             )
-        env, people = self.environment, self._population
+        setup = self.setup
+        env, people = setup.environment, setup.population
         if environment is not None:
             env = from_spec("environment", environment, "environment")
         if population is not None:
             people = from_spec("population", population, "population")
             env = env.with_population(people)
         replaced = policies_from_specs({} if policies is None else policies)
-        usual = self.policies if environment is None else self._policies_in(env)
+        usual = setup.policies if environment is None else policies_elsewhere(setup, env)
         combined = {**usual, **replaced}
         for role, policy in combined.items():
-            trained = [self.policies[role]] if role in self._trained_roles else []
-            unchanged = role not in replaced and policy is self.policies.get(role)
+            trained = [setup.policies[role]] if role in setup.trained_roles else []
+            unchanged = role not in replaced and policy is setup.policies.get(role)
             if not unchanged and policy_states.is_untrained(role, policy, trained):
                 raise UserError(
                     f"{role}: a learner would act untrained: it needs parameters of the same "
@@ -118,23 +219,27 @@ class TrainingResult:
                     path=f"policies.{role}",
                 )
         store: dict[str, Any] = {}
-        policy_states.store_states(store, self.policies, self.policy_states)
+        policy_states.store_states(store, setup.policies, setup.copy_states(self.policy_states))
         episodes = check_integer("episodes", episodes)
-        rounds = self._rounds if rounds is None else check_integer("rounds", rounds)
-        seed = self._seed if seed is None else check_seed(seed)
+        rounds = setup.rounds if rounds is None else check_integer("rounds", rounds)
+        seed = setup.seed if seed is None else check_seed(seed)
+        recorder = AgentRecorder(env, record, setup.worlds, record_worlds, rounds, episodes)
         simulator = Simulator(
             env,
             combined,
-            worlds=self._worlds,
+            worlds=setup.worlds,
             rounds=rounds,
             population=people,
             stage=TEST_STAGE,
-            device=self._device,
+            device=setup.device,
             roles_to_train=(),
             search=search,
+            recorder=recorder if record else None,
         )
         simulator.reset(seed, policy_states.stored_states(store, combined))
-        return run_episodes(simulator, episodes, select_metrics(simulator, metrics), lambda _: None)
+        names = select_metrics(simulator, metrics)
+        curves = run_episodes(simulator, episodes, names, recorder).curves
+        return with_records(curves, recorder) if record else curves
 
     def state_dict(self, role: str) -> dict[str, Tensor]:
         """Parameters of a role's policy by name; tensors lead with the models.
@@ -142,18 +247,25 @@ class TrainingResult:
         Raises:
             UserError: there is no such role.
         """
-        if not isinstance(role, str) or role not in self.policies:
-            raise UserError(
-                f"no role {role!r:.60}{did_you_mean(role, self.policies)}",
-                code="unknown_name",
-                path=f"policies.{role}",
-            )
-        policy, state = self.policies[role], self.policy_states[role]
+        policy, state = self._policy_of(role), self.policy_states[role]
         tensors = policy.state_dict(state) if isinstance(policy, Learner) else {}
         return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
 
+    def _policy_of(self, role: Any) -> Policy:
+        policies = self.setup.policies
+        if not isinstance(role, str) or role not in policies:
+            raise UserError(
+                f"no role {role!r:.60}{did_you_mean(role, policies)}",
+                code="unknown_name",
+                path=f"policies.{role}",
+            )
+        return policies[role]
+
     def save(self, path: str | Path) -> Path:
         """Write the result to one safetensors file, atomically, for `mores.load_trained`.
+
+        Optimizers and unfinished rollouts are part of it, so that the training can go on. Records
+        are not.
 
         Args:
             path: of the file, such as `learners.safetensors`.
@@ -165,166 +277,27 @@ class TrainingResult:
             UserError: the file cannot be written; a class is not registered (`mores.register`); a
                 policy state holds more than tensors and plain values.
         """
-        from mores.experiments.results.pytree_serialization import SerializationError, serialize
-
-        path = _check_file_path(path)
-        requested = {role: self.policies[role] for role in sorted(self._requested_roles)}
-        specs = {
-            "environment": registry.to_spec("environment", self.environment),
-            "policies": {r: registry.to_spec("policy", p) for r, p in requested.items()},
-            "population": self._population and registry.to_spec("population", self._population),
-        }
-        try:
-            states = serialize(dict(self.policy_states), self.initial_policy_states())
-        except SerializationError as error:
-            message = f"cannot be saved: {error}"
-            raise UserError(message, code="unsupported", path="policy_states") from None
-        curves = {str(name): torch.from_numpy(c.values) for name, c in self.curves.items()}
-        tensors = {
-            "replicate": self._worlds.replicate,
-            "world": self._worlds.world,
-            **{f"curves/{name}": curve for name, curve in curves.items()},
-            **{f"policy_states/{name}": tensor for name, tensor in states.tensors.items()},
-        }
-        metadata = {
-            "format": TRAINED_FORMAT,
-            "mores_version": mores_version(),
-            **specs,
-            "trained_roles": sorted(self._trained_roles),
-            "episodes": len(self.curves.episode),
-            "rounds": self._rounds,
-            "seed": self._seed,
-            "diagnostics": list(self.diagnostics),
-            "policy_states": states.metadata,
-        }
-        tensor_file.write(path, tensors, metadata)
-        return path
-
-    def _policies_in(self, environment: Environment[Any]) -> dict[str, Policy]:
-        """The policies of another environment, unless the caller names others, by role."""
-        roles = [role.name for role in environment.roles]
-        if not self._trained_roles & set(roles):
-            trained_roles, known = ", ".join(sorted(self._trained_roles)), ", ".join(roles)
-            raise UserError(
-                f"environment: it has no trained role ({trained_roles}); its roles are {known}",
-                code="incompatible",
-                path="environment",
-            )
-        trained = {role: self.policies[role] for role in self._trained_roles}
-        requested = {role: self.policies[role] for role in self._requested_roles & set(roles)}
-        return {
-            **policy_states.continuing_policies(
-                environment, policies_from_specs(environment.default_policies()), trained
-            ),
-            **requested,
-        }
-
-    def initial_policy_states(self) -> dict[str, Any]:
-        """The policy states before training."""
-        simulator = Simulator(
-            self.environment,
-            self.policies,
-            worlds=self._worlds,
-            rounds=self._rounds,
-            population=self._population,
-            stage=TRAINING_STAGE,
-            device=self._device,
+        contents = TrainedContents(
+            self.policy_states, self.curves, self.learning, self.diagnostics, self.setup
         )
-        simulator.reset(self._seed)
-        return dict(simulator.policy_states)
+        return write_trained(path, contents)
 
 
-def load_trained(path: str | Path, device: torch.device | str = "cpu") -> TrainingResult:
-    """Read a file of `TrainingResult.save`; its evaluations return the same numbers as before.
-
-    Args:
-        path: of the file.
-        device: device of all tensors.
+def policies_elsewhere(setup: TrainingSetup, environment: Environment[Any]) -> dict[str, Policy]:
+    """Policies of another environment by role: trained ones go on in their roles.
 
     Raises:
-        UserError: the file does not exist, was changed, or has another format; an environment or
-            policy of the user is not registered.
+        UserError: it has no trained role.
     """
-    from mores.experiments.results.pytree_serialization import (
-        SerializationError,
-        SerializedPytree,
-        deserialize,
-    )
-
-    path, device = _check_file_path(path), check_device(device)
-    tensors, metadata = tensor_file.read(path)
-    found, version = (metadata.get(key) for key in ("format", "mores_version"))
-    check_format(path, "trained policies", found, TRAINED_FORMAT, version)
-
-    def tensors_below(name: str) -> dict[str, Tensor]:
-        start = f"{name}/"
-        return {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
-
-    try:
-        worlds = Worlds(tensors["replicate"], tensors["world"])
-        curves = {name: curve[:, :, None] for name, curve in tensors_below("curves").items()}
-        environment = from_spec("environment", metadata["environment"], "environment")
-        result = TrainingResult(
-            environment,
-            policies_from_specs({**environment.default_policies(), **metadata["policies"]}),
-            {},
-            metric_dataset(curves, worlds, metadata["episodes"], [0]).isel(round=0, drop=True),
-            tuple(metadata["diagnostics"]),
-            worlds,
-            metadata["rounds"],
-            metadata["seed"],
-            metadata["population"]
-            and from_spec("population", metadata["population"], "population"),
-            device,
-            frozenset(metadata["policies"]),
-            frozenset(metadata["trained_roles"]),
-        )
-        states = deserialize(
-            result.initial_policy_states(),
-            SerializedPytree(tensors_below("policy_states"), metadata["policy_states"]),
-        )
-    except UserError as error:
-        raise UserError(f"cannot load {path}: {error}", code=error.code, path=error.path) from None
-    except SerializationError as error:
-        message = f"cannot load {path}: {error}"
-        raise UserError(message, code="incompatible", path=str(path)) from None
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+    roles = [role.name for role in environment.roles]
+    if not setup.trained_roles & set(roles):
+        trained_roles, known = ", ".join(sorted(setup.trained_roles)), ", ".join(roles)
         raise UserError(
-            f"cannot load {path}: it is not a complete training result ({reason:.200})",
-            code="unreadable",
-            path=str(path),
-        ) from None
-    return dataclasses.replace(result, policy_states=states)
-
-
-def select_metrics(simulator: Simulator, requested: Collection[str]) -> ResolvedMetrics:
-    """The metrics to record; by default all of the environment."""
-    environment, state, num_worlds = simulator.environment, simulator.state, len(simulator.worlds)
-    names = check_names("metrics", requested) or checked_metrics(environment, state, num_worlds)
-    return resolve_metrics(environment, state, num_worlds, list(names))
-
-
-def run_episodes(
-    simulator: Simulator,
-    episodes: int,
-    metrics: ResolvedMetrics,
-    callback: Callable[[int], None],
-) -> xarray.Dataset:
-    """Simulate episodes and record metrics at their ends; `callback` receives their number."""
-    recorder = RoundRecorder((simulator.rounds,), num_episodes=episodes)
-    for episode in range(episodes):
-        if episode:
-            simulator.next_episode()
-        simulate_episode(simulator, metrics, recorder.at(0, episode))
-        callback(episode + 1)
-    return recorder.dataset(simulator.worlds).isel(round=0, drop=True)
-
-
-def _check_file_path(path: Any) -> Path:
-    """The path of a file."""
-    path = check_path("path", path)
-    if not path.name:
-        message = f"path: the path of a file is needed, not {str(path)!r:.60}"
-        raise UserError(message, code="invalid_value", path="path")
-    return path
+            f"environment: it has no trained role ({trained_roles}); its roles are {known}",
+            code="incompatible",
+            path="environment",
+        )
+    trained = {role: setup.policies[role] for role in setup.trained_roles}
+    requested = {role: setup.policies[role] for role in setup.requested_roles & set(roles)}
+    defaults = policies_from_specs(environment.default_policies())
+    return {**policy_states.continuing_policies(environment, defaults, trained), **requested}

@@ -127,3 +127,9 @@ HUMANS: dict[str, str] = {
     "fitted": "mores.agents.people.humans:Fitted",
     "idealised": "mores.agents.people.humans:Idealised",
 }
+TRACKERS: dict[str, str] = {
+    "jsonl": "mores.experiments.tracking.json_lines:JSONLinesTracker",
+    "mlflow": "mores.experiments.tracking.ml_flow:MLflowTracker",
+    "tensorboard": "mores.experiments.tracking.tensor_board:TensorBoardTracker",
+    "wandb": "mores.experiments.tracking.weights_and_biases:WandbTracker",
+}

@@ -184,6 +184,7 @@ REGISTRIES: dict[str, Registry] = {
             "mores.core.metric:Metric",
             adapter="mores.core.metric:metric_class",
         ),
+        Registry("tracker", entries.TRACKERS, "mores.core.tracker:Tracker"),
         Registry(
             "scenario",
             {file.stem: file for file in sorted(SCENARIO_FOLDER.glob("*.yaml"))},

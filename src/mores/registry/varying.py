@@ -66,19 +66,25 @@ class WorldNumber:
 
     def __init__(
         self,
-        ge: float | None = None,
-        gt: float | None = None,
-        le: float | None = None,
-        lt: float | None = None,
+        ge: float | int | None = None,
+        gt: float | int | None = None,
+        le: float | int | None = None,
+        lt: float | int | None = None,
     ) -> None:
         given = {"ge": ge, "gt": gt, "le": le, "lt": lt}
-        self._limits = {name: limit for name, limit in given.items() if limit is not None}
+        self._given = {name: limit for name, limit in given.items() if limit is not None}
+        self._limits = {name: float(x) for name, x in given.items() if x is not None}
 
     @property
     def limits(self) -> tuple[Ge | Gt | Le | Lt, ...]:
         """The limits, for descriptions of the field."""
         classes = {"ge": Ge, "gt": Gt, "le": Le, "lt": Lt}
-        return tuple(classes[name](limit) for name, limit in self._limits.items())
+        return tuple(classes[name](limit) for name, limit in self._given.items())
+
+    @property
+    def alternative(self) -> str:
+        """What may stand in place of a number, for descriptions of the field."""
+        return ""
 
     @property
     def range(self) -> tuple[float, float]:
@@ -128,6 +134,11 @@ class WorldNumber:
 
 class PersonNumber(WorldNumber):
     """A number of a person: a number for all, or a `PersonParameter`."""
+
+    @property
+    def alternative(self) -> str:
+        """See `WorldNumber`."""
+        return "or a person parameter"
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler

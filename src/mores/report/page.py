@@ -25,6 +25,7 @@ from mores.report.figures.attribution import arm_effects
 from mores.report.figures.plot_data import format_interval, format_number
 
 SECTION_HEADINGS = {  # by prefix of the figures' names
+    "answer": "The first comparison over the rounds",
     "drift": "Drift relative to control",
     "people": "People: initial and final values",
     "attribution": "Effects of the arms, and interactions",

@@ -61,13 +61,19 @@ class RoundRecorder:
     def _index(self) -> dict[int, int]:
         return {completed_rounds: index for index, completed_rounds in enumerate(self.rounds)}
 
-    def dataset(self, worlds: Worlds) -> xarray.Dataset:
+    def dataset(
+        self, worlds: Worlds, component_names: Mapping[str, Sequence[str]] | None = None
+    ) -> xarray.Dataset:
         """The recorded metrics, without a copy: see `metric_dataset`."""
-        return metric_dataset(self.tensors, worlds, self.num_episodes, self.rounds)
+        return metric_dataset(self.tensors, worlds, self.num_episodes, self.rounds, component_names)
 
 
 def metric_dataset(
-    metrics: Mapping[str, Tensor], worlds: Worlds, num_episodes: int, rounds: Sequence[int]
+    metrics: Mapping[str, Tensor],
+    worlds: Worlds,
+    num_episodes: int,
+    rounds: Sequence[int],
+    component_names: Mapping[str, Sequence[str]] | None = None,
 ) -> xarray.Dataset:
     """Metrics as a labelled dataset, the form in which claims, reports and users receive them.
 
@@ -77,12 +83,15 @@ def metric_dataset(
         worlds: the worlds.
         num_episodes: number of episodes.
         rounds: numbers of completed rounds at which they were recorded.
+        component_names: names of the components of metrics that are vectors; another number of
+            names than of components is ignored.
 
     Returns:
         Dimensions `world`, `episode`, `round`, and `NAME_component` of a metric that is a vector,
         or `NAME_0`, `NAME_1`, ... of a quantity with several more dimensions.
         Coordinates: `replicate` of each world, `world` (its number within the replicate),
-        `episode`, `round`; `draw` of each world if the worlds have draws of uncertain parameters.
+        `episode`, `round`; `NAME_component` where its components have names; `draw` of each world
+        if the worlds have draws of uncertain parameters.
     """
     import xarray  # slow to import
 
@@ -100,4 +109,7 @@ def metric_dataset(
         "episode": range(num_episodes),
         "round": np.array(rounds, np.int64),
     }
+    for name, names in (component_names or {}).items():
+        if name in metrics and metrics[name].shape[3:] == (len(names),):
+            coordinates[f"{name}_component"] = list(names)
     return xarray.Dataset(data, coordinates)

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from mores.core.arguments import check_callable, check_integer, check_names
 from mores.core.environment import Environment
-from mores.core.errors import UserError, did_you_mean
+from mores.core.errors import UserError, describe_exception, did_you_mean
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
 from mores.registry.specs import Spec, policies_from_specs
+from mores.sim.agent_recorder import AgentRecorder
 from mores.sim.check_policies import check_instance
+from mores.sim.learning_recorder import LearningRecorder
 from mores.sim.metric_tracker import MetricSpecs, MetricTracker
 from mores.sim.round_recorder import RoundRecorder
 from mores.sim.simulator import Simulator
@@ -36,12 +38,16 @@ class SimulationResult:
         metrics: an xarray Dataset over world and round, as in runs and trainings; `round` counts
             completed rounds, 0 is the start. See `mores.sim.round_recorder.metric_dataset`.
         latent: the requested latent quantities, likewise.
+        records: the requested actions, rewards and observations: `AgentRecorder.agent_dataset`.
+        learning: what learners report about their updates, over replicate: `LearningRecorder`.
     """
 
     state: Any
     policy_states: Mapping[str, Any]
     metrics: xarray.Dataset
     latent: xarray.Dataset
+    records: xarray.Dataset
+    learning: xarray.Dataset
 
 
 def simulate(
@@ -56,6 +62,7 @@ def simulate(
     population: Population | None = None,
     latent: Collection[str] = (),
     latent_rounds: Sequence[int] | None = None,
+    record: Collection[str] = (),
     record_worlds: int | None = None,
     stage: int = 0,
     device: torch.device | str = "cpu",
@@ -75,14 +82,16 @@ def simulate(
         population: source of the people; `None`: the environment's parameters.
         latent: names of latent quantities to record.
         latent_rounds: rounds at which to record them; default: all, 0 to `rounds`.
-        record_worlds: number of worlds, from the first on, of which `latent` is recorded; default:
-            all.
+        record: what to record of every agent in every round: `actions`, `rewards`, `observations`.
+        record_worlds: number of worlds, from the first on, of which `latent` and `record` are
+            recorded; default: all.
         stage: number of the stage, part of the address of random streams.
         device: device of the tensors.
-        callback: called after every round with the number of completed rounds.
+        callback: called after every round with the number of completed rounds. An exception in it
+            stops the simulation.
 
     Raises:
-        UserError: a wrong or unknown argument; a name in place of an object.
+        UserError: a wrong or unknown argument; a name in place of an object; the callback fails.
     """
     check_instance("environment", environment, Environment)
     check_callable("callback", callback)
@@ -90,6 +99,8 @@ def simulate(
         check_instance("population", population, Population)
         environment = environment.with_population(population)
     given = policies_from_specs({} if policies is None else policies)
+    worlds, rounds = Worlds.of(worlds), check_integer("rounds", rounds)
+    agent_recorder = AgentRecorder(environment, record, worlds, record_worlds, rounds)
     simulator = Simulator(
         environment,
         {**environment.default_policies(), **given},
@@ -98,6 +109,7 @@ def simulate(
         population=population,
         stage=stage,
         device=device,
+        recorder=agent_recorder if record else None,
     )
     simulator.reset(seed)
     num_worlds, last = len(simulator.worlds), simulator.rounds
@@ -106,14 +118,42 @@ def simulate(
     recorder = RoundRecorder(_check_rounds("metric_rounds", metric_rounds, last))
     latent_recorder = RoundRecorder(_check_rounds("latent_rounds", latent_rounds, last))
     latent_worlds = dict.fromkeys(check_names("latent", latent), num_worlds)
-    simulate_episode(simulator, metrics, recorder, latent_worlds, latent_recorder, callback)
+    on_round = None if callback is None else guarded_callback(callback, "round")
+    simulate_episode(simulator, metrics, recorder, latent_worlds, latent_recorder, on_round)
+    learning_recorder = LearningRecorder(simulator.worlds)
+    learning_recorder.record(0, simulator)
     first = Worlds(simulator.worlds.replicate[:num_worlds], simulator.worlds.world[:num_worlds])
     return SimulationResult(
         simulator.state,
         simulator.policy_states,
         recorder.dataset(simulator.worlds).isel(episode=0, drop=True),
         latent_recorder.dataset(first).isel(episode=0, drop=True),
+        agent_recorder.agent_dataset().isel(episode=0, drop=True),
+        learning_recorder.dataset().isel(episode=0, drop=True),
     )
+
+
+def guarded_callback(callback: Callable[..., object], unit: str) -> Callable[..., None]:
+    """A user's callback whose exceptions name it.
+
+    Args:
+        callback: called with a number of completed rounds or episodes, and possibly more.
+        unit: `round` or `episode`.
+
+    Raises:
+        UserError: when called, if the callback raises another exception.
+    """
+
+    def call(completed: int, *more: Any) -> None:
+        try:
+            callback(completed, *more)
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            message = f"callback: fails after {unit} {completed}: {describe_exception(error)}"
+            raise UserError(message, code="failed", path="callback") from error
+
+    return call
 
 
 def simulate_episode(

@@ -56,13 +56,12 @@ class ExternalTurn(NamedTuple):
 
 
 class _InitialStates(NamedTuple):
-    """Of some worlds: the initial state, samples of the policies' parameters that differ, functions
-    for the policies' initial states, and their streams."""
+    """Of some worlds: the initial state, samples of the policies' parameters that differ, and
+    functions for the policies' initial states."""
 
     state: Any
     samples: Samples
     policy_states: dict[str, Callable[[], Any]]
-    streams: RandomStreams
 
 
 class Simulator:
@@ -160,9 +159,8 @@ class Simulator:
         self.episode = torch.zeros(len(self.worlds), dtype=torch.int64)
         self.start_streams(torch.zeros_like(self.episode))
         all_worlds = ~self._no_worlds
-        self.state, samples, initial_states, _ = self._initial_states(
-            torch.arange(len(self.worlds))
-        )
+        streams = self._streams.take(torch.arange(len(self.worlds)))
+        self.state, samples, initial_states = self._initial_states(streams)
         self.set_policy_parameters(samples)
         self.checks.initial_state(self.state)
         stored_states = policy_states or {}
@@ -222,10 +220,9 @@ class Simulator:
         self.policy_parameters = samples
         self._acting = self._parameters.bound(samples, self._streams)
 
-    def _initial_states(self, worlds: Int[Tensor, " some"]) -> _InitialStates:
-        """Of these worlds: the initial state, samples of the policies' parameters, and functions
-        for the initial policy states."""
-        streams = self._streams.take(worlds, self._initial_requests).child(addresses.EPISODE_START)
+    def _initial_states(self, streams: RandomStreams) -> _InitialStates:
+        """Of the worlds of the streams: see `_InitialStates`."""
+        streams = streams.child(addresses.EPISODE_START)
         people = None
         if self.population is not None:
             people = self.population.sample_people(streams.child(addresses.POPULATION))
@@ -241,14 +238,16 @@ class Simulator:
             )
             for name, policy in self.policies.items()
         }
-        return _InitialStates(state, samples, initial_states, streams)
+        return _InitialStates(state, samples, initial_states)
 
     def _reset_worlds(self, reset_mask: Tensor) -> None:
         """Start a new episode in the worlds `reset_mask`, which is on the host."""
         worlds = reset_mask.nonzero()[:, 0]
         self.episode = self.episode + reset_mask
-        self._streams = self._streams.restart(worlds, self.episode[worlds])
-        state, samples, initial_states, streams = self._initial_states(worlds)
+        self._streams, streams = self._streams.restart(
+            worlds, self.episode[worlds], self._initial_requests
+        )
+        state, samples, initial_states = self._initial_states(streams)
         on_device = reset_mask.to(self.device)
         self.state = pytree.scatter(self.state, state, on_device)
         self.set_policy_parameters(pytree.scatter(self.policy_parameters, samples, on_device))

@@ -111,6 +111,34 @@ def checked_diagnostics(role: str, learner: Learner, state: Any) -> Sequence[Tra
     return diagnostics
 
 
+def checked_learning_metrics(
+    role: str, learner: Learner, state: Any, num_replicates: int
+) -> Mapping[str, Tensor]:
+    """`Learner.learning_metrics` of a role's learner, checked.
+
+    Raises:
+        UserError: wrong types or shapes, or another number of models in some replicates.
+    """
+    values, path = learner.learning_metrics(state), f"policies.{role}"
+    source = f"policy of {role}: {type(learner).__name__}.learning_metrics"
+    named = isinstance(values, Mapping) and all(isinstance(name, str) for name in values)
+    if not named or not all(isinstance(value, Tensor) for value in values.values()):
+        message = f"{source} must return tensors by name, not {values!r:.60}"
+        raise UserError(message, code="failed", path=path)
+    lengths: dict[str, int] = {}  # by learner; members of a policy stand before a slash
+    for name, value in values.items():
+        length = len(value) if value.dim() == 1 else 0
+        expected = lengths.setdefault(name.rpartition("/")[0], length)
+        if not length or length % num_replicates or length != expected:
+            raise UserError(
+                f"{source}: {name} must be [model], as many models in each of {num_replicates} "
+                f"replicates and in every quantity, not {list(value.shape)}",
+                code="failed",
+                path=path,
+            )
+    return values
+
+
 def too_few_rounds(environment: Environment[Any], rounds: int) -> str:
     """Reason why no policy can learn in episodes of so many rounds. Empty: none."""
     needed = environment.min_rounds

@@ -1,22 +1,21 @@
 """Looks: the verdicts on a claim that is judged again after its data grew.
 
-Whoever adds replicates until a claim holds, and takes the same interval each time, accepts a false
-claim more often than one interval would: with 95 % intervals in about 14 % of experiments after
-five looks, instead of 5 % (of `differs_from`; half of each of a bound on one side). Look k
-therefore uses the level
+Whoever adds replicates until a claim holds, and takes a 95 % interval each time, accepts a false
+claim more often than with one interval. Look k therefore uses the level
 
     1 - .05 / 2^(k - 1):    95 %, 97.5 %, 98.75 %, ...
 
 A false claim with a bound on one side (`above`, `below`, an end of `within`) holds at look k with
-a probability of at most half of .05 / 2^(k - 1), so that it holds at any look with at most .05, for
-any number of looks and whatever made the user look again (the union bound; alpha spending with
-halved shares). `differs_from` can hold falsely at both of its ends: at most .05 at the first look,
-which spends all of it, and at most .10 over all looks.
+a probability of at most half of .05 / 2^(k - 1), and so at any of its looks with at most .05 (the
+union bound: alpha spending by halves). `differs_from` can hold falsely beyond both of its ends: its
+first look spends .05, and all looks together at most .10. Both assume that the numbers of
+replicates do not depend on the results, as if they are doubled; docs/explanation/intervals.md has
+the rates, and the largest if they do.
 
-A look counts if the data of the claim changed since its last verdict. Data are compared by their
-digest: claims whose cells were not extended keep their look and their verdict. Claims without an
-interval have no looks: exact ones, which must hold in every replicate, and reports, which have no
-verdict. The values of cells that drew no random number are certain; more of them are no new data.
+A look counts if the data of the claim changed since its last verdict, by their digest: claims whose
+cells were not extended keep their look and their verdict. Claims without an interval have no looks:
+exact ones, which must hold in every replicate, and reports, which have no verdict. The values of
+cells that drew no random number are certain; more of them are no new data.
 """
 
 from __future__ import annotations
@@ -123,8 +122,8 @@ def describe_look(claim: Claim, look: Look, level: float) -> str:
     rate = 100.0 * largest_false_rate(claim, MAX_HALVINGS)
     return (
         f"{ordinal(look.number)} look (before: {before}): the interval has a level of "
-        f"{100.0 * level:.6g} %, so that a false claim holds at any look in at most {rate:.0f} % "
-        "of experiments"
+        f"{100.0 * level:.6g} %, so that a false claim holds at any of its looks in at most "
+        f"{rate:.0f} % of experiments"
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mores.core.component_names import component_index, component_labels, split_component
 from mores.sim.training_status import TrainingStatus
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class StageResult:
 
     @property
     def names(self) -> list[str]:
-        """Names of all single numbers: metrics, and components `NAME[0]`, `NAME[1]`, ..."""
+        """Names of all single numbers: metrics, and components `NAME[care]`, else `NAME[0]`."""
         return [name for metric in self.metrics for name in self.components(str(metric))]
 
     def components(self, metric: str) -> list[str]:
@@ -55,30 +56,53 @@ class StageResult:
         Raises:
             KeyError: no such metric or component.
         """
-        if metric in self.metrics.data_vars:
-            data = self.metrics[metric]
-            is_number = data.ndim == 3
-            return [metric] if is_number else [f"{metric}[{i}]" for i in range(data.shape[3])]
-        if "[" in metric and metric in self.components(metric.partition("[")[0]):
-            return [metric]
-        raise KeyError(metric)
+        name, index = self._split(metric)
+        if self.metrics[name].ndim == 3:
+            return [name]
+        labels = component_labels(self._names(name), self.metrics[name].shape[3])
+        return [f"{name}[{label}]" for label in (labels if index is None else [labels[index]])]
 
-    def bounds(self, metric: str) -> tuple[float, float] | None:
-        """Smallest and largest possible value of a metric or component, if it declares both."""
-        return self.metrics[metric.partition("[")[0]].attrs.get("bounds")
+    def _names(self, metric: str) -> list[str]:
+        """Names of the components of a vector; empty: they have none."""
+        coordinate = self.metrics.coords.get(f"{metric}_component")
+        return [] if coordinate is None else [str(name) for name in coordinate.values]
 
-    def array(self, name: str) -> Float[np.ndarray, "world episode round"]:
-        """A metric that is a single number, or the component `NAME[0]` of a vector.
+    def _split(self, metric: str) -> tuple[str, int | None]:
+        """Name of a metric, and index of the component if the name or index of one is given.
 
         Raises:
             KeyError: no such metric or component.
         """
-        if self.components(name) != [name]:
+        name, component = split_component(metric)
+        if name not in self.metrics.data_vars:
+            raise KeyError(metric)
+        data = self.metrics[name]
+        if component is None:
+            return name, None
+        index = None
+        if data.ndim == 4:
+            index = component_index(component, self._names(name), data.shape[3])
+        if index is None:
+            raise KeyError(metric)
+        return name, index
+
+    def bounds(self, metric: str) -> tuple[float, float] | None:
+        """Smallest and largest possible value of a metric or component, if it declares both."""
+        return self.metrics[split_component(metric)[0]].attrs.get("bounds")
+
+    def array(self, name: str) -> Float[np.ndarray, "world episode round"]:
+        """A metric that is a single number, or a component of a vector, by name or index.
+
+        Raises:
+            KeyError: no such metric or component.
+        """
+        metric, index = self._split(name)
+        values = self.metrics[metric].values
+        if index is not None:
+            return values[..., index]
+        if values.ndim > 3:
             raise KeyError(name)
-        if name in self.metrics.data_vars:
-            return self.metrics[name].values
-        metric, _, index = name.partition("[")
-        return self.metrics[metric].values[..., int(index[:-1])]
+        return values
 
     def values(self, metric: str) -> Float[np.ndarray, "world episode round"]:
         """A metric in double precision; the name of a vector stands for its components' mean."""
@@ -142,7 +166,7 @@ class CellResult:
         stages: recorded metrics of each stage, in order.
         latent: sampled quantities by name, for figures, of the last stage's last episode.
         latent_rounds: rounds at which they were recorded.
-        value_names: names of the dimensions of people's values, for figures.
+        value_names: names of the dimensions of people's values; empty: they have none.
         drew_random_numbers: whether any random number was drawn in the cell.
         num_models: number of trained models; 0 if policies report none.
         stopped: models that stopped training early.
@@ -154,7 +178,7 @@ class CellResult:
     stages: tuple[StageResult, ...]
     latent: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     latent_rounds: tuple[int, ...] = ()
-    value_names: tuple[str, ...] = ("first value", "second value")
+    value_names: tuple[str, ...] = ()
     drew_random_numbers: bool = True
     num_models: int = 0
     stopped: tuple[StoppedTraining, ...] = ()

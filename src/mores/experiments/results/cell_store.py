@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from mores.core.component_names import component_labels, split_component
 from mores.core.errors import unreadable
 from mores.core.file_formats import RUN_FORMAT
 from mores.core.random_streams import Worlds
@@ -296,13 +297,16 @@ def _stage_results(
         rounds, num_episodes = entry["rounds"], entry["num_episodes"]
         shape = (len(worlds), num_episodes, len(rounds))
         parts: dict[str, list[np.ndarray]] = {}
+        labels: dict[str, list[str]] = {}  # of the components of vectors
         for name in entry["metrics"]:
+            metric, component = split_component(name)
             stop = start + int(np.prod(shape))
-            parts.setdefault(name.partition("[")[0], []).append(values[start:stop].reshape(shape))
+            parts.setdefault(metric, []).append(values[start:stop].reshape(shape))
+            if component is not None:
+                labels.setdefault(metric, []).append(component)
             start = stop
-        vectors = {name.partition("[")[0] for name in entry["metrics"] if name.endswith("]")}
         metrics = {
-            name: torch.from_numpy(np.stack(arrays, -1) if name in vectors else arrays[0].copy())
+            name: torch.from_numpy(np.stack(arrays, -1) if name in labels else arrays[0].copy())
             for name, arrays in parts.items()
         }
         analytic_values, *of_draws = (
@@ -310,7 +314,8 @@ def _stage_results(
             for values in (entry["analytic_values"], *entry["analytic_values_of_draws"].values())
         )
         draws = map(int, entry["analytic_values_of_draws"])
-        dataset = metric_dataset(metrics, worlds, num_episodes, rounds)
+        names = {n: each for n, each in labels.items() if each != component_labels((), len(each))}
+        dataset = metric_dataset(metrics, worlds, num_episodes, rounds, names)
         for name, (low, high) in entry["bounds"].items():
             dataset[name].attrs["bounds"] = (float(low), float(high))
         by_draw = dict(zip(draws, of_draws, strict=True))

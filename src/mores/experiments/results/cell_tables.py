@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mores.experiments.results.cell_result import CellResult, StageResult
+from mores.sim.round_recorder import COORDINATES
 
 
 def write_metrics(path: Path, cell_result: CellResult) -> None:
@@ -52,7 +53,8 @@ def _metric_table(stage_result: StageResult, name: str) -> Any:
     import pyarrow as pa
 
     values = stage_result.array(name)
-    labels = {k: v.values.astype(np.int32) for k, v in stage_result.metrics.coords.items()}
+    coordinates = stage_result.metrics.coords
+    labels = {name: coordinates[name].values.astype(np.int32) for name in COORDINATES}
     worlds, episodes, rounds = values.shape
     no_draw = np.zeros(worlds, np.int32)
 

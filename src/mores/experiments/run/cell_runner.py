@@ -134,7 +134,7 @@ class CellRunner:
             ),
             training_statuses=tuple(self.checkpoint_collector.training_statuses.values()),
             checkpoints=tuple(self.checkpoint_collector.checkpoints.values()),
-            **_value_names(self.built_cell),
+            value_names=self.built_cell.value_names,
         )
 
     def _run_stage(self, built_stage: BuiltStage, cursor: Cursor) -> None:
@@ -254,10 +254,3 @@ def _draws_globally(built_cell: BuiltCell) -> bool:
     """Whether a policy may draw from generators of the process, which are not counted."""
     policies = [policy for staged in built_cell.stages for policy in staged.policies.values()]
     return any(draws_from_global_state(policy) for policy in policies)
-
-
-def _value_names(built_cell: BuiltCell) -> dict[str, tuple[str, ...]]:
-    """Names of the values: from the population, else from the environment."""
-    population = built_cell.population
-    names = (population and population.value_names) or built_cell.environment.value_names
-    return {"value_names": tuple(name.replace("_", " ") for name in names)} if names else {}

@@ -60,7 +60,7 @@ from mores.experiments.scenario.additions import added_arms, adds_rounds, check_
 from mores.experiments.scenario.loading import LoadedScenario, load_scenario
 from mores.experiments.scenario.source_locations import printable
 from mores.experiments.scenario.specification import Scenario
-from mores.registry.plugins import load_plugins, loaded_plugin_files
+from mores.registry.plugins import loaded_plugin_files
 
 
 def extend(
@@ -115,8 +115,8 @@ def extend(
             manifest = read_manifest(folder)
             for line in lines:
                 print_line(manifest.scenario, line, progress)
-            load_plugins(paths)
-            loaded_files = tuple(plugin.path for plugin in manifest.plugin_files)
+            new_files = manifest.plugin_files[len(loaded_files) :]
+            loaded_files = (*loaded_files, *(file.path for file in new_files))
         return continue_run(folder, manifest, loaded_files, jobs, force=False, progress=progress)
 
 
@@ -177,7 +177,7 @@ def _extend(
     }
     changes: dict[str, Any] = {
         "overrides": list(loaded.overrides),
-        "plugin_files": _plugin_files(manifest, before.plugin_files, bool(arms)),
+        "plugin_files": _plugin_files(manifest) if arms else manifest.plugin_files,
         "resolved_hash": short_hash(text),
         "cells_digest": digest_of(after.cells_text().encode()),
         "earlier_looks": looks,
@@ -252,14 +252,11 @@ def _describe(
     old, new = before.scenario, after.scenario
     lines = []
     if new.replicates > old.replicates:
-        lines.append(
-            f"replicates {old.replicates} to {new.replicates}: {old.replicates} to "
-            f"{new.replicates - 1} are added to every arm"
-        )
+        first, last = old.replicates, new.replicates - 1
+        added = f"replicate {last} is" if first == last else f"replicates {first} to {last} are"
+        lines.append(f"{added} added to every arm")
         if new.uncertainty is not None:
-            lines.append(
-                f"draws of uncertain parameters keep their {new.uncertainty.replicates} replicates"
-            )
+            lines.append("draws of uncertain parameters have replicates of their own, and stay")
     if arms:
         lines.append(f"new arms: {printable(', '.join(arms), 200)}")
     if has_more_rounds:
@@ -270,16 +267,11 @@ def _describe(
     return lines
 
 
-def _plugin_files(
-    manifest: RunManifest, paths: Sequence[str], with_new_arms: bool
-) -> list[PluginFile]:
-    """The user's files of the run, and those that its new arms may need."""
-    files = [
-        PluginFile(path=path, digest=plugin.digest)
-        for path, plugin in zip(paths, manifest.plugin_files, strict=True)
-    ]
+def _plugin_files(manifest: RunManifest) -> list[PluginFile]:
+    """The user's files of the run, and all others that are loaded: new arms may need them."""
+    files = list(manifest.plugin_files)
     known = {(Path(file.path).name, file.digest) for file in files}
-    for path in loaded_plugin_files() if with_new_arms else ():
+    for path in loaded_plugin_files():
         digest = file_digest(path)
         if (path.name, digest) not in known:
             files.append(PluginFile(path=str(path), digest=digest))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mores.core.component_names import NamedDimensions, component_names
 from mores.core.errors import UserError
 from mores.core.random_streams import Worlds
 from mores.experiments.results.cell_result import AnalyticValue, StageResult
@@ -46,6 +47,7 @@ class MetricsRecorder:
         }
         self._metrics: dict[int, ResolvedMetrics] = {}  # by stage
         self._bounds: dict[int, dict[str, tuple[float, float]]] = {}
+        self._component_names: dict[int, dict[str, tuple[str, ...]]] = {}
         self._last_stage = max(self._recorders)
         num_sampled = min(scenario.sample_worlds, len(worlds)) if purpose == "arm" else 0
         rounds = built_cell.stages[self._last_stage].rounds
@@ -79,6 +81,9 @@ class MetricsRecorder:
             metrics = resolve_metrics(environment, state, num_worlds, specs)
             self._metrics[stage_index] = metrics
             self._bounds[stage_index] = metrics.bounds(environment)
+            people, population = environment.people(state), self._built_cell.population
+            names = NamedDimensions.of(environment, population, people)
+            self._component_names[stage_index] = component_names(environment, metrics, names)
         options: dict[str, Any] = {
             "metrics": self._metrics[stage_index],
             "recorder": recorder.at(first_world, episode),
@@ -94,7 +99,7 @@ class MetricsRecorder:
         """Recorded metrics of every stage with simulated episodes."""
         results = []
         for index, recorder in self._recorders.items():
-            metrics = recorder.dataset(self._worlds)
+            metrics = recorder.dataset(self._worlds, self._component_names[index])
             for name, bounds in self._bounds[index].items():
                 metrics[name].attrs["bounds"] = _checked_bounds(name, metrics[name].values, bounds)
             name = self._built_cell.stages[index].stage.name
@@ -137,13 +142,21 @@ class MetricsRecorder:
             str(index): {name: list(pair) for name, pair in by_name.items()}
             for index, by_name in self._bounds.items()
         }
-        return {"stages": stages, "latent": self._sample.tensors, "bounds": bounds}
+        names = {str(index): by_name for index, by_name in self._component_names.items()}
+        return {
+            "stages": stages,
+            "latent": self._sample.tensors,
+            "bounds": bounds,
+            "component_names": names,
+        }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore metrics recorded before."""
         self._sample.tensors.update(state_dict["latent"])
         for index, by_name in state_dict["bounds"].items():
             self._bounds[int(index)] = {name: (low, high) for name, (low, high) in by_name.items()}
+        for index, names in state_dict["component_names"].items():
+            self._component_names[int(index)] = {n: tuple(each) for n, each in names.items()}
         for index, recorded in state_dict["stages"].items():
             recorder = self._recorders[int(index)]
             for name, tensor in recorded.items():

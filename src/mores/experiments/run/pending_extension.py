@@ -32,9 +32,8 @@ from mores.experiments.results.run_manifest import (
     manifest_in,
 )
 from mores.experiments.run.earlier_cell import set_cell_aside
+from mores.experiments.run.run_folder import EXTENDED, NEW_FILES
 
-# In the order in which they replace the earlier ones.
-NEW_FILES = ("scenario.yaml", "resolved.yaml", "provenance.json", CELLS_FILE, MANIFEST)
 STALE_FILES = ("claims.json", "report.html", "sensitivity.json")  # of the earlier data
 
 
@@ -67,6 +66,8 @@ def commit_extension(folder: Path, extension: Extension) -> None:
         atomic_files.write_sealed_json(temporary / "provenance.json", extension.provenance)
         manifest = extension.manifest.model_dump(mode="json")
         atomic_files.write_sealed_json(temporary / MANIFEST, manifest)
+        digest = digest_of(CheckedFolder(folder).read(MANIFEST, MAX_JSON_BYTES))
+        atomic_files.write_sealed_json(temporary / EXTENDED, {MANIFEST: digest})
 
 
 def apply_pending_extension(folder: Path) -> bool:
@@ -81,6 +82,9 @@ def apply_pending_extension(folder: Path) -> bool:
         return False
     pending = files.folder(EXTENSION)
     contents = {name: pending.read(name, MAX_JSON_BYTES) for name in NEW_FILES}
+    manifests = {pending.read_sealed(EXTENDED).get(MANIFEST), digest_of(contents[MANIFEST])}
+    if digest_of(files.read(MANIFEST, MAX_JSON_BYTES)) not in manifests:
+        raise unreadable(pending.path, "it is the extension of another run")
     for cell, identity in _verified_identities(pending, contents).items():
         set_cell_aside(folder, cell, identity)
     _mark_stopped(folder)

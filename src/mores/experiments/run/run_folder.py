@@ -43,6 +43,9 @@ RUN_FILES = {  # that a run writes into its folder
     MANIFEST, CELLS_FILE, "scenario.yaml", "resolved.yaml", "provenance.json", "status.json",
     "claims.json", "sensitivity.json", "report.html",
 }  # fmt: skip
+# Of a run that is being extended, in the order in which they replace the earlier ones.
+NEW_FILES = ("scenario.yaml", "resolved.yaml", "provenance.json", CELLS_FILE, MANIFEST)
+EXTENDED = "extends.json"  # digest of the `run.json` that is replaced
 FIGURES = "figures"
 LOCK_HELD = {errno.EAGAIN, errno.EACCES}
 
@@ -121,7 +124,8 @@ class RunPlan:
 
         def is_own(name: str, path: Path) -> bool:
             if name == EXTENSION and path.is_dir():
-                return all(each.name in RUN_FILES for each in path.iterdir())
+                names = [each.name.removeprefix(".") for each in path.iterdir()]
+                return all(name.startswith((*NEW_FILES, EXTENDED)) for name in names)
             return path.is_file() and (name in RUN_FILES or path.parent.name == FIGURES)
 
         atomic_files.remove_partial_files(self.folder, is_own)

@@ -64,7 +64,7 @@ def _check_growth(name: str, old: Mapping[str, Any], new: dict[str, Any], prefix
     """Refuse a number that became smaller; a larger one becomes equal, for the comparison."""
     if new[name] < old[name]:
         path = f"{prefix}{name}"
-        message = f"{path}: the run has {old[name]}, which can grow, and not become {new[name]}"
+        message = f"{path}: the run has {old[name]}; it can be extended to more, not to {new[name]}"
         raise UserError(message, code="out_of_range", path=path)
     new[name] = old[name]
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from pydantic import ValidationError
 
+from mores.core.component_names import NamedDimensions
 from mores.core.environment import Environment
 from mores.core.errors import UserError
 from mores.core.learner import parameter_keys
@@ -72,6 +73,11 @@ class BuiltCell:
     def policies(self) -> dict[str, Policy]:
         """The policies of the last stage, by role."""
         return self.stages[-1].policies
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """Names of people's values, from the population, else from the environment."""
+        return NamedDimensions.of(self.environment, self.population).value
 
     def dataset_stage_indices(self, stage_index: int) -> list[int]:
         """Indices of the stages whose recorded episodes a `fit_offline` stage trains on."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mores.core.errors import UserError, did_you_mean
+from mores.core.names import resolve_value_names
 from mores.experiments.scenario.cell import BuiltCell, Cell, CellPurpose, Components, cell_id
 from mores.experiments.scenario.claim_inputs import arms_by_section, estimands
 from mores.experiments.scenario.conditions import (
@@ -213,7 +214,11 @@ def _with_population_parameters(cell: Cell, components: Components) -> Cell:
     except UserError:
         return cell  # `build` reports it
     env, overrides, problems = dict(cell.env), dict(cell.source_map.overrides), []
-    for name, value in population.environment_parameters().items():
+    parameters = dict(population.environment_parameters())
+    if "value_names" in env and population.value_names:
+        parameters["value_names"] = list(population.value_names)
+        env["value_names"] = resolve_value_names(env["value_names"])
+    for name, value in parameters.items():
         if name in env and env[name] != value:
             message = (
                 f"is {printable(env[name], 40)}, but the population {cell.population['kind']} has "

@@ -65,8 +65,8 @@ def kind_literal(model: type[BaseModel]) -> str | None:
 
 
 def describe_limits(metadata: Iterable[Any]) -> str:
-    """Limits of a number, after a comma. Empty without limits."""
-    limits = []
+    """Limits of a number and what may stand in its place, after commas. Empty without either."""
+    limits, alternative = [], ""
     for limit in metadata:
         if phrase := LIMIT_PHRASES.get(type(limit)):
             bound = getattr(limit, type(limit).__name__.lower())
@@ -75,8 +75,9 @@ def describe_limits(metadata: Iterable[Any]) -> str:
             limits += [describe_limits(limit.metadata).removeprefix(", ")]
         elif hasattr(limit, "limits"):  # a `WorldNumber`, whose module imports torch
             limits += [describe_limits(limit.limits).removeprefix(", ")]
+            alternative = f", {limit.alternative}" if limit.alternative else ""
     limits = [limit for limit in limits if limit]
-    return ", " + " and ".join(limits) if limits else ""
+    return (", " + " and ".join(limits) if limits else "") + alternative
 
 
 def format_value(value: Any) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from mores import registry
+from mores.core.component_names import NamedDimensions, component_names
 from mores.core.errors import UserError, describe_exception, printable
+from mores.core.metric import Metric
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage, Components
 from mores.experiments.scenario.claim_inputs import metric_compared_with_control
 from mores.experiments.scenario.source_locations import Problem, problems_into
@@ -19,14 +23,28 @@ from mores.sim.simulator import Simulator
 MAX_SECONDS = 3.0  # of the search for undefined metrics
 
 
-def checked_registered_metrics(
+class StageMetrics(NamedTuple):
+    """Metrics of one world of a stage, and names of the components of vectors.
+
+    Attributes:
+        values: by name, `[world]` or `[world, n]`.
+        component_names: by name of the metric, where its components have names.
+    """
+
+    values: Mapping[str, Tensor]
+    component_names: Mapping[str, tuple[str, ...]]
+
+
+def checked_metrics(
     scenario: Scenario,
     built: BuiltCell,
     stage_index: int,
     own: Mapping[str, Tensor],
     problems: list[Problem],
-) -> Mapping[str, Tensor]:
+) -> StageMetrics:
     """Metrics of one world after one round: the environment's own and the scenario's others.
+
+    The others are omitted if there are problems before.
 
     Args:
         scenario: the scenario.
@@ -35,6 +53,8 @@ def checked_registered_metrics(
         problems: receives what is wrong.
     """
     specs: dict[str, MetricSpec] = {}
+    if problems:
+        return _with_names(built, stage_index, own, {})
     source_map, places = built.cell.source_map, list(scenario.metric_specs)
     for i, (name, spec) in enumerate(scenario.metric_specs.items()):
         is_own = (spec == name and name in own) or metric_compared_with_control(name) is not None
@@ -65,7 +85,28 @@ def checked_registered_metrics(
 
     if specs:
         check(specs)
-    return values
+    return _with_names(built, stage_index, values, specs)
+
+
+def _with_names(
+    built: BuiltCell,
+    stage_index: int,
+    values: Mapping[str, Tensor],
+    specs: Mapping[str, MetricSpec],
+) -> StageMetrics:
+    """Metrics with the names of their components; `specs`: those that are registered."""
+    environment = built.stages[stage_index].environment
+    metrics: dict[str, Metric | None] = dict.fromkeys(values)
+    for name, spec in specs.items():
+        if name not in values:
+            continue  # its problem is reported
+        if isinstance(spec, str):
+            if spec not in registry.REGISTRIES["metric"]:
+                continue  # the return of a role
+            spec = registry.make("metric", spec, {})
+        metrics[name] = spec if isinstance(spec, Metric) else None
+    names = NamedDimensions.of(environment, built.population)
+    return StageMetrics(values, component_names(environment, metrics, names))
 
 
 def _values_after_one_round(

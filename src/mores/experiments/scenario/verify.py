@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from torch import Tensor
-
-from mores.core.errors import did_you_mean
+from mores.core.component_names import component_index, split_component
+from mores.core.errors import did_you_mean, printable
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage
 from mores.experiments.scenario.claim_inputs import (
     EFFECT_VS_CONTROL,
@@ -19,13 +17,12 @@ from mores.experiments.scenario.claim_inputs import (
 )
 from mores.experiments.scenario.conditions import MAX_CELLS
 from mores.experiments.scenario.first_round_check import FirstRoundCheck
-from mores.experiments.scenario.metric_check import checked_registered_metrics
+from mores.experiments.scenario.metric_check import StageMetrics, checked_metrics
 from mores.experiments.scenario.source_locations import KeyPath, Problem, SourceMap
 from mores.experiments.scenario.specification import Claim, Scenario
 from mores.experiments.scenario.stages import Sensitivity, Stage
 from mores.experiments.scenario.verify_training import no_update_problems, offline_dataset_problems
 
-_INDEX_PATTERN = re.compile(r"\[(0|[1-9][0-9]{0,8})\]$")
 MAX_RECORDED_VALUES = 2**29  # of each metric in a cell: 2 GiB
 
 
@@ -93,7 +90,7 @@ def _estimand_errors(
         elif key == "ablation" and compared is not None and other == scenario.control:
             message = f"must not be the control, where {metric} is 0: name another arm"
             yield (key,), "conflict", message
-    recorded, _ = _split_metric(compared or metric)
+    recorded, _ = split_component(compared or metric)
     if recorded not in scenario.metric_names and metric != EFFECT_VS_CONTROL:
         near = did_you_mean(compared or metric, {*scenario.metric_names, EFFECT_VS_CONTROL})
         message = f"{compared or metric!r} is not among the metrics of the scenario{near}"
@@ -133,7 +130,7 @@ def cell_problems(
     """Problems of a cell that its first rounds reveal: classes, metrics, analytic values."""
     problems: list[Problem] = []
     # Stages often share their objects: these are checked once.
-    checked: dict[tuple[int, ...], Mapping[str, Tensor] | None] = {}
+    checked: dict[tuple[int, ...], StageMetrics | None] = {}
     for index, built_stage in enumerate(built.stages):
         environment, policies = built_stage.environment, built_stage.policies
         for role in environment.roles:
@@ -147,10 +144,10 @@ def cell_problems(
         problems += no_update_problems(scenario, built, index)
         key = (id(environment), *map(id, policies.values()))
         if key not in checked:
-            metrics = first_round_check.check(built, index, problems)
-            if metrics is not None and not problems:
-                metrics = checked_registered_metrics(scenario, built, index, metrics, problems)
-            checked[key] = metrics
+            own = first_round_check.check(built, index, problems)
+            checked[key] = None
+            if own is not None:
+                checked[key] = checked_metrics(scenario, built, index, own, problems)
         metrics = checked[key]
         if metrics is not None and built_stage.stage.loop != "fit_offline":
             problems += _metric_problems(scenario, built, built_stage, metrics)
@@ -158,7 +155,7 @@ def cell_problems(
 
 
 def _metric_problems(
-    scenario: Scenario, built: BuiltCell, built_stage: BuiltStage, metrics: Mapping[str, Tensor]
+    scenario: Scenario, built: BuiltCell, built_stage: BuiltStage, metrics: StageMetrics
 ) -> Iterator[Problem]:
     """Problems of metrics and analytic values that a stage of a cell lacks."""
     arm, source_map = built.cell.arm, built.cell.source_map
@@ -169,7 +166,7 @@ def _metric_problems(
             getattr(estimand, "ablation", None),
         ):
             continue
-        message = _metric_index_error(estimand.metric, metrics, arm)
+        message = _component_error(estimand.metric, metrics, arm)
         if message:
             yield source_map.problem(message, *path, "metric", code="unknown_name")
         if not isinstance(estimand, Claim):
@@ -191,19 +188,18 @@ def _metric_problems(
             yield source_map.problem(message, *path, "kind", code="unsupported")
 
 
-def _metric_index_error(metric: str, metrics: Mapping[str, Tensor], arm: str) -> str | None:
-    """Message for an invalid index of a metric in an arm. None if it is valid."""
-    name, index = _split_metric(metric_compared_with_control(metric) or metric)
-    if name not in metrics or index < 0:
+def _component_error(metric: str, metrics: StageMetrics, arm: str) -> str | None:
+    """Message for an unknown component of a metric in an arm. None if it is known."""
+    name, component = split_component(metric_compared_with_control(metric) or metric)
+    if name not in metrics.values or component is None:
         return None
-    size = metrics[name].shape[1] if metrics[name].dim() > 1 else 0
-    if index < size:
+    value, names = metrics.values[name], metrics.component_names.get(name, ())
+    size = value.shape[1] if value.dim() > 1 else 0
+    if not size:
+        return f"{name} is a single number without index"
+    if component_index(component, names, size) is not None:
         return None
-    vector = f"has {size} component{'s' if size > 1 else ''} in {arm}, counted from 0"
-    return f"{name} {vector if size else 'is a single number without index'}"
-
-
-def _split_metric(metric: str) -> tuple[str, int]:
-    """Name and component: (`mean_value`, 1) of `mean_value[1]`; -1 without index: all."""
-    match = _INDEX_PATTERN.search(metric)
-    return (metric[: match.start()], int(match[1])) if match else (metric, -1)
+    if len(names) == size:
+        near = did_you_mean(component, names)
+        return f"{name} has no component {printable(component, 40)!r} in {arm}{near}"
+    return f"{name} has {size} component{'s' if size > 1 else ''} in {arm}, counted from 0"

@@ -1,5 +1,5 @@
-"""Figures of a run: drift relative to the control, attribution, people, learning curves, sweeps,
-sensitivity, metrics.
+"""Figures of a run: the first claim, drift relative to the control, attribution, people, learning
+curves, sweeps, sensitivity, metrics.
 
 Bands and whiskers are 95 % intervals of the mean over replicates (Student's t), pointwise in
 rounds.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from mores.analysis.sensitivity import SensitivityIndices
 from mores.report.figures.bar_charts import attribution_figures, sensitivity_figures
+from mores.report.figures.claim_lines import claim_figures
 from mores.report.figures.drift_plots import drift_figures
 from mores.report.figures.metric_lines import learning_figures, metric_figures
 from mores.report.figures.people_plots import people_figures
@@ -25,6 +26,7 @@ def render_figures(
         return render([*sweep_figures(data), *sensitivity_figures(data, sensitivity)])
     return render(
         [
+            *claim_figures(data),
             *drift_figures(data),
             *people_figures(data),
             *attribution_figures(data),

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mores.analysis.intervals import IntervalEstimate
+from mores.core.component_names import split_component
 from mores.experiments.claims.claim_estimates import ClaimData
 from mores.experiments.claims.claim_evaluation import (
     cells_by_point,
@@ -156,13 +157,20 @@ def _mean_values(record: CellResult) -> list[Float[np.ndarray, "replicate round"
 def value_label(record: CellResult, dimension: int) -> str:
     """Name of a value dimension."""
     names = record.value_names
-    return names[dimension] if dimension < len(names) else f"value {dimension + 1}"
+    return _words(names[dimension]) if dimension < len(names) else f"value {dimension + 1}"
 
 
 def metric_label(name: str, record: CellResult) -> str:
-    """Label of a metric; components of `mean_value` have the name of the value dimension."""
-    if name.startswith("mean_value["):
-        return f"mean value: {value_label(record, int(name[11:-1]))}"
+    """Label of a metric or component."""
+    metric, component = split_component(name)
+    if component is None:
+        return _words(name)
+    if metric == "mean_value" and component.isdecimal():
+        component = value_label(record, int(component))
+    return _words(f"{metric}[{component}]" if component.isdecimal() else f"{metric}: {component}")
+
+
+def _words(name: str) -> str:
     return name.replace("_", " ")
 
 

@@ -1,0 +1,1 @@
+"""Trackers: training curves and metrics of cells, logged while they are computed."""

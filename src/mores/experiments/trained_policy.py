@@ -1,0 +1,233 @@
+"""A trained policy outside of mores: actions for observations of any loop.
+
+    policy = mores.load_trained("learners.safetensors").policy("assistant")
+    action = policy(observation, info.get("action_mask"))
+
+A policy of mores decides for all agents of a role in all worlds. Here every observation is a world,
+in which all agents of the role observe the same; the action is that of one agent. Random numbers
+come from streams of their own, so that equal calls with an equal seed give equal actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mores.core import stream_addresses as addresses
+from mores.core.arguments import check_integer, check_seed
+from mores.core.environment import Environment, Phase, get_role
+from mores.core.errors import UserError, did_you_mean
+from mores.core.learner import Learner
+from mores.core.policy import Policy
+from mores.core.random_streams import RandomStreams, Worlds
+from mores.core.spaces import Discrete
+
+ACTING_STAGE = 2  # index of a stage: not that of training or evaluation
+Array = Any  # numpy array or torch tensor, of observations or actions
+
+
+class TrainedPolicy:
+    """Policy of a trained role, for one agent and one replicate.
+
+    Args:
+        environment: environment of the training.
+        role: name of the role.
+        policy: its policy.
+        state_dict: parameters of the models of the replicate.
+        replicate: number of the replicate.
+        agent: index of the agent in the role.
+        phase: name of the phase to act in; `None`: the only one, or the first.
+        deterministic: take the likeliest action, or search as the policy's `search` states; else
+            sample.
+        seed: of its random numbers.
+    """
+
+    def __init__(
+        self,
+        environment: Environment[Any],
+        role: str,
+        policy: Policy,
+        state_dict: Mapping[str, Tensor],
+        replicate: int,
+        agent: int = 0,
+        phase: str | None = None,
+        deterministic: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self._policy, self._state_dict = policy, dict(state_dict)
+        self._role, self._phases = get_role(environment, role), environment.phases
+        self._phase = _phase_of(environment, role, phase)
+        self._replicate, self._seed = replicate, check_seed(seed)
+        self._agent = check_integer("agent", agent, 0, self._role.num_agents - 1)
+        self._search = deterministic and policy.searches
+        self._state: Any = None
+        self._streams: RandomStreams | None = None  # None: the next call begins an episode
+        self._episode = self._round = 0
+
+    def __call__(self, observation: Array, action_mask: Array | None = None) -> Array:
+        """Actions for one observation or a batch.
+
+        Recurrent networks and other memory go on from the call before; see `reset`.
+
+        Args:
+            observation: `[size]` or `[batch, size]`, of numpy or torch.
+            action_mask: legal options, `[option]` or `[batch, option]`; not 0 is legal; of several
+                choices a tuple with a mask for each, as in `info` of `GymnasiumEnv`. `None`: all.
+
+        Returns:
+            Actions like the observation, `[]` or `[batch]`, or with one more dimension for boxes
+            and several choices.
+
+        Raises:
+            UserError: another shape; the batch has another size than since the last `reset`.
+        """
+        obs, size = torch.as_tensor(observation), self._role.observation_space.size
+        if obs.dim() not in (1, 2) or obs.shape[-1] != size:
+            raise UserError(
+                f"observation: the shape must be [{size}] or [batch, {size}], not "
+                f"{list(obs.shape)}",
+                code="wrong_shape",
+                path="observation",
+            )
+        batch = obs[None] if obs.dim() == 1 else obs
+        mask = None if action_mask is None else self._mask(action_mask, len(batch))
+        streams = self._streams if self._streams is not None else self._start(len(batch))
+        if len(batch) != streams.num_worlds:
+            raise UserError(
+                f"observation: a batch of {len(batch)}, after one of {streams.num_worlds}: call "
+                "reset() first",
+                code="wrong_shape",
+                path="observation",
+            )
+        action = self._act(batch.to(torch.float32), mask, streams.at(self._round))
+        action = action if obs.dim() == 2 else action[0]
+        return action if isinstance(observation, Tensor) else action.numpy()[()]
+
+    def reset(self, reset_mask: Array | None = None) -> None:
+        """Begin new episodes: forget what was observed.
+
+        Args:
+            reset_mask: entries of the batch whose episode ended, `[batch]`; `None`: all, and the
+                next batch may have another size.
+
+        Raises:
+            UserError: the mask has another length than the batch.
+        """
+        streams = self._streams
+        if reset_mask is None or streams is None:
+            self._streams = None
+            return
+        mask = torch.as_tensor(reset_mask, dtype=torch.bool)
+        if mask.shape != (streams.num_worlds,):
+            raise UserError(
+                f"reset_mask: the shape must be [{streams.num_worlds}], not {list(mask.shape)}",
+                code="wrong_shape",
+                path="reset_mask",
+            )
+        if bool(mask.any()):
+            reset = streams.at(self._round).take(mask.nonzero()[:, 0])
+            self._state = self._policy.on_episode_start(
+                self._state, lambda: self._initial_state(reset), mask
+            )
+
+    def _start(self, num_worlds: int) -> RandomStreams:
+        """Begin an episode for every entry of a batch."""
+        replicate = torch.full((num_worlds,), self._replicate, dtype=torch.int64)
+        worlds = Worlds(replicate, torch.arange(num_worlds))
+        self._round = 0
+        self._streams = RandomStreams.of(
+            self._seed, worlds, stage=ACTING_STAGE, episode=self._episode
+        )
+        self._episode += 1
+        self._state = self._initial_state(self._streams)
+        return self._streams
+
+    def _initial_state(self, streams: RandomStreams) -> Any:
+        streams = streams.child(addresses.EPISODE_START)
+        streams = streams.child(f"{addresses.POLICY}/{self._role.name}")
+        state = self._policy.initial_state(self._role, self._phases, streams)
+        if isinstance(self._policy, Learner) and self._state_dict:
+            state = self._policy.load_state_dict(state, self._state_dict)
+        return state
+
+    @torch.no_grad()
+    def _act(self, batch: Tensor, mask: Tensor | None, streams: RandomStreams) -> Tensor:
+        agents = self._role.num_agents
+        obs = batch[:, None].expand(-1, agents, -1)
+        if mask is not None:
+            mask = mask[:, None].expand(-1, agents, -1)
+        stream = streams.child(f"{addresses.POLICY}/{self._role.name}/{self._phase.name}")
+        options = {"search": True} if self._search else {}
+        output = self._policy.act(self._phase, obs, mask, self._state, stream, **options)
+        self._state, self._round = output.state, self._round + 1
+        return output.action[:, self._agent].detach().clone()
+
+    def _mask(self, action_mask: Array, batch_size: int) -> Tensor:
+        parts = action_mask if isinstance(action_mask, tuple) else (action_mask,)
+        rows = [torch.as_tensor(np.asarray(part)).reshape(-1, np.shape(part)[-1]) for part in parts]
+        mask = torch.cat(rows, -1) != 0
+        space = self._phase.action_spaces[self._role.name]
+        num_options = space.num_options if isinstance(space, Discrete) else None
+        if len(mask) != batch_size or num_options not in (None, mask.shape[1]):
+            shape = f"[{batch_size}, {num_options or 'option'}]"
+            raise UserError(
+                f"action_mask: the shape must be {shape}, not {list(mask.shape)}",
+                code="wrong_shape",
+                path="action_mask",
+            )
+        return mask
+
+
+def replicate_parameters(
+    role: str, tensors: Mapping[str, Tensor], replicates: list[int], replicate: int
+) -> dict[str, Tensor]:
+    """Parameters of the models of one replicate, on the CPU.
+
+    Args:
+        role: name of the role.
+        tensors: a `Learner.state_dict`: the models of a replicate stand side by side.
+        replicates: numbers of all replicates, in order.
+        replicate: the one to take.
+
+    Raises:
+        UserError: no such replicate; the number of models is no multiple of that of replicates.
+    """
+    if replicate not in replicates:
+        raise UserError(
+            f"replicate: no {replicate!r:.20}; the training has {len(replicates)}, "
+            f"{replicates[0]} to {replicates[-1]}",
+            code="out_of_range",
+            path="replicate",
+        )
+    index, rows = replicates.index(replicate), {}
+    for name, tensor in tensors.items():
+        if len(tensor) % len(replicates):
+            raise UserError(
+                f"policy of {role}: {name} of its state_dict has {len(tensor)} models for "
+                f"{len(replicates)} replicates",
+                code="unsupported",
+                path=f"policies.{role}",
+            )
+        models = len(tensor) // len(replicates)
+        rows[name] = tensor[index * models : (index + 1) * models].detach().cpu().clone()
+    return rows
+
+
+def _phase_of(environment: Environment[Any], role: str, name: str | None) -> Phase:
+    """A phase in which a role acts.
+
+    Raises:
+        UserError: it does not act in a phase of that name.
+    """
+    phases = {p.name: p for p in environment.phases if role in p.action_spaces}
+    if name is not None and name not in phases:
+        raise UserError(
+            f"phase: {role} does not act in {name!r:.60}{did_you_mean(name, phases)}",
+            code="unknown_name",
+            path="phase",
+        )
+    return phases[name] if name is not None else next(iter(phases.values()))

@@ -1,0 +1,75 @@
+"""The difference of the first claim over the rounds: the figure that shows a run's main answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mores.experiments.scenario.specification import Bound, Claim
+from mores.report.figures.metric_lines import LINES_DESCRIPTION, line_panel
+from mores.report.figures.plot_data import ReportData, metric_label
+from mores.report.figures.rendering import FigureSpec, PanelSpec
+from mores.report.figures.theme import LIGHT_COLORS
+
+DRIFT_METRICS = ("mean_value", "drift", "effect_vs_control")  # have a figure of their own
+
+
+def claim_figures(data: ReportData) -> list[FigureSpec]:
+    """Figure of the first claim that compares two arms in a metric and rests on an interval.
+
+    The difference of every arm that recorded the metric is drawn, and the claim's bound. Empty
+    without such a claim, in a sweep, and for metrics of drift.
+    """
+    claim = next(filter(_is_shown, data.scenario.claims), None)
+    if claim is None or claim.compare_to not in data.arms or len(data.points) > 1:
+        return []
+    metric, reference = claim.metric, data.record(claim.compare_to)
+    if metric not in reference.stage().names or len(reference.rounds) < 2:
+        return []
+    baseline = reference.by_replicate(metric)
+    differences = {}
+    for arm in data.arms:
+        record = data.record(arm)
+        if arm != claim.compare_to and metric in record.stage().names:
+            differences[arm] = record.by_replicate(metric) - baseline
+    name = metric_label(metric, reference)
+    title = f"{name[:1].upper()}{name[1:]} minus {claim.compare_to}"
+    panel = line_panel(data, title, differences, reference.rounds, y_label="difference")
+    caption = (
+        f"“{claim.statement}”: {name} in each arm minus that in “{claim.compare_to}”, which "
+        "shares its people and random numbers. Dashed: the bound of the claim on "
+        f"“{claim.arm}”. {LINES_DESCRIPTION.format(data.replicates)}"
+    )
+    shown = _with_bound(panel, claim.bound)
+    return [
+        FigureSpec(
+            "answer", caption, [shown], data.legend(list(differences)), panel_size=(6.2, 3.4)
+        )
+    ]
+
+
+def _is_shown(claim: Claim) -> bool:
+    """Whether a claim is of the kind that the figure can show."""
+    return (
+        claim.kind in ("statistical", "learned", "by_construction")
+        and claim.compare_to is not None
+        and claim.statistic == "mean"
+        and not claim.relative
+        and claim.interval != "parameters"
+        and claim.metric.partition("[")[0] not in DRIFT_METRICS
+    )
+
+
+def _with_bound(panel: PanelSpec, bound: Bound | None) -> PanelSpec:
+    """The panel with dashed lines at the ends of a bound."""
+    given = [] if bound is None else [*(bound.within or ()), bound.above, bound.below]
+    ends = [end for end in given if end is not None]
+
+    def draw(axes: Any) -> None:
+        panel.draw(axes)
+        axes.axhline(0, color=LIGHT_COLORS["axis"], linewidth=0.8)
+        for end in np.unique(ends):
+            axes.axhline(end, color=LIGHT_COLORS["soft"], linewidth=0.9, linestyle=(0, (4, 3)))
+
+    return panel._replace(draw=draw)
