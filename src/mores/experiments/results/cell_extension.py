@@ -98,7 +98,7 @@ def _append_worlds(earlier: StageResult, added: StageResult) -> StageResult:
     }
     labels = [
         torch.from_numpy(np.concatenate([data[name].values for data in (first, second)]))
-        for name in ("replicate", "world")
+        for name in ("replicate", "world", "draw")
     ]
     dataset = metric_dataset(metrics, Worlds(*labels), second.sizes["episode"], added.rounds)
     for name in metrics:

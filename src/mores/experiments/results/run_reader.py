@@ -352,7 +352,7 @@ def _by_draw(data: xr.Dataset, parameters: Mapping[str, Mapping[int, Any]]) -> x
     draws = list(dict.fromkeys(data["draw"].values.tolist()))
     parts = [data.isel(world=data["draw"] == number).drop_vars("draw") for number in draws]
     whole = xr.concat(parts, "draw", coords="different", compat="equals", join="override")
-    values = {
+    values: dict[str, Any] = {
         path: ("draw", [by_draw[number] for number in draws])
         for path, by_draw in parameters.items()
     }

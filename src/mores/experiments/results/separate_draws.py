@@ -21,13 +21,18 @@ class SeparateDraws(NamedTuple):
 
 
 def separate_draws(cells: Sequence[Cell], cell_results: Mapping[str, CellResult]) -> SeparateDraws:
-    """The cells with a cell for each draw, draw after draw of each arm.
+    """The cells with a cell for each draw, in the order of their numbers in each arm.
 
     Args:
         cells: cells as they were simulated.
         cell_results: their results by id.
     """
-    separate = tuple(draw for cell in cells for draw in cell.separate_draws)
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.purpose, cell.arm), []).extend(cell.separate_draws)
+    for group in groups.values():
+        group.sort(key=lambda cell: cell.index)  # stable: the points of a sweep keep their order
+    separate = tuple(cell for group in groups.values() for cell in group)
     return SeparateDraws(separate, _ResultsOfDraws(cells, cell_results))
 
 

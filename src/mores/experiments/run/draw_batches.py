@@ -194,7 +194,9 @@ def _first_metrics(
     worlds = [draw.worlds(scenario, ()).take(slice(0, 1)) for draw in draws]
     numbers = torch.tensor([draw.index for draw in draws])
     first = Worlds(
-        *(torch.cat([getattr(w, n) for w in worlds]) for n in ("replicate", "world")), numbers
+        torch.cat([each.replicate for each in worlds]),
+        torch.cat([each.world for each in worlds]),
+        numbers,
     )
     found: dict[str, np.ndarray] = {}
     for index, (stage, rounds, environment, policies, _) in enumerate(built.stages):
