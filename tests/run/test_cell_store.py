@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
+import torch
 import xarray as xr
 
 from mores.core.random_streams import Worlds
