@@ -14,6 +14,7 @@ import mores
 from mores.core import pytree
 from mores.core.environment import Phase, Role, StepResult
 from mores.core.spaces import Box, Discrete, MultiDiscrete
+from mores.sim.autoreset import AutoresetMode
 from mores.sim.simulation import simulate
 from mores.sim.simulator import ExternalTurn, Simulator
 from tests.conformance.environments import (
@@ -70,10 +71,12 @@ def select_world(world: int, tree: Any) -> Any:
 # --- rewards -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("autoreset", [True, False])
-def test_rewards_between_turns_are_summed(autoreset: bool) -> None:
+@pytest.mark.parametrize("autoreset_mode", ["same_step", "disabled"])
+def test_rewards_between_turns_are_summed(autoreset_mode: AutoresetMode) -> None:
     """All rewards of a round are delivered, also those before the first turn of an episode."""
-    simulator = Simulator(Relay(), Relay().default_policies(), {"runner": [0, 2]}, 6, 5, autoreset)
+    simulator = Simulator(
+        Relay(), Relay().default_policies(), {"runner": [0, 2]}, 6, 5, autoreset_mode
+    )
     simulator.reset(1)
     reward, rounds, ends = torch.zeros(6, 3), torch.zeros(6), 0
     running = torch.ones(6, dtype=torch.bool)
@@ -87,15 +90,15 @@ def test_rewards_between_turns_are_summed(autoreset: bool) -> None:
         assert torch.equal(reward[done], 111 * rounds[done, None] * WEIGHT)
         ends += int(done.sum())
         reward[done], rounds[done] = 0, 0
-        if not autoreset:
+        if autoreset_mode == "disabled":
             running = running & ~done
-    assert ends == 6 if not autoreset else ends > 12
+    assert ends == 6 if autoreset_mode == "disabled" else ends > 12
 
 
 def test_rewards_within_an_episode() -> None:
     """The first turn delivers the first phase too; after the last one nothing is pending."""
     policies = ENDLESS.default_policies()
-    simulator = Simulator(ENDLESS, policies, {"runner": [0]}, 1, 3, autoreset=True)
+    simulator = Simulator(ENDLESS, policies, {"runner": [0]}, 1, 3, autoreset_mode="same_step")
     simulator.reset(1)
     turns = [simulator.step(random_actions(simulator, step)) for step in range(6)]
     rewards = [float(turn.reward["runner"][0, 0]) for turn in turns]
@@ -105,28 +108,31 @@ def test_rewards_within_an_episode() -> None:
 # --- ends --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("autoreset", [True, False])
-@pytest.mark.parametrize("role", ["caller", "runner"])
-def test_worlds_of_a_batch_equal_single_worlds(role: str, autoreset: bool) -> None:
+@pytest.mark.parametrize(
+    ("role", "autoreset_mode"),
+    [(role, mode) for role in ("caller", "runner") for mode in ("same_step", "disabled")]
+    + [("runner", "next_step")],
+)
+def test_worlds_of_a_batch_equal_single_worlds(role: str, autoreset_mode: AutoresetMode) -> None:
     """Turns, states and policy states do not depend on the other worlds or their ends."""
     worlds, rounds = 5, 4
     external = {role: [0]}
     policies = {"caller": RewardCounter(), "runner": RandomOption()}
-    batch = Simulator(Relay(), policies, external, worlds, rounds, autoreset)
+    batch = Simulator(Relay(), policies, external, worlds, rounds, autoreset_mode)
     singles = [
-        Simulator(Relay(), policies, external, [world], rounds, autoreset)
+        Simulator(Relay(), policies, external, [world], rounds, autoreset_mode)
         for world in range(worlds)
     ]
     for simulator in (batch, *singles):
         simulator.reset(3)
-    ends = 0
+    ends, frozen = 0, autoreset_mode == "disabled"
     for step in range(20):
-        if batch.all_finished:
+        if frozen and batch.all_finished:
             break
         actions = random_actions(batch, step)
         turn = batch.step(actions)
         for world, single in enumerate(singles):
-            if single.all_finished:
+            if frozen and single.all_finished:
                 assert not turn.reward[role][world].any()
                 continue
             own = single.step({role: actions[role][world : world + 1]})
@@ -141,12 +147,12 @@ def test_worlds_of_a_batch_equal_single_worlds(role: str, autoreset: bool) -> No
                 assert equal(select_world(world, turn.final_state), own.final_state)
             assert equal(select_world(world, batch.state), single.state)
             assert equal(select_world(world, batch.policy_states), single.policy_states)
-    assert ends == worlds if not autoreset else ends > worlds
+    assert ends == worlds if frozen else ends > worlds
 
 
 def test_only_ended_worlds_are_reset() -> None:
     policies = Relay().default_policies()
-    simulator = Simulator(Relay(), policies, {"caller": [0]}, 8, 50, autoreset=True)
+    simulator = Simulator(Relay(), policies, {"caller": [0]}, 8, 50, autoreset_mode="same_step")
     simulator.reset(2)
     partial_resets = 0
     for step in range(30):
@@ -167,13 +173,17 @@ def test_only_ended_worlds_are_reset() -> None:
 
 def test_policy_states_end_with_the_episode_unless_learned() -> None:
     external = {"caller": [0]}
-    simulator = Simulator(ENDLESS, {"runner": RewardCounter()}, external, 2, 3, autoreset=True)
+    simulator = Simulator(
+        ENDLESS, {"runner": RewardCounter()}, external, 2, 3, autoreset_mode="same_step"
+    )
     simulator.reset(1)
     for step in range(2 * 7):  # seven rounds: two episodes and one round
         simulator.step(random_actions(simulator, step))
     expected = (7 + 1000 * 7 * 111 * WEIGHT).expand(2, 3)
     assert torch.equal(simulator.policy_states["runner"], expected)
-    simulator = Simulator(ENDLESS, ENDLESS.default_policies(), external, 2, 3, autoreset=True)
+    simulator = Simulator(
+        ENDLESS, ENDLESS.default_policies(), external, 2, 3, autoreset_mode="same_step"
+    )
     simulator.reset(1)
     for step in range(2 * 7):
         simulator.step(random_actions(simulator, step))
@@ -267,7 +277,7 @@ def test_ten_turns_equal_five_and_five(kind: str, tmp_path: Path) -> None:
         policies["caller"] = RewardCounter()
 
     def new_simulator() -> Simulator:
-        return Simulator(environment, policies, external, 5, 4, autoreset=True)
+        return Simulator(environment, policies, external, 5, 4, autoreset_mode="same_step")
 
     def turns(simulator: Simulator, steps: range) -> list[ExternalTurn]:
         return [simulator.step(random_actions(simulator, step)) for step in steps]

@@ -19,6 +19,7 @@ from mores.core.learner import Learner
 from mores.core.policy import ActionOutput
 from mores.core.pytree import Persistent
 from mores.core.random_streams import RandomStreams
+from mores.sim.autoreset import AutoresetMode
 from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.simulator import Simulator
 from tests.conformance.environments import RandomOption, Relay, RelayState
@@ -100,12 +101,15 @@ class RecordingLearner(RandomOption, Learner):
 
 
 def relay_simulator(
-    autoreset: bool, worlds: int = 6, termination_probability: float = 0.3, **kwargs: Any
+    autoreset_mode: AutoresetMode,
+    worlds: int = 6,
+    termination_probability: float = 0.3,
+    **kwargs: Any,
 ) -> Simulator:
     """A simulator without external agents in which the runners learn."""
     environment = FeedbackRelay(termination_probability=termination_probability)
     policies = {"caller": RandomOption(), "runner": RecordingLearner()}
-    return Simulator(environment, policies, {}, worlds, 4, autoreset, **kwargs)
+    return Simulator(environment, policies, {}, worlds, 4, autoreset_mode, **kwargs)
 
 
 def transitions_of(simulator: Simulator) -> list[Transition]:
@@ -115,9 +119,9 @@ def transitions_of(simulator: Simulator) -> list[Transition]:
 # --- transitions ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("autoreset", [True, False])
-def test_transitions_agree_with_the_turns(autoreset: bool) -> None:
-    simulator = relay_simulator(autoreset, termination_probability=0.15)
+@pytest.mark.parametrize("autoreset_mode", ["same_step", "disabled"])
+def test_transitions_agree_with_the_turns(autoreset_mode: AutoresetMode) -> None:
+    simulator = relay_simulator(autoreset_mode, termination_probability=0.15)
     simulator.reset(3)
     transitions, ends = transitions_of(simulator), [0, 0]
     for _ in range(12):
@@ -138,12 +142,12 @@ def test_transitions_agree_with_the_turns(autoreset: bool) -> None:
         ends[0] += int(turn.terminated.sum())
         ends[1] += int(turn.truncated.sum())
     assert min(ends) > 0  # both kinds of end occurred
-    assert sum(ends) == 6 if not autoreset else sum(ends) > 12
+    assert sum(ends) == 6 if autoreset_mode == "disabled" else sum(ends) > 12
 
 
 def test_next_observation_of_a_truncated_episode() -> None:
     """It equals the observation in a simulator whose limit is later."""
-    simulators = [relay_simulator(False, termination_probability=0.0) for _ in range(2)]
+    simulators = [relay_simulator("disabled", termination_probability=0.0) for _ in range(2)]
     simulators[1].rounds = 9
     for simulator in simulators:
         simulator.reset(5)
@@ -156,7 +160,7 @@ def test_next_observation_of_a_truncated_episode() -> None:
 
 
 def test_feedback_is_merged_over_phases_and_cleared_between_rounds() -> None:
-    simulator = relay_simulator(True, termination_probability=0.0)
+    simulator = relay_simulator("same_step", termination_probability=0.0)
     simulator.reset(1)
     transitions = transitions_of(simulator)
     for completed in range(4):
@@ -171,7 +175,7 @@ def test_feedback_is_merged_over_phases_and_cleared_between_rounds() -> None:
 
 def test_only_roles_to_train_are_updated() -> None:
     for roles, expected in ((None, 4), (["caller"], 0), ([], 0), (["runner"], 4)):
-        simulator = relay_simulator(True, termination_probability=0.0, roles_to_train=roles)
+        simulator = relay_simulator("same_step", termination_probability=0.0, roles_to_train=roles)
         simulator.reset(1)
         for _ in range(4):
             simulator.step()
@@ -190,7 +194,9 @@ def test_feedback_of_half_a_round_is_saved(tmp_path: Path) -> None:
 
     def new_simulator() -> Simulator:
         policies = {"caller": RandomOption(), "runner": RecordingLearner()}
-        return Simulator(FeedbackRelay(), policies, {"caller": [0]}, 3, 4, autoreset=True)
+        return Simulator(
+            FeedbackRelay(), policies, {"caller": [0]}, 3, 4, autoreset_mode="same_step"
+        )
 
     whole, half = new_simulator(), new_simulator()
     for simulator in (whole, half):
@@ -233,7 +239,7 @@ def test_persistent_parts_are_independent_of_worlds() -> None:
 
 def test_beliefs_end_with_the_world_and_parameters_do_not() -> None:
     """The beliefs of finished worlds do not change; the learner trains on the other worlds."""
-    simulator = relay_simulator(False)
+    simulator = relay_simulator("disabled")
     simulator.reset(3)
     transitions, total = transitions_of(simulator), 0.0
     while not simulator.all_finished:
@@ -251,7 +257,7 @@ def test_beliefs_end_with_the_world_and_parameters_do_not() -> None:
 
 
 def test_parameters_persist_over_episodes_and_files(tmp_path: Path) -> None:
-    simulator = relay_simulator(True, termination_probability=0.0)
+    simulator = relay_simulator("same_step", termination_probability=0.0)
     simulator.reset(1)
     for _ in range(6):  # an episode of four rounds, and two rounds
         simulator.step()
@@ -259,7 +265,7 @@ def test_parameters_persist_over_episodes_and_files(tmp_path: Path) -> None:
     assert torch.equal(state.learned.value["weights"], torch.full((NUM_MODELS, 2), total))
     assert torch.equal(state.num_actions, torch.full((6, 3), 2.0))  # of the second episode
     save_file(simulator.state_dict(), tmp_path / "simulator.safetensors")
-    other = relay_simulator(True, termination_probability=0.0)
+    other = relay_simulator("same_step", termination_probability=0.0)
     other.load_state_dict(load_file(tmp_path / "simulator.safetensors"))
     for each in (simulator, other):
         each.step()
@@ -276,7 +282,7 @@ def test_initial_states_are_computed_for_reset_worlds_and_only_if_used() -> None
     environment = FeedbackRelay(termination_probability=0.5)
     for policy in (uses_initial, does_not):
         policies = {"caller": RandomOption(), "runner": policy}
-        simulator = Simulator(environment, policies, {}, 6, 4, True)
+        simulator = Simulator(environment, policies, {}, 6, 4, "same_step")
         simulator.reset(3)
         turns = [simulator.step() for _ in range(8)]
         ends = [int((turn.terminated | turn.truncated).sum()) for turn in turns]
@@ -286,16 +292,16 @@ def test_initial_states_are_computed_for_reset_worlds_and_only_if_used() -> None
 
 
 def test_a_stage_starts_with_the_parameters_of_the_stage_before() -> None:
-    first = relay_simulator(True, termination_probability=0.0)
+    first = relay_simulator("same_step", termination_probability=0.0)
     first.reset(1)
     first.step()
-    second = relay_simulator(True, worlds=2, termination_probability=0.0, stage=1)
+    second = relay_simulator("same_step", worlds=2, termination_probability=0.0, stage=1)
     second.reset(1, {"runner": first.policy_states["runner"]})
     assert second.policies["runner"].initial_worlds == [2]  # type: ignore[attr-defined]
     state = second.policy_states["runner"]
     assert torch.equal(state.num_actions, torch.zeros(2, 3))
     assert state.learned is first.policy_states["runner"].learned
-    new = relay_simulator(True, worlds=2, termination_probability=0.0, stage=1)
+    new = relay_simulator("same_step", worlds=2, termination_probability=0.0, stage=1)
     new.reset(1, {})
     assert not new.policy_states["runner"].learned.value["weights"].any()
 
@@ -303,11 +309,11 @@ def test_a_stage_starts_with_the_parameters_of_the_stage_before() -> None:
 # --- recorded episodes ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("autoreset", [True, False])
-def test_recorded_episodes(autoreset: bool) -> None:
+@pytest.mark.parametrize("autoreset_mode", ["same_step", "disabled"])
+def test_recorded_episodes(autoreset_mode: AutoresetMode) -> None:
     """Records of the named roles by phase, feedback by time, ends by round."""
     recorder = EpisodeRecorder(["runner"])
-    simulator = relay_simulator(autoreset, recorder=recorder, roles_to_train=[])
+    simulator = relay_simulator(autoreset_mode, recorder=recorder, roles_to_train=[])
     simulator.reset(3)
     done, finished, rounds = [], [], 0
     while not simulator.all_finished and rounds < 8:

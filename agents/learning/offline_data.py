@@ -210,7 +210,7 @@ def _episode_bounds(
             "some worlds began a new episode before the others were done (autoreset); offline "
             "training needs episodes that all worlds begin together",
             code="unsupported",
-            path="autoreset",
+            path="autoreset_mode",
         )
     return list(zip([0, *stops[:-1]], stops, strict=True))
 

@@ -32,7 +32,7 @@ class MixtureComponent(Config):
     """One component of a normal mixture: a group of people with its own mean."""
 
     name: str | None = Field(default=None, description="name of the group")
-    mean_offset: tuple[float, ...] = Field(description="added to the mean, one number a dimension")
+    mean_offset: list[float] = Field(description="added to the mean, one number a dimension")
     weight: float = Field(
         default=1.0, gt=0, description="share of the people, relative to the other components"
     )
@@ -67,8 +67,8 @@ class NormalPopulation(Population):
     correlation: float = Field(
         default=0.0, ge=-1, le=1, description="of any two dimensions, within a component"
     )
-    components: tuple[MixtureComponent, ...] = Field(
-        default=(), description="components of the mixture; default: one"
+    components: list[MixtureComponent] = Field(
+        default=[], description="components of the mixture; default: one"
     )
 
     @model_validator(mode="before")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float
@@ -51,14 +51,14 @@ class ByGroup(PersonParameter):
             index = _group_index(people, name, len(self._entries))
             # a name of its own: the numbers of a group do not depend on the order of the mapping
             own = streams.child(str(name))
-            given = value.sample(people, own) if isinstance(value, PersonParameter) else value
+            given: Any = value.sample(people, own) if isinstance(value, PersonParameter) else value
             sampled = torch.where(people.groups == index, given, sampled)
         return sampled
 
     @property
-    def _entries(self) -> Mapping[int | str, object]:
+    def _entries(self) -> Mapping[Any, object]:
         if isinstance(self.values, Mapping):
-            return dict(self.values)
+            return self.values
         return dict(enumerate(self.values))
 
 

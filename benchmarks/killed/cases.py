@@ -64,7 +64,9 @@ class Case:
 CASES = (
     Case("voters", "voters", ("rounds=5", "replicates=2", "uncertainty=null", VOTERS_CLAIM)),
     Case("lock_in", "lock_in", ("rounds=200", "replicates=3")),
-    Case("karate", "karate", ("rounds=60", "replicates=2", "record_every=20", "sample_worlds=2")),
+    Case(
+        "karate", "karate", ("rounds=60", "replicates=2", "record_every=20", "trajectory.worlds=2")
+    ),
     Case("stages", STAGES, needs_plugin=True),
     Case("uncertain", UNCERTAIN),
     Case(

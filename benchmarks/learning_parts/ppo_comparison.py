@@ -94,7 +94,9 @@ def _summary(trainings: list[TimedTraining]) -> dict[str, Any]:
 def train_mores(task: Task, seed: int) -> TimedTraining:
     """Train the PPO of mores."""
     policies, worlds = task.policies(task.make_learner()), Worlds.grid(1, task.worlds)
-    simulator = Simulator(task.environment, policies, None, worlds, task.rounds, autoreset=True)
+    simulator = Simulator(
+        task.environment, policies, None, worlds, task.rounds, autoreset_mode="same_step"
+    )
     simulator.reset(seed)
     clock, samples, returns = Clock(), 0, []
     while samples < task.budget:

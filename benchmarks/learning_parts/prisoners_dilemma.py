@@ -41,7 +41,7 @@ class Training:
             {"player": make_policy("ppo", **SETTINGS)},
             worlds=Worlds.grid(pairs, WORLDS),
             rounds=ROUNDS,
-            autoreset=True,
+            autoreset_mode="same_step",
             device=device,
         )
         self.simulator.reset(0)

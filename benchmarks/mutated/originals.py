@@ -24,7 +24,7 @@ population: {kind: normal, num_people: 6}
 rounds: 2
 replicates: 3
 record_every: 2
-sample_worlds: 0
+trajectory: {worlds: 0}
 metrics: [mean_value, drift, {kind: hill_number, name: diversity}]
 control: twin
 arms: {twin: {env.num_assistants: 0}, persuaded: {}}

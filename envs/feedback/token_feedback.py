@@ -77,6 +77,9 @@ class TokenFeedbackState:
     flags: Float[Tensor, "world agent step"]  # of their review; 0 before
 
 
+MAX_KEPT_WEIGHTS = 2**22  # of tasks, over all replicates
+
+
 class TokenFeedback(Environment[TokenFeedbackState]):
     """Completion of a prompt token by token, with rewards and feedback on the result.
 
@@ -271,8 +274,25 @@ class TokenFeedback(Environment[TokenFeedbackState]):
 
     def sample_tasks(self, streams: RandomStreams) -> TokenTask:
         """Task of each world's replicate."""
-        replicates = Worlds(streams.replicate, torch.zeros_like(streams.replicate))
-        streams = RandomStreams.of(self.task_seed, replicates, device=streams.device)
+        replicate, device = streams.replicate.cpu(), streams.device
+        weights_per_replicate = self.num_principals * self.vocab_size * self.num_prompt_features
+        if len(replicate) * weights_per_replicate > MAX_KEPT_WEIGHTS:
+            return self._sample_tasks(replicate, device)
+        if device not in self._tasks or not torch.isin(replicate, self._tasks[device][0]).all():
+            known = replicate.unique()
+            self._tasks[device] = known, self._sample_tasks(known, device)
+        known, task = self._tasks[device]
+        index = torch.searchsorted(known, replicate).to(device)
+        return TokenTask(task.preference_weights[index], task.harm_weights[index])
+
+    @functools.cached_property
+    def _tasks(self) -> dict[torch.device, tuple[Tensor, TokenTask]]:
+        """Replicates and their tasks, which are the same in every episode."""
+        return {}
+
+    def _sample_tasks(self, replicate: Int[Tensor, " world"], device: torch.device) -> TokenTask:
+        replicates = Worlds(replicate, torch.zeros_like(replicate))
+        streams = RandomStreams.of(self.task_seed, replicates, device=device)
         streams = streams.child(TASK)
         tokens, features = self.vocab_size, self.num_prompt_features
         shared = streams.normal(SHARED_UTILITY, tokens, features)

@@ -204,10 +204,10 @@ class LockIn(Environment[LockInState]):
         return StepResult(next_state, self._reward(beliefs.mean - state.truth[:, None]))
 
     def _reward(self, error: Tensor) -> dict[str, Tensor]:
-        loss = error * error
-        reward = {"person": -loss[:, : self.num_people]}
+        gain = -(error * error)
+        reward = {"person": gain[:, : self.num_people]}
         if self.num_assistants:
-            reward["assistant"] = -loss[:, self.num_people :]
+            reward["assistant"] = gain[:, self.num_people :]
         return reward
 
     def _received_beliefs(
@@ -220,21 +220,14 @@ class LockIn(Environment[LockInState]):
         own_moment = self.self_trust * precision * beliefs.mean
         if not self.num_assistants:
             return own_precision, own_moment
-        moment = precision * reports
         trust_in_ai = person_number(self.trust_in_ai, state.traits, "trust_in_ai")
-
-        def exchange(x: Tensor) -> Tensor:
-            from_people = self.trust_in_people * total(x[:, :people], 1)
-            from_ai = trust_in_ai * total(x[:, people:], 1)[:, None, None]  # world person one
-            return torch.cat(
-                [
-                    from_ai[..., 0].expand(-1, people),
-                    from_people[:, None].expand(-1, self.num_assistants),
-                ],
-                1,
-            )
-
-        return own_precision + exchange(precision), own_moment + exchange(moment)
+        sent = torch.stack([precision, precision * reports], -1)  # world agent moment
+        from_people = self.trust_in_people * total(sent[:, :people], 1)[:, None]
+        from_ai = trust_in_ai * total(sent[:, people:], 1)[:, None]  # world person|one moment
+        received = torch.cat(
+            [from_ai.expand(-1, people, -1), from_people.expand(-1, self.num_assistants, -1)], 1
+        )
+        return own_precision + received[..., 0], own_moment + received[..., 1]
 
     def metrics(self, state: LockInState) -> Mapping[str, Tensor]:
         """Metrics of each world. Without assistants the first person replaces the first assistant.

@@ -147,7 +147,9 @@ def test_learned_state_outlives_an_episode_and_the_rest_does_not():
             return super().initial_state(role, phases, streams)
 
     policy = Counting(policies=policy.policies, agents_per_policy=policy.agents_per_policy)
-    simulator = Simulator(environment, {"player": policy}, worlds=6, rounds=20, autoreset=True)
+    simulator = Simulator(
+        environment, {"player": policy}, worlds=6, rounds=20, autoreset_mode="same_step"
+    )
     simulator.reset(1)
     reward_sum, ends = torch.zeros(6, 7), []
     for _ in range(10):

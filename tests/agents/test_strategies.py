@@ -118,7 +118,9 @@ def test_several_names_go_through_all_assignments():
         {"player": Strategy(name=names)},
     )
     worlds = Worlds.grid(2, 9)
-    simulator = Simulator(environment, policies, worlds=worlds, rounds=9, autoreset=True)
+    simulator = Simulator(
+        environment, policies, worlds=worlds, rounds=9, autoreset_mode="same_step"
+    )
     simulator.reset(1)
     episodes = 0
     for _ in range(8):

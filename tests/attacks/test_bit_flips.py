@@ -12,6 +12,7 @@ from mores.core.random_streams import Worlds
 from mores.experiments.results.cell_result import CellResult, StageResult
 from mores.experiments.results.cell_store import read_cell_result, write_cell_result
 from mores.experiments.results.stored_cell import find_damage
+from mores.experiments.results.trajectory import Trajectory
 from mores.experiments.run import resume_run
 from tests.attacks.folders import bits, flip, numbers, outcome, short_report
 from tests.cases import FULL
@@ -26,8 +27,7 @@ def cell(tmp_path: Path) -> Path:
     result = CellResult(
         cell="cell",
         stages=(StageResult("test", metrics, {"x": 1e-7}),),
-        latent={"values": values},
-        latent_rounds=(0,),
+        trajectory=Trajectory((0,), {"values": values}, {"groups": np.zeros((2, 1, 1), np.int64)}),
     )
     write_cell_result(tmp_path / "cell", result)
     return tmp_path / "cell"
@@ -36,7 +36,11 @@ def cell(tmp_path: Path) -> Path:
 def _values(cell: Path) -> list[object]:
     result = read_cell_result(cell)
     stage = result.stages[0]
-    return [stage.metrics.to_dict(), stage.analytic_values, result.latent["values"].tolist()]
+    return [
+        stage.metrics.to_dict(),
+        stage.analytic_values,
+        result.trajectory.latent["values"].tolist(),
+    ]
 
 
 def test_every_bit_of_a_cell(cell: Path) -> None:

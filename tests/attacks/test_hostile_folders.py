@@ -108,8 +108,9 @@ CONTENTS = {
                              "NaN": '{"format": NaN}', "list": "[]", "half": '{"\\ud800": 1}'
                              }.items()},
     **{f"cell.json {key}": cell_metadata(**{key: value}) for key, value in {
-        "stages": [], "num_worlds": -1, "latent": ["../../../outside"], "identity": None,
-        "replicates": "all", "latent_rounds": None, "value_names": 3, "stopped": [[1, 2, 3]],
+        "stages": [], "num_worlds": -1, "identity": None, "replicates": "all",
+        "trajectory": {"rounds": [0], "latent": ["../../../outside"], "people": []},
+        "value_names": 3, "stopped": [[1, 2, 3]],
         "code": None, "format": 2, "cell": "learner", "files": [],
     }.items()},
 }  # fmt: skip

@@ -7,6 +7,7 @@ import torch
 
 pytest.importorskip("torchrl", reason="an extra: pip install mores[rl]")
 
+from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torchrl.collectors import Collector
 from torchrl.envs import (
@@ -18,6 +19,7 @@ from torchrl.envs import (
 )
 
 import mores
+from mores.sim.simulator import Simulator
 from tests.clients.kinds import AGENTS, FILTERS, KINDS, gym_make, gym_make_vec, small, zoo_make
 from tests.refusals import refused
 
@@ -64,11 +66,13 @@ def test_gym_wrapper(kind: str, agent: str) -> None:
 
 
 @pytest.mark.cut(4)
+@pytest.mark.parametrize("mode", ["SameStep", "Disabled"])
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
-def test_gym_wrapper_of_vector(kind: str, agent: str) -> None:
-    """The wrapper reads the last observation of an episode from `final_obs`."""
+def test_gym_wrapper_of_vector(kind: str, agent: str, mode: str) -> None:
+    """The wrapper reads the last observation of an episode from `final_obs`, or resets by mask."""
     rounds = 3
-    env = GymWrapper(gym_make_vec(kind, num_envs=8, agent=agent, rounds=rounds))
+    made = gym_make_vec(kind, num_envs=8, agent=agent, rounds=rounds, autoreset_mode=mode)
+    env = GymWrapper(made)
     assert env.batch_size == torch.Size([8])
     check_env_specs(env)
     data = env.rollout(20, break_when_any_done=False)
@@ -114,9 +118,36 @@ def test_torchrl_env_in_collector(kind: str) -> None:
     assert all(bool(batch["next", "done"].any()) for batch in batches)
 
 
-def test_reset_of_unfinished_worlds() -> None:
-    env = mores.TorchRLEnv("lock_in", 3, rounds=5, num_people=3)
+def test_worlds_are_reset_alone() -> None:
+    """Worlds that are not finished too; the others do not change."""
+    env = mores.TorchRLEnv("lock_in", 3, external=["assistant"], rounds=5, num_people=3)
+    env.set_seed(0)
+    env.reset()
+    environment, seed = env.environment, env.simulator.seed
+    assert seed is not None
+    policies = {"person": {"kind": "truthful_report"}}
+    singles = [
+        Simulator(environment, policies, {"assistant": [0]}, [world], 5) for world in range(3)
+    ]
+    for single in singles:
+        single.reset(seed)
+    action = torch.ones(3, 1, 1)
+    for reset in ((), (1,), (), (0, 2), ()):
+        data = env.step(TensorDict({"assistant": {"action": action}}, [3]))["next"]
+        for world, single in enumerate(singles):
+            single.step({"assistant": action[world : world + 1]})
+            if world in reset:
+                single.next_episode()
+        if reset:
+            data["_reset"] = torch.tensor([[world in reset] for world in range(3)])
+            data = env.reset(data)
+        expected = torch.cat([single.observe("assistant") for single in singles])
+        assert torch.equal(data["assistant", "observation"], expected)
+
+
+def test_worlds_are_not_reset_alone_within_a_round() -> None:
+    env = mores.TorchRLEnv("moral_hazard", 3, rounds=5)
     data = env.rand_step(env.reset())["next"]
     data["_reset"] = torch.tensor([[True], [False], [False]])
-    with refused("unsupported", path="_reset"):
+    with refused("wrong_order", path="reset_mask"):
         env.reset(data)

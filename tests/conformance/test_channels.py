@@ -12,7 +12,7 @@ import torch
 
 import mores
 from mores import registry
-from mores.core import random_streams
+from mores.core import stream_numbers
 from mores.core.channel import TYPES, Channel, give_feedback
 from mores.core.random_streams import RandomStreams
 from mores.envs.feedback.pairwise_preferences import PairwisePreferences
@@ -82,8 +82,8 @@ def test_types_purity_independence_and_addresses(kind: str) -> None:
         addresses.add(address)
         return stream_id(address)
 
-    stream_id = random_streams._stream_id
-    with mock.patch.object(random_streams, "_stream_id", recorded):
+    stream_id = stream_numbers.stream_id
+    with mock.patch.object(stream_numbers, "stream_id", recorded):
         given = give_feedback(channel, "field", inputs, RandomStreams.of(0, 3))
     assert addresses == ADDRESSES[kind]
     assert given.keys() == {*channel.outputs, *channel.latent_outputs}

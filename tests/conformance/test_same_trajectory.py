@@ -15,6 +15,7 @@ from mores.clients.gymnasium import GymnasiumEnv
 from mores.clients.gymnasium_vector import GymnasiumVectorEnv
 from mores.clients.pettingzoo import PettingZooAECEnv, PettingZooParallelEnv
 from mores.clients.torchrl import TorchRLEnv
+from mores.sim.autoreset import AutoresetMode
 from mores.sim.simulator import Simulator
 from tests.conformance.environments import ALL_AGENTS, ALL_KINDS, make, simulator_seed
 
@@ -22,13 +23,13 @@ SEED = 7
 
 
 def single_agent_simulator(
-    kind: str, agent: str, world: int, rounds: int, autoreset: bool
+    kind: str, agent: str, world: int, rounds: int, autoreset_mode: AutoresetMode
 ) -> tuple[Simulator, str, int]:
     """A simulator of one world with one external agent, its role and its index."""
     role, _, index = agent.rpartition("_")
     environment = make(kind)
     policies, external = environment.default_policies(), {role: [int(index)]}
-    simulator = Simulator(environment, policies, external, [world], rounds, autoreset)
+    simulator = Simulator(environment, policies, external, [world], rounds, autoreset_mode)
     simulator.reset(simulator_seed(SEED))
     return simulator, role, int(index)
 
@@ -49,7 +50,7 @@ def as_row(mask: Any) -> np.ndarray:
 @pytest.mark.parametrize(("kind", "agent"), ALL_AGENTS)
 def test_gymnasium(kind: str, agent: str) -> None:
     env = GymnasiumEnv(make(kind), agent, rounds=6)
-    simulator, role, index = single_agent_simulator(kind, agent, 0, 6, autoreset=False)
+    simulator, role, index = single_agent_simulator(kind, agent, 0, 6, autoreset_mode="disabled")
     env.action_space.seed(SEED)
     obs, info = env.reset(seed=SEED)
     assert obs.tobytes() == simulator.observe(role)[0, index].numpy().tobytes()
@@ -77,7 +78,9 @@ def test_gymnasium_vector(kind: str, agent: str) -> None:
     """Each world equals the world simulated alone, over several episodes."""
     worlds, rounds = 3, 3
     env = GymnasiumVectorEnv(make(kind), worlds, agent, rounds=rounds)
-    simulators = [single_agent_simulator(kind, agent, w, rounds, True) for w in range(worlds)]
+    simulators = [
+        single_agent_simulator(kind, agent, w, rounds, "same_step") for w in range(worlds)
+    ]
     generator = np.random.default_rng(SEED)
     obs, info = env.reset(seed=SEED)
     ends = 0
@@ -106,11 +109,13 @@ def test_gymnasium_vector(kind: str, agent: str) -> None:
     assert ends >= worlds
 
 
-def external_simulator(kind: str, worlds: int, rounds: int, autoreset: bool) -> Simulator:
+def external_simulator(
+    kind: str, worlds: int, rounds: int, autoreset_mode: AutoresetMode
+) -> Simulator:
     """A simulator in which all agents are external."""
     environment = make(kind)
     external = {role.name: list(range(role.num_agents)) for role in environment.roles}
-    simulator = Simulator(environment, {}, external, worlds, rounds, autoreset)
+    simulator = Simulator(environment, {}, external, worlds, rounds, autoreset_mode)
     simulator.reset(simulator_seed(SEED))
     return simulator
 
@@ -118,7 +123,7 @@ def external_simulator(kind: str, worlds: int, rounds: int, autoreset: bool) -> 
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_pettingzoo_parallel(kind: str) -> None:
     env = PettingZooParallelEnv(make(kind), rounds=5)
-    simulator = external_simulator(kind, 1, 5, autoreset=False)
+    simulator = external_simulator(kind, 1, 5, autoreset_mode="disabled")
     for i, agent in enumerate(env.possible_agents):
         env.action_space(agent).seed(i)
     observations, infos = env.reset(seed=SEED)
@@ -200,7 +205,7 @@ def test_torchrl(kind: str) -> None:
     env.set_seed(SEED)
     torch.manual_seed(SEED)
     data = env.rollout(steps, break_when_any_done=False)
-    simulator = external_simulator(kind, worlds, rounds, autoreset=True)
+    simulator = external_simulator(kind, worlds, rounds, autoreset_mode="same_step")
     ends = 0
     for t in range(steps):
         before, after = data[:, t], data[:, t]["next"]

@@ -133,7 +133,12 @@ def simulator(environment: Environment[Any]) -> dict[str, Any]:
     role, generator = environment.roles[0], np.random.default_rng(SEED)
     external = {role.name: list(range(role.num_agents))}
     simulator = Simulator(
-        environment, environment.default_policies(), external, Worlds.grid(2, 2), 6, autoreset=True
+        environment,
+        environment.default_policies(),
+        external,
+        Worlds.grid(2, 2),
+        6,
+        autoreset_mode="same_step",
     )
     simulator.reset(SEED)
     rows: dict[str, list[Any]] = {"observation": [], "reward": []}

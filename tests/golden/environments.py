@@ -214,7 +214,7 @@ def simulated_tensors(
     recorder = EpisodeRecorder(roles)
     policies = {**environment.default_policies(), **policies}
     simulator = Simulator(
-        environment, policies, {}, WORLDS, 12, True, population, recorder=recorder
+        environment, policies, {}, WORLDS, 12, "same_step", population, recorder=recorder
     )
     simulator.reset(3)
     metrics: dict[str, list[torch.Tensor]] = {}

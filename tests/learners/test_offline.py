@@ -33,7 +33,14 @@ NET = {"kind": "mlp", "hidden_sizes": [32]}
 
 
 def record_episodes(
-    environment, policy, worlds, episodes, seed=0, states=None, rounds=None, autoreset=False
+    environment,
+    policy,
+    worlds,
+    episodes,
+    seed=0,
+    states=None,
+    rounds=None,
+    autoreset_mode="disabled",
 ):
     """A simulator after episodes without training, and the dataset of its one role."""
     role = environment.roles[0].name
@@ -47,7 +54,7 @@ def record_episodes(
         roles_to_train=[],
         recorder=recorder,
         stage=0 if states is None else 1,
-        autoreset=autoreset,
+        autoreset_mode=autoreset_mode,
     )
     simulator.reset(seed, states)
     run_episodes(simulator, episodes)
@@ -230,12 +237,12 @@ def test_episodes_of_all_worlds_must_begin_together():
         worlds=Worlds.grid(1, 2),
         roles_to_train=[],
         recorder=recorder,
-        autoreset=True,
+        autoreset_mode="same_step",
     )
     simulator.reset(0)
     for _ in range(6):
         simulator.step()
-    with refused("unsupported", path="autoreset"):
+    with refused("unsupported", path="autoreset_mode"):
         fit(simulator, recorder.dataset("actor"), 1)
 
 

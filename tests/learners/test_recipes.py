@@ -277,7 +277,9 @@ def test_a_restored_learner_continues_bit_for_bit(recipe, at):
     def make_simulator():
         policies = {"actor": make_policy(kind, **{"network": NET, **fields})}
         worlds = Worlds.grid(2, 2)
-        return Simulator(environment, policies, worlds=worlds, rounds=30, autoreset=True)
+        return Simulator(
+            environment, policies, worlds=worlds, rounds=30, autoreset_mode="same_step"
+        )
 
     original, restored = make_simulator(), make_simulator()
     original.reset(3)

@@ -11,6 +11,7 @@ from mores.agents.learning.recipes.ppo import PPO
 from mores.agents.learning.update import evaluate_views
 from mores.core import pytree
 from mores.core.random_streams import Worlds
+from mores.sim.autoreset import AUTORESET_MODES
 from tests.learners.small_environments import (
     FixedLengths,
     TwoPhases,
@@ -76,10 +77,11 @@ def set_values(simulator) -> None:
     parameters["value.bias"].fill_(0.5)
 
 
-def expected_rounds(lengths, limit, autoreset, rounds):
+def expected_rounds(lengths, limit, autoreset_mode, rounds):
     """For each world, the rounds of a simulation: (round of the episode, reward, kind of end).
 
-    Without autoreset a finished world waits for the others; its rounds are None.
+    A finished world waits for the others (disabled) or for one round (next_step); such rounds are
+    None.
     """
     clock = [0] * len(lengths)
     finished = [False] * len(lengths)
@@ -88,13 +90,14 @@ def expected_rounds(lengths, limit, autoreset, rounds):
         for w, length in enumerate(lengths):
             if finished[w]:
                 history[w].append(None)
+                finished[w] = autoreset_mode == "disabled"
                 continue
             t = clock[w]
             end = "terminated" if t + 1 == length else "truncated" if t + 1 == limit else ""
             history[w].append((t, t + 1.0, end))
             clock[w] = 0 if end else t + 1
-            finished[w] = bool(end) and not autoreset
-        if all(finished):
+            finished[w] = bool(end) and autoreset_mode != "same_step"
+        if autoreset_mode == "disabled" and all(finished):
             finished = [False] * len(lengths)
     return history
 
@@ -119,21 +122,23 @@ def expected_advantages(history, world, gamma, gae_lambda):
 
 
 @pytest.mark.cut(3)
-@pytest.mark.parametrize("autoreset", [False, True])
+@pytest.mark.parametrize("autoreset_mode", AUTORESET_MODES)
 @pytest.mark.parametrize(("num_steps", "limit"), [(1, 4), (5, 100), (7, 4)])
-def test_episodes_may_end_and_be_truncated_anywhere(num_steps, limit, autoreset):
+def test_episodes_may_end_and_be_truncated_anywhere(num_steps, limit, autoreset_mode):
     """The value after a terminated episode is 0, after a truncated one that of the observation."""
     lengths, rounds = (2, 3, 5), 15
     fields = {"network": LINEAR, "gamma": 0.9, "gae_lambda": 0.8, "update_epochs": 1, **FIXED}
     policies = {"actor": RecordingPPO(num_steps=num_steps, **fields)}
     environment, worlds = FixedLengths(lengths=lengths, num_agents=2), Worlds.grid(2, 3)
-    simulator = simulate_episodes(environment, policies, worlds, 0, limit, autoreset=autoreset)
+    simulator = simulate_episodes(
+        environment, policies, worlds, 0, limit, autoreset_mode=autoreset_mode
+    )
     set_values(simulator)
     for _ in range(rounds):
-        if simulator.all_finished:
+        if autoreset_mode == "disabled" and simulator.all_finished:
             simulator.next_episode()
         simulator.step()
-    history = expected_rounds(lengths, limit, autoreset, rounds)
+    history = expected_rounds(lengths, limit, autoreset_mode, rounds)
     assert len(RECORDED) == rounds // num_steps
     for number, (batch, rewards, advantage) in enumerate(RECORDED):
         window = slice(number * num_steps, (number + 1) * num_steps)
@@ -178,7 +183,9 @@ def test_recorded_log_probabilities_equal_those_of_training():
         RECORDED.clear()
         policy = RecordingPPO(num_steps=4, network=network, update_epochs=1, **FIXED)
         environment, worlds = FixedLengths(lengths=(3, 5)), Worlds.grid(2, 2)
-        simulator = simulate_episodes(environment, {"actor": policy}, worlds, 0, 99, autoreset=True)
+        simulator = simulate_episodes(
+            environment, {"actor": policy}, worlds, 0, 99, autoreset_mode="same_step"
+        )
         state = simulator.policy_states["actor"]
         for _ in range(12):
             simulator.step()
@@ -220,8 +227,8 @@ def test_a_round_is_discounted_once_for_all_its_phases():
 
 
 @pytest.mark.parametrize("lengths", [(2, 3, 5), (1, 4, 4), (18, 7)])
-@pytest.mark.parametrize("autoreset", [False, True])
-def test_episodic_learners_use_complete_episodes(lengths, autoreset):
+@pytest.mark.parametrize("autoreset_mode", ["disabled", "same_step"])
+def test_episodic_learners_use_complete_episodes(lengths, autoreset_mode):
     """One complete episode of every world: the first that begins after the last update.
 
     With autoreset a world may be within an episode at that time; the rest of it is left out.
@@ -230,7 +237,9 @@ def test_episodic_learners_use_complete_episodes(lengths, autoreset):
     policies = {"actor": RecordingGRPO(gamma=0.5, group_by="replicate", **FIXED)}
     environment = FixedLengths(lengths=lengths, num_agents=2)
     worlds = Worlds.grid(2, len(lengths))
-    simulator = simulate_episodes(environment, policies, worlds, 0, 1000, autoreset=autoreset)
+    simulator = simulate_episodes(
+        environment, policies, worlds, 0, 1000, autoreset_mode=autoreset_mode
+    )
     for _ in range(8 * max(lengths)):
         if len(RECORDED) == 4:
             break

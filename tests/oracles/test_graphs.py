@@ -361,17 +361,19 @@ def test_generators_of_networkx() -> None:
     assert np.array_equal(source.shared_graph(40).indices, shared.indices)
     per_world = {"kind": "networkx", "generator": "gnp_random", "parameters": {"p": 0.1}}
     env = Coevolution(human="idealised", num_people=40, peers=peers(**per_world, per_world=True))
-    simulator = Simulator(env, env.default_policies(), worlds=3, rounds=2, autoreset=True)
+    simulator = Simulator(
+        env, env.default_policies(), worlds=3, rounds=2, autoreset_mode="same_step"
+    )
     simulator.reset(1)
     graph = simulator.state.graph
     assert len({int(end) for end in graph.indptr[:, -1]}) > 1
-    alone = Simulator(env, env.default_policies(), worlds=[1], rounds=2, autoreset=True)
+    alone = Simulator(env, env.default_policies(), worlds=[1], rounds=2, autoreset_mode="same_step")
     alone.reset(1)
     for _ in range(5):  # the graphs of the next episodes have other numbers of ties
         simulator.step()
         alone.step()
         assert torch.equal(simulator.state.people.values[1], alone.state.people.values[0])
-    resumed = Simulator(env, env.default_policies(), worlds=3, rounds=2, autoreset=True)
+    resumed = Simulator(env, env.default_policies(), worlds=3, rounds=2, autoreset_mode="same_step")
     resumed.load_state_dict(simulator.state_dict())
     resumed.step()
     simulator.step()

@@ -285,7 +285,7 @@ def test_noise_of_answers_by_group() -> None:
         {"person": {"kind": "survey_respondent", "noise_std": noise}},
         worlds=400,
         population=mores.make_population(**TWO_CAMPS),
-        autoreset=False,
+        autoreset_mode="disabled",
     )
     simulator.reset(1)
     simulator.step()
@@ -299,7 +299,7 @@ def test_noise_of_answers_by_group() -> None:
         {"person": {"kind": "survey_respondent", "noise_std": noise}},
         worlds=400,
         population=simulator.population,
-        autoreset=False,
+        autoreset_mode="disabled",
     )
     restored.load_state_dict(simulator.state_dict())
     simulator.step()

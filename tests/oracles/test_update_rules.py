@@ -90,7 +90,9 @@ def simulator(rule: Any, graph: Any = "test_graph", rounds: int = 30, **other: A
         peers={"rule": rule, "graph": graph},
         **other,
     )
-    made = Simulator(env, env.default_policies(), worlds=3, rounds=rounds, autoreset=True)
+    made = Simulator(
+        env, env.default_policies(), worlds=3, rounds=rounds, autoreset_mode="same_step"
+    )
     made.reset(4)
     return made
 

@@ -18,6 +18,7 @@ from mores.core.errors import UserError
 from mores.core.random_streams import Worlds
 from mores.experiments.results.atomic_files import write_sealed_json
 from mores.experiments.results.cell_result import CellResult, StageResult
+from mores.experiments.results.trajectory import Trajectory
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.source_locations import ScenarioError, format_path
 from mores.experiments.scenario.specification import Claim, Scenario
@@ -76,8 +77,7 @@ def make_cell_result(
             StageResult(s, make_metrics(metrics, Worlds.of(8), ROUNDS), {"rms_distance": 1.0})
             for s in stages
         ),
-        latent={"values": values.astype(np.float32)},
-        latent_rounds=ROUNDS,
+        trajectory=Trajectory(ROUNDS, {"values": values.astype(np.float32)}),
         value_names=(f"left {HOSTILE_TEXT}", "up"),
     )
 

@@ -13,6 +13,7 @@ from mores.core.random_streams import Worlds
 from mores.experiments.results.cell_result import CellResult, StageResult
 from mores.experiments.results.cell_store import read_cell_result, write_cell_result
 from mores.experiments.results.stored_cell import find_damage
+from mores.experiments.results.trajectory import Trajectory
 from tests.refusals import check_message
 from tests.run.small_run import make_metrics, refused_as_unreadable
 
@@ -46,19 +47,24 @@ def test_a_result_is_read_as_it_was_written(workdir):
     result = CellResult(
         cell="a",
         stages=stages,
-        latent={"values": rng.normal(size=(2, 3, 4)).astype(np.float32)},
-        latent_rounds=(0, 4, 9),
+        trajectory=Trajectory(
+            (0, 4, 9),
+            {"values": rng.normal(size=(2, 3, 4, 2)).astype(np.float32)},
+            {
+                "groups": np.array([0, 1, 1, 0])[None, None].repeat(2, 0).repeat(3, 1),
+                "../a %": rng.normal(size=(2, 3, 4)).astype(np.float32),
+            },
+            {"values": ("person", "value")},
+            ("left", "right"),
+            episode=1,
+        ),
         value_names=("left right", "party"),
     )
     write_cell_result(workdir / "a", result)
     read = read_cell_result(workdir / "a")
     np.testing.assert_array_equal(read.replicate, [3, 3, 3, 5, 5, 5])
     np.testing.assert_array_equal(read.draw, [0, 0, 7, 7, 9, 9])
-    assert (read.cell, read.latent_rounds, read.value_names) == (
-        "a",
-        (0, 4, 9),
-        result.value_names,
-    )
+    assert (read.cell, read.value_names) == ("a", result.value_names)
     for stage, other in zip(result.stages, read.stages, strict=True):
         assert (stage.name, stage.rounds) == (other.name, other.rounds)
         xr.testing.assert_identical(stage.metrics, other.metrics)
@@ -67,7 +73,13 @@ def test_a_result_is_read_as_it_was_written(workdir):
         assert list(stage.analytic_values) == list(other.analytic_values)
         for name, value in stage.analytic_values.items():
             assert np.asarray(value).tobytes() == np.asarray(other.analytic_values[name]).tobytes()
-    assert read.latent["values"].tobytes() == result.latent["values"].tobytes()
+    before, after = result.trajectory, read.trajectory
+    for field in ("rounds", "dimensions", "group_names", "episode"):
+        assert getattr(after, field) == getattr(before, field)
+    np.testing.assert_array_equal(after.latent["values"], before.latent["values"])
+    assert list(after.people) == list(before.people)
+    np.testing.assert_array_equal(after.people["groups"], before.people["groups"][:, 0])
+    np.testing.assert_array_equal(after.people["../a %"], before.people["../a %"])
     assert find_damage(workdir / "a") is None
     (workdir / "a" / "metrics.parquet").write_bytes(b"PAR1")
     check_message(re.sub("[0-9]{3,}", "...", find_damage(workdir / "a") or ""))

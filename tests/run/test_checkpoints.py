@@ -44,7 +44,7 @@ policies: {gambler: {kind: offline_learner}}
 rounds: 4
 replicates: 3
 worlds: 2
-sample_worlds: 3
+trajectory: {worlds: 3}
 metrics: [reward, best]
 stages:
   - {name: before, episodes: 3}

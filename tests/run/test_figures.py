@@ -75,7 +75,8 @@ def test_many_people_have_density_regions_and_one_dimension_has_a_histogram():
     check_message(people.spec.caption)
     assert len(people.svgs[0]) < 60_000
     for record in data.records.values():
-        record.latent["values"] = record.latent["values"][..., :1]  # type: ignore[index]
+        latent = record.trajectory.latent
+        latent["values"] = latent["values"][..., :1]  # type: ignore[index]
     people = _figures(data)["people"]
     check_message(people.spec.caption)
 

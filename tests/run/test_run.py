@@ -24,7 +24,7 @@ env: {kind: coevolution, num_people: 12, noise_std: 0.1, ai_influence: 0.1}
 rounds: 6
 replicates: 9
 record_every: 2
-sample_worlds: 7
+trajectory: {worlds: 7}
 metrics: [mean_value, rms_distance]
 control: twin
 arms:

@@ -66,7 +66,16 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
     ) -> None:
         check_render_mode(render_mode)
         self._client = SingleAgentClient(
-            environment, agent, rounds, policies, population, metrics, 1, False, "cpu", parameters
+            environment,
+            agent,
+            rounds,
+            policies,
+            population,
+            metrics,
+            1,
+            "disabled",
+            "cpu",
+            parameters,
         )
         self.environment, self.simulator = self._client.environment, self._client.simulator
         self.agent_id = self._client.agent_id

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
+import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
@@ -16,10 +17,17 @@ from mores.clients.array_conversion import action_to_tensor, check_no_options
 from mores.clients.single_agent import SingleAgentClient, SingleAgentTurn
 from mores.core.arguments import check_integer
 from mores.core.environment import Environment
-from mores.core.errors import UserError
+from mores.core.errors import UserError, did_you_mean
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.registry.specs import Spec
+from mores.sim import autoreset as simulator_autoreset
+
+MODES: Mapping[AutoresetMode, simulator_autoreset.AutoresetMode] = {
+    AutoresetMode.SAME_STEP: "same_step",
+    AutoresetMode.NEXT_STEP: "next_step",
+    AutoresetMode.DISABLED: "disabled",
+}
 
 
 class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
@@ -27,9 +35,15 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
 
     Steps, rewards and `info` are as in `GymnasiumEnv`. Every tensor leads with the world dimension,
     and `info` has Gymnasium's validity masks (`_action_mask`, ...). `action_mask` is bool,
-    `[world, option]`; masks of a multi-discrete action are concatenated. A finished world resets in
-    the same step: `info["final_obs"]` holds its last observation and `info["final_info"]` its last
-    metrics, both valid where `info["_final_obs"]` is True.
+    `[world, option]`; masks of a multi-discrete action are concatenated.
+
+    The modes of `autoreset_mode` are Gymnasium's. SAME_STEP: a finished world resets in the same
+    step; `info["final_obs"]` holds its last observation and `info["final_info"]` its last metrics,
+    both valid where `info["_final_obs"]` is True. NEXT_STEP: it resets in the next step, which
+    ignores its action, returns its first observation and reward 0; the agent must act once a
+    round. DISABLED: it must be reset before the next step, by
+    `reset(options={"reset_mask": mask})`, which can also reset worlds that are not finished, before
+    the agent's first turn of a round.
 
     For numpy clients: `ArrayConversion(env, env_xp=torch, target_xp=numpy)`.
 
@@ -45,6 +59,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
         device: device of the tensors.
         max_episode_steps: a shorter limit than `rounds`, in turns of the agent; a multiple of the
             turns per round. Gymnasium passes it.
+        autoreset_mode: a `gymnasium.vector.AutoresetMode`, or its value, such as `"NextStep"`.
         **parameters: of an environment given by name.
 
     Raises:
@@ -52,7 +67,6 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
     """
 
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
-    autoreset_mode = AutoresetMode.SAME_STEP  # TorchRL reads this attribute
 
     def __init__(
         self,
@@ -65,9 +79,13 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
         metrics: Sequence[str] = (),
         device: torch.device | str = "cpu",
         max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         **parameters: Any,
     ) -> None:
         num_envs = check_integer("num_envs", num_envs)
+        mode = _gymnasium_mode(autoreset_mode)
+        self.autoreset_mode = mode  # TorchRL reads this attribute, Gymnasium's wrappers metadata
+        self.metadata = {**self.metadata, "autoreset_mode": mode}
         self._client = SingleAgentClient(
             environment,
             agent,
@@ -76,7 +94,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
             population,
             metrics,
             num_envs,
-            True,
+            MODES[mode],
             device,
             parameters,
         )
@@ -104,12 +122,61 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float[Tensor, "world size"], dict[str, Any]]:
-        """Start an episode in every world."""
+        """Start an episode in every world, or in those of `options["reset_mask"]`.
+
+        Args:
+            seed: selects the random numbers of all worlds; not with `reset_mask`, whose worlds
+                continue with the numbers of their next episode.
+            options: in mode DISABLED `reset_mask`: bool, `[world]`, numpy or torch. `info` is valid
+                in these worlds; the observations are those of all.
+        """
+        if options is not None and "reset_mask" in options:
+            return self._reset_worlds(seed, options)
         super().reset(seed=seed)
         check_no_options(options)
         self.simulator.reset(int(self.np_random.integers(2**63 - 1)))
         projected = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
-        return self._client.observe(), self._info(projected)
+        return self._client.observe(), self._info(projected, torch.ones_like(projected))
+
+    def _reset_worlds(
+        self, seed: int | None, options: Mapping[str, Any]
+    ) -> tuple[Float[Tensor, "world size"], dict[str, Any]]:
+        """Start an episode in the worlds of `options["reset_mask"]`."""
+        check_no_options({name: value for name, value in options.items() if name != "reset_mask"})
+        mask = self._reset_mask(options["reset_mask"])
+        if seed is not None:
+            raise UserError(
+                "seed: selects the random numbers of all worlds, which reset_mask resets in part",
+                code="conflict",
+                path="seed",
+            )
+        self.simulator.reset_worlds(mask)
+        return self._client.observe(), self._info(torch.zeros_like(mask), mask)
+
+    def _reset_mask(self, mask: Any) -> Bool[Tensor, " world"]:
+        """The mask on the device, if it is one."""
+        if self.autoreset_mode is not AutoresetMode.DISABLED:
+            raise UserError(
+                f"reset_mask: only with autoreset_mode DISABLED, not {self.autoreset_mode.name}",
+                code="unsupported",
+                path="options.reset_mask",
+            )
+        tensor = torch.from_numpy(mask) if isinstance(mask, np.ndarray) else mask
+        if not isinstance(tensor, Tensor) or tensor.dtype is not torch.bool:
+            given = f"{mask.dtype}" if hasattr(mask, "dtype") else type(mask).__name__
+            raise UserError(
+                f"reset_mask: must be a bool array or tensor, not {given}",
+                code="wrong_type",
+                path="options.reset_mask",
+            )
+        if tensor.shape != (self.num_envs,) or not bool(tensor.any()):
+            raise UserError(
+                f"reset_mask: must have shape ({self.num_envs},) and select a world, not "
+                f"{tuple(tensor.shape)} with {int(tensor.sum())} selected",
+                code="wrong_shape" if tensor.shape != (self.num_envs,) else "invalid_value",
+                path="options.reset_mask",
+            )
+        return tensor.to(self.device)
 
     def step(
         self, actions: Any
@@ -121,10 +188,20 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
         dict[str, Any],
     ]:
         """Act (`[world]` or `[world, size]`) and simulate until the agent's next turn."""
+        if self.autoreset_mode is AutoresetMode.DISABLED and self.simulator.finished is not None:
+            worlds = self.simulator.finished.nonzero()[:, 0].tolist()
+            raise UserError(
+                f"worlds {worlds[:3]}{' ...' if worlds[3:] else ''} are finished: reset them with "
+                'options={"reset_mask": mask}',
+                code="wrong_order",
+                path="options.reset_mask",
+            )
         turn = self._client.step(action_to_tensor(actions, self.agent_id.name).to(self.device))
-        info = self._info(turn.projected)
-        if turn.final_observation is not None:
-            info |= self._final_info(turn, turn.final_observation)
+        projected, final_info = turn.projected, dict[str, Any]()
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and turn.final_observation is not None:
+            final_info = self._final_info(turn, turn.final_observation)
+            projected = projected & ~final_info["_final_obs"]  # `info` is that of the new episode
+        info = self._info(projected, torch.ones_like(projected)) | final_info
         return self._client.observe(), turn.reward, turn.terminated, turn.truncated, info
 
     def action_masks(self) -> Bool[Tensor, "world option"]:
@@ -142,30 +219,47 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
             )
         return mask
 
-    def _info(self, projected: Bool[Tensor, " world"]) -> dict[str, Any]:
-        values = {"projected": projected, **self._client.metrics(self.simulator.state)}
-        mask = self._client.action_mask()
+    def _info(
+        self, projected: Bool[Tensor, " world"], valid: Bool[Tensor, " world"]
+    ) -> dict[str, Any]:
+        own, mask = {"projected": projected}, self._client.action_mask()
         if mask is not None:
-            values["action_mask"] = mask
-        return _with_masks(values, torch.ones_like(projected))
+            own["action_mask"] = mask
+        return _with_masks(own, self._client.metrics(self.simulator.state), valid)
 
     def _final_info(
         self, turn: SingleAgentTurn, final_observation: Float[Tensor, "world size"]
     ) -> dict[str, Any]:
         done = turn.terminated | turn.truncated
-        values = {"projected": turn.projected, **self._client.metrics(turn.final_state)}
+        own, metrics = {"projected": turn.projected}, self._client.metrics(turn.final_state)
         return {
             "final_obs": torch.where(done[:, None], final_observation, 0.0),
             "_final_obs": done,
-            "final_info": _with_masks(values, done),
+            "final_info": _with_masks(own, metrics, done),
             "_final_info": done.clone(),
         }
 
 
-def _with_masks(values: Mapping[str, Tensor], valid: Bool[Tensor, " world"]) -> dict[str, Any]:
-    """A copy of each tensor, and under `_<name>` a copy of the worlds where it is valid."""
-    info: dict[str, Any] = {}
-    for name, tensor in values.items():
-        info[name] = tensor.clone()
-        info[f"_{name}"] = valid.clone()
-    return info
+def _gymnasium_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    """The mode of this name or value."""
+    for known in AutoresetMode:
+        if mode is known or (isinstance(mode, str) and mode == known.value):
+            return known
+    values = [known.value for known in AutoresetMode]
+    near = did_you_mean(mode, values) if isinstance(mode, str) else ""
+    raise UserError(
+        f"autoreset_mode: must be an AutoresetMode or one of {values}, not {mode!r:.60}{near}",
+        code="unknown_name" if isinstance(mode, str) else "wrong_type",
+        path="autoreset_mode",
+    )
+
+
+def _with_masks(
+    own: Mapping[str, Tensor], metrics: Mapping[str, Tensor], valid: Bool[Tensor, " world"]
+) -> dict[str, Any]:
+    """Tensors that nobody else has and copies of metrics; `_<name>`: the worlds where it is valid.
+
+    Every entry is another tensor: clients may write into them.
+    """
+    info: dict[str, Any] = {**own, **{name: metric.clone() for name, metric in metrics.items()}}
+    return info | {f"_{name}": valid.clone() for name in info}

@@ -15,6 +15,7 @@ from mores.core.environment import Environment, get_role
 from mores.core.errors import UserError
 from mores.core.people import Population
 from mores.core.policy import Policy
+from mores.sim.autoreset import AutoresetMode
 from mores.sim.simulator import Simulator
 
 
@@ -40,7 +41,7 @@ class SingleAgentClient:
         population: source of the people; default: the environment's.
         metrics: names of the metrics that `metrics` returns.
         worlds: number of parallel worlds.
-        autoreset: see `Simulator`.
+        autoreset_mode: see `Simulator`.
         device: device of the tensors.
         parameters: of an environment given by name.
     """
@@ -54,7 +55,7 @@ class SingleAgentClient:
         population: Population | resolve.Spec | None,
         metrics: Sequence[str],
         worlds: int,
-        autoreset: bool,
+        autoreset_mode: AutoresetMode,
         device: torch.device | str,
         parameters: Mapping[str, Any],
     ) -> None:
@@ -69,7 +70,7 @@ class SingleAgentClient:
             external,
             worlds,
             rounds,
-            autoreset,
+            autoreset_mode,
             population=people,
             device=device,
         )

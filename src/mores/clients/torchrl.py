@@ -52,9 +52,8 @@ class TorchRLEnv(EnvBase):
     multi-discrete action). `done`, `terminated` and `truncated` are at the root: an episode ends
     for all agents of a world.
 
-    All worlds are in the same phase. A finished world resets in the same step: TorchRL first gets
-    its last observation, and the new one when it resets that world. A world that is not finished
-    cannot be reset alone.
+    All worlds are in the same phase. A finished world does not change until TorchRL resets it, with
+    its entry of `_reset`. Any world can be reset alone before the first turn of a round.
 
     Args:
         environment: name of an environment (`mores list`), or an environment.
@@ -97,7 +96,6 @@ class TorchRLEnv(EnvBase):
             agents,
             worlds,
             rounds,
-            autoreset=True,
             population=people,
             device=device,
         )
@@ -108,6 +106,7 @@ class TorchRLEnv(EnvBase):
                 self._num_options[role] = options
         self._generator: np.random.Generator | None = None
         self._at_start: Bool[Tensor, " world"] | None = None  # worlds before their first step
+        self._ended: Bool[Tensor, " world"] | None = None  # finished worlds
         self._make_specs()
 
     # --- methods that TorchRL calls -----------------------------------------------------------
@@ -118,27 +117,26 @@ class TorchRLEnv(EnvBase):
     def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDictBase:
         given = None if tensordict is None else tensordict.get("_reset", None)
         requested = self._all_worlds() if given is None else given.reshape(-1)
-        at_start = torch.zeros_like(requested) if self._at_start is None else self._at_start
+        at_start, ended = self._at_start, self._ended
+        if at_start is None or ended is None:
+            at_start = ended = torch.zeros_like(requested)
         pending = requested & ~at_start
-        if given is None or (bool(requested.all()) and bool(pending.any())):
+        if given is None or (bool(requested.all()) and bool((pending & ~ended).any())):
             if self._generator is None:
                 self._set_seed(None)
             assert self._generator is not None
             self.simulator.reset(int(self._generator.integers(2**63 - 1)))
-            self._at_start = self._all_worlds()
         elif bool(pending.any()):
-            raise UserError(
-                "_reset: a world that is not finished can only be reset with all others",
-                code="unsupported",
-                path="_reset",
-            )
+            self.simulator.reset_worlds(pending)
+        self._at_start, self._ended = at_start | requested, ended & ~requested
         return self._observation_tensordict(None)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         acting = self.simulator.acting_roles
         turn = self.simulator.step({role: tensordict.get((role, "action")) for role in acting})
         done = turn.terminated | turn.truncated
-        self._at_start = done
+        self._at_start = torch.zeros_like(done)
+        self._ended = done if self._ended is None else self._ended | done
         result = self._observation_tensordict(turn)
         for role, indices in self.simulator.external.items():
             result.set((role, "reward"), turn.reward[role][:, indices, None])
@@ -150,14 +148,10 @@ class TorchRLEnv(EnvBase):
     # --- observations -------------------------------------------------------------------------
 
     def _observation_tensordict(self, turn: ExternalTurn | None) -> TensorDict:
-        """Entries of all groups; in worlds that just finished, the final observations."""
+        """Entries of all groups; finished worlds keep their final observations."""
         groups: dict[str, Any] = {}
         for role, indices in self.simulator.external.items():
             observation = self.simulator.observe(role)[:, indices]
-            if turn is not None and turn.final_observation is not None:
-                done = (turn.terminated | turn.truncated)[:, None, None]
-                final = turn.final_observation[role][:, indices]
-                observation = torch.where(done, final, observation)
             shape = (*self.batch_size, len(indices))
             false = torch.zeros(shape, dtype=torch.bool, device=self.device)
             group = {
@@ -173,19 +167,11 @@ class TorchRLEnv(EnvBase):
                 group["action_mask"] = mask.clone()
             groups[role] = TensorDict(group, batch_size=shape, device=self.device)
         if self.metric_names:
-            groups["metrics"] = TensorDict(self._metrics(turn), batch_size=self.batch_size)
+            groups["metrics"] = TensorDict(self._metrics(), batch_size=self.batch_size)
         return TensorDict(groups, batch_size=self.batch_size, device=self.device)
 
-    def _metrics(self, turn: ExternalTurn | None) -> dict[str, Tensor]:
-        current = resolve.selected_metrics(self.simulator, self.simulator.state, self.metric_names)
-        if turn is None or turn.final_state is None:
-            return current
-        done = turn.terminated | turn.truncated
-        final = resolve.selected_metrics(self.simulator, turn.final_state, self.metric_names)
-        return {
-            name: torch.where(done.view(-1, *[1] * (value.dim() - 1)), final[name], value)
-            for name, value in current.items()
-        }
+    def _metrics(self) -> dict[str, Tensor]:
+        return resolve.selected_metrics(self.simulator, self.simulator.state, self.metric_names)
 
     def _all_worlds(self) -> Bool[Tensor, " world"]:
         return torch.ones(self.batch_size, dtype=torch.bool, device=self.device)
@@ -219,7 +205,7 @@ class TorchRLEnv(EnvBase):
             self.simulator.reset(0)  # shapes of metrics are known from a state only
             metrics = {
                 name: Unbounded(metric.shape, device=self.device)
-                for name, metric in self._metrics(None).items()
+                for name, metric in self._metrics().items()
             }
             observations["metrics"] = Composite(metrics, shape=self.batch_size, device=self.device)
         end_shape = torch.Size((*self.batch_size, 1))

@@ -6,26 +6,38 @@ on the number of worlds simulated together, and one replicate could not be repla
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 
 def total(x: Tensor, dim: int) -> Tensor:
-    """Sum over `dim` by halves: the pairs do not depend on the other dimensions."""
-    x = x.movedim(dim, 0)
-    if x.shape[0] == 0:
-        return x.new_zeros(x.shape[1:])
-    while x.shape[0] > 1:
-        half = x.shape[0] // 2
-        pairs = x[:half] + x[half : 2 * half]
-        x = torch.cat([pairs, x[2 * half :]]) if x.shape[0] % 2 else pairs
-    return x[0]
+    """Sum over `dim` by halves: the pairs do not depend on the other dimensions.
+
+    Of an odd number the last term is a term of the next pass, after the sums of the pairs.
+    """
+    size = x.shape[dim]
+    if size == 0:
+        return x.new_zeros(x.shape[:dim] + x.shape[dim % x.dim() + 1 :])
+    last = None  # term after those of x, which are `size`
+    while size > 1:
+        half = size // 2
+        if last is None and size % 2:
+            last = x.select(dim, size - 1)
+        elif last is not None and size % 2:  # the middle term and the last one are a pair
+            last = x.select(dim, half) + last
+            x = x.narrow(dim, 0, half) + x.narrow(dim, half + 1, half)
+            size = half
+            continue
+        x = x.narrow(dim, 0, half) + x.narrow(dim, half, half)
+        size = half
+    one = x.select(dim, 0)
+    return one if last is None else one + last
 
 
 def mean(x: Tensor, dim: int) -> Tensor:
     """Mean over `dim`, with the sum in a fixed order."""
-    return total(x, dim) / x.shape[dim]
+    size = x.shape[dim]
+    return total(x, dim) if size == 1 and x.is_floating_point() else total(x, dim) / size
 
 
 def norm(x: Float[Tensor, "*shape value"]) -> Float[Tensor, "*shape"]:

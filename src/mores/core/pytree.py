@@ -117,10 +117,12 @@ def _first_tensor(tree: Any) -> Tensor | None:
     """A tensor that leads with the world dimension, if there is any."""
     if isinstance(tree, Tensor):
         return tree
-    if isinstance(tree, Persistent):
+    if tree is None or isinstance(tree, (Persistent, str, int, float)):
         return None
-    parts = (_first_tensor(part) for _, part in _children(tree))
-    return next((part for part in parts if part is not None), None)
+    for _, part in _children(tree):
+        if (found := _first_tensor(part)) is not None:
+            return found
+    return None
 
 
 def restore(tree: Tree, saved: Mapping[str, Tensor], prefix: str = "") -> Tree:

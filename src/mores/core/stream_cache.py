@@ -1,20 +1,21 @@
 """Cache of the numbers of random streams, several rounds at once.
 
-The cost of few numbers is the number of operations, so the numbers of several rounds, and of streams
-whose cached rounds end together, are generated at once. When some worlds restart in another episode,
-only their numbers are generated anew. This changes the cost, never the numbers.
+The cost of few numbers is the number of operations, so the numbers of several rounds, and of
+streams whose cached rounds end together, are generated at once. When some worlds restart in another
+episode, only their numbers are generated anew. This changes the cost, never the numbers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mores.core.next_episodes import NextEpisodes
 from mores.core.stream_numbers import Request, WorldKeys, generate
 
 MAX_CACHED_WORDS = 2**18  # per request, over all rounds, worlds and agents
@@ -55,6 +56,8 @@ class StreamCache:
         self._cached: dict[Request, _Rounds] = {}
         self._earliest = 0  # offset before which numbers are not cached
         self._episode_rounds = 0.0  # typical length of an episode
+        self._ahead: NextEpisodes | None = None
+        self._restarted = False  # only then is it known what is drawn first
 
     @property
     def requests(self) -> tuple[Request, ...]:
@@ -109,17 +112,25 @@ class StreamCache:
         The first takes over the cached numbers, and this one generates its own again if they are
         drawn. The second has the numbers that are `expected` to be drawn from it.
         """
-        new = StreamCache(self.keys.restart(worlds, episode, offset), self.draws)
-        started = StreamCache(new.keys.take(worlds), self.draws)
-        new._earliest = offset
         ended_rounds = float(self.keys.first_round[worlds].mean()) + offset
-        new._episode_rounds = ended_rounds
-        if self._episode_rounds:
-            new._episode_rounds = 0.75 * self._episode_rounds + 0.25 * ended_rounds
-        new._cached, self._cached = self._cached, {}
-        parts = new._rounds_to_replace(len(worlds), offset)
+        typical = 0.75 * self._episode_rounds + 0.25 * ended_rounds
+        self._episode_rounds = typical if self._episode_rounds else ended_rounds
+        parts = self._rounds_to_replace(len(worlds), offset)
         initial = dict.fromkeys(expected, 1)
-        numbers = generate(started.keys, [*initial.items(), *parts.items()], offset)
+        ahead, beginning = self._episodes_ahead(initial), None
+        if ahead is not None:
+            beginning = ahead.take(self.keys, worlds, episode, [*initial, *parts])
+        words = self.keys.words_of(worlds, episode) if beginning is None else beginning.words
+        new = StreamCache(self.keys.restart(worlds, episode, offset, words), self.draws)
+        started = StreamCache(new.keys.take(worlds), self.draws)
+        if beginning is None:
+            numbers = generate(started.keys, [*initial.items(), *parts.items()], offset)
+        else:
+            numbers = [*(beginning.numbers[request] for request in initial)]
+            numbers += [beginning.numbers[request][:rounds] for request, rounds in parts.items()]
+        new._cached, self._cached = self._cached, {}
+        new._earliest, new._episode_rounds = offset, self._episode_rounds
+        new._ahead, new._restarted = ahead, True
         started._cache(initial, numbers[: len(initial)], offset)
         if len(worlds) == len(self.keys):
             new._cached = {}
@@ -127,6 +138,20 @@ class StreamCache:
         else:
             new._replace(worlds, parts, numbers[len(initial) :], offset)
         return new, started
+
+    def _episodes_ahead(self, initial: Collection[Request]) -> NextEpisodes | None:
+        """Prepared beginnings of episodes with these requests and those that are cached.
+
+        `None`: there are so many numbers that nothing is gained, or not yet any restart before.
+        """
+        ahead, self._ahead = self._ahead, None
+        if not self._restarted:
+            return None
+        later, rounds = self._cached.keys(), self._episode_rounds
+        length, _ = NextEpisodes.size(len(self.keys), initial, later, rounds)
+        if ahead is not None and length <= ahead.length and ahead.includes([*initial, *later]):
+            return ahead
+        return NextEpisodes(self.keys, initial, later, rounds) if length else None
 
     def _rounds_to_replace(self, num_restarted: int, offset: int) -> dict[Request, int]:
         """Number of rounds from `offset` on to generate for the restarted worlds, by request.

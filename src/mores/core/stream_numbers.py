@@ -24,7 +24,6 @@ from mores.core.philox import MASK, philox_numpy, philox_torch
 
 Transform = Callable[[Int[Tensor, "*shape word"]], Float[Tensor, "*shape word"]]
 
-MAX_KEYS_AHEAD = 2**10  # over all worlds
 MAX_CACHED_COUNTERS = 2**11  # blocks of a request whose counters are kept
 MAX_JOINT_BLOCKS = 2**15  # of several streams at once; with more, operations are not the cost
 
@@ -69,7 +68,6 @@ class WorldKeys:
         first_round: round of each world at offset 0.
         device: device of the numbers.
         words: two words of the key of each world, `[2, world]`.
-        ahead: the words of a few episodes; `None`: not computed.
     """
 
     seed: int
@@ -81,7 +79,6 @@ class WorldKeys:
     first_round: np.ndarray
     device: torch.device
     words: np.ndarray
-    ahead: _KeysAhead | None = None
 
     @staticmethod
     def of(
@@ -111,30 +108,20 @@ class WorldKeys:
             episode=self.episode[worlds],
             first_round=self.first_round[worlds],
             words=self.words[:, worlds],
-            ahead=None,
         )
 
-    def restart(self, worlds: np.ndarray, episode: np.ndarray, offset: int) -> WorldKeys:
-        """Keys with these worlds in other episodes, which begin at an offset."""
-        ahead, new_words = self.ahead, None
-        if ahead is not None:
-            new_words = ahead.words_of(worlds, episode)
-        if new_words is None:
-            ahead = _KeysAhead.of(self)
-            new_words = ahead.words_of(worlds, episode)
-        if new_words is None:
-            new_words = _key_words(
-                self.seed, self.stage, self.replicate[worlds], self.world[worlds], episode
-            )
-        episodes, first_round, words = (
-            self.episode.copy(),
-            self.first_round.copy(),
-            self.words.copy(),
-        )
-        episodes[worlds], first_round[worlds], words[:, worlds] = episode, -offset, new_words
-        return dataclasses.replace(
-            self, episode=episodes, first_round=first_round, words=words, ahead=ahead
-        )
+    def words_of(self, worlds: np.ndarray, episode: np.ndarray) -> np.ndarray:
+        """Words of the keys of these worlds in these episodes, `[2, world]`."""
+        replicate, world = self.replicate[worlds], self.world[worlds]
+        return _key_words(self.seed, self.stage, replicate, world, episode)
+
+    def restart(
+        self, worlds: np.ndarray, episode: np.ndarray, offset: int, words: np.ndarray
+    ) -> WorldKeys:
+        """Keys with these worlds in other episodes, with these words, which begin at an offset."""
+        episodes, first, all_words = self.episode.copy(), self.first_round.copy(), self.words.copy()
+        episodes[worlds], first[worlds], all_words[:, worlds] = episode, -offset, words
+        return dataclasses.replace(self, episode=episodes, first_round=first, words=all_words)
 
     @functools.cached_property
     def distinct(self) -> tuple[WorldKeys, Int[Tensor, " world"]] | None:
@@ -164,36 +151,6 @@ class WorldKeys:
     def device_words(self) -> Int[Tensor, "2 world"]:
         """`words` on the device."""
         return torch.from_numpy(self.words.view(np.int64)).to(self.device)
-
-
-class _KeysAhead(NamedTuple):
-    """Key words of consecutive episodes, since one Philox call for few numbers costs as much.
-
-    Attributes:
-        first_episode: first episode of each world.
-        words: `[2, world, episode]`.
-    """
-
-    first_episode: np.ndarray
-    words: np.ndarray
-
-    @staticmethod
-    def of(keys: WorldKeys) -> _KeysAhead:
-        """Words of the next episodes: more of them for few worlds, none for many."""
-        count = min(MAX_KEYS_AHEAD // len(keys), 16)
-        first = keys.episode + 1
-        if not count:
-            return _KeysAhead(first, np.empty((2, len(keys), 0), np.uint64))
-        episodes = first[:, None] + np.arange(count)
-        columns = keys.replicate[:, None], keys.world[:, None]
-        return _KeysAhead(first, _key_words(keys.seed, keys.stage, *columns, episodes))
-
-    def words_of(self, worlds: np.ndarray, episode: np.ndarray) -> np.ndarray | None:
-        """Words of these worlds in these episodes, `[2, world]`; `None`: not all are known."""
-        index = episode - self.first_episode[worlds]
-        if ((index < 0) | (index >= self.words.shape[2])).any():
-            return None
-        return self.words[:, worlds, index]
 
 
 def generate(
@@ -255,9 +212,10 @@ class _Layout(NamedTuple):
     def counter(self) -> np.ndarray:
         """Counters of the blocks: see `_counter`."""
         request, agents = self.request, self.request.agents
+        name = stream_id(request.name)
         if isinstance(agents, int) and self.num_blocks <= MAX_CACHED_COUNTERS:
-            return _cached_counter(request.name, agents, self.blocks)
-        return _counter(request.name, request.agent_indices, self.blocks)
+            return _cached_counter(name, agents, self.blocks)
+        return _counter(name, request.agent_indices, self.blocks)
 
     def arrange(
         self, numbers: Float[Tensor, "world number"]
@@ -275,17 +233,17 @@ class _Layout(NamedTuple):
         return numbers.permute(2, 0, 1, 3).contiguous()
 
 
-def _counter(name: str, agents: np.ndarray, blocks: int) -> np.ndarray:
+def _counter(name: tuple[int, int], agents: np.ndarray, blocks: int) -> np.ndarray:
     """Block from the first, agent, and two words of the name, `[4, block]`."""
     counter = np.empty((4, len(agents), blocks), np.int64)
     counter[0] = np.arange(blocks)
     counter[1] = agents[:, None]
-    counter[2], counter[3] = stream_id(name)
+    counter[2], counter[3] = name
     return counter.reshape(4, -1)
 
 
 @functools.lru_cache(maxsize=256)
-def _cached_counter(name: str, agents: int, blocks: int) -> np.ndarray:
+def _cached_counter(name: tuple[int, int], agents: int, blocks: int) -> np.ndarray:
     return _counter(name, np.arange(agents), blocks)
 
 

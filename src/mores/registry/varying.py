@@ -95,7 +95,7 @@ class WorldNumber:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        number = core_schema.float_schema(allow_inf_nan=False, **self._limits)
+        number = self._number_schema()
         return core_schema.with_info_wrap_validator_function(
             self._validate,
             number,
@@ -107,7 +107,11 @@ class WorldNumber:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return handler(core_schema.float_schema(**self._limits))
+        return handler(self._number_schema())
+
+    def _number_schema(self) -> CoreSchema:
+        limits: Any = self._limits
+        return core_schema.float_schema(allow_inf_nan=False, **limits)
 
     def _validate(self, value: Any, validate_number: Any, info: Any) -> Any:
         value = _from_data(value)

@@ -30,13 +30,15 @@ def pad_action_mask(
         blank: an all-false mask with the shape of the result.
 
     Returns:
-        The legal options. Where these choices do not exist in this phase, the first option of each
-        is legal, and the action is ignored.
+        The legal options, which may be `action_mask` itself. Where these choices do not exist in
+        this phase, the first option of each is legal, and the action is ignored.
     """
     sizes = num_options if isinstance(num_options, tuple) else (num_options,)
+    counts = _current_num_options(space, num_options)
+    if counts == sizes:
+        return torch.ones_like(blank) if action_mask is None else action_mask
     mask = blank.clone()
     choices = mask.split(sizes, -1)
-    counts = _current_num_options(space, num_options)
     if counts is None:
         for choice in choices:
             choice[..., 0] = True

@@ -83,15 +83,18 @@ def _project_discrete(
     num_options: int, action: Tensor, action_mask: Bool[Tensor, "world agent option"] | None
 ) -> ProjectedAction:
     """Replaces an illegal option by the first legal one."""
-    action = torch.nan_to_num(action, nan=-1.0) if action.is_floating_point() else action
-    in_range = (action >= 0) & (action < num_options)
-    choice: Int[Tensor, "world agent"] = torch.where(in_range, action, 0).to(torch.int64)
-    legal = in_range & (choice == action)  # 1.5 is not an option
+    if action.is_floating_point():
+        action = torch.nan_to_num(action, nan=-1.0)
+    illegal = (action < 0) | (action >= num_options)
+    choice: Int[Tensor, "world agent"] = action.masked_fill(illegal, 0).to(torch.int64)
+    if action.is_floating_point():
+        illegal = illegal | (choice != action)  # 1.5 is not an option
+        choice = choice.masked_fill(illegal, 0)
     if action_mask is None:
-        return ProjectedAction(torch.where(legal, choice, 0), ~legal)
-    legal = legal & action_mask.gather(-1, choice[..., None])[..., 0]
+        return ProjectedAction(choice, illegal)
+    illegal = illegal | ~action_mask.gather(-1, choice[..., None])[..., 0]
     first_legal = action_mask.to(torch.int8).argmax(-1)
-    return ProjectedAction(torch.where(legal, choice, first_legal), ~legal)
+    return ProjectedAction(torch.where(illegal, first_legal, choice), illegal)
 
 
 def _project_box(space: Box, action: Tensor) -> ProjectedAction:

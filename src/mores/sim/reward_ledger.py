@@ -101,17 +101,17 @@ class RewardLedger:
         return previous
 
     def pop_pending_reward(
-        self, reset_mask: Bool[Tensor, " world"], previous_reward: RewardByRole | None
+        self, reset_mask: Bool[Tensor, " world"] | None, previous_reward: RewardByRole | None
     ) -> RewardByRole:
         """Take out the pending rewards. Those of an episode just begun wait for its first turn.
 
         Args:
-            reset_mask: worlds whose episode ended.
+            reset_mask: worlds that were reset; `None`: there was no reset.
             previous_reward: pending rewards before the reset; `None`: there was no reset.
         """
         pending = self.pending_reward
         self.pending_reward = {name: self._zeros(name) for name in self._external_roles}
-        if previous_reward is None:
+        if reset_mask is None or previous_reward is None:
             return pending
         self.pending_reward = {
             role: torch.where(reset_mask[:, None], pending[role], 0.0)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -66,6 +66,18 @@ class RoundRecorder:
     ) -> xarray.Dataset:
         """The recorded metrics, without a copy: see `metric_dataset`."""
         return metric_dataset(self.tensors, worlds, self.num_episodes, self.rounds, component_names)
+
+
+class StateRecording(NamedTuple):
+    """Quantities of states that an episode records beside its metrics.
+
+    Attributes:
+        recorder: where and in which rounds they are recorded.
+        quantities: those of a state by name, `[world, ...]`.
+    """
+
+    recorder: RoundRecorder
+    quantities: Callable[[Any], Mapping[str, Tensor]]
 
 
 def metric_dataset(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mores.core.arguments import check_callable, check_integer, check_names
+from mores.core.component_names import NamedDimensions, component_names
 from mores.core.environment import Environment
 from mores.core.errors import UserError, describe_exception, did_you_mean
 from mores.core.people import Population
@@ -20,8 +21,8 @@ from mores.registry.specs import Spec, policies_from_specs
 from mores.sim.agent_recorder import AgentRecorder
 from mores.sim.check_policies import check_instance
 from mores.sim.learning_recorder import LearningRecorder
-from mores.sim.metric_tracker import MetricSpecs, MetricTracker
-from mores.sim.round_recorder import RoundRecorder
+from mores.sim.metric_tracker import MetricSpecs, MetricTracker, ResolvedMetrics, resolve_metrics
+from mores.sim.round_recorder import RoundRecorder, StateRecording
 from mores.sim.simulator import Simulator
 
 if TYPE_CHECKING:
@@ -117,17 +118,32 @@ def simulate(
         num_worlds = min(check_integer("record_worlds", record_worlds), num_worlds)
     recorder = RoundRecorder(_check_rounds("metric_rounds", metric_rounds, last))
     latent_recorder = RoundRecorder(_check_rounds("latent_rounds", latent_rounds, last))
-    latent_worlds = dict.fromkeys(check_names("latent", latent), num_worlds)
+    latent_names = check_names("latent", latent)
+
+    def quantities(state: Any) -> dict[str, Tensor]:
+        known = environment.latent(state)
+        return {name: _lookup("latent", known, name)[:num_worlds] for name in latent_names}
+
+    recordings = [StateRecording(latent_recorder, quantities)] if latent_names else []
+    names = NamedDimensions.of(environment, population, environment.people(simulator.state))
+    resolved = ResolvedMetrics()
+    if metrics:
+        state, size = simulator.state, len(simulator.worlds)
+        resolved = resolve_metrics(environment, state, size, metrics)
     on_round = None if callback is None else guarded_callback(callback, "round")
-    simulate_episode(simulator, metrics, recorder, latent_worlds, latent_recorder, on_round)
+    simulate_episode(simulator, resolved, recorder, recordings, on_round)
     learning_recorder = LearningRecorder(simulator.worlds)
     learning_recorder.record(0, simulator)
     first = Worlds(simulator.worlds.replicate[:num_worlds], simulator.worlds.world[:num_worlds])
     return SimulationResult(
         simulator.state,
         simulator.policy_states,
-        recorder.dataset(simulator.worlds).isel(episode=0, drop=True),
-        latent_recorder.dataset(first).isel(episode=0, drop=True),
+        recorder.dataset(simulator.worlds, component_names(environment, resolved, names)).isel(
+            episode=0, drop=True
+        ),
+        _with_dimensions(
+            latent_recorder.dataset(first).isel(episode=0, drop=True), environment, names
+        ),
         agent_recorder.agent_dataset().isel(episode=0, drop=True),
         learning_recorder.dataset().isel(episode=0, drop=True),
     )
@@ -156,12 +172,28 @@ def guarded_callback(callback: Callable[..., object], unit: str) -> Callable[...
     return call
 
 
+def _with_dimensions(
+    data: xarray.Dataset, environment: Environment[Any], names: NamedDimensions
+) -> xarray.Dataset:
+    """Latent quantities with the names of dimensions that the environment gives."""
+    for name, inner in environment.dimension_names.items():
+        if name not in data.data_vars:
+            continue
+        quantity = data[name]
+        dims, sizes = quantity.dims[2:], quantity.shape[2:]
+        known = [data.sizes.get(each, size) for each, size in zip(inner, sizes, strict=False)]
+        if len(inner) == len(dims) and known == list(sizes):
+            data = data.assign({name: quantity.rename(dict(zip(dims, inner, strict=True)))})
+    if names.value and data.sizes.get("value") == len(names.value):
+        data = data.assign_coords(value=list(names.value))
+    return data
+
+
 def simulate_episode(
     simulator: Simulator,
     metrics: MetricSpecs,
     recorder: RoundRecorder,
-    latent_worlds: Mapping[str, int] | None = None,
-    latent_recorder: RoundRecorder | None = None,
+    recordings: Sequence[StateRecording] = (),
     callback: Callable[[int], None] | None = None,
 ) -> None:
     """Simulate one episode with a simulator at its start and without external agents.
@@ -170,8 +202,7 @@ def simulate_episode(
         simulator: the simulator.
         metrics: see `simulate`.
         recorder: records the metrics.
-        latent_worlds: names of latent quantities, with the number of worlds to record of each.
-        latent_recorder: records the latent quantities.
+        recordings: other quantities to record.
         callback: see `simulate`.
     """
     tracker = MetricTracker(simulator, metrics) if metrics else None
@@ -183,10 +214,9 @@ def simulate_episode(
                 callback(completed)
         if tracker is not None and recorder.includes(completed):
             recorder.write(completed, tracker.values())
-        if latent_worlds and latent_recorder and latent_recorder.includes(completed):
-            latent = simulator.environment.latent(simulator.state)
-            selected = {n: _lookup("latent", latent, n)[:k] for n, k in latent_worlds.items()}
-            latent_recorder.write(completed, selected)
+        for recording in recordings:
+            if recording.recorder.includes(completed):
+                recording.recorder.write(completed, recording.quantities(simulator.state))
     if tracker is not None:
         tracker.close()
 

@@ -28,11 +28,13 @@ from mores.core.spaces import Discrete
 from mores.registry.specs import Spec, policies_from_specs
 from mores.sim import action_masks, simulator_state
 from mores.sim.action_validation import ProjectedAction, project_action
+from mores.sim.autoreset import AutoresetMode, check_autoreset_mode
 from mores.sim.call_checks import CallChecks
 from mores.sim.check_policies import check_agent_assignment, check_external, check_instance
 from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.policy_parameters import PolicyParameters, Samples
-from mores.sim.reward_ledger import RewardLedger
+from mores.sim.reward_ledger import RewardByRole, RewardLedger
+from mores.sim.state_views import StateViews
 
 
 class ExternalTurn(NamedTuple):
@@ -64,6 +66,20 @@ class _InitialStates(NamedTuple):
     policy_states: dict[str, Callable[[], Any]]
 
 
+class _RoundEnd(NamedTuple):
+    """What a round ended with: see `ExternalTurn`.
+
+    `reset_mask`: worlds that were reset then; `previous_reward`: pending rewards before that.
+    """
+
+    terminated: Bool[Tensor, " world"]
+    truncated: Bool[Tensor, " world"]
+    final_observation: dict[str, Float[Tensor, "world agent size"]] | None = None
+    final_state: Any = None
+    reset_mask: Bool[Tensor, " world"] | None = None
+    previous_reward: RewardByRole | None = None
+
+
 class Simulator:
     """Simulation of an environment in many worlds.
 
@@ -74,7 +90,7 @@ class Simulator:
             its other agents.
         worlds: number of worlds, or the replicates to simulate, or a `Worlds`.
         rounds: limit of rounds, after which an episode is truncated.
-        autoreset: start a new episode at once in worlds that ended; else they are frozen.
+        autoreset_mode: when worlds that ended start a new episode: `mores.sim.autoreset`.
         population: source of the people of every episode.
         stage: number of the stage, part of the address of random streams.
         device: device of the tensors.
@@ -97,7 +113,7 @@ class Simulator:
         external: Mapping[str, Sequence[int]] | None = None,
         worlds: int | Sequence[int] | Worlds = 1,
         rounds: int = 100,
-        autoreset: bool = False,
+        autoreset_mode: AutoresetMode = "disabled",
         population: Population | None = None,
         stage: int = 0,
         device: torch.device | str = "cpu",
@@ -109,7 +125,7 @@ class Simulator:
         check_instance("environment", environment, Environment)
         if population is not None:
             check_instance("population", population, Population)
-        self.environment, self.autoreset = environment, autoreset
+        self.environment, self.autoreset_mode = environment, check_autoreset_mode(autoreset_mode)
         self.rounds, self.worlds = check_integer("rounds", rounds), Worlds.of(worlds)
         self.population, self.stage, self.device = population, stage, check_device(device)
         self.roles: dict[str, Role] = {role.name: role for role in environment.roles}
@@ -138,6 +154,15 @@ class Simulator:
         self._external_acting = [
             [name for name in phase.action_spaces if name in self.external] for phase in self.phases
         ]
+        turns = [index for index, roles in enumerate(self._external_acting) if roles]
+        self._first_turn = turns[0] if turns else 0  # index of the phase
+        if self.autoreset_mode == "next_step" and len(turns) > 1:
+            raise UserError(
+                "autoreset_mode: next_step needs external agents that act once a round: the step "
+                f"that resets a world would be a part of a round; here they act {len(turns)} times",
+                code="unsupported",
+                path="autoreset_mode",
+            )
         self._no_worlds = torch.zeros(len(self.worlds), dtype=torch.bool, device=self.device)
         counts = {name: role.num_agents for name, role in self.roles.items()}
         self.reward_ledger = RewardLedger(
@@ -145,6 +170,7 @@ class Simulator:
         )
         self.seed: int | None = None
         self.draws = DrawCounter()
+        self._views = StateViews()
 
     # --- episodes ----------------------------------------------------------------------------
 
@@ -192,6 +218,44 @@ class Simulator:
             raise UserError("call reset before next_episode", code="wrong_order")
         self._reset_worlds(torch.ones(len(self.worlds), dtype=torch.bool))
         self._start_episode()
+
+    def reset_worlds(self, reset_mask: Bool[Tensor, " world"]) -> None:
+        """Start a new episode in some worlds, up to the first turn of their external agents.
+
+        The other worlds do not change. All worlds must be before the first turn of a round.
+
+        Raises:
+            UserError: it is another time, or a policy that trains, or a recorder, would see the
+                phases before that turn twice.
+        """
+        if self.seed is None:
+            raise UserError("call reset before reset_worlds", code="wrong_order")
+        if self.phase_index not in (0, self._first_turn):  # 0 if all worlds are finished
+            raise UserError(
+                f"reset_mask: worlds can be reset alone before the first phase in which external "
+                f"agents act, {self.phases[self._first_turn].name!r}, not in {self.phase.name!r}",
+                code="wrong_order",
+                path="reset_mask",
+            )
+        earlier = {
+            name for phase in self.phases[: self._first_turn] for name in phase.action_spaces
+        }
+        if self._first_turn and (self._recorder is not None or earlier & {*self.learning_roles}):
+            raise UserError(
+                "reset_mask: worlds cannot be reset alone while policies that act before external "
+                "agents are trained or recorded",
+                code="unsupported",
+                path="reset_mask",
+            )
+        reset_mask = reset_mask.to(self.device)
+        finished = self.finished
+        self._reset_worlds(reset_mask.cpu())
+        self.reward_ledger.reset_worlds(reset_mask)
+        self.phase_index, self.finished = 0, ~reset_mask  # the other worlds do not change
+        while self.phase_index < self._first_turn:
+            self._step_phase({})
+        remaining = None if finished is None else finished & ~reset_mask
+        self.finished = remaining if remaining is not None and bool(remaining.any()) else None
 
     def _start_episode(self) -> None:
         """Reset the clock and the reward ledger, and step to the first turn of external agents."""
@@ -312,7 +376,7 @@ class Simulator:
         """
         if self.seed is None:
             raise UserError("call reset before step", code="wrong_order")
-        if self.all_finished:
+        if self.autoreset_mode == "disabled" and self.all_finished:
             raise UserError("all worlds are finished: call reset", code="wrong_order")
         actions = actions or {}
         if wrong := actions.keys() ^ set(self.acting_roles):
@@ -322,30 +386,55 @@ class Simulator:
                 code="missing" if missing else "unknown_name",
                 path=f"actions.{(missing or sorted(wrong))[0]}",
             )
-        terminated = truncated = self._no_worlds
-        final_observation, final_state, previous_reward = None, None, None
+        waiting = self.finished if self.autoreset_mode == "next_step" else None
         projected = self._step_phase(actions)
+        if waiting is not None:
+            projected = {name: part & ~waiting[:, None] for name, part in projected.items()}
+        ends = _RoundEnd(self._no_worlds, self._no_worlds)
         while True:
-            if self.phase_index == 0 and self._may_have_ended():
-                terminated, truncated = self._episode_ends()
-                done = terminated | truncated
-                on_host = done.cpu()  # the only read of a device in a round
-                if on_host.any():
-                    final_observation = {n: self._next_observation(n) for n in self.external}
-                    final_state = self.state
-                    if self.autoreset:
-                        self._reset_worlds(on_host)
-                        previous_reward = self.reward_ledger.reset_worlds(done)
-                    else:
-                        self.finished = done if self.finished is None else self.finished | done
-                        if self.all_finished:
-                            break
+            if self.phase_index == 0 and (waiting is not None or self._may_have_ended()):
+                ends = self._end_round(waiting)
+                if self.autoreset_mode == "disabled" and self.all_finished:
+                    break
             if self.acting_roles or (self.phase_index == 0 and not self.external):
                 break
             self._step_phase({})
-        reward = self.reward_ledger.pop_pending_reward(terminated | truncated, previous_reward)
+        reward = self.reward_ledger.pop_pending_reward(ends.reset_mask, ends.previous_reward)
         return ExternalTurn(
-            reward, terminated, truncated, final_observation, projected, final_state
+            reward,
+            ends.terminated,
+            ends.truncated,
+            ends.final_observation,
+            projected,
+            ends.final_state,
+        )
+
+    def _end_round(self, waiting: Bool[Tensor, " world"] | None) -> _RoundEnd:
+        """Find the episodes that ended, and reset worlds as `autoreset_mode` says.
+
+        `waiting`: worlds that ended a step ago and are reset now.
+        """
+        terminated, truncated = self._episode_ends()
+        done = terminated if truncated is self._no_worlds else terminated | truncated
+        on_host = done.cpu()  # the only read of a device in a round
+        any_done = bool(on_host.any())
+        final_observation = final_state = previous_reward = None
+        if any_done:
+            final_observation = {n: self._next_observation(n) for n in self.external}
+            final_state = self.state
+        reset_mask = waiting
+        if self.autoreset_mode == "same_step":
+            reset_mask = done if any_done else None
+        elif self.autoreset_mode == "next_step":
+            on_host = None if waiting is None else waiting.cpu()
+            self.finished = done if any_done else None
+        elif any_done:
+            self.finished = done if self.finished is None else self.finished | done
+        if reset_mask is not None and on_host is not None:
+            self._reset_worlds(on_host)
+            previous_reward = self.reward_ledger.reset_worlds(reset_mask)
+        return _RoundEnd(
+            terminated, truncated, final_observation, final_state, reset_mask, previous_reward
         )
 
     def _step_phase(self, external_actions: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -366,8 +455,11 @@ class Simulator:
                 self._set_policy_state(name, output.state)
             if name in external_actions:
                 legal, projected[name] = self._project_actions(name, external_actions[name])
-                action = actions.get(name, legal)  # without a policy all agents are external
-                actions[name] = action.index_copy(1, self._external_indices[name], legal)
+                if name in actions:
+                    legal = actions[name].index_copy(1, self._external_indices[name], legal)
+                elif self.external[name] != list(range(self.roles[name].num_agents)):
+                    legal = legal.index_copy(1, self._external_indices[name], legal)
+                actions[name] = legal
         if self._recorder is not None:
             for name, action in actions.items():
                 obs, mask = self._observe(name, phase.name), self._action_mask(name, phase)
@@ -416,7 +508,9 @@ class Simulator:
         if self._streams.max_round >= self.rounds:
             truncated = (self.round >= self.rounds) & ~terminated
         if self.finished is not None:
-            terminated, truncated = terminated & ~self.finished, truncated & ~self.finished
+            running = ~self.finished
+            terminated = terminated & running
+            truncated = truncated if truncated is self._no_worlds else truncated & running
         return terminated, truncated
 
     def _may_have_ended(self) -> bool:
@@ -428,15 +522,22 @@ class Simulator:
         return self._observe(role, first)
 
     def _observe(self, role: str, phase: str) -> Tensor:
-        """Checked observation of a role."""
-        obs = self.environment.observe(self.state, role, phase)
-        self.checks.observation(self.state, role, phase, obs)
+        """Checked observation of a role; computed once for every state."""
+        obs = self._views.get("observe", self.state, role, phase)
+        if obs is None:
+            obs = self.environment.observe(self.state, role, phase)
+            self.checks.observation(self.state, role, phase, obs)
+            self._views.keep("observe", self.state, role, phase, obs)
         return obs
 
     def _action_mask(self, role: str, phase: Phase) -> Tensor | None:
-        """Checked action mask of a role."""
-        mask = self.environment.action_mask(self.state, role, phase.name)
-        self.checks.action_mask(self.state, role, phase, mask, self.finished)
+        """Checked action mask of a role; computed once for every state, if there is any."""
+        mask = self._views.get("action_mask", self.state, role, phase.name)
+        if mask is None:
+            mask = self.environment.action_mask(self.state, role, phase.name)
+            self.checks.action_mask(self.state, role, phase, mask, self.finished)
+            if mask is not None:
+                self._views.keep("action_mask", self.state, role, phase.name, mask)
         return mask
 
     def _project_actions(self, role: str, action: Tensor) -> ProjectedAction:

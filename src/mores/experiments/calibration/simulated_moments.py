@@ -35,6 +35,7 @@ from mores.experiments.scenario.claim_inputs import (
 from mores.experiments.scenario.conditions import DEFAULT_ARM, condition_at_point
 from mores.experiments.scenario.expansion import build_cells
 from mores.experiments.scenario.loading import LoadedScenario
+from mores.experiments.scenario.recording import TrajectoryOptions
 from mores.experiments.scenario.source_locations import ScenarioError, printable
 from mores.experiments.scenario.specification import Scenario, metric_name
 
@@ -103,7 +104,7 @@ class MomentSimulator:
         update = {
             "metrics": [m for m in scenario.metrics if metric_name(m) in names],
             "seed": self.seed,
-            "sample_worlds": 0,
+            "trajectory": TrajectoryOptions(worlds=0),
             "claims": [],
             "uncertainty": None,
             "sweep": {},

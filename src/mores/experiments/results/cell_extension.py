@@ -32,7 +32,7 @@ from mores.sim.round_recorder import metric_dataset
 def append_replicates(
     earlier: CellResult,
     added: CellResult,
-    sample_worlds: int,
+    trajectory_worlds: int,
     roles_by_stage: Sequence[tuple[str, Sequence[str]]],
 ) -> CellResult:
     """The results of a cell with further replicates.
@@ -40,7 +40,7 @@ def append_replicates(
     Args:
         earlier: results of the first replicates, with their checkpoints.
         added: results of the others, of the same cell.
-        sample_worlds: number of worlds whose people are stored.
+        trajectory_worlds: number of worlds whose people are stored.
         roles_by_stage: name of each stage and its roles that train, in order.
 
     Raises:
@@ -49,11 +49,10 @@ def append_replicates(
     names = [
         [(stage.name, stage.names, stage.rounds) for stage in r.stages] for r in (earlier, added)
     ]
-    if names[0] != names[1] or [*earlier.latent] != [*added.latent]:
+    if names[0] != names[1]:
         raise ValueError("the earlier replicates have other stages, metrics or rounds")
     checkpoints = _append_all(earlier.checkpoints, added.checkpoints)
     num_worlds = len(earlier.replicate) + len(added.replicate)
-    num_sampled = min(sample_worlds, num_worlds)
     stopped = dict[tuple[str, str], StoppedTraining]()
     for each in (*earlier.stopped, *added.stopped):
         stopped.setdefault((each.role, each.message), each)
@@ -66,10 +65,9 @@ def append_replicates(
         stages=tuple(
             _append_worlds(*pair) for pair in zip(earlier.stages, added.stages, strict=True)
         ),
-        latent={
-            name: np.concatenate([earlier.latent[name], values])[:num_sampled]
-            for name, values in added.latent.items()
-        },
+        trajectory=earlier.trajectory.append_worlds(
+            added.trajectory, min(trajectory_worlds, num_worlds)
+        ),
         drew_random_numbers=earlier.drew_random_numbers or added.drew_random_numbers,
         num_models=num_models(checkpoints),
         stopped=order_stopped(stopped.values(), roles_by_stage),
@@ -100,7 +98,13 @@ def _append_worlds(earlier: StageResult, added: StageResult) -> StageResult:
         torch.from_numpy(np.concatenate([data[name].values for data in (first, second)]))
         for name in ("replicate", "world", "draw")
     ]
-    dataset = metric_dataset(metrics, Worlds(*labels), second.sizes["episode"], added.rounds)
+    dataset = metric_dataset(
+        metrics,
+        Worlds(*labels),
+        second.sizes["episode"],
+        added.rounds,
+        added.component_names,
+    )
     for name in metrics:
         dataset[name].attrs |= second[name].attrs
     return StageResult(added.name, dataset, added.analytic_values)

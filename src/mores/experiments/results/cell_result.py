@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mores.core.component_names import component_index, component_labels, split_component
+from mores.experiments.results.trajectory import Trajectory
 from mores.sim.training_status import TrainingStatus
 
 if TYPE_CHECKING:
@@ -61,6 +62,12 @@ class StageResult:
             return [name]
         labels = component_labels(self._names(name), self.metrics[name].shape[3])
         return [f"{name}[{label}]" for label in (labels if index is None else [labels[index]])]
+
+    @property
+    def component_names(self) -> dict[str, list[str]]:
+        """Names of the components of the vectors that have names."""
+        names = {str(metric): self._names(str(metric)) for metric in self.metrics}
+        return {metric: each for metric, each in names.items() if each}
 
     def _names(self, metric: str) -> list[str]:
         """Names of the components of a vector; empty: they have none."""
@@ -164,8 +171,7 @@ class CellResult:
     Attributes:
         cell: its id.
         stages: recorded metrics of each stage, in order.
-        latent: sampled quantities by name, for figures, of the last stage's last episode.
-        latent_rounds: rounds at which they were recorded.
+        trajectory: people and other latent quantities of a few worlds; without rounds: none.
         value_names: names of the dimensions of people's values; empty: they have none.
         drew_random_numbers: whether any random number was drawn in the cell.
         num_models: number of trained models; 0 if policies report none.
@@ -176,8 +182,7 @@ class CellResult:
 
     cell: str
     stages: tuple[StageResult, ...]
-    latent: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    latent_rounds: tuple[int, ...] = ()
+    trajectory: Trajectory = dataclasses.field(default_factory=Trajectory)
     value_names: tuple[str, ...] = ()
     drew_random_numbers: bool = True
     num_models: int = 0

@@ -51,6 +51,7 @@ from mores.experiments.results.stored_cell import (
     TRAJECTORY,
     StoredCell,
 )
+from mores.experiments.results.trajectory import Trajectory, array_name
 from mores.sim.round_recorder import metric_dataset
 from mores.sim.training_status import TrainingStatus
 
@@ -72,7 +73,7 @@ def write_cell_result(
     """
     with atomic_folder(folder) as temporary:
         write_metrics(temporary / METRICS, cell_result)
-        if cell_result.latent:
+        if cell_result.trajectory.rounds:
             write_trajectory(temporary / TRAJECTORY, cell_result)
         write_checkpoints(temporary, cell_result.checkpoints)
         metadata = _make_metadata(cell_result)
@@ -120,8 +121,7 @@ def read_cell_result(
         return CellResult(
             cell=metadata["cell"],
             stages=_stage_results(metadata, column.to_numpy(), worlds),
-            latent=_LazyTrajectory(cell, metadata["latent"]),
-            latent_rounds=tuple(metadata["latent_rounds"]),
+            trajectory=_read_trajectory(cell),
             value_names=tuple(metadata["value_names"]),
             drew_random_numbers=bool(metadata["drew_random_numbers"]),
             num_models=metadata.get("num_models", 0),
@@ -192,12 +192,25 @@ class StoredCellResults(Mapping[str, CellResult]):
         return len(self._cells)
 
 
-class _LazyTrajectory(Mapping[str, np.ndarray]):
-    """The arrays of a trajectory, which is verified at once; an array is decoded on access."""
+def _read_trajectory(cell: StoredCell) -> Trajectory:
+    """The trajectory of a cell, verified at once; an array is decoded on access."""
+    metadata = cell.metadata["trajectory"]
+    store = cell.open_trajectory() if metadata["rounds"] else None
+    return Trajectory(
+        rounds=tuple(metadata["rounds"]),
+        latent=_LazyArrays(cell, store, metadata["latent"]),
+        people=_LazyArrays(cell, store, metadata["people"]),
+        dimensions={name: tuple(each) for name, each in metadata["dimensions"].items()},
+        group_names=tuple(metadata["group_names"]),
+        episode=int(metadata["episode"]),
+    )
 
-    def __init__(self, cell: StoredCell, names: Sequence[str]) -> None:
-        self._path, self._names = cell.path / TRAJECTORY, tuple(names)
-        self._store = cell.open_trajectory() if names else None
+
+class _LazyArrays(Mapping[str, np.ndarray]):
+    """Arrays of a trajectory, decoded on access."""
+
+    def __init__(self, cell: StoredCell, store: Any, names: Sequence[str]) -> None:
+        self._path, self._store, self._names = cell.path / TRAJECTORY, store, tuple(names)
 
     def __getitem__(self, name: str) -> np.ndarray:
         import zarr
@@ -205,7 +218,7 @@ class _LazyTrajectory(Mapping[str, np.ndarray]):
         if name not in self._names:
             raise KeyError(name)
         try:
-            array = zarr.open_array(self._store, path=name, mode="r", zarr_format=3)
+            array = zarr.open_array(self._store, path=array_name(name), mode="r", zarr_format=3)
             return np.asarray(array[...])
         except DECODING_ERRORS as error:
             raise unreadable(self._path / name, error) from None
@@ -253,8 +266,14 @@ def _make_metadata(cell_result: CellResult) -> dict[str, Any]:
             }
             for stage in cell_result.stages
         ],
-        "latent": list(cell_result.latent),
-        "latent_rounds": list(cell_result.latent_rounds),
+        "trajectory": {
+            "rounds": list(cell_result.trajectory.rounds),
+            "episode": cell_result.trajectory.episode,
+            "latent": list(cell_result.trajectory.latent),
+            "people": list(cell_result.trajectory.people),
+            "dimensions": {n: list(d) for n, d in cell_result.trajectory.dimensions.items()},
+            "group_names": list(cell_result.trajectory.group_names),
+        },
         "value_names": list(cell_result.value_names),
         "drew_random_numbers": cell_result.drew_random_numbers,
         **(training if cell_result.num_models or cell_result.stopped else {}),

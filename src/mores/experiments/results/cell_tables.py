@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mores.experiments.results.cell_result import CellResult, StageResult
+from mores.experiments.results.trajectory import array_name, dimension_names
 from mores.sim.round_recorder import COORDINATES
 
 
@@ -25,20 +26,34 @@ def write_metrics(path: Path, cell_result: CellResult) -> None:
 
 
 def write_trajectory(path: Path, cell_result: CellResult) -> None:
-    """Write sampled quantities over rounds, with units and names."""
+    """Write sampled quantities over rounds, with units and names of dimensions."""
     import xarray as xr
 
-    variables = {}
-    for name, values in cell_result.latent.items():
-        inner = [f"{name}_{axis}" for axis in range(values.ndim - 2)]
-        variables[name] = (["sample", "round", *inner], values, {"units": "1", "long_name": name})
-    num_samples = len(next(iter(cell_result.latent.values())))
+    trajectory = cell_result.trajectory
+    variables: dict[str, tuple[list[str], np.ndarray, dict[str, str]]] = {}
+
+    def add(name: str, dimensions: list[str], values: np.ndarray) -> None:
+        variables[array_name(name)] = (dimensions, values, {"units": "1", "long_name": name})
+
+    num_worlds = len(next(iter(trajectory.latent.values())))
+    sizes: dict[str, int] = {}
+    for name, values in trajectory.latent.items():
+        shape = values.shape[2:]
+        inner = dimension_names(name, shape, trajectory.dimensions.get(name, ()))
+        if any(sizes.get(each, size) != size for each, size in zip(inner, shape, strict=True)):
+            inner = dimension_names(name, shape, ())  # another quantity has this dimension
+        sizes |= zip(inner, shape, strict=True)
+        add(name, ["world", "round", *inner], values)
+    for name, values in trajectory.people.items():
+        constant = values.ndim == 3 and values.shape[1] and (values == values[:, :1]).all()
+        values = values[:, 0] if constant else values
+        add(name, ["world", "person"] if values.ndim == 2 else ["world", "round", "person"], values)
     data = xr.Dataset(
         variables,
         coords={
-            "round": ("round", list(cell_result.latent_rounds), {"units": "rounds completed"}),
+            "round": ("round", list(trajectory.rounds), {"units": "rounds completed"}),
             **{
-                name: ("sample", cell_result.stages[0].metrics[name].values[:num_samples])
+                name: ("world", cell_result.stages[0].metrics[name].values[:num_worlds])
                 for name in ("replicate", "world")
             },
         },

@@ -30,6 +30,7 @@ from mores.experiments.results.run_manifest import (
     read_manifest,
 )
 from mores.experiments.results.stored_cell import DECODING_ERRORS, StoredCell
+from mores.experiments.results.trajectory import labelled_trajectory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -254,17 +255,26 @@ class Run:
         return values
 
     def trajectory(self, cell: str) -> xr.Dataset:
-        """Sampled latent quantities of a cell over rounds, such as the people's values."""
+        """People and other latent quantities of a few worlds of a cell, over rounds.
+
+        Dimensions `world`, `round`, `person`, `value` (with names, if values have names) and
+        others. Coordinates: `replicate` and `world` of each world, `stage`, `episode`, `round`,
+        each trait of each person, and `groups`, by name if groups have names. They have the
+        dimension `round` where people were replaced. A world whose episode has ended keeps its
+        last state.
+        """
         import xarray as xr
 
         files = self._open_cell(self._require_cell(cell))
         if "trajectory.zarr/zarr.json" not in files.files:
-            message = f"{cell} has no trajectory: the scenario has sample_worlds: 0"
-            raise UserError(message, code="missing", path="sample_worlds")
+            message = f"{cell} has no trajectory: it is no arm, has no latent quantities, or the "
+            message += "scenario has trajectory: {worlds: 0}"
+            raise UserError(message, code="missing", path="trajectory")
         try:
             store = files.open_trajectory()
             # Without chunks: dask would pickle the store and start threads.
-            return xr.open_zarr(store, chunks=None, consolidated=False, zarr_format=3).load()
+            data = xr.open_zarr(store, chunks=None, consolidated=False, zarr_format=3).load()
+            return labelled_trajectory(data, files.metadata)
         except DECODING_ERRORS as error:
             raise unreadable(files.path / "trajectory.zarr", error) from None
 

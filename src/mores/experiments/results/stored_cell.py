@@ -22,6 +22,7 @@ from mores.experiments.results.checked_tables import (
 )
 from mores.experiments.results.provenance import describe_other_code
 from mores.experiments.results.tensor_file import decode_tensors
+from mores.experiments.results.trajectory import array_name
 
 METRICS, TRAJECTORY, METADATA_FILE = "metrics.parquet", "trajectory.zarr", "cell.json"
 CELL_FILE = re.compile(
@@ -134,7 +135,9 @@ class StoredCell:
         names = [name for name in self.files if name.startswith(start)]
         files = {name.removeprefix(start): self.read(name) for name in names}
         try:
-            check_trajectory(files, [*self.metadata["latent"], "replicate", "world", "round"])
+            listed = self.metadata["trajectory"]
+            names = [array_name(name) for name in (*listed["latent"], *listed["people"])]
+            check_trajectory(files, [*names, "replicate", "world", "round"])
             return open_trajectory(files)
         except DECODING_ERRORS as error:
             raise unreadable(self.path / TRAJECTORY, error) from None

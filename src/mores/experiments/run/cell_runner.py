@@ -125,8 +125,7 @@ class CellRunner:
         return CellResult(
             cell=self.built_cell.cell.id,
             stages=self.metrics_recorder.stage_results(),
-            latent=self.metrics_recorder.latent,
-            latent_rounds=self.metrics_recorder.latent_rounds,
+            trajectory=self.metrics_recorder.trajectory,
             drew_random_numbers=self.draws.count > 0 or _draws_globally(self.built_cell),
             num_models=self.checkpoint_collector.num_models,
             stopped=order_stopped(

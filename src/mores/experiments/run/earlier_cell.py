@@ -52,7 +52,7 @@ class EarlierCell(NamedTuple):
         if self.result is None:
             return added
         scenario, roles = task.scenario, task.cell.roles_by_stage
-        return append_replicates(self.result, added, scenario.sample_worlds, roles)
+        return append_replicates(self.result, added, scenario.trajectory.worlds, roles)
 
 
 def read_earlier_cell(task: CellTask) -> EarlierCell:

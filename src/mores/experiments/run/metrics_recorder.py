@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,16 +12,19 @@ import torch
 from torch import Tensor
 
 from mores.core.component_names import NamedDimensions, component_names
+from mores.core.environment import Environment
 from mores.core.errors import UserError
 from mores.core.random_streams import Worlds
 from mores.experiments.results.cell_result import AnalyticValue, StageResult
+from mores.experiments.results.trajectory import GROUPS, Trajectory
 from mores.experiments.scenario.cell import BuiltCell
 from mores.experiments.scenario.expansion import recorded_rounds
 from mores.experiments.scenario.specification import Scenario
 from mores.sim.metric_tracker import ResolvedMetrics, resolve_metrics
-from mores.sim.round_recorder import RoundRecorder
+from mores.sim.round_recorder import RoundRecorder, StateRecording
 from mores.sim.simulator import Simulator
 
+RESERVED = ("values", GROUPS, "replicate", "world", "round")  # names in a trajectory
 BOUND_TOLERANCE = 1e-5  # rounding of a mean in float32
 
 
@@ -49,19 +53,31 @@ class MetricsRecorder:
         self._bounds: dict[int, dict[str, tuple[float, float]]] = {}
         self._component_names: dict[int, dict[str, tuple[str, ...]]] = {}
         self._last_stage = max(self._recorders)
-        num_sampled = min(scenario.sample_worlds, len(worlds)) if purpose == "arm" else 0
-        rounds = built_cell.stages[self._last_stage].rounds
-        self._sample = RoundRecorder(_latent_rounds(rounds) if num_sampled else (), num_sampled)
+        num_sampled = min(scenario.trajectory.worlds, len(worlds)) if purpose == "arm" else 0
+        last = built_cell.stages[self._last_stage].rounds
+        rounds = scenario.trajectory.recorded_rounds(last) if num_sampled else ()
+        self._latent = RoundRecorder(rounds, num_sampled)
+        self._people = RoundRecorder(rounds, num_sampled)  # groups and traits
+        self._group_names: tuple[str, ...] = ()
 
     @property
-    def latent(self) -> dict[str, np.ndarray]:
-        """Sampled latent quantities of the last episode, `[world, round, ...]`, by name."""
-        return {name: values[:, 0].numpy() for name, values in self._sample.tensors.items()}
-
-    @property
-    def latent_rounds(self) -> tuple[int, ...]:
-        """Rounds at which they are recorded."""
-        return self._sample.rounds
+    def trajectory(self) -> Trajectory:
+        """Sampled people and latent quantities of the last episode."""
+        if not self._latent.tensors:  # an environment without any
+            return Trajectory()
+        latent, people = (
+            {name: values[:, 0].numpy() for name, values in recorder.tensors.items()}
+            for recorder in (self._latent, self._people)
+        )
+        environment = self._built_cell.stages[self._last_stage].environment
+        return Trajectory(
+            self._latent.rounds,
+            latent,
+            people,
+            {"values": ("person", "value"), **environment.dimension_names},
+            self._group_names,
+            self._built_cell.stages[self._last_stage].stage.episodes - 1,
+        )
 
     def episode_options(
         self, stage_index: int, first_world: int, episode: int, simulator: Simulator
@@ -88,11 +104,17 @@ class MetricsRecorder:
             "metrics": self._metrics[stage_index],
             "recorder": recorder.at(first_world, episode),
         }
-        num_sampled = (self._sample.num_worlds or 0) - first_world
+        num_sampled = (self._latent.num_worlds or 0) - first_world
         is_last = stage_index == self._last_stage and episode == recorder.num_episodes - 1
         if is_last and num_sampled > 0:
-            options["latent_worlds"] = dict.fromkeys(environment.latent(state), num_sampled)
-            options["latent_recorder"] = self._sample.at(first_world, 0)
+            people = environment.people(state)
+            self._group_names = () if people is None else people.group_names
+            options["recordings"] = [
+                StateRecording(
+                    each.at(first_world, 0), functools.partial(of, environment, num_sampled)
+                )
+                for each, of in ((self._latent, _latent_of), (self._people, _people_of))
+            ]
         return options
 
     def stage_results(self) -> tuple[StageResult, ...]:
@@ -145,14 +167,18 @@ class MetricsRecorder:
         names = {str(index): by_name for index, by_name in self._component_names.items()}
         return {
             "stages": stages,
-            "latent": self._sample.tensors,
+            "latent": self._latent.tensors,
+            "people": self._people.tensors,
+            "group_names": list(self._group_names),
             "bounds": bounds,
             "component_names": names,
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore metrics recorded before."""
-        self._sample.tensors.update(state_dict["latent"])
+        self._latent.tensors.update(state_dict["latent"])
+        self._people.tensors.update(state_dict["people"])
+        self._group_names = tuple(state_dict["group_names"])
         for index, by_name in state_dict["bounds"].items():
             self._bounds[int(index)] = {name: (low, high) for name, (low, high) in by_name.items()}
         for index, names in state_dict["component_names"].items():
@@ -187,7 +213,20 @@ def _checked_bounds(
     return bounds
 
 
-def _latent_rounds(rounds: int, max_intervals: int = 50) -> tuple[int, ...]:
-    """First and last round, and rounds evenly spaced between them."""
-    evenly = np.linspace(0, rounds, min(max_intervals, rounds) + 1).round()
-    return tuple(int(number) for number in np.unique(evenly))
+def _latent_of(environment: Environment[Any], num_worlds: int, state: Any) -> dict[str, Tensor]:
+    """Latent quantities of the first worlds, and the values of people."""
+    people, latent = environment.people(state), dict(environment.latent(state))
+    if people is not None:
+        latent.setdefault("values", people.values)
+    return {name: tensor[:num_worlds] for name, tensor in latent.items()}
+
+
+def _people_of(environment: Environment[Any], num_worlds: int, state: Any) -> dict[str, Tensor]:
+    """Groups and traits of people of the first worlds, but for those that are latent quantities."""
+    people, latent = environment.people(state), environment.latent(state)
+    if people is None:
+        return {}
+    found = {n: trait for n, trait in people.traits.items() if n not in (*latent, *RESERVED)}
+    if people.groups is not None:
+        found[GROUPS] = people.groups
+    return {name: tensor[:num_worlds] for name, tensor in found.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -52,9 +53,14 @@ def describe_type(annotation: Any, quote: str = "`") -> str:
         return "anything"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         is_spec = annotation.model_config.get("extra") == "allow"
-        name = "kind" if is_spec else annotation.__name__.lower()
+        name = "kind" if is_spec else _words(annotation.__name__)
         return f"{quote}{kind_literal(annotation) or name}{quote}"
     return TYPE_NAMES.get(annotation) or getattr(annotation, "__name__", str(annotation))
+
+
+def _words(class_name: str) -> str:
+    """`answer scale` of `AnswerScale`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", class_name).lower()
 
 
 def kind_literal(model: type[BaseModel]) -> str | None:

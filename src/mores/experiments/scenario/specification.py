@@ -25,6 +25,7 @@ from mores.experiments.scenario.base_models import (
     missing,
     unknown,
 )
+from mores.experiments.scenario.recording import TrajectoryOptions
 from mores.experiments.scenario.stages import Calibration, Stage, Uncertainty
 
 
@@ -256,8 +257,9 @@ class Scenario(StrictModel):
     record_every: int = Field(
         default=1, ge=1, description="rounds between records; rounds of claims are recorded too"
     )
-    sample_worlds: int = Field(
-        default=1, ge=0, description="worlds whose people are stored for figures"
+    trajectory: TrajectoryOptions = Field(
+        default=TrajectoryOptions(),
+        description="people stored over rounds, also for figures: see below",
     )
     stages: list[Stage] = Field(
         default_factory=list,
@@ -318,6 +320,13 @@ class Scenario(StrictModel):
                 where = f" up to {claim.stage}" if claim.stage else ""
                 message = f"learned: no stage{where} trains"
                 raise ParameterError("claims", i, "kind", message=message, code="not_trained")
+        simulated = [s for s in self.stages_or_default if s.loop != "fit_offline"]
+        last = self.rounds_per_episode(simulated[-1]) if simulated else 0
+        for i, number in enumerate(self.trajectory.rounds or ()):
+            if simulated and number > last:
+                message = f"an episode of the stage {simulated[-1].name} has {last} rounds"
+                path = ("trajectory", "rounds", i)
+                raise ParameterError(*path, message=message, code="out_of_range")
         if self.uncertainty is not None and self.sweep:
             raise conflict("cannot be combined with a sweep", "uncertainty")
         return self

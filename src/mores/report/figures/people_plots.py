@@ -32,7 +32,7 @@ Limits = Float[np.ndarray, "value 2"]  # low and high end of the axis of each sh
 
 def people_figures(data: ReportData) -> list[FigureSpec]:
     """Figure of the sampled people of every arm; empty without trajectories."""
-    latent = {arm: data.record(arm).latent.get("values") for arm in data.arms}
+    latent = {arm: data.record(arm).trajectory.latent.get("values") for arm in data.arms}
     values_by_arm = {arm: values for arm, values in latent.items() if values is not None}
     if not values_by_arm:
         return []
@@ -69,9 +69,11 @@ def people_figures(data: ReportData) -> list[FigureSpec]:
         marks += "; arrow: change of the mean value (dot: small change)"
     panels = [_panel(data, arm, ends[arm], names, limits[arm]) for arm in ends]
     sample = f"{people} people in {'one world' if worlds == 1 else f'each of {worlds} worlds'}"
+    rounds = data.record(first_arm).trajectory.rounds
+    start = f"after {rounds[0]}" if rounds[0] else "at the start"
     caption = (
-        f"Values of the people at the start and after {data.record(first_arm).latent_rounds[-1]} "
-        f"rounds, in value units: {sample}. {marks}. An illustration, not an estimate."
+        f"Values of the people {start} and after {rounds[-1]} rounds, in value units: {sample}. "
+        f"{marks}. An illustration, not an estimate."
     )
     if num_arms > MAX_ARMS:
         caption += f" The first {MAX_ARMS} of {num_arms} arms."
