@@ -104,6 +104,33 @@ claims:
 """
 
 
+OFFLINE = """\
+name: offline
+about: An assistant is fitted to preferences of uncertain rationality.
+env:
+  kind: token_feedback
+  task_seed: 11
+  choice: {kind: bradley_terry, rationality: 50, annotator_error_rates: [0.1]}
+policies: {assistant: {kind: dpo, learning_rate: 0.03, network: {kind: mlp, hidden_sizes: [8]}}}
+rounds: 6
+replicates: 2
+worlds: 2
+seed: 11
+metrics: [score]
+stages:
+  - {name: collect, episodes: 2}
+  - {name: fit, loop: fit_offline, roles_to_train: assistant, episodes: 3}
+  - {name: test}
+uncertainty:
+  parameters: {env.choice.rationality: [1.0, 50.0]}
+  replicates: 2
+  sensitivity: {metric: score, num_samples: 2}
+claims:
+  - {statement: Answers are good, kind: statistical, metric: score, stage: test,
+     interval: parameters, bound: {above: -1}}
+"""
+
+
 def load(folder: Path, text: str) -> LoadedScenario:
     file = folder / "draws.yaml"
     file.write_text(text)
@@ -194,16 +221,19 @@ def test_any_parameters(tmp_path_factory: Any, batched: list[str], others: list[
         check_equal(found, expected)
 
 
-def test_draws_have_learners_of_their_own(tmp_path: Path) -> None:
-    loaded = load(tmp_path, TRAINING)
+@pytest.mark.parametrize("text", [TRAINING, OFFLINE])
+def test_draws_have_learners_of_their_own(tmp_path: Path, text: str) -> None:
+    loaded = load(tmp_path, text)
     compared = both_ways(loaded, plan(loaded), plan(loaded, False), 2)
     assert {cell.purpose for cell, *_ in compared} == {"draw", "design"}
     for cell, found, expected in compared:
         check_equal(found, expected, 1e-4)
         assert found.training_statuses == expected.training_statuses
         assert found.training_statuses[0].draw == cell.index
-    design = [found.stages[1].array("drift") for cell, found, _ in compared
-              if cell.purpose == "design"]  # fmt: skip
+    name = loaded.scenario.metric_names[-1]
+    design = [
+        found.stages[-1].values(name) for cell, found, _ in compared if cell.purpose == "design"
+    ]
     assert not np.allclose(design[0], design[1])  # of the same replicates
 
 

@@ -35,7 +35,8 @@ from mores.sim.round_recorder import RoundRecorder
 from mores.sim.simulation import simulate_episode
 from mores.sim.simulator import Simulator
 
-COMPARED_ROUNDS = 1  # simulated in a batch and alone, before the run
+MAX_COMPARED_ROUNDS = 16  # simulated in a batch and alone, before the run
+MAX_COMPARED_ELEMENTS = 2**17  # tensor elements times rounds of a world; larger worlds: one round
 COMPARED_DRAWS = 2
 SECTIONS = ("env", "population", "policies")
 
@@ -202,12 +203,13 @@ def _first_metrics(
     for index, (stage, rounds, environment, policies, _) in enumerate(built.stages):
         if stage.loop == "fit_offline":
             continue
+        size = max(1, environment.elements_per_world)
         simulator = Simulator(
             environment,
             policies,
             {},
             first,
-            min(rounds, COMPARED_ROUNDS),
+            min(rounds, MAX_COMPARED_ROUNDS, max(1, MAX_COMPARED_ELEMENTS // size)),
             population=built.population,
             stage=index,
             search=stage.loop == "search",
