@@ -107,8 +107,8 @@ calibration:
     "experiment": """
 name: experiment
 about: A community with a persuader against a control without one.
-env: {kind: coevolution, human: idealised, num_people: 80, num_values: 1, ai_influence: 0.1, noise_std: 0.2,
-  value_limit: 20}
+env: {kind: coevolution, human: idealised, num_people: 80, num_values: 1, ai_influence: 0.1,
+  noise_std: 0.2, value_limit: 20}
 population: {kind: normal, num_people: 80, std: 1.0}
 policies: {assistant: {kind: persuader, goal: [2.0], goal_weight: 1.0}}
 rounds: 3

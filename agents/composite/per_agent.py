@@ -24,6 +24,7 @@ from mores.core.analytic_policies import MAX_LINEUP_WORLDS, AgentAutomata, Autom
 from mores.core.environment import Phase, Role, Transition
 from mores.core.errors import ParameterError, UserError
 from mores.core.learner import Learner, TrainingDiagnostics, TrainingMode, can_train, parameter_keys
+from mores.core.person_parameters import person_parameters
 from mores.core.policy import ActionOutput, Policy, state_kind
 from mores.core.random_streams import RandomStreams
 from mores.registry.component import component
@@ -73,7 +74,11 @@ class PerAgentPolicy(Learner, AutomatonPolicy):
     )
 
     def model_post_init(self, context: Any) -> None:
-        """Check that `agents_per_policy` fits the policies."""
+        """Check that `agents_per_policy` fits the policies, whose parameters are numbers."""
+        for index, policy in enumerate(self.policies):
+            for path in person_parameters({"": policy}):
+                message = f"{path}: must be a number in per_agent; people differ in a policy alone"
+                raise ParameterError("policies", index, message=message, code="unsupported")
         counts = self.agents_per_policy
         if counts is None:
             return

@@ -65,8 +65,9 @@ class Coevolution(Environment[CoevolutionState]):
         A value is one coordinate of a person's attitudes. Every round people report their values,
         assistants observe answers and advise, and history, peers, advice and noise change people's
         values. `audience` is the resolution of both: an assistant observes the mean answer of each
-        audience (everybody, each group, or each person) and gives it its own advice. Left out:
-        language and topics; membership in several groups; choice of assistants; changes of the
+        audience (everybody, each group, or each person) and gives it its own advice. `human` is the
+        kind of people, fitted to measured people by default; parameters may differ between people
+        (`mores.core.person_parameters`). Left out: language and topics; membership in several groups; choice of assistants; changes of the
         graph; effects of people on history; costs of advice.
 
     Roles:
@@ -132,7 +133,9 @@ class Coevolution(Environment[CoevolutionState]):
         In a challenge it terminates after the last scored round; else never (truncation only).
 
     Parameters:
-        The fields of this class, each with range and meaning.
+        The fields of this class, each with range and meaning. Trust, influence, confidence bound,
+        noise, persistence, attraction to history and parameters of update rules may be person
+        parameters; their samples are traits of the people, named by the path of the field.
 
     References:
         ProgressGym: Qiu et al. 2024, arXiv 2406.20087. DeGroot 1974; Friedkin and Johnsen 1990.

@@ -70,7 +70,7 @@ class Panel(Environment[PanelState]):
         round, from the first on, form a wave. In round `conversation_round` (from 0; none: never)
         a random half of the people is treated by a persuader: pretest before, posttest after,
         follow-up `followup_rounds` rounds later. Left out: nonresponse and attrition, question
-        order, other questions, contacts between people, and differences in persuasibility.
+        order, other questions, and contacts between people.
 
     Roles:
         person (`num_people`): answers.
@@ -103,8 +103,9 @@ class Panel(Environment[PanelState]):
         Never. A panel of k waves is complete after `wave_interval * (k - 1) + 1` rounds.
 
     Parameters:
-        See the fields. Defaults are in points of a scale of seven items; the data they were fitted
-        to: docs/explanation/default_human.md.
+        See the fields. Defaults are in points of a scale of seven items; `human` is the kind of
+        people, fitted by default (docs/explanation/default_human.md). `ai_influence` and the fields
+        of `trait_state` may be person parameters; groups are 0 control and 1 treated.
 
     References:
         McGrath and Waterton 1986, British Social Attitudes 1983-86 panel survey. Hackenburg et al.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import mores
+from mores.agents.scripted.assistants import Mirror
 from mores.core import pytree
 from mores.core.parameter_tensor import ParameterTensor
 from mores.core.people import People
@@ -19,10 +20,23 @@ from mores.core.person_parameters import PerDraw, add_parameters, person_paramet
 from mores.core.random_streams import RandomStreams, Worlds
 from mores.envs.opinion.coevolution import Coevolution
 from mores.envs.opinion.panel import Panel
-from mores.registry import make
+from mores.registry import REGISTRIES, make
+from mores.registry.varying import PersonNumber
 from mores.sim.simulation import simulate
 from mores.sim.simulator import Simulator
 from tests.refusals import refused
+
+
+class NoisyMirror(Mirror):
+    """A policy of a role without people, with a field that differs between people."""
+
+    noise_std: Annotated[float, PersonNumber(ge=0)] = 0.0
+
+
+@pytest.fixture(autouse=True)
+def noisy_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REGISTRIES["policy"], "test_noisy_mirror", NoisyMirror)
+
 
 TWO_CAMPS = {
     "kind": "normal",
@@ -322,11 +336,14 @@ def test_rationality_of_each_annotator() -> None:
     simulator.step()
 
 
-def test_a_policy_of_other_agents_than_people_is_refused() -> None:
+def test_policies_that_cannot_differ_are_refused() -> None:
     noise = {"kind": "uniform", "low": 0, "high": 1}
-    with refused("unsupported", path="policies.assistant"):
-        policy = {"kind": "per_agent", "policies": [{"kind": "annotator", "utility_scale": noise}]}
-        simulate(Coevolution(num_people=4), {"assistant": policy})
+    with refused("unsupported", path="per_agent.policies.0"):
+        member = {"kind": "survey_respondent", "noise_std": noise}
+        mores.make_policy("per_agent", policies=[member])
+    env = mores.make_environment("coevolution", num_people=4)
+    with refused("unsupported", path="policies.assistant"):  # one assistant, four people
+        simulate(env, {"assistant": mores.make_policy("test_noisy_mirror", noise_std=noise)})
 
 
 def test_a_parameter_tensor_computes_as_a_number() -> None:
